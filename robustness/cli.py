@@ -1,0 +1,209 @@
+"""The command line: argv to one API call to an exit code; the only printer."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from robustness.errors import RobustnessError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="What does a PEFT checkpoint lose under attack that its fully fine-tuned partner keeps, and where?",
+)
+stdout = Console(highlight=False)
+stderr = Console(stderr=True, highlight=False)
+
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", metavar="DIR", help="Local data files; default $ROBUSTNESS_DATA, else the hub."),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+
+
+def main() -> None:
+    """Entry point: exit code 0 done, 1 done with errored rows, 2 wrong usage or input."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    try:
+        app()
+    except RobustnessError as error:
+        stderr.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        stderr.print("interrupted; the same command goes on where this one stopped")
+        sys.exit(130)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for checkpoints and run.")] = Path("demo-run"),
+) -> None:
+    """Train a small full / LoRA pair offline, attack both, and report."""
+    from robustness import api
+
+    _quieten()
+    with _progress() as report_progress:
+        report = api.demo(out, on_message=_say, on_progress=report_progress)
+    _finish(report)
+
+
+@app.command("list")
+def list_names(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="attacks, suites, testsets, methods or tasks.")],
+) -> None:
+    """List what is shipped."""
+    from robustness.listing import list_kind
+
+    for name, summary in list_kind(kind):
+        stdout.print(f"{name:<18} {escape(summary)}", soft_wrap=True)
+
+
+@app.command()
+def show(name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
+    """Print the definition of an attack, a suite, a test set or a method."""
+    from robustness.listing import show_definition
+
+    stdout.print(show_definition(name), markup=False, soft_wrap=True)
+
+
+@app.command()
+def train(
+    task: Annotated[str, typer.Argument(metavar="TASK", help="sst2, qqp, mnli, qnli or rte.")],
+    base: Annotated[str, typer.Option(metavar="MODEL", help="Pretrained model: a folder or a hub id.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for checkpoints and pairs.toml.")],
+    method: Annotated[list[str], typer.Option(metavar="NAME", help="full and a PEFT method; repeat the option.")],
+    seed: Annotated[list[int] | None, typer.Option(help="Training seed; repeat for several. Default 0.")] = None,
+    data: Data = None,
+    limit: Annotated[int | None, typer.Option(help="At most so many training rows.")] = None,
+    device: Device = "auto",
+) -> None:
+    """Train pairs: the same data, order, schedule and selection rule for every method."""
+    from robustness import api
+
+    _quieten()
+    pairs = api.train(
+        task,
+        base=base,
+        methods=method,
+        seeds=seed or [0],
+        out=out,
+        data=data,
+        limit=limit,
+        device=device,
+        on_message=_say,
+    )
+    stdout.print(f"wrote {pairs}", soft_wrap=True)
+
+
+@app.command()
+def run(
+    suite: Annotated[str, typer.Argument(metavar="SUITE")],
+    pairs: Annotated[Path, typer.Option(metavar="FILE", help="The pairs.toml.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Run folder; the same command again resumes.")],
+    data: Data = None,
+    testset: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Replaces the suite's list.")] = None,
+    attack: Annotated[
+        list[str] | None, typer.Option(metavar="NAME|file.py:Name", help="Replaces the suite's list.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="At most so many examples of each test set.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of all searches.")] = 0,
+    device: Device = "auto",
+    dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cells and stop.")] = False,
+) -> None:
+    """Run a suite on pairs of checkpoints."""
+    from robustness import api
+
+    _quieten()
+    plan = api.plan(
+        suite,
+        pairs,
+        data=data,
+        testsets=testset or (),
+        attacks=attack or (),
+        limit=limit,
+        seed=seed,
+        device=device,
+        dtype=dtype,
+    )
+    if dry_run:
+        _print_plan(plan)
+        return
+    with _progress() as report_progress:
+        report = api.run(plan, out=out, on_progress=report_progress)
+    _finish(report)
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(metavar="DIR")]) -> None:
+    """Write the tables of a run folder again, from its stored rows."""
+    from robustness import api
+
+    _finish(api.report(folder))
+
+
+def _print_plan(plan: Any) -> None:
+    for cell in plan.cells:
+        stdout.print(f"{cell.checkpoint} | {cell.testset} | {cell.attack}", markup=False, soft_wrap=True)
+    limit = f", at most {plan.limit} examples each" if plan.limit else ""
+    stdout.print(f"{len(plan.cells)} cells{limit}")
+    for name in plan.unserved:
+        stderr.print(f"no pair for the task of test set {name}: it will not be evaluated", markup=False)
+
+
+def _finish(report: Any) -> None:
+    """Prints the short table and ends with 1 when rows errored."""
+    from robustness.reports.terminal import render_summary
+
+    for part in render_summary(report):
+        stdout.print(part, soft_wrap=isinstance(part, str))
+    if report.n_errored:
+        stderr.print(f"{report.n_errored} examples errored; see the column error of examples.csv")
+        raise typer.Exit(1)
+
+
+def _say(message: str) -> None:
+    stderr.print(message, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def _progress() -> Iterator[Any]:
+    """A bar on a terminal; one plain line for each cell elsewhere."""
+    if not stderr.is_terminal:
+        seen: set[str] = set()
+
+        def line(progress: Any) -> None:
+            if progress.message not in seen:
+                seen.add(progress.message)
+                _say(f"[{progress.done}/{progress.total}] {progress.message}")
+
+        yield line
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=stderr, transient=True) as bars:
+        task = bars.add_task("reading", total=None)
+        yield lambda p: bars.update(task, description=escape(p.message), completed=p.done, total=p.total)
+
+
+def _quieten() -> None:
+    """Libraries' own bars and notices would drown ours; warnings about results go to run.json."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()

@@ -1,0 +1,75 @@
+"""Finds definitions by name: those shipped with the package, and a user's own TOML files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from robustness.definitions.attacks import AttackDefinition
+from robustness.definitions.model import Definition
+from robustness.definitions.naming import nearest
+from robustness.definitions.reading import read_definition
+from robustness.definitions.suites import SuiteDefinition
+from robustness.definitions.testsets import TestsetDefinition
+from robustness.errors import DefinitionError
+
+D = TypeVar("D", bound=Definition)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry(Generic[D]):
+    """A definition with the name it goes by."""
+
+    name: str
+    path: Path
+    definition: D
+
+    @property
+    def digest(self) -> str:
+        """The definition's digest."""
+        return self.definition.behaviour_digest()
+
+
+@cache
+def definitions_root() -> Path:
+    """The folder that holds `attacks/` and `suites/`: the package in a wheel, its parent in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    return package if (package / "attacks").is_dir() else package.parent
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog(Generic[D]):
+    """All definitions of one kind."""
+
+    noun: str
+    folder: str
+    model: type[D]
+
+    def names(self) -> list[str]:
+        """The shipped names, sorted."""
+        return sorted(path.stem for path in (definitions_root() / self.folder).glob("*.toml"))
+
+    def find(self, name: str) -> Entry[D]:
+        """Returns the definition of a shipped name, or of a path that ends in .toml.
+
+        Raises:
+            DefinitionError: nothing has that name, the file is malformed, or it reuses a shipped name.
+        """
+        if name.endswith(".toml"):
+            path = Path(name)
+            if path.stem in self.names():
+                raise DefinitionError(
+                    f"{path}: the name {path.stem!r} is taken by a shipped {self.noun}; rename the file"
+                )
+        else:
+            path = definitions_root() / self.folder / f"{name}.toml"
+            if name not in self.names():
+                raise DefinitionError(f"unknown {self.noun} {name!r}{nearest(name, self.names())}")
+        return Entry(path.stem, path, read_definition(path, self.model))
+
+
+ATTACKS = Catalog("attack", "attacks", AttackDefinition)
+SUITES = Catalog("suite", "suites", SuiteDefinition)
+TESTSETS = Catalog("test set", "suites/testsets", TestsetDefinition)

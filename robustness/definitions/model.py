@@ -1,0 +1,20 @@
+"""The strict, immutable base of every definition."""
+
+from __future__ import annotations
+
+import hashlib
+
+from pydantic import BaseModel, ConfigDict
+
+DESCRIPTIVE_FIELDS = frozenset({"summary", "paper", "licence", "deviations"})
+
+
+class Definition(BaseModel):
+    """A piece of a TOML file: unknown keys and wrong types are refused, values cannot change."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    def behaviour_digest(self) -> str:
+        """Sixteen hex digits that change whenever behaviour could; prose fields do not count."""
+        behaviour = self.model_dump_json(exclude=set(DESCRIPTIVE_FIELDS))
+        return hashlib.sha256(behaviour.encode()).hexdigest()[:16]

@@ -1,0 +1,99 @@
+"""What a pairs file may say, and reading and writing one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import NonNegativeInt
+
+from robustness.definitions.model import Definition
+from robustness.definitions.reading import read_definition
+from robustness.definitions.tasks import find_task
+from robustness.errors import DefinitionError
+
+
+class PairEntry(Definition):
+    """One `[[pair]]`: a full and a PEFT checkpoint of one base, task and training seed."""
+
+    name: str
+    task: str
+    base: str
+    full: str
+    peft: str
+    seed: NonNegativeInt | None = None
+
+
+class PairsDefinition(Definition):
+    """The whole file."""
+
+    pair: tuple[PairEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A pair whose references are resolved: absolute folders, or hub ids."""
+
+    name: str
+    task: str
+    base: str
+    full: str
+    peft: str
+    full_name: str
+    """The reference as the file has it; names the checkpoint in every table."""
+    peft_name: str
+    seed: int | None
+
+
+def read_pairs(path: Path) -> tuple[Pair, ...]:
+    """Reads a pairs file; relative references are relative to the file.
+
+    Raises:
+        DefinitionError: the file is missing or malformed, has no pair, or repeats a name.
+    """
+    entries = read_definition(path, PairsDefinition).pair
+    if not entries:
+        raise DefinitionError(f"{path}: no [[pair]] in the file; expected at least one")
+    names = [entry.name for entry in entries]
+    for name in names:
+        if names.count(name) > 1:
+            raise DefinitionError(f"{path}: two pairs are named {name!r}; names must differ")
+    for entry in entries:
+        find_task(entry.task)
+    return tuple(_resolve(entry, path.resolve().parent) for entry in entries)
+
+
+def write_pairs(path: Path, entries: Sequence[PairEntry]) -> None:
+    """Writes entries as TOML, replacing the file in one step."""
+    text = "# Written by `robustness train`. Paths are relative to this file.\n"
+    for entry in entries:
+        text += "\n[[pair]]\n"
+        for key, value in entry.model_dump(exclude_none=True).items():
+            text += f"{key} = {value if isinstance(value, int) else _toml_string(value)}\n"
+    draft = path.with_suffix(".toml.part")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
+
+
+def _resolve(entry: PairEntry, folder: Path) -> Pair:
+    return Pair(
+        name=entry.name,
+        task=entry.task,
+        base=_resolve_reference(entry.base, folder),
+        full=_resolve_reference(entry.full, folder),
+        peft=_resolve_reference(entry.peft, folder),
+        full_name=entry.full,
+        peft_name=entry.peft,
+        seed=entry.seed,
+    )
+
+
+def _resolve_reference(reference: str, folder: Path) -> str:
+    local = (folder / reference).resolve()
+    return str(local) if local.exists() else reference
+
+
+def _toml_string(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

@@ -1,0 +1,69 @@
+"""TOML files read into definitions, with errors that name file, table, key and the nearest right name."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from robustness.definitions.model import Definition
+from robustness.definitions.naming import nearest
+from robustness.errors import DefinitionError
+
+D = TypeVar("D", bound=Definition)
+
+
+def read_definition(path: Path, model: type[D]) -> D:
+    """Reads one TOML file as strictly as its model says.
+
+    Raises:
+        DefinitionError: no such file, not UTF-8, not TOML, an unknown key, a missing key or a wrong type.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DefinitionError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise DefinitionError(f"{path}: a folder; expected a TOML file") from None
+    except UnicodeDecodeError as error:
+        raise DefinitionError(f"{path}: not UTF-8 at byte {error.start}; save the file as UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise DefinitionError(f"{path}: not TOML: {error}") from None
+    try:
+        # JSON mode is strict about types yet takes a list for a tuple, which TOML cannot write.
+        return model.model_validate_json(json.dumps(content, default=str))
+    except ValidationError as error:
+        raise DefinitionError(_explain(path, model, error.errors()[0])) from None
+
+
+def _explain(path: Path, model: type[Definition], problem: ErrorDetails) -> str:
+    *parents, key = problem["loc"] or ("",)
+    kind = problem["type"]
+    if kind == "extra_forbidden":
+        return f"{path}{_table(parents)}: unknown key {key!r}{nearest(str(key), _known_keys(model))}"
+    if kind == "missing":
+        return f"{path}{_table(parents)}: missing key {key!r}"
+    context = problem.get("ctx", {})
+    if kind == "union_tag_invalid":
+        tags = [tag.strip().strip("'") for tag in str(context["expected_tags"]).split(",")]
+        where = f"{path}{_table([*parents, key])}"
+        return f"{where}: unknown {context['discriminator']} {context['tag']!r}{nearest(context['tag'], tags)}"
+    if kind == "union_tag_not_found":
+        return f"{path}{_table([*parents, key])}: missing key {context['discriminator']}"
+    return f"{path}{_table(parents)}: key {key!r}: {problem['msg']}; got {problem['input']!r}"
+
+
+def _table(location: list[int | str]) -> str:
+    """TOML's way of naming a place; list positions count from 1, as a reader of the file would."""
+    words = [f"#{part + 1}" if isinstance(part, int) else part for part in location]
+    return f" [{'.'.join(words)}]" if words else ""
+
+
+def _known_keys(model: type[Definition]) -> set[str]:
+    schema = model.model_json_schema()
+    schemas = [schema, *schema.get("$defs", {}).values()]
+    return {key for each in schemas for key in each.get("properties", {})}

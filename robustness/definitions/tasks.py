@@ -1,0 +1,51 @@
+"""The tasks a checkpoint can be fine-tuned for, with GLUE's fields and label order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from robustness.definitions.naming import nearest
+from robustness.errors import DefinitionError
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One classification task.
+
+    Source: GLUE (arXiv 1804.07461) for fields and label order; the attacked fields are those TextAttack's
+    recipes leave open (a premise or a passage is context and stays as it is).
+    """
+
+    name: str
+    fields: tuple[str, ...]
+    labels: tuple[str, ...]
+    attacked: tuple[str, ...]
+    scores_f1: bool = False
+
+    @property
+    def attacked_segments(self) -> tuple[int, ...]:
+        """Indices into `fields` that an attack may change."""
+        return tuple(self.fields.index(name) for name in self.attacked)
+
+
+TASKS: tuple[Task, ...] = (
+    Task("sst2", ("sentence",), ("negative", "positive"), ("sentence",)),
+    Task(
+        "qqp",
+        ("question1", "question2"),
+        ("not_duplicate", "duplicate"),
+        ("question1", "question2"),
+        scores_f1=True,
+    ),
+    Task("mnli", ("premise", "hypothesis"), ("entailment", "neutral", "contradiction"), ("hypothesis",)),
+    Task("qnli", ("question", "sentence"), ("entailment", "not_entailment"), ("question",)),
+    Task("rte", ("sentence1", "sentence2"), ("entailment", "not_entailment"), ("sentence2",)),
+)
+
+
+def find_task(name: str) -> Task:
+    """Returns the task of that name; raises DefinitionError with the nearest right name."""
+    for task in TASKS:
+        if task.name == name:
+            return task
+    raise DefinitionError(f"unknown task {name!r}{nearest(name, [task.name for task in TASKS])}")

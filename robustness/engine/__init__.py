@@ -1,0 +1,1 @@
+"""The attack protocol, the example-parallel scheduler and the referee."""

@@ -1,0 +1,69 @@
+"""The protocol that every attack, shipped or one's own, is written to."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robustness.testsets.example import Example, Texts
+
+ScoreRows: TypeAlias = NDArray[np.float32]
+"""Logits, shape (candidates, labels)."""
+
+Search: TypeAlias = Generator[Sequence[Example], ScoreRows, Example]
+"""Yields candidates, is sent one row of scores for each, returns its proposal."""
+
+
+class Access(StrEnum):
+    """What an attack needs of a victim."""
+
+    SCORES = "scores"
+
+
+class BudgetExhausted(Exception):  # noqa: N818 - thrown into a search to end it, it reports no error
+    """Thrown into a search at the question its budget cannot pay for.
+
+    Catch it to return the best candidate so far; a search that does not catch it proposes the clean text.
+    """
+
+
+@runtime_checkable
+class Attack(Protocol):
+    """What happens to one example.
+
+    The engine runs many searches side by side, answers their questions in shared batches, counts, and has the
+    proposal judged afresh. An attack may ask about any text; only what it returns is judged.
+    """
+
+    access: Access
+
+    def search(self, example: Example, rng: np.random.Generator) -> Search:
+        """Searches for an adversarial form of `example`, drawing randomness from `rng` alone."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class NamedAttack:
+    """An attack as a run knows it."""
+
+    name: str
+    digest: str
+    """Changes whenever the attack could behave differently; part of the seed of every search."""
+    attack: Attack
+    family: str = "custom"
+    """character, word, sentence, embedding, baseline or custom: groups attacks in reports."""
+    max_queries: int | None = None
+    """Candidates it may ask about for one example; None: as many as it likes."""
+
+
+class Scorer(Protocol):
+    """What the engine needs of a victim."""
+
+    def scores(self, texts: Sequence[Texts]) -> ScoreRows:
+        """Returns logits, shape (len(texts), labels), in the task's label order."""
+        ...

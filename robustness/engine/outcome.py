@@ -1,0 +1,48 @@
+"""What came of one example: the row that is stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from robustness.testsets.example import Texts
+
+
+class Status(StrEnum):
+    """How an attack on an example ended."""
+
+    SKIPPED = "skipped"
+    """The clean text was already answered wrongly."""
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    ERRORED = "errored"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One attacked, or merely evaluated, example."""
+
+    example_id: str
+    group_id: str
+    label: int
+    status: Status
+    clean_prediction: int | None
+    """None where the clean text of a ready-made adversarial example is not known."""
+    adversarial_prediction: int | None
+    clean_score: float | None
+    """Probability of the true label."""
+    score: float | None
+    queries: int
+    """Candidates asked about, the clean text not included, known to the cache or not."""
+    forwards: int
+    """Texts really run through the model because of this example, the clean text and the judgement included."""
+    modified_words: int | None
+    modified_share: float | None
+    """Of the clean text's words."""
+    similarity: float | None
+    """Characters kept: 1 - Levenshtein distance / length of the longer text."""
+    seconds: float
+    """The search's own time plus its share of the model's, by forwards."""
+    original_text: Texts | None
+    adversarial_text: Texts | None
+    error: str | None = None

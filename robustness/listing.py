@@ -1,0 +1,45 @@
+"""What is shipped, by kind and by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from robustness.definitions.catalog import ATTACKS, SUITES, TESTSETS
+from robustness.definitions.naming import nearest
+from robustness.definitions.tasks import TASKS
+from robustness.errors import DefinitionError, UsageError
+from robustness.training.methods import find_method, method_names
+
+Listing = Iterator[tuple[str, str]]
+
+
+def list_kind(kind: str) -> list[tuple[str, str]]:
+    """Returns name and summary of everything of one kind; raises UsageError for an unknown kind."""
+    kinds: dict[str, Callable[[], Listing]] = {
+        "attacks": lambda: ((name, ATTACKS.find(name).definition.summary) for name in ATTACKS.names()),
+        "suites": lambda: ((name, SUITES.find(name).definition.summary) for name in SUITES.names()),
+        "testsets": lambda: ((name, TESTSETS.find(name).definition.summary) for name in TESTSETS.names()),
+        "methods": lambda: ((name, find_method(name).definition.summary) for name in method_names()),
+        "tasks": lambda: ((task.name, f"{' + '.join(task.fields)} -> {', '.join(task.labels)}") for task in TASKS),
+    }
+    if kind not in kinds:
+        raise UsageError(f"list {kind}: unknown kind{nearest(kind, kinds)}")
+    return list(kinds[kind]())
+
+
+def show_definition(name: str) -> str:
+    """Returns the TOML text of everything that has that name, each under its path.
+
+    Raises:
+        DefinitionError: nothing has that name.
+    """
+    paths: list[Path] = [
+        catalog.find(name).path for catalog in (ATTACKS, SUITES, TESTSETS) if name in catalog.names()
+    ]
+    if name in method_names():
+        paths.append(find_method(name).path)
+    if not paths:
+        known = [*ATTACKS.names(), *SUITES.names(), *TESTSETS.names(), *method_names()]
+        raise DefinitionError(f"nothing is named {name!r}{nearest(name, known)}")
+    return "\n".join(f"# {path.parent.name}/{path.name}\n{path.read_text(encoding='utf-8')}" for path in paths)

@@ -1,0 +1,133 @@
+"""A recipe, by name or as data, or a user's own class, to an attack."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import inspect
+from pathlib import Path
+from types import ModuleType
+from typing import assert_never
+
+from robustness.definitions.attacks import (
+    AttackDefinition,
+    ConstraintPart,
+    GreedyWordRanking,
+    MaxEditDistance,
+    RandomOrder,
+    ReturnClean,
+    SkipFunctionWords,
+)
+from robustness.definitions.catalog import ATTACKS
+from robustness.engine.attack import Access, Attack, NamedAttack
+from robustness.errors import AttackError, UsageError
+from robustness.recipes import searches
+from robustness.recipes.constraints import Constraints
+from robustness.recipes.transformations import CHARACTER_EDITS
+
+
+def find_attack(reference: str) -> NamedAttack:
+    """Returns the attack of a recipe's name, a recipe file, or `file.py:Name`.
+
+    Raises:
+        DefinitionError: no such recipe, or a malformed file.
+        UsageError: no such Python file or class.
+        AttackError: the class does not follow the protocol.
+    """
+    if ".py:" in reference or reference.endswith(".py"):
+        return load_custom_attack(reference)
+    entry = ATTACKS.find(reference)
+    return NamedAttack(
+        name=entry.name,
+        digest=entry.digest,
+        attack=build_attack(entry.definition),
+        family=entry.definition.family,
+        max_queries=entry.definition.budget.max_queries,
+    )
+
+
+def build_attack(definition: AttackDefinition) -> Attack:
+    """Puts a recipe's parts together."""
+    edits = searches.WordEdits(
+        [CHARACTER_EDITS[part.kind] for part in definition.transformations],
+        _build_constraints(definition.constraints),
+    )
+    search = definition.search
+    match search:
+        case GreedyWordRanking():
+            return searches.GreedyWordRanking(edits, search.unknown_token)
+        case RandomOrder():
+            return searches.RandomOrder(edits, search.passes)
+        case ReturnClean():
+            return searches.ReturnClean()
+        case _:
+            assert_never(search)
+
+
+def load_custom_attack(reference: str) -> NamedAttack:
+    """Imports `file.py:Name` and makes one instance without arguments.
+
+    The file is run: name only files you trust. The digest is that of the file's content, so an edited attack is
+    another attack.
+    """
+    file, _, name = reference.rpartition(":")
+    path = Path(file)
+    if not file or not name.isidentifier():
+        raise UsageError(f"--attack {reference}: expected file.py:Name")
+    if not path.is_file():
+        raise UsageError(f"--attack {reference}: no file {path}")
+    made = getattr(_import_file(path), name, None)
+    if made is None:
+        raise UsageError(f"--attack {reference}: {path} has no {name}")
+    digest = hashlib.sha256(path.read_bytes() + name.encode()).hexdigest()[:16]
+    return name_attack(made, name=f"{path.name}:{name}", digest=digest)
+
+
+def name_attack(made: object, *, name: str = "", digest: str = "") -> NamedAttack:
+    """Returns a named attack for a class (called without arguments) or an instance that follows the protocol.
+
+    Raises:
+        AttackError: it has no `access`, or `search` is not a method that yields.
+    """
+    kind = made if isinstance(made, type) else type(made)
+    name = name or kind.__qualname__
+    if name in ATTACKS.names():
+        raise AttackError(f"attack {name}: the name is taken by a shipped attack; rename the class")
+    try:
+        attack = made() if isinstance(made, type) else made
+    except TypeError as error:
+        raise AttackError(f"attack {name}: could not be made without arguments: {error}") from None
+    if getattr(attack, "access", None) not in set(Access):
+        raise AttackError(f"attack {name}: `access` is missing; set access = Access.SCORES in the class")
+    if not isinstance(attack, Attack) or not inspect.isgeneratorfunction(attack.search):
+        raise AttackError(
+            f"attack {name}: expected a method search(self, example, rng) that yields lists of candidates"
+        )
+    return NamedAttack(name, digest or _source_digest(kind), attack)
+
+
+def _build_constraints(parts: tuple[ConstraintPart, ...]) -> Constraints:
+    limits = [part.characters for part in parts if isinstance(part, MaxEditDistance)]
+    return Constraints(
+        skip_function_words=any(isinstance(part, SkipFunctionWords) for part in parts),
+        max_edit_distance=min(limits, default=None),
+    )
+
+
+def _import_file(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"custom_attack_{path.stem}", path)
+    assert spec is not None and spec.loader is not None, "a .py file always has a loader"
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # the file is the user's and may raise anything
+        raise UsageError(f"{path}: cannot be imported: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _source_digest(kind: type) -> str:
+    try:
+        source = inspect.getsource(kind)
+    except (OSError, TypeError):
+        source = f"{kind.__module__}.{kind.__qualname__}"
+    return hashlib.sha256(source.encode()).hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""From stored outcomes to tables and the page; nothing here needs a model."""

@@ -1,0 +1,67 @@
+"""The columns of every CSV table, declared once: names and order are a promise, new ones go to the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import pandas as pd
+
+
+class Table(StrEnum):
+    """The tables of a run folder, by file stem."""
+
+    EXAMPLES = "examples"
+    TESTSETS = "testsets"
+    ATTACKS = "attacks"
+    PAIRS = "pairs"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: text, or a number where `unit` says of what."""
+
+    name: str
+    unit: str | None = None
+
+    @property
+    def is_text(self) -> bool:
+        """Whether cells are text, which may be hostile."""
+        return self.unit is None
+
+
+def _columns(declaration: str) -> tuple[Column, ...]:
+    """Reads "name" (text) or "name:unit" (number), separated by blanks."""
+    pairs = (word.partition(":") for word in declaration.split())
+    return tuple(Column(name, unit or None) for name, _, unit in pairs)
+
+
+COLUMNS: dict[Table, tuple[Column, ...]] = {
+    Table.EXAMPLES: _columns(
+        "checkpoint adaptation task train_seed:seed testset provenance attack attack_digest seed:seed example_id "
+        "group_id label:index clean_prediction:index adversarial_prediction:index clean_score:probability "
+        "score:probability status queries:count forwards:count modified_words:count modified_share:fraction "
+        "similarity:fraction seconds:seconds original_text adversarial_text error"
+    ),
+    Table.TESTSETS: _columns(
+        "checkpoint adaptation task testset provenance metric aggregation n:count n_errored:count value:fraction "
+        "low:fraction high:fraction"
+    ),
+    Table.ATTACKS: _columns(
+        "checkpoint adaptation task testset attack n:count n_skipped:count n_errored:count clean_accuracy:fraction "
+        "robust_accuracy:fraction robust_accuracy_low:fraction robust_accuracy_high:fraction "
+        "attack_success_rate:fraction attack_success_rate_low:fraction attack_success_rate_high:fraction "
+        "mean_queries:count mean_forwards:count mean_modified_share:fraction mean_similarity:fraction seconds:seconds"
+    ),
+    Table.PAIRS: _columns(
+        "pair full peft method task testset attack metric population n:count full_value:fraction "
+        "peft_value:fraction difference:fraction low:fraction high:fraction drop_difference:fraction "
+        "drop_low:fraction drop_high:fraction test p_value:probability p_adjusted:probability verdict "
+        "smallest_detectable:fraction"
+    ),
+}
+
+
+def arrange(table: Table, rows: pd.DataFrame | list[dict[str, object]]) -> pd.DataFrame:
+    """Returns the rows with exactly the table's columns, in order; what is absent becomes empty."""
+    return pd.DataFrame(rows).reindex(columns=[column.name for column in COLUMNS[table]])

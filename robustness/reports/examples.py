@@ -1,0 +1,53 @@
+"""examples.csv: one row per outcome, with the names of what it belongs to."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+
+from robustness.engine.evaluation import NO_ATTACK
+from robustness.engine.outcome import Status
+from robustness.reports.columns import Table, arrange
+from robustness.runs.record import RunRecord
+
+
+def build_examples(outcomes: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
+    """Returns examples.csv's rows in the order checkpoint, test set, attack of the run."""
+    frame = outcomes.copy()
+    checkpoints = {checkpoint.name: checkpoint for checkpoint in record.checkpoints}
+    testsets = {testset.name: testset for testset in record.testsets}
+    digests = {attack.name: attack.digest for attack in record.attacks}
+    frame["adaptation"] = frame["checkpoint"].map(lambda name: checkpoints[name].adaptation)
+    frame["task"] = frame["checkpoint"].map(lambda name: checkpoints[name].task)
+    frame["train_seed"] = frame["checkpoint"].map(lambda name: checkpoints[name].train_seed)
+    frame["provenance"] = frame["testset"].map(lambda name: testsets[name].provenance)
+    frame["attack_digest"] = frame["attack"].map(digests)
+    frame["seed"] = record.seed
+    for column in ("original_text", "adversarial_text"):
+        frame[column] = frame[column].map(_readable, na_action="ignore")
+    order = {name: rank for rank, name in enumerate([*checkpoints, *testsets, NO_ATTACK, *digests])}
+    frame = frame.sort_values(["checkpoint", "testset", "attack"], key=lambda names: names.map(order), kind="stable")
+    return arrange(Table.EXAMPLES, frame).reset_index(drop=True)
+
+
+def add_judgements(examples: pd.DataFrame) -> pd.DataFrame:
+    """Adds `robust_right` and `clean_right` (true, false, missing), the two things every table is made of.
+
+    For an attack, robust means right before and after it; for a test set as it stands, right on the row itself.
+    """
+    frame = examples.copy()
+    label, status = frame["label"], frame["status"]
+    static = frame["attack"] == NO_ATTACK
+    row_right = frame["adversarial_prediction"] == label
+    frame["robust_right"] = (status == Status.FAILED).where(~static, row_right).astype("boolean")
+    clean_known = frame["clean_prediction"].notna()
+    frame["clean_right"] = (frame["clean_prediction"] == label).astype("boolean").where(clean_known, pd.NA)
+    frame.loc[status == Status.ERRORED, ["robust_right", "clean_right"]] = pd.NA
+    return frame
+
+
+def _readable(texts: str) -> str:
+    """One segment as it is; a pair as a JSON list, which can be split again."""
+    segments = json.loads(texts)
+    return str(segments[0]) if len(segments) == 1 else json.dumps(segments, ensure_ascii=False)

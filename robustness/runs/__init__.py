@@ -1,0 +1,1 @@
+"""Runs: the plan of cells, the store of outcomes, and running and resuming."""

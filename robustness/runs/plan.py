@@ -1,0 +1,136 @@
+"""What a run will do: a suite and a pairs file to cells."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from robustness.definitions.catalog import SUITES, TESTSETS, Entry
+from robustness.definitions.pairs import Pair, read_pairs
+from robustness.definitions.testsets import TestsetDefinition
+from robustness.engine.attack import NamedAttack
+from robustness.engine.evaluation import NO_ATTACK
+from robustness.errors import RunError, UsageError
+from robustness.recipes.building import find_attack, name_attack
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """Everything the outcomes of a run depend on, as the caller gives it."""
+
+    suite: str
+    pairs: Path
+    data: Path | None = None
+    testsets: tuple[str, ...] = ()
+    """Replace the suite's own list; empty keeps it."""
+    attacks: tuple[str | object, ...] = ()
+    """Names, recipe files, `file.py:Name`, or attack objects; replace the suite's own list."""
+    limit: int | None = None
+    seed: int = 0
+    device: str = "auto"
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """The unit of work and of resuming: one checkpoint, test set and attack."""
+
+    checkpoint: str
+    testset: str
+    attack: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The cells of a run with what they name."""
+
+    settings: RunSettings
+    pairs: tuple[Pair, ...]
+    testsets: tuple[Entry[TestsetDefinition], ...]
+    attacks: tuple[NamedAttack, ...]
+    cells: tuple[Cell, ...]
+    limit: int | None
+    unserved: tuple[str, ...]
+    """Test sets whose task no pair has."""
+
+    def fingerprint(self) -> dict[str, str]:
+        """What a second run into the same folder must share, by topic."""
+        return {
+            "pairs": digest_of([[p.name, p.task, p.full_name, p.peft_name, p.seed] for p in self.pairs]),
+            "testsets": digest_of([[entry.name, entry.digest] for entry in self.testsets]),
+            "attacks": digest_of([[attack.name, attack.digest] for attack in self.attacks]),
+            "limit": str(self.limit),
+            "seed": str(self.settings.seed),
+            "dtype": self.settings.dtype,
+        }
+
+
+def make_plan(settings: RunSettings) -> Plan:
+    """Resolves all names and lists the cells; loads no model and no data.
+
+    Raises:
+        UsageError: a limit below 1, or no test set for any pair.
+        DefinitionError: an unknown name or a malformed file.
+    """
+    if settings.limit is not None and settings.limit < 1:
+        raise UsageError(f"--limit {settings.limit}: expected at least 1 example")
+    suite = SUITES.find(settings.suite).definition
+    pairs = read_pairs(settings.pairs)
+    testsets = tuple(TESTSETS.find(name) for name in dict.fromkeys(settings.testsets or suite.testsets))
+    attacks = tuple(_resolve(attack) for attack in settings.attacks or suite.attacks)
+    _refuse_repeated([attack.name for attack in attacks])
+    tasks = {pair.task for pair in pairs}
+    served = tuple(entry for entry in testsets if entry.definition.task in tasks)
+    unserved = tuple(entry.name for entry in testsets if entry.definition.task not in tasks)
+    if not served:
+        raise UsageError(
+            f"suite {settings.suite}: no pair in {settings.pairs} has the task of any of its test sets "
+            f"({', '.join(unserved)}); the pairs' tasks are {', '.join(sorted(tasks))}"
+        )
+    return Plan(
+        settings=settings,
+        pairs=pairs,
+        testsets=served,
+        attacks=attacks,
+        cells=_list_cells(pairs, served, attacks),
+        limit=settings.limit if settings.limit is not None else suite.limit,
+        unserved=unserved,
+    )
+
+
+def _resolve(attack: str | object) -> NamedAttack:
+    if isinstance(attack, NamedAttack):
+        return attack
+    return find_attack(attack) if isinstance(attack, str) else name_attack(attack)
+
+
+def _refuse_repeated(names: Sequence[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"--attack {name}: named twice")
+
+
+def _list_cells(
+    pairs: Sequence[Pair], testsets: Sequence[Entry[TestsetDefinition]], attacks: Sequence[NamedAttack]
+) -> tuple[Cell, ...]:
+    """Checkpoint by checkpoint, so that each is loaded once; a shared full checkpoint appears once."""
+    checkpoints: dict[str, str] = {}
+    for pair in pairs:
+        for name in (pair.full_name, pair.peft_name):
+            if checkpoints.setdefault(name, pair.task) != pair.task:
+                raise RunError(f"checkpoint {name} is in pairs of two tasks: {checkpoints[name]} and {pair.task}")
+    return tuple(
+        Cell(checkpoint, entry.name, attack)
+        for checkpoint, task in checkpoints.items()
+        for entry in testsets
+        if entry.definition.task == task
+        for attack in (NO_ATTACK, *(attack.name for attack in attacks))
+    )
+
+
+def digest_of(content: object) -> str:
+    """Sixteen hex digits of anything JSON can hold."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,167 @@
+"""What is read and checked before the first cell runs: examples, checkpoints, the pair gate."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from robustness.definitions.catalog import TESTSETS
+from robustness.definitions.tasks import find_task
+from robustness.errors import DataError
+from robustness.runs.plan import Plan, digest_of
+from robustness.runs.record import (
+    AttackRecord,
+    CheckpointRecord,
+    PairRecord,
+    RunRecord,
+    TestsetRecord,
+    library_versions,
+    now,
+)
+from robustness.testsets.example import Example
+from robustness.testsets.loading import Testset, load_testset
+from robustness.victims.checkpoint import Checkpoint, read_checkpoint
+from robustness.victims.gate import CheckpointFacts, check_pair, inspect_checkpoint
+from robustness.victims.loading import Placement, digest_weights
+
+GATE_EXAMPLES = 256
+"""Clean examples on which the gate measures accuracy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The inputs of a run, read and digested."""
+
+    testsets: tuple[Testset, ...]
+    examples: dict[str, tuple[Example, ...]]
+    """By test set, after the limit."""
+    checkpoints: dict[str, Checkpoint]
+    tasks: dict[str, str]
+    """By checkpoint."""
+    train_seeds: dict[str, int | None]
+    weights_digests: dict[str, str]
+    fingerprint: dict[str, str]
+
+
+def prepare(plan: Plan) -> Prepared:
+    """Reads test sets and checkpoint configs; loads no weights.
+
+    Raises:
+        DataError: a test set that cannot be read.
+        CheckpointError: a checkpoint that is not there or not safe to load.
+    """
+    testsets = tuple(load_testset(entry, plan.settings.data) for entry in plan.testsets)
+    checkpoints, tasks, seeds = {}, {}, {}
+    for pair in plan.pairs:
+        for name, reference in ((pair.full_name, pair.full), (pair.peft_name, pair.peft)):
+            checkpoints[name] = read_checkpoint(name, reference, pair.base)
+            tasks[name], seeds[name] = pair.task, pair.seed
+    digests = {name: digest_weights(checkpoint.folder) for name, checkpoint in checkpoints.items()}
+    data = {"data": digest_of([[t.name, t.digest] for t in testsets]), "checkpoints": digest_of(digests)}
+    return Prepared(
+        testsets=testsets,
+        examples={testset.name: testset.examples[: plan.limit] for testset in testsets},
+        checkpoints=checkpoints,
+        tasks=tasks,
+        train_seeds=seeds,
+        weights_digests=digests,
+        fingerprint=plan.fingerprint() | data,
+    )
+
+
+def gate_pairs(plan: Plan, prepared: Prepared, placement: Placement) -> RunRecord:
+    """Inspects every checkpoint once and checks every pair; returns the record of the run about to start.
+
+    Raises:
+        GateError: a pair that must not be compared, with every reason.
+    """
+    clean = {task: _clean_examples(plan, prepared, task) for task in set(prepared.tasks.values())}
+    facts = {
+        name: inspect_checkpoint(checkpoint, find_task(prepared.tasks[name]), placement, clean[prepared.tasks[name]])
+        for name, checkpoint in prepared.checkpoints.items()
+    }
+    for pair in plan.pairs:
+        check_pair(pair, facts[pair.full_name], facts[pair.peft_name])
+    return _record(plan, prepared, placement, facts)
+
+
+def _clean_examples(plan: Plan, prepared: Prepared, task: str) -> Sequence[Example]:
+    """A clean set of this run, else the task's own, else the benign originals of an adversarial set."""
+    for testset in prepared.testsets:
+        if testset.task.name == task and testset.kind == "clean":
+            return _spread(testset.examples)
+    try:
+        return _spread(load_testset(TESTSETS.find(task), plan.settings.data).examples)
+    except DataError:
+        originals = [
+            example.with_texts(example.original)
+            for testset in prepared.testsets
+            if testset.task.name == task
+            for example in testset.examples
+            if example.original is not None
+        ]
+    if not originals:
+        raise DataError(f"task {task}: no clean examples to check the pairs on; add the test set {task} to --data")
+    return _spread(originals)
+
+
+def _spread(examples: Sequence[Example]) -> Sequence[Example]:
+    """At most GATE_EXAMPLES, evenly spaced, so that a sorted file does not give one label alone."""
+    step = max(1, -(-len(examples) // GATE_EXAMPLES))
+    return examples[::step]
+
+
+def _record(plan: Plan, prepared: Prepared, placement: Placement, facts: dict[str, CheckpointFacts]) -> RunRecord:
+    device = placement.device
+    return RunRecord(
+        suite=plan.settings.suite,
+        seed=plan.settings.seed,
+        limit=plan.limit,
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        dtype=plan.settings.dtype,
+        fingerprint=prepared.fingerprint,
+        pairs=tuple(
+            PairRecord(name=p.name, task=p.task, base=p.base, full=p.full_name, peft=p.peft_name, seed=p.seed)
+            for p in plan.pairs
+        ),
+        checkpoints=tuple(_checkpoint_record(prepared, name, facts[name]) for name in prepared.checkpoints),
+        testsets=tuple(_testset_record(prepared, testset) for testset in prepared.testsets),
+        attacks=tuple(
+            AttackRecord(name=attack.name, family=attack.family, digest=attack.digest) for attack in plan.attacks
+        ),
+        warnings=tuple(f"no pair for the task of test set {name}: not evaluated" for name in plan.unserved),
+        started=now(),
+        machine=platform.platform(),
+        versions=library_versions(),
+    )
+
+
+def _checkpoint_record(prepared: Prepared, name: str, facts: CheckpointFacts) -> CheckpointRecord:
+    return CheckpointRecord(
+        name=name,
+        adaptation=facts.adaptation,
+        task=prepared.tasks[name],
+        base=str(prepared.checkpoints[name].base),
+        train_seed=prepared.train_seeds[name],
+        weights_digest=prepared.weights_digests[name],
+        clean_accuracy=facts.clean_accuracy,
+        majority_share=facts.majority_share,
+        n_clean=facts.n_clean,
+        merge_difference=facts.merge_difference,
+    )
+
+
+def _testset_record(prepared: Prepared, testset: Testset) -> TestsetRecord:
+    return TestsetRecord(
+        name=testset.name,
+        task=testset.task.name,
+        kind=testset.kind,
+        provenance=testset.provenance,
+        n=len(testset.examples),
+        n_used=len(prepared.examples[testset.name]),
+        digest=testset.digest,
+        scores_f1=testset.task.scores_f1,
+    )

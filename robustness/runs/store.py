@@ -1,0 +1,88 @@
+"""The store: one SQLite row per outcome, written as it happens."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import fields
+from pathlib import Path
+from typing import final
+
+import pandas as pd
+
+from robustness.engine.outcome import Outcome
+from robustness.errors import RunError
+from robustness.runs.plan import Cell
+
+SCHEMA_VERSION = 1
+FILE_NAME = "run.sqlite"
+
+_OUTCOME_COLUMNS = tuple(field.name for field in fields(Outcome))
+_CELL_COLUMNS = ("checkpoint", "testset", "attack")
+_COLUMNS = (*_CELL_COLUMNS, *_OUTCOME_COLUMNS)
+
+
+@final
+class Store:
+    """The outcomes of one run folder; every commit is durable, every row is written once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._connection = sqlite3.connect(folder / FILE_NAME, isolation_level=None)
+        self._connection.execute("PRAGMA journal_mode=WAL")
+        self._connection.execute("PRAGMA synchronous=FULL")
+        self._connection.execute(
+            f"CREATE TABLE IF NOT EXISTS outcomes ({', '.join(_COLUMNS)}, "
+            f"PRIMARY KEY ({', '.join(_CELL_COLUMNS)}, example_id)) WITHOUT ROWID"
+        )
+        self._connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+
+    def finished(self, cell: Cell) -> set[str]:
+        """Returns the ids of the examples whose outcome is stored."""
+        query = "SELECT example_id FROM outcomes WHERE checkpoint=? AND testset=? AND attack=?"
+        return {row[0] for row in self._connection.execute(query, (cell.checkpoint, cell.testset, cell.attack))}
+
+    def add(self, cell: Cell, outcomes: Iterable[Outcome]) -> None:
+        """Writes outcomes in one transaction."""
+        rows = [(cell.checkpoint, cell.testset, cell.attack, *_values(outcome)) for outcome in outcomes]
+        marks = ", ".join("?" * len(_COLUMNS))
+        self._connection.execute("BEGIN")
+        self._connection.executemany(f"INSERT INTO outcomes VALUES ({marks})", rows)
+        self._connection.execute("COMMIT")
+
+    def count_statuses(self) -> dict[tuple[str, str], int]:
+        """Returns how many outcomes there are of each attack and status."""
+        query = "SELECT attack, status, COUNT(*) FROM outcomes GROUP BY attack, status"
+        return {(attack, status): count for attack, status, count in self._connection.execute(query)}
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._connection.close()
+
+
+def read_outcomes(folder: Path) -> pd.DataFrame:
+    """Returns all stored outcomes, one row each, ordered by cell and example.
+
+    Raises:
+        RunError: no store in the folder, a damaged file, or one of another schema version.
+    """
+    path = folder / FILE_NAME
+    if not path.is_file():
+        raise RunError(f"{folder}: no {FILE_NAME}; expected a folder that `robustness run` wrote")
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            if version != SCHEMA_VERSION:
+                raise RunError(f"{path}: schema version {version}; this release reads {SCHEMA_VERSION}; run it again")
+            return pd.read_sql_query("SELECT * FROM outcomes", connection)
+    except (sqlite3.DatabaseError, pd.errors.DatabaseError) as error:
+        raise RunError(f"{path}: not a readable store: {error}") from None
+
+
+def _values(outcome: Outcome) -> list[object]:
+    values = []
+    for name in _OUTCOME_COLUMNS:
+        value = getattr(outcome, name)
+        values.append(json.dumps(value) if isinstance(value, tuple) else value)
+    return values

@@ -1,0 +1,95 @@
+"""One example: the text a model reads, its label, and the words an attack may change."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+Texts = tuple[str, ...]
+"""The segments of one input in the order the model reads them: one sentence, or a pair."""
+
+Span = tuple[int, int, int]
+"""A word's place: segment, start, end."""
+
+# TextAttack's words: runs of letters, digits and inner ' - _ * @; it counts these three signs as letters too.
+_WORD = re.compile(r"[\w`\u02d7\xd7'\-*@]+")
+_WORD_EDGES = "'-_*@"
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One input with its label; immutable, every edit returns a new one.
+
+    Words are those of the attacked segments, in reading order, found by TextAttack's rule (so that
+    published recipes see the same words). After `replace_word(i, w)` word i is `w` to the letter, whatever
+    characters it holds, and all other words keep their index.
+    """
+
+    id: str
+    texts: Texts
+    label: int
+    """Index into the task's labels."""
+    group_id: str = ""
+    """Examples of one source question share it; empty: the example is its own group."""
+    attacked: tuple[int, ...] = (0,)
+    """Indices of the segments an attack may change."""
+    original: Texts | None = None
+    """The benign text that a ready-made adversarial example was made from, where it is known."""
+    _spans: tuple[Span, ...] | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words that may be changed.
+
+        >>> Example("1", ("It's a well-made 'film'.",), label=1).words
+        ("It's", 'a', 'well-made', 'film')
+        """
+        return tuple(self.texts[segment][start:end] for segment, start, end in self._word_spans())
+
+    @property
+    def group(self) -> str:
+        """The group's id, which is the example's own where it has no other."""
+        return self.group_id or self.id
+
+    def replace_word(self, index: int, word: str) -> Example:
+        """Returns the example with one word replaced; raises IndexError when there is no such word.
+
+        >>> Example("1", ("a fine film .",), label=1).replace_word(1, "fiine").texts
+        ('a fiine film .',)
+        """
+        spans = self._word_spans()
+        if not 0 <= index < len(spans):
+            raise IndexError(f"example {self.id} has {len(spans)} words, no word {index}")
+        segment, start, end = spans[index]
+        text = self.texts[segment]
+        texts = list(self.texts)
+        texts[segment] = text[:start] + word + text[end:]
+        shift = len(word) - (end - start)
+        moved = [(s, b + shift, e + shift) if s == segment and b > start else (s, b, e) for s, b, e in spans]
+        moved[index] = (segment, start, start + len(word))
+        return replace(self, texts=tuple(texts), _spans=tuple(moved))
+
+    def with_texts(self, texts: Sequence[str]) -> Example:
+        """Returns the example with all its segments replaced; its words are found anew."""
+        return replace(self, texts=tuple(texts), _spans=None)
+
+    def _word_spans(self) -> tuple[Span, ...]:
+        spans = self._spans
+        if spans is None:
+            spans = tuple(
+                (segment, start, end) for segment in self.attacked for start, end in _word_bounds(self.texts[segment])
+            )
+            object.__setattr__(self, "_spans", spans)  # a cache: the value follows from the other fields
+        return spans
+
+
+def _word_bounds(text: str) -> list[tuple[int, int]]:
+    bounds = []
+    for match in _WORD.finditer(text):
+        run = match.group()
+        start = match.start() + len(run) - len(run.lstrip(_WORD_EDGES))
+        end = match.end() - (len(run) - len(run.rstrip(_WORD_EDGES)))
+        if start < end:
+            bounds.append((start, end))
+    return bounds

@@ -1,0 +1,160 @@
+"""Rows of a data file or of the hub, before they become examples."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from robustness.definitions.tasks import Task
+from robustness.definitions.testsets import AdvGlueFile, HubDataset, TsvFile
+from robustness.errors import DataError
+from robustness.testsets.example import Texts
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One labelled input."""
+
+    key: str
+    """The row's own index where the source has one, else its position."""
+    texts: Texts
+    label: int
+    original: Texts | None = None
+
+
+def digest_rows(rows: Iterable[Row]) -> str:
+    """The sha256 of the sorted texts and labels: the same for a file, a shuffled copy and the hub."""
+    lines = sorted(json.dumps([row.texts, row.label], ensure_ascii=False) for row in rows)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def read_tsv(path: Path, source: TsvFile, task: Task) -> list[Row]:
+    """Reads a tab-separated file without quoting.
+
+    Raises:
+        DataError: not UTF-8, a missing column, a short line, or a label the task does not have.
+    """
+    rows = []
+    with _open_text(path) as lines:
+        reader = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+        missing = {*source.columns, source.label} - set(reader.fieldnames or ())
+        if missing:
+            raise DataError(
+                f"{path}: column {sorted(missing)[0]!r} is missing; "
+                f"the header has {', '.join(reader.fieldnames or ()) or 'nothing'}"
+            )
+        for number, record in enumerate(_records(path, reader)):
+            if any(record[column] is None for column in (*source.columns, source.label)):
+                raise DataError(f"{path} line {reader.line_num}: fewer fields than the header has")
+            texts = tuple(record[column].strip() for column in source.columns)
+            label = _label_index(record[source.label], task, f"{path} line {reader.line_num}")
+            rows.append(Row(record.get("index") or record.get("id") or str(number), texts, label))
+    return rows
+
+
+def read_advglue(path: Path, annotations: Path, source: AdvGlueFile, task: Task) -> list[Row]:
+    """Reads one section of AdvGLUE's file, with the benign originals where `annotations` exists.
+
+    Raises:
+        DataError: not JSON, no such section, a field missing, a hidden label, or annotations that do not fit.
+    """
+    records = _advglue_section(path, source.section)
+    notes = _advglue_section(annotations, source.section) if annotations.is_file() else [{}] * len(records)
+    if len(notes) != len(records):
+        raise DataError(f"{annotations}: {len(notes)} rows in {source.section}; {path} has {len(records)}")
+    rows = []
+    for number, (record, note) in enumerate(zip(records, notes, strict=True)):
+        where = f"{path} {source.section} row {number}"
+        texts = _fields(record, task, where)
+        if note and _fields(note, task, f"{annotations} {source.section} row {number}") != texts:
+            raise DataError(f"{annotations} {source.section} row {number}: not the text of {path}")
+        original = tuple(note.get(f"original_{name}", record[name]).strip() for name in task.fields)
+        has_original = any(f"original_{name}" in note for name in task.fields)
+        label = _label_index(record.get("label"), task, where)
+        rows.append(Row(str(record.get("idx", number)), texts, label, original if has_original else None))
+    return rows
+
+
+def read_hub(source: HubDataset, task: Task) -> list[Row]:
+    """Loads a split from the hub at its pinned revision.
+
+    Raises:
+        DataError: the hub cannot be reached (offline, perhaps), or the data set is not as described.
+    """
+    import datasets  # slow to import, and needed only without local files
+
+    name = f"{source.dataset} {source.config} {source.split} at {source.revision[:8]}"
+    try:
+        split = datasets.load_dataset(source.dataset, source.config, split=source.split, revision=source.revision)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"hub data set {name}: could not be loaded ({type(error).__name__}: {error}); "
+            "give --data with a folder that has the local files, or try again online"
+        ) from None
+    return [
+        Row(
+            str(record.get("idx", number)),
+            _fields(record, task, f"{name} row {number}"),
+            _label_index(record.get("label"), task, f"{name} row {number}"),
+        )
+        for number, record in enumerate(split)
+    ]
+
+
+def _open_text(path: Path) -> Any:
+    try:
+        return path.open(encoding="utf-8", newline="")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _records(path: Path, reader: csv.DictReader[str]) -> Iterator[dict[str, Any]]:
+    try:
+        yield from reader
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 near line {reader.line_num + 1}: {error.reason}") from None
+    except csv.Error as error:
+        raise DataError(f"{path} line {reader.line_num + 1}: {error}") from None
+
+
+def _advglue_section(path: Path, section: str) -> list[dict[str, Any]]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 at byte {error.start}") from None
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}: not JSON: {error}") from None
+    if not isinstance(content, dict) or not isinstance(content.get(section), list):
+        raise DataError(f"{path}: expected an object with a list {section!r}, as AdvGLUE's dev.json is")
+    records: list[dict[str, Any]] = content[section]
+    return records
+
+
+def _fields(record: dict[str, Any], task: Task, where: str) -> Texts:
+    texts = []
+    for name in task.fields:
+        text = record.get(name)
+        if not isinstance(text, str):
+            raise DataError(f"{where}: field {name!r} is missing or not text")
+        texts.append(text.strip())
+    return tuple(texts)
+
+
+def _label_index(label: object, task: Task, where: str) -> int:
+    names: Sequence[str] = task.labels
+    if isinstance(label, str) and label in names:
+        return names.index(label)
+    try:
+        index = int(label)  # type: ignore[call-overload]
+    except (TypeError, ValueError):
+        raise DataError(f"{where}: label {label!r}; expected one of {', '.join(names)}") from None
+    if index == -1:
+        raise DataError(f"{where}: the label is hidden (-1); use the development file, which has labels")
+    if not 0 <= index < len(names):
+        raise DataError(f"{where}: label {index}; {task.name} has labels 0 to {len(names) - 1}")
+    return int(index)

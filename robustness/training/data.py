@@ -1,0 +1,122 @@
+"""The rows of one task, chosen and encoded once for all methods and seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robustness.definitions.catalog import TESTSETS, Entry
+from robustness.definitions.tasks import Task
+from robustness.definitions.testsets import TestsetDefinition
+from robustness.errors import CheckpointError, UsageError
+from robustness.testsets.example import Example
+from robustness.testsets.loading import load_testset, load_training_split
+
+SUBSET_SEED = 0
+"""Which training rows a limit keeps depends on nothing that differs between two checkpoints."""
+
+EncodedRow = dict[str, Any]
+"""Token ids, masks and `labels` of one row, as transformers' collator takes them."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRows:
+    """The examples that train and the clean ones that select."""
+
+    testset: str
+    task: Task
+    train: tuple[Example, ...]
+    dev: tuple[Example, ...]
+    train_digest: str
+    """sha256 over all training rows of the set, before any limit."""
+    dev_digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedRows:
+    """The same rows as token ids."""
+
+    tokenizer: Any
+    task: Task
+    train: tuple[EncodedRow, ...]
+    dev: tuple[EncodedRow, ...]
+
+
+def load_rows(testset: str, data: Path | None, limit: int | None, dev_limit: int) -> TrainingRows:
+    """Loads the training split of a clean test set and the development rows beside it.
+
+    Raises:
+        DefinitionError: no test set has that name.
+        UsageError: the test set has no training split.
+        DataError: the rows cannot be read.
+    """
+    entry = TESTSETS.find(testset)
+    if entry.definition.train is None:
+        raise UsageError(f"train {testset}: it has no training split; expected one of {', '.join(trainable())}")
+    train = load_training_split(entry, data)
+    dev = load_testset(entry, data)
+    return TrainingRows(
+        testset=entry.name,
+        task=train.task,
+        train=draw(train.examples, limit),
+        dev=spread(dev.examples, dev_limit),
+        train_digest=train.digest,
+        dev_digest=dev.digest,
+    )
+
+
+def trainable() -> list[str]:
+    """The shipped test sets with a training split, sorted."""
+    entries: list[Entry[TestsetDefinition]] = [TESTSETS.find(name) for name in TESTSETS.names()]
+    return [entry.name for entry in entries if entry.definition.train is not None]
+
+
+def draw(examples: Sequence[Example], limit: int | None) -> tuple[Example, ...]:
+    """Returns the first `limit` of a fixed permutation: a smaller limit gives a subset of a larger one."""
+    if limit is None or limit >= len(examples):
+        return tuple(examples)
+    order = np.random.default_rng(SUBSET_SEED).permutation(len(examples))
+    return tuple(examples[index] for index in order[:limit])
+
+
+def spread(examples: Sequence[Example], limit: int) -> tuple[Example, ...]:
+    """Returns at most `limit` examples, evenly spaced, so that a sorted file does not give one label alone."""
+    if limit >= len(examples):
+        return tuple(examples)
+    return tuple(examples[index * len(examples) // limit] for index in range(limit))
+
+
+def encode_rows(rows: TrainingRows, base: Path, max_tokens: int) -> EncodedRows:
+    """Tokenises with the base's tokenizer, without padding.
+
+    Raises:
+        CheckpointError: the base has no tokenizer, or one that cannot pad.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(base, use_fast=True)
+    except Exception as error:  # transformers and tokenizers each raise kinds of their own
+        raise CheckpointError(f"base {base}: its tokenizer cannot be loaded: {error}") from error
+    if tokenizer.pad_token is None:
+        raise CheckpointError(
+            f"base {base}: its tokenizer has no padding token, so rows of unequal length make no batch; "
+            "set pad_token in its tokenizer_config.json and pad_token_id in its config.json"
+        )
+    length = min(max_tokens, tokenizer.model_max_length)
+    # Dev rows by length: what is scored beside each other is then padded little.
+    dev = sorted(_encode(rows.dev, tokenizer, length), key=lambda row: len(row["input_ids"]))
+    return EncodedRows(tokenizer, rows.task, tuple(_encode(rows.train, tokenizer, length)), tuple(dev))
+
+
+def _encode(examples: Sequence[Example], tokenizer: Any, length: int) -> list[EncodedRow]:
+    segments = [list(column) for column in zip(*(example.texts for example in examples), strict=True)]
+    encoded = tokenizer(*segments, truncation=True, max_length=length, padding=False)
+    return [
+        {key: encoded[key][index] for key in encoded} | {"labels": example.label}
+        for index, example in enumerate(examples)
+    ]

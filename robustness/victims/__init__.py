@@ -1,0 +1,1 @@
+"""Checkpoints that can be queried: loading, the pair gate, and batched scores."""

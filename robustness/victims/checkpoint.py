@@ -1,0 +1,133 @@
+"""A checkpoint on disk or on the hub, read without loading any weight."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from robustness.errors import CheckpointError
+
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+HUB_ID = re.compile(r"[\w][\w.\-]*(/[\w][\w.\-]*)?")
+SAFE_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+PICKLED_WEIGHTS = ("pytorch_model.bin", "adapter_model.bin", "pytorch_model.bin.index.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A reference that has been looked at: what kind it is and what it stands on."""
+
+    name: str
+    """As the pairs file has it."""
+    folder: Path
+    base: Path
+    """The pair's base."""
+    adaptation: str
+    """`full` or the PEFT method in lower case."""
+    named_base: Path | None = None
+    """The base that the adapter's own config names; None for a full checkpoint."""
+
+    @property
+    def is_adapter(self) -> bool:
+        """Whether it stands on a base."""
+        return self.adaptation != "full"
+
+
+def read_checkpoint(name: str, reference: str, base: str) -> Checkpoint:
+    """Looks at a checkpoint's files; what is on the hub is downloaded first, but for pickles.
+
+    Args:
+        name: what tables call it.
+        reference: a folder or a hub id.
+        base: the pair's base, a folder or a hub id.
+
+    Raises:
+        CheckpointError: nothing there, pickled weights, an unreadable config, or a base that is not there.
+    """
+    folder = locate(reference, f"checkpoint {name}")
+    base_folder = locate(base, f"checkpoint {name}: base")
+    if (folder / ADAPTER_CONFIG).is_file():
+        config = read_json(folder / ADAPTER_CONFIG)
+        _refuse_pickle(name, folder, ADAPTER_WEIGHTS)
+        _refuse_pickle(f"{name}: base", base_folder, "model.safetensors")
+        return _adapter(name, folder, base_folder, config)
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(f"checkpoint {name}: {folder} has neither config.json nor {ADAPTER_CONFIG}")
+    read_json(folder / "config.json")
+    _refuse_pickle(name, folder, "model.safetensors")
+    return Checkpoint(name, folder, base_folder, "full")
+
+
+def locate(reference: str, what: str) -> Path:
+    """Returns the folder of a reference, downloading a hub id's safe files (no pickle, no code).
+
+    Raises:
+        CheckpointError: neither a folder nor a hub id that can be had.
+    """
+    folder = Path(reference)
+    if folder.is_dir():
+        return folder.resolve()
+    if folder.exists():
+        raise CheckpointError(f"{what}: {reference} is a file; expected a folder or a hub id")
+    if not HUB_ID.fullmatch(reference):
+        raise CheckpointError(f"{what}: no folder {reference}; expected a folder or a hub id (owner/name)")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(reference, allow_patterns=SAFE_FILES))
+    except Exception as error:  # the hub library raises a dozen kinds, from HTTP to validation
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"{what}: no folder {reference}, and not to be had from the hub: {reason}") from None
+
+
+def _adapter(name: str, folder: Path, base: Path, config: dict[str, Any]) -> Checkpoint:
+    kind = config.get("peft_type")
+    if not isinstance(kind, str):
+        raise CheckpointError(f"checkpoint {name}: {folder / ADAPTER_CONFIG} has no peft_type")
+    named_base = config.get("base_model_name_or_path")
+    if not named_base:
+        raise CheckpointError(
+            f"checkpoint {name}: {folder / ADAPTER_CONFIG} names no base; set base_model_name_or_path to {base}"
+        )
+    method = "dora" if config.get("use_dora") else kind.lower().replace("_tuning", "")
+    return Checkpoint(name, folder, base, method, _locate_named_base(name, folder, str(named_base)))
+
+
+def _locate_named_base(name: str, folder: Path, named_base: str) -> Path:
+    beside = folder / named_base
+    try:
+        return beside.resolve() if beside.is_dir() else locate(named_base, f"checkpoint {name}")
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"checkpoint {name}: its {ADAPTER_CONFIG} names the base {named_base}, which is not there ({error}); "
+            "put the base back, or set base_model_name_or_path to where it is now"
+        ) from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON object; raises CheckpointError for anything else."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path}: cannot be read as JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: expected a JSON object")
+    return content
+
+
+def _refuse_pickle(name: str, folder: Path, wanted: str) -> None:
+    if (folder / wanted).is_file() or (folder / f"{wanted}.index.json").is_file():
+        return
+    pickled = [file for file in PICKLED_WEIGHTS if (folder / file).is_file()]
+    if not pickled:
+        raise CheckpointError(f"checkpoint {name}: {folder} has no {wanted}")
+    raise CheckpointError(
+        f"checkpoint {name}: {folder / pickled[0]} is a pickle, which can run code when it is opened; expected "
+        f'{wanted}. If you trust it, convert it: python -c "import torch; from safetensors.torch import save_file; '
+        f"save_file({{k: v.contiguous().clone() for k, v in torch.load('{folder / pickled[0]}', weights_only=True)"
+        f".items()}}, '{folder / wanted}', metadata={{'format': 'pt'}})\""
+    )

@@ -1,0 +1,171 @@
+"""The pair gate: what must hold before two checkpoints are compared."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from robustness.definitions.pairs import Pair
+from robustness.definitions.tasks import Task
+from robustness.errors import GateError
+from robustness.testsets.example import Example, Texts
+from robustness.victims.checkpoint import Checkpoint
+from robustness.victims.loading import LoadedCheckpoint, Placement, as_victim, load_checkpoint
+from robustness.victims.victim import Scores, Victim
+
+MERGE_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 1e-1}
+"""The largest difference of a logit, merged against unmerged, that is still rounding."""
+
+ARCHITECTURE_KEYS = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+PROBES = 8
+"""Clean examples that the checks of outputs look at."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointFacts:
+    """What the gate found out about one checkpoint."""
+
+    checkpoint: str
+    adaptation: str
+    clean_accuracy: float
+    majority_share: float
+    """Accuracy of always answering the most frequent label of the same examples."""
+    n_clean: int
+    architecture: str
+    tokenizer_digest: str
+    failures: tuple[str, ...]
+    """Named reasons, empty when all is well."""
+    merge_difference: float | None
+    """Largest difference of a probe's logit, merged against unmerged; None where nothing can be merged."""
+
+
+def inspect_checkpoint(
+    checkpoint: Checkpoint, task: Task, placement: Placement, clean: Sequence[Example]
+) -> CheckpointFacts:
+    """Loads a checkpoint, checks it, and measures its clean accuracy on `clean`.
+
+    Raises:
+        CheckpointError: it cannot be loaded at all, or its labels cannot be mapped.
+    """
+    loaded = load_checkpoint(checkpoint, task)
+    failures = list(_head_failures(loaded))
+    probes = [example.texts for example in clean[:PROBES]]
+    if checkpoint.is_adapter and not _adapter_changes_anything(loaded, probes):
+        failures.append("adapter-not-zero: the adapter changes no hidden state; was it trained and saved?")
+    merge_difference, merge_failures = _compare_merged(loaded, placement, probes)
+    victim = as_victim(loaded, _merged_copy(loaded), placement)
+    failures += [*merge_failures, *_output_failures(victim, probes)]
+    labels = np.array([example.label for example in clean])
+    accuracy = float((victim.scores([example.texts for example in clean]).argmax(axis=1) == labels).mean())
+    majority = float(np.bincount(labels).max() / len(labels))
+    if accuracy <= majority:
+        failures.append(
+            f"clean-accuracy: {accuracy:.3f} on {len(clean)} clean examples is not above the majority class "
+            f"({majority:.3f}); an attack on a model that has not learnt the task says nothing"
+        )
+    return CheckpointFacts(
+        checkpoint=checkpoint.name,
+        adaptation=checkpoint.adaptation,
+        clean_accuracy=accuracy,
+        majority_share=majority,
+        n_clean=len(clean),
+        architecture=_architecture(victim.model),
+        tokenizer_digest=_tokenizer_digest(victim.tokenizer),
+        failures=tuple(failures),
+        merge_difference=merge_difference,
+    )
+
+
+def check_pair(pair: Pair, full: CheckpointFacts, peft: CheckpointFacts) -> None:
+    """Raises GateError with every named reason for which the two must not be compared."""
+    reasons = [f"{facts.checkpoint}: {failure}" for facts in (full, peft) for failure in facts.failures]
+    if full.adaptation != "full":
+        reasons.append(f"{full.checkpoint}: adaptation: is a {full.adaptation} adapter; expected a full checkpoint")
+    if peft.adaptation == "full":
+        reasons.append(f"{peft.checkpoint}: adaptation: is a full checkpoint; expected a PEFT adapter")
+    if full.architecture != peft.architecture:
+        reasons.append(f"same-base: {full.architecture} against {peft.architecture}")
+    if full.tokenizer_digest != peft.tokenizer_digest:
+        reasons.append("same-tokenizer: the two tokenizers encode differently")
+    if reasons:
+        raise GateError(f"pair {pair.name} is refused: " + "; ".join(reasons))
+
+
+def _head_failures(loaded: LoadedCheckpoint) -> Iterator[str]:
+    if loaded.uninitialised:
+        yield (
+            f"head-loaded: no file holds {', '.join(loaded.uninitialised)}: freshly initialised, so its answers are "
+            "random" + ("; train with modules_to_save naming the head" if loaded.checkpoint.is_adapter else "")
+        )
+
+
+@torch.inference_mode()
+def _adapter_changes_anything(loaded: LoadedCheckpoint, probes: Sequence[Texts]) -> bool:
+    """Compares hidden states, which the restored head does not touch, with the adapter on and off."""
+    model = loaded.unmerged
+    batch = _encode(loaded, probes)
+    adapted = model(**batch, output_hidden_states=True).hidden_states[-1]
+    with model.disable_adapter():
+        plain = model(**batch, output_hidden_states=True).hidden_states[-1]
+    return adapted.shape != plain.shape or not torch.equal(adapted, plain)
+
+
+def _compare_merged(
+    loaded: LoadedCheckpoint, placement: Placement, probes: Sequence[Texts]
+) -> tuple[float | None, list[str]]:
+    if not loaded.can_merge:
+        return None, []
+    unmerged = as_victim(loaded, copy.deepcopy(loaded.unmerged), placement).scores(probes)
+    merged = as_victim(loaded, _merged_copy(loaded), placement).scores(probes)
+    difference = float(np.abs(merged - unmerged).max())
+    tolerance = MERGE_TOLERANCE[placement.dtype]
+    if difference <= tolerance:
+        return difference, []
+    reason = (
+        f"merge: merged and unmerged logits differ by {difference:.2g}, more than {tolerance:g} in "
+        f"{str(placement.dtype).removeprefix('torch.')}; try --dtype float32"
+    )
+    return difference, [reason]
+
+
+def _merged_copy(loaded: LoadedCheckpoint) -> Any:
+    return copy.deepcopy(loaded.unmerged).merge_and_unload() if loaded.can_merge else loaded.unmerged
+
+
+def _output_failures(victim: Victim, probes: Sequence[Texts]) -> Iterator[str]:
+    if any(module.training for module in victim.model.modules()):
+        yield "eval-mode: a module is in training mode"
+    first = victim.scores(probes)
+    if not np.isfinite(first).all():
+        yield "finite: some logits are not finite"
+    elif not np.array_equal(first, victim.scores(probes)):
+        yield "deterministic: two identical forwards differ; is dropout still on?"
+    if _are_probabilities(first):
+        yield "logits: outputs lie in [0, 1] and sum to 1: probabilities, where logits are expected"
+
+
+def _are_probabilities(scores: Scores) -> bool:
+    return bool((scores >= 0).all() and np.allclose(scores.sum(axis=1), 1, atol=1e-4))
+
+
+def _architecture(model: Any) -> str:
+    return json.dumps({key: getattr(model.config, key, None) for key in ARCHITECTURE_KEYS})
+
+
+def _tokenizer_digest(tokenizer: Any) -> str:
+    """Vocabulary and a sentence that shows casing, accents, splitting and special tokens."""
+    probe = tokenizer("Naïve  words, don't UN-fold\n¿ok? 1,000", "Second segment.")["input_ids"]
+    content = json.dumps([sorted(tokenizer.get_vocab().items()), probe])
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _encode(loaded: LoadedCheckpoint, probes: Sequence[Texts]) -> Any:
+    segments = [list(column) for column in zip(*probes, strict=True)]
+    return loaded.tokenizer(*segments, truncation=True, max_length=128, padding=True, return_tensors="pt")

@@ -1,0 +1,173 @@
+"""A checkpoint to a victim: full folders and PEFT adapters on their base, safetensors only."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from robustness.definitions.tasks import Task
+from robustness.errors import CheckpointError, UsageError
+from robustness.victims.checkpoint import ADAPTER_WEIGHTS, Checkpoint, read_json
+from robustness.victims.labels import map_labels
+from robustness.victims.victim import Victim
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a victim lives and in which precision."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+
+def place(device: str = "auto", dtype: str = "float32") -> Placement:
+    """Reads the command line's words; raises UsageError for an unknown or absent device or dtype."""
+    if device not in ("auto", "cpu", "cuda") and not device.startswith("cuda:"):
+        raise UsageError(f"--device {device}: unknown device; expected auto, cpu, cuda or cuda:N")
+    if dtype not in DTYPES:
+        raise UsageError(f"--dtype {dtype}: unknown dtype; expected {' or '.join(DTYPES)}")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError(f"--device {device}: this machine has no CUDA device; use --device cpu or auto")
+    return Placement(torch.device(device), DTYPES[dtype])
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedCheckpoint:
+    """A checkpoint's modules, before and after merging."""
+
+    checkpoint: Checkpoint
+    unmerged: Any
+    """The PeftModel of an adapter; for a full checkpoint the model itself."""
+    uninitialised: tuple[str, ...]
+    """Parameters that no file supplied: they hold random numbers."""
+    tokenizer: Any
+    label_columns: tuple[int, ...]
+
+    @property
+    def can_merge(self) -> bool:
+        """Whether the adapter can be folded into the base weights."""
+        return self.checkpoint.is_adapter and hasattr(self.unmerged.base_model, "merge_and_unload")
+
+
+def load_checkpoint(checkpoint: Checkpoint, task: Task) -> LoadedCheckpoint:
+    """Loads in float32 on the CPU, in evaluation mode.
+
+    Raises:
+        CheckpointError: weights that do not fit, a head without names for the task's labels, another base.
+    """
+    if checkpoint.is_adapter:
+        model, uninitialised = _load_adapter(checkpoint, task)
+        names = _adapter_labels(checkpoint)
+    else:
+        model, uninitialised = _load_model(checkpoint.folder, checkpoint.name)
+        names = dict(model.config.id2label)
+    columns = map_labels(task, names, checkpoint.name)
+    tokenizer = _load_tokenizer(checkpoint)
+    return LoadedCheckpoint(checkpoint, model.eval(), uninitialised, tokenizer, columns)
+
+
+def to_victim(loaded: LoadedCheckpoint, placement: Placement) -> Victim:
+    """Merges the adapter where that is possible, in float32, then casts: what is merged is exact."""
+    model = loaded.unmerged
+    if loaded.can_merge:
+        model = model.merge_and_unload()
+    return as_victim(loaded, model, placement)
+
+
+def as_victim(loaded: LoadedCheckpoint, model: Any, placement: Placement) -> Victim:
+    """Wraps one form of a loaded checkpoint without changing it."""
+    model = model.to(device=placement.device, dtype=placement.dtype).eval()
+    return Victim(model, loaded.tokenizer, loaded.label_columns)
+
+
+def digest_weights(folder: Path) -> str:
+    """The sha256 over a folder's safetensors files, in the order of their names."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob("*.safetensors")):
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _load_model(folder: Path, name: str, **config: Any) -> tuple[Any, tuple[str, ...]]:
+    from transformers import AutoModelForSequenceClassification
+
+    try:
+        model, report = AutoModelForSequenceClassification.from_pretrained(
+            folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **config
+        )
+    except Exception as error:  # transformers and safetensors each raise kinds of their own
+        raise CheckpointError(f"checkpoint {name}: {folder} cannot be loaded: {_first_line(error)}") from error
+    return model, tuple(sorted(report["missing_keys"]))
+
+
+def _load_adapter(checkpoint: Checkpoint, task: Task) -> tuple[Any, tuple[str, ...]]:
+    from peft import PeftModel
+
+    _refuse_other_base(checkpoint)
+    base, missing = _load_model(checkpoint.base, checkpoint.name, num_labels=len(task.labels))
+    try:
+        model = PeftModel.from_pretrained(base, checkpoint.folder)
+        supplied = _tensor_names(checkpoint.folder / ADAPTER_WEIGHTS)
+    except Exception as error:  # a size mismatch is a RuntimeError, a bad config a TypeError, a bad file others
+        raise CheckpointError(
+            f"checkpoint {checkpoint.name}: the adapter does not fit the base {checkpoint.base}: {_first_line(error)}"
+        ) from error
+    return model, tuple(key for key in missing if not any(stored.endswith(key) for stored in supplied))
+
+
+def _refuse_other_base(checkpoint: Checkpoint) -> None:
+    named = checkpoint.named_base
+    if named is None or named == checkpoint.base or digest_weights(named) == digest_weights(checkpoint.base):
+        return
+    raise CheckpointError(
+        f"checkpoint {checkpoint.name}: same-base: the adapter was trained on {named}, the pair's base is "
+        f"{checkpoint.base}; set the pair's base to the adapter's, or pair it with a checkpoint of its own base"
+    )
+
+
+def _tensor_names(file: Path) -> list[str]:
+    from safetensors import safe_open
+
+    with safe_open(file, framework="pt") as tensors:
+        return list(tensors.keys())
+
+
+def _adapter_labels(checkpoint: Checkpoint) -> dict[int, str]:
+    """An adapter folder carries its labels in config.json: adapter_config.json has no place for them."""
+    own = checkpoint.folder / "config.json"
+    if not own.is_file():
+        raise CheckpointError(
+            f"checkpoint {checkpoint.name}: label-map: {checkpoint.folder} has no config.json, so its labels have "
+            "no names; copy the base's config.json there and set id2label in it"
+        )
+    try:
+        return {int(column): str(name) for column, name in read_json(own)["id2label"].items()}
+    except (KeyError, ValueError, AttributeError):
+        raise CheckpointError(f"checkpoint {checkpoint.name}: label-map: {own} has no id2label") from None
+
+
+def _load_tokenizer(checkpoint: Checkpoint) -> Any:
+    from transformers import AutoTokenizer
+
+    own = (checkpoint.folder / "tokenizer_config.json").is_file()
+    folder = checkpoint.folder if own else checkpoint.base
+    try:
+        return AutoTokenizer.from_pretrained(folder, use_fast=True)
+    except Exception as error:  # as for models: each library raises kinds of its own
+        raise CheckpointError(
+            f"checkpoint {checkpoint.name}: no tokenizer in {folder}: {_first_line(error)}"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from statsmodels.stats.contingency_tables import mcnemar
+
+from robustness.stats import PairedTest, holm, mcnemar_exact
+
+outcome_pairs = st.lists(st.tuples(st.booleans(), st.booleans()), max_size=60)
+p_values = st.lists(st.floats(0, 1), max_size=12)
+
+# statsmodels collects garbage in every call, which takes 20 to 50 ms.
+few_examples = settings(max_examples=25)
+
+
+def arms(table: tuple[int, int, int, int]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    cells = [(True, True), (True, False), (False, True), (False, False)]
+    rows = [cell for cell, count in zip(cells, table, strict=True) for _ in range(count)]
+    pairs = np.array(rows, dtype=bool).reshape(-1, 2)
+    return pairs[:, 0], pairs[:, 1]
+
+
+def share_of_arm_swaps_at_least_as_uneven(only_full: int, only_peft: int) -> float:
+    sums = [abs(sum(signs)) for signs in itertools.product([-1, 1], repeat=only_full + only_peft)]
+    return float(np.mean([total >= abs(only_full - only_peft) for total in sums]))
+
+
+def test_mcnemar_is_the_share_of_arm_swaps_at_least_as_uneven_for_every_small_table() -> None:
+    tables = [t for t in itertools.product(range(8), repeat=4) if sum(t) <= 7]
+
+    for table in tables:
+        found = mcnemar_exact(*arms(table))
+
+        assert (found.only_full_right, found.only_peft_right) == (table[1], table[2])
+        assert found.p_value == pytest.approx(share_of_arm_swaps_at_least_as_uneven(table[1], table[2]))
+
+
+@given(outcome_pairs)
+def test_mcnemar_agrees_with_statsmodels(pairs: list[tuple[bool, bool]]) -> None:
+    full, peft = [a for a, _ in pairs], [b for _, b in pairs]
+    only_full = sum(a and not b for a, b in pairs)
+    only_peft = sum(b and not a for a, b in pairs)
+
+    found = mcnemar_exact(full, peft)
+
+    # Its pvalue of a balanced table may exceed 1.
+    reference = min(1.0, mcnemar([[0, only_full], [only_peft, 0]], exact=True).pvalue)
+    assert found.p_value == pytest.approx(reference)
+
+
+@given(outcome_pairs)
+def test_swapping_the_arms_of_mcnemar_swaps_the_counts_and_keeps_p(pairs: list[tuple[bool, bool]]) -> None:
+    full, peft = [a for a, _ in pairs], [b for _, b in pairs]
+
+    found, swapped = mcnemar_exact(full, peft), mcnemar_exact(peft, full)
+
+    assert swapped == PairedTest(found.name, found.p_value, found.only_peft_right, found.only_full_right)
+    assert 0 <= found.p_value <= 1
+
+
+@pytest.mark.parametrize("outcomes", [[], [True], [True, False, True]])
+def test_equal_arms_have_a_p_value_of_one(outcomes: list[bool]) -> None:
+    assert mcnemar_exact(outcomes, outcomes) == PairedTest("mcnemar-exact", 1.0, 0, 0)
+
+
+def test_mcnemar_stays_exact_on_thousands_of_discordant_pairs() -> None:
+    full = np.arange(3000) < 3000
+
+    assert mcnemar_exact(full, ~full).p_value == pytest.approx(0.0, abs=1e-300)
+
+
+def test_mcnemar_refuses_arms_that_do_not_pair() -> None:
+    with pytest.raises(ValueError, match="one shape"):
+        mcnemar_exact([True], [True, False])
+    with pytest.raises(ValueError, match="0 or 1"):
+        mcnemar_exact([0.5], [1.0])
+
+
+def test_holm_gives_the_textbook_values() -> None:
+    adjusted = holm([0.01, 0.04, 0.03, 0.005])
+
+    assert adjusted.tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+
+@few_examples
+@given(p_values)
+def test_holm_matches_its_definition(values: list[float]) -> None:
+    expected, running = {}, 0.0
+    for rank, index in enumerate(sorted(range(len(values)), key=lambda i: values[i])):
+        running = max(running, min(1.0, (len(values) - rank) * values[index]))
+        expected[index] = running
+
+    adjusted = holm(values)
+
+    assert adjusted.tolist() == pytest.approx([expected[i] for i in range(len(values))])
+
+
+@few_examples
+@given(values=p_values, place=st.integers(0, 12))
+def test_a_nan_stays_nan_and_does_not_count_in_the_family(values: list[float], place: int) -> None:
+    with_nan = [*values[:place], math.nan, *values[place:]]
+
+    adjusted = holm(with_nan)
+
+    assert np.flatnonzero(np.isnan(adjusted)).tolist() == [min(place, len(values))]
+    assert adjusted[~np.isnan(adjusted)].tolist() == holm(values).tolist()
+
+
+@few_examples
+@given(p_values)
+def test_holm_lies_between_the_raw_and_the_bonferroni_values(values: list[float]) -> None:
+    raw = np.array(values)
+
+    adjusted = holm(raw)
+
+    assert (raw <= adjusted).all()
+    assert (adjusted <= np.minimum(1, raw * len(raw)) + 1e-12).all()
+
+
+def test_holm_of_an_empty_family_or_of_nans_alone_changes_nothing() -> None:
+    assert holm([]).shape == (0,)
+    assert np.isnan(holm([math.nan, math.nan])).all()
+
+
+def test_holm_leaves_its_argument_as_it_was() -> None:
+    values = np.array([0.01, 0.04])
+
+    holm(values)
+
+    assert values.tolist() == [0.01, 0.04]
+
+
+@pytest.mark.parametrize("stranger", [-0.1, 1.1])
+def test_holm_refuses_what_is_no_probability(stranger: float) -> None:
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        holm([0.5, stranger])

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import BertConfig, BertForMaskedLM, BertModel, BertTokenizerFast
+
+from robustness.training.protocol import TrainingSettings
+
+GOOD = ("fine", "lovely", "superb", "warm", "bright", "clever", "tender", "charming")
+BAD = ("dull", "awful", "clumsy", "cold", "bleak", "stupid", "noisy", "tedious")
+FILLERS = tuple(f"{start}{end}" for start in ("film", "plot", "song", "scene", "meal") for end in ("", "s", "like"))
+SETTINGS = TrainingSettings(epochs=2, batch_size=8, max_tokens=16, dev_limit=40)
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT of two layers with a pooler, as MiniLM has one."""
+    return _save_base(BertModel, tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="session")
+def base_without_pooler(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _save_base(BertForMaskedLM, tmp_path_factory.mktemp("base-without-pooler"))
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A --data folder with an RTE that a bag of words solves: RTE, as its definition asks for no digest in training."""
+    return _write_data(tmp_path_factory.mktemp("data"))
+
+
+def _save_base(model_class: type, folder: Path) -> Path:
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *GOOD, *BAD, *FILLERS, "the", "is", "."]
+    words += [f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"] + list("abcdefghijklmnopqrstuvwxyz")
+    (folder / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
+    tokenizer = BertTokenizerFast(vocab_file=str(folder / "vocab.txt"), model_max_length=32)
+    config = BertConfig(
+        vocab_size=len(words),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=32,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        model_class(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
