@@ -12,6 +12,8 @@ from robustness.runs.plan import Plan, RunSettings, make_plan
 from robustness.runs.run import ProgressCallback, execute
 
 DATA_VARIABLE = "ROBUSTNESS_DATA"
+DEMO_ROWS = 400
+"""Training rows of the demo: enough to learn the task, few enough for minutes on two cores."""
 MessageCallback = Callable[[str], None]
 
 
@@ -140,7 +142,7 @@ def demo(
         base=str(find_demo_base()),
         methods=("full", "lora"),
         out=folder / "checkpoints",
-        device="auto",
+        limit=DEMO_ROWS,
         on_message=on_message,
     )
     return run(plan("demo", pairs), out=folder / "run", on_progress=on_progress)

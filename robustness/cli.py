@@ -23,7 +23,10 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="What does a PEFT checkpoint lose under attack that its fully fine-tuned partner keeps, and where?",
 )
-stdout = Console(highlight=False)
+PIPE_WIDTH = 110
+"""Columns of the table when standard output is no terminal."""
+
+stdout = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 stderr = Console(stderr=True, highlight=False)
 
 Data = Annotated[

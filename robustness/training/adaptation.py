@@ -67,7 +67,6 @@ def _add_lora(model: Any, adapter: LoraAdapter, base: Base, fresh: Sequence[str]
 
     config = LoraConfig(
         task_type=TaskType.SEQ_CLS,
-        base_model_name_or_path=base.reference,
         r=adapter.rank,
         lora_alpha=adapter.alpha,
         lora_dropout=adapter.dropout,
@@ -75,7 +74,7 @@ def _add_lora(model: Any, adapter: LoraAdapter, base: Base, fresh: Sequence[str]
         modules_to_save=_fresh_modules(fresh),
     )
     adapted = get_peft_model(model, config)
-    # get_peft_model writes the model's own name_or_path, which for a hub base is this machine's cache folder.
+    # get_peft_model has put the model's own path there, which for a hub base is this machine's cache folder.
     config.base_model_name_or_path = base.reference
     return adapted
 

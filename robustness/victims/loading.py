@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,12 +103,26 @@ def _load_model(folder: Path, name: str, **config: Any) -> tuple[Any, tuple[str,
     from transformers import AutoModelForSequenceClassification
 
     try:
-        model, report = AutoModelForSequenceClassification.from_pretrained(
-            folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **config
-        )
+        with _quiet_transformers():
+            model, report = AutoModelForSequenceClassification.from_pretrained(
+                folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **config
+            )
     except Exception as error:  # transformers and safetensors each raise kinds of their own
         raise CheckpointError(f"checkpoint {name}: {folder} cannot be loaded: {_first_line(error)}") from error
     return model, tuple(sorted(report["missing_keys"]))
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Silences "some weights were not initialized": every base says so, and the gate says where it matters."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def _load_adapter(checkpoint: Checkpoint, task: Task) -> tuple[Any, tuple[str, ...]]:

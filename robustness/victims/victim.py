@@ -16,7 +16,8 @@ logger = logging.getLogger(__name__)
 
 Scores = NDArray[np.float32]
 
-CPU_BATCH_TOKENS = 2_048
+CPU_BATCH_TOKENS = 512
+"""Measured on MiniLM: activations that stay in cache beat larger batches, by a third against 4,096 tokens."""
 CUDA_BATCH_TOKENS = 65_536
 ENCODE_TEXTS = 4_096
 """Texts that are tokenised at a time; bounds memory, far above any batch."""
@@ -40,6 +41,8 @@ class Victim:
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
+        # Padding apart from tokenising is what batching by length needs; the hint against it is silenced.
+        tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True
         self.device: torch.device = next(model.parameters()).device
         self.max_tokens = _max_tokens(model, tokenizer)
         self.forwards = 0

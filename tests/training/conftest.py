@@ -8,6 +8,7 @@ import torch
 from transformers import BertConfig, BertForMaskedLM, BertModel, BertTokenizerFast
 
 from robustness.training.protocol import TrainingSettings
+from robustness.training.training import train
 
 GOOD = ("fine", "lovely", "superb", "warm", "bright", "clever", "tender", "charming")
 BAD = ("dull", "awful", "clumsy", "cold", "bleak", "stupid", "noisy", "tedious")
@@ -28,8 +29,48 @@ def base_without_pooler(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A --data folder with an RTE that a bag of words solves: RTE, as its definition asks for no digest in training."""
-    return _write_data(tmp_path_factory.mktemp("data"))
+    """A --data folder whose rows are solved by looking for one word."""
+    folder = tmp_path_factory.mktemp("data")
+    draw = random.Random(3)
+    for split, rows in (("train", 96), ("dev", 60)):
+        lines = ["sentence\tlabel"]
+        for row in range(rows):
+            word = draw.choice((BAD, GOOD)[row % 2])
+            lines.append(f"the {draw.choice(FILLERS)} {draw.choice(FILLERS)} is {word} .\t{row % 2}")
+        (folder / f"{split}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def testset(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A user's own definition of a clean test set with a training split."""
+    path = tmp_path_factory.mktemp("definitions") / "tiny.toml"
+    path.write_text(
+        'summary = "tiny"\nlicence = "none"\ntask = "sst2"\nkind = "clean"\n'
+        + "".join(
+            f'[[{split}.local]]\nreader = "tsv"\nfile = "{file}.tsv"\ncolumns = ["sentence"]\nlabel = "label"\n'
+            for split, file in (("test", "dev"), ("train", "train"))
+        ),
+        encoding="utf-8",
+    )
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def trained(tiny_base: Path, data: Path, testset: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pairs file of one finished call; tests that change its folder copy it first."""
+    out = tmp_path_factory.mktemp("trained") / "out"
+    return train(
+        testset,
+        base=str(tiny_base),
+        methods=["full", "lora"],
+        seeds=[0],
+        out=out,
+        data=data,
+        limit=64,
+        settings=SETTINGS,
+        device="cpu",
+    )
 
 
 def _save_base(model_class: type, folder: Path) -> Path:

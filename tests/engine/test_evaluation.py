@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from robustness import Example, Status
+from robustness.engine.attack import ScoreRows
+from robustness.engine.evaluation import evaluate_examples
+from robustness.testsets.example import Texts
+
+
+class WordVictim:
+    def scores(self, texts: Sequence[Texts]) -> ScoreRows:
+        good = np.array([float("good" in text[0]) for text in texts], dtype=np.float32)
+        return np.stack([-good, good - 0.5], axis=1)
+
+
+def outcome_of(row: str, label: int, original: str | None) -> tuple[Status, int | None, int | None, int]:
+    texts = None if original is None else (original,)
+    outcome = next(evaluate_examples(WordVictim(), [Example("1", (row,), label, original=texts)]))
+    return outcome.status, outcome.clean_prediction, outcome.adversarial_prediction, outcome.forwards
+
+
+def test_a_row_with_its_benign_original_is_judged_like_an_attack() -> None:
+    assert outcome_of("gud film", 1, "good film") == (Status.SUCCEEDED, 1, 0, 2)
+    assert outcome_of("good movie", 1, "good film") == (Status.FAILED, 1, 1, 2)
+    assert outcome_of("good movie", 1, "fine film") == (Status.SKIPPED, 0, 1, 2)
+
+
+def test_a_row_without_an_original_is_judged_on_itself() -> None:
+    assert outcome_of("gud film", 1, None) == (Status.SUCCEEDED, None, 0, 1)
+    assert outcome_of("good film", 1, None) == (Status.FAILED, None, 1, 1)
+
+
+def test_outcomes_come_in_order_also_where_only_some_rows_have_originals() -> None:
+    originals = [None if i % 3 else (f"good {i}",) for i in range(1300)]
+    examples = [
+        Example(str(i), (f"good {i}" if i % 2 else f"bad {i}",), i % 2, original=original)
+        for i, original in enumerate(originals)
+    ]
+
+    outcomes = list(evaluate_examples(WordVictim(), examples))
+
+    assert [outcome.example_id for outcome in outcomes] == [example.id for example in examples]
+    assert [outcome.clean_prediction for outcome in outcomes] == [None if o is None else 1 for o in originals]
+    assert all(outcome.adversarial_prediction == outcome.label for outcome in outcomes)

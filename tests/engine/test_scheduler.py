@@ -1,0 +1,285 @@
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from robustness import Access, BudgetExhausted, Example
+from robustness.engine.attack import NamedAttack, ScoreRows, Search
+from robustness.engine.outcome import Outcome, Status
+from robustness.engine.scheduler import Scheduler
+from robustness.recipes.building import find_attack
+from robustness.testsets.example import Texts
+
+
+class TriggerVictim:
+    """Answers 1 where the text has the word `good`, else 0; remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.seen: list[Texts] = []
+        self.calls = 0
+
+    def scores(self, texts: Sequence[Texts]) -> ScoreRows:
+        self.calls += 1
+        self.seen += texts
+        good = np.array(["good" in " ".join(text).split() for text in texts], dtype=np.float32)
+        return np.stack([1 - 2 * good, 2 * good - 1], axis=1)
+
+
+class DropWords:
+    """Asks about the text without each word in turn, all at once, and returns the first that flips."""
+
+    access = Access.SCORES
+
+    def search(self, example: Example, rng: np.random.Generator) -> Search:
+        candidates = [example.replace_word(i, "") for i in range(len(example.words))]
+        rows = yield candidates
+        for candidate, row in zip(candidates, rows, strict=True):
+            if row.argmax() != example.label:
+                return candidate
+        return example
+
+
+class OneByOne:
+    """Asks about one word at a time; with a tight budget it returns the last thing it asked about."""
+
+    access = Access.SCORES
+
+    def search(self, example: Example, rng: np.random.Generator) -> Search:
+        candidate = example
+        try:
+            for i in range(len(example.words)):
+                candidate = example.replace_word(i, "x")
+                rows = yield [candidate]
+                if rows[0].argmax() != example.label:
+                    return candidate
+        except BudgetExhausted:
+            return candidate
+        return example
+
+
+def attack_all(
+    attack: object, examples: Sequence[Example], *, width: int = 256, budget: int | None = None, seed: int = 0
+) -> dict[str, Outcome]:
+    named = NamedAttack("test", "digest", attack, max_queries=budget)  # type: ignore[arg-type]
+    return {o.example_id: o for o in Scheduler(named, TriggerVictim(), seed=seed, width=width).run(examples)}
+
+
+GOOD = Example("good", ("a really good film",), label=1)
+
+
+def test_the_right_attack_succeeds_on_a_planted_trigger_in_the_known_number_of_queries() -> None:
+    outcome = attack_all(DropWords(), [GOOD])["good"]
+
+    assert outcome.status is Status.SUCCEEDED
+    assert outcome.queries == 4
+    assert outcome.adversarial_text == ("a really  film",)
+    assert outcome.forwards == 1 + 4 + 1  # clean text, questions, a fresh judgement
+    assert (outcome.clean_prediction, outcome.adversarial_prediction) == (1, 0)
+    assert (outcome.modified_words, outcome.modified_share) == (1, 0.25)
+
+
+def test_an_example_that_is_wrong_before_the_attack_is_skipped_without_a_query() -> None:
+    outcome = attack_all(DropWords(), [Example("bad", ("an awful film",), label=1)])["bad"]
+
+    assert outcome.status is Status.SKIPPED
+    assert (outcome.queries, outcome.forwards, outcome.clean_prediction) == (0, 1, 0)
+    assert outcome.adversarial_text is None
+
+
+def test_known_texts_are_counted_as_queries_but_not_run_again() -> None:
+    class AskTwice:
+        access = Access.SCORES
+
+        def search(self, example: Example, rng: np.random.Generator) -> Search:
+            candidate = example.replace_word(0, "the")
+            yield [candidate, candidate]
+            yield [candidate]
+            return candidate
+
+    outcome = attack_all(AskTwice(), [GOOD])["good"]
+
+    assert outcome.queries == 3
+    assert outcome.forwards == 1 + 1 + 1
+
+
+def test_the_clean_text_is_never_a_query() -> None:
+    class AskClean:
+        access = Access.SCORES
+
+        def search(self, example: Example, rng: np.random.Generator) -> Search:
+            rows = yield [example]
+            assert rows.shape == (1, 2)
+            return example
+
+    assert attack_all(AskClean(), [GOOD])["good"].queries == 0
+
+
+def test_all_seats_share_one_batch_in_every_round() -> None:
+    victim = TriggerVictim()
+    examples = [Example(str(i), (f"a good film {i}",), label=1) for i in range(50)]
+
+    outcomes = list(Scheduler(NamedAttack("t", "d", DropWords()), victim, seed=0).run(examples))
+
+    assert len(outcomes) == 50
+    assert victim.calls == 3  # clean texts, questions, judgements
+
+
+@pytest.mark.parametrize("width", [1, 2, 7, 256])
+def test_outcomes_do_not_depend_on_width_or_order(width: int) -> None:
+    examples = [Example(str(i), (f"this good film number {i} is good fun",), label=1) for i in range(12)]
+    attack = find_attack("random-chars").attack
+
+    reference = attack_all(attack, examples)
+    other = attack_all(attack, examples[::-1], width=width)
+
+    assert {i: (o.status, o.adversarial_text, o.queries) for i, o in reference.items()} == {
+        i: (o.status, o.adversarial_text, o.queries) for i, o in other.items()
+    }
+
+
+def test_another_seed_gives_other_texts() -> None:
+    examples = [Example(str(i), (f"this good film number {i} is fun",), label=1) for i in range(12)]
+    attack = find_attack("random-chars").attack
+
+    texts = [[o.adversarial_text for o in attack_all(attack, examples, seed=seed).values()] for seed in (0, 1)]
+
+    assert texts[0] != texts[1]
+
+
+def test_identity_never_succeeds_and_asks_nothing() -> None:
+    outcome = attack_all(find_attack("identity").attack, [GOOD])["good"]
+
+    assert outcome.status is Status.FAILED
+    assert (outcome.queries, outcome.similarity, outcome.modified_words) == (0, 1.0, 0)
+
+
+@given(budget=st.integers(1, 12))
+def test_success_never_falls_as_the_budget_grows(budget: int) -> None:
+    examples = [Example(str(i), ("x " * i + "good film",), label=1) for i in range(10)]
+
+    def broken(limit: int) -> set[str]:
+        outcomes = attack_all(OneByOne(), examples, budget=limit)
+        assert all(outcome.queries <= limit for outcome in outcomes.values())
+        return {i for i, outcome in outcomes.items() if outcome.status is Status.SUCCEEDED}
+
+    assert broken(budget) <= broken(budget + 1)
+
+
+def test_a_question_the_budget_cannot_pay_for_ends_a_search_that_does_not_catch_it() -> None:
+    outcome = attack_all(DropWords(), [GOOD], budget=3)["good"]
+
+    assert (outcome.status, outcome.queries, outcome.adversarial_text) == (Status.FAILED, 0, GOOD.texts)
+
+
+def _raises(example: Example) -> Search:
+    yield [example]
+    raise ValueError("my own bug")
+
+
+def _returns_text(example: Example) -> Search:
+    yield [example]
+    return "text"  # type: ignore[return-value]
+
+
+def _yields_text(example: Example) -> Search:
+    yield "text"  # type: ignore[misc]
+    return example
+
+
+def _yields_nothing(example: Example) -> Search:
+    yield []
+    return example
+
+
+def _changes_label(example: Example) -> Search:
+    yield [example]
+    return Example(example.id, example.texts, label=0)
+
+
+def _returns_none(example: Example) -> Search:
+    yield [example]
+
+
+@pytest.mark.parametrize(
+    ("search", "reason"),
+    [
+        (_raises, "ValueError: my own bug"),
+        (_returns_text, "returned str; expected the Example"),
+        (_returns_none, "returned NoneType"),
+        (_yields_text, "yielded str; expected a list of Examples"),
+        (_yields_nothing, "yielded an empty list"),
+        (_changes_label, "another id or label"),
+    ],
+)
+def test_an_attack_that_breaks_the_protocol_is_errored_with_its_reason_and_the_run_goes_on(
+    search: object, reason: str
+) -> None:
+    class Broken:
+        access = Access.SCORES
+
+        def search(self, example: Example, rng: np.random.Generator) -> Search:
+            if example.id == "good":
+                return search(example)  # type: ignore[operator, no-any-return]
+            return DropWords().search(example, rng)
+
+    outcomes = attack_all(Broken(), [GOOD, Example("other", ("good fun",), label=1)])
+
+    assert outcomes["good"].status is Status.ERRORED
+    assert reason in str(outcomes["good"].error)
+    assert outcomes["other"].status is Status.SUCCEEDED
+
+
+def test_a_protected_segment_may_not_change() -> None:
+    class ChangePremise:
+        access = Access.SCORES
+
+        def search(self, example: Example, rng: np.random.Generator) -> Search:
+            yield [example]
+            return example.with_texts(["changed", example.texts[1]])
+
+    outcome = attack_all(ChangePremise(), [Example("good", ("a premise", "good"), label=1, attacked=(1,))])["good"]
+
+    assert outcome.status is Status.ERRORED
+    assert "segment 0" in str(outcome.error)
+
+
+def test_scores_that_are_not_finite_make_an_errored_row() -> None:
+    class Broken:
+        def scores(self, texts: Sequence[Texts]) -> ScoreRows:
+            return np.full((len(texts), 2), np.nan, dtype=np.float32)
+
+    outcomes = list(Scheduler(NamedAttack("t", "d", DropWords()), Broken(), seed=0).run([GOOD]))
+
+    assert [outcome.status for outcome in outcomes] == [Status.ERRORED]
+    assert "not finite" in str(outcomes[0].error)
+
+
+def test_the_referee_trusts_a_fresh_evaluation_and_not_what_the_attack_saw() -> None:
+    class Moody(TriggerVictim):
+        """Wrong about a text the first time it sees it, right afterwards."""
+
+        def scores(self, texts: Sequence[Texts]) -> ScoreRows:
+            before = Counter(self.seen)
+            rows = super().scores(texts)
+            flip = [text != GOOD.texts and before[text] == 0 for text in texts]
+            return np.where(np.array(flip)[:, None], np.array([[1.0, -1.0]]), np.array([[-1.0, 1.0]])).astype(
+                rows.dtype
+            )
+
+    outcome = next(Scheduler(NamedAttack("t", "d", DropWords()), Moody(), seed=0).run([GOOD]))
+
+    assert outcome.status is Status.FAILED
+    assert outcome.adversarial_prediction == 1
+
+
+@pytest.mark.parametrize("text", ["", "!", "...", "שלום עולם", "e\u0301 a\u0308", "x" * 2000, "\ud7ff \u200b"])
+def test_unusual_texts_do_not_stop_a_recipe(text: str) -> None:
+    for name in ("deepwordbug", "random-chars", "identity"):
+        outcome = attack_all(find_attack(name).attack, [Example("odd", (text,), label=0)])["odd"]
+
+        assert outcome.status is Status.FAILED, outcome.error

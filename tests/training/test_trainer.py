@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import DataCollatorWithPadding
+
+from robustness.training import trainer
+from robustness.training.adaptation import Base
+from robustness.training.data import EncodedRows, encode_rows, load_rows
+from robustness.training.methods import find_method
+from robustness.training.protocol import TrainingSettings
+from robustness.training.trainer import Trial, TrialResult, run_trial
+
+SETTINGS = TrainingSettings(epochs=2, batch_size=8, max_tokens=16)
+
+
+@pytest.fixture(scope="module")
+def rows(testset: str, data: Path, tiny_base: Path) -> EncodedRows:
+    return encode_rows(load_rows(testset, data, 24, 16), tiny_base, 16)
+
+
+@pytest.fixture
+def base(tiny_base: Path) -> Base:
+    return Base(tiny_base, str(tiny_base))
+
+
+def _trial(method: str, learning_rate: float = 1e-3, seed: int = 0) -> Trial:
+    return Trial(find_method(method), learning_rate, seed, SETTINGS, torch.device("cpu"))
+
+
+def _ignore(epoch: int, accuracy: float) -> None: ...
+
+
+def _batches(monkeypatch: pytest.MonkeyPatch, trial: Trial, base: Base, rows: EncodedRows) -> list[str]:
+    """The token ids of every training batch in order; development batches are larger."""
+    seen = []
+
+    class Recording(DataCollatorWithPadding):
+        def __call__(self, features: list[dict[str, list[int]]]) -> object:
+            batch = super().__call__(features)
+            if len(features) <= SETTINGS.batch_size:
+                seen.append(str(batch["input_ids"].tolist()))
+            return batch
+
+    monkeypatch.setattr(trainer, "DataCollatorWithPadding", Recording)
+    run_trial(trial, base, rows, _ignore)
+    return seen
+
+
+def test_all_methods_and_rates_of_one_seed_see_the_same_batches(
+    monkeypatch: pytest.MonkeyPatch, base: Base, rows: EncodedRows
+) -> None:
+    full = _batches(monkeypatch, _trial("full"), base, rows)
+    lora = _batches(monkeypatch, _trial("lora", learning_rate=5e-3), base, rows)
+
+    assert len(full) == 6
+    assert full == lora
+
+
+def test_no_two_epochs_of_neighbouring_seeds_share_an_order(
+    monkeypatch: pytest.MonkeyPatch, base: Base, rows: EncodedRows
+) -> None:
+    first = _batches(monkeypatch, _trial("full", seed=0), base, rows)
+    second = _batches(monkeypatch, _trial("full", seed=1), base, rows)
+
+    epochs = {tuple(batches[start : start + 3]) for batches in (first, second) for start in (0, 3)}
+    assert len(epochs) == 4
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_one_seed_gives_identical_weights_and_leaves_the_random_state(
+    method: str, base: Base, rows: EncodedRows
+) -> None:
+    before = torch.random.get_rng_state()
+    first, _ = run_trial(_trial(method), base, rows, _ignore)
+    between = torch.random.get_rng_state()
+    torch.rand(3)
+    second, _ = run_trial(_trial(method), base, rows, _ignore)
+
+    assert torch.equal(before, between)
+    assert all(torch.equal(first.state_dict()[key], value) for key, value in second.state_dict().items())
+
+
+def test_nothing_is_printed_and_every_epoch_is_reported(
+    base: Base, rows: EncodedRows, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reported = []
+
+    _, result = run_trial(_trial("lora"), base, rows, lambda *epoch: reported.append(epoch))
+
+    assert reported == list(enumerate(result.dev_accuracies, start=1))
+    assert capsys.readouterr().out == ""
+
+
+def test_the_weights_returned_are_those_of_the_best_epoch(
+    monkeypatch: pytest.MonkeyPatch, base: Base, rows: EncodedRows
+) -> None:
+    """Accuracies are made up so that the first epoch wins; one epoch of the same schedule is the reference."""
+    accuracies = iter([0.9, 0.4])
+    weights = []
+
+    def fall(evaluated: object) -> dict[str, float]:
+        return {"accuracy": next(accuracies)}
+
+    def remember(args: object, state: object, control: object, **given: object) -> None:
+        weights.append([p.detach().clone() for _, p in trainer._trained(given["model"])])
+
+    monkeypatch.setattr(trainer, "_accuracy", fall)
+    monkeypatch.setattr(trainer._BestEpoch, "on_epoch_end", staticmethod(remember))
+    model, result = run_trial(_trial("full"), base, rows, _ignore)
+
+    kept = [p for _, p in trainer._trained(model)]
+    assert result.best_epoch == 1
+    assert all(torch.equal(a, b) for a, b in zip(kept, weights[0], strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(kept, weights[1], strict=True))
+
+
+def test_of_equal_epochs_the_earlier_is_best() -> None:
+    result = TrialResult(1e-3, (0.5, 0.8, 0.8), failed=False, parameters_trained=1, parameters=2, seconds=0.0)
+
+    assert (result.best_epoch, result.dev_accuracy) == (2, 0.8)
+
+
+def test_a_loss_that_is_not_finite_fails_the_trial_and_stops_it(base: Base, rows: EncodedRows) -> None:
+    result = run_trial(_trial("full", learning_rate=1e30), base, rows, _ignore)[1]
+
+    assert result.failed
+    assert len(result.dev_accuracies) == 1

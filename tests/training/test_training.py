@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from robustness.definitions.pairs import read_pairs
+from robustness.definitions.tasks import find_task
+from robustness.errors import CheckpointError, DefinitionError, RunError, UsageError
+from robustness.training import training
+from robustness.training.data import load_rows
+from robustness.training.protocol import TrainingSettings
+from robustness.training.training import train
+from robustness.victims.checkpoint import read_checkpoint
+from robustness.victims.loading import load_checkpoint, place, to_victim
+
+SETTINGS = TrainingSettings(epochs=2, batch_size=8, max_tokens=16, dev_limit=40)
+Train = Callable[..., Path]
+
+
+@pytest.fixture
+def again(trained: Path, tiny_base: Path, data: Path, testset: str, tmp_path: Path) -> Train:
+    """Calls train as the fixture `trained` did, into a copy of its folder, but for what is given."""
+    out = tmp_path / "out"
+    shutil.copytree(trained.parent, out)
+
+    def call(**changed: object) -> Path:
+        given = {
+            "base": str(tiny_base), "methods": ["full", "lora"], "seeds": [0], "out": out, "data": data,
+            "limit": 64, "settings": SETTINGS, "device": "cpu",
+        }  # fmt: skip
+        return train(testset, **(given | changed))  # type: ignore[arg-type]
+
+    return call
+
+
+@pytest.mark.parametrize("arm", ["full", "peft"])
+def test_a_checkpoint_loads_back_with_the_accuracy_it_was_chosen_for(
+    trained: Path, testset: str, data: Path, arm: str
+) -> None:
+    (pair,) = read_pairs(trained)
+    record = json.loads((Path(getattr(pair, arm)) / "training.json").read_text(encoding="utf-8"))
+    dev = load_rows(testset, data, None, SETTINGS.dev_limit).dev
+
+    checkpoint = read_checkpoint(arm, getattr(pair, arm), pair.base)
+    loaded = load_checkpoint(checkpoint, find_task(pair.task))
+    victim = to_victim(loaded, place("cpu"))
+    answers = victim.scores([example.texts for example in dev]).argmax(axis=1)
+
+    assert loaded.uninitialised == ()
+    assert checkpoint.adaptation == ("full" if arm == "full" else "lora")
+    assert np.mean(answers == [example.label for example in dev]) == record["dev_accuracy"]
+
+
+def test_the_pairs_file_names_task_seed_and_the_base_by_a_relative_path(trained: Path, tiny_base: Path) -> None:
+    (pair,) = read_pairs(trained)
+
+    assert (pair.name, pair.task, pair.seed) == ("tiny-lora-seed0", "sst2", 0)
+    assert Path(pair.base) == tiny_base
+    assert (pair.full_name, pair.peft_name) == ("tiny-full-seed0", "tiny-lora-seed0")
+    assert str(tiny_base) not in trained.read_text(encoding="utf-8")
+
+
+def test_an_adapter_folder_has_label_names_and_the_absolute_base(trained: Path, tiny_base: Path) -> None:
+    folder = trained.parent / "tiny-lora-seed0"
+
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    adapter = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    assert config["id2label"] == {"0": "negative", "1": "positive"}
+    assert adapter["base_model_name_or_path"] == str(tiny_base)
+
+
+def test_the_record_has_every_trial_and_the_best_one_was_chosen(trained: Path) -> None:
+    record = json.loads((trained.parent / "tiny-lora-seed0" / "training.json").read_text(encoding="utf-8"))
+
+    best = max(record["trials"], key=lambda trial: (max(trial["dev_accuracies"]), -trial["learning_rate"]))
+    assert [trial["learning_rate"] for trial in record["trials"]] == [5e-4, 2e-3]
+    assert record["learning_rate"] == best["learning_rate"]
+    assert record["dev_accuracy"] == best["dev_accuracies"][record["epoch"] - 1]
+    assert (record["fingerprint"]["rows_trained"], record["fingerprint"]["dev_rows"]) == (64, 40)
+    assert 0 < record["trained_share"] < 1
+
+
+def test_the_same_call_again_trains_nothing(again: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "run_trial", _must_not_run)
+
+    pairs = again()
+
+    assert len(read_pairs(pairs)) == 1
+
+
+def test_an_unfinished_checkpoint_is_made_again_and_nothing_half_written_stays(again: Train, trained: Path) -> None:
+    out = again().parent
+    lines: list[str] = []
+    (out / "tiny-lora-seed0").rename(out / "tiny-lora-seed0.part")
+    (out / "tiny-lora-seed0.part" / "stale").touch()
+
+    again(progress=lines.append)
+
+    weights = "tiny-lora-seed0/adapter_model.safetensors"
+    assert (out / weights).read_bytes() == (trained.parent / weights).read_bytes()
+    assert not (out / "tiny-lora-seed0" / "stale").exists()
+    assert not list(out.glob("*.part"))
+    assert lines[0].startswith("lora seed 0 lr 5e-4 epoch 1/2: dev accuracy 0.")
+    assert len(lines) == 4
+
+
+def test_a_second_seed_joins_the_pairs_that_are_there(again: Train) -> None:
+    pairs = again(seeds=[1], settings=SETTINGS)
+
+    assert [pair.seed for pair in read_pairs(pairs)] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"limit": 32}, r"rows_trained: 64 there, 32 asked for"),
+        ({"settings": dataclasses.replace(SETTINGS, epochs=3)}, r"settings\.epochs: 2 there, 3 asked for"),
+    ],
+)
+def test_a_checkpoint_of_other_settings_is_refused_by_what_differs(
+    again: Train, changed: dict[str, object], named: str
+) -> None:
+    with pytest.raises(RunError, match=named):
+        again(**changed)
+
+
+def test_a_folder_that_is_no_finished_checkpoint_is_refused(again: Train, tmp_path: Path) -> None:
+    (tmp_path / "out" / "tiny-full-seed0" / "training.json").unlink()
+
+    with pytest.raises(RunError, match=r"no readable training\.json"):
+        again()
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "message"),
+    [
+        ({"limit": 0}, UsageError, "--limit 0: expected 1 or more"),
+        ({"methods": ["full", "lara"]}, DefinitionError, "did you mean 'lora'"),
+        ({"methods": ["lora"]}, UsageError, "a pair needs --method full and one PEFT method"),
+        ({"methods": ["full"]}, UsageError, "a pair needs --method full and one PEFT method"),
+        ({"seeds": []}, UsageError, "--seed: got none"),
+        ({"seeds": [-1]}, UsageError, "--seed: got -1"),
+        ({"device": "tpu"}, UsageError, "unknown device"),
+        ({"base": "/no/such/folder"}, CheckpointError, "no folder /no/such/folder"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_anything_is_trained(
+    again: Train, monkeypatch: pytest.MonkeyPatch, changed: dict[str, object], error: type[Exception], message: str
+) -> None:
+    monkeypatch.setattr(training, "run_trial", _must_not_run)
+
+    with pytest.raises(error, match=message):
+        again(**changed)
+
+
+def test_when_no_learning_rate_gives_a_finite_loss_nothing_is_written(
+    again: Train, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run_trial = training.run_trial
+
+    def fail(*args: object) -> object:
+        model, result = run_trial(*args)  # type: ignore[arg-type]
+        return model, dataclasses.replace(result, failed=True)
+
+    monkeypatch.setattr(training, "run_trial", fail)
+
+    with pytest.raises(RunError, match=r"not finite at any learning rate \(3e-5, 1e-4\)"):
+        again(out=tmp_path / "other")
+    assert list((tmp_path / "other").iterdir()) == []
+
+
+def _must_not_run(*args: object) -> None:
+    raise AssertionError("nothing should be trained")
