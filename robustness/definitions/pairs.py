@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ class PairEntry(Definition):
 class PairsDefinition(Definition):
     """The whole file."""
 
-    pair: tuple[PairEntry, ...]
+    pair: tuple[PairEntry, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,10 @@ def read_pairs(path: Path) -> tuple[Pair, ...]:
         if names.count(name) > 1:
             raise DefinitionError(f"{path}: two pairs are named {name!r}; names must differ")
     for entry in entries:
-        find_task(entry.task)
+        try:
+            find_task(entry.task)
+        except DefinitionError as error:
+            raise DefinitionError(f"{path}: pair {entry.name!r}: {error}") from None
     return tuple(_resolve(entry, path.resolve().parent) for entry in entries)
 
 
@@ -95,5 +99,5 @@ def _resolve_reference(reference: str, folder: Path) -> str:
 
 
 def _toml_string(value: str) -> str:
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+    """JSON's escapes are TOML's too; of what TOML wants escaped JSON only leaves the delete character."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -24,27 +24,31 @@ def read_definition(path: Path, model: type[D]) -> D:
         DefinitionError: no such file, not UTF-8, not TOML, an unknown key, a missing key or a wrong type.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Windows editors write the signature
     except FileNotFoundError:
         raise DefinitionError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise DefinitionError(f"{path}: a folder; expected a TOML file") from None
+    except OSError as error:
+        raise DefinitionError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise DefinitionError(f"{path}: not UTF-8 at byte {error.start}; save the file as UTF-8") from None
     except tomllib.TOMLDecodeError as error:
         raise DefinitionError(f"{path}: not TOML: {error}") from None
     try:
         # JSON mode is strict about types yet takes a list for a tuple, which TOML cannot write.
-        return model.model_validate_json(json.dumps(content, default=str))
+        return model.model_validate_json(json.dumps(content, default=_date))
     except ValidationError as error:
-        raise DefinitionError(_explain(path, model, error.errors()[0])) from None
+        # A mistyped key is missing too; that it is unknown says more.
+        problem = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
+        raise DefinitionError(_explain(path, model, problem)) from None
 
 
 def _explain(path: Path, model: type[Definition], problem: ErrorDetails) -> str:
     *parents, key = problem["loc"] or ("",)
     kind = problem["type"]
     if kind == "extra_forbidden":
-        return f"{path}{_table(parents)}: unknown key {key!r}{nearest(str(key), _known_keys(model))}"
+        return f"{path}{_table(parents)}: unknown key {key!r}{nearest(str(key), _known_keys(model, parents))}"
     if kind == "missing":
         return f"{path}{_table(parents)}: missing key {key!r}"
     context = problem.get("ctx", {})
@@ -63,7 +67,31 @@ def _table(location: list[int | str]) -> str:
     return f" [{'.'.join(words)}]" if words else ""
 
 
-def _known_keys(model: type[Definition]) -> set[str]:
+def _known_keys(model: type[Definition], parents: list[int | str]) -> list[str]:
+    """The keys of the table at `parents`, a pydantic location: keys, list positions and kinds of parts."""
     schema = model.model_json_schema()
-    schemas = [schema, *schema.get("$defs", {}).values()]
-    return {key for each in schemas for key in each.get("properties", {})}
+    node = schema
+    for part in parents:
+        if isinstance(part, int):
+            node = node["items"]
+        elif "discriminator" in node:
+            node = {"$ref": node["discriminator"]["mapping"][part]}
+        else:
+            node = node["properties"][part]
+        node = _follow(node, schema)
+    return list(node["properties"])
+
+
+def _follow(node: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    for option in node.get("anyOf", ()):  # an optional table
+        if "$ref" in option:
+            node = option
+    if "$ref" not in node:
+        return node
+    table: dict[str, Any] = schema["$defs"][node["$ref"].rpartition("/")[2]]
+    return table
+
+
+def _date(value: object) -> dict[str, str]:
+    """TOML's dates and times as something that no definition takes for text."""
+    return {"date": str(value)}

@@ -25,10 +25,20 @@ def check_proposal(example: Example, proposal: object) -> Example:
         raise AttackError("returned an example with another id or label")
     if len(proposal.texts) != len(example.texts):
         raise AttackError(f"returned {len(proposal.texts)} segments; the example has {len(example.texts)}")
+    refuse_broken_text(proposal)
     for index, (clean, proposed) in enumerate(zip(example.texts, proposal.texts, strict=True)):
         if index not in example.attacked and clean != proposed:
             raise AttackError(f"changed segment {index}, which is not open to attack")
     return proposal
+
+
+def refuse_broken_text(candidate: Example) -> None:
+    """Raises AttackError for half a surrogate pair, which no tokenizer, store or file can hold."""
+    try:
+        for text in candidate.texts:
+            text.encode()
+    except UnicodeEncodeError as error:
+        raise AttackError(f"made a text that is not valid Unicode at character {error.start}") from None
 
 
 def true_label_probability(scores: NDArray[np.float32], label: int) -> float:

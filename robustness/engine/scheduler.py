@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from robustness.engine.attack import BudgetExhausted, NamedAttack, Scorer, Search
 from robustness.engine.outcome import Outcome, Status
-from robustness.engine.referee import check_proposal, judge, true_label_probability
+from robustness.engine.referee import check_proposal, judge, refuse_broken_text, true_label_probability
 from robustness.engine.seeding import example_generator
 from robustness.errors import AttackError
 from robustness.testsets.example import Example, Texts
@@ -130,6 +130,8 @@ class Scheduler:
             raise AttackError(f"yielded {type(question).__name__}; expected a list of Examples")
         if not question:
             raise AttackError("yielded an empty list; ask about at least one candidate")
+        for candidate in question:
+            refuse_broken_text(candidate)
         budget = self._attack.max_queries
         queries = seat.queries + sum(candidate.texts != seat.example.texts for candidate in question)
         if budget is None or queries <= budget:
@@ -163,7 +165,7 @@ def _skipped(seat: _Seat, scores: NDArray[np.float32]) -> Outcome:
 
 
 def _errored(seat: _Seat, reason: str) -> Outcome:
-    return replace(_without_proposal(seat, Status.ERRORED), error=reason)
+    return replace(_without_proposal(seat, Status.ERRORED), error=reason.encode("utf-8", "backslashreplace").decode())
 
 
 def _without_proposal(seat: _Seat, status: Status) -> Outcome:

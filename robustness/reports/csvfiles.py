@@ -29,14 +29,14 @@ def restore(cell: str) -> str:
 
 
 def write_table(frame: pd.DataFrame, table: Table, path: Path) -> None:
-    """Writes one table in one step; lone surrogates, which UTF-8 cannot hold, are written as escapes."""
+    """Writes one table in one step."""
     safe = frame.copy()
     for column in COLUMNS[table]:
         if column.is_text:
             cells = safe[column.name].astype("object")
             safe[column.name] = cells.map(lambda cell: neutralise(str(cell)), na_action="ignore")
     draft = path.with_suffix(".csv.part")
-    with draft.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
+    with draft.open("w", encoding="utf-8", newline="") as stream:
         safe.to_csv(stream, index=False, quoting=csv.QUOTE_ALL, float_format="%.6g", lineterminator="\n")
     draft.replace(path)
 

@@ -12,24 +12,19 @@ from robustness.runs.record import RunRecord
 from robustness.stats import (
     AdvGlueScores,
     Interval,
+    accuracy,
     advglue_macro,
     binary_f1,
     bootstrap_f1_interval,
     paired_difference_interval,
+    percentile_interval,
+    resample_accuracy_and_f1,
+    resample_means,
     wilson_interval,
 )
 
 CELL = ["checkpoint", "adaptation", "task", "testset", "provenance"]
-UNKNOWN = Interval(float("nan"), float("nan"))
-MACRO_PARTS = {
-    "sst2": ("advglue-sst2", "accuracy"),
-    "qqp_accuracy": ("advglue-qqp", "accuracy"),
-    "qqp_f1": ("advglue-qqp", "f1"),
-    "mnli": ("advglue-mnli", "accuracy"),
-    "mnli_mm": ("advglue-mnli-mm", "accuracy"),
-    "qnli": ("advglue-qnli", "accuracy"),
-    "rte": ("advglue-rte", "accuracy"),
-}
+MACRO_SETS = ("advglue-sst2", "advglue-qqp", "advglue-mnli", "advglue-mnli-mm", "advglue-qnli", "advglue-rte")
 
 
 def build_testsets(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
@@ -45,7 +40,7 @@ def build_testsets(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
         names = dict(zip(CELL, cell, strict=True))
         testset = record.find_testset(str(names["testset"]))
         rows += [names | row for row in _metric_rows(part, seed=record.seed, with_f1=testset.scores_f1)]
-    return arrange(Table.TESTSETS, [*rows, *_macro_rows(rows, record)])
+    return arrange(Table.TESTSETS, [*rows, *_macro_rows(static, record)])
 
 
 def _metric_rows(part: pd.DataFrame, *, seed: int, with_f1: bool) -> list[dict[str, object]]:
@@ -53,7 +48,7 @@ def _metric_rows(part: pd.DataFrame, *, seed: int, with_f1: bool) -> list[dict[s
     judged = part[part["robust_right"].notna()]
     errored = len(part) - len(judged)
     right = judged["robust_right"].to_numpy(dtype=bool)
-    rows = [_row("accuracy", len(right), errored, _mean(right), wilson_interval(int(right.sum()), len(right)))]
+    rows = [_row("accuracy", len(right), errored, accuracy(right), wilson_interval(int(right.sum()), len(right)))]
     if with_f1:
         labels = judged["label"].to_numpy(dtype=int)
         predictions = judged["adversarial_prediction"].to_numpy(dtype=int)
@@ -66,8 +61,10 @@ def _metric_rows(part: pd.DataFrame, *, seed: int, with_f1: bool) -> list[dict[s
         drop = clean.astype(float) - adversarial
         n = len(paired)
         rows += [
-            _row("benign_accuracy", n, errored, _mean(clean), wilson_interval(int(clean.sum()), n)),
-            _row("accuracy_with_benign", n, errored, _mean(adversarial), wilson_interval(int(adversarial.sum()), n)),
+            _row("benign_accuracy", n, errored, accuracy(clean), wilson_interval(int(clean.sum()), n)),
+            _row(
+                "accuracy_with_benign", n, errored, accuracy(adversarial), wilson_interval(int(adversarial.sum()), n)
+            ),
             _row("accuracy_drop", n, errored, float(drop.mean()), paired_difference_interval(drop, rng=rng)),
         ]
     return rows
@@ -85,27 +82,55 @@ def _row(metric: str, n: int, n_errored: int, value: float, interval: Interval) 
     }
 
 
-def _mean(values: np.ndarray) -> float:
-    return float(values.mean()) if len(values) else float("nan")
-
-
-def _macro_rows(rows: list[dict[str, object]], record: RunRecord) -> list[dict[str, object]]:
+def _macro_rows(static: pd.DataFrame, record: RunRecord) -> list[dict[str, object]]:
     """An arm is what shares base, adaptation and training seed; its checkpoints differ by task."""
-    arms: dict[tuple[str, str, int | None], dict[tuple[str, str], float]] = {}
-    for row in rows:
-        checkpoint = record.find_checkpoint(str(row["checkpoint"]))
+    arms: dict[tuple[str, str, int | None], list[str]] = {}
+    for checkpoint in record.checkpoints:
         arm = (checkpoint.base, checkpoint.adaptation, checkpoint.train_seed)
-        arms.setdefault(arm, {})[str(row["testset"]), str(row["metric"])] = float(str(row["value"]))
-    found = []
-    for (base, adaptation, seed), values in arms.items():
-        if set(MACRO_PARTS.values()) <= set(values):
-            scores = AdvGlueScores(**{name: values[part] for name, part in MACRO_PARTS.items()})
-            names = {
+        arms.setdefault(arm, []).append(checkpoint.name)
+    judged = static[static["robust_right"].notna() & static["testset"].isin(MACRO_SETS)]
+    rows = []
+    for (base, adaptation, seed), names in arms.items():
+        part = judged[judged["checkpoint"].isin(names)]
+        if part["testset"].nunique() == len(MACRO_SETS):
+            value, interval = _macro(part, record.seed)
+            labels = {
                 "checkpoint": f"{base} {adaptation}" + ("" if seed is None else f" seed {seed}"),
                 "adaptation": adaptation,
                 "testset": "advglue",
                 "provenance": "official",
             }
-            n = sum(record.find_testset(testset).n_used for testset, metric in values if metric == "accuracy")
-            found.append(names | _row("macro", n, 0, advglue_macro(scores), UNKNOWN) | {"aggregation": "macro"})
-    return found
+            rows.append(labels | _row("macro", len(part), 0, value, interval) | {"aggregation": "macro"})
+    return rows
+
+
+def _macro(judged: pd.DataFrame, seed: int) -> tuple[float, Interval]:
+    """The macro score and its percentile bootstrap interval, each set resampled on its own."""
+    rng = np.random.default_rng(seed)
+    right = {str(name): part["robust_right"].to_numpy(dtype=bool) for name, part in judged.groupby("testset")}
+    qqp = judged[judged["testset"] == "advglue-qqp"]
+    labels, predictions = (qqp[name].to_numpy(dtype=int) for name in ("label", "adversarial_prediction"))
+    qqp_accuracies, qqp_f1s = resample_accuracy_and_f1(labels, predictions, rng=rng)
+    value = advglue_macro(
+        AdvGlueScores(
+            sst2=accuracy(right["advglue-sst2"]),
+            qqp_accuracy=accuracy(right["advglue-qqp"]),
+            qqp_f1=binary_f1(labels, predictions),
+            mnli=accuracy(right["advglue-mnli"]),
+            mnli_mm=accuracy(right["advglue-mnli-mm"]),
+            qnli=accuracy(right["advglue-qnli"]),
+            rte=accuracy(right["advglue-rte"]),
+        )
+    )
+    samples = advglue_macro(
+        AdvGlueScores(
+            sst2=resample_means(right["advglue-sst2"], rng=rng),
+            qqp_accuracy=qqp_accuracies,
+            qqp_f1=qqp_f1s,
+            mnli=resample_means(right["advglue-mnli"], rng=rng),
+            mnli_mm=resample_means(right["advglue-mnli-mm"], rng=rng),
+            qnli=resample_means(right["advglue-qnli"], rng=rng),
+            rte=resample_means(right["advglue-rte"], rng=rng),
+        )
+    )
+    return value, percentile_interval(samples)

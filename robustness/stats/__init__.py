@@ -3,9 +3,11 @@
 from robustness.stats.intervals import (
     Interval,
     bootstrap_f1_interval,
-    bootstrap_macro_interval,
     bootstrap_mean_interval,
     paired_difference_interval,
+    percentile_interval,
+    resample_accuracy_and_f1,
+    resample_means,
     wilson_interval,
 )
 from robustness.stats.metrics import (
@@ -29,12 +31,14 @@ __all__ = [
     "advglue_macro",
     "binary_f1",
     "bootstrap_f1_interval",
-    "bootstrap_macro_interval",
     "bootstrap_mean_interval",
     "holm",
     "mcnemar_exact",
     "paired_difference_interval",
     "paired_drop",
+    "percentile_interval",
+    "resample_accuracy_and_f1",
+    "resample_means",
     "smallest_detectable_difference",
     "verdict",
     "wilson_interval",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -169,59 +168,47 @@ def bootstrap_f1_interval(
     resamples: int = 10_000,
     level: float = 0.95,
 ) -> Interval:
-    """Returns the percentile bootstrap interval of the F1 of label 1, drawing the cells of the 2 x 2 table.
-
-    Resamples without a positive label or prediction count as F1 = 0, as in `binary_f1`.
+    """Returns the percentile bootstrap interval of the F1 of label 1; no examples give nan at both ends.
 
     >>> bootstrap_f1_interval([1, 1, 0], [1, 1, 0], rng=np.random.default_rng(0)).high
     1.0
     """
+    _, scores = resample_accuracy_and_f1(labels, predictions, rng=rng, resamples=resamples)
+    return percentile_interval(scores, level=level)
+
+
+def resample_accuracy_and_f1(
+    labels: ArrayLike, predictions: ArrayLike, *, rng: np.random.Generator, resamples: int = 10_000
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Returns accuracy and F1 of label 1 of bootstrap samples, each of shape (resamples,).
+
+    Draws the cells of the 2 x 2 table, which is the bootstrap over examples. A sample without a true positive has
+    F1 = 0, as in `binary_f1`. No examples give nan.
+    """
     truth, guess = number_column(labels) == 1, number_column(predictions) == 1
     require_equal_shapes(truth, guess)
     if len(truth) == 0:
-        return _NO_DATA
+        return np.full(resamples, np.nan), np.full(resamples, np.nan)
     cells = np.array([(truth & guess).sum(), (truth ^ guess).sum(), (~truth & ~guess).sum()])
-    hits, misses, _ = rng.multinomial(len(truth), cells / len(truth), size=resamples).T
+    hits, misses, rejections = rng.multinomial(len(truth), cells / len(truth), size=resamples).T
     scores = np.divide(2 * hits, 2 * hits + misses, out=np.zeros(resamples), where=hits > 0)
-    return _percentiles(scores, level)
+    return (hits + rejections) / len(truth), scores
 
 
-def bootstrap_macro_interval(
-    strata: Sequence[ArrayLike],
-    *,
-    rng: np.random.Generator,
-    resamples: int = 10_000,
-    level: float = 0.95,
-) -> Interval:
-    r"""Returns the percentile bootstrap interval of the mean of the strata's means.
+def resample_means(values: ArrayLike, *, rng: np.random.Generator, resamples: int = 10_000) -> NDArray[np.float64]:
+    """Returns the means of bootstrap samples, shape (resamples,); no values give nan."""
+    column = number_column(values)
+    return _resampled_means(_single_units(column), rng, resamples) if len(column) else np.full(resamples, np.nan)
 
-    Every stratum (a task of a macro score, say) is resampled on its own and keeps its size; the statistic
-    over K strata is $$\frac{1}{K} \sum_{k=1}^{K} \bar x_k,$$ whatever their sizes. No strata, an
-    empty one, or a value that is not finite gives nan at both ends.
 
-    Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), section 8.3 (one resampling per
-    sample).
+def percentile_interval(samples: ArrayLike, *, level: float = 0.95) -> Interval:
+    """Returns the central interval of a statistic's bootstrap samples.
 
-    Args:
-        strata: K arrays of one number per example, shapes (n_1,) to (n_K,).
-        rng: Where the draws come from.
-        resamples: Number of bootstrap samples.
-        level: Coverage aimed at.
-
-    Raises:
-        ValueError: A stratum is not one-dimensional, resamples < 1, or level is not in (0, 1).
-
-    >>> bootstrap_macro_interval([[0.25, 0.25, 0.25], [0.75]], rng=np.random.default_rng(0))
-    Interval(low=0.5, high=0.5)
+    >>> percentile_interval([0.0, 1.0, 2.0], level=0.5)
+    Interval(low=0.5, high=1.5)
     """
     _require_level(level)
-    columns = [number_column(stratum) for stratum in strata]
-    if not columns or any(len(column) == 0 for column in columns):
-        return _NO_DATA
-    total = np.zeros(resamples)
-    for column in columns:
-        total += _resampled_means(_single_units(column), rng, resamples)
-    return _percentiles(total / len(columns), level)
+    return _percentiles(number_column(samples), level)
 
 
 def _require_level(level: float) -> None:

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -69,17 +70,20 @@ class AttackCounts:
         return _ratio(self.succeeded, self.succeeded + self.failed)
 
 
-@dataclass(frozen=True, slots=True)
-class AdvGlueScores:
-    """One checkpoint's scores on the AdvGLUE tasks, all fractions or all percent."""
+S = TypeVar("S", float, NDArray[np.float64])
 
-    sst2: float
-    qqp_accuracy: float
-    qqp_f1: float
-    mnli: float
-    mnli_mm: float
-    qnli: float
-    rte: float
+
+@dataclass(frozen=True, slots=True)
+class AdvGlueScores(Generic[S]):
+    """One arm's scores on the AdvGLUE tasks, all fractions or all percent: numbers, or arrays of resampled ones."""
+
+    sst2: S
+    qqp_accuracy: S
+    qqp_f1: S
+    mnli: S
+    mnli_mm: S
+    qnli: S
+    rte: S
 
 
 def accuracy(correct: ArrayLike) -> float:
@@ -126,7 +130,7 @@ def binary_f1(labels: ArrayLike, predictions: ArrayLike, *, positive: int = 1) -
     return 2 * both / either if either else 0.0
 
 
-def advglue_macro(scores: AdvGlueScores) -> float:
+def advglue_macro(scores: AdvGlueScores[S]) -> S:
     r"""Returns the official AdvGLUE macro score, in the scores' unit; nan when a score is.
 
     $$\frac{1}{5} \Big(\mathrm{SST2} + \frac{\mathrm{QQP}_{acc} + \mathrm{QQP}_{F1}}{2}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from robustness.definitions.catalog import Entry
 from robustness.definitions.tasks import Task, find_task
 from robustness.definitions.testsets import AdvGlueFile, HubDataset, Split, TestsetDefinition, TsvFile
-from robustness.errors import DataError
+from robustness.errors import DataError, DefinitionError
 from robustness.testsets.example import Example
 from robustness.testsets.rows import Row, digest_rows, read_advglue, read_hub, read_tsv
 
@@ -35,6 +36,7 @@ def load_testset(entry: Entry[TestsetDefinition], data: Path | None) -> Testset:
 
     Raises:
         DataError: no source can be read, or the rows are not the published ones.
+        DefinitionError: a task that is not known, a source that is not named, or columns that are not the task's.
     """
     definition = entry.definition
     return _load(entry, definition.test, data, prefix=entry.name)
@@ -48,8 +50,13 @@ def load_training_split(entry: Entry[TestsetDefinition], data: Path | None) -> T
 
 
 def _load(entry: Entry[TestsetDefinition], split: Split, data: Path | None, *, prefix: str) -> Testset:
-    task = find_task(entry.definition.task)
+    task = _find_task(entry)
     source = _choose_source(entry.name, split, data)
+    if isinstance(source, TsvFile) and len(source.columns) != len(task.fields):
+        raise DefinitionError(
+            f"{entry.path}: columns names {len(source.columns)} columns; "
+            f"{task.name} has {len(task.fields)} texts ({', '.join(task.fields)})"
+        )
     rows = _read_rows(source, data, task)
     if not rows:
         raise DataError(f"test set {entry.name}: no rows in {_describe(source, data)}")
@@ -58,6 +65,10 @@ def _load(entry: Entry[TestsetDefinition], split: Split, data: Path | None, *, p
             f"test set {entry.name}: {_describe(source, data)} has {len(rows)} rows; "
             f"the published set has {source.rows}. Is the file complete?"
         )
+    keys = Counter(row.key for row in rows)
+    key, count = keys.most_common(1)[0]
+    if count > 1:
+        raise DataError(f"test set {entry.name}: {_describe(source, data)} has {count} rows with the id {key!r}")
     digest = digest_rows(rows)
     if source.digest is not None and digest != source.digest:
         raise DataError(
@@ -78,6 +89,13 @@ def _load(entry: Entry[TestsetDefinition], split: Split, data: Path | None, *, p
     return Testset(entry.name, task, entry.definition.kind, provenance, digest, examples)
 
 
+def _find_task(entry: Entry[TestsetDefinition]) -> Task:
+    try:
+        return find_task(entry.definition.task)
+    except DefinitionError as error:
+        raise DefinitionError(f"{entry.path}: {error}") from None
+
+
 def _choose_source(name: str, split: Split, data: Path | None) -> TsvFile | AdvGlueFile | HubDataset:
     for source in split.local:
         folder = PACKAGE_FOLDER if source.root == "package" else data
@@ -86,9 +104,11 @@ def _choose_source(name: str, split: Split, data: Path | None) -> TsvFile | AdvG
     if data is not None and split.local:
         wanted = " or ".join(source.file for source in split.local)
         raise DataError(f"test set {name}: {data} has no {wanted}; add the file, or leave --data out for the hub")
-    if split.hub is None:
-        raise DataError(f"test set {name}: give --data with a folder that has {split.local[0].file}")
-    return split.hub
+    if split.hub is not None:
+        return split.hub
+    if not split.local:
+        raise DefinitionError(f"test set {name}: its definition names no file and no hub data set; add one of them")
+    raise DataError(f"test set {name}: give --data with a folder that has {split.local[0].file}")
 
 
 def _read_rows(source: TsvFile | AdvGlueFile | HubDataset, data: Path | None, task: Task) -> list[Row]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,8 @@ from robustness.definitions.tasks import Task
 from robustness.definitions.testsets import AdvGlueFile, HubDataset, TsvFile
 from robustness.errors import DataError
 from robustness.testsets.example import Texts
+
+_SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can write half a character, which no tokenizer reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,23 +41,14 @@ def read_tsv(path: Path, source: TsvFile, task: Task) -> list[Row]:
     """Reads a tab-separated file without quoting.
 
     Raises:
-        DataError: not UTF-8, a missing column, a short line, or a label the task does not have.
+        DataError: not UTF-8, a missing column, a line that is too short or too long, or a label the task does
+            not have.
     """
     rows = []
-    with _open_text(path) as lines:
-        reader = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
-        missing = {*source.columns, source.label} - set(reader.fieldnames or ())
-        if missing:
-            raise DataError(
-                f"{path}: column {sorted(missing)[0]!r} is missing; "
-                f"the header has {', '.join(reader.fieldnames or ()) or 'nothing'}"
-            )
-        for number, record in enumerate(_records(path, reader)):
-            if any(record[column] is None for column in (*source.columns, source.label)):
-                raise DataError(f"{path} line {reader.line_num}: fewer fields than the header has")
-            texts = tuple(record[column].strip() for column in source.columns)
-            label = _label_index(record[source.label], task, f"{path} line {reader.line_num}")
-            rows.append(Row(record.get("index") or record.get("id") or str(number), texts, label))
+    for number, (line, record) in enumerate(_tsv_records(path, [*source.columns, source.label])):
+        texts = tuple(record[column].strip() for column in source.columns)
+        label = _label_index(record[source.label], task, f"{path} line {line}")
+        rows.append(Row(record.get("index") or record.get("id") or str(number), texts, label))
     return rows
 
 
@@ -73,7 +68,7 @@ def read_advglue(path: Path, annotations: Path, source: AdvGlueFile, task: Task)
         texts = _fields(record, task, where)
         if note and _fields(note, task, f"{annotations} {source.section} row {number}") != texts:
             raise DataError(f"{annotations} {source.section} row {number}: not the text of {path}")
-        original = tuple(note.get(f"original_{name}", record[name]).strip() for name in task.fields)
+        original = tuple(str(note.get(f"original_{name}", record[name])).strip() for name in task.fields)
         has_original = any(f"original_{name}" in note for name in task.fields)
         label = _label_index(record.get("label"), task, where)
         rows.append(Row(str(record.get("idx", number)), texts, label, original if has_original else None))
@@ -91,9 +86,10 @@ def read_hub(source: HubDataset, task: Task) -> list[Row]:
     name = f"{source.dataset} {source.config} {source.split} at {source.revision[:8]}"
     try:
         split = datasets.load_dataset(source.dataset, source.config, split=source.split, revision=source.revision)
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # datasets, the hub library, fsspec and pyarrow each raise kinds of their own
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise DataError(
-            f"hub data set {name}: could not be loaded ({type(error).__name__}: {error}); "
+            f"hub data set {name}: could not be loaded ({reason}); "
             "give --data with a folder that has the local files, or try again online"
         ) from None
     return [
@@ -106,32 +102,45 @@ def read_hub(source: HubDataset, task: Task) -> list[Row]:
     ]
 
 
-def _open_text(path: Path) -> Any:
+def _read_text(path: Path) -> str:
     try:
-        return path.open(encoding="utf-8", newline="")
+        content = path.read_bytes()
+        return content.decode("utf-8-sig")
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-
-
-def _records(path: Path, reader: csv.DictReader[str]) -> Iterator[dict[str, Any]]:
-    try:
-        yield from reader
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 near line {reader.line_num + 1}: {error.reason}") from None
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{path} line {line}: not UTF-8: {error.reason}; save the file as UTF-8") from None
+
+
+def _tsv_records(path: Path, wanted: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line numbers and records, all of which have the wanted columns."""
+    reader = csv.DictReader(io.StringIO(_read_text(path), newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)
+    try:
+        header = reader.fieldnames or ()
+        missing = sorted(set(wanted) - set(header))
+        if missing:
+            raise DataError(
+                f"{path} line 1: column {missing[0]!r} is missing; the header has {', '.join(header) or 'nothing'}"
+            )
+        for record in reader:
+            if None in record:
+                raise DataError(f"{path} line {reader.line_num}: more fields than the header has; a tab in a text?")
+            if any(record[column] is None for column in wanted):
+                raise DataError(f"{path} line {reader.line_num}: fewer fields than the header has")
+            yield reader.line_num, record
     except csv.Error as error:
         raise DataError(f"{path} line {reader.line_num + 1}: {error}") from None
 
 
 def _advglue_section(path: Path, section: str) -> list[dict[str, Any]]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 at byte {error.start}") from None
+        content = json.loads(_read_text(path))
     except json.JSONDecodeError as error:
         raise DataError(f"{path}: not JSON: {error}") from None
-    if not isinstance(content, dict) or not isinstance(content.get(section), list):
-        raise DataError(f"{path}: expected an object with a list {section!r}, as AdvGLUE's dev.json is")
-    records: list[dict[str, Any]] = content[section]
+    records = content.get(section) if isinstance(content, dict) else None
+    if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
+        raise DataError(f"{path}: expected an object with a list {section!r} of objects, as AdvGLUE's dev.json is")
     return records
 
 
@@ -139,7 +148,7 @@ def _fields(record: dict[str, Any], task: Task, where: str) -> Texts:
     texts = []
     for name in task.fields:
         text = record.get(name)
-        if not isinstance(text, str):
+        if not isinstance(text, str) or _SURROGATE.search(text):
             raise DataError(f"{where}: field {name!r} is missing or not text")
         texts.append(text.strip())
     return tuple(texts)
@@ -149,12 +158,11 @@ def _label_index(label: object, task: Task, where: str) -> int:
     names: Sequence[str] = task.labels
     if isinstance(label, str) and label in names:
         return names.index(label)
-    try:
-        index = int(label)  # type: ignore[call-overload]
-    except (TypeError, ValueError):
-        raise DataError(f"{where}: label {label!r}; expected one of {', '.join(names)}") from None
+    if isinstance(label, bool) or not re.fullmatch(r"-?[0-9]+", str(label)):
+        raise DataError(f"{where}: label {label!r}; expected one of {', '.join(names)}")
+    index = int(str(label))
     if index == -1:
         raise DataError(f"{where}: the label is hidden (-1); use the development file, which has labels")
     if not 0 <= index < len(names):
         raise DataError(f"{where}: label {index}; {task.name} has labels 0 to {len(names) - 1}")
-    return int(index)
+    return index

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,16 @@ def _refuse_pickle(name: str, folder: Path, wanted: str) -> None:
         raise CheckpointError(f"checkpoint {name}: {folder} has no {wanted}")
     raise CheckpointError(
         f"checkpoint {name}: {folder / pickled[0]} is a pickle, which can run code when it is opened; expected "
-        f'{wanted}. If you trust it, convert it: python -c "import torch; from safetensors.torch import save_file; '
-        f"save_file({{k: v.contiguous().clone() for k, v in torch.load('{folder / pickled[0]}', weights_only=True)"
-        f".items()}}, '{folder / wanted}', metadata={{'format': 'pt'}})\""
+        f"{wanted}. If you trust it, convert it: {_conversion(folder, wanted)}"
     )
+
+
+def _conversion(folder: Path, wanted: str) -> str:
+    """A shell command; every piece of a model that is split over files goes into the one file."""
+    code = (
+        "import sys, torch; from safetensors.torch import save_file; *pieces, out = sys.argv[1:]; "
+        "save_file({k: v.contiguous().clone() for piece in pieces "
+        "for k, v in torch.load(piece, map_location='cpu', weights_only=True).items()}, out, {'format': 'pt'})"
+    )
+    pieces = sorted(folder.glob(f"{'adapter' if wanted == ADAPTER_WEIGHTS else 'pytorch'}_model*.bin"))
+    return shlex.join(["python", "-c", code, *map(str, pieces), str(folder / wanted)])

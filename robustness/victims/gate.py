@@ -18,7 +18,7 @@ from robustness.errors import GateError
 from robustness.testsets.example import Example, Texts
 from robustness.victims.checkpoint import Checkpoint
 from robustness.victims.loading import LoadedCheckpoint, Placement, as_victim, load_checkpoint
-from robustness.victims.victim import Scores, Victim
+from robustness.victims.victim import Scores, Victim, max_tokens
 
 MERGE_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 1e-1}
 """The largest difference of a logit, merged against unmerged, that is still rounding."""
@@ -26,6 +26,9 @@ MERGE_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 1e-1}
 ARCHITECTURE_KEYS = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 PROBES = 8
 """Clean examples that the checks of outputs look at."""
+
+NAMES_SHOWN = 3
+"""Parameters that a message names before it counts the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,7 @@ def inspect_checkpoint(
         majority_share=majority,
         n_clean=len(clean),
         architecture=_architecture(victim.model),
-        tokenizer_digest=_tokenizer_digest(victim.tokenizer),
+        tokenizer_digest=_tokenizer_digest(victim),
         failures=tuple(failures),
         merge_difference=merge_difference,
     )
@@ -99,10 +102,12 @@ def check_pair(pair: Pair, full: CheckpointFacts, peft: CheckpointFacts) -> None
 
 
 def _head_failures(loaded: LoadedCheckpoint) -> Iterator[str]:
-    if loaded.uninitialised:
+    names = loaded.uninitialised
+    if names:
+        more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
         yield (
-            f"head-loaded: no file holds {', '.join(loaded.uninitialised)}: freshly initialised, so its answers are "
-            "random" + ("; train with modules_to_save naming the head" if loaded.checkpoint.is_adapter else "")
+            f"head-loaded: no file holds {', '.join(names[:NAMES_SHOWN])}{more}: freshly initialised, so its answers "
+            "are random" + ("; train with modules_to_save naming the head" if loaded.checkpoint.is_adapter else "")
         )
 
 
@@ -112,8 +117,11 @@ def _adapter_changes_anything(loaded: LoadedCheckpoint, probes: Sequence[Texts])
     model = loaded.unmerged
     batch = _encode(loaded, probes)
     adapted = model(**batch, output_hidden_states=True).hidden_states[-1]
-    with model.disable_adapter():
-        plain = model(**batch, output_hidden_states=True).hidden_states[-1]
+    if model.active_peft_config.is_prompt_learning:  # prompts stand before the base, which is left as it was
+        plain = model.get_base_model()(**batch, output_hidden_states=True).hidden_states[-1]
+    else:
+        with model.disable_adapter():
+            plain = model(**batch, output_hidden_states=True).hidden_states[-1]
     return adapted.shape != plain.shape or not torch.equal(adapted, plain)
 
 
@@ -159,13 +167,17 @@ def _architecture(model: Any) -> str:
     return json.dumps({key: getattr(model.config, key, None) for key in ARCHITECTURE_KEYS})
 
 
-def _tokenizer_digest(tokenizer: Any) -> str:
-    """Vocabulary and a sentence that shows casing, accents, splitting and special tokens."""
+def _tokenizer_digest(victim: Victim) -> str:
+    """Vocabulary, truncation, and a sentence that shows casing, accents, splitting and special tokens."""
+    tokenizer = victim.tokenizer
+    truncation = [tokenizer.truncation_side, max_tokens(victim.model.config, tokenizer)]
     probe = tokenizer("Naïve  words, don't UN-fold\n¿ok? 1,000", "Second segment.")["input_ids"]
-    content = json.dumps([sorted(tokenizer.get_vocab().items()), probe])
+    content = json.dumps([sorted(tokenizer.get_vocab().items()), truncation, probe])
     return hashlib.sha256(content.encode()).hexdigest()
 
 
 def _encode(loaded: LoadedCheckpoint, probes: Sequence[Texts]) -> Any:
     segments = [list(column) for column in zip(*probes, strict=True)]
-    return loaded.tokenizer(*segments, truncation=True, max_length=128, padding=True, return_tensors="pt")
+    prompts = getattr(loaded.unmerged, "active_peft_config", None)
+    limit = max_tokens(loaded.unmerged.config, loaded.tokenizer, getattr(prompts, "num_virtual_tokens", 0))
+    return loaded.tokenizer(*segments, truncation=True, max_length=min(128, limit), padding=True, return_tensors="pt")

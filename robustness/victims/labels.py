@@ -29,9 +29,9 @@ def map_labels(task: Task, id2label: Mapping[int, str], checkpoint: str) -> tupl
     Raises:
         CheckpointError: the head has another number of labels, or names that are not the task's.
     """
-    names = {ALIASES.get(_fold(name), _fold(name)): column for column, name in id2label.items()}
+    names = {ALIASES.get(_fold(str(name)), _fold(str(name))): column for column, name in id2label.items()}
     wanted = [_fold(label) for label in task.labels]
-    if set(names) != set(wanted) or len(id2label) != len(wanted):
+    if set(names) != set(wanted) or sorted(id2label) != list(range(len(wanted))):
         found = ", ".join(f"{column}: {name}" for column, name in sorted(id2label.items()))
         raise CheckpointError(
             f"checkpoint {checkpoint}: label-map: its labels ({found}) cannot be mapped by name to those of "

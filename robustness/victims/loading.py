@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +21,9 @@ from robustness.victims.victim import Victim
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
+NOT_IN_FILES = ("modules_to_save", "prompt_encoder", "vblora_vector_bank", "unilora_theta_d")
+"""Parts of adapter tensors' names that PEFT calls missing though all is well; a missing head is the gate's to name."""
+
 
 @dataclass(frozen=True, slots=True)
 class Placement:
@@ -30,7 +35,7 @@ class Placement:
 
 def place(device: str = "auto", dtype: str = "float32") -> Placement:
     """Reads the command line's words; raises UsageError for an unknown or absent device or dtype."""
-    if device not in ("auto", "cpu", "cuda") and not device.startswith("cuda:"):
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise UsageError(f"--device {device}: unknown device; expected auto, cpu, cuda or cuda:N")
     if dtype not in DTYPES:
         raise UsageError(f"--dtype {dtype}: unknown dtype; expected {' or '.join(DTYPES)}")
@@ -38,6 +43,8 @@ def place(device: str = "auto", dtype: str = "float32") -> Placement:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError(f"--device {device}: this machine has no CUDA device; use --device cpu or auto")
+    if device.startswith("cuda:") and int(device.removeprefix("cuda:")) >= torch.cuda.device_count():
+        raise UsageError(f"--device {device}: this machine has {torch.cuda.device_count()} CUDA device(s), from 0 on")
     return Placement(torch.device(device), DTYPES[dtype])
 
 
@@ -105,7 +112,12 @@ def _load_model(folder: Path, name: str, **config: Any) -> tuple[Any, tuple[str,
     try:
         with _quiet_transformers():
             model, report = AutoModelForSequenceClassification.from_pretrained(
-                folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **config
+                folder,
+                use_safetensors=True,
+                trust_remote_code=False,
+                dtype=torch.float32,
+                output_loading_info=True,
+                **config,
             )
     except Exception as error:  # transformers and safetensors each raise kinds of their own
         raise CheckpointError(f"checkpoint {name}: {folder} cannot be loaded: {_first_line(error)}") from error
@@ -131,13 +143,29 @@ def _load_adapter(checkpoint: Checkpoint, task: Task) -> tuple[Any, tuple[str, .
     _refuse_other_base(checkpoint)
     base, missing = _load_model(checkpoint.base, checkpoint.name, num_labels=len(task.labels))
     try:
-        model = PeftModel.from_pretrained(base, checkpoint.folder)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of missing keys, which are looked at below
+            model = PeftModel.from_pretrained(base, checkpoint.folder)
+        report = model.load_adapter(checkpoint.folder, model.active_adapter)  # the first loading drops its report
         supplied = _tensor_names(checkpoint.folder / ADAPTER_WEIGHTS)
     except Exception as error:  # a size mismatch is a RuntimeError, a bad config a TypeError, a bad file others
         raise CheckpointError(
             f"checkpoint {checkpoint.name}: the adapter does not fit the base {checkpoint.base}: {_first_line(error)}"
         ) from error
-    return model, tuple(key for key in missing if not any(stored.endswith(key) for stored in supplied))
+    _refuse_misfit(checkpoint, model, report)
+    return model, tuple(key for key in missing if not any(f".{stored}".endswith(f".{key}") for stored in supplied))
+
+
+def _refuse_misfit(checkpoint: Checkpoint, model: Any, report: Any) -> None:
+    """PEFT itself leaves what is missing at its initial value, and drops what has no place."""
+    missing = [key for key in report.missing_keys if not any(part in key for part in NOT_IN_FILES)]
+    unexpected = [] if model.active_peft_config.is_prompt_learning else report.unexpected_keys
+    for keys, problem in ((missing, "its file lacks"), (unexpected, "the base has no place for its")):
+        if keys:
+            raise CheckpointError(
+                f"checkpoint {checkpoint.name}: the adapter does not fit the base {checkpoint.base}: {problem} "
+                f"{keys[0]} ({len(keys)} such tensors); set the pair's base to the one it was trained on"
+            )
 
 
 def _refuse_other_base(checkpoint: Checkpoint) -> None:
@@ -177,7 +205,7 @@ def _load_tokenizer(checkpoint: Checkpoint) -> Any:
     own = (checkpoint.folder / "tokenizer_config.json").is_file()
     folder = checkpoint.folder if own else checkpoint.base
     try:
-        return AutoTokenizer.from_pretrained(folder, use_fast=True)
+        return AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False)
     except Exception as error:  # as for models: each library raises kinds of its own
         raise CheckpointError(
             f"checkpoint {checkpoint.name}: no tokenizer in {folder}: {_first_line(error)}"

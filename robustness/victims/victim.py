@@ -44,7 +44,8 @@ class Victim:
         # Padding apart from tokenising is what batching by length needs; the hint against it is silenced.
         tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True
         self.device: torch.device = next(model.parameters()).device
-        self.max_tokens = _max_tokens(model, tokenizer)
+        prompts = getattr(model, "active_peft_config", None)
+        self.max_tokens = max_tokens(model.config, tokenizer, getattr(prompts, "num_virtual_tokens", 0))
         self.forwards = 0
         """Texts run through the model so far."""
         self.truncated: set[Texts] = set()
@@ -68,7 +69,8 @@ class Victim:
         order = np.argsort(-lengths, kind="stable")  # longest first: the largest batch comes early
         start = 0
         while start < len(order):
-            size = max(1, self._batch_tokens // int(lengths[order[start]]))
+            longest = max(1, int(lengths[order[start]]))  # an empty text may have no token at all
+            size = max(1, self._batch_tokens // longest)
             batch = order[start : start + size]
             try:
                 logits = self._forward({key: [values[i] for i in batch] for key, values in encoded.items()})
@@ -76,7 +78,7 @@ class Victim:
                 if len(batch) == 1:
                     raise
                 torch.cuda.empty_cache()
-                self._batch_tokens = max(1, len(batch) // 2 * int(lengths[order[start]]))
+                self._batch_tokens = len(batch) // 2 * longest
                 logger.warning("out of memory: batches are now of %d tokens", self._batch_tokens)
                 continue
             yield batch, logits
@@ -100,10 +102,15 @@ class Victim:
         return logits[:, self._columns].float().cpu().numpy()
 
 
-def _max_tokens(model: Any, tokenizer: Any) -> int:
-    """The most tokens the model takes: its position table and the tokenizer's own limit, whichever is less."""
-    config = model.config
+def max_tokens(config: Any, tokenizer: Any, virtual_tokens: int = 0) -> int:
+    """The most tokens a text may have: the position table and the tokenizer's own limit, whichever is less.
+
+    Args:
+        config: the model's configuration.
+        tokenizer: the model's tokenizer.
+        virtual_tokens: learnt prompts or prefixes, which take positions away from the text.
+    """
     positions = getattr(config, "max_position_embeddings", None) or 1_000_000
     if getattr(config, "model_type", "") in {"roberta", "xlm-roberta", "camembert"}:
         positions -= config.pad_token_id + 1  # RoBERTa counts positions from the padding index on
-    return min(int(positions), int(min(tokenizer.model_max_length, 1_000_000)))
+    return min(int(positions) - virtual_tokens, int(min(tokenizer.model_max_length, 1_000_000)))

@@ -201,6 +201,21 @@ def _changes_label(example: Example) -> Search:
     return Example(example.id, example.texts, label=0)
 
 
+def _asks_broken_text(example: Example) -> Search:
+    yield [example.with_texts(["half a surrogate \ud800"])]
+    return example
+
+
+def _returns_broken_text(example: Example) -> Search:
+    yield [example]
+    return example.with_texts(["half a surrogate \ud800"])
+
+
+def _raises_broken_text(example: Example) -> Search:
+    yield [example]
+    raise ValueError("half a surrogate \ud800")
+
+
 def _returns_none(example: Example) -> Search:
     yield [example]
 
@@ -213,6 +228,9 @@ def _returns_none(example: Example) -> Search:
         (_returns_none, "returned NoneType"),
         (_yields_text, "yielded str; expected a list of Examples"),
         (_yields_nothing, "yielded an empty list"),
+        (_asks_broken_text, "not valid Unicode at character 17"),
+        (_returns_broken_text, "not valid Unicode at character 17"),
+        (_raises_broken_text, r"half a surrogate \ud800"),
         (_changes_label, "another id or label"),
     ],
 )

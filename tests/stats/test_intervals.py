@@ -12,8 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
+from sklearn.metrics import f1_score
 
-from robustness.stats import Interval, bootstrap_macro_interval, bootstrap_mean_interval, wilson_interval
+from robustness.stats import (
+    Interval,
+    bootstrap_f1_interval,
+    bootstrap_mean_interval,
+    paired_difference_interval,
+    resample_accuracy_and_f1,
+    resample_means,
+    wilson_interval,
+)
 
 
 def generator(seed: int = 0) -> np.random.Generator:
@@ -266,36 +275,70 @@ def test_the_bootstrap_of_many_rows_stays_below_64_megabytes() -> None:
     assert peak < 64 * 2**20
 
 
-def test_the_macro_interval_of_one_stratum_is_that_of_its_mean() -> None:
-    values = generator(1).normal(size=80)
+def test_the_difference_interval_of_equal_arms_narrows_with_the_sample_and_is_never_empty() -> None:
+    intervals = [paired_difference_interval(np.zeros(n), rng=generator()) for n in (5, 20, 150, 1000)]
 
-    assert bootstrap_macro_interval([values], rng=generator()) == bootstrap_mean_interval(values, rng=generator())
-
-
-def test_the_macro_interval_has_the_width_of_independent_stratum_means() -> None:
-    rng = generator(2)
-    strata = [rng.normal(loc, scale, n) for loc, scale, n in [(0, 1, 148), (5, 2, 78), (1, 3, 81)]]
-    mean = np.mean([stratum.mean() for stratum in strata])
-    error = math.sqrt(sum(stratum.var() / len(stratum) for stratum in strata)) / 3
-
-    interval = bootstrap_macro_interval(strata, rng=generator(), resamples=50_000)
-
-    assert astuple(interval) == pytest.approx((mean - 1.96 * error, mean + 1.96 * error), abs=0.1 * error)
+    widths = [interval.high - interval.low for interval in intervals]
+    assert widths == sorted(widths, reverse=True)
+    assert all(interval.low < 0 < interval.high for interval in intervals)
+    assert not intervals[1].within(0.02)
+    assert intervals[3].within(0.02)
 
 
-def test_the_macro_interval_weighs_strata_equally_whatever_their_size() -> None:
-    interval = bootstrap_macro_interval([np.ones(1000), np.zeros(1)], rng=generator())
+def test_the_difference_interval_is_antisymmetric_in_the_arms() -> None:
+    differences = np.repeat([-1.0, 0.0, 1.0], [5, 60, 15])
 
-    assert interval == Interval(0.5, 0.5)
+    one = paired_difference_interval(differences, rng=generator(), resamples=200_000)
+    two = paired_difference_interval(-differences, rng=generator(), resamples=200_000)
+
+    assert one.low == pytest.approx(-two.high, abs=0.003)
+    assert one.high == pytest.approx(-two.low, abs=0.003)
 
 
-def test_the_macro_interval_of_nothing_or_of_an_empty_or_nan_stratum_is_nan() -> None:
-    for strata in ([], [[0.0, 1.0], []], [[0.0, 1.0], [math.nan]]):
-        assert is_nan(bootstrap_macro_interval(strata, rng=generator()))
+def test_the_difference_interval_covers_the_truth_also_where_arms_rarely_differ() -> None:
+    rng = generator()
+    for n, rates in ((80, (0.02, 0.0)), (80, (0.15, 0.10)), (150, (0.05, 0.05)), (1000, (0.01, 0.01))):
+        truth = rates[0] - rates[1]
+        draws = rng.choice([1.0, -1.0, 0.0], p=[*rates, 1 - sum(rates)], size=(300, n))
+        found = [paired_difference_interval(draw, rng=rng, resamples=1000) for draw in draws]
+
+        assert np.mean([interval.low <= truth <= interval.high for interval in found]) >= 0.92
 
 
-def test_the_macro_interval_refuses_wrong_arguments() -> None:
-    with pytest.raises(ValueError, match="level"):
-        bootstrap_macro_interval([[0, 1]], rng=generator(), level=0)
-    with pytest.raises(ValueError, match="one resample"):
-        bootstrap_macro_interval([[0, 1]], rng=generator(), resamples=0)
+def test_the_difference_interval_is_wider_when_rows_of_a_group_are_copies() -> None:
+    values = np.repeat(generator().choice([-1.0, 0.0, 1.0], size=50), 4)
+    groups = np.repeat(np.arange(50), 4)
+
+    alone = paired_difference_interval(values, rng=generator())
+    grouped = paired_difference_interval(values, groups, rng=generator())
+
+    assert grouped.high - grouped.low > 1.5 * (alone.high - alone.low)
+
+
+def test_resampled_f1_and_accuracy_have_the_moments_of_an_index_bootstrap() -> None:
+    rng = generator()
+    labels, predictions = rng.integers(2, size=78), rng.integers(2, size=78)
+    picks = rng.integers(78, size=(4000, 78))
+    brute = [f1_score(labels[pick], predictions[pick]) for pick in picks[:1500]]
+
+    accuracies, scores = resample_accuracy_and_f1(labels, predictions, rng=generator(), resamples=20_000)
+
+    assert scores.mean() == pytest.approx(np.mean(brute), abs=0.006)
+    assert scores.std() == pytest.approx(np.std(brute), rel=0.08)
+    assert accuracies.mean() == pytest.approx((labels == predictions).mean(), abs=0.003)
+    interval = bootstrap_f1_interval(labels, predictions, rng=generator())
+    assert interval.low < f1_score(labels, predictions) < interval.high
+
+
+def test_nothing_to_resample_is_nan() -> None:
+    assert is_nan(bootstrap_f1_interval([], [], rng=generator()))
+    assert is_nan(paired_difference_interval([], rng=generator()))
+    assert np.isnan(resample_means([], rng=generator(), resamples=3)).all()
+
+
+def test_resampled_means_have_the_standard_error_of_the_mean() -> None:
+    values = np.repeat([0.0, 1.0], [30, 70])
+
+    means = resample_means(values, rng=generator(), resamples=50_000)
+
+    assert means.std() == pytest.approx(values.std() / 10, rel=0.03)

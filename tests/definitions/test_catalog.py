@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from robustness.definitions.catalog import ATTACKS, SUITES, TESTSETS, Catalog, definitions_root
+from robustness.definitions.tasks import TASKS, find_task
+from robustness.errors import DefinitionError
+
+CATALOGS = {"attacks": ATTACKS, "suites": SUITES, "test sets": TESTSETS}
+
+
+@pytest.mark.parametrize("catalog", CATALOGS.values(), ids=list(CATALOGS))
+def test_every_shipped_definition_loads(catalog: Catalog) -> None:
+    names = catalog.names()
+
+    assert names
+    for name in names:
+        assert catalog.find(name).definition.summary.endswith(".")
+
+
+def test_every_shipped_test_set_is_of_a_known_task() -> None:
+    for name in TESTSETS.names():
+        find_task(TESTSETS.find(name).definition.task)
+
+
+def test_every_task_has_a_clean_test_set_of_its_name() -> None:
+    for task in TASKS:
+        definition = TESTSETS.find(task.name).definition
+
+        assert (definition.task, definition.kind) == (task.name, "clean")
+
+
+def test_every_suite_names_test_sets_and_attacks_that_ship() -> None:
+    for name in SUITES.names():
+        suite = SUITES.find(name).definition
+
+        assert set(suite.testsets) <= set(TESTSETS.names()), name
+        assert set(suite.attacks) <= set(ATTACKS.names()), name
+
+
+def test_no_two_shipped_definitions_of_one_kind_behave_alike() -> None:
+    for catalog in CATALOGS.values():
+        digests = [catalog.find(name).digest for name in catalog.names()]
+
+        assert len(set(digests)) == len(digests), catalog.noun
+
+
+@pytest.mark.parametrize(
+    ("catalog", "name", "expected"),
+    [
+        (ATTACKS, "deepwordbugs", "unknown attack 'deepwordbugs'; did you mean 'deepwordbug'?"),
+        (SUITES, "smok", "unknown suite 'smok'; did you mean 'smoke'?"),
+        (TESTSETS, "advglue-sst", "unknown test set 'advglue-sst'; did you mean 'advglue-sst2'?"),
+    ],
+)
+def test_an_unknown_name_gets_the_nearest_one(catalog: Catalog, name: str, expected: str) -> None:
+    with pytest.raises(DefinitionError) as caught:
+        catalog.find(name)
+
+    assert str(caught.value) == expected
+
+
+@pytest.mark.parametrize("name", ["", "../attacks/deepwordbug", "testsets/sst2", "DEEPWORDBUG", "deepwordbug "])
+def test_a_name_is_no_path(name: str) -> None:
+    with pytest.raises(DefinitionError, match="unknown attack"):
+        ATTACKS.find(name)
+
+
+def test_a_file_of_ones_own_goes_by_its_stem(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text((definitions_root() / "attacks" / "identity.toml").read_text())
+
+    entry = ATTACKS.find(str(path))
+
+    assert (entry.name, entry.path) == ("mine", path)
+    assert entry.digest == ATTACKS.find("identity").digest
+
+
+def test_a_file_of_ones_own_may_not_reuse_a_shipped_name(tmp_path: Path) -> None:
+    path = tmp_path / "deepwordbug.toml"
+    path.write_text((definitions_root() / "attacks" / "deepwordbug.toml").read_text())
+
+    with pytest.raises(DefinitionError, match=r"'deepwordbug' is taken by a shipped attack; rename the file"):
+        ATTACKS.find(str(path))
+
+
+def test_a_name_taken_by_another_kind_of_definition_is_free(tmp_path: Path) -> None:
+    path = tmp_path / "smoke.toml"
+    path.write_text((definitions_root() / "attacks" / "identity.toml").read_text())
+
+    assert ATTACKS.find(str(path)).name == "smoke"
+
+
+def test_an_unknown_task_gets_the_nearest_one() -> None:
+    with pytest.raises(DefinitionError, match=r"unknown task 'sst-2'; did you mean 'sst2'\?"):
+        find_task("sst-2")

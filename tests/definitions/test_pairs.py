@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from robustness.definitions.pairs import Pair, PairEntry, read_pairs, write_pairs
+from robustness.errors import DefinitionError
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00/"), min_size=1, max_size=12)
+
+
+def entry(**changes: object) -> PairEntry:
+    fields = {"name": "one", "task": "sst2", "base": "base", "full": "full", "peft": "lora", "seed": 3}
+    return PairEntry.model_validate(fields | changes)
+
+
+def references(pair: Pair) -> tuple[str, str, str]:
+    return pair.base, pair.full_name, pair.peft_name
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.toml"
+    write_pairs(path, [entry(), entry(name="two", task="rte", seed=None)])
+
+    one, two = read_pairs(path)
+
+    assert (one.name, one.task, one.seed, *references(one)) == ("one", "sst2", 3, "base", "full", "lora")
+    assert (two.name, two.task, two.seed) == ("two", "rte", None)
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        'a "quoted" folder',
+        "back\\slash\\",
+        "line\nbreak",
+        "carriage\rreturn\r\n",
+        "tab\tand bell\x07 and escape\x1b and delete\x7f",
+        "ünïcödé 漢字 🙂 \u2028\u0085",
+        "'''",
+        '"""',
+        "#no comment",
+    ],
+)
+def test_no_character_of_a_path_breaks_the_file(tmp_path: Path, reference: str) -> None:
+    path = tmp_path / "pairs.toml"
+    write_pairs(path, [entry(name=reference, full=reference, peft=f"{reference}/lora")])
+
+    (pair,) = read_pairs(path)
+
+    assert (pair.name, pair.full_name, pair.peft_name) == (reference, reference, f"{reference}/lora")
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
+@given(name=TEXT, reference=TEXT)
+def test_writing_and_reading_is_the_identity_for_any_text(tmp_path: Path, name: str, reference: str) -> None:
+    path = tmp_path / "pairs.toml"
+    write_pairs(path, [entry(name=name, full=reference)])
+
+    written = tomllib.loads(path.read_text(encoding="utf-8"))["pair"][0]
+    (pair,) = read_pairs(path)
+
+    assert (written["name"], written["full"]) == (name, reference)
+    assert (pair.name, pair.full_name) == (name, reference)
+
+
+def test_writing_leaves_no_draft_and_replaces_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.toml"
+    write_pairs(path, [entry()])
+    write_pairs(path, [entry(name="two")])
+
+    assert [pair.name for pair in read_pairs(path)] == ["two"]
+    assert [file.name for file in tmp_path.iterdir()] == ["pairs.toml"]
+
+
+def test_relative_references_are_relative_to_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "models" / "full").mkdir(parents=True)
+    (tmp_path / "base").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    write_pairs(tmp_path / "models" / "pairs.toml", [entry(base="../base")])
+    monkeypatch.chdir(tmp_path / "elsewhere")
+
+    (pair,) = read_pairs(Path("../models/pairs.toml"))
+
+    assert pair.full == str((tmp_path / "models" / "full").resolve())
+    assert pair.base == str((tmp_path / "base").resolve())
+    assert pair.full_name == "full"
+
+
+def test_a_reference_that_is_no_folder_beside_the_file_stays_a_hub_id(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.toml"
+    write_pairs(path, [entry(base="google-bert/bert-base-uncased")])
+
+    assert read_pairs(path)[0].base == "google-bert/bert-base-uncased"
+
+
+@pytest.mark.parametrize("text", ["", "pair = []\n", "# nothing\n"])
+def test_a_file_without_a_pair_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "pairs.toml"
+    path.write_text(text)
+
+    with pytest.raises(DefinitionError, match=r"pairs.toml: no \[\[pair\]\] in the file"):
+        read_pairs(path)
+
+
+def test_a_repeated_name_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.toml"
+    write_pairs(path, [entry(), entry(name="two"), entry()])
+
+    with pytest.raises(DefinitionError, match=r"pairs.toml: two pairs are named 'one'"):
+        read_pairs(path)
+
+
+def test_an_unknown_task_names_the_file_the_pair_and_the_nearest_task(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.toml"
+    write_pairs(path, [entry(task="sst-2")])
+
+    with pytest.raises(DefinitionError, match=r"pairs.toml: pair 'one': unknown task 'sst-2'; did you mean 'sst2'\?"):
+        read_pairs(path)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("seed = -1", "[pair.#1]: key 'seed': Input should be greater than or equal to 0"),
+        ("seed = 1.5", "[pair.#1]: key 'seed': Input should be a valid integer"),
+        ("sed = 1", "[pair.#1]: unknown key 'sed'; did you mean 'seed'?"),
+    ],
+)
+def test_a_wrong_line_names_its_pair(tmp_path: Path, line: str, expected: str) -> None:
+    path = tmp_path / "pairs.toml"
+    write_pairs(path, [entry(seed=None)])
+    path.write_text(path.read_text() + line + "\n")
+
+    with pytest.raises(DefinitionError) as caught:
+        read_pairs(path)
+
+    assert expected in str(caught.value)
+
+
+def test_a_single_table_in_place_of_a_list_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.toml"
+    write_pairs(path, [entry()])
+    path.write_text(path.read_text().replace("[[pair]]", "[pair]"))
+
+    with pytest.raises(DefinitionError, match="key 'pair'"):
+        read_pairs(path)

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from robustness import Access, Example
+from robustness.definitions.catalog import ATTACKS
+from robustness.engine.attack import Attack, Search
+from robustness.errors import AttackError, DefinitionError, UsageError
+from robustness.recipes.building import find_attack, name_attack
+
+SHOUT = '''
+from robustness import Access
+
+class Shout:
+    """Upper-cases every word."""
+    access = Access.SCORES
+
+    def search(self, example, rng):
+        for i in range(len(example.words)):
+            candidate = example.replace_word(i, example.words[i].upper())
+            scores = yield [candidate]
+            if scores[0].argmax() != example.label:
+                return candidate
+        return example
+
+class NoAccess:
+    def search(self, example, rng):
+        yield [example]
+
+class NoSearch:
+    access = Access.SCORES
+
+class NotAGenerator:
+    access = Access.SCORES
+    def search(self, example, rng):
+        return example
+
+class NeedsArguments:
+    access = Access.SCORES
+    def __init__(self, size):
+        self.size = size
+    def search(self, example, rng):
+        yield [example]
+
+class identity(Shout):
+    pass
+'''
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    path = tmp_path / "my_attack.py"
+    path.write_text(SHOUT)
+    return path
+
+
+@pytest.mark.parametrize("name", ATTACKS.names())
+def test_every_shipped_recipe_can_be_built(name: str) -> None:
+    attack = find_attack(name)
+
+    assert isinstance(attack.attack, Attack)
+    assert len(attack.digest) == 16
+
+
+def test_a_users_class_is_found_by_file_and_name(mine: Path) -> None:
+    attack = find_attack(f"{mine}:Shout")
+
+    assert attack.name == "my_attack.py:Shout"
+    assert attack.family == "custom"
+
+
+def test_an_edited_attack_is_another_attack(mine: Path) -> None:
+    before = find_attack(f"{mine}:Shout").digest
+    mine.write_text(SHOUT.replace("upper", "title"))
+
+    assert find_attack(f"{mine}:Shout").digest != before
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("NoAccess", "access"),
+        ("NoSearch", "search"),
+        ("NotAGenerator", "yields"),
+        ("NeedsArguments", "without arguments"),
+    ],
+)
+def test_a_class_that_breaks_the_protocol_is_refused_with_what_is_missing(
+    mine: Path, name: str, message: str
+) -> None:
+    with pytest.raises(AttackError, match=message):
+        find_attack(f"{mine}:{name}")
+
+
+def test_wrong_references_are_refused(mine: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.py"
+    broken.write_text("import does_not_exist_anywhere")
+
+    with pytest.raises(UsageError, match="has no Shoot"):
+        find_attack(f"{mine}:Shoot")
+    with pytest.raises(UsageError, match="no file"):
+        find_attack(f"{tmp_path / 'missing.py'}:Shout")
+    with pytest.raises(UsageError, match=r"expected file\.py:Name"):
+        find_attack(str(mine))
+    with pytest.raises(UsageError, match="cannot be imported"):
+        find_attack(f"{broken}:Shout")
+    with pytest.raises(DefinitionError, match="did you mean 'deepwordbug'"):
+        find_attack("deepwordbugs")
+
+
+def test_a_python_object_may_not_take_a_shipped_name() -> None:
+    class Mine:
+        access = Access.SCORES
+
+        def search(self, example: Example, rng: np.random.Generator) -> Search:
+            yield [example]
+            return example
+
+    Mine.__qualname__ = "deepwordbug"
+    with pytest.raises(AttackError, match="taken by a shipped attack"):
+        name_attack(Mine)
+
+
+def test_a_users_recipe_file_is_an_attack(tmp_path: Path) -> None:
+    recipe = tmp_path / "swaps.toml"
+    recipe.write_text(
+        'summary = "Only swaps."\nfamily = "character"\naccess = "scores"\n'
+        '[search]\nkind = "random-order"\npasses = 1\n'
+        '[[transformations]]\nkind = "swap-neighbours"\n[budget]\nmax_queries = 3\n'
+    )
+
+    attack = find_attack(str(recipe))
+
+    assert (attack.name, attack.max_queries, attack.family) == ("swaps", 3, "character")

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from robustness.reports.columns import COLUMNS, Table, arrange
+from robustness.reports.csvfiles import FORMULA_STARTS, neutralise, read_table, restore, write_table
+
+
+@given(st.text())
+def test_neutralising_can_be_undone_for_any_text(text: str) -> None:
+    assert restore(neutralise(text)) == text
+
+
+@given(st.text())
+def test_no_neutralised_cell_starts_a_formula(text: str) -> None:
+    assert not neutralise(text).startswith(FORMULA_STARTS)
+
+
+@given(st.lists(st.text(min_size=1), min_size=1, max_size=5))
+def test_writing_then_reading_is_the_identity_for_any_text(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[str]
+) -> None:
+    path = tmp_path_factory.mktemp("csv") / "examples.csv"
+    frame = arrange(Table.EXAMPLES, [{"adversarial_text": text, "seconds": 0.5} for text in texts])
+
+    write_table(frame, Table.EXAMPLES, path)
+
+    back = read_table(Table.EXAMPLES, path)
+    assert list(back["adversarial_text"]) == texts
+    assert list(back["seconds"]) == [0.5] * len(texts)
+    assert back["error"].isna().all()
+
+
+def test_every_field_is_quoted_and_numbers_stay_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    write_table(arrange(Table.PAIRS, [{"pair": "=cmd()", "difference": -0.25, "n": 7}]), Table.PAIRS, path)
+
+    header, line = path.read_text(encoding="utf-8").splitlines()
+    assert header == ",".join(f'"{column.name}"' for column in COLUMNS[Table.PAIRS])
+    assert line.startswith('"\'=cmd()"')
+    frame = pd.read_csv(path)
+    assert frame["difference"].tolist() == [-0.25] and frame["n"].tolist() == [7]
+
+
+PROMISED = {
+    Table.EXAMPLES: """
+        checkpoint adaptation task train_seed testset provenance attack attack_digest seed example_id group_id label
+        clean_prediction adversarial_prediction clean_score score status queries forwards modified_words
+        modified_share similarity seconds original_text adversarial_text error""",
+    Table.TESTSETS: """
+        checkpoint adaptation task testset provenance metric aggregation n n_errored value low high""",
+    Table.ATTACKS: """
+        checkpoint adaptation task testset attack n n_skipped n_errored clean_accuracy robust_accuracy
+        robust_accuracy_low robust_accuracy_high attack_success_rate attack_success_rate_low
+        attack_success_rate_high mean_queries mean_forwards mean_modified_share mean_similarity seconds""",
+    Table.PAIRS: """
+        pair full peft method task testset attack metric population n full_value peft_value difference low high
+        drop_difference drop_low drop_high test p_value p_adjusted verdict""",
+}
+
+
+@pytest.mark.parametrize("table", Table)
+def test_the_columns_begin_with_those_that_were_promised(table: Table) -> None:
+    promised = PROMISED[table].split()
+
+    assert [column.name for column in COLUMNS[table]][: len(promised)] == promised

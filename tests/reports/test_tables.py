@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import binomtest
+from sklearn.metrics import f1_score
+
+from robustness.reports.attacks import build_attacks
+from robustness.reports.examples import build_examples
+from robustness.reports.pairs import build_pairs
+from robustness.reports.testsets import build_testsets
+from robustness.runs.record import AttackRecord, CheckpointRecord, PairRecord, RunRecord, TestsetRecord
+
+ADVGLUE = {"sst2": "sst2", "qqp": "qqp", "mnli": "mnli", "mnli-mm": "mnli", "qnli": "qnli", "rte": "rte"}
+
+
+@dataclass
+class World:
+    """A record and its outcome rows, as a store would give them."""
+
+    record: RunRecord
+    outcomes: pd.DataFrame
+
+    @property
+    def examples(self) -> pd.DataFrame:
+        return build_examples(self.outcomes, self.record)
+
+
+def checkpoint(name: str, adaptation: str, task: str = "sst2") -> CheckpointRecord:
+    return CheckpointRecord(
+        name=name,
+        adaptation=adaptation,
+        task=task,
+        base="base",
+        train_seed=0,
+        weights_digest="",
+        clean_accuracy=0.9,
+        majority_share=0.5,
+        n_clean=10,
+        merge_difference=None,
+    )
+
+
+def testset(name: str, task: str = "sst2", kind: str = "clean", *, scores_f1: bool = False) -> TestsetRecord:
+    return TestsetRecord(
+        name=name, task=task, kind=kind, provenance="official", n=10, n_used=10, digest="", scores_f1=scores_f1
+    )
+
+
+testset.__test__ = False  # type: ignore[attr-defined]
+
+
+def record(
+    checkpoints: Sequence[CheckpointRecord], testsets: Sequence[TestsetRecord], attacks: Sequence[str] = ()
+) -> RunRecord:
+    full, peft = checkpoints[:2] if len(checkpoints) > 1 else (checkpoints[0],) * 2
+    return RunRecord(
+        suite="test",
+        seed=0,
+        limit=None,
+        device="cpu",
+        dtype="float32",
+        fingerprint={},
+        pairs=(PairRecord(name="p", task=full.task, base="base", full=full.name, peft=peft.name, seed=0),),
+        checkpoints=tuple(checkpoints),
+        testsets=tuple(testsets),
+        attacks=tuple(AttackRecord(name=name, family="custom", digest="d") for name in attacks),
+        warnings=(),
+        started="",
+        machine="",
+        versions={},
+    )
+
+
+def row(name: str, testset_name: str, attack: str, index: int, **values: object) -> dict[str, object]:
+    return {
+        "checkpoint": name,
+        "testset": testset_name,
+        "attack": attack,
+        "example_id": f"e{index}",
+        "group_id": f"e{index}",
+        "label": 1,
+        "status": "failed",
+        "clean_prediction": 1,
+        "adversarial_prediction": 1,
+        "queries": 5,
+        "forwards": 6,
+        "seconds": 0.1,
+        "modified_share": 0.2,
+        "similarity": 0.9,
+        "original_text": '["a film"]',
+        "adversarial_text": '["a fulm"]',
+    } | values
+
+
+def attacked(statuses: dict[str, str]) -> World:
+    """Checkpoints whose examples end as the letters say: s(kipped), b(roken), r(obust), e(rrored)."""
+    words = {"s": "skipped", "b": "succeeded", "r": "failed", "e": "errored"}
+    rows = [
+        row(name, "t", attack, i, status=words[letter], clean_prediction=0 if letter == "s" else 1)
+        for (name, attack), letters in ((key.split("/"), value) for key, value in statuses.items())
+        for i, letter in enumerate(letters)
+    ]
+    attacks = list(dict.fromkeys(key.split("/")[1] for key in statuses))
+    made = record([checkpoint("f", "full"), checkpoint("l", "lora")], [testset("t")], attacks)
+    return World(made, pd.DataFrame(rows))
+
+
+def test_attack_metrics_are_their_definitions() -> None:
+    world = attacked({"f/a": "ssbbbrrrre", "l/a": "sbbbbbbbrr"})
+
+    full = build_attacks(world.examples).iloc[0]
+
+    assert (full["n"], full["n_skipped"], full["n_errored"]) == (10, 2, 1)
+    assert full["clean_accuracy"] == pytest.approx(7 / 9)
+    assert full["robust_accuracy"] == pytest.approx(4 / 9)
+    assert full["attack_success_rate"] == pytest.approx(3 / 7)
+    assert full["attack_success_rate_low"] < 3 / 7 < full["attack_success_rate_high"]
+    assert full["mean_queries"] == 5
+
+
+def test_the_worst_case_is_robust_only_where_no_attack_succeeded() -> None:
+    world = attacked({"f/a": "sbrre", "f/b": "srbrr", "l/a": "rrrrr", "l/b": "rrrrr"})
+
+    attacks = build_attacks(world.examples).set_index(["checkpoint", "attack"])
+
+    worst = attacks.loc[("f", "worst-case")]
+    assert (worst["n"], worst["n_skipped"], worst["n_errored"]) == (5, 1, 1)
+    assert worst["robust_accuracy"] == pytest.approx(1 / 4)
+    assert worst["mean_queries"] == 10  # of both attacks
+    assert pd.isna(worst["mean_similarity"])
+
+
+def test_pairs_compare_the_same_examples_with_full_minus_peft() -> None:
+    world = attacked({"f/a": "rrrrrrrrbbs", "l/a": "rbbbbbbbbrb"})
+
+    pairs = build_pairs(world.examples, world.record).set_index("population")
+
+    everything = pairs.loc["all"]
+    assert everything["n"] == 11
+    assert everything["full_value"] == pytest.approx(8 / 11)
+    assert everything["peft_value"] == pytest.approx(2 / 11)
+    assert everything["difference"] == pytest.approx(6 / 11)
+    assert everything["p_value"] == pytest.approx(binomtest(7, 8).pvalue)
+    assert everything["low"] <= everything["difference"] <= everything["high"]
+    # (10/11 - 8/11) - (11/11 - 2/11): the PEFT arm drops more
+    assert everything["drop_difference"] == pytest.approx(-7 / 11)
+    assert pairs.loc["both_correct", "n"] == 10
+
+
+def test_swapping_the_arms_swaps_the_sign_and_the_verdict() -> None:
+    first = attacked({"f/a": "r" * 30 + "b" * 10, "l/a": "b" * 30 + "r" * 10})
+    second = attacked({"f/a": "b" * 30 + "r" * 10, "l/a": "r" * 30 + "b" * 10})
+
+    one, two = (build_pairs(world.examples, world.record).iloc[0] for world in (first, second))
+
+    assert (one["verdict"], two["verdict"]) == ("peft-more-fragile", "full-more-fragile")
+    assert one["difference"] == pytest.approx(-two["difference"])
+    assert one["p_value"] == pytest.approx(two["p_value"])
+
+
+def test_alike_arms_are_equivalent_only_with_enough_examples() -> None:
+    few = attacked({"f/a": "rb" * 10, "l/a": "rb" * 10})
+    many = attacked({"f/a": "rb" * 300, "l/a": "rb" * 300})
+
+    verdicts = [build_pairs(world.examples, world.record).iloc[0]["verdict"] for world in (few, many)]
+
+    assert verdicts == ["inconclusive", "equivalent"]
+
+
+def test_examples_that_errored_in_one_arm_are_left_out_of_the_comparison() -> None:
+    world = attacked({"f/a": "rrre", "l/a": "erbr"})
+
+    pair = build_pairs(world.examples, world.record).iloc[0]
+
+    assert (pair["n"], pair["difference"]) == (2, 0.5)
+
+
+def test_p_values_are_adjusted_within_a_population() -> None:
+    world = attacked({"f/a": "r" * 12, "l/a": "b" * 12, "f/b": "r" * 12, "l/b": "r" * 12})
+
+    pairs = build_pairs(world.examples, world.record)
+    everything = pairs[pairs["population"] == "all"].set_index("attack")
+
+    assert everything.loc["a", "p_adjusted"] == pytest.approx(3 * everything.loc["a", "p_value"])  # a, b, worst-case
+
+
+def test_a_test_set_with_originals_shows_the_drop_on_the_same_rows() -> None:
+    rows = [
+        row("f", "adv", "none", 0, clean_prediction=1, adversarial_prediction=0, status="succeeded"),
+        row("f", "adv", "none", 1, clean_prediction=1, adversarial_prediction=1),
+        row("f", "adv", "none", 2, clean_prediction=0, adversarial_prediction=1, status="skipped"),
+        row("f", "adv", "none", 3, clean_prediction=None, adversarial_prediction=1),
+    ]
+    made = record([checkpoint("f", "full")], [testset("adv", kind="adversarial")])
+
+    table = build_testsets(build_examples(pd.DataFrame(rows), made), made).set_index("metric")
+
+    assert (table.loc["accuracy", "value"], table.loc["accuracy", "n"]) == (3 / 4, 4)
+    assert table.loc["benign_accuracy", "value"] == pytest.approx(2 / 3)
+    assert table.loc["accuracy_with_benign", "value"] == pytest.approx(2 / 3)
+    assert (table.loc["accuracy_drop", "value"], table.loc["accuracy_drop", "n"]) == (pytest.approx(0), 3)
+
+
+def test_the_advglue_macro_is_the_official_one() -> None:
+    rng = np.random.default_rng(0)
+    checkpoints = [checkpoint(f"c-{task}", "full", task) for task in dict.fromkeys(ADVGLUE.values())]
+    testsets = [testset(f"advglue-{s}", task, "adversarial", scores_f1=task == "qqp") for s, task in ADVGLUE.items()]
+    rows, accuracies = [], {}
+    for name, task in ADVGLUE.items():
+        labels, guesses = rng.integers(2, size=10), rng.integers(2, size=10)
+        accuracies[name] = float((labels == guesses).mean())
+        if name == "qqp":
+            accuracies["f1"] = f1_score(labels, guesses)
+        rows += [
+            row(f"c-{task}", f"advglue-{name}", "none", i, label=y, adversarial_prediction=p, clean_prediction=None)
+            for i, (y, p) in enumerate(zip(labels, guesses, strict=True))
+        ]
+    made = record(checkpoints, testsets)
+
+    table = build_testsets(build_examples(pd.DataFrame(rows), made), made)
+
+    macro = table[table["metric"] == "macro"].iloc[0]
+    a = accuracies
+    expected = (a["sst2"] + (a["qqp"] + a["f1"]) / 2 + (a["mnli"] + a["mnli-mm"]) / 2 + a["qnli"] + a["rte"]) / 5
+    assert macro["testset"] == "advglue"
+    assert macro["value"] == pytest.approx(expected)
+    assert macro["low"] <= macro["value"] <= macro["high"]
+    assert macro["n"] == 60
+
+
+def test_without_all_six_sets_there_is_no_macro() -> None:
+    made = record([checkpoint("f", "full")], [testset("advglue-sst2", kind="adversarial")])
+    examples = build_examples(pd.DataFrame([row("f", "advglue-sst2", "none", 0)]), made)
+
+    assert "macro" not in set(build_testsets(examples, made)["metric"])

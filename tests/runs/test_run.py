@@ -1,0 +1,246 @@
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import robustness
+from robustness import api
+from robustness.errors import CheckpointError, DataError, DefinitionError, GateError, RunError, UsageError
+from robustness.reports.columns import Table
+from robustness.runs import run as run_module
+from robustness.runs.run import Progress
+
+ATTACKS = ("deepwordbug", "random-chars", "identity")
+VOLATILE = ["seconds"]
+
+
+def start(tiny: Any, out: Path, **changes: Any) -> Any:
+    options: dict[str, Any] = {"data": tiny.data, "testsets": [str(tiny.testset)], "attacks": ATTACKS} | changes
+    suite = options.pop("suite", "smoke")
+    pairs = options.pop("pairs", tiny.pairs)
+    return api.run(suite, pairs, out, **options)
+
+
+@pytest.fixture(scope="module")
+def finished(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A whole run of the tiny pair."""
+    return start(tiny, tmp_path_factory.mktemp("finished") / "run")
+
+
+def test_a_run_writes_the_record_the_store_and_every_table(finished: Any) -> None:
+    names = {path.name for path in finished.folder.iterdir()}
+
+    assert {"run.json", "run.sqlite", *(f"{table}.csv" for table in Table)} <= names
+    assert len(finished.tables[Table.EXAMPLES]) == 2 * 20 * (1 + len(ATTACKS))  # the suite's limit is 20
+    assert finished.missing == finished.n_errored == 0
+
+
+def test_attacks_break_examples_and_identity_breaks_none(finished: Any) -> None:
+    attacks = finished.tables[Table.ATTACKS].set_index(["adaptation", "attack"])
+
+    assert attacks.loc[("full", "deepwordbug"), "attack_success_rate"] > 0
+    assert (attacks.xs("identity", level="attack")["attack_success_rate"] == 0).all()
+    assert (attacks["robust_accuracy"] <= attacks["clean_accuracy"]).all()
+    assert (attacks.xs("worst-case", level="attack")["robust_accuracy"] <= attacks["robust_accuracy"].max()).all()
+
+
+def test_the_record_says_what_the_run_was_made_with(finished: Any) -> None:
+    record = json.loads((finished.folder / "run.json").read_text())
+
+    assert {"torch", "transformers", "peft", "python"} <= set(record["versions"])
+    assert [checkpoint["adaptation"] for checkpoint in record["checkpoints"]] == ["full", "lora"]
+    assert all(checkpoint["clean_accuracy"] > 0.9 for checkpoint in record["checkpoints"])
+    assert record["testsets"][0]["n"] == 24 and record["testsets"][0]["n_used"] == 20
+
+
+def test_running_again_computes_nothing(finished: Any, tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object) -> None:
+        raise AssertionError("a finished run loaded a checkpoint")
+
+    monkeypatch.setattr(run_module, "_load", refuse)
+
+    again = start(tiny, finished.folder)
+
+    pd.testing.assert_frame_equal(again.tables[Table.EXAMPLES], finished.tables[Table.EXAMPLES])
+
+
+def test_an_interrupted_run_goes_on_and_ends_like_one_that_was_not(finished: Any, tiny: Any, tmp_path: Path) -> None:
+    class InterruptionError(Exception):
+        pass
+
+    def stop(progress: Progress) -> None:
+        if progress.done >= 50:
+            raise InterruptionError
+
+    with pytest.raises(InterruptionError):
+        start(tiny, tmp_path / "run", on_progress=stop)
+    partial = api.report(tmp_path / "run")
+    assert partial.missing > 0
+
+    whole = start(tiny, tmp_path / "run")
+
+    assert whole.missing == 0
+    for table in (Table.EXAMPLES, Table.PAIRS):
+        theirs, ours = (report.tables[table].drop(columns=VOLATILE, errors="ignore") for report in (finished, whole))
+        pd.testing.assert_frame_equal(theirs, ours)
+
+
+def test_report_rebuilds_the_tables_without_a_model(finished: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {table: (finished.folder / f"{table}.csv").read_bytes() for table in Table}
+    for table in Table:
+        (finished.folder / f"{table}.csv").unlink()
+
+    robustness.report(finished.folder)
+
+    assert {table: (finished.folder / f"{table}.csv").read_bytes() for table in Table} == before
+
+
+@pytest.mark.parametrize(
+    ("change", "topic"),
+    [({"seed": 1}, "seed"), ({"limit": 5}, "limit"), ({"attacks": ["identity"]}, "attacks")],
+)
+def test_other_settings_into_the_same_folder_are_refused(
+    finished: Any, tiny: Any, change: dict[str, Any], topic: str
+) -> None:
+    with pytest.raises(RunError, match=topic):
+        start(tiny, finished.folder, **change)
+
+
+def test_changed_data_into_the_same_folder_is_refused(finished: Any, tiny: Any, tmp_path: Path) -> None:
+    text = (tiny.data / "tiny" / "dev.tsv").read_text()
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "dev.tsv").write_text(text.replace("number 3", "number three"))
+
+    with pytest.raises(RunError, match="data"):
+        start(tiny, finished.folder, data=tmp_path)
+
+
+def test_a_folder_with_something_else_is_refused_and_left_alone(tiny: Any, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+
+    with pytest.raises(RunError, match="not a complete run"):
+        start(tiny, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_users_own_attack_runs_and_its_error_is_a_row(tiny: Any, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        "from robustness import Access\n"
+        "class Shout:\n"
+        "    access = Access.SCORES\n"
+        "    def search(self, example, rng):\n"
+        "        if example.label == 0:\n"
+        "            raise ValueError('no')\n"
+        "        yield [example]\n"
+        "        return example.replace_word(0, 'THE')\n"
+    )
+
+    report = start(tiny, tmp_path / "run", attacks=[f"{mine}:Shout"])
+
+    examples = report.tables[Table.EXAMPLES]
+    mine_rows = examples[examples["attack"] == "mine.py:Shout"]
+    assert set(mine_rows[mine_rows["label"] == 0]["status"]) == {"errored"}
+    assert set(mine_rows[mine_rows["label"] == 1]["status"]) == {"failed"}
+    assert report.n_errored == 20
+    assert set(report.tables[Table.ATTACKS]["n_errored"]) == {10}
+
+
+def test_an_attack_object_runs_through_the_python_call(tiny: Any, tmp_path: Path) -> None:
+    class Erase:
+        access = robustness.Access.SCORES
+
+        def search(self, example: robustness.Example, rng: Any) -> robustness.Search:
+            candidate = example.with_texts(["the"])
+            yield [candidate]
+            return candidate
+
+    report = start(tiny, tmp_path / "run", attacks=[Erase], limit=4)
+
+    assert set(report.tables[Table.ATTACKS]["attack"].str.contains("Erase")) == {True}
+
+
+def test_a_pair_the_gate_refuses_writes_nothing(tiny: Any, tmp_path: Path) -> None:
+    pairs = tmp_path / "pairs.toml"
+    entry = {"name": "swapped", "task": "sst2", "base": tiny.base, "full": tiny.peft, "peft": tiny.full}
+    pairs.write_text("[[pair]]\n" + "".join(f'{key} = "{value}"\n' for key, value in entry.items()))
+
+    with pytest.raises(GateError, match="adaptation"):
+        start(tiny, tmp_path / "run", pairs=pairs)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"limit": 0}, UsageError, "at least 1"),
+        ({"device": "tpu"}, UsageError, "unknown device"),
+        ({"dtype": "float16"}, UsageError, "unknown dtype"),
+        ({"suite": "advglu"}, DefinitionError, "did you mean 'advglue'"),
+        ({"testsets": ["rte"]}, UsageError, "no pair"),
+        ({"attacks": ["identity", "identity"]}, UsageError, "named twice"),
+        ({"data": Path("missing")}, UsageError, "no such folder"),
+        ({"pairs": Path("missing.toml")}, DefinitionError, "no such file"),
+    ],
+)
+def test_bad_input_is_refused_with_what_to_do(
+    tiny: Any, tmp_path: Path, change: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        start(tiny, tmp_path / "run", **change)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_empty_test_set_is_refused(tiny: Any, tmp_path: Path) -> None:
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "dev.tsv").write_text("sentence\tlabel\n")
+
+    with pytest.raises(DataError, match="no rows"):
+        start(tiny, tmp_path / "run", data=tmp_path)
+
+
+def test_a_missing_checkpoint_is_named(tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = tmp_path / "pairs.toml"
+    pairs.write_text(
+        f'[[pair]]\nname = "p"\ntask = "sst2"\nbase = "{tiny.base}"\nfull = "{tiny.full}"\npeft = "./gone"\n'
+    )
+
+    with pytest.raises(CheckpointError, match=r"no folder \./gone"):
+        start(tiny, tmp_path / "run", pairs=pairs)
+
+
+def test_a_damaged_store_is_a_clear_error(tiny: Any, finished: Any, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_bytes((finished.folder / "run.json").read_bytes())
+    (tmp_path / "run.sqlite").write_bytes(b"not a database" * 100)
+
+    with pytest.raises(RunError, match="not a readable store"):
+        api.report(tmp_path)
+
+
+def test_another_schema_version_is_refused(finished: Any, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_bytes((finished.folder / "run.json").read_bytes())
+    connection = sqlite3.connect(tmp_path / "run.sqlite")
+    connection.execute("CREATE TABLE outcomes (example_id)")
+    connection.execute("PRAGMA user_version=99")
+    connection.commit()
+    connection.close()
+
+    with pytest.raises(RunError, match="schema version 99"):
+        api.report(tmp_path)
+
+
+def test_long_texts_are_truncated_and_counted_in_a_warning(tiny: Any, tmp_path: Path) -> None:
+    rows = "".join(f"the film is {'fine ' * (100 if i == 4 else 1)}number {i}\t1\n" for i in range(20))
+    rows += "".join(f"the film is dull number {i}\t0\n" for i in range(4))
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "dev.tsv").write_text("sentence\tlabel\n" + rows)
+
+    report = start(tiny, tmp_path / "run", data=tmp_path, attacks=["identity"])
+
+    warnings = json.loads((report.folder / "run.json").read_text())["warnings"]
+    assert any("1 texts are longer than the 64 tokens" in warning for warning in warnings)
