@@ -9,7 +9,7 @@ from pathlib import Path
 from robustness.errors import UsageError
 from robustness.reports.report import Report, write_report
 from robustness.runs.plan import Plan, RunSettings, make_plan
-from robustness.runs.run import ProgressCallback, execute
+from robustness.runs.progress import ProgressCallback
 
 DATA_VARIABLE = "ROBUSTNESS_DATA"
 DEMO_ROWS = 400
@@ -74,6 +74,8 @@ def run(
     Raises:
         RobustnessError: bad input, a pair the gate refuses, or a folder that holds another run.
     """
+    from robustness.runs.run import execute  # brings torch, which nothing else here needs
+
     made = suite if isinstance(suite, Plan) else plan(suite, pairs, **options)  # type: ignore[arg-type]
     folder = Path(out)
     execute(made, folder, on_progress)

@@ -130,7 +130,6 @@ def run(
     """Run a suite on pairs of checkpoints."""
     from robustness import api
 
-    _quieten()
     plan = api.plan(
         suite,
         pairs,
@@ -145,6 +144,7 @@ def run(
     if dry_run:
         _print_plan(plan)
         return
+    _quieten()
     with _progress() as report_progress:
         report = api.run(plan, out=out, on_progress=report_progress)
     _finish(report)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -15,6 +15,7 @@ from robustness.engine.outcome import Outcome, Status
 from robustness.engine.scheduler import Scheduler
 from robustness.runs.plan import Cell, Plan
 from robustness.runs.preparation import Prepared, gate_pairs, prepare
+from robustness.runs.progress import Progress, ProgressCallback
 from robustness.runs.record import (
     FILE_NAME,
     read_record,
@@ -29,19 +30,6 @@ from robustness.victims.victim import Victim
 
 FLUSH_SECONDS = 0.5
 """Outcomes wait at most so long, and never past their cell, before they are durable."""
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a run is."""
-
-    message: str
-    done: int
-    """Examples finished, over all cells."""
-    total: int
-
-
-ProgressCallback = Callable[[Progress], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ Span = tuple[int, int, int]
 """A word's place: segment, start, end."""
 
 # TextAttack's words: runs of letters, digits and inner ' - _ * @; it counts these three signs as letters too.
+# One exception: TextAttack cuts Chinese text with a segmenter, here a run of it is one word.
 _WORD = re.compile(r"[\w`\u02d7\xd7'\-*@]+")
 _WORD_EDGES = "'-_*@"
 

@@ -22,7 +22,7 @@ from robustness.victims.victim import Victim
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 NOT_IN_FILES = ("modules_to_save", "prompt_encoder", "vblora_vector_bank", "unilora_theta_d")
-"""Parts of adapter tensors' names that PEFT calls missing though all is well; a missing head is the gate's to name."""
+"""Parts of the names of tensors that PEFT calls missing and that no file holds; a missing head is another matter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +149,13 @@ def _load_adapter(checkpoint: Checkpoint, task: Task) -> tuple[Any, tuple[str, .
         report = model.load_adapter(checkpoint.folder, model.active_adapter)  # the first loading drops its report
         supplied = _tensor_names(checkpoint.folder / ADAPTER_WEIGHTS)
     except Exception as error:  # a size mismatch is a RuntimeError, a bad config a TypeError, a bad file others
+        reason = _first_line(error)
+        if isinstance(error, KeyError) and reason.startswith("'base_model."):  # PEFT looks saved modules up by name
+            reason = (
+                f"head-loaded: its file lacks {reason}, which its config says is saved; save it again with the head"
+            )
         raise CheckpointError(
-            f"checkpoint {checkpoint.name}: the adapter does not fit the base {checkpoint.base}: {_first_line(error)}"
+            f"checkpoint {checkpoint.name}: the adapter does not fit the base {checkpoint.base}: {reason}"
         ) from error
     _refuse_misfit(checkpoint, model, report)
     return model, tuple(key for key in missing if not any(f".{stored}".endswith(f".{key}") for stored in supplied))

@@ -93,7 +93,8 @@ class Victim:
         return {key: encoded[key] for key in encoded}
 
     def _is_truncated(self, text: Texts) -> bool:
-        return len(self.tokenizer(*text, truncation=False, verbose=False)["input_ids"]) > self.max_tokens
+        segments = [[segment] for segment in text]  # lists: alone, an empty second segment would be none at all
+        return len(self.tokenizer(*segments, truncation=False, verbose=False)["input_ids"][0]) > self.max_tokens
 
     def _forward(self, batch: dict[str, list[list[int]]]) -> Scores:
         inputs = self.tokenizer.pad(batch, padding=True, return_tensors="pt").to(self.device)

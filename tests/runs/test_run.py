@@ -13,7 +13,7 @@ from robustness import api
 from robustness.errors import CheckpointError, DataError, DefinitionError, GateError, RunError, UsageError
 from robustness.reports.columns import Table
 from robustness.runs import run as run_module
-from robustness.runs.run import Progress
+from robustness.runs.progress import Progress
 
 ATTACKS = ("deepwordbug", "random-chars", "identity")
 VOLATILE = ["seconds"]

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ from hypothesis import strategies as st
 from robustness.testsets.example import Example
 
 ANY_TEXT = st.text(max_size=60)
-WORDY_TEXT = st.text(st.sampled_from("ab'-_*@` .,×é漢\u0301\n1"), max_size=40)
+WORDY_TEXT = st.text(st.sampled_from("ab'-_*@` .,\u00d7é漢\u0301\n1"), max_size=40)
 
 
 def example(*texts: str, attacked: tuple[int, ...] = (0,)) -> Example:
@@ -22,22 +21,31 @@ def test_words_are_those_of_textattack(shared_data: Path, monkeypatch: pytest.Mo
     attacked_text = pytest.importorskip("textattack.shared", reason="the extra `textattack` is not installed")
     lines = (shared_data / "glue" / "SST-2" / "dev.tsv").read_text(encoding="utf-8").splitlines()[1:301]
     texts = [line.rpartition("\t")[0].strip() for line in lines]
-    tricky = ["'film'", "-a- _b_ *c* @d@", "it's well-made", "a'-b ' - '", "`x` a×b ˗", "naïve 3,000 e\u0301", "", "..."]
-    alphabet = [f"a{chr(code)}b" for code in range(0x250) if not chr(code).isspace()]
+    tricky = [
+        "'film'",
+        "-a- _b_ *c* @d@",
+        "it's well-made",
+        "a'-b ' - '",
+        "`x` a\u00d7b \u02d7",
+        "naïve 3,000 e\u0301",
+        "",
+        "...",
+    ]
+    alphabet = [f"a{chr(code)}b" for code in range(0x300) if not chr(code).isspace()]
 
     for text in [*texts, *tricky, *alphabet]:
         assert list(example(text).words) == list(attacked_text.AttackedText(text).words), text
 
 
 def test_the_rule_of_words_holds_for_every_character() -> None:
-    # The published rule: letters, digits and underscores, TextAttack's look-alikes of letters, and inner ' - _ * @.
-    look_alikes = "˗৭Ȣ𝟕бƼᏎƷᒿlO`ɑЬϲԁе𝚏ɡհіϳ𝒌ⅼｍոорԛⲅѕ𝚝սѵԝ×уᴢ"
+    # Letters, digits, inner signs, and what TextAttack takes for letters because it looks like one.
+    signs = "_'-*@" + "`\u02d7\u00d7"
 
     for code in range(0x11000):
         character = chr(code)
         if 0xD800 <= code < 0xE000:
             continue
-        expected = character.isalnum() or character in look_alikes + "'-_*@"
+        expected = character.isalnum() or character in signs
         assert (example(f"a{character}b").words == (f"a{character}b",)) is expected, hex(code)
 
 
@@ -143,4 +151,3 @@ def test_words_of_a_long_text_are_found_in_linear_time() -> None:
     text = "-'" * 200_000 + " word"
 
     assert example(text).words == ("word",)
-    assert sys.getsizeof(text) > 200_000

@@ -107,7 +107,7 @@ def test_a_changed_label_is_refused(broken_advglue: Callable) -> None:
 
     folder = broken_advglue(flip)
 
-    with pytest.raises(DataError, match="dev.json is not the published set"):
+    with pytest.raises(DataError, match=r"dev.json is not the published set"):
         load_testset(TESTSETS.find("advglue-sst2"), folder)
 
 
@@ -117,7 +117,7 @@ def test_a_changed_letter_is_refused(broken_advglue: Callable) -> None:
 
     folder = broken_advglue(change)
 
-    with pytest.raises(DataError, match="dev.json is not the published set"):
+    with pytest.raises(DataError, match=r"dev.json is not the published set"):
         load_testset(TESTSETS.find("advglue-sst2"), folder)
 
 
@@ -172,7 +172,7 @@ def test_a_folder_without_the_file_is_named(tmp_path: Path) -> None:
 def test_a_set_of_local_files_alone_asks_for_the_folder(tmp_path: Path) -> None:
     entry = own(tmp_path, "sentence\tlabel\nfine\t1\n")
 
-    with pytest.raises(DataError, match="give --data with a folder that has dev.tsv"):
+    with pytest.raises(DataError, match=r"give --data with a folder that has dev.tsv"):
         load_testset(entry, None)
 
 
@@ -253,5 +253,7 @@ def test_offline_the_hub_is_a_data_error_at_once(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
 
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("hub data set AI-Secure/adv_glue adv_sst2 validation at 340a2fbb: could not be loaded")
+    assert done.stdout.startswith(
+        "hub data set AI-Secure/adv_glue adv_sst2 validation at 340a2fbb: could not be loaded"
+    )
     assert "give --data" in done.stdout

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from robustness.cli import main
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command left behind."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Done]:
+    """Runs the command line in this process, in an empty folder, with nothing of the caller's data."""
+    folder = tmp_path / "cwd"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("ROBUSTNESS_DATA", raising=False)
+
+    def run(*arguments: str) -> Done:
+        monkeypatch.setattr(sys, "argv", ["robustness", *arguments])
+        capsys.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return Done(code, *capsys.readouterr())
+
+    return run
+
+
+def one_paragraph(text: str) -> bool:
+    return len(text.strip().splitlines()) == 1 and "Traceback" not in text
+
+
+def test_list_and_show_tell_what_is_shipped(call: Callable[..., Done]) -> None:
+    attacks, shown = call("list", "attacks"), call("show", "deepwordbug")
+
+    assert attacks.returncode == shown.returncode == 0
+    assert [line.split()[0] for line in attacks.stdout.splitlines()] == ["deepwordbug", "identity", "random-chars"]
+    assert "arXiv:1801.04354" in shown.stdout
+
+
+@pytest.mark.parametrize("kind", ["attacks", "suites", "testsets", "methods", "tasks"])
+def test_every_kind_can_be_listed(call: Callable[..., Done], kind: str) -> None:
+    assert call("list", kind).stdout.strip()
+
+
+def test_a_run_prints_a_short_table_and_its_progress_on_stderr(
+    call: Callable[..., Done], tiny: Any, tmp_path: Path
+) -> None:
+    arguments = ["smoke", "--pairs", str(tiny.pairs), "--data", str(tiny.data), "--testset", str(tiny.testset)]
+
+    dry = call("run", *arguments, "--out", str(tmp_path / "run"), "--dry-run")
+    assert dry.returncode == 0
+    assert dry.stdout.splitlines()[-1] == "4 cells, at most 20 examples each"
+    assert not (tmp_path / "run").exists()
+
+    done = call("run", *arguments, "--out", str(tmp_path / "run"))
+    assert done.returncode == 0, done.stderr
+    assert "deepwordbug" in done.stdout and "difference" in done.stdout
+    assert "[0/80] checking the pairs" in done.stderr
+    assert "lora | tiny | deepwordbug" in done.stderr
+
+    again = call("report", str(tmp_path / "run"))
+    assert again.stdout == done.stdout
+    with (tmp_path / "run" / "examples.csv").open(encoding="utf-8", newline="") as stream:
+        assert len(list(csv.DictReader(stream))) == 80
+
+
+def test_errored_rows_give_exit_code_1(call: Callable[..., Done], tiny: Any, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from robustness import Access\n"
+        "class Broken:\n"
+        "    access = Access.SCORES\n"
+        "    def search(self, example, rng):\n"
+        "        yield [example]\n"
+        "        raise RuntimeError('broken on purpose')\n"
+    )
+
+    done = call(
+        *("run", "smoke", "--pairs", str(tiny.pairs), "--data", str(tiny.data), "--testset", str(tiny.testset)),
+        *("--attack", f"{tmp_path / 'mine.py'}:Broken", "--out", str(tmp_path / "run")),
+    )
+
+    assert done.returncode == 1
+    assert "40 examples errored" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "advglu", "--pairs", "p.toml", "--out", "o"], "did you mean 'advglue'"),
+        (["run", "smoke", "--pairs", "missing.toml", "--out", "o"], "missing.toml: no such file"),
+        (["run", "smoke", "--pairs", "p.toml", "--out", "o", "--limit", "0"], "--limit 0: expected at least 1"),
+        (["show", "deepwordbugs"], "did you mean 'deepwordbug'"),
+        (["list", "attack"], "did you mean 'attacks'"),
+        (["report", "missing"], "no run.json"),
+        (["train", "sst3", "--base", "b", "--method", "full", "--method", "lora", "--out", "o"], "sst2"),
+    ],
+)
+def test_wrong_input_is_one_paragraph_on_stderr_and_exit_code_2(
+    call: Callable[..., Done], arguments: list[str], message: str, tmp_path: Path
+) -> None:
+    done = call(*arguments)
+
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert one_paragraph(done.stderr), done.stderr
+    assert done.stdout == ""
+    assert list((tmp_path / "cwd").iterdir()) == []
+
+
+def test_wrong_usage_is_exit_code_2(call: Callable[..., Done]) -> None:
+    assert call("run").returncode == 2
+    assert call("nonsense").returncode == 2
+    assert call("run", "smoke", "--pairs", "p", "--out", "o", "--limit", "many").returncode == 2
+
+
+def test_data_from_the_variable_is_checked(
+    call: Callable[..., Done], monkeypatch: pytest.MonkeyPatch, tiny: Any, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ROBUSTNESS_DATA", str(tmp_path / "gone"))
+
+    done = call("run", "smoke", "--pairs", str(tiny.pairs), "--out", "o")
+
+    assert done.returncode == 2
+    assert "ROBUSTNESS_DATA" in done.stderr and "no such folder" in done.stderr
+
+
+def test_without_data_and_offline_the_hub_is_asked_and_the_message_says_what_to_do(tiny: Any, tmp_path: Path) -> None:
+    """As a process of its own: the console script's way in, and the hub's cache of nobody."""
+    inherited = {key: value for key, value in os.environ.items() if key != "ROBUSTNESS_DATA"}
+    command = [sys.executable, "-c", "from robustness.cli import main; main()", "run", "advglue"]
+
+    done = subprocess.run(
+        [*command, "--pairs", str(tiny.pairs), "--out", "o"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=inherited | {"HF_HOME": str(tmp_path / "hub")},
+        check=False,
+    )
+
+    assert done.returncode == 2
+    assert "--data" in done.stderr
+    assert one_paragraph(done.stderr), done.stderr

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import robustness
+
+PACKAGE = Path(robustness.__file__).parent
+
+MAY_IMPORT = {
+    "errors": set(),
+    "definitions": {"errors"},
+    "testsets": {"errors", "definitions"},
+    "victims": {"errors", "definitions", "testsets"},
+    "engine": {"errors", "testsets"},
+    "recipes": {"errors", "definitions", "testsets", "engine"},
+    "stats": set(),
+    "training": {"errors", "definitions", "testsets", "victims"},
+    "runs": {"errors", "definitions", "testsets", "victims", "engine", "recipes"},
+    "reports": {"errors", "engine", "stats", "runs"},
+    "listing": {"errors", "definitions", "training"},
+    "api": {"errors", "training", "runs", "reports"},
+    "cli": {"errors", "api", "listing", "reports"},
+}
+"""Which part may import which; what `engine` and `definitions` need of data alone is no exception."""
+
+
+def imported_parts(path: Path) -> set[str]:
+    """Parts of the package that a file imports, inside functions too, but for type checking."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("robustness"):
+            parts = (node.module or "").split(".")
+            found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("part", MAY_IMPORT)
+def test_imports_go_one_way(part: str) -> None:
+    files = [PACKAGE / f"{part}.py"] if (PACKAGE / f"{part}.py").exists() else sorted((PACKAGE / part).rglob("*.py"))
+
+    assert files
+    for file in files:
+        assert imported_parts(file) - {part} <= MAY_IMPORT[part], file
+
+
+def test_every_part_has_its_rule() -> None:
+    parts = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+
+    assert parts - {"__init__"} == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("robustness", ["torch", "textattack", "pandas", "transformers"]),
+        ("robustness.stats", ["torch", "transformers"]),
+        ("robustness.cli", ["torch", "textattack", "pandas", "transformers"]),
+    ],
+)
+def test_importing_is_light(module: str, absent: list[str]) -> None:
+    code = f"import sys, {module}; print([name for name in {absent!r} if name in sys.modules])"
+
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert found.stdout.strip() == "[]"
+
+
+def test_the_report_tables_need_no_torch() -> None:
+    code = (
+        "import sys, robustness.reports.attacks, robustness.reports.examples, robustness.reports.testsets, "
+        "robustness.reports.pairs, robustness.reports.report; print('torch' in sys.modules)"
+    )
+
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert found.stdout.strip() == "False"
+
+
+def test_public_names_load_on_first_use() -> None:
+    assert set(dir(robustness)) == set(robustness.__all__)
+    for name in robustness.__all__:
+        assert getattr(robustness, name) is not None
+    with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+        _ = robustness.nonsense  # type: ignore[attr-defined]

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("hatchling", reason="building the wheel needs hatchling")
+    if not (ROOT / "pyproject.toml").is_file():
+        pytest.skip("not a checkout: there is nothing to build a wheel from")
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    return next(folder.glob("*.whl"))
+
+
+def test_the_wheel_lists_and_shows_what_the_checkout_does(wheel: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(site), str(wheel)]
+    subprocess.run(command, check=True, capture_output=True)
+
+    def ask(path: Path, *arguments: str) -> str:
+        code = (
+            f"import sys; sys.argv[1:] = {list(arguments)!r}; import robustness.cli as c; print(c.__file__); c.main()"
+        )
+        env = os.environ | {"PYTHONPATH": str(path)}
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=env, check=True
+        )
+        origin, _, rest = done.stdout.partition("\n")
+        assert Path(origin).is_relative_to(path)
+        return rest
+
+    for arguments in (["list", "attacks"], ["list", "suites"], ["list", "testsets"], ["list", "methods"]):
+        assert ask(site, *arguments) == ask(ROOT, *arguments)
+    assert ask(site, "show", "deepwordbug") == ask(ROOT, "show", "deepwordbug")
+
+
+def test_the_wheel_carries_definitions_demo_data_and_types(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+
+    assert {
+        "robustness/attacks/deepwordbug.toml",
+        "robustness/suites/testsets/advglue-sst2.toml",
+        "robustness/testsets/demo/train.tsv",
+        "robustness/training/methods/lora.toml",
+        "robustness/py.typed",
+    } <= names
+    assert not any(name.startswith(("tests/", "attacks/", "suites/")) for name in names)
+
+
+def test_the_names_are_those_that_were_agreed() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+    assert project["name"] == "peft-robustness"
+    assert project["scripts"] == {"robustness": "robustness.cli:main"}
+    assert {"textattack>=0.3.11", "flair>=0.15.1", "transformers<5"} == set(
+        project["optional-dependencies"]["textattack"]
+    )

@@ -1,0 +1,73 @@
+"""Every command of the README is run, as it stands there, on small sizes."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from robustness.cli import main
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BASE = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def commands() -> list[str]:
+    return [line for block in blocks("console") for line in block.splitlines() if line.startswith("robustness ")]
+
+
+def run_command(line: str, replacements: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> int:
+    words = [replacements.get(word, word) for word in shlex.split(line, comments=True)]
+    monkeypatch.setattr(sys, "argv", words)
+    try:
+        main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def test_the_two_commands_and_the_install_line_are_those_of_the_makefile() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    first = [line.split("#")[0].strip() for line in blocks("console")[0].splitlines()]
+
+    assert first == ["make demo", "make test"]
+    assert all(re.search(rf"^{command.split()[1]}:", makefile, flags=re.MULTILINE) for command in first)
+    assert "-c constraints.txt" in makefile and "[textattack,demo" in makefile
+    assert "pip install -c constraints.txt '.[textattack,demo]'" in blocks("console")[1]
+
+
+def test_every_command_is_known() -> None:
+    assert {line.split()[1] for line in commands()} == {"list", "show", "train", "run", "report"}
+
+
+@pytest.mark.timeout(900)
+def test_every_command_runs_on_real_data(
+    minilm: Path, shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """With MiniLM from disk, 160 training rows in place of 2,000 and three examples in place of twenty."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ROBUSTNESS_DATA", str(shared_data))
+    attack, testset = blocks("python")[1], blocks("toml")[1]
+    (tmp_path / "my_attack.py").write_text(attack, encoding="utf-8")
+    (tmp_path / "mails.toml").write_text(testset, encoding="utf-8")
+    (tmp_path / "my_data" / "mails").mkdir(parents=True)
+    mails = [("a wonderful helpful answer", "positive"), ("a terrible rude answer , the worst", "negative")] * 3
+    lines = ["sentence\tlabel", *(f"{text} {i}\t{label}" for i, (text, label) in enumerate(mails))]
+    (tmp_path / "my_data" / "mails" / "dev.tsv").write_text("\n".join(lines), encoding="utf-8")
+    replacements = {BASE: str(minilm), "2000": "160", "20": "3"}
+
+    codes = {line: run_command(line, replacements, monkeypatch) for line in commands()}
+
+    assert {line: code for line, code in codes.items() if code != 0} == {}, capsys.readouterr().err
+    assert (tmp_path / "runs/mine/pairs.csv").is_file() and (tmp_path / "runs/mails/pairs.csv").is_file()
+    exec(blocks("python")[0].replace("limit=10", "limit=2"), {})
+    assert "deepwordbug" in capsys.readouterr().out

@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from robustness.victims.loading import LoadedCheckpoint
+from robustness.victims.victim import Victim, max_tokens
+
+
+@pytest.fixture
+def make(tiny: Any, load: Callable[..., LoadedCheckpoint]) -> Callable[..., Victim]:
+    loaded = load(tiny.full)
+    loaded.unmerged.double()
+
+    def victim(**options: Any) -> Victim:
+        return Victim(loaded.unmerged, loaded.tokenizer, loaded.label_columns, **options)
+
+    return victim
+
+
+@pytest.fixture
+def reference(tiny: Any, load: Callable[..., LoadedCheckpoint]) -> Callable[[tuple[str, ...]], np.ndarray]:
+    """One text at a time through the model itself, in double precision as all models of this file."""
+    loaded = load(tiny.full)
+    loaded.unmerged.double()
+
+    @torch.no_grad()
+    def score(text: tuple[str, ...]) -> np.ndarray:
+        segments = [[segment] for segment in text]
+        batch = loaded.tokenizer(*segments, truncation=True, max_length=64, return_tensors="pt")
+        return loaded.unmerged(**batch).logits[0].numpy()
+
+    return score
+
+
+@pytest.mark.parametrize("batch_tokens", [None, 1, 17, 64, 100_000])
+def test_batched_scores_are_those_of_single_texts_in_their_order(
+    make: Callable, reference: Callable, texts: list, batch_tokens: int | None
+) -> None:
+    victim = make(batch_tokens=batch_tokens)
+
+    scores = victim.scores(texts)
+
+    np.testing.assert_allclose(scores, [reference(text) for text in texts], atol=1e-5)
+    assert (scores.dtype, scores.shape) == (np.float32, (len(texts), 2))
+    assert victim.forwards == len(texts)
+
+
+def test_the_number_of_texts_tokenised_at_a_time_does_not_matter(
+    make: Callable, texts: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = make().scores(texts)
+    monkeypatch.setattr("robustness.victims.victim.ENCODE_TEXTS", 3)
+
+    np.testing.assert_allclose(make().scores(texts), whole, atol=1e-5)
+
+
+def test_pairs_of_segments_are_read_as_pairs(make: Callable, reference: Callable, texts: list) -> None:
+    pairs = [(text[0], other[0]) for text, other in zip(texts, reversed(texts), strict=True)]
+
+    scores = make().scores(pairs)
+
+    np.testing.assert_allclose(scores, [reference(pair) for pair in pairs], atol=1e-5)
+    assert np.abs(scores - make().scores([(" ".join(pair),) for pair in pairs])).max() > 1e-3
+
+
+def test_no_text_gives_no_score(make: Callable) -> None:
+    assert make().scores([]).shape == (0, 2)
+
+
+def test_columns_are_put_into_the_tasks_label_order(tiny: Any, load: Callable, texts: list) -> None:
+    loaded = load(tiny.full)
+    straight = Victim(loaded.unmerged, loaded.tokenizer, (0, 1)).scores(texts)
+
+    swapped = Victim(loaded.unmerged, loaded.tokenizer, (1, 0)).scores(texts)
+
+    np.testing.assert_array_equal(swapped, straight[:, ::-1])
+
+
+def test_texts_that_are_too_long_are_cut_and_counted_once(make: Callable) -> None:
+    victim = make()
+    exact = ("fine " * 62).strip()
+    long = f"{exact} dull"
+
+    scores = victim.scores([(long,), (exact,), ("fine",), (long,), (f"{long} dull",)])
+    victim.scores([(long,)])
+
+    assert victim.max_tokens == 64
+    assert victim.truncated == {(long,), (f"{long} dull",)}
+    np.testing.assert_allclose(scores[0], scores[1], atol=1e-6)
+
+
+def test_pairs_that_are_too_long_together_are_cut_and_counted(make: Callable) -> None:
+    victim = make()
+    half = ("fine " * 31).strip()
+
+    victim.scores([(half, half), ("fine", "dull")])
+
+    assert victim.truncated == {(half, half)}
+
+
+def test_an_empty_second_segment_counts_towards_the_length(make: Callable) -> None:
+    victim = make()
+    fits, longer = ("fine " * 61).strip(), ("fine " * 62).strip()
+
+    victim.scores([(fits, ""), (longer, "")])
+
+    assert victim.truncated == {(longer, "")}
+
+
+def small_memory(victim: Victim, largest: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Lets batches of more than `largest` texts run out of memory; returns the sizes that were tried."""
+    forward, sizes = victim._forward, []
+
+    def limited(batch: dict[str, list[list[int]]]) -> np.ndarray:
+        sizes.append(len(batch["input_ids"]))
+        if sizes[-1] > largest:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return forward(batch)
+
+    monkeypatch.setattr(victim, "_forward", limited)
+    return sizes
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost(
+    make: Callable, texts: list, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = make().scores(texts)
+    victim = make(batch_tokens=100_000)
+    sizes = small_memory(victim, 5, monkeypatch)
+
+    with caplog.at_level(logging.WARNING):
+        scores = victim.scores(texts)
+
+    np.testing.assert_allclose(scores, expected, atol=1e-5)
+    assert victim.forwards == len(texts)
+    assert sizes[:3] == [len(texts), len(texts) // 2, len(texts) // 4]
+    assert "out of memory" in caplog.text
+
+
+def test_after_running_out_of_memory_batches_stay_small(make: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    victim = make(batch_tokens=100_000)
+    sizes = small_memory(victim, 4, monkeypatch)
+    victim.scores([("fine",)] * 8)
+    sizes.clear()
+
+    victim.scores([("dull",)] * 8)
+
+    assert sizes == [4, 4]
+
+
+def test_a_single_text_that_does_not_fit_is_an_error(make: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    victim = make()
+    small_memory(victim, 0, monkeypatch)
+
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        victim.scores([("fine",), ("dull",)])
+
+
+def test_scores_need_no_gradients(make: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    victim, inside = make(), []
+    forward = victim._forward
+
+    def watched(batch: dict[str, list[list[int]]]) -> np.ndarray:
+        inside.append(torch.is_inference_mode_enabled())
+        return forward(batch)
+
+    monkeypatch.setattr(victim, "_forward", watched)
+
+    victim.scores([("fine",)])
+
+    assert inside == [True]
+    assert not torch.is_inference_mode_enabled()
+
+
+class Limits:
+    """A configuration or a tokenizer that has only what decides about lengths."""
+
+    def __init__(self, **values: Any) -> None:
+        vars(self).update(values)
+
+
+@pytest.mark.parametrize(
+    ("config", "tokenizer_limit", "virtual", "expected"),
+    [
+        ({"model_type": "bert", "max_position_embeddings": 512}, 512, 0, 512),
+        ({"model_type": "bert", "max_position_embeddings": 512}, int(1e30), 0, 512),
+        ({"model_type": "bert", "max_position_embeddings": 512}, 128, 0, 128),
+        ({"model_type": "bert", "max_position_embeddings": 512}, 512, 20, 492),
+        ({"model_type": "bert", "max_position_embeddings": 512}, 128, 20, 128),
+        ({"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1}, int(1e30), 0, 512),
+        ({"model_type": "t5"}, 512, 0, 512),
+    ],
+)
+def test_the_longest_text_fits_positions_and_tokenizer(
+    config: dict[str, Any], tokenizer_limit: int, virtual: int, expected: int
+) -> None:
+    assert max_tokens(Limits(**config), Limits(model_max_length=tokenizer_limit), virtual) == expected
