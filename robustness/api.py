@@ -27,7 +27,7 @@ def plan(
     limit: int | None = None,
     seed: int = 0,
     device: str = "auto",
-    dtype: str = "float32",
+    dtype: str = "auto",
 ) -> Plan:
     """Returns what `run` would do, loading no model and no data.
 
@@ -40,7 +40,7 @@ def plan(
         limit: at most so many examples of each test set.
         seed: of all searches.
         device: auto, cpu, cuda or cuda:N.
-        dtype: float32 or bfloat16.
+        dtype: float32, bfloat16 or auto, which is float32: what arms are compared in exactly.
 
     Raises:
         RobustnessError: an unknown name, a malformed file or a value out of range.
@@ -54,7 +54,7 @@ def plan(
         limit=limit,
         seed=seed,
         device=device,
-        dtype=dtype,
+        dtype="float32" if dtype == "auto" else dtype,
     )
     return make_plan(settings)
 

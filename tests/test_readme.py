@@ -60,9 +60,8 @@ def test_every_command_runs_on_real_data(
     (tmp_path / "my_attack.py").write_text(attack, encoding="utf-8")
     (tmp_path / "mails.toml").write_text(testset, encoding="utf-8")
     (tmp_path / "my_data" / "mails").mkdir(parents=True)
-    mails = [("a wonderful helpful answer", "positive"), ("a terrible rude answer , the worst", "negative")] * 3
-    lines = ["sentence\tlabel", *(f"{text} {i}\t{label}" for i, (text, label) in enumerate(mails))]
-    (tmp_path / "my_data" / "mails" / "dev.tsv").write_text("\n".join(lines), encoding="utf-8")
+    mails = (shared_data / "glue/SST-2/dev.tsv").read_text(encoding="utf-8").splitlines()[:61]
+    (tmp_path / "my_data" / "mails" / "dev.tsv").write_text("\n".join(mails), encoding="utf-8")
     replacements = {BASE: str(minilm), "2000": "160", "20": "3"}
 
     codes = {line: run_command(line, replacements, monkeypatch) for line in commands()}

@@ -13,7 +13,7 @@ from robustness.definitions.pairs import Pair, read_pairs
 from robustness.definitions.testsets import TestsetDefinition
 from robustness.engine.attack import NamedAttack
 from robustness.engine.evaluation import NO_ATTACK
-from robustness.errors import RunError, UsageError
+from robustness.errors import UsageError
 from robustness.recipes.building import find_attack, name_attack
 
 
@@ -117,16 +117,20 @@ def _list_cells(
     pairs: Sequence[Pair], testsets: Sequence[Entry[TestsetDefinition]], attacks: Sequence[NamedAttack]
 ) -> tuple[Cell, ...]:
     """Checkpoint by checkpoint, so that each is loaded once; a shared full checkpoint appears once."""
-    checkpoints: dict[str, str] = {}
+    checkpoints: dict[str, Pair] = {}
     for pair in pairs:
         for name in (pair.full_name, pair.peft_name):
-            if checkpoints.setdefault(name, pair.task) != pair.task:
-                raise RunError(f"checkpoint {name} is in pairs of two tasks: {checkpoints[name]} and {pair.task}")
+            first = checkpoints.setdefault(name, pair)
+            if (first.task, first.base) != (pair.task, pair.base):
+                raise UsageError(
+                    f"checkpoint {name}: pairs {first.name} and {pair.name} disagree on its task or base; "
+                    "mend the pairs file"
+                )
     return tuple(
         Cell(checkpoint, entry.name, attack)
-        for checkpoint, task in checkpoints.items()
+        for checkpoint, pair in checkpoints.items()
         for entry in testsets
-        if entry.definition.task == task
+        if entry.definition.task == pair.task
         for attack in (NO_ATTACK, *(attack.name for attack in attacks))
     )
 

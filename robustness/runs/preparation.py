@@ -58,7 +58,9 @@ def prepare(plan: Plan) -> Prepared:
     for pair in plan.pairs:
         for name, reference in ((pair.full_name, pair.full), (pair.peft_name, pair.peft)):
             checkpoints[name] = read_checkpoint(name, reference, pair.base)
-            tasks[name], seeds[name] = pair.task, pair.seed
+            tasks[name] = pair.task
+            shared_by = [p.seed for p in plan.pairs if name in (p.full_name, p.peft_name)]
+            seeds[name] = pair.seed if set(shared_by) == {pair.seed} else None
     digests = {name: digest_weights(checkpoint.folder) for name, checkpoint in checkpoints.items()}
     data = {"data": digest_of([[t.name, t.digest] for t in testsets]), "checkpoints": digest_of(digests)}
     return Prepared(

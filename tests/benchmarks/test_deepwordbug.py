@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from operator import eq
 from pathlib import Path
 from typing import Any
 
@@ -54,15 +56,20 @@ def score_floor(victim: Victim, texts: Sequence[Texts]) -> float:
     return time.perf_counter() - started
 
 
-def run_textattack(
-    victim: Victim, examples: Sequence[Example], nltk_data: Path
-) -> tuple[float, list[str], list[set]]:
-    """Seconds, statuses and first query sets of TextAttack's own recipe with its own wrapper, all as it comes."""
-    patch = pytest.MonkeyPatch()
-    patch.setenv("NLTK_DATA", str(nltk_data))
-    import textattack
+@dataclass(frozen=True)
+class TheirRun:
+    """What TextAttack's own recipe did with its own wrapper, all as it comes."""
+
+    seconds: float
+    statuses: list[str]
+    texts: list[str]
+    first_queries: list[set[str]]
+
+
+def run_textattack(victim: Victim, examples: Sequence[Example], start_example: Callable[[str], None]) -> TheirRun:
     from textattack.attack_recipes import DeepWordBugGao2018
     from textattack.models.wrappers import HuggingFaceModelWrapper
+    from textattack.shared import AttackedText
 
     seen: list[str] = []
 
@@ -71,27 +78,26 @@ def run_textattack(
             seen.extend(texts)
             return super().__call__(texts)
 
-    wrapper = RecordingWrapper(victim.model, victim.tokenizer)
-    attack = DeepWordBugGao2018.build(wrapper)
-    attack.cuda_ = lambda: None
+    attack = DeepWordBugGao2018.build(RecordingWrapper(victim.model, victim.tokenizer))
     words = {"SuccessfulAttackResult": "succeeded", "FailedAttackResult": "failed", "SkippedAttackResult": "skipped"}
-    statuses, first_queries = [], []
-    torch.manual_seed(0)
-    np.random.seed(0)
+    statuses, texts, first_queries = [], [], []
     started = time.perf_counter()
     for example in examples:
         seen.clear()
-        text = textattack.shared.AttackedText(example.texts[0])
-        result = attack.attack(text, example.label)
+        start_example(example.id)
+        result = attack.attack(AttackedText(example.texts[0]), example.label)
         statuses.append(words[type(result).__name__])
+        texts.append(result.perturbed_result.attacked_text.text)
         first_queries.append({text for text in seen if "[UNK]" in text})
-    seconds = time.perf_counter() - started
-    patch.undo()
-    return seconds, statuses, first_queries
+    return TheirRun(time.perf_counter() - started, statuses, texts, first_queries)
 
 
 def test_deepwordbug_is_near_the_forward_floor_and_far_ahead_of_textattack(
-    minilm_pair: Path, shared_data: Path, save_result: Callable[[str, dict[str, Any]], None]
+    minilm_pair: Path,
+    shared_data: Path,
+    textattack: Any,
+    shared_draws: Any,
+    save_result: Callable[[str, dict[str, Any]], None],
 ) -> None:
     torch.set_num_threads(1)
     pair = read_pairs(minilm_pair)[0]
@@ -109,9 +115,12 @@ def test_deepwordbug_is_near_the_forward_floor_and_far_ahead_of_textattack(
         outcomes = {o.example_id: o for o in Scheduler(attack, recording, seed=0).run(examples)}
         engine_seconds.append(time.perf_counter() - started)
         floor_seconds.append(score_floor(victim, list(dict.fromkeys(recording.texts))))
-    their_seconds, their_statuses, their_first = run_textattack(victim, examples, shared_data / "nltk_data")
+    np.random.seed(0)
+    own_draws = run_textattack(victim, examples, lambda _: None)
+    theirs = run_textattack(victim, examples, shared_draws(0, attack.digest).start)
 
     our_statuses = [str(outcomes[example.id].status) for example in examples]
+    our_texts = [(outcomes[example.id].adversarial_text or ("",))[0] for example in examples]
     our_first = [_hidden_words(recording.texts, example) for example in examples]
     attacked = [i for i, status in enumerate(our_statuses) if status != "skipped"]
     ours, floor = float(np.median(engine_seconds)), float(np.median(floor_seconds))
@@ -121,20 +130,27 @@ def test_deepwordbug_is_near_the_forward_floor_and_far_ahead_of_textattack(
         "unique_texts": len(set(recording.texts)),
         "engine_seconds": ours,
         "floor_seconds": floor,
-        "textattack_seconds": their_seconds,
+        "textattack_seconds": own_draws.seconds,
         "engine_over_floor": ours / floor,
-        "textattack_over_engine": their_seconds / ours,
-        "same_status_share": float(np.mean([a == b for a, b in zip(our_statuses, their_statuses, strict=True)])),
-        "same_first_query_set_share": float(np.mean([our_first[i] == their_first[i] for i in attacked])),
-        "statuses": {status: our_statuses.count(status) for status in sorted(set(our_statuses))},
-        "textattack_statuses": {status: their_statuses.count(status) for status in sorted(set(their_statuses))},
+        "textattack_over_engine": own_draws.seconds / ours,
+        "same_first_query_set_share": share(our_first[i] == theirs.first_queries[i] for i in attacked),
+        "same_status_share_same_draws": share(map(eq, our_statuses, theirs.statuses)),
+        "same_text_share_same_draws": share(our_texts[i] == theirs.texts[i] for i in attacked),
+        "same_status_share_own_draws": share(map(eq, our_statuses, own_draws.statuses)),
+        "textattack_same_status_share_with_itself": share(map(eq, theirs.statuses, own_draws.statuses)),
+        "succeeded": our_statuses.count("succeeded"),
+        "textattack_succeeded": own_draws.statuses.count("succeeded"),
     }
     save_result("deepwordbug", figures)
 
     assert figures["engine_over_floor"] <= 1.5
     assert figures["textattack_over_engine"] >= 8
-    assert figures["same_status_share"] >= 0.95
+    assert figures["same_status_share_same_draws"] >= 0.95
     assert figures["same_first_query_set_share"] == 1
+
+
+def share(agreements: Iterable[bool]) -> float:
+    return float(np.mean(list(agreements)))
 
 
 def _hidden_words(texts: Sequence[Texts], example: Example) -> set[str]:

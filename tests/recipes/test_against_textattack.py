@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +18,6 @@ from robustness.recipes.building import find_attack
 from robustness.recipes.function_words import FUNCTION_WORDS
 from robustness.recipes.transformations import CHARACTER_EDITS
 from robustness.testsets.example import Texts
-
-
-@pytest.fixture(scope="module")
-def textattack(shared_data: Path) -> Any:
-    """TextAttack with the lexical data it needs at import."""
-    patch = pytest.MonkeyPatch()
-    patch.setenv("NLTK_DATA", str(shared_data / "nltk_data"))
-    module = pytest.importorskip("textattack", reason="the extra `textattack` is not installed")
-    import nltk
-
-    nltk.data.path.insert(0, str(shared_data / "nltk_data"))
-    yield module
-    patch.undo()
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +105,51 @@ def test_the_edit_distance_constraint_has_textattacks_bound(textattack: Any) -> 
 
     assert isinstance(definition, NamedAttack)
     assert bound == definition.attack._edits.constraints.max_edit_distance == 30  # type: ignore[attr-defined]
+
+
+class LetterVictim:
+    """A linear model of letter pairs: every edit moves its scores, and many flip its answer."""
+
+    def __init__(self) -> None:
+        self._weights = np.random.default_rng(5).normal(size=(997, 2))
+
+    def scores(self, texts: Sequence[Texts]) -> ScoreRows:
+        return np.stack([self._score(text[0]) for text in texts]).astype(np.float32)
+
+    def _score(self, text: str) -> Any:
+        pairs = [(ord(a) * 31 + ord(b)) % 997 for a, b in pairwise(text)]
+        return self._weights[pairs].sum(axis=0) / 12  # no probability near 1, which would round
+
+
+def test_with_the_same_random_draws_every_outcome_is_textattacks(
+    textattack: Any, sentences: list[str], shared_draws: Any
+) -> None:
+    """Same ranking, same candidates, same choice: the same status and the same adversarial text."""
+    from textattack.attack_recipes import DeepWordBugGao2018
+
+    victim = LetterVictim()
+
+    class Wrapper(textattack.models.wrappers.ModelWrapper):  # type: ignore[misc, name-defined]
+        model = None
+
+        def __call__(self, texts: list[str]) -> Any:
+            return victim.scores([(text,) for text in texts])
+
+    attack = find_attack("deepwordbug")
+    predictions = victim.scores([(sentence,) for sentence in sentences]).argmax(axis=1)
+    examples = [Example(str(i), (s,), int(y)) for i, (s, y) in enumerate(zip(sentences, predictions, strict=True))]
+    ours = {o.example_id: o for o in Scheduler(attack, victim, seed=3).run(examples)}
+    recipe = DeepWordBugGao2018.build(Wrapper())
+    words = {"SuccessfulAttackResult": "succeeded", "FailedAttackResult": "failed"}
+    draws = shared_draws(3, attack.digest)
+    for example in examples:
+        draws.start(example.id)
+        theirs = recipe.attack(textattack.shared.AttackedText(example.texts[0]), example.label)
+
+        outcome = ours[example.id]
+        assert outcome.status == words[type(theirs).__name__], example.texts
+        assert outcome.adversarial_text == (theirs.perturbed_result.attacked_text.text,), example.texts
+    assert len({outcome.status for outcome in ours.values()}) == 2  # both endings occur
 
 
 def _shape(word: str, edited: str) -> tuple[int, int]:

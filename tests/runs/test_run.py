@@ -196,6 +196,18 @@ def test_bad_input_is_refused_with_what_to_do(
     assert not (tmp_path / "run").exists()
 
 
+def test_pairs_that_disagree_on_a_shared_checkpoint_are_refused(tiny: Any, tmp_path: Path) -> None:
+    pairs = tmp_path / "pairs.toml"
+    entries = [
+        f'[[pair]]\nname = "p{i}"\ntask = "{task}"\nbase = "{tiny.base}"\nfull = "{tiny.full}"\npeft = "{tiny.peft}"\n'
+        for i, task in enumerate(("sst2", "rte"))
+    ]
+    pairs.write_text("\n".join(entries))
+
+    with pytest.raises(UsageError, match="pairs p0 and p1 disagree"):
+        start(tiny, tmp_path / "run", pairs=pairs)
+
+
 def test_an_empty_test_set_is_refused(tiny: Any, tmp_path: Path) -> None:
     (tmp_path / "tiny").mkdir()
     (tmp_path / "tiny" / "dev.tsv").write_text("sentence\tlabel\n")
