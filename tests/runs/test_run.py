@@ -199,7 +199,8 @@ def test_bad_input_is_refused_with_what_to_do(
 def test_pairs_that_disagree_on_a_shared_checkpoint_are_refused(tiny: Any, tmp_path: Path) -> None:
     pairs = tmp_path / "pairs.toml"
     entries = [
-        f'[[pair]]\nname = "p{i}"\ntask = "{task}"\nbase = "{tiny.base}"\nfull = "{tiny.full}"\npeft = "{tiny.peft}"\n'
+        f'[[pair]]\nname = "p{i}"\ntask = "{task}"\nbase = "{tiny.base}"\n'
+        f'full = "{tiny.full}"\npeft = "{tiny.peft}"\n'
         for i, task in enumerate(("sst2", "rte"))
     ]
     pairs.write_text("\n".join(entries))
