@@ -23,17 +23,17 @@ def check_proposal(example: Example, proposal: object) -> Example:
         raise AttackError(f"returned {type(proposal).__name__}; expected the Example it proposes")
     if proposal.id != example.id or proposal.label != example.label:
         raise AttackError("returned an example with another id or label")
-    if len(proposal.texts) != len(example.texts):
-        raise AttackError(f"returned {len(proposal.texts)} segments; the example has {len(example.texts)}")
-    refuse_broken_text(proposal)
+    refuse_broken_text(example, proposal)
     for index, (clean, proposed) in enumerate(zip(example.texts, proposal.texts, strict=True)):
         if index not in example.attacked and clean != proposed:
             raise AttackError(f"changed segment {index}, which is not open to attack")
     return proposal
 
 
-def refuse_broken_text(candidate: Example) -> None:
-    """Raises AttackError for half a surrogate pair, which no tokenizer, store or file can hold."""
+def refuse_broken_text(example: Example, candidate: Example) -> None:
+    """Raises AttackError for another number of segments, or half a surrogate pair, which no tokenizer can hold."""
+    if len(candidate.texts) != len(example.texts):
+        raise AttackError(f"made a text of {len(candidate.texts)} segments; the example has {len(example.texts)}")
     try:
         for text in candidate.texts:
             text.encode()

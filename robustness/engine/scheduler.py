@@ -131,7 +131,7 @@ class Scheduler:
         if not question:
             raise AttackError("yielded an empty list; ask about at least one candidate")
         for candidate in question:
-            refuse_broken_text(candidate)
+            refuse_broken_text(seat.example, candidate)
         budget = self._attack.max_queries
         queries = seat.queries + sum(candidate.texts != seat.example.texts for candidate in question)
         if budget is None or queries <= budget:

@@ -15,6 +15,8 @@ class Table(StrEnum):
     TESTSETS = "testsets"
     ATTACKS = "attacks"
     PAIRS = "pairs"
+    TRANSFER = "transfer"
+    CURVES = "curves"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,12 @@ COLUMNS: dict[Table, tuple[Column, ...]] = {
         "peft_value:fraction difference:fraction low:fraction high:fraction drop_difference:fraction "
         "drop_low:fraction drop_high:fraction test p_value:probability p_adjusted:probability verdict "
         "smallest_detectable:fraction"
+    ),
+    Table.TRANSFER: _columns(
+        "source target testset attack n:count transfer_rate:fraction low:fraction high:fraction"
+    ),
+    Table.CURVES: _columns(
+        "checkpoint testset attack budget_kind budget:amount robust_accuracy:fraction low:fraction high:fraction"
     ),
 }
 

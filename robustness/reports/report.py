@@ -11,11 +11,13 @@ from robustness.engine.outcome import Status
 from robustness.reports.attacks import build_attacks
 from robustness.reports.columns import Table
 from robustness.reports.csvfiles import write_table
+from robustness.reports.curves import build_curves
 from robustness.reports.examples import build_examples
 from robustness.reports.pairs import build_pairs
 from robustness.reports.testsets import build_testsets
+from robustness.reports.transfer import build_transfer
 from robustness.runs.record import RunRecord, read_record
-from robustness.runs.store import read_outcomes
+from robustness.runs.store import read_outcomes, read_replays
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,8 @@ def write_report(folder: Path) -> Report:
         Table.TESTSETS: build_testsets(examples, record),
         Table.ATTACKS: build_attacks(examples),
         Table.PAIRS: build_pairs(examples, record),
+        Table.TRANSFER: build_transfer(read_replays(folder), examples),
+        Table.CURVES: build_curves(examples),
     }
     for table, frame in tables.items():
         write_table(frame, table, folder / f"{table}.csv")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
-from robustness.definitions.tasks import Task, find_task
+from robustness.definitions.tasks import find_task
 from robustness.engine.attack import NamedAttack
 from robustness.engine.evaluation import evaluate_examples
 from robustness.engine.outcome import Outcome, Status
@@ -23,6 +23,7 @@ from robustness.runs.record import (
     refuse_other_settings,
     write_record,
 )
+from robustness.runs.replay import replay_missing
 from robustness.runs.store import Store
 from robustness.testsets.example import Example
 from robustness.victims.loading import Placement, load_checkpoint, place, to_victim
@@ -32,19 +33,8 @@ FLUSH_SECONDS = 0.5
 """Outcomes wait at most so long, and never past their cell, before they are durable."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunSummary:
-    """What a run left behind."""
-
-    folder: Path
-    n_outcomes: int
-    """Rows written by this call; 0 when everything was there already."""
-    n_errored: int
-    """Errored rows in the whole folder."""
-
-
-def execute(plan: Plan, out: Path, on_progress: ProgressCallback | None = None) -> RunSummary:
-    """Runs what is missing of a plan and stores every outcome.
+def execute(plan: Plan, out: Path, on_progress: ProgressCallback | None = None) -> None:
+    """Runs what is missing of a plan and stores every outcome, then replays what broke one arm on the other.
 
     Raises:
         RobustnessError: bad input, a pair the gate refuses, or a folder that holds another run. Nothing is
@@ -56,14 +46,17 @@ def execute(plan: Plan, out: Path, on_progress: ProgressCallback | None = None) 
     prepared = prepare(plan)
     refuse_other_settings(out, prepared.fingerprint)
     total = sum(len(prepared.examples[cell.testset]) for cell in plan.cells)
-    report(Progress("checking the pairs", 0, total))
-    record = gate_pairs(plan, prepared, placement)
-    out.mkdir(parents=True, exist_ok=True)
-    if not (out / FILE_NAME).is_file():
+    if not (out / FILE_NAME).is_file():  # otherwise the gate has passed for these very checkpoints
+        report(Progress("checking the pairs", 0, total))
+        record = gate_pairs(plan, prepared, placement)
+        out.mkdir(parents=True, exist_ok=True)
         write_record(out, record)
     store = Store(out)
     try:
-        return _run_cells(plan, prepared, placement, _Sink(out, store, report, total))
+        sink = _Sink(store, report, total)
+        warnings = _run_cells(plan, prepared, placement, sink)
+        replay_missing(plan, store, partial(_load, prepared=prepared, placement=placement), sink.announce)
+        _add_warnings(out, [*warnings, *_suspicions(store.count_statuses())])
     finally:
         store.close()
 
@@ -71,10 +64,8 @@ def execute(plan: Plan, out: Path, on_progress: ProgressCallback | None = None) 
 class _Sink:
     """Where outcomes go: to the store in small transactions, to the progress callback by their number."""
 
-    def __init__(self, folder: Path, store: Store, report: ProgressCallback, total: int) -> None:
-        self.folder = folder
+    def __init__(self, store: Store, report: ProgressCallback, total: int) -> None:
         self.store = store
-        self.written = 0
         self._report = report
         self._done = 0
         self._total = total
@@ -83,27 +74,34 @@ class _Sink:
         """Counts outcomes that an earlier run stored."""
         self._done += count
 
-    def write(self, cell: Cell, outcomes: Iterable[Outcome]) -> None:
-        message = f"{cell.checkpoint} | {cell.testset} | {cell.attack}"
+    def announce(self, message: str) -> None:
+        """Says what runs now."""
         self._report(Progress(message, self._done, self._total))
+
+    def write(self, cell: Cell, outcomes: Iterable[Outcome]) -> None:
+        """Writes outcomes as they come; what has come before an error is kept."""
+        message = f"{cell.checkpoint} | {cell.testset} | {cell.attack}"
+        self.announce(message)
         waiting: list[Outcome] = []
         flushed = time.monotonic()
-        for outcome in outcomes:
-            waiting.append(outcome)
-            if time.monotonic() - flushed >= FLUSH_SECONDS:
-                self._flush(cell, waiting, message)
-                flushed = time.monotonic()
-        self._flush(cell, waiting, message)
+        try:
+            for outcome in outcomes:
+                waiting.append(outcome)
+                if time.monotonic() - flushed >= FLUSH_SECONDS:
+                    self._flush(cell, waiting, message)
+                    flushed = time.monotonic()
+        finally:
+            self._flush(cell, waiting, message)
 
     def _flush(self, cell: Cell, waiting: list[Outcome], message: str) -> None:
         self.store.add(cell, waiting)
-        self.written += len(waiting)
         self._done += len(waiting)
         waiting.clear()
-        self._report(Progress(message, self._done, self._total))
+        self.announce(message)
 
 
-def _run_cells(plan: Plan, prepared: Prepared, placement: Placement, sink: _Sink) -> RunSummary:
+def _run_cells(plan: Plan, prepared: Prepared, placement: Placement, sink: _Sink) -> list[str]:
+    """Returns warnings about what was run."""
     attacks = {attack.name: attack for attack in plan.attacks}
     warnings: list[str] = []
     for checkpoint, cells in groupby(plan.cells, key=lambda cell: cell.checkpoint):
@@ -116,8 +114,7 @@ def _run_cells(plan: Plan, prepared: Prepared, placement: Placement, sink: _Sink
                 missing.append((cell, examples))
         if not missing:
             continue
-        task = find_task(prepared.tasks[checkpoint])
-        victim = _load(prepared, checkpoint, task, placement)
+        victim = _load(checkpoint, prepared, placement)
         for cell, examples in missing:
             sink.write(cell, _outcomes(victim, attacks.get(cell.attack), examples, plan.settings.seed))
         if victim.truncated:
@@ -125,18 +122,18 @@ def _run_cells(plan: Plan, prepared: Prepared, placement: Placement, sink: _Sink
                 f"{checkpoint}: {len(victim.truncated)} texts are longer than the {victim.max_tokens} tokens the "
                 "model takes; they were truncated"
             )
-    record = read_record(sink.folder)
-    statuses = sink.store.count_statuses()
-    warnings += _suspicions(statuses)
+    return warnings
+
+
+def _load(name: str, prepared: Prepared, placement: Placement) -> Victim:
+    return to_victim(load_checkpoint(prepared.checkpoints[name], find_task(prepared.tasks[name])), placement)
+
+
+def _add_warnings(out: Path, warnings: Sequence[str]) -> None:
+    record = read_record(out)
     new = tuple(dict.fromkeys([*record.warnings, *warnings]))
     if new != record.warnings:
-        write_record(sink.folder, record.model_copy(update={"warnings": new}))
-    errored = sum(count for (_, status), count in statuses.items() if status == Status.ERRORED)
-    return RunSummary(sink.folder, sink.written, errored)
-
-
-def _load(prepared: Prepared, name: str, task: Task, placement: Placement) -> Victim:
-    return to_victim(load_checkpoint(prepared.checkpoints[name], task), placement)
+        write_record(out, record.model_copy(update={"warnings": new}))
 
 
 def _outcomes(

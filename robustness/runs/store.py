@@ -8,13 +8,14 @@ from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
-from typing import final
+from typing import Literal, final
 
 import pandas as pd
 
 from robustness.engine.outcome import Outcome
 from robustness.errors import RunError
 from robustness.runs.plan import Cell
+from robustness.testsets.example import Texts
 
 SCHEMA_VERSION = 1
 FILE_NAME = "run.sqlite"
@@ -22,6 +23,7 @@ FILE_NAME = "run.sqlite"
 _OUTCOME_COLUMNS = tuple(field.name for field in fields(Outcome))
 _CELL_COLUMNS = ("checkpoint", "testset", "attack")
 _COLUMNS = (*_CELL_COLUMNS, *_OUTCOME_COLUMNS)
+_REPLAY_COLUMNS = ("source", "testset", "attack", "target", "example_id", "prediction")
 
 
 @final
@@ -35,6 +37,10 @@ class Store:
         self._connection.execute(
             f"CREATE TABLE IF NOT EXISTS outcomes ({', '.join(_COLUMNS)}, "
             f"PRIMARY KEY ({', '.join(_CELL_COLUMNS)}, example_id)) WITHOUT ROWID"
+        )
+        self._connection.execute(
+            f"CREATE TABLE IF NOT EXISTS replays ({', '.join(_REPLAY_COLUMNS)}, "
+            f"PRIMARY KEY ({', '.join(_REPLAY_COLUMNS[:-1])})) WITHOUT ROWID"
         )
         self._connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
@@ -51,6 +57,24 @@ class Store:
         self._connection.executemany(f"INSERT INTO outcomes VALUES ({marks})", rows)
         self._connection.execute("COMMIT")
 
+    def unreplayed_successes(self, cell: Cell, target: str) -> list[tuple[str, Texts]]:
+        """Returns example id and adversarial text of each success in a cell that `target` has not answered yet."""
+        query = (
+            "SELECT example_id, adversarial_text FROM outcomes AS o "
+            "WHERE checkpoint=? AND testset=? AND attack=? AND status='succeeded' AND NOT EXISTS "
+            "(SELECT 1 FROM replays AS r WHERE r.source=o.checkpoint AND r.testset=o.testset AND r.attack=o.attack "
+            "AND r.target=? AND r.example_id=o.example_id)"
+        )
+        rows = self._connection.execute(query, (cell.checkpoint, cell.testset, cell.attack, target))
+        return [(example_id, tuple(json.loads(texts))) for example_id, texts in rows]
+
+    def add_replays(self, cell: Cell, target: str, predictions: Iterable[tuple[str, int]]) -> None:
+        """Writes what `target` answers to the adversarial texts of a cell, in one transaction."""
+        rows = [(cell.checkpoint, cell.testset, cell.attack, target, *answer) for answer in predictions]
+        self._connection.execute("BEGIN")
+        self._connection.executemany(f"INSERT INTO replays VALUES ({', '.join('?' * len(_REPLAY_COLUMNS))})", rows)
+        self._connection.execute("COMMIT")
+
     def count_statuses(self) -> dict[tuple[str, str], int]:
         """Returns how many outcomes there are of each attack and status."""
         query = "SELECT attack, status, COUNT(*) FROM outcomes GROUP BY attack, status"
@@ -62,7 +86,17 @@ class Store:
 
 
 def read_outcomes(folder: Path) -> pd.DataFrame:
-    """Returns all stored outcomes, one row each, ordered by cell and example.
+    """Returns all stored outcomes, one row each, ordered by cell and example; raises what `read_rows` does."""
+    return read_rows(folder, "outcomes")
+
+
+def read_replays(folder: Path) -> pd.DataFrame:
+    """Returns all replayed texts, one row each; raises what `read_rows` does."""
+    return read_rows(folder, "replays")
+
+
+def read_rows(folder: Path, table: Literal["outcomes", "replays"]) -> pd.DataFrame:
+    """Returns one table of the store.
 
     Raises:
         RunError: no store in the folder, a damaged file, or one of another schema version.
@@ -75,7 +109,7 @@ def read_outcomes(folder: Path) -> pd.DataFrame:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             if version != SCHEMA_VERSION:
                 raise RunError(f"{path}: schema version {version}; this release reads {SCHEMA_VERSION}; run it again")
-            return pd.read_sql_query("SELECT * FROM outcomes", connection)
+            return pd.read_sql_query(f"SELECT * FROM {table}", connection)
     except (sqlite3.DatabaseError, pd.errors.DatabaseError) as error:
         raise RunError(f"{path}: not a readable store: {error}") from None
 

@@ -201,6 +201,11 @@ def _changes_label(example: Example) -> Search:
     return Example(example.id, example.texts, label=0)
 
 
+def _asks_two_segments(example: Example) -> Search:
+    yield [example.with_texts(["one", "two"])]
+    return example
+
+
 def _asks_broken_text(example: Example) -> Search:
     yield [example.with_texts(["half a surrogate \ud800"])]
     return example
@@ -228,6 +233,7 @@ def _returns_none(example: Example) -> Search:
         (_returns_none, "returned NoneType"),
         (_yields_text, "yielded str; expected a list of Examples"),
         (_yields_nothing, "yielded an empty list"),
+        (_asks_two_segments, "2 segments; the example has 1"),
         (_asks_broken_text, "not valid Unicode at character 17"),
         (_returns_broken_text, "not valid Unicode at character 17"),
         (_raises_broken_text, r"half a surrogate \ud800"),

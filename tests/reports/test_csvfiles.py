@@ -61,6 +61,8 @@ PROMISED = {
     Table.PAIRS: """
         pair full peft method task testset attack metric population n full_value peft_value difference low high
         drop_difference drop_low drop_high test p_value p_adjusted verdict""",
+    Table.TRANSFER: "source target testset attack n transfer_rate low high",
+    Table.CURVES: "checkpoint testset attack budget_kind budget robust_accuracy low high",
 }
 
 

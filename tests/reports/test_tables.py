@@ -10,9 +10,11 @@ from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 
 from robustness.reports.attacks import build_attacks
+from robustness.reports.curves import build_curves
 from robustness.reports.examples import build_examples
 from robustness.reports.pairs import build_pairs
 from robustness.reports.testsets import build_testsets
+from robustness.reports.transfer import build_transfer
 from robustness.runs.record import AttackRecord, CheckpointRecord, PairRecord, RunRecord, TestsetRecord
 
 ADVGLUE = {"sst2": "sst2", "qqp": "qqp", "mnli": "mnli", "mnli-mm": "mnli", "qnli": "qnli", "rte": "rte"}
@@ -238,3 +240,56 @@ def test_without_all_six_sets_there_is_no_macro() -> None:
     examples = build_examples(pd.DataFrame([row("f", "advglue-sst2", "none", 0)]), made)
 
     assert "macro" not in set(build_testsets(examples, made)["metric"])
+
+
+def test_query_curves_fall_to_the_robust_accuracy_at_the_queries_of_each_success() -> None:
+    world = attacked({"f/a": "sbbbrrre", "l/a": "rrrrrrrr"})
+    outcomes = world.outcomes.assign(queries=range(10, 10 + len(world.outcomes)))
+    examples = build_examples(outcomes, world.record)
+
+    curves = build_curves(examples)
+
+    full = curves[(curves["checkpoint"] == "f") & (curves["budget_kind"] == "queries")]
+    assert full["budget"].tolist() == [0, 11, 12, 13]
+    assert full["robust_accuracy"].tolist() == pytest.approx([6 / 7, 5 / 7, 4 / 7, 3 / 7])
+    assert full["robust_accuracy"].iloc[-1] == pytest.approx(build_attacks(examples).iloc[0]["robust_accuracy"])
+
+
+def test_a_query_curve_never_rises_and_has_a_bounded_number_of_points() -> None:
+    world = attacked({"f/a": "b" * 500 + "r" * 100, "l/a": "r" * 600})
+    outcomes = world.outcomes.assign(queries=np.random.default_rng(0).permutation(len(world.outcomes)))
+
+    curves = build_curves(build_examples(outcomes, world.record))
+
+    full = curves[(curves["checkpoint"] == "f") & (curves["budget_kind"] == "queries")]
+    assert 40 <= len(full) <= 51
+    assert (np.diff(full["robust_accuracy"]) <= 0).all()
+    assert full["robust_accuracy"].iloc[-1] == pytest.approx(1 / 6)
+
+
+def test_the_curve_over_changed_words_counts_texts_within_the_share() -> None:
+    world = attacked({"f/a": "bbrr", "l/a": "rrrr"})
+    outcomes = world.outcomes.assign(modified_share=[0.1, 0.5] * 4)
+
+    curves = build_curves(build_examples(outcomes, world.record))
+
+    full = curves[(curves["checkpoint"] == "f") & (curves["budget_kind"] == "modified_share")].set_index("budget")
+    assert full.loc[0.0, "robust_accuracy"] == 1
+    assert full["robust_accuracy"].iloc[[2, 9, 10]].tolist() == [0.75, 0.75, 0.5]
+
+
+def test_transfer_counts_only_texts_whose_clean_form_the_target_gets_right() -> None:
+    world = attacked({"f/a": "bbbb", "l/a": "rrrs"})
+    replays = pd.DataFrame(
+        [
+            {"source": "f", "target": "l", "testset": "t", "attack": "a", "example_id": f"e{i}", "prediction": p}
+            for i, p in enumerate([0, 1, 0, 0])
+        ]
+    )
+
+    table = build_transfer(replays, world.examples)
+
+    assert table[["source", "target", "n", "transfer_rate"]].to_numpy().tolist() == [
+        ["f", "l", 3, pytest.approx(2 / 3)]
+    ]
+    assert build_transfer(replays.iloc[:0], world.examples).empty

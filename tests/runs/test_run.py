@@ -49,6 +49,16 @@ def test_attacks_break_examples_and_identity_breaks_none(finished: Any) -> None:
     assert (attacks.xs("worst-case", level="attack")["robust_accuracy"] <= attacks["robust_accuracy"].max()).all()
 
 
+def test_what_broke_one_arm_was_scored_on_the_other(finished: Any) -> None:
+    transfer = finished.tables[Table.TRANSFER]
+    broken = finished.tables[Table.ATTACKS].set_index(["checkpoint", "attack"])["attack_success_rate"]
+
+    assert {("full", "lora"), ("lora", "full")} == set(zip(transfer["source"], transfer["target"], strict=True))
+    assert "identity" not in set(transfer["attack"])
+    rows = transfer.set_index(["source", "target", "attack"])
+    assert rows.loc[("full", "lora", "deepwordbug"), "n"] == round(20 * broken[("full", "deepwordbug")])
+
+
 def test_the_record_says_what_the_run_was_made_with(finished: Any) -> None:
     record = json.loads((finished.folder / "run.json").read_text())
 

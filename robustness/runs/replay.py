@@ -1,0 +1,58 @@
+"""Replay: adversarial texts found on one arm of a pair, scored on the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from robustness.runs.plan import Cell, Plan
+from robustness.runs.store import Store
+from robustness.testsets.example import Texts
+from robustness.victims.victim import Victim
+
+LoadVictim = Callable[[str], Victim]
+"""A checkpoint's name to its victim."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """Texts that broke the source in one cell and have not been scored on the target."""
+
+    source: Cell
+    target: str
+    example_ids: tuple[str, ...]
+    texts: tuple[Texts, ...]
+
+
+def replay_missing(plan: Plan, store: Store, load_victim: LoadVictim, report: Callable[[str], None]) -> None:
+    """Scores on each arm what was found on its partner; what an earlier run scored is left alone.
+
+    Each target is loaded at most once, and only where something is missing. The untuned base takes no part: it
+    has no head for the task, so its answers would be those of random numbers.
+    """
+    targets = dict.fromkeys(name for pair in plan.pairs for name in (pair.full_name, pair.peft_name))
+    for target in targets:
+        missing = list(_missing(plan, store, target))
+        if not missing:
+            continue
+        victim = load_victim(target)
+        for replay in missing:
+            report(f"{replay.source.checkpoint} -> {target} | {replay.source.testset} | {replay.source.attack}")
+            predictions = victim.scores(replay.texts).argmax(axis=1).tolist()
+            store.add_replays(replay.source, target, list(zip(replay.example_ids, predictions, strict=True)))
+
+
+def _missing(plan: Plan, store: Store, target: str) -> Iterator[Replay]:
+    attacks = {attack.name for attack in plan.attacks}
+    partners = {
+        source
+        for pair in plan.pairs
+        for source, other in ((pair.full_name, pair.peft_name), (pair.peft_name, pair.full_name))
+        if other == target
+    }
+    for cell in plan.cells:
+        if cell.checkpoint in partners and cell.attack in attacks:
+            found = store.unreplayed_successes(cell, target)
+            if found:
+                ids, texts = zip(*found, strict=True)
+                yield Replay(cell, target, ids, texts)
