@@ -15,11 +15,15 @@ from robustness.engine.attack import BudgetExhausted, NamedAttack, Scorer, Searc
 from robustness.engine.outcome import Outcome, Status
 from robustness.engine.referee import check_proposal, judge, refuse_broken_text, true_label_probability
 from robustness.engine.seeding import example_generator
+from robustness.engine.watchdog import SearchTimeout, Watchdog
 from robustness.errors import AttackError
 from robustness.testsets.example import Example, Texts
 
 WIDTH = 256
 """Examples attacked side by side."""
+
+MAX_SECONDS = 300.0
+"""Far above what a shipped recipe takes for a long text; an attack that loops for ever reaches it."""
 
 
 @dataclass(slots=True)
@@ -36,6 +40,8 @@ class _Seat:
     queries: int = 0
     forwards: int = 0
     seconds: float = 0.0
+    search_seconds: float = 0.0
+    """The part of it that the attack's own code took."""
 
     def unanswered(self) -> list[Texts]:
         """Texts that must run through the model; a judgement never comes from the cache."""
@@ -53,31 +59,42 @@ class Scheduler:
         victim: answers with logits.
         seed: the run's seed.
         width: examples side by side; results do not depend on it.
+        max_seconds: what the attack's own code may take for one example; past it the example is errored.
     """
 
-    def __init__(self, attack: NamedAttack, victim: Scorer, *, seed: int, width: int = WIDTH) -> None:
+    def __init__(
+        self,
+        attack: NamedAttack,
+        victim: Scorer,
+        *,
+        seed: int,
+        width: int = WIDTH,
+        max_seconds: float = MAX_SECONDS,
+    ) -> None:
         self._attack = attack
         self._victim = victim
         self._seed = seed
         self._width = width
+        self._max_seconds = max_seconds
 
     def run(self, examples: Iterable[Example]) -> Iterator[Outcome]:
         """Yields one outcome for each example as soon as it is judged, in the order in which they end."""
         waiting = iter(examples)
         seats: list[_Seat] = []
-        while True:
-            seats += [_Seat(example, [example]) for example in islice(waiting, self._width - len(seats))]
-            if not seats:
-                return
-            self._answer(seats)
-            going_on = []
-            for seat in seats:
-                outcome = self._advance(seat)
-                if outcome is None:
-                    going_on.append(seat)
-                else:
-                    yield outcome
-            seats = going_on
+        with Watchdog() as watchdog:
+            while True:
+                seats += [_Seat(example, [example]) for example in islice(waiting, self._width - len(seats))]
+                if not seats:
+                    return
+                self._answer(seats)
+                going_on = []
+                for seat in seats:
+                    outcome = self._advance(seat, watchdog)
+                    if outcome is None:
+                        going_on.append(seat)
+                    else:
+                        yield outcome
+                seats = going_on
 
     def _answer(self, seats: Sequence[_Seat]) -> None:
         """Scores everything the seats wait for in one go and books it to them."""
@@ -92,14 +109,19 @@ class Scheduler:
             seat.forwards += 1
             seat.seconds += each
 
-    def _advance(self, seat: _Seat) -> Outcome | None:
+    def _advance(self, seat: _Seat, watchdog: Watchdog) -> Outcome | None:
         """Takes a seat one step on; returns the outcome when it is done."""
         started = time.perf_counter()
         try:
-            outcome = self._step(seat)
+            with watchdog.limit(self._max_seconds - seat.search_seconds):
+                outcome = self._step(seat)
+        except SearchTimeout:
+            outcome = _errored(seat, f"the attack took more than {self._max_seconds:g} seconds for this example")
         except Exception as error:  # a user's attack may raise anything; the run goes on and the row says what
             outcome = _errored(seat, f"{type(error).__name__}: {error}")
-        seat.seconds += time.perf_counter() - started
+        elapsed = time.perf_counter() - started
+        seat.seconds += elapsed
+        seat.search_seconds += elapsed
         return outcome
 
     def _step(self, seat: _Seat) -> Outcome | None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import time
 from collections import Counter
 from collections.abc import Sequence
 
@@ -12,6 +14,7 @@ from robustness import Access, BudgetExhausted, Example
 from robustness.engine.attack import NamedAttack, ScoreRows, Search
 from robustness.engine.outcome import Outcome, Status
 from robustness.engine.scheduler import Scheduler
+from robustness.engine.watchdog import SearchTimeout, Watchdog
 from robustness.recipes.building import find_attack
 from robustness.testsets.example import Texts
 
@@ -256,6 +259,53 @@ def test_an_attack_that_breaks_the_protocol_is_errored_with_its_reason_and_the_r
     assert outcomes["good"].status is Status.ERRORED
     assert reason in str(outcomes["good"].error)
     assert outcomes["other"].status is Status.SUCCEEDED
+
+
+def _loops(example: Example) -> Search:
+    yield [example]
+    while True:
+        pass
+
+
+def _loops_and_swallows(example: Example) -> Search:
+    yield [example]
+    while True:
+        try:
+            sum(range(1000))
+        except Exception:
+            continue
+
+
+def _asks_for_ever(example: Example) -> Search:
+    while True:
+        yield [example]
+
+
+@pytest.mark.parametrize("search", [_loops, _loops_and_swallows, _asks_for_ever])
+def test_an_attack_that_never_ends_is_errored_when_its_time_is_up(search: object) -> None:
+    class Endless:
+        access = Access.SCORES
+
+        def search(self, example: Example, rng: np.random.Generator) -> Search:
+            if example.id == "good":
+                return search(example)  # type: ignore[operator, no-any-return]
+            return DropWords().search(example, rng)
+
+    scheduler = Scheduler(NamedAttack("t", "d", Endless()), TriggerVictim(), seed=0, max_seconds=0.3)
+    outcomes = {o.example_id: o for o in scheduler.run([GOOD, Example("other", ("good fun",), label=1)])}
+
+    assert outcomes["good"].status is Status.ERRORED
+    assert "more than 0.3 seconds" in str(outcomes["good"].error)
+    assert outcomes["other"].status is Status.SUCCEEDED
+
+
+def test_the_time_limit_never_strikes_outside_a_search() -> None:
+    with Watchdog() as watchdog:
+        for seconds in (0.0, 0.04, 0.06, 0.1):
+            with contextlib.suppress(SearchTimeout), watchdog.limit(seconds):
+                time.sleep(0.05)
+            for _ in range(100_000):
+                pass
 
 
 def test_a_protected_segment_may_not_change() -> None:
