@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from robustness.doctor import Diagnosis, diagnose
 from robustness.errors import UsageError
 from robustness.reports.report import Report, write_report
 from robustness.runs.plan import Plan, RunSettings, make_plan
@@ -85,6 +86,11 @@ def run(
 def report(folder: str | Path) -> Report:
     """Writes the tables of a run folder again, from its stored rows."""
     return write_report(Path(folder))
+
+
+def doctor(data: str | Path | None = None) -> list[Diagnosis]:
+    """Returns for every attack and test set whether it is ready, or what is missing; downloads nothing."""
+    return list(diagnose(find_data(data)))
 
 
 def train(

@@ -83,6 +83,19 @@ def show(name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
 
 
 @app.command()
+def doctor(data: Data = None) -> None:
+    """Say for every attack and test set whether it is ready, or what is missing."""
+    from robustness import api
+
+    for diagnosis in api.doctor(data):
+        style = {"ready": "green", "missing": "red"}.get(diagnosis.state, "default")
+        stdout.print(
+            f"[{style}]{diagnosis.state:<8}[/]{diagnosis.kind:<9} {diagnosis.name:<18} {escape(diagnosis.detail)}",
+            soft_wrap=True,
+        )
+
+
+@app.command()
 def train(
     task: Annotated[str, typer.Argument(metavar="TASK", help="sst2, qqp, mnli, qnli or rte.")],
     base: Annotated[str, typer.Option(metavar="MODEL", help="Pretrained model: a folder or a hub id.")],

@@ -17,13 +17,16 @@ MAY_IMPORT = {
     "testsets": {"errors", "definitions"},
     "victims": {"errors", "definitions", "testsets"},
     "engine": {"errors", "testsets"},
-    "recipes": {"errors", "definitions", "testsets", "engine"},
+    "recipes": {"errors", "definitions", "testsets", "victims", "engine"},
+    "testing": {"errors", "testsets", "engine", "recipes"},
     "stats": set(),
     "training": {"errors", "definitions", "testsets", "victims"},
     "runs": {"errors", "definitions", "testsets", "victims", "engine", "recipes"},
     "reports": {"errors", "engine", "stats", "runs"},
     "listing": {"errors", "definitions", "training"},
-    "api": {"errors", "training", "runs", "reports"},
+    "doctor": {"errors", "definitions", "testsets", "recipes"},
+    "testing": {"errors", "testsets", "engine", "recipes"},
+    "api": {"errors", "training", "runs", "reports", "doctor"},
     "cli": {"errors", "api", "listing", "reports"},
 }
 """Which part may import which; what `engine` and `definitions` need of data alone is no exception."""

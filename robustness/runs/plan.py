@@ -8,13 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from robustness.definitions.catalog import SUITES, TESTSETS, Entry
+import numpy as np
+
+from robustness.definitions.catalog import ATTACKS, SUITES, TESTSETS, Entry
 from robustness.definitions.pairs import Pair, read_pairs
 from robustness.definitions.testsets import TestsetDefinition
-from robustness.engine.attack import NamedAttack
+from robustness.engine.attack import Access, NamedAttack, Search
 from robustness.engine.evaluation import NO_ATTACK
-from robustness.errors import UsageError
+from robustness.errors import DataError, UsageError
 from robustness.recipes.building import find_attack, name_attack
+from robustness.testsets.example import Example
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,8 @@ def make_plan(settings: RunSettings) -> Plan:
     suite = SUITES.find(settings.suite).definition
     pairs = read_pairs(settings.pairs)
     testsets = tuple(TESTSETS.find(name) for name in dict.fromkeys(settings.testsets or suite.testsets))
-    attacks = tuple(_resolve(attack) for attack in settings.attacks or suite.attacks)
+    named = tuple(_resolve(attack) for attack in settings.attacks)
+    attacks = named or tuple(_resolve_or_postpone(attack) for attack in suite.attacks)
     _refuse_repeated([attack.name for attack in attacks])
     tasks = {pair.task for pair in pairs}
     served = tuple(entry for entry in testsets if entry.definition.task in tasks)
@@ -105,6 +109,30 @@ def _resolve(attack: str | object) -> NamedAttack:
     if isinstance(attack, NamedAttack):
         return attack
     return find_attack(attack) if isinstance(attack, str) else name_attack(attack)
+
+
+class Unready:
+    """Stands for a suite's attack that lacks an asset: each of its examples is errored with that reason."""
+
+    access = Access.SCORES
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+
+    def search(self, example: Example, rng: np.random.Generator) -> Search:
+        """Raises DataError with the reason."""
+        del example, rng
+        raise DataError(self._reason)
+        yield []  # makes this a generator
+
+
+def _resolve_or_postpone(name: str) -> NamedAttack:
+    """A suite goes on without the attacks whose assets are missing; the digest is the recipe's own."""
+    try:
+        return find_attack(name)
+    except DataError as error:
+        entry = ATTACKS.find(name)
+        return NamedAttack(entry.name, entry.digest, Unready(str(error)), entry.definition.family)
 
 
 def _refuse_repeated(names: Sequence[str]) -> None:

@@ -116,6 +116,7 @@ def _run_cells(plan: Plan, prepared: Prepared, placement: Placement, sink: _Sink
             continue
         victim = _load(checkpoint, prepared, placement)
         for cell, examples in missing:
+            sink.store.forget_errored(cell)
             sink.write(cell, _outcomes(victim, attacks.get(cell.attack), examples, plan.settings.seed))
         if victim.truncated:
             warnings.append(

@@ -23,6 +23,7 @@ FILE_NAME = "run.sqlite"
 _OUTCOME_COLUMNS = tuple(field.name for field in fields(Outcome))
 _CELL_COLUMNS = ("checkpoint", "testset", "attack")
 _COLUMNS = (*_CELL_COLUMNS, *_OUTCOME_COLUMNS)
+_IN_CELL = "checkpoint=? AND testset=? AND attack=?"
 _REPLAY_COLUMNS = ("source", "testset", "attack", "target", "example_id", "prediction")
 
 
@@ -45,9 +46,14 @@ class Store:
         self._connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
     def finished(self, cell: Cell) -> set[str]:
-        """Returns the ids of the examples whose outcome is stored."""
-        query = "SELECT example_id FROM outcomes WHERE checkpoint=? AND testset=? AND attack=?"
+        """Returns the ids of the examples whose outcome is stored; an errored one is not finished."""
+        query = f"SELECT example_id FROM outcomes WHERE {_IN_CELL} AND status != 'errored'"
         return {row[0] for row in self._connection.execute(query, (cell.checkpoint, cell.testset, cell.attack))}
+
+    def forget_errored(self, cell: Cell) -> None:
+        """Removes errored outcomes of a cell, which is about to try them again."""
+        query = f"DELETE FROM outcomes WHERE {_IN_CELL} AND status = 'errored'"
+        self._connection.execute(query, (cell.checkpoint, cell.testset, cell.attack))
 
     def add(self, cell: Cell, outcomes: Iterable[Outcome]) -> None:
         """Writes outcomes in one transaction."""

@@ -12,6 +12,7 @@ import robustness
 from robustness import api
 from robustness.errors import CheckpointError, DataError, DefinitionError, GateError, RunError, UsageError
 from robustness.reports.columns import Table
+from robustness.runs import plan as plan_module
 from robustness.runs import run as run_module
 from robustness.runs.progress import Progress
 
@@ -173,6 +174,36 @@ def test_an_attack_object_runs_through_the_python_call(tiny: Any, tmp_path: Path
     report = start(tiny, tmp_path / "run", attacks=[Erase], limit=4)
 
     assert set(report.tables[Table.ATTACKS]["attack"].str.contains("Erase")) == {True}
+
+
+def test_errored_examples_are_tried_again_by_the_same_command(
+    tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lack_asset(name: str) -> Any:
+        raise DataError(f"{name} needs a word list; get it there")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(plan_module, "find_attack", lack_asset)
+        first = start(tiny, tmp_path / "run", attacks=())
+    again = start(tiny, tmp_path / "run", attacks=())
+
+    assert first.n_errored == 40
+    errors = first.tables[Table.EXAMPLES].query("attack == 'deepwordbug'")["error"]
+    assert set(errors) == {"DataError: deepwordbug needs a word list; get it there"}
+    assert again.n_errored == 0
+    assert again.missing == 0
+
+
+def test_an_attack_that_was_asked_for_by_name_is_refused_when_it_lacks_an_asset(
+    tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lack_asset(name: str) -> Any:
+        raise DataError(f"{name} needs a word list; get it there")
+
+    monkeypatch.setattr(plan_module, "find_attack", lack_asset)
+
+    with pytest.raises(DataError, match="needs a word list"):
+        start(tiny, tmp_path / "run", attacks=["deepwordbug"])
 
 
 def test_a_pair_the_gate_refuses_writes_nothing(tiny: Any, tmp_path: Path) -> None:
