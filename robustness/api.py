@@ -8,6 +8,8 @@ from pathlib import Path
 
 from robustness.doctor import Diagnosis, diagnose
 from robustness.errors import UsageError
+from robustness.recipes.assets import use_data
+from robustness.recipes.building import find_attack, name_attack
 from robustness.reports.report import Report, write_report
 from robustness.runs.plan import Plan, RunSettings, make_plan
 from robustness.runs.progress import ProgressCallback
@@ -46,10 +48,12 @@ def plan(
     Raises:
         RobustnessError: an unknown name, a malformed file or a value out of range.
     """
+    folder = find_data(data)
+    use_data(folder)
     settings = RunSettings(
         suite=suite,
         pairs=Path(pairs),
-        data=find_data(data),
+        data=folder,
         testsets=tuple(testsets),
         attacks=tuple(attacks),
         limit=limit,
@@ -90,7 +94,22 @@ def report(folder: str | Path) -> Report:
 
 def doctor(data: str | Path | None = None) -> list[Diagnosis]:
     """Returns for every attack and test set whether it is ready, or what is missing; downloads nothing."""
-    return list(diagnose(find_data(data)))
+    folder = find_data(data)
+    use_data(folder)
+    return list(diagnose(folder))
+
+
+def check(attack: str | object, *, seed: int = 0) -> str:
+    """Runs the conformance suite on one's own attack; returns the name it would have in tables.
+
+    Raises:
+        RobustnessError: the attack cannot be found, or the first rule that it breaks.
+    """
+    from robustness.testing import check_attack
+
+    named = find_attack(attack) if isinstance(attack, str) else name_attack(attack)
+    check_attack(named, seed=seed)
+    return named.name
 
 
 def train(

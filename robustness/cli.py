@@ -90,7 +90,7 @@ def doctor(data: Data = None) -> None:
     for diagnosis in api.doctor(data):
         style = {"ready": "green", "missing": "red"}.get(diagnosis.state, "default")
         stdout.print(
-            f"[{style}]{diagnosis.state:<8}[/]{diagnosis.kind:<9} {diagnosis.name:<18} {escape(diagnosis.detail)}",
+            f"[{style}]{diagnosis.state:<8}[/]{diagnosis.kind:<9} {diagnosis.name:<38} {escape(diagnosis.detail)}",
             soft_wrap=True,
         )
 
@@ -169,6 +169,17 @@ def report(folder: Annotated[Path, typer.Argument(metavar="DIR")]) -> None:
     from robustness import api
 
     _finish(api.report(folder))
+
+
+@app.command()
+def check(
+    attack: Annotated[str, typer.Argument(metavar="file.py:Name")],
+    seed: Annotated[int, typer.Option(help="Of the searches.")] = 0,
+) -> None:
+    """Run the conformance suite on an attack of one's own."""
+    from robustness import api
+
+    stdout.print(f"{api.check(attack, seed=seed)}: keeps every rule", markup=False, soft_wrap=True)
 
 
 def _print_plan(plan: Any) -> None:

@@ -10,6 +10,7 @@ from robustness.definitions.catalog import ATTACKS, TESTSETS, Entry
 from robustness.definitions.testsets import TestsetDefinition
 from robustness.errors import RobustnessError
 from robustness.recipes.building import find_attack
+from robustness.recipes.textattack_catalogue import check_recipes
 from robustness.testsets.loading import load_testset
 
 
@@ -25,9 +26,11 @@ class Diagnosis:
 
 
 def diagnose(data: Path | None) -> Iterator[Diagnosis]:
-    """Builds every attack and reads every test set that a local file serves; downloads nothing."""
+    """Builds every attack, TextAttack's too, and reads every test set that a local file serves; downloads nothing."""
     for name in ATTACKS.names():
         yield _diagnose_attack(name)
+    for name, problem in _diagnose_textattack():
+        yield Diagnosis("attack", f"textattack:{name}", "missing" if problem else "ready", problem)
     for name in TESTSETS.names():
         yield _diagnose_testset(TESTSETS.find(name), data)
 
@@ -38,6 +41,13 @@ def _diagnose_attack(name: str) -> Diagnosis:
     except RobustnessError as error:
         return Diagnosis("attack", name, "missing", str(error))
     return Diagnosis("attack", name, "ready", "")
+
+
+def _diagnose_textattack() -> list[tuple[str, str]]:
+    try:
+        return list(check_recipes())
+    except RobustnessError as error:
+        return [("*", str(error))]
 
 
 def _diagnose_testset(entry: Entry[TestsetDefinition], data: Path | None) -> Diagnosis:

@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "definitions": {"errors"},
     "testsets": {"errors", "definitions"},
     "victims": {"errors", "definitions", "testsets"},
-    "engine": {"errors", "testsets"},
+    "engine": {"errors", "testsets", "victims"},
     "recipes": {"errors", "definitions", "testsets", "victims", "engine"},
     "testing": {"errors", "testsets", "engine", "recipes"},
     "stats": set(),
@@ -25,8 +25,7 @@ MAY_IMPORT = {
     "reports": {"errors", "engine", "stats", "runs"},
     "listing": {"errors", "definitions", "training"},
     "doctor": {"errors", "definitions", "testsets", "recipes"},
-    "testing": {"errors", "testsets", "engine", "recipes"},
-    "api": {"errors", "training", "runs", "reports", "doctor"},
+    "api": {"errors", "recipes", "training", "runs", "reports", "doctor", "testing"},
     "cli": {"errors", "api", "listing", "reports"},
 }
 """Which part may import which; what `engine` and `definitions` need of data alone is no exception."""

@@ -46,7 +46,7 @@ def test_the_two_commands_and_the_install_line_are_those_of_the_makefile() -> No
 
 
 def test_every_command_is_known() -> None:
-    assert {line.split()[1] for line in commands()} == {"list", "show", "doctor", "train", "run", "report"}
+    assert {line.split()[1] for line in commands()} == {"list", "show", "doctor", "train", "run", "report", "check"}
 
 
 @pytest.mark.timeout(900)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
+from robustness.definitions.embeddings import EmbeddingBall, EmbeddingMinimal
 from robustness.definitions.model import Definition
 
 
@@ -13,6 +14,53 @@ class CharacterEdit(Definition):
     """One edit at one random place of a word."""
 
     kind: Literal["swap-neighbours", "substitute-character", "delete-character", "insert-character"]
+
+
+class InnerEdit(Definition):
+    """Edits of a word that spare its first and last character: at all places, or at one random place."""
+
+    kind: Literal[
+        "all-inner-swaps",
+        "all-inner-deletions",
+        "all-inner-insertions",
+        "all-keyboard-slips",
+        "one-inner-swap",
+        "one-inner-deletion",
+        "one-inner-space",
+    ]
+
+
+class ImperceptibleEdit(Definition):
+    """Edits of a word that a reader does not see, at all places."""
+
+    kind: Literal["homoglyphs", "invisible-insertions", "reorderings", "deleted-insertions"]
+
+
+class WordnetSynonyms(Definition):
+    """A word's single-word synonyms in WordNet, of all its senses."""
+
+    kind: Literal["wordnet-synonyms"]
+
+
+class NearestNeighbours(Definition):
+    """A word's nearest neighbours in the counter-fitted vectors."""
+
+    kind: Literal["nearest-neighbours"]
+    count: PositiveInt
+
+
+class Exchange(Definition):
+    """A word gives way to others of its kind, drawn at random, which say nothing else about the label."""
+
+    kind: Literal["names", "places", "numbers"]
+    count: PositiveInt
+    """Others to try."""
+
+
+class WriteOutContractions(Definition):
+    """Turns "isn't" into "is not" and the like."""
+
+    kind: Literal["write-out-contractions"]
 
 
 class SkipFunctionWords(Definition):
@@ -28,12 +76,83 @@ class MaxEditDistance(Definition):
     characters: PositiveInt
 
 
+class MinWordLength(Definition):
+    """Words shorter than this stay."""
+
+    kind: Literal["min-word-length"]
+    characters: PositiveInt
+
+
+class MaxChangedWords(Definition):
+    """How many words may differ from the clean text."""
+
+    kind: Literal["max-changed-words"]
+    words: PositiveInt
+
+
+class MaxChangedShare(Definition):
+    """What share of the clean text's words, rounded up, may differ."""
+
+    kind: Literal["max-changed-share"]
+    share: float = Field(gt=0, le=1)
+
+
+class PartOfSpeech(Definition):
+    """A new word keeps the part of speech, by NLTK's tagger, in the clean text around it."""
+
+    kind: Literal["same-part-of-speech"]
+    noun_for_verb: bool
+    """Whether nouns and verbs may stand for each other."""
+
+
 class GreedyWordRanking(Definition):
     """Ranks words by how much hiding them hurts, then edits them one after the other."""
 
     kind: Literal["greedy-word-ranking"]
-    ranking: Literal["unknown-token"]
+    ranking: Literal["unknown-token", "weighted-saliency"]
     unknown_token: str
+
+
+class GreedyDeletionRanking(Definition):
+    """Ranks words by how much deleting them hurts, then edits them one after the other."""
+
+    kind: Literal["greedy-deletion-ranking"]
+
+
+class Greedy(Definition):
+    """Tries all edits of all words and keeps the best, again and again."""
+
+    kind: Literal["greedy"]
+
+
+class DifferentialEvolution(Definition):
+    """Evolves sets of edits, at most one a word."""
+
+    kind: Literal["differential-evolution"]
+    changes: PositiveInt
+    population: PositiveInt
+    generations: PositiveInt
+
+
+class Genetic(Definition):
+    """Breeds texts whose words are substituted."""
+
+    kind: Literal["genetic"]
+    population: int = Field(ge=2)
+    generations: PositiveInt
+    temperature: float = Field(gt=0)
+    """Parents are drawn by softmax(error probability / temperature)."""
+
+
+class Append(Definition):
+    """Appends distractors, one at a time; needs no transformations."""
+
+    kind: Literal["append"]
+    texts: tuple[str, ...]
+    handles: NonNegativeInt
+    """Random user names to try."""
+    links: NonNegativeInt
+    """Random short links to try."""
 
 
 class RandomOrder(Definition):
@@ -49,8 +168,33 @@ class ReturnClean(Definition):
     kind: Literal["return-clean"]
 
 
-SearchPart = Annotated[GreedyWordRanking | RandomOrder | ReturnClean, Field(discriminator="kind")]
-ConstraintPart = Annotated[SkipFunctionWords | MaxEditDistance, Field(discriminator="kind")]
+SearchPart = Annotated[
+    GreedyWordRanking
+    | GreedyDeletionRanking
+    | Greedy
+    | DifferentialEvolution
+    | Genetic
+    | Append
+    | RandomOrder
+    | ReturnClean
+    | EmbeddingBall
+    | EmbeddingMinimal,
+    Field(discriminator="kind"),
+]
+TransformationPart = Annotated[
+    CharacterEdit
+    | InnerEdit
+    | ImperceptibleEdit
+    | WordnetSynonyms
+    | NearestNeighbours
+    | Exchange
+    | WriteOutContractions,
+    Field(discriminator="kind"),
+]
+ConstraintPart = Annotated[
+    SkipFunctionWords | MinWordLength | MaxEditDistance | MaxChangedWords | MaxChangedShare | PartOfSpeech,
+    Field(discriminator="kind"),
+]
 
 
 class Budget(Definition):
@@ -73,9 +217,9 @@ class AttackDefinition(Definition):
     summary: str
     paper: str | None = None
     family: Literal["character", "word", "sentence", "embedding", "baseline"]
-    access: Literal["scores"]
+    access: Literal["scores", "gradients"]
     search: SearchPart
-    transformations: tuple[CharacterEdit, ...] = ()
+    transformations: tuple[TransformationPart, ...] = ()
     constraints: tuple[ConstraintPart, ...] = ()
     budget: Budget = Budget()
     deviations: tuple[Deviation, ...] = ()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from robustness.testsets.example import Example, Texts
+
+if TYPE_CHECKING:  # a victim brings torch, which the protocol itself does not need
+    from robustness.engine.outcome import Outcome
+    from robustness.victims.victim import Victim
 
 ScoreRows: TypeAlias = NDArray[np.float32]
 """Logits, shape (candidates, labels)."""
@@ -23,6 +27,7 @@ class Access(StrEnum):
     """What an attack needs of a victim."""
 
     SCORES = "scores"
+    GRADIENTS = "gradients"
 
 
 class BudgetExhausted(Exception):  # noqa: N818 - thrown into a search to end it, it reports no error
@@ -47,6 +52,20 @@ class Attack(Protocol):
         ...
 
 
+@runtime_checkable
+class GradientAttack(Protocol):
+    """A white-box attack: it works on whole batches of a victim's embeddings, and judges its finds afresh."""
+
+    @property
+    def access(self) -> Access:
+        """Gradients."""
+        ...
+
+    def run(self, victim: Victim, examples: Iterable[Example], *, seed: int, digest: str) -> Iterator[Outcome]:
+        """Yields one outcome for each example, each seeded by (run seed, attack digest, example id)."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class NamedAttack:
     """An attack as a run knows it."""
@@ -54,7 +73,7 @@ class NamedAttack:
     name: str
     digest: str
     """Changes whenever the attack could behave differently; part of the seed of every search."""
-    attack: Attack
+    attack: Attack | GradientAttack
     family: str = "custom"
     """character, word, sentence, embedding, baseline or custom: groups attacks in reports."""
     max_queries: int | None = None

@@ -46,3 +46,11 @@ class Outcome:
     original_text: Texts | None
     adversarial_text: Texts | None
     error: str | None = None
+    distance: float | None = None
+    """Norm of the perturbation of the embeddings, in median token norms of the victim; None for attacks on text."""
+    norm: str | None = None
+    """Of the distance: l2 or linf."""
+    backwards: int | None = None
+    """Gradients taken; None for attacks on scores."""
+    zero_gradients: int | None = None
+    """Points at which the gradient vanished: above 0, a failed attack is weak evidence of robustness."""

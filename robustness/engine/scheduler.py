@@ -11,7 +11,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from robustness.engine.attack import BudgetExhausted, NamedAttack, Scorer, Search
+from robustness.engine.attack import Attack, BudgetExhausted, NamedAttack, Scorer, Search
 from robustness.engine.outcome import Outcome, Status
 from robustness.engine.referee import check_proposal, judge, refuse_broken_text, true_label_probability
 from robustness.engine.seeding import example_generator
@@ -71,7 +71,10 @@ class Scheduler:
         width: int = WIDTH,
         max_seconds: float = MAX_SECONDS,
     ) -> None:
+        if not isinstance(attack.attack, Attack):
+            raise AttackError(f"attack {attack.name}: has no search(example, rng); the scheduler runs searches alone")
         self._attack = attack
+        self._search_of = attack.attack.search
         self._victim = victim
         self._seed = seed
         self._width = width
@@ -136,7 +139,7 @@ class Scheduler:
                 if int(rows[0].argmax()) != seat.example.label:
                     return _skipped(seat, rows[0])
                 rng = example_generator(self._seed, self._attack.digest, seat.example.id)
-                seat.search = self._attack.attack.search(seat.example, rng)
+                seat.search = self._search_of(seat.example, rng)
                 question = next(seat.search)
             else:
                 question = seat.search.send(np.stack(rows))

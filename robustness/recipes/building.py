@@ -5,37 +5,39 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import inspect
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import assert_never
+from typing import Any
 
-from robustness.definitions.attacks import (
-    AttackDefinition,
-    ConstraintPart,
-    GreedyWordRanking,
-    MaxEditDistance,
-    RandomOrder,
-    ReturnClean,
-    SkipFunctionWords,
-)
 from robustness.definitions.catalog import ATTACKS
 from robustness.engine.attack import Access, Attack, NamedAttack
 from robustness.errors import AttackError, UsageError
-from robustness.recipes import searches
-from robustness.recipes.constraints import Constraints
-from robustness.recipes.transformations import CHARACTER_EDITS
+from robustness.recipes.parts import build_attack
+from robustness.recipes.textattack_catalogue import PREFIX, find_textattack_attack, wrap_textattack
+
+PLUGINS = "robustness.attacks"
+"""The group of entry points in which installed packages offer attacks."""
 
 
 def find_attack(reference: str) -> NamedAttack:
-    """Returns the attack of a recipe's name, a recipe file, or `file.py:Name`.
+    """Returns the attack of a recipe's name, a recipe file, `file.py:Name`, `textattack:Class` or a plug-in's name.
+
+    A plug-in is an installed package with an entry point in the group `robustness.attacks` that leads to a class.
 
     Raises:
         DefinitionError: no such recipe, or a malformed file.
         UsageError: no such Python file or class.
         AttackError: the class does not follow the protocol.
+        DataError: a lexical asset that the recipe reads is missing.
     """
     if ".py:" in reference or reference.endswith(".py"):
         return load_custom_attack(reference)
+    if reference.startswith(PREFIX):
+        return find_textattack_attack(reference)
+    if reference not in ATTACKS.names():
+        for plugin in entry_points(group=PLUGINS, name=reference):
+            return name_attack(plugin.load(), name=reference)
     entry = ATTACKS.find(reference)
     return NamedAttack(
         name=entry.name,
@@ -44,24 +46,6 @@ def find_attack(reference: str) -> NamedAttack:
         family=entry.definition.family,
         max_queries=entry.definition.budget.max_queries,
     )
-
-
-def build_attack(definition: AttackDefinition) -> Attack:
-    """Puts a recipe's parts together."""
-    edits = searches.WordEdits(
-        [CHARACTER_EDITS[part.kind] for part in definition.transformations],
-        _build_constraints(definition.constraints),
-    )
-    search = definition.search
-    match search:
-        case GreedyWordRanking():
-            return searches.GreedyWordRanking(edits, search.unknown_token)
-        case RandomOrder():
-            return searches.RandomOrder(edits, search.passes)
-        case ReturnClean():
-            return searches.ReturnClean()
-        case _:
-            assert_never(search)
 
 
 def load_custom_attack(reference: str) -> NamedAttack:
@@ -86,32 +70,33 @@ def load_custom_attack(reference: str) -> NamedAttack:
 def name_attack(made: object, *, name: str = "", digest: str = "") -> NamedAttack:
     """Returns a named attack for a class (called without arguments) or an instance that follows the protocol.
 
+    Of TextAttack's, a recipe class or a `textattack.Attack` will do. A class with `access = Access.GRADIENTS` has a
+    `norm` ("l2" or "linf") and a method perturb(self, victim, examples, generators), as EmbeddingAttack describes.
+
     Raises:
         AttackError: it has no `access`, or `search` is not a method that yields.
     """
     kind = made if isinstance(made, type) else type(made)
+    if any(base.__module__.split(".")[0] == "textattack" for base in kind.__mro__):
+        return wrap_textattack(made, name=name)
     name = name or kind.__qualname__
     if name in ATTACKS.names():
         raise AttackError(f"attack {name}: the name is taken by a shipped attack; rename the class")
     try:
-        attack = made() if isinstance(made, type) else made
+        attack: Any = made() if isinstance(made, type) else made
     except TypeError as error:
         raise AttackError(f"attack {name}: could not be made without arguments: {error}") from None
     if getattr(attack, "access", None) not in set(Access):
         raise AttackError(f"attack {name}: `access` is missing; set access = Access.SCORES in the class")
+    if attack.access is Access.GRADIENTS:
+        from robustness.recipes.embedding_recipe import name_embedding_attack  # brings torch
+
+        return NamedAttack(name, digest or _source_digest(kind), name_embedding_attack(attack, name))
     if not isinstance(attack, Attack) or not inspect.isgeneratorfunction(attack.search):
         raise AttackError(
             f"attack {name}: expected a method search(self, example, rng) that yields lists of candidates"
         )
     return NamedAttack(name, digest or _source_digest(kind), attack)
-
-
-def _build_constraints(parts: tuple[ConstraintPart, ...]) -> Constraints:
-    limits = [part.characters for part in parts if isinstance(part, MaxEditDistance)]
-    return Constraints(
-        skip_function_words=any(isinstance(part, SkipFunctionWords) for part in parts),
-        max_edit_distance=min(limits, default=None),
-    )
 
 
 def _import_file(path: Path) -> ModuleType:

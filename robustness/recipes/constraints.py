@@ -2,12 +2,41 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import final
 
 from rapidfuzz.distance import Levenshtein
 
+from robustness.recipes.assets import Tagger
 from robustness.recipes.function_words import FUNCTION_WORDS
 from robustness.testsets.example import Example
+
+
+@final
+class SamePartOfSpeech:
+    """A new word must be tagged like the word it stands for, in the clean text around it (arXiv 1907.11932).
+
+    Args:
+        tagger: words to universal parts of speech.
+        noun_for_verb: whether nouns and verbs may stand for each other.
+    """
+
+    BEFORE = 4
+    """Words of context, as TextFooler has them."""
+    AFTER = 3
+
+    def __init__(self, tagger: Tagger, *, noun_for_verb: bool) -> None:
+        self._tag = lru_cache(maxsize=1 << 16)(lambda words, place: tagger(list(words))[place])
+        self._exchangeable = frozenset({"NOUN", "VERB"}) if noun_for_verb else frozenset()
+
+    def allows(self, words: tuple[str, ...], index: int, word: str) -> bool:
+        """Whether `word` may stand at `index` of the clean text's words."""
+        before = words[max(0, index - self.BEFORE) : index]
+        after = words[index + 1 : index + 1 + self.AFTER]
+        parts = {self._tag((*before, each, *after), len(before)) for each in (words[index], word)}
+        return len(parts) == 1 or parts <= self._exchangeable
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,20 +45,51 @@ class Constraints:
 
     skip_function_words: bool = False
     """Compared as written: "The" is not "the", as in TextAttack."""
+    min_word_length: int = 0
+    """In characters; shorter words stay."""
     max_edit_distance: int | None = None
     """Levenshtein distance to the clean text, in characters."""
+    max_changed_words: int | None = None
+    max_changed_share: float | None = None
+    """Of the clean text's words, rounded up."""
+    same_part_of_speech: SamePartOfSpeech | None = None
 
     def changeable(self, example: Example) -> list[int]:
         """Returns the indices of the words that may change, ascending."""
-        words = enumerate(example.words)
-        return [i for i, word in words if not (self.skip_function_words and word in FUNCTION_WORDS)]
+        return [
+            i
+            for i, word in enumerate(example.words)
+            if len(word) >= self.min_word_length and not (self.skip_function_words and word in FUNCTION_WORDS)
+        ]
+
+    def allows_word(self, clean: Example, index: int, word: str) -> bool:
+        """Whether a word may stand at a place of the clean text."""
+        part_of_speech = self.same_part_of_speech
+        return part_of_speech is None or part_of_speech.allows(clean.words, index, word)
 
     def allows(self, clean: Example, candidate: Example) -> bool:
-        """Whether the candidate is still near enough to the clean text."""
-        limit = self.max_edit_distance
-        if limit is None:
+        """Whether the candidate, made from the clean text word by word, is still near enough to it."""
+        limit = self.word_limit(clean)
+        if limit is not None and _changed_words(clean, candidate, limit) > limit:
+            return False
+        distance_limit = self.max_edit_distance
+        if distance_limit is None:
             return True
         distance = sum(
-            Levenshtein.distance(a, b, score_cutoff=limit) for a, b in zip(clean.texts, candidate.texts, strict=True)
+            Levenshtein.distance(a, b, score_cutoff=distance_limit)
+            for a, b in zip(clean.texts, candidate.texts, strict=True)
         )
-        return bool(distance <= limit)
+        return bool(distance <= distance_limit)
+
+    def word_limit(self, clean: Example) -> int | None:
+        """Returns how many words of a text may change; None: all."""
+        limits = [] if self.max_changed_words is None else [self.max_changed_words]
+        if self.max_changed_share is not None:
+            limits.append(math.ceil(len(clean.words) * self.max_changed_share))
+        return min(limits, default=None)
+
+
+def _changed_words(clean: Example, candidate: Example, limit: int) -> int:
+    if limit >= len(clean.words):
+        return 0
+    return sum(a != b for a, b in zip(clean.words, candidate.words, strict=True))

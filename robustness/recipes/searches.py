@@ -2,65 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from robustness.engine.attack import Access, BudgetExhausted, Search
-from robustness.engine.referee import log_probabilities
-from robustness.recipes.constraints import Constraints
-from robustness.recipes.transformations import Transformation
+from robustness.recipes.edits import WordEdits
+from robustness.recipes.ranking import Ranking, loss
 from robustness.testsets.example import Example
-
-
-@dataclass(frozen=True, slots=True)
-class WordEdits:
-    """The candidates of a recipe: its transformations under its constraints."""
-
-    transformations: Sequence[Transformation]
-    constraints: Constraints
-
-    def candidates(self, clean: Example, current: Example, index: int, rng: np.random.Generator) -> list[Example]:
-        """Returns the distinct allowed forms of `current` with word `index` transformed, in order."""
-        word = current.words[index]
-        forms = dict.fromkeys(form for edit in self.transformations for form in edit(word, rng))
-        edited = [current.replace_word(index, form) for form in forms]
-        return [candidate for candidate in edited if self.constraints.allows(clean, candidate)]
 
 
 @final
 class GreedyWordRanking:
-    """Ranks the words once by how much hiding each hurts, then keeps each word's best edit in that order.
+    """Ranks the words once, then keeps each word's best edit in that order.
 
     The search of DeepWordBug (arXiv 1801.04354) and of TextAttack's GreedyWordSwapWIR.
     """
 
     access = Access.SCORES
 
-    def __init__(self, edits: WordEdits, unknown_token: str) -> None:
+    def __init__(self, edits: WordEdits, ranking: Ranking) -> None:
         self._edits = edits
-        self._unknown_token = unknown_token
+        self._ranking = ranking
 
     def search(self, example: Example, rng: np.random.Generator) -> Search:
         """Stops at the first word whose best edit flips the label."""
-        indices = self._edits.constraints.changeable(example)
-        best, best_loss = example, -np.inf
+        best = example
         try:
-            if indices:
-                hidden = yield [example.replace_word(i, self._unknown_token) for i in indices]
-                clean = yield [example]
-                best_loss = float(_loss(clean, example.label)[0])
-                order = np.argsort(-_loss(hidden, example.label), kind="stable")
-                indices = [indices[i] for i in order]
+            indices = yield from self._ranking.order(example, self._edits, rng)
+            if not indices:
+                return example
+            best_loss = float(loss((yield [example]), example.label)[0])
             for index in indices:
-                candidates = self._edits.candidates(example, best, index, rng)
+                candidates = by_text(self._edits.candidates(example, best, index, rng))
                 if not candidates:
                     continue
                 rows = yield candidates
-                losses = _loss(rows, example.label)
+                losses = loss(rows, example.label)
                 winner = int(losses.argmax())
                 if losses[winner] <= best_loss:
                     continue
@@ -70,6 +49,38 @@ class GreedyWordRanking:
         except BudgetExhausted:
             pass
         return best
+
+
+@final
+class Greedy:
+    """Tries every edit of every word and keeps the best, then goes on from there with the words still as they were.
+
+    TextAttack's GreedySearch: a round's best is kept even where it is worse than what there was.
+    """
+
+    access = Access.SCORES
+
+    def __init__(self, edits: WordEdits) -> None:
+        self._edits = edits
+
+    def search(self, example: Example, rng: np.random.Generator) -> Search:
+        """Stops at the first round whose best candidate flips the label, or when nothing is left to edit."""
+        best = example
+        open_words = self._edits.constraints.changeable(example)
+        try:
+            while True:
+                edited = {c: i for i in open_words for c in self._edits.candidates(example, best, i, rng)}
+                if not edited:
+                    return best
+                candidates = by_text(edited)
+                rows = yield candidates
+                winner = int(loss(rows, example.label).argmax())
+                best = candidates[winner]
+                if int(rows[winner].argmax()) != example.label:
+                    return best
+                open_words = [i for i in open_words if i != edited[best]]
+        except BudgetExhausted:
+            return best
 
 
 @final
@@ -115,6 +126,6 @@ class ReturnClean:
         yield  # makes this a generator
 
 
-def _loss(rows: NDArray[np.float32], label: int) -> NDArray[np.float64]:
-    """Minus the log-probability of the true label, shape (candidates,)."""
-    return -log_probabilities(rows)[:, label]
+def by_text(candidates: Iterable[Example]) -> list[Example]:
+    """Returns the candidates sorted by text: of those that score the same, TextAttack keeps the first so."""
+    return sorted(candidates, key=lambda candidate: candidate.texts)

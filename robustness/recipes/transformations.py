@@ -27,7 +27,7 @@ def substitute_character(word: str, rng: np.random.Generator) -> list[str]:
     if len(word) < 2:
         return []
     i = int(rng.integers(len(word)))
-    return _unless_unchanged(word, word[:i] + _random_letter(rng) + word[i + 1 :])
+    return _unless_unchanged(word, word[:i] + random_letter(rng) + word[i + 1 :])
 
 
 def delete_character(word: str, rng: np.random.Generator) -> list[str]:
@@ -43,7 +43,7 @@ def insert_character(word: str, rng: np.random.Generator) -> list[str]:
     if len(word) < 2:
         return []
     i = int(rng.integers(len(word)))
-    return [word[:i] + _random_letter(rng) + word[i:]]
+    return [word[:i] + random_letter(rng) + word[i:]]
 
 
 CHARACTER_EDITS: dict[str, Transformation] = {
@@ -55,7 +55,8 @@ CHARACTER_EDITS: dict[str, Transformation] = {
 """By the names that recipe files use."""
 
 
-def _random_letter(rng: np.random.Generator) -> str:
+def random_letter(rng: np.random.Generator) -> str:
+    """Returns an ASCII letter of either case."""
     return LETTERS[int(rng.integers(len(LETTERS)))]
 
 

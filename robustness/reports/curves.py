@@ -13,17 +13,18 @@ from robustness.stats import wilson_interval
 
 CELL = ["checkpoint", "testset", "attack"]
 MAX_POINTS = 50
-"""Points of a query curve; between them the curve is a step function."""
+"""Points of a curve; between them it is a step function."""
 SHARES = np.linspace(0, 1, 21)
 
 
 def build_curves(examples: pd.DataFrame) -> pd.DataFrame:
     """Returns curves.csv's rows: for each attack, the accuracy that is left at every budget.
 
-    At budget b an example counts as broken if the attack succeeded within b: after at most b queries, or with at
-    most the share b of its words changed. At an unlimited budget this is the robust accuracy of attacks.csv. The
-    query curve is exact for attacks whose search does not depend on the budget; the curve over changed words is of
-    the texts that were found, so it is a lower bound of what an attack aiming at that budget could do.
+    At budget b an example counts as broken if the attack succeeded within b: after at most b queries, with at most
+    the share b of its words changed, or with a perturbation of norm at most b (epsilon, in median token norms). At
+    an unlimited budget this is the robust accuracy of attacks.csv. The query curve is exact for attacks whose search
+    does not depend on the budget; the curve over changed words is of the texts that were found, so it is an upper
+    bound of the accuracy that an attack aiming at that budget could leave.
     """
     attacked = examples[(examples["attack"] != NO_ATTACK) & (examples["status"] != Status.ERRORED)]
     rows: list[dict[str, object]] = []
@@ -32,17 +33,19 @@ def build_curves(examples: pd.DataFrame) -> pd.DataFrame:
         broken = part[part["status"] == Status.SUCCEEDED]
         right = int((part["status"] != Status.SKIPPED).sum())
         costs = {"queries": broken["queries"].to_numpy(dtype=float)}
-        if broken["modified_share"].notna().all():
+        if broken["distance"].notna().any():
+            costs = {"epsilon": broken["distance"].to_numpy(dtype=float)}
+        elif broken["modified_share"].notna().all():
             costs["modified_share"] = broken["modified_share"].to_numpy(dtype=float)
         for kind, spent in costs.items():
-            for budget in _query_budgets(spent) if kind == "queries" else SHARES:
+            for budget in SHARES if kind == "modified_share" else _steps(spent):
                 left = right - int((spent <= budget + 1e-9).sum())
                 rows.append(names | _point(kind, float(budget), left, len(part)))
     return arrange(Table.CURVES, rows)
 
 
-def _query_budgets(spent: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Zero and the query counts at which something broke, thinned evenly over the successes."""
+def _steps(spent: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Zero and the budgets at which something broke, thinned evenly over the successes."""
     steps = np.unique(spent)
     if len(steps) > MAX_POINTS:
         steps = np.unique(np.quantile(spent, np.linspace(0, 1, MAX_POINTS), method="higher"))

@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 
 from robustness.definitions.tasks import find_task
-from robustness.engine.attack import NamedAttack
+from robustness.engine.attack import GradientAttack, NamedAttack
 from robustness.engine.evaluation import evaluate_examples
 from robustness.engine.outcome import Outcome, Status
 from robustness.engine.scheduler import Scheduler
@@ -56,7 +56,7 @@ def execute(plan: Plan, out: Path, on_progress: ProgressCallback | None = None) 
         sink = _Sink(store, report, total)
         warnings = _run_cells(plan, prepared, placement, sink)
         replay_missing(plan, store, partial(_load, prepared=prepared, placement=placement), sink.announce)
-        _add_warnings(out, [*warnings, *_suspicions(store.count_statuses())])
+        _add_warnings(out, [*warnings, *_suspicions(store)])
     finally:
         store.close()
 
@@ -142,10 +142,16 @@ def _outcomes(
 ) -> Iterator[Outcome]:
     if attack is None:
         return evaluate_examples(victim, examples)
+    if isinstance(attack.attack, GradientAttack):
+        return attack.attack.run(victim, examples, seed=seed, digest=attack.digest)
     return Scheduler(attack, victim, seed=seed).run(examples)
 
 
-def _suspicions(statuses: dict[tuple[str, str], int]) -> list[str]:
-    if statuses.get(("identity", Status.SUCCEEDED)):
-        return ["identity: an unchanged text was judged adversarial; the victim's answers are not deterministic"]
-    return []
+def _suspicions(store: Store) -> list[str]:
+    found = [
+        f"{checkpoint}: the gradient vanished in {count} examples on which {attack} failed; that is no robustness"
+        for (checkpoint, attack), count in store.count_vanished().items()
+    ]
+    if store.count_statuses().get(("identity", Status.SUCCEEDED)):
+        found.append("identity: an unchanged text was judged adversarial; the victim is not deterministic")
+    return found

@@ -67,9 +67,9 @@ class Store:
         """Returns example id and adversarial text of each success in a cell that `target` has not answered yet."""
         query = (
             "SELECT example_id, adversarial_text FROM outcomes AS o "
-            "WHERE checkpoint=? AND testset=? AND attack=? AND status='succeeded' AND NOT EXISTS "
-            "(SELECT 1 FROM replays AS r WHERE r.source=o.checkpoint AND r.testset=o.testset AND r.attack=o.attack "
-            "AND r.target=? AND r.example_id=o.example_id)"
+            "WHERE checkpoint=? AND testset=? AND attack=? AND status='succeeded' AND adversarial_text IS NOT NULL "
+            "AND NOT EXISTS (SELECT 1 FROM replays AS r WHERE r.source=o.checkpoint AND r.testset=o.testset "
+            "AND r.attack=o.attack AND r.target=? AND r.example_id=o.example_id)"
         )
         rows = self._connection.execute(query, (cell.checkpoint, cell.testset, cell.attack, target))
         return [(example_id, tuple(json.loads(texts))) for example_id, texts in rows]
@@ -85,6 +85,14 @@ class Store:
         """Returns how many outcomes there are of each attack and status."""
         query = "SELECT attack, status, COUNT(*) FROM outcomes GROUP BY attack, status"
         return {(attack, status): count for attack, status, count in self._connection.execute(query)}
+
+    def count_vanished(self) -> dict[tuple[str, str], int]:
+        """Returns for each checkpoint and attack how many attacks failed where the gradient had vanished."""
+        query = (
+            "SELECT checkpoint, attack, COUNT(*) FROM outcomes WHERE status='failed' AND zero_gradients > 0 "
+            "GROUP BY checkpoint, attack"
+        )
+        return {(checkpoint, attack): count for checkpoint, attack, count in self._connection.execute(query)}
 
     def close(self) -> None:
         """Closes the file."""

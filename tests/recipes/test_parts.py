@@ -8,7 +8,7 @@ from rapidfuzz.distance import Levenshtein
 
 from robustness import Example
 from robustness.recipes.constraints import Constraints
-from robustness.recipes.searches import WordEdits
+from robustness.recipes.edits import WordEdits
 from robustness.recipes.transformations import CHARACTER_EDITS
 
 DISTANCE = {"swap-neighbours": 2, "substitute-character": 1, "delete-character": 1, "insert-character": 1}

@@ -94,6 +94,7 @@ def row(name: str, testset_name: str, attack: str, index: int, **values: object)
         "seconds": 0.1,
         "modified_share": 0.2,
         "similarity": 0.9,
+        "distance": None,
         "original_text": '["a film"]',
         "adversarial_text": '["a fulm"]',
     } | values

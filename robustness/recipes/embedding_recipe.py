@@ -1,0 +1,113 @@
+"""An attack on embeddings as an attack that a run can name: outcomes in, rows out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import final
+
+from robustness.definitions.embeddings import EmbeddingBall, EmbeddingMinimal
+from robustness.engine.attack import Access
+from robustness.engine.outcome import Outcome, Status
+from robustness.engine.referee import true_label_probability
+from robustness.errors import AttackError, CheckpointError, UsageError
+from robustness.recipes.embedding import (
+    EmbeddingAttack,
+    EmbeddingOutcome,
+    Smallest,
+    WithinRadii,
+    attack_embeddings,
+    errored,
+    seeded_generators,
+)
+from robustness.recipes.embedding_attacks import Apgd, BallAttack, Fgsm, Pgd
+from robustness.recipes.embedding_balls import Norm
+from robustness.recipes.embedding_minimal import Ddn, Fmn
+from robustness.testsets.example import Example
+from robustness.victims.victim import Victim
+
+CLEAN_AND_JUDGE = 3
+"""Forward passes that ask nothing: the search's clean one, and the judge's clean and perturbed ones."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class EmbeddingRecipe:
+    """A white-box attack with the norm that its distances are measured in."""
+
+    method: EmbeddingAttack
+    norm: Norm
+    access: Access = Access.GRADIENTS
+
+    def run(self, victim: Victim, examples: Iterable[Example], *, seed: int, digest: str) -> Iterator[Outcome]:
+        """Yields one outcome for each example; its text stays as it is, `distance` says how far the find lies."""
+        waiting = {example.id: example for example in examples}
+        try:
+            outcomes = attack_embeddings(self.method, victim, list(waiting.values()), seeded_generators(seed, digest))
+            for outcome in outcomes:
+                del waiting[outcome.example.id]
+                yield _as_row(outcome, self.norm)
+        except (CheckpointError, UsageError) as error:  # of the victim or the task: true of every example left
+            for example in waiting.values():
+                yield _as_row(errored(example, str(error)), self.norm)
+
+
+def build_embedding_attack(search: EmbeddingBall | EmbeddingMinimal) -> EmbeddingRecipe:
+    """Returns the attack that a recipe file describes.
+
+    Raises:
+        AttackError: a method that has no form in the norm.
+    """
+    norm = Norm(search.norm)
+    if isinstance(search, EmbeddingBall):
+        return EmbeddingRecipe(WithinRadii(_ball_method(search, norm), search.radii), norm)
+    if search.method == "fmn":
+        return EmbeddingRecipe(Smallest(Fmn(norm, steps=search.steps)), norm)
+    if norm is not Norm.L2:
+        raise AttackError(f"ddn is minimal in l2; got norm {search.norm}; use fmn")
+    return EmbeddingRecipe(Smallest(Ddn(steps=search.steps)), norm)
+
+
+def name_embedding_attack(attack: object, name: str) -> EmbeddingRecipe:
+    """Returns a user's own white-box attack as one that a run can run; raises AttackError for what it lacks."""
+    norm = getattr(attack, "norm", None)
+    if norm not in set(Norm):
+        raise AttackError(f"attack {name}: set norm = 'l2' or norm = 'linf' in the class; got {norm!r}")
+    if not isinstance(attack, EmbeddingAttack):
+        raise AttackError(f"attack {name}: expected a method perturb(self, victim, examples, generators)")
+    return EmbeddingRecipe(attack, Norm(norm))
+
+
+def _ball_method(search: EmbeddingBall, norm: Norm) -> BallAttack:
+    if search.method == "fgsm":
+        return Fgsm(norm)
+    return Pgd(norm, steps=search.steps) if search.method == "pgd" else Apgd(norm, steps=search.steps)
+
+
+def _as_row(outcome: EmbeddingOutcome, norm: Norm) -> Outcome:
+    """Every forward pass on a perturbed input is a query; the clean ones and the judge's are not."""
+    example, clean, logits = outcome.example, outcome.clean_logits, outcome.logits
+    attacked = outcome.status in (Status.SUCCEEDED, Status.FAILED)
+    return Outcome(
+        example_id=example.id,
+        group_id=example.group,
+        label=example.label,
+        status=outcome.status,
+        clean_prediction=None if clean is None else int(clean.argmax()),
+        adversarial_prediction=int(logits.argmax()) if attacked and logits is not None else None,
+        clean_score=None if clean is None else true_label_probability(clean, example.label),
+        score=true_label_probability(logits, example.label) if attacked and logits is not None else None,
+        queries=max(0, outcome.forwards - CLEAN_AND_JUDGE) if attacked else 0,
+        forwards=outcome.forwards,
+        modified_words=None,
+        modified_share=None,
+        similarity=None,
+        seconds=outcome.seconds,
+        original_text=example.texts,
+        adversarial_text=None,
+        error=outcome.error,
+        distance=outcome.relative_distance(norm) if outcome.status is Status.SUCCEEDED else None,
+        norm=str(norm),
+        backwards=outcome.backwards,
+        zero_gradients=outcome.zero_gradients,
+    )

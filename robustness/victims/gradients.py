@@ -1,0 +1,206 @@
+"""A victim seen as a differentiable function of its word embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, final
+from weakref import WeakKeyDictionary
+
+import torch
+
+from robustness.errors import CheckpointError, UsageError
+from robustness.testsets.example import Example, Texts
+from robustness.victims.victim import Victim
+
+Forward = Callable[[torch.Tensor, Mapping[str, torch.Tensor]], torch.Tensor]
+"""Word embeddings (batch, tokens, dim) and the model's other inputs to logits (batch, labels)."""
+
+CPU_GRADIENT_TOKENS = 512
+CUDA_GRADIENT_TOKENS = 16_384
+NORM_ROWS = 16_384
+"""Rows of the embedding matrix that are measured at a time; bounds memory for large vocabularies."""
+
+_units: WeakKeyDictionary[Victim, float] = WeakKeyDictionary()
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class EmbeddedBatch:
+    """Examples as word embeddings, with the rest of the model as a differentiable function of them.
+
+    Word embeddings are what the embedding matrix returns: positions, segments and everything after them belong
+    to the function. Rows do not interact, so the gradient of a sum over rows holds every row's own gradient.
+    """
+
+    embeddings: torch.Tensor
+    """Shape (batch, tokens, dim), float32, no gradient."""
+    content: torch.Tensor
+    """Shape (batch, tokens), bool: tokens of the attacked segments, never special or padding tokens."""
+    labels: torch.Tensor
+    """Shape (batch,), int64."""
+    unit: float
+    """Median l2 norm of the victim's token embeddings: the unit of radius in which models compare."""
+    inputs: Mapping[str, torch.Tensor]
+    """The model's other inputs; rows along the first axis."""
+    forward: Forward
+
+    def logits(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """Returns logits, shape (batch, labels), float32, in the task's label order, of other embeddings."""
+        return self.forward(embeddings, self.inputs)
+
+    def select(self, rows: torch.Tensor) -> EmbeddedBatch:
+        """Returns the batch of these rows (int64 indices, or a bool mask)."""
+        inputs = {name: values[rows] for name, values in self.inputs.items()}
+        return EmbeddedBatch(
+            self.embeddings[rows], self.content[rows], self.labels[rows], self.unit, inputs, self.forward
+        )
+
+
+def embed(victim: Victim, examples: Sequence[Example]) -> EmbeddedBatch:
+    """Encodes examples as one padded batch; texts too long for the model are truncated as for scores.
+
+    Raises:
+        UsageError: no examples, or they have different numbers of segments.
+        CheckpointError: a tokenizer that cannot say which token came from which segment.
+    """
+    inputs, content = _encode(victim, examples)
+    module = victim.model.get_input_embeddings()
+    with torch.no_grad():
+        embeddings = module(inputs["input_ids"]).float()
+    labels = torch.tensor([example.label for example in examples], device=victim.device)
+    return EmbeddedBatch(embeddings, content, labels, median_token_norm(victim), inputs, _forward_of(victim))
+
+
+def margins(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Returns z_y - max over c != y of z_c, shape (batch,): negative where the answer is wrong.
+
+    >>> margins(torch.tensor([[1.0, 4.0, 2.0]]), torch.tensor([1])).item()
+    2.0
+    """
+    true = logits.gather(1, labels[:, None])[:, 0]
+    others = logits.scatter(1, labels[:, None], -torch.inf)
+    return true - others.amax(dim=1)
+
+
+def median_token_norm(victim: Victim) -> float:
+    """Returns the median l2 norm of the rows of the input embedding matrix; computed once a victim."""
+    if victim not in _units:
+        module = victim.model.get_input_embeddings()
+        count = int(module.weight.shape[0])
+        norms = []
+        with torch.no_grad():
+            for start in range(0, count, NORM_ROWS):
+                rows = torch.arange(start, min(start + NORM_ROWS, count), device=victim.device)
+                norms.append(torch.linalg.vector_norm(module(rows).float(), dim=1))
+        _units[victim] = float(torch.cat(norms).median())
+    return _units[victim]
+
+
+@contextmanager
+def frozen(victim: Victim) -> Iterator[None]:
+    """Evaluation mode with no parameter asking for a gradient; both are as before afterwards.
+
+    Gradients of the embeddings do not need it, but take half the memory within it.
+    """
+    wanted = [parameter for parameter in victim.model.parameters() if parameter.requires_grad]
+    training = [module for module in victim.model.modules() if module.training]
+    for parameter in wanted:
+        parameter.requires_grad_(False)
+    victim.model.eval()
+    try:
+        yield
+    finally:
+        for parameter in wanted:
+            parameter.requires_grad_(True)
+        for module in training:
+            module.training = True
+
+
+def gradient_batches(victim: Victim, examples: Sequence[Example]) -> list[list[Example]]:
+    """Groups examples by token length, longest first, so that a batch fits the device and pads little."""
+    limit = CUDA_GRADIENT_TOKENS if victim.device.type == "cuda" else CPU_GRADIENT_TOKENS
+    if not examples:
+        return []
+    lengths = [len(ids) for ids in _tokenize(victim, [example.texts for example in examples])["input_ids"]]
+    order = sorted(range(len(examples)), key=lambda i: -lengths[i])
+    batches: list[list[Example]] = []
+    room = 0
+    for index in order:
+        if room == 0:
+            batches.append([])
+            room = max(1, limit // max(1, lengths[index]))
+        batches[-1].append(examples[index])
+        room -= 1
+    return batches
+
+
+def _tokenize(victim: Victim, texts: Sequence[Texts]) -> Any:
+    if len({len(text) for text in texts}) != 1:
+        raise UsageError("embedding a batch: expected at least one example, all with the same number of segments")
+    if not victim.tokenizer.is_fast:
+        raise CheckpointError(
+            f"tokenizer {type(victim.tokenizer).__name__}: embedding attacks need a fast tokenizer, which knows the "
+            "segment of every token; save the checkpoint with a tokenizer.json"
+        )
+    segments = [list(column) for column in zip(*texts, strict=True)]
+    return victim.tokenizer(*segments, truncation=True, max_length=victim.max_tokens, padding=False)
+
+
+def _encode(victim: Victim, examples: Sequence[Example]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """The model's inputs and the content mask."""
+    encoded = _tokenize(victim, [example.texts for example in examples])
+    special = set(victim.tokenizer.all_special_ids) - {victim.tokenizer.unk_token_id}
+    flags = [
+        segment in example.attacked and token not in special
+        for row, example in enumerate(examples)
+        for token, segment in zip(encoded["input_ids"][row], encoded.sequence_ids(row), strict=True)
+    ]
+    columns = {name: encoded[name] for name in encoded}
+    padded = victim.tokenizer.pad(columns, padding=True, return_tensors="pt").to(victim.device)
+    inputs = {name: padded[name].long() for name in padded}  # a batch of empty texts would be of floats
+    content = torch.zeros_like(inputs["attention_mask"], dtype=torch.bool)
+    content[inputs["attention_mask"].bool()] = torch.tensor(flags, dtype=torch.bool, device=victim.device)
+    return inputs, content
+
+
+def _forward_of(victim: Victim) -> Forward:
+    """The model's own forward pass with the embedding matrix's answer replaced.
+
+    `inputs_embeds=` would do for BERT; RoBERTa reads positions, decoders the last token and learnt prompts their
+    place from `input_ids`, so the ids are passed as for scores and everything but the lookup stays as it is.
+    """
+    module = victim.model.get_input_embeddings()
+
+    def forward(embeddings: torch.Tensor, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        calls = 0
+
+        def replace(_module: Any, _arguments: Any, looked_up: torch.Tensor) -> torch.Tensor:
+            nonlocal calls
+            calls += 1
+            _refuse_other_shape(victim, embeddings, looked_up)
+            return embeddings.to(looked_up.dtype)
+
+        hook = module.register_forward_hook(replace)
+        try:
+            logits: torch.Tensor = victim.model(**inputs).logits
+        finally:
+            hook.remove()
+        if calls != 1:
+            raise CheckpointError(
+                f"model {type(victim.model).__name__}: its input embeddings were read {calls} times in one pass; "
+                "embedding attacks need a model that reads them once"
+            )
+        victim.forwards += len(logits)
+        return logits[:, victim._columns].float()
+
+    return forward
+
+
+def _refuse_other_shape(victim: Victim, embeddings: torch.Tensor, looked_up: torch.Tensor) -> None:
+    if embeddings.shape != looked_up.shape:
+        raise CheckpointError(
+            f"model {type(victim.model).__name__}: its input embeddings have shape {tuple(looked_up.shape)} inside "
+            f"the model, expected {tuple(embeddings.shape)}; embedding attacks do not support it"
+        )
