@@ -10,15 +10,15 @@ from robustness.errors import AttackError, DataError
 from robustness.recipes.building import find_attack
 from robustness.testing import check_attack
 
+ASK_FOR_SCORES = [name for name in ATTACKS.names() if ATTACKS.find(name).definition.access == Access.SCORES]
 
-@pytest.mark.parametrize("name", ATTACKS.names())
+
+@pytest.mark.parametrize("name", ASK_FOR_SCORES)
 def test_every_shipped_attack_keeps_the_rules(name: str) -> None:
     try:
         attack = find_attack(name)
     except DataError as missing:
         pytest.skip(str(missing))
-    if attack.attack.access is not Access.SCORES:
-        pytest.skip(f"{name} asks for {attack.attack.access}; the conformance suite has no such victim")
 
     check_attack(attack)
 
