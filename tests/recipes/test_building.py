@@ -164,7 +164,7 @@ def test_a_white_box_class_needs_a_norm_and_perturb() -> None:
         norm = "l2"
 
         def perturb(self, victim: Any, examples: Any, generators: Any) -> Any:
-            raise NotImplementedError
+            return None
 
     class NoNorm(Mine):
         norm = "l7"
