@@ -72,7 +72,10 @@ def test_the_first_query_set_is_textattacks(textattack: Any, sentences: list[str
     ],
 )
 def test_each_transformation_reaches_the_same_words(textattack: Any, kind: str, theirs: str) -> None:
-    """Over many draws; letters are random, so substituted and inserted ones are compared by place."""
+    """Over many draws; letters are random, so substituted and inserted ones are compared by place.
+
+    A letter that the word has already does not tell its place (ee after e or before), so such draws are left out.
+    """
     transformation = getattr(textattack.transformations, theirs)()
     rng = np.random.default_rng(0)
     patch = np.random.RandomState(0)
@@ -85,7 +88,7 @@ def test_each_transformation_reaches_the_same_words(textattack: Any, kind: str, 
             if kind in ("swap-neighbours", "delete-character"):
                 assert ours == reached, word
             else:
-                assert {_shape(word, w) for w in ours} == {_shape(word, w) for w in reached}, word
+                assert _shapes(word, ours) == _shapes(word, reached), word
     finally:
         np.random.set_state(state)
 
@@ -152,7 +155,8 @@ def test_with_the_same_random_draws_every_outcome_is_textattacks(
     assert len({outcome.status for outcome in ours.values()}) == 2  # both endings occur
 
 
-def _shape(word: str, edited: str) -> tuple[int, int]:
-    """The length and the first place that differs."""
-    differing = [i for i, (a, b) in enumerate(zip(word, edited, strict=False)) if a != b]
-    return len(edited), differing[0] if differing else len(word)
+def _shapes(word: str, edited: set[str]) -> set[tuple[int, int]]:
+    """The length, and the place of the new letter."""
+    return {
+        (len(e), next(i for i, letter in enumerate(e) if letter not in word)) for e in edited if set(e) - set(word)
+    }
