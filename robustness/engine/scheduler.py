@@ -180,6 +180,7 @@ class Scheduler:
             queries=seat.queries,
             forwards=seat.forwards,
             seconds=seat.seconds,
+            goal=self._attack.goal,
         )
 
 

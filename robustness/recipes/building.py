@@ -10,8 +10,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from robustness.definitions.catalog import ATTACKS
-from robustness.engine.attack import Access, Attack, NamedAttack
+from robustness.definitions.attacks import AttackDefinition
+from robustness.definitions.catalog import ATTACKS, Entry
+from robustness.engine.attack import Access, Attack, GradientAttack, NamedAttack
+from robustness.engine.goal import Goal, GoalKind
 from robustness.errors import AttackError, UsageError
 from robustness.recipes.parts import build_attack
 from robustness.recipes.textattack_catalogue import PREFIX, find_textattack_attack, wrap_textattack
@@ -39,12 +41,20 @@ def find_attack(reference: str) -> NamedAttack:
         for plugin in entry_points(group=PLUGINS, name=reference):
             return name_attack(plugin.load(), name=reference)
     entry = ATTACKS.find(reference)
+    return name_recipe(entry, build_attack(entry.definition))
+
+
+def name_recipe(entry: Entry[AttackDefinition], attack: Attack | GradientAttack) -> NamedAttack:
+    """Returns a recipe's attack with everything that its definition says of it."""
+    definition = entry.definition
     return NamedAttack(
         name=entry.name,
         digest=entry.digest,
-        attack=build_attack(entry.definition),
-        family=entry.definition.family,
-        max_queries=entry.definition.budget.max_queries,
+        attack=attack,
+        family=definition.family,
+        max_queries=definition.budget.max_queries,
+        goal=Goal(GoalKind(definition.goal), definition.words_left or 0),
+        mirrors=definition.mirrors,
     )
 
 
