@@ -161,6 +161,14 @@ class GreedyReduction(Definition):
     kind: Literal["greedy-reduction"]
 
 
+class Cascade(Definition):
+    """Runs other recipes one after the other, each on what the ones before it left standing."""
+
+    kind: Literal["cascade"]
+    members: tuple[str, ...] = Field(min_length=2)
+    """Names of recipes, or paths of recipe files, in the order in which they run."""
+
+
 class RandomOrder(Definition):
     """Edits words in random order without looking at scores, starting over `passes` times."""
 
@@ -182,6 +190,7 @@ SearchPart = Annotated[
     | Genetic
     | Append
     | GreedyReduction
+    | Cascade
     | RandomOrder
     | ReturnClean
     | EmbeddingBall
@@ -223,7 +232,7 @@ class AttackDefinition(Definition):
 
     summary: str
     paper: str | None = None
-    family: Literal["character", "word", "sentence", "embedding", "baseline"]
+    family: Literal["character", "word", "sentence", "embedding", "baseline", "ensemble"]
     access: Literal["scores", "gradients"]
     goal: Literal["change-prediction", "keep-prediction"] = "change-prediction"
     words_left: PositiveInt | None = None

@@ -66,6 +66,8 @@ def build_attack(definition: data.AttackDefinition) -> Attack | GradientAttack:
             return Append(search.texts, handles=search.handles, links=search.links)
         case data.GreedyReduction():
             return GreedyReduction(edits.constraints, definition.words_left or 1)
+        case data.Cascade():
+            raise AssertionError("find_attack puts a cascade together, since its members are attacks by name")
         case data.RandomOrder():
             return searches.RandomOrder(edits, search.passes)
         case data.ReturnClean():
