@@ -11,7 +11,7 @@ from pathlib import Path
 from robustness.definitions.tasks import find_task
 from robustness.engine.attack import GradientAttack, NamedAttack
 from robustness.engine.evaluation import evaluate_examples
-from robustness.engine.outcome import Outcome, Status
+from robustness.engine.outcome import Outcome
 from robustness.engine.scheduler import Scheduler
 from robustness.runs.plan import Cell, Plan
 from robustness.runs.preparation import Prepared, gate_pairs, prepare
@@ -25,6 +25,7 @@ from robustness.runs.record import (
 )
 from robustness.runs.replay import replay_missing
 from robustness.runs.store import Store
+from robustness.runs.suspicions import find_suspicions
 from robustness.testsets.example import Example
 from robustness.victims.loading import Placement, load_checkpoint, place, to_victim
 from robustness.victims.victim import Victim
@@ -56,7 +57,7 @@ def execute(plan: Plan, out: Path, on_progress: ProgressCallback | None = None) 
         sink = _Sink(store, report, total)
         warnings = _run_cells(plan, prepared, placement, sink)
         replay_missing(plan, store, partial(_load, prepared=prepared, placement=placement), sink.announce)
-        _add_warnings(out, [*warnings, *_suspicions(store)])
+        _add_warnings(out, [*warnings, *find_suspicions(store, plan.attacks)])
     finally:
         store.close()
 
@@ -145,13 +146,3 @@ def _outcomes(
     if isinstance(attack.attack, GradientAttack):
         return attack.attack.run(victim, examples, seed=seed, digest=attack.digest)
     return Scheduler(attack, victim, seed=seed).run(examples)
-
-
-def _suspicions(store: Store) -> list[str]:
-    found = [
-        f"{checkpoint}: the gradient vanished in {count} examples on which {attack} failed; that is no robustness"
-        for (checkpoint, attack), count in store.count_vanished().items()
-    ]
-    if store.count_statuses().get(("identity", Status.SUCCEEDED)):
-        found.append("identity: an unchanged text was judged adversarial; the victim is not deterministic")
-    return found
