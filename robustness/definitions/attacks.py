@@ -144,6 +144,14 @@ class Genetic(Definition):
     """Parents are drawn by softmax(error probability / temperature)."""
 
 
+class ParticleSwarm(Definition):
+    """Moves texts whose words are substituted towards the best found so far."""
+
+    kind: Literal["particle-swarm"]
+    particles: PositiveInt
+    iterations: PositiveInt
+
+
 class Append(Definition):
     """Appends distractors, one at a time; needs no transformations."""
 
@@ -188,6 +196,7 @@ SearchPart = Annotated[
     | Greedy
     | DifferentialEvolution
     | Genetic
+    | ParticleSwarm
     | Append
     | GreedyReduction
     | Cascade

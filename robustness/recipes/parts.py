@@ -16,6 +16,7 @@ from robustness.recipes.genetic import Genetic
 from robustness.recipes.imperceptible import IMPERCEPTIBLE_EDITS
 from robustness.recipes.inner_edits import INNER_EDITS
 from robustness.recipes.reduction import GreedyReduction
+from robustness.recipes.swarm import ParticleSwarm
 from robustness.recipes.transformations import CHARACTER_EDITS, Transformation
 from robustness.recipes.words import nearest_neighbours, wordnet_synonyms
 
@@ -62,6 +63,8 @@ def build_attack(definition: data.AttackDefinition) -> Attack | GradientAttack:
                 generations=search.generations,
                 temperature=search.temperature,
             )
+        case data.ParticleSwarm():
+            return ParticleSwarm(edits, particles=search.particles, iterations=search.iterations)
         case data.Append():
             return Append(search.texts, handles=search.handles, links=search.links)
         case data.GreedyReduction():
