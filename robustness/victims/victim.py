@@ -53,6 +53,11 @@ class Victim:
         self._columns = list(label_columns)
         self._batch_tokens = batch_tokens or (CUDA_BATCH_TOKENS if self.device.type == "cuda" else CPU_BATCH_TOKENS)
 
+    @property
+    def label_count(self) -> int:
+        """Labels of the head."""
+        return len(self._columns)
+
     def scores(self, texts: Sequence[Texts]) -> Scores:
         """Returns logits, shape (len(texts), labels), float32, in the order of `texts`."""
         scores = np.empty((len(texts), len(self._columns)), dtype=np.float32)
