@@ -67,9 +67,11 @@ class Example:
         texts = list(self.texts)
         texts[segment] = text[:start] + word + text[end:]
         shift = len(word) - (end - start)
-        moved = [(s, b + shift, e + shift) if s == segment and b > start else (s, b, e) for s, b, e in spans]
-        moved[index] = (segment, start, start + len(word))
-        return replace(self, texts=tuple(texts), _spans=tuple(moved))
+        after = spans[index + 1 :]
+        if shift:
+            after = tuple([(s, b + shift, e + shift) if s == segment else (s, b, e) for s, b, e in after])
+        moved = (*spans[:index], (segment, start, start + len(word)), *after)
+        return Example(self.id, tuple(texts), self.label, self.group_id, self.attacked, self.original, moved)
 
     def with_texts(self, texts: Sequence[str]) -> Example:
         """Returns the example with all its segments replaced; its words are found anew."""
