@@ -31,6 +31,8 @@ def plan(
     seed: int = 0,
     device: str = "auto",
     dtype: str = "auto",
+    compile: bool = False,
+    cache: str | Path | None = None,
 ) -> Plan:
     """Returns what `run` would do, loading no model and no data.
 
@@ -44,6 +46,8 @@ def plan(
         seed: of all searches.
         device: auto, cpu, cuda or cuda:N.
         dtype: float32, bfloat16 or auto, which is float32: what arms are compared in exactly.
+        compile: have torch.compile make the kernels that score; a model it cannot compile is used as it is.
+        cache: folder of scores that later runs, and other attacks of this one, need not compute again.
 
     Raises:
         RobustnessError: an unknown name, a malformed file or a value out of range.
@@ -60,6 +64,8 @@ def plan(
         seed=seed,
         device=device,
         dtype="float32" if dtype == "auto" else dtype,
+        compile=compile,
+        cache=None if cache is None else Path(cache),
     )
     return make_plan(settings)
 

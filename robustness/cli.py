@@ -138,6 +138,12 @@ def run(
     seed: Annotated[int, typer.Option(help="Seed of all searches.")] = 0,
     device: Device = "auto",
     dtype: Annotated[str, typer.Option(help="auto (float32), float32 or bfloat16.")] = "auto",
+    compile_model: Annotated[
+        bool, typer.Option("--compile", help="Score with kernels made by torch.compile, where that works.")
+    ] = False,
+    cache: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Keep scores there, for other attacks and later runs.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cells and stop.")] = False,
 ) -> None:
     """Run a suite on pairs of checkpoints."""
@@ -153,6 +159,8 @@ def run(
         seed=seed,
         device=device,
         dtype=dtype,
+        compile=compile_model,
+        cache=cache,
     )
     if dry_run:
         _print_plan(plan)

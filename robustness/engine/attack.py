@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
@@ -85,4 +85,13 @@ class Scorer(Protocol):
 
     def scores(self, texts: Sequence[Texts]) -> ScoreRows:
         """Returns logits, shape (len(texts), labels), in the task's label order."""
+        ...
+
+
+@runtime_checkable
+class StartingScorer(Protocol):
+    """A victim that need not have answered before it is handed the next texts."""
+
+    def start(self, texts: Sequence[Texts]) -> Callable[[], ScoreRows]:
+        """Begins scoring and returns the function that waits for the rows."""
         ...

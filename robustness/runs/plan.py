@@ -35,6 +35,15 @@ class RunSettings:
     seed: int = 0
     device: str = "auto"
     dtype: str = "float32"
+    compile: bool = False
+    """Whether torch.compile makes the kernels that score."""
+    cache: Path | None = None
+    """Folder of the query cache; None: no search knows what another has asked."""
+
+    @property
+    def arithmetic(self) -> str:
+        """The dtype, and how the kernels are made where that is not the usual way."""
+        return f"{self.dtype}, compiled" if self.compile else self.dtype
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +76,7 @@ class Plan:
             "attacks": digest_of([[attack.name, attack.digest] for attack in self.attacks]),
             "limit": str(self.limit),
             "seed": str(self.settings.seed),
-            "dtype": self.settings.dtype,
+            "dtype": self.settings.arithmetic,
         }
 
 

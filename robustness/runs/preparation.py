@@ -123,7 +123,7 @@ def _record(plan: Plan, prepared: Prepared, placement: Placement, facts: dict[st
         seed=plan.settings.seed,
         limit=plan.limit,
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
-        dtype=plan.settings.dtype,
+        dtype=plan.settings.arithmetic,
         fingerprint=prepared.fingerprint,
         pairs=tuple(
             PairRecord(name=p.name, task=p.task, base=p.base, full=p.full_name, peft=p.peft_name, seed=p.seed)

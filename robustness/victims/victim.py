@@ -62,6 +62,8 @@ class Victim:
         self._columns = list(label_columns)
         self._call = model
         """The model, or its compiled form."""
+        self.compile_failure: str | None = None
+        """Why the model is not compiled although it was asked for."""
         self._batch_tokens = batch_tokens or (None if self.device.type == "cuda" else CPU_BATCH_TOKENS)
 
     def compile(self) -> None:
@@ -77,9 +79,16 @@ class Victim:
                     self._forward(self._encode([("a text",)] * rows))
         except Exception as error:  # backends raise kinds of their own
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            logger.warning("--compile: torch.compile failed, the model is used as it is: %s", first)
+            self.compile_failure = f"--compile: torch.compile failed, the model is used as it is: {first}"
+            logger.warning(self.compile_failure)
             self._call = self.model
         self.forwards = before
+
+    def describe_scoring(self) -> list[str]:
+        """What scores depend on besides the checkpoint: labels' order, longest text, device, dtype, kernels."""
+        dtypes = sorted({str(parameter.dtype) for parameter in self.model.parameters()})
+        kernels = "as they are" if self._call is self.model else "compiled"
+        return [str(self._columns), str(self.max_tokens), self.device.type, *dtypes, kernels]
 
     def scores(self, texts: Sequence[Texts]) -> Scores:
         """Returns logits, shape (len(texts), labels), float32, in the order of `texts`."""
