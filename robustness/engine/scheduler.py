@@ -11,7 +11,17 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from robustness.engine.attack import Attack, BudgetExhausted, NamedAttack, Scorer, Search
+from robustness.engine.attack import (
+    Access,
+    AskGradients,
+    Attack,
+    BudgetExhausted,
+    NamedAttack,
+    Question,
+    Scorer,
+    Search,
+)
+from robustness.engine.gradient_desk import GradientAccount, answer_gradients
 from robustness.engine.outcome import Outcome, Status
 from robustness.engine.referee import check_proposal, judge, refuse_broken_text, true_label_probability
 from robustness.engine.seeding import example_generator
@@ -42,6 +52,8 @@ class _Seat:
     seconds: float = 0.0
     search_seconds: float = 0.0
     """The part of it that the attack's own code took."""
+    gradients: GradientAccount | None = None
+    """Where the attack has access to gradients."""
 
     def unanswered(self) -> list[Texts]:
         """Texts that must run through the model; a judgement never comes from the cache."""
@@ -79,6 +91,7 @@ class Scheduler:
         self._seed = seed
         self._width = width
         self._max_seconds = max_seconds
+        self._is_white_box = attack.attack.access is Access.GRADIENTS
 
     def run(self, examples: Iterable[Example]) -> Iterator[Outcome]:
         """Yields one outcome for each example as soon as it is judged, in the order in which they end."""
@@ -86,7 +99,7 @@ class Scheduler:
         seats: list[_Seat] = []
         with Watchdog() as watchdog:
             while True:
-                seats += [_Seat(example, [example]) for example in islice(waiting, self._width - len(seats))]
+                seats += [self._seat(example) for example in islice(waiting, self._width - len(seats))]
                 if not seats:
                     return
                 self._answer(seats)
@@ -99,8 +112,12 @@ class Scheduler:
                         yield outcome
                 seats = going_on
 
+    def _seat(self, example: Example) -> _Seat:
+        return _Seat(example, [example], gradients=GradientAccount() if self._is_white_box else None)
+
     def _answer(self, seats: Sequence[_Seat]) -> None:
-        """Scores everything the seats wait for in one go and books it to them."""
+        """Scores everything the seats wait for in one go and books it to them; gradients likewise."""
+        answer_gradients(self._victim, [seat.gradients for seat in seats if seat.gradients is not None])
         texts = [(seat, text) for seat in seats for text in seat.unanswered()]
         if not texts:
             return
@@ -114,6 +131,8 @@ class Scheduler:
 
     def _advance(self, seat: _Seat, watchdog: Watchdog) -> Outcome | None:
         """Takes a seat one step on; returns the outcome when it is done."""
+        if seat.gradients is not None and seat.gradients.is_waiting:
+            return None
         started = time.perf_counter()
         try:
             with watchdog.limit(self._max_seconds - seat.search_seconds):
@@ -142,15 +161,28 @@ class Scheduler:
                 seat.search = self._search_of(seat.example, rng)
                 question = next(seat.search)
             else:
-                question = seat.search.send(np.stack(rows))
+                question = self._send(seat, rows)
             self._ask(seat, question)
         except StopIteration as stop:
             seat.asked = [check_proposal(seat.example, stop.value)]
             seat.is_judgement = True
         return None
 
-    def _ask(self, seat: _Seat, question: Sequence[Example]) -> None:
+    def _send(self, seat: _Seat, rows: Sequence[NDArray[np.float32]]) -> Question:
+        """Hands the search the answer it waits for; returns its next question."""
+        assert seat.search is not None, "only a search has asked"
+        if seat.gradients is None or seat.gradients.question is None:
+            return seat.search.send(np.stack(rows))
+        answer = seat.gradients.take()
+        if any(not np.isfinite(gradient.scores).all() for gradient in answer):
+            raise AttackError("the victim's scores are not finite")
+        return seat.search.send(answer)  # type: ignore[arg-type]  # ask_gradients casts it back
+
+    def _ask(self, seat: _Seat, asked: Question) -> None:
         """Books a question, or ends the search when its budget cannot pay for it (raises StopIteration)."""
+        question = asked.candidates if isinstance(asked, AskGradients) else asked
+        if isinstance(asked, AskGradients) and seat.gradients is None:
+            raise AttackError("asked for gradients; its access is scores: set access = Access.GRADIENTS in the class")
         if not isinstance(question, Sequence) or not all(isinstance(c, Example) for c in question):
             raise AttackError(f"yielded {type(question).__name__}; expected a list of Examples")
         if not question:
@@ -160,8 +192,11 @@ class Scheduler:
         budget = self._attack.max_queries
         queries = seat.queries + sum(candidate.texts != seat.example.texts for candidate in question)
         if budget is None or queries <= budget:
-            seat.asked = list(question)
             seat.queries = queries
+            if seat.gradients is not None and isinstance(asked, AskGradients):
+                seat.asked, seat.gradients.question = [], asked
+            else:
+                seat.asked = list(question)
             return
         assert seat.search is not None, "only a search asks"
         try:
@@ -172,7 +207,7 @@ class Scheduler:
 
     def _judged(self, seat: _Seat, fresh: NDArray[np.float32]) -> Outcome:
         assert seat.clean_scores is not None, "a judged example had its clean text scored"
-        return judge(
+        outcome = judge(
             seat.example,
             seat.asked[0],
             seat.clean_scores,
@@ -181,6 +216,7 @@ class Scheduler:
             forwards=seat.forwards,
             seconds=seat.seconds,
         )
+        return _with_gradients(seat, outcome)
 
 
 def _skipped(seat: _Seat, scores: NDArray[np.float32]) -> Outcome:
@@ -193,9 +229,23 @@ def _errored(seat: _Seat, reason: str) -> Outcome:
     return replace(_without_proposal(seat, Status.ERRORED), error=reason.encode("utf-8", "backslashreplace").decode())
 
 
+def _with_gradients(seat: _Seat, outcome: Outcome) -> Outcome:
+    """The outcome with what the search's gradients have cost."""
+    cost = seat.gradients
+    if cost is None:
+        return outcome
+    return replace(
+        outcome,
+        forwards=outcome.forwards + cost.forwards,
+        seconds=outcome.seconds + cost.seconds,
+        backwards=cost.backwards,
+        zero_gradients=cost.zero_gradients,
+    )
+
+
 def _without_proposal(seat: _Seat, status: Status) -> Outcome:
     example = seat.example
-    return Outcome(
+    outcome = Outcome(
         example_id=example.id,
         group_id=example.group,
         label=example.label,
@@ -213,3 +263,4 @@ def _without_proposal(seat: _Seat, status: Status) -> Outcome:
         original_text=example.texts,
         adversarial_text=None,
     )
+    return _with_gradients(seat, outcome)
