@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from robustness.definitions.embeddings import EmbeddingBall, EmbeddingMinimal
-from robustness.definitions.model import Definition
+from robustness.definitions.model import Definition, SparseDefinition
 
 
 class CharacterEdit(Definition):
@@ -90,12 +90,12 @@ class MaxChangedWords(Definition):
     words: PositiveInt
 
 
-class MaxChangedShare(Definition):
+class MaxChangedShare(SparseDefinition):
     """What share of the clean text's words, rounded up, may differ."""
 
     kind: Literal["max-changed-share"]
     share: float = Field(gt=0, le=1)
-    at_least: NonNegativeInt = 0
+    at_least: PositiveInt | None = None
     """Words that may differ whatever the share."""
 
 

@@ -36,10 +36,11 @@ Search: TypeAlias = Generator[Question, ScoreRows, Example]
 
 
 def ask_gradients(candidates: Sequence[Example]) -> Generator[Question, ScoreRows, Sequence[TextGradient]]:
-    """Asks for the gradient at each candidate: `gradients = yield from ask_gradients([example])`.
+    """Asks for the gradient at each candidate.
 
-    For searches with `access = Access.GRADIENTS`, which ask for scores as any other. A gradient costs a forward and
-    a backward pass, and a query where the candidate is not the clean text; its answer holds the scores too.
+    A search writes `gradients = yield from ask_gradients([example])`, and has `access = Access.GRADIENTS`; it asks
+    for scores as any other. A gradient costs a forward and a backward pass, and a query where the candidate is not
+    the clean text; its answer holds the scores too.
     """
     answer: object = yield AskGradients(candidates)
     return cast("Sequence[TextGradient]", answer)

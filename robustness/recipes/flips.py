@@ -145,7 +145,9 @@ def _write(current: Example, place: Span, form: str) -> Example:
     segment, start, end = place
     text = current.texts[segment]
     start += len(text[start:end]) - len(text[start:end].lstrip())
-    return current.with_texts([*current.texts[:segment], text[:start] + form + text[end:], *current.texts[segment + 1 :]])
+    return current.with_texts(
+        [*current.texts[:segment], text[:start] + form + text[end:], *current.texts[segment + 1 :]]
+    )
 
 
 def _pieces(vocabulary: Vocabulary, candidate: Example, index: int) -> tuple[int, ...]:

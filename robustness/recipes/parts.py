@@ -125,7 +125,7 @@ def _build_constraints(parts: tuple[data.ConstraintPart, ...]) -> Constraints:
         max_changed_words=min((part.words for part in parts if isinstance(part, data.MaxChangedWords)), default=None),
         max_changed_share=min((part.share for part in parts if isinstance(part, data.MaxChangedShare)), default=None),
         changed_words_allowed=min(
-            (part.at_least for part in parts if isinstance(part, data.MaxChangedShare)), default=0
+            (part.at_least or 0 for part in parts if isinstance(part, data.MaxChangedShare)), default=0
         ),
         same_part_of_speech=SamePartOfSpeech(
             assets.load_tagger(), noun_for_verb=all(part.noun_for_verb for part in tags)
