@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from robustness.definitions.embeddings import EmbeddingBall, EmbeddingMinimal
-from robustness.definitions.model import Definition
+from robustness.definitions.model import Definition, SparseDefinition
 
 
 class CharacterEdit(Definition):
@@ -90,11 +90,13 @@ class MaxChangedWords(Definition):
     words: PositiveInt
 
 
-class MaxChangedShare(Definition):
+class MaxChangedShare(SparseDefinition):
     """What share of the clean text's words, rounded up, may differ."""
 
     kind: Literal["max-changed-share"]
     share: float = Field(gt=0, le=1)
+    at_least: PositiveInt | None = None
+    """Words that may differ whatever the share."""
 
 
 class PartOfSpeech(Definition):
@@ -117,6 +119,23 @@ class GreedyDeletionRanking(Definition):
     """Ranks words by how much deleting them hurts, then edits them one after the other."""
 
     kind: Literal["greedy-deletion-ranking"]
+
+
+class GreedyGradientRanking(Definition):
+    """Ranks words by the size of the gradient at them, then edits them one after the other."""
+
+    kind: Literal["greedy-gradient-ranking"]
+
+
+class GradientBeam(Definition):
+    """A beam of texts, each grown by the substitutions that its gradient promises most of."""
+
+    kind: Literal["gradient-beam"]
+    flips: Literal["words", "vocabulary"]
+    """Words give way to what the transformations make of them, or tokens to any of the victim's vocabulary."""
+    width: PositiveInt
+    """Texts in the beam, and substitutions of each that are asked about."""
+    max_flips: PositiveInt
 
 
 class Greedy(Definition):
@@ -171,6 +190,8 @@ class ReturnClean(Definition):
 SearchPart = Annotated[
     GreedyWordRanking
     | GreedyDeletionRanking
+    | GreedyGradientRanking
+    | GradientBeam
     | Greedy
     | DifferentialEvolution
     | Genetic

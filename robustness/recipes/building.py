@@ -70,8 +70,9 @@ def load_custom_attack(reference: str) -> NamedAttack:
 def name_attack(made: object, *, name: str = "", digest: str = "") -> NamedAttack:
     """Returns a named attack for a class (called without arguments) or an instance that follows the protocol.
 
-    Of TextAttack's, a recipe class or a `textattack.Attack` will do. A class with `access = Access.GRADIENTS` has a
-    `norm` ("l2" or "linf") and a method perturb(self, victim, examples, generators), as EmbeddingAttack describes.
+    Of TextAttack's, a recipe class or a `textattack.Attack` will do. A class with `access = Access.GRADIENTS` either
+    searches texts, asking for gradients too (`ask_gradients`), or perturbs embeddings: then it has a `norm` ("l2" or
+    "linf") and a method perturb(self, victim, examples, generators), as EmbeddingAttack describes.
 
     Raises:
         AttackError: it has no `access`, or `search` is not a method that yields.
@@ -88,7 +89,7 @@ def name_attack(made: object, *, name: str = "", digest: str = "") -> NamedAttac
         raise AttackError(f"attack {name}: could not be made without arguments: {error}") from None
     if getattr(attack, "access", None) not in set(Access):
         raise AttackError(f"attack {name}: `access` is missing; set access = Access.SCORES in the class")
-    if attack.access is Access.GRADIENTS:
+    if attack.access is Access.GRADIENTS and not hasattr(attack, "search"):
         from robustness.recipes.embedding_recipe import name_embedding_attack  # brings torch
 
         return NamedAttack(name, digest or _source_digest(kind), name_embedding_attack(attack, name))

@@ -48,6 +48,10 @@ def build_attack(definition: data.AttackDefinition) -> Attack | GradientAttack:
             return searches.GreedyWordRanking(edits, _build_ranking(search))
         case data.GreedyDeletionRanking():
             return searches.GreedyWordRanking(edits, ranking.ByDeleting())
+        case data.GreedyGradientRanking():
+            return searches.GreedyWordRanking(edits, ranking.ByGradient())
+        case data.GradientBeam():
+            return _build_gradient_beam(search, edits)
         case data.Greedy():
             return searches.Greedy(edits)
         case data.DifferentialEvolution():
@@ -73,6 +77,14 @@ def build_attack(definition: data.AttackDefinition) -> Attack | GradientAttack:
             return build_embedding_attack(search)
         case _:
             assert_never(search)
+
+
+def _build_gradient_beam(search: data.GradientBeam, edits: WordEdits) -> Attack:
+    from robustness.recipes.flips import TokenFlips, WordFlips  # bring torch
+    from robustness.recipes.gradient_beam import GradientBeam
+
+    flips = WordFlips(edits) if search.flips == "words" else TokenFlips()
+    return GradientBeam(flips, width=search.width, max_flips=search.max_flips)
 
 
 def _build_ranking(search: data.GreedyWordRanking) -> ranking.Ranking:
@@ -112,6 +124,9 @@ def _build_constraints(parts: tuple[data.ConstraintPart, ...]) -> Constraints:
         ),
         max_changed_words=min((part.words for part in parts if isinstance(part, data.MaxChangedWords)), default=None),
         max_changed_share=min((part.share for part in parts if isinstance(part, data.MaxChangedShare)), default=None),
+        changed_words_allowed=min(
+            (part.at_least or 0 for part in parts if isinstance(part, data.MaxChangedShare)), default=0
+        ),
         same_part_of_speech=SamePartOfSpeech(
             assets.load_tagger(), noun_for_verb=all(part.noun_for_verb for part in tags)
         )

@@ -8,7 +8,7 @@ import io
 import logging
 import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import partial
 from importlib.metadata import version
@@ -176,6 +176,7 @@ def _rehearse(attack: object) -> None:
     try:
         asked = next(search)
         for _ in range(_REHEARSAL_QUESTIONS):
+            assert isinstance(asked, Sequence), "TextAttack's searches ask for scores alone"
             asked = search.send(row.repeat(len(asked), axis=0))
     except StopIteration:
         pass

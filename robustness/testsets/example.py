@@ -49,6 +49,15 @@ class Example:
         return tuple(self.texts[segment][start:end] for segment, start, end in self._word_spans())
 
     @property
+    def spans(self) -> tuple[Span, ...]:
+        """The words' places.
+
+        >>> Example("1", ("a fine film .",), label=1).spans[1]
+        (0, 2, 6)
+        """
+        return self._word_spans()
+
+    @property
     def group(self) -> str:
         """The group's id, which is the example's own where it has no other."""
         return self.group_id or self.id
