@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "testing": {"errors", "testsets", "engine", "recipes"},
     "stats": set(),
     "training": {"errors", "definitions", "testsets", "victims"},
-    "runs": {"errors", "definitions", "testsets", "victims", "engine", "recipes"},
+    "runs": {"errors", "definitions", "testsets", "victims", "engine", "recipes", "stats"},
     "reports": {"errors", "engine", "stats", "runs"},
     "listing": {"errors", "definitions", "training"},
     "doctor": {"errors", "definitions", "testsets", "recipes"},

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from robustness.definitions.embeddings import EmbeddingBall, EmbeddingMinimal
 from robustness.definitions.model import Definition, SparseDefinition
@@ -174,6 +174,20 @@ class Append(Definition):
     """Random short links to try."""
 
 
+class GreedyReduction(Definition):
+    """Deletes words one after the other as long as the prediction stays; needs no transformations."""
+
+    kind: Literal["greedy-reduction"]
+
+
+class Cascade(Definition):
+    """Runs other recipes one after the other, each on what the ones before it left standing."""
+
+    kind: Literal["cascade"]
+    members: tuple[str, ...] = Field(min_length=2)
+    """Names of recipes, or paths of recipe files, in the order in which they run."""
+
+
 class RandomOrder(Definition):
     """Edits words in random order without looking at scores, starting over `passes` times."""
 
@@ -196,6 +210,8 @@ SearchPart = Annotated[
     | DifferentialEvolution
     | Genetic
     | Append
+    | GreedyReduction
+    | Cascade
     | RandomOrder
     | ReturnClean
     | EmbeddingBall
@@ -237,10 +253,23 @@ class AttackDefinition(Definition):
 
     summary: str
     paper: str | None = None
-    family: Literal["character", "word", "sentence", "embedding", "baseline"]
+    family: Literal["character", "word", "sentence", "embedding", "baseline", "ensemble"]
     access: Literal["scores", "gradients"]
+    goal: Literal["change-prediction", "keep-prediction"] = "change-prediction"
+    words_left: PositiveInt | None = None
+    """Words that a kept prediction may be left with; it has no other use."""
+    mirrors: str | None = None
+    """Of a baseline: the attack whose edits it makes at random, and which it should not beat."""
     search: SearchPart
     transformations: tuple[TransformationPart, ...] = ()
     constraints: tuple[ConstraintPart, ...] = ()
     budget: Budget = Budget()
     deviations: tuple[Deviation, ...] = ()
+
+    COUNTED_WHERE_SET: ClassVar[frozenset[str]] = frozenset({"goal", "words_left"})
+
+    @model_validator(mode="after")
+    def _check_goal(self) -> Self:
+        if (self.goal == "keep-prediction") != (self.words_left is not None):
+            raise ValueError('goal = "keep-prediction" and words_left belong together: give both or neither')
+        return self

@@ -296,6 +296,7 @@ class Scheduler:
             queries=seat.queries,
             forwards=seat.forwards,
             seconds=seat.seconds,
+            goal=self._attack.goal,
         )
         return _with_gradients(seat, outcome)
 

@@ -15,6 +15,7 @@ from robustness.recipes.evolution import DifferentialEvolution
 from robustness.recipes.genetic import Genetic
 from robustness.recipes.imperceptible import IMPERCEPTIBLE_EDITS
 from robustness.recipes.inner_edits import INNER_EDITS
+from robustness.recipes.reduction import GreedyReduction
 from robustness.recipes.transformations import CHARACTER_EDITS, Transformation
 from robustness.recipes.words import nearest_neighbours, wordnet_synonyms
 
@@ -67,6 +68,10 @@ def build_attack(definition: data.AttackDefinition) -> Attack | GradientAttack:
             )
         case data.Append():
             return Append(search.texts, handles=search.handles, links=search.links)
+        case data.GreedyReduction():
+            return GreedyReduction(edits.constraints, definition.words_left or 1)
+        case data.Cascade():
+            raise AssertionError("find_attack puts a cascade together, since its members are attacks by name")
         case data.RandomOrder():
             return searches.RandomOrder(edits, search.passes)
         case data.ReturnClean():

@@ -16,7 +16,7 @@ from robustness.definitions.testsets import TestsetDefinition
 from robustness.engine.attack import Access, NamedAttack, Search
 from robustness.engine.evaluation import NO_ATTACK
 from robustness.errors import DataError, UsageError
-from robustness.recipes.building import find_attack, name_attack
+from robustness.recipes.building import find_attack, name_attack, name_recipe
 from robustness.testsets.example import Example
 
 
@@ -136,12 +136,11 @@ class Unready:
 
 
 def _resolve_or_postpone(name: str) -> NamedAttack:
-    """A suite goes on without the attacks whose assets are missing; the digest is the recipe's own."""
+    """A suite goes on without the attacks whose assets are missing; name, digest and goal are the recipe's own."""
     try:
         return find_attack(name)
     except DataError as error:
-        entry = ATTACKS.find(name)
-        return NamedAttack(entry.name, entry.digest, Unready(str(error)), entry.definition.family)
+        return name_recipe(ATTACKS.find(name), Unready(str(error)))
 
 
 def _refuse_repeated(names: Sequence[str]) -> None:
