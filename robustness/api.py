@@ -8,8 +8,12 @@ from pathlib import Path
 
 from robustness.doctor import Diagnosis, diagnose
 from robustness.errors import UsageError
+from robustness.recipes.asset_registry import ASSETS, Asset
 from robustness.recipes.assets import use_data
 from robustness.recipes.building import find_attack, name_attack
+from robustness.recipes.devices import use_device
+from robustness.recipes.downloading import get_asset
+from robustness.recipes.pretrained import locate
 from robustness.reports.report import Report, write_report
 from robustness.runs.plan import Plan, RunSettings, make_plan
 from robustness.runs.progress import ProgressCallback
@@ -54,6 +58,7 @@ def plan(
     """
     folder = find_data(data)
     use_data(folder)
+    use_device(device)
     settings = RunSettings(
         suite=suite,
         pairs=Path(pairs),
@@ -103,6 +108,27 @@ def doctor(data: str | Path | None = None) -> list[Diagnosis]:
     folder = find_data(data)
     use_data(folder)
     return list(diagnose(folder))
+
+
+def list_assets(data: str | Path | None = None) -> list[tuple[Asset, Path | None]]:
+    """Returns every asset that recipes read, with where it lies, or None."""
+    use_data(find_data(data))
+    return [(asset, locate(asset)) for asset in ASSETS.values()]
+
+
+def get_assets(
+    names: Sequence[str], *, data: str | Path | None = None, on_message: MessageCallback | None = None
+) -> list[Path]:
+    """Downloads assets into the data folder, which is made where it is not there; returns their paths.
+
+    Raises:
+        UsageError: no data folder is named, or no such asset.
+        DataError: one could not be had or is not the published file; those before it are kept.
+    """
+    given = data if data is not None else os.environ.get(DATA_VARIABLE)
+    if not given:
+        raise UsageError(f"assets get: no folder to put them in; give --data DIR or set {DATA_VARIABLE}")
+    return [get_asset(name, Path(given), on_message or (lambda _: None)) for name in names]
 
 
 def check(attack: str | object, *, seed: int = 0) -> str:

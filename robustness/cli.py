@@ -95,6 +95,39 @@ def doctor(data: Data = None) -> None:
         )
 
 
+assets_app = typer.Typer(no_args_is_help=True, help="Word lists, taggers and models that recipes read.")
+app.add_typer(assets_app, name="assets")
+
+
+@assets_app.command("list")
+def list_assets(data: Data = None) -> None:
+    """List what recipes read, with its size, its licence, and where it lies."""
+    from robustness import api
+
+    for asset, place in api.list_assets(data):
+        size = f"{asset.size / 1e6:,.1f} MB" if asset.size is not None else "size unknown"
+        state = "[green]ready[/]  " if place else "[red]missing[/]"
+        found = place or f"robustness assets get {asset.name} --data DIR"
+        stdout.print(
+            f"{state} {asset.name:<32} {size:>13}  {escape(f'{asset.licence}; {asset.source}; {found}')}",
+            soft_wrap=True,
+        )
+
+
+@assets_app.command("get")
+def get_assets(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...")],
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="DIR", help="Where to; default $ROBUSTNESS_DATA.")
+    ] = None,
+) -> None:
+    """Download assets into the data folder, verified; nothing is downloaded otherwise."""
+    from robustness import api
+
+    for path in api.get_assets(names, data=data, on_message=_say):
+        stdout.print(str(path), markup=False, soft_wrap=True)
+
+
 @app.command()
 def train(
     task: Annotated[str, typer.Argument(metavar="TASK", help="sst2, qqp, mnli, qnli or rte.")],

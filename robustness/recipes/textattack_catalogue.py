@@ -19,7 +19,8 @@ import numpy as np
 from robustness.definitions.naming import nearest
 from robustness.engine.attack import NamedAttack
 from robustness.errors import AttackError, DataError, DefinitionError, RobustnessError
-from robustness.recipes.assets import ASSETS, locate_asset
+from robustness.recipes.asset_registry import ASSETS
+from robustness.recipes.assets import locate_asset
 from robustness.recipes.textattack_bridge import TextAttackSearch, keep_global_randomness
 from robustness.testsets.example import Example
 
