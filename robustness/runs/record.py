@@ -67,6 +67,14 @@ class AttackRecord(Definition):
     digest: str
 
 
+class ProbeRecord(Definition):
+    """One probe with the digest that seeds it."""
+
+    name: str
+    digest: str
+    space: str
+
+
 class RunRecord(Definition):
     """The whole of run.json."""
 
@@ -81,6 +89,7 @@ class RunRecord(Definition):
     checkpoints: tuple[CheckpointRecord, ...]
     testsets: tuple[TestsetRecord, ...]
     attacks: tuple[AttackRecord, ...]
+    probes: tuple[ProbeRecord, ...] = ()
     warnings: tuple[str, ...]
     started: str
     machine: str

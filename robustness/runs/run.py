@@ -15,6 +15,7 @@ from robustness.engine.outcome import Outcome, Status
 from robustness.engine.scheduler import Scheduler
 from robustness.runs.plan import Cell, Plan
 from robustness.runs.preparation import Prepared, gate_pairs, prepare
+from robustness.runs.probing import run_probes
 from robustness.runs.progress import Progress, ProgressCallback
 from robustness.runs.record import (
     FILE_NAME,
@@ -55,7 +56,9 @@ def execute(plan: Plan, out: Path, on_progress: ProgressCallback | None = None) 
     try:
         sink = _Sink(store, report, total)
         warnings = _run_cells(plan, prepared, placement, sink)
-        replay_missing(plan, store, partial(_load, prepared=prepared, placement=placement), sink.announce)
+        load_victim = partial(_load, prepared=prepared, placement=placement)
+        replay_missing(plan, store, load_victim, sink.announce)
+        run_probes(plan, prepared, out, load_victim, sink.announce)
         _add_warnings(out, [*warnings, *_suspicions(store)])
     finally:
         store.close()
