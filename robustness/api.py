@@ -31,6 +31,7 @@ def plan(
     data: str | Path | None = None,
     testsets: Sequence[str] = (),
     attacks: Sequence[str | object] = (),
+    probes: Sequence[str | object] = (),
     limit: int | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -46,6 +47,7 @@ def plan(
         data: folder with local data files; default: the variable ROBUSTNESS_DATA, else the hub.
         testsets: replace the suite's own list.
         attacks: replace the suite's own list: names, recipe files, `file.py:Name`, attack classes or instances.
+        probes: replace the suite's own list: names, definition files, `file.py:Name`, probe classes or instances.
         limit: at most so many examples of each test set.
         seed: of all searches.
         device: auto, cpu, cuda or cuda:N.
@@ -65,6 +67,7 @@ def plan(
         data=folder,
         testsets=tuple(testsets),
         attacks=tuple(attacks),
+        probes=tuple(probes),
         limit=limit,
         seed=seed,
         device=device,

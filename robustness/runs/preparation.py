@@ -16,6 +16,7 @@ from robustness.runs.record import (
     AttackRecord,
     CheckpointRecord,
     PairRecord,
+    ProbeRecord,
     RunRecord,
     TestsetRecord,
     library_versions,
@@ -140,6 +141,9 @@ def _record(plan: Plan, prepared: Prepared, placement: Placement, facts: dict[st
                 mirrors=attack.mirrors,
             )
             for attack in plan.attacks
+        ),
+        probes=tuple(
+            ProbeRecord(name=probe.name, digest=probe.digest, space=probe.probe.space) for probe in plan.probes
         ),
         warnings=tuple(f"no pair for the task of test set {name}: not evaluated" for name in plan.unserved),
         started=now(),

@@ -15,6 +15,7 @@ from robustness.engine.query_cache import QueryCache
 from robustness.engine.scheduler import CUDA_WIDTH, WIDTH, Scheduler
 from robustness.runs.plan import Cell, Plan
 from robustness.runs.preparation import Prepared, gate_pairs, prepare
+from robustness.runs.probing import run_probes
 from robustness.runs.progress import Progress, ProgressCallback
 from robustness.runs.record import (
     FILE_NAME,
@@ -60,6 +61,7 @@ def execute(plan: Plan, out: Path, on_progress: ProgressCallback | None = None) 
         sink = _Sink(store, report, total)
         warnings = _run_cells(plan, prepared, arms, sink)
         replay_missing(plan, store, arms.load_scorer, sink.announce)
+        run_probes(plan, prepared, out, lambda name: arms.load(name)[0], sink.announce)
         _add_warnings(out, [*warnings, *arms.warnings(), *find_suspicions(store, plan.attacks)])
     finally:
         arms.close()
