@@ -24,6 +24,7 @@ TEXTS = {
 ATTACKS = """
 import time
 from robustness import Access
+from robustness.engine.attack import ask_gradients
 
 
 class Raises:
@@ -54,7 +55,7 @@ class Loops(Raises):
 class AsksForGradients(Raises):
     def search(self, example, rng):
         if example.id.endswith(":plain"):
-            yield example.gradients
+            yield from ask_gradients([example])
         yield [example]
         return example
 
@@ -70,7 +71,7 @@ REASONS = {
     "Raises": "RuntimeError: broken on purpose",
     "ReturnsNothing": "returned NoneType; expected the Example it proposes",
     "Loops": "took more than 0.5 seconds for this example",
-    "AsksForGradients": "has no attribute 'gradients'",
+    "AsksForGradients": "asked for gradients; its access is scores",
 }
 
 

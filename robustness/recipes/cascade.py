@@ -7,11 +7,20 @@ from typing import NoReturn, final
 
 import numpy as np
 
-from robustness.engine.attack import Access, Attack, BudgetExhausted, NamedAttack, ScoreRows, Search
+from robustness.engine.attack import (
+    Access,
+    AskGradients,
+    Attack,
+    BudgetExhausted,
+    NamedAttack,
+    Question,
+    ScoreRows,
+    Search,
+)
 from robustness.errors import AttackError
 from robustness.testsets.example import Example, Texts
 
-Stage = Generator[Sequence[Example], ScoreRows, tuple[Example, bool]]
+Stage = Generator[Question, ScoreRows, tuple[Example, bool]]
 """Asks as a search does; returns the proposal and whether it flips the label."""
 
 
@@ -50,6 +59,7 @@ def _run(member: NamedAttack, example: Example, rng: np.random.Generator) -> Sta
     try:
         question = next(search)
         while True:
+            assert not isinstance(question, AskGradients), "members ask for scores"
             queries += sum(candidate.texts != example.texts for candidate in question)
             if member.max_queries is not None and queries > member.max_queries:
                 _end(search, member)

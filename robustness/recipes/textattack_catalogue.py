@@ -8,7 +8,7 @@ import io
 import logging
 import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import partial
 from importlib.metadata import version
@@ -19,7 +19,8 @@ import numpy as np
 from robustness.definitions.naming import nearest
 from robustness.engine.attack import NamedAttack
 from robustness.errors import AttackError, DataError, DefinitionError, RobustnessError
-from robustness.recipes.assets import ASSETS, locate_asset
+from robustness.recipes.asset_registry import ASSETS
+from robustness.recipes.assets import locate_asset
 from robustness.recipes.textattack_bridge import TextAttackSearch, keep_global_randomness
 from robustness.testsets.example import Example
 
@@ -176,6 +177,7 @@ def _rehearse(attack: object) -> None:
     try:
         asked = next(search)
         for _ in range(_REHEARSAL_QUESTIONS):
+            assert isinstance(asked, Sequence), "TextAttack's searches ask for scores alone"
             asked = search.send(row.repeat(len(asked), axis=0))
     except StopIteration:
         pass

@@ -17,6 +17,9 @@ class Table(StrEnum):
     PAIRS = "pairs"
     TRANSFER = "transfer"
     CURVES = "curves"
+    SENSITIVITY = "sensitivity"
+    SENSITIVITY_EXAMPLES = "sensitivity_examples"
+    LAYERS = "layers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,18 @@ COLUMNS: dict[Table, tuple[Column, ...]] = {
     ),
     Table.CURVES: _columns(
         "checkpoint testset attack budget_kind budget:amount robust_accuracy:fraction low:fraction high:fraction"
+    ),
+    Table.SENSITIVITY: _columns(
+        "checkpoint adaptation task testset probe space target kind norm radius:amount alpha:probability status "
+        "n:count value:amount low:amount high:amount forwards:count backwards:count seconds:seconds quantity unit "
+        "aggregate direction n_errored:count reason"
+    ),
+    Table.SENSITIVITY_EXAMPLES: _columns(
+        "checkpoint testset probe example_id group_id target kind norm radius:amount status value:amount quantity "
+        "unit reason"
+    ),
+    Table.LAYERS: _columns(
+        "checkpoint layer:depth module probe kind value:amount testset quantity unit norm n:count status reason"
     ),
 }
 

@@ -16,6 +16,7 @@ from robustness.runs.record import (
     AttackRecord,
     CheckpointRecord,
     PairRecord,
+    ProbeRecord,
     RunRecord,
     TestsetRecord,
     library_versions,
@@ -123,7 +124,7 @@ def _record(plan: Plan, prepared: Prepared, placement: Placement, facts: dict[st
         seed=plan.settings.seed,
         limit=plan.limit,
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
-        dtype=plan.settings.dtype,
+        dtype=plan.settings.arithmetic,
         fingerprint=prepared.fingerprint,
         pairs=tuple(
             PairRecord(name=p.name, task=p.task, base=p.base, full=p.full_name, peft=p.peft_name, seed=p.seed)
@@ -140,6 +141,9 @@ def _record(plan: Plan, prepared: Prepared, placement: Placement, facts: dict[st
                 mirrors=attack.mirrors,
             )
             for attack in plan.attacks
+        ),
+        probes=tuple(
+            ProbeRecord(name=probe.name, digest=probe.digest, space=probe.probe.space) for probe in plan.probes
         ),
         warnings=tuple(f"no pair for the task of test set {name}: not evaluated" for name in plan.unserved),
         started=now(),

@@ -71,6 +71,14 @@ class AttackRecord(Definition):
     """The attack that this baseline mirrors."""
 
 
+class ProbeRecord(Definition):
+    """One probe with the digest that seeds it."""
+
+    name: str
+    digest: str
+    space: str
+
+
 class RunRecord(Definition):
     """The whole of run.json."""
 
@@ -85,6 +93,7 @@ class RunRecord(Definition):
     checkpoints: tuple[CheckpointRecord, ...]
     testsets: tuple[TestsetRecord, ...]
     attacks: tuple[AttackRecord, ...]
+    probes: tuple[ProbeRecord, ...] = ()
     warnings: tuple[str, ...]
     started: str
     machine: str

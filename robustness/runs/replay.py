@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from robustness.engine.attack import Scorer
 from robustness.engine.goal import GoalKind
 from robustness.runs.plan import Cell, Plan
 from robustness.runs.store import Store
 from robustness.testsets.example import Texts
-from robustness.victims.victim import Victim
 
-LoadVictim = Callable[[str], Victim]
+LoadScorer = Callable[[str], Scorer]
 """A checkpoint's name to its victim."""
 
 
@@ -25,7 +25,7 @@ class Replay:
     texts: tuple[Texts, ...]
 
 
-def replay_missing(plan: Plan, store: Store, load_victim: LoadVictim, report: Callable[[str], None]) -> None:
+def replay_missing(plan: Plan, store: Store, load_scorer: LoadScorer, report: Callable[[str], None]) -> None:
     """Scores on each arm what was found on its partner; what an earlier run scored is left alone.
 
     Texts on which a prediction was kept broke nothing and are not replayed.
@@ -37,7 +37,7 @@ def replay_missing(plan: Plan, store: Store, load_victim: LoadVictim, report: Ca
         missing = list(_missing(plan, store, target))
         if not missing:
             continue
-        victim = load_victim(target)
+        victim = load_scorer(target)
         for replay in missing:
             report(f"{replay.source.checkpoint} -> {target} | {replay.source.testset} | {replay.source.attack}")
             predictions = victim.scores(replay.texts).argmax(axis=1).tolist()
