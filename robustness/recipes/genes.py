@@ -37,7 +37,8 @@ def express(example: Example, genes: Genes) -> Example:
 
 def is_allowed(edits: WordEdits, example: Example, genes: Genes) -> bool:
     """Whether the text is still near enough to the clean one."""
-    return edits.constraints.allows(example, express(example, genes))
+    constraints = edits.constraints
+    return not constraints.bounds_drift or constraints.allows(example, express(example, genes))
 
 
 def mutants(
