@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "victims": {"errors", "definitions", "testsets"},
     "engine": {"errors", "testsets", "victims"},
     "recipes": {"errors", "definitions", "testsets", "victims", "engine"},
-    "testing": {"errors", "testsets", "engine", "recipes"},
+    "testing": {"errors", "testsets", "victims", "engine", "recipes"},
     "stats": set(),
     "training": {"errors", "definitions", "testsets", "victims"},
     "runs": {"errors", "definitions", "testsets", "victims", "engine", "recipes"},
