@@ -9,7 +9,6 @@ import torch
 
 from robustness import Access, BudgetExhausted, Example
 from robustness.definitions.catalog import ATTACKS
-from robustness.definitions.embeddings import EmbeddingBall, EmbeddingMinimal
 from robustness.engine.attack import NamedAttack, Search, ask_gradients
 from robustness.errors import AttackError, DataError
 from robustness.recipes.building import find_attack
@@ -36,11 +35,15 @@ def test_every_shipped_attack_keeps_the_rules(name: str) -> None:
 
 @pytest.mark.parametrize("name", ASK_FOR_GRADIENTS)
 def test_every_shipped_white_box_attack_keeps_the_rules(name: str) -> None:
-    """With at most eight steps of a hundred: the rules do not know how many there are."""
+    """With at most eight steps of a hundred, four texts in a beam of ten: the rules do not know how many there are."""
     definition = ATTACKS.find(name).definition
-    search = definition.search
-    if isinstance(search, EmbeddingBall | EmbeddingMinimal):
-        search = search.model_copy(update={"steps": min(search.steps, 8)})
+    most = {"steps": 8, "width": 4, "samples": 3, "draws": 10}
+    smaller = {
+        key: min(value, getattr(definition.search, key))
+        for key, value in most.items()
+        if hasattr(definition.search, key)
+    }
+    search = definition.search.model_copy(update=smaller)
     try:
         attack = build_attack(definition.model_copy(update={"search": search}))
     except DataError as missing:
@@ -197,6 +200,8 @@ class LeavesTrainingMode(Perturbs):
 
 
 class DependsOnTheBatch(Perturbs):
+    radii = (50.0,)
+
     def perturb(self, victim: Any, examples: Any, generators: Any) -> EmbeddingResult:
         radius = 0.05 * len(examples)
         return WithinRadii(Fgsm(Norm.L2), (radius,)).perturb(victim, examples, generators)
@@ -222,7 +227,7 @@ class HasNoAccess(AsksForGradients):
 
 class OverspendsOnGradients(AsksForGradients):
     def search(self, example: Example, rng: np.random.Generator) -> Search:
-        for number in range(100):
+        for number in range(20):
             try:
                 yield from ask_gradients([example.with_texts([f"{text} {number}" for text in example.texts])])
             except BudgetExhausted:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from robustness.definitions.embeddings import EmbeddingBall, EmbeddingMinimal
+from robustness.definitions.embeddings import EmbeddingBall, EmbeddingMinimal, TokenDistributions
 from robustness.definitions.model import Definition, SparseDefinition
 
 
@@ -199,7 +199,8 @@ SearchPart = Annotated[
     | RandomOrder
     | ReturnClean
     | EmbeddingBall
-    | EmbeddingMinimal,
+    | EmbeddingMinimal
+    | TokenDistributions,
     Field(discriminator="kind"),
 ]
 TransformationPart = Annotated[
