@@ -35,7 +35,7 @@ def test_every_shipped_attack_keeps_the_rules(name: str) -> None:
 
 @pytest.mark.parametrize("name", ASK_FOR_GRADIENTS)
 def test_every_shipped_white_box_attack_keeps_the_rules(name: str) -> None:
-    """With at most eight steps of a hundred, four texts in a beam of ten: the rules do not know how many there are."""
+    """With at most eight steps and four texts in a beam: the rules do not know how many there are."""
     definition = ATTACKS.find(name).definition
     most = {"steps": 8, "width": 4, "samples": 3, "draws": 10}
     smaller = {
