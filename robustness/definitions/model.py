@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
-DESCRIPTIVE_FIELDS = frozenset({"summary", "paper", "licence", "deviations"})
+DESCRIPTIVE_FIELDS = frozenset({"summary", "paper", "licence", "deviations", "mirrors"})
 
 
 class Definition(BaseModel):
@@ -14,9 +15,14 @@ class Definition(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
+    COUNTED_WHERE_SET: ClassVar[frozenset[str]] = frozenset()
+    """Fields that leave the digest as it is where a file does not mention them."""
+
     def behaviour_digest(self) -> str:
         """Sixteen hex digits that change whenever behaviour could; prose fields do not count."""
-        behaviour = self.model_dump_json(exclude=set(DESCRIPTIVE_FIELDS))
+        behaviour = self.model_dump_json(
+            exclude={*DESCRIPTIVE_FIELDS, *self.COUNTED_WHERE_SET - self.model_fields_set}
+        )
         return hashlib.sha256(behaviour.encode()).hexdigest()[:16]
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol, TypeAlias, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from robustness.engine.goal import Goal
 from robustness.testsets.example import Example, Texts
 
 if TYPE_CHECKING:  # a victim brings torch, which the protocol itself does not need
@@ -105,6 +106,10 @@ class NamedAttack:
     """character, word, sentence, embedding, baseline or custom: groups attacks in reports."""
     max_queries: int | None = None
     """Candidates it may ask about for one example; None: as many as it likes."""
+    goal: Goal = field(default_factory=Goal)
+    """What the referee counts as a success."""
+    mirrors: str | None = None
+    """Of a baseline: the attack whose edits it makes at random."""
 
 
 class Scorer(Protocol):
@@ -112,4 +117,13 @@ class Scorer(Protocol):
 
     def scores(self, texts: Sequence[Texts]) -> ScoreRows:
         """Returns logits, shape (len(texts), labels), in the task's label order."""
+        ...
+
+
+@runtime_checkable
+class StartingScorer(Protocol):
+    """A victim that need not have answered before it is handed the next texts."""
+
+    def start(self, texts: Sequence[Texts]) -> Callable[[], ScoreRows]:
+        """Begins scoring and returns the function that waits for the rows."""
         ...

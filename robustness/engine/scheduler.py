@@ -1,11 +1,18 @@
-"""The example-parallel scheduler: many searches side by side, their questions answered in shared batches."""
+"""The example-parallel scheduler: many searches side by side, their questions answered in shared batches.
+
+Every example under attack has a seat. What a seat asks joins one queue; as soon as a batch's worth of texts waits
+there it is handed to the victim, and a seat moves on when all it asked is answered, whatever the others wait for.
+Questions for gradients wait at a desk of their own until no scores are due.
+A victim that answers later (a GPU) gets the next batch before it has answered the last: meanwhile searches run.
+Which texts share a batch follows from the examples alone, never from the clock.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from typing import final
 
 import numpy as np
@@ -19,10 +26,13 @@ from robustness.engine.attack import (
     NamedAttack,
     Question,
     Scorer,
+    ScoreRows,
     Search,
+    StartingScorer,
 )
 from robustness.engine.gradient_desk import GradientAccount, answer_gradients
 from robustness.engine.outcome import Outcome, Status
+from robustness.engine.query_cache import QueryCache
 from robustness.engine.referee import check_proposal, judge, refuse_broken_text, true_label_probability
 from robustness.engine.seeding import example_generator
 from robustness.engine.watchdog import SearchTimeout, Watchdog
@@ -30,7 +40,16 @@ from robustness.errors import AttackError
 from robustness.testsets.example import Example, Texts
 
 WIDTH = 256
-"""Examples attacked side by side."""
+"""Examples attacked side by side, at most; what an interrupted run loses."""
+
+CUDA_WIDTH = 1_024
+"""On a GPU, which is fed only by many searches that ask about a few texts each."""
+
+BATCH_TEXTS = 2_048
+"""Texts handed to a victim at once, which sorts them by length and makes its own batches of them."""
+
+CALLS = 2
+"""Batches that a victim has at a time: one that it works on and one to go on with."""
 
 MAX_SECONDS = 300.0
 """Far above what a shipped recipe takes for a long text; an attack that loops for ever reaches it."""
@@ -45,6 +64,8 @@ class _Seat:
     """What waits for scores: the clean example, then the search's questions, at last its proposal."""
     search: Search | None = None
     is_judgement: bool = False
+    missing: int = 0
+    """Texts of it that have not been scored."""
     known: dict[Texts, NDArray[np.float32]] = field(default_factory=dict)
     clean_scores: NDArray[np.float32] | None = None
     queries: int = 0
@@ -55,11 +76,27 @@ class _Seat:
     gradients: GradientAccount | None = None
     """Where the attack has access to gradients."""
 
+    @property
+    def waits_for_gradients(self) -> bool:
+        """Whether it has asked for gradients that are not there yet."""
+        return self.gradients is not None and self.gradients.is_waiting
+
     def unanswered(self) -> list[Texts]:
         """Texts that must run through the model; a judgement never comes from the cache."""
         if self.is_judgement:
             return [self.asked[0].texts]
         return [texts for texts in dict.fromkeys(c.texts for c in self.asked) if texts not in self.known]
+
+
+@dataclass(slots=True)
+class _Call:
+    """Texts that the victim has been handed together."""
+
+    texts: list[tuple[_Seat, Texts]]
+    collect: Callable[[], ScoreRows]
+    """Waits for the scores."""
+    seconds: float
+    """The time it took to hand them over."""
 
 
 @final
@@ -70,8 +107,10 @@ class Scheduler:
         attack: what to run, with its budget.
         victim: answers with logits.
         seed: the run's seed.
-        width: examples side by side; results do not depend on it.
+        width: examples side by side; outcomes do not depend on it.
+        batch: texts handed to the victim at once; outcomes do not depend on it.
         max_seconds: what the attack's own code may take for one example; past it the example is errored.
+        cache: answers what this victim has been asked before, by other searches too; never a judgement.
     """
 
     def __init__(
@@ -81,7 +120,9 @@ class Scheduler:
         *,
         seed: int,
         width: int = WIDTH,
+        batch: int = BATCH_TEXTS,
         max_seconds: float = MAX_SECONDS,
+        cache: QueryCache | None = None,
     ) -> None:
         if not isinstance(attack.attack, Attack):
             raise AttackError(f"attack {attack.name}: has no search(example, rng); the scheduler runs searches alone")
@@ -90,49 +131,89 @@ class Scheduler:
         self._victim = victim
         self._seed = seed
         self._width = width
+        self._batch = batch
         self._max_seconds = max_seconds
+        self._cache = cache
         self._is_white_box = attack.attack.access is Access.GRADIENTS
 
     def run(self, examples: Iterable[Example]) -> Iterator[Outcome]:
         """Yields one outcome for each example as soon as it is judged, in the order in which they end."""
-        waiting = iter(examples)
-        seats: list[_Seat] = []
+        coming = iter(examples)
+        taken = 0
+        queue: deque[tuple[_Seat, Texts]] = deque()
+        calls: deque[_Call] = deque()
+        ready: list[_Seat] = []
+        at_desk: list[_Seat] = []
         with Watchdog() as watchdog:
             while True:
-                seats += [self._seat(example) for example in islice(waiting, self._width - len(seats))]
-                if not seats:
+                while taken < self._width and len(queue) < self._batch and (example := next(coming, None)):
+                    taken += 1
+                    ready += self._enqueue(self._seat(example), queue)
+                if not taken:
                     return
-                self._answer(seats)
-                going_on = []
-                for seat in seats:
+                while len(calls) < CALLS and (len(queue) >= self._batch or (queue and not calls)):
+                    calls.append(self._start(queue))
+                if calls:
+                    ready += self._finish(calls.popleft())
+                elif at_desk and not ready:
+                    answer_gradients(self._victim, [seat.gradients for seat in at_desk if seat.gradients is not None])
+                    ready = [seat for seat in at_desk if not seat.waits_for_gradients]
+                    at_desk = [seat for seat in at_desk if seat.waits_for_gradients]
+                moving, ready = ready, []
+                for seat in moving:
                     outcome = self._advance(seat, watchdog)
-                    if outcome is None:
-                        going_on.append(seat)
-                    else:
+                    if outcome is not None:
+                        taken -= 1
                         yield outcome
-                seats = going_on
+                    elif seat.waits_for_gradients:
+                        at_desk.append(seat)
+                    else:
+                        ready += self._enqueue(seat, queue)
 
     def _seat(self, example: Example) -> _Seat:
         return _Seat(example, [example], gradients=GradientAccount() if self._is_white_box else None)
 
-    def _answer(self, seats: Sequence[_Seat]) -> None:
-        """Scores everything the seats wait for in one go and books it to them; gradients likewise."""
-        answer_gradients(self._victim, [seat.gradients for seat in seats if seat.gradients is not None])
-        texts = [(seat, text) for seat in seats for text in seat.unanswered()]
-        if not texts:
-            return
+    def _enqueue(self, seat: _Seat, queue: deque[tuple[_Seat, Texts]]) -> list[_Seat]:
+        """Queues what the seat must have scored; returns the seat if that is nothing."""
+        texts = seat.unanswered()
+        if self._cache is not None and not seat.is_judgement:
+            seat.known |= self._cache.find(texts)
+            texts = seat.unanswered()
+        queue.extend((seat, text) for text in texts)
+        seat.missing = len(texts)
+        return [] if texts else [seat]
+
+    def _start(self, queue: deque[tuple[_Seat, Texts]]) -> _Call:
+        """Hands the victim the first batch of the queue."""
+        texts = [queue.popleft() for _ in range(min(self._batch, len(queue)))]
+        asked = [text for _, text in texts]
         started = time.perf_counter()
-        rows = self._victim.scores([text for _, text in texts])
-        each = (time.perf_counter() - started) / len(texts)
-        for (seat, text), row in zip(texts, rows, strict=True):
+        if isinstance(self._victim, StartingScorer):
+            collect = self._victim.start(asked)
+        else:
+            rows = self._victim.scores(asked)
+            collect = lambda: rows  # noqa: E731 - what a victim that answers at once has to wait for
+        return _Call(texts, collect, time.perf_counter() - started)
+
+    def _finish(self, call: _Call) -> list[_Seat]:
+        """Waits for a call and books its scores; returns the seats that can go on."""
+        started = time.perf_counter()
+        rows = call.collect()
+        each = (call.seconds + time.perf_counter() - started) / len(call.texts)
+        if self._cache is not None:
+            self._cache.add([text for _, text in call.texts], rows)
+        ready = []
+        for (seat, text), row in zip(call.texts, rows, strict=True):
             seat.known[text] = row
             seat.forwards += 1
             seat.seconds += each
+            seat.missing -= 1
+            if not seat.missing:
+                ready.append(seat)
+        return ready
 
     def _advance(self, seat: _Seat, watchdog: Watchdog) -> Outcome | None:
         """Takes a seat one step on; returns the outcome when it is done."""
-        if seat.gradients is not None and seat.gradients.is_waiting:
-            return None
         started = time.perf_counter()
         try:
             with watchdog.limit(self._max_seconds - seat.search_seconds):
@@ -215,6 +296,7 @@ class Scheduler:
             queries=seat.queries,
             forwards=seat.forwards,
             seconds=seat.seconds,
+            goal=self._attack.goal,
         )
         return _with_gradients(seat, outcome)
 
