@@ -12,6 +12,7 @@ import torch
 
 from robustness.definitions.embeddings import TokenDistributions
 from robustness.engine.attack import Access
+from robustness.engine.goal import Goal
 from robustness.engine.outcome import Outcome, Status
 from robustness.engine.referee import check_proposal, judge, true_label_probability
 from robustness.recipes.embedding import seeded_generators
@@ -91,7 +92,8 @@ class Gbda:
             proposal = self._draw(victim, example, places, theta, generator, cost)
         cost.forwards += 1
         fresh = victim.scores([proposal.texts])[0]
-        return judge(example, check_proposal(example, proposal), clean, fresh, queries=0, forwards=0, seconds=0.0)
+        proposal = check_proposal(example, proposal)
+        return judge(example, proposal, clean, fresh, queries=0, forwards=0, seconds=0.0, goal=Goal())
 
     def _learn(
         self,
