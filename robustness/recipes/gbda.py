@@ -92,8 +92,16 @@ class Gbda:
             proposal = self._draw(victim, example, places, theta, generator, cost)
         cost.forwards += 1
         fresh = victim.scores([proposal.texts])[0]
-        proposal = check_proposal(example, proposal)
-        return judge(example, proposal, clean, fresh, queries=0, forwards=0, seconds=0.0, goal=Goal())
+        return judge(
+            example,
+            check_proposal(example, proposal),
+            clean,
+            fresh,
+            goal=Goal(),
+            queries=0,
+            forwards=0,
+            seconds=0.0,
+        )
 
     def _learn(
         self,
