@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from robustness.cli import main
+from robustness.testing import check_attack
 from robustness.training import training
 from robustness.training.protocol import TrainingSettings
 
@@ -46,6 +47,13 @@ def test_the_two_commands_and_the_install_line_are_those_of_the_makefile() -> No
     assert all(re.search(rf"^{command.split()[1]}:", makefile, flags=re.MULTILINE) for command in first)
     assert "-c constraints.txt" in makefile and "[textattack,demo" in makefile
     assert "pip install -c constraints.txt '.[textattack,demo]'" in blocks("console")[1]
+
+
+def test_the_white_box_example_keeps_the_rules() -> None:
+    names: dict[str, Any] = {}
+    exec(next(block for block in blocks("python") if "ask_gradients" in block), names)
+
+    check_attack(names["Blank"])
 
 
 def test_every_command_is_known() -> None:

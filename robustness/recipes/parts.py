@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, assert_never
 from robustness.definitions import attacks as data
 from robustness.definitions.embeddings import EmbeddingBall, EmbeddingMinimal, TokenDistributions
 from robustness.engine.attack import Attack, GradientAttack
-from robustness.errors import DefinitionError
+from robustness.errors import AttackError, DefinitionError
 from robustness.recipes import assets, invariances, ranking, searches
 from robustness.recipes.asset_registry import ASSETS
 from robustness.recipes.constraints import Constraints, SamePartOfSpeech
@@ -32,6 +32,7 @@ InContextPart = data.MaskedReplacements | data.MaskedInsertions | data.MaskedMer
 ENCODER_SEARCHES = (
     data.GreedyWordRanking,
     data.GreedyDeletionRanking,
+    data.GreedyGradientRanking,
     data.Greedy,
     data.BestOfEachWord,
     data.RandomOrder,
@@ -63,8 +64,10 @@ def build_attack(definition: data.AttackDefinition) -> Attack | GradientAttack:
 
     Raises:
         DataError: a lexical asset that the recipe reads is missing.
+        AttackError, DefinitionError: parts that do not go together.
     """
     search = definition.search
+    _refuse_unread(definition)
     _refuse_unfit(definition)
     edits = WordEdits(
         [_build_transformation(p) for p in definition.transformations if not isinstance(p, InContextPart)],
@@ -117,6 +120,20 @@ def build_attack(definition: data.AttackDefinition) -> Attack | GradientAttack:
             return Gbda(search)
         case _:
             assert_never(search)
+
+
+def _refuse_unread(definition: data.AttackDefinition) -> None:
+    """Refuses what a white-box search would silently take no notice of."""
+    search = definition.search
+    batchwise = isinstance(search, EmbeddingBall | EmbeddingMinimal | TokenDistributions)
+    if batchwise and definition.budget.max_queries is not None:
+        raise AttackError(f"[budget]: a search of kind {search.kind} asks no questions; its steps are its budget")
+    over_vocabulary = isinstance(search, data.GradientBeam) and search.flips == "vocabulary"
+    if (batchwise or over_vocabulary) and (definition.transformations or definition.constraints):
+        raise AttackError(
+            f"search of kind {search.kind}: makes its candidates itself; leave [[transformations]] and "
+            "[[constraints]] out"
+        )
 
 
 def _build_gradient_beam(search: data.GradientBeam, edits: WordEdits) -> Attack:
