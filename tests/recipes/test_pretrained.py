@@ -93,6 +93,19 @@ def test_a_recipe_never_runs_without_a_part_it_names(
         find_attack(recipe)
 
 
+def test_all_that_is_missing_is_named_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("nltk")
+    monkeypatch.delenv("NLTK_DATA", raising=False)
+    monkeypatch.setattr(assets, "_nltk_folders", list)
+    assets.use_data(tmp_path)
+
+    with pytest.raises(DataError) as refused:
+        find_attack("clare")
+
+    for name in ("averaged_perceptron_tagger_eng", "universal_tagset", "distilroberta-base", "all-MiniLM-L6-v2"):
+        assert f"robustness assets get {name}" in str(refused.value)
+
+
 def test_the_doctor_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("robustness.doctor._diagnose_textattack", list)
     monkeypatch.setattr("robustness.doctor.TESTSETS", type("None_", (), {"names": staticmethod(list)}))
