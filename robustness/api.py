@@ -31,10 +31,13 @@ def plan(
     data: str | Path | None = None,
     testsets: Sequence[str] = (),
     attacks: Sequence[str | object] = (),
+    probes: Sequence[str | object] = (),
     limit: int | None = None,
     seed: int = 0,
     device: str = "auto",
     dtype: str = "auto",
+    compile: bool = False,
+    cache: str | Path | None = None,
 ) -> Plan:
     """Returns what `run` would do, loading no model and no data.
 
@@ -44,10 +47,13 @@ def plan(
         data: folder with local data files; default: the variable ROBUSTNESS_DATA, else the hub.
         testsets: replace the suite's own list.
         attacks: replace the suite's own list: names, recipe files, `file.py:Name`, attack classes or instances.
+        probes: replace the suite's own list: names, definition files, `file.py:Name`, probe classes or instances.
         limit: at most so many examples of each test set.
         seed: of all searches.
         device: auto, cpu, cuda or cuda:N.
         dtype: float32, bfloat16 or auto, which is float32: what arms are compared in exactly.
+        compile: have torch.compile make the kernels that score; a model it cannot compile is used as it is.
+        cache: folder of scores that later runs, and other attacks of this one, need not compute again.
 
     Raises:
         RobustnessError: an unknown name, a malformed file or a value out of range.
@@ -61,10 +67,13 @@ def plan(
         data=folder,
         testsets=tuple(testsets),
         attacks=tuple(attacks),
+        probes=tuple(probes),
         limit=limit,
         seed=seed,
         device=device,
         dtype="float32" if dtype == "auto" else dtype,
+        compile=compile,
+        cache=None if cache is None else Path(cache),
     )
     return make_plan(settings)
 

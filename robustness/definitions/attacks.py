@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from robustness.definitions.embeddings import EmbeddingBall, EmbeddingMinimal
-from robustness.definitions.model import Definition
+from robustness.definitions.embeddings import EmbeddingBall, EmbeddingMinimal, TokenDistributions
+from robustness.definitions.model import Definition, SparseDefinition
 
 
 class CharacterEdit(Definition):
@@ -135,11 +135,13 @@ class MaxChangedWords(Definition):
     words: PositiveInt
 
 
-class MaxChangedShare(Definition):
+class MaxChangedShare(SparseDefinition):
     """What share of the clean text's words, rounded up, may differ."""
 
     kind: Literal["max-changed-share"]
     share: float = Field(gt=0, le=1)
+    at_least: PositiveInt | None = None
+    """Words that may differ whatever the share."""
 
 
 class PartOfSpeech(Definition):
@@ -178,6 +180,23 @@ class GreedyDeletionRanking(Definition):
     """Ranks words by how much deleting them hurts, then edits them one after the other."""
 
     kind: Literal["greedy-deletion-ranking"]
+
+
+class GreedyGradientRanking(Definition):
+    """Ranks words by the size of the gradient at them, then edits them one after the other."""
+
+    kind: Literal["greedy-gradient-ranking"]
+
+
+class GradientBeam(Definition):
+    """A beam of texts, each grown by the substitutions that its gradient promises most of."""
+
+    kind: Literal["gradient-beam"]
+    flips: Literal["words", "vocabulary"]
+    """Words give way to what the transformations make of them, or tokens to any of the victim's vocabulary."""
+    width: PositiveInt
+    """Texts in the beam, and substitutions of each that are asked about."""
+    max_flips: PositiveInt
 
 
 class Greedy(Definition):
@@ -222,6 +241,20 @@ class Append(Definition):
     """Random short links to try."""
 
 
+class GreedyReduction(Definition):
+    """Deletes words one after the other as long as the prediction stays; needs no transformations."""
+
+    kind: Literal["greedy-reduction"]
+
+
+class Cascade(Definition):
+    """Runs other recipes one after the other, each on what the ones before it left standing."""
+
+    kind: Literal["cascade"]
+    members: tuple[str, ...] = Field(min_length=2)
+    """Names of recipes, or paths of recipe files, in the order in which they run."""
+
+
 class RandomOrder(Definition):
     """Edits words in random order without looking at scores, starting over `passes` times."""
 
@@ -238,15 +271,20 @@ class ReturnClean(Definition):
 SearchPart = Annotated[
     GreedyWordRanking
     | GreedyDeletionRanking
+    | GreedyGradientRanking
+    | GradientBeam
     | Greedy
     | BestOfEachWord
     | DifferentialEvolution
     | Genetic
     | Append
+    | GreedyReduction
+    | Cascade
     | RandomOrder
     | ReturnClean
     | EmbeddingBall
-    | EmbeddingMinimal,
+    | EmbeddingMinimal
+    | TokenDistributions,
     Field(discriminator="kind"),
 ]
 TransformationPart = Annotated[
@@ -294,10 +332,23 @@ class AttackDefinition(Definition):
 
     summary: str
     paper: str | None = None
-    family: Literal["character", "word", "sentence", "embedding", "baseline"]
+    family: Literal["character", "word", "sentence", "embedding", "baseline", "ensemble"]
     access: Literal["scores", "gradients"]
+    goal: Literal["change-prediction", "keep-prediction"] = "change-prediction"
+    words_left: PositiveInt | None = None
+    """Words that a kept prediction may be left with; it has no other use."""
+    mirrors: str | None = None
+    """Of a baseline: the attack whose edits it makes at random, and which it should not beat."""
     search: SearchPart
     transformations: tuple[TransformationPart, ...] = ()
     constraints: tuple[ConstraintPart, ...] = ()
     budget: Budget = Budget()
     deviations: tuple[Deviation, ...] = ()
+
+    COUNTED_WHERE_SET: ClassVar[frozenset[str]] = frozenset({"goal", "words_left"})
+
+    @model_validator(mode="after")
+    def _check_goal(self) -> Self:
+        if (self.goal == "keep-prediction") != (self.words_left is not None):
+            raise ValueError('goal = "keep-prediction" and words_left belong together: give both or neither')
+        return self

@@ -56,6 +56,8 @@ class Constraints:
     max_changed_words: int | None = None
     max_changed_share: float | None = None
     """Of the clean text's words, rounded up."""
+    changed_words_allowed: int = 0
+    """May change whatever share of the text they are."""
     same_part_of_speech: SamePartOfSpeech | None = None
     sentence_similarity: SentenceSimilarity | None = None
     """Asked last: it runs a model."""
@@ -97,7 +99,7 @@ class Constraints:
         """Returns how many words of a text may change; None: all."""
         limits = [] if self.max_changed_words is None else [self.max_changed_words]
         if self.max_changed_share is not None:
-            limits.append(math.ceil(len(clean.words) * self.max_changed_share))
+            limits.append(max(math.ceil(len(clean.words) * self.max_changed_share), self.changed_words_allowed))
         return min(limits, default=None)
 
 

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
 from robustness.definitions import attacks as data
-from robustness.definitions.embeddings import EmbeddingBall, EmbeddingMinimal
+from robustness.definitions.embeddings import EmbeddingBall, EmbeddingMinimal, TokenDistributions
 from robustness.engine.attack import Attack, GradientAttack
 from robustness.errors import DataError, DefinitionError
 from robustness.recipes import assets, invariances, ranking, searches
@@ -21,6 +21,7 @@ from robustness.recipes.genetic import Genetic
 from robustness.recipes.imperceptible import IMPERCEPTIBLE_EDITS
 from robustness.recipes.inner_edits import INNER_EDITS
 from robustness.recipes.pretrained import find_model
+from robustness.recipes.reduction import GreedyReduction
 from robustness.recipes.transformations import CHARACTER_EDITS, Transformation
 from robustness.recipes.words import nearest_neighbours, wordnet_synonyms
 
@@ -77,6 +78,10 @@ def build_attack(definition: data.AttackDefinition) -> Attack | GradientAttack:
             return searches.GreedyWordRanking(edits, _build_ranking(search))
         case data.GreedyDeletionRanking():
             return searches.GreedyWordRanking(edits, ranking.ByDeleting())
+        case data.GreedyGradientRanking():
+            return searches.GreedyWordRanking(edits, ranking.ByGradient())
+        case data.GradientBeam():
+            return _build_gradient_beam(search, edits)
         case data.Greedy():
             return searches.Greedy(edits)
         case data.BestOfEachWord():
@@ -94,6 +99,10 @@ def build_attack(definition: data.AttackDefinition) -> Attack | GradientAttack:
             )
         case data.Append():
             return Append(search.texts, handles=search.handles, links=search.links)
+        case data.GreedyReduction():
+            return GreedyReduction(edits.constraints, definition.words_left or 1)
+        case data.Cascade():
+            raise AssertionError("find_attack puts a cascade together, since its members are attacks by name")
         case data.RandomOrder():
             return searches.RandomOrder(edits, search.passes)
         case data.ReturnClean():
@@ -102,8 +111,20 @@ def build_attack(definition: data.AttackDefinition) -> Attack | GradientAttack:
             from robustness.recipes.embedding_recipe import build_embedding_attack  # brings torch
 
             return build_embedding_attack(search)
+        case TokenDistributions():
+            from robustness.recipes.gbda import Gbda  # brings torch
+
+            return Gbda(search)
         case _:
             assert_never(search)
+
+
+def _build_gradient_beam(search: data.GradientBeam, edits: WordEdits) -> Attack:
+    from robustness.recipes.flips import TokenFlips, WordFlips  # bring torch
+    from robustness.recipes.gradient_beam import GradientBeam
+
+    flips = WordFlips(edits) if search.flips == "words" else TokenFlips()
+    return GradientBeam(flips, width=search.width, max_flips=search.max_flips)
 
 
 def _build_ranking(search: data.GreedyWordRanking) -> ranking.Ranking:
@@ -209,6 +230,9 @@ def _build_constraints(parts: tuple[data.ConstraintPart, ...]) -> Constraints:
         ),
         max_changed_words=min((part.words for part in parts if isinstance(part, data.MaxChangedWords)), default=None),
         max_changed_share=min((part.share for part in parts if isinstance(part, data.MaxChangedShare)), default=None),
+        changed_words_allowed=min(
+            (part.at_least or 0 for part in parts if isinstance(part, data.MaxChangedShare)), default=0
+        ),
         same_part_of_speech=SamePartOfSpeech(
             assets.load_tagger(), noun_for_verb=all(part.noun_for_verb for part in tags)
         )

@@ -20,11 +20,14 @@ class GreedyWordRanking:
     The search of DeepWordBug (arXiv 1801.04354) and of TextAttack's GreedyWordSwapWIR.
     """
 
-    access = Access.SCORES
-
     def __init__(self, edits: WordEdits, ranking: Ranking) -> None:
         self._edits = edits
         self._ranking = ranking
+
+    @property
+    def access(self) -> Access:
+        """Scores, and gradients where the ranking asks for them."""
+        return self._ranking.access
 
     def search(self, example: Example, rng: np.random.Generator) -> Search:
         """Stops at the first word whose best edit flips the label."""

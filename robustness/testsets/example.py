@@ -76,9 +76,11 @@ class Example:
         texts = list(self.texts)
         texts[segment] = text[:start] + word + text[end:]
         shift = len(word) - (end - start)
-        moved = [(s, b + shift, e + shift) if s == segment and b > start else (s, b, e) for s, b, e in spans]
-        moved[index] = (segment, start, start + len(word))
-        return replace(self, texts=tuple(texts), _spans=tuple(moved))
+        after = spans[index + 1 :]
+        if shift:
+            after = tuple([(s, b + shift, e + shift) if s == segment else (s, b, e) for s, b, e in after])
+        moved = (*spans[:index], (segment, start, start + len(word)), *after)
+        return Example(self.id, tuple(texts), self.label, self.group_id, self.attacked, self.original, moved)
 
     def merge_words(self, index: int, word: str) -> Example:
         """Returns the example with one word in place of two neighbours, the second of which becomes an empty word.
