@@ -30,9 +30,10 @@ if TYPE_CHECKING:
     from robustness.recipes.similarity import SentenceSimilarity
 
 InContextPart = data.MaskedReplacements | data.MaskedInsertions | data.MaskedMerges | data.SubWordReplacements
-ENCODER_SEARCHES = (
+STEPWISE_SEARCHES = (
     data.GreedyWordRanking,
     data.GreedyDeletionRanking,
+    data.GreedyGradientRanking,
     data.Greedy,
     data.BestOfEachWord,
     data.RandomOrder,
@@ -174,7 +175,7 @@ def _require_all(definition: data.AttackDefinition) -> None:
 
 def _refuse_unfit(definition: data.AttackDefinition) -> None:
     """Searches that mix edits of several words cannot say which of them a window or a hole lies around."""
-    if isinstance(definition.search, ENCODER_SEARCHES):
+    if isinstance(definition.search, STEPWISE_SEARCHES):
         return
     for part in (*definition.transformations, *definition.constraints):
         if isinstance(part, InContextPart | data.SentenceSimilarity):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+import robustness
 from robustness import Example
 from robustness.definitions.catalog import ATTACKS
 from robustness.errors import DefinitionError
@@ -177,6 +178,34 @@ def test_recipes_with_a_model_of_ones_own_keep_the_rules(
     recipe = shipped_with(name, tmp_path, lm, request.getfixturevalue("bert_lm"))
 
     check_attack(find_attack(str(recipe)))
+
+
+def test_both_arms_of_a_run_share_the_candidates_of_a_clean_text(
+    tiny: Any, bert_lm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    reread = MaskedLanguageModel.reread
+    monkeypatch.setattr(
+        MaskedLanguageModel, "reread", lambda self, text, *rest: read.append(text) or reread(self, text, *rest)
+    )
+    recipe = shipped_with("bert-attack", tmp_path, bert_lm, bert_lm)
+
+    report = robustness.run(
+        "smoke",
+        tiny.pairs,
+        tmp_path / "run",
+        data=tiny.data,
+        testsets=[str(tiny.testset)],
+        attacks=[str(recipe)],
+        limit=8,
+        device="cpu",
+    )
+
+    rows = report.tables["examples"]
+    attacked = rows[rows["attack"] == "my-bert-attack"]
+    assert len(attacked) == 16 and set(attacked["status"]) <= {"succeeded", "failed", "skipped"}
+    assert "succeeded" in set(attacked["status"])
+    assert 0 < len(read) == len(set(read)) <= 8
 
 
 def test_a_search_that_mixes_edits_refuses_parts_that_read_the_words_around(bert_lm: Path, tmp_path: Path) -> None:
