@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
 from robustness.definitions import attacks as data
 from robustness.definitions.embeddings import EmbeddingBall, EmbeddingMinimal, TokenDistributions
 from robustness.engine.attack import Attack, GradientAttack
-from robustness.errors import AttackError, DefinitionError
+from robustness.errors import AttackError, DataError, DefinitionError
 from robustness.recipes import assets, invariances, ranking, searches
 from robustness.recipes.asset_registry import ASSETS
 from robustness.recipes.constraints import Constraints, SamePartOfSpeech
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from robustness.recipes.similarity import SentenceSimilarity
 
 InContextPart = data.MaskedReplacements | data.MaskedInsertions | data.MaskedMerges | data.SubWordReplacements
-ENCODER_SEARCHES = (
+STEPWISE_SEARCHES = (
     data.GreedyWordRanking,
     data.GreedyDeletionRanking,
     data.GreedyGradientRanking,
@@ -69,6 +71,7 @@ def build_attack(definition: data.AttackDefinition) -> Attack | GradientAttack:
     search = definition.search
     _refuse_unread(definition)
     _refuse_unfit(definition)
+    _require_all(definition)
     edits = WordEdits(
         [_build_transformation(p) for p in definition.transformations if not isinstance(p, InContextPart)],
         _build_constraints(definition.constraints),
@@ -170,9 +173,28 @@ def _build_transformation(part: data.TransformationPart) -> Transformation:
             raise AssertionError(f"{part.kind} reads the words around")
 
 
+def _require_all(definition: data.AttackDefinition) -> None:
+    """Raises one DataError for all that is missing, each with the command that gets it."""
+    problems: dict[str, None] = {}
+    for part in (*definition.transformations, *definition.constraints):
+        finders: list[Callable[[], object]] = [
+            partial(assets.find_asset, n) for n in ASSETS_OF_PARTS.get(part.kind, ())
+        ]
+        if isinstance(part, InContextPart | data.SentenceSimilarity):
+            folder = "sentence_encoder" if isinstance(part, data.SentenceSimilarity) else "masked_lm"
+            finders.append(partial(find_model, part.model, folder))
+        for find in finders:
+            try:
+                find()
+            except DataError as error:
+                problems[str(error)] = None
+    if problems:
+        raise DataError("; and ".join(problems))
+
+
 def _refuse_unfit(definition: data.AttackDefinition) -> None:
     """Searches that mix edits of several words cannot say which of them a window or a hole lies around."""
-    if isinstance(definition.search, ENCODER_SEARCHES):
+    if isinstance(definition.search, STEPWISE_SEARCHES):
         return
     for part in (*definition.transformations, *definition.constraints):
         if isinstance(part, InContextPart | data.SentenceSimilarity):
