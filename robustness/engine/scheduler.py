@@ -2,6 +2,7 @@
 
 Every example under attack has a seat. What a seat asks joins one queue; as soon as a batch's worth of texts waits
 there it is handed to the victim, and a seat moves on when all it asked is answered, whatever the others wait for.
+Questions for gradients wait at a desk of their own until no scores are due.
 A victim that answers later (a GPU) gets the next batch before it has answered the last: meanwhile searches run.
 Which texts share a batch follows from the examples alone, never from the clock.
 """
@@ -18,14 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustness.engine.attack import (
+    Access,
+    AskGradients,
     Attack,
     BudgetExhausted,
     NamedAttack,
+    Question,
     Scorer,
     ScoreRows,
     Search,
     StartingScorer,
 )
+from robustness.engine.gradient_desk import GradientAccount, answer_gradients
 from robustness.engine.outcome import Outcome, Status
 from robustness.engine.query_cache import QueryCache
 from robustness.engine.referee import check_proposal, judge, refuse_broken_text, true_label_probability
@@ -68,6 +73,13 @@ class _Seat:
     seconds: float = 0.0
     search_seconds: float = 0.0
     """The part of it that the attack's own code took."""
+    gradients: GradientAccount | None = None
+    """Where the attack has access to gradients."""
+
+    @property
+    def waits_for_gradients(self) -> bool:
+        """Whether it has asked for gradients that are not there yet."""
+        return self.gradients is not None and self.gradients.is_waiting
 
     def unanswered(self) -> list[Texts]:
         """Texts that must run through the model; a judgement never comes from the cache."""
@@ -122,6 +134,7 @@ class Scheduler:
         self._batch = batch
         self._max_seconds = max_seconds
         self._cache = cache
+        self._is_white_box = attack.attack.access is Access.GRADIENTS
 
     def run(self, examples: Iterable[Example]) -> Iterator[Outcome]:
         """Yields one outcome for each example as soon as it is judged, in the order in which they end."""
@@ -130,25 +143,35 @@ class Scheduler:
         queue: deque[tuple[_Seat, Texts]] = deque()
         calls: deque[_Call] = deque()
         ready: list[_Seat] = []
+        at_desk: list[_Seat] = []
         with Watchdog() as watchdog:
             while True:
                 while taken < self._width and len(queue) < self._batch and (example := next(coming, None)):
                     taken += 1
-                    ready += self._enqueue(_Seat(example, [example]), queue)
+                    ready += self._enqueue(self._seat(example), queue)
                 if not taken:
                     return
                 while len(calls) < CALLS and (len(queue) >= self._batch or (queue and not calls)):
                     calls.append(self._start(queue))
                 if calls:
                     ready += self._finish(calls.popleft())
+                elif at_desk and not ready:
+                    answer_gradients(self._victim, [seat.gradients for seat in at_desk if seat.gradients is not None])
+                    ready = [seat for seat in at_desk if not seat.waits_for_gradients]
+                    at_desk = [seat for seat in at_desk if seat.waits_for_gradients]
                 moving, ready = ready, []
                 for seat in moving:
                     outcome = self._advance(seat, watchdog)
-                    if outcome is None:
-                        ready += self._enqueue(seat, queue)
-                    else:
+                    if outcome is not None:
                         taken -= 1
                         yield outcome
+                    elif seat.waits_for_gradients:
+                        at_desk.append(seat)
+                    else:
+                        ready += self._enqueue(seat, queue)
+
+    def _seat(self, example: Example) -> _Seat:
+        return _Seat(example, [example], gradients=GradientAccount() if self._is_white_box else None)
 
     def _enqueue(self, seat: _Seat, queue: deque[tuple[_Seat, Texts]]) -> list[_Seat]:
         """Queues what the seat must have scored; returns the seat if that is nothing."""
@@ -219,15 +242,28 @@ class Scheduler:
                 seat.search = self._search_of(seat.example, rng)
                 question = next(seat.search)
             else:
-                question = seat.search.send(np.stack(rows))
+                question = self._send(seat, rows)
             self._ask(seat, question)
         except StopIteration as stop:
             seat.asked = [check_proposal(seat.example, stop.value)]
             seat.is_judgement = True
         return None
 
-    def _ask(self, seat: _Seat, question: Sequence[Example]) -> None:
+    def _send(self, seat: _Seat, rows: Sequence[NDArray[np.float32]]) -> Question:
+        """Hands the search the answer it waits for; returns its next question."""
+        assert seat.search is not None, "only a search has asked"
+        if seat.gradients is None or seat.gradients.question is None:
+            return seat.search.send(np.stack(rows))
+        answer = seat.gradients.take()
+        if any(not np.isfinite(gradient.scores).all() for gradient in answer):
+            raise AttackError("the victim's scores are not finite")
+        return seat.search.send(answer)  # type: ignore[arg-type]  # ask_gradients casts it back
+
+    def _ask(self, seat: _Seat, asked: Question) -> None:
         """Books a question, or ends the search when its budget cannot pay for it (raises StopIteration)."""
+        question = asked.candidates if isinstance(asked, AskGradients) else asked
+        if isinstance(asked, AskGradients) and seat.gradients is None:
+            raise AttackError("asked for gradients; its access is scores: set access = Access.GRADIENTS in the class")
         if not isinstance(question, Sequence) or not all(isinstance(c, Example) for c in question):
             raise AttackError(f"yielded {type(question).__name__}; expected a list of Examples")
         if not question:
@@ -237,8 +273,11 @@ class Scheduler:
         budget = self._attack.max_queries
         queries = seat.queries + sum(candidate.texts != seat.example.texts for candidate in question)
         if budget is None or queries <= budget:
-            seat.asked = list(question)
             seat.queries = queries
+            if seat.gradients is not None and isinstance(asked, AskGradients):
+                seat.asked, seat.gradients.question = [], asked
+            else:
+                seat.asked = list(question)
             return
         assert seat.search is not None, "only a search asks"
         try:
@@ -249,7 +288,7 @@ class Scheduler:
 
     def _judged(self, seat: _Seat, fresh: NDArray[np.float32]) -> Outcome:
         assert seat.clean_scores is not None, "a judged example had its clean text scored"
-        return judge(
+        outcome = judge(
             seat.example,
             seat.asked[0],
             seat.clean_scores,
@@ -257,7 +296,9 @@ class Scheduler:
             queries=seat.queries,
             forwards=seat.forwards,
             seconds=seat.seconds,
+            goal=self._attack.goal,
         )
+        return _with_gradients(seat, outcome)
 
 
 def _skipped(seat: _Seat, scores: NDArray[np.float32]) -> Outcome:
@@ -270,9 +311,23 @@ def _errored(seat: _Seat, reason: str) -> Outcome:
     return replace(_without_proposal(seat, Status.ERRORED), error=reason.encode("utf-8", "backslashreplace").decode())
 
 
+def _with_gradients(seat: _Seat, outcome: Outcome) -> Outcome:
+    """The outcome with what the search's gradients have cost."""
+    cost = seat.gradients
+    if cost is None:
+        return outcome
+    return replace(
+        outcome,
+        forwards=outcome.forwards + cost.forwards,
+        seconds=outcome.seconds + cost.seconds,
+        backwards=cost.backwards,
+        zero_gradients=cost.zero_gradients,
+    )
+
+
 def _without_proposal(seat: _Seat, status: Status) -> Outcome:
     example = seat.example
-    return Outcome(
+    outcome = Outcome(
         example_id=example.id,
         group_id=example.group,
         label=example.label,
@@ -290,3 +345,4 @@ def _without_proposal(seat: _Seat, status: Status) -> Outcome:
         original_text=example.texts,
         adversarial_text=None,
     )
+    return _with_gradients(seat, outcome)

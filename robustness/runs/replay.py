@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from robustness.engine.attack import Scorer
+from robustness.engine.goal import GoalKind
 from robustness.runs.plan import Cell, Plan
 from robustness.runs.store import Store
 from robustness.testsets.example import Texts
@@ -27,6 +28,7 @@ class Replay:
 def replay_missing(plan: Plan, store: Store, load_scorer: LoadScorer, report: Callable[[str], None]) -> None:
     """Scores on each arm what was found on its partner; what an earlier run scored is left alone.
 
+    Texts on which a prediction was kept broke nothing and are not replayed.
     Each target is loaded at most once, and only where something is missing. The untuned base takes no part: it
     has no head for the task, so its answers would be those of random numbers.
     """
@@ -43,7 +45,7 @@ def replay_missing(plan: Plan, store: Store, load_scorer: LoadScorer, report: Ca
 
 
 def _missing(plan: Plan, store: Store, target: str) -> Iterator[Replay]:
-    attacks = {attack.name for attack in plan.attacks}
+    attacks = {attack.name for attack in plan.attacks if attack.goal.kind is GoalKind.CHANGE_PREDICTION}
     partners = {
         source
         for pair in plan.pairs

@@ -10,11 +10,12 @@ from pathlib import Path
 from robustness.definitions.tasks import find_task
 from robustness.engine.attack import GradientAttack, NamedAttack, Scorer
 from robustness.engine.evaluation import evaluate_examples
-from robustness.engine.outcome import Outcome, Status
+from robustness.engine.outcome import Outcome
 from robustness.engine.query_cache import QueryCache
 from robustness.engine.scheduler import CUDA_WIDTH, WIDTH, Scheduler
 from robustness.runs.plan import Cell, Plan
 from robustness.runs.preparation import Prepared, gate_pairs, prepare
+from robustness.runs.probing import run_probes
 from robustness.runs.progress import Progress, ProgressCallback
 from robustness.runs.record import (
     FILE_NAME,
@@ -25,6 +26,7 @@ from robustness.runs.record import (
 )
 from robustness.runs.replay import replay_missing
 from robustness.runs.store import Store
+from robustness.runs.suspicions import find_suspicions
 from robustness.testsets.example import Example
 from robustness.victims.loading import Placement, digest_victim, load_checkpoint, place, to_victim
 from robustness.victims.victim import Victim
@@ -59,7 +61,8 @@ def execute(plan: Plan, out: Path, on_progress: ProgressCallback | None = None) 
         sink = _Sink(store, report, total)
         warnings = _run_cells(plan, prepared, arms, sink)
         replay_missing(plan, store, arms.load_scorer, sink.announce)
-        _add_warnings(out, [*warnings, *arms.warnings(), *_suspicions(store)])
+        run_probes(plan, prepared, out, lambda name: arms.load(name)[0], sink.announce)
+        _add_warnings(out, [*warnings, *arms.warnings(), *find_suspicions(store, plan.attacks)])
     finally:
         arms.close()
         store.close()
@@ -184,13 +187,3 @@ def _outcomes(
         return attack.attack.run(victim, examples, seed=seed, digest=attack.digest)
     width = CUDA_WIDTH if victim.device.type == "cuda" else WIDTH
     return Scheduler(attack, victim, seed=seed, width=width, cache=cache).run(examples)
-
-
-def _suspicions(store: Store) -> list[str]:
-    found = [
-        f"{checkpoint}: the gradient vanished in {count} examples on which {attack} failed; that is no robustness"
-        for (checkpoint, attack), count in store.count_vanished().items()
-    ]
-    if store.count_statuses().get(("identity", Status.SUCCEEDED)):
-        found.append("identity: an unchanged text was judged adversarial; the victim is not deterministic")
-    return found
