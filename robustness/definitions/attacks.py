@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from robustness.definitions.embeddings import EmbeddingBall, EmbeddingMinimal
+from robustness.definitions.embeddings import EmbeddingBall, EmbeddingMinimal, TokenDistributions
 from robustness.definitions.model import Definition, SparseDefinition
 
 
@@ -283,7 +283,8 @@ SearchPart = Annotated[
     | RandomOrder
     | ReturnClean
     | EmbeddingBall
-    | EmbeddingMinimal,
+    | EmbeddingMinimal
+    | TokenDistributions,
     Field(discriminator="kind"),
 ]
 TransformationPart = Annotated[

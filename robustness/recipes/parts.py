@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, assert_never
 
 from robustness.definitions import attacks as data
-from robustness.definitions.embeddings import EmbeddingBall, EmbeddingMinimal
+from robustness.definitions.embeddings import EmbeddingBall, EmbeddingMinimal, TokenDistributions
 from robustness.engine.attack import Attack, GradientAttack
 from robustness.errors import DefinitionError
 from robustness.recipes import assets, invariances, ranking, searches
@@ -108,6 +108,10 @@ def build_attack(definition: data.AttackDefinition) -> Attack | GradientAttack:
             from robustness.recipes.embedding_recipe import build_embedding_attack  # brings torch
 
             return build_embedding_attack(search)
+        case TokenDistributions():
+            from robustness.recipes.gbda import Gbda  # brings torch
+
+            return Gbda(search)
         case _:
             assert_never(search)
 

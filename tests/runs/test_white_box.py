@@ -10,7 +10,7 @@ from robustness import Access, api
 from robustness.definitions.catalog import ATTACKS
 from robustness.reports.columns import Table
 
-WHITE_BOX = [name for name in ATTACKS.names() if ATTACKS.find(name).definition.access == "gradients"]
+WHITE_BOX = [name for name in ATTACKS.names() if ATTACKS.find(name).definition.family == "embedding"]
 
 
 @pytest.fixture(scope="module")
