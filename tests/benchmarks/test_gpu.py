@@ -43,11 +43,17 @@ class Recording:
         return self._victim.start(texts)
 
 
+def make_words() -> list[str]:
+    rng = np.random.default_rng(0)
+    return sorted({"".join(rng.choice(list(string.ascii_lowercase), size=rng.integers(2, 9))) for _ in range(2_000)})
+
+
 def make_tokenizer() -> PreTrainedTokenizerFast:
-    """Pieces of one and two letters: a word becomes about three tokens, as after typos in a real vocabulary."""
+    """Words are tokens, and what a typo makes of them is pieces of one and two letters, as with a real vocabulary."""
     letters = string.ascii_letters + string.digits + string.punctuation
     pieces = [*letters, *(a + b for a in string.ascii_lowercase for b in string.ascii_lowercase)]
-    vocabulary = {piece: i for i, piece in enumerate([*SPECIAL, *pieces, *(f"##{piece}" for piece in pieces)])}
+    tokens = dict.fromkeys([*SPECIAL, *pieces, *(f"##{piece}" for piece in pieces), *make_words()])
+    vocabulary = {token: i for i, token in enumerate(tokens)}
     core = Tokenizer(models.WordPiece(vocabulary, unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.Whitespace()
     core.post_processor = processors.TemplateProcessing(
@@ -79,8 +85,7 @@ def make_victim(device: str, dtype: torch.dtype, **sizes: int) -> Victim:
 def write_examples(victim: Victim, count: int) -> list[Example]:
     """Sentences as long as SST-2's, labelled as the victim answers: every one is attacked."""
     rng = np.random.default_rng(0)
-    letters = list(string.ascii_lowercase)
-    words = ["".join(rng.choice(letters, size=rng.integers(2, 9))) for _ in range(2_000)]
+    words = make_words()
     texts = [(" ".join(rng.choice(words, size=rng.integers(4, 40))),) for _ in range(count)]
     labels = victim.scores(texts).argmax(axis=1)
     return [Example(str(i), text, int(label)) for i, (text, label) in enumerate(zip(texts, labels, strict=True))]
@@ -113,6 +118,7 @@ def measure(victim: Victim, examples: Sequence[Example], batch_tokens: Sequence[
     return {
         "examples": len(examples),
         "texts": len(texts),
+        "tokens_a_text": float(np.mean([len(ids) for ids in victim._encode(texts[:4_096])["input_ids"]])),
         "batch_tokens": own_tokens,
         "engine_texts_a_second": engine,
         "victim_texts_a_second_by_batch_tokens": {str(tokens): value for tokens, value in peaks.items()},
