@@ -14,7 +14,7 @@ from robustness import Example
 from robustness.engine.attack import Attack, NamedAttack, ScoreRows
 from robustness.engine.outcome import Outcome, Status
 from robustness.engine.scheduler import Scheduler
-from robustness.recipes.constraints import Constraints
+from robustness.recipes.constraints import Constraints, SamePartOfSpeech
 from robustness.recipes.distractors import Append
 from robustness.recipes.edits import WordEdits
 from robustness.recipes.evolution import DifferentialEvolution
@@ -22,7 +22,7 @@ from robustness.recipes.genetic import Genetic
 from robustness.recipes.ranking import ByDeleting, ByHiding, ByWeightedSaliency, delete_word
 from robustness.recipes.searches import Greedy, GreedyWordRanking
 from robustness.recipes.swarm import ParticleSwarm, _Swarm
-from robustness.recipes.words import nearest_neighbours
+from robustness.recipes.words import nearest_neighbours, wordnet_synonyms
 
 CLEAN = Example("1", ("some good film with a plot",), label=1)
 NEIGHBOURS = {"good": ("fine", "okay", "bad"), "film": ("movie",), "plot": ("story", "tale")}
@@ -222,3 +222,31 @@ def test_velocities_grow_where_a_particle_differs_from_both_bests_and_shrink_whe
 
     expected = 0.2 * before + 0.8 * np.array([6.0, -6.0, -6.0])
     np.testing.assert_allclose(swarm._velocities, expected)
+
+
+def test_words_are_looked_up_and_tagged_once_for_all_arms() -> None:
+    looked_up: list[str] = []
+    tagged: list[tuple[str, ...]] = []
+
+    class Sense:
+        def lemma_names(self) -> list[str]:
+            return ["fine", "okay", "bad"]
+
+    class CountingThesaurus:
+        def synsets(self, lemma: str) -> list[Sense]:
+            looked_up.append(lemma)
+            return [Sense()]
+
+    def tag(words: Sequence[str]) -> list[str]:
+        tagged.append(tuple(words))
+        return ["NOUN"] * len(words)
+
+    constraints = Constraints(same_part_of_speech=SamePartOfSpeech(tag, noun_for_verb=False))
+    attack = Greedy(WordEdits([wordnet_synonyms(CountingThesaurus())], constraints))
+    attack_once(attack, WordVictim({"good": 1.0}))
+    assert looked_up and tagged
+    before = len(looked_up), len(tagged)
+
+    attack_once(attack, WordVictim({"good": 2.0}))  # the other arm
+
+    assert (len(looked_up), len(tagged)) == before
