@@ -15,6 +15,7 @@ from robustness.recipes.devices import use_device
 from robustness.recipes.downloading import get_asset
 from robustness.recipes.pretrained import locate
 from robustness.reports.report import Report, write_report
+from robustness.runs.disk import explain_failed_writes
 from robustness.runs.plan import Plan, RunSettings, make_plan
 from robustness.runs.progress import ProgressCallback
 
@@ -98,12 +99,13 @@ def run(
     made = suite if isinstance(suite, Plan) else plan(suite, pairs, **options)  # type: ignore[arg-type]
     folder = Path(out)
     execute(made, folder, on_progress)
-    return write_report(folder)
+    return report(folder)
 
 
 def report(folder: str | Path) -> Report:
     """Writes the tables of a run folder again, from its stored rows."""
-    return write_report(Path(folder))
+    with explain_failed_writes(Path(folder)):
+        return write_report(Path(folder))
 
 
 def doctor(data: str | Path | None = None) -> list[Diagnosis]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 
@@ -26,7 +27,7 @@ from robustness.testsets.example import Example
 from robustness.testsets.loading import Testset, load_testset
 from robustness.victims.checkpoint import Checkpoint, read_checkpoint
 from robustness.victims.gate import CheckpointFacts, check_pair, inspect_checkpoint
-from robustness.victims.loading import Placement, digest_weights
+from robustness.victims.loading import Placement, digest_files, digest_weights
 
 GATE_EXAMPLES = 256
 """Clean examples on which the gate measures accuracy."""
@@ -63,7 +64,12 @@ def prepare(plan: Plan) -> Prepared:
             shared_by = [p.seed for p in plan.pairs if name in (p.full_name, p.peft_name)]
             seeds[name] = pair.seed if set(shared_by) == {pair.seed} else None
     digests = {name: digest_weights(checkpoint.folder) for name, checkpoint in checkpoints.items()}
-    data = {"data": digest_of([[t.name, t.digest] for t in testsets]), "checkpoints": digest_of(digests)}
+    data = {f"data: {testset.name}": testset.digest for testset in testsets}
+    digest = cache(digest_files)  # many adapters share one base
+    data |= {
+        f"checkpoints: {name}": digest_of([digest(each.folder), digest(each.base)])
+        for name, each in checkpoints.items()
+    }
     return Prepared(
         testsets=testsets,
         examples={testset.name: testset.examples[: plan.limit] for testset in testsets},
@@ -125,7 +131,7 @@ def _record(plan: Plan, prepared: Prepared, placement: Placement, facts: dict[st
         limit=plan.limit,
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
         dtype=plan.settings.arithmetic,
-        fingerprint=prepared.fingerprint,
+        fingerprint=prepared.fingerprint | {"device": device.type},
         pairs=tuple(
             PairRecord(name=p.name, task=p.task, base=p.base, full=p.full_name, peft=p.peft_name, seed=p.seed)
             for p in plan.pairs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from itertools import groupby
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from robustness.engine.evaluation import evaluate_examples
 from robustness.engine.outcome import Outcome
 from robustness.engine.query_cache import QueryCache
 from robustness.engine.scheduler import CUDA_WIDTH, WIDTH, Scheduler
+from robustness.runs.disk import explain_failed_writes
+from robustness.runs.lock import hold_lock
 from robustness.runs.plan import Cell, Plan
 from robustness.runs.preparation import Prepared, gate_pairs, prepare
 from robustness.runs.probing import run_probes
@@ -45,18 +48,30 @@ def execute(plan: Plan, out: Path, on_progress: ProgressCallback | None = None) 
     report = on_progress or (lambda _: None)
     placement = place(plan.settings.device, plan.settings.dtype)
     refuse_foreign_folder(out)
-    prepared = prepare(plan)
-    refuse_other_settings(out, prepared.fingerprint)
-    if plan.settings.cache is not None:
-        QueryCache(plan.settings.cache, "").close()  # a file that is no cache is found before the gate's minutes
+    with explain_failed_writes(out), ExitStack() as stack:
+        is_new = not (out / FILE_NAME).is_file()
+        if not is_new:  # another process is found before data and checkpoints are read
+            stack.enter_context(hold_lock(out))
+        prepared = prepare(plan)
+        refuse_other_settings(out, prepared.fingerprint | {"device": placement.device.type})
+        if plan.settings.cache is not None:
+            QueryCache(plan.settings.cache, "").close()  # a file that is no cache is found before the gate's minutes
+        total = sum(len(prepared.examples[cell.testset]) for cell in plan.cells)
+        if is_new:  # otherwise the gate has passed for these very checkpoints
+            report(Progress("checking the pairs", 0, total))
+            record = gate_pairs(plan, prepared, placement)
+            out.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(hold_lock(out))
+            refuse_foreign_folder(out)
+            refuse_other_settings(out, record.fingerprint)  # of a process that was here meanwhile
+            if not (out / FILE_NAME).is_file():
+                write_record(out, record)
+        _run_missing(plan, prepared, _Arms(plan, prepared, placement), out, report)
+
+
+def _run_missing(plan: Plan, prepared: Prepared, arms: _Arms, out: Path, report: ProgressCallback) -> None:
     total = sum(len(prepared.examples[cell.testset]) for cell in plan.cells)
-    if not (out / FILE_NAME).is_file():  # otherwise the gate has passed for these very checkpoints
-        report(Progress("checking the pairs", 0, total))
-        record = gate_pairs(plan, prepared, placement)
-        out.mkdir(parents=True, exist_ok=True)
-        write_record(out, record)
     store = Store(out)
-    arms = _Arms(plan, prepared, placement)
     try:
         sink = _Sink(store, report, total)
         warnings = _run_cells(plan, prepared, arms, sink)

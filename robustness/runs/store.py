@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
@@ -58,10 +58,7 @@ class Store:
     def add(self, cell: Cell, outcomes: Iterable[Outcome]) -> None:
         """Writes outcomes in one transaction."""
         rows = [(cell.checkpoint, cell.testset, cell.attack, *_values(outcome)) for outcome in outcomes]
-        marks = ", ".join("?" * len(_COLUMNS))
-        self._connection.execute("BEGIN")
-        self._connection.executemany(f"INSERT INTO outcomes VALUES ({marks})", rows)
-        self._connection.execute("COMMIT")
+        self._insert("outcomes", _COLUMNS, rows)
 
     def unreplayed_successes(self, cell: Cell, target: str) -> list[tuple[str, Texts]]:
         """Returns example id and adversarial text of each success in a cell that `target` has not answered yet."""
@@ -77,9 +74,7 @@ class Store:
     def add_replays(self, cell: Cell, target: str, predictions: Iterable[tuple[str, int]]) -> None:
         """Writes what `target` answers to the adversarial texts of a cell, in one transaction."""
         rows = [(cell.checkpoint, cell.testset, cell.attack, target, *answer) for answer in predictions]
-        self._connection.execute("BEGIN")
-        self._connection.executemany(f"INSERT INTO replays VALUES ({', '.join('?' * len(_REPLAY_COLUMNS))})", rows)
-        self._connection.execute("COMMIT")
+        self._insert("replays", _REPLAY_COLUMNS, rows)
 
     def count_statuses(self) -> dict[tuple[str, str], int]:
         """Returns how many outcomes there are of each attack and status."""
@@ -105,6 +100,17 @@ class Store:
         for checkpoint, testset, one, other in self._connection.execute(query, (first, second)):
             found.setdefault((checkpoint, testset), []).append((bool(one), bool(other)))
         return found
+
+    def _insert(self, table: str, columns: Sequence[str], rows: Sequence[tuple[object, ...]]) -> None:
+        """All rows or, where the disk refuses one, none."""
+        self._connection.execute("BEGIN")
+        try:
+            self._connection.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(columns))})", rows)
+            self._connection.execute("COMMIT")
+        except sqlite3.Error:
+            if self._connection.in_transaction:  # SQLite itself rolls back after some errors
+                self._connection.execute("ROLLBACK")
+            raise
 
     def close(self) -> None:
         """Closes the file."""
