@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from robustness.doctor import Diagnosis, diagnose
 from robustness.errors import UsageError
@@ -18,6 +19,9 @@ from robustness.reports.report import Report, write_report
 from robustness.runs.disk import explain_failed_writes
 from robustness.runs.plan import Plan, RunSettings, make_plan
 from robustness.runs.progress import ProgressCallback
+
+if TYPE_CHECKING:
+    from robustness.runs.verification import Verification
 
 DATA_VARIABLE = "ROBUSTNESS_DATA"
 DEMO_ROWS = 400
@@ -106,6 +110,17 @@ def report(folder: str | Path) -> Report:
     """Writes the tables of a run folder again, from its stored rows."""
     with explain_failed_writes(Path(folder)):
         return write_report(Path(folder))
+
+
+def verify(folder: str | Path, *, sample: int = 100, seed: int = 0, device: str = "auto") -> Verification:
+    """Judges a random sample of a run's stored texts again with its checkpoints; says where the two disagree.
+
+    Raises:
+        RobustnessError: a folder that is no run, a sample below 1, or a checkpoint that cannot be loaded.
+    """
+    from robustness.runs.verification import verify as judge_again  # brings torch
+
+    return judge_again(Path(folder), sample=sample, seed=seed, device=device)
 
 
 def doctor(data: str | Path | None = None) -> list[Diagnosis]:

@@ -217,6 +217,27 @@ def report(folder: Annotated[Path, typer.Argument(metavar="DIR")]) -> None:
 
 
 @app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(metavar="DIR")],
+    sample: Annotated[int, typer.Option(help="Texts to judge again.")] = 100,
+    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    device: Device = "auto",
+) -> None:
+    """Judge a random sample of a run's stored texts again; exit code 1 where its checkpoints disagree."""
+    from robustness import api
+
+    _quieten()
+    found = api.verify(folder, sample=sample, seed=seed, device=device)
+    for disagreement in found.disagreements:
+        stderr.print(disagreement, markup=False, soft_wrap=True)
+    stdout.print(
+        f"{found.sampled} of {found.stored} stored texts judged again: {len(found.disagreements)} disagreements"
+    )
+    if found.disagreements:
+        raise typer.Exit(1)
+
+
+@app.command()
 def check(
     attack: Annotated[str, typer.Argument(metavar="file.py:Name")],
     seed: Annotated[int, typer.Option(help="Of the searches.")] = 0,

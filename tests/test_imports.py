@@ -13,11 +13,12 @@ PACKAGE = Path(robustness.__file__).parent
 
 MAY_IMPORT = {
     "errors": set(),
+    "retrying": set(),
     "definitions": {"errors"},
-    "testsets": {"errors", "definitions"},
-    "victims": {"errors", "definitions", "testsets"},
+    "testsets": {"errors", "retrying", "definitions"},
+    "victims": {"errors", "retrying", "definitions", "testsets"},
     "engine": {"errors", "testsets", "victims"},
-    "recipes": {"errors", "definitions", "testsets", "victims", "engine"},
+    "recipes": {"errors", "retrying", "definitions", "testsets", "victims", "engine"},
     "sensitivity": {"errors", "definitions", "testsets", "victims", "engine", "recipes"},
     "testing": {"errors", "testsets", "victims", "engine", "recipes"},
     "stats": set(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -28,6 +28,7 @@ from robustness.testsets.loading import Testset, load_testset
 from robustness.victims.checkpoint import Checkpoint, read_checkpoint
 from robustness.victims.gate import CheckpointFacts, check_pair, inspect_checkpoint
 from robustness.victims.loading import Placement, digest_files, digest_weights
+from robustness.victims.tensors import stored_dtypes
 
 GATE_EXAMPLES = 256
 """Clean examples on which the gate measures accuracy."""
@@ -151,11 +152,27 @@ def _record(plan: Plan, prepared: Prepared, placement: Placement, facts: dict[st
         probes=tuple(
             ProbeRecord(name=probe.name, digest=probe.digest, space=probe.probe.space) for probe in plan.probes
         ),
-        warnings=tuple(f"no pair for the task of test set {name}: not evaluated" for name in plan.unserved),
+        warnings=(
+            *(f"no pair for the task of test set {name}: not evaluated" for name in plan.unserved),
+            *_dtype_warnings(plan, prepared),
+        ),
         started=now(),
         machine=platform.platform(),
         versions=library_versions(),
     )
+
+
+def _dtype_warnings(plan: Plan, prepared: Prepared) -> Iterator[str]:
+    """Both arms are computed in one type; weights that were rounded when they were saved stay rounded."""
+    for pair in plan.pairs:
+        full, peft = prepared.checkpoints[pair.full_name], prepared.checkpoints[pair.peft_name]
+        types = stored_dtypes(full.folder), stored_dtypes(peft.folder, peft.base)
+        if types[0] != types[1]:
+            saved = [", ".join(sorted(each)) for each in types]
+            yield (
+                f"pair {pair.name}: the full arm's weights are saved as {saved[0]}, the PEFT arm's and its base's as "
+                f"{saved[1]}: one arm was rounded more than the other"
+            )
 
 
 def _checkpoint_record(prepared: Prepared, name: str, facts: CheckpointFacts) -> CheckpointRecord:
@@ -170,6 +187,7 @@ def _checkpoint_record(prepared: Prepared, name: str, facts: CheckpointFacts) ->
         majority_share=facts.majority_share,
         n_clean=facts.n_clean,
         merge_difference=facts.merge_difference,
+        folder=str(prepared.checkpoints[name].folder),
     )
 
 

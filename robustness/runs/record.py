@@ -47,6 +47,8 @@ class CheckpointRecord(Definition):
     majority_share: float
     n_clean: int
     merge_difference: float | None
+    folder: str = ""
+    """Where it lay."""
 
 
 class TestsetRecord(Definition):

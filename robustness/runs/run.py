@@ -30,7 +30,7 @@ from robustness.runs.record import (
 from robustness.runs.replay import replay_missing
 from robustness.runs.store import Store
 from robustness.runs.suspicions import find_suspicions
-from robustness.testsets.example import Example
+from robustness.testsets.example import Example, Texts
 from robustness.victims.loading import Placement, digest_victim, load_checkpoint, place, to_victim
 from robustness.victims.victim import Victim
 
@@ -74,10 +74,10 @@ def _run_missing(plan: Plan, prepared: Prepared, arms: _Arms, out: Path, report:
     store = Store(out)
     try:
         sink = _Sink(store, report, total)
-        warnings = _run_cells(plan, prepared, arms, sink)
+        _run_cells(plan, prepared, arms, sink)
         replay_missing(plan, store, arms.load_scorer, sink.announce)
         run_probes(plan, prepared, out, lambda name: arms.load(name)[0], sink.announce)
-        _add_warnings(out, [*warnings, *arms.warnings(), *find_suspicions(store, plan.attacks)])
+        _add_warnings(out, [*arms.warnings(), *find_suspicions(store, plan.attacks)])
     finally:
         arms.close()
         store.close()
@@ -129,6 +129,8 @@ class _Sink:
         self._report = report
         self._done = 0
         self._total = total
+        self._noted: dict[str, int] = {}
+        """By checkpoint, how many texts are known to be too long."""
 
     def skip(self, count: int) -> None:
         """Counts outcomes that an earlier run stored."""
@@ -138,8 +140,8 @@ class _Sink:
         """Says what runs now."""
         self._report(Progress(message, self._done, self._total))
 
-    def write(self, cell: Cell, outcomes: Iterable[Outcome]) -> None:
-        """Writes outcomes as they come; what has come before an error is kept."""
+    def write(self, cell: Cell, outcomes: Iterable[Outcome], truncated: set[Texts]) -> None:
+        """Writes outcomes as they come, and what was too long; what has come before an error is kept."""
         message = f"{cell.checkpoint} | {cell.testset} | {cell.attack}"
         self.announce(message)
         waiting: list[Outcome] = []
@@ -148,22 +150,23 @@ class _Sink:
             for outcome in outcomes:
                 waiting.append(outcome)
                 if time.monotonic() - flushed >= FLUSH_SECONDS:
-                    self._flush(cell, waiting, message)
+                    self._flush(cell, waiting, truncated, message)
                     flushed = time.monotonic()
         finally:
-            self._flush(cell, waiting, message)
+            self._flush(cell, waiting, truncated, message)
 
-    def _flush(self, cell: Cell, waiting: list[Outcome], message: str) -> None:
+    def _flush(self, cell: Cell, waiting: list[Outcome], truncated: set[Texts], message: str) -> None:
+        if len(truncated) > self._noted.get(cell.checkpoint, 0):  # before the outcomes: these are never made again
+            self.store.note_truncated(cell.checkpoint, truncated)
+            self._noted[cell.checkpoint] = len(truncated)
         self.store.add(cell, waiting)
         self._done += len(waiting)
         waiting.clear()
         self.announce(message)
 
 
-def _run_cells(plan: Plan, prepared: Prepared, arms: _Arms, sink: _Sink) -> list[str]:
-    """Returns warnings about what was run."""
+def _run_cells(plan: Plan, prepared: Prepared, arms: _Arms, sink: _Sink) -> None:
     attacks = {attack.name: attack for attack in plan.attacks}
-    warnings: list[str] = []
     for checkpoint, cells in groupby(plan.cells, key=lambda cell: cell.checkpoint):
         missing = []
         for cell in cells:
@@ -177,13 +180,8 @@ def _run_cells(plan: Plan, prepared: Prepared, arms: _Arms, sink: _Sink) -> list
         victim, cache = arms.load(checkpoint)
         for cell, examples in missing:
             sink.store.forget_errored(cell)
-            sink.write(cell, _outcomes(victim, cache, attacks.get(cell.attack), examples, plan.settings.seed))
-        if victim.truncated:
-            warnings.append(
-                f"{checkpoint}: {len(victim.truncated)} texts are longer than the {victim.max_tokens} tokens the "
-                "model takes; they were truncated"
-            )
-    return warnings
+            outcomes = _outcomes(victim, cache, attacks.get(cell.attack), examples, plan.settings.seed)
+            sink.write(cell, outcomes, victim.truncated)
 
 
 def _add_warnings(out: Path, warnings: Sequence[str]) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Literal, final
@@ -43,6 +44,9 @@ class Store:
             f"CREATE TABLE IF NOT EXISTS replays ({', '.join(_REPLAY_COLUMNS)}, "
             f"PRIMARY KEY ({', '.join(_REPLAY_COLUMNS[:-1])})) WITHOUT ROWID"
         )
+        self._connection.execute(
+            "CREATE TABLE IF NOT EXISTS truncated (checkpoint, text, PRIMARY KEY (checkpoint, text))"
+        )
         self._connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
     def finished(self, cell: Cell) -> set[str]:
@@ -59,6 +63,25 @@ class Store:
         """Writes outcomes in one transaction."""
         rows = [(cell.checkpoint, cell.testset, cell.attack, *_values(outcome)) for outcome in outcomes]
         self._insert("outcomes", _COLUMNS, rows)
+
+    def note_truncated(self, checkpoint: str, texts: Iterable[Texts]) -> None:
+        """Remembers texts that were too long for a checkpoint, by their digest."""
+        digests = {hashlib.sha256(json.dumps(each).encode()).hexdigest()[:16] for each in texts}
+        rows = [(checkpoint, digest) for digest in sorted(digests)]
+        self._connection.executemany("INSERT OR IGNORE INTO truncated VALUES (?, ?)", rows)
+
+    def count_truncated(self) -> dict[str, int]:
+        """Returns how many texts were too long, for each checkpoint that had any."""
+        return dict(self._connection.execute("SELECT checkpoint, COUNT(*) FROM truncated GROUP BY checkpoint"))
+
+    def count_successes(self) -> dict[tuple[str, str, str], tuple[int, int]]:
+        """Returns for each cell how many attacks succeeded, of those that were judged."""
+        query = (
+            "SELECT checkpoint, testset, attack, SUM(status='succeeded'), COUNT(*) FROM outcomes "
+            "WHERE status IN ('succeeded', 'failed') GROUP BY checkpoint, testset, attack"
+        )
+        rows = self._connection.execute(query)
+        return {(checkpoint, testset, attack): (broken, n) for checkpoint, testset, attack, broken, n in rows}
 
     def unreplayed_successes(self, cell: Cell, target: str) -> list[tuple[str, Texts]]:
         """Returns example id and adversarial text of each success in a cell that `target` has not answered yet."""
@@ -133,6 +156,13 @@ def read_rows(folder: Path, table: Literal["outcomes", "replays"]) -> pd.DataFra
     Raises:
         RunError: no store in the folder, a damaged file, or one of another schema version.
     """
+    with open_store(folder) as connection:
+        return pd.read_sql_query(f"SELECT * FROM {table}", connection)
+
+
+@contextmanager
+def open_store(folder: Path) -> Iterator[sqlite3.Connection]:
+    """Opens the store of a run for reading; raises what `read_rows` does."""
     path = folder / FILE_NAME
     if not path.is_file():
         raise RunError(f"{folder}: no {FILE_NAME}; expected a folder that `robustness run` wrote")
@@ -141,7 +171,7 @@ def read_rows(folder: Path, table: Literal["outcomes", "replays"]) -> pd.DataFra
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             if version != SCHEMA_VERSION:
                 raise RunError(f"{path}: schema version {version}; this release reads {SCHEMA_VERSION}; run it again")
-            return pd.read_sql_query(f"SELECT * FROM {table}", connection)
+            yield connection
     except (sqlite3.DatabaseError, pd.errors.DatabaseError) as error:
         raise RunError(f"{path}: not a readable store: {error}") from None
 
