@@ -17,6 +17,9 @@ class Table(StrEnum):
     PAIRS = "pairs"
     TRANSFER = "transfer"
     CURVES = "curves"
+    FRAGILITY = "fragility"
+    SURVIVAL = "survival"
+    PREDICTIONS = "predictions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +63,25 @@ COLUMNS: dict[Table, tuple[Column, ...]] = {
         "pair full peft method task testset attack metric population n:count full_value:fraction "
         "peft_value:fraction difference:fraction low:fraction high:fraction drop_difference:fraction "
         "drop_low:fraction drop_high:fraction test p_value:probability p_adjusted:probability verdict "
-        "smallest_detectable:fraction"
+        "smallest_detectable:fraction detectable:fraction p_equivalence:probability n_seeds:count"
     ),
     Table.TRANSFER: _columns(
         "source target testset attack n:count transfer_rate:fraction low:fraction high:fraction"
     ),
     Table.CURVES: _columns(
         "checkpoint testset attack budget_kind budget:amount robust_accuracy:fraction low:fraction high:fraction"
+    ),
+    Table.FRAGILITY: _columns(
+        "pair where what difference:amount low:amount high:amount p_adjusted:probability verdict testset attack "
+        "n:count full_value:amount peft_value:amount scale test p_value:probability detectable:fraction"
+    ),
+    Table.SURVIVAL: _columns(
+        "pair testset attack full_n:count peft_n:count full_median:queries peft_median:queries statistic:chi-squared "
+        "test p_value:probability"
+    ),
+    Table.PREDICTIONS: _columns(
+        "checkpoint testset probe quantity attack n:count auc:fraction low:fraction high:fraction "
+        "rank_correlation:correlation"
     ),
 }
 
