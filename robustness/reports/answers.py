@@ -13,6 +13,18 @@ from robustness.reports.attacks import WORST_CASE
 from robustness.runs.record import PairRecord, RunRecord
 from robustness.stats import Verdict
 
+METHOD_NAMES = {
+    "lora": "LoRA",
+    "adalora": "AdaLoRA",
+    "dora": "DoRA",
+    "ia3": "(IA)3",
+    "ssl": "SSL",
+    "ssb": "SSB",
+    "bitfit": "BitFit",
+    "prefix": "prefix tuning",
+    "prompt": "prompt tuning",
+}
+"""Adaptations as papers write them."""
 ACCURACIES = ("accuracy", "robust_accuracy")
 
 
@@ -39,12 +51,12 @@ def answer_pairs(pairs: pd.DataFrame, record: RunRecord) -> list[Answer]:
     """
     several = pairs[pairs["n_seeds"].astype(float) > 1]
     answers = [
-        _answer(str(name), str(rows["method"].iloc[0]), rows, record, ())
+        _answer(str(name), method_name(str(rows["method"].iloc[0])), rows, record, ())
         for name, rows in several.groupby("pair", sort=False)
     ]
     for pair in record.pairs:
         rows = pairs[(pairs["pair"] == pair.name) & (pairs["n_seeds"].astype(float) == 1)]
-        method = record.find_checkpoint(pair.peft).adaptation
+        method = method_name(record.find_checkpoint(pair.peft).adaptation)
         rows = rows[(rows["population"] == "all") & rows["metric"].isin(ACCURACIES)]
         answers.append(_answer(pair.name, method, rows, record, _caveats(pair, record)))
     return answers
@@ -58,7 +70,7 @@ def _caveats(pair: PairRecord, record: RunRecord) -> tuple[str, ...]:
     full, peft = record.find_checkpoint(pair.full), record.find_checkpoint(pair.peft)
     gap = full.clean_accuracy - peft.clean_accuracy
     if abs(gap) >= 0.01:
-        better = "full" if gap > 0 else method
+        better = "full" if gap > 0 else method_name(method)
         caveats.append(
             f"clean accuracy differs by {points(abs(gap))} in favour of {better}: part of any difference may be that"
         )
@@ -137,6 +149,24 @@ def place(row: Any) -> str:
 
 def _places(rows: pd.DataFrame) -> str:
     return f"{len(rows)} comparison" + ("s" if len(rows) != 1 else "")
+
+
+def method_name(adaptation: str) -> str:
+    """An adaptation as papers write it; one's own as it is.
+
+    >>> method_name("lora"), method_name("mine")
+    ('LoRA', 'mine')
+    """
+    return METHOD_NAMES.get(adaptation, adaptation)
+
+
+def spell_verdict(verdict: Verdict) -> str:
+    """A verdict in words.
+
+    >>> spell_verdict(Verdict.PEFT_MORE_FRAGILE)
+    'PEFT more fragile'
+    """
+    return verdict.value.replace("-", " ").replace("peft", "PEFT")
 
 
 def _capital(name: str) -> str:

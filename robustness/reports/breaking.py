@@ -38,7 +38,8 @@ class Breaking:
     breaks: str
     """full or peft."""
     testset: str
-    attack: str
+    attack: str | None
+    """None: a row of the test set itself."""
     example_id: str
     label: str
     wrong: str
@@ -59,7 +60,8 @@ def find_breaking(pair: PairRecord, examples: pd.DataFrame, replays: pd.DataFram
         if rows.empty:
             continue
         ranked = rows.sort_values(["modified_share", "example_id"], kind="stable")
-        chosen = ranked.groupby(["testset", "attack"], sort=False).head(PER_ATTACK).head(PER_ARM)
+        distinct = ranked.drop_duplicates(["testset", "example_id"])
+        chosen = distinct.groupby(["testset", "attack"], sort=False).head(PER_ATTACK).head(PER_ARM)
         found += [_breaking(row, breaks, pair.task) for row in chosen.to_dict("records")]
     return found
 
@@ -86,7 +88,7 @@ def _breaking(row: dict[str, object], breaks: str, task: str) -> Breaking:
     return Breaking(
         breaks=breaks,
         testset=str(row["testset"]),
-        attack=str(row["attack"]),
+        attack=None if row["attack"] == NO_ATTACK else str(row["attack"]),
         example_id=str(row["example_id"]),
         label=label_name(task, row["label"]),
         wrong=label_name(task, row["adversarial_prediction"]),

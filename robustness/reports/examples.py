@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pandas as pd
 
@@ -10,6 +11,9 @@ from robustness.engine.evaluation import NO_ATTACK
 from robustness.engine.outcome import Status
 from robustness.reports.columns import Table, arrange
 from robustness.runs.record import RunRecord
+
+_HALVES = re.compile("[\ud800-\udfff]")
+"""Halves of surrogate pairs: no file and no page can hold one."""
 
 
 def build_examples(outcomes: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
@@ -50,4 +54,5 @@ def add_judgements(examples: pd.DataFrame) -> pd.DataFrame:
 def _readable(texts: str) -> str:
     """One segment as it is; a pair as a JSON list, which can be split again."""
     segments = json.loads(texts)
-    return str(segments[0]) if len(segments) == 1 else json.dumps(segments, ensure_ascii=False)
+    text = str(segments[0]) if len(segments) == 1 else json.dumps(segments, ensure_ascii=False)
+    return _HALVES.sub("\ufffd", text)

@@ -19,8 +19,6 @@ from robustness.runs.record import PairRecord, RunRecord
 MIN_EXAMPLES = 10
 """A place with fewer shared examples says nothing and would only widen the family."""
 FAMILY = "fragility"
-PLANNED = ("test set", "attack")
-"""Places that are pairs.csv's own rows; all others explore."""
 PROBE_NUMBERS = ("n", "full_value", "peft_value", "difference", "low", "high", "test", "p_value")
 NEUTRAL = "neutral"
 """Direction of a probe whose larger values mean neither robust nor fragile."""
@@ -73,6 +71,8 @@ def build_fragility(
 
 def _from_pairs(pairs: pd.DataFrame) -> pd.DataFrame:
     rows = pairs[(pairs["population"] == "all") & pairs["metric"].isin(["accuracy", "robust_accuracy"])]
+    if rows.empty:
+        return rows
     where = np.where(rows["attack"] == NO_ATTACK, "test set", "attack")
     what = np.where(rows["attack"] == NO_ATTACK, rows["testset"], rows["testset"] + " | " + rows["attack"])
     return rows.assign(where=where, what=what, scale="fraction")

@@ -72,17 +72,25 @@ def accuracy_maps(testsets: pd.DataFrame, attacks: pd.DataFrame, record: RunReco
 
 
 def transfer_maps(transfer: pd.DataFrame, record: RunRecord) -> list[HeatMap]:
-    """Returns source x target for each test set, a column for each target and attack."""
+    """Returns source x target for each test set and attack."""
     maps = []
+    arms = {checkpoint.name: _arm(checkpoint.adaptation) for checkpoint in record.checkpoints}
     for number, (testset, part) in enumerate(transfer.groupby("testset", sort=False)):
+        names = tuple(dict.fromkeys(part["attack"]))
         cells = {
-            (r.source, f"{r.attack} \u2192 {r.target}"): _cell(r.transfer_rate, r.low, r.high, r.n)
-            for r in part.itertuples()
+            (r.source, r.target, r.attack): _cell(r.transfer_rate, r.low, r.high, r.n) for r in part.itertuples()
         }
-        attacks = dict.fromkeys(part["attack"])
-        names = [f"{attack} \u2192 {target}" for target in dict.fromkeys(part["target"]) for attack in attacks]
-        maps.append(_map(f"heat-transfer-{number}", str(testset), names, cells, record, corner="found on"))
+        directions = dict.fromkeys((source, target) for source, target, _ in cells)
+        rows = tuple(
+            HeatRow(f"{source} \u2192 {target}", arms[source], tuple(cells.get((source, target, n)) for n in names))
+            for source, target in directions
+        )
+        maps.append(HeatMap(f"heat-transfer-{number}", str(testset), "found on \u2192 asked of", names, rows))
     return maps
+
+
+def _arm(adaptation: str) -> str:
+    return "full" if adaptation == "full" else "peft"
 
 
 def _cell(value: float, low: float, high: float, n: float) -> HeatCell | None:
@@ -98,17 +106,16 @@ def _map(
     columns: Iterable[str],
     cells: dict[tuple[str, str], HeatCell | None],
     record: RunRecord,
-    corner: str = "checkpoint",
 ) -> HeatMap:
     known = {checkpoint for checkpoint, _ in cells}
     kept = tuple(column for column in columns if any(column == found for _, found in cells))
     rows = tuple(
         HeatRow(
             checkpoint.name,
-            "full" if checkpoint.adaptation == "full" else "peft",
+            _arm(checkpoint.adaptation),
             tuple(cells.get((checkpoint.name, column)) for column in kept),
         )
         for checkpoint in record.checkpoints
         if checkpoint.name in known
     )
-    return HeatMap(name, title, corner, kept, rows)
+    return HeatMap(name, title, "checkpoint", kept, rows)

@@ -13,7 +13,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from robustness.reports.answers import answer_pairs, join_words, points
+from robustness.reports.answers import answer_pairs, join_words, method_name, points, spell_verdict
 from robustness.reports.attacks import WORST_CASE
 from robustness.reports.breaking import Breaking, find_breaking
 from robustness.reports.columns import Table
@@ -32,6 +32,7 @@ from robustness.reports.pagetables import (
 )
 from robustness.reports.plots import (
     MAX_PANELS,
+    PLANNED,
     ArmPoint,
     Drawing,
     draw_both,
@@ -82,7 +83,9 @@ def write_page(folder: Path, record: RunRecord, tables: Tables, replays: pd.Data
     """
     pairs = record.pairs[:MAX_PAIRS]
     missing = find_missing(tables[Table.EXAMPLES], record)
-    methods = join_words(list(dict.fromkeys(record.find_checkpoint(p.peft).adaptation for p in record.pairs)))
+    methods = join_words(
+        list(dict.fromkeys(method_name(record.find_checkpoint(p.peft).adaptation) for p in record.pairs))
+    )
     style, script = _asset("page.css"), _asset("page.js")
     probed = _optional(tables, "sensitivity_examples")
     page = (
@@ -129,13 +132,15 @@ def write_page(folder: Path, record: RunRecord, tables: Tables, replays: pd.Data
 
 @cache
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("robustness.reports"),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=_finalize,
         trim_blocks=True,
     )
+    environment.filters["in_words"] = spell_verdict
+    return environment
 
 
 def _finalize(value: object) -> object:
@@ -194,7 +199,7 @@ def _most_telling(rows: pd.DataFrame) -> pd.DataFrame:
     width = (rows["high"] - rows["low"]).clip(lower=1e-9)
     order = pd.DataFrame(
         {
-            "planned": ~rows["where"].isin(["test set", "attack"]),
+            "planned": ~rows["where"].isin(PLANNED),
             "inconclusive": rows["verdict"] == Verdict.INCONCLUSIVE,
             "weight": -(rows["difference"].abs() / width),
         }
@@ -273,7 +278,7 @@ def _texts(
     groups = []
     for pair in pairs:
         found = find_breaking(pair, examples, replays)
-        method = record.find_checkpoint(pair.peft).adaptation
+        method = method_name(record.find_checkpoint(pair.peft).adaptation)
         suffix = f" ({pair.name})" if len(pairs) > 1 else ""
         for arm, title in (
             ("peft", f"Break {method}, not full fine-tuning"),

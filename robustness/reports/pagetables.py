@@ -16,13 +16,20 @@ from robustness.reports.cells import (
 )
 from robustness.runs.record import RunRecord
 
+DIGITS = 12
+"""Of a digest; run.json has all."""
 _DIFFERENCE = "full minus PEFT in percentage points; above 0, PEFT is more fragile"
 _COULD_SHOW = "the true difference that a sample like this finds four times out of five, in points"
 
 
+def _pair_column(frame: pd.DataFrame) -> tuple[PageColumn, ...]:
+    """Named only where there are several."""
+    return (PageColumn("pair", "pair"),) if frame["pair"].nunique() > 1 else ()
+
+
 def fragility_table(frame: pd.DataFrame) -> PageTable:
     """fragility.csv, but for probes, whose unit is another."""
-    columns: tuple[PageColumn, ...] = (
+    columns = (
         PageColumn("where", "where"),
         PageColumn("what", "what"),
         PageColumn("n", "n", as_count, "examples both arms share"),
@@ -36,15 +43,12 @@ def fragility_table(frame: pd.DataFrame) -> PageTable:
         PageColumn("detectable", "could show", as_points, _COULD_SHOW),
     )
     rates = frame[frame["scale"] == "fraction"]
-    if rates["pair"].nunique() > 1:
-        columns = (PageColumn("pair", "pair"), *columns)
-    return page_table("fragility", "fragility", rates, columns)
+    return page_table("fragility", "fragility", rates, (*_pair_column(rates), *columns))
 
 
 def pairs_table(frame: pd.DataFrame) -> PageTable:
     """pairs.csv."""
     columns = (
-        PageColumn("pair", "pair"),
         PageColumn("testset", "test set"),
         PageColumn("attack", "attack"),
         PageColumn("metric", "metric"),
@@ -62,13 +66,12 @@ def pairs_table(frame: pd.DataFrame) -> PageTable:
         PageColumn("verdict", "verdict"),
         PageColumn("detectable", "could show", as_points, _COULD_SHOW),
     )
-    return page_table("pairs", "pairs", frame, columns)
+    return page_table("pairs", "pairs", frame, (*_pair_column(frame), *columns))
 
 
 def survival_table(frame: pd.DataFrame) -> PageTable:
     """survival.csv."""
     columns = (
-        PageColumn("pair", "pair"),
         PageColumn("testset", "test set"),
         PageColumn("attack", "attack"),
         PageColumn("full_n", "n, full", as_count),
@@ -77,7 +80,7 @@ def survival_table(frame: pd.DataFrame) -> PageTable:
         PageColumn("peft_median", "median queries, PEFT", as_number),
         PageColumn("p_value", "log-rank p", as_p, "not adjusted"),
     )
-    return page_table("survival", "survival", frame, columns)
+    return page_table("survival", "survival", frame, (*_pair_column(frame), *columns))
 
 
 def probes_table(frame: pd.DataFrame) -> PageTable:
@@ -142,7 +145,7 @@ def checkpoint_table(record: RunRecord) -> PageTable:
         PageColumn("n_clean", "n", as_count),
         PageColumn("weights_digest", "weights"),
     )
-    rows = [checkpoint.model_dump() for checkpoint in record.checkpoints]
+    rows = [c.model_dump() | {"weights_digest": c.weights_digest[:DIGITS]} for c in record.checkpoints]
     return page_table("checkpoints", "run", pd.DataFrame(rows), columns)
 
 
@@ -157,4 +160,9 @@ def testset_table(record: RunRecord) -> PageTable:
         PageColumn("n", "of", as_count),
         PageColumn("digest", "digest"),
     )
-    return page_table("testsets", "run", pd.DataFrame([t.model_dump() for t in record.testsets]), columns)
+    return page_table(
+        "testsets",
+        "run",
+        pd.DataFrame([t.model_dump() | {"digest": t.digest[:DIGITS]} for t in record.testsets]),
+        columns,
+    )

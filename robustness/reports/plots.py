@@ -12,6 +12,7 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from robustness.reports.svg import (
     FULL,
@@ -36,6 +37,8 @@ COLOURS = {
     Verdict.EQUIVALENT: SAME,
     Verdict.INCONCLUSIVE: MUTED,
 }
+PLANNED = ("test set", "attack")
+"""Places that are pairs.csv's own rows; all others explore."""
 MARKERS = {
     Verdict.PEFT_MORE_FRAGILE: ">",
     Verdict.FULL_MORE_FRAGILE: "<",
@@ -78,11 +81,13 @@ def draw_forest(rows: pd.DataFrame, margin: float) -> Draw:
         axes.axvline(0, color=MUTED, linewidth=0.9)
         for y, row in enumerate(rows.itertuples()):
             _interval(axes, y, row)
-            text = shorten(visible(str(row.what)), 62 if narrow else 58, placeholder=" ...")
+            text = shorten(spell_place(row), 62 if narrow else 58, placeholder=" ...")
+            colour = INK if row.where in PLANNED else MUTED
+            inside = axes.get_yaxis_transform()
             if narrow:
-                axes.text(0, y - 0.22, text, transform=axes.get_yaxis_transform(), fontsize=9.5, va="bottom")
+                axes.text(0, y - 0.22, text, transform=inside, fontsize=9.5, va="bottom", color=colour)
             else:
-                axes.text(-0.015, y, text, transform=axes.get_yaxis_transform(), ha="right", va="center")
+                axes.text(-0.015, y, text, transform=inside, ha="right", va="center", color=colour)
         reach = 1.08 * max(5.0, *(100 * rows[["low", "high"]].abs().max()).fillna(0))
         axes.set_xlim(-reach, reach)
         axes.set_ylim(len(rows) - 0.4, -0.75 if narrow else -0.6)
@@ -105,6 +110,15 @@ def draw_forest(rows: pd.DataFrame, margin: float) -> Draw:
         return figure
 
     return draw
+
+
+def spell_place(row: Any) -> str:
+    """A row of fragility.csv in words."""
+    if row.where == "attack family":
+        return f"{visible(str(row.what))} attacks, all test sets"
+    if row.where == "test set":
+        return f"{visible(str(row.what))}  \u00b7  as it stands"
+    return visible(str(row.what)).replace(" | ", "  \u00b7  ").replace("<=", "\u2264")
 
 
 def _interval(axes: Axes, y: float, row: Any) -> None:
@@ -186,10 +200,11 @@ def _spread_labels(axes: Axes, labels: list[tuple[float, float, str]]) -> None:
     """Names beside the axes, far enough apart to read, each with a line to its point."""
     gap = 4.2
     heights: list[float] = []
-    for _, y, _ in sorted(labels, key=lambda label: label[1]):
+    ordered = sorted(labels, key=lambda label: (label[1], label[0]))
+    for _, y, _ in ordered:
         heights.append(max(y, heights[-1] + gap if heights else -3))
     overflow = max(0.0, heights[-1] - 100) if heights else 0.0
-    for (x, y, text), height in zip(sorted(labels, key=lambda label: label[1]), heights, strict=True):
+    for (x, y, text), height in zip(ordered, heights, strict=True):
         axes.annotate(
             shorten(visible(text), 34, placeholder=" ..."),
             (x, y),
@@ -202,6 +217,8 @@ def _spread_labels(axes: Axes, labels: list[tuple[float, float, str]]) -> None:
 
 
 MAX_PANELS = 12
+PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
+"""Powers of ten without mathematical type, which the page does not set."""
 
 
 def draw_curves(curves: pd.DataFrame, arms: dict[str, str]) -> Draw:
@@ -212,22 +229,18 @@ def draw_curves(curves: pd.DataFrame, arms: dict[str, str]) -> Draw:
         arms: `full` or `peft` by checkpoint.
     """
     kinds = {"queries": "queries", "modified_share": "share of words changed", "epsilon": "epsilon, token norms"}
-    panels = list(curves.groupby(["testset", "attack", "budget_kind"], sort=False))[:MAX_PANELS]
+    panels = list(_by_kind(curves).groupby(["testset", "attack", "budget_kind"], sort=False))[:MAX_PANELS]
 
     def draw(width: float) -> Figure:
-        columns = 1 if width < 6 else min(3, len(panels))
-        rows = -(-len(panels) // columns)
-        figure = Figure(figsize=(width, 2.25 * rows), layout="constrained")
-        grid = figure.subplots(rows, columns, squeeze=False)
-        for axes in grid.flat[len(panels) :]:
-            axes.set_visible(False)
-        for axes, ((testset, attack, kind), part) in zip(grid.flat, panels, strict=False):
+        figure, grid = lay_out(len(panels), width, columns=3, height=2.25)
+        for axes, ((testset, attack, kind), part) in zip(grid, panels, strict=True):
             soften(axes, grid="y")
             reach = float(part["budget"].max())
             for checkpoint, curve in part.groupby("checkpoint", sort=False):
                 _curve(axes, curve, arms[str(checkpoint)], reach)
             if kind == "queries" and reach > 60:
                 axes.set_xscale("symlog", linthresh=10)
+                axes.xaxis.set_major_formatter(PLAIN)
             axes.set_ylim(0, 100)
             axes.set_xlim(0, reach or 1)
             axes.set_title(shorten(visible(f"{attack}, {testset}"), 40, placeholder=" ..."), fontsize=9.5)
@@ -235,6 +248,32 @@ def draw_curves(curves: pd.DataFrame, arms: dict[str, str]) -> Draw:
         return figure
 
     return draw
+
+
+def lay_out(count: int, width: float, *, columns: int, height: float) -> tuple[Figure, list[Axes]]:
+    """Panels of one size, in one column on a telephone; margins in inches, which is faster than measuring text."""
+    columns = 1 if width < 6 else min(columns, count)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(width, height * rows))
+    left, right, top, bottom = 0.5, 0.15, 0.34, 0.52
+    axes = []
+    for number in range(count):
+        row, column = divmod(number, columns)
+        box = (
+            (column / columns) + left / width,
+            1 - (row + 1) / rows + bottom / (height * rows),
+            1 / columns - (left + right) / width,
+            1 / rows - (top + bottom) / (height * rows),
+        )
+        axes.append(figure.add_axes(box))
+    return figure, axes
+
+
+def _by_kind(curves: pd.DataFrame) -> pd.DataFrame:
+    """Panels of one kind of budget side by side."""
+    testsets, kinds = list(dict.fromkeys(curves["testset"])), list(dict.fromkeys(curves["budget_kind"]))
+    rank = curves["testset"].map(testsets.index) * len(kinds) + curves["budget_kind"].map(kinds.index)
+    return curves.iloc[np.argsort(rank.to_numpy(), kind="stable")]
 
 
 def _curve(axes: Axes, curve: pd.DataFrame, arm: str, reach: float) -> None:
@@ -259,18 +298,15 @@ def draw_probes(probed: pd.DataFrame, arms: dict[str, str]) -> Draw:
     panels = list(probed.groupby(["testset", "probe", "quantity"], sort=False, dropna=False))[:MAX_PANELS]
 
     def draw(width: float) -> Figure:
-        columns = 1 if width < 6 else min(2, len(panels))
-        rows = -(-len(panels) // columns)
-        figure = Figure(figsize=(width, 1.75 * rows), layout="constrained")
-        grid = figure.subplots(rows, columns, squeeze=False)
-        for axes in grid.flat[len(panels) :]:
-            axes.set_visible(False)
-        for axes, ((testset, probe, quantity), part) in zip(grid.flat, panels, strict=False):
+        figure, grid = lay_out(len(panels), width, columns=2, height=1.75)
+        for axes, ((testset, probe, quantity), part) in zip(grid, panels, strict=True):
             soften(axes)
             values = {arm: _finite(part, checkpoint) for checkpoint, arm in arms.items()}
             positive = all((column > 0).all() for column in values.values() if len(column))
             if positive and any(len(column) and column.max() > 20 * column.min() for column in values.values()):
                 axes.set_xscale("log")
+                axes.xaxis.set_major_formatter(PLAIN)
+                axes.xaxis.set_minor_formatter(NullFormatter())
             for height, (arm, column) in enumerate(values.items()):
                 _distribution(axes, column, height, arm)
             axes.set_ylim(1.6, -0.6)
@@ -309,13 +345,8 @@ def draw_layers(layers: pd.DataFrame, arms: dict[str, str]) -> Draw:
     panels = list(layers.groupby("probe", sort=False))[:MAX_PANELS]
 
     def draw(width: float) -> Figure:
-        columns = 1 if width < 6 else min(2, len(panels))
-        rows = -(-len(panels) // columns)
-        figure = Figure(figsize=(width, 2.2 * rows), layout="constrained")
-        grid = figure.subplots(rows, columns, squeeze=False)
-        for axes in grid.flat[len(panels) :]:
-            axes.set_visible(False)
-        for axes, (probe, part) in zip(grid.flat, panels, strict=False):
+        figure, grid = lay_out(len(panels), width, columns=2, height=2.2)
+        for axes, (probe, part) in zip(grid, panels, strict=True):
             soften(axes, grid="y")
             for checkpoint, arm in arms.items():
                 depth = part[part["checkpoint"] == checkpoint].groupby("layer")["value"].mean()

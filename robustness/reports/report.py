@@ -13,9 +13,10 @@ from robustness.reports.columns import Table
 from robustness.reports.csvfiles import write_table
 from robustness.reports.curves import build_curves
 from robustness.reports.examples import build_examples
-from robustness.reports.fragility import PLANNED, build_fragility
+from robustness.reports.fragility import build_fragility
 from robustness.reports.page import write_page
 from robustness.reports.pairs import build_pairs
+from robustness.reports.plots import PLANNED
 from robustness.reports.predictions import build_predictions
 from robustness.reports.survival import build_survival
 from robustness.reports.testsets import build_testsets

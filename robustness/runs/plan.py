@@ -166,3 +166,20 @@ def _list_cells(
 def digest_of(content: object) -> str:
     """Sixteen hex digits of anything JSON can hold."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def command_words(settings: RunSettings) -> tuple[str, ...]:
+    """The command line that repeats a run, but for `--out`; an attack given as an object goes by its class's name."""
+    words = ["robustness", "run", settings.suite, "--pairs", str(settings.pairs)]
+    words += [] if settings.data is None else ["--data", str(settings.data)]
+    words += [word for name in settings.testsets for word in ("--testset", name)]
+    words += [word for attack in settings.attacks for word in ("--attack", _spell(attack))]
+    words += [] if settings.limit is None else ["--limit", str(settings.limit)]
+    words += ["--seed", str(settings.seed), "--device", settings.device, "--dtype", settings.dtype]
+    return tuple(words)
+
+
+def _spell(attack: str | object) -> str:
+    if isinstance(attack, str):
+        return attack
+    return attack.name if isinstance(attack, NamedAttack) else getattr(attack, "__name__", type(attack).__name__)

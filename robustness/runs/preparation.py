@@ -11,7 +11,7 @@ import torch
 from robustness.definitions.catalog import TESTSETS
 from robustness.definitions.tasks import find_task
 from robustness.errors import DataError
-from robustness.runs.plan import Plan, digest_of
+from robustness.runs.plan import Plan, command_words, digest_of
 from robustness.runs.record import (
     AttackRecord,
     CheckpointRecord,
@@ -138,6 +138,7 @@ def _record(plan: Plan, prepared: Prepared, placement: Placement, facts: dict[st
         started=now(),
         machine=platform.platform(),
         versions=library_versions(),
+        command=command_words(plan.settings),
     )
 
 

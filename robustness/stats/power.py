@@ -11,6 +11,9 @@ from scipy.stats import binom
 from robustness.stats.arrays import number_column
 from robustness.stats.resampling import grouped_units
 
+RESOLUTION = 1e-3
+"""Of detectable differences: a tenth of a point."""
+
 
 def mcnemar_power(n: int, difference: float, discordant_share: float, *, alpha: float = 0.05) -> float:
     r"""Returns the chance that McNemar's exact test finds a true difference of two accuracies.
@@ -89,7 +92,7 @@ def detectable_difference(
     if size < 1 or not reaches(1.0):
         return math.nan
     low, high = 0.0, 1.0
-    while high - low > 1e-4:
+    while high - low > RESOLUTION:
         middle = (low + high) / 2
         low, high = (low, middle) if reaches(middle) else (middle, high)
     return high
