@@ -19,6 +19,11 @@ from robustness.runs.record import PairRecord, RunRecord
 MIN_EXAMPLES = 10
 """A place with fewer shared examples says nothing and would only widen the family."""
 FAMILY = "fragility"
+READ = (
+    *("group_id", "label", "status", "robust_right", "clean_score", "queries", "modified_share", "distance"),
+    *("original_text", "adversarial_text", "method", "construction"),
+)
+"""Columns of an outcome that places are made of."""
 PROBE_NUMBERS = ("n", "full_value", "peft_value", "difference", "low", "high", "test", "p_value")
 NEUTRAL = "neutral"
 """Direction of a probe whose larger values mean neither robust nor fragile."""
@@ -116,7 +121,10 @@ def _worst(attacked: pd.DataFrame) -> pd.DataFrame:
 def _pair_up(outcomes: pd.DataFrame, pair: PairRecord, testset: str, attack: str) -> Arms:
     kept = outcomes[outcomes["robust_right"].notna()]
     full, peft = (kept[kept["checkpoint"] == name] for name in (pair.full, pair.peft))
-    both = full.merge(peft, on=["testset", "example_id"], suffixes=("_full", "_peft"))
+    keys = ["testset", "example_id"]
+    columns = [name for name in READ if name in kept]
+    both = full[keys + columns].merge(peft[keys + columns], on=keys, suffixes=("_full", "_peft"))
+    both["group"] = both.groupby(["testset", "group_id_full"], sort=False).ngroup()
     return Arms(pair, testset, attack, both)
 
 
@@ -142,7 +150,7 @@ def _row(arms: Arms, stratum: Stratum, seed: int) -> Iterator[dict[str, object]]
         full_clean=np.zeros(len(both), dtype=bool),
         peft_clean=np.zeros(len(both), dtype=bool),
         clean_known=np.zeros(len(both), dtype=bool),
-        groups=(both["testset"] + "\t" + both["group_id_full"].astype(str)).to_numpy(dtype=object),
+        groups=both["group"].to_numpy(),
     )
     scope = arms.testset if arms.attack == NO_ATTACK else f"{arms.testset} | {arms.attack}"
     place = {

@@ -43,7 +43,7 @@ class PairedOutcomes:
     """Right on the clean text; False where that is not known."""
     peft_clean: NDArray[np.bool_]
     clean_known: NDArray[np.bool_]
-    groups: NDArray[np.object_]
+    groups: NDArray[Any]
 
     def where(self, mask: NDArray[np.bool_]) -> PairedOutcomes:
         """The examples that the mask keeps."""
@@ -89,7 +89,8 @@ def _names(pair: PairRecord, record: RunRecord) -> dict[str, object]:
 
 
 def _match(full: pd.DataFrame, peft: pd.DataFrame) -> PairedOutcomes:
-    both = full.merge(peft, on="example_id", suffixes=("_full", "_peft"))
+    columns = ["example_id", "group_id", "robust_right", "clean_right"]
+    both = full[columns].merge(peft[columns], on="example_id", suffixes=("_full", "_peft"))
     both = both[both["robust_right_full"].notna() & both["robust_right_peft"].notna()]
     known = both["clean_right_full"].notna() & both["clean_right_peft"].notna()
     return PairedOutcomes(
@@ -98,7 +99,7 @@ def _match(full: pd.DataFrame, peft: pd.DataFrame) -> PairedOutcomes:
         full_clean=both["clean_right_full"].fillna(False).to_numpy(dtype=bool),
         peft_clean=both["clean_right_peft"].fillna(False).to_numpy(dtype=bool),
         clean_known=known.to_numpy(dtype=bool),
-        groups=both["group_id_full"].to_numpy(dtype=object),
+        groups=pd.factorize(both["group_id_full"])[0],
     )
 
 
@@ -130,7 +131,7 @@ def compare_arms(outcomes: PairedOutcomes, seed: int) -> dict[str, object]:
     known = outcomes.where(outcomes.clean_known)
     drop = paired_drop(known.full_clean, known.full_robust, known.peft_clean, known.peft_robust)
     drop_interval = paired_difference_interval(drop, known.groups, rng=rng)
-    grouped = len(set(outcomes.groups)) < n
+    grouped = len(np.unique(outcomes.groups)) < n
     return {
         "n": n,
         "full_value": full.mean(),

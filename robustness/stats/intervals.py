@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from statsmodels.stats.proportion import proportion_confint
+from scipy.special import ndtri
 
 from robustness.stats.arrays import number_column, require_equal_shapes
 from robustness.stats.resampling import grouped_units, resampled_means, single_units
@@ -55,9 +55,12 @@ def wilson_interval(successes: int, n: int, *, level: float = 0.95) -> Interval:
         raise ValueError(f"expected 0 <= successes <= n, got {successes} of {n}")
     if n == 0:
         return _NO_DATA
-    low, high = proportion_confint(successes, n, alpha=1 - level, method="wilson")
-    # At rates of 0 and 1 rounding can leave the point estimate outside by one ulp.
-    return Interval(min(float(low), successes / n), max(float(high), successes / n))
+    rate, z = successes / n, float(ndtri((1 + level) / 2))
+    center = rate + z**2 / (2 * n)
+    width = z * math.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
+    low, high = ((center + sign * width) / (1 + z**2 / n) for sign in (-1, 1))
+    # At rates of 0 and 1 rounding can leave the point estimate outside, or an end outside [0, 1], by one ulp.
+    return Interval(max(0.0, min(low, rate)), min(1.0, max(high, rate)))
 
 
 def bootstrap_mean_interval(
