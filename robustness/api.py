@@ -6,13 +6,18 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from robustness.doctor import Diagnosis, diagnose
 from robustness.errors import UsageError
 from robustness.recipes.assets import use_data
 from robustness.recipes.building import find_attack, name_attack
+from robustness.reports.comparison import RunComparison, read_comparison
+from robustness.reports.export import Format, export_tables
 from robustness.reports.report import Report, write_report
 from robustness.runs.plan import Plan, RunSettings, make_plan
 from robustness.runs.progress import ProgressCallback
+from robustness.runs.record import StatisticsRecord, read_record
 
 DATA_VARIABLE = "ROBUSTNESS_DATA"
 DEMO_ROWS = 400
@@ -87,9 +92,60 @@ def run(
     return write_report(folder)
 
 
-def report(folder: str | Path) -> Report:
-    """Writes the tables of a run folder again, from its stored rows."""
-    return write_report(Path(folder))
+def report(
+    folder: str | Path,
+    *,
+    form: str = "csv",
+    correction: str | None = None,
+    margin: float | None = None,
+    mcnemar: str | None = None,
+) -> Report:
+    """Writes the tables and the page of a run folder again, from its stored rows.
+
+    Args:
+        folder: of the run.
+        form: csv, or beside it parquet, latex or markdown.
+        correction: holm or benjamini-hochberg; None keeps what run.json says, as for the next two.
+        margin: the largest difference that does not matter, a fraction.
+        mcnemar: exact or mid-p.
+
+    Raises:
+        RobustnessError: the folder is not a run, or a value out of range.
+    """
+    chosen = _choose_format(form)
+    path = Path(folder)
+    given = {"correction": correction, "margin": margin, "mcnemar": mcnemar}
+    made = write_report(path, _choose_statistics(path, {k: v for k, v in given.items() if v is not None}))
+    export_tables(made.tables, path, chosen)
+    return made
+
+
+def _choose_format(form: str) -> Format:
+    if form not in list(Format):
+        raise UsageError(f"--format {form}: expected one of {', '.join(Format)}")
+    return Format(form)
+
+
+def _choose_statistics(folder: Path, given: dict[str, object]) -> StatisticsRecord | None:
+    if not given:
+        return None
+    margin = given.get("margin", 0.02)
+    if not isinstance(margin, float) or not 0 < margin < 1:
+        raise UsageError(f"--margin {margin}: expected a fraction between 0 and 1, such as 0.02 for two points")
+    try:
+        return StatisticsRecord.model_validate(read_record(folder).statistics.model_dump() | given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(f"--{first['loc'][0]} {first['input']}: {first['msg']}") from None
+
+
+def compare(first: str | Path, second: str | Path) -> RunComparison:
+    """Compares two run folders cell by cell, with paired statistics on the examples both have.
+
+    Raises:
+        RunError: a folder is not a run, or the two share no cell.
+    """
+    return read_comparison(Path(first), Path(second))
 
 
 def doctor(data: str | Path | None = None) -> list[Diagnosis]:

@@ -164,11 +164,30 @@ def run(
 
 
 @app.command()
-def report(folder: Annotated[Path, typer.Argument(metavar="DIR")]) -> None:
-    """Write the tables of a run folder again, from its stored rows."""
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR")],
+    form: Annotated[str, typer.Option("--format", help="csv, or also parquet, latex or markdown.")] = "csv",
+    correction: Annotated[str | None, typer.Option(help="holm or benjamini-hochberg; default: as before.")] = None,
+    margin: Annotated[float | None, typer.Option(help="Largest difference that does not matter, a fraction.")] = None,
+    mcnemar: Annotated[str | None, typer.Option(help="exact or mid-p; default: as before.")] = None,
+) -> None:
+    """Write the tables and the page of a run folder again, from its stored rows."""
     from robustness import api
 
-    _finish(api.report(folder))
+    _finish(api.report(folder, form=form, correction=correction, margin=margin, mcnemar=mcnemar))
+
+
+@app.command()
+def compare(
+    run_a: Annotated[Path, typer.Argument(metavar="RUN_A")],
+    run_b: Annotated[Path, typer.Argument(metavar="RUN_B")],
+) -> None:
+    """Say what changed between two run folders, on the examples both have."""
+    from robustness import api
+    from robustness.reports.terminal import render_comparison
+
+    for part in render_comparison(api.compare(run_a, run_b)):
+        stdout.print(part, soft_wrap=isinstance(part, str))
 
 
 @app.command()

@@ -65,7 +65,7 @@ def build_pairs(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
         for (testset, attack), part in full.groupby(["testset", "attack"], sort=False):
             partner = peft[(peft["testset"] == testset) & (peft["attack"] == attack)]
             names = _names(pair, record) | {"testset": testset, "attack": attack}
-            rows += [names | row for row in _population_rows(_match(part, partner), str(attack), record.seed)]
+            rows += [names | row for row in _population_rows(match_arms(part, partner), str(attack), record.seed)]
     rows = [row | {"family": row["population"], "n_seeds": 1} for row in rows]
     return arrange(Table.PAIRS, give_verdicts([*rows, *seed_rows(judged, record)], record.statistics))
 
@@ -88,7 +88,8 @@ def _names(pair: PairRecord, record: RunRecord) -> dict[str, object]:
     }
 
 
-def _match(full: pd.DataFrame, peft: pd.DataFrame) -> PairedOutcomes:
+def match_arms(full: pd.DataFrame, peft: pd.DataFrame) -> PairedOutcomes:
+    """Returns the examples of one cell that both arms answered, side by side."""
     columns = ["example_id", "group_id", "robust_right", "clean_right"]
     both = full[columns].merge(peft[columns], on="example_id", suffixes=("_full", "_peft"))
     both = both[both["robust_right_full"].notna() & both["robust_right_peft"].notna()]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -155,13 +154,6 @@ def run_writer() -> RunWriter:
 @pytest.fixture(scope="session")
 def hostile() -> tuple[str, ...]:
     return HOSTILE
-
-
-def set_schema_version(folder: Path, version: int) -> None:
-    """Marks a store as another release's."""
-    with sqlite3.connect(folder / "run.sqlite") as connection:
-        connection.execute(f"PRAGMA user_version={version}")
-    connection.close()
 
 
 @pytest.fixture(scope="session")
