@@ -13,6 +13,7 @@ import pandas as pd
 from robustness.definitions.tasks import TASKS
 from robustness.engine.evaluation import NO_ATTACK
 from robustness.engine.outcome import Status
+from robustness.reports.examples import keeps_prediction
 from robustness.runs.record import PairRecord
 
 PER_ARM = 8
@@ -54,6 +55,7 @@ def find_breaking(pair: PairRecord, examples: pd.DataFrame, replays: pd.DataFram
     A text found by attacking one arm counts if the other, asked about that very text, gives the right answer; a row
     of an adversarial test set if one arm is wrong on it and the other right.
     """
+    examples = examples[~keeps_prediction(examples)]
     found: list[Breaking] = []
     for breaks, source, target in (("peft", pair.peft, pair.full), ("full", pair.full, pair.peft)):
         rows = pd.concat([_attacked(examples, replays, source, target), _static(examples, source, target)])

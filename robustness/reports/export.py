@@ -37,9 +37,9 @@ _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~])")
 
 
 def export_tables(tables: dict[Table, pd.DataFrame], folder: Path, form: Format) -> list[Path]:
-    """Writes every table in one format beside the CSV files, which are always there; returns the new files.
+    r"""Writes every table in one format beside the CSV files, which are always there; returns the new files.
 
-    LaTeX is a `tabular` with booktabs' rules, for `\\input`; no text in it is ever a command.
+    LaTeX is a `tabular` with booktabs' rules, for `\input`; no text in it is ever a command.
     """
     if form is Format.CSV:
         return []

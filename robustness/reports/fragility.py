@@ -11,7 +11,7 @@ import pandas as pd
 from robustness.engine.evaluation import NO_ATTACK
 from robustness.reports.attacks import WORST_CASE
 from robustness.reports.columns import Table, arrange
-from robustness.reports.examples import add_judgements
+from robustness.reports.examples import add_judgements, keeps_prediction
 from robustness.reports.pairs import PairedOutcomes, compare_arms, give_verdicts
 from robustness.reports.strata import Stratum, split_budgets, split_strata
 from robustness.runs.record import PairRecord, RunRecord
@@ -61,7 +61,7 @@ def build_fragility(
             direction, comparison, n, full_value, peft_value, difference, low, high, test, p_value; above 0 PEFT is
             more fragile, but for those of direction `neutral`, which are left out.
     """
-    judged = add_judgements(examples)
+    judged = add_judgements(examples[~keeps_prediction(examples)])
     rows = [row for pair in record.pairs for row in _places(judged, pair, record)]
     if probe_differences is not None and len(probe_differences):
         rows += list(_probe_rows(probe_differences))

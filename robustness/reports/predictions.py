@@ -8,6 +8,7 @@ import pandas as pd
 from robustness.engine.evaluation import NO_ATTACK
 from robustness.engine.outcome import Status
 from robustness.reports.columns import Table, arrange
+from robustness.reports.examples import keeps_prediction
 from robustness.stats import auc, rank_correlation
 
 PROBE = ["checkpoint", "testset", "probe", "quantity"]
@@ -26,7 +27,9 @@ def build_predictions(probed: pd.DataFrame, examples: pd.DataFrame) -> pd.DataFr
     if probed.empty:
         return arrange(Table.PREDICTIONS, [])
     attempted = examples[
-        (examples["attack"] != NO_ATTACK) & examples["status"].isin([Status.SUCCEEDED, Status.FAILED])
+        (examples["attack"] != NO_ATTACK)
+        & ~keeps_prediction(examples)
+        & examples["status"].isin([Status.SUCCEEDED, Status.FAILED])
     ][["checkpoint", "testset", "attack", "example_id", "status", "queries"]]
     measured = probed[np.isfinite(probed["value"].astype(float))]
     if "quantity" not in measured:

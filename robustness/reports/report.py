@@ -18,9 +18,16 @@ from robustness.reports.page import write_page
 from robustness.reports.pairs import build_pairs
 from robustness.reports.plots import PLANNED
 from robustness.reports.predictions import build_predictions
+from robustness.reports.sensitivity import (
+    build_layers,
+    build_probe_differences,
+    build_sensitivity,
+    build_sensitivity_examples,
+)
 from robustness.reports.survival import build_survival
 from robustness.reports.testsets import build_testsets
 from robustness.reports.transfer import build_transfer
+from robustness.runs.measurements import read_measurements
 from robustness.runs.record import RunRecord, StatisticsRecord, read_record, write_record
 from robustness.runs.store import read_outcomes, read_replays
 
@@ -39,6 +46,11 @@ class Report:
         return int((self.tables[Table.EXAMPLES]["status"] == Status.ERRORED).sum())
 
     @property
+    def n_errored_measurements(self) -> int:
+        """Measurements that ended in an error."""
+        return int(self.tables[Table.SENSITIVITY]["n_errored"].sum())
+
+    @property
     def missing(self) -> int:
         """Outcomes that an interrupted run has not made yet."""
         cells = sum(
@@ -48,6 +60,17 @@ class Report:
             if testset.task == checkpoint.task
         )
         return cells - len(self.tables[Table.EXAMPLES])
+
+    @property
+    def missing_measurements(self) -> int:
+        """Probes on one checkpoint and test set that an interrupted run has not measured yet."""
+        tasks = [testset.task for testset in self.record.testsets]
+        cells = sum(
+            min(1, tasks.count(checkpoint.task)) if probe.space == "structure" else tasks.count(checkpoint.task)
+            for checkpoint in self.record.checkpoints
+            for probe in self.record.probes
+        )
+        return cells - len(self.tables[Table.SENSITIVITY][["checkpoint", "testset", "probe"]].drop_duplicates())
 
 
 def write_report(folder: Path, statistics: StatisticsRecord | None = None) -> Report:
@@ -65,6 +88,7 @@ def write_report(folder: Path, statistics: StatisticsRecord | None = None) -> Re
         record = record.model_copy(update={"statistics": statistics})
     examples = build_examples(read_outcomes(folder), record)
     replays = read_replays(folder)
+    measurements = read_measurements(folder)
     tables = {
         Table.EXAMPLES: examples,
         Table.TESTSETS: build_testsets(examples, record),
@@ -72,9 +96,14 @@ def write_report(folder: Path, statistics: StatisticsRecord | None = None) -> Re
         Table.PAIRS: (pairs := build_pairs(examples, record)),
         Table.TRANSFER: build_transfer(replays, examples),
         Table.CURVES: build_curves(examples),
-        Table.FRAGILITY: (fragility := build_fragility(examples, pairs, record)),
+        Table.SENSITIVITY: build_sensitivity(measurements, record),
+        Table.SENSITIVITY_EXAMPLES: (probed := build_sensitivity_examples(measurements)),
+        Table.LAYERS: build_layers(measurements),
+        Table.FRAGILITY: (
+            fragility := build_fragility(examples, pairs, record, build_probe_differences(measurements, record))
+        ),
         Table.SURVIVAL: build_survival(examples, record),
-        Table.PREDICTIONS: build_predictions(pd.DataFrame(), examples),
+        Table.PREDICTIONS: build_predictions(probed, examples),
     }
     for table, frame in tables.items():
         write_table(frame, table, folder / f"{table}.csv")

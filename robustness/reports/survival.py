@@ -7,6 +7,7 @@ import pandas as pd
 from robustness.engine.evaluation import NO_ATTACK
 from robustness.engine.outcome import Status
 from robustness.reports.columns import Table, arrange
+from robustness.reports.examples import keeps_prediction
 from robustness.runs.record import RunRecord
 from robustness.stats import kaplan_meier, log_rank
 
@@ -19,6 +20,7 @@ def build_survival(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
     """
     attempted = examples[
         (examples["attack"] != NO_ATTACK)
+        & ~keeps_prediction(examples)
         & examples["status"].isin([Status.SUCCEEDED, Status.FAILED])
         & (examples["queries"].astype(float) > 0)
     ]

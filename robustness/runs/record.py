@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import Field, ValidationError
 
 from robustness.definitions.model import Definition
+from robustness.engine.goal import GoalKind
 from robustness.errors import RunError
 from robustness.runs.store import FILE_NAME as STORE_FILE
 
@@ -66,6 +67,17 @@ class AttackRecord(Definition):
     name: str
     family: str
     digest: str
+    goal: str = GoalKind.CHANGE_PREDICTION
+    mirrors: str | None = None
+    """The attack that this baseline mirrors."""
+
+
+class ProbeRecord(Definition):
+    """One probe with the digest that seeds it."""
+
+    name: str
+    digest: str
+    space: str
 
 
 class StatisticsRecord(Definition):
@@ -94,6 +106,7 @@ class RunRecord(Definition):
     checkpoints: tuple[CheckpointRecord, ...]
     testsets: tuple[TestsetRecord, ...]
     attacks: tuple[AttackRecord, ...]
+    probes: tuple[ProbeRecord, ...] = ()
     warnings: tuple[str, ...]
     started: str
     machine: str

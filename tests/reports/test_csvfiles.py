@@ -66,6 +66,12 @@ PROMISED = {
     Table.FRAGILITY: "pair where what difference low high p_adjusted verdict",
     Table.SURVIVAL: "pair testset attack full_n peft_n full_median peft_median statistic test p_value",
     Table.PREDICTIONS: "checkpoint testset probe quantity attack n auc low high rank_correlation",
+    Table.SENSITIVITY: """
+        checkpoint adaptation task testset probe space target kind norm radius alpha status n value low high forwards
+        backwards seconds""",
+    Table.SENSITIVITY_EXAMPLES: """
+        checkpoint testset probe example_id group_id target kind norm radius status value""",
+    Table.LAYERS: "checkpoint layer module probe kind value",
 }
 
 
