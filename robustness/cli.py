@@ -279,7 +279,9 @@ def _say(message: str) -> None:
 
 @contextmanager
 def _progress() -> Iterator[Any]:
-    """A bar on a terminal; one plain line for each cell elsewhere."""
+    """Bars of the cell and the run with the arms' live scores on a terminal; elsewhere plain lines for each cell."""
+    from robustness.reports.terminal import render_cell
+
     if not stderr.is_terminal:
         seen: set[str] = set()
 
@@ -287,15 +289,35 @@ def _progress() -> Iterator[Any]:
             if progress.message not in seen:
                 seen.add(progress.message)
                 _say(f"[{progress.done}/{progress.total}] {progress.message}")
+            elif progress.cell is not None and progress.cell.done == progress.cell.total:
+                _say(f"[{progress.done}/{progress.total}] {progress.message}: {render_cell(progress.cell)}")
 
         yield line
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[detail]}", style="dim"),
+    )
     with Progress(*columns, console=stderr, transient=True) as bars:
-        task = bars.add_task("reading", total=None)
-        yield lambda p: bars.update(task, description=escape(p.message), completed=p.done, total=p.total)
+        cell = bars.add_task("reading", total=None, detail="")
+        run = bars.add_task("whole run", total=None, detail="")
+
+        def update(progress: Any) -> None:
+            bars.update(run, completed=progress.done, total=progress.total)
+            now = progress.cell
+            done, total, detail = (now.done, now.total, render_cell(now)) if now else (0, None, "")
+            if bars.tasks[cell].description != escape(progress.message):
+                bars.reset(cell)
+            bars.update(
+                cell, description=escape(progress.message), completed=done, total=total, detail=escape(detail)
+            )
+
+        yield update
 
 
 def _quieten() -> None:

@@ -16,6 +16,7 @@ from robustness.reports.page import FILE_NAME as PAGE
 from robustness.reports.pairs import IRREDUCIBLE_SHARE
 from robustness.reports.probes import render_probes
 from robustness.reports.report import Report
+from robustness.runs.progress import CellProgress
 from robustness.stats import Correction
 
 CORRECTIONS = {Correction.HOLM: "Holm", Correction.BENJAMINI_HOCHBERG: "Benjamini and Hochberg"}
@@ -110,3 +111,15 @@ def _changes(rows: pd.DataFrame) -> RichTable:
             f"[{style}]{row.change}[/]",
         )
     return table
+
+
+def render_cell(cell: CellProgress) -> str:
+    """The arms' live scores side by side, and how fast the cell runs.
+
+    >>> from robustness.runs.progress import LiveScore
+    >>> render_cell(CellProgress(40, 80, 312.4, (LiveScore("full", 0.5, 80), LiveScore("lora", 0.4, 40))))
+    'full 0.500 (n = 80)  lora 0.400 (n = 40)  312 queries/s'
+    """
+    scores = [f"{score.checkpoint} {score.accuracy:.3f} (n = {score.n})" for score in cell.scores]
+    speed = [f"{cell.queries_per_second:,.0f} queries/s"] if cell.queries_per_second >= 0.5 else []
+    return "  ".join([*scores, *speed])

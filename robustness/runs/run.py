@@ -16,7 +16,7 @@ from robustness.engine.scheduler import CUDA_WIDTH, WIDTH, Scheduler
 from robustness.runs.plan import Cell, Plan
 from robustness.runs.preparation import Prepared, gate_pairs, prepare
 from robustness.runs.probing import run_probes
-from robustness.runs.progress import Progress, ProgressCallback
+from robustness.runs.progress import Meter, Progress, ProgressCallback
 from robustness.runs.record import (
     FILE_NAME,
     read_record,
@@ -114,6 +114,7 @@ class _Sink:
         self._report = report
         self._done = 0
         self._total = total
+        self._meter = Meter()
 
     def skip(self, count: int) -> None:
         """Counts outcomes that an earlier run stored."""
@@ -123,10 +124,11 @@ class _Sink:
         """Says what runs now."""
         self._report(Progress(message, self._done, self._total))
 
-    def write(self, cell: Cell, outcomes: Iterable[Outcome]) -> None:
-        """Writes outcomes as they come; what has come before an error is kept."""
+    def write(self, cell: Cell, outcomes: Iterable[Outcome], count: int) -> None:
+        """Writes `count` outcomes as they come; what has come before an error is kept."""
         message = f"{cell.checkpoint} | {cell.testset} | {cell.attack}"
-        self.announce(message)
+        self._meter.start(cell.checkpoint, cell.testset, cell.attack, count)
+        self._tell(message)
         waiting: list[Outcome] = []
         flushed = time.monotonic()
         try:
@@ -141,8 +143,12 @@ class _Sink:
     def _flush(self, cell: Cell, waiting: list[Outcome], message: str) -> None:
         self.store.add(cell, waiting)
         self._done += len(waiting)
+        self._meter.add(waiting)
         waiting.clear()
-        self.announce(message)
+        self._tell(message)
+
+    def _tell(self, message: str) -> None:
+        self._report(Progress(message, self._done, self._total, self._meter.read()))
 
 
 def _run_cells(plan: Plan, prepared: Prepared, arms: _Arms, sink: _Sink) -> list[str]:
@@ -162,7 +168,9 @@ def _run_cells(plan: Plan, prepared: Prepared, arms: _Arms, sink: _Sink) -> list
         victim, cache = arms.load(checkpoint)
         for cell, examples in missing:
             sink.store.forget_errored(cell)
-            sink.write(cell, _outcomes(victim, cache, attacks.get(cell.attack), examples, plan.settings.seed))
+            sink.write(
+                cell, _outcomes(victim, cache, attacks.get(cell.attack), examples, plan.settings.seed), len(examples)
+            )
         if victim.truncated:
             warnings.append(
                 f"{checkpoint}: {len(victim.truncated)} texts are longer than the {victim.max_tokens} tokens the "
