@@ -1,16 +1,25 @@
-"""The tasks a checkpoint can be fine-tuned for, with GLUE's fields and label order."""
+"""The tasks a checkpoint can be fine-tuned for: GLUE's with their fields and label order, and SQuAD v1.1."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from robustness.definitions.naming import nearest
 from robustness.errors import DefinitionError
 
 
+class Head(StrEnum):
+    """What a checkpoint answers with."""
+
+    CLASSIFICATION = "classification"
+    ANSWERING = "answering"
+    """A span of the last segment."""
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One classification task.
+    """One task.
 
     Source: GLUE (arXiv 1804.07461) for fields and label order; the attacked fields are those TextAttack's
     recipes leave open (a premise or a passage is context and stays as it is).
@@ -21,6 +30,7 @@ class Task:
     labels: tuple[str, ...]
     attacked: tuple[str, ...]
     scores_f1: bool = False
+    head: Head = Head.CLASSIFICATION
 
     @property
     def attacked_segments(self) -> tuple[int, ...]:
@@ -40,6 +50,7 @@ TASKS: tuple[Task, ...] = (
     Task("mnli", ("premise", "hypothesis"), ("entailment", "neutral", "contradiction"), ("hypothesis",)),
     Task("qnli", ("question", "sentence"), ("entailment", "not_entailment"), ("question",)),
     Task("rte", ("sentence1", "sentence2"), ("entailment", "not_entailment"), ("sentence2",)),
+    Task("squad", ("question", "context"), (), ("context",), head=Head.ANSWERING),
 )
 
 
