@@ -198,3 +198,61 @@ class TinyWorld:
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyWorld:
     return TinyWorld(tmp_path_factory.mktemp("tiny"))
+
+
+CITIES = ("rome", "oslo", "lima", "cairo", "quito", "delhi", "paris", "tokyo")
+PEOPLE = ("anna", "boris", "clara", "david", "elena", "frank", "greta", "hugo")
+
+
+def write_questions(path: Path, count: int, seed: int) -> None:
+    """Paragraphs of who lives where, in SQuAD's format: one question each, answered by the one city named with it."""
+    rng = np.random.default_rng(seed)
+    paragraphs = []
+    for number in range(count):
+        people, cities = rng.choice(PEOPLE, size=2, replace=False), rng.choice(CITIES, size=2, replace=False)
+        context = f"{people[0]} lives in {cities[0]} . {people[1]} works in {cities[1]} ."
+        asks = number % 2
+        answer = {"text": str(cities[asks]), "answer_start": context.index(str(cities[asks]))}
+        question = f"where does {people[asks]} {('live', 'work')[asks]} ?"
+        paragraphs.append({"context": context, "qas": [{"id": f"q{number}", "question": question, "answers": [answer]}]})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"version": "1.1", "data": [{"title": "tiny", "paragraphs": paragraphs}]}))
+
+
+def write_answering_base(folder: Path) -> Path:
+    """A BERT of two layers that knows the words of the questions."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *CITIES, *PEOPLE, "lives", "works", "live", "work", "in"]
+    words += ["where", "does", "not", "was", "it", "that", "?", "."] + [letter for letter in "abcdefghijklmnopqrstuvwxyz"]
+    words += [f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
+    config = BertConfig(
+        vocab_size=len(words),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        BertModel(config).save_pretrained(folder)
+    BertTokenizerFast(vocab_file=str(folder / "vocab.txt"), model_max_length=64).save_pretrained(folder)
+    return folder
+
+
+class AnsweringWorld:
+    """A base, a full and a LoRA checkpoint that answer tiny questions, the pairs file and the data."""
+
+    def __init__(self, folder: Path) -> None:
+        from robustness.definitions.catalog import TESTSETS
+        from robustness.definitions.testsets import SquadFile
+        from robustness.testsets.squad import read_squad
+        from robustness.training.training import train
+        from robustness.training.protocol import TrainingSettings
+
+        self.folder = folder
+        self.base = write_answering_base(folder / "base")
+        self.data = folder / "data"
+        write_questions(self.data / "squad" / "train.json", 256, seed=0)
+        write_questions(self.data / "squad" / "dev.json", 40, seed=1)

@@ -79,7 +79,7 @@ class TableFile(Definition):
     """The task's texts, in its order; of a SQuAD-like table the question and the context."""
     label: str | None = None
     """Of a task with labels: the column that holds them, as names or as indices."""
-    labels: dict[str, str] = {}
+    labels: dict[str, str] = Field(default_factory=dict)
     """The file's own labels to the task's, where they differ."""
     answers: str | None = None
     """Of a SQuAD-like table: the column with {text, answer_start}, or a list of such objects."""

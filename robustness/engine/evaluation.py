@@ -62,6 +62,8 @@ def _outcome(
         original_text=example.original,
         adversarial_text=example.texts,
         error=None if np.isfinite(row).all() else "the victim's scores are not finite",
+        method=example.method or None,
+        construction=example.construction or None,
     )
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from robustness.engine.evaluation import NO_ATTACK
+from robustness.reports.answers import answer_pair_rows
 from robustness.reports.attacks import worst_case
 from robustness.reports.columns import Table, arrange
 from robustness.reports.examples import add_judgements
@@ -46,7 +47,7 @@ def build_pairs(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
     """Returns pairs.csv's rows: each pair, test set and attack, for all examples and for those both arms get right.
 
     `difference` and `drop_difference` are full minus PEFT. P-values are adjusted by Holm within the rows of one
-    population, which are this run's family of comparisons.
+    population, which are this run's family of comparisons; of questions, within one metric and aggregation of it.
     """
     judged = add_judgements(_with_worst_case(examples))
     rows: list[dict[str, object]] = []
@@ -54,7 +55,10 @@ def build_pairs(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
         full, peft = (judged[judged["checkpoint"] == name] for name in (pair.full, pair.peft))
         for (testset, attack), part in full.groupby(["testset", "attack"], sort=False):
             partner = peft[(peft["testset"] == testset) & (peft["attack"] == attack)]
-            names = _names(pair, record) | {"testset": testset, "attack": attack}
+            names = _names(pair, record) | {"testset": testset, "attack": attack, "aggregation": "mean"}
+            if attack == NO_ATTACK and record.find_testset(str(testset)).answers:
+                rows += [names | row for row in answer_pair_rows(part, partner, record.seed)]
+                continue
             rows += [names | row for row in _population_rows(_match(part, partner), str(attack), record.seed)]
     return arrange(Table.PAIRS, _with_verdicts(rows))
 
@@ -134,7 +138,8 @@ def _with_verdicts(rows: list[dict[str, object]]) -> pd.DataFrame:
     frame = pd.DataFrame(rows)
     if frame.empty:
         return frame
-    frame["p_adjusted"] = frame.groupby("population")["p_value"].transform(lambda p: holm(p.to_numpy()))
+    family = ["population", "aggregation", frame["metric"].where(frame["metric"].isin(["f1", "exact_match"]), "")]
+    frame["p_adjusted"] = frame.groupby(family)["p_value"].transform(lambda p: holm(p.to_numpy()))
     frame["verdict"] = [
         str(verdict(row.difference, Interval(row.low, row.high), row.p_adjusted)) for row in frame.itertuples()
     ]

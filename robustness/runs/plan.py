@@ -12,8 +12,9 @@ import numpy as np
 
 from robustness.definitions.catalog import ATTACKS, SUITES, TESTSETS, Entry
 from robustness.definitions.pairs import Pair, read_pairs
+from robustness.definitions.tasks import Head, find_task
 from robustness.definitions.testsets import TestsetDefinition
-from robustness.engine.attack import Access, NamedAttack, Search
+from robustness.engine.attack import Access, AnswerAttack, NamedAttack, Search
 from robustness.engine.evaluation import NO_ATTACK
 from robustness.errors import DataError, UsageError
 from robustness.recipes.building import find_attack, name_attack
@@ -35,6 +36,8 @@ class RunSettings:
     seed: int = 0
     device: str = "auto"
     dtype: str = "float32"
+    allow_changed: bool = False
+    """Evaluate test sets that are not the published ones; tables say `changed`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,7 @@ class Plan:
             "limit": str(self.limit),
             "seed": str(self.settings.seed),
             "dtype": self.settings.dtype,
+            "changed": str(self.settings.allow_changed),
         }
 
 
@@ -159,8 +163,15 @@ def _list_cells(
         for checkpoint, pair in checkpoints.items()
         for entry in testsets
         if entry.definition.task == pair.task
-        for attack in (NO_ATTACK, *(attack.name for attack in attacks))
+        for attack in (NO_ATTACK, *(attack.name for attack in attacks if _fits(attack, entry.definition)))
     )
+
+
+def _fits(attack: NamedAttack, testset: TestsetDefinition) -> bool:
+    """Attacks on answers run on questions alone; sets that are searched for against each checkpoint are attacks."""
+    if testset.test.generated is not None and testset.test.generated.needs_checkpoint:
+        return False
+    return isinstance(attack.attack, AnswerAttack) == (find_task(testset.task).head is Head.ANSWERING)
 
 
 def digest_of(content: object) -> str:

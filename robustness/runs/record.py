@@ -57,6 +57,8 @@ class TestsetRecord(Definition):
     """After the limit."""
     digest: str
     scores_f1: bool
+    answers: bool = False
+    """Whether its rows are questions, scored by exact match and F1."""
 
 
 class AttackRecord(Definition):

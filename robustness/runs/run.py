@@ -9,10 +9,12 @@ from itertools import groupby
 from pathlib import Path
 
 from robustness.definitions.tasks import find_task
-from robustness.engine.attack import GradientAttack, NamedAttack
+from robustness.engine.answers import evaluate_answers
+from robustness.engine.attack import AnswerAttack, GradientAttack, NamedAttack
 from robustness.engine.evaluation import evaluate_examples
 from robustness.engine.outcome import Outcome, Status
 from robustness.engine.scheduler import Scheduler
+from robustness.runs.generation import complete_set
 from robustness.runs.plan import Cell, Plan
 from robustness.runs.preparation import Prepared, gate_pairs, prepare
 from robustness.runs.progress import Progress, ProgressCallback
@@ -26,8 +28,8 @@ from robustness.runs.record import (
 from robustness.runs.replay import replay_missing
 from robustness.runs.store import Store
 from robustness.testsets.example import Example
-from robustness.victims.loading import Placement, load_checkpoint, place, to_victim
-from robustness.victims.victim import Victim
+from robustness.victims.answering import AnsweringVictim
+from robustness.victims.loading import AnyVictim, Placement, load_checkpoint, place, to_victim
 
 FLUSH_SECONDS = 0.5
 """Outcomes wait at most so long, and never past their cell, before they are durable."""
@@ -54,8 +56,9 @@ def execute(plan: Plan, out: Path, on_progress: ProgressCallback | None = None) 
     store = Store(out)
     try:
         sink = _Sink(store, report, total)
-        warnings = _run_cells(plan, prepared, placement, sink)
-        replay_missing(plan, store, partial(_load, prepared=prepared, placement=placement), sink.announce)
+        warnings = _run_cells(plan, prepared, placement, sink, out)
+        load = partial(_load, prepared=prepared, placement=placement)
+        replay_missing(plan, store, load, prepared.examples, sink.announce)
         _add_warnings(out, [*warnings, *_suspicions(store)])
     finally:
         store.close()
@@ -100,8 +103,9 @@ class _Sink:
         self.announce(message)
 
 
-def _run_cells(plan: Plan, prepared: Prepared, placement: Placement, sink: _Sink) -> list[str]:
+def _run_cells(plan: Plan, prepared: Prepared, placement: Placement, sink: _Sink, out: Path) -> list[str]:
     """Returns warnings about what was run."""
+    generated = {testset.name: testset.generated for testset in prepared.testsets if testset.generated is not None}
     attacks = {attack.name: attack for attack in plan.attacks}
     warnings: list[str] = []
     for checkpoint, cells in groupby(plan.cells, key=lambda cell: cell.checkpoint):
@@ -116,6 +120,11 @@ def _run_cells(plan: Plan, prepared: Prepared, placement: Placement, sink: _Sink
             continue
         victim = _load(checkpoint, prepared, placement)
         for cell, examples in missing:
+            if cell.testset in generated:
+                sink.announce(f"{checkpoint} | {cell.testset} | searching distractors")
+                examples = complete_set(victim, cell, prepared.examples[cell.testset], generated[cell.testset], out)
+                finished = sink.store.finished(cell)
+                examples = [example for example in examples if example.id not in finished]
             sink.store.forget_errored(cell)
             sink.write(cell, _outcomes(victim, attacks.get(cell.attack), examples, plan.settings.seed))
         if victim.truncated:
@@ -126,7 +135,7 @@ def _run_cells(plan: Plan, prepared: Prepared, placement: Placement, sink: _Sink
     return warnings
 
 
-def _load(name: str, prepared: Prepared, placement: Placement) -> Victim:
+def _load(name: str, prepared: Prepared, placement: Placement) -> AnyVictim:
     return to_victim(load_checkpoint(prepared.checkpoints[name], find_task(prepared.tasks[name])), placement)
 
 
@@ -138,8 +147,13 @@ def _add_warnings(out: Path, warnings: Sequence[str]) -> None:
 
 
 def _outcomes(
-    victim: Victim, attack: NamedAttack | None, examples: Sequence[Example], seed: int
+    victim: AnyVictim, attack: NamedAttack | None, examples: Sequence[Example], seed: int
 ) -> Iterator[Outcome]:
+    if isinstance(victim, AnsweringVictim):
+        if attack is None:
+            return evaluate_answers(victim, examples)
+        assert isinstance(attack.attack, AnswerAttack), "the plan gives questions to attacks on answers alone"
+        return attack.attack.run_answers(victim, examples, seed=seed, digest=attack.digest)
     if attack is None:
         return evaluate_examples(victim, examples)
     if isinstance(attack.attack, GradientAttack):

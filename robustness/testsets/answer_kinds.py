@@ -10,14 +10,21 @@ from functools import lru_cache
 
 import numpy as np
 
-MONTHS = "january february march april may june july august september october november december".split()
-WEEKDAYS = "monday tuesday wednesday thursday friday saturday sunday".split()
-NUMBER_WORDS = frozenset(
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million billion "
-    "trillion dozen half third quarter first second fourth fifth sixth seventh eighth ninth tenth".split()
-)
-SMALL_WORDS = frozenset("a an the of and in on at for to de la le von van der du da di del".split())
+_MONTHS_TEXT = """
+january february march april may june july august september october november december
+"""
+MONTHS = _MONTHS_TEXT.split()
+WEEKDAYS = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
+_NUMBER_WORDS_TEXT = """
+zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen
+eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million billion
+trillion dozen half third quarter first second fourth fifth sixth seventh eighth ninth tenth
+"""
+NUMBER_WORDS = frozenset(_NUMBER_WORDS_TEXT.split())
+_SMALL_WORDS_TEXT = """
+a an the of and in on at for to de la le von van der du da di del
+"""
+SMALL_WORDS = frozenset(_SMALL_WORDS_TEXT.split())
 _YEAR = re.compile(r"(?:(?:in|by|around|about|circa|late|early|mid)\s+)*(?:1\d{3}|20\d{2})s?(?:\s+(?:AD|BC|CE|BCE))?")
 _MONEY = re.compile(r"[$€£¥]|\b(?:dollars?|euros?|pounds?|yen|cents?)\b", re.IGNORECASE)
 _PERCENT = re.compile(r"%|\bper\s?cent\b|\bpercent\b", re.IGNORECASE)

@@ -16,10 +16,14 @@ MAX_PHRASE = 4
 _WH = re.compile(r"\b(who|whom|whose|what|which|when|where|why|how)\b", re.IGNORECASE)
 _DO = frozenset(("do", "does", "did"))
 _BE = frozenset(("is", "are", "was", "were"))
-_AUXILIARIES = _DO | _BE | frozenset("has have had can could will would shall should may might must".split())
-_PREPOSITIONS = frozenset(
-    "in on at by for to of from with during under through about into after before since until".split()
-)
+_AUXILIARIES_TEXT = """
+has have had can could will would shall should may might must
+"""
+_AUXILIARIES = _DO | _BE | frozenset(_AUXILIARIES_TEXT.split())
+_PREPOSITIONS_TEXT = """
+in on at by for to of from with during under through about into after before since until
+"""
+_PREPOSITIONS = frozenset(_PREPOSITIONS_TEXT.split())
 
 
 def answer_context(example: Example) -> str | None:
@@ -34,7 +38,7 @@ def answer_context(example: Example) -> str | None:
     if first is None:
         return None
     start, end = first
-    text = f"{context[start:answer.start]} {context[answer.start + len(answer.text) : end]}"
+    text = f"{context[start : answer.start]} {context[answer.start + len(answer.text) : end]}"
     for gold in sorted({gold.text for gold in example.answers}, key=len, reverse=True):
         text = re.sub(rf"(?<!\w){re.escape(gold)}(?!\w)", " ", text, flags=re.IGNORECASE)
     sentence = _tidy(text)
@@ -47,8 +51,8 @@ def denied_answer(example: Example, fake: str) -> str | None:
     """Returns a sentence shaped like the question that denies a fake answer, or None for a question it cannot shape.
 
     The rules are: a question phrase in the middle is replaced by "not FAKE"; one at the start gives "FAKE is not what
-    happened" where no auxiliary verb follows, "FAKE was not the name" after who or what with a form of be, and "It was
-    not FAKE that ..." otherwise, in which the auxiliary is dropped.
+    happened" where no auxiliary verb follows, "FAKE was not the name" after who or what with a form of be, and
+    "It was not FAKE that ..." otherwise, in which the auxiliary is dropped.
     """
     question = example.texts[0].strip().rstrip("?!. ")
     match = _WH.search(question)

@@ -116,7 +116,9 @@ def _generate(
     altered = alter_questions(originals, made, entry.name)
     notes = [f"test set {entry.name} was generated here: {entry.definition.summary}"]
     if altered.skipped:
-        notes.append(f"test set {entry.name}: {altered.skipped} questions have no valid distractor and stay as they are")
+        notes.append(
+            f"test set {entry.name}: {altered.skipped} questions have no valid distractor and stay as they are"
+        )
     return Testset(
         name=entry.name,
         task=task,

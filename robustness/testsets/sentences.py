@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 
-ABBREVIATIONS = frozenset(
-    "mr mrs ms dr prof st sr jr gen col lt sgt capt gov sen rep rev hon vs etc no vol pp ca approx "
-    "inc ltd co corp dept est fig al eds ed e.g i.e u.s u.k u.n d.c a.m p.m b.c a.d ph.d".split()
-)
+_ABBREVIATIONS_TEXT = """
+mr mrs ms dr prof st sr jr gen col lt sgt capt gov sen rep rev hon vs etc no vol pp ca approx inc ltd co corp
+dept est fig al eds ed e.g i.e u.s u.k u.n d.c a.m p.m b.c a.d ph.d
+"""
+ABBREVIATIONS = frozenset(_ABBREVIATIONS_TEXT.split())
 """Words before a full stop that does not end a sentence, in lower case without the last stop."""
 
-_STOP = re.compile(r"[.!?][\"'”’)\]]*(?=\s+[\"'“‘(\[]?[A-Z0-9À-Þ])")
-_LAST_WORD = re.compile(r"[^\s(\[\"“]+$")
+_STOP = re.compile(r"[.!?][\"'\u201d\u2019)\]]*(?=\s+[\"'\u201c\u2018(\[]?[A-Z0-9À-Þ])")
+_LAST_WORD = re.compile(r"[^\s(\[\"\u201c]+$")
 
 
 def split_sentences(text: str) -> list[tuple[int, int]]:

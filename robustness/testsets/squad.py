@@ -122,7 +122,7 @@ def _answers(where: str, context: str, answers: object) -> Iterator[Answer]:
         if isinstance(texts, str):
             answers = [answers]
         elif hasattr(texts, "__len__") and hasattr(starts, "__len__") and len(texts) == len(starts):  # type: ignore[arg-type]
-            pairs = zip(list(texts), list(starts), strict=True)  # type: ignore[arg-type, call-overload]
+            pairs = zip(list(texts), list(starts), strict=True)  # type: ignore[arg-type]
             answers = [{"text": text, "answer_start": start} for text, start in pairs]
     for answer in _objects(where, answers if isinstance(answers, list) else None, "answers"):
         text, start = answer.get("text"), answer.get("answer_start")

@@ -49,7 +49,7 @@ def _check(path: Path, source: TableFile, task: Task) -> None:
         raise DefinitionError(f"{path}: a table's file ends in {', '.join(FORMATS)} (.gz may follow)")
     wanted = "answers" if task.head is Head.ANSWERING else "label"
     if getattr(source, wanted) is None:
-        raise DefinitionError(f"{path}: the definition names no column for {wanted}; add {wanted} = \"...\"")
+        raise DefinitionError(f'{path}: the definition names no column for {wanted}; add {wanted} = "..."')
     if source.original and len(source.original) != len(source.columns):
         raise DefinitionError(f"{path}: original names {len(source.original)} columns, columns {len(source.columns)}")
 
@@ -102,7 +102,7 @@ def _separated(path: Path, separator: str) -> Iterator[Record]:
     reader = csv.DictReader(io.StringIO(read_text(path), newline=""), delimiter=separator, strict=True)
     number = 0
     try:
-        for number, record in enumerate(reader, start=1):  # noqa: B007 - the handler below needs it
+        for number, record in enumerate(reader, start=1):
             if None in record or None in record.values():
                 raise DataError(f"{path} row {number}: another number of fields than the header has")
             yield record

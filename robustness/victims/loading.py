@@ -13,11 +13,14 @@ from typing import Any
 
 import torch
 
-from robustness.definitions.tasks import Task
+from robustness.definitions.tasks import Head, Task
 from robustness.errors import CheckpointError, UsageError
+from robustness.victims.answering import AnsweringVictim
 from robustness.victims.checkpoint import ADAPTER_WEIGHTS, Checkpoint, read_json
 from robustness.victims.labels import map_labels
 from robustness.victims.victim import Victim
+
+AnyVictim = Victim | AnsweringVictim
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -59,6 +62,8 @@ class LoadedCheckpoint:
     """Parameters that no file supplied: they hold random numbers."""
     tokenizer: Any
     label_columns: tuple[int, ...]
+    """Empty where the task has no labels."""
+    task: Task
 
     @property
     def can_merge(self) -> bool:
@@ -74,16 +79,17 @@ def load_checkpoint(checkpoint: Checkpoint, task: Task) -> LoadedCheckpoint:
     """
     if checkpoint.is_adapter:
         model, uninitialised = _load_adapter(checkpoint, task)
-        names = _adapter_labels(checkpoint)
     else:
-        model, uninitialised = _load_model(checkpoint.folder, checkpoint.name)
-        names = dict(model.config.id2label)
-    columns = map_labels(task, names, checkpoint.name)
+        model, uninitialised = _load_model(checkpoint.folder, checkpoint.name, task)
+    columns: tuple[int, ...] = ()
+    if task.head is Head.CLASSIFICATION:
+        names = _adapter_labels(checkpoint) if checkpoint.is_adapter else dict(model.config.id2label)
+        columns = map_labels(task, names, checkpoint.name)
     tokenizer = _load_tokenizer(checkpoint)
-    return LoadedCheckpoint(checkpoint, model.eval(), uninitialised, tokenizer, columns)
+    return LoadedCheckpoint(checkpoint, model.eval(), uninitialised, tokenizer, columns, task)
 
 
-def to_victim(loaded: LoadedCheckpoint, placement: Placement) -> Victim:
+def to_victim(loaded: LoadedCheckpoint, placement: Placement) -> AnyVictim:
     """Merges the adapter where that is possible, in float32, then casts: what is merged is exact."""
     model = loaded.unmerged
     if loaded.can_merge:
@@ -91,9 +97,11 @@ def to_victim(loaded: LoadedCheckpoint, placement: Placement) -> Victim:
     return as_victim(loaded, model, placement)
 
 
-def as_victim(loaded: LoadedCheckpoint, model: Any, placement: Placement) -> Victim:
+def as_victim(loaded: LoadedCheckpoint, model: Any, placement: Placement) -> AnyVictim:
     """Wraps one form of a loaded checkpoint without changing it."""
     model = model.to(device=placement.device, dtype=placement.dtype).eval()
+    if loaded.task.head is Head.ANSWERING:
+        return AnsweringVictim(model, loaded.tokenizer)
     return Victim(model, loaded.tokenizer, loaded.label_columns)
 
 
@@ -106,12 +114,13 @@ def digest_weights(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _load_model(folder: Path, name: str, **config: Any) -> tuple[Any, tuple[str, ...]]:
-    from transformers import AutoModelForSequenceClassification
+def _load_model(folder: Path, name: str, task: Task, **config: Any) -> tuple[Any, tuple[str, ...]]:
+    from transformers import AutoModelForQuestionAnswering, AutoModelForSequenceClassification
 
+    kind = AutoModelForQuestionAnswering if task.head is Head.ANSWERING else AutoModelForSequenceClassification
     try:
         with _quiet_transformers():
-            model, report = AutoModelForSequenceClassification.from_pretrained(
+            model, report = kind.from_pretrained(
                 folder,
                 use_safetensors=True,
                 trust_remote_code=False,
@@ -141,7 +150,8 @@ def _load_adapter(checkpoint: Checkpoint, task: Task) -> tuple[Any, tuple[str, .
     from peft import PeftModel
 
     _refuse_other_base(checkpoint)
-    base, missing = _load_model(checkpoint.base, checkpoint.name, num_labels=len(task.labels))
+    labels = {"num_labels": len(task.labels)} if task.labels else {}
+    base, missing = _load_model(checkpoint.base, checkpoint.name, task, **labels)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of missing keys, which are looked at below
