@@ -138,6 +138,9 @@ def run(
     seed: Annotated[int, typer.Option(help="Seed of all searches.")] = 0,
     device: Device = "auto",
     dtype: Annotated[str, typer.Option(help="auto (float32), float32 or bfloat16.")] = "auto",
+    allow_changed_testset: Annotated[
+        bool, typer.Option("--allow-changed-testset", help="Evaluate sets that are not the published ones.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cells and stop.")] = False,
 ) -> None:
     """Run a suite on pairs of checkpoints."""
@@ -153,6 +156,7 @@ def run(
         seed=seed,
         device=device,
         dtype=dtype,
+        allow_changed=allow_changed_testset,
     )
     if dry_run:
         _print_plan(plan)
@@ -161,6 +165,25 @@ def run(
     with _progress() as report_progress:
         report = api.run(plan, out=out, on_progress=report_progress)
     _finish(report)
+
+
+@app.command()
+def generate(
+    testset: Annotated[str, typer.Argument(metavar="TESTSET", help="advsquad-addany and its like.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="In SQuAD's format; the same command again goes on.")],
+    against: Annotated[
+        str | None, typer.Option(metavar="CHECKPOINT", help="What addany and addanyextend search against.")
+    ] = None,
+    data: Data = None,
+    limit: Annotated[int | None, typer.Option(help="At most so many questions.")] = None,
+    device: Device = "auto",
+) -> None:
+    """Write a generated test set as a file, for a replay on any checkpoint."""
+    from robustness import api
+
+    _quieten()
+    rows = api.generate(testset, out, against=against, data=data, limit=limit, device=device)
+    stdout.print(f"wrote {out}: {rows} rows", soft_wrap=True)
 
 
 @app.command()

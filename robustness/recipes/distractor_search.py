@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -23,6 +24,8 @@ WIDTH = 32
 """Questions searched side by side; what is found does not depend on it."""
 
 Words = tuple[str, ...]
+Draw = np.random.Generator
+"""Randomness that belongs to one question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,21 +58,27 @@ Question = Generator[Sequence[Words], Sequence[ExpectedScore], Words]
 
 
 def search_distractors(
-    victim: AnsweringVictim, examples: Iterable[Example], made: GeneratedSet, *, width: int = WIDTH
+    victim: AnsweringVictim,
+    examples: Iterable[Example],
+    made: GeneratedSet,
+    *,
+    width: int = WIDTH,
+    draw: Callable[[Example], Draw] | None = None,
 ) -> Iterator[Distractor]:
     """Yields the distractor of each question as its search ends; many searches share the victim's batches.
 
-    Every search draws from (seed, generator, question id) alone, so what is found depends on the victim and the
-    question only.
+    Every search draws from (seed, generator, question id) alone, or from what `draw` gives for the question, so what
+    is found depends on the victim and the question only.
 
     Source: AddAny of arXiv 1707.07328, section 3.3; with `paragraph_words` AddAnyExtend.
     """
     settings = made.search
+    draw = draw or partial(_drawn_for, made)
     assert settings is not None, "only generators with a search come here"
     waiting = iter(examples)
     seats: list[_Seat] = []
     while True:
-        seats += [_Seat.start(e, made, settings) for e in islice(waiting, width - len(seats))]
+        seats += [_Seat.start(e, settings, draw(e)) for e in islice(waiting, width - len(seats))]
         if not seats:
             return
         started = time.perf_counter()
@@ -108,9 +117,7 @@ class _Seat:
     seconds: float = 0.0
 
     @classmethod
-    def start(cls, example: Example, made: GeneratedSet, settings: DistractorSearch) -> _Seat:
-        key = example.id.partition(":")[2] or example.id
-        rng = question_generator(made.seed, made.generator, key.removesuffix(f"-{made.generator}"))
+    def start(cls, example: Example, settings: DistractorSearch, rng: Draw) -> _Seat:
         search = _search(example, settings, rng)
         return cls(example, search, next(search))
 
@@ -122,6 +129,11 @@ class _Seat:
             self.found = stop.value
             return False
         return True
+
+
+def _drawn_for(made: GeneratedSet, example: Example) -> Draw:
+    key = example.id.partition(":")[2] or example.id
+    return question_generator(made.seed, made.generator, key.removesuffix(f"-{made.generator}"))
 
 
 def _search(example: Example, settings: DistractorSearch, rng: np.random.Generator) -> Question:

@@ -6,7 +6,8 @@ from typing import assert_never
 
 from robustness.definitions import attacks as data
 from robustness.definitions.embeddings import EmbeddingBall, EmbeddingMinimal
-from robustness.engine.attack import Attack, GradientAttack
+from robustness.definitions.testsets import DistractorSearch
+from robustness.engine.attack import AnswerAttack, Attack, GradientAttack
 from robustness.recipes import assets, invariances, ranking, searches
 from robustness.recipes.constraints import Constraints, SamePartOfSpeech
 from robustness.recipes.distractors import Append
@@ -32,7 +33,7 @@ def assets_of(definition: data.AttackDefinition) -> list[str]:
     return list(dict.fromkeys(name for kind in kinds for name in ASSETS_OF_PARTS.get(kind, ())))
 
 
-def build_attack(definition: data.AttackDefinition) -> Attack | GradientAttack:
+def build_attack(definition: data.AttackDefinition) -> Attack | GradientAttack | AnswerAttack:
     """Puts a recipe's parts together.
 
     Raises:
@@ -46,6 +47,11 @@ def build_attack(definition: data.AttackDefinition) -> Attack | GradientAttack:
     match search:
         case data.GreedyWordRanking():
             return searches.GreedyWordRanking(edits, _build_ranking(search))
+        case data.SearchDistractor():
+            from robustness.recipes.distractor_attack import DistractorAttack  # brings torch
+
+            settings = search.model_dump(exclude={"kind", "place"})
+            return DistractorAttack(DistractorSearch.model_validate(settings), search.place)
         case data.GreedyDeletionRanking():
             return searches.GreedyWordRanking(edits, ranking.ByDeleting())
         case data.Greedy():

@@ -24,8 +24,9 @@ def answer_rows(part: pd.DataFrame, seed: int) -> list[Row]:
     """Returns testsets.csv's rows of one checkpoint on one set of questions.
 
     `mean` is over all rows; `worst-per-group` over source questions, of each the worst of the original and its
-    altered forms (arXiv 1707.07328). Where originals are known, on just the altered rows: `benign_f1`, `f1_with_benign` and
-    `f1_drop` (the first minus the second), and the same of exact match. Intervals draw whole questions.
+    altered forms (arXiv 1707.07328). Where originals are known, on just the altered rows: `benign_f1`,
+    `f1_with_benign` and `f1_drop` (the first minus the second), and the same of exact match. Intervals draw whole
+    questions.
     """
     judged = part[part["status"] != Status.ERRORED]
     errored = len(part) - len(judged)
@@ -66,8 +67,8 @@ def answer_pair_rows(full: pd.DataFrame, peft: pd.DataFrame, seed: int) -> Itera
     """Yields pairs.csv's rows of one set of questions: each metric and aggregation, full against PEFT.
 
     Exact matches of one row a question are tested by McNemar's exact test; F1, and rows of which several belong to
-    one question, by flipping the signs of whole questions. `both_correct` are the rows whose originals both arms answer
-    exactly.
+    one question, by flipping the signs of whole questions. `both_correct` are the rows whose originals both arms
+    answer exactly.
     """
     both = full.merge(peft, on="example_id", suffixes=("_full", "_peft"))
     both = both[(both["status_full"] != Status.ERRORED) & (both["status_peft"] != Status.ERRORED)]
