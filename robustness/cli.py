@@ -71,7 +71,7 @@ def list_names(
     from robustness.listing import list_kind
 
     for name, summary in list_kind(kind):
-        stdout.print(f"{name:<18} {escape(summary)}", soft_wrap=True)
+        stdout.print(f"{name:<22} {escape(summary)}", soft_wrap=True)
 
 
 @app.command()

@@ -297,7 +297,9 @@ class AnsweringWorld:
         batch = tokenizer.pad(windows, return_tensors="pt")
         with torch.random.fork_rng():
             torch.manual_seed(1 if lora else 2)
-            config = LoraConfig(task_type="QUESTION_ANS", r=8, lora_alpha=16, target_modules=["query", "value"])
+            # PEFT's own task type drops segment ids, which the full arm is asked with.
+            kind = {"task_type": "QUESTION_ANS"} if lora else {"modules_to_save": ["qa_outputs"]}
+            config = LoraConfig(r=8, lora_alpha=16, target_modules=["query", "value"], **kind)
             model = get_peft_model(BertForQuestionAnswering.from_pretrained(self.base), config)
             optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-2)
             model.train()

@@ -76,7 +76,7 @@ def sign_flip_test(
         _, index = np.unique(names, return_inverse=True)
         column = np.bincount(index, weights=column).astype(np.float64)
     column = column[column != 0]  # a zero has no sign to flip
-    if not len(column):
+    if len(column) < 2:  # one sign, flipped or not, is as far from 0
         return SignFlipTest("sign-flip", 1.0)
     found = permutation_test(
         (column,), np.sum, permutation_type="samples", n_resamples=RESAMPLES, batch=500, vectorized=True, rng=rng

@@ -65,13 +65,15 @@ def _load_base(folder: Path, task: Task) -> tuple[Any, Sequence[str]]:
 def _add_lora(model: Any, adapter: LoraAdapter, base: Base, fresh: Sequence[str], task: Task) -> Any:
     from peft import LoraConfig, TaskType, get_peft_model
 
+    answering = task.head is Head.ANSWERING
     config = LoraConfig(
-        task_type=TaskType.QUESTION_ANS if task.head is Head.ANSWERING else TaskType.SEQ_CLS,
+        # PEFT's own model for question answering would drop the segment ids, which full fine-tuning is given.
+        task_type=None if answering else TaskType.SEQ_CLS,
         r=adapter.rank,
         lora_alpha=adapter.alpha,
         lora_dropout=adapter.dropout,
         target_modules=_target_modules(model, adapter),
-        modules_to_save=_fresh_modules(fresh),
+        modules_to_save=_fresh_modules(fresh, with_head=answering),
     )
     adapted = get_peft_model(model, config)
     # get_peft_model has put the model's own path there, which for a hub base is this machine's cache folder.
@@ -98,7 +100,7 @@ def _target_modules(model: Any, adapter: LoraAdapter) -> list[str]:
     )
 
 
-def _fresh_modules(fresh: Sequence[str]) -> list[str]:
+def _fresh_modules(fresh: Sequence[str], *, with_head: bool) -> list[str]:
     """Modules beside the head that start random (DeBERTa's pooler): unsaved, they would load random again."""
     modules = {key.rpartition(".")[0] for key in fresh}
-    return sorted(module for module in modules if not set(module.split(".")) & set(HEAD_NAMES))
+    return sorted(module for module in modules if with_head or not set(module.split(".")) & set(HEAD_NAMES))

@@ -69,9 +69,17 @@ class AnsweringVictim:
     Paragraphs longer than a window of 384 tokens are read in windows that share 128. The windows of many questions
     are sorted by length and batched by tokens. An answer is a span of at most 30 tokens of one window; answers of
     all windows compete by the sum of their start and end logits. No answer is never an answer.
+
+    Args:
+        model: gives start and end logits.
+        tokenizer: a fast one.
+        segment_ids: whether the model is told which tokens are the question's.
+        batch_tokens: tokens of a batch; None for the device's default.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, *, batch_tokens: int | None = None) -> None:
+    def __init__(
+        self, model: Any, tokenizer: Any, *, segment_ids: bool = True, batch_tokens: int | None = None
+    ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True
@@ -83,6 +91,7 @@ class AnsweringVictim:
         """Windows run through the model so far."""
         self.truncated: set[Texts] = set()
         """Texts whose question is longer than the window leaves room for."""
+        self._segment_ids = segment_ids
         self._question_tokens = min(QUESTION_TOKENS, self.max_tokens // 3)
         self._stride = min(STRIDE_TOKENS, self.max_tokens // 3)
         self._batch_tokens = batch_tokens or (CUDA_BATCH_TOKENS if self.device.type == "cuda" else CPU_BATCH_TOKENS)
@@ -169,7 +178,8 @@ class AnsweringVictim:
             np.array([part == 1 for part in encoded.sequence_ids(window)], dtype=bool) & (spans[:, 1] > spans[:, 0])
             for window, spans in enumerate(offsets)
         ]
-        return _Windows({key: encoded[key] for key in encoded}, owner, offsets, allowed)
+        kept = [key for key in encoded if self._segment_ids or key != "token_type_ids"]
+        return _Windows({key: encoded[key] for key in kept}, owner, offsets, allowed)
 
     def _shorten(self, questions: list[str], texts: Sequence[Texts]) -> list[str]:
         """Cuts questions that would leave no room for the paragraph; no token is shorter than a character."""

@@ -16,7 +16,7 @@ import torch
 from robustness.definitions.tasks import Head, Task
 from robustness.errors import CheckpointError, UsageError
 from robustness.victims.answering import AnsweringVictim
-from robustness.victims.checkpoint import ADAPTER_WEIGHTS, Checkpoint, read_json
+from robustness.victims.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Checkpoint, read_json
 from robustness.victims.labels import map_labels
 from robustness.victims.victim import Victim
 
@@ -101,8 +101,15 @@ def as_victim(loaded: LoadedCheckpoint, model: Any, placement: Placement) -> Any
     """Wraps one form of a loaded checkpoint without changing it."""
     model = model.to(device=placement.device, dtype=placement.dtype).eval()
     if loaded.task.head is Head.ANSWERING:
-        return AnsweringVictim(model, loaded.tokenizer)
+        return AnsweringVictim(model, loaded.tokenizer, segment_ids=not _drops_segment_ids(loaded))
     return Victim(model, loaded.tokenizer, loaded.label_columns)
+
+
+def _drops_segment_ids(loaded: LoadedCheckpoint) -> bool:
+    """PEFT's own model for question answering hands no segment ids on: its adapters were trained without them."""
+    if not loaded.checkpoint.is_adapter:
+        return False
+    return str(read_json(loaded.checkpoint.folder / ADAPTER_CONFIG).get("task_type")) == "QUESTION_ANS"
 
 
 def digest_weights(folder: Path) -> str:
