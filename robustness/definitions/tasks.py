@@ -31,6 +31,10 @@ class Task:
     attacked: tuple[str, ...]
     scores_f1: bool = False
     head: Head = Head.CLASSIFICATION
+    template: str = ""
+    """What a prompted causal language model reads, with the fields in braces."""
+    verbalisers: tuple[str, ...] = ()
+    """What it would go on with, for each label."""
 
     @property
     def attacked_segments(self) -> tuple[int, ...]:
@@ -39,17 +43,47 @@ class Task:
 
 
 TASKS: tuple[Task, ...] = (
-    Task("sst2", ("sentence",), ("negative", "positive"), ("sentence",)),
+    Task(
+        "sst2",
+        ("sentence",),
+        ("negative", "positive"),
+        ("sentence",),
+        template="Review: {sentence}\nSentiment:",
+        verbalisers=(" negative", " positive"),
+    ),
     Task(
         "qqp",
         ("question1", "question2"),
         ("not_duplicate", "duplicate"),
         ("question1", "question2"),
         scores_f1=True,
+        template="Question 1: {question1}\nQuestion 2: {question2}\nDo both ask the same?",
+        verbalisers=(" no", " yes"),
     ),
-    Task("mnli", ("premise", "hypothesis"), ("entailment", "neutral", "contradiction"), ("hypothesis",)),
-    Task("qnli", ("question", "sentence"), ("entailment", "not_entailment"), ("question",)),
-    Task("rte", ("sentence1", "sentence2"), ("entailment", "not_entailment"), ("sentence2",)),
+    Task(
+        "mnli",
+        ("premise", "hypothesis"),
+        ("entailment", "neutral", "contradiction"),
+        ("hypothesis",),
+        template="Premise: {premise}\nHypothesis: {hypothesis}\nDoes the hypothesis follow?",
+        verbalisers=(" yes", " maybe", " no"),
+    ),
+    Task(
+        "qnli",
+        ("question", "sentence"),
+        ("entailment", "not_entailment"),
+        ("question",),
+        template="Question: {question}\nSentence: {sentence}\nDoes the sentence answer the question?",
+        verbalisers=(" yes", " no"),
+    ),
+    Task(
+        "rte",
+        ("sentence1", "sentence2"),
+        ("entailment", "not_entailment"),
+        ("sentence2",),
+        template="Premise: {sentence1}\nHypothesis: {sentence2}\nDoes the hypothesis follow?",
+        verbalisers=(" yes", " no"),
+    ),
     Task("squad", ("question", "context"), (), ("context",), head=Head.ANSWERING),
 )
 

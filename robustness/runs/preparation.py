@@ -10,6 +10,7 @@ import torch
 
 from robustness.definitions.catalog import TESTSETS
 from robustness.definitions.tasks import Head, find_task
+from robustness.engine.evaluation import NO_ATTACK
 from robustness.errors import DataError
 from robustness.runs.plan import Plan, digest_of
 from robustness.runs.record import (
@@ -142,7 +143,7 @@ def _record(plan: Plan, prepared: Prepared, placement: Placement, facts: dict[st
             for p in plan.pairs
         ),
         checkpoints=tuple(_checkpoint_record(prepared, name, facts[name]) for name in prepared.checkpoints),
-        testsets=tuple(_testset_record(prepared, testset) for testset in prepared.testsets),
+        testsets=tuple(_testset_record(plan, prepared, testset) for testset in prepared.testsets),
         attacks=tuple(
             AttackRecord(name=attack.name, family=attack.family, digest=attack.digest) for attack in plan.attacks
         ),
@@ -171,7 +172,7 @@ def _checkpoint_record(prepared: Prepared, name: str, facts: CheckpointFacts) ->
     )
 
 
-def _testset_record(prepared: Prepared, testset: Testset) -> TestsetRecord:
+def _testset_record(plan: Plan, prepared: Prepared, testset: Testset) -> TestsetRecord:
     return TestsetRecord(
         name=testset.name,
         task=testset.task.name,
@@ -182,4 +183,5 @@ def _testset_record(prepared: Prepared, testset: Testset) -> TestsetRecord:
         digest=testset.digest,
         scores_f1=testset.task.scores_f1,
         answers=testset.task.head is Head.ANSWERING,
+        n_attacks=len({cell.attack for cell in plan.cells if cell.testset == testset.name} - {NO_ATTACK}),
     )

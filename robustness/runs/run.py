@@ -14,6 +14,7 @@ from robustness.engine.attack import AnswerAttack, GradientAttack, NamedAttack
 from robustness.engine.evaluation import evaluate_examples
 from robustness.engine.outcome import Outcome, Status
 from robustness.engine.scheduler import Scheduler
+from robustness.errors import UsageError
 from robustness.runs.generation import complete_set
 from robustness.runs.plan import Cell, Plan
 from robustness.runs.preparation import Prepared, gate_pairs, prepare
@@ -30,6 +31,7 @@ from robustness.runs.store import Store
 from robustness.testsets.example import Example
 from robustness.victims.answering import AnsweringVictim
 from robustness.victims.loading import AnyVictim, Placement, load_checkpoint, place, to_victim
+from robustness.victims.victim import Victim
 
 FLUSH_SECONDS = 0.5
 """Outcomes wait at most so long, and never past their cell, before they are durable."""
@@ -157,6 +159,11 @@ def _outcomes(
     if attack is None:
         return evaluate_examples(victim, examples)
     if isinstance(attack.attack, GradientAttack):
+        if not isinstance(victim, Victim):
+            raise UsageError(
+                f"attack {attack.name}: needs gradients of a classification head, which a prompted language model "
+                "does not have; leave the attack out"
+            )
         return attack.attack.run(victim, examples, seed=seed, digest=attack.digest)
     return Scheduler(attack, victim, seed=seed).run(examples)
 

@@ -170,6 +170,13 @@ def _output_failures(victim: AnyVictim, probes: Sequence[Texts]) -> Iterator[str
         yield "finite: some logits are not finite"
     elif not np.array_equal(first, victim.scores(probes)):
         yield "deterministic: two identical forwards differ; is dropout still on?"
+    alone = np.concatenate([victim.scores([probe]) for probe in probes])
+    difference = float(np.abs(first - alone).max())
+    if difference > MERGE_TOLERANCE[next(victim.model.parameters()).dtype]:
+        yield (
+            f"padding: scores change by {difference:.2g} with what is scored beside a text; "
+            "are padding side and padding token those it was trained with?"
+        )
     if _are_probabilities(first):
         yield "logits: outputs lie in [0, 1] and sum to 1: probabilities, where logits are expected"
 
