@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 _ABBREVIATIONS_TEXT = """
-mr mrs ms dr prof st sr jr gen col lt sgt capt gov sen rep rev hon vs etc no vol pp ca approx inc ltd co corp
+mr mrs ms dr prof st sr jr gen col lt sgt capt gov sen rep rev hon vs etc no vol p pp ca approx inc ltd co corp
 dept est fig al eds ed e.g i.e u.s u.k u.n d.c a.m p.m b.c a.d ph.d
 """
 ABBREVIATIONS = frozenset(_ABBREVIATIONS_TEXT.split())
