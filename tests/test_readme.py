@@ -49,7 +49,7 @@ def test_the_two_commands_and_the_install_line_are_those_of_the_makefile() -> No
 
 
 def test_every_command_is_known() -> None:
-    assert {line.split()[1] for line in commands()} == {"list", "show", "doctor", "train", "run", "report", "check"}
+    assert {line.split()[1] for line in commands()} == {"list", "show", "doctor", "train", "run", "report", "check", "generate"}
 
 
 @pytest.mark.timeout(900)
