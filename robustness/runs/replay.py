@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from robustness.engine.attack import Scorer
+from robustness.engine.goal import GoalKind
 from robustness.runs.plan import Cell, Plan
 from robustness.runs.store import Store
 from robustness.testsets.example import Example, Texts
 from robustness.victims.answer_scores import score_answer
 from robustness.victims.answering import AnsweringVictim
-from robustness.victims.loading import AnyVictim
 
-LoadVictim = Callable[[str], AnyVictim]
+LoadScorer = Callable[[str], Scorer | AnsweringVictim]
 """A checkpoint's name to its victim."""
 
 
@@ -29,12 +30,13 @@ class Replay:
 def replay_missing(
     plan: Plan,
     store: Store,
-    load_victim: LoadVictim,
+    load_scorer: LoadScorer,
     examples: Mapping[str, Sequence[Example]],
     report: Callable[[str], None],
 ) -> None:
     """Scores on each arm what was found on its partner; what an earlier run scored is left alone.
 
+    Texts on which a prediction was kept broke nothing and are not replayed.
     Each target is loaded at most once, and only where something is missing. The untuned base takes no part: it
     has no head for the task, so its answers would be those of random numbers.
     """
@@ -43,14 +45,14 @@ def replay_missing(
         missing = list(_missing(plan, store, target))
         if not missing:
             continue
-        victim = load_victim(target)
+        victim = load_scorer(target)
         for replay in missing:
             report(f"{replay.source.checkpoint} -> {target} | {replay.source.testset} | {replay.source.attack}")
             predictions = _predict(victim, replay, examples[replay.source.testset])
             store.add_replays(replay.source, target, list(zip(replay.example_ids, predictions, strict=True)))
 
 
-def _predict(victim: AnyVictim, replay: Replay, examples: Sequence[Example]) -> list[int]:
+def _predict(victim: Scorer | AnsweringVictim, replay: Replay, examples: Sequence[Example]) -> list[int]:
     """Labels; of answers, whether they match exactly."""
     if not isinstance(victim, AnsweringVictim):
         return [int(label) for label in victim.scores(replay.texts).argmax(axis=1)]
@@ -63,7 +65,7 @@ def _predict(victim: AnyVictim, replay: Replay, examples: Sequence[Example]) -> 
 
 
 def _missing(plan: Plan, store: Store, target: str) -> Iterator[Replay]:
-    attacks = {attack.name for attack in plan.attacks}
+    attacks = {attack.name for attack in plan.attacks if attack.goal.kind is GoalKind.CHANGE_PREDICTION}
     partners = {
         source
         for pair in plan.pairs
