@@ -83,7 +83,7 @@ def digest_recipe(entry: Entry[AttackDefinition]) -> str:
     return hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
 
 
-def name_recipe(entry: Entry[AttackDefinition], attack: Attack | GradientAttack) -> NamedAttack:
+def name_recipe(entry: Entry[AttackDefinition], attack: Attack | GradientAttack | AnswerAttack) -> NamedAttack:
     """Returns a recipe's attack with everything that its definition says of it."""
     definition = entry.definition
     return NamedAttack(
