@@ -41,6 +41,7 @@ def plan(
     seed: int = 0,
     device: str = "auto",
     dtype: str = "auto",
+    allow_changed: bool = False,
     compile: bool = False,
     cache: str | Path | None = None,
 ) -> Plan:
@@ -57,6 +58,7 @@ def plan(
         seed: of all searches.
         device: auto, cpu, cuda or cuda:N.
         dtype: float32, bfloat16 or auto, which is float32: what arms are compared in exactly.
+        allow_changed: evaluate test sets whose rows are not the published ones; tables then say `changed`.
         compile: have torch.compile make the kernels that score; a model it cannot compile is used as it is.
         cache: folder of scores that later runs, and other attacks of this one, need not compute again.
 
@@ -77,6 +79,7 @@ def plan(
         seed=seed,
         device=device,
         dtype="float32" if dtype == "auto" else dtype,
+        allow_changed=allow_changed,
         compile=compile,
         cache=None if cache is None else Path(cache),
     )
@@ -244,6 +247,33 @@ def train(
         device=device,
         progress=on_message,
     )
+
+
+def generate(
+    testset: str,
+    out: str | Path,
+    *,
+    against: str | None = None,
+    data: str | Path | None = None,
+    limit: int | None = None,
+    device: str = "auto",
+) -> int:
+    """Writes a generated test set in SQuAD's format; returns its number of rows. Started again, it goes on.
+
+    Args:
+        testset: advsquad-addany, advsquad-addanyextend, advsquad-addansctx or advsquad-addnegans.
+        out: the file.
+        against: the checkpoint that the first two search against: a folder or a hub id.
+        data: as in `plan`.
+        limit: at most so many questions.
+        device: auto, cpu, cuda or cuda:N.
+
+    Raises:
+        RobustnessError: an unknown name, missing data, a checkpoint that cannot be loaded, or a file that is there.
+    """
+    from robustness.runs.generation import generate as generate_set  # brings torch
+
+    return generate_set(testset, against=against, data=find_data(data), out=Path(out), limit=limit, device=device)
 
 
 def demo(

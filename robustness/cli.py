@@ -71,7 +71,7 @@ def list_names(
     from robustness.listing import list_kind
 
     for name, summary in list_kind(kind):
-        stdout.print(f"{name:<18} {escape(summary)}", soft_wrap=True)
+        stdout.print(f"{name:<22} {escape(summary)}", soft_wrap=True)
 
 
 @app.command()
@@ -174,6 +174,9 @@ def run(
     seed: Annotated[int, typer.Option(help="Seed of all searches.")] = 0,
     device: Device = "auto",
     dtype: Annotated[str, typer.Option(help="auto (float32), float32 or bfloat16.")] = "auto",
+    allow_changed_testset: Annotated[
+        bool, typer.Option("--allow-changed-testset", help="Evaluate sets that are not the published ones.")
+    ] = False,
     compile_model: Annotated[
         bool, typer.Option("--compile", help="Score with kernels made by torch.compile, where that works.")
     ] = False,
@@ -196,6 +199,7 @@ def run(
         seed=seed,
         device=device,
         dtype=dtype,
+        allow_changed=allow_changed_testset,
         compile=compile_model,
         cache=cache,
     )
@@ -206,6 +210,25 @@ def run(
     with _progress() as report_progress:
         report = api.run(plan, out=out, on_progress=report_progress)
     _finish(report)
+
+
+@app.command()
+def generate(
+    testset: Annotated[str, typer.Argument(metavar="TESTSET", help="advsquad-addany and its like.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="In SQuAD's format; the same command again goes on.")],
+    against: Annotated[
+        str | None, typer.Option(metavar="CHECKPOINT", help="What addany and addanyextend search against.")
+    ] = None,
+    data: Data = None,
+    limit: Annotated[int | None, typer.Option(help="At most so many questions.")] = None,
+    device: Device = "auto",
+) -> None:
+    """Write a generated test set as a file, for a replay on any checkpoint."""
+    from robustness import api
+
+    _quieten()
+    rows = api.generate(testset, out, against=against, data=data, limit=limit, device=device)
+    stdout.print(f"wrote {out}: {rows} rows", soft_wrap=True)
 
 
 @app.command()

@@ -25,7 +25,7 @@ METHOD_NAMES = {
     "prompt": "prompt tuning",
 }
 """Adaptations as papers write them."""
-ACCURACIES = ("accuracy", "robust_accuracy")
+PRIMARY_METRICS = ("accuracy", "robust_accuracy", "f1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,8 @@ def answer_pairs(pairs: pd.DataFrame, record: RunRecord) -> list[Answer]:
     for pair in record.pairs:
         rows = pairs[(pairs["pair"] == pair.name) & (pairs["n_seeds"].astype(float) == 1)]
         method = method_name(record.find_checkpoint(pair.peft).adaptation)
-        rows = rows[(rows["population"] == "all") & rows["metric"].isin(ACCURACIES)]
+        rows = rows[(rows["population"] == "all") & rows["metric"].isin(PRIMARY_METRICS)]
+        rows = rows[rows["aggregation"] == "mean"]
         answers.append(_answer(pair.name, method, rows, record, _caveats(pair, record)))
     return answers
 

@@ -50,7 +50,7 @@ COLUMNS: dict[Table, tuple[Column, ...]] = {
         "group_id label:index clean_prediction:index adversarial_prediction:index clean_score:probability "
         "score:probability status queries:count forwards:count modified_words:count modified_share:fraction "
         "similarity:fraction seconds:seconds original_text adversarial_text error distance:token-norms norm "
-        "backwards:count zero_gradients:count goal"
+        "backwards:count zero_gradients:count goal answer method construction"
     ),
     Table.TESTSETS: _columns(
         "checkpoint adaptation task testset provenance metric aggregation n:count n_errored:count value:fraction "
@@ -67,7 +67,7 @@ COLUMNS: dict[Table, tuple[Column, ...]] = {
         "pair full peft method task testset attack metric population n:count full_value:fraction "
         "peft_value:fraction difference:fraction low:fraction high:fraction drop_difference:fraction "
         "drop_low:fraction drop_high:fraction test p_value:probability p_adjusted:probability verdict "
-        "smallest_detectable:fraction detectable:fraction p_equivalence:probability n_seeds:count"
+        "smallest_detectable:fraction detectable:fraction p_equivalence:probability n_seeds:count aggregation"
     ),
     Table.TRANSFER: _columns(
         "source target testset attack n:count transfer_rate:fraction low:fraction high:fraction"

@@ -14,6 +14,7 @@ from robustness.engine.evaluation import NO_ATTACK
 from robustness.reports.attacks import worst_case
 from robustness.reports.columns import Table, arrange
 from robustness.reports.examples import add_judgements, keeps_prediction
+from robustness.reports.questions import answer_pair_rows
 from robustness.reports.seeds import seed_rows
 from robustness.runs.record import PairRecord, RunRecord, StatisticsRecord
 from robustness.stats import (
@@ -58,25 +59,30 @@ def build_pairs(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
     """Returns pairs.csv's rows: each pair, test set and attack, for all examples and for those both arms get right.
 
     `difference` and `drop_difference` are full minus PEFT. P-values are adjusted within the rows of one population,
-    which are this run's family of comparisons. Where a method was trained with several seeds, rows over all of them
-    follow, a family of their own.
+    which are this run's family of comparisons; of questions, within one metric and aggregation of it. Where a method
+    was trained with several seeds, rows over all of them follow, a family of their own.
     An attack that keeps the prediction is compared by the share of texts it could not reduce, of those that both
     arms get right.
     """
     judged = add_judgements(_with_worst_case(examples))
+    questions = {testset.name for testset in record.testsets if testset.answers}
     rows: list[dict[str, object]] = []
     for pair in record.pairs:
         full, peft = (judged[judged["checkpoint"] == name] for name in (pair.full, pair.peft))
         for (testset, attack), part in full.groupby(["testset", "attack"], sort=False):
             partner = peft[(peft["testset"] == testset) & (peft["attack"] == attack)]
-            names = _names(pair, record) | {"testset": testset, "attack": attack}
+            names = _names(pair, record) | {"testset": testset, "attack": attack, "aggregation": "mean"}
+            if attack == NO_ATTACK and testset in questions:
+                rows += [names | row for row in answer_pair_rows(part, partner, record.seed)]
+                continue
             matched = match_arms(part, partner)
             if keeps_prediction(part).all():
                 rows += [names | row for row in _reduction_rows(matched, record.seed)]
             else:
                 rows += [names | row for row in _population_rows(matched, str(attack), record.seed)]
-    rows = [row | {"family": row["population"], "n_seeds": 1} for row in rows]
-    changing = judged[~keeps_prediction(judged)]
+    rows = [{"family": row["population"], "n_seeds": 1} | row for row in rows]
+    # Seeds are combined for accuracies alone: neither a kept prediction nor an answer's F1 is one.
+    changing = judged[~keeps_prediction(judged) & ~judged["testset"].isin(questions)]
     return arrange(Table.PAIRS, give_verdicts([*rows, *seed_rows(changing, record)], record.statistics))
 
 

@@ -54,7 +54,7 @@ class Report:
     def missing(self) -> int:
         """Outcomes that an interrupted run has not made yet."""
         cells = sum(
-            testset.n_used * (1 + len(self.record.attacks))
+            testset.n_used * (1 + (len(self.record.attacks) if testset.n_attacks is None else testset.n_attacks))
             for checkpoint in self.record.checkpoints
             for testset in self.record.testsets
             if testset.task == checkpoint.task

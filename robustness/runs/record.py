@@ -59,6 +59,10 @@ class TestsetRecord(Definition):
     """After the limit."""
     digest: str
     scores_f1: bool
+    answers: bool = False
+    """Whether its rows are questions, scored by exact match and F1."""
+    n_attacks: int | None = None
+    """Attacks that run on it; None: all of the run."""
 
 
 class AttackRecord(Definition):

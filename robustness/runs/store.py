@@ -18,7 +18,7 @@ from robustness.errors import RunError
 from robustness.runs.plan import Cell
 from robustness.testsets.example import Texts
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FILE_NAME = "run.sqlite"
 
 _OUTCOME_COLUMNS = tuple(field.name for field in fields(Outcome))
