@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from robustness.definitions.attacks import Deviation
 from robustness.definitions.model import Definition
@@ -34,7 +34,37 @@ class ConditionProfile(Definition):
     kind: Literal["condition-profile"]
 
 
-ProbePart = Annotated[Margin | MarginGradient | JacobianNorm | ConditionProfile, Field(discriminator="kind")]
+NormName = Literal["l2", "linf"]
+Norms = Annotated[tuple[NormName, ...], Field(min_length=1)]
+
+
+class FirstOrderRadius(Definition):
+    """The margin over its gradient's dual norm."""
+
+    kind: Literal["first-order-radius"]
+    norms: Norms
+
+
+class AdversarialDistance(Definition):
+    """The smallest perturbation of embeddings that an ensemble of attacks finds."""
+
+    kind: Literal["adversarial-distance"]
+    norms: Norms
+    steps: PositiveInt
+    """Of DDN (l2) or FMN (linf)."""
+    shrinking_rounds: NonNegativeInt
+    """Of PGD, in balls smaller than the best find."""
+    shrinking_steps: PositiveInt
+    checked_examples: NonNegativeInt
+    """On which the checks for masked gradients run; 0: no checks."""
+    random_directions: PositiveInt
+    """Of these checks, an example."""
+
+
+ProbePart = Annotated[
+    Margin | MarginGradient | JacobianNorm | ConditionProfile | FirstOrderRadius | AdversarialDistance,
+    Field(discriminator="kind"),
+]
 
 
 class ProbeDefinition(Definition):

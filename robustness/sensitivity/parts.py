@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import assert_never
 
 from robustness.definitions import probes as data
+from robustness.recipes.embedding_balls import Norm
 from robustness.sensitivity import jacobian
 from robustness.sensitivity.condition import ConditionProfile
+from robustness.sensitivity.distance import AdversarialDistance, FirstOrderRadius
+from robustness.sensitivity.masking import Battery
 from robustness.sensitivity.probe import Probe
 
 
@@ -21,5 +24,15 @@ def build_probe(part: data.ProbePart) -> Probe:
             return jacobian.JacobianNorm()
         case data.ConditionProfile():
             return ConditionProfile()
+        case data.FirstOrderRadius():
+            return FirstOrderRadius(tuple(Norm(norm) for norm in part.norms))
+        case data.AdversarialDistance():
+            return AdversarialDistance(
+                norms=tuple(Norm(norm) for norm in part.norms),
+                steps=part.steps,
+                shrinking_rounds=part.shrinking_rounds,
+                shrinking_steps=part.shrinking_steps,
+                battery=Battery(examples=part.checked_examples, directions=part.random_directions),
+            )
         case _:
             assert_never(part)
