@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from robustness.definitions.attacks import Deviation
 from robustness.definitions.model import Definition
@@ -61,8 +61,50 @@ class AdversarialDistance(Definition):
     """Of these checks, an example."""
 
 
+class Smoothing(Definition):
+    """Certified radii of the classifier under Gaussian noise on the embeddings."""
+
+    kind: Literal["smoothing"]
+    sigmas: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
+    """In median token norms; the level is chosen on examples that are not measured."""
+    selection_samples: PositiveInt
+    samples: PositiveInt
+    alpha: float = Field(gt=0, lt=1)
+    radii: tuple[PositiveFloat, ...]
+    """Of the certified-accuracy curve, in median token norms."""
+    calibration_examples: PositiveInt
+    calibration_samples: PositiveInt
+
+
+SynonymTable = Literal["counter-fitted", "wordnet"]
+
+
+class OneSubstitution(Definition):
+    """Every substitution of one word by a synonym."""
+
+    kind: Literal["one-substitution"]
+    table: SynonymTable
+
+
+class Safer(Definition):
+    """What voting over random synonyms certifies."""
+
+    kind: Literal["safer"]
+    table: SynonymTable
+    samples: PositiveInt
+    alpha: float = Field(gt=0, lt=1)
+
+
 ProbePart = Annotated[
-    Margin | MarginGradient | JacobianNorm | ConditionProfile | FirstOrderRadius | AdversarialDistance,
+    Margin
+    | MarginGradient
+    | JacobianNorm
+    | ConditionProfile
+    | FirstOrderRadius
+    | AdversarialDistance
+    | Smoothing
+    | OneSubstitution
+    | Safer,
     Field(discriminator="kind"),
 ]
 

@@ -11,6 +11,8 @@ from robustness.sensitivity.condition import ConditionProfile
 from robustness.sensitivity.distance import AdversarialDistance, FirstOrderRadius
 from robustness.sensitivity.masking import Battery
 from robustness.sensitivity.probe import Probe
+from robustness.sensitivity.smoothing import Smoothing
+from robustness.sensitivity.substitution import OneSubstitution, Safer
 
 
 def build_probe(part: data.ProbePart) -> Probe:
@@ -34,5 +36,19 @@ def build_probe(part: data.ProbePart) -> Probe:
                 shrinking_steps=part.shrinking_steps,
                 battery=Battery(examples=part.checked_examples, directions=part.random_directions),
             )
+        case data.Smoothing():
+            return Smoothing(
+                sigmas=part.sigmas,
+                selection_samples=part.selection_samples,
+                samples=part.samples,
+                alpha=part.alpha,
+                radii=part.radii,
+                calibration_examples=part.calibration_examples,
+                calibration_samples=part.calibration_samples,
+            )
+        case data.OneSubstitution():
+            return OneSubstitution(part.table)
+        case data.Safer():
+            return Safer(part.table, part.samples, part.alpha)
         case _:
             assert_never(part)
