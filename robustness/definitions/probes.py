@@ -95,6 +95,34 @@ class Safer(Definition):
     alpha: float = Field(gt=0, lt=1)
 
 
+class Reachability(Definition):
+    """The share of gradients that lies in a PEFT method's directions."""
+
+    kind: Literal["reachability"]
+    attack_steps: PositiveInt
+    """Of the attack that finds the adversarial points."""
+
+
+class Sharpness(Definition):
+    """The largest rise of the loss within balls of weights."""
+
+    kind: Literal["sharpness"]
+    frobenius: PositiveFloat
+    """Radius over all the blocks' weights jointly."""
+    module_relative: PositiveFloat
+    """Radius of each module, in Frobenius norms of its own weights."""
+    adaptive: PositiveFloat
+    """Radius in the l2 norm of relative changes of single weights."""
+    steps: PositiveInt
+
+
+class ParameterMargin(Definition):
+    """The smallest change of the weights that changes an answer."""
+
+    kind: Literal["parameter-margin"]
+    steps: PositiveInt
+
+
 ProbePart = Annotated[
     Margin
     | MarginGradient
@@ -104,7 +132,10 @@ ProbePart = Annotated[
     | AdversarialDistance
     | Smoothing
     | OneSubstitution
-    | Safer,
+    | Safer
+    | Reachability
+    | Sharpness
+    | ParameterMargin,
     Field(discriminator="kind"),
 ]
 

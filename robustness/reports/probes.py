@@ -11,7 +11,9 @@ from rich.table import Table as RichTable
 
 from robustness.runs.record import PairRecord
 
-NUMBER = ["testset", "probe", "quantity", "kind", "norm", "radius"]
+TANGENT = "tangent"
+"""How the scope of a number measured in a PEFT method's directions begins."""
+NUMBER = ["testset", "probe", "quantity", "kind", "norm", "radius", "scope"]
 
 
 def render_probes(sensitivity: pd.DataFrame, pair: PairRecord) -> Iterator[RichTable | str]:
@@ -37,11 +39,12 @@ def _numbers(arms: pd.DataFrame, pair: PairRecord) -> RichTable:
     for name in ("full", "PEFT"):
         table.add_column(name, justify="right", no_wrap=True)
     for labels, group in arms.groupby(NUMBER, sort=False, dropna=False):
-        _, probe, quantity, kind, norm, radius = labels
+        _, probe, quantity, kind, norm, radius, scope = labels
         by_checkpoint = group.drop_duplicates("checkpoint").set_index("checkpoint")
         table.add_row(
             escape(str(probe)),
-            "" if quantity == probe else escape(str(quantity)),
+            ("" if quantity == probe else escape(str(quantity)))
+            + (f" ({escape(scope)})" if str(scope).startswith(TANGENT) else ""),
             str(kind),
             "" if pd.isna(norm) else escape(str(norm)),
             "" if pd.isna(radius) else f"{radius:g}",

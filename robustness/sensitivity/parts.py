@@ -10,7 +10,10 @@ from robustness.sensitivity import jacobian
 from robustness.sensitivity.condition import ConditionProfile
 from robustness.sensitivity.distance import AdversarialDistance, FirstOrderRadius
 from robustness.sensitivity.masking import Battery
+from robustness.sensitivity.parameter_margin import ParameterMargin
 from robustness.sensitivity.probe import Probe
+from robustness.sensitivity.reachability import Reachability
+from robustness.sensitivity.sharpness import Sharpness, WeightNorm
 from robustness.sensitivity.smoothing import Smoothing
 from robustness.sensitivity.substitution import OneSubstitution, Safer
 
@@ -50,5 +53,16 @@ def build_probe(part: data.ProbePart) -> Probe:
             return OneSubstitution(part.table)
         case data.Safer():
             return Safer(part.table, part.samples, part.alpha)
+        case data.Reachability():
+            return Reachability(part.attack_steps)
+        case data.Sharpness():
+            radii = {
+                WeightNorm.FROBENIUS: part.frobenius,
+                WeightNorm.MODULE_RELATIVE: part.module_relative,
+                WeightNorm.ADAPTIVE: part.adaptive,
+            }
+            return Sharpness(radii, part.steps)
+        case data.ParameterMargin():
+            return ParameterMargin(part.steps)
         case _:
             assert_never(part)
