@@ -95,6 +95,39 @@ def doctor(data: Data = None) -> None:
         )
 
 
+assets_app = typer.Typer(no_args_is_help=True, help="Word lists, taggers and models that recipes read.")
+app.add_typer(assets_app, name="assets")
+
+
+@assets_app.command("list")
+def list_assets(data: Data = None) -> None:
+    """List what recipes read, with its size, its licence, and where it lies."""
+    from robustness import api
+
+    for asset, place in api.list_assets(data):
+        size = f"{asset.size / 1e6:,.1f} MB" if asset.size is not None else "size unknown"
+        state = "[green]ready[/]  " if place else "[red]missing[/]"
+        found = place or f"robustness assets get {asset.name} --data DIR"
+        stdout.print(
+            f"{state} {asset.name:<32} {size:>13}  {escape(f'{asset.licence}; {asset.source}; {found}')}",
+            soft_wrap=True,
+        )
+
+
+@assets_app.command("get")
+def get_assets(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...")],
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="DIR", help="Where to; default $ROBUSTNESS_DATA.")
+    ] = None,
+) -> None:
+    """Download assets into the data folder, verified; nothing is downloaded otherwise."""
+    from robustness import api
+
+    for path in api.get_assets(names, data=data, on_message=_say):
+        stdout.print(str(path), markup=False, soft_wrap=True)
+
+
 @app.command()
 def train(
     task: Annotated[str, typer.Argument(metavar="TASK", help="sst2, qqp, mnli, qnli or rte.")],
@@ -141,6 +174,12 @@ def run(
     seed: Annotated[int, typer.Option(help="Seed of all searches.")] = 0,
     device: Device = "auto",
     dtype: Annotated[str, typer.Option(help="auto (float32), float32 or bfloat16.")] = "auto",
+    compile_model: Annotated[
+        bool, typer.Option("--compile", help="Score with kernels made by torch.compile, where that works.")
+    ] = False,
+    cache: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Keep scores there, for other attacks and later runs.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cells and stop.")] = False,
 ) -> None:
     """Run a suite on pairs of checkpoints."""
@@ -157,6 +196,8 @@ def run(
         seed=seed,
         device=device,
         dtype=dtype,
+        compile=compile_model,
+        cache=cache,
     )
     if dry_run:
         _print_plan(plan)

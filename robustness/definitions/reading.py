@@ -55,6 +55,8 @@ def _explain(path: str, model: type[Definition], problem: ErrorDetails) -> str:
     kind = problem["type"]
     if kind == "extra_forbidden":
         return f"{path}{_table(parents)}: unknown key {key!r}{nearest(str(key), _known_keys(model, parents))}"
+    if kind == "value_error" and not problem["loc"]:  # keys that do not go together
+        return f"{path}: {problem['msg'].removeprefix('Value error, ')}"
     if kind == "missing":
         return f"{path}{_table(parents)}: missing key {key!r}"
     context = problem.get("ctx", {})

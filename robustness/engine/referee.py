@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rapidfuzz.distance import Levenshtein
 
+from robustness.engine.goal import Goal
 from robustness.engine.outcome import Outcome, Status
 from robustness.errors import AttackError
 from robustness.testsets.example import Example, Texts
@@ -28,6 +29,17 @@ def check_proposal(example: Example, proposal: object) -> Example:
         if index not in example.attacked and clean != proposed:
             raise AttackError(f"changed segment {index}, which is not open to attack")
     return proposal
+
+
+def label_problem(label: int, labels: int) -> str | None:
+    """Returns what is wrong with a label for a head of so many labels, or None.
+
+    >>> label_problem(1, 2), label_problem(7, 2)
+    (None, "label 7 is outside the head's range: it has labels 0 to 1; mend the test set")
+    """
+    if 0 <= label < labels:
+        return None
+    return f"label {label} is outside the head's range: it has labels 0 to {labels - 1}; mend the test set"
 
 
 def refuse_broken_text(example: Example, candidate: Example) -> None:
@@ -66,10 +78,11 @@ def judge(
     queries: int,
     forwards: int,
     seconds: float,
+    goal: Goal,
 ) -> Outcome:
-    """Returns the outcome: succeeded only if the text changed and the fresh prediction is wrong."""
+    """Returns the outcome: succeeded only if the text changed and the fresh prediction is what the goal asks for."""
     prediction = int(fresh_scores.argmax())
-    succeeded = prediction != example.label and proposal.texts != example.texts
+    succeeded = goal.is_reached(example, proposal, prediction)
     modified = count_modified_words(example, proposal)
     words = len(example.words)
     return Outcome(

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 from importlib.metadata import entry_points
 from typing import Any
 
-from robustness.definitions.catalog import ATTACKS
-from robustness.engine.attack import Access, Attack, NamedAttack
-from robustness.errors import AttackError
+from robustness.definitions.attacks import AttackDefinition
+from robustness.definitions.attacks import Cascade as CascadeDefinition
+from robustness.definitions.catalog import ATTACKS, Entry
+from robustness.engine.attack import Access, Attack, GradientAttack, NamedAttack
+from robustness.engine.goal import Goal, GoalKind
+from robustness.errors import AttackError, DefinitionError
+from robustness.recipes.cascade import Cascade
 from robustness.recipes.custom import import_named, source_digest
 from robustness.recipes.parts import build_attack
 from robustness.recipes.textattack_catalogue import PREFIX, find_textattack_attack, wrap_textattack
@@ -36,12 +41,56 @@ def find_attack(reference: str) -> NamedAttack:
         for plugin in entry_points(group=PLUGINS, name=reference):
             return name_attack(plugin.load(), name=reference)
     entry = ATTACKS.find(reference)
+    return name_recipe(entry, _build_recipe(entry))
+
+
+def _build_recipe(entry: Entry[AttackDefinition]) -> Attack | GradientAttack:
+    search = entry.definition.search
+    if not isinstance(search, CascadeDefinition):
+        return build_attack(entry.definition)
+    _refuse_unfit_members(entry, search)
+    return Cascade([find_attack(member) for member in search.members])
+
+
+def _refuse_unfit_members(entry: Entry[AttackDefinition], search: CascadeDefinition) -> None:
+    definition = entry.definition
+    if definition.transformations or definition.constraints:
+        raise DefinitionError(f"{entry.path}: a cascade's members bring their own transformations and constraints")
+    for name in search.members:
+        member = ATTACKS.find(name).definition
+        problem = (
+            "it is a cascade itself"
+            if isinstance(member.search, CascadeDefinition)
+            else "it needs gradients"
+            if member.access != "scores"
+            else "its goal is to keep the prediction"
+            if member.goal != "change-prediction"
+            else ""
+        )
+        if problem or search.members.count(name) > 1:
+            raise DefinitionError(f"{entry.path} [search]: member {name!r}: {problem or 'named twice'}; leave it out")
+
+
+def digest_recipe(entry: Entry[AttackDefinition]) -> str:
+    """Returns the recipe's digest; that of a cascade changes with any of its members."""
+    search = entry.definition.search
+    if not isinstance(search, CascadeDefinition):
+        return entry.digest
+    digests = [entry.digest, *(digest_recipe(ATTACKS.find(member)) for member in search.members)]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
+
+
+def name_recipe(entry: Entry[AttackDefinition], attack: Attack | GradientAttack) -> NamedAttack:
+    """Returns a recipe's attack with everything that its definition says of it."""
+    definition = entry.definition
     return NamedAttack(
         name=entry.name,
-        digest=entry.digest,
-        attack=build_attack(entry.definition),
-        family=entry.definition.family,
-        max_queries=entry.definition.budget.max_queries,
+        digest=digest_recipe(entry),
+        attack=attack,
+        family=definition.family,
+        max_queries=definition.budget.max_queries,
+        goal=Goal(GoalKind(definition.goal), definition.words_left or 0),
+        mirrors=definition.mirrors,
     )
 
 
@@ -58,8 +107,9 @@ def load_custom_attack(reference: str) -> NamedAttack:
 def name_attack(made: object, *, name: str = "", digest: str = "") -> NamedAttack:
     """Returns a named attack for a class (called without arguments) or an instance that follows the protocol.
 
-    Of TextAttack's, a recipe class or a `textattack.Attack` will do. A class with `access = Access.GRADIENTS` has a
-    `norm` ("l2" or "linf") and a method perturb(self, victim, examples, generators), as EmbeddingAttack describes.
+    Of TextAttack's, a recipe class or a `textattack.Attack` will do. A class with `access = Access.GRADIENTS` either
+    searches texts, asking for gradients too (`ask_gradients`), or perturbs embeddings: then it has a `norm` ("l2" or
+    "linf") and a method perturb(self, victim, examples, generators), as EmbeddingAttack describes.
 
     Raises:
         AttackError: it has no `access`, or `search` is not a method that yields.
@@ -76,7 +126,7 @@ def name_attack(made: object, *, name: str = "", digest: str = "") -> NamedAttac
         raise AttackError(f"attack {name}: could not be made without arguments: {error}") from None
     if getattr(attack, "access", None) not in set(Access):
         raise AttackError(f"attack {name}: `access` is missing; set access = Access.SCORES in the class")
-    if attack.access is Access.GRADIENTS:
+    if attack.access is Access.GRADIENTS and not hasattr(attack, "search"):
         from robustness.recipes.embedding_recipe import name_embedding_attack  # brings torch
 
         return NamedAttack(name, digest or source_digest(kind), name_embedding_attack(attack, name))

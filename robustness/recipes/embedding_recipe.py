@@ -9,7 +9,7 @@ from typing import final
 from robustness.definitions.embeddings import EmbeddingBall, EmbeddingMinimal
 from robustness.engine.attack import Access
 from robustness.engine.outcome import Outcome, Status
-from robustness.engine.referee import true_label_probability
+from robustness.engine.referee import label_problem, true_label_probability
 from robustness.errors import AttackError, CheckpointError, UsageError
 from robustness.recipes.embedding import (
     EmbeddingAttack,
@@ -22,7 +22,8 @@ from robustness.recipes.embedding import (
 )
 from robustness.recipes.embedding_attacks import Apgd, BallAttack, Fgsm, Pgd
 from robustness.recipes.embedding_balls import Norm
-from robustness.recipes.embedding_minimal import Ddn, Fmn
+from robustness.recipes.embedding_minimal import Ddn, Fmn, MinimalAttack
+from robustness.recipes.embedding_trial import Loss
 from robustness.testsets.example import Example
 from robustness.victims.victim import Victim
 
@@ -41,7 +42,13 @@ class EmbeddingRecipe:
 
     def run(self, victim: Victim, examples: Iterable[Example], *, seed: int, digest: str) -> Iterator[Outcome]:
         """Yields one outcome for each example; its text stays as it is, `distance` says how far the find lies."""
-        waiting = {example.id: example for example in examples}
+        waiting = {}
+        for example in examples:
+            problem = label_problem(example.label, victim.label_count)
+            if problem:
+                yield _as_row(errored(example, problem), self.norm)
+            else:
+                waiting[example.id] = example
         try:
             outcomes = attack_embeddings(self.method, victim, list(waiting.values()), seeded_generators(seed, digest))
             for outcome in outcomes:
@@ -61,11 +68,7 @@ def build_embedding_attack(search: EmbeddingBall | EmbeddingMinimal) -> Embeddin
     norm = Norm(search.norm)
     if isinstance(search, EmbeddingBall):
         return EmbeddingRecipe(WithinRadii(_ball_method(search, norm), search.radii), norm)
-    if search.method == "fmn":
-        return EmbeddingRecipe(Smallest(Fmn(norm, steps=search.steps)), norm)
-    if norm is not Norm.L2:
-        raise AttackError(f"ddn is minimal in l2; got norm {search.norm}; use fmn")
-    return EmbeddingRecipe(Smallest(Ddn(steps=search.steps)), norm)
+    return EmbeddingRecipe(Smallest(_minimal_method(search, norm)), norm)
 
 
 def name_embedding_attack(attack: object, name: str) -> EmbeddingRecipe:
@@ -79,9 +82,29 @@ def name_embedding_attack(attack: object, name: str) -> EmbeddingRecipe:
 
 
 def _ball_method(search: EmbeddingBall, norm: Norm) -> BallAttack:
+    loss = Loss(search.loss or Loss.MARGIN)
+    restarts = search.restarts or 1
     if search.method == "fgsm":
-        return Fgsm(norm)
-    return Pgd(norm, steps=search.steps) if search.method == "pgd" else Apgd(norm, steps=search.steps)
+        return Fgsm(norm, loss)
+    if search.method == "apgd":
+        return Apgd(norm, steps=search.steps, restarts=restarts, loss=loss)
+    return Pgd(
+        norm,
+        steps=search.steps,
+        step_size=search.step_size,
+        restarts=restarts,
+        random_start=search.random_start is not False,
+        loss=loss,
+    )
+
+
+def _minimal_method(search: EmbeddingMinimal, norm: Norm) -> MinimalAttack:
+    given = search.model_dump(include={"steps", "gamma", "initial_radius", "step_size", "bisections"})
+    if search.method == "fmn":
+        return Fmn(norm, **given)
+    if norm is not Norm.L2:
+        raise AttackError(f"ddn is minimal in l2; got norm {search.norm}; use fmn")
+    return Ddn(**given, loss=Loss(search.loss or Loss.MARGIN))
 
 
 def _as_row(outcome: EmbeddingOutcome, norm: Norm) -> Outcome:

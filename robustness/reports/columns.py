@@ -47,7 +47,7 @@ COLUMNS: dict[Table, tuple[Column, ...]] = {
         "group_id label:index clean_prediction:index adversarial_prediction:index clean_score:probability "
         "score:probability status queries:count forwards:count modified_words:count modified_share:fraction "
         "similarity:fraction seconds:seconds original_text adversarial_text error distance:token-norms norm "
-        "backwards:count zero_gradients:count"
+        "backwards:count zero_gradients:count goal"
     ),
     Table.TESTSETS: _columns(
         "checkpoint adaptation task testset provenance metric aggregation n:count n_errored:count value:fraction "
@@ -58,6 +58,7 @@ COLUMNS: dict[Table, tuple[Column, ...]] = {
         "robust_accuracy:fraction robust_accuracy_low:fraction robust_accuracy_high:fraction "
         "attack_success_rate:fraction attack_success_rate_low:fraction attack_success_rate_high:fraction "
         "mean_queries:count mean_forwards:count mean_modified_share:fraction mean_similarity:fraction seconds:seconds"
+        " goal"
     ),
     Table.PAIRS: _columns(
         "pair full peft method task testset attack metric population n:count full_value:fraction "

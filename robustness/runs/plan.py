@@ -18,7 +18,7 @@ from robustness.definitions.testsets import TestsetDefinition
 from robustness.engine.attack import Access, NamedAttack, Search
 from robustness.engine.evaluation import NO_ATTACK
 from robustness.errors import DataError, DefinitionError, UsageError
-from robustness.recipes.building import find_attack, name_attack
+from robustness.recipes.building import find_attack, name_attack, name_recipe
 from robustness.sensitivity.building import find_probe, name_probe
 from robustness.sensitivity.measurement import Space
 from robustness.sensitivity.probe import NamedProbe
@@ -42,6 +42,15 @@ class RunSettings:
     seed: int = 0
     device: str = "auto"
     dtype: str = "float32"
+    compile: bool = False
+    """Whether torch.compile makes the kernels that score."""
+    cache: Path | None = None
+    """Folder of the query cache; None: no search knows what another has asked."""
+
+    @property
+    def arithmetic(self) -> str:
+        """The dtype, and how the kernels are made where that is not the usual way."""
+        return f"{self.dtype}, compiled" if self.compile else self.dtype
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +95,7 @@ class Plan:
             "attacks": digest_of([[attack.name, attack.digest] for attack in self.attacks]),
             "limit": str(self.limit),
             "seed": str(self.settings.seed),
-            "dtype": self.settings.dtype,
+            "dtype": self.settings.arithmetic,
         }
 
 
@@ -149,12 +158,11 @@ class Unready:
 
 
 def _resolve_or_postpone(name: str) -> NamedAttack:
-    """A suite goes on without the attacks whose assets are missing; the digest is the recipe's own."""
+    """A suite goes on without the attacks whose assets are missing; name, digest and goal are the recipe's own."""
     try:
         return find_attack(name)
     except DataError as error:
-        entry = ATTACKS.find(name)
-        return NamedAttack(entry.name, entry.digest, Unready(str(error)), entry.definition.family)
+        return name_recipe(ATTACKS.find(name), Unready(str(error)))
 
 
 def _resolve_probes(settings: RunSettings, suite: SuiteDefinition) -> tuple[NamedProbe, ...]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from robustness.definitions.model import Definition
+from robustness.engine.goal import GoalKind
 from robustness.errors import RunError
 from robustness.runs.store import FILE_NAME as STORE_FILE
 
@@ -65,6 +66,9 @@ class AttackRecord(Definition):
     name: str
     family: str
     digest: str
+    goal: str = GoalKind.CHANGE_PREDICTION
+    mirrors: str | None = None
+    """The attack that this baseline mirrors."""
 
 
 class ProbeRecord(Definition):
