@@ -123,6 +123,23 @@ class ParameterMargin(Definition):
     steps: PositiveInt
 
 
+class WeightRounding(Definition):
+    """Answers under weights rounded to few bits."""
+
+    kind: Literal["weight-rounding"]
+    bits: Annotated[tuple[Annotated[int, Field(ge=2, le=16)], ...], Field(min_length=1)]
+
+
+class LipschitzLower(Definition):
+    """The largest Jacobian norm or secant found in a ball."""
+
+    kind: Literal["lipschitz-lower"]
+    radius: PositiveFloat
+    """In median token norms."""
+    steps: PositiveInt
+    restarts: PositiveInt
+
+
 ProbePart = Annotated[
     Margin
     | MarginGradient
@@ -135,7 +152,9 @@ ProbePart = Annotated[
     | Safer
     | Reachability
     | Sharpness
-    | ParameterMargin,
+    | ParameterMargin
+    | WeightRounding
+    | LipschitzLower,
     Field(discriminator="kind"),
 ]
 

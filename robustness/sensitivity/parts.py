@@ -9,10 +9,12 @@ from robustness.recipes.embedding_balls import Norm
 from robustness.sensitivity import jacobian
 from robustness.sensitivity.condition import ConditionProfile
 from robustness.sensitivity.distance import AdversarialDistance, FirstOrderRadius
+from robustness.sensitivity.lipschitz import LipschitzLower
 from robustness.sensitivity.masking import Battery
 from robustness.sensitivity.parameter_margin import ParameterMargin
 from robustness.sensitivity.probe import Probe
 from robustness.sensitivity.reachability import Reachability
+from robustness.sensitivity.rounding import WeightRounding
 from robustness.sensitivity.sharpness import Sharpness, WeightNorm
 from robustness.sensitivity.smoothing import Smoothing
 from robustness.sensitivity.substitution import OneSubstitution, Safer
@@ -64,5 +66,9 @@ def build_probe(part: data.ProbePart) -> Probe:
             return Sharpness(radii, part.steps)
         case data.ParameterMargin():
             return ParameterMargin(part.steps)
+        case data.WeightRounding():
+            return WeightRounding(part.bits)
+        case data.LipschitzLower():
+            return LipschitzLower(part.radius, part.steps, part.restarts)
         case _:
             assert_never(part)

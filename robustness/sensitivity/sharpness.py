@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 from typing import Protocol, final
@@ -13,7 +13,7 @@ import torch
 
 from robustness.errors import ProbeError
 from robustness.sensitivity.batching import require_float32
-from robustness.sensitivity.measurement import Direction, Kind, Quantity, Space, Target, measure
+from robustness.sensitivity.measurement import Direction, Kind, MeasurementStatus, Quantity, Space, Target, measure
 from robustness.sensitivity.probe import Reading, Subject, Unsupported
 from robustness.sensitivity.reachability import find_tangents
 from robustness.sensitivity.tangent import Projection, Tangent
@@ -22,6 +22,11 @@ from robustness.victims.gradients import EmbeddedBatch, embed, frozen, gradient_
 
 SHARPNESS = Quantity("sharpness", "loss", Direction.FRAGILE)
 SUBSPACE_SHARPNESS = Quantity("sharpness-in-tangent", "loss")
+
+
+NOT_STEEPEST = (
+    "a valid lower bound, but a loose one: what is projected is not the steepest direction in the adaptive norm"
+)
 
 
 class WeightNorm(StrEnum):
@@ -83,19 +88,20 @@ def _search_spaces(search: Ascent, tangents: Sequence[tuple[str, Tangent]], *, f
     """The subspaces first: what they find is a candidate in the whole space as well."""
 
     def reading(quantity: Quantity, value: float, scope: str) -> Reading:
-        return Reading(
-            measure(
-                quantity,
-                value,
-                Kind.LOWER,
-                target=Target.THETA,
-                norm=str(search.norm),
-                radius=search.radius,
-                scope=scope,
-                forwards=forwards,
-                backwards=forwards,
-            )
+        measured = measure(
+            quantity,
+            value,
+            Kind.LOWER,
+            target=Target.THETA,
+            norm=str(search.norm),
+            radius=search.radius,
+            scope=scope,
+            forwards=forwards,
+            backwards=forwards,
         )
+        if quantity is SUBSPACE_SHARPNESS and search.norm is WeightNorm.ADAPTIVE and measured.value is not None:
+            measured = replace(measured, status=MeasurementStatus.NOT_CONVERGED, reason=NOT_STEEPEST)
+        return Reading(measured)
 
     rises = []
     for scope, tangent in tangents:
