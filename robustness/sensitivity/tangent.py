@@ -9,6 +9,7 @@ from typing import Protocol, final
 import torch
 
 from robustness.sensitivity.probe import Unsupported
+from robustness.sensitivity.tangent_maps import both_sides, dora, read_base_weight, read_scale
 from robustness.sensitivity.weights import Delta
 from robustness.victims.checkpoint import Checkpoint
 from robustness.victims.tensors import TensorFolder
@@ -143,14 +144,14 @@ def read_tangent(checkpoint: Checkpoint, ambient: Mapping[str, torch.Tensor]) ->
     parts: list[Part] = []
     for module, values in tensors.items():
         if f"{module}.weight" in ambient or f"{module}.bias" in ambient:
-            parts += _parts_of(checkpoint.adaptation, module, values, ambient)
+            parts += _parts_of(checkpoint, module, values, ambient)
     if not parts:
         raise Unsupported(f"adaptation {checkpoint.adaptation} {NOT_A_MAP}")
     return Tangent(parts, ambient)
 
 
 def _parts_of(
-    adaptation: str, module: str, values: Mapping[str, torch.Tensor], ambient: Mapping[str, torch.Tensor]
+    checkpoint: Checkpoint, module: str, values: Mapping[str, torch.Tensor], ambient: Mapping[str, torch.Tensor]
 ) -> list[Part]:
     """What one module's stored tensors, named without their module, let move."""
     weight, bias = f"{module}.weight", f"{module}.bias"
@@ -161,11 +162,19 @@ def _parts_of(
         by_column = values["ia3_l"].shape[0] == 1
         names = (weight,) if by_column or bias not in ambient else (weight, bias)
         return [scaling(names, [ambient[name].detach() for name in names], by_column=by_column)]
+    if kinds == {"lora_A", "lora_B", "lora_magnitude_vector"}:
+        a, b = values["lora_A"], values["lora_B"]
+        base, scale = read_base_weight(checkpoint, weight), read_scale(checkpoint, len(a))
+        return [dora(weight, base, a, b, values["lora_magnitude_vector"], scale)]
+    if kinds == {"form_input", "form_output"}:
+        return [both_sides(weight, ambient[weight])]
     if kinds == {"form_input"}:
         return [scaling((weight,), [ambient[weight].detach()], by_column=True)]
     if kinds == {"form_bias"}:
         return [Everything((bias,), ambient[bias].numel())]
-    raise Unsupported(f"adaptation {adaptation}: the directions of {', '.join(sorted(kinds))} are not known")
+    raise Unsupported(
+        f"adaptation {checkpoint.adaptation}: the directions of {', '.join(sorted(kinds))} are not known"
+    )
 
 
 def low_rank(name: str, a: torch.Tensor, b: torch.Tensor, weight: torch.Tensor) -> LowRank:
