@@ -140,6 +140,16 @@ class LipschitzLower(Definition):
     restarts: PositiveInt
 
 
+class Curvature(Definition):
+    """Extreme eigenvalues and trace of the loss's Hessian over the weights."""
+
+    kind: Literal["curvature"]
+    iterations: PositiveInt
+    """Of Lanczos."""
+    draws: PositiveInt
+    """Random sign vectors of the trace's estimate."""
+
+
 ProbePart = Annotated[
     Margin
     | MarginGradient
@@ -154,7 +164,8 @@ ProbePart = Annotated[
     | Sharpness
     | ParameterMargin
     | WeightRounding
-    | LipschitzLower,
+    | LipschitzLower
+    | Curvature,
     Field(discriminator="kind"),
 ]
 

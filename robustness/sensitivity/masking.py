@@ -209,8 +209,8 @@ def _features(batch: EmbeddedBatch, model: Any, embeddings: torch.Tensor) -> tor
     _, blocks = find_blocks(model)
     with recorded_output(blocks[-1]) as outputs:
         batch.logits(embeddings)
-    hidden = outputs[0].float()
-    attended = batch.inputs["attention_mask"].bool()[:, -hidden.shape[1] :, None]
+    attended = batch.inputs["attention_mask"].bool()[:, :, None]
+    hidden = outputs[0].float()[:, -attended.shape[1] :]  # learnt prompts stand before the text
     return hidden.masked_fill(~attended, 0.0).sum(dim=1) / attended.sum(dim=1).clamp_min(1)
 
 

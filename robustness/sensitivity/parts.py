@@ -8,6 +8,7 @@ from robustness.definitions import probes as data
 from robustness.recipes.embedding_balls import Norm
 from robustness.sensitivity import jacobian
 from robustness.sensitivity.condition import ConditionProfile
+from robustness.sensitivity.curvature import Curvature
 from robustness.sensitivity.distance import AdversarialDistance, FirstOrderRadius
 from robustness.sensitivity.lipschitz import LipschitzLower
 from robustness.sensitivity.masking import Battery
@@ -70,5 +71,7 @@ def build_probe(part: data.ProbePart) -> Probe:
             return WeightRounding(part.bits)
         case data.LipschitzLower():
             return LipschitzLower(part.radius, part.steps, part.restarts)
+        case data.Curvature():
+            return Curvature(part.iterations, part.draws)
         case _:
             assert_never(part)
