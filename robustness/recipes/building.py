@@ -10,6 +10,7 @@ from typing import Any
 from robustness.definitions.attacks import AttackDefinition
 from robustness.definitions.attacks import Cascade as CascadeDefinition
 from robustness.definitions.catalog import ATTACKS, Entry
+from robustness.definitions.embeddings import EmbeddingBall, EmbeddingMinimal, TokenDistributions
 from robustness.engine.attack import Access, Attack, GradientAttack, NamedAttack
 from robustness.engine.goal import Goal, GoalKind
 from robustness.errors import AttackError, DefinitionError
@@ -49,7 +50,7 @@ def _build_recipe(entry: Entry[AttackDefinition]) -> Attack | GradientAttack:
     if not isinstance(search, CascadeDefinition):
         return build_attack(entry.definition)
     _refuse_unfit_members(entry, search)
-    return Cascade([find_attack(member) for member in search.members])
+    return Cascade([find_attack(member) for member in search.members], Access(entry.definition.access))
 
 
 def _refuse_unfit_members(entry: Entry[AttackDefinition], search: CascadeDefinition) -> None:
@@ -61,8 +62,10 @@ def _refuse_unfit_members(entry: Entry[AttackDefinition], search: CascadeDefinit
         problem = (
             "it is a cascade itself"
             if isinstance(member.search, CascadeDefinition)
-            else "it needs gradients"
-            if member.access != "scores"
+            else 'it asks for gradients: the cascade\'s access must be "gradients"'
+            if member.access == "gradients" and definition.access != "gradients"
+            else "it proposes no texts step by step"
+            if isinstance(member.search, (EmbeddingBall, EmbeddingMinimal, TokenDistributions))
             else "its goal is to keep the prediction"
             if member.goal != "change-prediction"
             else ""
