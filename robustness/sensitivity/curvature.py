@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import final
 
@@ -39,8 +39,8 @@ class Curvature:
     """Eigenvalues of H, the Hessian of the mean cross-entropy over the blocks' merged weights, and of P H P.
 
     P projects onto an adapter's tangent space. By Lanczos on products H v: the largest Ritz value is a lower bound of
-    the largest eigenvalue, the smallest an upper bound of the smallest. The trace is Hutchinson's estimate, the mean of
-    v.H v over random signs, with the interval of its standard error. All follow the model's confidence.
+    the largest eigenvalue, the smallest an upper bound of the smallest. The trace is Hutchinson's estimate, the mean
+    of v.H v over random signs, with the interval of its standard error. All follow the model's confidence.
     """
 
     iterations: int
@@ -55,10 +55,8 @@ class Curvature:
             return
         parameters = block_parameters(victim.model)
         spaces: list[tuple[str, Projection | None]] = [("blocks", None)]
-        try:
+        with suppress(Unsupported):  # the whole space has its meaning all the same
             spaces += [(scope, tangent.project) for scope, tangent in find_tangents(subject, parameters)]
-        except Unsupported:  # the whole space has its meaning all the same
-            pass
         with frozen(victim):
             batches = [embed(victim, examples) for examples in gradient_batches(victim, subject.examples)]
         with frozen(victim), twice_differentiable(victim, batches[0]), WeightSpace(parameters) as weights:
@@ -96,8 +94,8 @@ def twice_differentiable(victim: Victim, batch: EmbeddedBatch) -> Iterator[None]
         difference = float((after - before).abs().max() / before.abs().max().clamp_min(1.0))
         if not difference <= SCORE_TOLERANCE:
             raise Unsupported(
-                f"model {type(victim.model).__name__}: its logits differ by {difference:.2g} under the attention kernel "
-                "that has second derivatives; load it with attn_implementation='eager'"
+                f"model {type(victim.model).__name__}: its logits differ by {difference:.2g} under the attention "
+                "kernel that has second derivatives; load it with attn_implementation='eager'"
             )
         yield
 
@@ -115,11 +113,12 @@ def hessian_product(weights: WeightSpace, batches: Sequence[EmbeddedBatch]) -> P
                 loss = torch.nn.functional.cross_entropy(logits, batch.labels, reduction="sum") / count
                 parameters = list(weights.parameters.values())
                 slopes = torch.autograd.grad(loss, parameters, create_graph=True, allow_unused=True)
-                along = sum(
+                terms = [
                     (slope * vector[name]).sum()
                     for name, slope in zip(names, slopes, strict=True)
                     if slope is not None
-                )
+                ]
+                along = torch.stack(terms).sum()
                 rows = torch.autograd.grad(along, parameters, allow_unused=True)
             for name, row in zip(names, rows, strict=True):
                 value = torch.zeros_like(weights.parameters[name]) if row is None else row
