@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from robustness.definitions.tasks import find_task
+from robustness.engine.attack import ScoreRows
 from robustness.engine.goal import GoalKind
 from robustness.engine.outcome import Status
 from robustness.engine.referee import log_probabilities, true_label_probability
@@ -18,6 +19,7 @@ from robustness.errors import RunError, UsageError
 from robustness.runs.record import CheckpointRecord, RunRecord, read_record
 from robustness.runs.store import open_store
 from robustness.testsets.example import Texts
+from robustness.victims.answering import AnsweringVictim
 from robustness.victims.checkpoint import read_checkpoint
 from robustness.victims.loading import digest_weights, load_checkpoint, place, to_victim
 
@@ -42,7 +44,14 @@ class StoredJudgement:
     status: str
     prediction: int
     score: float
+    answer: str | None
+    """Of a question."""
     texts: Texts
+
+    @property
+    def where(self) -> str:
+        """Names the row."""
+        return f"{self.checkpoint} | {self.testset} | {self.attack} | {self.example_id}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +96,11 @@ def _draw(folder: Path, sample: int, seed: int) -> tuple[int, list[StoredJudgeme
         (stored,) = connection.execute(f"SELECT COUNT(*) FROM outcomes WHERE {_JUDGED}").fetchone()
         chosen = set(np.random.default_rng(seed).permutation(stored)[:sample].tolist())
         rows = connection.execute(
-            f"SELECT {', '.join(COLUMNS)}, label, status, adversarial_prediction, score, adversarial_text "
+            f"SELECT {', '.join(COLUMNS)}, label, status, adversarial_prediction, score, answer, adversarial_text "
             f"FROM outcomes WHERE {_JUDGED} ORDER BY {', '.join(COLUMNS)}"
         )
         drawn = [
-            StoredJudgement(*row[:-1], texts=tuple(json.loads(row[-1])))
+            StoredJudgement(*row[:-1], tuple(json.loads(row[-1])))
             for number, row in enumerate(rows)
             if number in chosen
         ]
@@ -108,19 +117,33 @@ def _judge_again(
     if digest_weights(found.folder) != checkpoint.weights_digest:
         yield f"{checkpoint.name}: the weights in {found.folder} are not those that the run was made with"
     victim = to_victim(load_checkpoint(found, find_task(checkpoint.task)), place(device, dtype))
-    goals = {attack.name: attack.goal for attack in record.attacks}
-    for row, scores in zip(rows, victim.scores([row.texts for row in rows]), strict=True):
-        where = f"{row.checkpoint} | {row.testset} | {row.attack} | {row.example_id}"
+    if isinstance(victim, AnsweringVictim):
+        yield from _compare_answers(victim, rows)
+    else:
+        goals = {attack.name: attack.goal for attack in record.attacks}
+        yield from _compare_scores(victim.scores([row.texts for row in rows]), rows, goals, TOLERANCE[dtype])
+
+
+def _compare_answers(victim: AnsweringVictim, rows: Sequence[StoredJudgement]) -> Iterator[str]:
+    for row, given in zip(rows, victim.predict([row.texts for row in rows], n_best=1), strict=True):
+        if given.best != row.answer:
+            yield f"{row.where}: answers {given.best!r}; the run says {row.answer!r}"
+
+
+def _compare_scores(
+    found: ScoreRows, rows: Sequence[StoredJudgement], goals: Mapping[str, str], tolerance: float
+) -> Iterator[str]:
+    for row, scores in zip(rows, found, strict=True):
         score, prediction = true_label_probability(scores, row.label), int(scores.argmax())
         probabilities = np.exp(log_probabilities(scores[None])[0])
         lead = probabilities[prediction] - probabilities[row.prediction]  # a tie may fall either way
-        if lead > TOLERANCE[dtype] or not math.isclose(score, row.score, rel_tol=0, abs_tol=TOLERANCE[dtype]):
+        if lead > tolerance or not math.isclose(score, row.score, rel_tol=0, abs_tol=tolerance):
             yield (
-                f"{where}: answers {prediction} with probability {score:.4f} of the true label; the run says "
+                f"{row.where}: answers {prediction} with probability {score:.4f} of the true label; the run says "
                 f"{row.prediction} with {row.score:.4f}"
             )
         elif _contradicts_itself(row, goals.get(row.attack, GoalKind.CHANGE_PREDICTION)):
-            yield f"{where}: stored as {row.status} with prediction {row.prediction} for label {row.label}"
+            yield f"{row.where}: stored as {row.status} with prediction {row.prediction} for label {row.label}"
 
 
 def _contradicts_itself(row: StoredJudgement, goal: str) -> bool:

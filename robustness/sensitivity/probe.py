@@ -48,6 +48,8 @@ class Subject:
     """The probe's: with the seed and an example's id it seeds all randomness."""
     load_victim: Callable[[], Victim]
     """The checkpoint with its adapter merged; loaded at the first call, and kept for the checkpoint's next probe."""
+    partners: Sequence[Checkpoint] = ()
+    """The other arms of the pairs that the checkpoint is in."""
 
     @property
     def victim(self) -> Victim:
