@@ -29,5 +29,9 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+audit: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip-audit>=2.7'
+	$(BIN)/pip-audit --no-deps --disable-pip -r constraints.txt
+
 clean:
 	rm -rf $(VENV) demo-run build dist

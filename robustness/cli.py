@@ -34,7 +34,7 @@ HOSTILE = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if 
 class SafeConsole(Console):
     """A console on which no printed text steers the terminal, cells of tables included."""
 
-    def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]
+    def render_str(self, text: str, **options: Any) -> Text:
         """Renders a string with its control characters written out."""
         return super().render_str(text.translate(HOSTILE), **options)
 
@@ -368,11 +368,10 @@ def _progress() -> Iterator[Any]:
             bars.update(run, completed=progress.done, total=progress.total)
             now = progress.cell
             done, total, detail = (now.done, now.total, render_cell(now)) if now else (0, None, "")
-            if bars.tasks[cell].description != escape(progress.message):
+            message = escape(progress.message.translate(HOSTILE))
+            if bars.tasks[cell].description != message:
                 bars.reset(cell)
-            bars.update(
-                cell, description=escape(progress.message), completed=done, total=total, detail=escape(detail)
-            )
+            bars.update(cell, description=message, completed=done, total=total, detail=escape(detail))
 
         yield update
 

@@ -100,7 +100,7 @@ def _draw(folder: Path, sample: int, seed: int) -> tuple[int, list[StoredJudgeme
             f"FROM outcomes WHERE {_JUDGED} ORDER BY {', '.join(COLUMNS)}"
         )
         drawn = [
-            StoredJudgement(*row[:-1], tuple(json.loads(row[-1])))
+            StoredJudgement(*(*row[:-1], tuple(json.loads(row[-1]))))
             for number, row in enumerate(rows)
             if number in chosen
         ]
