@@ -113,6 +113,7 @@ def make_plan(settings: RunSettings) -> Plan:
     if settings.limit is not None and settings.limit < 1:
         raise UsageError(f"--limit {settings.limit}: expected at least 1 example")
     suite = SUITES.find(settings.suite).definition
+    _refuse_code(settings.suite, [*suite.attacks, *suite.probes])
     pairs = read_pairs(settings.pairs)
     testsets = tuple(TESTSETS.find(name) for name in dict.fromkeys(settings.testsets or suite.testsets))
     named = tuple(_resolve(attack) for attack in settings.attacks)
@@ -182,6 +183,16 @@ def _resolve_probes(settings: RunSettings, suite: SuiteDefinition) -> tuple[Name
     )
     _refuse_repeated("--probe", [probe.name for probe in probes])
     return probes
+
+
+def _refuse_code(suite: str, names: Sequence[str]) -> None:
+    """A definition is data: only the caller, on the command line, may name a file that is run."""
+    for name in names:
+        if ".py:" in name or name.endswith(".py"):
+            raise DefinitionError(
+                f"suite {suite}: names {name!r}, whose code would be run; a definition cannot. If you trust "
+                f"that file, name it yourself: --attack {name}, or --probe"
+            )
 
 
 def _refuse_repeated(option: str, names: Sequence[str]) -> None:

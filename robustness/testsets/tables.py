@@ -94,7 +94,7 @@ def _json_lines(path: Path) -> Iterator[object]:
         if line.strip():
             try:
                 yield json.loads(line)
-            except json.JSONDecodeError as error:
+            except (ValueError, RecursionError) as error:
                 raise DataError(f"{path} line {number}: not JSON: {error}") from None
 
 
