@@ -15,6 +15,7 @@ import torch
 
 from robustness.definitions.tasks import Task
 from robustness.errors import CheckpointError, UsageError
+from robustness.tuners.registration import register_tuners
 from robustness.victims.checkpoint import ADAPTER_WEIGHTS, Checkpoint, read_json
 from robustness.victims.labels import map_labels
 from robustness.victims.victim import Victim
@@ -23,6 +24,9 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 NOT_IN_FILES = ("modules_to_save", "prompt_encoder", "vblora_vector_bank", "unilora_theta_d")
 """Parts of the names of tensors that PEFT calls missing and that no file holds; a missing head is another matter."""
+
+NOT_LINEAR = ("mpc-n",)
+"""Methods whose update depends on the input."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +66,10 @@ class LoadedCheckpoint:
 
     @property
     def can_merge(self) -> bool:
-        """Whether the adapter can be folded into the base weights."""
-        return self.checkpoint.is_adapter and hasattr(self.unmerged.base_model, "merge_and_unload")
+        """Whether the adapter can be folded into the base weights: learnt prompts and nonlinear updates cannot."""
+        if not self.checkpoint.is_adapter or self.checkpoint.adaptation in NOT_LINEAR:
+            return False
+        return hasattr(self.unmerged.base_model, "merge_and_unload")
 
 
 def load_checkpoint(checkpoint: Checkpoint, task: Task) -> LoadedCheckpoint:
@@ -141,11 +147,13 @@ def _load_adapter(checkpoint: Checkpoint, task: Task) -> tuple[Any, tuple[str, .
     from peft import PeftModel
 
     _refuse_other_base(checkpoint)
+    register_tuners()
     base, missing = _load_model(checkpoint.base, checkpoint.name, num_labels=len(task.labels))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of missing keys, which are looked at below
             model = PeftModel.from_pretrained(base, checkpoint.folder)
+        _forget_rank_pattern(model)
         report = model.load_adapter(checkpoint.folder, model.active_adapter)  # the first loading drops its report
         supplied = _tensor_names(checkpoint.folder / ADAPTER_WEIGHTS)
     except Exception as error:  # a size mismatch is a RuntimeError, a bad config a TypeError, a bad file others
@@ -159,6 +167,12 @@ def _load_adapter(checkpoint: Checkpoint, task: Task) -> tuple[Any, tuple[str, .
         ) from error
     _refuse_misfit(checkpoint, model, report)
     return model, tuple(key for key in missing if not any(f".{stored}".endswith(f".{key}") for stored in supplied))
+
+
+def _forget_rank_pattern(model: Any) -> None:
+    """The first loading has cut AdaLoRA's layers to their ranks; the second would cut what is left."""
+    if model.active_peft_config.peft_type == "ADALORA":
+        model.active_peft_config.rank_pattern = None
 
 
 def _refuse_misfit(checkpoint: Checkpoint, model: Any, report: Any) -> None:
