@@ -9,8 +9,12 @@ from pathlib import Path
 
 from robustness.doctor import Diagnosis, diagnose
 from robustness.errors import UsageError
+from robustness.recipes.asset_registry import ASSETS, Asset
 from robustness.recipes.assets import use_data
 from robustness.recipes.building import find_attack, name_attack
+from robustness.recipes.devices import use_device
+from robustness.recipes.downloading import get_asset
+from robustness.recipes.pretrained import locate
 from robustness.reports.report import Report, write_report
 from robustness.runs.plan import Plan, RunSettings, make_plan
 from robustness.runs.progress import ProgressCallback
@@ -28,10 +32,13 @@ def plan(
     data: str | Path | None = None,
     testsets: Sequence[str] = (),
     attacks: Sequence[str | object] = (),
+    probes: Sequence[str | object] = (),
     limit: int | None = None,
     seed: int = 0,
     device: str = "auto",
     dtype: str = "auto",
+    compile: bool = False,
+    cache: str | Path | None = None,
 ) -> Plan:
     """Returns what `run` would do, loading no model and no data.
 
@@ -41,26 +48,33 @@ def plan(
         data: folder with local data files; default: the variable ROBUSTNESS_DATA, else the hub.
         testsets: replace the suite's own list.
         attacks: replace the suite's own list: names, recipe files, `file.py:Name`, attack classes or instances.
+        probes: replace the suite's own list: names, definition files, `file.py:Name`, probe classes or instances.
         limit: at most so many examples of each test set.
         seed: of all searches.
         device: auto, cpu, cuda or cuda:N.
         dtype: float32, bfloat16 or auto, which is float32: what arms are compared in exactly.
+        compile: have torch.compile make the kernels that score; a model it cannot compile is used as it is.
+        cache: folder of scores that later runs, and other attacks of this one, need not compute again.
 
     Raises:
         RobustnessError: an unknown name, a malformed file or a value out of range.
     """
     folder = find_data(data)
     use_data(folder)
+    use_device(device)
     settings = RunSettings(
         suite=suite,
         pairs=Path(pairs),
         data=folder,
         testsets=tuple(testsets),
         attacks=tuple(attacks),
+        probes=tuple(probes),
         limit=limit,
         seed=seed,
         device=device,
         dtype="float32" if dtype == "auto" else dtype,
+        compile=compile,
+        cache=None if cache is None else Path(cache),
     )
     return make_plan(settings)
 
@@ -98,6 +112,27 @@ def doctor(data: str | Path | None = None) -> list[Diagnosis]:
     folder = find_data(data)
     use_data(folder)
     return list(diagnose(folder))
+
+
+def list_assets(data: str | Path | None = None) -> list[tuple[Asset, Path | None]]:
+    """Returns every asset that recipes read, with where it lies, or None."""
+    use_data(find_data(data))
+    return [(asset, locate(asset)) for asset in ASSETS.values()]
+
+
+def get_assets(
+    names: Sequence[str], *, data: str | Path | None = None, on_message: MessageCallback | None = None
+) -> list[Path]:
+    """Downloads assets into the data folder, which is made where it is not there; returns their paths.
+
+    Raises:
+        UsageError: no data folder is named, or no such asset.
+        DataError: one could not be had or is not the published file; those before it are kept.
+    """
+    given = data if data is not None else os.environ.get(DATA_VARIABLE)
+    if not given:
+        raise UsageError(f"assets get: no folder to put them in; give --data DIR or set {DATA_VARIABLE}")
+    return [get_asset(name, Path(given), on_message or (lambda _: None)) for name in names]
 
 
 def check(attack: str | object, *, seed: int = 0) -> str:

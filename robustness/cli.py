@@ -65,7 +65,7 @@ def demo(
 
 @app.command("list")
 def list_names(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="attacks, suites, testsets, methods or tasks.")],
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="attacks, suites, testsets, probes, methods or tasks.")],
 ) -> None:
     """List what is shipped."""
     from robustness.listing import list_kind
@@ -76,7 +76,7 @@ def list_names(
 
 @app.command()
 def show(name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
-    """Print the definition of an attack, a suite, a test set or a method."""
+    """Print the definition of an attack, a suite, a test set, a probe or a method."""
     from robustness.listing import show_definition
 
     stdout.print(show_definition(name), markup=False, soft_wrap=True)
@@ -93,6 +93,39 @@ def doctor(data: Data = None) -> None:
             f"[{style}]{diagnosis.state:<8}[/]{diagnosis.kind:<9} {diagnosis.name:<38} {escape(diagnosis.detail)}",
             soft_wrap=True,
         )
+
+
+assets_app = typer.Typer(no_args_is_help=True, help="Word lists, taggers and models that recipes read.")
+app.add_typer(assets_app, name="assets")
+
+
+@assets_app.command("list")
+def list_assets(data: Data = None) -> None:
+    """List what recipes read, with its size, its licence, and where it lies."""
+    from robustness import api
+
+    for asset, place in api.list_assets(data):
+        size = f"{asset.size / 1e6:,.1f} MB" if asset.size is not None else "size unknown"
+        state = "[green]ready[/]  " if place else "[red]missing[/]"
+        found = place or f"robustness assets get {asset.name} --data DIR"
+        stdout.print(
+            f"{state} {asset.name:<32} {size:>13}  {escape(f'{asset.licence}; {asset.source}; {found}')}",
+            soft_wrap=True,
+        )
+
+
+@assets_app.command("get")
+def get_assets(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...")],
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="DIR", help="Where to; default $ROBUSTNESS_DATA.")
+    ] = None,
+) -> None:
+    """Download assets into the data folder, verified; nothing is downloaded otherwise."""
+    from robustness import api
+
+    for path in api.get_assets(names, data=data, on_message=_say):
+        stdout.print(str(path), markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -142,10 +175,19 @@ def run(
     attack: Annotated[
         list[str] | None, typer.Option(metavar="NAME|file.py:Name", help="Replaces the suite's list.")
     ] = None,
+    probe: Annotated[
+        list[str] | None, typer.Option(metavar="NAME|file.py:Name", help="Replaces the suite's list.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="At most so many examples of each test set.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of all searches.")] = 0,
     device: Device = "auto",
     dtype: Annotated[str, typer.Option(help="auto (float32), float32 or bfloat16.")] = "auto",
+    compile_model: Annotated[
+        bool, typer.Option("--compile", help="Score with kernels made by torch.compile, where that works.")
+    ] = False,
+    cache: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Keep scores there, for other attacks and later runs.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cells and stop.")] = False,
 ) -> None:
     """Run a suite on pairs of checkpoints."""
@@ -157,10 +199,13 @@ def run(
         data=data,
         testsets=testset or (),
         attacks=attack or (),
+        probes=probe or (),
         limit=limit,
         seed=seed,
         device=device,
         dtype=dtype,
+        compile=compile_model,
+        cache=cache,
     )
     if dry_run:
         _print_plan(plan)
@@ -193,8 +238,10 @@ def check(
 def _print_plan(plan: Any) -> None:
     for cell in plan.cells:
         stdout.print(f"{cell.checkpoint} | {cell.testset} | {cell.attack}", markup=False, soft_wrap=True)
+    for cell in plan.probe_cells:
+        stdout.print(f"{cell.checkpoint} | {cell.testset or '-'} | {cell.probe}", markup=False, soft_wrap=True)
     limit = f", at most {plan.limit} examples each" if plan.limit else ""
-    stdout.print(f"{len(plan.cells)} cells{limit}")
+    stdout.print(f"{len(plan.cells) + len(plan.probe_cells)} cells{limit}")
     for name in plan.unserved:
         stderr.print(f"no pair for the task of test set {name}: it will not be evaluated", markup=False)
 
@@ -207,6 +254,11 @@ def _finish(report: Any) -> None:
         stdout.print(part, soft_wrap=isinstance(part, str))
     if report.n_errored:
         stderr.print(f"{report.n_errored} examples errored; see the column error of examples.csv")
+    if report.n_errored_measurements:
+        stderr.print(
+            f"{report.n_errored_measurements} measurements errored; see the column reason of sensitivity*.csv"
+        )
+    if report.n_errored or report.n_errored_measurements:
         raise typer.Exit(1)
 
 

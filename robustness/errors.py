@@ -31,3 +31,7 @@ class RunError(RobustnessError):
 
 class AttackError(RobustnessError):
     """An attack, one's own perhaps, that breaks the attack protocol."""
+
+
+class ProbeError(RobustnessError):
+    """A probe, one's own perhaps, that breaks the probe protocol, or numbers that contradict each other."""

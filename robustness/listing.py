@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from robustness.definitions.catalog import ATTACKS, SUITES, TESTSETS
+from robustness.definitions.catalog import ATTACKS, PROBES, SUITES, TESTSETS
 from robustness.definitions.naming import nearest
 from robustness.definitions.tasks import TASKS
 from robustness.errors import DefinitionError, UsageError
@@ -20,6 +20,7 @@ def list_kind(kind: str) -> list[tuple[str, str]]:
         "attacks": lambda: ((name, ATTACKS.find(name).definition.summary) for name in ATTACKS.names()),
         "suites": lambda: ((name, SUITES.find(name).definition.summary) for name in SUITES.names()),
         "testsets": lambda: ((name, TESTSETS.find(name).definition.summary) for name in TESTSETS.names()),
+        "probes": lambda: ((name, PROBES.find(name).definition.summary) for name in PROBES.names()),
         "methods": lambda: ((name, find_method(name).definition.summary) for name in method_names()),
         "tasks": lambda: ((task.name, f"{' + '.join(task.fields)} -> {', '.join(task.labels)}") for task in TASKS),
     }
@@ -35,11 +36,11 @@ def show_definition(name: str) -> str:
         DefinitionError: nothing has that name.
     """
     paths: list[Path] = [
-        catalog.find(name).path for catalog in (ATTACKS, SUITES, TESTSETS) if name in catalog.names()
+        catalog.find(name).path for catalog in (ATTACKS, SUITES, TESTSETS, PROBES) if name in catalog.names()
     ]
     if name in method_names():
         paths.append(find_method(name).path)
     if not paths:
-        known = [*ATTACKS.names(), *SUITES.names(), *TESTSETS.names(), *method_names()]
+        known = [*ATTACKS.names(), *SUITES.names(), *TESTSETS.names(), *PROBES.names(), *method_names()]
         raise DefinitionError(f"nothing is named {name!r}{nearest(name, known)}")
     return "\n".join(f"# {path.parent.name}/{path.name}\n{path.read_text(encoding='utf-8')}" for path in paths)

@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 from robustness.definitions.attacks import AttackDefinition
 from robustness.definitions.model import Definition
 from robustness.definitions.naming import nearest
+from robustness.definitions.probes import ProbeDefinition
 from robustness.definitions.reading import read_definition
 from robustness.definitions.suites import SuiteDefinition
 from robustness.definitions.testsets import TestsetDefinition
@@ -73,3 +74,4 @@ class Catalog(Generic[D]):
 ATTACKS = Catalog("attack", "attacks", AttackDefinition)
 SUITES = Catalog("suite", "suites", SuiteDefinition)
 TESTSETS = Catalog("test set", "suites/testsets", TestsetDefinition)
+PROBES = Catalog("probe", "suites/probes", ProbeDefinition)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
-DESCRIPTIVE_FIELDS = frozenset({"summary", "paper", "licence", "deviations"})
+DESCRIPTIVE_FIELDS = frozenset({"summary", "paper", "licence", "deviations", "mirrors"})
 
 
 class Definition(BaseModel):
@@ -14,7 +15,20 @@ class Definition(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
+    COUNTED_WHERE_SET: ClassVar[frozenset[str]] = frozenset()
+    """Fields that leave the digest as it is where a file does not mention them."""
+
     def behaviour_digest(self) -> str:
         """Sixteen hex digits that change whenever behaviour could; prose fields do not count."""
-        behaviour = self.model_dump_json(exclude=set(DESCRIPTIVE_FIELDS))
+        behaviour = self.model_dump_json(
+            exclude={*DESCRIPTIVE_FIELDS, *self.COUNTED_WHERE_SET - self.model_fields_set}
+        )
         return hashlib.sha256(behaviour.encode()).hexdigest()[:16]
+
+
+class SparseDefinition(Definition):
+    """A piece whose options, left out, are as if they did not exist: a new one changes no recipe's digest."""
+
+    @model_serializer(mode="wrap")
+    def _leave_out_the_absent(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
+        return {name: value for name, value in write(self).items() if value is not None}

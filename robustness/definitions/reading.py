@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,20 +36,27 @@ def read_definition(path: Path, model: type[D]) -> D:
         raise DefinitionError(f"{path}: not UTF-8 at byte {error.start}; save the file as UTF-8") from None
     except tomllib.TOMLDecodeError as error:
         raise DefinitionError(f"{path}: not TOML: {error}") from None
+    return validate_content(content, model, str(path))
+
+
+def validate_content(content: Mapping[str, object], model: type[D], where: str) -> D:
+    """Returns what a TOML file holds as a definition; `where` begins the message of the DefinitionError it raises."""
     try:
         # JSON mode is strict about types yet takes a list for a tuple, which TOML cannot write.
         return model.model_validate_json(json.dumps(content, default=_date))
     except ValidationError as error:
         # A mistyped key is missing too; that it is unknown says more.
         problem = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
-        raise DefinitionError(_explain(path, model, problem)) from None
+        raise DefinitionError(_explain(where, model, problem)) from None
 
 
-def _explain(path: Path, model: type[Definition], problem: ErrorDetails) -> str:
+def _explain(path: str, model: type[Definition], problem: ErrorDetails) -> str:
     *parents, key = problem["loc"] or ("",)
     kind = problem["type"]
     if kind == "extra_forbidden":
         return f"{path}{_table(parents)}: unknown key {key!r}{nearest(str(key), _known_keys(model, parents))}"
+    if kind == "value_error" and not problem["loc"]:  # keys that do not go together
+        return f"{path}: {problem['msg'].removeprefix('Value error, ')}"
     if kind == "missing":
         return f"{path}{_table(parents)}: missing key {key!r}"
     context = problem.get("ctx", {})

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 
 from robustness.definitions.model import Definition
 
+ParameterValue = int | float | str | tuple[int | float | str, ...]
+
 
 class SuiteDefinition(Definition):
-    """Which test sets are evaluated as they stand, and which attacks run on them."""
+    """Which test sets are evaluated as they stand, and which attacks and probes run on them."""
 
     summary: str
     testsets: tuple[str, ...]
     attacks: tuple[str, ...] = ()
+    probes: tuple[str, ...] = ()
+    parameters: dict[str, dict[str, ParameterValue]] = Field(default_factory=dict)
+    """By probe: what replaces its definition's number of examples and parameters."""
     limit: PositiveInt | None = None
     """At most so many examples of each test set; the command line's --limit replaces it."""

@@ -2,25 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeAlias, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from robustness.engine.goal import Goal
 from robustness.testsets.example import Example, Texts
 
 if TYPE_CHECKING:  # a victim brings torch, which the protocol itself does not need
     from robustness.engine.outcome import Outcome
+    from robustness.victims.text_gradients import TextGradient
     from robustness.victims.victim import Victim
 
 ScoreRows: TypeAlias = NDArray[np.float32]
 """Logits, shape (candidates, labels)."""
 
-Search: TypeAlias = Generator[Sequence[Example], ScoreRows, Example]
+
+@dataclass(frozen=True, slots=True)
+class AskGradients:
+    """A question of a white-box search: the gradient at each candidate; see `ask_gradients`."""
+
+    candidates: Sequence[Example]
+
+
+Question: TypeAlias = Sequence[Example] | AskGradients
+"""Candidates whose scores, or whose gradients, a search wants to know."""
+
+Search: TypeAlias = Generator[Question, ScoreRows, Example]
 """Yields candidates, is sent one row of scores for each, returns its proposal."""
+
+
+def ask_gradients(candidates: Sequence[Example]) -> Generator[Question, ScoreRows, Sequence[TextGradient]]:
+    """Asks for the gradient at each candidate.
+
+    A search writes `gradients = yield from ask_gradients([example])`, and has `access = Access.GRADIENTS`; it asks
+    for scores as any other. A gradient costs a forward and a backward pass, and a query where the candidate is not
+    the clean text; its answer holds the scores too.
+    """
+    answer: object = yield AskGradients(candidates)
+    return cast("Sequence[TextGradient]", answer)
 
 
 class Access(StrEnum):
@@ -42,10 +66,14 @@ class Attack(Protocol):
     """What happens to one example.
 
     The engine runs many searches side by side, answers their questions in shared batches, counts, and has the
-    proposal judged afresh. An attack may ask about any text; only what it returns is judged.
+    proposal judged afresh. An attack may ask about any text; only what it returns is judged. With
+    `access = Access.GRADIENTS` it may ask for gradients too, see `ask_gradients`.
     """
 
-    access: Access
+    @property
+    def access(self) -> Access:
+        """Scores, or gradients."""
+        ...
 
     def search(self, example: Example, rng: np.random.Generator) -> Search:
         """Searches for an adversarial form of `example`, drawing randomness from `rng` alone."""
@@ -78,6 +106,10 @@ class NamedAttack:
     """character, word, sentence, embedding, baseline or custom: groups attacks in reports."""
     max_queries: int | None = None
     """Candidates it may ask about for one example; None: as many as it likes."""
+    goal: Goal = field(default_factory=Goal)
+    """What the referee counts as a success."""
+    mirrors: str | None = None
+    """Of a baseline: the attack whose edits it makes at random."""
 
 
 class Scorer(Protocol):
@@ -85,4 +117,13 @@ class Scorer(Protocol):
 
     def scores(self, texts: Sequence[Texts]) -> ScoreRows:
         """Returns logits, shape (len(texts), labels), in the task's label order."""
+        ...
+
+
+@runtime_checkable
+class StartingScorer(Protocol):
+    """A victim that need not have answered before it is handed the next texts."""
+
+    def start(self, texts: Sequence[Texts]) -> Callable[[], ScoreRows]:
+        """Begins scoring and returns the function that waits for the rows."""
         ...

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rapidfuzz.distance import Levenshtein
 
+from robustness.engine.goal import Goal
 from robustness.engine.outcome import Outcome, Status
 from robustness.errors import AttackError
 from robustness.testsets.example import Example, Texts
@@ -66,10 +67,11 @@ def judge(
     queries: int,
     forwards: int,
     seconds: float,
+    goal: Goal,
 ) -> Outcome:
-    """Returns the outcome: succeeded only if the text changed and the fresh prediction is wrong."""
+    """Returns the outcome: succeeded only if the text changed and the fresh prediction is what the goal asks for."""
     prediction = int(fresh_scores.argmax())
-    succeeded = prediction != example.label and proposal.texts != example.texts
+    succeeded = goal.is_reached(example, proposal, prediction)
     modified = count_modified_words(example, proposal)
     words = len(example.words)
     return Outcome(

@@ -1,18 +1,38 @@
-"""The example-parallel scheduler: many searches side by side, their questions answered in shared batches."""
+"""The example-parallel scheduler: many searches side by side, their questions answered in shared batches.
+
+Every example under attack has a seat. What a seat asks joins one queue; as soon as a batch's worth of texts waits
+there it is handed to the victim, and a seat moves on when all it asked is answered, whatever the others wait for.
+Questions for gradients wait at a desk of their own until no scores are due.
+A victim that answers later (a GPU) gets the next batch before it has answered the last: meanwhile searches run.
+Which texts share a batch follows from the examples alone, never from the clock.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from robustness.engine.attack import Attack, BudgetExhausted, NamedAttack, Scorer, Search
+from robustness.engine.attack import (
+    Access,
+    AskGradients,
+    Attack,
+    BudgetExhausted,
+    NamedAttack,
+    Question,
+    Scorer,
+    ScoreRows,
+    Search,
+    StartingScorer,
+)
+from robustness.engine.gradient_desk import GradientAccount, answer_gradients
 from robustness.engine.outcome import Outcome, Status
+from robustness.engine.query_cache import QueryCache
 from robustness.engine.referee import check_proposal, judge, refuse_broken_text, true_label_probability
 from robustness.engine.seeding import example_generator
 from robustness.engine.watchdog import SearchTimeout, Watchdog
@@ -20,7 +40,16 @@ from robustness.errors import AttackError
 from robustness.testsets.example import Example, Texts
 
 WIDTH = 256
-"""Examples attacked side by side."""
+"""Examples attacked side by side, at most; what an interrupted run loses."""
+
+CUDA_WIDTH = 1_024
+"""On a GPU, which is fed only by many searches that ask about a few texts each."""
+
+BATCH_TEXTS = 2_048
+"""Texts handed to a victim at once, which sorts them by length and makes its own batches of them."""
+
+CALLS = 2
+"""Batches that a victim has at a time: one that it works on and one to go on with."""
 
 MAX_SECONDS = 300.0
 """Far above what a shipped recipe takes for a long text; an attack that loops for ever reaches it."""
@@ -35,6 +64,8 @@ class _Seat:
     """What waits for scores: the clean example, then the search's questions, at last its proposal."""
     search: Search | None = None
     is_judgement: bool = False
+    missing: int = 0
+    """Texts of it that have not been scored."""
     known: dict[Texts, NDArray[np.float32]] = field(default_factory=dict)
     clean_scores: NDArray[np.float32] | None = None
     queries: int = 0
@@ -42,12 +73,30 @@ class _Seat:
     seconds: float = 0.0
     search_seconds: float = 0.0
     """The part of it that the attack's own code took."""
+    gradients: GradientAccount | None = None
+    """Where the attack has access to gradients."""
+
+    @property
+    def waits_for_gradients(self) -> bool:
+        """Whether it has asked for gradients that are not there yet."""
+        return self.gradients is not None and self.gradients.is_waiting
 
     def unanswered(self) -> list[Texts]:
         """Texts that must run through the model; a judgement never comes from the cache."""
         if self.is_judgement:
             return [self.asked[0].texts]
         return [texts for texts in dict.fromkeys(c.texts for c in self.asked) if texts not in self.known]
+
+
+@dataclass(slots=True)
+class _Call:
+    """Texts that the victim has been handed together."""
+
+    texts: list[tuple[_Seat, Texts]]
+    collect: Callable[[], ScoreRows]
+    """Waits for the scores."""
+    seconds: float
+    """The time it took to hand them over."""
 
 
 @final
@@ -58,8 +107,10 @@ class Scheduler:
         attack: what to run, with its budget.
         victim: answers with logits.
         seed: the run's seed.
-        width: examples side by side; results do not depend on it.
+        width: examples side by side; outcomes do not depend on it.
+        batch: texts handed to the victim at once; outcomes do not depend on it.
         max_seconds: what the attack's own code may take for one example; past it the example is errored.
+        cache: answers what this victim has been asked before, by other searches too; never a judgement.
     """
 
     def __init__(
@@ -69,7 +120,9 @@ class Scheduler:
         *,
         seed: int,
         width: int = WIDTH,
+        batch: int = BATCH_TEXTS,
         max_seconds: float = MAX_SECONDS,
+        cache: QueryCache | None = None,
     ) -> None:
         if not isinstance(attack.attack, Attack):
             raise AttackError(f"attack {attack.name}: has no search(example, rng); the scheduler runs searches alone")
@@ -78,39 +131,86 @@ class Scheduler:
         self._victim = victim
         self._seed = seed
         self._width = width
+        self._batch = batch
         self._max_seconds = max_seconds
+        self._cache = cache
+        self._is_white_box = attack.attack.access is Access.GRADIENTS
 
     def run(self, examples: Iterable[Example]) -> Iterator[Outcome]:
         """Yields one outcome for each example as soon as it is judged, in the order in which they end."""
-        waiting = iter(examples)
-        seats: list[_Seat] = []
+        coming = iter(examples)
+        taken = 0
+        queue: deque[tuple[_Seat, Texts]] = deque()
+        calls: deque[_Call] = deque()
+        ready: list[_Seat] = []
+        at_desk: list[_Seat] = []
         with Watchdog() as watchdog:
             while True:
-                seats += [_Seat(example, [example]) for example in islice(waiting, self._width - len(seats))]
-                if not seats:
+                while taken < self._width and len(queue) < self._batch and (example := next(coming, None)):
+                    taken += 1
+                    ready += self._enqueue(self._seat(example), queue)
+                if not taken:
                     return
-                self._answer(seats)
-                going_on = []
-                for seat in seats:
+                while len(calls) < CALLS and (len(queue) >= self._batch or (queue and not calls)):
+                    calls.append(self._start(queue))
+                if calls:
+                    ready += self._finish(calls.popleft())
+                elif at_desk and not ready:
+                    answer_gradients(self._victim, [seat.gradients for seat in at_desk if seat.gradients is not None])
+                    ready = [seat for seat in at_desk if not seat.waits_for_gradients]
+                    at_desk = [seat for seat in at_desk if seat.waits_for_gradients]
+                moving, ready = ready, []
+                for seat in moving:
                     outcome = self._advance(seat, watchdog)
-                    if outcome is None:
-                        going_on.append(seat)
-                    else:
+                    if outcome is not None:
+                        taken -= 1
                         yield outcome
-                seats = going_on
+                    elif seat.waits_for_gradients:
+                        at_desk.append(seat)
+                    else:
+                        ready += self._enqueue(seat, queue)
 
-    def _answer(self, seats: Sequence[_Seat]) -> None:
-        """Scores everything the seats wait for in one go and books it to them."""
-        texts = [(seat, text) for seat in seats for text in seat.unanswered()]
-        if not texts:
-            return
+    def _seat(self, example: Example) -> _Seat:
+        return _Seat(example, [example], gradients=GradientAccount() if self._is_white_box else None)
+
+    def _enqueue(self, seat: _Seat, queue: deque[tuple[_Seat, Texts]]) -> list[_Seat]:
+        """Queues what the seat must have scored; returns the seat if that is nothing."""
+        texts = seat.unanswered()
+        if self._cache is not None and not seat.is_judgement:
+            seat.known |= self._cache.find(texts)
+            texts = seat.unanswered()
+        queue.extend((seat, text) for text in texts)
+        seat.missing = len(texts)
+        return [] if texts else [seat]
+
+    def _start(self, queue: deque[tuple[_Seat, Texts]]) -> _Call:
+        """Hands the victim the first batch of the queue."""
+        texts = [queue.popleft() for _ in range(min(self._batch, len(queue)))]
+        asked = [text for _, text in texts]
         started = time.perf_counter()
-        rows = self._victim.scores([text for _, text in texts])
-        each = (time.perf_counter() - started) / len(texts)
-        for (seat, text), row in zip(texts, rows, strict=True):
+        if isinstance(self._victim, StartingScorer):
+            collect = self._victim.start(asked)
+        else:
+            rows = self._victim.scores(asked)
+            collect = lambda: rows  # noqa: E731 - what a victim that answers at once has to wait for
+        return _Call(texts, collect, time.perf_counter() - started)
+
+    def _finish(self, call: _Call) -> list[_Seat]:
+        """Waits for a call and books its scores; returns the seats that can go on."""
+        started = time.perf_counter()
+        rows = call.collect()
+        each = (call.seconds + time.perf_counter() - started) / len(call.texts)
+        if self._cache is not None:
+            self._cache.add([text for _, text in call.texts], rows)
+        ready = []
+        for (seat, text), row in zip(call.texts, rows, strict=True):
             seat.known[text] = row
             seat.forwards += 1
             seat.seconds += each
+            seat.missing -= 1
+            if not seat.missing:
+                ready.append(seat)
+        return ready
 
     def _advance(self, seat: _Seat, watchdog: Watchdog) -> Outcome | None:
         """Takes a seat one step on; returns the outcome when it is done."""
@@ -142,15 +242,28 @@ class Scheduler:
                 seat.search = self._search_of(seat.example, rng)
                 question = next(seat.search)
             else:
-                question = seat.search.send(np.stack(rows))
+                question = self._send(seat, rows)
             self._ask(seat, question)
         except StopIteration as stop:
             seat.asked = [check_proposal(seat.example, stop.value)]
             seat.is_judgement = True
         return None
 
-    def _ask(self, seat: _Seat, question: Sequence[Example]) -> None:
+    def _send(self, seat: _Seat, rows: Sequence[NDArray[np.float32]]) -> Question:
+        """Hands the search the answer it waits for; returns its next question."""
+        assert seat.search is not None, "only a search has asked"
+        if seat.gradients is None or seat.gradients.question is None:
+            return seat.search.send(np.stack(rows))
+        answer = seat.gradients.take()
+        if any(not np.isfinite(gradient.scores).all() for gradient in answer):
+            raise AttackError("the victim's scores are not finite")
+        return seat.search.send(answer)  # type: ignore[arg-type]  # ask_gradients casts it back
+
+    def _ask(self, seat: _Seat, asked: Question) -> None:
         """Books a question, or ends the search when its budget cannot pay for it (raises StopIteration)."""
+        question = asked.candidates if isinstance(asked, AskGradients) else asked
+        if isinstance(asked, AskGradients) and seat.gradients is None:
+            raise AttackError("asked for gradients; its access is scores: set access = Access.GRADIENTS in the class")
         if not isinstance(question, Sequence) or not all(isinstance(c, Example) for c in question):
             raise AttackError(f"yielded {type(question).__name__}; expected a list of Examples")
         if not question:
@@ -160,8 +273,11 @@ class Scheduler:
         budget = self._attack.max_queries
         queries = seat.queries + sum(candidate.texts != seat.example.texts for candidate in question)
         if budget is None or queries <= budget:
-            seat.asked = list(question)
             seat.queries = queries
+            if seat.gradients is not None and isinstance(asked, AskGradients):
+                seat.asked, seat.gradients.question = [], asked
+            else:
+                seat.asked = list(question)
             return
         assert seat.search is not None, "only a search asks"
         try:
@@ -172,7 +288,7 @@ class Scheduler:
 
     def _judged(self, seat: _Seat, fresh: NDArray[np.float32]) -> Outcome:
         assert seat.clean_scores is not None, "a judged example had its clean text scored"
-        return judge(
+        outcome = judge(
             seat.example,
             seat.asked[0],
             seat.clean_scores,
@@ -180,7 +296,9 @@ class Scheduler:
             queries=seat.queries,
             forwards=seat.forwards,
             seconds=seat.seconds,
+            goal=self._attack.goal,
         )
+        return _with_gradients(seat, outcome)
 
 
 def _skipped(seat: _Seat, scores: NDArray[np.float32]) -> Outcome:
@@ -193,9 +311,23 @@ def _errored(seat: _Seat, reason: str) -> Outcome:
     return replace(_without_proposal(seat, Status.ERRORED), error=reason.encode("utf-8", "backslashreplace").decode())
 
 
+def _with_gradients(seat: _Seat, outcome: Outcome) -> Outcome:
+    """The outcome with what the search's gradients have cost."""
+    cost = seat.gradients
+    if cost is None:
+        return outcome
+    return replace(
+        outcome,
+        forwards=outcome.forwards + cost.forwards,
+        seconds=outcome.seconds + cost.seconds,
+        backwards=cost.backwards,
+        zero_gradients=cost.zero_gradients,
+    )
+
+
 def _without_proposal(seat: _Seat, status: Status) -> Outcome:
     example = seat.example
-    return Outcome(
+    outcome = Outcome(
         example_id=example.id,
         group_id=example.group,
         label=example.label,
@@ -213,3 +345,4 @@ def _without_proposal(seat: _Seat, status: Status) -> Outcome:
         original_text=example.texts,
         adversarial_text=None,
     )
+    return _with_gradients(seat, outcome)

@@ -1,4 +1,4 @@
-"""Lexical assets: what word lists, taggers and thesauri recipes read, and where they are found."""
+"""Lexical assets: where word lists, taggers and thesauri are found, and how they are read."""
 
 from __future__ import annotations
 
@@ -7,70 +7,15 @@ import importlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
 from robustness.errors import DataError
+from robustness.recipes.asset_registry import ASSETS, Asset
 
 NLTK_INSTALL = "pip install 'peft-robustness[textattack]'"
 
-
-@dataclass(frozen=True, slots=True)
-class Asset:
-    """One lexical resource of a recipe."""
-
-    name: str
-    path: str
-    """Relative to the data folder; NLTK's may be a zip file or a folder of that name."""
-    purpose: str
-    source: str
-    licence: str
-    sha256: str = ""
-    """Of the published file; empty where several files of one content are in use (NLTK packs its own)."""
-
-    @property
-    def is_nltk(self) -> bool:
-        """Whether NLTK reads it, from its own folders too."""
-        return self.path.startswith("nltk_data/")
-
-
-ASSETS: dict[str, Asset] = {
-    asset.name: asset
-    for asset in (
-        Asset(
-            name="wordnet",
-            path="nltk_data/corpora/wordnet",
-            purpose="synonyms",
-            source="WordNet 3.0, through NLTK",
-            licence="WordNet 3.0",
-        ),
-        Asset(
-            name="averaged_perceptron_tagger_eng",
-            path="nltk_data/taggers/averaged_perceptron_tagger_eng",
-            purpose="parts of speech",
-            source="https://github.com/nltk/nltk_data",
-            licence="none stated",
-        ),
-        Asset(
-            name="universal_tagset",
-            path="nltk_data/taggers/universal_tagset",
-            purpose="Penn tags to universal parts of speech",
-            source="https://github.com/nltk/nltk_data",
-            licence="CC BY-SA 4.0",
-        ),
-        Asset(
-            name="counter-fitted-neighbours",
-            path="counter_fitted/euc-top8-d0.7.json",
-            purpose="up to 8 neighbours a word in the counter-fitted vectors (arXiv 1603.00892), nearest first",
-            source="https://github.com/dugu9sword/dne, external_data/ at commit afa519ee",
-            licence="none stated",
-            sha256="c2fcd11011761c24a48ac86c8d6774be185f037f765ce5a086033480814e1b2b",
-        ),
-    )
-}
-"""By name."""
 
 _data: Path | None = None
 
@@ -98,10 +43,24 @@ def find_asset(name: str) -> Path:
     asset = ASSETS[name]
     # A zip file stands for the folder of its name: one line each is enough.
     looked = ", ".join(str(path) for path in _places(asset) if path.suffix != ".zip") or "no folder: none is named"
-    remedy = f"give --data FOLDER (or ROBUSTNESS_DATA) with {asset.path} in it"
-    if asset.is_nltk:
-        remedy += f", or run: python -m nltk.downloader {name}"
-    raise DataError(f"asset {name} ({asset.purpose}; {asset.source}) is missing; looked in {looked}; {remedy}")
+    raise DataError(
+        f"asset {name} ({asset.purpose}; {asset.source}) is missing; looked in {looked}; {how_to_get(name)}"
+    )
+
+
+def how_to_get(name: str) -> str:
+    """Returns the end of a message about a missing asset."""
+    folder = next(iter(data_folders()), None)
+    command = f"robustness assets get {name} --data {folder or 'FOLDER'}"
+    if folder is not None:
+        return f"run: {command}"
+    return f"give --data FOLDER (or ROBUSTNESS_DATA) with {ASSETS[name].path} in it, or run: {command}"
+
+
+def data_folders() -> list[Path]:
+    """Returns the folders that assets are looked for in, the likeliest first."""
+    named = (Path(folder) for folder in (_data, os.environ.get("ROBUSTNESS_DATA")) if folder)
+    return list(dict.fromkeys(named))
 
 
 class Thesaurus(Protocol):
@@ -161,7 +120,7 @@ def load_tagger() -> Tagger:
 @cache
 def _neighbours_at(path: Path) -> Mapping[str, tuple[str, ...]]:
     content = path.read_bytes()
-    expected = ASSETS["counter-fitted-neighbours"].sha256
+    expected = ASSETS["counter-fitted-neighbours"].files[0].sha256
     found = hashlib.sha256(content).hexdigest()
     if found != expected:
         raise DataError(f"{path}: not the published file: expected sha256 {expected}, found {found}")
@@ -179,9 +138,9 @@ def load_neighbours() -> Mapping[str, tuple[str, ...]]:
 
 def _places(asset: Asset) -> Iterator[Path]:
     """Where an asset may lie, likeliest first."""
-    folders = [Path(folder) for folder in (_data, os.environ.get("ROBUSTNESS_DATA")) if folder]
+    folders = data_folders()
     if not asset.is_nltk:
-        yield from dict.fromkeys(folder / asset.path for folder in folders)
+        yield from (folder / asset.path for folder in folders)
         return
     inner = asset.path.removeprefix("nltk_data/")
     named = [Path(folder) for folder in os.environ.get("NLTK_DATA", "").split(os.pathsep) if folder]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import inspect
 from importlib.metadata import entry_points
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from robustness.definitions.catalog import ATTACKS
-from robustness.engine.attack import Access, Attack, NamedAttack
-from robustness.errors import AttackError, UsageError
+from robustness.definitions.attacks import AttackDefinition
+from robustness.definitions.attacks import Cascade as CascadeDefinition
+from robustness.definitions.catalog import ATTACKS, Entry
+from robustness.engine.attack import Access, Attack, GradientAttack, NamedAttack
+from robustness.engine.goal import Goal, GoalKind
+from robustness.errors import AttackError, DefinitionError
+from robustness.recipes.cascade import Cascade
+from robustness.recipes.custom import import_named, source_digest
 from robustness.recipes.parts import build_attack
 from robustness.recipes.textattack_catalogue import PREFIX, find_textattack_attack, wrap_textattack
 
@@ -39,12 +41,56 @@ def find_attack(reference: str) -> NamedAttack:
         for plugin in entry_points(group=PLUGINS, name=reference):
             return name_attack(plugin.load(), name=reference)
     entry = ATTACKS.find(reference)
+    return name_recipe(entry, _build_recipe(entry))
+
+
+def _build_recipe(entry: Entry[AttackDefinition]) -> Attack | GradientAttack:
+    search = entry.definition.search
+    if not isinstance(search, CascadeDefinition):
+        return build_attack(entry.definition)
+    _refuse_unfit_members(entry, search)
+    return Cascade([find_attack(member) for member in search.members])
+
+
+def _refuse_unfit_members(entry: Entry[AttackDefinition], search: CascadeDefinition) -> None:
+    definition = entry.definition
+    if definition.transformations or definition.constraints:
+        raise DefinitionError(f"{entry.path}: a cascade's members bring their own transformations and constraints")
+    for name in search.members:
+        member = ATTACKS.find(name).definition
+        problem = (
+            "it is a cascade itself"
+            if isinstance(member.search, CascadeDefinition)
+            else "it needs gradients"
+            if member.access != "scores"
+            else "its goal is to keep the prediction"
+            if member.goal != "change-prediction"
+            else ""
+        )
+        if problem or search.members.count(name) > 1:
+            raise DefinitionError(f"{entry.path} [search]: member {name!r}: {problem or 'named twice'}; leave it out")
+
+
+def digest_recipe(entry: Entry[AttackDefinition]) -> str:
+    """Returns the recipe's digest; that of a cascade changes with any of its members."""
+    search = entry.definition.search
+    if not isinstance(search, CascadeDefinition):
+        return entry.digest
+    digests = [entry.digest, *(digest_recipe(ATTACKS.find(member)) for member in search.members)]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
+
+
+def name_recipe(entry: Entry[AttackDefinition], attack: Attack | GradientAttack) -> NamedAttack:
+    """Returns a recipe's attack with everything that its definition says of it."""
+    definition = entry.definition
     return NamedAttack(
         name=entry.name,
-        digest=entry.digest,
-        attack=build_attack(entry.definition),
-        family=entry.definition.family,
-        max_queries=entry.definition.budget.max_queries,
+        digest=digest_recipe(entry),
+        attack=attack,
+        family=definition.family,
+        max_queries=definition.budget.max_queries,
+        goal=Goal(GoalKind(definition.goal), definition.words_left or 0),
+        mirrors=definition.mirrors,
     )
 
 
@@ -54,24 +100,16 @@ def load_custom_attack(reference: str) -> NamedAttack:
     The file is run: name only files you trust. The digest is that of the file's content, so an edited attack is
     another attack.
     """
-    file, _, name = reference.rpartition(":")
-    path = Path(file)
-    if not file or not name.isidentifier():
-        raise UsageError(f"--attack {reference}: expected file.py:Name")
-    if not path.is_file():
-        raise UsageError(f"--attack {reference}: no file {path}")
-    made = getattr(_import_file(path), name, None)
-    if made is None:
-        raise UsageError(f"--attack {reference}: {path} has no {name}")
-    digest = hashlib.sha256(path.read_bytes() + name.encode()).hexdigest()[:16]
-    return name_attack(made, name=f"{path.name}:{name}", digest=digest)
+    made, name, digest = import_named(reference, "--attack")
+    return name_attack(made, name=name, digest=digest)
 
 
 def name_attack(made: object, *, name: str = "", digest: str = "") -> NamedAttack:
     """Returns a named attack for a class (called without arguments) or an instance that follows the protocol.
 
-    Of TextAttack's, a recipe class or a `textattack.Attack` will do. A class with `access = Access.GRADIENTS` has a
-    `norm` ("l2" or "linf") and a method perturb(self, victim, examples, generators), as EmbeddingAttack describes.
+    Of TextAttack's, a recipe class or a `textattack.Attack` will do. A class with `access = Access.GRADIENTS` either
+    searches texts, asking for gradients too (`ask_gradients`), or perturbs embeddings: then it has a `norm` ("l2" or
+    "linf") and a method perturb(self, victim, examples, generators), as EmbeddingAttack describes.
 
     Raises:
         AttackError: it has no `access`, or `search` is not a method that yields.
@@ -88,31 +126,12 @@ def name_attack(made: object, *, name: str = "", digest: str = "") -> NamedAttac
         raise AttackError(f"attack {name}: could not be made without arguments: {error}") from None
     if getattr(attack, "access", None) not in set(Access):
         raise AttackError(f"attack {name}: `access` is missing; set access = Access.SCORES in the class")
-    if attack.access is Access.GRADIENTS:
+    if attack.access is Access.GRADIENTS and not hasattr(attack, "search"):
         from robustness.recipes.embedding_recipe import name_embedding_attack  # brings torch
 
-        return NamedAttack(name, digest or _source_digest(kind), name_embedding_attack(attack, name))
+        return NamedAttack(name, digest or source_digest(kind), name_embedding_attack(attack, name))
     if not isinstance(attack, Attack) or not inspect.isgeneratorfunction(attack.search):
         raise AttackError(
             f"attack {name}: expected a method search(self, example, rng) that yields lists of candidates"
         )
-    return NamedAttack(name, digest or _source_digest(kind), attack)
-
-
-def _import_file(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"custom_attack_{path.stem}", path)
-    assert spec is not None and spec.loader is not None, "a .py file always has a loader"
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # the file is the user's and may raise anything
-        raise UsageError(f"{path}: cannot be imported: {type(error).__name__}: {error}") from error
-    return module
-
-
-def _source_digest(kind: type) -> str:
-    try:
-        source = inspect.getsource(kind)
-    except (OSError, TypeError):
-        source = f"{kind.__module__}.{kind.__qualname__}"
-    return hashlib.sha256(source.encode()).hexdigest()[:16]
+    return NamedAttack(name, digest or source_digest(kind), attack)

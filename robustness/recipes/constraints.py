@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import final
+from typing import TYPE_CHECKING, final
 
 from rapidfuzz.distance import Levenshtein
 
 from robustness.recipes.assets import Tagger
 from robustness.recipes.function_words import FUNCTION_WORDS
 from robustness.testsets.example import Example
+
+if TYPE_CHECKING:  # an encoder brings torch, which other recipes do not need
+    from robustness.recipes.similarity import SentenceSimilarity
 
 
 @final
@@ -52,7 +56,11 @@ class Constraints:
     max_changed_words: int | None = None
     max_changed_share: float | None = None
     """Of the clean text's words, rounded up."""
+    changed_words_allowed: int = 0
+    """May change whatever share of the text they are."""
     same_part_of_speech: SamePartOfSpeech | None = None
+    sentence_similarity: SentenceSimilarity | None = None
+    """Asked last: it runs a model."""
 
     def changeable(self, example: Example) -> list[int]:
         """Returns the indices of the words that may change, ascending."""
@@ -81,11 +89,17 @@ class Constraints:
         )
         return bool(distance <= distance_limit)
 
+    def similar(self, clean: Example, candidates: Sequence[Example], index: int) -> list[Example]:
+        """Returns the candidates whose meaning is near enough to the clean text's, all asked about in one go."""
+        if self.sentence_similarity is None:
+            return list(candidates)
+        return self.sentence_similarity.near(clean, candidates, index)
+
     def word_limit(self, clean: Example) -> int | None:
         """Returns how many words of a text may change; None: all."""
         limits = [] if self.max_changed_words is None else [self.max_changed_words]
         if self.max_changed_share is not None:
-            limits.append(math.ceil(len(clean.words) * self.max_changed_share))
+            limits.append(max(math.ceil(len(clean.words) * self.max_changed_share), self.changed_words_allowed))
         return min(limits, default=None)
 
 

@@ -22,7 +22,8 @@ from robustness.recipes.embedding import (
 )
 from robustness.recipes.embedding_attacks import Apgd, BallAttack, Fgsm, Pgd
 from robustness.recipes.embedding_balls import Norm
-from robustness.recipes.embedding_minimal import Ddn, Fmn
+from robustness.recipes.embedding_minimal import Ddn, Fmn, MinimalAttack
+from robustness.recipes.embedding_trial import Loss
 from robustness.testsets.example import Example
 from robustness.victims.victim import Victim
 
@@ -61,11 +62,7 @@ def build_embedding_attack(search: EmbeddingBall | EmbeddingMinimal) -> Embeddin
     norm = Norm(search.norm)
     if isinstance(search, EmbeddingBall):
         return EmbeddingRecipe(WithinRadii(_ball_method(search, norm), search.radii), norm)
-    if search.method == "fmn":
-        return EmbeddingRecipe(Smallest(Fmn(norm, steps=search.steps)), norm)
-    if norm is not Norm.L2:
-        raise AttackError(f"ddn is minimal in l2; got norm {search.norm}; use fmn")
-    return EmbeddingRecipe(Smallest(Ddn(steps=search.steps)), norm)
+    return EmbeddingRecipe(Smallest(_minimal_method(search, norm)), norm)
 
 
 def name_embedding_attack(attack: object, name: str) -> EmbeddingRecipe:
@@ -79,9 +76,29 @@ def name_embedding_attack(attack: object, name: str) -> EmbeddingRecipe:
 
 
 def _ball_method(search: EmbeddingBall, norm: Norm) -> BallAttack:
+    loss = Loss(search.loss or Loss.MARGIN)
+    restarts = search.restarts or 1
     if search.method == "fgsm":
-        return Fgsm(norm)
-    return Pgd(norm, steps=search.steps) if search.method == "pgd" else Apgd(norm, steps=search.steps)
+        return Fgsm(norm, loss)
+    if search.method == "apgd":
+        return Apgd(norm, steps=search.steps, restarts=restarts, loss=loss)
+    return Pgd(
+        norm,
+        steps=search.steps,
+        step_size=search.step_size,
+        restarts=restarts,
+        random_start=search.random_start is not False,
+        loss=loss,
+    )
+
+
+def _minimal_method(search: EmbeddingMinimal, norm: Norm) -> MinimalAttack:
+    given = search.model_dump(include={"steps", "gamma", "initial_radius", "step_size", "bisections"})
+    if search.method == "fmn":
+        return Fmn(norm, **given)
+    if norm is not Norm.L2:
+        raise AttackError(f"ddn is minimal in l2; got norm {search.norm}; use fmn")
+    return Ddn(**given, loss=Loss(search.loss or Loss.MARGIN))
 
 
 def _as_row(outcome: EmbeddingOutcome, norm: Norm) -> Outcome:

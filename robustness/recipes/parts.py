@@ -2,34 +2,59 @@
 
 from __future__ import annotations
 
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from robustness.definitions import attacks as data
 from robustness.definitions.embeddings import EmbeddingBall, EmbeddingMinimal
 from robustness.engine.attack import Attack, GradientAttack
+from robustness.errors import DefinitionError
 from robustness.recipes import assets, invariances, ranking, searches
+from robustness.recipes.asset_registry import ASSETS
 from robustness.recipes.constraints import Constraints, SamePartOfSpeech
+from robustness.recipes.devices import recipe_device
 from robustness.recipes.distractors import Append
 from robustness.recipes.edits import WordEdits
 from robustness.recipes.evolution import DifferentialEvolution
 from robustness.recipes.genetic import Genetic
 from robustness.recipes.imperceptible import IMPERCEPTIBLE_EDITS
 from robustness.recipes.inner_edits import INNER_EDITS
+from robustness.recipes.pretrained import find_model
+from robustness.recipes.reduction import GreedyReduction
 from robustness.recipes.transformations import CHARACTER_EDITS, Transformation
 from robustness.recipes.words import nearest_neighbours, wordnet_synonyms
+
+if TYPE_CHECKING:
+    from robustness.recipes.infilling import InContext
+    from robustness.recipes.similarity import SentenceSimilarity
+
+InContextPart = data.MaskedReplacements | data.MaskedInsertions | data.MaskedMerges | data.SubWordReplacements
+ENCODER_SEARCHES = (
+    data.GreedyWordRanking,
+    data.GreedyDeletionRanking,
+    data.Greedy,
+    data.BestOfEachWord,
+    data.RandomOrder,
+)
+"""Searches that make one edit after the other, each of which is asked about by itself."""
 
 ASSETS_OF_PARTS: dict[str, tuple[str, ...]] = {
     "wordnet-synonyms": ("wordnet",),
     "nearest-neighbours": ("counter-fitted-neighbours",),
     "same-part-of-speech": ("averaged_perceptron_tagger_eng", "universal_tagset"),
+    "masked-merges": ("averaged_perceptron_tagger_eng", "universal_tagset"),
 }
-"""What a part reads, by its kind; see `robustness.recipes.assets`."""
+"""What a part reads, by its kind, beside the model it names; see `robustness.recipes.assets`."""
 
 
 def assets_of(definition: data.AttackDefinition) -> list[str]:
-    """Returns the names of the lexical assets that a recipe reads."""
-    kinds = [part.kind for part in (*definition.transformations, *definition.constraints)]
-    return list(dict.fromkeys(name for kind in kinds for name in ASSETS_OF_PARTS.get(kind, ())))
+    """Returns the names of the assets that a recipe reads, pretrained models of the registry among them."""
+    names: list[str] = []
+    for part in (*definition.transformations, *definition.constraints):
+        names += ASSETS_OF_PARTS.get(part.kind, ())
+        if isinstance(part, InContextPart | data.SentenceSimilarity):
+            name = part.model.rsplit("/", 1)[-1]
+            names += [name] if name in ASSETS else []
+    return list(dict.fromkeys(names))
 
 
 def build_attack(definition: data.AttackDefinition) -> Attack | GradientAttack:
@@ -38,18 +63,26 @@ def build_attack(definition: data.AttackDefinition) -> Attack | GradientAttack:
     Raises:
         DataError: a lexical asset that the recipe reads is missing.
     """
-    edits = WordEdits(
-        [_build_transformation(part) for part in definition.transformations],
-        _build_constraints(definition.constraints),
-    )
     search = definition.search
+    _refuse_unfit(definition)
+    edits = WordEdits(
+        [_build_transformation(p) for p in definition.transformations if not isinstance(p, InContextPart)],
+        _build_constraints(definition.constraints),
+        [_build_in_context(part) for part in definition.transformations if isinstance(part, InContextPart)],
+    )
     match search:
         case data.GreedyWordRanking():
             return searches.GreedyWordRanking(edits, _build_ranking(search))
         case data.GreedyDeletionRanking():
             return searches.GreedyWordRanking(edits, ranking.ByDeleting())
+        case data.GreedyGradientRanking():
+            return searches.GreedyWordRanking(edits, ranking.ByGradient())
+        case data.GradientBeam():
+            return _build_gradient_beam(search, edits)
         case data.Greedy():
             return searches.Greedy(edits)
+        case data.BestOfEachWord():
+            return searches.BestOfEachWord(edits)
         case data.DifferentialEvolution():
             return DifferentialEvolution(
                 edits, changes=search.changes, population=search.population, generations=search.generations
@@ -63,6 +96,10 @@ def build_attack(definition: data.AttackDefinition) -> Attack | GradientAttack:
             )
         case data.Append():
             return Append(search.texts, handles=search.handles, links=search.links)
+        case data.GreedyReduction():
+            return GreedyReduction(edits.constraints, definition.words_left or 1)
+        case data.Cascade():
+            raise AssertionError("find_attack puts a cascade together, since its members are attacks by name")
         case data.RandomOrder():
             return searches.RandomOrder(edits, search.passes)
         case data.ReturnClean():
@@ -73,6 +110,14 @@ def build_attack(definition: data.AttackDefinition) -> Attack | GradientAttack:
             return build_embedding_attack(search)
         case _:
             assert_never(search)
+
+
+def _build_gradient_beam(search: data.GradientBeam, edits: WordEdits) -> Attack:
+    from robustness.recipes.flips import TokenFlips, WordFlips  # bring torch
+    from robustness.recipes.gradient_beam import GradientBeam
+
+    flips = WordFlips(edits) if search.flips == "words" else TokenFlips()
+    return GradientBeam(flips, width=search.width, max_flips=search.max_flips)
 
 
 def _build_ranking(search: data.GreedyWordRanking) -> ranking.Ranking:
@@ -98,12 +143,59 @@ def _build_transformation(part: data.TransformationPart) -> Transformation:
         case data.WriteOutContractions():
             return invariances.write_out_contraction
         case _:
+            raise AssertionError(f"{part.kind} reads the words around")
+
+
+def _refuse_unfit(definition: data.AttackDefinition) -> None:
+    """Searches that mix edits of several words cannot say which of them a window or a hole lies around."""
+    if isinstance(definition.search, ENCODER_SEARCHES):
+        return
+    for part in (*definition.transformations, *definition.constraints):
+        if isinstance(part, InContextPart | data.SentenceSimilarity):
+            raise DefinitionError(
+                f"part {part.kind}: cannot serve the search {definition.search.kind}; expected one that makes one "
+                "edit after the other, such as greedy-deletion-ranking"
+            )
+
+
+def _build_in_context(part: InContextPart) -> InContext:
+    from robustness.recipes import infilling  # brings torch
+    from robustness.recipes.masked_lm import load_masked_lm
+
+    tagger = assets.load_tagger() if isinstance(part, data.MaskedMerges) else None
+    model = load_masked_lm(find_model(part.model, "masked_lm"), recipe_device())
+    match part:
+        case data.MaskedReplacements():
+            from_clean = part.context == "clean"
+            return infilling.Replacements(model, part.count, part.min_probability, from_clean=from_clean)
+        case data.MaskedInsertions():
+            from_clean = part.context == "clean"
+            return infilling.Insertions(model, part.count, part.min_probability, from_clean=from_clean)
+        case data.MaskedMerges():
+            assert tagger is not None, "made above"
+            return infilling.Merges(model, part.count, part.min_probability, tagger)
+        case data.SubWordReplacements():
+            return infilling.Rereadings(model, part.count)
+        case _:
             assert_never(part)
+
+
+def _build_similarity(part: data.SentenceSimilarity) -> SentenceSimilarity:
+    from robustness.recipes import similarity  # brings torch
+
+    folder = find_model(part.model, "sentence_encoder")
+    encoder = similarity.load_sentence_encoder(folder, recipe_device())
+    return similarity.SentenceSimilarity(
+        encoder, part.threshold, part.metric, part.window, skip_shorter=part.skip_shorter
+    )
 
 
 def _build_constraints(parts: tuple[data.ConstraintPart, ...]) -> Constraints:
     """Of several limits of one kind the strictest holds."""
     tags = [part for part in parts if isinstance(part, data.PartOfSpeech)]
+    similarities = [part for part in parts if isinstance(part, data.SentenceSimilarity)]
+    if len(similarities) > 1:
+        raise DefinitionError("constraint sentence-similarity: named twice; expected one")
     return Constraints(
         skip_function_words=any(isinstance(part, data.SkipFunctionWords) for part in parts),
         min_word_length=max((part.characters for part in parts if isinstance(part, data.MinWordLength)), default=0),
@@ -112,9 +204,13 @@ def _build_constraints(parts: tuple[data.ConstraintPart, ...]) -> Constraints:
         ),
         max_changed_words=min((part.words for part in parts if isinstance(part, data.MaxChangedWords)), default=None),
         max_changed_share=min((part.share for part in parts if isinstance(part, data.MaxChangedShare)), default=None),
+        changed_words_allowed=min(
+            (part.at_least or 0 for part in parts if isinstance(part, data.MaxChangedShare)), default=0
+        ),
         same_part_of_speech=SamePartOfSpeech(
             assets.load_tagger(), noun_for_verb=all(part.noun_for_verb for part in tags)
         )
         if tags
         else None,
+        sentence_similarity=_build_similarity(similarities[0]) if similarities else None,
     )

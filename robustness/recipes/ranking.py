@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol, TypeAlias
@@ -10,17 +10,22 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from robustness.engine.attack import ScoreRows
+from robustness.engine.attack import Access, Question, ScoreRows, ask_gradients
 from robustness.engine.referee import log_probabilities
 from robustness.recipes.edits import WordEdits
 from robustness.testsets.example import Example
 
-Order: TypeAlias = Generator[Sequence[Example], ScoreRows, list[int]]
+Order: TypeAlias = Generator[Question, ScoreRows, list[int]]
 """Asks as a search does, returns word indices, the most promising first."""
 
 
 class Ranking(Protocol):
     """Orders the words that a recipe may change."""
+
+    @property
+    def access(self) -> Access:
+        """What it asks for."""
+        ...
 
     def order(self, example: Example, edits: WordEdits, rng: np.random.Generator) -> Order:
         """Returns the changeable words' indices, the most promising first."""
@@ -32,6 +37,7 @@ class ByHiding:
     """By how much the loss grows when a token hides the word (arXiv 1801.04354, 1907.11932)."""
 
     unknown_token: str
+    access: Access = Access.SCORES
 
     def order(self, example: Example, edits: WordEdits, rng: np.random.Generator) -> Order:
         """Asks about each changeable word once."""
@@ -47,6 +53,8 @@ class ByHiding:
 class ByDeleting:
     """By how much the loss grows without the word (arXiv 1907.11932, 1812.05271)."""
 
+    access: Access = Access.SCORES
+
     def order(self, example: Example, edits: WordEdits, rng: np.random.Generator) -> Order:
         """Asks about each changeable word once."""
         del rng
@@ -55,6 +63,27 @@ class ByDeleting:
             return []
         without = yield [delete_word(example, i) for i in indices]
         return _descending(indices, loss(without, example.label))
+
+
+@dataclass(frozen=True, slots=True)
+class ByGradient:
+    """By the l1 norm of the gradient at the word, the mean over its tokens: one backward pass (arXiv 2109.00544)."""
+
+    access: Access = Access.GRADIENTS
+
+    def order(self, example: Example, edits: WordEdits, rng: np.random.Generator) -> Order:
+        """Asks for one gradient, that of the text as it is."""
+        del rng
+        indices = edits.constraints.changeable(example)
+        if not indices:
+            return []
+        (gradient,) = yield from ask_gradients([example])
+        sizes = np.zeros(len(indices))
+        for i, index in enumerate(indices):
+            held = gradient.tokens_of(example.spans[index])
+            if held:
+                sizes[i] = np.abs(gradient.gradient[held].astype(np.float64).mean(axis=0)).sum()
+        return _descending(indices, sizes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +96,7 @@ class ByWeightedSaliency:
     """
 
     unknown_token: str
+    access: Access = Access.SCORES
 
     def order(self, example: Example, edits: WordEdits, rng: np.random.Generator) -> Order:
         """Asks about each changeable word once, and about each of its candidates."""

@@ -20,11 +20,14 @@ class GreedyWordRanking:
     The search of DeepWordBug (arXiv 1801.04354) and of TextAttack's GreedyWordSwapWIR.
     """
 
-    access = Access.SCORES
-
     def __init__(self, edits: WordEdits, ranking: Ranking) -> None:
         self._edits = edits
         self._ranking = ranking
+
+    @property
+    def access(self) -> Access:
+        """Scores, and gradients where the ranking asks for them."""
+        return self._ranking.access
 
     def search(self, example: Example, rng: np.random.Generator) -> Search:
         """Stops at the first word whose best edit flips the label."""
@@ -69,7 +72,7 @@ class Greedy:
         open_words = self._edits.constraints.changeable(example)
         try:
             while True:
-                edited = {c: i for i in open_words for c in self._edits.candidates(example, best, i, rng)}
+                edited = dict.fromkeys(c for i in open_words for c in self._edits.candidates(example, best, i, rng))
                 if not edited:
                     return best
                 candidates = by_text(edited)
@@ -78,9 +81,70 @@ class Greedy:
                 best = candidates[winner]
                 if int(rows[winner].argmax()) != example.label:
                     return best
-                open_words = [i for i in open_words if i != edited[best]]
+                open_words = [i for i in open_words if best.words[i] == example.words[i]]
         except BudgetExhausted:
             return best
+
+
+@final
+class BestOfEachWord:
+    """Tries all edits of each word of the clean text, then makes the best of each, the most harmful first.
+
+    The search of CLARE (arXiv 2009.07502): what harms is found out on the clean text, once; edits are then made one
+    after the other until the label flips. Of edits that touch one word only the most harmful is made.
+    """
+
+    access = Access.SCORES
+
+    def __init__(self, edits: WordEdits) -> None:
+        self._edits = edits
+
+    def search(self, example: Example, rng: np.random.Generator) -> Search:
+        """Stops at the first text that flips the label; a budget that ends early ends the trying, too."""
+        found: list[tuple[float, Example, bool]] = []
+        try:
+            for index in self._edits.constraints.changeable(example):
+                candidates = by_text(self._edits.candidates(example, example, index, rng))
+                if not candidates:
+                    continue
+                rows = yield candidates
+                losses = loss(rows, example.label)
+                winner = int(losses.argmax())
+                flips = int(rows[winner].argmax()) != example.label
+                found.append((float(losses[winner]), candidates[winner], flips))
+        except BudgetExhausted:
+            pass
+        found.sort(key=lambda each: -each[0])
+        if not found or found[0][2]:
+            return found[0][1] if found else example
+        best = found[0][1]
+        try:
+            for _, edited, _ in found[1:]:
+                candidate = self._add(example, best, edited)
+                if candidate is None:
+                    continue
+                rows = yield [candidate]
+                best = candidate
+                if int(rows[0].argmax()) != example.label:
+                    return best
+        except BudgetExhausted:
+            pass
+        return best
+
+    def _add(self, clean: Example, current: Example, edited: Example) -> Example | None:
+        """Returns `current` with the edit that made `edited` of the clean text, or None where it may not be made."""
+        touched = [i for i, word in enumerate(edited.words) if word != clean.words[i]]
+        removed = [i for i in touched if edited.words[i] == ""]
+        if removed:  # two words became one: the first may read as before
+            touched = [removed[0] - 1, removed[0]]
+        if any(current.words[i] != clean.words[i] for i in touched):
+            return None
+        index = touched[0]
+        word = edited.words[index]
+        candidate = current.merge_words(index, word) if removed else current.replace_word(index, word)
+        constraints = self._edits.constraints
+        is_allowed = constraints.allows(clean, candidate) and constraints.similar(clean, [candidate], index)
+        return candidate if is_allowed else None
 
 
 @final

@@ -8,7 +8,7 @@ import io
 import logging
 import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import partial
 from importlib.metadata import version
@@ -19,7 +19,8 @@ import numpy as np
 from robustness.definitions.naming import nearest
 from robustness.engine.attack import NamedAttack
 from robustness.errors import AttackError, DataError, DefinitionError, RobustnessError
-from robustness.recipes.assets import ASSETS, locate_asset
+from robustness.recipes.asset_registry import ASSETS
+from robustness.recipes.assets import locate_asset
 from robustness.recipes.textattack_bridge import TextAttackSearch, keep_global_randomness
 from robustness.testsets.example import Example
 
@@ -31,8 +32,8 @@ UNFIT = {
     "BadCharacters2021": "its goal is an argument of its own; build it with goal_function_type="
     "'targeted_classification' and pass the attack to robustness.recipes.textattack_catalogue.wrap_textattack",
     "HotFlipEbrahimi2017": "it reads the gradients of TextAttack's own LSTM",
-    "InputReductionFeng2018": "its goal is to keep the answer while words are removed; here an attack succeeds "
-    "when the answer is wrong",
+    "InputReductionFeng2018": "its search deletes other words than it ranked, and none of its results is a success; "
+    "run input-reduction, which has its goal",
     "MorpheusTan2020": "it attacks translation, not classification",
     "Seq2SickCheng2018BlackBox": "it attacks translation, not classification",
 }
@@ -176,6 +177,7 @@ def _rehearse(attack: object) -> None:
     try:
         asked = next(search)
         for _ in range(_REHEARSAL_QUESTIONS):
+            assert isinstance(asked, Sequence), "TextAttack's searches ask for scores alone"
             asked = search.send(row.repeat(len(asked), axis=0))
     except StopIteration:
         pass

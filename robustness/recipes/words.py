@@ -57,10 +57,11 @@ def in_case_of(pattern: str, word: str) -> str:
     return word
 
 
-def is_one_word(text: str) -> bool:
-    """Whether a text holds exactly one word.
+def is_one_word(text: str, *, whole: bool = False) -> bool:
+    """Whether a text holds exactly one word; `whole`: and nothing beside it.
 
-    >>> is_one_word("well-made"), is_one_word("U.S.")
-    (True, False)
+    >>> is_one_word("well-made"), is_one_word("U.S."), is_one_word("film.", whole=True)
+    (True, False, False)
     """
-    return len(Example("", (text,), label=0).words) == 1
+    words = Example("", (text,), label=0).words
+    return words == (text,) if whole else len(words) == 1

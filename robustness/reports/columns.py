@@ -17,6 +17,9 @@ class Table(StrEnum):
     PAIRS = "pairs"
     TRANSFER = "transfer"
     CURVES = "curves"
+    SENSITIVITY = "sensitivity"
+    SENSITIVITY_EXAMPLES = "sensitivity_examples"
+    LAYERS = "layers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ COLUMNS: dict[Table, tuple[Column, ...]] = {
         "group_id label:index clean_prediction:index adversarial_prediction:index clean_score:probability "
         "score:probability status queries:count forwards:count modified_words:count modified_share:fraction "
         "similarity:fraction seconds:seconds original_text adversarial_text error distance:token-norms norm "
-        "backwards:count zero_gradients:count"
+        "backwards:count zero_gradients:count goal"
     ),
     Table.TESTSETS: _columns(
         "checkpoint adaptation task testset provenance metric aggregation n:count n_errored:count value:fraction "
@@ -55,6 +58,7 @@ COLUMNS: dict[Table, tuple[Column, ...]] = {
         "robust_accuracy:fraction robust_accuracy_low:fraction robust_accuracy_high:fraction "
         "attack_success_rate:fraction attack_success_rate_low:fraction attack_success_rate_high:fraction "
         "mean_queries:count mean_forwards:count mean_modified_share:fraction mean_similarity:fraction seconds:seconds"
+        " goal"
     ),
     Table.PAIRS: _columns(
         "pair full peft method task testset attack metric population n:count full_value:fraction "
@@ -67,6 +71,18 @@ COLUMNS: dict[Table, tuple[Column, ...]] = {
     ),
     Table.CURVES: _columns(
         "checkpoint testset attack budget_kind budget:amount robust_accuracy:fraction low:fraction high:fraction"
+    ),
+    Table.SENSITIVITY: _columns(
+        "checkpoint adaptation task testset probe space target kind norm radius:amount alpha:probability status "
+        "n:count value:amount low:amount high:amount forwards:count backwards:count seconds:seconds quantity unit "
+        "aggregate direction n_errored:count reason"
+    ),
+    Table.SENSITIVITY_EXAMPLES: _columns(
+        "checkpoint testset probe example_id group_id target kind norm radius:amount status value:amount quantity "
+        "unit reason"
+    ),
+    Table.LAYERS: _columns(
+        "checkpoint layer:depth module probe kind value:amount testset quantity unit norm n:count status reason"
     ),
 }
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from robustness.engine.evaluation import NO_ATTACK
 from robustness.engine.outcome import Status
 from robustness.reports.columns import Table, arrange
+from robustness.reports.examples import keeps_prediction
 from robustness.stats import wilson_interval
 
 CELL = ["checkpoint", "testset", "attack"]
@@ -24,9 +25,11 @@ def build_curves(examples: pd.DataFrame) -> pd.DataFrame:
     the share b of its words changed, or with a perturbation of norm at most b (epsilon, in median token norms). At
     an unlimited budget this is the robust accuracy of attacks.csv. The query curve is exact for attacks whose search
     does not depend on the budget; the curve over changed words is of the texts that were found, so it is an upper
-    bound of the accuracy that an attack aiming at that budget could leave.
+    bound of the accuracy that an attack aiming at that budget could leave. Attacks that keep the prediction leave the
+    accuracy alone and have no curve.
     """
     attacked = examples[(examples["attack"] != NO_ATTACK) & (examples["status"] != Status.ERRORED)]
+    attacked = attacked[~keeps_prediction(attacked)]
     rows: list[dict[str, object]] = []
     for cell, part in attacked.groupby(CELL, sort=False):
         names = dict(zip(CELL, cell, strict=True))

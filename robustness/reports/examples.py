@@ -7,6 +7,7 @@ import json
 import pandas as pd
 
 from robustness.engine.evaluation import NO_ATTACK
+from robustness.engine.goal import GoalKind
 from robustness.engine.outcome import Status
 from robustness.reports.columns import Table, arrange
 from robustness.runs.record import RunRecord
@@ -23,6 +24,7 @@ def build_examples(outcomes: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
     frame["train_seed"] = frame["checkpoint"].map(lambda name: checkpoints[name].train_seed)
     frame["provenance"] = frame["testset"].map(lambda name: testsets[name].provenance)
     frame["attack_digest"] = frame["attack"].map(digests)
+    frame["goal"] = frame["attack"].map({attack.name: attack.goal for attack in record.attacks})
     frame["seed"] = record.seed
     for column in ("original_text", "adversarial_text"):
         frame[column] = frame[column].map(_readable, na_action="ignore")
@@ -34,7 +36,9 @@ def build_examples(outcomes: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
 def add_judgements(examples: pd.DataFrame) -> pd.DataFrame:
     """Adds `robust_right` and `clean_right` (true, false, missing), the two things every table is made of.
 
-    For an attack, robust means right before and after it; for a test set as it stands, right on the row itself.
+    For an attack, robust means right before and after it; for a test set as it stands, right on the row itself. Under
+    an attack that keeps the prediction, it means not reduced to so few words; that is known only where the clean text
+    was answered rightly.
     """
     frame = examples.copy()
     label, status = frame["label"], frame["status"]
@@ -43,8 +47,14 @@ def add_judgements(examples: pd.DataFrame) -> pd.DataFrame:
     frame["robust_right"] = (status == Status.FAILED).where(~static, row_right).astype("boolean")
     clean_known = frame["clean_prediction"].notna()
     frame["clean_right"] = (frame["clean_prediction"] == label).astype("boolean").where(clean_known, pd.NA)
+    frame.loc[keeps_prediction(frame) & (status == Status.SKIPPED), "robust_right"] = pd.NA
     frame.loc[status == Status.ERRORED, ["robust_right", "clean_right"]] = pd.NA
     return frame
+
+
+def keeps_prediction(examples: pd.DataFrame) -> pd.Series[bool]:
+    """Whether each row is of an attack whose success is no wrong answer, so that no accuracy may count it."""
+    return examples["goal"] == GoalKind.KEEP_PREDICTION
 
 
 def _readable(texts: str) -> str:

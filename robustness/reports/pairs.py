@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from robustness.engine.evaluation import NO_ATTACK
 from robustness.reports.attacks import worst_case
 from robustness.reports.columns import Table, arrange
-from robustness.reports.examples import add_judgements
+from robustness.reports.examples import add_judgements, keeps_prediction
 from robustness.runs.record import PairRecord, RunRecord
 from robustness.stats import (
     Interval,
@@ -22,6 +22,9 @@ from robustness.stats import (
     smallest_detectable_difference,
     verdict,
 )
+
+IRREDUCIBLE_SHARE = "irreducible_share"
+"""The metric of attacks that keep the prediction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,8 @@ def build_pairs(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
     """Returns pairs.csv's rows: each pair, test set and attack, for all examples and for those both arms get right.
 
     `difference` and `drop_difference` are full minus PEFT. P-values are adjusted by Holm within the rows of one
-    population, which are this run's family of comparisons.
+    population, which are this run's family of comparisons. An attack that keeps the prediction is compared by the
+    share of texts it could not reduce, of those that both arms get right.
     """
     judged = add_judgements(_with_worst_case(examples))
     rows: list[dict[str, object]] = []
@@ -55,12 +59,16 @@ def build_pairs(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
         for (testset, attack), part in full.groupby(["testset", "attack"], sort=False):
             partner = peft[(peft["testset"] == testset) & (peft["attack"] == attack)]
             names = _names(pair, record) | {"testset": testset, "attack": attack}
-            rows += [names | row for row in _population_rows(_match(part, partner), str(attack), record.seed)]
+            matched = _match(part, partner)
+            if keeps_prediction(part).all():
+                rows += [names | row for row in _reduction_rows(matched, record.seed)]
+            else:
+                rows += [names | row for row in _population_rows(matched, str(attack), record.seed)]
     return arrange(Table.PAIRS, _with_verdicts(rows))
 
 
 def _with_worst_case(examples: pd.DataFrame) -> pd.DataFrame:
-    attacked = examples[examples["attack"] != NO_ATTACK]
+    attacked = examples[(examples["attack"] != NO_ATTACK) & ~keeps_prediction(examples)]
     if attacked["attack"].nunique() < 2:
         return examples
     worst = [worst_case(group) for _, group in attacked.groupby(["checkpoint", "testset"], sort=False)]
@@ -101,6 +109,15 @@ def _population_rows(outcomes: PairedOutcomes, attack: str, seed: int) -> list[d
         for population, part in populations.items()
         if len(part.groups)
     ]
+
+
+def _reduction_rows(outcomes: PairedOutcomes, seed: int) -> list[dict[str, object]]:
+    """The share that could not be reduced, of those both arms get right; a reduction is no drop of accuracy."""
+    part = outcomes.where(outcomes.full_clean & outcomes.peft_clean)
+    if not len(part.groups):
+        return []
+    no_drop = dict.fromkeys(("drop_difference", "drop_low", "drop_high"))
+    return [{"metric": IRREDUCIBLE_SHARE, "population": "both_correct"} | _comparison(part, seed) | no_drop]
 
 
 def _comparison(outcomes: PairedOutcomes, seed: int) -> dict[str, object]:

@@ -14,8 +14,10 @@ from robustness.reports.csvfiles import write_table
 from robustness.reports.curves import build_curves
 from robustness.reports.examples import build_examples
 from robustness.reports.pairs import build_pairs
+from robustness.reports.sensitivity import build_layers, build_sensitivity, build_sensitivity_examples
 from robustness.reports.testsets import build_testsets
 from robustness.reports.transfer import build_transfer
+from robustness.runs.measurements import read_measurements
 from robustness.runs.record import RunRecord, read_record
 from robustness.runs.store import read_outcomes, read_replays
 
@@ -34,6 +36,11 @@ class Report:
         return int((self.tables[Table.EXAMPLES]["status"] == Status.ERRORED).sum())
 
     @property
+    def n_errored_measurements(self) -> int:
+        """Measurements that ended in an error."""
+        return int(self.tables[Table.SENSITIVITY]["n_errored"].sum())
+
+    @property
     def missing(self) -> int:
         """Outcomes that an interrupted run has not made yet."""
         cells = sum(
@@ -44,6 +51,17 @@ class Report:
         )
         return cells - len(self.tables[Table.EXAMPLES])
 
+    @property
+    def missing_measurements(self) -> int:
+        """Probes on one checkpoint and test set that an interrupted run has not measured yet."""
+        tasks = [testset.task for testset in self.record.testsets]
+        cells = sum(
+            min(1, tasks.count(checkpoint.task)) if probe.space == "structure" else tasks.count(checkpoint.task)
+            for checkpoint in self.record.checkpoints
+            for probe in self.record.probes
+        )
+        return cells - len(self.tables[Table.SENSITIVITY][["checkpoint", "testset", "probe"]].drop_duplicates())
+
 
 def write_report(folder: Path) -> Report:
     """Builds every table from the stored rows and writes it beside them.
@@ -53,6 +71,7 @@ def write_report(folder: Path) -> Report:
     """
     record = read_record(folder)
     examples = build_examples(read_outcomes(folder), record)
+    measurements = read_measurements(folder)
     tables = {
         Table.EXAMPLES: examples,
         Table.TESTSETS: build_testsets(examples, record),
@@ -60,6 +79,9 @@ def write_report(folder: Path) -> Report:
         Table.PAIRS: build_pairs(examples, record),
         Table.TRANSFER: build_transfer(read_replays(folder), examples),
         Table.CURVES: build_curves(examples),
+        Table.SENSITIVITY: build_sensitivity(measurements, record),
+        Table.SENSITIVITY_EXAMPLES: build_sensitivity_examples(measurements),
+        Table.LAYERS: build_layers(measurements),
     }
     for table, frame in tables.items():
         write_table(frame, table, folder / f"{table}.csv")

@@ -9,7 +9,10 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table as RichTable
 
+from robustness.engine.goal import GoalKind
 from robustness.reports.columns import Table
+from robustness.reports.pairs import IRREDUCIBLE_SHARE
+from robustness.reports.probes import render_probes
 from robustness.reports.report import Report
 
 VERDICT_STYLES = {"peft-more-fragile": "red", "full-more-fragile": "blue", "equivalent": "green"}
@@ -24,12 +27,18 @@ def render_summary(report: Report) -> Iterator[RichTable | str]:
             f"pair {pair.name} | clean accuracy: full {full.clean_accuracy:.3f}, {peft.adaptation} "
             f"{peft.clean_accuracy:.3f} (n = {full.n_clean}, majority class {full.majority_share:.3f})"
         )
-        yield _comparisons(pairs[(pairs["pair"] == pair.name) & (pairs["population"] == "all")])
+        shown = (pairs["population"] == "all") | (pairs["metric"] == IRREDUCIBLE_SHARE)
+        yield _comparisons(pairs[(pairs["pair"] == pair.name) & shown])
+        yield from render_probes(report.tables[Table.SENSITIVITY], pair)
     yield "difference = full - PEFT accuracy with 95 % interval: above 0, PEFT is more fragile; p adjusted by Holm"
+    for attack in (attack.name for attack in report.record.attacks if attack.goal == GoalKind.KEEP_PREDICTION):
+        yield escape(f"{attack}: share of texts that could not be reduced, of those both get right; no accuracy")
     if len({pair.seed for pair in report.record.pairs}) < 2:
         yield "one training seed: this compares two checkpoints, not two methods"
     if report.missing:
         yield f"{report.missing} outcomes are missing: the run was interrupted; the same command goes on"
+    if report.missing_measurements:
+        yield f"{report.missing_measurements} probe cells are missing: the same command goes on"
     for warning in report.record.warnings:
         yield escape(f"warning: {warning}")
     yield escape(f"tables in {report.folder}: " + ", ".join(f"{table}.csv" for table in report.tables))

@@ -11,12 +11,17 @@ from pathlib import Path
 import numpy as np
 
 from robustness.definitions.catalog import ATTACKS, SUITES, TESTSETS, Entry
+from robustness.definitions.naming import nearest
 from robustness.definitions.pairs import Pair, read_pairs
+from robustness.definitions.suites import SuiteDefinition
 from robustness.definitions.testsets import TestsetDefinition
 from robustness.engine.attack import Access, NamedAttack, Search
 from robustness.engine.evaluation import NO_ATTACK
-from robustness.errors import DataError, UsageError
-from robustness.recipes.building import find_attack, name_attack
+from robustness.errors import DataError, DefinitionError, UsageError
+from robustness.recipes.building import find_attack, name_attack, name_recipe
+from robustness.sensitivity.building import find_probe, name_probe
+from robustness.sensitivity.measurement import Space
+from robustness.sensitivity.probe import NamedProbe
 from robustness.testsets.example import Example
 
 
@@ -31,10 +36,21 @@ class RunSettings:
     """Replace the suite's own list; empty keeps it."""
     attacks: tuple[str | object, ...] = ()
     """Names, recipe files, `file.py:Name`, or attack objects; replace the suite's own list."""
+    probes: tuple[str | object, ...] = ()
+    """Names, definition files, `file.py:Name`, or probe objects; replace the suite's own list."""
     limit: int | None = None
     seed: int = 0
     device: str = "auto"
     dtype: str = "float32"
+    compile: bool = False
+    """Whether torch.compile makes the kernels that score."""
+    cache: Path | None = None
+    """Folder of the query cache; None: no search knows what another has asked."""
+
+    @property
+    def arithmetic(self) -> str:
+        """The dtype, and how the kernels are made where that is not the usual way."""
+        return f"{self.dtype}, compiled" if self.compile else self.dtype
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +60,15 @@ class Cell:
     checkpoint: str
     testset: str
     attack: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeCell:
+    """One checkpoint, test set and probe; the test set is empty for a probe of structure."""
+
+    checkpoint: str
+    testset: str
+    probe: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +83,19 @@ class Plan:
     limit: int | None
     unserved: tuple[str, ...]
     """Test sets whose task no pair has."""
+    probes: tuple[NamedProbe, ...] = ()
+    probe_cells: tuple[ProbeCell, ...] = ()
 
     def fingerprint(self) -> dict[str, str]:
         """What a second run into the same folder must share, by topic."""
-        return {
+        probes = [[probe.name, probe.digest, probe.examples] for probe in self.probes]
+        return ({"probes": digest_of(probes)} if probes else {}) | {
             "pairs": digest_of([[p.name, p.task, p.full_name, p.peft_name, p.seed] for p in self.pairs]),
             "testsets": digest_of([[entry.name, entry.digest] for entry in self.testsets]),
             "attacks": digest_of([[attack.name, attack.digest] for attack in self.attacks]),
             "limit": str(self.limit),
             "seed": str(self.settings.seed),
-            "dtype": self.settings.dtype,
+            "dtype": self.settings.arithmetic,
         }
 
 
@@ -85,7 +113,8 @@ def make_plan(settings: RunSettings) -> Plan:
     testsets = tuple(TESTSETS.find(name) for name in dict.fromkeys(settings.testsets or suite.testsets))
     named = tuple(_resolve(attack) for attack in settings.attacks)
     attacks = named or tuple(_resolve_or_postpone(attack) for attack in suite.attacks)
-    _refuse_repeated([attack.name for attack in attacks])
+    _refuse_repeated("--attack", [attack.name for attack in attacks])
+    probes = _resolve_probes(settings, suite)
     tasks = {pair.task for pair in pairs}
     served = tuple(entry for entry in testsets if entry.definition.task in tasks)
     unserved = tuple(entry.name for entry in testsets if entry.definition.task not in tasks)
@@ -102,6 +131,8 @@ def make_plan(settings: RunSettings) -> Plan:
         cells=_list_cells(pairs, served, attacks),
         limit=settings.limit if settings.limit is not None else suite.limit,
         unserved=unserved,
+        probes=probes,
+        probe_cells=_list_probe_cells(pairs, served, probes),
     )
 
 
@@ -127,18 +158,50 @@ class Unready:
 
 
 def _resolve_or_postpone(name: str) -> NamedAttack:
-    """A suite goes on without the attacks whose assets are missing; the digest is the recipe's own."""
+    """A suite goes on without the attacks whose assets are missing; name, digest and goal are the recipe's own."""
     try:
         return find_attack(name)
     except DataError as error:
-        entry = ATTACKS.find(name)
-        return NamedAttack(entry.name, entry.digest, Unready(str(error)), entry.definition.family)
+        return name_recipe(ATTACKS.find(name), Unready(str(error)))
 
 
-def _refuse_repeated(names: Sequence[str]) -> None:
+def _resolve_probes(settings: RunSettings, suite: SuiteDefinition) -> tuple[NamedProbe, ...]:
+    """The caller's probes, else the suite's; the suite's parameters hold for both."""
+    for name in suite.parameters:
+        if name not in suite.probes:
+            raise DefinitionError(
+                f"suite {settings.suite} [parameters.{name}]: not among its probes{nearest(name, suite.probes)}"
+            )
+    probes = tuple(
+        find_probe(probe, suite.parameters.get(probe)) if isinstance(probe, str) else name_probe(probe)
+        for probe in settings.probes or suite.probes
+    )
+    _refuse_repeated("--probe", [probe.name for probe in probes])
+    return probes
+
+
+def _refuse_repeated(option: str, names: Sequence[str]) -> None:
     for name in names:
         if names.count(name) > 1:
-            raise UsageError(f"--attack {name}: named twice")
+            raise UsageError(f"{option} {name}: named twice")
+
+
+def _list_probe_cells(
+    pairs: Sequence[Pair], testsets: Sequence[Entry[TestsetDefinition]], probes: Sequence[NamedProbe]
+) -> tuple[ProbeCell, ...]:
+    """Checkpoint by checkpoint; a probe of structure has one cell, whatever the test sets."""
+    tasks = {name: pair.task for pair in pairs for name in (pair.full_name, pair.peft_name)}
+    return tuple(
+        ProbeCell(checkpoint, testset, probe.name)
+        for checkpoint, task in tasks.items()
+        for probe in probes
+        for testset in (
+            [""]
+            if probe.probe.space is Space.STRUCTURE
+            else [entry.name for entry in testsets if entry.definition.task == task]
+        )
+        if any(entry.definition.task == task for entry in testsets)
+    )
 
 
 def _list_cells(

@@ -16,6 +16,7 @@ from robustness.runs.record import (
     AttackRecord,
     CheckpointRecord,
     PairRecord,
+    ProbeRecord,
     RunRecord,
     TestsetRecord,
     library_versions,
@@ -123,7 +124,7 @@ def _record(plan: Plan, prepared: Prepared, placement: Placement, facts: dict[st
         seed=plan.settings.seed,
         limit=plan.limit,
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
-        dtype=plan.settings.dtype,
+        dtype=plan.settings.arithmetic,
         fingerprint=prepared.fingerprint,
         pairs=tuple(
             PairRecord(name=p.name, task=p.task, base=p.base, full=p.full_name, peft=p.peft_name, seed=p.seed)
@@ -132,7 +133,17 @@ def _record(plan: Plan, prepared: Prepared, placement: Placement, facts: dict[st
         checkpoints=tuple(_checkpoint_record(prepared, name, facts[name]) for name in prepared.checkpoints),
         testsets=tuple(_testset_record(prepared, testset) for testset in prepared.testsets),
         attacks=tuple(
-            AttackRecord(name=attack.name, family=attack.family, digest=attack.digest) for attack in plan.attacks
+            AttackRecord(
+                name=attack.name,
+                family=attack.family,
+                digest=attack.digest,
+                goal=attack.goal.kind,
+                mirrors=attack.mirrors,
+            )
+            for attack in plan.attacks
+        ),
+        probes=tuple(
+            ProbeRecord(name=probe.name, digest=probe.digest, space=probe.probe.space) for probe in plan.probes
         ),
         warnings=tuple(f"no pair for the task of test set {name}: not evaluated" for name in plan.unserved),
         started=now(),

@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from robustness.definitions.model import Definition
+from robustness.engine.goal import GoalKind
 from robustness.errors import RunError
 from robustness.runs.store import FILE_NAME as STORE_FILE
 
@@ -65,6 +66,17 @@ class AttackRecord(Definition):
     name: str
     family: str
     digest: str
+    goal: str = GoalKind.CHANGE_PREDICTION
+    mirrors: str | None = None
+    """The attack that this baseline mirrors."""
+
+
+class ProbeRecord(Definition):
+    """One probe with the digest that seeds it."""
+
+    name: str
+    digest: str
+    space: str
 
 
 class RunRecord(Definition):
@@ -81,6 +93,7 @@ class RunRecord(Definition):
     checkpoints: tuple[CheckpointRecord, ...]
     testsets: tuple[TestsetRecord, ...]
     attacks: tuple[AttackRecord, ...]
+    probes: tuple[ProbeRecord, ...] = ()
     warnings: tuple[str, ...]
     started: str
     machine: str

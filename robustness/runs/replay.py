@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from robustness.engine.attack import Scorer
+from robustness.engine.goal import GoalKind
 from robustness.runs.plan import Cell, Plan
 from robustness.runs.store import Store
 from robustness.testsets.example import Texts
-from robustness.victims.victim import Victim
 
-LoadVictim = Callable[[str], Victim]
+LoadScorer = Callable[[str], Scorer]
 """A checkpoint's name to its victim."""
 
 
@@ -24,9 +25,10 @@ class Replay:
     texts: tuple[Texts, ...]
 
 
-def replay_missing(plan: Plan, store: Store, load_victim: LoadVictim, report: Callable[[str], None]) -> None:
+def replay_missing(plan: Plan, store: Store, load_scorer: LoadScorer, report: Callable[[str], None]) -> None:
     """Scores on each arm what was found on its partner; what an earlier run scored is left alone.
 
+    Texts on which a prediction was kept broke nothing and are not replayed.
     Each target is loaded at most once, and only where something is missing. The untuned base takes no part: it
     has no head for the task, so its answers would be those of random numbers.
     """
@@ -35,7 +37,7 @@ def replay_missing(plan: Plan, store: Store, load_victim: LoadVictim, report: Ca
         missing = list(_missing(plan, store, target))
         if not missing:
             continue
-        victim = load_victim(target)
+        victim = load_scorer(target)
         for replay in missing:
             report(f"{replay.source.checkpoint} -> {target} | {replay.source.testset} | {replay.source.attack}")
             predictions = victim.scores(replay.texts).argmax(axis=1).tolist()
@@ -43,7 +45,7 @@ def replay_missing(plan: Plan, store: Store, load_victim: LoadVictim, report: Ca
 
 
 def _missing(plan: Plan, store: Store, target: str) -> Iterator[Replay]:
-    attacks = {attack.name for attack in plan.attacks}
+    attacks = {attack.name for attack in plan.attacks if attack.goal.kind is GoalKind.CHANGE_PREDICTION}
     partners = {
         source
         for pair in plan.pairs

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
 from itertools import groupby
 from pathlib import Path
 
 from robustness.definitions.tasks import find_task
-from robustness.engine.attack import GradientAttack, NamedAttack
+from robustness.engine.attack import GradientAttack, NamedAttack, Scorer
 from robustness.engine.evaluation import evaluate_examples
-from robustness.engine.outcome import Outcome, Status
-from robustness.engine.scheduler import Scheduler
+from robustness.engine.outcome import Outcome
+from robustness.engine.query_cache import QueryCache
+from robustness.engine.scheduler import CUDA_WIDTH, WIDTH, Scheduler
 from robustness.runs.plan import Cell, Plan
 from robustness.runs.preparation import Prepared, gate_pairs, prepare
+from robustness.runs.probing import run_probes
 from robustness.runs.progress import Progress, ProgressCallback
 from robustness.runs.record import (
     FILE_NAME,
@@ -25,8 +26,9 @@ from robustness.runs.record import (
 )
 from robustness.runs.replay import replay_missing
 from robustness.runs.store import Store
+from robustness.runs.suspicions import find_suspicions
 from robustness.testsets.example import Example
-from robustness.victims.loading import Placement, load_checkpoint, place, to_victim
+from robustness.victims.loading import Placement, digest_victim, load_checkpoint, place, to_victim
 from robustness.victims.victim import Victim
 
 FLUSH_SECONDS = 0.5
@@ -45,6 +47,8 @@ def execute(plan: Plan, out: Path, on_progress: ProgressCallback | None = None) 
     refuse_foreign_folder(out)
     prepared = prepare(plan)
     refuse_other_settings(out, prepared.fingerprint)
+    if plan.settings.cache is not None:
+        QueryCache(plan.settings.cache, "").close()  # a file that is no cache is found before the gate's minutes
     total = sum(len(prepared.examples[cell.testset]) for cell in plan.cells)
     if not (out / FILE_NAME).is_file():  # otherwise the gate has passed for these very checkpoints
         report(Progress("checking the pairs", 0, total))
@@ -52,13 +56,54 @@ def execute(plan: Plan, out: Path, on_progress: ProgressCallback | None = None) 
         out.mkdir(parents=True, exist_ok=True)
         write_record(out, record)
     store = Store(out)
+    arms = _Arms(plan, prepared, placement)
     try:
         sink = _Sink(store, report, total)
-        warnings = _run_cells(plan, prepared, placement, sink)
-        replay_missing(plan, store, partial(_load, prepared=prepared, placement=placement), sink.announce)
-        _add_warnings(out, [*warnings, *_suspicions(store)])
+        warnings = _run_cells(plan, prepared, arms, sink)
+        replay_missing(plan, store, arms.load_scorer, sink.announce)
+        run_probes(plan, prepared, out, lambda name: arms.load(name)[0], sink.announce)
+        _add_warnings(out, [*warnings, *arms.warnings(), *find_suspicions(store, plan.attacks)])
     finally:
+        arms.close()
         store.close()
+
+
+class _Arms:
+    """Loads checkpoints as the settings say, each with its part of the query cache."""
+
+    def __init__(self, plan: Plan, prepared: Prepared, placement: Placement) -> None:
+        self._settings = plan.settings
+        self._prepared = prepared
+        self._placement = placement
+        self._caches: list[QueryCache] = []
+        self._failures: list[str] = []
+
+    def load(self, name: str) -> tuple[Victim, QueryCache | None]:
+        """Returns the victim, and what it has been asked before if the run has a query cache."""
+        checkpoint = self._prepared.checkpoints[name]
+        victim = to_victim(load_checkpoint(checkpoint, find_task(self._prepared.tasks[name])), self._placement)
+        if self._settings.compile:
+            victim.compile()
+            self._failures += [f"{name}: {victim.compile_failure}"] if victim.compile_failure else []
+        if self._settings.cache is None:
+            return victim, None
+        cache = QueryCache(self._settings.cache, digest_victim(checkpoint, victim))
+        self._caches.append(cache)
+        return victim, cache
+
+    def load_scorer(self, name: str) -> Scorer:
+        """Returns the victim behind its query cache, if there is one."""
+        victim, cache = self.load(name)
+        return victim if cache is None else cache.in_front_of(victim)
+
+    def close(self) -> None:
+        """Closes the query caches."""
+        for cache in self._caches:
+            cache.close()
+
+    def warnings(self) -> list[str]:
+        """Returns what is doubtful about the victims and their caches."""
+        return [*self._failures, *(warning for cache in self._caches for warning in cache.warnings())]
 
 
 class _Sink:
@@ -100,7 +145,7 @@ class _Sink:
         self.announce(message)
 
 
-def _run_cells(plan: Plan, prepared: Prepared, placement: Placement, sink: _Sink) -> list[str]:
+def _run_cells(plan: Plan, prepared: Prepared, arms: _Arms, sink: _Sink) -> list[str]:
     """Returns warnings about what was run."""
     attacks = {attack.name: attack for attack in plan.attacks}
     warnings: list[str] = []
@@ -114,20 +159,16 @@ def _run_cells(plan: Plan, prepared: Prepared, placement: Placement, sink: _Sink
                 missing.append((cell, examples))
         if not missing:
             continue
-        victim = _load(checkpoint, prepared, placement)
+        victim, cache = arms.load(checkpoint)
         for cell, examples in missing:
             sink.store.forget_errored(cell)
-            sink.write(cell, _outcomes(victim, attacks.get(cell.attack), examples, plan.settings.seed))
+            sink.write(cell, _outcomes(victim, cache, attacks.get(cell.attack), examples, plan.settings.seed))
         if victim.truncated:
             warnings.append(
                 f"{checkpoint}: {len(victim.truncated)} texts are longer than the {victim.max_tokens} tokens the "
                 "model takes; they were truncated"
             )
     return warnings
-
-
-def _load(name: str, prepared: Prepared, placement: Placement) -> Victim:
-    return to_victim(load_checkpoint(prepared.checkpoints[name], find_task(prepared.tasks[name])), placement)
 
 
 def _add_warnings(out: Path, warnings: Sequence[str]) -> None:
@@ -138,20 +179,11 @@ def _add_warnings(out: Path, warnings: Sequence[str]) -> None:
 
 
 def _outcomes(
-    victim: Victim, attack: NamedAttack | None, examples: Sequence[Example], seed: int
+    victim: Victim, cache: QueryCache | None, attack: NamedAttack | None, examples: Sequence[Example], seed: int
 ) -> Iterator[Outcome]:
     if attack is None:
         return evaluate_examples(victim, examples)
     if isinstance(attack.attack, GradientAttack):
         return attack.attack.run(victim, examples, seed=seed, digest=attack.digest)
-    return Scheduler(attack, victim, seed=seed).run(examples)
-
-
-def _suspicions(store: Store) -> list[str]:
-    found = [
-        f"{checkpoint}: the gradient vanished in {count} examples on which {attack} failed; that is no robustness"
-        for (checkpoint, attack), count in store.count_vanished().items()
-    ]
-    if store.count_statuses().get(("identity", Status.SUCCEEDED)):
-        found.append("identity: an unchanged text was judged adversarial; the victim is not deterministic")
-    return found
+    width = CUDA_WIDTH if victim.device.type == "cuda" else WIDTH
+    return Scheduler(attack, victim, seed=seed, width=width, cache=cache).run(examples)

@@ -94,6 +94,18 @@ class Store:
         )
         return {(checkpoint, attack): count for checkpoint, attack, count in self._connection.execute(query)}
 
+    def paired_successes(self, first: str, second: str) -> dict[tuple[str, str], list[tuple[bool, bool]]]:
+        """Returns by checkpoint and test set whether each of two attacks broke an example, where both were judged."""
+        query = (
+            "SELECT a.checkpoint, a.testset, a.status='succeeded', b.status='succeeded' FROM outcomes AS a "
+            "JOIN outcomes AS b USING (checkpoint, testset, example_id) WHERE a.attack=? AND b.attack=? "
+            "AND a.status IN ('succeeded', 'failed') AND b.status IN ('succeeded', 'failed')"
+        )
+        found: dict[tuple[str, str], list[tuple[bool, bool]]] = {}
+        for checkpoint, testset, one, other in self._connection.execute(query, (first, second)):
+            found.setdefault((checkpoint, testset), []).append((bool(one), bool(other)))
+        return found
+
     def close(self) -> None:
         """Closes the file."""
         self._connection.close()

@@ -49,6 +49,15 @@ class Example:
         return tuple(self.texts[segment][start:end] for segment, start, end in self._word_spans())
 
     @property
+    def spans(self) -> tuple[Span, ...]:
+        """Where the words stand, in the order of `words`.
+
+        >>> Example("1", ("a fine film",), label=1).spans
+        ((0, 0, 1), (0, 2, 6), (0, 7, 11))
+        """
+        return self._word_spans()
+
+    @property
     def group(self) -> str:
         """The group's id, which is the example's own where it has no other."""
         return self.group_id or self.id
@@ -67,8 +76,32 @@ class Example:
         texts = list(self.texts)
         texts[segment] = text[:start] + word + text[end:]
         shift = len(word) - (end - start)
+        after = spans[index + 1 :]
+        if shift:
+            after = tuple([(s, b + shift, e + shift) if s == segment else (s, b, e) for s, b, e in after])
+        moved = (*spans[:index], (segment, start, start + len(word)), *after)
+        return Example(self.id, tuple(texts), self.label, self.group_id, self.attacked, self.original, moved)
+
+    def merge_words(self, index: int, word: str) -> Example:
+        """Returns the example with one word in place of two neighbours, the second of which becomes an empty word.
+
+        So all other words keep their index. Raises IndexError when there is no such neighbour in the same segment.
+
+        >>> merged = Example("1", ("a very fine film",), label=1).merge_words(1, "superb")
+        >>> merged.texts, merged.words
+        (('a superb film',), ('a', 'superb', '', 'film'))
+        """
+        spans = self._word_spans()
+        if not 0 <= index < len(spans) - 1 or spans[index][0] != spans[index + 1][0]:
+            raise IndexError(f"example {self.id}: word {index} has no neighbour after it")
+        (segment, start, _), (_, _, end) = spans[index], spans[index + 1]
+        text = self.texts[segment]
+        texts = list(self.texts)
+        texts[segment] = text[:start] + word + text[end:]
+        shift = len(word) - (end - start)
         moved = [(s, b + shift, e + shift) if s == segment and b > start else (s, b, e) for s, b, e in spans]
         moved[index] = (segment, start, start + len(word))
+        moved[index + 1] = (segment, start + len(word), start + len(word))
         return replace(self, texts=tuple(texts), _spans=tuple(moved))
 
     def with_texts(self, texts: Sequence[str]) -> Example:

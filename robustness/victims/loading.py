@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import torch
 from robustness.definitions.tasks import Task
 from robustness.errors import CheckpointError, UsageError
 from robustness.tuners.registration import register_tuners
-from robustness.victims.checkpoint import ADAPTER_WEIGHTS, Checkpoint, read_json
+from robustness.victims.checkpoint import ADAPTER_WEIGHTS, SAFE_FILES, Checkpoint, read_json
 from robustness.victims.labels import map_labels
 from robustness.victims.victim import Victim
 
@@ -110,6 +112,23 @@ def digest_weights(folder: Path) -> str:
         with file.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()
+
+
+def digest_victim(checkpoint: Checkpoint, victim: Victim) -> str:
+    """Everything that the scores of a text depend on, as 32 hex digits.
+
+    That is the content of the checkpoint's and its base's folders (weights, adapter, labels, tokenizer), the order
+    of labels, precision, kind of device, the longest text, and the libraries that compute.
+    """
+    digest = hashlib.sha256()
+    for folder in (checkpoint.folder, checkpoint.base):
+        for pattern in SAFE_FILES:
+            for file in sorted(folder.glob(pattern)):
+                with file.open("rb") as stream:
+                    digest.update(file.name.encode() + hashlib.file_digest(stream, "sha256").digest())
+    libraries = [version(name) for name in ("torch", "transformers", "tokenizers", "peft")]
+    digest.update(json.dumps([*victim.describe_scoring(), *libraries]).encode())
+    return digest.hexdigest()[:32]
 
 
 def _load_model(folder: Path, name: str, **config: Any) -> tuple[Any, tuple[str, ...]]:

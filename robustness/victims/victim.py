@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import Any, final
 
 import numpy as np
@@ -15,10 +16,17 @@ from robustness.testsets.example import Texts
 logger = logging.getLogger(__name__)
 
 Scores = NDArray[np.float32]
+Encoded = dict[str, list[list[int]]]
+"""By the model's input names; a list of tokens for each text."""
 
 CPU_BATCH_TOKENS = 512
 """Measured on MiniLM: activations that stay in cache beat larger batches, by a third against 4,096 tokens."""
-CUDA_BATCH_TOKENS = 65_536
+CUDA_BATCH_TOKENS = 16_384
+"""At most: enough to keep a GPU busy with one layer while the next is launched, and few lengths beside each other."""
+CUDA_MEMORY_SHARE = 0.5
+"""Of the memory that is free when the first text comes: what one batch may take."""
+PROBE_TOKENS = 2_048
+"""Size of the batch by which the memory that a token takes is measured."""
 ENCODE_TEXTS = 4_096
 """Texts that are tokenised at a time; bounds memory, far above any batch."""
 
@@ -28,7 +36,8 @@ class Victim:
     """A classifier with its tokenizer.
 
     Scores are logits in the task's label order. Texts are sorted by length and batched by tokens, so nothing
-    is padded past the longest text beside it. When CUDA runs out of memory the batch is halved.
+    is padded past the longest text beside it. On CUDA the size of a batch follows from the free memory, and is
+    halved when memory runs out all the same.
     """
 
     def __init__(
@@ -51,25 +60,78 @@ class Victim:
         self.truncated: set[Texts] = set()
         """Texts longer than the model takes."""
         self._columns = list(label_columns)
-        self._batch_tokens = batch_tokens or (CUDA_BATCH_TOKENS if self.device.type == "cuda" else CPU_BATCH_TOKENS)
+        self._call = model
+        """The model, or its compiled form."""
+        self.compile_failure: str | None = None
+        """Why the model is not compiled although it was asked for."""
+        self._batch_tokens = batch_tokens or (None if self.device.type == "cuda" else CPU_BATCH_TOKENS)
+
+    def compile(self) -> None:
+        """Has torch.compile make faster kernels for scoring; a model it cannot compile is used as it is.
+
+        Gradients are taken through the model as it was.
+        """
+        before = self.forwards
+        try:
+            self._call = torch.compile(self.model, dynamic=True)
+            with torch.inference_mode():
+                for rows in (2, 3):  # the second size is compiled for all sizes to come
+                    self._forward(self._encode([("a text",)] * rows))
+        except Exception as error:  # backends raise kinds of their own
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            self.compile_failure = f"--compile: torch.compile failed, the model is used as it is: {first}"
+            logger.warning(self.compile_failure)
+            self._call = self.model
+        self.forwards = before
+
+    def describe_scoring(self) -> list[str]:
+        """What scores depend on besides the checkpoint: labels' order, longest text, device, dtype, kernels."""
+        dtypes = sorted({str(parameter.dtype) for parameter in self.model.parameters()})
+        kernels = "as they are" if self._call is self.model else "compiled"
+        return [str(self._columns), str(self.max_tokens), self.device.type, *dtypes, kernels]
 
     def scores(self, texts: Sequence[Texts]) -> Scores:
         """Returns logits, shape (len(texts), labels), float32, in the order of `texts`."""
-        scores = np.empty((len(texts), len(self._columns)), dtype=np.float32)
+        found = [np.empty((0, len(self._columns)), dtype=np.float32)]
+        running: Callable[[], Scores] | None = None
         for start in range(0, len(texts), ENCODE_TEXTS):
-            chunk = texts[start : start + ENCODE_TEXTS]
-            for indices, logits in self._score_chunk(chunk):
-                scores[start + indices] = logits
-        return scores
+            started = self.start(texts[start : start + ENCODE_TEXTS])
+            if running is not None:
+                found.append(running())
+            running = started
+        if running is not None:
+            found.append(running())
+        return np.concatenate(found)
 
-    @torch.inference_mode()
-    def _score_chunk(self, texts: Sequence[Texts]) -> Iterator[tuple[NDArray[np.int64], Scores]]:
+    def start(self, texts: Sequence[Texts]) -> Callable[[], Scores]:
+        """Begins what `scores` does, and returns the function that waits for the logits.
+
+        On CUDA the work is queued and this returns before it is done: the caller may go on, and start the next
+        texts, which are tokenised while the GPU works. On a CPU the work is done when this returns.
+        """
         encoded = self._encode(texts)
+        with torch.inference_mode():
+            batches = list(self._run_batches(encoded))
+        arrived = torch.cuda.current_stream(self.device).record_event() if self.device.type == "cuda" else None
+
+        def collect() -> Scores:
+            if arrived is not None:
+                arrived.synchronize()
+            scores = np.empty((len(texts), len(self._columns)), dtype=np.float32)
+            for indices, logits in batches:
+                scores[indices] = logits.numpy()
+            return scores
+
+        return collect
+
+    def _run_batches(self, encoded: Encoded) -> Iterator[tuple[NDArray[np.int64], torch.Tensor]]:
         lengths = np.array([len(ids) for ids in encoded["input_ids"]])
         order = np.argsort(-lengths, kind="stable")  # longest first: the largest batch comes early
         start = 0
         while start < len(order):
             longest = max(1, int(lengths[order[start]]))  # an empty text may have no token at all
+            if self._batch_tokens is None:
+                self._batch_tokens = self._fitting_tokens()
             size = max(1, self._batch_tokens // longest)
             batch = order[start : start + size]
             try:
@@ -84,7 +146,24 @@ class Victim:
             yield batch, logits
             start += len(batch)
 
-    def _encode(self, texts: Sequence[Texts]) -> dict[str, list[list[int]]]:
+    def _fitting_tokens(self) -> int:
+        """The power of two of tokens that fits a share of the free memory, by what a trial batch takes.
+
+        Time is not measured: it would give another size in another run, and logits with it in their last digits.
+        """
+        length = min(self.max_tokens, PROBE_TOKENS)  # attention over the longest texts takes the most
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(self.device)
+        before = torch.cuda.memory_allocated(self.device)
+        free = torch.cuda.mem_get_info(self.device)[0]
+        token = self.tokenizer.eos_token_id or self.tokenizer.sep_token_id or 1
+        inputs = torch.full((PROBE_TOKENS // length, length), token, device=self.device)
+        self._call(input_ids=inputs, attention_mask=torch.ones_like(inputs))
+        a_token = max(1, torch.cuda.max_memory_allocated(self.device) - before) / PROBE_TOKENS
+        fitting = max(1, int(free * CUDA_MEMORY_SHARE / a_token))
+        return min(CUDA_BATCH_TOKENS, 1 << (fitting.bit_length() - 1))
+
+    def _encode(self, texts: Sequence[Texts]) -> Encoded:
         segments = [list(column) for column in zip(*texts, strict=True)]
         encoded = self.tokenizer(*segments, truncation=True, max_length=self.max_tokens, padding=False)
         for text, ids in zip(texts, encoded["input_ids"], strict=True):
@@ -96,11 +175,30 @@ class Victim:
         segments = [[segment] for segment in text]  # lists: alone, an empty second segment would be none at all
         return len(self.tokenizer(*segments, truncation=False, verbose=False)["input_ids"][0]) > self.max_tokens
 
-    def _forward(self, batch: dict[str, list[list[int]]]) -> Scores:
-        inputs = self.tokenizer.pad(batch, padding=True, return_tensors="pt").to(self.device)
-        logits: torch.Tensor = self.model(**inputs).logits
+    def _forward(self, batch: Encoded) -> torch.Tensor:
+        """Logits on the CPU, shape (batch, labels); on CUDA still on their way there."""
+        inputs = {name: self._to_device(values) for name, values in self._pad(batch).items()}
+        logits: torch.Tensor = self._call(**inputs).logits
         self.forwards += len(logits)
-        return logits[:, self._columns].float().cpu().numpy()
+        return logits[:, self._columns].float().to("cpu", non_blocking=True)
+
+    def _pad(self, batch: Encoded) -> dict[str, NDArray[np.int64]]:
+        """What `tokenizer.pad` does, at a tenth of its time, which a GPU would wait for."""
+        lengths = np.array([len(ids) for ids in batch["input_ids"]])
+        places = np.arange(max(1, int(lengths.max())))
+        if self.tokenizer.padding_side == "left":
+            places = places[::-1]
+        filled = places < lengths[:, None]
+        fill = {"input_ids": self.tokenizer.pad_token_id, "token_type_ids": self.tokenizer.pad_token_type_id}
+        padded = {}
+        for name, rows in batch.items():
+            padded[name] = np.full(filled.shape, fill.get(name) or 0, dtype=np.int64)
+            padded[name][filled] = np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=int(lengths.sum()))
+        return padded
+
+    def _to_device(self, values: NDArray[np.int64]) -> torch.Tensor:
+        tensor = torch.from_numpy(values)
+        return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
 
 
 def max_tokens(config: Any, tokenizer: Any, virtual_tokens: int = 0) -> int:

@@ -3,7 +3,9 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robustness import Access, BudgetExhausted, Example
+from robustness.engine import query_cache
 from robustness.engine.attack import NamedAttack, ScoreRows, Search
 from robustness.engine.outcome import Outcome, Status
+from robustness.engine.query_cache import QueryCache
 from robustness.engine.scheduler import Scheduler
 from robustness.engine.watchdog import SearchTimeout, Watchdog
+from robustness.recipes import assets
 from robustness.recipes.building import find_attack
 from robustness.testsets.example import Texts
 
@@ -143,6 +148,113 @@ def test_outcomes_do_not_depend_on_width_or_order(width: int) -> None:
     assert {i: (o.status, o.adversarial_text, o.queries) for i, o in reference.items()} == {
         i: (o.status, o.adversarial_text, o.queries) for i, o in other.items()
     }
+
+
+@pytest.mark.parametrize("batch", [1, 3, 16, 100])
+@pytest.mark.parametrize("name", ["deepwordbug", "pruthi", "genetic"])
+def test_outcomes_and_costs_do_not_depend_on_the_size_of_a_batch(
+    name: str, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assets, "load_neighbours", lambda: {"film": ("movie", "picture"), "good": ("fine", "nice")})
+    examples = [Example(str(i), (f"this good film number {i} is good fun",), label=1) for i in range(12)]
+    attack = find_attack(name)
+
+    whole, parts = (
+        {o.example_id: replace(o, seconds=0) for o in Scheduler(attack, victim, seed=0, batch=size).run(examples)}
+        for victim, size in ((TriggerVictim(), 10_000), (LateVictim(), batch))
+    )
+
+    assert parts == whole
+    assert sum(outcome.forwards for outcome in whole.values()) > len(examples)
+
+
+class LateVictim(TriggerVictim):
+    """Answers when it is asked to, and remembers how many batches it had at a time, and how large they were."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+        self.open = 0
+        self.most_open = 0
+
+    def start(self, texts: Sequence[Texts]) -> Callable[[], ScoreRows]:
+        self.sizes.append(len(texts))
+        self.open += 1
+        self.most_open = max(self.most_open, self.open)
+
+        def collect() -> ScoreRows:
+            self.open -= 1
+            return self.scores(texts)
+
+        return collect
+
+
+def test_a_batch_runs_as_soon_as_it_is_full_and_the_next_is_handed_over_meanwhile() -> None:
+    victim = LateVictim()
+    examples = [Example(str(i), ("one two three four good " * 4,), label=1) for i in range(40)]
+
+    outcomes = list(Scheduler(NamedAttack("t", "d", DropWords()), victim, seed=0, batch=16).run(examples))
+
+    assert len(outcomes) == 40
+    assert (victim.most_open, victim.open) == (2, 0)
+    assert max(victim.sizes) == 16
+    assert victim.sizes.count(16) >= 0.9 * len(victim.sizes)
+
+
+def test_an_example_ends_while_another_still_asks() -> None:
+    class AsManyAsItHasWords:
+        access = Access.SCORES
+
+        def search(self, example: Example, rng: np.random.Generator) -> Search:
+            for i in range(len(example.words)):
+                yield [example.replace_word(i, "x")]
+            return example
+
+    examples = [Example("long", ("good " * 30,), label=1)]
+    examples += [Example(str(i), ("good fun",), label=1) for i in range(4)]
+
+    ended = [
+        o.example_id
+        for o in Scheduler(NamedAttack("t", "d", AsManyAsItHasWords()), TriggerVictim(), seed=0, width=2).run(
+            examples
+        )
+    ]
+
+    assert ended == ["0", "1", "2", "3", "long"]
+
+
+def test_examples_are_taken_only_as_the_batch_has_room() -> None:
+    taken = []
+
+    def coming() -> Iterator[Example]:
+        for i in range(100):
+            taken.append(i)
+            yield Example(str(i), ("good " * 30,), label=1)
+
+    next(iter(Scheduler(NamedAttack("t", "d", DropWords()), TriggerVictim(), seed=0, batch=10).run(coming())))
+
+    assert len(taken) < 50
+
+
+def test_what_a_cache_knows_is_not_run_again_but_a_proposal_is_judged_afresh(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(query_cache, "RECHECK_EVERY", 2**64)
+    examples = [Example(str(i), (f"this good film number {i} is good fun",), label=1) for i in range(12)]
+    attack = find_attack("deepwordbug")
+    plain = {o.example_id: o for o in Scheduler(attack, TriggerVictim(), seed=0).run(examples)}
+    cache = QueryCache(tmp_path, "victim")
+    first = {o.example_id: o for o in Scheduler(attack, TriggerVictim(), seed=0, cache=cache).run(examples)}
+    victim = TriggerVictim()
+
+    again = {o.example_id: o for o in Scheduler(attack, victim, seed=0, cache=cache).run(examples)}
+
+    for outcomes in (first, again):
+        assert {i: replace(o, seconds=0, forwards=0) for i, o in outcomes.items()} == {
+            i: replace(o, seconds=0, forwards=0) for i, o in plain.items()
+        }
+    assert all(outcome.forwards == 1 for outcome in again.values())
+    assert len(victim.seen) == 12  # the judgements
 
 
 def test_another_seed_gives_other_texts() -> None:

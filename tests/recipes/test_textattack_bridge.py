@@ -383,7 +383,7 @@ def test_every_recipe_is_ready_or_says_what_is_missing() -> None:
         ("textattack:AttackRecipe", DefinitionError, "has no recipe"),
         ("textattack:Seq2SickCheng2018BlackBox", AttackError, "translation"),
         ("textattack:MorpheusTan2020", AttackError, "translation"),
-        ("textattack:InputReductionFeng2018", AttackError, "goal is to keep the answer"),
+        ("textattack:InputReductionFeng2018", AttackError, "run input-reduction"),
         ("textattack:HotFlipEbrahimi2017", AttackError, "gradients"),
         ("textattack:A2TYoo2021", AttackError, "gradients"),
         ("textattack:BadCharacters2021", AttackError, "goal_function_type"),

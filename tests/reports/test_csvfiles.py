@@ -63,6 +63,12 @@ PROMISED = {
         drop_difference drop_low drop_high test p_value p_adjusted verdict""",
     Table.TRANSFER: "source target testset attack n transfer_rate low high",
     Table.CURVES: "checkpoint testset attack budget_kind budget robust_accuracy low high",
+    Table.SENSITIVITY: """
+        checkpoint adaptation task testset probe space target kind norm radius alpha status n value low high forwards
+        backwards seconds""",
+    Table.SENSITIVITY_EXAMPLES: """
+        checkpoint testset probe example_id group_id target kind norm radius status value""",
+    Table.LAYERS: "checkpoint layer module probe kind value",
 }
 
 

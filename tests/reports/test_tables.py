@@ -57,7 +57,10 @@ testset.__test__ = False  # type: ignore[attr-defined]
 
 
 def record(
-    checkpoints: Sequence[CheckpointRecord], testsets: Sequence[TestsetRecord], attacks: Sequence[str] = ()
+    checkpoints: Sequence[CheckpointRecord],
+    testsets: Sequence[TestsetRecord],
+    attacks: Sequence[str] = (),
+    keeping: Sequence[str] = (),
 ) -> RunRecord:
     full, peft = checkpoints[:2] if len(checkpoints) > 1 else (checkpoints[0],) * 2
     return RunRecord(
@@ -70,7 +73,15 @@ def record(
         pairs=(PairRecord(name="p", task=full.task, base="base", full=full.name, peft=peft.name, seed=0),),
         checkpoints=tuple(checkpoints),
         testsets=tuple(testsets),
-        attacks=tuple(AttackRecord(name=name, family="custom", digest="d") for name in attacks),
+        attacks=tuple(
+            AttackRecord(
+                name=name,
+                family="custom",
+                digest="d",
+                goal="keep-prediction" if name in keeping else "change-prediction",
+            )
+            for name in attacks
+        ),
         warnings=(),
         started="",
         machine="",
@@ -100,7 +111,7 @@ def row(name: str, testset_name: str, attack: str, index: int, **values: object)
     } | values
 
 
-def attacked(statuses: dict[str, str]) -> World:
+def attacked(statuses: dict[str, str], keeping: Sequence[str] = ()) -> World:
     """Checkpoints whose examples end as the letters say: s(kipped), b(roken), r(obust), e(rrored)."""
     words = {"s": "skipped", "b": "succeeded", "r": "failed", "e": "errored"}
     rows = [
@@ -109,7 +120,7 @@ def attacked(statuses: dict[str, str]) -> World:
         for i, letter in enumerate(letters)
     ]
     attacks = list(dict.fromkeys(key.split("/")[1] for key in statuses))
-    made = record([checkpoint("f", "full"), checkpoint("l", "lora")], [testset("t")], attacks)
+    made = record([checkpoint("f", "full"), checkpoint("l", "lora")], [testset("t")], attacks, keeping)
     return World(made, pd.DataFrame(rows))
 
 
@@ -294,3 +305,47 @@ def test_transfer_counts_only_texts_whose_clean_form_the_target_gets_right() -> 
         ["f", "l", 3, pytest.approx(2 / 3)]
     ]
     assert build_transfer(replays.iloc[:0], world.examples).empty
+
+
+def test_a_kept_prediction_has_a_success_rate_and_no_robust_accuracy() -> None:
+    world = attacked({"f/reduce": "sbbre", "l/reduce": "rrrrr"}, keeping=["reduce"])
+
+    full = build_attacks(world.examples).iloc[0]
+
+    assert (full["n_skipped"], full["n_errored"], full["goal"]) == (1, 1, "keep-prediction")
+    assert full["attack_success_rate"] == pytest.approx(2 / 3)
+    assert full["clean_accuracy"] == pytest.approx(3 / 4)
+    assert full[["robust_accuracy", "robust_accuracy_low", "robust_accuracy_high"]].isna().all()
+
+
+def test_a_kept_prediction_enters_neither_worst_case_nor_curves_nor_robust_accuracies() -> None:
+    flips = {"f/a": "sbrr", "f/b": "srbr", "l/a": "rrbr", "l/b": "rrrr"}
+    without = attacked(flips)
+    reduced = attacked({**flips, "f/reduce": "sbbb", "l/reduce": "bbbb"}, keeping=["reduce"])
+
+    for build in (build_attacks, build_curves):
+        table, other = build(reduced.examples), build(without.examples)
+        pd.testing.assert_frame_equal(table[table["attack"] != "reduce"].reset_index(drop=True), other)
+    pairs, other = (build_pairs(world.examples, world.record) for world in (reduced, without))
+    accuracies = pairs[pairs["metric"] == "robust_accuracy"].reset_index(drop=True)
+    measured = accuracies.columns.drop(["p_adjusted", "verdict"])  # adjusted within the larger family
+    pd.testing.assert_frame_equal(accuracies[measured], other[measured])
+    assert "reduce" not in set(accuracies["attack"])
+
+
+def test_a_kept_prediction_alone_makes_no_worst_case() -> None:
+    world = attacked({"f/a": "rb", "l/a": "rb", "f/reduce": "bb", "l/reduce": "bb"}, keeping=["reduce"])
+
+    assert "worst-case" not in set(build_attacks(world.examples)["attack"])
+    assert "worst-case" not in set(build_pairs(world.examples, world.record)["attack"])
+
+
+def test_pairs_compare_reductions_where_both_arms_are_right_before() -> None:
+    world = attacked({"f/reduce": "srrrrrb", "l/reduce": "rbbbbbs"}, keeping=["reduce"])
+
+    (pair,) = build_pairs(world.examples, world.record).itertuples()
+
+    assert (pair.metric, pair.population, pair.n) == ("irreducible_share", "both_correct", 5)
+    assert (pair.full_value, pair.peft_value) == (1, 0)
+    assert pair.p_value == pytest.approx(binomtest(0, 5).pvalue)
+    assert pd.isna(pair.drop_difference)

@@ -5,11 +5,14 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import robustness
 from robustness import api
+from robustness.engine import query_cache
 from robustness.errors import CheckpointError, DataError, DefinitionError, GateError, RunError, UsageError
 from robustness.reports.columns import Table
 from robustness.runs import plan as plan_module
@@ -73,7 +76,7 @@ def test_running_again_computes_nothing(finished: Any, tiny: Any, monkeypatch: p
     def refuse(*args: object) -> None:
         raise AssertionError("a finished run loaded a checkpoint")
 
-    monkeypatch.setattr(run_module, "_load", refuse)
+    monkeypatch.setattr(run_module, "load_checkpoint", refuse)
 
     again = start(tiny, finished.folder)
 
@@ -298,3 +301,58 @@ def test_long_texts_are_truncated_and_counted_in_a_warning(tiny: Any, tmp_path: 
 
     warnings = json.loads((report.folder / "run.json").read_text())["warnings"]
     assert any("1 texts are longer than the 64 tokens" in warning for warning in warnings)
+
+
+def test_a_cache_changes_costs_and_nothing_else(finished: Any, tiny: Any, tmp_path: Path) -> None:
+    first = start(tiny, tmp_path / "first", cache=tmp_path / "cache").tables[Table.EXAMPLES]
+    second = start(tiny, tmp_path / "second", cache=tmp_path / "cache").tables[Table.EXAMPLES]
+
+    plain = finished.tables[Table.EXAMPLES]
+    columns = ["status", "queries", "adversarial_text", "adversarial_prediction"]
+    for table in (first, second):
+        pd.testing.assert_frame_equal(table[columns], plain[columns])
+    attacked = plain["attack"] == "deepwordbug"
+    assert first["forwards"][attacked].sum() <= plain["forwards"][attacked].sum()
+    assert second["forwards"][attacked].max() <= 3  # the judgement, and what is recomputed
+    assert json.loads((tmp_path / "second" / "run.json").read_text())["warnings"] == []
+
+
+def test_cached_scores_that_a_recomputation_contradicts_are_a_warning(
+    tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(query_cache, "RECHECK_EVERY", 2)
+    options: dict[str, Any] = {"cache": tmp_path / "cache", "attacks": ["deepwordbug"], "limit": 4}
+    start(tiny, tmp_path / "first", **options)
+    with sqlite3.connect(tmp_path / "cache" / query_cache.FILE_NAME) as connection:
+        connection.execute("UPDATE scores SET row=?", (np.array([5, -5], dtype="<f4").tobytes(),))
+
+    start(tiny, tmp_path / "second", **options)
+
+    warnings = json.loads((tmp_path / "second" / "run.json").read_text())["warnings"]
+    assert any("cached scores that were recomputed differ" in warning for warning in warnings)
+
+
+def test_a_file_that_is_no_cache_stops_a_run_before_it_starts(tiny: Any, tmp_path: Path) -> None:
+    (tmp_path / query_cache.FILE_NAME).write_text("no database" * 1000)
+
+    with pytest.raises(UsageError, match="no readable query cache"):
+        start(tiny, tmp_path / "run", cache=tmp_path)
+
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_compiled_run_is_another_run_and_says_when_it_could_not(
+    finished: Any, tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(model: object, *, dynamic: bool) -> None:
+        raise RuntimeError("no compiler here")
+
+    monkeypatch.setattr(torch, "compile", refuse)
+
+    report = start(tiny, tmp_path / "run", compile=True, attacks=["identity"])
+
+    record = json.loads((report.folder / "run.json").read_text())
+    assert record["dtype"] == "float32, compiled"
+    assert any("full: --compile: torch.compile failed" in warning for warning in record["warnings"])
+    with pytest.raises(RunError, match="dtype"):
+        start(tiny, finished.folder, compile=True)

@@ -201,3 +201,102 @@ def test_the_longest_text_fits_positions_and_tokenizer(
     config: dict[str, Any], tokenizer_limit: int, virtual: int, expected: int
 ) -> None:
     assert max_tokens(Limits(**config), Limits(model_max_length=tokenizer_limit), virtual) == expected
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_is_the_tokenizers_own(
+    make: Callable, texts: list, side: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim = make()
+    monkeypatch.setattr(victim.tokenizer, "padding_side", side)
+    pairs = [(text[0], other[0]) for text, other in zip(texts, reversed(texts), strict=True)]
+    encoded = victim._encode(pairs)
+
+    padded = victim._pad(encoded)
+
+    expected = victim.tokenizer.pad(encoded, padding=True, return_tensors="np")
+    assert set(padded) == set(expected)
+    for name in expected:
+        np.testing.assert_array_equal(padded[name], expected[name])
+
+
+def test_texts_may_be_started_before_the_last_are_collected(make: Callable, texts: list) -> None:
+    victim = make()
+
+    first, second = victim.start(texts), victim.start(texts[::-1])
+
+    np.testing.assert_allclose(second()[::-1], make().scores(texts), atol=1e-5)
+    np.testing.assert_allclose(first(), make().scores(texts), atol=1e-5)
+    assert victim.forwards == 2 * len(texts)
+
+
+class FakeCuda:
+    """The functions of torch.cuda that measure memory, for a device on which each token takes `a_token` bytes."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, victim: Victim, *, free: int, a_token: int) -> None:
+        self.peak = 1_000
+        call = victim._call
+
+        def forward(**inputs: torch.Tensor) -> Any:
+            self.peak = max(self.peak, 1_000 + inputs["input_ids"].numel() * a_token)
+            return call(**inputs)
+
+        patch.setattr(victim, "_call", forward)
+        patch.setattr(victim, "_batch_tokens", None)
+        patch.setattr(torch.cuda, "empty_cache", lambda: None)
+        patch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
+        patch.setattr(torch.cuda, "memory_allocated", lambda device: 1_000)
+        patch.setattr(torch.cuda, "max_memory_allocated", lambda device: self.peak)
+        patch.setattr(torch.cuda, "mem_get_info", lambda device: (free, free))
+
+
+@pytest.mark.parametrize(("free", "expected"), [(10**12, 16_384), (10_000_000, 4_096), (3_000_000, 1_024), (1, 1)])
+def test_on_cuda_a_batch_takes_half_of_the_free_memory_at_most(
+    make: Callable, texts: list, monkeypatch: pytest.MonkeyPatch, free: int, expected: int
+) -> None:
+    victim = make()
+    FakeCuda(monkeypatch, victim, free=free, a_token=1_000)
+
+    scores = victim.scores(texts)
+
+    assert victim._batch_tokens == expected
+    assert victim.forwards == len(texts)
+    np.testing.assert_allclose(scores, make().scores(texts), atol=1e-5)
+
+
+def test_a_compiled_model_scores_as_the_model_does(
+    make: Callable, texts: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = []
+
+    def compile_model(model: torch.nn.Module, *, dynamic: bool) -> Any:
+        assert dynamic
+        return lambda **inputs: compiled.append(len(inputs["input_ids"])) or model(**inputs)
+
+    monkeypatch.setattr(torch, "compile", compile_model)
+    victim = make()
+
+    victim.compile()
+
+    assert victim.compile_failure is None and victim.forwards == 0
+    np.testing.assert_allclose(victim.scores(texts), make().scores(texts), atol=1e-5)
+    assert sum(compiled) == 2 + 3 + len(texts)
+    assert victim.describe_scoring() != make().describe_scoring()
+
+
+def test_a_model_that_cannot_be_compiled_is_used_as_it_is(
+    make: Callable, texts: list, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(**inputs: torch.Tensor) -> Any:
+        raise RuntimeError("no working compiler\ndetails")
+
+    monkeypatch.setattr(torch, "compile", lambda model, dynamic: refuse)
+    victim = make()
+
+    victim.compile()
+
+    assert (
+        victim.compile_failure == "--compile: torch.compile failed, the model is used as it is: no working compiler"
+    )
+    assert victim.compile_failure in caplog.text
+    np.testing.assert_allclose(victim.scores(texts), make().scores(texts), atol=1e-5)

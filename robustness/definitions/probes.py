@@ -1,0 +1,48 @@
+"""What a probe definition file may say."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt
+
+from robustness.definitions.attacks import Deviation
+from robustness.definitions.model import Definition
+
+
+class Margin(Definition):
+    """z_y minus the largest other logit."""
+
+    kind: Literal["margin"]
+
+
+class MarginGradient(Definition):
+    """Norms of the margin's gradient with respect to the content's word embeddings."""
+
+    kind: Literal["margin-gradient"]
+
+
+class JacobianNorm(Definition):
+    """Spectral norm of the Jacobian of the logits with respect to the content's word embeddings."""
+
+    kind: Literal["jacobian-norm"]
+
+
+class ConditionProfile(Definition):
+    """Relative condition number of the margin at every depth."""
+
+    kind: Literal["condition-profile"]
+
+
+ProbePart = Annotated[Margin | MarginGradient | JacobianNorm | ConditionProfile, Field(discriminator="kind")]
+
+
+class ProbeDefinition(Definition):
+    """One probe as data; a suite may replace `examples` and the parameters of `measure`."""
+
+    summary: str
+    paper: str | None = None
+    measure: ProbePart
+    examples: PositiveInt | None = None
+    """At most so many examples of each test set; None: all that the run uses."""
+    deviations: tuple[Deviation, ...] = ()

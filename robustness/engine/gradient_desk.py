@@ -1,0 +1,97 @@
+"""Where a scheduler's gradient questions are answered, in batches shared by all searches that wait."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from robustness.engine.attack import AskGradients, Scorer
+from robustness.errors import AttackError
+from robustness.testsets.example import Example
+from robustness.victims.text_gradients import TextGradient, text_gradients
+from robustness.victims.victim import Victim
+
+TEXTS = 256
+"""Gradients that are held at a time, or one question's if it is longer; the rest wait for the next round."""
+
+
+@dataclass(slots=True)
+class GradientAccount:
+    """One search's gradient question, its answer, and what all its gradients have cost so far."""
+
+    question: AskGradients | None = None
+    answer: Sequence[TextGradient] | None = None
+    fault: Exception | None = None
+    """Why there is no answer."""
+    backwards: int = 0
+    zero_gradients: int = 0
+    forwards: int = 0
+    seconds: float = 0.0
+    """Of the model."""
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a question has been asked and not answered."""
+        return self.question is not None and self.answer is None and self.fault is None
+
+    def take(self) -> Sequence[TextGradient]:
+        """Returns the answer and closes the question; raises what went wrong instead."""
+        answer, fault = self.answer, self.fault
+        self.question = self.answer = self.fault = None
+        if fault is not None:
+            raise fault
+        assert answer is not None, "only an answered question is taken"
+        return answer
+
+
+def answer_gradients(victim: Scorer, accounts: Sequence[GradientAccount]) -> None:
+    """Answers waiting questions, first come first served, as many as may be held.
+
+    A batch that fails, for want of memory or because of one text, is halved until the question at fault is alone.
+    """
+    chosen: list[GradientAccount] = []
+    count = 0
+    for account in accounts:
+        if account.question is None or not account.is_waiting:
+            continue
+        count += len(account.question.candidates)
+        if chosen and count > TEXTS:
+            break
+        chosen.append(account)
+    stack = [chosen] if chosen else []
+    while stack:
+        part = stack.pop()
+        try:
+            _answer(victim, part)
+        except Exception as error:  # of one example's text or the model; that example says what
+            if len(part) == 1:
+                part[0].fault = error
+                continue
+            _free_memory(victim)
+            stack += [part[len(part) // 2 :], part[: len(part) // 2]]
+
+
+def _answer(victim: Scorer, accounts: Sequence[GradientAccount]) -> None:
+    if not isinstance(victim, Victim):
+        raise AttackError(f"asked for gradients, which a {type(victim).__name__} does not give; load a checkpoint")
+    questions: list[Sequence[Example]] = [a.question.candidates for a in accounts if a.question is not None]
+    started = time.perf_counter()
+    gradients = text_gradients(victim, [example for question in questions for example in question])
+    each = (time.perf_counter() - started) / len(gradients)
+    start = 0
+    for account, question in zip(accounts, questions, strict=True):
+        own = gradients[start : start + len(question)]
+        start += len(question)
+        account.answer = own
+        account.backwards += len(own)
+        account.forwards += len(own)
+        account.zero_gradients += sum(gradient.vanished for gradient in own)
+        account.seconds += each * len(own)
+
+
+def _free_memory(victim: Scorer) -> None:
+    if isinstance(victim, Victim) and victim.device.type == "cuda":
+        torch.cuda.empty_cache()

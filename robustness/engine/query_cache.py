@@ -1,0 +1,164 @@
+"""The query cache: what a victim has answered before, on disk, shared by attacks, runs and processes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robustness.engine.attack import Scorer, ScoreRows
+from robustness.errors import UsageError
+from robustness.testsets.example import Texts
+
+FILE_NAME = "queries.sqlite"
+SCHEMA_VERSION = 1
+LOCK_SECONDS = 60.0
+"""How long another process may hold the file."""
+RECHECK_EVERY = 1_000
+"""Of so many texts one is never answered from the cache, but scored again and compared."""
+TOLERANCE = 0.01
+"""By how much a recomputed logit may differ, relative to the largest of its row (at least 1): batches are padded
+differently, which moves the last digits, in bfloat16 the third."""
+LOOKUP = 500
+"""Texts in one question to the file."""
+
+
+@final
+class QueryCache:
+    """Scores of one victim by text.
+
+    Two processes may share the file (write-ahead log). Which texts are recomputed follows from the text alone.
+
+    Args:
+        folder: where the file lies or will lie.
+        victim: digest of everything the scores depend on besides the text.
+
+    Raises:
+        UsageError: at any call: the folder cannot be written, or the file is damaged, locked or no query cache.
+    """
+
+    def __init__(self, folder: Path, victim: str) -> None:
+        self._path = folder / FILE_NAME
+        self._victim = victim
+        self.hits = 0
+        self.rechecked = 0
+        self.disagreed = 0
+        with self._explained():
+            folder.mkdir(parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(self._path, isolation_level=None, timeout=LOCK_SECONDS)
+            self._prepare()
+
+    def _prepare(self) -> None:
+        connection = self._connection
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        tables = connection.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()[0]
+        if version != SCHEMA_VERSION and (version or tables):
+            raise sqlite3.DatabaseError("not a query cache of this release")
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")  # a power cut may lose the last answers, never damage others
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS scores (victim TEXT, text BLOB, row BLOB, PRIMARY KEY (victim, text)) "
+            "WITHOUT ROWID"
+        )
+        connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+
+    def find(self, texts: Sequence[Texts]) -> dict[Texts, NDArray[np.float32]]:
+        """Returns the rows of logits of the texts that are known, but for those that are to be recomputed."""
+        wanted = {key: text for text in texts if not _is_rechecked(key := _key_of(text))}
+        found = {wanted[key]: row for key, row in self._read(list(wanted)).items()}
+        self.hits += len(found)
+        return found
+
+    def add(self, texts: Sequence[Texts], rows: ScoreRows) -> None:
+        """Stores rows of logits, shape (len(texts), labels); compares those that are there to be recomputed."""
+        fresh = {_key_of(text): row for text, row in zip(texts, rows, strict=True) if np.isfinite(row).all()}
+        for key, known in self._read([key for key in fresh if _is_rechecked(key)]).items():
+            self.rechecked += 1
+            self.disagreed += _disagree(known, fresh[key])
+        values = [(self._victim, key, row.astype("<f4").tobytes()) for key, row in fresh.items()]
+        with self._explained():
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.executemany("INSERT OR IGNORE INTO scores VALUES (?, ?, ?)", values)
+            self._connection.execute("COMMIT")
+
+    def in_front_of(self, victim: Scorer) -> Scorer:
+        """Returns the victim, asked only what is not known yet."""
+        return _CachedScorer(self, victim)
+
+    def warnings(self) -> list[str]:
+        """What makes the cache doubtful: one sentence, or none."""
+        if not self.disagreed:
+            return []
+        return [
+            f"{self._path}: {self.disagreed} of {self.rechecked} cached scores that were recomputed differ; "
+            "the victim is not deterministic or the file is wrong: delete it and run again without --cache"
+        ]
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._connection.close()
+
+    def _read(self, keys: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
+        found = {}
+        with self._explained():
+            for start in range(0, len(keys), LOOKUP):
+                part = keys[start : start + LOOKUP]
+                query = f"SELECT text, row FROM scores WHERE victim=? AND text IN ({', '.join('?' * len(part))})"
+                for key, row in self._connection.execute(query, (self._victim, *part)):
+                    found[key] = np.frombuffer(row, dtype="<f4")
+        return found
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UsageError(
+                f"--cache {self._path.parent}: cannot be written: {error}; give another folder"
+            ) from None
+        except sqlite3.OperationalError as error:
+            raise UsageError(
+                f"--cache {self._path}: cannot be used: {error}; another process may hold it for longer than "
+                f"{LOCK_SECONDS:g} seconds, or the disk be full: run without --cache or give another folder"
+            ) from None
+        except (sqlite3.DatabaseError, ValueError) as error:
+            raise UsageError(
+                f"--cache {self._path}: no readable query cache: {error}; delete the file or give another folder"
+            ) from None
+
+
+@final
+class _CachedScorer:
+    def __init__(self, cache: QueryCache, victim: Scorer) -> None:
+        self._cache = cache
+        self._victim = victim
+
+    def scores(self, texts: Sequence[Texts]) -> ScoreRows:
+        known = self._cache.find(texts)
+        unknown = [text for text in dict.fromkeys(texts) if text not in known]
+        rows = self._victim.scores(unknown)
+        self._cache.add(unknown, rows)
+        known |= dict(zip(unknown, rows, strict=True))
+        return np.stack([known[text] for text in texts]) if texts else rows
+
+
+def _key_of(text: Texts) -> bytes:
+    return hashlib.blake2b(json.dumps(text).encode(), digest_size=16).digest()
+
+
+def _is_rechecked(key: bytes) -> bool:
+    return int.from_bytes(key[:8]) % RECHECK_EVERY == 0
+
+
+def _disagree(known: NDArray[np.float32], fresh: NDArray[np.float32]) -> bool:
+    if known.shape != fresh.shape:
+        return True
+    scale = max(1.0, float(np.abs(fresh).max()))
+    return bool(np.abs(known - fresh).max() > TOLERANCE * scale)

@@ -1,0 +1,89 @@
+"""A cascade of attacks: each works on what the ones before it left standing."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import NoReturn, final
+
+import numpy as np
+
+from robustness.engine.attack import (
+    Access,
+    AskGradients,
+    Attack,
+    BudgetExhausted,
+    NamedAttack,
+    Question,
+    ScoreRows,
+    Search,
+)
+from robustness.errors import AttackError
+from robustness.testsets.example import Example, Texts
+
+Stage = Generator[Question, ScoreRows, tuple[Example, bool]]
+"""Asks as a search does; returns the proposal and whether it flips the label."""
+
+
+@final
+class Cascade:
+    """Runs attacks one after the other until one succeeds, cheap strong ones first (AutoAttack, arXiv 2003.01690).
+
+    Every member gets the clean text, a generator of its own drawn from the example's, and its own query budget; the
+    queries of all members add up. Whether a member succeeded is known from its own questions, or asked.
+
+    Args:
+        members: attacks that ask for scores and are after a wrong answer, in the order in which they run.
+    """
+
+    access = Access.SCORES
+
+    def __init__(self, members: Sequence[NamedAttack]) -> None:
+        self._members = tuple(members)
+
+    def search(self, example: Example, rng: np.random.Generator) -> Search:
+        """Proposes the first member's text that flips the label, else the clean text."""
+        for member, generator in zip(self._members, rng.spawn(len(self._members)), strict=True):
+            proposal, is_over = yield from _run(member, example, generator)
+            if is_over:
+                return proposal
+        return example
+
+
+def _run(member: NamedAttack, example: Example, rng: np.random.Generator) -> Stage:
+    """Returns the member's proposal, and whether the cascade ends with it: it flips, or the budget is spent."""
+    assert isinstance(member.attack, Attack), "members ask for scores"
+    search = member.attack.search(example, rng)
+    flips: dict[Texts, bool] = {example.texts: False}
+    queries = 0
+    is_spent = False
+    try:
+        question = next(search)
+        while True:
+            assert not isinstance(question, AskGradients), "members ask for scores"
+            queries += sum(candidate.texts != example.texts for candidate in question)
+            if member.max_queries is not None and queries > member.max_queries:
+                _end(search, member)
+            try:
+                rows = yield question
+            except BudgetExhausted:
+                is_spent = True
+                _end(search, member)
+            answers = rows.argmax(axis=1) != example.label
+            flips.update(zip((candidate.texts for candidate in question), answers.tolist(), strict=True))
+            question = search.send(rows)
+    except StopIteration as stop:
+        proposal: Example = stop.value
+    except BudgetExhausted:
+        proposal = example
+    if proposal.texts not in flips and not is_spent:
+        try:
+            flips[proposal.texts] = bool((yield [proposal])[0].argmax() != example.label)
+        except BudgetExhausted:
+            is_spent = True
+    return proposal, is_spent or flips[proposal.texts]
+
+
+def _end(search: Search, member: NamedAttack) -> NoReturn:
+    """Throws BudgetExhausted into a search, which ends it: raises StopIteration with its proposal."""
+    search.throw(BudgetExhausted("the queries are spent"))
+    raise AttackError(f"{member.name} asked again after its budget was exhausted; return the best candidate instead")

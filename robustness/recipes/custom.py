@@ -1,0 +1,53 @@
+"""A user's own class: imported from `file.py:Name`, with a digest of its source."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import inspect
+from pathlib import Path
+from types import ModuleType
+
+from robustness.errors import UsageError
+
+
+def import_named(reference: str, option: str) -> tuple[object, str, str]:
+    """Imports `file.py:Name`; returns what has that name, its name in tables, and a digest.
+
+    The file is run: name only files you trust. The digest is that of the file's content, so an edited class is
+    another one.
+
+    Raises:
+        UsageError: no such file or name, or a file that cannot be imported; `option` begins the message.
+    """
+    file, _, name = reference.rpartition(":")
+    path = Path(file)
+    if not file or not name.isidentifier():
+        raise UsageError(f"{option} {reference}: expected file.py:Name")
+    if not path.is_file():
+        raise UsageError(f"{option} {reference}: no file {path}")
+    made = getattr(_import_file(path), name, None)
+    if made is None:
+        raise UsageError(f"{option} {reference}: {path} has no {name}")
+    digest = hashlib.sha256(path.read_bytes() + name.encode()).hexdigest()[:16]
+    return made, f"{path.name}:{name}", digest
+
+
+def source_digest(kind: type) -> str:
+    """Returns sixteen hex digits of a class's source, or of its name where there is none to read."""
+    try:
+        source = inspect.getsource(kind)
+    except (OSError, TypeError):
+        source = f"{kind.__module__}.{kind.__qualname__}"
+    return hashlib.sha256(source.encode()).hexdigest()[:16]
+
+
+def _import_file(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"custom_{path.stem}", path)
+    assert spec is not None and spec.loader is not None, "a .py file always has a loader"
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # the file is the user's and may raise anything
+        raise UsageError(f"{path}: cannot be imported: {type(error).__name__}: {error}") from error
+    return module

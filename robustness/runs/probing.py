@@ -1,0 +1,91 @@
+"""Running the probe cells of a plan: each whole or, after an interruption, again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import cache
+from itertools import groupby
+from pathlib import Path
+
+from robustness.errors import RobustnessError
+from robustness.runs.measurements import MeasurementStore
+from robustness.runs.plan import Plan, ProbeCell
+from robustness.runs.preparation import Prepared
+from robustness.sensitivity.batching import errored_reading
+from robustness.sensitivity.measurement import Kind, Measurement, MeasurementStatus, Quantity
+from robustness.sensitivity.probe import NamedProbe, Reading, Subject, Unsupported
+from robustness.victims.victim import Victim
+
+RESERVE = 64
+"""Examples beyond the run's limit that probes may make choices on."""
+
+
+def run_probes(
+    plan: Plan,
+    prepared: Prepared,
+    out: Path,
+    load_victim: Callable[[str], Victim],
+    announce: Callable[[str], None],
+) -> None:
+    """Measures every probe cell that is not stored yet; each checkpoint is loaded at most once."""
+    if not plan.probe_cells:
+        return
+    probes = {probe.name: probe for probe in plan.probes}
+    store = MeasurementStore(out)
+    try:
+        for checkpoint, cells in groupby(plan.probe_cells, key=lambda cell: cell.checkpoint):
+            load = cache(lambda name=checkpoint: load_victim(name))
+            for cell in cells:
+                if store.is_finished(cell):
+                    continue
+                announce(f"{cell.checkpoint} | {cell.testset or 'weights'} | {cell.probe}")
+                named = probes[cell.probe]
+                started = time.perf_counter()
+                readings = _measure(named, _subject(plan, prepared, cell, named, load))
+                store.replace(cell, named.probe.space, readings, time.perf_counter() - started)
+    finally:
+        store.close()
+
+
+def _subject(
+    plan: Plan, prepared: Prepared, cell: ProbeCell, named: NamedProbe, load: Callable[[], Victim]
+) -> Subject:
+    testset = cell.testset or _first_testset(prepared, cell.checkpoint)
+    whole = next(each.examples for each in prepared.testsets if each.name == testset)
+    used = prepared.examples[testset]
+    return Subject(
+        checkpoint=prepared.checkpoints[cell.checkpoint],
+        examples=used[: named.examples],
+        reserve=whole[len(used) : len(used) + RESERVE],
+        seed=plan.settings.seed,
+        digest=named.digest,
+        load_victim=load,
+    )
+
+
+def _first_testset(prepared: Prepared, checkpoint: str) -> str:
+    return next(each.name for each in prepared.testsets if each.task.name == prepared.tasks[checkpoint])
+
+
+def _measure(named: NamedProbe, subject: Subject) -> list[Reading]:
+    """All readings, or the one that says why there are none."""
+    try:
+        readings = list(named.probe.measure(subject))
+        if not readings:
+            return [_unsupported(named.name, "the probe measured nothing: it was given no example it can measure")]
+        for reading in readings:
+            if not isinstance(reading, Reading):
+                raise TypeError(f"measure yielded {type(reading).__name__}; expected Reading")
+        return readings
+    except Unsupported as error:
+        return [_unsupported(named.name, str(error))]
+    except RobustnessError as error:
+        return [errored_reading(Quantity(named.name), str(error))]
+    except Exception as error:  # a user's probe may raise anything; the run goes on and the row says what
+        return [errored_reading(Quantity(named.name), f"{type(error).__name__}: {error}")]
+
+
+def _unsupported(name: str, reason: str) -> Reading:
+    blank = Measurement(Quantity(name), None, Kind.ESTIMATE, status=MeasurementStatus.UNSUPPORTED, reason=reason)
+    return Reading(blank)

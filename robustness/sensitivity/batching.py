@@ -1,0 +1,74 @@
+"""Measuring examples in batches: what does not fit is halved, what fails is errored by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+
+from robustness.engine.seeding import example_generator
+from robustness.errors import CheckpointError, UsageError
+from robustness.sensitivity.measurement import Kind, Measurement, MeasurementStatus, Quantity
+from robustness.sensitivity.probe import Reading, Subject, Unsupported
+from robustness.testsets.example import Example
+from robustness.victims.gradients import EmbeddedBatch, embed, frozen, gradient_batches
+from robustness.victims.victim import Victim
+
+MeasureBatch = Callable[[Sequence[Example], EmbeddedBatch], Sequence[Reading]]
+"""Examples and their embeddings, as one batch, to readings."""
+
+
+def measure_batches(subject: Subject, quantity: Quantity, measure: MeasureBatch) -> Iterator[Reading]:
+    """Yields the readings of all examples, batched by token length, with the victim's parameters frozen.
+
+    A batch that fails, for want of memory or because of one example, is halved until the example at fault is alone;
+    that one is errored.
+
+    Args:
+        subject: whose examples are measured.
+        quantity: what an errored example has no value of.
+        measure: what to do with a batch.
+
+    Raises:
+        Unsupported: a victim whose embeddings cannot be had.
+    """
+    victim = subject.victim
+    require_float32(victim)
+    try:
+        stack = gradient_batches(victim, subject.examples)[::-1]
+        while stack:
+            examples = stack.pop()
+            try:
+                with frozen(victim):
+                    readings = measure(examples, embed(victim, examples))
+            except (Unsupported, CheckpointError, UsageError):
+                raise
+            except Exception as error:  # memory, or whatever one text does to a model: the others go on
+                if victim.device.type == "cuda":
+                    torch.cuda.empty_cache()
+                if len(examples) > 1:
+                    stack += [examples[len(examples) // 2 :], examples[: len(examples) // 2]]
+                    continue
+                readings = [errored_reading(quantity, f"{type(error).__name__}: {error}", examples[0])]
+            yield from readings
+    except (CheckpointError, UsageError) as error:  # of the victim or the task: true of every example
+        raise Unsupported(str(error)) from None
+
+
+def require_float32(victim: Victim) -> None:
+    """Raises Unsupported in another precision, in which a small perturbation is rounded away and no bound holds."""
+    dtype = next(victim.model.parameters()).dtype
+    if dtype not in (torch.float32, torch.float64):
+        raise Unsupported(f"in {str(dtype).removeprefix('torch.')} a bound would not hold; run with --dtype float32")
+
+
+def errored_reading(quantity: Quantity, reason: str, example: Example | None = None) -> Reading:
+    """Returns a row that says what went wrong."""
+    blank = Measurement(quantity, None, Kind.ESTIMATE, status=MeasurementStatus.ERRORED, reason=reason)
+    return Reading(blank, example)
+
+
+def torch_generator(subject: Subject, example: Example) -> torch.Generator:
+    """Returns the example's own generator on the CPU, seeded by (run seed, probe digest, example id)."""
+    draw = example_generator(subject.seed, subject.digest, example.id).integers(2**63)
+    return torch.Generator().manual_seed(int(draw))

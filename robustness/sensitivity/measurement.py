@@ -1,0 +1,202 @@
+"""A measured number that says what it is: a value, a bound of one, a certificate or an estimate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from robustness.errors import ProbeError
+
+VACUOUS_RATIO = 1e3
+"""Upper over lower bound beyond which a bracket says nothing."""
+ROUNDING = 1e-6
+"""Share by which a certificate may exceed an attack's bound in float32."""
+
+
+class Kind(StrEnum):
+    """What a number is of the quantity that its row names."""
+
+    EXACT = "exact"
+    """The quantity itself, up to rounding."""
+    LOWER = "lower"
+    UPPER = "upper"
+    CERT_DET = "cert-det"
+    """A deterministic certificate."""
+    CERT_PROB = "cert-prob"
+    """Holds with probability at least 1 - alpha over the sampling."""
+    ESTIMATE = "estimate"
+    """Bounds nothing."""
+
+
+class Space(StrEnum):
+    """What is perturbed, or looked at."""
+
+    INPUT = "input"
+    PARAMETER = "parameter"
+    STRUCTURE = "structure"
+
+
+class Target(StrEnum):
+    """Which function the number is about."""
+
+    F = "f"
+    """The classifier itself."""
+    SMOOTHED = "smoothed"
+    """The classifier under random noise."""
+    THETA = "theta"
+    """The classifier as a function of its weights."""
+
+
+class MeasurementStatus(StrEnum):
+    """Whether a number may be read."""
+
+    OK = "ok"
+    VACUOUS = "vacuous"
+    """True, and too loose to say anything."""
+    NOT_CONVERGED = "not-converged"
+    """The search did not end, or a check of it failed: the reason says which."""
+    UNSUPPORTED = "unsupported"
+    """The quantity has no meaning for this checkpoint, or cannot be had."""
+    ERRORED = "errored"
+
+
+class Direction(StrEnum):
+    """What a larger value means."""
+
+    ROBUST = "robust"
+    FRAGILE = "fragile"
+    NEUTRAL = "neutral"
+    """Neither; it is never turned into a verdict."""
+
+
+class Aggregate(StrEnum):
+    """How the values of examples become one."""
+
+    MEDIAN = "median"
+    MEAN = "mean"
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """What is measured."""
+
+    name: str
+    unit: str = "1"
+    direction: Direction = Direction.NEUTRAL
+    aggregate: Aggregate = Aggregate.MEDIAN
+    scale_free: bool = False
+    """Whether it stays as it is when all logits are multiplied by one number; others do not compare between arms."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One number with its label; what cannot be read has no value and says why.
+
+    Raises:
+        ProbeError: a value that is not finite or is missing, or a status that needs a reason and has none.
+    """
+
+    quantity: Quantity
+    value: float | None
+    kind: Kind
+    target: Target = Target.F
+    norm: str | None = None
+    scope: str = "content"
+    """Which tokens, or which weights, may move."""
+    radius: float | None = None
+    """In median token norms of the victim for inputs, in Frobenius norm for weights."""
+    alpha: float | None = None
+    """Error probability of a cert-prob."""
+    status: MeasurementStatus = MeasurementStatus.OK
+    forwards: int = 0
+    """Texts run through the model for this number and those measured with it."""
+    backwards: int = 0
+    diagnostics: Mapping[str, float] = field(default_factory=dict)
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        where = f"probe quantity {self.quantity.name}"
+        if self.value is not None and not math.isfinite(self.value):
+            raise ProbeError(f"{where}: value {self.value} is not finite; report it as errored with a reason")
+        if self.value is None and self.status in (MeasurementStatus.OK, MeasurementStatus.VACUOUS):
+            raise ProbeError(f"{where}: status {self.status} without a value")
+        if self.status in (MeasurementStatus.UNSUPPORTED, MeasurementStatus.ERRORED):
+            if not self.reason:
+                raise ProbeError(f"{where}: status {self.status} needs a reason")
+            if self.value is not None:
+                raise ProbeError(f"{where}: status {self.status} with a value")
+        if self.kind is Kind.CERT_PROB and self.value is not None and not 0 < (self.alpha or 0) < 1:
+            raise ProbeError(f"{where}: a cert-prob needs an alpha in (0, 1); got {self.alpha}")
+        if self.radius is not None and not self.radius > 0:
+            raise ProbeError(f"{where}: radius {self.radius}; expected more than 0")
+
+    def or_errored(self, reason: str) -> Measurement:
+        """Returns the measurement as errored with that reason and without its value."""
+        return replace(self, value=None, status=MeasurementStatus.ERRORED, reason=reason)
+
+
+def measure(quantity: Quantity, value: float, kind: Kind, **labels: object) -> Measurement:
+    """Returns the measurement of a number, which is errored where the number is not finite.
+
+    >>> measure(Quantity("margin"), float("nan"), Kind.EXACT).status.value
+    'errored'
+    """
+    if math.isfinite(value):
+        return Measurement(quantity, value, kind, **labels)  # type: ignore[arg-type]
+    blank = Measurement(quantity, 0.0, kind, **labels)  # type: ignore[arg-type]
+    return blank.or_errored("the value is not finite: the logits or their gradient overflow or vanish here")
+
+
+@dataclass(frozen=True, slots=True)
+class Bracket:
+    """A lower and an upper bound of one quantity.
+
+    Bounds for different targets (a smoothed classifier's certificate beside an attack on f) may stand side by side,
+    but bound nothing together: `comparable` says so.
+
+    Raises:
+        ProbeError: a side that is no such bound, or, for the same target, a lower bound above the upper one: a
+            broken invariant is a bug, not a result.
+
+    >>> radius = Quantity("radius")
+    >>> Bracket(Measurement(radius, 2.0, Kind.CERT_DET), Measurement(radius, 1.0, Kind.UPPER))
+    Traceback (most recent call last):
+    robustness.errors.ProbeError: radius: the cert-det 2 exceeds the upper 1 for the same target f: one is wrong
+    """
+
+    lower: Measurement | None = None
+    upper: Measurement | None = None
+
+    def __post_init__(self) -> None:
+        if self.lower is not None and self.lower.kind in (Kind.UPPER, Kind.ESTIMATE):
+            raise ProbeError(f"{self.lower.quantity.name}: kind {self.lower.kind} is no lower bound")
+        if self.upper is not None and self.upper.kind not in (Kind.UPPER, Kind.EXACT):
+            raise ProbeError(f"{self.upper.quantity.name}: kind {self.upper.kind} is no upper bound")
+        if not self.comparable:
+            return
+        assert self.lower is not None and self.upper is not None, "comparable sides exist"
+        low, high = self.lower.value, self.upper.value
+        if low is None or high is None:
+            return
+        if low > high + ROUNDING * max(1.0, abs(high)):
+            raise ProbeError(
+                f"{self.lower.quantity.name}: the {self.lower.kind} {low:.6g} exceeds the {self.upper.kind} "
+                f"{high:.6g} for the same target {self.lower.target}: one is wrong"
+            )
+
+    @property
+    def comparable(self) -> bool:
+        """Whether both sides bound the same quantity of the same function in the same norm."""
+        if self.lower is None or self.upper is None:
+            return False
+        sides = [(side.target, side.norm, side.quantity.unit) for side in (self.lower, self.upper)]
+        return sides[0] == sides[1]
+
+    @property
+    def is_vacuous(self) -> bool:
+        """Whether the upper bound is more than a thousand times the lower one."""
+        if self.lower is None or self.upper is None or self.lower.value is None or self.upper.value is None:
+            return False
+        return self.upper.value > VACUOUS_RATIO * self.lower.value

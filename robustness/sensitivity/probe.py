@@ -1,0 +1,90 @@
+"""The protocol that every probe, shipped or one's own, is written to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from robustness.errors import ProbeError
+from robustness.sensitivity.measurement import Measurement, Space
+from robustness.testsets.example import Example
+
+if TYPE_CHECKING:  # a victim brings torch, which the protocol itself does not need
+    from robustness.victims.checkpoint import Checkpoint
+    from robustness.victims.victim import Victim
+
+
+class Unsupported(ProbeError):  # noqa: N818 - a finding about the checkpoint, not a failure
+    """Raised by a probe that has no meaning for a checkpoint: its row says `unsupported` and gives the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A measurement with where it was taken: on one example, in one layer, or on the whole."""
+
+    measurement: Measurement
+    example: Example | None = None
+    layer: int | None = None
+    """Counted from 0, the first block's input."""
+    module: str | None = None
+    low: float | None = None
+    """Ends of a 95 % interval, for a reading of the whole; those over examples are made in the tables."""
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One checkpoint as a probe sees it."""
+
+    checkpoint: Checkpoint
+    """Folder, base and adaptation: `TensorFolder` reads the weights of either one by one, without a model."""
+    examples: Sequence[Example]
+    """What to measure on. For a probe of structure: those of the run's first test set of the task."""
+    reserve: Sequence[Example]
+    """Further examples of the same test set that are not measured: for choices such as a noise level."""
+    seed: int
+    digest: str
+    """The probe's: with the seed and an example's id it seeds all randomness."""
+    load_victim: Callable[[], Victim]
+    """The checkpoint with its adapter merged; loaded at the first call, and kept for the checkpoint's next probe."""
+
+    @property
+    def victim(self) -> Victim:
+        """The victim; a probe of structure that never asks for it has no model loaded."""
+        return self.load_victim()
+
+
+@runtime_checkable
+class Probe(Protocol):
+    """One sensitivity measure.
+
+    A probe may keep nothing from one subject to the next, and draws randomness only from generators seeded by
+    (subject.seed, subject.digest, example id), so that a number depends on nothing that is measured beside it.
+    """
+
+    @property
+    def space(self) -> Space:
+        """What it perturbs. A probe of structure runs once a checkpoint, others once a test set."""
+        ...
+
+    def measure(self, subject: Subject) -> Iterable[Reading]:
+        """Yields what it measures.
+
+        Raises:
+            Unsupported: the checkpoint is none it can measure; the row says so.
+            DataError: an asset is missing; the row is `errored`, and tried again by the same command.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class NamedProbe:
+    """A probe as a run knows it."""
+
+    name: str
+    digest: str
+    """Changes whenever its numbers could."""
+    probe: Probe
+    examples: int | None = None
+    """At most so many examples of each test set."""

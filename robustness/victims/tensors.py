@@ -1,0 +1,55 @@
+"""A folder's weights, read one tensor at a time and without a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, final
+
+import torch
+
+from robustness.errors import CheckpointError
+
+
+@final
+class TensorFolder(Mapping[str, torch.Tensor]):
+    """The tensors of all safetensors files of a folder, by name; each is read when it is asked for.
+
+    Raises:
+        CheckpointError: the folder has no safetensors file, or one that cannot be read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from safetensors import safe_open
+
+        self._stack = ExitStack()
+        self._files: dict[str, Any] = {}
+        paths = sorted(folder.glob("*.safetensors"))
+        if not paths:
+            raise CheckpointError(f"{folder}: no safetensors file in it")
+        for path in paths:
+            try:
+                file = self._stack.enter_context(safe_open(path, framework="pt"))
+            except Exception as error:  # safetensors raises kinds of its own
+                raise CheckpointError(f"{path}: cannot be read: {error}") from None
+            self._files |= dict.fromkeys(file.keys(), file)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        tensor: torch.Tensor = self._files[name].get_tensor(name)
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)

@@ -1,0 +1,132 @@
+"""A victim's vocabulary: the embeddings of its tokens, and the characters that each stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import final
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from robustness.testsets.example import Example, Span
+from robustness.victims.victim import Victim
+
+_ANCHOR = "a"
+"""A token that words are decoded after: a continuation is what joins it without a space."""
+
+_vocabularies: WeakKeyDictionary[Victim, Vocabulary] = WeakKeyDictionary()
+
+
+@final
+class Vocabulary:
+    """Tokens by their ids; made once a victim, see `vocabulary_of`."""
+
+    def __init__(self, victim: Victim) -> None:
+        self._tokenizer = victim.tokenizer
+        self.embeddings = _embedding_table(victim)
+        """Word embeddings on the victim's device, shape (tokens, dim), float32."""
+        self.forms = _forms(victim, len(self.embeddings))
+        """The characters of each token, without the space before it; empty where it has none of its own."""
+        self.continues = _continues(victim, self.forms)
+        """Shape (tokens,), bool: joins the token before it without a space."""
+        self.words = np.array([_is_word(form) for form in self.forms])
+        """Shape (tokens,), bool: letters, digits and inner marks alone, at least one letter among them."""
+        self._max_tokens = victim.max_tokens
+        self._skipped = set(self._tokenizer.all_special_ids) - {self._tokenizer.unk_token_id}
+        self._pieces = lru_cache(maxsize=1 << 16)(self._tokenize)
+
+    def locate(self, examples: Sequence[Example]) -> list[tuple[NDArray[np.int64], tuple[Span, ...]]]:
+        """Returns the ids and places of each example's content tokens, chosen and truncated as `embed` does."""
+        if not examples:
+            return []
+        segments = [list(column) for column in zip(*(example.texts for example in examples), strict=True)]
+        encoded = self._tokenizer(
+            *segments, truncation=True, max_length=self._max_tokens, padding=False, return_offsets_mapping=True
+        )
+        found = []
+        for row, example in enumerate(examples):
+            ids, offsets = encoded["input_ids"][row], encoded["offset_mapping"][row]
+            kept = [
+                (token, (segment, *offset))
+                for token, segment, offset in zip(ids, encoded.sequence_ids(row), offsets, strict=True)
+                if segment in example.attacked and token not in self._skipped
+            ]
+            tokens = np.array([token for token, _ in kept], dtype=np.int64)
+            found.append((tokens, tuple(place for _, place in kept)))
+        return found
+
+    def pieces(self, word: str, *, after_space: bool) -> tuple[int, ...]:
+        """Returns the ids of a word's tokens; byte-level tokenizers tell a word after a space from one without."""
+        return self._pieces(word, after_space)
+
+    def mean_embeddings(self, rows: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Returns the mean embedding of each row of ids, shape (rows, dim); none may be empty."""
+        device = self.embeddings.device
+        flat = torch.tensor([token for row in rows for token in row], device=device)
+        starts = torch.tensor(np.cumsum([0, *(len(row) for row in rows[:-1])]), device=device)
+        return torch.nn.functional.embedding_bag(flat, self.embeddings, starts, mode="mean")
+
+    def slopes(self, gradient: NDArray[np.float32]) -> torch.Tensor:
+        """Returns each token's embedding times each gradient (places, dim): shape (places, tokens)."""
+        return torch.from_numpy(gradient).to(self.embeddings.device) @ self.embeddings.T
+
+    def _tokenize(self, word: str, after_space: bool) -> tuple[int, ...]:
+        encode = self._tokenizer
+        if not after_space:
+            return tuple(encode(word, add_special_tokens=False)["input_ids"])
+        # After another word rather than after a bare space: tokenizers that add a space of their own would add two.
+        before = encode(_ANCHOR, add_special_tokens=False)["input_ids"]
+        both = encode(f"{_ANCHOR} {word}", add_special_tokens=False)["input_ids"]
+        return tuple(both[len(before) :])
+
+
+def vocabulary_of(victim: Victim) -> Vocabulary:
+    """Returns the victim's vocabulary, made on first use."""
+    if victim not in _vocabularies:
+        _vocabularies[victim] = Vocabulary(victim)
+    return _vocabularies[victim]
+
+
+def _is_word(form: str) -> bool:
+    return any(c.isalpha() for c in form) and Example("", (form,), label=0).words == (form,)
+
+
+def _embedding_table(victim: Victim) -> torch.Tensor:
+    module = victim.model.get_input_embeddings()
+    weight: torch.Tensor = module.weight
+    if type(module) is torch.nn.Embedding and module.max_norm is None:
+        return weight.detach().float()
+    with torch.no_grad():  # tables that scale what they return
+        table: torch.Tensor = module(torch.arange(len(weight), device=victim.device)).detach().float()
+    return table
+
+
+def _forms(victim: Victim, count: int) -> tuple[str, ...]:
+    """What each token adds to a text; special tokens, and bytes that are no character alone, add nothing."""
+    tokenizer = victim.tokenizer
+    special = set(tokenizer.all_special_ids)
+    backend = tokenizer.backend_tokenizer.decoder if tokenizer.is_fast else None
+    names = tokenizer.convert_ids_to_tokens(list(range(min(count, len(tokenizer)))))
+    forms = []
+    for index, name in enumerate(names):
+        if index in special or name is None:
+            forms.append("")
+            continue
+        text = name.removeprefix("##") if backend is None else backend.decode([name])
+        text = text.removeprefix("##").strip()
+        forms.append("" if "\ufffd" in text else text)
+    return (*forms, *([""] * (count - len(forms))))
+
+
+def _continues(victim: Victim, forms: Sequence[str]) -> NDArray[np.bool_]:
+    """A word piece starts with ##; where spaces are written into tokens, what lacks one continues."""
+    tokenizer = victim.tokenizer
+    names = tokenizer.convert_ids_to_tokens(list(range(min(len(forms), len(tokenizer)))))
+    names = [name or "" for name in names] + [""] * (len(forms) - len(names))
+    if any(name.startswith("##") for name in names):
+        return np.array([name.startswith("##") for name in names])
+    marked = ("\u0120", "\u2581")  # byte-level BPE's and SentencePiece's space
+    return np.array([not name.startswith(marked) for name in names])

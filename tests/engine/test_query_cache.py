@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from robustness.engine import query_cache
+from robustness.engine.attack import ScoreRows
+from robustness.engine.query_cache import FILE_NAME, QueryCache
+from robustness.errors import UsageError
+from robustness.testsets.example import Texts
+
+TEXTS = [(f"text {i}",) for i in range(50)]
+ROWS = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+
+
+@pytest.fixture(autouse=True)
+def seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No text of these tests is recomputed unless a test says so."""
+    monkeypatch.setattr(query_cache, "RECHECK_EVERY", 2**64)
+
+
+def test_rows_come_back_to_the_last_bit_in_another_process_time(tmp_path: Path) -> None:
+    first = QueryCache(tmp_path / "new", "victim")
+    first.add(TEXTS[:20], ROWS[:20])
+    first.close()
+
+    found = QueryCache(tmp_path / "new", "victim").find(TEXTS)
+
+    assert list(found) and set(found) == set(TEXTS[:20])
+    for text, row in zip(TEXTS[:20], ROWS, strict=False):
+        np.testing.assert_array_equal(found[text], row)
+
+
+def test_one_victim_does_not_answer_for_another_nor_one_segment_for_two(tmp_path: Path) -> None:
+    QueryCache(tmp_path, "full").add([("a", "b")], ROWS[:1])
+
+    assert QueryCache(tmp_path, "lora").find([("a", "b")]) == {}
+    assert QueryCache(tmp_path, "full").find([("a b",), ("b", "a"), ("a", "b", "")]) == {}
+
+
+def test_scores_that_are_not_finite_are_not_kept(tmp_path: Path) -> None:
+    cache = QueryCache(tmp_path, "victim")
+
+    cache.add(TEXTS[:2], np.array([[np.nan, 0], [1, 0]], dtype=np.float32))
+
+    assert list(cache.find(TEXTS)) == [TEXTS[1]]
+
+
+class Counting:
+    def __init__(self) -> None:
+        self.asked: list[Texts] = []
+
+    def scores(self, texts: Sequence[Texts]) -> ScoreRows:
+        self.asked += texts
+        return np.stack([ROWS[TEXTS.index(text)] for text in texts]) if texts else np.empty((0, 3), dtype=np.float32)
+
+
+def test_a_victim_behind_its_cache_is_asked_only_what_is_unknown(tmp_path: Path) -> None:
+    cache, victim = QueryCache(tmp_path, "victim"), Counting()
+    cache.add(TEXTS[:10], ROWS[:10])
+    cached = cache.in_front_of(victim)
+
+    rows = cached.scores([*TEXTS[5:15], TEXTS[12]])
+
+    np.testing.assert_array_equal(rows, [*ROWS[5:15], ROWS[12]])
+    assert victim.asked == TEXTS[10:15]
+    assert cached.scores([]).shape == (0, 3)
+
+
+def test_a_text_in_a_thousand_is_recomputed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(query_cache, "RECHECK_EVERY", 1_000)
+    cache = QueryCache(tmp_path, "victim")
+    texts = [(str(i),) for i in range(20_000)]
+    rows = np.ones((len(texts), 2), dtype=np.float32)
+    cache.add(texts, rows)
+
+    known = cache.find(texts)
+
+    assert 5 <= len(texts) - len(known) <= 45  # 20 expected; a fixed draw, since it follows from the texts
+
+
+def test_a_recomputed_score_that_differs_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(query_cache, "RECHECK_EVERY", 1)
+    cache = QueryCache(tmp_path, "victim")
+    cache.add(TEXTS, ROWS)
+    assert cache.find(TEXTS) == {}
+    cache.add(TEXTS, ROWS + 1e-4)
+    assert (cache.rechecked, cache.warnings()) == (50, [])
+
+    other = ROWS.copy()
+    other[7] += 0.5
+    cache.add(TEXTS, other)
+
+    assert (cache.rechecked, cache.disagreed) == (100, 1)
+    assert "1 of 100 cached scores that were recomputed differ" in cache.warnings()[0]
+
+
+def test_two_writers_share_a_file(tmp_path: Path) -> None:
+    def write(part: int) -> None:
+        cache = QueryCache(tmp_path, "victim")
+        for i in range(part, 50, 4):
+            cache.add(TEXTS[i : i + 1], ROWS[i : i + 1])
+        cache.close()
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(write, range(4)))
+
+    assert len(QueryCache(tmp_path, "victim").find(TEXTS)) == 50
+
+
+def test_a_file_that_is_no_cache_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).write_bytes(b"not a database, but long enough to be read as one" * 100)
+
+    with pytest.raises(UsageError, match=r"--cache .*queries.sqlite: no readable query cache: .*delete the file"):
+        QueryCache(tmp_path, "victim")
+
+
+def test_another_databases_file_is_refused_and_left_alone(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / FILE_NAME) as connection:
+        connection.execute("CREATE TABLE mine (x)")
+
+    with pytest.raises(UsageError, match="not a query cache of this release"):
+        QueryCache(tmp_path, "victim")
+    with sqlite3.connect(tmp_path / FILE_NAME) as connection:
+        assert connection.execute("SELECT name FROM sqlite_schema").fetchall() == [("mine",)]
+
+
+def test_a_damaged_row_is_an_error_and_no_score(tmp_path: Path) -> None:
+    cache = QueryCache(tmp_path, "victim")
+    cache.add(TEXTS, ROWS)
+    with sqlite3.connect(tmp_path / FILE_NAME) as connection:
+        connection.execute("UPDATE scores SET row=x'0102'")
+
+    with pytest.raises(UsageError, match="delete the file"):
+        cache.find(TEXTS)
+
+
+def test_a_file_that_stays_locked_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(query_cache, "LOCK_SECONDS", 0.1)
+    cache = QueryCache(tmp_path, "victim")
+    other = sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+
+    with pytest.raises(UsageError, match="database is locked; another process may hold it"):
+        cache.add(TEXTS, ROWS)
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(UsageError, match="cannot be written"):
+        QueryCache(tmp_path / "file" / "folder", "victim")

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import robustness
+from robustness import api
+from robustness.errors import DefinitionError, ProbeError, UsageError
+from robustness.reports.columns import Table
+from robustness.reports.sensitivity import build_probe_differences
+from robustness.runs import run as run_module
+from robustness.runs.measurements import read_measurements
+from robustness.sensitivity.measurement import Kind, Measurement, Quantity, Space
+from robustness.sensitivity.probe import Reading, Unsupported
+
+FIRST = ("margin", "margin-gradient", "jacobian-norm", "condition-profile")
+TABLES = (Table.SENSITIVITY, Table.SENSITIVITY_EXAMPLES, Table.LAYERS)
+
+
+def start(tiny: Any, out: Path, **options: Any) -> Any:
+    options = {"probes": FIRST, "limit": 6} | options
+    return api.run(
+        "smoke", tiny.pairs, out, data=tiny.data, testsets=[str(tiny.testset)], attacks=["identity"], **options
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return start(tiny, tmp_path_factory.mktemp("probing") / "run")
+
+
+def test_every_probe_fills_its_tables_for_both_arms(finished: Any) -> None:
+    rows = finished.tables[Table.SENSITIVITY]
+    examples = finished.tables[Table.SENSITIVITY_EXAMPLES]
+    layers = finished.tables[Table.LAYERS]
+
+    assert set(rows["probe"]) == set(FIRST) and set(rows["checkpoint"]) == {"full", "lora"}
+    assert (rows["status"] == "ok").all() and (rows["n"] == 6).all() and rows["value"].notna().all()
+    assert set(rows["kind"]) == {"exact"}
+    assert set(examples["example_id"]) == set(finished.tables[Table.EXAMPLES]["example_id"])
+    assert layers.groupby("checkpoint").size().to_dict() == {"full": 3, "lora": 3}
+    assert finished.n_errored_measurements == finished.missing_measurements == 0
+
+
+def test_running_again_measures_nothing_and_loads_nothing(
+    finished: Any, tiny: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object, **keywords: object) -> None:
+        raise AssertionError("a finished run loaded a checkpoint")
+
+    monkeypatch.setattr(run_module, "_load", refuse)
+
+    again = start(tiny, finished.folder)
+
+    for table in TABLES:
+        pd.testing.assert_frame_equal(again.tables[table], finished.tables[table])
+
+
+def test_a_run_interrupted_between_probes_ends_like_one_that_was_not(
+    finished: Any, tiny: Any, tmp_path: Path
+) -> None:
+    class InterruptionError(Exception):
+        pass
+
+    def stop(progress: Any) -> None:
+        if "lora | tiny | jacobian-norm" in progress.message:
+            raise InterruptionError
+
+    with pytest.raises(InterruptionError):
+        start(tiny, tmp_path / "run", on_progress=stop)
+    assert api.report(tmp_path / "run").missing_measurements == 2
+
+    whole = start(tiny, tmp_path / "run")
+
+    for table in TABLES:
+        ours, theirs = (each.tables[table].drop(columns="seconds", errors="ignore") for each in (whole, finished))
+        pd.testing.assert_frame_equal(ours, theirs)
+
+
+def test_paired_differences_are_signed_so_that_above_zero_peft_is_more_fragile(finished: Any) -> None:
+    measurements = read_measurements(finished.folder)
+
+    rows = build_probe_differences(measurements, finished.record).set_index(["probe", "layer"])
+
+    full, peft = (
+        measurements[(measurements["checkpoint"] == name) & (measurements["probe"] == "jacobian-norm")][
+            "value"
+        ].median()
+        for name in ("full", "lora")
+    )
+    row = rows.xs("jacobian-norm").iloc[0]
+    assert (row["difference"] > 0) == (peft > full)
+    assert row["low"] <= row["difference"] <= row["high"] and row["n"] == 6
+    assert len(rows.xs("condition-profile")) == 4
+
+
+class Letters:
+    """A probe of one's own: counts characters."""
+
+    space = Space.INPUT
+
+    def measure(self, subject: Any) -> Any:
+        for example in subject.examples:
+            yield Reading(Measurement(Quantity("characters"), float(len(example.texts[0])), Kind.EXACT), example)
+
+
+class NoMeaning:
+    space = Space.STRUCTURE
+
+    def measure(self, subject: Any) -> Any:
+        if subject.checkpoint.is_adapter:
+            raise Unsupported("adapters have no letters")
+        raise ValueError("my own bug")
+
+
+def test_ones_own_probes_run_and_their_failures_are_rows(tiny: Any, tmp_path: Path) -> None:
+    report = start(tiny, tmp_path / "run", probes=[Letters, NoMeaning])
+
+    rows = report.tables[Table.SENSITIVITY].set_index(["probe", "checkpoint"])
+    assert rows.loc[("Letters", "full"), "value"] == rows.loc[("Letters", "lora"), "value"] > 0
+    assert rows.loc[("NoMeaning", "lora"), "status"] == "unsupported"
+    assert rows.loc[("NoMeaning", "lora"), "reason"] == "adapters have no letters"
+    assert rows.loc[("NoMeaning", "full"), "reason"] == "ValueError: my own bug"
+    assert pd.isna(rows.loc[("NoMeaning", "full"), "testset"]) or rows.loc[("NoMeaning", "full"), "testset"] == ""
+    assert report.n_errored_measurements == 1
+
+
+def test_a_probe_file_runs_by_its_name(tiny: Any, tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from robustness.sensitivity.measurement import Kind, Measurement, Quantity, Space\n"
+        "from robustness.sensitivity.probe import Reading\n"
+        "class One:\n    space = Space.STRUCTURE\n    def measure(self, subject):\n"
+        "        yield Reading(Measurement(Quantity('one'), 1.0, Kind.EXACT))\n"
+    )
+
+    report = start(tiny, tmp_path / "run", probes=[f"{file}:One"])
+
+    assert report.tables[Table.SENSITIVITY]["probe"].tolist() == ["mine.py:One"] * 2
+
+
+def test_wrong_probes_and_parameters_are_refused_by_name(tiny: Any, tmp_path: Path) -> None:
+    suite = tmp_path / "mine.toml"
+
+    def plan(probes: str, parameters: str = "") -> None:
+        suite.write_text(f'summary = "s"\ntestsets = ["demo-sentiment"]\nprobes = [{probes}]\n{parameters}')
+        api.plan(str(suite), tiny.pairs)
+
+    with pytest.raises(DefinitionError, match="did you mean 'margin'"):
+        plan('"margn"')
+    with pytest.raises(UsageError, match="named twice"):
+        plan('"margin", "margin"')
+    with pytest.raises(DefinitionError, match=r"probe margin.*unknown key 'steps'"):
+        plan('"margin"', "[parameters.margin]\nsteps = 3\n")
+    with pytest.raises(DefinitionError, match=r"\[parameters.condition\].*not among its probes"):
+        plan('"margin"', "[parameters.condition]\nexamples = 3\n")
+    with pytest.raises(ProbeError, match="`space` is missing"):
+        api.plan("smoke", tiny.pairs, probes=[object])
+
+
+def test_a_suite_may_say_how_many_examples_a_probe_takes(tiny: Any, tmp_path: Path) -> None:
+    suite = tmp_path / "few.toml"
+    suite.write_text(
+        'summary = "s"\ntestsets = ["demo-sentiment"]\nprobes = ["margin"]\n[parameters.margin]\nexamples = 2\n'
+    )
+
+    report = robustness.run(str(suite), tiny.pairs, tmp_path / "run", data=tiny.data, testsets=[str(tiny.testset)])
+
+    assert report.tables[Table.SENSITIVITY]["n"].tolist() == [2, 2]
