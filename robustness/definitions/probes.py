@@ -34,7 +34,23 @@ class ConditionProfile(Definition):
     kind: Literal["condition-profile"]
 
 
-ProbePart = Annotated[Margin | MarginGradient | JacobianNorm | ConditionProfile, Field(discriminator="kind")]
+class UpdateStructure(Definition):
+    """Anatomy of the weight update against the base."""
+
+    kind: Literal["update-structure"]
+    top: PositiveInt
+    """Leading directions that are compared."""
+    threshold: Annotated[float, Field(gt=0, lt=1)]
+    """Largest cosine of an intruder direction."""
+    draws: PositiveInt
+    """Random updates that give the chance level of intruders."""
+    rank: PositiveInt
+    """Rank of the low-rank form that is fitted."""
+
+
+ProbePart = Annotated[
+    Margin | MarginGradient | JacobianNorm | ConditionProfile | UpdateStructure, Field(discriminator="kind")
+]
 
 
 class ProbeDefinition(Definition):

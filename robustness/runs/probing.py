@@ -15,6 +15,7 @@ from robustness.runs.preparation import Prepared
 from robustness.sensitivity.batching import errored_reading
 from robustness.sensitivity.measurement import Kind, Measurement, MeasurementStatus, Quantity
 from robustness.sensitivity.probe import NamedProbe, Reading, Subject, Unsupported
+from robustness.victims.checkpoint import Checkpoint
 from robustness.victims.victim import Victim
 
 RESERVE = 64
@@ -61,7 +62,13 @@ def _subject(
         seed=plan.settings.seed,
         digest=named.digest,
         load_victim=load,
+        partner=_partner(plan, prepared, cell.checkpoint),
     )
+
+
+def _partner(plan: Plan, prepared: Prepared, checkpoint: str) -> Checkpoint | None:
+    partners = [pair.full_name for pair in plan.pairs if pair.peft_name == checkpoint]
+    return prepared.checkpoints[partners[0]] if partners else None
 
 
 def _first_testset(prepared: Prepared, checkpoint: str) -> str:

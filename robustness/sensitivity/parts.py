@@ -8,6 +8,7 @@ from robustness.definitions import probes as data
 from robustness.sensitivity import jacobian
 from robustness.sensitivity.condition import ConditionProfile
 from robustness.sensitivity.probe import Probe
+from robustness.sensitivity.structure import UpdateStructure
 
 
 def build_probe(part: data.ProbePart) -> Probe:
@@ -21,5 +22,7 @@ def build_probe(part: data.ProbePart) -> Probe:
             return jacobian.JacobianNorm()
         case data.ConditionProfile():
             return ConditionProfile()
+        case data.UpdateStructure():
+            return UpdateStructure(part.top, part.threshold, part.draws, part.rank)
         case _:
             assert_never(part)

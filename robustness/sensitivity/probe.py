@@ -48,6 +48,8 @@ class Subject:
     """The probe's: with the seed and an example's id it seeds all randomness."""
     load_victim: Callable[[], Victim]
     """The checkpoint with its adapter merged; loaded at the first call, and kept for the checkpoint's next probe."""
+    partner: Checkpoint | None = None
+    """The full checkpoint that a PEFT checkpoint is paired with."""
 
     @property
     def victim(self) -> Victim:

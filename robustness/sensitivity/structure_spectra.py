@@ -50,7 +50,8 @@ def singular_values(matrix: torch.Tensor) -> torch.Tensor:
     >>> singular_values(torch.tensor([[0.0, 2.0], [1.0, 0.0]])).tolist()
     [2.0, 1.0]
     """
-    return torch.linalg.eigvalsh(_gram(matrix)).clamp_min(0).sqrt().flip(0)
+    squares: torch.Tensor = torch.linalg.eigvalsh(_gram(matrix))
+    return squares.clamp_min(0).sqrt().flip(0)
 
 
 def describe(values: torch.Tensor) -> Spectrum:
