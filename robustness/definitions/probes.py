@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from robustness.definitions.attacks import Deviation
 from robustness.definitions.model import Definition
@@ -48,8 +48,25 @@ class UpdateStructure(Definition):
     """Rank of the low-rank form that is fitted."""
 
 
+class UpdatePath(Definition):
+    """Accuracy with parts of the weight update changed."""
+
+    kind: Literal["update-path"]
+    steps: tuple[Annotated[float, Field(ge=0)], ...]
+    """Values of t in W_0 + t dW."""
+    ranks: tuple[PositiveInt, ...]
+    """To which dW is cut."""
+    tops: tuple[PositiveInt, ...]
+    """Numbers of leading directions of W_0 that dW is projected into and out of."""
+    scales: tuple[Annotated[float, Field(ge=0)], ...]
+    """Factors of the intruder directions."""
+    radius: PositiveFloat
+    """Of the gradient step, in median token norms."""
+
+
 ProbePart = Annotated[
-    Margin | MarginGradient | JacobianNorm | ConditionProfile | UpdateStructure, Field(discriminator="kind")
+    Margin | MarginGradient | JacobianNorm | ConditionProfile | UpdateStructure | UpdatePath,
+    Field(discriminator="kind"),
 ]
 
 

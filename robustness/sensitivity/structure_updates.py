@@ -20,13 +20,18 @@ HEAD_NAMES = {"classifier", "score", "qa_outputs", "lm_head"}
 class WeightUpdate:
     """One tensor before and after fine-tuning, in float32 on the CPU."""
 
-    name: str
-    """As the base has it, without `.weight`."""
+    key: str
+    """As the base has it."""
     layer: int | None
     """The block's index, counted from 0."""
     before: torch.Tensor
     """Matrices have shape (out, in)."""
     after: torch.Tensor
+
+    @property
+    def name(self) -> str:
+        """The key without `.weight`."""
+        return self.key.removesuffix(".weight")
 
     @property
     def change(self) -> torch.Tensor:
@@ -52,7 +57,8 @@ class Updates:
             self._tuned = _merged_weights(subject)
         else:
             self._tuned = self._stack.enter_context(TensorFolder(checkpoint.folder))
-        self._names = _match_names(self._base, self._tuned)
+        self.names: Mapping[str, str] = _match_names(self._base, self._tuned)
+        """The base's names to the checkpoint's."""
 
     def __enter__(self) -> Updates:
         return self
@@ -62,7 +68,7 @@ class Updates:
 
     def matrices(self) -> Iterator[WeightUpdate]:
         """Weights of linear layers."""
-        for name in self._names:
+        for name in self.names:
             if name.endswith(".weight") and "embed" not in name:
                 update = self.read(name)
                 if update is not None and update.before.ndim == 2:
@@ -70,7 +76,7 @@ class Updates:
 
     def vectors(self) -> Iterator[WeightUpdate]:
         """Biases, and weights of normalisations."""
-        for name in self._names:
+        for name in self.names:
             if name.endswith((".bias", ".weight")) and "embeddings.weight" not in name:
                 update = self.read(name)
                 if update is not None and update.before.ndim == 1:
@@ -78,22 +84,28 @@ class Updates:
 
     def embeddings(self) -> Iterator[WeightUpdate]:
         """Embedding matrices."""
-        for name in self._names:
+        for name in self.names:
             if name.endswith(".weight") and "embed" in name:
                 update = self.read(name)
                 if update is not None and update.before.ndim == 2:
                     yield update
 
+    def all(self) -> Iterator[WeightUpdate]:
+        """Every shared tensor."""
+        for name in self.names:
+            update = self.read(name)
+            if update is not None:
+                yield update
+
     def read(self, name: str) -> WeightUpdate | None:
         """Reads one tensor of the base and of the checkpoint; None when their shapes differ or one lacks it."""
-        if name not in self._names:
+        if name not in self.names:
             return None
-        before, after = self._base[name], self._tuned[self._names[name]]
+        before, after = self._base[name], self._tuned[self.names[name]]
         if before.shape != after.shape or not before.is_floating_point():
             return None
         layer = re.search(r"\.(\d+)\.", name)
-        plain = name.removesuffix(".weight")
-        return WeightUpdate(plain, int(layer[1]) if layer else None, before.float(), after.detach().cpu().float())
+        return WeightUpdate(name, int(layer[1]) if layer else None, before.float(), after.detach().cpu().float())
 
 
 def low_rank_factors(checkpoint: Checkpoint) -> Mapping[str, tuple[torch.Tensor, torch.Tensor]]:
