@@ -79,7 +79,7 @@ def chance_intruders(
     counts = []
     for _ in range(draws):
         update = _random_update(weight.shape, rank, generator)
-        tuned = decompose_top(weight.double() + update * (norm / update.norm()), k, generator)
+        tuned = decompose_top(weight + update * (norm / update.norm()), k, generator)
         counts.append(count_intruders(base, tuned, threshold).count)
     return sum(counts) / draws
 
@@ -110,6 +110,6 @@ def irreducible_share(values: torch.Tensor, rank: int) -> float:
 def _random_update(shape: torch.Size, rank: int, generator: torch.Generator) -> torch.Tensor:
     rows, columns = shape
     if rank >= min(shape):
-        return torch.randn(rows, columns, generator=generator, dtype=torch.float64)
-    left = torch.randn(rows, rank, generator=generator, dtype=torch.float64)
-    return left @ torch.randn(rank, columns, generator=generator, dtype=torch.float64)
+        return torch.randn(rows, columns, generator=generator)
+    left = torch.randn(rows, rank, generator=generator)
+    return left @ torch.randn(rank, columns, generator=generator)

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 import torch
 
-OVERSAMPLING = 10
+OVERSAMPLING = 6
 """Further directions that a truncated decomposition carries along."""
-SWEEPS = 40
-"""Iterations before a truncated decomposition gives way to a full one."""
-TOLERANCE = 1e-6
-"""Relative residual at which a truncated decomposition is taken."""
+DEPTH = 7
+"""Powers of W Wt in its Krylov space."""
+RESTARTS = 6
+"""Times it begins again from what it has found before it gives way to a full decomposition."""
+TOLERANCE = 1e-4
+"""Relative residual at which it is taken: singular values are then right to about 1e-8."""
 ENERGY = 0.9
 
 
@@ -78,31 +80,49 @@ def decompose(matrix: torch.Tensor) -> Factors:
 
 
 def decompose_top(matrix: torch.Tensor, k: int, generator: torch.Generator) -> Factors:
-    """Returns the k leading singular triples by subspace iteration (arXiv 0909.4061), checked.
+    """Returns the k leading singular triples from a randomised block Krylov space (arXiv 1504.05477), checked.
 
-    Iterates until |W v_j - s_j u_j| and |Wt u_j - s_j v_j| are below 1e-6 s_1 for all j <= k; a spectrum so flat that
-    this takes too long is decomposed in full.
+    Begins again until |W v_j - s_j u_j| and |Wt u_j - s_j v_j| are below 1e-4 s_1 for all j <= k; a spectrum so flat
+    that this takes too long is decomposed in full.
 
     Args:
         matrix: shape (out, in).
         k: how many; at most min(out, in).
         generator: draws the first directions.
     """
-    whole = matrix.double()
-    width = min(k + OVERSAMPLING, *whole.shape)
-    if width == min(whole.shape):
-        full = decompose(matrix)
-        return Factors(full.left[:, :k], full.values[:k], full.right[:, :k])
-    right = torch.randn(whole.shape[1], width, generator=generator, dtype=torch.float64)
-    for _ in range(SWEEPS):
-        left, _ = torch.linalg.qr(whole @ right)
-        small_left, values, small_right = torch.linalg.svd(left.T @ whole, full_matrices=False)
-        left, right = left @ small_left, small_right.T
-        residual = (whole @ right[:, :k] - left[:, :k] * values[:k]).norm(dim=0).amax()
-        if residual <= TOLERANCE * values[0]:
-            return Factors(left[:, :k], values[:k], right[:, :k])
-    full = decompose(matrix)
-    return Factors(full.left[:, :k], full.values[:k], full.right[:, :k])
+    whole = matrix.float()  # twice as fast as double precision, and far below the tolerance
+    width = k + OVERSAMPLING
+    if width * DEPTH >= min(whole.shape):
+        return _first(decompose(matrix), k)
+    right = torch.randn(whole.shape[1], width, generator=generator)
+    for _ in range(RESTARTS):
+        found = _in_krylov_space(whole, right)
+        residual = (whole @ found.right[:, :k] - found.left[:, :k] * found.values[:k]).norm(dim=0).amax()
+        mirrored = (whole.T @ found.left[:, :k] - found.right[:, :k] * found.values[:k]).norm(dim=0).amax()
+        if max(residual, mirrored) <= TOLERANCE * found.values[0]:
+            return Factors(found.left[:, :k].double(), found.values[:k].double(), found.right[:, :k].double())
+        right = found.right[:, :width]
+    return _first(decompose(matrix), k)
+
+
+def _in_krylov_space(whole: torch.Tensor, right: torch.Tensor) -> Factors:
+    """The best decomposition in the space of W x, (W Wt) W x, ... for the columns x of `right`."""
+    blocks = []
+    for _ in range(DEPTH):
+        block, _ = torch.linalg.qr(whole @ right)
+        blocks.append(block)
+        right = whole.T @ block
+    basis, _ = torch.linalg.qr(torch.cat(blocks, dim=1))
+    # The small matrix's decomposition by its Gram matrix: its directions beyond the leading ones are not used.
+    small = basis.T @ whole
+    squares, turned = torch.linalg.eigh(small.double() @ small.double().T)
+    values = squares.clamp_min(0).sqrt().flip(0).float()
+    turned = turned.flip(1).float()
+    return Factors(basis @ turned, values, (small.T @ turned) / values.clamp_min(1e-30))
+
+
+def _first(factors: Factors, k: int) -> Factors:
+    return Factors(factors.left[:, :k], factors.values[:k], factors.right[:, :k])
 
 
 def subspace_overlap(first: torch.Tensor, second: torch.Tensor) -> float:
