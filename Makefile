@@ -19,7 +19,7 @@ test: $(VENV)/.installed
 	$(BIN)/python -m pytest
 
 bench: $(VENV)/.installed
-	$(BIN)/python -m pytest -m benchmark -s tests/benchmarks
+	$(BIN)/python -m pytest -m benchmark -s $(if $(ONLY),-k $(ONLY)) tests/benchmarks
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

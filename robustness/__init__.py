@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from robustness.api import report, run, train
-    from robustness.engine.attack import Access, Attack, BudgetExhausted, Search
+    from robustness.engine.attack import Access, Attack, BudgetExhausted, Search, ask_gradients
     from robustness.engine.outcome import Outcome, Status
     from robustness.errors import RobustnessError
     from robustness.testsets.example import Example
@@ -26,6 +26,7 @@ _HOMES = {
     "RobustnessError": "robustness.errors",
     "Search": "robustness.engine.attack",
     "Status": "robustness.engine.outcome",
+    "ask_gradients": "robustness.engine.attack",
     "report": "robustness.api",
     "run": "robustness.api",
     "train": "robustness.api",
@@ -40,6 +41,7 @@ __all__ = [
     "RobustnessError",
     "Search",
     "Status",
+    "ask_gradients",
     "report",
     "run",
     "train",

@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "engine": {"errors", "testsets", "victims"},
     "recipes": {"errors", "definitions", "testsets", "victims", "engine"},
     "sensitivity": {"errors", "definitions", "testsets", "victims", "engine", "recipes"},
-    "testing": {"errors", "testsets", "engine", "recipes"},
+    "testing": {"errors", "testsets", "victims", "engine", "recipes"},
     "stats": set(),
     "training": {"errors", "definitions", "testsets", "tuners", "victims"},
     "runs": {"errors", "definitions", "testsets", "victims", "engine", "recipes", "sensitivity", "stats"},

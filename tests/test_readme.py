@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from robustness.cli import main
+from robustness.testing import check_attack
 from robustness.training import protocol
 from robustness.training.protocol import TrainingSettings
 
@@ -48,8 +49,17 @@ def test_the_two_commands_and_the_install_line_are_those_of_the_makefile() -> No
     assert "pip install -c constraints.txt '.[textattack,demo]'" in blocks("console")[1]
 
 
+def test_the_white_box_example_keeps_the_rules() -> None:
+    names: dict[str, Any] = {}
+    exec(next(block for block in blocks("python") if "ask_gradients" in block), names)
+
+    check_attack(names["Blank"])
+
+
 def test_every_command_is_known() -> None:
-    assert {line.split()[1] for line in commands()} == {"list", "show", "doctor", "train", "run", "report", "check"}
+    assert {line.split()[1] for line in commands()} == {
+        *("list", "show", "doctor", "train", "run", "report", "check", "assets")
+    }
 
 
 @pytest.mark.timeout(900)
@@ -67,10 +77,13 @@ def test_every_command_runs_on_real_data(
     mails = (shared_data / "glue/SST-2/dev.tsv").read_text(encoding="utf-8").splitlines()[:61]
     (tmp_path / "my_data" / "mails" / "dev.tsv").write_text("\n".join(mails), encoding="utf-8")
     replacements = {BASE: str(minilm), "2000": "160", "20": "3"}
+    fetched: list[str] = []
+    monkeypatch.setattr("robustness.api.get_asset", lambda name, folder, _: fetched.append(name) or folder / name)
 
     codes = {line: run_command(line, replacements, monkeypatch) for line in commands()}
 
     assert {line: code for line, code in codes.items() if code != 0} == {}, capsys.readouterr().err
+    assert fetched == ["wordnet", "bert-base-uncased"]
     assert (tmp_path / "runs/mine/pairs.csv").is_file() and (tmp_path / "runs/mails/pairs.csv").is_file()
     exec(blocks("python")[0].replace("limit=10", "limit=2"), {})
     assert "deepwordbug" in capsys.readouterr().out

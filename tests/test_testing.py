@@ -1,15 +1,25 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
+import torch
 
 from robustness import Access, BudgetExhausted, Example
 from robustness.definitions.catalog import ATTACKS
-from robustness.engine.attack import Search
+from robustness.engine.attack import NamedAttack, Search, ask_gradients
 from robustness.errors import AttackError, DataError
 from robustness.recipes.building import find_attack
+from robustness.recipes.embedding import WithinRadii
+from robustness.recipes.embedding_attacks import Fgsm
+from robustness.recipes.embedding_balls import Norm
+from robustness.recipes.embedding_trial import EmbeddingResult
+from robustness.recipes.parts import build_attack
 from robustness.testing import check_attack
 
+ASK_FOR_GRADIENTS = [name for name in ATTACKS.names() if ATTACKS.find(name).definition.access == Access.GRADIENTS]
 ASK_FOR_SCORES = [name for name in ATTACKS.names() if ATTACKS.find(name).definition.access == Access.SCORES]
 
 
@@ -21,6 +31,23 @@ def test_every_shipped_attack_keeps_the_rules(name: str) -> None:
         pytest.skip(str(missing))
 
     check_attack(attack)
+
+
+@pytest.mark.parametrize("name", ASK_FOR_GRADIENTS)
+def test_every_shipped_white_box_attack_keeps_the_rules(name: str) -> None:
+    """With few steps, narrow beams and few draws; the sentence encoder, which is slow, is checked with textfooler."""
+    definition = ATTACKS.find(name).definition
+    most = {"steps": 8, "width": 4, "samples": 3, "draws": 10}
+    given = definition.search.model_dump()
+    smaller = {key: min(value, given[key]) for key, value in most.items() if key in given}
+    search = definition.search.model_copy(update=smaller)
+    try:
+        constraints = [part for part in definition.constraints if part.kind != "sentence-similarity"]
+        attack = build_attack(definition.model_copy(update={"search": search, "constraints": tuple(constraints)}))
+    except DataError as missing:
+        pytest.skip(str(missing))
+
+    check_attack(NamedAttack(name, "digest", attack))
 
 
 class Shout:
@@ -131,5 +158,98 @@ def test_an_attack_that_keeps_the_rules_passes_as_class_and_as_instance() -> Non
     ],
 )
 def test_the_first_broken_rule_is_named(attack: type, rule: str) -> None:
+    with pytest.raises(AttackError, match=rule):
+        check_attack(attack)
+
+
+class Perturbs:
+    """One step in a ball, by the shipped part."""
+
+    access = Access.GRADIENTS
+    norm = "l2"
+    radii = (0.5,)
+
+    def perturb(self, victim: Any, examples: Any, generators: Any) -> EmbeddingResult:
+        return WithinRadii(Fgsm(Norm.L2), self.radii).perturb(victim, examples, generators)
+
+
+class LeavesItsBall(Perturbs):
+    def perturb(self, victim: Any, examples: Any, generators: Any) -> EmbeddingResult:
+        return WithinRadii(Fgsm(Norm.L2), (50.0,)).perturb(victim, examples, generators)
+
+
+class HidesItsZeros(Perturbs):
+    def perturb(self, victim: Any, examples: Any, generators: Any) -> EmbeddingResult:
+        result = super().perturb(victim, examples, generators)
+        return replace(result, zero_gradients=torch.zeros_like(result.zero_gradients))
+
+
+class WrongShape(Perturbs):
+    def perturb(self, victim: Any, examples: Any, generators: Any) -> EmbeddingResult:
+        result = super().perturb(victim, examples, generators)
+        return replace(result, delta=result.delta[:, :, :1])
+
+
+class LeavesTrainingMode(Perturbs):
+    def perturb(self, victim: Any, examples: Any, generators: Any) -> EmbeddingResult:
+        result = super().perturb(victim, examples, generators)
+        victim.model.train()
+        return result
+
+
+class DependsOnTheBatch(Perturbs):
+    radii = (50.0,)
+
+    def perturb(self, victim: Any, examples: Any, generators: Any) -> EmbeddingResult:
+        radius = 0.05 * len(examples)
+        return WithinRadii(Fgsm(Norm.L2), (radius,)).perturb(victim, examples, generators)
+
+
+class AsksForGradients:
+    access = Access.GRADIENTS
+
+    def search(self, example: Example, rng: np.random.Generator) -> Search:
+        gradients = yield from ask_gradients([example])
+        sizes = np.abs(gradients[0].gradient).sum(axis=1)
+        if not len(sizes):
+            return example
+        segment, start, end = gradients[0].places[int(sizes.argmax())]
+        texts = list(example.texts)
+        texts[segment] = texts[segment][:start] + "x" + texts[segment][end:]
+        return example.with_texts(texts)
+
+
+class HasNoAccess(AsksForGradients):
+    access = Access.SCORES
+
+
+class OverspendsOnGradients(AsksForGradients):
+    def search(self, example: Example, rng: np.random.Generator) -> Search:
+        for number in range(20):
+            try:
+                yield from ask_gradients([example.with_texts([f"{text} {number}" for text in example.texts])])
+            except BudgetExhausted:
+                continue
+        return example
+
+
+def test_white_box_attacks_of_both_kinds_that_keep_the_rules_pass() -> None:
+    check_attack(Perturbs)
+    check_attack(AsksForGradients)
+
+
+@pytest.mark.parametrize(
+    ("attack", "rule"),
+    [
+        (LeavesItsBall, "the largest of its radii is 0.5"),
+        (HidesItsZeros, "it counted none of them"),
+        (WrongShape, "delta has shape"),
+        (LeavesTrainingMode, "it changed the model"),
+        (DependsOnTheBatch, "same seed must give the same result"),
+        (HasNoAccess, "asked for gradients; its access is scores"),
+        (OverspendsOnGradients, "asked again after its budget"),
+    ],
+)
+def test_the_first_broken_rule_of_a_white_box_attack_is_named(attack: type, rule: str) -> None:
     with pytest.raises(AttackError, match=rule):
         check_attack(attack)

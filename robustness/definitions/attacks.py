@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from robustness.definitions.embeddings import EmbeddingBall, EmbeddingMinimal
+from robustness.definitions.embeddings import EmbeddingBall, EmbeddingMinimal, TokenDistributions
 from robustness.definitions.model import Definition, SparseDefinition
 
 
@@ -230,6 +230,14 @@ class Genetic(Definition):
     """Parents are drawn by softmax(error probability / temperature)."""
 
 
+class ParticleSwarm(Definition):
+    """Moves texts whose words are substituted towards the best found so far."""
+
+    kind: Literal["particle-swarm"]
+    particles: PositiveInt
+    iterations: PositiveInt
+
+
 class Append(Definition):
     """Appends distractors, one at a time; needs no transformations."""
 
@@ -277,13 +285,15 @@ SearchPart = Annotated[
     | BestOfEachWord
     | DifferentialEvolution
     | Genetic
+    | ParticleSwarm
     | Append
     | GreedyReduction
     | Cascade
     | RandomOrder
     | ReturnClean
     | EmbeddingBall
-    | EmbeddingMinimal,
+    | EmbeddingMinimal
+    | TokenDistributions,
     Field(discriminator="kind"),
 ]
 TransformationPart = Annotated[

@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from robustness.definitions.model import Definition, SparseDefinition
 
@@ -66,6 +74,37 @@ class EmbeddingMinimal(SparseDefinition):
     @model_validator(mode="after")
     def _refuse_foreign_options(self) -> Self:
         return _refuse_options(self, self.method, {"ddn": {"loss", "initial_radius"}, "fmn": {"step_size"}})
+
+
+class TokenDistributions(SparseDefinition):
+    """Learns a distribution over tokens at every place, then draws texts from it."""
+
+    kind: Literal["token-distributions"]
+    steps: PositiveInt
+    samples: PositiveInt
+    """Soft texts a step."""
+    draws: PositiveInt
+    """Texts drawn in the end, at most so many of them asked about."""
+    step_size: PositiveFloat
+    """Of Adam, in logits of the distribution."""
+    temperature: PositiveFloat
+    """Of the Gumbel-softmax."""
+    margin: PositiveFloat
+    """By how much the loss wants the answer wrong, in logits."""
+    start: PositiveFloat
+    """The first logit of each place's own token; those of all others are 0."""
+    candidates: PositiveInt | None = None
+    """Tokens a place may take, the nearest by cosine in the victim's embeddings; absent: the whole vocabulary."""
+    similarity_weight: NonNegativeFloat = 0.0
+    perplexity_weight: NonNegativeFloat = 0.0
+    language_model: str | None = None
+    """Folder or hub id of a causal model with the victim's own vocabulary, which the perplexity term needs."""
+
+    @model_validator(mode="after")
+    def _perplexity_needs_a_model(self) -> Self:
+        if (self.perplexity_weight > 0) != (self.language_model is not None):
+            raise ValueError("perplexity_weight and language_model belong together: give both, or neither")
+        return self
 
 
 D = TypeVar("D", bound=Definition)

@@ -10,7 +10,12 @@ from numpy.typing import NDArray
 
 from robustness.engine.attack import Scorer
 from robustness.engine.outcome import Outcome, Status
-from robustness.engine.referee import character_similarity, count_modified_words, true_label_probability
+from robustness.engine.referee import (
+    character_similarity,
+    count_modified_words,
+    label_problem,
+    true_label_probability,
+)
 from robustness.testsets.example import Example
 
 NO_ATTACK = "none"
@@ -43,16 +48,19 @@ def _outcome(
 ) -> Outcome:
     forwards = 1 if clean is None else 2
     known = example.original is not None
+    problem = label_problem(example.label, len(row)) or (
+        None if np.isfinite(row).all() else "the victim's scores are not finite"
+    )
     source = example.with_texts(example.original) if example.original is not None else example
     return Outcome(
         example_id=example.id,
         group_id=example.group,
         label=example.label,
-        status=_status(example.label, row, clean),
+        status=Status.ERRORED if problem else _status(example.label, row, clean),
         clean_prediction=None if clean is None else int(clean.argmax()),
         adversarial_prediction=int(row.argmax()),
-        clean_score=None if clean is None else true_label_probability(clean, example.label),
-        score=true_label_probability(row, example.label),
+        clean_score=None if clean is None or problem else true_label_probability(clean, example.label),
+        score=None if problem else true_label_probability(row, example.label),
         queries=0,
         forwards=forwards,
         modified_words=count_modified_words(source, example) if known else None,
@@ -61,13 +69,11 @@ def _outcome(
         seconds=seconds * forwards,
         original_text=example.original,
         adversarial_text=example.texts,
-        error=None if np.isfinite(row).all() else "the victim's scores are not finite",
+        error=problem,
     )
 
 
 def _status(label: int, row: NDArray[np.float32], clean: NDArray[np.float32] | None) -> Status:
-    if not np.isfinite(row).all():
-        return Status.ERRORED
     if clean is not None and int(clean.argmax()) != label:
         return Status.SKIPPED
     return Status.FAILED if int(row.argmax()) == label else Status.SUCCEEDED

@@ -31,6 +31,17 @@ def check_proposal(example: Example, proposal: object) -> Example:
     return proposal
 
 
+def label_problem(label: int, labels: int) -> str | None:
+    """Returns what is wrong with a label for a head of so many labels, or None.
+
+    >>> label_problem(1, 2), label_problem(7, 2)
+    (None, "label 7 is outside the head's range: it has labels 0 to 1; mend the test set")
+    """
+    if 0 <= label < labels:
+        return None
+    return f"label {label} is outside the head's range: it has labels 0 to {labels - 1}; mend the test set"
+
+
 def refuse_broken_text(example: Example, candidate: Example) -> None:
     """Raises AttackError for another number of segments, or half a surrogate pair, which no tokenizer can hold."""
     if len(candidate.texts) != len(example.texts):

@@ -33,7 +33,7 @@ from robustness.engine.attack import (
 from robustness.engine.gradient_desk import GradientAccount, answer_gradients
 from robustness.engine.outcome import Outcome, Status
 from robustness.engine.query_cache import QueryCache
-from robustness.engine.referee import check_proposal, judge, refuse_broken_text, true_label_probability
+from robustness.engine.referee import check_proposal, judge, label_problem, refuse_broken_text, true_label_probability
 from robustness.engine.seeding import example_generator
 from robustness.engine.watchdog import SearchTimeout, Watchdog
 from robustness.errors import AttackError
@@ -53,6 +53,9 @@ CALLS = 2
 
 MAX_SECONDS = 300.0
 """Far above what a shipped recipe takes for a long text; an attack that loops for ever reaches it."""
+
+MAX_WORDS = 2_500
+"""A search's first question may be as many texts as there are words: beyond this they would fill the memory."""
 
 
 @dataclass(slots=True)
@@ -231,6 +234,8 @@ class Scheduler:
         rows = [seat.known[candidate.texts] for candidate in seat.asked]
         if any(not np.isfinite(row).all() for row in rows):
             return _errored(seat, "the victim's scores are not finite")
+        if seat.search is None and (problem := _problem(seat.example, len(rows[0]))):
+            return _errored(seat, problem)
         if seat.is_judgement:
             return self._judged(seat, rows[0])
         try:
@@ -299,6 +304,13 @@ class Scheduler:
             goal=self._attack.goal,
         )
         return _with_gradients(seat, outcome)
+
+
+def _problem(example: Example, labels: int) -> str | None:
+    """Why an example cannot be attacked, or None."""
+    if len(example.words) > MAX_WORDS:
+        return f"{len(example.words)} words are too many to attack: at most {MAX_WORDS:,}; shorten the text"
+    return label_problem(example.label, labels)
 
 
 def _skipped(seat: _Seat, scores: NDArray[np.float32]) -> Outcome:

@@ -62,6 +62,12 @@ class Constraints:
     sentence_similarity: SentenceSimilarity | None = None
     """Asked last: it runs a model."""
 
+    @property
+    def bounds_drift(self) -> bool:
+        """Whether `allows` refuses anything."""
+        limits = (self.max_edit_distance, self.max_changed_words, self.max_changed_share)
+        return any(limit is not None for limit in limits)
+
     def changeable(self, example: Example) -> list[int]:
         """Returns the indices of the words that may change, ascending."""
         return [

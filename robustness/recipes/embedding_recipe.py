@@ -9,7 +9,7 @@ from typing import final
 from robustness.definitions.embeddings import EmbeddingBall, EmbeddingMinimal
 from robustness.engine.attack import Access
 from robustness.engine.outcome import Outcome, Status
-from robustness.engine.referee import true_label_probability
+from robustness.engine.referee import label_problem, true_label_probability
 from robustness.errors import AttackError, CheckpointError, UsageError
 from robustness.recipes.embedding import (
     EmbeddingAttack,
@@ -42,7 +42,13 @@ class EmbeddingRecipe:
 
     def run(self, victim: Victim, examples: Iterable[Example], *, seed: int, digest: str) -> Iterator[Outcome]:
         """Yields one outcome for each example; its text stays as it is, `distance` says how far the find lies."""
-        waiting = {example.id: example for example in examples}
+        waiting = {}
+        for example in examples:
+            problem = label_problem(example.label, victim.label_count)
+            if problem:
+                yield _as_row(errored(example, problem), self.norm)
+            else:
+                waiting[example.id] = example
         try:
             outcomes = attack_embeddings(self.method, victim, list(waiting.values()), seeded_generators(seed, digest))
             for outcome in outcomes:

@@ -15,7 +15,7 @@ from robustness.testsets.example import Example, Span
 from robustness.victims.text_gradients import TextGradient
 from robustness.victims.vocabulary import Vocabulary
 
-TRIED_AT_A_TIME = 64
+TRIED_AT_A_TIME = 24
 """Token flips that are written out and tokenised again together."""
 TRIED_AT_MOST = 4096
 """Of a text's token flips, the most promising; where none of them survives, none is found."""

@@ -190,7 +190,10 @@ class MaskedLanguageModel:
 
     @cached_property
     def _tokens(self) -> list[str]:
-        return [str(token) for token in self._tokenizer.convert_ids_to_tokens(range(len(self._tokenizer)))]
+        ids = range(len(self._tokenizer))
+        return [
+            token or "" for token in self._tokenizer.convert_ids_to_tokens(ids)
+        ]  # None where numbers are left out
 
     @cached_property
     def _texts(self) -> list[str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
 from robustness.definitions import attacks as data
-from robustness.definitions.embeddings import EmbeddingBall, EmbeddingMinimal
+from robustness.definitions.embeddings import EmbeddingBall, EmbeddingMinimal, TokenDistributions
 from robustness.engine.attack import Attack, GradientAttack
-from robustness.errors import DefinitionError
+from robustness.errors import AttackError, DataError, DefinitionError
 from robustness.recipes import assets, invariances, ranking, searches
 from robustness.recipes.asset_registry import ASSETS
 from robustness.recipes.constraints import Constraints, SamePartOfSpeech
@@ -20,6 +22,7 @@ from robustness.recipes.imperceptible import IMPERCEPTIBLE_EDITS
 from robustness.recipes.inner_edits import INNER_EDITS
 from robustness.recipes.pretrained import find_model
 from robustness.recipes.reduction import GreedyReduction
+from robustness.recipes.swarm import ParticleSwarm
 from robustness.recipes.transformations import CHARACTER_EDITS, Transformation
 from robustness.recipes.words import nearest_neighbours, wordnet_synonyms
 
@@ -28,9 +31,10 @@ if TYPE_CHECKING:
     from robustness.recipes.similarity import SentenceSimilarity
 
 InContextPart = data.MaskedReplacements | data.MaskedInsertions | data.MaskedMerges | data.SubWordReplacements
-ENCODER_SEARCHES = (
+STEPWISE_SEARCHES = (
     data.GreedyWordRanking,
     data.GreedyDeletionRanking,
+    data.GreedyGradientRanking,
     data.Greedy,
     data.BestOfEachWord,
     data.RandomOrder,
@@ -62,9 +66,12 @@ def build_attack(definition: data.AttackDefinition) -> Attack | GradientAttack:
 
     Raises:
         DataError: a lexical asset that the recipe reads is missing.
+        AttackError, DefinitionError: parts that do not go together.
     """
     search = definition.search
+    _refuse_unread(definition)
     _refuse_unfit(definition)
+    _require_all(definition)
     edits = WordEdits(
         [_build_transformation(p) for p in definition.transformations if not isinstance(p, InContextPart)],
         _build_constraints(definition.constraints),
@@ -94,6 +101,8 @@ def build_attack(definition: data.AttackDefinition) -> Attack | GradientAttack:
                 generations=search.generations,
                 temperature=search.temperature,
             )
+        case data.ParticleSwarm():
+            return ParticleSwarm(edits, particles=search.particles, iterations=search.iterations)
         case data.Append():
             return Append(search.texts, handles=search.handles, links=search.links)
         case data.GreedyReduction():
@@ -108,8 +117,26 @@ def build_attack(definition: data.AttackDefinition) -> Attack | GradientAttack:
             from robustness.recipes.embedding_recipe import build_embedding_attack  # brings torch
 
             return build_embedding_attack(search)
+        case TokenDistributions():
+            from robustness.recipes.gbda import Gbda  # brings torch
+
+            return Gbda(search)
         case _:
             assert_never(search)
+
+
+def _refuse_unread(definition: data.AttackDefinition) -> None:
+    """Refuses what a white-box search would silently take no notice of."""
+    search = definition.search
+    batchwise = isinstance(search, EmbeddingBall | EmbeddingMinimal | TokenDistributions)
+    if batchwise and definition.budget.max_queries is not None:
+        raise AttackError(f"[budget]: a search of kind {search.kind} asks no questions; its steps are its budget")
+    over_vocabulary = isinstance(search, data.GradientBeam) and search.flips == "vocabulary"
+    if (batchwise or over_vocabulary) and (definition.transformations or definition.constraints):
+        raise AttackError(
+            f"search of kind {search.kind}: makes its candidates itself; leave [[transformations]] and "
+            "[[constraints]] out"
+        )
 
 
 def _build_gradient_beam(search: data.GradientBeam, edits: WordEdits) -> Attack:
@@ -146,9 +173,28 @@ def _build_transformation(part: data.TransformationPart) -> Transformation:
             raise AssertionError(f"{part.kind} reads the words around")
 
 
+def _require_all(definition: data.AttackDefinition) -> None:
+    """Raises one DataError for all that is missing, each with the command that gets it."""
+    problems: dict[str, None] = {}
+    for part in (*definition.transformations, *definition.constraints):
+        finders: list[Callable[[], object]] = [
+            partial(assets.find_asset, n) for n in ASSETS_OF_PARTS.get(part.kind, ())
+        ]
+        if isinstance(part, InContextPart | data.SentenceSimilarity):
+            folder = "sentence_encoder" if isinstance(part, data.SentenceSimilarity) else "masked_lm"
+            finders.append(partial(find_model, part.model, folder))
+        for find in finders:
+            try:
+                find()
+            except DataError as error:
+                problems[str(error)] = None
+    if problems:
+        raise DataError("; and ".join(problems))
+
+
 def _refuse_unfit(definition: data.AttackDefinition) -> None:
     """Searches that mix edits of several words cannot say which of them a window or a hole lies around."""
-    if isinstance(definition.search, ENCODER_SEARCHES):
+    if isinstance(definition.search, STEPWISE_SEARCHES):
         return
     for part in (*definition.transformations, *definition.constraints):
         if isinstance(part, InContextPart | data.SentenceSimilarity):

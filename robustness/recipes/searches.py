@@ -100,7 +100,8 @@ class BestOfEachWord:
         self._edits = edits
 
     def search(self, example: Example, rng: np.random.Generator) -> Search:
-        """Stops at the first text that flips the label; a budget that ends early ends the trying, too."""
+        """Stops at the first text that flips the label."""
+        best = example
         found: list[tuple[float, Example, bool]] = []
         try:
             for index in self._edits.constraints.changeable(example):
@@ -110,22 +111,17 @@ class BestOfEachWord:
                 rows = yield candidates
                 losses = loss(rows, example.label)
                 winner = int(losses.argmax())
-                flips = int(rows[winner].argmax()) != example.label
-                found.append((float(losses[winner]), candidates[winner], flips))
-        except BudgetExhausted:
-            pass
-        found.sort(key=lambda each: -each[0])
-        if not found or found[0][2]:
-            return found[0][1] if found else example
-        best = found[0][1]
-        try:
-            for _, edited, _ in found[1:]:
-                candidate = self._add(example, best, edited)
+                found.append((float(losses[winner]), candidates[winner], int(rows[winner].argmax()) != example.label))
+                best = max(found, key=lambda each: each[0])[1]
+            current = example
+            for _, edited, flips in sorted(found, key=lambda each: -each[0]):
+                candidate = self._add(example, current, edited)
                 if candidate is None:
                     continue
-                rows = yield [candidate]
-                best = candidate
-                if int(rows[0].argmax()) != example.label:
+                if candidate != edited:  # the first was asked about above
+                    flips = int((yield [candidate])[0].argmax()) != example.label
+                current = best = candidate
+                if flips:
                     return best
         except BudgetExhausted:
             pass

@@ -20,6 +20,8 @@ Vectors = NDArray[np.float32]
 
 CPU_BATCH_TOKENS = 512
 CUDA_BATCH_TOKENS = 65_536
+REMEMBERED = 4_096
+"""Questions whose answers are kept: both arms of a pair begin with the same ones."""
 
 
 @final
@@ -115,7 +117,9 @@ class SentenceSimilarity:
         self._metric = metric
         self._window = window
         self._skip_shorter = skip_shorter
-        self._clean_vector = lru_cache(4_096)(lambda text: encoder.encode([text])[0])
+        self._clean_vector = lru_cache(REMEMBERED)(lambda text: encoder.encode([text])[0])
+        # By whole questions: a vector's last bits depend on the batch, and what is remembered must not.
+        self._cosines = lru_cache(REMEMBERED)(self._compare)
 
     def near(self, clean: Example, candidates: Sequence[Example], index: int) -> list[Example]:
         """Returns the candidates that are near enough, in order; the clean text is encoded once.
@@ -133,12 +137,15 @@ class SentenceSimilarity:
 
     def similarities(self, clean: str, texts: Sequence[str]) -> NDArray[np.float64]:
         """Returns the similarity of each text to the clean one, shape (texts,)."""
+        cosines = self._cosines(clean, tuple(texts))
+        if self._metric == "cosine":
+            return cosines
+        return np.asarray(1 - np.arccos(np.clip(cosines, -1, 1)) / np.pi)
+
+    def _compare(self, clean: str, texts: tuple[str, ...]) -> NDArray[np.float64]:
         distinct = list(dict.fromkeys(texts))
         vectors = dict(zip(distinct, self._encoder.encode(distinct), strict=True))
-        cosines = np.array([vectors[text] for text in texts], dtype=np.float64) @ self._clean_vector(clean)
-        if self._metric == "cosine":
-            return np.asarray(cosines)
-        return np.asarray(1 - np.arccos(np.clip(cosines, -1, 1)) / np.pi)
+        return np.asarray(np.array([vectors[text] for text in texts], dtype=np.float64) @ self._clean_vector(clean))
 
     def _excerpt(self, example: Example, index: int) -> str:
         """The text from the first to the last word of the window, each segment a line; the whole text without one."""

@@ -43,10 +43,21 @@ def load_testset(entry: Entry[TestsetDefinition], data: Path | None) -> Testset:
 
 
 def load_training_split(entry: Entry[TestsetDefinition], data: Path | None) -> Testset:
-    """Loads the training rows that stand beside a clean test set; raises DataError where there are none."""
+    """Loads the training rows that stand beside a clean test set.
+
+    Raises:
+        DataError: there are none, or one has a label that the task has not.
+    """
     if entry.definition.train is None:
         raise DataError(f"test set {entry.name} has no training split")
-    return _load(entry, entry.definition.train, data, prefix=f"{entry.name}-train")
+    split = _load(entry, entry.definition.train, data, prefix=f"{entry.name}-train")
+    for example in split.examples:
+        if example.label >= len(split.task.labels):
+            raise DataError(
+                f"test set {entry.name}, training row {example.id}: label {example.label}; "
+                f"{split.task.name} has labels 0 to {len(split.task.labels) - 1}"
+            )
+    return split
 
 
 def _load(entry: Entry[TestsetDefinition], split: Split, data: Path | None, *, prefix: str) -> Testset:

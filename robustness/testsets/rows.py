@@ -163,6 +163,6 @@ def _label_index(label: object, task: Task, where: str) -> int:
     index = int(str(label))
     if index == -1:
         raise DataError(f"{where}: the label is hidden (-1); use the development file, which has labels")
-    if not 0 <= index < len(names):
+    if index < -1:
         raise DataError(f"{where}: label {index}; {task.name} has labels 0 to {len(names) - 1}")
-    return index
+    return index  # one beyond the task's labels errors its own example, not the run

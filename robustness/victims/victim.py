@@ -90,6 +90,11 @@ class Victim:
         kernels = "as they are" if self._call is self.model else "compiled"
         return [str(self._columns), str(self.max_tokens), self.device.type, *dtypes, kernels]
 
+    @property
+    def label_count(self) -> int:
+        """Labels of the head."""
+        return len(self._columns)
+
     def scores(self, texts: Sequence[Texts]) -> Scores:
         """Returns logits, shape (len(texts), labels), float32, in the order of `texts`."""
         found = [np.empty((0, len(self._columns)), dtype=np.float32)]
@@ -165,7 +170,9 @@ class Victim:
 
     def _encode(self, texts: Sequence[Texts]) -> Encoded:
         segments = [list(column) for column in zip(*texts, strict=True)]
-        encoded = self.tokenizer(*segments, truncation=True, max_length=self.max_tokens, padding=False)
+        encoded = self.tokenizer(
+            *segments, truncation=True, max_length=self.max_tokens, padding=False, return_attention_mask=False
+        )
         for text, ids in zip(texts, encoded["input_ids"], strict=True):
             if len(ids) == self.max_tokens and self._is_truncated(text):
                 self.truncated.add(text)
@@ -190,7 +197,8 @@ class Victim:
             places = places[::-1]
         filled = places < lengths[:, None]
         fill = {"input_ids": self.tokenizer.pad_token_id, "token_type_ids": self.tokenizer.pad_token_type_id}
-        padded = {}
+        reads_mask = "attention_mask" in self.tokenizer.model_input_names
+        padded = {"attention_mask": filled.astype(np.int64)} if reads_mask else {}
         for name, rows in batch.items():
             padded[name] = np.full(filled.shape, fill.get(name) or 0, dtype=np.int64)
             padded[name][filled] = np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=int(lengths.sum()))

@@ -3,9 +3,9 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,15 @@ import pytest
 import torch
 
 from robustness import api
+from robustness.definitions.catalog import TESTSETS
+from robustness.definitions.pairs import read_pairs
+from robustness.definitions.tasks import find_task
+from robustness.recipes.assets import use_data
+from robustness.testsets.example import Example
+from robustness.testsets.loading import load_testset
+from robustness.victims.checkpoint import read_checkpoint
+from robustness.victims.loading import load_checkpoint, place, to_victim
+from robustness.victims.victim import Victim
 
 RESULTS = Path(__file__).parent / "results"
 TRAINING_ROWS = 600
@@ -20,7 +29,10 @@ TRAINING_ROWS = 600
 
 @pytest.fixture(scope="session")
 def minilm_pair(minilm: Path, shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A real full / LoRA pair of MiniLM on SST-2; returns its pairs.toml."""
+    """A real full / LoRA pair of MiniLM on SST-2, that of ROBUSTNESS_BENCH_PAIRS if it is set; its pairs.toml."""
+    given = os.environ.get("ROBUSTNESS_BENCH_PAIRS")
+    if given:
+        return Path(given)
     torch.set_num_threads(os.cpu_count() or 1)
     folder = tmp_path_factory.mktemp("minilm-pair")
     pairs = api.train(
@@ -35,6 +47,22 @@ def minilm_pair(minilm: Path, shared_data: Path, tmp_path_factory: pytest.TempPa
     )
     torch.set_num_threads(1)
     return pairs
+
+
+@pytest.fixture(scope="session")
+def minilm_victim(minilm_pair: Path) -> Victim:
+    """The fully fine-tuned MiniLM, on one thread."""
+    torch.set_num_threads(1)
+    pair = read_pairs(minilm_pair)[0]
+    checkpoint = read_checkpoint(pair.full_name, pair.full, pair.base)
+    return to_victim(load_checkpoint(checkpoint, find_task("sst2")), place("cpu"))
+
+
+@pytest.fixture(scope="session")
+def sst2(shared_data: Path) -> Sequence[Example]:
+    """SST-2's development set, on which every recipe's word lists are at hand."""
+    use_data(shared_data)
+    return load_testset(TESTSETS.find("sst2"), shared_data).examples
 
 
 @pytest.fixture
@@ -59,8 +87,15 @@ def describe_environment() -> dict[str, Any]:
         "torch_threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "python": platform.python_version(),
-        **{name: version(name) for name in ("torch", "transformers", "peft", "textattack", "tokenizers")},
+        **{name: _version(name) for name in ("torch", "transformers", "peft", "textattack", "tokenizers")},
     }
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def _processor() -> str:

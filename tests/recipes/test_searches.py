@@ -14,14 +14,15 @@ from robustness import Example
 from robustness.engine.attack import Attack, NamedAttack, ScoreRows
 from robustness.engine.outcome import Outcome, Status
 from robustness.engine.scheduler import Scheduler
-from robustness.recipes.constraints import Constraints
+from robustness.recipes.constraints import Constraints, SamePartOfSpeech
 from robustness.recipes.distractors import Append
 from robustness.recipes.edits import WordEdits
 from robustness.recipes.evolution import DifferentialEvolution
 from robustness.recipes.genetic import Genetic
 from robustness.recipes.ranking import ByDeleting, ByHiding, ByWeightedSaliency, delete_word
 from robustness.recipes.searches import Greedy, GreedyWordRanking
-from robustness.recipes.words import nearest_neighbours
+from robustness.recipes.swarm import ParticleSwarm, _Swarm
+from robustness.recipes.words import nearest_neighbours, wordnet_synonyms
 
 CLEAN = Example("1", ("some good film with a plot",), label=1)
 NEIGHBOURS = {"good": ("fine", "okay", "bad"), "film": ("movie",), "plot": ("story", "tale")}
@@ -57,6 +58,7 @@ SEARCHES: dict[str, Attack] = {
     "greedy": Greedy(edits()),
     "evolution": DifferentialEvolution(edits(), changes=2, population=16, generations=10),
     "genetic": Genetic(edits(), population=8, generations=10, temperature=0.3),
+    "swarm": ParticleSwarm(edits(), particles=8, iterations=10),
 }
 
 
@@ -115,6 +117,7 @@ def test_no_candidates_means_no_success(name: str) -> None:
         "greedy": Greedy(bare),
         "evolution": DifferentialEvolution(bare, changes=2, population=4, generations=2),
         "genetic": Genetic(bare, population=4, generations=2, temperature=0.3),
+        "swarm": ParticleSwarm(bare, particles=4, iterations=2),
     }
 
     outcome = next(Scheduler(NamedAttack("bare", "digest", made[name]), victim, seed=0).run([lonely]))
@@ -122,7 +125,7 @@ def test_no_candidates_means_no_success(name: str) -> None:
     assert (outcome.status, outcome.adversarial_text) == (Status.FAILED, ("good",))
 
 
-@pytest.mark.parametrize("name", ["greedy", "evolution", "genetic"])
+@pytest.mark.parametrize("name", ["greedy", "evolution", "genetic", "swarm"])
 @given(seed=st.integers(0, 100))
 def test_no_candidate_breaks_a_constraint(name: str, seed: int) -> None:
     limited = edits(Constraints(max_changed_words=1))
@@ -130,6 +133,7 @@ def test_no_candidate_breaks_a_constraint(name: str, seed: int) -> None:
         "greedy": Greedy(limited),
         "evolution": DifferentialEvolution(limited, changes=3, population=8, generations=4),
         "genetic": Genetic(limited, population=8, generations=4, temperature=0.3),
+        "swarm": ParticleSwarm(limited, particles=8, iterations=4),
     }
     victim = WordVictim({"good": 1.0, "some": 9.0})
 
@@ -194,3 +198,55 @@ def test_deleting_a_word_takes_it_and_at_most_one_space(text: str, data: st.Data
 
     assert len(text) - len(left) - len(example.words[index]) in (0, 1)
     assert left.replace(" ", "") == example.replace_word(index, "").texts[0].replace(" ", "")
+
+
+@given(seed=st.integers(0, 100))
+def test_a_turn_takes_words_of_the_best_as_often_as_its_velocity_says(seed: int) -> None:
+    swarm = _Swarm(edits(), CLEAN, particles=1, rng=np.random.default_rng(seed))
+    particle, best = {1: "fine", 2: "movie"}, {1: "bad", 5: "tale"}
+
+    assert swarm.forms.keys() == {1, 2, 5}
+    assert swarm._turn(particle, best, np.zeros(3)) == particle
+    assert swarm._turn(particle, best, np.ones(3)) == best
+    assert swarm._turn(particle, best, np.array([0.0, 1.0, 0.0])) == {1: "fine"}  # the best has the clean word there
+
+
+def test_velocities_grow_where_a_particle_differs_from_both_bests_and_shrink_where_it_agrees() -> None:
+    swarm = _Swarm(edits(), CLEAN, particles=50, rng=np.random.default_rng(0))
+    swarm.particles = [{1: "fine"} for _ in range(50)]
+    swarm._own = [{1: "bad"} for _ in range(50)]
+    swarm._own_fitness[:] = 0.5
+    before = swarm._velocities.copy()
+
+    swarm.move(elapsed=1.0)  # inertia 0.2: pulls of 2 x 3 where both bests differ, of -2 x 3 where both agree
+
+    expected = 0.2 * before + 0.8 * np.array([6.0, -6.0, -6.0])
+    np.testing.assert_allclose(swarm._velocities, expected)
+
+
+def test_words_are_looked_up_and_tagged_once_for_all_arms() -> None:
+    looked_up: list[str] = []
+    tagged: list[tuple[str, ...]] = []
+
+    class Sense:
+        def lemma_names(self) -> list[str]:
+            return ["fine", "okay", "bad"]
+
+    class CountingThesaurus:
+        def synsets(self, lemma: str) -> list[Sense]:
+            looked_up.append(lemma)
+            return [Sense()]
+
+    def tag(words: Sequence[str]) -> list[str]:
+        tagged.append(tuple(words))
+        return ["NOUN"] * len(words)
+
+    constraints = Constraints(same_part_of_speech=SamePartOfSpeech(tag, noun_for_verb=False))
+    attack = Greedy(WordEdits([wordnet_synonyms(CountingThesaurus())], constraints))
+    attack_once(attack, WordVictim({"good": 1.0}))
+    assert looked_up and tagged
+    before = len(looked_up), len(tagged)
+
+    attack_once(attack, WordVictim({"good": 2.0}))  # the other arm
+
+    assert (len(looked_up), len(tagged)) == before

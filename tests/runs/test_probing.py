@@ -51,7 +51,7 @@ def test_running_again_measures_nothing_and_loads_nothing(
     def refuse(*args: object, **keywords: object) -> None:
         raise AssertionError("a finished run loaded a checkpoint")
 
-    monkeypatch.setattr(run_module, "_load", refuse)
+    monkeypatch.setattr(run_module, "load_checkpoint", refuse)
 
     again = start(tiny, finished.folder)
 

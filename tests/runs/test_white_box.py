@@ -10,7 +10,9 @@ from robustness import Access, api
 from robustness.definitions.catalog import ATTACKS
 from robustness.reports.columns import Table
 
-WHITE_BOX = [name for name in ATTACKS.names() if ATTACKS.find(name).definition.access == "gradients"]
+WHITE_BOX = [name for name in ATTACKS.names() if ATTACKS.find(name).definition.family == "embedding"]
+IN_TEXT = ["hotflip-vocabulary", "gbda"]
+"""White-box attacks whose finds are texts, and which need no word lists."""
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +90,23 @@ def test_a_users_own_white_box_attack_runs(tiny: Any, tmp_path: Path) -> None:
     assert len(names) == 2
     errored = examples[examples["status"] == "errored"]
     assert len(errored) == 8 and set(errored["error"]) == {"ValueError: my own bug"}
+
+
+def test_white_box_attacks_on_texts_run_on_both_arms_and_their_texts_are_replayed(tiny: Any, tmp_path: Path) -> None:
+    found = api.run(
+        "smoke",
+        tiny.pairs,
+        tmp_path / "run",
+        data=tiny.data,
+        testsets=[str(tiny.testset)],
+        attacks=IN_TEXT,
+        limit=4,
+    )
+
+    examples, transfer = found.tables[Table.EXAMPLES], found.tables[Table.TRANSFER]
+    broken = examples[(examples["status"] == "succeeded") & examples["attack"].isin(IN_TEXT)]
+    assert found.n_errored == 0
+    assert set(broken["attack"]) == set(IN_TEXT) and set(broken["checkpoint"]) == {"full", "lora"}
+    assert broken["adversarial_text"].notna().all() and broken["distance"].isna().all()
+    assert (broken["backwards"] > 0).all()
+    assert set(transfer["attack"]) == set(IN_TEXT)

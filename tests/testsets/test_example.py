@@ -151,3 +151,20 @@ def test_words_of_a_long_text_are_found_in_linear_time() -> None:
     text = "-'" * 200_000 + " word"
 
     assert example(text).words == ("word",)
+
+
+def test_two_words_become_one_and_the_others_keep_their_index() -> None:
+    pair = Example("1", ("a very, very fine film", "good"), label=1, attacked=(0, 1))
+
+    merged = pair.merge_words(2, "superb")
+
+    assert merged.texts == ("a very, superb film", "good")
+    assert merged.words == ("a", "very", "superb", "", "film", "good")
+    assert merged.replace_word(2, "good").replace_word(4, "song").texts[0] == "a very, good song"
+    assert merged.replace_word(1, "truly").words[2:] == ("superb", "", "film", "good")
+
+
+@pytest.mark.parametrize("index", [-1, 1, 2, 9])
+def test_a_word_without_a_neighbour_in_its_segment_cannot_be_merged(index: int) -> None:
+    with pytest.raises(IndexError, match="no neighbour"):
+        Example("1", ("fine film", "good"), label=1, attacked=(0, 1)).merge_words(index, "x")

@@ -115,7 +115,13 @@ def test_an_unknown_label_is_named_with_the_known_ones(tmp_path: Path, label: st
     assert message == f" line 3: label {label!r}; expected one of negative, positive"
 
 
-@pytest.mark.parametrize(("label", "expected"), [("2", "labels 0 to 1"), ("-2", "labels 0 to 1"), ("-1", "hidden")])
+def test_a_label_beyond_the_tasks_is_left_to_error_its_own_example(tmp_path: Path) -> None:
+    rows = read_tsv(tsv(tmp_path, "sentence\tlabel\nfine\t2\n"), TSV, SST2)
+
+    assert [row.label for row in rows] == [2]
+
+
+@pytest.mark.parametrize(("label", "expected"), [("-2", "labels 0 to 1"), ("-1", "hidden")])
 def test_a_label_out_of_range_is_refused(tmp_path: Path, label: str, expected: str) -> None:
     message = refused(tsv(tmp_path, f"sentence\tlabel\nfine\t{label}\n"))
 

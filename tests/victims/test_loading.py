@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ import torch
 from peft import AdaLoraConfig, IA3Config, LoraConfig, PeftConfig, PrefixTuningConfig, PromptTuningConfig
 from safetensors.torch import load_file, save_file
 
+from robustness.definitions.tasks import find_task
 from robustness.errors import CheckpointError, UsageError
-from robustness.victims.loading import as_victim, place, to_victim
+from robustness.victims.checkpoint import read_checkpoint
+from robustness.victims.loading import as_victim, digest_victim, load_checkpoint, place, to_victim
 
 METHODS: dict[str, tuple[PeftConfig, bool]] = {
     "lora": (LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["query", "value"]), True),
@@ -291,3 +294,22 @@ def test_a_device_number_past_the_last_is_a_usage_error(monkeypatch: pytest.Monk
     with pytest.raises(UsageError, match=r"--device cuda:2: this machine has 2 CUDA"):
         place("cuda:2")
     assert place("cuda:1").device == torch.device("cuda", 1)
+
+
+def test_a_victims_digest_is_that_of_what_its_scores_depend_on(tiny: Any, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny.peft, tmp_path / "lora")
+
+    def digest(dtype: str = "float32") -> str:
+        checkpoint = read_checkpoint("lora", str(folder), str(tiny.base))
+        return digest_victim(
+            checkpoint, to_victim(load_checkpoint(checkpoint, find_task("sst2")), place("cpu", dtype))
+        )
+
+    before = digest()
+    assert digest() == before
+    assert digest("bfloat16") != before
+
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps(config | {"lora_alpha": 2 * config["lora_alpha"]}))
+
+    assert digest() != before

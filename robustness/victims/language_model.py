@@ -1,0 +1,46 @@
+"""A causal language model that reads a victim's own tokens."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from robustness.errors import CheckpointError
+from robustness.victims.victim import Victim
+
+
+@final
+class SameVocabularyModel:
+    """Scores soft texts: mean embeddings in, log-probabilities of the next token out.
+
+    Args:
+        source: folder or hub id.
+        victim: whose tokens it must share.
+
+    Raises:
+        CheckpointError: it cannot be loaded, or its vocabulary is another.
+    """
+
+    def __init__(self, source: str, victim: Victim) -> None:
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(source)
+            own, theirs = victim.tokenizer.get_vocab(), tokenizer.get_vocab()
+            model: Any = AutoModelForCausalLM.from_pretrained(source) if own == theirs else None
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"language model {source}: cannot be loaded: {error}") from None
+        if model is None:
+            raise CheckpointError(
+                f"language model {source}: its vocabulary of {len(tokenizer)} tokens is not the victim's of "
+                f"{len(victim.tokenizer)}; gradients pass from one to the other only through the same tokens: "
+                "give a causal model with the victim's tokenizer, or set perplexity_weight to 0"
+            )
+        self._model = model.eval().requires_grad_(False).to(victim.device)
+        self.embeddings: torch.Tensor = self._model.get_input_embeddings().weight.detach().float()
+        """Shape (tokens, dim)."""
+
+    def log_probabilities(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """Returns log p(next token), shape (texts, tokens, vocabulary), of embeddings (texts, tokens, dim)."""
+        logits: torch.Tensor = self._model(inputs_embeds=embeddings.to(self._model.dtype)).logits
+        return logits.float().log_softmax(dim=2)
