@@ -48,6 +48,12 @@ class UpdateStructure(Definition):
     """Rank of the low-rank form that is fitted."""
 
 
+class UpdateGain(Definition):
+    """What the update makes of real activations."""
+
+    kind: Literal["update-gain"]
+
+
 class UpdatePath(Definition):
     """Accuracy with parts of the weight update changed."""
 
@@ -65,7 +71,7 @@ class UpdatePath(Definition):
 
 
 ProbePart = Annotated[
-    Margin | MarginGradient | JacobianNorm | ConditionProfile | UpdateStructure | UpdatePath,
+    Margin | MarginGradient | JacobianNorm | ConditionProfile | UpdateStructure | UpdateGain | UpdatePath,
     Field(discriminator="kind"),
 ]
 

@@ -9,6 +9,7 @@ from robustness.sensitivity import jacobian
 from robustness.sensitivity.condition import ConditionProfile
 from robustness.sensitivity.probe import Probe
 from robustness.sensitivity.structure import UpdateStructure
+from robustness.sensitivity.structure_gain import UpdateGain
 from robustness.sensitivity.structure_paths import UpdatePath
 
 
@@ -25,6 +26,8 @@ def build_probe(part: data.ProbePart) -> Probe:
             return ConditionProfile()
         case data.UpdateStructure():
             return UpdateStructure(part.top, part.threshold, part.draws, part.rank)
+        case data.UpdateGain():
+            return UpdateGain()
         case data.UpdatePath():
             return UpdatePath(part.steps, part.ranks, part.tops, part.scales, part.radius)
         case _:
