@@ -31,7 +31,13 @@ from robustness.sensitivity.structure_spectra import (
 )
 from robustness.sensitivity.structure_updates import Updates, WeightUpdate, low_rank_factors
 
-SUMMED = ("intruders", "intruders-by-chance", "log-spectral-growth", "log-spectral-growth-first-order")
+SUMMED = (
+    "intruders",
+    "intruders-by-chance",
+    "log-spectral-growth",
+    "log-spectral-growth-first-order",
+    "log-spectral-growth-weyl",
+)
 """What is added up over matrices; of everything else the whole is the median."""
 UPPER = ("log-spectral-growth-weyl",)
 LOWER = ("fit-inputs-and-outputs",)

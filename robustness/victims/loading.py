@@ -27,6 +27,9 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 NOT_IN_FILES = ("modules_to_save", "prompt_encoder", "vblora_vector_bank", "unilora_theta_d")
 """Parts of the names of tensors that PEFT calls missing and that no file holds; a missing head is another matter."""
 
+DRAWN_AGAIN = ("base_model.vera_A", "base_model.vera_B")
+"""VeRA's random matrices, which older releases of peft save, draw again from their seed, and call unexpected."""
+
 NOT_LINEAR = ("mpc-n",)
 """Methods whose update depends on the input."""
 
@@ -197,7 +200,9 @@ def _forget_rank_pattern(model: Any) -> None:
 def _refuse_misfit(checkpoint: Checkpoint, model: Any, report: Any) -> None:
     """PEFT itself leaves what is missing at its initial value, and drops what has no place."""
     missing = [key for key in report.missing_keys if not any(part in key for part in NOT_IN_FILES)]
-    unexpected = [] if model.active_peft_config.is_prompt_learning else report.unexpected_keys
+    unexpected = [key for key in report.unexpected_keys if not key.startswith(DRAWN_AGAIN)]
+    if model.active_peft_config.is_prompt_learning:
+        unexpected = []
     for keys, problem in ((missing, "its file lacks"), (unexpected, "the base has no place for its")):
         if keys:
             raise CheckpointError(
