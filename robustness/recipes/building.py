@@ -10,7 +10,8 @@ from typing import Any
 from robustness.definitions.attacks import AttackDefinition
 from robustness.definitions.attacks import Cascade as CascadeDefinition
 from robustness.definitions.catalog import ATTACKS, Entry
-from robustness.engine.attack import Access, Attack, GradientAttack, NamedAttack
+from robustness.definitions.embeddings import EmbeddingBall, EmbeddingMinimal, TokenDistributions
+from robustness.engine.attack import Access, AnswerAttack, Attack, GradientAttack, NamedAttack
 from robustness.engine.goal import Goal, GoalKind
 from robustness.errors import AttackError, DefinitionError
 from robustness.recipes.cascade import Cascade
@@ -44,12 +45,12 @@ def find_attack(reference: str) -> NamedAttack:
     return name_recipe(entry, _build_recipe(entry))
 
 
-def _build_recipe(entry: Entry[AttackDefinition]) -> Attack | GradientAttack:
+def _build_recipe(entry: Entry[AttackDefinition]) -> Attack | GradientAttack | AnswerAttack:
     search = entry.definition.search
     if not isinstance(search, CascadeDefinition):
         return build_attack(entry.definition)
     _refuse_unfit_members(entry, search)
-    return Cascade([find_attack(member) for member in search.members])
+    return Cascade([find_attack(member) for member in search.members], Access(entry.definition.access))
 
 
 def _refuse_unfit_members(entry: Entry[AttackDefinition], search: CascadeDefinition) -> None:
@@ -61,8 +62,10 @@ def _refuse_unfit_members(entry: Entry[AttackDefinition], search: CascadeDefinit
         problem = (
             "it is a cascade itself"
             if isinstance(member.search, CascadeDefinition)
-            else "it needs gradients"
-            if member.access != "scores"
+            else 'it asks for gradients: the cascade\'s access must be "gradients"'
+            if member.access == "gradients" and definition.access != "gradients"
+            else "it proposes no texts step by step"
+            if isinstance(member.search, (EmbeddingBall, EmbeddingMinimal, TokenDistributions))
             else "its goal is to keep the prediction"
             if member.goal != "change-prediction"
             else ""
@@ -80,7 +83,7 @@ def digest_recipe(entry: Entry[AttackDefinition]) -> str:
     return hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
 
 
-def name_recipe(entry: Entry[AttackDefinition], attack: Attack | GradientAttack) -> NamedAttack:
+def name_recipe(entry: Entry[AttackDefinition], attack: Attack | GradientAttack | AnswerAttack) -> NamedAttack:
     """Returns a recipe's attack with everything that its definition says of it."""
     definition = entry.definition
     return NamedAttack(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from typing import NoReturn, final
+from collections.abc import Generator, Iterable, Sequence
+from typing import TYPE_CHECKING, NoReturn, cast, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from robustness.engine.attack import (
     Access,
@@ -20,6 +21,9 @@ from robustness.engine.attack import (
 from robustness.errors import AttackError
 from robustness.testsets.example import Example, Texts
 
+if TYPE_CHECKING:
+    from robustness.victims.text_gradients import TextGradient
+
 Stage = Generator[Question, ScoreRows, tuple[Example, bool]]
 """Asks as a search does; returns the proposal and whether it flips the label."""
 
@@ -32,13 +36,13 @@ class Cascade:
     queries of all members add up. Whether a member succeeded is known from its own questions, or asked.
 
     Args:
-        members: attacks that ask for scores and are after a wrong answer, in the order in which they run.
+        members: searches that are after a wrong answer, in the order in which they run.
+        access: gradients, if any member asks for them.
     """
 
-    access = Access.SCORES
-
-    def __init__(self, members: Sequence[NamedAttack]) -> None:
+    def __init__(self, members: Sequence[NamedAttack], access: Access = Access.SCORES) -> None:
         self._members = tuple(members)
+        self.access = access
 
     def search(self, example: Example, rng: np.random.Generator) -> Search:
         """Proposes the first member's text that flips the label, else the clean text."""
@@ -51,7 +55,7 @@ class Cascade:
 
 def _run(member: NamedAttack, example: Example, rng: np.random.Generator) -> Stage:
     """Returns the member's proposal, and whether the cascade ends with it: it flips, or the budget is spent."""
-    assert isinstance(member.attack, Attack), "members ask for scores"
+    assert isinstance(member.attack, Attack), "members are searches"
     search = member.attack.search(example, rng)
     flips: dict[Texts, bool] = {example.texts: False}
     queries = 0
@@ -59,8 +63,8 @@ def _run(member: NamedAttack, example: Example, rng: np.random.Generator) -> Sta
     try:
         question = next(search)
         while True:
-            assert not isinstance(question, AskGradients), "members ask for scores"
-            queries += sum(candidate.texts != example.texts for candidate in question)
+            asked = question.candidates if isinstance(question, AskGradients) else question
+            queries += sum(candidate.texts != example.texts for candidate in asked)
             if member.max_queries is not None and queries > member.max_queries:
                 _end(search, member)
             try:
@@ -68,8 +72,8 @@ def _run(member: NamedAttack, example: Example, rng: np.random.Generator) -> Sta
             except BudgetExhausted:
                 is_spent = True
                 _end(search, member)
-            answers = rows.argmax(axis=1) != example.label
-            flips.update(zip((candidate.texts for candidate in question), answers.tolist(), strict=True))
+            predictions = (np.argmax(row) for row in _scores(question, rows))
+            flips.update((each.texts, bool(p != example.label)) for each, p in zip(asked, predictions, strict=True))
             question = search.send(rows)
     except StopIteration as stop:
         proposal: Example = stop.value
@@ -81,6 +85,13 @@ def _run(member: NamedAttack, example: Example, rng: np.random.Generator) -> Sta
         except BudgetExhausted:
             is_spent = True
     return proposal, is_spent or flips[proposal.texts]
+
+
+def _scores(question: Question, answer: ScoreRows) -> Iterable[NDArray[np.float32]]:
+    """The rows of logits in an answer, that to a question for gradients too."""
+    if not isinstance(question, AskGradients):
+        return answer
+    return [gradient.scores for gradient in cast("Sequence[TextGradient]", answer)]
 
 
 def _end(search: Search, member: NamedAttack) -> NoReturn:

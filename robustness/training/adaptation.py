@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from robustness.definitions.tasks import Task
+from robustness.definitions.tasks import Head, Task
 from robustness.errors import CheckpointError
 from robustness.training.adapters import (
     AdaLoraAdapter,
@@ -56,9 +56,11 @@ def adapt(base: Base, task: Task, adapter: Adapter | None, steps: int) -> Any:
     register_tuners()
     from peft import get_peft_model
 
+    answering = task.head is Head.ANSWERING
     config = _peft_config(adapter, model, steps)
-    config.task_type = "SEQ_CLS"
-    _save_fresh_modules(config, adapter, fresh)
+    # PEFT's own model for question answering would drop the segment ids, which full fine-tuning is given.
+    config.task_type = None if answering else "SEQ_CLS"
+    _save_fresh_modules(config, adapter, fresh, answering=answering)
     try:
         adapted = get_peft_model(model, config)
     except ValueError as error:  # what peft raises when modules are missing or of a kind it cannot adapt
@@ -69,17 +71,17 @@ def adapt(base: Base, task: Task, adapter: Adapter | None, steps: int) -> Any:
 
 
 def _load_base(folder: Path, task: Task) -> tuple[Any, Sequence[str]]:
-    from transformers import AutoModelForSequenceClassification
+    from transformers import AutoModelForQuestionAnswering, AutoModelForSequenceClassification
 
+    kind: Any = AutoModelForQuestionAnswering
+    labels: dict[str, Any] = {}
+    if task.head is Head.CLASSIFICATION:
+        kind = AutoModelForSequenceClassification
+        names = dict(enumerate(task.labels))
+        labels = {"num_labels": len(names), "id2label": names, "label2id": {v: k for k, v in names.items()}}
     try:
-        model, report = AutoModelForSequenceClassification.from_pretrained(
-            folder,
-            use_safetensors=True,
-            dtype=torch.float32,
-            output_loading_info=True,
-            num_labels=len(task.labels),
-            id2label=dict(enumerate(task.labels)),
-            label2id={label: index for index, label in enumerate(task.labels)},
+        model, report = kind.from_pretrained(
+            folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **labels
         )
     except Exception as error:  # transformers and safetensors each raise kinds of their own
         raise CheckpointError(
@@ -223,9 +225,15 @@ def _form_config(adapter: FormAdapter, model: Any) -> Any:
     )
 
 
-def _save_fresh_modules(config: Any, adapter: Adapter, fresh: Sequence[str]) -> None:
+def _save_fresh_modules(config: Any, adapter: Adapter, fresh: Sequence[str], *, answering: bool) -> None:
     """Modules beside the head that start random (DeBERTa's pooler): unsaved, they would load random again."""
-    modules = sorted({module for module in (key.rpartition(".")[0] for key in fresh) if not in_head(module)})
+    found = {key.rpartition(".")[0] for key in fresh}
+    modules = sorted(module for module in found if answering or not in_head(module))
+    if answering and isinstance(adapter, PromptAdapter):
+        raise CheckpointError(
+            f"{adapter.peft_type}: learnt vectors before the text are not trained for question answering; "
+            "use another method"
+        )
     if not isinstance(adapter, PromptAdapter):
         config.modules_to_save = modules
     elif modules:

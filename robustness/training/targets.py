@@ -9,8 +9,8 @@ from torch import nn
 
 from robustness.errors import CheckpointError
 
-HEAD_NAMES = ("classifier", "score")
-"""What sequence classification heads are called; peft saves these by itself."""
+HEAD_NAMES = ("classifier", "score", "qa_outputs")
+"""What the heads of classifiers and of question answering are called; peft saves these by itself."""
 
 QUERY_AND_VALUE = (("query", "value"), ("q_proj", "v_proj"), ("q_lin", "v_lin"), ("query_proj", "value_proj"))
 """Names for bases that peft has no default for."""

@@ -15,6 +15,7 @@ import torch
 
 from robustness.definitions.catalog import Entry
 from robustness.definitions.pairs import PairEntry, write_pairs
+from robustness.definitions.tasks import Head
 from robustness.errors import RunError, UsageError
 from robustness.training.adaptation import Base
 from robustness.training.adapters import virtual_tokens
@@ -230,6 +231,8 @@ def _floor(rows: TrainingRows, settings: TrainingSettings) -> float | None:
     """The share of the most frequent development label, where epochs are matched by accuracy."""
     if settings.match == "none":
         return None
+    if rows.task.head is Head.ANSWERING:
+        return 0.0
     counts = Counter(example.label for example in rows.dev)
     return max(counts.values()) / len(rows.dev)
 

@@ -19,7 +19,6 @@ from robustness.engine.outcome import Outcome, Status
 from robustness.engine.query_cache import QueryCache
 from robustness.engine.scheduler import Scheduler
 from robustness.engine.watchdog import SearchTimeout, Watchdog
-from robustness.recipes import assets
 from robustness.recipes.building import find_attack
 from robustness.testsets.example import Texts
 
@@ -151,11 +150,8 @@ def test_outcomes_do_not_depend_on_width_or_order(width: int) -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 3, 16, 100])
-@pytest.mark.parametrize("name", ["deepwordbug", "pruthi", "genetic"])
-def test_outcomes_and_costs_do_not_depend_on_the_size_of_a_batch(
-    name: str, batch: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(assets, "load_neighbours", lambda: {"film": ("movie", "picture"), "good": ("fine", "nice")})
+@pytest.mark.parametrize("name", ["deepwordbug", "pruthi", "bad-characters"])
+def test_outcomes_and_costs_do_not_depend_on_the_size_of_a_batch(name: str, batch: int) -> None:
     examples = [Example(str(i), (f"this good film number {i} is good fun",), label=1) for i in range(12)]
     attack = find_attack(name)
 

@@ -18,8 +18,13 @@ from robustness.errors import DataError, DefinitionError
 from robustness.recipes import assets
 from robustness.recipes.building import find_attack
 from robustness.recipes.cascade import Cascade
+from robustness.recipes.constraints import Constraints
+from robustness.recipes.edits import WordEdits
+from robustness.recipes.ranking import ByGradient
+from robustness.recipes.searches import GreedyWordRanking
 from robustness.testing import check_attack
 from robustness.testsets.example import Texts
+from robustness.victims.planted import bag_victim, word_pieces
 
 RECIPE = 'summary = "Two."\nfamily = "ensemble"\naccess = "scores"\n[search]\nkind = "cascade"\nmembers = {members}\n'
 
@@ -175,7 +180,8 @@ def test_an_edited_member_makes_another_cascade(tmp_path: Path) -> None:
     ("members", "extra", "message"),
     [
         ('["deepwordbug", "cascade"]', "", "it is a cascade itself"),
-        ('["deepwordbug", "pgd"]', "", "needs gradients"),
+        ('["deepwordbug", "hotflip"]', "", "asks for gradients"),
+        ('["deepwordbug", "pgd"]', "", "asks for gradients"),
         ('["deepwordbug", "input-reduction"]', "", "keep the prediction"),
         ('["pruthi", "pruthi"]', "", "named twice"),
         ('["deepwordbug", "pruthy"]', "", "did you mean 'pruthi'"),
@@ -191,10 +197,34 @@ def test_members_that_make_no_cascade_are_refused(tmp_path: Path, members: str, 
 def test_a_missing_asset_of_one_member_refuses_the_whole_recipe_with_its_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def missing() -> None:
-        raise DataError("WordNet is missing; get it there")
+    def missing(name: str) -> None:
+        raise DataError(f"{name} is missing; get it there")
 
-    monkeypatch.setattr(assets, "load_wordnet", missing)
+    monkeypatch.setattr(assets, "find_asset", missing)
 
-    with pytest.raises(DataError, match="WordNet is missing; get it there"):
+    with pytest.raises(DataError, match="wordnet is missing; get it there"):
         find_attack(write(tmp_path, '["deepwordbug", "pwws"]'))
+
+
+def test_a_member_may_ask_for_gradients() -> None:
+    victim = bag_victim(word_pieces(("good", "bad", "fine", "film", "the", "plot")))
+    texts = ("the good film", "bad plot", "the fine film", "film the plot")
+    answers = victim.scores([(text,) for text in texts]).argmax(axis=1)
+    examples = [Example(str(i), (t,), int(a)) for i, (t, a) in enumerate(zip(texts, answers, strict=True))]
+    edits = WordEdits([lambda word, rng: [w for w in ("good", "bad", "fine", "plot") if w != word]], Constraints())
+    ranked = NamedAttack("ranked", "digest", GreedyWordRanking(edits, ByGradient()))
+    idle = NamedAttack("idle", "digest", Drop("absent"))
+
+    def attack(made: Cascade | GreedyWordRanking) -> dict[str, Outcome]:
+        named = NamedAttack("test", "digest", made)
+        return {outcome.example_id: outcome for outcome in Scheduler(named, victim, seed=0).run(examples)}
+
+    alone = attack(GreedyWordRanking(edits, ByGradient()))
+    cascade = attack(Cascade([idle, ranked], Access.GRADIENTS))
+
+    assert any(outcome.status is Status.SUCCEEDED for outcome in alone.values())
+    for id, outcome in alone.items():
+        together = cascade[id]
+        assert (together.status, together.backwards) == (outcome.status, outcome.backwards)
+        if outcome.status is Status.SUCCEEDED:
+            assert together.adversarial_text == outcome.adversarial_text
