@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "stats": set(),
     "training": {"errors", "definitions", "testsets", "victims"},
     "runs": {"errors", "definitions", "testsets", "victims", "engine", "recipes", "sensitivity", "stats"},
-    "reports": {"errors", "engine", "stats", "runs"},
+    "reports": {"errors", "definitions", "engine", "stats", "runs"},
     "listing": {"errors", "definitions", "training"},
     "doctor": {"errors", "definitions", "testsets", "recipes"},
     "api": {"errors", "recipes", "training", "runs", "reports", "doctor", "testing"},

@@ -20,7 +20,12 @@ from robustness.recipes.parts import build_attack
 from robustness.testing import check_attack
 
 ASK_FOR_GRADIENTS = [name for name in ATTACKS.names() if ATTACKS.find(name).definition.access == Access.GRADIENTS]
-ASK_FOR_SCORES = [name for name in ATTACKS.names() if ATTACKS.find(name).definition.access == Access.SCORES]
+ASK_FOR_SCORES = [
+    name
+    for name in ATTACKS.names()
+    if (definition := ATTACKS.find(name).definition).access == Access.SCORES
+    and definition.search.kind != "distractor-search"  # asks about answers: test_distractor_search.py
+]
 
 
 @pytest.mark.parametrize("name", ASK_FOR_SCORES)

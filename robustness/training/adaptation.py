@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 
-from robustness.definitions.tasks import Task
+from robustness.definitions.tasks import Head, Task
 from robustness.errors import CheckpointError
 from robustness.training.methods import LoraAdapter
 
-HEAD_NAMES = ("classifier", "score")
-"""What sequence classification heads are called; peft saves these by itself."""
+HEAD_NAMES = ("classifier", "score", "qa_outputs")
+"""What the heads of classifiers and of question answering are called; peft saves these by itself."""
 
 QUERY_AND_VALUE = (("query", "value"), ("q_proj", "v_proj"), ("q_lin", "v_lin"), ("query_proj", "value_proj"))
 """Names for bases that peft has no default for."""
@@ -39,21 +39,21 @@ def adapt(base: Base, task: Task, adapter: LoraAdapter | None) -> Any:
         CheckpointError: the base cannot be loaded, or has no query and value projections that are known.
     """
     model, fresh = _load_base(base.folder, task)
-    return model if adapter is None else _add_lora(model, adapter, base, fresh)
+    return model if adapter is None else _add_lora(model, adapter, base, fresh, task)
 
 
 def _load_base(folder: Path, task: Task) -> tuple[Any, Sequence[str]]:
-    from transformers import AutoModelForSequenceClassification
+    from transformers import AutoModelForQuestionAnswering, AutoModelForSequenceClassification
 
+    kind: Any = AutoModelForQuestionAnswering
+    labels: dict[str, Any] = {}
+    if task.head is Head.CLASSIFICATION:
+        kind = AutoModelForSequenceClassification
+        names = dict(enumerate(task.labels))
+        labels = {"num_labels": len(names), "id2label": names, "label2id": {v: k for k, v in names.items()}}
     try:
-        model, report = AutoModelForSequenceClassification.from_pretrained(
-            folder,
-            use_safetensors=True,
-            dtype=torch.float32,
-            output_loading_info=True,
-            num_labels=len(task.labels),
-            id2label=dict(enumerate(task.labels)),
-            label2id={label: index for index, label in enumerate(task.labels)},
+        model, report = kind.from_pretrained(
+            folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **labels
         )
     except Exception as error:  # transformers and safetensors each raise kinds of their own
         raise CheckpointError(
@@ -62,16 +62,18 @@ def _load_base(folder: Path, task: Task) -> tuple[Any, Sequence[str]]:
     return model, sorted(report["missing_keys"])
 
 
-def _add_lora(model: Any, adapter: LoraAdapter, base: Base, fresh: Sequence[str]) -> Any:
+def _add_lora(model: Any, adapter: LoraAdapter, base: Base, fresh: Sequence[str], task: Task) -> Any:
     from peft import LoraConfig, TaskType, get_peft_model
 
+    answering = task.head is Head.ANSWERING
     config = LoraConfig(
-        task_type=TaskType.SEQ_CLS,
+        # PEFT's own model for question answering would drop the segment ids, which full fine-tuning is given.
+        task_type=None if answering else TaskType.SEQ_CLS,
         r=adapter.rank,
         lora_alpha=adapter.alpha,
         lora_dropout=adapter.dropout,
         target_modules=_target_modules(model, adapter),
-        modules_to_save=_fresh_modules(fresh),
+        modules_to_save=_fresh_modules(fresh, with_head=answering),
     )
     adapted = get_peft_model(model, config)
     # get_peft_model has put the model's own path there, which for a hub base is this machine's cache folder.
@@ -98,7 +100,7 @@ def _target_modules(model: Any, adapter: LoraAdapter) -> list[str]:
     )
 
 
-def _fresh_modules(fresh: Sequence[str]) -> list[str]:
+def _fresh_modules(fresh: Sequence[str], *, with_head: bool) -> list[str]:
     """Modules beside the head that start random (DeBERTa's pooler): unsaved, they would load random again."""
     modules = {key.rpartition(".")[0] for key in fresh}
-    return sorted(module for module in modules if not set(module.split(".")) & set(HEAD_NAMES))
+    return sorted(module for module in modules if with_head or not set(module.split(".")) & set(HEAD_NAMES))

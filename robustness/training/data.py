@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from robustness.definitions.catalog import TESTSETS, Entry
-from robustness.definitions.tasks import Task
+from robustness.definitions.tasks import Head, Task
 from robustness.definitions.testsets import TestsetDefinition
 from robustness.errors import CheckpointError, UsageError
 from robustness.testsets.example import Example
 from robustness.testsets.loading import load_testset, load_training_split
+from robustness.training.answering import LABEL_NAMES, encode_windows, f1_metric
 
 SUBSET_SEED = 0
 """Which training rows a limit keeps depends on nothing that differs between two checkpoints."""
@@ -44,6 +45,9 @@ class EncodedRows:
     task: Task
     train: tuple[EncodedRow, ...]
     dev: tuple[EncodedRow, ...]
+    label_names: tuple[str, ...] = ("labels",)
+    metric: Callable[[Any], dict[str, float]] | None = None
+    """Of the development rows; None: accuracy."""
 
 
 def load_rows(testset: str, data: Path | None, limit: int | None, dev_limit: int) -> TrainingRows:
@@ -106,6 +110,15 @@ def encode_rows(rows: TrainingRows, base: Path, max_tokens: int) -> EncodedRows:
         raise CheckpointError(
             f"base {base}: its tokenizer has no padding token, so rows of unequal length make no batch; "
             "set pad_token in its tokenizer_config.json and pad_token_id in its config.json"
+        )
+    if rows.task.head is Head.ANSWERING:
+        return EncodedRows(
+            tokenizer,
+            rows.task,
+            tuple(encode_windows(rows.train, tokenizer, answered_only=True)),
+            tuple(encode_windows(rows.dev, tokenizer, answered_only=False)),
+            LABEL_NAMES,
+            f1_metric(rows.dev, tokenizer),
         )
     length = min(max_tokens, tokenizer.model_max_length)
     # Dev rows by length: what is scored beside each other is then padded little.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,12 +89,12 @@ def run_trial(
         best = _BestEpoch(report)
         trainer = Trainer(
             model=model,
-            args=_arguments(trial, len(rows.train), unused_folder),
+            args=_arguments(trial, len(rows.train), unused_folder, rows.label_names),
             train_dataset=rows.train,
             eval_dataset=rows.dev,
             data_collator=DataCollatorWithPadding(rows.tokenizer),
             processing_class=rows.tokenizer,
-            compute_metrics=_accuracy,
+            compute_metrics=rows.metric or _accuracy,
             callbacks=[best],
         )
         trainer.remove_callback(PrinterCallback)
@@ -110,7 +110,7 @@ def run_trial(
     )
 
 
-def _arguments(trial: Trial, rows: int, unused_folder: str) -> TrainingArguments:
+def _arguments(trial: Trial, rows: int, unused_folder: str, label_names: Sequence[str]) -> TrainingArguments:
     settings = trial.settings
     arguments = TrainingArguments(
         output_dir=unused_folder,
@@ -132,7 +132,7 @@ def _arguments(trial: Trial, rows: int, unused_folder: str) -> TrainingArguments
         report_to=[],
         disable_tqdm=True,
         remove_unused_columns=False,
-        label_names=["labels"],  # a PeftModel's signature does not show them
+        label_names=list(label_names),  # a PeftModel's signature does not show them
         dataloader_pin_memory=trial.device.type == "cuda",
         use_cpu=trial.device.type == "cpu",
     )
