@@ -88,3 +88,18 @@ def test_every_command_runs_on_real_data(
     assert (tmp_path / "runs/mine/pairs.csv").is_file() and (tmp_path / "runs/mails/pairs.csv").is_file()
     exec(blocks("python")[0].replace("limit=10", "limit=2"), {})
     assert "deepwordbug" in capsys.readouterr().out
+
+
+def test_the_readmes_probe_yields_readings() -> None:
+    from types import SimpleNamespace
+
+    from robustness.sensitivity.building import name_probe
+    from robustness.testsets.example import Example
+
+    names: dict[str, Any] = {"__name__": "my_probe"}
+    exec(next(block for block in blocks("python") if "class Lengths" in block), names)
+
+    probe = name_probe(names["Lengths"])
+
+    subject: Any = SimpleNamespace(examples=[Example("1", ("a fine film",), 1)])
+    assert [reading.measurement.value for reading in probe.probe.measure(subject)] == [3.0]

@@ -90,14 +90,14 @@ COLUMNS: dict[Table, tuple[Column, ...]] = {
     Table.SENSITIVITY: _columns(
         "checkpoint adaptation task testset probe space target kind norm radius:amount alpha:probability status "
         "n:count value:amount low:amount high:amount forwards:count backwards:count seconds:seconds quantity unit "
-        "aggregate direction n_errored:count reason"
+        "aggregate direction n_errored:count reason scope"
     ),
     Table.SENSITIVITY_EXAMPLES: _columns(
         "checkpoint testset probe example_id group_id target kind norm radius:amount status value:amount quantity "
-        "unit reason"
+        "unit reason scope"
     ),
     Table.LAYERS: _columns(
-        "checkpoint layer:depth module probe kind value:amount testset quantity unit norm n:count status reason"
+        "checkpoint layer:depth module probe kind value:amount testset quantity unit norm n:count status reason scope"
     ),
 }
 

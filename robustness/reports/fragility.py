@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from robustness.engine.evaluation import NO_ATTACK
+from robustness.reports.answers import PRIMARY_METRICS
 from robustness.reports.attacks import WORST_CASE
 from robustness.reports.columns import Table, arrange
 from robustness.reports.examples import add_judgements, keeps_prediction
@@ -75,7 +76,8 @@ def build_fragility(
 
 
 def _from_pairs(pairs: pd.DataFrame) -> pd.DataFrame:
-    rows = pairs[(pairs["population"] == "all") & pairs["metric"].isin(["accuracy", "robust_accuracy"])]
+    rows = pairs[(pairs["population"] == "all") & pairs["metric"].isin(PRIMARY_METRICS)]
+    rows = rows[rows["aggregation"] == "mean"]
     if rows.empty:
         return rows
     where = np.where(rows["attack"] == NO_ATTACK, "test set", "attack")

@@ -54,6 +54,7 @@ def _row(part: pd.DataFrame, pairs: list[PairRecord], seed: int) -> dict[str, ob
         "population": "all",
         "n": len(table),
         "n_seeds": len(pairs),
+        "aggregation": "mean",
         "full_value": full.mean(),
         "peft_value": peft.mean(),
         "difference": found.difference,

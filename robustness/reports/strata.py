@@ -33,7 +33,8 @@ def split_strata(both: pd.DataFrame, task: str) -> Iterator[Stratum]:
     margins = both[["clean_score_full", "clean_score_peft"]].astype(float).mean(axis=1)
     yield from _thirds(both, margins, "clean margin", ("narrow", "middling", "wide"), "mean score")
     names = _label_names(task)
-    for label, part in both.groupby("label_full", sort=True):
+    labels = both.groupby("label_full", sort=True)
+    for label, part in labels if labels.ngroups > 1 else ():
         index = int(label)
         yield _of(both, part.index, "label", names[index] if index < len(names) else str(index))
     for column in ("method", "construction"):

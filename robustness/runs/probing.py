@@ -15,7 +15,6 @@ from robustness.runs.preparation import Prepared
 from robustness.sensitivity.batching import errored_reading
 from robustness.sensitivity.measurement import Kind, Measurement, MeasurementStatus, Quantity
 from robustness.sensitivity.probe import NamedProbe, Reading, Subject, Unsupported
-from robustness.victims.checkpoint import Checkpoint
 from robustness.victims.victim import Victim
 
 RESERVE = 64
@@ -62,13 +61,14 @@ def _subject(
         seed=plan.settings.seed,
         digest=named.digest,
         load_victim=load,
-        partner=_partner(plan, prepared, cell.checkpoint),
+        partners=[prepared.checkpoints[name] for name in _partner_names(plan, cell.checkpoint)],
     )
 
 
-def _partner(plan: Plan, prepared: Prepared, checkpoint: str) -> Checkpoint | None:
-    partners = [pair.full_name for pair in plan.pairs if pair.peft_name == checkpoint]
-    return prepared.checkpoints[partners[0]] if partners else None
+def _partner_names(plan: Plan, checkpoint: str) -> list[str]:
+    """The other arms of a checkpoint's pairs, once each."""
+    arms = [(pair.full_name, pair.peft_name) for pair in plan.pairs]
+    return list(dict.fromkeys(b for a, b in [*arms, *((b, a) for a, b in arms)] if a == checkpoint))
 
 
 def _first_testset(prepared: Prepared, checkpoint: str) -> str:

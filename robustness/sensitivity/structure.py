@@ -75,7 +75,7 @@ class UpdateStructure:
         sums = np.zeros(5)  # |dW|^2, |W_0|^2, and with the partner: <full, peft>, |full|^2, |peft|^2
         with ExitStack() as stack:
             updates = stack.enter_context(Updates(subject.checkpoint, subject))
-            partner = stack.enter_context(Updates(subject.partner, subject)) if subject.partner else None
+            partner = stack.enter_context(Updates(subject.full_partner, subject)) if subject.full_partner else None
             for update in updates.matrices():
                 other = partner.read(f"{update.name}.weight") if partner else None
                 values, moments = self._of_matrix(update, other, factors, _generator(subject, update.name))

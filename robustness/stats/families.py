@@ -25,7 +25,7 @@ def adjust(p_values: ArrayLike, correction: Correction) -> NDArray[np.float64]:
     >>> adjust([0.01, 0.02], Correction.HOLM)
     array([0.02, 0.02])
     """
-    return holm(p_values) if correction is Correction.HOLM else benjamini_hochberg(p_values)
+    return holm(p_values) if correction == Correction.HOLM else benjamini_hochberg(p_values)
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:

@@ -27,8 +27,8 @@ from robustness.stats import (
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600)]
 
 Save = Callable[[str, dict[str, Any]], None]
-RUNS = 4_000
-FAMILIES = 1_500
+RUNS = 2_000
+FAMILIES = 500
 FAMILY = 10
 SIZES = (80, 150, 1000)
 SHARES = {"few discordant": (0.03, 0.05), "typical": (0.10, 0.15), "many discordant": (0.25, 0.25)}

@@ -99,7 +99,10 @@ class RunWriter:
         )
 
     def write(
-        self, folder: Path, record: RunRecord, text: Callable[[int], str] = lambda i: f"text number {i} is fine"
+        self,
+        folder: Path,
+        record: RunRecord,
+        text: Callable[[int], str] = lambda i: f"text number {i} is" + " very" * (i % 7) + " fine",
     ) -> Path:
         """Writes outcomes in which PEFT breaks more often, and answers to replayed texts."""
         folder.mkdir()

@@ -12,7 +12,7 @@ from robustness.errors import RobustnessError
 from robustness.reports.fragility import build_fragility
 from robustness.reports.report import write_report
 from robustness.runs.record import StatisticsRecord, read_record
-from robustness.stats import adjust, mcnemar_exact
+from robustness.stats import Correction, adjust, mcnemar_exact
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,9 @@ def test_the_explored_places_are_one_family_that_run_json_names(report: Any) -> 
     explored = table[~table["where"].isin(["test set", "attack"])]
     record = read_record(report.folder)
 
-    assert explored["p_adjusted"].tolist() == pytest.approx(adjust(explored["p_value"].to_numpy(), "holm").tolist())
+    assert explored["p_adjusted"].tolist() == pytest.approx(
+        adjust(explored["p_value"].to_numpy(), Correction.HOLM).tolist()
+    )
     families = record.statistics.families
     assert len(families["fragility"]) == len(explored)
     assert set(families) == {"fragility", "pairs, all", "pairs, both_correct"}

@@ -103,9 +103,9 @@ def test_pairs_are_compared_by_tests_that_fit_the_score(report: Report) -> None:
     tests = {(r.metric, r.aggregation): r.test for r in rows.itertuples()}
 
     assert tests == {
-        ("f1", "mean"): "sign-flip",
-        ("f1", "worst-per-group"): "sign-flip",
-        ("exact_match", "mean"): "sign-flip",  # several rows a question
+        ("f1", "mean"): "permutation-of-groups",
+        ("f1", "worst-per-group"): "permutation",
+        ("exact_match", "mean"): "permutation-of-groups",  # several rows a question
         ("exact_match", "worst-per-group"): "mcnemar-exact",
     }
     assert rows["verdict"].notna().all()

@@ -42,7 +42,7 @@ def subject(tiny: Any) -> Callable[..., Subject]:
             seed=0,
             digest="d",
             load_victim=lambda: to_victim(load_checkpoint(checkpoint, find_task("sst2")), place("cpu")),
-            partner=read_checkpoint("full", str(partner), str(tiny.base)) if partner else None,
+            partners=[read_checkpoint("full", str(partner), str(tiny.base))] if partner else [],
         )
 
     return make

@@ -92,7 +92,7 @@ def coverage(draw: object, truth: float, runs: int) -> float:
 
 @pytest.mark.parametrize("n", [80, 150, 1000])
 def test_the_interval_of_a_paired_difference_covers_the_truth_in_93_to_97_percent(n: int) -> None:
-    """400 simulated pairs; the benchmark `statistics` holds the table of 4,000. Three standard errors: 3.3 points."""
+    """400 simulated pairs; the benchmark `statistics` holds a table of 2,000. Three standard errors: 3.3 points."""
 
     def draw(source: np.random.Generator) -> tuple[np.ndarray, None]:
         return source.choice([-1, 0, 1], n, p=[0.1, 0.75, 0.15]), None
