@@ -108,10 +108,10 @@ def test_an_example_that_takes_too_long_is_errored_and_the_next_is_attacked() ->
     right, wrong = (victim.scores([("a dull plot",)])[0].argmax() == label for label in (0, 1))
     examples = [Example("slow", ("a dull plot",), int(wrong)), Example("skipped", ("a dull plot",), int(right))]
 
-    outcomes = run(Gbda(settings(steps=10**6), max_seconds=0.3), victim, examples)
+    outcomes = run(Gbda(settings(steps=10**6), max_seconds=2.0), victim, examples)
 
     assert outcomes["slow"].status is Status.ERRORED
-    assert "more than 0.3 seconds" in str(outcomes["slow"].error)
+    assert "more than 2 seconds" in str(outcomes["slow"].error)
     assert outcomes["skipped"].status is Status.SKIPPED
     assert not any(module.training for module in victim.model.modules())
 
