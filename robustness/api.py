@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+
+from pydantic import ValidationError
 
 from robustness.doctor import Diagnosis, diagnose
 from robustness.errors import UsageError
@@ -14,9 +17,12 @@ from robustness.recipes.building import find_attack, name_attack
 from robustness.recipes.devices import use_device
 from robustness.recipes.downloading import get_asset
 from robustness.recipes.pretrained import locate
+from robustness.reports.comparison import RunComparison, read_comparison
+from robustness.reports.export import Format, export_tables
 from robustness.reports.report import Report, write_report
 from robustness.runs.plan import Plan, RunSettings, make_plan
 from robustness.runs.progress import ProgressCallback
+from robustness.runs.record import StatisticsRecord, read_record
 
 DATA_VARIABLE = "ROBUSTNESS_DATA"
 DEMO_ROWS = 400
@@ -36,6 +42,7 @@ def plan(
     seed: int = 0,
     device: str = "auto",
     dtype: str = "auto",
+    allow_changed: bool = False,
     compile: bool = False,
     cache: str | Path | None = None,
 ) -> Plan:
@@ -52,6 +59,7 @@ def plan(
         seed: of all searches.
         device: auto, cpu, cuda or cuda:N.
         dtype: float32, bfloat16 or auto, which is float32: what arms are compared in exactly.
+        allow_changed: evaluate test sets whose rows are not the published ones; tables then say `changed`.
         compile: have torch.compile make the kernels that score; a model it cannot compile is used as it is.
         cache: folder of scores that later runs, and other attacks of this one, need not compute again.
 
@@ -72,6 +80,7 @@ def plan(
         seed=seed,
         device=device,
         dtype="float32" if dtype == "auto" else dtype,
+        allow_changed=allow_changed,
         compile=compile,
         cache=None if cache is None else Path(cache),
     )
@@ -101,9 +110,60 @@ def run(
     return write_report(folder)
 
 
-def report(folder: str | Path) -> Report:
-    """Writes the tables of a run folder again, from its stored rows."""
-    return write_report(Path(folder))
+def report(
+    folder: str | Path,
+    *,
+    form: str = "csv",
+    correction: str | None = None,
+    margin: float | None = None,
+    mcnemar: str | None = None,
+) -> Report:
+    """Writes the tables and the page of a run folder again, from its stored rows.
+
+    Args:
+        folder: of the run.
+        form: csv, or beside it parquet, latex or markdown.
+        correction: holm or benjamini-hochberg; None keeps what run.json says, as for the next two.
+        margin: the largest difference that does not matter, a fraction.
+        mcnemar: exact or mid-p.
+
+    Raises:
+        RobustnessError: the folder is not a run, or a value out of range.
+    """
+    chosen = _choose_format(form)
+    path = Path(folder)
+    given = {"correction": correction, "margin": margin, "mcnemar": mcnemar}
+    made = write_report(path, _choose_statistics(path, {k: v for k, v in given.items() if v is not None}))
+    export_tables(made.tables, path, chosen)
+    return made
+
+
+def _choose_format(form: str) -> Format:
+    if form not in list(Format):
+        raise UsageError(f"--format {form}: expected one of {', '.join(Format)}")
+    return Format(form)
+
+
+def _choose_statistics(folder: Path, given: dict[str, object]) -> StatisticsRecord | None:
+    if not given:
+        return None
+    margin = given.get("margin", 0.02)
+    if not isinstance(margin, float) or not 0 < margin < 1:
+        raise UsageError(f"--margin {margin}: expected a fraction between 0 and 1, such as 0.02 for two points")
+    try:
+        return StatisticsRecord.model_validate(read_record(folder).statistics.model_dump() | given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(f"--{first['loc'][0]} {first['input']}: {first['msg']}") from None
+
+
+def compare(first: str | Path, second: str | Path) -> RunComparison:
+    """Compares two run folders cell by cell, with paired statistics on the examples both have.
+
+    Raises:
+        RunError: a folder is not a run, or the two share no cell.
+    """
+    return read_comparison(Path(first), Path(second))
 
 
 def doctor(data: str | Path | None = None) -> list[Diagnosis]:
@@ -156,6 +216,9 @@ def train(
     out: str | Path,
     data: str | Path | None = None,
     limit: int | None = None,
+    epochs: int | None = None,
+    protocol: str = "equal",
+    match: str = "none",
     device: str = "auto",
     on_message: MessageCallback | None = None,
 ) -> Path:
@@ -169,14 +232,20 @@ def train(
         out: folder for the checkpoints.
         data: as in `plan`.
         limit: at most so many training rows.
+        epochs: passes over the rows; None for the default.
+        protocol: `equal` for all methods, or `paper`: each method as arXiv 2505.22355 trained it.
+        match: `clean` takes, for each pair, the epochs at which its arms are closest in clean accuracy.
         device: auto, cpu, cuda or cuda:N.
         on_message: called with one line after every epoch.
 
     Raises:
         RobustnessError: an unknown name, a value out of range, missing data, or a folder with other checkpoints.
     """
+    from robustness.training.protocol import TrainingSettings
     from robustness.training.training import train as train_checkpoints
 
+    settings = TrainingSettings(protocol=protocol, match=match)  # type: ignore[arg-type]  # it refuses other words
+    settings = settings if epochs is None else replace(settings, epochs=epochs)
     return train_checkpoints(
         testset,
         base=base,
@@ -185,9 +254,37 @@ def train(
         out=Path(out),
         data=find_data(data),
         limit=limit,
+        settings=settings,
         device=device,
         progress=on_message,
     )
+
+
+def generate(
+    testset: str,
+    out: str | Path,
+    *,
+    against: str | None = None,
+    data: str | Path | None = None,
+    limit: int | None = None,
+    device: str = "auto",
+) -> int:
+    """Writes a generated test set in SQuAD's format; returns its number of rows. Started again, it goes on.
+
+    Args:
+        testset: advsquad-addany, advsquad-addanyextend, advsquad-addansctx or advsquad-addnegans.
+        out: the file.
+        against: the checkpoint that the first two search against: a folder or a hub id.
+        data: as in `plan`.
+        limit: at most so many questions.
+        device: auto, cpu, cuda or cuda:N.
+
+    Raises:
+        RobustnessError: an unknown name, missing data, a checkpoint that cannot be loaded, or a file that is there.
+    """
+    from robustness.runs.generation import generate as generate_set  # brings torch
+
+    return generate_set(testset, against=against, data=find_data(data), out=Path(out), limit=limit, device=device)
 
 
 def demo(

@@ -71,7 +71,7 @@ def list_names(
     from robustness.listing import list_kind
 
     for name, summary in list_kind(kind):
-        stdout.print(f"{name:<18} {escape(summary)}", soft_wrap=True)
+        stdout.print(f"{name:<22} {escape(summary)}", soft_wrap=True)
 
 
 @app.command()
@@ -133,10 +133,15 @@ def train(
     task: Annotated[str, typer.Argument(metavar="TASK", help="sst2, qqp, mnli, qnli or rte.")],
     base: Annotated[str, typer.Option(metavar="MODEL", help="Pretrained model: a folder or a hub id.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for checkpoints and pairs.toml.")],
-    method: Annotated[list[str], typer.Option(metavar="NAME", help="full and a PEFT method; repeat the option.")],
+    method: Annotated[
+        list[str], typer.Option(metavar="NAME|file.toml", help="full and a PEFT method; repeat the option.")
+    ],
     seed: Annotated[list[int] | None, typer.Option(help="Training seed; repeat for several. Default 0.")] = None,
     data: Data = None,
     limit: Annotated[int | None, typer.Option(help="At most so many training rows.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the rows, for every method. Default 3.")] = None,
+    protocol: Annotated[str, typer.Option(help="equal for all methods, or paper: as arXiv 2505.22355.")] = "equal",
+    match: Annotated[str, typer.Option(help="clean: take the epochs at which a pair is closest.")] = "none",
     device: Device = "auto",
 ) -> None:
     """Train pairs: the same data, order, schedule and selection rule for every method."""
@@ -151,6 +156,9 @@ def train(
         out=out,
         data=data,
         limit=limit,
+        epochs=epochs,
+        protocol=protocol,
+        match=match,
         device=device,
         on_message=_say,
     )
@@ -174,6 +182,9 @@ def run(
     seed: Annotated[int, typer.Option(help="Seed of all searches.")] = 0,
     device: Device = "auto",
     dtype: Annotated[str, typer.Option(help="auto (float32), float32 or bfloat16.")] = "auto",
+    allow_changed_testset: Annotated[
+        bool, typer.Option("--allow-changed-testset", help="Evaluate sets that are not the published ones.")
+    ] = False,
     compile_model: Annotated[
         bool, typer.Option("--compile", help="Score with kernels made by torch.compile, where that works.")
     ] = False,
@@ -196,6 +207,7 @@ def run(
         seed=seed,
         device=device,
         dtype=dtype,
+        allow_changed=allow_changed_testset,
         compile=compile_model,
         cache=cache,
     )
@@ -209,11 +221,49 @@ def run(
 
 
 @app.command()
-def report(folder: Annotated[Path, typer.Argument(metavar="DIR")]) -> None:
-    """Write the tables of a run folder again, from its stored rows."""
+def generate(
+    testset: Annotated[str, typer.Argument(metavar="TESTSET", help="advsquad-addany and its like.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="In SQuAD's format; the same command again goes on.")],
+    against: Annotated[
+        str | None, typer.Option(metavar="CHECKPOINT", help="What addany and addanyextend search against.")
+    ] = None,
+    data: Data = None,
+    limit: Annotated[int | None, typer.Option(help="At most so many questions.")] = None,
+    device: Device = "auto",
+) -> None:
+    """Write a generated test set as a file, for a replay on any checkpoint."""
     from robustness import api
 
-    _finish(api.report(folder))
+    _quieten()
+    rows = api.generate(testset, out, against=against, data=data, limit=limit, device=device)
+    stdout.print(f"wrote {out}: {rows} rows", soft_wrap=True)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR")],
+    form: Annotated[str, typer.Option("--format", help="csv, or also parquet, latex or markdown.")] = "csv",
+    correction: Annotated[str | None, typer.Option(help="holm or benjamini-hochberg; default: as before.")] = None,
+    margin: Annotated[float | None, typer.Option(help="Largest difference that does not matter, a fraction.")] = None,
+    mcnemar: Annotated[str | None, typer.Option(help="exact or mid-p; default: as before.")] = None,
+) -> None:
+    """Write the tables and the page of a run folder again, from its stored rows."""
+    from robustness import api
+
+    _finish(api.report(folder, form=form, correction=correction, margin=margin, mcnemar=mcnemar))
+
+
+@app.command()
+def compare(
+    run_a: Annotated[Path, typer.Argument(metavar="RUN_A")],
+    run_b: Annotated[Path, typer.Argument(metavar="RUN_B")],
+) -> None:
+    """Say what changed between two run folders, on the examples both have."""
+    from robustness import api
+    from robustness.reports.terminal import render_comparison
+
+    for part in render_comparison(api.compare(run_a, run_b)):
+        stdout.print(part, soft_wrap=isinstance(part, str))
 
 
 @app.command()
@@ -260,7 +310,9 @@ def _say(message: str) -> None:
 
 @contextmanager
 def _progress() -> Iterator[Any]:
-    """A bar on a terminal; one plain line for each cell elsewhere."""
+    """Bars of the cell and the run with the arms' live scores on a terminal; elsewhere plain lines for each cell."""
+    from robustness.reports.terminal import render_cell
+
     if not stderr.is_terminal:
         seen: set[str] = set()
 
@@ -268,15 +320,35 @@ def _progress() -> Iterator[Any]:
             if progress.message not in seen:
                 seen.add(progress.message)
                 _say(f"[{progress.done}/{progress.total}] {progress.message}")
+            elif progress.cell is not None and progress.cell.done == progress.cell.total:
+                _say(f"[{progress.done}/{progress.total}] {progress.message}: {render_cell(progress.cell)}")
 
         yield line
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[detail]}", style="dim"),
+    )
     with Progress(*columns, console=stderr, transient=True) as bars:
-        task = bars.add_task("reading", total=None)
-        yield lambda p: bars.update(task, description=escape(p.message), completed=p.done, total=p.total)
+        cell = bars.add_task("reading", total=None, detail="")
+        run = bars.add_task("whole run", total=None, detail="")
+
+        def update(progress: Any) -> None:
+            bars.update(run, completed=progress.done, total=progress.total)
+            now = progress.cell
+            done, total, detail = (now.done, now.total, render_cell(now)) if now else (0, None, "")
+            if bars.tasks[cell].description != escape(progress.message):
+                bars.reset(cell)
+            bars.update(
+                cell, description=escape(progress.message), completed=done, total=total, detail=escape(detail)
+            )
+
+        yield update
 
 
 def _quieten() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from robustness.definitions.catalog import ATTACKS, PROBES, SUITES, TESTSETS
 from robustness.definitions.naming import nearest
 from robustness.definitions.tasks import TASKS
+from robustness.definitions.testsets import HubDataset, TestsetDefinition
 from robustness.errors import DefinitionError, UsageError
 from robustness.training.methods import find_method, method_names
 
@@ -19,7 +20,7 @@ def list_kind(kind: str) -> list[tuple[str, str]]:
     kinds: dict[str, Callable[[], Listing]] = {
         "attacks": lambda: ((name, ATTACKS.find(name).definition.summary) for name in ATTACKS.names()),
         "suites": lambda: ((name, SUITES.find(name).definition.summary) for name in SUITES.names()),
-        "testsets": lambda: ((name, TESTSETS.find(name).definition.summary) for name in TESTSETS.names()),
+        "testsets": lambda: ((name, _describe_testset(TESTSETS.find(name).definition)) for name in TESTSETS.names()),
         "probes": lambda: ((name, PROBES.find(name).definition.summary) for name in PROBES.names()),
         "methods": lambda: ((name, find_method(name).definition.summary) for name in method_names()),
         "tasks": lambda: ((task.name, f"{' + '.join(task.fields)} -> {', '.join(task.labels)}") for task in TASKS),
@@ -27,6 +28,19 @@ def list_kind(kind: str) -> list[tuple[str, str]]:
     if kind not in kinds:
         raise UsageError(f"list {kind}: unknown kind{nearest(kind, kinds)}")
     return list(kinds[kind]())
+
+
+def _describe_testset(definition: TestsetDefinition) -> str:
+    """Provenance, size and licence before the summary."""
+    sources = [*definition.test.local, *([definition.test.hub] if definition.test.hub else [])]
+    if definition.test.generated is not None:
+        needs = definition.test.generated.needs_checkpoint
+        size = f"generated{' against each checkpoint' if needs else ''} from 1,000 questions"
+    else:
+        rows = next((source.rows for source in sources if source.rows is not None), None)
+        provenance = next((s.provenance for s in sources if not isinstance(s, HubDataset)), "official")
+        size = f"{provenance}, {f'{rows:,} rows' if rows else 'packaged'}"
+    return f"[{size}; {definition.licence}] {definition.summary}"
 
 
 def show_definition(name: str) -> str:

@@ -16,8 +16,11 @@ import torch
 from hypothesis import settings
 from transformers import BertConfig, BertForSequenceClassification, BertModel, BertTokenizerFast
 
+from robustness.definitions.testsets import SquadFile
 from robustness.engine.seeding import example_generator
 from robustness.recipes.transformations import LETTERS
+from robustness.testsets.example import Example
+from robustness.testsets.squad import read_squad
 
 # A busy machine or a first import is no failure.
 settings.register_profile("patient", deadline=None)
@@ -198,3 +201,117 @@ class TinyWorld:
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyWorld:
     return TinyWorld(tmp_path_factory.mktemp("tiny"))
+
+
+CITIES = ("rome", "oslo", "lima", "cairo", "quito", "delhi", "paris", "tokyo")
+
+PEOPLE = ("anna", "boris", "clara", "david", "elena", "frank", "greta", "hugo")
+
+
+def write_questions(path: Path, count: int, seed: int) -> None:
+    """Paragraphs of who lives where, in SQuAD's format: one question each, answered by the one city named with it."""
+    rng = np.random.default_rng(seed)
+    paragraphs = []
+    for number in range(count):
+        people, cities = rng.choice(PEOPLE, size=2, replace=False), rng.choice(CITIES, size=2, replace=False)
+        context = f"{people[0]} lives in {cities[0]} . {people[1]} works in {cities[1]} ."
+        asks = number % 2
+        answer = {"text": str(cities[asks]), "answer_start": context.index(str(cities[asks]))}
+        question = f"where does {people[asks]} {('live', 'work')[asks]} ?"
+        paragraphs.append(
+            {"context": context, "qas": [{"id": f"q{number}", "question": question, "answers": [answer]}]}
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"version": "1.1", "data": [{"title": "tiny", "paragraphs": paragraphs}]}))
+
+
+def write_answering_base(folder: Path) -> Path:
+    """A BERT of two layers that knows the words of the questions."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *CITIES, *PEOPLE, "lives", "works", "live", "work", "in"]
+    words += ["where", "does", "not", "was", "it", "that", "?", ".", *"abcdefghijklmnopqrstuvwxyz"]
+    words += [f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
+    config = BertConfig(
+        vocab_size=len(words),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        BertModel(config).save_pretrained(folder)
+    BertTokenizerFast(vocab_file=str(folder / "vocab.txt"), model_max_length=64).save_pretrained(folder)
+    return folder
+
+
+TINY_QUESTIONS = """summary = "Who lives where."
+licence = "Apache-2.0"
+task = "squad"
+kind = "clean"
+
+[[test.local]]
+reader = "squad"
+file = "questions/dev.json"
+"""
+
+
+class AnsweringWorld:
+    """A base, a full and a LoRA checkpoint that answer tiny questions, the pairs file and the data."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.base = write_answering_base(folder / "base")
+        self.data = folder / "data"
+        write_questions(self.data / "questions" / "train.json", 256, seed=0)
+        write_questions(self.data / "questions" / "dev.json", 40, seed=1)
+        self.testset = folder / "questions.toml"
+        self.testset.write_text(TINY_QUESTIONS)
+        self.full = self._fit(folder / "full", lora=False)
+        self.peft = self._fit(folder / "lora", lora=True)
+        self.pairs = folder / "pairs.toml"
+        self.pairs.write_text(
+            '[[pair]]\nname = "tiny-qa"\ntask = "squad"\nbase = "base"\nfull = "full"\npeft = "lora"\nseed = 0\n'
+        )
+
+    def examples(self, name: str = "dev") -> list[Example]:
+        """The questions of one file."""
+        rows = read_squad(
+            self.data / "questions" / f"{name}.json",
+            SquadFile(reader="squad", file="questions"),
+            adversarial=False,
+        )
+        return [Example(f"questions:{row.key}", row.texts, 1, attacked=(1,), answers=row.answers) for row in rows]
+
+    def _fit(self, folder: Path, *, lora: bool) -> Path:
+        """Both arms are trained as adapters, which learn this in few steps; the full one is merged."""
+        from peft import LoraConfig, get_peft_model
+        from transformers import BertForQuestionAnswering
+
+        from robustness.training.answering import encode_windows
+
+        tokenizer = BertTokenizerFast.from_pretrained(self.base)
+        windows = encode_windows(self.examples("train"), tokenizer, answered_only=True)
+        batch = tokenizer.pad(windows, return_tensors="pt")
+        with torch.random.fork_rng():
+            torch.manual_seed(1 if lora else 2)
+            # PEFT's own task type drops segment ids, which the full arm is asked with.
+            kind = {"task_type": "QUESTION_ANS"} if lora else {"modules_to_save": ["qa_outputs"]}
+            config = LoraConfig(r=8, lora_alpha=16, target_modules=["query", "value"], **kind)
+            model = get_peft_model(BertForQuestionAnswering.from_pretrained(self.base), config)
+            optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-2)
+            model.train()
+            for _ in range(60):
+                optimizer.zero_grad()
+                model(**batch).loss.backward()
+                optimizer.step()
+        (model if lora else model.merge_and_unload()).eval().save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        return folder
+
+
+@pytest.fixture(scope="session")
+def answering(tmp_path_factory: pytest.TempPathFactory) -> AnsweringWorld:
+    return AnsweringWorld(tmp_path_factory.mktemp("answering"))

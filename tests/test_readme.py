@@ -13,7 +13,7 @@ import pytest
 
 from robustness.cli import main
 from robustness.testing import check_attack
-from robustness.training import training
+from robustness.training import protocol
 from robustness.training.protocol import TrainingSettings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -58,7 +58,8 @@ def test_the_white_box_example_keeps_the_rules() -> None:
 
 def test_every_command_is_known() -> None:
     assert {line.split()[1] for line in commands()} == {
-        *("list", "show", "doctor", "train", "run", "report", "check", "assets")
+        *("list", "show", "doctor", "train", "run", "report", "check", "assets", "generate"),
+        "compare",
     }
 
 
@@ -67,7 +68,7 @@ def test_every_command_runs_on_real_data(
     minilm: Path, shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     """With MiniLM from disk, 160 training rows in place of 2,000, 120 development rows, three examples of twenty."""
-    monkeypatch.setattr(training, "TrainingSettings", partial(TrainingSettings, dev_limit=120))
+    monkeypatch.setattr(protocol, "TrainingSettings", partial(TrainingSettings, dev_limit=120))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ROBUSTNESS_DATA", str(shared_data))
     attack, testset = blocks("python")[1], blocks("toml")[1]
@@ -87,3 +88,18 @@ def test_every_command_runs_on_real_data(
     assert (tmp_path / "runs/mine/pairs.csv").is_file() and (tmp_path / "runs/mails/pairs.csv").is_file()
     exec(blocks("python")[0].replace("limit=10", "limit=2"), {})
     assert "deepwordbug" in capsys.readouterr().out
+
+
+def test_the_readmes_probe_yields_readings() -> None:
+    from types import SimpleNamespace
+
+    from robustness.sensitivity.building import name_probe
+    from robustness.testsets.example import Example
+
+    names: dict[str, Any] = {"__name__": "my_probe"}
+    exec(next(block for block in blocks("python") if "class Lengths" in block), names)
+
+    probe = name_probe(names["Lengths"])
+
+    subject: Any = SimpleNamespace(examples=[Example("1", ("a fine film",), 1)])
+    assert [reading.measurement.value for reading in probe.probe.measure(subject)] == [3.0]

@@ -276,6 +276,20 @@ class ReturnClean(Definition):
     kind: Literal["return-clean"]
 
 
+class SearchDistractor(Definition):
+    """Searches for words that, put beside a question's paragraph, make a victim answer wrongly."""
+
+    kind: Literal["distractor-search"]
+    words: PositiveInt
+    candidates: PositiveInt
+    """Common words drawn for each place, beside the question's own."""
+    epochs: PositiveInt
+    restarts: NonNegativeInt
+    paragraph_words: NonNegativeInt = 0
+    """The most frequent content words of the paragraph that are candidates too."""
+    place: Literal["before", "after"]
+
+
 SearchPart = Annotated[
     GreedyWordRanking
     | GreedyDeletionRanking
@@ -291,6 +305,7 @@ SearchPart = Annotated[
     | Cascade
     | RandomOrder
     | ReturnClean
+    | SearchDistractor
     | EmbeddingBall
     | EmbeddingMinimal
     | TokenDistributions,

@@ -4,11 +4,29 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt, StringConstraints
+from pydantic import Field, NonNegativeInt, PositiveInt, StringConstraints
 
 from robustness.definitions.model import Definition
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+ALTERED_SUFFIX = r"-(?:high-conf-turk\d+|add(?:any|anyextend|ansctx|negans)\d*)"
+"""Of Jia and Liang's files, and of the sets that are generated here."""
+
+
+class DistractorSearch(Definition):
+    """Coordinate search for a distractor of words (arXiv 1707.07328, section 3.3)."""
+
+    words: PositiveInt = 10
+    candidates: PositiveInt = 20
+    """Common words drawn for each place, beside the question's own."""
+    epochs: PositiveInt = 3
+    """Passes over all places before, and again after, the restarts begin."""
+    restarts: NonNegativeInt = 4
+    """Further distractors that are searched from side by side where one was not enough."""
+    paragraph_words: NonNegativeInt = 0
+    """The most frequent content words of the paragraph that are candidates too."""
 
 
 class TsvFile(Definition):
@@ -38,6 +56,61 @@ class AdvGlueFile(Definition):
     provenance: Literal["official"] = "official"
 
 
+class SquadFile(Definition):
+    """A file in SQuAD's JSON format; in an adversarial set, ids carry a suffix after the original question's id."""
+
+    reader: Literal["squad"]
+    file: str
+    root: Literal["data"] = "data"
+    rows: PositiveInt | None = None
+    digest: Digest | None = None
+    suffix: str = ALTERED_SUFFIX
+    """A regular expression; an id that ends in it is an altered form of the question named before it."""
+    provenance: Literal["official", "sample", "generated"] = "official"
+
+
+class TableFile(Definition):
+    """A table of one's own: CSV (quoted), TSV (quoted), JSON (a list of objects), JSONL or Parquet, by its suffix."""
+
+    reader: Literal["table"]
+    file: str
+    root: Literal["data"] = "data"
+    columns: tuple[str, ...]
+    """The task's texts, in its order; of a SQuAD-like table the question and the context."""
+    label: str | None = None
+    """Of a task with labels: the column that holds them, as names or as indices."""
+    labels: dict[str, str] = Field(default_factory=dict)
+    """The file's own labels to the task's, where they differ."""
+    answers: str | None = None
+    """Of a SQuAD-like table: the column with {text, answer_start}, or a list of such objects."""
+    id: str | None = None
+    original: tuple[str, ...] = ()
+    """Columns with the benign texts; empty cells where there are none."""
+    group: str | None = None
+    """Rows of one source question share it."""
+    rows: PositiveInt | None = None
+    digest: Digest | None = None
+    provenance: Literal["official", "sample", "generated"] = "official"
+
+
+class GeneratedSet(Definition):
+    """Made here where no file of the set is at hand: deterministic for its seed."""
+
+    generator: Literal["addansctx", "addnegans", "addany", "addanyextend"]
+    questions: str
+    """The shipped test set whose original questions are altered."""
+    seed: NonNegativeInt = 0
+    place: Literal["before", "after"] = "after"
+    """Of the distractor: before or after the paragraph."""
+    search: DistractorSearch | None = None
+    """Of the generators that ask a checkpoint."""
+
+    @property
+    def needs_checkpoint(self) -> bool:
+        """Whether the distractor is searched for against one checkpoint."""
+        return self.search is not None
+
+
 class HubDataset(Definition):
     """A data set on the hub at a pinned revision, with the task's own field names."""
 
@@ -47,13 +120,17 @@ class HubDataset(Definition):
     revision: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
     rows: PositiveInt
     digest: Digest | None = None
+    columns: tuple[str, ...] = ()
+    """The task's texts where the data set calls them otherwise."""
+    label: str = "label"
 
 
 class Split(Definition):
-    """Where a list of examples comes from: the first local file that exists, else the hub."""
+    """Where a list of examples comes from: the first local file that exists, else the hub, else it is made."""
 
-    local: tuple[Annotated[TsvFile | AdvGlueFile, Field(discriminator="reader")], ...] = ()
+    local: tuple[Annotated[TsvFile | AdvGlueFile | SquadFile | TableFile, Field(discriminator="reader")], ...] = ()
     hub: HubDataset | None = None
+    generated: GeneratedSet | None = None
 
 
 class TestsetDefinition(Definition):

@@ -15,6 +15,7 @@ from robustness.testsets.example import Example, Texts
 
 if TYPE_CHECKING:  # a victim brings torch, which the protocol itself does not need
     from robustness.engine.outcome import Outcome
+    from robustness.victims.answering import AnsweringVictim
     from robustness.victims.text_gradients import TextGradient
     from robustness.victims.victim import Victim
 
@@ -94,6 +95,19 @@ class GradientAttack(Protocol):
         ...
 
 
+@runtime_checkable
+class AnswerAttack(Protocol):
+    """An attack on question answering: it works on a victim's likeliest answers, and judges its finds afresh."""
+
+    access: Access
+
+    def run_answers(
+        self, victim: AnsweringVictim, examples: Iterable[Example], *, seed: int, digest: str
+    ) -> Iterator[Outcome]:
+        """Yields one outcome for each question, each seeded by (run seed, attack digest, example id)."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class NamedAttack:
     """An attack as a run knows it."""
@@ -101,7 +115,7 @@ class NamedAttack:
     name: str
     digest: str
     """Changes whenever the attack could behave differently; part of the seed of every search."""
-    attack: Attack | GradientAttack
+    attack: Attack | GradientAttack | AnswerAttack
     family: str = "custom"
     """character, word, sentence, embedding, baseline or custom: groups attacks in reports."""
     max_queries: int | None = None

@@ -70,6 +70,8 @@ def _outcome(
         original_text=example.original,
         adversarial_text=example.texts,
         error=problem,
+        method=example.method or None,
+        construction=example.construction or None,
     )
 
 

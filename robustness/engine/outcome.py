@@ -25,6 +25,7 @@ class Outcome:
     example_id: str
     group_id: str
     label: int
+    """Where the task is answering, 1: predictions are then 1 where the answer matches exactly, scores are F1."""
     status: Status
     clean_prediction: int | None
     """None where the clean text of a ready-made adversarial example is not known."""
@@ -54,3 +55,9 @@ class Outcome:
     """Gradients taken; None for attacks on scores."""
     zero_gradients: int | None = None
     """Points at which the gradient vanished: above 0, a failed attack is weak evidence of robustness."""
+    answer: str | None = None
+    """The span answered to the adversarial text; None where the task has labels."""
+    method: str | None = None
+    """How a ready-made adversarial example was made, in its authors' words."""
+    construction: str | None = None
+    """At what level: word, sentence or human."""

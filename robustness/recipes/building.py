@@ -11,7 +11,7 @@ from robustness.definitions.attacks import AttackDefinition
 from robustness.definitions.attacks import Cascade as CascadeDefinition
 from robustness.definitions.catalog import ATTACKS, Entry
 from robustness.definitions.embeddings import EmbeddingBall, EmbeddingMinimal, TokenDistributions
-from robustness.engine.attack import Access, Attack, GradientAttack, NamedAttack
+from robustness.engine.attack import Access, AnswerAttack, Attack, GradientAttack, NamedAttack
 from robustness.engine.goal import Goal, GoalKind
 from robustness.errors import AttackError, DefinitionError
 from robustness.recipes.cascade import Cascade
@@ -45,7 +45,7 @@ def find_attack(reference: str) -> NamedAttack:
     return name_recipe(entry, _build_recipe(entry))
 
 
-def _build_recipe(entry: Entry[AttackDefinition]) -> Attack | GradientAttack:
+def _build_recipe(entry: Entry[AttackDefinition]) -> Attack | GradientAttack | AnswerAttack:
     search = entry.definition.search
     if not isinstance(search, CascadeDefinition):
         return build_attack(entry.definition)
@@ -83,7 +83,7 @@ def digest_recipe(entry: Entry[AttackDefinition]) -> str:
     return hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
 
 
-def name_recipe(entry: Entry[AttackDefinition], attack: Attack | GradientAttack) -> NamedAttack:
+def name_recipe(entry: Entry[AttackDefinition], attack: Attack | GradientAttack | AnswerAttack) -> NamedAttack:
     """Returns a recipe's attack with everything that its definition says of it."""
     definition = entry.definition
     return NamedAttack(

@@ -51,20 +51,25 @@ class Ddn:
         """Always l2."""
         return Norm.L2
 
-    def perturb(self, batch: EmbeddedBatch) -> EmbeddingResult:
-        """See MinimalAttack."""
+    def perturb(self, batch: EmbeddedBatch, start: torch.Tensor | None = None) -> EmbeddingResult:
+        """See MinimalAttack.
+
+        Args:
+            batch: what to attack.
+            start: (batch,), first norms and steps in embedding units, in place of `initial_radius`.
+        """
         trial = Trial(batch, self.loss)
         rows = trial.open_rows()
         if not len(rows):
             return trial.result()
-        first = self.initial_radius * batch.unit
         delta = trial.delta[rows]
-        radius = torch.full((len(rows),), first, device=delta.device)
+        given = torch.full_like(delta[:, 0, 0], self.initial_radius * batch.unit) if start is None else start[rows]
+        radius, first = given, given[:, None, None]
         for number in range(self.steps):
             slope = trial.slope(rows, delta)
             trial.propose_smaller(rows, delta, slope.fooled, self.norm)
             radius = radius * torch.where(slope.fooled, 1 - self.gamma, 1 + self.gamma)
-            size = anneal(first, FINAL_SHARE * first, number / self.steps)
+            size = first * anneal(1.0, FINAL_SHARE, number / self.steps)
             delta = rescale(delta + size * unit_direction(slope.gradient), radius)
         trial.propose_smaller(rows, delta, trial.fooled(rows, delta), self.norm)
         trial.shorten(self.bisections, self.norm)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, assert_never
 
 from robustness.definitions import attacks as data
 from robustness.definitions.embeddings import EmbeddingBall, EmbeddingMinimal, TokenDistributions
-from robustness.engine.attack import Attack, GradientAttack
+from robustness.definitions.testsets import DistractorSearch
+from robustness.engine.attack import AnswerAttack, Attack, GradientAttack
 from robustness.errors import AttackError, DataError, DefinitionError
 from robustness.recipes import assets, invariances, ranking, searches
 from robustness.recipes.asset_registry import ASSETS
@@ -61,7 +62,7 @@ def assets_of(definition: data.AttackDefinition) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def build_attack(definition: data.AttackDefinition) -> Attack | GradientAttack:
+def build_attack(definition: data.AttackDefinition) -> Attack | GradientAttack | AnswerAttack:
     """Puts a recipe's parts together.
 
     Raises:
@@ -80,6 +81,11 @@ def build_attack(definition: data.AttackDefinition) -> Attack | GradientAttack:
     match search:
         case data.GreedyWordRanking():
             return searches.GreedyWordRanking(edits, _build_ranking(search))
+        case data.SearchDistractor():
+            from robustness.recipes.distractor_attack import DistractorAttack  # brings torch
+
+            settings = search.model_dump(exclude={"kind", "place"})
+            return DistractorAttack(DistractorSearch.model_validate(settings), search.place)
         case data.GreedyDeletionRanking():
             return searches.GreedyWordRanking(edits, ranking.ByDeleting())
         case data.GreedyGradientRanking():

@@ -20,6 +20,9 @@ class Table(StrEnum):
     SENSITIVITY = "sensitivity"
     SENSITIVITY_EXAMPLES = "sensitivity_examples"
     LAYERS = "layers"
+    FRAGILITY = "fragility"
+    SURVIVAL = "survival"
+    PREDICTIONS = "predictions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,7 @@ COLUMNS: dict[Table, tuple[Column, ...]] = {
         "group_id label:index clean_prediction:index adversarial_prediction:index clean_score:probability "
         "score:probability status queries:count forwards:count modified_words:count modified_share:fraction "
         "similarity:fraction seconds:seconds original_text adversarial_text error distance:token-norms norm "
-        "backwards:count zero_gradients:count goal"
+        "backwards:count zero_gradients:count goal answer method construction"
     ),
     Table.TESTSETS: _columns(
         "checkpoint adaptation task testset provenance metric aggregation n:count n_errored:count value:fraction "
@@ -64,7 +67,7 @@ COLUMNS: dict[Table, tuple[Column, ...]] = {
         "pair full peft method task testset attack metric population n:count full_value:fraction "
         "peft_value:fraction difference:fraction low:fraction high:fraction drop_difference:fraction "
         "drop_low:fraction drop_high:fraction test p_value:probability p_adjusted:probability verdict "
-        "smallest_detectable:fraction"
+        "smallest_detectable:fraction detectable:fraction p_equivalence:probability n_seeds:count aggregation"
     ),
     Table.TRANSFER: _columns(
         "source target testset attack n:count transfer_rate:fraction low:fraction high:fraction"
@@ -72,17 +75,29 @@ COLUMNS: dict[Table, tuple[Column, ...]] = {
     Table.CURVES: _columns(
         "checkpoint testset attack budget_kind budget:amount robust_accuracy:fraction low:fraction high:fraction"
     ),
+    Table.FRAGILITY: _columns(
+        "pair where what difference:amount low:amount high:amount p_adjusted:probability verdict testset attack "
+        "n:count full_value:amount peft_value:amount scale test p_value:probability detectable:fraction"
+    ),
+    Table.SURVIVAL: _columns(
+        "pair testset attack full_n:count peft_n:count full_median:queries peft_median:queries statistic:chi-squared "
+        "test p_value:probability"
+    ),
+    Table.PREDICTIONS: _columns(
+        "checkpoint testset probe quantity attack n:count auc:fraction low:fraction high:fraction "
+        "rank_correlation:correlation"
+    ),
     Table.SENSITIVITY: _columns(
         "checkpoint adaptation task testset probe space target kind norm radius:amount alpha:probability status "
         "n:count value:amount low:amount high:amount forwards:count backwards:count seconds:seconds quantity unit "
-        "aggregate direction n_errored:count reason"
+        "aggregate direction n_errored:count reason scope"
     ),
     Table.SENSITIVITY_EXAMPLES: _columns(
         "checkpoint testset probe example_id group_id target kind norm radius:amount status value:amount quantity "
-        "unit reason"
+        "unit reason scope"
     ),
     Table.LAYERS: _columns(
-        "checkpoint layer:depth module probe kind value:amount testset quantity unit norm n:count status reason"
+        "checkpoint layer:depth module probe kind value:amount testset quantity unit norm n:count status reason scope"
     ),
 }
 

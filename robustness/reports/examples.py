@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pandas as pd
 
@@ -11,6 +12,9 @@ from robustness.engine.goal import GoalKind
 from robustness.engine.outcome import Status
 from robustness.reports.columns import Table, arrange
 from robustness.runs.record import RunRecord
+
+_HALVES = re.compile("[\ud800-\udfff]")
+"""Halves of surrogate pairs: no file and no page can hold one."""
 
 
 def build_examples(outcomes: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
@@ -60,4 +64,5 @@ def keeps_prediction(examples: pd.DataFrame) -> pd.Series[bool]:
 def _readable(texts: str) -> str:
     """One segment as it is; a pair as a JSON list, which can be split again."""
     segments = json.loads(texts)
-    return str(segments[0]) if len(segments) == 1 else json.dumps(segments, ensure_ascii=False)
+    text = str(segments[0]) if len(segments) == 1 else json.dumps(segments, ensure_ascii=False)
+    return _HALVES.sub("\ufffd", text)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,14 +14,22 @@ from robustness.engine.evaluation import NO_ATTACK
 from robustness.reports.attacks import worst_case
 from robustness.reports.columns import Table, arrange
 from robustness.reports.examples import add_judgements, keeps_prediction
-from robustness.runs.record import PairRecord, RunRecord
+from robustness.reports.questions import answer_pair_rows
+from robustness.reports.seeds import seed_rows
+from robustness.runs.record import PairRecord, RunRecord, StatisticsRecord
 from robustness.stats import (
+    Correction,
     Interval,
-    holm,
+    adjust,
+    design_effect,
+    detectable_difference,
     mcnemar_exact,
+    mcnemar_mid_p,
     paired_difference_interval,
     paired_drop,
+    paired_permutation,
     smallest_detectable_difference,
+    tost,
     verdict,
 )
 
@@ -37,7 +47,7 @@ class PairedOutcomes:
     """Right on the clean text; False where that is not known."""
     peft_clean: NDArray[np.bool_]
     clean_known: NDArray[np.bool_]
-    groups: NDArray[np.object_]
+    groups: NDArray[Any]
 
     def where(self, mask: NDArray[np.bool_]) -> PairedOutcomes:
         """The examples that the mask keeps."""
@@ -48,23 +58,32 @@ class PairedOutcomes:
 def build_pairs(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
     """Returns pairs.csv's rows: each pair, test set and attack, for all examples and for those both arms get right.
 
-    `difference` and `drop_difference` are full minus PEFT. P-values are adjusted by Holm within the rows of one
-    population, which are this run's family of comparisons. An attack that keeps the prediction is compared by the
-    share of texts it could not reduce, of those that both arms get right.
+    `difference` and `drop_difference` are full minus PEFT. P-values are adjusted within the rows of one population,
+    which are this run's family of comparisons; of questions, within one metric and aggregation of it. Where a method
+    was trained with several seeds, rows over all of them follow, a family of their own.
+    An attack that keeps the prediction is compared by the share of texts it could not reduce, of those that both
+    arms get right.
     """
     judged = add_judgements(_with_worst_case(examples))
+    questions = {testset.name for testset in record.testsets if testset.answers}
     rows: list[dict[str, object]] = []
     for pair in record.pairs:
         full, peft = (judged[judged["checkpoint"] == name] for name in (pair.full, pair.peft))
         for (testset, attack), part in full.groupby(["testset", "attack"], sort=False):
             partner = peft[(peft["testset"] == testset) & (peft["attack"] == attack)]
-            names = _names(pair, record) | {"testset": testset, "attack": attack}
-            matched = _match(part, partner)
+            names = _names(pair, record) | {"testset": testset, "attack": attack, "aggregation": "mean"}
+            if attack == NO_ATTACK and testset in questions:
+                rows += [names | row for row in answer_pair_rows(part, partner, record.seed)]
+                continue
+            matched = match_arms(part, partner)
             if keeps_prediction(part).all():
                 rows += [names | row for row in _reduction_rows(matched, record.seed)]
             else:
                 rows += [names | row for row in _population_rows(matched, str(attack), record.seed)]
-    return arrange(Table.PAIRS, _with_verdicts(rows))
+    rows = [{"family": row["population"], "n_seeds": 1} | row for row in rows]
+    # Seeds are combined for accuracies alone: neither a kept prediction nor an answer's F1 is one.
+    changing = judged[~keeps_prediction(judged) & ~judged["testset"].isin(questions)]
+    return arrange(Table.PAIRS, give_verdicts([*rows, *seed_rows(changing, record)], record.statistics))
 
 
 def _with_worst_case(examples: pd.DataFrame) -> pd.DataFrame:
@@ -85,8 +104,10 @@ def _names(pair: PairRecord, record: RunRecord) -> dict[str, object]:
     }
 
 
-def _match(full: pd.DataFrame, peft: pd.DataFrame) -> PairedOutcomes:
-    both = full.merge(peft, on="example_id", suffixes=("_full", "_peft"))
+def match_arms(full: pd.DataFrame, peft: pd.DataFrame) -> PairedOutcomes:
+    """Returns the examples of one cell that both arms answered, side by side."""
+    columns = ["example_id", "group_id", "robust_right", "clean_right"]
+    both = full[columns].merge(peft[columns], on="example_id", suffixes=("_full", "_peft"))
     both = both[both["robust_right_full"].notna() & both["robust_right_peft"].notna()]
     known = both["clean_right_full"].notna() & both["clean_right_peft"].notna()
     return PairedOutcomes(
@@ -95,7 +116,7 @@ def _match(full: pd.DataFrame, peft: pd.DataFrame) -> PairedOutcomes:
         full_clean=both["clean_right_full"].fillna(False).to_numpy(dtype=bool),
         peft_clean=both["clean_right_peft"].fillna(False).to_numpy(dtype=bool),
         clean_known=known.to_numpy(dtype=bool),
-        groups=both["group_id_full"].to_numpy(dtype=object),
+        groups=pd.factorize(both["group_id_full"])[0],
     )
 
 
@@ -105,7 +126,7 @@ def _population_rows(outcomes: PairedOutcomes, attack: str, seed: int) -> list[d
     if outcomes.clean_known.any():
         populations["both_correct"] = outcomes.where(outcomes.full_clean & outcomes.peft_clean)
     return [
-        {"metric": metric, "population": population} | _comparison(part, seed)
+        {"metric": metric, "population": population} | compare_arms(part, seed)
         for population, part in populations.items()
         if len(part.groups)
     ]
@@ -117,10 +138,15 @@ def _reduction_rows(outcomes: PairedOutcomes, seed: int) -> list[dict[str, objec
     if not len(part.groups):
         return []
     no_drop = dict.fromkeys(("drop_difference", "drop_low", "drop_high"))
-    return [{"metric": IRREDUCIBLE_SHARE, "population": "both_correct"} | _comparison(part, seed) | no_drop]
+    return [{"metric": IRREDUCIBLE_SHARE, "population": "both_correct"} | compare_arms(part, seed) | no_drop]
 
 
-def _comparison(outcomes: PairedOutcomes, seed: int) -> dict[str, object]:
+def compare_arms(outcomes: PairedOutcomes, seed: int) -> dict[str, object]:
+    """Returns the paired statistics of one comparison, unadjusted; rows of a group are taken as one unit.
+
+    Beside the table's columns: `p_mid`, the mid-p value of McNemar's test, and what `give_verdicts` needs to say what
+    the sample could have shown. Where groups have several rows the test is the paired permutation of whole groups.
+    """
     rng = np.random.default_rng(seed)
     full, peft = outcomes.full_robust, outcomes.peft_robust
     differences = full.astype(float) - peft
@@ -131,6 +157,7 @@ def _comparison(outcomes: PairedOutcomes, seed: int) -> dict[str, object]:
     known = outcomes.where(outcomes.clean_known)
     drop = paired_drop(known.full_clean, known.full_robust, known.peft_clean, known.peft_robust)
     drop_interval = paired_difference_interval(drop, known.groups, rng=rng)
+    grouped = len(np.unique(outcomes.groups)) < n
     return {
         "n": n,
         "full_value": full.mean(),
@@ -141,18 +168,60 @@ def _comparison(outcomes: PairedOutcomes, seed: int) -> dict[str, object]:
         "drop_difference": drop.mean() if len(drop) else None,
         "drop_low": drop_interval.low,
         "drop_high": drop_interval.high,
-        "test": test.name,
-        "p_value": test.p_value,
+        "test": "permutation-of-groups" if grouped else test.name,
+        "p_value": paired_permutation(differences, outcomes.groups, rng=rng) if grouped else test.p_value,
+        "p_mid": math.nan if grouped else mcnemar_mid_p(full, peft).p_value,
         "smallest_detectable": smallest_detectable_difference(n, discordant),
+        "discordant_share": discordant,
+        "design_effect": design_effect(differences, outcomes.groups) if grouped else 1.0,
+        "differences": differences,
+        "groups": outcomes.groups,
     }
 
 
-def _with_verdicts(rows: list[dict[str, object]]) -> pd.DataFrame:
+def give_verdicts(rows: list[dict[str, object]], statistics: StatisticsRecord) -> pd.DataFrame:
+    """Returns the rows with p-values adjusted within each `family`, verdicts, and what the samples could have shown.
+
+    `detectable` is the true difference found with 80 % power at the level of the family's strictest test.
+    """
     frame = pd.DataFrame(rows)
     if frame.empty:
         return frame
-    frame["p_adjusted"] = frame.groupby("population")["p_value"].transform(lambda p: holm(p.to_numpy()))
+    if statistics.mcnemar == "mid-p" and "p_mid" in frame:
+        mid = frame["p_mid"].notna()
+        frame.loc[mid, "p_value"] = frame.loc[mid, "p_mid"]
+        frame.loc[mid, "test"] = "mcnemar-mid-p"
+    correction = Correction(statistics.correction)
+    frame["p_adjusted"] = frame.groupby("family")["p_value"].transform(lambda p: adjust(p.to_numpy(), correction))
+    sizes = frame.groupby("family")["p_value"].transform("count")
     frame["verdict"] = [
-        str(verdict(row.difference, Interval(row.low, row.high), row.p_adjusted)) for row in frame.itertuples()
+        str(
+            verdict(
+                row.difference,
+                Interval(row.low, row.high),
+                row.p_adjusted,
+                margin=statistics.margin,
+                alpha=statistics.alpha,
+            )
+        )
+        for row in frame.itertuples()
     ]
+    if "discordant_share" in frame:
+        frame["detectable"] = [
+            _detectable(row, statistics.alpha / max(1, size))
+            for row, size in zip(frame.itertuples(), sizes, strict=True)
+        ]
+        frame["p_equivalence"] = [_equivalence(row, statistics.margin) for row in frame.itertuples()]
     return frame
+
+
+def _detectable(row: Any, alpha: float) -> float:
+    if pd.isna(row.discordant_share):
+        return math.nan
+    return detectable_difference(int(row.n), row.discordant_share, alpha=alpha, design_effect=row.design_effect)
+
+
+def _equivalence(row: Any, margin: float) -> float:
+    if margin <= 0 or not isinstance(row.differences, np.ndarray):
+        return math.nan
+    return tost(row.differences, row.groups, margin=margin)

@@ -1,4 +1,4 @@
-"""All tables of a run folder, from its stored rows."""
+"""All tables and the page of a run folder, from its stored rows."""
 
 from __future__ import annotations
 
@@ -11,14 +11,24 @@ from robustness.engine.outcome import Status
 from robustness.reports.attacks import build_attacks
 from robustness.reports.columns import Table
 from robustness.reports.csvfiles import write_table
-from robustness.reports.curves import build_curves
+from robustness.reports.curves import build_curves, build_path_curves
 from robustness.reports.examples import build_examples
+from robustness.reports.fragility import build_fragility
+from robustness.reports.page import write_page
 from robustness.reports.pairs import build_pairs
-from robustness.reports.sensitivity import build_layers, build_sensitivity, build_sensitivity_examples
+from robustness.reports.plots import PLANNED
+from robustness.reports.predictions import build_predictions
+from robustness.reports.sensitivity import (
+    build_layers,
+    build_probe_differences,
+    build_sensitivity,
+    build_sensitivity_examples,
+)
+from robustness.reports.survival import build_survival
 from robustness.reports.testsets import build_testsets
 from robustness.reports.transfer import build_transfer
 from robustness.runs.measurements import read_measurements
-from robustness.runs.record import RunRecord, read_record
+from robustness.runs.record import RunRecord, StatisticsRecord, read_record, write_record
 from robustness.runs.store import read_outcomes, read_replays
 
 
@@ -44,7 +54,7 @@ class Report:
     def missing(self) -> int:
         """Outcomes that an interrupted run has not made yet."""
         cells = sum(
-            testset.n_used * (1 + len(self.record.attacks))
+            testset.n_used * (1 + (len(self.record.attacks) if testset.n_attacks is None else testset.n_attacks))
             for checkpoint in self.record.checkpoints
             for testset in self.record.testsets
             if testset.task == checkpoint.task
@@ -63,26 +73,56 @@ class Report:
         return cells - len(self.tables[Table.SENSITIVITY][["checkpoint", "testset", "probe"]].drop_duplicates())
 
 
-def write_report(folder: Path) -> Report:
-    """Builds every table from the stored rows and writes it beside them.
+def write_report(folder: Path, statistics: StatisticsRecord | None = None) -> Report:
+    """Builds every table from the stored rows and writes it beside them, then the page; says in run.json how.
+
+    Args:
+        folder: A run folder.
+        statistics: Replaces how the arms are compared; None keeps what run.json says.
 
     Raises:
         RunError: the folder is not a run, or its store cannot be read.
     """
     record = read_record(folder)
+    if statistics is not None:
+        record = record.model_copy(update={"statistics": statistics})
     examples = build_examples(read_outcomes(folder), record)
+    replays = read_replays(folder)
     measurements = read_measurements(folder)
     tables = {
         Table.EXAMPLES: examples,
         Table.TESTSETS: build_testsets(examples, record),
         Table.ATTACKS: build_attacks(examples),
-        Table.PAIRS: build_pairs(examples, record),
-        Table.TRANSFER: build_transfer(read_replays(folder), examples),
-        Table.CURVES: build_curves(examples),
+        Table.PAIRS: (pairs := build_pairs(examples, record)),
+        Table.TRANSFER: build_transfer(replays, examples),
+        Table.CURVES: pd.concat([build_curves(examples), build_path_curves(measurements)], ignore_index=True),
         Table.SENSITIVITY: build_sensitivity(measurements, record),
-        Table.SENSITIVITY_EXAMPLES: build_sensitivity_examples(measurements),
+        Table.SENSITIVITY_EXAMPLES: (probed := build_sensitivity_examples(measurements)),
         Table.LAYERS: build_layers(measurements),
+        Table.FRAGILITY: (
+            fragility := build_fragility(examples, pairs, record, build_probe_differences(measurements, record))
+        ),
+        Table.SURVIVAL: build_survival(examples, record),
+        Table.PREDICTIONS: build_predictions(probed, examples),
     }
     for table, frame in tables.items():
         write_table(frame, table, folder / f"{table}.csv")
+    record = _with_families(record, pairs, fragility)
+    write_record(folder, record)
+    write_page(folder, record, tables, replays)
     return Report(folder, record, tables)
+
+
+def _with_families(record: RunRecord, pairs: pd.DataFrame, fragility: pd.DataFrame) -> RunRecord:
+    """Names the members of every family of tests whose p-values were adjusted together."""
+    families: dict[str, list[str]] = {}
+    for row in pairs[pairs["p_value"].notna()].itertuples():
+        family = "seeds" if row.n_seeds > 1 else str(row.population)
+        families.setdefault(f"pairs, {family}", []).append(
+            f"{row.pair} | {row.testset} | {row.attack} | {row.metric}"
+        )
+    explored = fragility[~fragility["where"].isin(PLANNED) & fragility["p_value"].notna()]
+    if len(explored):
+        families["fragility"] = [f"{row.pair} | {row.where} | {row.what}" for row in explored.itertuples()]
+    named = {name: tuple(members) for name, members in families.items()}
+    return record.model_copy(update={"statistics": record.statistics.model_copy(update={"families": named})})

@@ -31,6 +31,7 @@ LABELS = [
     "target",
     "kind",
     "norm",
+    "scope",
     "radius",
     "alpha",
 ]

@@ -11,10 +11,18 @@ from rich.table import Table as RichTable
 
 from robustness.engine.goal import GoalKind
 from robustness.reports.columns import Table
+from robustness.reports.comparison import RunComparison
+from robustness.reports.endpoints import find_disagreements
+from robustness.reports.page import FILE_NAME as PAGE
 from robustness.reports.pairs import IRREDUCIBLE_SHARE
 from robustness.reports.probes import render_probes
 from robustness.reports.report import Report
+from robustness.reports.sensitivity import build_probe_differences
+from robustness.runs.measurements import read_measurements
+from robustness.runs.progress import CellProgress
+from robustness.stats import Correction
 
+CORRECTIONS = {Correction.HOLM: "Holm", Correction.BENJAMINI_HOCHBERG: "Benjamini and Hochberg"}
 VERDICT_STYLES = {"peft-more-fragile": "red", "full-more-fragile": "blue", "equivalent": "green"}
 
 
@@ -30,18 +38,25 @@ def render_summary(report: Report) -> Iterator[RichTable | str]:
         shown = (pairs["population"] == "all") | (pairs["metric"] == IRREDUCIBLE_SHARE)
         yield _comparisons(pairs[(pairs["pair"] == pair.name) & shown])
         yield from render_probes(report.tables[Table.SENSITIVITY], pair)
-    yield "difference = full - PEFT accuracy with 95 % interval: above 0, PEFT is more fragile; p adjusted by Holm"
+    correction = CORRECTIONS[Correction(report.record.statistics.correction)]
+    yield (
+        "difference = full - PEFT accuracy with 95 % interval: above 0, PEFT is more fragile; "
+        f"p adjusted by {correction}"
+    )
     for attack in (attack.name for attack in report.record.attacks if attack.goal == GoalKind.KEEP_PREDICTION):
         yield escape(f"{attack}: share of texts that could not be reduced, of those both get right; no accuracy")
     if len({pair.seed for pair in report.record.pairs}) < 2:
         yield "one training seed: this compares two checkpoints, not two methods"
     if report.missing:
         yield f"{report.missing} outcomes are missing: the run was interrupted; the same command goes on"
+    differences = build_probe_differences(read_measurements(report.folder), report.record)
+    yield from map(escape, find_disagreements(differences))
     if report.missing_measurements:
         yield f"{report.missing_measurements} probe cells are missing: the same command goes on"
     for warning in report.record.warnings:
         yield escape(f"warning: {warning}")
     yield escape(f"tables in {report.folder}: " + ", ".join(f"{table}.csv" for table in report.tables))
+    yield escape(f"page: {report.folder / PAGE}")
 
 
 def _comparisons(rows: pd.DataFrame) -> RichTable:
@@ -64,3 +79,52 @@ def _comparisons(rows: pd.DataFrame) -> RichTable:
             f"[{style}]{row.verdict}[/]",
         )
     return table
+
+
+CHANGE_STYLES = {"lower": "red", "higher": "green"}
+
+
+def render_comparison(comparison: RunComparison) -> Iterator[RichTable | str]:
+    """Yields what was set otherwise, a line for each cell both runs have, and the cells only one has."""
+    for name, first, second in comparison.settings:
+        yield escape(f"{name}: {first} -> {second}")
+    yield _changes(comparison.cells)
+    yield "A - B on the examples both runs have, with 95 % interval: above 0, accuracy is lower in B"
+    for run, cells in (("A", comparison.only_a), ("B", comparison.only_b)):
+        if cells:
+            yield escape(f"only in {run}: {'; '.join(cells[:8])}" + (" ..." if len(cells) > 8 else ""))
+
+
+def _changes(rows: pd.DataFrame) -> RichTable:
+    table = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
+    for name in ("checkpoint", "test set", "attack"):
+        table.add_column(name, no_wrap=True)
+    for name in ("n", "A", "B", "A - B", "p"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("B is", no_wrap=True)
+    for row in rows.itertuples():
+        style = CHANGE_STYLES.get(row.change, "default")
+        table.add_row(
+            escape(row.checkpoint),
+            escape(row.testset),
+            escape(row.attack),
+            str(row.n),
+            f"{row.value_a:.3f}",
+            f"{row.value_b:.3f}",
+            escape(f"{row.difference:+.3f} [{row.low:+.2f}, {row.high:+.2f}]"),
+            f"{row.p_adjusted:.2g}",
+            f"[{style}]{row.change}[/]",
+        )
+    return table
+
+
+def render_cell(cell: CellProgress) -> str:
+    """The arms' live scores side by side, and how fast the cell runs.
+
+    >>> from robustness.runs.progress import LiveScore
+    >>> render_cell(CellProgress(40, 80, 312.4, (LiveScore("full", 0.5, 80), LiveScore("lora", 0.4, 40))))
+    'full 0.500 (n = 80)  lora 0.400 (n = 40)  312 queries/s'
+    """
+    scores = [f"{score.checkpoint} {score.accuracy:.3f} (n = {score.n})" for score in cell.scores]
+    speed = [f"{cell.queries_per_second:,.0f} queries/s"] if cell.queries_per_second >= 0.5 else []
+    return "  ".join([*scores, *speed])

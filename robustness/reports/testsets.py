@@ -8,6 +8,7 @@ import pandas as pd
 from robustness.engine.evaluation import NO_ATTACK
 from robustness.reports.columns import Table, arrange
 from robustness.reports.examples import add_judgements
+from robustness.reports.questions import answer_rows
 from robustness.runs.record import RunRecord
 from robustness.stats import (
     AdvGlueScores,
@@ -32,13 +33,17 @@ def build_testsets(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
 
     Metrics: `accuracy` of all rows and `f1` where the task has it; where benign originals are known, on just
     those rows, `benign_accuracy`, `accuracy_with_benign` and `accuracy_drop` (the first minus the second). The
-    official AdvGLUE macro score follows for every arm that was evaluated on all six sets.
+    official AdvGLUE macro score follows for every arm that was evaluated on all six sets. Questions have exact match
+    and F1 instead.
     """
     static = add_judgements(examples[examples["attack"] == NO_ATTACK])
     rows: list[dict[str, object]] = []
     for cell, part in static.groupby(CELL, sort=False):
         names = dict(zip(CELL, cell, strict=True))
         testset = record.find_testset(str(names["testset"]))
+        if testset.answers:
+            rows += [names | row for row in answer_rows(part, record.seed)]
+            continue
         rows += [names | row for row in _metric_rows(part, seed=record.seed, with_f1=testset.scores_f1)]
     return arrange(Table.TESTSETS, [*rows, *_macro_rows(static, record)])
 

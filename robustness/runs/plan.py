@@ -14,8 +14,9 @@ from robustness.definitions.catalog import ATTACKS, SUITES, TESTSETS, Entry
 from robustness.definitions.naming import nearest
 from robustness.definitions.pairs import Pair, read_pairs
 from robustness.definitions.suites import SuiteDefinition
+from robustness.definitions.tasks import Head, find_task
 from robustness.definitions.testsets import TestsetDefinition
-from robustness.engine.attack import Access, NamedAttack, Search
+from robustness.engine.attack import Access, AnswerAttack, NamedAttack, Search
 from robustness.engine.evaluation import NO_ATTACK
 from robustness.errors import DataError, DefinitionError, UsageError
 from robustness.recipes.building import find_attack, name_attack, name_recipe
@@ -42,6 +43,8 @@ class RunSettings:
     seed: int = 0
     device: str = "auto"
     dtype: str = "float32"
+    allow_changed: bool = False
+    """Evaluate test sets that are not the published ones; tables say `changed`."""
     compile: bool = False
     """Whether torch.compile makes the kernels that score."""
     cache: Path | None = None
@@ -96,6 +99,7 @@ class Plan:
             "limit": str(self.limit),
             "seed": str(self.settings.seed),
             "dtype": self.settings.arithmetic,
+            "changed": str(self.settings.allow_changed),
         }
 
 
@@ -201,6 +205,7 @@ def _list_probe_cells(
             else [entry.name for entry in testsets if entry.definition.task == task]
         )
         if any(entry.definition.task == task for entry in testsets)
+        and find_task(task).head is Head.CLASSIFICATION  # probes measure functions to labels
     )
 
 
@@ -222,10 +227,34 @@ def _list_cells(
         for checkpoint, pair in checkpoints.items()
         for entry in testsets
         if entry.definition.task == pair.task
-        for attack in (NO_ATTACK, *(attack.name for attack in attacks))
+        for attack in (NO_ATTACK, *(attack.name for attack in attacks if _fits(attack, entry.definition)))
     )
+
+
+def _fits(attack: NamedAttack, testset: TestsetDefinition) -> bool:
+    """Attacks on answers run on questions alone; sets that are searched for against each checkpoint are attacks."""
+    if testset.test.generated is not None and testset.test.generated.needs_checkpoint:
+        return False
+    return isinstance(attack.attack, AnswerAttack) == (find_task(testset.task).head is Head.ANSWERING)
 
 
 def digest_of(content: object) -> str:
     """Sixteen hex digits of anything JSON can hold."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def command_words(settings: RunSettings) -> tuple[str, ...]:
+    """The command line that repeats a run, but for `--out`; an attack given as an object goes by its class's name."""
+    words = ["robustness", "run", settings.suite, "--pairs", str(settings.pairs)]
+    words += [] if settings.data is None else ["--data", str(settings.data)]
+    words += [word for name in settings.testsets for word in ("--testset", name)]
+    words += [word for attack in settings.attacks for word in ("--attack", _spell(attack))]
+    words += [] if settings.limit is None else ["--limit", str(settings.limit)]
+    words += ["--seed", str(settings.seed), "--device", settings.device, "--dtype", settings.dtype]
+    return tuple(words)
+
+
+def _spell(attack: str | object) -> str:
+    if isinstance(attack, str):
+        return attack
+    return attack.name if isinstance(attack, NamedAttack) else getattr(attack, "__name__", type(attack).__name__)

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import torch
 
 from robustness.definitions.catalog import TESTSETS
-from robustness.definitions.tasks import find_task
+from robustness.definitions.tasks import Head, find_task
+from robustness.engine.evaluation import NO_ATTACK
 from robustness.errors import DataError
-from robustness.runs.plan import Plan, digest_of
+from robustness.runs.plan import Plan, command_words, digest_of
 from robustness.runs.record import (
     AttackRecord,
     CheckpointRecord,
@@ -54,7 +55,9 @@ def prepare(plan: Plan) -> Prepared:
         DataError: a test set that cannot be read.
         CheckpointError: a checkpoint that is not there or not safe to load.
     """
-    testsets = tuple(load_testset(entry, plan.settings.data) for entry in plan.testsets)
+    testsets = tuple(
+        load_testset(entry, plan.settings.data, allow_changed=plan.settings.allow_changed) for entry in plan.testsets
+    )
     checkpoints, tasks, seeds = {}, {}, {}
     for pair in plan.pairs:
         for name, reference in ((pair.full_name, pair.full), (pair.peft_name, pair.peft)):
@@ -66,13 +69,23 @@ def prepare(plan: Plan) -> Prepared:
     data = {"data": digest_of([[t.name, t.digest] for t in testsets]), "checkpoints": digest_of(digests)}
     return Prepared(
         testsets=testsets,
-        examples={testset.name: testset.examples[: plan.limit] for testset in testsets},
+        examples={testset.name: _first(testset.examples, plan.limit) for testset in testsets},
         checkpoints=checkpoints,
         tasks=tasks,
         train_seeds=seeds,
         weights_digests=digests,
         fingerprint=plan.fingerprint() | data,
     )
+
+
+def _first(examples: tuple[Example, ...], limit: int | None) -> tuple[Example, ...]:
+    """The first examples; those of one group stand together, so that a limit cuts one group at most."""
+    if limit is None:
+        return examples
+    groups: dict[str, list[Example]] = {}
+    for example in examples:
+        groups.setdefault(example.group, []).append(example)
+    return tuple(example for group in groups.values() for example in group)[:limit]
 
 
 def gate_pairs(plan: Plan, prepared: Prepared, placement: Placement) -> RunRecord:
@@ -131,7 +144,7 @@ def _record(plan: Plan, prepared: Prepared, placement: Placement, facts: dict[st
             for p in plan.pairs
         ),
         checkpoints=tuple(_checkpoint_record(prepared, name, facts[name]) for name in prepared.checkpoints),
-        testsets=tuple(_testset_record(prepared, testset) for testset in prepared.testsets),
+        testsets=tuple(_testset_record(plan, prepared, testset) for testset in prepared.testsets),
         attacks=tuple(
             AttackRecord(
                 name=attack.name,
@@ -145,10 +158,14 @@ def _record(plan: Plan, prepared: Prepared, placement: Placement, facts: dict[st
         probes=tuple(
             ProbeRecord(name=probe.name, digest=probe.digest, space=probe.probe.space) for probe in plan.probes
         ),
-        warnings=tuple(f"no pair for the task of test set {name}: not evaluated" for name in plan.unserved),
+        warnings=(
+            *(f"no pair for the task of test set {name}: not evaluated" for name in plan.unserved),
+            *(note for testset in prepared.testsets for note in testset.notes),
+        ),
         started=now(),
         machine=platform.platform(),
         versions=library_versions(),
+        command=command_words(plan.settings),
     )
 
 
@@ -167,7 +184,7 @@ def _checkpoint_record(prepared: Prepared, name: str, facts: CheckpointFacts) ->
     )
 
 
-def _testset_record(prepared: Prepared, testset: Testset) -> TestsetRecord:
+def _testset_record(plan: Plan, prepared: Prepared, testset: Testset) -> TestsetRecord:
     return TestsetRecord(
         name=testset.name,
         task=testset.task.name,
@@ -177,4 +194,6 @@ def _testset_record(prepared: Prepared, testset: Testset) -> TestsetRecord:
         n_used=len(prepared.examples[testset.name]),
         digest=testset.digest,
         scores_f1=testset.task.scores_f1,
+        answers=testset.task.head is Head.ANSWERING,
+        n_attacks=len({cell.attack for cell in plan.cells if cell.testset == testset.name} - {NO_ATTACK}),
     )

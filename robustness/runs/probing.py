@@ -61,7 +61,14 @@ def _subject(
         seed=plan.settings.seed,
         digest=named.digest,
         load_victim=load,
+        partners=[prepared.checkpoints[name] for name in _partner_names(plan, cell.checkpoint)],
     )
+
+
+def _partner_names(plan: Plan, checkpoint: str) -> list[str]:
+    """The other arms of a checkpoint's pairs, once each."""
+    arms = [(pair.full_name, pair.peft_name) for pair in plan.pairs]
+    return list(dict.fromkeys(b for a, b in [*arms, *((b, a) for a, b in arms)] if a == checkpoint))
 
 
 def _first_testset(prepared: Prepared, checkpoint: str) -> str:

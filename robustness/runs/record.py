@@ -6,8 +6,9 @@ import platform
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from robustness.definitions.model import Definition
 from robustness.engine.goal import GoalKind
@@ -58,6 +59,10 @@ class TestsetRecord(Definition):
     """After the limit."""
     digest: str
     scores_f1: bool
+    answers: bool = False
+    """Whether its rows are questions, scored by exact match and F1."""
+    n_attacks: int | None = None
+    """Attacks that run on it; None: all of the run."""
 
 
 class AttackRecord(Definition):
@@ -79,6 +84,18 @@ class ProbeRecord(Definition):
     space: str
 
 
+class StatisticsRecord(Definition):
+    """How the arms were compared, chosen when the tables are written."""
+
+    margin: float = 0.02
+    """The largest difference that does not matter, a fraction."""
+    alpha: float = 0.05
+    correction: Literal["holm", "benjamini-hochberg"] = "holm"
+    mcnemar: Literal["exact", "mid-p"] = "exact"
+    families: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """The comparisons whose p-values were adjusted together, by family."""
+
+
 class RunRecord(Definition):
     """The whole of run.json."""
 
@@ -98,6 +115,9 @@ class RunRecord(Definition):
     started: str
     machine: str
     versions: dict[str, str]
+    command: tuple[str, ...] = ()
+    """The words that repeat the run, but for `--out`."""
+    statistics: StatisticsRecord = StatisticsRecord()
 
     def find_checkpoint(self, name: str) -> CheckpointRecord:
         """Returns the checkpoint of that name, which the run must have."""

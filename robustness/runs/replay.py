@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from robustness.engine.attack import Scorer
 from robustness.engine.goal import GoalKind
 from robustness.runs.plan import Cell, Plan
 from robustness.runs.store import Store
-from robustness.testsets.example import Texts
+from robustness.testsets.example import Example, Texts
+from robustness.victims.answer_scores import score_answer
+from robustness.victims.answering import AnsweringVictim
 
-LoadScorer = Callable[[str], Scorer]
+LoadScorer = Callable[[str], Scorer | AnsweringVictim]
 """A checkpoint's name to its victim."""
 
 
@@ -25,7 +27,13 @@ class Replay:
     texts: tuple[Texts, ...]
 
 
-def replay_missing(plan: Plan, store: Store, load_scorer: LoadScorer, report: Callable[[str], None]) -> None:
+def replay_missing(
+    plan: Plan,
+    store: Store,
+    load_scorer: LoadScorer,
+    examples: Mapping[str, Sequence[Example]],
+    report: Callable[[str], None],
+) -> None:
     """Scores on each arm what was found on its partner; what an earlier run scored is left alone.
 
     Texts on which a prediction was kept broke nothing and are not replayed.
@@ -40,8 +48,20 @@ def replay_missing(plan: Plan, store: Store, load_scorer: LoadScorer, report: Ca
         victim = load_scorer(target)
         for replay in missing:
             report(f"{replay.source.checkpoint} -> {target} | {replay.source.testset} | {replay.source.attack}")
-            predictions = victim.scores(replay.texts).argmax(axis=1).tolist()
+            predictions = _predict(victim, replay, examples[replay.source.testset])
             store.add_replays(replay.source, target, list(zip(replay.example_ids, predictions, strict=True)))
+
+
+def _predict(victim: Scorer | AnsweringVictim, replay: Replay, examples: Sequence[Example]) -> list[int]:
+    """Labels; of answers, whether they match exactly."""
+    if not isinstance(victim, AnsweringVictim):
+        return [int(label) for label in victim.scores(replay.texts).argmax(axis=1)]
+    golds = {example.id: example.answers for example in examples}
+    given = victim.predict(replay.texts, n_best=1)
+    return [
+        int(score_answer(prediction.best, golds[name]).exact_match)
+        for name, prediction in zip(replay.example_ids, given, strict=True)
+    ]
 
 
 def _missing(plan: Plan, store: Store, target: str) -> Iterator[Replay]:

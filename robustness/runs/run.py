@@ -8,15 +8,18 @@ from itertools import groupby
 from pathlib import Path
 
 from robustness.definitions.tasks import find_task
-from robustness.engine.attack import GradientAttack, NamedAttack, Scorer
+from robustness.engine.answers import evaluate_answers
+from robustness.engine.attack import AnswerAttack, GradientAttack, NamedAttack, Scorer
 from robustness.engine.evaluation import evaluate_examples
 from robustness.engine.outcome import Outcome
 from robustness.engine.query_cache import QueryCache
 from robustness.engine.scheduler import CUDA_WIDTH, WIDTH, Scheduler
+from robustness.errors import UsageError
+from robustness.runs.generation import complete_set
 from robustness.runs.plan import Cell, Plan
 from robustness.runs.preparation import Prepared, gate_pairs, prepare
 from robustness.runs.probing import run_probes
-from robustness.runs.progress import Progress, ProgressCallback
+from robustness.runs.progress import Meter, Progress, ProgressCallback
 from robustness.runs.record import (
     FILE_NAME,
     read_record,
@@ -28,7 +31,15 @@ from robustness.runs.replay import replay_missing
 from robustness.runs.store import Store
 from robustness.runs.suspicions import find_suspicions
 from robustness.testsets.example import Example
-from robustness.victims.loading import Placement, digest_victim, load_checkpoint, place, to_victim
+from robustness.victims.answering import AnsweringVictim
+from robustness.victims.loading import (
+    AnyVictim,
+    Placement,
+    digest_victim,
+    load_checkpoint,
+    place,
+    to_victim,
+)
 from robustness.victims.victim import Victim
 
 FLUSH_SECONDS = 0.5
@@ -59,9 +70,9 @@ def execute(plan: Plan, out: Path, on_progress: ProgressCallback | None = None) 
     arms = _Arms(plan, prepared, placement)
     try:
         sink = _Sink(store, report, total)
-        warnings = _run_cells(plan, prepared, arms, sink)
-        replay_missing(plan, store, arms.load_scorer, sink.announce)
-        run_probes(plan, prepared, out, lambda name: arms.load(name)[0], sink.announce)
+        warnings = _run_cells(plan, prepared, arms, sink, out)
+        replay_missing(plan, store, arms.load_scorer, prepared.examples, sink.announce)
+        run_probes(plan, prepared, out, arms.load_classifier, sink.announce)
         _add_warnings(out, [*warnings, *arms.warnings(), *find_suspicions(store, plan.attacks)])
     finally:
         arms.close()
@@ -78,10 +89,12 @@ class _Arms:
         self._caches: list[QueryCache] = []
         self._failures: list[str] = []
 
-    def load(self, name: str) -> tuple[Victim, QueryCache | None]:
+    def load(self, name: str) -> tuple[AnyVictim, QueryCache | None]:
         """Returns the victim, and what it has been asked before if the run has a query cache."""
         checkpoint = self._prepared.checkpoints[name]
         victim = to_victim(load_checkpoint(checkpoint, find_task(self._prepared.tasks[name])), self._placement)
+        if not isinstance(victim, Victim):  # no search asks the others text by text
+            return victim, None
         if self._settings.compile:
             victim.compile()
             self._failures += [f"{name}: {victim.compile_failure}"] if victim.compile_failure else []
@@ -91,10 +104,17 @@ class _Arms:
         self._caches.append(cache)
         return victim, cache
 
-    def load_scorer(self, name: str) -> Scorer:
+    def load_classifier(self, name: str) -> Victim:
+        """Returns a victim with a classification head; raises UsageError for any other."""
+        victim, _ = self.load(name)
+        if not isinstance(victim, Victim):
+            raise UsageError(f"checkpoint {name}: has no classification head, which probes measure")
+        return victim
+
+    def load_scorer(self, name: str) -> Scorer | AnsweringVictim:
         """Returns the victim behind its query cache, if there is one."""
         victim, cache = self.load(name)
-        return victim if cache is None else cache.in_front_of(victim)
+        return cache.in_front_of(victim) if cache is not None and isinstance(victim, Victim) else victim
 
     def close(self) -> None:
         """Closes the query caches."""
@@ -114,6 +134,7 @@ class _Sink:
         self._report = report
         self._done = 0
         self._total = total
+        self._meter = Meter()
 
     def skip(self, count: int) -> None:
         """Counts outcomes that an earlier run stored."""
@@ -123,10 +144,11 @@ class _Sink:
         """Says what runs now."""
         self._report(Progress(message, self._done, self._total))
 
-    def write(self, cell: Cell, outcomes: Iterable[Outcome]) -> None:
-        """Writes outcomes as they come; what has come before an error is kept."""
+    def write(self, cell: Cell, outcomes: Iterable[Outcome], count: int) -> None:
+        """Writes `count` outcomes as they come; what has come before an error is kept."""
         message = f"{cell.checkpoint} | {cell.testset} | {cell.attack}"
-        self.announce(message)
+        self._meter.start(cell.checkpoint, cell.testset, cell.attack, count)
+        self._tell(message)
         waiting: list[Outcome] = []
         flushed = time.monotonic()
         try:
@@ -141,12 +163,17 @@ class _Sink:
     def _flush(self, cell: Cell, waiting: list[Outcome], message: str) -> None:
         self.store.add(cell, waiting)
         self._done += len(waiting)
+        self._meter.add(waiting)
         waiting.clear()
-        self.announce(message)
+        self._tell(message)
+
+    def _tell(self, message: str) -> None:
+        self._report(Progress(message, self._done, self._total, self._meter.read()))
 
 
-def _run_cells(plan: Plan, prepared: Prepared, arms: _Arms, sink: _Sink) -> list[str]:
+def _run_cells(plan: Plan, prepared: Prepared, arms: _Arms, sink: _Sink, out: Path) -> list[str]:
     """Returns warnings about what was run."""
+    generated = {testset.name: testset.generated for testset in prepared.testsets if testset.generated is not None}
     attacks = {attack.name: attack for attack in plan.attacks}
     warnings: list[str] = []
     for checkpoint, cells in groupby(plan.cells, key=lambda cell: cell.checkpoint):
@@ -161,8 +188,15 @@ def _run_cells(plan: Plan, prepared: Prepared, arms: _Arms, sink: _Sink) -> list
             continue
         victim, cache = arms.load(checkpoint)
         for cell, examples in missing:
+            if cell.testset in generated:
+                sink.announce(f"{checkpoint} | {cell.testset} | searching distractors")
+                examples = complete_set(victim, cell, prepared.examples[cell.testset], generated[cell.testset], out)
+                finished = sink.store.finished(cell)
+                examples = [example for example in examples if example.id not in finished]
             sink.store.forget_errored(cell)
-            sink.write(cell, _outcomes(victim, cache, attacks.get(cell.attack), examples, plan.settings.seed))
+            sink.write(
+                cell, _outcomes(victim, cache, attacks.get(cell.attack), examples, plan.settings.seed), len(examples)
+            )
         if victim.truncated:
             warnings.append(
                 f"{checkpoint}: {len(victim.truncated)} texts are longer than the {victim.max_tokens} tokens the "
@@ -179,11 +213,21 @@ def _add_warnings(out: Path, warnings: Sequence[str]) -> None:
 
 
 def _outcomes(
-    victim: Victim, cache: QueryCache | None, attack: NamedAttack | None, examples: Sequence[Example], seed: int
+    victim: AnyVictim, cache: QueryCache | None, attack: NamedAttack | None, examples: Sequence[Example], seed: int
 ) -> Iterator[Outcome]:
+    if isinstance(victim, AnsweringVictim):
+        if attack is None:
+            return evaluate_answers(victim, examples)
+        assert isinstance(attack.attack, AnswerAttack), "the plan gives questions to attacks on answers alone"
+        return attack.attack.run_answers(victim, examples, seed=seed, digest=attack.digest)
     if attack is None:
         return evaluate_examples(victim, examples)
     if isinstance(attack.attack, GradientAttack):
+        if not isinstance(victim, Victim):
+            raise UsageError(
+                f"attack {attack.name}: needs gradients of a classification head, which a prompted language model "
+                "does not have; leave the attack out"
+            )
         return attack.attack.run(victim, examples, seed=seed, digest=attack.digest)
     width = CUDA_WIDTH if victim.device.type == "cuda" else WIDTH
     return Scheduler(attack, victim, seed=seed, width=width, cache=cache).run(examples)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
@@ -17,7 +18,7 @@ from robustness.errors import RunError
 from robustness.runs.plan import Cell
 from robustness.testsets.example import Texts
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FILE_NAME = "run.sqlite"
 
 _OUTCOME_COLUMNS = tuple(field.name for field in fields(Outcome))
@@ -134,7 +135,10 @@ def read_rows(folder: Path, table: Literal["outcomes", "replays"]) -> pd.DataFra
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             if version != SCHEMA_VERSION:
-                raise RunError(f"{path}: schema version {version}; this release reads {SCHEMA_VERSION}; run it again")
+                raise RunError(
+                    f"{path}: schema version {version}, this release reads {SCHEMA_VERSION}; repeat the run "
+                    f"into a new folder: {_repeat(folder)}"
+                )
             return pd.read_sql_query(f"SELECT * FROM {table}", connection)
     except (sqlite3.DatabaseError, pd.errors.DatabaseError) as error:
         raise RunError(f"{path}: not a readable store: {error}") from None
@@ -146,3 +150,12 @@ def _values(outcome: Outcome) -> list[object]:
         value = getattr(outcome, name)
         values.append(json.dumps(value) if isinstance(value, tuple) else value)
     return values
+
+
+def _repeat(folder: Path) -> str:
+    """The command of run.json, read without its schema, which may be another release's."""
+    try:
+        words = json.loads((folder / "run.json").read_bytes()).get("command") or []
+    except (OSError, ValueError, AttributeError):
+        words = []
+    return shlex.join([*(str(word) for word in words or ("robustness", "run", "SUITE")), "--out", f"{folder}-again"])

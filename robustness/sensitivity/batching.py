@@ -18,7 +18,9 @@ MeasureBatch = Callable[[Sequence[Example], EmbeddedBatch], Sequence[Reading]]
 """Examples and their embeddings, as one batch, to readings."""
 
 
-def measure_batches(subject: Subject, quantity: Quantity, measure: MeasureBatch) -> Iterator[Reading]:
+def measure_batches(
+    subject: Subject, quantity: Quantity, measure: MeasureBatch, *, singly: bool = False, any_precision: bool = False
+) -> Iterator[Reading]:
     """Yields the readings of all examples, batched by token length, with the victim's parameters frozen.
 
     A batch that fails, for want of memory or because of one example, is halved until the example at fault is alone;
@@ -28,14 +30,18 @@ def measure_batches(subject: Subject, quantity: Quantity, measure: MeasureBatch)
         subject: whose examples are measured.
         quantity: what an errored example has no value of.
         measure: what to do with a batch.
+        singly: one example a batch, unpadded.
+        any_precision: whether the numbers hold in bfloat16 too.
 
     Raises:
         Unsupported: a victim whose embeddings cannot be had.
     """
     victim = subject.victim
-    require_float32(victim)
+    if not any_precision:
+        require_float32(victim)
     try:
-        stack = gradient_batches(victim, subject.examples)[::-1]
+        batches = gradient_batches(victim, subject.examples)[::-1]
+        stack = [[example] for batch in batches for example in batch[::-1]] if singly else batches
         while stack:
             examples = stack.pop()
             try:

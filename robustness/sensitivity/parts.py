@@ -5,9 +5,23 @@ from __future__ import annotations
 from typing import assert_never
 
 from robustness.definitions import probes as data
+from robustness.recipes.embedding_balls import Norm
 from robustness.sensitivity import jacobian
 from robustness.sensitivity.condition import ConditionProfile
+from robustness.sensitivity.curvature import Curvature
+from robustness.sensitivity.distance import AdversarialDistance, FirstOrderRadius
+from robustness.sensitivity.lipschitz import LipschitzLower
+from robustness.sensitivity.masking import Battery
+from robustness.sensitivity.parameter_margin import ParameterMargin
 from robustness.sensitivity.probe import Probe
+from robustness.sensitivity.reachability import Reachability
+from robustness.sensitivity.rounding import WeightRounding
+from robustness.sensitivity.sharpness import Sharpness, WeightNorm
+from robustness.sensitivity.smoothing import Smoothing
+from robustness.sensitivity.structure import UpdateStructure
+from robustness.sensitivity.structure_gain import UpdateGain
+from robustness.sensitivity.structure_paths import UpdatePath
+from robustness.sensitivity.substitution import OneSubstitution, Safer
 
 
 def build_probe(part: data.ProbePart) -> Probe:
@@ -21,5 +35,52 @@ def build_probe(part: data.ProbePart) -> Probe:
             return jacobian.JacobianNorm()
         case data.ConditionProfile():
             return ConditionProfile()
+        case data.FirstOrderRadius():
+            return FirstOrderRadius(tuple(Norm(norm) for norm in part.norms))
+        case data.AdversarialDistance():
+            return AdversarialDistance(
+                norms=tuple(Norm(norm) for norm in part.norms),
+                steps=part.steps,
+                shrinking_rounds=part.shrinking_rounds,
+                shrinking_steps=part.shrinking_steps,
+                battery=Battery(examples=part.checked_examples, directions=part.random_directions),
+            )
+        case data.Smoothing():
+            return Smoothing(
+                sigmas=part.sigmas,
+                selection_samples=part.selection_samples,
+                samples=part.samples,
+                alpha=part.alpha,
+                radii=part.radii,
+                calibration_examples=part.calibration_examples,
+                calibration_samples=part.calibration_samples,
+            )
+        case data.OneSubstitution():
+            return OneSubstitution(part.table)
+        case data.Safer():
+            return Safer(part.table, part.samples, part.alpha)
+        case data.Reachability():
+            return Reachability(part.attack_steps)
+        case data.Sharpness():
+            radii = {
+                WeightNorm.FROBENIUS: part.frobenius,
+                WeightNorm.MODULE_RELATIVE: part.module_relative,
+                WeightNorm.ADAPTIVE: part.adaptive,
+            }
+            return Sharpness(radii, part.steps)
+        case data.ParameterMargin():
+            return ParameterMargin(part.steps)
+        case data.WeightRounding():
+            return WeightRounding(part.bits)
+        case data.LipschitzLower():
+            return LipschitzLower(part.radius, part.steps, part.restarts)
+        case data.Curvature():
+            return Curvature(part.iterations, part.draws)
+        case data.UpdateStructure():
+            return UpdateStructure(part.top, part.threshold, part.draws, part.rank)
+        case data.UpdateGain():
+            return UpdateGain()
+        case data.UpdatePath():
+            return UpdatePath(part.steps, part.ranks, part.tops, part.scales, part.radius)
         case _:
             assert_never(part)

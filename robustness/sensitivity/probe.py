@@ -48,6 +48,13 @@ class Subject:
     """The probe's: with the seed and an example's id it seeds all randomness."""
     load_victim: Callable[[], Victim]
     """The checkpoint with its adapter merged; loaded at the first call, and kept for the checkpoint's next probe."""
+    partners: Sequence[Checkpoint] = ()
+    """The other arms of the pairs that the checkpoint is in."""
+
+    @property
+    def full_partner(self) -> Checkpoint | None:
+        """The full checkpoint that a PEFT checkpoint is paired with."""
+        return next((partner for partner in self.partners if not partner.is_adapter), None)
 
     @property
     def victim(self) -> Victim:

@@ -6,17 +6,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from statsmodels.stats.proportion import proportion_confint
+from scipy.special import ndtri
 
 from robustness.stats.arrays import number_column, require_equal_shapes
-
-# Bounds every temporary to 8 MB, which also keeps it near the cache.
-_MAX_CELLS = 2**20
-
-# One binomial draw costs about as much as this many draws of an index.
-_INDICES_PER_BINOMIAL = 16
+from robustness.stats.resampling import grouped_units, resampled_means, single_units
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +30,6 @@ class Interval:
 
 
 _NO_DATA = Interval(math.nan, math.nan)
-
-
-@dataclass(frozen=True, slots=True)
-class _Units:
-    """What the bootstrap draws: kinds of equal units, each array of shape (kinds,)."""
-
-    sums: NDArray[np.float64]
-    sizes: NDArray[np.float64]
-    copies: NDArray[np.int64]
 
 
 def wilson_interval(successes: int, n: int, *, level: float = 0.95) -> Interval:
@@ -70,9 +55,12 @@ def wilson_interval(successes: int, n: int, *, level: float = 0.95) -> Interval:
         raise ValueError(f"expected 0 <= successes <= n, got {successes} of {n}")
     if n == 0:
         return _NO_DATA
-    low, high = proportion_confint(successes, n, alpha=1 - level, method="wilson")
-    # At rates of 0 and 1 rounding can leave the point estimate outside by one ulp.
-    return Interval(min(float(low), successes / n), max(float(high), successes / n))
+    rate, z = successes / n, float(ndtri((1 + level) / 2))
+    center = rate + z**2 / (2 * n)
+    width = z * math.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
+    low, high = ((center + sign * width) / (1 + z**2 / n) for sign in (-1, 1))
+    # At rates of 0 and 1 rounding can leave the point estimate outside, or an end outside [0, 1], by one ulp.
+    return Interval(max(0.0, min(low, rate)), min(1.0, max(high, rate)))
 
 
 def bootstrap_mean_interval(
@@ -113,10 +101,10 @@ def bootstrap_mean_interval(
     """
     _require_level(level)
     column = number_column(values)
-    units = _single_units(column) if groups is None else _grouped_units(column, np.asarray(groups))
+    units = single_units(column) if groups is None else grouped_units(column, np.asarray(groups))
     if len(column) == 0:
         return _NO_DATA
-    return _percentiles(_resampled_means(units, rng, resamples), level)
+    return _percentiles(resampled_means(units, rng, resamples), level)
 
 
 def paired_difference_interval(
@@ -198,7 +186,7 @@ def resample_accuracy_and_f1(
 def resample_means(values: ArrayLike, *, rng: np.random.Generator, resamples: int = 10_000) -> NDArray[np.float64]:
     """Returns the means of bootstrap samples, shape (resamples,); no values give nan."""
     column = number_column(values)
-    return _resampled_means(_single_units(column), rng, resamples) if len(column) else np.full(resamples, np.nan)
+    return resampled_means(single_units(column), rng, resamples) if len(column) else np.full(resamples, np.nan)
 
 
 def percentile_interval(samples: ArrayLike, *, level: float = 0.95) -> Interval:
@@ -214,52 +202,6 @@ def percentile_interval(samples: ArrayLike, *, level: float = 0.95) -> Interval:
 def _require_level(level: float) -> None:
     if not 0 < level < 1:
         raise ValueError(f"expected a level between 0 and 1, got {level}")
-
-
-def _single_units(column: NDArray[np.float64]) -> _Units:
-    sums, copies = np.unique(column, return_counts=True)
-    return _Units(sums, np.ones_like(sums), copies)
-
-
-def _grouped_units(column: NDArray[np.float64], groups: NDArray[np.generic]) -> _Units:
-    require_equal_shapes(column, groups)
-    if pd.isna(groups).any():  # Sorting would make one group of all the missing ones.
-        raise ValueError("expected a group for every example; give one without company an id of its own")
-    names, index = np.unique(groups, return_inverse=True)
-    sums = np.bincount(index, weights=column, minlength=len(names)).astype(np.float64)
-    sizes = np.bincount(index, minlength=len(names)).astype(np.float64)
-    kinds, copies = np.unique(np.column_stack([sums, sizes]), axis=0, return_counts=True)
-    return _Units(kinds[:, 0], kinds[:, 1], copies)
-
-
-def _resampled_means(units: _Units, rng: np.random.Generator, resamples: int) -> NDArray[np.float64]:
-    if resamples < 1:
-        raise ValueError(f"expected at least one resample, got {resamples}")
-    if not np.isfinite(units.sums).all():
-        return np.full(resamples, np.nan)
-    n_kinds, n_units = len(units.copies), int(units.copies.sum())
-    if n_kinds == 1:  # Exact, where the draws below would round.
-        return np.full(resamples, units.sums[0] / units.sizes[0])
-    draw_counts = n_kinds * _INDICES_PER_BINOMIAL <= n_units
-    rows = max(1, _MAX_CELLS // (n_kinds if draw_counts else n_units))
-    draw = _means_from_counts if draw_counts else _means_from_indices
-    chunks = [draw(units, rng, min(rows, resamples - start)) for start in range(0, resamples, rows)]
-    return np.concatenate(chunks)
-
-
-def _means_from_counts(units: _Units, rng: np.random.Generator, resamples: int) -> NDArray[np.float64]:
-    # How often each kind is drawn is multinomial: the same distribution as indices, with far fewer draws.
-    n_units = int(units.copies.sum())
-    counts = rng.multinomial(n_units, units.copies / n_units, size=resamples).astype(np.float64)
-    means: NDArray[np.float64] = (counts @ units.sums) / (counts @ units.sizes)
-    return means
-
-
-def _means_from_indices(units: _Units, rng: np.random.Generator, resamples: int) -> NDArray[np.float64]:
-    sums, sizes = np.repeat(units.sums, units.copies), np.repeat(units.sizes, units.copies)
-    picks = rng.integers(len(sums), size=(resamples, len(sums)))
-    means: NDArray[np.float64] = sums[picks].sum(axis=1) / sizes[picks].sum(axis=1)
-    return means
 
 
 def _percentiles(statistics: NDArray[np.float64], level: float) -> Interval:

@@ -1,4 +1,4 @@
-"""One example: the text a model reads, its label, and the words an attack may change."""
+"""One example: the text a model reads, its label or answers, and the words an attack may change."""
 
 from __future__ import annotations
 
@@ -11,6 +11,16 @@ Texts = tuple[str, ...]
 
 Span = tuple[int, int, int]
 """A word's place: segment, start, end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A gold answer to a question."""
+
+    text: str
+    start: int
+    """Of its first character in the context."""
+
 
 # TextAttack's words: runs of letters, digits and inner ' - _ * @; it counts these three signs as letters too.
 # One exception: TextAttack cuts Chinese text with a segmenter, here a run of it is one word.
@@ -30,13 +40,19 @@ class Example:
     id: str
     texts: Texts
     label: int
-    """Index into the task's labels."""
+    """Index into the task's labels; where the task is answering, 1: that the answer is right."""
     group_id: str = ""
     """Examples of one source question share it; empty: the example is its own group."""
     attacked: tuple[int, ...] = (0,)
     """Indices of the segments an attack may change."""
     original: Texts | None = None
     """The benign text that a ready-made adversarial example was made from, where it is known."""
+    answers: tuple[Answer, ...] = ()
+    """Gold answers, where the task is answering."""
+    method: str = ""
+    """How a ready-made adversarial example was made, in its authors' words."""
+    construction: str = ""
+    """At what level: word, sentence or human."""
     _spans: tuple[Span, ...] | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -80,7 +96,18 @@ class Example:
         if shift:
             after = tuple([(s, b + shift, e + shift) if s == segment else (s, b, e) for s, b, e in after])
         moved = (*spans[:index], (segment, start, start + len(word)), *after)
-        return Example(self.id, tuple(texts), self.label, self.group_id, self.attacked, self.original, moved)
+        return Example(
+            self.id,
+            tuple(texts),
+            self.label,
+            self.group_id,
+            self.attacked,
+            self.original,
+            self.answers,
+            self.method,
+            self.construction,
+            moved,
+        )
 
     def merge_words(self, index: int, word: str) -> Example:
         """Returns the example with one word in place of two neighbours, the second of which becomes an empty word.

@@ -7,13 +7,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from robustness.definitions.catalog import Entry
-from robustness.definitions.tasks import Task, find_task
-from robustness.definitions.testsets import AdvGlueFile, HubDataset, Split, TestsetDefinition, TsvFile
+from robustness.definitions.tasks import Head, Task, find_task
+from robustness.definitions.testsets import (
+    AdvGlueFile,
+    GeneratedSet,
+    HubDataset,
+    Split,
+    SquadFile,
+    TableFile,
+    TestsetDefinition,
+    TsvFile,
+)
 from robustness.errors import DataError, DefinitionError
 from robustness.testsets.example import Example
+from robustness.testsets.generation import alter_questions
 from robustness.testsets.rows import Row, digest_rows, read_advglue, read_hub, read_tsv
+from robustness.testsets.squad import read_squad, read_squad_hub
+from robustness.testsets.tables import read_table
 
 PACKAGE_FOLDER = Path(__file__).resolve().parent
+LocalFile = TsvFile | AdvGlueFile | SquadFile | TableFile
+Source = LocalFile | HubDataset
+CHANGED = "changed"
+"""The provenance of a set that is not the published one and is evaluated all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +45,26 @@ class Testset:
     digest: str
     """sha256 over texts and labels."""
     examples: tuple[Example, ...]
+    generated: GeneratedSet | None = None
+    """How its altered rows are still to be made, against each checkpoint; until then they hold the originals."""
+    notes: tuple[str, ...] = ()
+    """What a reader of its scores must know."""
 
 
-def load_testset(entry: Entry[TestsetDefinition], data: Path | None) -> Testset:
-    """Loads and checks a test set: from `data`, from the package, or from the hub.
+def load_testset(entry: Entry[TestsetDefinition], data: Path | None, *, allow_changed: bool = False) -> Testset:
+    """Loads and checks a test set: from `data`, from the package, from the hub, or made here.
+
+    Args:
+        entry: the test set.
+        data: the folder with local files.
+        allow_changed: take a set whose rows are not the published ones, with provenance `changed`.
 
     Raises:
         DataError: no source can be read, or the rows are not the published ones.
         DefinitionError: a task that is not known, a source that is not named, or columns that are not the task's.
     """
     definition = entry.definition
-    return _load(entry, definition.test, data, prefix=entry.name)
+    return _load(entry, definition.test, data, prefix=entry.name, allow_changed=allow_changed)
 
 
 def load_training_split(entry: Entry[TestsetDefinition], data: Path | None) -> Testset:
@@ -50,9 +75,9 @@ def load_training_split(entry: Entry[TestsetDefinition], data: Path | None) -> T
     """
     if entry.definition.train is None:
         raise DataError(f"test set {entry.name} has no training split")
-    split = _load(entry, entry.definition.train, data, prefix=f"{entry.name}-train")
+    split = _load(entry, entry.definition.train, data, prefix=f"{entry.name}-train", allow_changed=False)
     for example in split.examples:
-        if example.label >= len(split.task.labels):
+        if split.task.labels and example.label >= len(split.task.labels):
             raise DataError(
                 f"test set {entry.name}, training row {example.id}: label {example.label}; "
                 f"{split.task.name} has labels 0 to {len(split.task.labels) - 1}"
@@ -60,44 +85,93 @@ def load_training_split(entry: Entry[TestsetDefinition], data: Path | None) -> T
     return split
 
 
-def _load(entry: Entry[TestsetDefinition], split: Split, data: Path | None, *, prefix: str) -> Testset:
+def _load(
+    entry: Entry[TestsetDefinition], split: Split, data: Path | None, *, prefix: str, allow_changed: bool
+) -> Testset:
     task = _find_task(entry)
     source = _choose_source(entry.name, split, data)
-    if isinstance(source, TsvFile) and len(source.columns) != len(task.fields):
+    if isinstance(source, GeneratedSet):
+        return _generate(entry, task, source, data, allow_changed=allow_changed)
+    if isinstance(source, TsvFile | TableFile) and len(source.columns) != len(task.fields):
         raise DefinitionError(
             f"{entry.path}: columns names {len(source.columns)} columns; "
             f"{task.name} has {len(task.fields)} texts ({', '.join(task.fields)})"
         )
-    rows = _read_rows(source, data, task)
+    rows = _read_rows(source, data, task, adversarial=entry.definition.kind == "adversarial")
     if not rows:
         raise DataError(f"test set {entry.name}: no rows in {_describe(source, data)}")
-    if source.rows is not None and len(rows) != source.rows:
-        raise DataError(
-            f"test set {entry.name}: {_describe(source, data)} has {len(rows)} rows; "
-            f"the published set has {source.rows}. Is the file complete?"
-        )
-    keys = Counter(row.key for row in rows)
-    key, count = keys.most_common(1)[0]
-    if count > 1:
-        raise DataError(f"test set {entry.name}: {_describe(source, data)} has {count} rows with the id {key!r}")
+    _refuse_repeated(entry.name, rows, _describe(source, data))
     digest = digest_rows(rows)
+    problem = _difference(rows, digest, source, _describe(source, data))
+    if problem and not allow_changed:
+        raise DataError(f"test set {entry.name}: {problem}; --allow-changed-testset evaluates it all the same")
+    provenance = "official" if isinstance(source, HubDataset) else source.provenance
+    return Testset(
+        name=entry.name,
+        task=task,
+        kind=entry.definition.kind,
+        provenance=CHANGED if problem else provenance,
+        digest=digest,
+        examples=tuple(_example(row, prefix, task) for row in rows),
+        notes=(f"test set {entry.name}: {problem}",) if problem else (),
+    )
+
+
+def _generate(
+    entry: Entry[TestsetDefinition], task: Task, made: GeneratedSet, data: Path | None, *, allow_changed: bool
+) -> Testset:
+    from robustness.definitions.catalog import TESTSETS
+
+    questions = load_testset(TESTSETS.find(made.questions), data, allow_changed=allow_changed)
+    originals = [example for example in questions.examples if not example.group_id]
+    altered = alter_questions(originals, made, entry.name)
+    notes = [f"test set {entry.name} was generated here: {entry.definition.summary}"]
+    if altered.skipped:
+        notes.append(
+            f"test set {entry.name}: {altered.skipped} questions have no valid distractor and stay as they are"
+        )
+    return Testset(
+        name=entry.name,
+        task=task,
+        kind=entry.definition.kind,
+        provenance="generated",
+        digest=digest_rows(Row(e.id, e.texts, e.label, answers=e.answers) for e in altered.examples),
+        examples=altered.examples,
+        generated=made if made.needs_checkpoint else None,
+        notes=tuple(notes),
+    )
+
+
+def _example(row: Row, prefix: str, task: Task) -> Example:
+    return Example(
+        id=f"{prefix}:{row.key}",
+        texts=row.texts,
+        label=row.label,
+        group_id=f"{prefix}:{row.group}" if row.group else "",
+        attacked=task.attacked_segments,
+        original=row.original,
+        answers=row.answers,
+        method=row.method,
+        construction=row.construction,
+    )
+
+
+def _refuse_repeated(name: str, rows: list[Row], where: str) -> None:
+    key, count = Counter(row.key for row in rows).most_common(1)[0]
+    if count > 1:
+        raise DataError(f"test set {name}: {where} has {count} rows with the id {key!r}")
+
+
+def _difference(rows: list[Row], digest: str, source: Source, where: str) -> str:
+    """What tells the rows from the published ones; empty where nothing does, or nothing was published."""
+    if source.rows is not None and len(rows) != source.rows:
+        return f"{where} has {len(rows)} rows; the published set has {source.rows}. Is the file complete?"
     if source.digest is not None and digest != source.digest:
-        raise DataError(
-            f"test set {entry.name}: {_describe(source, data)} is not the published set: its texts and labels "
+        return (
+            f"{where} is not the published set: its texts and labels "
             f"have sha256 {digest[:12]}..., expected {source.digest[:12]}...; get the official file"
         )
-    provenance = "official" if isinstance(source, HubDataset) else source.provenance
-    examples = tuple(
-        Example(
-            id=f"{prefix}:{row.key}",
-            texts=row.texts,
-            label=row.label,
-            attacked=task.attacked_segments,
-            original=row.original,
-        )
-        for row in rows
-    )
-    return Testset(entry.name, task, entry.definition.kind, provenance, digest, examples)
+    return ""
 
 
 def _find_task(entry: Entry[TestsetDefinition]) -> Task:
@@ -107,11 +181,13 @@ def _find_task(entry: Entry[TestsetDefinition]) -> Task:
         raise DefinitionError(f"{entry.path}: {error}") from None
 
 
-def _choose_source(name: str, split: Split, data: Path | None) -> TsvFile | AdvGlueFile | HubDataset:
+def _choose_source(name: str, split: Split, data: Path | None) -> Source | GeneratedSet:
     for source in split.local:
         folder = PACKAGE_FOLDER if source.root == "package" else data
         if folder is not None and (folder / source.file).is_file():
             return source
+    if split.generated is not None:
+        return split.generated
     if data is not None and split.local:
         wanted = " or ".join(source.file for source in split.local)
         raise DataError(f"test set {name}: {data} has no {wanted}; add the file, or leave --data out for the hub")
@@ -122,19 +198,27 @@ def _choose_source(name: str, split: Split, data: Path | None) -> TsvFile | AdvG
     raise DataError(f"test set {name}: give --data with a folder that has {split.local[0].file}")
 
 
-def _read_rows(source: TsvFile | AdvGlueFile | HubDataset, data: Path | None, task: Task) -> list[Row]:
+def _read_rows(source: Source, data: Path | None, task: Task, *, adversarial: bool) -> list[Row]:
     if isinstance(source, HubDataset):
-        return read_hub(source, task)
+        return read_squad_hub(source) if task.head is Head.ANSWERING else read_hub(source, task)
+    path = _path(source, data)
     if isinstance(source, TsvFile):
-        folder = PACKAGE_FOLDER if source.root == "package" else data
-        assert folder is not None, "a source is chosen only where its folder is known"
-        return read_tsv(folder / source.file, source, task)
-    assert data is not None, "a source is chosen only where its folder is known"
-    return read_advglue(data / source.file, data / source.annotations, source, task)
+        return read_tsv(path, source, task)
+    if isinstance(source, SquadFile):
+        return read_squad(path, source, adversarial=adversarial)
+    if isinstance(source, TableFile):
+        return read_table(path, source, task)
+    assert data is not None, "AdvGLUE's files are never packaged"
+    return read_advglue(path, data / source.annotations, source, task)
 
 
-def _describe(source: TsvFile | AdvGlueFile | HubDataset, data: Path | None) -> str:
+def _path(source: LocalFile, data: Path | None) -> Path:
+    folder = PACKAGE_FOLDER if source.root == "package" else data
+    assert folder is not None, "a source is chosen only where its folder is known"
+    return folder / source.file
+
+
+def _describe(source: Source, data: Path | None) -> str:
     if isinstance(source, HubDataset):
         return f"hub data set {source.dataset} {source.config}"
-    folder = PACKAGE_FOLDER if source.root == "package" else data
-    return str(folder / source.file) if folder else source.file
+    return str(_path(source, data))

@@ -15,7 +15,8 @@ from typing import Any
 from robustness.definitions.tasks import Task
 from robustness.definitions.testsets import AdvGlueFile, HubDataset, TsvFile
 from robustness.errors import DataError
-from robustness.testsets.example import Texts
+from robustness.testsets.example import Answer, Texts
+from robustness.testsets.files import read_json, read_text
 
 _SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can write half a character, which no tokenizer reads
 
@@ -29,11 +30,18 @@ class Row:
     texts: Texts
     label: int
     original: Texts | None = None
+    group: str = ""
+    answers: tuple[Answer, ...] = ()
+    method: str = ""
+    construction: str = ""
 
 
 def digest_rows(rows: Iterable[Row]) -> str:
-    """The sha256 of the sorted texts and labels: the same for a file, a shuffled copy and the hub."""
-    lines = sorted(json.dumps([row.texts, row.label], ensure_ascii=False) for row in rows)
+    """The sha256 of the sorted texts and labels or answers: the same for a file, a shuffled copy and the hub."""
+    lines = sorted(
+        json.dumps([row.texts, [answer.text for answer in row.answers] or row.label], ensure_ascii=False)
+        for row in rows
+    )
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
@@ -47,7 +55,7 @@ def read_tsv(path: Path, source: TsvFile, task: Task) -> list[Row]:
     rows = []
     for number, (line, record) in enumerate(_tsv_records(path, [*source.columns, source.label])):
         texts = tuple(record[column].strip() for column in source.columns)
-        label = _label_index(record[source.label], task, f"{path} line {line}")
+        label = label_index(record[source.label], task, f"{path} line {line}")
         rows.append(Row(record.get("index") or record.get("id") or str(number), texts, label))
     return rows
 
@@ -65,13 +73,21 @@ def read_advglue(path: Path, annotations: Path, source: AdvGlueFile, task: Task)
     rows = []
     for number, (record, note) in enumerate(zip(records, notes, strict=True)):
         where = f"{path} {source.section} row {number}"
-        texts = _fields(record, task, where)
-        if note and _fields(note, task, f"{annotations} {source.section} row {number}") != texts:
+        texts = _fields(record, task.fields, where)
+        if note and _fields(note, task.fields, f"{annotations} {source.section} row {number}") != texts:
             raise DataError(f"{annotations} {source.section} row {number}: not the text of {path}")
         original = tuple(str(note.get(f"original_{name}", record[name])).strip() for name in task.fields)
         has_original = any(f"original_{name}" in note for name in task.fields)
-        label = _label_index(record.get("label"), task, where)
-        rows.append(Row(str(record.get("idx", number)), texts, label, original if has_original else None))
+        rows.append(
+            Row(
+                str(record.get("idx", number)),
+                texts,
+                label_index(record.get("label"), task, where),
+                original if has_original else None,
+                method=str(note.get("method", "")),
+                construction=str(note.get("data_construction", "")),
+            )
+        )
     return rows
 
 
@@ -81,6 +97,19 @@ def read_hub(source: HubDataset, task: Task) -> list[Row]:
     Raises:
         DataError: the hub cannot be reached (offline, perhaps), or the data set is not as described.
     """
+    name, split = load_hub(source)
+    return [
+        Row(
+            str(record.get("idx", number)),
+            _fields(record, source.columns or task.fields, f"{name} row {number}"),
+            label_index(record.get(source.label), task, f"{name} row {number}"),
+        )
+        for number, record in enumerate(split)
+    ]
+
+
+def load_hub(source: HubDataset) -> tuple[str, Iterable[dict[str, Any]]]:
+    """Returns how to call the split in messages, and its records; raises DataError where it cannot be had."""
     import datasets  # slow to import, and needed only without local files
 
     name = f"{source.dataset} {source.config} {source.split} at {source.revision[:8]}"
@@ -92,30 +121,12 @@ def read_hub(source: HubDataset, task: Task) -> list[Row]:
             f"hub data set {name}: could not be loaded ({reason}); "
             "give --data with a folder that has the local files, or try again online"
         ) from None
-    return [
-        Row(
-            str(record.get("idx", number)),
-            _fields(record, task, f"{name} row {number}"),
-            _label_index(record.get("label"), task, f"{name} row {number}"),
-        )
-        for number, record in enumerate(split)
-    ]
-
-
-def _read_text(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-        return content.decode("utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{path} line {line}: not UTF-8: {error.reason}; save the file as UTF-8") from None
+    return name, split
 
 
 def _tsv_records(path: Path, wanted: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
     """Line numbers and records, all of which have the wanted columns."""
-    reader = csv.DictReader(io.StringIO(_read_text(path), newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)
     try:
         header = reader.fieldnames or ()
         missing = sorted(set(wanted) - set(header))
@@ -134,19 +145,16 @@ def _tsv_records(path: Path, wanted: Sequence[str]) -> Iterator[tuple[int, dict[
 
 
 def _advglue_section(path: Path, section: str) -> list[dict[str, Any]]:
-    try:
-        content = json.loads(_read_text(path))
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}: not JSON: {error}") from None
+    content = read_json(path)
     records = content.get(section) if isinstance(content, dict) else None
     if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
         raise DataError(f"{path}: expected an object with a list {section!r} of objects, as AdvGLUE's dev.json is")
     return records
 
 
-def _fields(record: dict[str, Any], task: Task, where: str) -> Texts:
+def _fields(record: dict[str, Any], names: Sequence[str], where: str) -> Texts:
     texts = []
-    for name in task.fields:
+    for name in names:
         text = record.get(name)
         if not isinstance(text, str) or _SURROGATE.search(text):
             raise DataError(f"{where}: field {name!r} is missing or not text")
@@ -154,7 +162,8 @@ def _fields(record: dict[str, Any], task: Task, where: str) -> Texts:
     return tuple(texts)
 
 
-def _label_index(label: object, task: Task, where: str) -> int:
+def label_index(label: object, task: Task, where: str) -> int:
+    """Returns the task's index of a label that is a name or an index; raises DataError for any other."""
     names: Sequence[str] = task.labels
     if isinstance(label, str) and label in names:
         return names.index(label)

@@ -13,12 +13,14 @@ import numpy as np
 import torch
 
 from robustness.definitions.pairs import Pair
-from robustness.definitions.tasks import Task
+from robustness.definitions.tasks import Head, Task
 from robustness.errors import GateError
 from robustness.testsets.example import Example, Texts
+from robustness.victims.answer_scores import score_answer
+from robustness.victims.answering import AnsweringVictim
 from robustness.victims.checkpoint import Checkpoint
-from robustness.victims.loading import LoadedCheckpoint, Placement, as_victim, load_checkpoint
-from robustness.victims.victim import Scores, Victim, max_tokens
+from robustness.victims.loading import AnyVictim, LoadedCheckpoint, Placement, as_victim, load_checkpoint
+from robustness.victims.victim import Scores, max_tokens
 
 MERGE_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 1e-1}
 """The largest difference of a logit, merged against unmerged, that is still rounding."""
@@ -38,8 +40,9 @@ class CheckpointFacts:
     checkpoint: str
     adaptation: str
     clean_accuracy: float
+    """Where the task is answering: mean F1."""
     majority_share: float
-    """Accuracy of always answering the most frequent label of the same examples."""
+    """Accuracy of always answering the most frequent label of the same examples; or F1 of the whole paragraph."""
     n_clean: int
     architecture: str
     tokenizer_digest: str
@@ -65,12 +68,12 @@ def inspect_checkpoint(
     merge_difference, merge_failures = _compare_merged(loaded, placement, probes)
     victim = as_victim(loaded, _merged_copy(loaded), placement)
     failures += [*merge_failures, *_output_failures(victim, probes)]
-    labels = np.array([example.label for example in clean])
-    accuracy = float((victim.scores([example.texts for example in clean]).argmax(axis=1) == labels).mean())
-    majority = float(np.bincount(labels).max() / len(labels))
+    accuracy, majority = _clean_accuracy(victim, clean)
     if accuracy <= majority:
+        answering = task.head is Head.ANSWERING
         failures.append(
-            f"clean-accuracy: {accuracy:.3f} on {len(clean)} clean examples is not above the majority class "
+            f"clean-accuracy: {'F1 ' if answering else ''}{accuracy:.3f} on {len(clean)} clean examples is not above "
+            f"{'answering with the whole paragraph' if answering else 'the majority class'} "
             f"({majority:.3f}); an attack on a model that has not learnt the task says nothing"
         )
     return CheckpointFacts(
@@ -99,6 +102,18 @@ def check_pair(pair: Pair, full: CheckpointFacts, peft: CheckpointFacts) -> None
         reasons.append("same-tokenizer: the two tokenizers encode differently")
     if reasons:
         raise GateError(f"pair {pair.name} is refused: " + "; ".join(reasons))
+
+
+def _clean_accuracy(victim: AnyVictim, clean: Sequence[Example]) -> tuple[float, float]:
+    """The victim's accuracy, or mean F1, and that of an answer which knows nothing."""
+    texts = [example.texts for example in clean]
+    if isinstance(victim, AnsweringVictim):
+        predictions = victim.predict(texts, n_best=1)
+        found = [score_answer(p.best, e.answers).f1 for p, e in zip(predictions, clean, strict=True)]
+        return float(np.mean(found)), float(np.mean([score_answer(e.texts[1], e.answers).f1 for e in clean]))
+    labels = np.array([example.label for example in clean])
+    right = victim.scores(texts).argmax(axis=1) == labels
+    return float(right.mean()), float(np.bincount(labels).max() / len(labels))
 
 
 def _head_failures(loaded: LoadedCheckpoint) -> Iterator[str]:
@@ -147,7 +162,7 @@ def _merged_copy(loaded: LoadedCheckpoint) -> Any:
     return copy.deepcopy(loaded.unmerged).merge_and_unload() if loaded.can_merge else loaded.unmerged
 
 
-def _output_failures(victim: Victim, probes: Sequence[Texts]) -> Iterator[str]:
+def _output_failures(victim: AnyVictim, probes: Sequence[Texts]) -> Iterator[str]:
     if any(module.training for module in victim.model.modules()):
         yield "eval-mode: a module is in training mode"
     first = victim.scores(probes)
@@ -155,6 +170,13 @@ def _output_failures(victim: Victim, probes: Sequence[Texts]) -> Iterator[str]:
         yield "finite: some logits are not finite"
     elif not np.array_equal(first, victim.scores(probes)):
         yield "deterministic: two identical forwards differ; is dropout still on?"
+    alone = np.concatenate([victim.scores([probe]) for probe in probes])
+    difference = float(np.abs(first - alone).max())
+    if difference > MERGE_TOLERANCE[next(victim.model.parameters()).dtype]:
+        yield (
+            f"padding: scores change by {difference:.2g} with what is scored beside a text; "
+            "are padding side and padding token those it was trained with?"
+        )
     if _are_probabilities(first):
         yield "logits: outputs lie in [0, 1] and sum to 1: probabilities, where logits are expected"
 
@@ -167,7 +189,7 @@ def _architecture(model: Any) -> str:
     return json.dumps({key: getattr(model.config, key, None) for key in ARCHITECTURE_KEYS})
 
 
-def _tokenizer_digest(victim: Victim) -> str:
+def _tokenizer_digest(victim: AnyVictim) -> str:
     """Vocabulary, truncation, and a sentence that shows casing, accents, splitting and special tokens."""
     tokenizer = victim.tokenizer
     truncation = [tokenizer.truncation_side, max_tokens(victim.model.config, tokenizer)]

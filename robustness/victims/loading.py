@@ -15,16 +15,27 @@ from typing import Any
 
 import torch
 
-from robustness.definitions.tasks import Task
+from robustness.definitions.tasks import Head, Task
 from robustness.errors import CheckpointError, UsageError
-from robustness.victims.checkpoint import ADAPTER_WEIGHTS, SAFE_FILES, Checkpoint, read_json
+from robustness.tuners.registration import register_tuners
+from robustness.victims.answering import AnsweringVictim
+from robustness.victims.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS, SAFE_FILES, Checkpoint, read_json
 from robustness.victims.labels import map_labels
+from robustness.victims.prompted import PromptedVictim
 from robustness.victims.victim import Victim
+
+AnyVictim = Victim | AnsweringVictim | PromptedVictim
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 NOT_IN_FILES = ("modules_to_save", "prompt_encoder", "vblora_vector_bank", "unilora_theta_d")
 """Parts of the names of tensors that PEFT calls missing and that no file holds; a missing head is another matter."""
+
+DRAWN_AGAIN = ("base_model.vera_A", "base_model.vera_B")
+"""VeRA's random matrices, which older releases of peft save, draw again from their seed, and call unexpected."""
+
+NOT_LINEAR = ("mpc-n",)
+"""Methods whose update depends on the input."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +72,17 @@ class LoadedCheckpoint:
     """Parameters that no file supplied: they hold random numbers."""
     tokenizer: Any
     label_columns: tuple[int, ...]
+    """Empty where the task has no labels."""
+    task: Task
+    is_prompted: bool = False
+    """Whether it is a causal language model without a head for labels."""
 
     @property
     def can_merge(self) -> bool:
-        """Whether the adapter can be folded into the base weights."""
-        return self.checkpoint.is_adapter and hasattr(self.unmerged.base_model, "merge_and_unload")
+        """Whether the adapter can be folded into the base weights: learnt prompts and nonlinear updates cannot."""
+        if not self.checkpoint.is_adapter or self.checkpoint.adaptation in NOT_LINEAR:
+            return False
+        return hasattr(self.unmerged.base_model, "merge_and_unload")
 
 
 def load_checkpoint(checkpoint: Checkpoint, task: Task) -> LoadedCheckpoint:
@@ -76,16 +93,19 @@ def load_checkpoint(checkpoint: Checkpoint, task: Task) -> LoadedCheckpoint:
     """
     if checkpoint.is_adapter:
         model, uninitialised = _load_adapter(checkpoint, task)
-        names = _adapter_labels(checkpoint)
     else:
-        model, uninitialised = _load_model(checkpoint.folder, checkpoint.name)
-        names = dict(model.config.id2label)
-    columns = map_labels(task, names, checkpoint.name)
+        model, uninitialised = _load_model(checkpoint, checkpoint.folder, task)
+    columns: tuple[int, ...] = ()
+    prompted = _is_prompted(checkpoint, task)
+    if task.head is Head.CLASSIFICATION and not prompted:
+        names = _adapter_labels(checkpoint) if checkpoint.is_adapter else dict(model.config.id2label)
+        columns = map_labels(task, names, checkpoint.name)
     tokenizer = _load_tokenizer(checkpoint)
-    return LoadedCheckpoint(checkpoint, model.eval(), uninitialised, tokenizer, columns)
+    _settle_padding(model, tokenizer, checkpoint)
+    return LoadedCheckpoint(checkpoint, model.eval(), uninitialised, tokenizer, columns, task, prompted)
 
 
-def to_victim(loaded: LoadedCheckpoint, placement: Placement) -> Victim:
+def to_victim(loaded: LoadedCheckpoint, placement: Placement) -> AnyVictim:
     """Merges the adapter where that is possible, in float32, then casts: what is merged is exact."""
     model = loaded.unmerged
     if loaded.can_merge:
@@ -93,10 +113,21 @@ def to_victim(loaded: LoadedCheckpoint, placement: Placement) -> Victim:
     return as_victim(loaded, model, placement)
 
 
-def as_victim(loaded: LoadedCheckpoint, model: Any, placement: Placement) -> Victim:
+def as_victim(loaded: LoadedCheckpoint, model: Any, placement: Placement) -> AnyVictim:
     """Wraps one form of a loaded checkpoint without changing it."""
     model = model.to(device=placement.device, dtype=placement.dtype).eval()
+    if loaded.task.head is Head.ANSWERING:
+        return AnsweringVictim(model, loaded.tokenizer, segment_ids=not _drops_segment_ids(loaded))
+    if loaded.is_prompted:
+        return PromptedVictim(model, loaded.tokenizer, loaded.task)
     return Victim(model, loaded.tokenizer, loaded.label_columns)
+
+
+def _drops_segment_ids(loaded: LoadedCheckpoint) -> bool:
+    """PEFT's own model for question answering hands no segment ids on: its adapters were trained without them."""
+    if not loaded.checkpoint.is_adapter:
+        return False
+    return str(read_json(loaded.checkpoint.folder / ADAPTER_CONFIG).get("task_type")) == "QUESTION_ANS"
 
 
 def digest_weights(folder: Path) -> str:
@@ -125,12 +156,51 @@ def digest_victim(checkpoint: Checkpoint, victim: Victim) -> str:
     return digest.hexdigest()[:32]
 
 
-def _load_model(folder: Path, name: str, **config: Any) -> tuple[Any, tuple[str, ...]]:
-    from transformers import AutoModelForSequenceClassification
+def _is_prompted(checkpoint: Checkpoint, task: Task) -> bool:
+    """A causal language model, by its own config: as such it is asked by prompts."""
+    if not task.verbalisers:
+        return False
+    if checkpoint.is_adapter:
+        return str(read_json(checkpoint.folder / ADAPTER_CONFIG).get("task_type")) == "CAUSAL_LM"
+    architectures = read_json(checkpoint.folder / "config.json").get("architectures") or [""]
+    return str(architectures[0]).endswith(("ForCausalLM", "LMHeadModel"))
 
+
+def _settle_padding(model: Any, tokenizer: Any, checkpoint: Checkpoint) -> None:
+    """A decoder is padded on the right, where no real token looks, and finds its last token by the padding's id."""
+    if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token_id is None:
+            raise CheckpointError(
+                f"checkpoint {checkpoint.name}: its tokenizer has neither a padding nor an end token, so texts make "
+                "no batch; set pad_token in its tokenizer_config.json"
+            )
+        tokenizer.pad_token = tokenizer.eos_token
+    config = model.config
+    if config.pad_token_id is None or getattr(config, "is_decoder", False) or _is_decoder(config):
+        config.pad_token_id = tokenizer.pad_token_id
+        tokenizer.padding_side = "right"
+
+
+def _is_decoder(config: Any) -> bool:
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
+
+    return type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and type(config) not in MODEL_FOR_MASKED_LM_MAPPING
+
+
+def _load_model(checkpoint: Checkpoint, folder: Path, task: Task, **config: Any) -> tuple[Any, tuple[str, ...]]:
+    from transformers import (
+        AutoModelForCausalLM,
+        AutoModelForQuestionAnswering,
+        AutoModelForSequenceClassification,
+    )
+
+    name = checkpoint.name
+    kind: Any = AutoModelForQuestionAnswering if task.head is Head.ANSWERING else AutoModelForSequenceClassification
+    if _is_prompted(checkpoint, task):
+        kind, config = AutoModelForCausalLM, {}
     try:
         with _quiet_transformers():
-            model, report = AutoModelForSequenceClassification.from_pretrained(
+            model, report = kind.from_pretrained(
                 folder,
                 use_safetensors=True,
                 trust_remote_code=False,
@@ -160,11 +230,14 @@ def _load_adapter(checkpoint: Checkpoint, task: Task) -> tuple[Any, tuple[str, .
     from peft import PeftModel
 
     _refuse_other_base(checkpoint)
-    base, missing = _load_model(checkpoint.base, checkpoint.name, num_labels=len(task.labels))
+    register_tuners()
+    labels = {"num_labels": len(task.labels)} if task.labels else {}
+    base, missing = _load_model(checkpoint, checkpoint.base, task, **labels)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of missing keys, which are looked at below
             model = PeftModel.from_pretrained(base, checkpoint.folder)
+        _forget_rank_pattern(model)
         report = model.load_adapter(checkpoint.folder, model.active_adapter)  # the first loading drops its report
         supplied = _tensor_names(checkpoint.folder / ADAPTER_WEIGHTS)
     except Exception as error:  # a size mismatch is a RuntimeError, a bad config a TypeError, a bad file others
@@ -180,10 +253,18 @@ def _load_adapter(checkpoint: Checkpoint, task: Task) -> tuple[Any, tuple[str, .
     return model, tuple(key for key in missing if not any(f".{stored}".endswith(f".{key}") for stored in supplied))
 
 
+def _forget_rank_pattern(model: Any) -> None:
+    """The first loading has cut AdaLoRA's layers to their ranks; the second would cut what is left."""
+    if model.active_peft_config.peft_type == "ADALORA":
+        model.active_peft_config.rank_pattern = None
+
+
 def _refuse_misfit(checkpoint: Checkpoint, model: Any, report: Any) -> None:
     """PEFT itself leaves what is missing at its initial value, and drops what has no place."""
     missing = [key for key in report.missing_keys if not any(part in key for part in NOT_IN_FILES)]
-    unexpected = [] if model.active_peft_config.is_prompt_learning else report.unexpected_keys
+    unexpected = [key for key in report.unexpected_keys if not key.startswith(DRAWN_AGAIN)]
+    if model.active_peft_config.is_prompt_learning:
+        unexpected = []
     for keys, problem in ((missing, "its file lacks"), (unexpected, "the base has no place for its")):
         if keys:
             raise CheckpointError(

@@ -8,7 +8,7 @@ import pytest
 
 from robustness import Access, Example
 from robustness.definitions.catalog import ATTACKS
-from robustness.engine.attack import Attack, GradientAttack, Search
+from robustness.engine.attack import AnswerAttack, Attack, GradientAttack, Search
 from robustness.errors import AttackError, DataError, DefinitionError, UsageError
 from robustness.recipes.building import find_attack, name_attack
 
@@ -65,7 +65,7 @@ def test_every_shipped_recipe_can_be_built(name: str) -> None:
     except DataError as missing:
         pytest.skip(str(missing))
 
-    assert isinstance(attack.attack, Attack | GradientAttack)
+    assert isinstance(attack.attack, Attack | GradientAttack | AnswerAttack)
     assert len(attack.digest) == 16
 
 

@@ -63,6 +63,9 @@ PROMISED = {
         drop_difference drop_low drop_high test p_value p_adjusted verdict""",
     Table.TRANSFER: "source target testset attack n transfer_rate low high",
     Table.CURVES: "checkpoint testset attack budget_kind budget robust_accuracy low high",
+    Table.FRAGILITY: "pair where what difference low high p_adjusted verdict",
+    Table.SURVIVAL: "pair testset attack full_n peft_n full_median peft_median statistic test p_value",
+    Table.PREDICTIONS: "checkpoint testset probe quantity attack n auc low high rank_correlation",
     Table.SENSITIVITY: """
         checkpoint adaptation task testset probe space target kind norm radius alpha status n value low high forwards
         backwards seconds""",

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,6 +66,14 @@ def test_advglue_has_the_published_rows_and_originals(shared_data: Path, name: s
     assert (testset.kind, testset.provenance) == ("adversarial", "official")
     assert all(len(original) == len(testset.task.fields) for original in originals)
     assert {example.label for example in testset.examples} == set(range(len(testset.task.labels)))
+
+
+def test_advglue_says_how_each_row_was_made(shared_data: Path) -> None:
+    testset = load_testset(TESTSETS.find("advglue-sst2"), shared_data)
+
+    made = Counter((example.method, example.construction) for example in testset.examples)
+    assert made["SememePSO", "word"] == 28 and made["CheckList", "human"] == 17 and made["T3", "sentence"] == 17
+    assert {construction for _, construction in made} == {"word", "sentence", "human"}
 
 
 def test_advglue_loads_without_annotations(shared_data: Path, tmp_path: Path) -> None:

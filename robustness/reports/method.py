@@ -1,0 +1,69 @@
+"""How a run was made, in words for its page."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from robustness.definitions.attacks import Deviation
+from robustness.definitions.catalog import ATTACKS
+from robustness.errors import DefinitionError
+from robustness.runs.record import AttackRecord, RunRecord
+
+
+@dataclass(frozen=True, slots=True)
+class AttackFacts:
+    """What a reader must know of one attack of the run."""
+
+    name: str
+    family: str
+    budget: str
+    digest: str
+    summary: str = ""
+    paper: str | None = None
+    deviations: tuple[Deviation, ...] = ()
+
+
+def attack_facts(attack: AttackRecord) -> AttackFacts:
+    """Returns the recipe's own words where this release still has the very recipe that ran."""
+    try:
+        entry = ATTACKS.find(attack.name)
+    except DefinitionError:
+        return AttackFacts(attack.name, attack.family, "budget as the attack sets it", attack.digest)
+    if entry.digest != attack.digest:
+        return AttackFacts(attack.name, attack.family, "a recipe that has changed since", attack.digest)
+    definition = entry.definition
+    queries = definition.budget.max_queries
+    budget = f"at most {queries} queries an example" if queries else "no query budget"
+    paper = None if definition.paper is None else str(definition.paper)
+    return AttackFacts(
+        attack.name, attack.family, budget, attack.digest, definition.summary, paper, definition.deviations
+    )
+
+
+def command_line(record: RunRecord, folder: Path) -> str:
+    """The command that repeats the run; an older run's says what is known of it."""
+    words = record.command or ("robustness", "run", record.suite, "--seed", str(record.seed))
+    return shlex.join([*words, "--out", str(folder)])
+
+
+def run_facts(record: RunRecord) -> list[tuple[str, str]]:
+    """Name and value of what the whole run shares."""
+    statistics = record.statistics
+    tests = sum(len(members) for members in statistics.families.values())
+    return [
+        ("started", record.started),
+        ("suite", record.suite),
+        ("seed of all searches", str(record.seed)),
+        ("examples of each test set", "all" if record.limit is None else f"at most {record.limit}"),
+        ("device", f"{record.device}, {record.dtype}"),
+        ("machine", record.machine),
+        ("intervals", "95 %: Wilson for rates; paired bootstrap of whole groups, 10,000 draws, for differences"),
+        ("test", f"McNemar's {statistics.mcnemar} test; permutation of groups where rows share a source"),
+        (
+            "many comparisons",
+            f"{statistics.correction}, {tests} tests in {len(statistics.families)} families (run.json)",
+        ),
+        ("verdict", f"margin {100 * statistics.margin:g} points, level {statistics.alpha:g}"),
+    ]

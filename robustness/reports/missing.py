@@ -1,0 +1,33 @@
+"""What an interrupted run has not made yet."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from robustness.engine.evaluation import NO_ATTACK
+from robustness.runs.record import RunRecord, TestsetRecord
+
+COLUMNS = ["checkpoint", "testset", "attack", "n", "n_expected"]
+
+
+def find_missing(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
+    """Returns the cells with fewer outcomes than examples: checkpoint, testset, attack, n, n_expected."""
+    counts = examples.groupby(["checkpoint", "testset", "attack"]).size().to_dict()
+    seen = {(testset, attack) for _, testset, attack in counts}
+    rows = []
+    for checkpoint in record.checkpoints:
+        for testset in record.testsets:
+            if testset.task == checkpoint.task:
+                for attack in (NO_ATTACK, *_attacks(testset, record, seen)):
+                    n = counts.get((checkpoint.name, testset.name, attack), 0)
+                    if n < testset.n_used:
+                        rows.append((checkpoint.name, testset.name, attack, n, testset.n_used))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _attacks(testset: TestsetRecord, record: RunRecord, seen: set[tuple[str, str]]) -> list[str]:
+    """The attacks that apply to a test set; where not all do, those that any checkpoint has met there."""
+    names = [attack.name for attack in record.attacks]
+    if testset.n_attacks is None or testset.n_attacks == len(names):
+        return names
+    return [name for name in names if (testset.name, name) in seen]

@@ -1,0 +1,168 @@
+"""The tables of the page, each made of one CSV file's rows or of run.json."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from robustness.reports.cells import (
+    PageColumn,
+    PageTable,
+    as_count,
+    as_number,
+    as_p,
+    as_percent,
+    as_points,
+    page_table,
+)
+from robustness.runs.record import RunRecord
+
+DIGITS = 12
+"""Of a digest; run.json has all."""
+_DIFFERENCE = "full minus PEFT in percentage points; above 0, PEFT is more fragile"
+_COULD_SHOW = "the true difference that a sample like this finds four times out of five, in points"
+
+
+def _pair_column(frame: pd.DataFrame) -> tuple[PageColumn, ...]:
+    """Named only where there are several."""
+    return (PageColumn("pair", "pair"),) if frame["pair"].nunique() > 1 else ()
+
+
+def fragility_table(frame: pd.DataFrame) -> PageTable:
+    """fragility.csv, but for probes, whose unit is another."""
+    columns = (
+        PageColumn("where", "where"),
+        PageColumn("what", "what"),
+        PageColumn("n", "n", as_count, "examples both arms share"),
+        PageColumn("full_value", "full, %", as_percent),
+        PageColumn("peft_value", "PEFT, %", as_percent),
+        PageColumn("difference", "difference", as_points, _DIFFERENCE),
+        PageColumn("low", "low", as_points, "lower end of the 95 % interval"),
+        PageColumn("high", "high", as_points, "upper end of the 95 % interval"),
+        PageColumn("p_adjusted", "p", as_p, "adjusted within its family"),
+        PageColumn("verdict", "verdict"),
+        PageColumn("detectable", "could show", as_points, _COULD_SHOW),
+    )
+    rates = frame[frame["scale"] == "fraction"]
+    return page_table("fragility", "fragility", rates, (*_pair_column(rates), *columns))
+
+
+def pairs_table(frame: pd.DataFrame) -> PageTable:
+    """pairs.csv."""
+    columns = (
+        PageColumn("testset", "test set"),
+        PageColumn("attack", "attack"),
+        PageColumn("metric", "metric"),
+        PageColumn("population", "examples"),
+        PageColumn("n", "n", as_count),
+        PageColumn("full_value", "full, %", as_percent),
+        PageColumn("peft_value", "PEFT, %", as_percent),
+        PageColumn("difference", "difference", as_points, _DIFFERENCE),
+        PageColumn("low", "low", as_points),
+        PageColumn("high", "high", as_points),
+        PageColumn("drop_difference", "drop", as_points, "(full clean - robust) - (PEFT clean - robust), in points"),
+        PageColumn("test", "test"),
+        PageColumn("p_value", "p, alone", as_p),
+        PageColumn("p_adjusted", "p", as_p, "adjusted within its family"),
+        PageColumn("verdict", "verdict"),
+        PageColumn("detectable", "could show", as_points, _COULD_SHOW),
+    )
+    return page_table("pairs", "pairs", frame, (*_pair_column(frame), *columns))
+
+
+def survival_table(frame: pd.DataFrame) -> PageTable:
+    """survival.csv."""
+    columns = (
+        PageColumn("testset", "test set"),
+        PageColumn("attack", "attack"),
+        PageColumn("full_n", "n, full", as_count),
+        PageColumn("peft_n", "n, PEFT", as_count),
+        PageColumn("full_median", "median queries, full", as_number),
+        PageColumn("peft_median", "median queries, PEFT", as_number),
+        PageColumn("p_value", "log-rank p", as_p, "not adjusted"),
+    )
+    return page_table("survival", "survival", frame, (*_pair_column(frame), *columns))
+
+
+def probes_table(frame: pd.DataFrame) -> PageTable:
+    """sensitivity.csv."""
+    columns = (
+        PageColumn("checkpoint", "checkpoint"),
+        PageColumn("testset", "test set"),
+        PageColumn("probe", "probe"),
+        PageColumn("quantity", "quantity"),
+        PageColumn("kind", "kind", hint="what the number bounds, if anything"),
+        PageColumn("norm", "norm"),
+        PageColumn("n", "n", as_count),
+        PageColumn("value", "value", as_number),
+        PageColumn("low", "low", as_number),
+        PageColumn("high", "high", as_number),
+        PageColumn("status", "status"),
+    )
+    return page_table("sensitivity", "sensitivity", frame, columns)
+
+
+def predictions_table(frame: pd.DataFrame) -> PageTable:
+    """predictions.csv."""
+    columns = (
+        PageColumn("checkpoint", "checkpoint"),
+        PageColumn("testset", "test set"),
+        PageColumn("probe", "probe"),
+        PageColumn("quantity", "quantity"),
+        PageColumn("attack", "attack"),
+        PageColumn("n", "n", as_count),
+        PageColumn("auc", "AUC", as_number),
+        PageColumn("low", "low", as_number),
+        PageColumn("high", "high", as_number),
+        PageColumn("rank_correlation", "rank correlation", as_number, "Spearman, with queries spent"),
+    )
+    return page_table("predictions", "predictions", frame, columns)
+
+
+def missing_table(frame: pd.DataFrame) -> PageTable:
+    """The cells an interrupted run has not finished."""
+    columns = (
+        PageColumn("checkpoint", "checkpoint"),
+        PageColumn("testset", "test set"),
+        PageColumn("attack", "attack"),
+        PageColumn("n", "outcomes", as_count),
+        PageColumn("n_expected", "of", as_count),
+    )
+    return page_table("cells", "run.sqlite", frame, columns)
+
+
+def checkpoint_table(record: RunRecord) -> PageTable:
+    """What the gate measured."""
+    columns = (
+        PageColumn("name", "checkpoint"),
+        PageColumn("adaptation", "adaptation"),
+        PageColumn("task", "task"),
+        PageColumn("base", "base"),
+        PageColumn("train_seed", "training seed", as_number),
+        PageColumn("clean_accuracy", "clean, %", as_percent, "accuracy on clean examples before the run"),
+        PageColumn(
+            "majority_share", "majority, %", as_percent, "what always giving the commonest answer would score"
+        ),
+        PageColumn("n_clean", "n", as_count),
+        PageColumn("weights_digest", "weights"),
+    )
+    rows = [c.model_dump() | {"weights_digest": c.weights_digest[:DIGITS]} for c in record.checkpoints]
+    return page_table("checkpoints", "run", pd.DataFrame(rows), columns)
+
+
+def testset_table(record: RunRecord) -> PageTable:
+    """What was loaded."""
+    columns = (
+        PageColumn("name", "test set"),
+        PageColumn("task", "task"),
+        PageColumn("kind", "kind"),
+        PageColumn("provenance", "provenance"),
+        PageColumn("n_used", "used", as_count),
+        PageColumn("n", "of", as_count),
+        PageColumn("digest", "digest"),
+    )
+    return page_table(
+        "testsets",
+        "run",
+        pd.DataFrame([t.model_dump() | {"digest": t.digest[:DIGITS]} for t in record.testsets]),
+        columns,
+    )

@@ -1,0 +1,144 @@
+"""Test sets that are searched for against a checkpoint: searched once, written down, taken up again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from robustness.definitions.catalog import TESTSETS
+from robustness.definitions.testsets import GeneratedSet
+from robustness.errors import RunError, UsageError
+from robustness.recipes.distractor_search import search_distractors
+from robustness.runs.plan import Cell, digest_of
+from robustness.testsets.example import Example
+from robustness.testsets.generation import insert_distractor
+from robustness.testsets.loading import load_testset
+from robustness.testsets.squad import write_squad
+from robustness.victims.answering import AnsweringVictim
+from robustness.victims.checkpoint import Checkpoint, read_checkpoint
+from robustness.victims.loading import digest_weights, load_checkpoint, place, to_victim
+
+FOLDER = "generated"
+"""Of a run folder: one file in SQuAD's format for each set and checkpoint."""
+
+
+def complete_set(
+    victim: object, cell: Cell, examples: Sequence[Example], made: GeneratedSet, out: Path
+) -> list[Example]:
+    """Returns a run's rows of a generated set with their distractors, searching only for those not yet found.
+
+    The set is written into the run folder, from where it can be taken for a replay on other checkpoints.
+    """
+    assert isinstance(victim, AnsweringVictim), "only questions have distractors"
+    folder = out / FOLDER
+    folder.mkdir(exist_ok=True)
+    readable = re.sub(r"\W+", "-", cell.checkpoint).strip("-")[-40:]
+    file = folder / f"{cell.testset}-{readable}-{hashlib.sha256(cell.checkpoint.encode()).hexdigest()[:8]}.json"
+    rows = _complete(victim, examples, made, file, fingerprint="")
+    if not file.is_file():
+        write_squad(file, rows, title=cell.testset)
+    return rows
+
+
+def generate(
+    testset: str, *, against: str | None, data: Path | None, out: Path, limit: int | None = None, device: str = "auto"
+) -> int:
+    """Writes a generated test set in SQuAD's format and returns its number of rows; started again, it goes on.
+
+    Args:
+        testset: a shipped set that is generated.
+        against: the checkpoint it is searched for, a folder or hub id; None for sets that need none.
+        data: the folder with local files.
+        out: the file.
+        limit: so many questions at most.
+        device: auto, cpu, cuda or cuda:N.
+
+    Raises:
+        UsageError: a set that is not generated, a checkpoint too few or too many, or a limit below 1.
+        RunError: `out` is there already, or was begun with other settings.
+        DataError: the questions cannot be read.
+        CheckpointError: the checkpoint cannot be loaded.
+    """
+    entry = TESTSETS.find(testset)
+    made = entry.definition.test.generated
+    if made is None:
+        raise UsageError(f"generate {testset}: its files are official, nothing is to be generated")
+    if made.needs_checkpoint != (against is not None):
+        need = "needs --against CHECKPOINT" if made.needs_checkpoint else "asks no checkpoint; leave --against out"
+        raise UsageError(f"generate {testset}: {need}")
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit {limit}: expected at least 1 question")
+    if out.exists():
+        raise RunError(f"{out}: is there already; remove it, or give --out another file")
+    without_file = entry.definition.test.model_copy(update={"local": ()})
+    definition = entry.definition.model_copy(update={"test": without_file})
+    loaded = load_testset(type(entry)(entry.name, entry.path, definition), data)
+    groups = list(dict.fromkeys(example.group for example in loaded.examples))[:limit]
+    examples: Sequence[Example] = [example for example in loaded.examples if example.group in set(groups)]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if against is not None:
+        checkpoint = _standing_alone(against)
+        victim = to_victim(load_checkpoint(checkpoint, loaded.task), place(device))
+        assert isinstance(victim, AnsweringVictim), "generated sets are of questions"
+        weights = [digest_weights(checkpoint.folder), digest_weights(checkpoint.base)]
+        examples = _complete(victim, examples, made, out, digest_of([entry.digest, loaded.digest, weights]))
+    write_squad(out, examples, title=testset)
+    _log_of(out).unlink(missing_ok=True)
+    return len(examples)
+
+
+def _standing_alone(reference: str) -> Checkpoint:
+    """A checkpoint without a pair: an adapter's base is the one it names itself."""
+    first = read_checkpoint(reference, reference, reference) if not _is_adapter(reference) else None
+    if first is not None:
+        return first
+    config = json.loads((Path(reference) / "adapter_config.json").read_text(encoding="utf-8"))
+    return read_checkpoint(reference, reference, str(config.get("base_model_name_or_path")))
+
+
+def _is_adapter(reference: str) -> bool:
+    return (Path(reference) / "adapter_config.json").is_file()
+
+
+def _complete(
+    victim: AnsweringVictim, examples: Sequence[Example], made: GeneratedSet, file: Path, fingerprint: str
+) -> list[Example]:
+    altered = [example for example in examples if example.group_id]
+    log = _log_of(file)
+    found = _read_log(log, fingerprint)
+    missing = [example for example in altered if example.id not in found]
+    if missing:
+        with log.open("a", encoding="utf-8") as stream:
+            if not stream.tell():
+                stream.write(json.dumps({"fingerprint": fingerprint}) + "\n")
+            for distractor in search_distractors(victim, missing, made):
+                found[distractor.example.id] = distractor.sentence
+                line = {"id": distractor.example.id, "distractor": distractor.sentence, "queries": distractor.queries}
+                stream.write(json.dumps(line) + "\n")
+                stream.flush()
+    return [insert_distractor(e, found[e.id], made.place) if e.group_id else e for e in examples]
+
+
+def _log_of(file: Path) -> Path:
+    return file.with_name(file.name + ".log")
+
+
+def _read_log(log: Path, fingerprint: str) -> dict[str, str]:
+    """Distractors by question; a last line that was cut short is searched again."""
+    if not log.is_file():
+        return {}
+    lines = log.read_text(encoding="utf-8").split("\n")
+    if lines[-1]:  # no line end: the writer was interrupted
+        lines.pop()
+        log.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    records = [json.loads(line) for line in lines if line]
+    if not records:
+        return {}
+    if records[0].get("fingerprint") != fingerprint:
+        raise RunError(
+            f"{log}: was begun with another checkpoint, definition or data; remove it, or use another --out"
+        )
+    return {record["id"]: record["distractor"] for record in records[1:]}

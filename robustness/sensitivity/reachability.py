@@ -1,0 +1,164 @@
+"""How much of a gradient lies in the directions that a PEFT method can move."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+
+from robustness.recipes.embedding_balls import Norm
+from robustness.sensitivity.batching import measure_batches, require_float32
+from robustness.sensitivity.distance import Ensemble
+from robustness.sensitivity.measurement import Kind, Measurement, Quantity, Space, Target, measure
+from robustness.sensitivity.probe import Reading, Subject, Unsupported
+from robustness.sensitivity.tangent import Tangent, read_tangent
+from robustness.sensitivity.weights import Delta, WeightSpace, block_parameters, scaled, squared_norm
+from robustness.testsets.example import Example
+from robustness.victims.gradients import EmbeddedBatch, margins
+
+CLEAN = Quantity("reach-clean", "share", scale_free=True)
+ADVERSARIAL = Quantity("reach-adversarial", "share", scale_free=True)
+MARGIN = Quantity("reach-margin", "share", scale_free=True)
+GAP = Quantity("reachability-gap", "1", scale_free=True)
+CHANCE = Quantity("reach-chance", "share", scale_free=True)
+ENRICHMENT = Quantity("enrichment-adversarial", "1", scale_free=True)
+TOTALS = {
+    CLEAN: Quantity("reach-clean-of-mean-loss", "share"),
+    ADVERSARIAL: Quantity("reach-adversarial-of-mean-loss", "share"),
+}
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Reachability:
+    """rho^2(v) = |P_T v|^2 / |v|^2 for gradients v of the merged blocks' weights, T the adapter's tangent space.
+
+    v is the gradient of the loss at the clean point, of the loss at the nearest adversarial point found, and of the
+    clean margin. Exact at the point. By chance it would be dim T / dim: `reach-chance`; `enrichment-adversarial` is
+    the adversarial share over it, `reachability-gap` the adversarial share over the clean one: small where the
+    subspace cannot express, to first order and at this point, what would repair the error. A full checkpoint is
+    measured with its partner's T, which tells the subspace from the place. Readings of the whole are of the mean
+    loss.
+    """
+
+    attack_steps: int
+    space: Space = Space.PARAMETER
+
+    def measure(self, subject: Subject) -> Iterable[Reading]:
+        """See Probe."""
+        require_float32(subject.victim)
+        parameters = block_parameters(subject.victim.model)
+        tangents = find_tangents(subject, parameters)
+        found: dict[str, torch.Tensor] = {}
+        ensemble = Ensemble(Norm.L2, self.attack_steps, 0, 1)
+
+        def attack(examples: Sequence[Example], batch: EmbeddedBatch) -> list[Reading]:
+            result = ensemble.search(batch)
+            for row, example in enumerate(examples):
+                if result.found[row]:
+                    found[example.id] = result.delta[row, batch.inputs["attention_mask"][row].bool()]
+            return []
+
+        yield from measure_batches(subject, ADVERSARIAL, attack)
+        weights = WeightSpace(parameters)
+        totals: dict[Quantity, dict[str, torch.Tensor]] = {CLEAN: {}, ADVERSARIAL: {}}
+
+        def of_example(examples: Sequence[Example], batch: EmbeddedBatch) -> list[Reading]:
+            with weights:
+                gradients = loss_gradients(batch, weights, found.get(examples[0].id))
+            for quantity, total in totals.items():
+                if quantity in gradients:
+                    _add(total, gradients[quantity])
+            return [Reading(each, examples[0]) for each in _shares(gradients, tangents)]
+
+        yield from measure_batches(subject, CLEAN, of_example, singly=True)
+        for scope, tangent in tangents:
+            yield Reading(Measurement(CHANCE, tangent.chance, Kind.EXACT, target=Target.THETA, scope=scope))
+            for quantity, total in totals.items():
+                if total:
+                    yield Reading(_measured(TOTALS[quantity], reached_share(total, tangent), scope))
+
+
+def loss_gradients(
+    batch: EmbeddedBatch, weights: WeightSpace, delta: torch.Tensor | None
+) -> dict[Quantity, dict[str, torch.Tensor]]:
+    """Returns the gradients of one example with respect to the weights, by what their share is called.
+
+    Of two labels the loss's gradient is -(1 - p_y) times the margin's, and is had that way: no backward pass more,
+    and nothing underflows where the model is sure.
+
+    Args:
+        batch: of one example.
+        weights: entered.
+        delta: (tokens, dim), the nearest adversarial point; None: its gradient is left out.
+    """
+    points = {CLEAN: batch.embeddings} | ({} if delta is None else {ADVERSARIAL: batch.embeddings + delta[None]})
+    gradients: dict[Quantity, dict[str, torch.Tensor]] = {}
+    for quantity, point in points.items():
+        logits: list[torch.Tensor] = []
+
+        def margin(point: torch.Tensor = point, logits: list[torch.Tensor] = logits) -> torch.Tensor:
+            logits.append(batch.logits(point))
+            return margins(logits[0], batch.labels).sum()
+
+        def loss(point: torch.Tensor = point) -> torch.Tensor:
+            return torch.nn.functional.cross_entropy(batch.logits(point), batch.labels)
+
+        value, slope = weights.gradient(margin)
+        if quantity is CLEAN:
+            gradients[MARGIN] = slope
+        two = logits[0].shape[1] == 2
+        gradients[quantity] = scaled(slope, -float(torch.sigmoid(-value))) if two else weights.gradient(loss)[1]
+    return gradients
+
+
+def reached_share(gradient: Delta, tangent: Tangent) -> float:
+    """Returns rho^2; not finite where the gradient vanishes."""
+    whole = squared_norm(gradient)
+    return squared_norm(tangent.project(gradient)) / whole if whole > 0 else float("nan")
+
+
+def find_tangents(subject: Subject, parameters: Mapping[str, torch.Tensor]) -> list[tuple[str, Tangent]]:
+    """Returns the tangent spaces that a checkpoint is measured with, named: its own, or its partners'.
+
+    Raises:
+        Unsupported: there is none, with every adapter's reason.
+    """
+    adapters = [subject.checkpoint] if subject.checkpoint.is_adapter else list(subject.partners)
+    tangents, reasons = [], []
+    for adapter in adapters:
+        try:
+            tangents.append((f"tangent of {adapter.name}", read_tangent(adapter, parameters)))
+        except Unsupported as error:
+            reasons.append(str(error))
+    if not tangents:
+        raise Unsupported(
+            "; ".join(dict.fromkeys(reasons)) or "a full checkpoint without a partner reaches everything"
+        )
+    return tangents
+
+
+def _shares(gradients: Mapping[Quantity, Delta], tangents: Sequence[tuple[str, Tangent]]) -> Iterator[Measurement]:
+    paid = {"forwards": len(gradients), "backwards": len(gradients)}
+    for scope, tangent in tangents:
+        shares = {quantity: reached_share(gradient, tangent) for quantity, gradient in gradients.items()}
+        for quantity, share in shares.items():
+            yield _measured(quantity, share, scope, **paid)
+        if ADVERSARIAL in shares:
+            yield _measured(ENRICHMENT, shares[ADVERSARIAL] / tangent.chance, scope)
+            if shares[CLEAN] > 0:
+                yield _measured(GAP, shares[ADVERSARIAL] / shares[CLEAN], scope)
+
+
+def _measured(quantity: Quantity, value: float, scope: str, **paid: int) -> Measurement:
+    return measure(quantity, value, Kind.EXACT, target=Target.THETA, scope=scope, norm="frobenius", **paid)
+
+
+def _add(total: dict[str, torch.Tensor], gradient: Delta) -> None:
+    for name, value in gradient.items():
+        if name in total:
+            total[name] += value
+        else:
+            total[name] = value.clone()

@@ -1,0 +1,93 @@
+"""The weights that probes of the parameters move, and put back to the last bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, Self, final
+
+import torch
+
+from robustness.sensitivity.blocks import find_blocks
+
+Delta = Mapping[str, torch.Tensor]
+"""A tensor for some of the parameters, by name; what is absent is zero."""
+
+
+def block_parameters(model: Any) -> dict[str, torch.nn.Parameter]:
+    """Returns the parameters of a transformer's blocks by name: the space in which both arms of a pair live.
+
+    The head, which every method trains in full, and the embeddings are no part of it.
+
+    Raises:
+        Unsupported: a model without a list of blocks.
+    """
+    path, _ = find_blocks(model)
+    return {name: value for name, value in model.named_parameters() if name.startswith(f"{path}.")}
+
+
+@final
+class WeightSpace:
+    """Parameters that may be differentiated and moved inside `with`; afterwards they are as they were."""
+
+    def __init__(self, parameters: Mapping[str, torch.nn.Parameter]) -> None:
+        self.parameters = parameters
+        self.dimension = sum(value.numel() for value in parameters.values())
+        self._wanted: dict[str, bool] = {}
+        self._originals: dict[str, torch.Tensor] = {}
+
+    def __enter__(self) -> Self:
+        self._wanted = {name: value.requires_grad for name, value in self.parameters.items()}
+        for value in self.parameters.values():
+            value.requires_grad_(True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for name, original in self._originals.items():
+            self.parameters[name].data.copy_(original)
+        self._originals.clear()
+        for name, value in self.parameters.items():
+            value.requires_grad_(self._wanted[name])
+
+    def place(self, delta: Delta) -> None:
+        """Sets the weights to the original ones plus delta."""
+        if not self._originals:
+            self._originals = {name: value.detach().clone() for name, value in self.parameters.items()}
+        for name, value in self.parameters.items():
+            original = self._originals[name]
+            value.data.copy_(original + delta[name] if name in delta else original)
+
+    def gradient(self, function: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Returns a scalar function of the weights and its gradient, zero for weights that it does not depend on."""
+        with torch.enable_grad():
+            value = function()
+            gradients = torch.autograd.grad(value, list(self.parameters.values()), allow_unused=True)
+        named = zip(self.parameters.items(), gradients, strict=True)
+        return value.detach(), {
+            name: torch.zeros_like(parameter) if gradient is None else gradient
+            for (name, parameter), gradient in named
+        }
+
+
+def squared_norm(delta: Delta) -> float:
+    """Returns the squared Frobenius norm over all tensors.
+
+    >>> squared_norm({"a": torch.tensor([3.0]), "b": torch.tensor([[4.0]])})
+    25.0
+    """
+    return float(
+        sum(value.double().square().sum() if value.numel() < 1e4 else _square(value) for value in delta.values())
+    )
+
+
+def scaled(delta: Delta, factor: float) -> dict[str, torch.Tensor]:
+    """Returns delta times a number."""
+    return {name: value * factor for name, value in delta.items()}
+
+
+def _square(value: torch.Tensor) -> torch.Tensor:
+    """Of large tensors, in their own precision: a dot product, which sums pairwise."""
+    flat = value.flatten()
+    return torch.dot(flat, flat).double()

@@ -1,0 +1,148 @@
+"""Files in SQuAD's JSON format, read into rows and written from examples."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from robustness.definitions.testsets import HubDataset, SquadFile
+from robustness.errors import DataError
+from robustness.testsets.example import Answer, Example
+from robustness.testsets.files import read_json
+from robustness.testsets.rows import Row, load_hub
+
+RIGHT = 1
+"""The label of every row: that the answer is right."""
+PLAIN_ID = re.compile(r"\w+")
+
+
+def read_squad(path: Path, source: SquadFile, *, adversarial: bool) -> list[Row]:
+    """Reads questions with their gold answers; in an adversarial set an altered question knows its original.
+
+    Raises:
+        DataError: not JSON, not SQuAD's structure, a repeated id, an answer that is not where it is said to be, or
+            an id that is neither plain nor an original's with a known suffix.
+    """
+    rows: dict[str, Row] = {}
+    for where, record, context in _records(path):
+        row = _row(where, record, context)
+        if row.key in rows:
+            raise DataError(f"{where}: the id {row.key!r} is there twice")
+        rows[row.key] = row
+    if not adversarial:
+        return list(rows.values())
+    suffix = re.compile(f"(?P<original>.+?)(?:{source.suffix})")
+    return [_grouped(row, rows, suffix, path) for row in rows.values()]
+
+
+def read_squad_hub(source: HubDataset) -> list[Row]:
+    """Reads a SQuAD-like split from the hub; raises DataError where it cannot be had or is not as described."""
+    name, records = load_hub(source)
+    return [
+        answer_row(f"{name} row {number}", str(record.get("id", number)), record, record.get("answers"))
+        for number, record in enumerate(records)
+    ]
+
+
+def answer_row(where: str, key: str, record: dict[str, Any], answers: object) -> Row:
+    """Returns one row from a record with `question` and `context`.
+
+    Args:
+        where: names the row in errors.
+        key: its id.
+        record: has the two texts.
+        answers: a list of {text, answer_start}, one such object, or one object of two lists as the hub has them.
+
+    Raises:
+        DataError: a text that is missing, no answer, or an answer that is not where it is said to be.
+    """
+    question, context = (record.get(name) for name in ("question", "context"))
+    for name, text in (("question", question), ("context", context)):
+        if not isinstance(text, str) or not text.strip():
+            raise DataError(f"{where}: field {name!r} is missing or not text")
+    assert isinstance(question, str) and isinstance(context, str), "refused above"
+    golds = tuple(_answers(where, context, answers))
+    if not golds:
+        raise DataError(f"{where}: no answer; every question of SQuAD v1.1 has at least one")
+    return Row(key, (question.strip(), context), RIGHT, answers=golds)
+
+
+def write_squad(path: Path, examples: Iterable[Example], *, title: str) -> None:
+    """Writes official SQuAD v1.1 JSON in one step: one paragraph for each run of rows of one context.
+
+    Ids are written without the name of the test set before the colon.
+    """
+    paragraphs: list[dict[str, Any]] = []
+    for example in examples:
+        question, context = example.texts
+        if not paragraphs or paragraphs[-1]["context"] != context:
+            paragraphs.append({"context": context, "qas": []})
+        answers = [{"text": answer.text, "answer_start": answer.start} for answer in example.answers]
+        key = example.id.partition(":")[2] or example.id
+        paragraphs[-1]["qas"].append({"id": key, "question": question, "answers": answers})
+    content = {"version": "1.1", "data": [{"title": title, "paragraphs": paragraphs}]}
+    draft = path.with_name(path.name + ".part")
+    draft.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    draft.replace(path)
+
+
+def _records(path: Path) -> Iterator[tuple[str, dict[str, Any], str]]:
+    """Where, question record and context of every question."""
+    content = read_json(path)
+    articles = content.get("data") if isinstance(content, dict) else None
+    for article_number, article in enumerate(_objects(path, articles, "data")):
+        for number, paragraph in enumerate(_objects(path, article.get("paragraphs"), "paragraphs")):
+            where = f"{path} article {article_number} paragraph {number}"
+            context = paragraph.get("context")
+            if not isinstance(context, str):
+                raise DataError(f"{where}: field 'context' is missing or not text")
+            for row, record in enumerate(_objects(where, paragraph.get("qas"), "qas")):
+                yield f"{where} question {row}", record, context
+
+
+def _objects(where: object, values: object, name: str) -> list[dict[str, Any]]:
+    if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+        raise DataError(f"{where}: expected a list {name!r} of objects, as SQuAD's files have")
+    return values
+
+
+def _row(where: str, record: dict[str, Any], context: str) -> Row:
+    key = record.get("id")
+    if not isinstance(key, str) or not key:
+        raise DataError(f"{where}: field 'id' is missing or not text")
+    return answer_row(f"{where} (id {key})", key, {**record, "context": context}, record.get("answers"))
+
+
+def _answers(where: str, context: str, answers: object) -> Iterator[Answer]:
+    if isinstance(answers, dict):
+        texts, starts = answers.get("text"), answers.get("answer_start")
+        if isinstance(texts, str):
+            answers = [answers]
+        elif hasattr(texts, "__len__") and hasattr(starts, "__len__") and len(texts) == len(starts):  # type: ignore[arg-type]
+            pairs = zip(list(texts), list(starts), strict=True)  # type: ignore[arg-type]
+            answers = [{"text": text, "answer_start": start} for text, start in pairs]
+    for answer in _objects(where, answers if isinstance(answers, list) else None, "answers"):
+        text, start = answer.get("text"), answer.get("answer_start")
+        if not isinstance(text, str) or not text or isinstance(start, bool) or not isinstance(start, int):
+            raise DataError(f"{where}: an answer needs a text and a whole number answer_start; got {answer!r}")
+        if start < 0 or context[start : start + len(text)] != text:
+            found = context[max(0, start) : max(0, start) + len(text)]
+            raise DataError(f"{where}: the answer {text!r} is not at character {start}; there stands {found!r}")
+        yield Answer(text, start)
+
+
+def _grouped(row: Row, rows: dict[str, Row], suffix: re.Pattern[str], path: Path) -> Row:
+    if match := suffix.fullmatch(row.key):
+        key = match["original"]
+        original = rows.get(key)
+        texts = original.texts if original is not None else None
+        return Row(row.key, row.texts, row.label, texts, group=key, answers=row.answers)
+    if PLAIN_ID.fullmatch(row.key):
+        return row
+    raise DataError(
+        f"{path} id {row.key!r}: neither a plain id nor an original's with a known suffix "
+        f"({suffix.pattern.partition('(?:')[2]}; set `suffix` in the test set's definition"
+    )

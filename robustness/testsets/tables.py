@@ -1,0 +1,153 @@
+"""Tables of one's own: CSV, TSV, JSON, JSONL and Parquet files, read into rows."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from robustness.definitions.tasks import Head, Task
+from robustness.definitions.testsets import TableFile
+from robustness.errors import DataError, DefinitionError
+from robustness.testsets.example import Texts
+from robustness.testsets.files import read_json, read_text
+from robustness.testsets.rows import Row, label_index
+from robustness.testsets.squad import answer_row
+
+Record = dict[str, Any]
+FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
+
+
+def read_table(path: Path, source: TableFile, task: Task) -> list[Row]:
+    """Reads a table whose columns the definition names.
+
+    Raises:
+        DataError: a file that cannot be read as what its suffix says, a missing column, a cell that is not text, a
+            label that the task does not have; every message names the file and the row.
+        DefinitionError: a suffix that is not known, or no column for labels or answers.
+    """
+    _check(path, source, task)
+    rows = []
+    for where, record in _records(path):
+        _refuse_missing(where, record, source)
+        key = str(record[source.id]) if source.id else where.rpartition(" ")[2]
+        group = str(record[source.group]) if source.group and record[source.group] is not None else ""
+        if task.head is Head.ANSWERING:  # a stripped context would move the answers
+            named = {name: record[column] for name, column in zip(task.fields, source.columns, strict=True)}
+            row = answer_row(where, key, named, _decoded(record[str(source.answers)], where))
+        else:
+            row = Row(key, _texts(record, source.columns, where), label_index(_label(record, source), task, where))
+        rows.append(Row(row.key, row.texts, row.label, _original(record, source, where), group, row.answers))
+    return rows
+
+
+def _check(path: Path, source: TableFile, task: Task) -> None:
+    if _format(path) not in FORMATS:
+        raise DefinitionError(f"{path}: a table's file ends in {', '.join(FORMATS)} (.gz may follow)")
+    wanted = "answers" if task.head is Head.ANSWERING else "label"
+    if getattr(source, wanted) is None:
+        raise DefinitionError(f'{path}: the definition names no column for {wanted}; add {wanted} = "..."')
+    if source.original and len(source.original) != len(source.columns):
+        raise DefinitionError(f"{path}: original names {len(source.original)} columns, columns {len(source.columns)}")
+
+
+def _format(path: Path) -> str:
+    return (path.with_suffix("") if path.suffix == ".gz" else path).suffix
+
+
+def _records(path: Path) -> Iterator[tuple[str, Record]]:
+    """Where and content of every row, counted from 1 without the header."""
+    kind = _format(path)
+    if kind == ".parquet":
+        records: Iterator[object] = iter(_parquet(path))
+    elif kind == ".json":
+        content = read_json(path)
+        if not isinstance(content, list):
+            raise DataError(f"{path}: expected a JSON list of objects, one for each row")
+        records = iter(content)
+    elif kind == ".jsonl":
+        records = _json_lines(path)
+    else:
+        records = _separated(path, "," if kind == ".csv" else "\t")
+    for number, record in enumerate(records, start=1):
+        if not isinstance(record, dict):
+            raise DataError(f"{path} row {number}: expected an object with columns; got {type(record).__name__}")
+        yield f"{path} row {number}", record
+
+
+def _parquet(path: Path) -> list[Record]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        records: list[Record] = pyarrow.parquet.read_table(path).to_pylist()
+    except (OSError, pyarrow.ArrowException) as error:
+        raise DataError(f"{path}: not a readable Parquet file: {str(error).splitlines()[0]}") from None
+    return records
+
+
+def _json_lines(path: Path) -> Iterator[object]:
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if line.strip():
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError as error:
+                raise DataError(f"{path} line {number}: not JSON: {error}") from None
+
+
+def _separated(path: Path, separator: str) -> Iterator[Record]:
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), delimiter=separator, strict=True)
+    number = 0
+    try:
+        for number, record in enumerate(reader, start=1):
+            if None in record or None in record.values():
+                raise DataError(f"{path} row {number}: another number of fields than the header has")
+            yield record
+    except csv.Error as error:
+        raise DataError(f"{path} row {number + 1}: {error}; was the file cut short?") from None
+
+
+def _refuse_missing(where: str, record: Record, source: TableFile) -> None:
+    named = [*source.columns, source.label, source.answers, source.id, source.group, *source.original]
+    for column in named:
+        if column is not None and column not in record:
+            raise DataError(f"{where}: column {column!r} is missing; there are {', '.join(map(str, record))}")
+
+
+def _texts(record: Record, columns: tuple[str, ...], where: str) -> Texts:
+    texts = []
+    for column in columns:
+        text = record[column]
+        if not isinstance(text, str) or not text.strip():
+            raise DataError(f"{where}: column {column!r} is empty or not text")
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise DataError(f"{where}: column {column!r} holds half a character (a lone surrogate)") from None
+        texts.append(text.strip())
+    return tuple(texts)
+
+
+def _original(record: Record, source: TableFile, where: str) -> Texts | None:
+    if not source.original or any(record[column] in (None, "") for column in source.original):
+        return None
+    return _texts(record, source.original, where)
+
+
+def _label(record: Record, source: TableFile) -> object:
+    label = record[str(source.label)]
+    return source.labels.get(str(label), label)
+
+
+def _decoded(answers: object, where: str) -> object:
+    """A cell of a CSV file holds the answers as JSON."""
+    if not isinstance(answers, str):
+        return answers
+    try:
+        decoded: object = json.loads(answers)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{where}: the answers are not JSON: {error}") from None
+    return decoded

@@ -1,0 +1,42 @@
+"""Exact match and F1 of an answer by SQuAD's official rules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from robustness.testsets.answer_kinds import normalised_tokens
+from robustness.testsets.example import Answer
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerScore:
+    """How right one answer is, against the best fitting of the gold answers; fractions."""
+
+    exact_match: float
+    f1: float
+
+
+def score_answer(answer: str, golds: Sequence[Answer]) -> AnswerScore:
+    """Returns exact match and token F1, each the largest over the gold answers (arXiv 1606.05250).
+
+    Case, punctuation, articles and blanks do not count. The rules are torchmetrics'.
+
+    >>> score_answer("the Broncos", [Answer("Denver Broncos", 0), Answer("Broncos", 7)])
+    AnswerScore(exact_match=1.0, f1=1.0)
+    >>> round(score_answer("Denver", [Answer("Denver Broncos", 0)]).f1, 3)
+    0.667
+    """
+    return _score(answer, tuple(gold.text for gold in golds))
+
+
+@lru_cache(maxsize=50_000)  # a search asks about texts whose likely answers are the same few spans
+def _score(answer: str, golds: tuple[str, ...]) -> AnswerScore:
+    from torchmetrics.functional.text import squad  # seconds to import
+
+    references: dict[str, list[str] | list[int]] = {"text": list(golds), "answer_start": [0] * len(golds)}
+    scores = squad([{"prediction_text": answer, "id": "0"}], [{"answers": references, "id": "0"}])
+    # Two answers without a word have none in common: 0 in SQuAD v1.1, 1 in torchmetrics.
+    f1 = float(scores["f1"]) / 100 if normalised_tokens(answer) else 0.0
+    return AnswerScore(float(scores["exact_match"]) / 100, f1)

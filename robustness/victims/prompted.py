@@ -1,0 +1,136 @@
+"""A loaded causal language model that classifies by the words it would go on with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from robustness.definitions.tasks import Task
+from robustness.testsets.example import Texts
+from robustness.victims.victim import CPU_BATCH_TOKENS, CUDA_BATCH_TOKENS, ENCODE_TEXTS, Scores, max_tokens
+
+
+@final
+class PromptedVictim:
+    r"""A causal language model with a task's template and one verbaliser for each label.
+
+    The score of label l is the mean log-probability of its verbaliser's tokens after the prompt,
+    $$\frac{1}{|v_l|} \sum_k \log p(v_{l,k} \mid \mathrm{prompt}, v_{l,<k}),$$
+    so that long verbalisers are not at a loss. The prompt is run once for all labels; only verbalisers of several
+    tokens need a second pass, which reads the first one's cache. Rows are padded on the right, where no real token
+    looks, so scores do not depend on what is scored beside them.
+
+    Source: length-normalised scoring of answers, GPT-3 (arXiv 2005.14165, section 2.4).
+
+    Args:
+        model: gives logits of the next token.
+        tokenizer: the model's own.
+        task: has a template and verbalisers.
+        batch_tokens: tokens of a batch; None for the device's default.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, task: Task, *, batch_tokens: int | None = None) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.device: torch.device = next(model.parameters()).device
+        prompts = getattr(model, "active_peft_config", None)
+        self._is_prompt_learning = bool(getattr(prompts, "is_prompt_learning", False))
+        self._task = task
+        self._verbalisers = [list(tokenizer(v, add_special_tokens=False)["input_ids"]) for v in task.verbalisers]
+        longest = max(len(ids) for ids in self._verbalisers)
+        self.max_tokens = max_tokens(model.config, tokenizer, getattr(prompts, "num_virtual_tokens", 0)) - longest
+        self.forwards = 0
+        """Texts run through the model so far."""
+        self.truncated: set[Texts] = set()
+        """Texts whose prompt is longer than the model takes; its first tokens are left out."""
+        self._batch_tokens = batch_tokens or (CUDA_BATCH_TOKENS if self.device.type == "cuda" else CPU_BATCH_TOKENS)
+
+    @torch.inference_mode()
+    def scores(self, texts: Sequence[Texts]) -> Scores:
+        """Returns mean log-probabilities, shape (len(texts), labels), float32, in the order of `texts`."""
+        scores = np.empty((len(texts), len(self._verbalisers)), dtype=np.float32)
+        for start in range(0, len(texts), ENCODE_TEXTS):
+            prompts = [self._encode(text) for text in texts[start : start + ENCODE_TEXTS]]
+            for batch in self._batches(np.array([len(ids) for ids in prompts])):
+                rows = [prompts[index] for index in batch]
+                score = self._score_repeated if self._is_prompt_learning else self._score_cached
+                scores[start + batch] = score(rows).float().cpu().numpy()
+                self.forwards += len(rows)
+        return scores
+
+    def _batches(self, lengths: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+        order = np.argsort(-lengths, kind="stable")
+        start = 0
+        while start < len(order):
+            size = max(1, self._batch_tokens // max(1, int(lengths[order[start]])))
+            yield order[start : start + size]
+            start += size
+
+    def _encode(self, text: Texts) -> list[int]:
+        prompt = self._task.template.format(**dict(zip(self._task.fields, text, strict=True)))
+        ids = list(self.tokenizer(prompt, truncation=False, verbose=False)["input_ids"])
+        if len(ids) <= self.max_tokens:
+            return ids
+        self.truncated.add(text)
+        bos = ids[:1] if ids[0] == self.tokenizer.bos_token_id else []
+        return bos + ids[len(ids) - self.max_tokens + len(bos) :]
+
+    def _score_cached(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
+        """The prompt once; then what a verbaliser adds, at the positions that follow each row's own end."""
+        ids, mask = self._pad(prompts)
+        output = self.model(input_ids=ids, attention_mask=mask, use_cache=True)
+        lengths = mask.sum(dim=1)
+        rows = torch.arange(len(prompts), device=self.device)
+        first = output.logits[rows, lengths - 1].float().log_softmax(dim=-1)
+        cache, width = output.past_key_values, ids.shape[1]
+        scores = []
+        for verbaliser in self._verbalisers:
+            total = first[:, verbaliser[0]]
+            if len(verbaliser) > 1:
+                said = torch.tensor(verbaliser[:-1], device=self.device).expand(len(prompts), -1)
+                steps = torch.arange(said.shape[1], device=self.device)
+                follow = self.model(
+                    input_ids=said,
+                    attention_mask=torch.cat([mask, torch.ones_like(said)], dim=1),
+                    position_ids=lengths[:, None] + steps,
+                    cache_position=width + steps,
+                    past_key_values=cache,
+                    use_cache=True,
+                )
+                cache = follow.past_key_values
+                cache.crop(width)
+                wanted = torch.tensor(verbaliser[1:], device=self.device).expand(len(prompts), -1)
+                total = total + _chosen(follow.logits, wanted).sum(dim=1)
+            scores.append(total / len(verbaliser))
+        return torch.stack(scores, dim=1)
+
+    def _score_repeated(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
+        """The whole sequence for each label: learnt prompts put a cache of their own before the text."""
+        scores = []
+        for verbaliser in self._verbalisers:
+            ids, mask = self._pad([[*prompt, *verbaliser] for prompt in prompts])
+            logits = self.model(input_ids=ids, attention_mask=mask).logits[:, -ids.shape[1] :]
+            ends = mask.sum(dim=1)[:, None] - len(verbaliser) - 1
+            places = ends + torch.arange(len(verbaliser), device=self.device)
+            rows = torch.arange(len(prompts), device=self.device)[:, None]
+            wanted = torch.tensor(verbaliser, device=self.device).expand(len(prompts), -1)
+            scores.append(_chosen(logits[rows, places], wanted).mean(dim=1))
+        return torch.stack(scores, dim=1)
+
+    def _pad(self, rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        width = max(len(row) for row in rows)
+        ids = torch.full((len(rows), width), int(self.tokenizer.pad_token_id))
+        mask = torch.zeros((len(rows), width), dtype=torch.long)
+        for index, row in enumerate(rows):
+            ids[index, : len(row)] = torch.tensor(row)
+            mask[index, : len(row)] = 1
+        return ids.to(self.device), mask.to(self.device)
+
+
+def _chosen(logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Log-probabilities of the wanted tokens, shape (batch, tokens)."""
+    return logits.float().log_softmax(dim=-1).gather(2, wanted[:, :, None])[:, :, 0]

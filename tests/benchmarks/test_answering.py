@@ -1,0 +1,221 @@
+"""Question answering and AdvGLUE against the forward floor and the transformers pipeline."""
+
+from __future__ import annotations
+
+import os
+import time
+import tracemalloc
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import (
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    QuestionAnsweringPipeline,
+)
+
+from robustness.definitions.catalog import TESTSETS
+from robustness.definitions.tasks import find_task
+from robustness.definitions.testsets import DistractorSearch, GeneratedSet
+from robustness.engine.answers import evaluate_answers
+from robustness.engine.evaluation import evaluate_examples
+from robustness.recipes.distractor_search import search_distractors
+from robustness.testsets.example import Example, Texts
+from robustness.testsets.loading import load_testset
+from robustness.victims.answering import AnsweringVictim
+from robustness.victims.victim import Victim
+
+pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600)]
+ROWS = int(os.environ.get("BENCH_ROWS", "3560"))
+"""AddSent's rows; fewer for a quick look."""
+PIPELINE_ROWS = 100
+BATCH_SIZES = (1, 8, 16, 32)
+Save = Callable[[str, dict[str, Any]], None]
+
+
+@pytest.fixture(scope="module")
+def answering_folder(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MiniLM with a random head for answers: as fast as a trained one."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("answering")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        AutoModelForQuestionAnswering.from_pretrained(minilm).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(minilm).save_pretrained(folder)
+    return folder
+
+
+def victim_of(folder: Path) -> AnsweringVictim:
+    model = AutoModelForQuestionAnswering.from_pretrained(folder).eval()
+    return AnsweringVictim(model, AutoTokenizer.from_pretrained(folder))
+
+
+def timed(action: Callable[[], Any]) -> tuple[float, Any]:
+    started = time.perf_counter()
+    result = action()
+    return time.perf_counter() - started, result
+
+
+@torch.inference_mode()
+def forward_seconds(model: Any, tokenizer: Any, rows: list[dict[str, list[int]]], batch_tokens: int) -> float:
+    """The floor: nothing but the model, on the same rows in the same batches."""
+    rows = sorted(rows, key=lambda row: -len(row["input_ids"]))
+    batches, start = [], 0
+    while start < len(rows):
+        size = max(1, batch_tokens // len(rows[start]["input_ids"]))
+        batches.append(tokenizer.pad(rows[start : start + size], return_tensors="pt"))
+        start += size
+    return timed(lambda: [model(**batch) for batch in batches])[0]
+
+
+def windows_of(victim: AnsweringVictim, texts: Sequence[Texts]) -> list[dict[str, list[int]]]:
+    inputs = victim._encode(texts).inputs
+    return [dict(zip(inputs, values, strict=True)) for values in zip(*inputs.values(), strict=True)]
+
+
+def test_addsent_is_scored_at_the_speed_of_its_windows(
+    shared_data: Path, answering_folder: Path, save_result: Save
+) -> None:
+    victim = victim_of(answering_folder)
+    examples = load_testset(TESTSETS.find("advsquad-addsent"), shared_data).examples[:ROWS]
+    windows = windows_of(victim, [example.texts for example in examples])
+    victim.predict([examples[0].texts])
+
+    floor = forward_seconds(victim.model, victim.tokenizer, windows, victim._batch_tokens)
+    seconds, outcomes = timed(lambda: list(evaluate_answers(victim, examples)))
+
+    figures = {
+        "rows": len(outcomes),
+        "windows": len(windows),
+        "floor_seconds": floor,
+        "seconds": seconds,
+        "times_floor": seconds / floor,
+        "windows_a_second": len(windows) / seconds,
+    }
+    save_result("addsent", figures)
+    assert figures["times_floor"] <= 1.25
+
+
+def test_answers_come_as_fast_as_from_the_pipeline_and_are_the_same(
+    shared_data: Path, answering_folder: Path, save_result: Save
+) -> None:
+    victim = victim_of(answering_folder)
+    pipeline = QuestionAnsweringPipeline(
+        model=victim.model, tokenizer=AutoTokenizer.from_pretrained(answering_folder)
+    )
+    examples = load_testset(TESTSETS.find("squad"), shared_data).examples[:: 10_570 // PIPELINE_ROWS][:PIPELINE_ROWS]
+    texts = [example.texts for example in examples]
+    inputs = [{"question": question, "context": context} for question, context in texts]
+    options = {"max_answer_len": 30, "max_seq_len": 384, "doc_stride": 128, "align_to_words": False}
+
+    by_size = {size: timed(lambda size=size: pipeline(inputs, batch_size=size, **options)) for size in BATCH_SIZES}
+    seconds, ours = timed(lambda: victim.predict(texts, n_best=1))
+
+    theirs = [answer["answer"] for answer in by_size[1][1]]
+    same = sum(mine.best.strip() == other for mine, other in zip(ours, theirs, strict=True))
+    best = min(by_size, key=lambda size: by_size[size][0])
+    figures = {
+        "rows": len(texts),
+        "seconds": seconds,
+        "pipeline_seconds": {str(size): pair[0] for size, pair in by_size.items()},
+        "best_batch_size": best,
+        "times_faster_than_best": by_size[best][0] / seconds,
+        "equal_answers": same,
+    }
+    save_result("question_answering_pipeline", figures)
+    assert figures["times_faster_than_best"] >= (3 if torch.cuda.is_available() else 1)
+    assert same >= 0.99 * len(texts)
+
+
+def test_addany_asks_at_the_victims_peak_rate(shared_data: Path, answering_folder: Path, save_result: Save) -> None:
+    victim = victim_of(answering_folder)
+    questions = 16 if ROWS >= 1_000 else 4
+    originals = load_testset(TESTSETS.find("squad"), shared_data).examples[: questions * 50 : 50]
+    made = GeneratedSet(
+        generator="addany", questions="squad", search=DistractorSearch(words=3, candidates=20, epochs=1, restarts=0)
+    )
+    asked: list[Texts] = []
+    predict = victim.predict
+    recorder = SimpleNamespace(predict=lambda texts: (asked.extend(texts), predict(texts))[1])
+
+    seconds, found = timed(lambda: list(search_distractors(recorder, originals, made)))  # type: ignore[arg-type]
+    peak_seconds, _ = timed(lambda: predict(asked))
+
+    queries = sum(distractor.queries for distractor in found)
+    figures = {
+        "questions": len(found),
+        "queries": queries,
+        "queries_a_second": queries / seconds,
+        "peak_a_second": len(asked) / peak_seconds,
+        "share_of_peak": (queries / seconds) / (len(asked) / peak_seconds),
+    }
+    save_result("addany", figures)
+    assert figures["share_of_peak"] >= 0.8
+
+
+def test_advglue_is_scored_at_the_speed_of_the_model(shared_data: Path, minilm: Path, save_result: Save) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(minilm)
+    floor = seconds = 0.0
+    rows = 0
+    for name in ("sst2", "qqp", "mnli", "mnli-mm", "qnli", "rte"):
+        testset = load_testset(TESTSETS.find(f"advglue-{name}"), shared_data)
+        labels = find_task(testset.task.name).labels
+        model = AutoModelForSequenceClassification.from_pretrained(minilm, num_labels=len(labels)).eval()
+        victim = Victim(model, tokenizer, range(len(labels)))
+        examples = [replace(example, original=None) for example in testset.examples]
+        encoded = victim._encode([example.texts for example in examples])
+        texts = [dict(zip(encoded, values, strict=True)) for values in zip(*encoded.values(), strict=True)]
+        victim.scores([examples[0].texts])
+        floor += forward_seconds(model, tokenizer, texts, victim._batch_tokens)
+        seconds += timed(lambda v=victim, e=examples: list(evaluate_examples(v, e)))[0]
+        rows += len(examples)
+
+    figures = {"rows": rows, "floor_seconds": floor, "seconds": seconds, "times_floor": seconds / floor}
+    save_result("advglue", figures)
+    assert rows == 738
+    assert figures["times_floor"] <= 1.2
+
+
+class Silent(torch.nn.Module):
+    """Answers for nothing, so that memory is the evaluation's own."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config, self.weight = config, torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, input_ids: torch.Tensor, **unused: Any) -> Any:
+        logits = torch.zeros(input_ids.shape)
+        return SimpleNamespace(start_logits=logits, end_logits=logits)
+
+
+def peak_megabytes(victim: AnsweringVictim, examples: Sequence[Example]) -> float:
+    tracemalloc.start()
+    for _ in evaluate_answers(victim, examples):
+        pass
+    peak = tracemalloc.get_traced_memory()[1] / 2**20
+    tracemalloc.stop()
+    return peak
+
+
+def test_memory_does_not_grow_with_the_rows(shared_data: Path, answering_folder: Path, save_result: Save) -> None:
+    victim = victim_of(answering_folder)
+    silent = AnsweringVictim(Silent(victim.model.config), victim.tokenizer)
+    rows = load_testset(TESTSETS.find("squad"), shared_data).examples
+    few, many = rows[:600], rows[: 600 * (8 if ROWS >= 1_000 else 2)]
+    peak_megabytes(silent, few)  # imports and caches
+
+    figures = {
+        "megabytes": {len(few): peak_megabytes(silent, few), len(many): peak_megabytes(silent, many)},
+        "kilobytes_a_row": 0.0,
+    }
+    growth = figures["megabytes"][len(many)] - figures["megabytes"][len(few)]  # type: ignore[index]
+    figures["kilobytes_a_row"] = 1024 * growth / (len(many) - len(few))
+    save_result("answering_memory", figures)
+    assert np.isfinite(growth) and figures["kilobytes_a_row"] <= 2  # the answers, kept for altered forms

@@ -1,0 +1,175 @@
+"""Fixtures for pages: synthetic run folders, and a browser to look at them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from robustness.engine.outcome import Outcome, Status
+from robustness.runs.plan import Cell
+from robustness.runs.record import (
+    AttackRecord,
+    CheckpointRecord,
+    PairRecord,
+    RunRecord,
+    TestsetRecord,
+    write_record,
+)
+from robustness.runs.store import Store
+
+HOSTILE = (
+    "<script>document.title='run'</script>",
+    '"><img src=x onerror="document.title=1">',
+    "</style></script></textarea><h1>out</h1>",
+    "=cmd|' /C calc'!A0",
+    "-1+1 @SUM(A1) {{ 7 * 7 }} {% raw %} ${x}",
+    "$x^2 & _{y} % # \\alpha ~",
+    "\u202eright to left\u202c \u200bnothing\u2060",
+    "bell\x07 back\x08 escape\x1b[31m del\x7f",
+    "line\nand\rreturn\tand tab",
+    "]]> --> <!-- & &amp; &#x3c;",
+    "' OR 1=1 --",
+    "|pipe|`tick`",
+)
+
+
+class RunWriter:
+    """Writes run folders of made-up outcomes, no model needed."""
+
+    def record(self, name: Callable[[str], str] = str, seeds: int = 1, n: int = 40) -> RunRecord:
+        """A record of `seeds` pairs; `name` may make every name hostile."""
+        pairs, checkpoints = [], []
+        for seed in range(seeds):
+            full, peft = name(f"full-{seed}"), name(f"lora-{seed}")
+            pairs.append(
+                PairRecord(name=name(f"pair-{seed}"), task="sst2", base=name("base"), full=full, peft=peft, seed=seed)
+            )
+            for checkpoint, adaptation in ((full, "full"), (peft, "lora")):
+                checkpoints.append(
+                    CheckpointRecord(
+                        name=checkpoint,
+                        adaptation=adaptation,
+                        task="sst2",
+                        base=name("base"),
+                        train_seed=seed,
+                        weights_digest=name("weights"),
+                        clean_accuracy=0.9,
+                        majority_share=0.5,
+                        n_clean=100,
+                        merge_difference=None,
+                    )
+                )
+        kinds = {"clean-set": "clean", "adversarial-set": "adversarial"}
+        return RunRecord(
+            suite=name("suite"),
+            seed=0,
+            limit=None,
+            device=name("cpu"),
+            dtype="float32",
+            fingerprint={},
+            pairs=tuple(pairs),
+            checkpoints=tuple(checkpoints),
+            testsets=tuple(
+                TestsetRecord(
+                    name=name(testset),
+                    task="sst2",
+                    kind=kind,
+                    provenance=name("official"),
+                    n=n,
+                    n_used=n,
+                    digest="d",
+                    scores_f1=False,
+                )
+                for testset, kind in kinds.items()
+            ),
+            attacks=tuple(
+                AttackRecord(name=name(attack), family=family, digest="d")
+                for attack, family in (("swap", "character"), ("synonym", "word"))
+            ),
+            warnings=(name("a warning"),),
+            started="2026-01-01T00:00:00+00:00",
+            machine=name("machine"),
+            versions={name("library"): name("1.0")},
+            command=("robustness", "run", name("suite")),
+        )
+
+    def write(
+        self,
+        folder: Path,
+        record: RunRecord,
+        text: Callable[[int], str] = lambda i: f"text number {i} is" + " very" * (i % 7) + " fine",
+    ) -> Path:
+        """Writes outcomes in which PEFT breaks more often, and answers to replayed texts."""
+        folder.mkdir()
+        write_record(folder, record)
+        store = Store(folder)
+        rng = np.random.default_rng(0)
+        for number, checkpoint in enumerate(record.checkpoints):
+            weakness = 0.35 if checkpoint.adaptation == "full" else 0.75
+            for testset in record.testsets:
+                for attack in ("none", *(attack.name for attack in record.attacks)):
+                    cell = Cell(checkpoint.name, testset.name, attack)
+                    store.add(cell, [_outcome(i, attack, rng, weakness, text) for i in range(testset.n_used)])
+                    if attack != "none":
+                        partner = record.checkpoints[number ^ 1].name
+                        found = [example_id for example_id, _ in store.unreplayed_successes(cell, partner)]
+                        store.add_replays(cell, partner, [(name, int(rng.integers(2))) for name in found])
+        store.close()
+        return folder
+
+
+def _outcome(i: int, attack: str, rng: np.random.Generator, weakness: float, text: Callable[[int], str]) -> Outcome:
+    label = i % 2
+    skipped = i % 10 == 0
+    broken = bool(rng.random() < weakness) and not skipped
+    status = Status.SKIPPED if skipped else Status.SUCCEEDED if broken else Status.FAILED
+    clean = 1 - label if skipped else label
+    return Outcome(
+        example_id=f"e{i}",
+        group_id=f"g{i}",
+        label=label,
+        status=status,
+        clean_prediction=clean,
+        adversarial_prediction=1 - label if broken else clean,
+        clean_score=float(rng.uniform(0.5, 1)),
+        score=0.3,
+        queries=0 if attack == "none" else int(rng.integers(5, 200)),
+        forwards=5,
+        modified_words=1,
+        modified_share=0.2,
+        similarity=0.9,
+        seconds=0.01,
+        original_text=(text(i),),
+        adversarial_text=(text(i) + " changed",),
+    )
+
+
+@pytest.fixture(scope="session")
+def run_writer() -> RunWriter:
+    return RunWriter()
+
+
+@pytest.fixture(scope="session")
+def hostile() -> tuple[str, ...]:
+    return HOSTILE
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Headless Chromium."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    found = next(
+        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+    )
+    if found is None:
+        pytest.skip("no Chromium on this machine: the page is not looked at (apt-get install chromium)")
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=found, args=flags)
+        yield opened
+        opened.close()

@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from robustness import api
+from robustness.errors import RobustnessError
+from robustness.reports.fragility import build_fragility
+from robustness.reports.report import write_report
+from robustness.runs.record import StatisticsRecord, read_record
+from robustness.stats import Correction, adjust, mcnemar_exact
+
+
+@pytest.fixture(scope="module")
+def report(run_writer: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = run_writer.write(tmp_path_factory.mktemp("fragility") / "run", run_writer.record(n=60))
+    return write_report(folder)
+
+
+def arm(report: Any, adaptation: str, testset: str, attack: str) -> pd.DataFrame:
+    rows = report.tables["examples"]
+    mine = rows[(rows["adaptation"] == adaptation) & (rows["testset"] == testset) & (rows["attack"] == attack)]
+    return mine.set_index("example_id").sort_index()
+
+
+def test_every_kind_of_place_is_there_surest_fragility_first(report: Any) -> None:
+    table = report.tables["fragility"]
+
+    assert set(table["where"]) == {
+        *("test set", "attack", "attack family", "budget", "text length", "clean margin", "label"),
+    }
+    assert (np.diff(table["low"]) <= 0).all()
+    assert table["verdict"].iloc[0] == "peft-more-fragile"
+    assert not table[["p_adjusted", "difference", "n"]].isna().any().any()
+
+
+def test_planned_comparisons_keep_their_verdict_of_pairs_csv(report: Any) -> None:
+    planned = report.tables["fragility"]
+    planned = planned[planned["where"].isin(["test set", "attack"])].set_index(["testset", "attack"]).sort_index()
+    pairs = report.tables["pairs"]
+    pairs = pairs[pairs["population"] == "all"].set_index(["testset", "attack"]).sort_index()
+
+    for column in ("difference", "low", "high", "p_adjusted", "verdict"):
+        assert planned[column].tolist() == pairs[column].tolist()
+
+
+def test_a_label_is_compared_on_its_own_examples(report: Any) -> None:
+    table = report.tables["fragility"]
+    row = table[(table["where"] == "label") & (table["what"] == "adversarial-set | positive")].iloc[0]
+    full, peft = (arm(report, name, "adversarial-set", "none") for name in ("full", "lora"))
+    right = [(part["adversarial_prediction"] == part["label"])[part["label"] == 1] for part in (full, peft)]
+
+    assert row["n"] == len(right[0])
+    assert row["difference"] == pytest.approx(right[0].mean() - right[1].mean())
+    assert row["p_value"] == pytest.approx(mcnemar_exact(right[0], right[1]).p_value)
+
+
+def test_a_smaller_budget_breaks_only_what_cost_no_more(report: Any) -> None:
+    table = report.tables["fragility"]
+    row = table[(table["where"] == "budget") & (table["what"].str.startswith("clean-set | swap | queries"))].iloc[0]
+    budget = float(row["what"].rpartition("<=")[2])
+
+    for adaptation, column in (("full", "full_value"), ("lora", "peft_value")):
+        part = arm(report, adaptation, "clean-set", "swap")
+        broken = (part["status"] == "succeeded") & (part["queries"] <= budget)
+        assert row[column] == pytest.approx(((part["status"] != "skipped") & ~broken).mean())
+
+
+def test_the_explored_places_are_one_family_that_run_json_names(report: Any) -> None:
+    table = report.tables["fragility"]
+    explored = table[~table["where"].isin(["test set", "attack"])]
+    record = read_record(report.folder)
+
+    assert explored["p_adjusted"].tolist() == pytest.approx(
+        adjust(explored["p_value"].to_numpy(), Correction.HOLM).tolist()
+    )
+    families = record.statistics.families
+    assert len(families["fragility"]) == len(explored)
+    assert set(families) == {"fragility", "pairs, all", "pairs, both_correct"}
+    assert "pair-0 | clean-set | swap | robust_accuracy" in families["pairs, all"]
+
+
+def test_methods_and_constructions_are_places_where_the_examples_have_them(report: Any) -> None:
+    examples = report.tables["examples"].assign(
+        method=lambda frame: np.where(frame["example_id"].str[1:].astype(int) < 30, "word", "sentence")
+    )
+
+    table = build_fragility(examples, report.tables["pairs"], report.record)
+
+    methods = table[table["where"] == "method"]
+    assert set(methods["what"].str.rpartition(" | ")[2]) == {"word", "sentence"}
+    assert methods["n"].tolist() == [30] * len(methods)
+
+
+def test_probes_and_layers_join_the_map_but_for_neutral_ones(report: Any) -> None:
+    numbers = {"n": 50, "full_value": 1.0, "peft_value": 2.0, "test": "signed-rank", "comparison": "log-ratio"}
+    probes = pd.DataFrame(
+        [
+            {
+                "pair": "pair-0",
+                "testset": "clean-set",
+                "probe": "margin",
+                "quantity": "distance",
+                "layer": layer,
+                "module": None,
+                "direction": direction,
+                "difference": 0.7,
+                "low": 0.5,
+                "high": 0.9,
+                "p_value": 1e-9,
+            }
+            | numbers
+            for layer, direction in ((None, "robust"), (3, "fragile"), (4, "neutral"))
+        ]
+    )
+
+    table = build_fragility(report.tables["examples"], report.tables["pairs"], report.record, probes)
+
+    found = table[table["scale"] == "log-ratio"]
+    assert found["where"].tolist() == ["probe", "layer"]
+    assert found["verdict"].tolist() == ["peft-more-fragile"] * 2
+    assert found["detectable"].isna().all()
+
+
+def test_several_seeds_of_a_method_have_a_verdict_of_their_own(run_writer: Any, tmp_path: Path) -> None:
+    folder = run_writer.write(tmp_path / "run", run_writer.record(seeds=3, n=60))
+
+    report = write_report(folder)
+
+    pairs = report.tables["pairs"]
+    seeds = pairs[pairs["n_seeds"] == 3]
+    single = pairs[(pairs["n_seeds"] == 1) & (pairs["population"] == "all")]
+    assert seeds["pair"].unique().tolist() == ["sst2 lora, 3 seeds"]
+    for row in seeds.itertuples():
+        mine = single[(single["testset"] == row.testset) & (single["attack"] == row.attack)]
+        assert row.difference == pytest.approx(mine["difference"].mean())
+        assert row.low < mine["difference"].mean() < row.high
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "sst2 lora, 3 seeds" in page and "one training seed" not in page
+
+
+def test_rows_of_one_source_are_tested_as_groups(run_writer: Any, tmp_path: Path) -> None:
+    folder = run_writer.write(tmp_path / "run", run_writer.record(n=40))
+    import sqlite3
+
+    with sqlite3.connect(folder / "run.sqlite") as connection:
+        connection.execute("UPDATE outcomes SET group_id = 'g' || (substr(example_id, 2) / 4)")
+    connection.close()
+
+    pairs = write_report(folder).tables["pairs"]
+
+    assert set(pairs["test"]) == {"permutation-of-groups"}
+
+
+def test_statistics_are_chosen_when_the_report_is_written_and_kept(run_writer: Any, tmp_path: Path) -> None:
+    folder = run_writer.write(tmp_path / "run", run_writer.record(n=40))
+    exact = write_report(folder).tables["pairs"]
+
+    chosen = api.report(folder, correction="benjamini-hochberg", margin=0.6, mcnemar="mid-p").tables["pairs"]
+    again = api.report(folder).tables["pairs"]
+
+    assert set(chosen["test"]) == {"mcnemar-mid-p"}
+    assert (chosen["p_value"] <= exact["p_value"]).all() and (chosen["p_adjusted"] <= exact["p_adjusted"]).all()
+    assert "equivalent" in set(chosen["verdict"]) and "equivalent" not in set(exact["verdict"])
+    pd.testing.assert_frame_equal(chosen, again)
+    assert read_record(folder).statistics.correction == "benjamini-hochberg"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"form": "word"}, "--format word"),
+        ({"correction": "none"}, "--correction none"),
+        ({"mcnemar": "asymptotic"}, "--mcnemar asymptotic"),
+        ({"margin": 2.0}, "--margin 2.0"),
+    ],
+)
+def test_choices_out_of_range_are_refused(report: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(RobustnessError, match=message):
+        api.report(report.folder, **options)
+
+
+def test_an_inconclusive_row_says_what_could_have_been_shown(report: Any) -> None:
+    pairs = report.tables["pairs"]
+
+    assert (pairs["detectable"] > 0).all()
+    assert StatisticsRecord().margin == 0.02

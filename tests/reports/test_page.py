@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+from typing import Any
+
+import lxml.html
+import pandas as pd
+import pytest
+
+from robustness.reports.breaking import mark_changes
+from robustness.reports.columns import Table
+from robustness.reports.csvfiles import read_table
+from robustness.reports.report import write_report
+from robustness.reports.visible import visible
+
+
+@pytest.fixture(scope="module")
+def folder(run_writer: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A plain run with its tables and page."""
+    made = run_writer.write(tmp_path_factory.mktemp("page") / "run", run_writer.record())
+    write_report(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def hostile_folder(run_writer: Any, hostile: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose every name and text is hostile, texts with half a surrogate too."""
+    names: dict[str, str] = {}
+
+    def name(plain: str) -> str:
+        return names.setdefault(plain, f"{plain} {hostile[len(names) % len(hostile)]}")
+
+    made = run_writer.write(
+        tmp_path_factory.mktemp("hostile") / "run",
+        run_writer.record(name),
+        lambda i: hostile[i % len(hostile)] + " \ud800 half",
+    )
+    write_report(made)
+    return made
+
+
+def parse(folder: Path) -> Any:
+    return lxml.html.document_fromstring((folder / "report.html").read_text(encoding="utf-8"))
+
+
+def rows_of(table: Any) -> list[list[Any]]:
+    return [row.findall("td") for row in table.find("tbody").findall("tr")]
+
+
+def csv_rows(folder: Path, name: str) -> list[dict[str, str]]:
+    with (folder / f"{name}.csv").open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+NUMBERS = {
+    "fragility": ["n", "full_value", "peft_value", "difference", "low", "high", "p_adjusted", "detectable"],
+    "pairs": [
+        *("n", "full_value", "peft_value", "difference", "low", "high", "drop_difference", "p_value", "p_adjusted"),
+        "detectable",
+    ],
+    "survival": ["full_n", "peft_n", "full_median", "peft_median", "p_value"],
+}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_every_number_of_a_table_is_the_csv_files_own(folder: Path, name: str) -> None:
+    table = parse(folder).get_element_by_id(name)
+
+    shown = [[cell.get("data-value") for cell in row if cell.get("data-value") is not None] for row in rows_of(table)]
+
+    expected = [[row[column] for column in NUMBERS[name]] for row in csv_rows(folder, name)]
+    assert len(shown) > 3
+    assert shown == expected
+
+
+def test_what_a_reader_sees_is_the_number_rounded(folder: Path) -> None:
+    table = parse(folder).get_element_by_id("fragility")
+    heads = [head.text_content() for head in table.find("thead").iter("th")]
+
+    for row in rows_of(table):
+        cells = dict(zip(heads, row, strict=True))
+        shown = float(cells["difference"].text_content().replace("\u2212", "-"))
+        assert shown == pytest.approx(100 * float(cells["difference"].get("data-value")), abs=0.051)
+        assert float(cells["full, %"].text_content()) == pytest.approx(
+            100 * float(cells["full, %"].get("data-value")), abs=0.051
+        )
+
+
+def test_heat_maps_hold_the_rates_of_their_tables(folder: Path) -> None:
+    page = parse(folder)
+    cells = {
+        cell.get("data-value")
+        for table in page.iter("table")
+        if (table.get("id") or "").startswith("heat-")
+        for cell in table.iter("td")
+        if cell.get("data-value")
+    }
+
+    expected = {row["robust_accuracy"] for row in csv_rows(folder, "attacks")}
+    expected |= {row["value"] for row in csv_rows(folder, "testsets") if row["metric"] == "accuracy"}
+    expected |= {row["transfer_rate"] for row in csv_rows(folder, "transfer")}
+    assert cells == expected
+
+
+def test_the_answer_names_the_clearest_difference_with_its_interval(folder: Path) -> None:
+    pairs = pd.read_csv(folder / "pairs.csv")
+    fragile = pairs[(pairs["population"] == "all") & (pairs["verdict"] == "peft-more-fragile")]
+    clearest = fragile.sort_values("p_adjusted", kind="stable").iloc[0]
+
+    answer = parse(folder).find_class("answer")[0].text_content()
+
+    assert f"LoRA is more fragile than full fine-tuning in {len(fragile)} of 8 comparisons" in answer
+    assert f"{100 * clearest['difference']:+.1f} points" in answer.replace("\u2212", "-")
+    assert "one training seed" in answer
+
+
+def test_the_page_loads_nothing_and_has_one_script_that_its_policy_allows(folder: Path) -> None:
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    page = parse(folder)
+
+    assert not re.search(r'(src|href)="(?!#)', text.replace("xlink:href", "href"))
+    assert not re.search(r"url\((?!#)|@import|fetch\(|XMLHttpRequest", text)
+    assert len(list(page.iter("script"))) == 1
+    policy = page.xpath('//meta[@http-equiv="Content-Security-Policy"]/@content')[0]
+    assert "default-src 'none'" in policy and "script-src 'sha256-" in policy
+
+
+def test_ids_are_unique_and_every_link_has_its_target(folder: Path) -> None:
+    page = parse(folder)
+    ids = page.xpath("//@id")
+
+    assert len(ids) == len(set(ids))
+    assert {link[1:] for link in page.xpath("//a/@href")} <= set(ids)
+    used = re.findall(r'(?:url\(|href=")#([^)"]+)', (folder / "report.html").read_text(encoding="utf-8"))
+    assert set(used) <= set(ids)
+
+
+def test_figures_take_the_pages_colours_and_keep_letters_as_letters(folder: Path) -> None:
+    figures = re.findall(r"<svg.*?</svg>", (folder / "report.html").read_text(encoding="utf-8"), flags=re.DOTALL)
+
+    assert len(figures) >= 6
+    for figure in figures:
+        assert ("<text" in figure and "var(--ink)" in figure) or "var(--muted)" in figure
+        assert not re.search(r"#(?:000000|ffffff)\b", figure)
+        assert "mathdefault" not in figure and "<metadata" not in figure
+
+
+def test_the_same_rows_give_the_same_page(folder: Path) -> None:
+    first = (folder / "report.html").read_bytes()
+
+    write_report(folder)
+
+    assert (folder / "report.html").read_bytes() == first
+
+
+def test_hostile_strings_in_every_text_column_stay_text(hostile_folder: Path, hostile: tuple[str, ...]) -> None:
+    page = parse(hostile_folder)
+
+    assert len(list(page.iter("script"))) == 1 and not list(page.iter("img"))
+    assert len(page.xpath("//h1")) == 1
+    assert not page.xpath("//@onerror")
+    text = page.text_content()
+    assert "49" not in re.findall(r"\{\{.*?\}\}|\b49\b", text)
+    assert "<script>document.title='run'</script>" in text
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f\u202e\u200b\ud800-\udfff]", text)
+    assert "⟨U+202E⟩" in text and "⟨U+001B⟩" in text
+
+
+def test_hostile_strings_survive_the_csv_files(hostile_folder: Path, hostile: tuple[str, ...]) -> None:
+    examples = read_table(Table.EXAMPLES, hostile_folder / "examples.csv")
+
+    assert set(examples["original_text"]) == {f"{text} \ufffd half" for text in hostile}
+    raw = csv_rows(hostile_folder, "examples")
+    assert not any(cell.startswith(("=", "+", "-", "@")) for row in raw for cell in row.values() if not _number(cell))
+
+
+def _number(cell: str) -> bool:
+    return re.fullmatch(r"-?[\d.]+(e-?\d+)?", cell) is not None
+
+
+def test_an_interrupted_run_marks_what_is_missing(run_writer: Any, tmp_path: Path) -> None:
+    record = run_writer.record(n=40)
+    folder = run_writer.write(tmp_path / "run", record)
+    more = record.model_copy(update={"testsets": tuple(t.model_copy(update={"n_used": 50}) for t in record.testsets)})
+    (folder / "run.json").write_text(more.model_dump_json(), encoding="utf-8")
+
+    report = write_report(folder)
+
+    page = parse(folder)
+    cells = rows_of(page.get_element_by_id("cells"))
+    assert len(cells) == 2 * 2 * 3
+    assert [cell.text_content() for cell in cells[0]][-2:] == ["40", "50"]
+    assert f"{report.missing} outcomes are missing" in page.get_element_by_id("missing").text_content()
+
+
+def test_a_run_that_stored_nothing_yet_has_a_page_that_says_so(run_writer: Any, tmp_path: Path) -> None:
+    record = run_writer.record()
+    none_yet = record.model_copy(
+        update={"testsets": tuple(t.model_copy(update={"n_used": 0}) for t in record.testsets)}
+    )
+    folder = run_writer.write(tmp_path / "run", none_yet)
+    (folder / "run.json").write_text(record.model_dump_json(), encoding="utf-8")
+
+    write_report(folder)
+
+    text = parse(folder).text_content()
+    assert "Nothing has been compared yet." in text
+    assert "480 outcomes are missing" in text
+
+
+def test_changed_words_are_marked_in_both_texts() -> None:
+    before, after = mark_changes("a fine film, truly", "a fime film, truly dull")
+
+    assert [piece.text for piece in before if piece.changed] == ["fine"]
+    assert [piece.text for piece in after if piece.changed] == ["fime", " dull"]
+    assert "".join(piece.text for piece in before) == "a fine film, truly"
+    assert "".join(piece.text for piece in after) == "a fime film, truly dull"
+
+
+def test_letters_of_any_script_stay_and_the_invisible_is_spelled() -> None:
+    assert visible("naïve 映画 фильм 😀 ½") == "naïve 映画 фильм 😀 ½"
+    assert visible("a\u200db\u00ad\ue000") == "a⟨U+200D⟩b⟨U+00AD⟩⟨U+E000⟩"

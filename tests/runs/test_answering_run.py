@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from robustness import api
+from robustness.errors import DataError, RunError, UsageError
+from robustness.reports.report import Report
+from robustness.testsets.answer_kinds import contains_answer
+
+SETS = """summary = "Altered questions of who lives where."
+licence = "Apache-2.0"
+task = "squad"
+kind = "adversarial"
+
+[test.generated]
+generator = "{generator}"
+questions = "{questions}"
+"""
+SEARCH = """
+[test.generated.search]
+words = 3
+candidates = 2
+epochs = 1
+restarts = 0
+"""
+ATTACK = """summary = "Three words."
+family = "sentence"
+access = "scores"
+
+[search]
+kind = "distractor-search"
+words = 3
+candidates = 2
+epochs = 1
+restarts = 0
+place = "after"
+"""
+
+
+@pytest.fixture(scope="module")
+def sets(answering: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("sets")
+    made = {"questions": str(answering.testset)}
+    for generator in ("addnegans", "addany"):
+        text = SETS.format(generator=generator, questions=answering.testset)
+        made[generator] = str(folder / f"tiny-{generator}.toml")
+        Path(made[generator]).write_text(text + (SEARCH if generator == "addany" else ""))
+    made["attack"] = str(folder / "tiny-words.toml")
+    Path(made["attack"]).write_text(ATTACK)
+    return made
+
+
+def run(answering: Any, sets: dict[str, str], out: Path, **options: Any) -> Report:
+    options = {"attacks": (), "limit": 12, "device": "cpu"} | options
+    names = [sets[name] for name in ("questions", "addnegans", "addany")]
+    return api.run("advsquad", answering.pairs, out, data=answering.data, testsets=names, **options)
+
+
+@pytest.fixture(scope="module")
+def report(answering: Any, sets: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Report:
+    return run(answering, sets, tmp_path_factory.mktemp("run") / "out", attacks=(sets["attack"], "identity"))
+
+
+def test_every_checkpoint_is_scored_on_every_set_both_ways(report: Report) -> None:
+    table = report.tables["testsets"]
+
+    found = {(r.checkpoint, r.testset, r.metric, r.aggregation) for r in table.itertuples()}
+    expected = {
+        (checkpoint, testset, metric, aggregation)
+        for checkpoint in ("full", "lora")
+        for testset in ("tiny-addnegans", "tiny-addany")
+        for metric in ("f1", "exact_match")
+        for aggregation in ("mean", "worst-per-group")
+    }
+    assert expected <= found
+    assert ("full", "questions", "f1", "mean") in found
+    assert set(table.loc[table["testset"] != "questions", "provenance"]) == {"generated"}
+    assert report.missing == 0 and report.n_errored == 0
+
+
+def test_the_scores_are_those_of_the_rows(report: Report) -> None:
+    rows = report.tables["examples"]
+    part = rows[(rows["checkpoint"] == "lora") & (rows["testset"] == "tiny-addany") & (rows["attack"] == "none")]
+    table = report.tables["testsets"].set_index(["checkpoint", "testset", "metric", "aggregation"])["value"]
+
+    f1 = part["score"].astype(float)
+    assert table["lora", "tiny-addany", "f1", "mean"] == pytest.approx(f1.mean())
+    worst = f1.groupby(part["group_id"]).min()
+    assert len(worst) == len(part) / 2
+    assert table["lora", "tiny-addany", "f1", "worst-per-group"] == pytest.approx(worst.mean())
+    exact = (part["adversarial_prediction"] == 1).groupby(part["group_id"]).min()
+    assert table["lora", "tiny-addany", "exact_match", "worst-per-group"] == pytest.approx(exact.mean())
+
+
+def test_pairs_are_compared_by_tests_that_fit_the_score(report: Report) -> None:
+    table = report.tables["pairs"]
+    rows = table[(table["testset"] == "tiny-addany") & (table["population"] == "all")]
+    tests = {(r.metric, r.aggregation): r.test for r in rows.itertuples()}
+
+    assert tests == {
+        ("f1", "mean"): "permutation-of-groups",
+        ("f1", "worst-per-group"): "permutation",
+        ("exact_match", "mean"): "permutation-of-groups",  # several rows a question
+        ("exact_match", "worst-per-group"): "mcnemar-exact",
+    }
+    assert rows["verdict"].notna().all()
+    assert (rows["difference"] - (rows["full_value"] - rows["peft_value"])).abs().max() < 1e-9
+
+
+def test_live_attacks_on_questions_run_on_questions_and_others_do_not(report: Report) -> None:
+    attacks = report.tables["attacks"]
+
+    assert set(attacks["attack"]) == {"tiny-words"}
+    assert set(attacks["testset"]) == {"questions", "tiny-addnegans"}
+    rows = report.tables["examples"]
+    broken = rows[(rows["attack"] == "tiny-words") & (rows["status"] == "succeeded")]
+    assert len(broken) and (broken["queries"] > 0).all()
+
+
+def test_what_was_generated_is_a_squad_file_that_can_be_replayed(report: Report, answering: Any) -> None:
+    files = sorted((report.folder / "generated").glob("*.json"))
+
+    assert len(files) == 2
+    content = json.loads(files[0].read_text())
+    questions = [q for p in content["data"][0]["paragraphs"] for q in p["qas"]]
+    assert {q["id"].partition("-")[2] for q in questions} == {"", "addany"}
+
+
+def test_an_interrupted_search_goes_on_where_it_stopped(
+    report: Report, answering: Any, sets: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from robustness.runs import generation
+
+    searched: list[str] = []
+    original = generation.search_distractors
+
+    def interrupted(victim: Any, examples: Any, made: Any) -> Any:
+        for number, found in enumerate(original(victim, examples, made)):
+            searched.append(found.example.id)
+            yield found
+            if number == 2 and len(searched) == 3:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(generation, "search_distractors", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(answering, sets, tmp_path / "out")
+    again = run(answering, sets, tmp_path / "out")
+
+    assert len(searched) == 12 and len(set(searched)) == 6  # six for each of two checkpoints, none twice
+    keys = ["checkpoint", "testset", "attack", "example_id"]
+    columns = [*keys, "answer", "score", "adversarial_text"]
+    whole = report.tables["examples"]
+    whole = whole[whole["attack"] == "none"][columns].sort_values(keys).reset_index(drop=True)
+    pd.testing.assert_frame_equal(again.tables["examples"][columns].sort_values(keys).reset_index(drop=True), whole)
+
+
+def test_a_set_is_generated_into_a_file_and_scored_from_it(answering: Any, tmp_path: Path) -> None:
+    from robustness.definitions.catalog import TESTSETS
+    from robustness.definitions.testsets import SquadFile
+    from robustness.testsets.squad import read_squad
+
+    questions = tmp_path / "data" / "adversarial_squad"
+    questions.mkdir(parents=True)
+    source = json.loads((answering.data / "questions" / "dev.json").read_text())
+    source["data"][0]["paragraphs"] = source["data"][0]["paragraphs"][:4]
+    (questions / "sample1k-HCVerifyAll.json").write_text(json.dumps(source))
+
+    with pytest.raises(DataError, match="published set"):
+        api.generate("advsquad-addansctx", tmp_path / "set.json", data=tmp_path / "data")
+    with pytest.raises(UsageError, match="needs --against"):
+        api.generate("advsquad-addany", tmp_path / "set.json", data=tmp_path / "data")
+    with pytest.raises(UsageError, match="files are official"):
+        api.generate("advsquad-addsent", tmp_path / "set.json", data=tmp_path / "data")
+    assert TESTSETS.find("advsquad-addansctx").definition.test.generated is not None
+    assert not (tmp_path / "set.json").exists()
+    assert read_squad(questions / "sample1k-HCVerifyAll.json", SquadFile(reader="squad", file="-"), adversarial=True)
+
+
+def test_a_changed_set_is_evaluated_only_on_request_and_the_table_says_so(answering: Any, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    (data / "squad").mkdir(parents=True)
+    (data / "squad" / "dev-v1.1.json").write_bytes((answering.data / "questions" / "dev.json").read_bytes())
+    options: dict[str, Any] = {"data": data, "testsets": ["squad"], "limit": 4, "device": "cpu"}
+
+    with pytest.raises(DataError, match="40 rows; the published set has 10570.*--allow-changed-testset"):
+        api.run("advsquad", answering.pairs, tmp_path / "out", **options)
+    report = api.run("advsquad", answering.pairs, tmp_path / "out", **options, allow_changed=True)
+
+    assert set(report.tables["testsets"]["provenance"]) == {"changed"}
+    assert any("published set" in warning for warning in report.record.warnings)
+
+
+def test_a_distractor_never_holds_an_answer(report: Report, answering: Any) -> None:
+    rows = report.tables["examples"]
+    golds = {e.id.partition(":")[2]: [a.text for a in e.answers] for e in answering.examples()}
+    altered = rows[rows["testset"].isin(["tiny-addany", "tiny-addnegans"]) & (rows["attack"] == "none")]
+
+    for row in altered.itertuples():
+        if pd.notna(row.original_text):
+            key = row.example_id.partition(":")[2].partition("-")[0]
+            before, after = (json.loads(text)[1] for text in (row.original_text, row.adversarial_text))
+            assert after.startswith(before)
+            assert not contains_answer(after[len(before) :], golds[key])
+
+
+def test_another_file_begun_otherwise_is_not_continued(answering: Any, tmp_path: Path) -> None:
+    from robustness.runs.generation import _read_log
+
+    log = tmp_path / "x.log"
+    log.write_text('{"fingerprint": "a"}\n{"id": "1", "distractor": "x", "queries": 3}\n{"id": "2", "dis')
+
+    assert _read_log(log, "a") == {"1": "x"}
+    with pytest.raises(RunError, match="begun with another checkpoint"):
+        _read_log(log, "b")

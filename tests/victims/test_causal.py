@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig, PeftConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from transformers import (
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlamaForSequenceClassification,
+    PreTrainedTokenizerFast,
+)
+
+from robustness.definitions.tasks import Task, find_task
+from robustness.errors import CheckpointError
+from robustness.testsets.example import Example, Texts
+from robustness.victims.checkpoint import read_checkpoint
+from robustness.victims.gate import inspect_checkpoint
+from robustness.victims.loading import AnyVictim, load_checkpoint, place, to_victim
+from robustness.victims.prompted import PromptedVictim
+from robustness.victims.victim import Victim
+
+WORDS = ["<s>", "</s>", "<unk>", "Review:", "Sentiment:", "negative", "positive", "very", "a", "film", "fine", "dull"]
+SHAPE = {
+    "vocab_size": len(WORDS),
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+}
+LABELS = {0: "negative", 1: "positive"}
+UNEVEN = Task(
+    "sst2",
+    ("sentence",),
+    ("negative", "positive"),
+    ("sentence",),
+    template="Review: {sentence} Sentiment:",
+    verbalisers=(" very negative film", " positive"),
+)
+TEXTS: list[Texts] = [(" ".join(["a", "fine", "dull", "film"][: 1 + i % 4] * (1 + i % 5)),) for i in range(20)]
+ADAPTERS: dict[str, PeftConfig] = {
+    "lora": LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False),
+    "prefix": PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3),
+    "prompt": PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3),
+}
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random causal language model; its tokenizer has no padding token, as Llama's own."""
+    folder = tmp_path_factory.mktemp("llama")
+    words = Tokenizer(WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="<unk>"))
+    words.pre_tokenizer = WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+    tokenizer.model_max_length = 64
+    tokenizer.padding_side = "left"
+    tokenizer.save_pretrained(folder)
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        LlamaForCausalLM(LlamaConfig(**SHAPE, initializer_range=0.5)).save_pretrained(folder)
+    return folder
+
+
+def victim_of(folder: Path, base: Path, task: Task = UNEVEN) -> AnyVictim:
+    return to_victim(load_checkpoint(read_checkpoint(folder.name, str(folder), str(base)), task), place("cpu"))
+
+
+def save_adapter(llama: Path, folder: Path, config: PeftConfig) -> Path:
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        model = get_peft_model(LlamaForCausalLM.from_pretrained(llama), config)
+        for name, parameter in model.named_parameters():
+            if "prompt" in name:
+                torch.nn.init.normal_(parameter, std=0.5)
+    model.save_pretrained(folder)
+    return folder
+
+
+def scores_by_hand(model: torch.nn.Module, llama: Path, text: Texts) -> list[float]:
+    """One unpadded forward pass a label, one softmax a token."""
+    tokenizer = AutoTokenizer.from_pretrained(llama)
+    prompt = tokenizer(f"Review: {text[0]} Sentiment:")["input_ids"]
+    scores = []
+    for verbaliser in UNEVEN.verbalisers:
+        said = tokenizer(verbaliser, add_special_tokens=False)["input_ids"]
+        with torch.inference_mode():
+            logits = model(input_ids=torch.tensor([[*prompt, *said]])).logits[0].double().log_softmax(dim=-1)
+        skipped = len(logits) - len(prompt) - len(said)
+        scores.append(
+            sum(logits[skipped + len(prompt) + k - 1, word].item() for k, word in enumerate(said)) / len(said)
+        )
+    return scores
+
+
+def test_batched_scores_are_those_of_one_at_a_time_and_by_hand(llama: Path) -> None:
+    victim = victim_of(llama, llama)
+
+    together = victim.scores(TEXTS)
+    alone = np.concatenate([victim.scores([text]) for text in TEXTS])
+
+    assert isinstance(victim, PromptedVictim)
+    np.testing.assert_allclose(together, alone, atol=1e-4)
+    expected = [scores_by_hand(LlamaForCausalLM.from_pretrained(llama).eval(), llama, text) for text in TEXTS]
+    np.testing.assert_allclose(together, expected, atol=1e-4)
+    assert np.ptp(together[:, 0] - together[:, 1]) > 0.1
+
+
+@pytest.mark.parametrize("kind", ADAPTERS)
+def test_adapters_of_causal_language_models_are_scored_as_by_hand(llama: Path, tmp_path: Path, kind: str) -> None:
+    from peft import PeftModel
+
+    folder = save_adapter(llama, tmp_path / kind, ADAPTERS[kind])
+    plain = victim_of(llama, llama).scores(TEXTS)
+
+    victim = victim_of(folder, llama)
+
+    together = victim.scores(TEXTS)
+    np.testing.assert_allclose(together, np.concatenate([victim.scores([text]) for text in TEXTS]), atol=1e-4)
+    model = PeftModel.from_pretrained(LlamaForCausalLM.from_pretrained(llama), folder).eval()
+    np.testing.assert_allclose(together[:6], [scores_by_hand(model, llama, text) for text in TEXTS[:6]], atol=1e-4)
+    assert np.abs(together - plain).max() > 1e-3
+
+
+def test_a_prompt_longer_than_the_model_takes_loses_its_beginning(llama: Path) -> None:
+    victim = victim_of(llama, llama)
+    text = ("dull " * 80,)
+
+    scores = victim.scores([text])
+
+    assert np.isfinite(scores).all()
+    assert victim.truncated == {text}
+
+
+@pytest.mark.parametrize("name", ["sst2", "qqp", "mnli", "qnli", "rte"])
+def test_every_task_with_labels_has_a_template_of_its_fields_and_distinct_verbalisers(name: str) -> None:
+    task = find_task(name)
+
+    prompt = task.template.format(**{field: f"<{field}>" for field in task.fields})
+
+    assert all(f"<{field}>" in prompt for field in task.fields)
+    assert len(set(task.verbalisers)) == len(task.labels)
+
+
+def test_a_decoder_with_a_head_for_labels_is_padded_where_it_does_not_look(llama: Path, tmp_path: Path) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        config = LlamaConfig(**SHAPE, initializer_range=0.5, num_labels=2, id2label=LABELS)
+        LlamaForSequenceClassification(config).save_pretrained(tmp_path / "head")
+    AutoTokenizer.from_pretrained(llama).save_pretrained(tmp_path / "head")
+
+    victim = victim_of(tmp_path / "head", llama)
+
+    assert isinstance(victim, Victim)
+    together = victim.scores(TEXTS)
+    np.testing.assert_allclose(together, np.concatenate([victim.scores([text]) for text in TEXTS]), atol=1e-4)
+    model = LlamaForSequenceClassification.from_pretrained(tmp_path / "head").eval()
+    tokenizer = AutoTokenizer.from_pretrained(llama)
+    with torch.inference_mode():
+        expected = [model(**tokenizer(text[0], return_tensors="pt")).logits[0].numpy() for text in TEXTS]
+    np.testing.assert_allclose(together, expected, atol=1e-4)
+
+
+def test_the_gate_looks_at_a_prompted_model_as_at_any_other(llama: Path) -> None:
+    clean = [Example(str(index), text, index % 2) for index, text in enumerate(TEXTS)]
+
+    facts = inspect_checkpoint(read_checkpoint("llama", str(llama), str(llama)), UNEVEN, place("cpu"), clean)
+
+    assert all(failure.startswith("clean-accuracy") for failure in facts.failures)
+
+
+def test_the_gate_refuses_scores_that_depend_on_padding(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clean = [Example(str(index), text, index % 2) for index, text in enumerate(TEXTS)]
+    pad = PromptedVictim._pad
+
+    def without_mask(self: PromptedVictim, rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        ids, mask = pad(self, rows)
+        return ids, torch.ones_like(mask)
+
+    monkeypatch.setattr(PromptedVictim, "_pad", without_mask)
+    facts = inspect_checkpoint(read_checkpoint("llama", str(llama), str(llama)), UNEVEN, place("cpu"), clean)
+
+    assert any(failure.startswith("padding: scores change by") for failure in facts.failures)
+
+
+def test_a_tokenizer_that_can_pad_with_nothing_is_refused(llama: Path, tmp_path: Path) -> None:
+    import shutil
+
+    folder = Path(shutil.copytree(llama, tmp_path / "bare"))
+    for file in ("tokenizer_config.json", "special_tokens_map.json"):
+        if (folder / file).is_file():
+            content = json.loads((folder / file).read_text())
+            (folder / file).write_text(json.dumps({k: v for k, v in content.items() if k != "eos_token"}))
+
+    with pytest.raises(CheckpointError, match="neither a padding nor an end token"):
+        victim_of(folder, llama)
