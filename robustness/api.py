@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -20,9 +21,13 @@ from robustness.recipes.pretrained import locate
 from robustness.reports.comparison import RunComparison, read_comparison
 from robustness.reports.export import Format, export_tables
 from robustness.reports.report import Report, write_report
+from robustness.runs.disk import explain_failed_writes
 from robustness.runs.plan import Plan, RunSettings, make_plan
 from robustness.runs.progress import ProgressCallback
 from robustness.runs.record import StatisticsRecord, read_record
+
+if TYPE_CHECKING:
+    from robustness.runs.verification import Verification
 
 DATA_VARIABLE = "ROBUSTNESS_DATA"
 DEMO_ROWS = 400
@@ -107,7 +112,18 @@ def run(
     made = suite if isinstance(suite, Plan) else plan(suite, pairs, **options)  # type: ignore[arg-type]
     folder = Path(out)
     execute(made, folder, on_progress)
-    return write_report(folder)
+    return report(folder)
+
+
+def verify(folder: str | Path, *, sample: int = 100, seed: int = 0, device: str = "auto") -> Verification:
+    """Judges a random sample of a run's stored texts again with its checkpoints; says where the two disagree.
+
+    Raises:
+        RobustnessError: a folder that is no run, a sample below 1, or a checkpoint that cannot be loaded.
+    """
+    from robustness.runs.verification import verify as judge_again  # brings torch
+
+    return judge_again(Path(folder), sample=sample, seed=seed, device=device)
 
 
 def report(
@@ -133,8 +149,9 @@ def report(
     chosen = _choose_format(form)
     path = Path(folder)
     given = {"correction": correction, "margin": margin, "mcnemar": mcnemar}
-    made = write_report(path, _choose_statistics(path, {k: v for k, v in given.items() if v is not None}))
-    export_tables(made.tables, path, chosen)
+    with explain_failed_writes(path):
+        made = write_report(path, _choose_statistics(path, {k: v for k, v in given.items() if v is not None}))
+        export_tables(made.tables, path, chosen)
     return made
 
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.text import Text
 
 from robustness.errors import RobustnessError
 
@@ -26,8 +27,20 @@ app = typer.Typer(
 PIPE_WIDTH = 110
 """Columns of the table when standard output is no terminal."""
 
-stdout = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
-stderr = Console(stderr=True, highlight=False)
+HOSTILE = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+"""Control characters as they are shown: names and messages may hold a text that would steer the terminal."""
+
+
+class SafeConsole(Console):
+    """A console on which no printed text steers the terminal, cells of tables included."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Renders a string with its control characters written out."""
+        return super().render_str(text.translate(HOSTILE), **options)
+
+
+stdout = SafeConsole(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+stderr = SafeConsole(stderr=True, highlight=False)
 
 Data = Annotated[
     Path | None,
@@ -267,6 +280,27 @@ def compare(
 
 
 @app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(metavar="DIR")],
+    sample: Annotated[int, typer.Option(help="Texts to judge again.")] = 100,
+    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    device: Device = "auto",
+) -> None:
+    """Judge a random sample of a run's stored texts again; exit code 1 where its checkpoints disagree."""
+    from robustness import api
+
+    _quieten()
+    found = api.verify(folder, sample=sample, seed=seed, device=device)
+    for disagreement in found.disagreements:
+        stderr.print(disagreement, markup=False, soft_wrap=True)
+    stdout.print(
+        f"{found.sampled} of {found.stored} stored texts judged again: {len(found.disagreements)} disagreements"
+    )
+    if found.disagreements:
+        raise typer.Exit(1)
+
+
+@app.command()
 def check(
     attack: Annotated[str, typer.Argument(metavar="file.py:Name")],
     seed: Annotated[int, typer.Option(help="Of the searches.")] = 0,
@@ -342,11 +376,10 @@ def _progress() -> Iterator[Any]:
             bars.update(run, completed=progress.done, total=progress.total)
             now = progress.cell
             done, total, detail = (now.done, now.total, render_cell(now)) if now else (0, None, "")
-            if bars.tasks[cell].description != escape(progress.message):
+            message = escape(progress.message.translate(HOSTILE))
+            if bars.tasks[cell].description != message:
                 bars.reset(cell)
-            bars.update(
-                cell, description=escape(progress.message), completed=done, total=total, detail=escape(detail)
-            )
+            bars.update(cell, description=message, completed=done, total=total, detail=escape(detail))
 
         yield update
 

@@ -13,12 +13,13 @@ PACKAGE = Path(robustness.__file__).parent
 
 MAY_IMPORT = {
     "errors": set(),
+    "retrying": set(),
     "definitions": {"errors"},
-    "testsets": {"errors", "definitions"},
+    "testsets": {"errors", "retrying", "definitions"},
     "tuners": set(),
-    "victims": {"errors", "definitions", "testsets", "tuners"},
+    "victims": {"errors", "retrying", "definitions", "testsets", "tuners"},
     "engine": {"errors", "testsets", "victims"},
-    "recipes": {"errors", "definitions", "testsets", "victims", "engine"},
+    "recipes": {"errors", "retrying", "definitions", "testsets", "victims", "engine"},
     "sensitivity": {"errors", "definitions", "testsets", "victims", "engine", "recipes"},
     "testing": {"errors", "testsets", "victims", "engine", "recipes"},
     "stats": set(),

@@ -58,7 +58,7 @@ def test_the_white_box_example_keeps_the_rules() -> None:
 
 def test_every_command_is_known() -> None:
     assert {line.split()[1] for line in commands()} == {
-        *("list", "show", "doctor", "train", "run", "report", "check", "assets", "generate"),
+        *("list", "show", "doctor", "train", "run", "report", "verify", "check", "assets", "generate"),
         "compare",
     }
 

@@ -36,6 +36,8 @@ def read_definition(path: Path, model: type[D]) -> D:
         raise DefinitionError(f"{path}: not UTF-8 at byte {error.start}; save the file as UTF-8") from None
     except tomllib.TOMLDecodeError as error:
         raise DefinitionError(f"{path}: not TOML: {error}") from None
+    except (RecursionError, ValueError) as error:  # brackets in brackets, a date or a number that is none
+        raise DefinitionError(f"{path}: TOML that cannot be held: {error}") from None
     return validate_content(content, model, str(path))
 
 

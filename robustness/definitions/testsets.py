@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import PureWindowsPath
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, StringConstraints
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, StringConstraints
 
 from robustness.definitions.model import Definition
 
+
+def _stay_inside(file: str) -> str:
+    path = PureWindowsPath(file)  # which knows both separators, and drives
+    if path.drive or path.root or ".." in path.parts or "\0" in file:
+        raise ValueError(f"{file!r} does not lie in the data folder; give a path relative to it")
+    return file
+
+
+DataPath = Annotated[str, AfterValidator(_stay_inside)]
+"""A file below the data folder: a definition from elsewhere cannot have any other file read."""
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -33,7 +44,7 @@ class TsvFile(Definition):
     """A tab-separated file with a header and no quoting, as GLUE is distributed."""
 
     reader: Literal["tsv"]
-    file: str
+    file: DataPath
     root: Literal["data", "package"] = "data"
     columns: tuple[str, ...]
     label: str
@@ -47,8 +58,8 @@ class AdvGlueFile(Definition):
     """One section of AdvGLUE's dev.json; `annotations` adds the benign originals where it is present."""
 
     reader: Literal["advglue"]
-    file: str
-    annotations: str
+    file: DataPath
+    annotations: DataPath
     section: str
     rows: PositiveInt
     digest: Digest
@@ -60,7 +71,7 @@ class SquadFile(Definition):
     """A file in SQuAD's JSON format; in an adversarial set, ids carry a suffix after the original question's id."""
 
     reader: Literal["squad"]
-    file: str
+    file: DataPath
     root: Literal["data"] = "data"
     rows: PositiveInt | None = None
     digest: Digest | None = None
@@ -73,7 +84,7 @@ class TableFile(Definition):
     """A table of one's own: CSV (quoted), TSV (quoted), JSON (a list of objects), JSONL or Parquet, by its suffix."""
 
     reader: Literal["table"]
-    file: str
+    file: DataPath
     root: Literal["data"] = "data"
     columns: tuple[str, ...]
     """The task's texts, in its order; of a SQuAD-like table the question and the context."""

@@ -124,6 +124,8 @@ class NamedAttack:
     """What the referee counts as a success."""
     mirrors: str | None = None
     """Of a baseline: the attack whose edits it makes at random."""
+    edits_digest: str | None = None
+    """The same for attacks that may make the same edits within the same limits; None where that is not known."""
 
 
 class Scorer(Protocol):

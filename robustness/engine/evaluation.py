@@ -49,7 +49,9 @@ def _outcome(
     forwards = 1 if clean is None else 2
     known = example.original is not None
     problem = label_problem(example.label, len(row)) or (
-        None if np.isfinite(row).all() else "the victim's scores are not finite"
+        None
+        if all(np.isfinite(r).all() for r in (row, clean) if r is not None)
+        else "the victim's scores are not finite"
     )
     source = example.with_texts(example.original) if example.original is not None else example
     return Outcome(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import json
 import re
 from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points
@@ -107,7 +108,16 @@ def name_recipe(entry: Entry[AttackDefinition], attack: Attack | GradientAttack 
         max_queries=definition.budget.max_queries,
         goal=Goal(GoalKind(definition.goal), definition.words_left or 0),
         mirrors=definition.mirrors,
+        edits_digest=_digest_edits(definition),
     )
+
+
+def _digest_edits(definition: AttackDefinition) -> str | None:
+    """What a recipe may change, however it searches; None for attacks that are not made of edits of words."""
+    if not definition.transformations:
+        return None
+    limits = sorted(part.model_dump_json() for part in (*definition.transformations, *definition.constraints))
+    return hashlib.sha256(json.dumps([limits, definition.budget.max_queries]).encode()).hexdigest()[:16]
 
 
 def load_custom_attack(reference: str) -> NamedAttack:

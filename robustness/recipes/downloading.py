@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from robustness.definitions.naming import nearest
 from robustness.errors import DataError, UsageError
 from robustness.recipes.asset_registry import ASSETS, Asset, RemoteFile
+from robustness.retrying import with_retries
 
 TIMEOUT = 60
 """Seconds without an answer."""
@@ -72,34 +73,40 @@ def _stage(asset: Asset, folder: Path, on_message: OnMessage) -> Path:
 
 def _download(asset: Asset, file: RemoteFile, target: Path, on_message: OnMessage) -> None:
     on_message(f"{asset.name}: downloading {file.url}" + (f" ({file.size:,} bytes)" if file.size else ""))
-    digest = hashlib.sha256()
-    received = 0
     try:
-        with urllib.request.urlopen(file.url, timeout=TIMEOUT) as answer, target.open("wb") as stream:
-            announced = answer.headers.get("Content-Length")
-            while block := answer.read(BLOCK):
-                received += len(block)
-                if file.size is not None and received > file.size:
-                    break
-                digest.update(block)
-                stream.write(block)
+        received, announced, found = with_retries(lambda: _receive(file, target), asset.name)
     except (OSError, HTTPException) as error:
         reason = f"{type(error).__name__}: {error}"
         raise DataError(
             f"asset {asset.name}: {file.url} could not be downloaded ({reason}); run the command again, or put the "
             f"file at {asset.stored} in the data folder yourself"
         ) from error
-    expected = file.size if file.size is not None else int(announced or received)
+    expected = file.size if file.size is not None else announced
     if received != expected:
         raise DataError(
             f"asset {asset.name}: {file.url}: expected {expected} bytes, received "
             f"{'more' if received > expected else received}; run the command again"
         )
-    if file.sha256 and digest.hexdigest() != file.sha256:
+    if file.sha256 and found != file.sha256:
         raise DataError(
             f"asset {asset.name}: {file.url} is not the published file: expected sha256 {file.sha256}, found "
-            f"{digest.hexdigest()}; nothing was written"
+            f"{found}; nothing was written"
         )
+
+
+def _receive(file: RemoteFile, target: Path) -> tuple[int, int, str]:
+    """Writes what a server sends; returns the bytes received, the bytes it announced, and the sha256."""
+    digest = hashlib.sha256()
+    received = 0
+    with urllib.request.urlopen(file.url, timeout=TIMEOUT) as answer, target.open("wb") as stream:
+        announced = answer.headers.get("Content-Length")
+        while block := answer.read(BLOCK):
+            received += len(block)
+            if file.size is not None and received > file.size:
+                break
+            digest.update(block)
+            stream.write(block)
+    return received, int(announced or received), digest.hexdigest()
 
 
 def _unpack(asset: Asset, archive: Path, folder: Path) -> Path:

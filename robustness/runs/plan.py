@@ -90,12 +90,12 @@ class Plan:
     probe_cells: tuple[ProbeCell, ...] = ()
 
     def fingerprint(self) -> dict[str, str]:
-        """What a second run into the same folder must share, by topic."""
-        probes = [[probe.name, probe.digest, probe.examples] for probe in self.probes]
-        return ({"probes": digest_of(probes)} if probes else {}) | {
-            "pairs": digest_of([[p.name, p.task, p.full_name, p.peft_name, p.seed] for p in self.pairs]),
-            "testsets": digest_of([[entry.name, entry.digest] for entry in self.testsets]),
-            "attacks": digest_of([[attack.name, attack.digest] for attack in self.attacks]),
+        """What a second run into the same folder must share: digests by `kind: name`, and settings as they are."""
+        named = {f"probes: {each.name}": digest_of([each.digest, each.examples]) for each in self.probes}
+        named |= {f"pairs: {p.name}": digest_of([p.task, p.full_name, p.peft_name, p.seed]) for p in self.pairs}
+        named |= {f"testsets: {entry.name}": entry.digest for entry in self.testsets}
+        named |= {f"attacks: {attack.name}": attack.digest for attack in self.attacks}
+        return named | {
             "limit": str(self.limit),
             "seed": str(self.settings.seed),
             "dtype": self.settings.arithmetic,

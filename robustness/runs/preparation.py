@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 
@@ -27,7 +28,8 @@ from robustness.testsets.example import Example
 from robustness.testsets.loading import Testset, load_testset
 from robustness.victims.checkpoint import Checkpoint, read_checkpoint
 from robustness.victims.gate import CheckpointFacts, check_pair, inspect_checkpoint
-from robustness.victims.loading import Placement, digest_weights
+from robustness.victims.loading import Placement, digest_files, digest_weights
+from robustness.victims.tensors import stored_dtypes
 
 GATE_EXAMPLES = 256
 """Clean examples on which the gate measures accuracy."""
@@ -66,7 +68,12 @@ def prepare(plan: Plan) -> Prepared:
             shared_by = [p.seed for p in plan.pairs if name in (p.full_name, p.peft_name)]
             seeds[name] = pair.seed if set(shared_by) == {pair.seed} else None
     digests = {name: digest_weights(checkpoint.folder) for name, checkpoint in checkpoints.items()}
-    data = {"data": digest_of([[t.name, t.digest] for t in testsets]), "checkpoints": digest_of(digests)}
+    data = {f"data: {testset.name}": testset.digest for testset in testsets}
+    digest = cache(digest_files)  # many adapters share one base
+    data |= {
+        f"checkpoints: {name}": digest_of([digest(each.folder), digest(each.base)])
+        for name, each in checkpoints.items()
+    }
     return Prepared(
         testsets=testsets,
         examples={testset.name: _first(testset.examples, plan.limit) for testset in testsets},
@@ -138,7 +145,7 @@ def _record(plan: Plan, prepared: Prepared, placement: Placement, facts: dict[st
         limit=plan.limit,
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
         dtype=plan.settings.arithmetic,
-        fingerprint=prepared.fingerprint,
+        fingerprint=prepared.fingerprint | {"device": device.type},
         pairs=tuple(
             PairRecord(name=p.name, task=p.task, base=p.base, full=p.full_name, peft=p.peft_name, seed=p.seed)
             for p in plan.pairs
@@ -160,6 +167,7 @@ def _record(plan: Plan, prepared: Prepared, placement: Placement, facts: dict[st
         ),
         warnings=(
             *(f"no pair for the task of test set {name}: not evaluated" for name in plan.unserved),
+            *_dtype_warnings(plan, prepared),
             *(note for testset in prepared.testsets for note in testset.notes),
         ),
         started=now(),
@@ -167,6 +175,19 @@ def _record(plan: Plan, prepared: Prepared, placement: Placement, facts: dict[st
         versions=library_versions(),
         command=command_words(plan.settings),
     )
+
+
+def _dtype_warnings(plan: Plan, prepared: Prepared) -> Iterator[str]:
+    """Both arms are computed in one type; weights that were rounded when they were saved stay rounded."""
+    for pair in plan.pairs:
+        full, peft = prepared.checkpoints[pair.full_name], prepared.checkpoints[pair.peft_name]
+        types = stored_dtypes(full.folder), stored_dtypes(peft.folder, peft.base)
+        if types[0] != types[1]:
+            saved = [", ".join(sorted(each)) for each in types]
+            yield (
+                f"pair {pair.name}: the full arm's weights are saved as {saved[0]}, the PEFT arm's and its base's as "
+                f"{saved[1]}: one arm was rounded more than the other"
+            )
 
 
 def _checkpoint_record(prepared: Prepared, name: str, facts: CheckpointFacts) -> CheckpointRecord:
@@ -181,6 +202,7 @@ def _checkpoint_record(prepared: Prepared, name: str, facts: CheckpointFacts) ->
         majority_share=facts.majority_share,
         n_clean=facts.n_clean,
         merge_difference=facts.merge_difference,
+        folder=str(prepared.checkpoints[name].folder),
     )
 
 

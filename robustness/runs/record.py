@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,10 +14,14 @@ from pydantic import Field, ValidationError
 from robustness.definitions.model import Definition
 from robustness.engine.goal import GoalKind
 from robustness.errors import RunError
-from robustness.runs.store import FILE_NAME as STORE_FILE
+from robustness.runs.disk import replace_durably
+from robustness.runs.lock import FILE_NAME as LOCK_FILE
 
 FILE_NAME = "run.json"
-RECORDED_PACKAGES = ("peft-robustness", "torch", "transformers", "peft", "numpy", "pandas")
+RECORDED_PACKAGES = (
+    *("peft-robustness", "torch", "transformers", "tokenizers", "peft", "numpy", "scipy", "pandas"),
+    *("safetensors", "textattack", "nltk"),
+)
 
 
 class PairRecord(Definition):
@@ -43,6 +48,8 @@ class CheckpointRecord(Definition):
     majority_share: float
     n_clean: int
     merge_difference: float | None
+    folder: str = ""
+    """Where it lay."""
 
 
 class TestsetRecord(Definition):
@@ -132,30 +139,49 @@ def refuse_foreign_folder(out: Path) -> None:
     """Raises RunError when `out` is a file, or a folder with content that no run wrote."""
     if not out.exists() or (out / FILE_NAME).is_file():
         return
-    if not out.is_dir() or (out / STORE_FILE).exists() or any(out.iterdir()):
+    left_behind = {LOCK_FILE, f"{FILE_NAME}.part"}  # by a run that was killed before its record was written
+    if not out.is_dir() or any(path.name not in left_behind for path in out.iterdir()):
         raise RunError(f"{out}: holds something that is not a complete run; give --out a new or empty folder")
 
 
 def refuse_other_settings(out: Path, fingerprint: dict[str, str]) -> None:
-    """Raises RunError, naming what differs, when `out` holds a run with other settings."""
+    """Raises RunError, naming what differs and how, when `out` holds a run with other settings or libraries."""
     if not (out / FILE_NAME).is_file():
         return
-    stored = read_record(out).fingerprint
-    changed = sorted(
-        topic for topic in fingerprint.keys() | stored.keys() if fingerprint.get(topic) != stored.get(topic)
-    )
+    record = read_record(out)
+    changed = [
+        *_differences(record.fingerprint, fingerprint, are_digests=True),
+        *_differences(_compared(record.versions), _compared(library_versions()), are_digests=False),
+    ]
     if changed:
         raise RunError(
-            f"{out}: holds a run with other settings (different: {', '.join(changed)}); "
-            "give --out another folder, or repeat the command that started it"
+            f"{out}: holds a run with other settings (different: {'; '.join(changed)}); give --out another folder, "
+            "or repeat the command that started it, with the files and libraries of then"
         )
 
 
+def _differences(before: Mapping[str, str], now: Mapping[str, str], *, are_digests: bool) -> Iterator[str]:
+    for topic in sorted(before.keys() | now.keys()):
+        old, new = before.get(topic), now.get(topic)
+        if old == new:
+            continue
+        if old is None or new is None:
+            yield f"{topic} ({'was not in it' if old is None else 'no longer asked for'})"
+        elif are_digests and ": " in topic:
+            yield f"{topic} (changed)"
+        else:
+            yield f"{topic} ({old} -> {new})"
+
+
+def _compared(versions: Mapping[str, str]) -> dict[str, str]:
+    """What must be the same; Python's patch releases change no number, and pandas makes only the tables."""
+    kept = {name: each for name, each in versions.items() if name not in ("python", "pandas")}
+    return kept | {"python": ".".join(versions["python"].split(".")[:2])}
+
+
 def write_record(out: Path, record: RunRecord) -> None:
-    """Writes run.json in one step."""
-    draft = out / f"{FILE_NAME}.part"
-    draft.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    draft.replace(out / FILE_NAME)
+    """Writes run.json in one step, durably."""
+    replace_durably(out / FILE_NAME, record.model_dump_json(indent=2) + "\n")
 
 
 def read_record(out: Path) -> RunRecord:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from itertools import groupby
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from robustness.engine.outcome import Outcome
 from robustness.engine.query_cache import QueryCache
 from robustness.engine.scheduler import CUDA_WIDTH, WIDTH, Scheduler
 from robustness.errors import UsageError
+from robustness.runs.disk import explain_failed_writes
 from robustness.runs.generation import complete_set
+from robustness.runs.lock import hold_lock
 from robustness.runs.plan import Cell, Plan
 from robustness.runs.preparation import Prepared, gate_pairs, prepare
 from robustness.runs.probing import run_probes
@@ -30,7 +33,7 @@ from robustness.runs.record import (
 from robustness.runs.replay import replay_missing
 from robustness.runs.store import Store
 from robustness.runs.suspicions import find_suspicions
-from robustness.testsets.example import Example
+from robustness.testsets.example import Example, Texts
 from robustness.victims.answering import AnsweringVictim
 from robustness.victims.loading import (
     AnyVictim,
@@ -56,24 +59,36 @@ def execute(plan: Plan, out: Path, on_progress: ProgressCallback | None = None) 
     report = on_progress or (lambda _: None)
     placement = place(plan.settings.device, plan.settings.dtype)
     refuse_foreign_folder(out)
-    prepared = prepare(plan)
-    refuse_other_settings(out, prepared.fingerprint)
-    if plan.settings.cache is not None:
-        QueryCache(plan.settings.cache, "").close()  # a file that is no cache is found before the gate's minutes
+    with explain_failed_writes(out), ExitStack() as stack:
+        is_new = not (out / FILE_NAME).is_file()
+        if not is_new:  # another process is found before data and checkpoints are read
+            stack.enter_context(hold_lock(out))
+        prepared = prepare(plan)
+        refuse_other_settings(out, prepared.fingerprint | {"device": placement.device.type})
+        if plan.settings.cache is not None:
+            QueryCache(plan.settings.cache, "").close()  # a file that is no cache is found before the gate's minutes
+        total = sum(len(prepared.examples[cell.testset]) for cell in plan.cells)
+        if is_new:  # otherwise the gate has passed for these very checkpoints
+            report(Progress("checking the pairs", 0, total))
+            record = gate_pairs(plan, prepared, placement)
+            out.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(hold_lock(out))
+            refuse_foreign_folder(out)
+            refuse_other_settings(out, record.fingerprint)  # of a process that was here meanwhile
+            if not (out / FILE_NAME).is_file():
+                write_record(out, record)
+        _run_missing(plan, prepared, _Arms(plan, prepared, placement), out, report)
+
+
+def _run_missing(plan: Plan, prepared: Prepared, arms: _Arms, out: Path, report: ProgressCallback) -> None:
     total = sum(len(prepared.examples[cell.testset]) for cell in plan.cells)
-    if not (out / FILE_NAME).is_file():  # otherwise the gate has passed for these very checkpoints
-        report(Progress("checking the pairs", 0, total))
-        record = gate_pairs(plan, prepared, placement)
-        out.mkdir(parents=True, exist_ok=True)
-        write_record(out, record)
     store = Store(out)
-    arms = _Arms(plan, prepared, placement)
     try:
         sink = _Sink(store, report, total)
-        warnings = _run_cells(plan, prepared, arms, sink, out)
+        _run_cells(plan, prepared, arms, sink, out)
         replay_missing(plan, store, arms.load_scorer, prepared.examples, sink.announce)
         run_probes(plan, prepared, out, arms.load_classifier, sink.announce)
-        _add_warnings(out, [*warnings, *arms.warnings(), *find_suspicions(store, plan.attacks)])
+        _add_warnings(out, [*arms.warnings(), *find_suspicions(store, plan.attacks)])
     finally:
         arms.close()
         store.close()
@@ -135,6 +150,8 @@ class _Sink:
         self._done = 0
         self._total = total
         self._meter = Meter()
+        self._noted: dict[str, int] = {}
+        """By checkpoint, how many texts are known to be too long."""
 
     def skip(self, count: int) -> None:
         """Counts outcomes that an earlier run stored."""
@@ -144,8 +161,8 @@ class _Sink:
         """Says what runs now."""
         self._report(Progress(message, self._done, self._total))
 
-    def write(self, cell: Cell, outcomes: Iterable[Outcome], count: int) -> None:
-        """Writes `count` outcomes as they come; what has come before an error is kept."""
+    def write(self, cell: Cell, outcomes: Iterable[Outcome], count: int, truncated: set[Texts]) -> None:
+        """Writes `count` outcomes as they come, and what was too long; what has come before an error is kept."""
         message = f"{cell.checkpoint} | {cell.testset} | {cell.attack}"
         self._meter.start(cell.checkpoint, cell.testset, cell.attack, count)
         self._tell(message)
@@ -155,12 +172,15 @@ class _Sink:
             for outcome in outcomes:
                 waiting.append(outcome)
                 if time.monotonic() - flushed >= FLUSH_SECONDS:
-                    self._flush(cell, waiting, message)
+                    self._flush(cell, waiting, truncated, message)
                     flushed = time.monotonic()
         finally:
-            self._flush(cell, waiting, message)
+            self._flush(cell, waiting, truncated, message)
 
-    def _flush(self, cell: Cell, waiting: list[Outcome], message: str) -> None:
+    def _flush(self, cell: Cell, waiting: list[Outcome], truncated: set[Texts], message: str) -> None:
+        if len(truncated) > self._noted.get(cell.checkpoint, 0):  # before the outcomes: these are never made again
+            self.store.note_truncated(cell.checkpoint, truncated)
+            self._noted[cell.checkpoint] = len(truncated)
         self.store.add(cell, waiting)
         self._done += len(waiting)
         self._meter.add(waiting)
@@ -171,11 +191,9 @@ class _Sink:
         self._report(Progress(message, self._done, self._total, self._meter.read()))
 
 
-def _run_cells(plan: Plan, prepared: Prepared, arms: _Arms, sink: _Sink, out: Path) -> list[str]:
-    """Returns warnings about what was run."""
+def _run_cells(plan: Plan, prepared: Prepared, arms: _Arms, sink: _Sink, out: Path) -> None:
     generated = {testset.name: testset.generated for testset in prepared.testsets if testset.generated is not None}
     attacks = {attack.name: attack for attack in plan.attacks}
-    warnings: list[str] = []
     for checkpoint, cells in groupby(plan.cells, key=lambda cell: cell.checkpoint):
         missing = []
         for cell in cells:
@@ -194,15 +212,8 @@ def _run_cells(plan: Plan, prepared: Prepared, arms: _Arms, sink: _Sink, out: Pa
                 finished = sink.store.finished(cell)
                 examples = [example for example in examples if example.id not in finished]
             sink.store.forget_errored(cell)
-            sink.write(
-                cell, _outcomes(victim, cache, attacks.get(cell.attack), examples, plan.settings.seed), len(examples)
-            )
-        if victim.truncated:
-            warnings.append(
-                f"{checkpoint}: {len(victim.truncated)} texts are longer than the {victim.max_tokens} tokens the "
-                "model takes; they were truncated"
-            )
-    return warnings
+            outcomes = _outcomes(victim, cache, attacks.get(cell.attack), examples, plan.settings.seed)
+            sink.write(cell, outcomes, len(examples), victim.truncated)
 
 
 def _add_warnings(out: Path, warnings: Sequence[str]) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shlex
 import sqlite3
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Literal, final
@@ -44,6 +45,9 @@ class Store:
             f"CREATE TABLE IF NOT EXISTS replays ({', '.join(_REPLAY_COLUMNS)}, "
             f"PRIMARY KEY ({', '.join(_REPLAY_COLUMNS[:-1])})) WITHOUT ROWID"
         )
+        self._connection.execute(
+            "CREATE TABLE IF NOT EXISTS truncated (checkpoint, text, PRIMARY KEY (checkpoint, text))"
+        )
         self._connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
     def finished(self, cell: Cell) -> set[str]:
@@ -59,10 +63,26 @@ class Store:
     def add(self, cell: Cell, outcomes: Iterable[Outcome]) -> None:
         """Writes outcomes in one transaction."""
         rows = [(cell.checkpoint, cell.testset, cell.attack, *_values(outcome)) for outcome in outcomes]
-        marks = ", ".join("?" * len(_COLUMNS))
-        self._connection.execute("BEGIN")
-        self._connection.executemany(f"INSERT INTO outcomes VALUES ({marks})", rows)
-        self._connection.execute("COMMIT")
+        self._insert("outcomes", _COLUMNS, rows)
+
+    def note_truncated(self, checkpoint: str, texts: Iterable[Texts]) -> None:
+        """Remembers texts that were too long for a checkpoint, by their digest."""
+        digests = {hashlib.sha256(json.dumps(each).encode()).hexdigest()[:16] for each in texts}
+        rows = [(checkpoint, digest) for digest in sorted(digests)]
+        self._connection.executemany("INSERT OR IGNORE INTO truncated VALUES (?, ?)", rows)
+
+    def count_truncated(self) -> dict[str, int]:
+        """Returns how many texts were too long, for each checkpoint that had any."""
+        return dict(self._connection.execute("SELECT checkpoint, COUNT(*) FROM truncated GROUP BY checkpoint"))
+
+    def count_successes(self) -> dict[tuple[str, str, str], tuple[int, int]]:
+        """Returns for each cell how many attacks succeeded, of those that were judged."""
+        query = (
+            "SELECT checkpoint, testset, attack, SUM(status='succeeded'), COUNT(*) FROM outcomes "
+            "WHERE status IN ('succeeded', 'failed') GROUP BY checkpoint, testset, attack"
+        )
+        rows = self._connection.execute(query)
+        return {(checkpoint, testset, attack): (broken, n) for checkpoint, testset, attack, broken, n in rows}
 
     def unreplayed_successes(self, cell: Cell, target: str) -> list[tuple[str, Texts]]:
         """Returns example id and adversarial text of each success in a cell that `target` has not answered yet."""
@@ -78,9 +98,7 @@ class Store:
     def add_replays(self, cell: Cell, target: str, predictions: Iterable[tuple[str, int]]) -> None:
         """Writes what `target` answers to the adversarial texts of a cell, in one transaction."""
         rows = [(cell.checkpoint, cell.testset, cell.attack, target, *answer) for answer in predictions]
-        self._connection.execute("BEGIN")
-        self._connection.executemany(f"INSERT INTO replays VALUES ({', '.join('?' * len(_REPLAY_COLUMNS))})", rows)
-        self._connection.execute("COMMIT")
+        self._insert("replays", _REPLAY_COLUMNS, rows)
 
     def count_statuses(self) -> dict[tuple[str, str], int]:
         """Returns how many outcomes there are of each attack and status."""
@@ -107,6 +125,17 @@ class Store:
             found.setdefault((checkpoint, testset), []).append((bool(one), bool(other)))
         return found
 
+    def _insert(self, table: str, columns: Sequence[str], rows: Sequence[tuple[object, ...]]) -> None:
+        """All rows or, where the disk refuses one, none."""
+        self._connection.execute("BEGIN")
+        try:
+            self._connection.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(columns))})", rows)
+            self._connection.execute("COMMIT")
+        except sqlite3.Error:
+            if self._connection.in_transaction:  # SQLite itself rolls back after some errors
+                self._connection.execute("ROLLBACK")
+            raise
+
     def close(self) -> None:
         """Closes the file."""
         self._connection.close()
@@ -128,6 +157,13 @@ def read_rows(folder: Path, table: Literal["outcomes", "replays"]) -> pd.DataFra
     Raises:
         RunError: no store in the folder, a damaged file, or one of another schema version.
     """
+    with open_store(folder) as connection:
+        return pd.read_sql_query(f"SELECT * FROM {table}", connection)
+
+
+@contextmanager
+def open_store(folder: Path) -> Iterator[sqlite3.Connection]:
+    """Opens the store of a run for reading; raises what `read_rows` does."""
     path = folder / FILE_NAME
     if not path.is_file():
         raise RunError(f"{folder}: no {FILE_NAME}; expected a folder that `robustness run` wrote")
@@ -139,7 +175,7 @@ def read_rows(folder: Path, table: Literal["outcomes", "replays"]) -> pd.DataFra
                     f"{path}: schema version {version}, this release reads {SCHEMA_VERSION}; repeat the run "
                     f"into a new folder: {_repeat(folder)}"
                 )
-            return pd.read_sql_query(f"SELECT * FROM {table}", connection)
+            yield connection
     except (sqlite3.DatabaseError, pd.errors.DatabaseError) as error:
         raise RunError(f"{path}: not a readable store: {error}") from None
 

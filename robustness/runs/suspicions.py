@@ -2,42 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import permutations
 
-from robustness.engine.attack import NamedAttack
+from robustness.engine.attack import Access, NamedAttack
+from robustness.engine.goal import GoalKind
 from robustness.engine.outcome import Status
 from robustness.runs.store import Store
 from robustness.stats import holm, mcnemar_exact
 
 SIGNIFICANCE = 0.05
-"""Of a baseline's lead, adjusted by Holm over the baselines, checkpoints and test sets of the run."""
+"""Of the lead of an attack that should have none, adjusted by Holm over such attacks, checkpoints and test sets."""
+MIN_JUDGED = 20
+"""Examples below which all or none of them is no wonder."""
 
 
 def find_suspicions(store: Store, attacks: Sequence[NamedAttack]) -> list[str]:
-    """Returns a warning for each reason to doubt the numbers."""
+    """Returns a warning for each reason to doubt the numbers.
+
+    That a black-box attack beats its white-box form is a sign of masked gradients (arXiv 1802.00420, 1902.06705).
+    """
     found = [
         f"{checkpoint}: the gradient vanished in {count} examples on which {attack} failed; that is no robustness"
         for (checkpoint, attack), count in store.count_vanished().items()
     ]
+    found += [
+        f"{checkpoint}: {count} texts are longer than the model takes; they were truncated"
+        for checkpoint, count in store.count_truncated().items()
+    ]
     if store.count_statuses().get(("identity", Status.SUCCEEDED)):
         found.append("identity: an unchanged text was judged adversarial; the victim is not deterministic")
-    return found + _stronger_baselines(store, attacks)
+    return [*found, *_all_or_nothing(store, attacks), *_stronger_than_they_should_be(store, attacks)]
 
 
-def _stronger_baselines(store: Store, attacks: Sequence[NamedAttack]) -> list[str]:
-    """A baseline draws the same edits at random; where it breaks more than chance explains, the attack is weak."""
-    tests = []
-    for baseline in attacks:
-        if baseline.mirrors is None:
+def _all_or_nothing(store: Store, attacks: Sequence[NamedAttack]) -> Iterator[str]:
+    """An attack that breaks every example, or none, is more often broken itself than a finding."""
+    known = {attack.name: attack for attack in attacks if attack.goal.kind is GoalKind.CHANGE_PREDICTION}
+    for (checkpoint, testset, name), (succeeded, judged) in store.count_successes().items():
+        if name not in known or judged < MIN_JUDGED or 0 < succeeded < judged:
             continue
-        for (checkpoint, testset), pairs in store.paired_successes(baseline.name, baseline.mirrors).items():
+        if succeeded:
+            yield f"{checkpoint} | {testset}: {name} broke all {judged} examples; is what it may change limited?"
+        elif known[name].family != "baseline":
+            yield f"{checkpoint} | {testset}: {name} broke none of {judged} examples; does it find candidates at all?"
+
+
+def _stronger_than_they_should_be(store: Store, attacks: Sequence[NamedAttack]) -> list[str]:
+    """Attacks that break more than chance explains of what a better one of the same edits left standing."""
+    tests = []
+    for weak, strong, reason in _rankings(attacks):
+        for (checkpoint, testset), pairs in store.paired_successes(weak, strong).items():
             test = mcnemar_exact([mine for mine, _ in pairs], [other for _, other in pairs])
-            tests.append((f"{checkpoint} | {testset}", baseline, test))
-    adjusted = holm([test.p_value for _, _, test in tests])
+            tests.append((f"{checkpoint} | {testset}", weak, strong, reason, test))
+    adjusted = holm([test.p_value for *_, test in tests])
     return [
-        f"{cell}: {baseline.name} broke {test.only_full_right} examples that {baseline.mirrors} did not, and "
-        f"{baseline.mirrors} {test.only_peft_right} the other way (exact test, p = {p:.2g}); a random "
-        "baseline should not beat the attack it mirrors: its robust accuracy says too much"
-        for (cell, baseline, test), p in zip(tests, adjusted, strict=True)
+        f"{cell}: {weak} broke {test.only_full_right} examples that {strong} did not, and "
+        f"{strong} {test.only_peft_right} the other way (exact test, p = {p:.2g}); {reason}"
+        for (cell, weak, strong, reason, test), p in zip(tests, adjusted, strict=True)
         if p <= SIGNIFICANCE and test.only_full_right > test.only_peft_right
     ]
+
+
+def _rankings(attacks: Sequence[NamedAttack]) -> Iterator[tuple[str, str, str]]:
+    """Pairs of names, the second of which should break at least as much, and what it means where it does not."""
+    for baseline in attacks:
+        if baseline.mirrors is not None:
+            reason = "a random baseline should not beat the attack it mirrors: its robust accuracy says too much"
+            yield baseline.name, baseline.mirrors, reason
+    for black, white in permutations(attacks, 2):
+        are_forms = black.edits_digest is not None and black.edits_digest == white.edits_digest
+        access = (black.attack.access, white.attack.access)
+        if are_forms and black.family != "baseline" and access == (Access.SCORES, Access.GRADIENTS):
+            reason = "gradients should not make an attack weaker: they may be masked, and robust accuracy too high"
+            yield black.name, white.name, reason

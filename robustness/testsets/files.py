@@ -40,4 +40,6 @@ def read_json(path: Path) -> object:
     except json.JSONDecodeError as error:
         cut = " (the file ends there: was it cut short?)" if error.pos >= len(text.rstrip()) else ""
         raise DataError(f"{path}: not JSON: {error}{cut}") from None
+    except (RecursionError, ValueError) as error:  # brackets in brackets, or a number of thousands of digits
+        raise DataError(f"{path}: JSON that cannot be held: {error}") from None
     return content

@@ -15,6 +15,7 @@ from typing import Any
 from robustness.definitions.tasks import Task
 from robustness.definitions.testsets import AdvGlueFile, HubDataset, TsvFile
 from robustness.errors import DataError
+from robustness.retrying import with_retries
 from robustness.testsets.example import Answer, Texts
 from robustness.testsets.files import read_json, read_text
 
@@ -114,7 +115,12 @@ def load_hub(source: HubDataset) -> tuple[str, Iterable[dict[str, Any]]]:
 
     name = f"{source.dataset} {source.config} {source.split} at {source.revision[:8]}"
     try:
-        split = datasets.load_dataset(source.dataset, source.config, split=source.split, revision=source.revision)
+        split = with_retries(
+            lambda: datasets.load_dataset(
+                source.dataset, source.config, split=source.split, revision=source.revision
+            ),
+            name,
+        )
     except Exception as error:  # datasets, the hub library, fsspec and pyarrow each raise kinds of their own
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise DataError(

@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from robustness.errors import CheckpointError
+from robustness.retrying import with_retries
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 HUB_ID = re.compile(r"[\w][\w.\-]*(/[\w][\w.\-]*)?")
 SAFE_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+HUB_TIMEOUT = 20
+"""Seconds without an answer; HF_HUB_DOWNLOAD_TIMEOUT says the same of the files themselves."""
 PICKLED_WEIGHTS = ("pytorch_model.bin", "adapter_model.bin", "pytorch_model.bin.index.json")
 
 
@@ -80,7 +83,11 @@ def locate(reference: str, what: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(reference, allow_patterns=SAFE_FILES))
+        return Path(
+            with_retries(
+                lambda: snapshot_download(reference, allow_patterns=SAFE_FILES, etag_timeout=HUB_TIMEOUT), reference
+            )
+        )
     except Exception as error:  # the hub library raises a dozen kinds, from HTTP to validation
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{what}: no folder {reference}, and not to be had from the hub: {reason}") from None

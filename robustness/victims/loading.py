@@ -139,18 +139,24 @@ def digest_weights(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def digest_files(*folders: Path) -> str:
+    """The sha256 over everything that is loaded from some folders: weights, configs, tokenizers, by name."""
+    digest = hashlib.sha256()
+    for folder in folders:
+        for pattern in SAFE_FILES:
+            for file in sorted(folder.glob(pattern)):
+                with file.open("rb") as stream:
+                    digest.update(file.name.encode() + hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
 def digest_victim(checkpoint: Checkpoint, victim: Victim) -> str:
     """Everything that the scores of a text depend on, as 32 hex digits.
 
     That is the content of the checkpoint's and its base's folders (weights, adapter, labels, tokenizer), the order
     of labels, precision, kind of device, the longest text, and the libraries that compute.
     """
-    digest = hashlib.sha256()
-    for folder in (checkpoint.folder, checkpoint.base):
-        for pattern in SAFE_FILES:
-            for file in sorted(folder.glob(pattern)):
-                with file.open("rb") as stream:
-                    digest.update(file.name.encode() + hashlib.file_digest(stream, "sha256").digest())
+    digest = hashlib.sha256(digest_files(checkpoint.folder, checkpoint.base).encode())
     libraries = [version(name) for name in ("torch", "transformers", "tokenizers", "peft")]
     digest.update(json.dumps([*victim.describe_scoring(), *libraries]).encode())
     return digest.hexdigest()[:32]

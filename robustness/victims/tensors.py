@@ -48,8 +48,25 @@ class TensorFolder(Mapping[str, torch.Tensor]):
         tensor: torch.Tensor = self._files[name].get_tensor(name)
         return tensor
 
+    def dtype(self, name: str) -> str:
+        """Returns the type of a tensor, of which no number is read."""
+        return str(self._files[name].get_slice(name).get_dtype())
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._files)
 
     def __len__(self) -> int:
         return len(self._files)
+
+
+def stored_dtypes(*folders: Path) -> set[str]:
+    """The floating-point types of the weights in some folders, as safetensors names them: F32, BF16, F16.
+
+    Raises:
+        CheckpointError: a folder without a safetensors file, or one that cannot be read.
+    """
+    found: set[str] = set()
+    for folder in folders:
+        with TensorFolder(folder) as tensors:
+            found |= {tensors.dtype(name) for name in tensors}
+    return {name for name in found if "F" in name}

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from robustness.definitions.catalog import ATTACKS
-from robustness.engine.attack import NamedAttack
+from robustness.engine.attack import Access, NamedAttack
+from robustness.engine.goal import Goal, GoalKind
 from robustness.engine.outcome import Outcome, Status
+from robustness.recipes.building import name_recipe
 from robustness.recipes.searches import ReturnClean
 from robustness.runs.plan import Cell
 from robustness.runs.store import Store
@@ -94,3 +96,61 @@ def test_every_mirrored_attack_is_shipped() -> None:
 
     assert {name for name, other in mirrored.items() if other} >= {"random-chars", "random-words"}
     assert {other for other in mirrored.values() if other} <= set(ATTACKS.names())
+
+
+@pytest.mark.parametrize(
+    ("attack", "letters", "warning"),
+    [
+        ("attack", "r" * 20, "full | t: attack broke none of 20 examples"),
+        ("attack", "b" * 20 + "s", "full | t: attack broke all 20 examples"),
+        ("attack", "b" * 19 + "r", None),
+        ("attack", "r" * 19 + "ee", None),
+        ("random", "r" * 20, None),  # a baseline that breaks nothing
+        ("reduce", "b" * 20, None),  # no wrong answers
+    ],
+)
+def test_all_or_nothing_is_warned_of(store: Store, attack: str, letters: str, warning: str | None) -> None:
+    attacks = (
+        NamedAttack("attack", "d", ReturnClean()),
+        NamedAttack("random", "d", ReturnClean(), family="baseline"),
+        NamedAttack("reduce", "d", ReturnClean(), goal=Goal(GoalKind.KEEP_PREDICTION, 1)),
+    )
+    add(store, attack, letters)
+
+    found = find_suspicions(store, attacks)
+
+    assert [each.startswith(str(warning)) for each in found] == ([True] if warning else [])
+
+
+class ByGradient(ReturnClean):
+    access = Access.GRADIENTS
+
+
+@pytest.mark.parametrize(("edits", "is_warned_of"), [("same", True), ("other", False), (None, False)])
+def test_a_white_box_form_that_is_weaker_than_its_black_box_form_is_warned_of(
+    store: Store, edits: str | None, is_warned_of: bool
+) -> None:
+    black = NamedAttack("black", "d", ReturnClean(), edits_digest=edits and "same")
+    white = NamedAttack("white", "d", ByGradient(), edits_digest=edits)
+    add(store, "black", "b" * 8 + "r" * 8)
+    add(store, "white", "r" * 16)
+
+    found = find_suspicions(store, (white, black))
+
+    assert bool(found) is is_warned_of
+    if found:
+        assert "full | t: black broke 8 examples that white did not" in found[0] and "masked" in found[0]
+
+
+def test_recipes_of_the_same_edits_are_known_by_them() -> None:
+    recipes = {name: name_recipe(ATTACKS.find(name), ReturnClean()) for name in ATTACKS.names()}
+
+    assert recipes["deepwordbug"].edits_digest and recipes["fgsm"].edits_digest is None
+    assert recipes["a2t"].edits_digest not in (None, recipes["hotflip"].edits_digest)
+
+
+def test_texts_that_are_too_long_are_counted_once_however_often_a_run_is_resumed(store: Store) -> None:
+    store.note_truncated("full", [("a" * 50,), ("b", "c")])
+    store.note_truncated("full", [("a" * 50,)])
+
+    assert find_suspicions(store, ()) == ["full: 2 texts are longer than the model takes; they were truncated"]

@@ -1,0 +1,73 @@
+"""Retrying: what failed because a server was slow or down is asked for again, a little later each time."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+TRIES = 4
+FIRST_WAIT = 1.0
+"""Seconds before the second try; each further wait is twice as long."""
+BUSY = {408, 425, 429, 500, 502, 503, 504}
+"""HTTP answers that may be others a moment later."""
+NETWORK_ERRORS = (
+    *("ConnectError", "ConnectionError", "ConnectTimeout", "ReadError", "ReadTimeout"),
+    *("ChunkedEncodingError", "RemoteProtocolError"),
+)
+"""Names of what HTTP libraries raise beside Python's own kinds."""
+
+
+def with_retries(action: Callable[[], T], what: str) -> T:
+    """Returns what `action` does; after a passing failure it is tried again, at most three times.
+
+    Raises:
+        Exception: what the last try raised, or the first that is not passing: a missing file, a refusal, or any
+            failure where the hub is not to be asked (HF_HUB_OFFLINE, TRANSFORMERS_OFFLINE, HF_DATASETS_OFFLINE).
+    """
+    for tried in range(1, TRIES):
+        try:
+            return action()
+        except Exception as error:
+            if is_offline() or not is_passing(error):
+                raise
+            wait = FIRST_WAIT * 2 ** (tried - 1)
+            logger.warning("%s: %s; trying again in %g s", what, type(error).__name__, wait)
+            time.sleep(wait)
+    return action()
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether an error, or what caused it, is one of a slow, busy or unreachable server.
+
+    >>> is_passing(TimeoutError()), is_passing(FileNotFoundError())
+    (True, False)
+    """
+    for each in _causes(error):
+        code = getattr(each, "code", None) or getattr(getattr(each, "response", None), "status_code", None)
+        if isinstance(code, int):
+            return code in BUSY
+        if isinstance(each, (ConnectionError, TimeoutError)) or type(each).__name__ in NETWORK_ERRORS:
+            return True
+    return False
+
+
+def is_offline() -> bool:
+    """Whether the environment forbids asking the hub."""
+    names = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
+    return any(os.environ.get(name, "").upper() in {"1", "ON", "YES", "TRUE"} for name in names)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    following: BaseException | None = error
+    while following is not None and id(following) not in seen:
+        seen.add(id(following))
+        yield following
+        reason = getattr(following, "reason", None)  # urllib keeps the cause there
+        following = reason if isinstance(reason, BaseException) else following.__cause__ or following.__context__

@@ -1,0 +1,90 @@
+"""The lock of a run folder: one process writes, a second is told which."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from robustness.definitions.model import Definition
+from robustness.errors import RunError
+
+FILE_NAME = "run.lock"
+NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS}
+"""What file systems without locks answer; there the word of the file must do."""
+
+
+class LockHolder(Definition):
+    """The content of the file: who writes into the folder."""
+
+    pid: int
+    host: str
+
+
+@contextmanager
+def hold_lock(out: Path) -> Iterator[None]:
+    """Makes this process the only writer of a folder that exists.
+
+    The operating system lets go of the lock when its process ends, however it ends: a killed run leaves a file
+    behind, and the next takes it over.
+
+    Raises:
+        RunError: another process holds it; the message names its pid and host.
+    """
+    path = out / FILE_NAME
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        _acquire(descriptor, path)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, LockHolder(pid=os.getpid(), host=socket.gethostname()).model_dump_json().encode(), 0)
+        yield
+        os.ftruncate(descriptor, 0)  # who lets go in order leaves no name, for file systems without locks
+    finally:
+        os.close(descriptor)
+
+
+def _acquire(descriptor: int, path: Path) -> None:
+    holder = _read(descriptor)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise _refusal(path, holder) from None
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        if holder is not None and not _is_dead(holder):
+            raise _refusal(path, holder) from None
+
+
+def _refusal(path: Path, holder: LockHolder | None) -> RunError:
+    who = f"process {holder.pid} on {holder.host}" if holder else "another process"
+    return RunError(
+        f"{path.parent}: {who} is running here; one run folder takes one process. Wait for it, end it, or give "
+        f"--out another folder (where that process is long gone, delete {path})"
+    )
+
+
+def _read(descriptor: int) -> LockHolder | None:
+    try:
+        return LockHolder.model_validate_json(os.pread(descriptor, 4096, 0))
+    except ValidationError:  # empty, or torn by a power failure
+        return None
+
+
+def _is_dead(holder: LockHolder) -> bool:
+    """Whether a process of this host has ended; of other hosts nothing can be told."""
+    if holder.host != socket.gethostname():
+        return False
+    try:
+        os.kill(holder.pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return holder.pid == os.getpid()

@@ -1,0 +1,119 @@
+"""A hub that is slow, busy or down, and one that is not to be asked."""
+
+from __future__ import annotations
+
+import urllib.error
+from collections.abc import Callable
+from email.message import Message
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from robustness import retrying
+from robustness.definitions.tasks import find_task
+from robustness.errors import CheckpointError, DataError
+from robustness.retrying import is_passing, with_retries
+from robustness.testsets import rows
+from robustness.victims.checkpoint import locate
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds that would have been waited; the hub may be asked."""
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    found: list[float] = []
+    monkeypatch.setattr(retrying.time, "sleep", found.append)
+    return found
+
+
+def failing(error: Exception, times: int) -> Callable[[], str]:
+    left = [error] * times
+
+    def act() -> str:
+        if left:
+            raise left.pop()
+        return "done"
+
+    return act
+
+
+def http(code: int) -> urllib.error.HTTPError:
+    return urllib.error.HTTPError("https://hub", code, "no", Message(), None)
+
+
+def test_a_passing_failure_is_tried_again_later_and_later(waits: list[float]) -> None:
+    assert with_retries(failing(TimeoutError(), 3), "file") == "done"
+    assert waits == [1, 2, 4]
+
+
+def test_a_server_that_stays_down_is_an_error_after_four_tries(waits: list[float]) -> None:
+    with pytest.raises(ConnectionError):
+        with_retries(failing(ConnectionError(), 9), "file")
+    assert waits == [1, 2, 4]
+
+
+@pytest.mark.parametrize(
+    ("error", "passes"),
+    [
+        (http(503), True),
+        (http(429), True),
+        (http(404), False),
+        (http(403), False),
+        (urllib.error.URLError(TimeoutError()), True),
+        (requests.ReadTimeout("slow"), True),
+        (requests.ConnectionError("down"), True),
+        (ValueError("no"), False),
+    ],
+)
+def test_what_passes_is_told_from_what_stays(error: Exception, passes: bool, waits: list[float]) -> None:
+    try:
+        raise RuntimeError("a library's own") from error
+    except RuntimeError as wrapped:
+        assert is_passing(error) == is_passing(wrapped) == passes
+    if not passes:
+        with pytest.raises(type(error)):
+            with_retries(failing(error, 1), "file")
+        assert waits == []
+
+
+@pytest.mark.parametrize("name", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"])
+def test_offline_nothing_is_tried_twice(name: str, waits: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "1")
+
+    with pytest.raises(ConnectionError):
+        with_retries(failing(ConnectionError(), 1), "file")
+    assert waits == []
+
+
+def test_a_checkpoint_is_had_from_a_hub_that_answers_late(
+    waits: list[float], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    answers = failing(requests.ConnectTimeout("late"), 2)
+
+    def download(name: str, **options: Any) -> str:
+        assert options["etag_timeout"] > 0
+        answers()
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+
+    assert locate("owner/model", "checkpoint") == tmp_path
+    assert len(waits) == 2
+
+
+def test_a_hub_that_stays_down_is_one_line(waits: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    def down(*args: object, **options: object) -> None:
+        raise requests.ConnectionError("no route to the hub")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", down)
+    monkeypatch.setattr("datasets.load_dataset", down)
+    source = rows.HubDataset(dataset="glue", config="sst2", split="validation", revision="a" * 40, rows=2)
+
+    with pytest.raises(CheckpointError, match="not to be had from the hub: no route to the hub"):
+        locate("owner/model", "checkpoint")
+    with pytest.raises(DataError, match="no route to the hub"):
+        rows.read_hub(source, find_task("sst2"))
+    assert len(waits) == 6
