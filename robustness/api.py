@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -232,6 +233,9 @@ def train(
     out: str | Path,
     data: str | Path | None = None,
     limit: int | None = None,
+    epochs: int | None = None,
+    protocol: str = "equal",
+    match: str = "none",
     device: str = "auto",
     on_message: MessageCallback | None = None,
 ) -> Path:
@@ -245,14 +249,20 @@ def train(
         out: folder for the checkpoints.
         data: as in `plan`.
         limit: at most so many training rows.
+        epochs: passes over the rows; None for the default.
+        protocol: `equal` for all methods, or `paper`: each method as arXiv 2505.22355 trained it.
+        match: `clean` takes, for each pair, the epochs at which its arms are closest in clean accuracy.
         device: auto, cpu, cuda or cuda:N.
         on_message: called with one line after every epoch.
 
     Raises:
         RobustnessError: an unknown name, a value out of range, missing data, or a folder with other checkpoints.
     """
+    from robustness.training.protocol import TrainingSettings
     from robustness.training.training import train as train_checkpoints
 
+    settings = TrainingSettings(protocol=protocol, match=match)  # type: ignore[arg-type]  # it refuses other words
+    settings = settings if epochs is None else replace(settings, epochs=epochs)
     return train_checkpoints(
         testset,
         base=base,
@@ -261,6 +271,7 @@ def train(
         out=Path(out),
         data=find_data(data),
         limit=limit,
+        settings=settings,
         device=device,
         progress=on_message,
     )

@@ -146,10 +146,15 @@ def train(
     task: Annotated[str, typer.Argument(metavar="TASK", help="sst2, qqp, mnli, qnli or rte.")],
     base: Annotated[str, typer.Option(metavar="MODEL", help="Pretrained model: a folder or a hub id.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for checkpoints and pairs.toml.")],
-    method: Annotated[list[str], typer.Option(metavar="NAME", help="full and a PEFT method; repeat the option.")],
+    method: Annotated[
+        list[str], typer.Option(metavar="NAME|file.toml", help="full and a PEFT method; repeat the option.")
+    ],
     seed: Annotated[list[int] | None, typer.Option(help="Training seed; repeat for several. Default 0.")] = None,
     data: Data = None,
     limit: Annotated[int | None, typer.Option(help="At most so many training rows.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the rows, for every method. Default 3.")] = None,
+    protocol: Annotated[str, typer.Option(help="equal for all methods, or paper: as arXiv 2505.22355.")] = "equal",
+    match: Annotated[str, typer.Option(help="clean: take the epochs at which a pair is closest.")] = "none",
     device: Device = "auto",
 ) -> None:
     """Train pairs: the same data, order, schedule and selection rule for every method."""
@@ -164,6 +169,9 @@ def train(
         out=out,
         data=data,
         limit=limit,
+        epochs=epochs,
+        protocol=protocol,
+        match=match,
         device=device,
         on_message=_say,
     )

@@ -13,7 +13,7 @@ import pytest
 
 from robustness.cli import main
 from robustness.testing import check_attack
-from robustness.training import training
+from robustness.training import protocol
 from robustness.training.protocol import TrainingSettings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -68,7 +68,7 @@ def test_every_command_runs_on_real_data(
     minilm: Path, shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     """With MiniLM from disk, 160 training rows in place of 2,000, 120 development rows, three examples of twenty."""
-    monkeypatch.setattr(training, "TrainingSettings", partial(TrainingSettings, dev_limit=120))
+    monkeypatch.setattr(protocol, "TrainingSettings", partial(TrainingSettings, dev_limit=120))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ROBUSTNESS_DATA", str(shared_data))
     attack, testset = blocks("python")[1], blocks("toml")[1]

@@ -95,6 +95,9 @@ class TokenDistributions(SparseDefinition):
     """The first logit of each place's own token; those of all others are 0."""
     candidates: PositiveInt | None = None
     """Tokens a place may take, the nearest by cosine in the victim's embeddings; absent: the whole vocabulary."""
+    look_every: PositiveInt | None = None
+    """Steps between two looks at as many drawn texts as samples, the first of which that flips the label ends the
+    learning; absent: all steps are made."""
     similarity_weight: NonNegativeFloat = 0.0
     perplexity_weight: NonNegativeFloat = 0.0
     language_model: str | None = None

@@ -150,6 +150,42 @@ class Curvature(Definition):
     """Random sign vectors of the trace's estimate."""
 
 
+class UpdateStructure(Definition):
+    """Anatomy of the weight update against the base."""
+
+    kind: Literal["update-structure"]
+    top: PositiveInt
+    """Leading directions that are compared."""
+    threshold: Annotated[float, Field(gt=0, lt=1)]
+    """Largest cosine of an intruder direction."""
+    draws: PositiveInt
+    """Random updates that give the chance level of intruders."""
+    rank: PositiveInt
+    """Rank of the low-rank form that is fitted."""
+
+
+class UpdateGain(Definition):
+    """What the update makes of real activations."""
+
+    kind: Literal["update-gain"]
+
+
+class UpdatePath(Definition):
+    """Accuracy with parts of the weight update changed."""
+
+    kind: Literal["update-path"]
+    steps: tuple[Annotated[float, Field(ge=0)], ...]
+    """Values of t in W_0 + t dW."""
+    ranks: tuple[PositiveInt, ...]
+    """To which dW is cut."""
+    tops: tuple[PositiveInt, ...]
+    """Numbers of leading directions of W_0 that dW is projected into and out of."""
+    scales: tuple[Annotated[float, Field(ge=0)], ...]
+    """Factors of the intruder directions."""
+    radius: PositiveFloat
+    """Of the gradient step, in median token norms."""
+
+
 ProbePart = Annotated[
     Margin
     | MarginGradient
@@ -165,7 +201,10 @@ ProbePart = Annotated[
     | ParameterMargin
     | WeightRounding
     | LipschitzLower
-    | Curvature,
+    | Curvature
+    | UpdateStructure
+    | UpdateGain
+    | UpdatePath,
     Field(discriminator="kind"),
 ]
 

@@ -94,7 +94,7 @@ def _known_keys(model: type[Definition], parents: list[int | str]) -> list[str]:
 
 def _follow(node: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
     for option in node.get("anyOf", ()):  # an optional table
-        if "$ref" in option:
+        if "$ref" in option or "discriminator" in option:
             node = option
     if "$ref" not in node:
         return node

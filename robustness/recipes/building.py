@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from importlib.metadata import entry_points
+import re
+from dataclasses import replace
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from robustness.definitions.attacks import AttackDefinition
@@ -41,9 +43,20 @@ def find_attack(reference: str) -> NamedAttack:
         return find_textattack_attack(reference)
     if reference not in ATTACKS.names():
         for plugin in entry_points(group=PLUGINS, name=reference):
-            return name_attack(plugin.load(), name=reference)
+            return name_attack(_load_plugin(plugin), name=reference)
     entry = ATTACKS.find(reference)
     return name_recipe(entry, _build_recipe(entry))
+
+
+def _load_plugin(plugin: EntryPoint) -> object:
+    try:
+        loaded: object = plugin.load()
+    except Exception as error:  # the package is another's and may raise anything
+        raise AttackError(
+            f"attack {plugin.name}: the plug-in {plugin.value} cannot be imported: {type(error).__name__}: {error}; "
+            "mend or uninstall the package that offers it"
+        ) from error
+    return loaded
 
 
 def _build_recipe(entry: Entry[AttackDefinition]) -> Attack | GradientAttack | AnswerAttack:
@@ -129,22 +142,38 @@ def name_attack(made: object, *, name: str = "", digest: str = "") -> NamedAttac
     """
     kind = made if isinstance(made, type) else type(made)
     if any(base.__module__.split(".")[0] == "textattack" for base in kind.__mro__):
-        return wrap_textattack(made, name=name)
+        wrapped = wrap_textattack(made, name=name)
+        own = digest or ("" if kind.__module__.startswith("textattack.") else source_digest(kind))
+        together = hashlib.sha256(f"{own}{wrapped.digest}".encode()).hexdigest()[:16]  # what it prints as is not all
+        return replace(wrapped, digest=together) if own else wrapped
     name = name or kind.__qualname__
     if name in ATTACKS.names():
         raise AttackError(f"attack {name}: the name is taken by a shipped attack; rename the class")
     try:
         attack: Any = made() if isinstance(made, type) else made
-    except TypeError as error:
-        raise AttackError(f"attack {name}: could not be made without arguments: {error}") from None
+    except Exception as error:  # the class is the user's and may raise anything
+        reason = f"{type(error).__name__}: {error}"
+        raise AttackError(f"attack {name}: could not be made without arguments: {reason}") from error
     if getattr(attack, "access", None) not in set(Access):
         raise AttackError(f"attack {name}: `access` is missing; set access = Access.SCORES in the class")
     if attack.access is Access.GRADIENTS and not hasattr(attack, "search"):
         from robustness.recipes.embedding_recipe import name_embedding_attack  # brings torch
 
-        return NamedAttack(name, digest or source_digest(kind), name_embedding_attack(attack, name))
+        return NamedAttack(name, digest or _digest_of(made, kind), name_embedding_attack(attack, name))
     if not isinstance(attack, Attack) or not inspect.isgeneratorfunction(attack.search):
         raise AttackError(
             f"attack {name}: expected a method search(self, example, rng) that yields lists of candidates"
         )
-    return NamedAttack(name, digest or source_digest(kind), attack)
+    return NamedAttack(name, digest or _digest_of(made, kind), attack)
+
+
+def _digest_of(made: object, kind: type) -> str:
+    """The digest of a class's source; of an instance, with what it holds as far as that prints."""
+    source = source_digest(kind)
+    if isinstance(made, type):
+        return source
+    held = {name: getattr(made, name) for name in (*getattr(made, "__dict__", {}), *getattr(kind, "__slots__", ()))}
+    words = sorted(
+        re.findall(r"[^\s{}()\[\],]+", re.sub(r" at 0x[0-9a-f]+", "", repr(held)))
+    )  # sets print in any order
+    return hashlib.sha256(" ".join([source, *words]).encode()).hexdigest()[:16]

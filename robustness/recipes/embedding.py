@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from robustness.engine.outcome import Status
 from robustness.engine.seeding import example_generator
+from robustness.engine.watchdog import SearchTimeout, Watchdog
 from robustness.errors import AttackError, CheckpointError, UsageError
 from robustness.recipes.embedding_attacks import BallAttack
 from robustness.recipes.embedding_balls import Norm, sizes
@@ -28,6 +29,9 @@ CHUNK = 1024
 
 ROUNDING = 1e-5
 """Balls are smaller by this share, so that the norm of a find, rounded, never exceeds the radius it was found at."""
+
+MAX_SECONDS = 900.0
+"""For one batch, the model's passes included; far above what a shipped recipe takes for it on one core."""
 
 GeneratorOf = Callable[[Example], torch.Generator]
 """An example to a new generator on the CPU: the same stream whenever asked."""
@@ -197,42 +201,60 @@ class EmbeddingOutcome:
 
 
 def attack_embeddings(
-    attack: EmbeddingAttack, victim: Victim, examples: Iterable[Example], generator_of: GeneratorOf
+    attack: EmbeddingAttack,
+    victim: Victim,
+    examples: Iterable[Example],
+    generator_of: GeneratorOf,
+    *,
+    max_seconds: float = MAX_SECONDS,
 ) -> Iterator[EmbeddingOutcome]:
     """Yields one judged outcome for each example, in the order in which batches end.
 
-    A batch that fails, for want of memory or because of one example, is halved until the example at fault is
-    alone; that one is `errored`.
+    A batch that fails, for want of memory or time or because of one example, is halved until the example at fault
+    is alone; that one is `errored`.
 
     Args:
         attack: what to run.
         victim: what to attack.
         examples: streamed in chunks, sorted by token length within each.
         generator_of: see `seeded_generators`.
+        max_seconds: what a batch may take; past it, it is halved.
 
     Raises:
         CheckpointError: a victim whose embeddings cannot be attacked.
         UsageError: an attack that does not fit the task.
     """
     waiting = iter(examples)
-    while chunk := list(islice(waiting, CHUNK)):
-        stack = gradient_batches(victim, chunk)[::-1]
-        while stack:
-            batch = stack.pop()
-            started = time.perf_counter()
-            try:
-                outcomes = _attack_batch(attack, victim, batch, [generator_of(example) for example in batch])
-            except (CheckpointError, UsageError):
-                raise
-            except Exception as error:  # a user's attack may raise anything; the run goes on and the row says what
-                if victim.device.type == "cuda":
-                    torch.cuda.empty_cache()
-                if len(batch) > 1:
-                    stack += [batch[len(batch) // 2 :], batch[: len(batch) // 2]]
-                    continue
-                outcomes = [errored(batch[0], f"{type(error).__name__}: {error}")]
-            each = (time.perf_counter() - started) / len(batch)
-            yield from (replace(outcome, seconds=each) for outcome in outcomes)
+    with Watchdog() as watchdog:
+        while chunk := list(islice(waiting, CHUNK)):
+            stack = gradient_batches(victim, chunk)[::-1]
+            while stack:
+                batch = stack.pop()
+                started = time.perf_counter()
+                try:
+                    with watchdog.limit(max_seconds):
+                        outcomes = _attack_batch(attack, victim, batch, [generator_of(each) for each in batch])
+                except (CheckpointError, UsageError):
+                    raise
+                except (Exception, SearchTimeout) as error:  # a user's attack may raise anything; the row says what
+                    if len(batch) > 1:
+                        _free_memory(victim)
+                        stack += [batch[len(batch) // 2 :], batch[: len(batch) // 2]]
+                        continue
+                    outcomes = [errored(batch[0], _reason(error, max_seconds))]
+                each = (time.perf_counter() - started) / len(batch)
+                yield from (replace(outcome, seconds=each) for outcome in outcomes)
+
+
+def _free_memory(victim: Victim) -> None:
+    if victim.device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def _reason(error: BaseException, max_seconds: float) -> str:
+    if isinstance(error, SearchTimeout):
+        return f"the attack took more than {max_seconds:g} seconds for this example"
+    return f"{type(error).__name__}: {error}"
 
 
 def seeded_generators(seed: int, attack_digest: str) -> GeneratorOf:
@@ -248,7 +270,9 @@ def seeded_generators(seed: int, attack_digest: str) -> GeneratorOf:
 def _attack_batch(
     attack: EmbeddingAttack, victim: Victim, examples: Sequence[Example], generators: Sequence[torch.Generator]
 ) -> list[EmbeddingOutcome]:
-    result = attack.perturb(victim, examples, generators)
+    result: object = attack.perturb(victim, examples, generators)
+    if not isinstance(result, EmbeddingResult):
+        raise AttackError(f"perturb returned {type(result).__name__}; expected an EmbeddingResult")
     batch = embed(victim, examples)
     judgement = judge_embeddings(batch, result.delta)
     clean, logits = judgement.clean_logits.cpu().numpy(), judgement.logits.cpu().numpy()

@@ -96,19 +96,8 @@ def build_attack(definition: data.AttackDefinition) -> Attack | GradientAttack |
             return searches.Greedy(edits)
         case data.BestOfEachWord():
             return searches.BestOfEachWord(edits)
-        case data.DifferentialEvolution():
-            return DifferentialEvolution(
-                edits, changes=search.changes, population=search.population, generations=search.generations
-            )
-        case data.Genetic():
-            return Genetic(
-                edits,
-                population=search.population,
-                generations=search.generations,
-                temperature=search.temperature,
-            )
-        case data.ParticleSwarm():
-            return ParticleSwarm(edits, particles=search.particles, iterations=search.iterations)
+        case data.DifferentialEvolution() | data.Genetic() | data.ParticleSwarm():
+            return _build_population(search, edits)
         case data.Append():
             return Append(search.texts, handles=search.handles, links=search.links)
         case data.GreedyReduction():
@@ -127,6 +116,27 @@ def build_attack(definition: data.AttackDefinition) -> Attack | GradientAttack |
             from robustness.recipes.gbda import Gbda  # brings torch
 
             return Gbda(search)
+        case _:
+            assert_never(search)
+
+
+def _build_population(
+    search: data.DifferentialEvolution | data.Genetic | data.ParticleSwarm, edits: WordEdits
+) -> Attack:
+    match search:
+        case data.DifferentialEvolution():
+            return DifferentialEvolution(
+                edits, changes=search.changes, population=search.population, generations=search.generations
+            )
+        case data.Genetic():
+            return Genetic(
+                edits,
+                population=search.population,
+                generations=search.generations,
+                temperature=search.temperature,
+            )
+        case data.ParticleSwarm():
+            return ParticleSwarm(edits, particles=search.particles, iterations=search.iterations)
         case _:
             assert_never(search)
 

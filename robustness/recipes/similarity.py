@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
@@ -119,7 +121,8 @@ class SentenceSimilarity:
         self._skip_shorter = skip_shorter
         self._clean_vector = lru_cache(REMEMBERED)(lambda text: encoder.encode([text])[0])
         # By whole questions: a vector's last bits depend on the batch, and what is remembered must not.
-        self._cosines = lru_cache(REMEMBERED)(self._compare)
+        # By their digest: the texts of so many questions would fill the memory.
+        self._cosines: OrderedDict[bytes, NDArray[np.float64]] = OrderedDict()
 
     def near(self, clean: Example, candidates: Sequence[Example], index: int) -> list[Example]:
         """Returns the candidates that are near enough, in order; the clean text is encoded once.
@@ -137,12 +140,16 @@ class SentenceSimilarity:
 
     def similarities(self, clean: str, texts: Sequence[str]) -> NDArray[np.float64]:
         """Returns the similarity of each text to the clean one, shape (texts,)."""
-        cosines = self._cosines(clean, tuple(texts))
+        key = hashlib.blake2b(json.dumps([clean, *texts]).encode(), digest_size=16).digest()
+        cosines = self._cosines.pop(key) if key in self._cosines else self._compare(clean, texts)
+        self._cosines[key] = cosines  # the last asked is forgotten last
+        if len(self._cosines) > REMEMBERED:
+            self._cosines.popitem(last=False)
         if self._metric == "cosine":
             return cosines
         return np.asarray(1 - np.arccos(np.clip(cosines, -1, 1)) / np.pi)
 
-    def _compare(self, clean: str, texts: tuple[str, ...]) -> NDArray[np.float64]:
+    def _compare(self, clean: str, texts: Sequence[str]) -> NDArray[np.float64]:
         distinct = list(dict.fromkeys(texts))
         vectors = dict(zip(distinct, self._encoder.encode(distinct), strict=True))
         return np.asarray(np.array([vectors[text] for text in texts], dtype=np.float64) @ self._clean_vector(clean))

@@ -15,6 +15,7 @@ from robustness.stats import wilson_interval
 CELL = ["checkpoint", "testset", "attack"]
 MAX_POINTS = 50
 """Points of a curve; between them it is a step function."""
+PATH = r"^(accuracy|step-accuracy)-at-(t|rank|top|rest|intruders)-([0-9.e+-]+)$"
 SHARES = np.linspace(0, 1, 21)
 
 
@@ -44,6 +45,26 @@ def build_curves(examples: pd.DataFrame) -> pd.DataFrame:
             for budget in SHARES if kind == "modified_share" else _steps(spent):
                 left = right - int((spent <= budget + 1e-9).sum())
                 rows.append(names | _point(kind, float(budget), left, len(part)))
+    return arrange(Table.CURVES, rows)
+
+
+def build_path_curves(measurements: pd.DataFrame) -> pd.DataFrame:
+    """Returns curves.csv's rows of checkpoints with parts of their weight update changed (probe update-path).
+
+    budget_kind is t (all weights at W_0 + t dW), rank (dW cut to its leading directions), top and rest (dW projected
+    into and out of W_0's leading directions) or intruders (those directions scaled); attack is `none`, or
+    `gradient-step` for one step of fixed size against the margin, whose accuracy is an upper bound.
+    """
+    parts = measurements["quantity"].astype(str).str.extract(PATH)
+    known = measurements[parts[0].notna() & measurements["value"].notna()].assign(
+        attack=parts[0].map({"accuracy": NO_ATTACK, "step-accuracy": "gradient-step"}),
+        budget_kind=parts[1],
+        budget=parts[2].astype(float),
+    )
+    rows: list[dict[str, object]] = []
+    for keys, part in known.groupby([*CELL, "budget_kind", "budget"], sort=False):
+        names = dict(zip(CELL, keys[:3], strict=True))
+        rows.append(names | _point(str(keys[3]), float(keys[4]), int(part["value"].sum()), len(part)))
     return arrange(Table.CURVES, rows)
 
 

@@ -11,7 +11,7 @@ from robustness.engine.outcome import Status
 from robustness.reports.attacks import build_attacks
 from robustness.reports.columns import Table
 from robustness.reports.csvfiles import write_table
-from robustness.reports.curves import build_curves
+from robustness.reports.curves import build_curves, build_path_curves
 from robustness.reports.examples import build_examples
 from robustness.reports.fragility import build_fragility
 from robustness.reports.page import write_page
@@ -95,7 +95,7 @@ def write_report(folder: Path, statistics: StatisticsRecord | None = None) -> Re
         Table.ATTACKS: build_attacks(examples),
         Table.PAIRS: (pairs := build_pairs(examples, record)),
         Table.TRANSFER: build_transfer(replays, examples),
-        Table.CURVES: build_curves(examples),
+        Table.CURVES: pd.concat([build_curves(examples), build_path_curves(measurements)], ignore_index=True),
         Table.SENSITIVITY: build_sensitivity(measurements, record),
         Table.SENSITIVITY_EXAMPLES: (probed := build_sensitivity_examples(measurements)),
         Table.LAYERS: build_layers(measurements),

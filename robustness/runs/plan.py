@@ -255,17 +255,23 @@ def digest_of(content: object) -> str:
 
 
 def command_words(settings: RunSettings) -> tuple[str, ...]:
-    """The command line that repeats a run, but for `--out`; an attack given as an object goes by its class's name."""
+    """The command line that repeats a run, but for `--out`; attacks and probes given as objects go by their names."""
     words = ["robustness", "run", settings.suite, "--pairs", str(settings.pairs)]
     words += [] if settings.data is None else ["--data", str(settings.data)]
     words += [word for name in settings.testsets for word in ("--testset", name)]
     words += [word for attack in settings.attacks for word in ("--attack", _spell(attack))]
+    words += [word for probe in settings.probes for word in ("--probe", _spell(probe))]
     words += [] if settings.limit is None else ["--limit", str(settings.limit)]
     words += ["--seed", str(settings.seed), "--device", settings.device, "--dtype", settings.dtype]
+    words += ["--allow-changed-testset"] if settings.allow_changed else []
+    words += ["--compile"] if settings.compile else []
+    words += [] if settings.cache is None else ["--cache", str(settings.cache)]
     return tuple(words)
 
 
-def _spell(attack: str | object) -> str:
-    if isinstance(attack, str):
-        return attack
-    return attack.name if isinstance(attack, NamedAttack) else getattr(attack, "__name__", type(attack).__name__)
+def _spell(named: str | object) -> str:
+    if isinstance(named, str):
+        return named
+    if isinstance(named, NamedAttack | NamedProbe):
+        return named.name
+    return getattr(named, "__name__", type(named).__name__)

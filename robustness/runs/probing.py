@@ -8,7 +8,7 @@ from functools import cache
 from itertools import groupby
 from pathlib import Path
 
-from robustness.errors import RobustnessError
+from robustness.errors import RobustnessError, UsageError
 from robustness.runs.measurements import MeasurementStore
 from robustness.runs.plan import Plan, ProbeCell
 from robustness.runs.preparation import Prepared
@@ -85,7 +85,7 @@ def _measure(named: NamedProbe, subject: Subject) -> list[Reading]:
             if not isinstance(reading, Reading):
                 raise TypeError(f"measure yielded {type(reading).__name__}; expected Reading")
         return readings
-    except Unsupported as error:
+    except (Unsupported, UsageError) as error:  # the latter: a head that no probe measures
         return [_unsupported(named.name, str(error))]
     except RobustnessError as error:
         return [errored_reading(Quantity(named.name), str(error))]

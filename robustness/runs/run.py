@@ -33,7 +33,7 @@ from robustness.runs.record import (
 from robustness.runs.replay import replay_missing
 from robustness.runs.store import Store
 from robustness.runs.suspicions import find_suspicions
-from robustness.testsets.example import Example, Texts
+from robustness.testsets.example import Example
 from robustness.victims.answering import AnsweringVictim
 from robustness.victims.loading import (
     AnyVictim,
@@ -161,7 +161,7 @@ class _Sink:
         """Says what runs now."""
         self._report(Progress(message, self._done, self._total))
 
-    def write(self, cell: Cell, outcomes: Iterable[Outcome], count: int, truncated: set[Texts]) -> None:
+    def write(self, cell: Cell, outcomes: Iterable[Outcome], count: int, truncated: set[str]) -> None:
         """Writes `count` outcomes as they come, and what was too long; what has come before an error is kept."""
         message = f"{cell.checkpoint} | {cell.testset} | {cell.attack}"
         self._meter.start(cell.checkpoint, cell.testset, cell.attack, count)
@@ -177,7 +177,7 @@ class _Sink:
         finally:
             self._flush(cell, waiting, truncated, message)
 
-    def _flush(self, cell: Cell, waiting: list[Outcome], truncated: set[Texts], message: str) -> None:
+    def _flush(self, cell: Cell, waiting: list[Outcome], truncated: set[str], message: str) -> None:
         if len(truncated) > self._noted.get(cell.checkpoint, 0):  # before the outcomes: these are never made again
             self.store.note_truncated(cell.checkpoint, truncated)
             self._noted[cell.checkpoint] = len(truncated)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shlex
 import sqlite3
@@ -65,10 +64,9 @@ class Store:
         rows = [(cell.checkpoint, cell.testset, cell.attack, *_values(outcome)) for outcome in outcomes]
         self._insert("outcomes", _COLUMNS, rows)
 
-    def note_truncated(self, checkpoint: str, texts: Iterable[Texts]) -> None:
+    def note_truncated(self, checkpoint: str, digests: Iterable[str]) -> None:
         """Remembers texts that were too long for a checkpoint, by their digest."""
-        digests = {hashlib.sha256(json.dumps(each).encode()).hexdigest()[:16] for each in texts}
-        rows = [(checkpoint, digest) for digest in sorted(digests)]
+        rows = [(checkpoint, digest) for digest in sorted(set(digests))]
         self._connection.executemany("INSERT OR IGNORE INTO truncated VALUES (?, ?)", rows)
 
     def count_truncated(self) -> dict[str, int]:

@@ -18,6 +18,9 @@ from robustness.sensitivity.reachability import Reachability
 from robustness.sensitivity.rounding import WeightRounding
 from robustness.sensitivity.sharpness import Sharpness, WeightNorm
 from robustness.sensitivity.smoothing import Smoothing
+from robustness.sensitivity.structure import UpdateStructure
+from robustness.sensitivity.structure_gain import UpdateGain
+from robustness.sensitivity.structure_paths import UpdatePath
 from robustness.sensitivity.substitution import OneSubstitution, Safer
 
 
@@ -73,5 +76,11 @@ def build_probe(part: data.ProbePart) -> Probe:
             return LipschitzLower(part.radius, part.steps, part.restarts)
         case data.Curvature():
             return Curvature(part.iterations, part.draws)
+        case data.UpdateStructure():
+            return UpdateStructure(part.top, part.threshold, part.draws, part.rank)
+        case data.UpdateGain():
+            return UpdateGain()
+        case data.UpdatePath():
+            return UpdatePath(part.steps, part.ranks, part.tops, part.scales, part.radius)
         case _:
             assert_never(part)

@@ -52,6 +52,11 @@ class Subject:
     """The other arms of the pairs that the checkpoint is in."""
 
     @property
+    def full_partner(self) -> Checkpoint | None:
+        """The full checkpoint that a PEFT checkpoint is paired with."""
+        return next((partner for partner in self.partners if not partner.is_adapter), None)
+
+    @property
     def victim(self) -> Victim:
         """The victim; a probe of structure that never asks for it has no model loaded."""
         return self.load_victim()

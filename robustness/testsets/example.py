@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -11,6 +13,15 @@ Texts = tuple[str, ...]
 
 Span = tuple[int, int, int]
 """A word's place: segment, start, end."""
+
+
+def digest_texts(texts: Texts) -> str:
+    """Returns 16 hexadecimal digits that stand for one input, the same in every process.
+
+    >>> digest_texts(("a", "b")) == digest_texts(("a b",))
+    False
+    """
+    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,19 @@ import torch
 
 from robustness.definitions.tasks import Head, Task
 from robustness.errors import CheckpointError
-from robustness.training.methods import LoraAdapter
-
-HEAD_NAMES = ("classifier", "score", "qa_outputs")
-"""What the heads of classifiers and of question answering are called; peft saves these by itself."""
-
-QUERY_AND_VALUE = (("query", "value"), ("q_proj", "v_proj"), ("q_lin", "v_lin"), ("query_proj", "value_proj"))
-"""Names for bases that peft has no default for."""
+from robustness.training.adapters import (
+    AdaLoraAdapter,
+    Adapter,
+    FormAdapter,
+    Ia3Adapter,
+    LoraAdapter,
+    MpcAdapter,
+    OftAdapter,
+    PromptAdapter,
+    RandomProjectionAdapter,
+)
+from robustness.training.targets import in_head, scaled_by_ia3, target_modules
+from robustness.tuners.registration import register_tuners
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +35,39 @@ class Base:
     """What an adapter names as its base: an absolute folder, or a hub id."""
 
 
-def adapt(base: Base, task: Task, adapter: LoraAdapter | None) -> Any:
+def adapt(base: Base, task: Task, adapter: Adapter | None, steps: int) -> Any:
     """Returns a model in which exactly what the method trains requires gradients.
 
     What the base has no weights for, its head at least, is drawn from torch's random state; the draws are the
     same for every method.
 
+    Args:
+        base: where to start.
+        task: gives the head its labels.
+        adapter: None to train every weight.
+        steps: optimiser steps that will follow; a schedule of ranks needs to know.
+
     Raises:
-        CheckpointError: the base cannot be loaded, or has no query and value projections that are known.
+        CheckpointError: the base cannot be loaded, or lacks the modules that the method trains.
     """
     model, fresh = _load_base(base.folder, task)
-    return model if adapter is None else _add_lora(model, adapter, base, fresh, task)
+    if adapter is None:
+        return model
+    register_tuners()
+    from peft import get_peft_model
+
+    answering = task.head is Head.ANSWERING
+    config = _peft_config(adapter, model, steps)
+    # PEFT's own model for question answering would drop the segment ids, which full fine-tuning is given.
+    config.task_type = None if answering else "SEQ_CLS"
+    _save_fresh_modules(config, adapter, fresh, answering=answering)
+    try:
+        adapted = get_peft_model(model, config)
+    except ValueError as error:  # what peft raises when modules are missing or of a kind it cannot adapt
+        raise CheckpointError(f"base {base.folder}: {adapter.peft_type} does not fit it: {error}") from error
+    # get_peft_model has put the model's own path there, which for a hub base is this machine's cache folder.
+    config.base_model_name_or_path = base.reference
+    return adapted
 
 
 def _load_base(folder: Path, task: Task) -> tuple[Any, Sequence[str]]:
@@ -62,45 +90,154 @@ def _load_base(folder: Path, task: Task) -> tuple[Any, Sequence[str]]:
     return model, sorted(report["missing_keys"])
 
 
-def _add_lora(model: Any, adapter: LoraAdapter, base: Base, fresh: Sequence[str], task: Task) -> Any:
-    from peft import LoraConfig, TaskType, get_peft_model
+def _peft_config(adapter: Adapter, model: Any, steps: int) -> Any:
+    """The peft library's own configuration of what a method's file says."""
+    if isinstance(adapter, LoraAdapter):
+        return _lora_config(adapter, model)
+    if isinstance(adapter, MpcAdapter):
+        return _mpc_config(adapter, model)
+    if isinstance(adapter, AdaLoraAdapter):
+        return _adalora_config(adapter, model, steps)
+    if isinstance(adapter, Ia3Adapter):
+        return _ia3_config(adapter, model)
+    if isinstance(adapter, PromptAdapter):
+        return _prompt_config(adapter, model)
+    if isinstance(adapter, RandomProjectionAdapter):
+        return _projection_config(adapter, model)
+    if isinstance(adapter, OftAdapter):
+        return _oft_config(adapter, model)
+    return _form_config(adapter, model)
 
-    answering = task.head is Head.ANSWERING
-    config = LoraConfig(
-        # PEFT's own model for question answering would drop the segment ids, which full fine-tuning is given.
-        task_type=None if answering else TaskType.SEQ_CLS,
+
+def _lora_config(adapter: LoraAdapter, model: Any) -> Any:
+    from peft import LoraConfig
+
+    return LoraConfig(
         r=adapter.rank,
         lora_alpha=adapter.alpha,
         lora_dropout=adapter.dropout,
-        target_modules=_target_modules(model, adapter),
-        modules_to_save=_fresh_modules(fresh, with_head=answering),
-    )
-    adapted = get_peft_model(model, config)
-    # get_peft_model has put the model's own path there, which for a hub base is this machine's cache folder.
-    config.base_model_name_or_path = base.reference
-    return adapted
-
-
-def _target_modules(model: Any, adapter: LoraAdapter) -> list[str]:
-    from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
-
-    if adapter.target_modules != "attention":
-        return list(adapter.target_modules)
-    kind = model.config.model_type
-    if kind in TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING:
-        return list(TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING[kind])
-    leaves = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
-    for names in QUERY_AND_VALUE:
-        if leaves.issuperset(names):
-            return list(names)
-    raise CheckpointError(
-        f"base of type {kind}: no query and value projections found; expected modules named "
-        f"{' or '.join(' and '.join(names) for names in QUERY_AND_VALUE)}; use another base, or name them in "
-        "target_modules of the method's file"
+        target_modules=target_modules(model, adapter.target_modules),
+        use_dora=adapter.variant == "dora",
+        init_lora_weights="pissa" if adapter.variant == "pissa" else True,
     )
 
 
-def _fresh_modules(fresh: Sequence[str], *, with_head: bool) -> list[str]:
+def _mpc_config(adapter: MpcAdapter, model: Any) -> Any:
+    from robustness.tuners.mpc import MpcConfig
+
+    return MpcConfig(
+        peft_type=adapter.peft_type.upper().replace("-", "_"),
+        r=adapter.rank,
+        lora_alpha=adapter.alpha,
+        lora_dropout=adapter.dropout,
+        target_modules=target_modules(model, adapter.target_modules),
+        mpc_weight=adapter.weight,
+    )
+
+
+def _adalora_config(adapter: AdaLoraAdapter, model: Any, steps: int) -> Any:
+    from peft import AdaLoraConfig
+
+    start = int(adapter.start_share * steps)
+    final = int(adapter.final_share * steps)
+    if start >= steps - final:
+        raise CheckpointError(
+            f"adalora: of {steps} training steps the first {start} and the last {final} leave ranks alone, so none "
+            "is ever cut; train longer, or lower start_share and final_share in the method's file"
+        )
+    return AdaLoraConfig(
+        init_r=adapter.initial_rank,
+        target_r=adapter.target_rank,
+        lora_alpha=adapter.alpha,
+        lora_dropout=adapter.dropout,
+        target_modules=target_modules(model, adapter.target_modules),
+        tinit=start,
+        tfinal=final,
+        deltaT=adapter.interval,
+        total_step=steps,
+        orth_reg_weight=adapter.orthogonality_weight,
+    )
+
+
+def _ia3_config(adapter: Ia3Adapter, model: Any) -> Any:
+    from peft import IA3Config
+
+    if isinstance(adapter.target_modules, tuple):
+        targets = target_modules(model, adapter.target_modules)
+        feedforward = list(adapter.feedforward_modules)
+    else:
+        targets, feedforward = scaled_by_ia3(model)
+    return IA3Config(target_modules=targets, feedforward_modules=feedforward)
+
+
+def _prompt_config(adapter: PromptAdapter, model: Any) -> Any:
+    from peft import PrefixTuningConfig, PromptEncoderConfig, PromptTuningConfig
+
+    if adapter.peft_type == "prefix":
+        return PrefixTuningConfig(num_virtual_tokens=adapter.virtual_tokens)
+    if adapter.peft_type == "prompt":
+        return PromptTuningConfig(num_virtual_tokens=adapter.virtual_tokens)
+    return PromptEncoderConfig(
+        num_virtual_tokens=adapter.virtual_tokens,
+        encoder_hidden_size=adapter.encoder_hidden_size or model.config.hidden_size,
+    )
+
+
+def _projection_config(adapter: RandomProjectionAdapter, model: Any) -> Any:
+    from peft import RandLoraConfig, VeraConfig
+
+    targets = target_modules(model, adapter.target_modules)
+    if adapter.peft_type == "vera":
+        return VeraConfig(
+            r=adapter.rank,
+            target_modules=targets,
+            projection_prng_key=adapter.projection_seed,
+            vera_dropout=adapter.dropout,
+            d_initial=adapter.initial_scale,
+        )
+    return RandLoraConfig(
+        r=adapter.rank,
+        randlora_alpha=adapter.alpha,
+        target_modules=targets,
+        projection_prng_key=adapter.projection_seed,
+        randlora_dropout=adapter.dropout,
+    )
+
+
+def _oft_config(adapter: OftAdapter, model: Any) -> Any:
+    from peft import OFTConfig
+
+    # The exact Cayley transform: peft's default, a truncated series, gives a matrix that is not quite orthogonal.
+    return OFTConfig(
+        oft_block_size=adapter.block_size,
+        module_dropout=adapter.dropout,
+        target_modules=target_modules(model, adapter.target_modules),
+        use_cayley_neumann=False,
+    )
+
+
+def _form_config(adapter: FormAdapter, model: Any) -> Any:
+    from robustness.tuners.layers import FormConfig
+
+    return FormConfig(
+        peft_type=adapter.peft_type.upper().replace("-", "_"),
+        target_modules=target_modules(model, adapter.target_modules),
+    )
+
+
+def _save_fresh_modules(config: Any, adapter: Adapter, fresh: Sequence[str], *, answering: bool) -> None:
     """Modules beside the head that start random (DeBERTa's pooler): unsaved, they would load random again."""
-    modules = {key.rpartition(".")[0] for key in fresh}
-    return sorted(module for module in modules if with_head or not set(module.split(".")) & set(HEAD_NAMES))
+    found = {key.rpartition(".")[0] for key in fresh}
+    modules = sorted(module for module in found if answering or not in_head(module))
+    if answering and isinstance(adapter, PromptAdapter):
+        raise CheckpointError(
+            f"{adapter.peft_type}: learnt vectors before the text are not trained for question answering; "
+            "use another method"
+        )
+    if not isinstance(adapter, PromptAdapter):
+        config.modules_to_save = modules
+    elif modules:
+        raise CheckpointError(
+            f"{adapter.peft_type}: the base has no weights for {', '.join(modules)}, which would have to be trained "
+            "and saved; peft saves learnt prompts and the head alone; use another base or another method"
+        )

@@ -12,10 +12,11 @@ import numpy as np
 from robustness.definitions.catalog import TESTSETS, Entry
 from robustness.definitions.tasks import Head, Task
 from robustness.definitions.testsets import TestsetDefinition
-from robustness.errors import CheckpointError, UsageError
+from robustness.errors import CheckpointError, DataError, UsageError
 from robustness.testsets.example import Example
 from robustness.testsets.loading import load_testset, load_training_split
 from robustness.training.answering import LABEL_NAMES, encode_windows, f1_metric
+from robustness.victims.victim import max_tokens as position_limit
 
 SUBSET_SEED = 0
 """Which training rows a limit keeps depends on nothing that differs between two checkpoints."""
@@ -56,13 +57,14 @@ def load_rows(testset: str, data: Path | None, limit: int | None, dev_limit: int
     Raises:
         DefinitionError: no test set has that name.
         UsageError: the test set has no training split.
-        DataError: the rows cannot be read.
+        DataError: the rows cannot be read, or development rows are training rows too.
     """
     entry = TESTSETS.find(testset)
     if entry.definition.train is None:
         raise UsageError(f"train {testset}: it has no training split; expected one of {', '.join(trainable())}")
     train = load_training_split(entry, data)
     dev = load_testset(entry, data)
+    _refuse_overlap(entry.name, train.examples, dev.examples)
     return TrainingRows(
         testset=entry.name,
         task=train.task,
@@ -71,6 +73,17 @@ def load_rows(testset: str, data: Path | None, limit: int | None, dev_limit: int
         train_digest=train.digest,
         dev_digest=dev.digest,
     )
+
+
+def _refuse_overlap(testset: str, train: Sequence[Example], dev: Sequence[Example]) -> None:
+    """Rows with equal texts, but for space around them, whatever their labels."""
+    known = {tuple(text.strip() for text in example.texts) for example in train}
+    shared = [example for example in dev if tuple(text.strip() for text in example.texts) in known]
+    if shared:
+        raise DataError(
+            f"train {testset}: {len(shared)} of {len(dev)} development rows are training rows too, the first "
+            f"{shared[0].id!r}: accuracy on them chooses what was learnt by heart; remove them from one of the files"
+        )
 
 
 def trainable() -> list[str]:
@@ -94,13 +107,20 @@ def spread(examples: Sequence[Example], limit: int) -> tuple[Example, ...]:
     return tuple(examples[index * len(examples) // limit] for index in range(limit))
 
 
-def encode_rows(rows: TrainingRows, base: Path, max_tokens: int) -> EncodedRows:
+def encode_rows(rows: TrainingRows, base: Path, max_tokens: int, virtual_tokens: int = 0) -> EncodedRows:
     """Tokenises with the base's tokenizer, without padding.
 
+    Args:
+        rows: the texts.
+        base: the base's folder.
+        max_tokens: longer texts are cut.
+        virtual_tokens: positions that some method of the call needs for itself.
+
     Raises:
+        UsageError: texts of that length and learnt tokens do not fit the base's positions together.
         CheckpointError: the base has no tokenizer, or one that cannot pad.
     """
-    from transformers import AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(base, use_fast=True)
@@ -121,6 +141,13 @@ def encode_rows(rows: TrainingRows, base: Path, max_tokens: int) -> EncodedRows:
             f1_metric(rows.dev, tokenizer),
         )
     length = min(max_tokens, tokenizer.model_max_length)
+    room = position_limit(AutoConfig.from_pretrained(base), tokenizer, virtual_tokens)
+    if virtual_tokens and length > room:
+        raise UsageError(
+            f"base {base}: {virtual_tokens} learnt tokens leave room for {max(room, 0)} tokens of text, and texts "
+            f"are cut to {length} for every method; lower max_tokens to {max(room, 1)}, or virtual_tokens in the "
+            "method's file"
+        )
     # Dev rows by length: what is scored beside each other is then padded little.
     dev = sorted(_encode(rows.dev, tokenizer, length), key=lambda row: len(row["input_ids"]))
     return EncodedRows(tokenizer, rows.task, tuple(_encode(rows.train, tokenizer, length)), tuple(dev))

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
+from robustness.definitions.catalog import Entry
 from robustness.errors import UsageError
+from robustness.training.methods import MethodDefinition, StudySettings
+
+Protocol = Literal["equal", "paper"]
+Match = Literal["none", "clean"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,25 +23,53 @@ class TrainingSettings:
     """
 
     epochs: int = 3
+    max_steps: int | None = None
+    """Optimiser steps; takes the place of epochs."""
     batch_size: int = 16
+    """Examples of one optimiser step."""
+    accumulation: int = 1
+    """Parts in which a batch is run, so that it fits the device."""
     warmup_share: float = 0.06
     """Share of all steps over which the learning rate rises from zero."""
     max_grad_norm: float = 1.0
     weight_decay: float = 0.01
     max_tokens: int = 128
     """Longer inputs are cut, in training and when the development rows are scored."""
+    bf16: bool = False
+    """Matrix products in bfloat16; weights and optimiser stay in float32."""
     dev_limit: int = 1000
     """At most so many clean development rows, evenly spaced, choose epoch and learning rate."""
+    protocol: Protocol = "equal"
+    """`paper`: batch, rate, epochs, clipping and warm-up of each method are those of arXiv 2505.22355."""
+    match: Match = "none"
+    """`clean`: a pair's checkpoints are those of the epochs closest in clean accuracy."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "max_tokens", "dev_limit"):
+        for name in ("epochs", "batch_size", "accumulation", "max_tokens", "dev_limit"):
             if getattr(self, name) < 1:
                 raise UsageError(f"training settings: {name} is {getattr(self, name)}; expected 1 or more")
+        if self.max_steps is not None and self.max_steps < 1:
+            raise UsageError(f"training settings: max_steps is {self.max_steps}; expected 1 or more")
+        if self.batch_size % self.accumulation:
+            raise UsageError(
+                f"training settings: batch_size {self.batch_size} cannot be run in {self.accumulation} equal parts"
+            )
         if not 0 <= self.warmup_share <= 1:
             raise UsageError(f"training settings: warmup_share is {self.warmup_share}; expected 0 to 1")
         for name in ("max_grad_norm", "weight_decay"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(f"training settings: {name} is {getattr(self, name)}; expected 0 or more")
+        for name, known in (("protocol", ("equal", "paper")), ("match", ("none", "clean"))):
+            if getattr(self, name) not in known:
+                raise UsageError(f"--{name} {getattr(self, name)}: expected {' or '.join(known)}")
+
+    def steps(self, rows: int) -> int:
+        """Optimiser steps when `rows` training rows are used.
+
+        >>> TrainingSettings(epochs=3, batch_size=16).steps(1601)
+        303
+        """
+        return self.max_steps or self.epochs * math.ceil(rows / self.batch_size)
 
     def warmup_steps(self, rows: int) -> int:
         """Optimiser steps of warm-up when `rows` training rows are used.
@@ -43,4 +77,35 @@ class TrainingSettings:
         >>> TrainingSettings(epochs=3, batch_size=16, warmup_share=0.06).warmup_steps(1600)
         18
         """
-        return math.ceil(self.warmup_share * self.epochs * math.ceil(rows / self.batch_size))
+        return math.ceil(self.warmup_share * self.steps(rows))
+
+
+def under_protocol(
+    method: Entry[MethodDefinition], task: str, settings: TrainingSettings
+) -> tuple[Entry[MethodDefinition], TrainingSettings]:
+    """Returns the method and the settings it is trained with: as they are, or as the study trained it.
+
+    Raises:
+        UsageError: protocol `paper`, and the study's settings of this method on this task are not known.
+    """
+    if settings.protocol == "equal":
+        return method, settings
+    study = next((study for study in method.definition.study if study.task == task), None)
+    if study is None:
+        known = ", ".join(study.task for study in method.definition.study) or "no task"
+        raise UsageError(
+            f"--protocol paper: how arXiv 2505.22355 trained {method.name} on {task} is not known; for {method.name} "
+            f"its settings are known on {known}; leave --protocol out, or write a method's file with [[study]]"
+        )
+    return _studied(method, study), replace(
+        settings,
+        epochs=study.epochs,
+        batch_size=study.batch_size,
+        max_grad_norm=study.max_grad_norm,
+        warmup_share=study.warmup_share,
+    )
+
+
+def _studied(method: Entry[MethodDefinition], study: StudySettings) -> Entry[MethodDefinition]:
+    changed = {"learning_rates": (study.learning_rate,), "adapter": study.adapter or method.definition.adapter}
+    return Entry(method.name, method.path, method.definition.model_copy(update=changed))

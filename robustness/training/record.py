@@ -11,7 +11,7 @@ from typing import Any
 
 from robustness.errors import RunError
 from robustness.training.protocol import TrainingSettings
-from robustness.training.trainer import TrialResult
+from robustness.training.trainer import TrialResult, data_seed
 
 FILE_NAME = "training.json"
 RECORDED_PACKAGES = ("torch", "transformers", "peft")
@@ -37,22 +37,25 @@ class Fingerprint:
     settings: TrainingSettings
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a checkpoint."""
+
+    failed: bool
+    """The loss was not finite at any learning rate: there are no weights."""
+    dev_accuracies: tuple[float, ...]
+    """Of the chosen learning rate, after each epoch; empty when failed."""
+
+
 def is_complete(folder: Path, fingerprint: Fingerprint) -> bool:
-    """Whether the folder holds this very checkpoint; False where there is no folder.
+    """Whether the folder holds this very checkpoint, or its failure; False where there is no folder.
 
     Raises:
         RunError: the folder holds something else; the message names what differs.
     """
     if not folder.exists():
         return False
-    try:
-        stored = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))["fingerprint"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise RunError(
-            f"{folder}: has no readable {FILE_NAME}, so it is not a checkpoint that was finished here; "
-            "remove it, or give --out another folder"
-        ) from None
-    differences = _differences(stored, asdict(fingerprint))
+    differences = _differences(_read(folder)["fingerprint"], asdict(fingerprint))
     if differences:
         raise RunError(
             f"{folder}: holds a checkpoint trained otherwise ({', '.join(differences)}); "
@@ -61,32 +64,61 @@ def is_complete(folder: Path, fingerprint: Fingerprint) -> bool:
     return True
 
 
+def read_outcome(folder: Path) -> Outcome:
+    """Reads what became of a checkpoint; raises RunError when its training.json cannot be read."""
+    content = _read(folder)
+    return Outcome(failed=content["failed"], dev_accuracies=tuple(content["dev_accuracies"]))
+
+
 def write_record(
-    folder: Path, fingerprint: Fingerprint, trials: Sequence[TrialResult], chosen: TrialResult, device: str
+    folder: Path,
+    fingerprint: Fingerprint,
+    trials: Sequence[TrialResult],
+    chosen: TrialResult | None,
+    device: str,
 ) -> None:
-    """Writes training.json into a checkpoint's folder."""
+    """Writes training.json into a checkpoint's folder; `chosen` is None when every trial failed."""
     content = {
         "fingerprint": asdict(fingerprint),
-        "learning_rate": chosen.learning_rate,
-        "epoch": chosen.best_epoch,
-        "dev_accuracy": chosen.dev_accuracy,
+        "order_seed": data_seed(fingerprint.seed),
+        "failed": chosen is None,
+        "learning_rate": chosen.learning_rate if chosen else None,
+        "epoch": chosen.best_epoch if chosen else None,
+        "dev_accuracy": chosen.dev_accuracy if chosen else None,
+        "dev_accuracies": chosen.dev_accuracies if chosen else [],
         "trials": [
             {
                 "learning_rate": trial.learning_rate,
                 "dev_accuracies": trial.dev_accuracies,
+                "losses": [loss if loss - loss == 0 else str(loss) for loss in trial.losses],  # JSON has no nan
                 "failed": trial.failed,
                 "seconds": round(trial.seconds, 3),
+                "peak_memory_bytes": trial.peak_memory_bytes,
             }
             for trial in trials
         ],
-        "parameters_trained": chosen.parameters_trained,
-        "parameters": chosen.parameters,
-        "trained_share": chosen.parameters_trained / chosen.parameters,
+        "parameters_trained": trials[0].parameters_trained,
+        "parameters": trials[0].parameters,
+        "trained_share": trials[0].parameters_trained / trials[0].parameters,
         "seconds": round(sum(trial.seconds for trial in trials), 3),
+        "peak_memory_bytes": max(trial.peak_memory_bytes for trial in trials),
         "device": device,
         "versions": {name: version(name) for name in RECORDED_PACKAGES},
     }
     (folder / FILE_NAME).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    try:
+        content = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
+        if not {"fingerprint", "failed", "dev_accuracies"} <= content.keys():
+            raise KeyError
+    except (OSError, ValueError, KeyError, AttributeError):
+        raise RunError(
+            f"{folder}: has no readable {FILE_NAME}, so it is not a checkpoint that was finished here; "
+            "remove it, or give --out another folder"
+        ) from None
+    return dict(content)
 
 
 def _differences(stored: Any, wanted: dict[str, Any], prefix: str = "") -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import resource
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +22,8 @@ from transformers import (
 
 from robustness.definitions.catalog import Entry
 from robustness.training.adaptation import Base, adapt
+from robustness.training.adapters import AdaLoraAdapter
+from robustness.training.callbacks import EpochKeeper, RankAllocation, Snapshot, restore
 from robustness.training.data import EncodedRows
 from robustness.training.methods import MethodDefinition
 from robustness.training.protocol import TrainingSettings
@@ -47,12 +49,18 @@ class TrialResult:
     learning_rate: float
     dev_accuracies: tuple[float, ...]
     """After each epoch."""
+    losses: tuple[float, ...]
+    """Mean training loss of each epoch."""
     failed: bool
     """The loss was not finite in some epoch; nothing of the trial may be kept."""
     parameters_trained: int
     parameters: int
     """All of the model, head and adapter included."""
     seconds: float
+    peak_memory_bytes: int
+    """On CUDA what the trial allocated at most; on a CPU the process's high-water mark so far."""
+    snapshots: tuple[Snapshot, ...] = ()
+    """Of every epoch where the settings ask for it."""
 
     @property
     def best_epoch(self) -> int:
@@ -83,10 +91,14 @@ def run_trial(
         CheckpointError: the base cannot be loaded or adapted.
     """
     started = time.perf_counter()
+    adapter = trial.method.definition.adapter
+    keeper = EpochKeeper(report, keep_all=trial.settings.match == "clean")
+    ranks: list[TrainerCallback] = [RankAllocation()] if isinstance(adapter, AdaLoraAdapter) else []
+    if trial.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
     with torch.random.fork_rng(), tempfile.TemporaryDirectory() as unused_folder:
         set_seed(trial.seed)
-        model = adapt(base, rows.task, trial.method.definition.adapter)
-        best = _BestEpoch(report)
+        model = adapt(base, rows.task, adapter, trial.settings.steps(len(rows.train)))
         trainer = Trainer(
             model=model,
             args=_arguments(trial, len(rows.train), unused_folder, rows.label_names),
@@ -95,18 +107,23 @@ def run_trial(
             data_collator=DataCollatorWithPadding(rows.tokenizer),
             processing_class=rows.tokenizer,
             compute_metrics=rows.metric or _accuracy,
-            callbacks=[best],
+            callbacks=[keeper, *ranks],
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
-    best.restore(model)
+    best = keeper.best()
+    if best is not None:
+        restore(model, best)
     return model.cpu(), TrialResult(
         learning_rate=trial.learning_rate,
-        dev_accuracies=tuple(best.accuracies),
-        failed=best.failed,
+        dev_accuracies=tuple(keeper.accuracies),
+        losses=tuple(keeper.losses),
+        failed=keeper.failed,
         parameters_trained=sum(p.numel() for p in model.parameters() if p.requires_grad),
         parameters=sum(p.numel() for p in model.parameters()),
         seconds=time.perf_counter() - started,
+        peak_memory_bytes=_peak_memory(trial.device),
+        snapshots=tuple(keeper.snapshots) if trial.settings.match == "clean" else (),
     )
 
 
@@ -115,7 +132,9 @@ def _arguments(trial: Trial, rows: int, unused_folder: str, label_names: Sequenc
     arguments = TrainingArguments(
         output_dir=unused_folder,
         num_train_epochs=settings.epochs,
-        per_device_train_batch_size=settings.batch_size,
+        max_steps=settings.max_steps or -1,
+        per_device_train_batch_size=settings.batch_size // settings.accumulation,
+        gradient_accumulation_steps=settings.accumulation,
         per_device_eval_batch_size=DEV_BATCH_SIZE,
         learning_rate=trial.learning_rate,
         lr_scheduler_type="linear",
@@ -123,8 +142,9 @@ def _arguments(trial: Trial, rows: int, unused_folder: str, label_names: Sequenc
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
         optim="adamw_torch_fused",
+        bf16=settings.bf16,
         seed=trial.seed,
-        data_seed=_data_seed(trial.seed),
+        data_seed=data_seed(trial.seed),
         eval_strategy="epoch",
         logging_strategy="epoch",
         logging_nan_inf_filter=False,
@@ -142,43 +162,20 @@ def _arguments(trial: Trial, rows: int, unused_folder: str, label_names: Sequenc
     return arguments
 
 
-def _data_seed(seed: int) -> int:
-    """The library shuffles epoch e with data_seed + e: neighbouring seeds would share most of their orders."""
+def data_seed(seed: int) -> int:
+    """The seed of the order of examples.
+
+    The library shuffles epoch e with data_seed + e: neighbouring seeds would share most of their orders.
+    """
     return int(np.random.SeedSequence(seed).generate_state(1)[0])
+
+
+def _peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated())
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _accuracy(evaluated: Any) -> dict[str, float]:
     predictions = np.asarray(evaluated.predictions).argmax(axis=-1)
     return {"accuracy": float((predictions == evaluated.label_ids).mean())}
-
-
-class _BestEpoch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped for us
-    """Keeps the trained weights of the best epoch in memory; stops when the loss is not finite."""
-
-    def __init__(self, report: Callable[[int, float], None]) -> None:
-        self.accuracies: list[float] = []
-        self.failed = False
-        self._report = report
-        self._weights: dict[str, torch.Tensor] = {}
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **unused: Any) -> None:  # noqa: ARG002
-        if not math.isfinite(logs.get("loss", 0.0)):
-            self.failed = True
-            control.should_training_stop = True
-
-    def on_evaluate(self, args: Any, state: Any, control: Any, **given: Any) -> None:  # noqa: ARG002
-        accuracy = given["metrics"]["eval_accuracy"]
-        if not self.failed and accuracy > max(self.accuracies, default=-1.0):
-            self._weights = {name: parameter.detach().cpu().clone() for name, parameter in _trained(given["model"])}
-        self.accuracies.append(accuracy)
-        self._report(len(self.accuracies), accuracy)
-
-    @torch.no_grad()
-    def restore(self, model: Any) -> None:
-        for name, parameter in _trained(model):
-            if name in self._weights:
-                parameter.copy_(self._weights[name])
-
-
-def _trained(model: Any) -> list[tuple[str, torch.nn.Parameter]]:
-    return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,17 @@ import numpy as np
 import torch
 
 from robustness.definitions.catalog import Entry
-from robustness.definitions.pairs import PairEntry, PairsDefinition, write_pairs
-from robustness.definitions.reading import read_definition
+from robustness.definitions.pairs import PairEntry, write_pairs
+from robustness.definitions.tasks import Head
 from robustness.errors import RunError, UsageError
 from robustness.training.adaptation import Base
+from robustness.training.adapters import virtual_tokens
+from robustness.training.callbacks import restore
 from robustness.training.data import EncodedRows, TrainingRows, encode_rows, load_rows
 from robustness.training.methods import MethodDefinition, find_method
-from robustness.training.protocol import TrainingSettings
-from robustness.training.record import Fingerprint, is_complete, write_record
+from robustness.training.pairing import Arm, Pairing, epoch_folder, pair_arms, stored_pairs
+from robustness.training.protocol import TrainingSettings, under_protocol
+from robustness.training.record import Fingerprint, is_complete, read_outcome, write_record
 from robustness.training.trainer import Trial, TrialResult, run_trial
 from robustness.victims.checkpoint import locate
 from robustness.victims.loading import digest_weights, place
@@ -37,6 +41,7 @@ class Job:
     method: Entry[MethodDefinition]
     seed: int
     folder: Path
+    settings: TrainingSettings
     fingerprint: Fingerprint
 
 
@@ -46,7 +51,6 @@ class Workshop:
 
     base: Base
     rows: EncodedRows
-    settings: TrainingSettings
     device: torch.device
     progress: Progress
 
@@ -68,7 +72,8 @@ def train(
 
     Each method tries every learning rate of its grid; the best by accuracy on the clean development rows is
     kept (of equals the smaller), as of its best epoch (of equals the earlier). Calling again resumes: finished
-    checkpoints are not trained again. Pairs of other names that the pairs file already has stay in it.
+    checkpoints are not trained again. A checkpoint whose loss is finite at no learning rate is recorded as failed
+    and left out of the pairs file. Pairs of other names that the pairs file already has stay in it.
 
     Args:
         testset: a clean test set with a training split, such as sst2 or demo-sentiment.
@@ -87,7 +92,7 @@ def train(
         DefinitionError: an unknown method or test set, or a pairs file in `out` that cannot be read.
         DataError: the rows cannot be read.
         CheckpointError: the base cannot be loaded.
-        RunError: `out` has a checkpoint made with other settings, or no learning rate gave a finite loss.
+        RunError: `out` has a checkpoint made with other settings, or no pair came out.
     """
     entries = [find_method(name) for name in dict.fromkeys(methods)]
     seeds = tuple(dict.fromkeys(seeds))
@@ -98,17 +103,15 @@ def train(
     base_folder = locate(base, f"train {testset}: --base")
     start = Base(base_folder, str(base_folder) if Path(base).is_dir() else base)
     jobs = _plan(entries, seeds, out, rows, start, settings)
-    pairs_file = out / PAIRS_FILE
-    pairs = _merge_pairs(pairs_file, _pairs(jobs, start, rows, out))
+    others = [pair for pair in stored_pairs(out / PAIRS_FILE) if pair.name not in {job.folder.name for job in jobs}]
     pending = [job for job in jobs if not is_complete(job.folder, job.fingerprint)]
+    say = progress or _ignore
     if pending:
-        encoded = encode_rows(rows, base_folder, settings.max_tokens)
-        shop = Workshop(start, encoded, settings, torch_device, progress or _ignore)
+        encoded = encode_rows(rows, base_folder, settings.max_tokens, _virtual_tokens(jobs))
         out.mkdir(parents=True, exist_ok=True)
         for job in pending:
-            _make_checkpoint(job, shop)
-    write_pairs(pairs_file, pairs)
-    return pairs_file
+            _make_checkpoint(job, Workshop(start, encoded, torch_device, say))
+    return _write_pairs(jobs, others, Pairing(rows.task.name, start, out, _floor(rows, settings), say))
 
 
 def _check_arguments(methods: Sequence[Entry[MethodDefinition]], seeds: Sequence[int], limit: int | None) -> None:
@@ -141,60 +144,70 @@ def _plan(
     settings: TrainingSettings,
 ) -> list[Job]:
     base_digest = digest_weights(base.folder)
-    return [
-        Job(
-            method=method,
+    protocol = "" if settings.protocol == "equal" else f"-{settings.protocol}"
+    jobs = []
+    for seed, named in product(seeds, methods):
+        method, own_settings = under_protocol(named, rows.task.name, settings)
+        fingerprint = Fingerprint(
+            testset=rows.testset,
+            task=rows.task.name,
+            base=base.reference,
+            base_digest=base_digest,
+            method=method.name,
+            method_digest=method.digest,
             seed=seed,
-            folder=out / f"{rows.testset}-{method.name}-seed{seed}",
-            fingerprint=Fingerprint(
-                testset=rows.testset,
-                task=rows.task.name,
-                base=base.reference,
-                base_digest=base_digest,
-                method=method.name,
-                method_digest=method.digest,
-                seed=seed,
-                train_digest=rows.train_digest,
-                dev_digest=rows.dev_digest,
-                rows_trained=len(rows.train),
-                dev_rows=len(rows.dev),
-                settings=settings,
-            ),
+            train_digest=rows.train_digest,
+            dev_digest=rows.dev_digest,
+            rows_trained=len(rows.train),
+            dev_rows=len(rows.dev),
+            settings=own_settings,
         )
-        for seed in seeds
-        for method in methods
-    ]
+        folder = out / f"{rows.testset}-{method.name}{protocol}-seed{seed}"
+        jobs.append(Job(method, seed, folder, own_settings, fingerprint))
+    return jobs
 
 
 def _make_checkpoint(job: Job, shop: Workshop) -> None:
     """Writes beside the folder and renames: a folder that is there is whole."""
-    model, chosen, trials = _best_of_grid(job, shop)
+    best, trials = _best_of_grid(job, shop)
     draft = job.folder.with_name(job.folder.name + ".part")
     shutil.rmtree(draft, ignore_errors=True)
-    model.save_pretrained(draft, **_saving_options(job.method.definition))
-    # An adapter folder needs config.json too: it is where its label names are.
-    model.config.save_pretrained(draft)
-    shop.rows.tokenizer.save_pretrained(draft)
-    write_record(draft, job.fingerprint, trials, chosen, str(shop.device))
+    draft.mkdir(parents=True)
+    if best is None:
+        rates = ", ".join(_format_rate(trial.learning_rate) for trial in trials)
+        shop.progress(f"{job.folder.name}: failed: the loss was not finite at any learning rate ({rates})")
+    else:
+        model, result = best
+        for snapshot in result.snapshots:
+            restore(model, snapshot)
+            _save(model, epoch_folder(draft, snapshot.epoch), job, shop)
+        if result.snapshots:
+            restore(model, result.snapshots[result.best_epoch - 1])
+        _save(model, draft, job, shop)
+    write_record(draft, job.fingerprint, trials, best[1] if best else None, str(shop.device))
     draft.replace(job.folder)
 
 
-def _best_of_grid(job: Job, shop: Workshop) -> tuple[Any, TrialResult, list[TrialResult]]:
+def _save(model: Any, folder: Path, job: Job, shop: Workshop) -> None:
+    # Without the option peft asks the hub whether the base's vocabulary has grown.
+    options = {"save_embedding_layers": False} if job.method.definition.is_peft else {}
+    model.save_pretrained(folder, **options)
+    # An adapter folder needs config.json too: it is where its label names are.
+    model.config.save_pretrained(folder)
+    shop.rows.tokenizer.save_pretrained(folder)
+
+
+def _best_of_grid(job: Job, shop: Workshop) -> tuple[tuple[Any, TrialResult] | None, list[TrialResult]]:
+    """The best trial that did not fail, if any, and all of them."""
     trials: list[TrialResult] = []
     best: tuple[Any, TrialResult] | None = None
     for rate in sorted(job.method.definition.learning_rates):
-        trial = Trial(job.method, rate, job.seed, shop.settings, shop.device)
+        trial = Trial(job.method, rate, job.seed, job.settings, shop.device)
         model, result = run_trial(trial, shop.base, shop.rows, _epoch_reporter(trial, shop.progress))
         trials.append(result)
         if not result.failed and (best is None or result.dev_accuracy > best[1].dev_accuracy):
             best = model, result
-    if best is None:
-        rates = ", ".join(_format_rate(trial.learning_rate) for trial in trials)
-        raise RunError(
-            f"{job.method.name} seed {job.seed}: the loss was not finite at any learning rate ({rates}); "
-            "is the base itself finite? Otherwise lower learning_rates in the method's file"
-        )
-    return *best, trials
+    return best, trials
 
 
 def _epoch_reporter(trial: Trial, progress: Progress) -> Callable[[int, float], None]:
@@ -210,33 +223,35 @@ def _format_rate(rate: float) -> str:
     return np.format_float_scientific(rate, trim="-", exp_digits=1)
 
 
-def _saving_options(method: MethodDefinition) -> dict[str, Any]:
-    """Without the option peft asks the hub whether the base's vocabulary has grown."""
-    return {"save_embedding_layers": False} if method.is_peft else {}
+def _virtual_tokens(jobs: Sequence[Job]) -> int:
+    return max(virtual_tokens(job.method.definition.adapter) for job in jobs)
 
 
-def _pairs(jobs: Sequence[Job], base: Base, rows: TrainingRows, out: Path) -> list[PairEntry]:
-    full = {job.seed: job.folder.name for job in jobs if not job.method.definition.is_peft}
-    is_local = base.reference == str(base.folder)
-    return [
-        PairEntry(
-            name=job.folder.name,
-            task=rows.task.name,
-            base=os.path.relpath(base.folder, out.resolve()) if is_local else base.reference,
-            full=full[job.seed],
-            peft=job.folder.name,
-            seed=job.seed,
+def _floor(rows: TrainingRows, settings: TrainingSettings) -> float | None:
+    """The share of the most frequent development label, where epochs are matched by accuracy."""
+    if settings.match == "none":
+        return None
+    if rows.task.head is Head.ANSWERING:
+        return 0.0
+    counts = Counter(example.label for example in rows.dev)
+    return max(counts.values()) / len(rows.dev)
+
+
+def _write_pairs(jobs: Sequence[Job], others: Sequence[PairEntry], pairing: Pairing) -> Path:
+    arms = [Arm(job.folder, job.seed, job.method.definition.is_peft, read_outcome(job.folder)) for job in jobs]
+    pairs = pair_arms(arms, pairing)
+    path = pairing.out / PAIRS_FILE
+    if pairs or others:
+        write_pairs(path, [*others, *pairs])
+    if not pairs:
+        failed = ", ".join(arm.folder.name for arm in arms if arm.outcome.failed)
+        raise RunError(
+            f"{path}: no pair came out: failed were {failed}; is the base itself finite? Otherwise lower "
+            "learning_rates in a method's file, and remove the failed folders to try again"
+            if failed
+            else f"{path}: no pair came out: no arm has learnt the task in any epoch; train longer"
         )
-        for job in jobs
-        if job.method.definition.is_peft
-    ]
-
-
-def _merge_pairs(path: Path, pairs: Sequence[PairEntry]) -> list[PairEntry]:
-    if not path.is_file():
-        return list(pairs)
-    names = {pair.name for pair in pairs}
-    return [*(p for p in read_definition(path, PairsDefinition).pair if p.name not in names), *pairs]
+    return path
 
 
 def _ignore(_line: str) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from robustness.testsets.example import Texts
+from robustness.testsets.example import Texts, digest_texts
 from robustness.victims.spans import TopSpans, top_spans
 from robustness.victims.victim import CPU_BATCH_TOKENS, CUDA_BATCH_TOKENS, Scores, max_tokens
 
@@ -89,8 +89,8 @@ class AnsweringVictim:
         self.max_tokens = min(WINDOW_TOKENS, limit)
         self.forwards = 0
         """Windows run through the model so far."""
-        self.truncated: set[Texts] = set()
-        """Texts whose question is longer than the window leaves room for."""
+        self.truncated: set[str] = set()
+        """Digests of texts whose question is longer than the window leaves room for."""
         self._segment_ids = segment_ids
         self._question_tokens = min(QUESTION_TOKENS, self.max_tokens // 3)
         self._stride = min(STRIDE_TOKENS, self.max_tokens // 3)
@@ -190,7 +190,7 @@ class AnsweringVictim:
                 )["offset_mapping"]
                 if len(offsets) > self._question_tokens:
                     questions[index] = question[: offsets[self._question_tokens - 1][1]]
-                    self.truncated.add(texts[index])
+                    self.truncated.add(digest_texts(texts[index]))
         return questions
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ class Checkpoint:
     base: Path
     """The pair's base."""
     adaptation: str
-    """`full` or the PEFT method in lower case."""
+    """`full` or the PEFT method, as its training method is called."""
     named_base: Path | None = None
     """The base that the adapter's own config names; None for a full checkpoint."""
 
@@ -101,8 +102,21 @@ def _adapter(name: str, folder: Path, base: Path, config: dict[str, Any]) -> Che
         raise CheckpointError(
             f"checkpoint {name}: {folder / ADAPTER_CONFIG} names no base; set base_model_name_or_path to {base}"
         )
-    method = "dora" if config.get("use_dora") else kind.lower().replace("_tuning", "")
-    return Checkpoint(name, folder, base, method, _locate_named_base(name, folder, str(named_base)))
+    return Checkpoint(name, folder, base, name_adaptation(config), _locate_named_base(name, folder, str(named_base)))
+
+
+def name_adaptation(config: Mapping[str, Any]) -> str:
+    """Returns what tables call a PEFT method, of the contents of its adapter_config.json.
+
+    >>> name_adaptation({"peft_type": "PREFIX_TUNING"}), name_adaptation({"peft_type": "LORA", "use_dora": True})
+    ('prefix', 'dora')
+    """
+    if config.get("use_dora"):
+        return "dora"
+    if str(config.get("init_lora_weights")).startswith("pissa"):
+        return "pissa"
+    kind = str(config["peft_type"]).lower()
+    return "p-tuning" if kind == "p_tuning" else kind.replace("_tuning", "").replace("_", "-")
 
 
 def _locate_named_base(name: str, folder: Path, named_base: str) -> Path:

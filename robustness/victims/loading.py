@@ -17,6 +17,7 @@ import torch
 
 from robustness.definitions.tasks import Head, Task
 from robustness.errors import CheckpointError, UsageError
+from robustness.tuners.registration import register_tuners
 from robustness.victims.answering import AnsweringVictim
 from robustness.victims.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS, SAFE_FILES, Checkpoint, read_json
 from robustness.victims.labels import map_labels
@@ -29,6 +30,12 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 NOT_IN_FILES = ("modules_to_save", "prompt_encoder", "vblora_vector_bank", "unilora_theta_d")
 """Parts of the names of tensors that PEFT calls missing and that no file holds; a missing head is another matter."""
+
+DRAWN_AGAIN = ("base_model.vera_A", "base_model.vera_B")
+"""VeRA's random matrices, which older releases of peft save, draw again from their seed, and call unexpected."""
+
+NOT_LINEAR = ("mpc-n",)
+"""Methods whose update depends on the input."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +79,10 @@ class LoadedCheckpoint:
 
     @property
     def can_merge(self) -> bool:
-        """Whether the adapter can be folded into the base weights."""
-        return self.checkpoint.is_adapter and hasattr(self.unmerged.base_model, "merge_and_unload")
+        """Whether the adapter can be folded into the base weights: learnt prompts and nonlinear updates cannot."""
+        if not self.checkpoint.is_adapter or self.checkpoint.adaptation in NOT_LINEAR:
+            return False
+        return hasattr(self.unmerged.base_model, "merge_and_unload")
 
 
 def load_checkpoint(checkpoint: Checkpoint, task: Task) -> LoadedCheckpoint:
@@ -227,12 +236,14 @@ def _load_adapter(checkpoint: Checkpoint, task: Task) -> tuple[Any, tuple[str, .
     from peft import PeftModel
 
     _refuse_other_base(checkpoint)
+    register_tuners()
     labels = {"num_labels": len(task.labels)} if task.labels else {}
     base, missing = _load_model(checkpoint, checkpoint.base, task, **labels)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of missing keys, which are looked at below
             model = PeftModel.from_pretrained(base, checkpoint.folder)
+        _forget_rank_pattern(model)
         report = model.load_adapter(checkpoint.folder, model.active_adapter)  # the first loading drops its report
         supplied = _tensor_names(checkpoint.folder / ADAPTER_WEIGHTS)
     except Exception as error:  # a size mismatch is a RuntimeError, a bad config a TypeError, a bad file others
@@ -248,10 +259,18 @@ def _load_adapter(checkpoint: Checkpoint, task: Task) -> tuple[Any, tuple[str, .
     return model, tuple(key for key in missing if not any(f".{stored}".endswith(f".{key}") for stored in supplied))
 
 
+def _forget_rank_pattern(model: Any) -> None:
+    """The first loading has cut AdaLoRA's layers to their ranks; the second would cut what is left."""
+    if model.active_peft_config.peft_type == "ADALORA":
+        model.active_peft_config.rank_pattern = None
+
+
 def _refuse_misfit(checkpoint: Checkpoint, model: Any, report: Any) -> None:
     """PEFT itself leaves what is missing at its initial value, and drops what has no place."""
     missing = [key for key in report.missing_keys if not any(part in key for part in NOT_IN_FILES)]
-    unexpected = [] if model.active_peft_config.is_prompt_learning else report.unexpected_keys
+    unexpected = [key for key in report.unexpected_keys if not key.startswith(DRAWN_AGAIN)]
+    if model.active_peft_config.is_prompt_learning:
+        unexpected = []
     for keys, problem in ((missing, "its file lacks"), (unexpected, "the base has no place for its")):
         if keys:
             raise CheckpointError(

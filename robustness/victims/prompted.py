@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from robustness.definitions.tasks import Task
-from robustness.testsets.example import Texts
+from robustness.testsets.example import Texts, digest_texts
 from robustness.victims.victim import CPU_BATCH_TOKENS, CUDA_BATCH_TOKENS, ENCODE_TEXTS, Scores, max_tokens
 
 
@@ -45,8 +45,8 @@ class PromptedVictim:
         self.max_tokens = max_tokens(model.config, tokenizer, getattr(prompts, "num_virtual_tokens", 0)) - longest
         self.forwards = 0
         """Texts run through the model so far."""
-        self.truncated: set[Texts] = set()
-        """Texts whose prompt is longer than the model takes; its first tokens are left out."""
+        self.truncated: set[str] = set()
+        """Digests of texts whose prompt is longer than the model takes; its first tokens are left out."""
         self._batch_tokens = batch_tokens or (CUDA_BATCH_TOKENS if self.device.type == "cuda" else CPU_BATCH_TOKENS)
 
     @torch.inference_mode()
@@ -75,7 +75,7 @@ class PromptedVictim:
         ids = list(self.tokenizer(prompt, truncation=False, verbose=False)["input_ids"])
         if len(ids) <= self.max_tokens:
             return ids
-        self.truncated.add(text)
+        self.truncated.add(digest_texts(text))
         bos = ids[:1] if ids[0] == self.tokenizer.bos_token_id else []
         return bos + ids[len(ids) - self.max_tokens + len(bos) :]
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from robustness.testsets.example import Texts
+from robustness.testsets.example import Texts, digest_texts
 
 logger = logging.getLogger(__name__)
 
@@ -57,8 +57,8 @@ class Victim:
         self.max_tokens = max_tokens(model.config, tokenizer, getattr(prompts, "num_virtual_tokens", 0))
         self.forwards = 0
         """Texts run through the model so far."""
-        self.truncated: set[Texts] = set()
-        """Texts longer than the model takes."""
+        self.truncated: set[str] = set()
+        """Digests of the texts longer than the model takes: the texts of a long run would fill the memory."""
         self._columns = list(label_columns)
         self._call = model
         """The model, or its compiled form."""
@@ -175,7 +175,7 @@ class Victim:
         )
         for text, ids in zip(texts, encoded["input_ids"], strict=True):
             if len(ids) == self.max_tokens and self._is_truncated(text):
-                self.truncated.add(text)
+                self.truncated.add(digest_texts(text))
         return {key: encoded[key] for key in encoded}
 
     def _is_truncated(self, text: Texts) -> bool:

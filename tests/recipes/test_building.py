@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from robustness import Access, Example
 from robustness.definitions.catalog import ATTACKS
 from robustness.engine.attack import AnswerAttack, Attack, GradientAttack, Search
 from robustness.errors import AttackError, DataError, DefinitionError, UsageError
+from robustness.recipes import building
 from robustness.recipes.building import find_attack, name_attack
 
 SHOUT = '''
@@ -178,3 +181,33 @@ def test_a_white_box_class_needs_a_norm_and_perturb() -> None:
         name_attack(NoNorm)
     with pytest.raises(AttackError, match="perturb"):
         name_attack(NoMethod)
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    count: int
+    words: frozenset[str] = frozenset({"film", "plot", "song"})
+    access: Access = Access.SCORES
+
+    def search(self, example: Example, rng: np.random.Generator) -> Search:
+        yield [example] * self.count
+        return example
+
+
+def test_instances_with_other_parameters_are_other_attacks() -> None:
+    two, again, three = (name_attack(Repeat(count)).digest for count in (2, 2, 3))
+
+    assert two == again != three
+
+
+def test_what_an_attacks_own_code_raises_while_it_is_made_is_told(
+    mine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine.write_text(SHOUT + "\nclass Broken(Shout):\n    def __init__(self):\n        open('no/such/list')\n")
+    plugin = EntryPoint("broken-plugin", "no_such_package:Attack", "robustness.attacks")
+    monkeypatch.setattr(building, "entry_points", lambda group, name: [plugin])
+
+    with pytest.raises(AttackError, match="could not be made without arguments: FileNotFoundError"):
+        find_attack(f"{mine}:Broken")
+    with pytest.raises(AttackError, match="plug-in no_such_package:Attack cannot be imported: ModuleNotFoundError"):
+        find_attack("broken-plugin")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -206,6 +207,34 @@ def test_one_faulty_example_is_errored_and_the_others_go_on(
     assert list(errors) == ["3"]
     assert reason in (errors["3"] or "")
     assert len(outcomes) == len(examples)
+
+
+def test_an_example_on_which_an_attack_loops_for_ever_is_errored_and_the_others_go_on(
+    tiny: Any, examples: list
+) -> None:
+    def loop(delta: torch.Tensor) -> torch.Tensor:
+        while delta is not None:
+            time.sleep(0.01)
+        return delta
+
+    victim = load(tiny, "full")
+    outcomes = attack_embeddings(Faulty(loop), victim, examples[3:5], seeded_generators(0, "digest"), max_seconds=2.0)
+
+    by_id = {outcome.example.id: outcome for outcome in outcomes}
+    assert {key: outcome.error for key, outcome in by_id.items()} == {
+        "3": "the attack took more than 2 seconds for this example",
+        "4": None,
+    }
+
+
+def test_an_attack_that_returns_nothing_is_told_what_is_expected(tiny: Any, examples: list) -> None:
+    class Silent:
+        def perturb(self, victim: Victim, examples: Sequence[Example], generators: Any) -> None:
+            return None
+
+    (outcome,) = run(Silent(), load(tiny, "full"), examples[:1]).values()
+
+    assert outcome.error == "AttackError: perturb returned NoneType; expected an EmbeddingResult"
 
 
 def test_what_an_attack_believes_is_not_what_counts(tiny: Any, examples: list) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -63,17 +64,56 @@ def test_it_flips_a_bag_of_words_and_every_success_repeats(victim: Victim) -> No
         )
 
 
-def test_forwards_and_backwards_are_those_that_were_run() -> None:
+@pytest.mark.parametrize("look_every", [None, 1, 10])
+def test_forwards_and_backwards_are_those_that_were_run(look_every: int | None) -> None:
     victim = bag_victim(TOKENIZERS["word pieces"], seed=12)
     (example,) = labelled(victim, ("a dull plot",))
     before = victim.forwards
 
-    outcome = run(Gbda(settings()), victim, [example])["0"]
+    outcome = run(Gbda(settings(look_every=look_every)), victim, [example])["0"]
 
     assert outcome.forwards == victim.forwards - before
-    assert outcome.backwards == 25 * 4
+    assert outcome.backwards == 25 * 4 if look_every is None else 0 < outcome.backwards < 25 * 4
     assert outcome.queries == outcome.forwards - 2
     assert outcome.zero_gradients == 0
+
+
+def test_learning_ends_with_the_first_drawn_text_that_flips_so_more_steps_find_more() -> None:
+    victim = bag_victim(TOKENIZERS["word pieces"], seed=13)
+    examples = labelled(
+        victim, *((f"the film is good and the plot is {w}",) for w in ("fine", "dull", "bad", "warm"))
+    )
+
+    by_steps = [
+        run(Gbda(settings(steps=steps, start=9.0, look_every=2)), victim, examples) for steps in (3, 6, 12, 40)
+    ]
+
+    found = [{name for name, o in outcomes.items() if o.status is Status.SUCCEEDED} for outcomes in by_steps]
+    assert all(fewer <= more for fewer, more in pairwise(found)) and len(found[0]) < len(found[-1]) == 4
+    assert all((o.backwards or 0) < 40 * 4 for o in by_steps[-1].values())
+
+
+def test_a_label_outside_the_heads_range_is_errored_with_its_reason() -> None:
+    victim = bag_victim(TOKENIZERS["word pieces"], seed=12)
+    examples = [Example(str(label), ("a dull plot",), label) for label in (7, -1)]
+
+    outcomes = run(Gbda(settings()), victim, examples)
+
+    assert {o.status for o in outcomes.values()} == {Status.ERRORED}
+    assert all("outside the head's range" in str(o.error) for o in outcomes.values())
+
+
+def test_an_example_that_takes_too_long_is_errored_and_the_next_is_attacked() -> None:
+    victim = bag_victim(TOKENIZERS["word pieces"], seed=12)
+    right, wrong = (victim.scores([("a dull plot",)])[0].argmax() == label for label in (0, 1))
+    examples = [Example("slow", ("a dull plot",), int(wrong)), Example("skipped", ("a dull plot",), int(right))]
+
+    outcomes = run(Gbda(settings(steps=10**6), max_seconds=2.0), victim, examples)
+
+    assert outcomes["slow"].status is Status.ERRORED
+    assert "more than 2 seconds" in str(outcomes["slow"].error)
+    assert outcomes["skipped"].status is Status.SKIPPED
+    assert not any(module.training for module in victim.model.modules())
 
 
 def test_the_similarity_term_keeps_more_tokens() -> None:

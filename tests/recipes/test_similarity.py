@@ -14,6 +14,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from robustness import Example
 from robustness.errors import DataError
+from robustness.recipes import similarity
 from robustness.recipes.constraints import Constraints
 from robustness.recipes.edits import WordEdits
 from robustness.recipes.similarity import SentenceEncoder, SentenceSimilarity
@@ -145,3 +146,18 @@ def test_another_pooling_is_refused(bert_lm: Path, tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match="expected mean pooling"):
         SentenceEncoder(folder, CPU)
+
+
+def test_a_question_is_answered_once_and_what_is_remembered_holds_no_texts(
+    bert_lm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(similarity, "REMEMBERED", 2)
+    encoder = SentenceEncoder(bert_lm, CPU)
+    near, asked = SentenceSimilarity(encoder, 0.5, "cosine"), []
+    monkeypatch.setattr(near, "_compare", lambda clean, texts: asked.append(texts) or np.ones(len(texts)))
+
+    for texts in (["a"], ["b"], ["a"], ["a", "b"], ["a"], ["b"]):  # the third forgets ["b"]
+        near.similarities("film", texts)
+
+    assert asked == [["a"], ["b"], ["a", "b"], ["b"]]
+    assert {type(key) for key in near._cosines} == {bytes} and len(near._cosines) == 2

@@ -325,6 +325,19 @@ def test_a_digest_is_that_of_the_recipe_and_its_parameters() -> None:
     assert find_attack("textattack:Pruthi2019").digest == wrap_textattack(pruthi).digest
 
 
+def test_an_edited_file_with_a_textattack_recipe_is_another_attack(tmp_path: Path) -> None:
+    """What a recipe prints as says nothing of its code."""
+    file = tmp_path / "mine.py"
+    lines = "from textattack.attack_recipes import DeepWordBugGao2018\n\nclass Mine(DeepWordBugGao2018):\n    pass\n"
+    file.write_text(lines)
+    before, again = find_attack(f"{file}:Mine"), find_attack(f"{file}:Mine")
+
+    file.write_text(f"{lines}    # edited\n")
+    after = find_attack(f"{file}:Mine")
+
+    assert before.digest == again.digest != after.digest
+
+
 def test_building_a_recipe_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     """WordSwapWordNet tries a download that it can do without."""
     import nltk

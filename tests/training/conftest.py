@@ -32,11 +32,15 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A --data folder whose rows are solved by looking for one word."""
     folder = tmp_path_factory.mktemp("data")
     draw = random.Random(3)
+    seen: set[str] = set()
     for split, rows in (("train", 96), ("dev", 60)):
         lines = ["sentence\tlabel"]
-        for row in range(rows):
-            word = draw.choice((BAD, GOOD)[row % 2])
-            lines.append(f"the {draw.choice(FILLERS)} {draw.choice(FILLERS)} is {word} .\t{row % 2}")
+        while len(lines) <= rows:
+            label = (len(lines) - 1) % 2
+            text = f"the {draw.choice(FILLERS)} {draw.choice(FILLERS)} is {draw.choice((BAD, GOOD)[label])} ."
+            if text not in seen:
+                seen.add(text)
+                lines.append(f"{text}\t{label}")
         (folder / f"{split}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder
 
@@ -77,14 +81,14 @@ def _save_base(model_class: type, folder: Path) -> Path:
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *GOOD, *BAD, *FILLERS, "the", "is", "."]
     words += [f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"] + list("abcdefghijklmnopqrstuvwxyz")
     (folder / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
-    tokenizer = BertTokenizerFast(vocab_file=str(folder / "vocab.txt"), model_max_length=32)
+    tokenizer = BertTokenizerFast(vocab_file=str(folder / "vocab.txt"), model_max_length=48)
     config = BertConfig(
         vocab_size=len(words),
-        hidden_size=16,
+        hidden_size=32,
         num_hidden_layers=2,
         num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=32,
+        intermediate_size=64,
+        max_position_embeddings=48,
     )
     with torch.random.fork_rng():
         torch.manual_seed(7)

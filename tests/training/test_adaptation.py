@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 from robustness.definitions.tasks import find_task
 from robustness.errors import CheckpointError
 from robustness.training.adaptation import Base, adapt
-from robustness.training.methods import LoraAdapter, find_method
+from robustness.training.adapters import LoraAdapter
+from robustness.training.methods import find_method
 
 LORA = find_method("lora").definition.adapter
 
@@ -19,7 +20,7 @@ def test_the_head_starts_equal_for_all_methods_of_one_seed(tiny_base: Path) -> N
     heads = []
     for adapter in (None, LORA):
         torch.manual_seed(5)
-        model = adapt(Base(tiny_base, str(tiny_base)), find_task("sst2"), adapter)
+        model = adapt(Base(tiny_base, str(tiny_base)), find_task("sst2"), adapter, 1)
         heads.append([p for name, p in model.named_parameters() if "classifier" in name and p.requires_grad])
 
     assert len(heads[0]) == len(heads[1]) == 2
@@ -27,7 +28,7 @@ def test_the_head_starts_equal_for_all_methods_of_one_seed(tiny_base: Path) -> N
 
 
 def test_lora_trains_query_value_and_head_alone(tiny_base: Path) -> None:
-    model = adapt(Base(tiny_base, str(tiny_base)), find_task("sst2"), LORA)
+    model = adapt(Base(tiny_base, str(tiny_base)), find_task("sst2"), LORA, 1)
 
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert all("query.lora_" in name or "value.lora_" in name or "classifier" in name for name in trained)
@@ -35,7 +36,7 @@ def test_lora_trains_query_value_and_head_alone(tiny_base: Path) -> None:
 
 
 def test_a_pooler_that_the_base_lacks_is_saved_with_the_adapter(base_without_pooler: Path, tmp_path: Path) -> None:
-    model = adapt(Base(base_without_pooler, str(base_without_pooler)), find_task("sst2"), LORA)
+    model = adapt(Base(base_without_pooler, str(base_without_pooler)), find_task("sst2"), LORA, 1)
     model.save_pretrained(tmp_path, save_embedding_layers=False)
 
     names = load_file(tmp_path / "adapter_model.safetensors")
@@ -46,7 +47,7 @@ def test_a_pooler_that_the_base_lacks_is_saved_with_the_adapter(base_without_poo
 def test_an_adapter_names_its_base_by_the_reference_and_not_by_a_cache_folder(
     tiny_base: Path, tmp_path: Path
 ) -> None:
-    adapt(Base(tiny_base, "owner/name"), find_task("sst2"), LORA).save_pretrained(
+    adapt(Base(tiny_base, "owner/name"), find_task("sst2"), LORA, 1).save_pretrained(
         tmp_path, save_embedding_layers=False
     )
 
@@ -57,11 +58,11 @@ def test_an_adapter_names_its_base_by_the_reference_and_not_by_a_cache_folder(
 def test_named_target_modules_replace_the_default(tiny_base: Path) -> None:
     adapter = LoraAdapter(peft_type="lora", rank=2, alpha=2, dropout=0.0, target_modules=("key",))
 
-    model = adapt(Base(tiny_base, str(tiny_base)), find_task("sst2"), adapter)
+    model = adapt(Base(tiny_base, str(tiny_base)), find_task("sst2"), adapter, 1)
 
     assert all("key" in name for name, _ in model.named_parameters() if "lora_" in name)
 
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="cannot be loaded"):
-        adapt(Base(tmp_path, str(tmp_path)), find_task("sst2"), None)
+        adapt(Base(tmp_path, str(tmp_path)), find_task("sst2"), None, 1)

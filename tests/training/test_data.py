@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from robustness.errors import CheckpointError, UsageError
+from robustness.errors import CheckpointError, DataError, UsageError
 from robustness.testsets.example import Example
 from robustness.training.data import draw, encode_rows, load_rows, spread, trainable
 
@@ -38,6 +38,27 @@ def test_inputs_are_cut_to_the_shorter_of_setting_and_tokenizer(testset: str, da
 
     assert max(len(row["input_ids"]) for row in encode_rows(rows, tiny_base, 5).train) == 5
     assert {row["labels"] for row in encode_rows(rows, tiny_base, 128).dev} <= {0, 1}
+
+
+def test_development_rows_that_are_training_rows_are_refused_with_their_count(
+    testset: str, data: Path, tmp_path: Path
+) -> None:
+    lines = (data / "dev.tsv").read_text(encoding="utf-8").splitlines()
+    (tmp_path / "dev.tsv").write_text("\n".join(lines), encoding="utf-8")
+    train = (data / "train.tsv").read_text(encoding="utf-8").splitlines()
+    stolen = [line.replace("\t", " \t") for line in lines[5:8]]
+    (tmp_path / "train.tsv").write_text("\n".join([*train, *stolen]), encoding="utf-8")
+
+    with pytest.raises(DataError, match="3 of 60 development rows are training rows too, the first 'tiny:4'"):
+        load_rows(testset, tmp_path, 10, 10)
+
+
+def test_texts_that_leave_no_room_for_learnt_tokens_are_refused(testset: str, data: Path, tiny_base: Path) -> None:
+    rows = load_rows(testset, data, 4, 4)
+
+    assert encode_rows(rows, tiny_base, 28, virtual_tokens=20).train
+    with pytest.raises(UsageError, match="20 learnt tokens leave room for 28 tokens of text, .* cut to 29"):
+        encode_rows(rows, tiny_base, 29, virtual_tokens=20)
 
 
 def test_a_base_without_a_tokenizer_is_refused(testset: str, data: Path, tmp_path: Path) -> None:

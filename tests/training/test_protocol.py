@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from robustness.errors import UsageError
-from robustness.training.protocol import TrainingSettings
+from robustness.training.methods import find_method
+from robustness.training.protocol import TrainingSettings, under_protocol
+
+PAPER = TrainingSettings(protocol="paper")
 
 
 def test_no_warmup_share_is_no_warmup_step() -> None:
@@ -14,7 +19,56 @@ def test_a_last_batch_that_is_not_full_counts_as_a_step() -> None:
     assert TrainingSettings(epochs=1, batch_size=10, warmup_share=1.0).warmup_steps(11) == 2
 
 
-@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"warmup_share": 1.5}, {"max_grad_norm": float("inf")}])
-def test_settings_out_of_range_are_refused_by_name(wrong: dict[str, float]) -> None:
-    with pytest.raises(UsageError, match=next(iter(wrong))):
+def test_a_number_of_steps_takes_the_place_of_epochs() -> None:
+    assert TrainingSettings(epochs=7, max_steps=30, warmup_share=0.1).steps(1000) == 30
+    assert TrainingSettings(epochs=7, max_steps=30, warmup_share=0.1).warmup_steps(1000) == 3
+
+
+def test_equal_treatment_leaves_method_and_settings_as_they_are() -> None:
+    method, settings = find_method("prefix"), TrainingSettings()
+
+    assert under_protocol(method, "sst2", settings) == (method, settings)
+
+
+def test_the_study_trained_prefix_tuning_on_sst2_with_its_own_settings() -> None:
+    """The row of the study's scripts, arXiv 2505.22355."""
+    method, settings = under_protocol(find_method("prefix"), "sst2", PAPER)
+
+    assert method.definition.learning_rates == (1e-2,)
+    assert (settings.batch_size, settings.epochs, settings.warmup_share) == (32, 50, 0.06)
+    assert settings.max_grad_norm == 0
+
+
+def test_the_study_trained_adalora_with_another_dropout() -> None:
+    method, settings = under_protocol(find_method("adalora"), "qnli", PAPER)
+
+    assert method.definition.adapter is not None and method.definition.adapter.peft_type == "adalora"
+    assert (method.definition.adapter.dropout, method.definition.adapter.initial_rank) == (0.1, 12)
+    assert (method.definition.learning_rates, settings.batch_size, settings.epochs) == ((1e-4,), 16, 60)
+    assert method.digest != find_method("adalora").digest
+
+
+def test_what_the_study_did_not_train_is_refused_with_the_tasks_it_did() -> None:
+    with pytest.raises(UsageError, match="trained prefix on rte is not known; .* known on sst2, qnli"):
+        under_protocol(find_method("prefix"), "rte", PAPER)
+    with pytest.raises(UsageError, match="known on no task"):
+        under_protocol(find_method("ssb"), "sst2", PAPER)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"epochs": 0},
+        {"warmup_share": 1.5},
+        {"max_grad_norm": float("inf")},
+        {"max_steps": 0},
+        {"protocol": "papers"},
+        {"match": "dirty"},
+        {"accumulation": 3},
+    ],
+)
+def test_settings_out_of_range_are_refused_by_name(wrong: dict[str, Any]) -> None:
+    name = "batch_size 16 cannot be run in 3" if "accumulation" in wrong else next(iter(wrong))
+
+    with pytest.raises(UsageError, match=name):
         TrainingSettings(**wrong)

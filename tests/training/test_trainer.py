@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import DataCollatorWithPadding
 
-from robustness.training import trainer
+from robustness.training import callbacks, trainer
 from robustness.training.adaptation import Base
 from robustness.training.data import EncodedRows, encode_rows, load_rows
 from robustness.training.methods import find_method
@@ -105,20 +107,89 @@ def test_the_weights_returned_are_those_of_the_best_epoch(
         return {"accuracy": next(accuracies)}
 
     def remember(args: object, state: object, control: object, **given: object) -> None:
-        weights.append([p.detach().clone() for _, p in trainer._trained(given["model"])])
+        weights.append([p.detach().clone() for _, p in callbacks.trained(given["model"])])
 
     monkeypatch.setattr(trainer, "_accuracy", fall)
-    monkeypatch.setattr(trainer._BestEpoch, "on_epoch_end", staticmethod(remember))
+    monkeypatch.setattr(callbacks.EpochKeeper, "on_epoch_end", staticmethod(remember))
     model, result = run_trial(_trial("full"), base, rows, _ignore)
 
-    kept = [p for _, p in trainer._trained(model)]
+    kept = [p for _, p in callbacks.trained(model)]
     assert result.best_epoch == 1
     assert all(torch.equal(a, b) for a, b in zip(kept, weights[0], strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(kept, weights[1], strict=True))
 
 
+def test_ranks_are_allocated_after_every_optimiser_step(
+    monkeypatch: pytest.MonkeyPatch, base: Base, rows: EncodedRows
+) -> None:
+    from peft import AdaLoraModel
+
+    allocate = AdaLoraModel.update_and_allocate
+    seen = []
+    accuracies = iter([0.4, 0.9])  # made up: ranks are cut in the second epoch
+    monkeypatch.setattr(trainer, "_accuracy", lambda evaluated: {"accuracy": next(accuracies)})
+
+    def record(model: AdaLoraModel, step: int) -> None:
+        assert all(p.grad is not None for name, p in model.named_parameters() if "lora_A" in name)
+        seen.append(step)
+        allocate(model, step)
+
+    monkeypatch.setattr(AdaLoraModel, "update_and_allocate", record)
+    model, _ = run_trial(_trial("adalora"), base, rows, _ignore)
+
+    ranks = [int((p != 0).sum()) for name, p in model.named_parameters() if "lora_E" in name]
+    assert seen == list(range(6))
+    assert sum(ranks) == 8 * len(ranks) < 12 * len(ranks)
+
+
+def test_an_epoch_before_ranks_were_cut_is_restored_with_all_of_them(
+    monkeypatch: pytest.MonkeyPatch, base: Base, rows: EncodedRows
+) -> None:
+    """Accuracies are made up so that the first of two epochs wins: ranks are cut in the second."""
+    accuracies = iter([0.9, 0.4])
+    monkeypatch.setattr(trainer, "_accuracy", lambda evaluated: {"accuracy": next(accuracies)})
+
+    model, result = run_trial(_trial("adalora"), base, rows, _ignore)
+
+    pattern = model.peft_config["default"].rank_pattern
+    assert result.best_epoch == 1
+    assert [sum(kept) for kept in pattern.values()] == [12] * 4
+
+
+def test_a_batch_in_two_parts_gives_the_weights_of_the_whole(base: Base, rows: EncodedRows) -> None:
+    """Without dropout, whose draws a division changes."""
+    weights = []
+    for parts in (1, 2):
+        settings = TrainingSettings(epochs=1, batch_size=8, max_tokens=16, accumulation=parts)
+        trial = Trial(find_method("full"), 1e-3, 0, settings, torch.device("cpu"))
+        weights.append(run_trial(trial, _without_dropout(base), rows, _ignore)[0].state_dict())
+
+    for name, whole in weights[0].items():
+        torch.testing.assert_close(weights[1][name], whole, atol=2e-5, rtol=0, msg=name)
+
+
+def _without_dropout(base: Base) -> Base:
+    folder = base.folder.with_name(base.folder.name + "-without-dropout")
+    if not folder.exists():
+        shutil.copytree(base.folder, folder)
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+        (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return Base(folder, str(folder))
+
+
+def test_a_number_of_steps_ends_a_trial_with_a_score(base: Base, rows: EncodedRows) -> None:
+    settings = TrainingSettings(batch_size=8, max_tokens=16, max_steps=2)
+
+    _, result = run_trial(Trial(find_method("full"), 1e-3, 0, settings, torch.device("cpu")), base, rows, _ignore)
+
+    assert len(result.dev_accuracies) == 1
+
+
 def test_of_equal_epochs_the_earlier_is_best() -> None:
-    result = TrialResult(1e-3, (0.5, 0.8, 0.8), failed=False, parameters_trained=1, parameters=2, seconds=0.0)
+    result = TrialResult(
+        1e-3, (0.5, 0.8, 0.8), (1.0,) * 3, False, parameters_trained=1, parameters=2, seconds=0.0, peak_memory_bytes=0
+    )
 
     assert (result.best_epoch, result.dev_accuracy) == (2, 0.8)
 

@@ -15,6 +15,7 @@ from robustness.errors import CheckpointError, DefinitionError, RunError, UsageE
 from robustness.training import training
 from robustness.training.data import load_rows
 from robustness.training.protocol import TrainingSettings
+from robustness.training.trainer import Trial
 from robustness.training.training import train
 from robustness.victims.checkpoint import read_checkpoint
 from robustness.victims.loading import load_checkpoint, place, to_victim
@@ -159,20 +160,101 @@ def test_wrong_arguments_are_refused_before_anything_is_trained(
         again(**changed)
 
 
-def test_when_no_learning_rate_gives_a_finite_loss_nothing_is_written(
+def test_matched_pairs_are_of_the_epochs_closest_in_clean_accuracy(
+    again: Train, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, testset: str, data: Path
+) -> None:
+    monkeypatch.setattr(training, "_floor", lambda rows, settings: 0.0)  # two epochs teach next to nothing
+    settings = dataclasses.replace(SETTINGS, match="clean")
+    lines: list[str] = []
+
+    pairs = again(methods=["full", "bitfit"], out=tmp_path / "other", settings=settings, progress=lines.append)
+
+    (pair,) = read_pairs(pairs)
+    dev = load_rows(testset, data, None, SETTINGS.dev_limit).dev
+    curves, measured = [], []
+    for reference in (pair.full, pair.peft):
+        folder = Path(reference)
+        record = json.loads((folder.parent / "training.json").read_text(encoding="utf-8"))
+        victim = to_victim(
+            load_checkpoint(read_checkpoint("x", reference, pair.base), find_task("sst2")), place("cpu")
+        )
+        answers = victim.scores([example.texts for example in dev]).argmax(axis=1)
+        measured.append(np.mean(answers == [example.label for example in dev]))
+        curves.append(record["dev_accuracies"])
+        assert measured[-1] == record["dev_accuracies"][int(folder.name.removeprefix("epoch-")) - 1]
+    gaps = [abs(a - b) for a in curves[0] for b in curves[1]]
+    assert abs(measured[0] - measured[1]) == pytest.approx(min(gaps))
+    assert lines[-1].startswith("tiny-bitfit-seed0: epoch ")
+
+
+def test_what_the_study_did_is_named_in_every_checkpoint(
     again: Train, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    seen = []
     run_trial = training.run_trial
 
-    def fail(*args: object) -> object:
-        model, result = run_trial(*args)  # type: ignore[arg-type]
-        return model, dataclasses.replace(result, failed=True)
+    def short(trial: Trial, *rest: object) -> object:
+        seen.append((trial.learning_rate, trial.settings.epochs, trial.settings.batch_size))
+        return run_trial(dataclasses.replace(trial, settings=SETTINGS), *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(training, "run_trial", short)
+    settings = dataclasses.replace(SETTINGS, protocol="paper")
+
+    pairs = again(methods=["full", "prefix"], out=tmp_path / "other", settings=settings)
+
+    (pair,) = read_pairs(pairs)
+    assert (pair.full_name, pair.peft_name) == ("tiny-full-paper-seed0", "tiny-prefix-paper-seed0")
+    assert seen == [(2e-5, 20, 32), (1e-2, 50, 32)]
+
+
+def test_the_record_has_curves_order_seed_and_memory(trained: Path) -> None:
+    record = json.loads((trained.parent / "tiny-full-seed0" / "training.json").read_text(encoding="utf-8"))
+
+    assert [len(trial["losses"]) for trial in record["trials"]] == [SETTINGS.epochs] * 2
+    assert all(0 < loss < 2 for trial in record["trials"] for loss in trial["losses"])
+    assert record["order_seed"] == int(np.random.SeedSequence(0).generate_state(1)[0])
+    assert record["peak_memory_bytes"] > 10_000_000
+    assert record["trained_share"] == 1
+
+
+def test_a_diverged_arm_is_recorded_as_failed_and_its_pairs_are_left_out(
+    again: Train, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _fail(monkeypatch, {"lora"})
+    lines: list[str] = []
+    settings = dataclasses.replace(SETTINGS, epochs=1)
+    given = {"methods": ["full", "lora", "bitfit"], "out": tmp_path / "other", "limit": 16, "settings": settings}
+
+    pairs = again(progress=lines.append, **given)
+    monkeypatch.setattr(training, "run_trial", _must_not_run)
+    again(**given)
+
+    record = json.loads((tmp_path / "other/tiny-lora-seed0/training.json").read_text(encoding="utf-8"))
+    assert [pair.name for pair in read_pairs(pairs)] == ["tiny-bitfit-seed0"]
+    assert (record["failed"], record["learning_rate"]) == (True, None)
+    assert not list((tmp_path / "other/tiny-lora-seed0").glob("*.safetensors"))
+    assert "tiny-lora-seed0: failed: the loss was not finite at any learning rate (5e-4, 2e-3)" in lines
+    assert "tiny-lora-seed0: left out of the pairs file: tiny-lora-seed0 failed" in lines
+
+
+def test_when_every_pair_has_failed_the_call_is_refused(
+    again: Train, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _fail(monkeypatch, {"full"})
+
+    with pytest.raises(RunError, match=r"no pair came out: failed were tiny-full-seed0;"):
+        again(out=tmp_path / "other", limit=16)
+    assert not (tmp_path / "other" / "pairs.toml").exists()
+
+
+def _fail(monkeypatch: pytest.MonkeyPatch, methods: set[str]) -> None:
+    run_trial = training.run_trial
+
+    def fail(trial: Trial, *rest: object) -> object:
+        model, result = run_trial(trial, *rest)  # type: ignore[arg-type]
+        return model, dataclasses.replace(result, failed=trial.method.name in methods)
 
     monkeypatch.setattr(training, "run_trial", fail)
-
-    with pytest.raises(RunError, match=r"not finite at any learning rate \(3e-5, 1e-4\)"):
-        again(out=tmp_path / "other")
-    assert list((tmp_path / "other").iterdir()) == []
 
 
 def _must_not_run(*args: object) -> None:

@@ -13,7 +13,7 @@ from transformers import AutoModelForQuestionAnswering, AutoTokenizer, QuestionA
 from robustness.definitions.pairs import read_pairs
 from robustness.definitions.tasks import find_task
 from robustness.errors import GateError
-from robustness.testsets.example import Texts
+from robustness.testsets.example import Texts, digest_texts
 from robustness.victims.answering import AnsweringVictim
 from robustness.victims.checkpoint import read_checkpoint
 from robustness.victims.gate import check_pair, inspect_checkpoint
@@ -137,7 +137,7 @@ def test_a_question_that_fills_the_window_is_cut_and_reported(victim: AnsweringV
     prediction = victim.predict([text])[0]
 
     assert prediction.best in text[1]
-    assert victim.truncated == {text}
+    assert victim.truncated == {digest_texts(text)}
 
 
 def test_probabilities_are_the_softmax_of_the_scores(answering: Any, victim: AnsweringVictim) -> None:

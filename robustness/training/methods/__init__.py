@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
@@ -13,21 +13,23 @@ from robustness.definitions.model import Definition
 from robustness.definitions.naming import nearest
 from robustness.definitions.reading import read_definition
 from robustness.errors import DefinitionError
+from robustness.training.adapters import Adapter
 
 METHODS_FOLDER = Path(__file__).resolve().parent
 
 
-class LoraAdapter(Definition):
-    """Low-rank updates of linear layers (arXiv 2106.09685)."""
+class StudySettings(Definition):
+    """How the study of arXiv 2505.22355 trained this method on one task: `--protocol paper`."""
 
-    peft_type: Literal["lora"]
-    rank: PositiveInt
-    alpha: PositiveInt
-    """The update is scaled by alpha / rank."""
-    dropout: Annotated[float, Field(ge=0, lt=1)]
-    """Share of the adapter's inputs that is zeroed in training."""
-    target_modules: Literal["attention"] | tuple[str, ...]
-    """`attention`: the query and value projections, whatever the base calls them."""
+    task: str
+    batch_size: PositiveInt
+    learning_rate: PositiveFloat
+    epochs: PositiveInt
+    max_grad_norm: Annotated[float, Field(ge=0)] = 0.0
+    """0: gradients are not clipped."""
+    warmup_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    adapter: Adapter | None = None
+    """Where it differs from the method's own."""
 
 
 class MethodDefinition(Definition):
@@ -37,8 +39,9 @@ class MethodDefinition(Definition):
     paper: str | None = None
     learning_rates: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
     """All are tried; the best on the clean development rows is kept."""
-    adapter: LoraAdapter | None = None
+    adapter: Adapter | None = None
     """Absent: every weight is trained."""
+    study: tuple[StudySettings, ...] = ()
     deviations: tuple[Deviation, ...] = ()
 
     @property
@@ -50,22 +53,28 @@ class MethodDefinition(Definition):
 def method_names() -> list[str]:
     """The methods that `train` knows, sorted.
 
-    >>> method_names()
-    ['full', 'lora']
+    >>> method_names()[:3]
+    ['adalora', 'bitfit', 'dora']
     """
     return sorted(path.stem for path in METHODS_FOLDER.glob("*.toml"))
 
 
 def find_method(name: str) -> Entry[MethodDefinition]:
-    """Returns the method of that name.
+    """Returns the method of that name, or of a path that ends in .toml.
 
     >>> find_method("lora").definition.is_peft
     True
 
     Raises:
-        DefinitionError: no method has that name; the message has the nearest one.
+        DefinitionError: no method has that name (the message has the nearest one), or the file is malformed or
+            reuses a shipped name.
     """
-    if name not in method_names():
-        raise DefinitionError(f"unknown method {name!r}{nearest(name, method_names())}")
-    path = METHODS_FOLDER / f"{name}.toml"
-    return Entry(name, path, read_definition(path, MethodDefinition))
+    if name.endswith(".toml"):
+        path = Path(name)
+        if path.stem in method_names():
+            raise DefinitionError(f"{path}: the name {path.stem!r} is taken by a shipped method; rename the file")
+    else:
+        path = METHODS_FOLDER / f"{name}.toml"
+        if name not in method_names():
+            raise DefinitionError(f"unknown method {name!r}{nearest(name, method_names())}")
+    return Entry(path.stem, path, read_definition(path, MethodDefinition))

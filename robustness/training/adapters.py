@@ -1,0 +1,128 @@
+"""What a method's file may say about its adapter, one model for each family of methods."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+
+from robustness.definitions.model import Definition
+
+Targets = Literal["attention", "linear"] | tuple[str, ...]
+"""`attention`: query and value projections; `linear`: every linear layer of the repeated blocks; or names."""
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class LoraAdapter(Definition):
+    """Low-rank updates of linear layers (arXiv 2106.09685), and what is built on them."""
+
+    peft_type: Literal["lora"]
+    rank: PositiveInt
+    alpha: PositiveInt
+    """The update is scaled by alpha / rank."""
+    dropout: Share
+    """Share of the adapter's inputs that is zeroed in training."""
+    target_modules: Targets
+    variant: Literal["lora", "dora", "pissa"] = "lora"
+    """`dora`: direction and magnitude apart (arXiv 2402.09353); `pissa`: starts from W's own top singular vectors
+    (arXiv 2404.02948), so that the update has at most twice the rank."""
+
+
+class MpcAdapter(Definition):
+    """LoRA under a matrix pattern constraint (arXiv 2407.05417)."""
+
+    peft_type: Literal["mpc-o", "mpc-d", "mpc-n"]
+    rank: PositiveInt
+    alpha: PositiveInt
+    dropout: Share
+    target_modules: Targets
+    weight: NonNegativeFloat
+    """Of the mean penalty over the adapted layers, added to the loss; mpc-n has none."""
+
+
+class AdaLoraAdapter(Definition):
+    """Updates A D B whose rank is moved to where it matters while training (arXiv 2303.10512)."""
+
+    peft_type: Literal["adalora"]
+    initial_rank: PositiveInt
+    target_rank: PositiveInt
+    """Mean rank of a layer at the end."""
+    alpha: PositiveInt
+    dropout: Share
+    target_modules: Targets
+    start_share: Share
+    """Share of all steps before the first rank is cut."""
+    final_share: Share
+    """Share of all steps, at the end, in which ranks stay as they are."""
+    interval: PositiveInt
+    """Steps between two allocations."""
+    orthogonality_weight: NonNegativeFloat
+
+
+class Ia3Adapter(Definition):
+    """Keys, values and the inner feed-forward activations are scaled (arXiv 2205.05638)."""
+
+    peft_type: Literal["ia3"]
+    target_modules: Literal["keys-values-feedforward"] | tuple[str, ...]
+    feedforward_modules: tuple[str, ...] = ()
+    """Of the named targets, those whose input is scaled; only with names."""
+
+
+class PromptAdapter(Definition):
+    """Learnt vectors before the text, which no weight can stand in for."""
+
+    peft_type: Literal["prefix", "prompt", "p-tuning"]
+    virtual_tokens: PositiveInt
+    encoder_hidden_size: PositiveInt | None = None
+    """p-tuning alone: width of the network that makes the vectors; absent: the base's own width."""
+
+
+class RandomProjectionAdapter(Definition):
+    """Frozen random matrices with learnt scales between them."""
+
+    peft_type: Literal["vera", "randlora"]
+    rank: PositiveInt
+    alpha: PositiveInt = 1
+    """RandLoRA alone: its update is scaled by alpha / rank."""
+    dropout: Share
+    target_modules: Targets
+    projection_seed: int = 0
+    """Of the random matrices; the same for every training seed."""
+    initial_scale: PositiveFloat = 0.1
+    """VeRA alone: first value of the inner scales."""
+
+
+class OftAdapter(Definition):
+    """Weights are rotated by a learnt block-diagonal orthogonal matrix (arXiv 2306.07280)."""
+
+    peft_type: Literal["oft"]
+    block_size: PositiveInt
+    dropout: Share
+    target_modules: Targets
+
+
+class FormAdapter(Definition):
+    """Layers reshaped by few numbers; see robustness/tuners/forms.py."""
+
+    peft_type: Literal["ssl", "ssb", "sam-parser", "svdiff", "bitfit"]
+    target_modules: Literal["attention", "linear", "biased"] | tuple[str, ...]
+    """`biased`: every linear layer and normalisation that has a bias, but for the head."""
+
+
+Adapter = Annotated[
+    LoraAdapter
+    | MpcAdapter
+    | AdaLoraAdapter
+    | Ia3Adapter
+    | PromptAdapter
+    | RandomProjectionAdapter
+    | OftAdapter
+    | FormAdapter,
+    Field(discriminator="peft_type"),
+]
+
+
+def virtual_tokens(adapter: Adapter | None) -> int:
+    """Positions that the method takes from the text."""
+    return adapter.virtual_tokens if isinstance(adapter, PromptAdapter) else 0

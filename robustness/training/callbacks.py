@@ -1,0 +1,93 @@
+"""What happens inside a trial beside the gradient steps: ranks are moved, the best epoch is kept."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a trial had trained at the end of one epoch."""
+
+    epoch: int
+    """Counted from 1."""
+    dev_accuracy: float
+    weights: Mapping[str, torch.Tensor]
+    """The trained parameters by name, on the CPU."""
+
+
+class EpochKeeper(TrainerCallback):  # type: ignore[misc]  # transformers is untyped for us
+    """Remembers accuracies, losses and the trained weights of epochs; stops when the loss is not finite."""
+
+    def __init__(self, report: Callable[[int, float], None], *, keep_all: bool) -> None:
+        self.accuracies: list[float] = []
+        self.losses: list[float] = []
+        self.failed = False
+        self.snapshots: list[Snapshot] = []
+        """Of every epoch, or of the best so far alone."""
+        self._report = report
+        self._keep_all = keep_all
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **unused: Any) -> None:  # noqa: ARG002
+        """Keeps the epoch's mean loss; ends the trial when it is not finite."""
+        if "loss" in logs:
+            self.losses.append(logs["loss"])
+            if not math.isfinite(logs["loss"]):
+                self.failed = True
+                control.should_training_stop = True
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **given: Any) -> None:  # noqa: ARG002
+        """Keeps the epoch's accuracy and, of the best or of all, its weights."""
+        accuracy = given["metrics"]["eval_accuracy"]
+        is_best = accuracy > max(self.accuracies, default=-1.0)
+        self.accuracies.append(accuracy)
+        if not self.failed and (self._keep_all or is_best):
+            weights = {name: parameter.detach().cpu().clone() for name, parameter in trained(given["model"])}
+            snapshot = Snapshot(len(self.accuracies), accuracy, weights)
+            self.snapshots = [*self.snapshots, snapshot] if self._keep_all else [snapshot]
+        self._report(len(self.accuracies), accuracy)
+
+    def best(self) -> Snapshot | None:
+        """The snapshot of the highest accuracy, of equals the earliest; None when the first epoch failed."""
+        return max(self.snapshots, key=lambda snapshot: snapshot.dev_accuracy, default=None)
+
+
+class RankAllocation(TrainerCallback):  # type: ignore[misc]
+    """Moves AdaLoRA's ranks after every optimiser step, while the gradients are still there (arXiv 2303.10512)."""
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **given: Any) -> None:  # noqa: ARG002
+        """Steps count from 0, as the library's own example has it."""
+        given["model"].base_model.update_and_allocate(state.global_step)
+
+
+def trained(model: Any) -> list[tuple[str, torch.nn.Parameter]]:
+    """The parameters that training changes, with their names."""
+    return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+
+
+@torch.no_grad()
+def restore(model: Any, snapshot: Snapshot) -> None:
+    """Puts a model back to a snapshot of its own trial."""
+    for name, parameter in trained(model):
+        if name in snapshot.weights:
+            parameter.copy_(snapshot.weights[name])
+    _match_rank_pattern(model)
+
+
+def _match_rank_pattern(model: Any) -> None:
+    """AdaLoRA saves what its rank pattern names: here exactly the directions that are not zero in these weights."""
+    for adapter, config in getattr(model, "peft_config", {}).items():
+        if getattr(config, "rank_pattern", None) and hasattr(config, "init_r"):
+            pattern = {
+                name.replace("base_model.model.", "", 1): (parameter != 0).flatten().tolist()
+                for name, parameter in model.named_parameters()
+                if f"lora_E.{adapter}" in name
+            }
+            config.rank_pattern = copy.deepcopy(pattern)

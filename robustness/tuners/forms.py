@@ -1,0 +1,139 @@
+"""How a frozen layer is reshaped by few numbers: scaling, singular values, bias.
+
+Written for rows, y = x W, as in arXiv 2407.05417; torch stores W transposed, so that W's rows are the columns of
+`weight`. Parameters start where the layer is as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch
+from torch import nn
+
+Tensors = Mapping[str, torch.Tensor]
+
+
+class Form(Protocol):
+    """One way to reshape a layer."""
+
+    def start(self, base: nn.Module) -> dict[str, torch.Tensor]:
+        """The parameters' first values, by name."""
+
+    def factors(self, base: nn.Module) -> dict[str, torch.Tensor]:
+        """What is computed once from the frozen layer, by name; not saved."""
+
+    def apply(self, base: nn.Module, parameters: Tensors, factors: Tensors, x: torch.Tensor) -> torch.Tensor:
+        """The reshaped layer's answer."""
+
+    def merged(self, base: nn.Module, parameters: Tensors, factors: Tensors) -> dict[str, torch.Tensor]:
+        """What becomes of the layer's own `weight` or `bias`."""
+
+
+class Scaling:
+    """D1 W, or D1 W D2: inputs, or inputs and outputs, of a linear layer are scaled (SSL, SSB; arXiv 2407.05417)."""
+
+    def __init__(self, *, both_sides: bool) -> None:
+        self._names = ("form_input", "form_output") if both_sides else ("form_input",)
+
+    def start(self, base: nn.Module) -> dict[str, torch.Tensor]:
+        """Ones, shape (in,) and (out,)."""
+        outputs, inputs = linear(base).weight.shape
+        return {name: torch.ones({"form_input": inputs, "form_output": outputs}[name]) for name in self._names}
+
+    def factors(self, base: nn.Module) -> dict[str, torch.Tensor]:  # noqa: ARG002
+        """None."""
+        return {}
+
+    def apply(self, base: nn.Module, parameters: Tensors, factors: Tensors, x: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
+        """D2 applies to the product alone; the bias stays as it is."""
+        layer = linear(base)
+        product = nn.functional.linear(x * parameters["form_input"], layer.weight)
+        product = product * parameters["form_output"] if "form_output" in parameters else product
+        return product if layer.bias is None else product + layer.bias
+
+    def merged(self, base: nn.Module, parameters: Tensors, factors: Tensors) -> dict[str, torch.Tensor]:  # noqa: ARG002
+        """The scaled weight."""
+        weight = linear(base).weight * parameters["form_input"]
+        if "form_output" in parameters:
+            weight = weight * parameters["form_output"][:, None]
+        return {"weight": weight}
+
+
+class Spectrum:
+    """U (S + D) Vt: the singular values of a linear layer are changed, its singular vectors are not.
+
+    SAM-PARSER trains them freely, SVDiff keeps them at zero or above: U relu(S + D) Vt (arXiv 2407.05417). D is
+    what is trained and saved; the factors are computed again from the base.
+    """
+
+    def __init__(self, *, rectified: bool) -> None:
+        self._rectified = rectified
+
+    def start(self, base: nn.Module) -> dict[str, torch.Tensor]:
+        """Zeros, shape (min(in, out),)."""
+        return {"form_spectrum": torch.zeros(min(linear(base).weight.shape))}
+
+    def factors(self, base: nn.Module) -> dict[str, torch.Tensor]:
+        """The thin SVD of `weight`: left (out, k), values (k,), right (k, in)."""
+        left, values, right = torch.linalg.svd(linear(base).weight.detach().float(), full_matrices=False)
+        return {"left": left, "values": values, "right": right}
+
+    def apply(self, base: nn.Module, parameters: Tensors, factors: Tensors, x: torch.Tensor) -> torch.Tensor:
+        """The layer as it was and, beside it, what the change of its singular values adds."""
+        change = self._change(parameters, factors).to(x.dtype)
+        moved = nn.functional.linear(x, factors["right"].to(x.dtype)) * change
+        answer: torch.Tensor = base(x) + nn.functional.linear(moved, factors["left"].to(x.dtype))
+        return answer
+
+    def merged(self, base: nn.Module, parameters: Tensors, factors: Tensors) -> dict[str, torch.Tensor]:
+        """The weight with its new singular values."""
+        update = (factors["left"] * self._change(parameters, factors)) @ factors["right"]
+        return {"weight": linear(base).weight + update.to(linear(base).weight.dtype)}
+
+    def _change(self, parameters: Tensors, factors: Tensors) -> torch.Tensor:
+        if not self._rectified:
+            return parameters["form_spectrum"]
+        return torch.relu(factors["values"] + parameters["form_spectrum"]) - factors["values"]
+
+
+class Bias:
+    """W x + (b + D): the bias alone is trained, of linear layers and of normalisations (arXiv 2106.10199)."""
+
+    def start(self, base: nn.Module) -> dict[str, torch.Tensor]:
+        """Zeros, shape (out,)."""
+        if not isinstance(base.bias, torch.Tensor):
+            raise ValueError(f"{type(base).__name__} has no bias")
+        return {"form_bias": torch.zeros_like(base.bias)}
+
+    def factors(self, base: nn.Module) -> dict[str, torch.Tensor]:  # noqa: ARG002
+        """None."""
+        return {}
+
+    def apply(self, base: nn.Module, parameters: Tensors, factors: Tensors, x: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
+        """The layer's answer, moved."""
+        answer: torch.Tensor = base(x) + parameters["form_bias"]
+        return answer
+
+    def merged(self, base: nn.Module, parameters: Tensors, factors: Tensors) -> dict[str, torch.Tensor]:  # noqa: ARG002
+        """The moved bias."""
+        assert isinstance(base.bias, torch.Tensor)
+        return {"bias": base.bias + parameters["form_bias"]}
+
+
+FORMS: Mapping[str, Form] = {
+    "SSL": Scaling(both_sides=False),
+    "SSB": Scaling(both_sides=True),
+    "SAM_PARSER": Spectrum(rectified=False),
+    "SVDIFF": Spectrum(rectified=True),
+    "BITFIT": Bias(),
+}
+"""By peft type."""
+
+
+def linear(base: nn.Module) -> nn.Linear:
+    """The layer itself; raises ValueError for any other kind of layer."""
+    if not isinstance(base, nn.Linear):
+        raise ValueError(f"{type(base).__name__} is no linear layer")
+    return base

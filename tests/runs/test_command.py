@@ -1,0 +1,55 @@
+"""The command that run.json gives repeats the run."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from robustness import api, cli
+from robustness.errors import UsageError
+from robustness.runs.plan import Plan, RunSettings, command_words
+
+SETTINGS = RunSettings(
+    suite="smoke",
+    pairs=Path("ck/pairs.toml"),
+    data=Path("data"),
+    testsets=("sst2", "rte"),
+    attacks=("pwws", "mine.py:Shout"),
+    probes=("margin",),
+    limit=7,
+    seed=3,
+    device="cpu",
+    dtype="bfloat16",
+    allow_changed=True,
+    compile=True,
+    cache=Path("cache"),
+)
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, RunSettings("smoke", Path("pairs.toml"), data=Path("data"))])
+def test_the_command_line_gives_the_settings_back(
+    settings: RunSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir()
+    monkeypatch.chdir(tmp_path)
+    given: list[RunSettings] = []
+
+    def take(settings: RunSettings) -> Plan:
+        given.append(settings)
+        raise UsageError("enough")
+
+    monkeypatch.setattr(api, "make_plan", take)
+    monkeypatch.setattr("sys.argv", [*command_words(settings), "--out", "runs/x"])
+
+    with pytest.raises(SystemExit):
+        cli.main()
+
+    assert given == [settings]
+
+
+def test_every_setting_is_tried() -> None:
+    plain = RunSettings("", Path())
+
+    assert all(getattr(SETTINGS, field.name) != getattr(plain, field.name) for field in fields(RunSettings))

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from robustness.training.adaptation import Base
+from robustness.training.pairing import Arm, Pairing, closest_epochs, pair_arms
+from robustness.training.record import Outcome
+
+accuracies = st.lists(st.sampled_from([0.4, 0.5, 0.6, 0.7, 0.8, 0.9]), min_size=1, max_size=5)
+
+
+def test_of_equal_gaps_the_highest_accuracy_then_the_earliest_epoch_is_taken() -> None:
+    assert closest_epochs([0.7, 0.9, 0.9], [0.7, 0.9], floor=0.5) == (2, 2)
+
+
+def test_epochs_that_have_not_learnt_the_task_do_not_count() -> None:
+    assert closest_epochs([0.5, 0.9], [0.5, 0.7], floor=0.5) == (2, 2)
+    assert closest_epochs([0.9], [0.5, 0.4], floor=0.5) is None
+
+
+@given(accuracies, accuracies)
+def test_no_other_two_epochs_above_the_floor_are_closer(full: list[float], peft: list[float]) -> None:
+    found = closest_epochs(full, peft, floor=0.5)
+
+    gaps = [abs(a - b) for a in full for b in peft if a > 0.5 and b > 0.5]
+    assert (found is None) == (not gaps)
+    if found is not None:
+        assert abs(full[found[0] - 1] - peft[found[1] - 1]) == pytest.approx(min(gaps))
+
+
+@given(accuracies, accuracies)
+def test_swapping_the_arms_swaps_accuracies(full: list[float], peft: list[float]) -> None:
+    found, swapped = closest_epochs(full, peft, 0.5), closest_epochs(peft, full, 0.5)
+
+    if found is None or swapped is None:
+        assert found is swapped
+    else:
+        gap = abs(full[found[0] - 1] - peft[found[1] - 1])
+        assert abs(peft[swapped[0] - 1] - full[swapped[1] - 1]) == pytest.approx(gap)
+
+
+def test_a_pair_is_made_for_each_seed_of_two_arms_that_did_not_fail(tmp_path: Path) -> None:
+    lines: list[str] = []
+    good, failed = Outcome(False, (0.8, 0.9)), Outcome(True, ())
+    arms = [
+        Arm(tmp_path / f"t-{name}-seed{seed}", seed, name != "full", failed if (name, seed) in bad else good)
+        for bad in [{("lora", 1), ("full", 2)}]
+        for seed in (0, 1, 2)
+        for name in ("full", "lora", "ia3")
+    ]
+
+    entries = pair_arms(arms, Pairing("sst2", Base(tmp_path, "owner/base"), tmp_path, None, lines.append))
+
+    assert [(entry.full, entry.peft, entry.seed) for entry in entries] == [
+        ("t-full-seed0", "t-lora-seed0", 0),
+        ("t-full-seed0", "t-ia3-seed0", 0),
+        ("t-full-seed1", "t-ia3-seed1", 1),
+    ]
+    assert [line.partition(":")[0] for line in lines] == ["t-lora-seed1", "t-lora-seed2", "t-ia3-seed2"]
