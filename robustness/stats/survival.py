@@ -87,7 +87,8 @@ def log_rank(
     """Returns the log-rank test that both arms withstand equally long.
 
     The arms are taken as independent samples. On the same examples outcomes agree more often than that, which makes
-    the test conservative; McNemar's and the paired permutation test use the pairing. nan where nothing broke.
+    the test conservative; McNemar's and the paired permutation test use the pairing. nan where nothing broke, or
+    everything at one count.
 
     Source: Mantel, Cancer Chemotherapy Reports 50 (1966), 163-170.
 
@@ -109,5 +110,8 @@ def log_rank(
     arms = np.repeat([0, 1], [len(number_column(full_queries)), len(number_column(peft_queries))])
     if not events.any() or len(np.unique(arms)) < 2:
         return LogRank(math.nan, math.nan)
-    statistic, p_value = survdiff(times, events.astype(int), arms)
+    try:
+        statistic, p_value = survdiff(times, events.astype(int), arms)
+    except np.linalg.LinAlgError:  # no variance: whenever something broke, everything left broke with it
+        return LogRank(math.nan, math.nan)
     return LogRank(float(statistic), float(p_value))

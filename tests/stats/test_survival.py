@@ -78,3 +78,9 @@ def test_a_predictor_needs_both_outcomes_and_a_correlation_needs_spread() -> Non
     assert auc([1, 2, 3, 4], [0, 0, 1, 1]).auc == 1.0
     assert math.isnan(rank_correlation([1, 1, 1], [1, 2, 3]))
     assert rank_correlation([1, 2, 3, 4], [4, 3, 2, 1]) == pytest.approx(-1)
+
+
+def test_arms_that_break_all_at_one_count_cannot_be_compared() -> None:
+    found = log_rank([1, 1], [1, 1], [1, 1], [1, 1])
+
+    assert math.isnan(found.statistic) and math.isnan(found.p_value)
