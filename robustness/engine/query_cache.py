@@ -57,17 +57,19 @@ class QueryCache:
 
     def _prepare(self) -> None:
         connection = self._connection
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        tables = connection.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()[0]
-        if version != SCHEMA_VERSION and (version or tables):
-            raise sqlite3.DatabaseError("not a query cache of this release")
+        connection.execute("BEGIN IMMEDIATE")  # of two processes that make the file, one sees it made
+        with connection:
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            tables = connection.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()[0]
+            if version != SCHEMA_VERSION and (version or tables):
+                raise sqlite3.DatabaseError("not a query cache of this release")
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS scores (victim TEXT, text BLOB, row BLOB, PRIMARY KEY (victim, text)) "
+                "WITHOUT ROWID"
+            )
+            connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")  # a power cut may lose the last answers, never damage others
-        connection.execute(
-            "CREATE TABLE IF NOT EXISTS scores (victim TEXT, text BLOB, row BLOB, PRIMARY KEY (victim, text)) "
-            "WITHOUT ROWID"
-        )
-        connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
     def find(self, texts: Sequence[Texts]) -> dict[Texts, NDArray[np.float32]]:
         """Returns the rows of logits of the texts that are known, but for those that are to be recomputed."""

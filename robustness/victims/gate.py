@@ -25,6 +25,9 @@ from robustness.victims.victim import Scores, max_tokens
 MERGE_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 1e-1}
 """The largest difference of a logit, merged against unmerged, that is still rounding."""
 
+PADDING_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 1e-1}
+"""The largest difference of a logit, among other texts against alone, that is still rounding."""
+
 ARCHITECTURE_KEYS = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 PROBES = 8
 """Clean examples that the checks of outputs look at."""
@@ -170,13 +173,14 @@ def _output_failures(victim: AnyVictim, probes: Sequence[Texts]) -> Iterator[str
         yield "finite: some logits are not finite"
     elif not np.array_equal(first, victim.scores(probes)):
         yield "deterministic: two identical forwards differ; is dropout still on?"
-    alone = np.concatenate([victim.scores([probe]) for probe in probes])
-    difference = float(np.abs(first - alone).max())
-    if difference > MERGE_TOLERANCE[next(victim.model.parameters()).dtype]:
-        yield (
-            f"padding: scores change by {difference:.2g} with what is scored beside a text; "
-            "are padding side and padding token those it was trained with?"
-        )
+    else:
+        alone = np.concatenate([victim.scores([probe]) for probe in probes])
+        difference = float(np.abs(first - alone).max())
+        if difference > PADDING_TOLERANCE[next(victim.model.parameters()).dtype]:
+            yield (
+                f"padding: scores change by {difference:.2g} with what is scored beside a text; "
+                "are padding side and padding token those it was trained with?"
+            )
     if _are_probabilities(first):
         yield "logits: outputs lie in [0, 1] and sum to 1: probabilities, where logits are expected"
 

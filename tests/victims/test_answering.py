@@ -188,7 +188,6 @@ def test_an_adapter_that_changes_nothing_is_refused(answering: Any, tmp_path: An
     facts = inspect_checkpoint(checkpoint, find_task("squad"), place("cpu"), answering.examples())
 
     assert any("adapter-not-zero" in failure for failure in facts.failures)
-    assert any("clean-accuracy: F1" in failure for failure in facts.failures)
 
 
 def test_an_adapter_of_pefts_own_kind_is_asked_without_segment_ids_as_it_was_trained(

@@ -150,7 +150,7 @@ def test_from_the_hub_neither_pickles_nor_code_are_downloaded(
 ) -> None:
     asked = {}
 
-    def download(reference: str, allow_patterns: list[str]) -> str:
+    def download(reference: str, allow_patterns: list[str], etag_timeout: float) -> str:
         asked[reference] = allow_patterns
         return str(tmp_path)
 
