@@ -1,4 +1,4 @@
-"""Replay: adversarial texts found on one arm of a pair, scored on the other."""
+"""Replay: adversarial texts found on one arm of a pair, scored on the other and on the untuned base."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from robustness.engine.attack import Scorer
+from robustness.engine.evaluation import NO_ATTACK
 from robustness.engine.goal import GoalKind
 from robustness.runs.plan import Cell, Plan
-from robustness.runs.store import Store
+from robustness.runs.store import UNTUNED, Store
 from robustness.testsets.example import Example, Texts
 from robustness.victims.answer_scores import score_answer
 from robustness.victims.answering import AnsweringVictim
 
 LoadScorer = Callable[[str], Scorer | AnsweringVictim]
 """A checkpoint's name to its victim."""
+
+LoadUntuned = Callable[[str], Scorer | AnsweringVictim | None]
+"""A checkpoint's name to the untuned base under its head; None where there is no such model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +35,14 @@ def replay_missing(
     plan: Plan,
     store: Store,
     load_scorer: LoadScorer,
+    load_untuned: LoadUntuned,
     examples: Mapping[str, Sequence[Example]],
     report: Callable[[str], None],
 ) -> None:
-    """Scores on each arm what was found on its partner; what an earlier run scored is left alone.
+    """Scores on each arm what was found on its partner, and on the base; what an earlier run scored is left alone.
 
-    Texts on which a prediction was kept broke nothing and are not replayed.
-    Each target is loaded at most once, and only where something is missing. The untuned base takes no part: it
-    has no head for the task, so its answers would be those of random numbers.
+    Texts on which a prediction was kept broke nothing and are not replayed. Each target is loaded at most once, and
+    only where something is missing. The base has no head for the task: it is scored under the source's own.
     """
     targets = dict.fromkeys(name for pair in plan.pairs for name in (pair.full_name, pair.peft_name))
     for target in targets:
@@ -50,6 +54,31 @@ def replay_missing(
             report(f"{replay.source.checkpoint} -> {target} | {replay.source.testset} | {replay.source.attack}")
             predictions = _predict(victim, replay, examples[replay.source.testset])
             store.add_replays(replay.source, target, list(zip(replay.example_ids, predictions, strict=True)))
+    for source in targets:
+        _replay_on_base(_found(plan, store, {source}, UNTUNED), store, load_untuned, examples, report)
+
+
+def _replay_on_base(
+    found: Iterator[Replay],
+    store: Store,
+    load_untuned: LoadUntuned,
+    examples: Mapping[str, Sequence[Example]],
+    report: Callable[[str], None],
+) -> None:
+    """Stores what the base answers to the clean texts, as those of no attack, then to the adversarial ones."""
+    missing = list(found)
+    victim = load_untuned(missing[0].source.checkpoint) if missing else None
+    if victim is None:
+        return
+    for replay in missing:
+        source = replay.source
+        report(f"{source.checkpoint} -> {UNTUNED} | {source.testset} | {source.attack}")
+        clean = Cell(source.checkpoint, source.testset, NO_ATTACK)
+        known = store.replayed(clean, UNTUNED)
+        texts = {e.id: e.texts for e in examples[source.testset] if e.id in replay.example_ids and e.id not in known}
+        for part in (Replay(clean, UNTUNED, tuple(texts), tuple(texts.values())), replay):
+            predictions = _predict(victim, part, examples[source.testset]) if part.texts else []
+            store.add_replays(part.source, UNTUNED, list(zip(part.example_ids, predictions, strict=True)))
 
 
 def _predict(victim: Scorer | AnsweringVictim, replay: Replay, examples: Sequence[Example]) -> list[int]:
@@ -65,15 +94,19 @@ def _predict(victim: Scorer | AnsweringVictim, replay: Replay, examples: Sequenc
 
 
 def _missing(plan: Plan, store: Store, target: str) -> Iterator[Replay]:
-    attacks = {attack.name for attack in plan.attacks if attack.goal.kind is GoalKind.CHANGE_PREDICTION}
     partners = {
         source
         for pair in plan.pairs
         for source, other in ((pair.full_name, pair.peft_name), (pair.peft_name, pair.full_name))
         if other == target
     }
+    return _found(plan, store, partners, target)
+
+
+def _found(plan: Plan, store: Store, sources: set[str], target: str) -> Iterator[Replay]:
+    attacks = {attack.name for attack in plan.attacks if attack.goal.kind is GoalKind.CHANGE_PREDICTION}
     for cell in plan.cells:
-        if cell.checkpoint in partners and cell.attack in attacks:
+        if cell.checkpoint in sources and cell.attack in attacks:
             found = store.unreplayed_successes(cell, target)
             if found:
                 ids, texts = zip(*found, strict=True)

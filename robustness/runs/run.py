@@ -41,6 +41,7 @@ from robustness.victims.loading import (
     digest_victim,
     load_checkpoint,
     place,
+    to_untuned_victim,
     to_victim,
 )
 from robustness.victims.victim import Victim
@@ -86,7 +87,7 @@ def _run_missing(plan: Plan, prepared: Prepared, arms: _Arms, out: Path, report:
     try:
         sink = _Sink(store, report, total)
         _run_cells(plan, prepared, arms, sink, out)
-        replay_missing(plan, store, arms.load_scorer, prepared.examples, sink.announce)
+        replay_missing(plan, store, arms.load_scorer, arms.load_untuned, prepared.examples, sink.announce)
         run_probes(plan, prepared, out, arms.load_classifier, sink.announce)
         _add_warnings(out, [*arms.warnings(), *find_suspicions(store, plan.attacks)])
     finally:
@@ -130,6 +131,11 @@ class _Arms:
         """Returns the victim behind its query cache, if there is one."""
         victim, cache = self.load(name)
         return cache.in_front_of(victim) if cache is not None and isinstance(victim, Victim) else victim
+
+    def load_untuned(self, name: str) -> AnyVictim | None:
+        """Returns the untuned base under the checkpoint's head, where there is such a model."""
+        checkpoint = self._prepared.checkpoints[name]
+        return to_untuned_victim(load_checkpoint(checkpoint, find_task(self._prepared.tasks[name])), self._placement)
 
     def close(self) -> None:
         """Closes the query caches."""

@@ -27,6 +27,9 @@ _COLUMNS = (*_CELL_COLUMNS, *_OUTCOME_COLUMNS)
 _IN_CELL = "checkpoint=? AND testset=? AND attack=?"
 _REPLAY_COLUMNS = ("source", "testset", "attack", "target", "example_id", "prediction")
 
+UNTUNED = "untuned base"
+"""The target of texts that are scored on the base, under the head of the arm on which they were found."""
+
 
 @final
 class Store:
@@ -92,6 +95,12 @@ class Store:
         )
         rows = self._connection.execute(query, (cell.checkpoint, cell.testset, cell.attack, target))
         return [(example_id, tuple(json.loads(texts))) for example_id, texts in rows]
+
+    def replayed(self, cell: Cell, target: str) -> set[str]:
+        """Returns the ids of a cell's examples whose texts `target` has answered."""
+        query = "SELECT example_id FROM replays WHERE source=? AND testset=? AND attack=? AND target=?"
+        rows = self._connection.execute(query, (cell.checkpoint, cell.testset, cell.attack, target))
+        return {example_id for (example_id,) in rows}
 
     def add_replays(self, cell: Cell, target: str, predictions: Iterable[tuple[str, int]]) -> None:
         """Writes what `target` answers to the adversarial texts of a cell, in one transaction."""

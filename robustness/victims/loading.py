@@ -113,6 +113,25 @@ def to_victim(loaded: LoadedCheckpoint, placement: Placement) -> AnyVictim:
     return as_victim(loaded, model, placement)
 
 
+def to_untuned_victim(loaded: LoadedCheckpoint, placement: Placement) -> AnyVictim | None:
+    """Returns the base under the checkpoint's own head: every weight that the base's files hold is the base's.
+
+    What they lack, the head, is as it was trained. None where the head cannot be had apart from the rest: learnt
+    prompts and updates that are no weights.
+    """
+    checkpoint, task = loaded.checkpoint, loaded.task
+    if checkpoint.is_adapter and not loaded.can_merge:
+        return None
+    trained = loaded.unmerged.merge_and_unload() if loaded.can_merge else loaded.unmerged
+    labels = {"num_labels": trained.config.num_labels} if task.labels else {}
+    model, missing = _load_model(checkpoint, checkpoint.base, task, **labels)
+    weights, head = model.state_dict(), trained.state_dict()
+    for name in missing:
+        weights[name].copy_(head[name])
+    _settle_padding(model, loaded.tokenizer, checkpoint)
+    return as_victim(loaded, model, placement)
+
+
 def as_victim(loaded: LoadedCheckpoint, model: Any, placement: Placement) -> AnyVictim:
     """Wraps one form of a loaded checkpoint without changing it."""
     model = model.to(device=placement.device, dtype=placement.dtype).eval()

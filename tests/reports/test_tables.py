@@ -16,6 +16,7 @@ from robustness.reports.pairs import build_pairs
 from robustness.reports.testsets import build_testsets
 from robustness.reports.transfer import build_transfer
 from robustness.runs.record import AttackRecord, CheckpointRecord, PairRecord, RunRecord, TestsetRecord
+from robustness.runs.store import UNTUNED
 
 ADVGLUE = {"sst2": "sst2", "qqp": "qqp", "mnli": "mnli", "mnli-mm": "mnli", "qnli": "qnli", "rte": "rte"}
 
@@ -305,6 +306,24 @@ def test_transfer_counts_only_texts_whose_clean_form_the_target_gets_right() -> 
         ["f", "l", 3, pytest.approx(2 / 3)]
     ]
     assert build_transfer(replays.iloc[:0], world.examples).empty
+
+
+def test_transfer_to_the_base_counts_only_texts_whose_clean_form_the_base_gets_right() -> None:
+    world = attacked({"f/a": "bbbb", "l/a": "rrrs"})
+    answers = {"none": [1, 1, 0, 1], "a": [0, 1, 0, 0]}  # the label is 1
+    replays = pd.DataFrame(
+        [
+            {"source": "f", "target": UNTUNED, "testset": "t", "attack": a, "example_id": f"e{i}", "prediction": p}
+            for a, predictions in answers.items()
+            for i, p in enumerate(predictions)
+        ]
+    )
+
+    table = build_transfer(replays, world.examples)
+
+    assert table[["source", "target", "attack", "n", "transfer_rate"]].to_numpy().tolist() == [
+        ["f", UNTUNED, "a", 3, pytest.approx(2 / 3)]
+    ]
 
 
 def test_a_kept_prediction_has_a_success_rate_and_no_robust_accuracy() -> None:

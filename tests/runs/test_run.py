@@ -57,7 +57,9 @@ def test_what_broke_one_arm_was_scored_on_the_other(finished: Any) -> None:
     transfer = finished.tables[Table.TRANSFER]
     broken = finished.tables[Table.ATTACKS].set_index(["checkpoint", "attack"])["attack_success_rate"]
 
-    assert {("full", "lora"), ("lora", "full")} == set(zip(transfer["source"], transfer["target"], strict=True))
+    assert set(zip(transfer["source"], transfer["target"], strict=True)) == {
+        *(("full", "lora"), ("lora", "full"), ("full", "untuned base"), ("lora", "untuned base")),
+    }
     assert "identity" not in set(transfer["attack"])
     rows = transfer.set_index(["source", "target", "attack"])
     assert rows.loc[("full", "lora", "deepwordbug"), "n"] == round(20 * broken[("full", "deepwordbug")])

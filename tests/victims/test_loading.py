@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from robustness.definitions.tasks import find_task
 from robustness.errors import CheckpointError, UsageError
 from robustness.victims.checkpoint import read_checkpoint
-from robustness.victims.loading import as_victim, digest_victim, load_checkpoint, place, to_victim
+from robustness.victims.loading import as_victim, digest_victim, load_checkpoint, place, to_untuned_victim, to_victim
 
 METHODS: dict[str, tuple[PeftConfig, bool]] = {
     "lora": (LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["query", "value"]), True),
@@ -313,3 +314,35 @@ def test_a_victims_digest_is_that_of_what_its_scores_depend_on(tiny: Any, tmp_pa
     (folder / "adapter_config.json").write_text(json.dumps(config | {"lora_alpha": 2 * config["lora_alpha"]}))
 
     assert digest() != before
+
+
+@pytest.mark.parametrize("arm", ["full", "peft"])
+def test_the_untuned_base_answers_under_the_head_that_was_trained(
+    tiny: Any, load: Callable, texts: list, tokenizer: Any, arm: str
+) -> None:
+    trained = load(getattr(tiny, arm))
+    model = copy.deepcopy(trained.unmerged.merge_and_unload() if trained.can_merge else trained.unmerged)
+    with torch.no_grad():
+        weights = dict(model.named_parameters())
+        for name, tensor in load_file(tiny.base / "model.safetensors").items():
+            weights[f"bert.{name.removeprefix('bert.')}"].copy_(tensor)
+        expected = [
+            model(**tokenizer(*text, truncation=True, max_length=64, return_tensors="pt")).logits[0].numpy()
+            for text in texts
+        ]
+
+    untuned = to_untuned_victim(load(getattr(tiny, arm)), place("cpu"))
+
+    assert untuned is not None
+    np.testing.assert_allclose(untuned.scores(texts), expected, atol=1e-5)
+    assert (
+        np.abs(untuned.scores(texts) - to_victim(load(getattr(tiny, arm)), place("cpu")).scores(texts)).max() > 0.01
+    )
+
+
+def test_learnt_prompts_leave_no_head_to_ask_the_base_with(
+    tmp_path: Path, load: Callable, save_adapter: Callable
+) -> None:
+    save_adapter(tmp_path / "prompt", METHODS["prompt"][0])
+
+    assert to_untuned_victim(load(tmp_path / "prompt"), place("cpu")) is None
