@@ -61,7 +61,7 @@ def closest_epochs(full: Sequence[float], peft: Sequence[float], floor: float) -
     epochs. None when an arm has no epoch above the floor.
 
     >>> closest_epochs([0.80, 0.85, 0.90], [0.50, 0.79, 0.84], floor=0.5)
-    (1, 2)
+    (2, 3)
     """
     candidates = [
         (round(abs(a - b), 12), -(a + b), i, j)
