@@ -15,8 +15,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: $(VENV)/.installed
 	$(BIN)/robustness demo --out demo-run
 
+# Two processes of one thread each: half the time, and no more memory than a laptop has.
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 soak: $(VENV)/.installed
 	$(BIN)/python -m pytest -m soak tests

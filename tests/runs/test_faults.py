@@ -18,7 +18,7 @@ def run_alone(marker: str, seconds: int) -> str:
     command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "-m", marker]
     done = subprocess.run(
         [*command, str(Path(__file__).with_name("faults.py"))],
-        env=os.environ | ONE_THREAD,
+        env={k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")} | ONE_THREAD,
         capture_output=True,
         text=True,
         timeout=seconds,
