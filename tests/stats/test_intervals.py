@@ -256,11 +256,11 @@ def test_ten_thousand_resamples_of_3560_rows_take_about_a_second_at_most(kind: s
     values = rng.normal(size=3560) if "continuous" in kind else outcomes_of_3560_rows(rng)
     groups = np.arange(3560) // 4 if "grouped" in kind else None
 
-    start = time.perf_counter()
+    start = time.process_time()
     bootstrap_mean_interval(values, groups, rng=rng)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
 
-    # Twice the second it may take alone: the machine may be busy with something else.
+    # Twice the second it may take: processors differ.
     assert seconds < 2
 
 
