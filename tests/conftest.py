@@ -208,14 +208,20 @@ CITIES = ("rome", "oslo", "lima", "cairo", "quito", "delhi", "paris", "tokyo")
 PEOPLE = ("anna", "boris", "clara", "david", "elena", "frank", "greta", "hugo")
 
 
-def write_questions(path: Path, count: int, seed: int) -> None:
-    """Paragraphs of who lives where, in SQuAD's format: one question each, answered by the one city named with it."""
+def write_questions(path: Path, count: int, seed: int, but_for: Path | None = None) -> None:
+    """Paragraphs of who lives where, in SQuAD's format: one question each, answered by the one city named with it.
+
+    Paragraphs that the file `but_for` has are left out.
+    """
     rng = np.random.default_rng(seed)
+    taken = "" if but_for is None else but_for.read_text()
     paragraphs = []
     for number in range(count):
         people, cities = rng.choice(PEOPLE, size=2, replace=False), rng.choice(CITIES, size=2, replace=False)
         context = f"{people[0]} lives in {cities[0]} . {people[1]} works in {cities[1]} ."
         asks = number % 2
+        if context in taken:
+            continue
         answer = {"text": str(cities[asks]), "answer_start": context.index(str(cities[asks]))}
         question = f"where does {people[asks]} {('live', 'work')[asks]} ?"
         paragraphs.append(
@@ -265,8 +271,9 @@ class AnsweringWorld:
         self.folder = folder
         self.base = write_answering_base(folder / "base")
         self.data = folder / "data"
-        write_questions(self.data / "questions" / "train.json", 256, seed=0)
-        write_questions(self.data / "questions" / "dev.json", 40, seed=1)
+        dev = self.data / "questions" / "dev.json"
+        write_questions(dev, 40, seed=1)
+        write_questions(self.data / "questions" / "train.json", 256, seed=0, but_for=dev)
         self.testset = folder / "questions.toml"
         self.testset.write_text(TINY_QUESTIONS)
         self.full = self._fit(folder / "full", lora=False)

@@ -167,7 +167,9 @@ def _row(arms: Arms, stratum: Stratum, seed: int) -> Iterator[dict[str, object]]
 
 
 def _probe_rows(differences: pd.DataFrame) -> Iterator[dict[str, object]]:
-    for row in differences[differences["direction"] != NEUTRAL].to_dict("records"):
+    """One number of a whole checkpoint, or of a single example, has no paired test: it is no row here."""
+    tested = differences[["difference", "low", "high", "p_value"]].notna().all(axis=1)
+    for row in differences[tested & (differences["direction"] != NEUTRAL)].to_dict("records"):
         layered = any(pd.notna(row.get(name)) for name in ("layer", "module"))
         place = [
             f"layer {row[name]}" if name == "layer" else str(row[name])

@@ -118,6 +118,9 @@ def test_probes_and_layers_join_the_map_but_for_neutral_ones(report: Any) -> Non
         ]
     )
 
+    untested = probes.iloc[:1].assign(probe="update-structure", n=1, low=None, high=None, p_value=None)
+    probes = pd.concat([probes, untested], ignore_index=True)
+
     table = build_fragility(report.tables["examples"], report.tables["pairs"], report.record, probes)
 
     found = table[table["scale"] == "log-ratio"]
