@@ -24,7 +24,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="What does a PEFT checkpoint lose under attack that its fully fine-tuned partner keeps, and where?",
 )
-PIPE_WIDTH = 110
+PIPE_WIDTH = 120
 """Columns of the table when standard output is no terminal."""
 
 HOSTILE = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}

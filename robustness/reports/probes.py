@@ -11,10 +11,12 @@ from rich.table import Table as RichTable
 
 from robustness.runs.record import PairRecord
 
-TANGENT = "tangent"
-"""How the scope of a number measured in a PEFT method's directions begins."""
 CHECK = "check-"
 """How the names of the checks begin; one that fails is a reason, one that passes is in sensitivity.csv."""
+MARK = "*"
+"""Beside a number whose status is not ok; the reason follows the table."""
+ROWS = r" \(\d+ of \d+ rows\)$"
+"""How many rows a reason is of: the table shows that."""
 NUMBER = ["testset", "probe", "quantity", "kind", "norm", "radius", "scope"]
 
 
@@ -30,22 +32,23 @@ def render_probes(sensitivity: pd.DataFrame, pair: PairRecord) -> Iterator[RichT
             "a certified radius holds for the smoothed classifier, a distance that an attack found for the "
             "classifier itself: they bracket no common number"
         )
-    for row in arms[arms["reason"].notna()].itertuples():
-        yield escape(f"{row.checkpoint} | {row.probe} | {row.status}: {row.reason}")
+    reasons = arms[arms["reason"].notna()]
+    reasons = reasons.assign(reason=reasons["reason"].str.replace(ROWS, "", regex=True))
+    for row in reasons.drop_duplicates(["checkpoint", "probe", "status", "reason"]).itertuples():
+        yield escape(f"{MARK} {row.checkpoint} | {row.probe} | {row.status}: {row.reason}")
 
 
 def _numbers(arms: pd.DataFrame, pair: PairRecord) -> RichTable:
     table = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
-    table.add_column("number", overflow="fold")
-    for name in ("kind", "norm", "radius"):
+    for name in ("number", "kind", "norm", "radius"):
         table.add_column(name, no_wrap=True)
     for name in ("full", "PEFT"):
         table.add_column(name, justify="right", no_wrap=True)
     for labels, group in arms.groupby(NUMBER, sort=False, dropna=False):
-        _, probe, quantity, kind, norm, radius, scope = labels
+        _, probe, quantity, kind, norm, radius, _ = labels
         by_checkpoint = group.drop_duplicates("checkpoint").set_index("checkpoint")
         table.add_row(
-            escape(_name(str(probe), str(quantity), str(scope))),
+            escape(_name(str(probe), str(quantity))),
             str(kind),
             "" if pd.isna(norm) else escape(str(norm)),
             "" if pd.isna(radius) else f"{radius:g}",
@@ -54,13 +57,12 @@ def _numbers(arms: pd.DataFrame, pair: PairRecord) -> RichTable:
     return table
 
 
-def _name(probe: str, quantity: str, scope: str) -> str:
-    name = probe if quantity == probe else f"{probe} {quantity.removeprefix(probe).lstrip('-')}"
-    return f"{name}, {scope}" if scope.startswith(TANGENT) and quantity.startswith("sharpness") else name
+def _name(probe: str, quantity: str) -> str:
+    return probe if quantity == probe else f"{probe} {quantity.removeprefix(probe).lstrip('-')}"
 
 
 def _cell(rows: pd.DataFrame, checkpoint: str) -> str:
     if checkpoint not in rows.index or pd.isna(rows.loc[checkpoint, "value"]):
         return "-"
-    mark = "" if rows.loc[checkpoint, "status"] == "ok" else f" ({rows.loc[checkpoint, 'status']})"
-    return f"{rows.loc[checkpoint, 'value']:.4g}{escape(mark)}"
+    mark = "" if rows.loc[checkpoint, "status"] == "ok" else MARK
+    return f"{rows.loc[checkpoint, 'value']:.4g}{mark}"
