@@ -14,7 +14,7 @@ from robustness.sensitivity.distance import Ensemble
 from robustness.sensitivity.measurement import Kind, Measurement, Quantity, Space, Target, measure
 from robustness.sensitivity.probe import Reading, Subject, Unsupported
 from robustness.sensitivity.tangent import Tangent, read_tangent
-from robustness.sensitivity.weights import Delta, WeightSpace, block_parameters, scaled, squared_norm
+from robustness.sensitivity.weights import Delta, WeightSpace, block_parameters, squared_norm
 from robustness.testsets.example import Example
 from robustness.victims.gradients import EmbeddedBatch, margins
 
@@ -81,9 +81,17 @@ class Reachability:
                     yield Reading(_measured(TOTALS[quantity], reached_share(total, tangent), scope))
 
 
+@dataclass(frozen=True, slots=True)
+class ScaledGradient:
+    """A gradient with respect to the weights: `factor` times `slope`, of which its share in a subspace is that."""
+
+    slope: Delta
+    factor: float = 1.0
+
+
 def loss_gradients(
     batch: EmbeddedBatch, weights: WeightSpace, delta: torch.Tensor | None
-) -> dict[Quantity, dict[str, torch.Tensor]]:
+) -> dict[Quantity, ScaledGradient]:
     """Returns the gradients of one example with respect to the weights, by what their share is called.
 
     Of two labels the loss's gradient is -(1 - p_y) times the margin's, and is had that way: no backward pass more,
@@ -95,7 +103,7 @@ def loss_gradients(
         delta: (tokens, dim), the nearest adversarial point; None: its gradient is left out.
     """
     points = {CLEAN: batch.embeddings} | ({} if delta is None else {ADVERSARIAL: batch.embeddings + delta[None]})
-    gradients: dict[Quantity, dict[str, torch.Tensor]] = {}
+    gradients: dict[Quantity, ScaledGradient] = {}
     for quantity, point in points.items():
         logits: list[torch.Tensor] = []
 
@@ -108,16 +116,25 @@ def loss_gradients(
 
         value, slope = weights.gradient(margin)
         if quantity is CLEAN:
-            gradients[MARGIN] = slope
-        two = logits[0].shape[1] == 2
-        gradients[quantity] = scaled(slope, -float(torch.sigmoid(-value))) if two else weights.gradient(loss)[1]
+            gradients[MARGIN] = ScaledGradient(slope)
+        if logits[0].shape[1] == 2:
+            gradients[quantity] = ScaledGradient(slope, -float(torch.sigmoid(-value)))
+        else:
+            gradients[quantity] = ScaledGradient(weights.gradient(loss)[1])
     return gradients
+
+
+def reached_shares(gradients: Mapping[Quantity, ScaledGradient], tangent: Tangent) -> dict[Quantity, float]:
+    """Returns each gradient's rho^2; multiples of one slope are projected once."""
+    slopes = {id(gradient.slope): gradient.slope for gradient in gradients.values()}
+    shares = {key: reached_share(slope, tangent) for key, slope in slopes.items()}
+    return {quantity: shares[id(gradient.slope)] for quantity, gradient in gradients.items()}
 
 
 def reached_share(gradient: Delta, tangent: Tangent) -> float:
     """Returns rho^2; not finite where the gradient vanishes."""
     whole = squared_norm(gradient)
-    return squared_norm(tangent.project(gradient)) / whole if whole > 0 else float("nan")
+    return tangent.projected_square(gradient) / whole if whole > 0 else float("nan")
 
 
 def find_tangents(subject: Subject, parameters: Mapping[str, torch.Tensor]) -> list[tuple[str, Tangent]]:
@@ -140,10 +157,13 @@ def find_tangents(subject: Subject, parameters: Mapping[str, torch.Tensor]) -> l
     return tangents
 
 
-def _shares(gradients: Mapping[Quantity, Delta], tangents: Sequence[tuple[str, Tangent]]) -> Iterator[Measurement]:
-    paid = {"forwards": len(gradients), "backwards": len(gradients)}
+def _shares(
+    gradients: Mapping[Quantity, ScaledGradient], tangents: Sequence[tuple[str, Tangent]]
+) -> Iterator[Measurement]:
+    passes = len({id(gradient.slope) for gradient in gradients.values()})
+    paid = {"forwards": passes, "backwards": passes}
     for scope, tangent in tangents:
-        shares = {quantity: reached_share(gradient, tangent) for quantity, gradient in gradients.items()}
+        shares = reached_shares(gradients, tangent)
         for quantity, share in shares.items():
             yield _measured(quantity, share, scope, **paid)
         if ADVERSARIAL in shares:
@@ -156,9 +176,6 @@ def _measured(quantity: Quantity, value: float, scope: str, **paid: int) -> Meas
     return measure(quantity, value, Kind.EXACT, target=Target.THETA, scope=scope, norm="frobenius", **paid)
 
 
-def _add(total: dict[str, torch.Tensor], gradient: Delta) -> None:
-    for name, value in gradient.items():
-        if name in total:
-            total[name] += value
-        else:
-            total[name] = value.clone()
+def _add(total: dict[str, torch.Tensor], gradient: ScaledGradient) -> None:
+    for name, value in gradient.slope.items():
+        total.setdefault(name, torch.zeros_like(value)).add_(value, alpha=gradient.factor)

@@ -10,7 +10,7 @@ import torch
 
 from robustness.sensitivity.probe import Unsupported
 from robustness.sensitivity.tangent_maps import both_sides, dora, read_base_weight, read_scale
-from robustness.sensitivity.weights import Delta
+from robustness.sensitivity.weights import Delta, squared_norm
 from robustness.victims.checkpoint import Checkpoint
 from robustness.victims.tensors import TensorFolder
 
@@ -65,6 +65,13 @@ class LowRank:
         within = (value @ self.right) @ self.right.mT
         rest = value - within
         return [within + self.left @ (self.left.mT @ rest)]
+
+    def projected_square(self, value: torch.Tensor) -> float:
+        """Returns |G Q_A|^2 + |Q_B^T G|^2 - |Q_B^T G Q_A|^2: the projection's squared norm without the projection."""
+        right, left = value @ self.right, self.left.mT @ value
+        return float(right.double().square().sum() + left.double().square().sum()) - float(
+            (left @ self.right).double().square().sum()
+        )
 
 
 @final
@@ -123,6 +130,17 @@ class Tangent:
             values = part.project([gradient[name] for name in part.names])
             projected.update(zip(part.names, values, strict=True))
         return projected
+
+    def projected_square(self, gradient: Delta) -> float:
+        """Returns the projection's squared norm."""
+        total = 0.0
+        for part in self.parts:
+            values = [gradient[name] for name in part.names]
+            if isinstance(part, LowRank):
+                total += part.projected_square(values[0])
+            else:
+                total += squared_norm(dict(zip(part.names, part.project(values), strict=True)))
+        return total
 
 
 def read_tangent(checkpoint: Checkpoint, ambient: Mapping[str, torch.Tensor]) -> Tangent:

@@ -17,7 +17,7 @@ from robustness.recipes.embedding_balls import Norm
 from robustness.sensitivity.distance import Ensemble
 from robustness.sensitivity.jacobian import JacobianNorm
 from robustness.sensitivity.probe import Subject
-from robustness.sensitivity.reachability import loss_gradients, reached_share
+from robustness.sensitivity.reachability import loss_gradients, reached_shares
 from robustness.sensitivity.smoothing import CPU_SAMPLE_TOKENS, noisy_counts
 from robustness.sensitivity.tangent import Tangent, low_rank
 from robustness.sensitivity.weights import WeightSpace, block_parameters
@@ -166,8 +166,7 @@ def test_reachability_is_near_one_forward_and_one_dense_backward(
                 batch = embed(victim, [example])
                 with weights:
                     gradients = loss_gradients(batch, weights, None)
-            for gradient in gradients.values():
-                reached_share(gradient, tangent)
+            reached_shares(gradients, tangent)
 
     def floor() -> None:
         for example in examples:

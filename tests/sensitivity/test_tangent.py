@@ -16,7 +16,7 @@ from robustness.sensitivity.probe import Unsupported
 from robustness.sensitivity.reachability import Reachability, find_tangents, loss_gradients, reached_share
 from robustness.sensitivity.tangent import LowRank, Tangent, low_rank, read_tangent, scaling
 from robustness.sensitivity.tangent_maps import Mapped, both_sides, dora
-from robustness.sensitivity.weights import WeightSpace, block_parameters
+from robustness.sensitivity.weights import WeightSpace, block_parameters, squared_norm
 from robustness.victims.checkpoint import read_checkpoint
 from robustness.victims.gradients import embed, margins
 from robustness.victims.loading import load_checkpoint, place, to_victim
@@ -219,7 +219,7 @@ def test_merged_and_unmerged_gradients_agree_through_the_tangent_space(tiny: Any
     with WeightSpace(parameters) as weights:
         gradients = loss_gradients(batch, weights, None)
     weight = name.removeprefix("base_model.model.").split(".lora_B")[0] + ".weight"
-    margin_gradient = next(g for q, g in gradients.items() if q.name == "reach-margin")[weight]
+    margin_gradient = next(g for q, g in gradients.items() if q.name == "reach-margin").slope[weight]
 
     scale = 8 / 4  # lora_alpha / r of the tiny adapter
     assert torch.allclose(unmerged, scale * margin_gradient @ a.mT, rtol=1e-3, atol=1e-5)
@@ -270,3 +270,13 @@ def test_methods_that_change_no_weights_are_unsupported(
         read_tangent(checkpoint, block_parameters(victims(tiny.full).model))
     with pytest.raises(Unsupported, match="without a partner"):
         find_tangents(subject_of(tiny.full), block_parameters(victims(tiny.full).model))
+
+
+def test_the_square_of_a_projection_needs_no_projection() -> None:
+    rng = torch.Generator().manual_seed(1)
+    a, b, weight, gradient = (torch.randn(*shape, generator=rng) for shape in ((3, 9), (7, 3), (7, 9), (7, 9)))
+    tangent = Tangent([low_rank("w", a, b, weight)], {"w": weight})
+
+    expected = squared_norm(tangent.project({"w": gradient}))
+
+    assert tangent.projected_square({"w": gradient}) == pytest.approx(expected, rel=1e-5)
