@@ -38,6 +38,10 @@ def render_summary(report: Report) -> Iterator[RichTable | str]:
         shown = (pairs["population"] == "all") | (pairs["metric"] == IRREDUCIBLE_SHARE)
         yield _comparisons(pairs[(pairs["pair"] == pair.name) & shown])
         yield from render_probes(report.tables[Table.SENSITIVITY], pair)
+    several = pairs[(pairs["n_seeds"].astype(float) > 1) & (pairs["population"] == "all")]
+    for name, rows in several.groupby("pair", sort=False):
+        yield escape(f"{name} together, drawn anew with their examples")
+        yield _comparisons(rows)
     correction = CORRECTIONS[Correction(report.record.statistics.correction)]
     yield (
         "difference = full - PEFT accuracy with 95 % interval: above 0, PEFT is more fragile; "

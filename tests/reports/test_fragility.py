@@ -11,6 +11,7 @@ from robustness import api
 from robustness.errors import RobustnessError
 from robustness.reports.fragility import build_fragility
 from robustness.reports.report import write_report
+from robustness.reports.terminal import render_summary
 from robustness.runs.record import StatisticsRecord, read_record
 from robustness.stats import Correction, adjust, mcnemar_exact
 
@@ -136,6 +137,7 @@ def test_several_seeds_of_a_method_have_a_verdict_of_their_own(run_writer: Any, 
 
     pairs = report.tables["pairs"]
     seeds = pairs[pairs["n_seeds"] == 3]
+    assert any("3 seeds together" in part for part in render_summary(report) if isinstance(part, str))
     single = pairs[(pairs["n_seeds"] == 1) & (pairs["population"] == "all")]
     assert seeds["pair"].unique().tolist() == ["sst2 lora, 3 seeds"]
     for row in seeds.itertuples():
