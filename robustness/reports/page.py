@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -72,7 +73,9 @@ class TextGroup:
     texts: tuple[Breaking, ...]
 
 
-def write_page(folder: Path, record: RunRecord, tables: Tables, replays: pd.DataFrame) -> Path:
+def write_page(
+    folder: Path, record: RunRecord, tables: Tables, replays: pd.DataFrame, disagreements: Sequence[str] = ()
+) -> Path:
     """Writes report.html beside the tables and returns its path; every number in it is a table's.
 
     Args:
@@ -80,6 +83,7 @@ def write_page(folder: Path, record: RunRecord, tables: Tables, replays: pd.Data
         record: The run's.
         tables: All tables of the run.
         replays: Answers to texts found on the partner: source, target, testset, attack, example_id, prediction.
+        disagreements: Where gradients point another way than adversarial distances, a sentence each.
     """
     pairs = record.pairs[:MAX_PAIRS]
     missing = find_missing(tables[Table.EXAMPLES], record)
@@ -110,6 +114,7 @@ def write_page(folder: Path, record: RunRecord, tables: Tables, replays: pd.Data
             survival=survival_table(tables[Table.SURVIVAL]),
             transfer=transfer_maps(tables[Table.TRANSFER], record),
             sensitivity=_probes(probed, pairs),
+            disagreements=disagreements,
             layers=_layers(_optional(tables, "layers"), pairs),
             probes=probes_table(_optional(tables, "sensitivity")),
             predictions=predictions_table(tables[Table.PREDICTIONS]),

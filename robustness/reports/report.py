@@ -12,6 +12,7 @@ from robustness.reports.attacks import build_attacks
 from robustness.reports.columns import Table
 from robustness.reports.csvfiles import write_table
 from robustness.reports.curves import build_curves, build_path_curves
+from robustness.reports.endpoints import find_disagreements
 from robustness.reports.examples import build_examples
 from robustness.reports.fragility import build_fragility
 from robustness.reports.page import write_page
@@ -39,6 +40,8 @@ class Report:
     folder: Path
     record: RunRecord
     tables: dict[Table, pd.DataFrame]
+    disagreements: tuple[str, ...] = ()
+    """Where gradients point another way than adversarial distances, a sentence each."""
 
     @property
     def n_errored(self) -> int:
@@ -89,6 +92,7 @@ def write_report(folder: Path, statistics: StatisticsRecord | None = None) -> Re
     examples = build_examples(read_outcomes(folder), record)
     replays = read_replays(folder)
     measurements = read_measurements(folder)
+    differences = build_probe_differences(measurements, record)
     tables = {
         Table.EXAMPLES: examples,
         Table.TESTSETS: build_testsets(examples, record),
@@ -99,9 +103,7 @@ def write_report(folder: Path, statistics: StatisticsRecord | None = None) -> Re
         Table.SENSITIVITY: build_sensitivity(measurements, record),
         Table.SENSITIVITY_EXAMPLES: (probed := build_sensitivity_examples(measurements)),
         Table.LAYERS: build_layers(measurements),
-        Table.FRAGILITY: (
-            fragility := build_fragility(examples, pairs, record, build_probe_differences(measurements, record))
-        ),
+        Table.FRAGILITY: (fragility := build_fragility(examples, pairs, record, differences)),
         Table.SURVIVAL: build_survival(examples, record),
         Table.PREDICTIONS: build_predictions(probed, examples),
     }
@@ -109,8 +111,9 @@ def write_report(folder: Path, statistics: StatisticsRecord | None = None) -> Re
         write_table(frame, table, folder / f"{table}.csv")
     record = _with_families(record, pairs, fragility)
     write_record(folder, record)
-    write_page(folder, record, tables, replays)
-    return Report(folder, record, tables)
+    disagreements = tuple(find_disagreements(differences))
+    write_page(folder, record, tables, replays, disagreements)
+    return Report(folder, record, tables, disagreements)
 
 
 def _with_families(record: RunRecord, pairs: pd.DataFrame, fragility: pd.DataFrame) -> RunRecord:

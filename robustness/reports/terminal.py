@@ -12,13 +12,10 @@ from rich.table import Table as RichTable
 from robustness.engine.goal import GoalKind
 from robustness.reports.columns import Table
 from robustness.reports.comparison import RunComparison
-from robustness.reports.endpoints import find_disagreements
 from robustness.reports.page import FILE_NAME as PAGE
 from robustness.reports.pairs import IRREDUCIBLE_SHARE
 from robustness.reports.probes import render_probes
 from robustness.reports.report import Report
-from robustness.reports.sensitivity import build_probe_differences
-from robustness.runs.measurements import read_measurements
 from robustness.runs.progress import CellProgress
 from robustness.stats import Correction
 
@@ -53,8 +50,7 @@ def render_summary(report: Report) -> Iterator[RichTable | str]:
         yield "one training seed: this compares two checkpoints, not two methods"
     if report.missing:
         yield f"{report.missing} outcomes are missing: the run was interrupted; the same command goes on"
-    differences = build_probe_differences(read_measurements(report.folder), report.record)
-    yield from map(escape, find_disagreements(differences))
+    yield from map(escape, report.disagreements)
     if report.missing_measurements:
         yield f"{report.missing_measurements} probe cells are missing: the same command goes on"
     for warning in report.record.warnings:

@@ -10,10 +10,13 @@ import pandas as pd
 import pytest
 
 from robustness.reports.breaking import mark_changes
-from robustness.reports.columns import Table
+from robustness.reports.columns import COLUMNS, Table
 from robustness.reports.csvfiles import read_table
+from robustness.reports.page import write_page
 from robustness.reports.report import write_report
 from robustness.reports.visible import visible
+
+REPLAYS = ["source", "target", "testset", "attack", "example_id", "prediction"]
 
 
 @pytest.fixture(scope="module")
@@ -222,3 +225,23 @@ def test_changed_words_are_marked_in_both_texts() -> None:
 def test_letters_of_any_script_stay_and_the_invisible_is_spelled() -> None:
     assert visible("naïve 映画 фильм 😀 ½") == "naïve 映画 фильм 😀 ½"
     assert visible("a\u200db\u00ad\ue000") == "a⟨U+200D⟩b⟨U+00AD⟩⟨U+E000⟩"
+
+
+def test_the_page_says_where_gradients_and_distances_disagree(run_writer: Any, tmp_path: Path) -> None:
+    report = write_report(run_writer.write(tmp_path / "run", run_writer.record()))
+    checkpoints = [checkpoint.name for checkpoint in report.record.checkpoints]
+    columns = COLUMNS[Table.SENSITIVITY_EXAMPLES]
+    rows = [
+        dict.fromkeys([column.name for column in columns])
+        | {"checkpoint": checkpoint, "testset": "clean-set", "probe": "margin", "quantity": "margin", "kind": "exact"}
+        | {"example_id": str(i), "group_id": str(i), "target": "f", "status": "ok", "value": 1.0 + i}
+        for checkpoint in checkpoints
+        for i in range(6)
+    ]
+    tables = report.tables | {Table.SENSITIVITY_EXAMPLES: pd.DataFrame(rows)}
+    sentence = "margin-gradient shows <that>, distances show no difference"
+
+    write_page(tmp_path / "run", report.record, tables, pd.DataFrame(columns=REPLAYS), [sentence])
+
+    section = parse(tmp_path / "run").get_element_by_id("sensitivity")
+    assert sentence + "." in [item.text_content() for item in section.iter("li")]
