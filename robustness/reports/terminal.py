@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pandas as pd
 from rich import box
@@ -15,6 +16,7 @@ from robustness.reports.comparison import RunComparison
 from robustness.reports.page import FILE_NAME as PAGE
 from robustness.reports.pairs import IRREDUCIBLE_SHARE
 from robustness.reports.probes import render_probes
+from robustness.reports.questions import METRICS
 from robustness.reports.report import Report
 from robustness.runs.progress import CellProgress
 from robustness.stats import Correction
@@ -59,6 +61,13 @@ def render_summary(report: Report) -> Iterator[RichTable | str]:
     yield escape(f"page: {report.folder / PAGE}")
 
 
+def _what(row: Any) -> str:
+    """The attack; of answers as they stand, what is compared."""
+    if row.metric not in METRICS:
+        return str(row.attack)
+    return str(row.metric).replace("_", " ") + (", worst per group" if row.aggregation != "mean" else "")
+
+
 def _comparisons(rows: pd.DataFrame) -> RichTable:
     table = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
     table.add_column("test set", no_wrap=True)
@@ -70,7 +79,7 @@ def _comparisons(rows: pd.DataFrame) -> RichTable:
         style = VERDICT_STYLES.get(row.verdict, "default")
         table.add_row(
             escape(row.testset),
-            escape(row.attack),
+            escape(_what(row)),
             str(row.n),
             f"{row.full_value:.3f}",
             f"{row.peft_value:.3f}",

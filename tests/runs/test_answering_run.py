@@ -10,6 +10,7 @@ import pytest
 from robustness import api
 from robustness.errors import DataError, RunError, UsageError
 from robustness.reports.report import Report
+from robustness.reports.terminal import render_summary
 from robustness.testsets.answer_kinds import contains_answer
 
 SETS = """summary = "Altered questions of who lives where."
@@ -217,3 +218,9 @@ def test_another_file_begun_otherwise_is_not_continued(answering: Any, tmp_path:
     assert _read_log(log, "a") == {"1": "x"}
     with pytest.raises(RunError, match="begun with another checkpoint"):
         _read_log(log, "b")
+
+
+def test_the_terminal_tells_scores_of_answers_apart(report: Report) -> None:
+    (table,) = [part for part in render_summary(report) if not isinstance(part, str)]
+
+    assert {*table.columns[1].cells} >= {"f1", "exact match", "f1, worst per group"}
