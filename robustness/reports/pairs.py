@@ -60,7 +60,8 @@ def build_pairs(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
 
     `difference` and `drop_difference` are full minus PEFT. P-values are adjusted within the rows of one population,
     which are this run's family of comparisons; of questions, within one metric and aggregation of it. Where a method
-    was trained with several seeds, rows over all of them follow, a family of their own.
+    was trained with several seeds, rows over all of them follow, families of their own, with what seeds and examples
+    each add to the uncertainty.
     An attack that keeps the prediction is compared by the share of texts it could not reduce, of those that both
     arms get right.
     """
@@ -81,8 +82,7 @@ def build_pairs(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
             else:
                 rows += [names | row for row in _population_rows(matched, str(attack), record.seed)]
     rows = [{"family": row["population"], "n_seeds": 1} | row for row in rows]
-    # Seeds are combined for accuracies alone: neither a kept prediction nor an answer's F1 is one.
-    changing = judged[~keeps_prediction(judged) & ~judged["testset"].isin(questions)]
+    changing = judged[~keeps_prediction(judged)]  # a kept prediction is no accuracy
     return arrange(Table.PAIRS, give_verdicts([*rows, *seed_rows(changing, record)], record.statistics))
 
 
