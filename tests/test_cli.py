@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,7 +13,8 @@ from typing import Any
 import pytest
 
 from robustness.cli import main
-from robustness.definitions.catalog import ATTACKS
+from robustness.definitions.catalog import ATTACKS, TESTSETS
+from robustness.listing import list_kind
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,18 @@ def test_list_and_show_tell_what_is_shipped(call: Callable[..., Done]) -> None:
 @pytest.mark.parametrize("kind", ["attacks", "suites", "testsets", "methods", "tasks"])
 def test_every_kind_can_be_listed(call: Callable[..., Done], kind: str) -> None:
     assert call("list", kind).stdout.strip()
+
+
+def test_the_list_of_test_sets_has_provenance_size_and_licence_of_each() -> None:
+    listed = dict(list_kind("testsets"))
+
+    for name, line in listed.items():
+        definition = TESTSETS.find(name).definition
+        facts = line[1 : line.index("] ")]
+        assert line.startswith("[") and facts.endswith(f"; {definition.licence}") and definition.licence
+        assert re.match(r"(official|generated)[a-z ]*, [\d,]+ rows", facts), facts
+    assert listed["advsquad-addany"].startswith("[generated against each checkpoint, 2,000 rows; ")
+    assert listed["qqp"].startswith("[official, 40,430 rows or sample, 19,347 rows; ")
 
 
 def test_a_run_prints_a_short_table_and_its_progress_on_stderr(
