@@ -175,3 +175,22 @@ def test_without_data_and_offline_the_hub_is_asked_and_the_message_says_what_to_
     assert done.returncode == 2
     assert "--data" in done.stderr
     assert one_paragraph(done.stderr), done.stderr
+
+
+def test_how_to_train_is_handed_on(
+    call: Callable[..., Done], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from robustness.training import training
+    from robustness.training.protocol import TrainingSettings
+
+    given: list[TrainingSettings] = []
+    monkeypatch.setattr(training, "train", lambda *args, **options: given.append(options["settings"]) or tmp_path)
+    needed = ["train", "sst2", "--base", "b", "--method", "full", "--method", "lora", "--out", str(tmp_path / "ck")]
+
+    plain = call(*needed)
+    done = call(*needed, "--steps", "40", "--grid", "wide", "--accumulation", "4", "--bf16")
+    refused = call(*needed, "--grid", "huge")
+
+    assert plain.returncode == done.returncode == 0
+    assert given == [TrainingSettings(), TrainingSettings(max_steps=40, grid="wide", accumulation=4, bf16=True)]
+    assert refused.returncode == 2 and "--grid huge: expected shipped or wide" in refused.stderr

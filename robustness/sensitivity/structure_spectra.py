@@ -54,7 +54,9 @@ def squared_norm(tensor: torch.Tensor, minus: torch.Tensor | None = None) -> flo
     (25.0, 4.0)
     """
     rows = max(1, PIECE // max(1, tensor[:1].numel()))
-    pieces = zip(tensor.split(rows), minus.split(rows) if minus is not None else repeat(0), strict=False)
+    pieces = zip(
+        torch.split(tensor, rows), torch.split(minus, rows) if minus is not None else repeat(0), strict=False
+    )
     return sum(float((piece - other).double().square().sum()) for piece, other in pieces)
 
 
