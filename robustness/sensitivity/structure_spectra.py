@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import repeat
 
 import torch
 
@@ -54,10 +54,10 @@ def squared_norm(tensor: torch.Tensor, minus: torch.Tensor | None = None) -> flo
     (25.0, 4.0)
     """
     rows = max(1, PIECE // max(1, tensor[:1].numel()))
-    pieces = zip(
-        torch.split(tensor, rows), torch.split(minus, rows) if minus is not None else repeat(0), strict=False
-    )
-    return sum(float((piece - other).double().square().sum()) for piece, other in pieces)
+    pieces: Iterable[torch.Tensor] = torch.split(tensor, rows)
+    if minus is not None:
+        pieces = (piece - other for piece, other in zip(pieces, torch.split(minus, rows), strict=True))
+    return sum(float(piece.double().square().sum()) for piece in pieces)
 
 
 def singular_values(matrix: torch.Tensor) -> torch.Tensor:
