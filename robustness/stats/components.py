@@ -79,7 +79,10 @@ def separate_seeds(
             (residuals**2).sum() / ((seeds - 1) * (n - 1)),
         )
     )
-    seed, example = max(0.0, ms_seed - ms_rest) / n, max(0.0, ms_unit - ms_rest) / seeds
+    seed, example = (
+        (square - ms_rest) / count if square - ms_rest > rounding else 0.0
+        for square, count in ((ms_seed, n), (ms_unit, seeds))
+    )
     total = seed / seeds + example / n + ms_rest / (seeds * n)
     return VarianceComponents(
         seed=math.sqrt(seed),

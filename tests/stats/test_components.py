@@ -93,6 +93,15 @@ def test_where_no_example_tells_seeds_apart_nothing_is_said_of_other_seeds() -> 
     assert math.isnan(separate_seeds(np.ones((2, 1))).seed)
 
 
+def test_rounding_is_no_component() -> None:
+    table = np.zeros((2, 148))
+    table[0, [3, 7, 9]], table[1, [3, 7, 11]] = [1, -1, 1], [-1, 1, 1]
+
+    found = separate_seeds(table)
+
+    assert found.seed == 0 and found.example == 0 and found.interaction > 0.1
+
+
 def test_equal_groups_are_their_means_and_their_number_is_what_counts() -> None:
     table = crossed(np.random.default_rng(2), 3, 40, seed_sd=0.1, example_sd=0.3, rest_sd=0.2)
 
