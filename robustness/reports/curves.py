@@ -10,7 +10,8 @@ from robustness.engine.evaluation import NO_ATTACK
 from robustness.engine.outcome import Status
 from robustness.reports.columns import Table, arrange
 from robustness.reports.examples import keeps_prediction
-from robustness.stats import wilson_interval
+from robustness.reports.grid import split_cells
+from robustness.stats import wilson_bounds
 
 CELL = ["checkpoint", "testset", "attack"]
 MAX_POINTS = 50
@@ -29,23 +30,29 @@ def build_curves(examples: pd.DataFrame) -> pd.DataFrame:
     bound of the accuracy that an attack aiming at that budget could leave. Attacks that keep the prediction leave the
     accuracy alone and have no curve.
     """
-    attacked = examples[(examples["attack"] != NO_ATTACK) & (examples["status"] != Status.ERRORED)]
-    attacked = attacked[~keeps_prediction(attacked)]
-    rows: list[dict[str, object]] = []
-    for cell, part in attacked.groupby(CELL, sort=False):
-        names = dict(zip(CELL, cell, strict=True))
-        broken = part[part["status"] == Status.SUCCEEDED]
-        right = int((part["status"] != Status.SKIPPED).sum())
-        costs = {"queries": broken["queries"].to_numpy(dtype=float)}
-        if broken["distance"].notna().any():
-            costs = {"epsilon": broken["distance"].to_numpy(dtype=float)}
-        elif broken["modified_share"].notna().all():
-            costs["modified_share"] = broken["modified_share"].to_numpy(dtype=float)
+    attacked = examples.loc[
+        (examples["attack"] != NO_ATTACK) & (examples["status"] != Status.ERRORED) & ~keeps_prediction(examples),
+        [*CELL, "status", "queries", "distance", "modified_share"],
+    ]
+    statuses = attacked["status"].to_numpy()
+    queries, distance, share = (
+        attacked[name].to_numpy(dtype=float, na_value=np.nan) for name in ("queries", "distance", "modified_share")
+    )
+    curves: list[pd.DataFrame] = []
+    for cell, part in split_cells(attacked, CELL):
+        broken = part[statuses[part] == Status.SUCCEEDED]
+        right = int((statuses[part] != Status.SKIPPED).sum())
+        costs = {"queries": queries[broken]}
+        if not np.isnan(distance[broken]).all():
+            costs = {"epsilon": distance[broken]}
+        elif not np.isnan(share[broken]).any():
+            costs["modified_share"] = share[broken]
         for kind, spent in costs.items():
-            for budget in SHARES if kind == "modified_share" else _steps(spent):
-                left = right - int((spent <= budget + 1e-9).sum())
-                rows.append(names | _point(kind, float(budget), left, len(part)))
-    return arrange(Table.CURVES, rows)
+            budgets = SHARES if kind == "modified_share" else _steps(spent)
+            left = right - np.searchsorted(np.sort(spent), budgets + 1e-9, side="right")
+            points = {"budget_kind": kind, "budget": budgets} | _points(left, len(part))
+            curves.append(pd.DataFrame(dict(zip(CELL, cell, strict=True)) | points))
+    return arrange(Table.CURVES, pd.concat(curves, ignore_index=True) if curves else [])
 
 
 def build_path_curves(measurements: pd.DataFrame) -> pd.DataFrame:
@@ -64,7 +71,10 @@ def build_path_curves(measurements: pd.DataFrame) -> pd.DataFrame:
     rows: list[dict[str, object]] = []
     for keys, part in known.groupby([*CELL, "budget_kind", "budget"], sort=False):
         names = dict(zip(CELL, keys[:3], strict=True))
-        rows.append(names | _point(str(keys[3]), float(keys[4]), int(part["value"].sum()), len(part)))
+        points = {
+            name: column[0] for name, column in _points(np.array([int(part["value"].sum())]), len(part)).items()
+        }
+        rows.append(names | {"budget_kind": str(keys[3]), "budget": float(keys[4])} | points)
     return arrange(Table.CURVES, rows)
 
 
@@ -76,12 +86,6 @@ def _steps(spent: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.concatenate([[0.0], steps])
 
 
-def _point(kind: str, budget: float, left: int, n: int) -> dict[str, object]:
-    interval = wilson_interval(left, n)
-    return {
-        "budget_kind": kind,
-        "budget": budget,
-        "robust_accuracy": left / n,
-        "low": interval.low,
-        "high": interval.high,
-    }
+def _points(left: NDArray[np.int64], n: int) -> dict[str, NDArray[np.float64]]:
+    low, high = wilson_bounds(left, n)
+    return {"robust_accuracy": left / n, "low": low, "high": high}

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from robustness.engine.evaluation import NO_ATTACK
 from robustness.engine.goal import GoalKind
@@ -13,6 +15,7 @@ from robustness.engine.outcome import Status
 from robustness.reports.columns import Table, arrange
 from robustness.runs.record import RunRecord
 
+RIGHT, WRONG, UNKNOWN = 1, 0, -1
 _HALVES = re.compile("[\ud800-\udfff]")
 """Halves of surrogate pairs: no file and no page can hold one."""
 
@@ -44,16 +47,31 @@ def add_judgements(examples: pd.DataFrame) -> pd.DataFrame:
     an attack that keeps the prediction, it means not reduced to so few words; that is known only where the clean text
     was answered rightly.
     """
-    frame = examples.copy()
-    label, status = frame["label"], frame["status"]
-    static = frame["attack"] == NO_ATTACK
-    row_right = frame["adversarial_prediction"] == label
-    frame["robust_right"] = (status == Status.FAILED).where(~static, row_right).astype("boolean")
-    clean_known = frame["clean_prediction"].notna()
-    frame["clean_right"] = (frame["clean_prediction"] == label).astype("boolean").where(clean_known, pd.NA)
-    frame.loc[keeps_prediction(frame) & (status == Status.SKIPPED), "robust_right"] = pd.NA
-    frame.loc[status == Status.ERRORED, ["robust_right", "clean_right"]] = pd.NA
-    return frame
+    robust, clean = judge(examples)
+    return examples.assign(
+        robust_right=_as_boolean(robust, examples.index), clean_right=_as_boolean(clean, examples.index)
+    )
+
+
+def judge(examples: pd.DataFrame) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
+    """Returns what `add_judgements` adds as numbers: 1 right, 0 wrong, -1 unknown, shape (rows,) each."""
+    label, adversarial, clean_guess = (
+        examples[name].to_numpy(dtype=np.float64, na_value=np.nan)
+        for name in ("label", "adversarial_prediction", "clean_prediction")
+    )
+    status = examples["status"]
+    static, errored = (
+        (column == value).to_numpy() for column, value in ((examples["attack"], NO_ATTACK), (status, Status.ERRORED))
+    )
+    robust = np.where(static, adversarial == label, (status == Status.FAILED).to_numpy()).astype(np.int8)
+    robust[(keeps_prediction(examples) & (status == Status.SKIPPED)).to_numpy() | errored] = UNKNOWN
+    clean = (clean_guess == label).astype(np.int8)
+    clean[np.isnan(clean_guess) | errored] = UNKNOWN
+    return robust, clean
+
+
+def _as_boolean(judged: NDArray[np.int8], index: pd.Index) -> pd.Series:
+    return pd.Series(pd.arrays.BooleanArray(judged == RIGHT, judged == UNKNOWN), index=index)
 
 
 def keeps_prediction(examples: pd.DataFrame) -> pd.Series[bool]:

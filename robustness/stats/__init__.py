@@ -12,6 +12,7 @@ from robustness.stats.intervals import (
     percentile_interval,
     resample_accuracy_and_f1,
     resample_means,
+    wilson_bounds,
     wilson_interval,
 )
 from robustness.stats.metrics import (
@@ -69,5 +70,6 @@ __all__ = [
     "smallest_detectable_difference",
     "tost",
     "verdict",
+    "wilson_bounds",
     "wilson_interval",
 ]

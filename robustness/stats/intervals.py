@@ -51,17 +51,25 @@ def wilson_interval(successes: int, n: int, *, level: float = 0.95) -> Interval:
     >>> wilson_interval(0, 0)
     Interval(low=nan, high=nan)
     """
+    low, high = wilson_bounds(np.array([successes]), n, level=level)
+    return Interval(float(low[0]), float(high[0]))
+
+
+def wilson_bounds(
+    successes: NDArray[np.int64], n: int, *, level: float = 0.95
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Returns the ends of `wilson_interval` for several rates over the same n, in the shape of successes."""
     _require_level(level)
-    if not 0 <= successes <= n:
+    if (successes < 0).any() or (successes > n).any() or n < 0:
         raise ValueError(f"expected 0 <= successes <= n, got {successes} of {n}")
     if n == 0:
-        return _NO_DATA
+        return np.full(successes.shape, np.nan), np.full(successes.shape, np.nan)
     rate, z = successes / n, float(ndtri((1 + level) / 2))
     center = rate + z**2 / (2 * n)
-    width = z * math.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
+    width = z * np.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
     low, high = ((center + sign * width) / (1 + z**2 / n) for sign in (-1, 1))
     # At rates of 0 and 1 rounding can leave the point estimate outside, or an end outside [0, 1], by one ulp.
-    return Interval(max(0.0, min(low, rate)), min(1.0, max(high, rate)))
+    return np.clip(low, 0.0, rate), np.clip(high, rate, 1.0)
 
 
 def bootstrap_mean_interval(

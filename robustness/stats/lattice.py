@@ -79,7 +79,7 @@ def _lowest(chances: NDArray[np.float64], share: float) -> int:
 def _lowest_ratio(
     chances: NDArray[np.float64], first: int, totals: NDArray[np.int64], share: float, reach: float
 ) -> float:
-    """The smallest S / M at or below which the share lies; rows are of M in `totals`, columns of S from `first` on."""
+    """The smallest S / M at or below which the share lies; rows are of M in `totals`, columns of S from `first`."""
     below = np.concatenate([np.zeros((len(totals), 1)), np.cumsum(chances, axis=1)], axis=1)
     rows, width = np.arange(len(totals)), chances.shape[1]
     bottom, top = -reach - 1.0, reach
