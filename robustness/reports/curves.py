@@ -14,6 +14,10 @@ from robustness.reports.grid import split_cells
 from robustness.stats import wilson_bounds
 
 CELL = ["checkpoint", "testset", "attack"]
+NUMBERS = ["budget", "robust_accuracy", "low", "high"]
+Column = NDArray[np.float64]
+Points = tuple[Column, Column, Column, Column]
+"""Of one curve, as `NUMBERS`."""
 MAX_POINTS = 50
 """Points of a curve; between them it is a step function."""
 PATH = r"^(accuracy|step-accuracy)-at-(t|rank|top|rest|intruders)-([0-9.e+-]+)$"
@@ -38,7 +42,8 @@ def build_curves(examples: pd.DataFrame) -> pd.DataFrame:
     queries, distance, share = (
         attacked[name].to_numpy(dtype=float, na_value=np.nan) for name in ("queries", "distance", "modified_share")
     )
-    curves: list[pd.DataFrame] = []
+    places: list[tuple[str, ...]] = []
+    points: list[Points] = []
     for cell, part in split_cells(attacked, CELL):
         broken = part[statuses[part] == Status.SUCCEEDED]
         right = int((statuses[part] != Status.SKIPPED).sum())
@@ -50,9 +55,17 @@ def build_curves(examples: pd.DataFrame) -> pd.DataFrame:
         for kind, spent in costs.items():
             budgets = SHARES if kind == "modified_share" else _steps(spent)
             left = right - np.searchsorted(np.sort(spent), budgets + 1e-9, side="right")
-            points = {"budget_kind": kind, "budget": budgets} | _points(left, len(part))
-            curves.append(pd.DataFrame(dict(zip(CELL, cell, strict=True)) | points))
-    return arrange(Table.CURVES, pd.concat(curves, ignore_index=True) if curves else [])
+            places.append((*cell, kind))
+            points.append((budgets, *_points(left, len(part))))
+    if not points:
+        return arrange(Table.CURVES, [])
+    lengths = [len(budgets) for budgets, *_ in points]
+    names = {
+        name: np.repeat(column, lengths)
+        for name, column in zip([*CELL, "budget_kind"], zip(*places, strict=True), strict=True)
+    }
+    numbers = {name: np.concatenate(column) for name, column in zip(NUMBERS, zip(*points, strict=True), strict=True)}
+    return arrange(Table.CURVES, pd.DataFrame(names | numbers))
 
 
 def build_path_curves(measurements: pd.DataFrame) -> pd.DataFrame:
@@ -86,6 +99,5 @@ def _steps(spent: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.concatenate([[0.0], steps])
 
 
-def _points(left: NDArray[np.int64], n: int) -> dict[str, NDArray[np.float64]]:
-    low, high = wilson_bounds(left, n)
-    return {"robust_accuracy": left / n, "low": low, "high": high}
+def _points(left: NDArray[np.int64], n: int) -> tuple[Column, Column, Column]:
+    return (left / n, *wilson_bounds(left, n))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,22 +24,29 @@ _HALVES = re.compile("[\ud800-\udfff]")
 
 def build_examples(outcomes: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
     """Returns examples.csv's rows in the order checkpoint, test set, attack of the run."""
-    frame = outcomes.copy()
     checkpoints = {checkpoint.name: checkpoint for checkpoint in record.checkpoints}
     testsets = {testset.name: testset for testset in record.testsets}
-    digests = {attack.name: attack.digest for attack in record.attacks}
-    frame["adaptation"] = frame["checkpoint"].map(lambda name: checkpoints[name].adaptation)
-    frame["task"] = frame["checkpoint"].map(lambda name: checkpoints[name].task)
-    frame["train_seed"] = frame["checkpoint"].map(lambda name: checkpoints[name].train_seed)
-    frame["provenance"] = frame["testset"].map(lambda name: testsets[name].provenance)
-    frame["attack_digest"] = frame["attack"].map(digests)
-    frame["goal"] = frame["attack"].map({attack.name: attack.goal for attack in record.attacks})
-    frame["seed"] = record.seed
-    for column in ("original_text", "adversarial_text"):
-        frame[column] = frame[column].map(_readable, na_action="ignore")
-    order = {name: rank for rank, name in enumerate([*checkpoints, *testsets, NO_ATTACK, *digests])}
-    frame = frame.sort_values(["checkpoint", "testset", "attack"], key=lambda names: names.map(order), kind="stable")
-    return arrange(Table.EXAMPLES, frame).reset_index(drop=True)
+    attacks = {attack.name: attack for attack in record.attacks}
+    order = {name: rank for rank, name in enumerate([*checkpoints, *testsets, NO_ATTACK, *attacks])}
+    ranks = [_each(outcomes[name], order.get) for name in ("attack", "testset", "checkpoint")]
+    frame = outcomes.iloc[np.lexsort([np.asarray(rank, dtype=float) for rank in ranks])].reset_index(drop=True)
+    named = {
+        "adaptation": _each(frame["checkpoint"], lambda name: checkpoints[name].adaptation),
+        "task": _each(frame["checkpoint"], lambda name: checkpoints[name].task),
+        "train_seed": _each(frame["checkpoint"], lambda name: checkpoints[name].train_seed),
+        "provenance": _each(frame["testset"], lambda name: testsets[name].provenance),
+        "attack_digest": _each(frame["attack"], lambda name: attacks[name].digest if name in attacks else None),
+        "goal": _each(frame["attack"], lambda name: attacks[name].goal if name in attacks else None),
+        "seed": record.seed,
+    }
+    texts = {name: _each(frame[name], _readable) for name in ("original_text", "adversarial_text")}
+    return arrange(Table.EXAMPLES, frame.assign(**named, **texts))
+
+
+def _each(column: pd.Series, make: Callable[[Any], object]) -> pd.Series:
+    """What is made of each value, made once for equal ones; nothing of a missing one."""
+    codes, known = pd.factorize(column)
+    return pd.Series([make(value) for value in known]).reindex(codes).set_axis(column.index)
 
 
 def add_judgements(examples: pd.DataFrame) -> pd.DataFrame:
@@ -81,6 +90,9 @@ def keeps_prediction(examples: pd.DataFrame) -> pd.Series[bool]:
 
 def _readable(texts: str) -> str:
     """One segment as it is; a pair as a JSON list, which can be split again."""
+    inside = texts[2:-2]
+    if '"' not in inside and "\\" not in inside:  # one segment as it stands: most texts are
+        return inside
     segments = json.loads(texts)
     text = str(segments[0]) if len(segments) == 1 else json.dumps(segments, ensure_ascii=False)
     return _HALVES.sub("\ufffd", text)

@@ -172,7 +172,7 @@ def compare_arms(outcomes: PairedOutcomes, seed: int) -> dict[str, object]:
     full, peft = outcomes.full_robust, outcomes.peft_robust
     n, differences = len(full), full.astype(np.int8) - peft.astype(np.int8)
     grouped = has_repeats(outcomes.groups)
-    groups = outcomes.groups if grouped else None
+    groups = np.unique(outcomes.groups, return_inverse=True)[1] if grouped else None
     interval = paired_difference_interval(differences, groups, rng=rng)
     test = mcnemar_exact(full, peft)
     discordant = (test.only_full_right + test.only_peft_right) / n
@@ -188,7 +188,7 @@ def compare_arms(outcomes: PairedOutcomes, seed: int) -> dict[str, object]:
         "p_mid": math.nan if grouped else mcnemar_mid_p(full, peft).p_value,
         "smallest_detectable": smallest_detectable_difference(n, discordant),
         "discordant_share": discordant,
-        "design_effect": design_effect(differences, outcomes.groups) if grouped else 1.0,
+        "design_effect": 1.0 if groups is None else design_effect(differences, groups),
         "differences": differences,
         "groups": groups,
     } | _drop(outcomes.where(outcomes.clean_known), rng, grouped=grouped)

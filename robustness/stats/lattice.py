@@ -17,6 +17,8 @@ LEAK = 1e-6
 """Probability that may fall outside the sums that are looked at."""
 SLACK = 1e-11
 """Rounding of a sum of probabilities."""
+BRANCHES = 32
+"""Parts into which a search cuts what is left."""
 MAX_SUM = 2**14
 """Larger sums of sizes are not enumerated."""
 ROUNDING = 1e-9
@@ -83,11 +85,12 @@ def _lowest_ratio(
     below = np.concatenate([np.zeros((len(totals), 1)), np.cumsum(chances, axis=1)], axis=1)
     rows, width = np.arange(len(totals)), chances.shape[1]
     bottom, top = -reach - 1.0, reach
-    for _ in range(math.ceil(math.log2((2 * reach + 1) * float(totals[-1]) ** 2)) + 2):  # ratios differ by 1 / M^2
-        middle = (bottom + top) / 2
-        counted = np.floor(middle * totals).astype(np.int64) - first + 1
-        enough = below[rows, np.clip(counted, 0, width)].sum() >= share - SLACK
-        bottom, top = (bottom, middle) if enough else (middle, top)
+    while top - bottom > 0.25 / float(totals[-1]) ** 2:  # ratios differ by 1 / M^2 at least
+        tried = np.linspace(bottom, top, BRANCHES + 1)
+        counted = np.floor(tried[1:-1, None] * totals).astype(np.int64) - first + 1
+        shares = below[rows, np.minimum(np.maximum(counted, 0), width)].sum(axis=1)
+        found = 1 + int(np.searchsorted(shares, share - SLACK))
+        bottom, top = float(tried[found - 1]), float(tried[found])
     return float((np.floor(top * totals + ROUNDING) / totals).max())
 
 
