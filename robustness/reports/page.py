@@ -20,7 +20,7 @@ from robustness.reports.breaking import Breaking, find_breaking
 from robustness.reports.columns import Table
 from robustness.reports.heatmaps import accuracy_maps, transfer_maps
 from robustness.reports.method import attack_facts, command_line, run_facts
-from robustness.reports.missing import find_missing
+from robustness.reports.missing import count_missing_probes, find_missing
 from robustness.reports.pagetables import (
     checkpoint_table,
     fragility_table,
@@ -107,6 +107,7 @@ def write_page(
             answers=answer_pairs(tables[Table.PAIRS], record),
             left_out=_pairs_left_out(record),
             missing=missing_table(missing) if len(missing) else None,
+            missing_probes=count_missing_probes(tables[Table.SENSITIVITY], record),
             missing_total=int((missing["n_expected"] - missing["n"]).sum()),
             forests=_forests(tables[Table.FRAGILITY], record),
             fragility=fragility_table(tables[Table.FRAGILITY]),
