@@ -73,5 +73,7 @@ def _means_from_counts(units: Units, rng: np.random.Generator, resamples: int) -
 def _means_from_indices(units: Units, rng: np.random.Generator, resamples: int) -> NDArray[np.float64]:
     sums, sizes = np.repeat(units.sums, units.copies), np.repeat(units.sizes, units.copies)
     picks = rng.integers(len(sums), size=(resamples, len(sums)))
-    means: NDArray[np.float64] = sums[picks].sum(axis=1) / sizes[picks].sum(axis=1)
+    alike = sizes[0] == sizes.max() == sizes.min()
+    totals = len(sums) * sizes[0] if alike else sizes[picks].sum(axis=1)
+    means: NDArray[np.float64] = sums[picks].sum(axis=1) / totals
     return means
