@@ -75,7 +75,7 @@ def _chances(
 
 def _lowest(chances: NDArray[np.float64], share: float) -> int:
     """The first place at or below which the share lies."""
-    return int(min(np.searchsorted(np.cumsum(chances), share - SLACK), len(chances) - 1))
+    return min(int(np.searchsorted(np.cumsum(chances), share - SLACK)), len(chances) - 1)
 
 
 def _lowest_ratio(
