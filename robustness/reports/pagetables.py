@@ -19,6 +19,7 @@ from robustness.runs.record import RunRecord
 DIGITS = 12
 """Of a digest; run.json has all."""
 _DIFFERENCE = "full minus PEFT in percentage points; above 0, PEFT is more fragile"
+FLOOR = "what always giving the commonest label, or the whole paragraph as answer, would score"
 _COULD_SHOW = "the true difference that a sample like this finds four times out of five, in points"
 
 
@@ -153,10 +154,10 @@ def checkpoint_table(record: RunRecord) -> PageTable:
         PageColumn("task", "task"),
         PageColumn("base", "base"),
         PageColumn("train_seed", "training seed", as_number),
-        PageColumn("clean_accuracy", "clean, %", as_percent, "accuracy on clean examples before the run"),
         PageColumn(
-            "majority_share", "majority, %", as_percent, "what always giving the commonest answer would score"
+            "clean_accuracy", "clean, %", as_percent, "accuracy, of questions F1, on clean examples before the run"
         ),
+        PageColumn("majority_share", "floor, %", as_percent, FLOOR),
         PageColumn("n_clean", "n", as_count),
         PageColumn("weights_digest", "weights"),
     )

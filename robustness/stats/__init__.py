@@ -13,6 +13,7 @@ from robustness.stats.intervals import (
     percentile_interval,
     resample_accuracy_and_f1,
     resample_means,
+    wilson_bounds,
     wilson_interval,
 )
 from robustness.stats.metrics import (
@@ -72,5 +73,6 @@ __all__ = [
     "smallest_detectable_difference",
     "tost",
     "verdict",
+    "wilson_bounds",
     "wilson_interval",
 ]

@@ -87,7 +87,8 @@ def test_the_explored_places_are_one_family_that_run_json_names(report: Any) -> 
 
 def test_methods_and_constructions_are_places_where_the_examples_have_them(report: Any) -> None:
     examples = report.tables["examples"].assign(
-        method=lambda frame: np.where(frame["example_id"].str[1:].astype(int) < 30, "word", "sentence")
+        method=lambda frame: np.where(frame["example_id"].str[1:].astype(int) < 30, "word", "sentence"),
+        construction=lambda frame: np.where(frame["example_id"].str[1:].astype(int) < 20, "human", "machine"),
     )
 
     table = build_fragility(examples, report.tables["pairs"], report.record)
@@ -95,6 +96,12 @@ def test_methods_and_constructions_are_places_where_the_examples_have_them(repor
     methods = table[table["where"] == "method"]
     assert set(methods["what"].str.rpartition(" | ")[2]) == {"word", "sentence"}
     assert methods["n"].tolist() == [30] * len(methods)
+    constructions = table[table["where"] == "construction"]
+    assert dict(zip(constructions["what"].str.rpartition(" | ")[2], constructions["n"], strict=True)) == {
+        "human": 20,
+        "machine": 40,
+    }
+    assert not constructions[["difference", "low", "high", "p_adjusted", "verdict"]].isna().any().any()
 
 
 def test_probes_and_layers_join_the_map_but_for_neutral_ones(report: Any) -> None:

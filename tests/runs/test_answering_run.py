@@ -311,3 +311,12 @@ def test_the_terminal_tells_scores_of_answers_apart(report: Report) -> None:
     (table,) = [part for part in render_summary(report) if not isinstance(part, str)]
 
     assert {*table.columns[1].cells} >= {"f1", "exact match", "f1, worst per group"}
+
+
+def test_the_terminal_says_what_a_clean_score_of_answers_is(report: Report) -> None:
+    lines = [part for part in render_summary(report) if isinstance(part, str)]
+
+    full = report.record.find_checkpoint(report.record.pairs[0].full)
+    assert lines[0].endswith(f"the whole paragraph as answer {full.majority_share:.3f})")
+    assert f"clean F1: full {full.clean_accuracy:.3f}" in lines[0]
+    assert not any("accuracy" in line or "majority" in line for line in lines if "warning" not in line)
