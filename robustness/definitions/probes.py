@@ -150,6 +150,18 @@ class Curvature(Definition):
     """Random sign vectors of the trace's estimate."""
 
 
+class ModuleTransplant(Definition):
+    """Distances of each arm with one module of its partner."""
+
+    kind: Literal["module-transplant"]
+    steps: PositiveInt
+    """Of DDN."""
+    distance_examples: PositiveInt
+    """On which distances are measured; clean accuracy is measured on all."""
+    max_accuracy_loss: float = Field(ge=0, le=1)
+    """Beyond which a hybrid is discarded, as a fraction."""
+
+
 class UpdateStructure(Definition):
     """Anatomy of the weight update against the base."""
 
@@ -202,6 +214,7 @@ ProbePart = Annotated[
     | WeightRounding
     | LipschitzLower
     | Curvature
+    | ModuleTransplant
     | UpdateStructure
     | UpdateGain
     | UpdatePath,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from itertools import groupby
 from pathlib import Path
@@ -42,7 +43,9 @@ def run_probes(
                 announce(f"{cell.checkpoint} | {cell.testset or 'weights'} | {cell.probe}")
                 named = probes[cell.probe]
                 started = time.perf_counter()
-                readings = _measure(named, _subject(plan, prepared, cell, named, load))
+                subject = _subject(plan, prepared, cell, named, load)
+                subject = replace(subject, load_partner=lambda partner: load_victim(partner.name))
+                readings = _measure(named, subject)
                 store.replace(cell, named.probe.space, readings, time.perf_counter() - started)
     finally:
         store.close()

@@ -22,6 +22,7 @@ from robustness.sensitivity.structure import UpdateStructure
 from robustness.sensitivity.structure_gain import UpdateGain
 from robustness.sensitivity.structure_paths import UpdatePath
 from robustness.sensitivity.substitution import OneSubstitution, Safer
+from robustness.sensitivity.transplant import ModuleTransplant
 
 
 def build_probe(part: data.ProbePart) -> Probe:
@@ -76,6 +77,8 @@ def build_probe(part: data.ProbePart) -> Probe:
             return LipschitzLower(part.radius, part.steps, part.restarts)
         case data.Curvature():
             return Curvature(part.iterations, part.draws)
+        case data.ModuleTransplant():
+            return ModuleTransplant(part.steps, part.distance_examples, part.max_accuracy_loss)
         case data.UpdateStructure():
             return UpdateStructure(part.top, part.threshold, part.draws, part.rank)
         case data.UpdateGain():

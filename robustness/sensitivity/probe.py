@@ -33,6 +33,10 @@ class Reading:
     high: float | None = None
 
 
+def _load_nothing(partner: Checkpoint) -> Victim:
+    raise Unsupported(f"its partner {partner.name} cannot be loaded here")
+
+
 @dataclass(frozen=True, slots=True)
 class Subject:
     """One checkpoint as a probe sees it."""
@@ -50,6 +54,8 @@ class Subject:
     """The checkpoint with its adapter merged; loaded at the first call, and kept for the checkpoint's next probe."""
     partners: Sequence[Checkpoint] = ()
     """The other arms of the pairs that the checkpoint is in."""
+    load_partner: Callable[[Checkpoint], Victim] = _load_nothing
+    """A partner with its adapter merged, loaded at every call."""
 
     @property
     def full_partner(self) -> Checkpoint | None:
