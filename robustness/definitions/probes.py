@@ -150,6 +150,14 @@ class Curvature(Definition):
     """Random sign vectors of the trace's estimate."""
 
 
+class BlockJacobians(Definition):
+    """Spectral norms of each block's Jacobian."""
+
+    kind: Literal["block-jacobians"]
+    steps: PositiveInt
+    """Of Golub and Kahan's bidiagonalisation."""
+
+
 class ModuleTransplant(Definition):
     """Distances of each arm with one module of its partner."""
 
@@ -214,6 +222,7 @@ ProbePart = Annotated[
     | WeightRounding
     | LipschitzLower
     | Curvature
+    | BlockJacobians
     | ModuleTransplant
     | UpdateStructure
     | UpdateGain

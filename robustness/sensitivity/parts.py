@@ -7,6 +7,7 @@ from typing import assert_never
 from robustness.definitions import probes as data
 from robustness.recipes.embedding_balls import Norm
 from robustness.sensitivity import jacobian
+from robustness.sensitivity.block_jacobians import BlockJacobians
 from robustness.sensitivity.condition import ConditionProfile
 from robustness.sensitivity.curvature import Curvature
 from robustness.sensitivity.distance import AdversarialDistance, FirstOrderRadius
@@ -77,6 +78,8 @@ def build_probe(part: data.ProbePart) -> Probe:
             return LipschitzLower(part.radius, part.steps, part.restarts)
         case data.Curvature():
             return Curvature(part.iterations, part.draws)
+        case data.BlockJacobians():
+            return BlockJacobians(part.steps)
         case data.ModuleTransplant():
             return ModuleTransplant(part.steps, part.distance_examples, part.max_accuracy_loss)
         case data.UpdateStructure():
