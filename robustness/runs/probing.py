@@ -16,7 +16,7 @@ from robustness.runs.preparation import Prepared
 from robustness.sensitivity.batching import errored_reading
 from robustness.sensitivity.measurement import Kind, Measurement, MeasurementStatus, Quantity
 from robustness.sensitivity.probe import NamedProbe, Reading, Subject, Unsupported
-from robustness.victims.victim import Victim
+from robustness.victims.kinds import AnyVictim
 
 RESERVE = 64
 """Examples beyond the run's limit that probes may make choices on."""
@@ -26,7 +26,7 @@ def run_probes(
     plan: Plan,
     prepared: Prepared,
     out: Path,
-    load_victim: Callable[[str], Victim],
+    load_victim: Callable[[str], AnyVictim],
     announce: Callable[[str], None],
 ) -> None:
     """Measures every probe cell that is not stored yet; each checkpoint is loaded at most once."""
@@ -52,7 +52,7 @@ def run_probes(
 
 
 def _subject(
-    plan: Plan, prepared: Prepared, cell: ProbeCell, named: NamedProbe, load: Callable[[], Victim]
+    plan: Plan, prepared: Prepared, cell: ProbeCell, named: NamedProbe, load: Callable[[], AnyVictim]
 ) -> Subject:
     testset = cell.testset or _first_testset(prepared, cell.checkpoint)
     whole = next(each.examples for each in prepared.testsets if each.name == testset)

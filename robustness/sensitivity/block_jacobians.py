@@ -40,13 +40,13 @@ class BlockJacobians:
 
     def measure(self, subject: Subject) -> Iterable[Reading]:
         """See Probe."""
-        path, blocks = find_blocks(subject.victim.model)
+        path, blocks = find_blocks(subject.any_victim.model)
         names = ["embeddings", *(f"{path}.{depth}" for depth in range(len(blocks)))]
         layers = [None, *range(len(blocks))]
 
         def of_batch(examples: Sequence[Example], batch: EmbeddedBatch) -> list[Reading]:
             generators = [torch_generator(subject, example) for example in examples]
-            with twice_differentiable(subject.victim, batch):
+            with twice_differentiable(subject.any_victim, batch):
                 norms = block_norms(batch, blocks, self.steps, generators)
             parts, whole = norms[:, :-1], norms[:, -1]
             slack = parts.log().sum(dim=1) - whole.log()

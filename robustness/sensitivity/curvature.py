@@ -19,7 +19,8 @@ from robustness.sensitivity.probe import Reading, Subject, Unsupported
 from robustness.sensitivity.reachability import find_tangents
 from robustness.sensitivity.tangent import Projection
 from robustness.sensitivity.weights import Delta, WeightSpace, block_parameters, scaled, squared_norm
-from robustness.victims.gradients import EmbeddedBatch, embed, frozen, gradient_batches
+from robustness.victims.embedding import batches_of_any, embed_any
+from robustness.victims.gradients import EmbeddedBatch, frozen
 
 LARGEST = Quantity("largest-eigenvalue", "loss / weight^2", Direction.FRAGILE)
 SMALLEST = Quantity("smallest-eigenvalue", "loss / weight^2")
@@ -56,7 +57,7 @@ class Curvature:
         with suppress(Unsupported):  # the whole space has its meaning all the same
             spaces += [(scope, tangent.project) for scope, tangent in find_tangents(subject, parameters)]
         with frozen(victim):
-            batches = [embed(victim, examples) for examples in gradient_batches(victim, subject.examples)]
+            batches = [embed_any(victim, examples) for examples in batches_of_any(victim, subject.examples)]
         with frozen(victim), twice_differentiable(victim, batches[0]), WeightSpace(parameters) as weights:
             for scope, project in spaces:
                 product = projected(hessian_product(weights, batches), weights.parameters, project)

@@ -188,10 +188,13 @@ def _load_arms(subject: Subject) -> dict[str, Victim]:
     partner = subject.full_partner
     if not subject.checkpoint.is_adapter or partner is None:
         raise Unsupported("a full checkpoint: modules are exchanged once a pair, at its PEFT arm")
-    arms = {"full": subject.load_partner(partner), "peft": subject.victim}
+    arms: dict[str, Victim] = {}
     shapes = []
-    for victim in arms.values():
+    for name, victim in (("full", subject.load_partner(partner)), ("peft", subject.any_victim)):
         require_float32(victim)
+        if not isinstance(victim, Victim):
+            raise Unsupported("it has no classification head; modules are exchanged between classifiers")
+        arms[name] = victim
         shapes.append({name: value.shape for name, value in victim.model.named_parameters()})
     if shapes[0] != shapes[1]:
         raise Unsupported(
