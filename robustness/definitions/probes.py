@@ -150,6 +150,17 @@ class Curvature(Definition):
     """Random sign vectors of the trace's estimate."""
 
 
+class Clever(Definition):
+    """An estimate of the distance from the largest gradients of random points."""
+
+    kind: Literal["clever"]
+    radius: PositiveFloat
+    """Of the ball, in median token norms."""
+    batches: Annotated[int, Field(ge=2)]
+    samples: PositiveInt
+    """A batch."""
+
+
 class BlockJacobians(Definition):
     """Spectral norms of each block's Jacobian."""
 
@@ -222,6 +233,7 @@ ProbePart = Annotated[
     | WeightRounding
     | LipschitzLower
     | Curvature
+    | Clever
     | BlockJacobians
     | ModuleTransplant
     | UpdateStructure

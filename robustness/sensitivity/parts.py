@@ -8,6 +8,7 @@ from robustness.definitions import probes as data
 from robustness.recipes.embedding_balls import Norm
 from robustness.sensitivity import jacobian
 from robustness.sensitivity.block_jacobians import BlockJacobians
+from robustness.sensitivity.clever import Clever
 from robustness.sensitivity.condition import ConditionProfile
 from robustness.sensitivity.curvature import Curvature
 from robustness.sensitivity.distance import AdversarialDistance, FirstOrderRadius
@@ -78,6 +79,8 @@ def build_probe(part: data.ProbePart) -> Probe:
             return LipschitzLower(part.radius, part.steps, part.restarts)
         case data.Curvature():
             return Curvature(part.iterations, part.draws)
+        case data.Clever():
+            return Clever(part.radius, part.batches, part.samples)
         case data.BlockJacobians():
             return BlockJacobians(part.steps)
         case data.ModuleTransplant():
