@@ -61,7 +61,7 @@ def run_facts(record: RunRecord) -> list[tuple[str, str]]:
         ("machine", record.machine),
         (
             "intervals",
-            "95 %: Wilson for rates; paired bootstrap of whole groups for differences, 10,000 draws where its distribution is not computed",
+            "95 %: Wilson for rates; paired bootstrap of whole groups for differences, computed or 10,000 draws",
         ),
         ("test", f"McNemar's {statistics.mcnemar} test; permutation of groups where rows share a source"),
         (
