@@ -96,7 +96,7 @@ def load_checkpoint(checkpoint: Checkpoint, task: Task) -> LoadedCheckpoint:
     else:
         model, uninitialised = _load_model(checkpoint, checkpoint.folder, task)
     columns: tuple[int, ...] = ()
-    prompted = _is_prompted(checkpoint, task)
+    prompted = is_prompted(checkpoint, task)
     if task.head is Head.CLASSIFICATION and not prompted:
         names = _adapter_labels(checkpoint) if checkpoint.is_adapter else dict(model.config.id2label)
         columns = map_labels(task, names, checkpoint.name)
@@ -181,7 +181,7 @@ def digest_victim(checkpoint: Checkpoint, victim: Victim) -> str:
     return digest.hexdigest()[:32]
 
 
-def _is_prompted(checkpoint: Checkpoint, task: Task) -> bool:
+def is_prompted(checkpoint: Checkpoint, task: Task) -> bool:
     """A causal language model, by its own config: as such it is asked by prompts."""
     if not task.verbalisers:
         return False
@@ -221,7 +221,7 @@ def _load_model(checkpoint: Checkpoint, folder: Path, task: Task, **config: Any)
 
     name = checkpoint.name
     kind: Any = AutoModelForQuestionAnswering if task.head is Head.ANSWERING else AutoModelForSequenceClassification
-    if _is_prompted(checkpoint, task):
+    if is_prompted(checkpoint, task):
         kind, config = AutoModelForCausalLM, {}
     try:
         with _quiet_transformers():
