@@ -20,6 +20,7 @@ from robustness.errors import CheckpointError, UsageError
 from robustness.tuners.registration import register_tuners
 from robustness.victims.answering import AnsweringVictim
 from robustness.victims.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS, SAFE_FILES, Checkpoint, read_json
+from robustness.victims.instructions import refuse_missing_instructions
 from robustness.victims.labels import map_labels
 from robustness.victims.prompted import PromptedVictim
 from robustness.victims.victim import Victim
@@ -47,7 +48,10 @@ class Placement:
 
 
 def place(device: str = "auto", dtype: str = "float32") -> Placement:
-    """Reads the command line's words; raises UsageError for an unknown or absent device or dtype."""
+    """Reads the command line's words; raises UsageError for an unknown or absent device or dtype.
+
+    That includes bfloat16 on a processor whose kernels for it would end the process.
+    """
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise UsageError(f"--device {device}: unknown device; expected auto, cpu, cuda or cuda:N")
     if dtype not in DTYPES:
@@ -58,6 +62,8 @@ def place(device: str = "auto", dtype: str = "float32") -> Placement:
         raise UsageError(f"--device {device}: this machine has no CUDA device; use --device cpu or auto")
     if device.startswith("cuda:") and int(device.removeprefix("cuda:")) >= torch.cuda.device_count():
         raise UsageError(f"--device {device}: this machine has {torch.cuda.device_count()} CUDA device(s), from 0 on")
+    if device == "cpu" and dtype == "bfloat16":
+        refuse_missing_instructions()
     return Placement(torch.device(device), DTYPES[dtype])
 
 

@@ -18,8 +18,8 @@ from robustness.testsets.example import Example
 from robustness.victims.victim import Victim
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600)]
-EXAMPLES = int(os.environ.get("ROBUSTNESS_TYPICAL_EXAMPLES", "24"))
-FEW = {"genetic": 8, "pso": 8, "cascade": 12, "gbda": 6, "clare": 8}
+EXAMPLES = int(os.environ.get("ROBUSTNESS_TYPICAL_EXAMPLES", "12"))
+FEW = {"genetic": 4, "pso": 4, "cascade": 4, "gbda": 3, "apgd": 6, "apgd-linf": 6, "ddn": 6, "fmn": 6}
 """Examples of recipes that ask most."""
 ON_ANSWERS = {"addany", "addanyextend"}
 
