@@ -28,9 +28,9 @@ def refuse_missing_instructions() -> None:
     code = _try_layer()
     if code:
         raise UsageError(
-            f"--dtype bfloat16: a layer in bfloat16 ends a process on this processor (exit code {code}): it announces "
-            "instructions that it does not have. Set the variable ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16, or AVX2, which "
-            "keeps oneDNN from them, or use --dtype float32 or --device cuda"
+            f"--dtype bfloat16: a layer in bfloat16 ends a process on this processor (exit code {code}), which announces "
+            "instructions it does not have. Set ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16, or AVX2, in the "
+            "environment, which keeps oneDNN from them, or use --dtype float32 or --device cuda"
         )
 
 

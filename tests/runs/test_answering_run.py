@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -224,3 +226,18 @@ def test_the_terminal_tells_scores_of_answers_apart(report: Report) -> None:
     (table,) = [part for part in render_summary(report) if not isinstance(part, str)]
 
     assert {*table.columns[1].cells} >= {"f1", "exact match", "f1, worst per group"}
+
+
+def test_a_run_on_questions_is_verified_by_its_answers(report: Report, tmp_path: Path) -> None:
+    found = api.verify(report.folder, sample=10_000, device="cpu")
+
+    assert found.disagreements == () and found.sampled == found.stored >= 2 * 3 * 12
+
+    tampered = tmp_path / "run"
+    shutil.copytree(report.folder, tampered)
+    with sqlite3.connect(tampered / "run.sqlite") as connection:
+        change = "UPDATE outcomes SET answer='nowhere' WHERE checkpoint='lora' AND testset='questions'"
+        count = connection.execute(change).rowcount
+    disagreements = api.verify(tampered, sample=10_000, device="cpu").disagreements
+    assert len(disagreements) == count > 0
+    assert all("the run says 'nowhere'" in each and each.startswith("lora | questions") for each in disagreements)
