@@ -28,7 +28,7 @@ def refuse_missing_instructions() -> None:
     code = _try_layer()
     if code:
         raise UsageError(
-            f"--dtype bfloat16: a layer in bfloat16 ends a process on this processor (exit code {code}), which announces "
+            f"--dtype bfloat16: a layer in bfloat16 ends a process here (exit code {code}): the processor announces "
             "instructions it does not have. Set ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16, or AVX2, in the "
             "environment, which keeps oneDNN from them, or use --dtype float32 or --device cuda"
         )
