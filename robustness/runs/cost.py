@@ -15,7 +15,7 @@ from robustness.engine.evaluation import NO_ATTACK
 from robustness.errors import UsageError
 from robustness.runs.plan import Cell, Plan, ProbeCell
 from robustness.runs.preparation import GATE_EXAMPLES, first_examples
-from robustness.runs.typical import ATTACKS, PROBES, UNMEASURED, Typical, read_attacked_shares, read_typical
+from robustness.runs.typical import ATTACKS, PROBES, UNMEASURED, Passes, Typical, read_attacked_shares, read_typical
 from robustness.testsets.loading import Testset, load_testset
 from robustness.victims.arithmetic import (
     Architecture,
@@ -28,8 +28,8 @@ from robustness.victims.arithmetic import (
 from robustness.victims.checkpoint import Checkpoint, read_checkpoint
 from robustness.victims.loading import place
 
-BACKWARD = 2
-"""Forward passes that a backward pass costs: gradients of activations and of weights (arXiv 2001.08361)."""
+REPLAYS = 3
+"""Forward passes that each success costs once it is found."""
 GATE_FORWARDS = GATE_EXAMPLES + 56
 """Clean examples that the gate scores, and the few texts of its other checks."""
 ATTACKED_SHARE = {"clean": 0.9, "adversarial": 0.5}
@@ -185,21 +185,18 @@ class Costing:
         is_guess = typical is None and cell.attack not in ATTACKS
         typical = typical or guess(attack).at(words)
         share = self._shares.get(cell.testset, ATTACKED_SHARE[self._testsets[cell.testset].kind])
-        attacked = share * len(examples)
-        # Each success is replayed on the partner and on the untuned base, which reads the clean text too.
-        forwards = (len(examples) - attacked) + attacked * (typical.forwards + 3 * typical.successes)
-        backwards = attacked * typical.backwards
-        flops = (forwards + BACKWARD * backwards) * self._mean_flops(cell.checkpoint, cell.testset)
-        return CellCost(cell, forwards, backwards, flops, is_guess)
+        passes = count_passes(len(examples), share, typical)
+        flops = passes.in_forwards * self._mean_flops(cell.checkpoint, cell.testset)
+        return CellCost(cell, passes.forwards, passes.backwards, flops, is_guess)
 
     def _probe_cell(self, cell: ProbeCell) -> CellCost:
         testset = cell.testset or next(c.testset for c in self._plan.cells if c.checkpoint == cell.checkpoint)
         probe = next(probe for probe in self._plan.probes if probe.name == cell.probe)
         used = len(self._examples[testset][: probe.examples])
-        passes = PROBES.get(cell.probe)
-        forwards, backwards = (passes.forwards * used, passes.backwards * used) if passes else (float(used), 0.0)
-        flops = (forwards + BACKWARD * backwards) * self._mean_flops(cell.checkpoint, testset)
-        return CellCost(cell, forwards, backwards, flops, passes is None)
+        one = PROBES.get(cell.probe, Passes(1, 0))
+        passes = Passes(one.forwards * used, one.backwards * used)
+        flops = passes.in_forwards * self._mean_flops(cell.checkpoint, testset)
+        return CellCost(cell, passes.forwards, passes.backwards, flops, cell.probe not in PROBES)
 
     def _mean_flops(self, name: str, testset: str) -> float:
         """Operations of a forward pass over one of the test set's texts; checkpoints of one base share them."""
@@ -213,6 +210,20 @@ class Costing:
             tokens = count_tokens(checkpoint, task, config, tokenizer, texts)
             self._means[checkpoint.base, testset] = float(self._bases[checkpoint.base][1].flops(tokens).mean())
         return self._means[checkpoint.base, testset]
+
+
+def count_passes(examples: int, attacked_share: float, typical: Typical) -> Passes:
+    """Returns what attacking so many examples takes, replays included.
+
+    A success is replayed on the partner and on the untuned base, which reads the clean text too; an example that is
+    answered wrongly is read once.
+
+    >>> count_passes(10, 0.5, Typical(forwards=20, successes=1.0, backwards=3))
+    Passes(forwards=120.0, backwards=15.0)
+    """
+    attacked = attacked_share * examples
+    forwards = (examples - attacked) + attacked * (typical.forwards + REPLAYS * typical.successes)
+    return Passes(forwards, attacked * typical.backwards)
 
 
 def _named(cost: CellCost) -> str:

@@ -47,11 +47,20 @@ UNMEASURED = {"bae": "textfooler", "bert-attack": "textfooler", "clare": "textfo
 """Recipes whose models were not at hand, by the measured one whose search theirs resembles most."""
 
 
+BACKWARD = 2
+"""Forward passes that a backward pass costs: gradients of activations and of weights (arXiv 2001.08361)."""
+
+
 class Passes(NamedTuple):
     """Forward and backward passes."""
 
     forwards: float
     backwards: float
+
+    @property
+    def in_forwards(self) -> float:
+        """All of them, in forward passes."""
+        return self.forwards + BACKWARD * self.backwards
 
 
 PROBES: Mapping[str, Passes] = {

@@ -32,7 +32,7 @@ class Architecture:
     """The sizes of a transformer that its operations follow from."""
 
     parameters: int
-    """Without embeddings."""
+    """In matrices that hidden states are multiplied by: without embeddings, biases and norms."""
     layers: int
     width: int
     """Of the hidden states."""
@@ -63,7 +63,7 @@ def read_architecture(config: Any) -> Architecture:
         with torch.device("meta"):
             model = AutoModel.from_config(config, trust_remote_code=False)
         embedding = {id(p) for m in model.modules() if isinstance(m, torch.nn.Embedding) for p in m.parameters()}
-        count = sum(p.numel() for p in model.parameters() if id(p) not in embedding)
+        count = sum(p.numel() for p in model.parameters() if p.ndim > 1 and id(p) not in embedding)
         return Architecture(count, int(config.num_hidden_layers), int(config.hidden_size))
     except (ValueError, AttributeError, TypeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
