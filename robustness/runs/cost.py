@@ -15,7 +15,16 @@ from robustness.engine.evaluation import NO_ATTACK
 from robustness.errors import UsageError
 from robustness.runs.plan import Cell, Plan, ProbeCell
 from robustness.runs.preparation import GATE_EXAMPLES, first_examples
-from robustness.runs.typical import ATTACKS, PROBES, UNMEASURED, Passes, Typical, read_attacked_shares, read_typical
+from robustness.runs.typical import (
+    ATTACKS,
+    PROBES,
+    SEARCHED,
+    UNMEASURED,
+    Passes,
+    Typical,
+    read_attacked_shares,
+    read_typical,
+)
 from robustness.testsets.loading import Testset, load_testset
 from robustness.victims.arithmetic import (
     Architecture,
@@ -177,7 +186,8 @@ class Costing:
     def _attack_cell(self, cell: Cell) -> CellCost:
         examples = self._examples[cell.testset]
         if cell.attack == NO_ATTACK:
-            forwards = float(sum(1 + (example.original is not None) for example in examples))
+            forwards = self._search_forwards(cell.testset)
+            forwards += sum(1 + (example.original is not None) for example in examples)
             return CellCost(cell, forwards, 0, forwards * self._mean_flops(cell.checkpoint, cell.testset))
         attack = next(attack for attack in self._plan.attacks if attack.name == cell.attack)
         words = fmean(len(example.words) for example in examples)
@@ -188,6 +198,13 @@ class Costing:
         passes = count_passes(len(examples), share, typical)
         flops = passes.in_forwards * self._mean_flops(cell.checkpoint, cell.testset)
         return CellCost(cell, passes.forwards, passes.backwards, flops, is_guess)
+
+    def _search_forwards(self, testset: str) -> float:
+        """What a test set that is made against each checkpoint asks for before it is scored."""
+        generated = self._testsets[testset].generated
+        if generated is None or not generated.needs_checkpoint:
+            return 0.0
+        return len({example.group for example in self._examples[testset]}) * SEARCHED[generated.generator]
 
     def _probe_cell(self, cell: ProbeCell) -> CellCost:
         testset = cell.testset or next(c.testset for c in self._plan.cells if c.checkpoint == cell.checkpoint)

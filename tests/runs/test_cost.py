@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sqlite3
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from robustness.errors import CheckpointError, RunError, UsageError
 from robustness.recipes.building import name_recipe
 from robustness.recipes.searches import ReturnClean
 from robustness.runs import typical
-from robustness.runs.cost import GATE_FORWARDS, REPLAYS, Estimate, guess
+from robustness.runs.cost import GATE_FORWARDS, REFERENCE_RATE, REPLAYS, Estimate, count_passes, guess
 from robustness.victims.arithmetic import Architecture, count_tokens, read_architecture
 from robustness.victims.checkpoint import read_checkpoint
 
@@ -72,6 +73,59 @@ def test_long_paragraphs_are_read_in_windows_that_share_tokens(answering: Any) -
     found = count_tokens(checkpoint, find_task("squad"), config, tokenizer, texts)
 
     assert found == [58, 384, 385 + 128, 908 + 3 * 128]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A test set as the page reckons with it."""
+
+    rows: int
+    originals: int
+    tokens: float
+    words: float
+
+
+SETS = {  # rows with benign originals, mean word pieces (MiniLM's) and words open to attack
+    "advglue-sst2": Rows(148, 131, 24.8, 16.4),
+    "advglue-qqp": Rows(78, 71, 28.6, 20.0),
+    "advglue-mnli": Rows(121, 121, 40.7, 10.1),
+    "advglue-mnli-mm": Rows(162, 119, 55.4, 13.1),
+    "advglue-qnli": Rows(148, 133, 48.9, 10.8),
+    "advglue-rte": Rows(81, 81, 67.8, 9.8),
+    "advsquad-addsent": Rows(3560, 2560, 164.4, 0),
+    "advsquad-addany": Rows(2000, 1000, 153.5, 0),
+    "advsquad-addanyextend": Rows(2000, 1000, 153.5, 0),
+    "advsquad-addansctx": Rows(1991, 991, 170.1, 0),
+    "advsquad-addnegans": Rows(1985, 985, 161.5, 0),
+}
+EIGHT = ["deepwordbug", "textbugger", "pwws", "textfooler", "stress-append", "input-reduction", "hotflip", "pgd"]
+CHECKPOINTS = 12 * 5
+
+
+def reckon(sets: dict[str, Rows], attacks: list[str]) -> tuple[float, float]:
+    """Forward passes, gradients among them by what they cost, and operations of all checkpoints."""
+    model, forwards, flops = read_architecture(LLAMA_7B), 0.0, 0.0
+    for name, rows in sets.items():
+        passes = float(rows.rows + rows.originals)
+        passes += rows.rows / 2 * typical.SEARCHED.get(name.removeprefix("advsquad-"), 0)
+        if rows.words:
+            each = (count_passes(rows.rows, 0.5, typical.ATTACKS[a].at(rows.words)).in_forwards for a in attacks)
+            passes += sum(each)
+        forwards += passes * CHECKPOINTS
+        flops += passes * CHECKPOINTS * float(model.flops(rows.tokens))
+    return forwards, flops
+
+
+@pytest.mark.parametrize(("part", "attacks"), [("advglue", EIGHT), ("advglue", []), ("advsquad", [])])
+def test_the_page_says_what_the_model_reckons(part: str, attacks: list[str]) -> None:
+    """The table of CONTRIBUTING.md: million forward passes, exaFLOP, A100 hours."""
+    forwards, flops = reckon({name: rows for name, rows in SETS.items() if name.startswith(part)}, attacks)
+    what = "eight attacks" if attacks else "as they stand" if part == "advglue" else "and their search"
+
+    row = next(line for line in CONTRIBUTING.splitlines() if part in line.lower() and what in line)
+    told = [float(cell.strip().replace(",", "")) for cell in row.split("|")[2:5]]
+
+    assert told == pytest.approx([forwards / 1e6, flops / 1e18, flops / REFERENCE_RATE / 3600], rel=0.02), row
 
 
 @pytest.fixture(scope="module")
