@@ -23,7 +23,7 @@ def refuse_missing_instructions() -> None:
     oneDNN takes the processor's word for what it has; virtual machines announce AMX that the system does not let them
     use, and the first layer dies of an illegal instruction. So a process of its own tries one first, once.
     """
-    if not torch.backends.mkldnn.is_available() or not torch.backends.mkldnn.enabled:
+    if not torch.backends.mkldnn.enabled or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return
     code = _try_layer()
     if code:
