@@ -204,7 +204,12 @@ def run(
     cache: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Keep scores there, for other attacks and later runs.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cells, what they cost, and stop.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Print the cells, what they cost, and stop; checkpoints on the hub are had for it."
+        ),
+    ] = False,
     like: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Of --dry-run: a run of few examples to count by.")
     ] = None,

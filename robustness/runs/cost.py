@@ -45,6 +45,9 @@ ATTACKED_SHARE = {"clean": 0.9, "adversarial": 0.5}
 """Of a test set: what is answered rightly and so attacked, where no pilot says."""
 TIMED_EXAMPLES = 64
 
+ENGINE = 1.07
+"""What a run takes over its bare forward passes: searches, judging; source: tests/benchmarks/results/pwws.json."""
+
 REFERENCE_NAME = "A100"
 REFERENCE_PEAK = 312e12
 """Operations a second of one A100 in bfloat16, dense; source: NVIDIA A100 Tensor Core GPU data sheet, 2020."""
@@ -176,7 +179,7 @@ class Costing:
         config, tokenizer = read_config(checkpoint)
         texts = [example.texts for example in self._examples[self._plan.cells[0].testset][:TIMED_EXAMPLES]]
         rate = measure_rate(config, tokenizer, texts, placement, seconds=seconds, clock=clock)
-        return Rate(rate, f"{describe_device(placement)}; measured now")
+        return Rate(rate / ENGINE, f"{describe_device(placement)}; measured now")
 
     def _gate_flops(self) -> Iterator[float]:
         for name in self._checkpoints:

@@ -38,7 +38,7 @@ ATTACKS: Mapping[str, Typical] = {
     "a2t": Typical(13, 0.62, 20.12, 1),
     "bad-characters": Typical(46, 1, 20.12),
     "checklist": Typical(2.62, 0),
-    "deepwordbug": Typical(20.38, 1, 20.12),
+    "deepwordbug": Typical(23.5, 1, 16.9),
     "fgsm": Typical(5.75, 1, None, 1.25),
     "hotflip": Typical(49.62, 0.62, 20.12, 6),
     "hotflip-vocabulary": Typical(13, 1, 20.12, 1),
@@ -46,8 +46,8 @@ ATTACKS: Mapping[str, Typical] = {
     "input-reduction": Typical(40.25, 1, 20.12),
     "pgd": Typical(40, 1, None, 34.5),
     "pgd-linf": Typical(12.88, 1, None, 9.62),
-    "pruthi": Typical(416.75, 0.88, 20.12),
-    "pwws": Typical(116.12, 1, 20.12),
+    "pruthi": Typical(287, 0.88, 16.9),
+    "pwws": Typical(96.4, 1, 16.9),
     "random-chars": Typical(23.5, 0.75, 20.12),
     "random-words": Typical(64.5, 0.88, 20.12),
     "stress-append": Typical(9.62, 0.5),
@@ -56,7 +56,9 @@ ATTACKS: Mapping[str, Typical] = {
 }
 """By recipe: means over sentences of SST-2's development set that a fully fine-tuned MiniLM-L6 gets right.
 
-Source: tests/benchmarks/results/typical_costs.json, made by test_typical_costs.py."""
+Source: tests/benchmarks/results/typical_costs.json, made by test_typical_costs.py on eight sentences; of
+`deepwordbug`, `pruthi` and `pwws` the hundred sentences of the results of these names, nine in ten of them attacked.
+"""
 
 UNMEASURED = {
     **{"bae": "textfooler", "bert-attack": "textfooler", "clare": "pruthi", "cascade": "pruthi"},
