@@ -27,6 +27,7 @@ from robustness.runs.progress import ProgressCallback
 from robustness.runs.record import StatisticsRecord, read_record
 
 if TYPE_CHECKING:
+    from robustness.runs.cost import Estimate, Rate
     from robustness.runs.verification import Verification
 
 DATA_VARIABLE = "ROBUSTNESS_DATA"
@@ -113,6 +114,24 @@ def run(
     folder = Path(out)
     execute(made, folder, on_progress)
     return report(folder)
+
+
+def estimate(plan: Plan, *, pilot: str | Path | None = None, teraflops: float | None = None) -> tuple[Estimate, Rate]:
+    """Returns what a plan will ask of its checkpoints, and the rate of this machine; loads no weights.
+
+    Args:
+        plan: what is to run.
+        pilot: a run folder whose counts stand for those of this plan, such as one of a few examples.
+        teraflops: the rate, in 10^12 operations a second; None: timed for two seconds.
+
+    Raises:
+        RobustnessError: a test set or a checkpoint that cannot be read, a pilot that is none, or a rate of 0 or less.
+    """
+    from robustness.runs.cost import Costing, given_rate  # brings torch
+
+    rate = None if teraflops is None else given_rate(teraflops)
+    costing = Costing(plan, None if pilot is None else Path(pilot))
+    return costing.estimate(), rate or costing.measure()
 
 
 def verify(folder: str | Path, *, sample: int = 100, seed: int = 0, device: str = "auto") -> Verification:

@@ -14,7 +14,7 @@ import typer
 from rich.markup import escape
 
 from robustness.console import HOSTILE, SafeConsole
-from robustness.errors import RobustnessError
+from robustness.errors import CheckpointError, DataError, RobustnessError
 
 app = typer.Typer(
     add_completion=False,
@@ -199,7 +199,18 @@ def run(
     cache: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Keep scores there, for other attacks and later runs.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cells and stop.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Print the cells, what they cost, and stop; checkpoints on the hub are had for it."
+        ),
+    ] = False,
+    like: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Of --dry-run: a run of few examples to count by.")
+    ] = None,
+    tflops: Annotated[
+        float | None, typer.Option(help="Of --dry-run: this machine's 10^12 operations a second; default: timed.")
+    ] = None,
 ) -> None:
     """Run a suite on pairs of checkpoints."""
     from robustness import api
@@ -220,7 +231,15 @@ def run(
         cache=cache,
     )
     if dry_run:
+        _quieten()
         _print_plan(plan)
+        try:
+            estimate, rate = api.estimate(plan, pilot=like, teraflops=tflops)
+        except (DataError, CheckpointError) as error:  # the plan stands; what it costs cannot be told yet
+            stderr.print(f"no estimate: {error}", markup=False, soft_wrap=True)
+            return
+        for line in estimate.describe(rate):
+            stdout.print(line, markup=False, soft_wrap=True)
         return
     _quieten()
     with _progress() as report_progress:
