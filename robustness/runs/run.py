@@ -11,8 +11,10 @@ from pathlib import Path
 from robustness.engine.query_cache import QueryCache
 from robustness.runs.arms import Arms
 from robustness.runs.disk import explain_failed_writes
-from robustness.runs.executors.executor import Work
+from robustness.runs.execution import Execution
+from robustness.runs.executors.executor import Executor, Work
 from robustness.runs.executors.local import LocalExecutor
+from robustness.runs.executors.pool import PoolExecutor, check_execution
 from robustness.runs.generation import complete_set
 from robustness.runs.lock import hold_lock
 from robustness.runs.plan import Plan
@@ -33,15 +35,22 @@ from robustness.runs.suspicions import find_suspicions
 from robustness.victims.loading import place
 
 
-def execute(plan: Plan, out: Path, on_progress: ProgressCallback | None = None) -> None:
+def execute(
+    plan: Plan, out: Path, on_progress: ProgressCallback | None = None, execution: Execution | None = None
+) -> None:
     """Runs what is missing of a plan and stores every outcome, then replays what broke one arm on the other.
+
+    Cells are computed where `execution` says, by default here; this process alone writes the store, searches
+    generated test sets, replays and probes.
 
     Raises:
         RobustnessError: bad input, a pair the gate refuses, or a folder that holds another run. Nothing is
             written before the gate has passed.
     """
     report = on_progress or (lambda _: None)
+    execution = execution or Execution()
     placement = place(plan.settings.device, plan.settings.dtype)
+    check_execution(execution, plan, placement)
     refuse_foreign_folder(out)
     with explain_failed_writes(out), ExitStack() as stack:
         is_new = not (out / FILE_NAME).is_file()
@@ -68,17 +77,24 @@ def execute(plan: Plan, out: Path, on_progress: ProgressCallback | None = None) 
             compile=plan.settings.compile,
             cache=plan.settings.cache,
         )
-        _run_missing(plan, prepared, arms, out, report)
+        executor = (
+            LocalExecutor(arms, plan.attacks, plan.settings.seed)
+            if execution.is_in_process
+            else PoolExecutor(execution, plan, prepared, placement)
+        )
+        _run_missing(plan, prepared, arms, executor, out, report)
 
 
-def _run_missing(plan: Plan, prepared: Prepared, arms: Arms, out: Path, report: ProgressCallback) -> None:
+def _run_missing(
+    plan: Plan, prepared: Prepared, arms: Arms, executor: Executor, out: Path, report: ProgressCallback
+) -> None:
     total = sum(len(prepared.examples[cell.testset]) for cell in plan.cells)
     store = Store(out)
     try:
         sink = Sink(store, report, total)
         missing = _find_missing(plan, prepared, sink)
         missing = list(_complete_generated(prepared, missing, arms, out, sink.announce))
-        doubts = LocalExecutor(arms, plan.attacks, plan.settings.seed).run(missing, sink)
+        doubts = executor.run(missing, sink)
         replay_missing(plan, store, arms.load_scorer, arms.load_untuned, prepared.examples, sink.announce)
         run_probes(plan, prepared, out, arms.load_classifier, sink.announce)
         _add_warnings(out, [*arms.warnings(), *doubts, *find_suspicions(store, plan.attacks)])
