@@ -205,12 +205,8 @@ def run(
         Path | None, typer.Option(metavar="DIR", help="Keep scores there, for other attacks and later runs.")
     ] = None,
     executor: Annotated[str, typer.Option(help="local or ray.")] = "local",
-    workers: Annotated[
-        int | None, typer.Option(help="Processes; on CUDA each has a GPU. Default: this one; ray: one a GPU or node.")
-    ] = None,
-    ray_address: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT|auto", help="Of a Ray cluster; default: Ray on this machine.")
-    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes; on CUDA each has a GPU of its own.")] = None,
+    ray_address: Annotated[str | None, typer.Option(metavar="HOST:PORT|auto", help="Of a Ray cluster.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cells and stop.")] = False,
 ) -> None:
     """Run a suite on pairs of checkpoints."""

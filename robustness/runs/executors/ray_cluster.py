@@ -93,13 +93,15 @@ def _join(address: str | None, workers: int | None) -> None:
         ray.init(address=address or "local", **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UsageError(
-            f"--ray-address {address or '(none)'}: Ray cannot be reached: {_first_line(error)}; start it on every "
+            f"--ray-address {address or '(none)'}: Ray cannot be reached: {_tell(error)}; start it on every "
             "machine: ray start --head on the first, ray start --address=HOST:6379 on the others"
         ) from None
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def _tell(error: Exception) -> str:
+    """The first line of a message and, where a traceback follows, what it ends in."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return f"{lines[0]} {lines[-1]}" if any(line.startswith("Traceback") for line in lines) else lines[0]
 
 
 class _Actor:
@@ -182,7 +184,7 @@ class RayCrew:
             del self._streams[number]
             return None
         except (self._ray.exceptions.RayError, OSError) as error:
-            report = Lost(_first_line(error))
+            report = Lost(_tell(error))
         self._has_started |= isinstance(report, Started)
         if isinstance(report, Lost | Refused):
             self._end(number)
