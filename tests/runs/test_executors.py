@@ -202,6 +202,17 @@ def test_workers_that_cannot_be_had_are_refused_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_cluster_that_is_gone_is_not_waited_for(tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text("127.0.0.1:1")
+
+    with pytest.raises(UsageError, match="--ray-address 127.0.0.1:1: nothing answers there"):
+        start(tiny, tmp_path / "run", executor="ray", ray_address="auto")
+
+
 def test_without_ray_the_message_says_how_to_install_it(
     tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,12 +7,15 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, final
 
 from robustness.errors import RunError, UsageError
 from robustness.runs.executors.executor import Work
-from robustness.runs.executors.reports import Lost, Refused, Report, Started
+from robustness.runs.executors.reports import Lost, Refused, Report
 
+AUTO = "auto"
+"""The cluster of this machine."""
 INSTALL = "pip install 'peft-robustness[ray]'"
 CONNECT_SECONDS = 5.0
 """How long a cluster's address may take to answer."""
@@ -34,7 +37,8 @@ def check_ray(address: str | None) -> None:
         import ray  # noqa: F401 - whether it can be
     except ImportError:
         raise UsageError(f"--executor ray: Ray is not installed: {INSTALL}") from None
-    if address is None or address == "auto":
+    address = _resolve(address)
+    if address is None or address == AUTO:
         return
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit() or "/" in host:
@@ -45,6 +49,14 @@ def check_ray(address: str | None) -> None:
         raise UsageError(
             f"--ray-address {address}: nothing answers there ({error}); start Ray on that machine: ray start --head"
         ) from None
+
+
+def _resolve(address: str | None) -> str | None:
+    """Where `auto` leads, as `ray start` wrote it down: Ray itself asks a cluster that is gone for minutes."""
+    if address != AUTO:
+        return address
+    note = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"
+    return os.environ.get("RAY_ADDRESS") or (note.read_text().strip() if note.is_file() else AUTO)
 
 
 @contextmanager
@@ -90,7 +102,7 @@ def _join(address: str | None, workers: int | None) -> None:
         cpus = max(os.cpu_count() or 1, workers or 1)
         options |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE, "num_cpus": cpus}
     try:
-        ray.init(address=address or "local", **options)
+        ray.init(address=_resolve(address) or "local", **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UsageError(
             f"--ray-address {address or '(none)'}: Ray cannot be reached: {_tell(error)}; start it on every "
@@ -145,13 +157,14 @@ class RayCrew:
         self._actors: dict[int, Any] = {}
         self._streams: dict[int, Any] = {}
         """Reports to come of each worker that is at work."""
-        self._has_started = False
+        self._starting: set[int] = set()
 
     def hire(self) -> int:
         """Asks the cluster for an actor."""
         self._hired += 1
         self._actors[self._hired] = actor = self._actor.remote(self._packed, self._environment)
         self._streams[self._hired] = actor.begin.options(num_returns="streaming").remote()
+        self._starting.add(self._hired)
         return self._hired
 
     def hand(self, worker: int, shard: Work) -> None:
@@ -159,9 +172,10 @@ class RayCrew:
         self._streams[worker] = self._actors[worker].run.options(num_returns="streaming").remote(shard)
 
     def wait(self) -> Sequence[tuple[int, Report]]:
-        """Waits for a report; raises RunError when the cluster has had no room for a worker for a while."""
+        """Waits for a report; raises RunError when the cluster has had no room for any worker for a while."""
         numbers = {stream: number for number, stream in self._streams.items()}
-        ready, _ = self._ray.wait(list(numbers), timeout=None if self._has_started else START_SECONDS)
+        timeout = START_SECONDS if self._streams.keys() <= self._starting else None
+        ready, _ = self._ray.wait(list(numbers), timeout=timeout)
         if not ready:
             raise RunError(
                 f"--executor ray: no worker could start within {START_SECONDS:g} seconds: each needs {self._need}, "
@@ -185,7 +199,7 @@ class RayCrew:
             return None
         except (self._ray.exceptions.RayError, OSError) as error:
             report = Lost(_tell(error))
-        self._has_started |= isinstance(report, Started)
+        self._starting.discard(number)
         if isinstance(report, Lost | Refused):
             self._end(number)
         return report

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import final
 
 import torch
+from transformers.utils import logging as transformers_logging
 
 from robustness.engine.attack import NamedAttack
 from robustness.engine.query_cache import QueryCache
@@ -133,6 +134,8 @@ class Worker:
         try:
             self._kit = kit = pickle.loads(self._packed)
             torch.set_num_threads(kit.threads)
+            transformers_logging.set_verbosity_error()
+            transformers_logging.disable_progress_bar()
             use_data(kit.data)
             use_device(kit.device)
             placement = place(kit.device, kit.dtype)
