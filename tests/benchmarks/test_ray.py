@@ -29,21 +29,22 @@ import psutil
 import torch
 torch.set_num_threads(1)
 
-spent = {}
+spent, names = {}, {}
 
 def look():
     me = psutil.Process()
     for process in [me, *me.children(recursive=True)]:
         try:
-            times = process.cpu_times()
-            spent[process.pid, process.create_time()] = times.user + times.system
+            key, times = (process.pid, process.create_time()), process.cpu_times()
+            spent[key] = times.user + times.system
+            names[key] = "driver" if process is me else "workers" if "_Actor" in process.name() else process.name()
         except psutil.NoSuchProcess:
             pass
 
 def watch():
     while True:
         look()
-        time.sleep(0.25)
+        time.sleep(0.5)
 
 from robustness import api
 kind, pairs, data, out, rows = sys.argv[1:]
@@ -57,14 +58,17 @@ if kind == "ray":
     cluster.add_node(**node)
     options = {"executor": "ray", "ray_address": cluster.address, "workers": 2}
 look()
-before = sum(spent.values())
+before = dict(spent)
 threading.Thread(target=watch, daemon=True).start()
 started = time.perf_counter()
 api.run("smoke", pairs, out, data=data, testsets=["sst2"], attacks=["deepwordbug", "pwws"], limit=int(rows),
         device="cpu", **options)
 wall = time.perf_counter() - started
 look()
-print(json.dumps({"wall_seconds": wall, "processor_seconds": sum(spent.values()) - before}))
+parts = {}
+for key, seconds in spent.items():
+    parts[names[key]] = parts.get(names[key], 0) + seconds - before.get(key, 0)
+print(json.dumps({"wall_seconds": wall, "processor_seconds": sum(parts.values()), "by_process": parts}))
 """
 
 
