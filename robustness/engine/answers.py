@@ -25,9 +25,10 @@ def evaluate_answers(victim: AnsweringVictim, examples: Sequence[Example]) -> It
     wrong the status is `skipped`.
     """
     known: dict[Texts, Prediction] = {}
+    last_wanted = {texts: index for index, example in enumerate(examples) for texts in _texts_of(example)}
     for start in range(0, len(examples), CHUNK):
         chunk = examples[start : start + CHUNK]
-        wanted = [texts for example in chunk for texts in (example.texts, example.original) if texts is not None]
+        wanted = [texts for example in chunk for texts in _texts_of(example)]
         new = [texts for texts in dict.fromkeys(wanted) if texts not in known]
         started = time.perf_counter()
         known |= zip(new, victim.predict(new, n_best=1), strict=True)
@@ -38,6 +39,11 @@ def evaluate_answers(victim: AnsweringVictim, examples: Sequence[Example]) -> It
             forwards = len({example.texts, example.original} & unpaid)
             unpaid -= {example.texts, example.original}
             yield answer_outcome(example, known[example.texts], clean, forwards=forwards, seconds=each * forwards)
+        known = {texts: answer for texts, answer in known.items() if last_wanted[texts] >= start + CHUNK}
+
+
+def _texts_of(example: Example) -> list[Texts]:
+    return [texts for texts in (example.texts, example.original) if texts is not None]
 
 
 def answer_outcome(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from textwrap import shorten
@@ -112,13 +113,25 @@ def draw_forest(rows: pd.DataFrame, margin: float) -> Draw:
     return draw
 
 
+THIRD = re.compile(r"\w+ \((.+) (?:words|mean score)\)")
+"""A third of a test set by length or margin, as fragility.csv names it."""
+
+
 def spell_place(row: Any) -> str:
-    """A row of fragility.csv in words."""
+    """A row of fragility.csv in words, so that a part of a test set tells what it is a part by."""
     if row.where == "attack family":
         return f"{visible(str(row.what))} attacks, all test sets"
     if row.where == "test set":
         return f"{visible(str(row.what))}  \u00b7  as it stands"
-    return visible(str(row.what)).replace(" | ", "  \u00b7  ").replace("<=", "\u2264")
+    *place, part = visible(str(row.what)).split(" | ")
+    third = THIRD.fullmatch(part)
+    if third and row.where == "text length":
+        part = f"{third[1]} words"
+    elif third and row.where == "clean margin":
+        part = f"clean score {third[1]}"
+    elif row.where in {"label", "method", "construction"}:
+        part = f"made by {part}" if row.where == "method" else f"{row.where} {part}"
+    return "  \u00b7  ".join([*place, part]).replace("<=", "\u2264")
 
 
 def _interval(axes: Axes, y: float, row: Any) -> None:
