@@ -8,11 +8,13 @@ import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 from robustness.errors import RunError, UsageError
-from robustness.runs.executors.executor import Work
 from robustness.runs.executors.reports import Lost, Refused, Report
+
+if TYPE_CHECKING:  # brings torch, which a worker may not import before its environment is settled
+    from robustness.runs.executors.executor import Work
 
 AUTO = "auto"
 """The cluster of this machine."""
