@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from robustness.engine.goal import GoalKind
+from robustness.reports.answers import is_answering
 from robustness.reports.columns import Table
 from robustness.reports.comparison import RunComparison
 from robustness.reports.page import FILE_NAME as PAGE
@@ -30,9 +31,12 @@ def render_summary(report: Report) -> Iterator[RichTable | str]:
     pairs = report.tables[Table.PAIRS]
     for pair in report.record.pairs:
         full, peft = (report.record.find_checkpoint(name) for name in (pair.full, pair.peft))
+        metric, floor = (
+            ("F1", "the whole paragraph as answer") if is_answering(pair.task) else ("accuracy", "majority class")
+        )
         yield escape(
-            f"pair {pair.name} | clean accuracy: full {full.clean_accuracy:.3f}, {peft.adaptation} "
-            f"{peft.clean_accuracy:.3f} (n = {full.n_clean}, majority class {full.majority_share:.3f})"
+            f"pair {pair.name} | clean {metric}: full {full.clean_accuracy:.3f}, {peft.adaptation} "
+            f"{peft.clean_accuracy:.3f} (n = {full.n_clean}, {floor} {full.majority_share:.3f})"
         )
         shown = (pairs["population"] == "all") | (pairs["metric"] == IRREDUCIBLE_SHARE)
         yield _comparisons(pairs[(pairs["pair"] == pair.name) & shown])
@@ -41,9 +45,11 @@ def render_summary(report: Report) -> Iterator[RichTable | str]:
     for name, rows in several.groupby("pair", sort=False):
         yield escape(f"{name} together, drawn anew with their examples")
         yield _comparisons(rows)
+        yield from _spread_over_seeds(rows)
     correction = CORRECTIONS[Correction(report.record.statistics.correction)]
+    score = "score" if any(is_answering(pair.task) for pair in report.record.pairs) else "accuracy"
     yield (
-        "difference = full - PEFT accuracy with 95 % interval: above 0, PEFT is more fragile; "
+        f"difference = full - PEFT {score} with 95 % interval: above 0, PEFT is more fragile; "
         f"p adjusted by {correction}"
     )
     for attack in (attack.name for attack in report.record.attacks if attack.goal == GoalKind.KEEP_PREDICTION):
@@ -66,6 +72,15 @@ def _what(row: Any) -> str:
     if row.metric not in METRICS:
         return str(row.attack)
     return str(row.metric).replace("_", " ") + (", worst per group" if row.aggregation != "mean" else "")
+
+
+def _spread_over_seeds(rows: pd.DataFrame) -> Iterator[str]:
+    """How far training seeds alone move the difference; few of them hardly tell."""
+    yield "standard deviation of the difference between training seeds, and their share of its uncertainty:"
+    for row in rows.itertuples():
+        spread = f"{row.seed_sd:.3f} [{row.seed_sd_low:.2f}, {row.seed_sd_high:.2f}]"
+        share = "-" if pd.isna(row.seed_share) else f"{row.seed_share:.0%}"
+        yield escape(f"  {row.testset}, {_what(row)}: {spread}, {share}")
 
 
 def _comparisons(rows: pd.DataFrame) -> RichTable:

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import norm, t
+from scipy.special import ndtr, stdtr
 
 from robustness.stats.arrays import number_column, require_equal_shapes
 
@@ -40,11 +40,11 @@ def tost(differences: ArrayLike, groups: ArrayLike | None = None, *, margin: flo
     column = number_column(differences)
     names = np.arange(len(column)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     require_equal_shapes(column, names)
-    binary = bool(np.isin(column, (-1.0, 0.0, 1.0)).all())
+    binary = bool(((column == 0) | (np.abs(column) == 1)).all())
     if len(column) and binary:
         column = np.concatenate([column, [1.0, -1.0]])
         names = np.concatenate([names, [names.max() + 1, names.max() + 2]])
-    n_units = len(np.unique(names))
+    n_units = int(names.max()) + 1 if len(names) else 0
     if n_units < 2:
         return math.nan
     mean = float(column.mean())
@@ -52,5 +52,5 @@ def tost(differences: ArrayLike, groups: ArrayLike | None = None, *, margin: flo
     error = math.sqrt(float((residuals**2).sum()) * n_units / (n_units - 1)) / len(column)
     if error == 0:
         return 0.0 if abs(mean) < margin else 1.0
-    reference = norm if binary else t(n_units - 1)
-    return float(max(reference.sf((mean + margin) / error), reference.cdf((mean - margin) / error)))
+    scores = -(mean + margin) / error, (mean - margin) / error
+    return float(max(ndtr(score) if binary else stdtr(n_units - 1, score) for score in scores))
