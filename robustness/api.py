@@ -22,6 +22,7 @@ from robustness.reports.comparison import RunComparison, read_comparison
 from robustness.reports.export import Format, export_tables
 from robustness.reports.report import Report, write_report
 from robustness.runs.disk import explain_failed_writes
+from robustness.runs.execution import LOCAL, Execution
 from robustness.runs.plan import Plan, RunSettings, make_plan
 from robustness.runs.progress import ProgressCallback
 from robustness.runs.record import StatisticsRecord, read_record
@@ -99,20 +100,35 @@ def run(
     out: str | Path = "run",
     *,
     on_progress: ProgressCallback | None = None,
+    executor: str = LOCAL,
+    workers: int | None = None,
+    ray_address: str | None = None,
     **options: object,
 ) -> Report:
     """Runs a suite on pairs, or finishes a run that was interrupted, and writes its tables into `out`.
 
     Takes the options of `plan`, or a plan made before.
 
+    Args:
+        suite: as in `plan`, or what `plan` returned.
+        pairs: as in `plan`.
+        out: the run folder.
+        on_progress: called with what runs and how much is done.
+        executor: local, or ray; outcomes do not depend on it.
+        workers: processes to share the work; None: none but this one or, with ray, one a GPU or node.
+        ray_address: HOST:PORT of a Ray cluster, or auto; None starts Ray on this machine.
+        options: as in `plan`.
+
     Raises:
-        RobustnessError: bad input, a pair the gate refuses, or a folder that holds another run.
+        RobustnessError: bad input, a pair the gate refuses, a folder that holds another run, or workers that cannot
+            be had.
     """
+    execution = Execution(executor, workers, ray_address)
     from robustness.runs.run import execute  # brings torch, which nothing else here needs
 
     made = suite if isinstance(suite, Plan) else plan(suite, pairs, **options)  # type: ignore[arg-type]
     folder = Path(out)
-    execute(made, folder, on_progress)
+    execute(made, folder, on_progress, execution)
     return report(folder)
 
 

@@ -89,6 +89,11 @@ class Plan:
     probes: tuple[NamedProbe, ...] = ()
     probe_cells: tuple[ProbeCell, ...] = ()
 
+    @property
+    def attack_references(self) -> tuple[str | object, ...]:
+        """What each of the attacks was found by: the caller's words or objects, else the suite's names."""
+        return self.settings.attacks or tuple(SUITES.find(self.settings.suite).definition.attacks)
+
     def fingerprint(self) -> dict[str, str]:
         """What a second run into the same folder must share: digests by `kind: name`, and settings as they are."""
         named = {f"probes: {each.name}": digest_of([each.digest, each.examples]) for each in self.probes}
@@ -117,7 +122,7 @@ def make_plan(settings: RunSettings) -> Plan:
     pairs = read_pairs(settings.pairs)
     testsets = tuple(TESTSETS.find(name) for name in dict.fromkeys(settings.testsets or suite.testsets))
     named = tuple(_resolve(attack) for attack in settings.attacks)
-    attacks = named or tuple(_resolve_or_postpone(attack) for attack in suite.attacks)
+    attacks = named or tuple(resolve_or_postpone(attack) for attack in suite.attacks)
     _refuse_repeated("--attack", [attack.name for attack in attacks])
     probes = _resolve_probes(settings, suite)
     tasks = {pair.task for pair in pairs}
@@ -162,8 +167,11 @@ class Unready:
         yield []  # makes this a generator
 
 
-def _resolve_or_postpone(name: str) -> NamedAttack:
-    """A suite goes on without the attacks whose assets are missing; name, digest and goal are the recipe's own."""
+def resolve_or_postpone(name: str) -> NamedAttack:
+    """Returns an attack by name; where assets are missing, one that errors its examples and has the recipe's digest.
+
+    So a suite goes on without the attacks that lack something.
+    """
     try:
         return find_attack(name)
     except DataError as error:
