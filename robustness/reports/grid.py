@@ -37,7 +37,8 @@ class OutcomeGrid:
 
     def numbers(self, column: str) -> NDArray[np.float64]:
         """A column as numbers, nan where it is empty."""
-        return self.frame[column].to_numpy(dtype=np.float64, na_value=np.nan)
+        found: NDArray[np.float64] = self.frame[column].to_numpy(dtype=np.float64, na_value=np.nan)
+        return found
 
     def match(self, full: Places, peft: Places) -> tuple[Places, Places]:
         """The rows of the examples whose outcome is known on both arms, side by side."""
@@ -79,7 +80,8 @@ def _number_within(testset: NDArray[np.int64], example: NDArray[np.int64]) -> tu
 
 def _rank_statuses(statuses: pd.Series) -> NDArray[np.int8]:
     codes, known = pd.factorize(statuses)
-    return np.array([STATUS_RANKS[Status(status)] for status in known], dtype=np.int8)[codes]
+    ranks: NDArray[np.int8] = np.array([STATUS_RANKS[Status(status)] for status in known], dtype=np.int8)[codes]
+    return ranks
 
 
 def worst_places(places: Sequence[Places], judged: NDArray[np.int8], ranks: Sequence[int]) -> Places:

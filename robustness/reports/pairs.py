@@ -75,8 +75,8 @@ def build_pairs(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
             partner = peft.get((testset, attack), np.full_like(places, -1))
             names = _names(pair, record) | {"testset": testset, "attack": attack, "aggregation": "mean"}
             if attack == NO_ATTACK and testset in questions:
-                parts = (grid.frame.iloc[arm[arm >= 0]] for arm in (places, partner))
-                rows += [names | row for row in answer_pair_rows(*parts, record.seed)]
+                one, other = (grid.frame.iloc[arm[arm >= 0]] for arm in (places, partner))
+                rows += [names | row for row in answer_pair_rows(one, other, record.seed)]
                 continue
             matched = pair_up(grid, *grid.match(places, partner))
             if attack in grid.keeping:

@@ -61,7 +61,8 @@ def read_columns(grid: OutcomeGrid) -> Columns:
 
 def _count_words(texts: pd.Series) -> NDArray[np.float64]:
     codes, distinct = pd.factorize(texts)
-    return np.array([*(len(str(text).split()) for text in distinct), np.nan])[codes]
+    words: NDArray[np.float64] = np.array([*(len(str(text).split()) for text in distinct), np.nan])[codes]
+    return words
 
 
 def split_strata(columns: Columns, full: Places, peft: Places, task: str) -> Iterator[Stratum]:
