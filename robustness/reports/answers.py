@@ -50,16 +50,16 @@ def answer_pairs(pairs: pd.DataFrame, record: RunRecord) -> list[Answer]:
         pairs: pairs.csv's rows.
         record: The run's.
     """
-    several = pairs[pairs["n_seeds"].astype(float) > 1]
+    primary = pairs[(pairs["population"] == "all") & pairs["metric"].isin(PRIMARY_METRICS)]
+    primary = primary[primary["aggregation"] == "mean"]
+    several = primary[primary["n_seeds"].astype(float) > 1]
     found = [
         _answer(str(name), method_name(str(rows["method"].iloc[0])), rows, record, ())
         for name, rows in several.groupby("pair", sort=False)
     ]
     for pair in record.pairs:
-        rows = pairs[(pairs["pair"] == pair.name) & (pairs["n_seeds"].astype(float) == 1)]
+        rows = primary[(primary["pair"] == pair.name) & (primary["n_seeds"].astype(float) == 1)]
         method = method_name(record.find_checkpoint(pair.peft).adaptation)
-        rows = rows[(rows["population"] == "all") & rows["metric"].isin(PRIMARY_METRICS)]
-        rows = rows[rows["aggregation"] == "mean"]
         found.append(_answer(pair.name, method, rows, record, _caveats(pair, record)))
     return found
 

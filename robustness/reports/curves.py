@@ -84,9 +84,9 @@ def build_path_curves(measurements: pd.DataFrame) -> pd.DataFrame:
     rows: list[dict[str, object]] = []
     for keys, part in known.groupby([*CELL, "budget_kind", "budget"], sort=False):
         names = dict(zip(CELL, keys[:3], strict=True))
-        found = _points(np.array([int(part["value"].sum())]), len(part))
-        numbers = dict(zip(NUMBERS, (float(keys[4]), *(float(column[0]) for column in found)), strict=True))
-        rows.append(names | {"budget_kind": str(keys[3])} | numbers)
+        columns = _points(np.array([int(part["value"].sum())]), len(part))
+        numbers = (float(keys[4]), *(float(column[0]) for column in columns))
+        rows.append(names | {"budget_kind": str(keys[3])} | dict(zip(NUMBERS, numbers, strict=True)))
     return arrange(Table.CURVES, rows)
 
 

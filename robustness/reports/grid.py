@@ -37,8 +37,7 @@ class OutcomeGrid:
 
     def numbers(self, column: str) -> NDArray[np.float64]:
         """A column as numbers, nan where it is empty."""
-        found: NDArray[np.float64] = self.frame[column].to_numpy(dtype=np.float64, na_value=np.nan)
-        return found
+        return np.asarray(self.frame[column].to_numpy(dtype=np.float64, na_value=np.nan))
 
     def match(self, full: Places, peft: Places) -> tuple[Places, Places]:
         """The rows of the examples whose outcome is known on both arms, side by side."""
@@ -80,8 +79,8 @@ def _number_within(testset: NDArray[np.int64], example: NDArray[np.int64]) -> tu
 
 def _rank_statuses(statuses: pd.Series) -> NDArray[np.int8]:
     codes, known = pd.factorize(statuses)
-    ranks: NDArray[np.int8] = np.array([STATUS_RANKS[Status(status)] for status in known], dtype=np.int8)[codes]
-    return ranks
+    ranks: NDArray[np.int8] = np.array([STATUS_RANKS[Status(status)] for status in known], dtype=np.int8)
+    return np.asarray(ranks[codes])
 
 
 def worst_places(places: Sequence[Places], judged: NDArray[np.int8], ranks: Sequence[int]) -> Places:

@@ -28,6 +28,21 @@ def _pair_column(frame: pd.DataFrame) -> tuple[PageColumn, ...]:
     return (PageColumn("pair", "pair"),) if frame["pair"].nunique() > 1 else ()
 
 
+def _seed_columns(frame: pd.DataFrame) -> tuple[PageColumn, ...]:
+    """Only where a method was trained with several seeds."""
+    if not frame["seed_sd"].notna().any():
+        return ()
+    return (
+        PageColumn("n_seeds", "seeds", as_count),
+        PageColumn("seed_sd", "between seeds", as_percent, "standard deviation of the difference, in points"),
+        PageColumn("seed_sd_low", "low", as_percent, "lower end of its 95 % interval"),
+        PageColumn("seed_sd_high", "high", as_percent, "upper end; wide with few seeds"),
+        PageColumn(
+            "seed_share", "seeds' share, %", as_percent, "of the variance of the difference; the rest: examples"
+        ),
+    )
+
+
 def fragility_table(frame: pd.DataFrame) -> PageTable:
     """fragility.csv, but for probes, whose unit is another."""
     columns = (
@@ -67,7 +82,7 @@ def pairs_table(frame: pd.DataFrame) -> PageTable:
         PageColumn("verdict", "verdict"),
         PageColumn("detectable", "could show", as_points, _COULD_SHOW),
     )
-    return page_table("pairs", "pairs", frame, (*_pair_column(frame), *columns))
+    return page_table("pairs", "pairs", frame, (*_pair_column(frame), *columns, *_seed_columns(frame)))
 
 
 def survival_table(frame: pd.DataFrame) -> PageTable:

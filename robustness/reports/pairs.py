@@ -61,7 +61,8 @@ def build_pairs(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
 
     `difference` and `drop_difference` are full minus PEFT. P-values are adjusted within the rows of one population,
     which are this run's family of comparisons; of questions, within one metric and aggregation of it. Where a method
-    was trained with several seeds, rows over all of them follow, a family of their own.
+    was trained with several seeds, rows over all of them follow, families of their own, with what seeds and examples
+    each add to the uncertainty.
     An attack that keeps the prediction is compared by the share of texts it could not reduce, of those that both
     arms get right.
     """
@@ -75,8 +76,8 @@ def build_pairs(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
             partner = peft.get((testset, attack), np.full_like(places, -1))
             names = _names(pair, record) | {"testset": testset, "attack": attack, "aggregation": "mean"}
             if attack == NO_ATTACK and testset in questions:
-                one, other = (grid.frame.iloc[arm[arm >= 0]] for arm in (places, partner))
-                rows += [names | row for row in answer_pair_rows(one, other, record.seed)]
+                given, partners = (grid.frame.iloc[arm[arm >= 0]] for arm in (places, partner))
+                rows += [names | row for row in answer_pair_rows(given, partners, record.seed)]
                 continue
             matched = pair_up(grid, *grid.match(places, partner))
             if attack in grid.keeping:
@@ -85,8 +86,7 @@ def build_pairs(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
                 rows += [names | row for row in _population_rows(matched, attack, record.seed)]
     rows = [{"family": row["population"], "n_seeds": 1} | row for row in rows]
     judged = _judged(grid, worst)
-    # Seeds are combined for accuracies alone: neither a kept prediction nor an answer's F1 is one.
-    changing = judged[~keeps_prediction(judged) & ~judged["testset"].isin(questions)]
+    changing = judged[~keeps_prediction(judged)]  # a kept prediction is no accuracy
     return arrange(Table.PAIRS, give_verdicts([*rows, *seed_rows(changing, record)], record.statistics))
 
 

@@ -20,6 +20,7 @@ from robustness.reports.page import write_page
 from robustness.reports.pairs import build_pairs
 from robustness.reports.plots import PLANNED
 from robustness.reports.predictions import build_predictions
+from robustness.reports.questions import METRICS
 from robustness.reports.sensitivity import (
     build_layers,
     build_probe_differences,
@@ -116,6 +117,8 @@ def _with_families(record: RunRecord, pairs: pd.DataFrame, fragility: pd.DataFra
     families: dict[str, list[str]] = {}
     for row in pairs[pairs["p_value"].notna()].itertuples():
         family = "seeds" if row.n_seeds > 1 else str(row.population)
+        if row.metric in METRICS:
+            family += f" {row.metric}" + ("" if row.aggregation == "mean" else f" {row.aggregation}")
         families.setdefault(f"pairs, {family}", []).append(
             f"{row.pair} | {row.testset} | {row.attack} | {row.metric}"
         )

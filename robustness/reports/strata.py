@@ -61,8 +61,8 @@ def read_columns(grid: OutcomeGrid) -> Columns:
 
 def _count_words(texts: pd.Series) -> NDArray[np.float64]:
     codes, distinct = pd.factorize(texts)
-    words: NDArray[np.float64] = np.array([*(len(str(text).split()) for text in distinct), np.nan])[codes]
-    return words
+    counts: NDArray[np.float64] = np.array([*(len(str(text).split()) for text in distinct), np.nan])
+    return np.asarray(counts[codes])
 
 
 def split_strata(columns: Columns, full: Places, peft: Places, task: str) -> Iterator[Stratum]:

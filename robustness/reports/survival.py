@@ -43,9 +43,14 @@ def build_survival(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
         for testset, attack in (cell for cell in full if cell in peft):
             one, other = full[testset, attack], peft[testset, attack]
             test = log_rank(*one[:2], *other[:2])
-            names: dict[str, object] = {"pair": pair.name, "testset": testset, "attack": attack}
-            sizes = {"full_n": len(one[0]), "peft_n": len(other[0])}
-            medians = {"full_median": one[2], "peft_median": other[2]}
-            found = {"statistic": test.statistic, "test": "log-rank", "p_value": test.p_value}
-            rows.append(names | sizes | medians | found)
+            names = {"pair": pair.name, "testset": testset, "attack": attack, "test": "log-rank"}
+            numbers = {
+                "full_n": len(one[0]),
+                "peft_n": len(other[0]),
+                "full_median": one[2],
+                "peft_median": other[2],
+                "statistic": test.statistic,
+                "p_value": test.p_value,
+            }
+            rows.append({**names, **numbers})
     return arrange(Table.SURVIVAL, rows)

@@ -45,6 +45,7 @@ def render_summary(report: Report) -> Iterator[RichTable | str]:
     for name, rows in several.groupby("pair", sort=False):
         yield escape(f"{name} together, drawn anew with their examples")
         yield _comparisons(rows)
+        yield from _spread_over_seeds(rows)
     correction = CORRECTIONS[Correction(report.record.statistics.correction)]
     score = "score" if any(is_answering(pair.task) for pair in report.record.pairs) else "accuracy"
     yield (
@@ -71,6 +72,15 @@ def _what(row: Any) -> str:
     if row.metric not in METRICS:
         return str(row.attack)
     return str(row.metric).replace("_", " ") + (", worst per group" if row.aggregation != "mean" else "")
+
+
+def _spread_over_seeds(rows: pd.DataFrame) -> Iterator[str]:
+    """How far training seeds alone move the difference; few of them hardly tell."""
+    yield "standard deviation of the difference between training seeds, and their share of its uncertainty:"
+    for row in rows.itertuples():
+        spread = f"{row.seed_sd:.3f} [{row.seed_sd_low:.2f}, {row.seed_sd_high:.2f}]"
+        share = "-" if pd.isna(row.seed_share) else f"{row.seed_share:.0%}"
+        yield escape(f"  {row.testset}, {_what(row)}: {spread}, {share}")
 
 
 def _comparisons(rows: pd.DataFrame) -> RichTable:

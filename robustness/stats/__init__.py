@@ -1,6 +1,7 @@
 """Pure functions from outcomes to metrics, intervals, paired tests and verdicts."""
 
 from robustness.stats.bca import bca_mean_interval
+from robustness.stats.components import VarianceComponents, separate_seeds
 from robustness.stats.equivalence import tost
 from robustness.stats.families import Correction, adjust, benjamini_hochberg, holm
 from robustness.stats.hierarchy import SeededDifference, bootstrap_over_seeds
@@ -40,6 +41,7 @@ __all__ = [
     "Prediction",
     "SeededDifference",
     "Survival",
+    "VarianceComponents",
     "Verdict",
     "accuracy",
     "adjust",
@@ -66,6 +68,7 @@ __all__ = [
     "rank_correlation",
     "resample_accuracy_and_f1",
     "resample_means",
+    "separate_seeds",
     "signed_rank",
     "smallest_detectable_difference",
     "tost",

@@ -65,9 +65,9 @@ def kaplan_meier(queries: ArrayLike, broken: ArrayLike) -> Survival:
         nothing = np.zeros(0)
         return Survival(nothing, nothing, nothing, nothing)
     times, left, fallen = _life_table(spent, events)
-    surviving = np.cumprod(1 - fallen / left).astype(np.float64)
+    surviving: NDArray[np.float64] = np.cumprod(1 - fallen / left, dtype=np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):  # where nobody is left: the band is a point there
-        errors = surviving * np.sqrt(np.cumsum(fallen / (left * (left - fallen))))
+        errors: NDArray[np.float64] = surviving * np.sqrt(np.cumsum(fallen / (left * (left - fallen))))
     low, high = _log_log_band(surviving, errors)
     return Survival(times, surviving, low, high)
 

@@ -201,3 +201,27 @@ def test_an_inconclusive_row_says_what_could_have_been_shown(report: Any) -> Non
 
     assert (pairs["detectable"] > 0).all()
     assert StatisticsRecord().margin == 0.02
+
+
+def test_rows_over_seeds_tell_seeds_and_examples_apart(run_writer: Any, tmp_path: Path) -> None:
+    folder = run_writer.write(tmp_path / "run", run_writer.record(seeds=2, n=30))
+
+    report = write_report(folder)
+
+    pairs = report.tables["pairs"]
+    seeds, single = pairs[pairs["n_seeds"] == 2], pairs[pairs["n_seeds"] == 1]
+    assert single[["seed_sd", "seed_sd_low", "seed_sd_high", "example_sd", "seed_share"]].isna().all(axis=None)
+    assert (seeds["seed_sd_low"] <= seeds["seed_sd"]).all() and (seeds["seed_sd"] <= seeds["seed_sd_high"]).all()
+    assert (seeds["seed_sd_high"] > 0.2).all()  # two seeds do not tell
+    rows = report.tables["examples"].query("testset == 'clean-set' and attack == 'swap'")
+    right = rows.assign(right=rows["status"] == "failed").pivot(
+        index="example_id", columns="checkpoint", values="right"
+    )
+    apart = [right[f"full-{seed}"].astype(int) - right[f"lora-{seed}"].astype(int) for seed in (0, 1)]
+    row = seeds.query("testset == 'clean-set' and attack == 'swap'").iloc[0]
+    # Of two seeds what is left is half the variance, over examples, of how far they are apart.
+    assert row.interaction_sd**2 == pytest.approx((apart[0] - apart[1]).var() / 2)
+    between = (apart[0].mean() - apart[1].mean()) ** 2 / 2 - row.interaction_sd**2 / 30
+    assert row.seed_sd**2 == pytest.approx(max(0.0, between))
+    assert "between seeds" in (folder / "report.html").read_text(encoding="utf-8")
+    assert any("between training seeds" in part for part in render_summary(report) if isinstance(part, str))
