@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from robustness.engine.goal import GoalKind
-from robustness.reports.answers import is_answering
+from robustness.reports.answers import clean_gap, is_answering
 from robustness.reports.columns import Table
 from robustness.reports.comparison import RunComparison
 from robustness.reports.page import FILE_NAME as PAGE
@@ -43,6 +43,7 @@ def render_summary(report: Report) -> Iterator[RichTable | str]:
         )
         shown = (pairs["population"] == "all") | (pairs["metric"] == IRREDUCIBLE_SHARE)
         yield _comparisons(pairs[(pairs["pair"] == pair.name) & shown])
+        yield from clean_gap(pair, report.record)
         if len(report.record.pairs) <= PAIRS_WITH_PROBES:
             yield from render_probes(report.tables[Table.SENSITIVITY], pair)
     if len(report.record.pairs) > PAIRS_WITH_PROBES and len(report.tables[Table.SENSITIVITY]):
@@ -96,10 +97,8 @@ def _over_seeds(rows: pd.DataFrame) -> Iterator[RichTable | str]:
 
 def _comparisons(rows: pd.DataFrame, *, with_method: bool = False) -> RichTable:
     table = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
-    if with_method:
-        table.add_column("method", no_wrap=True)
-    table.add_column("test set", no_wrap=True)
-    table.add_column("attack", no_wrap=True)
+    for name in (["method"] if with_method else []) + ["test set", "attack"]:
+        table.add_column(name, overflow="fold")  # where the terminal is narrow these give way, never a number
     for name in ("n", "full", "PEFT", "difference", "p"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)

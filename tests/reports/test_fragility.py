@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from robustness import api
 from robustness.errors import RobustnessError
@@ -153,6 +155,18 @@ def test_methods_stand_beside_full_fine_tuning_in_one_table(run_writer: Any, tmp
     assert methods == ["lora", "ia3"] * (len(methods) // 2)
     assert places[::2] == places[1::2] and attacks[::2] == attacks[1::2]
     assert len(set(zip(places[::2], attacks[::2], strict=True))) == len(methods) // 2 > 1
+
+
+def test_where_room_is_short_names_give_way_and_no_number(report: Any) -> None:
+    written = StringIO()
+    tables = [part for part in render_summary(report) if not isinstance(part, str)]
+    for table in tables:
+        Console(width=88, file=written).print(table)
+
+    rows = report.tables["pairs"].query("population == 'all'")
+    assert tables and "\u2026" not in written.getvalue()
+    spelt = [f"{row.difference:+.3f} [{row.low:+.2f}, {row.high:+.2f}]" for row in rows.itertuples()]
+    assert all(text in written.getvalue() for text in spelt)
 
 
 def test_several_seeds_of_a_method_have_a_verdict_of_their_own(run_writer: Any, tmp_path: Path) -> None:
