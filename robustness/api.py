@@ -22,11 +22,13 @@ from robustness.reports.comparison import RunComparison, read_comparison
 from robustness.reports.export import Format, export_tables
 from robustness.reports.report import Report, write_report
 from robustness.runs.disk import explain_failed_writes
+from robustness.runs.execution import LOCAL, Execution
 from robustness.runs.plan import Plan, RunSettings, make_plan
 from robustness.runs.progress import ProgressCallback
 from robustness.runs.record import StatisticsRecord, read_record
 
 if TYPE_CHECKING:
+    from robustness.runs.cost import Estimate, Rate
     from robustness.runs.verification import Verification
 
 DATA_VARIABLE = "ROBUSTNESS_DATA"
@@ -98,21 +100,54 @@ def run(
     out: str | Path = "run",
     *,
     on_progress: ProgressCallback | None = None,
+    executor: str = LOCAL,
+    workers: int | None = None,
+    ray_address: str | None = None,
     **options: object,
 ) -> Report:
     """Runs a suite on pairs, or finishes a run that was interrupted, and writes its tables into `out`.
 
     Takes the options of `plan`, or a plan made before.
 
+    Args:
+        suite: as in `plan`, or what `plan` returned.
+        pairs: as in `plan`.
+        out: the run folder.
+        on_progress: called with what runs and how much is done.
+        executor: local, or ray; outcomes do not depend on it.
+        workers: processes to share the work; None: none but this one or, with ray, one a GPU or node.
+        ray_address: HOST:PORT of a Ray cluster, or auto; None starts Ray on this machine.
+        options: as in `plan`.
+
     Raises:
-        RobustnessError: bad input, a pair the gate refuses, or a folder that holds another run.
+        RobustnessError: bad input, a pair the gate refuses, a folder that holds another run, or workers that cannot
+            be had.
     """
+    execution = Execution(executor, workers, ray_address)
     from robustness.runs.run import execute  # brings torch, which nothing else here needs
 
     made = suite if isinstance(suite, Plan) else plan(suite, pairs, **options)  # type: ignore[arg-type]
     folder = Path(out)
-    execute(made, folder, on_progress)
+    execute(made, folder, on_progress, execution)
     return report(folder)
+
+
+def estimate(plan: Plan, *, pilot: str | Path | None = None, teraflops: float | None = None) -> tuple[Estimate, Rate]:
+    """Returns what a plan will ask of its checkpoints, and the rate of this machine; loads no weights.
+
+    Args:
+        plan: what is to run.
+        pilot: a run folder whose counts stand for those of this plan, such as one of a few examples.
+        teraflops: the rate, in 10^12 operations a second; None: timed for two seconds.
+
+    Raises:
+        RobustnessError: a test set or a checkpoint that cannot be read, a pilot that is none, or a rate of 0 or less.
+    """
+    from robustness.runs.cost import Costing, given_rate  # brings torch
+
+    rate = None if teraflops is None else given_rate(teraflops)
+    costing = Costing(plan, None if pilot is None else Path(pilot))
+    return costing.estimate(), rate or costing.measure()
 
 
 def verify(folder: str | Path, *, sample: int = 100, seed: int = 0, device: str = "auto") -> Verification:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
-from robustness.console import HOSTILE, SafeConsole
-from robustness.errors import RobustnessError
+from robustness.console import SafeConsole, show_progress
+from robustness.errors import CheckpointError, DataError, RobustnessError
 
 app = typer.Typer(
     add_completion=False,
@@ -58,7 +56,7 @@ def demo(
     from robustness import api
 
     _quieten()
-    with _progress() as report_progress:
+    with show_progress(stderr) as report_progress:
         report = api.demo(out, on_message=_say, on_progress=report_progress)
     _finish(report)
 
@@ -199,7 +197,21 @@ def run(
     cache: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Keep scores there, for other attacks and later runs.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cells and stop.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Print the cells, what they cost, and stop; checkpoints on the hub are had for it."
+        ),
+    ] = False,
+    like: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Of --dry-run: a run of few examples to count by.")
+    ] = None,
+    tflops: Annotated[
+        float | None, typer.Option(help="Of --dry-run: this machine's 10^12 operations a second; default: timed.")
+    ] = None,
+    executor: Annotated[str, typer.Option(help="local or ray.")] = "local",
+    workers: Annotated[int | None, typer.Option(help="Processes; on CUDA each has a GPU of its own.")] = None,
+    ray_address: Annotated[str | None, typer.Option(metavar="HOST:PORT|auto", help="Of a Ray cluster.")] = None,
 ) -> None:
     """Run a suite on pairs of checkpoints."""
     from robustness import api
@@ -220,11 +232,21 @@ def run(
         cache=cache,
     )
     if dry_run:
+        _quieten()
         _print_plan(plan)
+        try:
+            estimate, rate = api.estimate(plan, pilot=like, teraflops=tflops)
+        except (DataError, CheckpointError) as error:  # the plan stands; what it costs cannot be told yet
+            stderr.print(f"no estimate: {error}", markup=False, soft_wrap=True)
+            return
+        for line in estimate.describe(rate):
+            stdout.print(line, markup=False, soft_wrap=True)
         return
     _quieten()
-    with _progress() as report_progress:
-        report = api.run(plan, out=out, on_progress=report_progress)
+    with show_progress(stderr) as report_progress:
+        report = api.run(
+            plan, out=out, on_progress=report_progress, executor=executor, workers=workers, ray_address=ray_address
+        )
     _finish(report)
 
 
@@ -335,48 +357,6 @@ def _finish(report: Any) -> None:
 
 def _say(message: str) -> None:
     stderr.print(message, markup=False, soft_wrap=True)
-
-
-@contextmanager
-def _progress() -> Iterator[Any]:
-    """Bars of the cell and the run with the arms' live scores on a terminal; elsewhere plain lines for each cell."""
-    from robustness.reports.terminal import render_cell
-
-    if not stderr.is_terminal:
-        seen: set[str] = set()
-
-        def line(progress: Any) -> None:
-            if progress.message not in seen:
-                seen.add(progress.message)
-                _say(f"[{progress.done}/{progress.total}] {progress.message}")
-            elif progress.cell is not None and progress.cell.done == progress.cell.total:
-                _say(f"[{progress.done}/{progress.total}] {progress.message}: {render_cell(progress.cell)}")
-
-        yield line
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[detail]}", style="dim"),
-    )
-    with Progress(*columns, console=stderr, transient=True) as bars:
-        cell = bars.add_task("reading", total=None, detail="")
-        run = bars.add_task("whole run", total=None, detail="")
-
-        def update(progress: Any) -> None:
-            bars.update(run, completed=progress.done, total=progress.total)
-            now = progress.cell
-            done, total, detail = (now.done, now.total, render_cell(now)) if now else (0, None, "")
-            message = escape(progress.message.translate(HOSTILE))
-            if bars.tasks[cell].description != message:
-                bars.reset(cell)
-            bars.update(cell, description=message, completed=done, total=total, detail=escape(detail))
-
-        yield update
 
 
 def _quieten() -> None:

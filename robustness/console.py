@@ -1,10 +1,13 @@
-"""A console that hostile text cannot steer."""
+"""A console that hostile text cannot steer, and what it shows while a run goes on."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.text import Text
 
 HOSTILE = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
@@ -17,3 +20,46 @@ class SafeConsole(Console):
     def render_str(self, text: str, **options: Any) -> Text:
         """Renders a string with its control characters written out."""
         return super().render_str(text.translate(HOSTILE), **options)
+
+
+@contextmanager
+def show_progress(console: Console) -> Iterator[Callable[[Any], None]]:
+    """Bars of the cell and the run with the arms' live scores on a terminal; elsewhere plain lines for each cell."""
+    from robustness.reports.terminal import render_cell
+
+    if not console.is_terminal:
+        seen: set[str] = set()
+
+        def line(progress: Any) -> None:
+            if progress.message not in seen:
+                seen.add(progress.message)
+                console.print(f"[{progress.done}/{progress.total}] {progress.message}", markup=False, soft_wrap=True)
+            elif progress.cell is not None and progress.cell.done == progress.cell.total:
+                text = f"[{progress.done}/{progress.total}] {progress.message}: {render_cell(progress.cell)}"
+                console.print(text, markup=False, soft_wrap=True)
+
+        yield line
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[detail]}", style="dim"),
+    )
+    with Progress(*columns, console=console, transient=True) as bars:
+        cell = bars.add_task("reading", total=None, detail="")
+        run = bars.add_task("whole run", total=None, detail="")
+
+        def update(progress: Any) -> None:
+            bars.update(run, completed=progress.done, total=progress.total)
+            now = progress.cell
+            done, total, detail = (now.done, now.total, render_cell(now)) if now else (0, None, "")
+            message = escape(progress.message.translate(HOSTILE))
+            if bars.tasks[cell].description != message:
+                bars.reset(cell)
+            bars.update(cell, description=message, completed=done, total=total, detail=escape(detail))
+
+        yield update

@@ -13,7 +13,7 @@ PACKAGE = Path(robustness.__file__).parent
 
 MAY_IMPORT = {
     "errors": set(),
-    "console": set(),
+    "console": {"reports"},
     "retrying": set(),
     "definitions": {"errors"},
     "testsets": {"errors", "retrying", "definitions"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -79,8 +80,7 @@ def _table(location: list[int | str]) -> str:
 
 def _known_keys(model: type[Definition], parents: list[int | str]) -> list[str]:
     """The keys of the table at `parents`, a pydantic location: keys, list positions and kinds of parts."""
-    schema = model.model_json_schema()
-    node = schema
+    node = schema = _schema(model)
     for part in parents:
         if isinstance(part, int):
             node = node["items"]
@@ -90,6 +90,11 @@ def _known_keys(model: type[Definition], parents: list[int | str]) -> list[str]:
             node = node["properties"][part]
         node = _follow(node, schema)
     return list(node["properties"])
+
+
+@cache
+def _schema(model: type[Definition]) -> dict[str, Any]:
+    return model.model_json_schema()
 
 
 def _follow(node: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:

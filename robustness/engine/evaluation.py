@@ -59,8 +59,8 @@ def _outcome(
         group_id=example.group,
         label=example.label,
         status=Status.ERRORED if problem else _status(example.label, row, clean),
-        clean_prediction=None if clean is None else int(clean.argmax()),
-        adversarial_prediction=int(row.argmax()),
+        clean_prediction=None if clean is None else _prediction(clean),
+        adversarial_prediction=_prediction(row),
         clean_score=None if clean is None or problem else true_label_probability(clean, example.label),
         score=None if problem else true_label_probability(row, example.label),
         queries=0,
@@ -75,6 +75,11 @@ def _outcome(
         method=example.method or None,
         construction=example.construction or None,
     )
+
+
+def _prediction(row: NDArray[np.float32]) -> int | None:
+    """The label; None of scores that are not numbers, whose largest would be the first such."""
+    return int(row.argmax()) if np.isfinite(row).all() else None
 
 
 def _status(label: int, row: NDArray[np.float32], clean: NDArray[np.float32] | None) -> Status:

@@ -29,6 +29,11 @@ differently, which moves the last digits, in bfloat16 the third."""
 LOOKUP = 500
 """Texts in one question to the file."""
 
+_COUNT_RECHECKS = (
+    "INSERT INTO rechecks VALUES (?, ?, ?) ON CONFLICT (victim) DO UPDATE SET "
+    "rechecked = rechecked + excluded.rechecked, disagreed = disagreed + excluded.disagreed"
+)
+
 
 @final
 class QueryCache:
@@ -67,6 +72,9 @@ class QueryCache:
                 "CREATE TABLE IF NOT EXISTS scores (victim TEXT, text BLOB, row BLOB, PRIMARY KEY (victim, text)) "
                 "WITHOUT ROWID"
             )
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS rechecks (victim TEXT PRIMARY KEY, rechecked INTEGER, disagreed INTEGER)"
+            )
             connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")  # a power cut may lose the last answers, never damage others
@@ -81,13 +89,16 @@ class QueryCache:
     def add(self, texts: Sequence[Texts], rows: ScoreRows) -> None:
         """Stores rows of logits, shape (len(texts), labels); compares those that are there to be recomputed."""
         fresh = {_key_of(text): row for text, row in zip(texts, rows, strict=True) if np.isfinite(row).all()}
-        for key, known in self._read([key for key in fresh if _is_rechecked(key)]).items():
-            self.rechecked += 1
-            self.disagreed += _disagree(known, fresh[key])
+        again = self._read([key for key in fresh if _is_rechecked(key)])
+        disagreed = sum(_disagree(known, fresh[key]) for key, known in again.items())
+        self.rechecked += len(again)
+        self.disagreed += disagreed
         values = [(self._victim, key, row.astype("<f4").tobytes()) for key, row in fresh.items()]
         with self._explained():
             self._connection.execute("BEGIN IMMEDIATE")
             self._connection.executemany("INSERT OR IGNORE INTO scores VALUES (?, ?, ?)", values)
+            if again:  # in the file, so that a killed run does not take the doubt with it
+                self._connection.execute(_COUNT_RECHECKS, (self._victim, len(again), disagreed))
             self._connection.execute("COMMIT")
 
     def in_front_of(self, victim: Scorer) -> Scorer:
@@ -95,11 +106,14 @@ class QueryCache:
         return _CachedScorer(self, victim)
 
     def warnings(self) -> list[str]:
-        """What makes the cache doubtful: one sentence, or none."""
-        if not self.disagreed:
+        """What makes the cache doubtful, in this run or an earlier one that used the file: one sentence, or none."""
+        query = "SELECT rechecked, disagreed FROM rechecks WHERE victim=?"
+        with self._explained():
+            rechecked, disagreed = self._connection.execute(query, (self._victim,)).fetchone() or (0, 0)
+        if not disagreed:
             return []
         return [
-            f"{self._path}: {self.disagreed} of {self.rechecked} cached scores that were recomputed differ; "
+            f"{self._path}: {disagreed} of {rechecked} cached scores that were recomputed differ; "
             "the victim is not deterministic or the file is wrong: delete it and run again without --cache"
         ]
 

@@ -141,7 +141,9 @@ class MaskedLanguageModel:
         from transformers import AutoModelForMaskedLM
 
         try:
-            model = AutoModelForMaskedLM.from_pretrained(self._folder, use_safetensors=True, dtype=torch.float32)
+            model = AutoModelForMaskedLM.from_pretrained(
+                self._folder, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
+            )
         except Exception as error:  # transformers and safetensors each raise kinds of their own
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise DataError(f"masked language model {self._folder}: cannot be loaded: {reason}") from error
@@ -152,7 +154,7 @@ class MaskedLanguageModel:
         from transformers import AutoTokenizer
 
         try:
-            tokenizer = AutoTokenizer.from_pretrained(self._folder, use_fast=True)
+            tokenizer = AutoTokenizer.from_pretrained(self._folder, trust_remote_code=False, use_fast=True)
         except Exception as error:  # of many kinds, as above
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise DataError(f"masked language model {self._folder}: no tokenizer: {reason}") from error

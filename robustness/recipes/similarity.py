@@ -70,7 +70,9 @@ class SentenceEncoder:
         from transformers import AutoModel
 
         try:
-            model = AutoModel.from_pretrained(self._folder, use_safetensors=True, dtype=torch.float32)
+            model = AutoModel.from_pretrained(
+                self._folder, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
+            )
         except Exception as error:  # transformers and safetensors each raise kinds of their own
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise DataError(f"sentence encoder {self._folder}: cannot be loaded: {reason}") from error
@@ -80,7 +82,7 @@ class SentenceEncoder:
     def _tokenizer(self) -> Any:
         from transformers import AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(self._folder, use_fast=True)
+        tokenizer = AutoTokenizer.from_pretrained(self._folder, trust_remote_code=False, use_fast=True)
         # Padding apart from tokenising is what batching by length needs; the hint against it is silenced.
         tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True
         return tokenizer

@@ -254,4 +254,4 @@ def _equivalence(row: Any, margin: float) -> float:
     if margin <= 0 or not isinstance(row.differences, np.ndarray):
         return math.nan
     groups = row.groups if isinstance(row.groups, np.ndarray) else None
-    return tost(row.differences, groups, margin=margin)
+    return tost(row.differences, groups, margin=margin, bounded=True)

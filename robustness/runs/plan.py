@@ -89,6 +89,11 @@ class Plan:
     probes: tuple[NamedProbe, ...] = ()
     probe_cells: tuple[ProbeCell, ...] = ()
 
+    @property
+    def attack_references(self) -> tuple[str | object, ...]:
+        """What each of the attacks was found by: the caller's words or objects, else the suite's names."""
+        return self.settings.attacks or tuple(SUITES.find(self.settings.suite).definition.attacks)
+
     def fingerprint(self) -> dict[str, str]:
         """What a second run into the same folder must share: digests by `kind: name`, and settings as they are."""
         named = {f"probes: {each.name}": digest_of([each.digest, each.examples]) for each in self.probes}
@@ -117,7 +122,7 @@ def make_plan(settings: RunSettings) -> Plan:
     pairs = read_pairs(settings.pairs)
     testsets = tuple(TESTSETS.find(name) for name in dict.fromkeys(settings.testsets or suite.testsets))
     named = tuple(_resolve(attack) for attack in settings.attacks)
-    attacks = named or tuple(_resolve_or_postpone(attack) for attack in suite.attacks)
+    attacks = named or tuple(resolve_or_postpone(attack) for attack in suite.attacks)
     _refuse_repeated("--attack", [attack.name for attack in attacks])
     probes = _resolve_probes(settings, suite)
     tasks = {pair.task for pair in pairs}
@@ -162,8 +167,11 @@ class Unready:
         yield []  # makes this a generator
 
 
-def _resolve_or_postpone(name: str) -> NamedAttack:
-    """A suite goes on without the attacks whose assets are missing; name, digest and goal are the recipe's own."""
+def resolve_or_postpone(name: str) -> NamedAttack:
+    """Returns an attack by name; where assets are missing, one that errors its examples and has the recipe's digest.
+
+    So a suite goes on without the attacks that lack something.
+    """
     try:
         return find_attack(name)
     except DataError as error:
@@ -204,8 +212,12 @@ def _refuse_repeated(option: str, names: Sequence[str]) -> None:
 def _list_probe_cells(
     pairs: Sequence[Pair], testsets: Sequence[Entry[TestsetDefinition]], probes: Sequence[NamedProbe]
 ) -> tuple[ProbeCell, ...]:
-    """Checkpoint by checkpoint; a probe of structure has one cell, whatever the test sets."""
+    """Checkpoint by checkpoint; a probe of structure has one cell, whatever the test sets.
+
+    Sets that are searched for against each checkpoint have no examples before the search.
+    """
     tasks = {name: pair.task for pair in pairs for name in (pair.full_name, pair.peft_name)}
+    fixed = [entry for entry in testsets if not _is_searched(entry.definition)]
     return tuple(
         ProbeCell(checkpoint, testset, probe.name)
         for checkpoint, task in tasks.items()
@@ -213,10 +225,9 @@ def _list_probe_cells(
         for testset in (
             [""]
             if probe.probe.space is Space.STRUCTURE
-            else [entry.name for entry in testsets if entry.definition.task == task]
+            else [entry.name for entry in fixed if entry.definition.task == task]
         )
-        if any(entry.definition.task == task for entry in testsets)
-        and find_task(task).head is Head.CLASSIFICATION  # probes measure functions to labels
+        if any(entry.definition.task == task for entry in fixed)
     )
 
 
@@ -244,9 +255,13 @@ def _list_cells(
 
 def _fits(attack: NamedAttack, testset: TestsetDefinition) -> bool:
     """Attacks on answers run on questions alone; sets that are searched for against each checkpoint are attacks."""
-    if testset.test.generated is not None and testset.test.generated.needs_checkpoint:
+    if _is_searched(testset):
         return False
     return isinstance(attack.attack, AnswerAttack) == (find_task(testset.task).head is Head.ANSWERING)
+
+
+def _is_searched(testset: TestsetDefinition) -> bool:
+    return testset.test.generated is not None and testset.test.generated.needs_checkpoint
 
 
 def digest_of(content: object) -> str:

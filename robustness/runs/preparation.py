@@ -76,7 +76,7 @@ def prepare(plan: Plan) -> Prepared:
     }
     return Prepared(
         testsets=testsets,
-        examples={testset.name: _first(testset.examples, plan.limit) for testset in testsets},
+        examples={testset.name: first_examples(testset.examples, plan.limit) for testset in testsets},
         checkpoints=checkpoints,
         tasks=tasks,
         train_seeds=seeds,
@@ -85,8 +85,8 @@ def prepare(plan: Plan) -> Prepared:
     )
 
 
-def _first(examples: tuple[Example, ...], limit: int | None) -> tuple[Example, ...]:
-    """The first examples; those of one group stand together, so that a limit cuts one group at most."""
+def first_examples(examples: tuple[Example, ...], limit: int | None) -> tuple[Example, ...]:
+    """Returns the first examples; those of one group stand together, so that a limit cuts one group at most."""
     if limit is None:
         return examples
     groups: dict[str, list[Example]] = {}

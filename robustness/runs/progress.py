@@ -49,39 +49,60 @@ ProgressCallback: TypeAlias = Callable[[Progress], None]
 
 @final
 class Meter:
-    """Counts what one cell after the other brings."""
+    """Counts what cells bring, one after the other or side by side."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._kept: dict[tuple[str, str], dict[str, list[int]]] = {}
-        self._place = ("", "")
-        self._checkpoint = ""
-        self._started = 0.0
-        self._queries = self._done = self._total = 0
 
-    def start(self, checkpoint: str, testset: str, attack: str, total: int) -> None:
+    def start(self, checkpoint: str, testset: str, attack: str, total: int) -> CellMeter:
         """Begins a cell of `total` examples."""
-        self._place, self._checkpoint = (testset, attack), checkpoint
-        self._started, self._queries, self._done, self._total = self._clock(), 0, 0, total
-        counts = self._kept.setdefault(self._place, {}).pop(checkpoint, [0, 0])
-        self._kept[self._place][checkpoint] = counts
+        scores = self._kept.setdefault((testset, attack), {})
+        scores[checkpoint] = scores.pop(checkpoint, [0, 0])  # the running one is shown last
+        return CellMeter(scores, checkpoint, total, is_static=attack == NO_ATTACK, clock=self._clock)
+
+
+@final
+class CellMeter:
+    """Counts what one cell brings.
+
+    Args:
+        scores: examples that were right and that were judged, by checkpoint, of one test set and attack.
+        checkpoint: the cell's.
+        total: its examples.
+        is_static: whether nothing attacks.
+        clock: tells seconds.
+    """
+
+    def __init__(
+        self,
+        scores: dict[str, list[int]],
+        checkpoint: str,
+        total: int,
+        *,
+        is_static: bool,
+        clock: Callable[[], float],
+    ) -> None:
+        self._scores = scores
+        self._counts = scores[checkpoint]
+        self._total = total
+        self._is_static = is_static
+        self._clock = clock
+        self._started = clock()
+        self._queries = self._done = 0
 
     def add(self, outcomes: Iterable[Outcome]) -> None:
-        """Counts outcomes of the cell begun last; errored ones are in no accuracy."""
-        counts = self._kept[self._place][self._checkpoint]
+        """Counts outcomes; errored ones are in no accuracy."""
         for outcome in outcomes:
             self._done += 1
             self._queries += outcome.queries
             if outcome.status is not Status.ERRORED:
-                static = self._place[1] == NO_ATTACK
-                right = outcome.adversarial_prediction == outcome.label if static else outcome.status is Status.FAILED
-                counts[0] += right
-                counts[1] += 1
+                is_right = outcome.adversarial_prediction == outcome.label
+                self._counts[0] += is_right if self._is_static else outcome.status is Status.FAILED
+                self._counts[1] += 1
 
     def read(self) -> CellProgress:
         """Returns where the cell stands."""
         seconds = max(self._clock() - self._started, 1e-9)
-        scores = tuple(
-            LiveScore(name, right / n, n) for name, (right, n) in self._kept.get(self._place, {}).items() if n
-        )
+        scores = tuple(LiveScore(name, right / n, n) for name, (right, n) in self._scores.items() if n)
         return CellProgress(self._done, self._total, self._queries / seconds, scores)

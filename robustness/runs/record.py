@@ -151,7 +151,7 @@ def refuse_other_settings(out: Path, fingerprint: dict[str, str]) -> None:
     record = read_record(out)
     changed = [
         *_differences(record.fingerprint, fingerprint, are_digests=True),
-        *_differences(_compared(record.versions), _compared(library_versions()), are_digests=False),
+        *_differences(compared_versions(record.versions), compared_versions(library_versions()), are_digests=False),
     ]
     if changed:
         raise RunError(
@@ -173,8 +173,8 @@ def _differences(before: Mapping[str, str], now: Mapping[str, str], *, are_diges
             yield f"{topic} ({old} -> {new})"
 
 
-def _compared(versions: Mapping[str, str]) -> dict[str, str]:
-    """What must be the same; Python's patch releases change no number, and pandas makes only the tables."""
+def compared_versions(versions: Mapping[str, str]) -> dict[str, str]:
+    """Returns what must be the same: Python's patch releases change no number, and pandas makes only the tables."""
     kept = {name: each for name, each in versions.items() if name not in ("python", "pandas")}
     return kept | {"python": ".".join(versions["python"].split(".")[:2])}
 

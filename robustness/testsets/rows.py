@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import re
+import reprlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,8 +174,8 @@ def label_index(label: object, task: Task, where: str) -> int:
     names: Sequence[str] = task.labels
     if isinstance(label, str) and label in names:
         return names.index(label)
-    if isinstance(label, bool) or not re.fullmatch(r"-?[0-9]+", str(label)):
-        raise DataError(f"{where}: label {label!r}; expected one of {', '.join(names)}")
+    if isinstance(label, bool) or not re.fullmatch(r"-?[0-9]{1,9}", str(label)):
+        raise DataError(f"{where}: label {reprlib.repr(label)}; expected one of {', '.join(names)}")
     index = int(str(label))
     if index == -1:
         raise DataError(f"{where}: the label is hidden (-1); use the development file, which has labels")

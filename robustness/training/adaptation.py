@@ -81,7 +81,12 @@ def _load_base(folder: Path, task: Task) -> tuple[Any, Sequence[str]]:
         labels = {"num_labels": len(names), "id2label": names, "label2id": {v: k for k, v in names.items()}}
     try:
         model, report = kind.from_pretrained(
-            folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **labels
+            folder,
+            trust_remote_code=False,
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+            **labels,
         )
     except Exception as error:  # transformers and safetensors each raise kinds of their own
         raise CheckpointError(

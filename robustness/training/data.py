@@ -123,7 +123,7 @@ def encode_rows(rows: TrainingRows, base: Path, max_tokens: int, virtual_tokens:
     from transformers import AutoConfig, AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(base, use_fast=True)
+        tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False, use_fast=True)
     except Exception as error:  # transformers and tokenizers each raise kinds of their own
         raise CheckpointError(f"base {base}: its tokenizer cannot be loaded: {error}") from error
     if tokenizer.pad_token is None:
@@ -141,7 +141,7 @@ def encode_rows(rows: TrainingRows, base: Path, max_tokens: int, virtual_tokens:
             f1_metric(rows.dev, tokenizer),
         )
     length = min(max_tokens, tokenizer.model_max_length)
-    room = position_limit(AutoConfig.from_pretrained(base), tokenizer, virtual_tokens)
+    room = position_limit(AutoConfig.from_pretrained(base, trust_remote_code=False), tokenizer, virtual_tokens)
     if virtual_tokens and length > room:
         raise UsageError(
             f"base {base}: {virtual_tokens} learnt tokens leave room for {max(room, 0)} tokens of text, and texts "

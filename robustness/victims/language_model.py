@@ -25,9 +25,13 @@ class SameVocabularyModel:
 
     def __init__(self, source: str, victim: Victim) -> None:
         try:
-            tokenizer = AutoTokenizer.from_pretrained(source)
+            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
             own, theirs = victim.tokenizer.get_vocab(), tokenizer.get_vocab()
-            model: Any = AutoModelForCausalLM.from_pretrained(source) if own == theirs else None
+            model: Any = (
+                AutoModelForCausalLM.from_pretrained(source, trust_remote_code=False, use_safetensors=True)
+                if own == theirs
+                else None
+            )
         except (OSError, ValueError) as error:
             raise CheckpointError(f"language model {source}: cannot be loaded: {error}") from None
         if model is None:

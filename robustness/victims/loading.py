@@ -20,11 +20,11 @@ from robustness.errors import CheckpointError, UsageError
 from robustness.tuners.registration import register_tuners
 from robustness.victims.answering import AnsweringVictim
 from robustness.victims.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS, SAFE_FILES, Checkpoint, read_json
+from robustness.victims.instructions import refuse_missing_instructions
+from robustness.victims.kinds import AnyVictim
 from robustness.victims.labels import map_labels
 from robustness.victims.prompted import PromptedVictim
 from robustness.victims.victim import Victim
-
-AnyVictim = Victim | AnsweringVictim | PromptedVictim
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -47,7 +47,10 @@ class Placement:
 
 
 def place(device: str = "auto", dtype: str = "float32") -> Placement:
-    """Reads the command line's words; raises UsageError for an unknown or absent device or dtype."""
+    """Reads the command line's words; raises UsageError for an unknown or absent device or dtype.
+
+    That includes bfloat16 on a processor whose kernels for it would end the process.
+    """
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise UsageError(f"--device {device}: unknown device; expected auto, cpu, cuda or cuda:N")
     if dtype not in DTYPES:
@@ -58,6 +61,8 @@ def place(device: str = "auto", dtype: str = "float32") -> Placement:
         raise UsageError(f"--device {device}: this machine has no CUDA device; use --device cpu or auto")
     if device.startswith("cuda:") and int(device.removeprefix("cuda:")) >= torch.cuda.device_count():
         raise UsageError(f"--device {device}: this machine has {torch.cuda.device_count()} CUDA device(s), from 0 on")
+    if device == "cpu" and dtype == "bfloat16":
+        refuse_missing_instructions()
     return Placement(torch.device(device), DTYPES[dtype])
 
 
@@ -96,7 +101,7 @@ def load_checkpoint(checkpoint: Checkpoint, task: Task) -> LoadedCheckpoint:
     else:
         model, uninitialised = _load_model(checkpoint, checkpoint.folder, task)
     columns: tuple[int, ...] = ()
-    prompted = _is_prompted(checkpoint, task)
+    prompted = is_prompted(checkpoint, task)
     if task.head is Head.CLASSIFICATION and not prompted:
         names = _adapter_labels(checkpoint) if checkpoint.is_adapter else dict(model.config.id2label)
         columns = map_labels(task, names, checkpoint.name)
@@ -181,7 +186,7 @@ def digest_victim(checkpoint: Checkpoint, victim: Victim) -> str:
     return digest.hexdigest()[:32]
 
 
-def _is_prompted(checkpoint: Checkpoint, task: Task) -> bool:
+def is_prompted(checkpoint: Checkpoint, task: Task) -> bool:
     """A causal language model, by its own config: as such it is asked by prompts."""
     if not task.verbalisers:
         return False
@@ -221,7 +226,7 @@ def _load_model(checkpoint: Checkpoint, folder: Path, task: Task, **config: Any)
 
     name = checkpoint.name
     kind: Any = AutoModelForQuestionAnswering if task.head is Head.ANSWERING else AutoModelForSequenceClassification
-    if _is_prompted(checkpoint, task):
+    if is_prompted(checkpoint, task):
         kind, config = AutoModelForCausalLM, {}
     try:
         with _quiet_transformers():

@@ -46,14 +46,27 @@ class TextGradient:
 def text_gradients(victim: Victim, examples: Sequence[Example]) -> list[TextGradient]:
     """Returns the gradient at each example's text, in evaluation mode, in the order of `examples`.
 
+    A batch that does not fit the memory is halved.
+
     Raises:
+        OutOfMemoryError: a single text that does not fit.
         UsageError: examples with different numbers of segments.
         CheckpointError: a tokenizer or a model that cannot be differentiated; see `embed`.
     """
     found: dict[int, TextGradient] = {}
     with frozen(victim):
-        for batch in gradient_batches(victim, examples):
-            found |= zip((id(example) for example in batch), _differentiate(victim, batch), strict=True)
+        stack = gradient_batches(victim, examples)[::-1]
+        while stack:
+            batch = stack.pop()
+            try:
+                gradients = _differentiate(victim, batch)
+            except torch.cuda.OutOfMemoryError:
+                if len(batch) == 1:
+                    raise
+                torch.cuda.empty_cache()
+                stack += [batch[len(batch) // 2 :], batch[: len(batch) // 2]]
+                continue
+            found |= zip((id(example) for example in batch), gradients, strict=True)
     return [found[id(example)] for example in examples]
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 
 from robustness import Example, Status
 from robustness.engine.attack import ScoreRows
@@ -45,3 +46,27 @@ def test_outcomes_come_in_order_also_where_only_some_rows_have_originals() -> No
     assert [outcome.example_id for outcome in outcomes] == [example.id for example in examples]
     assert [outcome.clean_prediction for outcome in outcomes] == [None if o is None else 1 for o in originals]
     assert all(outcome.adversarial_prediction == outcome.label for outcome in outcomes)
+
+
+class NotANumber(WordVictim):
+    """Breaks down on texts that hold a given word."""
+
+    def __init__(self, word: str) -> None:
+        self.word = word
+
+    def scores(self, texts: Sequence[Texts]) -> ScoreRows:
+        rows = super().scores(texts)
+        rows[[self.word in text[0] for text in texts], 1] = np.nan
+        return rows
+
+
+@pytest.mark.parametrize(("word", "predictions"), [("film", (None, 0)), ("movie", (1, None)), ("o", (None, None))])
+def test_scores_that_are_no_numbers_are_errored_with_no_prediction(word: str, predictions: tuple[int | None]) -> None:
+    """On the benign original, on the row, on both."""
+    example = Example("1", ("gud movie",), 1, original=("good film",))
+
+    outcome = next(evaluate_examples(NotANumber(word), [example]))
+
+    assert (outcome.clean_prediction, outcome.adversarial_prediction) == predictions
+    assert outcome.status is Status.ERRORED and outcome.error == "the victim's scores are not finite"
+    assert outcome.clean_score is None and outcome.score is None

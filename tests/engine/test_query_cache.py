@@ -155,3 +155,17 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
 
     with pytest.raises(UsageError, match="cannot be written"):
         QueryCache(tmp_path / "file" / "folder", "victim")
+
+
+def test_a_doubt_outlives_a_killed_run_and_is_of_its_victim_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(query_cache, "RECHECK_EVERY", 1)
+    killed = QueryCache(tmp_path, "victim")
+    killed.add(TEXTS, ROWS)
+    killed.add(TEXTS, ROWS + 1)  # and never closed
+
+    resumed, other = QueryCache(tmp_path, "victim"), QueryCache(tmp_path, "other")
+
+    assert "50 of 50 cached scores that were recomputed differ" in resumed.warnings()[0]
+    assert other.warnings() == []

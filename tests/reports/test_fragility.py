@@ -137,6 +137,24 @@ def test_probes_and_layers_join_the_map_but_for_neutral_ones(report: Any) -> Non
     assert found["detectable"].isna().all()
 
 
+def test_methods_stand_beside_full_fine_tuning_in_one_table(run_writer: Any, tmp_path: Path) -> None:
+    record = run_writer.record(seeds=4, n=30)
+    checkpoints = tuple(
+        c.model_copy(update={"adaptation": "ia3"}) if c.name in ("lora-2", "lora-3") else c
+        for c in record.checkpoints
+    )
+    report = write_report(run_writer.write(tmp_path / "run", record.model_copy(update={"checkpoints": checkpoints})))
+
+    parts = list(render_summary(report))
+
+    at = next(i for i, part in enumerate(parts) if isinstance(part, str) and part.startswith("every method"))
+    table = parts[at + 1]
+    methods, places, attacks = (list(column.cells) for column in table.columns[:3])
+    assert methods == ["lora", "ia3"] * (len(methods) // 2)
+    assert places[::2] == places[1::2] and attacks[::2] == attacks[1::2]
+    assert len(set(zip(places[::2], attacks[::2], strict=True))) == len(methods) // 2 > 1
+
+
 def test_several_seeds_of_a_method_have_a_verdict_of_their_own(run_writer: Any, tmp_path: Path) -> None:
     folder = run_writer.write(tmp_path / "run", run_writer.record(seeds=3, n=60))
 

@@ -20,7 +20,7 @@ import pytest
 from robustness import api
 from robustness.errors import RobustnessError, RunError
 from robustness.reports.columns import Table
-from robustness.runs import run as run_module
+from robustness.runs import sink
 from robustness.runs.progress import Progress
 
 VOLATILE = ["seconds"]
@@ -30,7 +30,7 @@ KILLS_SEED = 20
 @pytest.fixture(autouse=True)
 def many_commits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every outcome is a transaction of its own, so that there is more to interrupt."""
-    monkeypatch.setattr(run_module, "FLUSH_SECONDS", 0.0)
+    monkeypatch.setattr(sink, "FLUSH_SECONDS", 0.0)
 
 
 def start(tiny: Any, out: Path, **options: Any) -> Any:

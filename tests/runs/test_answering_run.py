@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -320,3 +321,18 @@ def test_the_terminal_says_what_a_clean_score_of_answers_is(report: Report) -> N
     assert lines[0].endswith(f"the whole paragraph as answer {full.majority_share:.3f})")
     assert f"clean F1: full {full.clean_accuracy:.3f}" in lines[0]
     assert not any("accuracy" in line or "majority" in line for line in lines if "warning" not in line)
+
+
+def test_a_run_on_questions_is_verified_by_its_answers(report: Report, tmp_path: Path) -> None:
+    found = api.verify(report.folder, sample=10_000, device="cpu")
+
+    assert found.disagreements == () and found.sampled == found.stored >= 2 * 3 * 12
+
+    tampered = tmp_path / "run"
+    shutil.copytree(report.folder, tampered)
+    with sqlite3.connect(tampered / "run.sqlite") as connection:
+        change = "UPDATE outcomes SET answer='nowhere' WHERE checkpoint='lora' AND testset='questions'"
+        count = connection.execute(change).rowcount
+    disagreements = api.verify(tampered, sample=10_000, device="cpu").disagreements
+    assert len(disagreements) == count > 0
+    assert all("the run says 'nowhere'" in each and each.startswith("lora | questions") for each in disagreements)

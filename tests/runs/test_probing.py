@@ -11,7 +11,7 @@ from robustness import api
 from robustness.errors import DefinitionError, ProbeError, UsageError
 from robustness.reports.columns import Table
 from robustness.reports.sensitivity import build_probe_differences
-from robustness.runs import run as run_module
+from robustness.runs import arms
 from robustness.runs.measurements import read_measurements
 from robustness.sensitivity.measurement import Kind, Measurement, Quantity, Space
 from robustness.sensitivity.probe import Reading, Unsupported
@@ -51,7 +51,7 @@ def test_running_again_measures_nothing_and_loads_nothing(
     def refuse(*args: object, **keywords: object) -> None:
         raise AssertionError("a finished run loaded a checkpoint")
 
-    monkeypatch.setattr(run_module, "load_checkpoint", refuse)
+    monkeypatch.setattr(arms, "load_checkpoint", refuse)
 
     again = start(tiny, finished.folder)
 

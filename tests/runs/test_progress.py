@@ -25,14 +25,14 @@ class Clock:
 def test_a_cell_shows_its_speed_and_the_arms_side_by_side() -> None:
     clock = Clock()
     meter = Meter(clock)
-    meter.start("full", "sst2", "swap", 3)
-    meter.add([outcome(Status.FAILED), outcome(Status.SUCCEEDED), outcome(Status.ERRORED)])
+    full = meter.start("full", "sst2", "swap", 3)
+    lora = meter.start("lora", "sst2", "swap", 4)
     meter.start("full", "sst2", "other", 1)
-    meter.start("lora", "sst2", "swap", 4)
+    full.add([outcome(Status.FAILED), outcome(Status.SUCCEEDED), outcome(Status.ERRORED)])
     clock.now = 2.0
-    meter.add([outcome(Status.FAILED, queries=30), outcome(Status.SKIPPED, queries=0)])
+    lora.add([outcome(Status.FAILED, queries=30), outcome(Status.SKIPPED, queries=0)])
 
-    cell = meter.read()
+    cell = lora.read()
 
     assert (cell.done, cell.total) == (2, 4)
     assert cell.queries_per_second == pytest.approx(15)
@@ -40,8 +40,7 @@ def test_a_cell_shows_its_speed_and_the_arms_side_by_side() -> None:
 
 
 def test_where_nothing_attacks_the_answer_to_the_row_counts() -> None:
-    meter = Meter(Clock())
-    meter.start("full", "sst2", "none", 2)
+    meter = Meter(Clock()).start("full", "sst2", "none", 2)
     meter.add([outcome(Status.SKIPPED, adversarial_prediction=1), outcome(Status.FAILED, adversarial_prediction=0)])
 
     assert meter.read().scores == (LiveScore("full", 0.5, 2),)

@@ -15,8 +15,8 @@ from robustness import api
 from robustness.engine import query_cache
 from robustness.errors import CheckpointError, DataError, DefinitionError, GateError, RunError, UsageError
 from robustness.reports.columns import Table
+from robustness.runs import arms
 from robustness.runs import plan as plan_module
-from robustness.runs import run as run_module
 from robustness.runs.progress import Progress
 
 ATTACKS = ("deepwordbug", "random-chars", "identity")
@@ -78,7 +78,7 @@ def test_running_again_computes_nothing(finished: Any, tiny: Any, monkeypatch: p
     def refuse(*args: object) -> None:
         raise AssertionError("a finished run loaded a checkpoint")
 
-    monkeypatch.setattr(run_module, "load_checkpoint", refuse)
+    monkeypatch.setattr(arms, "load_checkpoint", refuse)
 
     again = start(tiny, finished.folder)
 

@@ -154,3 +154,23 @@ def test_texts_that_are_too_long_are_counted_once_however_often_a_run_is_resumed
     store.note_truncated("full", ["first"])
 
     assert find_suspicions(store, ()) == ["full: 2 texts are longer than the model takes; they were truncated"]
+
+
+def test_an_unchanged_text_that_is_judged_adversarial_is_warned_of(store: Store) -> None:
+    attacks = (NamedAttack("identity", "d", ReturnClean(), family="baseline"),)
+    add(store, "identity", "r" * 30)
+    assert find_suspicions(store, attacks) == []
+
+    add(store, "identity", "b", checkpoint="lora")
+
+    (warning,) = find_suspicions(store, attacks)
+    assert "the victim is not deterministic" in warning
+
+
+def test_gradients_that_vanish_where_an_attack_fails_are_warned_of(store: Store) -> None:
+    add(store, "white", "b" * 10 + "r" * 10)
+    store._connection.execute("UPDATE outcomes SET zero_gradients = 1 WHERE CAST(example_id AS INTEGER) >= 8")
+
+    (warning,) = find_suspicions(store, (NamedAttack("white", "d", ByGradient()),))
+
+    assert warning.startswith("full: the gradient vanished in 10 examples on which white failed")

@@ -126,10 +126,9 @@ def test_columns_are_in_the_tasks_label_order(full_victim: Victim, texts: list) 
 
 
 def test_a_bfloat16_model_takes_float32_embeddings(tiny: Any, load: Callable, texts: list) -> None:
-    victim = to_victim(load(tiny.full), place("cpu", "bfloat16"))
-
     # oneDNN's bfloat16 kernels need instructions that a virtual machine may announce and not have.
     with torch.backends.mkldnn.flags(enabled=False):
+        victim = to_victim(load(tiny.full), place("cpu", "bfloat16"))
         batch = embed(victim, as_examples(texts))
         logits, scores = batch.logits(batch.embeddings), victim.scores(texts)
 

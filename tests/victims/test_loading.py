@@ -308,7 +308,8 @@ def test_a_victims_digest_is_that_of_what_its_scores_depend_on(tiny: Any, tmp_pa
 
     before = digest()
     assert digest() == before
-    assert digest("bfloat16") != before
+    with torch.backends.mkldnn.flags(enabled=False):  # which need not have the instructions: nothing is scored
+        assert digest("bfloat16") != before
 
     config = json.loads((folder / "adapter_config.json").read_text())
     (folder / "adapter_config.json").write_text(json.dumps(config | {"lora_alpha": 2 * config["lora_alpha"]}))

@@ -1,0 +1,90 @@
+"""The arms of a run: checkpoints loaded as its settings say, each with its part of the query cache."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import final
+
+from robustness.definitions.tasks import find_task
+from robustness.engine.attack import Scorer
+from robustness.engine.query_cache import QueryCache
+from robustness.victims.answering import AnsweringVictim
+from robustness.victims.checkpoint import Checkpoint
+from robustness.victims.kinds import AnyVictim
+from robustness.victims.loading import (
+    Placement,
+    digest_victim,
+    load_checkpoint,
+    to_untuned_victim,
+    to_victim,
+)
+from robustness.victims.victim import Victim
+
+
+@final
+class Arms:
+    """Loads checkpoints by name.
+
+    Args:
+        checkpoints: by name.
+        tasks: the task of each.
+        placement: where they are to live.
+        compile: whether torch.compile makes the kernels that score.
+        cache: folder of the query cache, or None.
+    """
+
+    def __init__(
+        self,
+        checkpoints: Mapping[str, Checkpoint],
+        tasks: Mapping[str, str],
+        placement: Placement,
+        *,
+        compile: bool = False,
+        cache: Path | None = None,
+    ) -> None:
+        self._checkpoints = checkpoints
+        self._tasks = tasks
+        self._placement = placement
+        self._compile = compile
+        self._cache = cache
+        self._caches: list[QueryCache] = []
+        self._failures: list[str] = []
+
+    def load(self, name: str) -> tuple[AnyVictim, QueryCache | None]:
+        """Returns the victim, and what it has been asked before if the run has a query cache."""
+        checkpoint = self._checkpoints[name]
+        victim = to_victim(load_checkpoint(checkpoint, find_task(self._tasks[name])), self._placement)
+        if not isinstance(victim, Victim):  # no search asks the others text by text
+            return victim, None
+        if self._compile:
+            victim.compile()
+            self._failures += [f"{name}: {victim.compile_failure}"] if victim.compile_failure else []
+        if self._cache is None:
+            return victim, None
+        cache = QueryCache(self._cache, digest_victim(checkpoint, victim))
+        self._caches.append(cache)
+        return victim, cache
+
+    def load_victim(self, name: str) -> AnyVictim:
+        """Returns the victim alone."""
+        return self.load(name)[0]
+
+    def load_scorer(self, name: str) -> Scorer | AnsweringVictim:
+        """Returns the victim behind its query cache, if there is one."""
+        victim, cache = self.load(name)
+        return cache.in_front_of(victim) if cache is not None and isinstance(victim, Victim) else victim
+
+    def load_untuned(self, name: str) -> AnyVictim | None:
+        """Returns the untuned base under the checkpoint's head, where there is such a model."""
+        checkpoint = self._checkpoints[name]
+        return to_untuned_victim(load_checkpoint(checkpoint, find_task(self._tasks[name])), self._placement)
+
+    def close(self) -> None:
+        """Closes the query caches."""
+        for cache in self._caches:
+            cache.close()
+
+    def warnings(self) -> list[str]:
+        """Returns what is doubtful about the victims and their caches."""
+        return [*self._failures, *(warning for cache in self._caches for warning in cache.warnings())]

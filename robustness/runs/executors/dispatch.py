@@ -1,0 +1,214 @@
+"""Dispatch: shards to workers, what they find to the sink, what a lost worker had in hand to another."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from typing import Protocol, final
+
+from robustness.engine.outcome import Outcome, Status
+from robustness.errors import RunError
+from robustness.runs.executors.executor import Work
+from robustness.runs.executors.reports import Ended, Found, Lost, Refused, Report, Started
+from robustness.runs.plan import Cell
+from robustness.runs.record import compared_versions, library_versions
+from robustness.runs.sink import Sink
+from robustness.testsets.example import Example
+
+ATTEMPTS = 3
+"""Workers that may die on an example; the last attempt is made on it alone."""
+POISONED = 3
+"""Examples that may be given up before the rest of their cell is."""
+FALSE_STARTS = 3
+"""Workers in a row that may die before they are ready."""
+
+
+class Crew(Protocol):
+    """Workers, each in a process of its own; they are known by their numbers."""
+
+    def hire(self) -> int:
+        """Starts a worker, which reports Started when it is ready."""
+        ...
+
+    def hand(self, worker: int, shard: Work) -> None:
+        """Gives a shard to a worker that has none; it reports Found any number of times, then Ended."""
+        ...
+
+    def wait(self) -> Sequence[tuple[int, Report]]:
+        """Waits for reports; a worker that reports Lost or Refused is gone."""
+        ...
+
+    def dismiss(self) -> None:
+        """Ends all workers."""
+        ...
+
+
+@dataclass(slots=True)
+class _Task:
+    """A shard with what has become of it."""
+
+    cell: Cell
+    missing: dict[str, Example]
+    attempts: int = 0
+
+
+@dataclass(slots=True)
+class _Member:
+    """A worker as the dispatcher sees it."""
+
+    is_ready: bool = False
+    task: _Task | None = None
+    checkpoint: str = ""
+    """What it has loaded."""
+    doubts: tuple[str, ...] = ()
+
+
+@final
+@dataclass(slots=True)
+class Dispatcher:
+    """Keeps a crew busy until every example has an outcome.
+
+    A worker is handed shards of the checkpoint that it has loaded while there are any.
+    """
+
+    crew: Crew
+    sink: Sink
+    totals: Mapping[Cell, int]
+    """Missing examples of each cell."""
+    _queue: list[_Task] = field(default_factory=list)
+    _members: dict[int, _Member] = field(default_factory=dict)
+    _doubts: list[str] = field(default_factory=list)
+    _begun: set[Cell] = field(default_factory=set)
+    _given_up: Counter[Cell] = field(default_factory=Counter)
+    _false_starts: int = 0
+
+    def run(self, shards: Sequence[Work], workers: int) -> list[str]:
+        """Has all shards computed; returns what is doubtful about the workers' victims.
+
+        Raises:
+            RunError: workers that die as they start, or are not like this process; what a worker refused to do.
+        """
+        self._queue = [_Task(shard.cell, {e.id: e for e in shard.examples}) for shard in shards]
+        try:
+            for _ in range(min(workers, len(self._queue))):
+                self._hire()
+            while self._queue or any(member.task for member in self._members.values()):
+                for number, report in self.crew.wait():
+                    self._take(number, report)
+        finally:
+            self.crew.dismiss()
+        return [*self._doubts, *(doubt for member in self._members.values() for doubt in member.doubts)]
+
+    def _hire(self) -> None:
+        self._members[self.crew.hire()] = _Member()
+
+    def _take(self, number: int, report: Report) -> None:
+        member = self._members[number]
+        if isinstance(report, Started):
+            _refuse_other_libraries(report.versions)
+            member.is_ready, self._false_starts = True, 0
+            self._hand_out()
+        elif isinstance(report, Found):
+            self._store(member, report.outcomes, report.truncated)
+        elif isinstance(report, Ended):
+            member.doubts, member.task = report.doubts, None
+            self._hand_out()
+        elif isinstance(report, Refused):
+            raise RunError(report.reason)
+        else:
+            self._lose(number, report)
+
+    def _hand_out(self) -> None:
+        """Gives every worker that waits a shard, while there are any."""
+        for number, member in self._members.items():
+            if self._queue and member.is_ready and member.task is None:
+                own = (i for i, task in enumerate(self._queue) if task.cell.checkpoint == member.checkpoint)
+                task = self._queue.pop(next(own, 0))
+                self._begin(task.cell)
+                member.task, member.checkpoint = task, task.cell.checkpoint
+                self.crew.hand(number, Work(task.cell, tuple(task.missing.values())))
+
+    def _begin(self, cell: Cell) -> None:
+        if cell not in self._begun:
+            self._begun.add(cell)
+            self.sink.begin(cell, self.totals[cell])
+
+    def _store(self, member: _Member, outcomes: Sequence[Outcome], truncated: Set[str]) -> None:
+        task = member.task
+        assert task is not None, "only a worker with a shard finds outcomes"
+        self.sink.add(task.cell, outcomes, truncated)
+        for outcome in outcomes:
+            del task.missing[outcome.example_id]
+
+    def _lose(self, number: int, report: Lost) -> None:
+        member = self._members.pop(number)
+        self._doubts += member.doubts
+        if not member.is_ready:
+            self._false_starts += 1
+            if self._false_starts >= FALSE_STARTS:
+                raise RunError(f"{self._false_starts} workers in a row died as they started: {report.reason}")
+        if member.task is not None and member.task.missing:
+            self._retry(member.task, report.reason)
+            self._hand_out()
+        if self._queue:
+            self._hire()
+
+    def _retry(self, task: _Task, reason: str) -> None:
+        """Once more as it is; then each example alone, so that one which kills its worker takes no other along."""
+        attempts = task.attempts + 1
+        if attempts >= ATTEMPTS:
+            self._give_up(task, f"{attempts} workers died on it, the last one with nothing else in hand: {reason}")
+            return
+        last = attempts == ATTEMPTS - 1
+        parts = [{name: each} for name, each in task.missing.items()] if last else [task.missing]
+        self._queue[:0] = [_Task(task.cell, part, attempts) for part in parts]
+        if self._given_up[task.cell] >= POISONED:
+            self._give_up_cell(task.cell)
+
+    def _give_up(self, task: _Task, reason: str) -> None:
+        self.sink.add(task.cell, [errored(example, reason) for example in task.missing.values()], frozenset())
+        self._given_up[task.cell] += 1
+        if self._given_up[task.cell] >= POISONED:
+            self._give_up_cell(task.cell)
+
+    def _give_up_cell(self, cell: Cell) -> None:
+        reason = f"not computed: workers died on {self._given_up[cell]} other examples of this cell"
+        rest = [task for task in self._queue if task.cell == cell]
+        self._queue = [task for task in self._queue if task.cell != cell]
+        self.sink.add(cell, [errored(e, reason) for task in rest for e in task.missing.values()], frozenset())
+
+
+def errored(example: Example, reason: str) -> Outcome:
+    """Returns the outcome of an example whose worker died."""
+    return Outcome(
+        example_id=example.id,
+        group_id=example.group,
+        label=example.label,
+        status=Status.ERRORED,
+        clean_prediction=None,
+        adversarial_prediction=None,
+        clean_score=None,
+        score=None,
+        queries=0,
+        forwards=0,
+        modified_words=None,
+        modified_share=None,
+        similarity=None,
+        seconds=0.0,
+        original_text=example.texts,
+        adversarial_text=None,
+        error=reason,
+    )
+
+
+def _refuse_other_libraries(versions: Mapping[str, str]) -> None:
+    mine, theirs = compared_versions(library_versions()), compared_versions(versions)
+    differing = [
+        f"{name} ({mine[name]} here, {theirs.get(name)} there)" for name in mine if mine[name] != theirs.get(name)
+    ]
+    if differing:
+        raise RunError(
+            f"a worker's libraries are others than this process's: {', '.join(differing)}; install the same on "
+            "every machine: numbers depend on them"
+        )

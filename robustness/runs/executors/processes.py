@@ -1,0 +1,127 @@
+"""Workers that are processes of this machine, each with a GPU of its own where the run is on CUDA."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
+from typing import final
+
+from robustness.runs.executors.executor import Work
+from robustness.runs.executors.reports import Lost, Refused, Report
+from robustness.runs.executors.worker import Worker
+
+
+@final
+class Processes:
+    """A crew of processes that talk through pipes.
+
+    They are started as programs, not forked: torch's threads and CUDA do not survive a fork.
+
+    Args:
+        packed: the kit, pickled.
+        devices: one entry of CUDA_VISIBLE_DEVICES for each worker; empty on a CPU.
+        threads: of each worker.
+    """
+
+    def __init__(self, packed: bytes, devices: Sequence[str], threads: int) -> None:
+        self._packed = packed
+        self._free = list(devices)
+        self._has_devices = bool(devices)
+        self._threads = threads
+        self._hired = 0
+        self._connections: dict[int, Connection] = {}
+        self._processes: dict[int, subprocess.Popen[bytes]] = {}
+        self._devices: dict[int, str] = {}
+
+    def hire(self) -> int:
+        """Starts a process on a free device."""
+        self._hired += 1
+        ours, theirs = socket.socketpair()
+        environment = dict(os.environ) | {
+            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+            "OMP_NUM_THREADS": str(self._threads),
+            "MKL_NUM_THREADS": str(self._threads),
+        }
+        if self._has_devices:
+            self._devices[self._hired] = environment["CUDA_VISIBLE_DEVICES"] = self._free.pop(0)
+        with theirs:
+            command = [sys.executable, "-m", __name__, str(theirs.fileno())]
+            self._processes[self._hired] = subprocess.Popen(
+                command,
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                env=environment,
+                process_group=0,  # Ctrl-C is the driver's, which ends its workers
+            )
+        self._connections[self._hired] = connection = Connection(ours.detach())
+        _send(connection, self._packed)
+        return self._hired
+
+    def hand(self, worker: int, shard: Work) -> None:
+        """Sends a shard."""
+        _send(self._connections[worker], shard)
+
+    def wait(self) -> list[tuple[int, Report]]:
+        """Reads one report of every process that has any."""
+        numbers = {id(connection): number for number, connection in self._connections.items()}
+        ready = [numbers[id(connection)] for connection in wait(list(self._connections.values()))]
+        return [(number, self._read(number)) for number in ready]
+
+    def dismiss(self) -> None:
+        """Ends all processes."""
+        for number in list(self._processes):
+            self._end(number)
+
+    def _read(self, number: int) -> Report:
+        try:
+            report: Report = self._connections[number].recv()
+        except (EOFError, OSError):  # a process that is killed in the middle of a message leaves half of it
+            self._connections[number].close()
+            report = Lost(f"process {_describe_end(self._processes[number].wait())}")
+        if isinstance(report, Lost | Refused):
+            self._end(number)
+        return report
+
+    def _end(self, number: int) -> None:
+        self._connections.pop(number).close()
+        process = self._processes.pop(number)
+        process.kill()  # it writes no files but the query cache, which outlives a kill
+        process.wait()
+        if self._has_devices:
+            self._free.append(self._devices.pop(number))
+
+
+def _send(connection: Connection, message: object) -> None:
+    with suppress(OSError):  # it has died; reading says so
+        connection.send(message)
+
+
+def _describe_end(code: int) -> str:
+    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+
+
+def serve(descriptor: int) -> None:
+    """What a worker's process does: reads the kit and shards, writes reports, until the driver is gone."""
+    with Connection(descriptor) as connection:
+        try:
+            for report in _reports(connection):
+                connection.send(report)
+        except (EOFError, OSError):
+            return
+
+
+def _reports(connection: Connection) -> Iterator[Report]:
+    worker = Worker(connection.recv())
+    yield from worker.begin()
+    while True:
+        yield from worker.run(connection.recv())
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]))

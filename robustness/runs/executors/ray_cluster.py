@@ -1,0 +1,215 @@
+"""Workers that are actors of a Ray cluster, or of Ray on this machine alone."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+from robustness.errors import RunError, UsageError
+from robustness.runs.executors.reports import Lost, Refused, Report
+
+if TYPE_CHECKING:  # brings torch, which a worker may not import before its environment is settled
+    from robustness.runs.executors.executor import Work
+
+AUTO = "auto"
+"""The cluster of this machine."""
+INSTALL = "pip install 'peft-robustness[ray]'"
+CONNECT_SECONDS = 5.0
+"""How long a cluster's address may take to answer."""
+START_SECONDS = 300.0
+"""How long a cluster may have no room for any worker."""
+OBJECT_STORE = 100 * 2**20
+"""Bytes of shared memory of a Ray that is started here: only shards and outcomes go through it."""
+FORWARDED = ("HF_HUB_OFFLINE", "HF_HOME", "HF_HUB_CACHE", "TOKENIZERS_PARALLELISM", "NLTK_DATA")
+"""Variables of this process that workers elsewhere are given too."""
+
+
+def check_ray(address: str | None) -> None:
+    """Finds out, before anything else is done, whether Ray is there.
+
+    Raises:
+        UsageError: Ray is not installed, or nothing answers at the address.
+    """
+    try:
+        import ray  # noqa: F401 - whether it can be
+    except ImportError:
+        raise UsageError(f"--executor ray: Ray is not installed: {INSTALL}") from None
+    address = _resolve(address)
+    if address is None or address == AUTO:
+        return
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or "/" in host:
+        raise UsageError(f"--ray-address {address}: expected HOST:PORT of the head node, or auto on one of its nodes")
+    try:
+        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise UsageError(
+            f"--ray-address {address}: nothing answers there ({error}); start Ray on that machine: ray start --head"
+        ) from None
+
+
+def _resolve(address: str | None) -> str | None:
+    """Where `auto` leads, as `ray start` wrote it down: Ray itself asks a cluster that is gone for minutes."""
+    if address != AUTO:
+        return address
+    note = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"
+    return os.environ.get("RAY_ADDRESS") or (note.read_text().strip() if note.is_file() else AUTO)
+
+
+@contextmanager
+def open_crew(
+    address: str | None, workers: int | None, *, on_gpus: bool, pack: Callable[[int], bytes]
+) -> Iterator[tuple[RayCrew, int]]:
+    """Joins a cluster, or starts Ray on this machine, and leaves it afterwards; gives the crew and its size.
+
+    Args:
+        address: of the head node, auto, or None.
+        workers: None for one on each GPU or, without GPUs, on each node.
+        on_gpus: whether each worker has a GPU.
+        pack: makes the workers' kit from the threads that each may use.
+
+    Raises:
+        UsageError: there is no cluster, it has no GPU, or its Ray or Python is another version.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    joined = not ray.is_initialized()
+    if joined:
+        _join(address, workers)
+    try:
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        cpus = [int(node["CPU"]) for node in nodes if node.get("CPU", 0) >= 1]
+        gpus = sum(int(node.get("GPU", 0)) for node in nodes)
+        if on_gpus and not gpus:
+            raise UsageError("--device cuda: the Ray cluster has no GPU; start its nodes with --num-gpus, or use cpu")
+        count = workers or (gpus if on_gpus else max(1, len(cpus)))
+        threads = 1 if on_gpus else max(1, min(sum(cpus) // count, *cpus))
+        yield RayCrew(pack(threads), threads, int(on_gpus)), count
+    finally:
+        if joined:
+            ray.shutdown()
+
+
+def _join(address: str | None, workers: int | None) -> None:
+    import ray
+
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address is None:
+        cpus = max(os.cpu_count() or 1, workers or 1)
+        options |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE, "num_cpus": cpus}
+    try:
+        ray.init(address=_resolve(address) or "local", **options)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise UsageError(
+            f"--ray-address {address or '(none)'}: Ray cannot be reached: {_tell(error)}; start it on every "
+            "machine: ray start --head on the first, ray start --address=HOST:6379 on the others"
+        ) from None
+
+
+def _tell(error: Exception) -> str:
+    """The first line of a message and, where a traceback follows, what it ends in."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return f"{lines[0]} {lines[-1]}" if any(line.startswith("Traceback") for line in lines) else lines[0]
+
+
+class _Actor:
+    """A worker as Ray runs it; imports torch only when its environment is settled."""
+
+    def __init__(self, packed: bytes, environment: Mapping[str, str]) -> None:
+        os.environ.update(environment)
+        from robustness.runs.executors.worker import Worker
+
+        self._worker = Worker(packed)
+
+    def begin(self) -> Iterator[Report]:
+        yield from self._worker.begin()
+
+    def run(self, shard: Work) -> Iterator[Report]:
+        yield from self._worker.run(shard)
+
+
+@final
+class RayCrew:
+    """A crew of actors; each streams its reports.
+
+    Args:
+        packed: the kit, pickled.
+        threads: CPUs of each worker.
+        gpus: of each worker, 0 or 1.
+    """
+
+    def __init__(self, packed: bytes, threads: int, gpus: int) -> None:
+        import ray
+
+        self._ray = ray
+        self._packed = packed
+        self._environment = {name: os.environ[name] for name in FORWARDED if name in os.environ} | {
+            "OMP_NUM_THREADS": str(threads),
+            "MKL_NUM_THREADS": str(threads),
+        }
+        self._actor = ray.remote(num_cpus=threads, num_gpus=gpus, max_restarts=0, max_task_retries=0)(_Actor)
+        self._need = f"{threads} CPUs" + (" and a GPU" if gpus else "")
+        self._hired = 0
+        self._actors: dict[int, Any] = {}
+        self._streams: dict[int, Any] = {}
+        """Reports to come of each worker that is at work."""
+        self._starting: set[int] = set()
+
+    def hire(self) -> int:
+        """Asks the cluster for an actor."""
+        self._hired += 1
+        self._actors[self._hired] = actor = self._actor.remote(self._packed, self._environment)
+        self._streams[self._hired] = actor.begin.options(num_returns="streaming").remote()
+        self._starting.add(self._hired)
+        return self._hired
+
+    def hand(self, worker: int, shard: Work) -> None:
+        """Starts a task on a worker."""
+        self._streams[worker] = self._actors[worker].run.options(num_returns="streaming").remote(shard)
+
+    def wait(self) -> Sequence[tuple[int, Report]]:
+        """Waits for a report; raises RunError when the cluster has had no room for any worker for a while."""
+        numbers = {stream: number for number, stream in self._streams.items()}
+        timeout = START_SECONDS if self._streams.keys() <= self._starting else None
+        ready, _ = self._ray.wait(list(numbers), timeout=timeout)
+        if not ready:
+            raise RunError(
+                f"--executor ray: no worker could start within {START_SECONDS:g} seconds: each needs {self._need}, "
+                f"the cluster has {_describe(self._ray.available_resources())} free; the same command tries again"
+            )
+        number = numbers[ready[0]]
+        report = self._read(number)
+        return [] if report is None else [(number, report)]
+
+    def dismiss(self) -> None:
+        """Ends all actors."""
+        for number in list(self._actors):
+            self._end(number)
+
+    def _read(self, number: int) -> Report | None:
+        """The next report of a worker; None where its task is over."""
+        try:
+            report: Report = self._ray.get(next(self._streams[number]))
+        except StopIteration:
+            del self._streams[number]
+            return None
+        except (self._ray.exceptions.RayError, OSError) as error:
+            report = Lost(_tell(error))
+        self._starting.discard(number)
+        if isinstance(report, Lost | Refused):
+            self._end(number)
+        return report
+
+    def _end(self, number: int) -> None:
+        self._streams.pop(number, None)
+        self._ray.kill(self._actors.pop(number))
+
+
+def _describe(resources: Mapping[str, float]) -> str:
+    return f"{resources.get('CPU', 0):g} CPUs and {resources.get('GPU', 0):g} GPUs"

@@ -1,0 +1,189 @@
+"""A worker: it keeps one checkpoint loaded, and computes the shards it is handed."""
+
+from __future__ import annotations
+
+import pickle
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+import torch
+from transformers.utils import logging as transformers_logging
+
+from robustness.engine.attack import NamedAttack
+from robustness.engine.query_cache import QueryCache
+from robustness.errors import CheckpointError, RobustnessError, UsageError
+from robustness.recipes.assets import use_data
+from robustness.recipes.devices import use_device
+from robustness.runs.arms import Arms
+from robustness.runs.executors.executor import Work, find_outcomes
+from robustness.runs.executors.reports import Ended, Found, Lost, Refused, Report, Started
+from robustness.runs.plan import Plan, resolve_or_postpone
+from robustness.runs.preparation import Prepared
+from robustness.runs.record import library_versions
+from robustness.runs.sink import gather
+from robustness.victims.checkpoint import Checkpoint
+from robustness.victims.kinds import AnyVictim
+from robustness.victims.loading import digest_weights, place
+
+
+@dataclass(frozen=True, slots=True)
+class Kit:
+    """What a worker needs to know of a run; paths are absolute."""
+
+    checkpoints: Mapping[str, Checkpoint]
+    tasks: Mapping[str, str]
+    weights: Mapping[str, str]
+    """Digests of the checkpoints' weights, where they are read through another machine's file system."""
+    attacks: Mapping[str, str | NamedAttack]
+    """By name: what leads to an attack, or the attack itself where it was given as an object."""
+    digests: Mapping[str, str]
+    """Of the attacks."""
+    seed: int
+    device: str
+    dtype: str
+    compile: bool
+    cache: Path | None
+    data: Path | None
+    threads: int
+
+
+def pack_kit(plan: Plan, prepared: Prepared, *, device: str, threads: int, check_weights: bool) -> bytes:
+    """Returns the pickled kit of a run.
+
+    Args:
+        plan: of the run.
+        prepared: its checkpoints.
+        device: cpu or cuda.
+        threads: that torch may use in one worker.
+        check_weights: whether workers compare the weights they see with the driver's.
+
+    Raises:
+        UsageError: an attack that was given as an object and cannot be pickled.
+    """
+    settings = plan.settings
+    kit = Kit(
+        checkpoints=prepared.checkpoints,
+        tasks=prepared.tasks,
+        weights=prepared.weights_digests if check_weights else {},
+        attacks=dict(zip((attack.name for attack in plan.attacks), references(plan), strict=True)),
+        digests={attack.name: attack.digest for attack in plan.attacks},
+        seed=settings.seed,
+        device=device,
+        dtype=settings.dtype,
+        compile=settings.compile,
+        cache=None if settings.cache is None else settings.cache.resolve(),
+        data=None if settings.data is None else settings.data.resolve(),
+        threads=threads,
+    )
+    return pickle.dumps(kit)
+
+
+def references(plan: Plan) -> list[str | NamedAttack]:
+    """Returns for each attack of a plan what finds it again in another process, or the attack itself.
+
+    Raises:
+        UsageError: an attack that was given as an object and cannot be pickled.
+    """
+    found: list[str | NamedAttack] = []
+    for given, attack in zip(plan.attack_references, plan.attacks, strict=True):
+        if isinstance(given, str):
+            found.append(_absolute(given))
+            continue
+        _refuse_unpicklable(attack)
+        found.append(attack)
+    return found
+
+
+def _absolute(reference: str) -> str:
+    """A reference whose file is found from any folder."""
+    file, colon, name = reference.rpartition(":") if ".py:" in reference else (reference, "", "")
+    return f"{Path(file).resolve()}{colon}{name}" if Path(file).is_file() else reference
+
+
+def _refuse_unpicklable(attack: NamedAttack) -> None:
+    try:
+        pickle.dumps(attack)
+    except Exception as error:  # an object of the user's may raise anything
+        raise UsageError(
+            f"attack {attack.name}: was given as an object that workers cannot be sent: {type(error).__name__}: "
+            f"{error}; name it as file.py:Name, or run without workers"
+        ) from None
+
+
+@final
+class Worker:
+    """Computes shards in its own process.
+
+    Args:
+        packed: what `pack_kit` returned.
+    """
+
+    def __init__(self, packed: bytes) -> None:
+        self._packed = packed
+        self._kit: Kit
+        self._arms: Arms
+        self._attacks: dict[str, NamedAttack] = {}
+        self._resident: tuple[str, AnyVictim, QueryCache | None] | None = None
+        self._told: frozenset[str] = frozenset()
+        """Texts that were too long for the resident checkpoint and have been reported."""
+
+    def begin(self) -> Iterator[Report]:
+        """Unpacks the kit; yields Started, or Refused."""
+        try:
+            self._kit = kit = pickle.loads(self._packed)
+            torch.set_num_threads(kit.threads)
+            transformers_logging.set_verbosity_error()
+            transformers_logging.disable_progress_bar()
+            use_data(kit.data)
+            use_device(kit.device)
+            placement = place(kit.device, kit.dtype)
+            self._arms = Arms(kit.checkpoints, kit.tasks, placement, compile=kit.compile, cache=kit.cache)
+        except Exception as error:  # unpickling imports what attacks given as objects are made of
+            yield Refused(f"worker on {socket.gethostname()}: {type(error).__name__}: {error}")
+        else:
+            yield Started(library_versions())
+
+    def run(self, shard: Work) -> Iterator[Report]:
+        """Yields outcomes as they come, then Ended; Refused or Lost where there is an error."""
+        try:
+            victim, cache = self._load(shard.cell.checkpoint)
+            attack = self._find_attack(shard.cell.attack) if shard.cell.attack in self._kit.attacks else None
+            for outcomes in gather(find_outcomes(victim, cache, attack, shard.examples, self._kit.seed)):
+                truncated = frozenset(victim.truncated)
+                yield Found(tuple(outcomes), truncated - self._told)
+                self._told = truncated
+        except RobustnessError as error:
+            yield Refused(f"worker on {socket.gethostname()}: {error}")
+        except Exception as error:  # such as a CUDA error, after which a process is good for nothing
+            yield Lost(f"{type(error).__name__}: {error}")
+        else:
+            yield Ended(tuple(self._arms.warnings()))
+
+    def _load(self, name: str) -> tuple[AnyVictim, QueryCache | None]:
+        if self._resident is None or self._resident[0] != name:
+            self._resident = None  # two would not fit
+            expected = self._kit.weights.get(name)
+            folder = self._kit.checkpoints[name].folder
+            if expected is not None and digest_weights(folder) != expected:
+                raise CheckpointError(
+                    f"checkpoint {name}: {folder} is missing here or holds other weights than the run was started "
+                    "with; every machine must see the same files"
+                )
+            self._resident = (name, *self._arms.load(name))
+            self._told = frozenset()
+        return self._resident[1:]
+
+    def _find_attack(self, name: str) -> NamedAttack:
+        if name not in self._attacks:
+            given = self._kit.attacks[name]
+            found = given if isinstance(given, NamedAttack) else resolve_or_postpone(given)
+            if found.digest != self._kit.digests[name]:
+                raise UsageError(
+                    f"attack {name}: is another one here than where the run was started; every machine must see "
+                    "the same files and have the same packages"
+                )
+            self._attacks[name] = found
+        return self._attacks[name]

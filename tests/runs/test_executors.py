@@ -1,0 +1,222 @@
+"""Runs on workers end as runs in this process; Ray is real, its cluster on this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from robustness import Access, api
+from robustness.engine.outcome import Status
+from robustness.errors import UsageError
+from robustness.reports.columns import Table
+from robustness.runs.executors import dispatch, pool, processes
+from robustness.runs.progress import Progress
+
+VOLATILE = ["seconds"]
+ATTACKS = ["deepwordbug", "fgsm", "random-chars"]
+POISON = """
+import os
+
+from robustness import Access
+
+
+class Poison:
+    access = Access.SCORES
+
+    def search(self, example, rng):
+        if example.id.endswith("5"):
+            os._exit(9)
+        scores = yield [example.replace_word(0, "dull")]
+        return example
+"""
+
+
+def start(tiny: Any, out: Path, **options: Any) -> Any:
+    options = {"attacks": ATTACKS, "limit": 8, "data": tiny.data, "testsets": [str(tiny.testset)]} | options
+    return api.run("smoke", tiny.pairs, out, **options)
+
+
+@pytest.fixture(scope="module")
+def whole(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A run in this process."""
+    return start(tiny, tmp_path_factory.mktemp("whole") / "run")
+
+
+@pytest.fixture
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "SHARD", 3)
+    monkeypatch.setattr("robustness.runs.executors.shards.SMALLEST", 1)
+
+
+def assert_same_tables(report: Any, whole: Any) -> None:
+    assert report.missing == report.n_errored == 0
+    for table in Table:
+        ours, theirs = (each.tables[table].drop(columns=VOLATILE, errors="ignore") for each in (report, whole))
+        pd.testing.assert_frame_equal(ours, theirs)  # row for row; scores to 5 digits, which batches move
+
+
+def assert_poisoned_alone(report: Any) -> None:
+    """Only the examples that kill their worker are errored; the attack beside it is whole."""
+    rows = report.tables[Table.EXAMPLES]
+    errored = rows[rows["status"] == Status.ERRORED]
+    killing = rows[(rows["attack"] == "poison.py:Poison") & rows["example_id"].str.endswith("5")]
+    assert len(killing) and set(errored["example_id"]) == set(killing["example_id"])
+    assert set(errored["attack"]) == {"poison.py:Poison"}
+    assert errored["error"].str.contains("workers died on it").all()
+    assert report.missing == 0
+
+
+class InterruptionError(Exception):
+    pass
+
+
+def interrupt_at(outcomes: int) -> Any:
+    def stop(progress: Progress) -> None:
+        if progress.done >= outcomes:
+            raise InterruptionError
+
+    return stop
+
+
+def test_two_processes_one_of_them_killed_end_as_one(
+    tiny: Any, whole: Any, small_shards: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crews: list[processes.Processes] = []
+    monkeypatch.setattr(pool, "Processes", lambda *given: crews.append(processes.Processes(*given)) or crews[-1])
+    killed: list[int] = []
+
+    def kill_one(progress: Progress) -> None:
+        if progress.done >= 20 and not killed:
+            killed.append(next(iter(crews[0]._processes.values())).pid)
+            os.kill(killed[0], signal.SIGKILL)
+
+    report = start(tiny, tmp_path / "run", workers=2, on_progress=kill_one)
+
+    assert_same_tables(report, whole)
+    assert killed and crews[0]._hired >= 3
+    assert not crews[0]._processes
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A head and one more node, on this machine, of one CPU each."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    import ray
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=node)
+    cluster.add_node(**node)
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+def test_an_interrupted_run_on_two_ray_nodes_goes_on_and_ends_as_one_in_this_process(
+    tiny: Any, whole: Any, cluster: Any, small_shards: None, tmp_path: Path
+) -> None:
+    ray_options = {"executor": "ray", "ray_address": cluster.address}
+    with pytest.raises(InterruptionError):
+        start(tiny, tmp_path / "run", **ray_options, on_progress=interrupt_at(25))
+    assert api.report(tmp_path / "run").missing > 0
+
+    report = start(tiny, tmp_path / "run", **ray_options, workers=2)
+
+    assert_same_tables(report, whole)
+
+
+def test_a_ray_node_that_dies_in_the_middle_changes_nothing(
+    tiny: Any, whole: Any, cluster: Any, tmp_path: Path
+) -> None:
+    node = max(cluster.worker_nodes, key=lambda each: each.unique_id)
+    killed = []
+
+    def kill_node(progress: Progress) -> None:
+        if progress.done >= 25 and not killed:
+            killed.append(node)
+            cluster.remove_node(node, allow_graceful=False)
+
+    report = start(
+        tiny, tmp_path / "run", executor="ray", ray_address=cluster.address, workers=2, on_progress=kill_node
+    )
+
+    assert killed
+    assert_same_tables(report, whole)
+
+
+def test_an_example_that_kills_its_ray_worker_is_errored_and_the_run_goes_on(
+    tiny: Any, cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch, "ATTEMPTS", 2)
+    (tmp_path / "poison.py").write_text(POISON)
+    attacks = [f"{tmp_path / 'poison.py'}:Poison", "random-chars"]
+
+    report = start(tiny, tmp_path / "run", attacks=attacks, limit=8, executor="ray", ray_address=cluster.address)
+
+    assert_poisoned_alone(report)
+
+
+class Unsendable:
+    """Holds what no other process can be given."""
+
+    access = Access.SCORES
+
+    def __init__(self) -> None:
+        self.lock = socket.socket()
+
+    def search(self, example: Any, rng: Any) -> Any:
+        yield [example]
+        return example
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"executor": "slurm"}, "--executor slurm: expected local or ray"),
+        ({"workers": 0}, "--workers 0: expected at least 1"),
+        ({"ray_address": "auto"}, "--ray-address auto: needs --executor ray"),
+        ({"executor": "ray", "ray_address": "nowhere"}, "expected HOST:PORT"),
+        ({"executor": "ray", "ray_address": "ray://127.0.0.1:1"}, "expected HOST:PORT"),
+        ({"executor": "ray", "ray_address": "127.0.0.1:1"}, "nothing answers there .*ray start --head"),
+        ({"executor": "ray", "cache": "scores"}, "--cache scores: .* machines cannot share"),
+        ({"workers": 1, "attacks": [Unsendable]}, "attack Unsendable: .* name it as file.py:Name"),
+    ],
+)
+def test_workers_that_cannot_be_had_are_refused_before_anything_is_written(
+    tiny: Any, tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    if options.get("executor") == "ray":
+        pytest.importorskip("ray", reason="the extra `ray` is not installed")
+
+    with pytest.raises(UsageError, match=message):
+        start(tiny, tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_cluster_that_is_gone_is_not_waited_for(tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text("127.0.0.1:1")
+
+    with pytest.raises(UsageError, match="--ray-address 127.0.0.1:1: nothing answers there"):
+        start(tiny, tmp_path / "run", executor="ray", ray_address="auto")
+
+
+def test_without_ray_the_message_says_how_to_install_it(
+    tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+
+    with pytest.raises(UsageError, match=r"pip install 'peft-robustness\[ray\]'"):
+        start(tiny, tmp_path / "run", executor="ray")
