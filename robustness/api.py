@@ -253,6 +253,10 @@ def train(
     data: str | Path | None = None,
     limit: int | None = None,
     epochs: int | None = None,
+    steps: int | None = None,
+    grid: str = "shipped",
+    accumulation: int = 1,
+    bf16: bool = False,
     protocol: str = "equal",
     match: str = "none",
     device: str = "auto",
@@ -261,7 +265,7 @@ def train(
     """Trains checkpoints by one protocol for all methods; returns the path of the pairs.toml it wrote.
 
     Args:
-        testset: a clean test set with a training split: sst2, qqp, mnli, qnli, rte or demo-sentiment.
+        testset: a clean test set with a training split: sst2, qqp, mnli, qnli, rte, squad, demo-sentiment or a path.
         base: folder or hub id of the pretrained model.
         methods: `full` and at least one PEFT method.
         seeds: training seeds; a pair for each.
@@ -269,6 +273,10 @@ def train(
         data: as in `plan`.
         limit: at most so many training rows.
         epochs: passes over the rows; None for the default.
+        steps: optimiser steps, in place of epochs.
+        grid: `wide` tries two learning rates more for every method, one beyond either end.
+        accumulation: parts in which a batch of 16 is run.
+        bf16: matrix products in bfloat16; weights and optimiser stay in float32.
         protocol: `equal` for all methods, or `paper`: each method as arXiv 2505.22355 trained it.
         match: `clean` takes, for each pair, the epochs at which its arms are closest in clean accuracy.
         device: auto, cpu, cuda or cuda:N.
@@ -280,7 +288,14 @@ def train(
     from robustness.training.protocol import TrainingSettings
     from robustness.training.training import train as train_checkpoints
 
-    settings = TrainingSettings(protocol=protocol, match=match)  # type: ignore[arg-type]  # it refuses other words
+    settings = TrainingSettings(
+        protocol=protocol,  # type: ignore[arg-type]  # it refuses other words
+        match=match,  # type: ignore[arg-type]
+        grid=grid,  # type: ignore[arg-type]
+        max_steps=steps,
+        accumulation=accumulation,
+        bf16=bf16,
+    )
     settings = settings if epochs is None else replace(settings, epochs=epochs)
     return train_checkpoints(
         testset,

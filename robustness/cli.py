@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.text import Text
 
+from robustness.console import HOSTILE, SafeConsole
 from robustness.errors import CheckpointError, DataError, RobustnessError
 
 app = typer.Typer(
@@ -26,18 +25,6 @@ app = typer.Typer(
 )
 PIPE_WIDTH = 120
 """Columns of the table when standard output is no terminal."""
-
-HOSTILE = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
-"""Control characters as they are shown: names and messages may hold a text that would steer the terminal."""
-
-
-class SafeConsole(Console):
-    """A console on which no printed text steers the terminal, cells of tables included."""
-
-    def render_str(self, text: str, **options: Any) -> Text:
-        """Renders a string with its control characters written out."""
-        return super().render_str(text.translate(HOSTILE), **options)
-
 
 stdout = SafeConsole(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 stderr = SafeConsole(stderr=True, highlight=False)
@@ -143,7 +130,7 @@ def get_assets(
 
 @app.command()
 def train(
-    task: Annotated[str, typer.Argument(metavar="TASK", help="sst2, qqp, mnli, qnli or rte.")],
+    task: Annotated[str, typer.Argument(metavar="TASK", help="sst2, qqp, mnli, qnli, rte, squad or a file.toml.")],
     base: Annotated[str, typer.Option(metavar="MODEL", help="Pretrained model: a folder or a hub id.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for checkpoints and pairs.toml.")],
     method: Annotated[
@@ -153,6 +140,10 @@ def train(
     data: Data = None,
     limit: Annotated[int | None, typer.Option(help="At most so many training rows.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the rows, for every method. Default 3.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps, in place of epochs.")] = None,
+    grid: Annotated[str, typer.Option(help="wide: two learning rates more a method, one at either end.")] = "shipped",
+    accumulation: Annotated[int, typer.Option(help="Parts in which a batch of 16 is run, to fit a GPU.")] = 1,
+    bf16: Annotated[bool, typer.Option("--bf16", help="Matrix products in bfloat16.")] = False,
     protocol: Annotated[str, typer.Option(help="equal for all methods, or paper: as arXiv 2505.22355.")] = "equal",
     match: Annotated[str, typer.Option(help="clean: take the epochs at which a pair is closest.")] = "none",
     device: Device = "auto",
@@ -170,6 +161,10 @@ def train(
         data=data,
         limit=limit,
         epochs=epochs,
+        steps=steps,
+        grid=grid,
+        accumulation=accumulation,
+        bf16=bf16,
         protocol=protocol,
         match=match,
         device=device,

@@ -8,7 +8,7 @@ from pathlib import Path
 from robustness.definitions.catalog import ATTACKS, PROBES, SUITES, TESTSETS
 from robustness.definitions.naming import nearest
 from robustness.definitions.tasks import TASKS
-from robustness.definitions.testsets import HubDataset, TestsetDefinition
+from robustness.definitions.testsets import TestsetDefinition
 from robustness.errors import DefinitionError, UsageError
 from robustness.training.methods import find_method, method_names
 
@@ -31,16 +31,19 @@ def list_kind(kind: str) -> list[tuple[str, str]]:
 
 
 def _describe_testset(definition: TestsetDefinition) -> str:
-    """Provenance, size and licence before the summary."""
-    sources = [*definition.test.local, *([definition.test.hub] if definition.test.hub else [])]
-    if definition.test.generated is not None:
-        needs = definition.test.generated.needs_checkpoint
-        size = f"generated{' against each checkpoint' if needs else ''} from 1,000 questions"
-    else:
-        rows = next((source.rows for source in sources if source.rows is not None), None)
-        provenance = next((s.provenance for s in sources if not isinstance(s, HubDataset)), "official")
-        size = f"{provenance}, {f'{rows:,} rows' if rows else 'packaged'}"
-    return f"[{size}; {definition.licence}] {definition.summary}"
+    """Provenance, size and licence before the summary; every form in which the set may be at hand."""
+    test = definition.test
+    forms = [_form(source.provenance, source.rows) for source in test.local if test.generated is None]
+    if test.hub is not None:
+        forms.append(_form("official", test.hub.rows))
+    if test.generated is not None:
+        made = "generated against each checkpoint" if test.generated.needs_checkpoint else "generated"
+        forms.append(_form(made, test.generated.rows))
+    return f"[{' or '.join(dict.fromkeys(forms))}; {definition.licence}] {definition.summary}"
+
+
+def _form(provenance: str, rows: int | None) -> str:
+    return f"{provenance}, {rows:,} rows" if rows else f"{provenance}, any number of rows"
 
 
 def show_definition(name: str) -> str:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,7 +13,8 @@ from typing import Any
 import pytest
 
 from robustness.cli import main
-from robustness.definitions.catalog import ATTACKS
+from robustness.definitions.catalog import ATTACKS, TESTSETS
+from robustness.listing import list_kind
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,18 @@ def test_list_and_show_tell_what_is_shipped(call: Callable[..., Done]) -> None:
 @pytest.mark.parametrize("kind", ["attacks", "suites", "testsets", "methods", "tasks"])
 def test_every_kind_can_be_listed(call: Callable[..., Done], kind: str) -> None:
     assert call("list", kind).stdout.strip()
+
+
+def test_the_list_of_test_sets_has_provenance_size_and_licence_of_each() -> None:
+    listed = dict(list_kind("testsets"))
+
+    for name, line in listed.items():
+        definition = TESTSETS.find(name).definition
+        facts = line[1 : line.index("] ")]
+        assert line.startswith("[") and facts.endswith(f"; {definition.licence}") and definition.licence
+        assert re.match(r"(official|generated)[a-z ]*, [\d,]+ rows", facts), facts
+    assert listed["advsquad-addany"].startswith("[generated against each checkpoint, 2,000 rows; ")
+    assert listed["qqp"].startswith("[official, 40,430 rows or sample, 19,347 rows; ")
 
 
 def test_a_run_prints_a_short_table_and_its_progress_on_stderr(
@@ -162,3 +176,22 @@ def test_without_data_and_offline_the_hub_is_asked_and_the_message_says_what_to_
     assert done.returncode == 2
     assert "--data" in done.stderr
     assert one_paragraph(done.stderr), done.stderr
+
+
+def test_how_to_train_is_handed_on(
+    call: Callable[..., Done], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from robustness.training import training
+    from robustness.training.protocol import TrainingSettings
+
+    given: list[TrainingSettings] = []
+    monkeypatch.setattr(training, "train", lambda *args, **options: given.append(options["settings"]) or tmp_path)
+    needed = ["train", "sst2", "--base", "b", "--method", "full", "--method", "lora", "--out", str(tmp_path / "ck")]
+
+    plain = call(*needed)
+    done = call(*needed, "--steps", "40", "--grid", "wide", "--accumulation", "4", "--bf16")
+    refused = call(*needed, "--grid", "huge")
+
+    assert plain.returncode == done.returncode == 0
+    assert given == [TrainingSettings(), TrainingSettings(max_steps=40, grid="wide", accumulation=4, bf16=True)]
+    assert refused.returncode == 2 and "--grid huge: expected shipped or wide" in refused.stderr

@@ -13,6 +13,7 @@ PACKAGE = Path(robustness.__file__).parent
 
 MAY_IMPORT = {
     "errors": set(),
+    "console": set(),
     "retrying": set(),
     "definitions": {"errors"},
     "testsets": {"errors", "retrying", "definitions"},
@@ -29,7 +30,7 @@ MAY_IMPORT = {
     "listing": {"errors", "definitions", "training"},
     "doctor": {"errors", "definitions", "testsets", "recipes"},
     "api": {"errors", "recipes", "training", "runs", "reports", "doctor", "testing"},
-    "cli": {"errors", "api", "listing", "reports"},
+    "cli": {"errors", "console", "api", "listing", "reports"},
 }
 """Which part may import which; what `engine` and `definitions` need of data alone is no exception.
 

@@ -150,6 +150,37 @@ class Curvature(Definition):
     """Random sign vectors of the trace's estimate."""
 
 
+class Clever(Definition):
+    """An estimate of the distance from the largest gradients of random points."""
+
+    kind: Literal["clever"]
+    radius: PositiveFloat
+    """Of the ball, in median token norms."""
+    batches: Annotated[int, Field(ge=2)]
+    samples: PositiveInt
+    """A batch."""
+
+
+class BlockJacobians(Definition):
+    """Spectral norms of each block's Jacobian."""
+
+    kind: Literal["block-jacobians"]
+    steps: PositiveInt
+    """Of Golub and Kahan's bidiagonalisation."""
+
+
+class ModuleTransplant(Definition):
+    """Distances of each arm with one module of its partner."""
+
+    kind: Literal["module-transplant"]
+    steps: PositiveInt
+    """Of DDN."""
+    distance_examples: PositiveInt
+    """On which distances are measured; clean accuracy is measured on all."""
+    max_accuracy_loss: float = Field(ge=0, le=1)
+    """Beyond which a hybrid is discarded, as a fraction."""
+
+
 class UpdateStructure(Definition):
     """Anatomy of the weight update against the base."""
 
@@ -202,6 +233,9 @@ ProbePart = Annotated[
     | WeightRounding
     | LipschitzLower
     | Curvature
+    | Clever
+    | BlockJacobians
+    | ModuleTransplant
     | UpdateStructure
     | UpdateGain
     | UpdatePath,

@@ -115,6 +115,8 @@ class GeneratedSet(Definition):
     """Of the distractor: before or after the paragraph."""
     search: DistractorSearch | None = None
     """Of the generators that ask a checkpoint."""
+    rows: PositiveInt | None = None
+    """What it makes of all its questions, originals included: for who reads the list, not checked."""
 
     @property
     def needs_checkpoint(self) -> bool:

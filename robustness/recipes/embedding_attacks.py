@@ -92,6 +92,13 @@ class Pgd:
             self._climb(trial, rows, start, radius)
         return trial.result()
 
+    def perturb_from(self, batch: EmbeddedBatch, radius: torch.Tensor, start: torch.Tensor) -> EmbeddingResult:
+        """Attacks the rows that are right from given points of their balls, (batch, tokens, dim); draws nothing."""
+        trial = Trial(batch, self.loss)
+        rows = trial.open_rows()
+        self._climb(trial, rows, start[rows], radius)
+        return trial.result()
+
     def _climb(self, trial: Trial, rows: torch.Tensor, delta: torch.Tensor, radius: torch.Tensor) -> None:
         size = (2.5 / self.steps if self.step_size is None else self.step_size) * radius
         for _ in range(self.steps):

@@ -13,6 +13,9 @@ from robustness.recipes.embedding_balls import Norm, sizes, steepest
 from robustness.recipes.embedding_trial import EmbeddingResult, Loss, Trial
 from robustness.victims.gradients import EmbeddedBatch
 
+FIRST_SHARE, LAST_SHARE = 0.25, 0.01
+"""By how much a ball is smaller than the best find, at first and at last."""
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -55,27 +58,31 @@ class DeepFool:
 @final
 @dataclass(frozen=True, slots=True)
 class ShrinkingPgd:
-    """PGD in a ball that is a share smaller than the best find; where it fails, the share is halved.
+    """PGD in a ball that is a share smaller than the best find, from that find drawn back onto it.
 
-    Starts from a quarter smaller; `rounds` rounds of `steps` steps from the centre leave a find within
-    0.25 / 2^rounds of what PGD can do.
+    The share starts at a quarter and is halved where no wrong answer is found; an example leaves once its share is
+    below 1 %, so what is left of an example that left is below that, by what such steps can do.
     """
 
     norm: Norm
     rounds: int = 7
+    """At most."""
     steps: int = 40
+    """A round; each is 1 / steps of the radius long."""
 
     def shorten(self, batch: EmbeddedBatch, result: EmbeddingResult) -> EmbeddingResult:
         """Returns the result with shorter finds where there are any; its costs are added."""
         rows = result.found.nonzero().flatten()
-        if not len(rows):
-            return result
-        share = torch.full((len(rows),), 0.25, device=batch.embeddings.device)
-        part = batch.select(rows)
-        pgd = Pgd(self.norm, steps=self.steps, random_start=False)
+        share = torch.full((len(rows),), FIRST_SHARE, device=batch.embeddings.device)
+        pgd = Pgd(self.norm, steps=self.steps, step_size=1 / self.steps, random_start=False)
         for _ in range(self.rounds):
+            going = share >= LAST_SHARE
+            rows, share = rows[going], share[going]
+            if not len(rows):
+                break
             reached = sizes(result.delta[rows], self.norm)
-            tried = pgd.perturb(part, reached * (1 - share), ())
+            start = result.delta[rows] * (1 - share)[:, None, None]
+            tried = pgd.perturb_from(batch.select(rows), reached * (1 - share), start)
             better = tried.found & (sizes(tried.delta, self.norm) < reached)
             delta = torch.where(better[:, None, None], tried.delta, result.delta[rows])
             result = _with_costs(result, rows, tried, delta)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from robustness.definitions.tasks import TASKS, Head
 from robustness.engine.evaluation import NO_ATTACK
 from robustness.reports.attacks import WORST_CASE
 from robustness.runs.record import PairRecord, RunRecord
@@ -49,18 +50,18 @@ def answer_pairs(pairs: pd.DataFrame, record: RunRecord) -> list[Answer]:
         pairs: pairs.csv's rows.
         record: The run's.
     """
-    several = pairs[pairs["n_seeds"].astype(float) > 1]
-    answers = [
+    primary = pairs[(pairs["population"] == "all") & pairs["metric"].isin(PRIMARY_METRICS)]
+    primary = primary[primary["aggregation"] == "mean"]
+    several = primary[primary["n_seeds"].astype(float) > 1]
+    found = [
         _answer(str(name), method_name(str(rows["method"].iloc[0])), rows, record, ())
         for name, rows in several.groupby("pair", sort=False)
     ]
     for pair in record.pairs:
-        rows = pairs[(pairs["pair"] == pair.name) & (pairs["n_seeds"].astype(float) == 1)]
+        rows = primary[(primary["pair"] == pair.name) & (primary["n_seeds"].astype(float) == 1)]
         method = method_name(record.find_checkpoint(pair.peft).adaptation)
-        rows = rows[(rows["population"] == "all") & rows["metric"].isin(PRIMARY_METRICS)]
-        rows = rows[rows["aggregation"] == "mean"]
-        answers.append(_answer(pair.name, method, rows, record, _caveats(pair, record)))
-    return answers
+        found.append(_answer(pair.name, method, rows, record, _caveats(pair, record)))
+    return found
 
 
 def _caveats(pair: PairRecord, record: RunRecord) -> tuple[str, ...]:
@@ -72,8 +73,9 @@ def _caveats(pair: PairRecord, record: RunRecord) -> tuple[str, ...]:
     gap = full.clean_accuracy - peft.clean_accuracy
     if abs(gap) >= 0.01:
         better = "full" if gap > 0 else method_name(method)
+        metric = "F1" if is_answering(pair.task) else "accuracy"
         caveats.append(
-            f"clean accuracy differs by {points(abs(gap))} in favour of {better}: part of any difference may be that"
+            f"clean {metric} differs by {points(abs(gap))} in favour of {better}: part of any difference may be that"
         )
     return tuple(caveats)
 
@@ -150,6 +152,15 @@ def place(row: Any) -> str:
 
 def _places(rows: pd.DataFrame) -> str:
     return f"{len(rows)} comparison" + ("s" if len(rows) != 1 else "")
+
+
+def is_answering(task: str) -> bool:
+    """Whether a task is answering questions: its clean score is F1, and what knows nothing gives the whole paragraph.
+
+    >>> is_answering("squad"), is_answering("sst2")
+    (True, False)
+    """
+    return any(known.name == task and known.head is Head.ANSWERING for known in TASKS)
 
 
 def method_name(adaptation: str) -> str:

@@ -55,6 +55,7 @@ def find_breaking(pair: PairRecord, examples: pd.DataFrame, replays: pd.DataFram
     A text found by attacking one arm counts if the other, asked about that very text, gives the right answer; a row
     of an adversarial test set if one arm is wrong on it and the other right.
     """
+    examples = examples[examples["checkpoint"].isin([pair.full, pair.peft])]
     examples = examples[~keeps_prediction(examples)]
     found: list[Breaking] = []
     for breaks, source, target in (("peft", pair.peft, pair.full), ("full", pair.full, pair.peft)):

@@ -67,7 +67,9 @@ COLUMNS: dict[Table, tuple[Column, ...]] = {
         "pair full peft method task testset attack metric population n:count full_value:fraction "
         "peft_value:fraction difference:fraction low:fraction high:fraction drop_difference:fraction "
         "drop_low:fraction drop_high:fraction test p_value:probability p_adjusted:probability verdict "
-        "smallest_detectable:fraction detectable:fraction p_equivalence:probability n_seeds:count aggregation"
+        "smallest_detectable:fraction detectable:fraction p_equivalence:probability n_seeds:count aggregation "
+        "seed_sd:fraction seed_sd_low:fraction seed_sd_high:fraction example_sd:fraction interaction_sd:fraction "
+        "seed_share:fraction"
     ),
     Table.TRANSFER: _columns(
         "source target testset attack n:count transfer_rate:fraction low:fraction high:fraction"

@@ -9,7 +9,7 @@ import pandas as pd
 
 from robustness.errors import RunError
 from robustness.reports.examples import add_judgements, build_examples
-from robustness.reports.pairs import compare_arms, give_verdicts, match_arms
+from robustness.reports.pairs import PairedOutcomes, compare_arms, give_verdicts
 from robustness.runs.record import RunRecord, read_record
 from robustness.runs.store import read_outcomes
 from robustness.stats import Verdict
@@ -73,6 +73,22 @@ def compare_runs(first: pd.DataFrame, second: pd.DataFrame, records: tuple[RunRe
         cells=table,
         only_a=tuple(_spell(cell) for cell in ours if cell not in theirs),
         only_b=tuple(_spell(cell) for cell in theirs if cell not in ours),
+    )
+
+
+def match_arms(first: pd.DataFrame, second: pd.DataFrame) -> PairedOutcomes:
+    """Returns the examples of one cell that both runs answered, side by side."""
+    columns = ["example_id", "group_id", "robust_right", "clean_right"]
+    both = first[columns].merge(second[columns], on="example_id", suffixes=("_a", "_b"))
+    both = both[both["robust_right_a"].notna() & both["robust_right_b"].notna()]
+    known = both["clean_right_a"].notna() & both["clean_right_b"].notna()
+    return PairedOutcomes(
+        full_robust=both["robust_right_a"].to_numpy(dtype=bool),
+        peft_robust=both["robust_right_b"].to_numpy(dtype=bool),
+        full_clean=both["clean_right_a"].fillna(False).to_numpy(dtype=bool),
+        peft_clean=both["clean_right_b"].fillna(False).to_numpy(dtype=bool),
+        clean_known=known.to_numpy(dtype=bool),
+        groups=pd.factorize(both["group_id_a"])[0],
     )
 
 

@@ -10,9 +10,14 @@ from robustness.engine.evaluation import NO_ATTACK
 from robustness.engine.outcome import Status
 from robustness.reports.columns import Table, arrange
 from robustness.reports.examples import keeps_prediction
-from robustness.stats import wilson_interval
+from robustness.reports.grid import split_cells
+from robustness.stats import wilson_bounds
 
 CELL = ["checkpoint", "testset", "attack"]
+NUMBERS = ["budget", "robust_accuracy", "low", "high"]
+Column = NDArray[np.float64]
+Points = tuple[Column, Column, Column, Column]
+"""Of one curve, as `NUMBERS`."""
 MAX_POINTS = 50
 """Points of a curve; between them it is a step function."""
 PATH = r"^(accuracy|step-accuracy)-at-(t|rank|top|rest|intruders)-([0-9.e+-]+)$"
@@ -29,23 +34,38 @@ def build_curves(examples: pd.DataFrame) -> pd.DataFrame:
     bound of the accuracy that an attack aiming at that budget could leave. Attacks that keep the prediction leave the
     accuracy alone and have no curve.
     """
-    attacked = examples[(examples["attack"] != NO_ATTACK) & (examples["status"] != Status.ERRORED)]
-    attacked = attacked[~keeps_prediction(attacked)]
-    rows: list[dict[str, object]] = []
-    for cell, part in attacked.groupby(CELL, sort=False):
-        names = dict(zip(CELL, cell, strict=True))
-        broken = part[part["status"] == Status.SUCCEEDED]
-        right = int((part["status"] != Status.SKIPPED).sum())
-        costs = {"queries": broken["queries"].to_numpy(dtype=float)}
-        if broken["distance"].notna().any():
-            costs = {"epsilon": broken["distance"].to_numpy(dtype=float)}
-        elif broken["modified_share"].notna().all():
-            costs["modified_share"] = broken["modified_share"].to_numpy(dtype=float)
+    attacked = examples.loc[
+        (examples["attack"] != NO_ATTACK) & (examples["status"] != Status.ERRORED) & ~keeps_prediction(examples),
+        [*CELL, "status", "queries", "distance", "modified_share"],
+    ]
+    statuses = attacked["status"].to_numpy()
+    queries, distance, share = (
+        attacked[name].to_numpy(dtype=float, na_value=np.nan) for name in ("queries", "distance", "modified_share")
+    )
+    places: list[tuple[str, ...]] = []
+    points: list[Points] = []
+    for cell, part in split_cells(attacked, CELL):
+        broken = part[statuses[part] == Status.SUCCEEDED]
+        right = int((statuses[part] != Status.SKIPPED).sum())
+        costs = {"queries": queries[broken]}
+        if not np.isnan(distance[broken]).all():
+            costs = {"epsilon": distance[broken]}
+        elif not np.isnan(share[broken]).any():
+            costs["modified_share"] = share[broken]
         for kind, spent in costs.items():
-            for budget in SHARES if kind == "modified_share" else _steps(spent):
-                left = right - int((spent <= budget + 1e-9).sum())
-                rows.append(names | _point(kind, float(budget), left, len(part)))
-    return arrange(Table.CURVES, rows)
+            budgets = SHARES if kind == "modified_share" else _steps(spent)
+            left = right - np.searchsorted(np.sort(spent), budgets + 1e-9, side="right")
+            places.append((*cell, kind))
+            points.append((budgets, *_points(left, len(part))))
+    if not points:
+        return arrange(Table.CURVES, [])
+    lengths = [len(budgets) for budgets, *_ in points]
+    names = {
+        name: np.repeat(column, lengths)
+        for name, column in zip([*CELL, "budget_kind"], zip(*places, strict=True), strict=True)
+    }
+    numbers = {name: np.concatenate(column) for name, column in zip(NUMBERS, zip(*points, strict=True), strict=True)}
+    return arrange(Table.CURVES, pd.DataFrame(names | numbers))
 
 
 def build_path_curves(measurements: pd.DataFrame) -> pd.DataFrame:
@@ -64,7 +84,9 @@ def build_path_curves(measurements: pd.DataFrame) -> pd.DataFrame:
     rows: list[dict[str, object]] = []
     for keys, part in known.groupby([*CELL, "budget_kind", "budget"], sort=False):
         names = dict(zip(CELL, keys[:3], strict=True))
-        rows.append(names | _point(str(keys[3]), float(keys[4]), int(part["value"].sum()), len(part)))
+        columns = _points(np.array([int(part["value"].sum())]), len(part))
+        numbers = (float(keys[4]), *(float(column[0]) for column in columns))
+        rows.append(names | {"budget_kind": str(keys[3])} | dict(zip(NUMBERS, numbers, strict=True)))
     return arrange(Table.CURVES, rows)
 
 
@@ -76,12 +98,5 @@ def _steps(spent: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.concatenate([[0.0], steps])
 
 
-def _point(kind: str, budget: float, left: int, n: int) -> dict[str, object]:
-    interval = wilson_interval(left, n)
-    return {
-        "budget_kind": kind,
-        "budget": budget,
-        "robust_accuracy": left / n,
-        "low": interval.low,
-        "high": interval.high,
-    }
+def _points(left: NDArray[np.int64], n: int) -> tuple[Column, Column, Column]:
+    return (left / n, *wilson_bounds(left, n))

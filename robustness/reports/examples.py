@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from robustness.engine.evaluation import NO_ATTACK
 from robustness.engine.goal import GoalKind
@@ -13,28 +17,36 @@ from robustness.engine.outcome import Status
 from robustness.reports.columns import Table, arrange
 from robustness.runs.record import RunRecord
 
+RIGHT, WRONG, UNKNOWN = 1, 0, -1
 _HALVES = re.compile("[\ud800-\udfff]")
 """Halves of surrogate pairs: no file and no page can hold one."""
 
 
 def build_examples(outcomes: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
     """Returns examples.csv's rows in the order checkpoint, test set, attack of the run."""
-    frame = outcomes.copy()
     checkpoints = {checkpoint.name: checkpoint for checkpoint in record.checkpoints}
     testsets = {testset.name: testset for testset in record.testsets}
-    digests = {attack.name: attack.digest for attack in record.attacks}
-    frame["adaptation"] = frame["checkpoint"].map(lambda name: checkpoints[name].adaptation)
-    frame["task"] = frame["checkpoint"].map(lambda name: checkpoints[name].task)
-    frame["train_seed"] = frame["checkpoint"].map(lambda name: checkpoints[name].train_seed)
-    frame["provenance"] = frame["testset"].map(lambda name: testsets[name].provenance)
-    frame["attack_digest"] = frame["attack"].map(digests)
-    frame["goal"] = frame["attack"].map({attack.name: attack.goal for attack in record.attacks})
-    frame["seed"] = record.seed
-    for column in ("original_text", "adversarial_text"):
-        frame[column] = frame[column].map(_readable, na_action="ignore")
-    order = {name: rank for rank, name in enumerate([*checkpoints, *testsets, NO_ATTACK, *digests])}
-    frame = frame.sort_values(["checkpoint", "testset", "attack"], key=lambda names: names.map(order), kind="stable")
-    return arrange(Table.EXAMPLES, frame).reset_index(drop=True)
+    attacks = {attack.name: attack for attack in record.attacks}
+    order = {name: rank for rank, name in enumerate([*checkpoints, *testsets, NO_ATTACK, *attacks])}
+    ranks = [_each(outcomes[name], order.get) for name in ("attack", "testset", "checkpoint")]
+    frame = outcomes.iloc[np.lexsort([np.asarray(rank, dtype=float) for rank in ranks])].reset_index(drop=True)
+    named = {
+        "adaptation": _each(frame["checkpoint"], lambda name: checkpoints[name].adaptation),
+        "task": _each(frame["checkpoint"], lambda name: checkpoints[name].task),
+        "train_seed": _each(frame["checkpoint"], lambda name: checkpoints[name].train_seed),
+        "provenance": _each(frame["testset"], lambda name: testsets[name].provenance),
+        "attack_digest": _each(frame["attack"], lambda name: attacks[name].digest if name in attacks else None),
+        "goal": _each(frame["attack"], lambda name: attacks[name].goal if name in attacks else None),
+        "seed": record.seed,
+    }
+    texts = {name: _each(frame[name], _readable) for name in ("original_text", "adversarial_text")}
+    return arrange(Table.EXAMPLES, frame.assign(**named, **texts))
+
+
+def _each(column: pd.Series, make: Callable[[Any], object]) -> pd.Series:
+    """What is made of each value, made once for equal ones; nothing of a missing one."""
+    codes, known = pd.factorize(column)
+    return pd.Series([make(value) for value in known]).reindex(codes).set_axis(column.index)
 
 
 def add_judgements(examples: pd.DataFrame) -> pd.DataFrame:
@@ -44,16 +56,31 @@ def add_judgements(examples: pd.DataFrame) -> pd.DataFrame:
     an attack that keeps the prediction, it means not reduced to so few words; that is known only where the clean text
     was answered rightly.
     """
-    frame = examples.copy()
-    label, status = frame["label"], frame["status"]
-    static = frame["attack"] == NO_ATTACK
-    row_right = frame["adversarial_prediction"] == label
-    frame["robust_right"] = (status == Status.FAILED).where(~static, row_right).astype("boolean")
-    clean_known = frame["clean_prediction"].notna()
-    frame["clean_right"] = (frame["clean_prediction"] == label).astype("boolean").where(clean_known, pd.NA)
-    frame.loc[keeps_prediction(frame) & (status == Status.SKIPPED), "robust_right"] = pd.NA
-    frame.loc[status == Status.ERRORED, ["robust_right", "clean_right"]] = pd.NA
-    return frame
+    robust, clean = judge(examples)
+    return examples.assign(
+        robust_right=_as_boolean(robust, examples.index), clean_right=_as_boolean(clean, examples.index)
+    )
+
+
+def judge(examples: pd.DataFrame) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
+    """Returns what `add_judgements` adds as numbers: 1 right, 0 wrong, -1 unknown, shape (rows,) each."""
+    label, adversarial, clean_guess = (
+        examples[name].to_numpy(dtype=np.float64, na_value=np.nan)
+        for name in ("label", "adversarial_prediction", "clean_prediction")
+    )
+    status = examples["status"]
+    static, errored = (
+        (column == value).to_numpy() for column, value in ((examples["attack"], NO_ATTACK), (status, Status.ERRORED))
+    )
+    robust = np.where(static, adversarial == label, (status == Status.FAILED).to_numpy()).astype(np.int8)
+    robust[(keeps_prediction(examples) & (status == Status.SKIPPED)).to_numpy() | errored] = UNKNOWN
+    clean = (clean_guess == label).astype(np.int8)
+    clean[np.isnan(clean_guess) | errored] = UNKNOWN
+    return robust, clean
+
+
+def _as_boolean(judged: NDArray[np.int8], index: pd.Index) -> pd.Series:
+    return pd.Series(pd.arrays.BooleanArray(judged == RIGHT, judged == UNKNOWN), index=index)
 
 
 def keeps_prediction(examples: pd.DataFrame) -> pd.Series[bool]:
@@ -63,6 +90,9 @@ def keeps_prediction(examples: pd.DataFrame) -> pd.Series[bool]:
 
 def _readable(texts: str) -> str:
     """One segment as it is; a pair as a JSON list, which can be split again."""
+    inside = texts[2:-2]
+    if '"' not in inside and "\\" not in inside:  # one segment as it stands: most texts are
+        return inside
     segments = json.loads(texts)
     text = str(segments[0]) if len(segments) == 1 else json.dumps(segments, ensure_ascii=False)
     return _HALVES.sub("\ufffd", text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,33 +12,31 @@ from robustness.engine.evaluation import NO_ATTACK
 from robustness.reports.answers import PRIMARY_METRICS
 from robustness.reports.attacks import WORST_CASE
 from robustness.reports.columns import Table, arrange
-from robustness.reports.examples import add_judgements, keeps_prediction
+from robustness.reports.examples import RIGHT
+from robustness.reports.grid import OutcomeGrid, Places, build_grid, is_attack, worst_places
 from robustness.reports.pairs import PairedOutcomes, compare_arms, give_verdicts
-from robustness.reports.strata import Stratum, split_budgets, split_strata
-from robustness.runs.record import PairRecord, RunRecord
+from robustness.reports.strata import Columns, Stratum, read_columns, split_budgets, split_strata
+from robustness.runs.record import PairRecord, RunRecord, TestsetRecord
 
 MIN_EXAMPLES = 10
 """A place with fewer shared examples says nothing and would only widen the family."""
 FAMILY = "fragility"
-READ = (
-    *("group_id", "label", "status", "robust_right", "clean_score", "queries", "modified_share", "distance"),
-    *("original_text", "adversarial_text", "method", "construction"),
-)
-"""Columns of an outcome that places are made of."""
+_RANKS = (2, 0, 1)
+"""Over several attacks: of wrong (0) first, then of unknown (-1, the last), then of right (1)."""
 PROBE_NUMBERS = ("n", "full_value", "peft_value", "difference", "low", "high", "test", "p_value")
 NEUTRAL = "neutral"
 """Direction of a probe whose larger values mean neither robust nor fragile."""
 
 
 @dataclass(frozen=True, slots=True)
-class Arms:
+class Scope:
     """The examples of one test set and attack under both arms, side by side."""
 
     pair: PairRecord
     testset: str
     attack: str
-    both: pd.DataFrame
-    """One row an example; columns end in _full and _peft."""
+    full: Places
+    peft: Places
 
 
 def build_fragility(
@@ -62,8 +60,8 @@ def build_fragility(
             direction, comparison, n, full_value, peft_value, difference, low, high, test, p_value; above 0 PEFT is
             more fragile, but for those of direction `neutral`, which are left out.
     """
-    judged = add_judgements(examples[~keeps_prediction(examples)])
-    rows = [row for pair in record.pairs for row in _places(judged, pair, record)]
+    columns = read_columns(build_grid(examples))
+    rows = [row for pair in record.pairs for row in _places(columns, pair, record)]
     if probe_differences is not None and len(probe_differences):
         rows += list(_probe_rows(probe_differences))
     rows = [row | {"family": FAMILY} for row in rows]
@@ -85,82 +83,91 @@ def _from_pairs(pairs: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(where=where, what=what, scale="fraction")
 
 
-def _places(judged: pd.DataFrame, pair: PairRecord, record: RunRecord) -> Iterator[dict[str, object]]:
-    mine = judged[judged["checkpoint"].isin([pair.full, pair.peft])]
-    families = {attack.name: attack.family for attack in record.attacks}
-    yield from _family_rows(mine, pair, families, record.seed)
-    for testset, part in mine.groupby("testset", sort=False):
-        attacked = part[part["attack"] != NO_ATTACK]
-        for attack, outcomes in attacked.groupby("attack", sort=False):
-            arms = _pair_up(outcomes, pair, str(testset), str(attack))
-            for stratum in split_budgets(arms.both):
-                yield from _row(arms, stratum, record.seed)
-        for arms in _scopes(part, attacked, pair, record):
-            for stratum in split_strata(arms.both, pair.task):
-                yield from _row(arms, stratum, record.seed)
+def _places(columns: Columns, pair: PairRecord, record: RunRecord) -> Iterator[dict[str, object]]:
+    grid = columns.grid
+    full, peft = (
+        {key: places for key, places in grid.cells.get(name, {}).items() if key[1] not in grid.keeping}
+        for name in (pair.full, pair.peft)
+    )
+    yield from _family_rows(grid, pair, (full, peft), record)
+    for testset in dict.fromkeys(name for name, _ in (*full, *peft)):
+        arms = _on(full, testset), _on(peft, testset)
+        for attack in filter(is_attack, arms[0]):
+            if attack in arms[1]:
+                scope = Scope(pair, testset, attack, *grid.match(arms[0][attack], arms[1][attack]))
+                for stratum in split_budgets(columns, scope.full, scope.peft):
+                    yield from _row(grid, scope, stratum, record.seed)
+        for scope in _scopes(grid, arms, pair, record.find_testset(testset)):
+            for stratum in split_strata(columns, scope.full, scope.peft, pair.task):
+                yield from _row(grid, scope, stratum, record.seed)
 
 
-def _scopes(part: pd.DataFrame, attacked: pd.DataFrame, pair: PairRecord, record: RunRecord) -> Iterator[Arms]:
-    testset = str(part["testset"].iloc[0])
-    static = part[part["attack"] == NO_ATTACK]
-    if len(static) and (attacked.empty or record.find_testset(testset).kind != "clean"):
-        yield _pair_up(static, pair, testset, NO_ATTACK)
-    if len(attacked):
-        single = attacked["attack"].nunique() == 1
-        name = str(attacked["attack"].iloc[0]) if single else WORST_CASE
-        yield _pair_up(attacked if single else _worst(attacked), pair, testset, name)
+def _scopes(
+    grid: OutcomeGrid, arms: Sequence[dict[str, Places]], pair: PairRecord, testset: TestsetRecord
+) -> Iterator[Scope]:
+    attacks = [attack for attack in dict.fromkeys((*arms[0], *arms[1])) if is_attack(attack)]
+    if all(NO_ATTACK in arm for arm in arms) and (not attacks or testset.kind != "clean"):
+        yield Scope(pair, testset.name, NO_ATTACK, *grid.match(arms[0][NO_ATTACK], arms[1][NO_ATTACK]))
+    full, peft = (_worst(grid, arm, attacks) for arm in arms)
+    if full is not None and peft is not None:
+        name = attacks[0] if len(attacks) == 1 else WORST_CASE
+        yield Scope(pair, testset.name, name, *grid.match(full, peft))
 
 
-def _worst(attacked: pd.DataFrame) -> pd.DataFrame:
+def _worst(grid: OutcomeGrid, arm: dict[str, Places], attacks: Sequence[str]) -> Places | None:
     """One row an example: robust only if no attack broke it, unknown if one errored and none did."""
-    ranks = attacked["robust_right"].astype("Float64").fillna(0.5).astype(float)
-    keys = [attacked[name] for name in ("checkpoint", "testset", "example_id")]
-    lowest = ranks.groupby(keys, sort=False).transform("min")
-    worst = attacked[ranks == lowest].drop_duplicates(["checkpoint", "testset", "example_id"])
-    return worst
-
-
-def _pair_up(outcomes: pd.DataFrame, pair: PairRecord, testset: str, attack: str) -> Arms:
-    kept = outcomes[outcomes["robust_right"].notna()]
-    full, peft = (kept[kept["checkpoint"] == name] for name in (pair.full, pair.peft))
-    keys = ["testset", "example_id"]
-    columns = [name for name in READ if name in kept]
-    both = full[keys + columns].merge(peft[keys + columns], on=keys, suffixes=("_full", "_peft"))
-    both["group"] = both.groupby(["testset", "group_id_full"], sort=False).ngroup()
-    return Arms(pair, testset, attack, both)
+    found = [arm[attack] for attack in attacks if attack in arm]
+    return worst_places(found, grid.robust, _RANKS) if found else None
 
 
 def _family_rows(
-    mine: pd.DataFrame, pair: PairRecord, families: dict[str, str], seed: int
+    grid: OutcomeGrid, pair: PairRecord, arms: Sequence[dict[tuple[str, str], Places]], record: RunRecord
 ) -> Iterator[dict[str, object]]:
     """Each family's worst case over all test sets; what another row shows already is left out."""
-    attacked = mine[mine["attack"] != NO_ATTACK]
-    for family, part in attacked.groupby(attacked["attack"].map(families), sort=False):
-        if part["testset"].nunique() > 1 or part["attack"].nunique() > 1:
-            arms = _pair_up(_worst(part), pair, " + ".join(part["testset"].unique()), f"{family} attacks")
-            outcomes = arms.both["robust_right_full"], arms.both["robust_right_peft"]
-            yield from _row(arms, Stratum("attack family", str(family), *outcomes), seed)
+    keys = [key for key in dict.fromkeys((*arms[0], *arms[1])) if is_attack(key[1])]
+    families = {attack.name: attack.family for attack in record.attacks if any(attack.name == key[1] for key in keys)}
+    for family in dict.fromkeys(families.values()):
+        attacks = [name for name, each in families.items() if each == family]
+        testsets = list(dict.fromkeys(testset for testset, attack in keys if attack in attacks))
+        if len(testsets) == 1 and len(attacks) == 1:
+            continue
+        matched = [
+            grid.match(full, peft)
+            for testset in testsets
+            for full, peft in [[_worst(grid, _on(arm, testset), attacks) for arm in arms]]
+            if full is not None and peft is not None
+        ]
+        if matched:
+            full, peft = (np.concatenate(rows) for rows in zip(*matched, strict=True))
+            scope = Scope(pair, " + ".join(testsets), f"{family} attacks", full, peft)
+            outcomes = (grid.robust[rows] == RIGHT for rows in (full, peft))
+            yield from _row(grid, scope, Stratum("attack family", family, full, peft, *outcomes), record.seed)
 
 
-def _row(arms: Arms, stratum: Stratum, seed: int) -> Iterator[dict[str, object]]:
-    both = arms.both.loc[stratum.full_robust.index]
-    if len(both) < MIN_EXAMPLES:
+def _on(arm: dict[tuple[str, str], Places], testset: str) -> dict[str, Places]:
+    return {attack: places for (name, attack), places in arm.items() if name == testset}
+
+
+def _row(grid: OutcomeGrid, scope: Scope, stratum: Stratum, seed: int) -> Iterator[dict[str, object]]:
+    n = len(stratum.full)
+    if n < MIN_EXAMPLES:
         return
+    unknown = np.zeros(n, dtype=bool)
     outcomes = PairedOutcomes(
-        full_robust=stratum.full_robust.to_numpy(dtype=bool),
-        peft_robust=stratum.peft_robust.to_numpy(dtype=bool),
-        full_clean=np.zeros(len(both), dtype=bool),
-        peft_clean=np.zeros(len(both), dtype=bool),
-        clean_known=np.zeros(len(both), dtype=bool),
-        groups=both["group"].to_numpy(),
+        full_robust=stratum.full_robust,
+        peft_robust=stratum.peft_robust,
+        full_clean=unknown,
+        peft_clean=unknown,
+        clean_known=unknown,
+        groups=grid.groups[stratum.full],
     )
-    scope = arms.testset if arms.attack == NO_ATTACK else f"{arms.testset} | {arms.attack}"
+    where = scope.testset if scope.attack == NO_ATTACK else f"{scope.testset} | {scope.attack}"
     place = {
-        "pair": arms.pair.name,
+        "pair": scope.pair.name,
         "where": stratum.where,
-        "what": f"{scope} | {stratum.what}" if stratum.where != "attack family" else stratum.what,
-        "testset": arms.testset,
-        "attack": arms.attack,
+        "what": f"{where} | {stratum.what}" if stratum.where != "attack family" else stratum.what,
+        "testset": scope.testset,
+        "attack": scope.attack,
         "scale": "fraction",
     }
     yield place | compare_arms(outcomes, seed)

@@ -59,7 +59,10 @@ def run_facts(record: RunRecord) -> list[tuple[str, str]]:
         ("examples of each test set", "all" if record.limit is None else f"at most {record.limit}"),
         ("device", f"{record.device}, {record.dtype}"),
         ("machine", record.machine),
-        ("intervals", "95 %: Wilson for rates; paired bootstrap of whole groups, 10,000 draws, for differences"),
+        (
+            "intervals",
+            "95 %: Wilson for rates; paired bootstrap of whole groups for differences, computed or 10,000 draws",
+        ),
         ("test", f"McNemar's {statistics.mcnemar} test; permutation of groups where rows share a source"),
         (
             "many comparisons",

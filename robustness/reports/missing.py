@@ -25,6 +25,17 @@ def find_missing(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
+def count_missing_probes(sensitivity: pd.DataFrame, record: RunRecord) -> int:
+    """Returns how many probes on one checkpoint and test set are not measured yet."""
+    tasks = [testset.task for testset in record.testsets]
+    cells = sum(
+        min(1, tasks.count(checkpoint.task)) if probe.space == "structure" else tasks.count(checkpoint.task)
+        for checkpoint in record.checkpoints
+        for probe in record.probes
+    )
+    return cells - len(sensitivity[["checkpoint", "testset", "probe"]].drop_duplicates())
+
+
 def _attacks(testset: TestsetRecord, record: RunRecord, seen: set[tuple[str, str]]) -> list[str]:
     """The attacks that apply to a test set; where not all do, those that any checkpoint has met there."""
     names = [attack.name for attack in record.attacks]

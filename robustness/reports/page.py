@@ -20,7 +20,7 @@ from robustness.reports.breaking import Breaking, find_breaking
 from robustness.reports.columns import Table
 from robustness.reports.heatmaps import accuracy_maps, transfer_maps
 from robustness.reports.method import attack_facts, command_line, run_facts
-from robustness.reports.missing import find_missing
+from robustness.reports.missing import count_missing_probes, find_missing
 from robustness.reports.pagetables import (
     checkpoint_table,
     fragility_table,
@@ -51,6 +51,8 @@ FILE_NAME = "report.html"
 FOREST_ROWS = 22
 MAX_PAIRS = 6
 """Pairs with figures of their own; the others are in the tables."""
+PAGE_PANELS = 24
+"""Of all pairs' figures of one kind together, but at least two a pair."""
 
 Tables = dict[Table, pd.DataFrame]
 
@@ -103,7 +105,9 @@ def write_page(
             script_hash=Markup(_hash(script)),
             margin=points(record.statistics.margin),
             answers=answer_pairs(tables[Table.PAIRS], record),
+            left_out=_pairs_left_out(record),
             missing=missing_table(missing) if len(missing) else None,
+            missing_probes=count_missing_probes(tables[Table.SENSITIVITY], record),
             missing_total=int((missing["n_expected"] - missing["n"]).sum()),
             forests=_forests(tables[Table.FRAGILITY], record),
             fragility=fragility_table(tables[Table.FRAGILITY]),
@@ -172,6 +176,12 @@ def _subtitle(record: RunRecord, examples: pd.DataFrame) -> str:
     sets = join_words([testset.name for testset in record.testsets])
     attacks = f"{len(record.attacks)} attack" + ("" if len(record.attacks) == 1 else "s")
     return f"{n} outcomes of {len(record.checkpoints)} checkpoints on {sets}; {attacks}. {record.started[:10]}"
+
+
+def _pairs_left_out(record: RunRecord) -> str:
+    if len(record.pairs) <= MAX_PAIRS:
+        return ""
+    return f"Figures and texts are of the first {MAX_PAIRS} of {len(record.pairs)} pairs; the CSV files have all."
 
 
 def _arms(pair: PairRecord) -> dict[str, str]:
@@ -247,12 +257,20 @@ def _curves(curves: pd.DataFrame, pairs: tuple[PairRecord, ...]) -> list[Part]:
     for pair in pairs:
         mine = curves[curves["checkpoint"].isin(_arms(pair))]
         if len(mine):
-            n = len(mine[["testset", "attack", "budget_kind"]].drop_duplicates())
-            caption = f"The first {MAX_PANELS} of {n}; curves.csv has all." if n > MAX_PANELS else ""
+            n, limit = len(mine[["testset", "attack", "budget_kind"]].drop_duplicates()), _limit(pairs)
             label = f"Robust accuracy against budget for {visible(pair.name)}"
-            drawing = draw_both(draw_curves(mine, _arms(pair)), f"curves{len(parts)}", label)
-            parts.append(Part(pair.name, drawing, caption))
+            drawing = draw_both(draw_curves(mine, _arms(pair), limit), f"curves{len(parts)}", label)
+            parts.append(Part(pair.name, drawing, _left_out(n, limit, "curves.csv")))
     return parts
+
+
+def _limit(pairs: tuple[PairRecord, ...]) -> int:
+    """Panels of each pair's figure: drawing takes a quarter of a second a panel."""
+    return max(2, min(MAX_PANELS, PAGE_PANELS // len(pairs)))
+
+
+def _left_out(n: int, limit: int, source: str) -> str:
+    return f"The first {limit} of {n}; {source} has all." if n > limit else ""
 
 
 def _probes(probed: pd.DataFrame, pairs: tuple[PairRecord, ...]) -> list[Part]:
@@ -261,9 +279,10 @@ def _probes(probed: pd.DataFrame, pairs: tuple[PairRecord, ...]) -> list[Part]:
         mine = probed[probed["checkpoint"].isin(_arms(pair)) & probed["value"].notna()]
         if len(mine):
             mine = mine if "quantity" in mine else mine.assign(quantity=None)
+            n, limit = len(mine[["testset", "probe", "quantity"]].drop_duplicates()), _limit(pairs)
             label = f"Sensitivity of both arms of {visible(pair.name)} on the same examples"
-            drawing = draw_both(draw_probes(mine, _arms(pair)), f"probes{len(parts)}", label)
-            parts.append(Part(pair.name, drawing))
+            drawing = draw_both(draw_probes(mine, _arms(pair), limit), f"probes{len(parts)}", label)
+            parts.append(Part(pair.name, drawing, _left_out(n, limit, "sensitivity_examples.csv")))
     return parts
 
 
@@ -272,8 +291,13 @@ def _layers(layers: pd.DataFrame, pairs: tuple[PairRecord, ...]) -> list[Part]:
     for pair in pairs if len(layers) else ():
         mine = layers[layers["checkpoint"].isin(_arms(pair)) & layers["layer"].notna() & layers["value"].notna()]
         if len(mine):
-            label = f"Probes by layer for {visible(pair.name)}"
-            parts.append(Part(pair.name, draw_both(draw_layers(mine, _arms(pair)), f"layers{len(parts)}", label)))
+            n, limit = mine["probe"].nunique(), _limit(pairs)
+            drawing = draw_both(
+                draw_layers(mine, _arms(pair), limit),
+                f"layers{len(parts)}",
+                f"Probes by layer for {visible(pair.name)}",
+            )
+            parts.append(Part(pair.name, drawing, _left_out(n, limit, "layers.csv")))
     return parts
 
 

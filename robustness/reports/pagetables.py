@@ -19,12 +19,28 @@ from robustness.runs.record import RunRecord
 DIGITS = 12
 """Of a digest; run.json has all."""
 _DIFFERENCE = "full minus PEFT in percentage points; above 0, PEFT is more fragile"
+FLOOR = "what always giving the commonest label, or the whole paragraph as answer, would score"
 _COULD_SHOW = "the true difference that a sample like this finds four times out of five, in points"
 
 
 def _pair_column(frame: pd.DataFrame) -> tuple[PageColumn, ...]:
     """Named only where there are several."""
     return (PageColumn("pair", "pair"),) if frame["pair"].nunique() > 1 else ()
+
+
+def _seed_columns(frame: pd.DataFrame) -> tuple[PageColumn, ...]:
+    """Only where a method was trained with several seeds."""
+    if not frame["seed_sd"].notna().any():
+        return ()
+    return (
+        PageColumn("n_seeds", "seeds", as_count),
+        PageColumn("seed_sd", "between seeds", as_percent, "standard deviation of the difference, in points"),
+        PageColumn("seed_sd_low", "low", as_percent, "lower end of its 95 % interval"),
+        PageColumn("seed_sd_high", "high", as_percent, "upper end; wide with few seeds"),
+        PageColumn(
+            "seed_share", "seeds' share, %", as_percent, "of the variance of the difference; the rest: examples"
+        ),
+    )
 
 
 def fragility_table(frame: pd.DataFrame) -> PageTable:
@@ -66,7 +82,7 @@ def pairs_table(frame: pd.DataFrame) -> PageTable:
         PageColumn("verdict", "verdict"),
         PageColumn("detectable", "could show", as_points, _COULD_SHOW),
     )
-    return page_table("pairs", "pairs", frame, (*_pair_column(frame), *columns))
+    return page_table("pairs", "pairs", frame, (*_pair_column(frame), *columns, *_seed_columns(frame)))
 
 
 def survival_table(frame: pd.DataFrame) -> PageTable:
@@ -138,10 +154,10 @@ def checkpoint_table(record: RunRecord) -> PageTable:
         PageColumn("task", "task"),
         PageColumn("base", "base"),
         PageColumn("train_seed", "training seed", as_number),
-        PageColumn("clean_accuracy", "clean, %", as_percent, "accuracy on clean examples before the run"),
         PageColumn(
-            "majority_share", "majority, %", as_percent, "what always giving the commonest answer would score"
+            "clean_accuracy", "clean, %", as_percent, "accuracy, of questions F1, on clean examples before the run"
         ),
+        PageColumn("majority_share", "floor, %", as_percent, FLOOR),
         PageColumn("n_clean", "n", as_count),
         PageColumn("weights_digest", "weights"),
     )

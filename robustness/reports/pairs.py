@@ -11,9 +11,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from robustness.engine.evaluation import NO_ATTACK
-from robustness.reports.attacks import worst_case
+from robustness.reports.attacks import WORST_CASE
 from robustness.reports.columns import Table, arrange
-from robustness.reports.examples import add_judgements, keeps_prediction
+from robustness.reports.examples import RIGHT, UNKNOWN, add_judgements, keeps_prediction
+from robustness.reports.grid import STATUS_RANKS, OutcomeGrid, Places, build_grid, is_attack, worst_places
 from robustness.reports.questions import answer_pair_rows
 from robustness.reports.seeds import seed_rows
 from robustness.runs.record import PairRecord, RunRecord, StatisticsRecord
@@ -60,38 +61,62 @@ def build_pairs(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
 
     `difference` and `drop_difference` are full minus PEFT. P-values are adjusted within the rows of one population,
     which are this run's family of comparisons; of questions, within one metric and aggregation of it. Where a method
-    was trained with several seeds, rows over all of them follow, a family of their own.
+    was trained with several seeds, rows over all of them follow, families of their own, with what seeds and examples
+    each add to the uncertainty.
     An attack that keeps the prediction is compared by the share of texts it could not reduce, of those that both
     arms get right.
     """
-    judged = add_judgements(_with_worst_case(examples))
+    grid = build_grid(examples)
+    worst = _worst_cases(grid)
     questions = {testset.name for testset in record.testsets if testset.answers}
     rows: list[dict[str, object]] = []
     for pair in record.pairs:
-        full, peft = (judged[judged["checkpoint"] == name] for name in (pair.full, pair.peft))
-        for (testset, attack), part in full.groupby(["testset", "attack"], sort=False):
-            partner = peft[(peft["testset"] == testset) & (peft["attack"] == attack)]
+        full, peft = (grid.cells.get(name, {}) | worst.get(name, {}) for name in (pair.full, pair.peft))
+        for (testset, attack), places in full.items():
+            partner = peft.get((testset, attack), np.full_like(places, -1))
             names = _names(pair, record) | {"testset": testset, "attack": attack, "aggregation": "mean"}
             if attack == NO_ATTACK and testset in questions:
-                rows += [names | row for row in answer_pair_rows(part, partner, record.seed)]
+                given, partners = (grid.frame.iloc[arm[arm >= 0]] for arm in (places, partner))
+                rows += [names | row for row in answer_pair_rows(given, partners, record.seed)]
                 continue
-            matched = match_arms(part, partner)
-            if keeps_prediction(part).all():
+            matched = pair_up(grid, *grid.match(places, partner))
+            if attack in grid.keeping:
                 rows += [names | row for row in _reduction_rows(matched, record.seed)]
             else:
-                rows += [names | row for row in _population_rows(matched, str(attack), record.seed)]
+                rows += [names | row for row in _population_rows(matched, attack, record.seed)]
     rows = [{"family": row["population"], "n_seeds": 1} | row for row in rows]
-    # Seeds are combined for accuracies alone: neither a kept prediction nor an answer's F1 is one.
-    changing = judged[~keeps_prediction(judged) & ~judged["testset"].isin(questions)]
+    judged = _judged(grid, worst)
+    changing = judged[~keeps_prediction(judged)]  # a kept prediction is no accuracy
     return arrange(Table.PAIRS, give_verdicts([*rows, *seed_rows(changing, record)], record.statistics))
 
 
-def _with_worst_case(examples: pd.DataFrame) -> pd.DataFrame:
-    attacked = examples[(examples["attack"] != NO_ATTACK) & ~keeps_prediction(examples)]
-    if attacked["attack"].nunique() < 2:
-        return examples
-    worst = [worst_case(group) for _, group in attacked.groupby(["checkpoint", "testset"], sort=False)]
-    return pd.concat([examples, *worst], ignore_index=True)
+def _worst_cases(grid: OutcomeGrid) -> dict[str, dict[tuple[str, str], Places]]:
+    """By checkpoint the cells over all attacks of a test set, where the run has several."""
+    changing = {
+        checkpoint: {key: places for key, places in cells.items() if is_attack(key[1]) and key[1] not in grid.keeping}
+        for checkpoint, cells in grid.cells.items()
+    }
+    if len({attack for cells in changing.values() for _, attack in cells}) < 2:
+        return {}
+    ranks = range(len(STATUS_RANKS))
+    return {
+        checkpoint: {
+            (testset, WORST_CASE): worst_places(
+                [places for (name, _), places in cells.items() if name == testset], grid.statuses, ranks
+            )
+            for testset in dict.fromkeys(testset for testset, _ in cells)
+        }
+        for checkpoint, cells in changing.items()
+    }
+
+
+def _judged(grid: OutcomeGrid, worst: dict[str, dict[tuple[str, str], Places]]) -> pd.DataFrame:
+    """The outcomes without their texts, judged, and those of the worst cases."""
+    frame = add_judgements(grid.frame.drop(columns=["original_text", "adversarial_text", "error"]))
+    found = [places[places >= 0] for cells in worst.values() for places in cells.values()]
+    if not found:
+        return frame
+    return pd.concat([frame, frame.iloc[np.concatenate(found)].assign(attack=WORST_CASE)], ignore_index=True)
 
 
 def _names(pair: PairRecord, record: RunRecord) -> dict[str, object]:
@@ -104,19 +129,15 @@ def _names(pair: PairRecord, record: RunRecord) -> dict[str, object]:
     }
 
 
-def match_arms(full: pd.DataFrame, peft: pd.DataFrame) -> PairedOutcomes:
-    """Returns the examples of one cell that both arms answered, side by side."""
-    columns = ["example_id", "group_id", "robust_right", "clean_right"]
-    both = full[columns].merge(peft[columns], on="example_id", suffixes=("_full", "_peft"))
-    both = both[both["robust_right_full"].notna() & both["robust_right_peft"].notna()]
-    known = both["clean_right_full"].notna() & both["clean_right_peft"].notna()
+def pair_up(grid: OutcomeGrid, full: Places, peft: Places) -> PairedOutcomes:
+    """Returns the matched rows of both arms as outcomes."""
     return PairedOutcomes(
-        full_robust=both["robust_right_full"].to_numpy(dtype=bool),
-        peft_robust=both["robust_right_peft"].to_numpy(dtype=bool),
-        full_clean=both["clean_right_full"].fillna(False).to_numpy(dtype=bool),
-        peft_clean=both["clean_right_peft"].fillna(False).to_numpy(dtype=bool),
-        clean_known=known.to_numpy(dtype=bool),
-        groups=pd.factorize(both["group_id_full"])[0],
+        full_robust=grid.robust[full] == RIGHT,
+        peft_robust=grid.robust[peft] == RIGHT,
+        full_clean=grid.clean[full] == RIGHT,
+        peft_clean=grid.clean[peft] == RIGHT,
+        clean_known=(grid.clean[full] != UNKNOWN) & (grid.clean[peft] != UNKNOWN),
+        groups=grid.groups[full],
     )
 
 
@@ -149,15 +170,12 @@ def compare_arms(outcomes: PairedOutcomes, seed: int) -> dict[str, object]:
     """
     rng = np.random.default_rng(seed)
     full, peft = outcomes.full_robust, outcomes.peft_robust
-    differences = full.astype(float) - peft
-    interval = paired_difference_interval(differences, outcomes.groups, rng=rng)
+    n, differences = len(full), full.astype(np.int8) - peft.astype(np.int8)
+    grouped = has_repeats(outcomes.groups)
+    groups = np.unique(outcomes.groups, return_inverse=True)[1] if grouped else None
+    interval = paired_difference_interval(differences, groups, rng=rng)
     test = mcnemar_exact(full, peft)
-    n = len(differences)
     discordant = (test.only_full_right + test.only_peft_right) / n
-    known = outcomes.where(outcomes.clean_known)
-    drop = paired_drop(known.full_clean, known.full_robust, known.peft_clean, known.peft_robust)
-    drop_interval = paired_difference_interval(drop, known.groups, rng=rng)
-    grouped = len(np.unique(outcomes.groups)) < n
     return {
         "n": n,
         "full_value": full.mean(),
@@ -165,18 +183,29 @@ def compare_arms(outcomes: PairedOutcomes, seed: int) -> dict[str, object]:
         "difference": differences.mean(),
         "low": interval.low,
         "high": interval.high,
-        "drop_difference": drop.mean() if len(drop) else None,
-        "drop_low": drop_interval.low,
-        "drop_high": drop_interval.high,
         "test": "permutation-of-groups" if grouped else test.name,
-        "p_value": paired_permutation(differences, outcomes.groups, rng=rng) if grouped else test.p_value,
+        "p_value": paired_permutation(differences, groups, rng=rng) if grouped else test.p_value,
         "p_mid": math.nan if grouped else mcnemar_mid_p(full, peft).p_value,
         "smallest_detectable": smallest_detectable_difference(n, discordant),
         "discordant_share": discordant,
-        "design_effect": design_effect(differences, outcomes.groups) if grouped else 1.0,
+        "design_effect": 1.0 if groups is None else design_effect(differences, groups),
         "differences": differences,
-        "groups": outcomes.groups,
-    }
+        "groups": groups,
+    } | _drop(outcomes.where(outcomes.clean_known), rng, grouped=grouped)
+
+
+def _drop(known: PairedOutcomes, rng: np.random.Generator, *, grouped: bool) -> dict[str, object]:
+    if not len(known.groups):
+        return {"drop_difference": None, "drop_low": math.nan, "drop_high": math.nan}
+    drop = paired_drop(known.full_clean, known.full_robust, known.peft_clean, known.peft_robust)
+    interval = paired_difference_interval(drop, known.groups if grouped else None, rng=rng)
+    return {"drop_difference": drop.mean(), "drop_low": interval.low, "drop_high": interval.high}
+
+
+def has_repeats(groups: NDArray[Any]) -> bool:
+    """Whether a group has several rows."""
+    ordered = np.sort(groups)
+    return bool((ordered[1:] == ordered[:-1]).any())
 
 
 def give_verdicts(rows: list[dict[str, object]], statistics: StatisticsRecord) -> pd.DataFrame:
@@ -224,4 +253,5 @@ def _detectable(row: Any, alpha: float) -> float:
 def _equivalence(row: Any, margin: float) -> float:
     if margin <= 0 or not isinstance(row.differences, np.ndarray):
         return math.nan
-    return tost(row.differences, row.groups, margin=margin)
+    groups = row.groups if isinstance(row.groups, np.ndarray) else None
+    return tost(row.differences, groups, margin=margin, bounded=True)

@@ -230,19 +230,21 @@ def _spread_labels(axes: Axes, labels: list[tuple[float, float, str]]) -> None:
 
 
 MAX_PANELS = 12
+"""Of one figure."""
 PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
 """Powers of ten without mathematical type, which the page does not set."""
 
 
-def draw_curves(curves: pd.DataFrame, arms: dict[str, str]) -> Draw:
+def draw_curves(curves: pd.DataFrame, arms: dict[str, str], limit: int = MAX_PANELS) -> Draw:
     """Robust accuracy against the budget: a panel for each test set, attack and kind of budget.
 
     Args:
         curves: curves.csv's rows of one pair.
         arms: `full` or `peft` by checkpoint.
+        limit: Panels drawn, the first.
     """
     kinds = {"queries": "queries", "modified_share": "share of words changed", "epsilon": "epsilon, token norms"}
-    panels = list(_by_kind(curves).groupby(["testset", "attack", "budget_kind"], sort=False))[:MAX_PANELS]
+    panels = list(_by_kind(curves).groupby(["testset", "attack", "budget_kind"], sort=False))[:limit]
 
     def draw(width: float) -> Figure:
         figure, grid = lay_out(len(panels), width, columns=3, height=2.25)
@@ -301,14 +303,15 @@ def _curve(axes: Axes, curve: pd.DataFrame, arm: str, reach: float) -> None:
     axes.step(x, values["robust_accuracy"], where="post", color=colour, linewidth=1.7, linestyle=style)
 
 
-def draw_probes(probed: pd.DataFrame, arms: dict[str, str]) -> Draw:
+def draw_probes(probed: pd.DataFrame, arms: dict[str, str], limit: int = MAX_PANELS) -> Draw:
     """Paired distributions: for each test set and probe, the values of both arms on the same examples.
 
     Args:
         probed: sensitivity_examples.csv's rows of one pair, with a column `quantity`.
         arms: `full` or `peft` by checkpoint.
+        limit: Panels drawn, the first.
     """
-    panels = list(probed.groupby(["testset", "probe", "quantity"], sort=False, dropna=False))[:MAX_PANELS]
+    panels = list(probed.groupby(["testset", "probe", "quantity"], sort=False, dropna=False))[:limit]
 
     def draw(width: float) -> Figure:
         figure, grid = lay_out(len(panels), width, columns=2, height=1.75)
@@ -348,14 +351,15 @@ def _distribution(axes: Axes, column: Any, height: float, arm: str) -> None:
     axes.plot(middle, height, "o", color=PAPER, markeredgecolor=INK, markersize=6)
 
 
-def draw_layers(layers: pd.DataFrame, arms: dict[str, str]) -> Draw:
+def draw_layers(layers: pd.DataFrame, arms: dict[str, str], limit: int = MAX_PANELS) -> Draw:
     """Each probe's value by depth, over the modules of a layer.
 
     Args:
         layers: layers.csv's rows of one pair.
         arms: `full` or `peft` by checkpoint.
+        limit: Panels drawn, the first.
     """
-    panels = list(layers.groupby("probe", sort=False))[:MAX_PANELS]
+    panels = list(layers.groupby("probe", sort=False))[:limit]
 
     def draw(width: float) -> Figure:
         figure, grid = lay_out(len(panels), width, columns=2, height=2.2)

@@ -13,6 +13,8 @@ from robustness.runs.record import PairRecord
 
 CHECK = "check-"
 """How the names of the checks begin; one that fails is a reason, one that passes is in sensitivity.csv."""
+CURVES = "update-path"
+"""The probe whose numbers are points of curves."""
 MARK = "*"
 """Beside a number whose status is not ok; the reason follows the table."""
 ROWS = r" \(\d+ of \d+ rows\)$"
@@ -25,7 +27,10 @@ def render_probes(sensitivity: pd.DataFrame, pair: PairRecord) -> Iterator[RichT
     arms = sensitivity[sensitivity["checkpoint"].isin([pair.full, pair.peft])]
     if arms.empty:
         return
-    yield _numbers(arms[(arms["n"] > 0) & ~arms["quantity"].str.startswith(CHECK)], pair)
+    in_curves = arms["probe"] == CURVES
+    yield _numbers(arms[(arms["n"] > 0) & ~arms["quantity"].str.startswith(CHECK) & ~in_curves], pair)
+    if in_curves.any():
+        yield f"{CURVES}: curves.csv, and the curves of report.html"
     yield "value = median or mean over examples; kind says what it is of its quantity: estimates bound nothing"
     if {"smoothing", "adversarial-distance"} <= set(arms["probe"]):
         yield (

@@ -15,10 +15,12 @@ from robustness.reports.curves import build_curves, build_path_curves
 from robustness.reports.endpoints import find_disagreements
 from robustness.reports.examples import build_examples
 from robustness.reports.fragility import build_fragility
+from robustness.reports.missing import count_missing_probes
 from robustness.reports.page import write_page
 from robustness.reports.pairs import build_pairs
 from robustness.reports.plots import PLANNED
 from robustness.reports.predictions import build_predictions
+from robustness.reports.questions import METRICS
 from robustness.reports.sensitivity import (
     build_layers,
     build_probe_differences,
@@ -67,13 +69,7 @@ class Report:
     @property
     def missing_measurements(self) -> int:
         """Probes on one checkpoint and test set that an interrupted run has not measured yet."""
-        tasks = [testset.task for testset in self.record.testsets]
-        cells = sum(
-            min(1, tasks.count(checkpoint.task)) if probe.space == "structure" else tasks.count(checkpoint.task)
-            for checkpoint in self.record.checkpoints
-            for probe in self.record.probes
-        )
-        return cells - len(self.tables[Table.SENSITIVITY][["checkpoint", "testset", "probe"]].drop_duplicates())
+        return count_missing_probes(self.tables[Table.SENSITIVITY], self.record)
 
 
 def write_report(folder: Path, statistics: StatisticsRecord | None = None) -> Report:
@@ -121,6 +117,8 @@ def _with_families(record: RunRecord, pairs: pd.DataFrame, fragility: pd.DataFra
     families: dict[str, list[str]] = {}
     for row in pairs[pairs["p_value"].notna()].itertuples():
         family = "seeds" if row.n_seeds > 1 else str(row.population)
+        if row.metric in METRICS:
+            family += f" {row.metric}" + ("" if row.aggregation == "mean" else f" {row.aggregation}")
         families.setdefault(f"pairs, {family}", []).append(
             f"{row.pair} | {row.testset} | {row.attack} | {row.metric}"
         )

@@ -7,12 +7,30 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from robustness.definitions.tasks import TASKS
 from robustness.engine.outcome import Status
+from robustness.reports.examples import RIGHT
+from robustness.reports.grid import STATUS_RANKS, OutcomeGrid, Places
 
 SHARES = (0.1, 0.25)
 """Shares of changed words at which budgets are cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """What parts are made of, for every outcome, shape (rows,) each; made once for all places."""
+
+    grid: OutcomeGrid
+    costs: dict[str, NDArray[np.float64]]
+    """queries, distance and modified_share."""
+    labels: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    words: NDArray[np.float64]
+    """Of the clean text, or of the row where there is none."""
+    names: dict[str, tuple[NDArray[np.int64], pd.Index]]
+    """Codes (-1: none) and names of methods and constructions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,74 +39,106 @@ class Stratum:
 
     where: str
     what: str
-    full_robust: pd.Series
-    peft_robust: pd.Series
+    full: Places
+    """Rows of the full arm; the PEFT arm's are in the same order."""
+    peft: Places
+    full_robust: NDArray[np.bool_]
+    peft_robust: NDArray[np.bool_]
 
 
-def split_strata(both: pd.DataFrame, task: str) -> Iterator[Stratum]:
+def read_columns(grid: OutcomeGrid) -> Columns:
+    """Returns the columns of all outcomes."""
+    frame = grid.frame
+    return Columns(
+        grid=grid,
+        costs={name: grid.numbers(name) for name in ("queries", "distance", "modified_share")},
+        labels=grid.numbers("label"),
+        scores=grid.numbers("clean_score"),
+        words=_count_words(frame["original_text"].fillna(frame["adversarial_text"])),
+        names={name: pd.factorize(frame[name]) for name in ("method", "construction") if name in frame},
+    )
+
+
+def _count_words(texts: pd.Series) -> NDArray[np.float64]:
+    codes, distinct = pd.factorize(texts)
+    counts: NDArray[np.float64] = np.array([*(len(str(text).split()) for text in distinct), np.nan])
+    return np.asarray(counts[codes])
+
+
+def split_strata(columns: Columns, full: Places, peft: Places, task: str) -> Iterator[Stratum]:
     """Yields thirds by text length and clean margin, the labels, and AdvGLUE's methods and constructions."""
-    texts = both["original_text_full"].fillna(both["adversarial_text_full"])
-    words = texts.str.count(r"\S+").astype(float)
-    yield from _thirds(both, words, "text length", ("short", "middling", "long"), "words")
-    margins = both[["clean_score_full", "clean_score_peft"]].astype(float).mean(axis=1)
-    yield from _thirds(both, margins, "clean margin", ("narrow", "middling", "wide"), "mean score")
-    names = _label_names(task)
-    labels = both.groupby("label_full", sort=True)
-    for label, part in labels if labels.ngroups > 1 else ():
+    grid = columns.grid
+
+    def part(chosen: NDArray[np.bool_], where: str, what: str) -> Stratum:
+        rows = full[chosen], peft[chosen]
+        return Stratum(where, what, *rows, *(grid.robust[arm] == RIGHT for arm in rows))
+
+    margins = _mean(columns.scores[full], columns.scores[peft])
+    for where, values, names, unit in (
+        ("text length", columns.words[full], ("short", "middling", "long"), "words"),
+        ("clean margin", margins, ("narrow", "middling", "wide"), "mean score"),
+    ):
+        for chosen, what in _thirds(values, names, unit):
+            yield part(chosen, where, what)
+    labels, known = columns.labels[full], _label_names(task)
+    distinct = np.unique(labels[~np.isnan(labels)])
+    for label in distinct if len(distinct) > 1 else ():
         index = int(label)
-        yield _of(both, part.index, "label", names[index] if index < len(names) else str(index))
-    for column in ("method", "construction"):
-        if f"{column}_full" in both:
-            for name, part in both.groupby(f"{column}_full", sort=False):
-                yield _of(both, part.index, column, str(name))
+        yield part(labels == label, "label", known[index] if index < len(known) else str(index))
+    for where, (codes, names) in columns.names.items():
+        mine = codes[full]
+        for code in pd.unique(mine[mine >= 0]):
+            yield part(mine == code, where, str(names[code]))
 
 
-def split_budgets(both: pd.DataFrame) -> Iterator[Stratum]:
+def split_budgets(columns: Columns, full: Places, peft: Places) -> Iterator[Stratum]:
     """Yields all examples under smaller budgets: three of queries or epsilon, two of changed words.
 
     An example withstands budget b if it was right before the attack and nothing that cost at most b broke it; the
     cuts are quartiles of what successes on either arm cost.
     """
-    kinds = {"distance": "epsilon"} if both["distance_full"].notna().any() else {"queries": "queries"}
-    for column, noun in kinds.items():
-        spent = pd.concat([_costs(both, column, arm).dropna() for arm in ("full", "peft")])
-        if len(spent):
-            cuts = np.quantile(spent, [0.25, 0.5, 0.75], method="lower")
-            for cut in np.unique(cuts):
-                yield _within(both, column, float(cut), f"{noun} <= {cut:.4g}")
-    if both["modified_share_full"].notna().any():
-        for cut in SHARES:
-            yield _within(both, "modified_share", cut, f"words changed <= {cut:.0%}")
+    column = "queries" if np.isnan(columns.costs["distance"][full]).all() else "distance"
+    noun = "epsilon" if column == "distance" else "queries"
+    spent = np.concatenate([_costs(columns, column, arm) for arm in (full, peft)])
+    spent = spent[~np.isnan(spent)]
+    cuts: list[tuple[str, float, str]] = []
+    if len(spent):
+        quartiles = np.unique(np.quantile(spent, [0.25, 0.5, 0.75], method="lower"))
+        cuts += [(column, float(cut), f"{noun} <= {cut:.4g}") for cut in quartiles]
+    if not np.isnan(columns.costs["modified_share"][full]).all():
+        cuts += [("modified_share", cut, f"words changed <= {cut:.0%}") for cut in SHARES]
+    for name, cut, what in cuts:
+        yield Stratum("budget", what, full, peft, *(_withstand(columns, name, cut, arm) for arm in (full, peft)))
 
 
-def _costs(both: pd.DataFrame, column: str, arm: str) -> pd.Series:
-    broken = both[f"status_{arm}"] == Status.SUCCEEDED
-    return both[f"{column}_{arm}"].astype(float).where(broken)
+def _costs(columns: Columns, column: str, rows: Places) -> NDArray[np.float64]:
+    """What successes cost, nan elsewhere."""
+    broken = columns.grid.statuses[rows] == STATUS_RANKS[Status.SUCCEEDED]
+    return np.where(broken, columns.costs[column][rows], np.nan)
 
 
-def _within(both: pd.DataFrame, column: str, cut: float, what: str) -> Stratum:
-    robust = {
-        arm: (both[f"status_{arm}"] != Status.SKIPPED) & ~(_costs(both, column, arm) <= cut + 1e-9)
-        for arm in ("full", "peft")
-    }
-    return Stratum("budget", what, robust["full"], robust["peft"])
+def _withstand(columns: Columns, column: str, cut: float, rows: Places) -> NDArray[np.bool_]:
+    right = columns.grid.statuses[rows] != STATUS_RANKS[Status.SKIPPED]
+    kept: NDArray[np.bool_] = right & ~(_costs(columns, column, rows) <= cut + 1e-9)
+    return kept
+
+
+def _mean(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of what is known of the two."""
+    return np.where(np.isnan(first), second, np.where(np.isnan(second), first, (first + second) / 2))
 
 
 def _thirds(
-    both: pd.DataFrame, values: pd.Series, where: str, names: tuple[str, str, str], unit: str
-) -> Iterator[Stratum]:
-    known = values.dropna()
-    if known.nunique() < 3:
+    values: NDArray[np.float64], names: tuple[str, str, str], unit: str
+) -> Iterator[tuple[NDArray[np.bool_], str]]:
+    known = values[~np.isnan(values)]
+    if len(np.unique(known)) < 3:
         return
     first, second = np.quantile(known, [1 / 3, 2 / 3])
-    parts = (known <= first, (known > first) & (known <= second), known > second)
+    parts = (values <= first, (values > first) & (values <= second), values > second)
     bounds = (f"up to {first:.3g}", f"{first:.3g} to {second:.3g}", f"over {second:.3g}")
     for name, part, bound in zip(names, parts, bounds, strict=True):
-        yield _of(both, known.index[part], where, f"{name} ({bound} {unit})")
-
-
-def _of(both: pd.DataFrame, index: pd.Index, where: str, what: str) -> Stratum:
-    return Stratum(where, what, both.loc[index, "robust_right_full"], both.loc[index, "robust_right_peft"])
+        yield part, f"{name} ({bound} {unit})"
 
 
 def _label_names(task: str) -> tuple[str, ...]:

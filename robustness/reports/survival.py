@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
+from numpy.typing import NDArray
 
 from robustness.engine.evaluation import NO_ATTACK
 from robustness.engine.outcome import Status
 from robustness.reports.columns import Table, arrange
 from robustness.reports.examples import keeps_prediction
+from robustness.reports.grid import split_cells
 from robustness.runs.record import RunRecord
 from robustness.stats import kaplan_meier, log_rank
+
+Column = NDArray[Any]
 
 
 def build_survival(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
@@ -18,27 +24,33 @@ def build_survival(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
     `full_median` and `peft_median` are Kaplan-Meier medians of the queries to success, empty where more than half
     withstand; an attack that failed censors its example at what it spent.
     """
-    attempted = examples[
+    attempted = examples.loc[
         (examples["attack"] != NO_ATTACK)
         & ~keeps_prediction(examples)
         & examples["status"].isin([Status.SUCCEEDED, Status.FAILED])
-        & (examples["queries"].astype(float) > 0)
+        & (examples["queries"].to_numpy(dtype=float, na_value=0.0) > 0),
+        ["checkpoint", "testset", "attack", "queries", "status"],
     ]
+    queries = attempted["queries"].to_numpy(dtype=float)
+    broken = (attempted["status"] == Status.SUCCEEDED).to_numpy()
+    cells: dict[str, dict[tuple[str, str], tuple[Column, Column, float]]] = {}
+    for (checkpoint, testset, attack), part in split_cells(attempted, ("checkpoint", "testset", "attack")):
+        arm = queries[part], broken[part]
+        cells.setdefault(checkpoint, {})[testset, attack] = (*arm, kaplan_meier(*arm).median)
     rows: list[dict[str, object]] = []
     for pair in record.pairs:
-        mine = attempted[attempted["checkpoint"].isin([pair.full, pair.peft])]
-        for (testset, attack), part in mine.groupby(["testset", "attack"], sort=False):
-            arms = [part[part["checkpoint"] == name] for name in (pair.full, pair.peft)]
-            if any(arm.empty for arm in arms):
-                continue
-            spent = [arm["queries"].to_numpy(dtype=float) for arm in arms]
-            broken = [(arm["status"] == Status.SUCCEEDED).to_numpy(dtype=bool) for arm in arms]
-            medians = [kaplan_meier(*arm).median for arm in zip(spent, broken, strict=True)]
-            test = log_rank(spent[0], broken[0], spent[1], broken[1])
-            rows.append(
-                {"pair": pair.name, "testset": testset, "attack": attack}
-                | {"full_n": len(spent[0]), "peft_n": len(spent[1])}
-                | {"full_median": medians[0], "peft_median": medians[1]}
-                | {"statistic": test.statistic, "test": "log-rank", "p_value": test.p_value}
-            )
+        full, peft = (cells.get(name, {}) for name in (pair.full, pair.peft))
+        for testset, attack in (cell for cell in full if cell in peft):
+            one, other = full[testset, attack], peft[testset, attack]
+            test = log_rank(*one[:2], *other[:2])
+            names = {"pair": pair.name, "testset": testset, "attack": attack, "test": "log-rank"}
+            numbers = {
+                "full_n": len(one[0]),
+                "peft_n": len(other[0]),
+                "full_median": one[2],
+                "peft_median": other[2],
+                "statistic": test.statistic,
+                "p_value": test.p_value,
+            }
+            rows.append({**names, **numbers})
     return arrange(Table.SURVIVAL, rows)

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from robustness.engine.goal import GoalKind
+from robustness.reports.answers import is_answering
 from robustness.reports.columns import Table
 from robustness.reports.comparison import RunComparison
 from robustness.reports.page import FILE_NAME as PAGE
@@ -22,6 +23,9 @@ from robustness.runs.progress import CellProgress
 from robustness.stats import Correction
 
 CORRECTIONS = {Correction.HOLM: "Holm", Correction.BENJAMINI_HOCHBERG: "Benjamini and Hochberg"}
+PAIRS_WITH_PROBES = 4
+"""With more pairs, what probes measured is left to the files."""
+MOSTLY_SEEDS = 0.5
 VERDICT_STYLES = {"peft-more-fragile": "red", "full-more-fragile": "blue", "equivalent": "green"}
 
 
@@ -30,20 +34,24 @@ def render_summary(report: Report) -> Iterator[RichTable | str]:
     pairs = report.tables[Table.PAIRS]
     for pair in report.record.pairs:
         full, peft = (report.record.find_checkpoint(name) for name in (pair.full, pair.peft))
+        metric, floor = (
+            ("F1", "the whole paragraph as answer") if is_answering(pair.task) else ("accuracy", "majority class")
+        )
         yield escape(
-            f"pair {pair.name} | clean accuracy: full {full.clean_accuracy:.3f}, {peft.adaptation} "
-            f"{peft.clean_accuracy:.3f} (n = {full.n_clean}, majority class {full.majority_share:.3f})"
+            f"pair {pair.name} | clean {metric}: full {full.clean_accuracy:.3f}, {peft.adaptation} "
+            f"{peft.clean_accuracy:.3f} (n = {full.n_clean}, {floor} {full.majority_share:.3f})"
         )
         shown = (pairs["population"] == "all") | (pairs["metric"] == IRREDUCIBLE_SHARE)
         yield _comparisons(pairs[(pairs["pair"] == pair.name) & shown])
-        yield from render_probes(report.tables[Table.SENSITIVITY], pair)
-    several = pairs[(pairs["n_seeds"].astype(float) > 1) & (pairs["population"] == "all")]
-    for name, rows in several.groupby("pair", sort=False):
-        yield escape(f"{name} together, drawn anew with their examples")
-        yield _comparisons(rows)
+        if len(report.record.pairs) <= PAIRS_WITH_PROBES:
+            yield from render_probes(report.tables[Table.SENSITIVITY], pair)
+    if len(report.record.pairs) > PAIRS_WITH_PROBES and len(report.tables[Table.SENSITIVITY]):
+        yield "what probes measured fills pages for so many pairs: see sensitivity.csv, layers.csv and report.html"
+    yield from _over_seeds(pairs[(pairs["n_seeds"].astype(float) > 1) & (pairs["population"] == "all")])
     correction = CORRECTIONS[Correction(report.record.statistics.correction)]
+    score = "score" if any(is_answering(pair.task) for pair in report.record.pairs) else "accuracy"
     yield (
-        "difference = full - PEFT accuracy with 95 % interval: above 0, PEFT is more fragile; "
+        f"difference = full - PEFT {score} with 95 % interval: above 0, PEFT is more fragile; "
         f"p adjusted by {correction}"
     )
     for attack in (attack.name for attack in report.record.attacks if attack.goal == GoalKind.KEEP_PREDICTION):
@@ -68,8 +76,28 @@ def _what(row: Any) -> str:
     return str(row.metric).replace("_", " ") + (", worst per group" if row.aggregation != "mean" else "")
 
 
-def _comparisons(rows: pd.DataFrame) -> RichTable:
+def _over_seeds(rows: pd.DataFrame) -> Iterator[RichTable | str]:
+    """Every method beside full fine-tuning in one table, place by place, and where its seeds tell most."""
+    if rows.empty:
+        return
+    names = rows["pair"].unique()
+    title = str(names[0]) if len(names) == 1 else "every method beside full fine-tuning, training seeds"
+    yield escape(f"{title} together, drawn anew with their examples")
+    places = rows.groupby(["testset", "attack", "metric", "aggregation"], sort=False).ngroup()
+    yield _comparisons(rows.loc[places.sort_values(kind="stable").index], with_method=len(names) > 1)
+    uncertain = rows[rows["seed_share"].astype(float) >= MOSTLY_SEEDS]
+    yield "standard deviations of the difference between training seeds are in pairs.csv" + (
+        "; seeds are half of the uncertainty or more at" if len(uncertain) else ""
+    )
+    for row in uncertain.itertuples():
+        spread = f"{row.seed_sd:.3f} [{row.seed_sd_low:.2f}, {row.seed_sd_high:.2f}], {row.seed_share:.0%}"
+        yield escape(f"  {row.method} | {row.testset} | {_what(row)}: {spread}")
+
+
+def _comparisons(rows: pd.DataFrame, *, with_method: bool = False) -> RichTable:
     table = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
+    if with_method:
+        table.add_column("method", no_wrap=True)
     table.add_column("test set", no_wrap=True)
     table.add_column("attack", no_wrap=True)
     for name in ("n", "full", "PEFT", "difference", "p"):
@@ -78,6 +106,7 @@ def _comparisons(rows: pd.DataFrame) -> RichTable:
     for row in rows.itertuples():
         style = VERDICT_STYLES.get(row.verdict, "default")
         table.add_row(
+            *([escape(row.method)] if with_method else []),
             escape(row.testset),
             escape(_what(row)),
             str(row.n),

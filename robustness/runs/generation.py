@@ -18,7 +18,7 @@ from robustness.testsets.generation import insert_distractor
 from robustness.testsets.loading import load_testset
 from robustness.testsets.squad import write_squad
 from robustness.victims.answering import AnsweringVictim
-from robustness.victims.checkpoint import Checkpoint, read_checkpoint
+from robustness.victims.checkpoint import read_lone_checkpoint
 from robustness.victims.loading import digest_weights, load_checkpoint, place, to_victim
 
 FOLDER = "generated"
@@ -80,7 +80,7 @@ def generate(
     examples: Sequence[Example] = [example for example in loaded.examples if example.group in set(groups)]
     out.parent.mkdir(parents=True, exist_ok=True)
     if against is not None:
-        checkpoint = _standing_alone(against)
+        checkpoint = read_lone_checkpoint(against)
         victim = to_victim(load_checkpoint(checkpoint, loaded.task), place(device))
         assert isinstance(victim, AnsweringVictim), "generated sets are of questions"
         weights = [digest_weights(checkpoint.folder), digest_weights(checkpoint.base)]
@@ -88,19 +88,6 @@ def generate(
     write_squad(out, examples, title=testset)
     _log_of(out).unlink(missing_ok=True)
     return len(examples)
-
-
-def _standing_alone(reference: str) -> Checkpoint:
-    """A checkpoint without a pair: an adapter's base is the one it names itself."""
-    first = read_checkpoint(reference, reference, reference) if not _is_adapter(reference) else None
-    if first is not None:
-        return first
-    config = json.loads((Path(reference) / "adapter_config.json").read_text(encoding="utf-8"))
-    return read_checkpoint(reference, reference, str(config.get("base_model_name_or_path")))
-
-
-def _is_adapter(reference: str) -> bool:
-    return (Path(reference) / "adapter_config.json").is_file()
 
 
 def _complete(

@@ -204,8 +204,12 @@ def _refuse_repeated(option: str, names: Sequence[str]) -> None:
 def _list_probe_cells(
     pairs: Sequence[Pair], testsets: Sequence[Entry[TestsetDefinition]], probes: Sequence[NamedProbe]
 ) -> tuple[ProbeCell, ...]:
-    """Checkpoint by checkpoint; a probe of structure has one cell, whatever the test sets."""
+    """Checkpoint by checkpoint; a probe of structure has one cell, whatever the test sets.
+
+    Sets that are searched for against each checkpoint have no examples before the search.
+    """
     tasks = {name: pair.task for pair in pairs for name in (pair.full_name, pair.peft_name)}
+    fixed = [entry for entry in testsets if not _is_searched(entry.definition)]
     return tuple(
         ProbeCell(checkpoint, testset, probe.name)
         for checkpoint, task in tasks.items()
@@ -213,10 +217,9 @@ def _list_probe_cells(
         for testset in (
             [""]
             if probe.probe.space is Space.STRUCTURE
-            else [entry.name for entry in testsets if entry.definition.task == task]
+            else [entry.name for entry in fixed if entry.definition.task == task]
         )
-        if any(entry.definition.task == task for entry in testsets)
-        and find_task(task).head is Head.CLASSIFICATION  # probes measure functions to labels
+        if any(entry.definition.task == task for entry in fixed)
     )
 
 
@@ -244,9 +247,13 @@ def _list_cells(
 
 def _fits(attack: NamedAttack, testset: TestsetDefinition) -> bool:
     """Attacks on answers run on questions alone; sets that are searched for against each checkpoint are attacks."""
-    if testset.test.generated is not None and testset.test.generated.needs_checkpoint:
+    if _is_searched(testset):
         return False
     return isinstance(attack.attack, AnswerAttack) == (find_task(testset.task).head is Head.ANSWERING)
+
+
+def _is_searched(testset: TestsetDefinition) -> bool:
+    return testset.test.generated is not None and testset.test.generated.needs_checkpoint
 
 
 def digest_of(content: object) -> str:

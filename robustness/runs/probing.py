@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from itertools import groupby
 from pathlib import Path
@@ -15,7 +16,7 @@ from robustness.runs.preparation import Prepared
 from robustness.sensitivity.batching import errored_reading
 from robustness.sensitivity.measurement import Kind, Measurement, MeasurementStatus, Quantity
 from robustness.sensitivity.probe import NamedProbe, Reading, Subject, Unsupported
-from robustness.victims.victim import Victim
+from robustness.victims.kinds import AnyVictim
 
 RESERVE = 64
 """Examples beyond the run's limit that probes may make choices on."""
@@ -25,7 +26,7 @@ def run_probes(
     plan: Plan,
     prepared: Prepared,
     out: Path,
-    load_victim: Callable[[str], Victim],
+    load_victim: Callable[[str], AnyVictim],
     announce: Callable[[str], None],
 ) -> None:
     """Measures every probe cell that is not stored yet; each checkpoint is loaded at most once."""
@@ -42,14 +43,16 @@ def run_probes(
                 announce(f"{cell.checkpoint} | {cell.testset or 'weights'} | {cell.probe}")
                 named = probes[cell.probe]
                 started = time.perf_counter()
-                readings = _measure(named, _subject(plan, prepared, cell, named, load))
+                subject = _subject(plan, prepared, cell, named, load)
+                subject = replace(subject, load_partner=lambda partner: load_victim(partner.name))
+                readings = _measure(named, subject)
                 store.replace(cell, named.probe.space, readings, time.perf_counter() - started)
     finally:
         store.close()
 
 
 def _subject(
-    plan: Plan, prepared: Prepared, cell: ProbeCell, named: NamedProbe, load: Callable[[], Victim]
+    plan: Plan, prepared: Prepared, cell: ProbeCell, named: NamedProbe, load: Callable[[], AnyVictim]
 ) -> Subject:
     testset = cell.testset or _first_testset(prepared, cell.checkpoint)
     whole = next(each.examples for each in prepared.testsets if each.name == testset)

@@ -35,8 +35,8 @@ from robustness.runs.store import Store
 from robustness.runs.suspicions import find_suspicions
 from robustness.testsets.example import Example
 from robustness.victims.answering import AnsweringVictim
+from robustness.victims.kinds import AnyVictim
 from robustness.victims.loading import (
-    AnyVictim,
     Placement,
     digest_victim,
     load_checkpoint,
@@ -88,7 +88,7 @@ def _run_missing(plan: Plan, prepared: Prepared, arms: _Arms, out: Path, report:
         sink = _Sink(store, report, total)
         _run_cells(plan, prepared, arms, sink, out)
         replay_missing(plan, store, arms.load_scorer, arms.load_untuned, prepared.examples, sink.announce)
-        run_probes(plan, prepared, out, arms.load_classifier, sink.announce)
+        run_probes(plan, prepared, out, arms.load_victim, sink.announce)
         _add_warnings(out, [*arms.warnings(), *find_suspicions(store, plan.attacks)])
     finally:
         arms.close()
@@ -120,12 +120,9 @@ class _Arms:
         self._caches.append(cache)
         return victim, cache
 
-    def load_classifier(self, name: str) -> Victim:
-        """Returns a victim with a classification head; raises UsageError for any other."""
-        victim, _ = self.load(name)
-        if not isinstance(victim, Victim):
-            raise UsageError(f"checkpoint {name}: has no classification head, which probes measure")
-        return victim
+    def load_victim(self, name: str) -> AnyVictim:
+        """Returns the victim alone."""
+        return self.load(name)[0]
 
     def load_scorer(self, name: str) -> Scorer | AnsweringVictim:
         """Returns the victim behind its query cache, if there is one."""

@@ -27,6 +27,8 @@ _COLUMNS = (*_CELL_COLUMNS, *_OUTCOME_COLUMNS)
 _IN_CELL = "checkpoint=? AND testset=? AND attack=?"
 _REPLAY_COLUMNS = ("source", "testset", "attack", "target", "example_id", "prediction")
 
+CHUNK = 50_000
+"""Rows that are Python's objects at a time."""
 UNTUNED = "untuned base"
 """The target of texts that are scored on the base, under the head of the arm on which they were found."""
 
@@ -165,7 +167,10 @@ def read_rows(folder: Path, table: Literal["outcomes", "replays"]) -> pd.DataFra
         RunError: no store in the folder, a damaged file, or one of another schema version.
     """
     with open_store(folder) as connection:
-        return pd.read_sql_query(f"SELECT * FROM {table}", connection)
+        parts = list(pd.read_sql_query(f"SELECT * FROM {table}", connection, chunksize=CHUNK))
+    frame = pd.concat(parts, ignore_index=True)
+    mixed = {name: pd.Series(frame[name].tolist()) for name in frame if frame[name].dtype == object}
+    return frame.assign(**mixed)  # a column that is empty in one chunk alone
 
 
 @contextmanager

@@ -11,8 +11,9 @@ from robustness.errors import CheckpointError, UsageError
 from robustness.sensitivity.measurement import Kind, Measurement, MeasurementStatus, Quantity
 from robustness.sensitivity.probe import Reading, Subject, Unsupported
 from robustness.testsets.example import Example
-from robustness.victims.gradients import EmbeddedBatch, embed, frozen, gradient_batches
-from robustness.victims.victim import Victim
+from robustness.victims.embedding import batches_of_any, embed_any, find_unfit
+from robustness.victims.gradients import EmbeddedBatch, frozen
+from robustness.victims.kinds import AnyVictim
 
 MeasureBatch = Callable[[Sequence[Example], EmbeddedBatch], Sequence[Reading]]
 """Examples and their embeddings, as one batch, to readings."""
@@ -24,7 +25,7 @@ def measure_batches(
     """Yields the readings of all examples, batched by token length, with the victim's parameters frozen.
 
     A batch that fails, for want of memory or because of one example, is halved until the example at fault is alone;
-    that one is errored.
+    that one is errored. An example that has no margin is unsupported.
 
     Args:
         subject: whose examples are measured.
@@ -36,17 +37,19 @@ def measure_batches(
     Raises:
         Unsupported: a victim whose embeddings cannot be had.
     """
-    victim = subject.victim
+    victim = subject.any_victim
     if not any_precision:
         require_float32(victim)
     try:
-        batches = gradient_batches(victim, subject.examples)[::-1]
+        unfit = find_unfit(victim, subject.examples)
+        yield from (_unsupported(quantity, unfit[each.id], each) for each in subject.examples if each.id in unfit)
+        batches = batches_of_any(victim, [each for each in subject.examples if each.id not in unfit])[::-1]
         stack = [[example] for batch in batches for example in batch[::-1]] if singly else batches
         while stack:
             examples = stack.pop()
             try:
                 with frozen(victim):
-                    readings = measure(examples, embed(victim, examples))
+                    readings = measure(examples, embed_any(victim, examples))
             except (Unsupported, CheckpointError, UsageError):
                 raise
             except Exception as error:  # memory, or whatever one text does to a model: the others go on
@@ -61,7 +64,7 @@ def measure_batches(
         raise Unsupported(str(error)) from None
 
 
-def require_float32(victim: Victim) -> None:
+def require_float32(victim: AnyVictim) -> None:
     """Raises Unsupported in another precision, in which a small perturbation is rounded away and no bound holds."""
     dtype = next(victim.model.parameters()).dtype
     if dtype not in (torch.float32, torch.float64):
@@ -72,6 +75,11 @@ def errored_reading(quantity: Quantity, reason: str, example: Example | None = N
     """Returns a row that says what went wrong."""
     blank = Measurement(quantity, None, Kind.ESTIMATE, status=MeasurementStatus.ERRORED, reason=reason)
     return Reading(blank, example)
+
+
+def _unsupported(quantity: Quantity, reason: str, example: Example) -> Reading:
+    status = MeasurementStatus.UNSUPPORTED
+    return Reading(Measurement(quantity, None, Kind.ESTIMATE, status=status, reason=reason), example)
 
 
 def torch_generator(subject: Subject, example: Example) -> torch.Generator:

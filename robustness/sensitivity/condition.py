@@ -32,7 +32,7 @@ class ConditionProfile:
 
     def measure(self, subject: Subject) -> Iterable[Reading]:
         """See Probe."""
-        path, blocks = find_blocks(subject.victim.model)
+        path, blocks = find_blocks(subject.any_victim.model)
 
         def of_batch(examples: Sequence[Example], batch: EmbeddedBatch) -> list[Reading]:
             values = condition_numbers(batch, blocks)
@@ -62,7 +62,7 @@ def condition_numbers(batch: EmbeddedBatch, blocks: list[torch.nn.Module]) -> to
         hidden = [*inputs, *outputs]
         shapes = {tuple(each.shape[:2]) for each in hidden}
         if len(hidden) != len(blocks) + 1 or shapes != {tuple(batch.content.shape)}:
-            raise Unsupported("its blocks do not pass on one vector a token")
+            raise Unsupported("its blocks do not pass on one vector a token, once a text")
         gradients = torch.autograd.grad(values.sum(), hidden)
     attended = batch.inputs["attention_mask"].bool()[:, :, None]
     columns = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import final
 
@@ -12,20 +12,19 @@ import numpy as np
 import torch
 from scipy.linalg import eigh_tridiagonal
 
+from robustness.sensitivity.attention import twice_differentiable
 from robustness.sensitivity.batching import require_float32
 from robustness.sensitivity.measurement import Direction, Kind, Quantity, Space, Target, measure
 from robustness.sensitivity.probe import Reading, Subject, Unsupported
 from robustness.sensitivity.reachability import find_tangents
 from robustness.sensitivity.tangent import Projection
 from robustness.sensitivity.weights import Delta, WeightSpace, block_parameters, scaled, squared_norm
-from robustness.victims.gradients import EmbeddedBatch, embed, frozen, gradient_batches
-from robustness.victims.victim import Victim
+from robustness.victims.embedding import batches_of_any, embed_any
+from robustness.victims.gradients import EmbeddedBatch, frozen
 
 LARGEST = Quantity("largest-eigenvalue", "loss / weight^2", Direction.FRAGILE)
 SMALLEST = Quantity("smallest-eigenvalue", "loss / weight^2")
 TRACE = Quantity("trace", "loss / weight^2", Direction.FRAGILE)
-SCORE_TOLERANCE = 1e-5
-"""By how much logits may differ, relative to the largest, under the attention kernel that has second derivatives."""
 BREAKDOWN = 1e-10
 """A Lanczos vector shorter than this share of the first ends the iteration: the space is exhausted."""
 
@@ -58,7 +57,7 @@ class Curvature:
         with suppress(Unsupported):  # the whole space has its meaning all the same
             spaces += [(scope, tangent.project) for scope, tangent in find_tangents(subject, parameters)]
         with frozen(victim):
-            batches = [embed(victim, examples) for examples in gradient_batches(victim, subject.examples)]
+            batches = [embed_any(victim, examples) for examples in batches_of_any(victim, subject.examples)]
         with frozen(victim), twice_differentiable(victim, batches[0]), WeightSpace(parameters) as weights:
             for scope, project in spaces:
                 product = projected(hessian_product(weights, batches), weights.parameters, project)
@@ -75,29 +74,6 @@ class Curvature:
         mean = float(draws.mean())
         ends = (mean - error, mean + error) if math.isfinite(error) else (None, None)
         yield Reading(measure(TRACE, mean, Kind.ESTIMATE, **labels), low=ends[0], high=ends[1])
-
-
-@contextmanager
-def twice_differentiable(victim: Victim, batch: EmbeddedBatch) -> Iterator[None]:
-    """Lets attention run by the plain formula, of which second derivatives exist; fused kernels have none.
-
-    Raises:
-        Unsupported: the logits differ under it, so that another function would be measured.
-    """
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-
-    with torch.no_grad():
-        before = batch.logits(batch.embeddings)
-    with sdpa_kernel(SDPBackend.MATH):
-        with torch.no_grad():
-            after = batch.logits(batch.embeddings)
-        difference = float((after - before).abs().max() / before.abs().max().clamp_min(1.0))
-        if not difference <= SCORE_TOLERANCE:
-            raise Unsupported(
-                f"model {type(victim.model).__name__}: its logits differ by {difference:.2g} under the attention "
-                "kernel that has second derivatives; load it with attn_implementation='eager'"
-            )
-        yield
 
 
 def hessian_product(weights: WeightSpace, batches: Sequence[EmbeddedBatch]) -> Product:

@@ -16,7 +16,8 @@ from robustness.sensitivity.blocks import find_blocks, recorded_output
 from robustness.sensitivity.measurement import Kind, Measurement, Quantity
 from robustness.sensitivity.probe import Reading, Subject
 from robustness.testsets.example import Example
-from robustness.victims.gradients import EmbeddedBatch, Forward, embed, frozen, gradient_batches, margins
+from robustness.victims.embedding import batches_of_any, embed_any, find_unfit
+from robustness.victims.gradients import EmbeddedBatch, Forward, frozen, margins
 
 Search = Callable[[EmbeddedBatch], EmbeddingResult]
 """A batch to the smallest finds on it."""
@@ -60,11 +61,11 @@ class Battery:
         chosen = self._first_right(subject)
         if not chosen:
             return [], []
-        victim = subject.victim
+        victim = subject.any_victim
         totals = _Totals()
         with frozen(victim):
-            for examples in gradient_batches(victim, chosen):
-                batch = embed(victim, examples)
+            for examples in batches_of_any(victim, chosen):
+                batch = embed_any(victim, examples)
                 generators = [torch_generator(subject, example) for example in examples]
                 found = search(batch)
                 totals.add(batch, found, longer(batch), norm)
@@ -77,12 +78,17 @@ class Battery:
         return totals.readings(norm), list(totals.failures())
 
     def _first_right(self, subject: Subject) -> list[Example]:
-        examples = list(subject.examples)
-        if not self.examples or not examples:
+        if not self.examples:
             return []
-        answers = subject.victim.scores([example.texts for example in examples]).argmax(axis=1)
-        right = [each for each, answer in zip(examples, answers, strict=True) if int(answer) == each.label]
-        return right[: self.examples]
+        victim = subject.any_victim
+        unfit = find_unfit(victim, subject.examples)
+        right = set()
+        with frozen(victim), torch.no_grad():
+            for examples in batches_of_any(victim, [each for each in subject.examples if each.id not in unfit]):
+                batch = embed_any(victim, examples)
+                values = margins(batch.logits(batch.embeddings), batch.labels).tolist()
+                right |= {example.id for example, value in zip(examples, values, strict=True) if value >= 0}
+        return [example for example in subject.examples if example.id in right][: self.examples]
 
 
 @dataclass(slots=True)

@@ -7,6 +7,8 @@ from typing import assert_never
 from robustness.definitions import probes as data
 from robustness.recipes.embedding_balls import Norm
 from robustness.sensitivity import jacobian
+from robustness.sensitivity.block_jacobians import BlockJacobians
+from robustness.sensitivity.clever import Clever
 from robustness.sensitivity.condition import ConditionProfile
 from robustness.sensitivity.curvature import Curvature
 from robustness.sensitivity.distance import AdversarialDistance, FirstOrderRadius
@@ -22,6 +24,7 @@ from robustness.sensitivity.structure import UpdateStructure
 from robustness.sensitivity.structure_gain import UpdateGain
 from robustness.sensitivity.structure_paths import UpdatePath
 from robustness.sensitivity.substitution import OneSubstitution, Safer
+from robustness.sensitivity.transplant import ModuleTransplant
 
 
 def build_probe(part: data.ProbePart) -> Probe:
@@ -76,6 +79,12 @@ def build_probe(part: data.ProbePart) -> Probe:
             return LipschitzLower(part.radius, part.steps, part.restarts)
         case data.Curvature():
             return Curvature(part.iterations, part.draws)
+        case data.Clever():
+            return Clever(part.radius, part.batches, part.samples)
+        case data.BlockJacobians():
+            return BlockJacobians(part.steps)
+        case data.ModuleTransplant():
+            return ModuleTransplant(part.steps, part.distance_examples, part.max_accuracy_loss)
         case data.UpdateStructure():
             return UpdateStructure(part.top, part.threshold, part.draws, part.rank)
         case data.UpdateGain():

@@ -12,7 +12,7 @@ from robustness.testsets.example import Example
 
 if TYPE_CHECKING:  # a victim brings torch, which the protocol itself does not need
     from robustness.victims.checkpoint import Checkpoint
-    from robustness.victims.victim import Victim
+    from robustness.victims.kinds import AnyVictim, LabelVictim
 
 
 class Unsupported(ProbeError):  # noqa: N818 - a finding about the checkpoint, not a failure
@@ -33,6 +33,10 @@ class Reading:
     high: float | None = None
 
 
+def _load_nothing(partner: Checkpoint) -> AnyVictim:
+    raise Unsupported(f"its partner {partner.name} cannot be loaded here")
+
+
 @dataclass(frozen=True, slots=True)
 class Subject:
     """One checkpoint as a probe sees it."""
@@ -46,10 +50,12 @@ class Subject:
     seed: int
     digest: str
     """The probe's: with the seed and an example's id it seeds all randomness."""
-    load_victim: Callable[[], Victim]
+    load_victim: Callable[[], AnyVictim]
     """The checkpoint with its adapter merged; loaded at the first call, and kept for the checkpoint's next probe."""
     partners: Sequence[Checkpoint] = ()
     """The other arms of the pairs that the checkpoint is in."""
+    load_partner: Callable[[Checkpoint], AnyVictim] = _load_nothing
+    """A partner with its adapter merged, loaded at every call."""
 
     @property
     def full_partner(self) -> Checkpoint | None:
@@ -57,9 +63,23 @@ class Subject:
         return next((partner for partner in self.partners if not partner.is_adapter), None)
 
     @property
-    def victim(self) -> Victim:
-        """The victim; a probe of structure that never asks for it has no model loaded."""
+    def any_victim(self) -> AnyVictim:
+        """The victim, whatever it answers with; a probe of structure that never asks for it has no model loaded."""
         return self.load_victim()
+
+    @property
+    def victim(self) -> LabelVictim:
+        """The victim, which answers with labels.
+
+        Raises:
+            Unsupported: it answers with spans.
+        """
+        from robustness.victims.answering import AnsweringVictim
+
+        victim = self.load_victim()
+        if isinstance(victim, AnsweringVictim):
+            raise Unsupported("it answers with spans; this probe measures functions to labels")
+        return victim
 
 
 @runtime_checkable

@@ -18,7 +18,8 @@ from robustness.sensitivity.probe import Reading, Subject, Unsupported
 from robustness.sensitivity.reachability import find_tangents
 from robustness.sensitivity.tangent import Projection, Tangent
 from robustness.sensitivity.weights import Delta, WeightSpace, block_parameters, scaled, squared_norm
-from robustness.victims.gradients import EmbeddedBatch, embed, frozen, gradient_batches
+from robustness.victims.embedding import batches_of_any, embed_any
+from robustness.victims.gradients import EmbeddedBatch, frozen
 
 SHARPNESS = Quantity("sharpness", "loss", Direction.FRAGILE)
 SUBSPACE_SHARPNESS = Quantity("sharpness-in-tangent", "loss")
@@ -77,7 +78,7 @@ class Sharpness:
         except Unsupported:  # the whole space has its meaning all the same
             tangents = []
         with frozen(victim):
-            batches = [embed(victim, examples) for examples in gradient_batches(victim, subject.examples)]
+            batches = [embed_any(victim, examples) for examples in batches_of_any(victim, subject.examples)]
         with frozen(victim), WeightSpace(parameters) as weights:
             for norm, radius in self.radii.items():
                 search = Ascent(weights, MeanLoss(weights, batches), norm, radius, self.steps)

@@ -81,7 +81,7 @@ class Smoothing:
         guess = int(first.argmax())
         p_lower = clopper_pearson_lower(int(second[guess]), self.samples, self.alpha)
         abstains = p_lower <= 0.5
-        radius = certified_radius(p_lower, sigma) if guess == example.label else 0.0
+        radius = certified_radius(p_lower, sigma) if guess == int(batch.labels[0]) else 0.0
         paid = {"forwards": self.selection_samples + self.samples, "diagnostics": {"p_lower": p_lower}}
 
         def row(quantity: Quantity, value: float, level: float, kind: Kind = Kind.CERT_PROB) -> Reading:
@@ -98,7 +98,8 @@ class Smoothing:
         reserve = replace(subject, examples=list(subject.reserve)[: self.calibration_examples])
         if not reserve.examples:
             return [], self.sigmas[0], "no further examples to choose sigma on: the first of the grid was taken"
-        rows: list[tuple[int, int, NDArray[np.int64]]] = []
+        rows: list[NDArray[np.float64]] = []
+        chances: list[float] = []
 
         def of_example(examples: Sequence[Example], batch: EmbeddedBatch) -> list[Reading]:
             generator = _device_generator(subject, examples[0], batch)
@@ -107,20 +108,21 @@ class Smoothing:
                 noisy_counts(batch, level * batch.unit, self.calibration_samples if level else 1, generator)
                 for level in levels
             ]
-            rows.append((examples[0].label, len(counts[0]), np.stack([c / c.sum() for c in counts])))
+            rows.append(np.array([count[int(batch.labels[0])] / count.sum() for count in counts]))
+            chances.append(1 / len(counts[0]) if batch.chance is None else batch.chance)
             return []
 
         failed = list(measure_batches(reserve, RADIUS, of_example, singly=True, any_precision=True))
         if not rows:
             return failed, self.sigmas[0], "sigma could not be chosen: no further example could be measured"
-        shares = np.array([each[:, label] for label, _, each in rows])
+        shares = np.array(rows)
         accuracies = shares.mean(axis=0)
         chosen = self._best_sigma(shares[:, 1:])
         curve = [
             Reading(Measurement(NOISY, float(value), Kind.ESTIMATE, radius=sigma, target=Target.SMOOTHED))
             for sigma, value in zip(self.sigmas, accuracies[1:], strict=True)
         ]
-        return [*curve, Reading(_sigma_50(self.sigmas, accuracies, chance=1 / rows[0][1]))], chosen, ""
+        return [*curve, Reading(_sigma_50(self.sigmas, accuracies, chance=chances[0]))], chosen, ""
 
     def _best_sigma(self, shares: NDArray[np.float64]) -> float:
         """The level with the largest average certified radius, were the noisy shares (examples, levels) certified."""

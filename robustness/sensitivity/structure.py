@@ -15,6 +15,7 @@ from robustness.engine.seeding import example_generator
 from robustness.sensitivity import structure_forms as forms
 from robustness.sensitivity.measurement import Kind, Quantity, Space, Target, measure
 from robustness.sensitivity.probe import Reading, Subject, Unsupported
+from robustness.sensitivity.side_by_side import map_side_by_side
 from robustness.sensitivity.structure_growth import (
     chance_intruders,
     count_intruders,
@@ -27,6 +28,7 @@ from robustness.sensitivity.structure_spectra import (
     decompose_top,
     describe,
     singular_values,
+    squared_norm,
     subspace_overlap,
 )
 from robustness.sensitivity.structure_updates import Updates, WeightUpdate, low_rank_factors
@@ -76,9 +78,9 @@ class UpdateStructure:
         with ExitStack() as stack:
             updates = stack.enter_context(Updates(subject.checkpoint, subject))
             partner = stack.enter_context(Updates(subject.full_partner, subject)) if subject.full_partner else None
-            for update in updates.matrices():
-                other = partner.read(f"{update.name}.weight") if partner else None
-                values, moments = self._of_matrix(update, other, factors, _generator(subject, update.name))
+            matrices = ((u, partner.read(f"{u.name}.weight") if partner else None) for u in updates.matrices())
+            compared = map_side_by_side(lambda pair: (pair[0], *self._of_matrix(*pair, factors, subject)), matrices)
+            for update, values, moments in compared:
                 sums += moments
                 for name, value in values.items():
                     whole.setdefault(name, []).append(value)
@@ -93,10 +95,10 @@ class UpdateStructure:
         update: WeightUpdate,
         other: WeightUpdate | None,
         factors: Mapping[str, tuple[torch.Tensor, torch.Tensor]],
-        generator: torch.Generator,
+        subject: Subject,
     ) -> tuple[Values, Sequence[float]]:
         change = update.change
-        size = float(change.double().square().sum()), float(update.before.double().square().sum())
+        size = squared_norm(change), squared_norm(update.before)
         values: Values = {"update-relative-norm": math.sqrt(size[0] / size[1]) if size[1] else 0.0}
         comparison = forms.compare_updates(other.change, change) if other else (0.0, 0.0, 0.0)
         if size[0] == 0:
@@ -104,7 +106,7 @@ class UpdateStructure:
         base = decompose(update.before)
         spectrum = singular_values(change)
         values |= self._of_spectrum(spectrum, base) | self._of_form(update, base, spectrum)
-        values |= self._of_directions(update, base, spectrum, generator)
+        values |= self._of_directions(update, base, spectrum, _generator(subject, update.name))
         if comparison[1] and comparison[2]:
             values["cosine-with-full"] = comparison[0] / math.sqrt(comparison[1] * comparison[2])
             values["best-scale-to-full"] = comparison[0] / comparison[2]
@@ -188,8 +190,8 @@ def _of_rest(updates: Updates) -> Iterator[Reading]:
     for name, tensors in (("vector-relative-norm", updates.vectors()), ("embedding-drift", updates.embeddings())):
         moved = size = 0.0
         for tensor in tensors:
-            moved += float(tensor.change.double().square().sum())
-            size += float(tensor.before.double().square().sum())
+            moved += squared_norm(tensor.after, tensor.before)
+            size += squared_norm(tensor.before)
         if size:
             yield _reading(name, math.sqrt(moved / size))
 

@@ -14,7 +14,7 @@ from robustness.sensitivity.batching import require_float32
 from robustness.sensitivity.measurement import Kind, Quantity, Space, Target, measure
 from robustness.sensitivity.probe import Reading, Subject, Unsupported
 from robustness.sensitivity.structure_updates import Updates, WeightUpdate
-from robustness.victims.gradients import embed, gradient_batches
+from robustness.victims.embedding import batches_of_any, embed_any
 
 GAIN = Quantity("update-gain", scale_free=True)
 OVER_CHANCE = Quantity("update-gain-over-chance", scale_free=True)
@@ -46,7 +46,7 @@ class UpdateGain:
 
     def measure(self, subject: Subject) -> Iterable[Reading]:
         """See Probe."""
-        victim = subject.victim
+        victim = subject.any_victim
         require_float32(victim)
         with Updates(subject.checkpoint, subject) as updates:
             modules = dict(victim.model.named_modules())
@@ -59,8 +59,8 @@ class UpdateGain:
         if not layers:
             raise Unsupported("no linear layer of it was changed")
         moments = {key: Moments() for key in layers}
-        for examples in gradient_batches(victim, subject.examples):
-            batch = embed(victim, examples)
+        for examples in batches_of_any(victim, subject.examples):
+            batch = embed_any(victim, examples)
             attended = batch.inputs["attention_mask"].bool()
             with torch.no_grad(), _recording(layers, moments, attended):
                 batch.logits(batch.embeddings)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import final
 
@@ -16,6 +15,7 @@ from robustness.sensitivity.measurement import Aggregate, Direction, Kind, Quant
 from robustness.sensitivity.probe import Reading, Subject, Unsupported
 from robustness.sensitivity.structure_spectra import decompose, decompose_top
 from robustness.sensitivity.structure_updates import Updates, WeightUpdate
+from robustness.sensitivity.weights import replaced
 from robustness.testsets.example import Example
 from robustness.victims.gradients import EmbeddedBatch, margins, median_token_norm
 
@@ -87,7 +87,7 @@ class UpdatePath:
             seed = int(example_generator(subject.seed, subject.digest, update.name).integers(2**63 - 1))
             if update.key in parameters and bool(update.change.any()):
                 changed[update.key] = variant.change(update, torch.Generator().manual_seed(seed))
-        with _replaced(parameters, changed):
+        with replaced(parameters, changed):
             clean, stepped = (_quantity(name, variant) for name in ("accuracy", "step-accuracy"))
 
             def of_batch(examples: Sequence[Example], batch: EmbeddedBatch) -> list[Reading]:
@@ -158,16 +158,3 @@ def _parameters_by_base_name(subject: Subject, updates: Updates) -> dict[str, to
         raise Unsupported(f"a {subject.checkpoint.adaptation} adapter is no change of the base's weights")
     own = dict(model.named_parameters())
     return {base: own[tuned] for base, tuned in updates.names.items() if tuned in own}
-
-
-@contextmanager
-def _replaced(parameters: Mapping[str, torch.nn.Parameter], changed: Mapping[str, torch.Tensor]) -> Iterator[None]:
-    """Other values in place of a model's own, which are put back, the very tensors, afterwards."""
-    own = {name: parameters[name].data for name in changed}
-    try:
-        for name, tensor in changed.items():
-            parameters[name].data = tensor.to(own[name].device, own[name].dtype)
-        yield
-    finally:
-        for name, tensor in own.items():
-            parameters[name].data = tensor

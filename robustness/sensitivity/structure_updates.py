@@ -123,7 +123,7 @@ def _factor(tensors: Mapping[str, torch.Tensor], name: str, side: str) -> torch.
 
 
 def _merged_weights(subject: Subject) -> Mapping[str, torch.Tensor]:
-    model = subject.victim.model
+    model = subject.any_victim.model
     if getattr(model, "active_peft_config", None) is not None:
         raise Unsupported(
             f"a {subject.checkpoint.adaptation} adapter is no change of the base's weights: nothing to look at"

@@ -28,7 +28,8 @@ from robustness.sensitivity.probe import Reading, Subject
 from robustness.sensitivity.smoothing import clopper_pearson_lower
 from robustness.testsets.example import Example, Texts
 from robustness.victims.gradients import margins
-from robustness.victims.victim import Scores, Victim
+from robustness.victims.kinds import LabelVictim
+from robustness.victims.victim import Scores
 
 ROBUST = Quantity("robust-to-one-substitution", "share", Direction.ROBUST, Aggregate.MEAN, scale_free=True)
 WORST_MARGIN = Quantity("worst-margin-of-one-substitution", "logits", Direction.ROBUST)
@@ -53,11 +54,12 @@ class OneSubstitution:
 
     def measure(self, subject: Subject) -> Iterable[Reading]:
         """See Probe; raises DataError where the synonyms' file is missing."""
+        victim = subject.victim
         synonyms = load_synonyms(self.table)
         for example in subject.examples:
             texts = list(dict.fromkeys([example.texts, *single_substitutions(example, synonyms)]))
             try:
-                worst = float(_margins(subject.victim.scores(texts), example.label).min())
+                worst = float(_margins(victim.scores(texts), example.label).min())
             except Exception as error:  # whatever one text does to a model: the others go on
                 yield errored_reading(ROBUST, f"{type(error).__name__}: {error}", example)
                 continue
@@ -89,12 +91,13 @@ class Safer:
 
     def measure(self, subject: Subject) -> Iterable[Reading]:
         """See Probe; raises DataError where the synonyms' file is missing."""
+        victim = subject.victim
         synonyms = load_synonyms(self.table)
         for example in subject.examples:
             rng = example_generator(subject.seed, subject.digest, example.id)
             texts = draw_texts(example, synonyms, self.samples, rng)
             try:
-                right = _count_right(subject.victim, texts, example.label)
+                right = _count_right(victim, texts, example.label)
             except Exception as error:  # as above
                 yield errored_reading(CERTIFIED, f"{type(error).__name__}: {error}", example)
                 continue
@@ -202,7 +205,7 @@ def certified_words(p_lower: float, overlaps: Sequence[float]) -> int:
     return count if p_lower > 0.5 else 0
 
 
-def _count_right(victim: Victim, texts: Sequence[Texts], label: int) -> int:
+def _count_right(victim: LabelVictim, texts: Sequence[Texts], label: int) -> int:
     """How many of the texts are answered rightly; each different one is run once."""
     unique = list(dict.fromkeys(texts))
     right = dict(zip(unique, (victim.scores(unique).argmax(axis=1) == label).tolist(), strict=True))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self, final
 
@@ -69,6 +70,19 @@ class WeightSpace:
             name: torch.zeros_like(parameter) if gradient is None else gradient
             for (name, parameter), gradient in named
         }
+
+
+@contextmanager
+def replaced(parameters: Mapping[str, torch.nn.Parameter], changed: Delta) -> Iterator[None]:
+    """Other values in place of a model's own, which are put back, the very tensors, afterwards."""
+    own = {name: parameters[name].data for name in changed}
+    try:
+        for name, tensor in changed.items():
+            parameters[name].data = tensor.to(own[name].device, own[name].dtype)
+        yield
+    finally:
+        for name, tensor in own.items():
+            parameters[name].data = tensor
 
 
 def squared_norm(delta: Delta) -> float:

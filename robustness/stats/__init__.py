@@ -1,6 +1,7 @@
 """Pure functions from outcomes to metrics, intervals, paired tests and verdicts."""
 
 from robustness.stats.bca import bca_mean_interval
+from robustness.stats.components import VarianceComponents, separate_seeds
 from robustness.stats.equivalence import tost
 from robustness.stats.families import Correction, adjust, benjamini_hochberg, holm
 from robustness.stats.hierarchy import SeededDifference, bootstrap_over_seeds
@@ -12,6 +13,7 @@ from robustness.stats.intervals import (
     percentile_interval,
     resample_accuracy_and_f1,
     resample_means,
+    wilson_bounds,
     wilson_interval,
 )
 from robustness.stats.metrics import (
@@ -39,6 +41,7 @@ __all__ = [
     "Prediction",
     "SeededDifference",
     "Survival",
+    "VarianceComponents",
     "Verdict",
     "accuracy",
     "adjust",
@@ -65,9 +68,11 @@ __all__ = [
     "rank_correlation",
     "resample_accuracy_and_f1",
     "resample_means",
+    "separate_seeds",
     "signed_rank",
     "smallest_detectable_difference",
     "tost",
     "verdict",
+    "wilson_bounds",
     "wilson_interval",
 ]

@@ -30,6 +30,9 @@ def outcome_column(values: ArrayLike) -> NDArray[np.bool_]:
     >>> outcome_column([1, 0, True])
     array([ True, False,  True])
     """
+    given = np.asarray(values)
+    if given.dtype == np.bool_ and given.ndim == 1:
+        return given
     column = number_column(values)
     if not np.isin(column, (0.0, 1.0)).all():
         raise ValueError("expected outcomes that are 0 or 1; leave errored examples out first")

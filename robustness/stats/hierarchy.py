@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -43,7 +44,7 @@ def bootstrap_over_seeds(
     Args:
         differences: Full minus PEFT of one example under one seed, shape (seeds, n).
         groups: The group of each example, shape (n,); None: every example is its own.
-        rng: Where the draws come from.
+        rng: Where the draws come from; tables of as many groups share them where its state is the same.
         resamples: Number of bootstrap samples.
         level: Coverage aimed at.
 
@@ -60,7 +61,9 @@ def bootstrap_over_seeds(
     if table.shape[1] == 0 or not np.isfinite(table).all():
         return SeededDifference(math.nan, Interval(math.nan, math.nan), math.nan)
     sums, sizes = _group_sums(table, groups)
-    samples = np.concatenate([_draw(sums, sizes, rng, count) for count in _chunks(resamples, sums.shape[1])])
+    seed = int(rng.integers(2**63))
+    counts = _chunks(resamples, sums.shape[1])
+    samples = np.concatenate([_draw(sums, sizes, (seed, number), count) for number, count in enumerate(counts)])
     low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
     tail = min((1 + (samples <= 0).sum()) / (resamples + 1), (1 + (samples >= 0).sum()) / (resamples + 1))
     return SeededDifference(float(table.mean()), Interval(float(low), float(high)), min(1.0, 2 * float(tail)))
@@ -88,15 +91,21 @@ def _chunks(resamples: int, units: int) -> list[int]:
 
 
 def _draw(
-    sums: NDArray[np.float64], sizes: NDArray[np.float64], rng: np.random.Generator, count: int
+    sums: NDArray[np.float64], sizes: NDArray[np.float64], seed: tuple[int, int], count: int
 ) -> NDArray[np.float64]:
     seeds, units = sums.shape
-    picks = rng.integers(units, size=(count, units))
-    flat = (picks + units * np.arange(count)[:, None]).ravel()
-    weights = np.bincount(flat, minlength=count * units).reshape(count, units).astype(np.float64)
+    weights = _count_units(seed, count, units).astype(np.float64)
     means = (weights @ sums.T) / (weights @ sizes)[:, None]
     center = means.mean(axis=1, keepdims=True)
     stretched = center + (means - center) * math.sqrt(seeds / (seeds - 1))
-    drawn = rng.integers(seeds, size=(count, seeds))
+    drawn = np.random.default_rng([*seed, seeds]).integers(seeds, size=(count, seeds))
     result: NDArray[np.float64] = np.take_along_axis(stretched, drawn, axis=1).mean(axis=1)
     return result
+
+
+@lru_cache(maxsize=64)
+def _count_units(seed: tuple[int, int], count: int, units: int) -> NDArray[np.uint8]:
+    """How often each unit is in each sample, shape (count, units); made once for all tables of one size and seed."""
+    picks = np.random.default_rng(seed).integers(units, size=(count, units))
+    flat = (picks + units * np.arange(count)[:, None]).ravel()
+    return np.bincount(flat, minlength=count * units).reshape(count, units).astype(np.uint8)

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 
 from robustness.stats.arrays import number_column, require_equal_shapes
+from robustness.stats.lattice import bootstrap_ends
 from robustness.stats.resampling import grouped_units, resampled_means, single_units
 
 
@@ -50,17 +51,25 @@ def wilson_interval(successes: int, n: int, *, level: float = 0.95) -> Interval:
     >>> wilson_interval(0, 0)
     Interval(low=nan, high=nan)
     """
+    low, high = wilson_bounds(np.array([successes]), n, level=level)
+    return Interval(float(low[0]), float(high[0]))
+
+
+def wilson_bounds(
+    successes: NDArray[np.int64], n: int, *, level: float = 0.95
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Returns the ends of `wilson_interval` for several rates over the same n, in the shape of successes."""
     _require_level(level)
-    if not 0 <= successes <= n:
+    if (successes < 0).any() or (successes > n).any() or n < 0:
         raise ValueError(f"expected 0 <= successes <= n, got {successes} of {n}")
     if n == 0:
-        return _NO_DATA
+        return np.full(successes.shape, np.nan), np.full(successes.shape, np.nan)
     rate, z = successes / n, float(ndtri((1 + level) / 2))
     center = rate + z**2 / (2 * n)
-    width = z * math.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
+    width = z * np.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
     low, high = ((center + sign * width) / (1 + z**2 / n) for sign in (-1, 1))
     # At rates of 0 and 1 rounding can leave the point estimate outside, or an end outside [0, 1], by one ulp.
-    return Interval(max(0.0, min(low, rate)), min(1.0, max(high, rate)))
+    return np.clip(low, 0.0, rate), np.clip(high, rate, 1.0)
 
 
 def bootstrap_mean_interval(
@@ -76,6 +85,8 @@ def bootstrap_mean_interval(
     Called on paired differences (full minus PEFT of the same example) it is the interval of the
     difference of the two means. With groups, whole groups are drawn: for drawn groups g with sum s_g
     and size m_g the statistic is $$\sum_g s_g / \sum_g m_g,$$ so rows of a group may depend on each other.
+    Of whole numbers, such as differences of right and wrong, the samples' distribution is computed rather than drawn,
+    as if by infinitely many resamples (`robustness.stats.lattice`).
 
     The interval shrinks to the mean when all units (examples, or groups by mean and size) are equal, above
     all when there is one. Such an interval shows that the sample has no spread, not that the population
@@ -88,7 +99,7 @@ def bootstrap_mean_interval(
         values: One number per example, shape (n,).
         groups: The group of each example, shape (n,): anything that sorts. None: every example is its own.
         rng: Where the draws come from.
-        resamples: Number of bootstrap samples.
+        resamples: Number of bootstrap samples, where they are drawn.
         level: Coverage aimed at.
 
     Raises:
@@ -102,9 +113,12 @@ def bootstrap_mean_interval(
     _require_level(level)
     column = number_column(values)
     units = single_units(column) if groups is None else grouped_units(column, np.asarray(groups))
+    if resamples < 1:
+        raise ValueError(f"expected at least one resample, got {resamples}")
     if len(column) == 0:
         return _NO_DATA
-    return _percentiles(resampled_means(units, rng, resamples), level)
+    ends = bootstrap_ends(units, level)
+    return _percentiles(resampled_means(units, rng, resamples), level) if ends is None else Interval(*ends)
 
 
 def paired_difference_interval(
@@ -137,15 +151,12 @@ def paired_difference_interval(
     column = number_column(differences)
     if len(column) == 0:
         return _NO_DATA
-    names = np.arange(len(column)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
-    padded_groups = np.concatenate([names, [names.max() + 1, names.max() + 2]])
-    return bootstrap_mean_interval(
-        np.concatenate([column, [1.0, -1.0]]),
-        None if groups is None else padded_groups,
-        rng=rng,
-        resamples=resamples,
-        level=level,
-    )
+    padded = None
+    if groups is not None:
+        names = np.unique(np.asarray(groups), return_inverse=True)[1]
+        padded = np.concatenate([names, [names.max() + 1, names.max() + 2]])
+    column = np.concatenate([column, [1.0, -1.0]])
+    return bootstrap_mean_interval(column, padded, rng=rng, resamples=resamples, level=level)
 
 
 def bootstrap_f1_interval(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from numpy.typing import ArrayLike
-from scipy.stats import binom, binomtest
+from scipy.special import bdtr
 
 from robustness.stats.arrays import outcome_column, require_equal_shapes
 
@@ -49,7 +49,7 @@ def mcnemar_exact(full_right: ArrayLike, peft_right: ArrayLike) -> PairedTest:
     require_equal_shapes(full, peft)
     only_full, only_peft = int((full & ~peft).sum()), int((peft & ~full).sum())
     discordant = only_full + only_peft
-    p_value = float(binomtest(min(only_full, only_peft), discordant).pvalue) if discordant else 1.0
+    p_value = min(1.0, 2 * float(bdtr(min(only_full, only_peft), discordant, 0.5)))
     return PairedTest("mcnemar-exact", p_value, only_full, only_peft)
 
 
@@ -71,5 +71,6 @@ def mcnemar_mid_p(full_right: ArrayLike, peft_right: ArrayLike) -> PairedTest:
         exact.only_full_right + exact.only_peft_right,
     )
     balanced = 2 * rarer == discordant
-    p_value = 1.0 if balanced else exact.p_value - float(binom.pmf(rarer, discordant, 0.5))
+    below = float(bdtr(rarer - 1, discordant, 0.5)) if rarer else 0.0
+    p_value = 1.0 if balanced else exact.p_value / 2 + below
     return PairedTest("mcnemar-mid-p", p_value, exact.only_full_right, exact.only_peft_right)

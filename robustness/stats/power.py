@@ -101,12 +101,15 @@ def detectable_difference(
     """
     if not 0 < power < 1 or not design_effect > 0 or not 0 <= discordant_share <= 1:
         raise ValueError(f"expected power in (0, 1), got {power}, and design_effect > 0, got {design_effect}")
-    size = math.floor(n / design_effect)
+    return _detectable(math.floor(n / design_effect), discordant_share, alpha, power)
 
+
+@lru_cache(maxsize=2**14)
+def _detectable(n: int, discordant_share: float, alpha: float, power: float) -> float:
     def reaches(difference: float) -> bool:
-        return mcnemar_power(size, difference, max(discordant_share, difference), alpha=alpha) >= power
+        return mcnemar_power(n, difference, max(discordant_share, difference), alpha=alpha) >= power
 
-    if size < 1 or not reaches(1.0):
+    if n < 1 or not reaches(1.0):
         return math.nan
     low, high = 0.0, 1.0
     while high - low > RESOLUTION:

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import wilcoxon
 
 from robustness.stats.arrays import number_column
+from robustness.stats.lattice import flip_p_value
 from robustness.stats.resampling import INDICES_PER_BINOMIAL, MAX_CELLS, grouped_units, single_units
 
 MAX_ENUMERATED = 14
@@ -26,9 +27,9 @@ def paired_permutation(
 
     With per-example differences summed by group to $s_g$, and signs $\epsilon_g = \pm 1$, the p-value is
     $$P\Big(\big|\sum_g \epsilon_g s_g\big| \ge \big|\sum_g s_g\big|\Big).$$
-    All patterns are counted up to 14 groups that are not 0; beyond, `permutations` are drawn and the observed one
-    is counted among them, so p is never 0. For differences in {-1, 0, 1} without groups it is McNemar's exact
-    test. No values give nan.
+    All patterns are counted where all s are whole numbers, and up to 14 groups that are not 0; beyond,
+    `permutations` are drawn and the observed one is counted among them, so p is never 0. For differences in
+    {-1, 0, 1} without groups it is McNemar's exact test. No values give nan.
 
     Source: Fisher, The Design of Experiments (1935), section 21; the count of the drawn: Phipson and Smyth,
     Statistical Applications in Genetics and Molecular Biology 9 (2010), 39.
@@ -59,6 +60,9 @@ def paired_permutation(
     n_units = int(copies.sum())
     if n_units == 0:
         return 1.0
+    counted = flip_p_value(sizes, copies, observed)
+    if counted is not None:
+        return counted
     tolerance = 1e-9 * max(1.0, float(sizes @ copies))
     if n_units <= MAX_ENUMERATED:
         signs = 1 - 2 * ((np.arange(2**n_units)[:, None] >> np.arange(n_units)) & 1)

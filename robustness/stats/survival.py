@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from statsmodels.duration.api import SurvfuncRight, survdiff
+from scipy.special import chdtrc
 
 from robustness.stats.arrays import number_column, outcome_column, require_equal_shapes
 
@@ -64,11 +64,23 @@ def kaplan_meier(queries: ArrayLike, broken: ArrayLike) -> Survival:
     if not events.any():
         nothing = np.zeros(0)
         return Survival(nothing, nothing, nothing, nothing)
-    fitted = SurvfuncRight(spent, events.astype(int))
-    times, surviving = fitted.surv_times.astype(np.float64), fitted.surv_prob.astype(np.float64)
-    errors = fitted.surv_prob_se.astype(np.float64)
+    times, left, fallen = _life_table(spent, events)
+    surviving: NDArray[np.float64] = np.cumprod(1 - fallen / left, dtype=np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):  # where nobody is left: the band is a point there
+        errors: NDArray[np.float64] = surviving * np.sqrt(np.cumsum(fallen / (left * (left - fallen))))
     low, high = _log_log_band(surviving, errors)
     return Survival(times, surviving, low, high)
+
+
+def _life_table(
+    spent: NDArray[np.float64], events: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """The times at which something broke, how many were under attack until then and how many broke, (steps,) each."""
+    times = np.unique(spent[events])
+    left = len(spent) - np.searchsorted(np.sort(spent), times)
+    broken = np.sort(spent[events])
+    fallen = np.searchsorted(broken, times, side="right") - np.searchsorted(broken, times)
+    return times, left.astype(np.float64), fallen.astype(np.float64)
 
 
 def _log_log_band(
@@ -104,14 +116,17 @@ def log_rank(
     >>> log_rank([3, 4, 5], [1, 1, 1], [3, 4, 5], [1, 1, 1]).p_value
     1.0
     """
-    times = np.concatenate([number_column(full_queries), number_column(peft_queries)])
-    events = np.concatenate([outcome_column(full_broken), outcome_column(peft_broken)])
-    require_equal_shapes(times, events)
-    arms = np.repeat([0, 1], [len(number_column(full_queries)), len(number_column(peft_queries))])
-    if not events.any() or len(np.unique(arms)) < 2:
+    full = number_column(full_queries), outcome_column(full_broken)
+    peft = number_column(peft_queries), outcome_column(peft_broken)
+    for arm in (full, peft):
+        require_equal_shapes(*arm)
+    times, left, fallen = _life_table(*(np.concatenate(columns) for columns in zip(full, peft, strict=True)))
+    if not len(times) or not len(full[0]) or not len(peft[0]):
         return LogRank(math.nan, math.nan)
-    try:
-        statistic, p_value = survdiff(times, events.astype(int), arms)
-    except np.linalg.LinAlgError:  # no variance: whenever something broke, everything left broke with it
+    at_risk = len(full[0]) - np.searchsorted(np.sort(full[0]), times)
+    expected = fallen * at_risk / left
+    variance = expected * (1 - at_risk / left) * (left - fallen) / np.maximum(left - 1, 1)
+    if variance.sum() <= 0:  # whenever something broke, everything left broke with it
         return LogRank(math.nan, math.nan)
-    return LogRank(float(statistic), float(p_value))
+    statistic = float((full[1].sum() - expected.sum()) ** 2 / variance.sum())
+    return LogRank(statistic, float(chdtrc(1, statistic)))

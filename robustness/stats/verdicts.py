@@ -6,7 +6,7 @@ import math
 from enum import StrEnum
 
 import numpy as np
-from scipy.stats import binom
+from scipy.special import bdtr
 
 from robustness.stats.intervals import Interval
 
@@ -105,7 +105,7 @@ def smallest_detectable_difference(n: int, discordant_share: float, *, alpha: fl
         raise ValueError(f"expected n >= 0 and a share in [0, 1], got {n} and {discordant_share}")
     discordant = round(n * discordant_share)
     rarer_side = np.arange((discordant + 1) // 2)
-    significant = int((2 * binom.cdf(rarer_side, discordant, 0.5) <= alpha).sum())
+    significant = int((2 * bdtr(rarer_side, discordant, 0.5) <= alpha).sum())
     if significant == 0:
         return math.nan
     return (discordant - 2 * (significant - 1)) / n

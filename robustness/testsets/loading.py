@@ -200,7 +200,7 @@ def _choose_source(name: str, split: Split, data: Path | None) -> Source | Gener
 
 def _read_rows(source: Source, data: Path | None, task: Task, *, adversarial: bool) -> list[Row]:
     if isinstance(source, HubDataset):
-        return read_squad_hub(source) if task.head is Head.ANSWERING else read_hub(source, task)
+        return _read_hub(source, task, adversarial=adversarial)
     path = _path(source, data)
     if isinstance(source, TsvFile):
         return read_tsv(path, source, task)
@@ -210,6 +210,12 @@ def _read_rows(source: Source, data: Path | None, task: Task, *, adversarial: bo
         return read_table(path, source, task)
     assert data is not None, "AdvGLUE's files are never packaged"
     return read_advglue(path, data / source.annotations, source, task)
+
+
+def _read_hub(source: HubDataset, task: Task, *, adversarial: bool) -> list[Row]:
+    if task.head is Head.ANSWERING:
+        return read_squad_hub(source, adversarial=adversarial)
+    return read_hub(source, task)
 
 
 def _path(source: LocalFile, data: Path | None) -> Path:

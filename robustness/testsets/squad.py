@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from robustness.definitions.testsets import HubDataset, SquadFile
+from robustness.definitions.testsets import ALTERED_SUFFIX, HubDataset, SquadFile
 from robustness.errors import DataError
 from robustness.testsets.example import Answer, Example
 from robustness.testsets.files import read_json
@@ -32,19 +32,21 @@ def read_squad(path: Path, source: SquadFile, *, adversarial: bool) -> list[Row]
         if row.key in rows:
             raise DataError(f"{where}: the id {row.key!r} is there twice")
         rows[row.key] = row
-    if not adversarial:
-        return list(rows.values())
-    suffix = re.compile(f"(?P<original>.+?)(?:{source.suffix})")
-    return [_grouped(row, rows, suffix, path) for row in rows.values()]
+    return _group(list(rows.values()), source.suffix, str(path)) if adversarial else list(rows.values())
 
 
-def read_squad_hub(source: HubDataset) -> list[Row]:
-    """Reads a SQuAD-like split from the hub; raises DataError where it cannot be had or is not as described."""
+def read_squad_hub(source: HubDataset, *, adversarial: bool) -> list[Row]:
+    """Reads a SQuAD-like split from the hub, whose ids are as a file's.
+
+    Raises:
+        DataError: it cannot be had or is not as described.
+    """
     name, records = load_hub(source)
-    return [
+    rows = [
         answer_row(f"{name} row {number}", str(record.get("id", number)), record, record.get("answers"))
         for number, record in enumerate(records)
     ]
+    return _group(rows, ALTERED_SUFFIX, name) if adversarial else rows
 
 
 def answer_row(where: str, key: str, record: dict[str, Any], answers: object) -> Row:
@@ -134,7 +136,14 @@ def _answers(where: str, context: str, answers: object) -> Iterator[Answer]:
         yield Answer(text, start)
 
 
-def _grouped(row: Row, rows: dict[str, Row], suffix: re.Pattern[str], path: Path) -> Row:
+def _group(rows: list[Row], suffix: str, where: str) -> list[Row]:
+    """Tells altered questions their originals, by their ids."""
+    known = {row.key: row for row in rows}
+    altered = re.compile(f"(?P<original>.+?)(?:{suffix})")
+    return [_grouped(row, known, altered, where) for row in rows]
+
+
+def _grouped(row: Row, rows: dict[str, Row], suffix: re.Pattern[str], where: str) -> Row:
     if match := suffix.fullmatch(row.key):
         key = match["original"]
         original = rows.get(key)
@@ -143,6 +152,6 @@ def _grouped(row: Row, rows: dict[str, Row], suffix: re.Pattern[str], path: Path
     if PLAIN_ID.fullmatch(row.key):
         return row
     raise DataError(
-        f"{path} id {row.key!r}: neither a plain id nor an original's with a known suffix "
+        f"{where} id {row.key!r}: neither a plain id nor an original's with a known suffix "
         f"({suffix.pattern.partition('(?:')[2]}; set `suffix` in the test set's definition"
     )

@@ -234,11 +234,6 @@ def _save_fresh_modules(config: Any, adapter: Adapter, fresh: Sequence[str], *, 
     """Modules beside the head that start random (DeBERTa's pooler): unsaved, they would load random again."""
     found = {key.rpartition(".")[0] for key in fresh}
     modules = sorted(module for module in found if answering or not in_head(module))
-    if answering and isinstance(adapter, PromptAdapter):
-        raise CheckpointError(
-            f"{adapter.peft_type}: learnt vectors before the text are not trained for question answering; "
-            "use another method"
-        )
     if not isinstance(adapter, PromptAdapter):
         config.modules_to_save = modules
     elif modules:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -12,6 +13,9 @@ from robustness.training.methods import MethodDefinition, StudySettings
 
 Protocol = Literal["equal", "paper"]
 Match = Literal["none", "clean"]
+Grid = Literal["shipped", "wide"]
+LONE_STEP = 4.0
+"""Between the rates of a wide grid around a single rate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,9 @@ class TrainingSettings:
     match: Match = "none"
     """`clean`: a pair's checkpoints are those of the epochs closest in clean accuracy."""
 
+    grid: Grid = "shipped"
+    """`wide`: every method tries one learning rate more beyond either end of its own."""
+
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulation", "max_tokens", "dev_limit"):
             if getattr(self, name) < 1:
@@ -59,9 +66,12 @@ class TrainingSettings:
         for name in ("max_grad_norm", "weight_decay"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(f"training settings: {name} is {getattr(self, name)}; expected 0 or more")
-        for name, known in (("protocol", ("equal", "paper")), ("match", ("none", "clean"))):
+        words = (("protocol", ("equal", "paper")), ("match", ("none", "clean")), ("grid", ("shipped", "wide")))
+        for name, known in words:
             if getattr(self, name) not in known:
                 raise UsageError(f"--{name} {getattr(self, name)}: expected {' or '.join(known)}")
+        if self.protocol == "paper" and self.grid == "wide":
+            raise UsageError("--grid wide: --protocol paper trains at the study's own learning rates; leave one out")
 
     def steps(self, rows: int) -> int:
         """Optimiser steps when `rows` training rows are used.
@@ -83,11 +93,14 @@ class TrainingSettings:
 def under_protocol(
     method: Entry[MethodDefinition], task: str, settings: TrainingSettings
 ) -> tuple[Entry[MethodDefinition], TrainingSettings]:
-    """Returns the method and the settings it is trained with: as they are, or as the study trained it.
+    """Returns the method and the settings it is trained with: as they are, on a wide grid, or as the study did.
 
     Raises:
         UsageError: protocol `paper`, and the study's settings of this method on this task are not known.
     """
+    if settings.grid == "wide":
+        rates = {"learning_rates": widen(method.definition.learning_rates)}
+        return Entry(method.name, method.path, method.definition.model_copy(update=rates)), settings
     if settings.protocol == "equal":
         return method, settings
     study = next((study for study in method.definition.study if study.task == task), None)
@@ -104,6 +117,18 @@ def under_protocol(
         max_grad_norm=study.max_grad_norm,
         warmup_share=study.warmup_share,
     )
+
+
+def widen(rates: Sequence[float]) -> tuple[float, ...]:
+    """Returns a grid of learning rates with one more beyond either end, as far off as those within lie apart.
+
+    >>> widen((5e-4, 2e-3))
+    (0.000125, 0.0005, 0.002, 0.008)
+    """
+    low, high = min(rates), max(rates)
+    step = (high / low) ** (1 / (len(rates) - 1)) if high > low else LONE_STEP
+    ends = (float(f"{rate:.2e}") for rate in (low / step, high * step))
+    return tuple(sorted({*rates, *ends}))
 
 
 def _studied(method: Entry[MethodDefinition], study: StudySettings) -> Entry[MethodDefinition]:

@@ -15,10 +15,10 @@ import torch
 
 from robustness.definitions.catalog import Entry
 from robustness.definitions.pairs import PairEntry, write_pairs
-from robustness.definitions.tasks import Head
+from robustness.definitions.tasks import Head, Task
 from robustness.errors import RunError, UsageError
 from robustness.training.adaptation import Base
-from robustness.training.adapters import virtual_tokens
+from robustness.training.adapters import PromptAdapter, virtual_tokens
 from robustness.training.callbacks import restore
 from robustness.training.data import EncodedRows, TrainingRows, encode_rows, load_rows
 from robustness.training.methods import MethodDefinition, find_method
@@ -100,6 +100,7 @@ def train(
     settings = settings or TrainingSettings()
     torch_device = _device(device)
     rows = load_rows(testset, data, limit, settings.dev_limit)
+    _refuse_prompts_for_answers(entries, rows.task)
     base_folder = locate(base, f"train {testset}: --base")
     start = Base(base_folder, str(base_folder) if Path(base).is_dir() else base)
     jobs = _plan(entries, seeds, out, rows, start, settings)
@@ -123,6 +124,16 @@ def _check_arguments(methods: Sequence[Entry[MethodDefinition]], seeds: Sequence
         raise UsageError(f"--seed: got {', '.join(map(str, seeds)) or 'none'}; expected one or more, each 0 or more")
     if limit is not None and limit <= 0:
         raise UsageError(f"--limit {limit}: expected 1 or more training rows, or no --limit for all")
+
+
+def _refuse_prompts_for_answers(methods: Sequence[Entry[MethodDefinition]], task: Task) -> None:
+    named = [m.name for m in methods if isinstance(m.definition.adapter, PromptAdapter)]
+    if named and task.head is Head.ANSWERING:
+        raise UsageError(
+            f"--method {', '.join(named)}: learnt vectors before the text are not trained for {task.name}: peft's "
+            "model does not tell them which tokens are the question's, as the full arm is told, and takes the "
+            "answer's place as if no vectors stood before it; leave these methods out"
+        )
 
 
 def _device(device: str) -> torch.device:

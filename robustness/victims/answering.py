@@ -50,7 +50,7 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
-class _Windows:
+class Windows:
     """What the tokenizer made of some texts."""
 
     inputs: dict[str, list[list[int]]]
@@ -104,7 +104,7 @@ class AnsweringVictim:
         """Returns the largest start and end logit within the paragraph, shape (len(texts), 2), float32."""
         rows = np.full((len(texts), 2), -np.inf, dtype=np.float32)
         for number, chunk in enumerate(self._chunks(texts)):
-            windows = self._encode(chunk)
+            windows = self.encode(chunk)
             for batch, starts, ends, allowed in self._logits(windows):
                 masked = [logits.float().masked_fill(~allowed, -torch.inf).amax(dim=1) for logits in (starts, ends)]
                 best = torch.stack(masked, dim=1).cpu().numpy()
@@ -116,7 +116,7 @@ class AnsweringVictim:
         return (texts[start : start + ENCODE_TEXTS] for start in range(0, len(texts), ENCODE_TEXTS))
 
     def _predict_chunk(self, texts: Sequence[Texts], n_best: int) -> list[Prediction]:
-        windows = self._encode(texts)
+        windows = self.encode(texts)
         found: list[dict[tuple[int, int], float]] = [{} for _ in texts]
         for batch, starts, ends, allowed in self._logits(windows):
             best = top_spans(starts, ends, allowed, count=n_best, max_tokens=ANSWER_TOKENS)
@@ -125,7 +125,7 @@ class AnsweringVictim:
 
     @torch.inference_mode()
     def _logits(
-        self, windows: _Windows
+        self, windows: Windows
     ) -> Iterator[tuple[NDArray[np.int64], torch.Tensor, torch.Tensor, torch.Tensor]]:
         """Yields indices of windows with their start logits, end logits and allowed tokens, longest first."""
         lengths = np.array([len(ids) for ids in windows.inputs["input_ids"]])
@@ -145,9 +145,7 @@ class AnsweringVictim:
                 continue
             start += len(batch)
 
-    def _forward(
-        self, windows: _Windows, batch: NDArray[np.int64]
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _forward(self, windows: Windows, batch: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         rows = {key: [values[i] for i in batch] for key, values in windows.inputs.items()}
         inputs = self.tokenizer.pad(rows, padding=True, padding_side="right", return_tensors="pt").to(self.device)
         output = self.model(**inputs)
@@ -160,7 +158,8 @@ class AnsweringVictim:
         starts, ends = (logits[:, -width:] for logits in (output.start_logits, output.end_logits))
         return starts, ends, torch.from_numpy(allowed).to(self.device)
 
-    def _encode(self, texts: Sequence[Texts]) -> _Windows:
+    def encode(self, texts: Sequence[Texts]) -> Windows:
+        """Returns the windows of each (question, paragraph), a text's own in their order."""
         questions = self._shorten([question for question, _ in texts], texts)
         encoded = self.tokenizer(
             questions,
@@ -179,7 +178,7 @@ class AnsweringVictim:
             for window, spans in enumerate(offsets)
         ]
         kept = [key for key in encoded if self._segment_ids or key != "token_type_ids"]
-        return _Windows({key: encoded[key] for key in kept}, owner, offsets, allowed)
+        return Windows({key: encoded[key] for key in kept}, owner, offsets, allowed)
 
     def _shorten(self, questions: list[str], texts: Sequence[Texts]) -> list[str]:
         """Cuts questions that would leave no room for the paragraph; no token is shorter than a character."""
@@ -195,7 +194,7 @@ class AnsweringVictim:
 
 
 def _collect(
-    found: list[dict[tuple[int, int], float]], windows: _Windows, batch: NDArray[np.int64], best: TopSpans
+    found: list[dict[tuple[int, int], float]], windows: Windows, batch: NDArray[np.int64], best: TopSpans
 ) -> None:
     """Adds the spans of a batch of windows, as characters of the paragraph; of one span the best window counts."""
     scores, starts, ends = (part.cpu().numpy() for part in (best.scores, best.starts, best.ends))

@@ -67,6 +67,24 @@ def read_checkpoint(name: str, reference: str, base: str) -> Checkpoint:
     return Checkpoint(name, folder, base_folder, "full")
 
 
+def read_lone_checkpoint(reference: str) -> Checkpoint:
+    """Looks at a checkpoint that no pair names: an adapter stands on the base that it names itself.
+
+    Raises:
+        CheckpointError: as `read_checkpoint` does, or an adapter that names no base.
+    """
+    folder = locate(reference, f"checkpoint {reference}")
+    if not (folder / ADAPTER_CONFIG).is_file():
+        return read_checkpoint(reference, str(folder), str(folder))
+    named = read_json(folder / ADAPTER_CONFIG).get("base_model_name_or_path")
+    if not named:
+        where = folder / ADAPTER_CONFIG
+        raise CheckpointError(
+            f"checkpoint {reference}: {where} names no base; set base_model_name_or_path to its folder"
+        )
+    return read_checkpoint(reference, str(folder), str(_locate_named_base(reference, folder, str(named))))
+
+
 def locate(reference: str, what: str) -> Path:
     """Returns the folder of a reference, downloading a hub id's safe files (no pickle, no code).
 

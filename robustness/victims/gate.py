@@ -19,7 +19,8 @@ from robustness.testsets.example import Example, Texts
 from robustness.victims.answer_scores import score_answer
 from robustness.victims.answering import AnsweringVictim
 from robustness.victims.checkpoint import Checkpoint
-from robustness.victims.loading import AnyVictim, LoadedCheckpoint, Placement, as_victim, load_checkpoint
+from robustness.victims.kinds import AnyVictim
+from robustness.victims.loading import LoadedCheckpoint, Placement, as_victim, load_checkpoint
 from robustness.victims.victim import Scores, max_tokens
 
 MERGE_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 1e-1}

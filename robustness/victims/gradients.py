@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 from weakref import WeakKeyDictionary
 
@@ -12,6 +12,7 @@ import torch
 
 from robustness.errors import CheckpointError, UsageError
 from robustness.testsets.example import Example, Texts
+from robustness.victims.kinds import AnyVictim
 from robustness.victims.victim import Victim
 
 Forward = Callable[[torch.Tensor, Mapping[str, torch.Tensor]], torch.Tensor]
@@ -22,7 +23,7 @@ CUDA_GRADIENT_TOKENS = 16_384
 NORM_ROWS = 16_384
 """Rows of the embedding matrix that are measured at a time; bounds memory for large vocabularies."""
 
-_units: WeakKeyDictionary[Victim, float] = WeakKeyDictionary()
+_units: WeakKeyDictionary[AnyVictim, float] = WeakKeyDictionary()
 
 
 @final
@@ -45,6 +46,8 @@ class EmbeddedBatch:
     inputs: Mapping[str, torch.Tensor]
     """The model's other inputs; rows along the first axis."""
     forward: Forward
+    chance: float | None = None
+    """Accuracy of guessing; None: one over the number of labels."""
 
     def logits(self, embeddings: torch.Tensor) -> torch.Tensor:
         """Returns logits, shape (batch, labels), float32, in the task's label order, of other embeddings."""
@@ -53,8 +56,12 @@ class EmbeddedBatch:
     def select(self, rows: torch.Tensor) -> EmbeddedBatch:
         """Returns the batch of these rows (int64 indices, or a bool mask)."""
         inputs = {name: values[rows] for name, values in self.inputs.items()}
-        return EmbeddedBatch(
-            self.embeddings[rows], self.content[rows], self.labels[rows], self.unit, inputs, self.forward
+        return replace(
+            self,
+            embeddings=self.embeddings[rows],
+            content=self.content[rows],
+            labels=self.labels[rows],
+            inputs=inputs,
         )
 
 
@@ -84,7 +91,7 @@ def margins(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return true - others.amax(dim=1)
 
 
-def median_token_norm(victim: Victim) -> float:
+def median_token_norm(victim: AnyVictim) -> float:
     """Returns the median l2 norm of the rows of the input embedding matrix; computed once a victim."""
     if victim not in _units:
         module = victim.model.get_input_embeddings()
@@ -99,7 +106,7 @@ def median_token_norm(victim: Victim) -> float:
 
 
 @contextmanager
-def frozen(victim: Victim) -> Iterator[None]:
+def frozen(victim: AnyVictim) -> Iterator[None]:
     """Evaluation mode with no parameter asking for a gradient; both are as before afterwards.
 
     Gradients of the embeddings do not need it, but take half the memory within it.
@@ -120,10 +127,15 @@ def frozen(victim: Victim) -> Iterator[None]:
 
 def gradient_batches(victim: Victim, examples: Sequence[Example]) -> list[list[Example]]:
     """Groups examples by token length, longest first, so that a batch fits the device and pads little."""
-    limit = CUDA_GRADIENT_TOKENS if victim.device.type == "cuda" else CPU_GRADIENT_TOKENS
     if not examples:
         return []
     lengths = [len(ids) for ids in _tokenize(victim, [example.texts for example in examples])["input_ids"]]
+    return group_by_length(examples, lengths, victim.device)
+
+
+def group_by_length(examples: Sequence[Example], lengths: Sequence[int], device: torch.device) -> list[list[Example]]:
+    """Groups examples of known token lengths as `gradient_batches` does."""
+    limit = CUDA_GRADIENT_TOKENS if device.type == "cuda" else CPU_GRADIENT_TOKENS
     order = sorted(range(len(examples)), key=lambda i: -lengths[i])
     batches: list[list[Example]] = []
     room = 0
@@ -166,41 +178,56 @@ def _encode(victim: Victim, examples: Sequence[Example]) -> tuple[dict[str, torc
 
 
 def _forward_of(victim: Victim) -> Forward:
-    """The model's own forward pass with the embedding matrix's answer replaced.
-
-    `inputs_embeds=` would do for BERT; RoBERTa reads positions, decoders the last token and learnt prompts their
-    place from `input_ids`, so the ids are passed as for scores and everything but the lookup stays as it is.
-    """
-    module = victim.model.get_input_embeddings()
+    """The model's own forward pass with the embedding matrix's answer replaced."""
 
     def forward(embeddings: torch.Tensor, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        calls = 0
-
-        def replace(_module: Any, _arguments: Any, looked_up: torch.Tensor) -> torch.Tensor:
-            nonlocal calls
-            calls += 1
-            _refuse_other_shape(victim, embeddings, looked_up)
-            return embeddings.to(looked_up.dtype)
-
-        hook = module.register_forward_hook(replace)
-        try:
+        with replaced_lookup(victim.model, embeddings):
             logits: torch.Tensor = victim.model(**inputs).logits
-        finally:
-            hook.remove()
-        if calls != 1:
-            raise CheckpointError(
-                f"model {type(victim.model).__name__}: its input embeddings were read {calls} times in one pass; "
-                "embedding attacks need a model that reads them once"
-            )
         victim.forwards += len(logits)
         return logits[:, victim._columns].float()
 
     return forward
 
 
-def _refuse_other_shape(victim: Victim, embeddings: torch.Tensor, looked_up: torch.Tensor) -> None:
+@contextmanager
+def replaced_lookup(model: Any, embeddings: torch.Tensor, keep: torch.Tensor | None = None) -> Iterator[None]:
+    """For one forward pass, other word embeddings in place of what the embedding matrix returns.
+
+    `inputs_embeds=` would do for BERT; RoBERTa reads positions, decoders the last token and learnt prompts their
+    place from `input_ids`, so the ids are passed as for scores and everything but the lookup stays as it is.
+
+    Args:
+        model: whose forward pass follows.
+        embeddings: (batch, tokens, dim).
+        keep: (batch, tokens), bool: where the matrix's own answer stays; None: nowhere.
+
+    Raises:
+        CheckpointError: a model that reads its embeddings not once, or in another shape.
+    """
+    calls = 0
+
+    def replace_answer(_module: Any, _arguments: Any, looked_up: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        _refuse_other_shape(model, embeddings, looked_up)
+        given = embeddings.to(looked_up.dtype)
+        return given if keep is None else torch.where(keep[:, :, None], looked_up, given)
+
+    hook = model.get_input_embeddings().register_forward_hook(replace_answer)
+    try:
+        yield
+    finally:
+        hook.remove()
+    if calls != 1:
+        raise CheckpointError(
+            f"model {type(model).__name__}: its input embeddings were read {calls} times in one pass; "
+            "embedding attacks need a model that reads them once"
+        )
+
+
+def _refuse_other_shape(model: Any, embeddings: torch.Tensor, looked_up: torch.Tensor) -> None:
     if embeddings.shape != looked_up.shape:
         raise CheckpointError(
-            f"model {type(victim.model).__name__}: its input embeddings have shape {tuple(looked_up.shape)} inside "
+            f"model {type(model).__name__}: its input embeddings have shape {tuple(looked_up.shape)} inside "
             f"the model, expected {tuple(embeddings.shape)}; embedding attacks do not support it"
         )

@@ -21,11 +21,10 @@ from robustness.tuners.registration import register_tuners
 from robustness.victims.answering import AnsweringVictim
 from robustness.victims.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS, SAFE_FILES, Checkpoint, read_json
 from robustness.victims.instructions import refuse_missing_instructions
+from robustness.victims.kinds import AnyVictim
 from robustness.victims.labels import map_labels
 from robustness.victims.prompted import PromptedVictim
 from robustness.victims.victim import Victim
-
-AnyVictim = Victim | AnsweringVictim | PromptedVictim
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from string import Formatter
 from typing import Any, final
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from robustness.definitions.tasks import Task
+from robustness.errors import CheckpointError
 from robustness.testsets.example import Texts, digest_texts
 from robustness.victims.victim import CPU_BATCH_TOKENS, CUDA_BATCH_TOKENS, ENCODE_TEXTS, Scores, max_tokens
 
@@ -40,8 +42,9 @@ class PromptedVictim:
         prompts = getattr(model, "active_peft_config", None)
         self._is_prompt_learning = bool(getattr(prompts, "is_prompt_learning", False))
         self._task = task
-        self._verbalisers = [list(tokenizer(v, add_special_tokens=False)["input_ids"]) for v in task.verbalisers]
-        longest = max(len(ids) for ids in self._verbalisers)
+        self.verbalisers = [list(tokenizer(v, add_special_tokens=False)["input_ids"]) for v in task.verbalisers]
+        """Tokens of what stands for each label."""
+        longest = max(len(ids) for ids in self.verbalisers)
         self.max_tokens = max_tokens(model.config, tokenizer, getattr(prompts, "num_virtual_tokens", 0)) - longest
         self.forwards = 0
         """Texts run through the model so far."""
@@ -52,9 +55,9 @@ class PromptedVictim:
     @torch.inference_mode()
     def scores(self, texts: Sequence[Texts]) -> Scores:
         """Returns mean log-probabilities, shape (len(texts), labels), float32, in the order of `texts`."""
-        scores = np.empty((len(texts), len(self._verbalisers)), dtype=np.float32)
+        scores = np.empty((len(texts), len(self.verbalisers)), dtype=np.float32)
         for start in range(0, len(texts), ENCODE_TEXTS):
-            prompts = [self._encode(text) for text in texts[start : start + ENCODE_TEXTS]]
+            prompts = [self.encode(text) for text in texts[start : start + ENCODE_TEXTS]]
             for batch in self._batches(np.array([len(ids) for ids in prompts])):
                 rows = [prompts[index] for index in batch]
                 score = self._score_repeated if self._is_prompt_learning else self._score_cached
@@ -70,25 +73,58 @@ class PromptedVictim:
             yield order[start : start + size]
             start += size
 
-    def _encode(self, text: Texts) -> list[int]:
+    def encode(self, text: Texts) -> list[int]:
+        """Returns the prompt's tokens; of a prompt longer than the model takes the first ones are left out."""
         prompt = self._task.template.format(**dict(zip(self._task.fields, text, strict=True)))
         ids = list(self.tokenizer(prompt, truncation=False, verbose=False)["input_ids"])
+        kept = self._kept(ids)
+        if len(kept) < len(ids):
+            self.truncated.add(digest_texts(text))
+        return [ids[place] for place in kept]
+
+    def encode_segments(self, text: Texts) -> tuple[list[int], list[int | None]]:
+        """Returns the prompt's tokens, and of which segment each is; None: of the template, or special.
+
+        Raises:
+            CheckpointError: a tokenizer that cannot say where a token comes from.
+        """
+        if not self.tokenizer.is_fast:
+            raise CheckpointError(
+                f"tokenizer {type(self.tokenizer).__name__}: gradients need a fast tokenizer, which knows where a "
+                "token comes from; save the checkpoint with a tokenizer.json"
+            )
+        pieces, bounds = [], []
+        for literal, field, _, _ in Formatter().parse(self._task.template):
+            pieces.append(literal)
+            if field is not None:
+                start, segment = sum(map(len, pieces)), self._task.fields.index(field)
+                pieces.append(text[segment])
+                bounds.append((start, start + len(text[segment]), segment))
+        encoded = self.tokenizer("".join(pieces), truncation=False, verbose=False, return_offsets_mapping=True)
+        owners = [
+            next((segment for low, high, segment in bounds if max(start, low) < min(end, high)), None)
+            for start, end in encoded["offset_mapping"]
+        ]
+        kept = self._kept(encoded["input_ids"])
+        return [encoded["input_ids"][place] for place in kept], [owners[place] for place in kept]
+
+    def _kept(self, ids: Sequence[int]) -> list[int]:
+        """Places of the tokens that the model takes: the last ones, and the first if it begins every text."""
         if len(ids) <= self.max_tokens:
-            return ids
-        self.truncated.add(digest_texts(text))
-        bos = ids[:1] if ids[0] == self.tokenizer.bos_token_id else []
-        return bos + ids[len(ids) - self.max_tokens + len(bos) :]
+            return list(range(len(ids)))
+        bos = [0] if ids[0] == self.tokenizer.bos_token_id else []
+        return bos + list(range(len(ids) - self.max_tokens + len(bos), len(ids)))
 
     def _score_cached(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
         """The prompt once; then what a verbaliser adds, at the positions that follow each row's own end."""
-        ids, mask = self._pad(prompts)
+        ids, mask = self.pad(prompts)
         output = self.model(input_ids=ids, attention_mask=mask, use_cache=True)
         lengths = mask.sum(dim=1)
         rows = torch.arange(len(prompts), device=self.device)
         first = output.logits[rows, lengths - 1].float().log_softmax(dim=-1)
         cache, width = output.past_key_values, ids.shape[1]
         scores = []
-        for verbaliser in self._verbalisers:
+        for verbaliser in self.verbalisers:
             total = first[:, verbaliser[0]]
             if len(verbaliser) > 1:
                 said = torch.tensor(verbaliser[:-1], device=self.device).expand(len(prompts), -1)
@@ -111,8 +147,8 @@ class PromptedVictim:
     def _score_repeated(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
         """The whole sequence for each label: learnt prompts put a cache of their own before the text."""
         scores = []
-        for verbaliser in self._verbalisers:
-            ids, mask = self._pad([[*prompt, *verbaliser] for prompt in prompts])
+        for verbaliser in self.verbalisers:
+            ids, mask = self.pad([[*prompt, *verbaliser] for prompt in prompts])
             logits = self.model(input_ids=ids, attention_mask=mask).logits[:, -ids.shape[1] :]
             ends = mask.sum(dim=1)[:, None] - len(verbaliser) - 1
             places = ends + torch.arange(len(verbaliser), device=self.device)
@@ -121,7 +157,8 @@ class PromptedVictim:
             scores.append(_chosen(logits[rows, places], wanted).mean(dim=1))
         return torch.stack(scores, dim=1)
 
-    def _pad(self, rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    def pad(self, rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns tokens and attention mask, padded on the right, shape (rows, tokens)."""
         width = max(len(row) for row in rows)
         ids = torch.full((len(rows), width), int(self.tokenizer.pad_token_id))
         mask = torch.zeros((len(rows), width), dtype=torch.long)

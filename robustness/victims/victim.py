@@ -91,6 +91,11 @@ class Victim:
         return [str(self._columns), str(self.max_tokens), self.device.type, *dtypes, kernels]
 
     @property
+    def label_columns(self) -> tuple[int, ...]:
+        """The model's own index of each of the task's labels."""
+        return tuple(self._columns)
+
+    @property
     def label_count(self) -> int:
         """Labels of the head."""
         return len(self._columns)

@@ -1,23 +1,31 @@
-"""DeepWordBug on a RoBERTa-large beside the rate at which the same victim scores the same texts, on CUDA."""
+"""A RoBERTa-large on CUDA: DeepWordBug beside the rate at which the victim scores the same texts, and every probe."""
 
 from __future__ import annotations
 
 import os
 import string
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast, RobertaConfig, RobertaForSequenceClassification
 
 from robustness.engine.attack import ScoreRows
 from robustness.engine.scheduler import CUDA_WIDTH, Scheduler
+from robustness.recipes.assets import use_data
 from robustness.recipes.building import find_attack
+from robustness.sensitivity.building import find_probe
+from robustness.sensitivity.probe import Subject
 from robustness.testsets.example import Example, Texts
+from robustness.victims.checkpoint import Checkpoint
 from robustness.victims.victim import Victim
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1800)]
@@ -148,3 +156,86 @@ def test_the_gpu_benchmark_itself_works_on_a_small_model() -> None:
 
     assert figures["texts"] > 5 * 10
     assert 0.2 < figures["engine_over_peak"] < 2
+
+
+PROBES: dict[str, dict[str, int]] = {
+    "margin": {},
+    "margin-gradient": {},
+    "jacobian-norm": {},
+    "condition-profile": {},
+    "first-order-radius": {},
+    "adversarial-distance": {"examples": 32, "steps": 40},
+    "smoothing": {"examples": 16},
+    "reachability": {"examples": 16},
+    "sharpness": {"examples": 32, "steps": 10},
+    "parameter-margin": {"examples": 4},
+    "weight-rounding": {},
+    "lipschitz-lower": {"examples": 32},
+    "block-jacobians": {"examples": 16},
+}
+OF_WORDS = {"one-substitution": {"examples": 32}, "safer": {"examples": 16}}
+"""Need the synonyms' file."""
+
+
+def write_lora(victim: Victim, folder: Path, rank: int = 8) -> Checkpoint:
+    """An adapter with drawn factors on queries and values: the directions that reachability and sharpness look in."""
+    weights = {name: value for name, value in victim.model.named_parameters() if ".self.query.w" in name}
+    weights |= {name: value for name, value in victim.model.named_parameters() if ".self.value.w" in name}
+    rng = torch.Generator().manual_seed(0)
+    factors = {}
+    for name, value in weights.items():
+        key = f"base_model.model.{name.removesuffix('.weight')}"
+        factors[f"{key}.lora_A.weight"] = torch.randn(rank, value.shape[1], generator=rng)
+        factors[f"{key}.lora_B.weight"] = torch.randn(value.shape[0], rank, generator=rng)
+    LoraConfig(task_type="SEQ_CLS", r=rank, target_modules=["query", "value"]).save_pretrained(folder)
+    save_file(factors, folder / "adapter_model.safetensors")
+    return Checkpoint("drawn", folder, folder, "lora")
+
+
+def time_probes(
+    victim: Victim, checkpoint: Checkpoint, probes: dict[str, dict[str, int]], examples: Sequence[Example]
+) -> dict[str, Any]:
+    """Seconds, readings and peak memory of each probe on its share of the examples."""
+    figures: dict[str, Any] = {}
+    for name, parameters in probes.items():
+        named = find_probe(name, parameters)
+        used = list(examples)[: named.examples]
+        subject = Subject(checkpoint, used, list(examples)[len(used) :][:32], 0, named.digest, lambda: victim)
+        if victim.device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+        started = time.perf_counter()
+        statuses = Counter(str(reading.measurement.status) for reading in named.probe.measure(subject))
+        figures[name] = {
+            "examples": len(used),
+            "seconds": time.perf_counter() - started,
+            "readings": dict(statuses),
+            "peak_bytes": torch.cuda.max_memory_allocated() if victim.device.type == "cuda" else None,
+        }
+        print(name, figures[name], flush=True)
+    return figures
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="measures a GPU; torch finds no CUDA device here")
+def test_every_probe_measures_a_large_model_on_a_gpu(
+    tmp_path: Path, save_result: Callable[[str, dict[str, Any]], None]
+) -> None:
+    victim = make_victim("cuda", torch.float32)
+    probes = PROBES | (OF_WORDS if "ROBUSTNESS_DATA" in os.environ else {})
+    if "ROBUSTNESS_DATA" in os.environ:
+        use_data(Path(os.environ["ROBUSTNESS_DATA"]))
+
+    figures = time_probes(victim, write_lora(victim, tmp_path), probes, write_examples(victim, 96))
+    save_result("gpu_probes", figures)
+
+    assert not any("errored" in row["readings"] for row in figures.values())
+
+
+def test_the_benchmark_of_probes_itself_works_on_a_small_model(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    victim = make_victim("cpu", torch.float32, **sizes)
+    few = {"margin": {}, "jacobian-norm": {}, "reachability": {"examples": 2}, "block-jacobians": {"examples": 2}}
+
+    figures = time_probes(victim, write_lora(victim, tmp_path), few, write_examples(victim, 3))
+
+    assert all(set(row["readings"]) == {"ok"} for row in figures.values())

@@ -119,9 +119,10 @@ def power_table() -> list[dict[str, Any]]:
 
 
 def seconds(call: Callable[[], object]) -> float:
-    started = time.perf_counter()
+    """Of one processor: other work may run beside."""
+    started = time.process_time()
     call()
-    return round(time.perf_counter() - started, 4)
+    return round(time.process_time() - started, 4)
 
 
 def resampling_seconds(rng: np.random.Generator) -> dict[str, float]:
@@ -146,7 +147,7 @@ def test_intervals_cover_and_verdicts_keep_their_level(save_result: Save) -> Non
         "families": FAMILIES,
         "false_alarms_in_families_of_10": false_positives(rng),
         "power": power_table(),
-        "seconds_of_10000_resamples_of_3560_rows": resampling_seconds(rng),
+        "processor_seconds_of_10000_resamples_of_3560_rows": resampling_seconds(rng),
     }
 
     save_result("statistics", figures)
@@ -155,4 +156,4 @@ def test_intervals_cover_and_verdicts_keep_their_level(save_result: Save) -> Non
     assert all(
         row["false_alarms"] <= 0.05 for row in figures["false_alarms_in_families_of_10"] if "exact" in row["test"]
     )
-    assert max(figures["seconds_of_10000_resamples_of_3560_rows"].values()) < 1
+    assert max(figures["processor_seconds_of_10000_resamples_of_3560_rows"].values()) < 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ HOSTILE = (
     '"><img src=x onerror="document.title=1">',
     "</style></script></textarea><h1>out</h1>",
     "=cmd|' /C calc'!A0",
-    "-1+1 @SUM(A1) {{ 7 * 7 }} {% raw %} ${x}",
+    "-1+1 @SUM(A1) {{ 717 * 3 }} {% raw %} ${x}",
     "$x^2 & _{y} % # \\alpha ~",
     "\u202eright to left\u202c \u200bnothing\u2060",
     "bell\x07 back\x08 escape\x1b[31m del\x7f",
@@ -103,8 +104,12 @@ class RunWriter:
         folder: Path,
         record: RunRecord,
         text: Callable[[int], str] = lambda i: f"text number {i} is" + " very" * (i % 7) + " fine",
+        word: Callable[[int], str] | None = None,
     ) -> Path:
-        """Writes outcomes in which PEFT breaks more often, and answers to replayed texts."""
+        """Writes outcomes in which PEFT breaks more often, and answers to replayed texts.
+
+        `word` fills the columns that are empty otherwise, makes ids of its own, and errors the last example.
+        """
         folder.mkdir()
         write_record(folder, record)
         store = Store(folder)
@@ -114,7 +119,8 @@ class RunWriter:
             for testset in record.testsets:
                 for attack in ("none", *(attack.name for attack in record.attacks)):
                     cell = Cell(checkpoint.name, testset.name, attack)
-                    store.add(cell, [_outcome(i, attack, rng, weakness, text) for i in range(testset.n_used)])
+                    outcomes = [_outcome(i, attack, rng, weakness, text) for i in range(testset.n_used)]
+                    store.add(cell, outcomes if word is None else [_name(o, i, word) for i, o in enumerate(outcomes)])
                     if attack != "none":
                         partner = record.checkpoints[number ^ 1].name
                         found = [example_id for example_id, _ in store.unreplayed_successes(cell, partner)]
@@ -147,6 +153,19 @@ def _outcome(i: int, attack: str, rng: np.random.Generator, weakness: float, tex
         original_text=(text(i),),
         adversarial_text=(text(i) + " changed",),
     )
+
+
+def _name(outcome: Outcome, i: int, word: Callable[[int], str]) -> Outcome:
+    named = replace(
+        outcome,
+        example_id=f"e{i} {word(i)}",
+        group_id=f"g{i} {word(i)}",
+        method=word(i % 3),
+        construction=word(3 + i % 2),
+        answer=word(i),
+        norm=word(i),
+    )
+    return replace(named, status=Status.ERRORED, error=word(i)) if i == 39 else named
 
 
 @pytest.fixture(scope="session")

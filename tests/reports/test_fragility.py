@@ -87,7 +87,8 @@ def test_the_explored_places_are_one_family_that_run_json_names(report: Any) -> 
 
 def test_methods_and_constructions_are_places_where_the_examples_have_them(report: Any) -> None:
     examples = report.tables["examples"].assign(
-        method=lambda frame: np.where(frame["example_id"].str[1:].astype(int) < 30, "word", "sentence")
+        method=lambda frame: np.where(frame["example_id"].str[1:].astype(int) < 30, "word", "sentence"),
+        construction=lambda frame: np.where(frame["example_id"].str[1:].astype(int) < 20, "human", "machine"),
     )
 
     table = build_fragility(examples, report.tables["pairs"], report.record)
@@ -95,6 +96,12 @@ def test_methods_and_constructions_are_places_where_the_examples_have_them(repor
     methods = table[table["where"] == "method"]
     assert set(methods["what"].str.rpartition(" | ")[2]) == {"word", "sentence"}
     assert methods["n"].tolist() == [30] * len(methods)
+    constructions = table[table["where"] == "construction"]
+    assert dict(zip(constructions["what"].str.rpartition(" | ")[2], constructions["n"], strict=True)) == {
+        "human": 20,
+        "machine": 40,
+    }
+    assert not constructions[["difference", "low", "high", "p_adjusted", "verdict"]].isna().any().any()
 
 
 def test_probes_and_layers_join_the_map_but_for_neutral_ones(report: Any) -> None:
@@ -128,6 +135,24 @@ def test_probes_and_layers_join_the_map_but_for_neutral_ones(report: Any) -> Non
     assert found["where"].tolist() == ["probe", "layer"]
     assert found["verdict"].tolist() == ["peft-more-fragile"] * 2
     assert found["detectable"].isna().all()
+
+
+def test_methods_stand_beside_full_fine_tuning_in_one_table(run_writer: Any, tmp_path: Path) -> None:
+    record = run_writer.record(seeds=4, n=30)
+    checkpoints = tuple(
+        c.model_copy(update={"adaptation": "ia3"}) if c.name in ("lora-2", "lora-3") else c
+        for c in record.checkpoints
+    )
+    report = write_report(run_writer.write(tmp_path / "run", record.model_copy(update={"checkpoints": checkpoints})))
+
+    parts = list(render_summary(report))
+
+    at = next(i for i, part in enumerate(parts) if isinstance(part, str) and part.startswith("every method"))
+    table = parts[at + 1]
+    methods, places, attacks = (list(column.cells) for column in table.columns[:3])
+    assert methods == ["lora", "ia3"] * (len(methods) // 2)
+    assert places[::2] == places[1::2] and attacks[::2] == attacks[1::2]
+    assert len(set(zip(places[::2], attacks[::2], strict=True))) == len(methods) // 2 > 1
 
 
 def test_several_seeds_of_a_method_have_a_verdict_of_their_own(run_writer: Any, tmp_path: Path) -> None:
@@ -194,3 +219,27 @@ def test_an_inconclusive_row_says_what_could_have_been_shown(report: Any) -> Non
 
     assert (pairs["detectable"] > 0).all()
     assert StatisticsRecord().margin == 0.02
+
+
+def test_rows_over_seeds_tell_seeds_and_examples_apart(run_writer: Any, tmp_path: Path) -> None:
+    folder = run_writer.write(tmp_path / "run", run_writer.record(seeds=2, n=30))
+
+    report = write_report(folder)
+
+    pairs = report.tables["pairs"]
+    seeds, single = pairs[pairs["n_seeds"] == 2], pairs[pairs["n_seeds"] == 1]
+    assert single[["seed_sd", "seed_sd_low", "seed_sd_high", "example_sd", "seed_share"]].isna().all(axis=None)
+    assert (seeds["seed_sd_low"] <= seeds["seed_sd"]).all() and (seeds["seed_sd"] <= seeds["seed_sd_high"]).all()
+    assert (seeds["seed_sd_high"] > 0.2).all()  # two seeds do not tell
+    rows = report.tables["examples"].query("testset == 'clean-set' and attack == 'swap'")
+    right = rows.assign(right=rows["status"] == "failed").pivot(
+        index="example_id", columns="checkpoint", values="right"
+    )
+    apart = [right[f"full-{seed}"].astype(int) - right[f"lora-{seed}"].astype(int) for seed in (0, 1)]
+    row = seeds.query("testset == 'clean-set' and attack == 'swap'").iloc[0]
+    # Of two seeds what is left is half the variance, over examples, of how far they are apart.
+    assert row.interaction_sd**2 == pytest.approx((apart[0] - apart[1]).var() / 2)
+    between = (apart[0].mean() - apart[1].mean()) ** 2 / 2 - row.interaction_sd**2 / 30
+    assert row.seed_sd**2 == pytest.approx(max(0.0, between))
+    assert "between seeds" in (folder / "report.html").read_text(encoding="utf-8")
+    assert any("between training seeds" in part for part in render_summary(report) if isinstance(part, str))

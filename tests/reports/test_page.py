@@ -15,6 +15,7 @@ from robustness.reports.csvfiles import read_table
 from robustness.reports.page import write_page
 from robustness.reports.report import write_report
 from robustness.reports.visible import visible
+from robustness.runs.record import ProbeRecord
 
 REPLAYS = ["source", "target", "testset", "attack", "example_id", "prediction"]
 
@@ -39,6 +40,7 @@ def hostile_folder(run_writer: Any, hostile: tuple[str, ...], tmp_path_factory: 
         tmp_path_factory.mktemp("hostile") / "run",
         run_writer.record(name),
         lambda i: hostile[i % len(hostile)] + " \ud800 half",
+        lambda i: hostile[i % len(hostile)],
     )
     write_report(made)
     return made
@@ -165,7 +167,7 @@ def test_hostile_strings_in_every_text_column_stay_text(hostile_folder: Path, ho
     assert len(page.xpath("//h1")) == 1
     assert not page.xpath("//@onerror")
     text = page.text_content()
-    assert "49" not in re.findall(r"\{\{.*?\}\}|\b49\b", text)
+    assert "{{ 717 * 3 }}" in text and "2151" not in text
     assert "<script>document.title='run'</script>" in text
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f\u202e\u200b\ud800-\udfff]", text)
     assert "⟨U+202E⟩" in text and "⟨U+001B⟩" in text
@@ -196,6 +198,32 @@ def test_an_interrupted_run_marks_what_is_missing(run_writer: Any, tmp_path: Pat
     assert len(cells) == 2 * 2 * 3
     assert [cell.text_content() for cell in cells[0]][-2:] == ["40", "50"]
     assert f"{report.missing} outcomes are missing" in page.get_element_by_id("missing").text_content()
+
+
+def test_a_run_whose_probes_were_not_measured_says_how_many(run_writer: Any, tmp_path: Path) -> None:
+    record = run_writer.record()
+    probes = (
+        ProbeRecord(name="margin", digest="d", space="input"),
+        ProbeRecord(name="u", digest="d", space="structure"),
+    )
+    folder = run_writer.write(tmp_path / "run", record.model_copy(update={"probes": probes}))
+
+    report = write_report(folder)
+
+    # An input probe on two sets, one of the weights once; on two checkpoints each.
+    assert report.missing_measurements == 6
+    assert "6 of them" in parse(folder).get_element_by_id("missing-probes").text_content()
+
+
+def test_a_page_of_many_pairs_draws_some_and_says_so(run_writer: Any, tmp_path: Path) -> None:
+    folder = run_writer.write(tmp_path / "run", run_writer.record(seeds=7, n=12))
+
+    write_report(folder)
+
+    page = parse(folder)
+    assert "first 6 of 7 pairs" in page.text_content()
+    captions = [caption.text_content() for caption in page.get_element_by_id("curves").iter("figcaption")]
+    assert captions == ["The first 4 of 8; curves.csv has all."] * 6
 
 
 def test_a_run_that_stored_nothing_yet_has_a_page_that_says_so(run_writer: Any, tmp_path: Path) -> None:

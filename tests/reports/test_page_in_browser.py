@@ -27,6 +27,7 @@ def folders(run_writer: Any, hostile: tuple[str, ...], tmp_path_factory: pytest.
             root / "hostile",
             run_writer.record(name),
             lambda i: hostile[i % len(hostile)] + " \ud800 half" + "x" * 300,
+            lambda i: hostile[i % len(hostile)],
         ),
     }
     for folder in made.values():

@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 
 from robustness.reports.attacks import build_attacks
-from robustness.reports.curves import build_curves
+from robustness.reports.curves import build_curves, build_path_curves
 from robustness.reports.examples import build_examples
 from robustness.reports.pairs import build_pairs
 from robustness.reports.testsets import build_testsets
@@ -335,6 +335,23 @@ def test_a_kept_prediction_has_a_success_rate_and_no_robust_accuracy() -> None:
     assert full["attack_success_rate"] == pytest.approx(2 / 3)
     assert full["clean_accuracy"] == pytest.approx(3 / 4)
     assert full[["robust_accuracy", "robust_accuracy_low", "robust_accuracy_high"]].isna().all()
+
+
+def test_accuracies_along_the_update_become_a_curve() -> None:
+    measured = pd.DataFrame(
+        [
+            {"checkpoint": "f", "testset": "t", "quantity": f"{name}-at-t-0.5", "value": float(value)}
+            for name, values in {"accuracy": (1, 1, 0), "step-accuracy": (1, 0, 0)}.items()
+            for value in values
+        ]
+    )
+
+    curves = build_path_curves(measured).set_index("attack")
+
+    assert curves["budget_kind"].eq("t").all() and curves["budget"].eq(0.5).all()
+    assert curves.loc["none", "robust_accuracy"] == pytest.approx(2 / 3)
+    assert curves.loc["gradient-step", "robust_accuracy"] == pytest.approx(1 / 3)
+    assert list(curves.loc["none", ["low", "high"]]) == pytest.approx(binomtest(2, 3).proportion_ci(method="wilson"))
 
 
 def test_a_kept_prediction_enters_neither_worst_case_nor_curves_nor_robust_accuracies() -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from robustness import api
-from robustness.errors import DataError, RunError, UsageError
+from robustness.errors import CheckpointError, DataError, RunError, UsageError
 from robustness.reports.report import Report
 from robustness.reports.terminal import render_summary
 from robustness.testsets.answer_kinds import contains_answer
@@ -162,7 +162,93 @@ def test_an_interrupted_search_goes_on_where_it_stopped(
     pd.testing.assert_frame_equal(again.tables["examples"][columns].sort_values(keys).reset_index(drop=True), whole)
 
 
-def test_a_set_is_generated_into_a_file_and_scored_from_it(answering: Any, tmp_path: Path) -> None:
+REPLAYED = """summary = "What was found against one arm."
+licence = "Apache-2.0"
+task = "squad"
+kind = "adversarial"
+
+[[test.local]]
+reader = "squad"
+file = "found.json"
+provenance = "generated"
+"""
+
+
+@pytest.mark.parametrize("arm", ["full", "lora"])
+def test_a_set_searched_for_against_one_arm_is_a_file_that_both_arms_replay(
+    report: Report, answering: Any, sets: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arm: str
+) -> None:
+    from robustness.runs import generation
+
+    searched: list[str] = []
+    original = generation.search_distractors
+
+    def interrupted(victim: Any, examples: Any, made: Any) -> Any:
+        for found in original(victim, examples, made):
+            searched.append(found.example.id)
+            yield found
+            if len(searched) == 3:  # the third is written down before the search is asked for a fourth
+                raise KeyboardInterrupt
+
+    against = {"full": (answering.full, answering.peft), "lora": (answering.peft, answering.full)}[arm]
+    out = tmp_path / "found.json"
+    asked: dict[str, Any] = {"data": answering.data, "limit": 6, "device": "cpu"}
+    monkeypatch.setattr(generation, "search_distractors", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        api.generate(sets["addany"], out, against=str(against[0]), **asked)
+    assert not out.exists()
+    with pytest.raises(RunError, match="begun with another checkpoint"):
+        api.generate(sets["addany"], out, against=str(against[1]), **asked)
+    assert api.generate(sets["addany"], out, against=str(against[0]), **asked) == 12
+    with pytest.raises(RunError, match="is there already"):
+        api.generate(sets["addany"], out, against=str(against[0]), **asked)
+    assert len(searched) == len(set(searched)) == 6 and list(tmp_path.iterdir()) == [out]
+    monkeypatch.undo()
+    api.generate(sets["addany"], tmp_path / "whole.json", against=str(against[0]), **asked)
+    assert out.read_bytes() == (tmp_path / "whole.json").read_bytes()
+
+    definition = tmp_path / "replayed.toml"
+    definition.write_text(REPLAYED)
+    options: dict[str, Any] = {"attacks": (), "device": "cpu", "data": tmp_path}
+    link = tmp_path / "questions"  # the gate's clean questions
+    link.symlink_to(answering.data / "questions", target_is_directory=True)
+    replay = api.run(
+        "advsquad", answering.pairs, tmp_path / "run", testsets=[str(answering.testset), str(definition)], **options
+    )
+
+    rows = replay.tables["examples"].query("testset == 'replayed'")
+    texts = rows.pivot(index="example_id", columns="checkpoint", values="adversarial_text")
+    assert len(texts) == 12 and (texts["full"] == texts["lora"]).all()
+    # What the arm answers to its own set is what it answered when a run searched for it live.
+    live = report.tables["examples"].query(f"testset == 'tiny-addany' and attack == 'none' and checkpoint == '{arm}'")
+    key = "example_id"
+    both = (
+        rows[rows["checkpoint"] == arm]
+        .assign(**{key: rows[key].str.partition(":")[2]})
+        .merge(live.assign(**{key: live[key].str.partition(":")[2]}), on=key, suffixes=("", "_live"))
+    )
+    assert len(both) >= 6 and (both["adversarial_text"] == both["adversarial_text_live"]).all()
+    assert both["score"].to_numpy() == pytest.approx(both["score_live"].to_numpy())
+    scores = replay.tables["testsets"].query("testset == 'replayed' and metric == 'f1'")
+    assert set(scores["checkpoint"]) == {"full", "lora"} and set(scores["provenance"]) == {"generated"}
+
+
+def test_an_adapter_that_names_no_base_is_refused(answering: Any, sets: dict[str, str], tmp_path: Path) -> None:
+    adapter = tmp_path / "adapter"
+    shutil.copytree(answering.peft, adapter)
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": None}))
+
+    with pytest.raises(CheckpointError, match="names no base; set base_model_name_or_path"):
+        api.generate(sets["addany"], tmp_path / "a.json", against=str(adapter), data=answering.data, device="cpu")
+
+    shutil.copytree(answering.base, adapter / "base")
+    (adapter / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": "base"}))
+    options: dict[str, Any] = {"data": answering.data, "limit": 1, "device": "cpu"}
+    assert api.generate(sets["addany"], tmp_path / "a.json", against=str(adapter), **options) == 2
+
+
+def test_a_set_that_cannot_be_generated_is_refused(answering: Any, tmp_path: Path) -> None:
     from robustness.definitions.catalog import TESTSETS
     from robustness.definitions.testsets import SquadFile
     from robustness.testsets.squad import read_squad
@@ -241,3 +327,12 @@ def test_a_run_on_questions_is_verified_by_its_answers(report: Report, tmp_path:
     disagreements = api.verify(tampered, sample=10_000, device="cpu").disagreements
     assert len(disagreements) == count > 0
     assert all("the run says 'nowhere'" in each and each.startswith("lora | questions") for each in disagreements)
+
+
+def test_the_terminal_says_what_a_clean_score_of_answers_is(report: Report) -> None:
+    lines = [part for part in render_summary(report) if isinstance(part, str)]
+
+    full = report.record.find_checkpoint(report.record.pairs[0].full)
+    assert lines[0].endswith(f"the whole paragraph as answer {full.majority_share:.3f})")
+    assert f"clean F1: full {full.clean_accuracy:.3f}" in lines[0]
+    assert not any("accuracy" in line or "majority" in line for line in lines if "warning" not in line)

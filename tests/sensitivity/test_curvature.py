@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from robustness.sensitivity import curvature
+from robustness.sensitivity.attention import twice_differentiable
 from robustness.sensitivity.curvature import (
     Curvature,
     extreme_eigenvalues,
     hessian_product,
     hutchinson,
     projected,
-    twice_differentiable,
 )
 from robustness.sensitivity.measurement import Kind
 from robustness.sensitivity.probe import Unsupported

@@ -149,7 +149,7 @@ def test_a_victim_without_embeddings_to_move_is_unsupported(tiny: Any, subject_o
     def refuse(*_: object) -> None:
         raise CheckpointError("no embeddings")
 
-    monkeypatch.setattr(batching, "embed", refuse)
+    monkeypatch.setattr(batching, "embed_any", refuse)
 
     with pytest.raises(Unsupported, match="no embeddings"):
         list(Margin().measure(subject_of(tiny.full)))
@@ -165,7 +165,7 @@ def test_one_bad_example_is_errored_and_the_others_are_measured(
             raise torch.cuda.OutOfMemoryError("too long")
         return embed(victim, batch)
 
-    monkeypatch.setattr(batching, "embed", fail_on_two)
+    monkeypatch.setattr(batching, "embed_any", fail_on_two)
 
     rows = {r.example.id: r.measurement for r in Margin().measure(subject_of(tiny.full)) if r.example}
 

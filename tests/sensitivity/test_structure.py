@@ -13,6 +13,7 @@ from scipy.linalg import subspace_angles
 from scipy.optimize import least_squares
 from scipy.stats import entropy
 
+from robustness.sensitivity import structure_spectra
 from robustness.sensitivity.structure_forms import (
     compare_updates,
     core_energy,
@@ -34,6 +35,7 @@ from robustness.sensitivity.structure_spectra import (
     decompose_top,
     describe,
     singular_values,
+    squared_norm,
     subspace_overlap,
 )
 
@@ -292,3 +294,23 @@ def test_the_update_that_cuts_the_first_directions_reaches_the_limit() -> None:
 
     assert np.linalg.norm(cut, 2) / s[0] == pytest.approx(irreducible_share(singular_values(weight), 2), abs=1e-6)
     assert irreducible_share(singular_values(weight), 5) == 0
+
+
+@pytest.mark.parametrize("shape", [(5, 40), (40, 5), (12, 12)])
+def test_a_full_decomposition_gives_the_matrix_back(shape: tuple[int, int]) -> None:
+    matrix = torch.from_numpy(np.random.default_rng(3).normal(size=shape))
+
+    found = decompose(matrix)
+
+    assert found.left.shape == (shape[0], min(shape)) and found.right.shape == (shape[1], min(shape))
+    torch.testing.assert_close((found.left * found.values) @ found.right.T, matrix, atol=1e-5, rtol=0)
+    np.testing.assert_allclose(found.values, np.linalg.svd(matrix.numpy(), compute_uv=False), atol=1e-5)
+
+
+def test_squares_are_summed_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(structure_spectra, "PIECE", 8)
+    one, other = gaussian(7, 3, seed=1), gaussian(7, 3, seed=2)
+
+    assert squared_norm(one) == pytest.approx(float(one.square().sum()))
+    assert squared_norm(one, other) == pytest.approx(float((one - other).square().sum()))
+    assert squared_norm(one[:, 0], other[:, 0]) == pytest.approx(float((one - other)[:, 0].square().sum()))

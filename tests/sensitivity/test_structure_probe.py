@@ -171,6 +171,17 @@ def test_the_chance_level_depends_on_seed_and_matrix_alone(tiny: Any, subject: C
     assert {r.measurement.kind.value for r in first} == {"estimate"}
 
 
+def test_numbers_depend_on_no_number_of_threads(tiny: Any, subject: Callable[..., Subject]) -> None:
+    alone = list(UpdateStructure().measure(subject(tiny.full)))
+    torch.set_num_threads(3)
+    try:
+        together = list(UpdateStructure().measure(subject(tiny.full)))
+    finally:
+        torch.set_num_threads(1)
+
+    assert together == alone
+
+
 def test_a_base_that_shares_no_matrix_is_unsupported(
     tiny: Any, subject: Callable[..., Subject], tmp_path: Path
 ) -> None:

@@ -9,6 +9,13 @@ from scipy.stats import binom, binomtest, ttest_1samp
 from robustness.stats import design_effect, detectable_difference, mcnemar_power, tost
 
 
+def test_a_few_answers_of_nearly_equal_f1_are_not_equivalent() -> None:
+    differences = [0.0] * 15 + [-0.1]
+
+    assert tost(differences, margin=0.02) < 0.05
+    assert tost(differences, margin=0.02, bounded=True) == pytest.approx(tost([0.0] * 16, margin=0.02), abs=0.05)
+
+
 def test_two_one_sided_tests_are_students_for_continuous_values() -> None:
     values = np.random.default_rng(0).normal(0.1, 1, 80)
 

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from statsmodels.duration.api import SurvfuncRight, survdiff
 
 from robustness.stats import auc, kaplan_meier, log_rank, rank_correlation
 
@@ -84,3 +85,17 @@ def test_arms_that_break_all_at_one_count_cannot_be_compared() -> None:
     found = log_rank([1, 1], [1, 1], [1, 1], [1, 1])
 
     assert math.isnan(found.statistic) and math.isnan(found.p_value)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_curves_and_tests_with_ties_and_censoring_are_statsmodels(seed: int) -> None:
+    source = np.random.default_rng(seed)
+    spent, broken = source.integers(1, 12, (2, 40)), source.random((2, 40)) < 0.6
+
+    curve, found = kaplan_meier(spent[0], broken[0]), log_rank(spent[0], broken[0], spent[1], broken[1])
+
+    fitted = SurvfuncRight(spent[0], broken[0].astype(int))
+    assert curve.times.tolist() == fitted.surv_times.tolist()
+    assert curve.surviving == pytest.approx(fitted.surv_prob)
+    statistic, p_value = survdiff(spent.ravel(), broken.ravel().astype(int), np.repeat([0, 1], 40))
+    assert (found.statistic, found.p_value) == pytest.approx((statistic, p_value))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,7 @@ def test_generated_sets_are_valid_in_every_row(shared_data: Path, name: str, row
     again = load_testset(TESTSETS.find(name), shared_data)
 
     assert testset.digest == again.digest and testset.provenance == "generated"
-    assert len(testset.examples) == rows
+    assert len(testset.examples) == rows == TESTSETS.find(name).definition.test.generated.rows
     assert any(f"{2_000 - rows} questions have no valid distractor" in note for note in testset.notes)
     assert Counter(bool(example.group_id) for example in testset.examples)[False] == 1_000
     for example in testset.examples:
@@ -149,3 +150,84 @@ def test_a_users_file_takes_precedence_over_generation(shared_data: Path, tmp_pa
 
     assert [example.id for example in testset.examples] == ["advsquad-addany:a", "advsquad-addany:a-addany"]
     assert testset.provenance == "generated" and testset.generated is None
+
+
+HUB = """summary = "Questions on the hub."
+licence = "CC BY-SA 4.0"
+task = "squad"
+kind = "{kind}"
+
+[test.hub]
+dataset = "owner/questions"
+config = "plain"
+split = "validation"
+revision = "{revision}"
+rows = 3
+"""
+
+
+@pytest.mark.parametrize("kind", ["clean", "adversarial"])
+def test_questions_on_the_hub_are_asked_for_by_revision_and_read_as_a_file_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    # The hub has the answers of a question as one object of lists.
+    answers = {"text": ["Rome", "in Rome"], "answer_start": [9, 6]}
+    context = "He is in Rome."
+    ids = ["x1", "x1-high-conf-turk0", "x2"]
+    records = [
+        {"id": key, "title": "t", "question": " Where? ", "context": context, "answers": answers} for key in ids
+    ]
+    asked = []
+    monkeypatch.setattr("datasets.load_dataset", lambda *args, **options: asked.append((args, options)) or records)
+    golds = [{"text": "Rome", "answer_start": 9}, {"text": "in Rome", "answer_start": 6}]
+    file = write(tmp_path / "a.json", *(question(key, answers=golds) for key in ids), context=context)
+    definition = tmp_path / "mine.toml"
+    definition.write_text(HUB.format(kind=kind, revision="a" * 40))
+
+    testset = load_testset(TESTSETS.find(str(definition)), None)
+
+    assert asked == [(("owner/questions", "plain"), {"split": "validation", "revision": "a" * 40})]
+    rows = read_squad(file, SOURCE, adversarial=kind == "adversarial")
+    assert [(e.id, e.texts, e.answers, e.original) for e in testset.examples] == [
+        (f"mine:{row.key}", row.texts, row.answers, row.original) for row in rows
+    ]
+    assert [e.group_id for e in testset.examples] == ["", "mine:x1" if kind == "adversarial" else "", ""]
+
+
+def test_a_hub_row_whose_answer_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = {"id": "x", "question": "Where?", "context": "He is in Rome."}
+    answers = {"text": ["Rome"], "answer_start": [8]}
+    definition = tmp_path / "mine.toml"
+    definition.write_text(HUB.format(kind="clean", revision="a" * 40))
+    monkeypatch.setattr("datasets.load_dataset", lambda *args, **options: [record | {"answers": answers}])
+
+    with pytest.raises(
+        DataError, match="owner/questions plain validation at aaaaaaaa row 0: the answer 'Rome' is not"
+    ):
+        load_testset(TESTSETS.find(str(definition)), None)
+
+
+def test_a_shipped_set_of_questions_is_pinned_and_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr("datasets.load_dataset", lambda *args, **options: asked.append(options) or [])
+    with pytest.raises(DataError, match="no rows in hub data set rajpurkar/squad plain_text"):
+        load_testset(TESTSETS.find("squad"), None)
+
+    row = {"id": "x", "question": "Where?", "context": "In Rome.", "answers": {"text": ["Rome"], "answer_start": [3]}}
+    monkeypatch.setattr("datasets.load_dataset", lambda *args, **options: [row])
+    with pytest.raises(DataError, match="has 1 rows; the published set has 10570"):
+        load_testset(TESTSETS.find("squad"), None)
+
+    assert asked == [{"split": "validation", "revision": "7b6d24c440a36b6815f21b70d25016731768db1f"}]
+
+
+def test_offline_questions_on_the_hub_are_a_data_error_at_once() -> None:
+    # conftest sets HF_HUB_OFFLINE before any library reads it; nothing is waited for or asked again.
+    started = time.monotonic()
+
+    with pytest.raises(
+        DataError, match="rajpurkar/squad plain_text validation at 7b6d24c4: could not be loaded.*--data"
+    ):
+        load_testset(TESTSETS.find("squad"), None)
+
+    assert time.monotonic() - started < 20

@@ -10,6 +10,7 @@ from transformers import BertTokenizerFast
 
 from robustness.definitions.pairs import read_pairs
 from robustness.definitions.tasks import find_task
+from robustness.errors import UsageError
 from robustness.training.answering import LABEL_NAMES, encode_windows, f1_metric
 from robustness.training.protocol import TrainingSettings
 from robustness.training.training import train
@@ -62,6 +63,25 @@ def pairs(answering: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
         settings=TrainingSettings(epochs=1, dev_limit=12),
         device="cpu",
     )
+
+
+@pytest.mark.parametrize("method", ["prefix", "prompt", "p-tuning"])
+def test_learnt_vectors_are_refused_for_questions_before_anything_is_trained(
+    answering: Any, pairs: Path, tmp_path: Path, method: str
+) -> None:
+    testset = str(pairs.parent.parent / "questions.toml")
+
+    with pytest.raises(UsageError, match=rf"--method {method}: .* not trained for squad: peft's model"):
+        train(
+            testset,
+            base=str(answering.base),
+            methods=("full", method),
+            seeds=(0,),
+            out=tmp_path / "ck",
+            data=answering.data,
+        )
+
+    assert not (tmp_path / "ck").exists()
 
 
 def test_a_pair_is_trained_whose_heads_load_again(answering: Any, pairs: Path) -> None:

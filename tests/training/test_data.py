@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from robustness.errors import CheckpointError, DataError, UsageError
+from robustness.errors import CheckpointError, DataError, DefinitionError, UsageError
 from robustness.testsets.example import Example
 from robustness.training.data import draw, encode_rows, load_rows, spread, trainable
 
@@ -64,3 +64,25 @@ def test_texts_that_leave_no_room_for_learnt_tokens_are_refused(testset: str, da
 def test_a_base_without_a_tokenizer_is_refused(testset: str, data: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="tokenizer cannot be loaded"):
         encode_rows(load_rows(testset, data, 4, 4), tmp_path, 16)
+
+
+@pytest.mark.parametrize(
+    ("text", "lines", "expected"),
+    [
+        (
+            'reader = "table"\nfile = "a.csv"',
+            "text,label\nfine,1\n",
+            "a.csv: the definition names no column for label",
+        ),
+        ('reader = "tsv"\nfile = "a.csv"\nlabel = "label"', "text\nfine\n", "line 1: column 'label' is missing"),
+    ],
+)
+def test_rows_without_labels_are_refused(tmp_path: Path, text: str, lines: str, expected: str) -> None:
+    (tmp_path / "a.csv").write_text(lines)
+    definition = tmp_path / "mine.toml"
+    head = 'summary = "s"\nlicence = "l"\ntask = "sst2"\nkind = "clean"\n'
+    splits = (f'[[{split}.local]]\n{text}\ncolumns = ["text"]\n' for split in ("test", "train"))
+    definition.write_text(head + "\n".join(splits))
+
+    with pytest.raises((DataError, DefinitionError), match=expected):
+        load_rows(str(definition), tmp_path, None, 10)

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from robustness.definitions.catalog import Entry
 from robustness.definitions.pairs import read_pairs
 from robustness.definitions.tasks import find_task
+from robustness.sensitivity.jacobian import margin_gradients
 from robustness.testsets.example import Example
 from robustness.training import training
 from robustness.training.data import load_rows
@@ -23,7 +24,7 @@ from robustness.training.training import train
 from robustness.victims.checkpoint import Checkpoint, read_checkpoint
 from robustness.victims.gate import inspect_checkpoint
 from robustness.victims.gradients import embed, frozen, margins
-from robustness.victims.loading import load_checkpoint, place, to_victim
+from robustness.victims.loading import as_victim, load_checkpoint, place, to_victim
 
 SST2 = find_task("sst2")
 PEFT_METHODS = [name for name in method_names() if name != "full"]
@@ -124,6 +125,24 @@ def test_gradients_of_a_method_are_those_of_its_scores(
     np.testing.assert_allclose(logits.detach().numpy(), scores, atol=1e-4)
     assert gradient.norm() > 0
     assert float((ahead - behind) / 2e-4) == pytest.approx(float(gradient.norm()), rel=1e-2)
+
+
+@pytest.mark.parametrize("method", ["lora", "dora", "ia3", "bitfit"])
+def test_scores_and_margin_gradients_are_those_of_the_unmerged_adapter(
+    checkpoint: Callable[[str], Checkpoint], dev: list[Example], method: str
+) -> None:
+    loaded = load_checkpoint(checkpoint(method), SST2)
+    found = []
+    for form in ("unmerged", "merged"):  # merging changes the loaded modules, so it comes second
+        victim = as_victim(loaded, loaded.unmerged, place("cpu")) if form == "unmerged" else None
+        victim = victim or to_victim(loaded, place("cpu"))
+        with frozen(victim):
+            found.append(margin_gradients(embed(victim, dev[:6])))
+
+    (unmerged, before), (merged, after) = found
+    assert unmerged.abs().amax() > 1e-4
+    torch.testing.assert_close(after, before, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(merged, unmerged, atol=1e-5 * float(unmerged.abs().amax()), rtol=1e-3)
 
 
 @pytest.mark.parametrize(("method", "rank"), [("lora", 8), ("mpc-o", 8), ("mpc-d", 8), ("pissa", 16), ("vera", 32)])

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from robustness.errors import UsageError
-from robustness.training.methods import find_method
-from robustness.training.protocol import TrainingSettings, under_protocol
+from robustness.training.methods import find_method, method_names
+from robustness.training.protocol import TrainingSettings, under_protocol, widen
 
 PAPER = TrainingSettings(protocol="paper")
 
@@ -28,6 +28,32 @@ def test_equal_treatment_leaves_method_and_settings_as_they_are() -> None:
     method, settings = find_method("prefix"), TrainingSettings()
 
     assert under_protocol(method, "sst2", settings) == (method, settings)
+
+
+def test_a_wide_grid_has_one_rate_more_at_either_end_and_is_another_method() -> None:
+    method, settings = under_protocol(find_method("lora"), "sst2", TrainingSettings(grid="wide"))
+
+    assert find_method("lora").definition.learning_rates == (5e-4, 2e-3)
+    assert method.definition.learning_rates == (1.25e-4, 5e-4, 2e-3, 8e-3)
+    assert method.digest != find_method("lora").digest and settings.grid == "wide"
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_every_methods_wide_grid_goes_on_at_its_own_step(name: str) -> None:
+    rates = widen(find_method(name).definition.learning_rates)
+
+    assert len(rates) == 4
+    assert rates[1] / rates[0] == pytest.approx(rates[2] / rates[1], rel=0.01)
+    assert rates[3] / rates[2] == pytest.approx(rates[2] / rates[1], rel=0.01)
+
+
+def test_a_single_rate_is_widened_on_both_sides() -> None:
+    assert widen((1e-3,)) == (2.5e-4, 1e-3, 4e-3)
+
+
+def test_the_studys_rates_are_not_widened() -> None:
+    with pytest.raises(UsageError, match="--grid wide: --protocol paper"):
+        TrainingSettings(grid="wide", protocol="paper")
 
 
 def test_the_study_trained_prefix_tuning_on_sst2_with_its_own_settings() -> None:

@@ -22,8 +22,10 @@ from robustness.definitions.tasks import Task, find_task
 from robustness.errors import CheckpointError
 from robustness.testsets.example import Example, Texts, digest_texts
 from robustness.victims.checkpoint import read_checkpoint
+from robustness.victims.embedding import batches_of_any, embed_any
 from robustness.victims.gate import inspect_checkpoint
-from robustness.victims.loading import AnyVictim, load_checkpoint, place, to_victim
+from robustness.victims.kinds import AnyVictim
+from robustness.victims.loading import load_checkpoint, place, to_victim
 from robustness.victims.prompted import PromptedVictim
 from robustness.victims.victim import Victim
 
@@ -132,6 +134,37 @@ def test_adapters_of_causal_language_models_are_scored_as_by_hand(llama: Path, t
     assert np.abs(together - plain).max() > 1e-3
 
 
+@pytest.mark.parametrize("kind", ["none", *ADAPTERS])
+def test_as_a_function_of_embeddings_it_scores_as_it_does_on_texts_and_only_the_text_is_content(
+    llama: Path, tmp_path: Path, kind: str
+) -> None:
+    folder = llama if kind == "none" else save_adapter(llama, tmp_path / kind, ADAPTERS[kind])
+    victim = victim_of(folder, llama)
+    chosen = [Example(str(index), text, index % 2) for index, text in enumerate(TEXTS[:7])]
+
+    with torch.no_grad():
+        batch = embed_any(victim, chosen)
+        found = batch.logits(batch.embeddings).numpy()
+
+    np.testing.assert_allclose(found, victim.scores([each.texts for each in chosen]), atol=1e-4)
+    for row, example in enumerate(chosen):
+        content = batch.inputs["input_ids"][row, batch.content[row]]
+        assert victim.tokenizer.decode(content).split() == example.texts[0].split()
+    assert sorted(len(group) for group in batches_of_any(victim, chosen)) == [7]
+
+
+def test_a_truncated_prompt_keeps_the_segments_of_the_tokens_it_keeps(llama: Path) -> None:
+    victim = victim_of(llama, llama)
+    assert isinstance(victim, PromptedVictim)
+    text = ("dull " * 80,)
+
+    ids, segments = victim.encode_segments(text)
+
+    assert ids == victim.encode(text) and len(ids) == victim.max_tokens
+    kept = [victim.tokenizer.decode([token]) for token, segment in zip(ids, segments, strict=True) if segment == 0]
+    assert set(kept) == {"dull"} and segments[-1] is None
+
+
 def test_a_prompt_longer_than_the_model_takes_loses_its_beginning(llama: Path) -> None:
     victim = victim_of(llama, llama)
     text = ("dull " * 80,)
@@ -181,13 +214,13 @@ def test_the_gate_looks_at_a_prompted_model_as_at_any_other(llama: Path) -> None
 
 def test_the_gate_refuses_scores_that_depend_on_padding(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clean = [Example(str(index), text, index % 2) for index, text in enumerate(TEXTS)]
-    pad = PromptedVictim._pad
+    pad = PromptedVictim.pad
 
     def without_mask(self: PromptedVictim, rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         ids, mask = pad(self, rows)
         return ids, torch.ones_like(mask)
 
-    monkeypatch.setattr(PromptedVictim, "_pad", without_mask)
+    monkeypatch.setattr(PromptedVictim, "pad", without_mask)
     facts = inspect_checkpoint(read_checkpoint("llama", str(llama), str(llama)), UNEVEN, place("cpu"), clean)
 
     assert any(failure.startswith("padding: scores change by") for failure in facts.failures)

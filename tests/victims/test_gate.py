@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from robustness.definitions.pairs import Pair
 from robustness.definitions.tasks import find_task
 from robustness.errors import CheckpointError, GateError
+from robustness.testsets.example import Answer
 from robustness.victims import gate
 from robustness.victims.checkpoint import read_checkpoint
 from robustness.victims.gate import CheckpointFacts, check_pair, inspect_checkpoint
@@ -378,6 +380,43 @@ def test_accuracy_is_measured_against_the_examples_own_majority(tiny: Any, clean
 
     assert facts.majority_share == 1
     assert reasons(facts) == ["clean-accuracy"]
+
+
+@pytest.mark.parametrize("arm", ["full", "lora"])
+def test_an_answering_arm_below_the_f1_of_whole_paragraphs_is_refused(
+    answering: Any, tmp_path: Path, arm: str
+) -> None:
+    """A head of zeros likes all spans alike and answers with the first: a name, where a city is asked for."""
+    folder = Path(shutil.copytree({"full": answering.full, "lora": answering.peft}[arm], tmp_path / arm))
+    weights = folder / ("model.safetensors" if arm == "full" else "adapter_model.safetensors")
+    edit_tensors(weights, lambda name, t: t * 0 if "qa_outputs" in name else t)
+    clean = answering.examples()
+    # One word of so many is right: precision 1 / n, recall 1.
+    floor = np.mean([2 / (1 + sum(word != "." for word in e.texts[1].split())) for e in clean])
+
+    facts = inspect_checkpoint(
+        read_checkpoint(arm, str(folder), str(answering.base)), find_task("squad"), place("cpu"), clean
+    )
+
+    assert reasons(facts) == ["clean-accuracy"]
+    assert facts.clean_accuracy == 0 and facts.majority_share == pytest.approx(floor)
+    assert (
+        f"F1 0.000 on 40 clean examples is not above answering with the whole paragraph ({floor:.3f})"
+        in (facts.failures[0])
+    )
+
+
+def test_an_answering_arm_at_its_floor_is_refused_and_one_above_passes(answering: Any) -> None:
+    checkpoint = read_checkpoint("full", str(answering.full), str(answering.base))
+    clean = answering.examples()
+    # A paragraph that is nothing but its answer: every arm is right, and so is who answers with the paragraph.
+    told = [replace(e, texts=(e.texts[0], a.text), answers=(Answer(a.text, 0),)) for e in clean for a in e.answers]
+
+    above = inspect_checkpoint(checkpoint, find_task("squad"), place("cpu"), clean)
+    at = inspect_checkpoint(checkpoint, find_task("squad"), place("cpu"), told)
+
+    assert reasons(above) == [] and above.clean_accuracy > above.majority_share
+    assert reasons(at) == ["clean-accuracy"] and at.clean_accuracy == at.majority_share == 1
 
 
 def test_inspecting_leaves_the_loaded_adapter_unmerged(tiny: Any, load: Callable, texts: list) -> None:

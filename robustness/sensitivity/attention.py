@@ -1,0 +1,38 @@
+"""The attention kernel that has second derivatives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from robustness.sensitivity.probe import Unsupported
+from robustness.victims.gradients import EmbeddedBatch
+from robustness.victims.kinds import AnyVictim
+
+SCORE_TOLERANCE = 1e-5
+"""By how much logits may differ, relative to the largest, under the attention kernel that has second derivatives."""
+
+
+@contextmanager
+def twice_differentiable(victim: AnyVictim, batch: EmbeddedBatch) -> Iterator[None]:
+    """Lets attention run by the plain formula, of which second derivatives exist; fused kernels have none.
+
+    Raises:
+        Unsupported: the logits differ under it, so that another function would be measured.
+    """
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    with torch.no_grad():
+        before = batch.logits(batch.embeddings)
+    with sdpa_kernel(SDPBackend.MATH):
+        with torch.no_grad():
+            after = batch.logits(batch.embeddings)
+        difference = float((after - before).abs().max() / before.abs().max().clamp_min(1.0))
+        if not difference <= SCORE_TOLERANCE:
+            raise Unsupported(
+                f"model {type(victim.model).__name__}: its logits differ by {difference:.2g} under the attention "
+                "kernel that has second derivatives; load it with attn_implementation='eager'"
+            )
+        yield
