@@ -231,18 +231,10 @@ def run(
         compile=compile_model,
         cache=cache,
     )
-    if dry_run:
-        _quieten()
-        _print_plan(plan)
-        try:
-            estimate, rate = api.estimate(plan, pilot=like, teraflops=tflops)
-        except (DataError, CheckpointError) as error:  # the plan stands; what it costs cannot be told yet
-            stderr.print(f"no estimate: {error}", markup=False, soft_wrap=True)
-            return
-        for line in estimate.describe(rate):
-            stdout.print(line, markup=False, soft_wrap=True)
-        return
     _quieten()
+    if dry_run:
+        _foretell(plan, like, tflops)
+        return
     with show_progress(stderr) as report_progress:
         report = api.run(
             plan, out=out, on_progress=report_progress, executor=executor, workers=workers, ray_address=ray_address
@@ -326,6 +318,20 @@ def check(
     from robustness import api
 
     stdout.print(f"{api.check(attack, seed=seed)}: keeps every rule", markup=False, soft_wrap=True)
+
+
+def _foretell(plan: Any, like: Path | None, tflops: float | None) -> None:
+    """Prints the cells of a plan and what they cost."""
+    from robustness import api
+
+    _print_plan(plan)
+    try:
+        estimate, rate = api.estimate(plan, pilot=like, teraflops=tflops)
+    except (DataError, CheckpointError) as error:  # the plan stands; what it costs cannot be told yet
+        stderr.print(f"no estimate: {error}", markup=False, soft_wrap=True)
+        return
+    for line in estimate.describe(rate):
+        stdout.print(line, markup=False, soft_wrap=True)
 
 
 def _print_plan(plan: Any) -> None:

@@ -43,46 +43,63 @@ class Answer:
     caveats: tuple[str, ...]
 
 
-def answer_pairs(pairs: pd.DataFrame, record: RunRecord) -> list[Answer]:
-    """Returns an answer for each method with several seeds, then one for each pair.
+def answer_methods(pairs: pd.DataFrame, record: RunRecord) -> list[Answer]:
+    """Returns an answer for each method with several training seeds.
 
     Args:
         pairs: pairs.csv's rows.
         record: The run's.
     """
-    primary = pairs[(pairs["population"] == "all") & pairs["metric"].isin(PRIMARY_METRICS)]
-    primary = primary[primary["aggregation"] == "mean"]
-    several = primary[primary["n_seeds"].astype(float) > 1]
-    found = [
-        _answer(str(name), method_name(str(rows["method"].iloc[0])), rows, record, ())
-        for name, rows in several.groupby("pair", sort=False)
-    ]
-    for pair in record.pairs:
-        rows = primary[(primary["pair"] == pair.name) & (primary["n_seeds"].astype(float) == 1)]
-        method = method_name(record.find_checkpoint(pair.peft).adaptation)
-        found.append(_answer(pair.name, method, rows, record, _caveats(pair, record)))
+    rows = _primary(pairs)
+    found = []
+    for name, part in rows[rows["n_seeds"].astype(float) > 1].groupby("pair", sort=False):
+        method, task = str(part["method"].iloc[0]), str(part["task"].iloc[0])
+        siblings = [p for p in _pairs_of(method, record) if p.task == task]
+        found.append(_answer(str(name), method_name(method), part, record, clean_gap(siblings, record)))
     return found
 
 
-def _caveats(pair: PairRecord, record: RunRecord) -> tuple[str, ...]:
-    siblings = [p for p in record.pairs if (p.task, p.base) == (pair.task, pair.base)]
-    method = record.find_checkpoint(pair.peft).adaptation
-    seeds = {p.seed for p in siblings if record.find_checkpoint(p.peft).adaptation == method}
-    caveats = ["one training seed: this compares two checkpoints, not two methods"] if len(seeds) < 2 else []
-    return (*caveats, *clean_gap(pair, record))
+def answer_pairs(pairs: pd.DataFrame, record: RunRecord) -> list[Answer]:
+    """Returns an answer for each pair.
+
+    Args:
+        pairs: pairs.csv's rows.
+        record: The run's.
+    """
+    rows = _primary(pairs)
+    found = []
+    for pair in record.pairs:
+        part = rows[(rows["pair"] == pair.name) & (rows["n_seeds"].astype(float) == 1)]
+        method = record.find_checkpoint(pair.peft).adaptation
+        siblings = [p for p in _pairs_of(method, record) if (p.task, p.base) == (pair.task, pair.base)]
+        one_seed = ("one training seed: this compares two checkpoints, not two methods",)
+        caveats = (*(one_seed if len({p.seed for p in siblings}) < 2 else ()), *clean_gap([pair], record))
+        found.append(_answer(pair.name, method_name(method), part, record, caveats))
+    return found
 
 
-def clean_gap(pair: PairRecord, record: RunRecord) -> tuple[str, ...]:
-    """Returns what to bear in mind where the arms differ on clean examples; nothing below one point."""
-    full, peft = record.find_checkpoint(pair.full), record.find_checkpoint(pair.peft)
-    gap = full.clean_accuracy - peft.clean_accuracy
+def _primary(pairs: pd.DataFrame) -> pd.DataFrame:
+    rows = pairs[(pairs["population"] == "all") & pairs["metric"].isin(PRIMARY_METRICS)]
+    return rows[rows["aggregation"] == "mean"]
+
+
+def _pairs_of(method: str, record: RunRecord) -> list[PairRecord]:
+    return [pair for pair in record.pairs if record.find_checkpoint(pair.peft).adaptation == method]
+
+
+def clean_gap(pairs: Sequence[PairRecord], record: RunRecord) -> tuple[str, ...]:
+    """Returns what to bear in mind where the arms differ on clean examples, over pairs of one method on average.
+
+    Nothing below one point.
+    """
+    arms = [(record.find_checkpoint(pair.full), record.find_checkpoint(pair.peft)) for pair in pairs]
+    gap = sum(full.clean_accuracy - peft.clean_accuracy for full, peft in arms) / len(arms)
     if abs(gap) < 0.01:
         return ()
-    better = "full" if gap > 0 else method_name(peft.adaptation)
-    metric = "F1" if is_answering(pair.task) else "accuracy"
-    return (
-        f"clean {metric} differs by {points(abs(gap))} in favour of {better}: part of any difference may be that",
-    )
+    better = "full" if gap > 0 else method_name(arms[0][1].adaptation)
+    metric = "F1" if is_answering(pairs[0].task) else "accuracy"
+    difference = f"clean {metric} differs by {points(abs(gap))} in favour of {better}"
+    return (f"{difference}: part of any difference may be that",)
 
 
 def _answer(name: str, method: str, rows: pd.DataFrame, record: RunRecord, caveats: tuple[str, ...]) -> Answer:

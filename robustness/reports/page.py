@@ -14,7 +14,15 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from robustness.reports.answers import answer_pairs, join_words, method_name, points, spell_verdict
+from robustness.reports.answers import (
+    Answer,
+    answer_methods,
+    answer_pairs,
+    join_words,
+    method_name,
+    points,
+    spell_verdict,
+)
 from robustness.reports.attacks import WORST_CASE
 from robustness.reports.breaking import Breaking, find_breaking
 from robustness.reports.columns import Table
@@ -51,6 +59,8 @@ FILE_NAME = "report.html"
 FOREST_ROWS = 22
 MAX_PAIRS = 6
 """Pairs with figures of their own; the others are in the tables."""
+FEW_PAIRS = 4
+"""More pairs than these are folded away below the answers about their methods."""
 PAGE_PANELS = 24
 """Of all pairs' figures of one kind together, but at least two a pair."""
 
@@ -104,7 +114,7 @@ def write_page(
             script=Markup(script),
             script_hash=Markup(_hash(script)),
             margin=points(record.statistics.margin),
-            answers=answer_pairs(tables[Table.PAIRS], record),
+            **_answers(tables[Table.PAIRS], record),
             left_out=_pairs_left_out(record),
             missing=missing_table(missing) if len(missing) else None,
             missing_probes=count_missing_probes(tables[Table.SENSITIVITY], record),
@@ -169,6 +179,14 @@ def _hash(script: str) -> str:
 def _optional(tables: Tables, name: str) -> pd.DataFrame:
     """A table that only runs with probes have."""
     return next((frame for table, frame in tables.items() if table == name), pd.DataFrame())
+
+
+def _answers(pairs: pd.DataFrame, record: RunRecord) -> dict[str, list[Answer]]:
+    """Answers that are seen at once, and those of single pairs that are folded away below their methods'."""
+    over_seeds, single = answer_methods(pairs, record), answer_pairs(pairs, record)
+    if not over_seeds or len(single) <= FEW_PAIRS:
+        return {"answers": [*over_seeds, *single], "single_answers": []}
+    return {"answers": over_seeds, "single_answers": single}
 
 
 def _subtitle(record: RunRecord, examples: pd.DataFrame) -> str:

@@ -43,7 +43,7 @@ def render_summary(report: Report) -> Iterator[RichTable | str]:
         )
         shown = (pairs["population"] == "all") | (pairs["metric"] == IRREDUCIBLE_SHARE)
         yield _comparisons(pairs[(pairs["pair"] == pair.name) & shown])
-        yield from clean_gap(pair, report.record)
+        yield from clean_gap([pair], report.record)
         if len(report.record.pairs) <= PAIRS_WITH_PROBES:
             yield from render_probes(report.tables[Table.SENSITIVITY], pair)
     if len(report.record.pairs) > PAIRS_WITH_PROBES and len(report.tables[Table.SENSITIVITY]):

@@ -226,6 +226,20 @@ def test_a_page_of_many_pairs_draws_some_and_says_so(run_writer: Any, tmp_path: 
     assert captions == ["The first 4 of 8; curves.csv has all."] * 6
 
 
+@pytest.mark.parametrize(("seeds", "folded"), [(4, 0), (5, 5)])
+def test_many_pairs_are_folded_away_below_the_answers_about_their_methods(
+    run_writer: Any, tmp_path: Path, seeds: int, folded: int
+) -> None:
+    made = run_writer.write(tmp_path / "run", run_writer.record(seeds=seeds, n=20))
+    write_report(made)
+
+    page = parse(made)
+
+    answers = [each.text for each in page.xpath("//header/section/h2")]
+    assert answers[0] == f"sst2 lora, {seeds} seeds" and len(answers) == 1 + seeds - folded
+    assert len(page.xpath("//header/details[@id='pairs']/section")) == folded
+
+
 def test_a_run_that_stored_nothing_yet_has_a_page_that_says_so(run_writer: Any, tmp_path: Path) -> None:
     record = run_writer.record()
     none_yet = record.model_copy(
