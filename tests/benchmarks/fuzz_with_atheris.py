@@ -6,18 +6,17 @@ import json
 import sys
 from pathlib import Path
 
-import atheris
-
-sys.path.insert(0, str(Path(__file__).parent))
-with atheris.instrument_imports(include=["robustness", "tomllib", "csv", "json"]):
-    from fuzzed import READERS
-
 TABLE = 200
 """Texts that the CSV writer gets in one table, which takes as long to read back as hundreds of texts."""
 
 
 def main(name: str, folder: Path, inputs: int) -> None:
     """Ends with libFuzzer's exit code: 0 when all inputs were read or refused, another after the first crash."""
+    import atheris
+
+    sys.path.insert(0, str(Path(__file__).parent))
+    with atheris.instrument_imports(include=["robustness", "tomllib", "csv", "json"]):
+        from fuzzed import READERS
     act, originals = READERS[name]
     corpus = folder / "corpus"
     corpus.mkdir()
@@ -48,4 +47,5 @@ def main(name: str, folder: Path, inputs: int) -> None:
     atheris.Fuzz()
 
 
-main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))

@@ -68,6 +68,10 @@ def test_no_model_config_or_tokenizer_may_bring_code(name: str) -> None:
             assert said.get("use_safetensors") == "True", f"{file}:{call.lineno}"
 
 
+OWN_MESSAGES = PACKAGE / "runs" / "executors" / "worker.py"
+"""Unpickles what the process that started it sends it, and no file."""
+
+
 def test_nothing_is_evaluated_or_unpickled() -> None:
     assert [
         file.name for name in sorted(RUNS_CODE) for file, call in calls(name) if isinstance(call.func, ast.Name)
@@ -76,7 +80,7 @@ def test_nothing_is_evaluated_or_unpickled() -> None:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            assert not {"pickle", "dill", "joblib", "marshal", "shelve"} & set(names), file
+            assert file == OWN_MESSAGES or not {"pickle", "dill", "joblib", "marshal", "shelve"} & set(names), file
 
 
 @pytest.mark.parametrize("model", [AttackDefinition, SuiteDefinition, TestsetDefinition])

@@ -20,6 +20,7 @@ from robustness.reports.columns import Table
 from robustness.runs.executors import dispatch, pool, processes
 from robustness.runs.progress import Progress
 
+pytestmark = pytest.mark.timeout(900)
 VOLATILE = ["seconds"]
 ATTACKS = ["deepwordbug", "fgsm", "random-chars"]
 POISON = """
@@ -153,6 +154,7 @@ def test_a_ray_node_that_dies_in_the_middle_changes_nothing(
     assert_same_tables(report, whole)
 
 
+@pytest.mark.soak  # six workers, one after another; test_dispatch.py has the same with a made-up crew
 def test_an_example_that_kills_its_ray_worker_is_errored_and_the_run_goes_on(
     tiny: Any, cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
