@@ -55,7 +55,8 @@ def answer_methods(pairs: pd.DataFrame, record: RunRecord) -> list[Answer]:
     for name, part in rows[rows["n_seeds"].astype(float) > 1].groupby("pair", sort=False):
         method, task = str(part["method"].iloc[0]), str(part["task"].iloc[0])
         siblings = [p for p in _pairs_of(method, record) if p.task == task]
-        found.append(_answer(str(name), method_name(method), part, record, clean_gap(siblings, record)))
+        caveats = (*clean_gap(siblings, record), *opposite_drops(part))
+        found.append(_answer(str(name), method_name(method), part, record, caveats))
     return found
 
 
@@ -73,7 +74,8 @@ def answer_pairs(pairs: pd.DataFrame, record: RunRecord) -> list[Answer]:
         method = record.find_checkpoint(pair.peft).adaptation
         siblings = [p for p in _pairs_of(method, record) if (p.task, p.base) == (pair.task, pair.base)]
         one_seed = ("one training seed: this compares two checkpoints, not two methods",)
-        caveats = (*(one_seed if len({p.seed for p in siblings}) < 2 else ()), *clean_gap([pair], record))
+        caveats = one_seed if len({p.seed for p in siblings}) < 2 else ()
+        caveats = (*caveats, *clean_gap([pair], record), *opposite_drops(part))
         found.append(_answer(pair.name, method_name(method), part, record, caveats))
     return found
 
@@ -100,6 +102,18 @@ def clean_gap(pairs: Sequence[PairRecord], record: RunRecord) -> tuple[str, ...]
     metric = "F1" if is_answering(pairs[0].task) else "accuracy"
     difference = f"clean {metric} differs by {points(abs(gap))} in favour of {better}"
     return (f"{difference}: part of any difference may be that",)
+
+
+def opposite_drops(rows: pd.DataFrame) -> tuple[str, ...]:
+    """Returns what to bear in mind where the arm that a verdict calls more fragile lost less from clean to robust."""
+    peft, full = (rows[rows["verdict"] == word] for word in (Verdict.PEFT_MORE_FRAGILE, Verdict.FULL_MORE_FRAGILE))
+    opposite = int((peft["drop_low"].astype(float) > 0).sum() + (full["drop_high"].astype(float) < 0).sum())
+    if not opposite:
+        return ()
+    return (
+        f"in {opposite} of {len(peft) + len(full)} of these the other arm lost more from clean to robust "
+        "(drop_difference): the one called more fragile had less to lose",
+    )
 
 
 def _answer(name: str, method: str, rows: pd.DataFrame, record: RunRecord, caveats: tuple[str, ...]) -> Answer:

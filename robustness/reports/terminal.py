@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from robustness.engine.goal import GoalKind
-from robustness.reports.answers import clean_gap, is_answering
+from robustness.reports.answers import clean_gap, is_answering, opposite_drops
 from robustness.reports.columns import Table
 from robustness.reports.comparison import RunComparison
 from robustness.reports.page import FILE_NAME as PAGE
@@ -42,8 +42,8 @@ def render_summary(report: Report) -> Iterator[RichTable | str]:
             f"{peft.clean_accuracy:.3f} (n = {full.n_clean}, {floor} {full.majority_share:.3f})"
         )
         shown = (pairs["population"] == "all") | (pairs["metric"] == IRREDUCIBLE_SHARE)
-        yield _comparisons(pairs[(pairs["pair"] == pair.name) & shown])
-        yield from clean_gap([pair], report.record)
+        yield _comparisons(mine := pairs[(pairs["pair"] == pair.name) & shown])
+        yield from (*clean_gap([pair], report.record), *opposite_drops(mine))
         if len(report.record.pairs) <= PAIRS_WITH_PROBES:
             yield from render_probes(report.tables[Table.SENSITIVITY], pair)
     if len(report.record.pairs) > PAIRS_WITH_PROBES and len(report.tables[Table.SENSITIVITY]):

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from robustness import api
 from robustness.errors import RobustnessError
+from robustness.reports.answers import opposite_drops
 from robustness.reports.fragility import build_fragility
 from robustness.reports.report import write_report
 from robustness.reports.terminal import render_summary
@@ -155,6 +156,21 @@ def test_methods_stand_beside_full_fine_tuning_in_one_table(run_writer: Any, tmp
     assert methods == ["lora", "ia3"] * (len(methods) // 2)
     assert places[::2] == places[1::2] and attacks[::2] == attacks[1::2]
     assert len(set(zip(places[::2], attacks[::2], strict=True))) == len(methods) // 2 > 1
+
+
+def test_a_verdict_that_the_loss_from_clean_contradicts_is_told() -> None:
+    rows = pd.DataFrame(
+        {
+            "verdict": ["peft-more-fragile", "peft-more-fragile", "full-more-fragile", "inconclusive"],
+            "drop_low": [0.01, -0.02, -0.04, 0.01],
+            "drop_high": [0.05, 0.02, -0.01, 0.05],
+        }
+    )
+
+    (caveat,) = opposite_drops(rows)
+
+    assert caveat.startswith("in 2 of 3 of these the other arm lost more")
+    assert opposite_drops(rows.iloc[[1, 3]]) == ()
 
 
 def test_where_room_is_short_names_give_way_and_no_number(report: Any) -> None:
