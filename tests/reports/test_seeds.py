@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from robustness.reports.answers import answer_pairs
+from robustness.reports.answers import answer_methods, answer_pairs
 from robustness.reports.columns import COLUMNS, Table
 from robustness.reports.pairs import build_pairs
 from robustness.runs.record import RunRecord
@@ -97,8 +97,10 @@ def test_the_rows_are_the_bootstrap_of_the_answers_themselves(
 
 
 def test_the_answer_about_a_method_counts_f1_over_rows_alone(examples: pd.DataFrame, record: RunRecord) -> None:
-    method, *single = answer_pairs(build_pairs(examples, record), record)
+    pairs = build_pairs(examples, record)
+
+    (method,) = answer_methods(pairs, record)
 
     assert method.pair == "sst2 lora, 3 seeds" and sum(count for _, count in method.counts) == 1
     assert "in 1 of 1 comparison" in method.headline
-    assert len(single) == 3
+    assert len(answer_pairs(pairs, record)) == 3
