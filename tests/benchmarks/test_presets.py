@@ -15,6 +15,7 @@ from robustness import api
 from robustness.definitions.pairs import read_pairs
 from robustness.reports.columns import Table
 
+CORES = 2
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(7200)]
 
 
@@ -37,8 +38,8 @@ def test_a_suite_of_probes_takes_no_more_minutes_than_it_promises(
     tmp_path: Path,
     save_result: Callable[[str, dict[str, Any]], None],
 ) -> None:
-    """Promised for two cores; one thread's processor seconds are what one idle core takes, whatever runs beside."""
-    torch.set_num_threads(1)
+    """Promised for two cores; the load before says whether they were free."""
+    torch.set_num_threads(CORES)
     load = os.getloadavg()[0]
     started, cpu = time.perf_counter(), time.process_time()
 
@@ -61,4 +62,4 @@ def test_a_suite_of_probes_takes_no_more_minutes_than_it_promises(
     save_result(suite.replace("-", "_"), figures)
 
     assert report.n_errored_measurements == 0
-    assert figures["processor_seconds"] < 60 * minutes
+    assert figures["seconds"] < 60 * minutes
