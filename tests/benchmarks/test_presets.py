@@ -55,7 +55,7 @@ def test_a_suite_of_probes_takes_no_more_minutes_than_it_promises(
             str(name): float(value) for name, value in by_probe.sort_values(ascending=False).items()
         },
         "not_converged": sorted(
-            f"{row.checkpoint}: {row.probe} {row.quantity}: {row.reason}"
+            f"{Path(row.checkpoint).name}: {row.probe} {row.quantity}: {row.reason}"
             for row in rows[rows["status"] == "not-converged"].itertuples()
         ),
     }
