@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -296,7 +297,7 @@ def _probes(probed: pd.DataFrame, pairs: tuple[PairRecord, ...]) -> list[Part]:
     for pair in pairs if len(probed) else ():
         mine = probed[probed["checkpoint"].isin(_arms(pair)) & probed["value"].notna()]
         if len(mine):
-            mine = mine if "quantity" in mine else mine.assign(quantity=None)
+            mine = mine.assign(quantity=_with_norms(mine)) if "quantity" in mine else mine.assign(quantity=None)
             n, limit = len(mine[["testset", "probe", "quantity"]].drop_duplicates()), _limit(pairs)
             label = f"Sensitivity of both arms of {visible(pair.name)} on the same examples"
             drawing = draw_both(draw_probes(mine, _arms(pair), limit), f"probes{len(parts)}", label)
@@ -304,11 +305,20 @@ def _probes(probed: pd.DataFrame, pairs: tuple[PairRecord, ...]) -> list[Part]:
     return parts
 
 
+def _with_norms(rows: pd.DataFrame) -> pd.Series[Any]:
+    """The rows' quantities, with the norm where one is measured in several: those share no scale."""
+    several = rows.groupby(["probe", "quantity"])["norm"].transform("nunique") > 1
+    names = rows["quantity"].astype(str)
+    return names.where(~several, names + " " + rows["norm"].astype(str))
+
+
 def _layers(layers: pd.DataFrame, pairs: tuple[PairRecord, ...]) -> list[Part]:
     parts: list[Part] = []
     for pair in pairs if len(layers) else ():
         mine = layers[layers["checkpoint"].isin(_arms(pair)) & layers["layer"].notna() & layers["value"].notna()]
         if len(mine):
+            if "quantity" in mine:  # a panel is of one quantity: a mean over several says nothing
+                mine = mine.assign(probe=_with_norms(mine))
             n, limit = mine["probe"].nunique(), _limit(pairs)
             drawing = draw_both(
                 draw_layers(mine, _arms(pair), limit),
