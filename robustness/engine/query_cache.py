@@ -13,7 +13,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from robustness.engine.attack import Scorer, ScoreRows
+from robustness.engine.attack import NotingScorer, ScoreRows
 from robustness.errors import UsageError
 from robustness.testsets.example import Texts
 
@@ -101,7 +101,7 @@ class QueryCache:
                 self._connection.execute(_COUNT_RECHECKS, (self._victim, len(again), disagreed))
             self._connection.execute("COMMIT")
 
-    def in_front_of(self, victim: Scorer) -> Scorer:
+    def in_front_of(self, victim: NotingScorer) -> NotingScorer:
         """Returns the victim, asked only what is not known yet."""
         return _CachedScorer(self, victim)
 
@@ -152,7 +152,8 @@ class QueryCache:
 
 @final
 class _CachedScorer:
-    def __init__(self, cache: QueryCache, victim: Scorer) -> None:
+    def __init__(self, cache: QueryCache, victim: NotingScorer) -> None:
+        self.truncated = victim.truncated
         self._cache = cache
         self._victim = victim
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from robustness.engine.attack import Scorer
+from robustness.engine.attack import NotingScorer
 from robustness.engine.evaluation import NO_ATTACK
 from robustness.engine.goal import GoalKind
 from robustness.runs.plan import Cell, Plan
@@ -14,10 +14,10 @@ from robustness.testsets.example import Example, Texts
 from robustness.victims.answer_scores import score_answer
 from robustness.victims.answering import AnsweringVictim
 
-LoadScorer = Callable[[str], Scorer | AnsweringVictim]
+LoadScorer = Callable[[str], NotingScorer | AnsweringVictim]
 """A checkpoint's name to its victim."""
 
-LoadUntuned = Callable[[str], Scorer | AnsweringVictim | None]
+LoadUntuned = Callable[[str], NotingScorer | AnsweringVictim | None]
 """A checkpoint's name to the untuned base under its head; None where there is no such model."""
 
 
@@ -53,6 +53,7 @@ def replay_missing(
         for replay in missing:
             report(f"{replay.source.checkpoint} -> {target} | {replay.source.testset} | {replay.source.attack}")
             predictions = _predict(victim, replay, examples[replay.source.testset])
+            store.note_truncated(target, victim.truncated)  # a text that its source reads whole may be too long here
             store.add_replays(replay.source, target, list(zip(replay.example_ids, predictions, strict=True)))
     for source in targets:
         _replay_on_base(_found(plan, store, {source}, UNTUNED), store, load_untuned, examples, report)
@@ -81,7 +82,7 @@ def _replay_on_base(
             store.add_replays(part.source, UNTUNED, list(zip(part.example_ids, predictions, strict=True)))
 
 
-def _predict(victim: Scorer | AnsweringVictim, replay: Replay, examples: Sequence[Example]) -> list[int]:
+def _predict(victim: NotingScorer | AnsweringVictim, replay: Replay, examples: Sequence[Example]) -> list[int]:
     """Labels; of answers, whether they match exactly."""
     if not isinstance(victim, AnsweringVictim):
         return [int(label) for label in victim.scores(replay.texts).argmax(axis=1)]
