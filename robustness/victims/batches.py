@@ -77,6 +77,6 @@ def recover_memory() -> None:
     Raises:
         RuntimeError: the CUDA device is lost to this process, as after an illegal memory access.
     """
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.synchronize()
         torch.cuda.empty_cache()

@@ -21,7 +21,7 @@ def without_pickles() -> Iterator[None]:
         raise CheckpointError(f"{file} would be unpickled, which can run code; expected safetensors files alone")
 
     loaded = torch.load
-    torch.load = refuse
+    torch.load = refuse  # type: ignore[assignment]
     try:
         yield
     finally:

@@ -8,6 +8,7 @@ from typing import Any, final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from robustness.definitions.tasks import Task
 from robustness.errors import CheckpointError
@@ -59,17 +60,22 @@ class PromptedVictim:
         """Returns mean log-probabilities, shape (len(texts), labels), float32, in the order of `texts`."""
         scores = np.empty((len(texts), len(self.verbalisers)), dtype=np.float32)
         for start in range(0, len(texts), ENCODE_TEXTS):
-            prompts = [self.encode(text) for text in texts[start : start + ENCODE_TEXTS]]
-            lengths = np.array([len(ids) for ids in prompts])
-            for batch, found in self.batches.run(lengths, lambda rows, p=prompts: self._score([p[i] for i in rows])):
-                scores[start + batch] = found
+            chunk = [self.encode(text) for text in texts[start : start + ENCODE_TEXTS]]
+            scores[start : start + len(chunk)] = self._score_chunk(chunk)
         return scores
 
-    def _score(self, prompts: Sequence[Sequence[int]]) -> Scores:
+    def _score_chunk(self, prompts: Sequence[Sequence[int]]) -> Scores:
         score = self._score_repeated if self._is_prompt_learning else self._score_cached
-        found = score(prompts).float().cpu().numpy()
-        self.forwards += len(prompts)
-        return np.asarray(found)
+        scores = np.empty((len(prompts), len(self.verbalisers)), dtype=np.float32)
+
+        def forward(batch: NDArray[np.int64]) -> Scores:
+            found = score([prompts[index] for index in batch])
+            self.forwards += len(batch)
+            return np.asarray(found.float().cpu().numpy())
+
+        for batch, rows in self.batches.run(np.array([len(prompt) for prompt in prompts]), forward):
+            scores[batch] = rows
+        return scores
 
     def encode(self, text: Texts) -> list[int]:
         """Returns the prompt's tokens; of a prompt longer than the model takes the first ones are left out."""

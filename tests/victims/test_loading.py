@@ -204,10 +204,10 @@ def test_no_flipped_bit_of_a_header_does_more_than_a_refusal(tiny: Any, copied: 
     header = 8 + int.from_bytes(content[:8], "little")
     refused = 0
 
-    for place in range(header):
+    for at in range(header):
         for bit in (1, 128):
             damaged = bytearray(content)
-            damaged[place] ^= bit
+            damaged[at] ^= bit
             file.write_bytes(damaged)
             try:
                 check_weights("lora", folder, file.name)
