@@ -50,13 +50,15 @@ class Isolation:
         """Yields what `answer` yields of the items by their keys, in any order, or a fault.
 
         Where it fails, what has no answer yet is asked about in halves until what is at fault is alone. Items of
-        one group, which may share the text at fault, count as one.
+        one group, which may share the text at fault, count as one. Faults are held back until an answer follows or
+        nothing is left, so that a victim that is gone leaves none.
 
         Raises:
             RobustnessError: what is no fault of an item.
             VictimGoneError: no answer for three groups in a row, or a device that is lost.
         """
         stack = [dict(items)]
+        held: list[tuple[K, Fault]] = []
         while stack:
             part = stack.pop()
             left = dict(part)
@@ -65,6 +67,8 @@ class Isolation:
                 for key, found in answer(part):
                     del left[key]
                     self._groups.clear()
+                    yield from held
+                    held.clear()
                     yield key, found
             except (RobustnessError, VictimGoneError):
                 raise
@@ -77,11 +81,12 @@ class Isolation:
             recover(failure[1])
             if len(part) == 1:
                 ((key, item),) = part.items()
-                yield key, self._book(*failure, group_of(item))
+                held.append((key, self._book(*failure, group_of(item))))
             else:
                 keys = list(left)
                 half = (len(keys) + 1) // 2
                 stack += [{k: left[k] for k in some} for some in (keys[half:], keys[:half]) if some]
+        yield from held
 
     def _book(self, kind: str, reason: str, group: str) -> Fault:
         if kind != self._kind:

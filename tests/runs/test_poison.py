@@ -1,0 +1,245 @@
+"""A text that the victim fails on, a victim that fails on everything, and one that does not agree with itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from robustness import api
+from robustness.definitions.tasks import find_task
+from robustness.definitions.testsets import DistractorSearch
+from robustness.engine.attack import NamedAttack
+from robustness.engine.outcome import Outcome, Status
+from robustness.engine.query_cache import QueryCache
+from robustness.errors import CheckpointError, RunError
+from robustness.recipes.distractor_attack import DistractorAttack
+from robustness.reports.columns import Table
+from robustness.runs.executors.executor import Work, find_outcomes
+from robustness.runs.executors.reports import Ended, Found, Lost
+from robustness.runs.executors.worker import Worker, pack_kit
+from robustness.runs.plan import Cell, RunSettings, make_plan
+from robustness.runs.preparation import prepare
+from robustness.runs.progress import Progress
+from robustness.runs.replay import replay_missing
+from robustness.runs.store import Store
+from robustness.testsets.example import Example, Texts
+from robustness.victims.checkpoint import read_checkpoint
+from robustness.victims.gate import inspect_checkpoint
+from robustness.victims.loading import load_checkpoint, place, to_victim
+from robustness.victims.victim import Victim
+
+ATTACKS = ["deepwordbug", "fgsm"]
+
+
+class Trouble:
+    """Begins when a run has passed the gate; until then, and once it is over, victims do as ever."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.is_on = False
+        self.texts: set[Texts] | None = None
+        """On which victims fail; None: on all."""
+        self.error: Exception = torch.cuda.OutOfMemoryError("CUDA out of memory")
+        start = Victim.start
+
+        def trouble(victim: Victim, texts: Sequence[Texts]) -> Any:
+            if self.is_on and (self.texts is None or self.texts & set(texts)):
+                raise self.error
+            return start(victim, texts)
+
+        patch.setattr(Victim, "start", trouble)
+
+    def __call__(self, progress: Progress) -> None:
+        self.is_on = "checking" not in progress.message
+
+
+@pytest.fixture
+def trouble(monkeypatch: pytest.MonkeyPatch) -> Trouble:
+    return Trouble(monkeypatch)
+
+
+def start(tiny: Any, out: Path, **options: Any) -> Any:
+    options = {"attacks": ATTACKS, "limit": 8, "data": tiny.data, "testsets": [str(tiny.testset)]} | options
+    return api.run("smoke", tiny.pairs, out, device="cpu", **options)
+
+
+def sorted_rows(report: Any) -> pd.DataFrame:
+    columns = ["checkpoint", "attack", "example_id", "status", "error", "adversarial_text", "queries"]
+    return report.tables[Table.EXAMPLES][columns].sort_values(columns[:3]).reset_index(drop=True)
+
+
+def test_a_text_that_the_victim_fails_on_errors_its_rows_and_the_run_goes_on_and_can_be_finished(
+    tiny: Any, tmp_path: Path, trouble: Trouble
+) -> None:
+    whole = start(tiny, tmp_path / "whole")
+    trouble.texts = {(tiny.dev[3][0],)}
+
+    report = start(tiny, tmp_path / "run", on_progress=trouble)
+
+    rows, expected = sorted_rows(report), sorted_rows(whole)
+    errored = rows["status"] == "errored"
+    assert report.n_errored == errored.sum() == 2 * 2  # without an attack and by words; fgsm asks for no scores
+    assert set(rows["error"][errored]) == {"OutOfMemoryError: CUDA out of memory"}
+    assert rows["example_id"][errored].nunique() == 1 and report.missing == 0
+    others = [frame[~errored].drop(columns="error") for frame in (rows, expected)]
+    pd.testing.assert_frame_equal(*others)
+    trouble.texts = set()
+    pd.testing.assert_frame_equal(sorted_rows(start(tiny, tmp_path / "run")), expected)
+
+
+def test_a_victim_that_fails_on_everything_ends_the_run_with_its_error_and_loses_nothing(
+    tiny: Any, tmp_path: Path, trouble: Trouble
+) -> None:
+    expected = sorted_rows(start(tiny, tmp_path / "whole"))
+    trouble.error = RuntimeError("CUDA error: unspecified launch failure")
+
+    def later(progress: Progress) -> None:
+        trouble.is_on = "lora" in progress.message
+
+    with pytest.raises(
+        RunError, match=r"lora \| tiny.* \| none: 3 examples in a row .*RuntimeError: CUDA error: unspec"
+    ):
+        start(tiny, tmp_path / "run", on_progress=later)
+    trouble.is_on = False
+
+    rows = sorted_rows(api.report(tmp_path / "run"))
+    assert len(rows) == 8 * 3 and set(rows["checkpoint"]) == {"full"}
+    pd.testing.assert_frame_equal(sorted_rows(start(tiny, tmp_path / "run")), expected)
+
+
+def test_a_worker_finds_what_the_process_itself_finds(tiny: Any, trouble: Trouble) -> None:
+    plan = make_plan(
+        RunSettings(
+            suite="smoke", pairs=tiny.pairs, data=tiny.data, testsets=(str(tiny.testset),), attacks=tuple(ATTACKS)
+        )
+    )
+    prepared = prepare(plan)
+    kit = pack_kit(plan, prepared, device="cpu", threads=torch.get_num_threads(), check_weights=False)
+    worker = Worker(kit)
+    assert [type(report).__name__ for report in worker.begin()] == ["Started"]
+    trouble.texts, trouble.is_on = {(tiny.dev[3][0],)}, True
+    testset = plan.cells[0].testset
+    examples = prepared.examples[testset][:8]
+    victim = to_victim(load_checkpoint(prepared.checkpoints["full"], find_task("sst2")), place("cpu"))
+
+    for attack in (None, *plan.attacks):
+        cell = Cell("full", testset, attack.name if attack else "none")
+        reports = list(worker.run(Work(cell, examples)))
+        theirs = [outcome for report in reports if isinstance(report, Found) for outcome in report.outcomes]
+        ours = list(find_outcomes(victim, None, attack, examples, plan.settings.seed))
+
+        assert isinstance(reports[-1], Ended)
+        assert [told(outcome) for outcome in theirs] == [told(outcome) for outcome in ours]
+        assert any(outcome.status is Status.ERRORED for outcome in ours) == (cell.attack != "fgsm")
+
+    trouble.texts = None
+    (lost,) = worker.run(Work(Cell("full", testset, "none"), examples))
+    assert isinstance(lost, Lost) and "3 examples in a row failed" in lost.reason
+
+
+def told(outcome: Outcome) -> tuple[object, ...]:
+    return outcome.example_id, outcome.status, outcome.error, outcome.adversarial_text, outcome.queries
+
+
+def test_a_question_that_the_victim_fails_on_is_errored_with_or_without_an_attack(
+    answering: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = read_checkpoint("lora", str(answering.peft), str(answering.base))
+    victim: Any = to_victim(load_checkpoint(checkpoint, find_task("squad")), place("cpu"))
+    predict, examples = victim.predict, answering.examples()[:6]
+    bad = examples[2].texts[0]
+
+    def fails(texts: Sequence[Texts], **options: int) -> Any:
+        if any(question == bad for question, _ in texts):
+            raise ValueError("no token for it")
+        return predict(texts, **options)
+
+    search = DistractorSearch(words=2, epochs=1, candidates=2, restarts=0)
+    for attack in (None, NamedAttack("addany", "digest", DistractorAttack(search, "after"))):
+        whole = {o.example_id: told(o) for o in find_outcomes(victim, None, attack, examples, 0)}
+        with monkeypatch.context() as patch:
+            patch.setattr(victim, "predict", fails)
+            found = {o.example_id: o for o in find_outcomes(victim, None, attack, examples, 0)}
+
+        failed = {e.id for e in examples if e.texts[0] == bad}
+        assert {name for name, outcome in found.items() if outcome.status is Status.ERRORED} == failed
+        assert {found[name].error for name in failed} == {"ValueError: no token for it"}
+        assert all(told(found[name]) == whole[name] for name in whole if name not in failed)
+
+
+@pytest.mark.parametrize("count", [1, 20])
+def test_the_gate_counts_a_text_that_fails_as_wrong_and_refuses_a_checkpoint_that_answers_none(
+    tiny: Any, trouble: Trouble, count: int
+) -> None:
+    clean = [Example(str(number), (text,), label) for number, (text, label) in enumerate(tiny.dev)]
+    checkpoint = read_checkpoint("full", str(tiny.full), str(tiny.base))
+    expected = inspect_checkpoint(checkpoint, find_task("sst2"), place("cpu"), clean).clean_accuracy
+    trouble.texts, trouble.is_on = {each.texts for each in clean[-count:]}, True  # the first ones are its probes too
+
+    if count > 1:
+        trouble.texts -= {each.texts for each in clean[:8]}
+        with pytest.raises(CheckpointError, match="checkpoint full: answers no clean text: .*OutOfMemoryError"):
+            inspect_checkpoint(checkpoint, find_task("sst2"), place("cpu"), clean)
+    else:
+        found = inspect_checkpoint(checkpoint, find_task("sst2"), place("cpu"), clean)
+        assert found.clean_accuracy == pytest.approx(expected - 1 / len(clean))
+
+
+def test_a_victim_that_does_not_agree_with_itself_is_warned_of(
+    tiny: Any, tmp_path: Path, trouble: Trouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn, forward = torch.Generator().manual_seed(0), Victim._forward
+    trouble.texts = set()
+
+    def drawing(victim: Victim, batch: Any) -> torch.Tensor:
+        logits = forward(victim, batch)
+        return torch.randn(logits.shape, generator=drawn) if trouble.is_on else logits
+
+    monkeypatch.setattr(Victim, "_forward", drawing)
+
+    report = start(tiny, tmp_path / "run", attacks=["deepwordbug"], on_progress=trouble)
+
+    warnings = json.loads((report.folder / "run.json").read_text())["warnings"]
+    found = [w for w in warnings if "texts with another label when they were asked about again" in w]
+    assert {warning.partition(":")[0] for warning in found} == {"full", "lora"}
+
+
+def test_a_replayed_text_that_is_too_long_for_its_target_is_counted(tiny: Any, tmp_path: Path) -> None:
+    cell, store = Cell("full", "t", "swap"), Store(tmp_path)
+    example = Example("1", ("fine",), label=1)
+    base = Outcome(
+        example_id="1",
+        group_id="1",
+        label=1,
+        status=Status.SUCCEEDED,
+        clean_prediction=1,
+        adversarial_prediction=0,
+        clean_score=0.9,
+        score=0.1,
+        queries=1,
+        forwards=3,
+        modified_words=1,
+        modified_share=1.0,
+        similarity=0.5,
+        seconds=0.0,
+        original_text=("fine",),
+        adversarial_text=("dull " * 100,),
+    )
+    store.add(cell, [base])
+    victim = to_victim(
+        load_checkpoint(read_checkpoint("lora", str(tiny.peft), str(tiny.base)), find_task("sst2")), place("cpu")
+    )
+    pairs = [SimpleNamespace(full_name="full", peft_name="lora")]
+    plan: Any = SimpleNamespace(pairs=pairs, attacks=[NamedAttack("swap", "d", None)], cells=[cell])  # type: ignore[arg-type]
+    cached = QueryCache(tmp_path, "victim").in_front_of(victim)  # type: ignore[arg-type]
+
+    replay_missing(plan, store, lambda name: cached, lambda name: None, {"t": [example]}, lambda message: None)
+
+    assert store.count_truncated() == {"lora": 1}
+    store.close()
