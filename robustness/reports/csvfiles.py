@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -38,15 +39,23 @@ def restore(cell: str) -> str:
     return cell.removeprefix(GUARD)
 
 
-def number_text(value: float) -> str:
-    """A number as it stands in a CSV file: whole numbers whole, others with six significant digits.
+def number_texts(values: Sequence[float] | pd.Index[Any]) -> list[str]:
+    """Numbers as they stand in a CSV file: whole numbers whole, others with six significant digits.
 
-    >>> number_text(2.0), number_text(1 / 3), number_text(1_234_567)
-    ('2', '0.333333', '1234567')
+    >>> number_texts([2, 1 / 3, 1_234_567, -0.0, float("inf")])
+    ['2', '0.333333', '1234567', '0', 'inf']
     """
-    if abs(value) < EXACT and value == int(value):
-        return str(int(value))
-    return f"{value:.6g}"
+    numbers = np.asarray(values, dtype=np.float64)
+    texts = (" ".join(["%.6g"] * len(numbers)) % tuple(numbers.tolist())).split()
+    is_whole = (np.abs(numbers) < EXACT) & (numbers == np.trunc(numbers))
+    for place in np.flatnonzero(is_whole & ((np.abs(numbers) >= 1e5) | (numbers == 0))):  # where %g does otherwise
+        texts[place] = str(int(numbers[place]))
+    return texts
+
+
+def number_text(value: float) -> str:
+    """One number, as `number_texts` has it."""
+    return number_texts([value])[0]
 
 
 def write_table(frame: pd.DataFrame, table: Table, path: Path) -> None:
@@ -64,14 +73,16 @@ def write_table(frame: pd.DataFrame, table: Table, path: Path) -> None:
 def _fields(values: pd.Series[Any], *, is_text: bool) -> pa.LargeStringArray:
     """A column as quoted fields hold it; each distinct value is formatted once."""
     codes, distinct = pd.factorize(values)
-    formatted = _guarded(distinct) if is_text else pa.array(map(number_text, distinct), TEXT)
+    formatted = _guarded(distinct) if is_text else pa.array(number_texts(distinct), TEXT)
     return pc.fill_null(formatted.take(pa.array(codes, mask=codes < 0)), "")
 
 
 def _guarded(values: pd.Index[Any]) -> pa.LargeStringArray:
     """What `neutralise` returns for each, with quotes doubled."""
-    texts = pa.array([str(value).encode("utf-8", "replace") for value in values], pa.large_binary())
-    texts = texts.cast(TEXT)
+    if isinstance(values.dtype, pd.StringDtype):
+        texts = pa.array(values.array).cast(TEXT)
+    else:
+        texts = pa.array([str(value).encode("utf-8", "replace") for value in values], pa.large_binary()).cast(TEXT)
     starts = pc.is_in(pc.utf8_slice_codeunits(texts, 0, 1), value_set=pa.array([*FORMULA_STARTS, GUARD], TEXT))
     guarded = _joined(pc.if_else(starts, GUARD, "").cast(TEXT), texts)
     return pc.replace_substring(guarded, '"', '""')
