@@ -90,7 +90,7 @@ class QueryCache:
         """Stores rows of logits, shape (len(texts), labels); compares those that are there to be recomputed."""
         fresh = {_key_of(text): row for text, row in zip(texts, rows, strict=True) if np.isfinite(row).all()}
         again = self._read([key for key in fresh if _is_rechecked(key)])
-        disagreed = sum(_disagree(known, fresh[key]) for key, known in again.items())
+        disagreed = sum(differ(known, fresh[key]) for key, known in again.items())
         self.rechecked += len(again)
         self.disagreed += disagreed
         values = [(self._victim, key, row.astype("<f4").tobytes()) for key, row in fresh.items()]
@@ -174,7 +174,8 @@ def _is_rechecked(key: bytes) -> bool:
     return int.from_bytes(key[:8]) % RECHECK_EVERY == 0
 
 
-def _disagree(known: NDArray[np.float32], fresh: NDArray[np.float32]) -> bool:
+def differ(known: NDArray[np.float32], fresh: NDArray[np.float32]) -> bool:
+    """Whether two rows of logits of one text differ by more than other batches explain."""
     if known.shape != fresh.shape:
         return True
     scale = max(1.0, float(np.abs(fresh).max()))

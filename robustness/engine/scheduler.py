@@ -31,7 +31,7 @@ from robustness.engine.attack import (
 from robustness.engine.calls import Call, Calls, Part
 from robustness.engine.gradient_desk import GradientAccount, answer_gradients
 from robustness.engine.outcome import Outcome, Status
-from robustness.engine.query_cache import QueryCache
+from robustness.engine.query_cache import QueryCache, differ
 from robustness.engine.referee import check_proposal, judge, label_problem, refuse_broken_text, true_label_probability
 from robustness.engine.seeding import example_generator
 from robustness.engine.watchdog import SearchTimeout, Watchdog
@@ -310,10 +310,10 @@ class Scheduler:
 
 
 def _contradict(seen: NDArray[np.float32] | None, fresh: NDArray[np.float32]) -> bool:
-    """Whether two answers to one text differ in the label: scores move a little with the batch."""
+    """Whether two answers to one text have different labels, and not for a tie that rounding breaks either way."""
     if seen is None or not (np.isfinite(seen).all() and np.isfinite(fresh).all()):
         return False
-    return int(seen.argmax()) != int(fresh.argmax())
+    return int(seen.argmax()) != int(fresh.argmax()) and differ(seen, fresh)
 
 
 def _problem(example: Example, labels: int) -> str | None:

@@ -94,7 +94,7 @@ class Arms:
         """Returns what is doubtful about the victims and their caches."""
         counts = {name: len(set().union(*noted)) for name, noted in self._contradicted.items()}
         doubts = [
-            f"{name}: answered {count} texts with another label when they were asked about again to judge an attack; "
+            f"{name}: {count} texts that searches had found were answered with another label when they were judged; "
             "it is not deterministic"
             for name, count in counts.items()
             if count
