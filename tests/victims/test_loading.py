@@ -205,17 +205,16 @@ def test_no_flipped_bit_of_a_header_does_more_than_a_refusal(tiny: Any, copied: 
     refused = 0
 
     for at in range(header):
-        for bit in (1, 128):
-            damaged = bytearray(content)
-            damaged[at] ^= bit
-            file.write_bytes(damaged)
-            try:
-                check_weights("lora", folder, file.name)
-            except CheckpointError as error:
-                assert str(file) in str(error)
-                refused += 1
+        damaged = bytearray(content)
+        damaged[at] ^= (1, 4, 128)[at % 3]
+        file.write_bytes(damaged)
+        try:
+            check_weights("lora", folder, file.name)
+        except CheckpointError as error:
+            assert str(file) in str(error)
+            refused += 1
 
-    assert header < refused < 2 * header  # a name with another letter in it is a tensor's name still
+    assert header / 3 < refused < header  # a name with another letter in it is a tensor's name still
 
 
 def test_an_unknown_kind_of_adapter_is_refused(copied: Callable[[str], Path], load: Callable) -> None:
