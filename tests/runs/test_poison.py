@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ from robustness import api
 from robustness.definitions.tasks import find_task
 from robustness.definitions.testsets import DistractorSearch
 from robustness.engine.attack import NamedAttack
+from robustness.engine.faults import errored
 from robustness.engine.outcome import Outcome, Status
 from robustness.engine.query_cache import QueryCache
 from robustness.errors import CheckpointError, RunError
@@ -74,15 +76,20 @@ def sorted_rows(report: Any) -> pd.DataFrame:
     return report.tables[Table.EXAMPLES][columns].sort_values(columns[:3]).reset_index(drop=True)
 
 
+@pytest.fixture(scope="module")
+def expected(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    """The rows of a run without trouble."""
+    return sorted_rows(start(tiny, tmp_path_factory.mktemp("whole") / "run"))
+
+
 def test_a_text_that_the_victim_fails_on_errors_its_rows_and_the_run_goes_on_and_can_be_finished(
-    tiny: Any, tmp_path: Path, trouble: Trouble
+    tiny: Any, tmp_path: Path, expected: pd.DataFrame, trouble: Trouble
 ) -> None:
-    whole = start(tiny, tmp_path / "whole")
     trouble.texts = {(tiny.dev[3][0],)}
 
     report = start(tiny, tmp_path / "run", on_progress=trouble)
 
-    rows, expected = sorted_rows(report), sorted_rows(whole)
+    rows = sorted_rows(report)
     errored = rows["status"] == "errored"
     assert report.n_errored == errored.sum() == 2 * 2  # without an attack and by words; fgsm asks for no scores
     assert set(rows["error"][errored]) == {"OutOfMemoryError: CUDA out of memory"}
@@ -94,9 +101,8 @@ def test_a_text_that_the_victim_fails_on_errors_its_rows_and_the_run_goes_on_and
 
 
 def test_a_victim_that_fails_on_everything_ends_the_run_with_its_error_and_loses_nothing(
-    tiny: Any, tmp_path: Path, trouble: Trouble
+    tiny: Any, tmp_path: Path, expected: pd.DataFrame, trouble: Trouble
 ) -> None:
-    expected = sorted_rows(start(tiny, tmp_path / "whole"))
     trouble.error = RuntimeError("CUDA error: unspecified launch failure")
 
     def later(progress: Progress) -> None:
@@ -210,36 +216,50 @@ def test_a_victim_that_does_not_agree_with_itself_is_warned_of(
     assert {warning.partition(":")[0] for warning in found} == {"full", "lora"}
 
 
-def test_a_replayed_text_that_is_too_long_for_its_target_is_counted(tiny: Any, tmp_path: Path) -> None:
+def broken(name: str, text: str) -> Outcome:
+    """A success, of which nothing but the text is told."""
+    blank = errored(Example(name, ("fine",), label=1), "")
+    return replace(blank, status=Status.SUCCEEDED, adversarial_text=(text,), error=None)
+
+
+@pytest.fixture
+def replayed(tiny: Any, tmp_path: Path) -> Iterator[tuple[Store, Callable[[], None]]]:
+    """A store of three texts that broke `full`, one of them too long, and what replays them on `lora`."""
     cell, store = Cell("full", "t", "swap"), Store(tmp_path)
-    example = Example("1", ("fine",), label=1)
-    base = Outcome(
-        example_id="1",
-        group_id="1",
-        label=1,
-        status=Status.SUCCEEDED,
-        clean_prediction=1,
-        adversarial_prediction=0,
-        clean_score=0.9,
-        score=0.1,
-        queries=1,
-        forwards=3,
-        modified_words=1,
-        modified_share=1.0,
-        similarity=0.5,
-        seconds=0.0,
-        original_text=("fine",),
-        adversarial_text=("dull " * 100,),
-    )
-    store.add(cell, [base])
-    victim = to_victim(
-        load_checkpoint(read_checkpoint("lora", str(tiny.peft), str(tiny.base)), find_task("sst2")), place("cpu")
-    )
+    store.add(cell, [broken("0", "dull " * 100), broken("1", "dull"), broken("2", "fine")])
+    loaded = load_checkpoint(read_checkpoint("lora", str(tiny.peft), str(tiny.base)), find_task("sst2"))
+    scorer: Any = QueryCache(tmp_path, "victim").in_front_of(to_victim(loaded, place("cpu")))  # type: ignore[arg-type]
     pairs = [SimpleNamespace(full_name="full", peft_name="lora")]
     plan: Any = SimpleNamespace(pairs=pairs, attacks=[NamedAttack("swap", "d", None)], cells=[cell])  # type: ignore[arg-type]
-    cached = QueryCache(tmp_path, "victim").in_front_of(victim)  # type: ignore[arg-type]
+    yield store, lambda: replay_missing(plan, store, lambda _: scorer, lambda _: None, {"t": []}, lambda _: None)
+    store.close()
 
-    replay_missing(plan, store, lambda name: cached, lambda name: None, {"t": [example]}, lambda message: None)
+
+def test_a_replayed_text_that_is_too_long_for_its_target_is_counted(replayed: Any) -> None:
+    store, replay = replayed
+
+    replay()
 
     assert store.count_truncated() == {"lora": 1}
-    store.close()
+
+
+def test_a_replayed_text_that_its_target_fails_on_is_left_out_and_tried_again(
+    replayed: Any, trouble: Trouble, caplog: pytest.LogCaptureFixture
+) -> None:
+    (store, replay), cell = replayed, Cell("full", "t", "swap")
+    trouble.texts, trouble.is_on = {("dull",)}, True
+
+    replay()
+    assert store.replayed(cell, "lora") == {"0", "2"}
+    assert "full -> lora | t | swap: 1 is left out, the same command tries again: OutOfMemoryError" in caplog.text
+
+    trouble.texts = set()
+    replay()
+    assert store.replayed(cell, "lora") == {"0", "1", "2"}
+
+
+def test_a_target_that_fails_on_every_replayed_text_ends_the_run(replayed: Any, trouble: Trouble) -> None:
+    trouble.is_on = True
+
+    with pytest.raises(RunError, match="full -> lora .*: 3 examples in a row failed"):
+        replayed[1]()
