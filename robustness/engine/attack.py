@@ -144,6 +144,15 @@ class NotingScorer(Scorer, Protocol):
 
 
 @runtime_checkable
+class ReadingScorer(Protocol):
+    """A victim that says which texts it cannot tell apart."""
+
+    def read(self, texts: Sequence[Texts]) -> list[bytes]:
+        """Returns a digest of what the model is given of each text: where it is the same, so are the scores."""
+        ...
+
+
+@runtime_checkable
 class StartingScorer(Protocol):
     """A victim that need not have answered before it is handed the next texts."""
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import final
 
@@ -25,6 +26,7 @@ from robustness.engine.attack import (
     BudgetExhausted,
     NamedAttack,
     Question,
+    ReadingScorer,
     Scorer,
     Search,
 )
@@ -69,7 +71,10 @@ class _Seat:
     is_judgement: bool = False
     missing: int = 0
     """Texts of it that have not been scored."""
-    known: dict[Texts, NDArray[np.float32]] = field(default_factory=dict)
+    readings: dict[Texts, bytes] = field(default_factory=dict)
+    """What the victim reads of each text, if it says so: texts read alike share one score, to its last digit."""
+    known: dict[Texts | bytes, NDArray[np.float32]] = field(default_factory=dict)
+    """Scores by reading or, where the victim does not tell it, by text."""
     clean_scores: NDArray[np.float32] | None = None
     queries: int = 0
     forwards: int = 0
@@ -90,7 +95,15 @@ class _Seat:
         """Texts that must run through the model; a judgement never comes from the cache."""
         if self.is_judgement:
             return [self.asked[0].texts]
-        return [texts for texts in dict.fromkeys(c.texts for c in self.asked) if texts not in self.known]
+        new: dict[Texts | bytes, Texts] = {}
+        for texts in (candidate.texts for candidate in self.asked):
+            if self.key(texts) not in self.known:
+                new.setdefault(self.key(texts), texts)
+        return list(new.values())
+
+    def key(self, texts: Texts) -> Texts | bytes:
+        """Returns under what the scores of a text are known."""
+        return self.readings.get(texts, texts)
 
 
 _Started = tuple[list[_Seat], Call]
@@ -127,6 +140,7 @@ class Scheduler:
         self._attack = attack
         self._search_of = attack.attack.search
         self._victim = victim
+        self._read = victim.read if isinstance(victim, ReadingScorer) else None
         self._seed = seed
         self._width = width
         self._batch = batch
@@ -176,9 +190,13 @@ class Scheduler:
 
     def _enqueue(self, seat: _Seat, queue: deque[tuple[_Seat, Texts]]) -> list[_Seat]:
         """Queues what the seat must have scored; returns the seat if that is nothing."""
+        if self._read is not None:
+            new = [text for text in dict.fromkeys(c.texts for c in seat.asked) if text not in seat.readings]
+            with suppress(Exception):  # what cannot be read fails again where it is scored, and is told apart there
+                seat.readings |= zip(new, self._read(new), strict=True)
         texts = seat.unanswered()
         if self._cache is not None and not seat.is_judgement:
-            seat.known |= self._cache.find(texts)
+            seat.known |= {seat.key(text): row for text, row in self._cache.find(texts).items()}
             texts = seat.unanswered()
         queue.extend((seat, text) for text in texts)
         seat.missing = len(texts)
@@ -207,10 +225,10 @@ class Scheduler:
                 seat.fault = answer
                 continue
             seat.forwards += len(part.texts)
-            if seat.is_judgement and _contradict(seat.known.get(part.texts[0]), answer[0]):
+            if seat.is_judgement and _contradict(seat.known.get(seat.key(part.texts[0])), answer[0]):
                 self.contradicted.add(digest_texts(part.texts[0]))
             own = list(zip(part.texts, answer, strict=True))
-            seat.known |= own
+            seat.known |= {seat.key(text): row for text, row in own}
             scored += own
         if self._cache is not None and scored:
             self._cache.add([text for text, _ in scored], np.stack([row for _, row in scored]))
@@ -234,7 +252,7 @@ class Scheduler:
     def _step(self, seat: _Seat) -> Outcome | None:
         if seat.fault is not None:
             return _errored(seat, seat.fault.reason)
-        rows = [seat.known[candidate.texts] for candidate in seat.asked]
+        rows = [seat.known[seat.key(candidate.texts)] for candidate in seat.asked]
         if any(not np.isfinite(row).all() for row in rows):
             return _errored(seat, "the victim's scores are not finite")
         if seat.search is None and (problem := _problem(seat.example, len(rows[0]))):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from itertools import chain
@@ -24,6 +25,8 @@ CUDA_MEMORY_SHARE = 0.5
 """Of the memory that is free when the first text comes: what one batch may take."""
 PROBE_TOKENS = 2_048
 """Size of the batch by which the memory that a token takes is measured."""
+KEPT_ENCODINGS = 20_000
+"""Texts whose tokens are kept until they are scored."""
 ENCODE_TEXTS = 4_096
 """Texts that are tokenised at a time; bounds memory, far above any batch."""
 
@@ -64,6 +67,8 @@ class Victim:
         self.compile_failure: str | None = None
         """Why the model is not compiled although it was asked for."""
         tokens = batch_tokens or (None if self.device.type == "cuda" else CPU_BATCH_TOKENS)
+        self._encoded: dict[Texts, dict[str, list[int]]] = {}
+        """Tokens of texts that have been read and not yet scored."""
         self.batches = TokenBatches(tokens, self._fitting_tokens)
 
     def compile(self) -> None:
@@ -119,7 +124,7 @@ class Victim:
         On CUDA the work is queued and this returns before it is done: the caller may go on, and start the next
         texts, which are tokenised while the GPU works. On a CPU the work is done when this returns.
         """
-        encoded = self._encode(texts)
+        encoded = self._take_encoded(texts)
         lengths = np.array([len(ids) for ids in encoded["input_ids"]])
 
         def forward(batch: NDArray[np.int64]) -> torch.Tensor:
@@ -138,6 +143,28 @@ class Victim:
             return scores
 
         return collect
+
+    def read(self, texts: Sequence[Texts]) -> list[bytes]:
+        """Returns a digest of each text's tokens, 16 bytes: an uncased model reads "Fine" and "fine" alike."""
+        if len(self._encoded) > KEPT_ENCODINGS:  # of texts that nobody had scored
+            self._encoded.clear()
+        rows = self._encode_each(texts)
+        self._encoded |= zip(texts, rows, strict=True)
+        arrays = [np.array(list(row.values()), dtype=np.int64) for row in rows]
+        return [hashlib.blake2b(array.tobytes(), digest_size=16).digest() for array in arrays]
+
+    def _encode_each(self, texts: Sequence[Texts]) -> list[dict[str, list[int]]]:
+        columns = self._encode(texts) if texts else {}
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+    def _take_encoded(self, texts: Sequence[Texts]) -> Encoded:
+        """What `read` has encoded is not encoded again."""
+        known = {text: self._encoded.pop(text) for text in dict.fromkeys(texts) if text in self._encoded}
+        if not known:
+            return self._encode(texts)
+        new = [text for text in texts if text not in known]
+        known |= zip(new, self._encode_each(new), strict=True)
+        return {name: [known[text][name] for text in texts] for name in known[texts[0]]}
 
     def _fitting_tokens(self) -> int:
         """The power of two of tokens that fits a share of the free memory, by what a trial batch takes.

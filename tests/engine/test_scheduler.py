@@ -465,3 +465,60 @@ def test_unusual_texts_do_not_stop_a_recipe(text: str) -> None:
         outcome = attack_all(find_attack(name).attack, [Example("odd", (text,), label=0)])["odd"]
 
         assert outcome.status is Status.FAILED, outcome.error
+
+
+class Uncased(TriggerVictim):
+    """Reads capitals as small letters; its scores have noise of their own in every batch, as those of a GPU."""
+
+    def read(self, texts: Sequence[Texts]) -> list[bytes]:
+        return [" ".join(text).lower().encode() for text in texts]
+
+    def scores(self, texts: Sequence[Texts]) -> ScoreRows:
+        rows = super().scores([tuple(segment.lower() for segment in text) for text in texts])
+        return rows + np.random.default_rng(self.calls).normal(0, 1e-6, rows.shape).astype(np.float32)
+
+
+def test_texts_that_the_victim_reads_alike_have_one_score_to_its_last_digit() -> None:
+    rows = {}
+
+    class Shout:
+        access = Access.SCORES
+
+        def search(self, example: Example, rng: np.random.Generator) -> Search:
+            rows["clean"] = yield [example]
+            words = range(len(example.words))
+            rows["loud"] = yield [example.replace_word(i, example.words[i].upper()) for i in words]
+            rows["other"] = yield [example.replace_word(0, "one")]
+            return example
+
+    victim = Uncased()
+    (outcome,) = Scheduler(NamedAttack("shout", "d", Shout()), victim, seed=0).run(
+        [Example("1", ("a good film",), 1)]
+    )
+
+    for row in rows["loud"]:
+        np.testing.assert_array_equal(row, rows["clean"][0])
+    assert not np.array_equal(rows["other"][0], rows["clean"][0])
+    assert outcome.queries == 4  # the texts are others all the same
+    assert outcome.forwards == 3  # clean text, `one`, judgement
+
+
+def test_a_victim_that_cannot_read_a_text_errors_its_example_alone() -> None:
+    class Picky(Uncased):
+        def read(self, texts: Sequence[Texts]) -> list[bytes]:
+            if any("bad" in text[0] for text in texts):
+                raise ValueError("cannot read this")
+            return super().read(texts)
+
+        def scores(self, texts: Sequence[Texts]) -> ScoreRows:
+            self.read(texts)
+            return super().scores(texts)
+
+    examples = [Example(str(i), (text,), 1) for i, text in enumerate(["a good film", "bad but good", "good"])]
+
+    outcomes = {
+        o.example_id: o for o in Scheduler(NamedAttack("drop", "d", DropWords()), Picky(), seed=0).run(examples)
+    }
+
+    assert [outcomes[str(i)].status for i in range(3)] == [Status.SUCCEEDED, Status.ERRORED, Status.SUCCEEDED]
+    assert "cannot read this" in str(outcomes["1"].error)

@@ -301,3 +301,39 @@ def test_a_model_that_cannot_be_compiled_is_used_as_it_is(
     )
     assert victim.compile_failure in caplog.text
     np.testing.assert_allclose(victim.scores(texts), make().scores(texts), atol=1e-5)
+
+
+def test_texts_are_read_alike_only_where_the_model_is_given_the_same(make: Callable) -> None:
+    victim = make()
+
+    readings = victim.read([("a fine film",), ("A  FINE film",), ("a film fine",)])
+    pairs = victim.read([("a fine", "film"), ("a", "fine film"), ("a fine", "film ")])
+
+    assert readings[0] == readings[1] != readings[2]
+    assert pairs[0] == pairs[2] != pairs[1]
+
+
+def test_what_has_been_read_is_scored_the_same_and_tokenised_once(
+    make: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim, encoded = make(), []
+    texts = [("a fine film",), ("dull",), ("a fine film",), ("warm music",)]
+    expected = victim.scores(texts)
+    encode = victim._encode
+    monkeypatch.setattr(victim, "_encode", lambda some: encoded.extend(some) or encode(some))
+
+    victim.read([("warm music",), ("never scored",), ("a fine film",)])
+    found = victim.scores(texts)
+
+    np.testing.assert_array_equal(found, expected)
+    assert encoded == [("warm music",), ("never scored",), ("a fine film",), ("dull",)]
+
+
+def test_texts_that_nobody_has_scored_do_not_pile_up(make: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("robustness.victims.victim.KEPT_ENCODINGS", 5)
+    victim = make()
+
+    for number in range(40):
+        victim.read([(f"film number {number}",)])
+
+    assert len(victim._encoded) <= 6
