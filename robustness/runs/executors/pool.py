@@ -99,4 +99,6 @@ class PoolExecutor:
 def _visible_devices() -> list[str]:
     """What CUDA_VISIBLE_DEVICES may name, as this process sees its GPUs."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return named.split(",") if named else [str(number) for number in range(torch.cuda.device_count())]
+    if named:
+        return [each.strip() for each in named.split(",")]
+    return [str(number) for number in range(torch.cuda.device_count())]

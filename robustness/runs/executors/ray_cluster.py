@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -25,7 +25,15 @@ START_SECONDS = 300.0
 """How long a cluster may have no room for any worker."""
 OBJECT_STORE = 100 * 2**20
 """Bytes of shared memory of a Ray that is started here: only shards and outcomes go through it."""
-FORWARDED = ("HF_HUB_OFFLINE", "HF_HOME", "HF_HUB_CACHE", "TOKENIZERS_PARALLELISM", "NLTK_DATA")
+FORWARDED = (
+    "HF_HUB_OFFLINE",
+    "TRANSFORMERS_OFFLINE",
+    "HF_DATASETS_OFFLINE",
+    "HF_HOME",
+    "HF_HUB_CACHE",
+    "TOKENIZERS_PARALLELISM",
+    "NLTK_DATA",
+)
 """Variables of this process that workers elsewhere are given too."""
 
 
@@ -74,7 +82,8 @@ def open_crew(
         pack: makes the workers' kit from the threads that each may use.
 
     Raises:
-        UsageError: there is no cluster, it has no GPU, or its Ray or Python is another version.
+        UsageError: there is no cluster, it has no CPU or no GPU, or its Ray or Python is another version.
+        RunError: the cluster goes away.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
@@ -83,12 +92,18 @@ def open_crew(
     if joined:
         _join(address, workers)
     try:
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        with _explain_lost_cluster():
+            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         cpus = [int(node["CPU"]) for node in nodes if node.get("CPU", 0) >= 1]
         gpus = sum(int(node.get("GPU", 0)) for node in nodes)
+        if not cpus:
+            raise UsageError(
+                "--executor ray: no node of the cluster has a CPU, which every worker needs; start nodes with "
+                "--num-cpus=N"
+            )
         if on_gpus and not gpus:
             raise UsageError("--device cuda: the Ray cluster has no GPU; start its nodes with --num-gpus, or use cpu")
-        count = workers or (gpus if on_gpus else max(1, len(cpus)))
+        count = workers or (gpus if on_gpus else len(cpus))
         threads = 1 if on_gpus else max(1, min(sum(cpus) // count, *cpus))
         yield RayCrew(pack(threads), threads, int(on_gpus)), count
     finally:
@@ -164,25 +179,35 @@ class RayCrew:
     def hire(self) -> int:
         """Asks the cluster for an actor."""
         self._hired += 1
-        self._actors[self._hired] = actor = self._actor.remote(self._packed, self._environment)
-        self._streams[self._hired] = actor.begin.options(num_returns="streaming").remote()
+        with _explain_lost_cluster():
+            self._actors[self._hired] = actor = self._actor.remote(self._packed, self._environment)
+            self._streams[self._hired] = actor.begin.options(num_returns="streaming").remote()
         self._starting.add(self._hired)
         return self._hired
 
     def hand(self, worker: int, shard: Work) -> None:
         """Starts a task on a worker."""
-        self._streams[worker] = self._actors[worker].run.options(num_returns="streaming").remote(shard)
+        with _explain_lost_cluster():
+            self._streams[worker] = self._actors[worker].run.options(num_returns="streaming").remote(shard)
 
-    def wait(self) -> Sequence[tuple[int, Report]]:
-        """Waits for a report; raises RunError when the cluster has had no room for any worker for a while."""
+    def wait(self, seconds: float) -> Sequence[tuple[int, Report]]:
+        """Waits for a report.
+
+        Raises:
+            RunError: the cluster is gone, or has had no room for any worker for a while.
+        """
         numbers = {stream: number for number, stream in self._streams.items()}
-        timeout = START_SECONDS if self._streams.keys() <= self._starting else None
-        ready, _ = self._ray.wait(list(numbers), timeout=timeout)
-        if not ready:
+        are_starting = self._streams.keys() <= self._starting
+        with _explain_lost_cluster():
+            ready, _ = self._ray.wait(list(numbers), timeout=START_SECONDS if are_starting else seconds)
+            free = {} if ready else self._ray.available_resources()
+        if not ready and are_starting:
             raise RunError(
                 f"--executor ray: no worker could start within {START_SECONDS:g} seconds: each needs {self._need}, "
-                f"the cluster has {_describe(self._ray.available_resources())} free; the same command tries again"
+                f"the cluster has {_describe(free)} free; the same command tries again"
             )
+        if not ready:
+            return []
         number = numbers[ready[0]]
         report = self._read(number)
         return [] if report is None else [(number, report)]
@@ -208,7 +233,23 @@ class RayCrew:
 
     def _end(self, number: int) -> None:
         self._streams.pop(number, None)
-        self._ray.kill(self._actors.pop(number))
+        actor = self._actors.pop(number)
+        with suppress(self._ray.exceptions.RayError, OSError, ValueError):  # a cluster that is gone has ended it
+            self._ray.kill(actor)
+
+
+@contextmanager
+def _explain_lost_cluster() -> Iterator[None]:
+    """Turns what Ray raises without its head node into a RunError that says what to do."""
+    import ray
+
+    try:
+        yield
+    except (ray.exceptions.RayError, OSError) as error:
+        raise RunError(
+            f"--executor ray: the cluster is gone: {_tell(error)}; what was found is stored: the same command goes "
+            "on where it stopped, once there is a cluster, or with another executor"
+        ) from error
 
 
 def _describe(resources: Mapping[str, float]) -> str:
