@@ -283,7 +283,8 @@ def test_the_longest_cells_of_attacks_without_a_budget_come_first() -> None:
 
     names = ("checklist", "pwws", "deepwordbug", "pgd", "pruthi")
     attacks = {name: NamedAttack(name, name, Unready("")) for name in names}
-    work = [Work(Cell("full", "sst2", attack), examples(20)) for attack in ("none", *names)]
+    sentences = tuple(Example(f"e{n}", ("a word " * 9,), 1) for n in range(20))
+    work = [Work(Cell("full", "sst2", attack), sentences) for attack in ("none", *names)]
 
     order = list(dict.fromkeys(shard.cell.attack for shard in make_shards(work, attacks, 2, 10)))
 

@@ -175,7 +175,12 @@ class KilledTogether:
         self.folder = folder
         self.together: list[tuple[int, Report]] = []
         self._has_ended = False
-        self.hire, self.hand, self.dismiss = self.crew.hire, self.crew.hand, self.crew.dismiss
+        self._busy = 0
+        self.hire, self.dismiss = self.crew.hire, self.crew.dismiss
+
+    def hand(self, worker: int, shard: Work) -> None:
+        self._busy = worker
+        self.crew.hand(worker, shard)
 
     def wait(self, seconds: float) -> list[tuple[int, Report]]:
         if not self._has_ended or self.together or len(self.crew._proven) < 2:
@@ -187,7 +192,7 @@ class KilledTogether:
         for process in self.crew._processes.values():
             process.wait()
         (self.folder / "killed").touch()
-        self.together = self.crew.wait(seconds)
+        self.together = sorted(self.crew.wait(seconds), key=lambda report: report[0] != self._busy)
         return self.together
 
 
@@ -207,14 +212,14 @@ def test_processes_killed_at_the_same_moment_are_replaced_and_nothing_is_lost(
     (tmp_path / "light_worker.py").write_text(LIGHT_WORKER.format(folder=str(tmp_path)))
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(processes, "__name__", "light_worker")
-    store = Store(tmp_path / "run")
+    store = Store(tmp_path)
     crew = KilledTogether(tmp_path)
 
     Dispatcher(crew, Sink(store, lambda _: None, 2), {CELL: 2}).run([Work(CELL, (first,)), Work(CELL, (second,))], 2)
     store.close()
 
-    assert sorted(crew.together) == [(n, Lost("process was killed by SIGKILL")) for n in (1, 2)]
-    assert list(read_outcomes(tmp_path / "run")["error"]) == ["computed", "computed"]
+    assert dict(crew.together) == dict.fromkeys((1, 2), Lost("process was killed by SIGKILL"))
+    assert list(read_outcomes(tmp_path)["error"]) == ["computed", "computed"]
     assert crew.crew._hired == 3
 
 
