@@ -261,7 +261,9 @@ def test_a_gpu_named_for_all_workers_is_refused() -> None:
         check_execution(Execution(workers=2), plan(), Placement(torch.device("cuda:1"), torch.float32))
 
 
-def test_workers_are_spread_over_as_many_gpus(started: list[MadeUpProcess], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_are_spread_over_as_many_gpus_and_others_stand_in_for_broken_ones(
+    started: list[MadeUpProcess], monkeypatch: pytest.MonkeyPatch
+) -> None:
     see_gpus(monkeypatch, "6,7,8")
     monkeypatch.setattr(pool, "pack_kit", lambda *_, **__: b"")
     executor = PoolExecutor(Execution(workers=2), plan(), SimpleNamespace(), CUDA)  # type: ignore[arg-type]
@@ -270,4 +272,10 @@ def test_workers_are_spread_over_as_many_gpus(started: list[MadeUpProcess], monk
         crew.hire(), crew.hire()
 
     assert workers == 2 and [each.device for each in started] == ["6", "7"]
+
+    started[0].pipe.close()
+    crew.wait(1)
+    crew.hire()
+
+    assert started[2].device == "8"
     crew.dismiss()

@@ -89,7 +89,7 @@ class PoolExecutor:
         workers = execution.workers or 1
         devices = _visible_devices() if self._device == "cuda" else []
         threads = max(1, torch.get_num_threads() // workers)
-        yield Processes(self._pack(threads), devices[:workers], threads), workers
+        yield Processes(self._pack(threads), devices, threads), workers
 
     def _pack(self, threads: int) -> bytes:
         elsewhere = self._execution.executor == RAY

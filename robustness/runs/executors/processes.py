@@ -29,7 +29,7 @@ class Processes:
 
     Args:
         packed: the kit, pickled.
-        devices: one entry of CUDA_VISIBLE_DEVICES for each worker; empty on a CPU.
+        devices: entries of CUDA_VISIBLE_DEVICES, one for each worker, more in reserve for broken ones; none on a CPU.
         threads: of each worker.
     """
 
