@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from robustness.errors import RunError, UsageError
 from robustness.runs.executors import ray_cluster
-from robustness.runs.executors.ray_cluster import RayCrew, open_crew
+from robustness.runs.executors.ray_cluster import Head, RayCrew, open_crew
 
 
 class MadeUpRayError(Exception):
@@ -27,6 +28,8 @@ class MadeUpRay:
         self.fail: set[str] = set()
         self.given: list[tuple[Any, ...]] = []
         self.killed = 0
+        self.server: Any = None
+        self.head = "127.0.0.1:1"  # where nothing answers
         self._nodes = [{"Alive": True, "Resources": node} for node in nodes]
 
     def _check(self, function: str) -> None:
@@ -53,6 +56,9 @@ class MadeUpRay:
         self._check("wait")
         return [], streams
 
+    def get_runtime_context(self) -> Any:
+        return SimpleNamespace(gcs_address=self.head)
+
     def available_resources(self) -> dict[str, float]:
         self._check("available_resources")
         return {"CPU": 0.0}
@@ -63,15 +69,22 @@ class MadeUpRay:
 
 
 @pytest.fixture
-def ray(monkeypatch: pytest.MonkeyPatch) -> MadeUpRay:
+def ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[MadeUpRay]:
     found = MadeUpRay({"CPU": 2.0})
     monkeypatch.setitem(sys.modules, "ray", found)  # type: ignore[arg-type]
-    return found
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        found.head = "127.0.0.1:{1}".format(*head.getsockname())
+        found.server = head
+        yield found
 
 
-@pytest.mark.parametrize("function", ["remote", "wait", "available_resources"])
+def make_crew(ray: MadeUpRay, packed: bytes = b"", threads: int = 1) -> RayCrew:
+    return RayCrew(packed, Head(ray.head), threads=threads, gpus=0)
+
+
+@pytest.mark.parametrize("function", ["remote", "wait"])
 def test_a_cluster_that_goes_away_is_a_clear_error_and_can_be_left(ray: MadeUpRay, function: str) -> None:
-    crew = RayCrew(b"", threads=1, gpus=0)
+    crew = make_crew(ray)
     ray.fail = {function, "kill"}
 
     with pytest.raises(
@@ -113,21 +126,50 @@ def test_threads_are_shared_among_the_workers(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_waiting_ends_when_a_worker_at_work_reports_nothing(ray: MadeUpRay) -> None:
-    crew = RayCrew(b"", threads=1, gpus=0)
+    crew = make_crew(ray)
     crew.hire()
-    with pytest.raises(RunError, match="no worker could start within"):
-        crew.wait(1)
-
     crew._starting.clear()
 
-    assert crew.wait(1) == []
+    assert [crew.wait(60) for _ in range(40)] == [[]] * 40
+
+
+@pytest.mark.parametrize(
+    ("fail", "message"), [("", "no worker could start within"), ("available_resources", "is gone")]
+)
+def test_workers_that_find_no_room_are_not_waited_for_without_end(ray: MadeUpRay, fail: str, message: str) -> None:
+    crew = make_crew(ray)
+    crew.hire()
+    ray.fail = {fail}
+    slices = int(ray_cluster.START_SECONDS / ray_cluster.HEAD_SECONDS)
+    for _ in range(slices - 1):
+        assert crew.wait(60) == []
+
+    with pytest.raises(RunError, match=message):
+        crew.wait(60)
+
+
+def test_a_head_node_that_does_not_answer_is_found_before_ray_ends_the_process(
+    ray: MadeUpRay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_cluster, "HEAD_SECONDS", 0.0)
+    crew = make_crew(ray)
+    crew.hire()
+    crew.wait(1)
+    ray.server.close()
+    crew.wait(1), crew.wait(1)
+
+    with pytest.raises(RunError, match=f"head node does not answer at {ray.head}; .* same command goes on"):
+        crew.wait(1)
+    crew.dismiss()
+
+    assert ray.killed == 0  # which would wait for the head until Ray ends this process
 
 
 def test_workers_elsewhere_are_told_to_stay_offline(ray: MadeUpRay, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"):
         monkeypatch.setenv(name, "1")
     monkeypatch.setenv("UNRELATED", "1")
-    crew = RayCrew(b"kit", threads=4, gpus=0)
+    crew = make_crew(ray, b"kit", threads=4)
 
     crew.hire()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,6 +24,10 @@ CONNECT_SECONDS = 5.0
 """How long a cluster's address may take to answer."""
 START_SECONDS = 300.0
 """How long a cluster may have no room for any worker."""
+HEAD_SECONDS = 10.0
+"""How often the head node is looked for."""
+HEAD_MISSES = 3
+"""Times in a row that it may not answer; Ray itself ends this process without a word of ours after a minute."""
 OBJECT_STORE = 100 * 2**20
 """Bytes of shared memory of a Ray that is started here: only shards and outcomes go through it."""
 FORWARDED = (
@@ -91,6 +96,7 @@ def open_crew(
     joined = not ray.is_initialized()
     if joined:
         _join(address, workers)
+    head = Head(ray.get_runtime_context().gcs_address)
     try:
         with _explain_lost_cluster():
             nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -105,9 +111,9 @@ def open_crew(
             raise UsageError("--device cuda: the Ray cluster has no GPU; start its nodes with --num-gpus, or use cpu")
         count = workers or (gpus if on_gpus else len(cpus))
         threads = 1 if on_gpus else max(1, min(sum(cpus) // count, *cpus))
-        yield RayCrew(pack(threads), threads, int(on_gpus)), count
+        yield RayCrew(pack(threads), head, threads=threads, gpus=int(on_gpus)), count
     finally:
-        if joined:
+        if joined and head.answers():  # else it would wait for the head until Ray ends the process
             ray.shutdown()
 
 
@@ -133,6 +139,51 @@ def _tell(error: Exception) -> str:
     return f"{lines[0]} {lines[-1]}" if any(line.startswith("Traceback") for line in lines) else lines[0]
 
 
+@contextmanager
+def _explain_lost_cluster() -> Iterator[None]:
+    """Turns what Ray raises without its head node into a RunError that says what to do."""
+    import ray
+
+    try:
+        yield
+    except (ray.exceptions.RayError, OSError) as error:
+        raise _lost_cluster(_tell(error)) from error
+
+
+def _lost_cluster(reason: str) -> RunError:
+    return RunError(
+        f"--executor ray: the cluster is gone: {reason}; what was found is stored: the same command goes on where it "
+        "stopped, once there is a cluster, or with another executor"
+    )
+
+
+@final
+class Head:
+    """The head node, which is asked by its address HOST:PORT: without it Ray's own calls never return."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._misses = 0
+        self._asked = time.monotonic()
+
+    def answers(self) -> bool:
+        """Returns whether it does."""
+        host, _, port = self._address.rpartition(":")
+        with suppress(OSError):
+            socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+            return True
+        return False
+
+    def watch(self) -> None:
+        """Asks it every now and then; raises RunError when it has not answered for several times in a row."""
+        if time.monotonic() - self._asked < HEAD_SECONDS:
+            return
+        self._misses = 0 if self.answers() else self._misses + 1
+        if self._misses >= HEAD_MISSES:
+            raise _lost_cluster(f"its head node does not answer at {self._address}")
+        self._asked = time.monotonic()
+
+
 class _Actor:
     """A worker as Ray runs it; imports torch only when its environment is settled."""
 
@@ -155,11 +206,12 @@ class RayCrew:
 
     Args:
         packed: the kit, pickled.
+        head: of the cluster.
         threads: CPUs of each worker.
         gpus: of each worker, 0 or 1.
     """
 
-    def __init__(self, packed: bytes, threads: int, gpus: int) -> None:
+    def __init__(self, packed: bytes, head: Head, *, threads: int, gpus: int) -> None:
         import ray
 
         self._ray = ray
@@ -175,6 +227,9 @@ class RayCrew:
         self._streams: dict[int, Any] = {}
         """Reports to come of each worker that is at work."""
         self._starting: set[int] = set()
+        self._roomless = 0.0
+        """Seconds in which nothing but starts was waited for."""
+        self._head = head
 
     def hire(self) -> int:
         """Asks the cluster for an actor."""
@@ -198,24 +253,34 @@ class RayCrew:
         """
         numbers = {stream: number for number, stream in self._streams.items()}
         are_starting = self._streams.keys() <= self._starting
+        timeout = min(seconds, HEAD_SECONDS)
+        self._head.watch()
         with _explain_lost_cluster():
-            ready, _ = self._ray.wait(list(numbers), timeout=START_SECONDS if are_starting else seconds)
-            free = {} if ready else self._ray.available_resources()
-        if not ready and are_starting:
-            raise RunError(
-                f"--executor ray: no worker could start within {START_SECONDS:g} seconds: each needs {self._need}, "
-                f"the cluster has {_describe(free)} free; the same command tries again"
-            )
+            ready, _ = self._ray.wait(list(numbers), timeout=timeout)
         if not ready:
+            self._roomless = self._roomless + timeout if are_starting else 0.0
+            self._refuse_to_wait_on()
             return []
+        self._roomless = 0.0
         number = numbers[ready[0]]
         report = self._read(number)
         return [] if report is None else [(number, report)]
 
     def dismiss(self) -> None:
-        """Ends all actors."""
-        for number in list(self._actors):
-            self._end(number)
+        """Ends all actors, where there is a cluster yet."""
+        if self._head.answers():
+            for number in list(self._actors):
+                self._end(number)
+
+    def _refuse_to_wait_on(self) -> None:
+        if self._roomless < START_SECONDS:
+            return
+        with _explain_lost_cluster():
+            free = self._ray.available_resources()
+        raise RunError(
+            f"--executor ray: no worker could start within {START_SECONDS:g} seconds: each needs {self._need}, "
+            f"the cluster has {_describe(free)} free; the same command tries again"
+        )
 
     def _read(self, number: int) -> Report | None:
         """The next report of a worker; None where its task is over."""
@@ -234,22 +299,9 @@ class RayCrew:
     def _end(self, number: int) -> None:
         self._streams.pop(number, None)
         actor = self._actors.pop(number)
-        with suppress(self._ray.exceptions.RayError, OSError, ValueError):  # a cluster that is gone has ended it
-            self._ray.kill(actor)
-
-
-@contextmanager
-def _explain_lost_cluster() -> Iterator[None]:
-    """Turns what Ray raises without its head node into a RunError that says what to do."""
-    import ray
-
-    try:
-        yield
-    except (ray.exceptions.RayError, OSError) as error:
-        raise RunError(
-            f"--executor ray: the cluster is gone: {_tell(error)}; what was found is stored: the same command goes "
-            "on where it stopped, once there is a cluster, or with another executor"
-        ) from error
+        if self._head.answers():
+            with suppress(self._ray.exceptions.RayError, OSError, ValueError):  # a cluster that is gone has ended it
+                self._ray.kill(actor)
 
 
 def _describe(resources: Mapping[str, float]) -> str:
