@@ -34,7 +34,7 @@ def with_retries(action: Callable[[], T], what: str) -> T:
         try:
             return action()
         except Exception as error:
-            if is_offline() or not is_passing(error):
+            if offline_setting() or not is_passing(error):
                 raise
             wait = FIRST_WAIT * 2 ** (tried - 1)
             logger.warning("%s: %s; trying again in %g s", what, type(error).__name__, wait)
@@ -57,10 +57,11 @@ def is_passing(error: BaseException) -> bool:
     return False
 
 
-def is_offline() -> bool:
-    """Whether the environment forbids asking the hub."""
+def offline_setting() -> str | None:
+    """Returns the setting of the environment that forbids asking the hub, as it would be typed, or None."""
     names = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
-    return any(os.environ.get(name, "").upper() in {"1", "ON", "YES", "TRUE"} for name in names)
+    on = (name for name in names if os.environ.get(name, "").upper() in {"1", "ON", "YES", "TRUE"})
+    return next((f"{name}={os.environ[name]}" for name in on), None)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

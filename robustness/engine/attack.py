@@ -136,6 +136,13 @@ class Scorer(Protocol):
         ...
 
 
+class NotingScorer(Scorer, Protocol):
+    """A victim that notes which texts it has not read whole."""
+
+    truncated: set[str]
+    """Digests of the texts that were longer than the model takes."""
+
+
 @runtime_checkable
 class StartingScorer(Protocol):
     """A victim that need not have answered before it is handed the next texts."""

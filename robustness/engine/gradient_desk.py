@@ -6,11 +6,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
 from robustness.engine.attack import AskGradients, Scorer
 from robustness.errors import AttackError
 from robustness.testsets.example import Example
+from robustness.victims.isolation import recover
 from robustness.victims.text_gradients import TextGradient, text_gradients
 from robustness.victims.victim import Victim
 
@@ -51,6 +50,9 @@ def answer_gradients(victim: Scorer, accounts: Sequence[GradientAccount]) -> Non
     """Answers waiting questions, first come first served, as many as may be held.
 
     A batch that fails, for want of memory or because of one text, is halved until the question at fault is alone.
+
+    Raises:
+        VictimGoneError: the device is lost.
     """
     chosen: list[GradientAccount] = []
     count = 0
@@ -67,10 +69,10 @@ def answer_gradients(victim: Scorer, accounts: Sequence[GradientAccount]) -> Non
         try:
             _answer(victim, part)
         except Exception as error:  # of one example's text or the model; that example says what
+            recover(f"{type(error).__name__}: {error}")
             if len(part) == 1:
                 part[0].fault = error
                 continue
-            _free_memory(victim)
             stack += [part[len(part) // 2 :], part[: len(part) // 2]]
 
 
@@ -90,8 +92,3 @@ def _answer(victim: Scorer, accounts: Sequence[GradientAccount]) -> None:
         account.forwards += len(own)
         account.zero_gradients += sum(gradient.vanished for gradient in own)
         account.seconds += each * len(own)
-
-
-def _free_memory(victim: Scorer) -> None:
-    if isinstance(victim, Victim) and victim.device.type == "cuda":
-        torch.cuda.empty_cache()

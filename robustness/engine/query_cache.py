@@ -13,7 +13,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from robustness.engine.attack import Scorer, ScoreRows
+from robustness.engine.attack import NotingScorer, ScoreRows
 from robustness.errors import UsageError
 from robustness.testsets.example import Texts
 
@@ -90,7 +90,7 @@ class QueryCache:
         """Stores rows of logits, shape (len(texts), labels); compares those that are there to be recomputed."""
         fresh = {_key_of(text): row for text, row in zip(texts, rows, strict=True) if np.isfinite(row).all()}
         again = self._read([key for key in fresh if _is_rechecked(key)])
-        disagreed = sum(_disagree(known, fresh[key]) for key, known in again.items())
+        disagreed = sum(differ(known, fresh[key]) for key, known in again.items())
         self.rechecked += len(again)
         self.disagreed += disagreed
         values = [(self._victim, key, row.astype("<f4").tobytes()) for key, row in fresh.items()]
@@ -101,7 +101,7 @@ class QueryCache:
                 self._connection.execute(_COUNT_RECHECKS, (self._victim, len(again), disagreed))
             self._connection.execute("COMMIT")
 
-    def in_front_of(self, victim: Scorer) -> Scorer:
+    def in_front_of(self, victim: NotingScorer) -> NotingScorer:
         """Returns the victim, asked only what is not known yet."""
         return _CachedScorer(self, victim)
 
@@ -152,7 +152,8 @@ class QueryCache:
 
 @final
 class _CachedScorer:
-    def __init__(self, cache: QueryCache, victim: Scorer) -> None:
+    def __init__(self, cache: QueryCache, victim: NotingScorer) -> None:
+        self.truncated = victim.truncated
         self._cache = cache
         self._victim = victim
 
@@ -173,7 +174,8 @@ def _is_rechecked(key: bytes) -> bool:
     return int.from_bytes(key[:8]) % RECHECK_EVERY == 0
 
 
-def _disagree(known: NDArray[np.float32], fresh: NDArray[np.float32]) -> bool:
+def differ(known: NDArray[np.float32], fresh: NDArray[np.float32]) -> bool:
+    """Whether two rows of logits of one text differ by more than other batches explain."""
     if known.shape != fresh.shape:
         return True
     scale = max(1.0, float(np.abs(fresh).max()))

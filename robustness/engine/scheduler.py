@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import final
 
@@ -26,18 +26,18 @@ from robustness.engine.attack import (
     NamedAttack,
     Question,
     Scorer,
-    ScoreRows,
     Search,
-    StartingScorer,
 )
+from robustness.engine.calls import Call, Calls, Part
 from robustness.engine.gradient_desk import GradientAccount, answer_gradients
 from robustness.engine.outcome import Outcome, Status
-from robustness.engine.query_cache import QueryCache
+from robustness.engine.query_cache import QueryCache, differ
 from robustness.engine.referee import check_proposal, judge, label_problem, refuse_broken_text, true_label_probability
 from robustness.engine.seeding import example_generator
 from robustness.engine.watchdog import SearchTimeout, Watchdog
 from robustness.errors import AttackError
-from robustness.testsets.example import Example, Texts
+from robustness.testsets.example import Example, Texts, digest_texts
+from robustness.victims.isolation import Fault
 
 WIDTH = 256
 """Examples attacked side by side, at most; what an interrupted run loses."""
@@ -78,6 +78,8 @@ class _Seat:
     """The part of it that the attack's own code took."""
     gradients: GradientAccount | None = None
     """Where the attack has access to gradients."""
+    fault: Fault | None = None
+    """Why the victim has not scored what was asked."""
 
     @property
     def waits_for_gradients(self) -> bool:
@@ -91,15 +93,8 @@ class _Seat:
         return [texts for texts in dict.fromkeys(c.texts for c in self.asked) if texts not in self.known]
 
 
-@dataclass(slots=True)
-class _Call:
-    """Texts that the victim has been handed together."""
-
-    texts: list[tuple[_Seat, Texts]]
-    collect: Callable[[], ScoreRows]
-    """Waits for the scores."""
-    seconds: float
-    """The time it took to hand them over."""
+_Started = tuple[list[_Seat], Call]
+"""A call with the seat of each of its parts."""
 
 
 @final
@@ -138,13 +133,16 @@ class Scheduler:
         self._max_seconds = max_seconds
         self._cache = cache
         self._is_white_box = attack.attack.access is Access.GRADIENTS
+        self._calls = Calls(victim)
+        self.contradicted: set[str] = set()
+        """Digests of the texts whose label was another one when they were judged than when they were searched."""
 
     def run(self, examples: Iterable[Example]) -> Iterator[Outcome]:
         """Yields one outcome for each example as soon as it is judged, in the order in which they end."""
         coming = iter(examples)
         taken = 0
         queue: deque[tuple[_Seat, Texts]] = deque()
-        calls: deque[_Call] = deque()
+        calls: deque[_Started] = deque()
         ready: list[_Seat] = []
         at_desk: list[_Seat] = []
         with Watchdog() as watchdog:
@@ -157,7 +155,7 @@ class Scheduler:
                 while len(calls) < CALLS and (len(queue) >= self._batch or (queue and not calls)):
                     calls.append(self._start(queue))
                 if calls:
-                    ready += self._finish(calls.popleft())
+                    ready += self._finish(*calls.popleft())
                 elif at_desk and not ready:
                     answer_gradients(self._victim, [seat.gradients for seat in at_desk if seat.gradients is not None])
                     ready = [seat for seat in at_desk if not seat.waits_for_gradients]
@@ -186,34 +184,37 @@ class Scheduler:
         seat.missing = len(texts)
         return [] if texts else [seat]
 
-    def _start(self, queue: deque[tuple[_Seat, Texts]]) -> _Call:
+    def _start(self, queue: deque[tuple[_Seat, Texts]]) -> _Started:
         """Hands the victim the first batch of the queue."""
-        texts = [queue.popleft() for _ in range(min(self._batch, len(queue)))]
-        asked = [text for _, text in texts]
-        started = time.perf_counter()
-        if isinstance(self._victim, StartingScorer):
-            collect = self._victim.start(asked)
-        else:
-            rows = self._victim.scores(asked)
-            collect = lambda: rows  # noqa: E731 - what a victim that answers at once has to wait for
-        return _Call(texts, collect, time.perf_counter() - started)
+        seats: list[_Seat] = []
+        parts: list[Part] = []
+        for _ in range(min(self._batch, len(queue))):
+            seat, text = queue.popleft()
+            if not seats or seats[-1] is not seat:
+                seats.append(seat)
+                parts.append(Part(seat.example.group))
+            parts[-1].texts.append(text)
+        return seats, self._calls.start(parts)
 
-    def _finish(self, call: _Call) -> list[_Seat]:
-        """Waits for a call and books its scores; returns the seats that can go on."""
-        started = time.perf_counter()
-        rows = call.collect()
-        each = (call.seconds + time.perf_counter() - started) / len(call.texts)
-        if self._cache is not None:
-            self._cache.add([text for _, text in call.texts], rows)
-        ready = []
-        for (seat, text), row in zip(call.texts, rows, strict=True):
-            seat.known[text] = row
-            seat.forwards += 1
-            seat.seconds += each
-            seat.missing -= 1
-            if not seat.missing:
-                ready.append(seat)
-        return ready
+    def _finish(self, seats: Sequence[_Seat], call: Call) -> list[_Seat]:
+        """Waits for a call and books its scores, or why there are none; returns the seats that can go on."""
+        found, each = self._calls.finish(call)
+        scored: list[tuple[Texts, NDArray[np.float32]]] = []
+        for seat, part, answer in zip(seats, call.parts, found, strict=True):
+            seat.seconds += each * len(part.texts)
+            seat.missing -= len(part.texts)
+            if isinstance(answer, Fault):
+                seat.fault = answer
+                continue
+            seat.forwards += len(part.texts)
+            if seat.is_judgement and _contradict(seat.known.get(part.texts[0]), answer[0]):
+                self.contradicted.add(digest_texts(part.texts[0]))
+            own = list(zip(part.texts, answer, strict=True))
+            seat.known |= own
+            scored += own
+        if self._cache is not None and scored:
+            self._cache.add([text for text, _ in scored], np.stack([row for _, row in scored]))
+        return [seat for seat in seats if not seat.missing]
 
     def _advance(self, seat: _Seat, watchdog: Watchdog) -> Outcome | None:
         """Takes a seat one step on; returns the outcome when it is done."""
@@ -231,6 +232,8 @@ class Scheduler:
         return outcome
 
     def _step(self, seat: _Seat) -> Outcome | None:
+        if seat.fault is not None:
+            return _errored(seat, seat.fault.reason)
         rows = [seat.known[candidate.texts] for candidate in seat.asked]
         if any(not np.isfinite(row).all() for row in rows):
             return _errored(seat, "the victim's scores are not finite")
@@ -304,6 +307,13 @@ class Scheduler:
             goal=self._attack.goal,
         )
         return _with_gradients(seat, outcome)
+
+
+def _contradict(seen: NDArray[np.float32] | None, fresh: NDArray[np.float32]) -> bool:
+    """Whether two answers to one text have different labels, and not for a tie that rounding breaks either way."""
+    if seen is None or not (np.isfinite(seen).all() and np.isfinite(fresh).all()):
+        return False
+    return int(seen.argmax()) != int(fresh.argmax()) and differ(seen, fresh)
 
 
 def _problem(example: Example, labels: int) -> str | None:

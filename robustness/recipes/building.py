@@ -6,8 +6,10 @@ import hashlib
 import inspect
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any
 
 from robustness.definitions.attacks import AttackDefinition
@@ -20,6 +22,7 @@ from robustness.errors import AttackError, DefinitionError
 from robustness.recipes.cascade import Cascade
 from robustness.recipes.custom import import_named, source_digest
 from robustness.recipes.parts import build_attack
+from robustness.recipes.pretrained import WEIGHTS, digest_weights_file
 from robustness.recipes.textattack_catalogue import PREFIX, find_textattack_attack, wrap_textattack
 
 PLUGINS = "robustness.attacks"
@@ -89,12 +92,25 @@ def _refuse_unfit_members(entry: Entry[AttackDefinition], search: CascadeDefinit
 
 
 def digest_recipe(entry: Entry[AttackDefinition]) -> str:
-    """Returns the recipe's digest; that of a cascade changes with any of its members."""
+    """Returns the recipe's digest; it changes with the members of a cascade, and the weights of one's own models."""
     search = entry.definition.search
-    if not isinstance(search, CascadeDefinition):
+    members = search.members if isinstance(search, CascadeDefinition) else ()
+    digests = [
+        entry.digest,
+        *_digest_own_models(entry.definition),
+        *(digest_recipe(ATTACKS.find(m)) for m in members),
+    ]
+    if len(digests) == 1:
         return entry.digest
-    digests = [entry.digest, *(digest_recipe(ATTACKS.find(member)) for member in search.members)]
     return hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
+
+
+def _digest_own_models(definition: AttackDefinition) -> Iterator[str]:
+    """Those of models that are given by their folder, and so by no published name."""
+    for part in (*definition.transformations, *definition.constraints):
+        reference = getattr(part, "model", None)
+        if reference is not None and Path(reference, WEIGHTS).is_file():
+            yield digest_weights_file(Path(reference, WEIGHTS))
 
 
 def name_recipe(entry: Entry[AttackDefinition], attack: Attack | GradientAttack | AnswerAttack) -> NamedAttack:

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from robustness.definitions.naming import nearest
 from robustness.errors import DataError, UsageError
 from robustness.recipes.asset_registry import ASSETS, Asset, RemoteFile
-from robustness.retrying import with_retries
+from robustness.retrying import offline_setting, with_retries
 
 TIMEOUT = 60
 """Seconds without an answer."""
@@ -33,7 +33,7 @@ def get_asset(name: str, folder: Path, on_message: OnMessage = lambda _: None) -
 
     Raises:
         UsageError: no such asset.
-        DataError: it could not be had, is not the published file, or another file is in its place.
+        DataError: it could not be had (offline mode, perhaps), is not the published file, or another is in its place.
     """
     if name not in ASSETS:
         raise UsageError(f"assets get {name}: unknown asset{nearest(name, ASSETS)}")
@@ -49,6 +49,11 @@ def fetch(asset: Asset, folder: Path, on_message: OnMessage = lambda _: None) ->
             _check_present(asset, present)
         on_message(f"{asset.name}: already there: {present}")
         return present
+    if setting := offline_setting():
+        raise DataError(
+            f"asset {asset.name}: offline mode is on ({setting}), so nothing is downloaded; unset it, or put the "
+            f"files at {asset.stored} in the data folder yourself"
+        )
     place.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{place.name}.", dir=place.parent) as name:
         staged = _stage(asset, Path(name), on_message)

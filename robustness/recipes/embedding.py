@@ -22,6 +22,7 @@ from robustness.recipes.embedding_minimal import MinimalAttack
 from robustness.recipes.embedding_trial import EmbeddingResult
 from robustness.testsets.example import Example
 from robustness.victims.gradients import EmbeddedBatch, embed, frozen, gradient_batches, margins
+from robustness.victims.isolation import recover
 from robustness.victims.victim import Victim
 
 CHUNK = 1024
@@ -223,6 +224,7 @@ def attack_embeddings(
     Raises:
         CheckpointError: a victim whose embeddings cannot be attacked.
         UsageError: an attack that does not fit the task.
+        VictimGoneError: the device is lost.
     """
     waiting = iter(examples)
     with Watchdog() as watchdog:
@@ -237,18 +239,13 @@ def attack_embeddings(
                 except (CheckpointError, UsageError):
                     raise
                 except (Exception, SearchTimeout) as error:  # a user's attack may raise anything; the row says what
+                    recover(_reason(error, max_seconds))
                     if len(batch) > 1:
-                        _free_memory(victim)
                         stack += [batch[len(batch) // 2 :], batch[: len(batch) // 2]]
                         continue
                     outcomes = [errored(batch[0], _reason(error, max_seconds))]
                 each = (time.perf_counter() - started) / len(batch)
                 yield from (replace(outcome, seconds=each) for outcome in outcomes)
-
-
-def _free_memory(victim: Victim) -> None:
-    if victim.device.type == "cuda":
-        torch.cuda.empty_cache()
 
 
 def _reason(error: BaseException, max_seconds: float) -> str:

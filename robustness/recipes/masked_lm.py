@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from robustness.errors import DataError
 from robustness.recipes.words import is_one_word
+from robustness.victims.pickles import without_pickles
 from robustness.victims.victim import max_tokens
 
 CPU_BATCH_TOKENS = 512
@@ -141,9 +142,10 @@ class MaskedLanguageModel:
         from transformers import AutoModelForMaskedLM
 
         try:
-            model = AutoModelForMaskedLM.from_pretrained(
-                self._folder, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
-            )
+            with without_pickles():
+                model = AutoModelForMaskedLM.from_pretrained(
+                    self._folder, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
+                )
         except Exception as error:  # transformers and safetensors each raise kinds of their own
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise DataError(f"masked language model {self._folder}: cannot be loaded: {reason}") from error

@@ -85,12 +85,17 @@ def _check_weights(name: str, weights: Path) -> None:
     )
     if not expected:
         return
-    found = _digest(weights, weights.stat().st_mtime_ns)
+    found = digest_weights_file(weights)
     if found != expected:
         raise DataError(
             f"{weights}: not the published model {name}: expected sha256 {expected}, found {found}; give a model of "
             "your own its own name in a recipe file"
         )
+
+
+def digest_weights_file(path: Path) -> str:
+    """Returns the sha256 of a file, read again only where it was written again."""
+    return _digest(path, path.stat().st_mtime_ns)
 
 
 @cache

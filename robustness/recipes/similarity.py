@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from robustness.errors import DataError
 from robustness.testsets.example import Example
+from robustness.victims.pickles import without_pickles
 
 Vectors = NDArray[np.float32]
 """Shape (texts, dim), each of length 1."""
@@ -70,9 +71,10 @@ class SentenceEncoder:
         from transformers import AutoModel
 
         try:
-            model = AutoModel.from_pretrained(
-                self._folder, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
-            )
+            with without_pickles():
+                model = AutoModel.from_pretrained(
+                    self._folder, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
+                )
         except Exception as error:  # transformers and safetensors each raise kinds of their own
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise DataError(f"sentence encoder {self._folder}: cannot be loaded: {reason}") from error

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from robustness.reports.columns import COLUMNS, Table
-from robustness.reports.csvfiles import number_text
+from robustness.reports.csvfiles import number_texts
 from robustness.reports.visible import visible
 
 
@@ -108,7 +108,7 @@ def _rows(frame: pd.DataFrame, table: Table, escape: Callable[[str], str]) -> li
     cells = []
     for column in COLUMNS[table]:
         codes, distinct = pd.factorize(frame[column.name])
-        texts = [escape(str(value)) if column.is_text else number_text(value) for value in distinct]
+        texts = [escape(str(value)) for value in distinct] if column.is_text else number_texts(distinct)
         texts.append("")
         cells.append([texts[code] for code in codes.tolist()])
     return list(zip(*cells, strict=True))

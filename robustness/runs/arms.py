@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import final
 
 from robustness.definitions.tasks import find_task
-from robustness.engine.attack import Scorer
+from robustness.engine.attack import NotingScorer
 from robustness.engine.query_cache import QueryCache
 from robustness.victims.answering import AnsweringVictim
 from robustness.victims.checkpoint import Checkpoint
@@ -50,11 +51,15 @@ class Arms:
         self._cache = cache
         self._caches: list[QueryCache] = []
         self._failures: list[str] = []
+        self._contradicted: dict[str, list[set[str]]] = defaultdict(list)
+        """What each victim of a checkpoint notes; the victims themselves must not be kept."""
 
     def load(self, name: str) -> tuple[AnyVictim, QueryCache | None]:
         """Returns the victim, and what it has been asked before if the run has a query cache."""
         checkpoint = self._checkpoints[name]
         victim = to_victim(load_checkpoint(checkpoint, find_task(self._tasks[name])), self._placement)
+        if not isinstance(victim, AnsweringVictim):
+            self._contradicted[name].append(victim.contradicted)
         if not isinstance(victim, Victim):  # no search asks the others text by text
             return victim, None
         if self._compile:
@@ -70,7 +75,7 @@ class Arms:
         """Returns the victim alone."""
         return self.load(name)[0]
 
-    def load_scorer(self, name: str) -> Scorer | AnsweringVictim:
+    def load_scorer(self, name: str) -> NotingScorer | AnsweringVictim:
         """Returns the victim behind its query cache, if there is one."""
         victim, cache = self.load(name)
         return cache.in_front_of(victim) if cache is not None and isinstance(victim, Victim) else victim
@@ -87,4 +92,11 @@ class Arms:
 
     def warnings(self) -> list[str]:
         """Returns what is doubtful about the victims and their caches."""
-        return [*self._failures, *(warning for cache in self._caches for warning in cache.warnings())]
+        counts = {name: len(set().union(*noted)) for name, noted in self._contradicted.items()}
+        doubts = [
+            f"{name}: {count} texts that searches had found were answered with another label when they were judged; "
+            "it is not deterministic"
+            for name, count in counts.items()
+            if count
+        ]
+        return [*self._failures, *doubts, *(warning for cache in self._caches for warning in cache.warnings())]

@@ -43,8 +43,10 @@ def hold_lock(out: Path) -> Iterator[None]:
         _acquire(descriptor, path)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, LockHolder(pid=os.getpid(), host=socket.gethostname()).model_dump_json().encode(), 0)
-        yield
-        os.ftruncate(descriptor, 0)  # who lets go in order leaves no name, for file systems without locks
+        try:
+            yield
+        finally:
+            os.ftruncate(descriptor, 0)  # who lets go leaves no name, for file systems without locks
     finally:
         os.close(descriptor)
 

@@ -119,6 +119,9 @@ class RunRecord(Definition):
     attacks: tuple[AttackRecord, ...]
     probes: tuple[ProbeRecord, ...] = ()
     warnings: tuple[str, ...]
+    """All reasons to doubt the numbers."""
+    suspicions: tuple[str, ...] = ()
+    """Those of them that follow from the stored outcomes: found anew whenever the run goes on."""
     started: str
     machine: str
     versions: dict[str, str]

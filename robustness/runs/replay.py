@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from robustness.engine.attack import Scorer
+from robustness.engine.attack import NotingScorer
 from robustness.engine.evaluation import NO_ATTACK
 from robustness.engine.goal import GoalKind
+from robustness.errors import RunError
 from robustness.runs.plan import Cell, Plan
 from robustness.runs.store import UNTUNED, Store
-from robustness.testsets.example import Example, Texts
+from robustness.testsets.example import Example, Texts, digest_texts
 from robustness.victims.answer_scores import score_answer
 from robustness.victims.answering import AnsweringVictim
+from robustness.victims.isolation import Fault, Isolation, VictimGoneError
 
-LoadScorer = Callable[[str], Scorer | AnsweringVictim]
+logger = logging.getLogger(__name__)
+
+LoadScorer = Callable[[str], NotingScorer | AnsweringVictim]
 """A checkpoint's name to its victim."""
 
-LoadUntuned = Callable[[str], Scorer | AnsweringVictim | None]
+LoadUntuned = Callable[[str], NotingScorer | AnsweringVictim | None]
 """A checkpoint's name to the untuned base under its head; None where there is no such model."""
 
 
@@ -53,7 +58,8 @@ def replay_missing(
         for replay in missing:
             report(f"{replay.source.checkpoint} -> {target} | {replay.source.testset} | {replay.source.attack}")
             predictions = _predict(victim, replay, examples[replay.source.testset])
-            store.add_replays(replay.source, target, list(zip(replay.example_ids, predictions, strict=True)))
+            store.note_truncated(target, victim.truncated)  # a text that its source reads whole may be too long here
+            store.add_replays(replay.source, target, predictions)
     for source in targets:
         _replay_on_base(_found(plan, store, {source}, UNTUNED), store, load_untuned, examples, report)
 
@@ -78,19 +84,34 @@ def _replay_on_base(
         texts = {e.id: e.texts for e in examples[source.testset] if e.id in replay.example_ids and e.id not in known}
         for part in (Replay(clean, UNTUNED, tuple(texts), tuple(texts.values())), replay):
             predictions = _predict(victim, part, examples[source.testset]) if part.texts else []
-            store.add_replays(part.source, UNTUNED, list(zip(part.example_ids, predictions, strict=True)))
+            store.add_replays(part.source, UNTUNED, predictions)
 
 
-def _predict(victim: Scorer | AnsweringVictim, replay: Replay, examples: Sequence[Example]) -> list[int]:
-    """Labels; of answers, whether they match exactly."""
-    if not isinstance(victim, AnsweringVictim):
-        return [int(label) for label in victim.scores(replay.texts).argmax(axis=1)]
+def _predict(
+    victim: NotingScorer | AnsweringVictim, replay: Replay, examples: Sequence[Example]
+) -> list[tuple[str, int]]:
+    """Ids with labels or, of answers, whether they match exactly; texts that the victim fails on are left out."""
     golds = {example.id: example.answers for example in examples}
-    given = victim.predict(replay.texts, n_best=1)
-    return [
-        int(score_answer(prediction.best, golds[name]).exact_match)
-        for name, prediction in zip(replay.example_ids, given, strict=True)
-    ]
+
+    def answer(part: Mapping[str, Texts]) -> Iterator[tuple[str, int]]:
+        texts = list(part.values())
+        if not isinstance(victim, AnsweringVictim):
+            return zip(part, victim.scores(texts).argmax(axis=1).tolist(), strict=True)
+        given = zip(part, victim.predict(texts, n_best=1), strict=True)
+        return ((name, int(score_answer(each.best, golds[name]).exact_match)) for name, each in given)
+
+    where = f"{replay.source.checkpoint} -> {replay.target} | {replay.source.testset} | {replay.source.attack}"
+    asked = dict(zip(replay.example_ids, replay.texts, strict=True))
+    answered = []
+    try:
+        for name, found in Isolation().ask(answer, asked, digest_texts):
+            if isinstance(found, Fault):
+                logger.warning("%s: %s is left out, the same command tries again: %s", where, name, found.reason)
+            else:
+                answered.append((name, found))
+    except VictimGoneError as error:
+        raise RunError(f"{where}: {error}; see to it, and the same command goes on") from error
+    return answered
 
 
 def _missing(plan: Plan, store: Store, target: str) -> Iterator[Replay]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import cache
 from itertools import groupby
 from pathlib import Path
@@ -90,14 +90,19 @@ def _run_missing(
 ) -> None:
     total = sum(len(prepared.examples[cell.testset]) for cell in plan.cells)
     store = Store(out)
+    doubts: list[str] = []
     try:
         sink = Sink(store, report, total)
         missing = _find_missing(plan, prepared, sink)
         missing = list(_complete_generated(prepared, missing, arms, out, sink.announce))
-        doubts = executor.run(missing, sink)
+        doubts += executor.run(missing, sink)
         replay_missing(plan, store, arms.load_scorer, arms.load_untuned, prepared.examples, sink.announce)
         run_probes(plan, prepared, out, arms.load_victim, sink.announce)
-        _add_warnings(out, [*arms.warnings(), *doubts, *find_suspicions(store, plan.attacks)])
+        _write_warnings(out, plan, store, [*arms.warnings(), *doubts])
+    except BaseException:
+        with suppress(Exception):  # what ended the run is what its user has to know
+            _write_warnings(out, plan, store, [*arms.warnings(), *doubts])
+        raise
     finally:
         arms.close()
         store.close()
@@ -133,8 +138,13 @@ def _complete_generated(
             yield Work(work.cell, tuple(example for example in whole if example.id in wanted))
 
 
-def _add_warnings(out: Path, warnings: Sequence[str]) -> None:
+def _write_warnings(out: Path, plan: Plan, store: Store, doubts: Sequence[str]) -> None:
+    """Doubts of earlier processes stay; suspicions that the outcomes no longer bear out go."""
     record = read_record(out)
-    new = tuple(dict.fromkeys([*record.warnings, *warnings]))
-    if new != record.warnings:
-        write_record(out, record.model_copy(update={"warnings": new}))
+    suspicions = tuple(find_suspicions(store, plan.attacks))
+    kept = [warning for warning in record.warnings if warning not in record.suspicions]
+    new = record.model_copy(
+        update={"warnings": tuple(dict.fromkeys([*kept, *doubts, *suspicions])), "suspicions": suspicions}
+    )
+    if new != record:
+        write_record(out, new)

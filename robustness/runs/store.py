@@ -72,7 +72,7 @@ class Store:
     def note_truncated(self, checkpoint: str, digests: Iterable[str]) -> None:
         """Remembers texts that were too long for a checkpoint, by their digest."""
         rows = [(checkpoint, digest) for digest in sorted(set(digests))]
-        self._connection.executemany("INSERT OR IGNORE INTO truncated VALUES (?, ?)", rows)
+        self._insert("truncated", ("checkpoint", "text"), rows, or_ignore=True)
 
     def count_truncated(self) -> dict[str, int]:
         """Returns how many texts were too long, for each checkpoint that had any."""
@@ -109,10 +109,17 @@ class Store:
         rows = [(cell.checkpoint, cell.testset, cell.attack, target, *answer) for answer in predictions]
         self._insert("replays", _REPLAY_COLUMNS, rows)
 
-    def count_statuses(self) -> dict[tuple[str, str], int]:
-        """Returns how many outcomes there are of each attack and status."""
-        query = "SELECT attack, status, COUNT(*) FROM outcomes GROUP BY attack, status"
-        return {(attack, status): count for attack, status, count in self._connection.execute(query)}
+    def count_wavering(self, least: float) -> dict[str, int]:
+        """Returns for each checkpoint how many unchanged texts had another prediction when they were judged.
+
+        Args:
+            least: by how much the probability of the true label must have moved for a text to count.
+        """
+        query = (
+            "SELECT checkpoint, COUNT(*) FROM outcomes WHERE attack != 'none' AND adversarial_text = original_text "
+            "AND adversarial_prediction != clean_prediction AND ABS(score - clean_score) > ? GROUP BY checkpoint"
+        )
+        return dict(self._connection.execute(query, (least,)))
 
     def count_vanished(self) -> dict[tuple[str, str], int]:
         """Returns for each checkpoint and attack how many attacks failed where the gradient had vanished."""
@@ -134,11 +141,14 @@ class Store:
             found.setdefault((checkpoint, testset), []).append((bool(one), bool(other)))
         return found
 
-    def _insert(self, table: str, columns: Sequence[str], rows: Sequence[tuple[object, ...]]) -> None:
-        """All rows or, where the disk refuses one, none."""
+    def _insert(
+        self, table: str, columns: Sequence[str], rows: Sequence[tuple[object, ...]], *, or_ignore: bool = False
+    ) -> None:
+        """All rows or, where the disk refuses one, none; `or_ignore` leaves out those that are there."""
+        verb = "INSERT OR IGNORE" if or_ignore else "INSERT"
         self._connection.execute("BEGIN")
         try:
-            self._connection.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(columns))})", rows)
+            self._connection.executemany(f"{verb} INTO {table} VALUES ({', '.join('?' * len(columns))})", rows)
             self._connection.execute("COMMIT")
         except sqlite3.Error:
             if self._connection.in_transaction:  # SQLite itself rolls back after some errors

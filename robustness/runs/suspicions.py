@@ -7,12 +7,13 @@ from itertools import permutations
 
 from robustness.engine.attack import Access, NamedAttack
 from robustness.engine.goal import GoalKind
-from robustness.engine.outcome import Status
 from robustness.runs.store import Store
 from robustness.stats import holm, mcnemar_exact
 
 SIGNIFICANCE = 0.05
 """Of the lead of an attack that should have none, adjusted by Holm over such attacks, checkpoints and test sets."""
+SAME_SCORE = 1e-3
+"""Probabilities of one text that are further apart than this differ by more than the rounding of other batches."""
 MIN_JUDGED = 20
 """Examples below which all or none of them is no wonder."""
 
@@ -30,8 +31,10 @@ def find_suspicions(store: Store, attacks: Sequence[NamedAttack]) -> list[str]:
         f"{checkpoint}: {count} texts are longer than the model takes; they were truncated"
         for checkpoint, count in store.count_truncated().items()
     ]
-    if store.count_statuses().get(("identity", Status.SUCCEEDED)):
-        found.append("identity: an unchanged text was judged adversarial; the victim is not deterministic")
+    found += [
+        f"{checkpoint}: {count} unchanged texts were answered otherwise when asked again; it is not deterministic"
+        for checkpoint, count in store.count_wavering(SAME_SCORE).items()
+    ]
     return [*found, *_all_or_nothing(store, attacks), *_stronger_than_they_should_be(store, attacks)]
 
 

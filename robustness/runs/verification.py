@@ -134,6 +134,11 @@ def _compare_scores(
     found: ScoreRows, rows: Sequence[StoredJudgement], goals: Mapping[str, str], tolerance: float
 ) -> Iterator[str]:
     for row, scores in zip(rows, found, strict=True):
+        if not {row.label, row.prediction} <= set(range(len(scores))):
+            yield (
+                f"{row.where}: stored with prediction {row.prediction} for label {row.label}, of {len(scores)} labels"
+            )
+            continue
         score, prediction = true_label_probability(scores, row.label), int(scores.argmax())
         probabilities = np.exp(log_probabilities(scores[None])[0])
         lead = probabilities[prediction] - probabilities[row.prediction]  # a tie may fall either way

@@ -24,6 +24,7 @@ from robustness.training.adapters import (
 )
 from robustness.training.targets import in_head, scaled_by_ia3, target_modules
 from robustness.tuners.registration import register_tuners
+from robustness.victims.pickles import without_pickles
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +81,15 @@ def _load_base(folder: Path, task: Task) -> tuple[Any, Sequence[str]]:
         names = dict(enumerate(task.labels))
         labels = {"num_labels": len(names), "id2label": names, "label2id": {v: k for k, v in names.items()}}
     try:
-        model, report = kind.from_pretrained(
-            folder,
-            trust_remote_code=False,
-            use_safetensors=True,
-            dtype=torch.float32,
-            output_loading_info=True,
-            **labels,
-        )
+        with without_pickles():
+            model, report = kind.from_pretrained(
+                folder,
+                trust_remote_code=False,
+                use_safetensors=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+                **labels,
+            )
     except Exception as error:  # transformers and safetensors each raise kinds of their own
         raise CheckpointError(
             f"base {folder}: cannot be loaded: {error}; expected a folder with config.json and safetensors weights"

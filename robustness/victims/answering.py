@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from functools import partial
+from typing import Any, TypeVar, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from robustness.testsets.example import Texts, digest_texts
+from robustness.victims.batches import TokenBatches, default_tokens
 from robustness.victims.spans import TopSpans, top_spans
-from robustness.victims.victim import CPU_BATCH_TOKENS, CUDA_BATCH_TOKENS, Scores, max_tokens
+from robustness.victims.victim import Scores, max_tokens
 
-logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 WINDOW_TOKENS = 384
 STRIDE_TOKENS = 128
@@ -94,7 +95,7 @@ class AnsweringVictim:
         self._segment_ids = segment_ids
         self._question_tokens = min(QUESTION_TOKENS, self.max_tokens // 3)
         self._stride = min(STRIDE_TOKENS, self.max_tokens // 3)
-        self._batch_tokens = batch_tokens or (CUDA_BATCH_TOKENS if self.device.type == "cuda" else CPU_BATCH_TOKENS)
+        self.batches = TokenBatches(batch_tokens or default_tokens(self.device))
 
     def predict(self, texts: Sequence[Texts], *, n_best: int = N_BEST) -> list[Prediction]:
         """Returns the likeliest answers to each (question, paragraph), in their order."""
@@ -105,11 +106,9 @@ class AnsweringVictim:
         rows = np.full((len(texts), 2), -np.inf, dtype=np.float32)
         for number, chunk in enumerate(self._chunks(texts)):
             windows = self.encode(chunk)
-            for batch, starts, ends, allowed in self._logits(windows):
-                masked = [logits.float().masked_fill(~allowed, -torch.inf).amax(dim=1) for logits in (starts, ends)]
-                best = torch.stack(masked, dim=1).cpu().numpy()
+            for batch, best in self._run(windows, _largest):
                 # A logit that is not a number must stay one.
-                np.maximum.at(rows, number * ENCODE_TEXTS + windows.owner[batch], best)
+                np.maximum.at(rows, number * ENCODE_TEXTS + windows.owner[batch], best.cpu().numpy())
         return rows
 
     def _chunks(self, texts: Sequence[Texts]) -> Iterator[Sequence[Texts]]:
@@ -118,32 +117,18 @@ class AnsweringVictim:
     def _predict_chunk(self, texts: Sequence[Texts], n_best: int) -> list[Prediction]:
         windows = self.encode(texts)
         found: list[dict[tuple[int, int], float]] = [{} for _ in texts]
-        for batch, starts, ends, allowed in self._logits(windows):
-            best = top_spans(starts, ends, allowed, count=n_best, max_tokens=ANSWER_TOKENS)
+        likeliest = partial(top_spans, count=n_best, max_tokens=ANSWER_TOKENS)
+        for batch, best in self._run(windows, likeliest):
             _collect(found, windows, batch, best)
         return [_prediction(text[1], spans, n_best) for text, spans in zip(texts, found, strict=True)]
 
     @torch.inference_mode()
-    def _logits(
-        self, windows: Windows
-    ) -> Iterator[tuple[NDArray[np.int64], torch.Tensor, torch.Tensor, torch.Tensor]]:
-        """Yields indices of windows with their start logits, end logits and allowed tokens, longest first."""
+    def _run(
+        self, windows: Windows, read: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], T]
+    ) -> Iterator[tuple[NDArray[np.int64], T]]:
+        """Yields indices of windows, longest first, with what is read of start logits, end logits, allowed tokens."""
         lengths = np.array([len(ids) for ids in windows.inputs["input_ids"]])
-        order = np.argsort(-lengths, kind="stable")
-        start = 0
-        while start < len(order):
-            longest = int(lengths[order[start]])
-            batch = order[start : start + max(1, self._batch_tokens // longest)]
-            try:
-                yield batch, *self._forward(windows, batch)
-            except torch.cuda.OutOfMemoryError:
-                if len(batch) == 1:
-                    raise
-                torch.cuda.empty_cache()
-                self._batch_tokens = len(batch) // 2 * longest
-                logger.warning("out of memory: batches are now of %d tokens", self._batch_tokens)
-                continue
-            start += len(batch)
+        yield from self.batches.run(lengths, lambda batch: read(*self._forward(windows, batch)))
 
     def _forward(self, windows: Windows, batch: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         rows = {key: [values[i] for i in batch] for key, values in windows.inputs.items()}
@@ -191,6 +176,12 @@ class AnsweringVictim:
                     questions[index] = question[: offsets[self._question_tokens - 1][1]]
                     self.truncated.add(digest_texts(texts[index]))
         return questions
+
+
+def _largest(starts: torch.Tensor, ends: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
+    """The largest start and end logit of each window, shape (windows, 2)."""
+    masked = [logits.float().masked_fill(~allowed, -torch.inf).amax(dim=1) for logits in (starts, ends)]
+    return torch.stack(masked, dim=1)
 
 
 def _collect(

@@ -7,7 +7,7 @@ import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from robustness.errors import CheckpointError
@@ -15,6 +15,7 @@ from robustness.retrying import with_retries
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+MODEL_WEIGHTS = "model.safetensors"
 HUB_ID = re.compile(r"[\w][\w.\-]*(/[\w][\w.\-]*)?")
 SAFE_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 HUB_TIMEOUT = 20
@@ -57,13 +58,13 @@ def read_checkpoint(name: str, reference: str, base: str) -> Checkpoint:
     base_folder = locate(base, f"checkpoint {name}: base")
     if (folder / ADAPTER_CONFIG).is_file():
         config = read_json(folder / ADAPTER_CONFIG)
-        _refuse_pickle(name, folder, ADAPTER_WEIGHTS)
-        _refuse_pickle(f"{name}: base", base_folder, "model.safetensors")
+        check_weights(name, folder, ADAPTER_WEIGHTS)
+        check_weights(f"{name}: base", base_folder)
         return _adapter(name, folder, base_folder, config)
     if not (folder / "config.json").is_file():
         raise CheckpointError(f"checkpoint {name}: {folder} has neither config.json nor {ADAPTER_CONFIG}")
     read_json(folder / "config.json")
-    _refuse_pickle(name, folder, "model.safetensors")
+    check_weights(name, folder)
     return Checkpoint(name, folder, base_folder, "full")
 
 
@@ -159,16 +160,76 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _refuse_pickle(name: str, folder: Path, wanted: str) -> None:
-    if (folder / wanted).is_file() or (folder / f"{wanted}.index.json").is_file():
-        return
+def check_weights(name: str, folder: Path, wanted: str = MODEL_WEIGHTS) -> None:
+    """Refuses a folder whose weights are not safetensors files in it with readable headers; opens nothing else.
+
+    Raises:
+        CheckpointError: weights that are missing, pickled, damaged, or elsewhere.
+    """
+    from safetensors import safe_open
+
+    index = folder / f"{wanted}.index.json"
+    if (folder / wanted).is_file():
+        files = [wanted]
+    elif wanted == MODEL_WEIGHTS and index.is_file():  # PEFT knows no index and would look for a pickle beside it
+        files = _indexed_files(name, index)
+    else:
+        raise CheckpointError(_why_no_weights(name, folder, wanted))
+    if wanted == MODEL_WEIGHTS:
+        _refuse_detour(name, folder)
+    for file in files:
+        try:
+            with safe_open(folder / file, framework="pt"):
+                pass
+        except Exception as error:  # safetensors raises kinds of its own
+            raise CheckpointError(
+                f"checkpoint {name}: {folder / file} cannot be read: {first_line(error)}; copy or save it again"
+            ) from None
+
+
+def _indexed_files(name: str, index: Path) -> list[str]:
+    """The pieces of a model that is split over files; transformers itself would open any path, pickles too."""
+    pieces = read_json(index).get("weight_map")
+    if not isinstance(pieces, dict) or not pieces:
+        raise CheckpointError(f"checkpoint {name}: {index} has no weight_map")
+    files = sorted({str(piece) for piece in pieces.values()})
+    for file in files:
+        if not file.endswith(".safetensors") or PurePath(file).name != file or "\\" in file:
+            raise CheckpointError(
+                f"checkpoint {name}: {index} names {file!r}; expected safetensors files beside it and no path"
+            )
+        if not (index.parent / file).is_file():
+            raise CheckpointError(f"checkpoint {name}: {index} names {file}, which is not there")
+    return files
+
+
+def _refuse_detour(name: str, folder: Path) -> None:
+    """What would lead transformers to other weights than those that were looked at."""
+    if (folder / ADAPTER_CONFIG).is_file():
+        raise CheckpointError(
+            f"checkpoint {name}: {folder} is an adapter; expected a model: merge it, or give the adapter's own base"
+        )
+    if (folder / "config.json").is_file() and read_json(folder / "config.json").get("transformers_weights"):
+        raise CheckpointError(
+            f"checkpoint {name}: {folder / 'config.json'} has transformers_weights, which names other weights than "
+            f"{MODEL_WEIGHTS}; take it out"
+        )
+
+
+def _why_no_weights(name: str, folder: Path, wanted: str) -> str:
     pickled = [file for file in PICKLED_WEIGHTS if (folder / file).is_file()]
     if not pickled:
-        raise CheckpointError(f"checkpoint {name}: {folder} has no {wanted}")
-    raise CheckpointError(
+        return f"checkpoint {name}: {folder} has no {wanted}"
+    return (
         f"checkpoint {name}: {folder / pickled[0]} is a pickle, which can run code when it is opened; expected "
         f"{wanted}. If you trust it, convert it: {_conversion(folder, wanted)}"
     )
+
+
+def first_line(error: Exception) -> str:
+    """Returns the first line of an error's message that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
 
 
 def _conversion(folder: Path, wanted: str) -> str:

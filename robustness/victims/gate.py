@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +14,12 @@ import torch
 
 from robustness.definitions.pairs import Pair
 from robustness.definitions.tasks import Head, Task
-from robustness.errors import GateError
+from robustness.errors import CheckpointError, GateError
 from robustness.testsets.example import Example, Texts
 from robustness.victims.answer_scores import score_answer
 from robustness.victims.answering import AnsweringVictim
 from robustness.victims.checkpoint import Checkpoint
+from robustness.victims.isolation import Fault, Isolation, VictimGoneError
 from robustness.victims.kinds import AnyVictim
 from robustness.victims.loading import LoadedCheckpoint, Placement, as_victim, load_checkpoint
 from robustness.victims.victim import Scores, max_tokens
@@ -62,7 +63,7 @@ def inspect_checkpoint(
     """Loads a checkpoint, checks it, and measures its clean accuracy on `clean`.
 
     Raises:
-        CheckpointError: it cannot be loaded at all, or its labels cannot be mapped.
+        CheckpointError: it cannot be loaded at all, its labels cannot be mapped, or it answers nothing.
     """
     loaded = load_checkpoint(checkpoint, task)
     failures = list(_head_failures(loaded))
@@ -72,7 +73,10 @@ def inspect_checkpoint(
     merge_difference, merge_failures = _compare_merged(loaded, placement, probes)
     victim = as_victim(loaded, _merged_copy(loaded), placement)
     failures += [*merge_failures, *_output_failures(victim, probes)]
-    accuracy, majority = _clean_accuracy(victim, clean)
+    try:
+        accuracy, majority = _clean_accuracy(victim, clean)
+    except VictimGoneError as error:
+        raise CheckpointError(f"checkpoint {checkpoint.name}: answers no clean text: {error}") from error
     if accuracy <= majority:
         answering = task.head is Head.ANSWERING
         failures.append(
@@ -109,15 +113,22 @@ def check_pair(pair: Pair, full: CheckpointFacts, peft: CheckpointFacts) -> None
 
 
 def _clean_accuracy(victim: AnyVictim, clean: Sequence[Example]) -> tuple[float, float]:
-    """The victim's accuracy, or mean F1, and that of an answer which knows nothing."""
-    texts = [example.texts for example in clean]
+    """The victim's accuracy, or mean F1, and that of an answer which knows nothing; a text it fails on is wrong."""
+
+    def score(part: Mapping[int, Example]) -> Iterator[tuple[int, float]]:
+        texts = [example.texts for example in part.values()]
+        if isinstance(victim, AnsweringVictim):
+            answers = zip(victim.predict(texts, n_best=1), part.values(), strict=True)
+            return zip(part, [score_answer(given.best, e.answers).f1 for given, e in answers], strict=True)
+        right = victim.scores(texts).argmax(axis=1) == [example.label for example in part.values()]
+        return zip(part, map(float, right), strict=True)
+
+    found = Isolation().ask(score, dict(enumerate(clean)), lambda example: example.group)
+    mean = float(np.mean([0.0 if isinstance(each, Fault) else each for _, each in found]))
     if isinstance(victim, AnsweringVictim):
-        predictions = victim.predict(texts, n_best=1)
-        found = [score_answer(p.best, e.answers).f1 for p, e in zip(predictions, clean, strict=True)]
-        return float(np.mean(found)), float(np.mean([score_answer(e.texts[1], e.answers).f1 for e in clean]))
+        return mean, float(np.mean([score_answer(e.texts[1], e.answers).f1 for e in clean]))
     labels = np.array([example.label for example in clean])
-    right = victim.scores(texts).argmax(axis=1) == labels
-    return float(right.mean()), float(np.bincount(labels).max() / len(labels))
+    return mean, float(np.bincount(labels).max() / len(labels))
 
 
 def _head_failures(loaded: LoadedCheckpoint) -> Iterator[str]:

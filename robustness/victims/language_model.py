@@ -8,6 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from robustness.errors import CheckpointError
+from robustness.victims.pickles import without_pickles
 from robustness.victims.victim import Victim
 
 
@@ -27,11 +28,12 @@ class SameVocabularyModel:
         try:
             tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
             own, theirs = victim.tokenizer.get_vocab(), tokenizer.get_vocab()
-            model: Any = (
-                AutoModelForCausalLM.from_pretrained(source, trust_remote_code=False, use_safetensors=True)
-                if own == theirs
-                else None
-            )
+            model: Any = None
+            if own == theirs:
+                with without_pickles():
+                    model = AutoModelForCausalLM.from_pretrained(
+                        source, trust_remote_code=False, use_safetensors=True
+                    )
         except (OSError, ValueError) as error:
             raise CheckpointError(f"language model {source}: cannot be loaded: {error}") from None
         if model is None:

@@ -19,10 +19,19 @@ from robustness.definitions.tasks import Head, Task
 from robustness.errors import CheckpointError, UsageError
 from robustness.tuners.registration import register_tuners
 from robustness.victims.answering import AnsweringVictim
-from robustness.victims.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS, SAFE_FILES, Checkpoint, read_json
+from robustness.victims.checkpoint import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    SAFE_FILES,
+    Checkpoint,
+    check_weights,
+    first_line,
+    read_json,
+)
 from robustness.victims.instructions import refuse_missing_instructions
 from robustness.victims.kinds import AnyVictim
 from robustness.victims.labels import map_labels
+from robustness.victims.pickles import without_pickles
 from robustness.victims.prompted import PromptedVictim
 from robustness.victims.victim import Victim
 
@@ -225,11 +234,12 @@ def _load_model(checkpoint: Checkpoint, folder: Path, task: Task, **config: Any)
     )
 
     name = checkpoint.name
+    check_weights(name if folder == checkpoint.folder else f"{name}: base", folder)
     kind: Any = AutoModelForQuestionAnswering if task.head is Head.ANSWERING else AutoModelForSequenceClassification
     if is_prompted(checkpoint, task):
         kind, config = AutoModelForCausalLM, {}
     try:
-        with _quiet_transformers():
+        with _quiet_transformers(), without_pickles():
             model, report = kind.from_pretrained(
                 folder,
                 use_safetensors=True,
@@ -239,7 +249,7 @@ def _load_model(checkpoint: Checkpoint, folder: Path, task: Task, **config: Any)
                 **config,
             )
     except Exception as error:  # transformers and safetensors each raise kinds of their own
-        raise CheckpointError(f"checkpoint {name}: {folder} cannot be loaded: {_first_line(error)}") from error
+        raise CheckpointError(f"checkpoint {name}: {folder} cannot be loaded: {first_line(error)}") from error
     return model, tuple(sorted(report["missing_keys"]))
 
 
@@ -262,16 +272,17 @@ def _load_adapter(checkpoint: Checkpoint, task: Task) -> tuple[Any, tuple[str, .
     _refuse_other_base(checkpoint)
     register_tuners()
     labels = {"num_labels": len(task.labels)} if task.labels else {}
+    check_weights(checkpoint.name, checkpoint.folder, ADAPTER_WEIGHTS)
     base, missing = _load_model(checkpoint, checkpoint.base, task, **labels)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), without_pickles():
             warnings.simplefilter("ignore")  # of missing keys, which are looked at below
             model = PeftModel.from_pretrained(base, checkpoint.folder)
-        _forget_rank_pattern(model)
-        report = model.load_adapter(checkpoint.folder, model.active_adapter)  # the first loading drops its report
+            _forget_rank_pattern(model)
+            report = model.load_adapter(checkpoint.folder, model.active_adapter)  # the first drops its report
         supplied = _tensor_names(checkpoint.folder / ADAPTER_WEIGHTS)
     except Exception as error:  # a size mismatch is a RuntimeError, a bad config a TypeError, a bad file others
-        reason = _first_line(error)
+        reason = first_line(error)
         if isinstance(error, KeyError) and reason.startswith("'base_model."):  # PEFT looks saved modules up by name
             reason = (
                 f"head-loaded: its file lacks {reason}, which its config says is saved; save it again with the head"
@@ -343,10 +354,5 @@ def _load_tokenizer(checkpoint: Checkpoint) -> Any:
         return AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False)
     except Exception as error:  # as for models: each library raises kinds of its own
         raise CheckpointError(
-            f"checkpoint {checkpoint.name}: no tokenizer in {folder}: {_first_line(error)}"
+            f"checkpoint {checkpoint.name}: no tokenizer in {folder}: {first_line(error)}"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

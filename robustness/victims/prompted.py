@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from string import Formatter
 from typing import Any, final
 
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from robustness.definitions.tasks import Task
 from robustness.errors import CheckpointError
 from robustness.testsets.example import Texts, digest_texts
-from robustness.victims.victim import CPU_BATCH_TOKENS, CUDA_BATCH_TOKENS, ENCODE_TEXTS, Scores, max_tokens
+from robustness.victims.batches import TokenBatches, default_tokens
+from robustness.victims.victim import ENCODE_TEXTS, Scores, max_tokens
 
 
 @final
@@ -50,28 +51,31 @@ class PromptedVictim:
         """Texts run through the model so far."""
         self.truncated: set[str] = set()
         """Digests of texts whose prompt is longer than the model takes; its first tokens are left out."""
-        self._batch_tokens = batch_tokens or (CUDA_BATCH_TOKENS if self.device.type == "cuda" else CPU_BATCH_TOKENS)
+        self.contradicted: set[str] = set()
+        """Digests of the texts that were answered with another label when they were asked about again."""
+        self.batches = TokenBatches(batch_tokens or default_tokens(self.device))
 
     @torch.inference_mode()
     def scores(self, texts: Sequence[Texts]) -> Scores:
         """Returns mean log-probabilities, shape (len(texts), labels), float32, in the order of `texts`."""
         scores = np.empty((len(texts), len(self.verbalisers)), dtype=np.float32)
         for start in range(0, len(texts), ENCODE_TEXTS):
-            prompts = [self.encode(text) for text in texts[start : start + ENCODE_TEXTS]]
-            for batch in self._batches(np.array([len(ids) for ids in prompts])):
-                rows = [prompts[index] for index in batch]
-                score = self._score_repeated if self._is_prompt_learning else self._score_cached
-                scores[start + batch] = score(rows).float().cpu().numpy()
-                self.forwards += len(rows)
+            chunk = [self.encode(text) for text in texts[start : start + ENCODE_TEXTS]]
+            scores[start : start + len(chunk)] = self._score_chunk(chunk)
         return scores
 
-    def _batches(self, lengths: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-        order = np.argsort(-lengths, kind="stable")
-        start = 0
-        while start < len(order):
-            size = max(1, self._batch_tokens // max(1, int(lengths[order[start]])))
-            yield order[start : start + size]
-            start += size
+    def _score_chunk(self, prompts: Sequence[Sequence[int]]) -> Scores:
+        score = self._score_repeated if self._is_prompt_learning else self._score_cached
+        scores = np.empty((len(prompts), len(self.verbalisers)), dtype=np.float32)
+
+        def forward(batch: NDArray[np.int64]) -> Scores:
+            found = score([prompts[index] for index in batch])
+            self.forwards += len(batch)
+            return np.asarray(found.float().cpu().numpy())
+
+        for batch, rows in self.batches.run(np.array([len(prompt) for prompt in prompts]), forward):
+            scores[batch] = rows
+        return scores
 
     def encode(self, text: Texts) -> list[int]:
         """Returns the prompt's tokens; of a prompt longer than the model takes the first ones are left out."""

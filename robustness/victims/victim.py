@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any, final
 
@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from robustness.testsets.example import Texts, digest_texts
+from robustness.victims.batches import CPU_BATCH_TOKENS, CUDA_BATCH_TOKENS, TokenBatches
 
 logger = logging.getLogger(__name__)
 
@@ -19,10 +20,6 @@ Scores = NDArray[np.float32]
 Encoded = dict[str, list[list[int]]]
 """By the model's input names; a list of tokens for each text."""
 
-CPU_BATCH_TOKENS = 512
-"""Measured on MiniLM: activations that stay in cache beat larger batches, by a third against 4,096 tokens."""
-CUDA_BATCH_TOKENS = 16_384
-"""At most: enough to keep a GPU busy with one layer while the next is launched, and few lengths beside each other."""
 CUDA_MEMORY_SHARE = 0.5
 """Of the memory that is free when the first text comes: what one batch may take."""
 PROBE_TOKENS = 2_048
@@ -59,12 +56,15 @@ class Victim:
         """Texts run through the model so far."""
         self.truncated: set[str] = set()
         """Digests of the texts longer than the model takes: the texts of a long run would fill the memory."""
+        self.contradicted: set[str] = set()
+        """Digests of the texts that were answered with another label when they were asked about again."""
         self._columns = list(label_columns)
         self._call = model
         """The model, or its compiled form."""
         self.compile_failure: str | None = None
         """Why the model is not compiled although it was asked for."""
-        self._batch_tokens = batch_tokens or (None if self.device.type == "cuda" else CPU_BATCH_TOKENS)
+        tokens = batch_tokens or (None if self.device.type == "cuda" else CPU_BATCH_TOKENS)
+        self.batches = TokenBatches(tokens, self._fitting_tokens)
 
     def compile(self) -> None:
         """Has torch.compile make faster kernels for scoring; a model it cannot compile is used as it is.
@@ -120,8 +120,13 @@ class Victim:
         texts, which are tokenised while the GPU works. On a CPU the work is done when this returns.
         """
         encoded = self._encode(texts)
+        lengths = np.array([len(ids) for ids in encoded["input_ids"]])
+
+        def forward(batch: NDArray[np.int64]) -> torch.Tensor:
+            return self._forward({key: [values[i] for i in batch] for key, values in encoded.items()})
+
         with torch.inference_mode():
-            batches = list(self._run_batches(encoded))
+            batches = list(self.batches.run(lengths, forward))
         arrived = torch.cuda.current_stream(self.device).record_event() if self.device.type == "cuda" else None
 
         def collect() -> Scores:
@@ -133,28 +138,6 @@ class Victim:
             return scores
 
         return collect
-
-    def _run_batches(self, encoded: Encoded) -> Iterator[tuple[NDArray[np.int64], torch.Tensor]]:
-        lengths = np.array([len(ids) for ids in encoded["input_ids"]])
-        order = np.argsort(-lengths, kind="stable")  # longest first: the largest batch comes early
-        start = 0
-        while start < len(order):
-            longest = max(1, int(lengths[order[start]]))  # an empty text may have no token at all
-            if self._batch_tokens is None:
-                self._batch_tokens = self._fitting_tokens()
-            size = max(1, self._batch_tokens // longest)
-            batch = order[start : start + size]
-            try:
-                logits = self._forward({key: [values[i] for i in batch] for key, values in encoded.items()})
-            except torch.cuda.OutOfMemoryError:
-                if len(batch) == 1:
-                    raise
-                torch.cuda.empty_cache()
-                self._batch_tokens = len(batch) // 2 * longest
-                logger.warning("out of memory: batches are now of %d tokens", self._batch_tokens)
-                continue
-            yield batch, logits
-            start += len(batch)
 
     def _fitting_tokens(self) -> int:
         """The power of two of tokens that fits a share of the free memory, by what a trial batch takes.

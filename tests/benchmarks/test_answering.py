@@ -90,7 +90,7 @@ def test_addsent_is_scored_at_the_speed_of_its_windows(
     windows = windows_of(victim, [example.texts for example in examples])
     victim.predict([examples[0].texts])
 
-    floor = forward_seconds(victim.model, victim.tokenizer, windows, victim._batch_tokens)
+    floor = forward_seconds(victim.model, victim.tokenizer, windows, victim.batches.tokens)
     seconds, outcomes = timed(lambda: list(evaluate_answers(victim, examples)))
 
     figures = {
@@ -187,7 +187,7 @@ def test_advglue_is_scored_at_the_speed_of_the_model(shared_data: Path, minilm: 
         encoded = victim._encode([example.texts for example in examples])
         texts = [dict(zip(encoded, values, strict=True)) for values in zip(*encoded.values(), strict=True)]
         victim.scores([examples[0].texts])
-        floor += forward_seconds(model, tokenizer, texts, victim._batch_tokens)
+        floor += forward_seconds(model, tokenizer, texts, victim.batches.tokens)
         seconds += timed(lambda v=victim, e=examples: list(evaluate_examples(v, e)))[0]
         rows += len(examples)
 

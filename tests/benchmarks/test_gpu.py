@@ -114,12 +114,12 @@ def measure(victim: Victim, examples: Sequence[Example], batch_tokens: Sequence[
         return sum(o.forwards for o in Scheduler(attack, recording, seed=0, width=CUDA_WIDTH).run(examples))
 
     run()  # warm-up, which also finds the size of a batch
-    own_tokens = victim._batch_tokens
+    own_tokens = victim.batches.tokens
     engine = float(np.median([rate(run) for _ in range(3)]))
     texts = list(recording.texts)
     peaks = {}
     for tokens in batch_tokens:
-        victim._batch_tokens = tokens
+        victim.batches.tokens = tokens
         victim.scores(texts[:4_096])  # the sizes of this budget, once
         peaks[tokens] = float(np.median([rate(lambda: len(victim.scores(texts))) for _ in range(3)]))
         print(f"{tokens} tokens a batch: {peaks[tokens]:.0f} texts a second", flush=True)

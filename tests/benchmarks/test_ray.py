@@ -1,7 +1,7 @@
-"""What Ray on two local nodes costs over this machine's own processes, and over no workers at all.
+"""What Ray on two local nodes costs over two processes of this machine, and whether they find the same.
 
-The three runs have one thread a worker and the same outcomes to find. Processor seconds are those of all processes,
-Ray's own included, and compare where other work runs beside; wall seconds compare equal numbers of workers.
+Both runs have two workers of one thread each. Processor seconds are those of all processes, Ray's own included; wall
+seconds say more, but only where nothing else runs beside.
 """
 
 from __future__ import annotations
@@ -75,7 +75,9 @@ print(json.dumps({"wall_seconds": wall, "processor_seconds": sum(parts.values())
 def differing(one: Path, other: Path) -> int:
     """Rows whose text or status differ."""
     key = ["checkpoint", "testset", "attack", "example_id"]
-    a, b = (read_outcomes(folder).set_index(key).sort_index() for folder in (one, other))
+    a, b = (
+        read_outcomes(folder).set_index(key).sort_index().fillna({"adversarial_text": ""}) for folder in (one, other)
+    )
     assert a.index.equals(b.index)
     return int(((a["status"] != b["status"]) | (a["adversarial_text"] != b["adversarial_text"])).sum())
 
@@ -86,20 +88,20 @@ def test_ray_on_two_nodes_costs_less_than_a_tenth_more(
     pytest.importorskip("ray", reason="the extra `ray` is not installed")
     environment = dict(os.environ) | {"OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
     figures: dict[str, Any] = {"rows": ROWS}
-    for kind in ("ray", "processes", "in_process"):
+    for kind in ("ray", "processes"):
         words = [kind, str(minilm_pair), str(shared_data), str(tmp_path / kind), str(ROWS)]
         done = subprocess.run(
             [sys.executable, "-c", SCRIPT, *words], env=environment, stdout=subprocess.PIPE, text=True, check=True
         )
         figures[kind] = json.loads(done.stdout.splitlines()[-1])
         print(kind, figures[kind], flush=True)
-    for other in ("processes", "in_process"):
-        figures[f"rows_that_differ_from_{other}"] = differing(tmp_path / "ray", tmp_path / other)
-    ray, processes, alone = figures["ray"], figures["processes"], figures["in_process"]
-    figures["wall_overhead_over_processes"] = ray["wall_seconds"] / processes["wall_seconds"] - 1
-    figures["processor_overhead_over_processes"] = ray["processor_seconds"] / processes["processor_seconds"] - 1
-    figures["processor_overhead_over_in_process"] = ray["processor_seconds"] / alone["processor_seconds"] - 1
+    figures["rows_compared"] = len(read_outcomes(tmp_path / "ray"))
+    figures["rows_that_differ"] = differing(tmp_path / "ray", tmp_path / "processes")
+    for clock in ("wall", "processor"):
+        ray, processes = (figures[kind][f"{clock}_seconds"] for kind in ("ray", "processes"))
+        figures[f"{clock}_overhead"] = round(ray / processes - 1, 4)
 
     save_result("ray", figures)
 
-    assert figures["processor_overhead_over_in_process"] < OVERHEAD
+    assert figures["rows_that_differ"] <= 0.01 * figures["rows_compared"]  # ties that batches decide
+    assert figures["wall_overhead"] < OVERHEAD

@@ -21,8 +21,8 @@ from robustness.victims.victim import Victim
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600)]
 STORED = Path(__file__).parent / "results" / "typical_costs.json"
-EXAMPLES = int(os.environ.get("ROBUSTNESS_TYPICAL_EXAMPLES", "12"))
-FEW = {"genetic": 4, "pso": 4, "cascade": 4, "gbda": 3, "apgd": 6, "apgd-linf": 6, "ddn": 6, "fmn": 6}
+EXAMPLES = int(os.environ.get("ROBUSTNESS_TYPICAL_EXAMPLES", "32"))
+FEW = dict.fromkeys(("genetic", "pso", "cascade", "gbda", "apgd", "apgd-linf", "ddn", "fmn"), 16)
 """Examples of recipes that ask most."""
 ONLY = os.environ.get("ROBUSTNESS_TYPICAL_RECIPES", "").split()
 """Recipes to measure again; the figures of the others are kept. Empty: all."""

@@ -54,6 +54,7 @@ def test_scores_that_are_not_finite_are_not_kept(tmp_path: Path) -> None:
 class Counting:
     def __init__(self) -> None:
         self.asked: list[Texts] = []
+        self.truncated: set[str] = set()
 
     def scores(self, texts: Sequence[Texts]) -> ScoreRows:
         self.asked += texts

@@ -13,7 +13,7 @@ from robustness.definitions.catalog import ATTACKS
 from robustness.engine.attack import AnswerAttack, Attack, GradientAttack, Search
 from robustness.errors import AttackError, DataError, DefinitionError, UsageError
 from robustness.recipes import building
-from robustness.recipes.building import find_attack, name_attack
+from robustness.recipes.building import digest_recipe, find_attack, name_attack
 
 SHOUT = '''
 from robustness import Access
@@ -211,3 +211,21 @@ def test_what_an_attacks_own_code_raises_while_it_is_made_is_told(
         find_attack(f"{mine}:Broken")
     with pytest.raises(AttackError, match="plug-in no_such_package:Attack cannot be imported: ModuleNotFoundError"):
         find_attack("broken-plugin")
+
+
+def test_the_weights_of_a_model_of_ones_own_are_part_of_the_digest(tmp_path: Path) -> None:
+    recipe, weights = tmp_path / "mine.toml", tmp_path / "model" / "model.safetensors"
+    recipe.write_text(
+        'summary = "Replaces words by what a model of mine puts there."\npaper = "none"\nfamily = "word"\n'
+        'access = "scores"\n[search]\nkind = "greedy-deletion-ranking"\n[[transformations]]\n'
+        f'kind = "masked-replacements"\nmodel = "{weights.parent}"\ncount = 5\ncontext = "clean"\n'
+    )
+    entry = ATTACKS.find(str(recipe))
+    assert digest_recipe(entry) == entry.digest
+    weights.parent.mkdir()
+    digests = []
+    for content in (b"one", b"another"):
+        weights.write_bytes(content)
+        digests.append(digest_recipe(entry))
+
+    assert len({entry.digest, *digests}) == 3

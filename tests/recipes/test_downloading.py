@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import stat
 import sys
 import threading
+import time
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -16,12 +18,15 @@ from pathlib import Path
 
 import pytest
 
+from robustness import retrying
 from robustness.cli import main
 from robustness.errors import DataError, UsageError
-from robustness.recipes import assets
+from robustness.recipes import assets, downloading
 from robustness.recipes.asset_registry import ASSETS, Asset, RemoteFile
 from robustness.recipes.downloading import fetch, get_asset
 
+STALL = 30.0
+"""Seconds; a test that waits for it has failed."""
 CONTENT = b'{"good": ["fine"]' + b" " * 20_000 + b"}"
 
 
@@ -32,16 +37,32 @@ class Served:
     url: str = ""
     answers: dict[str, bytes] = field(default_factory=dict)
     cut_short: set[str] = field(default_factory=set)
+    busy: int = 0
+    """Answers to come that are 503."""
+    stalls: list[str] = field(default_factory=list)
+    """Where the answers to come stall for longer than is waited: `head`, or `body` once half of it is sent."""
+    awake: threading.Event = field(default_factory=threading.Event)
     asked: list[str] = field(default_factory=list)
 
 
 @pytest.fixture
-def server() -> Iterator[Served]:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+    """On this machine; it may be asked, and little time passes between tries."""
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(retrying, "FIRST_WAIT", 0.01)
     served = Served()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             served.asked.append(self.path)
+            stall = served.stalls.pop(0) if served.stalls else ""
+            if stall == "head":
+                served.awake.wait(STALL)
+            if served.busy:
+                served.busy -= 1
+                self.send_error(503)
+                return
             body = served.answers.get(self.path)
             if body is None:
                 self.send_error(404)
@@ -49,16 +70,26 @@ def server() -> Iterator[Served]:
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body[: len(body) // 2] if self.path in served.cut_short else body)
+            half = len(body) // 2
+            self.wfile.write(body[:half])
+            if stall == "body":
+                served.awake.wait(STALL)
+            if self.path not in served.cut_short:
+                self.wfile.write(body[half:])
 
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, *_: object) -> None:
+            """Clients that have stopped waiting are part of these tests."""
+
+    with Server(("127.0.0.1", 0), Handler) as listening:
         served.url = f"http://127.0.0.1:{listening.server_port}"
         thread = threading.Thread(target=partial(listening.serve_forever, poll_interval=0.01))
         thread.start()
         yield served
+        served.awake.set()
         listening.shutdown()
         thread.join()
 
@@ -159,6 +190,69 @@ def test_a_missing_file_and_a_silent_server_are_named(server: Served, tmp_path: 
     nobody = replace(asset, files=(replace(asset.files[0], url="http://127.0.0.1:1/list.json"),))
     with pytest.raises(DataError, match="could not be downloaded"):
         fetch(nobody, tmp_path)
+
+
+def test_a_busy_server_is_asked_again_after_waits_that_double(
+    server: Served, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    asset = one_file(server)
+    server.busy = 2
+
+    with caplog.at_level(logging.WARNING):
+        place = fetch(asset, tmp_path)
+
+    assert place.read_bytes() == CONTENT
+    assert server.asked == ["/list.json"] * 3
+    assert [record.getMessage()[-9:] for record in caplog.records] == ["in 0.01 s", "in 0.02 s"]
+
+
+def test_a_server_that_stays_busy_is_named_after_four_tries(server: Served, tmp_path: Path) -> None:
+    asset = one_file(server)
+    server.busy = 9
+
+    with pytest.raises(
+        DataError, match=r"list\.json could not be downloaded \(HTTPError: HTTP Error 503.*run the com"
+    ):
+        fetch(asset, tmp_path)
+    assert server.asked == ["/list.json"] * 4
+    assert files_below(tmp_path) == []
+
+
+@pytest.mark.parametrize("stall", ["head", "body"])
+def test_a_server_that_stalls_is_left_after_the_time_out_and_asked_again(
+    server: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stall: str
+) -> None:
+    monkeypatch.setattr(downloading, "TIMEOUT", 0.15)
+    asset = one_file(server)
+    server.stalls = [stall, stall]
+    started = time.monotonic()
+
+    assert fetch(asset, tmp_path).read_bytes() == CONTENT
+    assert server.asked == ["/list.json"] * 3
+    assert 0.3 <= time.monotonic() - started < STALL
+
+    server.stalls = [stall] * 4
+    with pytest.raises(DataError, match="could not be downloaded .*timed out"):
+        fetch(asset, tmp_path / "again")
+    assert files_below(tmp_path / "again") == []
+
+
+@pytest.mark.parametrize("name", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"])
+def test_offline_nothing_is_asked_of_any_server(
+    server: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    asset = one_file(server)
+    monkeypatch.setenv(name, "true")
+
+    with pytest.raises(DataError, match=rf"asset list: offline mode is on \({name}=true\), so nothing is downloaded"):
+        fetch(asset, tmp_path)
+    assert server.asked == []
+    assert files_below(tmp_path) == []
+
+    monkeypatch.delenv(name)
+    fetch(asset, tmp_path)
+    monkeypatch.setenv(name, "1")
+    assert fetch(asset, tmp_path).read_bytes() == CONTENT  # what is there needs no server
 
 
 def test_an_archive_is_unpacked_into_its_own_folder(server: Served, tmp_path: Path) -> None:

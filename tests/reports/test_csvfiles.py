@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robustness.reports.columns import COLUMNS, Table, arrange
-from robustness.reports.csvfiles import FORMULA_STARTS, neutralise, read_table, restore, write_table
+from robustness.reports.csvfiles import (
+    FORMULA_STARTS,
+    neutralise,
+    number_text,
+    number_texts,
+    read_table,
+    restore,
+    write_table,
+)
 
 
 @given(st.text())
@@ -80,3 +88,14 @@ def test_the_columns_begin_with_those_that_were_promised(table: Table) -> None:
     promised = PROMISED[table].split()
 
     assert [column.name for column in COLUMNS[table]][: len(promised)] == promised
+
+
+@given(st.lists(st.floats(allow_nan=False) | st.integers(-(10**17), 10**17), max_size=8))
+def test_numbers_are_written_as_the_rule_for_one_number_says(values: list[float]) -> None:
+    expected = []
+    for value in map(float, values):
+        is_whole = abs(value) < 2**53 and value == int(value)
+        expected.append(str(int(value)) if is_whole else f"{value:.6g}")
+
+    assert number_texts(values) == expected
+    assert [number_text(value) for value in values] == expected

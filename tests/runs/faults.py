@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import shutil
@@ -9,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,13 +74,26 @@ def assert_same_tables(report: Any, whole: Any) -> None:
         pd.testing.assert_frame_equal(ours, theirs)  # row for row; scores to 5 digits, which batches move
 
 
-def kill_again_and_again(tiny: Any, whole: Any, folder: Path, kills: int) -> None:
-    """Kills runs at drawn moments until `kills` have been, resuming each; whatever gets finished must be whole."""
+def kill_again_and_again(tiny: Any, whole: Any, folder: Path, kills: int) -> dict[str, int]:
+    """Kills runs at drawn moments until `kills` have been, resuming each; whatever gets finished must be whole.
+
+    Returns how many kills and runs there were, and how many of the runs' rows were lost or doubled.
+    """
     rng = np.random.default_rng(KILLS_SEED)
     began = time.monotonic()
     start(tiny, folder / "measured")
     length = time.monotonic() - began
     killed = runs = 0
+    expected = sorted(stored(whole.folder))
+    counts = {"rows": 0, "lost": 0, "doubled": 0}
+
+    def compare(out: Path) -> None:
+        assert_same_tables(start(tiny, out), whole)
+        found = Counter(stored(out))
+        counts["rows"] += len(expected)
+        counts["lost"] += len(set(expected) - set(found))
+        counts["doubled"] += sum(found.values()) - len(found)
+
     while killed < kills:
         out = folder / f"run{runs}"
         pid = fork(lambda out=out: start(tiny, out), folder / "errors")
@@ -88,9 +103,10 @@ def kill_again_and_again(tiny: Any, whole: Any, folder: Path, kills: int) -> Non
         assert code in (0, -signal.SIGKILL), (folder / "errors").read_text()
         killed += code != 0
         if code == 0:
-            assert_same_tables(start(tiny, out), whole)
+            compare(out)
             runs += 1
-    assert_same_tables(start(tiny, folder / f"run{runs}"), whole)
+    compare(folder / f"run{runs}")
+    return {"kills": killed, "runs": runs + 1} | counts
 
 
 def test_ten_kills_at_any_moment_lose_and_double_nothing(tiny: Any, whole: Any, tmp_path: Path) -> None:
@@ -100,7 +116,11 @@ def test_ten_kills_at_any_moment_lose_and_double_nothing(tiny: Any, whole: Any, 
 @pytest.mark.soak
 @pytest.mark.timeout(1200)
 def test_fifty_kills_at_any_moment_lose_and_double_nothing(tiny: Any, whole: Any, tmp_path: Path) -> None:
-    kill_again_and_again(tiny, whole, tmp_path, kills=50)
+    counts = kill_again_and_again(tiny, whole, tmp_path, kills=50)
+
+    assert counts["kills"] == 50 and counts["lost"] == counts["doubled"] == 0
+    if "ROBUSTNESS_COUNTS" in os.environ:
+        Path(os.environ["ROBUSTNESS_COUNTS"]).write_text(json.dumps(counts))
 
 
 def kill_after(tiny: Any, out: Path, outcomes: int) -> None:

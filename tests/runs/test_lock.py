@@ -55,3 +55,10 @@ def test_without_locks_in_the_file_system_the_file_is_believed(
     else:
         with hold_lock(tmp_path):
             pass
+
+
+def test_a_run_that_fails_lets_go_of_its_folder_by_name_too(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), hold_lock(tmp_path):
+        raise KeyboardInterrupt
+
+    assert (tmp_path / FILE_NAME).read_bytes() == b""

@@ -156,15 +156,21 @@ def test_texts_that_are_too_long_are_counted_once_however_often_a_run_is_resumed
     assert find_suspicions(store, ()) == ["full: 2 texts are longer than the model takes; they were truncated"]
 
 
-def test_an_unchanged_text_that_is_judged_adversarial_is_warned_of(store: Store) -> None:
+@pytest.mark.parametrize(("score", "is_suspect"), [(0.4, True), (0.8995, False)])
+def test_an_unchanged_text_that_is_answered_otherwise_is_warned_of(
+    store: Store, score: float, is_suspect: bool
+) -> None:
     attacks = (NamedAttack("identity", "d", ReturnClean(), family="baseline"),)
     add(store, "identity", "r" * 30)
+    store._connection.execute("UPDATE outcomes SET adversarial_text = original_text")
     assert find_suspicions(store, attacks) == []
 
-    add(store, "identity", "b", checkpoint="lora")
+    store._connection.execute(
+        "UPDATE outcomes SET adversarial_prediction = 0, score = ? WHERE example_id IN ('3', '5')", (score,)
+    )
 
-    (warning,) = find_suspicions(store, attacks)
-    assert "the victim is not deterministic" in warning
+    warnings = ["full: 2 unchanged texts were answered otherwise when asked again; it is not deterministic"]
+    assert find_suspicions(store, attacks) == (warnings if is_suspect else [])
 
 
 def test_gradients_that_vanish_where_an_attack_fails_are_warned_of(store: Store) -> None:

@@ -55,6 +55,8 @@ def test_a_run_agrees_with_its_checkpoints(finished: Path, monkeypatch: pytest.M
         ("UPDATE outcomes SET adversarial_prediction=1-adversarial_prediction WHERE attack='none'", "the run says"),
         ("UPDATE outcomes SET status='failed' WHERE status='succeeded' AND attack='deepwordbug'", "stored as failed"),
         ("UPDATE outcomes SET status='succeeded' WHERE status='failed' AND attack='none'", "stored as succeeded"),
+        ("UPDATE outcomes SET adversarial_prediction=7 WHERE attack='none'", "stored with prediction 7 for label"),
+        ("UPDATE outcomes SET label=-1 WHERE attack='none'", "for label -1, of 2 labels"),
     ],
 )
 def test_rows_that_were_tampered_with_are_found(

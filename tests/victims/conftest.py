@@ -15,6 +15,7 @@ from transformers import BertForSequenceClassification, BertTokenizerFast
 from robustness.definitions.tasks import find_task
 from robustness.testsets.example import Example
 from robustness.victims.checkpoint import read_checkpoint
+from robustness.victims.kinds import AnyVictim
 from robustness.victims.loading import LoadedCheckpoint, load_checkpoint, place, to_victim
 from robustness.victims.victim import Victim
 
@@ -82,3 +83,22 @@ def save_adapter(tiny: Any) -> Callable[[Path, PeftConfig], torch.nn.Module]:
 @pytest.fixture(scope="session")
 def tokenizer(tiny: Any) -> BertTokenizerFast:
     return BertTokenizerFast.from_pretrained(tiny.base)
+
+
+@pytest.fixture
+def small_memory(monkeypatch: pytest.MonkeyPatch) -> Callable[[AnyVictim, int], list[int]]:
+    """Lets a victim's model run out of memory on more than so many rows; gives the sizes that were tried."""
+
+    def limit(victim: AnyVictim, largest: int) -> list[int]:
+        forward, sizes = victim.model.forward, []
+
+        def limited(**inputs: Any) -> Any:
+            sizes.append(len(inputs["input_ids"]))
+            if sizes[-1] > largest:
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+            return forward(**inputs)
+
+        monkeypatch.setattr(victim.model, "forward", limited)
+        return sizes
+
+    return limit

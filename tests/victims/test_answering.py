@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -82,6 +83,42 @@ def test_answers_do_not_depend_on_what_is_asked_beside_them(answering: Any, vict
     assert [p.best for p in together] == [p.best for p in alone]
     for one, other in zip(together, alone, strict=True):
         assert one.scores == pytest.approx(other.scores, abs=1e-4)
+
+
+def test_a_batch_of_windows_that_does_not_fit_is_halved_and_nothing_is_lost(
+    answering: Any, victim: AnsweringVictim, small_memory: Callable
+) -> None:
+    texts = long_texts(answering)
+    answers, scores = victim.predict(texts), victim.scores(texts)
+    victim.batches.tokens, windows = 100_000, victim.forwards // 2
+    sizes = small_memory(victim, 5)
+
+    found = victim.predict(texts)
+
+    assert [prediction.best for prediction in found] == [prediction.best for prediction in answers]
+    assert victim.forwards == 3 * windows
+    assert sizes[:2] == [windows, windows // 2] and set(sizes[-3:]) <= {1, 2, 3, 4, 5}
+    np.testing.assert_allclose(victim.scores(texts), scores, atol=1e-4)
+    small_memory(victim, 0)
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        victim.predict(texts)
+
+
+def test_spans_that_do_not_fit_are_read_of_half_as_many_windows(
+    answering: Any, victim: AnsweringVictim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = long_texts(answering)
+    answers = [prediction.best for prediction in victim.predict(texts)]
+    victim.batches.tokens = 100_000
+
+    def read(starts: torch.Tensor, *others: torch.Tensor, **options: int) -> Any:
+        if len(starts) > 7:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return top_spans(starts, *others, **options)
+
+    monkeypatch.setattr("robustness.victims.answering.top_spans", read)
+
+    assert [prediction.best for prediction in victim.predict(texts)] == answers
 
 
 class Finder(torch.nn.Module):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +133,32 @@ def test_adapters_of_causal_language_models_are_scored_as_by_hand(llama: Path, t
     model = PeftModel.from_pretrained(LlamaForCausalLM.from_pretrained(llama), folder).eval()
     np.testing.assert_allclose(together[:6], [scores_by_hand(model, llama, text) for text in TEXTS[:6]], atol=1e-4)
     assert np.abs(together - plain).max() > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["none", "prefix"])
+def test_a_batch_of_prompts_that_does_not_fit_is_halved_and_nothing_is_lost(
+    llama: Path, tmp_path: Path, small_memory: Callable, kind: str
+) -> None:
+    victim = victim_of(llama if kind == "none" else save_adapter(llama, tmp_path / kind, ADAPTERS[kind]), llama)
+    expected = victim.scores(TEXTS)
+    victim.batches.tokens, victim.forwards = 100_000, 0
+    sizes = small_memory(victim, 5)
+
+    scores = victim.scores(TEXTS)
+
+    np.testing.assert_allclose(scores, expected, atol=1e-4)
+    assert victim.forwards == len(TEXTS)
+    assert sizes[:3] == [len(TEXTS), len(TEXTS) // 2, len(TEXTS) // 4]
+    sizes.clear()
+    assert victim.scores(TEXTS[:4]).shape == (4, 2) and max(sizes) <= 5
+
+
+def test_a_single_prompt_that_does_not_fit_is_an_error(llama: Path, small_memory: Callable) -> None:
+    victim = victim_of(llama, llama)
+    small_memory(victim, 0)
+
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        victim.scores(TEXTS)
 
 
 @pytest.mark.parametrize("kind", ["none", *ADAPTERS])

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from robustness.definitions.tasks import find_task
 from robustness.errors import CheckpointError, UsageError
-from robustness.victims.checkpoint import read_checkpoint
+from robustness.victims.checkpoint import check_weights, read_checkpoint
 from robustness.victims.loading import as_victim, digest_victim, load_checkpoint, place, to_untuned_victim, to_victim
 
 METHODS: dict[str, tuple[PeftConfig, bool]] = {
@@ -159,6 +159,62 @@ def test_truncated_weights_are_refused_in_one_line(
     (folder / file).write_bytes(content[:keep])
 
     assert message_of(load, folder).startswith(f"checkpoint {name}: ")
+
+
+def cut_header(content: bytes, at: int) -> bytes:
+    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "nothing in it": lambda content: b"",
+    "no header": lambda content: content[:8],
+    "header longer than the file": lambda content: (2**40).to_bytes(8, "little") + content[8:],
+    "header too short": lambda content: (
+        (int.from_bytes(content[:8], "little") - 8).to_bytes(8, "little") + content[8:]
+    ),
+    "header empty": lambda content: bytes(8) + content[8:],
+    "first byte of the header": lambda content: cut_header(content, 8),
+    "an offset": lambda content: cut_header(content, content.index(b'"data_offsets":[') + 16),
+    "a shape": lambda content: cut_header(content, content.index(b'"shape":[') + 9),
+    "a type": lambda content: content.replace(b'"F32"', b'"G32"', 1),
+    "bytes too many": lambda content: content + b"more",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [("full", "model.safetensors"), ("lora", "adapter_model.safetensors"), ("base", "model.safetensors")],
+)
+def test_damaged_weights_are_refused_by_the_files_name(
+    tiny: Any, copied: Callable[[str], Path], load: Callable, name: str, file: str, damage: str
+) -> None:
+    folder = copied(name)
+    (folder / file).write_bytes(DAMAGE[damage]((folder / file).read_bytes()))
+
+    message = message_of(load, tiny.peft, folder) if name == "base" else message_of(load, folder)
+
+    assert f"{folder / file} cannot be read: " in message
+
+
+def test_no_flipped_bit_of_a_header_does_more_than_a_refusal(tiny: Any, copied: Callable[[str], Path]) -> None:
+    folder = copied("lora")
+    file = folder / "adapter_model.safetensors"
+    content = file.read_bytes()
+    header = 8 + int.from_bytes(content[:8], "little")
+    refused = 0
+
+    for at in range(header):
+        damaged = bytearray(content)
+        damaged[at] ^= (1, 4, 128)[at % 3]
+        file.write_bytes(damaged)
+        try:
+            check_weights("lora", folder, file.name)
+        except CheckpointError as error:
+            assert str(file) in str(error)
+            refused += 1
+
+    assert header / 3 < refused < header  # a name with another letter in it is a tensor's name still
 
 
 def test_an_unknown_kind_of_adapter_is_refused(copied: Callable[[str], Path], load: Callable) -> None:

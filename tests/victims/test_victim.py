@@ -243,7 +243,7 @@ class FakeCuda:
             return call(**inputs)
 
         patch.setattr(victim, "_call", forward)
-        patch.setattr(victim, "_batch_tokens", None)
+        patch.setattr(victim.batches, "tokens", None)
         patch.setattr(torch.cuda, "empty_cache", lambda: None)
         patch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
         patch.setattr(torch.cuda, "memory_allocated", lambda device: 1_000)
@@ -260,7 +260,7 @@ def test_on_cuda_a_batch_takes_half_of_the_free_memory_at_most(
 
     scores = victim.scores(texts)
 
-    assert victim._batch_tokens == expected
+    assert victim.batches.tokens == expected
     assert victim.forwards == len(texts)
     np.testing.assert_allclose(scores, make().scores(texts), atol=1e-5)
 

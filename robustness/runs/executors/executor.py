@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from robustness.engine.answers import evaluate_answers
 from robustness.engine.attack import AnswerAttack, GradientAttack, NamedAttack
 from robustness.engine.evaluation import evaluate_examples
+from robustness.engine.faults import isolate_outcomes
 from robustness.engine.outcome import Outcome
 from robustness.engine.query_cache import QueryCache
 from robustness.engine.scheduler import CUDA_WIDTH, WIDTH, Scheduler
@@ -17,7 +19,7 @@ from robustness.runs.plan import Cell
 from robustness.runs.sink import Sink
 from robustness.testsets.example import Example
 from robustness.victims.answering import AnsweringVictim
-from robustness.victims.kinds import AnyVictim
+from robustness.victims.kinds import AnyVictim, LabelVictim
 from robustness.victims.victim import Victim
 
 
@@ -46,22 +48,44 @@ def find_outcomes(
 ) -> Iterator[Outcome]:
     """Yields one outcome for each example, attacked or, without an attack, evaluated as it stands.
 
+    An example that the victim fails on is errored, and the others go on.
+
     Raises:
         UsageError: an attack that the victim has no means for.
+        VictimGoneError: a victim that fails on all of them.
     """
+    if (
+        attack is not None
+        and not isinstance(victim, AnsweringVictim)
+        and not isinstance(attack.attack, GradientAttack)
+    ):
+        width = CUDA_WIDTH if victim.device.type == "cuda" else WIDTH
+        return _search(Scheduler(attack, victim, seed=seed, width=width, cache=cache), victim, examples)
+    return isolate_outcomes(_finder(victim, attack, seed), examples)
+
+
+def _search(scheduler: Scheduler, victim: LabelVictim, examples: Sequence[Example]) -> Iterator[Outcome]:
+    try:
+        yield from scheduler.run(examples)
+    finally:
+        victim.contradicted.update(scheduler.contradicted)
+
+
+def _finder(
+    victim: AnyVictim, attack: NamedAttack | None, seed: int
+) -> Callable[[Sequence[Example]], Iterator[Outcome]]:
+    """What finds the outcomes of some examples where no search asks text by text."""
     if isinstance(victim, AnsweringVictim):
         if attack is None:
-            return evaluate_answers(victim, examples)
+            return partial(evaluate_answers, victim)
         assert isinstance(attack.attack, AnswerAttack), "the plan gives questions to attacks on answers alone"
-        return attack.attack.run_answers(victim, examples, seed=seed, digest=attack.digest)
+        return partial(attack.attack.run_answers, victim, seed=seed, digest=attack.digest)
     if attack is None:
-        return evaluate_examples(victim, examples)
-    if isinstance(attack.attack, GradientAttack):
-        if not isinstance(victim, Victim):
-            raise UsageError(
-                f"attack {attack.name}: needs gradients of a classification head, which a prompted language model "
-                "does not have; leave the attack out"
-            )
-        return attack.attack.run(victim, examples, seed=seed, digest=attack.digest)
-    width = CUDA_WIDTH if victim.device.type == "cuda" else WIDTH
-    return Scheduler(attack, victim, seed=seed, width=width, cache=cache).run(examples)
+        return partial(evaluate_examples, victim)
+    assert isinstance(attack.attack, GradientAttack), "all others are searches"
+    if not isinstance(victim, Victim):
+        raise UsageError(
+            f"attack {attack.name}: needs gradients of a classification head, which a prompted language model "
+            "does not have; leave the attack out"
+        )
+    return partial(attack.attack.run, victim, seed=seed, digest=attack.digest)

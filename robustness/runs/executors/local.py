@@ -7,9 +7,11 @@ from itertools import groupby
 from typing import final
 
 from robustness.engine.attack import NamedAttack
+from robustness.errors import RunError
 from robustness.runs.arms import Arms
 from robustness.runs.executors.executor import Work, find_outcomes
 from robustness.runs.sink import Sink, gather
+from robustness.victims.isolation import VictimGoneError
 
 
 @final
@@ -28,13 +30,24 @@ class LocalExecutor:
         self._seed = seed
 
     def run(self, missing: Sequence[Work], sink: Sink) -> list[str]:
-        """Computes cells in the order given."""
+        """Computes cells in the order given.
+
+        Raises:
+            RunError: a victim that fails on every example; what was found before is stored.
+        """
         for checkpoint, cells in groupby(missing, key=lambda work: work.cell.checkpoint):
             victim, cache = self._arms.load(checkpoint)
             for work in cells:
                 sink.begin(work.cell, len(work.examples))
                 attack = self._attacks.get(work.cell.attack)
                 outcomes = find_outcomes(victim, cache, attack, work.examples, self._seed)
-                for found in gather(outcomes):
-                    sink.add(work.cell, found, victim.truncated)
+                try:
+                    for found in gather(outcomes):
+                        sink.add(work.cell, found, victim.truncated)
+                except VictimGoneError as error:
+                    cell = f"{work.cell.checkpoint} | {work.cell.testset} | {work.cell.attack}"
+                    raise RunError(
+                        f"{cell}: {error}; the checkpoint, its device or the attack is at fault, not an example: see "
+                        "to it, and the same command goes on where this run stopped"
+                    ) from error
         return []

@@ -1,0 +1,82 @@
+"""Batches of texts by length, as large as the memory allows."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+CPU_BATCH_TOKENS = 512
+"""Measured on MiniLM: activations that stay in cache beat larger batches, by a third against 4,096 tokens."""
+CUDA_BATCH_TOKENS = 16_384
+"""At most: enough to keep a GPU busy with one layer while the next is launched, and few lengths beside each other."""
+
+
+@final
+@dataclass(slots=True)
+class TokenBatches:
+    """The batches of one victim: longest first, so that nothing is padded past the longest text beside it.
+
+    A batch that runs out of memory is halved, and so are those that come after it.
+    """
+
+    tokens: int | None
+    """Of a batch; None: `measure` says so when the first batch comes."""
+    measure: Callable[[], int] | None = None
+
+    def run(
+        self, lengths: NDArray[np.int64], forward: Callable[[NDArray[np.int64]], T]
+    ) -> Iterator[tuple[NDArray[np.int64], T]]:
+        """Yields the indices of each batch and what `forward` makes of them.
+
+        Args:
+            lengths: tokens of each text.
+            forward: runs the texts of some indices, shape (batch,), through the model.
+
+        Raises:
+            OutOfMemoryError: a single text that does not fit.
+        """
+        order = np.argsort(-lengths, kind="stable")  # the largest batch comes early
+        start = 0
+        while start < len(order):
+            longest = max(1, int(lengths[order[start]]))  # an empty text may have no token at all
+            if self.tokens is None:
+                assert self.measure is not None, "a victim knows the size of its batches or how to measure it"
+                self.tokens = self.measure()
+            batch = order[start : start + max(1, self.tokens // longest)]
+            try:
+                found = forward(batch)
+            except torch.cuda.OutOfMemoryError:
+                if len(batch) == 1:
+                    raise
+            else:
+                yield batch, found
+                start += len(batch)
+                continue
+            recover_memory()
+            self.tokens = len(batch) // 2 * longest
+            logger.warning("out of memory: batches are now of %d tokens", self.tokens)
+
+
+def default_tokens(device: torch.device) -> int:
+    """Returns how many tokens a batch has where nothing is measured."""
+    return CUDA_BATCH_TOKENS if device.type == "cuda" else CPU_BATCH_TOKENS
+
+
+def recover_memory() -> None:
+    """Gives back what a failed batch held; to be called when its exception, which holds the tensors, is gone.
+
+    Raises:
+        RuntimeError: the CUDA device is lost to this process, as after an illegal memory access.
+    """
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
