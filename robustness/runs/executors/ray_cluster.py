@@ -170,7 +170,7 @@ class Head:
         """Returns whether it does."""
         host, _, port = self._address.rpartition(":")
         with suppress(OSError):
-            socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+            socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
             return True
         return False
 
