@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,9 +45,12 @@ class Crew:
 
     def hire(self) -> int:
         self.hired += 1
-        started = Lost("no luck") if self.hired <= self.false_starts else Started(self.versions)
+        started = Lost("no luck") if self.is_unlucky(self.hired) else Started(self.versions, "process 7 on here")
         self._reports.append((self.hired, started))
         return self.hired
+
+    def is_unlucky(self, worker: int) -> bool:
+        return worker <= self.false_starts
 
     def hand(self, worker: int, shard: Work) -> None:
         self.handed.append((worker, shard))
@@ -60,24 +65,30 @@ class Crew:
             yield Found((errored(example, "computed"),), frozenset())
         yield Ended(())
 
-    def wait(self) -> list[tuple[int, Report]]:
+    def wait(self, seconds: float) -> list[tuple[int, Report]]:
         return [self._reports.pop(0)]
 
     def dismiss(self) -> None:
         self.dismissed = True
 
 
+def dispatch_all(
+    crew: Any, work: Sequence[Work], folder: Path, shards: Sequence[Work], workers: int, **options: Any
+) -> list[str]:
+    store = Store(folder)
+    try:
+        sink = Sink(store, lambda _: None, sum(len(each.examples) for each in work))
+        totals = {each.cell: len(each.examples) for each in work}
+        return Dispatcher(crew, sink, totals, **options).run(shards, workers)
+    finally:
+        store.close()
+
+
 def run(
     crew: Crew, work: Sequence[Work], folder: Path, workers: int = 2, largest: int = 4
 ) -> dict[tuple[str, str], str]:
     """What every example's row says, by checkpoint and example."""
-    store = Store(folder)
-    try:
-        sink = Sink(store, lambda _: None, sum(len(each.examples) for each in work))
-        shards = make_shards(work, {}, workers, largest)
-        Dispatcher(crew, sink, {each.cell: len(each.examples) for each in work}).run(shards, workers)
-    finally:
-        store.close()
+    dispatch_all(crew, work, folder, make_shards(work, {}, workers, largest), workers)
     rows = read_outcomes(folder)
     return dict(zip(zip(rows["checkpoint"], rows["example_id"], strict=True), rows["error"], strict=True))
 
@@ -131,13 +142,97 @@ def test_a_cell_that_kills_its_workers_is_given_up_and_the_others_go_on(tmp_path
 def test_workers_that_never_start_end_the_run(tmp_path: Path) -> None:
     crew = Crew(false_starts=100)
 
-    with pytest.raises(RunError, match="3 workers in a row died as they started: no luck"):
+    with pytest.raises(RunError, match="workers in a row died as they started, .*: no luck; none is left"):
         run(crew, [Work(CELL, examples(9))], tmp_path)
     assert crew.dismissed
 
 
 def test_one_false_start_is_no_reason_to_end(tmp_path: Path) -> None:
     assert len(run(Crew(false_starts=2), [Work(CELL, examples(9))], tmp_path)) == 9
+
+
+class OneGoodGpu(Crew):
+    """The second worker and the next two die as they start, whatever the first does."""
+
+    def is_unlucky(self, worker: int) -> bool:
+        return worker in (2, 3, 4)
+
+
+def test_a_run_goes_on_with_the_healthy_workers_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    crew = OneGoodGpu()
+    work = [Work(CELL, examples(60))]
+
+    doubts = dispatch_all(crew, work, tmp_path, make_shards(work, {}, 2, 4), 2)
+
+    assert crew.hired == 4 and len(read_outcomes(tmp_path)) == 60
+    (doubt,) = doubts
+    assert "3 workers in a row died as they started, the last one of: no luck; the run goes on with 1" in doubt
+    assert doubt in caplog.text
+
+
+def test_a_healthy_worker_that_dies_is_replaced_though_others_could_not_start(tmp_path: Path) -> None:
+    crew = OneGoodGpu(deadly=["e50"])
+
+    rows = run(crew, [Work(CELL, examples(60))], tmp_path)
+
+    assert len(rows) == 60 and {example for (_, example), error in rows.items() if error != "computed"} == {"e50"}
+    assert crew.deaths["e50"] == dispatch.ATTEMPTS and crew.hired == 4 + dispatch.ATTEMPTS
+
+
+class DyingTogether(Crew):
+    """The second worker keeps silent until the first has done all the rest; then both are gone at once."""
+
+    def hand(self, worker: int, shard: Work) -> None:
+        assert worker not in (1, 2) or not self.deaths, "this worker is gone"
+        if worker == 2:
+            self.handed.append((worker, shard))
+        else:
+            super().hand(worker, shard)
+
+    def wait(self, seconds: float) -> list[tuple[int, Report]]:
+        if self._reports:
+            return super().wait(seconds)
+        self.deaths["both"] += 1
+        return [(2, Lost("killed")), (1, Lost("killed"))]
+
+
+def test_workers_that_die_together_one_of_them_idle_lose_nothing(tmp_path: Path) -> None:
+    crew = DyingTogether()
+
+    rows = run(crew, [Work(CELL, examples(16))], tmp_path)
+
+    assert len(rows) == 16 and set(rows.values()) == {"computed"}
+    assert crew.deaths["both"] == 1 and crew.hired == 3  # one shard is left, for one worker
+
+
+class Silent(Crew):
+    """Says nothing about its first shard for 70 minutes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.minutes = 0
+
+    def wait(self, seconds: float) -> list[tuple[int, Report]]:
+        assert seconds <= 60
+        if self.handed and self.minutes < 70:
+            self.minutes += 1
+            return []
+        return super().wait(seconds)
+
+
+def test_a_worker_that_is_silent_for_long_is_told_of_and_not_ended(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    crew = Silent()
+    work = [Work(CELL, examples(4))]
+
+    doubts = dispatch_all(crew, work, tmp_path, work, 1, clock=lambda: 60.0 * crew.minutes)
+
+    told = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert [message.partition(": ")[0] for message in told] == [
+        f"worker 1, process 7 on here, has reported nothing for {minutes} minutes" for minutes in (30, 60)
+    ]
+    assert len(read_outcomes(tmp_path)) == 4 and crew.hired == 1 and not doubts
 
 
 def test_a_worker_with_other_libraries_is_refused(tmp_path: Path) -> None:
@@ -180,3 +275,26 @@ def test_the_costliest_cells_come_first() -> None:
     order = list(dict.fromkeys(shard.cell.attack for shard in make_shards(work, attacks, 2, 10)))
 
     assert order == ["swap", "tiny", "none"]
+
+
+def test_the_longest_cells_of_attacks_without_a_budget_come_first() -> None:
+    from robustness.engine.attack import NamedAttack
+    from robustness.runs.plan import Unready
+
+    names = ("checklist", "pwws", "deepwordbug", "pgd", "pruthi")
+    attacks = {name: NamedAttack(name, name, Unready("")) for name in names}
+    sentences = tuple(Example(f"e{n}", ("a word " * 9,), 1) for n in range(20))
+    work = [Work(Cell("full", "sst2", attack), sentences) for attack in ("none", *names)]
+
+    order = list(dict.fromkeys(shard.cell.attack for shard in make_shards(work, attacks, 2, 10)))
+
+    assert order == ["pruthi", "pgd", "pwws", "deepwordbug", "checklist", "none"]
+
+
+def test_of_equal_cells_the_one_with_longer_texts_comes_first() -> None:
+    long = tuple(Example(f"l{n}", ("a paragraph " * 50,), 1) for n in range(20))
+    short = Work(Cell("full", "sst2", "none"), examples(100))
+
+    shards = make_shards([short, Work(Cell("full", "reviews", "none"), long)], {}, 2, 10)
+
+    assert [shard.cell.testset for shard in shards] == ["reviews"] * 2 + ["sst2"] * 10

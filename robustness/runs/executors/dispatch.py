@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Protocol, final
 
@@ -16,12 +18,18 @@ from robustness.runs.record import compared_versions, library_versions
 from robustness.runs.sink import Sink
 from robustness.testsets.example import Example
 
+logger = logging.getLogger(__name__)
+
 ATTEMPTS = 3
 """Workers that may die on an example; the last attempt is made on it alone."""
 POISONED = 3
 """Examples that may be given up before the rest of their cell is."""
 FALSE_STARTS = 3
-"""Workers in a row that may die before they are ready."""
+"""Workers in a row that may die before they are ready; after that no more are hired than there are."""
+SILENCE_SECONDS = 1800.0
+"""After which a worker is said to report nothing. None is ended for it: one hard example may take as long."""
+WATCH_SECONDS = 60.0
+"""How often silence is looked for."""
 
 
 class Crew(Protocol):
@@ -35,8 +43,8 @@ class Crew(Protocol):
         """Gives a shard to a worker that has none; it reports Found any number of times, then Ended."""
         ...
 
-    def wait(self) -> Sequence[tuple[int, Report]]:
-        """Waits for reports; a worker that reports Lost or Refused is gone."""
+    def wait(self, seconds: float) -> Sequence[tuple[int, Report]]:
+        """Waits for reports, about so long at most; a worker that reports Lost or Refused is gone."""
         ...
 
     def dismiss(self) -> None:
@@ -57,6 +65,11 @@ class _Task:
 class _Member:
     """A worker as the dispatcher sees it."""
 
+    heard: float
+    """When it last reported, or was handed a shard."""
+    reminders: int = 0
+    """Times that its silence since then has been told of."""
+    where: str = ""
     is_ready: bool = False
     task: _Task | None = None
     checkpoint: str = ""
@@ -76,44 +89,55 @@ class Dispatcher:
     sink: Sink
     totals: Mapping[Cell, int]
     """Missing examples of each cell."""
+    clock: Callable[[], float] = time.monotonic
+    _wanted: int = 0
+    """Workers to keep."""
     _queue: list[_Task] = field(default_factory=list)
     _members: dict[int, _Member] = field(default_factory=dict)
     _doubts: list[str] = field(default_factory=list)
     _begun: set[Cell] = field(default_factory=set)
     _given_up: Counter[Cell] = field(default_factory=Counter)
     _false_starts: int = 0
+    _shortage: str = ""
+    """Why there are fewer workers than were asked for."""
 
     def run(self, shards: Sequence[Work], workers: int) -> list[str]:
         """Has all shards computed; returns what is doubtful about the workers' victims.
 
         Raises:
-            RunError: workers that die as they start, or are not like this process; what a worker refused to do.
+            RunError: no worker lives to start, one is not like this process, or refuses what it is to do.
         """
+        self._wanted = workers
         self._queue = [_Task(shard.cell, {e.id: e for e in shard.examples}) for shard in shards]
         try:
-            for _ in range(min(workers, len(self._queue))):
-                self._hire()
+            self._hire()
             while self._queue or any(member.task for member in self._members.values()):
-                for number, report in self.crew.wait():
+                for number, report in self.crew.wait(WATCH_SECONDS):
                     self._take(number, report)
+                self._hand_out()  # once all that are gone are known to be
+                self._hire()
+                self._tell_silence()
         finally:
             self.crew.dismiss()
-        return [*self._doubts, *(doubt for member in self._members.values() for doubt in member.doubts)]
+        doubts = [*self._doubts, *(doubt for member in self._members.values() for doubt in member.doubts)]
+        return [*doubts, self._shortage] if self._shortage else doubts
 
     def _hire(self) -> None:
-        self._members[self.crew.hire()] = _Member()
+        """As many workers as are wanted and there are shards for."""
+        busy = sum(member.task is not None for member in self._members.values())
+        while len(self._members) < min(self._wanted, busy + len(self._queue)):
+            self._members[self.crew.hire()] = _Member(self.clock())
 
     def _take(self, number: int, report: Report) -> None:
         member = self._members[number]
+        member.heard, member.reminders = self.clock(), 0
         if isinstance(report, Started):
             _refuse_other_libraries(report.versions)
-            member.is_ready, self._false_starts = True, 0
-            self._hand_out()
+            member.is_ready, member.where, self._false_starts = True, f", {report.where},", 0
         elif isinstance(report, Found):
             self._store(member, report.outcomes, report.truncated)
         elif isinstance(report, Ended):
             member.doubts, member.task = report.doubts, None
-            self._hand_out()
         elif isinstance(report, Refused):
             raise RunError(report.reason)
         else:
@@ -126,7 +150,7 @@ class Dispatcher:
                 own = (i for i, task in enumerate(self._queue) if task.cell.checkpoint == member.checkpoint)
                 task = self._queue.pop(next(own, 0))
                 self._begin(task.cell)
-                member.task, member.checkpoint = task, task.cell.checkpoint
+                member.task, member.checkpoint, member.heard = task, task.cell.checkpoint, self.clock()
                 self.crew.hand(number, Work(task.cell, tuple(task.missing.values())))
 
     def _begin(self, cell: Cell) -> None:
@@ -144,15 +168,39 @@ class Dispatcher:
     def _lose(self, number: int, report: Lost) -> None:
         member = self._members.pop(number)
         self._doubts += member.doubts
-        if not member.is_ready:
-            self._false_starts += 1
-            if self._false_starts >= FALSE_STARTS:
-                raise RunError(f"{self._false_starts} workers in a row died as they started: {report.reason}")
         if member.task is not None and member.task.missing:
             self._retry(member.task, report.reason)
-            self._hand_out()
-        if self._queue:
-            self._hire()
+        if not member.is_ready:
+            self._count_false_start(report.reason)
+
+    def _count_false_start(self, reason: str) -> None:
+        """One bad GPU or machine is no reason to end a run that others can finish."""
+        self._false_starts += 1
+        if self._false_starts < FALSE_STARTS:
+            return
+        died = f"{self._false_starts} workers in a row died as they started, the last one of: {reason}"
+        if not self._members:
+            raise RunError(f"{died}; none is left")
+        self._wanted = len(self._members)
+        self._shortage = f"{died}; the run goes on with {self._wanted} and starts no more beside them"
+        logger.warning(self._shortage)
+
+    def _tell_silence(self) -> None:
+        now = self.clock()
+        for number, member in self._members.items():
+            silence = now - member.heard
+            is_idle = member.is_ready and member.task is None
+            if is_idle or silence < SILENCE_SECONDS * (member.reminders + 1):
+                continue
+            member.reminders += 1
+            logger.warning(
+                f"worker {number}{member.where} has reported nothing for {silence / 60:.0f} minutes: it may hang, or "
+                + (
+                    "be at something long; if you end its process, another worker does what it has in hand"
+                    if member.is_ready
+                    else "wait for room in the cluster"
+                )
+            )
 
     def _retry(self, task: _Task, reason: str) -> None:
         """Once more as it is; then each example alone, so that one which kills its worker takes no other along."""

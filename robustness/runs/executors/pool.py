@@ -89,7 +89,7 @@ class PoolExecutor:
         workers = execution.workers or 1
         devices = _visible_devices() if self._device == "cuda" else []
         threads = max(1, torch.get_num_threads() // workers)
-        yield Processes(self._pack(threads), devices[:workers], threads), workers
+        yield Processes(self._pack(threads), devices, threads), workers
 
     def _pack(self, threads: int) -> bytes:
         elsewhere = self._execution.executor == RAY
@@ -99,4 +99,6 @@ class PoolExecutor:
 def _visible_devices() -> list[str]:
     """What CUDA_VISIBLE_DEVICES may name, as this process sees its GPUs."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return named.split(",") if named else [str(number) for number in range(torch.cuda.device_count())]
+    if named:
+        return [each.strip() for each in named.split(",")]
+    return [str(number) for number in range(torch.cuda.device_count())]

@@ -7,37 +7,44 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from typing import final
 
 from robustness.runs.executors.executor import Work
-from robustness.runs.executors.reports import Lost, Refused, Report
+from robustness.runs.executors.reports import Lost, Refused, Report, Started
 from robustness.runs.executors.worker import Worker
+
+END_SECONDS = 5.0
+"""How long a process may live on that has closed its pipe."""
 
 
 @final
 class Processes:
-    """A crew of processes that talk through pipes.
+    """A crew of processes that talk through pipes; the kit is their standard input.
 
     They are started as programs, not forked: torch's threads and CUDA do not survive a fork.
 
     Args:
         packed: the kit, pickled.
-        devices: one entry of CUDA_VISIBLE_DEVICES for each worker; empty on a CPU.
+        devices: entries of CUDA_VISIBLE_DEVICES, one for each worker, more in reserve for broken ones; none on a CPU.
         threads: of each worker.
     """
 
     def __init__(self, packed: bytes, devices: Sequence[str], threads: int) -> None:
         self._packed = packed
         self._free = list(devices)
+        """Those first on which a worker has lived to start."""
         self._has_devices = bool(devices)
         self._threads = threads
         self._hired = 0
         self._connections: dict[int, Connection] = {}
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._devices: dict[int, str] = {}
+        self._proven: set[int] = set()
+        """Workers that have started."""
 
     def hire(self) -> int:
         """Starts a process on a free device."""
@@ -50,27 +57,29 @@ class Processes:
         }
         if self._has_devices:
             self._devices[self._hired] = environment["CUDA_VISIBLE_DEVICES"] = self._free.pop(0)
-        with theirs:
+        with theirs, tempfile.TemporaryFile() as kit:  # a pipe would hold few bytes until the process reads
+            kit.write(self._packed)
+            kit.seek(0)
             command = [sys.executable, "-m", __name__, str(theirs.fileno())]
             self._processes[self._hired] = subprocess.Popen(
                 command,
                 pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
+                stdin=kit,
                 env=environment,
                 process_group=0,  # Ctrl-C is the driver's, which ends its workers
             )
-        self._connections[self._hired] = connection = Connection(ours.detach())
-        _send(connection, self._packed)
+        self._connections[self._hired] = Connection(ours.detach())
         return self._hired
 
     def hand(self, worker: int, shard: Work) -> None:
         """Sends a shard."""
-        _send(self._connections[worker], shard)
+        with suppress(OSError):  # it has died; reading says so
+            self._connections[worker].send(shard)
 
-    def wait(self) -> list[tuple[int, Report]]:
+    def wait(self, seconds: float) -> list[tuple[int, Report]]:
         """Reads one report of every process that has any."""
         numbers = {id(connection): number for number, connection in self._connections.items()}
-        ready = [numbers[id(connection)] for connection in wait(list(self._connections.values()))]
+        ready = [numbers[id(connection)] for connection in wait(list(self._connections.values()), seconds)]
         return [(number, self._read(number)) for number in ready]
 
     def dismiss(self) -> None:
@@ -83,7 +92,9 @@ class Processes:
             report: Report = self._connections[number].recv()
         except (EOFError, OSError):  # a process that is killed in the middle of a message leaves half of it
             self._connections[number].close()
-            report = Lost(f"process {_describe_end(self._processes[number].wait())}")
+            report = Lost(f"process {_await_end(self._processes[number])}")
+        if isinstance(report, Started):
+            self._proven.add(number)
         if isinstance(report, Lost | Refused):
             self._end(number)
         return report
@@ -94,20 +105,19 @@ class Processes:
         process.kill()  # it writes no files but the query cache, which outlives a kill
         process.wait()
         if self._has_devices:
-            self._free.append(self._devices.pop(number))
+            self._free.insert(0 if number in self._proven else len(self._free), self._devices.pop(number))
 
 
-def _send(connection: Connection, message: object) -> None:
-    with suppress(OSError):  # it has died; reading says so
-        connection.send(message)
-
-
-def _describe_end(code: int) -> str:
+def _await_end(process: subprocess.Popen[bytes]) -> str:
+    try:
+        code = process.wait(END_SECONDS)
+    except subprocess.TimeoutExpired:
+        return "closed its pipe without ending, and was killed"
     return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
 
 def serve(descriptor: int) -> None:
-    """What a worker's process does: reads the kit and shards, writes reports, until the driver is gone."""
+    """What a worker's process does: reads its kit, then shards, and writes reports, until the driver is gone."""
     with Connection(descriptor) as connection:
         try:
             for report in _reports(connection):
@@ -117,7 +127,7 @@ def serve(descriptor: int) -> None:
 
 
 def _reports(connection: Connection) -> Iterator[Report]:
-    worker = Worker(connection.recv())
+    worker = Worker(sys.stdin.buffer.read())
     yield from worker.begin()
     while True:
         yield from worker.run(connection.recv())

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -23,9 +24,21 @@ CONNECT_SECONDS = 5.0
 """How long a cluster's address may take to answer."""
 START_SECONDS = 300.0
 """How long a cluster may have no room for any worker."""
+HEAD_SECONDS = 10.0
+"""How often the head node is looked for."""
+HEAD_MISSES = 3
+"""Times in a row that it may not answer; Ray itself ends this process without a word of ours after a minute."""
 OBJECT_STORE = 100 * 2**20
 """Bytes of shared memory of a Ray that is started here: only shards and outcomes go through it."""
-FORWARDED = ("HF_HUB_OFFLINE", "HF_HOME", "HF_HUB_CACHE", "TOKENIZERS_PARALLELISM", "NLTK_DATA")
+FORWARDED = (
+    "HF_HUB_OFFLINE",
+    "TRANSFORMERS_OFFLINE",
+    "HF_DATASETS_OFFLINE",
+    "HF_HOME",
+    "HF_HUB_CACHE",
+    "TOKENIZERS_PARALLELISM",
+    "NLTK_DATA",
+)
 """Variables of this process that workers elsewhere are given too."""
 
 
@@ -74,7 +87,8 @@ def open_crew(
         pack: makes the workers' kit from the threads that each may use.
 
     Raises:
-        UsageError: there is no cluster, it has no GPU, or its Ray or Python is another version.
+        UsageError: there is no cluster, it has no CPU or no GPU, or its Ray or Python is another version.
+        RunError: the cluster goes away.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
@@ -82,17 +96,24 @@ def open_crew(
     joined = not ray.is_initialized()
     if joined:
         _join(address, workers)
+    head = Head(ray.get_runtime_context().gcs_address)
     try:
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        with _explain_lost_cluster():
+            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         cpus = [int(node["CPU"]) for node in nodes if node.get("CPU", 0) >= 1]
         gpus = sum(int(node.get("GPU", 0)) for node in nodes)
+        if not cpus:
+            raise UsageError(
+                "--executor ray: no node of the cluster has a CPU, which every worker needs; start nodes with "
+                "--num-cpus=N"
+            )
         if on_gpus and not gpus:
             raise UsageError("--device cuda: the Ray cluster has no GPU; start its nodes with --num-gpus, or use cpu")
-        count = workers or (gpus if on_gpus else max(1, len(cpus)))
+        count = workers or (gpus if on_gpus else len(cpus))
         threads = 1 if on_gpus else max(1, min(sum(cpus) // count, *cpus))
-        yield RayCrew(pack(threads), threads, int(on_gpus)), count
+        yield RayCrew(pack(threads), head, threads=threads, gpus=int(on_gpus)), count
     finally:
-        if joined:
+        if joined and head.answers():  # else it would wait for the head until Ray ends the process
             ray.shutdown()
 
 
@@ -118,6 +139,51 @@ def _tell(error: Exception) -> str:
     return f"{lines[0]} {lines[-1]}" if any(line.startswith("Traceback") for line in lines) else lines[0]
 
 
+@contextmanager
+def _explain_lost_cluster() -> Iterator[None]:
+    """Turns what Ray raises without its head node into a RunError that says what to do."""
+    import ray
+
+    try:
+        yield
+    except (ray.exceptions.RayError, OSError) as error:
+        raise _lost_cluster(_tell(error)) from error
+
+
+def _lost_cluster(reason: str) -> RunError:
+    return RunError(
+        f"--executor ray: the cluster is gone: {reason}; what was found is stored: the same command goes on where it "
+        "stopped, once there is a cluster, or with another executor"
+    )
+
+
+@final
+class Head:
+    """The head node, which is asked by its address HOST:PORT: without it Ray's own calls never return."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._misses = 0
+        self._asked = time.monotonic()
+
+    def answers(self) -> bool:
+        """Returns whether it does."""
+        host, _, port = self._address.rpartition(":")
+        with suppress(OSError):
+            socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+            return True
+        return False
+
+    def watch(self) -> None:
+        """Asks it every now and then; raises RunError when it has not answered for several times in a row."""
+        if time.monotonic() - self._asked < HEAD_SECONDS:
+            return
+        self._misses = 0 if self.answers() else self._misses + 1
+        if self._misses >= HEAD_MISSES:
+            raise _lost_cluster(f"its head node does not answer at {self._address}")
+        self._asked = time.monotonic()
+
+
 class _Actor:
     """A worker as Ray runs it; imports torch only when its environment is settled."""
 
@@ -140,11 +206,12 @@ class RayCrew:
 
     Args:
         packed: the kit, pickled.
+        head: of the cluster.
         threads: CPUs of each worker.
         gpus: of each worker, 0 or 1.
     """
 
-    def __init__(self, packed: bytes, threads: int, gpus: int) -> None:
+    def __init__(self, packed: bytes, head: Head, *, threads: int, gpus: int) -> None:
         import ray
 
         self._ray = ray
@@ -160,37 +227,60 @@ class RayCrew:
         self._streams: dict[int, Any] = {}
         """Reports to come of each worker that is at work."""
         self._starting: set[int] = set()
+        self._roomless = 0.0
+        """Seconds in which nothing but starts was waited for."""
+        self._head = head
 
     def hire(self) -> int:
         """Asks the cluster for an actor."""
         self._hired += 1
-        self._actors[self._hired] = actor = self._actor.remote(self._packed, self._environment)
-        self._streams[self._hired] = actor.begin.options(num_returns="streaming").remote()
+        with _explain_lost_cluster():
+            self._actors[self._hired] = actor = self._actor.remote(self._packed, self._environment)
+            self._streams[self._hired] = actor.begin.options(num_returns="streaming").remote()
         self._starting.add(self._hired)
         return self._hired
 
     def hand(self, worker: int, shard: Work) -> None:
         """Starts a task on a worker."""
-        self._streams[worker] = self._actors[worker].run.options(num_returns="streaming").remote(shard)
+        with _explain_lost_cluster():
+            self._streams[worker] = self._actors[worker].run.options(num_returns="streaming").remote(shard)
 
-    def wait(self) -> Sequence[tuple[int, Report]]:
-        """Waits for a report; raises RunError when the cluster has had no room for any worker for a while."""
+    def wait(self, seconds: float) -> Sequence[tuple[int, Report]]:
+        """Waits for a report.
+
+        Raises:
+            RunError: the cluster is gone, or has had no room for any worker for a while.
+        """
         numbers = {stream: number for number, stream in self._streams.items()}
-        timeout = START_SECONDS if self._streams.keys() <= self._starting else None
-        ready, _ = self._ray.wait(list(numbers), timeout=timeout)
+        are_starting = self._streams.keys() <= self._starting
+        timeout = min(seconds, HEAD_SECONDS)
+        self._head.watch()
+        with _explain_lost_cluster():
+            ready, _ = self._ray.wait(list(numbers), timeout=timeout)
         if not ready:
-            raise RunError(
-                f"--executor ray: no worker could start within {START_SECONDS:g} seconds: each needs {self._need}, "
-                f"the cluster has {_describe(self._ray.available_resources())} free; the same command tries again"
-            )
+            self._roomless = self._roomless + timeout if are_starting else 0.0
+            self._refuse_to_wait_on()
+            return []
+        self._roomless = 0.0
         number = numbers[ready[0]]
         report = self._read(number)
         return [] if report is None else [(number, report)]
 
     def dismiss(self) -> None:
-        """Ends all actors."""
-        for number in list(self._actors):
-            self._end(number)
+        """Ends all actors, where there is a cluster yet."""
+        if self._head.answers():
+            for number in list(self._actors):
+                self._end(number)
+
+    def _refuse_to_wait_on(self) -> None:
+        if self._roomless < START_SECONDS:
+            return
+        with _explain_lost_cluster():
+            free = self._ray.available_resources()
+        raise RunError(
+            f"--executor ray: no worker could start within {START_SECONDS:g} seconds: each needs {self._need}, "
+            f"the cluster has {_describe(free)} free; the same command tries again"
+        )
 
     def _read(self, number: int) -> Report | None:
         """The next report of a worker; None where its task is over."""
@@ -208,7 +298,10 @@ class RayCrew:
 
     def _end(self, number: int) -> None:
         self._streams.pop(number, None)
-        self._ray.kill(self._actors.pop(number))
+        actor = self._actors.pop(number)
+        if self._head.answers():
+            with suppress(self._ray.exceptions.RayError, OSError, ValueError):  # a cluster that is gone has ended it
+                self._ray.kill(actor)
 
 
 def _describe(resources: Mapping[str, float]) -> str:

@@ -15,6 +15,8 @@ class Started:
 
     versions: Mapping[str, str]
     """Of its libraries."""
+    where: str
+    """Its process and machine, in words."""
 
 
 @dataclass(frozen=True, slots=True)

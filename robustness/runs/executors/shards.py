@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean
 
 from robustness.engine.attack import NamedAttack
+from robustness.runs.cost import ATTACKED_SHARE, count_passes, guess
 from robustness.runs.executors.executor import Work
 from robustness.testsets.example import Example
 
@@ -14,8 +16,6 @@ CUDA_SHARD = 512
 """On a GPU, which is fed only by many searches side by side."""
 SMALLEST = 8
 """Below this a shard of a small test set costs more to hand over than it spreads."""
-ATTACK_COST = 100
-"""What an attack without a budget is taken to cost, in evaluations of the example."""
 
 
 def make_shards(
@@ -40,10 +40,12 @@ def make_shards(
 
 
 def estimate_cost(work: Work, attack: NamedAttack | None) -> float:
-    """Returns about how many evaluations of an example a cell takes: its examples times the attack's budget."""
+    """Returns about what a cell takes of its checkpoint: passes as `--dry-run` counts them, times characters read."""
+    characters = sum(len(text) for example in work.examples for text in example.texts)
     if attack is None:
-        return len(work.examples)
-    return len(work.examples) * min(ATTACK_COST, attack.max_queries or ATTACK_COST)
+        return characters
+    words = fmean(sum(len(example.texts[part].split()) for part in example.attacked) for example in work.examples)
+    return characters * count_passes(1, ATTACKED_SHARE["clean"], guess(attack).at(words)).in_forwards
 
 
 def _cut(examples: Sequence[Example], size: int) -> Iterator[tuple[Example, ...]]:

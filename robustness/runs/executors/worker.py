@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import socket
 from collections.abc import Iterator, Mapping
@@ -14,13 +15,14 @@ from transformers.utils import logging as transformers_logging
 
 from robustness.engine.attack import NamedAttack
 from robustness.engine.query_cache import QueryCache
-from robustness.errors import CheckpointError, RobustnessError, UsageError
+from robustness.errors import CheckpointError, DataError, RobustnessError, UsageError
 from robustness.recipes.assets import use_data
+from robustness.recipes.building import find_attack
 from robustness.recipes.devices import use_device
 from robustness.runs.arms import Arms
 from robustness.runs.executors.executor import Work, find_outcomes
 from robustness.runs.executors.reports import Ended, Found, Lost, Refused, Report, Started
-from robustness.runs.plan import Plan, resolve_or_postpone
+from robustness.runs.plan import Plan, Unready, resolve_or_postpone
 from robustness.runs.preparation import Prepared
 from robustness.runs.record import library_versions
 from robustness.runs.sink import gather
@@ -41,6 +43,8 @@ class Kit:
     """By name: what leads to an attack, or the attack itself where it was given as an object."""
     digests: Mapping[str, str]
     """Of the attacks."""
+    ready: frozenset[str]
+    """Attacks that lacked nothing where the run was started."""
     seed: int
     device: str
     dtype: str
@@ -70,6 +74,7 @@ def pack_kit(plan: Plan, prepared: Prepared, *, device: str, threads: int, check
         weights=prepared.weights_digests if check_weights else {},
         attacks=dict(zip((attack.name for attack in plan.attacks), references(plan), strict=True)),
         digests={attack.name: attack.digest for attack in plan.attacks},
+        ready=frozenset(attack.name for attack in plan.attacks if not isinstance(attack.attack, Unready)),
         seed=settings.seed,
         device=device,
         dtype=settings.dtype,
@@ -131,20 +136,28 @@ class Worker:
         """Texts that were too long for the resident checkpoint and have been reported."""
 
     def begin(self) -> Iterator[Report]:
-        """Unpacks the kit; yields Started, or Refused."""
+        """Unpacks the kit; yields Started, Refused if it cannot be read, or Lost if this machine is at fault."""
         try:
             self._kit = kit = pickle.loads(self._packed)
+        except (OSError, MemoryError) as error:
+            yield Lost(_locate(error))
+            return
+        except Exception as error:  # unpickling imports what attacks given as objects are made of
+            yield Refused(_locate(error))
+            return
+        try:
             torch.set_num_threads(kit.threads)
             transformers_logging.set_verbosity_error()
             transformers_logging.disable_progress_bar()
             use_data(kit.data)
             use_device(kit.device)
             placement = place(kit.device, kit.dtype)
+            torch.ones(1, device=placement.device).sum().item()  # a broken GPU is found before it is given work
             self._arms = Arms(kit.checkpoints, kit.tasks, placement, compile=kit.compile, cache=kit.cache)
-        except Exception as error:  # unpickling imports what attacks given as objects are made of
-            yield Refused(f"worker on {socket.gethostname()}: {type(error).__name__}: {error}")
+        except Exception as error:  # the driver has such a device, and what else was asked for it has checked
+            yield Lost(_locate(error))
         else:
-            yield Started(library_versions())
+            yield Started(library_versions(), f"process {os.getpid()} on {socket.gethostname()}")
 
     def run(self, shard: Work) -> Iterator[Report]:
         """Yields outcomes as they come, then Ended; Refused or Lost where there is an error."""
@@ -179,7 +192,7 @@ class Worker:
     def _find_attack(self, name: str) -> NamedAttack:
         if name not in self._attacks:
             given = self._kit.attacks[name]
-            found = given if isinstance(given, NamedAttack) else resolve_or_postpone(given)
+            found = given if isinstance(given, NamedAttack) else self._resolve(name, given)
             if found.digest != self._kit.digests[name]:
                 raise UsageError(
                     f"attack {name}: is another one here than where the run was started; every machine must see "
@@ -187,3 +200,18 @@ class Worker:
                 )
             self._attacks[name] = found
         return self._attacks[name]
+
+    def _resolve(self, name: str, reference: str) -> NamedAttack:
+        if name not in self._kit.ready:
+            return resolve_or_postpone(reference)
+        try:
+            return find_attack(reference)
+        except DataError as error:
+            raise DataError(
+                f"attack {name}: lacks here what it has where the run was started; every machine must see the same "
+                f"files and have the same packages: {error}"
+            ) from None
+
+
+def _locate(error: Exception) -> str:
+    return f"worker on {socket.gethostname()}: {type(error).__name__}: {error}"

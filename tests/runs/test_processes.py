@@ -1,0 +1,281 @@
+"""Worker processes and the GPUs they are given, with made-up processes; test_executors.py runs real ones."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from robustness.errors import UsageError
+from robustness.runs.execution import Execution
+from robustness.runs.executors import pool, processes
+from robustness.runs.executors.dispatch import Dispatcher, errored
+from robustness.runs.executors.executor import Work
+from robustness.runs.executors.pool import PoolExecutor, check_execution
+from robustness.runs.executors.processes import Processes
+from robustness.runs.executors.reports import Ended, Found, Lost, Report, Started
+from robustness.runs.plan import Cell
+from robustness.runs.record import library_versions
+from robustness.runs.sink import Sink
+from robustness.runs.store import Store, read_outcomes
+from robustness.testsets.example import Example
+from robustness.victims.loading import Placement
+
+CUDA = Placement(torch.device("cuda"), torch.float32)
+CELL = Cell("full", "sst2", "swap")
+
+
+class MadeUpProcess:
+    """A process as the crew sees it: the test holds the other end of its pipe."""
+
+    def __init__(self, command: list[str], *, pass_fds: Sequence[int], stdin: Any, env: Any, **_: Any) -> None:
+        self.pipe = Connection(os.dup(pass_fds[0]))
+        self.kit = os.pread(stdin.fileno(), 100_000_000, 0)
+        self.device = env.get("CUDA_VISIBLE_DEVICES")
+        self.threads = env["OMP_NUM_THREADS"]
+        self.was_killed = False
+        self.hangs = False
+
+    def wait(self, timeout: float | None = None) -> int:
+        if self.hangs and not self.was_killed:
+            assert timeout is not None, "this process never ends: the run would wait for ever"
+            raise subprocess.TimeoutExpired("python", timeout)
+        return 1
+
+    def kill(self) -> None:
+        self.was_killed = True
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[MadeUpProcess]:
+    """All processes that are started, in their order."""
+    found: list[MadeUpProcess] = []
+
+    def start(*arguments: Any, **options: Any) -> MadeUpProcess:
+        found.append(MadeUpProcess(*arguments, **options))
+        return found[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    return found
+
+
+def report_start(process: MadeUpProcess) -> None:
+    process.pipe.send(Started({}, "there"))
+
+
+def test_each_process_sees_one_gpu_and_a_dead_ones_gpu_is_handed_on(started: list[MadeUpProcess]) -> None:
+    crew = Processes(b"kit", ["4", "GPU-6f"], threads=3)
+    crew.hire(), crew.hire()
+    assert [each.device for each in started] == ["4", "GPU-6f"]
+    assert [each.threads for each in started] == ["3", "3"]
+    assert {each.kit for each in started} == {b"kit"}
+
+    started[0].pipe.close()
+    ((worker, report),) = crew.wait(1)
+    crew.hire()
+
+    assert worker == 1 and report == Lost("process ended with exit code 1")
+    assert started[0].was_killed and started[2].device == "4"
+    crew.dismiss()
+    assert all(each.was_killed for each in started)
+
+
+def test_a_gpu_on_which_a_worker_could_not_start_is_tried_last(started: list[MadeUpProcess]) -> None:
+    crew = Processes(b"", ["bad", "good", "unknown"], threads=1)
+    crew.hire(), crew.hire()
+    started[0].pipe.close()
+    crew.wait(1)
+    report_start(started[1])
+    crew.wait(1)
+    started[1].pipe.close()
+    crew.wait(1)
+
+    for _ in range(3):
+        crew.hire()
+
+    assert [each.device for each in started] == ["bad", "good", "good", "unknown", "bad"]
+    crew.dismiss()
+
+
+def test_on_a_cpu_no_gpu_is_named(started: list[MadeUpProcess], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    crew = Processes(b"", [], threads=1)
+
+    crew.hire()
+
+    assert started[0].device == "7"  # as it was
+    crew.dismiss()
+
+
+@pytest.mark.timeout(60)
+def test_a_process_that_closes_its_pipe_and_hangs_is_killed(started: list[MadeUpProcess]) -> None:
+    crew = Processes(b"", [], threads=1)
+    crew.hire()
+    started[0].hangs = True
+    started[0].pipe.close()
+
+    ((_, report),) = crew.wait(1)
+
+    assert report == Lost("process closed its pipe without ending, and was killed")
+    assert started[0].was_killed
+
+
+@pytest.mark.timeout(60)
+def test_a_large_kit_keeps_no_other_process_from_starting(started: list[MadeUpProcess]) -> None:
+    kit = bytes(20_000_000)  # far more than a pipe holds
+    crew = Processes(kit, [], threads=1)
+
+    crew.hire(), crew.hire()  # which read nothing before they have started
+
+    assert [each.kit == kit for each in started] == [True, True]
+    crew.dismiss()
+
+
+def test_waiting_ends_when_nobody_reports(started: list[MadeUpProcess]) -> None:
+    crew = Processes(b"", [], threads=1)
+    crew.hire()
+
+    assert crew.wait(0.01) == []
+    crew.dismiss()
+
+
+LIGHT_WORKER = """
+import sys, time
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+folder = Path({folder!r})
+with Connection(int(sys.argv[1])) as pipe:
+    pipe.send_bytes((folder / "started").read_bytes())
+    while True:
+        shard = pipe.recv_bytes()
+        name = "first" if b"first" in shard else "second"
+        while name == "second" and not (folder / "killed").exists():
+            time.sleep(0.01)
+        pipe.send_bytes((folder / name).read_bytes())
+        pipe.send_bytes((folder / "ended").read_bytes())
+"""
+"""Speaks as a worker does, without torch: does one shard at once, the other not before workers have been killed."""
+
+
+class KilledTogether:
+    """Real processes, of which the idle one and the busy one are killed at the same moment."""
+
+    def __init__(self, folder: Path) -> None:
+        self.crew = Processes(b"", [], threads=1)
+        self.folder = folder
+        self.together: list[tuple[int, Report]] = []
+        self._has_ended = False
+        self._busy = 0
+        self.hire, self.dismiss = self.crew.hire, self.crew.dismiss
+
+    def hand(self, worker: int, shard: Work) -> None:
+        self._busy = worker
+        self.crew.hand(worker, shard)
+
+    def wait(self, seconds: float) -> list[tuple[int, Report]]:
+        if not self._has_ended or self.together or len(self.crew._proven) < 2:
+            reports = self.crew.wait(seconds)
+            self._has_ended |= any(isinstance(report, Ended) for _, report in reports)
+            return reports
+        for process in self.crew._processes.values():
+            os.kill(process.pid, signal.SIGKILL)
+        for process in self.crew._processes.values():
+            process.wait()
+        (self.folder / "killed").touch()
+        self.together = sorted(self.crew.wait(seconds), key=lambda report: report[0] != self._busy)
+        return self.together
+
+
+@pytest.mark.timeout(60)
+def test_processes_killed_at_the_same_moment_are_replaced_and_nothing_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (Example(name, (f"text {name}",), 1) for name in ("first", "second"))
+    messages: dict[str, Report] = {
+        "started": Started(library_versions(), "there"),
+        "first": Found((errored(first, "computed"),), frozenset()),
+        "second": Found((errored(second, "computed"),), frozenset()),
+        "ended": Ended(()),
+    }
+    for name, message in messages.items():
+        (tmp_path / name).write_bytes(pickle.dumps(message))
+    (tmp_path / "light_worker.py").write_text(LIGHT_WORKER.format(folder=str(tmp_path)))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(processes, "__name__", "light_worker")
+    store = Store(tmp_path)
+    crew = KilledTogether(tmp_path)
+
+    Dispatcher(crew, Sink(store, lambda _: None, 2), {CELL: 2}).run([Work(CELL, (first,)), Work(CELL, (second,))], 2)
+    store.close()
+
+    assert dict(crew.together) == dict.fromkeys((1, 2), Lost("process was killed by SIGKILL"))
+    assert list(read_outcomes(tmp_path)["error"]) == ["computed", "computed"]
+    assert crew.crew._hired == 3
+
+
+@pytest.mark.parametrize(
+    ("variable", "devices"),
+    [("3, GPU-5c", ["3", "GPU-5c"]), (None, ["0", "1", "2", "3"])],
+)
+def test_visible_gpus_are_those_that_the_environment_names_or_else_all(
+    variable: str | None, devices: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    see_gpus(monkeypatch, variable)
+
+    assert pool._visible_devices() == devices
+
+
+def see_gpus(monkeypatch: pytest.MonkeyPatch, variable: str | None) -> None:
+    """Makes torch count four GPUs."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    if variable is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", variable)
+
+
+def plan() -> Any:
+    return SimpleNamespace(attacks=(), attack_references=(), settings=SimpleNamespace(device="cuda", cache=None))
+
+
+def test_more_workers_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    see_gpus(monkeypatch, "3,5")
+    check_execution(Execution(workers=2), plan(), CUDA)
+
+    with pytest.raises(UsageError, match="--workers 3: each has a GPU of its own, and 2 are visible"):
+        check_execution(Execution(workers=3), plan(), CUDA)
+
+
+def test_a_gpu_named_for_all_workers_is_refused() -> None:
+    with pytest.raises(UsageError, match="--device cuda: every worker has a GPU of its own"):
+        check_execution(Execution(workers=2), plan(), Placement(torch.device("cuda:1"), torch.float32))
+
+
+def test_workers_are_spread_over_as_many_gpus_and_others_stand_in_for_broken_ones(
+    started: list[MadeUpProcess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    see_gpus(monkeypatch, "6,7,8")
+    monkeypatch.setattr(pool, "pack_kit", lambda *_, **__: b"")
+    executor = PoolExecutor(Execution(workers=2), plan(), SimpleNamespace(), CUDA)  # type: ignore[arg-type]
+
+    with executor._open() as (crew, workers):
+        crew.hire(), crew.hire()
+
+    assert workers == 2 and [each.device for each in started] == ["6", "7"]
+
+    started[0].pipe.close()
+    crew.wait(1)
+    crew.hire()
+
+    assert started[2].device == "8"
+    crew.dismiss()
