@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from robustness.engine.faults import errored
 from robustness.errors import RunError
 from robustness.runs.executors import dispatch
-from robustness.runs.executors.dispatch import Dispatcher, errored
+from robustness.runs.executors.dispatch import Dispatcher
 from robustness.runs.executors.executor import Work
 from robustness.runs.executors.reports import Ended, Found, Lost, Refused, Report, Started
 from robustness.runs.executors.shards import make_shards

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Protocol, final
 
-from robustness.engine.outcome import Outcome, Status
+from robustness.engine.faults import errored
+from robustness.engine.outcome import Outcome
 from robustness.errors import RunError
 from robustness.runs.executors.executor import Work
 from robustness.runs.executors.reports import Ended, Found, Lost, Refused, Report, Started
@@ -225,29 +226,6 @@ class Dispatcher:
         rest = [task for task in self._queue if task.cell == cell]
         self._queue = [task for task in self._queue if task.cell != cell]
         self.sink.add(cell, [errored(e, reason) for task in rest for e in task.missing.values()], frozenset())
-
-
-def errored(example: Example, reason: str) -> Outcome:
-    """Returns the outcome of an example whose worker died."""
-    return Outcome(
-        example_id=example.id,
-        group_id=example.group,
-        label=example.label,
-        status=Status.ERRORED,
-        clean_prediction=None,
-        adversarial_prediction=None,
-        clean_score=None,
-        score=None,
-        queries=0,
-        forwards=0,
-        modified_words=None,
-        modified_share=None,
-        similarity=None,
-        seconds=0.0,
-        original_text=example.texts,
-        adversarial_text=None,
-        error=reason,
-    )
 
 
 def _refuse_other_libraries(versions: Mapping[str, str]) -> None:
