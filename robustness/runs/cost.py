@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import final
 
 from robustness.definitions.tasks import find_task
-from robustness.engine.attack import NamedAttack
+from robustness.engine.attack import Access, NamedAttack
 from robustness.engine.evaluation import NO_ATTACK
 from robustness.errors import UsageError
 from robustness.runs.plan import Cell, Plan, ProbeCell
@@ -263,10 +263,12 @@ def _hours(hours: float) -> str:
 
 
 def guess(attack: NamedAttack) -> Typical:
-    """Returns the shipped figure of an attack; of one that has none that of a like one, or the median."""
+    """Returns the shipped figure of an attack; of one that has none that of a like one, or the median by access."""
     known = ATTACKS.get(UNMEASURED.get(attack.name, attack.name))
     if known is None:
-        known = sorted(ATTACKS.values(), key=lambda typical: typical.forwards)[len(ATTACKS) // 2]
+        by_gradient = getattr(attack.attack, "access", None) is Access.GRADIENTS
+        alike = sorted((t for t in ATTACKS.values() if bool(t.backwards) == by_gradient), key=lambda t: t.forwards)
+        known = alike[len(alike) // 2]
     if attack.max_queries is None or known.forwards <= attack.max_queries + 2:
         return known
     return Typical(attack.max_queries + 2, known.successes, None, known.backwards)
