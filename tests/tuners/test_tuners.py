@@ -120,7 +120,9 @@ def test_a_module_that_a_form_cannot_reshape_is_refused_by_name(
 def test_a_form_in_rows_is_the_formula_of_the_paper(kind: str) -> None:
     """y = x W with W = weight transposed, each formula written out."""
     generator = torch.Generator().manual_seed(3)
-    layer = nn.Linear(6, 4).double()
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        layer = nn.Linear(6, 4).double()
     form = FORMS[kind]
     parameters = {
         name: value + torch.randn(value.shape, generator=generator, dtype=torch.float64)
