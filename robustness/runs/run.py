@@ -9,6 +9,7 @@ from itertools import groupby
 from pathlib import Path
 
 from robustness.engine.query_cache import QueryCache
+from robustness.errors import RunError
 from robustness.runs.arms import Arms
 from robustness.runs.disk import explain_failed_writes
 from robustness.runs.execution import Execution
@@ -133,7 +134,13 @@ def _complete_generated(
                 yield work
                 continue
             announce(f"{checkpoint} | {testset} | searching distractors")
-            whole = complete_set(load(), work.cell, prepared.examples[testset], generated[testset], out)
+            try:
+                whole = complete_set(load(), work.cell, prepared.examples[testset], generated[testset], out)
+            except RuntimeError as error:  # such as memory that runs out
+                raise RunError(
+                    f"{checkpoint} | {testset}: the search for distractors failed: {type(error).__name__}: {error}; "
+                    "what it has found is kept, and the same command goes on"
+                ) from error
             wanted = {example.id for example in work.examples}
             yield Work(work.cell, tuple(example for example in whole if example.id in wanted))
 

@@ -66,13 +66,12 @@ def inspect_checkpoint(
         CheckpointError: it cannot be loaded at all, its labels cannot be mapped, or it answers nothing.
     """
     loaded = load_checkpoint(checkpoint, task)
-    failures = list(_head_failures(loaded))
-    probes = [example.texts for example in clean[:PROBES]]
-    if checkpoint.is_adapter and not _adapter_changes_anything(loaded, probes):
-        failures.append("adapter-not-zero: the adapter changes no hidden state; was it trained and saved?")
-    merge_difference, merge_failures = _compare_merged(loaded, placement, probes)
-    victim = as_victim(loaded, _merged_copy(loaded), placement)
-    failures += [*merge_failures, *_output_failures(victim, probes)]
+    try:
+        victim, merge_difference, failures = _probe(loaded, placement, [each.texts for each in clean[:PROBES]])
+    except RuntimeError as error:  # such as memory that runs out
+        raise CheckpointError(
+            f"checkpoint {checkpoint.name}: fails on the first clean texts: {type(error).__name__}: {error}"
+        ) from error
     try:
         accuracy, majority = _clean_accuracy(victim, clean)
     except VictimGoneError as error:
@@ -95,6 +94,18 @@ def inspect_checkpoint(
         failures=tuple(failures),
         merge_difference=merge_difference,
     )
+
+
+def _probe(
+    loaded: LoadedCheckpoint, placement: Placement, probes: Sequence[Texts]
+) -> tuple[AnyVictim, float | None, list[str]]:
+    """The victim that a few texts were asked of, how far merging moves its logits, and the checks that failed."""
+    failures = list(_head_failures(loaded))
+    if loaded.checkpoint.is_adapter and not _adapter_changes_anything(loaded, probes):
+        failures.append("adapter-not-zero: the adapter changes no hidden state; was it trained and saved?")
+    merge_difference, merge_failures = _compare_merged(loaded, placement, probes)
+    victim = as_victim(loaded, _merged_copy(loaded), placement)
+    return victim, merge_difference, [*failures, *merge_failures, *_output_failures(victim, probes)]
 
 
 def check_pair(pair: Pair, full: CheckpointFacts, peft: CheckpointFacts) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 
 from robustness import api
 from robustness.errors import CheckpointError, DataError, RunError, UsageError
@@ -160,6 +161,21 @@ def test_an_interrupted_search_goes_on_where_it_stopped(
     whole = report.tables["examples"]
     whole = whole[whole["attack"] == "none"][columns].sort_values(keys).reset_index(drop=True)
     pd.testing.assert_frame_equal(again.tables["examples"][columns].sort_values(keys).reset_index(drop=True), whole)
+
+
+def test_a_search_for_distractors_that_fails_ends_the_run_with_the_reason(
+    answering: Any, sets: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from robustness.runs import generation
+
+    def fail(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(generation, "search_distractors", fail)
+    with pytest.raises(
+        RunError, match=r"the search for distractors failed: OutOfMemoryError.*the same command goes on"
+    ):
+        run(answering, sets, tmp_path / "out")
 
 
 REPLAYED = """summary = "What was found against one arm."
