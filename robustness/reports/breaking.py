@@ -19,6 +19,11 @@ from robustness.runs.record import PairRecord
 PER_ARM = 8
 """Texts shown for each arm of a pair."""
 PER_ATTACK = 3
+COLUMNS = [
+    *("checkpoint", "testset", "attack", "example_id", "label", "adversarial_prediction", "status", "modified_share"),
+    *("original_text", "adversarial_text"),
+]
+"""Of examples.csv: copying all of them for every pair costs seconds."""
 _WORDS = re.compile(r"\s+|[^\s]+")
 MAX_CHARACTERS = 1_200
 """Longer texts are shown to here."""
@@ -55,8 +60,8 @@ def find_breaking(pair: PairRecord, examples: pd.DataFrame, replays: pd.DataFram
     A text found by attacking one arm counts if the other, asked about that very text, gives the right answer; a row
     of an adversarial test set if one arm is wrong on it and the other right.
     """
-    examples = examples[examples["checkpoint"].isin([pair.full, pair.peft])]
-    examples = examples[~keeps_prediction(examples)]
+    of_pair = examples["checkpoint"].isin([pair.full, pair.peft]) & ~keeps_prediction(examples)
+    examples = examples.loc[of_pair, COLUMNS]
     found: list[Breaking] = []
     for breaks, source, target in (("peft", pair.peft, pair.full), ("full", pair.full, pair.peft)):
         rows = pd.concat([_attacked(examples, replays, source, target), _static(examples, source, target)])

@@ -19,6 +19,11 @@ from robustness.stats.grouped import worst_per_group
 
 TEST = "bootstrap-over-seeds"
 FAMILY = "seeds"
+COLUMNS = [
+    *("checkpoint", "testset", "attack", "example_id", "group_id", "status", "robust_right"),
+    *(column for column, _ in METRICS.values()),
+]
+"""Of the judged rows: copying all of them for every method costs seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +62,7 @@ def seed_rows(judged: pd.DataFrame, record: RunRecord) -> list[dict[str, object]
             continue
         names = {"pair": f"{task} {method}, {len(pairs)} seeds", "method": method, "task": task, "base": base}
         checkpoints = {name for pair in pairs for name in (pair.full, pair.peft)}
-        mine = judged[judged["checkpoint"].isin(checkpoints)]
+        mine = judged.loc[judged["checkpoint"].isin(checkpoints), judged.columns.intersection(COLUMNS)]
         for (testset, attack), part in mine.groupby(["testset", "attack"], sort=False):
             place = names | {"testset": testset, "attack": attack}
             answers = attack == NO_ATTACK and testset in questions
