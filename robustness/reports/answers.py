@@ -100,7 +100,8 @@ def clean_gap(pairs: Sequence[PairRecord], record: RunRecord) -> tuple[str, ...]
         return ()
     better = "full" if gap > 0 else method_name(arms[0][1].adaptation)
     metric = "F1" if is_answering(pairs[0].task) else "accuracy"
-    difference = f"clean {metric} differs by {points(abs(gap))} in favour of {better}"
+    where = f"on the gate's {arms[0][0].n_clean:,} examples"
+    difference = f"clean {metric} {where} differs by {points(abs(gap))} in favour of {better}"
     return (f"{difference}: part of any difference may be that",)
 
 
