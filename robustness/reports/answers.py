@@ -71,7 +71,7 @@ def answer_pairs(pairs: pd.DataFrame, record: RunRecord) -> list[Answer]:
     found = []
     for pair in record.pairs:
         part = rows[(rows["pair"] == pair.name) & (rows["n_seeds"].astype(float) == 1)]
-        method = record.find_checkpoint(pair.peft).adaptation
+        method = record.find_checkpoint(pair.candidate).adaptation
         siblings = [p for p in _pairs_of(method, record) if (p.task, p.base) == (pair.task, pair.base)]
         one_seed = ("one training seed: this compares two checkpoints, not two methods",)
         caveats = one_seed if len({p.seed for p in siblings}) < 2 else ()
@@ -86,7 +86,7 @@ def _primary(pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _pairs_of(method: str, record: RunRecord) -> list[PairRecord]:
-    return [pair for pair in record.pairs if record.find_checkpoint(pair.peft).adaptation == method]
+    return [pair for pair in record.pairs if record.find_checkpoint(pair.candidate).adaptation == method]
 
 
 def clean_gap(pairs: Sequence[PairRecord], record: RunRecord) -> tuple[str, ...]:
@@ -94,7 +94,7 @@ def clean_gap(pairs: Sequence[PairRecord], record: RunRecord) -> tuple[str, ...]
 
     Nothing below one point.
     """
-    arms = [(record.find_checkpoint(pair.full), record.find_checkpoint(pair.peft)) for pair in pairs]
+    arms = [(record.find_checkpoint(pair.reference), record.find_checkpoint(pair.candidate)) for pair in pairs]
     gap = sum(full.clean_accuracy - peft.clean_accuracy for full, peft in arms) / len(arms)
     if abs(gap) < 0.01:
         return ()
@@ -155,7 +155,8 @@ def _detail(rows: pd.DataFrame, method: str) -> str:
     clearest = _clearest(rows)
     sentence = (
         f"{'Clearest' if clearest.verdict != Verdict.INCONCLUSIVE else 'Largest gap'}: {place(clearest)}, where full "
-        f"keeps {percent(clearest.full_value)} and {method} {percent(clearest.peft_value)}; the difference is "
+        f"keeps {percent(clearest.reference_value)} and {method} {percent(clearest.candidate_value)}; the "
+        "difference is "
         f"{signed_points(clearest.difference)} (95 % interval {signed(clearest.low)} to {signed(clearest.high)}, "
         f"{_adjusted(clearest.p_adjusted)}, n = {int(clearest.n)})"
     )

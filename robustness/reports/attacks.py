@@ -15,6 +15,7 @@ from robustness.engine.outcome import Status
 from robustness.reports.columns import Table, arrange
 from robustness.reports.examples import keeps_prediction
 from robustness.reports.grid import STATUS_RANKS, split_cells
+from robustness.runs.record import CheckpointRecord, RunRecord
 from robustness.stats import AttackCounts, wilson_interval
 
 WORST_CASE = "worst-case"
@@ -22,7 +23,7 @@ NUMBERS = ("queries", "forwards", "modified_share", "similarity", "seconds")
 CELL = ["checkpoint", "adaptation", "task", "testset"]
 
 
-def build_attacks(examples: pd.DataFrame) -> pd.DataFrame:
+def build_attacks(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
     """Returns attacks.csv's rows: each attack on each checkpoint and test set, then its worst case.
 
     An attack that keeps the prediction leaves every right answer right: it has a success rate, but no robust accuracy
@@ -35,12 +36,22 @@ def build_attacks(examples: pd.DataFrame) -> pd.DataFrame:
     columns = {name: counted[name].to_numpy(dtype=float, na_value=np.nan) for name in NUMBERS}
     statuses, goals = counted["status"].to_numpy(), counted["goal"].to_numpy()
     order = {cell: number for number, (cell, _) in enumerate(split_cells(attacked, CELL))}
+    arms = {checkpoint.name: checkpoint for checkpoint in record.checkpoints}
     rows = [
         dict(zip([*CELL, "attack"], cell, strict=True))
+        | _name(arms[cell[0]])
         | _row({name: column[part] for name, column in columns.items()}, statuses[part], goals[part[0]])
         for cell, part in split_cells(counted, [*CELL, "attack"])
     ]
     return arrange(Table.ATTACKS, sorted(rows, key=lambda row: order[tuple(str(row[name]) for name in CELL)]))
+
+
+def _name(arm: CheckpointRecord) -> dict[str, object]:
+    return {
+        "method": arm.adaptation,
+        "train_seed": arm.train_seed,
+        "trainable_parameters": arm.trainable_parameters,
+    }
 
 
 def worst_cases(attacked: pd.DataFrame) -> pd.DataFrame:

@@ -60,10 +60,13 @@ def find_breaking(pair: PairRecord, examples: pd.DataFrame, replays: pd.DataFram
     A text found by attacking one arm counts if the other, asked about that very text, gives the right answer; a row
     of an adversarial test set if one arm is wrong on it and the other right.
     """
-    of_pair = examples["checkpoint"].isin([pair.full, pair.peft]) & ~keeps_prediction(examples)
+    of_pair = examples["checkpoint"].isin([pair.reference, pair.candidate]) & ~keeps_prediction(examples)
     examples = examples.loc[of_pair, COLUMNS]
     found: list[Breaking] = []
-    for breaks, source, target in (("peft", pair.peft, pair.full), ("full", pair.full, pair.peft)):
+    for breaks, source, target in (
+        ("peft", pair.candidate, pair.reference),
+        ("full", pair.reference, pair.candidate),
+    ):
         rows = pd.concat([_attacked(examples, replays, source, target), _static(examples, source, target)])
         if rows.empty:
             continue

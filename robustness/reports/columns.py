@@ -57,19 +57,19 @@ COLUMNS: dict[Table, tuple[Column, ...]] = {
         "low:fraction high:fraction"
     ),
     Table.ATTACKS: _columns(
-        "checkpoint adaptation task testset attack n:count n_skipped:count n_errored:count clean_accuracy:fraction "
-        "robust_accuracy:fraction robust_accuracy_low:fraction robust_accuracy_high:fraction "
-        "attack_success_rate:fraction attack_success_rate_low:fraction attack_success_rate_high:fraction "
-        "mean_queries:count mean_forwards:count mean_modified_share:fraction mean_similarity:fraction seconds:seconds"
-        " goal"
+        "checkpoint adaptation method train_seed:seed trainable_parameters:count task testset attack n:count "
+        "n_skipped:count n_errored:count clean_accuracy:fraction robust_accuracy:fraction "
+        "robust_accuracy_low:fraction robust_accuracy_high:fraction attack_success_rate:fraction "
+        "attack_success_rate_low:fraction attack_success_rate_high:fraction mean_queries:count mean_forwards:count "
+        "mean_modified_share:fraction mean_similarity:fraction seconds:seconds goal n_left_out:count"
     ),
     Table.PAIRS: _columns(
-        "pair full peft method task testset attack metric population n:count full_value:fraction "
-        "peft_value:fraction difference:fraction low:fraction high:fraction drop_difference:fraction "
-        "drop_low:fraction drop_high:fraction test p_value:probability p_adjusted:probability verdict "
-        "smallest_detectable:fraction detectable:fraction p_equivalence:probability n_seeds:count aggregation "
-        "seed_sd:fraction seed_sd_low:fraction seed_sd_high:fraction example_sd:fraction interaction_sd:fraction "
-        "seed_share:fraction"
+        "pair contrast base reference candidate method task testset attack metric population n:count "
+        "reference_value:fraction candidate_value:fraction difference:fraction low:fraction high:fraction "
+        "drop_difference:fraction drop_low:fraction drop_high:fraction test p_value:probability "
+        "p_adjusted:probability verdict detectable:fraction n_seeds:count method_digest trainable_parameters:count "
+        "aggregation p_equivalence:probability seed_sd:fraction seed_sd_low:fraction seed_sd_high:fraction "
+        "example_sd:fraction interaction_sd:fraction seed_share:fraction family n_left_out:count reason"
     ),
     Table.TRANSFER: _columns(
         "source target testset attack n:count transfer_rate:fraction low:fraction high:fraction"
@@ -79,10 +79,11 @@ COLUMNS: dict[Table, tuple[Column, ...]] = {
     ),
     Table.FRAGILITY: _columns(
         "pair where what difference:amount low:amount high:amount p_adjusted:probability verdict testset attack "
-        "n:count full_value:amount peft_value:amount scale test p_value:probability detectable:fraction"
+        "n:count reference_value:amount candidate_value:amount scale test p_value:probability detectable:fraction"
     ),
     Table.SURVIVAL: _columns(
-        "pair testset attack full_n:count peft_n:count full_median:queries peft_median:queries statistic:chi-squared "
+        "pair testset attack reference_n:count candidate_n:count reference_median:queries candidate_median:queries "
+        "statistic:chi-squared "
         "test p_value:probability"
     ),
     Table.PREDICTIONS: _columns(

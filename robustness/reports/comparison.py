@@ -66,7 +66,7 @@ def compare_runs(first: pd.DataFrame, second: pd.DataFrame, records: tuple[RunRe
             rows.append(names | {"family": "runs"} | compare_arms(matched, records[0].seed))
     table = give_verdicts(rows, records[0].statistics)
     if len(table):
-        table = table.rename(columns={"full_value": "value_a", "peft_value": "value_b"})
+        table = table.rename(columns={"reference_value": "value_a", "candidate_value": "value_b"})
         table["change"] = table["verdict"].map(lambda verdict: CHANGES[Verdict(verdict)])
     return RunComparison(
         settings=_settings(*records),

@@ -23,7 +23,7 @@ MIN_EXAMPLES = 10
 FAMILY = "fragility"
 _RANKS = (2, 0, 1)
 """Over several attacks: of wrong (0) first, then of unknown (-1, the last), then of right (1)."""
-PROBE_NUMBERS = ("n", "full_value", "peft_value", "difference", "low", "high", "test", "p_value")
+PROBE_NUMBERS = ("n", "reference_value", "candidate_value", "difference", "low", "high", "test", "p_value")
 NEUTRAL = "neutral"
 """Direction of a probe whose larger values mean neither robust nor fragile."""
 
@@ -57,8 +57,8 @@ def build_fragility(
         pairs: pairs.csv's rows.
         record: The run's.
         probe_differences: How the arms differ in each probe: pair, testset, probe, layer, module, quantity,
-            direction, comparison, n, full_value, peft_value, difference, low, high, test, p_value; above 0 PEFT is
-            more fragile, but for those of direction `neutral`, which are left out.
+            direction, comparison, n, reference_value, candidate_value, difference, low, high, test, p_value; above 0
+            PEFT is more fragile, but for those of direction `neutral`, which are left out.
     """
     columns = read_columns(build_grid(examples))
     rows = [row for pair in record.pairs for row in _places(columns, pair, record)]
@@ -87,7 +87,7 @@ def _places(columns: Columns, pair: PairRecord, record: RunRecord) -> Iterator[d
     grid = columns.grid
     full, peft = (
         {key: places for key, places in grid.cells.get(name, {}).items() if key[1] not in grid.keeping}
-        for name in (pair.full, pair.peft)
+        for name in (pair.reference, pair.candidate)
     )
     yield from _family_rows(grid, pair, (full, peft), record)
     for testset in dict.fromkeys(name for name, _ in (*full, *peft)):

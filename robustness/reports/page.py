@@ -101,7 +101,7 @@ def write_page(
     pairs = record.pairs[:MAX_PAIRS]
     missing = find_missing(tables[Table.EXAMPLES], record)
     methods = join_words(
-        list(dict.fromkeys(method_name(record.find_checkpoint(p.peft).adaptation) for p in record.pairs))
+        list(dict.fromkeys(method_name(record.find_checkpoint(p.candidate).adaptation) for p in record.pairs))
     )
     style, script = _asset("page.css"), _asset("page.js")
     probed = _optional(tables, "sensitivity_examples")
@@ -204,7 +204,7 @@ def _pairs_left_out(record: RunRecord) -> str:
 
 
 def _arms(pair: PairRecord) -> dict[str, str]:
-    return {pair.full: "full", pair.peft: "peft"}
+    return {pair.reference: "full", pair.candidate: "peft"}
 
 
 def _forests(fragility: pd.DataFrame, record: RunRecord) -> list[Part]:
@@ -335,7 +335,7 @@ def _texts(
     groups = []
     for pair in pairs:
         found = find_breaking(pair, examples, replays)
-        method = method_name(record.find_checkpoint(pair.peft).adaptation)
+        method = method_name(record.find_checkpoint(pair.candidate).adaptation)
         suffix = f" ({pair.name})" if len(pairs) > 1 else ""
         for arm, title in (
             ("peft", f"Break {method}, not full fine-tuning"),

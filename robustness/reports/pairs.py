@@ -29,7 +29,6 @@ from robustness.stats import (
     paired_difference_interval,
     paired_drop,
     paired_permutation,
-    smallest_detectable_difference,
     tost,
     verdict,
 )
@@ -71,7 +70,7 @@ def build_pairs(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
     questions = {testset.name for testset in record.testsets if testset.answers}
     rows: list[dict[str, object]] = []
     for pair in record.pairs:
-        full, peft = (grid.cells.get(name, {}) | worst.get(name, {}) for name in (pair.full, pair.peft))
+        full, peft = (grid.cells.get(name, {}) | worst.get(name, {}) for name in (pair.reference, pair.candidate))
         for (testset, attack), places in full.items():
             partner = peft.get((testset, attack), np.full_like(places, -1))
             names = _names(pair, record) | {"testset": testset, "attack": attack, "aggregation": "mean"}
@@ -120,13 +119,27 @@ def _judged(grid: OutcomeGrid, worst: dict[str, dict[tuple[str, str], Places]]) 
 
 
 def _names(pair: PairRecord, record: RunRecord) -> dict[str, object]:
+    reference, candidate = (record.find_checkpoint(name) for name in (pair.reference, pair.candidate))
     return {
         "pair": pair.name,
-        "full": pair.full,
-        "peft": pair.peft,
-        "method": record.find_checkpoint(pair.peft).adaptation,
+        "contrast": name_contrast(reference.adaptation, candidate.adaptation),
+        "base": pair.base,
+        "reference": pair.reference,
+        "candidate": pair.candidate,
+        "method": candidate.adaptation,
         "task": pair.task,
+        "method_digest": candidate.method_digest,
+        "trainable_parameters": candidate.trainable_parameters,
     }
+
+
+def name_contrast(reference: str, candidate: str) -> str:
+    """Returns what a pair of adaptations compares.
+
+    >>> name_contrast("full", "lora")
+    'full-vs-peft'
+    """
+    return "-vs-".join("full" if adaptation == "full" else "peft" for adaptation in (reference, candidate))
 
 
 def pair_up(grid: OutcomeGrid, full: Places, peft: Places) -> PairedOutcomes:
@@ -178,15 +191,14 @@ def compare_arms(outcomes: PairedOutcomes, seed: int) -> dict[str, object]:
     discordant = (test.only_full_right + test.only_peft_right) / n
     return {
         "n": n,
-        "full_value": full.mean(),
-        "peft_value": peft.mean(),
+        "reference_value": full.mean(),
+        "candidate_value": peft.mean(),
         "difference": differences.mean(),
         "low": interval.low,
         "high": interval.high,
         "test": "permutation-of-groups" if grouped else test.name,
         "p_value": paired_permutation(differences, groups, rng=rng) if grouped else test.p_value,
         "p_mid": math.nan if grouped else mcnemar_mid_p(full, peft).p_value,
-        "smallest_detectable": smallest_detectable_difference(n, discordant),
         "discordant_share": discordant,
         "design_effect": 1.0 if groups is None else design_effect(differences, groups),
         "differences": differences,

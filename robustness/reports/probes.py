@@ -24,7 +24,7 @@ NUMBER = ["testset", "probe", "quantity", "kind", "norm", "radius", "scope"]
 
 def render_probes(sensitivity: pd.DataFrame, pair: PairRecord) -> Iterator[RichTable | str]:
     """Yields one line per number that at least one arm of the pair has, then what cannot be read and why."""
-    arms = sensitivity[sensitivity["checkpoint"].isin([pair.full, pair.peft])]
+    arms = sensitivity[sensitivity["checkpoint"].isin([pair.reference, pair.candidate])]
     if arms.empty:
         return
     in_curves = arms["probe"] == CURVES
@@ -57,7 +57,7 @@ def _numbers(arms: pd.DataFrame, pair: PairRecord) -> RichTable:
             str(kind),
             "" if pd.isna(norm) else escape(str(norm)),
             "" if pd.isna(radius) else f"{radius:g}",
-            *(_cell(by_checkpoint, name) for name in (pair.full, pair.peft)),
+            *(_cell(by_checkpoint, name) for name in (pair.reference, pair.candidate)),
         )
     return table
 

@@ -110,8 +110,8 @@ def _comparison(score: list[Column], groups: NDArray[np.generic], metric: str, s
         p_value = paired_permutation(differences, groups, rng=rng)
     return {
         "n": len(full),
-        "full_value": full.mean(),
-        "peft_value": peft.mean(),
+        "reference_value": full.mean(),
+        "candidate_value": peft.mean(),
         "difference": differences.mean(),
         "low": interval.low,
         "high": interval.high,

@@ -92,7 +92,7 @@ def write_report(folder: Path, statistics: StatisticsRecord | None = None) -> Re
     tables = {
         Table.EXAMPLES: examples,
         Table.TESTSETS: build_testsets(examples, record),
-        Table.ATTACKS: build_attacks(examples),
+        Table.ATTACKS: build_attacks(examples, record),
         Table.PAIRS: (pairs := build_pairs(examples, record)),
         Table.TRANSFER: build_transfer(replays, examples),
         Table.CURVES: pd.concat([build_curves(examples), build_path_curves(measurements)], ignore_index=True),

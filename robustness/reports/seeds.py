@@ -61,7 +61,7 @@ def seed_rows(judged: pd.DataFrame, record: RunRecord) -> list[dict[str, object]
         if len({pair.seed for pair in pairs}) < 2:
             continue
         names = {"pair": f"{task} {method}, {len(pairs)} seeds", "method": method, "task": task, "base": base}
-        checkpoints = {name for pair in pairs for name in (pair.full, pair.peft)}
+        checkpoints = {name for pair in pairs for name in (pair.reference, pair.candidate)}
         mine = judged.loc[judged["checkpoint"].isin(checkpoints), judged.columns.intersection(COLUMNS)]
         for (testset, attack), part in mine.groupby(["testset", "attack"], sort=False):
             place = names | {"testset": testset, "attack": attack}
@@ -74,7 +74,7 @@ def seed_rows(judged: pd.DataFrame, record: RunRecord) -> list[dict[str, object]
 def _families(record: RunRecord) -> dict[tuple[str, str, str], list[PairRecord]]:
     families: dict[tuple[str, str, str], list[PairRecord]] = {}
     for pair in record.pairs:
-        method = record.find_checkpoint(pair.peft).adaptation
+        method = record.find_checkpoint(pair.candidate).adaptation
         families.setdefault((pair.task, pair.base, method), []).append(pair)
     return families
 
@@ -102,7 +102,7 @@ def _answer_rows(part: pd.DataFrame, pairs: list[PairRecord], seed: int) -> Iter
 def _score_arms(part: pd.DataFrame, pairs: list[PairRecord], column: str) -> SeededScores | None:
     """The examples that every checkpoint answered; None where there are none."""
     table = part.pivot(index="example_id", columns="checkpoint", values=column)
-    arms = [name for pair in pairs for name in (pair.full, pair.peft)]
+    arms = [name for pair in pairs for name in (pair.reference, pair.candidate)]
     if not set(arms) <= set(table.columns):
         return None
     table = table[list(dict.fromkeys(arms))].dropna()
@@ -111,7 +111,7 @@ def _score_arms(part: pd.DataFrame, pairs: list[PairRecord], column: str) -> See
     groups = part.drop_duplicates("example_id").set_index("example_id")["group_id"].reindex(table.index)
     full, peft = (
         np.stack([table[name].to_numpy(dtype=float) for name in names])
-        for names in ([pair.full for pair in pairs], [pair.peft for pair in pairs])
+        for names in ([pair.reference for pair in pairs], [pair.candidate for pair in pairs])
     )
     return SeededScores(full, peft, groups.to_numpy(dtype=object))
 
@@ -125,8 +125,8 @@ def _compare(scores: SeededScores, seed: int) -> dict[str, object]:
         "population": "all",
         "n": differences.shape[1],
         "n_seeds": len(differences),
-        "full_value": scores.full.mean(),
-        "peft_value": scores.peft.mean(),
+        "reference_value": scores.full.mean(),
+        "candidate_value": scores.peft.mean(),
         "difference": found.difference,
         "low": found.interval.low,
         "high": found.interval.high,

@@ -98,16 +98,16 @@ def build_probe_differences(measurements: pd.DataFrame, record: RunRecord) -> pd
     `neutral`, **above 0 PEFT is more fragile**. A reading of the whole has a difference without interval or test.
 
     Columns: pair, testset, probe, space, layer, module, quantity, unit, direction, scale_free, target, kind, norm,
-    radius, alpha, comparison (log-ratio, difference), n, n_dropped, full_value, peft_value (medians or means),
-    difference, low, high, test, p_value.
+    radius, alpha, comparison (log-ratio, difference), n, n_dropped, reference_value, candidate_value (medians or
+    means), difference, low, high, test, p_value.
     """
     keys = ["testset", "probe", *PLACE, *LABELS]
     rows: list[dict[str, object]] = []
     read = measurements[measurements["status"].isin(READABLE) & measurements["value"].notna()]
     for pair in record.pairs:
-        arms = read[read["checkpoint"].isin([pair.full, pair.peft])]
+        arms = read[read["checkpoint"].isin([pair.reference, pair.candidate])]
         for labels, group in arms.groupby(keys, sort=False, dropna=False):
-            full, peft = (group[group["checkpoint"] == name] for name in (pair.full, pair.peft))
+            full, peft = (group[group["checkpoint"] == name] for name in (pair.reference, pair.candidate))
             names = {"pair": pair.name} | dict(zip(keys, labels, strict=True))
             if len(full) and len(peft):
                 rows.append(names | _difference(full, peft, names, record.seed))
@@ -175,8 +175,8 @@ def _difference(full: pd.DataFrame, peft: pd.DataFrame, names: dict[str, object]
         "comparison": "log-ratio" if is_ratio else "difference",
         "n": len(a),
         "n_dropped": dropped,
-        "full_value": float(centre(a)) if len(a) else None,
-        "peft_value": float(centre(b)) if len(b) else None,
+        "reference_value": float(centre(a)) if len(a) else None,
+        "candidate_value": float(centre(b)) if len(b) else None,
         "difference": float(centre(differences)) if len(a) else None,
         "low": _or_empty(interval.low),
         "high": _or_empty(interval.high),

@@ -21,8 +21,8 @@ Column = NDArray[Any]
 def build_survival(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
     """Returns survival.csv's rows: each pair, test set and attack that asks queries, over what each arm got right.
 
-    `full_median` and `peft_median` are Kaplan-Meier medians of the queries to success, empty where more than half
-    withstand; an attack that failed censors its example at what it spent.
+    `reference_median` and `candidate_median` are Kaplan-Meier medians of the queries to success, empty where more
+    than half withstand; an attack that failed censors its example at what it spent.
     """
     attempted = examples.loc[
         (examples["attack"] != NO_ATTACK)
@@ -39,16 +39,16 @@ def build_survival(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
         cells.setdefault(checkpoint, {})[testset, attack] = (*arm, kaplan_meier(*arm).median)
     rows: list[dict[str, object]] = []
     for pair in record.pairs:
-        full, peft = (cells.get(name, {}) for name in (pair.full, pair.peft))
+        full, peft = (cells.get(name, {}) for name in (pair.reference, pair.candidate))
         for testset, attack in (cell for cell in full if cell in peft):
             one, other = full[testset, attack], peft[testset, attack]
             test = log_rank(*one[:2], *other[:2])
             names = {"pair": pair.name, "testset": testset, "attack": attack, "test": "log-rank"}
             numbers = {
-                "full_n": len(one[0]),
-                "peft_n": len(other[0]),
-                "full_median": one[2],
-                "peft_median": other[2],
+                "reference_n": len(one[0]),
+                "candidate_n": len(other[0]),
+                "reference_median": one[2],
+                "candidate_median": other[2],
                 "statistic": test.statistic,
                 "p_value": test.p_value,
             }

@@ -33,7 +33,7 @@ def render_summary(report: Report) -> Iterator[RichTable | str]:
     """Yields what a user sees first: clean accuracies, one line per comparison, warnings, where the files are."""
     pairs = report.tables[Table.PAIRS]
     for pair in report.record.pairs:
-        full, peft = (report.record.find_checkpoint(name) for name in (pair.full, pair.peft))
+        full, peft = (report.record.find_checkpoint(name) for name in (pair.reference, pair.candidate))
         metric, floor = (
             ("F1", "the whole paragraph as answer") if is_answering(pair.task) else ("accuracy", "majority class")
         )
@@ -109,8 +109,8 @@ def _comparisons(rows: pd.DataFrame, *, with_method: bool = False) -> RichTable:
             escape(row.testset),
             escape(_what(row)),
             str(row.n),
-            f"{row.full_value:.3f}",
-            f"{row.peft_value:.3f}",
+            f"{row.reference_value:.3f}",
+            f"{row.candidate_value:.3f}",
             escape(f"{row.difference:+.3f} [{row.low:+.2f}, {row.high:+.2f}]"),
             f"{row.p_adjusted:.2g}",
             f"[{style}]{row.verdict}[/]",

@@ -147,7 +147,9 @@ def _record(plan: Plan, prepared: Prepared, placement: Placement, facts: dict[st
         dtype=plan.settings.arithmetic,
         fingerprint=prepared.fingerprint | {"device": device.type},
         pairs=tuple(
-            PairRecord(name=p.name, task=p.task, base=p.base, full=p.full_name, peft=p.peft_name, seed=p.seed)
+            PairRecord(
+                name=p.name, task=p.task, base=p.base, reference=p.full_name, candidate=p.peft_name, seed=p.seed
+            )
             for p in plan.pairs
         ),
         checkpoints=tuple(_checkpoint_record(prepared, name, facts[name]) for name in prepared.checkpoints),

@@ -30,8 +30,9 @@ class PairRecord(Definition):
     name: str
     task: str
     base: str
-    full: str
-    peft: str
+    reference: str
+    """Name of the checkpoint that the other is held against; in the headline contrast the fully fine-tuned one."""
+    candidate: str
     seed: int | None
 
 
@@ -50,6 +51,12 @@ class CheckpointRecord(Definition):
     merge_difference: float | None
     folder: str = ""
     """Where it lay."""
+    method_digest: str = ""
+    """Of the adapter's own configuration with base, task and training rows: over what a method's seeds are pooled."""
+    settings: dict[str, str] = Field(default_factory=dict)
+    """The adapter's own settings as its configuration has them, which tell methods of one name apart."""
+    trainable_parameters: int | None = None
+    """Of a full checkpoint all, of an adapter those that its file holds; None: not counted."""
 
 
 class TestsetRecord(Definition):

@@ -85,8 +85,8 @@ def make_record(shape: Shape) -> RunRecord:
                 name=f"{arm}-{seed}",
                 task="sst2",
                 base="base",
-                full=f"full-{seed}",
-                peft=f"sst2-{arm}-{seed}",
+                reference=f"full-{seed}",
+                candidate=f"sst2-{arm}-{seed}",
                 seed=seed,
             )
             for arm in arms[1:]
@@ -159,8 +159,8 @@ def fill(folder: Path, record: RunRecord, shape: Shape) -> None:
     sets = {testset.name: make_examples(shape, i, rng) for i, testset in enumerate(record.testsets)}
     partners: dict[str, list[str]] = {}
     for pair in record.pairs:
-        partners.setdefault(pair.full, []).append(pair.peft)
-        partners.setdefault(pair.peft, []).append(pair.full)
+        partners.setdefault(pair.reference, []).append(pair.candidate)
+        partners.setdefault(pair.candidate, []).append(pair.reference)
     attacks = (NO_ATTACK, *(attack.name for attack in record.attacks))
     with sqlite3.connect(folder / "run.sqlite") as connection:
         columns = [row[1] for row in connection.execute("PRAGMA table_info(outcomes)")]

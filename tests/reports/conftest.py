@@ -48,7 +48,14 @@ class RunWriter:
         for seed in range(seeds):
             full, peft = name(f"full-{seed}"), name(f"lora-{seed}")
             pairs.append(
-                PairRecord(name=name(f"pair-{seed}"), task="sst2", base=name("base"), full=full, peft=peft, seed=seed)
+                PairRecord(
+                    name=name(f"pair-{seed}"),
+                    task="sst2",
+                    base=name("base"),
+                    reference=full,
+                    candidate=peft,
+                    seed=seed,
+                )
             )
             for checkpoint, adaptation in ((full, "full"), (peft, "lora")):
                 checkpoints.append(

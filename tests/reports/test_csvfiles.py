@@ -63,16 +63,19 @@ PROMISED = {
     Table.TESTSETS: """
         checkpoint adaptation task testset provenance metric aggregation n n_errored value low high""",
     Table.ATTACKS: """
-        checkpoint adaptation task testset attack n n_skipped n_errored clean_accuracy robust_accuracy
-        robust_accuracy_low robust_accuracy_high attack_success_rate attack_success_rate_low
-        attack_success_rate_high mean_queries mean_forwards mean_modified_share mean_similarity seconds""",
+        checkpoint adaptation method train_seed trainable_parameters task testset attack n n_skipped n_errored
+        clean_accuracy robust_accuracy robust_accuracy_low robust_accuracy_high attack_success_rate
+        attack_success_rate_low attack_success_rate_high mean_queries mean_forwards mean_modified_share
+        mean_similarity seconds""",
     Table.PAIRS: """
-        pair full peft method task testset attack metric population n full_value peft_value difference low high
-        drop_difference drop_low drop_high test p_value p_adjusted verdict""",
+        pair contrast base reference candidate method task testset attack metric population n reference_value
+        candidate_value difference low high drop_difference drop_low drop_high test p_value p_adjusted verdict
+        detectable n_seeds method_digest trainable_parameters""",
     Table.TRANSFER: "source target testset attack n transfer_rate low high",
     Table.CURVES: "checkpoint testset attack budget_kind budget robust_accuracy low high",
     Table.FRAGILITY: "pair where what difference low high p_adjusted verdict",
-    Table.SURVIVAL: "pair testset attack full_n peft_n full_median peft_median statistic test p_value",
+    Table.SURVIVAL: """
+        pair testset attack reference_n candidate_n reference_median candidate_median statistic test p_value""",
     Table.PREDICTIONS: "checkpoint testset probe quantity attack n auc low high rank_correlation",
     Table.SENSITIVITY: """
         checkpoint adaptation task testset probe space target kind norm radius alpha status n value low high forwards

@@ -68,7 +68,7 @@ def test_a_smaller_budget_breaks_only_what_cost_no_more(report: Any) -> None:
     row = table[(table["where"] == "budget") & (table["what"].str.startswith("clean-set | swap | queries"))].iloc[0]
     budget = float(row["what"].rpartition("<=")[2])
 
-    for adaptation, column in (("full", "full_value"), ("lora", "peft_value")):
+    for adaptation, column in (("full", "reference_value"), ("lora", "candidate_value")):
         part = arm(report, adaptation, "clean-set", "swap")
         broken = (part["status"] == "succeeded") & (part["queries"] <= budget)
         assert row[column] == pytest.approx(((part["status"] != "skipped") & ~broken).mean())
@@ -108,7 +108,13 @@ def test_methods_and_constructions_are_places_where_the_examples_have_them(repor
 
 
 def test_probes_and_layers_join_the_map_but_for_neutral_ones(report: Any) -> None:
-    numbers = {"n": 50, "full_value": 1.0, "peft_value": 2.0, "test": "signed-rank", "comparison": "log-ratio"}
+    numbers = {
+        "n": 50,
+        "reference_value": 1.0,
+        "candidate_value": 2.0,
+        "test": "signed-rank",
+        "comparison": "log-ratio",
+    }
     probes = pd.DataFrame(
         [
             {

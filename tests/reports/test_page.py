@@ -60,12 +60,22 @@ def csv_rows(folder: Path, name: str) -> list[dict[str, str]]:
 
 
 NUMBERS = {
-    "fragility": ["n", "full_value", "peft_value", "difference", "low", "high", "p_adjusted", "detectable"],
+    "fragility": ["n", "reference_value", "candidate_value", "difference", "low", "high", "p_adjusted", "detectable"],
     "pairs": [
-        *("n", "full_value", "peft_value", "difference", "low", "high", "drop_difference", "p_value", "p_adjusted"),
+        *(
+            "n",
+            "reference_value",
+            "candidate_value",
+            "difference",
+            "low",
+            "high",
+            "drop_difference",
+            "p_value",
+            "p_adjusted",
+        ),
         "detectable",
     ],
-    "survival": ["full_n", "peft_n", "full_median", "peft_median", "p_value"],
+    "survival": ["reference_n", "candidate_n", "reference_median", "candidate_median", "p_value"],
 }
 
 

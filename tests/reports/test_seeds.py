@@ -112,7 +112,7 @@ def test_how_far_clean_scores_differ_is_said_with_whose_examples_they_are(
 ) -> None:
     pair = record.pairs[0]
     checkpoints = tuple(
-        each.model_copy(update={"clean_accuracy": accuracy if each.name == pair.peft else 0.9, "n_clean": 256})
+        each.model_copy(update={"clean_accuracy": accuracy if each.name == pair.candidate else 0.9, "n_clean": 256})
         for each in record.checkpoints
     )
 

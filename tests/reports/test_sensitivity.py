@@ -16,7 +16,7 @@ from robustness.stats.medians import median_interval, signed_rank_p
 ARMS = ("full", "lora")
 RECORD: Any = SimpleNamespace(
     seed=0,
-    pairs=[SimpleNamespace(name="pair", full="full", peft="lora")],
+    pairs=[SimpleNamespace(name="pair", reference="full", candidate="lora")],
     find_checkpoint=lambda name: SimpleNamespace(adaptation=name, task="sst2"),
 )
 

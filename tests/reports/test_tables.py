@@ -71,7 +71,7 @@ def record(
         device="cpu",
         dtype="float32",
         fingerprint={},
-        pairs=(PairRecord(name="p", task=full.task, base="base", full=full.name, peft=peft.name, seed=0),),
+        pairs=(PairRecord(name="p", task=full.task, base="base", reference=full.name, candidate=peft.name, seed=0),),
         checkpoints=tuple(checkpoints),
         testsets=tuple(testsets),
         attacks=tuple(
@@ -128,7 +128,7 @@ def attacked(statuses: dict[str, str], keeping: Sequence[str] = ()) -> World:
 def test_attack_metrics_are_their_definitions() -> None:
     world = attacked({"f/a": "ssbbbrrrre", "l/a": "sbbbbbbbrr"})
 
-    full = build_attacks(world.examples).iloc[0]
+    full = build_attacks(world.examples, world.record).iloc[0]
 
     assert (full["n"], full["n_skipped"], full["n_errored"]) == (10, 2, 1)
     assert full["clean_accuracy"] == pytest.approx(7 / 9)
@@ -141,7 +141,7 @@ def test_attack_metrics_are_their_definitions() -> None:
 def test_the_worst_case_is_robust_only_where_no_attack_succeeded() -> None:
     world = attacked({"f/a": "sbrre", "f/b": "srbrr", "l/a": "rrrrr", "l/b": "rrrrr"})
 
-    attacks = build_attacks(world.examples).set_index(["checkpoint", "attack"])
+    attacks = build_attacks(world.examples, world.record).set_index(["checkpoint", "attack"])
 
     worst = attacks.loc[("f", "worst-case")]
     assert (worst["n"], worst["n_skipped"], worst["n_errored"]) == (5, 1, 1)
@@ -157,8 +157,8 @@ def test_pairs_compare_the_same_examples_with_full_minus_peft() -> None:
 
     everything = pairs.loc["all"]
     assert everything["n"] == 11
-    assert everything["full_value"] == pytest.approx(8 / 11)
-    assert everything["peft_value"] == pytest.approx(2 / 11)
+    assert everything["reference_value"] == pytest.approx(8 / 11)
+    assert everything["candidate_value"] == pytest.approx(2 / 11)
     assert everything["difference"] == pytest.approx(6 / 11)
     assert everything["p_value"] == pytest.approx(binomtest(7, 8).pvalue)
     assert everything["low"] <= everything["difference"] <= everything["high"]
@@ -265,7 +265,9 @@ def test_query_curves_fall_to_the_robust_accuracy_at_the_queries_of_each_success
     full = curves[(curves["checkpoint"] == "f") & (curves["budget_kind"] == "queries")]
     assert full["budget"].tolist() == [0, 11, 12, 13]
     assert full["robust_accuracy"].tolist() == pytest.approx([6 / 7, 5 / 7, 4 / 7, 3 / 7])
-    assert full["robust_accuracy"].iloc[-1] == pytest.approx(build_attacks(examples).iloc[0]["robust_accuracy"])
+    assert full["robust_accuracy"].iloc[-1] == pytest.approx(
+        build_attacks(examples, world.record).iloc[0]["robust_accuracy"]
+    )
 
 
 def test_a_query_curve_never_rises_and_has_a_bounded_number_of_points() -> None:
@@ -329,7 +331,7 @@ def test_transfer_to_the_base_counts_only_texts_whose_clean_form_the_base_gets_r
 def test_a_kept_prediction_has_a_success_rate_and_no_robust_accuracy() -> None:
     world = attacked({"f/reduce": "sbbre", "l/reduce": "rrrrr"}, keeping=["reduce"])
 
-    full = build_attacks(world.examples).iloc[0]
+    full = build_attacks(world.examples, world.record).iloc[0]
 
     assert (full["n_skipped"], full["n_errored"], full["goal"]) == (1, 1, "keep-prediction")
     assert full["attack_success_rate"] == pytest.approx(2 / 3)
@@ -359,8 +361,11 @@ def test_a_kept_prediction_enters_neither_worst_case_nor_curves_nor_robust_accur
     without = attacked(flips)
     reduced = attacked({**flips, "f/reduce": "sbbb", "l/reduce": "bbbb"}, keeping=["reduce"])
 
-    for build in (build_attacks, build_curves):
-        table, other = build(reduced.examples), build(without.examples)
+    for build in (
+        lambda world: build_attacks(world.examples, world.record),
+        lambda world: build_curves(world.examples),
+    ):
+        table, other = build(reduced), build(without)
         pd.testing.assert_frame_equal(table[table["attack"] != "reduce"].reset_index(drop=True), other)
     pairs, other = (build_pairs(world.examples, world.record) for world in (reduced, without))
     accuracies = pairs[pairs["metric"] == "robust_accuracy"].reset_index(drop=True)
@@ -372,7 +377,7 @@ def test_a_kept_prediction_enters_neither_worst_case_nor_curves_nor_robust_accur
 def test_a_kept_prediction_alone_makes_no_worst_case() -> None:
     world = attacked({"f/a": "rb", "l/a": "rb", "f/reduce": "bb", "l/reduce": "bb"}, keeping=["reduce"])
 
-    assert "worst-case" not in set(build_attacks(world.examples)["attack"])
+    assert "worst-case" not in set(build_attacks(world.examples, world.record)["attack"])
     assert "worst-case" not in set(build_pairs(world.examples, world.record)["attack"])
 
 
@@ -382,6 +387,6 @@ def test_pairs_compare_reductions_where_both_arms_are_right_before() -> None:
     (pair,) = build_pairs(world.examples, world.record).itertuples()
 
     assert (pair.metric, pair.population, pair.n) == ("irreducible_share", "both_correct", 5)
-    assert (pair.full_value, pair.peft_value) == (1, 0)
+    assert (pair.reference_value, pair.candidate_value) == (1, 0)
     assert pair.p_value == pytest.approx(binomtest(0, 5).pvalue)
     assert pd.isna(pair.drop_difference)

@@ -113,7 +113,7 @@ def test_pairs_are_compared_by_tests_that_fit_the_score(report: Report) -> None:
         ("exact_match", "worst-per-group"): "mcnemar-exact",
     }
     assert rows["verdict"].notna().all()
-    assert (rows["difference"] - (rows["full_value"] - rows["peft_value"])).abs().max() < 1e-9
+    assert (rows["difference"] - (rows["reference_value"] - rows["candidate_value"])).abs().max() < 1e-9
 
 
 def test_live_attacks_on_questions_run_on_questions_and_others_do_not(report: Report) -> None:
@@ -333,7 +333,7 @@ def test_the_terminal_tells_scores_of_answers_apart(report: Report) -> None:
 def test_the_terminal_says_what_a_clean_score_of_answers_is(report: Report) -> None:
     lines = [part for part in render_summary(report) if isinstance(part, str)]
 
-    full = report.record.find_checkpoint(report.record.pairs[0].full)
+    full = report.record.find_checkpoint(report.record.pairs[0].reference)
     assert lines[0].endswith(f"the whole paragraph as answer {full.majority_share:.3f})")
     assert f"clean F1: full {full.clean_accuracy:.3f}" in lines[0]
     assert not any("accuracy" in line or "majority" in line for line in lines if "warning" not in line)
