@@ -99,7 +99,7 @@ def write_report(folder: Path, statistics: StatisticsRecord | None = None) -> Re
         Table.SENSITIVITY: build_sensitivity(measurements, record),
         Table.SENSITIVITY_EXAMPLES: (probed := build_sensitivity_examples(measurements)),
         Table.LAYERS: build_layers(measurements),
-        Table.FRAGILITY: (fragility := build_fragility(examples, pairs, record, differences)),
+        Table.FRAGILITY: (fragility := build_fragility(examples, pairs, record)),
         Table.SURVIVAL: build_survival(examples, record),
         Table.PREDICTIONS: build_predictions(probed, examples),
     }

@@ -15,7 +15,7 @@ from robustness.stats import (
     Interval,
     bootstrap_mean_interval,
     mcnemar_exact,
-    paired_difference_interval,
+    mean_difference,
     wilson_interval,
 )
 from robustness.stats.medians import median_interval, signed_rank_p
@@ -200,7 +200,7 @@ def _compare(
         return median_interval(differences), "wilcoxon-signed-rank", signed_rank_p(differences)
     if _are_outcomes(full) and _are_outcomes(peft):
         test = mcnemar_exact(full, peft)
-        return paired_difference_interval(differences, rng=rng), test.name, test.p_value
+        return mean_difference(differences).interval(), test.name, test.p_value
     return bootstrap_mean_interval(differences, rng=rng), "wilcoxon-signed-rank", signed_rank_p(differences)
 
 

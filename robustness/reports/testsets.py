@@ -17,7 +17,7 @@ from robustness.stats import (
     advglue_macro,
     binary_f1,
     bootstrap_f1_interval,
-    paired_difference_interval,
+    mean_difference,
     percentile_interval,
     resample_accuracy_and_f1,
     resample_means,
@@ -70,7 +70,7 @@ def _metric_rows(part: pd.DataFrame, *, seed: int, with_f1: bool) -> list[dict[s
             _row(
                 "accuracy_with_benign", n, errored, accuracy(adversarial), wilson_interval(int(adversarial.sum()), n)
             ),
-            _row("accuracy_drop", n, errored, float(drop.mean()), paired_difference_interval(drop, rng=rng)),
+            _row("accuracy_drop", n, errored, float(drop.mean()), mean_difference(drop).interval()),
         ]
     return rows
 

@@ -161,6 +161,7 @@ def _record(plan: Plan, prepared: Prepared, placement: Placement, facts: dict[st
                 digest=attack.digest,
                 goal=attack.goal.kind,
                 mirrors=attack.mirrors,
+                effort=attack.effort,
             )
             for attack in plan.attacks
         ),

@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import Field, ValidationError
 
 from robustness.definitions.model import Definition
+from robustness.engine.attack import Effort
 from robustness.engine.goal import GoalKind
 from robustness.errors import RunError
 from robustness.runs.disk import replace_durably
@@ -88,6 +89,8 @@ class AttackRecord(Definition):
     goal: str = GoalKind.CHANGE_PREDICTION
     mirrors: str | None = None
     """The attack that this baseline mirrors."""
+    effort: Effort = Effort.QUERIES
+    """The column of examples.csv that counts what it spends."""
 
 
 class ProbeRecord(Definition):

@@ -6,11 +6,10 @@ import math
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy.special import bdtr, gammaln, ndtri, xlog1py, xlogy
 
-from robustness.stats.arrays import number_column
-from robustness.stats.resampling import grouped_units
+from robustness.stats.estimates import Estimate
 
 RESOLUTION = 1e-3
 """Of detectable differences: a tenth of a point."""
@@ -77,61 +76,83 @@ def _critical_counts(n: int, alpha: float) -> NDArray[np.int64]:
     return critical
 
 
-def detectable_difference(
-    n: int, discordant_share: float, *, alpha: float = 0.05, power: float = 0.8, design_effect: float = 1.0
-) -> float:
-    """Returns the smallest true difference that McNemar's exact test finds with the given power.
+def detectable_difference(n: int, rarer_share: float, *, alpha: float = 0.05, power: float = 0.8) -> float:
+    r"""Returns the smallest true difference that McNemar's exact test finds with the given power.
 
     It belongs beside an inconclusive verdict: differences below it had little chance to be seen, so their absence
-    shows nothing. The share of discordant examples is taken as observed, and at least as large as the difference.
-    nan where even a difference of 1 would be missed.
+    shows nothing. A larger difference d comes with more discordant examples: their share is taken as
+    $\pi(d) = d + 2 q$, the rarer side keeping its share q, which is an assumption. nan where even the largest
+    difference possible, 1 - 2q, would be missed.
+
+    Source: Lachin, Statistics in Medicine 11 (1992), 1239-1251, on what to hold fixed.
 
     Args:
         n: Number of examples.
-        discordant_share: Share of examples on which just one arm is right, a fraction.
-        alpha: The significance level of the single test; divide it by the family's size for Holm's worst case.
+        rarer_share: Share q of examples on which just the one arm is right that is so more rarely, at most 1/2.
+        alpha: The significance level of the single test; divide it by the family's size for its strictest test.
         power: The chance wanted, in (0, 1).
-        design_effect: By how much grouping inflates the variance: n counts as n / design_effect.
 
     Raises:
-        ValueError: n is negative, a share is outside [0, 1], power is not in (0, 1), or design_effect <= 0.
+        ValueError: n is negative, power is not in (0, 1), or rarer_share is not in [0, 0.5].
 
-    >>> 0.10 < detectable_difference(150, 0.2) < 0.11
+    >>> 0.10 < detectable_difference(150, 0.05) < 0.12
     True
     """
-    if not 0 < power < 1 or not design_effect > 0 or not 0 <= discordant_share <= 1:
-        raise ValueError(f"expected power in (0, 1), got {power}, and design_effect > 0, got {design_effect}")
-    return _detectable(math.floor(n / design_effect), discordant_share, alpha, power)
+    if n < 0 or not 0 < power < 1 or not 0 <= rarer_share <= 0.5:
+        raise ValueError(
+            f"expected n >= 0, a power in (0, 1) and a share in [0, 0.5], got {n}, {power} and {rarer_share}"
+        )
+    return _detectable(n, rarer_share, alpha, power)
 
 
 @lru_cache(maxsize=2**14)
-def _detectable(n: int, discordant_share: float, alpha: float, power: float) -> float:
+def _detectable(n: int, rarer_share: float, alpha: float, power: float) -> float:
     def reaches(difference: float) -> bool:
-        return mcnemar_power(n, difference, max(discordant_share, difference), alpha=alpha) >= power
+        share = min(1.0, difference + 2 * rarer_share)
+        return mcnemar_power(n, min(difference, share), share, alpha=alpha) >= power
 
-    if n < 1 or not reaches(1.0):
+    low, high = 0.0, 1.0 - 2 * rarer_share
+    if n < 1 or not reaches(high):
         return math.nan
-    low, high = 0.0, 1.0
     while high - low > RESOLUTION:
         middle = (low + high) / 2
         low, high = (low, middle) if reaches(middle) else (middle, high)
     return high
 
 
-def design_effect(differences: ArrayLike, groups: ArrayLike) -> float:
-    r"""Returns by how much drawing whole groups inflates the variance of a mean, at least 1.
+def detectable_by_estimate(
+    estimate: Estimate, *, n: int, rarer_share: float | None = None, alpha: float = 0.05, power: float = 0.8
+) -> float:
+    r"""Returns the smallest true difference that an estimate's own test would find with the given power.
 
-    $$\frac{\sum_g (s_g - m_g \bar d)^2}{\sum_i (d_i - \bar d)^2}$$ with sums s and sizes m of the groups.
+    With the standard error s of the estimate, $d = (w_{\alpha/2} + w_{1 - p})$ where $w_a$ is the half-width of the
+    interval with the share a in either tail: exact for a normal estimate, and an approximation where Student's t is
+    the reference. For differences of right and wrong s grows with d as the discordant share does (`rarer_share`,
+    as in `detectable_difference`); for other scores it is taken as it is.
 
-    Source: Kish, Survey Sampling (1965), section 5.4.
+    Args:
+        estimate: Of the comparison as observed.
+        n: Number of examples.
+        rarer_share: As in `detectable_difference`; None: the differences are not of right and wrong.
+        alpha: The significance level of the single test.
+        power: The chance wanted, in (0.5, 1).
 
-    >>> design_effect([1, 1, 0, 0], ["a", "a", "b", "b"])
-    2.0
+    Raises:
+        ValueError: power is not in (0.5, 1).
+
+    >>> from robustness.stats.estimates import mean_difference
+    >>> estimate = mean_difference([1] * 5 + [-1] * 5 + [0] * 90)
+    >>> 0.08 < detectable_by_estimate(estimate, n=100) < 0.11
+    True
     """
-    column = number_column(differences)
-    if len(column) == 0:
-        return 1.0
-    units = grouped_units(column, np.asarray(groups))
-    single = float(((column - column.mean()) ** 2).sum())
-    grouped = float(((units.sums - units.sizes * column.mean()) ** 2) @ units.copies)
-    return max(1.0, grouped / single) if single > 0 else 1.0
+    if not 0.5 < power < 1:
+        raise ValueError(f"expected a power in (0.5, 1), got {power}")
+    width = estimate.half_width(alpha / 2) + estimate.half_width(1 - power)
+    if rarer_share is None or math.isnan(width):
+        return width
+    observed = abs(estimate.difference) + 2 * rarer_share - estimate.difference**2 + 2 / max(n, 1)
+    found = width
+    for _ in range(50):  # a contraction: the error grows with the root of the difference
+        variance = found + 2 * rarer_share - found**2 + 2 / max(n, 1)
+        found = min(1.0, width * math.sqrt(max(variance, 0.0) / observed))
+    return found if found < 1 - 2 * rarer_share else math.nan
