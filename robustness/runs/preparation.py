@@ -80,7 +80,10 @@ def prepare(plan: Plan) -> Prepared:
     selected = selecting_digests(checkpoints, tasks)
     rows = use_rows(plan, selected)
     data = {f"data: {name}": used.testset.digest for name, used in rows.items()}
-    data |= {f"rows: {name}": digest_of([[e.id, e.texts] for e in used.examples]) for name, used in rows.items()}
+    left = {
+        name: [example.id for example in used.testset.examples] for name, used in rows.items() if used.n_selecting
+    }
+    data |= {f"selecting rows: {name}": digest_of(ids) for name, ids in left.items()}
     digest = cache(digest_files)  # many adapters share one base
     data |= {
         f"checkpoints: {name}": digest_of([digest(each.folder), digest(each.base)])

@@ -13,7 +13,7 @@ from robustness.errors import RobustnessError, UsageError
 from robustness.runs.measurements import MeasurementStore
 from robustness.runs.plan import Plan, ProbeCell
 from robustness.runs.preparation import Prepared
-from robustness.runs.rows import draw_examples
+from robustness.runs.rows import shuffle_examples
 from robustness.sensitivity.batching import errored_reading
 from robustness.sensitivity.measurement import Kind, Measurement, MeasurementStatus, Quantity
 from robustness.sensitivity.probe import NamedProbe, Reading, Subject, Unsupported
@@ -62,8 +62,8 @@ def _subject(
     seed = plan.settings.seed
     return Subject(
         checkpoint=prepared.checkpoints[cell.checkpoint],
-        examples=draw_examples(replace(used.testset, examples=used.examples), named.examples, seed),
-        reserve=draw_examples(replace(used.testset, examples=rest), RESERVE, seed),
+        examples=shuffle_examples(replace(used.testset, examples=used.examples), seed)[: named.examples],
+        reserve=shuffle_examples(replace(used.testset, examples=rest), seed)[:RESERVE],
         seed=seed,
         digest=named.digest,
         load_victim=load,

@@ -80,5 +80,11 @@ def draw_groups(testset: Testset, limit: int | None, seed: int) -> tuple[Example
     return tuple(testset.examples[index] for index in sorted(index for group in groups for index in group))
 
 
+def shuffle_examples(testset: Testset, seed: int) -> tuple[Example, ...]:
+    """Returns the examples in the order in which they are drawn: whoever takes the first few has a fair sample."""
+    order = proportional_order(testset.examples, _key(testset, seed))
+    return tuple(testset.examples[index] for group in order for index in group)
+
+
 def _key(testset: Testset, seed: int) -> str:
     return f"{seed} {testset.digest}"

@@ -3,7 +3,10 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +17,9 @@ from robustness.definitions.catalog import TESTSETS
 from robustness.errors import RunError
 from robustness.reports.columns import Table
 from robustness.reports.method import run_facts
+from robustness.runs.rows import draw_examples, draw_groups, use_rows
+from robustness.sensitivity.measurement import Kind, Measurement, Quantity, Space
+from robustness.sensitivity.probe import Reading
 from robustness.testsets.example import Example
 from robustness.testsets.halves import halve
 from robustness.testsets.loading import load_testset
@@ -99,17 +105,12 @@ def test_checkpoints_selected_elsewhere_leave_a_set_whole(tiny: Any, tmp_path: P
     assert used_ids(report)["lora", "none"] == ids(load(tiny).examples)
 
 
-def test_a_run_whose_rows_would_change_is_not_resumed(tiny: Any, selected: Any) -> None:
-    pairs = selected.folder.parent / "pairs.toml"
-    record = pairs.parent / "lora" / "training.json"
-    content = record.read_text()
-    record.unlink()
+def test_a_run_whose_rows_would_change_is_not_resumed(tiny: Any, selected: Any, tmp_path: Path) -> None:
+    shutil.copytree(selected.folder.parent, tmp_path / "copy")
+    (tmp_path / "copy" / "lora" / "training.json").unlink()
 
-    with pytest.raises(RunError, match=r"rows: tiny \(changed\)"):
-        start(tiny, pairs, selected.folder, limit=24, probes=["margin"])
-    record.write_text(content)
-    again = start(tiny, pairs, selected.folder, limit=24, probes=["margin"])
-    assert used_ids(again) == used_ids(selected)
+    with pytest.raises(RunError, match=r"selecting rows: tiny \(no longer asked for\)"):
+        start(tiny, tmp_path / "copy" / "pairs.toml", tmp_path / "copy" / "run", limit=24, probes=["margin"])
 
 
 def test_a_dry_run_says_what_is_left_out_and_counts_the_rest(
@@ -126,6 +127,74 @@ def test_a_dry_run_says_what_is_left_out_and_counts_the_rest(
 
     assert "tiny: 12 of 24 rows left out: learning rate and epoch of a checkpoint were selected on them" in shown
     assert "none: 12 forwards a cell, 2 cells" in shown
+
+
+@pytest.fixture(scope="module")
+def by_label(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The tiny set with its rows sorted by label: 16 of one, then 8 of the other."""
+    folder = tmp_path_factory.mktemp("sorted")
+    rows = sorted(tiny.rows, key=lambda row: row[1])
+    rows = [*rows[:16], *rows[-8:]]
+    (folder / "tiny").mkdir()
+    lines = ["sentence\tlabel", *(f"{text}\t{label}" for text, label in rows)]
+    (folder / "tiny" / "dev.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return SimpleNamespace(testset=tiny.testset, data=folder, folder=tiny.folder, pairs=tiny.pairs)
+
+
+def test_a_limit_draws_from_a_file_that_is_sorted_by_label_as_many_of_each_as_it_has(
+    by_label: Any, tmp_path: Path
+) -> None:
+    report = start(by_label, by_label.pairs, tmp_path / "run", limit=6, probes=["margin"])
+
+    rows = report.tables[Table.EXAMPLES]
+    drawn = rows[(rows["checkpoint"] == "full") & (rows["attack"] == "none")]
+    assert Counter(drawn["label"]) == {0: 4, 1: 2}
+    cells = used_ids(report)
+    assert len(cells) == 4 and all(cell == cells["full", "none"] for cell in cells.values())
+    assert list(drawn["example_id"]) == sorted(drawn["example_id"], key=lambda name: int(name.partition(":")[2]))
+    (testset,) = report.record.testsets
+    assert testset.drawn == "drawn at random by the seed, stratified by label, in whole groups"
+    assert ("examples of each test set", f"at most 6, {testset.drawn}") in run_facts(report.record)
+
+
+def test_a_probe_that_takes_fewer_rows_has_both_labels_too(by_label: Any, tmp_path: Path) -> None:
+    seen: dict[str, list[int]] = {}
+
+    class Labels:
+        space = Space.INPUT
+
+        def measure(self, subject: Any) -> Any:
+            seen["examples"] = [example.label for example in subject.examples]
+            seen["reserve"] = [example.label for example in subject.reserve]
+            ids = {example.id for example in subject.examples}
+            assert not ids & {example.id for example in subject.reserve}
+            yield Reading(Measurement(Quantity("x"), 1.0, Kind.EXACT), subject.examples[0])
+
+    report = start(by_label, by_label.pairs, tmp_path / "run", limit=12, probes=[Labels])
+
+    assert report.n_errored_measurements == 0
+    assert [Counter(seen[name][:3]) for name in ("examples", "reserve")] == [{0: 2, 1: 1}] * 2
+
+
+def test_the_seed_alone_says_which_rows_are_drawn(tiny: Any) -> None:
+    def drawn(*testsets: str, seed: int = 0) -> set[str]:
+        plan = api.plan("smoke", tiny.pairs, data=tiny.data, testsets=testsets, limit=8, seed=seed)
+        return ids(use_rows(plan, {})["tiny"].examples)
+
+    alone = drawn(str(tiny.testset))
+
+    assert drawn("demo-sentiment", str(tiny.testset)) == alone
+    assert len(alone) == 8 and drawn(str(tiny.testset), seed=1) not in (alone, set())
+
+
+def test_groups_are_drawn_whole_and_generated_files_have_a_runs_questions(answering: Any) -> None:
+    rows = [replace(e, id=f"{e.id}{part}", group_id=e.id) for e in answering.examples() for part in ("", "-altered")]
+    testset = replace(load(answering), examples=tuple(rows))
+
+    drawn = draw_examples(testset, 12, seed=0)
+
+    assert set(Counter(example.group for example in drawn).values()) == {2}
+    assert draw_groups(testset, 6, seed=0) == drawn
 
 
 def test_the_checkpoint_of_one_epoch_finds_the_record_above_it(tmp_path: Path) -> None:
