@@ -186,9 +186,7 @@ def run(
     ] = None,
     limit: Annotated[
         int | None,
-        typer.Option(
-            help="At most so many examples of each test set, drawn by --seed: labels in proportion, whole groups."
-        ),
+        typer.Option(help="At most so many examples of each test set, drawn by --seed: labels in proportion."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of all searches, and of which examples --limit draws.")] = 0,
     device: Device = "auto",
@@ -255,9 +253,7 @@ def generate(
         str | None, typer.Option(metavar="CHECKPOINT", help="What addany and addanyextend search against.")
     ] = None,
     data: Data = None,
-    limit: Annotated[
-        int | None, typer.Option(help="At most so many questions, those that a run of seed 0 draws.")
-    ] = None,
+    limit: Annotated[int | None, typer.Option(help="At most so many questions, drawn as by a run of seed 0.")] = None,
     device: Device = "auto",
 ) -> None:
     """Write a generated test set as a file, for a replay on any checkpoint."""
