@@ -62,8 +62,8 @@ def plan(
         testsets: replace the suite's own list.
         attacks: replace the suite's own list: names, recipe files, `file.py:Name`, attack classes or instances.
         probes: replace the suite's own list: names, definition files, `file.py:Name`, probe classes or instances.
-        limit: at most so many examples of each test set.
-        seed: of all searches.
+        limit: at most so many examples of each test set, drawn by the seed: labels in proportion, groups whole.
+        seed: of all searches, and of which examples are drawn.
         device: auto, cpu, cuda or cuda:N.
         dtype: float32, bfloat16 or auto, which is float32: what arms are compared in exactly.
         allow_changed: evaluate test sets whose rows are not the published ones; tables then say `changed`.
@@ -343,7 +343,7 @@ def generate(
         out: the file.
         against: the checkpoint that the first two search against: a folder or a hub id.
         data: as in `plan`.
-        limit: at most so many questions.
+        limit: at most so many questions, those that a run of seed 0 draws.
         device: auto, cpu, cuda or cuda:N.
 
     Raises:

@@ -184,8 +184,11 @@ def run(
     probe: Annotated[
         list[str] | None, typer.Option(metavar="NAME|file.py:Name", help="Replaces the suite's list.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="At most so many examples of each test set.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of all searches.")] = 0,
+    limit: Annotated[
+        int | None,
+        typer.Option(help="At most so many examples of each test set, drawn by --seed: labels in proportion."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of all searches, and of which examples --limit draws.")] = 0,
     device: Device = "auto",
     dtype: Annotated[str, typer.Option(help="auto (float32), float32 or bfloat16.")] = "auto",
     allow_changed_testset: Annotated[
@@ -250,7 +253,7 @@ def generate(
         str | None, typer.Option(metavar="CHECKPOINT", help="What addany and addanyextend search against.")
     ] = None,
     data: Data = None,
-    limit: Annotated[int | None, typer.Option(help="At most so many questions.")] = None,
+    limit: Annotated[int | None, typer.Option(help="At most so many questions, drawn as by a run of seed 0.")] = None,
     device: Device = "auto",
 ) -> None:
     """Write a generated test set as a file, for a replay on any checkpoint."""

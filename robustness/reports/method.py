@@ -9,7 +9,7 @@ from pathlib import Path
 from robustness.definitions.attacks import Deviation
 from robustness.definitions.catalog import ATTACKS
 from robustness.errors import DefinitionError
-from robustness.runs.record import AttackRecord, RunRecord
+from robustness.runs.record import DRAWN, AttackRecord, RunRecord, describe_left_out
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,11 @@ def run_facts(record: RunRecord) -> list[tuple[str, str]]:
         ("started", record.started),
         ("suite", record.suite),
         ("seed of all searches", str(record.seed)),
-        ("examples of each test set", "all" if record.limit is None else f"at most {record.limit}"),
+        (
+            "examples of each test set",
+            "all" if record.limit is None else f"at most {record.limit}, {DRAWN}",
+        ),
+        *((f"rows of {t.name}", describe_left_out(t.n_selecting, t.n)) for t in record.testsets if t.n_selecting),
         ("device", f"{record.device}, {record.dtype}"),
         ("machine", record.machine),
         (

@@ -24,6 +24,7 @@ from robustness.runs.record import (
     library_versions,
     now,
 )
+from robustness.runs.rows import UsedRows, selecting_digests, use_rows, without_selecting
 from robustness.testsets.example import Example
 from robustness.testsets.loading import Testset, load_testset
 from robustness.victims.checkpoint import Checkpoint, read_checkpoint
@@ -39,15 +40,26 @@ GATE_EXAMPLES = 256
 class Prepared:
     """The inputs of a run, read and digested."""
 
-    testsets: tuple[Testset, ...]
-    examples: dict[str, tuple[Example, ...]]
-    """By test set, after the limit."""
+    rows: dict[str, UsedRows]
+    """By test set."""
+    selected: dict[str, frozenset[str]]
+    """By task: digests of the sets on which checkpoints were selected."""
     checkpoints: dict[str, Checkpoint]
     tasks: dict[str, str]
     """By checkpoint."""
     train_seeds: dict[str, int | None]
     weights_digests: dict[str, str]
     fingerprint: dict[str, str]
+
+    @property
+    def testsets(self) -> tuple[Testset, ...]:
+        """Without the rows that selected a checkpoint."""
+        return tuple(rows.testset for rows in self.rows.values())
+
+    @property
+    def examples(self) -> dict[str, tuple[Example, ...]]:
+        """By test set, after the limit."""
+        return {name: rows.examples for name, rows in self.rows.items()}
 
 
 def prepare(plan: Plan) -> Prepared:
@@ -57,9 +69,6 @@ def prepare(plan: Plan) -> Prepared:
         DataError: a test set that cannot be read.
         CheckpointError: a checkpoint that is not there or not safe to load.
     """
-    testsets = tuple(
-        load_testset(entry, plan.settings.data, allow_changed=plan.settings.allow_changed) for entry in plan.testsets
-    )
     checkpoints, tasks, seeds = {}, {}, {}
     for pair in plan.pairs:
         for name, reference in ((pair.full_name, pair.full), (pair.peft_name, pair.peft)):
@@ -68,31 +77,27 @@ def prepare(plan: Plan) -> Prepared:
             shared_by = [p.seed for p in plan.pairs if name in (p.full_name, p.peft_name)]
             seeds[name] = pair.seed if set(shared_by) == {pair.seed} else None
     digests = {name: digest_weights(checkpoint.folder) for name, checkpoint in checkpoints.items()}
-    data = {f"data: {testset.name}": testset.digest for testset in testsets}
+    selected = selecting_digests(checkpoints, tasks)
+    rows = use_rows(plan, selected)
+    data = {f"data: {name}": used.testset.digest for name, used in rows.items()}
+    left = {
+        name: [example.id for example in used.testset.examples] for name, used in rows.items() if used.n_selecting
+    }
+    data |= {f"selecting rows: {name}": digest_of(ids) for name, ids in left.items()}
     digest = cache(digest_files)  # many adapters share one base
     data |= {
         f"checkpoints: {name}": digest_of([digest(each.folder), digest(each.base)])
         for name, each in checkpoints.items()
     }
     return Prepared(
-        testsets=testsets,
-        examples={testset.name: first_examples(testset.examples, plan.limit) for testset in testsets},
+        rows=rows,
+        selected=selected,
         checkpoints=checkpoints,
         tasks=tasks,
         train_seeds=seeds,
         weights_digests=digests,
         fingerprint=plan.fingerprint() | data,
     )
-
-
-def first_examples(examples: tuple[Example, ...], limit: int | None) -> tuple[Example, ...]:
-    """Returns the first examples; those of one group stand together, so that a limit cuts one group at most."""
-    if limit is None:
-        return examples
-    groups: dict[str, list[Example]] = {}
-    for example in examples:
-        groups.setdefault(example.group, []).append(example)
-    return tuple(example for group in groups.values() for example in group)[:limit]
 
 
 def gate_pairs(plan: Plan, prepared: Prepared, placement: Placement) -> RunRecord:
@@ -117,7 +122,8 @@ def _clean_examples(plan: Plan, prepared: Prepared, task: str) -> Sequence[Examp
         if testset.task.name == task and testset.kind == "clean":
             return _spread(testset.examples)
     try:
-        return _spread(load_testset(TESTSETS.find(task), plan.settings.data).examples)
+        own = load_testset(TESTSETS.find(task), plan.settings.data)
+        return _spread(without_selecting(own, prepared.selected).examples)
     except DataError:
         originals = [
             example.with_texts(example.original)
@@ -210,13 +216,16 @@ def _checkpoint_record(prepared: Prepared, name: str, facts: CheckpointFacts) ->
 
 
 def _testset_record(plan: Plan, prepared: Prepared, testset: Testset) -> TestsetRecord:
+    used = prepared.rows[testset.name]
     return TestsetRecord(
         name=testset.name,
         task=testset.task.name,
         kind=testset.kind,
         provenance=testset.provenance,
-        n=len(testset.examples),
-        n_used=len(prepared.examples[testset.name]),
+        n=used.n_selecting + len(testset.examples),
+        n_selecting=used.n_selecting,
+        n_used=len(used.examples),
+        drawn=used.drawn,
         digest=testset.digest,
         scores_f1=testset.task.scores_f1,
         answers=testset.task.head is Head.ANSWERING,
