@@ -28,6 +28,7 @@ from robustness.testsets.example import Example
 from robustness.testsets.loading import Testset, load_testset
 from robustness.victims.checkpoint import Checkpoint, read_checkpoint
 from robustness.victims.gate import CheckpointFacts, check_pair, inspect_checkpoint
+from robustness.victims.identity import identify_method
 from robustness.victims.loading import Placement, digest_files, digest_weights
 from robustness.victims.tensors import stored_dtypes
 
@@ -47,6 +48,8 @@ class Prepared:
     """By checkpoint."""
     train_seeds: dict[str, int | None]
     weights_digests: dict[str, str]
+    base_digests: dict[str, str]
+    """Of the weights of each checkpoint's base."""
     fingerprint: dict[str, str]
 
 
@@ -67,9 +70,9 @@ def prepare(plan: Plan) -> Prepared:
             tasks[name] = pair.task
             shared_by = [p.seed for p in plan.pairs if name in (p.full_name, p.peft_name)]
             seeds[name] = pair.seed if set(shared_by) == {pair.seed} else None
-    digests = {name: digest_weights(checkpoint.folder) for name, checkpoint in checkpoints.items()}
+    weights = cache(digest_weights)  # many adapters share one base
     data = {f"data: {testset.name}": testset.digest for testset in testsets}
-    digest = cache(digest_files)  # many adapters share one base
+    digest = cache(digest_files)
     data |= {
         f"checkpoints: {name}": digest_of([digest(each.folder), digest(each.base)])
         for name, each in checkpoints.items()
@@ -80,7 +83,8 @@ def prepare(plan: Plan) -> Prepared:
         checkpoints=checkpoints,
         tasks=tasks,
         train_seeds=seeds,
-        weights_digests=digests,
+        weights_digests={name: weights(each.folder) for name, each in checkpoints.items()},
+        base_digests={name: weights(each.base) for name, each in checkpoints.items()},
         fingerprint=plan.fingerprint() | data,
     )
 
@@ -120,7 +124,7 @@ def _clean_examples(plan: Plan, prepared: Prepared, task: str) -> Sequence[Examp
         return _spread(load_testset(TESTSETS.find(task), plan.settings.data).examples)
     except DataError:
         originals = [
-            example.with_texts(example.original)
+            example.clean_form()
             for testset in prepared.testsets
             if testset.task.name == task
             for example in testset.examples
@@ -193,6 +197,7 @@ def _dtype_warnings(plan: Plan, prepared: Prepared) -> Iterator[str]:
 
 
 def _checkpoint_record(prepared: Prepared, name: str, facts: CheckpointFacts) -> CheckpointRecord:
+    method = identify_method(prepared.checkpoints[name], prepared.tasks[name], prepared.base_digests[name])
     return CheckpointRecord(
         name=name,
         adaptation=facts.adaptation,
@@ -205,6 +210,9 @@ def _checkpoint_record(prepared: Prepared, name: str, facts: CheckpointFacts) ->
         n_clean=facts.n_clean,
         merge_difference=facts.merge_difference,
         folder=str(prepared.checkpoints[name].folder),
+        method_digest=method.digest,
+        settings=method.settings,
+        trainable_parameters=method.trainable_parameters,
     )
 
 
