@@ -15,7 +15,8 @@ from robustness.reports.comparisons import Comparison, Family, PairedOutcomes, c
 from robustness.reports.controls import planned_attacks
 from robustness.reports.examples import RIGHT, UNKNOWN
 from robustness.reports.families import give_verdicts
-from robustness.reports.grid import OutcomeGrid, Places, build_grid, worst_case
+from robustness.reports.grid import OutcomeGrid, Places, build_grid, without_originals, worst_case
+from robustness.reports.originals import implausible_originals
 from robustness.reports.strata import Columns, Stratum, read_columns, split_budgets, split_strata
 from robustness.runs.record import PairRecord, RunRecord, TestsetRecord
 
@@ -47,7 +48,8 @@ def build_fragility(examples: pd.DataFrame, pairs: pd.DataFrame, record: RunReco
         pairs: pairs.csv's rows.
         record: The run's.
     """
-    columns = read_columns(build_grid(examples))
+    grid = without_originals(build_grid(examples), implausible_originals(examples, record))
+    columns = read_columns(grid)
     explored = [each for pair in record.pairs for each in _places(columns, pair, record)]
     frames = [frame for frame in (_from_pairs(pairs), give_verdicts(explored, record.statistics)) if len(frame)]
     if not frames:

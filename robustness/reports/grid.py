@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -67,6 +67,15 @@ class OutcomeGrid:
         """The cells of a test set by attack."""
         cells = self.cells.get(checkpoint, {})
         return {attack: places for (name, attack), places in cells.items() if name == testset}
+
+
+def without_originals(grid: OutcomeGrid, testsets: Collection[str]) -> OutcomeGrid:
+    """Returns the grid without what was answered to the originals of these test sets, which nothing may rest on."""
+    if not testsets:
+        return grid
+    frame = grid.frame
+    voided = (frame["attack"] == NO_ATTACK) & frame["testset"].isin(list(testsets))
+    return replace(grid, clean=np.where(voided, np.int8(UNKNOWN), grid.clean).astype(np.int8))
 
 
 @dataclass(frozen=True, slots=True)

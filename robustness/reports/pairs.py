@@ -24,7 +24,8 @@ from robustness.reports.controls import is_control, planned_attacks
 from robustness.reports.efforts import compare_efforts
 from robustness.reports.examples import RIGHT, UNKNOWN
 from robustness.reports.families import give_verdicts
-from robustness.reports.grid import OutcomeGrid, Places, build_grid, worst_case
+from robustness.reports.grid import OutcomeGrid, Places, build_grid, without_originals, worst_case
+from robustness.reports.originals import implausible_originals
 from robustness.reports.questions import compare_answers
 from robustness.reports.seeds import compare_methods
 from robustness.runs.record import PairRecord, RunRecord
@@ -43,7 +44,7 @@ def build_pairs(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
     clean test sets, `identity` and random baselines are controls. An attack that keeps the prediction is compared by
     the share of texts it could not reduce, of those that both arms get right.
     """
-    grid = build_grid(examples)
+    grid = without_originals(build_grid(examples), implausible_originals(examples, record))
     comparisons = [each for pair in record.pairs for each in _of_pair(grid, pair, record)]
     comparisons += compare_methods(grid, record)
     return arrange(Table.PAIRS, give_verdicts(comparisons, record.statistics))

@@ -29,6 +29,7 @@ from robustness.testsets.example import Example
 from robustness.testsets.loading import Testset, load_testset
 from robustness.victims.checkpoint import Checkpoint, read_checkpoint
 from robustness.victims.gate import CheckpointFacts, check_pair, inspect_checkpoint
+from robustness.victims.identity import identify_method
 from robustness.victims.loading import Placement, digest_files, digest_weights
 from robustness.victims.tensors import stored_dtypes
 
@@ -49,6 +50,8 @@ class Prepared:
     """By checkpoint."""
     train_seeds: dict[str, int | None]
     weights_digests: dict[str, str]
+    base_digests: dict[str, str]
+    """Of the weights of each checkpoint's base."""
     fingerprint: dict[str, str]
 
     @property
@@ -76,7 +79,7 @@ def prepare(plan: Plan) -> Prepared:
             tasks[name] = pair.task
             shared_by = [p.seed for p in plan.pairs if name in (p.full_name, p.peft_name)]
             seeds[name] = pair.seed if set(shared_by) == {pair.seed} else None
-    digests = {name: digest_weights(checkpoint.folder) for name, checkpoint in checkpoints.items()}
+    weights = cache(digest_weights)  # many adapters share one base
     selected = selecting_digests(checkpoints, tasks)
     rows = use_rows(plan, selected)
     data = {f"data: {name}": used.testset.digest for name, used in rows.items()}
@@ -84,7 +87,7 @@ def prepare(plan: Plan) -> Prepared:
         name: [example.id for example in used.testset.examples] for name, used in rows.items() if used.n_selecting
     }
     data |= {f"selecting rows: {name}": digest_of(ids) for name, ids in left.items()}
-    digest = cache(digest_files)  # many adapters share one base
+    digest = cache(digest_files)
     data |= {
         f"checkpoints: {name}": digest_of([digest(each.folder), digest(each.base)])
         for name, each in checkpoints.items()
@@ -95,7 +98,8 @@ def prepare(plan: Plan) -> Prepared:
         checkpoints=checkpoints,
         tasks=tasks,
         train_seeds=seeds,
-        weights_digests=digests,
+        weights_digests={name: weights(each.folder) for name, each in checkpoints.items()},
+        base_digests={name: weights(each.base) for name, each in checkpoints.items()},
         fingerprint=plan.fingerprint() | data,
     )
 
@@ -126,7 +130,7 @@ def _clean_examples(plan: Plan, prepared: Prepared, task: str) -> Sequence[Examp
         return _spread(without_selecting(own, prepared.selected).examples)
     except DataError:
         originals = [
-            example.with_texts(example.original)
+            example.clean_form()
             for testset in prepared.testsets
             if testset.task.name == task
             for example in testset.examples
@@ -200,6 +204,7 @@ def _dtype_warnings(plan: Plan, prepared: Prepared) -> Iterator[str]:
 
 
 def _checkpoint_record(prepared: Prepared, name: str, facts: CheckpointFacts) -> CheckpointRecord:
+    method = identify_method(prepared.checkpoints[name], prepared.tasks[name], prepared.base_digests[name])
     return CheckpointRecord(
         name=name,
         adaptation=facts.adaptation,
@@ -212,6 +217,9 @@ def _checkpoint_record(prepared: Prepared, name: str, facts: CheckpointFacts) ->
         n_clean=facts.n_clean,
         merge_difference=facts.merge_difference,
         folder=str(prepared.checkpoints[name].folder),
+        method_digest=method.digest,
+        settings=method.settings,
+        trainable_parameters=method.trainable_parameters,
     )
 
 

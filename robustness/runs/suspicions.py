@@ -9,6 +9,7 @@ from robustness.engine.attack import Access, NamedAttack
 from robustness.engine.goal import GoalKind
 from robustness.runs.store import Store
 from robustness.stats import holm, mcnemar_exact
+from robustness.stats.plausibility import are_implausible
 
 SIGNIFICANCE = 0.05
 """Of the lead of an attack that should have none, adjusted by Holm over such attacks, checkpoints and test sets."""
@@ -34,6 +35,13 @@ def find_suspicions(store: Store, attacks: Sequence[NamedAttack]) -> list[str]:
     found += [
         f"{checkpoint}: {count} unchanged texts were answered otherwise when asked again; it is not deterministic"
         for checkpoint, count in store.count_wavering(SAME_SCORE).items()
+    ]
+    found += [
+        f"test set {testset}: every checkpoint gets fewer of the benign originals right than their commonest label "
+        "alone would, so their labels are not the changed rows'; no drop from them is reported; name the column of "
+        "their labels in the test set's definition: original_label"
+        for testset, tallies in store.tally_originals().items()
+        if are_implausible(tallies)
     ]
     return [*found, *_all_or_nothing(store, attacks), *_stronger_than_they_should_be(store, attacks)]
 

@@ -44,7 +44,9 @@ def answers_of(checkpoint: str, rng: np.random.Generator, mean: float, *, errore
 @pytest.fixture(scope="module")
 def record(run_writer: Any) -> RunRecord:
     made: RunRecord = run_writer.record(seeds=3)
-    testset = made.testsets[0].model_copy(update={"name": "altered", "task": "squad", "kind": "adversarial", "answers": True})
+    testset = made.testsets[0].model_copy(
+        update={"name": "altered", "task": "squad", "kind": "adversarial", "answers": True}
+    )
     return made.model_copy(update={"testsets": (testset,), "attacks": ()})
 
 
