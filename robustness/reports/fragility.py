@@ -23,9 +23,6 @@ MIN_EXAMPLES = 10
 FAMILY = "fragility"
 _RANKS = (2, 0, 1)
 """Over several attacks: of wrong (0) first, then of unknown (-1, the last), then of right (1)."""
-PROBE_NUMBERS = ("n", "reference_value", "candidate_value", "difference", "low", "high", "test", "p_value")
-NEUTRAL = "neutral"
-"""Direction of a probe whose larger values mean neither robust nor fragile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,31 +36,21 @@ class Scope:
     peft: Places
 
 
-def build_fragility(
-    examples: pd.DataFrame,
-    pairs: pd.DataFrame,
-    record: RunRecord,
-    probe_differences: pd.DataFrame | None = None,
-) -> pd.DataFrame:
+def build_fragility(examples: pd.DataFrame, pairs: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
     """Returns fragility.csv's rows, ranked by the lower end of the interval: the surest fragility of PEFT first.
 
     Test sets and attacks are those of pairs.csv with their verdicts. The other places (attack family, AdvGLUE method
-    and construction, budget, text length, clean margin, label, probe, layer) explore: their p-values are adjusted
-    together as one further family. Strata are of the worst case over the run's attacks, and of adversarial sets as
+    and construction, budget, text length, clean margin, label) explore: their p-values are adjusted together as one
+    further family. Strata are of the worst case over the run's attacks, and of adversarial sets as
     they stand.
 
     Args:
         examples: examples.csv's rows.
         pairs: pairs.csv's rows.
         record: The run's.
-        probe_differences: How the arms differ in each probe: pair, testset, probe, layer, module, quantity,
-            direction, comparison, n, reference_value, candidate_value, difference, low, high, test, p_value; above 0
-            PEFT is more fragile, but for those of direction `neutral`, which are left out.
     """
     columns = read_columns(build_grid(examples))
     rows = [row for pair in record.pairs for row in _places(columns, pair, record)]
-    if probe_differences is not None and len(probe_differences):
-        rows += list(_probe_rows(probe_differences))
     rows = [row | {"family": FAMILY} for row in rows]
     confirmed, explored = _from_pairs(pairs), give_verdicts(rows, record.statistics)
     frames = [frame for frame in (confirmed, explored) if len(frame)]
@@ -80,7 +67,7 @@ def _from_pairs(pairs: pd.DataFrame) -> pd.DataFrame:
         return rows
     where = np.where(rows["attack"] == NO_ATTACK, "test set", "attack")
     what = np.where(rows["attack"] == NO_ATTACK, rows["testset"], rows["testset"] + " | " + rows["attack"])
-    return rows.assign(where=where, what=what, scale="fraction")
+    return rows.assign(where=where, what=what)
 
 
 def _places(columns: Columns, pair: PairRecord, record: RunRecord) -> Iterator[dict[str, object]]:
@@ -168,26 +155,5 @@ def _row(grid: OutcomeGrid, scope: Scope, stratum: Stratum, seed: int) -> Iterat
         "what": f"{where} | {stratum.what}" if stratum.where != "attack family" else stratum.what,
         "testset": scope.testset,
         "attack": scope.attack,
-        "scale": "fraction",
     }
     yield place | compare_arms(outcomes, seed)
-
-
-def _probe_rows(differences: pd.DataFrame) -> Iterator[dict[str, object]]:
-    """One number of a whole checkpoint, or of a single example, has no paired test: it is no row here."""
-    tested = differences[["difference", "low", "high", "p_value"]].notna().all(axis=1)
-    for row in differences[tested & (differences["direction"] != NEUTRAL)].to_dict("records"):
-        layered = any(pd.notna(row.get(name)) for name in ("layer", "module"))
-        place = [
-            f"layer {row[name]}" if name == "layer" else str(row[name])
-            for name in ("layer", "module")
-            if pd.notna(row.get(name))
-        ]
-        words = [str(row[name]) for name in ("testset", "probe", "quantity") if pd.notna(row.get(name))]
-        yield {
-            "pair": row["pair"],
-            "where": "layer" if layered else "probe",
-            "what": " | ".join([*words, *place]),
-            "testset": row["testset"],
-            "scale": row["comparison"],
-        } | {name: row.get(name) for name in PROBE_NUMBERS}

@@ -208,7 +208,7 @@ def _arms(pair: PairRecord) -> dict[str, str]:
 
 
 def _forests(fragility: pd.DataFrame, record: RunRecord) -> list[Part]:
-    rates = fragility[(fragility["scale"] == "fraction") & fragility["low"].notna()]
+    rates = fragility[fragility["low"].notna()]
     parts: list[Part] = []
     for name, rows in list(rates.groupby("pair", sort=False))[:MAX_PAIRS]:
         shown = _most_telling(rows)
