@@ -79,8 +79,9 @@ COLUMNS: dict[Table, tuple[Column, ...]] = {
         "checkpoint testset attack budget_kind budget:amount robust_accuracy:fraction low:fraction high:fraction"
     ),
     Table.FRAGILITY: _columns(
-        "pair where what difference:fraction low:fraction high:fraction p_adjusted:probability verdict testset attack "
-        "n:count reference_value:fraction candidate_value:fraction test p_value:probability detectable:fraction"
+        "pair where what difference:fraction low:fraction high:fraction p_adjusted:probability verdict testset "
+        "attack n:count reference_value:fraction candidate_value:fraction test p_value:probability "
+        "detectable:fraction"
     ),
     Table.SURVIVAL: _columns(
         "pair testset attack reference_n:count candidate_n:count reference_median:queries candidate_median:queries "

@@ -74,7 +74,7 @@ def build_layers(measurements: pd.DataFrame) -> pd.DataFrame:
                 "n": len(values),
                 "value": _aggregate(values, group),
                 "status": _worst(group),
-                "reason": _reasons(group),
+                "reason": count_reasons(group),
             }
         )
     table = arrange(Table.LAYERS, rows)
@@ -97,7 +97,7 @@ def _summary(group: pd.DataFrame, seed: int) -> dict[str, object]:
         "high": _or_empty(high),
         "forwards": group["forwards"].sum(),
         "backwards": group["backwards"].sum(),
-        "reason": _reasons(group),
+        "reason": count_reasons(group),
     }
 
 
@@ -105,7 +105,7 @@ def _reason_row(part: pd.DataFrame) -> dict[str, object]:
     """The row of a cell without any number."""
     first = part.iloc[0]
     labels = {name: first[name] for name in ("space", "target", "kind", "quantity")}
-    return labels | {"status": _worst(part), "n": 0, "reason": _reasons(part)}
+    return labels | {"status": _worst(part), "n": 0, "reason": count_reasons(part)}
 
 
 def _aggregate(values: NDArray[np.float64], group: pd.DataFrame) -> float | None:
@@ -133,7 +133,7 @@ def _worst(group: pd.DataFrame) -> str:
     return str(max(group["status"], key=SEVERITY.index))
 
 
-def _reasons(group: pd.DataFrame) -> str | None:
+def count_reasons(group: pd.DataFrame) -> str | None:
     """The first reason, and how many rows have one."""
     given = group["reason"][group["reason"].notna() & (group["reason"] != "")]
     if given.empty:

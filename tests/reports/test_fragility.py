@@ -107,45 +107,6 @@ def test_methods_and_constructions_are_places_where_the_examples_have_them(repor
     assert not constructions[["difference", "low", "high", "p_adjusted", "verdict"]].isna().any().any()
 
 
-def test_probes_and_layers_join_the_map_but_for_neutral_ones(report: Any) -> None:
-    numbers = {
-        "n": 50,
-        "reference_value": 1.0,
-        "candidate_value": 2.0,
-        "test": "signed-rank",
-        "comparison": "log-ratio",
-    }
-    probes = pd.DataFrame(
-        [
-            {
-                "pair": "pair-0",
-                "testset": "clean-set",
-                "probe": "margin",
-                "quantity": "distance",
-                "layer": layer,
-                "module": None,
-                "direction": direction,
-                "difference": 0.7,
-                "low": 0.5,
-                "high": 0.9,
-                "p_value": 1e-9,
-            }
-            | numbers
-            for layer, direction in ((None, "robust"), (3, "fragile"), (4, "neutral"))
-        ]
-    )
-
-    untested = probes.iloc[:1].assign(probe="update-structure", n=1, low=None, high=None, p_value=None)
-    probes = pd.concat([probes, untested], ignore_index=True)
-
-    table = build_fragility(report.tables["examples"], report.tables["pairs"], report.record, probes)
-
-    found = table[table["scale"] == "log-ratio"]
-    assert found["where"].tolist() == ["probe", "layer"]
-    assert found["verdict"].tolist() == ["peft-more-fragile"] * 2
-    assert found["detectable"].isna().all()
-
-
 def test_methods_stand_beside_full_fine_tuning_in_one_table(run_writer: Any, tmp_path: Path) -> None:
     record = run_writer.record(seeds=4, n=30)
     checkpoints = tuple(

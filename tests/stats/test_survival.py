@@ -66,7 +66,9 @@ def test_auc_counts_pairs_and_ties_half() -> None:
 @pytest.mark.parametrize(("n_broken", "n_withstood"), [(5, 5), (5, 40), (40, 5), (50, 70)])
 @pytest.mark.parametrize("truth", [0.5, 0.8, 0.95])
 @pytest.mark.parametrize("spread", [1.0, 2.0])
-def test_the_interval_of_an_auc_covers_the_truth(n_broken: int, n_withstood: int, truth: float, spread: float) -> None:
+def test_the_interval_of_an_auc_covers_the_truth(
+    n_broken: int, n_withstood: int, truth: float, spread: float
+) -> None:
     """Normal values, those of the broken `spread` times as wide: 400 draws, 95 % less three standard errors."""
     source = np.random.default_rng(0)
     shift = NormalDist().inv_cdf(truth) * math.sqrt(1 + spread**2)
