@@ -19,6 +19,7 @@ class Table(StrEnum):
     CURVES = "curves"
     SENSITIVITY = "sensitivity"
     SENSITIVITY_EXAMPLES = "sensitivity_examples"
+    SENSITIVITY_PAIRS = "sensitivity_pairs"
     LAYERS = "layers"
     FRAGILITY = "fragility"
     SURVIVAL = "survival"
@@ -88,7 +89,7 @@ COLUMNS: dict[Table, tuple[Column, ...]] = {
     ),
     Table.PREDICTIONS: _columns(
         "checkpoint testset probe quantity attack n:count auc:fraction low:fraction high:fraction "
-        "rank_correlation:correlation"
+        "rank_correlation:correlation kind norm radius:amount scope n_broken:count n_left_out:count"
     ),
     Table.SENSITIVITY: _columns(
         "checkpoint adaptation task testset probe space target kind norm radius:amount alpha:probability status "
@@ -98,6 +99,12 @@ COLUMNS: dict[Table, tuple[Column, ...]] = {
     Table.SENSITIVITY_EXAMPLES: _columns(
         "checkpoint testset probe example_id group_id target kind norm radius:amount status value:amount quantity "
         "unit reason scope"
+    ),
+    Table.SENSITIVITY_PAIRS: _columns(
+        "pair probe quantity kind norm radius:amount scope n:count reference_value:amount candidate_value:amount "
+        "ratio:ratio low:amount high:amount p_adjusted:probability direction testset layer:depth module comparison "
+        "difference:amount test p_value:probability n_left_out:count larger_values unit target alpha:probability "
+        "reason"
     ),
     Table.LAYERS: _columns(
         "checkpoint layer:depth module probe kind value:amount testset quantity unit norm n:count status reason scope"

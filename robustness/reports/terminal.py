@@ -45,9 +45,9 @@ def render_summary(report: Report) -> Iterator[RichTable | str]:
         yield _comparisons(mine := pairs[(pairs["pair"] == pair.name) & shown])
         yield from (*clean_gap([pair], report.record), *opposite_drops(mine))
         if len(report.record.pairs) <= PAIRS_WITH_PROBES:
-            yield from render_probes(report.tables[Table.SENSITIVITY], pair)
+            yield from render_probes(report.tables, pair, report.record)
     if len(report.record.pairs) > PAIRS_WITH_PROBES and len(report.tables[Table.SENSITIVITY]):
-        yield "what probes measured fills pages for so many pairs: see sensitivity.csv, layers.csv and report.html"
+        yield "what probes measured fills pages for so many pairs: see sensitivity_pairs.csv and report.html"
     yield from _over_seeds(pairs[(pairs["n_seeds"].astype(float) > 1) & (pairs["population"] == "all")])
     correction = CORRECTIONS[Correction(report.record.statistics.correction)]
     score = "score" if any(is_answering(pair.task) for pair in report.record.pairs) else "accuracy"
