@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from robustness.engine.evaluation import NO_ATTACK
-from robustness.reports.answers import PRIMARY_METRICS
 from robustness.reports.attacks import WORST_CASE
 from robustness.reports.columns import Table, arrange
 from robustness.reports.examples import RIGHT
@@ -18,6 +17,7 @@ from robustness.reports.pairs import PairedOutcomes, compare_arms, give_verdicts
 from robustness.reports.strata import Columns, Stratum, read_columns, split_budgets, split_strata
 from robustness.runs.record import PairRecord, RunRecord, TestsetRecord
 
+PRIMARY_METRICS = ("accuracy", "robust_accuracy", "f1")
 MIN_EXAMPLES = 10
 """A place with fewer shared examples says nothing and would only widen the family."""
 FAMILY = "fragility"

@@ -1,7 +1,8 @@
-"""The short table at the end of a run."""
+"""The short tables at the end of a run, and its answer."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,55 +11,78 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table as RichTable
 
+from robustness.definitions.tasks import TASKS, Head
+from robustness.engine.evaluation import NO_ATTACK
 from robustness.engine.goal import GoalKind
-from robustness.reports.answers import clean_gap, is_answering, opposite_drops
+from robustness.reports.answers import Answer, answer_run
+from robustness.reports.arms import Arms, arms_of_pair, arms_of_run, spell_verdict
 from robustness.reports.columns import Table
 from robustness.reports.comparison import RunComparison
+from robustness.reports.family import Family, controls, of_family
 from robustness.reports.page import FILE_NAME as PAGE
 from robustness.reports.pairs import IRREDUCIBLE_SHARE
 from robustness.reports.probes import render_probes
 from robustness.reports.questions import METRICS
+from robustness.reports.reasons import Reason, read_reason
 from robustness.reports.report import Report
+from robustness.reports.sentences import EFFORT, SUCCESS_RATE, efforts_at_floor
+from robustness.reports.wording import short_p, widen
 from robustness.runs.progress import CellProgress
-from robustness.stats import Correction
+from robustness.stats import Correction, Verdict
 
 CORRECTIONS = {Correction.HOLM: "Holm", Correction.BENJAMINI_HOCHBERG: "Benjamini and Hochberg"}
 PAIRS_WITH_PROBES = 4
 """With more pairs, what probes measured is left to the files."""
 MOSTLY_SEEDS = 0.5
-VERDICT_STYLES = {"peft-more-fragile": "red", "full-more-fragile": "blue", "equivalent": "green"}
+VERDICT_STYLES = {
+    Verdict.PEFT_MORE_FRAGILE: "red",
+    Verdict.FULL_MORE_FRAGILE: "blue",
+    Verdict.LESS_ACCURATE: "yellow",
+    Verdict.EQUIVALENT: "green",
+}
+HEADING_WIDTH = 8
+"""Characters of an arm's name above its numbers; longer ones fold."""
+SHORT_REASONS = {Reason.SUCCESS_RATE_OPPOSES: "rate opposes", Reason.SHARED_REFERENCE: "one reference"}
+"""Those too long for a cell; the others are their own words."""
 
 
 def render_summary(report: Report) -> Iterator[RichTable | str]:
-    """Yields what a user sees first: clean accuracies, one line per comparison, warnings, where the files are."""
-    pairs = report.tables[Table.PAIRS]
-    for pair in report.record.pairs:
-        full, peft = (report.record.find_checkpoint(name) for name in (pair.reference, pair.candidate))
+    """Yields what a user sees: comparisons, controls, warnings; last the answer, and where the files are."""
+    record, pairs = report.record, report.tables[Table.PAIRS]
+    single = pairs[pairs["n_seeds"].astype(float) == 1]
+    for pair in record.pairs:
+        arms = arms_of_pair(pair, record)
+        reference, candidate = (record.find_checkpoint(name) for name in (pair.reference, pair.candidate))
         metric, floor = (
             ("F1", "the whole paragraph as answer") if is_answering(pair.task) else ("accuracy", "majority class")
         )
         yield escape(
-            f"pair {pair.name} | clean {metric}: full {full.clean_accuracy:.3f}, {peft.adaptation} "
-            f"{peft.clean_accuracy:.3f} (n = {full.n_clean}, {floor} {full.majority_share:.3f})"
+            f"pair {pair.name} | clean {metric} before the run: {arms.reference.short} "
+            f"{reference.clean_accuracy:.3f}, {arms.candidate.short} {candidate.clean_accuracy:.3f} "
+            f"(n = {reference.n_clean}, {floor} {reference.majority_share:.3f})"
         )
-        shown = (pairs["population"] == "all") | (pairs["metric"] == IRREDUCIBLE_SHARE)
-        yield _comparisons(mine := pairs[(pairs["pair"] == pair.name) & shown])
-        yield from (*clean_gap([pair], report.record), *opposite_drops(mine))
-        if len(report.record.pairs) <= PAIRS_WITH_PROBES:
+        yield from _blocks(single[single["pair"] == pair.name], arms)
+        if len(record.pairs) <= PAIRS_WITH_PROBES:
             yield from render_probes(report.tables[Table.SENSITIVITY], pair)
-    if len(report.record.pairs) > PAIRS_WITH_PROBES and len(report.tables[Table.SENSITIVITY]):
+    if len(record.pairs) > PAIRS_WITH_PROBES and len(report.tables[Table.SENSITIVITY]):
         yield "what probes measured fills pages for so many pairs: see sensitivity.csv, layers.csv and report.html"
-    yield from _over_seeds(pairs[(pairs["n_seeds"].astype(float) > 1) & (pairs["population"] == "all")])
+    yield from _over_seeds(pairs[pairs["n_seeds"].astype(float) > 1], report)
+    yield from _notes(report)
+    for answer in answer_run(pairs, record).shown:
+        yield from _render_answer(answer)
+    yield escape(f"tables in {report.folder}: " + ", ".join(f"{table}.csv" for table in report.tables))
+    yield escape(f"page: {report.folder / PAGE}")
+
+
+def _notes(report: Report) -> Iterator[str]:
+    """How to read the tables, and what is missing or doubtful."""
     correction = CORRECTIONS[Correction(report.record.statistics.correction)]
-    score = "score" if any(is_answering(pair.task) for pair in report.record.pairs) else "accuracy"
     yield (
-        f"difference = full - PEFT {score} with 95 % interval: above 0, PEFT is more fragile; "
-        f"p adjusted by {correction}"
+        "difference with 95 % interval: above 0, the candidate is worse off; "
+        f"p adj.: by {correction} over planned comparisons"
     )
     for attack in (attack.name for attack in report.record.attacks if attack.goal == GoalKind.KEEP_PREDICTION):
         yield escape(f"{attack}: share of texts that could not be reduced, of those both get right; no accuracy")
-    if len({pair.seed for pair in report.record.pairs}) < 2:
-        yield "one training seed: this compares two checkpoints, not two methods"
     if report.missing:
         yield f"{report.missing} outcomes are missing: the run was interrupted; the same command goes on"
     yield from map(escape, report.disagreements)
@@ -66,56 +90,120 @@ def render_summary(report: Report) -> Iterator[RichTable | str]:
         yield f"{report.missing_measurements} probe cells are missing: the same command goes on"
     for warning in report.record.warnings:
         yield escape(f"warning: {warning}")
-    yield escape(f"tables in {report.folder}: " + ", ".join(f"{table}.csv" for table in report.tables))
-    yield escape(f"page: {report.folder / PAGE}")
+
+
+def _render_answer(answer: Answer) -> Iterator[str]:
+    yield f"[bold]{escape(f'{answer.name}: {answer.headline}')}[/]"
+    for sentence in (*answer.details, *answer.caveats):
+        yield escape(f"  {sentence}")
+
+
+def is_answering(task: str) -> bool:
+    """Whether a task is answering questions: its clean score is F1, and what knows nothing gives the whole paragraph.
+
+    >>> is_answering("squad"), is_answering("sst2")
+    (True, False)
+    """
+    return any(known.name == task and known.head is Head.ANSWERING for known in TASKS)
+
+
+def _blocks(rows: pd.DataFrame, arms: Arms, *, with_pair: bool = False) -> Iterator[RichTable | str]:
+    """The planned comparisons, then what is in families of its own, then the controls."""
+    heading = f"{arms.candidate.name} (candidate) beside {arms.reference.name} (reference)"
+    blocks = (
+        (f"{heading}: planned comparisons", of_family(rows, Family.PLANNED)),
+        ("beside them, not counted", _beside(rows)),
+        ("controls, not counted; p not adjusted", controls(rows)),
+    )
+    for title, block in blocks:
+        if len(block):
+            yield from _comparisons(title, block, arms, with_pair=with_pair)
+
+
+def _beside(rows: pd.DataFrame) -> pd.DataFrame:
+    """Other metrics and populations of all examples; effort only where both arms are nearly always broken."""
+    efforts = efforts_at_floor(of_family(rows, Family.PLANNED), rows)
+    in_family = rows["family"].notna() & ~rows["family"].isin(["", Family.PLANNED, Family.EFFORT])
+    shown = rows["population"].isin(["all", "altered"]) | (rows["metric"] == IRREDUCIBLE_SHARE)
+    return pd.concat([efforts, rows[in_family & shown & (rows["metric"] != SUCCESS_RATE)]])
 
 
 def _what(row: Any) -> str:
     """The attack; of answers as they stand, what is compared."""
+    attack = "no attack" if row.attack == NO_ATTACK else str(row.attack)
+    if row.metric == EFFORT:
+        return f"{attack}, effort"
     if row.metric not in METRICS:
-        return str(row.attack)
-    return str(row.metric).replace("_", " ") + (", worst per group" if row.aggregation != "mean" else "")
+        return attack
+    words = [str(row.metric).replace("_", " "), *(["altered rows"] if row.population == "altered" else [])]
+    return ", ".join([*words, *([str(row.aggregation).replace("-", " ")] if row.aggregation != "mean" else [])])
 
 
-def _over_seeds(rows: pd.DataFrame) -> Iterator[RichTable | str]:
-    """Every method beside full fine-tuning in one table, place by place, and where its seeds tell most."""
+def _over_seeds(rows: pd.DataFrame, report: Report) -> Iterator[RichTable | str]:
+    """Every method in one table, place by place, and where its seeds tell most."""
     if rows.empty:
         return
     names = rows["pair"].unique()
-    title = str(names[0]) if len(names) == 1 else "every method beside full fine-tuning, training seeds"
-    yield escape(f"{title} together, drawn anew with their examples")
-    places = rows.groupby(["testset", "attack", "metric", "aggregation"], sort=False).ngroup()
-    yield _comparisons(rows.loc[places.sort_values(kind="stable").index], with_method=len(names) > 1)
-    uncertain = rows[rows["seed_share"].astype(float) >= MOSTLY_SEEDS]
+    yield escape(f"over training seeds: {'; '.join(names)}")
+    places = rows.groupby(["testset", "attack", "metric", "population", "aggregation"], sort=False).ngroup()
+    ordered = rows.loc[places.sort_values(kind="stable").index]
+    methods = set(rows["method"])
+    mine = [p for p in report.record.pairs if report.record.find_checkpoint(p.candidate).adaptation in methods]
+    yield from _blocks(ordered, arms_of_run(mine, report.record), with_pair=len(names) > 1)
+    uncertain = of_family(rows, Family.PLANNED)
+    uncertain = uncertain[uncertain["seed_share"].astype(float) >= MOSTLY_SEEDS]
     yield "standard deviations of the difference between training seeds are in pairs.csv" + (
         "; seeds are half of the uncertainty or more at" if len(uncertain) else ""
     )
     for row in uncertain.itertuples():
-        spread = f"{row.seed_sd:.3f} [{row.seed_sd_low:.2f}, {row.seed_sd_high:.2f}], {row.seed_share:.0%}"
-        yield escape(f"  {row.method} | {row.testset} | {_what(row)}: {spread}")
+        spread = f"{row.seed_sd:.3f} [{row.seed_sd_low:.3f}, {row.seed_sd_high:.3f}], {row.seed_share:.0%}"
+        yield escape(f"  {row.pair} | {row.testset} | {_what(row)}: {spread}")
 
 
-def _comparisons(rows: pd.DataFrame, *, with_method: bool = False) -> RichTable:
-    table = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
-    for name in (["method"] if with_method else []) + ["test set", "attack"]:
+def _comparisons(title: str, rows: pd.DataFrame, arms: Arms, *, with_pair: bool) -> Iterator[RichTable | str]:
+    """A heading and its table; what all rows share stands in the heading alone."""
+    names = {"method": list(rows["pair"])} if with_pair else {}
+    names["test set"] = list(rows["testset"])
+    names["attack"] = [_what(row) for row in rows.itertuples()]
+    if len(set(names["test set"])) == 1:
+        title += f" on {names.pop('test set')[0]}"
+    yield escape(title)
+    yield _comparison_table(names, rows, arms)
+
+
+def _comparison_table(names: dict[str, list[str]], rows: pd.DataFrame, arms: Arms) -> RichTable:
+    table = RichTable(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+    for name in names:
         table.add_column(name, overflow="fold")  # where the terminal is narrow these give way, never a number
-    for name in ("n", "full", "PEFT", "difference", "p"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
-    for row in rows.itertuples():
-        style = VERDICT_STYLES.get(row.verdict, "default")
+    adjusted = "p adj." if rows["p_adjusted"].notna().any() else "p"
+    for name in ("n", _heading(arms.reference.short), _heading(arms.candidate.short), "difference", adjusted):
+        table.add_column(escape(name), justify="right", no_wrap=True)
+    table.add_column("verdict", overflow="fold")
+    for row, *labels in zip(rows.itertuples(), *names.values(), strict=True):
+        low, high = widen(row.low, row.high)
         table.add_row(
-            *([escape(row.method)] if with_method else []),
-            escape(row.testset),
-            escape(_what(row)),
-            str(row.n),
+            *map(escape, labels),
+            str(int(row.n)),
             f"{row.reference_value:.3f}",
             f"{row.candidate_value:.3f}",
-            escape(f"{row.difference:+.3f} [{row.low:+.2f}, {row.high:+.2f}]"),
-            f"{row.p_adjusted:.2g}",
-            f"[{style}]{row.verdict}[/]",
+            escape(f"{row.difference:+.3f} [{low:+.3f}, {high:+.3f}]"),
+            short_p(row.p_value if pd.isna(row.p_adjusted) else row.p_adjusted),
+            _verdict_cell(row, arms),
         )
     return table
+
+
+def _heading(name: str) -> str:
+    return "\n".join(textwrap.wrap(name, HEADING_WIDTH))
+
+
+def _verdict_cell(row: Any, arms: Arms) -> str:
+    if not isinstance(row.verdict, str) or not row.verdict:
+        return ""
+    verdict, reason = Verdict(row.verdict), read_reason(row.reason)
+    why = f" ({SHORT_REASONS.get(reason, reason.value.replace('-', ' '))})" if reason else ""
+    style = VERDICT_STYLES.get(verdict, "default")
+    return f"[{style}]{escape(spell_verdict(verdict, arms, row.difference) + why)}[/]"
 
 
 CHANGE_STYLES = {"lower": "red", "higher": "green"}
@@ -133,13 +221,14 @@ def render_comparison(comparison: RunComparison) -> Iterator[RichTable | str]:
 
 
 def _changes(rows: pd.DataFrame) -> RichTable:
-    table = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
+    table = RichTable(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     for name in ("checkpoint", "test set", "attack"):
-        table.add_column(name, no_wrap=True)
-    for name in ("n", "A", "B", "A - B", "p"):
+        table.add_column(name, overflow="fold")
+    for name in ("n", "A", "B", "A - B", "p adj."):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("B is", no_wrap=True)
     for row in rows.itertuples():
+        low, high = widen(row.low, row.high)
         style = CHANGE_STYLES.get(row.change, "default")
         table.add_row(
             escape(row.checkpoint),
@@ -148,8 +237,8 @@ def _changes(rows: pd.DataFrame) -> RichTable:
             str(row.n),
             f"{row.value_a:.3f}",
             f"{row.value_b:.3f}",
-            escape(f"{row.difference:+.3f} [{row.low:+.2f}, {row.high:+.2f}]"),
-            f"{row.p_adjusted:.2g}",
+            escape(f"{row.difference:+.3f} [{low:+.3f}, {high:+.3f}]"),
+            short_p(row.p_adjusted),
             f"[{style}]{row.change}[/]",
         )
     return table

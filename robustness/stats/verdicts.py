@@ -16,6 +16,8 @@ class Verdict(StrEnum):
 
     PEFT_MORE_FRAGILE = "peft-more-fragile"
     FULL_MORE_FRAGILE = "full-more-fragile"
+    LESS_ACCURATE = "less-accurate"
+    """A difference that the clean gap explains, or one on clean data; its sign says of which arm."""
     EQUIVALENT = "equivalent"
     INCONCLUSIVE = "inconclusive"
 
