@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from robustness.reports.arms import Arms, arms_of_pair, arms_of_run, worse_arm
-from robustness.reports.family import Family, controls, of_family
-from robustness.reports.reasons import Reason
+from robustness.reports.comparisons import Family
 from robustness.reports.sentences import (
     count_comparisons,
     describe_control,
@@ -24,9 +23,10 @@ from robustness.reports.sentences import (
     efforts_at_floor,
     name_share,
 )
+from robustness.reports.tallies import controls, of_family
 from robustness.reports.wording import capital, points
 from robustness.runs.record import PairRecord, RunRecord
-from robustness.stats import Verdict
+from robustness.stats import Reason, Verdict
 
 FEW_PAIRS = 4
 """More pairs than these give way to the answers about their methods."""
@@ -221,8 +221,7 @@ def _undecided(planned: pd.DataFrame, rows: pd.DataFrame, arms: Arms) -> str:
 WITHHELD: dict[object, str] = {
     Reason.CEILING: "Both are nearly always right: these attacks are too weak to tell them apart.",
     Reason.TWO_SEEDS: "Two training seeds do not tell two methods apart: a third is needed.",
-    Reason.SHARED_REFERENCE: "All seeds share one reference checkpoint: this is no comparison of methods.",
-    Reason.FEW_GROUPS: "There are too few groups of examples to tell the arms apart.",
+    Reason.SHARED_REFERENCE: "Training seeds share one reference checkpoint: this is no comparison of methods.",
     Reason.LEFT_OUT: "Too many examples have no outcome on one arm to tell the arms apart.",
 }
 """The headline where one reason withholds every verdict."""

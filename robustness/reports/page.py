@@ -15,7 +15,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from robustness.reports.answers import answer_run
+from robustness.reports.answers import Answers, answer_run
 from robustness.reports.arms import arms_of_pair, arms_of_run, method_name
 from robustness.reports.attacks import WORST_CASE
 from robustness.reports.breaking import Breaking, explain_none, find_breaking
@@ -46,7 +46,7 @@ from robustness.reports.plots import (
     draw_scatter,
 )
 from robustness.reports.visible import visible
-from robustness.reports.wording import capital, join_words, points
+from robustness.reports.wording import bind, capital, join_words, points
 from robustness.runs.record import PairRecord, RunRecord
 from robustness.stats import Verdict
 
@@ -109,12 +109,12 @@ def write_page(
             script_hash=Markup(_hash(script)),
             margin=points(record.statistics.margin),
             arms=arms,
-            answers=answer_run(tables[Table.PAIRS], record),
+            answers=(answers := answer_run(tables[Table.PAIRS], record)),
             left_out=_pairs_left_out(record),
             missing=missing_table(missing) if len(missing) else None,
             missing_probes=count_missing_probes(tables[Table.SENSITIVITY], record),
             missing_total=int((missing["n_expected"] - missing["n"]).sum()),
-            forests=_forests(tables[Table.FRAGILITY], record),
+            forests=_forests(tables[Table.FRAGILITY], answers, record),
             fragility=fragility_table(tables[Table.FRAGILITY], arms),
             pairs=pairs_table(tables[Table.PAIRS], arms),
             scatter=_scatter(tables, record),
@@ -154,6 +154,7 @@ def _environment() -> Environment:
         finalize=_finalize,
         trim_blocks=True,
     )
+    environment.filters["bind"] = bind
     return environment
 
 
@@ -193,9 +194,9 @@ def _arms(pair: PairRecord) -> dict[str, str]:
     return {pair.reference: "full", pair.candidate: "peft"}
 
 
-def _forests(fragility: pd.DataFrame, record: RunRecord) -> list[Part]:
-    known = {pair.name: arms_of_pair(pair, record) for pair in record.pairs}
-    rates = fragility[(fragility["scale"] == "fraction") & fragility["low"].notna()]
+def _forests(fragility: pd.DataFrame, answers: Answers, record: RunRecord) -> list[Part]:
+    arms = {answer.name: answer.arms for answer in (*answers.shown, *answers.folded)}
+    rates = fragility[fragility["low"].notna()]
     parts: list[Part] = []
     for name, rows in list(rates.groupby("pair", sort=False))[:MAX_PAIRS]:
         shown = _most_telling(rows)
@@ -207,7 +208,7 @@ def _forests(fragility: pd.DataFrame, record: RunRecord) -> list[Part]:
                 "The table below has all."
             )
         )
-        draw = draw_forest(shown, record.statistics.margin, known[str(name)])
+        draw = draw_forest(shown, record.statistics.margin, arms[str(name)])
         label = f"Differences between the arms of {visible(str(name))} at {len(shown)} places"
         parts.append(Part(str(name), draw_both(draw, f"forest{len(parts)}", label), caption))
     return parts

@@ -48,7 +48,7 @@ def _seed_columns(frame: pd.DataFrame) -> tuple[PageColumn, ...]:
 
 
 def fragility_table(frame: pd.DataFrame, arms: Arms) -> PageTable:
-    """fragility.csv, but for probes, whose unit is another."""
+    """fragility.csv."""
     columns = (
         PageColumn("where", "where"),
         PageColumn("what", "what"),
@@ -61,8 +61,7 @@ def fragility_table(frame: pd.DataFrame, arms: Arms) -> PageTable:
         PageColumn("verdict", "verdict"),
         PageColumn("detectable", "detectable", as_points, _DETECTABLE),
     )
-    rates = frame[frame["scale"] == "fraction"]
-    return page_table("fragility", "fragility", rates, (*_pair_column(rates), *columns))
+    return page_table("fragility", "fragility", frame, (*_pair_column(frame), *columns))
 
 
 def pairs_table(frame: pd.DataFrame, arms: Arms) -> PageTable:

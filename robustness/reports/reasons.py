@@ -1,33 +1,8 @@
-"""Why a comparison has no verdict, or another than its p-value alone would give it."""
+"""What a reader should know where a comparison has no verdict, or another than its difference suggests."""
 
 from __future__ import annotations
 
-from enum import StrEnum
-
-
-class Reason(StrEnum):
-    """The column `reason` of pairs.csv."""
-
-    FLOOR = "floor"
-    CEILING = "ceiling"
-    GATE = "gate"
-    SUCCESS_RATE_OPPOSES = "success-rate-opposes"
-    CLEAN_GAP = "clean-gap"
-    TWO_SEEDS = "two-seeds"
-    SHARED_REFERENCE = "shared-reference"
-    FEW_GROUPS = "few-groups"
-    LEFT_OUT = "left-out"
-    NOT_PLANNED = "not-planned"
-
-    @property
-    def sentence(self) -> str:
-        """What a reader should know.
-
-        >>> Reason.TWO_SEEDS.sentence
-        'A verdict on a method needs a third training seed.'
-        """
-        return _SENTENCES[self]
-
+from robustness.stats import Reason
 
 _SENTENCES = {
     Reason.FLOOR: "Both arms are nearly always broken: compare the effort.",
@@ -35,12 +10,30 @@ _SENTENCES = {
     Reason.GATE: "The worst case over the test set's attacks does not differ, so no single attack is called.",
     Reason.SUCCESS_RATE_OPPOSES: "On the examples both arms have right, the success rate points the other way.",
     Reason.CLEAN_GAP: "The gap in clean accuracy explains the difference.",
+    Reason.CLEAN_UNKNOWN: "Answers to the clean texts are unknown, so the difference may be a gap in clean accuracy.",
     Reason.TWO_SEEDS: "A verdict on a method needs a third training seed.",
-    Reason.SHARED_REFERENCE: "One reference checkpoint serves all candidate seeds: this compares no methods.",
-    Reason.FEW_GROUPS: "There are too few groups of examples for a verdict.",
+    Reason.SHARED_REFERENCE: "One reference checkpoint serves several training seeds: this compares no methods.",
     Reason.LEFT_OUT: "Too many examples have no outcome on one of the arms.",
-    Reason.NOT_PLANNED: "The comparison was not planned: it explores.",
 }
+_SHORT = {Reason.SUCCESS_RATE_OPPOSES: "rate opposes", Reason.SHARED_REFERENCE: "one reference"}
+
+
+def explain(reason: Reason) -> str:
+    """Returns a reason in a sentence.
+
+    >>> explain(Reason.TWO_SEEDS)
+    'A verdict on a method needs a third training seed.'
+    """
+    return _SENTENCES[reason]
+
+
+def name_shortly(reason: Reason) -> str:
+    """Returns a reason where room is short.
+
+    >>> name_shortly(Reason.CLEAN_GAP), name_shortly(Reason.SHARED_REFERENCE)
+    ('clean gap', 'one reference')
+    """
+    return _SHORT.get(reason, reason.value.replace("-", " "))
 
 
 def read_reason(value: object) -> Reason | None:

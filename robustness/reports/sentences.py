@@ -10,16 +10,16 @@ import pandas as pd
 from robustness.engine.evaluation import NO_ATTACK
 from robustness.reports.arms import Arms, spell_verdict, worse_arm
 from robustness.reports.attacks import WORST_CASE
-from robustness.reports.family import Family, of_family
-from robustness.reports.reasons import Reason, read_reason
+from robustness.reports.comparisons import Family
+from robustness.reports.reasons import explain, read_reason
+from robustness.reports.tallies import of_family
 from robustness.reports.wording import join_words, p_text, percent, points, signed, signed_points, span
-from robustness.stats import Verdict
+from robustness.stats import Reason, Verdict
 
 EFFORT = "effort"
 SUCCESS_RATE = "attack_success_rate"
 PLACES_NAMED = 3
 """Of those with examples left out; pairs.csv has all."""
-_RATES = ("accuracy", "robust_accuracy")
 _EXACT = 1e-6
 """Clean accuracies of a test set are those of the compared examples if their gap agrees this far with the drop's."""
 
@@ -55,7 +55,7 @@ def describe_fragile(rows: pd.DataFrame, everything: pd.DataFrame, arms: Arms) -
     yield f"Clearest: {compare(clearest, arms)}."
     rate = _same_place(everything, clearest, SUCCESS_RATE)
     if rate is not None:
-        yield f"{_broken(rate, arms, 'Of')}: {_difference(rate)}."
+        yield f"{_broken(rate, arms, 'Of')}."
     clean = _clean_accuracy(clearest, everything, arms)
     if clean:
         yield f"Clean accuracy on the same {_count(clearest.n)} examples: {clean}."
@@ -72,7 +72,7 @@ def describe_less_accurate(rows: pd.DataFrame, everything: pd.DataFrame, arms: A
     same = -margin <= rate.low and rate.high <= margin
     lower = f"lower clean accuracy of {worse_arm(clearest.difference, arms).name}"
     begin = "Same success rate, " if same else "No difference in success rate found, "
-    yield f"{begin}{lower}: {_broken(rate, arms, 'of')}; {_difference(rate)}."
+    yield f"{begin}{lower}: {_broken(rate, arms, 'of')}."
     yield f"Clean accuracy on the same {_count(clearest.n)} examples: {clean}."
 
 
@@ -92,7 +92,7 @@ def describe_inconclusive(rows: pd.DataFrame, arms: Arms) -> Iterator[str]:
     largest = next(order.sort_values(["size", "pooled"], kind="stable").itertuples())
     yield f"Largest difference: {compare(largest, arms)}."
     if pd.notna(largest.detectable):
-        seen = "discordance" if largest.metric in _RATES and largest.n_seeds == 1 else "spread"
+        seen = "discordance" if str(largest.test).startswith("mcnemar") else "spread"
         size = points(largest.detectable)
         yield f"At the {seen} seen here, a true difference of {size} would be found with power .80."
 
@@ -106,7 +106,7 @@ def describe_effort(planned: pd.DataFrame, everything: pd.DataFrame, arms: Arms)
     return (
         f"Effort, {place(row)}: {arms.candidate.name} breaks with less in {percent(row.candidate_value)} and "
         f"{arms.reference.name} in {percent(row.reference_value)} of {_count(row.n)} examples both have right "
-        f"(ties half): {_difference(row)}."
+        f"(ties half): {signed_points(row.difference)} ({_uncertainty(row)})."
     )
 
 
@@ -123,7 +123,7 @@ def describe_reasons(planned: pd.DataFrame) -> Iterator[str]:
     reasons = [read_reason(value) for value in planned["reason"]]
     for reason in Reason:
         if n := reasons.count(reason):
-            yield f"In {name_share(n, len(planned))}: {_lower(reason.sentence)}"
+            yield f"In {name_share(n, len(planned))}: {_lower(explain(reason))}"
 
 
 def describe_left_out(planned: pd.DataFrame) -> str:
@@ -195,8 +195,12 @@ def _scores(row: Any, arms: Arms) -> str:
 
 
 def _difference(row: Any) -> str:
+    return f"{signed_points(row.difference)} ({_uncertainty(row)}, {_sample(row)})"
+
+
+def _uncertainty(row: Any) -> str:
     p = p_text(row.p_value) if pd.isna(row.p_adjusted) else p_text(row.p_adjusted, "adjusted p")
-    return f"{signed_points(row.difference)} (95 % interval {span(row.low, row.high)}, {p}, {_sample(row)})"
+    return f"95 % interval {span(row.low, row.high)}, {p}"
 
 
 def _sample(row: Any) -> str:
@@ -206,7 +210,8 @@ def _sample(row: Any) -> str:
 def _broken(rate: Any, arms: Arms, of: str) -> str:
     return (
         f"{of} {_count(rate.n)} examples both have right, {percent(rate.reference_value)} break under "
-        f"{arms.reference.name} and {percent(rate.candidate_value)} under {arms.candidate.name}"
+        f"{arms.reference.name} and {percent(rate.candidate_value)} under {arms.candidate.name}: "
+        f"{signed_points(rate.difference)} ({_uncertainty(rate)})"
     )
 
 

@@ -14,20 +14,22 @@ from rich.table import Table as RichTable
 from robustness.definitions.tasks import TASKS, Head
 from robustness.engine.evaluation import NO_ATTACK
 from robustness.engine.goal import GoalKind
-from robustness.reports.answers import Answer, answer_run
+from robustness.reports.answers import FEW_PAIRS, Answer, answer_methods, answer_pairs
 from robustness.reports.arms import Arms, arms_of_pair, arms_of_run, spell_verdict
 from robustness.reports.columns import Table
 from robustness.reports.comparison import RunComparison
-from robustness.reports.family import Family, controls, of_family
+from robustness.reports.comparisons import Family
 from robustness.reports.page import FILE_NAME as PAGE
 from robustness.reports.pairs import IRREDUCIBLE_SHARE
 from robustness.reports.probes import render_probes
 from robustness.reports.questions import METRICS
-from robustness.reports.reasons import Reason, read_reason
+from robustness.reports.reasons import name_shortly, read_reason
 from robustness.reports.report import Report
 from robustness.reports.sentences import EFFORT, SUCCESS_RATE, efforts_at_floor
-from robustness.reports.wording import short_p, widen
+from robustness.reports.tallies import controls, of_family
+from robustness.reports.wording import NO_BREAK, bind, short_p, widen
 from robustness.runs.progress import CellProgress
+from robustness.runs.record import PairRecord, RunRecord
 from robustness.stats import Correction, Verdict
 
 CORRECTIONS = {Correction.HOLM: "Holm", Correction.BENJAMINI_HOCHBERG: "Benjamini and Hochberg"}
@@ -40,10 +42,10 @@ VERDICT_STYLES = {
     Verdict.LESS_ACCURATE: "yellow",
     Verdict.EQUIVALENT: "green",
 }
+WIDTH = 80
+"""Columns that sentences are broken to."""
 HEADING_WIDTH = 8
 """Characters of an arm's name above its numbers; longer ones fold."""
-SHORT_REASONS = {Reason.SUCCESS_RATE_OPPOSES: "rate opposes", Reason.SHARED_REFERENCE: "one reference"}
-"""Those too long for a cell; the others are their own words."""
 
 
 def render_summary(report: Report) -> Iterator[RichTable | str]:
@@ -51,36 +53,38 @@ def render_summary(report: Report) -> Iterator[RichTable | str]:
     record, pairs = report.record, report.tables[Table.PAIRS]
     single = pairs[pairs["n_seeds"].astype(float) == 1]
     for pair in record.pairs:
-        arms = arms_of_pair(pair, record)
-        reference, candidate = (record.find_checkpoint(name) for name in (pair.reference, pair.candidate))
-        metric, floor = (
-            ("F1", "the whole paragraph as answer") if is_answering(pair.task) else ("accuracy", "majority class")
-        )
-        yield escape(
-            f"pair {pair.name} | clean {metric} before the run: {arms.reference.short} "
-            f"{reference.clean_accuracy:.3f}, {arms.candidate.short} {candidate.clean_accuracy:.3f} "
-            f"(n = {reference.n_clean}, {floor} {reference.majority_share:.3f})"
-        )
-        yield from _blocks(single[single["pair"] == pair.name], arms)
+        yield from _render_pair(pair, single[single["pair"] == pair.name], record)
         if len(record.pairs) <= PAIRS_WITH_PROBES:
             yield from render_probes(report.tables[Table.SENSITIVITY], pair)
     if len(record.pairs) > PAIRS_WITH_PROBES and len(report.tables[Table.SENSITIVITY]):
         yield "what probes measured fills pages for so many pairs: see sensitivity.csv, layers.csv and report.html"
     yield from _over_seeds(pairs[pairs["n_seeds"].astype(float) > 1], report)
     yield from _notes(report)
-    for answer in answer_run(pairs, record).shown:
-        yield from _render_answer(answer)
+    yield from _render_answers(pairs, record)
     yield escape(f"tables in {report.folder}: " + ", ".join(f"{table}.csv" for table in report.tables))
     yield escape(f"page: {report.folder / PAGE}")
+
+
+def _render_pair(pair: PairRecord, rows: pd.DataFrame, record: RunRecord) -> Iterator[RichTable | str]:
+    arms = arms_of_pair(pair, record)
+    reference, candidate = (record.find_checkpoint(name) for name in (pair.reference, pair.candidate))
+    metric, floor = (
+        ("F1", "the whole paragraph as answer") if is_answering(pair.task) else ("accuracy", "majority class")
+    )
+    yield _wrap(f"pair {pair.name}: {arms.candidate.name} (candidate) beside {arms.reference.name} (reference)")
+    yield _wrap(
+        f"clean {metric} before the run: {arms.reference.short} {reference.clean_accuracy:.3f}, "
+        f"{arms.candidate.short} {candidate.clean_accuracy:.3f}, {floor} {reference.majority_share:.3f} "
+        f"(n = {reference.n_clean})"
+    )
+    yield from _blocks(rows, arms)
 
 
 def _notes(report: Report) -> Iterator[str]:
     """How to read the tables, and what is missing or doubtful."""
     correction = CORRECTIONS[Correction(report.record.statistics.correction)]
-    yield (
-        "difference with 95 % interval: above 0, the candidate is worse off; "
-        f"p adj.: by {correction} over planned comparisons"
-    )
+    yield "difference with 95 % interval: above 0, the candidate is worse off"
+    yield f"p adj.: by {correction} over the comparisons of one family"
     for attack in (attack.name for attack in report.record.attacks if attack.goal == GoalKind.KEEP_PREDICTION):
         yield escape(f"{attack}: share of texts that could not be reduced, of those both get right; no accuracy")
     if report.missing:
@@ -92,10 +96,31 @@ def _notes(report: Report) -> Iterator[str]:
         yield escape(f"warning: {warning}")
 
 
-def _render_answer(answer: Answer) -> Iterator[str]:
-    yield f"[bold]{escape(f'{answer.name}: {answer.headline}')}[/]"
-    for sentence in (*answer.details, *answer.caveats):
-        yield escape(f"  {sentence}")
+def _render_answers(pairs: pd.DataFrame, record: RunRecord) -> Iterator[str]:
+    """Methods last and in full; of their pairs the headlines alone."""
+    methods, single = answer_methods(pairs, record), answer_pairs(pairs, record)
+    if methods:
+        yield from (_headline(answer) for answer in (single if len(single) <= FEW_PAIRS else ()))
+    for answer in methods or single:
+        yield _headline(answer)
+        yield from (_wrap(sentence, indent="  ") for sentence in (*answer.details, *answer.caveats))
+
+
+def _headline(answer: Answer) -> str:
+    return f"[bold]{_wrap(f'{answer.name}: {answer.headline}')}[/]"
+
+
+def _wrap(text: str, indent: str = "") -> str:
+    """A line that breaks between words, safe as markup."""
+    lines = textwrap.fill(
+        bind(text),
+        WIDTH,
+        initial_indent=indent,
+        subsequent_indent=indent + "  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return escape(lines.replace(NO_BREAK, " "))
 
 
 def is_answering(task: str) -> bool:
@@ -109,15 +134,25 @@ def is_answering(task: str) -> bool:
 
 def _blocks(rows: pd.DataFrame, arms: Arms, *, with_pair: bool = False) -> Iterator[RichTable | str]:
     """The planned comparisons, then what is in families of its own, then the controls."""
-    heading = f"{arms.candidate.name} (candidate) beside {arms.reference.name} (reference)"
     blocks = (
-        (f"{heading}: planned comparisons", of_family(rows, Family.PLANNED)),
-        ("beside them, not counted", _beside(rows)),
-        ("controls, not counted; p not adjusted", controls(rows)),
+        ("planned comparisons", "", of_family(rows, Family.PLANNED)),
+        ("other comparisons", ", not counted", _beside(rows)),
+        ("controls", ", not counted; p not adjusted", controls(rows)),
     )
-    for title, block in blocks:
-        if len(block):
-            yield from _comparisons(title, block, arms, with_pair=with_pair)
+    for title, remark, block in blocks:
+        for part in _parts(block):
+            where = f" on {part['testset'].iloc[0]}" if part["testset"].nunique() == 1 else ""
+            yield _wrap(f"{title}{where}{remark}")
+            yield _comparison_table(_places(part, with_pair=with_pair), part, arms)
+
+
+def _parts(rows: pd.DataFrame) -> list[pd.DataFrame]:
+    """A part for each test set, so that names have room; one where a single thing was done to all of them."""
+    if rows.empty:
+        return []
+    if len({_what(row) for row in rows.itertuples()}) == 1:
+        return [rows]
+    return [part for _, part in rows.groupby("testset", sort=False)]
 
 
 def _beside(rows: pd.DataFrame) -> pd.DataFrame:
@@ -144,7 +179,7 @@ def _over_seeds(rows: pd.DataFrame, report: Report) -> Iterator[RichTable | str]
     if rows.empty:
         return
     names = rows["pair"].unique()
-    yield escape(f"over training seeds: {'; '.join(names)}")
+    yield _wrap(f"over training seeds: {'; '.join(names)}")
     places = rows.groupby(["testset", "attack", "metric", "population", "aggregation"], sort=False).ngroup()
     ordered = rows.loc[places.sort_values(kind="stable").index]
     methods = set(rows["method"])
@@ -152,23 +187,20 @@ def _over_seeds(rows: pd.DataFrame, report: Report) -> Iterator[RichTable | str]
     yield from _blocks(ordered, arms_of_run(mine, report.record), with_pair=len(names) > 1)
     uncertain = of_family(rows, Family.PLANNED)
     uncertain = uncertain[uncertain["seed_share"].astype(float) >= MOSTLY_SEEDS]
-    yield "standard deviations of the difference between training seeds are in pairs.csv" + (
-        "; seeds are half of the uncertainty or more at" if len(uncertain) else ""
-    )
+    yield "standard deviations of the difference between training seeds are in pairs.csv"
+    if len(uncertain):
+        yield "training seeds are half of the uncertainty or more at"
     for row in uncertain.itertuples():
         spread = f"{row.seed_sd:.3f} [{row.seed_sd_low:.3f}, {row.seed_sd_high:.3f}], {row.seed_share:.0%}"
         yield escape(f"  {row.pair} | {row.testset} | {_what(row)}: {spread}")
 
 
-def _comparisons(title: str, rows: pd.DataFrame, arms: Arms, *, with_pair: bool) -> Iterator[RichTable | str]:
-    """A heading and its table; what all rows share stands in the heading alone."""
+def _places(rows: pd.DataFrame, *, with_pair: bool) -> dict[str, list[str]]:
+    """The columns that say where a comparison is; a test set that all share is not one."""
     names = {"method": list(rows["pair"])} if with_pair else {}
-    names["test set"] = list(rows["testset"])
-    names["attack"] = [_what(row) for row in rows.itertuples()]
-    if len(set(names["test set"])) == 1:
-        title += f" on {names.pop('test set')[0]}"
-    yield escape(title)
-    yield _comparison_table(names, rows, arms)
+    if rows["testset"].nunique() > 1:
+        names["test set"] = list(rows["testset"])
+    return names | {"attack": [_what(row) for row in rows.itertuples()]}
 
 
 def _comparison_table(names: dict[str, list[str]], rows: pd.DataFrame, arms: Arms) -> RichTable:
@@ -178,7 +210,7 @@ def _comparison_table(names: dict[str, list[str]], rows: pd.DataFrame, arms: Arm
     adjusted = "p adj." if rows["p_adjusted"].notna().any() else "p"
     for name in ("n", _heading(arms.reference.short), _heading(arms.candidate.short), "difference", adjusted):
         table.add_column(escape(name), justify="right", no_wrap=True)
-    table.add_column("verdict", overflow="fold")
+    table.add_column("verdict", overflow="fold", min_width=len(Verdict.INCONCLUSIVE))
     for row, *labels in zip(rows.itertuples(), *names.values(), strict=True):
         low, high = widen(row.low, row.high)
         table.add_row(
@@ -201,7 +233,7 @@ def _verdict_cell(row: Any, arms: Arms) -> str:
     if not isinstance(row.verdict, str) or not row.verdict:
         return ""
     verdict, reason = Verdict(row.verdict), read_reason(row.reason)
-    why = f" ({SHORT_REASONS.get(reason, reason.value.replace('-', ' '))})" if reason else ""
+    why = f" ({name_shortly(reason)})" if reason else ""
     style = VERDICT_STYLES.get(verdict, "default")
     return f"[{style}]{escape(spell_verdict(verdict, arms, row.difference) + why)}[/]"
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+NO_BREAK = "\xa0"
+
 
 def percent(value: float) -> str:
     """A fraction as percent.
@@ -89,6 +91,17 @@ def p_text(value: float, name: str = "p") -> str:
     ('p < 0.001', 'adjusted p = 0.032')
     """
     return f"{name} < 0.001" if value < 0.001 else f"{name} = {short_p(value)}"
+
+
+def bind(text: str) -> str:
+    """Keeps a number and its unit, and what stands on either side of = or <, on one line.
+
+    >>> len(bind("83.3 % under LoRA, p < 0.001").split(" "))
+    4
+    """
+    for sign in (" %", " points", " < ", " = "):
+        text = text.replace(sign, sign.replace(" ", NO_BREAK))
+    return text
 
 
 def capital(text: str) -> str:

@@ -29,7 +29,7 @@ from robustness.stats.power import design_effect, detectable_difference, mcnemar
 from robustness.stats.prediction import Prediction, auc, rank_correlation
 from robustness.stats.signed import paired_permutation, signed_rank
 from robustness.stats.survival import LogRank, Survival, kaplan_meier, log_rank
-from robustness.stats.verdicts import Verdict, smallest_detectable_difference, verdict
+from robustness.stats.verdicts import Reason, Verdict, smallest_detectable_difference, verdict
 
 __all__ = [
     "AdvGlueScores",
@@ -39,6 +39,7 @@ __all__ = [
     "LogRank",
     "PairedTest",
     "Prediction",
+    "Reason",
     "SeededDifference",
     "Survival",
     "VarianceComponents",

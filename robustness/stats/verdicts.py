@@ -22,6 +22,29 @@ class Verdict(StrEnum):
     INCONCLUSIVE = "inconclusive"
 
 
+class Reason(StrEnum):
+    """Why a verdict is not what the difference alone would suggest."""
+
+    FLOOR = "floor"
+    """Both arms are nearly always broken: compare the effort."""
+    CEILING = "ceiling"
+    """Both arms are nearly always right."""
+    GATE = "gate"
+    """The worst case over the test set's attacks does not differ, so no single attack is called."""
+    SUCCESS_RATE_OPPOSES = "success-rate-opposes"
+    """On the examples both arms have right, the other arm breaks more often."""
+    CLEAN_GAP = "clean-gap"
+    """The arms differ on the clean examples, and not in the success rate on those both have right."""
+    CLEAN_UNKNOWN = "clean-unknown"
+    """What the arms answer to the clean texts is not known, so the difference may be a clean gap."""
+    TWO_SEEDS = "two-seeds"
+    """A claim about a method needs a third training seed."""
+    SHARED_REFERENCE = "shared-reference"
+    """One reference serves several training seeds: that compares no methods."""
+    LEFT_OUT = "left-out"
+    """Too many examples have no outcome on one arm."""
+
+
 def verdict(
     difference: float,
     interval: Interval,
