@@ -1,269 +1,266 @@
-"""The answer of a run in two sentences for each pair."""
+"""The answer of a run: a headline for each pair and method, and the sentences it rests on."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
-from robustness.definitions.tasks import TASKS, Head
-from robustness.engine.evaluation import NO_ATTACK
-from robustness.reports.attacks import WORST_CASE
+from robustness.reports.arms import Arms, arms_of_pair, arms_of_run, worse_arm
+from robustness.reports.comparisons import Family
+from robustness.reports.sentences import (
+    count_comparisons,
+    describe_control,
+    describe_effort,
+    describe_equivalent,
+    describe_fragile,
+    describe_inconclusive,
+    describe_left_out,
+    describe_less_accurate,
+    describe_opposite_drops,
+    describe_reasons,
+    efforts_at_floor,
+    name_share,
+)
+from robustness.reports.tallies import controls, of_family
+from robustness.reports.wording import capital, points
 from robustness.runs.record import PairRecord, RunRecord
-from robustness.stats import Verdict
+from robustness.stats import Reason, Verdict
 
-METHOD_NAMES = {
-    "lora": "LoRA",
-    "adalora": "AdaLoRA",
-    "dora": "DoRA",
-    "ia3": "(IA)3",
-    "ssl": "SSL",
-    "ssb": "SSB",
-    "bitfit": "BitFit",
-    "prefix": "prefix tuning",
-    "prompt": "prompt tuning",
-}
-"""Adaptations as papers write them."""
-PRIMARY_METRICS = ("accuracy", "robust_accuracy", "f1")
+FEW_PAIRS = 4
+"""More pairs than these give way to the answers about their methods."""
+ONE_SEED = "One training seed: this compares two checkpoints, not two methods."
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a reader should take away about one pair."""
+    """What a reader should take away about one pair or method."""
 
-    pair: str
-    method: str
+    name: str
+    arms: Arms
     verdict: Verdict | None
     """The one word of the answer; None without a comparison. Mixed findings are inconclusive."""
     headline: str
-    detail: str
-    counts: tuple[tuple[Verdict, int], ...]
-    caveats: tuple[str, ...]
+    details: tuple[str, ...] = ()
+    caveats: tuple[str, ...] = ()
+    controls: tuple[str, ...] = ()
+    counts: tuple[tuple[Verdict, str, int], ...] = ()
+    """Of the planned comparisons: verdict, in words, how many."""
 
 
-def answer_methods(pairs: pd.DataFrame, record: RunRecord) -> list[Answer]:
-    """Returns an answer for each method with several training seeds.
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """The answers of a run."""
 
-    Args:
-        pairs: pairs.csv's rows.
-        record: The run's.
-    """
-    rows = _primary(pairs)
-    found = []
-    for name, part in rows[rows["n_seeds"].astype(float) > 1].groupby("pair", sort=False):
-        method, task = str(part["method"].iloc[0]), str(part["task"].iloc[0])
-        siblings = [p for p in _pairs_of(method, record) if p.task == task]
-        caveats = (*clean_gap(siblings, record), *opposite_drops(part))
-        found.append(_answer(str(name), method_name(method), part, record, caveats))
-    return found
+    shown: tuple[Answer, ...]
+    folded: tuple[Answer, ...]
+    """Of single pairs, where answers about their methods say the same in fewer words."""
 
 
-def answer_pairs(pairs: pd.DataFrame, record: RunRecord) -> list[Answer]:
-    """Returns an answer for each pair.
+def answer_run(pairs: pd.DataFrame, record: RunRecord) -> Answers:
+    """Returns the answers about methods, then those about pairs; many pairs are folded away below their methods.
 
     Args:
         pairs: pairs.csv's rows.
         record: The run's.
     """
-    rows = _primary(pairs)
+    methods, single = answer_methods(pairs, record), answer_pairs(pairs, record)
+    if not methods or len(single) <= FEW_PAIRS:
+        return Answers((*methods, *single), ())
+    return Answers(methods, single)
+
+
+def answer_methods(pairs: pd.DataFrame, record: RunRecord) -> tuple[Answer, ...]:
+    """Returns an answer for each method with several training seeds."""
+    over_seeds = pairs[pairs["n_seeds"].astype(float) > 1]
+    return tuple(
+        answer_rows(str(name), rows, arms_of_run(pairs_of(str(rows["method"].iloc[0]), record), record), record)
+        for name, rows in over_seeds.groupby("pair", sort=False)
+    )
+
+
+def answer_pairs(pairs: pd.DataFrame, record: RunRecord) -> tuple[Answer, ...]:
+    """Returns an answer for each pair."""
+    single = pairs[pairs["n_seeds"].astype(float) == 1]
     found = []
     for pair in record.pairs:
-        part = rows[(rows["pair"] == pair.name) & (rows["n_seeds"].astype(float) == 1)]
-        method = record.find_checkpoint(pair.candidate).adaptation
-        siblings = [p for p in _pairs_of(method, record) if (p.task, p.base) == (pair.task, pair.base)]
-        one_seed = ("one training seed: this compares two checkpoints, not two methods",)
-        caveats = one_seed if len({p.seed for p in siblings}) < 2 else ()
-        caveats = (*caveats, *clean_gap([pair], record), *opposite_drops(part))
-        found.append(_answer(pair.name, method_name(method), part, record, caveats))
-    return found
+        seeds = {other.seed for other in _siblings(pair, record)}
+        caveats = (ONE_SEED,) if len(seeds) < 2 else ()
+        arms = arms_of_pair(pair, record)
+        found.append(answer_rows(pair.name, single[single["pair"] == pair.name], arms, record, caveats))
+    return tuple(found)
 
 
-def _primary(pairs: pd.DataFrame) -> pd.DataFrame:
-    rows = pairs[(pairs["population"] == "all") & pairs["metric"].isin(PRIMARY_METRICS)]
-    return rows[rows["aggregation"] == "mean"]
+def pairs_of(method: str, record: RunRecord) -> tuple[PairRecord, ...]:
+    """Returns the pairs whose candidate was adapted in this way."""
+    return tuple(pair for pair in record.pairs if record.find_checkpoint(pair.candidate).adaptation == method)
 
 
-def _pairs_of(method: str, record: RunRecord) -> list[PairRecord]:
-    return [pair for pair in record.pairs if record.find_checkpoint(pair.candidate).adaptation == method]
+def _siblings(pair: PairRecord, record: RunRecord) -> list[PairRecord]:
+    """The pairs of the same method on the same base and task, this one among them."""
+    candidate = record.find_checkpoint(pair.candidate)
+    return [
+        other
+        for other in pairs_of(candidate.adaptation, record)
+        if (other.task, other.base) == (pair.task, pair.base)
+        and record.find_checkpoint(other.candidate).method_digest == candidate.method_digest
+    ]
 
 
-def clean_gap(pairs: Sequence[PairRecord], record: RunRecord) -> tuple[str, ...]:
-    """Returns what to bear in mind where the arms differ on clean examples, over pairs of one method on average.
+def answer_rows(
+    name: str, rows: pd.DataFrame, arms: Arms, record: RunRecord, caveats: tuple[str, ...] = ()
+) -> Answer:
+    """Returns the answer that the rows of one pair or method give; only planned comparisons are counted.
 
-    Nothing below one point.
+    Args:
+        name: The pair's or method's.
+        rows: Its rows of pairs.csv.
+        arms: What to call its arms.
+        record: The run's.
+        caveats: What to bear in mind beside what the rows say.
     """
-    arms = [(record.find_checkpoint(pair.reference), record.find_checkpoint(pair.candidate)) for pair in pairs]
-    gap = sum(full.clean_accuracy - peft.clean_accuracy for full, peft in arms) / len(arms)
-    if abs(gap) < 0.01:
-        return ()
-    better = "full" if gap > 0 else method_name(arms[0][1].adaptation)
-    metric = "F1" if is_answering(pairs[0].task) else "accuracy"
-    where = f"on the gate's {arms[0][0].n_clean:,} examples"
-    difference = f"clean {metric} {where} differs by {points(abs(gap))} in favour of {better}"
-    return (f"{difference}: part of any difference may be that",)
-
-
-def opposite_drops(rows: pd.DataFrame) -> tuple[str, ...]:
-    """Returns what to bear in mind where the arm that a verdict calls more fragile lost less from clean to robust."""
-    peft, full = (rows[rows["verdict"] == word] for word in (Verdict.PEFT_MORE_FRAGILE, Verdict.FULL_MORE_FRAGILE))
-    opposite = int((peft["drop_low"].astype(float) > 0).sum() + (full["drop_high"].astype(float) < 0).sum())
-    if not opposite:
-        return ()
-    return (
-        f"in {opposite} of {len(peft) + len(full)} of these the other arm lost more from clean to robust "
-        "(drop_difference): the one called more fragile had less to lose",
+    planned = of_family(rows, Family.PLANNED)
+    beside = tuple(describe_control(row, arms) for row in controls(rows).itertuples())
+    if planned.empty:
+        return Answer(name, arms, None, "Nothing has been compared yet.", caveats=caveats, controls=beside)
+    verdict, headline, details = _decide(planned, rows, arms, record.statistics.margin)
+    effort = describe_effort(planned, rows, arms)
+    further = (describe_opposite_drops(planned), *describe_reasons(planned), describe_left_out(planned))
+    return Answer(
+        name=name,
+        arms=arms,
+        verdict=verdict,
+        headline=headline,
+        details=tuple(filter(None, (*details, effort))),
+        caveats=(*caveats, *filter(None, further)),
+        controls=beside,
+        counts=tuple(_counts(planned, arms)),
     )
 
 
-def _answer(name: str, method: str, rows: pd.DataFrame, record: RunRecord, caveats: tuple[str, ...]) -> Answer:
-    counts = tuple((verdict, int((rows["verdict"] == verdict).sum())) for verdict in Verdict)
-    if rows.empty:
-        return Answer(name, method, None, "Nothing has been compared yet.", "", counts, caveats)
-    tally = dict(counts)
-    peft, full = tally[Verdict.PEFT_MORE_FRAGILE], tally[Verdict.FULL_MORE_FRAGILE]
-    if peft and full:
-        word, shown = (
-            Verdict.INCONCLUSIVE,
-            rows[rows["verdict"].isin([Verdict.PEFT_MORE_FRAGILE, Verdict.FULL_MORE_FRAGILE])],
-        )
-        headline = f"{method} is more fragile in {peft} and full fine-tuning in {full} of {_places(rows)}."
-    elif peft or full:
-        word = Verdict.PEFT_MORE_FRAGILE if peft else Verdict.FULL_MORE_FRAGILE
-        fragile, other = (method, "full fine-tuning") if peft else ("Full fine-tuning", method)
-        headline = f"{_capital(fragile)} is more fragile than {other} in {peft or full} of {_places(rows)}."
-        shown = rows[rows["verdict"] == word]
-    elif tally[Verdict.EQUIVALENT] == len(rows):
-        word, shown = Verdict.EQUIVALENT, rows
+Decision = tuple[Verdict, str, Iterator[str]]
+
+
+def _decide(planned: pd.DataFrame, rows: pd.DataFrame, arms: Arms, margin: float) -> Decision:
+    """The verdict of the whole, its headline and the sentences below it."""
+    found = set(planned["verdict"])
+    if found & {Verdict.PEFT_MORE_FRAGILE, Verdict.FULL_MORE_FRAGILE}:
+        return _decide_fragile(planned, rows, arms)
+    if Verdict.LESS_ACCURATE in found:
+        return _decide_less_accurate(planned, rows, arms, margin)
+    if found == {Verdict.EQUIVALENT}:
+        n = len(planned)
+        headline = f"{capital(arms.both)} are equivalent within {points(margin)} in {name_share(n, n)}."
+        return Verdict.EQUIVALENT, headline, iter((describe_equivalent(planned),))
+    undecided = planned[planned["verdict"] == Verdict.INCONCLUSIVE]
+    headline = _undecided(planned, rows, arms)
+    if Verdict.EQUIVALENT in found:
+        n = len(planned) - len(undecided)
         headline = (
-            f"{_capital(method)} and full fine-tuning are equally robust, within {points(record.statistics.margin)}."
+            f"{arms.both} are equivalent in {n} of {count_comparisons(len(planned))}; the rest is inconclusive."
+        )
+    return Verdict.INCONCLUSIVE, capital(headline), _describe_undecided(undecided, rows, arms)
+
+
+def _describe_undecided(undecided: pd.DataFrame, rows: pd.DataFrame, arms: Arms) -> Iterator[str]:
+    """The largest difference that could have been found; where all is broken, nothing if the effort was measured."""
+    elsewhere = undecided[undecided["reason"] != Reason.FLOOR]
+    if len(elsewhere):
+        yield from describe_inconclusive(elsewhere, arms)
+    elif efforts_at_floor(undecided, rows).empty:
+        yield from describe_inconclusive(undecided, arms)
+
+
+def _decide_fragile(planned: pd.DataFrame, rows: pd.DataFrame, arms: Arms) -> Decision:
+    candidate, reference = (
+        planned[planned["verdict"] == word] for word in (Verdict.PEFT_MORE_FRAGILE, Verdict.FULL_MORE_FRAGILE)
+    )
+    both = pd.concat([candidate, reference])
+    places = count_comparisons(len(planned))
+    if len(candidate) and len(reference):
+        headline = (
+            f"{arms.candidate.name} is more fragile in {len(candidate)} and {arms.reference.name} in "
+            f"{len(reference)} of {places}."
+        )
+        return Verdict.INCONCLUSIVE, capital(headline), describe_fragile(both, rows, arms)
+    fragile, other = (arms.candidate, arms.reference) if len(candidate) else (arms.reference, arms.candidate)
+    less = planned[planned["verdict"] == Verdict.LESS_ACCURATE]
+    same = less[[worse_arm(difference, arms) == fragile for difference in less["difference"]]]
+    headline = f"{fragile.name} is more fragile than {other.name} in {name_share(len(both), len(planned))}"
+    headline += f" and less accurate in {len(same)}." if len(same) else "."
+    verdict = Verdict.PEFT_MORE_FRAGILE if len(candidate) else Verdict.FULL_MORE_FRAGILE
+    return verdict, capital(headline), describe_fragile(both, rows, arms)
+
+
+def _decide_less_accurate(planned: pd.DataFrame, rows: pd.DataFrame, arms: Arms, margin: float) -> Decision:
+    less = planned[planned["verdict"] == Verdict.LESS_ACCURATE]
+    places = count_comparisons(len(planned))
+    candidate, reference = int((less["difference"] > 0).sum()), int((less["difference"] <= 0).sum())
+    if candidate and reference:
+        headline = (
+            f"{arms.candidate.name} is less accurate in {candidate} and {arms.reference.name} in {reference} of "
+            f"{places}; neither is shown to be more fragile."
         )
     else:
-        word, shown = Verdict.INCONCLUSIVE, rows[rows["verdict"] == Verdict.INCONCLUSIVE]
-        headline = f"This run cannot tell {method} and full fine-tuning apart."
-        if tally[Verdict.EQUIVALENT]:
-            headline = (
-                f"{_capital(method)} and full fine-tuning are equivalent in {tally[Verdict.EQUIVALENT]} of "
-                f"{_places(rows)}; the others are inconclusive."
-            )
-    return Answer(name, method, word, headline, _detail(shown, method), counts, caveats)
+        worse, other = (arms.candidate, arms.reference) if candidate else (arms.reference, arms.candidate)
+        headline = f"{worse.name} is less accurate than {other.name} in {name_share(len(less), len(planned))}"
+        headline += ", but not shown to be more fragile."
+    return Verdict.LESS_ACCURATE, capital(headline), describe_less_accurate(less, rows, arms, margin)
 
 
-def _detail(rows: pd.DataFrame, method: str) -> str:
-    """The clearest comparison with its uncertainty; where nothing was found, what could have been."""
-    clearest = _clearest(rows)
-    sentence = (
-        f"{'Clearest' if clearest.verdict != Verdict.INCONCLUSIVE else 'Largest gap'}: {place(clearest)}, where full "
-        f"keeps {percent(clearest.reference_value)} and {method} {percent(clearest.candidate_value)}; the "
-        "difference is "
-        f"{signed_points(clearest.difference)} (95 % interval {signed(clearest.low)} to {signed(clearest.high)}, "
-        f"{_adjusted(clearest.p_adjusted)}, n = {int(clearest.n)})"
+def _undecided(planned: pd.DataFrame, rows: pd.DataFrame, arms: Arms) -> str:
+    reasons = set(planned["reason"])
+    if reasons == {Reason.FLOOR}:
+        return _floor_headline(planned, rows, arms)
+    if len(reasons) == 1 and (headline := WITHHELD.get(reasons.pop())):
+        return headline
+    return f"This run does not tell {arms.both} apart."
+
+
+WITHHELD: dict[object, str] = {
+    Reason.CEILING: "Both are nearly always right: these attacks are too weak to tell them apart.",
+    Reason.TWO_SEEDS: "Two training seeds do not tell two methods apart: a third is needed.",
+    Reason.SHARED_REFERENCE: "Training seeds share one reference checkpoint: this is no comparison of methods.",
+    Reason.LEFT_OUT: "Too many examples have no outcome on one arm to tell the arms apart.",
+}
+"""The headline where one reason withholds every verdict."""
+
+
+def _floor_headline(planned: pd.DataFrame, rows: pd.DataFrame, arms: Arms) -> str:
+    efforts = efforts_at_floor(planned, rows)
+    if efforts.empty:
+        return "Both are nearly always broken: accuracy does not tell them apart."
+    candidate, reference = (
+        int((efforts["verdict"] == word).sum()) for word in (Verdict.PEFT_MORE_FRAGILE, Verdict.FULL_MORE_FRAGILE)
     )
-    if clearest.verdict == Verdict.INCONCLUSIVE and pd.notna(clearest.detectable):
-        sentence += (
-            f"; a sample like this finds a true difference of {points(clearest.detectable)} four times out of five, "
-            "and smaller ones less often"
+    places = count_comparisons(len(efforts))
+    if candidate and reference:
+        return (
+            f"Both are nearly always broken; {arms.candidate.name} with less effort in {candidate} and "
+            f"{arms.reference.name} in {reference} of {places}."
         )
-    return sentence + "."
+    if candidate or reference:
+        share = name_share(candidate or reference, len(efforts))
+        sooner = arms.candidate if candidate else arms.reference
+        return f"Both are nearly always broken; {sooner.name} with less effort in {share}."
+    return "Both are nearly always broken, and their effort does not tell them apart."
 
 
-def _clearest(rows: pd.DataFrame) -> Any:
-    """By p-value where there is a verdict, by size where there is none; worst case last among equals."""
-    order = rows.assign(
-        size=-rows["difference"].abs(),
-        pooled=rows["attack"] == WORST_CASE,
-        found=rows["verdict"] == Verdict.INCONCLUSIVE,
-    )
-    keys = ["size", "pooled"] if order["found"].all() else ["found", "p_adjusted", "size", "pooled"]
-    return next(order.sort_values(keys, kind="stable").itertuples())
-
-
-def place(row: Any) -> str:
-    """Where a comparison was made, in words."""
-    if row.attack == NO_ATTACK:
-        return f"{row.testset} as it stands"
-    if row.attack == WORST_CASE:
-        return f"the worst case over all attacks on {row.testset}"
-    return f"{row.attack} on {row.testset}"
-
-
-def _places(rows: pd.DataFrame) -> str:
-    return f"{len(rows)} comparison" + ("s" if len(rows) != 1 else "")
-
-
-def is_answering(task: str) -> bool:
-    """Whether a task is answering questions: its clean score is F1, and what knows nothing gives the whole paragraph.
-
-    >>> is_answering("squad"), is_answering("sst2")
-    (True, False)
-    """
-    return any(known.name == task and known.head is Head.ANSWERING for known in TASKS)
-
-
-def method_name(adaptation: str) -> str:
-    """An adaptation as papers write it; one's own as it is.
-
-    >>> method_name("lora"), method_name("mine")
-    ('LoRA', 'mine')
-    """
-    return METHOD_NAMES.get(adaptation, adaptation)
-
-
-def spell_verdict(verdict: Verdict) -> str:
-    """A verdict in words.
-
-    >>> spell_verdict(Verdict.PEFT_MORE_FRAGILE)
-    'PEFT more fragile'
-    """
-    return verdict.value.replace("-", " ").replace("peft", "PEFT")
-
-
-def _capital(name: str) -> str:
-    return name[:1].upper() + name[1:]
-
-
-def percent(value: float) -> str:
-    """A fraction as percent.
-
-    >>> percent(0.0625)
-    '6.2 %'
-    """
-    return f"{100 * value:.1f} %"
-
-
-def points(value: float) -> str:
-    """The size of a difference of fractions in percentage points.
-
-    >>> points(0.02), points(0.105)
-    ('2 points', '10.5 points')
-    """
-    return f"{100 * value:.1f}".removesuffix(".0") + " points"
-
-
-def signed(value: float) -> str:
-    """A difference of fractions as points with its sign, a true minus, and no sign on zero.
-
-    >>> signed(0.1), signed(-0.025), signed(0.0)
-    ('+10.0', '\u22122.5', '0.0')
-    """
-    text = f"{100 * value:+.1f}"
-    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "\u2212")
-
-
-def signed_points(value: float) -> str:
-    """As `signed`, with the unit."""
-    return f"{signed(value)} points"
-
-
-def _adjusted(p_value: float) -> str:
-    return "adjusted p < 0.001" if p_value < 0.001 else f"adjusted p = {p_value:.2g}"
-
-
-def join_words(words: Sequence[str]) -> str:
-    """Words in a row.
-
-    >>> join_words(["a", "b", "c"])
-    'a, b and c'
-    """
-    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
+def _counts(planned: pd.DataFrame, arms: Arms) -> Iterator[tuple[Verdict, str, int]]:
+    """Each verdict in words and its number; who is less accurate only where someone is."""
+    tally = planned["verdict"].value_counts()
+    words = {
+        Verdict.PEFT_MORE_FRAGILE: f"{arms.candidate.short} more fragile",
+        Verdict.FULL_MORE_FRAGILE: f"{arms.reference.short} more fragile",
+        Verdict.EQUIVALENT: "equivalent",
+        Verdict.INCONCLUSIVE: "inconclusive",
+    }
+    less = planned[planned["verdict"] == Verdict.LESS_ACCURATE]["difference"]
+    for verdict in Verdict:
+        if verdict is not Verdict.LESS_ACCURATE:
+            yield verdict, words[verdict], int(tally.get(verdict, 0))
+            continue
+        yield verdict, f"{arms.candidate.short} less accurate", int((less > 0).sum())
+        if (less <= 0).any():
+            yield verdict, f"{arms.reference.short} less accurate", int((less <= 0).sum())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -75,6 +76,35 @@ def find_breaking(pair: PairRecord, examples: pd.DataFrame, replays: pd.DataFram
         chosen = distinct.groupby(["testset", "attack"], sort=False).head(PER_ATTACK).head(PER_ARM)
         found += [_breaking(row, breaks, pair.task) for row in chosen.to_dict("records")]
     return found
+
+
+def explain_none(pairs: Sequence[PairRecord], examples: pd.DataFrame, replays: pd.DataFrame) -> str:
+    """Returns why `find_breaking` finds no text for any pair: nothing broke, or all that did broke both arms."""
+    examples = examples.loc[~keeps_prediction(examples), COLUMNS]
+    arms = {name for pair in pairs for name in (pair.reference, pair.candidate)}
+    mine = examples[examples["checkpoint"].isin(arms) & (examples["attack"] != NO_ATTACK)]
+    if mine.empty:
+        return "Nothing was attacked."
+    broken = int((mine["status"] == Status.SUCCEEDED).sum())
+    if not broken:
+        return "No attack broke either arm."
+    asked = len(_asked(mine, replays, pairs))
+    if asked < broken:
+        return (
+            f"Attacks found {broken:,} texts; of the {asked:,} asked of the other arm, it gets every one wrong too."
+        )
+    return f"The other arm gets every one of the {broken:,} texts that attacks found wrong too."
+
+
+def _asked(broken: pd.DataFrame, replays: pd.DataFrame, pairs: Sequence[PairRecord]) -> pd.DataFrame:
+    """The texts found on one arm that its partner was asked about."""
+    partners = {(pair.reference, pair.candidate) for pair in pairs}
+    partners |= {(candidate, reference) for reference, candidate in partners}
+    replays = replays[replays["prediction"].notna()]
+    within = [key in partners for key in zip(replays["source"], replays["target"], strict=True)]
+    keys = ["testset", "attack", "example_id"]
+    found = broken[broken["status"] == Status.SUCCEEDED].rename(columns={"checkpoint": "source"})
+    return found.merge(replays.loc[within, ["source", *keys]], on=["source", *keys])
 
 
 def _attacked(examples: pd.DataFrame, replays: pd.DataFrame, source: str, target: str) -> pd.DataFrame:

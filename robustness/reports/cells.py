@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from robustness.reports.answers import signed
 from robustness.reports.csvfiles import number_text
+from robustness.reports.wording import signed
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from robustness.reports.armnames import arm_names
+from robustness.reports.arms import arms_of_pair
 from robustness.reports.claims import Direction
 from robustness.runs.record import RunRecord
 
@@ -41,7 +41,7 @@ def find_disagreements(compared: pd.DataFrame, record: RunRecord) -> Iterator[st
     """
     in_l2 = compared[(compared["norm"] == "l2") & compared["layer"].isna()]
     for pair in record.pairs:
-        reference, candidate = arm_names(pair, record)
+        reference, candidate = arms_of_pair(pair, record).shorts
         for testset, rows in in_l2[in_l2["pair"] == pair.name].groupby("testset", sort=False):
             found = rows[(rows["probe"] == DISTANCE[0]) & (rows["quantity"] == DISTANCE[1])]
             if found.empty or found["direction"].iloc[0] == Direction.NEUTRAL:

@@ -20,6 +20,7 @@ from robustness.reports.originals import implausible_originals
 from robustness.reports.strata import Columns, Stratum, read_columns, split_budgets, split_strata
 from robustness.runs.record import PairRecord, RunRecord, TestsetRecord
 
+PRIMARY_METRICS = ("accuracy", "robust_accuracy", "f1")
 MIN_EXAMPLES = 10
 """A place with fewer shared examples says nothing and would only widen the family."""
 

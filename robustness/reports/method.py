@@ -67,7 +67,11 @@ def run_facts(record: RunRecord) -> list[tuple[str, str]]:
             "intervals",
             "95 %: Wilson for rates; paired bootstrap of whole groups for differences, computed or 10,000 draws",
         ),
-        ("test", f"McNemar's {statistics.mcnemar} test; permutation of groups where rows share a source"),
+        (
+            "test",
+            f"McNemar's {statistics.mcnemar} test; permutation of groups where rows share a source; "
+            "signed rank of effort",
+        ),
         (
             "many comparisons",
             f"{statistics.correction}, {tests} tests in {len(statistics.families)} families (run.json)",

@@ -15,17 +15,10 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from robustness.reports.answers import (
-    Answer,
-    answer_methods,
-    answer_pairs,
-    join_words,
-    method_name,
-    points,
-    spell_verdict,
-)
+from robustness.reports.answers import Answers, answer_run
+from robustness.reports.arms import arms_of_pair, arms_of_run, method_name
 from robustness.reports.attacks import WORST_CASE
-from robustness.reports.breaking import Breaking, find_breaking
+from robustness.reports.breaking import Breaking, explain_none, find_breaking
 from robustness.reports.columns import Table
 from robustness.reports.heatmaps import accuracy_maps, transfer_maps
 from robustness.reports.method import attack_facts, command_line, run_facts
@@ -54,6 +47,7 @@ from robustness.reports.plots import (
     draw_scatter,
 )
 from robustness.reports.visible import visible
+from robustness.reports.wording import bind, capital, join_words, points
 from robustness.runs.record import PairRecord, RunRecord
 from robustness.stats import Verdict
 
@@ -61,8 +55,6 @@ FILE_NAME = "report.html"
 FOREST_ROWS = 22
 MAX_PAIRS = 6
 """Pairs with figures of their own; the others are in the tables."""
-FEW_PAIRS = 4
-"""More pairs than these are folded away below the answers about their methods."""
 PAGE_PANELS = 24
 """Of all pairs' figures of one kind together, but at least two a pair."""
 
@@ -104,30 +96,32 @@ def write_page(
     methods = join_words(
         list(dict.fromkeys(method_name(record.find_checkpoint(p.candidate).adaptation) for p in record.pairs))
     )
+    arms = arms_of_run(record.pairs, record)
     style, script = _asset("page.css"), _asset("page.js")
     probed = _optional(tables, "sensitivity_examples")
     page = (
         _environment()
         .get_template("page.html")
         .render(
-            title=f"Full fine-tuning against {methods}, under attack",
+            title=f"{capital(arms.reference.name)} against {methods}, under attack",
             subtitle=_subtitle(record, tables[Table.EXAMPLES]),
             style=Markup(style),
             script=Markup(script),
             script_hash=Markup(_hash(script)),
             margin=points(record.statistics.margin),
-            **_answers(tables[Table.PAIRS], record),
+            arms=arms,
+            answers=(answers := answer_run(tables[Table.PAIRS], record)),
             left_out=_pairs_left_out(record),
             missing=missing_table(missing) if len(missing) else None,
             missing_probes=count_missing_probes(tables[Table.SENSITIVITY], record),
             missing_total=int((missing["n_expected"] - missing["n"]).sum()),
-            forests=_forests(tables[Table.FRAGILITY], record),
-            fragility=fragility_table(tables[Table.FRAGILITY]),
-            pairs=pairs_table(tables[Table.PAIRS]),
+            forests=_forests(tables[Table.FRAGILITY], answers, record),
+            fragility=fragility_table(tables[Table.FRAGILITY], arms),
+            pairs=pairs_table(tables[Table.PAIRS], arms),
             scatter=_scatter(tables, record),
             heats=accuracy_maps(tables[Table.TESTSETS], tables[Table.ATTACKS], record),
             curves=_curves(tables[Table.CURVES], pairs),
-            survival=survival_table(tables[Table.SURVIVAL]),
+            survival=survival_table(tables[Table.SURVIVAL], arms),
             transfer=transfer_maps(tables[Table.TRANSFER], record),
             sensitivity=_probes(probed, pairs),
             disagreements=disagreements,
@@ -135,7 +129,8 @@ def write_page(
             compared=sensitivity_pairs_table(tables[Table.SENSITIVITY_PAIRS], record),
             probes=probes_table(_optional(tables, "sensitivity")),
             predictions=predictions_table(tables[Table.PREDICTIONS]),
-            texts=_texts(pairs, tables[Table.EXAMPLES], replays, record),
+            texts=(texts := _texts(pairs, tables[Table.EXAMPLES], replays, record)),
+            no_texts="" if texts else explain_none(pairs, tables[Table.EXAMPLES], replays),
             command=command_line(record, folder),
             facts=run_facts(record),
             warnings=record.warnings,
@@ -161,7 +156,7 @@ def _environment() -> Environment:
         finalize=_finalize,
         trim_blocks=True,
     )
-    environment.filters["in_words"] = spell_verdict
+    environment.filters["bind"] = bind
     return environment
 
 
@@ -184,14 +179,6 @@ def _optional(tables: Tables, name: str) -> pd.DataFrame:
     return next((frame for table, frame in tables.items() if table == name), pd.DataFrame())
 
 
-def _answers(pairs: pd.DataFrame, record: RunRecord) -> dict[str, list[Answer]]:
-    """Answers that are seen at once, and those of single pairs that are folded away below their methods'."""
-    over_seeds, single = answer_methods(pairs, record), answer_pairs(pairs, record)
-    if not over_seeds or len(single) <= FEW_PAIRS:
-        return {"answers": [*over_seeds, *single], "single_answers": []}
-    return {"answers": over_seeds, "single_answers": single}
-
-
 def _subtitle(record: RunRecord, examples: pd.DataFrame) -> str:
     n = f"{len(examples):,}".replace(",", "\u202f")
     sets = join_words([testset.name for testset in record.testsets])
@@ -209,7 +196,8 @@ def _arms(pair: PairRecord) -> dict[str, str]:
     return {pair.reference: "full", pair.candidate: "peft"}
 
 
-def _forests(fragility: pd.DataFrame, record: RunRecord) -> list[Part]:
+def _forests(fragility: pd.DataFrame, answers: Answers, record: RunRecord) -> list[Part]:
+    arms = {answer.name: answer.arms for answer in (*answers.shown, *answers.folded)}
     rates = fragility[fragility["low"].notna()]
     parts: list[Part] = []
     for name, rows in list(rates.groupby("pair", sort=False))[:MAX_PAIRS]:
@@ -222,8 +210,8 @@ def _forests(fragility: pd.DataFrame, record: RunRecord) -> list[Part]:
                 "The table below has all."
             )
         )
-        draw = draw_forest(shown, record.statistics.margin)
-        label = f"Difference in accuracy between the arms of {visible(str(name))} at {len(shown)} places"
+        draw = draw_forest(shown, record.statistics.margin, arms[str(name)])
+        label = f"Differences between the arms of {visible(str(name))} at {len(shown)} places"
         parts.append(Part(str(name), draw_both(draw, f"forest{len(parts)}", label), caption))
     return parts
 
@@ -337,11 +325,12 @@ def _texts(
     groups = []
     for pair in pairs:
         found = find_breaking(pair, examples, replays)
-        method = method_name(record.find_checkpoint(pair.candidate).adaptation)
+        arms = arms_of_pair(pair, record)
+        reference, candidate = arms.reference.name, arms.candidate.name
         suffix = f" ({pair.name})" if len(pairs) > 1 else ""
         for arm, title in (
-            ("peft", f"Break {method}, not full fine-tuning"),
-            ("full", f"Break full fine-tuning, not {method}"),
+            ("peft", f"{capital(candidate)} gets these wrong, {reference} gets them right"),
+            ("full", f"{capital(reference)} gets these wrong, {candidate} gets them right"),
         ):
             texts = tuple(text for text in found if text.breaks == arm)
             if texts:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from robustness.reports.armnames import arm_names
+from robustness.reports.arms import Arms, arms_of_pair
 from robustness.reports.cells import (
     PageColumn,
     PageTable,
@@ -18,13 +18,16 @@ from robustness.reports.cells import (
 from robustness.reports.claims import Direction
 from robustness.reports.predictions import MIN_SIDE
 from robustness.reports.probes import spell_direction
+from robustness.reports.wording import signed, widen
 from robustness.runs.record import RunRecord
 
 DIGITS = 12
 """Of a digest; run.json has all."""
-_DIFFERENCE = "full minus PEFT in percentage points; above 0, PEFT is more fragile"
+_DIFFERENCE = "percentage points; above 0 the candidate is worse off: whether that is fragility the verdict says"
 FLOOR = "what always giving the commonest label, or the whole paragraph as answer, would score"
-_COULD_SHOW = "the true difference that a sample like this finds four times out of five, in points"
+_DETECTABLE = "points: a true difference of this size would be found with power .80, at the spread seen here"
+_DROP = "points; how much more the candidate loses from clean to robust; above 0 it is worse off"
+_LEFT_OUT = "examples without a judged outcome on at least one arm"
 
 
 def _pair_column(frame: pd.DataFrame) -> tuple[PageColumn, ...]:
@@ -47,59 +50,85 @@ def _seed_columns(frame: pd.DataFrame) -> tuple[PageColumn, ...]:
     )
 
 
-def fragility_table(frame: pd.DataFrame) -> PageTable:
+def fragility_table(frame: pd.DataFrame, arms: Arms) -> PageTable:
     """fragility.csv."""
     columns = (
         PageColumn("where", "where"),
         PageColumn("what", "what"),
         PageColumn("n", "n", as_count, "examples both arms share"),
-        PageColumn("reference_value", "full, %", as_percent),
-        PageColumn("candidate_value", "PEFT, %", as_percent),
+        *_value_columns(arms),
         PageColumn("difference", "difference", as_points, _DIFFERENCE),
-        PageColumn("low", "low", as_points, "lower end of the 95 % interval"),
-        PageColumn("high", "high", as_points, "upper end of the 95 % interval"),
-        PageColumn("p_adjusted", "p", as_p, "adjusted within its family"),
+        PageColumn("low", "low", as_low, "lower end of the 95 % interval"),
+        PageColumn("high", "high", as_high, "upper end of the 95 % interval"),
+        PageColumn("p_adjusted", "p adj.", as_p, "adjusted within its family"),
         PageColumn("verdict", "verdict"),
-        PageColumn("detectable", "could show", as_points, _COULD_SHOW),
+        PageColumn("detectable", "detectable", as_points, _DETECTABLE),
     )
     return page_table("fragility", "fragility", frame, (*_pair_column(frame), *columns))
 
 
-def pairs_table(frame: pd.DataFrame) -> PageTable:
+def pairs_table(frame: pd.DataFrame, arms: Arms) -> PageTable:
     """pairs.csv."""
     columns = (
         PageColumn("testset", "test set"),
         PageColumn("attack", "attack"),
         PageColumn("metric", "metric"),
         PageColumn("population", "examples"),
+        PageColumn("family", "family", hint="of tests adjusted together; empty: a control, not counted"),
         PageColumn("n", "n", as_count),
-        PageColumn("reference_value", "full, %", as_percent),
-        PageColumn("candidate_value", "PEFT, %", as_percent),
+        PageColumn("n_left_out", "left out", as_count, _LEFT_OUT),
+        *_value_columns(arms),
         PageColumn("difference", "difference", as_points, _DIFFERENCE),
-        PageColumn("low", "low", as_points),
-        PageColumn("high", "high", as_points),
-        PageColumn("drop_difference", "drop", as_points, "(full clean - robust) - (PEFT clean - robust), in points"),
+        PageColumn("low", "low", as_low, "lower end of the 95 % interval"),
+        PageColumn("high", "high", as_high, "upper end of the 95 % interval"),
+        PageColumn("drop_difference", "drop", as_points, _DROP),
         PageColumn("test", "test"),
-        PageColumn("p_value", "p, alone", as_p),
-        PageColumn("p_adjusted", "p", as_p, "adjusted within its family"),
+        PageColumn("p_value", "p", as_p, "not adjusted"),
+        PageColumn("p_adjusted", "p adj.", as_p, "adjusted within its family"),
         PageColumn("verdict", "verdict"),
-        PageColumn("detectable", "could show", as_points, _COULD_SHOW),
+        PageColumn("reason", "reason", hint="why a verdict was withheld or changed"),
+        PageColumn("detectable", "detectable", as_points, _DETECTABLE),
     )
     return page_table("pairs", "pairs", frame, (*_pair_column(frame), *columns, *_seed_columns(frame)))
 
 
-def survival_table(frame: pd.DataFrame) -> PageTable:
+def survival_table(frame: pd.DataFrame, arms: Arms) -> PageTable:
     """survival.csv."""
+    reference, candidate = arms.reference.short, arms.candidate.short
+    median = "half of the attacked examples broke within so many; empty: fewer than half broke"
     columns = (
         PageColumn("testset", "test set"),
         PageColumn("attack", "attack"),
-        PageColumn("reference_n", "n, full", as_count),
-        PageColumn("candidate_n", "n, PEFT", as_count),
-        PageColumn("reference_median", "median queries, full", as_number),
-        PageColumn("candidate_median", "median queries, PEFT", as_number),
-        PageColumn("p_value", "log-rank p", as_p, "not adjusted"),
+        PageColumn("reference_n", f"n, {reference}", as_count, "examples attacked"),
+        PageColumn("candidate_n", f"n, {candidate}", as_count, "examples attacked"),
+        PageColumn("reference_median", f"median queries, {reference}", as_number, median),
+        PageColumn("candidate_median", f"median queries, {candidate}", as_number, median),
+        PageColumn("test", "test", hint="on the examples that both arms have right"),
+        PageColumn("p_value", "p", as_p, "not adjusted"),
     )
     return page_table("survival", "survival", frame, (*_pair_column(frame), *columns))
+
+
+def _value_columns(arms: Arms) -> tuple[PageColumn, ...]:
+    """Both arms' values, by what the arms are called."""
+    return (
+        PageColumn("reference_value", f"{arms.reference.short}, %", as_percent),
+        PageColumn("candidate_value", f"{arms.candidate.short}, %", as_percent),
+    )
+
+
+def as_low(value: float) -> str:
+    """The lower end of an interval in points, rounded outwards."""
+    return signed(widen(value, value)[0])
+
+
+def as_high(value: float) -> str:
+    """The upper end of an interval in points, rounded outwards.
+
+    >>> as_low(-0.0241), as_high(0.0201)
+    ('\u22122.5', '+2.1')
+    """
+    return signed(widen(value, value)[1])
 
 
 def probes_table(frame: pd.DataFrame) -> PageTable:
@@ -122,7 +151,7 @@ def probes_table(frame: pd.DataFrame) -> PageTable:
 
 def sensitivity_pairs_table(frame: pd.DataFrame, record: RunRecord) -> PageTable:
     """sensitivity_pairs.csv, but for single layers; directed numbers first."""
-    names = {pair.name: arm_names(pair, record) for pair in record.pairs}
+    names = {pair.name: arms_of_pair(pair, record).shorts for pair in record.pairs}
     flat = frame[frame["layer"].isna() & frame["module"].isna()]
     flat = flat.sort_values("direction", key=lambda column: column == Direction.NEUTRAL, kind="stable")
     words = [spell_direction(row.direction, names[row.pair]) or "no claim" for row in flat.itertuples()]

@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from robustness.reports.arms import Arms
 from robustness.reports.svg import (
     FULL,
     INK,
@@ -32,17 +33,12 @@ from robustness.reports.svg import (
 from robustness.reports.visible import visible
 from robustness.stats import Verdict
 
-COLOURS = {
-    Verdict.PEFT_MORE_FRAGILE: PEFT,
-    Verdict.FULL_MORE_FRAGILE: FULL,
-    Verdict.EQUIVALENT: SAME,
-    Verdict.INCONCLUSIVE: MUTED,
-}
 PLANNED = ("test set", "attack")
 """Places that are pairs.csv's own rows; all others explore."""
 MARKERS = {
     Verdict.PEFT_MORE_FRAGILE: ">",
     Verdict.FULL_MORE_FRAGILE: "<",
+    Verdict.LESS_ACCURATE: "D",
     Verdict.EQUIVALENT: "s",
     Verdict.INCONCLUSIVE: "o",
 }
@@ -66,8 +62,9 @@ def draw_both(draw: Draw, name: str, label: str) -> Drawing:
         )
 
 
-def draw_forest(rows: pd.DataFrame, margin: float) -> Draw:
-    """A forest plot of fragility.csv's rows, in points; first row on top."""
+def draw_forest(rows: pd.DataFrame, margin: float, arms: Arms) -> Draw:
+    """A forest plot of fragility.csv's rows, in points; first row on top, to the right the candidate is worse off."""
+    sides = {-1: (arms.reference.short, FULL), 1: (arms.candidate.short, PEFT)}
 
     def draw(width: float) -> Figure:
         narrow = width < 6
@@ -93,21 +90,19 @@ def draw_forest(rows: pd.DataFrame, margin: float) -> Draw:
         axes.set_xlim(-reach, reach)
         axes.set_ylim(len(rows) - 0.4, -0.75 if narrow else -0.6)
         axes.set_yticks([])
-        axes.set_xlabel("difference in accuracy, percentage points")
-        transform = axes.get_xaxis_transform()
-        axes.text(
-            -reach, 1.005, "\u2190 full more fragile", transform=transform, color=FULL, fontsize=9.5, va="bottom"
-        )
-        axes.text(
-            reach,
-            1.005,
-            "PEFT more fragile \u2192",
-            transform=transform,
-            color=PEFT,
-            fontsize=9.5,
-            ha="right",
-            va="bottom",
-        )
+        axes.set_xlabel("difference, percentage points")
+        for side, (name, colour) in sides.items():
+            label = f"{_clip(visible(name), 22)} worse off"
+            axes.text(
+                side * reach,
+                1.005,
+                f"{label} \u2192" if side > 0 else f"\u2190 {label}",
+                transform=axes.get_xaxis_transform(),
+                color=colour,
+                fontsize=9.5,
+                ha="right" if side > 0 else "left",
+                va="bottom",
+            )
         return figure
 
     return draw
@@ -135,8 +130,8 @@ def spell_place(row: Any) -> str:
 
 
 def _interval(axes: Axes, y: float, row: Any) -> None:
-    verdict = Verdict(row.verdict)
-    colour = COLOURS[verdict]
+    verdict = Verdict(row.verdict) if isinstance(row.verdict, str) and row.verdict else Verdict.INCONCLUSIVE
+    colour = _colour(verdict, row.difference)
     axes.plot([100 * row.low, 100 * row.high], [y, y], color=colour, linewidth=1.6, solid_capstyle="round")
     face = PAPER if verdict is Verdict.INCONCLUSIVE else colour
     axes.plot(
@@ -147,6 +142,19 @@ def _interval(axes: Axes, y: float, row: Any) -> None:
         markerfacecolor=face,
         markeredgecolor=colour,
         markeredgewidth=1.4,
+    )
+
+
+def _clip(name: str, length: int) -> str:
+    return name if len(name) <= length else name[: length - 1] + "\u2026"
+
+
+def _colour(verdict: Verdict, difference: float) -> str:
+    """That of the arm a verdict is about."""
+    if verdict is Verdict.LESS_ACCURATE:
+        return PEFT if difference > 0 else FULL
+    return {Verdict.PEFT_MORE_FRAGILE: PEFT, Verdict.FULL_MORE_FRAGILE: FULL, Verdict.EQUIVALENT: SAME}.get(
+        verdict, MUTED
     )
 
 

@@ -10,7 +10,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from robustness.reports.armnames import arm_names
+from robustness.reports.arms import arms_of_pair
 from robustness.reports.claims import Direction
 from robustness.reports.columns import Table
 from robustness.reports.sensitivity_pairs import RATIO
@@ -38,7 +38,7 @@ def render_probes(
     in_curves = arms["probe"] == CURVES
     shown = arms[(arms["n"] > 0) & ~arms["quantity"].str.startswith(CHECK) & ~in_curves]
     flat = compared[(compared["pair"] == pair.name) & compared["layer"].isna() & compared["module"].isna()]
-    names = arm_names(pair, record)
+    names = arms_of_pair(pair, record).shorts
     yield _numbers(shown, flat, pair, names)
     if in_curves.any():
         yield f"{CURVES}: curves.csv, and the curves of report.html"

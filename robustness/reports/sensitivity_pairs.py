@@ -21,6 +21,7 @@ from robustness.stats import (
     adjust,
     bootstrap_mean_interval,
     mcnemar_exact,
+    mean_difference,
     paired_permutation,
 )
 from robustness.stats.medians import median_interval, signed_rank_p

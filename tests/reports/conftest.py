@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from robustness.engine.outcome import Outcome, Status
+from robustness.reports.columns import Table, arrange
 from robustness.runs.measurements import COLUMNS
 from robustness.runs.plan import Cell
 from robustness.runs.record import (
@@ -177,6 +178,49 @@ def _name(outcome: Outcome, i: int, word: Callable[[int], str]) -> Outcome:
         norm=word(i),
     )
     return replace(named, status=Status.ERRORED, error=word(i)) if i == 39 else named
+
+
+def plant(**cells: object) -> dict[str, object]:
+    """A row of pairs.csv: 400 examples of `set` under `swap`, nothing found, with what a test says of it."""
+    row: dict[str, object] = {
+        "pair": "pair-0",
+        "contrast": "full-vs-peft",
+        "base": "base",
+        "reference": "full-0",
+        "candidate": "lora-0",
+        "method": "lora",
+        "task": "sst2",
+        "testset": "set",
+        "attack": "swap",
+        "metric": "robust_accuracy",
+        "population": "all",
+        "n": 400,
+        "reference_value": 0.5,
+        "candidate_value": 0.48,
+        "difference": 0.02,
+        "low": -0.03,
+        "high": 0.07,
+        "test": "mcnemar-exact",
+        "p_value": 0.4,
+        "p_adjusted": 0.8,
+        "verdict": "inconclusive",
+        "n_seeds": 1,
+        "aggregation": "mean",
+        "family": "planned",
+        "n_left_out": 0,
+    }
+    return row | cells
+
+
+def plant_table(*rows: dict[str, object]) -> pd.DataFrame:
+    """pairs.csv of these rows."""
+    return arrange(Table.PAIRS, list(rows))
+
+
+@pytest.fixture(scope="session")
+def planted() -> Any:
+    """Makes rows and tables of pairs.csv: `planted.row(...)`, `planted.table(...)`."""
+    return SimpleNamespace(row=plant, table=plant_table)
 
 
 @pytest.fixture(scope="session")

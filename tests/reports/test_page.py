@@ -67,6 +67,7 @@ NUMBERS = {
     "pairs": [
         *(
             "n",
+            "n_left_out",
             "reference_value",
             "candidate_value",
             "difference",
@@ -122,16 +123,59 @@ def test_heat_maps_hold_the_rates_of_their_tables(folder: Path) -> None:
     assert cells == expected
 
 
-def test_the_answer_names_the_clearest_difference_with_its_interval(folder: Path) -> None:
-    pairs = pd.read_csv(folder / "pairs.csv")
-    fragile = pairs[(pairs["population"] == "all") & (pairs["verdict"] == "peft-more-fragile")]
-    clearest = fragile.sort_values("p_adjusted", kind="stable").iloc[0]
+def test_an_answer_stands_on_the_page_with_chips_caveats_and_controls(
+    planted: Any, run_writer: Any, tmp_path: Path
+) -> None:
+    tables = _tables(
+        planted.table(
+            planted.row(verdict="peft-more-fragile", n_left_out=7),
+            planted.row(attack="other", verdict="less-accurate", reason="clean-gap"),
+            planted.row(attack="none", metric="accuracy", family=None, p_adjusted=None, verdict=None),
+        )
+    )
 
-    answer = parse(folder).find_class("answer")[0].text_content()
+    write_page(tmp_path, run_writer.record(), tables, pd.DataFrame(columns=REPLAYS))
 
-    assert f"LoRA is more fragile than full fine-tuning in {len(fragile)} of 8 comparisons" in answer
-    assert f"{100 * clearest['difference']:+.1f} points" in answer.replace("\u2212", "-")
-    assert "one training seed" in answer
+    (answer,) = parse(tmp_path).find_class("answer")
+    assert "peft-more-fragile" in answer.get("class")
+    assert answer.find("h2").text == "pair-0: LoRA beside full fine-tuning"
+    (headline,) = answer.find_class("headline")
+    assert headline.text == "LoRA is more fragile than full fine-tuning in 1 of 2 comparisons and less accurate in 1."
+    chips = [chip.text for chip in answer.find_class("chip")]
+    assert chips == [
+        *("1 LoRA more fragile", "0 full more fragile", "1 LoRA less accurate", "0 equivalent", "0 inconclusive")
+    ]
+    assert [note.text for note in answer.find_class("note")] == [
+        "One training seed: this compares two checkpoints, not two methods.",
+        "In 1 of 2 comparisons: the gap in clean accuracy explains the difference.",
+        "Examples left out, without an outcome on at least one arm: 7 of swap on set.",
+    ]
+    assert answer.find_class("detail")[0].text.startswith(
+        "Clearest: swap on set, where full fine-tuning keeps 50.0\xa0%"
+    )
+    (control,) = answer.find_class("controls")[0].iter("li")
+    assert control.text.startswith("set as it stands: full fine-tuning has 50.0\xa0% right and LoRA 48.0\xa0%;")
+
+
+def test_the_table_of_comparisons_says_what_was_left_out_and_why_no_verdict(
+    planted: Any, run_writer: Any, tmp_path: Path
+) -> None:
+    tables = _tables(planted.table(planted.row(n_left_out=7, reason="gate", high=0.0701)))
+
+    write_page(tmp_path, run_writer.record(), tables, pd.DataFrame(columns=REPLAYS))
+
+    table = parse(tmp_path).get_element_by_id("pairs")
+    heads = [head.text_content() for head in table.find("thead").iter("th")]
+    cells = dict(zip(heads, (cell.text_content() for cell in rows_of(table)[0]), strict=True))
+    assert (cells["left out"], cells["reason"], cells["verdict"]) == ("7", "gate", "inconclusive")
+    assert cells["high"] == "+7.1"  # rounded outwards
+    assert {"full, %", "LoRA, %", "p adj.", "detectable"} <= set(heads)
+
+
+def _tables(pairs: pd.DataFrame) -> dict[Table, pd.DataFrame]:
+    """Tables of a run that has nothing but these comparisons."""
+    empty = {table: pd.DataFrame(columns=[column.name for column in COLUMNS[table]]) for table in Table}
+    return empty | {Table.PAIRS: pairs}
 
 
 def test_the_page_loads_nothing_and_has_one_script_that_its_policy_allows(folder: Path) -> None:
@@ -239,18 +283,17 @@ def test_a_page_of_many_pairs_draws_some_and_says_so(run_writer: Any, tmp_path: 
     assert captions == ["The first 4 of 8; curves.csv has all."] * 6
 
 
-@pytest.mark.parametrize(("seeds", "folded"), [(4, 0), (5, 5)])
 def test_many_pairs_are_folded_away_below_the_answers_about_their_methods(
-    run_writer: Any, tmp_path: Path, seeds: int, folded: int
+    planted: Any, run_writer: Any, tmp_path: Path
 ) -> None:
-    made = run_writer.write(tmp_path / "run", run_writer.record(seeds=seeds, n=20))
-    write_report(made)
+    rows = planted.row(), planted.row(pair="sst2 lora, 5 seeds", n_seeds=5)
 
-    page = parse(made)
+    write_page(tmp_path, run_writer.record(seeds=5), _tables(planted.table(*rows)), pd.DataFrame(columns=REPLAYS))
 
+    page = parse(tmp_path)
     answers = [each.text for each in page.xpath("//header/section/h2")]
-    assert answers[0] == f"sst2 lora, {seeds} seeds" and len(answers) == 1 + seeds - folded
-    assert len(page.xpath("//header/details[@id='pairs']/section")) == folded
+    assert answers == ["sst2 lora, 5 seeds: LoRA beside full fine-tuning"]
+    assert len(page.xpath("//header/details[@id='pairs-alone']/section")) == 5
 
 
 def test_a_run_that_stored_nothing_yet_has_a_page_that_says_so(run_writer: Any, tmp_path: Path) -> None:

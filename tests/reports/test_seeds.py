@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from robustness.reports.answers import answer_methods, answer_pairs, clean_gap
 from robustness.reports.columns import COLUMNS, Table
 from robustness.reports.pairs import build_pairs
 from robustness.runs.record import RunRecord
@@ -109,30 +108,3 @@ def test_the_rows_are_the_estimate_of_the_answers_themselves(
     interval = expected.interval()
     assert (row["low"], row["high"]) == pytest.approx((interval.low, interval.high))
     assert row["seed_sd_low"] <= row["seed_sd"] <= row["seed_sd_high"] and 0 <= row["seed_share"] <= 1
-
-
-def test_the_answer_about_a_method_counts_f1_over_rows_alone(examples: pd.DataFrame, record: RunRecord) -> None:
-    pairs = build_pairs(examples, record)
-
-    (method,) = answer_methods(pairs, record)
-
-    assert method.pair == "sst2 lora, 3 seeds" and sum(count for _, count in method.counts) == 1
-    assert "in 1 of 1 comparison" in method.headline
-    assert len(answer_pairs(pairs, record)) == 3
-
-
-@pytest.mark.parametrize(("accuracy", "told"), [(0.893, False), (0.85, True), (0.95, True)])
-def test_how_far_clean_scores_differ_is_said_with_whose_examples_they_are(
-    record: RunRecord, accuracy: float, told: bool
-) -> None:
-    pair = record.pairs[0]
-    checkpoints = tuple(
-        each.model_copy(update={"clean_accuracy": accuracy if each.name == pair.candidate else 0.9, "n_clean": 256})
-        for each in record.checkpoints
-    )
-
-    caveats = clean_gap([pair], record.model_copy(update={"checkpoints": checkpoints}))
-
-    assert bool(caveats) == told
-    better = "full" if accuracy < 0.9 else "LoRA"
-    assert not told or (f"on the gate's 256 examples differs by 5 points in favour of {better}" in caveats[0])

@@ -1,0 +1,116 @@
+"""The two arms of a comparison by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from robustness.runs.record import PairRecord, RunRecord
+from robustness.stats import Verdict
+
+FULL = "full"
+METHOD_NAMES = {
+    "lora": "LoRA",
+    "adalora": "AdaLoRA",
+    "dora": "DoRA",
+    "ia3": "(IA)3",
+    "ssl": "SSL",
+    "ssb": "SSB",
+    "bitfit": "BitFit",
+    "prefix": "prefix tuning",
+    "prompt": "prompt tuning",
+}
+"""Adaptations as papers write them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One arm, in a sentence and where room is short."""
+
+    name: str
+    short: str
+
+
+@dataclass(frozen=True, slots=True)
+class Arms:
+    """Both arms of a comparison."""
+
+    reference: Arm
+    candidate: Arm
+
+    @property
+    def shorts(self) -> tuple[str, str]:
+        """Where room is short, the reference first."""
+        return self.reference.short, self.candidate.short
+
+    @property
+    def both(self) -> str:
+        """Both in a sentence, the candidate first."""
+        return f"{self.candidate.name} and {self.reference.name}"
+
+
+def method_name(adaptation: str) -> str:
+    """An adaptation as papers write it; one's own as it is.
+
+    >>> method_name("lora"), method_name("mine")
+    ('LoRA', 'mine')
+    """
+    return METHOD_NAMES.get(adaptation, adaptation)
+
+
+def name_arms(reference: str, candidate: str) -> Arms:
+    """Returns what to call the arms of these adaptations.
+
+    >>> arms = name_arms("full", "lora")
+    >>> arms.reference.name, arms.reference.short, arms.candidate.name
+    ('full fine-tuning', 'full', 'LoRA')
+    >>> name_arms("lora", "lora").both
+    'LoRA (candidate) and LoRA (reference)'
+    """
+    if reference == candidate:
+        name = method_name(reference)
+        return Arms(Arm(f"{name} (reference)", "reference"), Arm(f"{name} (candidate)", "candidate"))
+    return Arms(_arm(reference), _arm(candidate))
+
+
+def arms_of_pair(pair: PairRecord, record: RunRecord) -> Arms:
+    """Returns what to call the checkpoints of a pair."""
+    return name_arms(*(record.find_checkpoint(name).adaptation for name in (pair.reference, pair.candidate)))
+
+
+def arms_of_run(pairs: Sequence[PairRecord], record: RunRecord) -> Arms:
+    """Returns what to call the arms of several pairs together: the adaptations' names where all have the same."""
+    both = [arms_of_pair(pair, record) for pair in pairs]
+    if len(set(both)) == 1:
+        return both[0]
+    references = {record.find_checkpoint(pair.reference).adaptation for pair in pairs}
+    candidates = {record.find_checkpoint(pair.candidate).adaptation for pair in pairs}
+    if references == {FULL} and FULL not in candidates:
+        return Arms(_arm(FULL), Arm("PEFT", "PEFT"))
+    return Arms(Arm("the reference", "reference"), Arm("the candidate", "candidate"))
+
+
+def _arm(adaptation: str) -> Arm:
+    name = method_name(adaptation)
+    return Arm("full fine-tuning", FULL) if adaptation == FULL else Arm(name, name)
+
+
+def worse_arm(difference: float, arms: Arms) -> Arm:
+    """Returns the arm that a difference puts at a disadvantage: above 0 the candidate."""
+    return arms.candidate if difference > 0 else arms.reference
+
+
+def spell_verdict(verdict: Verdict, arms: Arms, difference: float) -> str:
+    """A verdict in words.
+
+    >>> arms = name_arms("full", "lora")
+    >>> spell_verdict(Verdict.FULL_MORE_FRAGILE, arms, -0.1), spell_verdict(Verdict.LESS_ACCURATE, arms, 0.05)
+    ('full more fragile', 'LoRA less accurate')
+    """
+    if verdict is Verdict.PEFT_MORE_FRAGILE:
+        return f"{arms.candidate.short} more fragile"
+    if verdict is Verdict.FULL_MORE_FRAGILE:
+        return f"{arms.reference.short} more fragile"
+    if verdict is Verdict.LESS_ACCURATE:
+        return f"{worse_arm(difference, arms).short} less accurate"
+    return verdict.value

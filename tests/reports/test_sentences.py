@@ -1,0 +1,561 @@
+"""Every sentence about planted rows of pairs.csv, word for word."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from robustness.reports.answers import ONE_SEED, Answer, answer_rows, answer_run
+from robustness.reports.arms import Arms, name_arms
+from robustness.reports.reasons import explain
+from robustness.runs.record import RunRecord
+from robustness.stats import Reason, Verdict
+
+ARMS = name_arms("full", "lora")
+MINUS = "\u2212"
+FRAGILE = {
+    "candidate_value": 0.4,
+    "difference": 0.1,
+    "low": 0.05,
+    "high": 0.15,
+    "p_adjusted": 0.0004,
+    "verdict": "peft-more-fragile",
+}
+SWAPPED = {
+    "reference_value": 0.4,
+    "candidate_value": 0.5,
+    "difference": -0.1,
+    "low": -0.15,
+    "high": -0.05,
+    "p_adjusted": 0.0004,
+    "verdict": "full-more-fragile",
+}
+EQUAL = {"candidate_value": 0.499, "difference": 0.001, "low": -0.0141, "high": 0.0161, "verdict": "equivalent"}
+LESS = FRAGILE | {"verdict": "less-accurate", "reason": "clean-gap"}
+
+
+@pytest.fixture(scope="module")
+def record(run_writer: Any) -> RunRecord:
+    made: RunRecord = run_writer.record()
+    return made
+
+
+@pytest.fixture
+def ask(planted: Any, record: RunRecord) -> Any:
+    """The answer that planted rows give: cells of a row each."""
+
+    def answer(*rows: dict[str, object], arms: Arms = ARMS) -> Answer:
+        return answer_rows("pair-0", planted.table(*(planted.row(**cells) for cells in rows)), arms, record)
+
+    return answer
+
+
+def rate(**cells: object) -> dict[str, object]:
+    """The success rate at the same place, on the 348 examples both have right."""
+    return {
+        "metric": "attack_success_rate",
+        "population": "both_correct",
+        "family": "secondary",
+        "n": 348,
+        "reference_value": 0.45,
+        "candidate_value": 0.56,
+        "difference": 0.11,
+        "low": 0.05,
+        "high": 0.17,
+        "p_adjusted": 0.002,
+    } | cells
+
+
+def clean(**cells: object) -> dict[str, object]:
+    """Accuracy on the test set as it stands: a control."""
+    return {
+        "attack": "none",
+        "metric": "accuracy",
+        "family": None,
+        "reference_value": 0.92,
+        "candidate_value": 0.9,
+        "difference": 0.02,
+        "low": -0.01,
+        "high": 0.05,
+        "p_value": 0.25,
+        "p_adjusted": None,
+    } | cells
+
+
+def effort(**cells: object) -> dict[str, object]:
+    """The effort of the same attack on the 300 examples both have right."""
+    return {
+        "metric": "effort",
+        "population": "both_correct",
+        "family": "effort",
+        "n": 300,
+        "reference_value": 0.39,
+        "candidate_value": 0.61,
+        "difference": 0.22,
+        "low": 0.15,
+        "high": 0.29,
+        "p_adjusted": 0.0312,
+        "verdict": "peft-more-fragile",
+    } | cells
+
+
+def test_a_fragile_answer_rests_on_the_success_rate_and_on_clean_accuracy_of_the_same_examples(ask: Any) -> None:
+    answer = ask(FRAGILE | {"drop_difference": 0.08}, {"attack": "other"}, rate(), clean())
+
+    assert answer.verdict is Verdict.PEFT_MORE_FRAGILE
+    assert answer.headline == "LoRA is more fragile than full fine-tuning in 1 of 2 comparisons."
+    assert answer.details == (
+        "Clearest: swap on set, where full fine-tuning keeps 50.0 % and LoRA 40.0 %: +10.0 points "
+        "(95 % interval +5.0 to +15.0, adjusted p < 0.001, n = 400).",
+        "Of 348 examples both have right, 45.0 % break under full fine-tuning and 56.0 % under LoRA: +11.0 points "
+        "(95 % interval +5.0 to +17.0, adjusted p = 0.002).",
+        "Clean accuracy on the same 400 examples: full fine-tuning 92.0 %, LoRA 90.0 %.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("drop", "words"),
+    [
+        (0.04, "LoRA is 6 points below full fine-tuning"),
+        (0.12, "LoRA is 2 points above full fine-tuning"),
+        (0.1, "the same"),
+    ],
+)
+def test_where_the_clean_set_is_of_other_examples_the_gap_follows_from_the_drop(
+    ask: Any, drop: float, words: str
+) -> None:
+    """The clean row below says 2 points: of 500 other examples, so it is no evidence on these 400."""
+    answer = ask(FRAGILE | {"drop_difference": drop}, clean(n=500))
+
+    assert answer.details[-1] == f"Clean accuracy on the same 400 examples: {words}."
+
+
+def test_a_gap_of_the_gate_on_other_examples_is_no_part_of_the_answer(ask: Any, record: RunRecord) -> None:
+    answer = ask(FRAGILE | {"drop_difference": None})
+
+    assert answer.caveats == () and len(answer.details) == 1
+
+
+def test_the_clearest_difference_is_the_surest_of_those_with_the_verdict(ask: Any) -> None:
+    answer = ask(
+        FRAGILE | {"attack": "large", "difference": 0.3, "p_adjusted": 0.02},
+        FRAGILE | {"attack": "sure"},
+        {"attack": "inside the margin", "p_adjusted": 1e-9, "verdict": "equivalent"},
+    )
+
+    assert answer.headline == "LoRA is more fragile than full fine-tuning in 2 of 3 comparisons."
+    assert answer.details[0].startswith("Clearest: sure on set, where")
+
+
+def test_among_equally_sure_differences_the_larger_then_a_single_attack_is_the_clearest(ask: Any) -> None:
+    one = ask(FRAGILE | {"attack": "small", "difference": 0.09}, FRAGILE | {"attack": "large", "difference": 0.2})
+    two = ask(FRAGILE | {"attack": "worst-case"}, FRAGILE | {"attack": "single"})
+
+    assert one.details[0].startswith("Clearest: large on set")
+    assert two.details[0].startswith("Clearest: single on set")
+
+
+def test_a_more_fragile_reference_is_named(ask: Any) -> None:
+    answer = ask(SWAPPED)
+
+    assert answer.verdict is Verdict.FULL_MORE_FRAGILE
+    assert answer.headline == "Full fine-tuning is more fragile than LoRA in the only comparison."
+    assert answer.details == (
+        "Clearest: swap on set, where full fine-tuning keeps 40.0 % and LoRA 50.0 %: "
+        f"{MINUS}10.0 points (95 % interval {MINUS}15.0 to {MINUS}5.0, adjusted p < 0.001, n = 400).",
+    )
+
+
+def test_findings_on_both_sides_are_told_together(ask: Any) -> None:
+    answer = ask(FRAGILE, SWAPPED | {"attack": "a"}, SWAPPED | {"attack": "b"}, {"attack": "c"})
+
+    assert answer.verdict is Verdict.INCONCLUSIVE
+    assert answer.headline == "LoRA is more fragile in 1 and full fine-tuning in 2 of 4 comparisons."
+
+
+def test_a_fragile_arm_that_is_less_accurate_elsewhere_is_said_to_be(ask: Any) -> None:
+    both = ask(FRAGILE, LESS | {"attack": "other"})
+    other = ask(FRAGILE, LESS | {"attack": "other", "difference": -0.1})
+
+    assert both.headline == (
+        "LoRA is more fragile than full fine-tuning in 1 of 2 comparisons and less accurate in 1."
+    )
+    assert other.headline == "LoRA is more fragile than full fine-tuning in 1 of 2 comparisons."
+
+
+def test_same_success_rate_lower_clean_accuracy(ask: Any) -> None:
+    same = {"candidate_value": 0.452, "difference": 0.002, "low": -0.015, "high": 0.019, "p_adjusted": 0.9}
+
+    answer = ask(LESS | {"drop_difference": 0.02}, rate(**same), clean(candidate_value=0.84, difference=0.08))
+
+    assert answer.verdict is Verdict.LESS_ACCURATE
+    assert answer.headline == (
+        "LoRA is less accurate than full fine-tuning in the only comparison, but not shown to be more fragile."
+    )
+    assert answer.details[1:] == (
+        "Same success rate, lower clean accuracy of LoRA: of 348 examples both have right, 45.0 % break under full "
+        f"fine-tuning and 45.2 % under LoRA: +0.2 points (95 % interval {MINUS}1.5 to +1.9, adjusted p = 0.900).",
+        "Clean accuracy on the same 400 examples: full fine-tuning 92.0 %, LoRA 84.0 %.",
+    )
+    assert answer.caveats == ("In the only comparison: the gap in clean accuracy explains the difference.",)
+    assert answer.counts[2] == (Verdict.LESS_ACCURATE, "LoRA less accurate", 1)
+
+
+def test_a_success_rate_that_is_not_shown_to_be_the_same_is_not_called_the_same(ask: Any) -> None:
+    wide = {"difference": 0.002, "low": -0.015, "high": 0.021}
+
+    answer = ask(LESS | {"drop_difference": 0.02}, rate(**wide))
+
+    assert answer.details[1].startswith("No difference in success rate found, lower clean accuracy of LoRA: of 348")
+
+
+@pytest.mark.parametrize(
+    ("differences", "words"),
+    [
+        (
+            (-0.1,),
+            "Full fine-tuning is less accurate than LoRA in the only comparison, but not shown to be more fragile.",
+        ),
+        (
+            (-0.1, 0.1, 0.1),
+            "LoRA is less accurate in 2 and full fine-tuning in 1 of 3 comparisons; neither is shown to be more "
+            "fragile.",
+        ),
+    ],
+)
+def test_who_is_less_accurate_the_sign_says(ask: Any, differences: tuple[float, ...], words: str) -> None:
+    answer = ask(*(LESS | {"attack": f"a{i}", "difference": each} for i, each in enumerate(differences)))
+
+    assert answer.headline == words
+    assert (Verdict.LESS_ACCURATE, "full less accurate", 1) in answer.counts
+
+
+def test_an_equivalent_answer_quotes_the_interval_that_reaches_farthest(ask: Any) -> None:
+    answer = ask(
+        EQUAL | {"attack": "large", "difference": 0.009, "low": 0.001, "high": 0.0171},
+        EQUAL | {"attack": "far", "difference": -0.001, "low": -0.0191, "high": 0.01},
+    )
+
+    assert answer.verdict is Verdict.EQUIVALENT
+    assert answer.headline == "LoRA and full fine-tuning are equivalent within 2 points in all 2 comparisons."
+    assert answer.details == (
+        f"The 95 % interval that reaches farthest is that of far on set: {MINUS}2.0 to +1.0 points "
+        f"(difference {MINUS}0.1, n = 400).",
+    )
+
+
+def test_one_equivalent_comparison_is_the_only_one(ask: Any) -> None:
+    assert ask(EQUAL).headline == "LoRA and full fine-tuning are equivalent within 2 points in the only comparison."
+
+
+def test_equivalent_in_some_places_is_inconclusive_as_a_whole(ask: Any) -> None:
+    answer = ask(EQUAL, {"attack": "other", "difference": 0.004, "candidate_value": 0.496})
+
+    assert answer.verdict is Verdict.INCONCLUSIVE
+    assert answer.headline == (
+        "LoRA and full fine-tuning are equivalent in 1 of 2 comparisons; the rest is inconclusive."
+    )
+    assert answer.details == (
+        "Largest difference: other on set, where full fine-tuning keeps 50.0 % and LoRA 49.6 %: +0.4 points "
+        f"(95 % interval {MINUS}3.0 to +7.0, adjusted p = 0.800, n = 400).",
+    )
+
+
+def test_an_inconclusive_answer_says_what_would_have_been_found_and_on_what_assumption(ask: Any) -> None:
+    answer = ask({"detectable": 0.0712}, {"attack": "small", "difference": -0.01, "detectable": 0.2})
+
+    assert answer.headline == "This run does not tell LoRA and full fine-tuning apart."
+    assert answer.details == (
+        "Largest difference: swap on set, where full fine-tuning keeps 50.0 % and LoRA 48.0 %: +2.0 points "
+        f"(95 % interval {MINUS}3.0 to +7.0, adjusted p = 0.800, n = 400).",
+        "At the discordance seen here, a true difference of 7.1 points would be found with power .80.",
+    )
+
+
+@pytest.mark.parametrize("cells", [{"test": "permutation"}, {"test": "seeds-and-examples", "n_seeds": 3}])
+def test_what_has_no_discordance_has_a_spread(ask: Any, cells: dict[str, object]) -> None:
+    answer = ask({"detectable": 0.0712} | cells)
+
+    assert answer.details[1].startswith("At the spread seen here, a true difference of 7.1 points")
+
+
+def test_scores_of_questions_and_seeds_are_named(ask: Any) -> None:
+    answer = ask({"attack": "none", "metric": "f1", "population": "altered", "testset": "addsent", "n_seeds": 3})
+
+    assert answer.details == (
+        "Largest difference: the altered rows of addsent, where full fine-tuning has F1 50.0 % and LoRA 48.0 %: "
+        f"+2.0 points (95 % interval {MINUS}3.0 to +7.0, adjusted p = 0.800, n = 400, 3 seeds).",
+    )
+
+
+def test_both_broken_compares_the_effort(ask: Any) -> None:
+    answer = ask({"reason": "floor"}, effort())
+
+    assert answer.verdict is Verdict.INCONCLUSIVE
+    assert answer.headline == "Both are nearly always broken; LoRA with less effort in the only comparison."
+    assert answer.details == (
+        "Effort, swap on set: LoRA breaks with less in 61.0 % and full fine-tuning in 39.0 % of 300 examples both "
+        "have right (ties half): +22.0 points (95 % interval +15.0 to +29.0, adjusted p = 0.032).",
+    )
+    assert answer.caveats == ("In the only comparison: both arms are nearly always broken: compare the effort.",)
+
+
+@pytest.mark.parametrize(
+    ("efforts", "words"),
+    [
+        ([], "Both are nearly always broken: accuracy does not tell them apart."),
+        (["inconclusive"], "Both are nearly always broken, and their effort does not tell them apart."),
+        (
+            ["full-more-fragile"],
+            "Both are nearly always broken; full fine-tuning with less effort in the only comparison.",
+        ),
+        (
+            ["full-more-fragile", "peft-more-fragile", "peft-more-fragile"],
+            "Both are nearly always broken; LoRA with less effort in 2 and full fine-tuning in 1 of 3 comparisons.",
+        ),
+    ],
+)
+def test_at_the_floor_the_headline_follows_the_effort(ask: Any, efforts: list[str], words: str) -> None:
+    places = [{"attack": f"a{i}", "reason": "floor"} for i in range(max(1, len(efforts)))]
+    rows = [effort(attack=f"a{i}", verdict=verdict) for i, verdict in enumerate(efforts)]
+
+    assert ask(*places, *rows).headline == words
+
+
+def test_effort_is_quoted_of_places_at_the_floor_alone(ask: Any) -> None:
+    answer = ask({"attack": "open"}, effort(attack="open"))
+
+    assert not any("Effort" in sentence for sentence in answer.details)
+
+
+@pytest.mark.parametrize(
+    ("reason", "headline", "sentence"),
+    [
+        (
+            "ceiling",
+            "Both are nearly always right: these attacks are too weak to tell them apart.",
+            "both arms are nearly always right: a stronger attack is needed.",
+        ),
+        (
+            "two-seeds",
+            "Two training seeds do not tell two methods apart: a third is needed.",
+            "a verdict on a method needs a third training seed.",
+        ),
+        (
+            "shared-reference",
+            "Training seeds share one reference checkpoint: this is no comparison of methods.",
+            "one reference checkpoint serves several training seeds: this compares no methods.",
+        ),
+        (
+            "left-out",
+            "Too many examples have no outcome on one arm to tell the arms apart.",
+            "too many examples have no outcome on one of the arms.",
+        ),
+        (
+            "gate",
+            "This run does not tell LoRA and full fine-tuning apart.",
+            "the worst case over the test set's attacks does not differ, so no single attack is called.",
+        ),
+        (
+            "success-rate-opposes",
+            "This run does not tell LoRA and full fine-tuning apart.",
+            "on the examples both arms have right, the success rate points the other way.",
+        ),
+    ],
+)
+def test_a_reason_that_withholds_every_verdict_is_the_headline(
+    ask: Any, reason: str, headline: str, sentence: str
+) -> None:
+    answer = ask({"reason": reason}, {"reason": reason, "attack": "other"})
+    mixed = ask({"reason": reason}, {"attack": "other"})
+
+    assert answer.headline == headline
+    assert answer.caveats == (f"In all 2 comparisons: {sentence}",)
+    assert mixed.headline == "This run does not tell LoRA and full fine-tuning apart."
+    assert mixed.caveats == (f"In 1 of 2 comparisons: {sentence}",)
+
+
+def test_every_reason_has_a_short_sentence() -> None:
+    sentences = [explain(reason) for reason in Reason]
+
+    assert len(set(sentences)) == len(Reason)
+    assert all(sentence.endswith(".") and len(sentence.split()) <= 25 for sentence in sentences)
+
+
+def test_an_unknown_clean_answer_may_explain_a_difference(ask: Any) -> None:
+    answer = ask(LESS | {"attack": "none", "metric": "accuracy", "reason": "clean-unknown"})
+
+    assert answer.headline == (
+        "LoRA is less accurate than full fine-tuning in the only comparison, but not shown to be more fragile."
+    )
+    assert answer.details == (
+        "Clearest: set as it stands, where full fine-tuning has 50.0 % right and LoRA 40.0 %: +10.0 points "
+        "(95 % interval +5.0 to +15.0, adjusted p < 0.001, n = 400).",
+    )
+    assert answer.caveats == (
+        "In the only comparison: answers to the clean texts are unknown, so the difference may be a gap in clean "
+        "accuracy.",
+    )
+
+
+def test_controls_are_told_apart_and_counted_nowhere(ask: Any) -> None:
+    answer = ask(
+        FRAGILE,
+        clean(verdict="less-accurate", difference=0.05, low=0.01, high=0.09, p_value=0.0121, candidate_value=0.87),
+        FRAGILE | {"attack": "identity", "family": None, "p_adjusted": None, "p_value": 0.4, "verdict": None},
+        clean(population="both_correct"),
+    )
+
+    assert answer.headline == "LoRA is more fragile than full fine-tuning in the only comparison."
+    assert answer.controls == (
+        "set as it stands: full fine-tuning has 92.0 % right and LoRA 87.0 %; +5.0 points (95 % interval +1.0 to "
+        "+9.0, p = 0.013, n = 400); LoRA less accurate.",
+        "identity on set: full fine-tuning keeps 50.0 % and LoRA 40.0 %; +10.0 points (95 % interval +5.0 to +15.0, "
+        "p = 0.400, n = 400).",
+    )
+    assert sum(count for _, _, count in answer.counts) == 1
+
+
+@pytest.mark.parametrize("family", [None, float("nan"), "", "secondary", "effort"])
+def test_a_run_without_a_planned_comparison_counts_nothing(ask: Any, family: object) -> None:
+    answer = ask(FRAGILE | {"family": family})
+
+    assert answer.headline == "Nothing has been compared yet."
+    assert answer.verdict is None and answer.details == () and answer.counts == ()
+
+
+def test_examples_left_out_are_counted_and_placed(ask: Any) -> None:
+    some = ask({"n_left_out": 12}, {"attack": "other", "n_left_out": 3}, {"attack": "whole"})
+    many = ask(*({"attack": f"a{i}", "n_left_out": 1_000 + i} for i in range(5)))
+
+    assert some.caveats == (
+        "Examples left out, without an outcome on at least one arm: 12 of swap on set and 3 of other on set.",
+    )
+    assert many.caveats == (
+        "Examples left out, without an outcome on at least one arm: 1,000 of a0 on set, 1,001 of a1 on set, 1,002 of "
+        "a2 on set and more at 2 further places (pairs.csv).",
+    )
+
+
+def test_a_verdict_that_the_loss_from_clean_contradicts_is_told(ask: Any) -> None:
+    """Above 0 the candidate lost more; in two of these three the other arm did."""
+    lost_less = FRAGILE | {"drop_low": -0.05, "drop_high": -0.01}
+    answer = ask(
+        lost_less,
+        FRAGILE | {"attack": "b", "drop_low": -0.02, "drop_high": 0.02},
+        SWAPPED | {"attack": "c", "drop_low": 0.01, "drop_high": 0.04},
+        {"attack": "d", "drop_low": -0.05, "drop_high": -0.01},
+    )
+    none = ask(
+        FRAGILE | {"drop_low": 0.01, "drop_high": 0.05}, SWAPPED | {"attack": "c", "drop_low": -1, "drop_high": -1}
+    )
+
+    assert answer.caveats == (
+        "In 2 of 3 comparisons called fragile, the other arm lost more from clean to robust (drop_difference): the "
+        "one called more fragile had less to lose.",
+    )
+    assert none.caveats == ()
+
+
+def test_the_worst_case_is_named_as_such(ask: Any) -> None:
+    assert (
+        ask({"attack": "worst-case"})
+        .details[0]
+        .startswith("Largest difference: the worst case over all attacks on set, where")
+    )
+
+
+def test_arms_of_one_adaptation_are_told_apart(ask: Any) -> None:
+    answer = ask(FRAGILE, arms=name_arms("lora", "lora"))
+
+    assert answer.headline == "LoRA (candidate) is more fragile than LoRA (reference) in the only comparison."
+
+
+def test_chips_count_every_planned_comparison_once(ask: Any) -> None:
+    answer = ask(FRAGILE, SWAPPED | {"attack": "a"}, LESS | {"attack": "b"}, EQUAL | {"attack": "c"}, {"attack": "d"})
+
+    assert answer.counts == (
+        (Verdict.PEFT_MORE_FRAGILE, "LoRA more fragile", 1),
+        (Verdict.FULL_MORE_FRAGILE, "full more fragile", 1),
+        (Verdict.LESS_ACCURATE, "LoRA less accurate", 1),
+        (Verdict.EQUIVALENT, "equivalent", 1),
+        (Verdict.INCONCLUSIVE, "inconclusive", 1),
+    )
+
+
+def test_no_headline_is_longer_than_25_words_even_of_long_names(ask: Any) -> None:
+    arms = name_arms("full", "prompt")
+    rows = (
+        (FRAGILE, LESS | {"attack": "b"}),
+        (FRAGILE, SWAPPED | {"attack": "b"}),
+        (LESS, LESS | {"attack": "b", "difference": -0.1}),
+        (LESS,),
+        (EQUAL,),
+        (EQUAL, {"attack": "b"}),
+        ({},),
+    )
+
+    headlines = [ask(*each, arms=arms).headline for each in rows]
+
+    assert len(set(headlines)) == len(rows)
+    assert all(len(headline.split()) <= 25 for headline in headlines)
+
+
+def test_one_training_seed_compares_two_checkpoints(planted: Any, run_writer: Any) -> None:
+    pairs = planted.table(planted.row(), planted.row(pair="pair-1"))
+
+    (alone,) = answer_run(pairs, run_writer.record()).shown
+    two = answer_run(pairs, run_writer.record(seeds=2)).shown
+
+    assert alone.caveats == (ONE_SEED,)
+    assert ONE_SEED == "One training seed: this compares two checkpoints, not two methods."
+    assert [answer.caveats for answer in two] == [(), ()]
+
+
+def test_two_ranks_of_one_method_are_two_methods_of_one_seed_each(planted: Any, run_writer: Any) -> None:
+    record = run_writer.record(seeds=2)
+    ranks = [c.model_copy(update={"method_digest": c.name}) for c in record.checkpoints]
+    pairs = planted.table(planted.row(), planted.row(pair="pair-1"))
+
+    answers = answer_run(pairs, record.model_copy(update={"checkpoints": tuple(ranks)})).shown
+
+    assert [answer.caveats for answer in answers] == [(ONE_SEED,), (ONE_SEED,)]
+
+
+def test_a_method_is_answered_by_the_name_that_tells_it_apart(planted: Any, run_writer: Any) -> None:
+    over = {"pair": "sst2 lora r=4, 3 seeds", "n_seeds": 3}
+    pairs = planted.table(planted.row(), planted.row(**over, **FRAGILE), planted.row(**over, attack="other"))
+
+    answers = answer_run(pairs, run_writer.record(seeds=3)).shown
+
+    assert [answer.name for answer in answers] == ["sst2 lora r=4, 3 seeds", "pair-0", "pair-1", "pair-2"]
+    assert answers[0].headline == "LoRA is more fragile than full fine-tuning in 1 of 2 comparisons."
+    assert answers[0].details[0].endswith("n = 400, 3 seeds).")
+    assert [answer.headline for answer in answers[2:]] == ["Nothing has been compared yet."] * 2
+
+
+@pytest.mark.parametrize(("seeds", "folded"), [(4, 0), (5, 5)])
+def test_many_pairs_are_folded_away_below_their_method(
+    planted: Any, run_writer: Any, seeds: int, folded: int
+) -> None:
+    over = planted.row(pair=f"sst2 lora, {seeds} seeds", n_seeds=seeds)
+
+    answers = answer_run(planted.table(planted.row(), over), run_writer.record(seeds=seeds))
+
+    assert len(answers.shown) == 1 + seeds - folded and len(answers.folded) == folded
+
+
+def test_without_a_method_no_pair_is_folded_away(planted: Any, run_writer: Any) -> None:
+    answers = answer_run(planted.table(planted.row()), run_writer.record(seeds=6))
+
+    assert len(answers.shown) == 6 and answers.folded == ()
+
+
+def test_an_empty_table_has_an_answer(run_writer: Any) -> None:
+    columns = ["pair", "n_seeds", "family", "population", "aggregation", "method"]
+
+    (answer,) = answer_run(pd.DataFrame(columns=columns), run_writer.record()).shown
+
+    assert answer.headline == "Nothing has been compared yet."

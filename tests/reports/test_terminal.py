@@ -1,0 +1,147 @@
+"""The last screen of a run, from planted rows of pairs.csv."""
+
+from __future__ import annotations
+
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+
+from robustness.reports.columns import COLUMNS, Table
+from robustness.reports.report import Report
+from robustness.reports.terminal import render_summary
+from robustness.runs.record import RunRecord
+
+FRAGILE = {"difference": 0.1, "low": 0.0512, "high": 0.1488, "p_adjusted": 0.0004, "verdict": "peft-more-fragile"}
+CONTROL = {"attack": "none", "metric": "accuracy", "family": None, "p_adjusted": None, "p_value": 0.0301}
+
+
+def screen(record: RunRecord, pairs: pd.DataFrame, width: int = 80) -> list[str]:
+    """The lines of the terminal."""
+    tables = {table: pd.DataFrame(columns=[column.name for column in COLUMNS[table]]) for table in Table}
+    every = record.model_copy(update={"testsets": (), "warnings": ("a warning",)})
+    written = StringIO()
+    console = Console(width=width, file=written, highlight=False)
+    for part in render_summary(Report(Path("out"), every, tables | {Table.PAIRS: pairs})):
+        console.print(part, soft_wrap=isinstance(part, str))
+    return [line.rstrip() for line in written.getvalue().splitlines()]
+
+
+def test_the_screen_word_for_word(planted: Any, run_writer: Any) -> None:
+    """Of an interval that leaves the margin no end reads as if it were on it, nor a p-value above its level."""
+    floor = {"reference_value": 0.02, "candidate_value": 0.03, "difference": -0.01, "reason": "floor"}
+    ends = {"low": -0.0241, "high": 0.0199, "p_adjusted": 0.0501}
+    pairs = planted.table(
+        planted.row(**FRAGILE, candidate_value=0.4),
+        planted.row(attack="worst-case", **floor, **ends),
+        planted.row(attack="worst-case", metric="effort", population="both_correct", family="effort", n=300),
+        planted.row(metric="attack_success_rate", population="both_correct", family="secondary", n=348, verdict=None),
+        planted.row(**CONTROL, verdict="less-accurate"),
+    )
+
+    lines = screen(run_writer.record(), pairs)
+
+    assert lines[:-2] == [
+        "pair pair-0: LoRA (candidate) beside full fine-tuning (reference)",
+        "clean accuracy before the run: full 0.900, LoRA 0.900, majority class 0.500",
+        "  (n = 100)",
+        "planned comparisons on set",
+        "attack       n  full  LoRA              difference p adj. verdict",
+        "\u2500" * 78,
+        "swap       400 0.500 0.400 +0.100 [+0.051, +0.149] <0.001 LoRA more fragile",
+        "worst-case 400 0.020 0.030 -0.010 [-0.025, +0.020]  0.051 inconclusive (floor)",
+        "other comparisons on set, not counted",
+        "attack               n  full  LoRA              difference p adj. verdict",
+        "\u2500" * 78,
+        "worst-case, effort 300 0.500 0.480 +0.020 [-0.030, +0.070]  0.800 inconclusive",
+        "controls on set, not counted; p not adjusted",
+        "attack      n  full  LoRA              difference     p verdict",
+        "\u2500" * 74,
+        "no attack 400 0.500 0.480 +0.020 [-0.030, +0.070] 0.031 LoRA less accurate",
+        "difference with 95 % interval: above 0, the candidate is worse off",
+        "p adj.: by Holm over the comparisons of one family",
+        "warning: a warning",
+        "pair-0: LoRA is more fragile than full fine-tuning in 1 of 2 comparisons.",
+        "  Clearest: swap on set, where full fine-tuning keeps 50.0 % and LoRA 40.0 %:",
+        "    +10.0 points (95 % interval +5.1 to +14.9, adjusted p < 0.001, n = 400).",
+        "  Of 348 examples both have right, 50.0 % break under full fine-tuning and",
+        "    48.0 % under LoRA: +2.0 points (95 % interval \u22123.0 to +7.0, adjusted",
+        "    p = 0.800).",
+        "  Effort, the worst case over all attacks on set: LoRA breaks with less in",
+        "    48.0 % and full fine-tuning in 50.0 % of 300 examples both have right (ties",
+        "    half): +2.0 points (95 % interval \u22123.0 to +7.0, adjusted p = 0.800).",
+        "  One training seed: this compares two checkpoints, not two methods.",
+        "  In 1 of 2 comparisons: both arms are nearly always broken: compare the effort.",
+    ]
+    assert [line.partition(":")[0] for line in lines[-2:]] == ["tables in out", "page"]
+
+
+def test_where_room_is_short_names_give_way_and_no_number(planted: Any, run_writer: Any) -> None:
+    names = [f"an-attack-of-a-long-name-{i}" for i in range(3)]
+    rows = [
+        planted.row(attack=name, testset=testset, n=12_345, difference=-0.1234, low=-0.2, high=-0.05) | CHANGED
+        for name in names
+        for testset in ("adversarial-set-of-a-long-name", "short")
+    ]
+    record = run_writer.record()
+    prompted = [
+        c.model_copy(update={"adaptation": "prompt"}) if c.name == "lora-0" else c for c in record.checkpoints
+    ]
+
+    lines = screen(record.model_copy(update={"checkpoints": tuple(prompted)}), planted.table(*rows))
+
+    tabled = [line for line in lines if "[-0.200, -0.050]" in line]
+    assert len(tabled) == 6
+    assert all("12345 0.500  0.480 -0.123 [-0.200, -0.050]  0.012" in line for line in tabled)
+    assert all(len(line) <= 80 for line in lines[:-2]) and "\u2026" not in "".join(lines)
+
+
+CHANGED = {"p_adjusted": 0.0112, "verdict": "peft-more-fragile", "reason": "success-rate-opposes"}
+
+
+def test_test_sets_as_they_stand_share_a_table(planted: Any, run_writer: Any) -> None:
+    rows = [planted.row(testset=f"advglue-{i}", attack="none", metric="accuracy") for i in range(3)]
+
+    lines = screen(run_writer.record(), planted.table(*rows))
+
+    assert [line.split()[0] for line in lines if "[-0.030" in line] == ["advglue-0", "advglue-1", "advglue-2"]
+    assert lines.count("planned comparisons") == 1
+
+
+def test_methods_stand_beside_each_other_place_by_place_and_their_answers_come_last(
+    planted: Any, run_writer: Any
+) -> None:
+    over = [
+        planted.row(pair=f"sst2 {method}, 3 seeds", method=method, attack=attack, n_seeds=3)
+        | {"seed_share": 0.6 if attack == "swap" else 0.1, "seed_sd": 0.1, "seed_sd_low": 0.05, "seed_sd_high": 0.2}
+        for method in ("lora", "ia3")
+        for attack in ("swap", "other")
+    ]
+    record = run_writer.record(seeds=4)
+    adapted = {"lora-2": "ia3", "lora-3": "ia3"}
+    checkpoints = tuple(
+        c.model_copy(update={"adaptation": adapted.get(c.name, c.adaptation)}) for c in record.checkpoints
+    )
+
+    lines = screen(record.model_copy(update={"checkpoints": checkpoints}), planted.table(planted.row(), *over), 120)
+
+    table = lines[lines.index("over training seeds: sst2 lora, 3 seeds; sst2 ia3, 3 seeds") :]
+    assert table[2].split()[:5] == ["method", "attack", "n", "full", "PEFT"]
+    assert [line.split()[1:5] for line in table[4:8]] == [
+        ["lora,", "3", "seeds", "swap"],
+        ["ia3,", "3", "seeds", "swap"],
+        ["lora,", "3", "seeds", "other"],
+        ["ia3,", "3", "seeds", "other"],
+    ]
+    assert "  sst2 lora, 3 seeds | set | swap: 0.100 [0.050, 0.200], 60%" in lines
+    heads = [line for line in lines if line.startswith(("pair-", "sst2")) and ":" in line]
+    assert heads == [
+        "pair-0: This run does not tell LoRA and full fine-tuning apart.",
+        "pair-1: Nothing has been compared yet.",
+        "pair-2: Nothing has been compared yet.",
+        "pair-3: Nothing has been compared yet.",
+        "sst2 lora, 3 seeds: This run does not tell LoRA and full fine-tuning apart.",
+        "sst2 ia3, 3 seeds: This run does not tell (IA)3 and full fine-tuning apart.",
+    ]
