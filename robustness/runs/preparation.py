@@ -6,6 +6,7 @@ import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import torch
 
@@ -13,6 +14,7 @@ from robustness.definitions.catalog import TESTSETS
 from robustness.definitions.tasks import Head, find_task
 from robustness.engine.evaluation import NO_ATTACK
 from robustness.errors import DataError
+from robustness.runs.foresight import Assumptions, count_seeds, describe_power, plan_set, read_rarer_share
 from robustness.runs.plan import Plan, command_words, digest_of
 from robustness.runs.record import (
     AttackRecord,
@@ -93,6 +95,23 @@ def first_examples(examples: tuple[Example, ...], limit: int | None) -> tuple[Ex
     for example in examples:
         groups.setdefault(example.group, []).append(example)
     return tuple(example for group in groups.values() for example in group)[:limit]
+
+
+def foresee(plan: Plan, pilot: Path | None = None) -> tuple[str, ...]:
+    """Returns lines that say what the plan's comparisons can show; loads its test sets, and no checkpoint.
+
+    Args:
+        plan: what is to run.
+        pilot: a run folder in which discordant examples are counted; None: the shipped assumption.
+
+    Raises:
+        RobustnessError: a test set that cannot be read, or a pilot that is none.
+    """
+    settings = plan.settings
+    loaded = (load_testset(e, settings.data, allow_changed=settings.allow_changed) for e in plan.testsets)
+    sets = [plan_set(plan, each, first_examples(each.examples, plan.limit)) for each in loaded]
+    assumed = Assumptions() if pilot is None else Assumptions(read_rarer_share(pilot), from_pilot=True)
+    return tuple(describe_power(sets, count_seeds([(p.task, p.base, p.seed) for p in plan.pairs]), assumed))
 
 
 def gate_pairs(plan: Plan, prepared: Prepared, placement: Placement) -> RunRecord:
@@ -209,6 +228,7 @@ def _checkpoint_record(prepared: Prepared, name: str, facts: CheckpointFacts) ->
 
 
 def _testset_record(plan: Plan, prepared: Prepared, testset: Testset) -> TestsetRecord:
+    planned = plan_set(plan, testset, prepared.examples[testset.name])
     return TestsetRecord(
         name=testset.name,
         task=testset.task.name,
@@ -220,4 +240,6 @@ def _testset_record(plan: Plan, prepared: Prepared, testset: Testset) -> Testset
         scores_f1=testset.task.scores_f1,
         answers=testset.task.head is Head.ANSWERING,
         n_attacks=len({cell.attack for cell in plan.cells if cell.testset == testset.name} - {NO_ATTACK}),
+        n_groups=planned.n,
+        n_tests=planned.tests,
     )
