@@ -338,10 +338,10 @@ def _foretell(plan: Any, like: Path | None, tflops: float | None) -> None:
 
 def _print_power(plan: Any, like: Path | None) -> None:
     """Prints what a plan's comparisons can show."""
-    from robustness.runs.preparation import foresee
+    from robustness import api
 
     try:
-        lines = foresee(plan, like)
+        lines = api.foresee(plan, pilot=like)
     except DataError as error:  # as of the estimate
         stderr.print(f"no word on what it can show: {error}", markup=False, soft_wrap=True)
         return
