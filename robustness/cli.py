@@ -203,7 +203,8 @@ def run(
     dry_run: Annotated[
         bool,
         typer.Option(
-            "--dry-run", help="Print the cells, what they cost, and stop; checkpoints on the hub are had for it."
+            "--dry-run",
+            help="Print the cells, their cost, what they can show; gets checkpoints from the hub.",
         ),
     ] = False,
     like: Annotated[
@@ -237,6 +238,7 @@ def run(
     _quieten()
     if dry_run:
         _foretell(plan, like, tflops)
+        _print_power(plan, like)
         return
     with show_progress(stderr) as report_progress:
         report = api.run(
@@ -334,6 +336,19 @@ def _foretell(plan: Any, like: Path | None, tflops: float | None) -> None:
         stderr.print(f"no estimate: {error}", markup=False, soft_wrap=True)
         return
     for line in estimate.describe(rate):
+        stdout.print(line, markup=False, soft_wrap=True)
+
+
+def _print_power(plan: Any, like: Path | None) -> None:
+    """Prints what a plan's comparisons can show."""
+    from robustness import api
+
+    try:
+        lines = api.foresee(plan, pilot=like)
+    except DataError as error:  # as of the estimate
+        stderr.print(f"no word on what it can show: {error}", markup=False, soft_wrap=True)
+        return
+    for line in lines:
         stdout.print(line, markup=False, soft_wrap=True)
 
 

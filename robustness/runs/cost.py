@@ -15,7 +15,7 @@ from robustness.engine.evaluation import NO_ATTACK
 from robustness.errors import UsageError
 from robustness.runs.plan import Cell, Plan, ProbeCell
 from robustness.runs.preparation import GATE_EXAMPLES
-from robustness.runs.rows import selecting_digests, use_rows
+from robustness.runs.rows import read_checkpoints, selecting_digests, use_rows
 from robustness.runs.typical import (
     ATTACKS,
     PROBES,
@@ -34,7 +34,7 @@ from robustness.victims.arithmetic import (
     read_architecture,
     read_config,
 )
-from robustness.victims.checkpoint import Checkpoint, read_checkpoint
+from robustness.victims.checkpoint import Checkpoint
 from robustness.victims.loading import place
 
 REPLAYS = 3
@@ -156,12 +156,7 @@ class Costing:
         self._plan = plan
         self._typical: Mapping[tuple[str, str], Typical] = read_typical(pilot) if pilot else {}
         self._shares = read_attacked_shares(pilot) if pilot else {}
-        self._checkpoints: dict[str, Checkpoint] = {}
-        self._tasks: dict[str, str] = {}
-        for pair in plan.pairs:
-            for name, reference in ((pair.full_name, pair.full), (pair.peft_name, pair.peft)):
-                self._checkpoints[name] = read_checkpoint(name, reference, pair.base)
-                self._tasks[name] = pair.task
+        self._checkpoints, self._tasks = read_checkpoints(plan)
         self._rows = use_rows(plan, selecting_digests(self._checkpoints, self._tasks))
         self._examples = {name: rows.examples for name, rows in self._rows.items()}
         self._bases: dict[Path, tuple[Checkpoint, Architecture]] = {}

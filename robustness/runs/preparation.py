@@ -6,6 +6,7 @@ import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import torch
 
@@ -13,6 +14,7 @@ from robustness.definitions.catalog import TESTSETS
 from robustness.definitions.tasks import Head, find_task
 from robustness.engine.evaluation import NO_ATTACK
 from robustness.errors import DataError
+from robustness.runs.foresight import Assumptions, count_seeds, describe_power, plan_set, read_rarer_share
 from robustness.runs.plan import Plan, command_words, digest_of
 from robustness.runs.record import (
     AttackRecord,
@@ -24,10 +26,10 @@ from robustness.runs.record import (
     library_versions,
     now,
 )
-from robustness.runs.rows import UsedRows, selecting_digests, use_rows, without_selecting
+from robustness.runs.rows import UsedRows, read_checkpoints, selecting_digests, use_rows, without_selecting
 from robustness.testsets.example import Example
 from robustness.testsets.loading import Testset, load_testset
-from robustness.victims.checkpoint import Checkpoint, read_checkpoint
+from robustness.victims.checkpoint import Checkpoint
 from robustness.victims.gate import CheckpointFacts, check_pair, inspect_checkpoint
 from robustness.victims.identity import identify_method
 from robustness.victims.loading import Placement, digest_files, digest_weights
@@ -72,13 +74,8 @@ def prepare(plan: Plan) -> Prepared:
         DataError: a test set that cannot be read.
         CheckpointError: a checkpoint that is not there or not safe to load.
     """
-    checkpoints, tasks, seeds = {}, {}, {}
-    for pair in plan.pairs:
-        for name, reference in ((pair.full_name, pair.full), (pair.peft_name, pair.peft)):
-            checkpoints[name] = read_checkpoint(name, reference, pair.base)
-            tasks[name] = pair.task
-            shared_by = [p.seed for p in plan.pairs if name in (p.full_name, p.peft_name)]
-            seeds[name] = pair.seed if set(shared_by) == {pair.seed} else None
+    checkpoints, tasks = read_checkpoints(plan)
+    seeds = {name: _seed_of(name, plan) for name in checkpoints}
     weights = cache(digest_weights)  # many adapters share one base
     selected = selecting_digests(checkpoints, tasks)
     rows = use_rows(plan, selected)
@@ -102,6 +99,28 @@ def prepare(plan: Plan) -> Prepared:
         base_digests={name: weights(each.base) for name, each in checkpoints.items()},
         fingerprint=plan.fingerprint() | data,
     )
+
+
+def foresee(plan: Plan, pilot: Path | None = None) -> tuple[str, ...]:
+    """Returns lines that say what the plan's comparisons can show; loads its test sets, and no weights.
+
+    Args:
+        plan: what is to run.
+        pilot: a run folder in which discordant examples are counted; None: the shipped assumption.
+
+    Raises:
+        RobustnessError: a test set or checkpoint that cannot be read, or a pilot that is none.
+    """
+    used = use_rows(plan, selecting_digests(*read_checkpoints(plan)))
+    sets = [plan_set(plan, rows.testset, rows.examples) for rows in used.values()]
+    assumed = Assumptions() if pilot is None else Assumptions(read_rarer_share(pilot), from_pilot=True)
+    return tuple(describe_power(sets, count_seeds([(p.task, p.base, p.seed) for p in plan.pairs]), assumed))
+
+
+def _seed_of(checkpoint: str, plan: Plan) -> int | None:
+    """The training seed that all pairs of a checkpoint name."""
+    named = {pair.seed for pair in plan.pairs if checkpoint in (pair.full_name, pair.peft_name)}
+    return named.pop() if len(named) == 1 else None
 
 
 def gate_pairs(plan: Plan, prepared: Prepared, placement: Placement) -> RunRecord:
@@ -225,6 +244,7 @@ def _checkpoint_record(prepared: Prepared, name: str, facts: CheckpointFacts) ->
 
 def _testset_record(plan: Plan, prepared: Prepared, testset: Testset) -> TestsetRecord:
     used = prepared.rows[testset.name]
+    planned = plan_set(plan, testset, used.examples)
     return TestsetRecord(
         name=testset.name,
         task=testset.task.name,
@@ -238,4 +258,6 @@ def _testset_record(plan: Plan, prepared: Prepared, testset: Testset) -> Testset
         scores_f1=testset.task.scores_f1,
         answers=testset.task.head is Head.ANSWERING,
         n_attacks=len({cell.attack for cell in plan.cells if cell.testset == testset.name} - {NO_ATTACK}),
+        n_groups=planned.n,
+        n_tests=planned.tests,
     )

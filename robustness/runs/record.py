@@ -93,6 +93,10 @@ class TestsetRecord(Definition):
     """Whether its rows are questions, scored by exact match and F1."""
     n_attacks: int | None = None
     """Attacks that run on it; None: all of the run."""
+    n_groups: int = 0
+    """Of the examples used, how many sources they have; of questions, those of altered forms."""
+    n_tests: int = 0
+    """Its rows in a pair's family of tests, as planned: controls are none."""
 
 
 class AttackRecord(Definition):

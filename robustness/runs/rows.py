@@ -11,7 +11,7 @@ from robustness.testsets.drawing import draw, proportional_order
 from robustness.testsets.example import Example
 from robustness.testsets.halves import halve
 from robustness.testsets.loading import Testset, load_testset
-from robustness.victims.checkpoint import Checkpoint
+from robustness.victims.checkpoint import Checkpoint, read_checkpoint
 from robustness.victims.selection import selecting_digest
 
 
@@ -35,6 +35,21 @@ class UsedRows:
     def left_out(self) -> str:
         """What is not used and why, in words."""
         return describe_left_out(self.n_selecting, self.n_selecting + len(self.testset.examples))
+
+
+def read_checkpoints(plan: Plan) -> tuple[dict[str, Checkpoint], dict[str, str]]:
+    """Returns the plan's checkpoints and their tasks by name; reads configs, no weights.
+
+    Raises:
+        CheckpointError: a checkpoint that is not there or not safe to load.
+    """
+    checkpoints: dict[str, Checkpoint] = {}
+    tasks: dict[str, str] = {}
+    for pair in plan.pairs:
+        for name, reference in ((pair.full_name, pair.full), (pair.peft_name, pair.peft)):
+            checkpoints[name] = read_checkpoint(name, reference, pair.base)
+            tasks[name] = pair.task
+    return checkpoints, tasks
 
 
 def use_rows(plan: Plan, selected: Mapping[str, frozenset[str]]) -> dict[str, UsedRows]:
