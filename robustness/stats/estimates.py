@@ -180,6 +180,8 @@ def difference_over_seeds(table: ArrayLike, groups: ArrayLike | None = None) -> 
     seeds, count = units.shape
     by_seed, by_unit = units.mean(axis=1), units.mean(axis=0)
     center = float(units.mean())
+    if total == 1:  # one group says nothing of how groups differ
+        return Estimate(float(values.mean()), center)
     ms_seed = count * float(by_seed.var(ddof=1))
     ms_unit = seeds * float(by_unit.var(ddof=1))
     rest = units - by_seed[:, None] - by_unit + center
