@@ -21,9 +21,9 @@ MIDPOINTS: NDArray[np.float64] = (np.arange(64) + 0.5) / 64
 def mcnemar_power(n: int, difference: float, discordant_share: float, *, alpha: float = 0.05) -> float:
     r"""Returns the chance that McNemar's exact test finds a true difference of two accuracies.
 
-    The number of discordant examples is M ~ Binomial(n, $\pi$) and those of them in which the full arm alone is right
-    are K | M ~ Binomial(M, $(1 + d/\pi)/2$); the power is the probability that K falls into the two-sided rejection
-    region of M. Nothing is approximated but for tails of M beyond eight standard deviations.
+    The number of discordant examples is M ~ Binomial(n, $\pi$) and those of them in which the reference alone is
+    right are K | M ~ Binomial(M, $(1 + d/\pi)/2$); the power is the probability that K falls into the two-sided
+    rejection region of M. Nothing is approximated but for tails of M beyond eight standard deviations.
 
     Source: Duffy, Biometrics 40 (1984), 1005-1015.
 
@@ -179,7 +179,8 @@ def _sampling_variances(estimate: Estimate, units: float) -> NDArray[np.float64]
     variances = np.array([part.variance for part in estimate.parts])
     variances[-1] = max(0.0, variances[-1] - _pad_variance(estimate.center, units))
     unbiased = [1.0 if math.isinf(p.df) else p.df / (2 * gammaincinv(p.df / 2, 0.5)) for p in estimate.parts]
-    return variances * np.array(unbiased)
+    unbiased_variances: NDArray[np.float64] = variances * np.array(unbiased)
+    return unbiased_variances
 
 
 def _split(

@@ -13,7 +13,7 @@ EDGE = 0.05
 
 
 class Verdict(StrEnum):
-    """What a comparison of a full and a PEFT checkpoint allows to say."""
+    """What a comparison of a reference and a candidate allows to say."""
 
     PEFT_MORE_FRAGILE = "peft-more-fragile"
     FULL_MORE_FRAGILE = "full-more-fragile"
