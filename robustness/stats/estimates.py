@@ -54,8 +54,9 @@ class Estimate:
 
     @property
     def p_value(self) -> float:
-        """Two-sided: one less the level at which the interval reaches 0."""
-        return min(1.0, 2 * self._tail(abs(self.center)))
+        """Two-sided: one less the level at which the interval reaches 0; nan without an estimate."""
+        tail = self._tail(abs(self.center))
+        return tail if math.isnan(tail) else min(1.0, 2 * tail)  # min would make 1 of nan
 
     def p_equivalence(self, margin: float) -> float:
         """Returns the larger p-value of the two one-sided tests that the true difference lies outside the margin.
