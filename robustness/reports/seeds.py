@@ -214,6 +214,7 @@ def _compare(scores: SeededScores, labels: Labels, *, family: Family) -> Compari
         clean=clean,
         success=success,
         drop=drop,
+        rarer_share=_rarer_share(table),
         extra={
             "seed_sd": parts.seed,
             "seed_sd_low": parts.seed_interval.low,
@@ -224,6 +225,13 @@ def _compare(scores: SeededScores, labels: Labels, *, family: Family) -> Compari
             "seed_share": parts.seed_share,
         },
     )
+
+
+def _rarer_share(table: Column) -> float | None:
+    """Of answers that just one arm has right, on the side that has fewer; None where they are not right or wrong."""
+    if not np.isin(table, (-1.0, 0.0, 1.0)).all():
+        return None
+    return float(min((table == side).mean() for side in (1, -1)))
 
 
 def _clean_estimates(

@@ -67,10 +67,10 @@ def _stronger_than_they_should_be(store: Store, attacks: Sequence[NamedAttack]) 
             tests.append((f"{checkpoint} | {testset}", weak, strong, reason, test))
     adjusted = holm([test.p_value for *_, test in tests])
     return [
-        f"{cell}: {weak} broke {test.only_full_right} examples that {strong} did not, and "
-        f"{strong} {test.only_peft_right} the other way (exact test, p = {p:.2g}); {reason}"
+        f"{cell}: {weak} broke {test.only_reference_right} examples that {strong} did not, and "
+        f"{strong} {test.only_candidate_right} the other way (exact test, p = {p:.2g}); {reason}"
         for (cell, weak, strong, reason, test), p in zip(tests, adjusted, strict=True)
-        if p <= SIGNIFICANCE and test.only_full_right > test.only_peft_right
+        if p <= SIGNIFICANCE and test.only_reference_right > test.only_candidate_right
     ]
 
 

@@ -1,10 +1,9 @@
 """Pure functions from outcomes to metrics, intervals, paired tests and verdicts."""
 
-from robustness.stats.bca import bca_mean_interval
-from robustness.stats.components import VarianceComponents, separate_seeds
+from robustness.stats.components import separate_seeds
 from robustness.stats.effort import effort_p_value, less_effort, median_effort, signed_effort_ranks
 from robustness.stats.estimates import Estimate, difference_over_seeds, mean_difference
-from robustness.stats.families import Branch, Correction, adjust, benjamini_hochberg, gatekeep, holm
+from robustness.stats.families import Branch, Correction, adjust, gatekeep, holm
 from robustness.stats.intervals import (
     Interval,
     bootstrap_f1_interval,
@@ -21,12 +20,11 @@ from robustness.stats.metrics import (
     accuracy,
     advglue_macro,
     binary_f1,
-    paired_drop,
 )
-from robustness.stats.paired import PairedTest, mcnemar_exact, mcnemar_mid_p
-from robustness.stats.power import detectable_by_estimate, detectable_difference, mcnemar_power
+from robustness.stats.paired import mcnemar_exact, mcnemar_mid_p
+from robustness.stats.power import detectable_by_estimate, detectable_difference
 from robustness.stats.prediction import Prediction, auc, rank_correlation
-from robustness.stats.signed import paired_permutation, signed_rank
+from robustness.stats.signed import paired_permutation
 from robustness.stats.verdicts import Evidence, Judgement, Reason, Verdict, judge
 
 __all__ = [
@@ -38,17 +36,13 @@ __all__ = [
     "Evidence",
     "Interval",
     "Judgement",
-    "PairedTest",
     "Prediction",
     "Reason",
-    "VarianceComponents",
     "Verdict",
     "accuracy",
     "adjust",
     "advglue_macro",
     "auc",
-    "bca_mean_interval",
-    "benjamini_hochberg",
     "binary_f1",
     "bootstrap_f1_interval",
     "bootstrap_mean_interval",
@@ -62,10 +56,8 @@ __all__ = [
     "less_effort",
     "mcnemar_exact",
     "mcnemar_mid_p",
-    "mcnemar_power",
     "mean_difference",
     "median_effort",
-    "paired_drop",
     "paired_permutation",
     "percentile_interval",
     "rank_correlation",
@@ -73,7 +65,6 @@ __all__ = [
     "resample_means",
     "separate_seeds",
     "signed_effort_ranks",
-    "signed_rank",
     "wilson_bounds",
     "wilson_interval",
 ]

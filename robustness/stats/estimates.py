@@ -54,8 +54,9 @@ class Estimate:
 
     @property
     def p_value(self) -> float:
-        """Two-sided: one less the level at which the interval reaches 0."""
-        return min(1.0, 2 * self._tail(abs(self.center)))
+        """Two-sided: one less the level at which the interval reaches 0; nan without an estimate."""
+        tail = self._tail(abs(self.center))
+        return tail if math.isnan(tail) else min(1.0, 2 * tail)  # min would make 1 of nan
 
     def p_equivalence(self, margin: float) -> float:
         """Returns the larger p-value of the two one-sided tests that the true difference lies outside the margin.
@@ -180,6 +181,8 @@ def difference_over_seeds(table: ArrayLike, groups: ArrayLike | None = None) -> 
     seeds, count = units.shape
     by_seed, by_unit = units.mean(axis=1), units.mean(axis=0)
     center = float(units.mean())
+    if total == 1:  # one group says nothing of how groups differ
+        return Estimate(float(values.mean()), center)
     ms_seed = count * float(by_seed.var(ddof=1))
     ms_unit = seeds * float(by_unit.var(ddof=1))
     rest = units - by_seed[:, None] - by_unit + center

@@ -82,7 +82,7 @@ def bootstrap_mean_interval(
 ) -> Interval:
     r"""Returns the percentile bootstrap interval of the mean of per-example values.
 
-    Called on paired differences (full minus PEFT of the same example) it is the interval of the
+    Called on paired differences (reference minus candidate of the same example) it is the interval of the
     difference of the two means. With groups, whole groups are drawn: for drawn groups g with sum s_g
     and size m_g the statistic is $$\sum_g s_g / \sum_g m_g,$$ so rows of a group may depend on each other.
     Of whole numbers, such as differences of right and wrong, the samples' distribution is computed rather than drawn,

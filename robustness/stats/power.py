@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtr, gammaln, ndtri, xlog1py, xlogy
+from scipy.special import bdtr, gammaincinv, gammaln, ndtr, ndtri, stdtrit, xlog1py, xlogy
 
-from robustness.stats.estimates import Estimate
+from robustness.stats.estimates import Estimate, Part
 
 RESOLUTION = 1e-3
 """Of detectable differences: a tenth of a point."""
+MIDPOINTS: NDArray[np.float64] = (np.arange(64) + 0.5) / 64
+"""Shares whose quantiles stand for a distribution."""
 
 
 def mcnemar_power(n: int, difference: float, discordant_share: float, *, alpha: float = 0.05) -> float:
     r"""Returns the chance that McNemar's exact test finds a true difference of two accuracies.
 
-    The number of discordant examples is M ~ Binomial(n, $\pi$) and those of them in which the full arm alone is right
-    are K | M ~ Binomial(M, $(1 + d/\pi)/2$); the power is the probability that K falls into the two-sided rejection
-    region of M. Nothing is approximated but for tails of M beyond eight standard deviations.
+    The number of discordant examples is M ~ Binomial(n, $\pi$) and those of them in which the reference alone is
+    right are K | M ~ Binomial(M, $(1 + d/\pi)/2$); the power is the probability that K falls into the two-sided
+    rejection region of M. Nothing is approximated but for tails of M beyond eight standard deviations.
 
     Source: Duffy, Biometrics 40 (1984), 1005-1015.
 
@@ -125,10 +128,12 @@ def detectable_by_estimate(
 ) -> float:
     r"""Returns the smallest true difference that an estimate's own test would find with the given power.
 
-    With the standard error s of the estimate, $d = (w_{\alpha/2} + w_{1 - p})$ where $w_a$ is the half-width of the
-    interval with the share a in either tail: exact for a normal estimate, and an approximation where Student's t is
-    the reference. For differences of right and wrong s grows with d as the discordant share does (`rarer_share`,
-    as in `detectable_difference`); for other scores it is taken as it is.
+    The center is normal around the true difference d, drawn to 0 by the two further units, with the sum of the parts'
+    variances less what those units add; the interval's half-width varies as the parts' $\chi^2$ do. With one part
+    of few degrees of freedom this is the power of Student's t. A variance known with df degrees of freedom is taken
+    $df / \chi^2_{df, 1/2}$ times as large as estimated: with three seeds the estimate is too small more often than
+    not, and half of the differences returned shall be too small. For differences of right and wrong variances grow
+    with d as the discordant share does (`rarer_share`, as in `detectable_difference`).
 
     Args:
         estimate: Of the comparison as observed.
@@ -147,12 +152,72 @@ def detectable_by_estimate(
     """
     if not 0.5 < power < 1:
         raise ValueError(f"expected a power in (0.5, 1), got {power}")
-    width = estimate.half_width(alpha / 2) + estimate.half_width(1 - power)
-    if rarer_share is None or math.isnan(width):
-        return width
-    observed = abs(estimate.difference) + 2 * rarer_share - estimate.difference**2 + 2 / max(n, 1)
-    found = width
-    for _ in range(50):  # a contraction: the error grows with the root of the difference
-        variance = found + 2 * rarer_share - found**2 + 2 / max(n, 1)
-        found = min(1.0, width * math.sqrt(max(variance, 0.0) / observed))
-    return found if found < 1 - 2 * rarer_share else math.nan
+    if not estimate.parts:
+        return math.nan
+    units = n if math.isinf(estimate.parts[-1].df) else estimate.parts[-1].df + 1
+    low, high, share = 0.0, 1.0, 0.0
+    fixed, growing = _sampling_variances(estimate, units), np.zeros(len(estimate.parts))
+    if rarer_share is not None:
+        share, high = 2 * rarer_share, 1 - 2 * rarer_share
+        fixed, growing = _split(fixed, abs(estimate.difference) + share - estimate.difference**2, estimate, units)
+
+    def reaches(difference: float) -> bool:
+        variances = fixed + growing * (difference + share - difference**2)
+        parts = [Part(float(each), part.df) for each, part in zip(variances, estimate.parts, strict=True)]
+        return _power_of_parts(parts, difference, units, alpha) >= power
+
+    if not reaches(high):
+        return math.nan
+    while high - low > RESOLUTION / 10:
+        middle = (low + high) / 2
+        low, high = (low, middle) if reaches(middle) else (middle, high)
+    return high
+
+
+def _sampling_variances(estimate: Estimate, units: float) -> NDArray[np.float64]:
+    """Of the parts, less what the two further units add to the last: the median of their estimates, made unbiased."""
+    variances = np.array([part.variance for part in estimate.parts])
+    variances[-1] = max(0.0, variances[-1] - _pad_variance(estimate.center, units))
+    unbiased = [1.0 if math.isinf(p.df) else p.df / (2 * gammaincinv(p.df / 2, 0.5)) for p in estimate.parts]
+    unbiased_variances: NDArray[np.float64] = variances * np.array(unbiased)
+    return unbiased_variances
+
+
+def _split(
+    variances: NDArray[np.float64], observed: float, estimate: Estimate, units: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What does not grow with the difference, and what does, for each unit of discordance."""
+    fixed, growing = np.zeros_like(variances), variances.copy()
+    if len(variances) > 1:  # of the seeds' part only the chance of examples grows: what units have in common is left
+        seeds = estimate.parts[0].df + 1
+        growing[0] = min(variances[0], max(0.0, observed / units - variances[1]) / seeds)
+        fixed[0] = variances[0] - growing[0]
+    if observed == 0:  # arms that nowhere differ show no variance: then units are taken as independent
+        growing[-1], observed = 1 / units, 1.0
+    return fixed, growing / observed
+
+
+def _pad_variance(center: float, units: float) -> float:
+    return 2 * (1 + center**2) / ((units + 1) * (units + 2))
+
+
+@lru_cache(maxsize=1024)
+def _reference(df: float, alpha: float) -> tuple[float, NDArray[np.float64]]:
+    r"""Student's two-sided quantile, and evenly spaced quantiles of $\chi^2_{df} / df$."""
+    if math.isinf(df):
+        return float(ndtri(1 - alpha / 2)), np.ones(1)
+    return float(stdtrit(df, 1 - alpha / 2)), 2 * gammaincinv(df / 2, MIDPOINTS) / df
+
+
+def _power_of_parts(parts: Sequence[Part], difference: float, units: float, alpha: float) -> float:
+    """The chance that the interval at level 1 - alpha lies above 0."""
+    center = difference * units / (units + 2)
+    squares = np.zeros(1)
+    for place, part in enumerate(parts, start=1):
+        quantile, spread = _reference(part.df, alpha)
+        pad = _pad_variance(center, units) if place == len(parts) else 0.0
+        # All combinations of the parts' quantiles.
+        squares = np.add.outer(squares, quantile**2 * (pad + part.variance * spread)).ravel()
+    error = math.sqrt(sum(part.variance for part in parts))
+    distances = center - np.sqrt(squares)
+    return float((ndtr(distances / error) if error else distances > 0).mean())

@@ -13,7 +13,7 @@ EDGE = 0.05
 
 
 class Verdict(StrEnum):
-    """What a comparison of a full and a PEFT checkpoint allows to say."""
+    """What a comparison of a reference and a candidate allows to say."""
 
     PEFT_MORE_FRAGILE = "peft-more-fragile"
     FULL_MORE_FRAGILE = "full-more-fragile"
@@ -151,15 +151,16 @@ def _explain(evidence: Evidence, fragile: Verdict) -> Judgement:
 def at_edge(reference: float, candidate: float) -> Reason | None:
     """Returns whether both arms are nearly always wrong (floor) or nearly always right (ceiling), else None.
 
-    One of them has to lie beyond the edge, and the other within twice its distance.
+    One of them has to lie beyond the edge, and the other within twice its distance; None where one is nan.
 
     >>> at_edge(0.02, 0.06).value, at_edge(0.02, 0.3)
     ('floor', None)
     """
-    low, high = min(reference, candidate), max(reference, candidate)
-    if low < EDGE and high < 2 * EDGE:
+    values = reference, candidate
+    if min(values) < EDGE and all(value < 2 * EDGE for value in values):
         return Reason.FLOOR
-    return Reason.CEILING if high > 1 - EDGE and low > 1 - 2 * EDGE else None
+    at_ceiling = max(values) > 1 - EDGE and all(value > 1 - 2 * EDGE for value in values)
+    return Reason.CEILING if at_ceiling else None
 
 
 def _flip(interval: Interval) -> Interval:
