@@ -28,8 +28,6 @@ from robustness.reports.wording import capital, points
 from robustness.runs.record import PairRecord, RunRecord
 from robustness.stats import Reason, Verdict
 
-FEW_PAIRS = 4
-"""More pairs than these give way to the answers about their methods."""
 ONE_SEED = "One training seed: this compares two checkpoints, not two methods."
 
 
@@ -55,20 +53,18 @@ class Answers:
 
     shown: tuple[Answer, ...]
     folded: tuple[Answer, ...]
-    """Of single pairs, where answers about their methods say the same in fewer words."""
+    """Of single pairs, where there are answers about their methods."""
 
 
 def answer_run(pairs: pd.DataFrame, record: RunRecord) -> Answers:
-    """Returns the answers about methods, then those about pairs; many pairs are folded away below their methods.
+    """Returns the answers about methods, with those about pairs folded away; without methods those about pairs.
 
     Args:
         pairs: pairs.csv's rows.
         record: The run's.
     """
     methods, single = answer_methods(pairs, record), answer_pairs(pairs, record)
-    if not methods or len(single) <= FEW_PAIRS:
-        return Answers((*methods, *single), ())
-    return Answers(methods, single)
+    return Answers(methods, single) if methods else Answers(single, ())
 
 
 def answer_methods(pairs: pd.DataFrame, record: RunRecord) -> tuple[Answer, ...]:

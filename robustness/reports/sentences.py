@@ -148,7 +148,7 @@ def describe_opposite_drops(planned: pd.DataFrame) -> str:
         return ""
     return (
         f"In {lost_less} of {count_comparisons(len(candidate) + len(reference))} called fragile, the other arm lost "
-        "more from clean to robust (drop_difference): the one called more fragile had less to lose."
+        "more accuracy from clean to robust: it had more to lose."
     )
 
 

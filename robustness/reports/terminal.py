@@ -14,7 +14,7 @@ from rich.table import Table as RichTable
 from robustness.definitions.tasks import TASKS, Head
 from robustness.engine.evaluation import NO_ATTACK
 from robustness.engine.goal import GoalKind
-from robustness.reports.answers import FEW_PAIRS, Answer, answer_methods, answer_pairs
+from robustness.reports.answers import Answer, answer_run
 from robustness.reports.arms import Arms, arms_of_pair, arms_of_run, spell_verdict
 from robustness.reports.columns import Table
 from robustness.reports.comparison import RunComparison
@@ -35,6 +35,8 @@ from robustness.stats import Correction, Verdict
 CORRECTIONS = {Correction.HOLM: "Holm", Correction.BENJAMINI_HOCHBERG: "Benjamini and Hochberg"}
 PAIRS_WITH_PROBES = 4
 """With more pairs, what probes measured is left to the files."""
+FEW_PAIRS = 4
+"""Headlines of single pairs above the answers about their methods; of more they would push those away."""
 MOSTLY_SEEDS = 0.5
 VERDICT_STYLES = {
     Verdict.PEFT_MORE_FRAGILE: "red",
@@ -98,10 +100,10 @@ def _notes(report: Report) -> Iterator[str]:
 
 def _render_answers(pairs: pd.DataFrame, record: RunRecord) -> Iterator[str]:
     """Methods last and in full; of their pairs the headlines alone."""
-    methods, single = answer_methods(pairs, record), answer_pairs(pairs, record)
-    if methods:
-        yield from (_headline(answer) for answer in (single if len(single) <= FEW_PAIRS else ()))
-    for answer in methods or single:
+    answers = answer_run(pairs, record)
+    if len(answers.folded) <= FEW_PAIRS:
+        yield from map(_headline, answers.folded)
+    for answer in answers.shown:
         yield _headline(answer)
         yield from (_wrap(sentence, indent="  ") for sentence in (*answer.details, *answer.caveats))
 

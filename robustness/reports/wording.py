@@ -116,7 +116,7 @@ def capital(text: str) -> str:
 def join_words(words: Sequence[str]) -> str:
     """Words in a row.
 
-    >>> join_words(["a", "b", "c"])
-    'a, b and c'
+    >>> join_words(["a", "b", "c"]), join_words(["a"])
+    ('a, b and c', 'a')
     """
     return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)

@@ -65,19 +65,8 @@ def csv_rows(folder: Path, name: str) -> list[dict[str, str]]:
 NUMBERS = {
     "fragility": ["n", "reference_value", "candidate_value", "difference", "low", "high", "p_adjusted", "detectable"],
     "pairs": [
-        *(
-            "n",
-            "n_left_out",
-            "reference_value",
-            "candidate_value",
-            "difference",
-            "low",
-            "high",
-            "drop_difference",
-            "p_value",
-            "p_adjusted",
-        ),
-        "detectable",
+        *("n", "reference_value", "candidate_value", "difference", "low", "high", "p_adjusted", "n_left_out"),
+        *("detectable", "drop_difference", "p_value"),
     ],
     "survival": ["reference_n", "candidate_n", "reference_median", "candidate_median", "p_value"],
 }
