@@ -40,13 +40,23 @@ LEAST_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
+class Variant:
+    """What an operator may do at one place."""
+
+    file: str
+    line: int
+    operator: str
+    occurrence: int
+    """Of the operator in the module."""
+
+
+@dataclass(frozen=True, slots=True)
 class Mutant:
     """One change to one module."""
 
     file: str
     line: int
     operator: str
-    occurrence: int
     before: str
     """The changed lines, stripped."""
     after: str
@@ -82,41 +92,34 @@ def read_equivalent() -> dict[tuple[str, str, str], str]:
     return {(each["file"], each["before"], each["after"]): each["reason"] for each in entries}
 
 
-def list_mutants(file: str) -> dict[tuple[str, tuple[int, int]], list[Mutant]]:
-    """Returns all mutants of a module by kind and place, of which there are several where operators have many others."""
-    from cosmic_ray.ast import Visitor, get_ast
-    from cosmic_ray.mutating import mutate_code
+def list_places(file: str) -> list[list[Variant]]:
+    """Returns what may be done at each place of a module: several things where an operator has many others."""
+    from cosmic_ray.ast import ast_nodes, get_ast
     from cosmic_ray.plugins import get_operator
 
-    source = (ROOT / file).read_text(encoding="utf-8")
-    meaning = meaning_of(source)
-    found: dict[tuple[str, tuple[int, int]], list[Mutant]] = defaultdict(list)
-
-    class Finder(Visitor):
-        """Notes where an operator applies."""
-
-        def __init__(self, operator: Any) -> None:
-            self.operator = operator
-            self.places: list[tuple[int, int]] = []
-
-        def visit(self, node: Any) -> Any:
-            self.places += [start for start, _ in self.operator.mutation_positions(node)]
-            return node
-
+    nodes = list(ast_nodes(get_ast((ROOT / file).read_text(encoding="utf-8"))))
+    found: dict[tuple[str, tuple[int, int]], list[Variant]] = defaultdict(list)
     for name in OPERATORS:
         kind, _, rest = name.partition("_")
         if rest and len(set(rest.split("_"))) == 1:
             continue
         operator = get_operator(f"core/{name}")()
-        finder = Finder(operator)
-        finder.walk(get_ast(source))
-        for occurrence, place in enumerate(finder.places):
-            mutated = mutate_code(source, operator, occurrence)
-            if mutated is None or meaning_of(mutated) in (None, meaning):
-                continue
-            before, after = changed_lines(source, mutated)
-            found[kind, place].append(Mutant(file, place[0], name, occurrence, before, after, mutated))
-    return found
+        starts = [start for node in nodes for start, _ in operator.mutation_positions(node)]
+        for occurrence, start in enumerate(starts):
+            found[kind, start].append(Variant(file, start[0], name, occurrence))
+    return [variants for _, variants in sorted(found.items())]
+
+
+def make_mutant(variant: Variant) -> Mutant | None:
+    """Returns the mutant, or None where the module still does the same or is no Python."""
+    from cosmic_ray.mutating import mutate_code
+    from cosmic_ray.plugins import get_operator
+
+    source = (ROOT / variant.file).read_text(encoding="utf-8")
+    mutated = mutate_code(source, get_operator(f"core/{variant.operator}")(), variant.occurrence)
+    if mutated is None or meaning_of(mutated) in (None, meaning_of(source)):
+        return None
+    return Mutant(variant.file, variant.line, variant.operator, *changed_lines(source, mutated), mutated)
 
 
 def meaning_of(source: str) -> str | None:
@@ -140,7 +143,7 @@ def meaning_of(source: str) -> str | None:
 def changed_lines(before: str, after: str) -> tuple[str, str]:
     """Returns the lines that differ, stripped and joined by blanks."""
     olds, news = before.splitlines(), after.splitlines()
-    blocks = [block for block in difflib.SequenceMatcher(None, olds, news, autojunk=False).get_opcodes()]
+    blocks = difflib.SequenceMatcher(None, olds, news, autojunk=False).get_opcodes()
     changed = [block for block in blocks if block[0] != "equal"]
     pick = lambda lines, low, high: " ".join(line.strip() for line in lines[low:high])  # noqa: E731
     return (
@@ -152,9 +155,14 @@ def changed_lines(before: str, after: str) -> tuple[str, str]:
 def draw_mutants(files: Sequence[str], count: int, seed: int) -> list[Mutant]:
     """Returns one mutant each of `count` random places; a place with many variants is no likelier than another."""
     rng = np.random.default_rng(seed)
-    places = [variants for file in files for _, variants in sorted(list_mutants(file).items())]
-    chosen = rng.permutation(len(places))[:count]
-    return [places[place][int(rng.integers(len(places[place])))] for place in chosen]
+    places = [variants for file in files for variants in list_places(file)]
+    drawn: list[Mutant] = []
+    for place in rng.permutation(len(places)):
+        mutant = make_mutant(places[place][int(rng.integers(len(places[place])))])
+        drawn += [] if mutant is None else [mutant]
+        if len(drawn) == count:
+            break
+    return drawn
 
 
 class Tester:

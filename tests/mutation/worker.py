@@ -13,6 +13,7 @@ import resource
 import signal
 import sys
 import time
+from pathlib import Path
 
 import hypothesis  # noqa: F401
 import pytest
@@ -68,7 +69,7 @@ def run_tests(tests: list[str], pipe: int) -> int:
     quiet = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(quiet, stream)
-    mapped = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()  # noqa: SIM115
+    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (mapped + SPARE_MEMORY, mapped + SPARE_MEMORY))
     return int(pytest.main([*OPTIONS, *tests], plugins=[FirstFailure(pipe)]))
 
@@ -87,7 +88,7 @@ def wait(child: int, deadline: float) -> int:
 def main() -> None:
     """Answers jobs until standard input ends."""
     torch.set_num_threads(1)
-    # What the package itself imports is slow and stays; the package is imported anew by every fork, for it is mutated.
+    # What the package imports is slow and stays; the package itself is imported anew by every fork: it is mutated.
     for name in [name for name in sys.modules if name.partition(".")[0] == "robustness"]:
         del sys.modules[name]
     transformers.logging.set_verbosity_error()
