@@ -66,13 +66,18 @@ def benjamini_hochberg(p_values: ArrayLike) -> NDArray[np.float64]:
     return _adjusted(p_values, _step_up)
 
 
+def _checked(p_values: ArrayLike) -> NDArray[np.float64]:
+    column = number_column(p_values)
+    if ((column < 0) | (column > 1)).any():
+        raise ValueError("expected p-values between 0 and 1")
+    return column
+
+
 def _adjusted(
     p_values: ArrayLike, method: Callable[[NDArray[np.float64]], NDArray[np.float64]]
 ) -> NDArray[np.float64]:
-    adjusted = number_column(p_values).copy()
+    adjusted = _checked(p_values).copy()
     made = ~np.isnan(adjusted)
-    if ((adjusted[made] < 0) | (adjusted[made] > 1)).any():
-        raise ValueError("expected p-values between 0 and 1")
     if made.any():
         adjusted[made] = method(adjusted[made])
     return adjusted
@@ -122,12 +127,15 @@ def gatekeep(p_values: ArrayLike, branches: Sequence[Branch]) -> NDArray[np.floa
         p_values: Shape (n,); a nan (a test that could not be made) stays nan and holds no share of the level.
         branches: Which rows belong together; every row in one place.
 
+    Raises:
+        ValueError: A p-value is outside [0, 1].
+
     >>> gatekeep([0.04, 0.001], [Branch(0, (1,))])  # the member waits for its gate
     array([0.04, 0.04])
     >>> gatekeep([0.01, 0.03], [Branch(None, (0,)), Branch(None, (1,))])  # Holm
     array([0.02, 0.03])
     """
-    values = number_column(p_values)
+    values = _checked(p_values)
     known = [_without(branch, np.isnan(values)) for branch in branches]
     weights, transfers = _graph(
         len(values), [branch for branch in known if branch.gate is not None or branch.members]
@@ -137,14 +145,15 @@ def gatekeep(p_values: ArrayLike, branches: Sequence[Branch]) -> NDArray[np.floa
     while left:
         # A hypothesis without weight cannot be rejected yet.
         place = min(left, key=lambda i: (values[i] / weights[i] if weights[i] > 0 else np.inf, i))
-        floor = max(floor, min(1.0, values[place] / weights[place])) if weights[place] > 0 else 1.0
+        share = min(1.0, weights[place])  # rounding must not lower a p-value
+        floor = max(floor, min(1.0, values[place] / share)) if share > 0 else 1.0
         adjusted[place] = floor
         left.remove(place)
         weights, transfers = _pass_on(place, weights, transfers)
     return adjusted
 
 
-NEGLIGIBLE = 1e-9
+NEGLIGIBLE = 1e-12
 """Share that leaves a branch before it is rejected whole: only so is there a way out when it is."""
 
 
@@ -178,9 +187,11 @@ def _pass_on(
     """The graph after one rejection: its weight goes along its edges, and edges that met in it are joined."""
     weights = weights + weights[place] * transfers[place]
     weights[place] = 0.0
-    inward, outward = transfers[:, place], transfers[place]
-    back = inward * outward
-    joined = (transfers + np.outer(inward, outward)) / np.where(back < 1, 1 - back, np.inf)[:, None]
+    joined = transfers + np.outer(transfers[:, place], transfers[place])
     joined[place, :] = joined[:, place] = 0.0
     np.fill_diagonal(joined, 0.0)
+    if transfers[place].any():
+        # A row still hands on all it had: its sum is 1 - g_ij g_ji, by which to divide, without the rounding.
+        totals = joined.sum(axis=1, keepdims=True)
+        joined = np.divide(joined, totals, out=np.zeros_like(joined), where=totals > 0)
     return weights, joined
