@@ -84,6 +84,8 @@ def _compare_arms(
         for arm in (reference, candidate)
     )
     shared = left.merge(right.drop(columns="group_id"), on=columns[:2], suffixes=("_reference", "_candidate"))
+    status = shared["status_reference"].isin(BROKEN) | shared["status_candidate"].isin(BROKEN)
+    suspect = status.groupby(shared["number"], sort=False).any().to_dict()
     both = pd.concat([reference, candidate], ignore_index=True)
     sizes = both[both["example_id"].notna()].groupby(["testset", "probe"], dropna=False)["example_id"].nunique()
     unread = both[both["value"].isna() & both["status"].isin(BROKEN)]
@@ -96,7 +98,7 @@ def _compare_arms(
         reason = (
             find_exclusion(labels)
             or (WHOLE if whole else None)
-            or _broken(part, unread, labels)
+            or (_broken(part, unread, labels) if suspect[number] or len(unread) else None)
             or (FEW if len(compared.worse) < MIN_UNITS else None)
         )
         more = {"larger_values": labels["direction"], "n_left_out": size - n, "reason": reason}
@@ -105,19 +107,15 @@ def _compare_arms(
 
 def _broken(part: pd.DataFrame, unread: pd.DataFrame, labels: dict[str, Any]) -> str | None:
     """Why a number cannot be read on some example: its own status, or an example of its probe without a value."""
-    own = pd.concat(
-        [
-            part[[f"status_{arm}", f"reason_{arm}"]].set_axis(["status", "reason"], axis=1)
-            for arm in ("reference", "candidate")
-        ]
-    )
+    arms = [part[[f"status_{arm}", f"reason_{arm}"]].to_numpy() for arm in ("reference", "candidate")]
+    own = pd.DataFrame(np.concatenate(arms), columns=["status", "reason"])
     of_probe = unread[(unread["probe"] == labels["probe"]) & _equal(unread["testset"], labels["testset"])]
     same_norm = of_probe["norm"].isna() | _equal(of_probe["norm"], labels["norm"])  # an error has no norm
     found = pd.concat([own[own["status"].isin(BROKEN)], of_probe.loc[same_norm, ["status", "reason"]]])
     if found.empty:
         return None
     reason = count_reasons(found)
-    return f"{found['status'].iloc[0]}" + (f": {reason}" if reason else "")
+    return str(found["status"].iloc[0]) + (f": {reason}" if reason else "")
 
 
 def _equal(column: pd.Series[Any], value: object) -> pd.Series[Any]:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,10 +13,13 @@ from scipy.stats import wilcoxon
 
 from robustness.reports.claims import EXCLUSIONS, Direction
 from robustness.reports.columns import Table
+from robustness.reports.csvfiles import read_table
 from robustness.reports.endpoints import find_disagreements
 from robustness.reports.probes import render_probes
+from robustness.reports.report import write_report
 from robustness.reports.sensitivity import build_sensitivity
 from robustness.reports.sensitivity_pairs import build_sensitivity_pairs, name_families
+from robustness.runs.record import read_record
 from robustness.stats import holm, mcnemar_exact
 
 SPREAD = np.linspace(0.9, 1.1, 12)
@@ -77,22 +83,46 @@ def test_equal_arms_show_no_difference_and_it_is_not_called_equal(measured: Any)
     assert row["direction"] == "no-difference-found" and pd.isna(row["reason"])
 
 
-def test_gradients_are_neutral_and_no_row_of_fragility(measured: Any) -> None:
-    """In the demo of 0.1.0 the first eleven rows of fragility.csv said `peft-more-fragile` of such numbers."""
-    frame = pd.concat(
+def gradients(measured: Any) -> pd.DataFrame:
+    """Three times as large in LoRA, and sure of it."""
+    kinds, norms = ("exact", "exact", "exact", "estimate"), ("l1", "l2", "l2", "l2")
+    return pd.concat(
         [
             measured.rows(arms(1.0, 3.0), probe=probe, quantity=quantity, kind=kind, direction="fragile", norm=norm)
-            for (probe, quantity), kind, norm in zip(
-                GRADIENTS.items(), ("exact", "exact", "exact", "estimate"), ("l1", "l2", "l2", "l2"), strict=True
-            )
+            for (probe, quantity), kind, norm in zip(GRADIENTS.items(), kinds, norms, strict=True)
         ]
     )
 
-    table = build_sensitivity_pairs(frame, measured.record)
+
+def test_gradients_are_neutral(measured: Any) -> None:
+    table = build_sensitivity_pairs(gradients(measured), measured.record)
 
     assert len(table) == 4 and (table["ratio"] > 2.5).all() and (table["p_value"] < 0.01).all()
     assert set(table["direction"]) == {"neutral"} and table["p_adjusted"].isna().all()
     assert set(table["reason"]) == {EXCLUSIONS[0].reason, EXCLUSIONS[1].reason}
+
+
+def test_a_report_keeps_probes_out_of_fragility_csv(run_writer: Any, measured: Any, tmp_path: Path) -> None:
+    """In the demo of 0.1.0 the first eleven rows of fragility.csv said `peft-more-fragile` of gradients."""
+    folder = run_writer.write(tmp_path / "run", run_writer.record())
+    distance = {"probe": "adversarial-distance", "quantity": "relative-distance", "norm": "l2"}
+    planted = pd.concat([gradients(measured), measured.rows(arms(1.0, 1.0), **distance)]).assign(testset="clean-set")
+    planted["checkpoint"] += "-0"
+    with closing(sqlite3.connect(folder / "run.sqlite")) as connection:
+        planted.to_sql("measurements", connection, index=False)
+
+    report = write_report(folder)
+
+    fragility = read_table(Table.FRAGILITY, folder / "fragility.csv")
+    assert len(fragility) and not fragility["what"].str.contains("|".join(GRADIENTS)).any()
+    assert not fragility["where"].isin(["probe", "layer"]).any() and "scale" not in fragility
+    table = read_table(Table.SENSITIVITY_PAIRS, folder / "sensitivity_pairs.csv").set_index("quantity")
+    assert table["direction"].to_dict() == dict.fromkeys(GRADIENTS.values(), "neutral") | {
+        "relative-distance": "no-difference-found"
+    }
+    families = read_record(folder).statistics.families
+    assert families["sensitivity, pair-0"] == ("clean-set | adversarial-distance | relative-distance | l2 | content",)
+    assert any("jacobian-norm of LoRA is 3 x that of full" in sentence for sentence in report.disagreements)
 
 
 @pytest.mark.parametrize(
