@@ -11,7 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robustness.stats import Estimate, Reason, mcnemar_exact, mcnemar_mid_p, mean_difference, paired_permutation
+from robustness.stats import (
+    Estimate,
+    Reason,
+    mcnemar_exact,
+    mcnemar_mid_p,
+    mean_difference,
+    paired_permutation,
+    rarer_share,
+)
 from robustness.stats.estimates import NO_ESTIMATE
 from robustness.stats.verdicts import Evidence
 
@@ -133,7 +141,6 @@ def compare_rates(
     weights = outcomes.weights
     estimate = mean_difference(differences, groups, weights)
     test, p_value, p_mid = _test(outcomes, differences, groups, estimate, seed)
-    shares = [np.average(differences == side, weights=weights) for side in (1, -1)]
     clean, success, drop = _clean_estimates(outcomes, differences, groups)
     return Comparison(
         labels=labels,
@@ -150,7 +157,7 @@ def compare_rates(
         clean=estimate if is_clean else clean,
         success=success,
         drop=drop,
-        rarer_share=float(min(shares)),
+        rarer_share=rarer_share(differences, weights),
         is_clean=is_clean,
         n_left_out=n_left_out,
     )

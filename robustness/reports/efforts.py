@@ -12,7 +12,7 @@ from robustness.engine.outcome import Status
 from robustness.reports.comparisons import Comparison, Family, has_repeats
 from robustness.reports.examples import RIGHT
 from robustness.reports.grid import STATUS_CODES, OutcomeGrid, Places
-from robustness.stats import effort_p_value, less_effort, mean_difference, signed_effort_ranks
+from robustness.stats import effort_p_value, less_effort, mean_difference, rarer_share, signed_effort_ranks
 
 Column = NDArray[np.float64]
 TEST = "signed-rank"
@@ -70,6 +70,6 @@ def compare_efforts(
         estimate=mean_difference(signs, names),
         test=TEST,
         p_value=effort_p_value(ranks, names, rng=np.random.default_rng(seed)),
-        rarer_share=float(min((signs == side).mean() for side in (1, -1))),
+        rarer_share=rarer_share(signs),
         n_left_out=n_left_out,
     )

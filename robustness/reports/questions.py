@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from robustness.engine.outcome import Status
 from robustness.reports.comparisons import Comparison, Family, has_repeats
 from robustness.reports.grid import OutcomeGrid, Places
-from robustness.stats import Estimate, mcnemar_exact, mean_difference, paired_permutation
+from robustness.stats import Estimate, mcnemar_exact, mean_difference, paired_permutation, rarer_share
 from robustness.stats.grouped import worst_altered_rows
 from robustness.stats.intervals import bootstrap_mean_interval
 
@@ -181,9 +181,5 @@ def _compare(
         clean=estimate(gap, known) if known.any() else None,
         success=estimate(differences, both) if both.any() else None,
         drop=estimate(differences - gap, known) if known.any() else None,
-        rarer_share=_rarer_share(differences) if metric == "exact_match" else None,
+        rarer_share=rarer_share(differences) if metric == "exact_match" else None,
     )
-
-
-def _rarer_share(differences: Column) -> float:
-    return float(min((differences == side).mean() for side in (1, -1)))

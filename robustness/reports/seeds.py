@@ -18,7 +18,7 @@ from robustness.reports.grid import OutcomeGrid, Places, worst_case
 from robustness.reports.methods import Method, name_methods
 from robustness.reports.questions import METRICS
 from robustness.runs.record import PairRecord, RunRecord
-from robustness.stats import Estimate, Reason, difference_over_seeds, separate_seeds
+from robustness.stats import Estimate, Reason, difference_over_seeds, rarer_share, separate_seeds
 from robustness.stats.grouped import worst_altered_rows
 
 TEST = "seeds-and-examples"
@@ -214,7 +214,7 @@ def _compare(scores: SeededScores, labels: Labels, *, family: Family) -> Compari
         clean=clean,
         success=success,
         drop=drop,
-        rarer_share=_rarer_share(table),
+        rarer_share=rarer_share(table) if np.isin(table, (-1, 0, 1)).all() else None,
         extra={
             "seed_sd": parts.seed,
             "seed_sd_low": parts.seed_interval.low,
@@ -225,13 +225,6 @@ def _compare(scores: SeededScores, labels: Labels, *, family: Family) -> Compari
             "seed_share": parts.seed_share,
         },
     )
-
-
-def _rarer_share(table: Column) -> float | None:
-    """Of answers that just one arm has right, on the side that has fewer; None where they are not right or wrong."""
-    if not np.isin(table, (-1.0, 0.0, 1.0)).all():
-        return None
-    return float(min((table == side).mean() for side in (1, -1)))
 
 
 def _clean_estimates(

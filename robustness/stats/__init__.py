@@ -22,7 +22,7 @@ from robustness.stats.metrics import (
     binary_f1,
 )
 from robustness.stats.paired import mcnemar_exact, mcnemar_mid_p
-from robustness.stats.power import detectable_by_estimate, detectable_difference
+from robustness.stats.power import detectable_by_estimate, detectable_difference, rarer_share
 from robustness.stats.prediction import Prediction, auc, rank_correlation
 from robustness.stats.signed import paired_permutation
 from robustness.stats.verdicts import Evidence, Judgement, Reason, Verdict, judge
@@ -61,6 +61,7 @@ __all__ = [
     "paired_permutation",
     "percentile_interval",
     "rank_correlation",
+    "rarer_share",
     "resample_accuracy_and_f1",
     "resample_means",
     "separate_seeds",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import bdtr, gammaincinv, gammaln, ndtr, ndtri, stdtrit, xlog1py, xlogy
 
 from robustness.stats.estimates import Estimate, Part
@@ -77,6 +77,30 @@ def _critical_counts(n: int, alpha: float) -> NDArray[np.int64]:
         significant = 2 * bdtr(count, discordant, 0.5) <= alpha
         critical = np.where(significant, np.maximum(critical, count), critical)
     return critical
+
+
+def rarer_share(differences: ArrayLike, weights: ArrayLike | None = None) -> float:
+    """Returns the share of examples that one arm alone has right, on the side that has fewer, for `detectable`.
+
+    One further example on either side joins, as in `mean_difference`: the smaller of two equal counts lies below both
+    on average, and a difference computed from it would be promised too much power.
+
+    Args:
+        differences: 1, -1 or 0 of each example, of any shape.
+        weights: How many examples each stands for; None: itself alone.
+
+    Raises:
+        ValueError: There are no differences.
+
+    >>> rarer_share([1, 1, 1, -1, 0, 0, 0, 0])
+    0.2
+    """
+    column = np.asarray(differences, dtype=np.float64).ravel()
+    if not len(column):
+        raise ValueError("expected at least one difference")
+    mass = np.ones(len(column)) if weights is None else np.asarray(weights, dtype=np.float64).ravel()
+    rarer = min(float(mass[column == side].sum()) for side in (1, -1))
+    return (rarer + 1) / (float(mass.sum()) + 2)
 
 
 def detectable_difference(n: int, rarer_share: float, *, alpha: float = 0.05, power: float = 0.8) -> float:
