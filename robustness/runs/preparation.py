@@ -80,11 +80,10 @@ def prepare(plan: Plan) -> Prepared:
     selected = selecting_digests(checkpoints, tasks)
     rows = use_rows(plan, selected)
     data = {f"data: {name}": used.testset.digest for name, used in rows.items()}
-    left = {
-        name: [example.id for example in used.testset.examples] for name, used in rows.items() if used.n_selecting
-    }
-    data |= {f"selecting rows: {name}": digest_of(ids) for name, ids in left.items()}
-    digest = cache(digest_files)
+    # Of an epoch's checkpoint the training record lies outside the folder that is digested below.
+    kept = {name: [e.id for e in used.testset.examples] for name, used in rows.items() if used.n_selecting}
+    data |= {f"selecting rows: {name}": digest_of(ids) for name, ids in kept.items()}
+    digest = cache(digest_files)  # many adapters share one base
     data |= {
         f"checkpoints: {name}": digest_of([digest(each.folder), digest(each.base)])
         for name, each in checkpoints.items()
