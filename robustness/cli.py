@@ -184,8 +184,11 @@ def run(
     probe: Annotated[
         list[str] | None, typer.Option(metavar="NAME|file.py:Name", help="Replaces the suite's list.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="At most so many examples of each test set.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of all searches.")] = 0,
+    limit: Annotated[
+        int | None,
+        typer.Option(help="At most so many examples of each test set, drawn by --seed: labels in proportion."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of all searches, and of which examples --limit draws.")] = 0,
     device: Device = "auto",
     dtype: Annotated[str, typer.Option(help="auto (float32), float32 or bfloat16.")] = "auto",
     allow_changed_testset: Annotated[
@@ -200,7 +203,8 @@ def run(
     dry_run: Annotated[
         bool,
         typer.Option(
-            "--dry-run", help="Print the cells, what they cost, and stop; checkpoints on the hub are had for it."
+            "--dry-run",
+            help="Print the cells, their cost, what they can show; gets checkpoints from the hub.",
         ),
     ] = False,
     like: Annotated[
@@ -234,6 +238,7 @@ def run(
     _quieten()
     if dry_run:
         _foretell(plan, like, tflops)
+        _print_power(plan, like)
         return
     with show_progress(stderr) as report_progress:
         report = api.run(
@@ -250,7 +255,7 @@ def generate(
         str | None, typer.Option(metavar="CHECKPOINT", help="What addany and addanyextend search against.")
     ] = None,
     data: Data = None,
-    limit: Annotated[int | None, typer.Option(help="At most so many questions.")] = None,
+    limit: Annotated[int | None, typer.Option(help="At most so many questions, drawn as by a run of seed 0.")] = None,
     device: Device = "auto",
 ) -> None:
     """Write a generated test set as a file, for a replay on any checkpoint."""
@@ -331,6 +336,19 @@ def _foretell(plan: Any, like: Path | None, tflops: float | None) -> None:
         stderr.print(f"no estimate: {error}", markup=False, soft_wrap=True)
         return
     for line in estimate.describe(rate):
+        stdout.print(line, markup=False, soft_wrap=True)
+
+
+def _print_power(plan: Any, like: Path | None) -> None:
+    """Prints what a plan's comparisons can show."""
+    from robustness import api
+
+    try:
+        lines = api.foresee(plan, pilot=like)
+    except DataError as error:  # as of the estimate
+        stderr.print(f"no word on what it can show: {error}", markup=False, soft_wrap=True)
+        return
+    for line in lines:
         stdout.print(line, markup=False, soft_wrap=True)
 
 

@@ -71,8 +71,9 @@ def test_the_list_of_test_sets_has_provenance_size_and_licence_of_each() -> None
         definition = TESTSETS.find(name).definition
         facts = line[1 : line.index("] ")]
         assert line.startswith("[") and facts.endswith(f"; {definition.licence}") and definition.licence
-        assert re.match(r"(official|generated)[a-z ]*, [\d,]+ rows", facts), facts
+        assert re.match(r"(official|generated|own)[a-z ]*, [\d,]+ rows", facts), facts
     assert listed["advsquad-addany"].startswith("[generated against each checkpoint, 2,000 rows; ")
+    assert listed["demo-sentiment"].startswith("[own, 206 rows; ")
     assert listed["qqp"].startswith("[official, 40,430 rows or sample, 19,347 rows; ")
 
 

@@ -52,6 +52,10 @@ class Catalog(Generic[D]):
         """The shipped names, sorted."""
         return sorted(path.stem for path in (definitions_root() / self.folder).glob("*.toml"))
 
+    def has_shipped(self, entry: Entry[D]) -> bool:
+        """Whether a definition came with the package, and not from a user's own file."""
+        return entry.path.parent == definitions_root() / self.folder
+
     def find(self, name: str) -> Entry[D]:
         """Returns the definition of a shipped name, or of a path that ends in .toml.
 

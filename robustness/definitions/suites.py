@@ -19,4 +19,4 @@ class SuiteDefinition(Definition):
     parameters: dict[str, dict[str, ParameterValue]] = Field(default_factory=dict)
     """By probe: what replaces its definition's number of examples and parameters."""
     limit: PositiveInt | None = None
-    """At most so many examples of each test set; the command line's --limit replaces it."""
+    """At most so many examples of each test set, drawn by the run's seed; the command line's --limit replaces it."""

@@ -50,8 +50,8 @@ class TsvFile(Definition):
     label: str
     rows: PositiveInt | None = None
     digest: Digest | None = None
-    provenance: Literal["official", "sample"] = "official"
-    """`sample`: rows of the same corpus, but not the official file."""
+    provenance: Literal["official", "sample", "own"] = "official"
+    """`sample`: rows of the same corpus, but not the official file; `own`: of no published set."""
 
 
 class AdvGlueFile(Definition):
@@ -77,7 +77,7 @@ class SquadFile(Definition):
     digest: Digest | None = None
     suffix: str = ALTERED_SUFFIX
     """A regular expression; an id that ends in it is an altered form of the question named before it."""
-    provenance: Literal["official", "sample", "generated"] = "official"
+    provenance: Literal["official", "sample", "generated", "own"] = "official"
 
 
 class TableFile(Definition):
@@ -97,11 +97,14 @@ class TableFile(Definition):
     id: str | None = None
     original: tuple[str, ...] = ()
     """Columns with the benign texts; empty cells where there are none."""
+    original_label: str | None = None
+    """Of a contrast set: the column with the label of the benign texts, in the words of `label`; empty cells where
+    it is the row's own."""
     group: str | None = None
     """Rows of one source question share it."""
     rows: PositiveInt | None = None
     digest: Digest | None = None
-    provenance: Literal["official", "sample", "generated"] = "official"
+    provenance: Literal["official", "sample", "generated", "own"] = "own"
 
 
 class GeneratedSet(Definition):

@@ -53,7 +53,7 @@ def answer_outcome(
     score = score_answer(given.best, example.answers)
     clean_score = None if clean is None else score_answer(clean.best, example.answers)
     is_finite = bool(np.isfinite(given.scores).all()) and (clean is None or bool(np.isfinite(clean.scores).all()))
-    source = example if example.original is None else example.with_texts(example.original)
+    source = example.clean_form()
     modified = None if clean is None else count_modified_words(source, example)
     return Outcome(
         example_id=example.id,

@@ -108,6 +108,14 @@ class AnswerAttack(Protocol):
         ...
 
 
+class Effort(StrEnum):
+    """What an attack spends on an example, by the outcome's field that counts it."""
+
+    WORDS = "modified_words"
+    QUERIES = "queries"
+    DISTANCE = "distance"
+
+
 @dataclass(frozen=True, slots=True)
 class NamedAttack:
     """An attack as a run knows it."""
@@ -126,6 +134,8 @@ class NamedAttack:
     """Of a baseline: the attack whose edits it makes at random."""
     edits_digest: str | None = None
     """The same for attacks that may make the same edits within the same limits; None where that is not known."""
+    effort: Effort = Effort.QUERIES
+    """By what arms that it breaks nearly always, or hardly ever, are compared."""
 
 
 class Scorer(Protocol):

@@ -48,20 +48,20 @@ def _outcome(
 ) -> Outcome:
     forwards = 1 if clean is None else 2
     known = example.original is not None
-    problem = label_problem(example.label, len(row)) or (
-        None
-        if all(np.isfinite(r).all() for r in (row, clean) if r is not None)
-        else "the victim's scores are not finite"
+    problem = (
+        label_problem(example.label, len(row))
+        or label_problem(example.clean_label, len(row))
+        or _not_finite(row, clean)
     )
-    source = example.with_texts(example.original) if example.original is not None else example
+    source = example.clean_form()
     return Outcome(
         example_id=example.id,
         group_id=example.group,
         label=example.label,
-        status=Status.ERRORED if problem else _status(example.label, row, clean),
+        status=Status.ERRORED if problem else _status(example, row, clean),
         clean_prediction=None if clean is None else _prediction(clean),
         adversarial_prediction=_prediction(row),
-        clean_score=None if clean is None or problem else true_label_probability(clean, example.label),
+        clean_score=None if clean is None or problem else true_label_probability(clean, example.clean_label),
         score=None if problem else true_label_probability(row, example.label),
         queries=0,
         forwards=forwards,
@@ -74,7 +74,13 @@ def _outcome(
         error=problem,
         method=example.method or None,
         construction=example.construction or None,
+        original_label=example.original_label,
     )
+
+
+def _not_finite(row: NDArray[np.float32], clean: NDArray[np.float32] | None) -> str | None:
+    rows = [row] if clean is None else [row, clean]
+    return None if all(np.isfinite(each).all() for each in rows) else "the victim's scores are not finite"
 
 
 def _prediction(row: NDArray[np.float32]) -> int | None:
@@ -82,7 +88,7 @@ def _prediction(row: NDArray[np.float32]) -> int | None:
     return int(row.argmax()) if np.isfinite(row).all() else None
 
 
-def _status(label: int, row: NDArray[np.float32], clean: NDArray[np.float32] | None) -> Status:
-    if clean is not None and int(clean.argmax()) != label:
+def _status(example: Example, row: NDArray[np.float32], clean: NDArray[np.float32] | None) -> Status:
+    if clean is not None and int(clean.argmax()) != example.clean_label:
         return Status.SKIPPED
-    return Status.FAILED if int(row.argmax()) == label else Status.SUCCEEDED
+    return Status.FAILED if int(row.argmax()) == example.label else Status.SUCCEEDED

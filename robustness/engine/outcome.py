@@ -61,3 +61,5 @@ class Outcome:
     """How a ready-made adversarial example was made, in its authors' words."""
     construction: str | None = None
     """At what level: word, sentence or human."""
+    original_label: int | None = None
+    """What is right of the original of a ready-made example, where its test set says so; None: the row's label."""

@@ -16,7 +16,7 @@ from robustness.definitions.attacks import AttackDefinition
 from robustness.definitions.attacks import Cascade as CascadeDefinition
 from robustness.definitions.catalog import ATTACKS, Entry
 from robustness.definitions.embeddings import EmbeddingBall, EmbeddingMinimal, TokenDistributions
-from robustness.engine.attack import Access, AnswerAttack, Attack, GradientAttack, NamedAttack
+from robustness.engine.attack import Access, AnswerAttack, Attack, Effort, GradientAttack, NamedAttack
 from robustness.engine.goal import Goal, GoalKind
 from robustness.errors import AttackError, DefinitionError
 from robustness.recipes.cascade import Cascade
@@ -125,7 +125,15 @@ def name_recipe(entry: Entry[AttackDefinition], attack: Attack | GradientAttack 
         goal=Goal(GoalKind(definition.goal), definition.words_left or 0),
         mirrors=definition.mirrors,
         edits_digest=_digest_edits(definition),
+        effort=_effort(definition),
     )
+
+
+def _effort(definition: AttackDefinition) -> Effort:
+    """Words of attacks on words and letters, the distance where it is what a search minimises, queries otherwise."""
+    if isinstance(definition.search, EmbeddingMinimal):
+        return Effort.DISTANCE
+    return Effort.WORDS if definition.family in ("character", "word") else Effort.QUERIES
 
 
 def _digest_edits(definition: AttackDefinition) -> str | None:

@@ -39,6 +39,11 @@ class Arms:
     candidate: Arm
 
     @property
+    def shorts(self) -> tuple[str, str]:
+        """Where room is short, the reference first."""
+        return self.reference.short, self.candidate.short
+
+    @property
     def both(self) -> str:
         """Both in a sentence, the candidate first."""
         return f"{self.candidate.name} and {self.reference.name}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,65 +14,74 @@ from robustness.engine.evaluation import NO_ATTACK
 from robustness.engine.goal import GoalKind
 from robustness.engine.outcome import Status
 from robustness.reports.columns import Table, arrange
-from robustness.reports.examples import keeps_prediction
-from robustness.reports.grid import STATUS_RANKS, split_cells
+from robustness.reports.controls import planned_attacks
+from robustness.reports.grid import OutcomeGrid, build_grid, worst_case
 from robustness.runs.record import CheckpointRecord, RunRecord
 from robustness.stats import AttackCounts, wilson_interval
 
 WORST_CASE = "worst-case"
 NUMBERS = ("queries", "forwards", "modified_share", "similarity", "seconds")
-CELL = ["checkpoint", "adaptation", "task", "testset"]
 
 
 def build_attacks(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
     """Returns attacks.csv's rows: each attack on each checkpoint and test set, then its worst case.
 
     An attack that keeps the prediction leaves every right answer right: it has a success rate, but no robust accuracy
-    and no part in the worst case.
+    and no part in the worst case. The worst case is over the attacks and examples that the checkpoint and all its
+    partners have; `n_left_out` counts the other examples.
     """
-    attacked = examples.loc[
-        examples["attack"] != NO_ATTACK, [*CELL, "attack", "example_id", *NUMBERS, "status", "goal"]
-    ]
-    counted = pd.concat([attacked, worst_cases(attacked[~keeps_prediction(attacked)])], ignore_index=True)
-    columns = {name: counted[name].to_numpy(dtype=float, na_value=np.nan) for name in NUMBERS}
-    statuses, goals = counted["status"].to_numpy(), counted["goal"].to_numpy()
-    order = {cell: number for number, (cell, _) in enumerate(split_cells(attacked, CELL))}
-    arms = {checkpoint.name: checkpoint for checkpoint in record.checkpoints}
-    rows = [
-        dict(zip([*CELL, "attack"], cell, strict=True))
-        | _name(arms[cell[0]])
-        | _row({name: column[part] for name, column in columns.items()}, statuses[part], goals[part[0]])
-        for cell, part in split_cells(counted, [*CELL, "attack"])
-    ]
-    return arrange(Table.ATTACKS, sorted(rows, key=lambda row: order[tuple(str(row[name]) for name in CELL)]))
+    grid = build_grid(examples)
+    numbers = {name: grid.numbers(name) for name in NUMBERS}
+    statuses, goals = examples["status"].to_numpy(), examples["goal"].to_numpy()
+    rows: list[dict[str, object]] = []
+    for arm in record.checkpoints:
+        cells = grid.cells.get(arm.name, {})
+        for testset in dict.fromkeys(name for name, _ in cells):
+            names = _name(arm) | {"task": arm.task, "testset": testset}
+            for attack, places in grid.on(arm.name, testset).items():
+                part = places[places >= 0]
+                if attack != NO_ATTACK and len(part):
+                    columns = {name: column[part] for name, column in numbers.items()}
+                    rows.append(names | {"attack": attack} | _row(columns, statuses[part], goals[part[0]]))
+            rows += [names | row for row in _worst_row(grid, arm, testset, record, numbers)]
+    return arrange(Table.ATTACKS, rows)
+
+
+def _worst_row(
+    grid: OutcomeGrid, arm: CheckpointRecord, testset: str, record: RunRecord, numbers: dict[str, NDArray[np.float64]]
+) -> Iterator[dict[str, object]]:
+    """Over the attacks that are no controls, where there are several; queries, forwards and seconds add up."""
+    partners = dict.fromkeys(
+        name
+        for pair in record.pairs
+        for name in (pair.reference, pair.candidate)
+        if arm.name in (pair.reference, pair.candidate)
+    )
+    arms = list(dict.fromkeys([arm.name, *partners]))
+    worst = worst_case(grid, arms, testset, planned_attacks(grid, record))
+    if len(worst.attacks) < 2:
+        return
+    kept = worst.rows[arm.name] >= 0
+    rows = worst.rows[arm.name][kept]
+    table = np.stack([grid.on(arm.name, testset)[attack][kept] for attack in worst.attacks])
+    blank = np.full(len(rows), np.nan)
+    columns = {
+        name: np.nansum(np.where(table >= 0, numbers[name][table], 0.0), axis=0)
+        for name in ("queries", "forwards", "seconds")
+    } | {"modified_share": blank, "similarity": blank}
+    statuses = grid.frame["status"].to_numpy()[rows]
+    goal = GoalKind.CHANGE_PREDICTION
+    yield {"attack": WORST_CASE} | _row(columns, statuses, goal) | {"n_left_out": worst.n_left_out}
 
 
 def _name(arm: CheckpointRecord) -> dict[str, object]:
     return {
+        "checkpoint": arm.name,
+        "adaptation": arm.adaptation,
         "method": arm.adaptation,
         "train_seed": arm.train_seed,
         "trainable_parameters": arm.trainable_parameters,
     }
-
-
-def worst_cases(attacked: pd.DataFrame) -> pd.DataFrame:
-    """One row per example over all attacks of each checkpoint and test set that has several.
-
-    Succeeded if any attack succeeded; otherwise errored if any errored; queries, forwards and seconds add up.
-    """
-    several = [part for _, part in split_cells(attacked, CELL) if attacked["attack"].iloc[part].nunique() > 1]
-    if not several:
-        return attacked.iloc[:0]
-    mine = attacked.iloc[np.concatenate(several)]
-    example = mine.groupby([*CELL, "example_id"], sort=False).ngroup().to_numpy()
-    rank = mine["status"].map({status.value: rank for status, rank in STATUS_RANKS.items()}).to_numpy()
-    worst = np.lexsort((rank, example))[np.cumsum(np.bincount(example)) - 1]
-    sums = {
-        name: np.bincount(example, weights=mine[name].to_numpy(dtype=float, na_value=0.0))
-        for name in ("queries", "forwards", "seconds")
-    }
-    blank = {"attack": WORST_CASE, "modified_share": float("nan"), "similarity": float("nan")}
-    return mine.iloc[worst].assign(**sums, **blank)
 
 
 def _row(columns: dict[str, NDArray[np.float64]], statuses: NDArray[Any], goal: object) -> dict[str, object]:

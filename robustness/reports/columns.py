@@ -19,6 +19,7 @@ class Table(StrEnum):
     CURVES = "curves"
     SENSITIVITY = "sensitivity"
     SENSITIVITY_EXAMPLES = "sensitivity_examples"
+    SENSITIVITY_PAIRS = "sensitivity_pairs"
     LAYERS = "layers"
     FRAGILITY = "fragility"
     SURVIVAL = "survival"
@@ -50,7 +51,7 @@ COLUMNS: dict[Table, tuple[Column, ...]] = {
         "group_id label:index clean_prediction:index adversarial_prediction:index clean_score:probability "
         "score:probability status queries:count forwards:count modified_words:count modified_share:fraction "
         "similarity:fraction seconds:seconds original_text adversarial_text error distance:token-norms norm "
-        "backwards:count zero_gradients:count goal answer method construction"
+        "backwards:count zero_gradients:count goal answer method construction original_label:index"
     ),
     Table.TESTSETS: _columns(
         "checkpoint adaptation task testset provenance metric aggregation n:count n_errored:count value:fraction "
@@ -78,17 +79,17 @@ COLUMNS: dict[Table, tuple[Column, ...]] = {
         "checkpoint testset attack budget_kind budget:amount robust_accuracy:fraction low:fraction high:fraction"
     ),
     Table.FRAGILITY: _columns(
-        "pair where what difference:amount low:amount high:amount p_adjusted:probability verdict testset attack "
-        "n:count reference_value:amount candidate_value:amount scale test p_value:probability detectable:fraction"
+        "pair where what difference:fraction low:fraction high:fraction p_adjusted:probability verdict testset "
+        "attack n:count reference_value:fraction candidate_value:fraction test p_value:probability "
+        "detectable:fraction reason"
     ),
     Table.SURVIVAL: _columns(
         "pair testset attack reference_n:count candidate_n:count reference_median:queries candidate_median:queries "
-        "statistic:chi-squared "
-        "test p_value:probability"
+        "statistic:normal-score test p_value:probability n:count"
     ),
     Table.PREDICTIONS: _columns(
         "checkpoint testset probe quantity attack n:count auc:fraction low:fraction high:fraction "
-        "rank_correlation:correlation"
+        "rank_correlation:correlation kind norm radius:amount scope n_broken:count n_left_out:count"
     ),
     Table.SENSITIVITY: _columns(
         "checkpoint adaptation task testset probe space target kind norm radius:amount alpha:probability status "
@@ -98,6 +99,12 @@ COLUMNS: dict[Table, tuple[Column, ...]] = {
     Table.SENSITIVITY_EXAMPLES: _columns(
         "checkpoint testset probe example_id group_id target kind norm radius:amount status value:amount quantity "
         "unit reason scope"
+    ),
+    Table.SENSITIVITY_PAIRS: _columns(
+        "pair probe quantity kind norm radius:amount scope n:count reference_value:amount candidate_value:amount "
+        "ratio:ratio low:amount high:amount p_adjusted:probability direction testset layer:depth module comparison "
+        "difference:amount test p_value:probability n_left_out:count larger_values unit target alpha:probability "
+        "reason"
     ),
     Table.LAYERS: _columns(
         "checkpoint layer:depth module probe kind value:amount testset quantity unit norm n:count status reason scope"

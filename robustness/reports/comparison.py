@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from robustness.errors import RunError
+from robustness.reports.comparisons import Comparison, Family, PairedOutcomes, compare_rates
 from robustness.reports.examples import add_judgements, build_examples
-from robustness.reports.pairs import PairedOutcomes, compare_arms, give_verdicts
-from robustness.runs.record import RunRecord, read_record
+from robustness.reports.families import give_verdicts
+from robustness.runs.record import RunRecord, StatisticsRecord, read_record
 from robustness.runs.store import read_outcomes
-from robustness.stats import Verdict
+from robustness.stats import Interval
 
 CELL = ["checkpoint", "testset", "attack"]
 
@@ -30,13 +32,13 @@ class RunComparison:
     only_b: tuple[str, ...]
 
 
-CHANGES = {
-    Verdict.PEFT_MORE_FRAGILE: "lower",
-    Verdict.FULL_MORE_FRAGILE: "higher",
-    Verdict.EQUIVALENT: "same",
-    Verdict.INCONCLUSIVE: "unclear",
-}
-"""A comparison reads first minus second as it reads full minus PEFT: above 0, the second run is lower."""
+def name_change(row: Any, statistics: StatisticsRecord) -> str:
+    """Returns what the second run is beside the first: lower, higher, same (within the margin) or unclear."""
+    if Interval(row.low, row.high).within(statistics.margin):
+        return "same"
+    if not row.p_adjusted <= statistics.alpha or row.low <= 0 <= row.high:
+        return "unclear"
+    return "lower" if row.difference > 0 else "higher"
 
 
 def compare_runs(first: pd.DataFrame, second: pd.DataFrame, records: tuple[RunRecord, RunRecord]) -> RunComparison:
@@ -58,16 +60,20 @@ def compare_runs(first: pd.DataFrame, second: pd.DataFrame, records: tuple[RunRe
             "the two runs share no cell: expected at least one checkpoint, test set and attack of the same names; "
             f"the first has {_spell(next(iter(ours), None))}, the second {_spell(next(iter(theirs), None))}"
         )
-    rows: list[dict[str, object]] = []
+    found: list[Comparison] = []
     for cell in shared:
         matched = match_arms(ours[cell], theirs[cell])
         if len(matched.groups):
-            names = dict(zip(CELL, cell, strict=True))
-            rows.append(names | {"family": "runs"} | compare_arms(matched, records[0].seed))
-    table = give_verdicts(rows, records[0].statistics)
+            labels = dict(zip(CELL, cell, strict=True)) | {"pair": "runs"}
+            family = Family.EXPLORED  # flat: no run is a gatekeeper of another
+            found.append(
+                compare_rates(matched, labels, metric="robust_accuracy", family=family, seed=records[0].seed)
+            )
+    statistics = records[0].statistics
+    table = give_verdicts(found, statistics)
     if len(table):
         table = table.rename(columns={"reference_value": "value_a", "candidate_value": "value_b"})
-        table["change"] = table["verdict"].map(lambda verdict: CHANGES[Verdict(verdict)])
+        table["change"] = [name_change(row, statistics) for row in table.itertuples()]
     return RunComparison(
         settings=_settings(*records),
         cells=table,
@@ -83,10 +89,10 @@ def match_arms(first: pd.DataFrame, second: pd.DataFrame) -> PairedOutcomes:
     both = both[both["robust_right_a"].notna() & both["robust_right_b"].notna()]
     known = both["clean_right_a"].notna() & both["clean_right_b"].notna()
     return PairedOutcomes(
-        full_robust=both["robust_right_a"].to_numpy(dtype=bool),
-        peft_robust=both["robust_right_b"].to_numpy(dtype=bool),
-        full_clean=both["clean_right_a"].fillna(False).to_numpy(dtype=bool),
-        peft_clean=both["clean_right_b"].fillna(False).to_numpy(dtype=bool),
+        reference=both["robust_right_a"].to_numpy(dtype=bool),
+        candidate=both["robust_right_b"].to_numpy(dtype=bool),
+        reference_clean=both["clean_right_a"].fillna(False).to_numpy(dtype=bool),
+        candidate_clean=both["clean_right_b"].fillna(False).to_numpy(dtype=bool),
         clean_known=known.to_numpy(dtype=bool),
         groups=pd.factorize(both["group_id_a"])[0],
     )

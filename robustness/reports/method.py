@@ -9,7 +9,8 @@ from pathlib import Path
 from robustness.definitions.attacks import Deviation
 from robustness.definitions.catalog import ATTACKS
 from robustness.errors import DefinitionError
-from robustness.runs.record import AttackRecord, RunRecord
+from robustness.runs.foresight import Assumptions, count_seeds, describe_power, recorded_sets
+from robustness.runs.record import DRAWN, AttackRecord, RunRecord, describe_left_out
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,11 @@ def run_facts(record: RunRecord) -> list[tuple[str, str]]:
         ("started", record.started),
         ("suite", record.suite),
         ("seed of all searches", str(record.seed)),
-        ("examples of each test set", "all" if record.limit is None else f"at most {record.limit}"),
+        (
+            "examples of each test set",
+            "all" if record.limit is None else f"at most {record.limit}, {DRAWN}",
+        ),
+        *((f"rows of {t.name}", describe_left_out(t.n_selecting, t.n)) for t in record.testsets if t.n_selecting),
         ("device", f"{record.device}, {record.dtype}"),
         ("machine", record.machine),
         (
@@ -73,4 +78,12 @@ def run_facts(record: RunRecord) -> list[tuple[str, str]]:
             f"{statistics.correction}, {tests} tests in {len(statistics.families)} families (run.json)",
         ),
         ("verdict", f"margin {100 * statistics.margin:g} points, level {statistics.alpha:g}"),
+        ("what it could show", _foreseen(record)),
     ]
+
+
+def _foreseen(record: RunRecord) -> str:
+    """What was to be expected of the plan: on the page, beside what was found."""
+    assumed = Assumptions(margin=record.statistics.margin, alpha=record.statistics.alpha)
+    seeds = count_seeds([(pair.task, pair.base, pair.seed) for pair in record.pairs])
+    return "; ".join(line.strip() for line in describe_power(recorded_sets(record), seeds, assumed))

@@ -30,6 +30,7 @@ from robustness.reports.pagetables import (
     pairs_table,
     predictions_table,
     probes_table,
+    sensitivity_pairs_table,
     survival_table,
     testset_table,
 )
@@ -125,6 +126,7 @@ def write_page(
             sensitivity=_probes(probed, pairs),
             disagreements=disagreements,
             layers=_layers(_optional(tables, "layers"), pairs),
+            compared=sensitivity_pairs_table(tables[Table.SENSITIVITY_PAIRS], record),
             probes=probes_table(_optional(tables, "sensitivity")),
             predictions=predictions_table(tables[Table.PREDICTIONS]),
             texts=(texts := _texts(pairs, tables[Table.EXAMPLES], replays, record)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from robustness.reports.arms import Arms
+from robustness.reports.arms import Arms, arms_of_pair
 from robustness.reports.cells import (
     PageColumn,
     PageTable,
@@ -15,6 +15,9 @@ from robustness.reports.cells import (
     as_points,
     page_table,
 )
+from robustness.reports.claims import Direction
+from robustness.reports.predictions import MIN_SIDE
+from robustness.reports.probes import spell_direction
 from robustness.reports.wording import signed, widen
 from robustness.runs.record import RunRecord
 
@@ -146,6 +149,39 @@ def probes_table(frame: pd.DataFrame) -> PageTable:
     return page_table("sensitivity", "sensitivity", frame, columns)
 
 
+def sensitivity_pairs_table(frame: pd.DataFrame, record: RunRecord) -> PageTable:
+    """sensitivity_pairs.csv, but for single layers; directed numbers first."""
+    names = {pair.name: arms_of_pair(pair, record).shorts for pair in record.pairs}
+    flat = frame[frame["layer"].isna() & frame["module"].isna()]
+    flat = flat.sort_values("direction", key=lambda column: column == Direction.NEUTRAL, kind="stable")
+    words = [spell_direction(row.direction, names[row.pair]) or "no claim" for row in flat.itertuples()]
+    reference, candidate = next(iter(names.values())) if len(set(names.values())) == 1 else ("reference", "candidate")
+    columns = (
+        PageColumn("testset", "test set"),
+        PageColumn("probe", "probe"),
+        PageColumn("quantity", "quantity"),
+        PageColumn("kind", "kind", hint="what the number bounds, if anything"),
+        PageColumn("norm", "norm"),
+        PageColumn("radius", "radius", as_number),
+        PageColumn("n", "n", as_count, "examples with a number on both arms"),
+        PageColumn("reference_value", reference, as_number, "median or mean over these examples"),
+        PageColumn("candidate_value", candidate, as_number, "median or mean over these examples"),
+        PageColumn("ratio", "ratio", as_number, f"median of {candidate} / {reference} by example"),
+        PageColumn("difference", "difference", as_number, f"of means; above 0, {candidate} is worse off"),
+        PageColumn("low", "low", as_number, "lower end of the 95 % interval of ratio or difference"),
+        PageColumn("high", "high", as_number, "upper end of the 95 % interval of ratio or difference"),
+        PageColumn("p_adjusted", "p", as_p, "adjusted over the pair's numbers that may support a claim"),
+        PageColumn("more_sensitive", "more sensitive"),
+        PageColumn("reason", "why no claim"),
+    )
+    return page_table(
+        "sensitivity-pairs",
+        "sensitivity_pairs",
+        flat.assign(more_sensitive=words),
+        (*_pair_column(flat), *columns),
+    )
+
+
 def predictions_table(frame: pd.DataFrame) -> PageTable:
     """predictions.csv."""
     columns = (
@@ -153,9 +189,13 @@ def predictions_table(frame: pd.DataFrame) -> PageTable:
         PageColumn("testset", "test set"),
         PageColumn("probe", "probe"),
         PageColumn("quantity", "quantity"),
+        PageColumn("norm", "norm"),
+        PageColumn("radius", "radius", as_number),
+        PageColumn("scope", "scope"),
         PageColumn("attack", "attack"),
-        PageColumn("n", "n", as_count),
-        PageColumn("auc", "AUC", as_number),
+        PageColumn("n", "n", as_count, "values that may be read, of examples right before the attack"),
+        PageColumn("n_broken", "broken", as_count),
+        PageColumn("auc", "AUC", as_number, f"empty unless {MIN_SIDE} broke and {MIN_SIDE} withstood"),
         PageColumn("low", "low", as_number),
         PageColumn("high", "high", as_number),
         PageColumn("rank_correlation", "rank correlation", as_number, "Spearman, with queries spent"),

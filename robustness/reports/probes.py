@@ -1,15 +1,20 @@
-"""The short table of what probes measured, full beside PEFT."""
+"""The short table of what probes measured, the arms of a pair side by side."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pandas as pd
 from rich import box
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from robustness.runs.record import PairRecord
+from robustness.reports.arms import arms_of_pair
+from robustness.reports.claims import Direction
+from robustness.reports.columns import Table
+from robustness.reports.sensitivity_pairs import RATIO
+from robustness.runs.record import PairRecord, RunRecord
 
 CHECK = "check-"
 """How the names of the checks begin; one that fails is a reason, one that passes is in sensitivity.csv."""
@@ -22,16 +27,30 @@ ROWS = r" \(\d+ of \d+ rows\)$"
 NUMBER = ["testset", "probe", "quantity", "kind", "norm", "radius", "scope"]
 
 
-def render_probes(sensitivity: pd.DataFrame, pair: PairRecord) -> Iterator[RichTable | str]:
+def render_probes(
+    tables: dict[Table, pd.DataFrame], pair: PairRecord, record: RunRecord
+) -> Iterator[RichTable | str]:
     """Yields one line per number that at least one arm of the pair has, then what cannot be read and why."""
+    sensitivity, compared = tables[Table.SENSITIVITY], tables[Table.SENSITIVITY_PAIRS]
     arms = sensitivity[sensitivity["checkpoint"].isin([pair.reference, pair.candidate])]
     if arms.empty:
         return
     in_curves = arms["probe"] == CURVES
-    yield _numbers(arms[(arms["n"] > 0) & ~arms["quantity"].str.startswith(CHECK) & ~in_curves], pair)
+    shown = arms[(arms["n"] > 0) & ~arms["quantity"].str.startswith(CHECK) & ~in_curves]
+    flat = compared[(compared["pair"] == pair.name) & compared["layer"].isna() & compared["module"].isna()]
+    names = arms_of_pair(pair, record).shorts
+    yield _numbers(shown, flat, pair, names)
     if in_curves.any():
         yield f"{CURVES}: curves.csv, and the curves of report.html"
     yield "value = median or mean over examples; kind says what it is of its quantity: estimates bound nothing"
+    yield (
+        f"ratio = {names[1]} / {names[0]} on the same examples with 95 % interval; with a sign it is a difference, "
+        f"above 0 where {names[1]} is worse off"
+    )
+    yield (
+        "more sensitive: an arm where interval and adjusted p both say so; empty where the number supports no claim, "
+        "as gradients at a point and estimates: sensitivity_pairs.csv says why"
+    )
     if {"smoothing", "adversarial-distance"} <= set(arms["probe"]):
         yield (
             "a certified radius holds for the smoothed classifier, a distance that an attack found for the "
@@ -43,23 +62,51 @@ def render_probes(sensitivity: pd.DataFrame, pair: PairRecord) -> Iterator[RichT
         yield escape(f"{MARK} {row.checkpoint} | {row.probe} | {row.status}: {row.reason}")
 
 
-def _numbers(arms: pd.DataFrame, pair: PairRecord) -> RichTable:
+def _numbers(arms: pd.DataFrame, compared: pd.DataFrame, pair: PairRecord, names: tuple[str, str]) -> RichTable:
     table = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
-    for name in ("number", "kind", "norm", "radius"):
+    table.add_column("number", overflow="fold")  # where the terminal is narrow names give way, never a number
+    for name in ("kind", "norm", "radius"):
         table.add_column(name, no_wrap=True)
-    for name in ("full", "PEFT"):
-        table.add_column(name, justify="right", no_wrap=True)
+    for name in (*names, "ratio"):
+        table.add_column(escape(name), justify="right", no_wrap=True)
+    table.add_column("more sensitive", overflow="fold")
+    both = {_key(row): row for row in compared.to_dict("records")}
     for labels, group in arms.groupby(NUMBER, sort=False, dropna=False):
-        _, probe, quantity, kind, norm, radius, _ = labels
+        row = dict(zip(NUMBER, labels, strict=True))
         by_checkpoint = group.drop_duplicates("checkpoint").set_index("checkpoint")
         table.add_row(
-            escape(_name(str(probe), str(quantity))),
-            str(kind),
-            "" if pd.isna(norm) else escape(str(norm)),
-            "" if pd.isna(radius) else f"{radius:g}",
+            escape(_name(str(row["probe"]), str(row["quantity"]))),
+            str(row["kind"]),
+            "" if pd.isna(row["norm"]) else escape(str(row["norm"])),
+            "" if pd.isna(row["radius"]) else f"{row['radius']:g}",
             *(_cell(by_checkpoint, name) for name in (pair.reference, pair.candidate)),
+            *(escape(text) for text in _comparison(both.get(_key(row), {}), names)),
         )
     return table
+
+
+def _key(row: dict[Any, Any]) -> tuple[object, ...]:
+    return tuple(None if pd.isna(row[name]) else row[name] for name in NUMBER)
+
+
+def _comparison(row: dict[Any, Any], names: tuple[str, str]) -> tuple[str, str]:
+    """The ratio or difference with its interval, and the arm it calls more sensitive."""
+    if not row or pd.isna(row["low"]):
+        return "", ""
+    sign = "" if row["comparison"] == RATIO else "+"
+    numbers = [format(row[name], sign + ".2g") for name in (row["comparison"], "low", "high")]
+    return f"{numbers[0]} [{numbers[1]}, {numbers[2]}]", spell_direction(row["direction"], names)
+
+
+def spell_direction(direction: str, names: tuple[str, str]) -> str:
+    """The arm that a direction names, in words.
+
+    >>> spell_direction("candidate-more-sensitive", ("full", "LoRA"))
+    'LoRA'
+    """
+    reference, candidate = names
+    words = {Direction.CANDIDATE: candidate, Direction.REFERENCE: reference, Direction.NO_DIFFERENCE: "none found"}
+    return words.get(Direction(direction), "")
 
 
 def _name(probe: str, quantity: str) -> str:

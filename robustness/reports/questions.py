@@ -1,16 +1,20 @@
-"""Rows of testsets.csv and pairs.csv for questions: exact match and F1, over all rows and at worst per question."""
+"""Rows of testsets.csv and pairs.csv for questions: exact match and F1, of altered rows, all rows, and officially."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from robustness.engine.outcome import Status
-from robustness.stats import mcnemar_exact, paired_difference_interval, paired_drop, paired_permutation
-from robustness.stats.grouped import worst_per_group
+from robustness.reports.comparisons import Comparison, Family, has_repeats
+from robustness.reports.grid import OutcomeGrid, Places
+from robustness.stats import Estimate, mcnemar_exact, mean_difference, paired_permutation
+from robustness.stats.grouped import worst_altered_rows
 from robustness.stats.intervals import bootstrap_mean_interval
 
 METRICS = {"f1": ("score", "clean_score"), "exact_match": ("adversarial_prediction", "clean_prediction")}
@@ -23,28 +27,30 @@ Column = NDArray[np.float64]
 def answer_rows(part: pd.DataFrame, seed: int) -> list[Row]:
     """Returns testsets.csv's rows of one checkpoint on one set of questions.
 
-    `mean` is over all rows; `worst-per-group` over source questions, of each the worst of the original and its
-    altered forms (arXiv 1707.07328). Where originals are known, on just the altered rows: `benign_f1`,
-    `f1_with_benign` and `f1_drop` (the first minus the second), and the same of exact match. Intervals draw whole
-    questions.
+    `altered`, the headline, is the mean over the altered rows, those whose original is known; `mean` is over all
+    rows, originals among them. `official` is what Jia and Liang's script computes (arXiv 1707.07328): over original
+    questions, of each the altered row with the lowest F1 (the original only where there is none), exact match of
+    that same row. On just the altered rows too: `benign_f1`, the originals' own, and `f1_drop`, what is lost of it;
+    and the same of exact match. Intervals draw whole questions.
     """
     judged = part[part["status"] != Status.ERRORED]
     errored = len(part) - len(judged)
+    groups = judged["group_id"].to_numpy(dtype=object)
+    f1 = judged["score"].to_numpy(dtype=float)
+    altered = judged["clean_score"].notna().to_numpy()
+    worst = worst_altered_rows(f1, groups, altered)
     rows: list[Row] = []
-    for metric, (score, clean) in METRICS.items():
-        values = judged[score].to_numpy(dtype=float)
-        groups = judged["group_id"].to_numpy(dtype=object)
+    for metric, columns in METRICS.items():
+        values, originals = (judged[name].to_numpy(dtype=float) for name in columns)
+        if altered.any():
+            rows.append(_row(metric, "altered", values[altered], groups[altered], errored, seed))
         rows.append(_row(metric, "mean", values, groups, errored, seed))
-        if len(set(groups)) < len(groups):
-            rows.append(_row(metric, "worst-per-group", *worst_per_group(values, groups), errored, seed))
-        altered = judged[judged[clean].notna()]
-        if len(altered):
-            before, after = (altered[name].to_numpy(dtype=float) for name in (clean, score))
-            names = altered["group_id"].to_numpy(dtype=object)
+        if altered.any():
+            before, after, names = originals[altered], values[altered], groups[altered]
             rows += [
-                _row(f"benign_{metric}", "mean", before, names, errored, seed),
-                _row(f"{metric}_with_benign", "mean", after, names, errored, seed),
-                _row(f"{metric}_drop", "mean", before - after, names, errored, seed),
+                _row(metric, "official", values[worst], groups[worst], errored, seed),
+                _row(f"benign_{metric}", "altered", before, names, errored, seed),
+                _row(f"{metric}_drop", "altered", before - after, names, errored, seed),
             ]
     return rows
 
@@ -63,69 +69,121 @@ def _row(metric: str, aggregation: str, values: Column, groups: NDArray[np.gener
     }
 
 
-def answer_pair_rows(full: pd.DataFrame, peft: pd.DataFrame, seed: int) -> Iterator[Row]:
-    """Yields pairs.csv's rows of one set of questions: each metric and aggregation, full against PEFT.
+@dataclass(frozen=True, slots=True)
+class PairedScores:
+    """F1 and exact match of the same rows on both arms; each array is of shape (2, n), the reference first."""
 
-    Exact matches of one row a question are tested by McNemar's exact test; F1, and rows of which several belong to
-    one question, by the paired permutation of whole questions. `both_correct` are the rows whose originals both arms
-    answer exactly.
+    f1: Column
+    exact: Column
+    clean_f1: Column
+    """Of the original question; nan where it is not known."""
+    clean_exact: Column
+    groups: NDArray[Any]
+    """Shape (n,)."""
+
+    def where(self, mask: NDArray[np.bool_]) -> PairedScores:
+        """The rows that the mask keeps."""
+        return PairedScores(
+            self.f1[:, mask],
+            self.exact[:, mask],
+            self.clean_f1[:, mask],
+            self.clean_exact[:, mask],
+            self.groups[mask],
+        )
+
+    @property
+    def altered(self) -> NDArray[np.bool_]:
+        """Which rows are altered forms of a question whose original both arms were asked too."""
+        return np.asarray(~np.isnan(self.clean_f1).any(axis=0))
+
+
+def read_scores(grid: OutcomeGrid, rows: tuple[Places, Places]) -> PairedScores:
+    """Returns the scores of matched rows of both arms."""
+
+    def column(name: str) -> Column:
+        return np.stack([grid.numbers(name)[arm] for arm in rows])
+
+    exact, clean_exact = column("adversarial_prediction"), column("clean_prediction")
+    return PairedScores(column("score"), exact, column("clean_score"), clean_exact, grid.groups[rows[0]])
+
+
+def compare_answers(
+    grid: OutcomeGrid, rows: tuple[Places, Places], labels: Mapping[str, object], *, is_clean: bool, seed: int
+) -> Iterator[Comparison]:
+    """Yields the comparisons of one set of questions as it stands.
+
+    The headline is F1 over the altered rows, since unaltered ones dilute what the alteration does; a set without
+    known originals has F1 over all rows instead. Beside it F1 and exact match over all rows, Jia and Liang's official
+    score (`worst_altered_rows`), and the rows whose originals both arms answer exactly.
     """
-    both = full.merge(peft, on="example_id", suffixes=("_full", "_peft"))
-    both = both[(both["status_full"] != Status.ERRORED) & (both["status_peft"] != Status.ERRORED)]
-    right = (both["clean_prediction_full"] == 1) & (both["clean_prediction_peft"] == 1)
-    populations = {"all": both, "both_correct": both[right]}
+    scores = read_scores(grid, rows)
+    altered = scores.altered
+    planned = Family.CONTROL if is_clean else Family.PLANNED
+    populations = {"all": scores}
+    if altered.any():
+        populations = {"altered": scores.where(altered)} | populations
     for population, part in populations.items():
-        if not len(part):
-            continue
-        groups = part["group_id_full"].to_numpy(dtype=object)
-        for metric, columns in METRICS.items():
-            score, clean = (
-                [part[f"{name}_{arm}"].to_numpy(dtype=float) for arm in ("full", "peft")] for name in columns
-            )
-            names: Row = {"metric": metric, "population": population, "family": f"{population} {metric}"}
-            yield (
-                names
-                | {"aggregation": "mean"}
-                | _comparison(score, groups, metric, seed)
-                | _drop(score, clean, groups, seed)
-            )
-            if len(set(groups)) < len(groups):
-                worst = [worst_per_group(column, groups)[0] for column in score]
-                known = np.unique(groups)
-                names["family"] = f"{population} {metric} worst-per-group"
-                yield names | {"aggregation": "worst-per-group"} | _comparison(worst, known, metric, seed)
+        headline = population == next(iter(populations))
+        for metric in METRICS:
+            family = planned if headline and metric == "f1" else Family.SECONDARY
+            found = _compare(part, metric, labels, family, seed=seed)
+            yield replace(found, population=population, is_clean=is_clean)
+    if altered.any():
+        official = _official(scores)
+        for metric in METRICS:
+            found = _compare(official, metric, labels, Family.SECONDARY, seed=seed)
+            yield replace(found, aggregation="official")
+    both = altered & (scores.clean_exact == 1).all(axis=0)
+    if both.any():
+        for metric in METRICS:
+            found = _compare(scores.where(both), metric, labels, Family.SECONDARY, seed=seed)
+            yield replace(found, population="both_correct", clean=None, success=None, drop=None)
 
 
-def _comparison(score: list[Column], groups: NDArray[np.generic], metric: str, seed: int) -> Row:
-    full, peft = score
-    differences = full - peft
-    rng = np.random.default_rng(seed)
-    interval = paired_difference_interval(differences, groups, rng=rng)
-    one_each = len(np.unique(groups)) == len(groups)
-    if metric == "exact_match" and one_each:
-        exact = mcnemar_exact(full, peft)
+def _official(scores: PairedScores) -> PairedScores:
+    """Of every question the row that counts, which may be another on each arm."""
+    places = np.stack([worst_altered_rows(f1, scores.groups, scores.altered) for f1 in scores.f1])
+    f1, exact = (np.take_along_axis(each, places, axis=1) for each in (scores.f1, scores.exact))
+    unknown = np.full_like(f1, np.nan)
+    return PairedScores(f1, exact, unknown, unknown, scores.groups[places[0]])
+
+
+def _compare(
+    scores: PairedScores, metric: str, labels: Mapping[str, object], family: Family, *, seed: int
+) -> Comparison:
+    values, clean = (scores.f1, scores.clean_f1) if metric == "f1" else (scores.exact, scores.clean_exact)
+    groups = scores.groups if has_repeats(scores.groups) else None
+    differences = values[0] - values[1]
+    known = scores.altered
+    gap = np.where(known, clean[0] - clean[1], 0.0)
+    both = known & (scores.clean_exact == 1).all(axis=0)
+
+    def estimate(column: Column, mask: NDArray[np.bool_]) -> Estimate:
+        return mean_difference(column[mask], None if groups is None else groups[mask])
+
+    if metric == "exact_match" and groups is None:
+        exact = mcnemar_exact(*values)
         test, p_value = exact.name, exact.p_value
     else:
-        test = "permutation" if one_each else "permutation-of-groups"
-        p_value = paired_permutation(differences, groups, rng=rng)
-    return {
-        "n": len(full),
-        "reference_value": full.mean(),
-        "candidate_value": peft.mean(),
-        "difference": differences.mean(),
-        "low": interval.low,
-        "high": interval.high,
-        "test": test,
-        "p_value": p_value,
-        "differences": differences,
-        "groups": groups,
-    }
+        test = "permutation" if groups is None else "permutation-of-groups"
+        p_value = paired_permutation(differences, groups, rng=np.random.default_rng(seed))
+    return Comparison(
+        labels=labels,
+        metric=metric,
+        population="all",
+        family=family,
+        n=len(differences),
+        reference_value=float(values[0].mean()),
+        candidate_value=float(values[1].mean()),
+        estimate=mean_difference(differences, groups),
+        test=test,
+        p_value=p_value,
+        clean=estimate(gap, known) if known.any() else None,
+        success=estimate(differences, both) if both.any() else None,
+        drop=estimate(differences - gap, known) if known.any() else None,
+        rarer_share=_rarer_share(differences) if metric == "exact_match" else None,
+    )
 
 
-def _drop(score: list[Column], clean: list[Column], groups: NDArray[np.generic], seed: int) -> Row:
-    known = ~np.isnan(clean[0]) & ~np.isnan(clean[1])
-    if not known.any():
-        return {}
-    drop = paired_drop(clean[0][known], score[0][known], clean[1][known], score[1][known])
-    interval = paired_difference_interval(drop, groups[known], rng=np.random.default_rng(seed))
-    return {"drop_difference": drop.mean(), "drop_low": interval.low, "drop_high": interval.high}
+def _rarer_share(differences: Column) -> float:
+    return float(min((differences == side).mean() for side in (1, -1)))

@@ -10,6 +10,7 @@ import pandas as pd
 from robustness.engine.outcome import Status
 from robustness.reports.attacks import build_attacks
 from robustness.reports.columns import Table
+from robustness.reports.comparisons import Family
 from robustness.reports.csvfiles import write_table
 from robustness.reports.curves import build_curves, build_path_curves
 from robustness.reports.endpoints import find_disagreements
@@ -20,13 +21,8 @@ from robustness.reports.page import write_page
 from robustness.reports.pairs import build_pairs
 from robustness.reports.plots import PLANNED
 from robustness.reports.predictions import build_predictions
-from robustness.reports.questions import METRICS
-from robustness.reports.sensitivity import (
-    build_layers,
-    build_probe_differences,
-    build_sensitivity,
-    build_sensitivity_examples,
-)
+from robustness.reports.sensitivity import build_layers, build_sensitivity, build_sensitivity_examples
+from robustness.reports.sensitivity_pairs import build_sensitivity_pairs, name_families
 from robustness.reports.survival import build_survival
 from robustness.reports.testsets import build_testsets
 from robustness.reports.transfer import build_transfer
@@ -88,7 +84,6 @@ def write_report(folder: Path, statistics: StatisticsRecord | None = None) -> Re
     examples = build_examples(read_outcomes(folder), record)
     replays = read_replays(folder)
     measurements = read_measurements(folder)
-    differences = build_probe_differences(measurements, record)
     tables = {
         Table.EXAMPLES: examples,
         Table.TESTSETS: build_testsets(examples, record),
@@ -98,32 +93,33 @@ def write_report(folder: Path, statistics: StatisticsRecord | None = None) -> Re
         Table.CURVES: pd.concat([build_curves(examples), build_path_curves(measurements)], ignore_index=True),
         Table.SENSITIVITY: build_sensitivity(measurements, record),
         Table.SENSITIVITY_EXAMPLES: (probed := build_sensitivity_examples(measurements)),
+        Table.SENSITIVITY_PAIRS: (compared := build_sensitivity_pairs(measurements, record)),
         Table.LAYERS: build_layers(measurements),
-        Table.FRAGILITY: (fragility := build_fragility(examples, pairs, record, differences)),
+        Table.FRAGILITY: (fragility := build_fragility(examples, pairs, record)),
         Table.SURVIVAL: build_survival(examples, record),
         Table.PREDICTIONS: build_predictions(probed, examples),
     }
     for table, frame in tables.items():
         write_table(frame, table, folder / f"{table}.csv")
-    record = _with_families(record, pairs, fragility)
+    record = _with_families(record, pairs, fragility, compared)
     write_record(folder, record)
-    disagreements = tuple(find_disagreements(differences))
+    disagreements = tuple(find_disagreements(compared, record))
     write_page(folder, record, tables, replays, disagreements)
     return Report(folder, record, tables, disagreements)
 
 
-def _with_families(record: RunRecord, pairs: pd.DataFrame, fragility: pd.DataFrame) -> RunRecord:
+def _with_families(
+    record: RunRecord, pairs: pd.DataFrame, fragility: pd.DataFrame, compared: pd.DataFrame
+) -> RunRecord:
     """Names the members of every family of tests whose p-values were adjusted together."""
     families: dict[str, list[str]] = {}
-    for row in pairs[pairs["p_value"].notna()].itertuples():
-        family = "seeds" if row.n_seeds > 1 else str(row.population)
-        if row.metric in METRICS:
-            family += f" {row.metric}" + ("" if row.aggregation == "mean" else f" {row.aggregation}")
-        families.setdefault(f"pairs, {family}", []).append(
-            f"{row.pair} | {row.testset} | {row.attack} | {row.metric}"
-        )
-    explored = fragility[~fragility["where"].isin(PLANNED) & fragility["p_value"].notna()]
-    if len(explored):
-        families["fragility"] = [f"{row.pair} | {row.where} | {row.what}" for row in explored.itertuples()]
+    for row in pairs[pairs["p_adjusted"].notna()].itertuples():
+        words = [row.testset, row.attack, row.metric]
+        words += [word for word in (row.population, row.aggregation) if word not in ("all", "mean")]
+        families.setdefault(f"{row.pair}, {row.family}", []).append(" | ".join(words))
+    explored = fragility[~fragility["where"].isin(PLANNED) & fragility["p_adjusted"].notna()]
+    for row in explored.itertuples():
+        families.setdefault(f"{row.pair}, {Family.EXPLORED}", []).append(f"{row.where} | {row.what}")
+    families |= name_families(compared)
     named = {name: tuple(members) for name, members in families.items()}
     return record.model_copy(update={"statistics": record.statistics.model_copy(update={"families": named})})

@@ -1,142 +1,255 @@
-"""Comparisons over all training seeds of a method: what is said about the method, not about two checkpoints."""
+"""Comparisons over the training seeds of a method: what is said about the method, not about two checkpoints."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from robustness.engine.evaluation import NO_ATTACK
-from robustness.engine.outcome import Status
+from robustness.reports.attacks import WORST_CASE
+from robustness.reports.comparisons import Comparison, Family, has_repeats
+from robustness.reports.controls import is_control
+from robustness.reports.examples import RIGHT, UNKNOWN
+from robustness.reports.grid import OutcomeGrid, Places, worst_case
+from robustness.reports.methods import Method, name_methods
 from robustness.reports.questions import METRICS
 from robustness.runs.record import PairRecord, RunRecord
-from robustness.stats import bootstrap_over_seeds, separate_seeds
-from robustness.stats.grouped import worst_per_group
+from robustness.stats import Estimate, Reason, difference_over_seeds, separate_seeds
+from robustness.stats.grouped import worst_altered_rows
 
-TEST = "bootstrap-over-seeds"
-FAMILY = "seeds"
-COLUMNS = [
-    *("checkpoint", "testset", "attack", "example_id", "group_id", "status", "robust_right"),
-    *(column for column, _ in METRICS.values()),
-]
-"""Of the judged rows: copying all of them for every method costs seconds."""
+TEST = "seeds-and-examples"
+MIN_SEEDS = 3
+"""Two seeds leave one degree of freedom: nothing that they show can be told from luck."""
+Column = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+Labels = Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
 class SeededScores:
-    """What the arms of several pairs score on the same examples."""
+    """What the arms of a method's pairs score on the same examples, shape (pairs, n) each."""
 
-    full: NDArray[np.float64]
-    """Shape (seeds, n)."""
-    peft: NDArray[np.float64]
+    reference: Column
+    candidate: Column
+    reference_clean: Column
+    """nan where not known."""
+    candidate_clean: Column
     groups: NDArray[Any]
     """Shape (n,)."""
+    seeds: tuple[object, ...]
+    """Training seed of each pair: several pairs of one seed count as one, by their mean."""
+
+    def where(self, mask: Mask) -> SeededScores:
+        """The examples that the mask keeps."""
+        return SeededScores(
+            self.reference[:, mask],
+            self.candidate[:, mask],
+            self.reference_clean[:, mask],
+            self.candidate_clean[:, mask],
+            self.groups[mask],
+            self.seeds,
+        )
 
     @property
-    def grouped(self) -> bool:
-        """Whether a group has several examples."""
-        return len(np.unique(self.groups)) < len(self.groups)
+    def clean_known(self) -> Mask:
+        """Which examples have a clean score under every checkpoint."""
+        return np.asarray(~np.isnan(np.concatenate([self.reference_clean, self.candidate_clean])).any(axis=0))
 
-    def at_worst(self) -> SeededScores:
-        """The lowest score of each group, as Jia and Liang score questions."""
-        full, peft = (
-            np.stack([worst_per_group(row, self.groups)[0] for row in arm]) for arm in (self.full, self.peft)
-        )
-        return SeededScores(full, peft, np.unique(self.groups))
+    def by_seed(self, table: Column) -> Column:
+        """The mean row of each distinct seed."""
+        distinct = list(dict.fromkeys(self.seeds))
+        return np.stack([table[[seed == each for each in self.seeds]].mean(axis=0) for seed in distinct])
 
 
-def seed_rows(judged: pd.DataFrame, record: RunRecord) -> list[dict[str, object]]:
-    """Returns a row for each method with several training seeds, test set, attack and metric, over what all answered.
+def compare_methods(grid: OutcomeGrid, record: RunRecord) -> list[Comparison]:
+    """Returns the comparisons of each method that was trained with several seeds, over what all its arms answered.
 
-    Answers to questions as they stand are compared by exact match and F1, over rows and at worst per question; each
-    of these is a family of its own, as it is for single pairs.
+    A method is its definition with base, task and training rows. From two seeds, and where one reference serves
+    several seeds, no verdict on a method is given.
     """
-    questions = {testset.name for testset in record.testsets if testset.answers}
-    rows: list[dict[str, object]] = []
-    for (task, base, method), pairs in _families(record).items():
-        if len({pair.seed for pair in pairs}) < 2:
-            continue
-        names = {"pair": f"{task} {method}, {len(pairs)} seeds", "method": method, "task": task, "base": base}
-        checkpoints = {name for pair in pairs for name in (pair.reference, pair.candidate)}
-        mine = judged.loc[judged["checkpoint"].isin(checkpoints), judged.columns.intersection(COLUMNS)]
-        for (testset, attack), part in mine.groupby(["testset", "attack"], sort=False):
-            place = names | {"testset": testset, "attack": attack}
-            answers = attack == NO_ATTACK and testset in questions
-            found = _answer_rows(part, pairs, record.seed) if answers else _right_rows(part, pairs, record.seed)
-            rows += [place | row for row in found]
-    return rows
+    return [
+        each
+        for method in name_methods(record)
+        if len({pair.seed for pair in method.pairs}) > 1
+        for each in _of_method(grid, method, record)
+    ]
 
 
-def _families(record: RunRecord) -> dict[tuple[str, str, str], list[PairRecord]]:
-    families: dict[tuple[str, str, str], list[PairRecord]] = {}
-    for pair in record.pairs:
-        method = record.find_checkpoint(pair.candidate).adaptation
-        families.setdefault((pair.task, pair.base, method), []).append(pair)
-    return families
+def _of_method(grid: OutcomeGrid, method: Method, record: RunRecord) -> Iterator[Comparison]:
+    arms = list(dict.fromkeys(name for pair in method.pairs for name in (pair.reference, pair.candidate)))
+    first = method.pairs[0].reference
+    for testset in dict.fromkeys(name for name, _ in grid.cells.get(first, {})):
+        cells = {name: grid.on(name, testset) for name in arms}
+        shared = [attack for attack in cells[first] if all(attack in cells[name] for name in arms)]
+        shared = [attack for attack in shared if attack not in grid.keeping]
+        for attack in shared:
+            labels = _labels(method, testset, attack)
+            places = {name: cells[name][attack] for name in arms}
+            if attack == NO_ATTACK and record.find_testset(testset).answers:
+                found = _answers(grid, method.pairs, places, labels, record)
+            else:
+                found = _rates(grid, method.pairs, places, labels, record)
+            yield from (_finished(each, method) for each in found)
+        attacks = [attack for attack in shared if attack != NO_ATTACK and not is_control(record, testset, attack)]
+        worst = worst_case(grid, arms, testset, attacks)
+        if len(worst.attacks) > 1:
+            labels = _labels(method, testset, WORST_CASE)
+            yield from (_finished(each, method) for each in _rates(grid, method.pairs, worst.rows, labels, record))
 
 
-def _right_rows(part: pd.DataFrame, pairs: list[PairRecord], seed: int) -> Iterator[dict[str, object]]:
-    metric = "accuracy" if part["attack"].iloc[0] == NO_ATTACK else "robust_accuracy"
-    scores = _score_arms(part, pairs, "robust_right")
-    if scores is not None:
-        yield {"metric": metric, "aggregation": "mean", "family": FAMILY} | _compare(scores, seed)
+def _labels(method: Method, testset: str, attack: str) -> dict[str, object]:
+    return dict(method.labels) | {"testset": testset, "attack": attack}
 
 
-def _answer_rows(part: pd.DataFrame, pairs: list[PairRecord], seed: int) -> Iterator[dict[str, object]]:
-    answered = part[part["status"] != Status.ERRORED]
-    for metric, (column, _) in METRICS.items():
-        scores = _score_arms(answered, pairs, column)
-        if scores is None:
-            continue
-        family = f"{FAMILY} {metric}"
-        yield {"metric": metric, "aggregation": "mean", "family": family} | _compare(scores, seed)
-        if scores.grouped:
-            names = {"metric": metric, "aggregation": "worst-per-group", "family": f"{family} worst-per-group"}
-            yield names | _compare(scores.at_worst(), seed)
+def _finished(comparison: Comparison, method: Method) -> Comparison:
+    seeds = len({pair.seed for pair in method.pairs})
+    withheld = Reason.TWO_SEEDS if seeds < MIN_SEEDS else None
+    if len({pair.reference for pair in method.pairs}) < seeds:
+        withheld = Reason.SHARED_REFERENCE
+    return replace(comparison, n_seeds=seeds, withheld=withheld)
 
 
-def _score_arms(part: pd.DataFrame, pairs: list[PairRecord], column: str) -> SeededScores | None:
-    """The examples that every checkpoint answered; None where there are none."""
-    table = part.pivot(index="example_id", columns="checkpoint", values=column)
-    arms = [name for pair in pairs for name in (pair.reference, pair.candidate)]
-    if not set(arms) <= set(table.columns):
-        return None
-    table = table[list(dict.fromkeys(arms))].dropna()
-    if table.empty:
-        return None
-    groups = part.drop_duplicates("example_id").set_index("example_id")["group_id"].reindex(table.index)
-    full, peft = (
-        np.stack([table[name].to_numpy(dtype=float) for name in names])
-        for names in ([pair.reference for pair in pairs], [pair.candidate for pair in pairs])
+def _known_to_all(grid: OutcomeGrid, places: Mapping[str, Places]) -> tuple[Mask, int]:
+    """Which examples all arms have judged, and how many only some have."""
+    kept = np.logical_and.reduce([grid.known(each) for each in places.values()])
+    seen = np.logical_or.reduce([each >= 0 for each in places.values()])
+    return kept, int((seen & ~kept).sum())
+
+
+def _stack(
+    columns: tuple[Column, Column], pairs: Sequence[PairRecord], places: Mapping[str, Places], groups: NDArray[Any]
+) -> SeededScores:
+    """Scores and clean scores of rows, as arrays over pairs and examples."""
+    score, clean = columns
+    reference, candidate = (
+        np.stack([places[getattr(pair, arm)] for pair in pairs]) for arm in ("reference", "candidate")
     )
-    return SeededScores(full, peft, groups.to_numpy(dtype=object))
+    seeds = tuple(pair.seed for pair in pairs)
+    return SeededScores(
+        score[reference], score[candidate], clean[reference], clean[candidate], groups[reference[0]], seeds
+    )
 
 
-def _compare(scores: SeededScores, seed: int) -> dict[str, object]:
+def _rates(
+    grid: OutcomeGrid,
+    pairs: Sequence[PairRecord],
+    places: Mapping[str, Places],
+    labels: Labels,
+    record: RunRecord,
+) -> Iterator[Comparison]:
+    kept, n_left_out = _known_to_all(grid, places)
+    if not kept.any():
+        return
+    testset, attack = str(labels["testset"]), str(labels["attack"])
+    right = (grid.robust == RIGHT).astype(np.float64)
+    clean = np.where(grid.clean == UNKNOWN, np.nan, grid.clean == RIGHT)
+    scores = _stack((right, clean), pairs, {name: each[kept] for name, each in places.items()}, grid.groups)
+    control = attack != WORST_CASE and is_control(record, testset, attack)
+    found = _compare(scores, labels, family=Family.CONTROL if control else Family.PLANNED)
+    metric = "accuracy" if attack == NO_ATTACK else "robust_accuracy"
+    yield replace(found, metric=metric, n_left_out=n_left_out, is_clean=control and attack == NO_ATTACK)
+
+
+def _answers(
+    grid: OutcomeGrid,
+    pairs: Sequence[PairRecord],
+    places: Mapping[str, Places],
+    labels: Labels,
+    record: RunRecord,
+) -> Iterator[Comparison]:
+    kept, n_left_out = _known_to_all(grid, places)
+    if not kept.any():
+        return
+    rows = {name: each[kept] for name, each in places.items()}
+    is_clean = is_control(record, str(labels["testset"]), NO_ATTACK)
+    planned = Family.CONTROL if is_clean else Family.PLANNED
+    for metric, columns in METRICS.items():
+        score, clean = (grid.numbers(name) for name in columns)
+        scores = _stack((score, clean), pairs, rows, grid.groups)
+        altered = scores.clean_known
+        populations = {"altered": scores.where(altered)} if altered.any() else {}
+        populations["all"] = scores
+        for number, (population, part) in enumerate(populations.items()):
+            family = planned if number == 0 and metric == "f1" else Family.SECONDARY
+            found = _compare(part, labels, family=family)
+            yield replace(found, metric=metric, population=population, n_left_out=n_left_out, is_clean=is_clean)
+        if altered.any():
+            f1 = scores if metric == "f1" else _stack((grid.numbers("score"), clean), pairs, rows, grid.groups)
+            found = _compare(_official(scores, f1, altered), labels, family=Family.SECONDARY)
+            yield replace(found, metric=metric, aggregation="official", n_left_out=n_left_out)
+
+
+def _official(scores: SeededScores, f1: SeededScores, altered: Mask) -> SeededScores:
+    """Of every question and arm the row that counts by its F1."""
+    arms = []
+    for values, by in ((scores.reference, f1.reference), (scores.candidate, f1.candidate)):
+        chosen = np.stack([worst_altered_rows(each, scores.groups, altered) for each in by])
+        arms.append(np.take_along_axis(values, chosen, axis=1))
+    unknown = np.full_like(arms[0], np.nan)
+    return SeededScores(arms[0], arms[1], unknown, unknown, np.unique(scores.groups), scores.seeds)
+
+
+def _compare(scores: SeededScores, labels: Labels, *, family: Family) -> Comparison:
     """The method effect with its interval, and what seeds and examples add to its uncertainty."""
-    differences = scores.full - scores.peft
-    found = bootstrap_over_seeds(differences, scores.groups, rng=np.random.default_rng(seed))
-    parts = separate_seeds(differences, scores.groups)
-    return {
-        "population": "all",
-        "n": differences.shape[1],
-        "n_seeds": len(differences),
-        "reference_value": scores.full.mean(),
-        "candidate_value": scores.peft.mean(),
-        "difference": found.difference,
-        "low": found.interval.low,
-        "high": found.interval.high,
-        "test": TEST,
-        "p_value": found.p_value,
-        "seed_sd": parts.seed,
-        "seed_sd_low": parts.seed_interval.low,
-        # Two seeds can bound it by more than differences of fractions can spread.
-        "seed_sd_high": np.minimum(parts.seed_interval.high, 1.0),
-        "example_sd": parts.example,
-        "interaction_sd": parts.interaction,
-        "seed_share": parts.seed_share,
-    }
+    groups = scores.groups if has_repeats(scores.groups) else None
+    table = scores.by_seed(scores.reference - scores.candidate)
+    estimate = difference_over_seeds(table, groups)
+    parts = separate_seeds(table, groups)
+    clean, success, drop = _clean_estimates(scores, table, groups)
+    return Comparison(
+        labels=labels,
+        metric="",
+        population="all",
+        family=family,
+        n=table.shape[1],
+        reference_value=float(scores.reference.mean()),
+        candidate_value=float(scores.candidate.mean()),
+        estimate=estimate,
+        test=TEST,
+        p_value=estimate.p_value,
+        clean=clean,
+        success=success,
+        drop=drop,
+        rarer_share=_rarer_share(table),
+        extra={
+            "seed_sd": parts.seed,
+            "seed_sd_low": parts.seed_interval.low,
+            # Two seeds can bound it by more than differences of fractions can spread.
+            "seed_sd_high": np.minimum(parts.seed_interval.high, 1.0),
+            "example_sd": parts.example,
+            "interaction_sd": parts.interaction,
+            "seed_share": parts.seed_share,
+        },
+    )
+
+
+def _rarer_share(table: Column) -> float | None:
+    """Of answers that just one arm has right, on the side that has fewer; None where they are not right or wrong."""
+    if not np.isin(table, (-1.0, 0.0, 1.0)).all():
+        return None
+    return float(min((table == side).mean() for side in (1, -1)))
+
+
+def _clean_estimates(
+    scores: SeededScores, table: Column, groups: NDArray[Any] | None
+) -> tuple[Estimate | None, Estimate | None, Estimate | None]:
+    """Of clean answers, of the success rate where both are right, and of the drop, over seeds."""
+    known = scores.clean_known
+    if not known.any():
+        return None, None, None
+    part = scores.where(known)
+    names = None if groups is None else groups[known]
+    gap = part.by_seed(part.reference_clean - part.candidate_clean)
+    both = (part.reference_clean == 1) & (part.candidate_clean == 1)
+    shares = both.mean(axis=1, keepdims=True)
+    success = None
+    if (shares > 0).all():
+        rates = np.where(both, part.reference - part.candidate, 0.0)
+        means = rates.mean(axis=1, keepdims=True) / shares
+        # A ratio of means, linearised: an example counts by how far it lies from the rate where both are right.
+        success = difference_over_seeds(part.by_seed(means + (rates - means * both) / shares), names)
+    return difference_over_seeds(gap, names), success, difference_over_seeds(table[:, known] - gap, names)

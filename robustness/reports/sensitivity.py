@@ -1,4 +1,4 @@
-"""sensitivity.csv, sensitivity_examples.csv and layers.csv, and how the arms of a pair differ in each probe."""
+"""sensitivity.csv, sensitivity_examples.csv and layers.csv: what probes measured on each checkpoint."""
 
 from __future__ import annotations
 
@@ -11,14 +11,8 @@ from numpy.typing import NDArray
 
 from robustness.reports.columns import Table, arrange
 from robustness.runs.record import RunRecord
-from robustness.stats import (
-    Interval,
-    bootstrap_mean_interval,
-    mcnemar_exact,
-    paired_difference_interval,
-    wilson_interval,
-)
-from robustness.stats.medians import median_interval, signed_rank_p
+from robustness.stats import bootstrap_mean_interval, wilson_interval
+from robustness.stats.medians import median_interval
 
 CELL = ["checkpoint", "testset", "probe"]
 LABELS = [
@@ -80,38 +74,11 @@ def build_layers(measurements: pd.DataFrame) -> pd.DataFrame:
                 "n": len(values),
                 "value": _aggregate(values, group),
                 "status": _worst(group),
-                "reason": _reasons(group),
+                "reason": count_reasons(group),
             }
         )
     table = arrange(Table.LAYERS, rows)
     return table.assign(layer=table["layer"].astype("Int64"))
-
-
-def build_probe_differences(measurements: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
-    """Returns how the arms of each pair differ: one row a pair, test set, probe, quantity and layer.
-
-    Examples are paired. A quantity whose examples have a median is compared by log(full / PEFT) where both values
-    are above 0 (`n_dropped` counts the others, such as a distance of 0 at a wrong answer): `difference` is the
-    median log-ratio with its order-statistic interval, the test Wilcoxon's. A mean is compared by full minus PEFT:
-    McNemar's test and Bonett and Price's bootstrap for outcomes, Wilcoxon's and the plain bootstrap otherwise. The
-    sign is turned for quantities of which a larger value means more fragile, so that, but for those of direction
-    `neutral`, **above 0 PEFT is more fragile**. A reading of the whole has a difference without interval or test.
-
-    Columns: pair, testset, probe, space, layer, module, quantity, unit, direction, scale_free, target, kind, norm,
-    radius, alpha, comparison (log-ratio, difference), n, n_dropped, reference_value, candidate_value (medians or
-    means), difference, low, high, test, p_value.
-    """
-    keys = ["testset", "probe", *PLACE, *LABELS]
-    rows: list[dict[str, object]] = []
-    read = measurements[measurements["status"].isin(READABLE) & measurements["value"].notna()]
-    for pair in record.pairs:
-        arms = read[read["checkpoint"].isin([pair.reference, pair.candidate])]
-        for labels, group in arms.groupby(keys, sort=False, dropna=False):
-            full, peft = (group[group["checkpoint"] == name] for name in (pair.reference, pair.candidate))
-            names = {"pair": pair.name} | dict(zip(keys, labels, strict=True))
-            if len(full) and len(peft):
-                rows.append(names | _difference(full, peft, names, record.seed))
-    return pd.DataFrame(rows).drop(columns="aggregate", errors="ignore").convert_dtypes()
 
 
 def _flat(measurements: pd.DataFrame) -> pd.DataFrame:
@@ -130,7 +97,7 @@ def _summary(group: pd.DataFrame, seed: int) -> dict[str, object]:
         "high": _or_empty(high),
         "forwards": group["forwards"].sum(),
         "backwards": group["backwards"].sum(),
-        "reason": _reasons(group),
+        "reason": count_reasons(group),
     }
 
 
@@ -138,7 +105,7 @@ def _reason_row(part: pd.DataFrame) -> dict[str, object]:
     """The row of a cell without any number."""
     first = part.iloc[0]
     labels = {name: first[name] for name in ("space", "target", "kind", "quantity")}
-    return labels | {"status": _worst(part), "n": 0, "reason": _reasons(part)}
+    return labels | {"status": _worst(part), "n": 0, "reason": count_reasons(part)}
 
 
 def _aggregate(values: NDArray[np.float64], group: pd.DataFrame) -> float | None:
@@ -150,61 +117,15 @@ def _aggregate(values: NDArray[np.float64], group: pd.DataFrame) -> float | None
 def _interval(values: NDArray[np.float64], group: pd.DataFrame, seed: int) -> Iterator[float]:
     if group["aggregate"].iloc[0] == "median":
         interval = median_interval(values)
-    elif _are_outcomes(values):
+    elif are_outcomes(values):
         interval = wilson_interval(int(values.sum()), len(values))
     else:
         interval = bootstrap_mean_interval(values, rng=np.random.default_rng(seed))
     yield from (interval.low, interval.high)
 
 
-def _difference(full: pd.DataFrame, peft: pd.DataFrame, names: dict[str, object], seed: int) -> dict[str, object]:
-    sign = -1.0 if names["direction"] == "fragile" else 1.0
-    is_ratio = names["aggregate"] == "median"
-    if full["example_id"].isna().all() or peft["example_id"].isna().all():
-        a, b = full["value"].to_numpy(dtype=float)[:1], peft["value"].to_numpy(dtype=float)[:1]
-    else:
-        both = full.merge(peft, on="example_id", suffixes=("_full", "_peft"))
-        a, b = both["value_full"].to_numpy(dtype=float), both["value_peft"].to_numpy(dtype=float)
-    kept = (a > 0) & (b > 0) if is_ratio else np.ones(len(a), dtype=bool)
-    dropped = int((~kept).sum())
-    a, b = a[kept], b[kept]
-    differences = sign * (np.log(a) - np.log(b) if is_ratio else a - b)
-    centre = np.median if is_ratio else np.mean
-    interval, test, p_value = _compare(a, b, differences, seed, is_ratio=is_ratio)
-    return {
-        "comparison": "log-ratio" if is_ratio else "difference",
-        "n": len(a),
-        "n_dropped": dropped,
-        "reference_value": float(centre(a)) if len(a) else None,
-        "candidate_value": float(centre(b)) if len(b) else None,
-        "difference": float(centre(differences)) if len(a) else None,
-        "low": _or_empty(interval.low),
-        "high": _or_empty(interval.high),
-        "test": test,
-        "p_value": p_value,
-    }
-
-
-def _compare(
-    full: NDArray[np.float64],
-    peft: NDArray[np.float64],
-    differences: NDArray[np.float64],
-    seed: int,
-    *,
-    is_ratio: bool,
-) -> tuple[Interval, str | None, float | None]:
-    if len(differences) < 2:
-        return Interval(math.nan, math.nan), None, None
-    rng = np.random.default_rng(seed)
-    if is_ratio:
-        return median_interval(differences), "wilcoxon-signed-rank", signed_rank_p(differences)
-    if _are_outcomes(full) and _are_outcomes(peft):
-        test = mcnemar_exact(full, peft)
-        return paired_difference_interval(differences, rng=rng), test.name, test.p_value
-    return bootstrap_mean_interval(differences, rng=rng), "wilcoxon-signed-rank", signed_rank_p(differences)
-
-
-def _are_outcomes(values: NDArray[np.float64]) -> bool:
+def are_outcomes(values: NDArray[np.float64]) -> bool:
+    """Whether the numbers say right or wrong."""
     return bool(np.isin(values, (0.0, 1.0)).all())
 
 
@@ -212,7 +133,7 @@ def _worst(group: pd.DataFrame) -> str:
     return str(max(group["status"], key=SEVERITY.index))
 
 
-def _reasons(group: pd.DataFrame) -> str | None:
+def count_reasons(group: pd.DataFrame) -> str | None:
     """The first reason, and how many rows have one."""
     given = group["reason"][group["reason"].notna() & (group["reason"] != "")]
     if given.empty:

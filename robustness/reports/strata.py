@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from robustness.definitions.tasks import TASKS
 from robustness.engine.outcome import Status
 from robustness.reports.examples import RIGHT
-from robustness.reports.grid import STATUS_RANKS, OutcomeGrid, Places
+from robustness.reports.grid import STATUS_CODES, OutcomeGrid, Places
 
 SHARES = (0.1, 0.25)
 """Shares of changed words at which budgets are cut."""
@@ -39,11 +39,11 @@ class Stratum:
 
     where: str
     what: str
-    full: Places
-    """Rows of the full arm; the PEFT arm's are in the same order."""
-    peft: Places
-    full_robust: NDArray[np.bool_]
-    peft_robust: NDArray[np.bool_]
+    reference: Places
+    """Rows of the reference; the candidate's are in the same order."""
+    candidate: Places
+    reference_robust: NDArray[np.bool_]
+    candidate_robust: NDArray[np.bool_]
 
 
 def read_columns(grid: OutcomeGrid) -> Columns:
@@ -65,60 +65,61 @@ def _count_words(texts: pd.Series) -> NDArray[np.float64]:
     return np.asarray(counts[codes])
 
 
-def split_strata(columns: Columns, full: Places, peft: Places, task: str) -> Iterator[Stratum]:
+def split_strata(columns: Columns, reference: Places, candidate: Places, task: str) -> Iterator[Stratum]:
     """Yields thirds by text length and clean margin, the labels, and AdvGLUE's methods and constructions."""
     grid = columns.grid
 
     def part(chosen: NDArray[np.bool_], where: str, what: str) -> Stratum:
-        rows = full[chosen], peft[chosen]
+        rows = reference[chosen], candidate[chosen]
         return Stratum(where, what, *rows, *(grid.robust[arm] == RIGHT for arm in rows))
 
-    margins = _mean(columns.scores[full], columns.scores[peft])
+    margins = _mean(columns.scores[reference], columns.scores[candidate])
     for where, values, names, unit in (
-        ("text length", columns.words[full], ("short", "middling", "long"), "words"),
+        ("text length", columns.words[reference], ("short", "middling", "long"), "words"),
         ("clean margin", margins, ("narrow", "middling", "wide"), "mean score"),
     ):
         for chosen, what in _thirds(values, names, unit):
             yield part(chosen, where, what)
-    labels, known = columns.labels[full], _label_names(task)
+    labels, known = columns.labels[reference], _label_names(task)
     distinct = np.unique(labels[~np.isnan(labels)])
     for label in distinct if len(distinct) > 1 else ():
         index = int(label)
         yield part(labels == label, "label", known[index] if index < len(known) else str(index))
     for where, (codes, names) in columns.names.items():
-        mine = codes[full]
+        mine = codes[reference]
         for code in pd.unique(mine[mine >= 0]):
             yield part(mine == code, where, str(names[code]))
 
 
-def split_budgets(columns: Columns, full: Places, peft: Places) -> Iterator[Stratum]:
+def split_budgets(columns: Columns, reference: Places, candidate: Places) -> Iterator[Stratum]:
     """Yields all examples under smaller budgets: three of queries or epsilon, two of changed words.
 
     An example withstands budget b if it was right before the attack and nothing that cost at most b broke it; the
     cuts are quartiles of what successes on either arm cost.
     """
-    column = "queries" if np.isnan(columns.costs["distance"][full]).all() else "distance"
+    column = "queries" if np.isnan(columns.costs["distance"][reference]).all() else "distance"
     noun = "epsilon" if column == "distance" else "queries"
-    spent = np.concatenate([_costs(columns, column, arm) for arm in (full, peft)])
+    spent = np.concatenate([_costs(columns, column, arm) for arm in (reference, candidate)])
     spent = spent[~np.isnan(spent)]
     cuts: list[tuple[str, float, str]] = []
     if len(spent):
         quartiles = np.unique(np.quantile(spent, [0.25, 0.5, 0.75], method="lower"))
         cuts += [(column, float(cut), f"{noun} <= {cut:.4g}") for cut in quartiles]
-    if not np.isnan(columns.costs["modified_share"][full]).all():
+    if not np.isnan(columns.costs["modified_share"][reference]).all():
         cuts += [("modified_share", cut, f"words changed <= {cut:.0%}") for cut in SHARES]
     for name, cut, what in cuts:
-        yield Stratum("budget", what, full, peft, *(_withstand(columns, name, cut, arm) for arm in (full, peft)))
+        robust = (_withstand(columns, name, cut, arm) for arm in (reference, candidate))
+        yield Stratum("budget", what, reference, candidate, *robust)
 
 
 def _costs(columns: Columns, column: str, rows: Places) -> NDArray[np.float64]:
     """What successes cost, nan elsewhere."""
-    broken = columns.grid.statuses[rows] == STATUS_RANKS[Status.SUCCEEDED]
+    broken = columns.grid.statuses[rows] == STATUS_CODES[Status.SUCCEEDED]
     return np.where(broken, columns.costs[column][rows], np.nan)
 
 
 def _withstand(columns: Columns, column: str, cut: float, rows: Places) -> NDArray[np.bool_]:
-    right = columns.grid.statuses[rows] != STATUS_RANKS[Status.SKIPPED]
+    right = columns.grid.statuses[rows] != STATUS_CODES[Status.SKIPPED]
     kept: NDArray[np.bool_] = right & ~(_costs(columns, column, rows) <= cut + 1e-9)
     return kept
 

@@ -1,56 +1,59 @@
-"""survival.csv: how many queries an example withstands, under both arms, with censoring where the attack gave up."""
+"""survival.csv: how many queries it takes to break an example, under both arms."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from scipy.stats import norm
 
+from robustness.engine.attack import Effort
 from robustness.engine.evaluation import NO_ATTACK
 from robustness.engine.outcome import Status
 from robustness.reports.columns import Table, arrange
-from robustness.reports.examples import keeps_prediction
-from robustness.reports.grid import split_cells
-from robustness.runs.record import RunRecord
-from robustness.stats import kaplan_meier, log_rank
+from robustness.reports.efforts import TEST, compare_efforts, efforts_of
+from robustness.reports.grid import STATUS_CODES, OutcomeGrid, Places, build_grid
+from robustness.runs.record import PairRecord, RunRecord
+from robustness.stats import median_effort
 
-Column = NDArray[Any]
+ATTEMPTED = [STATUS_CODES[status] for status in (Status.SUCCEEDED, Status.FAILED)]
 
 
 def build_survival(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
-    """Returns survival.csv's rows: each pair, test set and attack that asks queries, over what each arm got right.
+    """Returns survival.csv's rows: each pair, test set and attack that asks queries.
 
-    `reference_median` and `candidate_median` are Kaplan-Meier medians of the queries to success, empty where more
-    than half withstand; an attack that failed censors its example at what it spent.
+    `reference_median` and `candidate_median` are the queries at which half of what the arm got right is broken, empty
+    where fewer than half ever are: an attack that gave up never breaks its example. The test is the signed-rank test
+    on the `n` examples that both arms got right; `statistic` is its normal score, above 0 where the candidate breaks
+    with fewer queries.
     """
-    attempted = examples.loc[
-        (examples["attack"] != NO_ATTACK)
-        & ~keeps_prediction(examples)
-        & examples["status"].isin([Status.SUCCEEDED, Status.FAILED])
-        & (examples["queries"].to_numpy(dtype=float, na_value=0.0) > 0),
-        ["checkpoint", "testset", "attack", "queries", "status"],
-    ]
-    queries = attempted["queries"].to_numpy(dtype=float)
-    broken = (attempted["status"] == Status.SUCCEEDED).to_numpy()
-    cells: dict[str, dict[tuple[str, str], tuple[Column, Column, float]]] = {}
-    for (checkpoint, testset, attack), part in split_cells(attempted, ("checkpoint", "testset", "attack")):
-        arm = queries[part], broken[part]
-        cells.setdefault(checkpoint, {})[testset, attack] = (*arm, kaplan_meier(*arm).median)
-    rows: list[dict[str, object]] = []
-    for pair in record.pairs:
-        full, peft = (cells.get(name, {}) for name in (pair.reference, pair.candidate))
-        for testset, attack in (cell for cell in full if cell in peft):
-            one, other = full[testset, attack], peft[testset, attack]
-            test = log_rank(*one[:2], *other[:2])
-            names = {"pair": pair.name, "testset": testset, "attack": attack, "test": "log-rank"}
-            numbers = {
-                "reference_n": len(one[0]),
-                "candidate_n": len(other[0]),
-                "reference_median": one[2],
-                "candidate_median": other[2],
-                "statistic": test.statistic,
-                "p_value": test.p_value,
-            }
-            rows.append({**names, **numbers})
+    grid = build_grid(examples)
+    rows = [row for pair in record.pairs for row in _of_pair(grid, pair, record)]
     return arrange(Table.SURVIVAL, rows)
+
+
+def _of_pair(grid: OutcomeGrid, pair: PairRecord, record: RunRecord) -> Iterator[dict[str, object]]:
+    queries = grid.numbers(Effort.QUERIES)
+    partner = grid.cells.get(pair.candidate, {})
+    for (testset, attack), places in grid.cells.get(pair.reference, {}).items():
+        if attack == NO_ATTACK or attack in grid.keeping or (testset, attack) not in partner:
+            continue
+        arms = [_attempted(grid, each) for each in (places, partner[testset, attack])]
+        if not all(len(arm) and (queries[arm] > 0).any() for arm in arms):
+            continue
+        rows = grid.match(places, partner[testset, attack])
+        compared = compare_efforts(grid, rows, Effort.QUERIES, {}, n_left_out=0, seed=record.seed)
+        medians = [median_effort(efforts_of(grid, arm, Effort.QUERIES)) for arm in arms]
+        row: dict[str, object] = {"pair": pair.name, "testset": testset, "attack": attack, "test": TEST}
+        row |= {"reference_n": len(arms[0]), "candidate_n": len(arms[1])}
+        row |= {"reference_median": medians[0], "candidate_median": medians[1]}
+        if compared is not None:
+            score = float(norm.isf(compared.p_value / 2)) * float(np.sign(compared.estimate.difference))
+            row |= {"statistic": score, "p_value": compared.p_value, "n": compared.n}
+        yield row
+
+
+def _attempted(grid: OutcomeGrid, places: Places) -> Places:
+    rows = places[places >= 0]
+    return np.asarray(rows[np.isin(grid.statuses[rows], ATTEMPTED)])

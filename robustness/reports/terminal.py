@@ -57,9 +57,9 @@ def render_summary(report: Report) -> Iterator[RichTable | str]:
     for pair in record.pairs:
         yield from _render_pair(pair, single[single["pair"] == pair.name], record)
         if len(record.pairs) <= PAIRS_WITH_PROBES:
-            yield from render_probes(report.tables[Table.SENSITIVITY], pair)
+            yield from render_probes(report.tables, pair, record)
     if len(record.pairs) > PAIRS_WITH_PROBES and len(report.tables[Table.SENSITIVITY]):
-        yield "what probes measured fills pages for so many pairs: see sensitivity.csv, layers.csv and report.html"
+        yield "what probes measured fills pages for so many pairs: see sensitivity_pairs.csv and report.html"
     yield from _over_seeds(pairs[pairs["n_seeds"].astype(float) > 1], report)
     yield from _notes(report)
     yield from _render_answers(pairs, record)

@@ -8,6 +8,7 @@ import pandas as pd
 from robustness.engine.evaluation import NO_ATTACK
 from robustness.reports.columns import Table, arrange
 from robustness.reports.examples import add_judgements
+from robustness.reports.originals import implausible_originals
 from robustness.reports.questions import answer_rows
 from robustness.runs.record import RunRecord
 from robustness.stats import (
@@ -17,7 +18,7 @@ from robustness.stats import (
     advglue_macro,
     binary_f1,
     bootstrap_f1_interval,
-    paired_difference_interval,
+    mean_difference,
     percentile_interval,
     resample_accuracy_and_f1,
     resample_means,
@@ -32,19 +33,24 @@ def build_testsets(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
     """Returns testsets.csv's rows.
 
     Metrics: `accuracy` of all rows and `f1` where the task has it; where benign originals are known, on just
-    those rows, `benign_accuracy`, `accuracy_with_benign` and `accuracy_drop` (the first minus the second). The
-    official AdvGLUE macro score follows for every arm that was evaluated on all six sets. Questions have exact match
-    and F1 instead.
+    those rows, `benign_accuracy`, `accuracy_with_benign` and `accuracy_drop` (the first minus the second), unless
+    the labels of the originals are implausible. Questions have exact match and F1 instead. `consistency` is the
+    share of groups of which all rows are right (arXiv 2004.02709). The official AdvGLUE macro score follows for
+    every arm that was evaluated on all six sets.
     """
     static = add_judgements(examples[examples["attack"] == NO_ATTACK])
+    implausible = implausible_originals(static, record)
     rows: list[dict[str, object]] = []
     for cell, part in static.groupby(CELL, sort=False):
         names = dict(zip(CELL, cell, strict=True))
         testset = record.find_testset(str(names["testset"]))
         if testset.answers:
-            rows += [names | row for row in answer_rows(part, record.seed)]
-            continue
-        rows += [names | row for row in _metric_rows(part, seed=record.seed, with_f1=testset.scores_f1)]
+            found = answer_rows(part, record.seed)
+        else:
+            found = _metric_rows(part, seed=record.seed, with_f1=testset.scores_f1)
+            if testset.name not in implausible:
+                found += _benign_rows(part)
+        rows += [names | row for row in [*found, *_consistency_rows(part)]]
     return arrange(Table.TESTSETS, [*rows, *_macro_rows(static, record)])
 
 
@@ -59,20 +65,37 @@ def _metric_rows(part: pd.DataFrame, *, seed: int, with_f1: bool) -> list[dict[s
         predictions = judged["adversarial_prediction"].to_numpy(dtype=int)
         interval = bootstrap_f1_interval(labels, predictions, rng=rng)
         rows.append(_row("f1", len(right), errored, binary_f1(labels, predictions), interval))
-    paired = judged[judged["clean_right"].notna()]
-    if len(paired):
-        clean = paired["clean_right"].to_numpy(dtype=bool)
-        adversarial = paired["robust_right"].to_numpy(dtype=bool)
-        drop = clean.astype(float) - adversarial
-        n = len(paired)
-        rows += [
-            _row("benign_accuracy", n, errored, accuracy(clean), wilson_interval(int(clean.sum()), n)),
-            _row(
-                "accuracy_with_benign", n, errored, accuracy(adversarial), wilson_interval(int(adversarial.sum()), n)
-            ),
-            _row("accuracy_drop", n, errored, float(drop.mean()), paired_difference_interval(drop, rng=rng)),
-        ]
     return rows
+
+
+def _benign_rows(part: pd.DataFrame) -> list[dict[str, object]]:
+    errored = int(part["robust_right"].isna().sum())
+    paired = part[part["robust_right"].notna() & part["clean_right"].notna()]
+    n = len(paired)
+    if not n:
+        return []
+    clean, adversarial = (paired[name].to_numpy(dtype=bool) for name in ("clean_right", "robust_right"))
+    drop = clean.astype(float) - adversarial
+    interval = mean_difference(drop, paired["group_id"].to_numpy(dtype=str)).interval()
+    return [
+        _row("benign_accuracy", n, errored, accuracy(clean), wilson_interval(int(clean.sum()), n)),
+        _row("accuracy_with_benign", n, errored, accuracy(adversarial), wilson_interval(int(adversarial.sum()), n)),
+        _row("accuracy_drop", n, errored, float(drop.mean()), interval),
+    ]
+
+
+def _consistency_rows(part: pd.DataFrame) -> list[dict[str, object]]:
+    """One row where some group has several; a group with an errored row is unknown and counted as errored."""
+    groups = part["group_id"].to_numpy(dtype=object)
+    if not part["group_id"].duplicated().any():
+        return []
+    known = part["robust_right"].notna().groupby(groups).all()
+    consistent = part["robust_right"].fillna(value=False).groupby(groups).all()[known]
+    n, whole = len(consistent), int(consistent.sum())
+    if not n:
+        return []
+    row = _row("consistency", n, len(known) - n, whole / n, wilson_interval(whole, n))
+    return [row | {"aggregation": "all-of-group"}]
 
 
 def _row(metric: str, n: int, n_errored: int, value: float, interval: Interval) -> dict[str, object]:
@@ -103,7 +126,7 @@ def _macro_rows(static: pd.DataFrame, record: RunRecord) -> list[dict[str, objec
                 "checkpoint": f"{base} {adaptation}" + ("" if seed is None else f" seed {seed}"),
                 "adaptation": adaptation,
                 "testset": "advglue",
-                "provenance": "official",
+                "provenance": ", ".join(sorted(set(part["provenance"].astype(str)))),
             }
             rows.append(labels | _row("macro", len(part), 0, value, interval) | {"aggregation": "macro"})
     return rows

@@ -14,7 +14,8 @@ from robustness.engine.attack import Access, NamedAttack
 from robustness.engine.evaluation import NO_ATTACK
 from robustness.errors import UsageError
 from robustness.runs.plan import Cell, Plan, ProbeCell
-from robustness.runs.preparation import GATE_EXAMPLES, first_examples
+from robustness.runs.preparation import GATE_EXAMPLES
+from robustness.runs.rows import read_checkpoints, selecting_digests, use_rows
 from robustness.runs.typical import (
     ATTACKS,
     PROBES,
@@ -25,7 +26,6 @@ from robustness.runs.typical import (
     read_attacked_shares,
     read_typical,
 )
-from robustness.testsets.loading import Testset, load_testset
 from robustness.victims.arithmetic import (
     Architecture,
     count_tokens,
@@ -34,7 +34,7 @@ from robustness.victims.arithmetic import (
     read_architecture,
     read_config,
 )
-from robustness.victims.checkpoint import Checkpoint, read_checkpoint
+from robustness.victims.checkpoint import Checkpoint
 from robustness.victims.loading import place
 
 REPLAYS = 3
@@ -87,6 +87,8 @@ class Estimate:
     cells: tuple[CellCost, ...]
     gate_flops: float
     gate_forwards: float
+    left_out: tuple[str, ...] = ()
+    """What is not used of the test sets, and why, in words."""
 
     @property
     def forwards(self) -> float:
@@ -113,7 +115,8 @@ class Estimate:
         return self.flops / rate / 3600
 
     def describe(self, rate: Rate) -> Iterator[str]:
-        """Yields what a reader wants to know: forwards a cell by attack or probe, those of all, and hours."""
+        """Yields what a reader wants to know: rows left out, forwards by attack or probe and of all, and hours."""
+        yield from self.left_out
         for name in dict.fromkeys(_named(each) for each in self.cells):
             costs = [each for each in self.cells if _named(each) == name]
             forwards, backwards = (fmean(getattr(c, kind) for c in costs) for kind in ("forwards", "backwards"))
@@ -153,16 +156,9 @@ class Costing:
         self._plan = plan
         self._typical: Mapping[tuple[str, str], Typical] = read_typical(pilot) if pilot else {}
         self._shares = read_attacked_shares(pilot) if pilot else {}
-        settings = plan.settings
-        loaded = (load_testset(e, settings.data, allow_changed=settings.allow_changed) for e in plan.testsets)
-        self._testsets: dict[str, Testset] = {testset.name: testset for testset in loaded}
-        self._examples = {name: first_examples(each.examples, plan.limit) for name, each in self._testsets.items()}
-        self._checkpoints: dict[str, Checkpoint] = {}
-        self._tasks: dict[str, str] = {}
-        for pair in plan.pairs:
-            for name, reference in ((pair.full_name, pair.full), (pair.peft_name, pair.peft)):
-                self._checkpoints[name] = read_checkpoint(name, reference, pair.base)
-                self._tasks[name] = pair.task
+        self._checkpoints, self._tasks = read_checkpoints(plan)
+        self._rows = use_rows(plan, selecting_digests(self._checkpoints, self._tasks))
+        self._examples = {name: rows.examples for name, rows in self._rows.items()}
         self._bases: dict[Path, tuple[Checkpoint, Architecture]] = {}
         self._means: dict[tuple[Path, str], float] = {}
 
@@ -170,7 +166,8 @@ class Costing:
         """Returns what every cell asks for."""
         cells = [self._attack_cell(cell) for cell in self._plan.cells]
         cells += [self._probe_cell(cell) for cell in self._plan.probe_cells]
-        return Estimate(tuple(cells), sum(self._gate_flops()), GATE_FORWARDS * len(self._checkpoints))
+        left_out = tuple(f"{name}: {rows.left_out}" for name, rows in self._rows.items() if rows.n_selecting)
+        return Estimate(tuple(cells), sum(self._gate_flops()), GATE_FORWARDS * len(self._checkpoints), left_out)
 
     def measure(self, *, seconds: float = 2.0, clock: Callable[[], float] = time.perf_counter) -> Rate:
         """Times this machine on texts of the plan's first test set, for about so many seconds."""
@@ -197,14 +194,14 @@ class Costing:
         typical = self._typical.get((cell.testset, cell.attack))
         is_guess = typical is None and cell.attack not in ATTACKS
         typical = typical or guess(attack).at(words)
-        share = self._shares.get(cell.testset, ATTACKED_SHARE[self._testsets[cell.testset].kind])
+        share = self._shares.get(cell.testset, ATTACKED_SHARE[self._rows[cell.testset].testset.kind])
         passes = count_passes(len(examples), share, typical)
         flops = passes.in_forwards * self._mean_flops(cell.checkpoint, cell.testset)
         return CellCost(cell, passes.forwards, passes.backwards, flops, is_guess)
 
     def _search_forwards(self, testset: str) -> float:
         """What a test set that is made against each checkpoint asks for before it is scored."""
-        generated = self._testsets[testset].generated
+        generated = self._rows[testset].testset.generated
         if generated is None or not generated.needs_checkpoint:
             return 0.0
         return len({example.group for example in self._examples[testset]}) * SEARCHED[generated.generator]

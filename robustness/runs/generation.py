@@ -13,6 +13,7 @@ from robustness.definitions.testsets import GeneratedSet
 from robustness.errors import RunError, UsageError
 from robustness.recipes.distractor_search import search_distractors
 from robustness.runs.plan import Cell, digest_of
+from robustness.runs.rows import draw_groups
 from robustness.testsets.example import Example
 from robustness.testsets.generation import insert_distractor
 from robustness.testsets.loading import load_testset
@@ -53,7 +54,7 @@ def generate(
         against: the checkpoint it is searched for, a folder or hub id; None for sets that need none.
         data: the folder with local files.
         out: the file.
-        limit: so many questions at most.
+        limit: so many questions at most, those that a run of seed 0 draws.
         device: auto, cpu, cuda or cuda:N.
 
     Raises:
@@ -76,8 +77,7 @@ def generate(
     without_file = entry.definition.test.model_copy(update={"local": ()})
     definition = entry.definition.model_copy(update={"test": without_file})
     loaded = load_testset(type(entry)(entry.name, entry.path, definition), data)
-    groups = list(dict.fromkeys(example.group for example in loaded.examples))[:limit]
-    examples: Sequence[Example] = [example for example in loaded.examples if example.group in set(groups)]
+    examples: Sequence[Example] = draw_groups(loaded, limit, seed=0)
     out.parent.mkdir(parents=True, exist_ok=True)
     if against is not None:
         checkpoint = read_lone_checkpoint(against)

@@ -6,6 +6,7 @@ import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import torch
 
@@ -13,6 +14,7 @@ from robustness.definitions.catalog import TESTSETS
 from robustness.definitions.tasks import Head, find_task
 from robustness.engine.evaluation import NO_ATTACK
 from robustness.errors import DataError
+from robustness.runs.foresight import Assumptions, count_seeds, describe_power, plan_set, read_rarer_share
 from robustness.runs.plan import Plan, command_words, digest_of
 from robustness.runs.record import (
     AttackRecord,
@@ -24,10 +26,12 @@ from robustness.runs.record import (
     library_versions,
     now,
 )
+from robustness.runs.rows import UsedRows, read_checkpoints, selecting_digests, use_rows, without_selecting
 from robustness.testsets.example import Example
 from robustness.testsets.loading import Testset, load_testset
-from robustness.victims.checkpoint import Checkpoint, read_checkpoint
+from robustness.victims.checkpoint import Checkpoint
 from robustness.victims.gate import CheckpointFacts, check_pair, inspect_checkpoint
+from robustness.victims.identity import identify_method
 from robustness.victims.loading import Placement, digest_files, digest_weights
 from robustness.victims.tensors import stored_dtypes
 
@@ -39,15 +43,28 @@ GATE_EXAMPLES = 256
 class Prepared:
     """The inputs of a run, read and digested."""
 
-    testsets: tuple[Testset, ...]
-    examples: dict[str, tuple[Example, ...]]
-    """By test set, after the limit."""
+    rows: dict[str, UsedRows]
+    """By test set."""
+    selected: dict[str, frozenset[str]]
+    """By task: digests of the sets on which checkpoints were selected."""
     checkpoints: dict[str, Checkpoint]
     tasks: dict[str, str]
     """By checkpoint."""
     train_seeds: dict[str, int | None]
     weights_digests: dict[str, str]
+    base_digests: dict[str, str]
+    """Of the weights of each checkpoint's base."""
     fingerprint: dict[str, str]
+
+    @property
+    def testsets(self) -> tuple[Testset, ...]:
+        """Without the rows that selected a checkpoint."""
+        return tuple(rows.testset for rows in self.rows.values())
+
+    @property
+    def examples(self) -> dict[str, tuple[Example, ...]]:
+        """By test set, after the limit."""
+        return {name: rows.examples for name, rows in self.rows.items()}
 
 
 def prepare(plan: Plan) -> Prepared:
@@ -57,42 +74,53 @@ def prepare(plan: Plan) -> Prepared:
         DataError: a test set that cannot be read.
         CheckpointError: a checkpoint that is not there or not safe to load.
     """
-    testsets = tuple(
-        load_testset(entry, plan.settings.data, allow_changed=plan.settings.allow_changed) for entry in plan.testsets
-    )
-    checkpoints, tasks, seeds = {}, {}, {}
-    for pair in plan.pairs:
-        for name, reference in ((pair.full_name, pair.full), (pair.peft_name, pair.peft)):
-            checkpoints[name] = read_checkpoint(name, reference, pair.base)
-            tasks[name] = pair.task
-            shared_by = [p.seed for p in plan.pairs if name in (p.full_name, p.peft_name)]
-            seeds[name] = pair.seed if set(shared_by) == {pair.seed} else None
-    digests = {name: digest_weights(checkpoint.folder) for name, checkpoint in checkpoints.items()}
-    data = {f"data: {testset.name}": testset.digest for testset in testsets}
-    digest = cache(digest_files)  # many adapters share one base
+    checkpoints, tasks = read_checkpoints(plan)
+    seeds = {name: _seed_of(name, plan) for name in checkpoints}
+    weights = cache(digest_weights)  # many adapters share one base
+    selected = selecting_digests(checkpoints, tasks)
+    rows = use_rows(plan, selected)
+    data = {f"data: {name}": used.testset.digest for name, used in rows.items()}
+    left = {
+        name: [example.id for example in used.testset.examples] for name, used in rows.items() if used.n_selecting
+    }
+    data |= {f"selecting rows: {name}": digest_of(ids) for name, ids in left.items()}
+    digest = cache(digest_files)
     data |= {
         f"checkpoints: {name}": digest_of([digest(each.folder), digest(each.base)])
         for name, each in checkpoints.items()
     }
     return Prepared(
-        testsets=testsets,
-        examples={testset.name: first_examples(testset.examples, plan.limit) for testset in testsets},
+        rows=rows,
+        selected=selected,
         checkpoints=checkpoints,
         tasks=tasks,
         train_seeds=seeds,
-        weights_digests=digests,
+        weights_digests={name: weights(each.folder) for name, each in checkpoints.items()},
+        base_digests={name: weights(each.base) for name, each in checkpoints.items()},
         fingerprint=plan.fingerprint() | data,
     )
 
 
-def first_examples(examples: tuple[Example, ...], limit: int | None) -> tuple[Example, ...]:
-    """Returns the first examples; those of one group stand together, so that a limit cuts one group at most."""
-    if limit is None:
-        return examples
-    groups: dict[str, list[Example]] = {}
-    for example in examples:
-        groups.setdefault(example.group, []).append(example)
-    return tuple(example for group in groups.values() for example in group)[:limit]
+def foresee(plan: Plan, pilot: Path | None = None) -> tuple[str, ...]:
+    """Returns lines that say what the plan's comparisons can show; loads its test sets, and no weights.
+
+    Args:
+        plan: what is to run.
+        pilot: a run folder in which discordant examples are counted; None: the shipped assumption.
+
+    Raises:
+        RobustnessError: a test set or checkpoint that cannot be read, or a pilot that is none.
+    """
+    used = use_rows(plan, selecting_digests(*read_checkpoints(plan)))
+    sets = [plan_set(plan, rows.testset, rows.examples) for rows in used.values()]
+    assumed = Assumptions() if pilot is None else Assumptions(read_rarer_share(pilot), from_pilot=True)
+    return tuple(describe_power(sets, count_seeds([(p.task, p.base, p.seed) for p in plan.pairs]), assumed))
+
+
+def _seed_of(checkpoint: str, plan: Plan) -> int | None:
+    """The training seed that all pairs of a checkpoint name."""
+    named = {pair.seed for pair in plan.pairs if checkpoint in (pair.full_name, pair.peft_name)}
+    return named.pop() if len(named) == 1 else None
 
 
 def gate_pairs(plan: Plan, prepared: Prepared, placement: Placement) -> RunRecord:
@@ -117,10 +145,11 @@ def _clean_examples(plan: Plan, prepared: Prepared, task: str) -> Sequence[Examp
         if testset.task.name == task and testset.kind == "clean":
             return _spread(testset.examples)
     try:
-        return _spread(load_testset(TESTSETS.find(task), plan.settings.data).examples)
+        own = load_testset(TESTSETS.find(task), plan.settings.data)
+        return _spread(without_selecting(own, prepared.selected).examples)
     except DataError:
         originals = [
-            example.with_texts(example.original)
+            example.clean_form()
             for testset in prepared.testsets
             if testset.task.name == task
             for example in testset.examples
@@ -161,6 +190,7 @@ def _record(plan: Plan, prepared: Prepared, placement: Placement, facts: dict[st
                 digest=attack.digest,
                 goal=attack.goal.kind,
                 mirrors=attack.mirrors,
+                effort=attack.effort,
             )
             for attack in plan.attacks
         ),
@@ -193,6 +223,7 @@ def _dtype_warnings(plan: Plan, prepared: Prepared) -> Iterator[str]:
 
 
 def _checkpoint_record(prepared: Prepared, name: str, facts: CheckpointFacts) -> CheckpointRecord:
+    method = identify_method(prepared.checkpoints[name], prepared.tasks[name], prepared.base_digests[name])
     return CheckpointRecord(
         name=name,
         adaptation=facts.adaptation,
@@ -205,19 +236,28 @@ def _checkpoint_record(prepared: Prepared, name: str, facts: CheckpointFacts) ->
         n_clean=facts.n_clean,
         merge_difference=facts.merge_difference,
         folder=str(prepared.checkpoints[name].folder),
+        method_digest=method.digest,
+        settings=method.settings,
+        trainable_parameters=method.trainable_parameters,
     )
 
 
 def _testset_record(plan: Plan, prepared: Prepared, testset: Testset) -> TestsetRecord:
+    used = prepared.rows[testset.name]
+    planned = plan_set(plan, testset, used.examples)
     return TestsetRecord(
         name=testset.name,
         task=testset.task.name,
         kind=testset.kind,
         provenance=testset.provenance,
-        n=len(testset.examples),
-        n_used=len(prepared.examples[testset.name]),
+        n=used.n_selecting + len(testset.examples),
+        n_selecting=used.n_selecting,
+        n_used=len(used.examples),
+        drawn=used.drawn,
         digest=testset.digest,
         scores_f1=testset.task.scores_f1,
         answers=testset.task.head is Head.ANSWERING,
         n_attacks=len({cell.attack for cell in plan.cells if cell.testset == testset.name} - {NO_ATTACK}),
+        n_groups=planned.n,
+        n_tests=planned.tests,
     )

@@ -13,6 +13,7 @@ from robustness.errors import RobustnessError, UsageError
 from robustness.runs.measurements import MeasurementStore
 from robustness.runs.plan import Plan, ProbeCell
 from robustness.runs.preparation import Prepared
+from robustness.runs.rows import shuffle_examples
 from robustness.sensitivity.batching import errored_reading
 from robustness.sensitivity.measurement import Kind, Measurement, MeasurementStatus, Quantity
 from robustness.sensitivity.probe import NamedProbe, Reading, Subject, Unsupported
@@ -55,13 +56,15 @@ def _subject(
     plan: Plan, prepared: Prepared, cell: ProbeCell, named: NamedProbe, load: Callable[[], AnyVictim]
 ) -> Subject:
     testset = cell.testset or _first_testset(prepared, cell.checkpoint)
-    whole = next(each.examples for each in prepared.testsets if each.name == testset)
-    used = prepared.examples[testset]
+    used = prepared.rows[testset]
+    known = {example.id for example in used.examples}
+    rest = tuple(example for example in used.testset.examples if example.id not in known)
+    seed = plan.settings.seed
     return Subject(
         checkpoint=prepared.checkpoints[cell.checkpoint],
-        examples=used[: named.examples],
-        reserve=whole[len(used) : len(used) + RESERVE],
-        seed=plan.settings.seed,
+        examples=shuffle_examples(replace(used.testset, examples=used.examples), seed)[: named.examples],
+        reserve=shuffle_examples(replace(used.testset, examples=rest), seed)[:RESERVE],
+        seed=seed,
         digest=named.digest,
         load_victim=load,
         partners=[prepared.checkpoints[name] for name in _partner_names(plan, cell.checkpoint)],

@@ -12,12 +12,15 @@ from typing import Literal
 from pydantic import Field, ValidationError
 
 from robustness.definitions.model import Definition
+from robustness.engine.attack import Effort
 from robustness.engine.goal import GoalKind
 from robustness.errors import RunError
 from robustness.runs.disk import replace_durably
 from robustness.runs.lock import FILE_NAME as LOCK_FILE
 
 FILE_NAME = "run.json"
+DRAWN = "drawn at random by the seed, stratified by label, in whole groups"
+"""How a limit takes examples from a test set."""
 RECORDED_PACKAGES = (
     *("peft-robustness", "torch", "transformers", "tokenizers", "peft", "numpy", "scipy", "pandas"),
     *("safetensors", "textattack", "nltk"),
@@ -59,6 +62,15 @@ class CheckpointRecord(Definition):
     """Of a full checkpoint all, of an adapter those that its file holds; None: not counted."""
 
 
+def describe_left_out(n_selecting: int, n: int) -> str:
+    """Returns in words what is not used of a test set's n rows, and why.
+
+    >>> describe_left_out(436, 872)
+    '436 of 872 rows left out: learning rate and epoch of a checkpoint were selected on them'
+    """
+    return f"{n_selecting} of {n} rows left out: learning rate and epoch of a checkpoint were selected on them"
+
+
 class TestsetRecord(Definition):
     """One test set as it was loaded."""
 
@@ -69,14 +81,22 @@ class TestsetRecord(Definition):
     kind: str
     provenance: str
     n: int
+    n_selecting: int = 0
+    """Left out: learning rate and epoch of a checkpoint of the run were chosen on them."""
     n_used: int
     """After the limit."""
+    drawn: str = "all"
+    """How the used rows were taken from those that are not left out."""
     digest: str
     scores_f1: bool
     answers: bool = False
     """Whether its rows are questions, scored by exact match and F1."""
     n_attacks: int | None = None
     """Attacks that run on it; None: all of the run."""
+    n_groups: int = 0
+    """Of the examples used, how many sources they have; of questions, those of altered forms."""
+    n_tests: int = 0
+    """Its rows in a pair's family of tests, as planned: controls are none."""
 
 
 class AttackRecord(Definition):
@@ -88,6 +108,8 @@ class AttackRecord(Definition):
     goal: str = GoalKind.CHANGE_PREDICTION
     mirrors: str | None = None
     """The attack that this baseline mirrors."""
+    effort: Effort = Effort.QUERIES
+    """The column of examples.csv that counts what it spends."""
 
 
 class ProbeRecord(Definition):

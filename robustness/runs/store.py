@@ -16,9 +16,10 @@ import pandas as pd
 from robustness.engine.outcome import Outcome
 from robustness.errors import RunError
 from robustness.runs.plan import Cell
+from robustness.stats.plausibility import OriginalsTally
 from robustness.testsets.example import Texts
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 FILE_NAME = "run.sqlite"
 
 _OUTCOME_COLUMNS = tuple(field.name for field in fields(Outcome))
@@ -120,6 +121,19 @@ class Store:
             "AND adversarial_prediction != clean_prediction AND ABS(score - clean_score) > ? GROUP BY checkpoint"
         )
         return dict(self._connection.execute(query, (least,)))
+
+    def tally_originals(self) -> dict[str, list[OriginalsTally]]:
+        """Returns by test set one tally a checkpoint of benign originals whose own label no file gives."""
+        query = (
+            "SELECT testset, SUM(right), MAX(n), SUM(n) FROM "
+            "(SELECT checkpoint, testset, SUM(clean_prediction = label) AS right, COUNT(*) AS n FROM outcomes "
+            "WHERE attack = 'none' AND clean_prediction IS NOT NULL AND original_label IS NULL AND answer IS NULL "
+            "AND status != 'errored' GROUP BY checkpoint, testset, label) GROUP BY checkpoint, testset"
+        )
+        found: dict[str, list[OriginalsTally]] = {}
+        for testset, *counts in self._connection.execute(query):
+            found.setdefault(testset, []).append(OriginalsTally(*counts))
+        return found
 
     def count_vanished(self) -> dict[tuple[str, str], int]:
         """Returns for each checkpoint and attack how many attacks failed where the gradient had vanished."""

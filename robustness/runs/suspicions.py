@@ -9,6 +9,7 @@ from robustness.engine.attack import Access, NamedAttack
 from robustness.engine.goal import GoalKind
 from robustness.runs.store import Store
 from robustness.stats import holm, mcnemar_exact
+from robustness.stats.plausibility import are_implausible
 
 SIGNIFICANCE = 0.05
 """Of the lead of an attack that should have none, adjusted by Holm over such attacks, checkpoints and test sets."""
@@ -35,6 +36,13 @@ def find_suspicions(store: Store, attacks: Sequence[NamedAttack]) -> list[str]:
         f"{checkpoint}: {count} unchanged texts were answered otherwise when asked again; it is not deterministic"
         for checkpoint, count in store.count_wavering(SAME_SCORE).items()
     ]
+    found += [
+        f"test set {testset}: every checkpoint gets fewer of the benign originals right than their commonest label "
+        "alone would, so their labels are not the changed rows'; no drop from them is reported; name the column of "
+        "their labels in the test set's definition: original_label"
+        for testset, tallies in store.tally_originals().items()
+        if are_implausible(tallies)
+    ]
     return [*found, *_all_or_nothing(store, attacks), *_stronger_than_they_should_be(store, attacks)]
 
 
@@ -59,10 +67,10 @@ def _stronger_than_they_should_be(store: Store, attacks: Sequence[NamedAttack]) 
             tests.append((f"{checkpoint} | {testset}", weak, strong, reason, test))
     adjusted = holm([test.p_value for *_, test in tests])
     return [
-        f"{cell}: {weak} broke {test.only_full_right} examples that {strong} did not, and "
-        f"{strong} {test.only_peft_right} the other way (exact test, p = {p:.2g}); {reason}"
+        f"{cell}: {weak} broke {test.only_reference_right} examples that {strong} did not, and "
+        f"{strong} {test.only_candidate_right} the other way (exact test, p = {p:.2g}); {reason}"
         for (cell, weak, strong, reason, test), p in zip(tests, adjusted, strict=True)
-        if p <= SIGNIFICANCE and test.only_full_right > test.only_peft_right
+        if p <= SIGNIFICANCE and test.only_reference_right > test.only_candidate_right
     ]
 
 

@@ -1,15 +1,13 @@
 """Pure functions from outcomes to metrics, intervals, paired tests and verdicts."""
 
-from robustness.stats.bca import bca_mean_interval
-from robustness.stats.components import VarianceComponents, separate_seeds
-from robustness.stats.equivalence import tost
-from robustness.stats.families import Correction, adjust, benjamini_hochberg, holm
-from robustness.stats.hierarchy import SeededDifference, bootstrap_over_seeds
+from robustness.stats.components import separate_seeds
+from robustness.stats.effort import effort_p_value, less_effort, median_effort, signed_effort_ranks
+from robustness.stats.estimates import Estimate, difference_over_seeds, mean_difference
+from robustness.stats.families import Branch, Correction, adjust, gatekeep, holm
 from robustness.stats.intervals import (
     Interval,
     bootstrap_f1_interval,
     bootstrap_mean_interval,
-    paired_difference_interval,
     percentile_interval,
     resample_accuracy_and_f1,
     resample_means,
@@ -22,58 +20,51 @@ from robustness.stats.metrics import (
     accuracy,
     advglue_macro,
     binary_f1,
-    paired_drop,
 )
-from robustness.stats.paired import PairedTest, mcnemar_exact, mcnemar_mid_p
-from robustness.stats.power import design_effect, detectable_difference, mcnemar_power
+from robustness.stats.paired import mcnemar_exact, mcnemar_mid_p
+from robustness.stats.power import detectable_by_estimate, detectable_difference
 from robustness.stats.prediction import Prediction, auc, rank_correlation
-from robustness.stats.signed import paired_permutation, signed_rank
-from robustness.stats.survival import LogRank, Survival, kaplan_meier, log_rank
-from robustness.stats.verdicts import Reason, Verdict, smallest_detectable_difference, verdict
+from robustness.stats.signed import paired_permutation
+from robustness.stats.verdicts import Evidence, Judgement, Reason, Verdict, judge
 
 __all__ = [
     "AdvGlueScores",
     "AttackCounts",
+    "Branch",
     "Correction",
+    "Estimate",
+    "Evidence",
     "Interval",
-    "LogRank",
-    "PairedTest",
+    "Judgement",
     "Prediction",
     "Reason",
-    "SeededDifference",
-    "Survival",
-    "VarianceComponents",
     "Verdict",
     "accuracy",
     "adjust",
     "advglue_macro",
     "auc",
-    "bca_mean_interval",
-    "benjamini_hochberg",
     "binary_f1",
     "bootstrap_f1_interval",
     "bootstrap_mean_interval",
-    "bootstrap_over_seeds",
-    "design_effect",
+    "detectable_by_estimate",
     "detectable_difference",
+    "difference_over_seeds",
+    "effort_p_value",
+    "gatekeep",
     "holm",
-    "kaplan_meier",
-    "log_rank",
+    "judge",
+    "less_effort",
     "mcnemar_exact",
     "mcnemar_mid_p",
-    "mcnemar_power",
-    "paired_difference_interval",
-    "paired_drop",
+    "mean_difference",
+    "median_effort",
     "paired_permutation",
     "percentile_interval",
     "rank_correlation",
     "resample_accuracy_and_f1",
     "resample_means",
     "separate_seeds",
-    "signed_rank",
-    "smallest_detectable_difference",
-    "tost",
-    "verdict",
+    "signed_effort_ranks",
     "wilson_bounds",
     "wilson_interval",
 ]

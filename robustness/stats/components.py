@@ -49,7 +49,7 @@ def separate_seeds(
     (1962), 278-281.
 
     Args:
-        differences: Full minus PEFT of one example under one seed, shape (seeds, n).
+        differences: Reference minus candidate of one example under one seed, shape (seeds, n).
         groups: The group of each example, shape (n,); None: every example is its own.
         level: Coverage aimed at.
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
@@ -88,3 +89,98 @@ def _step_down(values: NDArray[np.float64]) -> NDArray[np.float64]:
 def _step_up(values: NDArray[np.float64]) -> NDArray[np.float64]:
     adjusted: NDArray[np.float64] = false_discovery_control(values, method="bh")
     return adjusted
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """The planned comparisons of one test set, by their places in the family."""
+
+    gate: int | None
+    """The worst case over its attacks; None where there are no several attacks."""
+    members: tuple[int, ...]
+    """Its attacks, or its only comparison."""
+    is_open: bool = False
+    """Whether the members are tested even where the gate is not rejected, for half of the branch's level."""
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """The gate, if there is one, and the members."""
+        return self.members if self.gate is None else (self.gate, *self.members)
+
+
+def gatekeep(p_values: ArrayLike, branches: Sequence[Branch]) -> NDArray[np.float64]:
+    r"""Returns the adjusted p-values of a family whose branches have gatekeepers, in the order given, shape (n,).
+
+    A sequentially rejective graph of weighted Bonferroni tests. The level is shared evenly among branches; a gate
+    that is rejected hands its share to its members, evenly, these theirs to one another, and a branch that is
+    rejected whole hands on to the others. Where every branch is one comparison this is Holm's procedure. The chance
+    of any false rejection is at most alpha, however the tests depend on each other.
+
+    Source: Bretz, Maurer, Brannath and Posch, Statistics in Medicine 28 (2009), 586-604, algorithm 2.
+
+    Args:
+        p_values: Shape (n,); a nan (a test that could not be made) stays nan and holds no share of the level.
+        branches: Which rows belong together; every row in one place.
+
+    >>> gatekeep([0.04, 0.001], [Branch(0, (1,))])  # the member waits for its gate
+    array([0.04, 0.04])
+    >>> gatekeep([0.01, 0.03], [Branch(None, (0,)), Branch(None, (1,))])  # Holm
+    array([0.02, 0.03])
+    """
+    values = number_column(p_values)
+    known = [_without(branch, np.isnan(values)) for branch in branches]
+    weights, transfers = _graph(
+        len(values), [branch for branch in known if branch.gate is not None or branch.members]
+    )
+    adjusted, floor = np.full(len(values), np.nan), 0.0
+    left = {place for branch in known for place in branch.places}
+    while left:
+        # A hypothesis without weight cannot be rejected yet.
+        place = min(left, key=lambda i: (values[i] / weights[i] if weights[i] > 0 else np.inf, i))
+        floor = max(floor, min(1.0, values[place] / weights[place])) if weights[place] > 0 else 1.0
+        adjusted[place] = floor
+        left.remove(place)
+        weights, transfers = _pass_on(place, weights, transfers)
+    return adjusted
+
+
+NEGLIGIBLE = 1e-9
+"""Share that leaves a branch before it is rejected whole: only so is there a way out when it is."""
+
+
+def _without(branch: Branch, missing: NDArray[np.bool_]) -> Branch:
+    gate = None if branch.gate is None or missing[branch.gate] else branch.gate
+    return Branch(gate, tuple(place for place in branch.members if not missing[place]), branch.is_open)
+
+
+def _graph(n: int, branches: Sequence[Branch]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    weights, transfers = np.zeros(n), np.zeros((n, n))
+    heads = [(branch.gate,) if branch.gate is not None else branch.members for branch in branches]
+    for number, branch in enumerate(branches):
+        others = [place for i, head in enumerate(heads) if i != number for place in head]
+        shares = {place: 1 / len(heads[number]) for place in heads[number]}
+        if branch.gate is not None and branch.members and branch.is_open:
+            shares = {branch.gate: 0.5} | {place: 0.5 / len(branch.members) for place in branch.members}
+        for place, share in shares.items():
+            weights[place] = share / len(branches)
+        for place in branch.places:
+            siblings = [member for member in branch.members if member != place]
+            leak = NEGLIGIBLE if siblings and others else float(bool(others))
+            for targets, share in ((siblings, 1 - leak), (others, leak)):
+                if targets:
+                    transfers[place, targets] = share / len(targets)
+    return weights, transfers
+
+
+def _pass_on(
+    place: int, weights: NDArray[np.float64], transfers: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The graph after one rejection: its weight goes along its edges, and edges that met in it are joined."""
+    weights = weights + weights[place] * transfers[place]
+    weights[place] = 0.0
+    inward, outward = transfers[:, place], transfers[place]
+    back = inward * outward
+    joined = (transfers + np.outer(inward, outward)) / np.where(back < 1, 1 - back, np.inf)[:, None]
+    joined[place, :] = joined[:, place] = 0.0
+    np.fill_diagonal(joined, 0.0)
+    return weights, joined

@@ -5,28 +5,31 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from robustness.stats.arrays import number_column, require_equal_shapes
+from robustness.stats.arrays import number_column, outcome_column, require_equal_shapes
 
 
-def worst_per_group(values: ArrayLike, groups: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.generic]]:
-    r"""Returns the smallest value of each group, and the groups in the same (sorted) order.
+def worst_altered_rows(f1: ArrayLike, groups: ArrayLike, altered: ArrayLike) -> NDArray[np.intp]:
+    """Returns for each group, in sorted order, the place of the row that adversarial SQuAD's official score takes.
 
-    $$w_g = \min_{i \in g} v_i$$ is Jia and Liang's score of a question: the worst over the original and its altered
-    forms (arXiv 1707.07328, section 2.3).
+    Of the altered rows the one with the lowest F1, the first among equals; the first unaltered row only where the
+    group has no altered one. This is what the script of Jia and Liang computes (arXiv 1707.07328), whose text in
+    section 2.3 reads as if the original were always among the candidates. Exact match is that row's own, not the
+    lowest of the group.
 
     Args:
-        values: Scores, shape (n,).
-        groups: The group of each, shape (n,).
+        f1: F1 of each row, shape (n,), in the order of the file.
+        groups: The original question of each, shape (n,).
+        altered: Whether the row is an altered form of its question, shape (n,).
 
     Raises:
-        ValueError: The lengths differ.
+        ValueError: The lengths differ, or `altered` holds something that is neither true nor false.
 
-    >>> worst_per_group([1.0, 0.25, 0.5], ["a", "a", "b"])[0]
-    array([0.25, 0.5 ])
+    >>> worst_altered_rows([0.0, 0.5, 0.25, 1.0], ["a", "a", "a", "b"], [False, True, True, False])
+    array([2, 3])
     """
-    column, names = number_column(values), np.asarray(groups)
-    require_equal_shapes(column, names)
-    known, index = np.unique(names, return_inverse=True)
-    worst = np.full(len(known), np.inf)
-    np.minimum.at(worst, index, column)
-    return worst, known
+    column, names, is_altered = number_column(f1), np.asarray(groups), outcome_column(altered)
+    require_equal_shapes(column, names, is_altered)
+    index = np.unique(names, return_inverse=True)[1]
+    among_unaltered = np.where(is_altered, column, 0.0)  # an original's F1 says nothing about which of two to take
+    order = np.lexsort((among_unaltered, ~is_altered, index))  # stable: equals stay in the order of the file
+    return order[np.flatnonzero(np.diff(index[order], prepend=-1))]

@@ -82,7 +82,7 @@ def bootstrap_mean_interval(
 ) -> Interval:
     r"""Returns the percentile bootstrap interval of the mean of per-example values.
 
-    Called on paired differences (full minus PEFT of the same example) it is the interval of the
+    Called on paired differences (reference minus candidate of the same example) it is the interval of the
     difference of the two means. With groups, whole groups are drawn: for drawn groups g with sum s_g
     and size m_g the statistic is $$\sum_g s_g / \sum_g m_g,$$ so rows of a group may depend on each other.
     Of whole numbers, such as differences of right and wrong, the samples' distribution is computed rather than drawn,
@@ -119,44 +119,6 @@ def bootstrap_mean_interval(
         return _NO_DATA
     ends = bootstrap_ends(units, level)
     return _percentiles(resampled_means(units, rng, resamples), level) if ends is None else Interval(*ends)
-
-
-def paired_difference_interval(
-    differences: ArrayLike,
-    groups: ArrayLike | None = None,
-    *,
-    rng: np.random.Generator,
-    resamples: int = 10_000,
-    level: float = 0.95,
-) -> Interval:
-    """Returns the interval of a difference of two rates from per-example differences in {-1, 0, 1}.
-
-    The bootstrap of `bootstrap_mean_interval` over the data and two further examples, one of difference +1 and
-    one of -1: Bonett and Price's adjustment. Without it, arms that answer twenty examples alike would get the
-    interval [0, 0] and pass for equivalent.
-
-    Source: Bonett and Price, Journal of Educational and Behavioral Statistics 37 (2012), 479-488, who add
-    one to each discordant count of the Wald interval.
-
-    Args:
-        differences: Full minus PEFT, one number per example, shape (n,).
-        groups: As in `bootstrap_mean_interval`; the two further examples are groups of their own.
-        rng: Where the draws come from.
-        resamples: Number of bootstrap samples.
-        level: Coverage aimed at.
-
-    >>> paired_difference_interval(np.zeros(20), rng=np.random.default_rng(0)).within(0.02)
-    False
-    """
-    column = number_column(differences)
-    if len(column) == 0:
-        return _NO_DATA
-    padded = None
-    if groups is not None:
-        names = np.unique(np.asarray(groups), return_inverse=True)[1]
-        padded = np.concatenate([names, [names.max() + 1, names.max() + 2]])
-    column = np.concatenate([column, [1.0, -1.0]])
-    return bootstrap_mean_interval(column, padded, rng=rng, resamples=resamples, level=level)
 
 
 def bootstrap_f1_interval(

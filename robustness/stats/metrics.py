@@ -148,33 +148,33 @@ def advglue_macro(scores: AdvGlueScores[S]) -> S:
 
 
 def paired_drop(
-    full_clean: ArrayLike, full_robust: ArrayLike, peft_clean: ArrayLike, peft_robust: ArrayLike
+    reference_clean: ArrayLike, reference_robust: ArrayLike, candidate_clean: ArrayLike, candidate_robust: ArrayLike
 ) -> NDArray[np.float64]:
-    r"""Returns, per example, how much more the full checkpoint loses to the attack than the PEFT one.
+    r"""Returns, per example, how much more the candidate loses to the attack than the reference.
 
-    $$d_i = (f_i - f_i') - (p_i - p_i')$$ with scores f of the full and p of the PEFT checkpoint, primed under
-    attack. Being a difference of losses, it has the opposite sense of a difference of robust accuracies:
-    positive means that the full checkpoint is more fragile. At equal clean scores it is the robust
-    difference, negated.
+    $$d_i = (c_i - c_i') - (r_i - r_i')$$ with scores r of the reference and c of the candidate, primed under attack.
+    Above 0 the candidate loses more. At equal clean scores it is the difference of robust scores.
 
     Source: the difference of differences of paired designs; Angrist and Pischke, Mostly Harmless
     Econometrics (2009), section 5.2.
 
     Args:
-        full_clean: The full checkpoint's scores before the attack, shape (n,).
-        full_robust: The same examples under attack, shape (n,).
-        peft_clean: The PEFT checkpoint's scores before the attack, shape (n,).
-        peft_robust: The same examples under attack, shape (n,).
+        reference_clean: The reference's scores before the attack, shape (n,).
+        reference_robust: The same examples under attack, shape (n,).
+        candidate_clean: The candidate's scores before the attack, shape (n,).
+        candidate_robust: The same examples under attack, shape (n,).
 
     Raises:
         ValueError: The lengths differ.
 
     >>> paired_drop([1, 1, 1], [1, 0, 0], [1, 1, 1], [0, 1, 0])
-    array([-1.,  1.,  0.])
+    array([ 1., -1.,  0.])
     """
-    columns = [number_column(column) for column in (full_clean, full_robust, peft_clean, peft_robust)]
+    columns = [
+        number_column(column) for column in (reference_clean, reference_robust, candidate_clean, candidate_robust)
+    ]
     require_equal_shapes(*columns)
-    drop: NDArray[np.float64] = (columns[0] - columns[1]) - (columns[2] - columns[3])
+    drop: NDArray[np.float64] = (columns[2] - columns[3]) - (columns[0] - columns[1])
     return drop
 
 

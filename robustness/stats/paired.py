@@ -17,16 +17,16 @@ class PairedTest:
     name: str
     p_value: float
     # Two-sided, not adjusted for other tests.
-    only_full_right: int
+    only_reference_right: int
     # Examples.
-    only_peft_right: int
+    only_candidate_right: int
     # Examples.
 
 
-def mcnemar_exact(full_right: ArrayLike, peft_right: ArrayLike) -> PairedTest:
+def mcnemar_exact(reference_right: ArrayLike, candidate_right: ArrayLike) -> PairedTest:
     r"""Returns McNemar's exact test that both arms are right equally often.
 
-    Only the discordant examples count: with b right in the full arm alone and c in the PEFT arm alone, b is
+    Only the discordant examples count: with b right on the reference alone and c on the candidate alone, b is
     Binomial(b + c, 1/2) under the null hypothesis, so
     $$p = \min\Big(1, 2 \sum_{k=0}^{\min(b, c)} \binom{b+c}{k} 2^{-(b+c)}\Big).$$
     Without discordant examples p is 1. Examples are taken as independent: rows of one source question are
@@ -36,24 +36,24 @@ def mcnemar_exact(full_right: ArrayLike, peft_right: ArrayLike) -> PairedTest:
     Neural Computation 10 (1998), 1895-1923.
 
     Args:
-        full_right: Whether the full checkpoint is right, shape (n,).
-        peft_right: Whether the PEFT checkpoint is right on the same examples, shape (n,).
+        reference_right: Whether the reference is right, shape (n,).
+        candidate_right: Whether the candidate is right on the same examples, shape (n,).
 
     Raises:
         ValueError: The lengths differ, or a value is neither 0 nor 1.
 
     >>> mcnemar_exact([1, 1, 1, 1, 0], [0, 0, 0, 0, 0])  # 2 * (1/2)**4
-    PairedTest(name='mcnemar-exact', p_value=0.125, only_full_right=4, only_peft_right=0)
+    PairedTest(name='mcnemar-exact', p_value=0.125, only_reference_right=4, only_candidate_right=0)
     """
-    full, peft = outcome_column(full_right), outcome_column(peft_right)
-    require_equal_shapes(full, peft)
-    only_full, only_peft = int((full & ~peft).sum()), int((peft & ~full).sum())
-    discordant = only_full + only_peft
-    p_value = min(1.0, 2 * float(bdtr(min(only_full, only_peft), discordant, 0.5)))
-    return PairedTest("mcnemar-exact", p_value, only_full, only_peft)
+    reference, candidate = outcome_column(reference_right), outcome_column(candidate_right)
+    require_equal_shapes(reference, candidate)
+    only_reference, only_candidate = int((reference & ~candidate).sum()), int((candidate & ~reference).sum())
+    discordant = only_reference + only_candidate
+    p_value = min(1.0, 2 * float(bdtr(min(only_reference, only_candidate), discordant, 0.5)))
+    return PairedTest("mcnemar-exact", p_value, only_reference, only_candidate)
 
 
-def mcnemar_mid_p(full_right: ArrayLike, peft_right: ArrayLike) -> PairedTest:
+def mcnemar_mid_p(reference_right: ArrayLike, candidate_right: ArrayLike) -> PairedTest:
     r"""Returns McNemar's mid-p test: the exact test less half the probability of what was observed.
 
     $$p_{mid} = p_{exact} - \binom{b+c}{\min(b, c)} 2^{-(b+c)},$$ and 1 where b = c. It keeps its level in all but
@@ -65,12 +65,12 @@ def mcnemar_mid_p(full_right: ArrayLike, peft_right: ArrayLike) -> PairedTest:
     >>> round(mcnemar_mid_p([1, 1, 1, 1, 0], [0, 0, 0, 0, 0]).p_value, 6)  # 0.125 - (1/2)**4
     0.0625
     """
-    exact = mcnemar_exact(full_right, peft_right)
+    exact = mcnemar_exact(reference_right, candidate_right)
     rarer, discordant = (
-        min(exact.only_full_right, exact.only_peft_right),
-        exact.only_full_right + exact.only_peft_right,
+        min(exact.only_reference_right, exact.only_candidate_right),
+        exact.only_reference_right + exact.only_candidate_right,
     )
     balanced = 2 * rarer == discordant
     below = float(bdtr(rarer - 1, discordant, 0.5)) if rarer else 0.0
     p_value = 1.0 if balanced else exact.p_value / 2 + below
-    return PairedTest("mcnemar-mid-p", p_value, exact.only_full_right, exact.only_peft_right)
+    return PairedTest("mcnemar-mid-p", p_value, exact.only_reference_right, exact.only_candidate_right)

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy.special import bdtr, gammaln, ndtri, xlog1py, xlogy
+from numpy.typing import NDArray
+from scipy.special import bdtr, gammaincinv, gammaln, ndtr, ndtri, stdtrit, xlog1py, xlogy
 
-from robustness.stats.arrays import number_column
-from robustness.stats.resampling import grouped_units
+from robustness.stats.estimates import Estimate, Part
 
 RESOLUTION = 1e-3
 """Of detectable differences: a tenth of a point."""
+MIDPOINTS: NDArray[np.float64] = (np.arange(64) + 0.5) / 64
+"""Shares whose quantiles stand for a distribution."""
 
 
 def mcnemar_power(n: int, difference: float, discordant_share: float, *, alpha: float = 0.05) -> float:
     r"""Returns the chance that McNemar's exact test finds a true difference of two accuracies.
 
-    The number of discordant examples is M ~ Binomial(n, $\pi$) and those of them in which the full arm alone is right
-    are K | M ~ Binomial(M, $(1 + d/\pi)/2$); the power is the probability that K falls into the two-sided rejection
-    region of M. Nothing is approximated but for tails of M beyond eight standard deviations.
+    The number of discordant examples is M ~ Binomial(n, $\pi$) and those of them in which the reference alone is
+    right are K | M ~ Binomial(M, $(1 + d/\pi)/2$); the power is the probability that K falls into the two-sided
+    rejection region of M. Nothing is approximated but for tails of M beyond eight standard deviations.
 
     Source: Duffy, Biometrics 40 (1984), 1005-1015.
 
@@ -77,61 +79,145 @@ def _critical_counts(n: int, alpha: float) -> NDArray[np.int64]:
     return critical
 
 
-def detectable_difference(
-    n: int, discordant_share: float, *, alpha: float = 0.05, power: float = 0.8, design_effect: float = 1.0
-) -> float:
-    """Returns the smallest true difference that McNemar's exact test finds with the given power.
+def detectable_difference(n: int, rarer_share: float, *, alpha: float = 0.05, power: float = 0.8) -> float:
+    r"""Returns the smallest true difference that McNemar's exact test finds with the given power.
 
     It belongs beside an inconclusive verdict: differences below it had little chance to be seen, so their absence
-    shows nothing. The share of discordant examples is taken as observed, and at least as large as the difference.
-    nan where even a difference of 1 would be missed.
+    shows nothing. A larger difference d comes with more discordant examples: their share is taken as
+    $\pi(d) = d + 2 q$, the rarer side keeping its share q, which is an assumption. nan where even the largest
+    difference possible, 1 - 2q, would be missed.
+
+    Source: Lachin, Statistics in Medicine 11 (1992), 1239-1251, on what to hold fixed.
 
     Args:
         n: Number of examples.
-        discordant_share: Share of examples on which just one arm is right, a fraction.
-        alpha: The significance level of the single test; divide it by the family's size for Holm's worst case.
+        rarer_share: Share q of examples on which just the one arm is right that is so more rarely, at most 1/2.
+        alpha: The significance level of the single test; divide it by the family's size for its strictest test.
         power: The chance wanted, in (0, 1).
-        design_effect: By how much grouping inflates the variance: n counts as n / design_effect.
 
     Raises:
-        ValueError: n is negative, a share is outside [0, 1], power is not in (0, 1), or design_effect <= 0.
+        ValueError: n is negative, power is not in (0, 1), or rarer_share is not in [0, 0.5].
 
-    >>> 0.10 < detectable_difference(150, 0.2) < 0.11
+    >>> 0.10 < detectable_difference(150, 0.05) < 0.12
     True
     """
-    if not 0 < power < 1 or not design_effect > 0 or not 0 <= discordant_share <= 1:
-        raise ValueError(f"expected power in (0, 1), got {power}, and design_effect > 0, got {design_effect}")
-    return _detectable(math.floor(n / design_effect), discordant_share, alpha, power)
+    if n < 0 or not 0 < power < 1 or not 0 <= rarer_share <= 0.5:
+        raise ValueError(
+            f"expected n >= 0, a power in (0, 1) and a share in [0, 0.5], got {n}, {power} and {rarer_share}"
+        )
+    return _detectable(n, rarer_share, alpha, power)
 
 
 @lru_cache(maxsize=2**14)
-def _detectable(n: int, discordant_share: float, alpha: float, power: float) -> float:
+def _detectable(n: int, rarer_share: float, alpha: float, power: float) -> float:
     def reaches(difference: float) -> bool:
-        return mcnemar_power(n, difference, max(discordant_share, difference), alpha=alpha) >= power
+        share = min(1.0, difference + 2 * rarer_share)
+        return mcnemar_power(n, min(difference, share), share, alpha=alpha) >= power
 
-    if n < 1 or not reaches(1.0):
+    low, high = 0.0, 1.0 - 2 * rarer_share
+    if n < 1 or not reaches(high):
         return math.nan
-    low, high = 0.0, 1.0
     while high - low > RESOLUTION:
         middle = (low + high) / 2
         low, high = (low, middle) if reaches(middle) else (middle, high)
     return high
 
 
-def design_effect(differences: ArrayLike, groups: ArrayLike) -> float:
-    r"""Returns by how much drawing whole groups inflates the variance of a mean, at least 1.
+def detectable_by_estimate(
+    estimate: Estimate, *, n: int, rarer_share: float | None = None, alpha: float = 0.05, power: float = 0.8
+) -> float:
+    r"""Returns the smallest true difference that an estimate's own test would find with the given power.
 
-    $$\frac{\sum_g (s_g - m_g \bar d)^2}{\sum_i (d_i - \bar d)^2}$$ with sums s and sizes m of the groups.
+    The center is normal around the true difference d, drawn to 0 by the two further units, with the sum of the parts'
+    variances less what those units add; the interval's half-width varies as the parts' $\chi^2$ do. With one part
+    of few degrees of freedom this is the power of Student's t. A variance known with df degrees of freedom is taken
+    $df / \chi^2_{df, 1/2}$ times as large as estimated: with three seeds the estimate is too small more often than
+    not, and half of the differences returned shall be too small. For differences of right and wrong variances grow
+    with d as the discordant share does (`rarer_share`, as in `detectable_difference`).
 
-    Source: Kish, Survey Sampling (1965), section 5.4.
+    Args:
+        estimate: Of the comparison as observed.
+        n: Number of examples.
+        rarer_share: As in `detectable_difference`; None: the differences are not of right and wrong.
+        alpha: The significance level of the single test.
+        power: The chance wanted, in (0.5, 1).
 
-    >>> design_effect([1, 1, 0, 0], ["a", "a", "b", "b"])
-    2.0
+    Raises:
+        ValueError: power is not in (0.5, 1).
+
+    >>> from robustness.stats.estimates import mean_difference
+    >>> estimate = mean_difference([1] * 5 + [-1] * 5 + [0] * 90)
+    >>> 0.08 < detectable_by_estimate(estimate, n=100) < 0.11
+    True
     """
-    column = number_column(differences)
-    if len(column) == 0:
-        return 1.0
-    units = grouped_units(column, np.asarray(groups))
-    single = float(((column - column.mean()) ** 2).sum())
-    grouped = float(((units.sums - units.sizes * column.mean()) ** 2) @ units.copies)
-    return max(1.0, grouped / single) if single > 0 else 1.0
+    if not 0.5 < power < 1:
+        raise ValueError(f"expected a power in (0.5, 1), got {power}")
+    if not estimate.parts:
+        return math.nan
+    units = n if math.isinf(estimate.parts[-1].df) else estimate.parts[-1].df + 1
+    low, high, share = 0.0, 1.0, 0.0
+    fixed, growing = _sampling_variances(estimate, units), np.zeros(len(estimate.parts))
+    if rarer_share is not None:
+        share, high = 2 * rarer_share, 1 - 2 * rarer_share
+        fixed, growing = _split(fixed, abs(estimate.difference) + share - estimate.difference**2, estimate, units)
+
+    def reaches(difference: float) -> bool:
+        variances = fixed + growing * (difference + share - difference**2)
+        parts = [Part(float(each), part.df) for each, part in zip(variances, estimate.parts, strict=True)]
+        return _power_of_parts(parts, difference, units, alpha) >= power
+
+    if not reaches(high):
+        return math.nan
+    while high - low > RESOLUTION / 10:
+        middle = (low + high) / 2
+        low, high = (low, middle) if reaches(middle) else (middle, high)
+    return high
+
+
+def _sampling_variances(estimate: Estimate, units: float) -> NDArray[np.float64]:
+    """Of the parts, less what the two further units add to the last: the median of their estimates, made unbiased."""
+    variances = np.array([part.variance for part in estimate.parts])
+    variances[-1] = max(0.0, variances[-1] - _pad_variance(estimate.center, units))
+    unbiased = [1.0 if math.isinf(p.df) else p.df / (2 * gammaincinv(p.df / 2, 0.5)) for p in estimate.parts]
+    unbiased_variances: NDArray[np.float64] = variances * np.array(unbiased)
+    return unbiased_variances
+
+
+def _split(
+    variances: NDArray[np.float64], observed: float, estimate: Estimate, units: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What does not grow with the difference, and what does, for each unit of discordance."""
+    fixed, growing = np.zeros_like(variances), variances.copy()
+    if len(variances) > 1:  # of the seeds' part only the chance of examples grows: what units have in common is left
+        seeds = estimate.parts[0].df + 1
+        growing[0] = min(variances[0], max(0.0, observed / units - variances[1]) / seeds)
+        fixed[0] = variances[0] - growing[0]
+    if observed == 0:  # arms that nowhere differ show no variance: then units are taken as independent
+        growing[-1], observed = 1 / units, 1.0
+    return fixed, growing / observed
+
+
+def _pad_variance(center: float, units: float) -> float:
+    return 2 * (1 + center**2) / ((units + 1) * (units + 2))
+
+
+@lru_cache(maxsize=1024)
+def _reference(df: float, alpha: float) -> tuple[float, NDArray[np.float64]]:
+    r"""Student's two-sided quantile, and evenly spaced quantiles of $\chi^2_{df} / df$."""
+    if math.isinf(df):
+        return float(ndtri(1 - alpha / 2)), np.ones(1)
+    return float(stdtrit(df, 1 - alpha / 2)), 2 * gammaincinv(df / 2, MIDPOINTS) / df
+
+
+def _power_of_parts(parts: Sequence[Part], difference: float, units: float, alpha: float) -> float:
+    """The chance that the interval at level 1 - alpha lies above 0."""
+    center = difference * units / (units + 2)
+    squares = np.zeros(1)
+    for place, part in enumerate(parts, start=1):
+        quantile, spread = _reference(part.df, alpha)
+        pad = _pad_variance(center, units) if place == len(parts) else 0.0
+        # All combinations of the parts' quantiles.
+        squares = np.add.outer(squares, quantile**2 * (pad + part.variance * spread)).ravel()
+    error = math.sqrt(sum(part.variance for part in parts))
+    distances = center - np.sqrt(squares)
+    return float((ndtr(distances / error) if error else distances > 0).mean())

@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import wilcoxon
 
 from robustness.stats.arrays import number_column
 from robustness.stats.lattice import flip_p_value
@@ -35,7 +34,7 @@ def paired_permutation(
     Statistical Applications in Genetics and Molecular Biology 9 (2010), 39.
 
     Args:
-        differences: Full minus PEFT, one number per example, shape (n,).
+        differences: Reference minus candidate, one number per example, shape (n,).
         groups: The group of each example, shape (n,), whose sign is flipped as one; None: every example is its own.
         rng: Where the draws come from.
         permutations: Patterns drawn where there are too many to count.
@@ -88,29 +87,3 @@ def _flipped_sums(
         )
         chunks.append(2 * (bits.reshape(shape).astype(np.float64) @ units) - units.sum())
     return np.concatenate(chunks)
-
-
-def signed_rank(differences: ArrayLike) -> float:
-    """Returns the two-sided p-value of Wilcoxon's signed-rank test that differences are symmetric around 0.
-
-    Zeros are left out, ties share their mean rank; exact for at most 50 differences without ties, else the normal
-    approximation. For heavy-tailed values such as probe values; examples are taken as independent. Without a
-    difference that is not 0 the p-value is 1, without any value nan.
-
-    Source: Wilcoxon, Biometrics Bulletin 1 (1945), 80-83.
-
-    Args:
-        differences: Full minus PEFT, one number per example, shape (n,).
-
-    Raises:
-        ValueError: A value is not finite.
-
-    >>> signed_rank([1, 2, 3, 4, 5])  # 2 / 2**5
-    0.0625
-    """
-    column = number_column(differences)
-    if not np.isfinite(column).all():
-        raise ValueError("expected finite differences; leave missing ones out first")
-    if len(column) == 0:
-        return math.nan
-    return float(wilcoxon(column).pvalue) if column.any() else 1.0

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 from enum import StrEnum
-
-import numpy as np
-from scipy.special import bdtr
 
 from robustness.stats.intervals import Interval
 
+EDGE = 0.05
+"""Below it a rate is at the floor, above one less it at the ceiling: there a margin of points hides large ratios."""
+
 
 class Verdict(StrEnum):
-    """What a comparison of a full and a PEFT checkpoint allows to say."""
+    """What a comparison of a reference and a candidate allows to say."""
 
     PEFT_MORE_FRAGILE = "peft-more-fragile"
     FULL_MORE_FRAGILE = "full-more-fragile"
     LESS_ACCURATE = "less-accurate"
-    """A difference that the clean gap explains, or one on clean data; its sign says of which arm."""
+    """A difference of accuracy that is no evidence of fragility; above 0 the candidate is the less accurate."""
     EQUIVALENT = "equivalent"
     INCONCLUSIVE = "inconclusive"
 
@@ -45,92 +46,122 @@ class Reason(StrEnum):
     """Too many examples have no outcome on one arm."""
 
 
-def verdict(
-    difference: float,
-    interval: Interval,
-    p_adjusted: float,
-    *,
-    margin: float = 0.02,
-    alpha: float = 0.05,
-) -> Verdict:
-    """Returns the verdict on a difference of robust accuracy, full minus PEFT.
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a verdict on one comparison rests on; intervals are of differences above 0 where the candidate loses.
+
+    `clean` and `success` are of the same examples: accuracy before the attack, and the success rate on those that
+    both arms have right. None: not known.
+    """
+
+    reference_value: float
+    candidate_value: float
+    interval: Interval
+    p_value: float
+    """Adjusted over the family, where there is one."""
+    clean: Interval | None = None
+    success: Interval | None = None
+    is_clean: bool = False
+    """Whether the comparison itself is of clean examples."""
+
+    @property
+    def mirrored(self) -> Evidence:
+        """The same with the arms swapped."""
+        return replace(
+            self,
+            reference_value=self.candidate_value,
+            candidate_value=self.reference_value,
+            interval=_flip(self.interval),
+            clean=None if self.clean is None else _flip(self.clean),
+            success=None if self.success is None else _flip(self.success),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A verdict, and why it is not another."""
+
+    verdict: Verdict
+    reason: Reason | None = None
+
+
+def judge(evidence: Evidence, *, margin: float = 0.02, alpha: float = 0.05) -> Judgement:
+    """Returns the verdict on a difference of accuracies, reference minus candidate.
 
     In this order:
 
     1. inconclusive where a number is nan;
-    2. equivalent where the whole interval lies in [-margin, margin]. This comes before significance: an
-       interval in the margin with p <= alpha is a real difference too small to matter. At a level of 95 %
-       this is the two one-sided tests at 2.5 % each, stricter than the usual 5 %;
-    3. the sign's verdict where p_adjusted <= alpha and the interval lies on that side of 0;
+    2. where the whole interval lies inside the margin: equivalent, or inconclusive where the arms are at the floor or
+       the ceiling. This comes before significance: a difference in the margin is too small to matter. At 95 % this is
+       the two one-sided tests at 2.5 % each: what the printed interval shows is what decides;
+    3. where p is at most alpha and the interval lies on one side of 0, on clean examples: less accurate. Under attack
+       that arm is more fragile, unless the success rate on the examples that both arms have right says otherwise:
+       its interval lies on the other side, or the arms differ on the clean examples the same way and the success
+       rate's interval does not lie on that side as well: then the clean gap explains the difference (less accurate);
     4. inconclusive otherwise.
 
-    Swapping the arms swaps the two fragile verdicts and changes nothing else. The interval is taken at its
-    word: a plain bootstrap over equal values has no width and would read as equivalent, so use
-    `paired_difference_interval`.
-
-    Source: Schuirmann, Journal of Pharmacokinetics and Biopharmaceutics 15 (1987), 657-680.
+    Swapping the arms swaps the two fragile verdicts and changes nothing else.
 
     Args:
-        difference: Full minus PEFT, a fraction: positive means that PEFT is more fragile.
-        interval: The difference's interval.
-        p_adjusted: The paired test's p-value, adjusted over the family.
+        evidence: Of one comparison.
         margin: The largest difference that does not matter, a fraction.
         alpha: The significance level.
 
     Raises:
         ValueError: margin is negative.
 
-    >>> verdict(0.06, Interval(0.03, 0.09), 0.001).value
+    >>> both = {"success": Interval(0.02, 0.10), "clean": Interval(-0.01, 0.01)}
+    >>> judge(Evidence(0.5, 0.44, Interval(0.03, 0.09), 0.001, **both)).verdict.value
     'peft-more-fragile'
-    >>> verdict(-0.06, Interval(-0.09, -0.03), 0.001).value
-    'full-more-fragile'
-    >>> verdict(0.01, Interval(0.004, 0.016), 0.001).value
+    >>> judge(Evidence(0.5, 0.51, Interval(-0.015, 0.005), 0.3, **both)).verdict.value
     'equivalent'
-    >>> verdict(0.06, Interval(-0.01, 0.13), 0.2).value
-    'inconclusive'
+    >>> judge(Evidence(0.02, 0.03, Interval(-0.015, 0.005), 0.3, **both)).reason.value
+    'floor'
     """
     if margin < 0:
         raise ValueError(f"expected a margin of at least 0, got {margin}")
-    if any(math.isnan(number) for number in (difference, interval.low, interval.high, p_adjusted)):
-        return Verdict.INCONCLUSIVE
+    interval, p_value = evidence.interval, evidence.p_value
+    values = evidence.reference_value, evidence.candidate_value
+    if any(math.isnan(number) for number in (*values, interval.low, interval.high, p_value)):
+        return Judgement(Verdict.INCONCLUSIVE)
+    edge = at_edge(*values)
     if interval.within(margin):
-        return Verdict.EQUIVALENT
-    if p_adjusted <= alpha and difference > 0 and interval.low > 0:
-        return Verdict.PEFT_MORE_FRAGILE
-    if p_adjusted <= alpha and difference < 0 and interval.high < 0:
-        return Verdict.FULL_MORE_FRAGILE
-    return Verdict.INCONCLUSIVE
+        return Judgement(Verdict.INCONCLUSIVE, edge) if edge else Judgement(Verdict.EQUIVALENT)
+    if p_value <= alpha and interval.low > 0:
+        return _explain(evidence, Verdict.PEFT_MORE_FRAGILE)
+    if p_value <= alpha and interval.high < 0:
+        return _explain(evidence.mirrored, Verdict.FULL_MORE_FRAGILE)
+    return Judgement(Verdict.INCONCLUSIVE, edge)
 
 
-def smallest_detectable_difference(n: int, discordant_share: float, *, alpha: float = 0.05) -> float:
-    r"""Returns the smallest absolute difference of accuracies that McNemar's exact test can call significant.
+def _explain(evidence: Evidence, fragile: Verdict) -> Judgement:
+    """The verdict on a difference above 0 that is established."""
+    if evidence.is_clean:
+        return Judgement(Verdict.LESS_ACCURATE)
+    clean, success = evidence.clean, evidence.success
+    if clean is None or success is None or math.isnan(success.low) or math.isnan(clean.low):
+        return Judgement(Verdict.LESS_ACCURATE, Reason.CLEAN_UNKNOWN)
+    if clean.low > 0 and success.low <= 0:
+        return Judgement(Verdict.LESS_ACCURATE, Reason.CLEAN_GAP)
+    if success.high < 0:
+        return Judgement(Verdict.INCONCLUSIVE, Reason.SUCCESS_RATE_OPPOSES)
+    return Judgement(fragile)
 
-    With m = round(n * discordant_share) discordant examples and k of them on the rarer side, the difference
-    is (m - 2k) / n; k is the largest with $$2 \sum_{j=0}^{k} \binom{m}{j} 2^{-m} \le \alpha.$$
-    It is nan when even m against 0 is not significant. It is a floor, not a power analysis: a true
-    difference of this size is found only about every second time.
 
-    Source: the rejection region of the exact test of McNemar, Psychometrika 12 (1947), 153-157.
+def at_edge(reference: float, candidate: float) -> Reason | None:
+    """Returns whether both arms are nearly always wrong (floor) or nearly always right (ceiling), else None.
 
-    Args:
-        n: Number of examples.
-        discordant_share: Share of examples on which just one arm is right, a fraction.
-        alpha: The significance level of the single test; divide it by the family's size for Holm's worst
-            case.
+    One of them has to lie beyond the edge, and the other within twice its distance; None where one is nan.
 
-    Raises:
-        ValueError: n is negative or discordant_share is not in [0, 1].
-
-    >>> smallest_detectable_difference(100, 0.06)  # 6 against 0: p = 2 / 64
-    0.06
-    >>> smallest_detectable_difference(100, 0.05)  # 5 against 0: p = 2 / 32
-    nan
+    >>> at_edge(0.02, 0.06).value, at_edge(0.02, 0.3)
+    ('floor', None)
     """
-    if n < 0 or not 0 <= discordant_share <= 1:
-        raise ValueError(f"expected n >= 0 and a share in [0, 1], got {n} and {discordant_share}")
-    discordant = round(n * discordant_share)
-    rarer_side = np.arange((discordant + 1) // 2)
-    significant = int((2 * bdtr(rarer_side, discordant, 0.5) <= alpha).sum())
-    if significant == 0:
-        return math.nan
-    return (discordant - 2 * (significant - 1)) / n
+    values = reference, candidate
+    if min(values) < EDGE and all(value < 2 * EDGE for value in values):
+        return Reason.FLOOR
+    at_ceiling = max(values) > 1 - EDGE and all(value > 1 - 2 * EDGE for value in values)
+    return Reason.CEILING if at_ceiling else None
+
+
+def _flip(interval: Interval) -> Interval:
+    return Interval(-interval.high, -interval.low)

@@ -64,6 +64,8 @@ class Example:
     """How a ready-made adversarial example was made, in its authors' words."""
     construction: str = ""
     """At what level: word, sentence or human."""
+    original_label: int | None = None
+    """What is right of `original`, where it is not `label`: a contrast set changes both. None: the same."""
     _spans: tuple[Span, ...] | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -88,6 +90,11 @@ class Example:
     def group(self) -> str:
         """The group's id, which is the example's own where it has no other."""
         return self.group_id or self.id
+
+    @property
+    def clean_label(self) -> int:
+        """What is right of the clean form: the original's label where it has its own."""
+        return self.label if self.original_label is None else self.original_label
 
     def replace_word(self, index: int, word: str) -> Example:
         """Returns the example with one word replaced; raises IndexError when there is no such word.
@@ -117,6 +124,7 @@ class Example:
             self.answers,
             self.method,
             self.construction,
+            self.original_label,
             moved,
         )
 
@@ -145,6 +153,18 @@ class Example:
     def with_texts(self, texts: Sequence[str]) -> Example:
         """Returns the example with all its segments replaced; its words are found anew."""
         return replace(self, texts=tuple(texts), _spans=None)
+
+    def clean_form(self) -> Example:
+        """Returns the benign original with its own label; the example itself where no original is known.
+
+        >>> row = Example("1", ("a dull film",), label=0, original=("a fine film",), original_label=1)
+        >>> row.clean_form().texts, row.clean_form().label
+        (('a fine film',), 1)
+        """
+        if self.original is None:
+            return self
+        clean = replace(self, label=self.clean_label, original=None, original_label=None)
+        return clean.with_texts(self.original)
 
     def _word_spans(self) -> tuple[Span, ...]:
         spans = self._spans

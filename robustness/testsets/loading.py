@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from robustness.definitions.catalog import Entry
+from robustness.definitions.catalog import TESTSETS, Entry
 from robustness.definitions.tasks import Head, Task, find_task
 from robustness.definitions.testsets import (
     AdvGlueFile,
@@ -28,6 +28,8 @@ from robustness.testsets.tables import read_table
 PACKAGE_FOLDER = Path(__file__).resolve().parent
 LocalFile = TsvFile | AdvGlueFile | SquadFile | TableFile
 Source = LocalFile | HubDataset
+OWN = "own"
+"""The provenance of a set that a user's own definition describes."""
 CHANGED = "changed"
 """The provenance of a set that is not the published one and is evaluated all the same."""
 
@@ -105,23 +107,26 @@ def _load(
     problem = _difference(rows, digest, source, _describe(source, data))
     if problem and not allow_changed:
         raise DataError(f"test set {entry.name}: {problem}; --allow-changed-testset evaluates it all the same")
-    provenance = "official" if isinstance(source, HubDataset) else source.provenance
     return Testset(
         name=entry.name,
         task=task,
         kind=entry.definition.kind,
-        provenance=CHANGED if problem else provenance,
+        provenance=CHANGED if problem else _provenance(entry, source),
         digest=digest,
         examples=tuple(_example(row, prefix, task) for row in rows),
         notes=(f"test set {entry.name}: {problem}",) if problem else (),
     )
 
 
+def _provenance(entry: Entry[TestsetDefinition], source: Source) -> str:
+    """Only this package's own definitions vouch for what others have published."""
+    said = "official" if isinstance(source, HubDataset) else source.provenance
+    return OWN if said == "official" and not TESTSETS.has_shipped(entry) else said
+
+
 def _generate(
     entry: Entry[TestsetDefinition], task: Task, made: GeneratedSet, data: Path | None, *, allow_changed: bool
 ) -> Testset:
-    from robustness.definitions.catalog import TESTSETS
-
     questions = load_testset(TESTSETS.find(made.questions), data, allow_changed=allow_changed)
     originals = [example for example in questions.examples if not example.group_id]
     altered = alter_questions(originals, made, entry.name)
@@ -153,6 +158,7 @@ def _example(row: Row, prefix: str, task: Task) -> Example:
         answers=row.answers,
         method=row.method,
         construction=row.construction,
+        original_label=row.original_label,
     )
 
 

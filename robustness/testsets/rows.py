@@ -36,12 +36,21 @@ class Row:
     answers: tuple[Answer, ...] = ()
     method: str = ""
     construction: str = ""
+    original_label: int | None = None
+    """Of the original, where the file has a column for it."""
 
 
 def digest_rows(rows: Iterable[Row]) -> str:
     """The sha256 of the sorted texts and labels or answers: the same for a file, a shuffled copy and the hub."""
     lines = sorted(
-        json.dumps([row.texts, [answer.text for answer in row.answers] or row.label], ensure_ascii=False)
+        json.dumps(
+            [
+                row.texts,
+                [answer.text for answer in row.answers] or row.label,
+                *([] if row.original_label is None else [row.original_label]),
+            ],
+            ensure_ascii=False,
+        )
         for row in rows
     )
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

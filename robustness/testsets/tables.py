@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +36,16 @@ def read_table(path: Path, source: TableFile, task: Task) -> list[Row]:
         _refuse_missing(where, record, source)
         key = str(record[source.id]) if source.id else where.rpartition(" ")[2]
         group = str(record[source.group]) if source.group and record[source.group] is not None else ""
+        original = _original(record, source, where)
         if task.head is Head.ANSWERING:  # a stripped context would move the answers
             named = {name: record[column] for name, column in zip(task.fields, source.columns, strict=True)}
             row = answer_row(where, key, named, _decoded(record[str(source.answers)], where))
         else:
-            row = Row(key, _texts(record, source.columns, where), label_index(_label(record, source), task, where))
-        rows.append(Row(row.key, row.texts, row.label, _original(record, source, where), group, row.answers))
+            label = label_index(_label(record, source.label, source), task, where)
+            row = Row(key, _texts(record, source.columns, where), label)
+            if original is not None:
+                row = replace(row, original_label=_original_label(record, source, task, where, label))
+        rows.append(replace(row, original=original, group=group))
     return rows
 
 
@@ -52,6 +57,11 @@ def _check(path: Path, source: TableFile, task: Task) -> None:
         raise DefinitionError(f'{path}: the definition names no column for {wanted}; add {wanted} = "..."')
     if source.original and len(source.original) != len(source.columns):
         raise DefinitionError(f"{path}: original names {len(source.original)} columns, columns {len(source.columns)}")
+    if source.original_label is not None and (task.head is Head.ANSWERING or not source.original):
+        raise DefinitionError(
+            f"{path}: original_label names the column {source.original_label!r}, which only a task with labels has, "
+            "beside original; take it out, or name the columns with the benign texts"
+        )
 
 
 def _format(path: Path) -> str:
@@ -111,7 +121,8 @@ def _separated(path: Path, separator: str) -> Iterator[Record]:
 
 
 def _refuse_missing(where: str, record: Record, source: TableFile) -> None:
-    named = [*source.columns, source.label, source.answers, source.id, source.group, *source.original]
+    named = [*source.columns, *source.original, source.label, source.original_label]
+    named += [source.answers, source.id, source.group]
     for column in named:
         if column is not None and column not in record:
             raise DataError(f"{where}: column {column!r} is missing; there are {', '.join(map(str, record))}")
@@ -137,9 +148,18 @@ def _original(record: Record, source: TableFile, where: str) -> Texts | None:
     return _texts(record, source.original, where)
 
 
-def _label(record: Record, source: TableFile) -> object:
-    label = record[str(source.label)]
+def _label(record: Record, column: str | None, source: TableFile) -> object:
+    label = record[str(column)]
     return source.labels.get(str(label), label)
+
+
+def _original_label(record: Record, source: TableFile, task: Task, where: str, label: int) -> int | None:
+    """None where nothing is said of originals; an empty cell says that this one has its row's label."""
+    if source.original_label is None:
+        return None
+    if record[source.original_label] in (None, ""):
+        return label
+    return label_index(_label(record, source.original_label, source), task, f"{where}: {source.original_label}")
 
 
 def _decoded(answers: object, where: str) -> object:

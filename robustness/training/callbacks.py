@@ -18,16 +18,17 @@ class Snapshot:
 
     epoch: int
     """Counted from 1."""
-    dev_accuracy: float
+    score: float
+    """On the selecting rows."""
     weights: Mapping[str, torch.Tensor]
     """The trained parameters by name, on the CPU."""
 
 
 class EpochKeeper(TrainerCallback):  # type: ignore[misc]  # transformers is untyped for us
-    """Remembers accuracies, losses and the trained weights of epochs; stops when the loss is not finite."""
+    """Remembers scores, losses and the trained weights of epochs; stops when the loss is not finite."""
 
     def __init__(self, report: Callable[[int, float], None], *, keep_all: bool) -> None:
-        self.accuracies: list[float] = []
+        self.scores: list[float] = []
         self.losses: list[float] = []
         self.failed = False
         self.snapshots: list[Snapshot] = []
@@ -44,19 +45,19 @@ class EpochKeeper(TrainerCallback):  # type: ignore[misc]  # transformers is unt
                 control.should_training_stop = True
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **given: Any) -> None:  # noqa: ARG002
-        """Keeps the epoch's accuracy and, of the best or of all, its weights."""
-        accuracy = given["metrics"]["eval_accuracy"]
-        is_best = accuracy > max(self.accuracies, default=-1.0)
-        self.accuracies.append(accuracy)
+        """Keeps the epoch's score and, of the best or of all, its weights."""
+        score = given["metrics"]["eval_score"]
+        is_best = score > max(self.scores, default=-1.0)
+        self.scores.append(score)
         if not self.failed and (self._keep_all or is_best):
             weights = {name: parameter.detach().cpu().clone() for name, parameter in trained(given["model"])}
-            snapshot = Snapshot(len(self.accuracies), accuracy, weights)
+            snapshot = Snapshot(len(self.scores), score, weights)
             self.snapshots = [*self.snapshots, snapshot] if self._keep_all else [snapshot]
-        self._report(len(self.accuracies), accuracy)
+        self._report(len(self.scores), score)
 
     def best(self) -> Snapshot | None:
-        """The snapshot of the highest accuracy, of equals the earliest; None when the first epoch failed."""
-        return max(self.snapshots, key=lambda snapshot: snapshot.dev_accuracy, default=None)
+        """The snapshot of the highest score, of equals the earliest; None when the first epoch failed."""
+        return max(self.snapshots, key=lambda snapshot: snapshot.score, default=None)
 
 
 class RankAllocation(TrainerCallback):  # type: ignore[misc]

@@ -14,6 +14,7 @@ from robustness.definitions.tasks import Head, Task
 from robustness.definitions.testsets import TestsetDefinition
 from robustness.errors import CheckpointError, DataError, UsageError
 from robustness.testsets.example import Example
+from robustness.testsets.halves import halve
 from robustness.testsets.loading import load_testset, load_training_split
 from robustness.training.answering import LABEL_NAMES, encode_windows, f1_metric
 from robustness.victims.victim import max_tokens as position_limit
@@ -27,15 +28,26 @@ EncodedRow = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class TrainingRows:
-    """The examples that train and the clean ones that select."""
+    """The examples that train, and the clean ones that select a checkpoint or report what it is worth."""
 
     testset: str
     task: Task
     train: tuple[Example, ...]
-    dev: tuple[Example, ...]
+    selecting: tuple[Example, ...]
+    reporting: tuple[Example, ...]
     train_digest: str
     """sha256 over all training rows of the set, before any limit."""
     dev_digest: str
+    """The same over the development set, both halves."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredRows:
+    """Development rows as token ids, with what scores them."""
+
+    rows: tuple[EncodedRow, ...]
+    metric: Callable[[Any], dict[str, float]] | None = None
+    """From the trainer's predictions to a `score`; None: accuracy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,19 +57,24 @@ class EncodedRows:
     tokenizer: Any
     task: Task
     train: tuple[EncodedRow, ...]
-    dev: tuple[EncodedRow, ...]
+    selecting: ScoredRows
+    reporting: ScoredRows
     label_names: tuple[str, ...] = ("labels",)
-    metric: Callable[[Any], dict[str, float]] | None = None
-    """Of the development rows; None: accuracy."""
 
 
 def load_rows(testset: str, data: Path | None, limit: int | None, dev_limit: int) -> TrainingRows:
-    """Loads the training split of a clean test set and the development rows beside it.
+    """Loads the training split of a clean test set and the two halves of the development rows beside it.
+
+    Args:
+        testset: a clean test set.
+        data: the folder with local files.
+        limit: at most so many training rows.
+        dev_limit: at most so many rows of either half.
 
     Raises:
         DefinitionError: no test set has that name.
         UsageError: the test set has no training split.
-        DataError: the rows cannot be read, or development rows are training rows too.
+        DataError: the rows cannot be read, development rows are training rows too, or they cannot be halved.
     """
     entry = TESTSETS.find(testset)
     if entry.definition.train is None:
@@ -65,11 +82,18 @@ def load_rows(testset: str, data: Path | None, limit: int | None, dev_limit: int
     train = load_training_split(entry, data)
     dev = load_testset(entry, data)
     _refuse_overlap(entry.name, train.examples, dev.examples)
+    halves = halve(dev.examples)
+    if not halves.selecting:
+        raise DataError(
+            f"train {testset}: its {len(dev.examples)} development rows are one group; expected two groups or more: "
+            "one half of the rows selects checkpoints, the other reports what they are worth"
+        )
     return TrainingRows(
         testset=entry.name,
         task=train.task,
         train=draw(train.examples, limit),
-        dev=spread(dev.examples, dev_limit),
+        selecting=spread(halves.selecting, dev_limit),
+        reporting=spread(halves.reporting, dev_limit),
         train_digest=train.digest,
         dev_digest=dev.digest,
     )
@@ -132,14 +156,12 @@ def encode_rows(rows: TrainingRows, base: Path, max_tokens: int, virtual_tokens:
             "set pad_token in its tokenizer_config.json and pad_token_id in its config.json"
         )
     if rows.task.head is Head.ANSWERING:
-        return EncodedRows(
-            tokenizer,
-            rows.task,
-            tuple(encode_windows(rows.train, tokenizer, answered_only=True)),
-            tuple(encode_windows(rows.dev, tokenizer, answered_only=False)),
-            LABEL_NAMES,
-            f1_metric(rows.dev, tokenizer),
+        selecting, reporting = (
+            ScoredRows(tuple(encode_windows(half, tokenizer, answered_only=False)), f1_metric(half, tokenizer))
+            for half in (rows.selecting, rows.reporting)
         )
+        train = tuple(encode_windows(rows.train, tokenizer, answered_only=True))
+        return EncodedRows(tokenizer, rows.task, train, selecting, reporting, LABEL_NAMES)
     length = min(max_tokens, tokenizer.model_max_length)
     room = position_limit(AutoConfig.from_pretrained(base, trust_remote_code=False), tokenizer, virtual_tokens)
     if virtual_tokens and length > room:
@@ -148,9 +170,12 @@ def encode_rows(rows: TrainingRows, base: Path, max_tokens: int, virtual_tokens:
             f"are cut to {length} for every method; lower max_tokens to {max(room, 1)}, or virtual_tokens in the "
             "method's file"
         )
-    # Dev rows by length: what is scored beside each other is then padded little.
-    dev = sorted(_encode(rows.dev, tokenizer, length), key=lambda row: len(row["input_ids"]))
-    return EncodedRows(tokenizer, rows.task, tuple(_encode(rows.train, tokenizer, length)), tuple(dev))
+    # Scored rows by length: what is scored beside each other is then padded little.
+    selecting, reporting = (
+        ScoredRows(tuple(sorted(_encode(half, tokenizer, length), key=lambda row: len(row["input_ids"]))))
+        for half in (rows.selecting, rows.reporting)
+    )
+    return EncodedRows(tokenizer, rows.task, tuple(_encode(rows.train, tokenizer, length)), selecting, reporting)
 
 
 def _encode(examples: Sequence[Example], tokenizer: Any, length: int) -> list[EncodedRow]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from robustness.definitions.pairs import PairEntry, PairsDefinition
 from robustness.definitions.reading import read_definition
 from robustness.training.adaptation import Base
+from robustness.training.metrics import Metric
 from robustness.training.record import Outcome
 
 
@@ -33,6 +34,7 @@ class Pairing:
     out: Path
     floor: float | None
     """Match epochs by clean accuracy, above this share of the most frequent label; None: take the best epochs."""
+    metric: Metric
     say: Callable[[str], None]
 
 
@@ -74,17 +76,17 @@ def closest_epochs(full: Sequence[float], peft: Sequence[float], floor: float) -
 def _folders(full: Arm, peft: Arm, pairing: Pairing) -> tuple[Path, Path] | None:
     if pairing.floor is None:
         return full.folder, peft.folder
-    epochs = closest_epochs(full.outcome.dev_accuracies, peft.outcome.dev_accuracies, pairing.floor)
+    epochs = closest_epochs(full.outcome.selecting_scores, peft.outcome.selecting_scores, pairing.floor)
     if epochs is None:
         pairing.say(
             f"{peft.folder.name}: left out of the pairs file: no two epochs in which both arms are above the most "
-            f"frequent label's share of the development rows ({pairing.floor:.3f})"
+            f"frequent label's share of the selecting rows ({pairing.floor:.3f})"
         )
         return None
-    accuracies = full.outcome.dev_accuracies[epochs[0] - 1], peft.outcome.dev_accuracies[epochs[1] - 1]
+    scores = full.outcome.selecting_scores[epochs[0] - 1], peft.outcome.selecting_scores[epochs[1] - 1]
     pairing.say(
-        f"{peft.folder.name}: epoch {epochs[1]} (dev accuracy {accuracies[1]:.3f}) against the full arm's "
-        f"epoch {epochs[0]} ({accuracies[0]:.3f})"
+        f"{peft.folder.name}: epoch {epochs[1]} (dev {pairing.metric.spelling} {scores[1]:.3f}) against the full "
+        f"arm's epoch {epochs[0]} ({scores[0]:.3f})"
     )
     return epoch_folder(full.folder, epochs[0]), epoch_folder(peft.folder, epochs[1])
 

@@ -42,7 +42,7 @@ class TrainingSettings:
     bf16: bool = False
     """Matrix products in bfloat16; weights and optimiser stay in float32."""
     dev_limit: int = 1000
-    """At most so many clean development rows, evenly spaced, choose epoch and learning rate."""
+    """At most so many rows, evenly spaced, of either half: of the one that selects, and of the one that reports."""
     protocol: Protocol = "equal"
     """`paper`: batch, rate, epochs, clipping and warm-up of each method are those of arXiv 2505.22355."""
     match: Match = "none"

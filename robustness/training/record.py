@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from robustness.errors import RunError
+from robustness.training.metrics import Metric
 from robustness.training.protocol import TrainingSettings
 from robustness.training.trainer import TrialResult, data_seed
+from robustness.victims.selection import TRAINING_RECORD
 
-FILE_NAME = "training.json"
 RECORDED_PACKAGES = ("torch", "transformers", "peft")
 
 
@@ -32,9 +33,20 @@ class Fingerprint:
     seed: int
     train_digest: str
     dev_digest: str
+    """Of the whole development set, half of which selects."""
     rows_trained: int
-    dev_rows: int
+    selecting_rows: int
+    reporting_rows: int
     settings: TrainingSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What was kept of a grid."""
+
+    trial: TrialResult
+    reporting_score: float
+    """Of the checkpoint that was kept, on rows that no choice depends on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +55,7 @@ class Outcome:
 
     failed: bool
     """The loss was not finite at any learning rate: there are no weights."""
-    dev_accuracies: tuple[float, ...]
+    selecting_scores: tuple[float, ...]
     """Of the chosen learning rate, after each epoch; empty when failed."""
 
 
@@ -67,14 +79,15 @@ def is_complete(folder: Path, fingerprint: Fingerprint) -> bool:
 def read_outcome(folder: Path) -> Outcome:
     """Reads what became of a checkpoint; raises RunError when its training.json cannot be read."""
     content = _read(folder)
-    return Outcome(failed=content["failed"], dev_accuracies=tuple(content["dev_accuracies"]))
+    return Outcome(failed=content["failed"], selecting_scores=tuple(content["selecting_scores"]))
 
 
 def write_record(
     folder: Path,
     fingerprint: Fingerprint,
+    metric: Metric,
     trials: Sequence[TrialResult],
-    chosen: TrialResult | None,
+    chosen: Chosen | None,
     device: str,
 ) -> None:
     """Writes training.json into a checkpoint's folder; `chosen` is None when every trial failed."""
@@ -82,14 +95,16 @@ def write_record(
         "fingerprint": asdict(fingerprint),
         "order_seed": data_seed(fingerprint.seed),
         "failed": chosen is None,
-        "learning_rate": chosen.learning_rate if chosen else None,
-        "epoch": chosen.best_epoch if chosen else None,
-        "dev_accuracy": chosen.dev_accuracy if chosen else None,
-        "dev_accuracies": chosen.dev_accuracies if chosen else [],
+        "learning_rate": chosen.trial.learning_rate if chosen else None,
+        "epoch": chosen.trial.best_epoch if chosen else None,
+        "metric": metric,
+        "selecting_score": chosen.trial.selecting_score if chosen else None,
+        "selecting_scores": chosen.trial.selecting_scores if chosen else [],
+        "reporting_score": chosen.reporting_score if chosen else None,
         "trials": [
             {
                 "learning_rate": trial.learning_rate,
-                "dev_accuracies": trial.dev_accuracies,
+                "selecting_scores": trial.selecting_scores,
                 "losses": [loss if loss - loss == 0 else str(loss) for loss in trial.losses],  # JSON has no nan
                 "failed": trial.failed,
                 "seconds": round(trial.seconds, 3),
@@ -105,17 +120,17 @@ def write_record(
         "device": device,
         "versions": {name: version(name) for name in RECORDED_PACKAGES},
     }
-    (folder / FILE_NAME).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    (folder / TRAINING_RECORD).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _read(folder: Path) -> dict[str, Any]:
     try:
-        content = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
-        if not {"fingerprint", "failed", "dev_accuracies"} <= content.keys():
+        content = json.loads((folder / TRAINING_RECORD).read_text(encoding="utf-8"))
+        if not {"fingerprint", "failed", "selecting_scores"} <= content.keys():
             raise KeyError
     except (OSError, ValueError, KeyError, AttributeError):
         raise RunError(
-            f"{folder}: has no readable {FILE_NAME}, so it is not a checkpoint that was finished here; "
+            f"{folder}: has no readable {TRAINING_RECORD}, so it is not a checkpoint that was finished here; "
             "remove it, or give --out another folder"
         ) from None
     return dict(content)

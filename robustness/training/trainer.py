@@ -1,4 +1,4 @@
-"""One trial: one method, learning rate and seed, trained to its best epoch on the clean development rows."""
+"""One trial: one method, learning rate and seed, trained to its best epoch on the selecting rows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from robustness.definitions.catalog import Entry
 from robustness.training.adaptation import Base, adapt
 from robustness.training.adapters import AdaLoraAdapter
 from robustness.training.callbacks import EpochKeeper, RankAllocation, Snapshot, restore
-from robustness.training.data import EncodedRows
+from robustness.training.data import EncodedRows, ScoredRows
 from robustness.training.methods import MethodDefinition
 from robustness.training.protocol import TrainingSettings
 
@@ -47,7 +47,7 @@ class TrialResult:
     """How a trial went."""
 
     learning_rate: float
-    dev_accuracies: tuple[float, ...]
+    selecting_scores: tuple[float, ...]
     """After each epoch."""
     losses: tuple[float, ...]
     """Mean training loss of each epoch."""
@@ -64,13 +64,13 @@ class TrialResult:
 
     @property
     def best_epoch(self) -> int:
-        """The epoch of the highest development accuracy, counted from 1; of equals the earliest."""
-        return self.dev_accuracies.index(max(self.dev_accuracies)) + 1
+        """The epoch of the highest score on the selecting rows, counted from 1; of equals the earliest."""
+        return self.selecting_scores.index(max(self.selecting_scores)) + 1
 
     @property
-    def dev_accuracy(self) -> float:
-        """The accuracy of the best epoch."""
-        return max(self.dev_accuracies)
+    def selecting_score(self) -> float:
+        """The score of the best epoch."""
+        return max(self.selecting_scores)
 
 
 def run_trial(
@@ -85,7 +85,7 @@ def run_trial(
         trial: what to train.
         base: where to start.
         rows: the data, the same for all trials of a pair.
-        report: called after each epoch with its number, from 1, and the development accuracy.
+        report: called after each epoch with its number, from 1, and the score on the selecting rows.
 
     Raises:
         CheckpointError: the base cannot be loaded or adapted.
@@ -99,24 +99,13 @@ def run_trial(
     with torch.random.fork_rng(), tempfile.TemporaryDirectory() as unused_folder:
         set_seed(trial.seed)
         model = adapt(base, rows.task, adapter, trial.settings.steps(len(rows.train)))
-        trainer = Trainer(
-            model=model,
-            args=_arguments(trial, len(rows.train), unused_folder, rows.label_names),
-            train_dataset=rows.train,
-            eval_dataset=rows.dev,
-            data_collator=DataCollatorWithPadding(rows.tokenizer),
-            processing_class=rows.tokenizer,
-            compute_metrics=rows.metric or _accuracy,
-            callbacks=[keeper, *ranks],
-        )
-        trainer.remove_callback(PrinterCallback)
-        trainer.train()
+        _trainer(model, trial, rows, rows.selecting, unused_folder, [keeper, *ranks]).train()
     best = keeper.best()
     if best is not None:
         restore(model, best)
     return model.cpu(), TrialResult(
         learning_rate=trial.learning_rate,
-        dev_accuracies=tuple(keeper.accuracies),
+        selecting_scores=tuple(keeper.scores),
         losses=tuple(keeper.losses),
         failed=keeper.failed,
         parameters_trained=sum(p.numel() for p in model.parameters() if p.requires_grad),
@@ -125,6 +114,36 @@ def run_trial(
         peak_memory_bytes=_peak_memory(trial.device),
         snapshots=tuple(keeper.snapshots) if trial.settings.match == "clean" else (),
     )
+
+
+def score_reporting(model: Any, trial: Trial, rows: EncodedRows) -> float:
+    """Returns a trained model's score on the rows that no choice depends on; it is on the CPU afterwards."""
+    with torch.random.fork_rng(), tempfile.TemporaryDirectory() as unused_folder:
+        metrics = _trainer(model, trial, rows, rows.reporting, unused_folder, []).evaluate()
+    model.cpu()
+    return float(metrics["eval_score"])
+
+
+def _trainer(
+    model: Any,
+    trial: Trial,
+    rows: EncodedRows,
+    scored: ScoredRows,
+    unused_folder: str,
+    callbacks: Sequence[TrainerCallback],
+) -> Trainer:
+    trainer = Trainer(
+        model=model,
+        args=_arguments(trial, len(rows.train), unused_folder, rows.label_names),
+        train_dataset=rows.train,
+        eval_dataset=scored.rows,
+        data_collator=DataCollatorWithPadding(rows.tokenizer),
+        processing_class=rows.tokenizer,
+        compute_metrics=scored.metric or _accuracy,
+        callbacks=list(callbacks),
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
 
 
 def _arguments(trial: Trial, rows: int, unused_folder: str, label_names: Sequence[str]) -> TrainingArguments:
@@ -178,4 +197,4 @@ def _peak_memory(device: torch.device) -> int:
 
 def _accuracy(evaluated: Any) -> dict[str, float]:
     predictions = np.asarray(evaluated.predictions).argmax(axis=-1)
-    return {"accuracy": float((predictions == evaluated.label_ids).mean())}
+    return {"score": float((predictions == evaluated.label_ids).mean())}

@@ -22,10 +22,11 @@ from robustness.training.adapters import PromptAdapter, virtual_tokens
 from robustness.training.callbacks import restore
 from robustness.training.data import EncodedRows, TrainingRows, encode_rows, load_rows
 from robustness.training.methods import MethodDefinition, find_method
+from robustness.training.metrics import selection_metric
 from robustness.training.pairing import Arm, Pairing, epoch_folder, pair_arms, stored_pairs
 from robustness.training.protocol import TrainingSettings, under_protocol
-from robustness.training.record import Fingerprint, is_complete, read_outcome, write_record
-from robustness.training.trainer import Trial, TrialResult, run_trial
+from robustness.training.record import Chosen, Fingerprint, is_complete, read_outcome, write_record
+from robustness.training.trainer import Trial, TrialResult, run_trial, score_reporting
 from robustness.victims.checkpoint import locate
 from robustness.victims.loading import digest_weights, place
 
@@ -70,10 +71,11 @@ def train(
 ) -> Path:
     """Trains one checkpoint per method and seed into `out` and returns the path of the pairs file.
 
-    Each method tries every learning rate of its grid; the best by accuracy on the clean development rows is
-    kept (of equals the smaller), as of its best epoch (of equals the earlier). Calling again resumes: finished
-    checkpoints are not trained again. A checkpoint whose loss is finite at no learning rate is recorded as failed
-    and left out of the pairs file. Pairs of other names that the pairs file already has stay in it.
+    Each method tries every learning rate of its grid; the best by accuracy (of questions F1) on one half of the clean
+    development rows is kept (of equals the smaller), as of its best epoch (of equals the earlier). What is chosen is
+    scored once on the other half. Calling again resumes: finished checkpoints are not trained again. A checkpoint
+    whose loss is finite at no learning rate is recorded as failed and left out of the pairs file. Pairs of other
+    names that the pairs file already has stay in it.
 
     Args:
         testset: a clean test set with a training split, such as sst2 or demo-sentiment.
@@ -112,7 +114,8 @@ def train(
         out.mkdir(parents=True, exist_ok=True)
         for job in pending:
             _make_checkpoint(job, Workshop(start, encoded, torch_device, say))
-    return _write_pairs(jobs, others, Pairing(rows.task.name, start, out, _floor(rows, settings), say))
+    pairing = Pairing(rows.task.name, start, out, _floor(rows, settings), selection_metric(rows.task), say)
+    return _write_pairs(jobs, others, pairing)
 
 
 def _check_arguments(methods: Sequence[Entry[MethodDefinition]], seeds: Sequence[int], limit: int | None) -> None:
@@ -170,7 +173,8 @@ def _plan(
             train_digest=rows.train_digest,
             dev_digest=rows.dev_digest,
             rows_trained=len(rows.train),
-            dev_rows=len(rows.dev),
+            selecting_rows=len(rows.selecting),
+            reporting_rows=len(rows.reporting),
             settings=own_settings,
         )
         folder = out / f"{rows.testset}-{method.name}{protocol}-seed{seed}"
@@ -181,6 +185,7 @@ def _plan(
 def _make_checkpoint(job: Job, shop: Workshop) -> None:
     """Writes beside the folder and renames: a folder that is there is whole."""
     best, trials = _best_of_grid(job, shop)
+    chosen = None
     draft = job.folder.with_name(job.folder.name + ".part")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
@@ -195,7 +200,9 @@ def _make_checkpoint(job: Job, shop: Workshop) -> None:
         if result.snapshots:
             restore(model, result.snapshots[result.best_epoch - 1])
         _save(model, draft, job, shop)
-    write_record(draft, job.fingerprint, trials, best[1] if best else None, str(shop.device))
+        trial = Trial(job.method, result.learning_rate, job.seed, job.settings, shop.device)
+        chosen = Chosen(result, score_reporting(model, trial, shop.rows))
+    write_record(draft, job.fingerprint, selection_metric(shop.rows.task), trials, chosen, str(shop.device))
     draft.replace(job.folder)
 
 
@@ -214,18 +221,19 @@ def _best_of_grid(job: Job, shop: Workshop) -> tuple[tuple[Any, TrialResult] | N
     best: tuple[Any, TrialResult] | None = None
     for rate in sorted(job.method.definition.learning_rates):
         trial = Trial(job.method, rate, job.seed, job.settings, shop.device)
-        model, result = run_trial(trial, shop.base, shop.rows, _epoch_reporter(trial, shop.progress))
+        model, result = run_trial(trial, shop.base, shop.rows, _epoch_reporter(trial, shop))
         trials.append(result)
-        if not result.failed and (best is None or result.dev_accuracy > best[1].dev_accuracy):
+        if not result.failed and (best is None or result.selecting_score > best[1].selecting_score):
             best = model, result
     return best, trials
 
 
-def _epoch_reporter(trial: Trial, progress: Progress) -> Callable[[int, float], None]:
+def _epoch_reporter(trial: Trial, shop: Workshop) -> Callable[[int, float], None]:
     prefix = f"{trial.method.name} seed {trial.seed} lr {_format_rate(trial.learning_rate)}"
+    metric = selection_metric(shop.rows.task).spelling
 
-    def report(epoch: int, accuracy: float) -> None:
-        progress(f"{prefix} epoch {epoch}/{trial.settings.epochs}: dev accuracy {accuracy:.3f}")
+    def report(epoch: int, score: float) -> None:
+        shop.progress(f"{prefix} epoch {epoch}/{trial.settings.epochs}: dev {metric} {score:.3f}")
 
     return report
 
@@ -239,13 +247,13 @@ def _virtual_tokens(jobs: Sequence[Job]) -> int:
 
 
 def _floor(rows: TrainingRows, settings: TrainingSettings) -> float | None:
-    """The share of the most frequent development label, where epochs are matched by accuracy."""
+    """The share of the most frequent label of the selecting rows, where epochs are matched by accuracy."""
     if settings.match == "none":
         return None
     if rows.task.head is Head.ANSWERING:
         return 0.0
-    counts = Counter(example.label for example in rows.dev)
-    return max(counts.values()) / len(rows.dev)
+    counts = Counter(example.label for example in rows.selecting)
+    return max(counts.values()) / len(rows.selecting)
 
 
 def _write_pairs(jobs: Sequence[Job], others: Sequence[PairEntry], pairing: Pairing) -> Path:

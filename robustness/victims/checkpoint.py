@@ -168,13 +168,7 @@ def check_weights(name: str, folder: Path, wanted: str = MODEL_WEIGHTS) -> None:
     """
     from safetensors import safe_open
 
-    index = folder / f"{wanted}.index.json"
-    if (folder / wanted).is_file():
-        files = [wanted]
-    elif wanted == MODEL_WEIGHTS and index.is_file():  # PEFT knows no index and would look for a pickle beside it
-        files = _indexed_files(name, index)
-    else:
-        raise CheckpointError(_why_no_weights(name, folder, wanted))
+    files = list_weights(name, folder, wanted)
     if wanted == MODEL_WEIGHTS:
         _refuse_detour(name, folder)
     for file in files:
@@ -185,6 +179,16 @@ def check_weights(name: str, folder: Path, wanted: str = MODEL_WEIGHTS) -> None:
             raise CheckpointError(
                 f"checkpoint {name}: {folder / file} cannot be read: {first_line(error)}; copy or save it again"
             ) from None
+
+
+def list_weights(name: str, folder: Path, wanted: str) -> list[str]:
+    """Returns the names of the safetensors files in a folder that are loaded; raises what `check_weights` does."""
+    index = folder / f"{wanted}.index.json"
+    if (folder / wanted).is_file():
+        return [wanted]
+    if wanted == MODEL_WEIGHTS and index.is_file():  # PEFT knows no index and would look for a pickle beside it
+        return _indexed_files(name, index)
+    raise CheckpointError(_why_no_weights(name, folder, wanted))
 
 
 def _indexed_files(name: str, index: Path) -> list[str]:

@@ -52,7 +52,7 @@ def train_barely(base: Path, rows: EncodedRows, folder: Path) -> float:
         model=model,
         args=arguments,
         train_dataset=rows.train,
-        eval_dataset=rows.dev,
+        eval_dataset=rows.selecting.rows,
         data_collator=DataCollatorWithPadding(rows.tokenizer),
     ).train()
     return time.process_time() - started

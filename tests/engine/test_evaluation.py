@@ -70,3 +70,23 @@ def test_scores_that_are_no_numbers_are_errored_with_no_prediction(word: str, pr
     assert (outcome.clean_prediction, outcome.adversarial_prediction) == predictions
     assert outcome.status is Status.ERRORED and outcome.error == "the victim's scores are not finite"
     assert outcome.clean_score is None and outcome.score is None
+
+
+def test_an_original_of_another_label_is_graded_by_its_own() -> None:
+    """A contrast set: "good film" (1) was changed into "bad film" (0)."""
+    changed = Example("1", ("bad film",), 0, original=("good film",), original_label=1)
+
+    outcome = next(evaluate_examples(WordVictim(), [changed]))
+
+    assert outcome.status is Status.FAILED  # with the row's label the original were wrong: skipped
+    assert (outcome.clean_prediction, outcome.adversarial_prediction) == (1, 0)
+    assert (outcome.label, outcome.original_label) == (0, 1)
+    assert outcome.clean_score == pytest.approx(1 / (1 + np.exp(-1.5)))  # of label 1: logits -1 and 0.5
+
+
+def test_an_original_label_that_the_head_has_not_errors_its_row() -> None:
+    changed = Example("1", ("bad film",), 0, original=("good film",), original_label=7)
+
+    outcome = next(evaluate_examples(WordVictim(), [changed]))
+
+    assert outcome.status is Status.ERRORED and "label 7 is outside the head's range" in str(outcome.error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,12 +15,14 @@ import pytest
 
 from robustness.engine.outcome import Outcome, Status
 from robustness.reports.columns import Table, arrange
+from robustness.runs.measurements import COLUMNS
 from robustness.runs.plan import Cell
 from robustness.runs.record import (
     AttackRecord,
     CheckpointRecord,
     PairRecord,
     RunRecord,
+    StatisticsRecord,
     TestsetRecord,
     write_record,
 )
@@ -245,3 +247,37 @@ def browser() -> Iterator[Any]:
         opened = driver.chromium.launch(executable_path=found, args=flags)
         yield opened
         opened.close()
+
+
+class Measured:
+    """Made-up readings of one pair, full and LoRA, no model needed."""
+
+    arms = ("full", "lora")
+
+    def __init__(self) -> None:
+        self.record: Any = SimpleNamespace(
+            seed=0,
+            statistics=StatisticsRecord(),
+            pairs=[PairRecord(name="pair", task="sst2", base="base", reference="full", candidate="lora", seed=0)],
+            find_checkpoint=lambda name: SimpleNamespace(adaptation=name, task="sst2"),
+        )
+
+    def rows(self, values: dict[str, Sequence[float | None]], **columns: Any) -> pd.DataFrame:
+        """Readings of examples 0, 1, ... of both arms."""
+        blank = dict.fromkeys(COLUMNS) | {
+            "testset": "t", "probe": "p", "space": "input", "quantity": "q", "unit": "1", "direction": "robust",
+            "aggregate": "median", "scale_free": 1, "target": "f", "kind": "upper", "status": "ok",
+            "scope": "content", "forwards": 1, "backwards": 2, "seconds": 0.5, "reason": "",
+        }  # fmt: skip
+        return pd.DataFrame(
+            [
+                blank | {"checkpoint": arm, "example_id": str(n), "group_id": str(n), "value": value} | columns
+                for arm in self.arms
+                for n, value in enumerate(values[arm])
+            ]
+        )
+
+
+@pytest.fixture
+def measured() -> Measured:
+    return Measured()

@@ -82,6 +82,9 @@ PROMISED = {
         backwards seconds""",
     Table.SENSITIVITY_EXAMPLES: """
         checkpoint testset probe example_id group_id target kind norm radius status value""",
+    Table.SENSITIVITY_PAIRS: """
+        pair probe quantity kind norm radius scope n reference_value candidate_value ratio low high p_adjusted
+        direction""",
     Table.LAYERS: "checkpoint layer module probe kind value",
 }
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import lxml.html
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -14,6 +15,8 @@ from robustness.reports.columns import COLUMNS, Table
 from robustness.reports.csvfiles import read_table
 from robustness.reports.page import write_page
 from robustness.reports.report import write_report
+from robustness.reports.sensitivity import build_sensitivity_examples
+from robustness.reports.sensitivity_pairs import build_sensitivity_pairs
 from robustness.reports.visible import visible
 from robustness.runs.record import ProbeRecord
 
@@ -329,3 +332,29 @@ def test_the_page_says_where_gradients_and_distances_disagree(run_writer: Any, t
 
     section = parse(tmp_path / "run").get_element_by_id("sensitivity")
     assert sentence + "." in [item.text_content() for item in section.iter("li")]
+
+
+def test_the_page_names_the_more_sensitive_arm_and_says_why_a_gradient_supports_no_claim(
+    run_writer: Any, measured: Any, tmp_path: Path
+) -> None:
+    report = write_report(run_writer.write(tmp_path / "run", run_writer.record()))
+    spread = np.linspace(0.9, 1.1, 12)
+    distance = measured.rows({"full": spread, "lora": 0.5 * spread[::-1]}, quantity="distance", norm="l2")
+    gradient = measured.rows({"full": spread, "lora": 3 * spread}, quantity="margin-gradient", kind="exact")
+    frame = pd.concat([gradient, distance]).replace({"checkpoint": {"full": "full-0", "lora": "lora-0"}})
+    tables = report.tables | {
+        Table.SENSITIVITY_EXAMPLES: build_sensitivity_examples(frame),
+        Table.SENSITIVITY_PAIRS: build_sensitivity_pairs(frame, report.record),
+    }
+
+    write_page(tmp_path / "run", report.record, tables, pd.DataFrame(columns=REPLAYS))
+
+    table = parse(tmp_path / "run").get_element_by_id("sensitivity-pairs")
+    heads = [head.text_content() for head in table.find("thead").iter("th")]
+    shown = [dict(zip(heads, (cell.text_content() for cell in row), strict=True)) for row in rows_of(table)]
+    assert [(row["quantity"], row["more sensitive"]) for row in shown] == [
+        ("distance", "LoRA"),
+        ("margin-gradient", "no claim"),
+    ]
+    assert [shown[0][name] for name in ("full", "LoRA", "n")] == ["1", "0.5", "12"]
+    assert shown[1]["why no claim"].startswith("a derivative at one point says nothing")

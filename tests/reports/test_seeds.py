@@ -11,7 +11,8 @@ import pytest
 from robustness.reports.columns import COLUMNS, Table
 from robustness.reports.pairs import build_pairs
 from robustness.runs.record import RunRecord
-from robustness.stats import bootstrap_over_seeds
+from robustness.stats import difference_over_seeds
+from robustness.stats.grouped import worst_altered_rows
 
 QUESTIONS = 40
 
@@ -42,7 +43,9 @@ def answers_of(checkpoint: str, rng: np.random.Generator, mean: float, *, errore
 @pytest.fixture(scope="module")
 def record(run_writer: Any) -> RunRecord:
     made: RunRecord = run_writer.record(seeds=3)
-    testset = made.testsets[0].model_copy(update={"name": "altered", "task": "squad", "answers": True})
+    testset = made.testsets[0].model_copy(
+        update={"name": "altered", "task": "squad", "kind": "adversarial", "answers": True}
+    )
     return made.model_copy(update={"testsets": (testset,), "attacks": ()})
 
 
@@ -59,37 +62,49 @@ def examples(record: RunRecord) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def seeds(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
     pairs = build_pairs(examples, record)
-    return pairs[pairs["n_seeds"] > 1].set_index(["metric", "aggregation"])
+    return pairs[pairs["n_seeds"] > 1].set_index(["metric", "population", "aggregation"]).sort_index()
 
 
-def test_answers_are_compared_over_seeds_by_both_metrics_and_both_ways(seeds: pd.DataFrame) -> None:
-    assert set(seeds.index) == {(m, a) for m in ("f1", "exact_match") for a in ("mean", "worst-per-group")}
-    assert set(seeds["n_seeds"]) == {3} and set(seeds["population"]) == {"all"}
+def test_answers_are_compared_over_seeds_by_both_metrics_and_in_every_way(seeds: pd.DataFrame) -> None:
+    ways = {("altered", "mean"), ("all", "mean"), ("all", "official")}
+    assert set(seeds.index) == {(m, *way) for m in ("f1", "exact_match") for way in ways}
+    assert set(seeds["n_seeds"]) == {3}
     # q3-a errored under one checkpoint: that row is left out, its question is not.
-    assert seeds.loc[("f1", "mean"), "n"] == 2 * QUESTIONS - 1
-    assert seeds.loc[("f1", "worst-per-group"), "n"] == QUESTIONS
-    assert (seeds["verdict"] == "peft-more-fragile").all()
-    # Each is a family of one test.
-    assert seeds["p_adjusted"].tolist() == seeds["p_value"].tolist()
+    assert seeds.loc[("f1", "all", "mean"), "n"] == 2 * QUESTIONS - 1
+    assert seeds.loc[("f1", "altered", "mean"), "n"] == QUESTIONS - 1
+    assert seeds.loc[("f1", "all", "official"), "n"] == QUESTIONS
+    assert (seeds["n_left_out"] == 1).all()
+    # The headline is F1 over altered rows; other ways have no verdict of their own.
+    planned = seeds[seeds["family"] == "planned"]
+    assert planned.index.tolist() == [("f1", "altered", "mean")]
+    assert seeds[seeds["family"] != "planned"]["verdict"].isna().all()
 
 
 @pytest.mark.parametrize("metric", ["f1", "exact_match"])
-@pytest.mark.parametrize("aggregation", ["mean", "worst-per-group"])
-def test_the_rows_are_the_bootstrap_of_the_answers_themselves(
-    seeds: pd.DataFrame, examples: pd.DataFrame, metric: str, aggregation: str
+@pytest.mark.parametrize(("population", "aggregation"), [("altered", "mean"), ("all", "mean"), ("all", "official")])
+def test_the_rows_are_the_estimate_of_the_answers_themselves(
+    seeds: pd.DataFrame, examples: pd.DataFrame, metric: str, population: str, aggregation: str
 ) -> None:
-    column = {"f1": "score", "exact_match": "adversarial_prediction"}[metric]
     kept = examples[examples["example_id"] != "q3-a"]
-    if aggregation == "mean":
-        table = kept.pivot(index="example_id", columns="checkpoint", values=column).astype(float)
-    else:
-        table = kept.pivot_table(index="group_id", columns="checkpoint", values=column, aggfunc="min").astype(float)
-    differences = np.stack([table[f"full-{seed}"] - table[f"lora-{seed}"] for seed in range(3)])
-    groups = [name.partition("-")[0] for name in table.index]
-    expected = bootstrap_over_seeds(differences, groups, rng=np.random.default_rng(0))
+    if population == "altered":
+        kept = kept[kept["clean_score"].notna()]
+    arms = {name: part.reset_index(drop=True) for name, part in kept.groupby("checkpoint")}
+    names = arms["full-0"]["group_id"].to_numpy(dtype=str)
+    column = {"f1": "score", "exact_match": "adversarial_prediction"}[metric]
+    values = {name: part[column].to_numpy(dtype=float) for name, part in arms.items()}
+    if aggregation == "official":
+        chosen = {
+            name: worst_altered_rows(part["score"].astype(float), names, part["clean_score"].notna())
+            for name, part in arms.items()
+        }
+        values = {name: values[name][rows] for name, rows in chosen.items()}
+        names = np.unique(names)
+    differences = np.stack([values[f"full-{seed}"] - values[f"lora-{seed}"] for seed in range(3)])
+    expected = difference_over_seeds(differences, names)
 
-    row = seeds.loc[(metric, aggregation)]
+    row = seeds.loc[(metric, population, aggregation)]
 
     assert row["difference"] == pytest.approx(expected.difference)
-    assert (row["low"], row["high"]) == pytest.approx((expected.interval.low, expected.interval.high))
+    interval = expected.interval()
+    assert (row["low"], row["high"]) == pytest.approx((interval.low, interval.high))
     assert row["seed_sd_low"] <= row["seed_sd"] <= row["seed_sd_high"] and 0 <= row["seed_share"] <= 1

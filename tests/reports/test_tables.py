@@ -144,27 +144,29 @@ def test_the_worst_case_is_robust_only_where_no_attack_succeeded() -> None:
     attacks = build_attacks(world.examples, world.record).set_index(["checkpoint", "attack"])
 
     worst = attacks.loc[("f", "worst-case")]
-    assert (worst["n"], worst["n_skipped"], worst["n_errored"]) == (5, 1, 1)
+    assert (worst["n"], worst["n_skipped"], worst["n_errored"], worst["n_left_out"]) == (4, 1, 0, 1)
     assert worst["robust_accuracy"] == pytest.approx(1 / 4)
     assert worst["mean_queries"] == 10  # of both attacks
     assert pd.isna(worst["mean_similarity"])
 
 
-def test_pairs_compare_the_same_examples_with_full_minus_peft() -> None:
+def test_pairs_compare_the_same_examples_with_reference_minus_candidate() -> None:
     world = attacked({"f/a": "rrrrrrrrbbs", "l/a": "rbbbbbbbbrb"})
 
-    pairs = build_pairs(world.examples, world.record).set_index("population")
+    pairs = build_pairs(world.examples, world.record).set_index("metric")
 
-    everything = pairs.loc["all"]
+    everything = pairs.loc["robust_accuracy"]
     assert everything["n"] == 11
     assert everything["reference_value"] == pytest.approx(8 / 11)
     assert everything["candidate_value"] == pytest.approx(2 / 11)
     assert everything["difference"] == pytest.approx(6 / 11)
     assert everything["p_value"] == pytest.approx(binomtest(7, 8).pvalue)
     assert everything["low"] <= everything["difference"] <= everything["high"]
-    # (10/11 - 8/11) - (11/11 - 2/11): the PEFT arm drops more
-    assert everything["drop_difference"] == pytest.approx(-7 / 11)
-    assert pairs.loc["both_correct", "n"] == 10
+    # (11/11 - 2/11) - (10/11 - 8/11): the candidate drops more
+    assert everything["drop_difference"] == pytest.approx(7 / 11)
+    success = pairs.loc["attack_success_rate"]
+    assert (success["population"], success["n"]) == ("both_correct", 10)
+    assert success["difference"] == pytest.approx(8 / 10 - 2 / 10)
 
 
 def test_swapping_the_arms_swaps_the_sign_and_the_verdict() -> None:
@@ -195,13 +197,15 @@ def test_examples_that_errored_in_one_arm_are_left_out_of_the_comparison() -> No
     assert (pair["n"], pair["difference"]) == (2, 0.5)
 
 
-def test_p_values_are_adjusted_within_a_population() -> None:
+def test_p_values_are_adjusted_behind_the_worst_case() -> None:
     world = attacked({"f/a": "r" * 12, "l/a": "b" * 12, "f/b": "r" * 12, "l/b": "r" * 12})
 
     pairs = build_pairs(world.examples, world.record)
-    everything = pairs[pairs["population"] == "all"].set_index("attack")
+    planned = pairs[pairs["family"] == "planned"].set_index("attack")
 
-    assert everything.loc["a", "p_adjusted"] == pytest.approx(3 * everything.loc["a", "p_value"])  # a, b, worst-case
+    # The worst case has the whole level; rejected, it leaves half of it to each attack, then all to the last one.
+    alone = 2 * 0.5**12
+    assert planned["p_adjusted"].to_dict() == pytest.approx({"worst-case": alone, "a": 2 * alone, "b": 1.0})
 
 
 def test_a_test_set_with_originals_shows_the_drop_on_the_same_rows() -> None:
@@ -368,10 +372,12 @@ def test_a_kept_prediction_enters_neither_worst_case_nor_curves_nor_robust_accur
         table, other = build(reduced), build(without)
         pd.testing.assert_frame_equal(table[table["attack"] != "reduce"].reset_index(drop=True), other)
     pairs, other = (build_pairs(world.examples, world.record) for world in (reduced, without))
-    accuracies = pairs[pairs["metric"] == "robust_accuracy"].reset_index(drop=True)
-    measured = accuracies.columns.drop(["p_adjusted", "verdict"])  # adjusted within the larger family
-    pd.testing.assert_frame_equal(accuracies[measured], other[measured])
-    assert "reduce" not in set(accuracies["attack"])
+    flipping = pairs[pairs["attack"] != "reduce"].reset_index(drop=True)
+    # The reduction is in the secondary family, whose p-values are adjusted together.
+    measured = flipping.columns.drop(["p_adjusted", "detectable"])
+    pd.testing.assert_frame_equal(flipping[measured], other[measured])
+    planned = flipping["family"] == "planned"
+    assert flipping.loc[planned, "p_adjusted"].tolist() == other.loc[planned, "p_adjusted"].tolist()
 
 
 def test_a_kept_prediction_alone_makes_no_worst_case() -> None:

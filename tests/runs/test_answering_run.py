@@ -79,10 +79,13 @@ def test_every_checkpoint_is_scored_on_every_set_both_ways(report: Report) -> No
         for checkpoint in ("full", "lora")
         for testset in ("tiny-addnegans", "tiny-addany")
         for metric in ("f1", "exact_match")
-        for aggregation in ("mean", "worst-per-group")
+        for aggregation in ("altered", "mean", "official")
     }
     assert expected <= found
-    assert ("full", "questions", "f1", "mean") in found
+    assert {(m, a) for c, t, m, a in found if (c, t) == ("full", "questions")} == {
+        ("f1", "mean"),
+        ("exact_match", "mean"),
+    }
     assert set(table.loc[table["testset"] != "questions", "provenance"]) == {"generated"}
     assert report.missing == 0 and report.n_errored == 0
 
@@ -94,11 +97,14 @@ def test_the_scores_are_those_of_the_rows(report: Report) -> None:
 
     f1 = part["score"].astype(float)
     assert table["lora", "tiny-addany", "f1", "mean"] == pytest.approx(f1.mean())
-    worst = f1.groupby(part["group_id"]).min()
-    assert len(worst) == len(part) / 2
-    assert table["lora", "tiny-addany", "f1", "worst-per-group"] == pytest.approx(worst.mean())
-    exact = (part["adversarial_prediction"] == 1).groupby(part["group_id"]).min()
-    assert table["lora", "tiny-addany", "exact_match", "worst-per-group"] == pytest.approx(exact.mean())
+    altered = part["example_id"] != part["group_id"]
+    assert altered.sum() == len(part) / 2
+    assert table["lora", "tiny-addany", "f1", "altered"] == pytest.approx(f1[altered].mean())
+    assert table["lora", "tiny-addany", "f1", "official"] == pytest.approx(f1[altered].mean())  # one a question
+    exact = part["adversarial_prediction"] == 1
+    assert table["lora", "tiny-addany", "exact_match", "official"] == pytest.approx(exact[altered].mean())
+    consistent = exact.groupby(part["group_id"]).all()
+    assert table["lora", "tiny-addany", "consistency", "all-of-group"] == pytest.approx(consistent.mean())
 
 
 def test_pairs_are_compared_by_tests_that_fit_the_score(report: Report) -> None:

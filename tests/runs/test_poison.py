@@ -85,7 +85,8 @@ def expected(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFram
 def test_a_text_that_the_victim_fails_on_errors_its_rows_and_the_run_goes_on_and_can_be_finished(
     tiny: Any, tmp_path: Path, expected: pd.DataFrame, trouble: Trouble
 ) -> None:
-    trouble.texts = {(tiny.dev[3][0],)}
+    drawn = int(expected["example_id"][3].partition(":")[2])
+    trouble.texts = {(tiny.dev[drawn][0],)}
 
     report = start(tiny, tmp_path / "run", on_progress=trouble)
 
@@ -129,9 +130,9 @@ def test_a_worker_finds_what_the_process_itself_finds(tiny: Any, trouble: Troubl
     kit = pack_kit(plan, prepared, device="cpu", threads=torch.get_num_threads(), check_weights=False)
     worker = Worker(kit)
     assert [type(report).__name__ for report in worker.begin()] == ["Started"]
-    trouble.texts, trouble.is_on = {(tiny.dev[3][0],)}, True
     testset = plan.cells[0].testset
     examples = prepared.examples[testset][:8]
+    trouble.texts, trouble.is_on = {examples[3].texts}, True
     victim = to_victim(load_checkpoint(prepared.checkpoints["full"], find_task("sst2")), place("cpu"))
 
     for attack in (None, *plan.attacks):

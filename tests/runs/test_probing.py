@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -10,14 +11,13 @@ import robustness
 from robustness import api
 from robustness.errors import DefinitionError, ProbeError, UsageError
 from robustness.reports.columns import Table
-from robustness.reports.sensitivity import build_probe_differences
 from robustness.runs import arms
 from robustness.runs.measurements import read_measurements
 from robustness.sensitivity.measurement import Kind, Measurement, Quantity, Space
 from robustness.sensitivity.probe import Reading, Unsupported
 
 FIRST = ("margin", "margin-gradient", "jacobian-norm", "condition-profile")
-TABLES = (Table.SENSITIVITY, Table.SENSITIVITY_EXAMPLES, Table.LAYERS)
+TABLES = (Table.SENSITIVITY, Table.SENSITIVITY_EXAMPLES, Table.SENSITIVITY_PAIRS, Table.LAYERS)
 
 
 def start(tiny: Any, out: Path, **options: Any) -> Any:
@@ -80,21 +80,20 @@ def test_a_run_interrupted_between_probes_ends_like_one_that_was_not(
         pd.testing.assert_frame_equal(ours, theirs)
 
 
-def test_paired_differences_are_signed_so_that_above_zero_peft_is_more_fragile(finished: Any) -> None:
+def test_the_arms_of_a_pair_stand_side_by_side_and_gradients_support_no_claim(finished: Any) -> None:
     measurements = read_measurements(finished.folder)
-
-    rows = build_probe_differences(measurements, finished.record).set_index(["probe", "layer"])
-
-    full, peft = (
-        measurements[(measurements["checkpoint"] == name) & (measurements["probe"] == "jacobian-norm")][
-            "value"
-        ].median()
-        for name in ("full", "lora")
+    norms = measurements[measurements["probe"] == "jacobian-norm"].pivot_table(
+        index="example_id", columns="checkpoint", values="value"
     )
+
+    rows = finished.tables[Table.SENSITIVITY_PAIRS].set_index(["probe", "layer"])
+
     row = rows.xs("jacobian-norm").iloc[0]
-    assert (row["difference"] > 0) == (peft > full)
-    assert row["low"] <= row["difference"] <= row["high"] and row["n"] == 6
+    assert row["ratio"] == pytest.approx(np.exp(np.median(np.log(norms["lora"] / norms["full"]))))
+    assert row["low"] <= row["ratio"] <= row["high"] and row["n"] == 6
     assert len(rows.xs("condition-profile")) == 4
+    assert set(rows["direction"]) == {"neutral"} and rows["reason"].notna().all()
+    assert not {"probe", "layer"} & set(finished.tables[Table.FRAGILITY]["where"])
 
 
 class Letters:

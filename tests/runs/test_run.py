@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import robustness
 from robustness import api
@@ -72,6 +73,21 @@ def test_the_record_says_what_the_run_was_made_with(finished: Any) -> None:
     assert [checkpoint["adaptation"] for checkpoint in record["checkpoints"]] == ["full", "lora"]
     assert all(checkpoint["clean_accuracy"] > 0.9 for checkpoint in record["checkpoints"])
     assert record["testsets"][0]["n"] == 24 and record["testsets"][0]["n_used"] == 20
+
+
+def test_the_record_and_the_tables_identify_the_methods(finished: Any, tiny: Any) -> None:
+    full, lora = json.loads((finished.folder / "run.json").read_text())["checkpoints"]
+    config = json.loads((tiny.folder / "lora" / "adapter_config.json").read_text())
+
+    assert len(full["method_digest"]) == len(lora["method_digest"]) == 16
+    assert full["method_digest"] != lora["method_digest"]
+    assert full["settings"] == {} and lora["settings"]["r"] == str(config["r"])
+    weights = load_file(tiny.folder / "lora" / "adapter_model.safetensors")
+    assert lora["trainable_parameters"] == sum(each.numel() for each in weights.values())
+    assert lora["trainable_parameters"] < full["trainable_parameters"]
+    pairs = finished.tables[Table.PAIRS]
+    assert set(pairs["method_digest"]) == {lora["method_digest"]}
+    assert set(pairs["trainable_parameters"]) == {lora["trainable_parameters"]}
 
 
 def test_running_again_computes_nothing(finished: Any, tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:

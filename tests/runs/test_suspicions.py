@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,28 +31,29 @@ def store(tmp_path: Path) -> Iterator[Store]:
     made.close()
 
 
+def outcome(i: int, letter: str, *, label: int = 1, clean_prediction: int = 1) -> Outcome:
+    return Outcome(
+        example_id=str(i),
+        group_id=str(i),
+        label=label,
+        status=STATUS[letter],
+        clean_prediction=clean_prediction,
+        adversarial_prediction=1,
+        clean_score=0.9,
+        score=0.9,
+        queries=1,
+        forwards=3,
+        modified_words=1,
+        modified_share=0.1,
+        similarity=0.9,
+        seconds=0.0,
+        original_text=("a film",),
+        adversarial_text=("a fulm",),
+    )
+
+
 def add(store: Store, attack: str, letters: str, checkpoint: str = "full", testset: str = "t") -> None:
-    outcomes = [
-        Outcome(
-            example_id=str(i),
-            group_id=str(i),
-            label=1,
-            status=STATUS[letter],
-            clean_prediction=1,
-            adversarial_prediction=1,
-            clean_score=0.9,
-            score=0.9,
-            queries=1,
-            forwards=3,
-            modified_words=1,
-            modified_share=0.1,
-            similarity=0.9,
-            seconds=0.0,
-            original_text=("a film",),
-            adversarial_text=("a fulm",),
-        )
-        for i, letter in enumerate(letters)
-    ]
+    outcomes = [outcome(i, letter) for i, letter in enumerate(letters)]
     store.add(Cell(checkpoint, testset, attack), outcomes)
 
 
@@ -180,3 +182,21 @@ def test_gradients_that_vanish_where_an_attack_fails_are_warned_of(store: Store)
     (warning,) = find_suspicions(store, (NamedAttack("white", "d", ByGradient()),))
 
     assert warning.startswith("full: the gradient vanished in 10 examples on which white failed")
+
+
+@pytest.mark.parametrize(("rights", "is_suspect"), [((9, 12), True), ((9, 13), False)])
+def test_originals_that_no_checkpoint_answers_as_labelled_are_warned_of(
+    store: Store, rights: tuple[int, int], is_suspect: bool
+) -> None:
+    """26 originals, 13 of either label; static rows alone count, and only where no label of originals is given."""
+    for checkpoint, right in zip(("full", "lora"), rights, strict=True):
+        outcomes = []
+        for i in range(26):
+            made = outcome(i, "r", label=i % 2, clean_prediction=i % 2 if i < right else 1 - i % 2)
+            outcomes += [made, replace(made, example_id=f"given {i}", original_label=1 - i % 2)]
+        store.add(Cell(checkpoint, "contrast", "none"), outcomes)
+
+    found = find_suspicions(store, ())
+
+    assert len(found) == is_suspect
+    assert all(text.startswith("test set contrast: every checkpoint gets fewer of the benign") for text in found)

@@ -58,9 +58,9 @@ def test_the_interval_covers_for_differences_of_right_and_wrong(seeds: int, shif
     covered = 0
 
     for _ in range(400):
-        only_full = 0.3 + rng.normal(0, shift, (seeds, 1))
+        only_reference = 0.3 + rng.normal(0, shift, (seeds, 1))
         draws = rng.random((seeds, 100))
-        table = np.where(draws < only_full, 1, np.where(draws > 0.9, -1, 0))
+        table = np.where(draws < only_reference, 1, np.where(draws > 0.9, -1, 0))
         interval = separate_seeds(table).seed_interval
         covered += interval.low <= shift <= interval.high
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robustness.stats import Correction, adjust, benjamini_hochberg, holm
+from robustness.stats import Correction, adjust, holm
+from robustness.stats.families import benjamini_hochberg
 
 # The fifteen p-values of Benjamini and Hochberg (1995), section 4.2: four rejected at q = 0.05.
 PUBLISHED = [

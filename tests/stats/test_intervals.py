@@ -18,7 +18,6 @@ from robustness.stats import (
     Interval,
     bootstrap_f1_interval,
     bootstrap_mean_interval,
-    paired_difference_interval,
     resample_accuracy_and_f1,
     resample_means,
     wilson_interval,
@@ -275,46 +274,6 @@ def test_the_bootstrap_of_many_rows_stays_below_64_megabytes() -> None:
     assert peak < 64 * 2**20
 
 
-def test_the_difference_interval_of_equal_arms_narrows_with_the_sample_and_is_never_empty() -> None:
-    intervals = [paired_difference_interval(np.zeros(n), rng=generator()) for n in (5, 20, 150, 1000)]
-
-    widths = [interval.high - interval.low for interval in intervals]
-    assert widths == sorted(widths, reverse=True)
-    assert all(interval.low < 0 < interval.high for interval in intervals)
-    assert not intervals[1].within(0.02)
-    assert intervals[3].within(0.02)
-
-
-def test_the_difference_interval_is_antisymmetric_in_the_arms() -> None:
-    differences = np.repeat([-1.0, 0.0, 1.0], [5, 60, 15])
-
-    one = paired_difference_interval(differences, rng=generator(), resamples=200_000)
-    two = paired_difference_interval(-differences, rng=generator(), resamples=200_000)
-
-    assert one.low == pytest.approx(-two.high, abs=0.003)
-    assert one.high == pytest.approx(-two.low, abs=0.003)
-
-
-def test_the_difference_interval_covers_the_truth_also_where_arms_rarely_differ() -> None:
-    rng = generator()
-    for n, rates in ((80, (0.02, 0.0)), (80, (0.15, 0.10)), (150, (0.05, 0.05)), (1000, (0.01, 0.01))):
-        truth = rates[0] - rates[1]
-        draws = rng.choice([1.0, -1.0, 0.0], p=[*rates, 1 - sum(rates)], size=(300, n))
-        found = [paired_difference_interval(draw, rng=rng, resamples=1000) for draw in draws]
-
-        assert np.mean([interval.low <= truth <= interval.high for interval in found]) >= 0.92
-
-
-def test_the_difference_interval_is_wider_when_rows_of_a_group_are_copies() -> None:
-    values = np.repeat(generator().choice([-1.0, 0.0, 1.0], size=50), 4)
-    groups = np.repeat(np.arange(50), 4)
-
-    alone = paired_difference_interval(values, rng=generator())
-    grouped = paired_difference_interval(values, groups, rng=generator())
-
-    assert grouped.high - grouped.low > 1.5 * (alone.high - alone.low)
-
-
 def test_resampled_f1_and_accuracy_have_the_moments_of_an_index_bootstrap() -> None:
     rng = generator()
     labels, predictions = rng.integers(2, size=78), rng.integers(2, size=78)
@@ -332,7 +291,6 @@ def test_resampled_f1_and_accuracy_have_the_moments_of_an_index_bootstrap() -> N
 
 def test_nothing_to_resample_is_nan() -> None:
     assert is_nan(bootstrap_f1_interval([], [], rng=generator()))
-    assert is_nan(paired_difference_interval([], rng=generator()))
     assert np.isnan(resample_means([], rng=generator(), resamples=3)).all()
 
 

@@ -16,8 +16,8 @@ from robustness.stats import (
     accuracy,
     advglue_macro,
     binary_f1,
-    paired_drop,
 )
+from robustness.stats.metrics import paired_drop
 
 STATUSES = ["skipped", "succeeded", "failed", "errored"]
 label_pairs = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=40)
@@ -133,18 +133,27 @@ def test_the_mean_paired_drop_is_the_difference_of_the_two_drops_and_flips_with_
     rows: list[tuple[int, int, int, int]],
 ) -> None:
     columns = np.array(rows, dtype=float).T
-    full_clean, full_robust, peft_clean, peft_robust = columns
+    reference_clean, reference_robust, candidate_clean, candidate_robust = columns
 
-    drop = paired_drop(full_clean, full_robust, peft_clean, peft_robust)
-    swapped = paired_drop(peft_clean, peft_robust, full_clean, full_robust)
+    drop = paired_drop(reference_clean, reference_robust, candidate_clean, candidate_robust)
+    swapped = paired_drop(candidate_clean, candidate_robust, reference_clean, reference_robust)
 
     means = columns.mean(axis=1)
-    assert drop.mean() == pytest.approx((means[0] - means[1]) - (means[2] - means[3]))
+    assert drop.mean() == pytest.approx((means[2] - means[3]) - (means[0] - means[1]))
     assert (drop == -swapped).all()
 
 
-def test_a_paired_drop_is_positive_where_only_the_full_checkpoint_breaks() -> None:
-    assert paired_drop([1], [0], [1], [1]).tolist() == [1]
+def test_a_paired_drop_is_positive_where_only_the_candidate_breaks() -> None:
+    assert paired_drop([1, 1, 1, 0], [1, 0, 0, 0], [1, 1, 1, 0], [0, 1, 0, 0]).tolist() == [1, -1, 0, 0]
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=40))
+def test_at_equal_clean_scores_the_paired_drop_is_the_difference_of_robust_scores(
+    rows: list[tuple[int, int, int]],
+) -> None:
+    clean, reference, candidate = np.array(rows, dtype=float).T
+
+    assert (paired_drop(clean, reference, clean, candidate) == reference - candidate).all()
 
 
 def test_paired_drop_refuses_columns_of_different_length() -> None:

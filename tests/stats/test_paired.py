@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from robustness.stats import PairedTest, holm, mcnemar_exact
+from robustness.stats import holm, mcnemar_exact
+from robustness.stats.paired import PairedTest
 
 outcome_pairs = st.lists(st.tuples(st.booleans(), st.booleans()), max_size=60)
 p_values = st.lists(st.floats(0, 1), max_size=12)
@@ -27,9 +28,9 @@ def arms(table: tuple[int, int, int, int]) -> tuple[NDArray[np.bool_], NDArray[n
     return pairs[:, 0], pairs[:, 1]
 
 
-def share_of_arm_swaps_at_least_as_uneven(only_full: int, only_peft: int) -> float:
-    sums = [abs(sum(signs)) for signs in itertools.product([-1, 1], repeat=only_full + only_peft)]
-    return float(np.mean([total >= abs(only_full - only_peft) for total in sums]))
+def share_of_arm_swaps_at_least_as_uneven(only_reference: int, only_candidate: int) -> float:
+    sums = [abs(sum(signs)) for signs in itertools.product([-1, 1], repeat=only_reference + only_candidate)]
+    return float(np.mean([total >= abs(only_reference - only_candidate) for total in sums]))
 
 
 def test_mcnemar_is_the_share_of_arm_swaps_at_least_as_uneven_for_every_small_table() -> None:
@@ -38,30 +39,30 @@ def test_mcnemar_is_the_share_of_arm_swaps_at_least_as_uneven_for_every_small_ta
     for table in tables:
         found = mcnemar_exact(*arms(table))
 
-        assert (found.only_full_right, found.only_peft_right) == (table[1], table[2])
+        assert (found.only_reference_right, found.only_candidate_right) == (table[1], table[2])
         assert found.p_value == pytest.approx(share_of_arm_swaps_at_least_as_uneven(table[1], table[2]))
 
 
 @given(outcome_pairs)
 def test_mcnemar_agrees_with_statsmodels(pairs: list[tuple[bool, bool]]) -> None:
-    full, peft = [a for a, _ in pairs], [b for _, b in pairs]
-    only_full = sum(a and not b for a, b in pairs)
-    only_peft = sum(b and not a for a, b in pairs)
+    reference, candidate = [a for a, _ in pairs], [b for _, b in pairs]
+    only_reference = sum(a and not b for a, b in pairs)
+    only_candidate = sum(b and not a for a, b in pairs)
 
-    found = mcnemar_exact(full, peft)
+    found = mcnemar_exact(reference, candidate)
 
     # Its pvalue of a balanced table may exceed 1.
-    reference = min(1.0, mcnemar([[0, only_full], [only_peft, 0]], exact=True).pvalue)
-    assert found.p_value == pytest.approx(reference)
+    expected = min(1.0, mcnemar([[0, only_reference], [only_candidate, 0]], exact=True).pvalue)
+    assert found.p_value == pytest.approx(expected)
 
 
 @given(outcome_pairs)
 def test_swapping_the_arms_of_mcnemar_swaps_the_counts_and_keeps_p(pairs: list[tuple[bool, bool]]) -> None:
-    full, peft = [a for a, _ in pairs], [b for _, b in pairs]
+    reference, candidate = [a for a, _ in pairs], [b for _, b in pairs]
 
-    found, swapped = mcnemar_exact(full, peft), mcnemar_exact(peft, full)
+    found, swapped = mcnemar_exact(reference, candidate), mcnemar_exact(candidate, reference)
 
-    assert swapped == PairedTest(found.name, found.p_value, found.only_peft_right, found.only_full_right)
+    assert swapped == PairedTest(found.name, found.p_value, found.only_candidate_right, found.only_reference_right)
     assert 0 <= found.p_value <= 1
 
 
@@ -71,9 +72,9 @@ def test_equal_arms_have_a_p_value_of_one(outcomes: list[bool]) -> None:
 
 
 def test_mcnemar_stays_exact_on_thousands_of_discordant_pairs() -> None:
-    full = np.arange(3000) < 3000
+    reference = np.arange(3000) < 3000
 
-    assert mcnemar_exact(full, ~full).p_value == pytest.approx(0.0, abs=1e-300)
+    assert mcnemar_exact(reference, ~reference).p_value == pytest.approx(0.0, abs=1e-300)
 
 
 def test_mcnemar_refuses_arms_that_do_not_pair() -> None:

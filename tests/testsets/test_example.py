@@ -168,3 +168,14 @@ def test_two_words_become_one_and_the_others_keep_their_index() -> None:
 def test_a_word_without_a_neighbour_in_its_segment_cannot_be_merged(index: int) -> None:
     with pytest.raises(IndexError, match="no neighbour"):
         Example("1", ("fine film", "good"), label=1, attacked=(0, 1)).merge_words(index, "x")
+
+
+def test_the_clean_form_has_the_original_and_its_own_label_and_an_edit_keeps_both() -> None:
+    row = Example("1", ("a dull film",), 0, original=("a fine film",), original_label=1)
+
+    clean, edited = row.clean_form(), row.replace_word(1, "bleak")
+
+    assert (clean.texts, clean.label, clean.original, clean.original_label) == (("a fine film",), 1, None, None)
+    assert clean.words == ("a", "fine", "film")
+    assert (edited.original, edited.original_label, edited.clean_label) == (("a fine film",), 1, 1)
+    assert Example("1", ("a film",), 0, original=("the film",)).clean_form().label == 0

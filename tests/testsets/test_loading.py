@@ -266,3 +266,51 @@ def test_offline_the_hub_is_a_data_error_at_once(tmp_path: Path) -> None:
         "hub data set AI-Secure/adv_glue adv_sst2 validation at 340a2fbb: could not be loaded"
     )
     assert "give --data" in done.stdout
+
+
+READER_AND_KEYS = """summary = "Mine."
+licence = "mine"
+task = "sst2"
+kind = "clean"
+
+[[test.local]]
+reader = "{reader}"
+file = "{file}"
+columns = ["sentence"]
+label = "label"
+{keys}
+"""
+
+
+@pytest.mark.parametrize(
+    ("reader", "keys", "expected"),
+    [
+        ("tsv", "", "own"),
+        ("tsv", 'provenance = "official"', "own"),  # no file of a user's vouches for what others published
+        ("tsv", 'provenance = "sample"', "sample"),
+        ("table", "", "own"),
+        ("table", 'provenance = "official"', "own"),
+        ("table", 'provenance = "generated"', "generated"),
+    ],
+)
+def test_a_users_own_file_is_not_official(tmp_path: Path, reader: str, keys: str, expected: str) -> None:
+    (tmp_path / "dev.tsv").write_text("sentence\tlabel\na fine film\t1\n", encoding="utf-8")
+    definition = READER_AND_KEYS.format(reader=reader, file="dev.tsv", keys=keys)
+    (tmp_path / "mine.toml").write_text(definition, encoding="utf-8")
+
+    assert load_testset(TESTSETS.find(str(tmp_path / "mine.toml")), tmp_path).provenance == expected
+
+
+def test_the_demos_sentences_are_not_official() -> None:
+    assert load_testset(TESTSETS.find("demo-sentiment"), None).provenance == "own"
+
+
+def test_a_users_own_hub_data_set_is_not_official(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.toml").write_text(
+        'summary = "Mine."\nlicence = "mine"\ntask = "sst2"\nkind = "clean"\n[test.hub]\ndataset = "me/mine"\n'
+        f'config = "default"\nsplit = "test"\nrevision = "{"0" * 40}"\nrows = 1\n',
+        encoding="utf-8",
+    )
+    monkeypatch.setattr("datasets.load_dataset", lambda *_args, **_kwargs: [{"sentence": "a fine film", "label": 1}])
+
+    assert load_testset(TESTSETS.find(str(tmp_path / "mine.toml")), None).provenance == "own"

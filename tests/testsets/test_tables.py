@@ -129,3 +129,46 @@ def test_an_answer_that_is_not_in_its_context_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match=r"q.jsonl row 2: the answer 'Anna' is not at character 2"):
         load(tmp_path, "q.jsonl", 'columns = ["q", "c"]\nanswers = "a"\n', "squad")
+
+
+CONTRAST = [
+    {"key": "a", "text": "a dull film", "mood": "sad", "before": "a fine film", "was": "glad"},
+    {"key": "b", "text": "a dull play", "mood": "sad", "before": "a drab play", "was": ""},
+    {"key": "c", "text": "a dull song", "mood": "sad", "before": "", "was": ""},
+]
+CONTRAST_KEYS = KEYS.replace('group = "source"\n', 'original_label = "was"\n')
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_originals_of_a_contrast_set_have_labels_of_their_own(tmp_path: Path, kind: str) -> None:
+    write(tmp_path / f"mine.{kind}", CONTRAST)
+
+    testset = load(tmp_path, f"mine.{kind}", CONTRAST_KEYS)
+
+    assert [example.label for example in testset.examples] == [0, 0, 0]
+    assert [example.original_label for example in testset.examples] == [1, 0, None]
+
+
+def test_the_digest_of_a_test_set_has_the_labels_of_its_originals(tmp_path: Path) -> None:
+    write(tmp_path / "mine.csv", CONTRAST)
+    before = load(tmp_path, "mine.csv", CONTRAST_KEYS).digest
+    write(tmp_path / "mine.csv", [CONTRAST[0] | {"was": "sad"}, *CONTRAST[1:]])
+
+    assert load(tmp_path, "mine.csv", CONTRAST_KEYS).digest != before
+
+
+@pytest.mark.parametrize(
+    ("change", "keys", "expected"),
+    [
+        ({"was": "angry"}, CONTRAST_KEYS, r"row 1: was: label 'angry'; expected one of negative, positive"),
+        ({}, CONTRAST_KEYS.replace('"was"', '"were"'), r"row 1: column 'were' is missing"),
+        ({}, CONTRAST_KEYS.replace('original = ["before"]\n', ""), r"original_label names the column 'was'"),
+    ],
+)
+def test_labels_of_originals_that_are_not_as_described_are_named(
+    tmp_path: Path, change: dict, keys: str, expected: str
+) -> None:
+    write(tmp_path / "mine.csv", [CONTRAST[0] | change, *CONTRAST[1:]])
+
+    with pytest.raises(RobustnessError, match=expected):
+        load(tmp_path, "mine.csv", keys)

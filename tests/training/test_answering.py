@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,10 +13,12 @@ from robustness.definitions.pairs import read_pairs
 from robustness.definitions.tasks import find_task
 from robustness.errors import UsageError
 from robustness.training.answering import LABEL_NAMES, encode_windows, f1_metric
+from robustness.training.data import load_rows
 from robustness.training.protocol import TrainingSettings
 from robustness.training.training import train
+from robustness.victims.answer_scores import score_answer
 from robustness.victims.checkpoint import read_checkpoint
-from robustness.victims.loading import load_checkpoint
+from robustness.victims.loading import load_checkpoint, place, to_victim
 
 
 def test_positions_are_those_of_the_answer_and_windows_without_it_have_none(answering: Any) -> None:
@@ -42,16 +45,22 @@ def test_perfect_logits_have_an_f1_of_one_and_others_less(answering: Any) -> Non
             logits[part, index, window[name]] = 5.0
     metric = f1_metric(examples, tokenizer)
 
-    assert metric(SimpleNamespace(predictions=tuple(logits)))["accuracy"] == 1
-    assert metric(SimpleNamespace(predictions=tuple(np.zeros_like(logits))))["accuracy"] < 0.5
+    assert metric(SimpleNamespace(predictions=tuple(logits)))["score"] == 1
+    assert metric(SimpleNamespace(predictions=tuple(np.zeros_like(logits))))["score"] < 0.5
 
 
 @pytest.fixture(scope="module")
-def pairs(answering: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def lines() -> list[str]:
+    """What the training of `pairs` has said."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def pairs(answering: Any, lines: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     testset = folder / "questions.toml"
-    lines = answering.testset.read_text() + '\n[[train.local]]\nreader = "squad"\nfile = "questions/train.json"\n'
-    testset.write_text(lines)
+    definition = answering.testset.read_text()
+    testset.write_text(definition + '\n[[train.local]]\nreader = "squad"\nfile = "questions/train.json"\n')
     return train(
         str(testset),
         base=str(answering.base),
@@ -62,6 +71,7 @@ def pairs(answering: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
         limit=64,
         settings=TrainingSettings(epochs=1, dev_limit=12),
         device="cpu",
+        progress=lines.append,
     )
 
 
@@ -94,11 +104,39 @@ def test_a_pair_is_trained_whose_heads_load_again(answering: Any, pairs: Path) -
 
 
 def test_adapters_are_trained_with_segment_ids_as_the_full_arm_is(pairs: Path) -> None:
-    import json
-
     pair = read_pairs(pairs)[0]
 
     config = json.loads((Path(pair.peft) / "adapter_config.json").read_text())
 
     assert config["task_type"] is None  # PEFT's kind for question answering drops them
     assert config["modules_to_save"] == ["qa_outputs"]
+
+
+def test_questions_are_selected_by_f1_and_the_record_says_so(answering: Any, pairs: Path) -> None:
+    record = json.loads((Path(read_pairs(pairs)[0].peft) / "training.json").read_text())
+    rows = load_rows(str(pairs.parent.parent / "questions.toml"), answering.data, None, 12)
+
+    assert record["metric"] == "f1"
+    assert not any("accuracy" in key for key in (*record, *record["trials"][0]))
+    assert (record["fingerprint"]["selecting_rows"], record["fingerprint"]["reporting_rows"]) == (12, 12)
+    assert not {example.id for example in rows.selecting} & {example.id for example in rows.reporting}
+
+
+def test_the_reporting_score_of_questions_is_the_f1_that_the_checkpoint_answers_with(
+    answering: Any, pairs: Path
+) -> None:
+    pair = read_pairs(pairs)[0]
+    record = json.loads((Path(pair.full) / "training.json").read_text())
+    rows = load_rows(str(pairs.parent.parent / "questions.toml"), answering.data, None, 12)
+
+    victim = to_victim(load_checkpoint(read_checkpoint("x", pair.full, pair.base), find_task("squad")), place("cpu"))
+    answers = victim.predict([example.texts for example in rows.reporting], n_best=1)
+    f1 = [score_answer(a.best, e.answers).f1 for a, e in zip(answers, rows.reporting, strict=True)]
+
+    assert record["reporting_score"] == pytest.approx(np.mean(f1))
+
+
+def test_the_progress_of_questions_names_f1(pairs: Path, lines: list[str]) -> None:
+    assert pairs.is_file()
+    assert [line for line in lines if "epoch 1/1: dev F1 0." in line]
+    assert not [line for line in lines if "accuracy" in line]

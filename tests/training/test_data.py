@@ -37,7 +37,7 @@ def test_inputs_are_cut_to_the_shorter_of_setting_and_tokenizer(testset: str, da
     rows = load_rows(testset, data, 4, 4)
 
     assert max(len(row["input_ids"]) for row in encode_rows(rows, tiny_base, 5).train) == 5
-    assert {row["labels"] for row in encode_rows(rows, tiny_base, 128).dev} <= {0, 1}
+    assert {row["labels"] for row in encode_rows(rows, tiny_base, 128).selecting.rows} <= {0, 1}
 
 
 def test_development_rows_that_are_training_rows_are_refused_with_their_count(

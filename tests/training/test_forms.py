@@ -58,7 +58,7 @@ def checkpoint(folders: Folders, tiny_base: Path) -> Callable[[str], Checkpoint]
 
 @pytest.fixture(scope="session")
 def dev(testset: str, data: Path) -> list[Example]:
-    return list(load_rows(testset, data, None, SETTINGS.dev_limit).dev)
+    return list(load_rows(testset, data, None, SETTINGS.dev_limit).selecting)
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_a_method_loads_back_as_itself_with_the_accuracy_it_was_saved_with(
     assert loaded.checkpoint.adaptation == method
     assert loaded.uninitialised == ()
     assert loaded.can_merge == (method not in NOT_MERGED)
-    assert np.mean(answers == [example.label for example in dev]) == record["dev_accuracy"]
+    assert np.mean(answers == [example.label for example in dev]) == record["selecting_score"]
     assert 0 < record["trained_share"] < 1
 
 

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robustness.training.adaptation import Base
+from robustness.training.metrics import Metric
 from robustness.training.pairing import Arm, Pairing, closest_epochs, pair_arms
 from robustness.training.record import Outcome
 
@@ -53,7 +54,9 @@ def test_a_pair_is_made_for_each_seed_of_two_arms_that_did_not_fail(tmp_path: Pa
         for name in ("full", "lora", "ia3")
     ]
 
-    entries = pair_arms(arms, Pairing("sst2", Base(tmp_path, "owner/base"), tmp_path, None, lines.append))
+    entries = pair_arms(
+        arms, Pairing("sst2", Base(tmp_path, "owner/base"), tmp_path, None, Metric.ACCURACY, lines.append)
+    )
 
     assert [(entry.full, entry.peft, entry.seed) for entry in entries] == [
         ("t-full-seed0", "t-lora-seed0", 0),

@@ -92,7 +92,7 @@ def test_nothing_is_printed_and_every_epoch_is_reported(
 
     _, result = run_trial(_trial("lora"), base, rows, lambda *epoch: reported.append(epoch))
 
-    assert reported == list(enumerate(result.dev_accuracies, start=1))
+    assert reported == list(enumerate(result.selecting_scores, start=1))
     assert capsys.readouterr().out == ""
 
 
@@ -104,7 +104,7 @@ def test_the_weights_returned_are_those_of_the_best_epoch(
     weights = []
 
     def fall(evaluated: object) -> dict[str, float]:
-        return {"accuracy": next(accuracies)}
+        return {"score": next(accuracies)}
 
     def remember(args: object, state: object, control: object, **given: object) -> None:
         weights.append([p.detach().clone() for _, p in callbacks.trained(given["model"])])
@@ -127,7 +127,7 @@ def test_ranks_are_allocated_after_every_optimiser_step(
     allocate = AdaLoraModel.update_and_allocate
     seen = []
     accuracies = iter([0.4, 0.9])  # made up: ranks are cut in the second epoch
-    monkeypatch.setattr(trainer, "_accuracy", lambda evaluated: {"accuracy": next(accuracies)})
+    monkeypatch.setattr(trainer, "_accuracy", lambda evaluated: {"score": next(accuracies)})
 
     def record(model: AdaLoraModel, step: int) -> None:
         assert all(p.grad is not None for name, p in model.named_parameters() if "lora_A" in name)
@@ -147,7 +147,7 @@ def test_an_epoch_before_ranks_were_cut_is_restored_with_all_of_them(
 ) -> None:
     """Accuracies are made up so that the first of two epochs wins: ranks are cut in the second."""
     accuracies = iter([0.9, 0.4])
-    monkeypatch.setattr(trainer, "_accuracy", lambda evaluated: {"accuracy": next(accuracies)})
+    monkeypatch.setattr(trainer, "_accuracy", lambda evaluated: {"score": next(accuracies)})
 
     model, result = run_trial(_trial("adalora"), base, rows, _ignore)
 
@@ -183,7 +183,7 @@ def test_a_number_of_steps_ends_a_trial_with_a_score(base: Base, rows: EncodedRo
 
     _, result = run_trial(Trial(find_method("full"), 1e-3, 0, settings, torch.device("cpu")), base, rows, _ignore)
 
-    assert len(result.dev_accuracies) == 1
+    assert len(result.selecting_scores) == 1
 
 
 def test_of_equal_epochs_the_earlier_is_best() -> None:
@@ -191,11 +191,11 @@ def test_of_equal_epochs_the_earlier_is_best() -> None:
         1e-3, (0.5, 0.8, 0.8), (1.0,) * 3, False, parameters_trained=1, parameters=2, seconds=0.0, peak_memory_bytes=0
     )
 
-    assert (result.best_epoch, result.dev_accuracy) == (2, 0.8)
+    assert (result.best_epoch, result.selecting_score) == (2, 0.8)
 
 
 def test_a_loss_that_is_not_finite_fails_the_trial_and_stops_it(base: Base, rows: EncodedRows) -> None:
     result = run_trial(_trial("full", learning_rate=1e30), base, rows, _ignore)[1]
 
     assert result.failed
-    assert len(result.dev_accuracies) == 1
+    assert len(result.selecting_scores) == 1

@@ -46,7 +46,7 @@ def test_a_checkpoint_loads_back_with_the_accuracy_it_was_chosen_for(
 ) -> None:
     (pair,) = read_pairs(trained)
     record = json.loads((Path(getattr(pair, arm)) / "training.json").read_text(encoding="utf-8"))
-    dev = load_rows(testset, data, None, SETTINGS.dev_limit).dev
+    dev = load_rows(testset, data, None, SETTINGS.dev_limit).selecting
 
     checkpoint = read_checkpoint(arm, getattr(pair, arm), pair.base)
     loaded = load_checkpoint(checkpoint, find_task(pair.task))
@@ -55,7 +55,39 @@ def test_a_checkpoint_loads_back_with_the_accuracy_it_was_chosen_for(
 
     assert loaded.uninitialised == ()
     assert checkpoint.adaptation == ("full" if arm == "full" else "lora")
-    assert np.mean(answers == [example.label for example in dev]) == record["dev_accuracy"]
+    assert np.mean(answers == [example.label for example in dev]) == record["selecting_score"]
+
+
+@pytest.mark.parametrize("arm", ["full", "peft"])
+def test_the_chosen_checkpoint_is_scored_on_the_half_of_the_rows_that_chose_nothing(
+    trained: Path, testset: str, data: Path, arm: str
+) -> None:
+    (pair,) = read_pairs(trained)
+    record = json.loads((Path(getattr(pair, arm)) / "training.json").read_text(encoding="utf-8"))
+    rows = load_rows(testset, data, None, SETTINGS.dev_limit)
+
+    victim = to_victim(
+        load_checkpoint(read_checkpoint(arm, getattr(pair, arm), pair.base), find_task(pair.task)), place("cpu")
+    )
+    answers = victim.scores([example.texts for example in rows.reporting]).argmax(axis=1)
+
+    assert not {example.id for example in rows.reporting} & {example.id for example in rows.selecting}
+    assert record["metric"] == "accuracy"
+    assert record["fingerprint"]["reporting_rows"] == len(rows.reporting) == 30
+    assert np.mean(answers == [example.label for example in rows.reporting]) == record["reporting_score"]
+
+
+def test_a_checkpoint_that_all_development_rows_selected_is_not_taken_for_a_new_one(
+    again: Train, tmp_path: Path
+) -> None:
+    path = tmp_path / "out" / "tiny-full-seed0" / "training.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    record["fingerprint"].pop("reporting_rows")
+    record["fingerprint"]["dev_rows"] = record["fingerprint"].pop("selecting_rows")
+    path.write_text(json.dumps(record), encoding="utf-8")
+
+    with pytest.raises(RunError, match="selecting_rows: None there, 30 asked for"):
+        again()
 
 
 def test_the_pairs_file_names_task_seed_and_the_base_by_a_relative_path(trained: Path, tiny_base: Path) -> None:
@@ -79,11 +111,11 @@ def test_an_adapter_folder_has_label_names_and_the_absolute_base(trained: Path, 
 def test_the_record_has_every_trial_and_the_best_one_was_chosen(trained: Path) -> None:
     record = json.loads((trained.parent / "tiny-lora-seed0" / "training.json").read_text(encoding="utf-8"))
 
-    best = max(record["trials"], key=lambda trial: (max(trial["dev_accuracies"]), -trial["learning_rate"]))
+    best = max(record["trials"], key=lambda trial: (max(trial["selecting_scores"]), -trial["learning_rate"]))
     assert [trial["learning_rate"] for trial in record["trials"]] == [5e-4, 2e-3]
     assert record["learning_rate"] == best["learning_rate"]
-    assert record["dev_accuracy"] == best["dev_accuracies"][record["epoch"] - 1]
-    assert (record["fingerprint"]["rows_trained"], record["fingerprint"]["dev_rows"]) == (64, 40)
+    assert record["selecting_score"] == best["selecting_scores"][record["epoch"] - 1]
+    assert (record["fingerprint"]["rows_trained"], record["fingerprint"]["selecting_rows"]) == (64, 30)
     assert 0 < record["trained_share"] < 1
 
 
@@ -170,7 +202,7 @@ def test_matched_pairs_are_of_the_epochs_closest_in_clean_accuracy(
     pairs = again(methods=["full", "bitfit"], out=tmp_path / "other", settings=settings, progress=lines.append)
 
     (pair,) = read_pairs(pairs)
-    dev = load_rows(testset, data, None, SETTINGS.dev_limit).dev
+    dev = load_rows(testset, data, None, SETTINGS.dev_limit).selecting
     curves, measured = [], []
     for reference in (pair.full, pair.peft):
         folder = Path(reference)
@@ -180,8 +212,8 @@ def test_matched_pairs_are_of_the_epochs_closest_in_clean_accuracy(
         )
         answers = victim.scores([example.texts for example in dev]).argmax(axis=1)
         measured.append(np.mean(answers == [example.label for example in dev]))
-        curves.append(record["dev_accuracies"])
-        assert measured[-1] == record["dev_accuracies"][int(folder.name.removeprefix("epoch-")) - 1]
+        curves.append(record["selecting_scores"])
+        assert measured[-1] == record["selecting_scores"][int(folder.name.removeprefix("epoch-")) - 1]
     gaps = [abs(a - b) for a in curves[0] for b in curves[1]]
     assert abs(measured[0] - measured[1]) == pytest.approx(min(gaps))
     assert lines[-1].startswith("tiny-bitfit-seed0: epoch ")

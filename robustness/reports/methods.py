@@ -1,0 +1,85 @@
+"""Methods: pairs whose candidates differ by their training seed alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from robustness.runs.record import CheckpointRecord, PairRecord, RunRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One definition of a method with base, task and training rows, and the pairs that trained it."""
+
+    name: str
+    """As tables and sentences have it, with what tells it from the run's other methods of its kind."""
+    pairs: tuple[PairRecord, ...]
+    labels: dict[str, object]
+    """Columns of its rows in pairs.csv."""
+
+
+def name_methods(record: RunRecord) -> list[Method]:
+    """Returns the methods of a run in order of appearance; rank 4 and rank 64, or two bases, are two methods."""
+    found: dict[tuple[str, ...], list[PairRecord]] = {}
+    for pair in record.pairs:
+        reference, candidate = (record.find_checkpoint(name) for name in (pair.reference, pair.candidate))
+        key = (pair.task, pair.base, candidate.adaptation, candidate.method_digest, reference.method_digest)
+        found.setdefault(key, []).append(pair)
+    return [_method(pairs, list(found.values()), record) for pairs in found.values()]
+
+
+def _method(pairs: Sequence[PairRecord], everyone: Sequence[Sequence[PairRecord]], record: RunRecord) -> Method:
+    first = pairs[0]
+    candidate, reference = (record.find_checkpoint(name) for name in (first.candidate, first.reference))
+    name = _spell(first, everyone, record)
+    seeds = len({pair.seed for pair in pairs})
+    return Method(
+        name=name,
+        pairs=tuple(pairs),
+        labels={
+            "pair": f"{name}, {seeds} seeds",
+            "contrast": "-vs-".join(
+                "full" if each.adaptation == "full" else "peft" for each in (reference, candidate)
+            ),
+            "base": first.base,
+            "method": candidate.adaptation,
+            "task": first.task,
+            "method_digest": candidate.method_digest,
+            "trainable_parameters": candidate.trainable_parameters,
+        },
+    )
+
+
+def _spell(pair: PairRecord, everyone: Sequence[Sequence[PairRecord]], record: RunRecord) -> str:
+    """Task and adaptation; what else differs from the run's other methods of that name."""
+    candidate = record.find_checkpoint(pair.candidate)
+    others = [
+        (pairs[0], record.find_checkpoint(pairs[0].candidate))
+        for pairs in everyone
+        if pairs[0].task == pair.task
+        and record.find_checkpoint(pairs[0].candidate).adaptation == candidate.adaptation
+    ]
+    words = [pair.task, candidate.adaptation, *_settings(candidate, [other for _, other in others])]
+    if len({other.base for other, _ in others}) > 1:
+        words += ["on", PurePath(pair.base).name]
+    alike = [each for other, each in others if _words(other, each, others) == _words(pair, candidate, others)]
+    if len({each.method_digest for each in alike}) > 1:
+        words.append(candidate.method_digest[:6])
+    return " ".join(words)
+
+
+def _words(
+    pair: PairRecord, arm: CheckpointRecord, others: Sequence[tuple[PairRecord, CheckpointRecord]]
+) -> tuple[object, ...]:
+    return (pair.base, *_settings(arm, [other for _, other in others]))
+
+
+def _settings(arm: CheckpointRecord, others: Sequence[CheckpointRecord]) -> list[str]:
+    names = dict.fromkeys(name for other in others for name in other.settings)
+    return [
+        f"{name}={arm.settings.get(name, 'default')}"
+        for name in names
+        if len({other.settings.get(name) for other in others}) > 1
+    ]

@@ -1,0 +1,29 @@
+"""What development rows are scored by when a checkpoint is selected."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from robustness.definitions.tasks import Head, Task
+
+
+class Metric(StrEnum):
+    """A mean over rows, between 0 and 1; the higher, the better."""
+
+    ACCURACY = "accuracy"
+    F1 = "f1"
+    """Of an answer's words, by SQuAD v1.1's rules."""
+
+    @property
+    def spelling(self) -> str:
+        """As a sentence has it.
+
+        >>> Metric.ACCURACY.spelling, Metric.F1.spelling
+        ('accuracy', 'F1')
+        """
+        return "F1" if self is Metric.F1 else "accuracy"
+
+
+def selection_metric(task: Task) -> Metric:
+    """Returns the metric that selects checkpoints of a task."""
+    return Metric.F1 if task.head is Head.ANSWERING else Metric.ACCURACY

@@ -1,0 +1,272 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.table import Table as RichTable
+from scipy.stats import wilcoxon
+
+from robustness.reports.claims import EXCLUSIONS, Direction
+from robustness.reports.columns import Table
+from robustness.reports.endpoints import find_disagreements
+from robustness.reports.probes import render_probes
+from robustness.reports.sensitivity import build_sensitivity
+from robustness.reports.sensitivity_pairs import build_sensitivity_pairs, name_families
+from robustness.stats import holm, mcnemar_exact
+
+SPREAD = np.linspace(0.9, 1.1, 12)
+GRADIENTS = {
+    "margin-gradient": "margin-gradient",
+    "jacobian-norm": "jacobian-norm",
+    "condition-profile": "condition",
+    "first-order-radius": "first-order-radius",
+}
+
+
+def arms(full: float, lora: float) -> dict[str, list[float]]:
+    """Values around two medians, paired at random."""
+    return {"full": list(full * SPREAD), "lora": list(lora * SPREAD[::-1])}
+
+
+def only(table: pd.DataFrame) -> Any:
+    (row,) = table.to_dict("records")
+    return row
+
+
+def test_a_median_is_compared_by_the_paired_ratio_of_candidate_to_reference(measured: Any) -> None:
+    rng = np.random.default_rng(0)
+    full, lora = np.exp(rng.normal(size=40)), np.exp(rng.normal(0.2, 1, size=40))
+
+    row = only(build_sensitivity_pairs(measured.rows({"full": full, "lora": lora}), measured.record))
+
+    ratios = np.sort(lora / full)
+    assert (row["comparison"], row["n"], row["testset"]) == ("ratio", 40, "t")
+    assert row["ratio"] == pytest.approx(np.exp(np.median(np.log(ratios))))
+    assert (row["low"], row["high"]) == pytest.approx((ratios[13], ratios[26]))  # P(Bin(40, 1/2) <= 13) = .019
+    assert row["p_value"] == row["p_adjusted"] == pytest.approx(wilcoxon(np.log(ratios)).pvalue)
+    assert pd.isna(row["difference"])
+    assert (row["reference_value"], row["candidate_value"]) == pytest.approx((np.median(full), np.median(lora)))
+
+
+@pytest.mark.parametrize("aggregate", ["median", "mean"])
+@pytest.mark.parametrize(("larger_values", "lora"), [("robust", 0.5), ("fragile", 2.0)])
+def test_the_candidate_is_more_sensitive_where_it_is_worse_off_whatever_a_large_value_means(
+    measured: Any, aggregate: str, larger_values: str, lora: float
+) -> None:
+    labels = {"direction": larger_values, "aggregate": aggregate}
+
+    row = only(build_sensitivity_pairs(measured.rows(arms(1.0, lora), **labels), measured.record))
+    swapped = only(build_sensitivity_pairs(measured.rows(arms(lora, 1.0), **labels), measured.record))
+
+    assert row["direction"] == "candidate-more-sensitive" and row["larger_values"] == larger_values
+    assert swapped["direction"] == "reference-more-sensitive"
+    if aggregate == "median":
+        assert row["ratio"] == pytest.approx(lora, rel=0.1) and pd.isna(row["difference"])
+        assert (row["low"] < row["ratio"] < row["high"]) and (row["high"] < 1) == (lora < 1)
+        assert (swapped["low"], swapped["high"]) == pytest.approx((1 / row["high"], 1 / row["low"]))
+    else:
+        assert row["comparison"] == "difference" and pd.isna(row["ratio"])
+        assert row["difference"] == pytest.approx(abs(lora - 1.0)) and row["low"] > 0 > swapped["high"]
+
+
+def test_equal_arms_show_no_difference_and_it_is_not_called_equal(measured: Any) -> None:
+    row = only(build_sensitivity_pairs(measured.rows(arms(1.0, 1.0)), measured.record))
+
+    assert row["direction"] == "no-difference-found" and pd.isna(row["reason"])
+
+
+def test_gradients_are_neutral_and_no_row_of_fragility(measured: Any) -> None:
+    """In the demo of 0.1.0 the first eleven rows of fragility.csv said `peft-more-fragile` of such numbers."""
+    frame = pd.concat(
+        [
+            measured.rows(arms(1.0, 3.0), probe=probe, quantity=quantity, kind=kind, direction="fragile", norm=norm)
+            for (probe, quantity), kind, norm in zip(
+                GRADIENTS.items(), ("exact", "exact", "exact", "estimate"), ("l1", "l2", "l2", "l2"), strict=True
+            )
+        ]
+    )
+
+    table = build_sensitivity_pairs(frame, measured.record)
+
+    assert len(table) == 4 and (table["ratio"] > 2.5).all() and (table["p_value"] < 0.01).all()
+    assert set(table["direction"]) == {"neutral"} and table["p_adjusted"].isna().all()
+    assert set(table["reason"]) == {EXCLUSIONS[0].reason, EXCLUSIONS[1].reason}
+
+
+@pytest.mark.parametrize(
+    ("labels", "reason"),
+    [
+        ({"kind": "estimate"}, "an estimate bounds nothing"),
+        ({"direction": "neutral"}, "neither a larger nor a smaller value means fragile"),
+        ({"scale_free": 0}, "it grows with the logits, so it does not compare between arms"),
+        ({"probe": "update-path"}, "of weights that neither arm has"),
+        ({"quantity": "peak-condition", "kind": "exact"}, "a derivative at one point says nothing"),
+        ({"status": "not-converged", "reason": "voided: masked"}, "not-converged: voided: masked (24 of 24 rows)"),
+        ({"status": "vacuous"}, "vacuous"),
+    ],
+)
+def test_numbers_that_support_no_claim_are_neutral_and_say_why(
+    measured: Any, labels: dict[str, Any], reason: str
+) -> None:
+    row = only(build_sensitivity_pairs(measured.rows(arms(1.0, 0.5), **labels), measured.record))
+
+    assert row["direction"] == "neutral" and row["reason"].startswith(reason)
+    assert row["ratio"] < 1 and pd.isna(row["p_adjusted"])
+
+
+@pytest.mark.parametrize("kind", ["exact", "upper", "lower", "cert-det", "cert-prob"])
+def test_bounds_exact_numbers_and_certificates_may_have_a_direction(measured: Any, kind: str) -> None:
+    row = only(build_sensitivity_pairs(measured.rows(arms(1.0, 0.5), kind=kind, alpha=0.001), measured.record))
+
+    assert (row["kind"], row["direction"]) == (kind, "candidate-more-sensitive")
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "norm"), [("errored", "estimate", None), ("not-converged", "upper", "l2")]
+)
+def test_one_example_without_a_number_withholds_the_direction_of_its_norm(
+    measured: Any, status: str, kind: str, norm: str | None
+) -> None:
+    """An error has no norm, so that it is one of all norms; a search that found nothing is of its own norm."""
+    values = arms(1.0, 0.5)
+    frame = pd.concat([measured.rows(values, norm=norm) for norm in ("l2", "linf")], ignore_index=True)
+    lost = (frame["checkpoint"] == "lora") & (frame["example_id"] == "3") & frame["norm"].isin([norm or "l2"])
+    lost |= (frame["example_id"] == "3") & (frame["checkpoint"] == "lora") & (norm is None)
+    frame.loc[lost, ["value", "status", "kind", "norm", "reason"]] = [None, status, kind, norm, "nothing found"]
+
+    table = build_sensitivity_pairs(frame, measured.record).set_index("norm")
+
+    assert table.loc["l2", ["n", "n_left_out", "direction"]].tolist() == [11, 1, "neutral"]
+    assert table.loc["l2", "reason"].startswith(f"{status}: nothing found")
+    expected = "neutral" if norm is None else "candidate-more-sensitive"
+    assert table.loc["linf", "direction"] == expected
+
+
+def test_what_a_probe_cannot_measure_on_an_example_is_left_out_and_counted(measured: Any) -> None:
+    frame = measured.rows(arms(1.0, 0.5))
+    frame.loc[[2, 14], ["value", "status", "kind", "reason"]] = [None, "unsupported", "estimate", "too long"]
+
+    row = only(build_sensitivity_pairs(frame, measured.record))
+
+    assert (row["n"], row["n_left_out"], row["direction"]) == (11, 1, "candidate-more-sensitive")
+
+
+def test_distances_of_zero_are_left_out_by_rule_and_counted(measured: Any) -> None:
+    values = arms(1.0, 0.5)
+    values["full"][4] = 0.0
+
+    row = only(build_sensitivity_pairs(measured.rows(values), measured.record))
+
+    assert (row["n"], row["n_left_out"]) == (11, 1) and row["ratio"] == pytest.approx(0.5, rel=0.1)
+
+
+def test_outcomes_are_compared_by_mcnemar(measured: Any) -> None:
+    values = {"full": [1.0] * 9 + [0.0], "lora": [0.0] * 9 + [0.0]}
+
+    row = only(build_sensitivity_pairs(measured.rows(values, aggregate="mean", kind="exact"), measured.record))
+
+    assert row["test"] == "mcnemar-exact" and row["p_value"] == pytest.approx(2 / 2**9)
+    assert row["p_value"] == mcnemar_exact(values["full"], values["lora"]).p_value
+    assert row["difference"] == pytest.approx(0.9) and row["direction"] == "candidate-more-sensitive"
+
+
+def test_few_examples_and_numbers_of_the_whole_have_no_direction(measured: Any) -> None:
+    few = measured.rows({"full": [2.0] * 5, "lora": [1.0] * 5}, probe="few")
+    whole = measured.rows({"full": [2.0], "lora": [1.0]}, probe="whole").assign(example_id=None, group_id=None)
+
+    table = build_sensitivity_pairs(pd.concat([few, whole]), measured.record).set_index("probe")
+
+    assert table["direction"].tolist() == ["neutral", "neutral"] and table["p_value"].isna().all()
+    assert table["ratio"].tolist() == [0.5, 0.5]
+    assert table.loc["few", "reason"].startswith("fewer than 6 examples")
+    assert table.loc["whole", "reason"] == "one number of the whole checkpoint: nothing to test"
+
+
+def test_rows_of_a_group_count_once(measured: Any) -> None:
+    """Twelve examples of which each stands four times are evidence of twelve."""
+    single = measured.rows(arms(1.0, 0.9))
+    repeated = pd.concat([single.assign(example_id=single["example_id"] + f"-{i}") for i in range(4)])
+
+    once, four = (only(build_sensitivity_pairs(frame, measured.record)) for frame in (single, repeated))
+
+    assert four["n"] == 48 and once["n"] == 12
+    assert [four[name] for name in ("ratio", "low", "high", "p_value")] == pytest.approx(
+        [once[name] for name in ("ratio", "low", "high", "p_value")]
+    )
+
+
+def test_p_values_are_adjusted_over_the_directed_rows_of_a_pair_alone(measured: Any) -> None:
+    rng = np.random.default_rng(5)
+    frames = [
+        measured.rows({"full": np.exp(rng.normal(0.4, 1, 30)), "lora": np.exp(rng.normal(size=30))}, **labels)
+        for labels in ({"norm": "l2"}, {"norm": "linf"}, {"norm": "l1", "kind": "estimate"}, {"radius": 0.5})
+    ]
+
+    table = build_sensitivity_pairs(pd.concat(frames), measured.record)
+
+    directed = table[table["direction"] != Direction.NEUTRAL]
+    assert len(directed) == 3 and table["p_adjusted"].notna().sum() == 3
+    assert directed["p_adjusted"].tolist() == pytest.approx(holm(directed["p_value"]).tolist())
+    assert table["direction"].tolist()[-1] == "neutral"  # those that may support a claim come first
+    assert name_families(table) == {
+        "sensitivity, pair": ["t | p | q | l2 | content", "t | p | q | linf | content", "t | p | q | 0.5 | content"]
+    }
+
+
+def test_a_direction_needs_the_test_adjusted_over_the_pairs_numbers(measured: Any) -> None:
+    """A signed-rank sum of 12 among twelve has p = .034: a finding alone, none among sixteen numbers."""
+    close = {"full": np.exp(np.array([*range(1, 12), -12]) / 100), "lora": np.ones(12)}
+    others = [measured.rows(arms(1.0, 1.0), scope=f"s{i}") for i in range(15)]
+
+    alone = only(build_sensitivity_pairs(measured.rows(close), measured.record))
+    among = build_sensitivity_pairs(pd.concat([measured.rows(close), *others]), measured.record)
+
+    assert alone["direction"] == "candidate-more-sensitive" and alone["p_adjusted"] == pytest.approx(0.034, abs=5e-4)
+    assert among["p_adjusted"].iloc[0] == pytest.approx(16 * alone["p_value"])
+    assert set(among["direction"]) == {"no-difference-found"}
+
+
+def disagreements(measured: Any, gradient: pd.DataFrame, distance: pd.DataFrame) -> list[str]:
+    table = build_sensitivity_pairs(pd.concat([gradient, distance]), measured.record)
+    return list(find_disagreements(table, measured.record))
+
+
+def test_gradients_three_times_larger_beside_equal_distances_are_told_in_these_words(measured: Any) -> None:
+    gradient = measured.rows(
+        arms(1.0, 3.0), probe="margin-gradient", quantity="margin-gradient", kind="exact", norm="l2"
+    )
+    labels = {"probe": "adversarial-distance", "quantity": "relative-distance", "norm": "l2"}
+    equal, nearer, farther = (measured.rows(arms(1.0, ratio), **labels) for ratio in (1.0, 0.3, 3.0))
+
+    assert disagreements(measured, gradient, equal) == [
+        "pair | t: margin-gradient of LoRA is 3 x that of full, the smallest adversarial distances found show no "
+        "clear difference: a gradient alone is no evidence of fragility"
+    ]
+    assert disagreements(measured, gradient, nearer) == []
+    assert "distances found call full more sensitive: a gradient" in disagreements(measured, gradient, farther)[0]
+    voided = equal.assign(status="not-converged", reason="voided: masked")
+    assert disagreements(measured, gradient, voided) == []
+
+
+def test_the_terminal_names_the_arms_by_their_adaptation_and_a_gradient_names_none(measured: Any) -> None:
+    frame = pd.concat(
+        [
+            measured.rows(arms(1.0, 3.0), probe="jacobian-norm", quantity="jacobian-norm", direction="fragile"),
+            measured.rows(arms(1.0, 0.5), probe="adversarial-distance", quantity="relative-distance", norm="l2"),
+        ]
+    )
+    tables = {
+        Table.SENSITIVITY: build_sensitivity(frame, measured.record),
+        Table.SENSITIVITY_PAIRS: build_sensitivity_pairs(frame, measured.record),
+    }
+
+    table, *sentences = render_probes(tables, measured.record.pairs[0], measured.record)
+
+    assert isinstance(table, RichTable)
+    columns = {column.header: list(column.cells) for column in table.columns}
+    assert list(columns)[4:] == ["full", "LoRA", "ratio", "more sensitive"]
+    assert columns["more sensitive"] == ["", "LoRA"]
+    assert columns["ratio"][1].startswith("0.5 [0.4")
+    assert not any("PEFT" in str(sentence) for sentence in sentences)
