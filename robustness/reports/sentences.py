@@ -236,7 +236,7 @@ def _clean_accuracy(row: Any, everything: pd.DataFrame, arms: Arms) -> str:
             reference, candidate = percent(known.reference_value), percent(known.candidate_value)
             return f"{arms.reference.name} {reference}, {arms.candidate.name} {candidate}"
     if abs(gap) < _TENTH / 2:
-        return "the same"
+        return "no difference"
     side = "below" if gap > 0 else "above"
     return f"{arms.candidate.name} is {points(abs(gap))} {side} {arms.reference.name}"
 

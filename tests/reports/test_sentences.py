@@ -121,7 +121,7 @@ def test_a_fragile_answer_rests_on_the_success_rate_and_on_clean_accuracy_of_the
     [
         (0.04, "LoRA is 6 points below full fine-tuning"),
         (0.12, "LoRA is 2 points above full fine-tuning"),
-        (0.1, "the same"),
+        (0.1, "no difference"),
     ],
 )
 def test_where_the_clean_set_is_of_other_examples_the_gap_follows_from_the_drop(
