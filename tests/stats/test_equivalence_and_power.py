@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import binom, binomtest, ttest_1samp
+from scipy.stats import binom, binomtest, norm, t, ttest_1samp
 
 from robustness.stats import design_effect, detectable_difference, mcnemar_power, tost
 
@@ -83,3 +83,48 @@ def test_too_few_examples_detect_nothing() -> None:
     assert math.isnan(detectable_difference(0, 0.5))
     with pytest.raises(ValueError, match="expected"):
         mcnemar_power(10, 0.5, 0.2)
+
+
+@pytest.mark.parametrize(("b", "c", "n"), [(12, 5, 400), (3, 9, 150), (0, 0, 90)])
+def test_two_one_sided_tests_of_right_and_wrong_are_bonett_and_prices(b: int, c: int, n: int) -> None:
+    """One example more on each side; the standard error has n + 1 in place of their n + 2, as a sample's does."""
+    differences = [1] * b + [-1] * c + [0] * (n - b - c)
+    mean, share = (b - c) / (n + 2), (b + c + 2) / (n + 2)
+    error = math.sqrt((share - mean**2) / (n + 1))
+
+    found = tost(differences, margin=0.03)
+
+    assert found == pytest.approx(max(norm.cdf(-(mean + 0.03) / error), norm.cdf((mean - 0.03) / error)))
+
+
+def test_two_one_sided_tests_of_bounded_scores_have_both_further_examples_and_students_t() -> None:
+    values = np.random.default_rng(1).uniform(-0.3, 0.3, 40)
+    padded = [*values, 1.0, -1.0]
+
+    found = tost(values, margin=0.1, bounded=True)
+
+    above = ttest_1samp(padded, -0.1, alternative="greater").pvalue
+    assert found == pytest.approx(max(above, ttest_1samp(padded, 0.1, alternative="less").pvalue))
+
+
+def test_two_one_sided_tests_over_groups_have_the_error_of_a_ratio() -> None:
+    source = np.random.default_rng(3)
+    groups = np.repeat(np.arange(20), source.integers(1, 5, 20))
+    values = source.normal(0.02, 0.2, len(groups)) + source.normal(0, 0.2, 20)[groups]
+    totals = np.array([(values[groups == group] - values.mean()).sum() for group in range(20)])
+    error = math.sqrt((totals**2).sum() * 20 / 19) / len(values)
+
+    found = tost(values, groups, margin=0.15)
+
+    scores = (values.mean() + 0.15) / error, (0.15 - values.mean()) / error
+    assert found == pytest.approx(max(t.sf(score, 19) for score in scores))
+
+
+def test_equal_scores_are_equivalent_within_the_margin_and_not_at_it() -> None:
+    assert tost([0.25, 0.25], margin=0.5) == 0.0
+    assert tost([0.5, 0.5], margin=0.5) == 1.0
+    assert tost([-0.75, -0.75], margin=0.5) == 1.0
+    with pytest.raises(ValueError, match="margin"):
+        tost([0.1], margin=-0.02)
+    with pytest.raises(ValueError, match="one shape"):
+        tost([0.1, 0.2], [1], margin=0.02)

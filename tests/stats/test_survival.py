@@ -99,3 +99,34 @@ def test_curves_and_tests_with_ties_and_censoring_are_statsmodels(seed: int) -> 
     assert curve.surviving == pytest.approx(fitted.surv_prob)
     statistic, p_value = survdiff(spent.ravel(), broken.ravel().astype(int), np.repeat([0, 1], 40))
     assert (found.statistic, found.p_value) == pytest.approx((statistic, p_value))
+
+
+def test_the_band_of_an_empty_rest_is_a_point_and_that_of_a_curve_is_the_log_log_one() -> None:
+    """At 2: S = 1/4, Greenwood's variance of log S is 1/12 + 2/3 = 3/4, over |log S| = 1.386."""
+    curve = kaplan_meier([3, 1, 2, 2], [1, 1, 1, 1])
+
+    width = 1.959964 * math.sqrt(0.75) / math.log(4)
+    assert (curve.low[1], curve.high[1]) == pytest.approx((0.25 ** math.exp(width), 0.25 ** math.exp(-width)))
+    assert (curve.low[-1], curve.high[-1]) == (0.0, 0.0)
+
+
+def test_the_median_is_where_at_most_half_are_left() -> None:
+    assert kaplan_meier([1, 2, 3, 4], [1, 1, 1, 1]).median == 2
+    assert kaplan_meier([1, 2, 3], [1, 1, 1]).median == 2
+    assert math.isnan(kaplan_meier([1, 2, 3], [1, 0, 0]).median)
+
+
+def test_arms_of_different_size_are_compared_as_statsmodels_does() -> None:
+    source = np.random.default_rng(9)
+    spent, broken, arm = source.integers(1, 30, 50), source.random(50) < 0.7, np.repeat([0, 1], [15, 35])
+
+    found = log_rank(spent[arm == 0], broken[arm == 0], spent[arm == 1], broken[arm == 1])
+
+    assert (found.statistic, found.p_value) == pytest.approx(survdiff(spent, broken.astype(int), arm))
+
+
+def test_an_arm_without_examples_is_compared_with_none() -> None:
+    assert math.isnan(log_rank([], [], [1, 2], [1, 1]).p_value)
+    assert math.isnan(log_rank([1, 2], [1, 1], [], []).p_value)
+    with pytest.raises(ValueError, match="one shape"):
+        log_rank([1, 2], [1], [1, 2], [1, 1])
