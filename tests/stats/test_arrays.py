@@ -33,3 +33,9 @@ def test_an_outcome_that_is_neither_zero_nor_one_is_refused(stranger: float) -> 
 def test_columns_of_different_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match="one shape"):
         require_equal_shapes(np.zeros(3), np.zeros((3, 1)))
+
+
+def test_outcomes_have_one_dimension_be_they_bools_or_numbers() -> None:
+    for values in (True, np.True_, np.ones((2, 2), dtype=bool), 1, [[1, 0]]):
+        with pytest.raises(ValueError, match="one dimension"):
+            outcome_column(values)

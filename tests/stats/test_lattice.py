@@ -81,3 +81,14 @@ def test_the_p_value_of_random_signs_is_the_share_of_all_patterns(sizes: list[in
     found = flip_p_value(np.array(sizes, dtype=float), np.ones(len(sizes), dtype=np.int64), observed)
 
     assert found == pytest.approx(np.mean([total >= observed for total in patterns]))
+
+
+@pytest.mark.parametrize("level", [0.5, 0.8, 0.9])
+@pytest.mark.parametrize("seed", range(6))
+def test_the_ends_are_exact_where_groups_differ_in_size_by_far(seed: int, level: float) -> None:
+    """Ratios of resamples then lie as close as 1 / 40 to 1 / 2000 of each other."""
+    source = np.random.default_rng(seed)
+    sizes = source.permutation([1, 2, 9, 13, 20])
+    units = grouped_units(source.choice([-1.0, 0.0, 1.0], sizes.sum()), np.repeat(np.arange(5), sizes))
+
+    assert bootstrap_ends(units, level) == pytest.approx(brute_ends(units, level), abs=1e-9)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from robustness.stats import holm, mcnemar_exact
+from robustness.stats import holm, mcnemar_exact, mcnemar_mid_p
 from robustness.stats.paired import PairedTest
 
 outcome_pairs = st.lists(st.tuples(st.booleans(), st.booleans()), max_size=60)
@@ -145,3 +145,15 @@ def test_holm_leaves_its_argument_as_it_was() -> None:
 def test_holm_refuses_what_is_no_probability(stranger: float) -> None:
     with pytest.raises(ValueError, match="between 0 and 1"):
         holm([0.5, stranger])
+
+
+@pytest.mark.parametrize("each", [1, 3])
+def test_arms_that_win_equally_often_have_a_mid_p_value_of_one(each: int) -> None:
+    assert mcnemar_mid_p([1] * each + [0] * each, [0] * each + [1] * each).p_value == 1.0
+
+
+def test_the_mid_p_test_counts_each_arm_and_says_its_name() -> None:
+    found = mcnemar_mid_p([1, 1, 1, 0, 1], [0, 0, 1, 1, 0])
+
+    assert (found.name, found.only_full_right, found.only_peft_right) == ("mcnemar-mid-p", 3, 1)
+    assert found.p_value == pytest.approx(2 * (1 / 16 + 4 / 32))  # none or half of one of four

@@ -106,3 +106,43 @@ def test_mid_p_gives_the_published_value() -> None:
 
     assert mcnemar_mid_p(reference, candidate).p_value == pytest.approx(0.0391, abs=5e-5)
     assert mcnemar_exact(reference, candidate).p_value == pytest.approx(0.0703, abs=5e-5)
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 12])
+def test_fractions_of_few_units_have_the_share_of_all_sign_patterns(n: int) -> None:
+    values = np.random.default_rng(n).normal(0.4, 1, n).round(3)
+
+    assert paired_permutation(values, rng=rng()) == pytest.approx(share_of_sign_patterns(values.tolist()), abs=1e-12)
+
+
+def test_small_fractions_are_counted_like_large_ones() -> None:
+    values = np.random.default_rng(7).normal(0.4, 1, 10)
+
+    assert paired_permutation(1e-6 * values, rng=rng()) == paired_permutation(values, rng=rng())
+
+
+def test_repeated_fractions_drawn_by_binomials_agree_with_the_count_of_all_patterns() -> None:
+    """Halves of odd numbers: doubled, they are whole and counted."""
+    values = np.repeat([0.5, -1.5, 2.5], [40, 25, 8])
+    exact = paired_permutation(2 * values, rng=rng())
+
+    found = paired_permutation(values, rng=rng(), permutations=100_000)
+
+    assert found == pytest.approx(exact, abs=0.006)
+
+
+def test_a_drawn_p_value_counts_the_observed_pattern_too() -> None:
+    """Forty-one signs, 199 times: a number of bits that fills no whole byte."""
+    assert paired_permutation(np.arange(1, 42) + 0.5, rng=rng(), permutations=199) == 1 / 200
+
+
+def test_drawn_p_values_are_shares_of_the_drawn_and_the_observed() -> None:
+    values = np.random.default_rng(2).normal(0, 1, 60)
+
+    found = [paired_permutation(values, rng=np.random.default_rng(seed), permutations=9) for seed in range(40)]
+
+    assert {round(10 * p, 9) for p in found} <= set(range(1, 11))
+
+
+def test_one_drawn_permutation_will_do() -> None:
+    assert paired_permutation(np.arange(1, 41) + 0.5, rng=rng(), permutations=1) == 0.5
