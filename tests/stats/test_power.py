@@ -223,3 +223,12 @@ def test_what_cannot_be_detected_is_nan() -> None:
 def test_a_power_that_is_no_better_than_a_coin_is_refused(power: float) -> None:
     with pytest.raises(ValueError, match="power"):
         detectable_by_estimate(mean_difference([0.0, 1.0]), n=2, power=power)
+
+
+def test_how_much_seeds_differ_does_not_grow_with_the_difference() -> None:
+    """Seeds' spread of 3 points against next to no discordance: only the chance of examples grows with d."""
+    estimate = Estimate(0.0, 0.0, (Part(0.03**2 / 3, 2), Part(4e-6, 999)))
+
+    of_answers = detectable_by_estimate(estimate, n=1000, rarer_share=0.002)
+
+    assert of_answers == pytest.approx(detectable_by_estimate(estimate, n=1000), rel=0.1)
