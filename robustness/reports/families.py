@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -37,7 +37,9 @@ def give_verdicts(comparisons: Sequence[Comparison], statistics: StatisticsRecor
     The planned family of a pair has the worst case of each test set as gatekeeper: no single attack on it is called
     unless the worst case is (`robustness.stats.gatekeep`); where both arms are at the floor or the ceiling, which
     tells nothing, its attacks are tested for half of the test set's share all the same. Other families are adjusted
-    flat. `detectable` is the true difference found with power 0.8 at the family's strictest level.
+    flat. Effort has a verdict only where its attack leaves both arms at the floor: elsewhere the rates say it, and
+    two chances to be wrong are one too many. `detectable` is the true difference found with power 0.8 at the family's
+    strictest level.
     """
     rows: list[dict[str, object]] = [{}] * len(comparisons)
     members: dict[tuple[object, Family], list[int]] = {}
@@ -56,7 +58,15 @@ def give_verdicts(comparisons: Sequence[Comparison], statistics: StatisticsRecor
                 "p_adjusted": adjusted[i],
                 "detectable": _detectable(mine[i], levels[i]),
             }
+    floors = {_place(row) for row in rows if row["reason"] == Reason.FLOOR and row["family"] == Family.PLANNED}
+    for row in rows:
+        if row["family"] == Family.EFFORT and _place(row) not in floors:
+            row["verdict"] = None
     return pd.DataFrame(rows)
+
+
+def _place(row: Mapping[str, object]) -> tuple[object, object, object]:
+    return row["pair"], row["testset"], row["attack"]
 
 
 def _with_chosen_test(comparison: Comparison, statistics: StatisticsRecord) -> Comparison:
