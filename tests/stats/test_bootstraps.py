@@ -175,3 +175,20 @@ def test_the_acceleration_of_groups_leaves_out_one_whole_group_after_the_other()
     expected = (deviations**3).sum() / (6 * (deviations**2).sum() ** 1.5)
 
     assert _acceleration(grouped_units(values, groups)) == pytest.approx(expected)
+
+
+def test_bca_of_equal_values_is_a_point_whichever_way_their_mean_is_rounded() -> None:
+    for value in np.linspace(0.1, 1, 19):
+        for n in (3, 6, 7, 10, 49):
+            found = bca_mean_interval([value] * n, rng=rng(), resamples=50)
+
+            assert (found.low, found.high) == pytest.approx((value, value))
+
+
+def test_bca_counts_half_of_the_samples_that_tie_with_the_mean() -> None:
+    values = [0.0] * 8 + [1.0] * 4 + [3.0]
+    expected = bootstrap((values,), np.mean, n_resamples=60_000, method="BCa", rng=np.random.default_rng(1))
+
+    found = bca_mean_interval(values, rng=rng(), resamples=60_000)
+
+    assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval), abs=0.01)

@@ -128,3 +128,11 @@ def test_equal_scores_are_equivalent_within_the_margin_and_not_at_it() -> None:
         tost([0.1], margin=-0.02)
     with pytest.raises(ValueError, match="one shape"):
         tost([0.1, 0.2], [1], margin=0.02)
+
+
+def test_differences_beyond_one_are_no_right_and_wrong() -> None:
+    values = [2.0, 0.0, -2.0, 0.0, 2.0, 0.0]
+
+    found = tost(values, margin=3.0)
+
+    assert found == pytest.approx(ttest_1samp(values, 3.0, alternative="less").pvalue)

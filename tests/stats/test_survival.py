@@ -130,3 +130,10 @@ def test_an_arm_without_examples_is_compared_with_none() -> None:
     assert math.isnan(log_rank([1, 2], [1, 1], [], []).p_value)
     with pytest.raises(ValueError, match="one shape"):
         log_rank([1, 2], [1], [1, 2], [1, 1])
+
+
+def test_the_last_one_under_attack_adds_no_variance() -> None:
+    found = log_rank([1, 2, 6], [1, 1, 1], [3, 4, 5], [1, 1, 1])
+
+    expected = survdiff(np.array([1, 2, 6, 3, 4, 5]), np.ones(6, dtype=int), np.repeat([0, 1], 3))
+    assert (found.statistic, found.p_value) == pytest.approx(expected)
