@@ -147,36 +147,5 @@ def advglue_macro(scores: AdvGlueScores[S]) -> S:
     return (scores.sst2 + qqp + mnli + scores.qnli + scores.rte) / 5
 
 
-def paired_drop(
-    reference_clean: ArrayLike, reference_robust: ArrayLike, candidate_clean: ArrayLike, candidate_robust: ArrayLike
-) -> NDArray[np.float64]:
-    r"""Returns, per example, how much more the candidate loses to the attack than the reference.
-
-    $$d_i = (c_i - c_i') - (r_i - r_i')$$ with scores r of the reference and c of the candidate, primed under attack.
-    Above 0 the candidate loses more. At equal clean scores it is the difference of robust scores.
-
-    Source: the difference of differences of paired designs; Angrist and Pischke, Mostly Harmless
-    Econometrics (2009), section 5.2.
-
-    Args:
-        reference_clean: The reference's scores before the attack, shape (n,).
-        reference_robust: The same examples under attack, shape (n,).
-        candidate_clean: The candidate's scores before the attack, shape (n,).
-        candidate_robust: The same examples under attack, shape (n,).
-
-    Raises:
-        ValueError: The lengths differ.
-
-    >>> paired_drop([1, 1, 1], [1, 0, 0], [1, 1, 1], [0, 1, 0])
-    array([ 1., -1.,  0.])
-    """
-    columns = [
-        number_column(column) for column in (reference_clean, reference_robust, candidate_clean, candidate_robust)
-    ]
-    require_equal_shapes(*columns)
-    drop: NDArray[np.float64] = (columns[2] - columns[3]) - (columns[0] - columns[1])
-    return drop
-
-
 def _ratio(part: int, whole: int) -> float:
     return part / whole if whole else math.nan

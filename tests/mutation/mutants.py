@@ -125,7 +125,8 @@ def make_mutant(variant: Variant) -> Mutant | None:
 def meaning_of(source: str) -> str | None:
     """What a module does: its syntax tree without annotations, which nothing evaluates; None where it is no Python.
 
-    Decorators are left out too: here they freeze data and cache answers, and no number follows from them.
+    Decorators are left out too: here they freeze data and cache answers, and no number follows from them; and so are
+    the marks that say which arguments are given by name.
     """
     try:
         tree = ast.parse(source)
@@ -137,6 +138,10 @@ def meaning_of(source: str) -> str | None:
                 setattr(node, name, ast.Constant(None))
         if hasattr(node, "decorator_list"):
             node.decorator_list = []
+        if isinstance(node, ast.arguments):  # whether they are given by name or place is the caller's
+            node.args = node.posonlyargs + node.args + node.kwonlyargs
+            node.defaults += [default for default in node.kw_defaults if default is not None]
+            node.posonlyargs, node.kwonlyargs, node.kw_defaults = [], [], []
     return ast.dump(tree)
 
 

@@ -17,7 +17,6 @@ from robustness.stats import (
     advglue_macro,
     binary_f1,
 )
-from robustness.stats.metrics import paired_drop
 
 STATUSES = ["skipped", "succeeded", "failed", "errored"]
 label_pairs = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=40)
@@ -126,36 +125,3 @@ def test_the_advglue_macro_of_the_papers_bert_large_row_is_its_average() -> None
 
 def test_the_advglue_macro_of_an_incomplete_row_is_nan() -> None:
     assert math.isnan(advglue_macro(AdvGlueScores(1, 1, 1, 1, 1, 1, math.nan)))
-
-
-@given(st.lists(st.tuples(*[st.integers(0, 1)] * 4), min_size=1, max_size=40))
-def test_the_mean_paired_drop_is_the_difference_of_the_two_drops_and_flips_with_the_arms(
-    rows: list[tuple[int, int, int, int]],
-) -> None:
-    columns = np.array(rows, dtype=float).T
-    reference_clean, reference_robust, candidate_clean, candidate_robust = columns
-
-    drop = paired_drop(reference_clean, reference_robust, candidate_clean, candidate_robust)
-    swapped = paired_drop(candidate_clean, candidate_robust, reference_clean, reference_robust)
-
-    means = columns.mean(axis=1)
-    assert drop.mean() == pytest.approx((means[2] - means[3]) - (means[0] - means[1]))
-    assert (drop == -swapped).all()
-
-
-def test_a_paired_drop_is_positive_where_only_the_candidate_breaks() -> None:
-    assert paired_drop([1, 1, 1, 0], [1, 0, 0, 0], [1, 1, 1, 0], [0, 1, 0, 0]).tolist() == [1, -1, 0, 0]
-
-
-@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=40))
-def test_at_equal_clean_scores_the_paired_drop_is_the_difference_of_robust_scores(
-    rows: list[tuple[int, int, int]],
-) -> None:
-    clean, reference, candidate = np.array(rows, dtype=float).T
-
-    assert (paired_drop(clean, reference, clean, candidate) == reference - candidate).all()
-
-
-def test_paired_drop_refuses_columns_of_different_length() -> None:
-    with pytest.raises(ValueError, match="one shape"):
-        paired_drop([1, 1], [1, 1], [1, 1], [1])

@@ -146,3 +146,27 @@ def test_drawn_p_values_are_shares_of_the_drawn_and_the_observed() -> None:
 
 def test_one_drawn_permutation_will_do() -> None:
     assert paired_permutation(np.arange(1, 41) + 0.5, rng=rng(), permutations=1) == 0.5
+
+
+def test_where_every_pattern_reaches_the_observed_sum_p_is_one() -> None:
+    values = np.arange(1, 21) + 0.3
+
+    assert paired_permutation([*values, *-values], rng=rng(), permutations=99) == 1.0
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_large_fractions_are_counted_like_small_ones(seed: int) -> None:
+    values = np.random.default_rng(seed).normal(0.4, 1, 10)
+
+    assert paired_permutation(1e9 * values, rng=rng()) == paired_permutation(values, rng=rng())
+
+
+def test_every_drawn_sign_is_random_to_the_last_bit() -> None:
+    """Fifteen near ones: at least 11 of a sign have 2 * 1941 / 32768 of the patterns."""
+    values = np.array([1.0] * 11 + [-1.0] * 4) + np.linspace(0, 1e-4, 15) * np.repeat([1, -1], [11, 4])
+
+    found = [paired_permutation(values, rng=np.random.default_rng(s), permutations=1) == 1.0 for s in range(400)]
+
+    patterns = np.array(list(itertools.product((-1, 1), repeat=15))) @ np.abs(values)
+    expected = (np.abs(patterns) >= abs(values.sum()) - 1e-9).mean()
+    assert np.mean(found) == pytest.approx(expected, abs=4 * math.sqrt(expected / 400))
