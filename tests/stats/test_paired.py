@@ -155,5 +155,5 @@ def test_arms_that_win_equally_often_have_a_mid_p_value_of_one(each: int) -> Non
 def test_the_mid_p_test_counts_each_arm_and_says_its_name() -> None:
     found = mcnemar_mid_p([1, 1, 1, 0, 1], [0, 0, 1, 1, 0])
 
-    assert (found.name, found.only_full_right, found.only_peft_right) == ("mcnemar-mid-p", 3, 1)
+    assert (found.name, found.only_reference_right, found.only_candidate_right) == ("mcnemar-mid-p", 3, 1)
     assert found.p_value == pytest.approx(2 * (1 / 16 + 4 / 32))  # none or half of one of four
