@@ -152,6 +152,32 @@ def _rates(
     found = _compare(scores, labels, family=Family.CONTROL if control else Family.PLANNED)
     metric = "accuracy" if attack == NO_ATTACK else "robust_accuracy"
     yield replace(found, metric=metric, n_left_out=n_left_out, is_clean=control and attack == NO_ATTACK)
+    success = _success(scores, found)
+    if success is not None:
+        yield replace(success, n_left_out=n_left_out)
+
+
+def _success(scores: SeededScores, found: Comparison) -> Comparison | None:
+    """The success rates on what both arms of each pair have right; None where that is not known, or nothing."""
+    if found.success is None or not found.success.parts:
+        return None
+    both = (scores.reference_clean == 1) & (scores.candidate_clean == 1)
+    rates = [
+        float(np.mean([1 - row[mask].mean() for row, mask in zip(arm, both, strict=True)]))
+        for arm in (scores.reference, scores.candidate)
+    ]
+    return Comparison(
+        labels=found.labels,
+        metric="attack_success_rate",
+        population="both_correct",
+        family=Family.SECONDARY,
+        n=int(both.any(axis=0).sum()),
+        reference_value=rates[0],
+        candidate_value=rates[1],
+        estimate=found.success,
+        test=TEST,
+        p_value=found.success.p_value,
+    )
 
 
 def _answers(

@@ -108,7 +108,7 @@ def at_detectable(cell: Cell) -> Cell:
     """The same where the true difference is the median of what equal arms call detectable."""
     assert cell.shifted is not None
     rng, shifted = np.random.default_rng(7), cell.shifted
-    difference = float(np.nanmedian([cell.draw(rng)["detectable"].iloc[0] for _ in range(100)]))
+    difference = float(np.nanmedian([cell.draw(rng)["detectable"].iloc[0] for _ in range(1000)]))
     return replace(cell, draw=lambda r: shifted(r, difference), difference=difference)
 
 

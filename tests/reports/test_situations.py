@@ -325,6 +325,21 @@ def test_two_seeds_give_no_verdict_on_a_method_and_three_may() -> None:
     assert three["drop_difference"] == pytest.approx(three["difference"])
 
 
+def test_a_methods_success_rate_is_the_mean_over_seeds_of_what_both_arms_have_right() -> None:
+    frames, record = seeded(range(3))
+    rng = np.random.default_rng(8)
+    frames = [f.assign(clean_prediction=np.where(rng.random(400) < 0.9, 1.0, 0.0)) for f in frames]
+    frames = [f.assign(status=f["status"].where(f["clean_prediction"] == 1, "skipped")) for f in frames]
+
+    pairs = table(frames, record)
+
+    rows = pairs[pairs["metric"] == "attack_success_rate"].set_index("n_seeds")
+    single, method = rows.loc[[1]], rows.loc[3]
+    for column in ("reference_value", "candidate_value", "difference"):
+        assert method[column] == pytest.approx(single[column].mean())
+    assert method["family"] == "secondary" and method["low"] < method["difference"] < method["high"]
+
+
 def test_seeds_are_counted_once_however_often_they_were_trained() -> None:
     row = over_seeds(table(*seeded([0, 0, 0, 0, 1]))).iloc[0]
 

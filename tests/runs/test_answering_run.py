@@ -114,11 +114,13 @@ def test_pairs_are_compared_by_tests_that_fit_the_score(report: Report) -> None:
 
     assert tests == {
         ("f1", "mean"): "permutation-of-groups",
-        ("f1", "worst-per-group"): "permutation",
+        ("f1", "official"): "permutation",
         ("exact_match", "mean"): "permutation-of-groups",  # several rows a question
-        ("exact_match", "worst-per-group"): "mcnemar-exact",
+        ("exact_match", "official"): "mcnemar-exact",
     }
-    assert rows["verdict"].notna().all()
+    planned = table[(table["testset"] == "tiny-addany") & (table["family"] == "planned")]
+    assert planned[["metric", "population"]].to_numpy().tolist() == [["f1", "altered"]]
+    assert planned["verdict"].notna().all() and rows["verdict"].isna().all()
     assert (rows["difference"] - (rows["reference_value"] - rows["candidate_value"])).abs().max() < 1e-9
 
 
