@@ -43,12 +43,12 @@ def build_attacks(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
                 if attack != NO_ATTACK and len(part):
                     columns = {name: column[part] for name, column in numbers.items()}
                     rows.append(names | {"attack": attack} | _row(columns, statuses[part], goals[part[0]]))
-            rows += [names | row for row in _worst_row(grid, arm, testset, record, numbers)]
+            rows += [names | row for row in _worst_row(grid, arm, testset, record, statuses)]
     return arrange(Table.ATTACKS, rows)
 
 
 def _worst_row(
-    grid: OutcomeGrid, arm: CheckpointRecord, testset: str, record: RunRecord, numbers: dict[str, NDArray[np.float64]]
+    grid: OutcomeGrid, arm: CheckpointRecord, testset: str, record: RunRecord, statuses: NDArray[Any]
 ) -> Iterator[dict[str, object]]:
     """Over the attacks that are no controls, where there are several; queries, forwards and seconds add up."""
     partners = dict.fromkeys(
@@ -66,12 +66,11 @@ def _worst_row(
     table = np.stack([grid.on(arm.name, testset)[attack][kept] for attack in worst.attacks])
     blank = np.full(len(rows), np.nan)
     columns = {
-        name: np.nansum(np.where(table >= 0, numbers[name][table], 0.0), axis=0)
+        name: np.nansum(np.where(table >= 0, grid.numbers(name)[table], 0.0), axis=0)
         for name in ("queries", "forwards", "seconds")
     } | {"modified_share": blank, "similarity": blank}
-    statuses = grid.frame["status"].to_numpy()[rows]
     goal = GoalKind.CHANGE_PREDICTION
-    yield {"attack": WORST_CASE} | _row(columns, statuses, goal) | {"n_left_out": worst.n_left_out}
+    yield {"attack": WORST_CASE} | _row(columns, statuses[rows], goal) | {"n_left_out": worst.n_left_out}
 
 
 def _name(arm: CheckpointRecord) -> dict[str, object]:

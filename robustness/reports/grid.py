@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -36,9 +36,13 @@ class OutcomeGrid:
     statuses: NDArray[np.int8]
     """`STATUS_CODES` of every row."""
 
+    _numbers: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+
     def numbers(self, column: str) -> NDArray[np.float64]:
-        """A column as numbers, nan where it is empty."""
-        return np.asarray(self.frame[column].to_numpy(dtype=np.float64, na_value=np.nan))
+        """A column as numbers, nan where it is empty; converted once, for thousands of comparisons ask for it."""
+        if column not in self._numbers:
+            self._numbers[column] = np.asarray(self.frame[column].to_numpy(dtype=np.float64, na_value=np.nan))
+        return self._numbers[column]
 
     def known(self, places: Places) -> NDArray[np.bool_]:
         """Which examples have a judged outcome there, shape (examples,)."""
