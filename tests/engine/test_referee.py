@@ -9,12 +9,14 @@ from robustness.engine.goal import Goal
 from robustness.engine.outcome import Status
 from robustness.engine.referee import (
     character_similarity,
+    check_proposal,
     count_modified_words,
     judge,
     label_problem,
     log_probabilities,
     true_label_probability,
 )
+from robustness.errors import AttackError
 from robustness.testsets.example import Texts
 
 
@@ -103,3 +105,18 @@ def test_a_text_without_words_has_no_share_of_modified_ones() -> None:
     found = judge(example("?!"), example("??"), scores, scores, queries=0, forwards=0, seconds=0.0, goal=Goal())
 
     assert found.modified_share is None
+
+
+@pytest.mark.parametrize("label", [0, 2])
+def test_a_proposal_keeps_its_examples_label(label: int) -> None:
+    with pytest.raises(AttackError, match="label"):
+        check_proposal(example("a good film"), example("a bad film", label=label))
+
+
+def test_a_proposal_keeps_its_examples_id_and_segments() -> None:
+    clean = example("a good film")
+
+    assert check_proposal(clean, example("a bad film")) == example("a bad film")
+    for other in (Example("2", ("a bad film",), label=1), Example("1", ("a bad", "film"), label=1), "a bad film"):
+        with pytest.raises(AttackError):
+            check_proposal(clean, other)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tomllib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,9 +87,14 @@ def read_modules() -> dict[str, list[str]]:
 
 
 def read_equivalent() -> dict[tuple[str, str, str], str]:
-    """Returns the reasons why mutants are no other programs, by their keys."""
+    """Returns the reasons why mutants are no other programs, by their keys; an empty third part is any change."""
     entries = tomllib.loads((HERE / "equivalent.toml").read_text(encoding="utf-8")).get("mutant", [])
-    return {(each["file"], each["before"], each["after"]): each["reason"] for each in entries}
+    return {(each["file"], each["before"], each.get("after", "")): each["reason"] for each in entries}
+
+
+def is_equivalent(mutant: Mutant, known: Mapping[tuple[str, str, str], str]) -> bool:
+    """Whether a mutant, or any of its line, is named as no other program."""
+    return mutant.key in known or (mutant.file, mutant.before, "") in known
 
 
 def list_places(file: str) -> list[list[Variant]]:

@@ -62,7 +62,8 @@ def test_nine_in_ten_random_mutants_are_killed(tmp_path: Path) -> None:
     drawn = mutants.draw_mutants(list(mutants.read_modules()), COUNT, SEED)
 
     started = time.monotonic()
-    trials = [trial for trial in mutants.try_mutants(drawn, tmp_path) if trial.mutant.key not in equivalent]
+    counted = [mutant for mutant in drawn if not mutants.is_equivalent(mutant, equivalent)]
+    trials = list(mutants.try_mutants(counted, tmp_path))
     survivors = [trial.mutant for trial in trials if not trial.killed]
     save(trials, len(drawn), time.monotonic() - started)
 

@@ -47,3 +47,8 @@ def test_a_missing_test_does_not_count() -> None:
 
     assert adjusted[[0, 2]].tolist() == [0.02, 0.02] and math.isnan(adjusted[1])
     assert adjust([0.01, 0.02], Correction.HOLM).tolist() == [0.02, 0.02]
+
+
+def test_each_correction_is_the_one_it_is_named_for() -> None:
+    assert adjust([0.01, 0.03, 0.04], Correction.HOLM).tolist() == pytest.approx([0.03, 0.06, 0.06])
+    assert adjust([0.01, 0.03, 0.04], Correction.BENJAMINI_HOCHBERG).tolist() == pytest.approx([0.03, 0.04, 0.04])

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest, t
+from scipy.stats import binomtest, multinomial, t
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.power import NormalIndPower
 
@@ -67,6 +68,18 @@ def test_the_power_of_equality_is_that_of_simulation(n: int) -> None:
     assert equivalence_power(n) == pytest.approx(shares_within(n, 0.05, 0.02), abs=0.012)
 
 
+@pytest.mark.parametrize("margin", [0.12, 0.2])
+def test_the_power_of_equality_is_the_sum_over_all_tables(margin: float) -> None:
+    n, r, total = 60, 0.05, 0.0
+    for b, c in itertools.product(range(n + 1), repeat=2):
+        difference, discordant = (b - c) / (n + 2), (b + c + 2) / (n + 2)
+        half = Z * math.sqrt(max(0.0, discordant - difference**2) / (n + 2))
+        if b + c <= n and abs(difference) + half <= margin:
+            total += multinomial.pmf([b, c, n - b - c], n, [r, r, 1 - 2 * r])
+
+    assert equivalence_power(n, margin=margin) == pytest.approx(total, abs=1e-12)
+
+
 def test_arms_that_never_differ_are_equal_once_two_further_examples_weigh_little_enough() -> None:
     """z sqrt(2) / N <= margin: N = 139 for two points."""
     assert equivalence_power(136, rarer_share=0.0) == 0.0
@@ -96,6 +109,7 @@ def test_the_gap_over_seeds_is_found_four_times_out_of_five(seeds: int, n: int, 
     assert 0.77 <= share_found(seeds, n, 0.01, 0.05, gap, alpha) <= 0.83
 
 
+@pytest.mark.filterwarnings("error")
 def test_more_seeds_show_smaller_gaps_and_spread_seeds_larger_ones() -> None:
     gaps = [detectable_gap_over_seeds(seeds, 1000) for seeds in (2, 3, 5, 10)]
 
@@ -108,6 +122,7 @@ def test_more_seeds_show_smaller_gaps_and_spread_seeds_larger_ones() -> None:
     "call",
     [
         lambda: detectable_gap(10, rarer_share=0.6),
+        lambda: detectable_gap(10, rarer_share=-0.1),
         lambda: detectable_gap(10, alpha=0.0),
         lambda: detectable_gap(10, power=1.0),
         lambda: detectable_gap(-1),

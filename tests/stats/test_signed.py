@@ -108,7 +108,7 @@ def test_mid_p_gives_the_published_value() -> None:
     assert mcnemar_exact(reference, candidate).p_value == pytest.approx(0.0703, abs=5e-5)
 
 
-@pytest.mark.parametrize("n", [1, 2, 7, 12])
+@pytest.mark.parametrize("n", [1, 2, 7, 14])
 def test_fractions_of_few_units_have_the_share_of_all_sign_patterns(n: int) -> None:
     values = np.random.default_rng(n).normal(0.4, 1, n).round(3)
 
