@@ -18,9 +18,9 @@ from robustness.recipes.building import find_attack, name_attack
 from robustness.recipes.devices import use_device
 from robustness.recipes.downloading import get_asset
 from robustness.recipes.pretrained import locate
-from robustness.reports.comparison import RunComparison, read_comparison
-from robustness.reports.export import Format, export_tables
 from robustness.reports.report import Report, write_report
+from robustness.reports.run_comparison import RunComparison, read_comparison
+from robustness.reports.tables.export import Format, export_tables
 from robustness.runs.disk import explain_failed_writes
 from robustness.runs.execution import LOCAL, Execution
 from robustness.runs.plan import Plan, RunSettings, make_plan

@@ -287,7 +287,7 @@ def compare(
 ) -> None:
     """Say what changed between two run folders, on the examples both have."""
     from robustness import api
-    from robustness.reports.terminal import render_comparison
+    from robustness.reports.summaries.terminal import render_comparison
 
     for part in render_comparison(api.compare(run_a, run_b)):
         stdout.print(part, soft_wrap=isinstance(part, str))
@@ -365,7 +365,7 @@ def _print_plan(plan: Any) -> None:
 
 def _finish(report: Any) -> None:
     """Prints the short table and ends with 1 when rows errored."""
-    from robustness.reports.terminal import render_summary
+    from robustness.reports.summaries.terminal import render_summary
 
     for part in render_summary(report):
         stdout.print(part, soft_wrap=isinstance(part, str))

@@ -25,7 +25,7 @@ class SafeConsole(Console):
 @contextmanager
 def show_progress(console: Console) -> Iterator[Callable[[Any], None]]:
     """Bars of the cell and the run with the arms' live scores on a terminal; elsewhere plain lines for each cell."""
-    from robustness.reports.terminal import render_cell
+    from robustness.reports.summaries.terminal import render_cell
 
     if not console.is_terminal:
         seen: set[str] = set()

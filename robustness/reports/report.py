@@ -8,24 +8,24 @@ from pathlib import Path
 import pandas as pd
 
 from robustness.engine.outcome import Status
-from robustness.reports.attacks import build_attacks
-from robustness.reports.columns import Table
-from robustness.reports.comparisons import Family
-from robustness.reports.csvfiles import write_table
-from robustness.reports.curves import build_curves, build_path_curves
-from robustness.reports.endpoints import find_disagreements
-from robustness.reports.examples import build_examples
-from robustness.reports.fragility import build_fragility
-from robustness.reports.missing import count_missing_probes
-from robustness.reports.page import write_page
-from robustness.reports.pairs import build_pairs
-from robustness.reports.plots import PLANNED
-from robustness.reports.predictions import build_predictions
-from robustness.reports.sensitivity import build_layers, build_sensitivity, build_sensitivity_examples
-from robustness.reports.sensitivity_pairs import build_sensitivity_pairs, name_families
-from robustness.reports.survival import build_survival
-from robustness.reports.testsets import build_testsets
-from robustness.reports.transfer import build_transfer
+from robustness.reports.comparisons.comparison import Family
+from robustness.reports.page.plots import PLANNED
+from robustness.reports.page.writing import write_page
+from robustness.reports.summaries.endpoints import find_disagreements
+from robustness.reports.tables.attacks import build_attacks
+from robustness.reports.tables.columns import Table
+from robustness.reports.tables.csvfiles import write_table
+from robustness.reports.tables.curves import build_curves, build_path_curves
+from robustness.reports.tables.examples import build_examples
+from robustness.reports.tables.fragility import build_fragility
+from robustness.reports.tables.missing import count_missing_probes
+from robustness.reports.tables.pairs import build_pairs
+from robustness.reports.tables.predictions import build_predictions
+from robustness.reports.tables.sensitivity import build_layers, build_sensitivity, build_sensitivity_examples
+from robustness.reports.tables.sensitivity_pairs import build_sensitivity_pairs, name_families
+from robustness.reports.tables.survival import build_survival
+from robustness.reports.tables.testsets import build_testsets
+from robustness.reports.tables.transfer import build_transfer
 from robustness.runs.measurements import read_measurements
 from robustness.runs.record import RunRecord, StatisticsRecord, read_record, write_record
 from robustness.runs.store import read_outcomes, read_replays

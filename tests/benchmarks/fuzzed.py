@@ -12,8 +12,8 @@ from robustness.definitions.suites import SuiteDefinition
 from robustness.definitions.tasks import find_task
 from robustness.definitions.testsets import AdvGlueFile, SquadFile, TableFile, TestsetDefinition, TsvFile
 from robustness.errors import RobustnessError
-from robustness.reports.columns import Table, arrange
-from robustness.reports.csvfiles import read_table, write_table
+from robustness.reports.tables.columns import Table, arrange
+from robustness.reports.tables.csvfiles import read_table, write_table
 from robustness.testsets.rows import read_advglue, read_tsv
 from robustness.testsets.squad import read_squad
 from robustness.testsets.tables import read_table as read_own_table

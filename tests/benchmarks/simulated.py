@@ -9,8 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from robustness.reports.columns import COLUMNS, Table
-from robustness.reports.comparisons import PairedOutcomes
+from robustness.reports.comparisons.comparison import PairedOutcomes
+from robustness.reports.tables.columns import COLUMNS, Table
 from robustness.runs.record import AttackRecord, CheckpointRecord, PairRecord, RunRecord, TestsetRecord
 
 Rng = np.random.Generator

@@ -13,7 +13,7 @@ import torch
 
 from robustness import api
 from robustness.definitions.pairs import read_pairs
-from robustness.reports.columns import Table
+from robustness.reports.tables.columns import Table
 
 CORES = 2
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(7200)]

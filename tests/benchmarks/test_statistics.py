@@ -24,9 +24,9 @@ from benchmarks.simulated import (
     make_record,
 )
 
-from robustness.reports.comparisons import Comparison, Family, compare_rates
-from robustness.reports.families import give_verdicts
-from robustness.reports.pairs import build_pairs
+from robustness.reports.comparisons.comparison import Comparison, Family, compare_rates
+from robustness.reports.comparisons.families import give_verdicts
+from robustness.reports.tables.pairs import build_pairs
 from robustness.runs.record import StatisticsRecord
 from robustness.stats import (
     Reason,

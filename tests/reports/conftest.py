@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from robustness.engine.outcome import Outcome, Status
-from robustness.reports.columns import Table, arrange
+from robustness.reports.tables.columns import Table, arrange
 from robustness.runs.measurements import COLUMNS
 from robustness.runs.plan import Cell
 from robustness.runs.record import (

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from robustness.reports.arms import arms_of_pair, arms_of_run, name_arms, spell_verdict
+from robustness.reports.summaries.arms import arms_of_pair, arms_of_run, name_arms, spell_verdict
 from robustness.stats import Verdict
 
 

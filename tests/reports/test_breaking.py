@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from robustness.reports.breaking import COLUMNS, explain_none, find_breaking
+from robustness.reports.page.breaking import COLUMNS, explain_none, find_breaking
 from robustness.runs.record import PairRecord
 
 REPLAYS = ["source", "target", "testset", "attack", "example_id", "prediction"]

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robustness.reports.columns import COLUMNS, Table, arrange
-from robustness.reports.csvfiles import (
+from robustness.reports.tables.columns import COLUMNS, Table, arrange
+from robustness.reports.tables.csvfiles import (
     FORMULA_STARTS,
     neutralise,
     number_text,

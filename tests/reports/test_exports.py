@@ -9,9 +9,9 @@ import pytest
 
 from robustness import api
 from robustness.errors import RunError
-from robustness.reports.columns import COLUMNS, Table
-from robustness.reports.export import Format, export_tables
 from robustness.reports.report import write_report
+from robustness.reports.tables.columns import COLUMNS, Table
+from robustness.reports.tables.export import Format, export_tables
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ import pytest
 
 from robustness import api
 from robustness.errors import RobustnessError
-from robustness.reports.fragility import build_fragility
 from robustness.reports.report import write_report
-from robustness.reports.terminal import render_summary
+from robustness.reports.summaries.terminal import render_summary
+from robustness.reports.tables.fragility import build_fragility
 from robustness.runs.record import StatisticsRecord, read_record
 from robustness.stats import Correction, adjust, mcnemar_exact
 

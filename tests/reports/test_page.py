@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from robustness.reports.breaking import mark_changes
-from robustness.reports.columns import COLUMNS, Table
-from robustness.reports.csvfiles import read_table
-from robustness.reports.page import write_page
+from robustness.reports.page.breaking import mark_changes
+from robustness.reports.page.writing import write_page
 from robustness.reports.report import write_report
-from robustness.reports.sensitivity import build_sensitivity_examples
-from robustness.reports.sensitivity_pairs import build_sensitivity_pairs
+from robustness.reports.tables.columns import COLUMNS, Table
+from robustness.reports.tables.csvfiles import read_table
+from robustness.reports.tables.sensitivity import build_sensitivity_examples
+from robustness.reports.tables.sensitivity_pairs import build_sensitivity_pairs
 from robustness.reports.visible import visible
 from robustness.runs.record import ProbeRecord
 

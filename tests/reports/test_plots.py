@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from robustness.reports.arms import name_arms
-from robustness.reports.plots import draw_forest, spell_place
-from robustness.reports.svg import FULL, MUTED, PEFT, WIDE, page_style
+from robustness.reports.page.plots import draw_forest, spell_place
+from robustness.reports.page.svg import FULL, MUTED, PEFT, WIDE, page_style
+from robustness.reports.summaries.arms import name_arms
 
 
 @pytest.mark.parametrize(

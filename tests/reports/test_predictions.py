@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from robustness.reports.predictions import build_predictions
-from robustness.reports.sensitivity import build_sensitivity_examples
+from robustness.reports.tables.predictions import build_predictions
+from robustness.reports.tables.sensitivity import build_sensitivity_examples
 from robustness.stats import auc
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from robustness.reports.columns import COLUMNS, Table
-from robustness.reports.pairs import build_pairs
+from robustness.reports.tables.columns import COLUMNS, Table
+from robustness.reports.tables.pairs import build_pairs
 from robustness.runs.record import RunRecord
 from robustness.stats import difference_over_seeds
 from robustness.stats.grouped import worst_altered_rows

@@ -11,14 +11,14 @@ import pytest
 from rich.table import Table as RichTable
 from scipy.stats import wilcoxon
 
-from robustness.reports.claims import EXCLUSIONS, Direction
-from robustness.reports.columns import Table
-from robustness.reports.csvfiles import read_table
-from robustness.reports.endpoints import find_disagreements
-from robustness.reports.probes import render_probes
+from robustness.reports.comparisons.claims import EXCLUSIONS, Direction
 from robustness.reports.report import write_report
-from robustness.reports.sensitivity import build_sensitivity
-from robustness.reports.sensitivity_pairs import build_sensitivity_pairs, name_families
+from robustness.reports.summaries.endpoints import find_disagreements
+from robustness.reports.summaries.probes import render_probes
+from robustness.reports.tables.columns import Table
+from robustness.reports.tables.csvfiles import read_table
+from robustness.reports.tables.sensitivity import build_sensitivity
+from robustness.reports.tables.sensitivity_pairs import build_sensitivity_pairs, name_families
 from robustness.runs.record import read_record
 from robustness.stats import holm, mcnemar_exact
 

@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from robustness.reports.answers import ONE_SEED, Answer, answer_rows, answer_run
-from robustness.reports.arms import Arms, name_arms
-from robustness.reports.reasons import explain
+from robustness.reports.summaries.answers import ONE_SEED, Answer, answer_rows, answer_run
+from robustness.reports.summaries.arms import Arms, name_arms
+from robustness.reports.summaries.reasons import explain
 from robustness.runs.record import RunRecord
 from robustness.stats import Reason, Verdict
 

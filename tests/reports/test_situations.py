@@ -11,11 +11,11 @@ import pytest
 from scipy.stats import wilcoxon
 
 from robustness.engine.attack import Effort
-from robustness.reports.attacks import build_attacks
-from robustness.reports.columns import COLUMNS, Table
-from robustness.reports.fragility import build_fragility
-from robustness.reports.pairs import build_pairs
-from robustness.reports.survival import build_survival
+from robustness.reports.tables.attacks import build_attacks
+from robustness.reports.tables.columns import COLUMNS, Table
+from robustness.reports.tables.fragility import build_fragility
+from robustness.reports.tables.pairs import build_pairs
+from robustness.reports.tables.survival import build_survival
 from robustness.runs.record import AttackRecord, CheckpointRecord, PairRecord, RunRecord, TestsetRecord
 
 WORDS = {"s": "skipped", "b": "succeeded", "r": "failed", "e": "errored"}

@@ -9,12 +9,12 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 
-from robustness.reports.attacks import build_attacks
-from robustness.reports.curves import build_curves, build_path_curves
-from robustness.reports.examples import build_examples
-from robustness.reports.pairs import build_pairs
-from robustness.reports.testsets import build_testsets
-from robustness.reports.transfer import build_transfer
+from robustness.reports.tables.attacks import build_attacks
+from robustness.reports.tables.curves import build_curves, build_path_curves
+from robustness.reports.tables.examples import build_examples
+from robustness.reports.tables.pairs import build_pairs
+from robustness.reports.tables.testsets import build_testsets
+from robustness.reports.tables.transfer import build_transfer
 from robustness.runs.record import AttackRecord, CheckpointRecord, PairRecord, RunRecord, TestsetRecord
 from robustness.runs.store import UNTUNED
 

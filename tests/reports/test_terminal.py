@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
-from robustness.reports.columns import COLUMNS, Table
 from robustness.reports.report import Report
-from robustness.reports.terminal import render_summary
+from robustness.reports.summaries.terminal import render_summary
+from robustness.reports.tables.columns import COLUMNS, Table
 from robustness.runs.record import RunRecord
 
 FRAGILE = {"difference": 0.1, "low": 0.0512, "high": 0.1488, "p_adjusted": 0.0004, "verdict": "peft-more-fragile"}

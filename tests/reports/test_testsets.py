@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
-from robustness.reports.examples import build_examples
-from robustness.reports.originals import implausible_originals
-from robustness.reports.testsets import build_testsets
+from robustness.reports.comparisons.originals import implausible_originals
+from robustness.reports.tables.examples import build_examples
+from robustness.reports.tables.testsets import build_testsets
 from robustness.runs.record import CheckpointRecord, PairRecord, RunRecord, TestsetRecord
 
 Row = dict[str, object]

@@ -21,7 +21,7 @@ import pytest
 
 from robustness import api
 from robustness.errors import RobustnessError, RunError
-from robustness.reports.columns import Table
+from robustness.reports.tables.columns import Table
 from robustness.runs import sink
 from robustness.runs.progress import Progress
 

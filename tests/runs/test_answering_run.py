@@ -13,7 +13,7 @@ import torch
 from robustness import api
 from robustness.errors import CheckpointError, DataError, RunError, UsageError
 from robustness.reports.report import Report
-from robustness.reports.terminal import render_summary
+from robustness.reports.summaries.terminal import render_summary
 from robustness.testsets.answer_kinds import contains_answer
 
 SETS = """summary = "Altered questions of who lives where."

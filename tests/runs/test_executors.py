@@ -16,7 +16,7 @@ import pytest
 from robustness import Access, api
 from robustness.engine.outcome import Status
 from robustness.errors import UsageError
-from robustness.reports.columns import Table
+from robustness.reports.tables.columns import Table
 from robustness.runs.executors import dispatch, pool, processes
 from robustness.runs.progress import Progress
 

@@ -9,7 +9,7 @@ import pytest
 
 from robustness import api
 from robustness.cli import main
-from robustness.reports.method import run_facts
+from robustness.reports.summaries.run_facts import run_facts
 from robustness.runs.foresight import Assumptions, PlannedSet, count_seeds, describe_power, read_rarer_share
 from robustness.runs.record import read_record
 

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from robustness import api
-from robustness.reports.columns import Table
 from robustness.reports.report import Report
-from robustness.reports.terminal import render_summary
+from robustness.reports.summaries.terminal import render_summary
+from robustness.reports.tables.columns import Table
 
 CASCADE = """summary = "Two."
 family = "ensemble"

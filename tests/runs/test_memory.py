@@ -11,7 +11,7 @@ import torch
 from transformers import BertForSequenceClassification
 
 from robustness import api
-from robustness.reports.columns import Table
+from robustness.reports.tables.columns import Table
 
 ATTACKS = ["fgsm", "hotflip-vocabulary"]
 PROBES = ["margin-gradient", "jacobian-norm"]

@@ -22,7 +22,7 @@ from robustness.engine.outcome import Outcome, Status
 from robustness.engine.query_cache import QueryCache
 from robustness.errors import CheckpointError, RunError
 from robustness.recipes.distractor_attack import DistractorAttack
-from robustness.reports.columns import Table
+from robustness.reports.tables.columns import Table
 from robustness.runs.executors.executor import Work, find_outcomes
 from robustness.runs.executors.reports import Ended, Found, Lost
 from robustness.runs.executors.worker import Worker, pack_kit

@@ -10,7 +10,7 @@ import pytest
 import robustness
 from robustness import api
 from robustness.errors import DefinitionError, ProbeError, UsageError
-from robustness.reports.columns import Table
+from robustness.reports.tables.columns import Table
 from robustness.runs import arms
 from robustness.runs.measurements import read_measurements
 from robustness.sensitivity.measurement import Kind, Measurement, Quantity, Space

@@ -15,8 +15,8 @@ from robustness import api
 from robustness.cli import main
 from robustness.definitions.catalog import TESTSETS
 from robustness.errors import RunError
-from robustness.reports.columns import Table
-from robustness.reports.method import run_facts
+from robustness.reports.summaries.run_facts import run_facts
+from robustness.reports.tables.columns import Table
 from robustness.runs.rows import draw_examples, draw_groups, use_rows
 from robustness.sensitivity.measurement import Kind, Measurement, Quantity, Space
 from robustness.sensitivity.probe import Reading

@@ -15,7 +15,7 @@ import robustness
 from robustness import api
 from robustness.engine import query_cache
 from robustness.errors import CheckpointError, DataError, DefinitionError, GateError, RunError, UsageError
-from robustness.reports.columns import Table
+from robustness.reports.tables.columns import Table
 from robustness.runs import arms
 from robustness.runs import plan as plan_module
 from robustness.runs.progress import Progress

@@ -8,7 +8,7 @@ import pytest
 import robustness
 from robustness import Access, api
 from robustness.definitions.catalog import ATTACKS
-from robustness.reports.columns import Table
+from robustness.reports.tables.columns import Table
 
 WHITE_BOX = [name for name in ATTACKS.names() if ATTACKS.find(name).definition.family == "embedding"]
 IN_TEXT = ["hotflip-vocabulary", "gbda"]

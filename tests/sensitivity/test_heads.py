@@ -14,7 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from robustness import api
 from robustness.definitions.tasks import Task, find_task
 from robustness.recipes.embedding_balls import Norm
-from robustness.reports.columns import Table
+from robustness.reports.tables.columns import Table
 from robustness.sensitivity.building import find_probe
 from robustness.sensitivity.condition import ConditionProfile
 from robustness.sensitivity.distance import AdversarialDistance

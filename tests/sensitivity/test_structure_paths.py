@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from robustness import api
 from robustness.definitions.tasks import find_task
-from robustness.reports.columns import Table
+from robustness.reports.tables.columns import Table
 from robustness.sensitivity.building import find_probe
 from robustness.sensitivity.probe import Reading, Subject
 from robustness.sensitivity.structure_paths import UpdatePath, answers, cut_rank, into_top, scale_intruders

@@ -16,7 +16,7 @@ from transformers import BertForSequenceClassification
 
 from robustness import api
 from robustness.definitions.tasks import find_task
-from robustness.reports.columns import Table
+from robustness.reports.tables.columns import Table
 from robustness.sensitivity.building import find_probe
 from robustness.sensitivity.measurement import MeasurementStatus
 from robustness.sensitivity.probe import Reading, Subject, Unsupported

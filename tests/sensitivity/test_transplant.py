@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from robustness import api
-from robustness.reports.columns import Table
+from robustness.reports.tables.columns import Table
 from robustness.sensitivity.measurement import MeasurementStatus
 from robustness.sensitivity.probe import Reading, Subject, Unsupported
 from robustness.sensitivity.transplant import ModuleTransplant, find_modules, transplanted

@@ -1,0 +1,1 @@
+"""Arms compared on the same examples: places, rates, efforts, seeds, families, verdicts."""

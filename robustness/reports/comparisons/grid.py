@@ -1,0 +1,173 @@
+"""Outcomes as arrays, and where those of each cell stand: arms are paired by looking up places, not by joining."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from robustness.engine.evaluation import NO_ATTACK
+from robustness.engine.outcome import Status
+from robustness.reports.tables.examples import UNKNOWN, judge, keeps_prediction
+
+WORST_CASE = "worst-case"
+"""What tables call several attacks as one."""
+Places = NDArray[np.int64]
+"""For each example of a test set the row of its outcome, -1 where there is none; shape (examples,)."""
+STATUS_CODES = {status: code for code, status in enumerate(Status)}
+_RANKS = {Status.FAILED: 0, Status.SUCCEEDED: 1, Status.SKIPPED: 2, Status.ERRORED: -1}
+"""Over several attacks: wrong before them, else broken by one, else withstood."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeGrid:
+    """examples.csv's rows, what was right in each, and the places of every cell."""
+
+    frame: pd.DataFrame
+    robust: NDArray[np.int8]
+    """1 right, 0 wrong, -1 unknown; shape (rows,), as the two below."""
+    clean: NDArray[np.int8]
+    groups: NDArray[np.int64]
+    cells: dict[str, dict[tuple[str, str], Places]]
+    """By checkpoint, then test set and attack, in the order of the rows."""
+    keeping: frozenset[str]
+    """Attacks whose success is no wrong answer."""
+    statuses: NDArray[np.int8]
+    """`STATUS_CODES` of every row."""
+
+    _numbers: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+
+    def numbers(self, column: str) -> NDArray[np.float64]:
+        """A column as numbers, nan where it is empty; converted once, for thousands of comparisons ask for it."""
+        if column not in self._numbers:
+            self._numbers[column] = np.asarray(self.frame[column].to_numpy(dtype=np.float64, na_value=np.nan))
+        return self._numbers[column]
+
+    def known(self, places: Places) -> NDArray[np.bool_]:
+        """Which examples have a judged outcome there, shape (examples,)."""
+        found: NDArray[np.bool_] = (places >= 0) & (self.robust[places] != UNKNOWN)
+        return found
+
+    def match(self, reference: Places, candidate: Places) -> tuple[Places, Places]:
+        """The rows of the examples whose outcome is known on both arms, side by side."""
+        both = self.known(reference) & self.known(candidate)
+        return reference[both], candidate[both]
+
+    def clean_answers(self, checkpoint: str, testset: str) -> NDArray[np.int8]:
+        """What the checkpoint answers to the text that attacks start from: 1 right, 0 wrong, -1 unknown; (examples,).
+
+        Known of an example from the test set as it stands, or from any attack that judged it.
+        """
+        cells = [(key[1], places) for key, places in self.cells.get(checkpoint, {}).items() if key[0] == testset]
+        answers = [
+            np.where(places >= 0, (self.robust if attack == NO_ATTACK else self.clean)[places], UNKNOWN)
+            for attack, places in cells
+        ]
+        known: NDArray[np.int8] = np.stack(answers).max(axis=0)
+        return known
+
+    def on(self, checkpoint: str, testset: str) -> dict[str, Places]:
+        """The cells of a test set by attack."""
+        cells = self.cells.get(checkpoint, {})
+        return {attack: places for (name, attack), places in cells.items() if name == testset}
+
+
+def without_originals(grid: OutcomeGrid, testsets: Collection[str]) -> OutcomeGrid:
+    """Returns the grid without what was answered to the originals of these test sets, which nothing may rest on."""
+    if not testsets:
+        return grid
+    frame = grid.frame
+    voided = (frame["attack"] == NO_ATTACK) & frame["testset"].isin(list(testsets))
+    return replace(grid, clean=np.where(voided, np.int8(UNKNOWN), grid.clean).astype(np.int8))
+
+
+@dataclass(frozen=True, slots=True)
+class WorstCase:
+    """Several attacks as one, on the examples that all the checkpoints have judged under all of them."""
+
+    attacks: tuple[str, ...]
+    rows: dict[str, Places]
+    """By checkpoint the row that stands for each example: one in which it was wrong already, else was broken, else
+    withstood; -1 where the example is left out."""
+    n_left_out: int
+    """Examples that some checkpoint or attack has no judged outcome for."""
+
+
+def worst_case(grid: OutcomeGrid, checkpoints: Sequence[str], testset: str, attacks: Sequence[str]) -> WorstCase:
+    """Returns the worst case over the attacks that all checkpoints have.
+
+    An example that a checkpoint had wrong before one attack was wrong before all, whatever errored: it is known.
+    """
+    cells = {name: grid.on(name, testset) for name in checkpoints}
+    shared = tuple(attack for attack in attacks if all(attack in cells[name] for name in checkpoints))
+    if not shared:
+        return WorstCase((), {}, 0)
+    ranks = np.array([_RANKS[status] for status in STATUS_CODES], dtype=np.int8)
+    rows: dict[str, Places] = {}
+    judged = []
+    for name in checkpoints:
+        table = np.stack([cells[name][attack] for attack in shared])
+        ranked = np.where(table >= 0, ranks[grid.statuses[table]], -1)
+        rows[name] = np.take_along_axis(table, ranked.argmax(axis=0)[None], axis=0)[0]
+        judged.append((ranked >= 0).all(axis=0) | (ranked == _RANKS[Status.SKIPPED]).any(axis=0))
+    common = np.logical_and.reduce(judged)
+    seen = np.logical_or.reduce([places >= 0 for name in checkpoints for places in cells[name].values()])
+    kept = {name: np.where(common, places, -1) for name, places in rows.items()}
+    return WorstCase(shared, kept, int((seen & ~common).sum()))
+
+
+def build_grid(examples: pd.DataFrame) -> OutcomeGrid:
+    """Returns the grid of examples.csv's rows."""
+    testset, example, group = (pd.factorize(examples[name])[0] for name in ("testset", "example_id", "group_id"))
+    within, sizes = _number_within(testset, example)
+    cells: dict[str, dict[tuple[str, str], Places]] = {}
+    for (checkpoint, *cell), rows in split_cells(examples, ("checkpoint", "testset", "attack")):
+        places = np.full(sizes[testset[rows[0]]], -1)
+        places[within[rows]] = rows
+        cells.setdefault(checkpoint, {})[cell[0], cell[1]] = places
+    robust, clean = judge(examples)
+    return OutcomeGrid(
+        frame=examples,
+        robust=robust,
+        clean=clean,
+        groups=testset * (int(group.max(initial=0)) + 1) + group,
+        cells=cells,
+        keeping=frozenset(examples["attack"][keeps_prediction(examples)].unique()),
+        statuses=_code_statuses(examples["status"]),
+    )
+
+
+def _number_within(testset: NDArray[np.int64], example: NDArray[np.int64]) -> tuple[NDArray[np.int64], list[int]]:
+    """Each example's number within its test set, and how many each set has."""
+    within, sizes = np.zeros(len(testset), dtype=np.int64), []
+    for number in range(int(testset.max(initial=-1)) + 1):
+        mine = testset == number
+        within[mine], names = pd.factorize(example[mine])
+        sizes.append(len(names))
+    return within, sizes
+
+
+def _code_statuses(statuses: pd.Series) -> NDArray[np.int8]:
+    codes, known = pd.factorize(statuses)
+    ranks: NDArray[np.int8] = np.array([STATUS_CODES[Status(status)] for status in known], dtype=np.int8)
+    return np.asarray(ranks[codes])
+
+
+def split_cells(frame: pd.DataFrame, keys: Sequence[str]) -> Iterator[tuple[tuple[str, ...], NDArray[np.int64]]]:
+    """Yields the names and the rows of every cell, in order of appearance; much faster than groups of frames."""
+    cell = np.zeros(len(frame), dtype=np.int64)
+    for name in keys:
+        codes, known = pd.factorize(frame[name])
+        cell = pd.factorize(cell * (len(known) + 1) + codes)[0]
+    rows = np.split(np.argsort(cell, kind="stable"), np.cumsum(np.bincount(cell))[:-1]) if len(frame) else []
+    columns = [frame[name].to_numpy() for name in keys]
+    for mine in rows:
+        yield tuple(str(column[mine[0]]) for column in columns), mine
+
+
+def is_attack(name: str) -> bool:
+    """Whether a cell's attack is one."""
+    return name != NO_ATTACK

@@ -1,0 +1,1 @@
+"""report.html: its tables, figures and texts."""

@@ -1,0 +1,1 @@
+"""What a run says in words: answers, reasons, the last screen."""

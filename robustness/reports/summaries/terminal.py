@@ -1,0 +1,290 @@
+"""The short tables at the end of a run, and its answer."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+from rich import box
+from rich.markup import escape
+from rich.table import Table as RichTable
+
+from robustness.definitions.tasks import TASKS, Head
+from robustness.engine.evaluation import NO_ATTACK
+from robustness.engine.goal import GoalKind
+from robustness.reports.comparisons.comparison import Family
+from robustness.reports.comparisons.questions import METRICS
+from robustness.reports.page.writing import FILE_NAME as PAGE
+from robustness.reports.report import Report
+from robustness.reports.run_comparison import RunComparison
+from robustness.reports.summaries.answers import Answer, answer_run
+from robustness.reports.summaries.arms import Arms, arms_of_pair, arms_of_run, spell_verdict
+from robustness.reports.summaries.probes import render_probes
+from robustness.reports.summaries.reasons import name_shortly, read_reason
+from robustness.reports.summaries.sentences import EFFORT, SUCCESS_RATE, efforts_at_floor
+from robustness.reports.summaries.tallies import controls, of_family
+from robustness.reports.summaries.wording import NO_BREAK, bind, short_p, widen
+from robustness.reports.tables.columns import Table
+from robustness.reports.tables.pairs import IRREDUCIBLE_SHARE
+from robustness.runs.progress import CellProgress
+from robustness.runs.record import PairRecord, RunRecord
+from robustness.stats import Correction, Verdict
+
+CORRECTIONS = {Correction.HOLM: "Holm", Correction.BENJAMINI_HOCHBERG: "Benjamini and Hochberg"}
+PAIRS_WITH_PROBES = 4
+"""With more pairs, what probes measured is left to the files."""
+FEW_PAIRS = 4
+"""Headlines of single pairs above the answers about their methods; of more they would push those away."""
+MOSTLY_SEEDS = 0.5
+VERDICT_STYLES = {
+    Verdict.PEFT_MORE_FRAGILE: "red",
+    Verdict.FULL_MORE_FRAGILE: "blue",
+    Verdict.LESS_ACCURATE: "yellow",
+    Verdict.EQUIVALENT: "green",
+}
+WIDTH = 80
+"""Columns that sentences are broken to."""
+HEADING_WIDTH = 8
+"""Characters of an arm's name above its numbers; longer ones fold."""
+
+
+def render_summary(report: Report) -> Iterator[RichTable | str]:
+    """Yields what a user sees: comparisons, controls, warnings; last the answer, and where the files are."""
+    record, pairs = report.record, report.tables[Table.PAIRS]
+    single = pairs[pairs["n_seeds"].astype(float) == 1]
+    for pair in record.pairs:
+        yield from _render_pair(pair, single[single["pair"] == pair.name], record)
+        if len(record.pairs) <= PAIRS_WITH_PROBES:
+            yield from render_probes(report.tables, pair, record)
+    if len(record.pairs) > PAIRS_WITH_PROBES and len(report.tables[Table.SENSITIVITY]):
+        yield "what probes measured fills pages for so many pairs: see sensitivity_pairs.csv and report.html"
+    yield from _over_seeds(pairs[pairs["n_seeds"].astype(float) > 1], report)
+    yield from _notes(report)
+    yield from _render_answers(pairs, record)
+    yield escape(f"tables in {report.folder}: " + ", ".join(f"{table}.csv" for table in report.tables))
+    yield escape(f"page: {report.folder / PAGE}")
+
+
+def _render_pair(pair: PairRecord, rows: pd.DataFrame, record: RunRecord) -> Iterator[RichTable | str]:
+    arms = arms_of_pair(pair, record)
+    reference, candidate = (record.find_checkpoint(name) for name in (pair.reference, pair.candidate))
+    metric, floor = (
+        ("F1", "the whole paragraph as answer") if is_answering(pair.task) else ("accuracy", "majority class")
+    )
+    yield _wrap(f"pair {pair.name}: {arms.candidate.name} (candidate) beside {arms.reference.name} (reference)")
+    yield _wrap(
+        f"clean {metric} before the run: {arms.reference.short} {reference.clean_accuracy:.3f}, "
+        f"{arms.candidate.short} {candidate.clean_accuracy:.3f}, {floor} {reference.majority_share:.3f} "
+        f"(n = {reference.n_clean})"
+    )
+    yield from _blocks(rows, arms)
+
+
+def _notes(report: Report) -> Iterator[str]:
+    """How to read the tables, and what is missing or doubtful."""
+    correction = CORRECTIONS[Correction(report.record.statistics.correction)]
+    yield "difference with 95 % interval: above 0, the candidate is worse off"
+    yield f"p adj.: by {correction} over the comparisons of one family"
+    for attack in (attack.name for attack in report.record.attacks if attack.goal == GoalKind.KEEP_PREDICTION):
+        yield escape(f"{attack}: share of texts that could not be reduced, of those both get right; no accuracy")
+    if report.missing:
+        yield f"{report.missing} outcomes are missing: the run was interrupted; the same command goes on"
+    yield from map(escape, report.disagreements)
+    if report.missing_measurements:
+        yield f"{report.missing_measurements} probe cells are missing: the same command goes on"
+    for warning in report.record.warnings:
+        yield escape(f"warning: {warning}")
+
+
+def _render_answers(pairs: pd.DataFrame, record: RunRecord) -> Iterator[str]:
+    """Methods last and in full; of their pairs the headlines alone."""
+    answers = answer_run(pairs, record)
+    if len(answers.folded) <= FEW_PAIRS:
+        yield from map(_headline, answers.folded)
+    for answer in answers.shown:
+        yield _headline(answer)
+        yield from (_wrap(sentence, indent="  ") for sentence in (*answer.details, *answer.caveats))
+
+
+def _headline(answer: Answer) -> str:
+    return f"[bold]{_wrap(f'{answer.name}: {answer.headline}')}[/]"
+
+
+def _wrap(text: str, indent: str = "") -> str:
+    """A line that breaks between words, safe as markup."""
+    lines = textwrap.fill(
+        bind(text),
+        WIDTH,
+        initial_indent=indent,
+        subsequent_indent=indent + "  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return escape(lines.replace(NO_BREAK, " "))
+
+
+def is_answering(task: str) -> bool:
+    """Whether a task is answering questions: its clean score is F1, and what knows nothing gives the whole paragraph.
+
+    >>> is_answering("squad"), is_answering("sst2")
+    (True, False)
+    """
+    return any(known.name == task and known.head is Head.ANSWERING for known in TASKS)
+
+
+def _blocks(rows: pd.DataFrame, arms: Arms, *, with_pair: bool = False) -> Iterator[RichTable | str]:
+    """The planned comparisons, then what is in families of its own, then the controls."""
+    blocks = (
+        ("planned comparisons", "", of_family(rows, Family.PLANNED)),
+        ("other comparisons", ", not counted", _beside(rows)),
+        ("controls", ", not counted; p not adjusted", controls(rows)),
+    )
+    for title, remark, block in blocks:
+        for part in _parts(block):
+            where = f" on {part['testset'].iloc[0]}" if part["testset"].nunique() == 1 else ""
+            yield _wrap(f"{title}{where}{remark}")
+            yield _comparison_table(_places(part, with_pair=with_pair), part, arms)
+
+
+def _parts(rows: pd.DataFrame) -> list[pd.DataFrame]:
+    """A part for each test set, so that names have room; one where a single thing was done to all of them."""
+    if rows.empty:
+        return []
+    if len({_what(row) for row in rows.itertuples()}) == 1:
+        return [rows]
+    return [part for _, part in rows.groupby("testset", sort=False)]
+
+
+def _beside(rows: pd.DataFrame) -> pd.DataFrame:
+    """Other metrics and populations of all examples; effort only where both arms are nearly always broken."""
+    efforts = efforts_at_floor(of_family(rows, Family.PLANNED), rows)
+    in_family = rows["family"].notna() & ~rows["family"].isin(["", Family.PLANNED, Family.EFFORT])
+    shown = rows["population"].isin(["all", "altered"]) | (rows["metric"] == IRREDUCIBLE_SHARE)
+    return pd.concat([efforts, rows[in_family & shown & (rows["metric"] != SUCCESS_RATE)]])
+
+
+def _what(row: Any) -> str:
+    """The attack; of answers as they stand, what is compared."""
+    attack = "no attack" if row.attack == NO_ATTACK else str(row.attack)
+    if row.metric == EFFORT:
+        return f"{attack}, effort"
+    if row.metric not in METRICS:
+        return attack
+    words = [str(row.metric).replace("_", " "), *(["altered rows"] if row.population == "altered" else [])]
+    return ", ".join([*words, *([str(row.aggregation).replace("-", " ")] if row.aggregation != "mean" else [])])
+
+
+def _over_seeds(rows: pd.DataFrame, report: Report) -> Iterator[RichTable | str]:
+    """Every method in one table, place by place, and where its seeds tell most."""
+    if rows.empty:
+        return
+    names = rows["pair"].unique()
+    yield _wrap(f"over training seeds: {'; '.join(names)}")
+    places = rows.groupby(["testset", "attack", "metric", "population", "aggregation"], sort=False).ngroup()
+    ordered = rows.loc[places.sort_values(kind="stable").index]
+    methods = set(rows["method"])
+    mine = [p for p in report.record.pairs if report.record.find_checkpoint(p.candidate).adaptation in methods]
+    yield from _blocks(ordered, arms_of_run(mine, report.record), with_pair=len(names) > 1)
+    uncertain = of_family(rows, Family.PLANNED)
+    uncertain = uncertain[uncertain["seed_share"].astype(float) >= MOSTLY_SEEDS]
+    yield "standard deviations of the difference between training seeds are in pairs.csv"
+    if len(uncertain):
+        yield "training seeds are half of the uncertainty or more at"
+    for row in uncertain.itertuples():
+        spread = f"{row.seed_sd:.3f} [{row.seed_sd_low:.3f}, {row.seed_sd_high:.3f}], {row.seed_share:.0%}"
+        yield escape(f"  {row.pair} | {row.testset} | {_what(row)}: {spread}")
+
+
+def _places(rows: pd.DataFrame, *, with_pair: bool) -> dict[str, list[str]]:
+    """The columns that say where a comparison is; a test set that all share is not one."""
+    names = {"method": list(rows["pair"])} if with_pair else {}
+    if rows["testset"].nunique() > 1:
+        names["test set"] = list(rows["testset"])
+    return names | {"attack": [_what(row) for row in rows.itertuples()]}
+
+
+def _comparison_table(names: dict[str, list[str]], rows: pd.DataFrame, arms: Arms) -> RichTable:
+    table = RichTable(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+    for name in names:
+        table.add_column(name, overflow="fold")  # where the terminal is narrow these give way, never a number
+    adjusted = "p adj." if rows["p_adjusted"].notna().any() else "p"
+    for name in ("n", _heading(arms.reference.short), _heading(arms.candidate.short), "difference", adjusted):
+        table.add_column(escape(name), justify="right", no_wrap=True)
+    table.add_column("verdict", overflow="fold", min_width=len(Verdict.INCONCLUSIVE))
+    for row, *labels in zip(rows.itertuples(), *names.values(), strict=True):
+        low, high = widen(row.low, row.high)
+        table.add_row(
+            *map(escape, labels),
+            str(int(row.n)),
+            f"{row.reference_value:.3f}",
+            f"{row.candidate_value:.3f}",
+            escape(f"{row.difference:+.3f} [{low:+.3f}, {high:+.3f}]"),
+            short_p(row.p_value if pd.isna(row.p_adjusted) else row.p_adjusted),
+            _verdict_cell(row, arms),
+        )
+    return table
+
+
+def _heading(name: str) -> str:
+    return "\n".join(textwrap.wrap(name, HEADING_WIDTH))
+
+
+def _verdict_cell(row: Any, arms: Arms) -> str:
+    if not isinstance(row.verdict, str) or not row.verdict:
+        return ""
+    verdict, reason = Verdict(row.verdict), read_reason(row.reason)
+    why = f" ({name_shortly(reason)})" if reason else ""
+    style = VERDICT_STYLES.get(verdict, "default")
+    return f"[{style}]{escape(spell_verdict(verdict, arms, row.difference) + why)}[/]"
+
+
+CHANGE_STYLES = {"lower": "red", "higher": "green"}
+
+
+def render_comparison(comparison: RunComparison) -> Iterator[RichTable | str]:
+    """Yields what was set otherwise, a line for each cell both runs have, and the cells only one has."""
+    for name, first, second in comparison.settings:
+        yield escape(f"{name}: {first} -> {second}")
+    yield _changes(comparison.cells)
+    yield "A - B on the examples both runs have, with 95 % interval: above 0, accuracy is lower in B"
+    for run, cells in (("A", comparison.only_a), ("B", comparison.only_b)):
+        if cells:
+            yield escape(f"only in {run}: {'; '.join(cells[:8])}" + (" ..." if len(cells) > 8 else ""))
+
+
+def _changes(rows: pd.DataFrame) -> RichTable:
+    table = RichTable(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+    for name in ("checkpoint", "test set", "attack"):
+        table.add_column(name, overflow="fold")
+    for name in ("n", "A", "B", "A - B", "p adj."):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("B is", no_wrap=True)
+    for row in rows.itertuples():
+        low, high = widen(row.low, row.high)
+        style = CHANGE_STYLES.get(row.change, "default")
+        table.add_row(
+            escape(row.checkpoint),
+            escape(row.testset),
+            escape(row.attack),
+            str(row.n),
+            f"{row.value_a:.3f}",
+            f"{row.value_b:.3f}",
+            escape(f"{row.difference:+.3f} [{low:+.3f}, {high:+.3f}]"),
+            short_p(row.p_adjusted),
+            f"[{style}]{row.change}[/]",
+        )
+    return table
+
+
+def render_cell(cell: CellProgress) -> str:
+    """The arms' live scores side by side, and how fast the cell runs.
+
+    >>> from robustness.runs.progress import LiveScore
+    >>> render_cell(CellProgress(40, 80, 312.4, (LiveScore("full", 0.5, 80), LiveScore("lora", 0.4, 40))))
+    'full 0.500 (n = 80)  lora 0.400 (n = 40)  312 queries/s'
+    """
+    scores = [f"{score.checkpoint} {score.accuracy:.3f} (n = {score.n})" for score in cell.scores]
+    speed = [f"{cell.queries_per_second:,.0f} queries/s"] if cell.queries_per_second >= 0.5 else []
+    return "  ".join([*scores, *speed])

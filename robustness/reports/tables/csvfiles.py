@@ -1,0 +1,116 @@
+"""CSV files that are safe to open: UTF-8, every field quoted, no cell a spreadsheet would run."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from robustness.reports.tables.columns import COLUMNS, Table
+
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What spreadsheets read as the start of a formula, full-width forms included."""
+GUARD = "'"
+CHUNK = 50_000
+"""Rows formatted at a time."""
+EXACT = 2**53
+"""Below, a float holds every whole number."""
+TEXT = pa.large_string()
+"""Arrow's texts of which a chunk may hold more than 2 GiB."""
+
+
+def neutralise(text: str) -> str:
+    """Puts an apostrophe before what could be a formula, and before an apostrophe, so that it can be undone.
+
+    >>> neutralise("=1+1"), neutralise("fine"), neutralise("'quoted'")
+    ("'=1+1", 'fine', "''quoted'")
+    """
+    return GUARD + text if text.startswith((*FORMULA_STARTS, GUARD)) else text
+
+
+def restore(cell: str) -> str:
+    """Undoes `neutralise`."""
+    return cell.removeprefix(GUARD)
+
+
+def number_texts(values: Sequence[float] | pd.Index[Any]) -> list[str]:
+    """Numbers as they stand in a CSV file: whole numbers whole, others with six significant digits.
+
+    >>> number_texts([2, 1 / 3, 1_234_567, -0.0, float("inf")])
+    ['2', '0.333333', '1234567', '0', 'inf']
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    texts = (" ".join(["%.6g"] * len(numbers)) % tuple(numbers.tolist())).split()
+    is_whole = (np.abs(numbers) < EXACT) & (numbers == np.trunc(numbers))
+    for place in np.flatnonzero(is_whole & ((np.abs(numbers) >= 1e5) | (numbers == 0))):  # where %g does otherwise
+        texts[place] = str(int(numbers[place]))
+    return texts
+
+
+def number_text(value: float) -> str:
+    """One number, as `number_texts` has it."""
+    return number_texts([value])[0]
+
+
+def write_table(frame: pd.DataFrame, table: Table, path: Path) -> None:
+    """Writes one table in one step."""
+    draft = path.with_suffix(".csv.part")
+    with draft.open("wb") as stream:
+        stream.write((",".join(f'"{column.name}"' for column in COLUMNS[table]) + "\n").encode())
+        for start in range(0, len(frame), CHUNK):
+            part = frame.iloc[start : start + CHUNK]
+            fields = [_fields(part[column.name], is_text=column.is_text) for column in COLUMNS[table]]
+            stream.write(_lines(fields))
+    draft.replace(path)
+
+
+def _fields(values: pd.Series[Any], *, is_text: bool) -> pa.LargeStringArray:
+    """A column as quoted fields hold it; each distinct value is formatted once."""
+    codes, distinct = pd.factorize(values)
+    formatted = _guarded(distinct) if is_text else pa.array(number_texts(distinct), TEXT)
+    return pc.fill_null(formatted.take(pa.array(codes, mask=codes < 0)), "")
+
+
+def _guarded(values: pd.Index[Any]) -> pa.LargeStringArray:
+    """What `neutralise` returns for each, with quotes doubled."""
+    if isinstance(values.dtype, pd.StringDtype):
+        texts = pa.array(values.array).cast(TEXT)
+    else:
+        texts = pa.array([str(value).encode("utf-8", "replace") for value in values], pa.large_binary()).cast(TEXT)
+    starts = pc.is_in(pc.utf8_slice_codeunits(texts, 0, 1), value_set=pa.array([*FORMULA_STARTS, GUARD], TEXT))
+    guarded = _joined(pc.if_else(starts, GUARD, "").cast(TEXT), texts)
+    return pc.replace_substring(guarded, '"', '""')
+
+
+def _lines(fields: Sequence[pa.LargeStringArray]) -> pa.Buffer:
+    """The rows' UTF-8 bytes, one after the other."""
+    parts: list[pa.LargeStringArray | str] = ['"']
+    for field in fields:
+        parts += [field, '","']
+    rows = _joined(*parts[:-1], '"\n')
+    return rows.buffers()[2].slice(0, pc.sum(pc.binary_length(rows)).as_py())
+
+
+def _joined(*parts: pa.LargeStringArray | str) -> pa.LargeStringArray:
+    typed = [pa.scalar(part, TEXT) if isinstance(part, str) else part for part in parts]
+    return pc.binary_join_element_wise(*typed, pa.scalar("", TEXT))
+
+
+def read_table(table: Table, path: Path) -> pd.DataFrame:
+    """Reads a table back: text as it was before `neutralise`, numbers as numbers, empty cells as missing."""
+    with path.open(encoding="utf-8", newline="") as stream:
+        records = list(csv.DictReader(stream))
+    frame = pd.DataFrame(records, columns=[column.name for column in COLUMNS[table]], dtype="object")
+    for column in COLUMNS[table]:
+        cells = frame[column.name]
+        if column.is_text:
+            frame[column.name] = cells.map(restore).where(cells != "", None)
+        else:
+            frame[column.name] = pd.to_numeric(cells.where(cells != "", None))
+    return frame

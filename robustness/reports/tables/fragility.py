@@ -1,0 +1,151 @@
+"""fragility.csv: every place where the arms of a pair can differ, most fragile first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from robustness.engine.evaluation import NO_ATTACK
+from robustness.reports.comparisons.comparison import Comparison, Family, PairedOutcomes, compare_rates
+from robustness.reports.comparisons.controls import planned_attacks
+from robustness.reports.comparisons.families import give_verdicts
+from robustness.reports.comparisons.grid import (
+    WORST_CASE,
+    OutcomeGrid,
+    Places,
+    build_grid,
+    without_originals,
+    worst_case,
+)
+from robustness.reports.comparisons.originals import implausible_originals
+from robustness.reports.comparisons.strata import Columns, Stratum, read_columns, split_budgets, split_strata
+from robustness.reports.tables.columns import Table, arrange
+from robustness.reports.tables.examples import RIGHT, UNKNOWN
+from robustness.runs.record import PairRecord, RunRecord, TestsetRecord
+
+PRIMARY_METRICS = ("accuracy", "robust_accuracy", "f1")
+MIN_EXAMPLES = 10
+"""A place with fewer shared examples says nothing and would only widen the family."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The examples of one test set and attack under both arms, side by side."""
+
+    pair: PairRecord
+    testset: str
+    attack: str
+    reference: Places
+    candidate: Places
+
+
+def build_fragility(examples: pd.DataFrame, pairs: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
+    """Returns fragility.csv's rows, the surest fragility of the candidate first, by its lower end.
+
+    Test sets and attacks are the planned comparisons of pairs.csv with their verdicts. The other places (attack
+    family, AdvGLUE method and construction, budget, text length, clean margin, label) explore: of each pair their
+    p-values are adjusted together. Strata are of the worst case over the run's attacks, and of adversarial sets as
+    they stand. All is accuracy, in fractions; controls are no places.
+
+    Args:
+        examples: examples.csv's rows.
+        pairs: pairs.csv's rows.
+        record: The run's.
+    """
+    grid = without_originals(build_grid(examples), implausible_originals(examples, record))
+    columns = read_columns(grid)
+    explored = [each for pair in record.pairs for each in _places(columns, pair, record)]
+    frames = [frame for frame in (_from_pairs(pairs), give_verdicts(explored, record.statistics)) if len(frame)]
+    if not frames:
+        return arrange(Table.FRAGILITY, [])
+    table = pd.concat(frames, ignore_index=True).sort_values("low", ascending=False, kind="stable")
+    return arrange(Table.FRAGILITY, table).reset_index(drop=True)
+
+
+def _from_pairs(pairs: pd.DataFrame) -> pd.DataFrame:
+    rows = pairs[pairs["family"] == Family.PLANNED]
+    if rows.empty:
+        return rows
+    where = np.where(rows["attack"] == NO_ATTACK, "test set", "attack")
+    what = np.where(rows["attack"] == NO_ATTACK, rows["testset"], rows["testset"] + " | " + rows["attack"])
+    return rows.assign(where=where, what=what)
+
+
+def _places(columns: Columns, pair: PairRecord, record: RunRecord) -> Iterator[Comparison]:
+    grid, arms = columns.grid, (pair.reference, pair.candidate)
+    attacks = planned_attacks(grid, record)
+    yield from _family_rows(grid, pair, attacks, record)
+    for testset in dict.fromkeys(name for arm in arms for name, _ in grid.cells.get(arm, {})):
+        cells = [grid.on(arm, testset) for arm in arms]
+        for attack in (attack for attack in attacks if all(attack in cell for cell in cells)):
+            scope = Scope(pair, testset, attack, *grid.match(cells[0][attack], cells[1][attack]))
+            for stratum in split_budgets(columns, scope.reference, scope.candidate):
+                yield from _row(grid, scope, stratum, record.seed)
+        for scope in _scopes(grid, cells, pair, record.find_testset(testset), attacks):
+            for stratum in split_strata(columns, scope.reference, scope.candidate, pair.task):
+                yield from _row(grid, scope, stratum, record.seed)
+
+
+def _scopes(
+    grid: OutcomeGrid,
+    cells: Sequence[dict[str, Places]],
+    pair: PairRecord,
+    testset: TestsetRecord,
+    attacks: Sequence[str],
+) -> Iterator[Scope]:
+    """A test set as it stands, but for a clean one, and the worst case over its attacks."""
+    if testset.kind != "clean" and all(NO_ATTACK in cell for cell in cells):
+        yield Scope(pair, testset.name, NO_ATTACK, *grid.match(cells[0][NO_ATTACK], cells[1][NO_ATTACK]))
+    worst = worst_case(grid, (pair.reference, pair.candidate), testset.name, attacks)
+    if worst.attacks:
+        rows = (worst.rows[arm] for arm in (pair.reference, pair.candidate))
+        name = worst.attacks[0] if len(worst.attacks) == 1 else WORST_CASE
+        yield Scope(pair, testset.name, name, *grid.match(*rows))
+
+
+def _family_rows(
+    grid: OutcomeGrid, pair: PairRecord, attacks: Sequence[str], record: RunRecord
+) -> Iterator[Comparison]:
+    """Each attack family's worst case over all test sets; what another row shows already is left out."""
+    arms = pair.reference, pair.candidate
+    families = {attack.name: attack.family for attack in record.attacks if attack.name in attacks}
+    testsets = list(dict.fromkeys(testset for testset, _ in grid.cells.get(pair.reference, {})))
+    for family in dict.fromkeys(families.values()):
+        members = [name for name, each in families.items() if each == family]
+        found = {name: worst_case(grid, arms, name, members) for name in testsets}
+        found = {name: worst for name, worst in found.items() if worst.attacks}
+        if not found or (len(found) == 1 and len(members) == 1):
+            continue
+        matched = [grid.match(*(worst.rows[arm] for arm in arms)) for worst in found.values()]
+        reference, candidate = (np.concatenate(rows) for rows in zip(*matched, strict=True))
+        scope = Scope(pair, " + ".join(found), f"{family} attacks", reference, candidate)
+        outcomes = (grid.robust[rows] == RIGHT for rows in (reference, candidate))
+        stratum = Stratum("attack family", family, reference, candidate, *outcomes)
+        yield from _row(grid, scope, stratum, record.seed)
+
+
+def _row(grid: OutcomeGrid, scope: Scope, stratum: Stratum, seed: int) -> Iterator[Comparison]:
+    rows = stratum.reference, stratum.candidate
+    if len(rows[0]) < MIN_EXAMPLES:
+        return
+    outcomes = PairedOutcomes(
+        reference=stratum.reference_robust,
+        candidate=stratum.candidate_robust,
+        reference_clean=grid.clean[rows[0]] == RIGHT,
+        candidate_clean=grid.clean[rows[1]] == RIGHT,
+        clean_known=(grid.clean[rows[0]] != UNKNOWN) & (grid.clean[rows[1]] != UNKNOWN),
+        groups=grid.groups[rows[0]],
+    )
+    where = scope.testset if scope.attack == NO_ATTACK else f"{scope.testset} | {scope.attack}"
+    place = {
+        "pair": scope.pair.name,
+        "where": stratum.where,
+        "what": f"{where} | {stratum.what}" if stratum.where != "attack family" else stratum.what,
+        "testset": scope.testset,
+        "attack": scope.attack,
+    }
+    metric = "accuracy" if scope.attack == NO_ATTACK else "robust_accuracy"
+    yield compare_rates(outcomes, place, metric=metric, family=Family.EXPLORED, seed=seed)

@@ -1,0 +1,178 @@
+"""pairs.csv: a reference against a candidate on the same examples, with paired statistics and a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from robustness.engine.attack import Effort
+from robustness.engine.evaluation import NO_ATTACK
+from robustness.reports.comparisons.comparison import (
+    Comparison,
+    Family,
+    PairedOutcomes,
+    compare_rates,
+    compare_success,
+    stand_in_weights,
+)
+from robustness.reports.comparisons.controls import is_control, planned_attacks
+from robustness.reports.comparisons.efforts import compare_efforts
+from robustness.reports.comparisons.families import give_verdicts
+from robustness.reports.comparisons.grid import (
+    WORST_CASE,
+    OutcomeGrid,
+    Places,
+    build_grid,
+    without_originals,
+    worst_case,
+)
+from robustness.reports.comparisons.originals import implausible_originals
+from robustness.reports.comparisons.questions import compare_answers
+from robustness.reports.comparisons.seeds import compare_methods
+from robustness.reports.tables.columns import Table, arrange
+from robustness.reports.tables.examples import RIGHT, UNKNOWN
+from robustness.runs.record import PairRecord, RunRecord
+
+IRREDUCIBLE_SHARE = "irreducible_share"
+"""The metric of attacks that keep the prediction."""
+Labels = Mapping[str, object]
+
+
+def build_pairs(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
+    """Returns pairs.csv's rows: each pair, test set and attack, then each method over its training seeds.
+
+    Every difference is above 0 where the candidate is worse off. Of each attack: the difference in robust accuracy
+    over all examples, that in the success rate and that in effort over those both arms have right. The primary metric
+    over its headline population is the planned family of the pair, which is adjusted together and alone is tallied;
+    clean test sets, `identity` and random baselines are controls. An attack that keeps the prediction is compared by
+    the share of texts it could not reduce, of those that both arms get right.
+    """
+    grid = without_originals(build_grid(examples), implausible_originals(examples, record))
+    comparisons = [each for pair in record.pairs for each in _of_pair(grid, pair, record)]
+    comparisons += compare_methods(grid, record)
+    return arrange(Table.PAIRS, give_verdicts(comparisons, record.statistics))
+
+
+def _of_pair(grid: OutcomeGrid, pair: PairRecord, record: RunRecord) -> Iterator[Comparison]:
+    names = _name(pair, record)
+    cells = grid.cells.get(pair.reference, {})
+    for testset in dict.fromkeys(name for name, _ in cells):
+        reference, candidate = (grid.on(name, testset) for name in (pair.reference, pair.candidate))
+        for attack in reference:
+            if attack in candidate:
+                labels = names | {"testset": testset, "attack": attack}
+                yield from _of_cell(grid, (reference[attack], candidate[attack]), labels, record)
+        yield from _of_worst_case(grid, pair, testset, names, record)
+
+
+def _name(pair: PairRecord, record: RunRecord) -> dict[str, object]:
+    reference, candidate = (record.find_checkpoint(name) for name in (pair.reference, pair.candidate))
+    return {
+        "pair": pair.name,
+        "contrast": name_contrast(reference.adaptation, candidate.adaptation),
+        "base": pair.base,
+        "reference": pair.reference,
+        "candidate": pair.candidate,
+        "method": candidate.adaptation,
+        "task": pair.task,
+        "method_digest": candidate.method_digest,
+        "trainable_parameters": candidate.trainable_parameters,
+    }
+
+
+def name_contrast(reference: str, candidate: str) -> str:
+    """Returns what a pair of adaptations compares.
+
+    >>> name_contrast("full", "lora")
+    'full-vs-peft'
+    """
+    return "-vs-".join("full" if adaptation == "full" else "peft" for adaptation in (reference, candidate))
+
+
+def _of_cell(
+    grid: OutcomeGrid, arms: tuple[Places, Places], labels: Labels, record: RunRecord
+) -> Iterator[Comparison]:
+    testset, attack = str(labels["testset"]), str(labels["attack"])
+    seen = (arms[0] >= 0) | (arms[1] >= 0)
+    kept = grid.known(arms[0]) & grid.known(arms[1])
+    n_left_out = int((seen & ~kept).sum())
+    rows = arms[0][kept], arms[1][kept]
+    if not kept.any():
+        return
+    if attack == NO_ATTACK and record.find_testset(testset).answers:
+        is_clean = is_control(record, testset, attack)
+        found = compare_answers(grid, rows, labels, is_clean=is_clean, seed=record.seed)
+        yield from (replace(each, n_left_out=n_left_out) for each in found)
+        return
+    outcomes = pair_up(grid, *rows)
+    if attack in grid.keeping:
+        yield from _reductions(outcomes, labels, n_left_out, record.seed)
+        return
+    if attack != NO_ATTACK:
+        reference, candidate = (grid.clean_answers(str(labels[a]), testset)[seen] for a in ("reference", "candidate"))
+        outcomes = replace(outcomes, weights=stand_in_weights(reference, candidate, kept[seen]))
+    yield from _rates(outcomes, labels, n_left_out, record)
+    if attack != NO_ATTACK and not is_control(record, testset, attack):
+        effort = next((each.effort for each in record.attacks if each.name == attack), Effort.QUERIES)
+        compared = compare_efforts(grid, rows, effort, labels, n_left_out=n_left_out, seed=record.seed)
+        yield from [] if compared is None else [compared]
+
+
+def pair_up(grid: OutcomeGrid, reference: Places, candidate: Places) -> PairedOutcomes:
+    """Returns the matched rows of both arms as outcomes."""
+    return PairedOutcomes(
+        reference=grid.robust[reference] == RIGHT,
+        candidate=grid.robust[candidate] == RIGHT,
+        reference_clean=grid.clean[reference] == RIGHT,
+        candidate_clean=grid.clean[candidate] == RIGHT,
+        clean_known=(grid.clean[reference] != UNKNOWN) & (grid.clean[candidate] != UNKNOWN),
+        groups=grid.groups[reference],
+    )
+
+
+def _rates(outcomes: PairedOutcomes, labels: Labels, n_left_out: int, record: RunRecord) -> Iterator[Comparison]:
+    testset, attack = str(labels["testset"]), str(labels["attack"])
+    control = attack != WORST_CASE and is_control(record, testset, attack)
+    yield compare_rates(
+        outcomes,
+        labels,
+        metric="accuracy" if attack == NO_ATTACK else "robust_accuracy",
+        family=Family.CONTROL if control else Family.PLANNED,
+        seed=record.seed,
+        is_clean=control and attack == NO_ATTACK,
+        n_left_out=n_left_out,
+    )
+    success = compare_success(outcomes, labels, record.seed)
+    if success is not None:
+        yield replace(success, n_left_out=n_left_out)
+
+
+def _reductions(outcomes: PairedOutcomes, labels: Labels, n_left_out: int, seed: int) -> Iterator[Comparison]:
+    """The share that could not be reduced, of those both arms get right; a reduction is no drop of accuracy."""
+    both = outcomes.both_correct
+    if len(both.groups):
+        found = compare_rates(both, labels, metric=IRREDUCIBLE_SHARE, family=Family.SECONDARY, seed=seed)
+        yield replace(found, population="both_correct", n_left_out=n_left_out, clean=None, success=None, drop=None)
+
+
+def _of_worst_case(
+    grid: OutcomeGrid, pair: PairRecord, testset: str, names: Labels, record: RunRecord
+) -> Iterator[Comparison]:
+    """Over the attacks that are no controls, where both arms have several."""
+    attacks = planned_attacks(grid, record)
+    worst = worst_case(grid, (pair.reference, pair.candidate), testset, attacks)
+    if len(worst.attacks) < 2:
+        return
+    reference, candidate = worst.rows[pair.reference], worst.rows[pair.candidate]
+    kept = reference >= 0
+    if not kept.any():
+        return
+    outcomes = pair_up(grid, reference[kept], candidate[kept])
+    answers = [grid.clean_answers(name, testset) for name in (pair.reference, pair.candidate)]
+    seen = np.logical_or.reduce([each >= 0 for name in worst.rows for each in grid.on(name, testset).values()])
+    weights = stand_in_weights(answers[0][seen], answers[1][seen], kept[seen])
+    labels = dict(names) | {"testset": testset, "attack": WORST_CASE}
+    yield from _rates(replace(outcomes, weights=weights), labels, worst.n_left_out, record)

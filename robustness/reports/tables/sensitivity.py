@@ -1,0 +1,145 @@
+"""sensitivity.csv, sensitivity_examples.csv and layers.csv: what probes measured on each checkpoint."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from robustness.reports.tables.columns import Table, arrange
+from robustness.runs.record import RunRecord
+from robustness.stats import bootstrap_mean_interval, wilson_interval
+from robustness.stats.medians import median_interval
+
+CELL = ["checkpoint", "testset", "probe"]
+LABELS = [
+    "space",
+    "quantity",
+    "unit",
+    "direction",
+    "aggregate",
+    "scale_free",
+    "target",
+    "kind",
+    "norm",
+    "scope",
+    "radius",
+    "alpha",
+]
+"""What tells the numbers of one probe apart."""
+PLACE = ["layer", "module"]
+READABLE = ("ok", "vacuous", "not-converged")
+SEVERITY = ("ok", "vacuous", "not-converged", "unsupported", "errored")
+
+
+def build_sensitivity(measurements: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
+    """Returns sensitivity.csv's rows: each quantity of each probe on each checkpoint, over its examples.
+
+    A quantity's examples become their median or mean, as it says, with a 95 % interval: order statistics for a
+    median, Wilson's for a share, the bootstrap for another mean. A cell that has no number at all has one row that
+    says why.
+    """
+    rows: list[dict[str, object]] = []
+    for cell, part in _flat(measurements).groupby(CELL, sort=False):
+        checkpoint = record.find_checkpoint(str(cell[0]))
+        names = dict(zip(CELL, cell, strict=True)) | {"adaptation": checkpoint.adaptation, "task": checkpoint.task}
+        read = part[part["status"].isin(READABLE)]
+        errored = part[part["status"] == "errored"]
+        costs = {"seconds": part["seconds"].iloc[0], "n_errored": errored["example_id"].nunique(dropna=False)}
+        if read.empty:
+            rows += [names | costs | _reason_row(part)]
+        for labels, group in read.groupby(LABELS, sort=False, dropna=False):
+            rows.append(names | costs | dict(zip(LABELS, labels, strict=True)) | _summary(group, record.seed))
+    return arrange(Table.SENSITIVITY, rows)
+
+
+def build_sensitivity_examples(measurements: pd.DataFrame) -> pd.DataFrame:
+    """Returns sensitivity_examples.csv's rows: the numbers of single examples, but for those of single layers."""
+    flat = _flat(measurements)
+    return arrange(Table.SENSITIVITY_EXAMPLES, flat[flat["example_id"].notna()]).reset_index(drop=True)
+
+
+def build_layers(measurements: pd.DataFrame) -> pd.DataFrame:
+    """Returns layers.csv's rows: each quantity at each layer, over its examples where it was measured on several."""
+    layered = measurements[measurements["layer"].notna() | measurements["module"].notna()]
+    rows: list[dict[str, object]] = []
+    for labels, group in layered.groupby([*CELL, *PLACE, *LABELS], sort=False, dropna=False):
+        values = group["value"].dropna().to_numpy(dtype=float)
+        rows.append(
+            dict(zip([*CELL, *PLACE, *LABELS], labels, strict=True))
+            | {
+                "n": len(values),
+                "value": _aggregate(values, group),
+                "status": _worst(group),
+                "reason": count_reasons(group),
+            }
+        )
+    table = arrange(Table.LAYERS, rows)
+    return table.assign(layer=table["layer"].astype("Int64"))
+
+
+def _flat(measurements: pd.DataFrame) -> pd.DataFrame:
+    return measurements[measurements["layer"].isna() & measurements["module"].isna()]
+
+
+def _summary(group: pd.DataFrame, seed: int) -> dict[str, object]:
+    values = group["value"].dropna().to_numpy(dtype=float)
+    whole = group["example_id"].isna().all()
+    low, high = (group["low"].iloc[0], group["high"].iloc[0]) if whole else _interval(values, group, seed)
+    return {
+        "status": _worst(group),
+        "n": len(values),
+        "value": _aggregate(values, group),
+        "low": _or_empty(low),
+        "high": _or_empty(high),
+        "forwards": group["forwards"].sum(),
+        "backwards": group["backwards"].sum(),
+        "reason": count_reasons(group),
+    }
+
+
+def _reason_row(part: pd.DataFrame) -> dict[str, object]:
+    """The row of a cell without any number."""
+    first = part.iloc[0]
+    labels = {name: first[name] for name in ("space", "target", "kind", "quantity")}
+    return labels | {"status": _worst(part), "n": 0, "reason": count_reasons(part)}
+
+
+def _aggregate(values: NDArray[np.float64], group: pd.DataFrame) -> float | None:
+    if len(values) == 0:
+        return None
+    return float(np.median(values) if group["aggregate"].iloc[0] == "median" else values.mean())
+
+
+def _interval(values: NDArray[np.float64], group: pd.DataFrame, seed: int) -> Iterator[float]:
+    if group["aggregate"].iloc[0] == "median":
+        interval = median_interval(values)
+    elif are_outcomes(values):
+        interval = wilson_interval(int(values.sum()), len(values))
+    else:
+        interval = bootstrap_mean_interval(values, rng=np.random.default_rng(seed))
+    yield from (interval.low, interval.high)
+
+
+def are_outcomes(values: NDArray[np.float64]) -> bool:
+    """Whether the numbers say right or wrong."""
+    return bool(np.isin(values, (0.0, 1.0)).all())
+
+
+def _worst(group: pd.DataFrame) -> str:
+    return str(max(group["status"], key=SEVERITY.index))
+
+
+def count_reasons(group: pd.DataFrame) -> str | None:
+    """The first reason, and how many rows have one."""
+    given = group["reason"][group["reason"].notna() & (group["reason"] != "")]
+    if given.empty:
+        return None
+    return str(given.iloc[0]) + (f" ({len(given)} of {len(group)} rows)" if len(given) > 1 else "")
+
+
+def _or_empty(value: float) -> float | None:
+    return None if value is None or math.isnan(value) else value
