@@ -91,53 +91,19 @@ def write_page(
         replays: Answers to texts found on the partner: source, target, testset, attack, example_id, prediction.
         disagreements: Where gradients point another way than adversarial distances, a sentence each.
     """
-    pairs = record.pairs[:MAX_PAIRS]
-    missing = find_missing(tables[Table.EXAMPLES], record)
-    methods = join_words(
-        list(dict.fromkeys(method_name(record.find_checkpoint(p.candidate).adaptation) for p in record.pairs))
-    )
-    arms = arms_of_run(record.pairs, record)
     style, script = _asset("page.css"), _asset("page.js")
-    probed = _optional(tables, "sensitivity_examples")
     page = (
         _environment()
         .get_template("page.html")
         .render(
-            title=f"{capital(arms.reference.name)} against {methods}, under attack",
-            subtitle=_subtitle(record, tables[Table.EXAMPLES]),
             style=Markup(style),
             script=Markup(script),
             script_hash=Markup(_hash(script)),
-            margin=points(record.statistics.margin),
-            arms=arms,
-            answers=(answers := answer_run(tables[Table.PAIRS], record)),
-            left_out=_pairs_left_out(record),
-            missing=missing_table(missing) if len(missing) else None,
-            missing_probes=count_missing_probes(tables[Table.SENSITIVITY], record),
-            missing_total=int((missing["n_expected"] - missing["n"]).sum()),
-            forests=_forests(tables[Table.FRAGILITY], answers, record),
-            fragility=fragility_table(tables[Table.FRAGILITY], arms),
-            pairs=pairs_table(tables[Table.PAIRS], arms),
-            scatter=_scatter(tables, record),
-            heats=accuracy_maps(tables[Table.TESTSETS], tables[Table.ATTACKS], record),
-            curves=_curves(tables[Table.CURVES], pairs),
-            survival=survival_table(tables[Table.SURVIVAL], arms),
-            transfer=transfer_maps(tables[Table.TRANSFER], record),
-            sensitivity=_probes(probed, pairs),
             disagreements=disagreements,
-            layers=_layers(_optional(tables, "layers"), pairs),
-            compared=sensitivity_pairs_table(tables[Table.SENSITIVITY_PAIRS], record),
-            probes=probes_table(_optional(tables, "sensitivity")),
-            predictions=predictions_table(tables[Table.PREDICTIONS]),
-            texts=(texts := _texts(pairs, tables[Table.EXAMPLES], replays, record)),
-            no_texts="" if texts else explain_none(pairs, tables[Table.EXAMPLES], replays),
             command=command_line(record, folder),
-            facts=run_facts(record),
-            warnings=record.warnings,
-            checkpoints=checkpoint_table(record),
-            testsets=testset_table(record),
-            attacks=[attack_facts(attack) for attack in record.attacks],
-            versions=list(record.versions.items()),
+            **_answer_parts(record, tables),
+            **_detail_parts(record, tables, replays),
+            **_run_parts(record, tables),
         )
     )
     path = folder / FILE_NAME
@@ -145,6 +111,61 @@ def write_page(
     draft.write_text(page, encoding="utf-8")
     draft.replace(path)
     return path
+
+
+def _answer_parts(record: RunRecord, tables: Tables) -> dict[str, object]:
+    """The head of the page: answers, and where the arms differ."""
+    arms, pairs = arms_of_run(record.pairs, record), tables[Table.PAIRS]
+    candidates = (record.find_checkpoint(pair.candidate).adaptation for pair in record.pairs)
+    methods = join_words(list(dict.fromkeys(map(method_name, candidates))))
+    answers = answer_run(pairs, record)
+    return {
+        "title": f"{capital(arms.reference.name)} against {methods}, under attack",
+        "subtitle": _subtitle(record, tables[Table.EXAMPLES]),
+        "margin": points(record.statistics.margin),
+        "arms": arms,
+        "answers": answers,
+        "forests": _forests(tables[Table.FRAGILITY], answers, record),
+        "fragility": fragility_table(tables[Table.FRAGILITY], arms),
+        "pairs": pairs_table(pairs, arms),
+    }
+
+
+def _detail_parts(record: RunRecord, tables: Tables, replays: pd.DataFrame) -> dict[str, object]:
+    """What lies below: every cell, budgets, transfer, sensitivity, texts."""
+    pairs, examples = record.pairs[:MAX_PAIRS], tables[Table.EXAMPLES]
+    texts = _texts(pairs, examples, replays, record)
+    return {
+        "left_out": _pairs_left_out(record),
+        "scatter": _scatter(tables, record),
+        "heats": accuracy_maps(tables[Table.TESTSETS], tables[Table.ATTACKS], record),
+        "curves": _curves(tables[Table.CURVES], pairs),
+        "survival": survival_table(tables[Table.SURVIVAL], arms_of_run(record.pairs, record)),
+        "transfer": transfer_maps(tables[Table.TRANSFER], record),
+        "sensitivity": _probes(_optional(tables, "sensitivity_examples"), pairs),
+        "layers": _layers(_optional(tables, "layers"), pairs),
+        "compared": sensitivity_pairs_table(tables[Table.SENSITIVITY_PAIRS], record),
+        "probes": probes_table(_optional(tables, "sensitivity")),
+        "predictions": predictions_table(tables[Table.PREDICTIONS]),
+        "texts": texts,
+        "no_texts": "" if texts else explain_none(pairs, examples, replays),
+    }
+
+
+def _run_parts(record: RunRecord, tables: Tables) -> dict[str, object]:
+    """How it was run, and what is missing."""
+    missing = find_missing(tables[Table.EXAMPLES], record)
+    return {
+        "missing": missing_table(missing) if len(missing) else None,
+        "missing_probes": count_missing_probes(tables[Table.SENSITIVITY], record),
+        "missing_total": int((missing["n_expected"] - missing["n"]).sum()),
+        "facts": run_facts(record),
+        "warnings": record.warnings,
+        "checkpoints": checkpoint_table(record),
+        "testsets": testset_table(record),
+        "attacks": [attack_facts(attack) for attack in record.attacks],
+        "versions": list(record.versions.items()),
+    }
 
 
 @cache
