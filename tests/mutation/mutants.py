@@ -22,7 +22,7 @@ import numpy as np
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-COPIED = ("robustness", "tests", "attacks", "suites", "pyproject.toml", "README.md", "CONTRIBUTING.md")
+LEFT_OUT = (".*", "__pycache__", "demo-run", "runs", "ck", "build", "dist", "*.egg-info")
 ARITHMETIC = ("Add", "Sub", "Mul", "Div", "FloorDiv", "Mod", "Pow")
 ORDER = ("Eq", "NotEq", "Lt", "LtE", "Gt", "GtE")
 OTHERS = ("AddNot", "ReplaceAndWithOr", "ReplaceOrWithAnd", "ReplaceTrueWithFalse", "ReplaceFalseWithTrue")
@@ -175,17 +175,18 @@ def draw_mutants(files: Sequence[str], count: int, seed: int) -> list[Mutant]:
     return drawn
 
 
+def leave_out(folder: str, names: list[str]) -> set[str]:
+    """What a copy can do without: more of the top folder than of those below, where `runs` is a package."""
+    patterns = LEFT_OUT if Path(folder) == ROOT else ("__pycache__",)
+    return shutil.ignore_patterns(*patterns)(folder, names)
+
+
 class Tester:
     """A copy of the tree with a worker that runs tests in it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        ignored = shutil.ignore_patterns("__pycache__", "results")
-        for name in COPIED:
-            source = ROOT / name
-            (shutil.copytree if source.is_dir() else shutil.copy2)(  # type: ignore[operator]
-                source, folder / name, **({"ignore": ignored} if source.is_dir() else {})
-            )
+        shutil.copytree(ROOT, folder, ignore=leave_out)
         environment = os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
         self._worker = subprocess.Popen(
             [sys.executable, "tests/mutation/worker.py"],
@@ -210,7 +211,7 @@ class Tester:
         original = path.read_text(encoding="utf-8")
         path.write_text(mutant.source, encoding="utf-8")
         try:
-            answer = self.run([mutant.file, *tests], seconds)
+            answer = self.run([*tests, mutant.file], seconds)
         finally:
             path.write_text(original, encoding="utf-8")
         by = "time" if answer["exit"] == 124 else answer["failed"] or f"pytest's exit status {answer['exit']}"
@@ -244,7 +245,7 @@ def try_mutants(mutants: Sequence[Mutant], scratch: Path, workers: int = 2) -> I
 
     with ThreadPoolExecutor(workers) as pool:
         files = list(dict.fromkeys(mutant.file for mutant in mutants))
-        baselines = pool.map(lambda file: lend("run", [file, *tests[file]], 600.0), files)
+        baselines = pool.map(lambda file: lend("run", [*tests[file], file], 600.0), files)
         limits = {}
         for file, baseline in zip(files, baselines, strict=True):
             if baseline["exit"] != 0:

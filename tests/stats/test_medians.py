@@ -40,7 +40,8 @@ def test_zeros_are_ranked_and_left_out() -> None:
     assert signed_rank_p(values) == pytest.approx(wilcoxon(values, zero_method="pratt").pvalue)
     assert signed_rank_p(values) != pytest.approx(wilcoxon(values, zero_method="wilcox").pvalue, abs=1e-4)
     assert signed_rank_p([0.0, 0.0]) == 1.0
-    assert signed_rank_p([1.0] * 30) == pytest.approx(wilcoxon([1.0] * 30).pvalue)
+    for value in (1.0, -1.0):
+        assert signed_rank_p([value] * 30) == pytest.approx(wilcoxon([value] * 30).pvalue)
     assert signed_rank_p([]) == 1.0
 
 

@@ -116,6 +116,7 @@ def test_more_seeds_show_smaller_gaps_and_spread_seeds_larger_ones() -> None:
     assert gaps == sorted(gaps, reverse=True)
     assert detectable_gap_over_seeds(3, 1000, seed_sd=0.04) > 2 * gaps[1]
     assert detectable_gap_over_seeds(3, 10, seed_sd=0.0, rarer_share=0.0) < 0.001  # nothing varies
+    assert detectable_gap_over_seeds(3, 1) > 0.5
 
 
 @pytest.mark.parametrize(
