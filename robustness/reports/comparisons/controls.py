@@ -7,6 +7,8 @@ from robustness.reports.comparisons.grid import OutcomeGrid
 from robustness.runs.record import RunRecord
 
 IDENTITY = "identity"
+UNCHANGED = (NO_ATTACK, IDENTITY)
+"""Attacks under which a text is as it was: on a clean set a difference is of clean accuracy."""
 BASELINE = "baseline"
 """The family of attacks that draw edits at random, or make none."""
 CLEAN = "clean"

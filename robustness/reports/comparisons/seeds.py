@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from robustness.engine.evaluation import NO_ATTACK
 from robustness.reports.comparisons.comparison import Comparison, Family, has_repeats
-from robustness.reports.comparisons.controls import is_control
+from robustness.reports.comparisons.controls import UNCHANGED, is_control
 from robustness.reports.comparisons.grid import WORST_CASE, OutcomeGrid, Places, worst_case
 from robustness.reports.comparisons.methods import Method, name_methods
 from robustness.reports.comparisons.questions import METRICS
@@ -150,7 +150,7 @@ def _rates(
     control = attack != WORST_CASE and is_control(record, testset, attack)
     found = _compare(scores, labels, family=Family.CONTROL if control else Family.PLANNED)
     metric = "accuracy" if attack == NO_ATTACK else "robust_accuracy"
-    yield replace(found, metric=metric, n_left_out=n_left_out, is_clean=control and attack == NO_ATTACK)
+    yield replace(found, metric=metric, n_left_out=n_left_out, is_clean=control and attack in UNCHANGED)
     success = _success(scores, found)
     if success is not None:
         yield replace(success, n_left_out=n_left_out)

@@ -18,7 +18,7 @@ from robustness.reports.comparisons.comparison import (
     compare_success,
     stand_in_weights,
 )
-from robustness.reports.comparisons.controls import is_control, planned_attacks
+from robustness.reports.comparisons.controls import UNCHANGED, is_control, planned_attacks
 from robustness.reports.comparisons.efforts import compare_efforts
 from robustness.reports.comparisons.families import give_verdicts
 from robustness.reports.comparisons.grid import (
@@ -142,7 +142,7 @@ def _rates(outcomes: PairedOutcomes, labels: Labels, n_left_out: int, record: Ru
         metric="accuracy" if attack == NO_ATTACK else "robust_accuracy",
         family=Family.CONTROL if control else Family.PLANNED,
         seed=record.seed,
-        is_clean=control and attack == NO_ATTACK,
+        is_clean=control and attack in UNCHANGED,
         n_left_out=n_left_out,
     )
     success = compare_success(outcomes, labels, record.seed)
