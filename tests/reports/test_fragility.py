@@ -112,7 +112,7 @@ def test_several_seeds_of_a_method_have_a_verdict_of_their_own(run_writer: Any, 
     report = write_report(folder)
 
     pairs = report.tables["pairs"]
-    seeds = pairs[pairs["n_seeds"] == 3]
+    seeds = pairs[(pairs["n_seeds"] == 3) & (pairs["population"] == "all")]
     assert any(part == "over training seeds: sst2 lora, 3 seeds" for part in render_summary(report))
     single = pairs[(pairs["n_seeds"] == 1) & (pairs["population"] == "all")]
     assert seeds["pair"].unique().tolist() == ["sst2 lora, 3 seeds"]
@@ -179,6 +179,7 @@ def test_rows_over_seeds_tell_seeds_and_examples_apart(run_writer: Any, tmp_path
     report = write_report(folder)
 
     pairs = report.tables["pairs"]
+    pairs = pairs[pairs["population"] == "all"]
     seeds, single = pairs[pairs["n_seeds"] == 2], pairs[pairs["n_seeds"] == 1]
     assert single[["seed_sd", "seed_sd_low", "seed_sd_high", "example_sd", "seed_share"]].isna().all(axis=None)
     assert (seeds["seed_sd_low"] <= seeds["seed_sd"]).all() and (seeds["seed_sd"] <= seeds["seed_sd_high"]).all()

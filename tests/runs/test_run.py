@@ -51,7 +51,8 @@ def test_attacks_break_examples_and_identity_breaks_none(finished: Any) -> None:
     assert attacks.loc[("full", "deepwordbug"), "attack_success_rate"] > 0
     assert (attacks.xs("identity", level="attack")["attack_success_rate"] == 0).all()
     assert (attacks["robust_accuracy"] <= attacks["clean_accuracy"]).all()
-    assert (attacks.xs("worst-case", level="attack")["robust_accuracy"] <= attacks["robust_accuracy"].max()).all()
+    # One attack and a control: there are no several attacks that a worst case could be of.
+    assert "worst-case" not in attacks.index.get_level_values("attack")
 
 
 def test_what_broke_one_arm_was_scored_on_the_other(finished: Any) -> None:
