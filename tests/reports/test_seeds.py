@@ -11,7 +11,7 @@ import pytest
 from robustness.reports.tables.columns import COLUMNS, Table
 from robustness.reports.tables.pairs import build_pairs
 from robustness.runs.record import RunRecord
-from robustness.stats import difference_over_seeds
+from robustness.stats import detectable_by_estimate, difference_over_seeds, rarer_share
 from robustness.stats.grouped import worst_altered_rows
 
 QUESTIONS = 40
@@ -107,4 +107,12 @@ def test_the_rows_are_the_estimate_of_the_answers_themselves(
     assert row["difference"] == pytest.approx(expected.difference)
     interval = expected.interval()
     assert (row["low"], row["high"]) == pytest.approx((interval.low, interval.high))
+    planned = (metric, population) == ("f1", "altered")  # the other five share the level of a family of their own
+    share = rarer_share(differences) if metric == "exact_match" else None  # F1 is no matter of right and wrong
+    assert row["detectable"] == pytest.approx(
+        detectable_by_estimate(
+            expected, n=differences.shape[1], rarer_share=share, alpha=0.05 if planned else 0.05 / 5
+        ),
+        nan_ok=True,
+    )
     assert row["seed_sd_low"] <= row["seed_sd"] <= row["seed_sd_high"] and 0 <= row["seed_share"] <= 1

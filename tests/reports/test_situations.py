@@ -17,6 +17,7 @@ from robustness.reports.tables.fragility import build_fragility
 from robustness.reports.tables.pairs import build_pairs
 from robustness.reports.tables.survival import build_survival
 from robustness.runs.record import AttackRecord, CheckpointRecord, PairRecord, RunRecord, TestsetRecord
+from robustness.stats import difference_over_seeds
 
 WORDS = {"s": "skipped", "b": "succeeded", "r": "failed", "e": "errored"}
 """A letter an example: skipped (wrong before), broken, robust, errored."""
@@ -370,7 +371,96 @@ def test_two_bases_are_two_methods() -> None:
     assert rows["pair"].tolist() == ["sst2 lora on one, 2 seeds", "sst2 lora on two, 2 seeds"]
 
 
+def test_what_else_than_settings_tells_two_methods_apart_is_named() -> None:
+    frames, record = seeded(range(4))
+    digests = {"l0": "1234567", "l1": "1234567", "l2": "89abcde", "l3": "89abcde"}
+    arms = tuple(
+        each.model_copy(update={"method_digest": digests.get(each.name, "d")}) for each in record.checkpoints
+    )
+
+    alike = over_seeds(table(frames, record.model_copy(update={"checkpoints": arms})))
+    set_once = tuple(a.model_copy(update={"settings": {"r": "4"} if a.name in ("l0", "l1") else {}}) for a in arms)
+    told = over_seeds(table(frames, record.model_copy(update={"checkpoints": set_once})))
+
+    assert alike["pair"].tolist() == ["sst2 lora 123456, 2 seeds", "sst2 lora 89abcd, 2 seeds"]
+    assert told["pair"].tolist() == ["sst2 lora r=4, 2 seeds", "sst2 lora r=default, 2 seeds"]
+    assert (
+        alike[["contrast", "method", "task", "base"]].to_numpy().tolist()
+        == [["full-vs-peft", "lora", "sst2", "base"]] * 2
+    )
+
+
+def test_a_method_has_the_families_and_controls_of_its_pairs() -> None:
+    """`identity` and the clean set as it stands show accuracy alone; a random baseline shows how much breaks."""
+    frames, record = seeded(range(3))
+    attacks = {"a": "word", "b": "word", "identity": "baseline", "random-chars": "baseline"}
+    record = record.model_copy(
+        update={
+            "attacks": tuple(AttackRecord(name=name, family=family, digest="d") for name, family in attacks.items())
+        }
+    )
+    right = {"full": "r" * 380 + "b" * 20, "lora": "r" * 200 + "b" * 200}
+    frames += [
+        outcomes(arm.name, "t", attack, right[arm.adaptation])
+        for arm in record.checkpoints
+        for attack in ("none", "b", "identity", "random-chars")
+    ]
+
+    pairs = table(frames, record)
+
+    fragile, inaccurate = "peft-more-fragile", "less-accurate"
+    expected = {
+        "none": ("", inaccurate),
+        "a": ("planned", fragile),
+        "b": ("planned", fragile),
+        "identity": ("", inaccurate),
+        "random-chars": ("", fragile),
+        "worst-case": ("planned", fragile),
+    }
+    for n_seeds, rows in pairs[pairs["population"] == "all"].groupby("n_seeds"):
+        said = {row.attack: (row.family or "", row.verdict) for row in rows.fillna({"family": ""}).itertuples()}
+        assert (n_seeds, said) == (n_seeds, expected)
+    method = over_seeds(pairs).set_index("attack")
+    assert method.loc["b", ["reference_value", "candidate_value"]].tolist() == [0.95, 0.5]
+    # Of the first attack 30 and 50 of 100 break by chance, and the second breaks the last 20 and 200 of 400 anyway.
+    assert method.loc["worst-case", "reference_value"] == pytest.approx(0.7 * 0.95, abs=0.05)
+    assert method.loc["worst-case", "candidate_value"] == pytest.approx(0.5 * 0.5, abs=0.05)
+
+
+def test_a_methods_success_rate_is_as_sure_as_on_the_examples_that_both_have_right_alone() -> None:
+    """The same 300 of 400 are right before under every seed: the others say nothing of the rate."""
+    frames, record = seeded(range(4), gap=0.3)
+    right = np.arange(400) % 4 > 0
+    frames = [
+        f.assign(clean_prediction=right.astype(float), status=f["status"].where(right, "skipped")) for f in frames
+    ]
+    broken = np.stack([frame["status"][right] == "succeeded" for frame in frames]).astype(float)
+    alone = difference_over_seeds(broken[1::2] - broken[::2])
+
+    row = one(table(frames, record), metric="attack_success_rate", population="both_correct", n_seeds=4)
+
+    low, high = alone.interval().low, alone.interval().high
+    assert (row["n"], row["difference"]) == (300, pytest.approx(alone.difference))
+    assert (row["low"], row["high"]) == pytest.approx((low, high), abs=0.04 * (high - low))
+
+
 # 5 and 6. Floors, and effort
+
+
+def test_effort_is_compared_on_what_both_arms_have_right() -> None:
+    """Of 40 that both have right the reference takes less on 10, the candidate on 20, and 10 are ties."""
+    record = make_record([FULL, LORA], PAIR, attacks={"a": "word"})
+    full, lora = np.repeat([1.0, 2.0, 2.0], [10, 20, 70]), np.repeat([2.0, 1.0, 2.0], [10, 20, 70])
+    frames = [
+        outcomes("f", "t", "a", "b" * 40 + "s" * 20 + "b" * 40, modified_words=full),
+        outcomes("l", "t", "a", "b" * 60 + "s" * 40, modified_words=lora),
+    ]
+
+    effort = one(table(frames, record), metric="effort", population="both_correct")
+
+    assert effort["n"] == 40
+    assert (effort["reference_value"], effort["candidate_value"]) == (15 / 40, 25 / 40)
+    assert effort["difference"] == 0.25
 
 
 def test_arms_that_are_both_broken_are_not_equivalent_and_their_effort_is_compared() -> None:

@@ -17,6 +17,7 @@ from robustness.stats import (
     difference_over_seeds,
     mean_difference,
 )
+from robustness.stats import rarer_share as smoothed_share
 from robustness.stats.estimates import NO_ESTIMATE, Part
 from robustness.stats.power import RESOLUTION, mcnemar_power
 
@@ -232,3 +233,94 @@ def test_how_much_seeds_differ_does_not_grow_with_the_difference() -> None:
     of_answers = detectable_by_estimate(estimate, n=1000, rarer_share=0.002)
 
     assert of_answers == pytest.approx(detectable_by_estimate(estimate, n=1000), rel=0.1)
+
+
+def test_the_rarer_share_has_one_more_example_on_either_side_and_heeds_weights() -> None:
+    assert smoothed_share([1.0, 1.0, -1.0, 0.0, 0.0, 0.0]) == (1 + 1) / (6 + 2)
+    assert smoothed_share([[1.0, -1.0], [-1.0, -1.0]]) == (1 + 1) / (4 + 2)
+    assert smoothed_share([0.0, 0.0, 0.0]) == 1 / 5
+    assert smoothed_share([1.0, 1.0, -1.0, 0.0], [2.0, 3.0, 4.0, 7.0]) == (4 + 1) / (16 + 2)
+    with pytest.raises(ValueError, match="at least one"):
+        smoothed_share([])
+
+
+def simulated_power(
+    variances: tuple[float, ...], dfs: tuple[float, ...], units: int, difference: float, alpha: float
+) -> float:
+    """How often the interval of independent parts lies above 0, by the model in words: 200,000 draws of each part."""
+    rng = np.random.default_rng(0)
+    center = difference * units / (units + 2)
+    of_pads = 2 * (1 + center**2) / ((units + 1) * (units + 2))  # two units of +1 and -1 in a mean of units + 2
+    drawn, squares = np.full(200_000, center), np.zeros(200_000)
+    for place, (variance, df) in enumerate(zip(variances, dfs, strict=True)):
+        drawn += rng.normal(0, math.sqrt(variance), len(drawn))
+        found = variance * (rng.chisquare(df, len(drawn)) / df if math.isfinite(df) else 1)
+        pads = of_pads if place == len(dfs) - 1 else 0.0
+        squares += (stats.t.ppf(1 - alpha / 2, df) if math.isfinite(df) else stats.norm.ppf(1 - alpha / 2)) ** 2 * (
+            found + pads
+        )
+    return float((drawn > np.sqrt(squares)).mean())
+
+
+def as_median(variance: float, df: float) -> float:
+    """What a variance is whose estimate, typically, is this."""
+    return variance * df / float(stats.chi2.median(df))
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.03])
+def test_few_groups_detect_what_a_simulation_of_them_does(alpha: float) -> None:
+    """Ten groups: what the two further units add to the variance, and draw the center by, is no small thing."""
+    center, units = 0.1, 10
+    pads = 2 * (1 + center**2) / (11 * 12)
+    estimate = Estimate(0.12, center, (Part(pads + 0.006, 9),))
+
+    found = detectable_by_estimate(estimate, n=400, alpha=alpha)
+
+    assert simulated_power((as_median(0.006, 9),), (9,), units, found, alpha) == pytest.approx(0.8, abs=0.01)
+
+
+def test_of_right_and_wrong_a_groups_variance_grows_with_the_discordant_share() -> None:
+    """Observed: 10 points, of 30 % discordant; at the difference found the share is that and twice the rarer side."""
+    units, rarer, observed = 40, 0.1, 0.1 + 2 * 0.1 - 0.1**2
+    pads = 2 * (1 + 0.1**2) / (41 * 42)
+    estimate = Estimate(0.1, 0.1, (Part(pads + 0.004, 39),))
+
+    found = detectable_by_estimate(estimate, n=400, rarer_share=rarer)
+
+    variance = as_median(0.004, 39) * (found + 2 * rarer - found**2) / observed
+    assert simulated_power((variance,), (39,), units, found, 0.05) == pytest.approx(0.8, abs=0.01)
+
+
+def test_of_the_seeds_part_the_chance_of_examples_alone_grows() -> None:
+    """Three seeds on 50 examples: their part has what examples add by chance, a third of what the rest leaves."""
+    units, rarer, difference = 50, 0.08, 0.1
+    observed = difference + 2 * rarer - difference**2
+    pads = 2 * (1 + difference**2) / (51 * 52)
+    estimate = Estimate(difference, difference, (Part(0.001, 2), Part(pads + 0.002, 49)))
+
+    found = detectable_by_estimate(estimate, n=units, rarer_share=rarer)
+
+    of_seeds, of_examples = as_median(0.001, 2), as_median(0.002, 49)
+    chance = (observed / units - of_examples) / 3
+    assert 0 < chance < of_seeds
+    grown = (found + 2 * rarer - found**2) / observed
+    variances = (of_seeds - chance + chance * grown, of_examples * grown)
+    assert simulated_power(variances, (2, 49), units, found, 0.05) == pytest.approx(0.8, abs=0.01)
+
+
+def test_groups_that_nowhere_differ_are_taken_as_independent() -> None:
+    """Then a difference d has the variance d - d^2 of one example, over 30 groups."""
+    estimate = Estimate(0.0, 0.0, (Part(2 / (31 * 32), 29),))
+
+    found = detectable_by_estimate(estimate, n=60, rarer_share=0.0)
+
+    assert simulated_power(((found - found**2) / 30,), (29,), 30, found, 0.05) == pytest.approx(0.8, abs=0.015)
+
+
+def test_ungrouped_examples_detect_by_the_normal_distribution() -> None:
+    estimate = Estimate(0.0, 0.0, (Part(0.004, math.inf),))
+
+    found = detectable_by_estimate(estimate, n=40, alpha=0.03)
+
+    variance = 0.004 - 2 / (41 * 42)
+    assert simulated_power((variance,), (math.inf,), 40, found, 0.03) == pytest.approx(0.8, abs=0.01)

@@ -1,0 +1,123 @@
+"""The weights of examples that stand for others, and the worst case of several attacks, on planted answers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+
+from robustness.reports.comparisons.comparison import stand_in_weights
+from robustness.reports.comparisons.grid import OutcomeGrid, build_grid, worst_case
+from robustness.reports.tables.columns import COLUMNS, Table
+
+Answers = NDArray[np.int8]
+
+
+def answers(*counts: int) -> tuple[Answers, Answers]:
+    """So many examples that both arms, the reference alone, the candidate alone, neither have right; then unknown."""
+    reference, candidate = ([1, 1, 0, 0, -1], [1, 0, 1, 0, 1])
+    return tuple(np.repeat(np.array(each, dtype=np.int8), counts) for each in (reference, candidate))  # type: ignore[return-value]
+
+
+def first_of(*parts: tuple[int, int]) -> NDArray[np.bool_]:
+    """The first k of n examples, part after part."""
+    return np.concatenate([np.arange(n) < k for k, n in parts])
+
+
+def test_an_example_stands_for_as_many_as_its_stratum_lost() -> None:
+    """Kept are 3 of 6, 2 of 6, 1 of 5 and both of 2: each stands for 2, 3, 5 and itself."""
+    found = stand_in_weights(*answers(6, 6, 5, 2, 0), first_of((3, 6), (2, 6), (1, 5), (2, 2)))
+
+    assert found is not None and found.tolist() == [2, 2, 2, 3, 3, 5, 1, 1]
+    assert found.sum() == 6 + 6 + 5 + 2
+
+
+def test_nobody_stands_for_examples_of_which_nothing_is_known() -> None:
+    kept = first_of((3, 6), (2, 2), (1, 1), (1, 1), (0, 4))
+
+    found = stand_in_weights(*answers(6, 2, 1, 1, 4), kept)
+
+    assert found is not None and found.tolist() == [2, 2, 2, 1, 1, 1, 1]
+    assert stand_in_weights(*answers(6, 2, 1, 1, 4), first_of((6, 6), (2, 2), (1, 1), (1, 1), (0, 4))) is None
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        pytest.param(first_of((6, 6), (2, 2), (1, 1), (1, 1), (4, 4)), id="nothing is left out"),
+        pytest.param(first_of((3, 6), (2, 2), (1, 1), (1, 1), (1, 4)), id="a clean answer of a kept one is unknown"),
+        pytest.param(first_of((3, 6), (2, 2), (1, 1), (0, 1), (0, 4)), id="a stratum has lost all"),
+        pytest.param(first_of((0, 6), (0, 2), (0, 1), (0, 1), (0, 4)), id="nothing is kept"),
+    ],
+)
+def test_there_are_no_weights_where_they_could_not_be_right(kept: NDArray[np.bool_]) -> None:
+    assert stand_in_weights(*answers(6, 2, 1, 1, 4), kept) is None
+
+
+WORDS = {"s": "skipped", "b": "succeeded", "r": "failed", "e": "errored"}
+
+
+def grid_of(cells: dict[tuple[str, str, str], dict[str, str]]) -> OutcomeGrid:
+    """By checkpoint, test set and attack the status of examples by name."""
+    rows = [
+        {"checkpoint": checkpoint, "testset": testset, "attack": attack, "example_id": name, "group_id": name}
+        | {"label": 1, "status": WORDS[letter], "clean_prediction": int(letter != "s"), "goal": "change-prediction"}
+        for (checkpoint, testset, attack), letters in cells.items()
+        for name, letter in letters.items()
+    ]
+    return build_grid(pd.DataFrame(rows).reindex(columns=[column.name for column in COLUMNS[Table.EXAMPLES]]))
+
+
+def statuses(grid: OutcomeGrid, places: NDArray[np.int64]) -> list[str | None]:
+    return [None if place < 0 else str(grid.frame["status"].iloc[place]) for place in places]
+
+
+def test_in_the_worst_case_one_success_breaks_and_one_skip_is_enough() -> None:
+    one, two = (
+        {"v": "r", "w": "r", "x": "b", "y": "s", "z": "r"},
+        {"z": "e", "y": "e", "x": "r", "w": "b", "v": "r"},
+    )
+    grid = grid_of({("f", "t", "a"): one, ("f", "t", "b"): two, ("f", "u", "a"): {"v": "e"}})
+
+    found = worst_case(grid, ["f"], "t", ["a", "b", "missing"])
+
+    assert found.attacks == ("a", "b")
+    assert statuses(grid, found.rows["f"]) == ["failed", "succeeded", "succeeded", "skipped", None]
+    assert found.n_left_out == 1
+
+
+def test_a_worst_case_over_arms_keeps_what_all_of_them_know() -> None:
+    """x is errored on the one arm, y is missing on the other, and only one arm has the attack c."""
+    grid = grid_of(
+        {
+            ("f", "t", "a"): {"w": "r", "x": "e", "y": "b", "z": "r"},
+            ("l", "t", "a"): {"w": "b", "x": "r", "z": "r"},
+            ("f", "t", "b"): {"w": "r", "x": "r", "y": "r", "z": "r"},
+            ("l", "t", "b"): {"w": "r", "x": "r", "z": "s"},
+            ("f", "t", "c"): {"w": "b", "x": "b", "y": "b", "z": "b"},
+        }
+    )
+
+    found = worst_case(grid, ["f", "l"], "t", ["a", "b", "c"])
+
+    assert found.attacks == ("a", "b")
+    assert statuses(grid, found.rows["f"]) == ["failed", None, None, "failed"]
+    assert statuses(grid, found.rows["l"]) == ["succeeded", None, None, "skipped"]
+    assert found.n_left_out == 2
+
+
+def test_without_a_shared_attack_there_is_no_worst_case() -> None:
+    grid = grid_of({("f", "t", "a"): {"x": "r"}, ("l", "t", "b"): {"x": "r"}})
+
+    found = worst_case(grid, ["f", "l"], "t", ["a", "b"])
+
+    assert (found.attacks, found.rows, found.n_left_out) == ((), {}, 0)
+
+
+def test_places_are_of_each_test_sets_own_examples_and_groups_never_mix() -> None:
+    grid = grid_of({("f", "t", "a"): {"x": "r", "y": "b"}, ("f", "u", "a"): {"y": "b", "z": "s", "x": "r"}})
+
+    assert grid.on("f", "t")["a"].tolist() == [0, 1] and grid.on("f", "u")["a"].tolist() == [2, 3, 4]
+    assert grid.robust.tolist() == [1, 0, 0, 0, 1] and grid.clean.tolist() == [1, 1, 1, 0, 1]
+    assert len(set(grid.groups.tolist())) == 5
