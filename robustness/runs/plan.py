@@ -25,6 +25,9 @@ from robustness.sensitivity.measurement import Space
 from robustness.sensitivity.probe import NamedProbe
 from robustness.testsets.example import Example
 
+RESERVED = (NO_ATTACK, "worst-case")
+"""What the attack column says of a test set as it stands, and of several attacks as one."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunSettings:
@@ -207,6 +210,8 @@ def _refuse_repeated(option: str, names: Sequence[str]) -> None:
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"{option} {name}: named twice")
+        if name in RESERVED:
+            raise UsageError(f"{option} {name}: tables use this name for rows of their own; give it another")
 
 
 def _list_probe_cells(

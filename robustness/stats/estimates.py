@@ -111,7 +111,8 @@ def mean_difference(
 
     Rows of a group count as one unit: the standard error is that of the ratio of sums over groups, the two further
     units are whole groups of mean size, and the reference is Student's t with one degree of freedom fewer than
-    groups. Coverage then holds from 5 groups on, at the price of width where groups are few (docs/statistics.md).
+    groups. A group that holds most rows leaves hardly more than one: groups count by `effective_groups`. Coverage
+    then holds from 5 groups on, at the price of width where groups are few (docs/statistics.md).
 
     Source: Bonett and Price, Journal of Educational and Behavioral Statistics 37 (2012), 479-488; groups: Cochran,
     Sampling Techniques (1977), section 6.3; few of them: Cameron, Gelbach and Miller, Review of Economics and
@@ -140,14 +141,27 @@ def mean_difference(
     sums, sizes, pad, df = column * mass, mass, 1.0, math.inf
     if names is not None and int(names.max()) + 1 < len(column):
         sums, sizes = (np.bincount(names, weights=values).astype(np.float64) for values in (sums, sizes))
-        pad, df = total / len(sizes), float(len(sizes) - 1)
+        effective = effective_groups(sizes)
+        pad, df = total / effective, effective - 1
     center = float(sums.sum()) / (total + 2 * pad)
-    if df == 0:  # one group says nothing of how groups differ
+    if df < 1:  # one group, or one that holds nearly all rows, says nothing of how groups differ
         return Estimate(mean, mean)
     squares = float(((sums - sizes * center) ** 2).sum()) + 2 * pad**2 * (1 + center**2)
     units = len(sizes) + 2
     correction = 1.0 if math.isinf(df) else units / (units - 1)
     return Estimate(mean, center, (Part(squares * correction / (total + 2 * pad) ** 2, df),))
+
+
+def effective_groups(sizes: NDArray[np.float64]) -> float:
+    r"""Returns how many groups of one size say as much: $(\sum_g m_g)^2 / \sum_g m_g^2$.
+
+    Source: Kish, Survey Sampling (1965), section 8.2; for tests over few unequal groups: Carter, Schnepel and
+    Steigerwald, Review of Economics and Statistics 99 (2017), 698-709.
+
+    >>> effective_groups(np.array([3.0, 3.0, 3.0])), round(effective_groups(np.array([97.0, 1.0, 1.0, 1.0])), 2)
+    (3.0, 1.06)
+    """
+    return float(sizes.sum() ** 2 / (sizes**2).sum())
 
 
 def difference_over_seeds(table: ArrayLike, groups: ArrayLike | None = None) -> Estimate:
@@ -181,7 +195,7 @@ def difference_over_seeds(table: ArrayLike, groups: ArrayLike | None = None) -> 
     seeds, count = units.shape
     by_seed, by_unit = units.mean(axis=1), units.mean(axis=0)
     center = float(units.mean())
-    if total == 1:  # one group says nothing of how groups differ
+    if total < 2:  # one group, or one that holds nearly all rows, says nothing of how groups differ
         return Estimate(float(values.mean()), center)
     ms_seed = count * float(by_seed.var(ddof=1))
     ms_unit = seeds * float(by_unit.var(ddof=1))
@@ -199,14 +213,15 @@ def _padded_units(values: NDArray[np.float64], groups: ArrayLike | None) -> tupl
     if names.shape != (n,):
         raise ValueError(f"expected {n} groups, got the shape {names.shape}")
     sizes = np.bincount(names).astype(np.float64)
-    pad = n / len(sizes)
+    effective = effective_groups(sizes)
+    pad = n / effective
     sums = np.stack([np.bincount(names, weights=row) for row in values])
     ends = np.full((len(values), 1), pad)
     sums, sizes = np.concatenate([sums, ends, -ends], axis=1), np.concatenate([sizes, [pad, pad]])
     means = sums.sum(axis=1, keepdims=True) / sizes.sum()
     # The linearised ratio: deviations from the mean, free of the group's size.
     units: NDArray[np.float64] = means + (sums - sizes * means) * (len(sizes) / sizes.sum())
-    return units, float(len(sizes) - 2)
+    return units, effective
 
 
 def _quantile(share: float, df: float) -> float:

@@ -42,6 +42,8 @@ class Reason(StrEnum):
     """A claim about a method needs a third training seed."""
     SHARED_REFERENCE = "shared-reference"
     """One reference serves several training seeds: that compares no methods."""
+    SHARED_CANDIDATE = "shared-candidate"
+    """One candidate stands for several training seeds: it was trained once."""
     LEFT_OUT = "left-out"
     """Too many examples have no outcome on one arm."""
 
@@ -96,8 +98,9 @@ def judge(evidence: Evidence, *, margin: float = 0.02, alpha: float = 0.05) -> J
        the two one-sided tests at 2.5 % each: what the printed interval shows is what decides;
     3. where p is at most alpha and the interval lies on one side of 0, on clean examples: less accurate. Under attack
        that arm is more fragile, unless the success rate on the examples that both arms have right says otherwise:
-       its interval lies on the other side, or the arms differ on the clean examples the same way and the success
-       rate's interval does not lie on that side as well: then the clean gap explains the difference (less accurate);
+       its interval lies on the other side, or inside the margin, or the arms differ on the clean examples the same
+       way and the success rate's interval does not lie on that side as well: then the difference is one of clean
+       accuracy (less accurate);
     4. inconclusive otherwise.
 
     Swapping the arms swaps the two fragile verdicts and changes nothing else.
@@ -128,23 +131,27 @@ def judge(evidence: Evidence, *, margin: float = 0.02, alpha: float = 0.05) -> J
     if interval.within(margin):
         return Judgement(Verdict.INCONCLUSIVE, edge) if edge else Judgement(Verdict.EQUIVALENT)
     if p_value <= alpha and interval.low > 0:
-        return _explain(evidence, Verdict.PEFT_MORE_FRAGILE)
+        return _explain(evidence, Verdict.PEFT_MORE_FRAGILE, margin)
     if p_value <= alpha and interval.high < 0:
-        return _explain(evidence.mirrored, Verdict.FULL_MORE_FRAGILE)
+        return _explain(evidence.mirrored, Verdict.FULL_MORE_FRAGILE, margin)
     return Judgement(Verdict.INCONCLUSIVE, edge)
 
 
-def _explain(evidence: Evidence, fragile: Verdict) -> Judgement:
+def _explain(evidence: Evidence, fragile: Verdict, margin: float) -> Judgement:
     """The verdict on a difference above 0 that is established."""
     if evidence.is_clean:
         return Judgement(Verdict.LESS_ACCURATE)
     clean, success = evidence.clean, evidence.success
-    if clean is None or success is None or math.isnan(success.low) or math.isnan(clean.low):
+    if clean is None or math.isnan(clean.low):
         return Judgement(Verdict.LESS_ACCURATE, Reason.CLEAN_UNKNOWN)
-    if clean.low > 0 and success.low <= 0:
-        return Judgement(Verdict.LESS_ACCURATE, Reason.CLEAN_GAP)
+    is_gap = clean.low > 0
+    if success is None or math.isnan(success.low):  # no example that both arms have right
+        return Judgement(Verdict.LESS_ACCURATE, Reason.CLEAN_GAP) if is_gap else Judgement(Verdict.INCONCLUSIVE)
     if success.high < 0:
-        return Judgement(Verdict.INCONCLUSIVE, Reason.SUCCESS_RATE_OPPOSES)
+        found = Verdict.LESS_ACCURATE if is_gap else Verdict.INCONCLUSIVE
+        return Judgement(found, Reason.SUCCESS_RATE_OPPOSES)
+    if success.within(margin) or (is_gap and success.low <= 0):
+        return Judgement(Verdict.LESS_ACCURATE, Reason.CLEAN_GAP)
     return Judgement(fragile)
 
 

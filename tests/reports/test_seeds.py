@@ -69,10 +69,11 @@ def test_answers_are_compared_over_seeds_by_both_metrics_and_in_every_way(seeds:
     ways = {("altered", "mean"), ("all", "mean"), ("all", "official")}
     assert set(seeds.index) == {(m, *way) for m in ("f1", "exact_match") for way in ways}
     assert set(seeds["n_seeds"]) == {3}
-    # q3-a errored under one checkpoint: that row is left out, its question is not.
+    # q3-a errored under one checkpoint: that row is left out.
     assert seeds.loc[("f1", "all", "mean"), "n"] == 2 * QUESTIONS - 1
     assert seeds.loc[("f1", "altered", "mean"), "n"] == QUESTIONS - 1
-    assert seeds.loc[("f1", "all", "official"), "n"] == QUESTIONS
+    # Of that question nobody knows the worst row under that checkpoint.
+    assert seeds.loc[("f1", "all", "official"), "n"] == QUESTIONS - 1
     assert (seeds["n_left_out"] == 1).all()
     # The headline is F1 over altered rows; other ways have no verdict of their own.
     planned = seeds[seeds["family"] == "planned"]
@@ -88,6 +89,8 @@ def test_the_rows_are_the_estimate_of_the_answers_themselves(
     kept = examples[examples["example_id"] != "q3-a"]
     if population == "altered":
         kept = kept[kept["clean_score"].notna()]
+    if aggregation == "official":
+        kept = kept[kept["group_id"] != "q3"]
     arms = {name: part.reset_index(drop=True) for name, part in kept.groupby("checkpoint")}
     names = arms["full-0"]["group_id"].to_numpy(dtype=str)
     column = {"f1": "score", "exact_match": "adversarial_prediction"}[metric]

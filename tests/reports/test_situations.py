@@ -171,7 +171,7 @@ def test_a_success_rate_on_the_other_side_is_no_fragility() -> None:
     row = one(table([outcomes("f", "t", "a", full), outcomes("l", "t", "a", lora)], record), metric="robust_accuracy")
 
     assert row["difference"] == pytest.approx(0.2)
-    assert (row["verdict"], row["reason"]) == ("less-accurate", "clean-gap")
+    assert (row["verdict"], row["reason"]) == ("less-accurate", "success-rate-opposes")
 
 
 def test_fragility_shows_in_robust_accuracy_and_in_the_success_rate_of_what_both_have_right() -> None:
@@ -351,6 +351,70 @@ def test_one_reference_for_all_seeds_is_no_comparison_of_methods() -> None:
     row = over_seeds(table(*seeded(range(5), shared=True))).iloc[0]
 
     assert (row["verdict"], row["reason"]) == ("inconclusive", "shared-reference")
+
+
+def test_one_candidate_for_all_seeds_is_no_comparison_of_methods() -> None:
+    frames, record = seeded(range(3))
+    pairs = tuple(pair.model_copy(update={"candidate": "l0"}) for pair in record.pairs)
+
+    row = over_seeds(table(frames, record.model_copy(update={"pairs": pairs}))).iloc[0]
+
+    assert (row["verdict"], row["reason"]) == ("inconclusive", "shared-candidate")
+
+
+def test_one_candidate_method_beside_two_reference_methods_is_two_methods() -> None:
+    frames, record = seeded(range(6))
+    arms = tuple(
+        each.model_copy(update={"method_digest": "first" if int(each.name[1:]) < 3 else "second"})
+        if each.adaptation == "full"
+        else each
+        for each in record.checkpoints
+    )
+
+    rows = over_seeds(table(frames, record.model_copy(update={"checkpoints": arms})))
+
+    assert rows["pair"].tolist() == [
+        "sst2 lora against full first, 3 seeds",
+        "sst2 lora against full second, 3 seeds",
+    ]
+
+
+def test_errors_on_the_candidates_of_a_method_withhold_its_verdict() -> None:
+    frames, record = seeded(range(3))
+    rng = np.random.default_rng(4)
+    errored = [
+        f.assign(status=f["status"].mask(rng.random(400) < 0.1, "errored"))
+        if f["checkpoint"].iloc[0][0] == "l"
+        else f
+        for f in frames
+    ]
+
+    row = over_seeds(table(errored, record)).iloc[0]
+
+    assert (row["verdict"], row["reason"]) == ("inconclusive", "left-out") and row["n_left_out"] > 40
+
+
+def test_errors_on_one_arm_withhold_the_verdicts_on_parts_of_a_test_set() -> None:
+    record = make_record([FULL, LORA], PAIR, attacks={"a": "word"})
+    rng = np.random.default_rng(6)
+    letters = {name: np.where(rng.random(2000) < 0.4, "b", "r") for name in "fl"}
+    letters["l"] = np.where(rng.random(2000) < 0.3, "e", letters["l"])
+    frames = [outcomes(name, "t", "a", word).assign(modified_share=0.05) for name, word in letters.items()]
+    examples = pd.concat(frames, ignore_index=True)
+
+    parts = build_fragility(examples, build_pairs(examples, record), record)
+
+    parts = parts[parts["where"] != "attack"]
+    assert len(parts) and set(parts["verdict"]) == {"inconclusive"} and set(parts["reason"]) == {"left-out"}
+
+
+def test_a_method_of_rows_of_one_source_has_no_number_that_is_none() -> None:
+    record = make_record([FULL, LORA], PAIR, attacks={"a": "word"})
+    frames = [outcomes(name, "t", "a", "rb" * 50).assign(group_id="one") for name in "fl"]
+
+    row = one(table(frames, record), metric="robust_accuracy")
+
+    assert (row["verdict"], row["n"]) == ("inconclusive", 100) and np.isnan(row["low"])
 
 
 def test_rank_4_and_rank_64_are_two_methods() -> None:

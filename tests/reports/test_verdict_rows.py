@@ -33,6 +33,7 @@ def planted(testset: str, attack: str, p_value: float, **facts: Any) -> Comparis
         "estimate": GAP,
         "test": "mcnemar-exact",
         "rarer_share": 0.05,
+        "success": UNSURE,
     }
     return Comparison({"pair": "p", "testset": testset, "attack": attack}, p_value=p_value, **known | facts)
 
@@ -81,7 +82,7 @@ def test_a_gate_that_finds_something_is_no_reason() -> None:
 
 
 def test_what_is_detectable_is_said_at_the_level_at_which_each_test_starts() -> None:
-    """Three test sets share alpha; an open gate keeps half of its share, a closed one hands all of it on."""
+    """Three test sets share alpha; an open gate keeps half of its share. Nothing is found behind a closed one."""
     floor = {"reference_value": 0.02, "candidate_value": 0.03}
     rows = [
         planted("open", "worst-case", 0.5, **floor),
@@ -94,8 +95,11 @@ def test_what_is_detectable_is_said_at_the_level_at_which_each_test_starts() -> 
     table = give_verdicts(rows, StatisticsRecord())
 
     share = ALPHA / 3
-    levels = [share / 2, share / 4, share / 4, share, share / 3, share / 3, share / 3, share]
-    assert table["detectable"].tolist() == [detectable_difference(1000, 0.05, alpha=level) for level in levels]
+    levels = [share / 2, share / 4, share / 4, share, share]
+    assert table["detectable"].dropna().tolist() == [
+        detectable_difference(1000, 0.05, alpha=level) for level in levels
+    ]
+    assert table["detectable"].isna().tolist() == [False] * 4 + [True] * 3 + [False]
 
 
 def test_families_without_gates_share_their_level_evenly_and_controls_keep_it() -> None:
@@ -153,9 +157,25 @@ def test_effort_is_called_by_its_interval_and_its_adjusted_p_value() -> None:
 
 
 def test_a_comparison_has_no_verdict_once_more_is_left_out_than_kept() -> None:
-    half = planted("t", "a", 1e-9, n=1000, n_left_out=1000, family=Family.CONTROL, is_clean=True)
+    half = planted("t", "a", 1e-9, n=1000, n_left_out=1000, test="post-stratified")
 
     table = give_verdicts([half, replace(half, n_left_out=1001)], StatisticsRecord())
 
+    assert words(table, "reason") == ["clean-unknown", "left-out"]
+
+
+def test_few_may_be_left_out_where_those_kept_do_not_stand_for_them() -> None:
+    kept = planted("t", "a", 1e-9, n=950, n_left_out=50, family=Family.CONTROL, is_clean=True)
+
+    table = give_verdicts([kept, replace(kept, n_left_out=51)], StatisticsRecord())
+
     assert table["verdict"].tolist() == ["less-accurate", "inconclusive"]
     assert words(table, "reason") == ["", "left-out"]
+
+
+def test_a_floor_is_told_of_enough_examples_that_an_attack_brought_there() -> None:
+    floor = {"reference_value": 0.0, "candidate_value": 0.0, "estimate": UNSURE}
+    rows = [planted("t", "a", 1.0, **floor), planted("u", "a", 1.0, n=29, **floor)]
+    rows.append(planted("v", "a", 1.0, **floor | {"success": Estimate(math.nan, math.nan)}))
+
+    assert words(give_verdicts(rows, StatisticsRecord()), "reason") == ["floor", "", ""]

@@ -64,8 +64,7 @@ def with_padding_groups(
 @pytest.mark.parametrize("n_groups", [5, 12, 150])
 def test_the_error_of_groups_is_the_cluster_robust_one_of_a_regression_on_nothing_but_the_mean(n_groups: int) -> None:
     rng = np.random.default_rng(n_groups)
-    sizes = rng.integers(1, 7, n_groups)
-    sizes[0] += (-sizes.sum()) % n_groups  # a whole number of rows to a group of mean size
+    sizes = np.full(n_groups, 4)
     groups = np.repeat(np.arange(n_groups), sizes)
     values = np.repeat(rng.choice([-1.0, 0.0, 1.0], n_groups), sizes) * (rng.random(len(groups)) < 0.7)
     padded, names = with_padding_groups(values, groups, int(sizes.sum()) // n_groups)
@@ -80,6 +79,41 @@ def test_the_error_of_groups_is_the_cluster_robust_one_of_a_regression_on_nothin
     assert found.difference == pytest.approx(values.mean())
     assert found.error == pytest.approx(error)
     assert ends(found) == pytest.approx((fitted.params[0] - width, fitted.params[0] + width))
+
+
+@pytest.mark.parametrize("giant", [1, 6, 40])
+def test_unequal_groups_count_as_many_as_groups_of_one_size_would(giant: int) -> None:
+    """The ratio of sums over groups, written out, with two further groups of n / G for G effective groups (Kish)."""
+    rng = np.random.default_rng(giant)
+    sizes = np.append(rng.integers(1, 7, 20), giant).astype(float)
+    groups = np.repeat(np.arange(21), sizes.astype(int))
+    values = np.repeat(rng.choice([-1.0, 0.0, 1.0], 21), sizes.astype(int))
+    effective = sizes.sum() ** 2 / (sizes**2).sum()
+    pad = len(groups) / effective
+    sums = np.append(np.bincount(groups, weights=values), [pad, -pad])
+    all_sizes = np.append(sizes, [pad, pad])
+    center = sums.sum() / all_sizes.sum()
+    error = math.sqrt(((sums - all_sizes * center) ** 2).sum() * 23 / 22) / all_sizes.sum()
+    width = stats.t.ppf(0.975, effective - 1) * error
+
+    found = mean_difference(values, groups)
+
+    assert ends(found) == pytest.approx((center - width, center + width))
+
+
+def test_a_group_of_half_the_rows_does_not_look_sure() -> None:
+    """One group of 500 and 500 single rows, no true difference: the giant's own effect moves the mean."""
+    rng = np.random.default_rng(0)
+    groups = np.concatenate([np.zeros(500, dtype=int), np.arange(1, 501)])
+    covered = 0
+    for _ in range(400):
+        shift = rng.normal(0, 0.05, 501)[groups]
+        values = np.where(rng.random(1000) < 0.2, np.sign(shift - rng.uniform(-0.5, 0.5, 1000) * 0.4), 0.0)
+        low, high = ends(mean_difference(values, groups))
+        covered += low <= 0 <= high
+
+    assert covered >= 0.94 * 400
+    assert math.isnan(mean_difference([1.0] * 999 + [0.0], [0] * 999 + [1]).error)
 
 
 def test_groups_are_known_by_name_in_any_order() -> None:

@@ -78,8 +78,8 @@ def test_a_group_counts_as_one_column_of_its_means() -> None:
 def test_groups_of_unequal_size_are_linearised_ratios() -> None:
     rng = np.random.default_rng(4)
     sizes = rng.integers(1, 5, 20)
-    sizes[0] += (-sizes.sum()) % 20
-    groups, size = np.repeat(np.arange(20), sizes), int(sizes.sum()) // 20
+    effective = sizes.sum() ** 2 / (sizes**2).sum()
+    groups, size = np.repeat(np.arange(20), sizes), sizes.sum() / effective
     table = draw_table(rng, 3, int(sizes.sum()), seed_sd=0.05, truth=0.1)
     sums = np.stack([np.bincount(groups, weights=row) for row in table])
     sums = np.column_stack([sums, np.full(3, size), np.full(3, -size)])
@@ -89,7 +89,7 @@ def test_groups_of_unequal_size_are_linearised_ratios() -> None:
 
     found = difference_over_seeds(table, groups)
 
-    width = half_width(linearised, 20)
+    width = half_width(linearised, effective)
     assert found.difference == pytest.approx(table.mean())
     assert ends(found) == pytest.approx((means.mean() - width, means.mean() + width))
 

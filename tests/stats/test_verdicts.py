@@ -49,7 +49,7 @@ def less_accurate(reason: Reason | None = None) -> Judgement:
         (
             "a clean gap and the other arm breaks more often",
             replace(LOSS, clean=GAP, success=BREAKS_LESS),
-            less_accurate(Reason.CLEAN_GAP),
+            less_accurate(Reason.SUCCESS_RATE_OPPOSES),
         ),
         ("a clean gap, and it breaks more often as well", replace(LOSS, clean=GAP), FRAGILE),
         ("a clean gap that touches 0", replace(LOSS, clean=Interval(0.0, 0.05), success=UNSURE), FRAGILE),
@@ -63,9 +63,15 @@ def less_accurate(reason: Reason | None = None) -> Judgement:
         ),
         ("a success rate up to 0", replace(LOSS, success=Interval(-0.1, 0.0)), FRAGILE),
         ("no clean answers", replace(LOSS, clean=None), less_accurate(Reason.CLEAN_UNKNOWN)),
-        ("no example that both have right", replace(LOSS, success=None), less_accurate(Reason.CLEAN_UNKNOWN)),
+        ("no example that both have right", replace(LOSS, success=None), Judgement(Verdict.INCONCLUSIVE)),
+        ("none, and a clean gap", replace(LOSS, clean=GAP, success=None), less_accurate(Reason.CLEAN_GAP)),
+        (
+            "a success rate that is the same within the margin",
+            replace(LOSS, success=Interval(-0.01, 0.015)),
+            less_accurate(Reason.CLEAN_GAP),
+        ),
         ("too few clean answers", replace(LOSS, clean=NAN), less_accurate(Reason.CLEAN_UNKNOWN)),
-        ("too few that both have right", replace(LOSS, success=NAN), less_accurate(Reason.CLEAN_UNKNOWN)),
+        ("too few that both have right", replace(LOSS, success=NAN), Judgement(Verdict.INCONCLUSIVE)),
         ("the loss of a clean test set", replace(LOSS, is_clean=True), less_accurate()),
         (
             "the loss of a clean test set with its own gap",

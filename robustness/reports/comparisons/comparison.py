@@ -25,6 +25,8 @@ from robustness.stats.verdicts import Evidence
 
 Column = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+POST_STRATIFIED = "post-stratified"
+"""The test where examples stand for others that have no outcome."""
 
 
 class Family(StrEnum):
@@ -171,7 +173,7 @@ def _test(
     seed: int,
 ) -> tuple[str, float, float]:
     if outcomes.weights is not None:
-        return "post-stratified", estimate.p_value, math.nan
+        return POST_STRATIFIED, estimate.p_value, math.nan
     if groups is not None:
         p_value = paired_permutation(differences, groups, rng=np.random.default_rng(seed))
         return "permutation-of-groups", p_value, math.nan

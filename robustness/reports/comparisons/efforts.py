@@ -71,5 +71,5 @@ def compare_efforts(
         test=TEST,
         p_value=effort_p_value(ranks, names, rng=np.random.default_rng(seed)),
         rarer_share=rarer_share(signs),
-        n_left_out=n_left_out,
+        n_left_out=n_left_out + int((~told).sum()),
     )

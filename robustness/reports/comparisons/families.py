@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from robustness.reports.comparisons.comparison import Comparison, Family
+from robustness.reports.comparisons.comparison import POST_STRATIFIED, Comparison, Family
 from robustness.reports.comparisons.grid import WORST_CASE
 from robustness.runs.record import StatisticsRecord
 from robustness.stats import (
@@ -27,6 +27,10 @@ from robustness.stats import (
 from robustness.stats.verdicts import at_edge
 
 MID_P = "mcnemar-mid-p"
+TOLERATED_SHARE = 0.05
+"""Of examples without an outcome, where those kept do not stand for them: errors befall what is attacked."""
+MIN_AT_EDGE = 30
+"""Fewer examples are all wrong or all right by chance too often."""
 UNJUDGED = Family.SECONDARY
 """The family whose rows have no verdict: a verdict is on robust accuracy."""
 
@@ -56,7 +60,7 @@ def give_verdicts(comparisons: Sequence[Comparison], statistics: StatisticsRecor
             judgement = _judge(mine[i], float(adjusted[i]), statistics, behind_gate=i in closed)
             rows[place] = _row(mine[i], judgement, statistics) | {
                 "p_adjusted": adjusted[i],
-                "detectable": _detectable(mine[i], levels[i]),
+                "detectable": math.nan if i in closed else _detectable(mine[i], levels[i]),
             }
     floors = {_place(row) for row in rows if row["reason"] == Reason.FLOOR and row["family"] == Family.PLANNED}
     for row in rows:
@@ -145,15 +149,28 @@ def _judge(
         return None
     if comparison.withheld is not None:
         return Judgement(Verdict.INCONCLUSIVE, comparison.withheld)
-    if comparison.n < comparison.n_left_out:
+    if comparison.n_left_out > _tolerated(comparison):
         return Judgement(Verdict.INCONCLUSIVE, Reason.LEFT_OUT)
     p_counts = comparison.p_value if comparison.family is Family.CONTROL else adjusted
     if comparison.family is Family.EFFORT:
         return _judge_effort(comparison, p_counts, statistics.alpha)
     found = judge(comparison.evidence(p_counts), margin=statistics.margin, alpha=statistics.alpha)
+    if found.reason in (Reason.FLOOR, Reason.CEILING) and not _shows_an_edge(comparison):
+        found = Judgement(Verdict.INCONCLUSIVE)
     if found == Judgement(Verdict.INCONCLUSIVE) and behind_gate and comparison.p_value <= statistics.alpha:
         return Judgement(Verdict.INCONCLUSIVE, Reason.GATE)
     return found
+
+
+def _tolerated(comparison: Comparison) -> float:
+    """Examples that may lack an outcome: as many as have one where these stand for them, else few."""
+    stand_in = comparison.test == POST_STRATIFIED or comparison.family is Family.EFFORT
+    return comparison.n if stand_in else TOLERATED_SHARE * (comparison.n + comparison.n_left_out)
+
+
+def _shows_an_edge(comparison: Comparison) -> bool:
+    """Whether the attack brought the arms there: enough examples, some of which both had right."""
+    return comparison.n >= MIN_AT_EDGE and comparison.success is not None and bool(comparison.success.parts)
 
 
 def _judge_effort(comparison: Comparison, p_value: float, alpha: float) -> Judgement:

@@ -56,6 +56,11 @@ class OutcomeGrid:
         both = self.known(reference) & self.known(candidate)
         return reference[both], candidate[both]
 
+    def count_left_out(self, reference: Places, candidate: Places) -> int:
+        """How many examples have a row on an arm, and no judged outcome on both."""
+        seen = (reference >= 0) | (candidate >= 0)
+        return int((seen & ~(self.known(reference) & self.known(candidate))).sum())
+
     def clean_answers(self, checkpoint: str, testset: str) -> NDArray[np.int8]:
         """What the checkpoint answers to the text that attacks start from: 1 right, 0 wrong, -1 unknown; (examples,).
 

@@ -64,9 +64,14 @@ def _spell(pair: PairRecord, everyone: Sequence[Sequence[PairRecord]], record: R
     words = [pair.task, candidate.adaptation, *_settings(candidate, [other for _, other in others])]
     if len({other.base for other, _ in others}) > 1:
         words += ["on", PurePath(pair.base).name]
-    alike = [each for other, each in others if _words(other, each, others) == _words(pair, candidate, others)]
-    if len({each.method_digest for each in alike}) > 1:
+    mine = _words(pair, candidate, others)
+    alike = [(other, each) for other, each in others if _words(other, each, others) == mine]
+    if len({each.method_digest for _, each in alike}) > 1:
         words.append(candidate.method_digest[:6])
+    references = [record.find_checkpoint(other.reference) for other, _ in alike]
+    if len({each.method_digest for each in references}) > 1:
+        reference = record.find_checkpoint(pair.reference)
+        words += ["against", reference.adaptation, reference.method_digest[:6]]
     return " ".join(words)
 
 

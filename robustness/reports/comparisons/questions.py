@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,7 +38,10 @@ def answer_rows(part: pd.DataFrame, seed: int) -> list[Row]:
     groups = judged["group_id"].to_numpy(dtype=object)
     f1 = judged["score"].to_numpy(dtype=float)
     altered = judged["clean_score"].notna().to_numpy()
-    worst = worst_altered_rows(f1, groups, altered)
+    # The worst row of a question of which a row errored is not known.
+    lost = part.loc[part["status"] == Status.ERRORED, "group_id"]
+    whole = np.flatnonzero(~judged["group_id"].isin(lost).to_numpy())
+    worst = whole[worst_altered_rows(f1[whole], groups[whole], altered[whole])] if len(whole) else whole
     rows: list[Row] = []
     for metric, columns in METRICS.items():
         values, originals = (judged[name].to_numpy(dtype=float) for name in columns)
@@ -108,7 +111,7 @@ def read_scores(grid: OutcomeGrid, rows: tuple[Places, Places]) -> PairedScores:
 
 
 def compare_answers(
-    grid: OutcomeGrid, rows: tuple[Places, Places], labels: Mapping[str, object], *, is_clean: bool, seed: int
+    grid: OutcomeGrid, arms: tuple[Places, Places], labels: Mapping[str, object], *, is_clean: bool, seed: int
 ) -> Iterator[Comparison]:
     """Yields the comparisons of one set of questions as it stands.
 
@@ -116,7 +119,7 @@ def compare_answers(
     known originals has F1 over all rows instead. Beside it F1 and exact match over all rows, Jia and Liang's official
     score (`worst_altered_rows`), and the rows whose originals both arms answer exactly.
     """
-    scores = read_scores(grid, rows)
+    scores = read_scores(grid, grid.match(*arms))
     altered = scores.altered
     planned = Family.CONTROL if is_clean else Family.PLANNED
     populations = {"all": scores}
@@ -129,8 +132,9 @@ def compare_answers(
             found = _compare(part, metric, labels, family, seed=seed)
             yield replace(found, population=population, is_clean=is_clean)
     if altered.any():
-        official = _official(scores)
-        for metric in METRICS:
+        whole = ~np.isin(scores.groups, incomplete_groups(grid, arms))
+        official = _official(scores.where(whole))
+        for metric in METRICS if len(official.groups) else ():
             found = _compare(official, metric, labels, Family.SECONDARY, seed=seed)
             yield replace(found, aggregation="official")
     both = altered & (scores.clean_exact == 1).all(axis=0)
@@ -138,6 +142,13 @@ def compare_answers(
         for metric in METRICS:
             found = _compare(scores.where(both), metric, labels, Family.SECONDARY, seed=seed)
             yield replace(found, population="both_correct", clean=None, success=None, drop=None)
+
+
+def incomplete_groups(grid: OutcomeGrid, arms: Sequence[Places]) -> NDArray[np.int64]:
+    """Returns the groups of which some example has no judged outcome: nobody knows their worst row."""
+    known = np.logical_and.reduce([grid.known(places) for places in arms])
+    lost = [places[(places >= 0) & ~known] for places in arms]
+    return np.unique(grid.groups[np.concatenate(lost)])
 
 
 def _official(scores: PairedScores) -> PairedScores:

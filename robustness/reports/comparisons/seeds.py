@@ -14,7 +14,7 @@ from robustness.reports.comparisons.comparison import Comparison, Family, has_re
 from robustness.reports.comparisons.controls import UNCHANGED, is_control
 from robustness.reports.comparisons.grid import WORST_CASE, OutcomeGrid, Places, worst_case
 from robustness.reports.comparisons.methods import Method, name_methods
-from robustness.reports.comparisons.questions import METRICS
+from robustness.reports.comparisons.questions import METRICS, incomplete_groups
 from robustness.reports.tables.examples import RIGHT, UNKNOWN
 from robustness.runs.record import PairRecord, RunRecord
 from robustness.stats import Estimate, Reason, difference_over_seeds, rarer_share, separate_seeds
@@ -107,9 +107,15 @@ def _labels(method: Method, testset: str, attack: str) -> dict[str, object]:
 def _finished(comparison: Comparison, method: Method) -> Comparison:
     seeds = len({pair.seed for pair in method.pairs})
     withheld = Reason.TWO_SEEDS if seeds < MIN_SEEDS else None
-    if len({pair.reference for pair in method.pairs}) < seeds:
+    if _serves_several_seeds([(pair.candidate, pair.seed) for pair in method.pairs]):
+        withheld = Reason.SHARED_CANDIDATE
+    if _serves_several_seeds([(pair.reference, pair.seed) for pair in method.pairs]):
         withheld = Reason.SHARED_REFERENCE
     return replace(comparison, n_seeds=seeds, withheld=withheld)
+
+
+def _serves_several_seeds(arms: Sequence[tuple[str, int | None]]) -> bool:
+    return len({name for name, _ in arms}) < len(set(arms))
 
 
 def _known_to_all(grid: OutcomeGrid, places: Mapping[str, Places]) -> tuple[Mask, int]:
@@ -204,7 +210,11 @@ def _answers(
             yield replace(found, metric=metric, population=population, n_left_out=n_left_out, is_clean=is_clean)
         if altered.any():
             f1 = scores if metric == "f1" else _stack((grid.numbers("score"), clean), pairs, rows, grid.groups)
-            found = _compare(_official(scores, f1, altered), labels, family=Family.SECONDARY)
+            whole = ~np.isin(scores.groups, incomplete_groups(grid, list(places.values())))
+            if not (altered & whole).any():
+                continue
+            official = _official(scores.where(whole), f1.where(whole), altered[whole])
+            found = _compare(official, labels, family=Family.SECONDARY)
             yield replace(found, metric=metric, aggregation="official", n_left_out=n_left_out)
 
 

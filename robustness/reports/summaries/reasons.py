@@ -13,9 +13,14 @@ _SENTENCES = {
     Reason.CLEAN_UNKNOWN: "Answers to the clean texts are unknown, so the difference may be a gap in clean accuracy.",
     Reason.TWO_SEEDS: "A verdict on a method needs a third training seed.",
     Reason.SHARED_REFERENCE: "One reference checkpoint serves several training seeds: this compares no methods.",
+    Reason.SHARED_CANDIDATE: "One candidate checkpoint stands for several training seeds: it was trained once.",
     Reason.LEFT_OUT: "Too many examples have no outcome on one of the arms.",
 }
-_SHORT = {Reason.SUCCESS_RATE_OPPOSES: "rate opposes", Reason.SHARED_REFERENCE: "one reference"}
+_SHORT = {
+    Reason.SUCCESS_RATE_OPPOSES: "rate opposes",
+    Reason.SHARED_REFERENCE: "one reference",
+    Reason.SHARED_CANDIDATE: "one candidate",
+}
 
 
 def explain(reason: Reason) -> str:

@@ -71,7 +71,9 @@ def describe_less_accurate(rows: pd.DataFrame, everything: pd.DataFrame, arms: A
         return
     same = -margin <= rate.low and rate.high <= margin
     lower = f"lower clean accuracy of {worse_arm(clearest.difference, arms).name}"
+    opposes = (rate.high < 0) if clearest.difference > 0 else (rate.low > 0)
     begin = "Same success rate, " if same else "No difference in success rate found, "
+    begin = f"Lower success rate on {worse_arm(clearest.difference, arms).name}, " if opposes else begin
     yield f"{begin}{lower}: {_broken(rate, arms, 'of')}."
     yield f"Clean accuracy on the same {_count(clearest.n)} examples: {clean}."
 

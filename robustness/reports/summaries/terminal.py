@@ -25,7 +25,7 @@ from robustness.reports.summaries.probes import render_probes
 from robustness.reports.summaries.reasons import name_shortly, read_reason
 from robustness.reports.summaries.sentences import EFFORT, SUCCESS_RATE, efforts_at_floor
 from robustness.reports.summaries.tallies import controls, of_family
-from robustness.reports.summaries.wording import NO_BREAK, bind, short_p, widen
+from robustness.reports.summaries.wording import NO_BREAK, bind, bracket, short_p
 from robustness.reports.tables.columns import Table
 from robustness.reports.tables.pairs import IRREDUCIBLE_SHARE
 from robustness.runs.progress import CellProgress
@@ -214,13 +214,12 @@ def _comparison_table(names: dict[str, list[str]], rows: pd.DataFrame, arms: Arm
         table.add_column(escape(name), justify="right", no_wrap=True)
     table.add_column("verdict", overflow="fold", min_width=len(Verdict.INCONCLUSIVE))
     for row, *labels in zip(rows.itertuples(), *names.values(), strict=True):
-        low, high = widen(row.low, row.high)
         table.add_row(
             *map(escape, labels),
             str(int(row.n)),
             f"{row.reference_value:.3f}",
             f"{row.candidate_value:.3f}",
-            escape(f"{row.difference:+.3f} [{low:+.3f}, {high:+.3f}]"),
+            escape(f"{row.difference:+.3f} {bracket(row.low, row.high)}"),
             short_p(row.p_value if pd.isna(row.p_adjusted) else row.p_adjusted),
             _verdict_cell(row, arms),
         )
@@ -262,7 +261,6 @@ def _changes(rows: pd.DataFrame) -> RichTable:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("B is", no_wrap=True)
     for row in rows.itertuples():
-        low, high = widen(row.low, row.high)
         style = CHANGE_STYLES.get(row.change, "default")
         table.add_row(
             escape(row.checkpoint),
@@ -271,7 +269,7 @@ def _changes(rows: pd.DataFrame) -> RichTable:
             str(row.n),
             f"{row.value_a:.3f}",
             f"{row.value_b:.3f}",
-            escape(f"{row.difference:+.3f} [{low:+.3f}, {high:+.3f}]"),
+            escape(f"{row.difference:+.3f} {bracket(row.low, row.high)}"),
             short_p(row.p_adjusted),
             f"[{style}]{row.change}[/]",
         )

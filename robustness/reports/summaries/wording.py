@@ -70,7 +70,17 @@ def span(low: float, high: float) -> str:
     '\u22122.5 to +2.0'
     """
     down, up = widen(low, high)
-    return f"{signed(down)} to {signed(up)}"
+    return "not known" if math.isnan(down + up) else f"{signed(down)} to {signed(up)}"
+
+
+def bracket(low: float, high: float) -> str:
+    """An interval of a difference as fractions in a table.
+
+    >>> bracket(-0.0241, 0.02), bracket(float("nan"), float("nan"))
+    ('[-0.025, +0.020]', '[not known]')
+    """
+    down, up = widen(low, high)
+    return "[not known]" if math.isnan(down + up) else f"[{down:+.3f}, {up:+.3f}]"
 
 
 def short_p(value: float) -> str:

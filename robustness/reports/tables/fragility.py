@@ -40,6 +40,8 @@ class Scope:
     attack: str
     reference: Places
     candidate: Places
+    n_left_out: int
+    """Examples of it without an outcome on both arms."""
 
 
 def build_fragility(examples: pd.DataFrame, pairs: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
@@ -81,7 +83,8 @@ def _places(columns: Columns, pair: PairRecord, record: RunRecord) -> Iterator[C
     for testset in dict.fromkeys(name for arm in arms for name, _ in grid.cells.get(arm, {})):
         cells = [grid.on(arm, testset) for arm in arms]
         for attack in (attack for attack in attacks if all(attack in cell for cell in cells)):
-            scope = Scope(pair, testset, attack, *grid.match(cells[0][attack], cells[1][attack]))
+            both = cells[0][attack], cells[1][attack]
+            scope = Scope(pair, testset, attack, *grid.match(*both), grid.count_left_out(*both))
             for stratum in split_budgets(columns, scope.reference, scope.candidate):
                 yield from _row(grid, scope, stratum, record.seed)
         for scope in _scopes(grid, cells, pair, record.find_testset(testset), attacks):
@@ -98,12 +101,13 @@ def _scopes(
 ) -> Iterator[Scope]:
     """A test set as it stands, but for a clean one, and the worst case over its attacks."""
     if testset.kind != "clean" and all(NO_ATTACK in cell for cell in cells):
-        yield Scope(pair, testset.name, NO_ATTACK, *grid.match(cells[0][NO_ATTACK], cells[1][NO_ATTACK]))
+        both = cells[0][NO_ATTACK], cells[1][NO_ATTACK]
+        yield Scope(pair, testset.name, NO_ATTACK, *grid.match(*both), grid.count_left_out(*both))
     worst = worst_case(grid, (pair.reference, pair.candidate), testset.name, attacks)
     if worst.attacks:
         rows = (worst.rows[arm] for arm in (pair.reference, pair.candidate))
         name = worst.attacks[0] if len(worst.attacks) == 1 else WORST_CASE
-        yield Scope(pair, testset.name, name, *grid.match(*rows))
+        yield Scope(pair, testset.name, name, *grid.match(*rows), worst.n_left_out)
 
 
 def _family_rows(
@@ -121,7 +125,8 @@ def _family_rows(
             continue
         matched = [grid.match(*(worst.rows[arm] for arm in arms)) for worst in found.values()]
         reference, candidate = (np.concatenate(rows) for rows in zip(*matched, strict=True))
-        scope = Scope(pair, " + ".join(found), f"{family} attacks", reference, candidate)
+        n_left_out = sum(worst.n_left_out for worst in found.values())
+        scope = Scope(pair, " + ".join(found), f"{family} attacks", reference, candidate, n_left_out)
         outcomes = (grid.robust[rows] == RIGHT for rows in (reference, candidate))
         stratum = Stratum("attack family", family, reference, candidate, *outcomes)
         yield from _row(grid, scope, stratum, record.seed)
@@ -148,4 +153,6 @@ def _row(grid: OutcomeGrid, scope: Scope, stratum: Stratum, seed: int) -> Iterat
         "attack": scope.attack,
     }
     metric = "accuracy" if scope.attack == NO_ATTACK else "robust_accuracy"
-    yield compare_rates(outcomes, place, metric=metric, family=Family.EXPLORED, seed=seed)
+    # What is left out of a part is not known of each example: as large a share as of the whole.
+    n_left_out = round(scope.n_left_out * len(rows[0]) / max(1, len(scope.reference)))
+    yield compare_rates(outcomes, place, metric=metric, family=Family.EXPLORED, seed=seed, n_left_out=n_left_out)

@@ -98,13 +98,13 @@ def _of_cell(
     testset, attack = str(labels["testset"]), str(labels["attack"])
     seen = (arms[0] >= 0) | (arms[1] >= 0)
     kept = grid.known(arms[0]) & grid.known(arms[1])
-    n_left_out = int((seen & ~kept).sum())
+    n_left_out = grid.count_left_out(*arms)
     rows = arms[0][kept], arms[1][kept]
     if not kept.any():
         return
     if attack == NO_ATTACK and record.find_testset(testset).answers:
         is_clean = is_control(record, testset, attack)
-        found = compare_answers(grid, rows, labels, is_clean=is_clean, seed=record.seed)
+        found = compare_answers(grid, arms, labels, is_clean=is_clean, seed=record.seed)
         yield from (replace(each, n_left_out=n_left_out) for each in found)
         return
     outcomes = pair_up(grid, *rows)
