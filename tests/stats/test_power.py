@@ -92,6 +92,7 @@ def test_impossible_differences_have_no_power() -> None:
     for n, difference, share in [(10, 0.5, 0.2), (-1, 0.1, 0.2), (10, 0.1, 1.2)]:
         with pytest.raises(ValueError, match="expected"):
             mcnemar_power(n, difference, share)
+    assert mcnemar_power(10, 0.0, 0.0) == 0.0  # arms that never differ
 
 
 def rarer_share(values: Values) -> float:
