@@ -117,6 +117,10 @@ def test_a_proposal_keeps_its_examples_id_and_segments() -> None:
     clean = example("a good film")
 
     assert check_proposal(clean, example("a bad film")) == example("a bad film")
-    for other in (Example("2", ("a bad film",), label=1), Example("1", ("a bad", "film"), label=1), "a bad film"):
+    for other in (
+        *(Example(name, ("a bad film",), label=1) for name in ("0", "2")),
+        Example("1", ("a bad", "film"), label=1),
+        "a bad film",
+    ):
         with pytest.raises(AttackError):
             check_proposal(clean, other)

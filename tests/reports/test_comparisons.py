@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from robustness.reports.comparisons.comparison import stand_in_weights
-from robustness.reports.comparisons.grid import OutcomeGrid, build_grid, worst_case
+from robustness.reports.comparisons.grid import OutcomeGrid, build_grid, without_originals, worst_case
 from robustness.reports.tables.columns import COLUMNS, Table
 
 Answers = NDArray[np.int8]
@@ -121,3 +121,25 @@ def test_places_are_of_each_test_sets_own_examples_and_groups_never_mix() -> Non
     assert grid.on("f", "t")["a"].tolist() == [0, 1] and grid.on("f", "u")["a"].tolist() == [2, 3, 4]
     assert grid.robust.tolist() == [1, 0, 0, 0, 1] and grid.clean.tolist() == [1, 1, 1, 0, 1]
     assert len(set(grid.groups.tolist())) == 5
+
+
+def test_what_was_answered_to_voided_originals_is_unknown_and_nothing_else() -> None:
+    cells = [("t", "none"), ("t", "a"), ("t", "z"), ("u", "none")]
+    grid = grid_of({("f", *cell): {"x": "r", "y": "s"} for cell in cells})
+
+    voided = without_originals(grid, ["t"])
+
+    assert voided.clean.tolist() == [-1, -1, 1, 0, 1, 0, 1, 0]
+    assert voided.robust.tolist() == grid.robust.tolist()
+    assert without_originals(grid, []) is grid
+
+
+def test_a_clean_answer_is_known_from_the_set_as_it_stands_or_from_any_attack() -> None:
+    """Of w only the set tells, of x only the second attack, of y nothing; on u nothing counts for t."""
+    plain, one, two = {"w": "r", "x": "e", "y": "e", "z": "b"}, {"x": "e", "z": "s"}, {"x": "b", "y": "e"}
+    grid = grid_of(
+        {("f", "t", "none"): plain, ("f", "t", "a"): one, ("f", "t", "b"): two, ("f", "u", "a"): {"y": "r"}}
+    )
+    grid.robust[:4] = [1, -1, -1, 0]  # the answers as they stand
+
+    assert grid.clean_answers("f", "t").tolist() == [1, 1, -1, 0]

@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import binomtest
 
 from robustness.reports.tables.columns import COLUMNS, Table
 from robustness.reports.tables.pairs import build_pairs
 from robustness.runs.record import RunRecord
-from robustness.stats import detectable_by_estimate, difference_over_seeds, rarer_share
+from robustness.stats import detectable_by_estimate, difference_over_seeds, mean_difference, rarer_share
 from robustness.stats.grouped import worst_altered_rows
+from robustness.stats.verdicts import Evidence, judge
 
 QUESTIONS = 40
 
@@ -30,9 +32,9 @@ def answers_of(checkpoint: str, rng: np.random.Generator, mean: float, *, errore
                 "example_id": f"q{number // 2}" + ("-a" if number % 2 else ""),
                 "group_id": f"q{number // 2}",
                 "label": 1,
-                "clean_prediction": 1 if number % 2 else None,
+                "clean_prediction": int(f1 > 0.2) if number % 2 else None,
                 "adversarial_prediction": int(f1 == 1),
-                "clean_score": 0.9 if number % 2 else None,
+                "clean_score": (0.9 if number % 4 == 1 else mean) if number % 2 else None,
                 "score": f1,
                 "status": "errored" if number == errored else "failed" if f1 == 1 else "skipped",
             }
@@ -119,3 +121,75 @@ def test_the_rows_are_the_estimate_of_the_answers_themselves(
         nan_ok=True,
     )
     assert row["seed_sd_low"] <= row["seed_sd"] <= row["seed_sd_high"] and 0 <= row["seed_share"] <= 1
+
+
+@pytest.fixture(scope="module")
+def pair(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
+    """The rows of the first pair, of which nothing errored."""
+    pairs = build_pairs(examples, record)
+    return pairs[pairs["pair"] == "pair-0"].set_index(["metric", "population", "aggregation"]).sort_index()
+
+
+def arms_of(examples: pd.DataFrame, column: str) -> tuple[Any, Any]:
+    """A column of both arms of the first pair."""
+    full, lora = (examples[examples["checkpoint"] == f"{name}-0"][column] for name in ("full", "lora"))
+    return full.to_numpy(dtype=float), lora.to_numpy(dtype=float)
+
+
+@pytest.mark.parametrize(("metric", "column"), [("f1", "score"), ("exact_match", "adversarial_prediction")])
+def test_one_pair_has_each_population_by_its_own_test_and_interval(
+    pair: pd.DataFrame, examples: pd.DataFrame, metric: str, column: str
+) -> None:
+    """Questions have two rows each; of altered rows, and of those that count, there is one a question."""
+    full, lora = arms_of(examples, column)
+    altered = np.arange(2 * QUESTIONS) % 2 == 1
+    asked = np.arange(2 * QUESTIONS) // 2
+    right = np.logical_and(*(each == 1 for each in arms_of(examples, "clean_prediction")))
+    single = "permutation" if metric == "f1" else "mcnemar-exact"
+    for population, aggregation, rows, groups, test in (
+        ("altered", "mean", altered, None, single),
+        ("all", "mean", altered | True, asked, "permutation-of-groups"),
+        ("all", "official", altered, None, single),
+        ("both_correct", "mean", right, None, single),
+    ):
+        row = pair.loc[(metric, population, aggregation)]
+        expected = mean_difference((full - lora)[rows], groups)
+        assert (row["n"], row["test"]) == (rows.sum(), test)
+        assert (row["reference_value"], row["candidate_value"]) == pytest.approx(
+            (full[rows].mean(), lora[rows].mean())
+        )
+        assert (row["difference"], row["low"], row["high"]) == pytest.approx(
+            (expected.difference, expected.interval().low, expected.interval().high)
+        )
+        if test == "mcnemar-exact":
+            only = [int((one[rows] > other[rows]).sum()) for one, other in ((full, lora), (lora, full))]
+            assert row["p_value"] == pytest.approx(binomtest(only[0], sum(only)).pvalue)
+
+
+def test_what_one_pair_loses_from_the_originals_is_of_the_altered_rows(
+    pair: pd.DataFrame, examples: pd.DataFrame
+) -> None:
+    altered = np.arange(2 * QUESTIONS) % 2 == 1
+    (full, lora), (clean_full, clean_lora) = (arms_of(examples, name) for name in ("score", "clean_score"))
+    right = np.logical_and(*(each == 1 for each in arms_of(examples, "clean_prediction")))
+    gap = (clean_full - clean_lora)[altered]
+    drop = mean_difference((full - lora)[altered] - gap)
+
+    row = pair.loc[("f1", "altered", "mean")]
+
+    assert (row["drop_difference"], row["drop_low"], row["drop_high"]) == pytest.approx(
+        (drop.difference, drop.interval().low, drop.interval().high)
+    )
+    expected = judge(
+        Evidence(
+            row["reference_value"],
+            row["candidate_value"],
+            mean_difference((full - lora)[altered]).interval(),
+            row["p_value"],
+            clean=mean_difference(gap).interval(),
+            success=mean_difference((full - lora)[right]).interval(),
+        )
+    )
+    assert (row["family"], row["p_adjusted"]) == ("planned", row["p_value"])
+    assert row["verdict"] == expected.verdict and (row["reason"] or None) == (expected.reason or None)
+    assert pair.loc[("f1", "both_correct", "mean"), ["drop_difference", "drop_low"]].isna().all()

@@ -127,10 +127,12 @@ def test_a_fragile_answer_rests_on_the_success_rate_and_on_clean_accuracy_of_the
 def test_where_the_clean_set_is_of_other_examples_the_gap_follows_from_the_drop(
     ask: Any, drop: float, words: str
 ) -> None:
-    """The clean row below says 2 points: of 500 other examples, so it is no evidence on these 400."""
-    answer = ask(FRAGILE | {"drop_difference": drop}, clean(n=500))
+    """A row of 500 other examples is no evidence on these 400, nor is one of as many with another difference."""
+    other = clean(n=500), clean(difference=-0.05), clean(n=500, difference=round(0.1 - drop, 6))
+    answers = [ask(FRAGILE | {"drop_difference": drop}, each) for each in other]
 
-    assert answer.details[-1] == f"Clean accuracy on the same 400 examples: {words}."
+    sentence = f"Clean accuracy on the same 400 examples: {words}."
+    assert [answer.details[-1] for answer in answers] == [sentence] * 3
 
 
 def test_a_gap_of_the_gate_on_other_examples_is_no_part_of_the_answer(ask: Any, record: RunRecord) -> None:
@@ -178,12 +180,16 @@ def test_findings_on_both_sides_are_told_together(ask: Any) -> None:
 
 def test_a_fragile_arm_that_is_less_accurate_elsewhere_is_said_to_be(ask: Any) -> None:
     both = ask(FRAGILE, LESS | {"attack": "other"})
+    unlike = ask(FRAGILE, LESS | {"attack": "other"}, {"attack": "open"}, EQUAL | {"attack": "same"})
     other = ask(FRAGILE, LESS | {"attack": "other", "difference": -0.1})
 
     assert both.headline == (
         "LoRA is more fragile than full fine-tuning in 1 of 2 comparisons and less accurate in 1."
     )
     assert other.headline == "LoRA is more fragile than full fine-tuning in 1 of 2 comparisons."
+    assert unlike.headline == (
+        "LoRA is more fragile than full fine-tuning in 1 of 4 comparisons and less accurate in 1."
+    )
 
 
 def test_same_success_rate_lower_clean_accuracy(ask: Any) -> None:
@@ -231,6 +237,14 @@ def test_who_is_less_accurate_the_sign_says(ask: Any, differences: tuple[float, 
 
     assert answer.headline == words
     assert (Verdict.LESS_ACCURATE, "full less accurate", 1) in answer.counts
+
+
+def test_only_comparisons_that_say_so_are_counted_as_less_accurate(ask: Any) -> None:
+    answer = ask(LESS, {"attack": "open"}, EQUAL | {"attack": "same"})
+
+    assert answer.headline == (
+        "LoRA is less accurate than full fine-tuning in 1 of 3 comparisons, but not shown to be more fragile."
+    )
 
 
 def test_an_equivalent_answer_quotes_the_interval_that_reaches_farthest(ask: Any) -> None:

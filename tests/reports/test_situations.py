@@ -284,6 +284,23 @@ def test_errors_on_one_arm_alone_do_not_tilt_the_comparison() -> None:
     assert false <= 19  # 5 % of 200, and three standard errors
 
 
+def test_examples_that_one_arm_alone_has_are_left_out_of_every_row() -> None:
+    """Those that an arm of another pair has are of no concern."""
+    record = make_record([FULL, LORA, arm("m", "ia3")], PAIR, attacks={"a": "word", "b": "word"})
+    letters = {"a": ("rb" * 5, "rb" * 7, "rb" * 20), "b": ("rb" * 6, "rb" * 5, "rb" * 20)}
+    frames = [
+        outcomes(name, "t", attack, word)
+        for attack, words in letters.items()
+        for name, word in zip("flm", words, strict=True)
+    ]
+
+    pairs = table(frames, record)
+
+    left_out = {"a": 4, "b": 2, "worst-case": 4}
+    assert set(pairs["attack"]) == set(left_out)
+    assert [row.n_left_out for row in pairs.itertuples()] == [left_out[attack] for attack in pairs["attack"]]
+
+
 def test_a_comparison_that_lost_most_examples_has_no_verdict() -> None:
     record = make_record([FULL, LORA], PAIR, attacks={"a": "word"})
     frames = [outcomes("f", "t", "a", "r" * 500), outcomes("l", "t", "a", "b" * 200 + "e" * 300)]
@@ -326,6 +343,10 @@ def test_two_seeds_give_no_verdict_on_a_method_and_three_may() -> None:
     assert three["drop_difference"] == pytest.approx(three["difference"])
 
 
+MARKS = (("clean_prediction", 1.0), ("status", "failed"))
+"""How it shows in a frame that an example is right before the attack, and after it."""
+
+
 def test_a_methods_success_rate_is_the_mean_over_seeds_of_what_both_arms_have_right() -> None:
     frames, record = seeded(range(3))
     rng = np.random.default_rng(8)
@@ -338,7 +359,14 @@ def test_a_methods_success_rate_is_the_mean_over_seeds_of_what_both_arms_have_ri
     single, method = rows.loc[[1]], rows.loc[3]
     for column in ("reference_value", "candidate_value", "difference"):
         assert method[column] == pytest.approx(single[column].mean())
-    assert method["family"] == "secondary" and method["low"] < method["difference"] < method["high"]
+    # A ratio of means, linearised (Cochran, section 6.3): R + (y - R x) / mean x of each example, seed by seed.
+    right, kept = (np.stack([f[name] == value for f in frames]) for name, value in MARKS)
+    both = (right[::2] & right[1::2]).astype(float)
+    lost = both * (kept[::2].astype(float) - kept[1::2])
+    ratio = lost.sum(axis=1, keepdims=True) / both.sum(axis=1, keepdims=True)
+    expected = difference_over_seeds(ratio + (lost - ratio * both) / both.mean(axis=1, keepdims=True)).interval()
+    assert method["family"] == "secondary"
+    assert (method["low"], method["high"]) == pytest.approx((expected.low, expected.high))
 
 
 def test_seeds_are_counted_once_however_often_they_were_trained() -> None:
@@ -454,6 +482,33 @@ def test_what_else_than_settings_tells_two_methods_apart_is_named() -> None:
     )
 
 
+def test_a_method_is_told_from_those_of_its_own_kind_and_task_alone() -> None:
+    """LoRA on two tasks and IA3, each with settings and a base of its own, need no further words."""
+    frames, record = seeded(range(6))
+    kinds = [("sst2", "lora", "one"), ("qqp", "lora", "two"), ("sst2", "ia3", "three")]
+    facts = {f"{letter}{seed}": kinds[seed // 2] for letter in "fl" for seed in range(6)}
+    arms = [
+        each.model_copy(
+            update={
+                "task": facts[each.name][0],
+                "method_digest": facts[each.name][2],
+                "settings": {"r": facts[each.name][2]},
+            }
+            | ({} if each.adaptation == "full" else {"adaptation": facts[each.name][1]})
+        )
+        for each in record.checkpoints
+    ]
+    pairs = [
+        pair.model_copy(update={"task": facts[pair.candidate][0], "base": facts[pair.candidate][2]})
+        for pair in record.pairs
+    ]
+    update = {"checkpoints": tuple(arms), "pairs": tuple(pairs)}
+
+    rows = over_seeds(table(frames, record.model_copy(update=update)))
+
+    assert rows["pair"].tolist() == ["sst2 lora, 2 seeds", "qqp lora, 2 seeds", "sst2 ia3, 2 seeds"]
+
+
 def test_a_method_has_the_families_and_controls_of_its_pairs() -> None:
     """`identity` and the clean set as it stands show accuracy alone; a random baseline shows how much breaks."""
     frames, record = seeded(range(3))
@@ -464,8 +519,8 @@ def test_a_method_has_the_families_and_controls_of_its_pairs() -> None:
         }
     )
     right = {"full": "r" * 380 + "b" * 20, "lora": "r" * 200 + "b" * 200}
-    frames += [
-        outcomes(arm.name, "t", attack, right[arm.adaptation])
+    frames += [  # controls break other examples than attacks do
+        outcomes(arm.name, "t", attack, right[arm.adaptation][:: 1 if attack == "b" else -1])
         for arm in record.checkpoints
         for attack in ("none", "b", "identity", "random-chars")
     ]

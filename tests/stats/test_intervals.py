@@ -74,6 +74,11 @@ def test_wilson_agrees_with_scipy(n: int, data: st.DataObject) -> None:
     assert astuple(wilson_interval(successes, n)) == pytest.approx(tuple(reference), abs=1e-12)
 
 
+def test_wilson_never_leaves_zero_and_one_by_rounding() -> None:
+    for n in range(1, 200):
+        assert (wilson_interval(0, n).low, wilson_interval(n, n).high) == (0.0, 1.0)
+
+
 def test_wilson_of_nothing_is_nan() -> None:
     assert is_nan(wilson_interval(0, 0))
 

@@ -63,6 +63,13 @@ def test_equal_arms_are_within_the_margin_four_times_out_of_five(margin: float, 
     assert 0.78 <= shares_within(needed, rarer_share, margin) <= 0.82
 
 
+@pytest.mark.parametrize("margin", [0.15, 0.2, 0.3])
+def test_of_few_examples_no_fewer_would_do(margin: float) -> None:
+    needed = examples_for_equivalence(margin=margin)
+
+    assert equivalence_power(needed, margin=margin) >= 0.8 > equivalence_power(needed - 1, margin=margin)
+
+
 @pytest.mark.parametrize("n", [40, 300, 1000, 2000, 5000])
 def test_the_power_of_equality_is_that_of_simulation(n: int) -> None:
     assert equivalence_power(n) == pytest.approx(shares_within(n, 0.05, 0.02), abs=0.012)

@@ -92,6 +92,7 @@ def test_impossible_differences_have_no_power() -> None:
     for n, difference, share in [(10, 0.5, 0.2), (-1, 0.1, 0.2), (10, 0.1, 1.2)]:
         with pytest.raises(ValueError, match="expected"):
             mcnemar_power(n, difference, share)
+    assert mcnemar_power(10, 0.0, 0.0) == 0.0  # arms that never differ
 
 
 def rarer_share(values: Values) -> float:
@@ -291,18 +292,21 @@ def test_of_right_and_wrong_a_groups_variance_grows_with_the_discordant_share() 
     assert simulated_power((variance,), (39,), units, found, 0.05) == pytest.approx(0.8, abs=0.01)
 
 
-def test_of_the_seeds_part_the_chance_of_examples_alone_grows() -> None:
-    """Three seeds on 50 examples: their part has what examples add by chance, a third of what the rest leaves."""
+@pytest.mark.parametrize(("seeds_part", "rest"), [(0.001, 0.002), (0.0002, 0.002), (0.001, 0.006)])
+def test_of_the_seeds_part_the_chance_of_examples_alone_grows(seeds_part: float, rest: float) -> None:
+    """Three seeds on 50 examples: their part has what examples add by chance, a third of what the rest leaves.
+
+    That is some of it, all of it, or nothing.
+    """
     units, rarer, difference = 50, 0.08, 0.1
     observed = difference + 2 * rarer - difference**2
     pads = 2 * (1 + difference**2) / (51 * 52)
-    estimate = Estimate(difference, difference, (Part(0.001, 2), Part(pads + 0.002, 49)))
+    estimate = Estimate(difference, difference, (Part(seeds_part, 2), Part(pads + rest, 49)))
 
     found = detectable_by_estimate(estimate, n=units, rarer_share=rarer)
 
-    of_seeds, of_examples = as_median(0.001, 2), as_median(0.002, 49)
-    chance = (observed / units - of_examples) / 3
-    assert 0 < chance < of_seeds
+    of_seeds, of_examples = as_median(seeds_part, 2), as_median(rest, 49)
+    chance = min(of_seeds, max(0.0, (observed / units - of_examples) / 3))
     grown = (found + 2 * rarer - found**2) / observed
     variances = (of_seeds - chance + chance * grown, of_examples * grown)
     assert simulated_power(variances, (2, 49), units, found, 0.05) == pytest.approx(0.8, abs=0.01)
