@@ -142,17 +142,20 @@ def _blocks(rows: pd.DataFrame, arms: Arms, *, with_pair: bool = False) -> Itera
         ("controls", ", not counted; p not adjusted", controls(rows)),
     )
     for title, remark, block in blocks:
-        for part in _parts(block):
+        for part in _parts(block, with_pair=with_pair):
             where = f" on {part['testset'].iloc[0]}" if part["testset"].nunique() == 1 else ""
             yield _wrap(f"{title}{where}{remark}")
             yield _comparison_table(_places(part, with_pair=with_pair), part, arms)
 
 
-def _parts(rows: pd.DataFrame) -> list[pd.DataFrame]:
-    """A part for each test set, so that names have room; one where a single thing was done to all of them."""
+def _parts(rows: pd.DataFrame, *, with_pair: bool) -> list[pd.DataFrame]:
+    """A part for each test set, so that names have room; one where a single thing was done to all of them.
+
+    Beside a column of methods there is no room for one of test sets.
+    """
     if rows.empty:
         return []
-    if len({_what(row) for row in rows.itertuples()}) == 1:
+    if len({_what(row) for row in rows.itertuples()}) == 1 and not with_pair:
         return [rows]
     return [part for _, part in rows.groupby("testset", sort=False)]
 
