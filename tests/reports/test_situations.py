@@ -17,7 +17,7 @@ from robustness.reports.tables.fragility import build_fragility
 from robustness.reports.tables.pairs import build_pairs
 from robustness.reports.tables.survival import build_survival
 from robustness.runs.record import AttackRecord, CheckpointRecord, PairRecord, RunRecord, TestsetRecord
-from robustness.stats import difference_over_seeds
+from robustness.stats import detectable_by_estimate, difference_over_seeds, rarer_share
 
 WORDS = {"s": "skipped", "b": "succeeded", "r": "failed", "e": "errored"}
 """A letter an example: skipped (wrong before), broken, robust, errored."""
@@ -373,6 +373,26 @@ def test_seeds_are_counted_once_however_often_they_were_trained() -> None:
     row = over_seeds(table(*seeded([0, 0, 0, 0, 1]))).iloc[0]
 
     assert (row["n_seeds"], row["verdict"], row["reason"]) == (2, "inconclusive", "two-seeds")
+
+
+@pytest.mark.parametrize(("seeds", "is_right_or_wrong"), [([0, 1, 2, 3, 4], True), ([0, 0, 1, 1, 2, 2], False)])
+def test_what_a_method_could_have_shown_grows_with_discordance_where_a_seed_was_trained_once(
+    seeds: list[int], is_right_or_wrong: bool
+) -> None:
+    """The mean of two checkpoints of one seed is no matter of right and wrong."""
+    frames, record = seeded(seeds, gap=0.05)
+    kept = np.stack([(frame["status"] == "failed").to_numpy(dtype=float) for frame in frames])
+    differences = kept[::2] - kept[1::2]
+    differences = np.stack([differences[np.array(seeds) == seed].mean(axis=0) for seed in dict.fromkeys(seeds)])
+    estimate = difference_over_seeds(differences)
+    with_share, without = (
+        detectable_by_estimate(estimate, n=400, rarer_share=share) for share in (rarer_share(differences), None)
+    )
+
+    row = over_seeds(table(frames, record)).iloc[0]
+
+    assert row["detectable"] == pytest.approx(with_share if is_right_or_wrong else without)
+    assert abs(with_share - without) > 1e-3
 
 
 def test_one_reference_for_all_seeds_is_no_comparison_of_methods() -> None:
