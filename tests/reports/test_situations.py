@@ -369,6 +369,30 @@ def test_a_methods_success_rate_is_the_mean_over_seeds_of_what_both_arms_have_ri
     assert (method["low"], method["high"]) == pytest.approx((expected.low, expected.high))
 
 
+def test_a_method_at_the_floor_is_compared_by_its_effort() -> None:
+    frames, record = seeded(range(3))
+    rng = np.random.default_rng(9)
+    hard = rng.integers(2, 9, 400)
+    broken = [
+        outcomes(
+            f["checkpoint"].iloc[0],
+            "t",
+            "a",
+            "b" * 390 + "r" * 10,
+            modified_words=hard - (f["checkpoint"].iloc[0][0] == "l") * (rng.random(400) < 0.5),
+        )
+        for f in frames
+    ]
+
+    pairs = table(broken, record)
+
+    rows = pairs[pairs["metric"] == "effort"]
+    method, single = rows[rows["n_seeds"] == 3].iloc[0], rows[rows["n_seeds"] == 1]
+    assert over_seeds(pairs).iloc[0]["reason"] == "floor"
+    assert method["difference"] == pytest.approx(single["difference"].mean()) and method["n"] == 400
+    assert (method["verdict"], method["family"]) == ("peft-more-fragile", "effort")
+
+
 def test_seeds_are_counted_once_however_often_they_were_trained() -> None:
     row = over_seeds(table(*seeded([0, 0, 0, 0, 1]))).iloc[0]
 

@@ -13,6 +13,8 @@ from robustness.engine.evaluation import NO_ATTACK
 from robustness.engine.outcome import Status
 from robustness.reports.tables.examples import UNKNOWN, judge, keeps_prediction
 
+ROBUST, CLEAN = "robust", "clean"
+"""What `OutcomeGrid.numbers` gives beside the columns of examples.csv."""
 WORST_CASE = "worst-case"
 """What tables call several attacks as one."""
 Places = NDArray[np.int64]
@@ -41,9 +43,17 @@ class OutcomeGrid:
     _numbers: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def numbers(self, column: str) -> NDArray[np.float64]:
-        """A column as numbers, nan where it is empty; converted once, for thousands of comparisons ask for it."""
+        """A column as numbers, nan where it is empty; converted once, for thousands of comparisons ask for it.
+
+        `ROBUST` and `CLEAN` are what was right, 1 or 0.
+        """
         if column not in self._numbers:
-            self._numbers[column] = np.asarray(self.frame[column].to_numpy(dtype=np.float64, na_value=np.nan))
+            judged = {ROBUST: self.robust, CLEAN: self.clean}.get(column)
+            if judged is None:
+                numbers = self.frame[column].to_numpy(dtype=np.float64, na_value=np.nan)
+            else:
+                numbers = np.where(judged == UNKNOWN, np.nan, judged)
+            self._numbers[column] = np.asarray(numbers)
         return self._numbers[column]
 
     def known(self, places: Places) -> NDArray[np.bool_]:
@@ -86,7 +96,7 @@ def without_originals(grid: OutcomeGrid, testsets: Collection[str]) -> OutcomeGr
         return grid
     frame = grid.frame
     voided = (frame["attack"] == NO_ATTACK) & frame["testset"].isin(list(testsets))
-    return replace(grid, clean=np.where(voided, np.int8(UNKNOWN), grid.clean).astype(np.int8))
+    return replace(grid, clean=np.where(voided, np.int8(UNKNOWN), grid.clean).astype(np.int8), _numbers={})
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from robustness.engine.attack import Effort
 from robustness.engine.evaluation import NO_ATTACK
 from robustness.reports.comparisons.comparison import Comparison, Family, has_repeats
 from robustness.reports.comparisons.controls import UNCHANGED, is_control
-from robustness.reports.comparisons.grid import WORST_CASE, OutcomeGrid, Places, worst_case
+from robustness.reports.comparisons.efforts import efforts_of
+from robustness.reports.comparisons.grid import CLEAN, ROBUST, WORST_CASE, OutcomeGrid, Places, worst_case
 from robustness.reports.comparisons.methods import Method, name_methods
 from robustness.reports.comparisons.questions import METRICS, incomplete_groups
-from robustness.reports.tables.examples import RIGHT, UNKNOWN
 from robustness.runs.record import PairRecord, RunRecord
-from robustness.stats import Estimate, Reason, difference_over_seeds, rarer_share, separate_seeds
+from robustness.stats import Estimate, Reason, difference_over_seeds, less_effort, rarer_share, separate_seeds
 from robustness.stats.grouped import worst_altered_rows
 
 TEST = "seeds-and-examples"
@@ -150,16 +151,66 @@ def _rates(
     if not kept.any():
         return
     testset, attack = str(labels["testset"]), str(labels["attack"])
-    right = (grid.robust == RIGHT).astype(np.float64)
-    clean = np.where(grid.clean == UNKNOWN, np.nan, grid.clean == RIGHT)
-    scores = _stack((right, clean), pairs, {name: each[kept] for name, each in places.items()}, grid.groups)
+    rows = {name: each[kept] for name, each in places.items()}
+    scores = _stack((grid.numbers(ROBUST), grid.numbers(CLEAN)), pairs, rows, grid.groups)
     control = attack != WORST_CASE and is_control(record, testset, attack)
     found = _compare(scores, labels, family=Family.CONTROL if control else Family.PLANNED)
     metric = "accuracy" if attack == NO_ATTACK else "robust_accuracy"
     yield replace(found, metric=metric, n_left_out=n_left_out, is_clean=control and attack in UNCHANGED)
-    success = _success(scores, found)
-    if success is not None:
-        yield replace(success, n_left_out=n_left_out)
+    beside = [_success(scores, found)]
+    if attack not in (NO_ATTACK, WORST_CASE) and not control:
+        effort = next((each.effort for each in record.attacks if each.name == attack), Effort.QUERIES)
+        beside.append(_effort(grid, scores, pairs, rows, effort, labels))
+    yield from (replace(each, n_left_out=n_left_out) for each in beside if each is not None)
+
+
+def _effort(
+    grid: OutcomeGrid,
+    scores: SeededScores,
+    pairs: Sequence[PairRecord],
+    rows: Mapping[str, Places],
+    effort: Effort,
+    labels: Labels,
+) -> Comparison | None:
+    """Which arm breaks with less, over seeds; None where nothing broke, or a pair has no example both have right."""
+    both = (scores.reference_clean == 1) & (scores.candidate_clean == 1)
+    arms = [
+        [efforts_of(grid, rows[getattr(pair, arm)], effort) for pair in pairs] for arm in ("reference", "candidate")
+    ]
+    spent = np.array(arms)
+    both &= ~np.isnan(spent).any(axis=0)
+    if not both.any(axis=1).all() or np.isinf(spent[:, both]).all():
+        return None
+    signs = np.stack([less_effort(*each) for each in np.where(both, spent, np.inf).swapaxes(0, 1)])
+    groups = scores.groups if has_repeats(scores.groups) else None
+    estimate = difference_over_seeds(scores.by_seed(linearise(signs, both)), groups)
+    return Comparison(
+        labels=labels,
+        metric="effort",
+        population="both_correct",
+        family=Family.EFFORT,
+        n=int(both.any(axis=0).sum()),
+        reference_value=(1 - estimate.difference) / 2,
+        candidate_value=(1 + estimate.difference) / 2,
+        estimate=estimate,
+        test=TEST,
+        p_value=estimate.p_value,
+    )
+
+
+def linearise(values: Column, mask: Mask) -> Column:
+    r"""Returns a table whose row means are the values' means over the masked examples, shape (pairs, n).
+
+    A ratio of means, linearised: with share $q$ of a row's examples masked and their mean $r$, an example counts
+    $r + (v - r) 1_{mask} / q$, by how far it lies from the mean it belongs to.
+
+    >>> linearise(np.array([[1.0, 0.0, 5.0, 7.0]]), np.array([[True, True, False, False]]))
+    array([[ 1.5, -0.5,  0.5,  0.5]])
+    """
+    shares = mask.mean(axis=1, keepdims=True)
+    kept = np.where(mask, values, 0.0)
+    means = kept.mean(axis=1, keepdims=True) / shares
+    return np.asarray(means + (kept - means * mask) / shares)
 
 
 def _success(scores: SeededScores, found: Comparison) -> Comparison | None:
@@ -273,11 +324,7 @@ def _clean_estimates(
     names = None if groups is None else groups[known]
     gap = part.by_seed(part.reference_clean - part.candidate_clean)
     both = (part.reference_clean == 1) & (part.candidate_clean == 1)
-    shares = both.mean(axis=1, keepdims=True)
     success = None
-    if (shares > 0).all():
-        rates = np.where(both, part.reference - part.candidate, 0.0)
-        means = rates.mean(axis=1, keepdims=True) / shares
-        # A ratio of means, linearised: an example counts by how far it lies from the rate where both are right.
-        success = difference_over_seeds(part.by_seed(means + (rates - means * both) / shares), names)
+    if both.any(axis=1).all():
+        success = difference_over_seeds(part.by_seed(linearise(part.reference - part.candidate, both)), names)
     return difference_over_seeds(gap, names), success, difference_over_seeds(table[:, known] - gap, names)
