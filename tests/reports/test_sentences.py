@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from robustness.reports.summaries.answers import ONE_SEED, Answer, answer_rows, answer_run
+from robustness.reports.summaries.answers import ONE_SEED, SEEDS_MISSING, Answer, answer_rows, answer_run
 from robustness.reports.summaries.arms import Arms, name_arms
 from robustness.reports.summaries.reasons import explain
 from robustness.runs.record import RunRecord
@@ -443,7 +443,9 @@ def test_controls_are_told_apart_and_counted_nowhere(ask: Any) -> None:
 def test_a_run_without_a_planned_comparison_counts_nothing(ask: Any, family: object) -> None:
     answer = ask(FRAGILE | {"family": family})
 
-    assert answer.headline == "Nothing has been compared yet."
+    assert answer.headline == (
+        "No adversarial test set and no attack has been compared: there is no verdict on fragility."
+    )
     assert answer.verdict is None and answer.details == () and answer.counts == ()
 
 
@@ -532,7 +534,11 @@ def test_one_training_seed_compares_two_checkpoints(planted: Any, run_writer: An
 
     assert alone.caveats == (ONE_SEED,)
     assert ONE_SEED == "One training seed: this compares two checkpoints, not two methods."
-    assert [answer.caveats for answer in two] == [(), ()]
+    # Two seeds are planned; no row is over both.
+    assert [answer.caveats for answer in two] == [(SEEDS_MISSING,)] * 2
+    assert SEEDS_MISSING == (
+        "Other training seeds have no outcomes in common yet: this compares two checkpoints, not two methods."
+    )
 
 
 def test_two_ranks_of_one_method_are_two_methods_of_one_seed_each(planted: Any, run_writer: Any) -> None:

@@ -29,6 +29,9 @@ from robustness.runs.record import PairRecord, RunRecord
 from robustness.stats import Reason, Verdict
 
 ONE_SEED = "One training seed: this compares two checkpoints, not two methods."
+SEEDS_MISSING = "Other training seeds have no outcomes in common yet: this compares two checkpoints, not two methods."
+NOT_COMPARED = "Nothing has been compared yet."
+ONLY_CONTROLS = "No adversarial test set and no attack has been compared: there is no verdict on fragility."
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +84,23 @@ def answer_pairs(pairs: pd.DataFrame, record: RunRecord) -> tuple[Answer, ...]:
     single = pairs[pairs["n_seeds"].astype(float) == 1]
     found = []
     for pair in record.pairs:
-        seeds = {other.seed for other in _siblings(pair, record)}
-        caveats = (ONE_SEED,) if len(seeds) < 2 else ()
+        caveats = _about_seeds(pair, pairs, record)
         arms = arms_of_pair(pair, record)
         found.append(answer_rows(pair.name, single[single["pair"] == pair.name], arms, record, caveats))
     return tuple(found)
+
+
+def _about_seeds(pair: PairRecord, pairs: pd.DataFrame, record: RunRecord) -> tuple[str, ...]:
+    """What a single pair does not say of its method: seeds count that have outcomes, not those that are planned."""
+    siblings = _siblings(pair, record)
+    if len({other.seed for other in siblings}) < 2:
+        return (ONE_SEED,)
+    compared = pairs[pairs["pair"].isin([other.name for other in siblings])]
+    candidate = record.find_checkpoint(pair.candidate)
+    over_seeds = pairs[(pairs["n_seeds"].astype(float) > 1) & (pairs["method"] == candidate.adaptation)]
+    if len(compared) and over_seeds.empty:
+        return (SEEDS_MISSING,)
+    return ()
 
 
 def pairs_of(method: str, record: RunRecord) -> tuple[PairRecord, ...]:
@@ -119,7 +134,8 @@ def answer_rows(
     planned = of_family(rows, Family.PLANNED)
     beside = tuple(describe_control(row, arms) for row in controls(rows).itertuples())
     if planned.empty:
-        return Answer(name, arms, None, "Nothing has been compared yet.", caveats=caveats, controls=beside)
+        headline = NOT_COMPARED if rows.empty else ONLY_CONTROLS
+        return Answer(name, arms, None, headline, caveats=caveats, controls=beside)
     verdict, headline, details = _decide(planned, rows, arms, record.statistics.margin)
     effort = describe_effort(planned, rows, arms)
     further = (describe_opposite_drops(planned), *describe_reasons(planned), describe_left_out(planned))
