@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from robustness.reports.comparisons.comparison import stand_in_weights
+from robustness.reports.comparisons.comparison import has_repeats, stand_in_weights
 from robustness.reports.comparisons.grid import OutcomeGrid, build_grid, without_originals, worst_case
 from robustness.reports.tables.columns import COLUMNS, Table
 
@@ -31,6 +31,20 @@ def test_an_example_stands_for_as_many_as_its_stratum_lost() -> None:
 
     assert found is not None and found.tolist() == [2, 2, 2, 3, 3, 5, 1, 1]
     assert found.sum() == 6 + 6 + 5 + 2
+
+
+def test_a_stratum_that_lost_all_of_its_examples_has_nobody_to_stand_for_it() -> None:
+    for lost in range(4):
+        kept = first_of(*((0 if stratum == lost else 2, 4) for stratum in range(4)))
+
+        assert stand_in_weights(*answers(4, 4, 4, 4, 0), kept) is None
+
+
+@pytest.mark.parametrize(
+    ("groups", "repeated"), [([1, 2, 2], True), ([2, 1, 1], True), ([3, 1, 2], False), ([4], False), ([], False)]
+)
+def test_a_group_repeats_wherever_its_rows_stand(groups: list[int], repeated: bool) -> None:
+    assert has_repeats(np.array(groups, dtype=int)) is repeated
 
 
 def test_nobody_stands_for_examples_of_which_nothing_is_known() -> None:

@@ -210,6 +210,37 @@ def test_same_success_rate_lower_clean_accuracy(ask: Any) -> None:
     assert answer.counts[2] == (Verdict.LESS_ACCURATE, "LoRA less accurate", 1)
 
 
+@pytest.mark.parametrize(("sign", "name"), [(1, "LoRA"), (-1, "full fine-tuning")])
+def test_a_lower_success_rate_of_the_less_accurate_arm_is_said(ask: Any, sign: int, name: str) -> None:
+    def turned(difference: float, low: float, high: float) -> dict[str, float]:
+        ends = sorted((sign * low, sign * high))
+        return {"difference": sign * difference, "low": ends[0], "high": ends[1]}
+
+    answer = ask(
+        LESS | turned(0.1, 0.05, 0.15) | {"drop_difference": sign * 0.02},
+        rate(**turned(-0.2, -0.3, -0.1)),
+        # Rows of other places, which are not to be taken for it.
+        rate(attack="aaa", **turned(0.3, 0.2, 0.4)),
+        rate(attack="zzz", **turned(0.3, 0.2, 0.4)),
+    )
+
+    assert answer.details[1].startswith(f"Lower success rate on {name}, lower clean accuracy of {name}: of 348")
+
+
+def test_without_a_success_rate_nothing_is_said_of_it(ask: Any) -> None:
+    answer = ask(LESS | {"drop_difference": 0.02}, clean(candidate_value=0.84, difference=0.08))
+
+    assert len(answer.details) == 1
+
+
+def test_the_worst_case_gives_way_to_an_attack_of_the_same_size(ask: Any) -> None:
+    same = {"difference": 0.03, "low": -0.01, "high": 0.07}
+
+    answer = ask({"attack": "worst-case"} | same, {"attack": "swap"} | same, {"attack": "zoom"} | same)
+
+    assert answer.details[0].startswith("Largest difference: swap on set")
+
+
 def test_a_success_rate_that_is_not_shown_to_be_the_same_is_not_called_the_same(ask: Any) -> None:
     wide = {"difference": 0.002, "low": -0.015, "high": 0.021}
 

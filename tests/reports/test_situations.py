@@ -389,8 +389,70 @@ def test_a_method_at_the_floor_is_compared_by_its_effort() -> None:
     rows = pairs[pairs["metric"] == "effort"]
     method, single = rows[rows["n_seeds"] == 3].iloc[0], rows[rows["n_seeds"] == 1]
     assert over_seeds(pairs).iloc[0]["reason"] == "floor"
+    for column in ("reference_value", "candidate_value"):
+        assert method[column] == pytest.approx(single[column].mean())
     assert method["difference"] == pytest.approx(single["difference"].mean()) and method["n"] == 400
     assert (method["verdict"], method["family"]) == ("peft-more-fragile", "effort")
+
+
+def test_a_methods_effort_is_of_what_both_arms_have_right() -> None:
+    frames, record = seeded(range(3))
+    rng = np.random.default_rng(10)
+    broken = []
+    for f in frames:
+        letters = np.where(rng.random(400) < 0.2, "s", "b")
+        spent = rng.integers(1, 9, 400)
+        broken.append(outcomes(f["checkpoint"].iloc[0], "t", "a", letters, modified_words=spent))
+
+    rows = table(broken, record).query("metric == 'effort'")
+
+    method, single = rows[rows["n_seeds"] == 3].iloc[0], rows[rows["n_seeds"] == 1]
+    assert method["difference"] == pytest.approx(single["difference"].mean())
+    kept = [f.set_index("example_id")["status"] != "skipped" for f in broken]
+    both = [a & b for a, b in zip(kept[::2], kept[1::2], strict=True)]
+    assert method["n"] == (both[0] | both[1] | both[2]).sum()
+
+
+def test_a_method_has_a_worst_case_over_attacks_of_any_name() -> None:
+    frames, record = seeded(range(3))
+    attacks = tuple(record.attacks[0].model_copy(update={"name": name}) for name in ("swap", "tweak", "identity"))
+    both = [f.assign(attack=attack.name) for f in frames for attack in attacks]
+
+    rows = table(both, record.model_copy(update={"attacks": attacks}))
+
+    assert "worst-case" in set(rows[rows["n_seeds"] == 3]["attack"])
+    worst = rows[(rows["n_seeds"] == 3) & (rows["attack"] == "worst-case") & (rows["metric"] == "robust_accuracy")]
+    assert worst.iloc[0]["difference"] == pytest.approx(
+        over_seeds(rows).query("attack == 'swap'")["difference"].iloc[0]
+    )
+
+
+def test_examples_whose_effort_is_not_told_on_one_arm_are_left_out_and_counted() -> None:
+    record = make_record([FULL, LORA], PAIR, attacks={"a": "word"})
+    spent = np.arange(200) % 7 + 1.0
+    unknown = np.where(np.arange(200) < 40, np.nan, spent + 1)
+    frames = [
+        outcomes("f", "t", "a", "b" * 200, modified_words=unknown),
+        outcomes("l", "t", "a", "b" * 200, modified_words=spent),
+    ]
+
+    effort = one(table(frames, record), metric="effort", population="both_correct")
+
+    assert (effort["n"], effort["n_left_out"], effort["difference"]) == (160, 40, 1)
+
+
+def test_the_success_rate_is_of_examples_known_to_be_right_on_both_arms() -> None:
+    """Originals of half of the rows are known on one arm alone."""
+    record = make_record([FULL, LORA], PAIR, kinds={"adv": "adversarial"})
+    half = np.where(np.arange(400) < 200, 1.0, np.nan)
+    frames = [
+        outcomes("f", "adv", "none", "rb" * 200).assign(clean_prediction=1.0),
+        outcomes("l", "adv", "none", "rb" * 200).assign(clean_prediction=half),
+    ]
+
+    success = one(table(frames, record), metric="attack_success_rate", population="both_correct")
+
+    assert success["n"] == 200
 
 
 def test_seeds_are_counted_once_however_often_they_were_trained() -> None:

@@ -175,7 +175,7 @@ def test_few_may_be_left_out_where_those_kept_do_not_stand_for_them() -> None:
 
 def test_a_floor_is_told_of_enough_examples_that_an_attack_brought_there() -> None:
     floor = {"reference_value": 0.0, "candidate_value": 0.0, "estimate": UNSURE}
-    rows = [planted("t", "a", 1.0, **floor), planted("u", "a", 1.0, n=29, **floor)]
+    rows = [planted("t", "a", 1.0, n=30, **floor), planted("u", "a", 1.0, n=29, **floor)]
     rows.append(planted("v", "a", 1.0, **floor | {"success": Estimate(math.nan, math.nan)}))
 
     assert words(give_verdicts(rows, StatisticsRecord()), "reason") == ["floor", "", ""]

@@ -150,3 +150,9 @@ def test_what_cannot_be_planned_is_refused(call: object) -> None:
 def test_the_exact_test_is_scipys() -> None:
     """What the simulations above take from statsmodels is the binomial test."""
     assert mcnemar([[0, 9], [2, 0]], exact=True).pvalue == pytest.approx(binomtest(2, 11).pvalue)
+
+
+@pytest.mark.parametrize("margin", [0.0, 1.0, -0.02])
+def test_a_margin_lies_between_nothing_and_all(margin: float) -> None:
+    with pytest.raises(ValueError, match="margin"):
+        equivalence_power(100, margin=margin)
