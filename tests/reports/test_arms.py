@@ -56,3 +56,9 @@ def test_a_pair_is_called_by_its_own_adaptations(run_writer: Any) -> None:
 )
 def test_a_verdict_names_its_arm(verdict: Verdict, difference: float, words: str) -> None:
     assert spell_verdict(verdict, name_arms("full", "lora"), difference) == words
+
+
+def test_the_arms_of_a_run_of_one_pair_are_those_of_the_pair(run_writer: Any) -> None:
+    record = run_writer.record()
+
+    assert arms_of_run(record.pairs, record) == arms_of_pair(record.pairs[0], record)

@@ -864,3 +864,26 @@ def test_few_large_groups_give_no_equivalence() -> None:
     verdicts = [one(table(each, record), metric="robust_accuracy")["verdict"] for each in (frames, alone)]
 
     assert verdicts == ["inconclusive", "equivalent"]
+
+
+def test_what_is_known_of_one_arms_original_alone_enters_no_clean_gap() -> None:
+    record = make_record([FULL, LORA], PAIR, kinds={"adv": "adversarial"})
+    known = np.where(np.arange(400) < 200, 1.0, np.nan)
+    frames = [
+        outcomes("f", "adv", "none", "r" * 400).assign(clean_prediction=1.0),
+        outcomes("l", "adv", "none", "r" * 400).assign(clean_prediction=known),
+    ]
+
+    row = one(table(frames, record), metric="accuracy")
+
+    # Both keep all of the 200 whose originals both were asked: no drop, and an interval as of 200 examples.
+    assert (row["drop_difference"], row["difference"]) == (0, 0)
+    assert row["drop_high"] - row["drop_low"] > 1.9 * (row["high"] - row["low"])
+
+
+def test_three_attacks_have_a_worst_case_as_two_have() -> None:
+    record = make_record([FULL, LORA], PAIR, attacks=dict.fromkeys("abc", "word"))
+    letters = ("brrr" * 25, "rbrr" * 25, "rrbr" * 25)
+    frames = [outcomes(name, "t", a, word) for name in "fl" for a, word in zip("abc", letters, strict=True)]
+
+    assert worst_of(table(frames, record))["reference_value"] == 0.25

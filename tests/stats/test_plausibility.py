@@ -10,6 +10,7 @@ from robustness.stats.plausibility import OriginalsTally, are_implausible
     [
         ([(9, 11, 20), (10, 11, 20)], True),
         ([(9, 11, 20), (11, 11, 20)], False),  # one arm is as good as the commonest label
+        ([(15, 11, 20), (14, 11, 20)], False),  # both are better
         ([(8, 10, 19), (8, 10, 19)], False),  # too few
         ([(9, 11, 20), (10, 10, 19)], True),  # the second has not been evaluated far enough to say anything
         ([], False),

@@ -328,3 +328,9 @@ def test_ungrouped_examples_detect_by_the_normal_distribution() -> None:
 
     variance = 0.004 - 2 / (41 * 42)
     assert simulated_power((variance,), (math.inf,), 40, found, 0.03) == pytest.approx(0.8, abs=0.01)
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0, 1.5])
+def test_a_power_of_an_estimate_is_a_chance_above_a_half(power: float) -> None:
+    with pytest.raises(ValueError, match="power"):
+        detectable_by_estimate(mean_difference([1, 0, -1, 0]), n=4, power=power)

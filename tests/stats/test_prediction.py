@@ -79,5 +79,6 @@ def test_a_rank_correlation_needs_spread() -> None:
     assert math.isnan(rank_correlation([1, 1, 1], [1, 2, 3]))
     assert math.isnan(rank_correlation([1], [2])) and math.isnan(rank_correlation([], []))
     assert math.isnan(rank_correlation([1, 2, 3], [5, 5, 5]))
+    assert rank_correlation([1, 2, 1], [3, 4, 3]) == pytest.approx(1)
     assert rank_correlation([1, 2, 3, 4], [4, 3, 2, 1]) == pytest.approx(-1)
     assert rank_correlation([1, 2, 3], [1, 10, 100]) == pytest.approx(1)
