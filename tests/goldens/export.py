@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from unittest.mock import patch
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before any library reads it: goldens ask no hub
 HERE = Path(__file__).resolve().parent
@@ -36,6 +37,7 @@ from robustness import api
 from robustness.definitions.catalog import TESTSETS
 from robustness.errors import RobustnessError
 from robustness.recipes.building import find_attack
+from robustness.runs import rows
 from robustness.runs.run import execute
 from robustness.runs.store import read_outcomes
 from robustness.testsets.loading import load_testset
@@ -89,13 +91,13 @@ def _find_ready(run: Run, inputs: dict[str, str], left_out: list[LeftOut]) -> It
 def _digest_files(run: Run) -> dict[str, str]:
     """Digests of weights and rows."""
     world = run.world
-    rows = {
+    digests = {
         f"rows: {name}": load_testset(TESTSETS.find(str(world.locate_testset(name))), world.folder).digest[:16]
         for name in run.testsets
     }
     folders = {"base": world.base, "full": world.folder / "full", "lora": world.folder / "lora"}
     weights = {f"weights: {world.folder.name}/{name}": digest_tensors(path) for name, path in folders.items()}
-    return rows | weights
+    return digests | weights
 
 
 def _execute(run: Run, attacks: Sequence[str], *, quoted: bool) -> Iterator[Record]:
@@ -108,7 +110,9 @@ def _execute(run: Run, attacks: Sequence[str], *, quoted: bool) -> Iterator[Reco
         str(suite), world.write_pairs(), data=world.folder, limit=run.limit, seed=SEED, device="cpu", dtype="float32"
     )
     out = world.folder / f"{run.name}-run"
-    execute(plan, out)
+    # The stored outcomes are of the first rows, whichever rows a limit draws today.
+    with patch.object(rows, "draw_examples", lambda testset, limit, _seed: testset.examples[:limit]):
+        execute(plan, out)
     return read_outcomes_of(run.name, out, quoted=quoted)
 
 
