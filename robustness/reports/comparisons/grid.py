@@ -181,8 +181,3 @@ def split_cells(frame: pd.DataFrame, keys: Sequence[str]) -> Iterator[tuple[tupl
     columns = [frame[name].to_numpy() for name in keys]
     for mine in rows:
         yield tuple(str(column[mine[0]]) for column in columns), mine
-
-
-def is_attack(name: str) -> bool:
-    """Whether a cell's attack is one."""
-    return name != NO_ATTACK

@@ -30,6 +30,15 @@ def name_methods(record: RunRecord) -> list[Method]:
     return [_method(pairs, list(found.values()), record) for pairs in found.values()]
 
 
+def name_contrast(reference: str, candidate: str) -> str:
+    """Returns what a pair of adaptations compares.
+
+    >>> name_contrast("full", "lora")
+    'full-vs-peft'
+    """
+    return "-vs-".join("full" if adaptation == "full" else "peft" for adaptation in (reference, candidate))
+
+
 def _method(pairs: Sequence[PairRecord], everyone: Sequence[Sequence[PairRecord]], record: RunRecord) -> Method:
     first = pairs[0]
     candidate, reference = (record.find_checkpoint(name) for name in (first.candidate, first.reference))
@@ -40,9 +49,7 @@ def _method(pairs: Sequence[PairRecord], everyone: Sequence[Sequence[PairRecord]
         pairs=tuple(pairs),
         labels={
             "pair": f"{name}, {seeds} seeds",
-            "contrast": "-vs-".join(
-                "full" if each.adaptation == "full" else "peft" for each in (reference, candidate)
-            ),
+            "contrast": name_contrast(reference.adaptation, candidate.adaptation),
             "base": first.base,
             "method": candidate.adaptation,
             "task": first.task,

@@ -29,6 +29,7 @@ from robustness.reports.comparisons.grid import (
     without_originals,
     worst_case,
 )
+from robustness.reports.comparisons.methods import name_contrast
 from robustness.reports.comparisons.originals import implausible_originals
 from robustness.reports.comparisons.questions import compare_answers
 from robustness.reports.comparisons.seeds import compare_methods
@@ -81,15 +82,6 @@ def _name(pair: PairRecord, record: RunRecord) -> dict[str, object]:
         "method_digest": candidate.method_digest,
         "trainable_parameters": candidate.trainable_parameters,
     }
-
-
-def name_contrast(reference: str, candidate: str) -> str:
-    """Returns what a pair of adaptations compares.
-
-    >>> name_contrast("full", "lora")
-    'full-vs-peft'
-    """
-    return "-vs-".join("full" if adaptation == "full" else "peft" for adaptation in (reference, candidate))
 
 
 def _of_cell(
