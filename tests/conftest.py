@@ -97,7 +97,7 @@ def write_base(folder: Path) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(7)
         BertModel(config).save_pretrained(folder)
-    BertTokenizerFast(vocab_file=str(folder / "vocab.txt"), model_max_length=64).save_pretrained(folder)
+    BertTokenizerFast.from_pretrained(folder, model_max_length=64).save_pretrained(folder)
     return folder
 
 
@@ -249,7 +249,7 @@ def write_answering_base(folder: Path) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(7)
         BertModel(config).save_pretrained(folder)
-    BertTokenizerFast(vocab_file=str(folder / "vocab.txt"), model_max_length=64).save_pretrained(folder)
+    BertTokenizerFast.from_pretrained(folder, model_max_length=64).save_pretrained(folder)
     return folder
 
 

@@ -162,7 +162,7 @@ def make_prompted(folder: Path) -> World:
 def _write_base(folder: Path) -> tuple[Path, Any]:
     base = _write_encoder(folder / "base", seed=1)
     (base / "vocab.txt").write_text("\n".join(VOCABULARY), encoding="utf-8")
-    tokenizer = BertTokenizerFast(vocab_file=str(base / "vocab.txt"), model_max_length=64)
+    tokenizer = BertTokenizerFast.from_pretrained(base, model_max_length=64)
     tokenizer.save_pretrained(base)
     return base, tokenizer
 

@@ -44,7 +44,7 @@ def bert_lm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(3)
         BertForMaskedLM(config).save_pretrained(folder)
-    BertTokenizerFast(vocab_file=str(folder / "vocab.txt"), model_max_length=48).save_pretrained(folder)
+    BertTokenizerFast.from_pretrained(folder, model_max_length=48).save_pretrained(folder)
     return folder
 
 
@@ -60,9 +60,7 @@ def roberta_lm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     corpus = [text, text.title(), f"x {text}", "the film is good , not dull ."] * 3
     learnt.train_from_iterator(corpus, vocab_size=420, min_frequency=2, special_tokens=special)
     learnt.save_model(str(folder))
-    tokenizer = RobertaTokenizerFast(
-        vocab_file=str(folder / "vocab.json"), merges_file=str(folder / "merges.txt"), model_max_length=48
-    )
+    tokenizer = RobertaTokenizerFast.from_pretrained(folder, model_max_length=48)
     config = RobertaConfig(
         vocab_size=len(tokenizer),
         hidden_size=32,

@@ -260,10 +260,10 @@ def test_scores_that_are_not_finite_are_an_error(tiny: Any, examples: list) -> N
 
 
 def test_a_victim_that_cannot_be_attacked_ends_the_attack(tiny: Any, examples: list) -> None:
-    from transformers import BertTokenizer
+    from transformers import CanineTokenizer
 
     victim = load(tiny, "full")
-    slow = Victim(victim.model, BertTokenizer.from_pretrained(tiny.base), (0, 1))
+    slow = Victim(victim.model, CanineTokenizer(), (0, 1))
 
     with pytest.raises(CheckpointError, match="fast tokenizer"):
         run(ATTACKS["ddn"], slow, examples)

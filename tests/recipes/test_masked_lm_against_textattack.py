@@ -115,7 +115,7 @@ def test_without_pieces_in_the_vocabulary_replacements_are_textattacks(
     with torch.no_grad():  # what is no word is never likely: TextAttack counts it before it drops it
         model.cls.predictions.bias[special] = -100.0
     model.save_pretrained(tmp_path)
-    BertTokenizerFast(vocab_file=str(tmp_path / "vocab.txt"), model_max_length=48).save_pretrained(tmp_path)
+    BertTokenizerFast.from_pretrained(tmp_path, model_max_length=48).save_pretrained(tmp_path)
 
     for count, least in ((10, 0.0), (EVERY, 0.02)):
         transformation = theirs_with(

@@ -81,7 +81,7 @@ def _save_base(model_class: type, folder: Path) -> Path:
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *GOOD, *BAD, *FILLERS, "the", "is", "."]
     words += [f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"] + list("abcdefghijklmnopqrstuvwxyz")
     (folder / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
-    tokenizer = BertTokenizerFast(vocab_file=str(folder / "vocab.txt"), model_max_length=48)
+    tokenizer = BertTokenizerFast.from_pretrained(folder, model_max_length=48)
     config = BertConfig(
         vocab_size=len(words),
         hidden_size=32,

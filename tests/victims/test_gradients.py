@@ -280,9 +280,9 @@ def test_mixed_segments_are_refused(full_victim: Victim) -> None:
 
 
 def test_a_slow_tokenizer_is_refused(tiny: Any, full_victim: Victim) -> None:
-    from transformers import BertTokenizer
+    from transformers import CanineTokenizer
 
-    slow = Victim(full_victim.model, BertTokenizer.from_pretrained(tiny.base), (0, 1))
+    slow = Victim(full_victim.model, CanineTokenizer(), (0, 1))
 
     with pytest.raises(CheckpointError, match="fast tokenizer"):
         embed(slow, as_examples([("fine",)]))
