@@ -23,6 +23,7 @@ from robustness.training.adapters import (
     RandomProjectionAdapter,
 )
 from robustness.training.targets import in_head, scaled_by_ia3, target_modules
+from robustness.tuners.prefixes import name_cache
 from robustness.tuners.registration import register_tuners
 from robustness.victims.pickles import without_pickles
 
@@ -66,6 +67,7 @@ def adapt(base: Base, task: Task, adapter: Adapter | None, steps: int) -> Any:
         adapted = get_peft_model(model, config)
     except ValueError as error:  # what peft raises when modules are missing or of a kind it cannot adapt
         raise CheckpointError(f"base {base.folder}: {adapter.peft_type} does not fit it: {error}") from error
+    name_cache(adapted)
     # get_peft_model has put the model's own path there, which for a hub base is this machine's cache folder.
     config.base_model_name_or_path = base.reference
     return adapted

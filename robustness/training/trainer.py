@@ -142,6 +142,8 @@ def _trainer(
         compute_metrics=scored.metric or _accuracy,
         callbacks=list(callbacks),
     )
+    if trial.settings.accumulation > 1:  # some models take the batch's count and leave it unused: parts would add up
+        trainer.model_accepts_loss_kwargs = False
     trainer.remove_callback(PrinterCallback)
     return trainer
 

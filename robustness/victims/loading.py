@@ -17,6 +17,7 @@ import torch
 
 from robustness.definitions.tasks import Head, Task
 from robustness.errors import CheckpointError, UsageError
+from robustness.tuners.prefixes import name_cache
 from robustness.tuners.registration import register_tuners
 from robustness.victims.answering import AnsweringVictim
 from robustness.victims.checkpoint import (
@@ -279,6 +280,7 @@ def _load_adapter(checkpoint: Checkpoint, task: Task) -> tuple[Any, tuple[str, .
             warnings.simplefilter("ignore")  # of missing keys, which are looked at below
             model = PeftModel.from_pretrained(base, checkpoint.folder)
             _forget_rank_pattern(model)
+            name_cache(model)
             report = model.load_adapter(checkpoint.folder, model.active_adapter)  # the first drops its report
         supplied = _tensor_names(checkpoint.folder / ADAPTER_WEIGHTS)
     except Exception as error:  # a size mismatch is a RuntimeError, a bad config a TypeError, a bad file others

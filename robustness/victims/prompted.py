@@ -126,7 +126,11 @@ class PromptedVictim:
         lengths = mask.sum(dim=1)
         rows = torch.arange(len(prompts), device=self.device)
         first = output.logits[rows, lengths - 1].float().log_softmax(dim=-1)
-        cache, width = output.past_key_values, ids.shape[1]
+        width, longest = ids.shape[1], max(len(ids) for ids in self.verbalisers)
+        name = "cache" if "cache" in output else "past_key_values"  # renamed by transformers 5
+        cache = output.get(name)
+        if longest > 1 and not _holds(cache, width + longest):
+            return self._score_repeated(prompts)
         scores = []
         for verbaliser in self.verbalisers:
             total = first[:, verbaliser[0]]
@@ -138,11 +142,10 @@ class PromptedVictim:
                     attention_mask=torch.cat([mask, torch.ones_like(said)], dim=1),
                     position_ids=lengths[:, None] + steps,
                     cache_position=width + steps,
-                    past_key_values=cache,
                     use_cache=True,
+                    **{name: cache},
                 )
-                cache = follow.past_key_values
-                cache.crop(width)
+                cache.crop(-said.shape[1])
                 wanted = torch.tensor(verbaliser[1:], device=self.device).expand(len(prompts), -1)
                 total = total + _chosen(follow.logits, wanted).sum(dim=1)
             scores.append(total / len(verbaliser))
@@ -170,6 +173,16 @@ class PromptedVictim:
             ids[index, : len(row)] = torch.tensor(row)
             mask[index, : len(row)] = 1
         return ids.to(self.device), mask.to(self.device)
+
+
+def _holds(cache: Any, tokens: int) -> bool:
+    """Whether a cache keeps so many tokens as they were read: a window loses some, and a running state all."""
+    from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+    return all(
+        type(layer) is DynamicLayer or (type(layer) is DynamicSlidingWindowLayer and tokens < layer.sliding_window)
+        for layer in getattr(cache, "layers", [None])
+    )
 
 
 def _chosen(logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:

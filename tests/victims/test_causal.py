@@ -12,10 +12,14 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import (
+    AutoModelForCausalLM,
     AutoTokenizer,
     LlamaConfig,
     LlamaForCausalLM,
     LlamaForSequenceClassification,
+    MambaConfig,
+    MistralConfig,
+    PretrainedConfig,
     PreTrainedTokenizerFast,
 )
 
@@ -117,6 +121,30 @@ def test_batched_scores_are_those_of_one_at_a_time_and_by_hand(llama: Path) -> N
     expected = [scores_by_hand(LlamaForCausalLM.from_pretrained(llama).eval(), llama, text) for text in TEXTS]
     np.testing.assert_allclose(together, expected, atol=1e-4)
     assert np.ptp(together[:, 0] - together[:, 1]) > 0.1
+
+
+FORGETFUL: dict[str, PretrainedConfig] = {
+    "window": MistralConfig(**SHAPE, sliding_window=8, initializer_range=0.5),
+    "running-state": MambaConfig(
+        vocab_size=len(WORDS), hidden_size=32, state_size=4, num_hidden_layers=2, initializer_range=0.5
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", FORGETFUL)
+def test_a_cache_that_forgets_tokens_is_not_read_for_the_rest_of_a_verbaliser(
+    llama: Path, tmp_path: Path, kind: str
+) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        model = AutoModelForCausalLM.from_config(FORGETFUL[kind]).eval()
+    model.save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(llama).save_pretrained(tmp_path)
+
+    scores = victim_of(tmp_path, tmp_path).scores(TEXTS)
+
+    np.testing.assert_allclose(scores, [scores_by_hand(model, llama, text) for text in TEXTS], atol=1e-4)
+    assert np.ptp(scores[:, 0] - scores[:, 1]) > 0.1
 
 
 @pytest.mark.parametrize("kind", ADAPTERS)
