@@ -22,7 +22,7 @@ from robustness.victims.checkpoint import Checkpoint
 from robustness.victims.isolation import Fault, Isolation, VictimGoneError
 from robustness.victims.kinds import AnyVictim
 from robustness.victims.loading import (
-    MERGE_TOLERANCE,
+    MERGE_ROUNDING,
     LoadedCheckpoint,
     Placement,
     as_victim,
@@ -30,6 +30,9 @@ from robustness.victims.loading import (
     merge,
 )
 from robustness.victims.victim import Scores, max_tokens
+
+MERGE_TOLERANCE = {torch.float32: MERGE_ROUNDING, torch.bfloat16: 1e-1}
+"""The largest difference of a logit, merged against unmerged, that is still rounding."""
 
 PADDING_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 1e-1}
 """The largest difference of a logit, among other texts against alone, that is still rounding."""

@@ -31,8 +31,8 @@ logger = logging.getLogger(__name__)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
-MERGE_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 1e-1}
-"""The largest difference of a logit, merged against unmerged, that is still rounding."""
+MERGE_ROUNDING = 1e-3
+"""The largest difference of a logit in float32, merged against unmerged, that is still rounding."""
 
 TRIAL_TOKENS = 16
 """Of the text by which a merged model is compared with the unmerged one."""
@@ -131,7 +131,7 @@ def merge(loaded: LoadedCheckpoint) -> Any | None:
         logger.info("%s stays unmerged: %s", loaded.checkpoint.name, first_line(error))
         return None
     difference = float(np.abs(_try_out(loaded, merged) - loaded.trial).max())
-    if difference > MERGE_TOLERANCE[torch.float32]:
+    if difference > MERGE_ROUNDING:
         logger.info("%s stays unmerged: merging moves a logit by %.2g", loaded.checkpoint.name, difference)
         return None
     return merged
