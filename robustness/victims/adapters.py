@@ -22,7 +22,7 @@ from robustness.victims.checkpoint import (
     first_line,
     read_json,
 )
-from robustness.victims.heads import is_decoder
+from robustness.victims.heads import is_decoder, task_type_remedy
 from robustness.victims.models import WRAPPERS, load_model, refuse_no_numbers
 from robustness.victims.pickles import without_pickles
 
@@ -81,7 +81,8 @@ def load_adapter(checkpoint: Checkpoint, task: Task, *, prompted: bool) -> tuple
     except CheckpointError:
         raise
     except Exception as error:  # a size mismatch is a RuntimeError, a bad config a TypeError, a bad file others
-        raise _misfit(checkpoint, first_line(error)) from error
+        remedy = task_type_remedy(checkpoint, task, prompted=prompted)
+        raise _misfit(checkpoint, f"{first_line(error)}{remedy}") from error
     if task.labels and not prompted and is_decoder(base.model.config):
         base.model.register_forward_pre_hook(_pad_on_the_left, with_kwargs=True)
     return model, tuple(

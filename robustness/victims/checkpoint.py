@@ -106,7 +106,8 @@ def locate(reference: str, what: str) -> Path:
     if folder.exists():
         raise CheckpointError(f"{what}: {reference} is a file; expected a folder or a hub id")
     if not HUB_ID.fullmatch(reference):
-        raise CheckpointError(f"{what}: no folder {reference}; expected a folder or a hub id (owner/name)")
+        unset = "; a variable in it is not set" if "$" in reference else ""
+        raise CheckpointError(f"{what}: no folder {reference}; expected a folder or a hub id (owner/name){unset}")
     from huggingface_hub import snapshot_download
 
     try:

@@ -46,11 +46,13 @@ def is_decoder(config: Any) -> bool:
     return type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and type(config) not in MODEL_FOR_MASKED_LM_MAPPING
 
 
-def wanted_task_type(task: Task, *, prompted: bool) -> str:
-    """Returns what peft calls the task of an adapter that answers so."""
-    if task.head is Head.ANSWERING:
-        return "QUESTION_ANS"
-    return "CAUSAL_LM" if prompted else "SEQ_CLS"
+def task_type_remedy(checkpoint: Checkpoint, task: Task, *, prompted: bool) -> str:
+    """What to set where an adapter's task_type is not that of what it answers, as words that follow a reason."""
+    given = read_json(checkpoint.folder / ADAPTER_CONFIG).get("task_type")
+    wanted = "QUESTION_ANS" if task.head is Head.ANSWERING else "CAUSAL_LM" if prompted else "SEQ_CLS"
+    if given == wanted:
+        return ""
+    return f"; its task_type is {given or 'null'}: set it to {wanted} in {checkpoint.folder / ADAPTER_CONFIG}"
 
 
 def refuse_other_head(checkpoint: Checkpoint, task: Task, *, prompted: bool) -> None:

@@ -8,6 +8,7 @@ import logging
 import re
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from robustness.errors import CheckpointError, UsageError
 from robustness.victims.adapters import load_adapter
 from robustness.victims.answering import AnsweringVictim
 from robustness.victims.checkpoint import ADAPTER_CONFIG, SAFE_FILES, Checkpoint, first_line, read_json
-from robustness.victims.heads import is_decoder, is_prompted, refuse_other_head, wanted_task_type
+from robustness.victims.heads import is_decoder, is_prompted, refuse_other_head, task_type_remedy
 from robustness.victims.instructions import refuse_missing_instructions
 from robustness.victims.kinds import AnyVictim
 from robustness.victims.labels import map_labels, read_labels
@@ -103,6 +104,7 @@ def load_checkpoint(checkpoint: Checkpoint, task: Task) -> LoadedCheckpoint:
         whole = load_model(checkpoint, checkpoint.folder, task, prompted=prompted)
         model, uninitialised = whole.model, tuple(sorted(whole.missing))
     tokenizer = _load_tokenizer(checkpoint)
+    _settle_vocabulary(model, tokenizer, checkpoint)
     _settle_padding(model, tokenizer, checkpoint)
     loaded = LoadedCheckpoint(checkpoint, model.eval(), uninitialised, tokenizer, columns, task, prompted)
     return replace(loaded, trial=_try_first(loaded)) if checkpoint.is_adapter else loaded
@@ -142,13 +144,9 @@ def _try_first(loaded: LoadedCheckpoint) -> Scores:
     try:
         return _try_out(loaded, loaded.unmerged)
     except Exception as error:  # peft's wrappers hand on what a model does not take, and each fails in its own way
-        config = loaded.unmerged.active_peft_config
-        wanted = wanted_task_type(loaded.task, prompted=loaded.is_prompted)
-        named = getattr(config.task_type, "value", config.task_type)
-        remedy = "" if named == wanted else f"; its task_type is {named}: set it to {wanted} in its {ADAPTER_CONFIG}"
+        remedy = task_type_remedy(loaded.checkpoint, loaded.task, prompted=loaded.is_prompted)
         raise CheckpointError(
-            f"checkpoint {loaded.checkpoint.name}: peft cannot run this {config.peft_type.value} adapter on a text: "
-            f"{first_line(error)}{remedy}"
+            f"checkpoint {loaded.checkpoint.name}: the adapter cannot be run on a text: {first_line(error)}{remedy}"
         ) from error
 
 
@@ -239,6 +237,24 @@ def _refuse_other_base(checkpoint: Checkpoint) -> None:
         f"checkpoint {checkpoint.name}: same-base: the adapter was trained on {named}, the pair's base is "
         f"{checkpoint.base}; set the pair's base to the adapter's, or pair it with a checkpoint of its own base"
     )
+
+
+def _settle_vocabulary(model: Any, tokenizer: Any, checkpoint: Checkpoint) -> None:
+    """Refuses a tokenizer that knows more tokens than the model; where only its padding is one, another pads."""
+    try:
+        rows = len(model.get_input_embeddings().weight)
+    except (NotImplementedError, AttributeError):  # a model without a table of words
+        return
+    beyond = [token for token, index in sorted(tokenizer.get_vocab().items(), key=itemgetter(1)) if index >= rows]
+    if beyond == [tokenizer.pad_token]:
+        tokenizer.pad_token = None
+    elif beyond:
+        saved = "; save the adapter with save_embedding_layers=True" if checkpoint.is_adapter else ""
+        raise CheckpointError(
+            f"checkpoint {checkpoint.name}: its tokenizer has {len(beyond)} tokens, from {beyond[0]!r} on, beyond "
+            f"the {rows} that the model has embeddings for: they were added and the model was not resized; call "
+            f"model.resize_token_embeddings(len(tokenizer)) before training{saved}; or use the base's tokenizer files"
+        )
 
 
 def _settle_padding(model: Any, tokenizer: Any, checkpoint: Checkpoint) -> None:
