@@ -90,6 +90,16 @@ def load_adapter(checkpoint: Checkpoint, task: Task, *, prompted: bool) -> tuple
     )
 
 
+def unwrap_saved(model: Any) -> Any:
+    """Puts modules that were saved whole in the place of their wrappers, which LN tuning leaves when it merges."""
+    from peft.utils.other import ModulesToSaveWrapper
+
+    for name, module in list(model.named_modules()):
+        if isinstance(module, ModulesToSaveWrapper):
+            model.set_submodule(name, module.modules_to_save[module.active_adapter])
+    return model
+
+
 def _read_tensors(checkpoint: Checkpoint) -> Tensors:
     from safetensors.torch import load_file
 

@@ -17,7 +17,7 @@ import torch
 
 from robustness.definitions.tasks import Head, Task
 from robustness.errors import CheckpointError, UsageError
-from robustness.victims.adapters import load_adapter
+from robustness.victims.adapters import load_adapter, unwrap_saved
 from robustness.victims.answering import AnsweringVictim
 from robustness.victims.checkpoint import ADAPTER_CONFIG, SAFE_FILES, Checkpoint, first_line, read_json
 from robustness.victims.heads import is_decoder, is_prompted, refuse_other_head, task_type_remedy
@@ -128,7 +128,7 @@ def merge(loaded: LoadedCheckpoint) -> Any | None:
     if model.active_peft_config.is_prompt_learning or not hasattr(model.base_model, "merge_and_unload"):
         return None
     try:
-        merged = model.merge_and_unload()
+        merged = unwrap_saved(model.merge_and_unload())
     except Exception as error:  # methods refuse by errors of many kinds, some after a part of the layers
         logger.info("%s stays unmerged: %s", loaded.checkpoint.name, first_line(error))
         return None
