@@ -19,6 +19,7 @@ from robustness.testsets.example import Example, Texts
 from robustness.victims.answer_scores import score_answer
 from robustness.victims.answering import AnsweringVictim
 from robustness.victims.checkpoint import Checkpoint
+from robustness.victims.heads import head_remedy
 from robustness.victims.isolation import Fault, Isolation, VictimGoneError
 from robustness.victims.kinds import AnyVictim
 from robustness.victims.loading import (
@@ -155,7 +156,7 @@ def _head_failures(loaded: LoadedCheckpoint) -> Iterator[str]:
         more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
         yield (
             f"head-loaded: no file holds {', '.join(names[:NAMES_SHOWN])}{more}: freshly initialised, so its answers "
-            "are random" + ("; train with modules_to_save naming the head" if loaded.checkpoint.is_adapter else "")
+            f"are random{head_remedy(loaded.unmerged, names) if loaded.checkpoint.is_adapter else ''}"
         )
 
 

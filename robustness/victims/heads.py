@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from typing import Any
 
 from robustness.definitions.tasks import Head, Task
@@ -53,6 +55,21 @@ def task_type_remedy(checkpoint: Checkpoint, task: Task, *, prompted: bool) -> s
     if given == wanted:
         return ""
     return f"; its task_type is {given or 'null'}: set it to {wanted} in {checkpoint.folder / ADAPTER_CONFIG}"
+
+
+def head_remedy(model: Any, missing: Sequence[str]) -> str:
+    """How an adapter is to be trained so that its file holds its head, as words that follow a reason.
+
+    Args:
+        model: a PeftModel.
+        missing: names of parameters that no file holds.
+    """
+    config = model.active_peft_config
+    if not hasattr(config, "modules_to_save"):
+        return f"; {config.peft_type.value} saves no head: use a base whose own files hold the trained head"
+    prefix = f"{getattr(model.get_base_model(), 'base_model_prefix', '')}."
+    modules = sorted({name.removeprefix(prefix).partition(".")[0] for name in missing})
+    return f"; train it with modules_to_save={json.dumps(modules)}"
 
 
 def refuse_other_head(checkpoint: Checkpoint, task: Task, *, prompted: bool) -> None:

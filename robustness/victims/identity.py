@@ -46,8 +46,9 @@ ALWAYS_SHOWN = ("r", "init_r", "target_r")
 NOT_SHOWN = ("peft_type", "task_type")
 HEADS = ("classifier", "score", "qa_outputs")
 FROZEN = re.compile(
-    r"\.(?:p?vera_[AB]|randlora_[AB]|tinylora_[ABP]|frod_V|adamss_newB|delora_w_norm)(?:\.|$)|\.glora_[A-E]\.zeros$"
-    r"|\.base_layer\.weight$|\.modules_to_save\.|\.original_module\."
+    r"\.(?:p?vera_[AB]|randlora_[AB]|tinylora_[ABP]|unilora_scales_[AB]|frod_V|adamss_newB|delora_w_norm)(?:\.|$)"
+    r"|\.(?:glora_[A-E]\.zeros|lora_velora_embed|expert_weights|gaussian_var_prior|base_layer\.weight)$"
+    r"|\.(?:modules_to_save|original_module)\."
 )
 """What peft saves beside what was trained: random or fixed matrices (as of arXiv 2310.11454, 2502.00987), embeddings
 under an adapter, and with `bias="all"` the bias of a saved module a second and a third time."""

@@ -126,7 +126,7 @@ def test_an_adapter_saved_without_its_head_is_refused(copied: Callable[[str], Pa
 
     assert "head-loaded" in reasons(facts)
     assert "classifier.bias, classifier.weight" in facts.failures[0]
-    assert "train with modules_to_save naming the head" in facts.failures[0]
+    assert 'train it with modules_to_save=["classifier"]' in facts.failures[0]
 
 
 @pytest.mark.parametrize("missing", ["classifier", "classifier.bias", "classifier.weight"])
