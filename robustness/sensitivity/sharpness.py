@@ -12,7 +12,7 @@ from typing import Protocol, final
 import torch
 
 from robustness.errors import ProbeError
-from robustness.sensitivity.batching import require_float32
+from robustness.sensitivity.batching import refusals_as_unsupported, require_float32
 from robustness.sensitivity.measurement import Direction, Kind, MeasurementStatus, Quantity, Space, Target, measure
 from robustness.sensitivity.probe import Reading, Subject, Unsupported
 from robustness.sensitivity.reachability import find_tangents
@@ -77,9 +77,9 @@ class Sharpness:
             tangents = find_tangents(subject, parameters)
         except Unsupported:  # the whole space has its meaning all the same
             tangents = []
-        with frozen(victim):
+        with refusals_as_unsupported(), frozen(victim):
             batches = [embed_any(victim, examples) for examples in batches_of_any(victim, subject.examples)]
-        with frozen(victim), WeightSpace(parameters) as weights:
+        with refusals_as_unsupported(), frozen(victim), WeightSpace(parameters) as weights:
             for norm, radius in self.radii.items():
                 search = Ascent(weights, MeanLoss(weights, batches), norm, radius, self.steps)
                 yield from _search_spaces(search, tangents, forwards=(self.steps + 1) * len(subject.examples))
