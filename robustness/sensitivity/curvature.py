@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import final
 
@@ -66,7 +66,8 @@ class Curvature:
         ):
             for scope, project in spaces:
                 product = projected(hessian_product(weights, batches), weights.parameters, project)
-                yield from self._of_space(product, weights, scope, len(subject.examples))
+                with nullcontext() if project is None else suppress(Unsupported):
+                    yield from self._of_space(product, weights, scope, len(subject.examples))
 
     def _of_space(self, product: Product, weights: WeightSpace, scope: str, count: int) -> Iterator[Reading]:
         low, high = extreme_eigenvalues(product, weights.parameters, self.iterations)

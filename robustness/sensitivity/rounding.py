@@ -21,11 +21,12 @@ MOVED = Quantity("relative-change-of-weights", "share", scale_free=True)
 @final
 @dataclass(frozen=True, slots=True)
 class WeightRounding:
-    """Whether the answer changes when the blocks' matrices are rounded to `bits` bits, to nearest, one scale an output.
+    """Whether the answer changes when the blocks' matrices are rounded to `bits` bits, to nearest.
 
-    Symmetric: w -> s round(w / s) with s = max |row| / (2^(bits - 1) - 1), a row the weights of one output of a linear
-    layer or convolution, whichever way the module stores them. Exact for that rounding; the change of the weights
-    themselves, relative in Frobenius norm, stands beside it. All other parameters stay as they are.
+    Symmetric, one scale an output: w -> s round(w / s) with s = max |row| / (2^(bits - 1) - 1), a row the weights of
+    one output of a linear layer or convolution, whichever way the module stores them. Exact for that rounding; the
+    change of the weights themselves, relative in Frobenius norm, stands beside it. All other parameters stay as they
+    are.
     """
 
     bits: tuple[int, ...]
@@ -60,7 +61,8 @@ def rounding_error(matrix: torch.Tensor, bits: int) -> torch.Tensor:
     tensor([[ 0.0000, -0.4000]])
     """
     scale = matrix.abs().amax(dim=1, keepdim=True).clamp_min(1e-30) / (2 ** (bits - 1) - 1)
-    return torch.round(matrix / scale) * scale - matrix
+    error: torch.Tensor = torch.round(matrix / scale) * scale - matrix
+    return error
 
 
 def _errors(

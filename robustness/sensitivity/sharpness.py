@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
@@ -73,10 +74,9 @@ class Sharpness:
         if not subject.examples:
             return
         parameters = block_parameters(victim.model)
-        try:
+        tangents: list[tuple[str, Tangent]] = []
+        with suppress(Unsupported):  # the whole space has its meaning all the same
             tangents = find_tangents(subject, parameters)
-        except Unsupported:  # the whole space has its meaning all the same
-            tangents = []
         with refusals_as_unsupported(), frozen(victim):
             batches = [embed_any(victim, examples) for examples in batches_of_any(victim, subject.examples)]
         with refusals_as_unsupported(), frozen(victim), WeightSpace(parameters) as weights:
@@ -106,8 +106,9 @@ def _search_spaces(search: Ascent, tangents: Sequence[tuple[str, Tangent]], *, f
 
     rises = []
     for scope, tangent in tangents:
-        rises.append(search.rise(tangent.project))
-        yield reading(SUBSPACE_SHARPNESS, rises[-1], scope)
+        with suppress(Unsupported):  # the whole space has its meaning all the same
+            rises.append(search.rise(tangent.project))
+            yield reading(SUBSPACE_SHARPNESS, rises[-1], scope)
     yield reading(SHARPNESS, max([search.rise(), *rises]), "blocks")
 
 

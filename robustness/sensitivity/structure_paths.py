@@ -167,9 +167,7 @@ def _quantity(name: str, variant: Variant) -> Quantity:
 
 
 def _unsupported(variant: Variant, name: str) -> Reading:
-    reason = (
-        f"{name} was changed and is no single matrix of inputs to outputs, so that a part of the change would stay"
-    )
+    reason = f"{name} was changed too, and is no single matrix of inputs to outputs: its change would stay whole"
     status = MeasurementStatus.UNSUPPORTED
     blank = Measurement(
         _quantity("accuracy", variant), None, Kind.ESTIMATE, target=Target.THETA, status=status, reason=reason

@@ -32,9 +32,7 @@ def block_parameters(model: Any) -> dict[str, torch.nn.Parameter]:
     stacks = [block for stack in find_stacks(model) for block in stack.items()]
     for name, block in stacks:
         if any(isinstance(module, BaseTunerLayer) for module in block.modules()):
-            raise Unsupported(
-                f"its adapter is not merged into {name}: it has no weights to compare with another arm's"
-            )
+            raise Unsupported(f"its adapter is not merged into {name}, so that its numbers there are no weights")
     prefixes = tuple(f"{name}." for name, _ in stacks)
     parameters = {name: value for name, value in model.named_parameters() if name.startswith(prefixes)}
     if getattr(model, "is_quantized", False) or not all(each.is_floating_point() for each in parameters.values()):

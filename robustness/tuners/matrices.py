@@ -44,15 +44,18 @@ class Storage:
         """Whether the module is an embedding."""
         return self.axes is Axes.ROWS
 
+    @property
+    def is_turned(self) -> bool:
+        """Whether the weight keeps its matrix transposed."""
+        return self.axes in (Axes.IN_OUT, Axes.ROWS, Axes.TURNED_KERNEL)
+
     def matrix(self, weight: torch.Tensor) -> torch.Tensor:
         """Returns a view of shape (outputs, inputs); of a convolution the inputs are those of a window.
 
         >>> Storage(Axes.IN_OUT).matrix(torch.zeros(3, 5)).shape
         torch.Size([5, 3])
         """
-        if self.axes in (Axes.IN_OUT, Axes.ROWS, Axes.TURNED_KERNEL):
-            weight = weight.transpose(0, 1)
-        return weight.flatten(1)
+        return (weight.transpose(0, 1) if self.is_turned else weight).flatten(1)
 
     def stored(self, matrix: torch.Tensor, shape: torch.Size) -> torch.Tensor:
         """Returns the weight, of that shape, that keeps a matrix: the inverse of `matrix`.
@@ -61,7 +64,7 @@ class Storage:
         >>> storage.stored(storage.matrix(torch.ones(2, 3, 4)), torch.Size([2, 3, 4])).shape
         torch.Size([2, 3, 4])
         """
-        if self.axes in (Axes.IN_OUT, Axes.ROWS, Axes.TURNED_KERNEL):
+        if self.is_turned:
             return matrix.reshape(shape[1], shape[0], *shape[2:]).transpose(0, 1)
         return matrix.reshape(shape)
 
