@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, final
@@ -18,15 +19,18 @@ from robustness.victims.identity import own_settings
 from robustness.victims.tensors import TensorFolder
 
 ADAPTER_PREFIX = "base_model.model."
+WRAPPERS = re.compile(r"\.(?:base_layer|ln_tuning_layers)\.")
+"""Where peft keeps a tensor of an adapted layer that is trained in full."""
 NOT_A_MAP = "is no change of the base's weights, so it has no directions among them"
 
 PRODUCTS = ("LORA", "MPC_O", "MPC_D", "ADALORA")
 """Methods whose update is a product of two factors, and in AdaLoRA a diagonal between them."""
-PLAIN = frozenset(
-    "peft_type task_type r lora_alpha rank_pattern alpha_pattern lora_dropout use_rslora bias init_lora_weights "
-    "fan_in_fan_out target_modules exclude_modules modules_to_save layers_to_transform layers_pattern mpc_weight "
-    "init_r target_r tinit tfinal deltaT beta1 beta2 orth_reg_weight total_step".split()
-)
+PLAIN = frozenset({
+    "peft_type", "task_type", "r", "lora_alpha", "rank_pattern", "alpha_pattern", "lora_dropout", "use_rslora",
+    "bias", "init_lora_weights", "fan_in_fan_out", "target_modules", "exclude_modules", "modules_to_save",
+    "layers_to_transform", "layers_pattern", "mpc_weight", "init_r", "target_r", "tinit", "tfinal", "deltaT", "beta1",
+    "beta2", "orth_reg_weight", "total_step",
+})  # fmt: skip
 """Settings that leave an update the product of its factors; under any other it is looked at as peft computes it."""
 
 
@@ -197,7 +201,7 @@ def read_tangent(
     modules: dict[str, dict[str, torch.Tensor]] = {}
     with TensorFolder(checkpoint.folder) as stored:
         for key in stored:
-            name = key.removeprefix(ADAPTER_PREFIX).replace(".ln_tuning_layers.", ".")
+            name = WRAPPERS.sub(".", key.removeprefix(ADAPTER_PREFIX))
             module, _, kind = name.removesuffix(".weight").rpartition(".")
             if name in ambient:
                 whole.append(name)

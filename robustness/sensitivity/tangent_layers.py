@@ -111,7 +111,7 @@ def merged_tensors(layer: Any) -> dict[str, torch.Tensor]:
     if storage.is_lookup:
         rows = torch.arange(len(weight))
         if not torch.equal(base(rows), weight):
-            raise Unsupported(f"its directions in a {type(base).__name__}, which scales what it looks up, are not known")
+            raise Unsupported(f"its directions in a {type(base).__name__}, which scales its rows, are not known")
         return {"weight": layer(rows)}
     if isinstance(base, _ConvNd):
         constant, image = _on_impulses(layer, base)
@@ -129,7 +129,8 @@ def _on_impulses(layer: Any, base: Any) -> tuple[torch.Tensor, torch.Tensor]:
     entries = base.in_channels * int(torch.tensor(base.kernel_size).prod())
     windows = torch.eye(entries).to(base.weight).view(entries, base.in_channels, *base.kernel_size)
     inputs = windows.new_zeros(entries, base.in_channels, *spatial)
-    inputs[(..., *(slice(None, None, each) for each in base.dilation))] = windows
+    entries_of_windows = (slice(None), slice(None), *(slice(None, None, each) for each in base.dilation))
+    inputs[entries_of_windows] = windows
     constant, image = layer(torch.zeros_like(inputs[:1])), layer(inputs)
     for place in places:
         constant, image = constant[:, :, place], image[:, :, place]

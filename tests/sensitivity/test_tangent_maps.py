@@ -17,9 +17,7 @@ def drawn(*shapes: tuple[int, ...], seed: int = 0) -> list[torch.Tensor]:
     return [torch.from_numpy(rng.normal(size=shape)).requires_grad_() for shape in shapes]
 
 
-def normalised_rows(
-    base: torch.Tensor, a: torch.Tensor, b: torch.Tensor, magnitude: torch.Tensor
-) -> torch.Tensor:
+def normalised_rows(base: torch.Tensor, a: torch.Tensor, b: torch.Tensor, magnitude: torch.Tensor) -> torch.Tensor:
     """DoRA's merge (arXiv 2402.09353)."""
     moved = base + 0.5 * b @ a
     merged: torch.Tensor = magnitude[:, None] * moved / torch.linalg.vector_norm(moved, dim=1, keepdim=True)
