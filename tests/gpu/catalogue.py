@@ -1,0 +1,3 @@
+"""All steps, the most important first."""
+from gpu import gradients, victims
+def all_steps(device): return [*victims.STEPS, *gradients.STEPS]
