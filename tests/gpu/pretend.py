@@ -107,8 +107,12 @@ def pretending() -> Iterator[None]:
         # An inference tensor cannot be the base of a wrapper that is none.
         "inference_mode": lambda mode=True: torch.no_grad() if mode else contextlib.nullcontext(),
     }
-    with mock.patch.multiple(torch, **patches), _Everywhere():
-        yield
+    torch.__future__.set_overwrite_module_params_on_conversion(True)  # `data` would be replaced without what is held
+    try:
+        with mock.patch.multiple(torch, **patches), _Everywhere():
+            yield
+    finally:
+        torch.__future__.set_overwrite_module_params_on_conversion(False)
 
 
 def _make_there(make: Callable[..., torch.Tensor], args: Sequence[Any], named: Mapping[str, Any]) -> torch.Tensor:
