@@ -32,7 +32,9 @@ from robustness.definitions.tasks import find_task
 from robustness.testsets.example import Answer, Example, Texts
 from robustness.victims.answering import AnsweringVictim
 from robustness.victims.batches import recover_memory
+from robustness.victims.checkpoint import Checkpoint
 from robustness.victims.kinds import AnyVictim
+from robustness.victims.loading import Placement, load_checkpoint, to_victim
 from robustness.victims.prompted import PromptedVictim
 from robustness.victims.victim import Victim
 
@@ -49,6 +51,7 @@ class Bench:
     device: torch.device
     size: Size
     folder: Path
+    _loaded: tuple[str, AnyVictim] | None = None
 
     @property
     def on_cuda(self) -> bool:
@@ -116,11 +119,12 @@ class Bench:
         """A pair of checkpoints with their base and rows, as files."""
         return write_world(self.folder / "world", self.size, self.words, self.tokenizer, self.device)
 
-    def forget(self, *names: str) -> None:
-        """Frees what later steps can do without or make again."""
-        for name in names:
-            self.__dict__.pop(name, None)
-        recover_memory()
+    def load(self, checkpoint: Checkpoint) -> AnyVictim:
+        """Returns a checkpoint of the world as a run loads it; the last one is kept."""
+        if self._loaded is None or self._loaded[0] != checkpoint.name:
+            placement = Placement(self.device, torch.float32)
+            self._loaded = checkpoint.name, to_victim(load_checkpoint(checkpoint, find_task("sst2")), placement)
+        return self._loaded[1]
 
     def synchronise(self) -> None:
         """Waits for the device."""

@@ -87,7 +87,7 @@ class _Generator(torch.Generator):
     """A generator that knows the device."""
 
     def __new__(cls, device: Any = "cpu") -> _Generator:  # noqa: PYI034 - as above
-        made = torch.Generator.__new__(cls)
+        made: _Generator = super().__new__(cls)
         if torch.device(device).type == NAME:
             _generators[made._cdata] = made
         return made
