@@ -42,7 +42,9 @@ def read_arguments(arguments: list[str] | None) -> argparse.Namespace:
 def check(given: argparse.Namespace, started: float) -> int:
     """Runs the steps that were asked for, in the order of their importance."""
     import torch
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     if given.device == "cuda" and not torch.cuda.is_available():
         print("no CUDA device here: nothing was checked; --device cpu --size tiny runs every step on small models")
         return 0
@@ -51,6 +53,8 @@ def check(given: argparse.Namespace, started: float) -> int:
     from gpu.models import SIZES
     from gpu.steps import Result, header, line, run_steps, write_rows
 
+    if given.size == "tiny":
+        torch.set_num_threads(1)  # small models are slower on more
     steps = [step for step in all_steps(given.device) if given.only in step.name]
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(torch.device(given.device), SIZES[given.size], Path(folder))

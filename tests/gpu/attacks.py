@@ -29,8 +29,8 @@ access = "scores"
 
 [search]
 kind = "distractor-search"
-words = 3
-candidates = 5
+words = 2
+candidates = 3
 epochs = 1
 restarts = 0
 place = "after"
@@ -50,7 +50,8 @@ def attack_by(names: Sequence[str], bench: Bench, *, share: int = 1, least: int 
 
     examples = bench.examples[: max(2, bench.size.examples // share)]
     figures, details = [], {}
-    for name in names:
+    names = names if bench.size.name == "real" else (names[0], names[-1])  # the lines are the same
+    for name in dict.fromkeys(names):
         details[name] = figure = run_attack(bench, bench.encoder, find_attack(name), examples)
         figures.append(f"{name} broke {figure['broken']}/{len(examples)} in {figure['seconds']:.1f} s")
     broken = details[names[-1]]["broken"]
@@ -189,11 +190,11 @@ def search_keeps_busy(bench: Bench) -> Found:
 
 
 CHARACTERS = ("pruthi", "random-chars", "deepwordbug")
-EMBEDDINGS = ("fgsm", "pgd-linf", "apgd", "apgd-linf", "pgd", "ddn", "fmn")
+EMBEDDINGS = ("pgd", "pgd-linf", "apgd", "apgd-linf", "fgsm", "fmn", "ddn")
 STEPS: tuple[Step[Bench], ...] = (
     Step("characters", partial(attack_by, CHARACTERS, least=20), DEFINITIONS),
     Step("embeddings", partial(attack_by, EMBEDDINGS, share=8, least=50), DEFINITIONS),
-    Step("gradients in text", partial(attack_by, ("gbda", "hotflip-vocabulary"), share=32), DEFINITIONS),
+    Step("gradients in text", partial(attack_by, ("hotflip-vocabulary", "gbda"), share=32), DEFINITIONS),
     Step("words", words_for_words, DEFINITIONS),
     Step("sentences", partial(attack_by, ("stress-append", "checklist", "input-reduction"), share=4), DEFINITIONS),
     Step("unseen characters", partial(attack_by, ("bad-characters",), share=16), DEFINITIONS),

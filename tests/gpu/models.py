@@ -112,8 +112,8 @@ def make_questions(count: int, words: list[str], seed: int = 0) -> list[Texts]:
     ]
 
 
-def encoder_config(size: Mapping[str, int], vocabulary: int) -> RobertaConfig:
-    """RoBERTa of that size."""
+def encoder_config(size: Mapping[str, int], vocabulary: int, spread: float = SPREAD) -> RobertaConfig:
+    """RoBERTa of that size; `spread` is the standard deviation of drawn weights."""
     return RobertaConfig(
         vocab_size=vocabulary,
         max_position_embeddings=514,
@@ -121,7 +121,7 @@ def encoder_config(size: Mapping[str, int], vocabulary: int) -> RobertaConfig:
         bos_token_id=0,
         pad_token_id=1,
         eos_token_id=2,
-        initializer_range=SPREAD,
+        initializer_range=spread,
         num_labels=2,
         id2label={0: "negative", 1: "positive"},
         label2id={"negative": 0, "positive": 1},

@@ -26,7 +26,7 @@ PROBES = (
 )
 """The most used first; a test holds them against what is shipped."""
 FEWER: Mapping[str, Mapping[str, Any]] = {
-    "adversarial-distance": {"steps": 3, "shrinking_rounds": 1, "checked_examples": 1, "random_directions": 3},
+    "adversarial-distance": {"norms": ["l2"], "steps": 3, "shrinking_rounds": 1, "checked_examples": 1, "random_directions": 3},
     "smoothing": {"samples": 20, "selection_samples": 4, "calibration_examples": 2, "calibration_samples": 2},
     "safer": {"samples": 20},
     "reachability": {"attack_steps": 2},
@@ -39,8 +39,8 @@ FEWER: Mapping[str, Mapping[str, Any]] = {
     "module-transplant": {"steps": 2, "distance_examples": 1},
 }
 """What takes long on a processor, where only small models are measured."""
-ON_SPANS = ("margin", "jacobian-norm", "adversarial-distance", "condition-profile", "weight-rounding")
-ON_PROMPTS = ("margin", "jacobian-norm", "adversarial-distance", "reachability")
+ON_SPANS = ("margin", "jacobian-norm", "adversarial-distance", "condition-profile", "block-jacobians")
+ON_PROMPTS = ("margin", "jacobian-norm", "sharpness")
 
 
 def probe_pair(name: str, bench: Bench) -> Found:
