@@ -184,7 +184,7 @@ def _forward_of(victim: Victim) -> Forward:
         with replaced_lookup(victim.model, embeddings):
             logits: torch.Tensor = victim.model(**inputs).logits
         victim.forwards += len(logits)
-        return logits[:, victim._columns].float()
+        return victim.in_label_order(logits)
 
     return forward
 

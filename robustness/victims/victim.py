@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from robustness.testsets.example import Texts, digest_texts
-from robustness.victims.batches import CPU_BATCH_TOKENS, CUDA_BATCH_TOKENS, TokenBatches
+from robustness.victims.batches import CPU_BATCH_TOKENS, CUDA_BATCH_TOKENS, TokenBatches, recover_memory
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +62,8 @@ class Victim:
         self.contradicted: set[str] = set()
         """Digests of the texts that were answered with another label when they were asked about again."""
         self._columns = list(label_columns)
+        # On the device: an index list would be sent there in every pass, and the queue of kernels waited for.
+        self._order = torch.tensor(self._columns, device=self.device)
         self._call = model
         """The model, or its compiled form."""
         self.compile_failure: str | None = None
@@ -171,17 +173,29 @@ class Victim:
 
         Time is not measured: it would give another size in another run, and logits with it in their last digits.
         """
-        length = min(self.max_tokens, PROBE_TOKENS)  # attention over the longest texts takes the most
-        torch.cuda.empty_cache()
+        tokens = PROBE_TOKENS
+        while True:
+            recover_memory()
+            free = torch.cuda.mem_get_info(self.device)[0]
+            try:
+                taken = self._memory_of(tokens)
+            except torch.cuda.OutOfMemoryError:
+                if tokens == 1:
+                    raise
+                tokens //= 2  # shorter texts may fit all the same
+                continue
+            fitting = max(1, int(free * CUDA_MEMORY_SHARE * tokens / taken))
+            return min(CUDA_BATCH_TOKENS, 1 << (fitting.bit_length() - 1))
+
+    def _memory_of(self, tokens: int) -> int:
+        """Bytes that a forward pass over so many tokens takes, in texts as long as may be: those take the most."""
+        length = min(self.max_tokens, tokens)
         torch.cuda.reset_peak_memory_stats(self.device)
         before = torch.cuda.memory_allocated(self.device)
-        free = torch.cuda.mem_get_info(self.device)[0]
         token = self.tokenizer.eos_token_id or self.tokenizer.sep_token_id or 1
-        inputs = torch.full((PROBE_TOKENS // length, length), token, device=self.device)
+        inputs = torch.full((tokens // length, length), token, device=self.device)
         self._call(input_ids=inputs, attention_mask=torch.ones_like(inputs))
-        a_token = max(1, torch.cuda.max_memory_allocated(self.device) - before) / PROBE_TOKENS
-        fitting = max(1, int(free * CUDA_MEMORY_SHARE / a_token))
-        return min(CUDA_BATCH_TOKENS, 1 << (fitting.bit_length() - 1))
+        return max(1, torch.cuda.max_memory_allocated(self.device) - before)
 
     def _encode(self, texts: Sequence[Texts]) -> Encoded:
         segments = [list(column) for column in zip(*texts, strict=True)]
@@ -202,7 +216,11 @@ class Victim:
         inputs = {name: self._to_device(values) for name, values in self._pad(batch).items()}
         logits: torch.Tensor = self._call(**inputs).logits
         self.forwards += len(logits)
-        return logits[:, self._columns].float().to("cpu", non_blocking=True)
+        return self.in_label_order(logits).to("cpu", non_blocking=True)
+
+    def in_label_order(self, logits: torch.Tensor) -> torch.Tensor:
+        """Returns the model's logits in the task's label order, shape (batch, labels), float32."""
+        return logits.index_select(1, self._order).float()
 
     def _pad(self, batch: Encoded) -> dict[str, NDArray[np.int64]]:
         """What `tokenizer.pad` does, at a tenth of its time, which a GPU would wait for."""
@@ -221,7 +239,9 @@ class Victim:
 
     def _to_device(self, values: NDArray[np.int64]) -> torch.Tensor:
         tensor = torch.from_numpy(values)
-        return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
+        if self.device.type == "cuda":
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.to(self.device)
 
 
 def max_tokens(config: Any, tokenizer: Any, virtual_tokens: int = 0) -> int:

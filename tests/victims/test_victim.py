@@ -234,11 +234,15 @@ def test_texts_may_be_started_before_the_last_are_collected(make: Callable, text
 class FakeCuda:
     """The functions of torch.cuda that measure memory, for a device on which each token takes `a_token` bytes."""
 
-    def __init__(self, patch: pytest.MonkeyPatch, victim: Victim, *, free: int, a_token: int) -> None:
+    def __init__(
+        self, patch: pytest.MonkeyPatch, victim: Victim, *, free: int, a_token: int, room: int | None = None
+    ) -> None:
         self.peak = 1_000
         call = victim._call
 
         def forward(**inputs: torch.Tensor) -> Any:
+            if room is not None and inputs["input_ids"].numel() > room:
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory")
             self.peak = max(self.peak, 1_000 + inputs["input_ids"].numel() * a_token)
             return call(**inputs)
 
@@ -261,6 +265,20 @@ def test_on_cuda_a_batch_takes_half_of_the_free_memory_at_most(
     scores = victim.scores(texts)
 
     assert victim.batches.tokens == expected
+    assert victim.forwards == len(texts)
+    np.testing.assert_allclose(scores, make().scores(texts), atol=1e-5)
+
+
+def test_a_trial_batch_that_does_not_fit_is_halved_and_the_texts_are_scored(
+    make: Callable, texts: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim = make()
+    longest = max(len(ids) for ids in victim._encode(texts)["input_ids"])
+    FakeCuda(monkeypatch, victim, free=10**12, a_token=1_000, room=2 * longest)
+
+    scores = victim.scores(texts)
+
+    assert 1 <= victim.batches.tokens <= 2 * longest
     assert victim.forwards == len(texts)
     np.testing.assert_allclose(scores, make().scores(texts), atol=1e-5)
 
