@@ -17,7 +17,8 @@ from robustness.testsets.example import Example
 from robustness.testsets.halves import halve
 from robustness.testsets.loading import load_testset, load_training_split
 from robustness.training.answering import LABEL_NAMES, encode_windows, f1_metric
-from robustness.victims.victim import max_tokens as position_limit
+from robustness.victims.inputs import empty_model
+from robustness.victims.inputs import max_tokens as position_limit
 
 SUBSET_SEED = 0
 """Which training rows a limit keeps depends on nothing that differs between two checkpoints."""
@@ -144,7 +145,7 @@ def encode_rows(rows: TrainingRows, base: Path, max_tokens: int, virtual_tokens:
         UsageError: texts of that length and learnt tokens do not fit the base's positions together.
         CheckpointError: the base has no tokenizer, or one that cannot pad.
     """
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False, use_fast=True)
@@ -155,15 +156,19 @@ def encode_rows(rows: TrainingRows, base: Path, max_tokens: int, virtual_tokens:
             f"base {base}: its tokenizer has no padding token, so rows of unequal length make no batch; "
             "set pad_token in its tokenizer_config.json and pad_token_id in its config.json"
         )
+    model = empty_model(base)
+    limit = position_limit(model, tokenizer)
     if rows.task.head is Head.ANSWERING:
         selecting, reporting = (
-            ScoredRows(tuple(encode_windows(half, tokenizer, answered_only=False)), f1_metric(half, tokenizer))
+            ScoredRows(
+                tuple(encode_windows(half, tokenizer, limit, answered_only=False)), f1_metric(half, tokenizer, limit)
+            )
             for half in (rows.selecting, rows.reporting)
         )
-        train = tuple(encode_windows(rows.train, tokenizer, answered_only=True))
+        train = tuple(encode_windows(rows.train, tokenizer, limit, answered_only=True))
         return EncodedRows(tokenizer, rows.task, train, selecting, reporting, LABEL_NAMES)
-    length = min(max_tokens, tokenizer.model_max_length)
-    room = position_limit(AutoConfig.from_pretrained(base, trust_remote_code=False), tokenizer, virtual_tokens)
+    length = min(max_tokens, limit)
+    room = position_limit(model, tokenizer, virtual_tokens)
     if virtual_tokens and length > room:
         raise UsageError(
             f"base {base}: {virtual_tokens} learnt tokens leave room for {max(room, 0)} tokens of text, and texts "

@@ -21,12 +21,16 @@ from transformers import (
 )
 
 from robustness.definitions.catalog import Entry
+from robustness.definitions.tasks import Head
 from robustness.training.adaptation import Base, adapt
 from robustness.training.adapters import AdaLoraAdapter
 from robustness.training.callbacks import EpochKeeper, RankAllocation, Snapshot, restore
-from robustness.training.data import EncodedRows, ScoredRows
+from robustness.training.data import EncodedRow, EncodedRows, ScoredRows
 from robustness.training.methods import MethodDefinition
 from robustness.training.protocol import TrainingSettings
+from robustness.victims.inputs import accepted_inputs
+from robustness.victims.padding import settle_padding_token, settle_side
+from robustness.victims.victim import Victim
 
 DEV_BATCH_SIZE = 64
 
@@ -99,6 +103,7 @@ def run_trial(
     with torch.random.fork_rng(), tempfile.TemporaryDirectory() as unused_folder:
         set_seed(trial.seed)
         model = adapt(base, rows.task, adapter, trial.settings.steps(len(rows.train)))
+        _settle_padding(model, rows, base)
         _trainer(model, trial, rows, rows.selecting, unused_folder, [keeper, *ranks]).train()
     best = keeper.best()
     if best is not None:
@@ -137,15 +142,41 @@ def _trainer(
         args=_arguments(trial, len(rows.train), unused_folder, rows.label_names),
         train_dataset=rows.train,
         eval_dataset=scored.rows,
-        data_collator=DataCollatorWithPadding(rows.tokenizer),
+        data_collator=_collator(model, rows),
         processing_class=rows.tokenizer,
         compute_metrics=scored.metric or _accuracy,
+        preprocess_logits_for_metrics=_logits_alone(rows.label_names),
         callbacks=list(callbacks),
     )
     if trial.settings.accumulation > 1:  # some models take the batch's count and leave it unused: parts would add up
         trainer.model_accepts_loss_kwargs = False
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def _settle_padding(model: Any, rows: EncodedRows, base: Base) -> None:
+    """Rows are padded as the victim's texts will be; windows of questions on the right, as they were encoded."""
+    settle_padding_token(model, rows.tokenizer, f"of base {base.folder}")
+    if rows.task.head is Head.CLASSIFICATION:
+        settle_side(Victim(model.eval(), rows.tokenizer, range(len(rows.task.labels))), rows.task)
+
+
+def _collator(model: Any, rows: EncodedRows) -> Callable[[list[EncodedRow]], Any]:
+    """Pads what the model's forward pass takes of each row: a tokenizer may give more."""
+    pad = DataCollatorWithPadding(rows.tokenizer)
+    wanted = {*accepted_inputs(model), *rows.label_names}
+    return lambda some: pad([{name: row[name] for name in row if name in wanted} for row in some])
+
+
+def _logits_alone(label_names: Sequence[str]) -> Callable[[Any, Any], Any]:
+    """Of a batch's outputs one tensor for labels, two for spans; an encoder-decoder's hidden states come after."""
+
+    def choose(outputs: Any, _labels: Any) -> Any:
+        if not isinstance(outputs, tuple):
+            return outputs
+        return outputs[0] if len(label_names) == 1 else outputs[: len(label_names)]
+
+    return choose
 
 
 def _arguments(trial: Trial, rows: int, unused_folder: str, label_names: Sequence[str]) -> TrainingArguments:

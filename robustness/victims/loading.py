@@ -16,15 +16,16 @@ import numpy as np
 import torch
 
 from robustness.definitions.tasks import Head, Task
-from robustness.errors import CheckpointError, UsageError
+from robustness.errors import CheckpointError, RobustnessError, UsageError
 from robustness.victims.adapters import load_adapter, unwrap_saved
 from robustness.victims.answering import AnsweringVictim
 from robustness.victims.checkpoint import ADAPTER_CONFIG, SAFE_FILES, Checkpoint, first_line, read_json
-from robustness.victims.heads import is_decoder, is_prompted, refuse_other_head, task_type_remedy
+from robustness.victims.heads import is_prompted, refuse_other_head, task_type_remedy
 from robustness.victims.instructions import refuse_missing_instructions
 from robustness.victims.kinds import AnyVictim
 from robustness.victims.labels import map_labels, read_labels
 from robustness.victims.models import load_model
+from robustness.victims.padding import settle_padding_token, settle_side
 from robustness.victims.prompted import PromptedVictim
 from robustness.victims.victim import Scores, Victim
 
@@ -84,6 +85,8 @@ class LoadedCheckpoint:
     """Whether it is a causal language model without a head for labels."""
     trial: Scores | None = None
     """Of an adapter, unmerged: its scores of one short text; None of a full checkpoint."""
+    padded: bool = True
+    """Whether texts of unequal length may share a batch; their side is the tokenizer's."""
 
 
 def load_checkpoint(checkpoint: Checkpoint, task: Task) -> LoadedCheckpoint:
@@ -105,9 +108,11 @@ def load_checkpoint(checkpoint: Checkpoint, task: Task) -> LoadedCheckpoint:
         model, uninitialised = whole.model, tuple(sorted(whole.missing))
     tokenizer = _load_tokenizer(checkpoint)
     _settle_vocabulary(model, tokenizer, checkpoint)
-    _settle_padding(model, tokenizer, checkpoint)
+    settle_padding_token(model, tokenizer, checkpoint.name)
     loaded = LoadedCheckpoint(checkpoint, model.eval(), uninitialised, tokenizer, columns, task, prompted)
-    return replace(loaded, trial=_try_first(loaded)) if checkpoint.is_adapter else loaded
+    if checkpoint.is_adapter:
+        loaded = replace(loaded, trial=_try_first(loaded))
+    return replace(loaded, padded=_try_batch(loaded))
 
 
 def to_victim(loaded: LoadedCheckpoint, placement: Placement) -> AnyVictim:
@@ -150,6 +155,27 @@ def _try_first(loaded: LoadedCheckpoint) -> Scores:
         ) from error
 
 
+def _try_batch(loaded: LoadedCheckpoint) -> bool:
+    """Asks about two short texts; returns whether texts of unequal length may share a batch."""
+    victim = as_victim(loaded, loaded.unmerged, Placement(torch.device("cpu"), torch.float32))
+    name = f"checkpoint {loaded.checkpoint.name}"
+    try:
+        padded = settle_side(victim, loaded.task)
+        reads_ahead = isinstance(victim, PromptedVictim) and victim.reads_ahead()
+    except RobustnessError:
+        raise
+    except Exception as error:  # whatever a model or a tokenizer raises at a text
+        raise CheckpointError(
+            f"{name}: it cannot answer a short text: {type(error).__name__}: {first_line(error)}"
+        ) from error
+    if reads_ahead:
+        raise CheckpointError(
+            f"{name}: what follows a token changes its answer at it, so it does not predict the next word as prompts "
+            "need it; use a causal language model, or a checkpoint with a head for labels"
+        )
+    return padded
+
+
 def _try_out(loaded: LoadedCheckpoint, model: Any) -> Scores:
     """Scores of one short text of the vocabulary's own words."""
     words = sorted(loaded.tokenizer.get_vocab().items(), key=lambda item: item[1])
@@ -176,7 +202,7 @@ def to_untuned_victim(loaded: LoadedCheckpoint, placement: Placement) -> AnyVict
         return None
     for name in base.missing:
         weights[name].copy_(head[name])
-    _settle_padding(base.model, loaded.tokenizer, checkpoint)
+    settle_padding_token(base.model, loaded.tokenizer, checkpoint.name)
     return as_victim(loaded, base.model, placement)
 
 
@@ -184,10 +210,11 @@ def as_victim(loaded: LoadedCheckpoint, model: Any, placement: Placement) -> Any
     """Wraps one form of a loaded checkpoint without changing it."""
     model = model.to(device=placement.device, dtype=placement.dtype).eval()
     if loaded.task.head is Head.ANSWERING:
-        return AnsweringVictim(model, loaded.tokenizer, segment_ids=not _drops_segment_ids(loaded))
+        segment_ids = not _drops_segment_ids(loaded)
+        return AnsweringVictim(model, loaded.tokenizer, segment_ids=segment_ids, padded=loaded.padded)
     if loaded.is_prompted:
-        return PromptedVictim(model, loaded.tokenizer, loaded.task)
-    return Victim(model, loaded.tokenizer, loaded.label_columns)
+        return PromptedVictim(model, loaded.tokenizer, loaded.task, padded=loaded.padded)
+    return Victim(model, loaded.tokenizer, loaded.label_columns, padded=loaded.padded)
 
 
 def _drops_segment_ids(loaded: LoadedCheckpoint) -> bool:
@@ -255,21 +282,6 @@ def _settle_vocabulary(model: Any, tokenizer: Any, checkpoint: Checkpoint) -> No
             f"the {rows} that the model has embeddings for: they were added and the model was not resized; call "
             f"model.resize_token_embeddings(len(tokenizer)) before training{saved}; or use the base's tokenizer files"
         )
-
-
-def _settle_padding(model: Any, tokenizer: Any, checkpoint: Checkpoint) -> None:
-    """A decoder is padded on the right, where no real token looks, and finds its last token by the padding's id."""
-    if tokenizer.pad_token_id is None:
-        if tokenizer.eos_token_id is None:
-            raise CheckpointError(
-                f"checkpoint {checkpoint.name}: its tokenizer has neither a padding nor an end token, so texts make "
-                "no batch; set pad_token in its tokenizer_config.json"
-            )
-        tokenizer.pad_token = tokenizer.eos_token
-    config = model.config
-    if config.pad_token_id is None or getattr(config, "is_decoder", False) or is_decoder(config):
-        config.pad_token_id = tokenizer.pad_token_id
-        tokenizer.padding_side = "right"
 
 
 def _load_tokenizer(checkpoint: Checkpoint) -> Any:

@@ -267,8 +267,7 @@ def test_the_gate_looks_at_a_prompted_model_as_at_any_other(llama: Path) -> None
     assert all(failure.startswith("clean-accuracy") for failure in facts.failures)
 
 
-def test_the_gate_refuses_scores_that_depend_on_padding(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clean = [Example(str(index), text, index % 2) for index, text in enumerate(TEXTS)]
+def see_padding(monkeypatch: pytest.MonkeyPatch) -> None:
     pad = PromptedVictim.pad
 
     def without_mask(self: PromptedVictim, rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -276,6 +275,27 @@ def test_the_gate_refuses_scores_that_depend_on_padding(llama: Path, monkeypatch
         return ids, torch.ones_like(mask)
 
     monkeypatch.setattr(PromptedVictim, "pad", without_mask)
+
+
+def test_prompts_whose_scores_depend_on_padding_share_no_batch_with_others_of_another_length(
+    llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = victim_of(llama, llama).scores(TEXTS)
+    see_padding(monkeypatch)
+
+    victim = victim_of(llama, llama)
+
+    np.testing.assert_allclose(victim.scores(TEXTS), expected, atol=1e-4)
+    assert not victim.company.padded
+
+
+def test_the_gate_refuses_scores_that_depend_on_padding_all_the_same(
+    llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clean = [Example(str(index), text, index % 2) for index, text in enumerate(TEXTS)]
+    see_padding(monkeypatch)
+    monkeypatch.setattr("robustness.victims.loading.settle_side", lambda victim, task: True)
+
     facts = inspect_checkpoint(read_checkpoint("llama", str(llama), str(llama)), UNEVEN, place("cpu"), clean)
 
     assert any(failure.startswith("padding: scores change by") for failure in facts.failures)

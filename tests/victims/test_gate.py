@@ -324,6 +324,11 @@ class Wrapped(torch.nn.Module):
         return SimpleNamespace(logits=self.change(self.model(**batch).logits))
 
 
+def output_reasons(victim: Victim, texts: list) -> list[str]:
+    alone = np.concatenate([victim.scores([text]) for text in texts])
+    return [failure.partition(":")[0] for failure in gate._output_failures(victim, texts, alone)]
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
@@ -340,17 +345,13 @@ def test_outputs_that_are_no_logits_are_refused(
 ) -> None:
     victim = Victim(Wrapped(full_victim.model, change).eval(), full_victim.tokenizer, (0, 1))
 
-    failures = [failure.partition(":")[0] for failure in gate._output_failures(victim, texts[:8])]
-
-    assert failures == expected
+    assert output_reasons(victim, texts[:8]) == expected
 
 
 def test_dropout_left_on_is_refused(full_victim: Victim, texts: list) -> None:
     full_victim.model.train()
 
-    failures = [failure.partition(":")[0] for failure in gate._output_failures(full_victim, texts[:8])]
-
-    assert failures == ["eval-mode", "deterministic"]
+    assert output_reasons(full_victim, texts[:8]) == ["eval-mode", "deterministic"]
 
 
 def test_logits_that_are_not_finite_refuse_the_checkpoint(copied: Callable[[str], Path], inspect: Callable) -> None:
@@ -422,8 +423,9 @@ def test_an_answering_arm_at_its_floor_is_refused_and_one_above_passes(answering
 def test_inspecting_leaves_the_loaded_adapter_unmerged(tiny: Any, load: Callable, texts: list) -> None:
     loaded = load(tiny.peft)
     before = as_victim(loaded, loaded.unmerged, place("cpu")).scores(texts)
+    merged = as_victim(loaded, gate._merged_copy(loaded), place("cpu"))
 
-    gate._compare_merged(loaded, place("cpu"), texts)
+    gate._compare_merged(loaded, merged, place("cpu"), texts)
 
     np.testing.assert_array_equal(as_victim(loaded, loaded.unmerged, place("cpu")).scores(texts), before)
 
