@@ -126,8 +126,10 @@ def _probe(
     victim = as_victim(loaded, folded or loaded.unmerged, placement)
     found = list(_ask_each(loaded.checkpoint.name, probes, lambda probe: victim.scores([probe])))
     answered, alone = [probe for probe, _ in found], np.concatenate([scores for _, scores in found])
-    compares = loaded.checkpoint.is_adapter and folded is not None
-    merge_difference, merge_failures = _compare_merged(loaded, victim, placement, answered) if compares else (None, [])
+    merge_difference: float | None = None
+    merge_failures: list[str] = []
+    if loaded.checkpoint.is_adapter and folded is not None:
+        merge_difference, merge_failures = _compare_merged(loaded, victim, placement, answered)
     return victim, merge_difference, [*failures, *merge_failures, *_output_failures(victim, answered, alone)]
 
 

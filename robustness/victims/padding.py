@@ -77,4 +77,3 @@ def _token_for_padding(tokenizer: Any) -> str:
     others = (tokenizer.eos_token, tokenizer.unk_token, tokenizer.bos_token, tokenizer.sep_token)
     free = [token for token in others if token is not None and tokenizer.convert_tokens_to_ids(token) not in last]
     return str(free[0] if free else tokenizer.eos_token)
-
