@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,12 +23,16 @@ from transformers import (
 
 from robustness.definitions.catalog import Entry
 from robustness.definitions.tasks import Head
+from robustness.errors import CheckpointError, RunError
 from robustness.training.adaptation import Base, adapt
 from robustness.training.adapters import AdaLoraAdapter
 from robustness.training.callbacks import EpochKeeper, RankAllocation, Snapshot, restore
 from robustness.training.data import EncodedRow, EncodedRows, ScoredRows
 from robustness.training.methods import MethodDefinition
 from robustness.training.protocol import TrainingSettings
+from robustness.victims.answering import AnsweringVictim
+from robustness.victims.checkpoint import first_line
+from robustness.victims.gate import switched_attention
 from robustness.victims.inputs import accepted_inputs
 from robustness.victims.padding import settle_padding_token, settle_side
 from robustness.victims.victim import Victim
@@ -92,7 +97,8 @@ def run_trial(
         report: called after each epoch with its number, from 1, and the score on the selecting rows.
 
     Raises:
-        CheckpointError: the base cannot be loaded or adapted.
+        CheckpointError: the base cannot be loaded or adapted, or cannot answer a text.
+        RunError: training fails.
     """
     started = time.perf_counter()
     adapter = trial.method.definition.adapter
@@ -104,7 +110,8 @@ def run_trial(
         set_seed(trial.seed)
         model = adapt(base, rows.task, adapter, trial.settings.steps(len(rows.train)))
         _settle_padding(model, rows, base)
-        _trainer(model, trial, rows, rows.selecting, unused_folder, [keeper, *ranks]).train()
+        trainer = _trainer(model, trial, rows, rows.selecting, unused_folder, [keeper, *ranks])
+        _fit(trainer, trial)
     best = keeper.best()
     if best is not None:
         restore(model, best)
@@ -154,11 +161,30 @@ def _trainer(
     return trainer
 
 
+def _fit(trainer: Trainer, trial: Trial) -> None:
+    try:
+        trainer.train()
+    except Exception as error:  # memory that runs out, or whatever a model or a library raises at some rows
+        raise RunError(
+            f"train: {trial.method.name} with seed {trial.seed} fails: {type(error).__name__}: {first_line(error)}"
+        ) from error
+
+
 def _settle_padding(model: Any, rows: EncodedRows, base: Base) -> None:
-    """Rows are padded as the victim's texts will be; windows of questions on the right, as they were encoded."""
-    settle_padding_token(model, rows.tokenizer, f"of base {base.folder}")
-    if rows.task.head is Head.CLASSIFICATION:
-        settle_side(Victim(model.eval(), rows.tokenizer, range(len(rows.task.labels))), rows.task)
+    """Rows are padded as the victim's texts will be, which shows whether the model can answer at all."""
+    name = f"base {base.folder}"
+    settle_padding_token(model, rows.tokenizer, name)
+    labelled = partial(Victim, label_columns=range(len(rows.task.labels)))
+    kind: Any = AnsweringVictim if rows.task.head is Head.ANSWERING else labelled
+    try:
+        victim = kind(model.eval(), rows.tokenizer)
+        settle_side(victim, rows.task)
+    except Exception as error:  # as above
+        raise CheckpointError(
+            f"{name}: it cannot answer a short text: {type(error).__name__}: {first_line(error)}"
+        ) from error
+    if reason := switched_attention(model):
+        raise CheckpointError(f"{name}: {reason}")
 
 
 def _collator(model: Any, rows: EncodedRows) -> Callable[[list[EncodedRow]], Any]:

@@ -247,7 +247,7 @@ def _merged_copy(loaded: LoadedCheckpoint) -> Any | None:
 def _output_failures(victim: AnyVictim, probes: Sequence[Texts], alone: Scores) -> Iterator[str]:
     if any(module.training for module in victim.model.modules()):
         yield "eval-mode: a module is in training mode"
-    switched = _switched_attention(victim.model)
+    switched = switched_attention(victim.model)
     first = victim.scores(probes)
     if switched:
         yield switched
@@ -266,8 +266,8 @@ def _output_failures(victim: AnyVictim, probes: Sequence[Texts], alone: Scores) 
         yield "logits: outputs lie in [0, 1] and sum to 1: probabilities, where logits are expected"
 
 
-def _switched_attention(model: Any) -> str:
-    """Why scores depend on what was scored before, where a text turned the attention for all that follow."""
+def switched_attention(model: Any) -> str:
+    """Says why scores depend on what was scored before, where a text turned the attention; empty where none did."""
     stated = getattr(model.config, "attention_type", None)
     used = {kind for module in model.modules() if isinstance(kind := getattr(module, "attention_type", None), str)}
     if stated is None or used <= {stated}:

@@ -51,6 +51,12 @@ class EmbeddedBatch:
     chance: float | None = None
     """Accuracy of guessing; None: one over the number of labels."""
 
+    @property
+    def attended(self) -> torch.Tensor:
+        """Shape (batch, tokens), bool: not padding, with which a model that takes no mask is never given a text."""
+        mask = self.inputs.get("attention_mask")
+        return torch.ones_like(self.content) if mask is None else mask.bool()
+
     def logits(self, embeddings: torch.Tensor) -> torch.Tensor:
         """Returns logits, shape (batch, labels), float32, in the task's label order, of other embeddings."""
         return self.forward(embeddings, self.inputs)

@@ -13,6 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from robustness.errors import CheckpointError
+from robustness.victims.checkpoint import first_line
+
 USUAL = frozenset({"input_ids", "attention_mask", "token_type_ids"})
 """What a forward pass is taken to take that names none of its inputs."""
 NO_LIMIT = 1_000_000
@@ -78,11 +81,18 @@ def _table_rooms(model: Any) -> Iterator[int]:
 
 
 def empty_model(folder: Path) -> Any:
-    """Returns a model as a folder's config.json describes it, without weights: it takes no memory, and no text."""
+    """Returns a model as a folder's config.json describes it, without weights: it takes no memory, and no text.
+
+    Raises:
+        CheckpointError: the configuration is of no model.
+    """
     from transformers import AutoConfig, AutoModel
 
-    with torch.device("meta"):
-        return AutoModel.from_config(AutoConfig.from_pretrained(folder, trust_remote_code=False))
+    try:
+        with torch.device("meta"):
+            return AutoModel.from_config(AutoConfig.from_pretrained(folder, trust_remote_code=False))
+    except Exception as error:  # each kind of configuration refuses values in its own way
+        raise CheckpointError(f"{folder}: cannot be built from its config.json: {first_line(error)}") from error
 
 
 @final

@@ -108,7 +108,7 @@ def load_checkpoint(checkpoint: Checkpoint, task: Task) -> LoadedCheckpoint:
         model, uninitialised = whole.model, tuple(sorted(whole.missing))
     tokenizer = _load_tokenizer(checkpoint)
     _settle_vocabulary(model, tokenizer, checkpoint)
-    settle_padding_token(model, tokenizer, checkpoint.name)
+    settle_padding_token(model, tokenizer, f"checkpoint {checkpoint.name}")
     loaded = LoadedCheckpoint(checkpoint, model.eval(), uninitialised, tokenizer, columns, task, prompted)
     if checkpoint.is_adapter:
         loaded = replace(loaded, trial=_try_first(loaded))
@@ -202,7 +202,7 @@ def to_untuned_victim(loaded: LoadedCheckpoint, placement: Placement) -> AnyVict
         return None
     for name in base.missing:
         weights[name].copy_(head[name])
-    settle_padding_token(base.model, loaded.tokenizer, checkpoint.name)
+    settle_padding_token(base.model, loaded.tokenizer, f"checkpoint {checkpoint.name}")
     return as_victim(loaded, base.model, placement)
 
 

@@ -25,7 +25,7 @@ def settle_padding_token(model: Any, tokenizer: Any, name: str) -> None:
     Args:
         model: its configuration is completed.
         tokenizer: is completed.
-        name: of the checkpoint, for messages.
+        name: of checkpoint or base, for messages.
 
     Raises:
         CheckpointError: a tokenizer with neither a padding nor an end token.
@@ -39,7 +39,7 @@ def settle_padding_token(model: Any, tokenizer: Any, name: str) -> None:
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
             raise CheckpointError(
-                f"checkpoint {name}: its tokenizer has neither a padding nor an end token, so texts make "
+                f"{name}: its tokenizer has neither a padding nor an end token, so texts make "
                 "no batch; set pad_token in its tokenizer_config.json"
             )
         tokenizer.pad_token = _token_for_padding(tokenizer)
