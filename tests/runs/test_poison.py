@@ -198,14 +198,16 @@ def test_the_gate_counts_a_text_that_fails_as_wrong_and_refuses_a_checkpoint_tha
         assert found.clean_accuracy == pytest.approx(expected - 1 / len(clean))
 
 
-def test_a_checkpoint_that_fails_on_the_gates_first_texts_is_refused_with_the_reason(
+def test_a_checkpoint_that_fails_on_all_of_the_gates_first_texts_is_refused_with_the_reason(
     tiny: Any, trouble: Trouble
 ) -> None:
     clean = [Example(str(number), (text,), label) for number, (text, label) in enumerate(tiny.dev)]
     checkpoint = read_checkpoint("full", str(tiny.full), str(tiny.base))
     trouble.texts, trouble.is_on = {clean[0].texts}, True
 
-    with pytest.raises(CheckpointError, match="checkpoint full: fails on the first clean texts: .*OutOfMemoryError"):
+    assert inspect_checkpoint(checkpoint, find_task("sst2"), place("cpu"), clean).failures == ()
+    trouble.texts = {example.texts for example in clean[:8]}
+    with pytest.raises(CheckpointError, match="fails on each of the first 8 clean texts: OutOfMemoryError"):
         inspect_checkpoint(checkpoint, find_task("sst2"), place("cpu"), clean)
 
 
