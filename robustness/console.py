@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.text import Text
 
 HOSTILE = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
@@ -15,7 +14,10 @@ HOSTILE = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if 
 
 
 class SafeConsole(Console):
-    """A console on which no printed text steers the terminal, cells of tables included."""
+    """A console on which no printed text steers the terminal, cells of tables included, or turns into a picture."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(emoji=False, highlight=False, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Renders a string with its control characters written out."""
@@ -43,11 +45,11 @@ def show_progress(console: Console) -> Iterator[Callable[[Any], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),  # whose markup has emoji in it, whatever the console says
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[detail]}", style="dim"),
+        TextColumn("{task.fields[detail]}", style="dim", markup=False),
     )
     with Progress(*columns, console=console, transient=True) as bars:
         cell = bars.add_task("reading", total=None, detail="")
@@ -57,9 +59,9 @@ def show_progress(console: Console) -> Iterator[Callable[[Any], None]]:
             bars.update(run, completed=progress.done, total=progress.total)
             now = progress.cell
             done, total, detail = (now.done, now.total, render_cell(now)) if now else (0, None, "")
-            message = escape(progress.message.translate(HOSTILE))
+            message = progress.message.translate(HOSTILE)
             if bars.tasks[cell].description != message:
                 bars.reset(cell)
-            bars.update(cell, description=message, completed=done, total=total, detail=escape(detail))
+            bars.update(cell, description=message, completed=done, total=total, detail=detail.translate(HOSTILE))
 
         yield update

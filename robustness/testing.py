@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 
+from robustness.definitions.seeds import refuse_seed
 from robustness.engine.attack import Access, Attack, GradientAttack, NamedAttack, Scorer, ScoreRows
 from robustness.engine.outcome import Outcome, Status
 from robustness.engine.scheduler import WIDTH, Scheduler
@@ -84,7 +85,9 @@ def check_attack(attack: object, *, seed: int = 0) -> None:
 
     Raises:
         AttackError: names the first rule that is broken, and where.
+        UsageError: a seed out of range.
     """
+    refuse_seed(seed)
     named = attack if isinstance(attack, NamedAttack) else name_attack(attack)
     if named.attack.access is Access.GRADIENTS:
         _check_white_box(named, seed=seed)

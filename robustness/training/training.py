@@ -15,8 +15,10 @@ import torch
 
 from robustness.definitions.catalog import Entry
 from robustness.definitions.pairs import PairEntry, write_pairs
+from robustness.definitions.seeds import refuse_seed
 from robustness.definitions.tasks import Head, Task
 from robustness.errors import RunError, UsageError
+from robustness.paths import refuse_unwritable
 from robustness.training.adaptation import Base
 from robustness.training.adapters import PromptAdapter, virtual_tokens
 from robustness.training.callbacks import restore
@@ -101,6 +103,7 @@ def train(
     _check_arguments(entries, seeds, limit)
     settings = settings or TrainingSettings()
     torch_device = _device(device)
+    refuse_unwritable(out)
     rows = load_rows(testset, data, limit, settings.dev_limit)
     _refuse_prompts_for_answers(entries, rows.task)
     base_folder = locate(base, f"train {testset}: --base")
@@ -123,8 +126,10 @@ def _check_arguments(methods: Sequence[Entry[MethodDefinition]], seeds: Sequence
     if kinds != {True, False}:
         named = ", ".join(method.name for method in methods) or "none"
         raise UsageError(f"--method: got {named}; a pair needs --method full and one PEFT method")
-    if not seeds or min(seeds) < 0:
-        raise UsageError(f"--seed: got {', '.join(map(str, seeds)) or 'none'}; expected one or more, each 0 or more")
+    if not seeds:
+        raise UsageError("--seed: got none; expected one or more")
+    for seed in seeds:
+        refuse_seed(seed)
     if limit is not None and limit <= 0:
         raise UsageError(f"--limit {limit}: expected 1 or more training rows, or no --limit for all")
 

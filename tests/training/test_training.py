@@ -178,7 +178,7 @@ def test_a_folder_that_is_no_finished_checkpoint_is_refused(again: Train, tmp_pa
         ({"methods": ["lora"]}, UsageError, "a pair needs --method full and one PEFT method"),
         ({"methods": ["full"]}, UsageError, "a pair needs --method full and one PEFT method"),
         ({"seeds": []}, UsageError, "--seed: got none"),
-        ({"seeds": [-1]}, UsageError, "--seed: got -1"),
+        ({"seeds": [-1]}, UsageError, "--seed -1: expected 0 to 4294967295"),
         ({"device": "tpu"}, UsageError, "unknown device"),
         ({"base": "/no/such/folder"}, CheckpointError, "no folder /no/such/folder"),
     ],
