@@ -119,19 +119,18 @@ def test_unusual_texts_end_no_run_and_only_the_endless_one_is_errored(
     )
 
 
-def test_a_label_outside_the_heads_range_errors_its_own_rows(
-    tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_label_that_the_task_has_not_is_refused_before_any_text_is_scored(
+    tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    attacks = ("deepwordbug", "fgsm", "identity")
+    monkeypatch.setattr("robustness.victims.victim.Victim.scores", lambda *given: pytest.fail("a text was scored"))
 
-    code, examples = run(tiny, tmp_path, [("odd", TEXTS["plain"], "7")], *attacks, monkeypatch=monkeypatch)
+    with pytest.raises(FileNotFoundError):  # no table was written
+        run(tiny, tmp_path, [("odd", TEXTS["plain"], "7")], "identity", monkeypatch=monkeypatch)
 
-    errored = {row["attack"]: row["error"] for row in examples if row["status"] == "errored"}
-    assert code == 1
-    assert errored == dict.fromkeys(
-        ("none", *attacks), "label 7 is outside the head's range: it has labels 0 to 1; mend the test set"
-    )
-    assert {row["example_id"].split(":")[1] for row in examples if row["status"] == "errored"} == {"odd"}
+    assert (
+        "1 of 9 rows have a label that sst2 has not, first the row 'odd' with label 7; it has labels 0 to 1 "
+        "(negative, positive); mend or remove these rows"
+    ) in capsys.readouterr().err
 
 
 def test_broken_attacks_error_their_own_rows(tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
