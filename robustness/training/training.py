@@ -17,7 +17,7 @@ from robustness.definitions.catalog import Entry
 from robustness.definitions.pairs import PairEntry, write_pairs
 from robustness.definitions.seeds import refuse_seed
 from robustness.definitions.tasks import Head, Task
-from robustness.errors import RunError, UsageError
+from robustness.errors import CheckpointError, RobustnessError, RunError, UsageError
 from robustness.paths import refuse_unwritable
 from robustness.training.adaptation import Base
 from robustness.training.adapters import PromptAdapter, virtual_tokens
@@ -28,7 +28,7 @@ from robustness.training.metrics import selection_metric
 from robustness.training.pairing import Arm, Pairing, epoch_folder, pair_arms, stored_pairs
 from robustness.training.protocol import TrainingSettings, under_protocol
 from robustness.training.record import Chosen, Fingerprint, is_complete, read_outcome, write_record
-from robustness.training.trainer import Trial, TrialResult, run_trial, score_reporting
+from robustness.training.trainer import Trial, TrialResult, run_trial, score_reporting, try_step
 from robustness.victims.checkpoint import locate
 from robustness.victims.loading import digest_weights, place
 
@@ -114,9 +114,11 @@ def train(
     say = progress or _ignore
     if pending:
         encoded = encode_rows(rows, base_folder, settings.max_tokens, _virtual_tokens(jobs))
+        shop = Workshop(start, encoded, torch_device, say)
+        _try_methods(pending, shop)
         out.mkdir(parents=True, exist_ok=True)
         for job in pending:
-            _make_checkpoint(job, Workshop(start, encoded, torch_device, say))
+            _make_checkpoint(job, shop)
     pairing = Pairing(rows.task.name, start, out, _floor(rows, settings), selection_metric(rows.task), say)
     return _write_pairs(jobs, others, pairing)
 
@@ -185,6 +187,33 @@ def _plan(
         folder = out / f"{rows.testset}-{method.name}{protocol}-seed{seed}"
         jobs.append(Job(method, seed, folder, own_settings, fingerprint))
     return jobs
+
+
+def _try_methods(jobs: Sequence[Job], shop: Workshop) -> None:
+    """Tries every method before the first arm is trained: one that fails after hours would leave no pair.
+
+    Raises:
+        CheckpointError: names the methods that fail, and why.
+    """
+    failed: dict[str, list[str]] = {}
+    for name, job in {job.method.name: job for job in jobs}.items():
+        trial = Trial(job.method, min(job.method.definition.learning_rates), job.seed, job.settings, shop.device)
+        try:
+            try_step(trial, shop.base, shop.rows)
+        except RobustnessError as error:
+            failed.setdefault(str(error), []).append(name)
+        except torch.OutOfMemoryError:
+            reason = f"a batch does not fit into the memory of {shop.device}; run it in parts: --accumulation"
+            failed.setdefault(reason, []).append(name)
+        except Exception as error:  # transformers, peft and torch each raise kinds of their own
+            failed.setdefault(f"{type(error).__name__}: {_first_line(error)}", []).append(name)
+    if failed:
+        reasons = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in failed.items())
+        raise CheckpointError(f"--method: nothing is trained, for a first step failed: {reasons}")
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")
 
 
 def _make_checkpoint(job: Job, shop: Workshop) -> None:
