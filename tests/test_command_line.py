@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
+import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,8 @@ from commands import Call, one_paragraph
 from robustness import api
 from robustness.console import SafeConsole, show_progress
 from robustness.runs.executors.processes import Processes
+from robustness.runs.lock import FILE_NAME as LOCK_FILE
+from robustness.runs.lock import LockHolder
 from robustness.runs.progress import Progress
 from robustness.runs.store import read_outcomes
 
@@ -335,3 +341,39 @@ def test_bars_show_names_as_they_are_written() -> None:
         time.sleep(0.15)
 
     assert ":fire: [bold]x[/] \\x1b[31m" in console.export_text()
+
+
+@pytest.mark.parametrize("command", ["report", "verify", "compare"])
+def test_a_run_folder_that_another_process_keeps_to_itself_is_refused_with_its_name(
+    call: Call, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setattr("robustness.runs.store.READ_SECONDS", 0.05)
+    folder = shutil.copytree(finished, tmp_path / "run")
+    holder = LockHolder(pid=1, host=socket.gethostname(), since="2026-01-02T03:04:05+00:00")
+    (folder / LOCK_FILE).write_text(holder.model_dump_json())
+    with closing(sqlite3.connect(folder / "run.sqlite", isolation_level=None)) as connection:
+        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+        connection.execute("BEGIN EXCLUSIVE")
+
+        done = call(command, str(folder), *([str(finished)] if command == "compare" else []))
+
+    assert done.returncode == 2
+    assert (
+        f"is locked: process 1 on {socket.gethostname()}, since 2026-01-02T03:04:05+00:00, is running" in done.stderr
+    )
+    assert one_paragraph(done.stderr), done.stderr
+
+
+def test_a_report_beside_a_run_says_that_it_goes_on_and_not_that_it_was_interrupted(
+    call: Call, finished: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(finished, tmp_path / "run")
+    with closing(sqlite3.connect(folder / "run.sqlite")) as connection, connection:
+        connection.execute("DELETE FROM outcomes WHERE attack = 'identity' AND checkpoint = 'lora'")
+    stopped = call("report", str(folder)).stdout
+    holder = LockHolder(pid=1, host=socket.gethostname(), since="then")
+    (folder / LOCK_FILE).write_text(holder.model_dump_json())
+    going_on = call("report", str(folder)).stdout
+
+    assert "4 outcomes are missing: the run was interrupted; the same command goes on" in stopped
+    assert f"4 outcomes are missing: process 1 on {socket.gethostname()}, since then, is still at it" in going_on

@@ -28,6 +28,7 @@ from robustness.reports.summaries.tallies import controls, of_family
 from robustness.reports.summaries.wording import NO_BREAK, bind, bracket, short_p
 from robustness.reports.tables.columns import Table
 from robustness.reports.tables.pairs import IRREDUCIBLE_SHARE
+from robustness.runs.lock import find_holder
 from robustness.runs.progress import CellProgress
 from robustness.runs.record import PairRecord, RunRecord
 from robustness.stats import Correction, Verdict
@@ -90,7 +91,9 @@ def _notes(report: Report) -> Iterator[str]:
     for attack in (attack.name for attack in report.record.attacks if attack.goal == GoalKind.KEEP_PREDICTION):
         yield escape(f"{attack}: share of texts that could not be reduced, of those both get right; no accuracy")
     if report.missing:
-        yield f"{report.missing} outcomes are missing: the run was interrupted; the same command goes on"
+        holder = find_holder(report.folder)
+        why = f"{holder} is still at it" if holder else "the run was interrupted; the same command goes on"
+        yield escape(f"{report.missing} outcomes are missing: {why}")
     yield from map(escape, report.disagreements)
     if report.missing_measurements:
         yield f"{report.missing_measurements} probe cells are missing: the same command goes on"
