@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import signal
@@ -13,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from robustness.console import SafeConsole, show_progress
 from robustness.runs.executors.processes import Processes
 from robustness.runs.lock import FILE_NAME as LOCK_FILE
 from robustness.runs.lock import LockHolder
-from robustness.runs.progress import Progress
+from robustness.runs.progress import CellProgress, LiveScore, Progress
 from robustness.runs.store import read_outcomes
 
 INTERRUPTS = """
@@ -333,14 +333,23 @@ def test_names_are_printed_as_they_are_written(call: Call, tiny: Any, tmp_path: 
     assert "error: [i]:bomb:[/i]: no run.json" in refused.stderr
 
 
-def test_bars_show_names_as_they_are_written() -> None:
-    console = SafeConsole(file=open(os.devnull, "w"), force_terminal=True, width=100, record=True)  # noqa: PTH123, SIM115
+@pytest.mark.parametrize("width", [40, 100])
+def test_bars_show_names_whole_and_as_they_are_written(width: int) -> None:
+    """Beside the bars, and in their markup, a name would be cut off or turn into a picture."""
+    written = StringIO()
+    console = SafeConsole(file=written, force_terminal=True, width=width)
+    scores = (LiveScore(":fire: [red]full[/]", 0.5, 20),)
 
     with show_progress(console) as report:
-        report(Progress(":fire: [bold]x[/] \x1b[31m", 1, 2))
-        time.sleep(0.15)
+        report(
+            Progress(":fire: [bold]a-checkpoint[/] \x1b[31m | set | attack", 1, 2, CellProgress(3, 7, 9.0, scores))
+        )
+        time.sleep(0.4)
 
-    assert ":fire: [bold]x[/] \\x1b[31m" in console.export_text()
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\s+", "", written.getvalue())
+    assert ":fire:[bold]a-checkpoint[/]\\x1b[31m|set|attack" in shown
+    assert ":fire:[red]full[/]0.500(n=20)" in shown and "3/7" in shown
+    assert "\u2026" not in shown
 
 
 @pytest.mark.parametrize("command", ["report", "verify", "compare"])
