@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,6 +47,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="What does a PEFT checkpoint lose under attack that its fully fine-tuned partner keeps, and where?",
 )
+LIBRARIES = r"(accelerate|datasets|huggingface_hub|peft|torch|transformers)\b"
+"""Whose warnings are for who calls them: us."""
 PIPE_WIDTH = 120
 """Columns of the table when standard output is no terminal."""
 
@@ -421,6 +424,7 @@ def _say(message: str) -> None:
 def _quieten() -> None:
     """Libraries' own bars and notices would drown ours; warnings about results go to run.json."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    warnings.filterwarnings("ignore", module=LIBRARIES)
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.set_verbosity_error()

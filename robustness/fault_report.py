@@ -11,11 +11,11 @@ import traceback
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from robustness.errors import first_line
+
 PACKAGE = Path(__file__).resolve().parent
 PACKAGES = ("peft-robustness", "torch", "transformers", "tokenizers", "peft", "numpy", "pandas")
 """Whose versions the file names."""
-LONGEST = 300
-"""Characters of the error's own message that the paragraph has."""
 
 
 def describe_fault(error: BaseException) -> str:
@@ -23,9 +23,7 @@ def describe_fault(error: BaseException) -> str:
 
     Where no file can be written, the traceback follows the paragraph.
     """
-    message = next((line.strip() for line in str(error).splitlines() if line.strip()), "")[:LONGEST]
-    named = f"{type(error).__name__}: {message}" if message else type(error).__name__
-    paragraph = f"{named}{_place(error)}: robustness did not expect this"
+    paragraph = f"{type(error).__name__}: {first_line(error)}{_place(error)}: robustness did not expect this"
     content = "".join([_circumstances(), *traceback.format_exception(error)])
     try:
         descriptor, path = tempfile.mkstemp(prefix="robustness-fault-", suffix=".txt")

@@ -219,8 +219,10 @@ def test_paths_that_no_shell_spelled_out_are(
     monkeypatch.setenv("HOME", str(tiny.folder))
     monkeypatch.setenv("RUNS", str(tmp_path))
 
+    monkeypatch.setenv("ROBUSTNESS_DATA", "~/data")
+
     done = call(
-        *("run", "smoke", "--pairs=~/pairs.toml", "--data", "$HOME/data", "--testset", "~/tiny.toml"),
+        *("run", "smoke", "--pairs=~/pairs.toml", "--testset", "$HOME/tiny.toml"),
         *("--attack", "deepwordbug", "--limit", "2", "--out", "${RUNS}/run"),
     )
     again = call("report", "$RUNS/run")
@@ -260,7 +262,10 @@ TRAIN = ["train", "sst2", "--base", "b", "--method", "full", "--method", "lora",
         (["run", "--ray-address", "auto"], "--ray-address auto: needs --executor ray"),
         (["run", "--dry-run", "--device", "gpu"], "--device gpu: unknown device"),
         (["run", "--dry-run", "--tflops", "nan"], "--tflops nan: expected"),
+        (["run", "--dry-run", "--tflops", "inf"], "--tflops inf"),
         (["run", "--dry-run", "--tflops", "-1"], "--tflops -1"),
+        (["run", "--attack", "quits.py:A"], "quits.py: cannot be imported: SystemExit: 5"),
+        (["check", "quits.py:A"], "quits.py: cannot be imported: SystemExit: 5"),
         ([*TRAIN, "--seed", "-1"], "--seed -1: expected 0 to 4294967295"),
         ([*TRAIN, "--seed", "0", "--seed", "5000000000"], "--seed 5000000000: expected 0 to"),
         ([*TRAIN, "--limit", "0"], "--limit 0"),
@@ -289,6 +294,7 @@ def test_an_option_out_of_range_is_refused_first(
     monkeypatch.setattr("robustness.runs.generation.load_testset", never)
     monkeypatch.setattr("robustness.training.training.load_rows", never)
     Path("mine.py").write_text(INTERRUPTS)
+    Path("quits.py").write_text("raise SystemExit(5)\n")
     name, *options = (str(finished) if word == "RUN" else word for word in given)
 
     done = call(*(arguments(tiny, Path("o"), *options) if name == "run" else [name, *options]))

@@ -14,7 +14,7 @@ PACKAGE = Path(robustness.__file__).parent
 MAY_IMPORT = {
     "errors": set(),
     "paths": {"errors"},
-    "fault_report": set(),
+    "fault_report": {"errors"},
     "console": {"reports"},
     "retrying": set(),
     "definitions": {"errors"},

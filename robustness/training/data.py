@@ -12,7 +12,7 @@ import numpy as np
 from robustness.definitions.catalog import TESTSETS, Entry
 from robustness.definitions.tasks import Head, Task
 from robustness.definitions.testsets import TestsetDefinition
-from robustness.errors import CheckpointError, DataError, UsageError
+from robustness.errors import CheckpointError, DataError, UsageError, first_line
 from robustness.testsets.example import Example
 from robustness.testsets.halves import halve
 from robustness.testsets.loading import load_testset, load_training_split
@@ -165,7 +165,7 @@ def encode_rows(rows: TrainingRows, base: Path, max_tokens: int, virtual_tokens:
     try:
         tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False, use_fast=True)
     except Exception as error:  # transformers and tokenizers each raise kinds of their own
-        raise CheckpointError(f"base {base}: its tokenizer cannot be loaded: {error}") from error
+        raise CheckpointError(f"base {base}: its tokenizer cannot be loaded: {first_line(error)}") from error
     if tokenizer.pad_token is None:
         raise CheckpointError(
             f"base {base}: its tokenizer has no padding token, so rows of unequal length make no batch; "

@@ -17,7 +17,7 @@ from robustness.definitions.catalog import Entry
 from robustness.definitions.pairs import PairEntry, write_pairs
 from robustness.definitions.seeds import refuse_seed
 from robustness.definitions.tasks import Head, Task
-from robustness.errors import CheckpointError, RobustnessError, RunError, UsageError
+from robustness.errors import CheckpointError, RobustnessError, RunError, UsageError, first_line
 from robustness.paths import refuse_unwritable
 from robustness.training.adaptation import Base
 from robustness.training.adapters import PromptAdapter, virtual_tokens
@@ -29,7 +29,7 @@ from robustness.training.pairing import Arm, Pairing, epoch_folder, pair_arms, s
 from robustness.training.protocol import TrainingSettings, under_protocol
 from robustness.training.record import Chosen, Fingerprint, is_complete, read_outcome, write_record
 from robustness.training.trainer import Trial, TrialResult, run_trial, score_reporting, try_step
-from robustness.victims.checkpoint import locate
+from robustness.victims.checkpoint import ADAPTER_CONFIG, locate
 from robustness.victims.loading import digest_weights, place
 
 PAIRS_FILE = "pairs.toml"
@@ -107,6 +107,7 @@ def train(
     rows = load_rows(testset, data, limit, settings.dev_limit)
     _refuse_prompts_for_answers(entries, rows.task)
     base_folder = locate(base, f"train {testset}: --base")
+    _refuse_what_is_no_base(base, base_folder)
     start = Base(base_folder, str(base_folder) if Path(base).is_dir() else base)
     jobs = _plan(entries, seeds, out, rows, start, settings)
     others = [pair for pair in stored_pairs(out / PAIRS_FILE) if pair.name not in {job.folder.name for job in jobs}]
@@ -134,6 +135,18 @@ def _check_arguments(methods: Sequence[Entry[MethodDefinition]], seeds: Sequence
         refuse_seed(seed)
     if limit is not None and limit <= 0:
         raise UsageError(f"--limit {limit}: expected 1 or more training rows, or no --limit for all")
+
+
+def _refuse_what_is_no_base(given: str, folder: Path) -> None:
+    if (folder / ADAPTER_CONFIG).is_file():
+        raise CheckpointError(
+            f"--base {given}: holds {ADAPTER_CONFIG}, so it is an adapter; give the base that it was trained on, or "
+            "remove that file where the adapter has been merged"
+        )
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(
+            f"--base {given}: {folder} has no config.json; expected a folder that save_pretrained wrote, or a hub id"
+        )
 
 
 def _refuse_prompts_for_answers(methods: Sequence[Entry[MethodDefinition]], task: Task) -> None:
@@ -206,14 +219,10 @@ def _try_methods(jobs: Sequence[Job], shop: Workshop) -> None:
             reason = f"a batch does not fit into the memory of {shop.device}; run it in parts: --accumulation"
             failed.setdefault(reason, []).append(name)
         except Exception as error:  # transformers, peft and torch each raise kinds of their own
-            failed.setdefault(f"{type(error).__name__}: {_first_line(error)}", []).append(name)
+            failed.setdefault(f"{type(error).__name__}: {first_line(error)}", []).append(name)
     if failed:
         reasons = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in failed.items())
         raise CheckpointError(f"--method: nothing is trained, for a first step failed: {reasons}")
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")
 
 
 def _make_checkpoint(job: Job, shop: Workshop) -> None:
