@@ -96,8 +96,8 @@ def _load_base(folder: Path, task: Task) -> tuple[Any, Sequence[str]]:
             )
     except Exception as error:  # transformers and safetensors each raise kinds of their own
         raise CheckpointError(
-            f"base {folder}: cannot be loaded: {first_line(error)}; expected a folder with config.json and weights as "
-            "safetensors"
+            f"base {folder}: cannot be loaded: {first_line(error)}; expected a folder with config.json and weights "
+            "as safetensors"
         ) from error
     return model, sorted(report["missing_keys"])
 
