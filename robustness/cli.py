@@ -4,28 +4,56 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
+from typer.core import TyperGroup
 
 from robustness.console import SafeConsole, show_progress
 from robustness.errors import CheckpointError, DataError, RobustnessError
+from robustness.fault_report import describe_fault
+
+INTERRUPTED, FAULT = 130, 70
+"""Exit codes: as a shell counts Ctrl-C, and sysexits.h an internal error."""
+RESUMABLE = {"demo", "generate", "run", "train"}
+"""Commands that go on where they stopped when they are repeated."""
+
+
+class Interrupted(Exception):  # noqa: N818 - the user's wish, no error
+    """Ctrl-C, as something that typer hands on: of KeyboardInterrupt itself it says nothing."""
+
+
+class Commands(TyperGroup):
+    """The commands, with Ctrl-C handed on."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the command that was asked for; raises Interrupted on Ctrl-C."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Interrupted from None
+
 
 app = typer.Typer(
+    cls=Commands,
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="What does a PEFT checkpoint lose under attack that its fully fine-tuned partner keeps, and where?",
 )
+LIBRARIES = r"(accelerate|datasets|huggingface_hub|peft|torch|transformers)\b"
+"""Whose warnings are for who calls them: us."""
 PIPE_WIDTH = 120
 """Columns of the table when standard output is no terminal."""
 
-stdout = SafeConsole(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
-stderr = SafeConsole(stderr=True, highlight=False)
+stdout = SafeConsole(width=None if sys.stdout.isatty() else PIPE_WIDTH)
+stderr = SafeConsole(stderr=True)
 
 Data = Annotated[
     Path | None,
@@ -35,17 +63,26 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 
 
 def main() -> None:
-    """Entry point: exit code 0 done, 1 done with errored rows, 2 wrong usage or input."""
+    """Entry point: exit code 0 done, 1 done with errored rows, 2 wrong usage or input, 70 a fault of this program."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     try:
         app()
     except RobustnessError as error:
-        stderr.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
+        _print_error(str(error))
         sys.exit(2)
-    except KeyboardInterrupt:
-        stderr.print("interrupted; the same command goes on where this one stopped")
-        sys.exit(130)
+    except (Interrupted, KeyboardInterrupt):
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # what Python still does at its end can be cut short in silence
+        goes_on = "; the same command goes on where this one stopped" if RESUMABLE.intersection(sys.argv[1:2]) else ""
+        _say(f"interrupted{goes_on}")
+        sys.exit(INTERRUPTED)
+    except Exception as error:  # no traceback reaches a user; a file has it
+        _print_error(describe_fault(error))
+        sys.exit(FAULT)
+
+
+def _print_error(message: str) -> None:
+    stderr.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
 
 
 @app.command()
@@ -69,7 +106,7 @@ def list_names(
     from robustness.listing import list_kind
 
     for name, summary in list_kind(kind):
-        stdout.print(f"{name:<22} {escape(summary)}", soft_wrap=True)
+        stdout.print(f"{name:<22} {summary}", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -88,7 +125,8 @@ def doctor(data: Data = None) -> None:
     for diagnosis in api.doctor(data):
         style = {"ready": "green", "missing": "red"}.get(diagnosis.state, "default")
         stdout.print(
-            f"[{style}]{diagnosis.state:<8}[/]{diagnosis.kind:<9} {diagnosis.name:<38} {escape(diagnosis.detail)}",
+            f"[{style}]{diagnosis.state:<8}[/]"
+            + escape(f"{diagnosis.kind:<9} {diagnosis.name:<38} {diagnosis.detail}"),
             soft_wrap=True,
         )
 
@@ -107,7 +145,7 @@ def list_assets(data: Data = None) -> None:
         state = "[green]ready[/]  " if place else "[red]missing[/]"
         found = place or f"robustness assets get {asset.name} --data DIR"
         stdout.print(
-            f"{state} {asset.name:<32} {size:>13}  {escape(f'{asset.licence}; {asset.source}; {found}')}",
+            f"{state} " + escape(f"{asset.name:<32} {size:>13}  {asset.licence}; {asset.source}; {found}"),
             soft_wrap=True,
         )
 
@@ -168,7 +206,7 @@ def train(
         device=device,
         on_message=_say,
     )
-    stdout.print(f"wrote {pairs}", soft_wrap=True)
+    stdout.print(f"wrote {pairs}", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -263,7 +301,7 @@ def generate(
 
     _quieten()
     rows = api.generate(testset, out, against=against, data=data, limit=limit, device=device)
-    stdout.print(f"wrote {out}: {rows} rows", soft_wrap=True)
+    stdout.print(f"wrote {out}: {rows} rows", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -386,6 +424,7 @@ def _say(message: str) -> None:
 def _quieten() -> None:
     """Libraries' own bars and notices would drown ours; warnings about results go to run.json."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    warnings.filterwarnings("ignore", module=LIBRARIES)
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.set_verbosity_error()

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from robustness.definitions.tasks import Head, Task
-from robustness.errors import CheckpointError
+from robustness.errors import CheckpointError, first_line
 from robustness.training.adapters import (
     AdaLoraAdapter,
     Adapter,
@@ -66,7 +66,9 @@ def adapt(base: Base, task: Task, adapter: Adapter | None, steps: int) -> Any:
     try:
         adapted = get_peft_model(model, config)
     except ValueError as error:  # what peft raises when modules are missing or of a kind it cannot adapt
-        raise CheckpointError(f"base {base.folder}: {adapter.peft_type} does not fit it: {error}") from error
+        raise CheckpointError(
+            f"base {base.folder}: {adapter.peft_type} does not fit it: {first_line(error)}"
+        ) from error
     name_cache(adapted)
     # get_peft_model has put the model's own path there, which for a hub base is this machine's cache folder.
     config.base_model_name_or_path = base.reference
@@ -94,7 +96,8 @@ def _load_base(folder: Path, task: Task) -> tuple[Any, Sequence[str]]:
             )
     except Exception as error:  # transformers and safetensors each raise kinds of their own
         raise CheckpointError(
-            f"base {folder}: cannot be loaded: {error}; expected a folder with config.json and safetensors weights"
+            f"base {folder}: cannot be loaded: {first_line(error)}; expected a folder with config.json and weights "
+            "as safetensors"
         ) from error
     return model, sorted(report["missing_keys"])
 
