@@ -142,6 +142,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "funnel": {"d_model": 16, "n_head": 2, "d_head": 8, "d_inner": 24, "block_sizes": [2, 2]},
     "gpt2": {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_inner": 24, "n_positions": 40},
     "mpnet": {"hidden_size": 16, "num_hidden_layers": 2, "intermediate_size": 24},
+    "one-block": {"hidden_size": 8, "num_hidden_layers": 1, "intermediate_size": 12},
     "openai-gpt": {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 40},
     "squeezebert": {
         "hidden_size": 16, "embedding_size": 16, "num_hidden_layers": 2, "intermediate_size": 32, "q_groups": 2,
@@ -157,10 +158,11 @@ NAMES = {"num_labels": 2, "id2label": {0: "negative", 1: "positive"}, "label2id"
 
 def config_of(kind: str) -> Any:
     """The smallest configuration of an architecture."""
+    sizes, kind = SIZES[kind], "bert" if kind == "one-block" else kind
     empty = AutoConfig.for_model(kind)
     shared = {name: value for name, value in SHARED_SIZES.items() if getattr(empty, name, None) is not None}
     ends = {"bos_token_id": 2, "eos_token_id": 3, "vocab_size": len(WORDS), "pad_token_id": 0}
-    return AutoConfig.for_model(kind, **{**shared, **ends, **SIZES[kind], **NAMES})
+    return AutoConfig.for_model(kind, **{**shared, **ends, **sizes, **NAMES})
 
 
 class Architecture:
