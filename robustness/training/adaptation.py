@@ -65,7 +65,8 @@ def adapt(base: Base, task: Task, adapter: Adapter | None, steps: int) -> Any:
     _save_fresh_modules(config, adapter, fresh, answering=answering)
     try:
         adapted = get_peft_model(model, config)
-    except ValueError as error:  # what peft raises when modules are missing or of a kind it cannot adapt
+    # peft's words for modules it lacks or cannot adapt
+    except (ValueError, TypeError, NotImplementedError) as error:
         raise CheckpointError(
             f"base {base.folder}: {adapter.peft_type} does not fit it: {first_line(error)}"
         ) from error
