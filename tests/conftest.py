@@ -315,7 +315,7 @@ class AnsweringWorld:
         from robustness.training.answering import encode_windows
 
         tokenizer = BertTokenizerFast.from_pretrained(self.base)
-        windows = encode_windows(self.examples("train"), tokenizer, answered_only=True)
+        windows = encode_windows(self.examples("train"), tokenizer, 64, answered_only=True)
         batch = tokenizer.pad(windows, return_tensors="pt")
         with torch.random.fork_rng():
             torch.manual_seed(1 if lora else 2)

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from robustness.errors import DataError
 from robustness.recipes.words import is_one_word
+from robustness.victims.inputs import max_tokens
 from robustness.victims.pickles import without_pickles
-from robustness.victims.victim import max_tokens
 
 CPU_BATCH_TOKENS = 512
 """As for victims: activations that stay in cache."""
@@ -170,7 +170,7 @@ class MaskedLanguageModel:
     @cached_property
     def _room(self) -> int:
         """Tokens of a text that the model takes, besides the special ones around it."""
-        return max_tokens(self._model.config, self._tokenizer) - len(self._prefix) - len(self._suffix)
+        return max_tokens(self._model, self._tokenizer) - len(self._prefix) - len(self._suffix)
 
     @cached_property
     def _special(self) -> frozenset[int]:

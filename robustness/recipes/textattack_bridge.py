@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NewType, final
 
 import numpy as np
-from greenlet import getcurrent, greenlet
 
 from robustness.engine.attack import Access, BudgetExhausted, ScoreRows, Search
 from robustness.testsets.example import Example, Texts
@@ -73,6 +72,8 @@ class _PausableSearch:
         self._best_score = -np.inf
         self._example = example
         self._attack = _copy_for(attack, example, self)
+        from greenlet import greenlet  # which no other recipe needs
+
         self._greenlet = greenlet(self._run)
         self._stopped = False
         with keep_global_randomness():
@@ -81,6 +82,8 @@ class _PausableSearch:
 
     def resume(self, rows: ScoreRows | None) -> Sequence[Texts] | None:
         """Runs to the next question and returns its texts; None at the end."""
+        from greenlet import getcurrent
+
         with keep_global_randomness():
             _write_states(self._inside)
             self._greenlet.parent = getcurrent()

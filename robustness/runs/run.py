@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 
 from robustness.engine.query_cache import QueryCache
-from robustness.errors import RunError
+from robustness.errors import RobustnessError, RunError
 from robustness.paths import refuse_unwritable
 from robustness.runs.arms import Arms
 from robustness.runs.disk import explain_failed_writes
@@ -34,6 +34,7 @@ from robustness.runs.replay import replay_missing
 from robustness.runs.sink import Sink
 from robustness.runs.store import Store
 from robustness.runs.suspicions import find_suspicions
+from robustness.victims.checkpoint import first_line
 from robustness.victims.loading import place
 
 
@@ -140,10 +141,12 @@ def _complete_generated(
             announce(f"{checkpoint} | {testset} | searching distractors")
             try:
                 whole = complete_set(load(), work.cell, prepared.examples[testset], generated[testset], out)
-            except RuntimeError as error:  # such as memory that runs out
+            except RobustnessError:
+                raise
+            except Exception as error:  # memory that runs out, or whatever a model raises at a paragraph
                 raise RunError(
-                    f"{checkpoint} | {testset}: the search for distractors failed: {type(error).__name__}: {error}; "
-                    "what it has found is kept, and the same command goes on"
+                    f"{checkpoint} | {testset}: the search for distractors failed: {type(error).__name__}: "
+                    f"{first_line(error)}; what it has found is kept, and the same command goes on"
                 ) from error
             wanted = {example.id for example in work.examples}
             yield Work(work.cell, tuple(example for example in whole if example.id in wanted))

@@ -89,7 +89,7 @@ def block_norms(
         batch.logits(point)
     refuse_other_layouts(batch, blocks, [*inputs, *outputs])
     states = [point, *inputs, *outputs]
-    attended = batch.inputs["attention_mask"].bool()[:, :, None]
+    attended = batch.attended[:, :, None]
     width = max(state.shape[2] for state in states)
     start = point.new_zeros(*point.shape[:2], width)
     for row, generator in enumerate(generators):

@@ -123,7 +123,7 @@ def are_token_vectors(batch: EmbeddedBatch, block: torch.nn.Module, states: Sequ
         block: where they were recorded, or before it.
         states: tensors, if all is well.
     """
-    rows, tokens = batch.inputs["attention_mask"].shape
+    rows, tokens = batch.attended.shape
     shapes = {tuple(each.shape[:2]) if isinstance(each, torch.Tensor) and each.ndim == 3 else () for each in states}
     if shapes != {(rows, tokens)} or rows != tokens or rows == 1:
         return shapes == {(rows, tokens)}

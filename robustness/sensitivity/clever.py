@@ -79,7 +79,8 @@ def gradient_maxima(
     """
     logits = batch.logits(batch.embeddings).detach()[0].double()
     label = int(batch.labels[0])
-    others = [column for column in range(len(logits)) if column != label]
+    columns = torch.arange(len(logits), device=logits.device)
+    others = columns[columns != label]
     many = batch.select(torch.zeros(samples, dtype=torch.long, device=batch.content.device))
     limit = torch.full((samples,), radius, device=batch.content.device)
     maxima = []

@@ -63,7 +63,7 @@ def condition_numbers(batch: EmbeddedBatch, blocks: list[torch.nn.Module]) -> to
         hidden = [*inputs, *outputs]
         refuse_other_layouts(batch, blocks, hidden)
         gradients = torch.autograd.grad(values.sum(), hidden)
-    attended = batch.inputs["attention_mask"].bool()[:, :, None]
+    attended = batch.attended[:, :, None]
     columns = [
         _frobenius(gradient, attended) * _frobenius(state.detach(), attended)
         for gradient, state in zip(gradients, hidden, strict=True)

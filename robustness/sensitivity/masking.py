@@ -221,7 +221,7 @@ def _features(batch: EmbeddedBatch, model: Any, embeddings: torch.Tensor) -> tor
         return batch.logits(embeddings)
     with recorded_output(last) as outputs:
         logits = batch.logits(embeddings)
-    attended = batch.inputs["attention_mask"].bool()[:, :, None]
+    attended = batch.attended[:, :, None]
     hidden = [each.float()[:, -attended.shape[1] :] for each in outputs[-1:]]  # learnt prompts stand before the text
     if not are_token_vectors(batch, last, hidden):
         return logits

@@ -60,7 +60,7 @@ class Reachability:
             result = ensemble.search(batch)
             for row, example in enumerate(examples):
                 if result.found[row]:
-                    found[example.id] = result.delta[row, batch.inputs["attention_mask"][row].bool()]
+                    found[example.id] = result.delta[row, batch.attended[row]]
             return []
 
         yield from measure_batches(subject, ADVERSARIAL, attack)

@@ -82,7 +82,7 @@ def _recording(
     tokens_first: bool,
 ) -> Iterator[None]:
     """Adds up what the layers are given in a forward pass."""
-    attended = batch.inputs["attention_mask"].bool()
+    attended = batch.attended
     with ExitStack() as stack:
         for key, (module, update) in layers.items():
 

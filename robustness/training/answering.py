@@ -19,14 +19,14 @@ Window = dict[str, Any]
 """Token ids, masks and the positions of the answer's first and last token."""
 
 
-def encode_windows(examples: Sequence[Example], tokenizer: Any, *, answered_only: bool) -> list[Window]:
-    """Tokenises questions as the victim does, without padding.
+def encode_windows(examples: Sequence[Example], tokenizer: Any, limit: int, *, answered_only: bool) -> list[Window]:
+    """Tokenises questions as the victim does, without padding, in windows of at most `limit` tokens.
 
     Positions are those of the first gold answer. A window that does not hold it whole has none (-100, which the loss
     ignores); with `answered_only` such windows are left out, so that training sees no question without an answer.
     """
     tokenizer.padding_side = "right"  # positions count from the left
-    encoded = _tokenise(examples, tokenizer)
+    encoded = _tokenise(examples, tokenizer, limit)
     owners = encoded.pop("overflow_to_sample_mapping")
     offsets = encoded.pop("offset_mapping")
     windows = []
@@ -41,12 +41,12 @@ def encode_windows(examples: Sequence[Example], tokenizer: Any, *, answered_only
     return windows
 
 
-def f1_metric(examples: Sequence[Example], tokenizer: Any) -> Callable[[Any], dict[str, float]]:
+def f1_metric(examples: Sequence[Example], tokenizer: Any, limit: int) -> Callable[[Any], dict[str, float]]:
     """Returns the trainer's metric: the `score` is the mean F1 of the questions.
 
-    The windows it is called on must be those of `encode_windows(examples, tokenizer, answered_only=False)`.
+    The windows it is called on must be those of `encode_windows(examples, tokenizer, limit, answered_only=False)`.
     """
-    encoded = _tokenise(examples, tokenizer)
+    encoded = _tokenise(examples, tokenizer, limit)
     owners, offsets = encoded["overflow_to_sample_mapping"], encoded["offset_mapping"]
     inside = [torch.tensor([[part == 1 for part in encoded.sequence_ids(i)]]) for i in range(len(owners))]
 
@@ -66,11 +66,11 @@ def f1_metric(examples: Sequence[Example], tokenizer: Any) -> Callable[[Any], di
     return metric
 
 
-def _tokenise(examples: Sequence[Example], tokenizer: Any) -> Any:
-    length = min(WINDOW_TOKENS, int(tokenizer.model_max_length))
-    limit = min(QUESTION_TOKENS, length // 3)
+def _tokenise(examples: Sequence[Example], tokenizer: Any, limit: int) -> Any:
+    length = min(WINDOW_TOKENS, limit)
+    longest = min(QUESTION_TOKENS, length // 3)
     return tokenizer(
-        [_first_tokens(tokenizer, example.texts[0], limit) for example in examples],
+        [_first_tokens(tokenizer, example.texts[0], longest) for example in examples],
         [example.texts[1] for example in examples],
         truncation="only_second",
         max_length=length,

@@ -17,7 +17,9 @@ from robustness.testsets.example import Example
 from robustness.testsets.halves import halve
 from robustness.testsets.loading import load_testset, load_training_split
 from robustness.training.answering import LABEL_NAMES, encode_windows, f1_metric
-from robustness.victims.victim import max_tokens as position_limit
+from robustness.victims.inputs import NO_LIMIT, Company, empty_model
+from robustness.victims.inputs import max_tokens as position_limit
+from robustness.victims.padding import settle_padding_token
 
 SUBSET_SEED = 0
 """Which training rows a limit keeps depends on nothing that differs between two checkpoints."""
@@ -159,39 +161,54 @@ def encode_rows(rows: TrainingRows, base: Path, max_tokens: int, virtual_tokens:
     Raises:
         UsageError: texts of that length and learnt tokens do not fit the base's positions together.
         CheckpointError: the base has no tokenizer, or one that cannot pad.
+        DataError: rows of an encoder-decoder with its end token inside their text.
     """
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False, use_fast=True)
     except Exception as error:  # transformers and tokenizers each raise kinds of their own
         raise CheckpointError(f"base {base}: its tokenizer cannot be loaded: {first_line(error)}") from error
-    if tokenizer.pad_token is None:
-        raise CheckpointError(
-            f"base {base}: its tokenizer has no padding token, so rows of unequal length make no batch; "
-            "set pad_token in its tokenizer_config.json and pad_token_id in its config.json"
-        )
+    model = empty_model(base)
+    settle_padding_token(model, tokenizer, f"base {base}")
+    limit = position_limit(model, tokenizer)
     if rows.task.head is Head.ANSWERING:
         selecting, reporting = (
-            ScoredRows(tuple(encode_windows(half, tokenizer, answered_only=False)), f1_metric(half, tokenizer))
+            ScoredRows(
+                tuple(encode_windows(half, tokenizer, limit, answered_only=False)), f1_metric(half, tokenizer, limit)
+            )
             for half in (rows.selecting, rows.reporting)
         )
-        train = tuple(encode_windows(rows.train, tokenizer, answered_only=True))
+        train = tuple(encode_windows(rows.train, tokenizer, limit, answered_only=True))
         return EncodedRows(tokenizer, rows.task, train, selecting, reporting, LABEL_NAMES)
-    length = min(max_tokens, tokenizer.model_max_length)
-    room = position_limit(AutoConfig.from_pretrained(base, trust_remote_code=False), tokenizer, virtual_tokens)
+    length = min(max_tokens, limit)
+    room = position_limit(model, tokenizer, virtual_tokens)
     if virtual_tokens and length > room:
         raise UsageError(
             f"base {base}: {virtual_tokens} learnt tokens leave room for {max(room, 0)} tokens of text, and texts "
             f"are cut to {length} for every method; lower max_tokens to {max(room, 1)}, or virtual_tokens in the "
             "method's file"
         )
+    trained, *halves = (_encode(part, tokenizer, length) for part in (rows.train, rows.selecting, rows.reporting))
+    if getattr(model.config, "is_encoder_decoder", False):
+        for part, encoded in zip((rows.train, rows.selecting, rows.reporting), (trained, *halves), strict=True):
+            _refuse_end_tokens(rows.testset, part, encoded, model.config)
     # Scored rows by length: what is scored beside each other is then padded little.
-    selecting, reporting = (
-        ScoredRows(tuple(sorted(_encode(half, tokenizer, length), key=lambda row: len(row["input_ids"]))))
-        for half in (rows.selecting, rows.reporting)
-    )
-    return EncodedRows(tokenizer, rows.task, tuple(_encode(rows.train, tokenizer, length)), selecting, reporting)
+    selecting, reporting = (ScoredRows(tuple(sorted(half, key=lambda row: len(row["input_ids"])))) for half in halves)
+    return EncodedRows(tokenizer, rows.task, tuple(trained), selecting, reporting)
+
+
+def _refuse_end_tokens(testset: str, examples: Sequence[Example], rows: Sequence[EncodedRow], config: Any) -> None:
+    """The heads of encoder-decoders refuse a batch whose rows have the end token not equally often."""
+    counts = Company(end_token=config.eos_token_id).kinds([row["input_ids"] for row in rows])
+    usual = counts.min(initial=NO_LIMIT)
+    for example, count in zip(examples, counts, strict=True):
+        if count > usual:
+            raise DataError(
+                f"train {testset}: the row {example.id!r} has {count - usual} end tokens inside its text, such as "
+                f"</s>, and a model of type {config.model_type} reads its answer at the end token, of which all rows "
+                "of a batch must have equally many; remove it from the row"
+            )
 
 
 def _encode(examples: Sequence[Example], tokenizer: Any, length: int) -> list[EncodedRow]:

@@ -13,7 +13,13 @@ from robustness.tuners.matrices import is_linear
 HEAD_NAMES = ("classifier", "score", "qa_outputs")
 """What the heads of classifiers and of question answering are called; peft saves these by itself."""
 
-QUERY_AND_VALUE = (("query", "value"), ("q_proj", "v_proj"), ("q_lin", "v_lin"), ("query_proj", "value_proj"))
+QUERY_AND_VALUE = (
+    ("query", "value"),
+    ("q_proj", "v_proj"),
+    ("q_lin", "v_lin"),
+    ("query_proj", "value_proj"),
+    ("q", "v"),
+)
 """Names for bases that peft has no default for."""
 
 NAMES_SHOWN = 12

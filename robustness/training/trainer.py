@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,13 +22,21 @@ from transformers import (
 )
 
 from robustness.definitions.catalog import Entry
+from robustness.definitions.tasks import Head
+from robustness.errors import CheckpointError, RunError
 from robustness.training.adaptation import Base, adapt
 from robustness.training.adapters import AdaLoraAdapter
 from robustness.training.callbacks import EpochKeeper, RankAllocation, Snapshot, restore
-from robustness.training.data import EncodedRows, ScoredRows
+from robustness.training.data import EncodedRow, EncodedRows, ScoredRows
 from robustness.training.methods import MethodDefinition
 from robustness.training.protocol import TrainingSettings
+from robustness.victims.answering import AnsweringVictim
 from robustness.victims.batches import recover_memory
+from robustness.victims.checkpoint import first_line
+from robustness.victims.gate import switched_attention
+from robustness.victims.inputs import accepted_inputs
+from robustness.victims.padding import settle_padding_token, settle_side
+from robustness.victims.victim import Victim
 
 DEV_BATCH_SIZE = 64
 
@@ -89,7 +98,8 @@ def run_trial(
         report: called after each epoch with its number, from 1, and the score on the selecting rows.
 
     Raises:
-        CheckpointError: the base cannot be loaded or adapted.
+        CheckpointError: the base cannot be loaded or adapted, or cannot answer a text.
+        RunError: training fails.
     """
     started = time.perf_counter()
     adapter = trial.method.definition.adapter
@@ -100,7 +110,9 @@ def run_trial(
     with torch.random.fork_rng(), tempfile.TemporaryDirectory() as unused_folder:
         set_seed(trial.seed)
         model = adapt(base, rows.task, adapter, trial.settings.steps(len(rows.train)))
-        _trainer(model, trial, rows, rows.selecting, unused_folder, [keeper, *ranks]).train()
+        _settle_padding(model, rows, base)
+        trainer = _trainer(model, trial, rows, rows.selecting, unused_folder, [keeper, *ranks])
+        _fit(trainer, trial)
     best = keeper.best()
     if best is not None:
         restore(model, best)
@@ -164,15 +176,60 @@ def _trainer(
         args=_arguments(trial, len(rows.train), unused_folder, rows.label_names),
         train_dataset=rows.train,
         eval_dataset=scored.rows,
-        data_collator=DataCollatorWithPadding(rows.tokenizer),
+        data_collator=_collator(model, rows),
         processing_class=rows.tokenizer,
         compute_metrics=scored.metric or _accuracy,
+        preprocess_logits_for_metrics=_logits_alone(rows.label_names),
         callbacks=list(callbacks),
     )
     if trial.settings.accumulation > 1:  # some models take the batch's count and leave it unused: parts would add up
         trainer.model_accepts_loss_kwargs = False
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def _fit(trainer: Trainer, trial: Trial) -> None:
+    try:
+        trainer.train()
+    except Exception as error:  # memory that runs out, or whatever a model or a library raises at some rows
+        raise RunError(
+            f"train: {trial.method.name} with seed {trial.seed} fails: {type(error).__name__}: {first_line(error)}"
+        ) from error
+
+
+def _settle_padding(model: Any, rows: EncodedRows, base: Base) -> None:
+    """Rows are padded as the victim's texts will be, which shows whether the model can answer at all."""
+    name = f"base {base.folder}"
+    settle_padding_token(model, rows.tokenizer, name)
+    labelled = partial(Victim, label_columns=range(len(rows.task.labels)))
+    kind: Any = AnsweringVictim if rows.task.head is Head.ANSWERING else labelled
+    try:
+        victim = kind(model.eval(), rows.tokenizer)
+        settle_side(victim, rows.task)
+    except Exception as error:  # as above
+        raise CheckpointError(
+            f"{name}: it cannot answer a short text: {type(error).__name__}: {first_line(error)}"
+        ) from error
+    if reason := switched_attention(model):
+        raise CheckpointError(f"{name}: {reason}")
+
+
+def _collator(model: Any, rows: EncodedRows) -> Callable[[list[EncodedRow]], Any]:
+    """Pads what the model's forward pass takes of each row: a tokenizer may give more."""
+    pad = DataCollatorWithPadding(rows.tokenizer)
+    wanted = {*accepted_inputs(model), *rows.label_names}
+    return lambda some: pad([{name: row[name] for name in row if name in wanted} for row in some])
+
+
+def _logits_alone(label_names: Sequence[str]) -> Callable[[Any, Any], Any]:
+    """Of a batch's outputs one tensor for labels, two for spans; an encoder-decoder's hidden states come after."""
+
+    def choose(outputs: Any, _labels: Any) -> Any:
+        if not isinstance(outputs, tuple):
+            return outputs
+        return outputs[0] if len(label_names) == 1 else outputs[: len(label_names)]
+
+    return choose
 
 
 def _arguments(trial: Trial, rows: int, unused_folder: str, label_names: Sequence[str]) -> TrainingArguments:

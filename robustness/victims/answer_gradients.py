@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from robustness.testsets.answer_kinds import normalised_tokens
 from robustness.testsets.example import Example, Texts
 from robustness.victims.answering import ANSWER_TOKENS, AnsweringVictim, Windows
-from robustness.victims.gradients import EmbeddedBatch, Forward, median_token_norm, replaced_lookup
+from robustness.victims.gradients import EmbeddedBatch, Forward, median_token_norm
+from robustness.victims.lookup import look_up, replaced_lookup
 
 RIGHT, WRONG = "right_spans", "wrong_spans"
 """Names of the masks (batch, tokens, span lengths) among a batch's inputs."""
@@ -30,8 +31,7 @@ def embed_questions(victim: AnsweringVictim, examples: Sequence[Example]) -> Emb
     windows = victim.encode([example.texts for example in examples])
     chosen = _first_windows(windows, len(examples))
     rows = {name: [values[index] for index in chosen] for name, values in windows.inputs.items()}
-    padded = victim.tokenizer.pad(rows, padding=True, padding_side="right", return_tensors="pt").to(victim.device)
-    inputs = {name: padded[name].long() for name in padded}
+    inputs = victim.inputs(rows)
     tokens = inputs["input_ids"].shape[1]
     spans = np.zeros((2, len(examples), tokens, min(ANSWER_TOKENS, tokens)), dtype=bool)
     content = np.zeros((len(examples), tokens), dtype=bool)
@@ -43,7 +43,7 @@ def embed_questions(victim: AnsweringVictim, examples: Sequence[Example]) -> Emb
     for name, mask in zip((RIGHT, WRONG), spans, strict=True):
         inputs[name] = torch.from_numpy(mask).to(victim.device)
     with torch.no_grad():
-        embeddings = victim.model.get_input_embeddings()(inputs["input_ids"]).float()
+        embeddings = look_up(victim.model, inputs["input_ids"])
     return EmbeddedBatch(
         embeddings,
         torch.from_numpy(content).to(victim.device),
@@ -72,12 +72,12 @@ def find_unfit_questions(victim: AnsweringVictim, examples: Sequence[Example]) -
     return unfit
 
 
-def question_lengths(victim: AnsweringVictim, texts: Sequence[Texts]) -> list[int]:
+def first_windows(victim: AnsweringVictim, texts: Sequence[Texts]) -> list[list[int]]:
     """Returns the tokens of each (question, paragraph)'s first window."""
     if not texts:
         return []
     windows = victim.encode(texts)
-    return [len(windows.inputs["input_ids"][index]) for index in _first_windows(windows, len(texts))]
+    return [windows.inputs["input_ids"][index] for index in _first_windows(windows, len(texts))]
 
 
 def judge_spans(example: Example, windows: Windows, index: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -106,7 +106,7 @@ def _first_windows(windows: Windows, count: int) -> list[int]:
 def _forward_of(victim: AnsweringVictim) -> Forward:
     def forward(embeddings: torch.Tensor, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
         own = {name: values for name, values in inputs.items() if name not in (RIGHT, WRONG)}
-        with replaced_lookup(victim.model, embeddings):
+        with replaced_lookup(victim.model, own, embeddings):
             output = victim.model(**own)
         victim.forwards += len(embeddings)
         width = embeddings.shape[1]

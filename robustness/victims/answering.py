@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from robustness.testsets.example import Texts, digest_texts
 from robustness.victims.batches import TokenBatches, default_tokens
+from robustness.victims.inputs import Company, accepted_inputs, max_tokens, pad
 from robustness.victims.spans import TopSpans, top_spans
-from robustness.victims.victim import Scores, max_tokens
+from robustness.victims.victim import Scores
 
 T = TypeVar("T")
 
@@ -75,24 +76,33 @@ class AnsweringVictim:
         model: gives start and end logits.
         tokenizer: a fast one.
         segment_ids: whether the model is told which tokens are the question's.
+        padded: whether windows of unequal length may share a batch.
         batch_tokens: tokens of a batch; None for the device's default.
     """
 
     def __init__(
-        self, model: Any, tokenizer: Any, *, segment_ids: bool = True, batch_tokens: int | None = None
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        segment_ids: bool = True,
+        padded: bool = True,
+        batch_tokens: int | None = None,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True
         self.device: torch.device = next(model.parameters()).device
         prompts = getattr(model, "active_peft_config", None)
-        limit = max_tokens(model.config, tokenizer, getattr(prompts, "num_virtual_tokens", 0))
+        limit = max_tokens(model, tokenizer, getattr(prompts, "num_virtual_tokens", 0))
         self.max_tokens = min(WINDOW_TOKENS, limit)
+        self.company = Company(padded)
+        """Which windows may share a batch."""
         self.forwards = 0
         """Windows run through the model so far."""
         self.truncated: set[str] = set()
         """Digests of texts whose question is longer than the window leaves room for."""
-        self._segment_ids = segment_ids
+        self._accepted = accepted_inputs(model) - (frozenset() if segment_ids else {"token_type_ids"})
         self._question_tokens = min(QUESTION_TOKENS, self.max_tokens // 3)
         self._stride = min(STRIDE_TOKENS, self.max_tokens // 3)
         self.batches = TokenBatches(batch_tokens or default_tokens(self.device))
@@ -127,12 +137,14 @@ class AnsweringVictim:
         self, windows: Windows, read: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], T]
     ) -> Iterator[tuple[NDArray[np.int64], T]]:
         """Yields indices of windows, longest first, with what is read of start logits, end logits, allowed tokens."""
-        lengths = np.array([len(ids) for ids in windows.inputs["input_ids"]])
-        yield from self.batches.run(lengths, lambda batch: read(*self._forward(windows, batch)))
+        rows = windows.inputs["input_ids"]
+        lengths = np.array([len(ids) for ids in rows])
+        yield from self.batches.run(
+            lengths, lambda batch: read(*self._forward(windows, batch)), self.company.kinds(rows)
+        )
 
     def _forward(self, windows: Windows, batch: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        rows = {key: [values[i] for i in batch] for key, values in windows.inputs.items()}
-        inputs = self.tokenizer.pad(rows, padding=True, padding_side="right", return_tensors="pt").to(self.device)
+        inputs = self.inputs({key: [values[i] for i in batch] for key, values in windows.inputs.items()})
         output = self.model(**inputs)
         self.forwards += len(batch)
         width = inputs["input_ids"].shape[1]
@@ -142,6 +154,11 @@ class AnsweringVictim:
         # A prompt's virtual tokens come first and have logits of their own.
         starts, ends = (logits[:, -width:] for logits in (output.start_logits, output.end_logits))
         return starts, ends, torch.from_numpy(allowed).to(self.device)
+
+    def inputs(self, rows: dict[str, list[list[int]]]) -> dict[str, torch.Tensor]:
+        """Returns what the model takes of some windows, padded on the right, each of shape (windows, tokens)."""
+        padded = pad(rows, self.tokenizer, self._accepted, "right")
+        return {name: torch.from_numpy(values).to(self.device) for name, values in padded.items()}
 
     def encode(self, texts: Sequence[Texts]) -> Windows:
         """Returns the windows of each (question, paragraph), a text's own in their order."""
@@ -154,6 +171,7 @@ class AnsweringVictim:
             stride=self._stride,
             return_overflowing_tokens=True,
             return_offsets_mapping=True,
+            return_attention_mask=False,
             padding=False,
         )
         owner = np.array(encoded.pop("overflow_to_sample_mapping"), dtype=np.int64)
@@ -162,7 +180,7 @@ class AnsweringVictim:
             np.array([part == 1 for part in encoded.sequence_ids(window)], dtype=bool) & (spans[:, 1] > spans[:, 0])
             for window, spans in enumerate(offsets)
         ]
-        kept = [key for key in encoded if self._segment_ids or key != "token_type_ids"]
+        kept = [key for key in encoded if key in self._accepted]
         return Windows({key: encoded[key] for key in kept}, owner, offsets, allowed)
 
     def _shorten(self, questions: list[str], texts: Sequence[Texts]) -> list[str]:

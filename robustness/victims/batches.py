@@ -33,18 +33,23 @@ class TokenBatches:
     measure: Callable[[], int] | None = None
 
     def run(
-        self, lengths: NDArray[np.int64], forward: Callable[[NDArray[np.int64]], T]
+        self,
+        lengths: NDArray[np.int64],
+        forward: Callable[[NDArray[np.int64]], T],
+        kinds: NDArray[np.int64] | None = None,
     ) -> Iterator[tuple[NDArray[np.int64], T]]:
         """Yields the indices of each batch and what `forward` makes of them.
 
         Args:
             lengths: tokens of each text.
             forward: runs the texts of some indices, shape (batch,), through the model.
+            kinds: a number for each text; only texts of one number share a batch. None: all may.
 
         Raises:
             OutOfMemoryError: a single text that does not fit.
         """
-        order = np.argsort(-lengths, kind="stable")  # the largest batch comes early
+        kinds = np.zeros_like(lengths) if kinds is None else kinds
+        order = np.lexsort((-lengths, kinds))  # of each kind the largest batch comes early
         start = 0
         while start < len(order):
             longest = max(1, int(lengths[order[start]]))  # an empty text may have no token at all
@@ -52,6 +57,7 @@ class TokenBatches:
                 assert self.measure is not None, "a victim knows the size of its batches or how to measure it"
                 self.tokens = self.measure()
             batch = order[start : start + max(1, self.tokens // longest)]
+            batch = batch[kinds[batch] == kinds[batch[0]]]
             try:
                 found = forward(batch)
             except torch.cuda.OutOfMemoryError:

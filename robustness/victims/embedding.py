@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from robustness.testsets.example import Example
-from robustness.victims.answer_gradients import embed_questions, find_unfit_questions, question_lengths
+from robustness.victims.answer_gradients import embed_questions, find_unfit_questions, first_windows
 from robustness.victims.answering import AnsweringVictim
 from robustness.victims.gradients import EmbeddedBatch, embed, gradient_batches, group_by_length
 from robustness.victims.kinds import AnyVictim
@@ -30,9 +30,10 @@ def batches_of_any(victim: AnyVictim, examples: Sequence[Example]) -> list[list[
     """Groups examples by token length, longest first, so that a batch fits the device and pads little."""
     texts = [example.texts for example in examples]
     if isinstance(victim, AnsweringVictim):
-        return group_by_length(examples, question_lengths(victim, texts), victim.device)
+        return group_by_length(examples, first_windows(victim, texts), victim.company, victim.device)
     if isinstance(victim, PromptedVictim):
-        return group_by_length(examples, [len(victim.encode(text)) for text in texts], victim.device)
+        rows = [victim.encode(text) for text in texts]
+        return group_by_length(examples, rows, victim.company, victim.device)
     return gradient_batches(victim, examples)
 
 

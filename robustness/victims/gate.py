@@ -5,26 +5,38 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from robustness.definitions.pairs import Pair
 from robustness.definitions.tasks import Head, Task
-from robustness.errors import CheckpointError, GateError
+from robustness.errors import CheckpointError, GateError, RobustnessError
 from robustness.testsets.example import Example, Texts
 from robustness.victims.answer_scores import score_answer
 from robustness.victims.answering import AnsweringVictim
-from robustness.victims.checkpoint import Checkpoint
+from robustness.victims.batches import recover_memory
+from robustness.victims.checkpoint import Checkpoint, first_line
+from robustness.victims.heads import head_remedy
+from robustness.victims.inputs import accepted_inputs, max_tokens
 from robustness.victims.isolation import Fault, Isolation, VictimGoneError
 from robustness.victims.kinds import AnyVictim
-from robustness.victims.loading import LoadedCheckpoint, Placement, as_victim, load_checkpoint
-from robustness.victims.victim import Scores, max_tokens
+from robustness.victims.loading import (
+    MERGE_ROUNDING,
+    LoadedCheckpoint,
+    Placement,
+    as_victim,
+    load_checkpoint,
+    merge,
+)
+from robustness.victims.victim import Scores
 
-MERGE_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 1e-1}
+R = TypeVar("R")
+
+MERGE_TOLERANCE = {torch.float32: MERGE_ROUNDING, torch.bfloat16: 1e-1}
 """The largest difference of a logit, merged against unmerged, that is still rounding."""
 
 PADDING_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 1e-1}
@@ -65,19 +77,26 @@ def inspect_checkpoint(
     Raises:
         CheckpointError: it cannot be loaded at all, its labels cannot be mapped, or it answers nothing.
     """
-    loaded = load_checkpoint(checkpoint, task)
     try:
-        victim, merge_difference, failures = _probe(loaded, placement, [each.texts for each in clean[:PROBES]])
-    except RuntimeError as error:  # such as memory that runs out
+        return _inspect(load_checkpoint(checkpoint, task), placement, clean)
+    except RobustnessError:
+        raise
+    except Exception as error:  # memory that runs out, or whatever a model, a tokenizer or a library raises
         raise CheckpointError(
-            f"checkpoint {checkpoint.name}: fails on the first clean texts: {type(error).__name__}: {error}"
+            f"checkpoint {checkpoint.name}: fails on the first clean texts: {type(error).__name__}: "
+            f"{first_line(error)}"
         ) from error
+
+
+def _inspect(loaded: LoadedCheckpoint, placement: Placement, clean: Sequence[Example]) -> CheckpointFacts:
+    checkpoint = loaded.checkpoint
+    victim, merge_difference, failures = _probe(loaded, placement, [each.texts for each in clean[:PROBES]])
     try:
         accuracy, majority = _clean_accuracy(victim, clean)
     except VictimGoneError as error:
         raise CheckpointError(f"checkpoint {checkpoint.name}: answers no clean text: {error}") from error
     if accuracy <= majority:
-        answering = task.head is Head.ANSWERING
+        answering = loaded.task.head is Head.ANSWERING
         failures.append(
             f"clean-accuracy: {'F1 ' if answering else ''}{accuracy:.3f} on {len(clean)} clean examples is not above "
             f"{'answering with the whole paragraph' if answering else 'the majority class'} "
@@ -103,9 +122,33 @@ def _probe(
     failures = list(_head_failures(loaded))
     if loaded.checkpoint.is_adapter and not _adapter_changes_anything(loaded, probes):
         failures.append("adapter-not-zero: the adapter changes no hidden state; was it trained and saved?")
-    merge_difference, merge_failures = _compare_merged(loaded, placement, probes)
-    victim = as_victim(loaded, _merged_copy(loaded), placement)
-    return victim, merge_difference, [*failures, *merge_failures, *_output_failures(victim, probes)]
+    folded = _merged_copy(loaded)
+    victim = as_victim(loaded, folded or loaded.unmerged, placement)
+    found = list(_ask_each(loaded.checkpoint.name, probes, lambda probe: victim.scores([probe])))
+    answered, alone = [probe for probe, _ in found], np.concatenate([scores for _, scores in found])
+    merge_difference: float | None = None
+    merge_failures: list[str] = []
+    if loaded.checkpoint.is_adapter and folded is not None:
+        merge_difference, merge_failures = _compare_merged(loaded, victim, placement, answered)
+    return victim, merge_difference, [*failures, *merge_failures, *_output_failures(victim, answered, alone)]
+
+
+def _ask_each(name: str, probes: Sequence[Texts], ask: Callable[[Texts], R]) -> Iterator[tuple[Texts, R]]:
+    """Yields what is answered of each text alone: what one text does to a model is no fault of the others."""
+    reason, answered = "", False
+    for probe in probes:
+        try:
+            found = ask(probe)
+        except RobustnessError:
+            raise
+        except Exception as error:  # of many kinds, as in the gate itself
+            recover_memory()
+            reason = reason or f"{type(error).__name__}: {first_line(error)}"
+            continue
+        answered = True
+        yield probe, found
+    if not answered:
+        raise CheckpointError(f"checkpoint {name}: fails on each of the first {len(probes)} clean texts: {reason}")
 
 
 def check_pair(pair: Pair, full: CheckpointFacts, peft: CheckpointFacts) -> None:
@@ -148,7 +191,7 @@ def _head_failures(loaded: LoadedCheckpoint) -> Iterator[str]:
         more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
         yield (
             f"head-loaded: no file holds {', '.join(names[:NAMES_SHOWN])}{more}: freshly initialised, so its answers "
-            "are random" + ("; train with modules_to_save naming the head" if loaded.checkpoint.is_adapter else "")
+            f"are random{head_remedy(loaded.unmerged, names) if loaded.checkpoint.is_adapter else ''}"
         )
 
 
@@ -156,23 +199,35 @@ def _head_failures(loaded: LoadedCheckpoint) -> Iterator[str]:
 def _adapter_changes_anything(loaded: LoadedCheckpoint, probes: Sequence[Texts]) -> bool:
     """Compares hidden states, which the restored head does not touch, with the adapter on and off."""
     model = loaded.unmerged
-    batch = _encode(loaded, probes)
-    adapted = model(**batch, output_hidden_states=True).hidden_states[-1]
-    if model.active_peft_config.is_prompt_learning:  # prompts stand before the base, which is left as it was
-        plain = model.get_base_model()(**batch, output_hidden_states=True).hidden_states[-1]
-    else:
-        with model.disable_adapter():
-            plain = model(**batch, output_hidden_states=True).hidden_states[-1]
-    return adapted.shape != plain.shape or not torch.equal(adapted, plain)
+
+    def changes(probe: Texts) -> bool:
+        inputs = _encode(loaded, probe)
+        if not inputs["input_ids"].numel():
+            return False
+        adapted = _last_states(model, inputs)
+        if model.active_peft_config.is_prompt_learning:  # prompts stand before the base, which is left as it was
+            plain = _last_states(model.get_base_model(), inputs)
+        else:
+            with model.disable_adapter():
+                plain = _last_states(model, inputs)
+        return adapted.shape != plain.shape or not torch.equal(adapted, plain)
+
+    return any(changed for _, changed in _ask_each(loaded.checkpoint.name, probes, changes))
+
+
+def _last_states(model: Any, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """What the head reads: of an encoder-decoder the decoder's states."""
+    output = model(**inputs, output_hidden_states=True)
+    states = output.get("decoder_hidden_states") or output.hidden_states
+    last: torch.Tensor = states[-1]
+    return last
 
 
 def _compare_merged(
-    loaded: LoadedCheckpoint, placement: Placement, probes: Sequence[Texts]
-) -> tuple[float | None, list[str]]:
-    if not loaded.can_merge:
-        return None, []
+    loaded: LoadedCheckpoint, victim: AnyVictim, placement: Placement, probes: Sequence[Texts]
+) -> tuple[float, list[str]]:
     unmerged = as_victim(loaded, copy.deepcopy(loaded.unmerged), placement).scores(probes)
-    merged = as_victim(loaded, _merged_copy(loaded), placement).scores(probes)
+    merged = victim.scores(probes)
     difference = float(np.abs(merged - unmerged).max())
     tolerance = MERGE_TOLERANCE[placement.dtype]
     if difference <= tolerance:
@@ -184,20 +239,23 @@ def _compare_merged(
     return difference, [reason]
 
 
-def _merged_copy(loaded: LoadedCheckpoint) -> Any:
-    return copy.deepcopy(loaded.unmerged).merge_and_unload() if loaded.can_merge else loaded.unmerged
+def _merged_copy(loaded: LoadedCheckpoint) -> Any | None:
+    """The adapter in the base's weights; None where it stays apart."""
+    return merge(replace(loaded, unmerged=copy.deepcopy(loaded.unmerged)))
 
 
-def _output_failures(victim: AnyVictim, probes: Sequence[Texts]) -> Iterator[str]:
+def _output_failures(victim: AnyVictim, probes: Sequence[Texts], alone: Scores) -> Iterator[str]:
     if any(module.training for module in victim.model.modules()):
         yield "eval-mode: a module is in training mode"
+    switched = switched_attention(victim.model)
     first = victim.scores(probes)
-    if not np.isfinite(first).all():
+    if switched:
+        yield switched
+    elif not np.isfinite(first).all():
         yield "finite: some logits are not finite"
     elif not np.array_equal(first, victim.scores(probes)):
         yield "deterministic: two identical forwards differ; is dropout still on?"
     else:
-        alone = np.concatenate([victim.scores([probe]) for probe in probes])
         difference = float(np.abs(first - alone).max())
         if difference > PADDING_TOLERANCE[next(victim.model.parameters()).dtype]:
             yield (
@@ -206,6 +264,19 @@ def _output_failures(victim: AnyVictim, probes: Sequence[Texts]) -> Iterator[str
             )
     if _are_probabilities(first):
         yield "logits: outputs lie in [0, 1] and sum to 1: probabilities, where logits are expected"
+
+
+def switched_attention(model: Any) -> str:
+    """Says why scores depend on what was scored before, where a text turned the attention; empty where none did."""
+    stated = getattr(model.config, "attention_type", None)
+    used = {kind for module in model.modules() if isinstance(kind := getattr(module, "attention_type", None), str)}
+    if stated is None or used <= {stated}:
+        return ""
+    now = ", ".join(sorted(used - {stated}))
+    return (
+        f"attention: a short batch turned the attention from {stated} to {now} for all texts that follow, so scores "
+        f'depend on what was scored before; set "attention_type": "{now}" in the config.json of base and checkpoint'
+    )
 
 
 def _are_probabilities(scores: Scores) -> bool:
@@ -219,14 +290,16 @@ def _architecture(model: Any) -> str:
 def _tokenizer_digest(victim: AnyVictim) -> str:
     """Vocabulary, truncation, and a sentence that shows casing, accents, splitting and special tokens."""
     tokenizer = victim.tokenizer
-    truncation = [tokenizer.truncation_side, max_tokens(victim.model.config, tokenizer)]
+    truncation = [tokenizer.truncation_side, max_tokens(victim.model, tokenizer)]
     probe = tokenizer("Naïve  words, don't UN-fold\n¿ok? 1,000", "Second segment.")["input_ids"]
     content = json.dumps([sorted(tokenizer.get_vocab().items()), truncation, probe])
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def _encode(loaded: LoadedCheckpoint, probes: Sequence[Texts]) -> Any:
-    segments = [list(column) for column in zip(*probes, strict=True)]
-    prompts = getattr(loaded.unmerged, "active_peft_config", None)
-    limit = max_tokens(loaded.unmerged.config, loaded.tokenizer, getattr(prompts, "num_virtual_tokens", 0))
-    return loaded.tokenizer(*segments, truncation=True, max_length=min(128, limit), padding=True, return_tensors="pt")
+def _encode(loaded: LoadedCheckpoint, probe: Texts) -> dict[str, torch.Tensor]:
+    model = loaded.unmerged
+    prompts = getattr(model, "active_peft_config", None)
+    limit = max_tokens(model, loaded.tokenizer, getattr(prompts, "num_virtual_tokens", 0))
+    segments = [[segment] for segment in probe]
+    encoded = loaded.tokenizer(*segments, truncation=True, max_length=min(128, limit), return_tensors="pt")
+    return {name: encoded[name] for name in encoded if name in accepted_inputs(model)}

@@ -12,7 +12,9 @@ import torch
 
 from robustness.errors import CheckpointError, UsageError
 from robustness.testsets.example import Example, Texts
+from robustness.victims.inputs import Company
 from robustness.victims.kinds import AnyVictim
+from robustness.victims.lookup import embedding_module, look_up, replaced_lookup
 from robustness.victims.victim import Victim
 
 Forward = Callable[[torch.Tensor, Mapping[str, torch.Tensor]], torch.Tensor]
@@ -49,6 +51,12 @@ class EmbeddedBatch:
     chance: float | None = None
     """Accuracy of guessing; None: one over the number of labels."""
 
+    @property
+    def attended(self) -> torch.Tensor:
+        """Shape (batch, tokens), bool: not padding, with which a model that takes no mask is never given a text."""
+        mask = self.inputs.get("attention_mask")
+        return torch.ones_like(self.content) if mask is None else mask.bool()
+
     def logits(self, embeddings: torch.Tensor) -> torch.Tensor:
         """Returns logits, shape (batch, labels), float32, in the task's label order, of other embeddings."""
         return self.forward(embeddings, self.inputs)
@@ -73,9 +81,8 @@ def embed(victim: Victim, examples: Sequence[Example]) -> EmbeddedBatch:
         CheckpointError: a tokenizer that cannot say which token came from which segment.
     """
     inputs, content = _encode(victim, examples)
-    module = victim.model.get_input_embeddings()
     with torch.no_grad():
-        embeddings = module(inputs["input_ids"]).float()
+        embeddings = look_up(victim.model, inputs["input_ids"])
     labels = torch.tensor([example.label for example in examples], device=victim.device)
     return EmbeddedBatch(embeddings, content, labels, median_token_norm(victim), inputs, _forward_of(victim))
 
@@ -94,13 +101,12 @@ def margins(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 def median_token_norm(victim: AnyVictim) -> float:
     """Returns the median l2 norm of the rows of the input embedding matrix; computed once a victim."""
     if victim not in _units:
-        module = victim.model.get_input_embeddings()
-        count = int(module.weight.shape[0])
+        count = len(embedding_module(victim.model).weight)
         norms = []
         with torch.no_grad():
             for start in range(0, count, NORM_ROWS):
                 rows = torch.arange(start, min(start + NORM_ROWS, count), device=victim.device)
-                norms.append(torch.linalg.vector_norm(module(rows).float(), dim=1))
+                norms.append(torch.linalg.vector_norm(look_up(victim.model, rows), dim=1))
         _units[victim] = float(torch.cat(norms).median())
     return _units[victim]
 
@@ -129,20 +135,23 @@ def gradient_batches(victim: Victim, examples: Sequence[Example]) -> list[list[E
     """Groups examples by token length, longest first, so that a batch fits the device and pads little."""
     if not examples:
         return []
-    lengths = [len(ids) for ids in _tokenize(victim, [example.texts for example in examples])["input_ids"]]
-    return group_by_length(examples, lengths, victim.device)
+    rows = _tokenize(victim, [example.texts for example in examples])["input_ids"]
+    return group_by_length(examples, rows, victim.company, victim.device)
 
 
-def group_by_length(examples: Sequence[Example], lengths: Sequence[int], device: torch.device) -> list[list[Example]]:
-    """Groups examples of known token lengths as `gradient_batches` does."""
+def group_by_length(
+    examples: Sequence[Example], rows: Sequence[Sequence[int]], company: Company, device: torch.device
+) -> list[list[Example]]:
+    """Groups examples of known tokens as `gradient_batches` does."""
     limit = CUDA_GRADIENT_TOKENS if device.type == "cuda" else CPU_GRADIENT_TOKENS
-    order = sorted(range(len(examples)), key=lambda i: -lengths[i])
+    kinds = company.kinds(rows)
+    order = sorted(range(len(examples)), key=lambda i: (kinds[i], -len(rows[i])))
     batches: list[list[Example]] = []
     room = 0
-    for index in order:
-        if room == 0:
+    for place, index in enumerate(order):
+        if room == 0 or kinds[index] != kinds[order[place - 1]]:
             batches.append([])
-            room = max(1, limit // max(1, lengths[index]))
+            room = max(1, limit // max(1, len(rows[index])))
         batches[-1].append(examples[index])
         room -= 1
     return batches
@@ -157,7 +166,9 @@ def _tokenize(victim: Victim, texts: Sequence[Texts]) -> Any:
             "segment of every token; save the checkpoint with a tokenizer.json"
         )
     segments = [list(column) for column in zip(*texts, strict=True)]
-    return victim.tokenizer(*segments, truncation=True, max_length=victim.max_tokens, padding=False)
+    return victim.tokenizer(
+        *segments, truncation=True, max_length=victim.max_tokens, padding=False, return_attention_mask=False
+    )
 
 
 def _encode(victim: Victim, examples: Sequence[Example]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
@@ -165,69 +176,24 @@ def _encode(victim: Victim, examples: Sequence[Example]) -> tuple[dict[str, torc
     encoded = _tokenize(victim, [example.texts for example in examples])
     special = set(victim.tokenizer.all_special_ids) - {victim.tokenizer.unk_token_id}
     flags = [
-        segment in example.attacked and token not in special
+        [
+            int(segment in example.attacked and token not in special)
+            for token, segment in zip(encoded["input_ids"][row], encoded.sequence_ids(row), strict=True)
+        ]
         for row, example in enumerate(examples)
-        for token, segment in zip(encoded["input_ids"][row], encoded.sequence_ids(row), strict=True)
     ]
-    columns = {name: encoded[name] for name in encoded}
-    padded = victim.tokenizer.pad(columns, padding=True, return_tensors="pt").to(victim.device)
-    inputs = {name: padded[name].long() for name in padded}  # a batch of empty texts would be of floats
-    content = torch.zeros_like(inputs["attention_mask"], dtype=torch.bool)
-    content[inputs["attention_mask"].bool()] = torch.tensor(flags, dtype=torch.bool, device=victim.device)
-    return inputs, content
+    columns = {name: encoded[name] for name in encoded if name in victim.accepted}
+    inputs = victim.inputs(columns | {"content": flags})
+    return inputs, inputs.pop("content").bool()
 
 
 def _forward_of(victim: Victim) -> Forward:
     """The model's own forward pass with the embedding matrix's answer replaced."""
 
     def forward(embeddings: torch.Tensor, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        with replaced_lookup(victim.model, embeddings):
+        with replaced_lookup(victim.model, inputs, embeddings):
             logits: torch.Tensor = victim.model(**inputs).logits
         victim.forwards += len(logits)
-        return logits[:, victim._columns].float()
+        return victim.in_label_order(logits)
 
     return forward
-
-
-@contextmanager
-def replaced_lookup(model: Any, embeddings: torch.Tensor, keep: torch.Tensor | None = None) -> Iterator[None]:
-    """For one forward pass, other word embeddings in place of what the embedding matrix returns.
-
-    `inputs_embeds=` would do for BERT; RoBERTa reads positions, decoders the last token and learnt prompts their
-    place from `input_ids`, so the ids are passed as for scores and everything but the lookup stays as it is.
-
-    Args:
-        model: whose forward pass follows.
-        embeddings: (batch, tokens, dim).
-        keep: (batch, tokens), bool: where the matrix's own answer stays; None: nowhere.
-
-    Raises:
-        CheckpointError: a model that reads its embeddings not once, or in another shape.
-    """
-    calls = 0
-
-    def replace_answer(_module: Any, _arguments: Any, looked_up: torch.Tensor) -> torch.Tensor:
-        nonlocal calls
-        calls += 1
-        _refuse_other_shape(model, embeddings, looked_up)
-        given = embeddings.to(looked_up.dtype)
-        return given if keep is None else torch.where(keep[:, :, None], looked_up, given)
-
-    hook = model.get_input_embeddings().register_forward_hook(replace_answer)
-    try:
-        yield
-    finally:
-        hook.remove()
-    if calls != 1:
-        raise CheckpointError(
-            f"model {type(model).__name__}: its input embeddings were read {calls} times in one pass; "
-            "embedding attacks need a model that reads them once"
-        )
-
-
-def _refuse_other_shape(model: Any, embeddings: torch.Tensor, looked_up: torch.Tensor) -> None:
-    if embeddings.shape != looked_up.shape:
-        raise CheckpointError(
-            f"model {type(model).__name__}: its input embeddings have shape {tuple(looked_up.shape)} inside "
-            f"the model, expected {tuple(embeddings.shape)}; embedding attacks do not support it"
-        )

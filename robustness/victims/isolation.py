@@ -8,6 +8,7 @@ from typing import TypeVar, final
 
 from robustness.errors import RobustnessError
 from robustness.victims.batches import recover_memory
+from robustness.victims.checkpoint import first_line
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -73,9 +74,9 @@ class Isolation:
             except (RobustnessError, VictimGoneError):
                 raise
             except Exception as error:  # whatever one text does to a tokenizer, a model or a device
+                failure = (type(error).__name__, f"{type(error).__name__}: {first_line(error)}")
                 if not left:
-                    raise
-                failure = (type(error).__name__, f"{type(error).__name__}: {error}")
+                    raise VictimGoneError(f"what answers failed behind its last answer, with {failure[1]}") from error
             if not left:
                 continue
             recover(failure[1])
@@ -102,5 +103,5 @@ def recover(reason: str) -> None:
     """Gives back the memory that a failed call held; raises VictimGoneError where the device is lost."""
     try:
         recover_memory()
-    except RuntimeError as error:
-        raise VictimGoneError(f"the device is lost ({error}) after {reason}") from None
+    except Exception as error:  # whatever a broken device makes of it
+        raise VictimGoneError(f"the device is lost ({first_line(error)}) after {reason}") from None

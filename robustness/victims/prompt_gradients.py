@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from robustness.testsets.example import Example
-from robustness.victims.gradients import EmbeddedBatch, Forward, median_token_norm, replaced_lookup
+from robustness.victims.gradients import EmbeddedBatch, Forward, median_token_norm
+from robustness.victims.lookup import look_up, replaced_lookup
 from robustness.victims.prompted import PromptedVictim
 
 
@@ -27,7 +28,7 @@ def embed_prompts(victim: PromptedVictim, examples: Sequence[Example]) -> Embedd
         flags = [segment in example.attacked for segment in segments]
         content[row, : len(flags)] = torch.tensor(flags, dtype=torch.bool, device=content.device)
     with torch.no_grad():
-        embeddings = victim.model.get_input_embeddings()(ids).float()
+        embeddings = look_up(victim.model, ids)
     labels = torch.tensor([example.label for example in examples], device=victim.device)
     inputs = {"input_ids": ids, "attention_mask": mask}
     return EmbeddedBatch(embeddings, content, labels, median_token_norm(victim), inputs, _forward_of(victim))
@@ -45,8 +46,9 @@ def _forward_of(victim: PromptedVictim) -> Forward:
             added = ids.shape[1] - embeddings.shape[1]
             padded = torch.nn.functional.pad(embeddings, (0, 0, 0, added))
             said = torch.arange(ids.shape[1], device=ids.device) >= ends
-            with replaced_lookup(victim.model, padded, keep=said):
-                logits: torch.Tensor = victim.model(input_ids=ids, attention_mask=mask).logits[:, -ids.shape[1] :]
+            given = {"input_ids": ids, "attention_mask": mask}
+            with replaced_lookup(victim.model, given, padded, keep=said):
+                logits: torch.Tensor = victim.run(**given).logits[:, -ids.shape[1] :]
             return torch.log_softmax(logits[rows, places].float(), dim=-1)
 
         first = log_probabilities(ids, mask, ends - 1)[:, 0]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Sequence
-from itertools import chain
 from typing import Any, final
 
 import numpy as np
@@ -13,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from robustness.testsets.example import Texts, digest_texts
-from robustness.victims.batches import CPU_BATCH_TOKENS, CUDA_BATCH_TOKENS, TokenBatches
+from robustness.victims.batches import CPU_BATCH_TOKENS, CUDA_BATCH_TOKENS, TokenBatches, recover_memory
+from robustness.victims.inputs import Company, accepted_inputs, max_tokens, pad
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +25,8 @@ CUDA_MEMORY_SHARE = 0.5
 """Of the memory that is free when the first text comes: what one batch may take."""
 PROBE_TOKENS = 2_048
 """Size of the batch by which the memory that a token takes is measured."""
+TRIAL_WORD = "a"
+"""Repeated, it is a text of any length, with the special tokens that the model looks for."""
 KEPT_ENCODINGS = 20_000
 """Texts whose tokens are kept until they are scored."""
 ENCODE_TEXTS = 4_096
@@ -38,6 +40,13 @@ class Victim:
     Scores are logits in the task's label order. Texts are sorted by length and batched by tokens, so nothing
     is padded past the longest text beside it. On CUDA the size of a batch follows from the free memory, and is
     halved when memory runs out all the same.
+
+    Args:
+        model: gives logits.
+        tokenizer: the model's own; texts are padded on its side.
+        label_columns: the model's own index of each of the task's labels.
+        padded: whether texts of unequal length may share a batch.
+        batch_tokens: tokens of a batch; None for the device's default.
     """
 
     def __init__(
@@ -46,6 +55,7 @@ class Victim:
         tokenizer: Any,
         label_columns: Sequence[int],
         *,
+        padded: bool = True,
         batch_tokens: int | None = None,
     ) -> None:
         self.model = model
@@ -54,7 +64,7 @@ class Victim:
         tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True
         self.device: torch.device = next(model.parameters()).device
         prompts = getattr(model, "active_peft_config", None)
-        self.max_tokens = max_tokens(model.config, tokenizer, getattr(prompts, "num_virtual_tokens", 0))
+        self.max_tokens = max_tokens(model, tokenizer, getattr(prompts, "num_virtual_tokens", 0))
         self.forwards = 0
         """Texts run through the model so far."""
         self.truncated: set[str] = set()
@@ -62,6 +72,13 @@ class Victim:
         self.contradicted: set[str] = set()
         """Digests of the texts that were answered with another label when they were asked about again."""
         self._columns = list(label_columns)
+        # On the device: an index list would be sent there in every pass, and the queue of kernels waited for.
+        self._order = torch.tensor(self._columns, device=self.device)
+        self.accepted = accepted_inputs(model)
+        """Names of the model's inputs."""
+        end = model.config.eos_token_id if getattr(model.config, "is_encoder_decoder", False) else None
+        self.company = Company(padded, end)
+        """Which texts may share a batch."""
         self._call = model
         """The model, or its compiled form."""
         self.compile_failure: str | None = None
@@ -131,7 +148,7 @@ class Victim:
             return self._forward({key: [values[i] for i in batch] for key, values in encoded.items()})
 
         with torch.inference_mode():
-            batches = list(self.batches.run(lengths, forward))
+            batches = list(self.batches.run(lengths, forward, self.company.kinds(encoded["input_ids"])))
         arrived = torch.cuda.current_stream(self.device).record_event() if self.device.type == "cuda" else None
 
         def collect() -> Scores:
@@ -171,27 +188,43 @@ class Victim:
 
         Time is not measured: it would give another size in another run, and logits with it in their last digits.
         """
-        length = min(self.max_tokens, PROBE_TOKENS)  # attention over the longest texts takes the most
-        torch.cuda.empty_cache()
+        tokens = PROBE_TOKENS
+        while True:
+            recover_memory()
+            free = torch.cuda.mem_get_info(self.device)[0]
+            try:
+                taken = self._memory_of(tokens)
+            except torch.cuda.OutOfMemoryError:
+                if tokens == 1:
+                    raise
+                tokens //= 2  # shorter texts may fit all the same
+                continue
+            fitting = max(1, int(free * CUDA_MEMORY_SHARE * tokens / taken))
+            return min(CUDA_BATCH_TOKENS, 1 << (fitting.bit_length() - 1))
+
+    def _memory_of(self, tokens: int) -> int:
+        """Bytes that a forward pass over so many tokens takes, in texts as long as may be: those take the most."""
+        length = max(min(self.max_tokens, tokens), self.tokenizer.num_special_tokens_to_add() + 1)
+        text = (f"{TRIAL_WORD} " * length,)
+        inputs = self.inputs(self._tokenize([text] * max(1, tokens // length), length))
         torch.cuda.reset_peak_memory_stats(self.device)
         before = torch.cuda.memory_allocated(self.device)
-        free = torch.cuda.mem_get_info(self.device)[0]
-        token = self.tokenizer.eos_token_id or self.tokenizer.sep_token_id or 1
-        inputs = torch.full((PROBE_TOKENS // length, length), token, device=self.device)
-        self._call(input_ids=inputs, attention_mask=torch.ones_like(inputs))
-        a_token = max(1, torch.cuda.max_memory_allocated(self.device) - before) / PROBE_TOKENS
-        fitting = max(1, int(free * CUDA_MEMORY_SHARE / a_token))
-        return min(CUDA_BATCH_TOKENS, 1 << (fitting.bit_length() - 1))
+        self._call(**inputs)
+        return max(1, torch.cuda.max_memory_allocated(self.device) - before)
 
     def _encode(self, texts: Sequence[Texts]) -> Encoded:
-        segments = [list(column) for column in zip(*texts, strict=True)]
-        encoded = self.tokenizer(
-            *segments, truncation=True, max_length=self.max_tokens, padding=False, return_attention_mask=False
-        )
+        encoded = self._tokenize(texts, self.max_tokens)
         for text, ids in zip(texts, encoded["input_ids"], strict=True):
             if len(ids) == self.max_tokens and self._is_truncated(text):
                 self.truncated.add(digest_texts(text))
-        return {key: encoded[key] for key in encoded}
+        return encoded
+
+    def _tokenize(self, texts: Sequence[Texts], longest: int) -> Encoded:
+        segments = [list(column) for column in zip(*texts, strict=True)]
+        encoded = self.tokenizer(
+            *segments, truncation=True, max_length=longest, padding=False, return_attention_mask=False
+        )
+        return {key: encoded[key] for key in encoded if key in self.accepted}
 
     def _is_truncated(self, text: Texts) -> bool:
         segments = [[segment] for segment in text]  # lists: alone, an empty second segment would be none at all
@@ -199,40 +232,21 @@ class Victim:
 
     def _forward(self, batch: Encoded) -> torch.Tensor:
         """Logits on the CPU, shape (batch, labels); on CUDA still on their way there."""
-        inputs = {name: self._to_device(values) for name, values in self._pad(batch).items()}
-        logits: torch.Tensor = self._call(**inputs).logits
+        logits: torch.Tensor = self._call(**self.inputs(batch)).logits
         self.forwards += len(logits)
-        return logits[:, self._columns].float().to("cpu", non_blocking=True)
+        return self.in_label_order(logits).to("cpu", non_blocking=True)
 
-    def _pad(self, batch: Encoded) -> dict[str, NDArray[np.int64]]:
-        """What `tokenizer.pad` does, at a tenth of its time, which a GPU would wait for."""
-        lengths = np.array([len(ids) for ids in batch["input_ids"]])
-        places = np.arange(max(1, int(lengths.max())))
-        if self.tokenizer.padding_side == "left":
-            places = places[::-1]
-        filled = places < lengths[:, None]
-        fill = {"input_ids": self.tokenizer.pad_token_id, "token_type_ids": self.tokenizer.pad_token_type_id}
-        reads_mask = "attention_mask" in self.tokenizer.model_input_names
-        padded = {"attention_mask": filled.astype(np.int64)} if reads_mask else {}
-        for name, rows in batch.items():
-            padded[name] = np.full(filled.shape, fill.get(name) or 0, dtype=np.int64)
-            padded[name][filled] = np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=int(lengths.sum()))
-        return padded
+    def in_label_order(self, logits: torch.Tensor) -> torch.Tensor:
+        """Returns the model's logits in the task's label order, shape (batch, labels), float32."""
+        return logits.index_select(1, self._order).float()
+
+    def inputs(self, batch: Encoded) -> dict[str, torch.Tensor]:
+        """Returns what the model takes of some texts' tokens, padded, each of shape (batch, tokens)."""
+        padded = pad(batch, self.tokenizer, self.accepted, self.tokenizer.padding_side)
+        return {name: self._to_device(values) for name, values in padded.items()}
 
     def _to_device(self, values: NDArray[np.int64]) -> torch.Tensor:
         tensor = torch.from_numpy(values)
-        return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
-
-
-def max_tokens(config: Any, tokenizer: Any, virtual_tokens: int = 0) -> int:
-    """The most tokens a text may have: the position table and the tokenizer's own limit, whichever is less.
-
-    Args:
-        config: the model's configuration.
-        tokenizer: the model's tokenizer.
-        virtual_tokens: learnt prompts or prefixes, which take positions away from the text.
-    """
-    positions = getattr(config, "max_position_embeddings", None) or 1_000_000
-    if getattr(config, "model_type", "") in {"roberta", "xlm-roberta", "camembert"}:
-        positions -= config.pad_token_id + 1  # RoBERTa counts positions from the padding index on
-    return min(int(positions) - virtual_tokens, int(min(tokenizer.model_max_length, 1_000_000)))
+        if self.device.type == "cuda":
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.to(self.device)

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from robustness.testsets.example import Example, Span
+from robustness.victims.lookup import embedding_module, look_up
 from robustness.victims.victim import Victim
 
 _ANCHOR = "a"
@@ -95,13 +96,12 @@ def _is_word(form: str) -> bool:
 
 
 def _embedding_table(victim: Victim) -> torch.Tensor:
-    module = victim.model.get_input_embeddings()
+    module = embedding_module(victim.model)
     weight: torch.Tensor = module.weight
     if type(module) is torch.nn.Embedding and module.max_norm is None:
         return weight.detach().float()
     with torch.no_grad():  # tables that scale what they return
-        table: torch.Tensor = module(torch.arange(len(weight), device=victim.device)).detach().float()
-    return table
+        return look_up(victim.model, torch.arange(len(weight), device=victim.device))
 
 
 def _forms(victim: Victim, count: int) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from robustness.engine.query_cache import QueryCache
 from robustness.engine.scheduler import Scheduler
 from robustness.errors import UsageError
 from robustness.testsets.example import Texts
-from robustness.victims.isolation import Fault, Isolation, VictimGoneError
+from robustness.victims.isolation import Fault, Isolation, VictimGoneError, recover
 
 POISON = "poison"
 
@@ -230,6 +230,38 @@ def test_errors_of_other_kinds_and_answers_between_do_not_add_up() -> None:
     assert each_alone(answer, mixed) == 8
     with pytest.raises(VictimGoneError, match="MemoryError: no"):
         each_alone(answer, ["fine", "memory", "memory", "memory", "fine"])
+
+
+def test_a_fault_says_the_first_line_that_says_something() -> None:
+    def answer(part: Mapping[int, str]) -> Iterator[tuple[int, str]]:
+        raise ValueError("\n\n  the reason\nthirty lines of shapes")
+        yield
+
+    ((_, fault),) = Isolation().ask(answer, {0: "a"}, lambda item: item)
+
+    assert fault == Fault("ValueError: the reason")
+
+
+def test_what_fails_behind_its_last_answer_is_a_victim_that_is_gone() -> None:
+    def answer(part: Mapping[int, str]) -> Iterator[tuple[int, str]]:
+        yield from part.items()
+        raise AttributeError("no such method")
+
+    with pytest.raises(VictimGoneError, match="AttributeError: no such method"):
+        list(Isolation().ask(answer, {0: "a", 1: "b"}, lambda item: item))
+
+
+@pytest.mark.parametrize("error", [RuntimeError("illegal memory access"), OSError("gone")])
+def test_a_device_that_cannot_be_asked_for_its_memory_is_lost(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr("robustness.victims.isolation.recover_memory", fail)
+
+    with pytest.raises(VictimGoneError, match=r"the device is lost \((illegal|gone).* after ValueError: no"):
+        recover("ValueError: no")
 
 
 def each_alone(answer: Callable[[Mapping[int, Any]], Iterator[tuple[int, Any]]], kinds: Sequence[str]) -> int:

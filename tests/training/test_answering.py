@@ -25,8 +25,8 @@ def test_positions_are_those_of_the_answer_and_windows_without_it_have_none(answ
     tokenizer = BertTokenizerFast.from_pretrained(answering.base)
     examples = [e.with_texts((e.texts[0], e.texts[1] + " hugo works in tokyo ." * 20)) for e in answering.examples()]
 
-    all_windows = encode_windows(examples, tokenizer, answered_only=False)
-    answered = encode_windows(examples, tokenizer, answered_only=True)
+    all_windows = encode_windows(examples, tokenizer, 64, answered_only=False)
+    answered = encode_windows(examples, tokenizer, 64, answered_only=True)
 
     assert len(answered) == len(examples) < len(all_windows)
     for window, example in zip(answered, examples, strict=True):
@@ -38,12 +38,12 @@ def test_positions_are_those_of_the_answer_and_windows_without_it_have_none(answ
 def test_perfect_logits_have_an_f1_of_one_and_others_less(answering: Any) -> None:
     tokenizer = BertTokenizerFast.from_pretrained(answering.base)
     examples = answering.examples()
-    windows = encode_windows(examples, tokenizer, answered_only=False)
+    windows = encode_windows(examples, tokenizer, 64, answered_only=False)
     logits = np.full((2, len(windows), max(len(w["input_ids"]) for w in windows)), -5.0, dtype=np.float32)
     for index, window in enumerate(windows):
         for part, name in enumerate(LABEL_NAMES):
             logits[part, index, window[name]] = 5.0
-    metric = f1_metric(examples, tokenizer)
+    metric = f1_metric(examples, tokenizer, 64)
 
     assert metric(SimpleNamespace(predictions=tuple(logits)))["score"] == 1
     assert metric(SimpleNamespace(predictions=tuple(np.zeros_like(logits))))["score"] < 0.5

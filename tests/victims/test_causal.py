@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, PeftConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import (
@@ -94,12 +96,14 @@ def save_adapter(llama: Path, folder: Path, config: PeftConfig) -> Path:
     return folder
 
 
-def scores_by_hand(model: torch.nn.Module, llama: Path, text: Texts) -> list[float]:
+def scores_by_hand(
+    model: torch.nn.Module, llama: Path, text: Texts, verbalisers: tuple[str, ...] = UNEVEN.verbalisers
+) -> list[float]:
     """One unpadded forward pass a label, one softmax a token."""
     tokenizer = AutoTokenizer.from_pretrained(llama)
     prompt = tokenizer(f"Review: {text[0]} Sentiment:")["input_ids"]
     scores = []
-    for verbaliser in UNEVEN.verbalisers:
+    for verbaliser in verbalisers:
         said = tokenizer(verbaliser, add_special_tokens=False)["input_ids"]
         with torch.inference_mode():
             logits = model(input_ids=torch.tensor([[*prompt, *said]])).logits[0].double().log_softmax(dim=-1)
@@ -240,6 +244,63 @@ def test_every_task_with_labels_has_a_template_of_its_fields_and_distinct_verbal
     assert len(set(task.verbalisers)) == len(task.labels)
 
 
+class Marked:
+    """Writes spaces into words, and one before every text, as Llama's first tokenizers do."""
+
+    def __init__(self, *, start: bool) -> None:
+        words = ["<s>", "</s>", "<unk>", "\u2581", *(f"\u2581{word}" for word in WORDS[3:])]
+        made = Tokenizer(WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>"))
+        made.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
+        made.pre_tokenizer = pre_tokenizers.Split("\u2581", "merged_with_next")
+        made.post_processor = processors.TemplateProcessing(
+            single="<s> $A </s>", pair="<s> $A $B </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
+        )
+        self.fast = PreTrainedTokenizerFast(
+            tokenizer_object=made, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="<unk>"
+        )
+        self.start = start
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.fast, name)
+
+    def __call__(self, text: str, **options: Any) -> Any:
+        """Some begin every text with <s>, even where they are asked for no special tokens."""
+        encoded = self.fast(text, **options)
+        if self.start and options.get("add_special_tokens") is False:
+            encoded["input_ids"] = [0, *encoded["input_ids"]]
+        return encoded
+
+
+@pytest.mark.parametrize("start", [False, True])
+def test_a_verbaliser_has_the_tokens_that_it_has_behind_the_prompt(start: bool) -> None:
+    tokenizer = Marked(start=start)
+    model = LlamaForCausalLM(LlamaConfig(**{**SHAPE, "vocab_size": len(WORDS) + 1}))
+
+    victim = PromptedVictim(model, tokenizer, UNEVEN)
+
+    said = [tokenizer.fast.convert_ids_to_tokens(ids) for ids in victim.verbalisers]
+    assert said == [["\u2581very", "\u2581negative", "\u2581film"], ["\u2581positive"]]
+    tokens = tokenizer.fast.convert_ids_to_tokens(victim.encode(("a film",)))
+    assert tokens == ["<s>", "\u2581Review:", "\u2581a", "\u2581film", "\u2581Sentiment:"]
+
+
+def test_verbalisers_that_a_tokenizer_does_not_know_are_refused(llama: Path) -> None:
+    task = replace(UNEVEN, verbalisers=(" wonderful", " terrible"))
+
+    with pytest.raises(CheckpointError, match=r"' terrible' of task sst2 is the same tokens as another"):
+        victim_of(llama, llama, task)
+
+
+def test_verbalisers_may_begin_with_the_same_token(llama: Path) -> None:
+    task = replace(UNEVEN, verbalisers=(" very negative film", " very positive"))
+    model = LlamaForCausalLM.from_pretrained(llama).eval()
+
+    scores = victim_of(llama, llama, task).scores(TEXTS[:5])
+
+    expected = [scores_by_hand(model, llama, text, task.verbalisers) for text in TEXTS[:5]]
+    np.testing.assert_allclose(scores, expected, atol=1e-4)
+
+
 def test_a_decoder_with_a_head_for_labels_is_padded_where_it_does_not_look(llama: Path, tmp_path: Path) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(2)
@@ -267,8 +328,7 @@ def test_the_gate_looks_at_a_prompted_model_as_at_any_other(llama: Path) -> None
     assert all(failure.startswith("clean-accuracy") for failure in facts.failures)
 
 
-def test_the_gate_refuses_scores_that_depend_on_padding(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clean = [Example(str(index), text, index % 2) for index, text in enumerate(TEXTS)]
+def see_padding(monkeypatch: pytest.MonkeyPatch) -> None:
     pad = PromptedVictim.pad
 
     def without_mask(self: PromptedVictim, rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -276,6 +336,27 @@ def test_the_gate_refuses_scores_that_depend_on_padding(llama: Path, monkeypatch
         return ids, torch.ones_like(mask)
 
     monkeypatch.setattr(PromptedVictim, "pad", without_mask)
+
+
+def test_prompts_whose_scores_depend_on_padding_share_no_batch_with_others_of_another_length(
+    llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = victim_of(llama, llama).scores(TEXTS)
+    see_padding(monkeypatch)
+
+    victim = victim_of(llama, llama)
+
+    np.testing.assert_allclose(victim.scores(TEXTS), expected, atol=1e-4)
+    assert not victim.company.padded
+
+
+def test_the_gate_refuses_scores_that_depend_on_padding_all_the_same(
+    llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clean = [Example(str(index), text, index % 2) for index, text in enumerate(TEXTS)]
+    see_padding(monkeypatch)
+    monkeypatch.setattr("robustness.victims.loading.settle_side", lambda victim, task: True)
+
     facts = inspect_checkpoint(read_checkpoint("llama", str(llama), str(llama)), UNEVEN, place("cpu"), clean)
 
     assert any(failure.startswith("padding: scores change by") for failure in facts.failures)

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig
+from architectures import Architecture
+from peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForSequenceClassification
 
 from robustness.definitions.pairs import Pair
 from robustness.definitions.tasks import find_task
@@ -126,7 +128,7 @@ def test_an_adapter_saved_without_its_head_is_refused(copied: Callable[[str], Pa
 
     assert "head-loaded" in reasons(facts)
     assert "classifier.bias, classifier.weight" in facts.failures[0]
-    assert "train with modules_to_save naming the head" in facts.failures[0]
+    assert 'train it with modules_to_save=["classifier"]' in facts.failures[0]
 
 
 @pytest.mark.parametrize("missing", ["classifier", "classifier.bias", "classifier.weight"])
@@ -165,7 +167,7 @@ def test_a_checkpoint_that_loads_nothing_names_a_few_parameters_and_counts_the_r
     copied: Callable[[str], Path], inspect: Callable
 ) -> None:
     folder = copied("full")
-    tensors = {f"wrapped.{name}": tensor for name, tensor in load_file(folder / "model.safetensors").items()}
+    tensors = {f"{name}.other": tensor for name, tensor in load_file(folder / "model.safetensors").items()}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
     facts = inspect(folder)
@@ -324,6 +326,11 @@ class Wrapped(torch.nn.Module):
         return SimpleNamespace(logits=self.change(self.model(**batch).logits))
 
 
+def output_reasons(victim: Victim, texts: list) -> list[str]:
+    alone = np.concatenate([victim.scores([text]) for text in texts])
+    return [failure.partition(":")[0] for failure in gate._output_failures(victim, texts, alone)]
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
@@ -340,22 +347,18 @@ def test_outputs_that_are_no_logits_are_refused(
 ) -> None:
     victim = Victim(Wrapped(full_victim.model, change).eval(), full_victim.tokenizer, (0, 1))
 
-    failures = [failure.partition(":")[0] for failure in gate._output_failures(victim, texts[:8])]
-
-    assert failures == expected
+    assert output_reasons(victim, texts[:8]) == expected
 
 
 def test_dropout_left_on_is_refused(full_victim: Victim, texts: list) -> None:
     full_victim.model.train()
 
-    failures = [failure.partition(":")[0] for failure in gate._output_failures(full_victim, texts[:8])]
-
-    assert failures == ["eval-mode", "deterministic"]
+    assert output_reasons(full_victim, texts[:8]) == ["eval-mode", "deterministic"]
 
 
 def test_logits_that_are_not_finite_refuse_the_checkpoint(copied: Callable[[str], Path], inspect: Callable) -> None:
     folder = copied("full")
-    edit_tensors(folder / "model.safetensors", lambda name, t: t * float("nan") if name == "classifier.bias" else t)
+    edit_tensors(folder / "model.safetensors", lambda name, t: t * 0 + 3e38 if name == "classifier.weight" else t)
 
     assert "finite" in reasons(inspect(folder))
 
@@ -419,11 +422,102 @@ def test_an_answering_arm_at_its_floor_is_refused_and_one_above_passes(answering
     assert reasons(at) == ["clean-accuracy"] and at.clean_accuracy == at.majority_share == 1
 
 
+@pytest.mark.parametrize(
+    "error", [IndexError("index 7"), ValueError("\n  first line\nsecond"), KeyError("h"), MemoryError()]
+)
+@pytest.mark.parametrize("where", ["load_checkpoint", "as_victim", "_tokenizer_digest", "_adapter_changes_anything"])
+def test_whatever_a_checkpoint_raises_is_a_refusal_of_one_line(
+    tiny: Any, inspect: Callable, monkeypatch: pytest.MonkeyPatch, error: Exception, where: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(gate, where, fail)
+
+    with pytest.raises(CheckpointError) as caught:
+        inspect(tiny.peft)
+
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    assert str(caught.value) == f"checkpoint lora: fails on the first clean texts: {type(error).__name__}: {line}"
+
+
+def break_on(monkeypatch: pytest.MonkeyPatch, breaks: Callable[[str], bool]) -> None:
+    """Lets a victim fail on some texts, whatever is beside them, with an error that the gate does not know."""
+    scores = Victim.scores
+
+    def sometimes(self: Victim, texts: list) -> np.ndarray:
+        if any(breaks(text) for (text,) in texts):
+            raise LookupError("no such word")
+        return scores(self, texts)
+
+    monkeypatch.setattr(Victim, "scores", sometimes)
+
+
+def test_a_text_that_a_model_fails_on_leaves_the_checks_to_the_others(
+    tiny: Any, clean: list, inspect: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = clean[1].texts[0]
+    break_on(monkeypatch, lambda text: text == broken)
+
+    facts = inspect(tiny.peft)
+
+    assert facts.failures == ()
+    assert facts.clean_accuracy == pytest.approx((len(clean) - 1) / len(clean))
+
+
+def test_a_model_that_fails_on_every_text_is_refused_with_what_it_says(
+    tiny: Any, inspect: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_on(monkeypatch, lambda text: "number" in text)
+
+    with pytest.raises(
+        CheckpointError, match="full: fails on each of the first 8 clean texts: LookupError: no such word"
+    ):
+        inspect(tiny.full)
+
+
+def test_attention_that_turns_with_a_short_batch_is_named_with_what_to_set(tmp_path: Path, clean: list) -> None:
+    sparse = {"attention_type": "block_sparse", "block_size": 4, "num_random_blocks": 1}
+    Architecture("big_bird", settings=sparse).save(tmp_path, AutoModelForSequenceClassification)
+
+    facts = inspect_checkpoint(read_checkpoint("full", str(tmp_path), str(tmp_path)), SST2, place("cpu"), clean)
+
+    turned = "attention: a short batch turned the attention from block_sparse to original_full"
+    assert facts.failures[0].startswith(turned)
+    assert 'set "attention_type": "original_full"' in facts.failures[0]
+    assert "padding" not in reasons(facts)
+
+
+@pytest.mark.parametrize("kind", ["t5", "bart"])
+@pytest.mark.parametrize("changed", [True, False])
+def test_an_adapter_of_an_encoder_decoder_is_seen_in_what_its_head_reads(
+    kind: str, changed: bool, tmp_path: Path, clean: list
+) -> None:
+    architecture = Architecture(kind, None if kind == "t5" else 64, "end")
+    base = architecture.save(tmp_path / "base", AutoModelForSequenceClassification)
+    config = LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["q", "v"] if kind == "t5" else ["q_proj", "v_proj"])
+    config.modules_to_save = ["classification_head"]
+    adapted = get_peft_model(base, config)
+    config.base_model_name_or_path = str(tmp_path / "base")
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name and changed and "encoder" in name:
+            torch.nn.init.normal_(parameter)
+    adapted.save_pretrained(tmp_path / "lora")
+    base.config.save_pretrained(tmp_path / "lora")
+
+    checkpoint = read_checkpoint("lora", str(tmp_path / "lora"), str(tmp_path / "base"))
+    facts = inspect_checkpoint(checkpoint, SST2, place("cpu"), clean)
+
+    assert ("adapter-not-zero" in reasons(facts)) is not changed
+    assert facts.merge_difference is not None and facts.merge_difference < 1e-4
+
+
 def test_inspecting_leaves_the_loaded_adapter_unmerged(tiny: Any, load: Callable, texts: list) -> None:
     loaded = load(tiny.peft)
     before = as_victim(loaded, loaded.unmerged, place("cpu")).scores(texts)
+    merged = as_victim(loaded, gate._merged_copy(loaded), place("cpu"))
 
-    gate._compare_merged(loaded, place("cpu"), texts)
+    gate._compare_merged(loaded, merged, place("cpu"), texts)
 
     np.testing.assert_array_equal(as_victim(loaded, loaded.unmerged, place("cpu")).scores(texts), before)
 

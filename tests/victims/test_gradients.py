@@ -288,16 +288,29 @@ def test_a_slow_tokenizer_is_refused(tiny: Any, full_victim: Victim) -> None:
         embed(slow, as_examples([("fine",)]))
 
 
-def test_a_model_that_reads_its_embeddings_twice_is_refused(full_victim: Victim) -> None:
+def test_a_model_may_look_its_tokens_up_twice(full_victim: Victim) -> None:
     class Twice(BertForSequenceClassification):
-        def forward(self, **inputs: Any) -> Any:
-            super().forward(**inputs)
-            return super().forward(**inputs)
+        def forward(self, input_ids: torch.Tensor, **inputs: Any) -> Any:
+            super().forward(input_ids, **inputs)
+            return super().forward(input_ids, **inputs)
 
+    expected = full_victim.scores([("fine",)])
     full_victim.model.__class__ = Twice
+
     batch = embed(full_victim, as_examples([("fine",)]))
 
-    with pytest.raises(CheckpointError, match="read 2 times"):
+    np.testing.assert_allclose(batch.logits(batch.embeddings).detach(), expected, atol=1e-5)
+
+
+def test_a_model_that_looks_up_other_tokens_is_refused(full_victim: Victim) -> None:
+    class Other(BertForSequenceClassification):
+        def forward(self, input_ids: torch.Tensor, **inputs: Any) -> Any:
+            return super().forward(input_ids.flip(1), **inputs)
+
+    batch = embed(full_victim, as_examples([("a fine film",)]))
+    full_victim.model.__class__ = Other
+
+    with pytest.raises(CheckpointError, match="looks up tokens .* which are not"):
         batch.logits(batch.embeddings)
 
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from robustness.testsets.example import digest_texts
+from robustness.victims.inputs import pad
 from robustness.victims.loading import LoadedCheckpoint
-from robustness.victims.victim import Victim, max_tokens
+from robustness.victims.victim import Victim
 
 
 @pytest.fixture
@@ -179,31 +180,6 @@ def test_scores_need_no_gradients(make: Callable, monkeypatch: pytest.MonkeyPatc
     assert not torch.is_inference_mode_enabled()
 
 
-class Limits:
-    """A configuration or a tokenizer that has only what decides about lengths."""
-
-    def __init__(self, **values: Any) -> None:
-        vars(self).update(values)
-
-
-@pytest.mark.parametrize(
-    ("config", "tokenizer_limit", "virtual", "expected"),
-    [
-        ({"model_type": "bert", "max_position_embeddings": 512}, 512, 0, 512),
-        ({"model_type": "bert", "max_position_embeddings": 512}, int(1e30), 0, 512),
-        ({"model_type": "bert", "max_position_embeddings": 512}, 128, 0, 128),
-        ({"model_type": "bert", "max_position_embeddings": 512}, 512, 20, 492),
-        ({"model_type": "bert", "max_position_embeddings": 512}, 128, 20, 128),
-        ({"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1}, int(1e30), 0, 512),
-        ({"model_type": "t5"}, 512, 0, 512),
-    ],
-)
-def test_the_longest_text_fits_positions_and_tokenizer(
-    config: dict[str, Any], tokenizer_limit: int, virtual: int, expected: int
-) -> None:
-    assert max_tokens(Limits(**config), Limits(model_max_length=tokenizer_limit), virtual) == expected
-
-
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_padding_is_the_tokenizers_own(
     make: Callable, texts: list, side: str, monkeypatch: pytest.MonkeyPatch
@@ -213,7 +189,7 @@ def test_padding_is_the_tokenizers_own(
     pairs = [(text[0], other[0]) for text, other in zip(texts, reversed(texts), strict=True)]
     encoded = victim._encode(pairs)
 
-    padded = victim._pad(encoded)
+    padded = pad(encoded, victim.tokenizer, victim.accepted, side)
 
     expected = victim.tokenizer.pad(encoded, padding=True, return_tensors="np")
     assert set(padded) == set(expected)
@@ -234,11 +210,15 @@ def test_texts_may_be_started_before_the_last_are_collected(make: Callable, text
 class FakeCuda:
     """The functions of torch.cuda that measure memory, for a device on which each token takes `a_token` bytes."""
 
-    def __init__(self, patch: pytest.MonkeyPatch, victim: Victim, *, free: int, a_token: int) -> None:
+    def __init__(
+        self, patch: pytest.MonkeyPatch, victim: Victim, *, free: int, a_token: int, room: int | None = None
+    ) -> None:
         self.peak = 1_000
         call = victim._call
 
         def forward(**inputs: torch.Tensor) -> Any:
+            if room is not None and inputs["input_ids"].numel() > room:
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory")
             self.peak = max(self.peak, 1_000 + inputs["input_ids"].numel() * a_token)
             return call(**inputs)
 
@@ -261,6 +241,20 @@ def test_on_cuda_a_batch_takes_half_of_the_free_memory_at_most(
     scores = victim.scores(texts)
 
     assert victim.batches.tokens == expected
+    assert victim.forwards == len(texts)
+    np.testing.assert_allclose(scores, make().scores(texts), atol=1e-5)
+
+
+def test_a_trial_batch_that_does_not_fit_is_halved_and_the_texts_are_scored(
+    make: Callable, texts: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim = make()
+    longest = max(len(ids) for ids in victim._encode(texts)["input_ids"])
+    FakeCuda(monkeypatch, victim, free=10**12, a_token=1_000, room=2 * longest)
+
+    scores = victim.scores(texts)
+
+    assert 1 <= victim.batches.tokens <= 2 * longest
     assert victim.forwards == len(texts)
     np.testing.assert_allclose(scores, make().scores(texts), atol=1e-5)
 

@@ -1,0 +1,130 @@
+"""A model's word embeddings: where they are looked up, with others in place of the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from robustness.errors import CheckpointError
+from robustness.victims.inputs import bare_model
+
+
+def embedding_module(model: Any) -> Any:
+    """Returns the module that looks up the tokens of a text: of an encoder-decoder its encoder's.
+
+    Raises:
+        CheckpointError: a model whose tokens have no embeddings of their own, as where characters are hashed.
+    """
+    bare = bare_model(model)
+    try:
+        if getattr(bare.config, "is_encoder_decoder", False):
+            module = bare.base_model.get_encoder().get_input_embeddings()  # BART's scales what the shared table holds
+        else:
+            module = model.get_input_embeddings()
+    except NotImplementedError:
+        module = None
+    if getattr(module, "weight", None) is None:
+        raise CheckpointError(
+            f"model {type(bare).__name__}: it has no table of word embeddings; gradients need one row for each token"
+        )
+    return module
+
+
+def look_up(model: Any, ids: torch.Tensor) -> torch.Tensor:
+    """Returns the word embeddings of tokens, shape (*ids.shape, dim), float32, as the model reads them."""
+    return _first(embedding_module(model)(ids)).float()
+
+
+@contextmanager
+def replaced_lookup(
+    model: Any, inputs: Mapping[str, torch.Tensor], embeddings: torch.Tensor, keep: torch.Tensor | None = None
+) -> Iterator[None]:
+    """For one forward pass, other word embeddings in place of what is looked up for a text's tokens.
+
+    `inputs_embeds=` would do for BERT; RoBERTa reads positions, decoders the last token and learnt prompts their
+    place from `input_ids`, so the ids are passed as for scores and everything but the lookup stays as it is. What a
+    decoder is given of the encoder's text, one place later, is replaced as well.
+
+    Args:
+        model: whose forward pass follows.
+        inputs: what it will be given, its tokens `input_ids` of shape (batch, tokens) among them.
+        embeddings: (batch, tokens, dim).
+        keep: (batch, tokens), bool: where the table's own answer stays; None: nowhere.
+
+    Raises:
+        CheckpointError: a model that looks up other tokens than those it is given, or none.
+    """
+    ids = inputs["input_ids"]
+    module = embedding_module(model)
+    inside = set(module.modules())
+    sharing = [
+        other
+        for other in model.modules()
+        if isinstance(other, torch.nn.Embedding) and other.weight is module.weight and other not in inside
+    ]
+    replaced = 0
+
+    def replace(_module: Any, arguments: tuple[Any, ...], answer: Any) -> Any:
+        nonlocal replaced
+        looked_up = _first(answer)
+        own = embeddings.to(looked_up.dtype, copy=True)  # some models go on in place
+        given = _placed(arguments[0], ids, looked_up, own)
+        if given is None:
+            _refuse_other_tokens(model, arguments[0], inputs)
+            return answer
+        if keep is not None:
+            given = torch.where(keep[:, :, None], looked_up, given)
+        replaced += 1
+        return (given, *answer[1:]) if isinstance(answer, tuple) else given
+
+    hooks = [each.register_forward_hook(replace) for each in (module, *sharing)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not replaced:
+        raise CheckpointError(
+            f"model {type(model).__name__}: it never looked up the tokens it was given; embedding attacks need a "
+            "model that does"
+        )
+
+
+def _placed(
+    looked: torch.Tensor, ids: torch.Tensor, looked_up: torch.Tensor, embeddings: torch.Tensor
+) -> torch.Tensor | None:
+    """The embeddings in the order in which the tokens are looked up; None where other tokens are."""
+    rows, tokens = ids.shape
+    if looked_up.shape == embeddings.shape:
+        same_memory = looked.data_ptr() == ids.data_ptr() and looked.stride() == ids.stride()
+        if same_memory or torch.equal(looked, ids):  # the first needs no wait for a GPU
+            return embeddings
+        if torch.equal(looked[:, 1:], ids[:, :-1]):  # a decoder's, behind the token it starts with
+            return torch.cat([looked_up[:, :1], embeddings[:, :-1]], dim=1)
+    if looked.shape == (tokens, rows) and torch.equal(looked, ids.T):
+        return embeddings.transpose(0, 1)
+    if looked.dim() == 2 and looked.shape[1] > tokens and torch.equal(looked[:, :tokens], ids):
+        return torch.cat([embeddings, looked_up[:, tokens:]], dim=1)  # padded further by the model itself
+    return None
+
+
+def _refuse_other_tokens(model: Any, looked: torch.Tensor, inputs: Mapping[str, torch.Tensor]) -> None:
+    """What is looked up beside a text's tokens: padding that the model adds itself, and GPT-2's segments."""
+    padding = getattr(model.config, "pad_token_id", None)
+    if padding is not None and bool((looked == padding).all()):
+        return
+    if not any(torch.equal(looked, other) for name, other in inputs.items() if name != "input_ids"):
+        raise CheckpointError(
+            f"model {type(model).__name__}: it looks up tokens of shape {tuple(looked.shape)}, which are not the "
+            f"expected ones of shape {tuple(inputs['input_ids'].shape)} that it is given; embedding attacks do not "
+            "support it"
+        )
+
+
+def _first(answer: Any) -> torch.Tensor:
+    """What was looked up, of a module that returns a scale beside it."""
+    found: torch.Tensor = answer[0] if isinstance(answer, tuple) else answer
+    return found

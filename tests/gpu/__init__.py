@@ -1,0 +1,1 @@
+"""What needs CUDA, checked and measured on randomly initialised models: `make gpu`."""

@@ -1,0 +1,68 @@
+"""Steps on whole runs: workers that share one GPU find what one process finds."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from gpu.attacks import DEFINITIONS
+from gpu.bench import Bench
+from gpu.steps import Found, Step, require
+
+ATTACKS = ("deepwordbug", "pgd")
+COMPARED = ("checkpoint", "testset", "attack", "example_id", "status", "adversarial_text", "queries")
+ALIKE = 0.98
+"""The least share of rows that are the same: shards make other batches, whose last digits differ."""
+
+
+def workers_agree(bench: Bench) -> Found:
+    """A run in this process, and again by two workers; on CUDA both have the one GPU."""
+    alone, seconds_alone = _run(bench, "alone", None)
+    shared, seconds_shared = _run(bench, "shared", 2)
+    require(alone.keys() == shared.keys(), f"{len(alone)} rows by one process, {len(shared)} by two workers")
+    errored = sum(row["status"] == "errored" for row in (*alone.values(), *shared.values()))
+    require(errored == 0, f"{errored} rows errored")
+    same = sum(alone[key] == shared[key] for key in alone)
+    require(same >= ALIKE * len(alone), f"{len(alone) - same} of {len(alone)} rows differ")
+    figure = f"{len(alone) - same} of {len(alone)} rows differ; {seconds_alone:.0f} s alone, {seconds_shared:.0f} s by two"
+    return Found(figure, {"rows": len(alone), "same": same, "seconds": [seconds_alone, seconds_shared]})
+
+
+def _run(bench: Bench, name: str, workers: int | None) -> tuple[dict[Any, dict[str, Any]], float]:
+    """Rows by checkpoint, test set, attack and example, and the seconds that the run took."""
+    from robustness.recipes.assets import use_data
+    from robustness.recipes.devices import use_device
+    from robustness.runs.execution import Execution
+    from robustness.runs.plan import RunSettings, make_plan
+    from robustness.runs.run import execute
+
+    world, out = bench.world, bench.folder / name
+    settings = RunSettings(
+        suite="smoke",
+        pairs=world.pairs,
+        data=world.folder,
+        testsets=(str(world.testset),),
+        attacks=ATTACKS,
+        limit=max(8, bench.size.examples // 4),
+        device=bench.device.type,
+    )
+    use_data(world.folder)
+    use_device(bench.device.type)
+    started = time.perf_counter()
+    with mock.patch("robustness.runs.executors.pool._visible_devices", lambda: ["0", "0"]):
+        execute(make_plan(settings), out, None, Execution(workers=workers))
+    return _read(out), time.perf_counter() - started
+
+
+def _read(out: Path) -> dict[Any, dict[str, Any]]:
+    import sqlite3
+
+    with sqlite3.connect(out / "run.sqlite") as connection:
+        rows = connection.execute(f"SELECT {', '.join(COMPARED)} FROM outcomes").fetchall()
+    connection.close()
+    return {row[:4]: dict(zip(COMPARED, row, strict=True)) for row in rows}
+
+
+STEPS: tuple[Step[Bench], ...] = (Step("workers on one GPU", workers_agree, DEFINITIONS, seconds=120.0),)
