@@ -180,8 +180,11 @@ def _read_renamed(
 
 
 def _reason(folder: Path, error: Exception) -> str:
-    """What is wrong, and of a quantised model what it needs or what to use instead."""
-    quantised = read_json(folder / "config.json").get("quantization_config")
+    """What is wrong, and in which line of the config, or what a quantised model needs, or what to use instead."""
+    config = read_json(folder / "config.json")
+    quantised, padding, words = (config.get(key) for key in ("quantization_config", "pad_token_id", "vocab_size"))
+    if isinstance(padding, int) and isinstance(words, int) and padding >= words:
+        return f"its config.json pads with token {padding} of {words}: set pad_token_id to one below {words}"
     if not isinstance(quantised, dict):
         return first_line(error)
     method = quantised.get("quant_method", "a library")
@@ -206,7 +209,7 @@ def _needless_prefix(report: _Report) -> str:
     if len(report.missing) <= report.expected / 2:
         return ""
     first = min(report.unplaced, default="")
-    for tail in tails:
+    for tail in sorted(tails, key=len, reverse=True):  # the shortest prefix first
         prefix = first.removesuffix(tail)
         placed = sum(stored.removeprefix(prefix) in tails for stored in report.unplaced)
         if prefix.endswith(".") and prefix != first and placed > report.expected / 2:
