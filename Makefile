@@ -1,9 +1,10 @@
 # `make demo` and `make test` set themselves up; nothing needs to be installed first but Python 3.11.
 PYTHON ?= python3
+GPU_PYTHON ?= 3.12
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test soak bench lint audit clean
+.PHONY: demo test soak bench gpu gpu-libraries lint audit clean
 .DELETE_ON_ERROR:
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -25,6 +26,18 @@ soak: $(VENV)/.installed
 bench: $(VENV)/.installed
 	$(BIN)/python -m pytest -m benchmark -s $(if $(ONLY),-k $(ONLY)) tests/benchmarks
 
+# Outside the environment, with what the machine has: CUDA's torch is rarely the one that is pinned here.
+gpu:
+	PYTHONPATH=.:.gpu-libraries $(PYTHON) tests/gpu
+
+# For a machine without network, where these are missing: made elsewhere, for that machine's Python, and copied along.
+gpu-libraries:
+	rm -rf .gpu-libraries
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt --target .gpu-libraries \
+	  --python-version $(GPU_PYTHON) --only-binary=:all: pydantic rapidfuzz
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt --target .gpu-libraries \
+	  --python-version $(GPU_PYTHON) --only-binary=:all: --no-deps torchmetrics lightning-utilities
+
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -35,4 +48,4 @@ audit: $(VENV)/.installed
 	$(BIN)/pip-audit --strict --no-deps --disable-pip -r constraints.txt
 
 clean:
-	rm -rf $(VENV) demo-run build dist
+	rm -rf $(VENV) demo-run build dist .gpu-libraries gpu.json
