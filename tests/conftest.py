@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from transformers import BertConfig, BertForSequenceClassification, BertModel, B
 
 from robustness.definitions.testsets import SquadFile
 from robustness.engine.seeding import example_generator
+from robustness.recipes.textattack_catalogue import load_textattack
 from robustness.recipes.transformations import LETTERS
 from robustness.testsets.example import Example
 from robustness.testsets.squad import read_squad
@@ -76,7 +78,9 @@ def shared_draws(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, str], Shared
 def textattack(shared_data: Path) -> Any:
     """TextAttack with the lexical data it needs at import."""
     os.environ["NLTK_DATA"] = str(shared_data / "nltk_data")
-    return pytest.importorskip("textattack", reason="the extra `textattack` is not installed")
+    if importlib.util.find_spec("textattack") is None:
+        pytest.skip("TextAttack is not installed")
+    return load_textattack()
 
 
 def write_base(folder: Path) -> Path:

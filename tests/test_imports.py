@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "victims": {"errors", "retrying", "definitions", "testsets", "tuners"},
     "engine": {"errors", "testsets", "victims"},
     "recipes": {"errors", "retrying", "definitions", "testsets", "victims", "engine"},
-    "sensitivity": {"errors", "definitions", "testsets", "victims", "engine", "recipes"},
+    "sensitivity": {"errors", "definitions", "testsets", "tuners", "victims", "engine", "recipes"},
     "testing": {"errors", "testsets", "victims", "engine", "recipes"},
     "stats": set(),
     "training": {"errors", "definitions", "testsets", "tuners", "victims"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,8 +95,13 @@ def _resolve(entry: PairEntry, folder: Path) -> Pair:
 
 
 def _resolve_reference(reference: str, folder: Path) -> str:
-    local = (folder / reference).resolve()
-    return str(local) if local.exists() else reference
+    """An absolute folder, or what was given; `~` and `$HOME` are spelled out where no folder is called so."""
+    spelled = os.path.expandvars(os.path.expanduser(reference))  # noqa: PTH111  # Path's raises where no user is
+    for given in (reference, spelled):
+        local = (folder / given).resolve()
+        if local.exists():
+            return str(local)
+    return spelled
 
 
 def _toml_string(value: str) -> str:

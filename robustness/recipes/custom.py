@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 from robustness.errors import UsageError
+from robustness.recipes.textattack_import import importing_textattack
 
 
 def import_named(reference: str, option: str) -> tuple[object, str, str]:
@@ -47,7 +48,8 @@ def _import_file(path: Path) -> ModuleType:
     assert spec is not None and spec.loader is not None, "a .py file always has a loader"
     module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        with importing_textattack():  # which the file may do
+            spec.loader.exec_module(module)
     except Exception as error:  # the file is the user's and may raise anything
         raise UsageError(f"{path}: cannot be imported: {type(error).__name__}: {error}") from error
     return module

@@ -22,10 +22,10 @@ from robustness.errors import AttackError, DataError, DefinitionError, Robustnes
 from robustness.recipes.asset_registry import ASSETS
 from robustness.recipes.assets import locate_asset
 from robustness.recipes.textattack_bridge import TextAttackSearch, keep_global_randomness
+from robustness.recipes.textattack_import import FLAIR_MISSING, INSTALL, has_flair, importing_textattack
 from robustness.testsets.example import Example
 
 PREFIX = "textattack:"
-INSTALL = "pip install 'peft-robustness[textattack]'"
 
 UNFIT = {
     "A2TYoo2021": "it ranks words by the model's gradients, and TextAttack's searches are given scores alone",
@@ -46,6 +46,7 @@ _ENCODER = "the Universal Sentence Encoder (pip install tensorflow tensorflow_hu
 _TAGGER = "NLTK's tagger (python -m nltk.downloader averaged_perceptron_tagger_eng universal_tagset)"
 _WORDNET = "WordNet (python -m nltk.downloader wordnet)"
 _NAMES = "flair's name tagger `ner` (from the Hugging Face hub)"
+_PARTS_OF_SPEECH = "flair's tagger `upos-fast` (from the Hugging Face hub)"
 _HOMOGLYPHS = (
     "intentional_homoglyphs.txt, which TextAttack's wheel lacks (save "
     "https://www.unicode.org/Public/security/latest/intentional.txt as textattack/shared/intentional_homoglyphs.txt)"
@@ -54,7 +55,7 @@ _HOMOGLYPHS = (
 NEEDS: dict[str, tuple[str, ...]] = {
     "BAEGarg2019": ("bert-base-uncased (from the Hugging Face hub)", _ENCODER, _TAGGER),
     "BERTAttackLi2020": ("bert-base-uncased (from the Hugging Face hub)", _ENCODER),
-    "CLARE2020": ("distilroberta-base (from the Hugging Face hub)", _ENCODER),
+    "CLARE2020": ("distilroberta-base (from the Hugging Face hub)", _ENCODER, _PARTS_OF_SPEECH),
     "CheckList2020": (_NAMES,),
     "ChineseRecipe": ("xlm-roberta-base (from the Hugging Face hub)", _HOWNET, "Chinese text"),
     "DeepWordBugGao2018": (),
@@ -64,7 +65,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "IGAWang2019": (_VECTORS,),
     "Kuleshov2017": (_VECTORS, f"InferSent ({_BUCKET})", "gpt2 (from the Hugging Face hub)"),
     "LEAP2023": (_WORDNET,),
-    "PSOZang2020": (_HOWNET,),
+    "PSOZang2020": (_HOWNET, _PARTS_OF_SPEECH),
     "PWWSRen2019": (_WORDNET,),
     "Pruthi2019": (),
     "SpanishRecipe": (_WORDNET, "Open Multilingual WordNet (python -m nltk.downloader omw-1.4)", _NAMES),
@@ -108,7 +109,7 @@ def wrap_textattack(made: object, *, name: str = "") -> NamedAttack:
         AttackError: it is neither, TextAttack is not installed, or it asks for more than a classifier's scores.
         DataError: something that it reads cannot be had.
     """
-    textattack = _load_textattack()
+    textattack = load_textattack()
     is_recipe = isinstance(made, type) and issubclass(made, textattack.attack_recipes.AttackRecipe)
     if not is_recipe and not isinstance(made, textattack.Attack):
         raise AttackError(f"{name or made!r}: expected a textattack.Attack or a subclass of AttackRecipe")
@@ -117,6 +118,8 @@ def wrap_textattack(made: object, *, name: str = "") -> NamedAttack:
     name = PREFIX + (name.removeprefix(PREFIX) or kind.__name__)
     if shipped in UNFIT:
         raise AttackError(f"{name} cannot be run: {UNFIT[shipped]}")
+    if _lacks_flair(shipped):
+        raise DataError(f"{name} cannot be run here: {FLAIR_MISSING}")
     attack, problem = _prepare(made, textattack)
     if problem:
         needs = NEEDS.get(shipped, ())
@@ -124,6 +127,31 @@ def wrap_textattack(made: object, *, name: str = "") -> NamedAttack:
         raise DataError(f"{name} cannot be run here: {problem}{advice}")
     _refuse_unfit(attack, name, textattack)
     return NamedAttack(name, _digest(name, attack), TextAttackSearch(attack), family="textattack")
+
+
+def load_textattack() -> Any:
+    """Imports TextAttack, which reads NLTK's stop words at once, where flair is not installed too.
+
+    Raises:
+        AttackError: it is not installed, or cannot be imported.
+        DataError: NLTK's stop words are nowhere.
+    """
+    if importlib.util.find_spec("textattack") is None:
+        raise AttackError(f"TextAttack is not installed; run: {INSTALL}")
+    try:
+        _extend_nltk_path()
+        importlib.import_module("nltk.corpus").stopwords.ensure_loaded()
+        with keep_global_randomness(), importing_textattack():
+            return importlib.import_module("textattack")
+    except LookupError as error:
+        resource = re.search(r"Resource '?\S*?(\w+)'?\S* not found", str(error))
+        name = resource[1] if resource else "stopwords"
+        raise DataError(
+            f"TextAttack needs NLTK's {name} to be imported; set NLTK_DATA, give a data folder with nltk_data/ in it "
+            f"(--data or ROBUSTNESS_DATA), or run: python -m nltk.downloader {name}"
+        ) from None
+    except ImportError as error:
+        raise AttackError(f"TextAttack cannot be imported: {error}; run: {INSTALL}") from error
 
 
 def check_recipes() -> Iterator[tuple[str, str]]:
@@ -136,7 +164,7 @@ def check_recipes() -> Iterator[tuple[str, str]]:
     """
     for name in sorted(_load_recipes()):
         remote = [need for need in NEEDS.get(name, ()) if need not in (_WORDNET, _TAGGER)]
-        if remote:
+        if remote and not _lacks_flair(name):
             yield name, f"needs {'; '.join(remote)} (not tried)"
             continue
         try:
@@ -145,6 +173,10 @@ def check_recipes() -> Iterator[tuple[str, str]]:
             yield name, str(error)
         else:
             yield name, ""
+
+
+def _lacks_flair(name: str) -> bool:
+    return bool({_NAMES, _PARTS_OF_SPEECH}.intersection(NEEDS.get(name, ()))) and not has_flair()
 
 
 class _NoModel:
@@ -165,6 +197,8 @@ def _prepare(made: Any, textattack: Any) -> tuple[Any, str]:
                 _rehearse(attack)
         except Exception as error:  # whatever a recipe's libraries raise when something is missing
             traceback.clear_frames(error.__traceback__)  # they hold the locks of TextAttack's downloads
+            if isinstance(error, RobustnessError):
+                return None, str(error)
             first_line = next((line for line in str(error).splitlines() if line.strip(" *")), "").strip()
             return None, f"{type(error).__name__}: {first_line[:200]}"
     return attack, ""
@@ -214,32 +248,12 @@ def _digest(name: str, attack: Any) -> str:
 
 
 def _load_recipes() -> dict[str, type]:
-    recipes = _load_textattack().attack_recipes
+    recipes = load_textattack().attack_recipes
     base = recipes.AttackRecipe
     found = {name: getattr(recipes, name) for name in dir(recipes)}
     return {
         n: kind for n, kind in found.items() if isinstance(kind, type) and issubclass(kind, base) and kind != base
     }
-
-
-def _load_textattack() -> Any:
-    """Imports TextAttack, which reads NLTK's stop words at once."""
-    if importlib.util.find_spec("textattack") is None:
-        raise AttackError(f"TextAttack is not installed; run: {INSTALL}")
-    _extend_nltk_path()
-    try:
-        importlib.import_module("nltk.corpus").stopwords.ensure_loaded()
-        with keep_global_randomness():
-            return importlib.import_module("textattack")
-    except LookupError as error:
-        resource = re.search(r"Resource '?\S*?(\w+)'?\S* not found", str(error))
-        name = resource[1] if resource else "stopwords"
-        raise DataError(
-            f"TextAttack needs NLTK's {name} to be imported; set NLTK_DATA, give a data folder with nltk_data/ in it "
-            f"(--data or ROBUSTNESS_DATA), or run: python -m nltk.downloader {name}"
-        ) from None
-    except ImportError as error:
-        raise AttackError(f"TextAttack cannot be imported: {error}; run: {INSTALL}") from error
 
 
 def _extend_nltk_path() -> None:

@@ -9,6 +9,7 @@ from functools import cache
 from itertools import groupby
 from pathlib import Path
 
+from robustness.definitions.tasks import find_task
 from robustness.errors import RobustnessError, UsageError
 from robustness.runs.measurements import MeasurementStore
 from robustness.runs.plan import Plan, ProbeCell
@@ -18,6 +19,7 @@ from robustness.sensitivity.batching import errored_reading
 from robustness.sensitivity.measurement import Kind, Measurement, MeasurementStatus, Quantity
 from robustness.sensitivity.probe import NamedProbe, Reading, Subject, Unsupported
 from robustness.victims.kinds import AnyVictim
+from robustness.victims.loading import load_checkpoint
 
 RESERVE = 64
 """Examples beyond the run's limit that probes may make choices on."""
@@ -68,6 +70,7 @@ def _subject(
         digest=named.digest,
         load_victim=load,
         partners=[prepared.checkpoints[name] for name in _partner_names(plan, cell.checkpoint)],
+        load_unmerged=lambda each: load_checkpoint(each, find_task(prepared.tasks[each.name])).unmerged,
     )
 
 

@@ -46,8 +46,9 @@ def read_checkpoints(plan: Plan) -> tuple[dict[str, Checkpoint], dict[str, str]]
     checkpoints: dict[str, Checkpoint] = {}
     tasks: dict[str, str] = {}
     for pair in plan.pairs:
-        for name, reference in ((pair.full_name, pair.full), (pair.peft_name, pair.peft)):
-            checkpoints[name] = read_checkpoint(name, reference, pair.base)
+        arms = ((pair.full_name, pair.full, pair.peft), (pair.peft_name, pair.peft, pair.full))
+        for name, reference, partner in arms:
+            checkpoints[name] = read_checkpoint(name, reference, pair.base, partner)
             tasks[name] = pair.task
     return checkpoints, tasks
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 
@@ -40,7 +41,7 @@ def measure_batches(
     victim = subject.any_victim
     if not any_precision:
         require_float32(victim)
-    try:
+    with refusals_as_unsupported():
         unfit = find_unfit(victim, subject.examples)
         yield from (_unsupported(quantity, unfit[each.id], each) for each in subject.examples if each.id in unfit)
         batches = batches_of_any(victim, [each for each in subject.examples if each.id not in unfit])[::-1]
@@ -60,7 +61,14 @@ def measure_batches(
                     continue
                 readings = [errored_reading(quantity, f"{type(error).__name__}: {error}", examples[0])]
             yield from readings
-    except (CheckpointError, UsageError) as error:  # of the victim or the task: true of every example
+
+
+@contextmanager
+def refusals_as_unsupported() -> Iterator[None]:
+    """What a victim or a task cannot do is no fault of an example: raises Unsupported for it."""
+    try:
+        yield
+    except (CheckpointError, UsageError) as error:
         raise Unsupported(str(error)) from None
 
 

@@ -11,9 +11,9 @@ import torch
 
 from robustness.sensitivity.attention import twice_differentiable
 from robustness.sensitivity.batching import measure_batches, torch_generator
-from robustness.sensitivity.blocks import find_blocks, recorded_inputs, recorded_output
+from robustness.sensitivity.blocks import find_blocks, recorded_inputs, recorded_output, refuse_other_layouts
 from robustness.sensitivity.measurement import Kind, Quantity, Space, measure
-from robustness.sensitivity.probe import Reading, Subject, Unsupported
+from robustness.sensitivity.probe import Reading, Subject
 from robustness.testsets.example import Example
 from robustness.victims.gradients import EmbeddedBatch
 
@@ -40,8 +40,9 @@ class BlockJacobians:
 
     def measure(self, subject: Subject) -> Iterable[Reading]:
         """See Probe."""
-        path, blocks = find_blocks(subject.any_victim.model)
-        names = ["embeddings", *(f"{path}.{depth}" for depth in range(len(blocks)))]
+        found = find_blocks(subject.any_victim.model)
+        blocks = list(found.values())
+        names = ["embeddings", *found]
         layers = [None, *range(len(blocks))]
 
         def of_batch(examples: Sequence[Example], batch: EmbeddedBatch) -> list[Reading]:
@@ -86,9 +87,8 @@ def block_norms(
     with torch.enable_grad(), recorded_inputs(blocks) as inputs, recorded_output(blocks[-1]) as outputs:
         point = batch.embeddings.detach().requires_grad_()
         batch.logits(point)
+    refuse_other_layouts(batch, blocks, [*inputs, *outputs])
     states = [point, *inputs, *outputs]
-    if len(states) != len(blocks) + 2 or {state.shape[:2] for state in states} != {batch.content.shape}:
-        raise Unsupported("its blocks do not pass on one vector a token, once a text")
     attended = batch.inputs["attention_mask"].bool()[:, :, None]
     width = max(state.shape[2] for state in states)
     start = point.new_zeros(*point.shape[:2], width)

@@ -2,38 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 from robustness.sensitivity.probe import Unsupported
+from robustness.victims.gradients import EmbeddedBatch
+
+Blocks = dict[str, torch.nn.Module]
+"""Modules by path, from the input to the output."""
+
+NOT_ONE_VECTOR = "its blocks do not pass on one vector a token, once a text"
 
 
-def find_blocks(model: Any) -> tuple[str, list[torch.nn.Module]]:
-    """Returns the path and the modules of the longest list of like modules, which is a transformer's depth.
+def find_stacks(model: Any) -> list[Blocks]:
+    """Returns every list of modules that stands in no other: one of an encoder, two of an encoder with a decoder.
+
+    Lists in a list (Funnel's, one for each length of the text) are one, in order.
 
     Raises:
-        Unsupported: no list of at least one module (a model that shares one block, such as ALBERT, has none to tell
-            apart).
+        Unsupported: no list of at least one module.
     """
-    found: tuple[str, list[torch.nn.Module]] = ("", [])
-    for name, module in model.named_modules():
-        if isinstance(module, torch.nn.ModuleList) and len(module) > len(found[1]):
-            found = (name, list(module))
-    if not found[1]:
+    lists = {
+        path: module
+        for path, module in model.named_modules()
+        if isinstance(module, torch.nn.ModuleList) and len(module)
+    }
+    outermost = {
+        path: each for path, each in lists.items() if not any(path.startswith(f"{other}.") for other in lists)
+    }
+    stacks = [dict(_flat(path, each)) for path, each in outermost.items()]
+    if not stacks:
         raise Unsupported(f"model {type(model).__name__}: no list of blocks to tell its depth by")
-    return found
+    return stacks
+
+
+def find_blocks(model: Any) -> Blocks:
+    """Returns the longest of a model's stacks, which is its depth; of an encoder with a decoder the encoder's.
+
+    Raises:
+        Unsupported: a model without one, or with several side by side that take turns (XLM's attentions and
+            feed-forward layers): no list holds its hidden states.
+    """
+    stacks = find_stacks(model)
+    if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+        stacks = [each for each in stacks if _parent(each) == _parent(stacks[0])]  # what reads the text comes first
+    longest = max(stacks, key=len)
+    beside = [each for each in stacks if len(each) == len(longest) and _parent(each) == _parent(longest)]
+    if len(beside) > 1:
+        raise Unsupported(f"model {type(model).__name__}: its depth is spread over {len(beside)} lists of modules")
+    return longest
+
+
+def _parent(blocks: Blocks) -> str:
+    return next(iter(blocks)).rpartition(".")[0].rpartition(".")[0]
+
+
+def _flat(path: str, modules: Any) -> Iterator[tuple[str, torch.nn.Module]]:
+    for index, module in enumerate(modules):
+        if isinstance(module, torch.nn.ModuleList):
+            yield from _flat(f"{path}.{index}", module)
+        else:
+            yield f"{path}.{index}", module
 
 
 @contextmanager
-def recorded_inputs(modules: list[torch.nn.Module]) -> Iterator[list[torch.Tensor]]:
+def recorded_inputs(modules: Sequence[torch.nn.Module]) -> Iterator[list[torch.Tensor]]:
     """Collects the hidden states (batch, tokens, dim) that enter each module in one forward pass."""
     hidden: list[torch.Tensor] = []
 
     def keep(_module: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-        hidden.append(arguments[0] if arguments else keywords["hidden_states"])
+        hidden.append(arguments[0] if arguments else keywords.get("hidden_states", next(iter(keywords.values()))))
 
     hooks = [module.register_forward_pre_hook(keep, with_kwargs=True) for module in modules]
     try:
@@ -45,14 +86,53 @@ def recorded_inputs(modules: list[torch.nn.Module]) -> Iterator[list[torch.Tenso
 
 @contextmanager
 def recorded_output(module: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
-    """Collects what a module returns, the first of a tuple."""
+    """Collects what a module returns: of several tensors, in whatever they are put, the first."""
     hidden: list[torch.Tensor] = []
 
     def keep(_module: Any, _arguments: Any, output: Any) -> None:
-        hidden.append(output[0] if isinstance(output, tuple) else output)
+        hidden.append(_first(output))
 
     hook = module.register_forward_hook(keep)
     try:
         yield hidden
     finally:
         hook.remove()
+
+
+def _first(output: Any) -> torch.Tensor:
+    while not isinstance(output, torch.Tensor):
+        output = next(iter(output.values())) if isinstance(output, Mapping) else output[0]
+    return output
+
+
+def refuse_other_layouts(batch: EmbeddedBatch, blocks: Sequence[torch.nn.Module], states: Sequence[Any]) -> None:
+    """Checks that the inputs of all blocks and the output of the last are vectors of the batch's texts and tokens.
+
+    Raises:
+        Unsupported: they are not, or a block was run more often than once.
+    """
+    if len(states) != len(blocks) + 1 or not are_token_vectors(batch, blocks[0], states):
+        raise Unsupported("its blocks do not pass on one vector a token, once a text")
+
+
+def are_token_vectors(batch: EmbeddedBatch, block: torch.nn.Module, states: Sequence[Any]) -> bool:
+    """Returns whether hidden states have shape (batch, tokens, dim), in that order.
+
+    Args:
+        batch: whose forward pass they were recorded in.
+        block: where they were recorded, or before it.
+        states: tensors, if all is well.
+    """
+    rows, tokens = batch.inputs["attention_mask"].shape
+    shapes = {tuple(each.shape[:2]) if isinstance(each, torch.Tensor) and each.ndim == 3 else () for each in states}
+    if shapes != {(rows, tokens)} or rows != tokens or rows == 1:
+        return shapes == {(rows, tokens)}
+    return not puts_tokens_first(batch, block)  # as many texts as tokens: the shape does not tell
+
+
+def puts_tokens_first(batch: EmbeddedBatch, block: torch.nn.Module) -> bool:
+    """Returns whether hidden states have shape (tokens, batch, dim), as XLNet's; a text run alone shows it."""
+    one = batch.select(torch.tensor([0], device=batch.content.device))
+    with torch.no_grad(), recorded_inputs([block]) as alone:
+        one.logits(one.embeddings)
+    return bool(alone) and alone[0].shape[0] != 1  # SqueezeBERT's are called past their hooks

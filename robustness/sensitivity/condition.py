@@ -9,9 +9,9 @@ from typing import final
 import torch
 
 from robustness.sensitivity.batching import measure_batches
-from robustness.sensitivity.blocks import find_blocks, recorded_inputs, recorded_output
+from robustness.sensitivity.blocks import find_blocks, recorded_inputs, recorded_output, refuse_other_layouts
 from robustness.sensitivity.measurement import Direction, Kind, Quantity, Space, measure
-from robustness.sensitivity.probe import Reading, Subject, Unsupported
+from robustness.sensitivity.probe import Reading, Subject
 from robustness.testsets.example import Example
 from robustness.victims.gradients import EmbeddedBatch, margins
 
@@ -32,11 +32,12 @@ class ConditionProfile:
 
     def measure(self, subject: Subject) -> Iterable[Reading]:
         """See Probe."""
-        path, blocks = find_blocks(subject.any_victim.model)
+        found = find_blocks(subject.any_victim.model)
+        blocks = list(found.values())
+        names = [*found, f"{next(iter(found)).rpartition('.')[0]} output"]
 
         def of_batch(examples: Sequence[Example], batch: EmbeddedBatch) -> list[Reading]:
             values = condition_numbers(batch, blocks)
-            names = [*(f"{path}.{depth}" for depth in range(len(blocks))), f"{path} output"]
             readings = [
                 Reading(measure(PEAK, value, Kind.EXACT, norm="l2", scope="all", forwards=1, backwards=1), example)
                 for example, value in zip(examples, values.amax(dim=1).tolist(), strict=True)
@@ -60,9 +61,7 @@ def condition_numbers(batch: EmbeddedBatch, blocks: list[torch.nn.Module]) -> to
         point = batch.embeddings.detach().requires_grad_()
         values = margins(batch.logits(point), batch.labels)
         hidden = [*inputs, *outputs]
-        shapes = {tuple(each.shape[:2]) for each in hidden}
-        if len(hidden) != len(blocks) + 1 or shapes != {tuple(batch.content.shape)}:
-            raise Unsupported("its blocks do not pass on one vector a token, once a text")
+        refuse_other_layouts(batch, blocks, hidden)
         gradients = torch.autograd.grad(values.sum(), hidden)
     attended = batch.inputs["attention_mask"].bool()[:, :, None]
     columns = [

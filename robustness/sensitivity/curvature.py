@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import final
 
@@ -13,7 +13,7 @@ import torch
 from scipy.linalg import eigh_tridiagonal
 
 from robustness.sensitivity.attention import twice_differentiable
-from robustness.sensitivity.batching import require_float32
+from robustness.sensitivity.batching import refusals_as_unsupported, require_float32
 from robustness.sensitivity.measurement import Direction, Kind, Quantity, Space, Target, measure
 from robustness.sensitivity.probe import Reading, Subject, Unsupported
 from robustness.sensitivity.reachability import find_tangents
@@ -56,12 +56,18 @@ class Curvature:
         spaces: list[tuple[str, Projection | None]] = [("blocks", None)]
         with suppress(Unsupported):  # the whole space has its meaning all the same
             spaces += [(scope, tangent.project) for scope, tangent in find_tangents(subject, parameters)]
-        with frozen(victim):
+        with refusals_as_unsupported(), frozen(victim):
             batches = [embed_any(victim, examples) for examples in batches_of_any(victim, subject.examples)]
-        with frozen(victim), twice_differentiable(victim, batches[0]), WeightSpace(parameters) as weights:
+        with (
+            refusals_as_unsupported(),
+            frozen(victim),
+            twice_differentiable(victim, batches[0]),
+            WeightSpace(parameters) as weights,
+        ):
             for scope, project in spaces:
                 product = projected(hessian_product(weights, batches), weights.parameters, project)
-                yield from self._of_space(product, weights, scope, len(subject.examples))
+                with nullcontext() if project is None else suppress(Unsupported):
+                    yield from self._of_space(product, weights, scope, len(subject.examples))
 
     def _of_space(self, product: Product, weights: WeightSpace, scope: str, count: int) -> Iterator[Reading]:
         low, high = extreme_eigenvalues(product, weights.parameters, self.iterations)

@@ -12,9 +12,9 @@ import torch
 from robustness.recipes.embedding_balls import Norm, rescale, sizes
 from robustness.recipes.embedding_trial import EmbeddingResult
 from robustness.sensitivity.batching import torch_generator
-from robustness.sensitivity.blocks import find_blocks, recorded_output
+from robustness.sensitivity.blocks import are_token_vectors, find_blocks, recorded_output
 from robustness.sensitivity.measurement import Kind, Measurement, Quantity
-from robustness.sensitivity.probe import Reading, Subject
+from robustness.sensitivity.probe import Reading, Subject, Unsupported
 from robustness.testsets.example import Example
 from robustness.victims.embedding import batches_of_any, embed_any, find_unfit
 from robustness.victims.gradients import EmbeddedBatch, Forward, frozen, margins
@@ -211,13 +211,21 @@ def _planted_forward(batch: EmbeddedBatch, model: Any) -> Forward:
 
 
 def _features(batch: EmbeddedBatch, model: Any, embeddings: torch.Tensor) -> torch.Tensor:
-    """The last block's output averaged over the attended tokens, shape (batch, dim)."""
-    _, blocks = find_blocks(model)
-    with recorded_output(blocks[-1]) as outputs:
-        batch.logits(embeddings)
+    """The last block's output averaged over the attended tokens, shape (batch, dim).
+
+    The logits where the blocks pass on no vector a token (Funnel's pool them, XLM's take turns in two lists).
+    """
+    try:
+        last = list(find_blocks(model).values())[-1]
+    except Unsupported:
+        return batch.logits(embeddings)
+    with recorded_output(last) as outputs:
+        logits = batch.logits(embeddings)
     attended = batch.inputs["attention_mask"].bool()[:, :, None]
-    hidden = outputs[0].float()[:, -attended.shape[1] :]  # learnt prompts stand before the text
-    return hidden.masked_fill(~attended, 0.0).sum(dim=1) / attended.sum(dim=1).clamp_min(1)
+    hidden = [each.float()[:, -attended.shape[1] :] for each in outputs[-1:]]  # learnt prompts stand before the text
+    if not are_token_vectors(batch, last, hidden):
+        return logits
+    return hidden[0].masked_fill(~attended, 0.0).sum(dim=1) / attended.sum(dim=1).clamp_min(1)
 
 
 def _random_points(

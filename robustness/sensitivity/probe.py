@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from robustness.errors import ProbeError
 from robustness.sensitivity.measurement import Measurement, Space
@@ -33,8 +33,8 @@ class Reading:
     high: float | None = None
 
 
-def _load_nothing(partner: Checkpoint) -> AnyVictim:
-    raise Unsupported(f"its partner {partner.name} cannot be loaded here")
+def _load_nothing(checkpoint: Checkpoint) -> AnyVictim:
+    raise Unsupported(f"{checkpoint.name} cannot be loaded here")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,8 @@ class Subject:
     """The other arms of the pairs that the checkpoint is in."""
     load_partner: Callable[[Checkpoint], AnyVictim] = _load_nothing
     """A partner with its adapter merged, loaded at every call."""
+    load_unmerged: Callable[[Checkpoint], Any] = _load_nothing
+    """The PeftModel of the checkpoint or of a partner, not merged, in float32 on the CPU; loaded at every call."""
 
     @property
     def full_partner(self) -> Checkpoint | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import torch
@@ -16,6 +16,7 @@ from robustness.sensitivity.probe import Reading, Subject, Unsupported
 from robustness.sensitivity.tangent import Tangent, read_tangent
 from robustness.sensitivity.weights import Delta, WeightSpace, block_parameters, squared_norm
 from robustness.testsets.example import Example
+from robustness.tuners.matrices import weight_storages
 from robustness.victims.gradients import EmbeddedBatch, margins
 
 CLEAN = Quantity("reach-clean", "share", scale_free=True)
@@ -39,8 +40,9 @@ class Reachability:
     clean margin. Exact at the point. By chance it would be dim T / dim: `reach-chance`; `enrichment-adversarial` is
     the adversarial share over it, `reachability-gap` the adversarial share over the clean one: small where the
     subspace cannot express, to first order and at this point, what would repair the error. A full checkpoint is
-    measured with its partner's T, which tells the subspace from the place. Readings of the whole are of the mean
-    loss.
+    measured with its partner's T, as it is at the partner, which tells the subspace from the place. Where dim T is
+    known to a bound alone, the chance is an upper bound and the enrichment a lower one. Readings of the whole are of
+    the mean loss.
     """
 
     attack_steps: int
@@ -75,7 +77,8 @@ class Reachability:
 
         yield from measure_batches(subject, CLEAN, of_example, singly=True)
         for scope, tangent in tangents:
-            yield Reading(Measurement(CHANCE, tangent.chance, Kind.EXACT, target=Target.THETA, scope=scope))
+            kind = Kind.EXACT if tangent.is_exact else Kind.UPPER
+            yield Reading(Measurement(CHANCE, tangent.chance, kind, target=Target.THETA, scope=scope))
             for quantity, total in totals.items():
                 if total:
                     yield Reading(_measured(TOTALS[quantity], reached_share(total, tangent), scope))
@@ -144,10 +147,12 @@ def find_tangents(subject: Subject, parameters: Mapping[str, torch.Tensor]) -> l
         Unsupported: there is none, with every adapter's reason.
     """
     adapters = [subject.checkpoint] if subject.checkpoint.is_adapter else list(subject.partners)
+    storages = weight_storages(subject.any_victim.model)
     tangents, reasons = [], []
     for adapter in adapters:
         try:
-            tangents.append((f"tangent of {adapter.name}", read_tangent(adapter, parameters)))
+            tangent = read_tangent(adapter, parameters, storages, subject.load_unmerged)
+            tangents.append((f"tangent of {adapter.name}", tangent))
         except Unsupported as error:
             reasons.append(str(error))
     if not tangents:
@@ -167,7 +172,8 @@ def _shares(
         for quantity, share in shares.items():
             yield _measured(quantity, share, scope, **paid)
         if ADVERSARIAL in shares:
-            yield _measured(ENRICHMENT, shares[ADVERSARIAL] / tangent.chance, scope)
+            enrichment = _measured(ENRICHMENT, shares[ADVERSARIAL] / tangent.chance, scope)
+            yield enrichment if tangent.is_exact else replace(enrichment, kind=Kind.LOWER)
             if shares[CLEAN] > 0:
                 yield _measured(GAP, shares[ADVERSARIAL] / shares[CLEAN], scope)
 

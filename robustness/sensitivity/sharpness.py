@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
@@ -12,7 +13,7 @@ from typing import Protocol, final
 import torch
 
 from robustness.errors import ProbeError
-from robustness.sensitivity.batching import require_float32
+from robustness.sensitivity.batching import refusals_as_unsupported, require_float32
 from robustness.sensitivity.measurement import Direction, Kind, MeasurementStatus, Quantity, Space, Target, measure
 from robustness.sensitivity.probe import Reading, Subject, Unsupported
 from robustness.sensitivity.reachability import find_tangents
@@ -73,13 +74,12 @@ class Sharpness:
         if not subject.examples:
             return
         parameters = block_parameters(victim.model)
-        try:
+        tangents: list[tuple[str, Tangent]] = []
+        with suppress(Unsupported):  # the whole space has its meaning all the same
             tangents = find_tangents(subject, parameters)
-        except Unsupported:  # the whole space has its meaning all the same
-            tangents = []
-        with frozen(victim):
+        with refusals_as_unsupported(), frozen(victim):
             batches = [embed_any(victim, examples) for examples in batches_of_any(victim, subject.examples)]
-        with frozen(victim), WeightSpace(parameters) as weights:
+        with refusals_as_unsupported(), frozen(victim), WeightSpace(parameters) as weights:
             for norm, radius in self.radii.items():
                 search = Ascent(weights, MeanLoss(weights, batches), norm, radius, self.steps)
                 yield from _search_spaces(search, tangents, forwards=(self.steps + 1) * len(subject.examples))
@@ -106,8 +106,9 @@ def _search_spaces(search: Ascent, tangents: Sequence[tuple[str, Tangent]], *, f
 
     rises = []
     for scope, tangent in tangents:
-        rises.append(search.rise(tangent.project))
-        yield reading(SUBSPACE_SHARPNESS, rises[-1], scope)
+        with suppress(Unsupported):  # the whole space has its meaning all the same
+            rises.append(search.rise(tangent.project))
+            yield reading(SUBSPACE_SHARPNESS, rises[-1], scope)
     yield reading(SHARPNESS, max([search.rise(), *rises]), "blocks")
 
 

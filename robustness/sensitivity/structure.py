@@ -13,7 +13,15 @@ import torch
 
 from robustness.engine.seeding import example_generator
 from robustness.sensitivity import structure_forms as forms
-from robustness.sensitivity.measurement import Kind, Quantity, Space, Target, measure
+from robustness.sensitivity.measurement import (
+    Kind,
+    Measurement,
+    MeasurementStatus,
+    Quantity,
+    Space,
+    Target,
+    measure,
+)
 from robustness.sensitivity.probe import Reading, Subject, Unsupported
 from robustness.sensitivity.side_by_side import map_side_by_side
 from robustness.sensitivity.structure_growth import (
@@ -78,7 +86,7 @@ class UpdateStructure:
         with ExitStack() as stack:
             updates = stack.enter_context(Updates(subject.checkpoint, subject))
             partner = stack.enter_context(Updates(subject.full_partner, subject)) if subject.full_partner else None
-            matrices = ((u, partner.read(f"{u.name}.weight") if partner else None) for u in updates.matrices())
+            matrices = ((u, partner.read(u.key) if partner else None) for u in updates.matrices())
             compared = map_side_by_side(lambda pair: (pair[0], *self._of_matrix(*pair, factors, subject)), matrices)
             for update, values, moments in compared:
                 sums += moments
@@ -86,6 +94,7 @@ class UpdateStructure:
                     whole.setdefault(name, []).append(value)
                     yield _reading(name, value, update)
             yield from _of_rest(updates)
+            yield from _of_others(updates)
         if not whole:
             raise Unsupported("it shares no matrix with its base")
         yield from _of_whole(whole, sums.tolist())
@@ -194,6 +203,22 @@ def _of_rest(updates: Updates) -> Iterator[Reading]:
             size += squared_norm(tensor.before)
         if size:
             yield _reading(name, math.sqrt(moved / size))
+
+
+def _of_others(updates: Updates) -> Iterator[Reading]:
+    """What was changed and has no matrix to look at."""
+    for update in updates.others():
+        if bool(update.change.any()):
+            blank = Measurement(
+                Quantity("update-structure", scale_free=True),
+                None,
+                Kind.ESTIMATE,
+                target=Target.THETA,
+                scope="matrices",
+                status=MeasurementStatus.UNSUPPORTED,
+                reason=f"{update.key} of shape {tuple(update.before.shape)} is no single matrix of inputs to outputs",
+            )
+            yield Reading(blank, layer=update.layer, module=update.name)
 
 
 def _of_whole(whole: Mapping[str, Sequence[float]], sums: Sequence[float]) -> Iterator[Reading]:

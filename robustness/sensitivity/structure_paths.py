@@ -11,7 +11,17 @@ import torch
 from robustness.engine.seeding import example_generator
 from robustness.sensitivity.batching import measure_batches, require_float32
 from robustness.sensitivity.jacobian import margin_gradients
-from robustness.sensitivity.measurement import Aggregate, Direction, Kind, Quantity, Space, Target, measure
+from robustness.sensitivity.measurement import (
+    Aggregate,
+    Direction,
+    Kind,
+    Measurement,
+    MeasurementStatus,
+    Quantity,
+    Space,
+    Target,
+    measure,
+)
 from robustness.sensitivity.probe import Reading, Subject, Unsupported
 from robustness.sensitivity.structure_spectra import decompose, decompose_top
 from robustness.sensitivity.structure_updates import Updates, WeightUpdate
@@ -60,8 +70,12 @@ class UpdatePath:
         median_token_norm(subject.victim)  # now, while the embeddings are as trained: it is kept
         with Updates(subject.checkpoint, subject) as updates:
             parameters = _parameters_by_base_name(subject, updates)
+            unknown = next((each.key for each in updates.others() if bool(each.change.any())), None)
             for variant in self._variants():
-                yield from self._of_variant(subject, variant, updates, parameters)
+                if unknown and variant.matrices_alone:
+                    yield _unsupported(variant, unknown)
+                else:
+                    yield from self._of_variant(subject, variant, updates, parameters)
 
     def _variants(self) -> Iterator[Variant]:
         for t in self.steps:
@@ -86,7 +100,7 @@ class UpdatePath:
         for update in matrices:
             seed = int(example_generator(subject.seed, subject.digest, update.name).integers(2**63 - 1))
             if update.key in parameters and bool(update.change.any()):
-                changed[update.key] = variant.change(update, torch.Generator().manual_seed(seed))
+                changed[update.key] = update.stored(variant.change(update, torch.Generator().manual_seed(seed)))
         with replaced(parameters, changed):
             clean, stepped = (_quantity(name, variant) for name in ("accuracy", "step-accuracy"))
 
@@ -150,6 +164,15 @@ def _quantity(name: str, variant: Variant) -> Quantity:
         aggregate=Aggregate.MEAN,
         scale_free=True,
     )
+
+
+def _unsupported(variant: Variant, name: str) -> Reading:
+    reason = f"{name} was changed too, and is no single matrix of inputs to outputs: its change would stay whole"
+    status = MeasurementStatus.UNSUPPORTED
+    blank = Measurement(
+        _quantity("accuracy", variant), None, Kind.ESTIMATE, target=Target.THETA, status=status, reason=reason
+    )
+    return Reading(blank)
 
 
 def _parameters_by_base_name(subject: Subject, updates: Updates) -> dict[str, torch.nn.Parameter]:

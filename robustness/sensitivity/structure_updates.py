@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from robustness.sensitivity.probe import Subject, Unsupported
-from robustness.victims.checkpoint import ADAPTER_WEIGHTS, Checkpoint
+from robustness.tuners.matrices import Storage, weight_storages
+from robustness.victims.checkpoint import ADAPTER_WEIGHTS, Checkpoint, first_line
 from robustness.victims.tensors import TensorFolder
 
-HEAD_NAMES = {"classifier", "score", "qa_outputs", "lm_head"}
+PREFIXES = 2
+"""Leading parts of a name that one folder's files may have and another's not, such as `bert.` or `model.model.`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +29,12 @@ class WeightUpdate:
     layer: int | None
     """The block's index, counted from 0."""
     before: torch.Tensor
-    """Matrices have shape (out, in)."""
+    """Of linear layers and convolutions the matrix, shape (out, in), however the module stores it."""
     after: torch.Tensor
+    storage: Storage | None = None
+    """How it is stored, where before and after are matrices."""
+    shape: torch.Size | None = None
+    """As which it is stored."""
 
     @property
     def name(self) -> str:
@@ -38,14 +46,25 @@ class WeightUpdate:
         """After minus before."""
         return self.after - self.before
 
+    @property
+    def is_linear(self) -> bool:
+        """Whether it is a linear layer's matrix."""
+        return self.storage is not None and self.storage.is_linear
+
+    def stored(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Returns another tensor like before and after as the module stores it."""
+        return self.storage.stored(tensor, self.shape) if self.storage and self.shape else tensor
+
 
 class Updates:
     """All tensors that a checkpoint shares with its base, head left out.
 
-    A full checkpoint's are read from its folder; an adapter's come from the merged victim. Used as a context manager.
+    A full checkpoint's are read from its folder; an adapter's come from the merged victim. What is a matrix follows
+    from the modules, of which a full checkpoint's are made without weights. Used as a context manager.
 
     Raises:
-        Unsupported: an adapter that is not merged into weights, or a victim that is not in float32.
+        Unsupported: an adapter that is not merged into weights, weights that are rounded, or a config of which no
+            model can be made.
         CheckpointError: a folder whose weights cannot be read.
     """
 
@@ -55,10 +74,17 @@ class Updates:
         self._tuned: Mapping[str, torch.Tensor]
         if checkpoint.is_adapter:
             self._tuned = _merged_weights(subject)
+            body = getattr(subject.any_victim.model, "base_model", subject.any_victim.model)
         else:
             self._tuned = self._stack.enter_context(TensorFolder(checkpoint.folder))
-        self.names: Mapping[str, str] = _match_names(self._base, self._tuned)
+            body = skeleton(checkpoint.folder)
+        own, storages = body.state_dict(), weight_storages(body)
+        places = {name: _place(name, own) for name in self._tuned}
+        self.names: Mapping[str, str] = _match_names(self._base, [name for name, place in places.items() if place])
         """The base's names to the checkpoint's."""
+        self._storages = {
+            base: storages[place] for base, tuned in self.names.items() if (place := places[tuned]) in storages
+        }
 
     def __enter__(self) -> Updates:
         return self
@@ -67,45 +93,78 @@ class Updates:
         self._stack.close()
 
     def matrices(self) -> Iterator[WeightUpdate]:
-        """Weights of linear layers."""
-        for name in self.names:
-            if name.endswith(".weight") and "embed" not in name:
-                update = self.read(name)
-                if update is not None and update.before.ndim == 2:
-                    yield update
+        """Weights of linear layers, and of convolutions whose outputs all read the same inputs."""
+        return self._with(lambda storage: _maps(storage) and storage.groups == 1)
 
-    def vectors(self) -> Iterator[WeightUpdate]:
-        """Biases, and weights of normalisations."""
-        for name in self.names:
-            if name.endswith((".bias", ".weight")) and "embeddings.weight" not in name:
-                update = self.read(name)
-                if update is not None and update.before.ndim == 1:
-                    yield update
+    def mappings(self) -> Iterator[WeightUpdate]:
+        """Weights of all linear layers and convolutions."""
+        return self._with(_maps)
 
     def embeddings(self) -> Iterator[WeightUpdate]:
         """Embedding matrices."""
-        for name in self.names:
-            if name.endswith(".weight") and "embed" in name:
-                update = self.read(name)
-                if update is not None and update.before.ndim == 2:
-                    yield update
+        return self._with(lambda storage: storage is not None and storage.is_lookup)
+
+    def vectors(self) -> Iterator[WeightUpdate]:
+        """Biases, and weights of normalisations."""
+        return (update for update in self._with(lambda storage: storage is None) if update.before.ndim == 1)
+
+    def others(self) -> Iterator[WeightUpdate]:
+        """What is no vector and of which it is not known what its axes are: grouped convolutions, bare parameters."""
+        for update in self._with(lambda storage: storage is None or storage.groups > 1):
+            if sum(size > 1 for size in update.before.shape) > 1:
+                yield update
 
     def all(self) -> Iterator[WeightUpdate]:
         """Every shared tensor."""
+        return self._with(lambda _: True)
+
+    def _with(self, wanted: Callable[[Any], bool]) -> Iterator[WeightUpdate]:
         for name in self.names:
-            update = self.read(name)
+            update = self.read(name) if wanted(self._storages.get(name)) else None
             if update is not None:
                 yield update
 
     def read(self, name: str) -> WeightUpdate | None:
-        """Reads one tensor of the base and of the checkpoint; None when their shapes differ or one lacks it."""
+        """Reads one tensor of the base and of the checkpoint; None when their shapes differ or one lacks it.
+
+        Raises:
+            Unsupported: numbers that are codes of weights.
+        """
         if name not in self.names:
             return None
         before, after = self._base[name], self._tuned[self.names[name]]
+        if before.is_floating_point() != after.is_floating_point():
+            raise Unsupported(f"{name} is quantised in one of base and checkpoint: its numbers are codes of weights")
         if before.shape != after.shape or not before.is_floating_point():
             return None
         layer = re.search(r"\.(\d+)\.", name)
-        return WeightUpdate(name, int(layer[1]) if layer else None, before.float(), after.detach().cpu().float())
+        index = int(layer[1]) if layer else None
+        before, after = before.float(), after.detach().cpu().float()
+        storage = self._storages.get(name)
+        if storage is None or not _maps(storage) or storage.groups > 1:
+            return WeightUpdate(name, index, before, after)
+        return WeightUpdate(name, index, storage.matrix(before), storage.matrix(after), storage, before.shape)
+
+
+def _maps(storage: Storage | None) -> bool:
+    """Whether it is a linear layer's or a convolution's."""
+    return storage is not None and not storage.is_lookup
+
+
+def skeleton(folder: Path) -> Any:
+    """Returns the model of a folder's config without its head and without weights: its modules alone.
+
+    Raises:
+        Unsupported: a config of which no model can be made.
+    """
+    from transformers import AutoConfig, AutoModel
+
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        with torch.device("meta"):
+            return AutoModel.from_config(config, trust_remote_code=False)
+    except Exception as error:  # each architecture raises kinds of its own
+        raise Unsupported(f"no model can be made of {folder / 'config.json'}: {first_line(error)}") from error
 
 
 def low_rank_factors(checkpoint: Checkpoint) -> Mapping[str, tuple[torch.Tensor, torch.Tensor]]:
@@ -119,7 +178,8 @@ def low_rank_factors(checkpoint: Checkpoint) -> Mapping[str, tuple[torch.Tensor,
 
 def _factor(tensors: Mapping[str, torch.Tensor], name: str, side: str) -> torch.Tensor:
     key = f"{name}.lora_{side}"
-    return tensors[key] if key in tensors else tensors[f"{key}.weight"]
+    factor = tensors[key] if key in tensors else tensors[f"{key}.weight"]
+    return factor.flatten(1)  # a convolution's have its window behind them
 
 
 def _merged_weights(subject: Subject) -> Mapping[str, torch.Tensor]:
@@ -134,19 +194,24 @@ def _merged_weights(subject: Subject) -> Mapping[str, torch.Tensor]:
     return weights
 
 
-def _match_names(base: Mapping[str, torch.Tensor], tuned: Mapping[str, torch.Tensor]) -> dict[str, str]:
+def _place(name: str, body: Mapping[str, torch.Tensor]) -> str | None:
+    """Where a tensor stands in the model without its head; None of the head's own."""
+    parts = name.split(".")
+    endings = [".".join(parts[start:]) for start in range(min(PREFIXES + 1, len(parts)))]
+    return next((ending for ending in endings if ending in body), None)
+
+
+def _match_names(base: Mapping[str, torch.Tensor], tuned: list[str]) -> dict[str, str]:
     """Base names to the checkpoint's, which may have one more or one less prefix (`bert.`)."""
     found = {}
     for name in tuned:
         rest = name.partition(".")[2]
-        if set(name.split(".")) & HEAD_NAMES:
-            continue
         if name in base:
             found[name] = name
         elif rest in base:
             found[rest] = name
     prefixed = {name.partition(".")[2]: name for name in base}
     for name in tuned:
-        if name in prefixed and prefixed[name] not in found and not set(name.split(".")) & HEAD_NAMES:
+        if name in prefixed and prefixed[name] not in found:
             found[prefixed[name]] = name
     return {name: found[name] for name in base if name in found}

@@ -1,8 +1,7 @@
-"""Directions of PEFT methods without a closed form: least squares on the derivative of how they merge."""
+"""Directions of PEFT methods without a closed form: the range of the derivative of what they make of a weight."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import final
@@ -13,99 +12,190 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator, lsqr
 
 from robustness.sensitivity.probe import Unsupported
-from robustness.victims.checkpoint import ADAPTER_CONFIG, Checkpoint, read_json
-from robustness.victims.tensors import TensorFolder
 
-Merge = Callable[..., torch.Tensor]
-"""A method's parameters, as separate tensors, to the merged weight."""
+Weights = Callable[[], list[torch.Tensor]]
+"""The merged tensors, as a function of parameters that ask for gradients."""
 
+DENSE = 2**22
+"""Entries up to which a derivative is written out."""
+RANK_TOLERANCE = 1e-6
+"""Singular values below this share of the largest do not count."""
 TOLERANCE = 1e-10
 MAX_ITERATIONS = 500
+OUT_OF_ITERATIONS = 7
+"""LSQR's own word for it."""
+SIGNS = 8
+"""Random vectors that the lengths of a derivative's columns are guessed from."""
+MIRRORED = 1e-4
+"""How far <J v, w> and <v, Jt w> may lie apart, in |J v| |w|: methods that compute in float32 come to 1e-6."""
+
+
+@final
+class Derivative:
+    """J = d weights / d parameters at a point, by its products with vectors, in the parameters' precision.
+
+    J v is had from Jt w, which is linear in w: its derivative along v. Where that has no derivative of its own
+    (sparse tensors), an affine map's difference takes its place; either is held against Jt.
+
+    Raises:
+        Unsupported: neither way gives a J that mirrors Jt.
+    """
+
+    def __init__(self, weights: Weights, parameters: Sequence[torch.Tensor]) -> None:
+        self._weights, self._parameters = weights, parameters
+        with torch.enable_grad():
+            self._image = _flat(weights())
+            self._vector = torch.zeros_like(self._image, requires_grad=True)
+            self._pulled = torch.autograd.grad(
+                self._image, parameters, self._vector, create_graph=True, materialize_grads=True
+            )
+        self.shape = self._image.numel(), sum(each.numel() for each in parameters)
+        self.push = self._push
+        if not self._is_mirrored():
+            self.push = self._difference
+            if not self._is_mirrored():
+                raise Unsupported("its directions cannot be had: what it adds to a weight has no second derivative")
+
+    def pull(self, vector: torch.Tensor) -> torch.Tensor:
+        """Returns Jt w, shape (parameters,)."""
+        pieces = torch.autograd.grad(
+            self._image, self._parameters, vector.to(self._image), retain_graph=True, materialize_grads=True
+        )
+        return _flat(pieces)
+
+    def column_sizes(self, *, singly: bool) -> torch.Tensor:
+        """Returns about how long J's columns are, shape (parameters,), or how long those of each tensor are.
+
+        The root mean square of Jt w over random signs w, whose mean square is the squared length.
+        """
+        generator = torch.Generator().manual_seed(0)
+        total = torch.zeros(self.shape[1], dtype=torch.float64)
+        for _ in range(SIGNS):
+            signs = torch.randint(0, 2, self.shape[:1], generator=generator) * 2.0 - 1.0
+            total += self.pull(signs).double().square() / SIGNS
+        pieces = torch.split(total, [each.numel() for each in self._parameters])
+        squares = total if singly else torch.cat([piece.mean().expand(len(piece)) for piece in pieces])
+        return squares.sqrt()
+
+    def _push(self, vector: torch.Tensor) -> torch.Tensor:
+        steps = self._pieces(vector)
+        moving = [pair for pair in zip(self._pulled, steps, strict=True) if pair[0].requires_grad]
+        if not moving:
+            return torch.zeros_like(self._image)
+        pulled, along = zip(*moving, strict=True)
+        (pushed,) = torch.autograd.grad(
+            pulled, self._vector, along, retain_graph=True, materialize_grads=True, allow_unused=True
+        )
+        return pushed
+
+    def _difference(self, vector: torch.Tensor) -> torch.Tensor:
+        originals = [each.detach().clone() for each in self._parameters]
+        with torch.no_grad():
+            for each, step in zip(self._parameters, self._pieces(vector), strict=True):
+                each.add_(step)
+            moved = _flat(self._weights())
+            for each, original in zip(self._parameters, originals, strict=True):
+                each.copy_(original)
+        return moved - self._image.detach()
+
+    def _pieces(self, vector: torch.Tensor) -> list[torch.Tensor]:
+        pieces = torch.split(vector.to(self._image), [each.numel() for each in self._parameters])
+        return [piece.view_as(each) for piece, each in zip(pieces, self._parameters, strict=True)]
+
+    def _is_mirrored(self) -> bool:
+        generator = torch.Generator().manual_seed(0)
+        left, right = (torch.randn(size, generator=generator).to(self._image) for size in self.shape)
+        try:
+            pushed = self.push(right)
+        except RuntimeError:  # a step without a derivative
+            return False
+        difference = abs(float(pushed @ left - right @ self.pull(left)))
+        return difference <= MIRRORED * float(pushed.norm() * left.norm()) and bool(torch.isfinite(pushed).all())
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """A subspace given by an orthonormal basis."""
+
+    names: tuple[str, ...]
+    basis: torch.Tensor
+    """(entries of all tensors, dimension), on the CPU."""
+    is_exact: bool = True
+
+    @property
+    def dimension(self) -> int:
+        """Of the subspace."""
+        return self.basis.shape[1]
+
+    def project(self, values: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """See tangent.Part."""
+        given = _flat(values).to(self.basis)
+        return _like(self.basis @ (self.basis.mT @ given), values)
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Mapped:
-    """The range of J_g, the derivative of a merge map g at the method's parameters.
-
-    Projects by LSQR on J_g through its products with vectors, jvp and vjp, in double precision; no model is run.
-    """
+    """The range of J, by least squares: LSQR on its products with vectors; no model is run."""
 
     names: tuple[str, ...]
-    merge: Merge
+    weights: Weights
     parameters: tuple[torch.Tensor, ...]
-    """Double precision, on the CPU."""
     dimension: int
+    is_exact: bool
 
     def project(self, values: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """See tangent.Part."""
-        (value,) = values
-        sizes = [each.numel() for each in self.parameters]
-        pull = torch.func.vjp(self.merge, *self.parameters)[1]
+        """See tangent.Part; raises Unsupported where the iteration does not settle."""
+        derivative = Derivative(self.weights, self.parameters)
+        target = _flat(values).detach().cpu().double().numpy()
+        for singly in (False, True):  # it settles soon where J's columns, divided by these, are alike
+            sizes = derivative.column_sizes(singly=singly)
+            sizes = torch.where(sizes > 0, sizes, 1.0)
 
-        def forward(vector: NDArray[np.float64]) -> NDArray[np.float64]:
-            pieces = torch.split(torch.from_numpy(np.ascontiguousarray(vector.ravel())), sizes)
-            steps = tuple(piece.view_as(each) for piece, each in zip(pieces, self.parameters, strict=True))
-            moved: torch.Tensor = torch.func.jvp(self.merge, self.parameters, steps)[1]
-            return moved.flatten().numpy()
+            def forward(vector: NDArray[np.float64], sizes: torch.Tensor = sizes) -> NDArray[np.float64]:
+                return derivative.push(_tensor(vector) / sizes).double().numpy()
 
-        def backward(vector: NDArray[np.float64]) -> NDArray[np.float64]:
-            given = torch.from_numpy(np.ascontiguousarray(vector.ravel())).view(value.shape)
-            return torch.cat([piece.flatten() for piece in pull(given)]).numpy()
+            def backward(vector: NDArray[np.float64], sizes: torch.Tensor = sizes) -> NDArray[np.float64]:
+                return (derivative.pull(_tensor(vector)) / sizes).double().numpy()
 
-        operator = LinearOperator((value.numel(), sum(sizes)), matvec=forward, rmatvec=backward, dtype=np.float64)
-        target = value.detach().cpu().double().flatten().numpy()
-        solved = lsqr(operator, target, atol=TOLERANCE, btol=TOLERANCE, iter_lim=MAX_ITERATIONS)[0]
-        return [torch.from_numpy(forward(solved)).view(value.shape).to(value)]
-
-
-def both_sides(name: str, weight: torch.Tensor) -> Mapped:
-    """Returns the tangent of D_1 W D_2, rows and columns scaled (SSB, arXiv 2407.05417): m + n - 1 dimensions."""
-    exact = weight.detach().cpu().double()
-    rows, columns = (torch.ones(size, dtype=torch.float64) for size in exact.shape)
-
-    def merge(rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-        return rows[:, None] * exact * columns
-
-    return Mapped((name,), merge, (rows, columns), sum(exact.shape) - 1)
+            operator = LinearOperator(derivative.shape, matvec=forward, rmatvec=backward, dtype=np.float64)
+            solved, stop = lsqr(operator, target, atol=TOLERANCE, btol=TOLERANCE, iter_lim=MAX_ITERATIONS)[:2]
+            if stop != OUT_OF_ITERATIONS:
+                return _like(torch.from_numpy(forward(solved)), values)
+        raise Unsupported(f"its directions are too uneven: least squares did not settle in {MAX_ITERATIONS} steps")
 
 
-def dora(
-    name: str, base: torch.Tensor, a: torch.Tensor, b: torch.Tensor, magnitude: torch.Tensor, scale: float
-) -> Mapped:
-    """Returns the tangent of magnitude * V / |V| by rows, V = W_0 + scale B A (arXiv 2402.09353).
+def range_of(
+    names: tuple[str, ...], weights: Weights, parameters: Sequence[torch.Tensor], redundant: int | None = None
+) -> Basis | Mapped:
+    """Returns the range of the derivative of some tensors of the merged model, at the parameters.
 
-    Of dimension r (m + n - r) + m, in general position.
+    Args:
+        names: of the tensors.
+        weights: the tensors, in that order.
+        parameters: what they depend on, asking for gradients, on the CPU.
+        redundant: how many directions of the parameters move nothing, in general position; None: not known.
     """
-    exact = base.detach().cpu().double()
-
-    def merge(a: torch.Tensor, b: torch.Tensor, magnitude: torch.Tensor) -> torch.Tensor:
-        moved = exact + scale * b @ a
-        merged: torch.Tensor = magnitude[:, None] * moved / torch.linalg.vector_norm(moved, dim=1, keepdim=True)
-        return merged
-
-    rank, (rows, columns) = len(a), exact.shape
-    parameters = tuple(each.detach().cpu().double() for each in (a, b, magnitude.flatten()))
-    return Mapped((name,), merge, parameters, min(rows * columns, rank * (rows + columns - rank) + rows))
-
-
-def read_base_weight(checkpoint: Checkpoint, name: str) -> torch.Tensor:
-    """Returns the base's weight of that name, whatever prefix the base's file leaves out or adds.
-
-    Raises:
-        Unsupported: the base's files hold no such weight.
-    """
-    with TensorFolder(checkpoint.base) as stored:
-        for key in stored:
-            if key == name or name.endswith(f".{key}") or key.endswith(f".{name}"):
-                return stored[key]
-    raise Unsupported(f"adaptation {checkpoint.adaptation}: the base {checkpoint.base} has no {name}")
+    derivative = Derivative(weights, parameters)
+    entries, count = derivative.shape
+    if entries * count > DENSE:
+        moving = int((derivative.column_sizes(singly=True) != 0).sum())
+        dimension = min(entries, moving - (redundant or 0))
+        return Mapped(names, weights, tuple(parameters), dimension, is_exact=redundant is not None)
+    columns = torch.stack([derivative.push(column) for column in torch.eye(count)], dim=1).double()
+    left, sizes, _ = torch.linalg.svd(columns, full_matrices=False)
+    return Basis(names, left[:, sizes > RANK_TOLERANCE * sizes.max().clamp_min(1e-30)])
 
 
-def read_scale(checkpoint: Checkpoint, rank: int) -> float:
-    """Returns what the product B A is multiplied by: alpha / r, or alpha / sqrt(r) where the config says so."""
-    config = read_json(checkpoint.folder / ADAPTER_CONFIG)
-    if config.get("alpha_pattern") or config.get("rank_pattern"):
-        raise Unsupported(f"adaptation {checkpoint.adaptation}: ranks or scales that differ between modules")
-    alpha = float(config["lora_alpha"])
-    return alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
+def _tensor(vector: NDArray[np.float64]) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(vector.ravel()))
+
+
+def _flat(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    return torch.cat([each.flatten() for each in tensors])
+
+
+def _like(flat: torch.Tensor, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    pieces = torch.split(flat, [each.numel() for each in tensors])
+    return [piece.view(each.shape).to(each) for piece, each in zip(pieces, tensors, strict=True)]

@@ -10,7 +10,7 @@ from typing import Any, final
 
 from robustness.recipes.embedding_balls import Norm
 from robustness.sensitivity.batching import measure_batches, require_float32
-from robustness.sensitivity.blocks import find_blocks
+from robustness.sensitivity.blocks import find_stacks
 from robustness.sensitivity.distance import Ensemble
 from robustness.sensitivity.measurement import (
     Aggregate,
@@ -24,6 +24,7 @@ from robustness.sensitivity.measurement import (
 from robustness.sensitivity.probe import Reading, Subject, Unsupported
 from robustness.sensitivity.weights import replaced
 from robustness.testsets.example import Example
+from robustness.tuners.matrices import weight_storages
 from robustness.victims.gradients import EmbeddedBatch
 from robustness.victims.victim import Victim
 
@@ -41,7 +42,7 @@ class Module:
 
     name: str
     layer: int | None
-    """Counted from 0; None for what stands before and after the blocks."""
+    """Counted from 0, in an encoder and in a decoder; None for what stands before and after the blocks."""
     parameters: tuple[str, ...]
 
 
@@ -134,16 +135,18 @@ def find_modules(model: Any) -> list[Module]:
     Raises:
         Unsupported: a model without a list of blocks.
     """
-    path, blocks = find_blocks(model)
-    prefixes = [f"{path}.{index}." for index in range(len(blocks))]
+    stacks = find_stacks(model)
+    lookups = {name for name, storage in weight_storages(model).items() if storage.is_lookup}
     names = [name for name, _ in model.named_parameters()]
-    outside = [name for name in names if not name.startswith(f"{path}.")]
-    embeddings = tuple(name for name in outside if "embed" in name)
-    head = tuple(name for name in outside if "embed" not in name)
+    prefixes = tuple(f"{path}." for blocks in stacks for path in blocks)
+    outside = [name for name in names if not name.startswith(prefixes)]
+    embeddings = tuple(name for name in outside if "embed" in name or name in lookups)
+    head = tuple(name for name in outside if name not in embeddings)
     modules = [Module("embeddings", None, embeddings)]
     modules += [
-        Module(f"{path}.{index}", index, tuple(name for name in names if name.startswith(prefix)))
-        for index, prefix in enumerate(prefixes)
+        Module(path, index, tuple(name for name in names if name.startswith(f"{path}.")))
+        for blocks in stacks
+        for index, path in enumerate(blocks)
     ]
     return [module for module in [*modules, Module(HEAD, None, head)] if module.parameters]
 

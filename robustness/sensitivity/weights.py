@@ -9,7 +9,9 @@ from typing import Any, Self, final
 
 import torch
 
-from robustness.sensitivity.blocks import find_blocks
+from robustness.sensitivity.blocks import find_stacks
+from robustness.sensitivity.probe import Unsupported
+from robustness.tuners.matrices import Storage, weight_storages
 
 Delta = Mapping[str, torch.Tensor]
 """A tensor for some of the parameters, by name; what is absent is zero."""
@@ -18,13 +20,38 @@ Delta = Mapping[str, torch.Tensor]
 def block_parameters(model: Any) -> dict[str, torch.nn.Parameter]:
     """Returns the parameters of a transformer's blocks by name: the space in which both arms of a pair live.
 
-    The head, which every method trains in full, and the embeddings are no part of it.
+    The head, which every method trains in full, and the embeddings are no part of it. A matrix that several places
+    share is there once.
 
     Raises:
-        Unsupported: a model without a list of blocks.
+        Unsupported: a model without a list of blocks; with an adapter in them that is not merged, whose numbers are
+            coordinates and no weights; or with weights that are code numbers.
     """
-    path, _ = find_blocks(model)
-    return {name: value for name, value in model.named_parameters() if name.startswith(f"{path}.")}
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    stacks = [block for stack in find_stacks(model) for block in stack.items()]
+    for name, block in stacks:
+        if any(isinstance(module, BaseTunerLayer) for module in block.modules()):
+            raise Unsupported(f"its adapter is not merged into {name}, so that its numbers there are no weights")
+    prefixes = tuple(f"{name}." for name, _ in stacks)
+    parameters = {name: value for name, value in model.named_parameters() if name.startswith(prefixes)}
+    if getattr(model, "is_quantized", False) or not all(each.is_floating_point() for each in parameters.values()):
+        raise Unsupported("its weights are quantised: they move in steps, and have no gradient")
+    return parameters
+
+
+def block_matrices(model: Any) -> dict[str, tuple[torch.nn.Parameter, Storage]]:
+    """Returns the blocks' matrices by name: weights of linear layers and convolutions, with how they are stored.
+
+    Raises:
+        Unsupported: what `block_parameters` does, or none.
+    """
+    storages = weight_storages(model)
+    parameters = block_parameters(model).items()
+    found = {n: (v, storages[n]) for n, v in parameters if n in storages and not storages[n].is_lookup}
+    if not found:
+        raise Unsupported(f"model {type(model).__name__}: no linear layer or convolution in its blocks")
+    return found
 
 
 @final

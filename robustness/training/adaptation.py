@@ -65,7 +65,11 @@ def adapt(base: Base, task: Task, adapter: Adapter | None, steps: int) -> Any:
     _save_fresh_modules(config, adapter, fresh, answering=answering)
     try:
         adapted = get_peft_model(model, config)
-    except ValueError as error:  # what peft raises when modules are missing or of a kind it cannot adapt
+    except (
+        ValueError,
+        TypeError,
+        NotImplementedError,
+    ) as error:  # modules that are missing, or of a kind peft adapts not
         raise CheckpointError(f"base {base.folder}: {adapter.peft_type} does not fit it: {error}") from error
     name_cache(adapted)
     # get_peft_model has put the model's own path there, which for a hub base is this machine's cache folder.

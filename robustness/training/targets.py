@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from robustness.errors import CheckpointError
+from robustness.tuners.matrices import is_linear
 
 HEAD_NAMES = ("classifier", "score", "qa_outputs")
 """What the heads of classifiers and of question answering are called; peft saves these by itself."""
@@ -76,7 +77,7 @@ def _in_blocks(model: Any) -> list[str]:
     names = [
         name
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and re.search(r"\.\d+\.", name) and not in_head(name)
+        if is_linear(module) and re.search(r"\.\d+\.", name) and not in_head(name)
     ]
     if not names:
         raise CheckpointError(
@@ -90,7 +91,7 @@ def _biased(model: Any) -> list[str]:
     names = [
         name
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | nn.LayerNorm) and module.bias is not None and not in_head(name)
+        if (is_linear(module) or isinstance(module, nn.LayerNorm)) and module.bias is not None and not in_head(name)
     ]
     if not names:
         raise CheckpointError(
@@ -101,7 +102,7 @@ def _biased(model: Any) -> list[str]:
 
 
 def _named(model: Any, wanted: tuple[str, ...]) -> list[str]:
-    names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    names = [name for name, module in model.named_modules() if is_linear(module)]
     unmatched = [want for want in wanted if not any(f".{name}".endswith(f".{want}") for name in names)]
     if unmatched or not wanted:
         leaves = sorted({name.rsplit(".", 1)[-1] for name in names})

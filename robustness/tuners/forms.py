@@ -1,7 +1,7 @@
 """How a frozen layer is reshaped by few numbers: scaling, singular values, bias.
 
-Written for rows, y = x W, as in arXiv 2407.05417; torch stores W transposed, so that W's rows are the columns of
-`weight`. Parameters start where the layer is as it was.
+Written for rows, y = x W, as in arXiv 2407.05417; code works on the matrix of shape (out, in), of which W's rows are
+the columns, however the layer stores it. Parameters start where the layer is as it was.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import Protocol
 
 import torch
 from torch import nn
+
+from robustness.tuners.matrices import Storage, storage_of
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -39,7 +41,7 @@ class Scaling:
 
     def start(self, base: nn.Module) -> dict[str, torch.Tensor]:
         """Ones, shape (in,) and (out,)."""
-        outputs, inputs = linear(base).weight.shape
+        outputs, inputs = matrix(base).shape
         return {name: torch.ones({"form_input": inputs, "form_output": outputs}[name]) for name in self._names}
 
     def factors(self, base: nn.Module) -> dict[str, torch.Tensor]:  # noqa: ARG002
@@ -48,17 +50,16 @@ class Scaling:
 
     def apply(self, base: nn.Module, parameters: Tensors, factors: Tensors, x: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
         """D2 applies to the product alone; the bias stays as it is."""
-        layer = linear(base)
-        product = nn.functional.linear(x * parameters["form_input"], layer.weight)
+        product = nn.functional.linear(x * parameters["form_input"], matrix(base))
         product = product * parameters["form_output"] if "form_output" in parameters else product
-        return product if layer.bias is None else product + layer.bias
+        return product + base.bias if isinstance(base.bias, torch.Tensor) else product
 
     def merged(self, base: nn.Module, parameters: Tensors, factors: Tensors) -> dict[str, torch.Tensor]:  # noqa: ARG002
         """The scaled weight."""
-        weight = linear(base).weight * parameters["form_input"]
+        scaled = matrix(base) * parameters["form_input"]
         if "form_output" in parameters:
-            weight = weight * parameters["form_output"][:, None]
-        return {"weight": weight}
+            scaled = scaled * parameters["form_output"][:, None]
+        return {"weight": stored(base, scaled)}
 
 
 class Spectrum:
@@ -73,11 +74,11 @@ class Spectrum:
 
     def start(self, base: nn.Module) -> dict[str, torch.Tensor]:
         """Zeros, shape (min(in, out),)."""
-        return {"form_spectrum": torch.zeros(min(linear(base).weight.shape))}
+        return {"form_spectrum": torch.zeros(min(matrix(base).shape))}
 
     def factors(self, base: nn.Module) -> dict[str, torch.Tensor]:
-        """The thin SVD of `weight`: left (out, k), values (k,), right (k, in)."""
-        left, values, right = torch.linalg.svd(linear(base).weight.detach().float(), full_matrices=False)
+        """The thin SVD of the matrix: left (out, k), values (k,), right (k, in)."""
+        left, values, right = torch.linalg.svd(matrix(base).detach().float(), full_matrices=False)
         return {"left": left, "values": values, "right": right}
 
     def apply(self, base: nn.Module, parameters: Tensors, factors: Tensors, x: torch.Tensor) -> torch.Tensor:
@@ -90,7 +91,8 @@ class Spectrum:
     def merged(self, base: nn.Module, parameters: Tensors, factors: Tensors) -> dict[str, torch.Tensor]:
         """The weight with its new singular values."""
         update = (factors["left"] * self._change(parameters, factors)) @ factors["right"]
-        return {"weight": linear(base).weight + update.to(linear(base).weight.dtype)}
+        whole = matrix(base)
+        return {"weight": stored(base, whole + update.to(whole.dtype))}
 
     def _change(self, parameters: Tensors, factors: Tensors) -> torch.Tensor:
         if not self._rectified:
@@ -132,8 +134,23 @@ FORMS: Mapping[str, Form] = {
 """By peft type."""
 
 
-def linear(base: nn.Module) -> nn.Linear:
-    """The layer itself; raises ValueError for any other kind of layer."""
-    if not isinstance(base, nn.Linear):
+def matrix(base: nn.Module) -> torch.Tensor:
+    """The layer's matrix, shape (out, in); raises ValueError for any other kind of layer."""
+    return _storage(base).matrix(_weight(base))
+
+
+def stored(base: nn.Module, changed: torch.Tensor) -> torch.Tensor:
+    """Another matrix as the layer stores its own."""
+    return _storage(base).stored(changed, _weight(base).shape)
+
+
+def _storage(base: nn.Module) -> Storage:
+    storage = storage_of(base)
+    if storage is None or not storage.is_linear:
         raise ValueError(f"{type(base).__name__} is no linear layer")
-    return base
+    return storage
+
+
+def _weight(base: nn.Module) -> torch.Tensor:
+    assert isinstance(base.weight, torch.Tensor)
+    return base.weight

@@ -11,6 +11,7 @@ from peft.tuners.lora import LoraLayer
 from peft.tuners.lora.layer import Linear as LoraLinear
 from peft.utils import PeftType
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 
 @dataclass
@@ -25,7 +26,7 @@ class MpcConfig(LoraConfig):  # type: ignore[misc]  # peft is untyped for us
         super().__post_init__()
         self.peft_type: Any = kind
         if kind.value == "MPC_N":
-            self._register_custom_module({nn.Linear: NonlinearLayer})
+            self._register_custom_module({nn.Linear: NonlinearLayer, Conv1D: NonlinearLayer})
 
 
 def constraint_penalty(a: torch.Tensor, b: torch.Tensor, kind: str) -> torch.Tensor:

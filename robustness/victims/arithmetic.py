@@ -18,7 +18,8 @@ from robustness.errors import CheckpointError
 from robustness.testsets.example import Texts
 from robustness.victims.answering import STRIDE_TOKENS, WINDOW_TOKENS
 from robustness.victims.checkpoint import Checkpoint
-from robustness.victims.loading import Placement, is_prompted
+from robustness.victims.heads import is_prompted
+from robustness.victims.loading import Placement
 from robustness.victims.victim import Victim
 
 WHOLE_PARAMETERS = 200_000_000

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -20,6 +20,8 @@ HUB_ID = re.compile(r"[\w][\w.\-]*(/[\w][\w.\-]*)?")
 SAFE_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 HUB_TIMEOUT = 20
 """Seconds without an answer; HF_HUB_DOWNLOAD_TIMEOUT says the same of the files themselves."""
+SHOWN = 3
+"""Subfolders that a message names."""
 PICKLED_WEIGHTS = ("pytorch_model.bin", "adapter_model.bin", "pytorch_model.bin.index.json")
 
 
@@ -36,6 +38,8 @@ class Checkpoint:
     """`full` or the PEFT method, as its training method is called."""
     named_base: Path | None = None
     """The base that the adapter's own config names; None for a full checkpoint."""
+    partner: Path | None = None
+    """Folder of what an adapter is paired with, whose config names labels where the adapter's folder does not."""
 
     @property
     def is_adapter(self) -> bool:
@@ -43,13 +47,14 @@ class Checkpoint:
         return self.adaptation != "full"
 
 
-def read_checkpoint(name: str, reference: str, base: str) -> Checkpoint:
+def read_checkpoint(name: str, reference: str, base: str, partner: str | None = None) -> Checkpoint:
     """Looks at a checkpoint's files; what is on the hub is downloaded first, but for pickles.
 
     Args:
         name: what tables call it.
         reference: a folder or a hub id.
         base: the pair's base, a folder or a hub id.
+        partner: what it is paired with, a folder or a hub id.
 
     Raises:
         CheckpointError: nothing there, pickled weights, an unreadable config, or a base that is not there.
@@ -60,9 +65,12 @@ def read_checkpoint(name: str, reference: str, base: str) -> Checkpoint:
         config = read_json(folder / ADAPTER_CONFIG)
         check_weights(name, folder, ADAPTER_WEIGHTS)
         check_weights(f"{name}: base", base_folder)
-        return _adapter(name, folder, base_folder, config)
+        beside = None if partner is None else locate(partner, f"checkpoint {name}: its partner")
+        return replace(_adapter(name, folder, base_folder, config), partner=beside)
     if not (folder / "config.json").is_file():
-        raise CheckpointError(f"checkpoint {name}: {folder} has neither config.json nor {ADAPTER_CONFIG}")
+        raise CheckpointError(
+            f"checkpoint {name}: {folder} has neither config.json nor {ADAPTER_CONFIG}{_hint(folder)}"
+        )
     read_json(folder / "config.json")
     check_weights(name, folder)
     return Checkpoint(name, folder, base_folder, "full")
@@ -98,7 +106,8 @@ def locate(reference: str, what: str) -> Path:
     if folder.exists():
         raise CheckpointError(f"{what}: {reference} is a file; expected a folder or a hub id")
     if not HUB_ID.fullmatch(reference):
-        raise CheckpointError(f"{what}: no folder {reference}; expected a folder or a hub id (owner/name)")
+        unset = "; a variable in it is not set" if "$" in reference else ""
+        raise CheckpointError(f"{what}: no folder {reference}; expected a folder or a hub id (owner/name){unset}")
     from huggingface_hub import snapshot_download
 
     try:
@@ -209,6 +218,11 @@ def _indexed_files(name: str, index: Path) -> list[str]:
 
 def _refuse_detour(name: str, folder: Path) -> None:
     """What would lead transformers to other weights than those that were looked at."""
+    if (folder / ADAPTER_CONFIG).is_file() and not (folder / ADAPTER_WEIGHTS).is_file():
+        raise CheckpointError(
+            f"checkpoint {name}: {folder} holds a whole model; remove {folder / ADAPTER_CONFIG}, which is left of an "
+            "adapter"
+        )
     if (folder / ADAPTER_CONFIG).is_file():
         raise CheckpointError(
             f"checkpoint {name}: {folder} is an adapter; expected a model: merge it, or give the adapter's own base"
@@ -222,17 +236,47 @@ def _refuse_detour(name: str, folder: Path) -> None:
 
 def _why_no_weights(name: str, folder: Path, wanted: str) -> str:
     pickled = [file for file in PICKLED_WEIGHTS if (folder / file).is_file()]
-    if not pickled:
-        return f"checkpoint {name}: {folder} has no {wanted}"
-    return (
-        f"checkpoint {name}: {folder / pickled[0]} is a pickle, which can run code when it is opened; expected "
-        f"{wanted}. If you trust it, convert it: {_conversion(folder, wanted)}"
-    )
+    pieces = sorted(file.name for file in folder.glob("adapter_model-*.safetensors"))
+    if wanted == ADAPTER_WEIGHTS and _holds_model(folder):
+        reason = (
+            f"{folder} has no {wanted} but a whole model, as after merging; remove {folder / ADAPTER_CONFIG}, which "
+            "is left of the adapter"
+        )
+    elif wanted == ADAPTER_WEIGHTS and pieces:
+        reason = (
+            f"{folder} has the adapter in pieces, which peft does not read; join them: {_joining(folder, pieces)}"
+        )
+    elif pickled:
+        reason = (
+            f"{folder / pickled[0]} is a pickle, which can run code when it is opened; expected {wanted}. If you "
+            f"trust it, convert it: {_conversion(folder, wanted)}"
+        )
+    else:
+        reason = f"{folder} has no {wanted}{_hint(folder)}"
+    return f"checkpoint {name}: {reason}"
+
+
+def _holds_model(folder: Path) -> bool:
+    return any((folder / file).is_file() for file in (MODEL_WEIGHTS, f"{MODEL_WEIGHTS}.index.json"))
+
+
+def _hint(folder: Path) -> str:
+    """Where what was looked for may be instead, as words that follow a reason; empty if there is nothing."""
+    if not (folder / ADAPTER_CONFIG).is_file() and (folder / ADAPTER_WEIGHTS).is_file():
+        return f", but {ADAPTER_WEIGHTS}; copy the {ADAPTER_CONFIG} that was saved with it there"
+    within = [each.parent for each in sorted(folder.glob(f"*/{ADAPTER_CONFIG}"))]
+    within += [each.parent for each in sorted(folder.glob("*/config.json")) if _holds_model(each.parent)]
+    if not within:
+        return ""
+    shown = " or ".join(map(str, within[:SHOWN])) + (" or another" if len(within) > SHOWN else "")
+    return f"; what is saved lies in its subfolder: give {shown}"
 
 
 def first_line(error: Exception) -> str:
-    """Returns the first line of an error's message that says something."""
+    """Returns the first line of an error's message that says something; a heading says it with what it is above."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if len(lines) > 1 and lines[0].endswith(":"):
+        return f"{lines[0]} {lines[1]}"
     return lines[0] if lines else type(error).__name__
 
 
@@ -245,3 +289,14 @@ def _conversion(folder: Path, wanted: str) -> str:
     )
     pieces = sorted(folder.glob(f"{'adapter' if wanted == ADAPTER_WEIGHTS else 'pytorch'}_model*.bin"))
     return shlex.join(["python", "-c", code, *map(str, pieces), str(folder / wanted)])
+
+
+def _joining(folder: Path, pieces: Sequence[str]) -> str:
+    """A shell command that writes the one file that peft reads."""
+    code = (
+        "import sys; from safetensors.torch import load_file, save_file; *pieces, out = sys.argv[1:]; "
+        "save_file({k: v for piece in pieces for k, v in load_file(piece).items()}, out, {'format': 'pt'})"
+    )
+    return shlex.join(
+        ["python", "-c", code, *(str(folder / piece) for piece in pieces), str(folder / ADAPTER_WEIGHTS)]
+    )

@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,12 +19,20 @@ from robustness.testsets.example import Example, Texts
 from robustness.victims.answer_scores import score_answer
 from robustness.victims.answering import AnsweringVictim
 from robustness.victims.checkpoint import Checkpoint
+from robustness.victims.heads import head_remedy
 from robustness.victims.isolation import Fault, Isolation, VictimGoneError
 from robustness.victims.kinds import AnyVictim
-from robustness.victims.loading import LoadedCheckpoint, Placement, as_victim, load_checkpoint
+from robustness.victims.loading import (
+    MERGE_ROUNDING,
+    LoadedCheckpoint,
+    Placement,
+    as_victim,
+    load_checkpoint,
+    merge,
+)
 from robustness.victims.victim import Scores, max_tokens
 
-MERGE_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 1e-1}
+MERGE_TOLERANCE = {torch.float32: MERGE_ROUNDING, torch.bfloat16: 1e-1}
 """The largest difference of a logit, merged against unmerged, that is still rounding."""
 
 PADDING_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 1e-1}
@@ -104,7 +112,7 @@ def _probe(
     if loaded.checkpoint.is_adapter and not _adapter_changes_anything(loaded, probes):
         failures.append("adapter-not-zero: the adapter changes no hidden state; was it trained and saved?")
     merge_difference, merge_failures = _compare_merged(loaded, placement, probes)
-    victim = as_victim(loaded, _merged_copy(loaded), placement)
+    victim = as_victim(loaded, _merged_copy(loaded) or loaded.unmerged, placement)
     return victim, merge_difference, [*failures, *merge_failures, *_output_failures(victim, probes)]
 
 
@@ -148,7 +156,7 @@ def _head_failures(loaded: LoadedCheckpoint) -> Iterator[str]:
         more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
         yield (
             f"head-loaded: no file holds {', '.join(names[:NAMES_SHOWN])}{more}: freshly initialised, so its answers "
-            "are random" + ("; train with modules_to_save naming the head" if loaded.checkpoint.is_adapter else "")
+            f"are random{head_remedy(loaded.unmerged, names) if loaded.checkpoint.is_adapter else ''}"
         )
 
 
@@ -169,10 +177,11 @@ def _adapter_changes_anything(loaded: LoadedCheckpoint, probes: Sequence[Texts])
 def _compare_merged(
     loaded: LoadedCheckpoint, placement: Placement, probes: Sequence[Texts]
 ) -> tuple[float | None, list[str]]:
-    if not loaded.can_merge:
+    folded = _merged_copy(loaded) if loaded.checkpoint.is_adapter else None
+    if folded is None:
         return None, []
     unmerged = as_victim(loaded, copy.deepcopy(loaded.unmerged), placement).scores(probes)
-    merged = as_victim(loaded, _merged_copy(loaded), placement).scores(probes)
+    merged = as_victim(loaded, folded, placement).scores(probes)
     difference = float(np.abs(merged - unmerged).max())
     tolerance = MERGE_TOLERANCE[placement.dtype]
     if difference <= tolerance:
@@ -184,8 +193,9 @@ def _compare_merged(
     return difference, [reason]
 
 
-def _merged_copy(loaded: LoadedCheckpoint) -> Any:
-    return copy.deepcopy(loaded.unmerged).merge_and_unload() if loaded.can_merge else loaded.unmerged
+def _merged_copy(loaded: LoadedCheckpoint) -> Any | None:
+    """The adapter in the base's weights; None where it stays apart."""
+    return merge(replace(loaded, unmerged=copy.deepcopy(loaded.unmerged)))
 
 
 def _output_failures(victim: AnyVictim, probes: Sequence[Texts]) -> Iterator[str]:

@@ -45,8 +45,13 @@ LEARNT_BY_EVA = frozenset({"rank_pattern", "alpha_pattern"})
 ALWAYS_SHOWN = ("r", "init_r", "target_r")
 NOT_SHOWN = ("peft_type", "task_type")
 HEADS = ("classifier", "score", "qa_outputs")
-FROZEN = re.compile(r"\.(?:p?vera|randlora)_[AB](?:\.|$)")
-"""Random matrices that peft saves beside what was trained (arXiv 2310.11454, 2502.00987)."""
+FROZEN = re.compile(
+    r"\.(?:p?vera_[AB]|randlora_[AB]|tinylora_[ABP]|unilora_scales_[AB]|frod_V|adamss_newB|delora_w_norm)(?:\.|$)"
+    r"|\.(?:glora_[A-E]\.zeros|lora_velora_embed|expert_weights|gaussian_var_prior|base_layer\.weight)$"
+    r"|\.(?:modules_to_save|original_module)\."
+)
+"""What peft saves beside what was trained: random or fixed matrices (as of arXiv 2310.11454, 2502.00987), embeddings
+under an adapter, and with `bias="all"` the bias of a saved module a second and a third time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +128,12 @@ def count_parameters(checkpoint: Checkpoint) -> int:
     total = 0
     for file in list_weights(checkpoint.name, checkpoint.folder, wanted):
         with safe_open(checkpoint.folder / file, framework="pt") as stream:
-            names = [name for name in stream.keys() if not FROZEN.search(name)]  # noqa: SIM118  # no mapping
-            total += sum(math.prod(stream.get_slice(name).get_shape()) for name in names)
+            slices = {name: stream.get_slice(name) for name in stream.keys()}  # noqa: SIM118  # no mapping
+            total += sum(
+                math.prod(each.get_shape())
+                for name, each in slices.items()
+                if not FROZEN.search(name) and "F" in each.get_dtype()  # places of weights are whole numbers
+            )
     return total
 
 

@@ -4,48 +4,39 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from robustness.definitions.tasks import Head, Task
 from robustness.errors import CheckpointError, UsageError
-from robustness.tuners.prefixes import name_cache
-from robustness.tuners.registration import register_tuners
+from robustness.victims.adapters import load_adapter, unwrap_saved
 from robustness.victims.answering import AnsweringVictim
-from robustness.victims.checkpoint import (
-    ADAPTER_CONFIG,
-    ADAPTER_WEIGHTS,
-    SAFE_FILES,
-    Checkpoint,
-    check_weights,
-    first_line,
-    read_json,
-)
+from robustness.victims.checkpoint import ADAPTER_CONFIG, SAFE_FILES, Checkpoint, first_line, read_json
+from robustness.victims.heads import is_decoder, is_prompted, refuse_other_head, task_type_remedy
 from robustness.victims.instructions import refuse_missing_instructions
 from robustness.victims.kinds import AnyVictim
-from robustness.victims.labels import map_labels
-from robustness.victims.pickles import without_pickles
+from robustness.victims.labels import map_labels, read_labels
+from robustness.victims.models import load_model
 from robustness.victims.prompted import PromptedVictim
-from robustness.victims.victim import Victim
+from robustness.victims.victim import Scores, Victim
+
+logger = logging.getLogger(__name__)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
-NOT_IN_FILES = ("modules_to_save", "prompt_encoder", "vblora_vector_bank", "unilora_theta_d")
-"""Parts of the names of tensors that PEFT calls missing and that no file holds; a missing head is another matter."""
+MERGE_ROUNDING = 1e-3
+"""The largest difference of a logit in float32, merged against unmerged, that is still rounding."""
 
-DRAWN_AGAIN = ("base_model.vera_A", "base_model.vera_B")
-"""VeRA's random matrices, which older releases of peft save, draw again from their seed, and call unexpected."""
-
-NOT_LINEAR = ("mpc-n",)
-"""Methods whose update depends on the input."""
+TRIAL_TOKENS = 16
+"""Of the text by which a merged model is compared with the unmerged one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +69,7 @@ def place(device: str = "auto", dtype: str = "float32") -> Placement:
 
 @dataclass(frozen=True, slots=True)
 class LoadedCheckpoint:
-    """A checkpoint's modules, before and after merging."""
+    """A checkpoint's modules, before its adapter is merged."""
 
     checkpoint: Checkpoint
     unmerged: Any
@@ -91,13 +82,8 @@ class LoadedCheckpoint:
     task: Task
     is_prompted: bool = False
     """Whether it is a causal language model without a head for labels."""
-
-    @property
-    def can_merge(self) -> bool:
-        """Whether the adapter can be folded into the base weights: learnt prompts and nonlinear updates cannot."""
-        if not self.checkpoint.is_adapter or self.checkpoint.adaptation in NOT_LINEAR:
-            return False
-        return hasattr(self.unmerged.base_model, "merge_and_unload")
+    trial: Scores | None = None
+    """Of an adapter, unmerged: its scores of one short text; None of a full checkpoint."""
 
 
 def load_checkpoint(checkpoint: Checkpoint, task: Task) -> LoadedCheckpoint:
@@ -106,45 +92,92 @@ def load_checkpoint(checkpoint: Checkpoint, task: Task) -> LoadedCheckpoint:
     Raises:
         CheckpointError: weights that do not fit, a head without names for the task's labels, another base.
     """
-    if checkpoint.is_adapter:
-        model, uninitialised = _load_adapter(checkpoint, task)
-    else:
-        model, uninitialised = _load_model(checkpoint, checkpoint.folder, task)
-    columns: tuple[int, ...] = ()
     prompted = is_prompted(checkpoint, task)
+    columns: tuple[int, ...] = ()
     if task.head is Head.CLASSIFICATION and not prompted:
-        names = _adapter_labels(checkpoint) if checkpoint.is_adapter else dict(model.config.id2label)
-        columns = map_labels(task, names, checkpoint.name)
+        columns = map_labels(task, read_labels(checkpoint), checkpoint.name)
+    if checkpoint.is_adapter:
+        _refuse_other_base(checkpoint)
+        refuse_other_head(checkpoint, task, prompted=prompted)
+        model, uninitialised = load_adapter(checkpoint, task, prompted=prompted)
+    else:
+        whole = load_model(checkpoint, checkpoint.folder, task, prompted=prompted)
+        model, uninitialised = whole.model, tuple(sorted(whole.missing))
     tokenizer = _load_tokenizer(checkpoint)
+    _settle_vocabulary(model, tokenizer, checkpoint)
     _settle_padding(model, tokenizer, checkpoint)
-    return LoadedCheckpoint(checkpoint, model.eval(), uninitialised, tokenizer, columns, task, prompted)
+    loaded = LoadedCheckpoint(checkpoint, model.eval(), uninitialised, tokenizer, columns, task, prompted)
+    return replace(loaded, trial=_try_first(loaded)) if checkpoint.is_adapter else loaded
 
 
 def to_victim(loaded: LoadedCheckpoint, placement: Placement) -> AnyVictim:
-    """Merges the adapter where that is possible, in float32, then casts: what is merged is exact."""
+    """Merges the adapter where that changes nothing, in float32, then casts: what is merged is exact."""
+    return as_victim(loaded, merge(loaded) or load_checkpoint(loaded.checkpoint, loaded.task).unmerged, placement)
+
+
+def merge(loaded: LoadedCheckpoint) -> Any | None:
+    """Folds an adapter into its base's weights and returns the model; None where that cannot be done.
+
+    It can be where peft merges the method and the merged model answers a trial text as the unmerged does: learnt
+    prompts and updates that depend on the input are no weights, and one weight may be used in two places. What
+    `loaded` held is used up either way.
+    """
     model = loaded.unmerged
-    if loaded.can_merge:
-        model = model.merge_and_unload()
-    return as_victim(loaded, model, placement)
+    if loaded.trial is None:
+        return model
+    if model.active_peft_config.is_prompt_learning or not hasattr(model.base_model, "merge_and_unload"):
+        return None
+    try:
+        merged = unwrap_saved(model.merge_and_unload())
+    except Exception as error:  # methods refuse by errors of many kinds, some after a part of the layers
+        logger.info("%s stays unmerged: %s", loaded.checkpoint.name, first_line(error))
+        return None
+    difference = float(np.abs(_try_out(loaded, merged) - loaded.trial).max())
+    if difference > MERGE_ROUNDING:
+        logger.info("%s stays unmerged: merging moves a logit by %.2g", loaded.checkpoint.name, difference)
+        return None
+    return merged
+
+
+def _try_first(loaded: LoadedCheckpoint) -> Scores:
+    """Scores of the trial text; what an adapter's own code refuses, it refuses here."""
+    try:
+        return _try_out(loaded, loaded.unmerged)
+    except Exception as error:  # peft's wrappers hand on what a model does not take, and each fails in its own way
+        remedy = task_type_remedy(loaded.checkpoint, loaded.task, prompted=loaded.is_prompted)
+        raise CheckpointError(
+            f"checkpoint {loaded.checkpoint.name}: the adapter cannot be run on a text: {first_line(error)}{remedy}"
+        ) from error
+
+
+def _try_out(loaded: LoadedCheckpoint, model: Any) -> Scores:
+    """Scores of one short text of the vocabulary's own words."""
+    words = sorted(loaded.tokenizer.get_vocab().items(), key=lambda item: item[1])
+    ids = [index for _, index in words if index not in loaded.tokenizer.all_special_ids]
+    text = loaded.tokenizer.decode(ids[:: max(1, len(ids) // TRIAL_TOKENS)][:TRIAL_TOKENS])
+    victim = as_victim(loaded, model, Placement(torch.device("cpu"), torch.float32))
+    return victim.scores([(text,) * len(loaded.task.fields)])
 
 
 def to_untuned_victim(loaded: LoadedCheckpoint, placement: Placement) -> AnyVictim | None:
     """Returns the base under the checkpoint's own head: every weight that the base's files hold is the base's.
 
     What they lack, the head, is as it was trained. None where the head cannot be had apart from the rest: learnt
-    prompts and updates that are no weights.
+    prompts and updates that are no weights; and where the base does not know all of the checkpoint's tokens.
     """
     checkpoint, task = loaded.checkpoint, loaded.task
-    if checkpoint.is_adapter and not loaded.can_merge:
+    trained = merge(loaded)
+    if trained is None:
         return None
-    trained = loaded.unmerged.merge_and_unload() if loaded.can_merge else loaded.unmerged
-    labels = {"num_labels": trained.config.num_labels} if task.labels else {}
-    model, missing = _load_model(checkpoint, checkpoint.base, task, **labels)
-    weights, head = model.state_dict(), trained.state_dict()
-    for name in missing:
+    labels = {"num_labels": trained.config.num_labels} if task.labels and not loaded.is_prompted else {}
+    base = load_model(checkpoint, checkpoint.base, task, prompted=loaded.is_prompted, **labels)
+    weights, head = base.model.state_dict(), trained.state_dict()
+    if any(weights[name].shape != head[name].shape for name in weights):
+        return None
+    for name in base.missing:
         weights[name].copy_(head[name])
-    _settle_padding(model, loaded.tokenizer, checkpoint)
-    return as_victim(loaded, model, placement)
+    _settle_padding(base.model, loaded.tokenizer, checkpoint)
+    return as_victim(loaded, base.model, placement)
 
 
 def as_victim(loaded: LoadedCheckpoint, model: Any, placement: Placement) -> AnyVictim:
@@ -196,14 +229,32 @@ def digest_victim(checkpoint: Checkpoint, victim: Victim) -> str:
     return digest.hexdigest()[:32]
 
 
-def is_prompted(checkpoint: Checkpoint, task: Task) -> bool:
-    """A causal language model, by its own config: as such it is asked by prompts."""
-    if not task.verbalisers:
-        return False
-    if checkpoint.is_adapter:
-        return str(read_json(checkpoint.folder / ADAPTER_CONFIG).get("task_type")) == "CAUSAL_LM"
-    architectures = read_json(checkpoint.folder / "config.json").get("architectures") or [""]
-    return str(architectures[0]).endswith(("ForCausalLM", "LMHeadModel"))
+def _refuse_other_base(checkpoint: Checkpoint) -> None:
+    named = checkpoint.named_base
+    if named is None or named == checkpoint.base or digest_weights(named) == digest_weights(checkpoint.base):
+        return
+    raise CheckpointError(
+        f"checkpoint {checkpoint.name}: same-base: the adapter was trained on {named}, the pair's base is "
+        f"{checkpoint.base}; set the pair's base to the adapter's, or pair it with a checkpoint of its own base"
+    )
+
+
+def _settle_vocabulary(model: Any, tokenizer: Any, checkpoint: Checkpoint) -> None:
+    """Refuses a tokenizer that knows more tokens than the model; where only its padding is one, another pads."""
+    try:
+        rows = len(model.get_input_embeddings().weight)
+    except (NotImplementedError, AttributeError):  # a model without a table of words
+        return
+    beyond = [token for token, index in sorted(tokenizer.get_vocab().items(), key=itemgetter(1)) if index >= rows]
+    if beyond == [tokenizer.pad_token]:
+        tokenizer.pad_token = None
+    elif beyond:
+        saved = "; save the adapter with save_embedding_layers=True" if checkpoint.is_adapter else ""
+        raise CheckpointError(
+            f"checkpoint {checkpoint.name}: its tokenizer has {len(beyond)} tokens, from {beyond[0]!r} on, beyond "
+            f"the {rows} that the model has embeddings for: they were added and the model was not resized; call "
+            f"model.resize_token_embeddings(len(tokenizer)) before training{saved}; or use the base's tokenizer files"
+        )
 
 
 def _settle_padding(model: Any, tokenizer: Any, checkpoint: Checkpoint) -> None:
@@ -216,135 +267,9 @@ def _settle_padding(model: Any, tokenizer: Any, checkpoint: Checkpoint) -> None:
             )
         tokenizer.pad_token = tokenizer.eos_token
     config = model.config
-    if config.pad_token_id is None or getattr(config, "is_decoder", False) or _is_decoder(config):
+    if config.pad_token_id is None or getattr(config, "is_decoder", False) or is_decoder(config):
         config.pad_token_id = tokenizer.pad_token_id
         tokenizer.padding_side = "right"
-
-
-def _is_decoder(config: Any) -> bool:
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
-
-    return type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and type(config) not in MODEL_FOR_MASKED_LM_MAPPING
-
-
-def _load_model(checkpoint: Checkpoint, folder: Path, task: Task, **config: Any) -> tuple[Any, tuple[str, ...]]:
-    from transformers import (
-        AutoModelForCausalLM,
-        AutoModelForQuestionAnswering,
-        AutoModelForSequenceClassification,
-    )
-
-    name = checkpoint.name
-    check_weights(name if folder == checkpoint.folder else f"{name}: base", folder)
-    kind: Any = AutoModelForQuestionAnswering if task.head is Head.ANSWERING else AutoModelForSequenceClassification
-    if is_prompted(checkpoint, task):
-        kind, config = AutoModelForCausalLM, {}
-    try:
-        with _quiet_transformers(), without_pickles():
-            model, report = kind.from_pretrained(
-                folder,
-                use_safetensors=True,
-                trust_remote_code=False,
-                dtype=torch.float32,
-                output_loading_info=True,
-                **config,
-            )
-    except Exception as error:  # transformers and safetensors each raise kinds of their own
-        raise CheckpointError(f"checkpoint {name}: {folder} cannot be loaded: {first_line(error)}") from error
-    return model, tuple(sorted(report["missing_keys"]))
-
-
-@contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """Silences "some weights were not initialized": every base says so, and the gate says where it matters."""
-    from transformers.utils import logging
-
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
-
-
-def _load_adapter(checkpoint: Checkpoint, task: Task) -> tuple[Any, tuple[str, ...]]:
-    from peft import PeftModel
-
-    _refuse_other_base(checkpoint)
-    register_tuners()
-    labels = {"num_labels": len(task.labels)} if task.labels else {}
-    check_weights(checkpoint.name, checkpoint.folder, ADAPTER_WEIGHTS)
-    base, missing = _load_model(checkpoint, checkpoint.base, task, **labels)
-    try:
-        with warnings.catch_warnings(), without_pickles():
-            warnings.simplefilter("ignore")  # of missing keys, which are looked at below
-            model = PeftModel.from_pretrained(base, checkpoint.folder)
-            _forget_rank_pattern(model)
-            name_cache(model)
-            report = model.load_adapter(checkpoint.folder, model.active_adapter)  # the first drops its report
-        supplied = _tensor_names(checkpoint.folder / ADAPTER_WEIGHTS)
-    except Exception as error:  # a size mismatch is a RuntimeError, a bad config a TypeError, a bad file others
-        reason = first_line(error)
-        if isinstance(error, KeyError) and reason.startswith("'base_model."):  # PEFT looks saved modules up by name
-            reason = (
-                f"head-loaded: its file lacks {reason}, which its config says is saved; save it again with the head"
-            )
-        raise CheckpointError(
-            f"checkpoint {checkpoint.name}: the adapter does not fit the base {checkpoint.base}: {reason}"
-        ) from error
-    _refuse_misfit(checkpoint, model, report)
-    return model, tuple(key for key in missing if not any(f".{stored}".endswith(f".{key}") for stored in supplied))
-
-
-def _forget_rank_pattern(model: Any) -> None:
-    """The first loading has cut AdaLoRA's layers to their ranks; the second would cut what is left."""
-    if model.active_peft_config.peft_type == "ADALORA":
-        model.active_peft_config.rank_pattern = None
-
-
-def _refuse_misfit(checkpoint: Checkpoint, model: Any, report: Any) -> None:
-    """PEFT itself leaves what is missing at its initial value, and drops what has no place."""
-    missing = [key for key in report.missing_keys if not any(part in key for part in NOT_IN_FILES)]
-    unexpected = [key for key in report.unexpected_keys if not key.startswith(DRAWN_AGAIN)]
-    if model.active_peft_config.is_prompt_learning:
-        unexpected = []
-    for keys, problem in ((missing, "its file lacks"), (unexpected, "the base has no place for its")):
-        if keys:
-            raise CheckpointError(
-                f"checkpoint {checkpoint.name}: the adapter does not fit the base {checkpoint.base}: {problem} "
-                f"{keys[0]} ({len(keys)} such tensors); set the pair's base to the one it was trained on"
-            )
-
-
-def _refuse_other_base(checkpoint: Checkpoint) -> None:
-    named = checkpoint.named_base
-    if named is None or named == checkpoint.base or digest_weights(named) == digest_weights(checkpoint.base):
-        return
-    raise CheckpointError(
-        f"checkpoint {checkpoint.name}: same-base: the adapter was trained on {named}, the pair's base is "
-        f"{checkpoint.base}; set the pair's base to the adapter's, or pair it with a checkpoint of its own base"
-    )
-
-
-def _tensor_names(file: Path) -> list[str]:
-    from safetensors import safe_open
-
-    with safe_open(file, framework="pt") as tensors:
-        return list(tensors.keys())
-
-
-def _adapter_labels(checkpoint: Checkpoint) -> dict[int, str]:
-    """An adapter folder carries its labels in config.json: adapter_config.json has no place for them."""
-    own = checkpoint.folder / "config.json"
-    if not own.is_file():
-        raise CheckpointError(
-            f"checkpoint {checkpoint.name}: label-map: {checkpoint.folder} has no config.json, so its labels have "
-            "no names; copy the base's config.json there and set id2label in it"
-        )
-    try:
-        return {int(column): str(name) for column, name in read_json(own)["id2label"].items()}
-    except (KeyError, ValueError, AttributeError):
-        raise CheckpointError(f"checkpoint {checkpoint.name}: label-map: {own} has no id2label") from None
 
 
 def _load_tokenizer(checkpoint: Checkpoint) -> Any:

@@ -31,6 +31,7 @@ from robustness.errors import AttackError, DataError, DefinitionError
 from robustness.recipes import textattack_catalogue
 from robustness.recipes.building import find_attack
 from robustness.recipes.textattack_catalogue import NEEDS, UNFIT, check_recipes, wrap_textattack
+from robustness.recipes.textattack_import import FLAIR_INSTALL, Missing, has_flair
 from robustness.testsets.example import Texts
 
 SEED = 3
@@ -383,9 +384,49 @@ def test_every_recipe_is_ready_or_says_what_is_missing() -> None:
     ready = {name for name, problem in found.items() if not problem}
     assert ready == {"DeepWordBugGao2018", "LEAP2023", "PWWSRen2019", "Pruthi2019"}
     for name in set(found) - ready:
-        expected = f"textattack:{name} cannot be run: " if name in UNFIT else f"needs {NEEDS[name][0]}"
-        assert found[name].startswith(expected) or (name in NEEDS and found[name].endswith("(not tried)"))
+        if name in UNFIT:
+            assert found[name].startswith(f"textattack:{name} cannot be run: ")
+        elif name in ASK_FLAIR and not has_flair():
+            assert found[name].startswith(f"textattack:{name} cannot be run here: flair")
+        else:
+            assert found[name].startswith("needs ") and found[name].endswith("(not tried)")
         assert "\n" not in found[name]
+
+
+ASK_FLAIR = ("CLARE2020", "CheckList2020", "FrenchRecipe", "PSOZang2020", "SpanishRecipe")
+
+
+@pytest.fixture
+def no_flair(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TextAttack as it is imported where flair is not installed, with the names that its import left."""
+    from textattack.constraints.grammaticality import part_of_speech
+    from textattack.shared import attacked_text
+
+    monkeypatch.setattr(textattack_catalogue, "has_flair", lambda: False)
+    monkeypatch.setattr(attacked_text, "Sentence", Missing)
+    monkeypatch.setattr(part_of_speech, "SequenceTagger", Missing)
+
+
+@pytest.mark.parametrize("recipe", ASK_FLAIR)
+def test_without_flair_the_recipes_that_ask_its_taggers_are_refused_with_the_way_to_install_it(
+    no_flair: None, recipe: str
+) -> None:
+    with pytest.raises(DataError, match=r"flair.*is not installed; run: pip install 'peft-robustness\[flair\]'"):
+        find_attack(f"textattack:{recipe}")
+
+    assert FLAIR_INSTALL in dict(check_recipes())[recipe]
+
+
+def test_without_flair_an_attack_of_ones_own_that_asks_its_tagger_is_refused_before_a_run(no_flair: None) -> None:
+    import textattack
+
+    own = textattack.attack_recipes.DeepWordBugGao2018.build(DirectWrapper())
+    own.transformation = textattack.transformations.WordSwapInflections()
+
+    with pytest.raises(DataError, match=r"textattack:mine cannot be run here: flair.*\[flair\]"):
+        wrap_textattack(own, name="mine")
+    with pytest.raises(AttackError, match=r"flair.*\[flair\]"):
+        textattack.constraints.grammaticality.PartOfSpeech(tagger_type="flair")
 
 
 @pytest.mark.parametrize(
@@ -446,15 +487,27 @@ def test_without_textattack_the_message_says_how_to_install_it(monkeypatch: pyte
         find_attack("textattack:PWWSRen2019")
 
 
+def test_without_what_textattack_imports_the_message_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "nltk.data", None)
+
+    with pytest.raises(AttackError, match=r"cannot be imported: .*nltk.*; run: pip install 'peft-robustness"):
+        find_attack("textattack:PWWSRen2019")
+
+
 SCRIPT = """
+import logging
 import sys
 from robustness.errors import RobustnessError
 from robustness.recipes.building import find_attack
+from robustness.recipes.textattack_import import has_flair
 assert not {"textattack", "nltk", "torch"} & set(sys.modules)
+anyone = logging.getLogger("anyone")
 try:
     print(find_attack("textattack:DeepWordBugGao2018").name)
 except RobustnessError as error:
     print(type(error).__name__, error)
+assert not anyone.disabled
+assert ("flair" in sys.modules) <= has_flair()
 """
 
 

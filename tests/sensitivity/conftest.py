@@ -81,6 +81,7 @@ def subject_of(tiny: Any, victims: Any, examples: list[Example]) -> Callable[...
             seed=0,
             digest="digest",
             load_victim=lambda: victim or victims(folder),
+            load_unmerged=lambda checkpoint: load_checkpoint(checkpoint, find_task("sst2")).unmerged,
         )
 
     return make

@@ -45,7 +45,7 @@ def test_the_norms_of_a_bert_are_those_of_its_dense_jacobians(tiny: Any, victims
     victim = victims(tiny.peft)
     model = deepcopy(victim.model).double()
     doubled = Victim(model, victim.tokenizer, victim.label_columns)
-    _, blocks = find_blocks(model)
+    blocks = list(find_blocks(model).values())
     chosen = [Example("short", ("fine film",), 1), Example("long", ("the plot is dull .",), 0)]
 
     with frozen(doubled):

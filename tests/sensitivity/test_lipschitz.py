@@ -10,7 +10,7 @@ from robustness.errors import ProbeError
 from robustness.sensitivity.jacobian import logit_jacobians, spectral_norms
 from robustness.sensitivity.lipschitz import LipschitzLower, lipschitz_lower
 from robustness.sensitivity.measurement import Kind
-from robustness.sensitivity.rounding import WeightRounding, rounding_errors
+from robustness.sensitivity.rounding import WeightRounding, rounding_error
 
 
 def generators(count: int) -> list[torch.Generator]:
@@ -72,7 +72,7 @@ def test_the_probe_labels_a_lower_bound_with_its_radius(tiny: Any, subject_of: A
 def test_rounding_moves_no_weight_by_more_than_half_a_step(bits: int) -> None:
     matrix = torch.from_numpy(np.random.default_rng(0).normal(size=(5, 9)))
 
-    error = rounding_errors({"w": matrix}, bits)["w"]
+    error = rounding_error(matrix, bits)
 
     step = matrix.abs().amax(dim=1, keepdim=True) / (2 ** (bits - 1) - 1)
     assert (error.abs() <= step / 2 + 1e-12).all()

@@ -15,13 +15,14 @@ from robustness.definitions.tasks import find_task
 from robustness.sensitivity.probe import Unsupported
 from robustness.sensitivity.reachability import Reachability, find_tangents, loss_gradients, reached_share
 from robustness.sensitivity.tangent import LowRank, Tangent, low_rank, read_tangent, scaling
-from robustness.sensitivity.tangent_maps import Mapped, both_sides, dora
 from robustness.sensitivity.weights import WeightSpace, block_parameters, squared_norm
+from robustness.tuners.matrices import Axes, Storage, weight_storages
 from robustness.victims.checkpoint import read_checkpoint
 from robustness.victims.gradients import embed, margins
 from robustness.victims.loading import load_checkpoint, place, to_victim
 
 RANK, ROWS, COLUMNS = 3, 9, 7
+OUT_IN, IN_OUT = Storage(Axes.OUT_IN), Storage(Axes.IN_OUT)
 
 
 def factors(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -46,7 +47,7 @@ def brute_force(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 def part_of(a: torch.Tensor, b: torch.Tensor) -> LowRank:
-    return low_rank("w", a, b, torch.zeros(ROWS, COLUMNS, dtype=torch.float64))
+    return low_rank("w", a, b, torch.zeros(ROWS, COLUMNS, dtype=torch.float64), OUT_IN)
 
 
 def test_the_projection_and_its_dimension_are_those_of_brute_force() -> None:
@@ -98,53 +99,30 @@ def test_a_random_gradients_share_is_the_chance_level() -> None:
     assert abs(np.mean(shares) - expected) < 5 * np.std(shares) / np.sqrt(len(shares))
 
 
-@pytest.mark.parametrize("by_column", [False, True])
-def test_scaling_moves_each_row_or_column_along_itself(by_column: bool) -> None:
+@pytest.mark.parametrize("storage", [OUT_IN, IN_OUT])
+@pytest.mark.parametrize("of_inputs", [False, True])
+def test_scaling_moves_each_input_or_output_along_itself(of_inputs: bool, storage: Storage) -> None:
     rng = np.random.default_rng(4)
-    weight, bias = torch.from_numpy(rng.normal(size=(ROWS, COLUMNS))), torch.from_numpy(rng.normal(size=ROWS))
-    values = [weight] if by_column else [weight, bias]
+    weight, bias = torch.from_numpy(rng.normal(size=(ROWS, ROWS))), torch.from_numpy(rng.normal(size=ROWS))
+    values = [weight] if of_inputs else [weight, bias]
     names = ("w", "b")[: len(values)]
-    count = COLUMNS if by_column else ROWS
+    count = ROWS
+    by_column = of_inputs == (storage is OUT_IN)  # of the square weight as it is stored
     directions = []
     for index in range(count):
         scale = torch.zeros(count, dtype=torch.float64)
         scale[index] = 1
         moved = weight * scale if by_column else weight * scale[:, None]
-        directions.append(torch.cat([moved.flatten(), *([] if by_column else [bias * scale])]))
+        directions.append(torch.cat([moved.flatten(), *([] if of_inputs else [bias * scale])]))
     map_ = torch.stack(directions, dim=1)
     gradient = [torch.from_numpy(rng.normal(size=value.shape)) for value in values]
 
-    part = scaling(names, values, by_column=by_column)
+    part = scaling(names, values, storage, of_inputs=of_inputs)
 
     flat = torch.cat([each.flatten() for each in gradient])
     theirs = map_ @ torch.linalg.lstsq(map_, flat).solution
     assert torch.allclose(torch.cat([each.flatten() for each in part.project(gradient)]), theirs, atol=1e-12)
     assert part.dimension == count
-
-
-def rank_of(part: Mapped) -> int:
-    """The rank of the whole derivative, one column a parameter."""
-    jacobians = torch.func.jacrev(part.merge, argnums=tuple(range(len(part.parameters))))(*part.parameters)
-    columns = [each.flatten(0, 1).flatten(1) for each in jacobians]
-    return int(torch.linalg.matrix_rank(torch.cat(columns, dim=1)))
-
-
-def test_maps_without_a_closed_form_project_as_brute_force_does() -> None:
-    rng = np.random.default_rng(6)
-    a, b = factors()
-    base, magnitude = (
-        torch.from_numpy(rng.normal(size=(ROWS, COLUMNS))),
-        torch.from_numpy(rng.uniform(1, 2, size=ROWS)),
-    )
-    gradient = torch.from_numpy(rng.normal(size=(ROWS, COLUMNS)))
-
-    for part in (both_sides("w", base), dora("w", base, a[:2], b[:, :2], magnitude, 0.5)):
-        jacobians = torch.func.jacrev(part.merge, argnums=tuple(range(len(part.parameters))))(*part.parameters)
-        map_ = torch.cat([each.flatten(0, 1).flatten(1) for each in jacobians], dim=1)
-        theirs = map_ @ torch.linalg.lstsq(map_, gradient.flatten(), driver="gelsd").solution
-        (ours,) = part.project([gradient])
-        assert torch.allclose(ours.flatten(), theirs, atol=1e-7)
-        assert part.dimension == rank_of(part)
 
 
 def save(tiny: Any, folder: Path, config: Any) -> Path:
@@ -190,9 +168,11 @@ def test_a_small_step_of_the_adapter_moves_the_merged_weights_within_its_tangent
         for name, value in tensors.items()
     }
     save_file(moved, stepped / "adapter_model.safetensors", metadata={"format": "pt"})
-    before = {k: v.detach() for k, v in block_parameters(to_victim(load(tiny, folder), place("cpu")).model).items()}
+    merged = to_victim(load(tiny, folder), place("cpu")).model
+    before = {k: v.detach() for k, v in block_parameters(merged).items()}
     after = {k: v.detach() for k, v in block_parameters(to_victim(load(tiny, stepped), place("cpu")).model).items()}
-    tangent = read_tangent(read_checkpoint(method, str(folder), str(tiny.base)), before)
+    checkpoint = read_checkpoint(method, str(folder), str(tiny.base))
+    tangent = read_tangent(checkpoint, before, weight_storages(merged), lambda _: load(tiny, folder).unmerged)
 
     change = {name: after[name] - before[name] for name in before}
 
@@ -267,7 +247,13 @@ def test_methods_that_change_no_weights_are_unsupported(
     checkpoint = read_checkpoint("prefix", str(tmp_path / "prefix"), str(tiny.base))
 
     with pytest.raises(Unsupported, match="no change of the base's weights"):
-        read_tangent(checkpoint, block_parameters(victims(tiny.full).model))
+        model = victims(tiny.full).model
+        read_tangent(
+            checkpoint,
+            block_parameters(model),
+            weight_storages(model),
+            lambda each: load_checkpoint(each, find_task("sst2")).unmerged,
+        )
     with pytest.raises(Unsupported, match="without a partner"):
         find_tangents(subject_of(tiny.full), block_parameters(victims(tiny.full).model))
 
@@ -275,7 +261,7 @@ def test_methods_that_change_no_weights_are_unsupported(
 def test_the_square_of_a_projection_needs_no_projection() -> None:
     rng = torch.Generator().manual_seed(1)
     a, b, weight, gradient = (torch.randn(*shape, generator=rng) for shape in ((3, 9), (7, 3), (7, 9), (7, 9)))
-    tangent = Tangent([low_rank("w", a, b, weight)], {"w": weight})
+    tangent = Tangent([low_rank("w", a, b, weight, OUT_IN)], {"w": weight})
 
     expected = squared_norm(tangent.project({"w": gradient}))
 

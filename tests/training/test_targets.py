@@ -1,7 +1,14 @@
 from __future__ import annotations
 
 import pytest
-from transformers import BertConfig, BertForSequenceClassification, GPT2Config, GPT2ForSequenceClassification
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    GPT2Config,
+    GPT2ForSequenceClassification,
+    SqueezeBertConfig,
+    SqueezeBertForSequenceClassification,
+)
 
 from robustness.errors import CheckpointError
 from robustness.training.targets import scaled_by_ia3, target_modules
@@ -50,9 +57,26 @@ def test_a_base_that_peft_does_not_know_needs_names_for_ia3() -> None:
         scaled_by_ia3(model)
 
 
+def test_layers_that_store_their_matrix_transposed_are_linear_too() -> None:
+    """GPT-2's blocks are made of them: attention's two and the feed-forward's two."""
+    model = GPT2ForSequenceClassification(GPT2Config(vocab_size=9, n_embd=8, n_layer=2, n_head=1))
+
+    names = target_modules(model, "linear")
+
+    leaves = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
+    assert names == [f"transformer.h.{layer}.{leaf}" for layer in (0, 1) for leaf in leaves]
+    assert {name for name in target_modules(model, "biased") if ".mlp." in name} < set(names)
+    assert target_modules(model, ("c_attn",)) == ["c_attn"]
+
+
 def test_a_base_without_linear_layers_in_blocks_is_refused() -> None:
-    """GPT-2's blocks are made of layers of its own kind."""
-    model = GPT2ForSequenceClassification(GPT2Config(vocab_size=9, n_embd=8, n_layer=1, n_head=1))
+    """SqueezeBERT's blocks are made of convolutions."""
+    model = SqueezeBertForSequenceClassification(
+        SqueezeBertConfig(
+            vocab_size=9, hidden_size=8, embedding_size=8, num_hidden_layers=1, num_attention_heads=1,
+            intermediate_size=8, q_groups=1, k_groups=1, v_groups=1, intermediate_groups=1, output_groups=1,
+        )
+    )  # fmt: skip
 
     with pytest.raises(CheckpointError, match="no linear layer in repeated blocks"):
         target_modules(model, "linear")

@@ -8,6 +8,7 @@ import torch
 from peft import PeftModel, get_peft_model
 from peft.utils import PeftType
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from robustness.tuners.forms import FORMS, Bias, Scaling, Spectrum
 from robustness.tuners.layers import FormConfig
@@ -46,7 +47,10 @@ def adapted(net: Callable[[], Net], kind: str, *, noise: float) -> PeftModel:
     config = FormConfig(peft_type=kind, target_modules=targets)
     if kind in MPC_TYPES:
         config = MpcConfig(peft_type=kind, r=2, target_modules=targets, mpc_weight=0.1)
-    model = get_peft_model(net(), config).double().eval()
+    base = net()
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        model = get_peft_model(base, config).double().eval()
     generator = torch.Generator().manual_seed(2)
     for parameter in model.parameters():
         if parameter.requires_grad:
@@ -172,3 +176,37 @@ def test_the_penalty_is_that_of_the_paper_in_rows(kind: str) -> None:
     expected = sum((gram_a - torch.eye(2)).flatten() ** 2) + sum((gram_b - wanted).flatten() ** 2)
 
     torch.testing.assert_close(constraint_penalty(a.T, b.T, kind), expected)
+
+
+def turned(layer: nn.Linear) -> Conv1D:
+    """The same layer, its matrix stored transposed as GPT-2 does."""
+    twin = Conv1D(layer.out_features, layer.in_features).double()
+    twin.weight.data = layer.weight.detach().T.clone()
+    twin.bias.data = torch.zeros(layer.out_features).double() if layer.bias is None else layer.bias.detach().clone()
+    return twin
+
+
+@pytest.mark.parametrize("width", [6, 9])
+@pytest.mark.parametrize("kind", [*FORM_TYPES, *MPC_TYPES])
+def test_a_layer_that_stores_its_matrix_transposed_is_reshaped_alike(
+    net: Callable[[], Net], kind: str, width: int
+) -> None:
+    """Square layers too, of which no shape says which axis is which."""
+
+    def make(*, transposed: bool) -> Net:
+        model = net()
+        with torch.random.fork_rng():
+            torch.manual_seed(5)
+            model.first, model.norm = nn.Linear(6, width).double(), nn.LayerNorm(width).double()
+            model.second = nn.Linear(width, 6).double()
+        if transposed:
+            model.first, model.second = turned(model.first), turned(model.second)  # type: ignore[assignment,arg-type]
+        return model
+
+    plain, other = (adapted(lambda turn=turn: make(transposed=turn), kind, noise=0.5) for turn in (False, True))  # type: ignore[misc]
+
+    expected = plain(X)
+    torch.testing.assert_close(other(X), expected, atol=1e-6, rtol=0)
+    assert not torch.allclose(expected, make(transposed=False)(X), atol=1e-2)
+    if kind != "MPC_N":
+        torch.testing.assert_close(other.merge_and_unload()(X), expected, atol=1e-6, rtol=0)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import copy
 import json
 import shutil
 from collections.abc import Callable
@@ -16,7 +15,15 @@ from safetensors.torch import load_file, save_file
 from robustness.definitions.tasks import find_task
 from robustness.errors import CheckpointError, UsageError
 from robustness.victims.checkpoint import check_weights, read_checkpoint
-from robustness.victims.loading import as_victim, digest_victim, load_checkpoint, place, to_untuned_victim, to_victim
+from robustness.victims.loading import (
+    as_victim,
+    digest_victim,
+    load_checkpoint,
+    merge,
+    place,
+    to_untuned_victim,
+    to_victim,
+)
 
 METHODS: dict[str, tuple[PeftConfig, bool]] = {
     "lora": (LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["query", "value"]), True),
@@ -60,7 +67,7 @@ def test_every_method_loads_and_answers_as_the_model_that_was_saved(
     victim = to_victim(loaded, place("cpu"))
 
     assert (loaded.checkpoint.adaptation, loaded.uninitialised) == (method, ())
-    assert loaded.can_merge is mergeable
+    assert (merge(load(tmp_path / method)) is not None) is mergeable
     with torch.no_grad():
         expected = [
             model(**tokenizer(*text, truncation=True, max_length=60, return_tensors="pt")).logits[0].numpy()
@@ -138,11 +145,17 @@ def test_an_adapter_whose_labels_are_no_table_is_refused(
     assert "checkpoint lora: label-map: " in message_of(load, folder)
 
 
-def test_an_adapter_without_labels_beside_it_is_refused(copied: Callable[[str], Path], load: Callable) -> None:
+def test_an_adapter_whose_labels_nobody_names_is_told_what_to_write(
+    copied: Callable[[str], Path], load: Callable
+) -> None:
     folder = copied("lora")
     (folder / "config.json").unlink()
 
-    assert "has no config.json, so its labels have no names" in message_of(load, folder)
+    message = message_of(load, folder)
+    (folder / "config.json").write_text(message.partition("as in ")[2])
+
+    assert "label-map: no config.json names its labels" in message
+    assert load(folder).label_columns == (0, 1)
 
 
 def test_a_checkpoint_of_another_task_is_refused(tiny: Any, load: Callable) -> None:
@@ -378,7 +391,7 @@ def test_the_untuned_base_answers_under_the_head_that_was_trained(
     tiny: Any, load: Callable, texts: list, tokenizer: Any, arm: str
 ) -> None:
     trained = load(getattr(tiny, arm))
-    model = copy.deepcopy(trained.unmerged.merge_and_unload() if trained.can_merge else trained.unmerged)
+    model = merge(trained)
     with torch.no_grad():
         weights = dict(model.named_parameters())
         for name, tensor in load_file(tiny.base / "model.safetensors").items():
