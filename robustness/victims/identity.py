@@ -176,7 +176,10 @@ def _plain(name: str, value: Any) -> object:
     if isinstance(value, Mapping):
         return _normalised(value)
     if isinstance(value, set | frozenset) or (isinstance(value, list | tuple) and SETS.fullmatch(name)):
-        return sorted(set(value), key=str)
+        distinct = {
+            json.dumps(each, sort_keys=True, default=str): each for each in value
+        }  # a damaged list holds lists
+        return sorted(distinct.values(), key=str)
     if isinstance(value, list | tuple):
         return [_plain("", each) for each in value]
     return value
