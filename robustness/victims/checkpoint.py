@@ -211,8 +211,8 @@ def _indexed_files(name: str, index: Path) -> list[str]:
     for file in files:
         if not file.endswith(".safetensors") or PurePath(file).name != file or "\\" in file:
             raise CheckpointError(
-                f"checkpoint {name}: {index} names {shorten(repr(file))}; expected safetensors files beside it and no "
-                "path"
+                f"checkpoint {name}: {index} names {shorten(repr(file))}; expected safetensors files beside it and "
+                "no path"
             )
         if not (index.parent / file).is_file():
             raise CheckpointError(f"checkpoint {name}: {index} names {shorten(file)}, which is not there")

@@ -1,13 +1,14 @@
 """Tiny checkpoints, ways to damage their files, and what comes of reading or loading what is damaged.
 
-Whatever is damaged, a checkpoint is refused in one paragraph, or answers as before. A change that leaves a valid file,
-such as another layer norm's epsilon, cannot be told from another checkpoint: then it answers as transformers' and
-peft's own loading of the same files does.
+Whatever is damaged, a checkpoint is refused in one paragraph, or answers as before. A change that leaves a valid
+file, such as another layer norm's epsilon, cannot be told from another checkpoint: then it answers as transformers'
+and peft's own loading of the same files does.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import resource
 import shutil
 import signal
@@ -55,27 +56,16 @@ TASK = find_task("sst2")
 LABELS = {0: "negative", 1: "positive"}
 TEXTS = [("a fine film",), ("the plot is dull and the film is cold",)]
 CLEAN = [Example(str(i), text, i) for i, text in enumerate(TEXTS)]
-WORDS = (
-    "[PAD]",
-    "[UNK]",
-    "[CLS]",
-    "[SEP]",
-    "[MASK]",
-    "a",
-    "fine",
-    "film",
-    "the",
-    "plot",
-    "is",
-    "dull",
-    "and",
-    "cold",
-)
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+WORDS = (*SPECIAL, "a", "fine", "film", "the", "plot", "is", "dull", "and", "cold")
 PLACE = Placement(torch.device("cpu"), torch.float32)
 SECONDS = 20
 """Beyond which loading hangs: it takes a twentieth of one."""
 GROWTH = 1 << 30
 """Bytes by which a load may raise the process's peak: a tiny model takes a thousandth."""
+VIRTUAL = 6 << 30
+"""Bytes of address space beyond the present that a load may ask for: what would take all memory fails instead."""
+OUT_OF_MEMORY = re.compile(r"MemoryError|allocate memory|[Oo]ut of memory|bad_alloc")
 LONGEST = 3_000
 """Characters of a refusal: a paragraph."""
 ROUNDING = 1e-4
@@ -157,6 +147,7 @@ class Checkpoints:
         except RobustnessError as error:
             reason = str(error)
             assert "\n" not in reason, f"more than one paragraph: {reason}"
+            assert not OUT_OF_MEMORY.search(reason), f"would have taken all memory: {reason}"
             assert len(reason) <= LONGEST, f"{len(reason)} characters: {reason[:400]} ..."
             assert str(self.folder) in reason or f"checkpoint {name}" in reason, f"does not say where: {reason}"
             return End.REFUSED, reason
@@ -175,16 +166,17 @@ class Checkpoints:
     def _plainly(self, name: str) -> NDArray[np.float32]:
         """Scores of the texts by the libraries alone, text by text, labels in the task's order."""
         folder, base = self.folder / name, self.folder / "base"
-        own = json.loads((folder / "config.json").read_text())["id2label"]
+        columns = map_labels(TASK, read_labels(self.checkpoint(name)), name)
         tokenizer = AutoTokenizer.from_pretrained(folder)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             whole = base if name == "lora" else folder
             model = AutoModelForSequenceClassification.from_pretrained(whole, dtype=torch.float32)
             model = PeftModel.from_pretrained(model, str(folder)) if name == "lora" else model
-        columns = [next(int(i) for i, label in own.items() if label == wanted) for wanted in TASK.labels]
         with torch.no_grad():
-            rows = [model.eval()(**tokenizer(text, return_tensors="pt")).logits[0, columns] for (text,) in TEXTS]
+            rows = [
+                model.eval()(**tokenizer(text, return_tensors="pt")).logits[0, list(columns)] for (text,) in TEXTS
+            ]
         return np.asarray(torch.stack(rows).numpy())
 
     def _write(self) -> None:
@@ -265,11 +257,15 @@ def limited() -> Iterator[None]:
 
     before = signal.signal(signal.SIGALRM, stop)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + VIRTUAL, hard))
     signal.alarm(SECONDS)
     try:
         yield
     finally:
         signal.alarm(0)
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
         signal.signal(signal.SIGALRM, before)
     grown = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak)
     assert grown < GROWTH, f"took {grown / 2**30:.1f} GiB more than before"
@@ -293,15 +289,8 @@ Damage = Callable[[bytes, np.random.Generator], bytes]
 """Makes one damaged file of a whole one."""
 NUMBERS = (0, 1, -1, 2, 3, 7, 2**31, 2**63, 10**9, 10**12, 10**30, 0.5, -0.5, 1e308, 1e-45)
 CONSTANTS = (None, True, False, "", "x", "../../etc/passwd", "/etc/passwd", "model.bin", "\ud800", [], {}, [[]])
-RAW = (
-    "NaN",
-    "Infinity",
-    "-Infinity",
-    "1e999",
-    "[" * 3000 + "]" * 3000,
-    '{"a":' * 3000 + "1" + "}" * 3000,
-    "9" * 5000,
-)
+DEEP = ("[" * 3000 + "]" * 3000, '{"a":' * 3000 + "1" + "}" * 3000)
+RAW = ("NaN", "Infinity", "-Infinity", "1e999", "9" * 5000, *DEEP)
 """What json.dumps does not write, yet may stand in a file."""
 MARK = "\u0001raw\u0001"
 

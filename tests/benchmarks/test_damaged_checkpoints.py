@@ -1,4 +1,4 @@
-"""Whatever is damaged in a checkpoint, it is refused or answers as before: some damages here, 20,000 in `make soak`."""
+"""A damaged checkpoint is refused or answers as before: some damages here, 20,000 in `make soak`."""
 
 from __future__ import annotations
 
