@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 # What flair, which holds transformers below 5, can be installed with.
 VENV4 ?= .venv-transformers4
+GPU_PYTHON ?= 3.12
 BIN := $(VENV)/bin
 PIP := -m pip install --quiet --disable-pip-version-check
 # What stands on transformers: everything else runs alike on both of its lines.
@@ -10,7 +11,7 @@ ON_TRANSFORMERS := tests/victims tests/training tests/tuners tests/engine tests/
 SMOKE_VENV = .venv-smoke-$(notdir $(PYTHON))
 SMOKE_RUN = $(SMOKE_VENV)/run
 
-.PHONY: demo test test-transformers4 smoke soak bench lint audit clean
+.PHONY: demo test test-transformers4 smoke soak bench gpu gpu-libraries lint audit clean
 .DELETE_ON_ERROR:
 
 # The second command: TextAttack's own requirements name flair, see pyproject.toml.
@@ -54,6 +55,18 @@ soak: $(VENV)/.installed
 bench: $(VENV)/.installed
 	$(BIN)/python -m pytest -m benchmark -s $(if $(ONLY),-k $(ONLY)) tests/benchmarks
 
+# Outside the environment, with what the machine has: CUDA's torch is rarely the one that is pinned here.
+gpu:
+	PYTHONPATH=.:.gpu-libraries $(PYTHON) tests/gpu
+
+# For a machine without network, where these are missing: made elsewhere, for that machine's Python, and copied along.
+gpu-libraries:
+	rm -rf .gpu-libraries
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt --target .gpu-libraries \
+	  --python-version $(GPU_PYTHON) --only-binary=:all: pydantic rapidfuzz
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt --target .gpu-libraries \
+	  --python-version $(GPU_PYTHON) --only-binary=:all: --no-deps torchmetrics lightning-utilities
+
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -64,4 +77,4 @@ audit: $(VENV)/.installed
 	$(BIN)/pip-audit --strict --no-deps --disable-pip -r constraints.txt -r constraints-transformers4.txt
 
 clean:
-	rm -rf $(VENV) $(VENV4) .venv-smoke-* demo-run build dist
+	rm -rf $(VENV) $(VENV4) .venv-smoke-* demo-run build dist .gpu-libraries gpu.json

@@ -24,6 +24,7 @@ from robustness.victims.checkpoint import (
 from robustness.victims.heads import task_type_remedy
 from robustness.victims.models import WRAPPERS, load_model, refuse_no_numbers
 from robustness.victims.pickles import without_pickles
+from robustness.victims.proportions import refuse_disproportionate_adapter
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +67,8 @@ def load_adapter(checkpoint: Checkpoint, task: Task, *, prompted: bool) -> tuple
         raise CheckpointError(f"checkpoint {checkpoint.name}: {kind} adapters are not served: {UNSERVED[kind]}")
     check_weights(checkpoint.name, checkpoint.folder, ADAPTER_WEIGHTS)
     tensors = _read_tensors(checkpoint)
+    shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+    refuse_disproportionate_adapter(checkpoint.name, checkpoint.folder, shapes)
     refuse_no_numbers(checkpoint.name, checkpoint.folder / ADAPTER_WEIGHTS, tensors.items())
     labels = {"num_labels": len(task.labels)} if task.labels and not prompted else {}
     base = load_model(checkpoint, checkpoint.base, task, prompted=prompted, **labels)

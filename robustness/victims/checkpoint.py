@@ -22,6 +22,8 @@ HUB_TIMEOUT = 20
 """Seconds without an answer; HF_HUB_DOWNLOAD_TIMEOUT says the same of the files themselves."""
 SHOWN = 3
 """Subfolders that a message names."""
+SHOWN_CHARACTERS = 400
+"""Of a reason that a library gives, or a file."""
 PICKLED_WEIGHTS = ("pytorch_model.bin", "adapter_model.bin", "pytorch_model.bin.index.json")
 
 
@@ -209,10 +211,11 @@ def _indexed_files(name: str, index: Path) -> list[str]:
     for file in files:
         if not file.endswith(".safetensors") or PurePath(file).name != file or "\\" in file:
             raise CheckpointError(
-                f"checkpoint {name}: {index} names {file!r}; expected safetensors files beside it and no path"
+                f"checkpoint {name}: {index} names {shorten(repr(file))}; expected safetensors files beside it and "
+                "no path"
             )
         if not (index.parent / file).is_file():
-            raise CheckpointError(f"checkpoint {name}: {index} names {file}, which is not there")
+            raise CheckpointError(f"checkpoint {name}: {index} names {shorten(file)}, which is not there")
     return files
 
 
@@ -273,11 +276,23 @@ def _hint(folder: Path) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """Returns the first line of an error's message that says something; a heading says it with what it is above."""
+    """Returns the first line of an error's message that says something; a heading says it with what it is above.
+
+    A library's line may list all models it knows: what is longer than a paragraph is cut.
+    """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if len(lines) > 1 and lines[0].endswith(":"):
-        return f"{lines[0]} {lines[1]}"
-    return lines[0] if lines else type(error).__name__
+        return shorten(f"{lines[0]} {lines[1]}")
+    return shorten(lines[0]) if lines else type(error).__name__
+
+
+def shorten(words: str) -> str:
+    """Returns words as they are, or of many the first.
+
+    >>> shorten("short"), len(shorten("long" * 1000))
+    ('short', 404)
+    """
+    return words if len(words) <= SHOWN_CHARACTERS else f"{words[:SHOWN_CHARACTERS]} ..."
 
 
 def _conversion(folder: Path, wanted: str) -> str:

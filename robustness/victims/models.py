@@ -23,6 +23,7 @@ from robustness.victims.checkpoint import (
     read_json,
 )
 from robustness.victims.pickles import without_pickles
+from robustness.victims.proportions import Shapes, refuse_disproportion
 
 WRAPPERS = re.compile(
     r"^(?:module\.|_orig_mod\.|_fsdp_wrapped_module\.)+|(?<=\.)(?:_orig_mod|_fsdp_wrapped_module)\."
@@ -31,8 +32,6 @@ WRAPPERS = re.compile(
 
 UNMERGED = re.compile(r"\.(?:base_layer|original_module|modules_to_save|lora_A)\.|^(?:.*\.)?prompt_encoder\.")
 """What peft puts into the names of the tensors of a model that it has adapted."""
-
-Shapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +76,7 @@ def load_model(checkpoint: Checkpoint, folder: Path, task: Task, *, prompted: bo
     _refuse_unmerged(name, folder, shapes)
     renamed = {stored: WRAPPERS.sub("", stored) for stored in shapes}
     kind = _automatic_class(task, prompted=prompted)
+    refuse_disproportion(name, folder, shapes, kind, config)
     if any(stored != plain for stored, plain in renamed.items()):
         model, report = _read(name, folder, kind, config, renamed)
     else:

@@ -71,7 +71,10 @@ def check(given: argparse.Namespace, started: float) -> int:
 
         run_steps(steps, bench, given.seconds - (time.perf_counter() - started), bench.lost, show)
     counts = {result: sum(row.result is result for row in rows) for result in Result}
-    print(", ".join(f"{count} {result}" for result, count in counts.items()), f"in {time.perf_counter() - started:.0f} s")
+    print(
+        ", ".join(f"{count} {result}" for result, count in counts.items()),
+        f"in {time.perf_counter() - started:.0f} s",
+    )
     return 1 if counts[Result.FAILED] else 0
 
 
