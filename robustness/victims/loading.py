@@ -96,12 +96,12 @@ def load_checkpoint(checkpoint: Checkpoint, task: Task) -> LoadedCheckpoint:
         CheckpointError: weights that do not fit, a head without names for the task's labels, another base.
     """
     prompted = is_prompted(checkpoint, task)
+    refuse_other_head(checkpoint, task, prompted=prompted)
     columns: tuple[int, ...] = ()
     if task.head is Head.CLASSIFICATION and not prompted:
         columns = map_labels(task, read_labels(checkpoint), checkpoint.name)
     if checkpoint.is_adapter:
         _refuse_other_base(checkpoint)
-        refuse_other_head(checkpoint, task, prompted=prompted)
         model, uninitialised = load_adapter(checkpoint, task, prompted=prompted)
     else:
         whole = load_model(checkpoint, checkpoint.folder, task, prompted=prompted)
@@ -178,8 +178,8 @@ def _try_batch(loaded: LoadedCheckpoint) -> bool:
 
 def _try_out(loaded: LoadedCheckpoint, model: Any) -> Scores:
     """Scores of one short text of the vocabulary's own words."""
-    words = sorted(loaded.tokenizer.get_vocab().items(), key=lambda item: item[1])
-    ids = [index for _, index in words if index not in loaded.tokenizer.all_special_ids]
+    special = set(loaded.tokenizer.all_special_ids)
+    ids = [index for index in range(loaded.tokenizer.vocab_size) if index not in special]  # without added tokens
     text = loaded.tokenizer.decode(ids[:: max(1, len(ids) // TRIAL_TOKENS)][:TRIAL_TOKENS])
     victim = as_victim(loaded, model, Placement(torch.device("cpu"), torch.float32))
     return victim.scores([(text,) * len(loaded.task.fields)])

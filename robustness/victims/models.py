@@ -206,7 +206,7 @@ def _needless_prefix(report: _Report) -> str:
     if len(report.missing) <= report.expected / 2:
         return ""
     first = min(report.unplaced, default="")
-    for tail in tails:
+    for tail in sorted(tails, key=len, reverse=True):  # the shortest prefix first
         prefix = first.removesuffix(tail)
         placed = sum(stored.removeprefix(prefix) in tails for stored in report.unplaced)
         if prefix.endswith(".") and prefix != first and placed > report.expected / 2:
