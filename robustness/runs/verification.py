@@ -113,7 +113,7 @@ def _judge_again(
     if not checkpoint.folder:
         raise RunError(f"{folder}: written by an earlier release, which did not note where its checkpoints lie")
     dtype = record.dtype.split(",")[0]
-    found = read_checkpoint(checkpoint.name, checkpoint.folder, checkpoint.base)
+    found = read_checkpoint(checkpoint.name, checkpoint.folder, checkpoint.base, _partner(record, checkpoint.name))
     if digest_weights(found.folder) != checkpoint.weights_digest:
         yield f"{checkpoint.name}: the weights in {found.folder} are not those that the run was made with"
     victim = to_victim(load_checkpoint(found, find_task(checkpoint.task)), place(device, dtype))
@@ -122,6 +122,12 @@ def _judge_again(
     else:
         goals = {attack.name: attack.goal for attack in record.attacks}
         yield from _compare_scores(victim.scores([row.texts for row in rows]), rows, goals, TOLERANCE[dtype])
+
+
+def _partner(record: RunRecord, name: str) -> str | None:
+    """Folder of the full checkpoint that an adapter was paired with: labels may have their names from it."""
+    folders = {each.name: each.folder for each in record.checkpoints}
+    return next((folders[pair.reference] for pair in record.pairs if pair.candidate == name), None)
 
 
 def _compare_answers(victim: AnsweringVictim, rows: Sequence[StoredJudgement]) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import warnings
 from collections.abc import Iterable, Mapping
@@ -22,7 +21,7 @@ from robustness.victims.checkpoint import (
     first_line,
     read_json,
 )
-from robustness.victims.heads import is_decoder, task_type_remedy
+from robustness.victims.heads import task_type_remedy
 from robustness.victims.models import WRAPPERS, load_model, refuse_no_numbers
 from robustness.victims.pickles import without_pickles
 
@@ -83,8 +82,6 @@ def load_adapter(checkpoint: Checkpoint, task: Task, *, prompted: bool) -> tuple
     except Exception as error:  # a size mismatch is a RuntimeError, a bad config a TypeError, a bad file others
         remedy = task_type_remedy(checkpoint, task, prompted=prompted)
         raise _misfit(checkpoint, f"{first_line(error)}{remedy}") from error
-    if task.labels and not prompted and is_decoder(base.model.config):
-        base.model.register_forward_pre_hook(_pad_on_the_left, with_kwargs=True)
     return model, tuple(
         sorted(key for key in base.missing if not any(f".{stored}".endswith(f".{key}") for stored in tensors))
     )
@@ -213,24 +210,6 @@ def _place(checkpoint: Checkpoint, model: Any, tensors: Tensors) -> None:
         raise _misfit(
             checkpoint, f"the base has no place for its {unplaced[0]} ({len(unplaced)} such tensors)", of_two=True
         )
-
-
-def _pad_on_the_left(model: Any, args: tuple[Any, ...], inputs: dict[str, Any]) -> tuple[Any, Any]:
-    """Moves padding to the left where embeddings take the place of tokens, as learnt prompts do.
-
-    A decoder's head for labels reads the last place then: it has no tokens among which to look for padding.
-    """
-    embeddings, mask = inputs.get("inputs_embeds"), inputs.get("attention_mask")
-    if inputs.get("input_ids") is not None or embeddings is None or mask is None:
-        return args, inputs
-    width = mask.shape[1]
-    filled = mask.long().sum(dim=1, keepdim=True)
-    places = (torch.arange(width, device=mask.device) + filled) % width
-    moved = {"attention_mask": mask.gather(1, places)}
-    moved["inputs_embeds"] = embeddings.gather(1, places[:, :, None].expand_as(embeddings))
-    if "position_ids" in inspect.signature(model.forward).parameters:
-        moved["position_ids"] = (moved["attention_mask"].long().cumsum(dim=1) - 1).clamp(min=0)
-    return args, inputs | moved
 
 
 def _once(keys: Iterable[str]) -> list[str]:

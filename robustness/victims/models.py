@@ -180,8 +180,11 @@ def _read_renamed(
 
 
 def _reason(folder: Path, error: Exception) -> str:
-    """What is wrong, and of a quantised model what it needs or what to use instead."""
-    quantised = read_json(folder / "config.json").get("quantization_config")
+    """What is wrong, and in which line of the config, or what a quantised model needs, or what to use instead."""
+    config = read_json(folder / "config.json")
+    quantised, padding, words = (config.get(key) for key in ("quantization_config", "pad_token_id", "vocab_size"))
+    if isinstance(padding, int) and isinstance(words, int) and padding >= words:
+        return f"its config.json pads with token {padding} of {words}: set pad_token_id to one below {words}"
     if not isinstance(quantised, dict):
         return first_line(error)
     method = quantised.get("quant_method", "a library")

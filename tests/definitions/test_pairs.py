@@ -91,6 +91,45 @@ def test_relative_references_are_relative_to_the_file(tmp_path: Path, monkeypatc
     assert pair.full_name == "full"
 
 
+@pytest.mark.parametrize(
+    "written", ["~/models/full", "$HOME/models/full", "${MODELS}/full", "$MODELS/../models/full"]
+)
+def test_home_and_variables_in_a_reference_are_spelled_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("MODELS", str(tmp_path / "models"))
+    (tmp_path / "models" / "full").mkdir(parents=True)
+    write_pairs(tmp_path / "pairs.toml", [entry(full=written)])
+
+    (pair,) = read_pairs(tmp_path / "pairs.toml")
+
+    assert pair.full == str((tmp_path / "models" / "full").resolve())
+    assert pair.full_name == written
+
+
+def test_what_is_spelled_out_and_not_there_is_named_as_it_was_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("NOWHERE", raising=False)
+    write_pairs(tmp_path / "pairs.toml", [entry(base="~/base", full="$NOWHERE/full")])
+
+    (pair,) = read_pairs(tmp_path / "pairs.toml")
+
+    assert (pair.base, pair.full) == (f"{tmp_path}/base", "$NOWHERE/full")
+
+
+def test_a_folder_whose_name_has_a_dollar_or_a_tilde_is_itself(tmp_path: Path) -> None:
+    for name in ("$HOME", "~"):
+        (tmp_path / name).mkdir()
+    write_pairs(tmp_path / "pairs.toml", [entry(base="~", full="$HOME")])
+
+    (pair,) = read_pairs(tmp_path / "pairs.toml")
+
+    assert (pair.base, pair.full) == (str(tmp_path / "~"), str(tmp_path / "$HOME"))
+
+
 def test_a_reference_that_is_no_folder_beside_the_file_stays_a_hub_id(tmp_path: Path) -> None:
     path = tmp_path / "pairs.toml"
     write_pairs(path, [entry(base="google-bert/bert-base-uncased")])

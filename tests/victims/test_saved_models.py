@@ -285,3 +285,13 @@ def test_a_size_that_does_not_fit_the_adapters_config_is_named(copied: Callable[
 
     assert "lora_A.weight has the size (4, 32) in its file and (8, 32) by its config" in message
     assert "are not of one training" in message
+
+
+def test_a_config_that_pads_with_a_token_that_is_not_there_names_its_line(
+    copied: Callable[[str], Path], load: Callable
+) -> None:
+    folder = copied("full")
+    words = json.loads((folder / "config.json").read_text())["vocab_size"]
+    edit(folder / "config.json", pad_token_id=words)
+
+    assert f"pads with token {words} of {words}: set pad_token_id to one below" in refusal(load, folder)
