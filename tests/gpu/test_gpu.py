@@ -11,7 +11,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
+from gpu.bench import Bench
+from gpu.models import TINY
 from gpu.probes import PROBES as PROBED
 from gpu.steps import Found, Result, Row, Step, StepError, line, require, run_steps
 from robustness.definitions.catalog import PROBES
