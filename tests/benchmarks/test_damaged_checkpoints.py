@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmarks import damaged_checkpoints as damaged
 
 if sys.platform != "linux":
     pytest.skip("limits memory as Linux does", allow_module_level=True)
@@ -19,21 +18,6 @@ if sys.platform != "linux":
 MANY, SOME = 20_000, 270
 LOADED, LOADED_HERE = 5, 6
 """One in so many damages is loaded and asked; of the others the files are looked at."""
-
-
-def load_module() -> Any:
-    """The module of damages beside this file."""
-    spec = importlib.util.spec_from_file_location(
-        "damaged_checkpoints", Path(__file__).parent / "damaged_checkpoints.py"
-    )
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["damaged_checkpoints"] = module  # its dataclasses ask for it
-    spec.loader.exec_module(module)
-    return module
-
-
-damaged = load_module()
 
 
 @pytest.fixture(scope="module")
