@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from robustness.testsets.example import Texts, digest_texts
 from robustness.victims.batches import TokenBatches, default_tokens
-from robustness.victims.inputs import Company, accepted_inputs, max_tokens, pad
+from robustness.victims.inputs import Company, accepted_inputs, longest_text, pad
 from robustness.victims.spans import TopSpans, top_spans
 from robustness.victims.victim import Scores
 
@@ -93,9 +93,7 @@ class AnsweringVictim:
         self.tokenizer = tokenizer
         tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True
         self.device: torch.device = next(model.parameters()).device
-        prompts = getattr(model, "active_peft_config", None)
-        limit = max_tokens(model, tokenizer, getattr(prompts, "num_virtual_tokens", 0))
-        self.max_tokens = min(WINDOW_TOKENS, limit)
+        self.max_tokens = min(WINDOW_TOKENS, longest_text(model, tokenizer))
         self.company = Company(padded)
         """Which windows may share a batch."""
         self.forwards = 0

@@ -21,7 +21,7 @@ from robustness.victims.answering import AnsweringVictim
 from robustness.victims.batches import recover_memory
 from robustness.victims.checkpoint import Checkpoint, first_line
 from robustness.victims.heads import head_remedy
-from robustness.victims.inputs import accepted_inputs, max_tokens
+from robustness.victims.inputs import accepted_inputs, longest_text, max_tokens
 from robustness.victims.isolation import Fault, Isolation, VictimGoneError
 from robustness.victims.kinds import AnyVictim
 from robustness.victims.loading import (
@@ -298,8 +298,7 @@ def _tokenizer_digest(victim: AnyVictim) -> str:
 
 def _encode(loaded: LoadedCheckpoint, probe: Texts) -> dict[str, torch.Tensor]:
     model = loaded.unmerged
-    prompts = getattr(model, "active_peft_config", None)
-    limit = max_tokens(model, loaded.tokenizer, getattr(prompts, "num_virtual_tokens", 0))
+    limit = longest_text(model, loaded.tokenizer)
     segments = [[segment] for segment in probe]
     encoded = loaded.tokenizer(*segments, truncation=True, max_length=min(128, limit), return_tensors="pt")
     return {name: encoded[name] for name in encoded if name in accepted_inputs(model)}

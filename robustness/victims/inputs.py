@@ -56,6 +56,29 @@ def max_tokens(model: Any, tokenizer: Any, virtual_tokens: int = 0) -> int:
     return min(room - virtual_tokens, tokenizer_limit(tokenizer))
 
 
+def longest_text(model: Any, tokenizer: Any, *, reserved: int = 0) -> int:
+    """The most tokens that a victim may read of a text, its special ones among them.
+
+    Args:
+        model: a PeftModel's learnt prompts or prefixes are allowed for.
+        tokenizer: the model's tokenizer.
+        reserved: tokens that are to follow the text.
+
+    Raises:
+        CheckpointError: no token of a text fits.
+    """
+    learnt = getattr(getattr(model, "active_peft_config", None), "num_virtual_tokens", 0)
+    longest = max_tokens(model, tokenizer, learnt) - reserved
+    special = tokenizer.num_special_tokens_to_add()
+    if longest <= special:
+        raise CheckpointError(
+            f"model {type(bare_model(model)).__name__}: its {max_tokens(model, tokenizer)} tokens leave no room for a "
+            f"text beside {special} special tokens, {learnt} learnt ones and {reserved} of an answer; use fewer "
+            "learnt tokens, or a base and a tokenizer of longer texts"
+        )
+    return longest
+
+
 def stated_positions(config: Any) -> int:
     """The most positions by a model's configuration; relative ones are without limit, and so is -1."""
     said = [getattr(config, name, None) for name in LENGTH_SETTINGS]

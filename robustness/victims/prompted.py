@@ -14,7 +14,7 @@ from robustness.definitions.tasks import Task
 from robustness.errors import CheckpointError
 from robustness.testsets.example import Texts, digest_texts
 from robustness.victims.batches import TokenBatches, default_tokens
-from robustness.victims.inputs import Company, accepted_inputs, max_tokens
+from robustness.victims.inputs import Company, accepted_inputs, longest_text
 from robustness.victims.victim import ENCODE_TEXTS, Scores
 
 CACHES = frozenset({"cache", "past_key_values"})
@@ -61,7 +61,7 @@ class PromptedVictim:
         self.verbalisers = _verbaliser_tokens(tokenizer, task)
         """Tokens of what stands for each label."""
         longest = max(len(ids) for ids in self.verbalisers)
-        self.max_tokens = max_tokens(model, tokenizer, getattr(prompts, "num_virtual_tokens", 0)) - longest
+        self.max_tokens = longest_text(model, tokenizer, reserved=longest)
         self.company = Company(padded)
         """Which prompts may share a batch."""
         self.forwards = 0

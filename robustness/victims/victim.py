@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from robustness.testsets.example import Texts, digest_texts
 from robustness.victims.batches import CPU_BATCH_TOKENS, CUDA_BATCH_TOKENS, TokenBatches, recover_memory
-from robustness.victims.inputs import Company, accepted_inputs, max_tokens, pad
+from robustness.victims.inputs import Company, accepted_inputs, longest_text, pad
 
 logger = logging.getLogger(__name__)
 
@@ -63,8 +63,7 @@ class Victim:
         # Padding apart from tokenising is what batching by length needs; the hint against it is silenced.
         tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True
         self.device: torch.device = next(model.parameters()).device
-        prompts = getattr(model, "active_peft_config", None)
-        self.max_tokens = max_tokens(model, tokenizer, getattr(prompts, "num_virtual_tokens", 0))
+        self.max_tokens = longest_text(model, tokenizer)
         self.forwards = 0
         """Texts run through the model so far."""
         self.truncated: set[str] = set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from robustness.definitions.pairs import read_pairs
 from robustness.definitions.tasks import find_task
 from robustness.errors import CheckpointError, DataError
 from robustness.training.data import encode_rows, load_rows
+from robustness.training.methods import METHODS_FOLDER
 from robustness.training.protocol import TrainingSettings
 from robustness.training.training import train
 from robustness.victims.answer_scores import score_answer
@@ -30,6 +32,16 @@ LABELLED = [
     (Architecture("xlnet", None, "xlnet"), "bitfit"),
 ]
 """The method trained beside the full one, where it can be."""
+
+
+@pytest.fixture(scope="module")
+def methods(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Files of the shipped methods with one learning rate each."""
+    folder = tmp_path_factory.mktemp("methods")
+    for name in ("full", "lora", "bitfit"):
+        shipped = (METHODS_FOLDER / f"{name}.toml").read_text()
+        (folder / f"one-{name}.toml").write_text(re.sub(r"learning_rates = .*", "learning_rates = [1e-3]", shipped))
+    return {path.stem.removeprefix("one-"): str(path) for path in folder.iterdir()}
 
 
 @pytest.fixture(scope="module")
@@ -51,14 +63,14 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(("architecture", "method"), LABELLED, ids=[str(each) for each, _ in LABELLED])
 def test_a_base_is_trained_and_reports_what_its_checkpoint_answers(
-    architecture: Architecture, method: str, rows: Path, tmp_path: Path
+    architecture: Architecture, method: str, methods: dict[str, str], rows: Path, tmp_path: Path
 ) -> None:
     architecture.save(tmp_path / "base", AutoModel)
 
     pairs = train(
         str(rows / "tiny.toml"),
         base=str(tmp_path / "base"),
-        methods=["full", method],
+        methods=[methods["full"], methods[method]],
         seeds=[0],
         out=tmp_path / "out",
         data=rows,
@@ -121,14 +133,14 @@ def questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ids=str,
 )
 def test_readers_are_trained_and_report_the_f1_that_their_checkpoint_has(
-    architecture: Architecture, questions: Path, tmp_path: Path
+    architecture: Architecture, methods: dict[str, str], questions: Path, tmp_path: Path
 ) -> None:
     architecture.save(tmp_path / "base", AutoModel)
 
     pairs = train(
         str(questions / "tiny.toml"),
         base=str(tmp_path / "base"),
-        methods=["full", "lora"],
+        methods=[methods["full"], methods["lora"]],
         seeds=[0],
         out=tmp_path / "out",
         data=questions,

@@ -13,6 +13,7 @@ from transformers import (
     AutoModel,
     AutoModelForSequenceClassification,
     BertConfig,
+    BertForSequenceClassification,
     DistilBertConfig,
     DistilBertForSequenceClassification,
     LlamaConfig,
@@ -73,6 +74,19 @@ def test_a_model_without_weights_takes_texts_of_the_same_length(kind: str, tmp_p
     model = Architecture(kind).save(tmp_path, AutoModelForSequenceClassification)
 
     assert max_tokens(empty_model(tmp_path), Limit(None)) == max_tokens(model, Limit(None))
+
+
+@pytest.mark.parametrize(("virtual", "room"), [(61, 3), (62, None), (64, None), (70, None)])
+def test_learnt_tokens_that_leave_no_room_for_a_text_are_refused(virtual: int, room: int | None) -> None:
+    config = BertConfig(**SMALL, intermediate_size=32, max_position_embeddings=64)
+    prompt = PromptTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=virtual)
+    model = get_peft_model(BertForSequenceClassification(config), prompt)
+
+    if room is not None:
+        assert Victim(model, make_tokenizer("both"), (0, 1)).max_tokens == room
+        return
+    with pytest.raises(CheckpointError, match=f"its 64 tokens leave no room .* 2 special tokens, {virtual} learnt"):
+        Victim(model, make_tokenizer("both"), (0, 1))
 
 
 def test_a_configuration_of_no_model_is_refused(tmp_path: Path) -> None:
