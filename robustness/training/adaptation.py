@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,9 @@ def adapt(base: Base, task: Task, adapter: Adapter | None, steps: int) -> Any:
     config.task_type = None if answering else "SEQ_CLS"
     _save_fresh_modules(config, adapter, fresh, answering=answering)
     try:
-        adapted = get_peft_model(model, config)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of transformers to peft
+            adapted = get_peft_model(model, config)
     # peft's words for modules it lacks or cannot adapt
     except (ValueError, TypeError, NotImplementedError) as error:
         raise CheckpointError(
