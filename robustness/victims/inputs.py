@@ -72,8 +72,8 @@ def longest_text(model: Any, tokenizer: Any, *, reserved: int = 0) -> int:
     special = tokenizer.num_special_tokens_to_add()
     if longest <= special:
         raise CheckpointError(
-            f"model {type(bare_model(model)).__name__}: its {max_tokens(model, tokenizer)} tokens leave no room for a "
-            f"text beside {special} special tokens, {learnt} learnt ones and {reserved} of an answer; use fewer "
+            f"model {type(bare_model(model)).__name__}: its {max_tokens(model, tokenizer)} tokens leave no room for "
+            f"a text beside {special} special tokens, {learnt} learnt ones and {reserved} of an answer; use fewer "
             "learnt tokens, or a base and a tokenizer of longer texts"
         )
     return longest
