@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -102,10 +103,10 @@ def locate(reference: str, what: str) -> Path:
     Raises:
         CheckpointError: neither a folder nor a hub id that can be had.
     """
-    folder = Path(reference)
-    if folder.is_dir():
-        return folder.resolve()
-    if folder.exists():
+    if is_folder(reference):
+        return Path(reference).resolve()
+    reference = shorten(reference)
+    if os.path.exists(reference):  # noqa: PTH110 - as below
         raise CheckpointError(f"{what}: {reference} is a file; expected a folder or a hub id")
     if not HUB_ID.fullmatch(reference):
         unset = "; a variable in it is not set" if "$" in reference else ""
@@ -121,6 +122,11 @@ def locate(reference: str, what: str) -> Path:
     except Exception as error:  # the hub library raises a dozen kinds, from HTTP to validation
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{what}: no folder {reference}, and not to be had from the hub: {reason}") from None
+
+
+def is_folder(path: str | Path) -> bool:
+    """Returns whether it is a folder, which pathlib does not tell of what is too long to be the name of one."""
+    return os.path.isdir(path)  # noqa: PTH112
 
 
 def _adapter(name: str, folder: Path, base: Path, config: dict[str, Any]) -> Checkpoint:
@@ -152,11 +158,12 @@ def name_adaptation(config: Mapping[str, Any]) -> str:
 def _locate_named_base(name: str, folder: Path, named_base: str) -> Path:
     beside = folder / named_base
     try:
-        return beside.resolve() if beside.is_dir() else locate(named_base, f"checkpoint {name}")
+        return beside.resolve() if is_folder(beside) else locate(named_base, f"checkpoint {name}")
     except CheckpointError as error:
+        config = folder / ADAPTER_CONFIG
         raise CheckpointError(
-            f"checkpoint {name}: its {ADAPTER_CONFIG} names the base {named_base}, which is not there ({error}); "
-            f"put the base back, or set base_model_name_or_path in {folder / ADAPTER_CONFIG} to where it is now"
+            f"checkpoint {name}: its {ADAPTER_CONFIG} names the base {shorten(named_base)}, which is not there "
+            f"({error}); put the base back, or set base_model_name_or_path in {config} to where it is now"
         ) from None
 
 
@@ -214,7 +221,7 @@ def _indexed_files(name: str, index: Path) -> list[str]:
                 f"checkpoint {name}: {index} names {shorten(repr(file))}; expected safetensors files beside it and "
                 "no path"
             )
-        if not (index.parent / file).is_file():
+        if not os.path.isfile(index.parent / file):  # noqa: PTH113 - as in `is_folder`
             raise CheckpointError(f"checkpoint {name}: {index} names {shorten(file)}, which is not there")
     return files
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -8,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from robustness.definitions.pairs import Pair, PairEntry, read_pairs, write_pairs
-from robustness.errors import DefinitionError
+from robustness.errors import CheckpointError, DefinitionError
+from robustness.victims.checkpoint import locate
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00/"), min_size=1, max_size=12)
 
@@ -187,4 +189,29 @@ def test_a_single_table_in_place_of_a_list_is_refused(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("[[pair]]", "[pair]"))
 
     with pytest.raises(DefinitionError, match="key 'pair'"):
+        read_pairs(path)
+
+
+@pytest.mark.parametrize("reference", ["x" * 300, "x/" * 3000, "~" * 300, "a\0b"])
+def test_what_no_folder_can_be_called_stays_as_it_is_and_is_refused_when_it_is_looked_for(
+    tmp_path: Path, reference: str
+) -> None:
+    path = tmp_path / "pairs.toml"
+    write_pairs(path, [entry(base=reference)])
+
+    assert read_pairs(path)[0].base == reference
+    with pytest.raises(
+        CheckpointError, match=r"^base: no folder .*expected a folder or a hub id|not to be had"
+    ) as caught:
+        locate(reference, "base")
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("key", ["name", "base", "full", "peft"])
+def test_an_empty_reference_is_not_the_folder_of_the_file(tmp_path: Path, key: str) -> None:
+    path = tmp_path / "pairs.toml"
+    write_pairs(path, [entry()])
+    path.write_text(re.sub(f"{key} = .*", f'{key} = ""', path.read_text()))
+
+    with pytest.raises(DefinitionError, match=f"key '{key}': String should have at least 1 character"):
         read_pairs(path)

@@ -195,6 +195,15 @@ def test_a_folder_without_weights_is_refused(tiny: Any, copied: Callable[[str], 
     assert refused(folder, tiny.base) == f"checkpoint mine: {folder} has no model.safetensors"
 
 
+def test_a_piece_of_a_name_that_no_file_can_have_is_not_there(tiny: Any, copied: Callable[[str], Path]) -> None:
+    folder = copied("full")
+    (folder / "model.safetensors").unlink()
+    index = {"weight_map": {"a": "x" * 300 + ".safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+    assert "x.safetensors, which is not there" in refused(folder, tiny.base)
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
@@ -202,6 +211,7 @@ def test_a_folder_without_weights_is_refused(tiny: Any, copied: Callable[[str], 
         ({"base_model_name_or_path": None}, "names no base; set base_model_name_or_path to"),
         ({"base_model_name_or_path": ""}, "names no base"),
         ({"base_model_name_or_path": "/nowhere/at/all"}, "names the base /nowhere/at/all, which is not there"),
+        ({"base_model_name_or_path": "x" * 4000}, "x ..., which is not there"),
     ],
 )
 def test_an_adapter_that_does_not_say_what_it_stands_on_is_refused(
