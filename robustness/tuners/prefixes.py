@@ -16,7 +16,7 @@ def name_cache(model: Any) -> None:
     Args:
         model: a PeftModel.
     """
-    if model.active_peft_config.peft_type not in ("PREFIX_TUNING", "CARTRIDGE"):
+    if not model.active_peft_config.is_prompt_learning:
         return
     inner = getattr(model, "transformer_backbone_name", None)
     for module in (model.base_model, *([model.base_model.get_submodule(inner)] if inner else [])):
