@@ -32,6 +32,8 @@ def expand(path: str | Path) -> str:
         text = home
     try:
         os.lstat(text)
+    except ValueError as error:  # a null character
+        raise UsageError(f"{text!r}: {error}; give a path without it") from None
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:  # which many a later question about the path would raise
             raise UsageError(

@@ -26,6 +26,7 @@ from robustness.training.adapters import (
 from robustness.training.targets import in_head, scaled_by_ia3, target_modules
 from robustness.tuners.prefixes import name_cache
 from robustness.tuners.registration import register_tuners
+from robustness.victims.inputs import name_outputs
 from robustness.victims.pickles import without_pickles
 
 
@@ -103,6 +104,7 @@ def _load_base(folder: Path, task: Task) -> tuple[Any, Sequence[str]]:
             f"base {folder}: cannot be loaded: {first_line(error)}; expected a folder with config.json and weights "
             "as safetensors"
         ) from error
+    name_outputs(model)
     return model, sorted(report["missing_keys"])
 
 

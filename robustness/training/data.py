@@ -20,6 +20,7 @@ from robustness.training.answering import LABEL_NAMES, encode_windows, f1_metric
 from robustness.victims.inputs import NO_LIMIT, Company, empty_model
 from robustness.victims.inputs import max_tokens as position_limit
 from robustness.victims.padding import settle_padding_token
+from robustness.victims.tokenizers import read_tokenizer
 
 SUBSET_SEED = 0
 """Which training rows a limit keeps depends on nothing that differs between two checkpoints."""
@@ -163,10 +164,8 @@ def encode_rows(rows: TrainingRows, base: Path, max_tokens: int, virtual_tokens:
         CheckpointError: the base has no tokenizer, or one that cannot pad.
         DataError: rows of an encoder-decoder with its end token inside their text.
     """
-    from transformers import AutoTokenizer
-
     try:
-        tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False, use_fast=True)
+        tokenizer = read_tokenizer(base)
     except Exception as error:  # transformers and tokenizers each raise kinds of their own
         raise CheckpointError(f"base {base}: its tokenizer cannot be loaded: {first_line(error)}") from error
     model = empty_model(base)

@@ -27,6 +27,7 @@ from robustness.victims.labels import map_labels, read_labels
 from robustness.victims.models import load_model
 from robustness.victims.padding import settle_padding_token, settle_side
 from robustness.victims.prompted import PromptedVictim
+from robustness.victims.tokenizers import read_tokenizer
 from robustness.victims.victim import Scores, Victim
 
 logger = logging.getLogger(__name__)
@@ -286,12 +287,10 @@ def _settle_vocabulary(model: Any, tokenizer: Any, checkpoint: Checkpoint) -> No
 
 
 def _load_tokenizer(checkpoint: Checkpoint) -> Any:
-    from transformers import AutoTokenizer
-
     own = (checkpoint.folder / "tokenizer_config.json").is_file()
     folder = checkpoint.folder if own else checkpoint.base
     try:
-        return AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False)
+        return read_tokenizer(folder)
     except Exception as error:  # as for models: each library raises kinds of its own
         raise CheckpointError(
             f"checkpoint {checkpoint.name}: no tokenizer in {folder}: {first_line(error)}"

@@ -22,6 +22,7 @@ from robustness.victims.checkpoint import (
     list_weights,
     read_json,
 )
+from robustness.victims.inputs import name_outputs
 from robustness.victims.pickles import without_pickles
 from robustness.victims.proportions import Shapes, refuse_disproportion
 
@@ -152,6 +153,7 @@ def _read(
                 model = model.dequantize().float()
     except Exception as error:  # transformers and safetensors each raise kinds of their own
         raise CheckpointError(f"checkpoint {name}: {folder} cannot be loaded: {_reason(folder, error)}") from error
+    name_outputs(model)
     # Of a tensor of another size transformers 4 gives the name, 5 also both sizes.
     resized = frozenset(each if isinstance(each, str) else each[0] for each in info["mismatched_keys"])
     return model, _Report(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,18 @@ def test_texts_that_leave_no_room_for_learnt_tokens_are_refused(testset: str, da
     assert encode_rows(rows, tiny_base, 28, virtual_tokens=20).train
     with pytest.raises(UsageError, match="20 learnt tokens leave room for 28 tokens of text, .* cut to 29"):
         encode_rows(rows, tiny_base, 29, virtual_tokens=20)
+
+
+def test_a_base_whose_tokenizer_knows_no_word_is_refused(
+    testset: str, data: Path, tiny_base: Path, tmp_path: Path
+) -> None:
+    """Trained on it, a model reads the same in every text."""
+    shutil.copytree(tiny_base, tmp_path / "base")
+    for name in ("tokenizer.json", "vocab.txt"):
+        (tmp_path / "base" / name).unlink(missing_ok=True)
+
+    with pytest.raises(CheckpointError, match="tokenizer cannot be loaded"):
+        encode_rows(load_rows(testset, data, None, 8), tmp_path / "base", 128)
 
 
 def test_a_base_without_a_tokenizer_is_refused(testset: str, data: Path, tmp_path: Path) -> None:
