@@ -71,6 +71,7 @@ def test_a_method_that_changes_weights_is_measured(kind: str, architecture: Call
         {"reachability"} if kind == "TRAINABLE_TOKENS" else set()
     )
     assert all(reasons.values())
+    assert "moves no weight of the blocks" in reasons.get("reachability", "moves no weight of the blocks")
 
 
 @pytest.mark.parametrize("kind", sorted(PROMPTS))
