@@ -183,14 +183,22 @@ def _factor(tensors: Mapping[str, torch.Tensor], name: str, side: str) -> torch.
 
 def _merged_weights(subject: Subject) -> Mapping[str, torch.Tensor]:
     model = subject.any_victim.model
-    if getattr(model, "active_peft_config", None) is not None:
-        raise Unsupported(
-            f"a {subject.checkpoint.adaptation} adapter is no change of the base's weights: nothing to look at"
-        )
+    refuse_unmerged(model, subject.checkpoint)
     weights: Mapping[str, torch.Tensor] = model.state_dict()
     if any(tensor.dtype is not torch.float32 for tensor in weights.values() if tensor.is_floating_point()):
         raise Unsupported("rounded weights hide the update: use --dtype float32")
     return weights
+
+
+def refuse_unmerged(model: Any, checkpoint: Checkpoint) -> None:
+    """Raises Unsupported for an adapter that is not in the model's weights."""
+    config = getattr(model, "active_peft_config", None)
+    if config is None:
+        return
+    what = (
+        "is no change of the base's weights" if config.is_prompt_learning else "is not merged into the base's weights"
+    )
+    raise Unsupported(f"a {checkpoint.adaptation} adapter {what}: nothing to look at")
 
 
 def _has_fractions(tensors: Mapping[str, torch.Tensor], name: str) -> bool:
