@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from robustness.doctor import Diagnosis, diagnose
 from robustness.errors import UsageError
-from robustness.paths import expand
+from robustness.paths import DATA_VARIABLE, expand, find_data
 from robustness.recipes.asset_registry import ASSETS, Asset
 from robustness.recipes.assets import use_data
 from robustness.recipes.building import find_attack, name_attack
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from robustness.runs.cost import Estimate, Rate
     from robustness.runs.verification import Verification
 
-DATA_VARIABLE = "ROBUSTNESS_DATA"
 DEMO_ROWS = 400
 """Training rows of the demo: enough to learn the task, few enough for minutes on two cores."""
 MessageCallback = Callable[[str], None]
@@ -392,15 +391,3 @@ def demo(
         on_message=on_message,
     )
     return run(plan("demo", pairs), out=folder / "run", on_progress=on_progress)
-
-
-def find_data(data: str | Path | None) -> Path | None:
-    """Returns the data folder: the argument, else ROBUSTNESS_DATA; raises UsageError when it is not there."""
-    given = data if data is not None else os.environ.get(DATA_VARIABLE)
-    if not given:
-        return None
-    folder = Path(expand(given))
-    if not folder.is_dir():
-        source = "--data" if data is not None else DATA_VARIABLE
-        raise UsageError(f"{source} {folder}: no such folder; expected one with advglue/, glue/ and so on")
-    return folder

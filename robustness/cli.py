@@ -6,39 +6,20 @@ import logging
 import os
 import signal
 import sys
-import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
-from typer.core import TyperGroup
 
 from robustness.console import SafeConsole, show_progress
 from robustness.errors import CheckpointError, DataError, RobustnessError
 from robustness.fault_report import describe_fault
+from robustness.interruption import Commands, Interrupted, describe_interruption
+from robustness.quiet import quieten_libraries
 
 INTERRUPTED, FAULT = 130, 70
 """Exit codes: as a shell counts Ctrl-C, and sysexits.h an internal error."""
-RESUMABLE = {"demo", "generate", "run", "train"}
-"""Commands that go on where they stopped when they are repeated."""
-
-
-class Interrupted(Exception):  # noqa: N818 - the user's wish, no error
-    """Ctrl-C, as something that typer hands on: of KeyboardInterrupt itself it says nothing."""
-
-
-class Commands(TyperGroup):
-    """The commands, with Ctrl-C handed on."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Runs the command that was asked for; raises Interrupted on Ctrl-C."""
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            raise Interrupted from None
-
-
 app = typer.Typer(
     cls=Commands,
     add_completion=False,
@@ -47,8 +28,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="What does a PEFT checkpoint lose under attack that its fully fine-tuned partner keeps, and where?",
 )
-LIBRARIES = r"(accelerate|datasets|huggingface_hub|peft|torch|transformers)\b"
-"""Whose warnings are for who calls them: us."""
 PIPE_WIDTH = 120
 """Columns of the table when standard output is no terminal."""
 
@@ -73,8 +52,7 @@ def main() -> None:
         sys.exit(2)
     except (Interrupted, KeyboardInterrupt):
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # what Python still does at its end can be cut short in silence
-        goes_on = "; the same command goes on where this one stopped" if RESUMABLE.intersection(sys.argv[1:2]) else ""
-        _say(f"interrupted{goes_on}")
+        _say(describe_interruption(sys.argv[1:]))
         sys.exit(INTERRUPTED)
     except Exception as error:  # no traceback reaches a user; a file has it
         _print_error(describe_fault(error))
@@ -92,7 +70,7 @@ def demo(
     """Train a small full / LoRA pair offline, attack both, and report."""
     from robustness import api
 
-    _quieten()
+    quieten_libraries()
     with show_progress(stderr) as report_progress:
         report = api.demo(out, on_message=_say, on_progress=report_progress)
     _finish(report)
@@ -187,7 +165,7 @@ def train(
     """Train pairs: the same data, order, schedule and selection rule for every method."""
     from robustness import api
 
-    _quieten()
+    quieten_libraries()
     pairs = api.train(
         task,
         base=base,
@@ -273,7 +251,7 @@ def run(
         compile=compile_model,
         cache=cache,
     )
-    _quieten()
+    quieten_libraries()
     if dry_run:
         _foretell(plan, like, tflops)
         _print_power(plan, like)
@@ -299,7 +277,7 @@ def generate(
     """Write a generated test set as a file, for a replay on any checkpoint."""
     from robustness import api
 
-    _quieten()
+    quieten_libraries()
     rows = api.generate(testset, out, against=against, data=data, limit=limit, device=device)
     stdout.print(f"wrote {out}: {rows} rows", markup=False, soft_wrap=True)
 
@@ -341,7 +319,7 @@ def verify(
     """Judge a random sample of a run's stored texts again; exit code 1 where its checkpoints disagree."""
     from robustness import api
 
-    _quieten()
+    quieten_libraries()
     found = api.verify(folder, sample=sample, seed=seed, device=device)
     for disagreement in found.disagreements:
         stderr.print(disagreement, markup=False, soft_wrap=True)
@@ -419,13 +397,3 @@ def _finish(report: Any) -> None:
 
 def _say(message: str) -> None:
     stderr.print(message, markup=False, soft_wrap=True)
-
-
-def _quieten() -> None:
-    """Libraries' own bars and notices would drown ours; warnings about results go to run.json."""
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    warnings.filterwarnings("ignore", module=LIBRARIES)
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()

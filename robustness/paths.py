@@ -10,6 +10,7 @@ from pathlib import Path
 
 from robustness.errors import UsageError
 
+DATA_VARIABLE = "ROBUSTNESS_DATA"
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 
 
@@ -65,3 +66,15 @@ def refuse_unwritable(folder: Path, option: str = "--out") -> None:
         raise UsageError(
             f"{option} {folder}: nothing can be written to {there}: {error.strerror}; give {option} another folder"
         ) from None
+
+
+def find_data(data: str | Path | None) -> Path | None:
+    """Returns the data folder: the argument, else ROBUSTNESS_DATA; raises UsageError when it is not there."""
+    given = data if data is not None else os.environ.get(DATA_VARIABLE)
+    if not given:
+        return None
+    folder = Path(expand(given))
+    if not folder.is_dir():
+        source = "--data" if data is not None else DATA_VARIABLE
+        raise UsageError(f"{source} {folder}: no such folder; expected one with advglue/, glue/ and so on")
+    return folder

@@ -15,6 +15,8 @@ MAY_IMPORT = {
     "errors": set(),
     "paths": {"errors"},
     "fault_report": {"errors"},
+    "interruption": set(),
+    "quiet": set(),
     "console": {"reports"},
     "retrying": set(),
     "definitions": {"errors"},
@@ -32,7 +34,7 @@ MAY_IMPORT = {
     "listing": {"errors", "definitions", "training"},
     "doctor": {"errors", "definitions", "testsets", "recipes"},
     "api": {"errors", "paths", "recipes", "training", "runs", "reports", "doctor", "testing"},
-    "cli": {"errors", "console", "api", "listing", "reports", "fault_report"},
+    "cli": {"errors", "console", "api", "listing", "reports", "fault_report", "interruption", "quiet"},
     "__main__": {"cli"},
 }
 """Which part may import which; what `engine` and `definitions` need of data alone is no exception.

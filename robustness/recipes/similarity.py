@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from robustness.errors import DataError
 from robustness.testsets.example import Example
+from robustness.victims.inputs import accepted_inputs, max_tokens
 from robustness.victims.pickles import without_pickles
 
 Vectors = NDArray[np.float32]
@@ -51,10 +52,11 @@ class SentenceEncoder:
         lengths = np.array([len(ids) for ids in encoded["input_ids"]])
         vectors = np.empty((len(texts), self._model.config.hidden_size), dtype=np.float32)
         order = np.argsort(-lengths, kind="stable")
+        taken = accepted_inputs(self._model)
         start = 0
         while start < len(order):
             batch = order[start : start + max(1, self._batch_tokens // int(lengths[order[start]]))]
-            vectors[batch] = self._forward({key: [encoded[key][i] for i in batch] for key in encoded})
+            vectors[batch] = self._forward({key: [encoded[key][i] for i in batch] for key in encoded.keys() & taken})
             start += len(batch)
         return vectors
 
@@ -92,7 +94,7 @@ class SentenceEncoder:
     @cached_property
     def _max_tokens(self) -> int:
         longest = _read(self._folder / "sentence_bert_config.json", {}).get("max_seq_length")
-        return int(longest or self._model.config.max_position_embeddings)
+        return int(longest or max_tokens(self._model, self._tokenizer))
 
 
 @final

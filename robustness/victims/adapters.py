@@ -90,14 +90,17 @@ def load_adapter(checkpoint: Checkpoint, task: Task, *, prompted: bool) -> tuple
     )
 
 
-def unwrap_saved(model: Any) -> Any:
-    """Puts modules that were saved whole in the place of their wrappers, which LN tuning leaves when it merges."""
+def unwrap_saved(model: Any) -> None:
+    """Puts modules that were saved whole in the place of their wrappers, before an adapter is merged.
+
+    peft itself leaves the wrappers there (LN tuning), or takes them for layers with a weight, which heads of several
+    layers are not (IA3 on RoBERTa).
+    """
     from peft.utils.other import ModulesToSaveWrapper
 
     for name, module in list(model.named_modules()):
         if isinstance(module, ModulesToSaveWrapper):
             model.set_submodule(name, module.modules_to_save[module.active_adapter])
-    return model
 
 
 def _read_tensors(checkpoint: Checkpoint) -> Tensors:
@@ -208,7 +211,7 @@ def _place(checkpoint: Checkpoint, model: Any, tensors: Tensors) -> None:
     report = set_peft_model_state_dict(model, tensors, adapter_name=ADAPTER)
     unplaced = [key for key in _once(report.unexpected_keys) if not key.startswith(DRAWN_AGAIN)]
     if model.active_peft_config.is_prompt_learning:  # its own weights are placed apart and called unexpected
-        unplaced = [key for key in unplaced if key not in _wanted(model)]
+        unplaced = [key for key in unplaced if key not in _wanted(model) and not key.startswith("prompt_encoder.")]
     if unplaced:
         raise _misfit(
             checkpoint, f"the base has no place for its {unplaced[0]} ({len(unplaced)} such tensors)", of_two=True

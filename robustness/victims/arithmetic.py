@@ -19,6 +19,7 @@ from robustness.testsets.example import Texts
 from robustness.victims.answering import STRIDE_TOKENS, WINDOW_TOKENS
 from robustness.victims.checkpoint import Checkpoint
 from robustness.victims.heads import is_prompted
+from robustness.victims.inputs import stated_positions, tokenizer_limit
 from robustness.victims.loading import Placement
 from robustness.victims.victim import Victim
 
@@ -98,7 +99,7 @@ def count_tokens(
     if task.head is Head.ANSWERING:
         step = WINDOW_TOKENS - STRIDE_TOKENS
         return [n + max(0, -(-(n - WINDOW_TOKENS) // step)) * STRIDE_TOKENS for n in lengths]
-    longest = min(int(getattr(config, "max_position_embeddings", None) or 10**6), int(tokenizer.model_max_length))
+    longest = min(stated_positions(config), tokenizer_limit(tokenizer))
     return [min(n, longest) for n in lengths]
 
 

@@ -156,7 +156,7 @@ def _locate_named_base(name: str, folder: Path, named_base: str) -> Path:
     except CheckpointError as error:
         raise CheckpointError(
             f"checkpoint {name}: its {ADAPTER_CONFIG} names the base {named_base}, which is not there ({error}); "
-            "put the base back, or set base_model_name_or_path to where it is now"
+            f"put the base back, or set base_model_name_or_path in {folder / ADAPTER_CONFIG} to where it is now"
         ) from None
 
 

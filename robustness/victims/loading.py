@@ -133,7 +133,8 @@ def merge(loaded: LoadedCheckpoint) -> Any | None:
     if model.active_peft_config.is_prompt_learning or not hasattr(model.base_model, "merge_and_unload"):
         return None
     try:
-        merged = unwrap_saved(model.merge_and_unload())
+        unwrap_saved(model)
+        merged = model.merge_and_unload()
     except Exception as error:  # methods refuse by errors of many kinds, some after a part of the layers
         logger.info("%s stays unmerged: %s", loaded.checkpoint.name, first_line(error))
         return None

@@ -12,7 +12,8 @@ from robustness.victims.heads import is_decoder
 from robustness.victims.kinds import AnyVictim
 from robustness.victims.victim import Victim
 
-SHORT, LONGER = "a", "a b c d e f g h i j k l"
+SHORT, LONGER = "a b c d", "a b c d e f g h i j k l m n o p"
+"""The shorter one is no shorter than what a model that reads characters in fours (CANINE) can take."""
 ROUNDING = 1e-3
 """Of the largest score: what padding may change in float32 and still be rounding."""
 

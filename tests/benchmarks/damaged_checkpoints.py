@@ -170,8 +170,8 @@ class Checkpoints:
         tokenizer = AutoTokenizer.from_pretrained(folder)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            whole = base if name == "lora" else folder
-            model = AutoModelForSequenceClassification.from_pretrained(whole, dtype=torch.float32)
+            whole, labels = (base, {"num_labels": len(LABELS)}) if name == "lora" else (folder, {})
+            model = AutoModelForSequenceClassification.from_pretrained(whole, dtype=torch.float32, **labels)
             model = PeftModel.from_pretrained(model, str(folder)) if name == "lora" else model
         with torch.no_grad():
             rows = [

@@ -57,7 +57,10 @@ def check(given: argparse.Namespace, started: float) -> int:
         torch.set_num_threads(1)  # small models are slower on more
     steps = [step for step in all_steps(given.device) if given.only in step.name]
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(torch.device(given.device), SIZES[given.size], Path(folder))
+        device = torch.device(
+            "cuda:0" if given.device == "cuda" else given.device
+        )  # parts of torch.cuda want the index
+        bench = Bench(device, SIZES[given.size], Path(folder))
         machine = bench.describe()
         print(", ".join(f"{key} {value}" for key, value in machine.items() if key != "versions"))
         print(", ".join(f"{name} {value}" for name, value in machine["versions"].items()))

@@ -7,10 +7,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
+from gpu.bench import Bench
+from gpu.models import TINY
 from gpu.probes import PROBES as PROBED
 from gpu.steps import Found, Result, Row, Step, StepError, line, require, run_steps
 from robustness.definitions.catalog import PROBES
@@ -76,7 +80,6 @@ def test_the_pretended_device_refuses_what_cuda_refuses() -> None:
 
 
 def test_without_a_gpu_the_check_says_so_in_one_line(tmp_path: Path) -> None:
-    torch = pytest.importorskip("torch")
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
 
@@ -89,6 +92,24 @@ def test_without_a_gpu_the_check_says_so_in_one_line(tmp_path: Path) -> None:
 
 def test_every_shipped_probe_is_measured() -> None:
     assert sorted(PROBED) == PROBES.names()
+
+
+def test_memory_is_made_short_by_what_a_batch_takes_and_is_whole_again_afterwards(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fractions = []
+    monkeypatch.setattr("gpu.bench._measure_batch", lambda device, victim, tokens: tokens)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 20_000)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=100_000))
+    monkeypatch.setattr(
+        torch.cuda, "set_per_process_memory_fraction", lambda share, device: fractions.append((share, device.index))
+    )
+    bench = Bench(torch.device("cuda:0"), TINY, tmp_path)
+
+    with pytest.raises(KeyError), bench.short_of_memory(None, 1_000):
+        raise KeyError("in the middle")
+
+    assert fractions == [(0.21, 0), (1.0, 0)]
 
 
 def rows_of(*steps: Step[None], budget: float = 60.0, lost: str | None = None) -> list[Row]:

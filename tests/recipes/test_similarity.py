@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from architectures import Architecture, answer_plainly
+from architectures import sentences as sentences_of
 from transformers import AutoModel, AutoTokenizer
 
 from robustness import Example
@@ -45,6 +47,18 @@ def test_texts_become_the_mean_of_their_tokens_whatever_stands_beside_them(bert_
     vectors = SentenceEncoder(bert_lm, CPU).encode(TEXTS)
 
     np.testing.assert_allclose(vectors, one_by_one(bert_lm, TEXTS), atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", [Architecture("distilbert"), Architecture("mpnet", 62)], ids=str)
+def test_an_encoder_is_given_what_it_takes_of_a_text(architecture: Architecture, tmp_path: Path) -> None:
+    model = architecture.save(tmp_path, AutoModel)
+    texts = [text for (text,) in [*sentences_of(5, 30), ("fine " * 90,)]]
+    states = [answer_plainly(model, tmp_path, (text,), architecture.longest).last_hidden_state[0] for text in texts]
+    expected = torch.nn.functional.normalize(torch.stack([each.mean(dim=0) for each in states]), dim=1)
+
+    vectors = SentenceEncoder(tmp_path, CPU).encode(texts)
+
+    np.testing.assert_allclose(vectors, expected, atol=1e-5)
 
 
 def test_vectors_are_those_of_sentence_transformers(minilm: Path, sentences: list[str]) -> None:

@@ -12,17 +12,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, TrainableTokensConfig, get_peft_model
+from peft import IA3Config, LoraConfig, PeftModel, TrainableTokensConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    BartConfig,
+    BartForSequenceClassification,
     LlamaConfig,
     LlamaForCausalLM,
     LlamaForSequenceClassification,
     LlamaModel,
     PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+    RobertaModel,
     SqueezeBertConfig,
     SqueezeBertForSequenceClassification,
     SqueezeBertModel,
@@ -341,6 +346,56 @@ def test_a_model_whose_layers_do_not_merge_is_asked_unmerged(small: Small) -> No
     facts = inspect_checkpoint(checkpoint, SST2, place("cpu"), [example_of("good", 1), example_of("bad", 0)])
     assert facts.merge_difference is None
     assert not [failure for failure in facts.failures if not failure.startswith("clean-accuracy")]
+
+
+def test_a_head_of_several_layers_does_not_keep_an_adapter_from_merging(small: Small) -> None:
+    config = RobertaConfig(
+        vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        max_position_embeddings=34, initializer_range=0.3, pad_token_id=0, id2label=LABELS,
+    )  # fmt: skip
+    base = small.folder / "roberta"
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        RobertaModel(config).save_pretrained(base)
+        adapted = get_peft_model(
+            RobertaForSequenceClassification.from_pretrained(base), IA3Config(task_type="SEQ_CLS")
+        )
+        for parameter in adapted.parameters():
+            if parameter.requires_grad:
+                parameter.data += 0.1 * torch.randn_like(parameter)
+    small.tokenizer.save_pretrained(base)
+    adapted.save_pretrained(small.folder / "ia3")
+    expected = answers_of(adapted, small.tokenizer)
+
+    np.testing.assert_allclose(answers(small.folder / "ia3", base), expected, atol=1e-5)
+    assert merge(load_checkpoint(read_checkpoint("mine", str(small.folder / "ia3"), str(base)), SST2)) is not None
+
+
+def test_a_table_that_two_layers_share_leaves_an_adapter_of_one_apart(small: Small) -> None:
+    """Merging an adapter of the encoder's embeddings would change those of the decoder as well."""
+    config = BartConfig(
+        vocab_size=len(WORDS), d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, max_position_embeddings=32, init_std=0.3,
+        pad_token_id=0, bos_token_id=2, eos_token_id=2, decoder_start_token_id=2, id2label=LABELS,
+    )  # fmt: skip
+    base = small.folder / "bart"
+    tokenizer = AutoTokenizer.from_pretrained(small.base)
+    end = processors.TemplateProcessing(single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 2)])
+    tokenizer.backend_tokenizer.post_processor = end
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        BartForSequenceClassification(config).save_pretrained(base)
+        modules = LoraConfig(task_type=None, r=2, target_modules=r".*encoder\.embed_tokens")
+        adapted = get_peft_model(BartForSequenceClassification.from_pretrained(base), modules)
+        for parameter in adapted.parameters():
+            if parameter.requires_grad:
+                parameter.data += 0.3 * torch.randn_like(parameter)
+    tokenizer.save_pretrained(base)
+    adapted.save_pretrained(small.folder / "table")
+    expected = answers_of(adapted, tokenizer)
+
+    np.testing.assert_allclose(answers(small.folder / "table", base), expected, atol=1e-5)
+    assert merge(load_checkpoint(read_checkpoint("mine", str(small.folder / "table"), str(base)), SST2)) is None
 
 
 def test_a_merge_that_would_change_answers_leaves_the_adapter_apart(

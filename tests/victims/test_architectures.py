@@ -76,6 +76,9 @@ WRITERS = [
 ]
 
 
+REVERSIBLE = {"axial_pos_embds": False, "attn_layers": ["local"], "feed_forward_size": 48}
+
+
 @pytest.mark.parametrize("architecture", CLASSIFIERS, ids=str)
 def test_a_batch_is_answered_as_plain_transformers_answers_each_text_unpadded(
     architecture: Architecture, tmp_path: Path
@@ -151,6 +154,28 @@ def test_a_language_model_that_reads_what_follows_cannot_be_prompted(kind: str, 
 
     with pytest.raises(CheckpointError, match="what follows a token changes its answer at it"):
         load(tmp_path, PROMPT)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "reason"),
+    [
+        (Architecture("canine"), "it has no table of word embeddings"),  # it hashes characters
+        (Architecture("reformer", settings=REVERSIBLE), r"use `model.train\(\)`"),  # it recomputes layers backwards
+    ],
+    ids=str,
+)
+def test_a_model_without_gradients_in_evaluation_is_scored_and_says_why_it_has_none(
+    architecture: Architecture, reason: str, tmp_path: Path
+) -> None:
+    model = architecture.save(tmp_path, AutoModelForSequenceClassification)
+    texts = sentences(5, 30)[1:]
+
+    victim = load(tmp_path)
+
+    expected = [answer_plainly(model, tmp_path, text, None).logits[0].numpy() for text in texts]
+    np.testing.assert_allclose(victim.scores(texts), expected, atol=1e-4 * np.abs(expected).max())
+    with pytest.raises((CheckpointError, AssertionError), match=reason):
+        text_gradients(victim, [Example("a", texts[0], 0)])
 
 
 def load(folder: Path, task: Task = SST2) -> AnyVictim:
