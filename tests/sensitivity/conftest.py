@@ -138,6 +138,10 @@ WORDS = (
 TEXTS = ("the film is fine .", "a dull plot", "the song is lovely . good", "the plot is awful . bad film")
 SIZES: dict[str, dict[str, Any]] = {
     "albert": {"hidden_size": 16, "embedding_size": 8, "num_hidden_layers": 3, "intermediate_size": 24},
+    "bart": {
+        "d_model": 16, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 2,
+        "decoder_attention_heads": 2, "encoder_ffn_dim": 24, "decoder_ffn_dim": 24, "decoder_start_token_id": 3,
+    },
     "bert": {"hidden_size": 16, "num_hidden_layers": 2, "intermediate_size": 24},
     "funnel": {"d_model": 16, "n_head": 2, "d_head": 8, "d_inner": 24, "block_sizes": [2, 2]},
     "gpt2": {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_inner": 24, "n_positions": 40},
@@ -149,6 +153,7 @@ SIZES: dict[str, dict[str, Any]] = {
         "k_groups": 2, "v_groups": 2, "post_attention_groups": 1, "intermediate_groups": 2, "output_groups": 2,
     },
     "t5": {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 2, "num_heads": 2, "decoder_start_token_id": 0},
+    "xlnet": {"d_model": 16, "n_layer": 2, "n_head": 2, "d_inner": 24},
     "xlm": {"emb_dim": 16, "n_layers": 2, "n_heads": 2, "max_position_embeddings": 40},
 }  # fmt: skip
 """What is not a default, of the smallest models of some architectures."""
@@ -160,7 +165,7 @@ def config_of(kind: str) -> Any:
     """The smallest configuration of an architecture."""
     sizes, kind = SIZES[kind], "bert" if kind == "one-block" else kind
     empty = AutoConfig.for_model(kind)
-    shared = {name: value for name, value in SHARED_SIZES.items() if getattr(empty, name, None) is not None}
+    shared = {name: value for name, value in SHARED_SIZES.items() if (getattr(empty, name, None) or 0) > 0}
     ends = {"bos_token_id": 2, "eos_token_id": 3, "vocab_size": len(WORDS), "pad_token_id": 0}
     return AutoConfig.for_model(kind, **{**shared, **ends, **sizes, **NAMES})
 

@@ -53,7 +53,7 @@ PROBES: dict[str, Probe] = {
     "weight-rounding": WeightRounding((8,)),
 }
 WITHOUT_DEPTH = {"block-jacobians", "condition-profile"}
-"""What Funnel pools, SqueezeBERT turns, ALBERT runs three times and XLM spreads over two lists."""
+"""What Funnel pools, SqueezeBERT and XLNet turn, ALBERT runs three times and XLM spreads over lists."""
 
 
 NOT_MERGED = set(PROBES) - WITHOUT_DEPTH - {"distance", "transplant"}
@@ -72,7 +72,9 @@ def statuses(readings: Iterable[Reading]) -> set[MeasurementStatus]:
 
 
 @pytest.mark.parametrize("name", PROBES)
-@pytest.mark.parametrize("kind", ["albert", "funnel", "gpt2", "mpnet", "openai-gpt", "squeezebert", "xlm"])
+@pytest.mark.parametrize(
+    "kind", ["albert", "bart", "funnel", "gpt2", "openai-gpt", "squeezebert", "t5", "xlm", "xlnet"]
+)
 def test_a_full_checkpoint_has_a_number_or_a_reason(kind: str, name: str, architecture: Callable[[str], Any]) -> None:
     world = architecture(kind)
 
@@ -80,16 +82,26 @@ def test_a_full_checkpoint_has_a_number_or_a_reason(kind: str, name: str, archit
 
     assert MeasurementStatus.ERRORED not in statuses(readings)
     if name in ("reachability", "transplant") or (
-        name in WITHOUT_DEPTH and kind in ("albert", "funnel", "squeezebert", "xlm")
+        name in WITHOUT_DEPTH and kind in ("albert", "funnel", "squeezebert", "xlm", "xlnet")
     ):
         assert reason
     else:
-        assert MeasurementStatus.OK in statuses(readings) or MeasurementStatus.NOT_CONVERGED in statuses(readings)
+        assert statuses(readings) & {MeasurementStatus.OK, MeasurementStatus.NOT_CONVERGED}
         assert reason == ""
 
 
-@pytest.mark.parametrize("name", ["distance", "transplant", "reachability", "sharpness", "update-structure"])
-@pytest.mark.parametrize(("kind", "target"), [("albert", "ffn"), ("funnel", "linear_1"), ("openai-gpt", "c_fc")])
+@pytest.mark.parametrize("name", ["transplant", "reachability"])
+@pytest.mark.parametrize(
+    ("kind", "target"),
+    [
+        ("albert", "ffn"),
+        ("bart", "fc1"),
+        ("funnel", "linear_1"),
+        ("openai-gpt", "c_fc"),
+        ("t5", "q"),
+        ("xlnet", "layer_1"),
+    ],
+)
 def test_an_adapter_beside_its_full_partner_has_a_number(
     kind: str, target: str, name: str, architecture: Callable[[str], Any]
 ) -> None:
@@ -99,8 +111,9 @@ def test_an_adapter_beside_its_full_partner_has_a_number(
 
     readings, reason = measured(PROBES[name], world.subject(folder, world.full))
 
-    assert reason == "" and MeasurementStatus.ERRORED not in statuses(readings)
-    assert MeasurementStatus.OK in statuses(readings) or MeasurementStatus.NOT_CONVERGED in statuses(readings)
+    assert reason in ("", "there is no example that both arms answer rightly")
+    assert MeasurementStatus.ERRORED not in statuses(readings)
+    assert reason or statuses(readings) & {MeasurementStatus.OK, MeasurementStatus.NOT_CONVERGED}
 
 
 def test_the_blocks_of_a_model_that_pools_are_one_list_and_all_of_them_are_its_space(

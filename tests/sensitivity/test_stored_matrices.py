@@ -40,7 +40,7 @@ def inputs_of(model: Any, path: str, subject: Any, victim: Any) -> np.ndarray:
         for example in subject.examples:
             model(**victim.tokenizer(example.texts[0], return_tensors="pt"))
     hook.remove()
-    return torch.cat(seen, dim=0 if seen[0].ndim == 2 else 1).double().numpy().reshape(-1, seen[0].shape[-1])
+    return torch.cat([each.flatten(0, -2) for each in seen]).double().numpy()
 
 
 @pytest.fixture(scope="module")
@@ -268,3 +268,48 @@ def test_a_convolutions_gain_is_that_of_its_dense_matrix(architecture: Callable[
         (moved / float((h @ before.T).square().sum())) ** 0.5, rel=1e-4
     )
     assert found["update-gain-over-chance", path] == pytest.approx((moved / chance) ** 0.5, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "path"),
+    [
+        ("bart", "decoder.layers.1.fc1"),
+        ("bart", "encoder.layers.0.fc2"),
+        ("t5", "decoder.block.1.layer.2.DenseReluDense.wo"),
+        ("t5", "encoder.block.0.layer.0.SelfAttention.q"),
+        ("xlnet", "layer.1.ff.layer_1"),
+    ],
+)
+def test_a_gain_is_that_of_unpadded_texts_in_either_stack_and_with_tokens_first(
+    kind: str, path: str, architecture: Callable[[str], Any]
+) -> None:
+    """Texts of unequal length, by plain transformers one at a time; XLNet is given tokens before texts."""
+    world = architecture(kind)
+    subject = world.subject(world.full)
+    model = subject.victim.model
+    prefix = model.base_model_prefix
+
+    found = values(list(UpdateGain().measure(subject)))
+
+    h = inputs_of(model, f"{prefix}.{path}", subject, subject.victim)
+    before = load_file(world.base / "model.safetensors")[f"{path}.weight"].double().numpy()
+    change = model.get_submodule(f"{prefix}.{path}").weight.detach().double().numpy() - before
+    expected = np.sqrt(np.sum((h @ change.T) ** 2) / np.sum((h @ before.T) ** 2))
+    assert found["update-gain", path] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize(("kind", "targets"), [("bart", ["q_proj", "fc1"]), ("t5", ["q", "wo"])])
+def test_what_an_adapter_moves_in_either_stack_is_within_its_reach(
+    kind: str, targets: list[str], architecture: Callable[[str], Any]
+) -> None:
+    world = architecture(kind)
+    folder = world.adapter(LoraConfig(task_type="SEQ_CLS", r=2, target_modules=targets), "both-stacks")
+    subject = world.subject(folder)
+    parameters = block_parameters(subject.victim.model)
+    base = AutoModelForSequenceClassification.from_pretrained(world.base, num_labels=2).state_dict()
+    update = {name: value.detach() - base[name] for name, value in parameters.items()}
+
+    ((_, tangent),) = find_tangents(subject, parameters)
+
+    assert {name.split(".")[1] for name, value in update.items() if value.any()} == {"encoder", "decoder"}
+    assert reached_share(update, tangent) == pytest.approx(1, abs=1e-5)
