@@ -17,6 +17,8 @@ from robustness.retrying import with_retries
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 MODEL_WEIGHTS = "model.safetensors"
+LFS_POINTER = b"version https://git-lfs"
+"""How a file begins that Git left in the place of a large one."""
 HUB_ID = re.compile(r"[\w][\w.\-]*(/[\w][\w.\-]*)?")
 SAFE_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 HUB_TIMEOUT = 20
@@ -194,9 +196,11 @@ def check_weights(name: str, folder: Path, wanted: str = MODEL_WEIGHTS) -> None:
             with safe_open(folder / file, framework="pt"):
                 pass
         except Exception as error:  # safetensors raises kinds of its own
-            raise CheckpointError(
-                f"checkpoint {name}: {folder / file} cannot be read: {first_line(error)}; copy or save it again"
-            ) from None
+            reason = f"cannot be read: {first_line(error)}; copy or save it again"
+            with (folder / file).open("rb") as opened:
+                if opened.read(len(LFS_POINTER)) == LFS_POINTER:
+                    reason = f"is Git LFS's pointer to the weights: run git lfs pull in {folder}"
+            raise CheckpointError(f"checkpoint {name}: {folder / file} {reason}") from None
 
 
 def list_weights(name: str, folder: Path, wanted: str) -> list[str]:
