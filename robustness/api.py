@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from robustness.doctor import Diagnosis, diagnose
 from robustness.errors import UsageError
+from robustness.paths import DATA_VARIABLE, expand, find_data
 from robustness.recipes.asset_registry import ASSETS, Asset
 from robustness.recipes.assets import use_data
 from robustness.recipes.building import find_attack, name_attack
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from robustness.runs.cost import Estimate, Rate
     from robustness.runs.verification import Verification
 
-DATA_VARIABLE = "ROBUSTNESS_DATA"
 DEMO_ROWS = 400
 """Training rows of the demo: enough to learn the task, few enough for minutes on two cores."""
 MessageCallback = Callable[[str], None]
@@ -78,19 +78,19 @@ def plan(
     use_data(folder)
     use_device(device)
     settings = RunSettings(
-        suite=suite,
-        pairs=Path(pairs),
+        suite=expand(suite),
+        pairs=Path(expand(pairs)),
         data=folder,
-        testsets=tuple(testsets),
-        attacks=tuple(attacks),
-        probes=tuple(probes),
+        testsets=tuple(map(expand, testsets)),
+        attacks=tuple(expand(attack) if isinstance(attack, str) else attack for attack in attacks),
+        probes=tuple(expand(probe) if isinstance(probe, str) else probe for probe in probes),
         limit=limit,
         seed=seed,
         device=device,
         dtype="float32" if dtype == "auto" else dtype,
         allow_changed=allow_changed,
         compile=compile,
-        cache=None if cache is None else Path(cache),
+        cache=None if cache is None else Path(expand(cache)),
     )
     return make_plan(settings)
 
@@ -128,7 +128,7 @@ def run(
     from robustness.runs.run import execute  # brings torch, which nothing else here needs
 
     made = suite if isinstance(suite, Plan) else plan(suite, pairs, **options)  # type: ignore[arg-type]
-    folder = Path(out)
+    folder = Path(expand(out))
     execute(made, folder, on_progress, execution)
     return report(folder)
 
@@ -147,7 +147,7 @@ def estimate(plan: Plan, *, pilot: str | Path | None = None, teraflops: float | 
     from robustness.runs.cost import Costing, given_rate  # brings torch
 
     rate = None if teraflops is None else given_rate(teraflops)
-    costing = Costing(plan, None if pilot is None else Path(pilot))
+    costing = Costing(plan, None if pilot is None else Path(expand(pilot)))
     return costing.estimate(), rate or costing.measure()
 
 
@@ -159,7 +159,7 @@ def foresee(plan: Plan, *, pilot: str | Path | None = None) -> tuple[str, ...]:
     """
     from robustness.runs.preparation import foresee as foresee_plan  # brings torch
 
-    return foresee_plan(plan, None if pilot is None else Path(pilot))
+    return foresee_plan(plan, None if pilot is None else Path(expand(pilot)))
 
 
 def verify(folder: str | Path, *, sample: int = 100, seed: int = 0, device: str = "auto") -> Verification:
@@ -170,7 +170,7 @@ def verify(folder: str | Path, *, sample: int = 100, seed: int = 0, device: str 
     """
     from robustness.runs.verification import verify as judge_again  # brings torch
 
-    return judge_again(Path(folder), sample=sample, seed=seed, device=device)
+    return judge_again(Path(expand(folder)), sample=sample, seed=seed, device=device)
 
 
 def report(
@@ -194,7 +194,7 @@ def report(
         RobustnessError: the folder is not a run, or a value out of range.
     """
     chosen = _choose_format(form)
-    path = Path(folder)
+    path = Path(expand(folder))
     given = {"correction": correction, "margin": margin, "mcnemar": mcnemar}
     with explain_failed_writes(path):
         made = write_report(path, _choose_statistics(path, {k: v for k, v in given.items() if v is not None}))
@@ -227,7 +227,7 @@ def compare(first: str | Path, second: str | Path) -> RunComparison:
     Raises:
         RunError: a folder is not a run, or the two share no cell.
     """
-    return read_comparison(Path(first), Path(second))
+    return read_comparison(Path(expand(first)), Path(expand(second)))
 
 
 def doctor(data: str | Path | None = None) -> list[Diagnosis]:
@@ -255,7 +255,7 @@ def get_assets(
     given = data if data is not None else os.environ.get(DATA_VARIABLE)
     if not given:
         raise UsageError(f"assets get: no folder to put them in; give --data DIR or set {DATA_VARIABLE}")
-    return [get_asset(name, Path(given), on_message or (lambda _: None)) for name in names]
+    return [get_asset(name, Path(expand(given)), on_message or (lambda _: None)) for name in names]
 
 
 def check(attack: str | object, *, seed: int = 0) -> str:
@@ -266,7 +266,7 @@ def check(attack: str | object, *, seed: int = 0) -> str:
     """
     from robustness.testing import check_attack
 
-    named = find_attack(attack) if isinstance(attack, str) else name_attack(attack)
+    named = find_attack(expand(attack)) if isinstance(attack, str) else name_attack(attack)
     check_attack(named, seed=seed)
     return named.name
 
@@ -326,11 +326,11 @@ def train(
     )
     settings = settings if epochs is None else replace(settings, epochs=epochs)
     return train_checkpoints(
-        testset,
-        base=base,
-        methods=methods,
+        expand(testset),
+        base=expand(base),
+        methods=tuple(map(expand, methods)),
         seeds=seeds,
-        out=Path(out),
+        out=Path(expand(out)),
         data=find_data(data),
         limit=limit,
         settings=settings,
@@ -363,7 +363,14 @@ def generate(
     """
     from robustness.runs.generation import generate as generate_set  # brings torch
 
-    return generate_set(testset, against=against, data=find_data(data), out=Path(out), limit=limit, device=device)
+    return generate_set(
+        expand(testset),
+        against=None if against is None else expand(against),
+        data=find_data(data),
+        out=Path(expand(out)),
+        limit=limit,
+        device=device,
+    )
 
 
 def demo(
@@ -374,7 +381,7 @@ def demo(
     Raises:
         RobustnessError: the package with the demo's base model is not installed, or `out` holds something else.
     """
-    folder = Path(out)
+    folder = Path(expand(out))
     pairs = train(
         "demo-sentiment",
         base=str(find_demo_base()),
@@ -384,15 +391,3 @@ def demo(
         on_message=on_message,
     )
     return run(plan("demo", pairs), out=folder / "run", on_progress=on_progress)
-
-
-def find_data(data: str | Path | None) -> Path | None:
-    """Returns the data folder: the argument, else ROBUSTNESS_DATA; raises UsageError when it is not there."""
-    given = data if data is not None else os.environ.get(DATA_VARIABLE)
-    if not given:
-        return None
-    folder = Path(given)
-    if not folder.is_dir():
-        source = "--data" if data is not None else DATA_VARIABLE
-        raise UsageError(f"{source} {folder}: no such folder; expected one with advglue/, glue/ and so on")
-    return folder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,8 +14,14 @@ from rich.markup import escape
 
 from robustness.console import SafeConsole, show_progress
 from robustness.errors import CheckpointError, DataError, RobustnessError
+from robustness.fault_report import describe_fault
+from robustness.interruption import Commands, Interrupted, describe_interruption
+from robustness.quiet import quieten_libraries
 
+INTERRUPTED, FAULT = 130, 70
+"""Exit codes: as a shell counts Ctrl-C, and sysexits.h an internal error."""
 app = typer.Typer(
+    cls=Commands,
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -24,8 +31,8 @@ app = typer.Typer(
 PIPE_WIDTH = 120
 """Columns of the table when standard output is no terminal."""
 
-stdout = SafeConsole(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
-stderr = SafeConsole(stderr=True, highlight=False)
+stdout = SafeConsole(width=None if sys.stdout.isatty() else PIPE_WIDTH)
+stderr = SafeConsole(stderr=True)
 
 Data = Annotated[
     Path | None,
@@ -35,17 +42,25 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 
 
 def main() -> None:
-    """Entry point: exit code 0 done, 1 done with errored rows, 2 wrong usage or input."""
+    """Entry point: exit code 0 done, 1 done with errored rows, 2 wrong usage or input, 70 a fault of this program."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     try:
         app()
     except RobustnessError as error:
-        stderr.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
+        _print_error(str(error))
         sys.exit(2)
-    except KeyboardInterrupt:
-        stderr.print("interrupted; the same command goes on where this one stopped")
-        sys.exit(130)
+    except (Interrupted, KeyboardInterrupt):
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # what Python still does at its end can be cut short in silence
+        _say(describe_interruption(sys.argv[1:]))
+        sys.exit(INTERRUPTED)
+    except Exception as error:  # no traceback reaches a user; a file has it
+        _print_error(describe_fault(error))
+        sys.exit(FAULT)
+
+
+def _print_error(message: str) -> None:
+    stderr.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
 
 
 @app.command()
@@ -55,7 +70,7 @@ def demo(
     """Train a small full / LoRA pair offline, attack both, and report."""
     from robustness import api
 
-    _quieten()
+    quieten_libraries()
     with show_progress(stderr) as report_progress:
         report = api.demo(out, on_message=_say, on_progress=report_progress)
     _finish(report)
@@ -69,7 +84,7 @@ def list_names(
     from robustness.listing import list_kind
 
     for name, summary in list_kind(kind):
-        stdout.print(f"{name:<22} {escape(summary)}", soft_wrap=True)
+        stdout.print(f"{name:<22} {summary}", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -88,7 +103,8 @@ def doctor(data: Data = None) -> None:
     for diagnosis in api.doctor(data):
         style = {"ready": "green", "missing": "red"}.get(diagnosis.state, "default")
         stdout.print(
-            f"[{style}]{diagnosis.state:<8}[/]{diagnosis.kind:<9} {diagnosis.name:<38} {escape(diagnosis.detail)}",
+            f"[{style}]{diagnosis.state:<8}[/]"
+            + escape(f"{diagnosis.kind:<9} {diagnosis.name:<38} {diagnosis.detail}"),
             soft_wrap=True,
         )
 
@@ -107,7 +123,7 @@ def list_assets(data: Data = None) -> None:
         state = "[green]ready[/]  " if place else "[red]missing[/]"
         found = place or f"robustness assets get {asset.name} --data DIR"
         stdout.print(
-            f"{state} {asset.name:<32} {size:>13}  {escape(f'{asset.licence}; {asset.source}; {found}')}",
+            f"{state} " + escape(f"{asset.name:<32} {size:>13}  {asset.licence}; {asset.source}; {found}"),
             soft_wrap=True,
         )
 
@@ -149,7 +165,7 @@ def train(
     """Train pairs: the same data, order, schedule and selection rule for every method."""
     from robustness import api
 
-    _quieten()
+    quieten_libraries()
     pairs = api.train(
         task,
         base=base,
@@ -168,7 +184,7 @@ def train(
         device=device,
         on_message=_say,
     )
-    stdout.print(f"wrote {pairs}", soft_wrap=True)
+    stdout.print(f"wrote {pairs}", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -235,7 +251,7 @@ def run(
         compile=compile_model,
         cache=cache,
     )
-    _quieten()
+    quieten_libraries()
     if dry_run:
         _foretell(plan, like, tflops)
         _print_power(plan, like)
@@ -261,9 +277,9 @@ def generate(
     """Write a generated test set as a file, for a replay on any checkpoint."""
     from robustness import api
 
-    _quieten()
+    quieten_libraries()
     rows = api.generate(testset, out, against=against, data=data, limit=limit, device=device)
-    stdout.print(f"wrote {out}: {rows} rows", soft_wrap=True)
+    stdout.print(f"wrote {out}: {rows} rows", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -303,7 +319,7 @@ def verify(
     """Judge a random sample of a run's stored texts again; exit code 1 where its checkpoints disagree."""
     from robustness import api
 
-    _quieten()
+    quieten_libraries()
     found = api.verify(folder, sample=sample, seed=seed, device=device)
     for disagreement in found.disagreements:
         stderr.print(disagreement, markup=False, soft_wrap=True)
@@ -381,12 +397,3 @@ def _finish(report: Any) -> None:
 
 def _say(message: str) -> None:
     stderr.print(message, markup=False, soft_wrap=True)
-
-
-def _quieten() -> None:
-    """Libraries' own bars and notices would drown ours; warnings about results go to run.json."""
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
+from rich.console import Console, Group
 from rich.text import Text
 
 HOSTILE = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
@@ -15,7 +14,10 @@ HOSTILE = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if 
 
 
 class SafeConsole(Console):
-    """A console on which no printed text steers the terminal, cells of tables included."""
+    """A console on which no printed text steers the terminal, cells of tables included, or turns into a picture."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(emoji=False, highlight=False, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Renders a string with its control characters written out."""
@@ -40,26 +42,28 @@ def show_progress(console: Console) -> Iterator[Callable[[Any], None]]:
 
         yield line
         return
+    from rich.live import Live
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[detail]}", style="dim"),
+    bars = Progress(
+        TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn()
     )
-    with Progress(*columns, console=console, transient=True) as bars:
-        cell = bars.add_task("reading", total=None, detail="")
-        run = bars.add_task("whole run", total=None, detail="")
+    cell = bars.add_task("this cell", total=None)
+    run = bars.add_task("whole run", total=None)
+    with Live(bars, console=console, transient=True) as live:
+        shown = ""
 
         def update(progress: Any) -> None:
+            nonlocal shown
             bars.update(run, completed=progress.done, total=progress.total)
-            now = progress.cell
-            done, total, detail = (now.done, now.total, render_cell(now)) if now else (0, None, "")
-            message = escape(progress.message.translate(HOSTILE))
-            if bars.tasks[cell].description != message:
+            if progress.message != shown:
                 bars.reset(cell)
-            bars.update(cell, description=message, completed=done, total=total, detail=escape(detail))
+            shown, now = progress.message, progress.cell
+            bars.update(cell, completed=now.done if now else 0, total=now.total if now else None)
+            # Above the bars, where names have a line of their own: beside them they would be cut off.
+            lines = [Text(progress.message.translate(HOSTILE), overflow="fold")]
+            if now:
+                lines.append(Text(render_cell(now).translate(HOSTILE), style="dim", overflow="fold"))
+            live.update(Group(*lines, bars))
 
         yield update

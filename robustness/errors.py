@@ -1,6 +1,16 @@
 """What can go wrong for a user: every kind says where, what was expected, what was found and what to do."""
 
 
+def first_line(error: BaseException, most: int = 300) -> str:
+    r"""Returns the first line of an error's message that says something, or the error's kind where none does.
+
+    >>> first_line(KeyError()), first_line(ValueError("\n  no such thing\nand more"))
+    ('KeyError', 'no such thing')
+    """
+    lines = (line.strip() for line in str(error).splitlines())
+    return next((line for line in lines if line), type(error).__name__)[:most]
+
+
 class RobustnessError(Exception):
     """Anything a user can cause; the command line prints its message as one paragraph and exits with 2."""
 

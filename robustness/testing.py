@@ -9,17 +9,24 @@ from itertools import pairwise
 import numpy as np
 import torch
 
+from robustness.definitions.seeds import refuse_seed
 from robustness.engine.attack import Access, Attack, GradientAttack, NamedAttack, Scorer, ScoreRows
 from robustness.engine.outcome import Outcome, Status
 from robustness.engine.scheduler import WIDTH, Scheduler
 from robustness.errors import AttackError
 from robustness.recipes.building import name_attack
+from robustness.recipes.limits import Limits, limit_attack
 from robustness.testsets.example import Example, Texts
 from robustness.victims.planted import planted_victims
 from robustness.victims.victim import Victim
 
 BUDGETS = (1, 4, 16, 64)
 """Queries an example that an attack must get along with."""
+
+SECONDS = 20.0
+"""What an attack's own code may take for one example, or for a batch of embeddings, before it seems endless."""
+MOST_CANDIDATES, MOST_WHITE_BOX = 50_000, 5_000
+"""What a search may ask about for one example without a budget; the second where a model with gradients answers."""
 
 SENTENCES = (
     "a charming and often affecting journey .",
@@ -74,9 +81,9 @@ def check_attack(attack: object, *, seed: int = 0) -> None:
     Runs it on sentences, pairs and unusual texts against small models made for it: seconds, and no model is loaded.
     The rules: it follows the protocol; it asks for nothing that it has no access to; an example is never changed in
     place; nothing but the open segments is changed; no text makes it fail; the same seed gives the same result
-    whatever the width and the order; it ends, with a proposal, when its budget does. Where it has access to
-    gradients, also: it leaves the model as it was; a vanished gradient is counted; what it finds lies within the
-    largest of its `radii`, where it declares them.
+    whatever the width and the order; it ends by itself and, with a proposal, when its budget does. Where it has
+    access to gradients, also: it leaves the model as it was; a vanished gradient is counted; what it finds lies
+    within the largest of its `radii`, where it declares them.
 
     Args:
         attack: a class, called without arguments, an instance, or a NamedAttack.
@@ -84,14 +91,19 @@ def check_attack(attack: object, *, seed: int = 0) -> None:
 
     Raises:
         AttackError: names the first rule that is broken, and where.
+        UsageError: a seed out of range.
     """
+    refuse_seed(seed)
     named = attack if isinstance(attack, NamedAttack) else name_attack(attack)
     if named.attack.access is Access.GRADIENTS:
         _check_white_box(named, seed=seed)
         return
+    named = limit_attack(named, Limits(MOST_CANDIDATES, SECONDS))
+    stubborn = _StubbornVictim()
+    _attack(named, stubborn, _label(stubborn, _SINGLES[:1]), seed=seed)  # alone: what has no end shows soonest
     rng = np.random.default_rng(seed)
     victims: list[Scorer] = [_LetterPairVictim(rng.normal(size=(997, labels))) for labels in (2, 3)]
-    for victim in (*victims, _StubbornVictim()):
+    for victim in (*victims, stubborn):
         examples = _examples(victim)
         outcomes = _attack(named, victim, examples, seed=seed)
         _check_same_result(named, victim, examples, outcomes, seed=seed)
@@ -99,9 +111,10 @@ def check_attack(attack: object, *, seed: int = 0) -> None:
             _check_budget(named, victim, examples, budget, seed=seed)
 
 
-def _check_white_box(named: NamedAttack, *, seed: int) -> None:
+def _check_white_box(given: NamedAttack, *, seed: int) -> None:
+    named = limit_attack(given, Limits(MOST_WHITE_BOX, SECONDS))
     for victim in planted_victims(seed):
-        for texts in (_SINGLES, _PAIRS):  # a model's batch is of one kind
+        for texts in (_SINGLES[:1], _SINGLES, _PAIRS):  # a model's batch is of one kind
             examples = _label(victim, texts)
             before = _state(victim)
             outcomes = _attack(named, victim, examples, seed=seed)
@@ -110,7 +123,7 @@ def _check_white_box(named: NamedAttack, *, seed: int) -> None:
                     f"attack {named.name}: it changed the model: its mode, what asks for gradients, or its weights; "
                     "work within robustness.victims.gradients.frozen(victim)"
                 )
-            _check_ball(named, outcomes)
+            _check_ball(given, outcomes)
             _check_same_result(named, victim, examples, outcomes, seed=seed)
             if isinstance(named.attack, Attack):
                 for budget in BUDGETS[::2]:
@@ -196,7 +209,7 @@ def _run(
     named: NamedAttack, victim: Scorer, examples: Sequence[Example], *, seed: int, width: int
 ) -> Iterator[Outcome]:
     if not isinstance(named.attack, GradientAttack):
-        yield from Scheduler(named, victim, seed=seed, width=width).run(examples)
+        yield from Scheduler(named, victim, seed=seed, width=width, max_seconds=SECONDS).run(examples)
         return
     assert isinstance(victim, Victim), "white-box attacks are checked on planted victims"
     for start in range(0, len(examples), width):
@@ -242,4 +255,4 @@ def _check_budget(named: NamedAttack, victim: Scorer, examples: Sequence[Example
 
 def _reason(outcome: Outcome) -> str:
     """What the engine wrote down, without the name of our own exception."""
-    return (outcome.error or "ended without a reason").removeprefix("AttackError: ")
+    return (outcome.error or "ended without a reason").removeprefix("AttackError: ").removeprefix("the attack ")

@@ -14,6 +14,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before any library reads it: no test may a
 import numpy as np
 import pytest
 import torch
+from commands import Call, caller
 from hypothesis import settings
 from transformers import BertConfig, BertForSequenceClassification, BertModel, BertTokenizerFast
 
@@ -33,6 +34,16 @@ GOOD = ("fine", "lovely", "superb", "warm", "bright", "clever", "tender", "charm
 BAD = ("dull", "awful", "clumsy", "cold", "bleak", "stupid", "noisy", "tedious")
 FILLERS = ("film", "plot", "song", "scene", "meal", "story", "actor", "music")
 LABELS = {0: "negative", 1: "positive"}
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Call:
+    """Runs the command line in this process, in an empty folder, with nothing of the caller's data."""
+    folder = tmp_path / "cwd"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("ROBUSTNESS_DATA", raising=False)
+    return caller(monkeypatch, capsys)
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import Call
 
 from robustness.cli import main
 from robustness.engine.scheduler import MAX_WORDS, Scheduler
@@ -119,19 +120,45 @@ def test_unusual_texts_end_no_run_and_only_the_endless_one_is_errored(
     )
 
 
-def test_a_label_outside_the_heads_range_errors_its_own_rows(
-    tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_label_that_the_task_has_not_is_refused_before_any_text_is_scored(
+    tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    attacks = ("deepwordbug", "fgsm", "identity")
+    monkeypatch.setattr("robustness.victims.victim.Victim.scores", lambda *given: pytest.fail("a text was scored"))
 
-    code, examples = run(tiny, tmp_path, [("odd", TEXTS["plain"], "7")], *attacks, monkeypatch=monkeypatch)
+    with pytest.raises(FileNotFoundError):  # no table was written
+        run(tiny, tmp_path, [("odd", TEXTS["plain"], "7")], "identity", monkeypatch=monkeypatch)
 
-    errored = {row["attack"]: row["error"] for row in examples if row["status"] == "errored"}
-    assert code == 1
-    assert errored == dict.fromkeys(
-        ("none", *attacks), "label 7 is outside the head's range: it has labels 0 to 1; mend the test set"
-    )
-    assert {row["example_id"].split(":")[1] for row in examples if row["status"] == "errored"} == {"odd"}
+    assert (
+        "1 of 9 rows have a label that sst2 has not, first the row 'odd' with label 7; it has labels 0 to 1 "
+        "(negative, positive); mend or remove these rows"
+    ) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_a_set_of_one_label_is_refused_for_that_reason_before_any_text_is_scored(
+    tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], label: int
+) -> None:
+    monkeypatch.setattr("robustness.victims.victim.Victim.scores", lambda *given: pytest.fail("a text was scored"))
+    monkeypatch.setattr(tiny, "dev", [row for row in tiny.dev if row[1] == label])
+
+    with pytest.raises(FileNotFoundError):  # no table was written
+        run(tiny, tmp_path, [], "identity", monkeypatch=monkeypatch)
+
+    error = capsys.readouterr().err
+    assert f"all 8 clean examples to check the pairs on have the label {('negative', 'positive')[label]!r}" in error
+    assert "has not learnt" not in error
+
+
+def test_a_file_sorted_by_label_gives_a_limited_run_both_labels(call: Call, tiny: Any, tmp_path: Path) -> None:
+    rows = sorted(tiny.dev, key=lambda row: row[1])
+    data = write_data(tmp_path / "data", [(str(i), text, str(label)) for i, (text, label) in enumerate(rows)])
+    words = ["run", "smoke", "--pairs", str(tiny.pairs), "--data", str(data), "--testset", str(tiny.testset)]
+
+    assert call(*words, "--attack", "identity", "--limit", "6", "--out", str(tmp_path / "run")).returncode == 0
+
+    with (tmp_path / "run" / "examples.csv").open(encoding="utf-8", newline="") as stream:
+        drawn = [row for row in csv.DictReader(stream) if row["adaptation"] == "full" and row["attack"] == "none"]
+    assert sorted(row["label"] for row in drawn) == ["0"] * 3 + ["1"] * 3
 
 
 def test_broken_attacks_error_their_own_rows(tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,53 +5,17 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import Call, one_paragraph
 
-from robustness.cli import main
 from robustness.definitions.catalog import ATTACKS, TESTSETS
 from robustness.listing import list_kind
 
 
-@dataclass(frozen=True)
-class Done:
-    """What a command left behind."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Done]:
-    """Runs the command line in this process, in an empty folder, with nothing of the caller's data."""
-    folder = tmp_path / "cwd"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    monkeypatch.delenv("ROBUSTNESS_DATA", raising=False)
-
-    def run(*arguments: str) -> Done:
-        monkeypatch.setattr(sys, "argv", ["robustness", *arguments])
-        capsys.readouterr()
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        return Done(code, *capsys.readouterr())
-
-    return run
-
-
-def one_paragraph(text: str) -> bool:
-    return len(text.strip().splitlines()) == 1 and "Traceback" not in text
-
-
-def test_list_and_show_tell_what_is_shipped(call: Callable[..., Done]) -> None:
+def test_list_and_show_tell_what_is_shipped(call: Call) -> None:
     attacks, shown = call("list", "attacks"), call("show", "deepwordbug")
 
     assert attacks.returncode == shown.returncode == 0
@@ -60,7 +24,7 @@ def test_list_and_show_tell_what_is_shipped(call: Callable[..., Done]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["attacks", "suites", "testsets", "methods", "tasks"])
-def test_every_kind_can_be_listed(call: Callable[..., Done], kind: str) -> None:
+def test_every_kind_can_be_listed(call: Call, kind: str) -> None:
     assert call("list", kind).stdout.strip()
 
 
@@ -77,9 +41,7 @@ def test_the_list_of_test_sets_has_provenance_size_and_licence_of_each() -> None
     assert listed["qqp"].startswith("[official, 40,430 rows or sample, 19,347 rows; ")
 
 
-def test_a_run_prints_a_short_table_and_its_progress_on_stderr(
-    call: Callable[..., Done], tiny: Any, tmp_path: Path
-) -> None:
+def test_a_run_prints_a_short_table_and_its_progress_on_stderr(call: Call, tiny: Any, tmp_path: Path) -> None:
     arguments = ["smoke", "--pairs", str(tiny.pairs), "--data", str(tiny.data), "--testset", str(tiny.testset)]
 
     dry = call("run", *arguments, "--out", str(tmp_path / "run"), "--dry-run")
@@ -100,7 +62,7 @@ def test_a_run_prints_a_short_table_and_its_progress_on_stderr(
         assert len(list(csv.DictReader(stream))) == 80
 
 
-def test_errored_rows_give_exit_code_1(call: Callable[..., Done], tiny: Any, tmp_path: Path) -> None:
+def test_errored_rows_give_exit_code_1(call: Call, tiny: Any, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "from robustness import Access\n"
         "class Broken:\n"
@@ -132,7 +94,7 @@ def test_errored_rows_give_exit_code_1(call: Callable[..., Done], tiny: Any, tmp
     ],
 )
 def test_wrong_input_is_one_paragraph_on_stderr_and_exit_code_2(
-    call: Callable[..., Done], arguments: list[str], message: str, tmp_path: Path
+    call: Call, arguments: list[str], message: str, tmp_path: Path
 ) -> None:
     done = call(*arguments)
 
@@ -143,14 +105,14 @@ def test_wrong_input_is_one_paragraph_on_stderr_and_exit_code_2(
     assert list((tmp_path / "cwd").iterdir()) == []
 
 
-def test_wrong_usage_is_exit_code_2(call: Callable[..., Done]) -> None:
+def test_wrong_usage_is_exit_code_2(call: Call) -> None:
     assert call("run").returncode == 2
     assert call("nonsense").returncode == 2
     assert call("run", "smoke", "--pairs", "p", "--out", "o", "--limit", "many").returncode == 2
 
 
 def test_data_from_the_variable_is_checked(
-    call: Callable[..., Done], monkeypatch: pytest.MonkeyPatch, tiny: Any, tmp_path: Path
+    call: Call, monkeypatch: pytest.MonkeyPatch, tiny: Any, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("ROBUSTNESS_DATA", str(tmp_path / "gone"))
 
@@ -179,9 +141,7 @@ def test_without_data_and_offline_the_hub_is_asked_and_the_message_says_what_to_
     assert one_paragraph(done.stderr), done.stderr
 
 
-def test_how_to_train_is_handed_on(
-    call: Callable[..., Done], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_how_to_train_is_handed_on(call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from robustness.training import training
     from robustness.training.protocol import TrainingSettings
 

@@ -13,6 +13,10 @@ PACKAGE = Path(robustness.__file__).parent
 
 MAY_IMPORT = {
     "errors": set(),
+    "paths": {"errors"},
+    "fault_report": {"errors"},
+    "interruption": set(),
+    "quiet": set(),
     "console": {"reports"},
     "retrying": set(),
     "definitions": {"errors"},
@@ -22,15 +26,16 @@ MAY_IMPORT = {
     "engine": {"errors", "testsets", "victims"},
     "recipes": {"errors", "retrying", "definitions", "testsets", "victims", "engine"},
     "sensitivity": {"errors", "definitions", "testsets", "tuners", "victims", "engine", "recipes"},
-    "testing": {"errors", "testsets", "victims", "engine", "recipes"},
+    "testing": {"errors", "definitions", "testsets", "victims", "engine", "recipes"},
     "stats": set(),
-    "training": {"errors", "definitions", "testsets", "tuners", "victims"},
-    "runs": {"errors", "definitions", "testsets", "victims", "engine", "recipes", "sensitivity", "stats"},
+    "training": {"errors", "paths", "definitions", "testsets", "tuners", "victims"},
+    "runs": {"errors", "paths", "definitions", "testsets", "victims", "engine", "recipes", "sensitivity", "stats"},
     "reports": {"errors", "definitions", "engine", "stats", "runs"},
     "listing": {"errors", "definitions", "training"},
     "doctor": {"errors", "definitions", "testsets", "recipes"},
-    "api": {"errors", "recipes", "training", "runs", "reports", "doctor", "testing"},
-    "cli": {"errors", "console", "api", "listing", "reports"},
+    "api": {"errors", "paths", "recipes", "training", "runs", "reports", "doctor", "testing"},
+    "cli": {"errors", "console", "api", "listing", "reports", "fault_report", "interruption", "quiet"},
+    "__main__": {"cli"},
 }
 """Which part may import which; what `engine` and `definitions` need of data alone is no exception.
 

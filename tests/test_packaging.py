@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Iterable
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
@@ -67,6 +70,36 @@ def test_the_names_are_those_that_were_agreed() -> None:
 
     assert project["name"] == "peft-robustness"
     assert project["scripts"] == {"robustness": "robustness.cli:main"}
-    assert {"textattack>=0.3.11", "flair>=0.15.1", "transformers<5"} == set(
-        project["optional-dependencies"]["textattack"]
-    )
+
+
+def names(requirements: Iterable[str]) -> set[str]:
+    """What requirements name, written as package indexes do."""
+    found = (re.match(r"[\w.-]+", requirement) for requirement in requirements)
+    return {re.sub(r"[-_.]+", "-", match[0]).lower() for match in found if match}
+
+
+def test_the_extra_brings_all_that_textattack_requires_but_flair() -> None:
+    required = names(each for each in requires("textattack") or () if "extra ==" not in each)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+    extra = names(project["optional-dependencies"]["textattack"])
+
+    assert required - names(project["dependencies"]) - {"flair"} == extra - {"langdetect"}
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "extras"),
+    [
+        ("constraints.txt", "5", ("textattack", "demo", "ray", "test", "fuzz", "mutation", "lint")),
+        ("constraints-transformers4.txt", "4", ("flair", "demo", "test")),
+    ],
+)
+def test_all_that_an_environment_is_asked_for_is_pinned(file: str, line: str, extras: tuple[str, ...]) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    pins = [row for row in (ROOT / file).read_text().splitlines() if not row.startswith("#")]
+
+    asked = names(project["dependencies"]).union(*(names(project["optional-dependencies"][e]) for e in extras))
+
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in pins)
+    assert asked | {"textattack"} <= names(pins)
+    assert any(pin.startswith(f"transformers=={line}.") for pin in pins)

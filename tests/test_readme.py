@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from robustness.cli import main
+from robustness.recipes.textattack_import import INSTALL
 from robustness.testing import check_attack
 from robustness.training import protocol
 from robustness.training.protocol import TrainingSettings
@@ -46,7 +47,12 @@ def test_the_two_commands_and_the_install_line_are_those_of_the_makefile() -> No
     assert first == ["make demo", "make test"]
     assert all(re.search(rf"^{command.split()[1]}:", makefile, flags=re.MULTILINE) for command in first)
     assert "-c constraints.txt" in makefile and "[textattack,demo" in makefile
-    assert "pip install -c constraints.txt '.[textattack,demo]'" in blocks("console")[1]
+    assert blocks("console")[1].splitlines() == [
+        "pip install -c constraints.txt '.[textattack,demo]'",
+        "pip install --no-deps textattack==0.3.11",
+    ]
+    assert INSTALL.endswith(blocks("console")[1].splitlines()[1])
+    assert "textattack==0.3.11" in (ROOT / "constraints.txt").read_text().split()
 
 
 def test_the_white_box_example_keeps_the_rules() -> None:

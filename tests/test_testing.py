@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from robustness import Access, BudgetExhausted, Example
+from robustness import Access, BudgetExhausted, Example, testing
 from robustness.definitions.attacks import Cascade as CascadeDefinition
 from robustness.definitions.catalog import ATTACKS
 from robustness.engine.attack import NamedAttack, Search, ask_gradients
@@ -268,3 +269,82 @@ def test_white_box_attacks_of_both_kinds_that_keep_the_rules_pass() -> None:
 def test_the_first_broken_rule_of_a_white_box_attack_is_named(attack: type, rule: str) -> None:
     with pytest.raises(AttackError, match=rule):
         check_attack(attack)
+
+
+class Silent(Shout):
+    def search(self, example: Example, rng: np.random.Generator) -> Search:
+        yield [example]
+        while True:
+            pass
+
+
+class RepeatsItself(Shout):
+    def search(self, example: Example, rng: np.random.Generator) -> Search:
+        while True:
+            yield [example]
+
+
+class InventsForEver(Shout):
+    def search(self, example: Example, rng: np.random.Generator) -> Search:
+        number = 0
+        while True:
+            number += 1
+            yield [example.with_texts([f"{text} {number}.{i}" for text in example.texts]) for i in range(500)]
+
+
+class EndlessOnNoWords(Shout):
+    def search(self, example: Example, rng: np.random.Generator) -> Search:
+        while not example.words:
+            yield [example]
+        yield [example]
+        return example
+
+
+class OutlivesItsBudget(Shout):
+    def search(self, example: Example, rng: np.random.Generator) -> Search:
+        try:
+            for number in range(5):
+                yield [example.with_texts([f"{text} {number}" for text in example.texts])]
+        except BudgetExhausted:
+            while True:
+                pass
+        return example
+
+
+class PerturbsForEver(Perturbs):
+    def perturb(self, victim: Any, examples: Any, generators: Any) -> EmbeddingResult:
+        while True:
+            pass
+
+
+class ClimbsForEver(AsksForGradients):
+    def search(self, example: Example, rng: np.random.Generator) -> Search:
+        number = 0
+        while True:
+            number += 1
+            yield from ask_gradients([example.with_texts([f"{text} {number}" for text in example.texts])])
+
+
+@pytest.mark.parametrize(
+    ("attack", "rule"),
+    [
+        (Silent, r"no text may make it fail: on \('a charm.*\) it took more than 0.5 seconds for this example"),
+        (RepeatsItself, "asked 1,000 questions in a row about nothing new: a search must end without a budget too"),
+        (InventsForEver, "asked about more than 50,000 candidates: a search must end without a budget too"),
+        (EndlessOnNoWords, r"on \('',\) it asked 1,000 questions in a row about nothing new"),
+        (OutlivesItsBudget, "it took more than 0.5 seconds for this example"),
+        (PerturbsForEver, "it took more than 0.5 seconds for a batch of 1: perturb must end"),
+        (ClimbsForEver, "asked about more than 200 candidates"),
+    ],
+)
+def test_an_attack_without_an_end_is_named_by_the_rule_it_breaks(
+    attack: type, rule: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(testing, "SECONDS", 0.5)
+    monkeypatch.setattr(testing, "MOST_WHITE_BOX", 200)
+    started = time.monotonic()
+
+    with pytest.raises(AttackError, match=rule):
+        check_attack(attack)
+
+    assert time.monotonic() - started < 60

@@ -7,23 +7,26 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import NonNegativeInt
+from pydantic import Field, NonNegativeInt
 
 from robustness.definitions.model import Definition
 from robustness.definitions.reading import read_definition
 from robustness.definitions.tasks import find_task
 from robustness.errors import DefinitionError
 
+Text = Annotated[str, Field(min_length=1)]
+
 
 class PairEntry(Definition):
     """One `[[pair]]`: a full and a PEFT checkpoint of one base, task and training seed."""
 
-    name: str
+    name: Text
     task: str
-    base: str
-    full: str
-    peft: str
+    base: Text
+    full: Text
+    peft: Text
     seed: NonNegativeInt | None = None
 
 
@@ -98,9 +101,8 @@ def _resolve_reference(reference: str, folder: Path) -> str:
     """An absolute folder, or what was given; `~` and `$HOME` are spelled out where no folder is called so."""
     spelled = os.path.expandvars(os.path.expanduser(reference))  # noqa: PTH111  # Path's raises where no user is
     for given in (reference, spelled):
-        local = (folder / given).resolve()
-        if local.exists():
-            return str(local)
+        if os.path.exists(folder / given):  # noqa: PTH110 - pathlib's raises for what no file can be called
+            return str((folder / given).resolve())
     return spelled
 
 

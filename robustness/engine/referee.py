@@ -6,7 +6,6 @@ from difflib import SequenceMatcher
 
 import numpy as np
 from numpy.typing import NDArray
-from rapidfuzz.distance import Levenshtein
 
 from robustness.engine.goal import Goal
 from robustness.engine.outcome import Outcome, Status
@@ -121,4 +120,6 @@ def count_modified_words(example: Example, proposal: Example) -> int:
 
 def character_similarity(clean: Texts, adversarial: Texts) -> float:
     """1 - Levenshtein distance / length of the longer, over the joined segments; 1 means unchanged."""
+    from rapidfuzz.distance import Levenshtein  # what changes no letters does without it
+
     return float(Levenshtein.normalized_similarity("\n".join(clean), "\n".join(adversarial)))

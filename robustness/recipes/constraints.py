@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, final
 
-from rapidfuzz.distance import Levenshtein
-
 from robustness.recipes.assets import Tagger
 from robustness.recipes.function_words import FUNCTION_WORDS
 from robustness.testsets.example import Example
@@ -89,6 +87,8 @@ class Constraints:
         distance_limit = self.max_edit_distance
         if distance_limit is None:
             return True
+        from rapidfuzz.distance import Levenshtein  # which recipes without this limit do without
+
         distance = sum(
             Levenshtein.distance(a, b, score_cutoff=distance_limit)
             for a, b in zip(clean.texts, candidate.texts, strict=True)

@@ -50,6 +50,6 @@ def _import_file(path: Path) -> ModuleType:
     try:
         with importing_textattack():  # which the file may do
             spec.loader.exec_module(module)
-    except Exception as error:  # the file is the user's and may raise anything
+    except (Exception, SystemExit) as error:  # the file is the user's and may raise anything, or be a script
         raise UsageError(f"{path}: cannot be imported: {type(error).__name__}: {error}") from error
     return module

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from robustness.errors import DataError
 from robustness.recipes.words import is_one_word
-from robustness.victims.inputs import max_tokens
+from robustness.victims.inputs import max_tokens, name_outputs
 from robustness.victims.pickles import without_pickles
+from robustness.victims.tokenizers import read_tokenizer
 
 CPU_BATCH_TOKENS = 512
 """As for victims: activations that stay in cache."""
@@ -149,14 +150,13 @@ class MaskedLanguageModel:
         except Exception as error:  # transformers and safetensors each raise kinds of their own
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise DataError(f"masked language model {self._folder}: cannot be loaded: {reason}") from error
+        name_outputs(model)
         return model.to(self._device).eval()
 
     @cached_property
     def _tokenizer(self) -> Any:
-        from transformers import AutoTokenizer
-
         try:
-            tokenizer = AutoTokenizer.from_pretrained(self._folder, trust_remote_code=False, use_fast=True)
+            tokenizer = read_tokenizer(self._folder)
         except Exception as error:  # of many kinds, as above
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise DataError(f"masked language model {self._folder}: no tokenizer: {reason}") from error

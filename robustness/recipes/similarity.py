@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from robustness.errors import DataError
 from robustness.testsets.example import Example
-from robustness.victims.inputs import accepted_inputs, max_tokens
+from robustness.victims.checkpoint import first_line
+from robustness.victims.inputs import accepted_inputs, max_tokens, name_outputs
 from robustness.victims.pickles import without_pickles
+from robustness.victims.tokenizers import read_tokenizer
 
 Vectors = NDArray[np.float32]
 """Shape (texts, dim), each of length 1."""
@@ -80,13 +82,15 @@ class SentenceEncoder:
         except Exception as error:  # transformers and safetensors each raise kinds of their own
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise DataError(f"sentence encoder {self._folder}: cannot be loaded: {reason}") from error
+        name_outputs(model)
         return model.to(self._device).eval()
 
     @cached_property
     def _tokenizer(self) -> Any:
-        from transformers import AutoTokenizer
-
-        tokenizer = AutoTokenizer.from_pretrained(self._folder, trust_remote_code=False, use_fast=True)
+        try:
+            tokenizer = read_tokenizer(self._folder)
+        except Exception as error:  # of many kinds, as above
+            raise DataError(f"sentence encoder {self._folder}: no tokenizer: {first_line(error)}") from error
         # Padding apart from tokenising is what batching by length needs; the hint against it is silenced.
         tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True
         return tokenizer

@@ -118,11 +118,9 @@ def wrap_textattack(made: object, *, name: str = "") -> NamedAttack:
     name = PREFIX + (name.removeprefix(PREFIX) or kind.__name__)
     if shipped in UNFIT:
         raise AttackError(f"{name} cannot be run: {UNFIT[shipped]}")
-    if _lacks_flair(shipped):
-        raise DataError(f"{name} cannot be run here: {FLAIR_MISSING}")
-    attack, problem = _prepare(made, textattack)
+    needs = NEEDS.get(shipped, ())
+    attack, problem = (None, FLAIR_MISSING) if _lacks_flair(shipped) else _prepare(made, textattack)
     if problem:
-        needs = NEEDS.get(shipped, ())
         advice = f"; the recipe needs {'; '.join(needs)}" if needs else ""
         raise DataError(f"{name} cannot be run here: {problem}{advice}")
     _refuse_unfit(attack, name, textattack)

@@ -72,3 +72,4 @@ def _keep_loggers() -> Iterator[None]:
         yield
     finally:
         logging.config.dictConfig = configure
+        logging.getLogger("jieba").setLevel(logging.WARNING)  # it would tell of its dictionary

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -272,7 +273,7 @@ def guess(attack: NamedAttack) -> Typical:
 
 
 def given_rate(teraflops: float) -> Rate:
-    """Returns the rate that a caller names, in 10^12 operations a second; raises UsageError for 0 or less."""
-    if not teraflops > 0:
+    """Returns the rate that a caller names, in 10^12 operations a second; raises UsageError for what is no rate."""
+    if not 0 < teraflops < math.inf:
         raise UsageError(f"--tflops {teraflops:g}: expected a number above 0, in 10^12 operations a second")
     return Rate(teraflops * 1e12, "given by --tflops")

@@ -10,7 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from robustness.errors import RunError
+from robustness.runs.lock import describe_holder
 
+STORE = "run.sqlite"
+"""Of a run folder: the file of all outcomes."""
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 
@@ -32,7 +35,7 @@ def replace_durably(path: Path, text: str) -> None:
 
 @contextmanager
 def explain_failed_writes(out: Path) -> Iterator[None]:
-    """Turns a write into `out` that the disk refused into a RunError that says what to do."""
+    """Turns a write into `out` that the disk, or a lock, has refused into a RunError that says what to do."""
     try:
         yield
     except OSError as error:
@@ -41,10 +44,26 @@ def explain_failed_writes(out: Path) -> Iterator[None]:
             raise
         raise _failed(out, str(error), is_full=error.errno in FULL) from error
     except sqlite3.OperationalError as error:
+        if is_locked(error):
+            raise explain_lock(out / STORE) from error
         if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY):
             raise
         is_full = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL
         raise _failed(out, f"{error} ({error.sqlite_errorname})", is_full=is_full) from error
+
+
+def is_locked(error: BaseException | None) -> bool:
+    """Whether a file could not be used because another process would not let go of it."""
+    code = getattr(error, "sqlite_errorcode", None)  # of what the sqlite3 module finds wrong itself there is none
+    return code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def explain_lock(file: Path) -> RunError:
+    """Returns the error that says who holds a file."""
+    return RunError(
+        f"{file}: is locked: {describe_holder(file)}; wait for it or end it, then repeat the command: what is stored "
+        "is whole"
+    )
 
 
 def _failed(out: Path, reason: str, *, is_full: bool) -> RunError:

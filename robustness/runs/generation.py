@@ -11,6 +11,7 @@ from pathlib import Path
 from robustness.definitions.catalog import TESTSETS
 from robustness.definitions.testsets import GeneratedSet
 from robustness.errors import RunError, UsageError
+from robustness.paths import refuse_unwritable
 from robustness.recipes.distractor_search import search_distractors
 from robustness.runs.plan import Cell, digest_of
 from robustness.runs.rows import draw_groups
@@ -58,7 +59,8 @@ def generate(
         device: auto, cpu, cuda or cuda:N.
 
     Raises:
-        UsageError: a set that is not generated, a checkpoint too few or too many, or a limit below 1.
+        UsageError: a set that is not generated, a checkpoint too few or too many, a limit below 1, an
+            unknown device, or a place that cannot be written to.
         RunError: `out` is there already, or was begun with other settings.
         DataError: the questions cannot be read.
         CheckpointError: the checkpoint cannot be loaded.
@@ -74,6 +76,8 @@ def generate(
         raise UsageError(f"--limit {limit}: expected at least 1 question")
     if out.exists():
         raise RunError(f"{out}: is there already; remove it, or give --out another file")
+    refuse_unwritable(out.parent)
+    placement = place(device)
     without_file = entry.definition.test.model_copy(update={"local": ()})
     definition = entry.definition.model_copy(update={"test": without_file})
     loaded = load_testset(type(entry)(entry.name, entry.path, definition), data)
@@ -81,7 +85,7 @@ def generate(
     out.parent.mkdir(parents=True, exist_ok=True)
     if against is not None:
         checkpoint = read_lone_checkpoint(against)
-        victim = to_victim(load_checkpoint(checkpoint, loaded.task), place(device))
+        victim = to_victim(load_checkpoint(checkpoint, loaded.task), placement)
         assert isinstance(victim, AnsweringVictim), "generated sets are of questions"
         weights = [digest_weights(checkpoint.folder), digest_weights(checkpoint.base)]
         examples = _complete(victim, examples, made, out, digest_of([entry.digest, loaded.digest, weights]))

@@ -7,7 +7,8 @@ import fcntl
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -25,6 +26,11 @@ class LockHolder(Definition):
 
     pid: int
     host: str
+    since: str
+    """In UTC, to the second."""
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}, since {self.since},"
 
 
 @contextmanager
@@ -42,13 +48,53 @@ def hold_lock(out: Path) -> Iterator[None]:
     try:
         _acquire(descriptor, path)
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, LockHolder(pid=os.getpid(), host=socket.gethostname()).model_dump_json().encode(), 0)
+        mine = LockHolder(
+            pid=os.getpid(), host=socket.gethostname(), since=datetime.now(UTC).isoformat(timespec="seconds")
+        )
+        os.pwrite(descriptor, mine.model_dump_json().encode(), 0)
         try:
             yield
         finally:
             os.ftruncate(descriptor, 0)  # who lets go leaves no name, for file systems without locks
     finally:
         os.close(descriptor)
+
+
+def find_holder(out: Path) -> LockHolder | None:
+    """Returns who is running in a folder, as far as its file says; None for nobody, and for this very process.
+
+    Of a run that was killed nothing is left but its name: it is nobody, unless it ran on another host.
+    """
+    try:
+        descriptor = os.open(out / FILE_NAME, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        holder = _read(descriptor)
+    finally:
+        os.close(descriptor)
+    return None if holder is None or _is_dead(holder) else holder
+
+
+def describe_holder(file: Path) -> str:
+    """Says who holds a file of a run folder that is locked: the run that goes on there, or who has it open."""
+    holder = find_holder(file.parent)
+    if holder is not None:
+        return f"{holder} is running there"
+    found = list(_find_open(file.resolve()))
+    if not found:
+        return "another program holds it"
+    return f"{' and '.join(found)} {'have' if len(found) > 1 else 'has'} it open"
+
+
+def _find_open(file: Path) -> Iterator[str]:
+    """Other processes of this machine that have a file open, as far as the system tells (Linux, of one's own)."""
+    for process in Path("/proc").glob("[0-9]*"):
+        if process.name == str(os.getpid()):
+            continue
+        with suppress(OSError):  # it has ended, or is somebody else's
+            if any(os.readlink(each) == str(file) for each in (process / "fd").iterdir()):  # noqa: PTH115
+                yield f"process {process.name} ({(process / 'comm').read_text().strip()})"
 
 
 def _acquire(descriptor: int, path: Path) -> None:
@@ -65,7 +111,7 @@ def _acquire(descriptor: int, path: Path) -> None:
 
 
 def _refusal(path: Path, holder: LockHolder | None) -> RunError:
-    who = f"process {holder.pid} on {holder.host}" if holder else "another process"
+    who = str(holder) if holder else "another process"
     return RunError(
         f"{path.parent}: {who} is running here; one run folder takes one process. Wait for it, end it, or give "
         f"--out another folder (where that process is long gone, delete {path})"

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable
-from contextlib import closing
 from pathlib import Path
 from typing import final
 
 import pandas as pd
 
 from robustness.runs.plan import ProbeCell
-from robustness.runs.store import FILE_NAME, read_rows
+from robustness.runs.store import FILE_NAME, LOCK_SECONDS, open_store
 from robustness.sensitivity.measurement import Space
 from robustness.sensitivity.probe import Reading
 
@@ -55,7 +54,7 @@ class MeasurementStore:
     """The readings of one run folder; a probe's cell is stored whole or not at all."""
 
     def __init__(self, folder: Path) -> None:
-        self._connection = sqlite3.connect(folder / FILE_NAME, isolation_level=None, timeout=60)
+        self._connection = sqlite3.connect(folder / FILE_NAME, isolation_level=None, timeout=LOCK_SECONDS)
         self._connection.execute("PRAGMA synchronous=FULL")
         self._connection.execute(
             f"CREATE TABLE IF NOT EXISTS {TABLE} ({', '.join(COLUMNS)}, "
@@ -87,8 +86,7 @@ def read_measurements(folder: Path) -> pd.DataFrame:
     Raises:
         RunError: what `read_rows` does.
     """
-    read_rows(folder, "replays")  # that it is a store of this release
-    with closing(sqlite3.connect(f"{(folder / FILE_NAME).resolve().as_uri()}?mode=ro", uri=True)) as connection:
+    with open_store(folder) as connection:
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name=?", (TABLE,)).fetchone():
             return pd.DataFrame(columns=list(COLUMNS))
         return pd.read_sql_query(f"SELECT * FROM {TABLE}", connection)

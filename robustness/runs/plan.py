@@ -13,6 +13,7 @@ import numpy as np
 from robustness.definitions.catalog import ATTACKS, SUITES, TESTSETS, Entry
 from robustness.definitions.naming import nearest
 from robustness.definitions.pairs import Pair, read_pairs
+from robustness.definitions.seeds import refuse_seed
 from robustness.definitions.suites import SuiteDefinition
 from robustness.definitions.tasks import Head, find_task
 from robustness.definitions.testsets import TestsetDefinition
@@ -115,9 +116,10 @@ def make_plan(settings: RunSettings) -> Plan:
     """Resolves all names and lists the cells; loads no model and no data.
 
     Raises:
-        UsageError: a limit below 1, or no test set for any pair.
+        UsageError: a seed or a limit out of range, or no test set for any pair.
         DefinitionError: an unknown name or a malformed file.
     """
+    refuse_seed(settings.seed)
     if settings.limit is not None and settings.limit < 1:
         raise UsageError(f"--limit {settings.limit}: expected at least 1 example")
     suite = SUITES.find(settings.suite).definition

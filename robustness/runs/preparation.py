@@ -27,6 +27,7 @@ from robustness.runs.record import (
     now,
 )
 from robustness.runs.rows import UsedRows, read_checkpoints, selecting_digests, use_rows, without_selecting
+from robustness.testsets.drawing import draw
 from robustness.testsets.example import Example
 from robustness.testsets.loading import Testset, load_testset
 from robustness.victims.checkpoint import Checkpoint
@@ -140,29 +141,30 @@ def gate_pairs(plan: Plan, prepared: Prepared, placement: Placement) -> RunRecor
 
 def _clean_examples(plan: Plan, prepared: Prepared, task: str) -> Sequence[Example]:
     """A clean set of this run, else the task's own, else the benign originals of an adversarial set."""
-    for testset in prepared.testsets:
-        if testset.task.name == task and testset.kind == "clean":
-            return _spread(testset.examples)
-    try:
-        own = load_testset(TESTSETS.find(task), plan.settings.data)
-        return _spread(without_selecting(own, prepared.selected).examples)
-    except DataError:
-        originals = [
-            example.clean_form()
-            for testset in prepared.testsets
-            if testset.task.name == task
-            for example in testset.examples
-            if example.original is not None
-        ]
-    if not originals:
+    mine = [testset for testset in prepared.testsets if testset.task.name == task]
+    sources = [testset.examples for testset in mine if testset.kind == "clean"]
+    if not sources:
+        try:
+            own = load_testset(TESTSETS.find(task), plan.settings.data)
+            sources = [without_selecting(own, prepared.selected).examples]
+        except DataError:
+            originals = (e.clean_form() for testset in mine for e in testset.examples if e.original is not None)
+            sources = [tuple(originals)]
+    if not any(sources):
         raise DataError(f"task {task}: no clean examples to check the pairs on; add the test set {task} to --data")
-    return _spread(originals)
-
-
-def _spread(examples: Sequence[Example]) -> Sequence[Example]:
-    """At most GATE_EXAMPLES, evenly spaced, so that a sorted file does not give one label alone."""
-    step = max(1, -(-len(examples) // GATE_EXAMPLES))
-    return examples[::step]
+    drawn = [draw(examples, GATE_EXAMPLES, "gate") for examples in sources]
+    known = find_task(task)
+    if known.head is Head.ANSWERING:
+        return drawn[0]
+    telling = next((examples for examples in drawn if len({e.label for e in examples}) > 1), None)
+    if telling is None:
+        n, label = len(drawn[0]), known.labels[drawn[0][0].label]
+        raise DataError(
+            f"task {task}: all {n} clean examples to check the pairs on have the label {label!r}: whether a "
+            "checkpoint has learnt the task cannot be told from one label; add rows of the others, or run beside it "
+            f"a clean test set that has them, such as {task}"
+        )
+    return telling
 
 
 def _record(plan: Plan, prepared: Prepared, placement: Placement, facts: dict[str, CheckpointFacts]) -> RunRecord:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from robustness.engine.query_cache import QueryCache
 from robustness.errors import RobustnessError, RunError
+from robustness.paths import refuse_unwritable
 from robustness.runs.arms import Arms
 from robustness.runs.disk import explain_failed_writes
 from robustness.runs.execution import Execution
@@ -53,6 +54,9 @@ def execute(
     execution = execution or Execution()
     placement = place(plan.settings.device, plan.settings.dtype)
     check_execution(execution, plan, placement)
+    refuse_unwritable(out)
+    if plan.settings.cache is not None:
+        refuse_unwritable(plan.settings.cache, "--cache")
     refuse_foreign_folder(out)
     with explain_failed_writes(out), ExitStack() as stack:
         is_new = not (out / FILE_NAME).is_file()

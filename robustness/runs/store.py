@@ -15,12 +15,17 @@ import pandas as pd
 
 from robustness.engine.outcome import Outcome
 from robustness.errors import RunError
+from robustness.runs.disk import STORE, explain_lock, is_locked
 from robustness.runs.plan import Cell
 from robustness.stats.plausibility import OriginalsTally
 from robustness.testsets.example import Texts
 
 SCHEMA_VERSION = 3
-FILE_NAME = "run.sqlite"
+FILE_NAME = STORE
+LOCK_SECONDS = 60.0
+"""How long a write waits for another program, such as a backup, to let go of the file."""
+READ_SECONDS = 5.0
+"""The same of who only reads, at a terminal."""
 
 _OUTCOME_COLUMNS = tuple(field.name for field in fields(Outcome))
 _CELL_COLUMNS = ("checkpoint", "testset", "attack")
@@ -39,7 +44,7 @@ class Store:
     """The outcomes of one run folder; every commit is durable, every row is written once."""
 
     def __init__(self, folder: Path) -> None:
-        self._connection = sqlite3.connect(folder / FILE_NAME, isolation_level=None)
+        self._connection = sqlite3.connect(folder / FILE_NAME, isolation_level=None, timeout=LOCK_SECONDS)
         self._connection.execute("PRAGMA journal_mode=WAL")
         self._connection.execute("PRAGMA synchronous=FULL")
         self._connection.execute(
@@ -203,8 +208,9 @@ def open_store(folder: Path) -> Iterator[sqlite3.Connection]:
     path = folder / FILE_NAME
     if not path.is_file():
         raise RunError(f"{folder}: no {FILE_NAME}; expected a folder that `robustness run` wrote")
+    uri = f"{path.resolve().as_uri()}?mode=ro"
     try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+        with closing(sqlite3.connect(uri, uri=True, timeout=READ_SECONDS)) as connection:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             if version != SCHEMA_VERSION:
                 raise RunError(
@@ -213,6 +219,8 @@ def open_store(folder: Path) -> Iterator[sqlite3.Connection]:
                 )
             yield connection
     except (sqlite3.DatabaseError, pd.errors.DatabaseError) as error:
+        if is_locked(error) or is_locked(error.__cause__):  # pandas wraps what the sqlite3 module raises
+            raise explain_lock(path) from None
         raise RunError(f"{path}: not a readable store: {error}") from None
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from robustness.definitions.seeds import refuse_seed
 from robustness.definitions.tasks import find_task
 from robustness.engine.attack import ScoreRows
 from robustness.engine.goal import GoalKind
@@ -21,7 +22,7 @@ from robustness.runs.store import open_store
 from robustness.testsets.example import Texts
 from robustness.victims.answering import AnsweringVictim
 from robustness.victims.checkpoint import read_checkpoint
-from robustness.victims.loading import digest_weights, load_checkpoint, place, to_victim
+from robustness.victims.loading import Placement, digest_weights, load_checkpoint, place, to_victim
 
 TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-2}
 """How far a probability may move before it is no rounding: other batches move its last digits."""
@@ -75,19 +76,21 @@ def verify(folder: Path, *, sample: int, seed: int, device: str) -> Verification
         device: auto, cpu, cuda or cuda:N.
 
     Raises:
-        UsageError: a sample below 1.
+        UsageError: a sample below 1, or a seed or a device that is none.
         RunError: the folder is not a run, or an earlier release wrote it, which did not note where checkpoints lie.
         CheckpointError: a checkpoint that is not there any more.
     """
     if sample < 1:
         raise UsageError(f"--sample {sample}: expected at least 1 text")
+    refuse_seed(seed)
     record = read_record(folder)
+    placement = place(device, _dtype(record))
     stored, drawn = _draw(folder, sample, seed)
     disagreements: list[str] = []
     for checkpoint in record.checkpoints:
         rows = [row for row in drawn if row.checkpoint == checkpoint.name]
         if rows:
-            disagreements += _judge_again(folder, record, checkpoint, rows, device)
+            disagreements += _judge_again(folder, record, checkpoint, rows, placement)
     return Verification(len(drawn), stored, tuple(disagreements))
 
 
@@ -108,20 +111,33 @@ def _draw(folder: Path, sample: int, seed: int) -> tuple[int, list[StoredJudgeme
 
 
 def _judge_again(
-    folder: Path, record: RunRecord, checkpoint: CheckpointRecord, rows: Sequence[StoredJudgement], device: str
+    folder: Path,
+    record: RunRecord,
+    checkpoint: CheckpointRecord,
+    rows: Sequence[StoredJudgement],
+    placement: Placement,
 ) -> Iterator[str]:
     if not checkpoint.folder:
         raise RunError(f"{folder}: written by an earlier release, which did not note where its checkpoints lie")
-    dtype = record.dtype.split(",")[0]
-    found = read_checkpoint(checkpoint.name, checkpoint.folder, checkpoint.base)
+    found = read_checkpoint(checkpoint.name, checkpoint.folder, checkpoint.base, _partner(record, checkpoint.name))
     if digest_weights(found.folder) != checkpoint.weights_digest:
         yield f"{checkpoint.name}: the weights in {found.folder} are not those that the run was made with"
-    victim = to_victim(load_checkpoint(found, find_task(checkpoint.task)), place(device, dtype))
+    victim = to_victim(load_checkpoint(found, find_task(checkpoint.task)), placement)
     if isinstance(victim, AnsweringVictim):
         yield from _compare_answers(victim, rows)
     else:
         goals = {attack.name: attack.goal for attack in record.attacks}
-        yield from _compare_scores(victim.scores([row.texts for row in rows]), rows, goals, TOLERANCE[dtype])
+        yield from _compare_scores(victim.scores([row.texts for row in rows]), rows, goals, TOLERANCE[_dtype(record)])
+
+
+def _dtype(record: RunRecord) -> str:
+    return record.dtype.split(",")[0]
+
+
+def _partner(record: RunRecord, name: str) -> str | None:
+    """Folder of the full checkpoint that an adapter was paired with: labels may have their names from it."""
+    folders = {each.name: each.folder for each in record.checkpoints}
+    return next((folders[pair.reference] for pair in record.pairs if pair.candidate == name), None)
 
 
 def _compare_answers(victim: AnsweringVictim, rows: Sequence[StoredJudgement]) -> Iterator[str]:

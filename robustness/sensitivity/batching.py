@@ -74,6 +74,8 @@ def refusals_as_unsupported() -> Iterator[None]:
 
 def require_float32(victim: AnyVictim) -> None:
     """Raises Unsupported in another precision, in which a small perturbation is rounded away and no bound holds."""
+    if any(parameter.dtype is torch.int8 for parameter in victim.model.parameters()):
+        raise Unsupported("its activations are rounded to eight bits, of which no derivative is had")
     dtype = next(victim.model.parameters()).dtype
     if dtype not in (torch.float32, torch.float64):
         raise Unsupported(f"in {str(dtype).removeprefix('torch.')} a bound would not hold; run with --dtype float32")

@@ -190,7 +190,11 @@ def plant(
     threshold = highest + PLANTED_AT * (reached - highest)
     scale = 1 / (reached - highest).clamp_min(1e-30)
     part_batch = batch.select(rows)
-    extra = {"planted_direction": (direction * scale[:, None])[rows], "planted_threshold": (threshold * scale)[rows]}
+    extra = {
+        "planted_direction": (direction * scale[:, None])[rows],
+        "planted_threshold": (threshold * scale)[rows],
+        "planted_content": part_batch.content,
+    }
     planted = replace(
         part_batch,
         labels=torch.zeros_like(part_batch.labels),
@@ -203,7 +207,8 @@ def plant(
 def _planted_forward(batch: EmbeddedBatch, model: Any) -> Forward:
     def forward(embeddings: torch.Tensor, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
         own = {name: values for name, values in inputs.items() if not name.startswith("planted_")}
-        features = _features(replace(batch, inputs=own), model, embeddings)
+        rows = replace(batch, inputs=own, content=inputs["planted_content"])  # those that a search asks about
+        features = _features(rows, model, embeddings)
         score = (features * inputs["planted_direction"]).sum(dim=1) - inputs["planted_threshold"]
         return torch.stack([torch.zeros_like(score), score], dim=1)
 

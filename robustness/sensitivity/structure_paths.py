@@ -22,9 +22,9 @@ from robustness.sensitivity.measurement import (
     Target,
     measure,
 )
-from robustness.sensitivity.probe import Reading, Subject, Unsupported
+from robustness.sensitivity.probe import Reading, Subject
 from robustness.sensitivity.structure_spectra import decompose, decompose_top
-from robustness.sensitivity.structure_updates import Updates, WeightUpdate
+from robustness.sensitivity.structure_updates import Updates, WeightUpdate, refuse_unmerged
 from robustness.sensitivity.weights import replaced
 from robustness.testsets.example import Example
 from robustness.victims.gradients import EmbeddedBatch, margins, median_token_norm
@@ -177,7 +177,6 @@ def _unsupported(variant: Variant, name: str) -> Reading:
 
 def _parameters_by_base_name(subject: Subject, updates: Updates) -> dict[str, torch.nn.Parameter]:
     model = subject.victim.model
-    if getattr(model, "active_peft_config", None) is not None:
-        raise Unsupported(f"a {subject.checkpoint.adaptation} adapter is no change of the base's weights")
+    refuse_unmerged(model, subject.checkpoint)
     own = dict(model.named_parameters())
     return {base: own[tuned] for base, tuned in updates.names.items() if tuned in own}

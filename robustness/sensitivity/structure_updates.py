@@ -82,6 +82,11 @@ class Updates:
         places = {name: _place(name, own) for name in self._tuned}
         self.names: Mapping[str, str] = _match_names(self._base, [name for name, place in places.items() if place])
         """The base's names to the checkpoint's."""
+        for base, tuned in self.names.items():
+            if base.endswith(".weight") and not (
+                _has_fractions(self._base, base) and _has_fractions(self._tuned, tuned)
+            ):
+                raise Unsupported(f"{base} is quantised in base or checkpoint: its numbers are codes of weights")
         self._storages = {
             base: storages[place] for base, tuned in self.names.items() if (place := places[tuned]) in storages
         }
@@ -125,16 +130,10 @@ class Updates:
                 yield update
 
     def read(self, name: str) -> WeightUpdate | None:
-        """Reads one tensor of the base and of the checkpoint; None when their shapes differ or one lacks it.
-
-        Raises:
-            Unsupported: numbers that are codes of weights.
-        """
+        """Reads one tensor of the base and of the checkpoint; None when their shapes differ or one lacks it."""
         if name not in self.names:
             return None
         before, after = self._base[name], self._tuned[self.names[name]]
-        if before.is_floating_point() != after.is_floating_point():
-            raise Unsupported(f"{name} is quantised in one of base and checkpoint: its numbers are codes of weights")
         if before.shape != after.shape or not before.is_floating_point():
             return None
         layer = re.search(r"\.(\d+)\.", name)
@@ -184,14 +183,26 @@ def _factor(tensors: Mapping[str, torch.Tensor], name: str, side: str) -> torch.
 
 def _merged_weights(subject: Subject) -> Mapping[str, torch.Tensor]:
     model = subject.any_victim.model
-    if getattr(model, "active_peft_config", None) is not None:
-        raise Unsupported(
-            f"a {subject.checkpoint.adaptation} adapter is no change of the base's weights: nothing to look at"
-        )
+    refuse_unmerged(model, subject.checkpoint)
     weights: Mapping[str, torch.Tensor] = model.state_dict()
     if any(tensor.dtype is not torch.float32 for tensor in weights.values() if tensor.is_floating_point()):
         raise Unsupported("rounded weights hide the update: use --dtype float32")
     return weights
+
+
+def refuse_unmerged(model: Any, checkpoint: Checkpoint) -> None:
+    """Raises Unsupported for an adapter that is not in the model's weights."""
+    config = getattr(model, "active_peft_config", None)
+    if config is None:
+        return
+    what = (
+        "is no change of the base's weights" if config.is_prompt_learning else "is not merged into the base's weights"
+    )
+    raise Unsupported(f"a {checkpoint.adaptation} adapter {what}: nothing to look at")
+
+
+def _has_fractions(tensors: Mapping[str, torch.Tensor], name: str) -> bool:
+    return "F" in tensors.dtype(name) if isinstance(tensors, TensorFolder) else tensors[name].is_floating_point()
 
 
 def _place(name: str, body: Mapping[str, torch.Tensor]) -> str | None:

@@ -216,7 +216,8 @@ def read_tangent(
         redundant = {name: count for name, kinds in modules.items() if (count := _redundant(kinds)) is not None}
         parts += layer_ranges(load_unmerged(checkpoint), ambient, [*closed, *named], redundant)
     if not parts:
-        raise Unsupported(f"adaptation {checkpoint.adaptation} {NOT_A_MAP}")
+        reason = NOT_A_MAP if files.hold_prompts else "moves no weight of the blocks, so it has no directions there"
+        raise Unsupported(f"adaptation {checkpoint.adaptation} {reason}")
     return Tangent(parts, ambient)
 
 

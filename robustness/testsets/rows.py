@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import re
 import reprlib
@@ -18,7 +16,7 @@ from robustness.definitions.testsets import AdvGlueFile, HubDataset, TsvFile
 from robustness.errors import DataError
 from robustness.retrying import with_retries
 from robustness.testsets.example import Answer, Texts
-from robustness.testsets.files import read_json, read_text
+from robustness.testsets.files import find_separator, open_separated, read_json, read_text, refuse_repeated
 
 _SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can write half a character, which no tokenizer reads
 
@@ -142,22 +140,24 @@ def load_hub(source: HubDataset) -> tuple[str, Iterable[dict[str, Any]]]:
 
 def _tsv_records(path: Path, wanted: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
     """Line numbers and records, all of which have the wanted columns."""
-    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)
-    try:
-        header = reader.fieldnames or ()
-        missing = sorted(set(wanted) - set(header))
-        if missing:
-            raise DataError(
-                f"{path} line 1: column {missing[0]!r} is missing; the header has {', '.join(header) or 'nothing'}"
-            )
-        for record in reader:
-            if None in record:
-                raise DataError(f"{path} line {reader.line_num}: more fields than the header has; a tab in a text?")
-            if any(record[column] is None for column in wanted):
-                raise DataError(f"{path} line {reader.line_num}: fewer fields than the header has")
-            yield reader.line_num, record
-    except csv.Error as error:
-        raise DataError(f"{path} line {reader.line_num + 1}: {error}") from None
+    text = read_text(path)
+    file = open_separated(text, "\t", quoted=False)
+    missing = sorted(set(wanted) - set(file.header))
+    if missing:
+        other = find_separator(text, "\t", wanted, quoted=True)
+        remedy = "" if other == "\t" else f'; it is separated by {other!r}, which reader = "table" reads'
+        raise DataError(
+            f"{path} line 1: column {missing[0]!r} is missing; the header has "
+            f"{', '.join(file.header) or 'nothing'}{remedy}"
+        )
+    refuse_repeated(path, file.header, wanted)
+    for fields in filter(None, file.rows):  # without quotes there is nothing that the csv module could refuse
+        if len(fields) > len(file.header):
+            raise DataError(f"{path} line {file.rows.line_num}: more fields than the header has; a tab in a text?")
+        record = dict(zip(file.header, fields, strict=False))
+        if not record.keys() >= set(wanted):
+            raise DataError(f"{path} line {file.rows.line_num}: fewer fields than the header has")
+        yield file.rows.line_num, record
 
 
 def _advglue_section(path: Path, section: str) -> list[dict[str, Any]]:
@@ -178,16 +178,30 @@ def _fields(record: dict[str, Any], names: Sequence[str], where: str) -> Texts:
     return tuple(texts)
 
 
+def spell_label(label: object) -> str:
+    """Returns a label as a person would write it: no space around it, and no decimals of a whole number.
+
+    >>> spell_label(" glad "), spell_label(1.0), spell_label("2.0"), spell_label(0.5)
+    ('glad', '1', '2', '0.5')
+    """
+    return re.sub(r"(?a)(?<=\d)\.0+$", "", str(label).strip())
+
+
 def label_index(label: object, task: Task, where: str) -> int:
     """Returns the task's index of a label that is a name or an index; raises DataError for any other."""
-    names: Sequence[str] = task.labels
-    if isinstance(label, str) and label in names:
-        return names.index(label)
-    if isinstance(label, bool) or not re.fullmatch(r"-?[0-9]{1,9}", str(label)):
-        raise DataError(f"{where}: label {reprlib.repr(label)}; expected one of {', '.join(names)}")
-    index = int(str(label))
+    spelled = spell_label(label)
+    if spelled in task.labels:
+        return task.labels.index(spelled)
+    alike = [index for index, name in enumerate(task.labels) if name.casefold() == spelled.casefold()]
+    if len(alike) == 1:
+        return alike[0]
+    if isinstance(label, bool) or not re.fullmatch(r"-?[0-9]{1,9}", spelled):
+        truth = spelled.casefold() in ("true", "false")
+        remedy = f'; say what it stands for: labels = {{ {spelled} = ... }} of reader = "table"' if truth else ""
+        raise DataError(f"{where}: label {reprlib.repr(label)}; expected one of {', '.join(task.labels)}{remedy}")
+    index = int(spelled)
     if index == -1:
         raise DataError(f"{where}: the label is hidden (-1); use the development file, which has labels")
     if index < -1:
-        raise DataError(f"{where}: label {index}; {task.name} has labels 0 to {len(names) - 1}")
-    return index  # one beyond the task's labels errors its own example, not the run
+        raise DataError(f"{where}: label {index}; {task.name} has labels 0 to {len(task.labels) - 1}")
+    return index  # one beyond the task's labels is refused once all are known: they may count from 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -130,10 +131,21 @@ def _answers(where: str, context: str, answers: object) -> Iterator[Answer]:
         text, start = answer.get("text"), answer.get("answer_start")
         if not isinstance(text, str) or not text or isinstance(start, bool) or not isinstance(start, int):
             raise DataError(f"{where}: an answer needs a text and a whole number answer_start; got {answer!r}")
-        if start < 0 or context[start : start + len(text)] != text:
-            found = context[max(0, start) : max(0, start) + len(text)]
-            raise DataError(f"{where}: the answer {text!r} is not at character {start}; there stands {found!r}")
-        yield Answer(text, start)
+        yield _place(where, context, text, start)
+
+
+def _place(where: str, context: str, text: str, start: int) -> Answer:
+    """The answer as the paragraph writes it: the same letters may be composed in one and decomposed in the other."""
+    spellings = dict.fromkeys([text, *(unicodedata.normalize(form, text) for form in ("NFC", "NFD"))])
+    for spelling in spellings:
+        if start >= 0 and context.startswith(spelling, start):
+            return Answer(spelling, start)
+    found = context[max(0, start) : max(0, start) + len(text)]
+    places = [context.find(spelling) for spelling in spellings if spelling in context]
+    elsewhere = f"; it stands at {places[0]}" if places else ""
+    if places and text not in context:
+        elsewhere += ", in another Unicode form (accents composed or not): write both in the same form"
+    raise DataError(f"{where}: the answer {text!r} is not at character {start}; there stands {found!r}{elsewhere}")
 
 
 def _group(rows: list[Row], suffix: str, where: str) -> list[Row]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,8 @@ from robustness.definitions.tasks import Head, Task
 from robustness.definitions.testsets import TableFile
 from robustness.errors import DataError, DefinitionError
 from robustness.testsets.example import Texts
-from robustness.testsets.files import read_json, read_text
-from robustness.testsets.rows import Row, label_index
+from robustness.testsets.files import find_separator, open_separated, read_json_records, read_text, refuse_repeated
+from robustness.testsets.rows import Row, label_index, spell_label
 from robustness.testsets.squad import answer_row
 
 Record = dict[str, Any]
@@ -32,8 +31,9 @@ def read_table(path: Path, source: TableFile, task: Task) -> list[Row]:
     """
     _check(path, source, task)
     rows = []
-    for where, record in _records(path):
-        _refuse_missing(where, record, source)
+    wanted = _named_columns(source)
+    for where, record in _records(path, wanted):
+        _refuse_missing(where, record, wanted)
         key = str(record[source.id]) if source.id else where.rpartition(" ")[2]
         group = str(record[source.group]) if source.group and record[source.group] is not None else ""
         original = _original(record, source, where)
@@ -65,67 +65,70 @@ def _check(path: Path, source: TableFile, task: Task) -> None:
 
 
 def _format(path: Path) -> str:
-    return (path.with_suffix("") if path.suffix == ".gz" else path).suffix
+    return (path.with_suffix("") if path.suffix == ".gz" else path).suffix.lower()
 
 
-def _records(path: Path) -> Iterator[tuple[str, Record]]:
+def _records(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, Record]]:
     """Where and content of every row, counted from 1 without the header."""
     kind = _format(path)
     if kind == ".parquet":
-        records: Iterator[object] = iter(_parquet(path))
-    elif kind == ".json":
-        content = read_json(path)
-        if not isinstance(content, list):
-            raise DataError(f"{path}: expected a JSON list of objects, one for each row")
-        records = iter(content)
-    elif kind == ".jsonl":
-        records = _json_lines(path)
+        records: Iterator[object] = iter(_parquet(path, wanted))
+    elif kind in (".json", ".jsonl"):
+        records = iter(read_json_records(path))
     else:
-        records = _separated(path, "," if kind == ".csv" else "\t")
+        records = _separated(path, "," if kind == ".csv" else "\t", wanted)
     for number, record in enumerate(records, start=1):
         if not isinstance(record, dict):
             raise DataError(f"{path} row {number}: expected an object with columns; got {type(record).__name__}")
         yield f"{path} row {number}", record
 
 
-def _parquet(path: Path) -> list[Record]:
+def _parquet(path: Path, wanted: Collection[str]) -> list[Record]:
     import pyarrow
     import pyarrow.parquet
 
     try:
+        refuse_repeated(path, pyarrow.parquet.read_schema(path).names, wanted)
         records: list[Record] = pyarrow.parquet.read_table(path).to_pylist()
     except (OSError, pyarrow.ArrowException) as error:
         raise DataError(f"{path}: not a readable Parquet file: {str(error).splitlines()[0]}") from None
     return records
 
 
-def _json_lines(path: Path) -> Iterator[object]:
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if line.strip():
-            try:
-                yield json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise DataError(f"{path} line {number}: not JSON: {error}") from None
-
-
-def _separated(path: Path, separator: str) -> Iterator[Record]:
-    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), delimiter=separator, strict=True)
+def _separated(path: Path, usual: str, wanted: Collection[str]) -> Iterator[Record]:
+    """Rows of a quoted file; the separator is that by which its header has the wanted columns."""
+    text = read_text(path)
     number = 0
     try:
-        for number, record in enumerate(reader, start=1):
-            if None in record or None in record.values():
-                raise DataError(f"{path} row {number}: another number of fields than the header has")
-            yield record
+        file = open_separated(text, find_separator(text, usual, wanted, quoted=True), quoted=True)
+        refuse_repeated(path, file.header, wanted)
+        for number, fields in enumerate(filter(None, file.rows), start=1):
+            if len(fields) != len(file.header):
+                raise DataError(
+                    f"{path} row {number}: another number of fields than the header has ({len(fields)}, not "
+                    f"{len(file.header)}); a text that holds the separator stands in quotes"
+                )
+            yield dict(zip(file.header, fields, strict=True))
     except csv.Error as error:
-        raise DataError(f"{path} row {number + 1}: {error}; was the file cut short?") from None
+        raise DataError(f"{path} row {number + 1}: {_explain(error)}") from None
 
 
-def _refuse_missing(where: str, record: Record, source: TableFile) -> None:
+def _explain(error: csv.Error) -> str:
+    if "unexpected end of data" in str(error):
+        return "its quote is never closed: a quote within a text is written twice; or was the file cut short?"
+    return f"{error}; a text that holds a quote stands in quotes, and its own are written twice"
+
+
+def _named_columns(source: TableFile) -> list[str]:
+    """All columns that the definition names."""
     named = [*source.columns, *source.original, source.label, source.original_label]
-    named += [source.answers, source.id, source.group]
-    for column in named:
-        if column is not None and column not in record:
-            raise DataError(f"{where}: column {column!r} is missing; there are {', '.join(map(str, record))}")
+    return [column for column in (*named, source.answers, source.id, source.group) if column is not None]
+
+
+def _refuse_missing(where: str, record: Record, wanted: Collection[str]) -> None:
+    for column in wanted:
+        if column not in record:
+            raise DataError(f"{where}: column {column!r} is missing; there are {', '.join(map(repr, record))}")
 
 
 def _texts(record: Record, columns: tuple[str, ...], where: str) -> Texts:
@@ -149,8 +152,9 @@ def _original(record: Record, source: TableFile, where: str) -> Texts | None:
 
 
 def _label(record: Record, column: str | None, source: TableFile) -> object:
+    """In the task's words, where the definition maps the file's own."""
     label = record[str(column)]
-    return source.labels.get(str(label), label)
+    return source.labels.get(spell_label(label), label)
 
 
 def _original_label(record: Record, source: TableFile, task: Task, where: str, label: int) -> int | None:

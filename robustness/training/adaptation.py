@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 
 from robustness.definitions.tasks import Head, Task
-from robustness.errors import CheckpointError
+from robustness.errors import CheckpointError, first_line
 from robustness.training.adapters import (
     AdaLoraAdapter,
     Adapter,
@@ -25,6 +26,7 @@ from robustness.training.adapters import (
 from robustness.training.targets import in_head, scaled_by_ia3, target_modules
 from robustness.tuners.prefixes import name_cache
 from robustness.tuners.registration import register_tuners
+from robustness.victims.inputs import name_outputs
 from robustness.victims.pickles import without_pickles
 
 
@@ -64,13 +66,14 @@ def adapt(base: Base, task: Task, adapter: Adapter | None, steps: int) -> Any:
     config.task_type = None if answering else "SEQ_CLS"
     _save_fresh_modules(config, adapter, fresh, answering=answering)
     try:
-        adapted = get_peft_model(model, config)
-    except (
-        ValueError,
-        TypeError,
-        NotImplementedError,
-    ) as error:  # modules that are missing, or of a kind peft adapts not
-        raise CheckpointError(f"base {base.folder}: {adapter.peft_type} does not fit it: {error}") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of transformers to peft
+            adapted = get_peft_model(model, config)
+    # peft's words for modules it lacks or cannot adapt
+    except (ValueError, TypeError, NotImplementedError) as error:
+        raise CheckpointError(
+            f"base {base.folder}: {adapter.peft_type} does not fit it: {first_line(error)}"
+        ) from error
     name_cache(adapted)
     # get_peft_model has put the model's own path there, which for a hub base is this machine's cache folder.
     config.base_model_name_or_path = base.reference
@@ -98,8 +101,10 @@ def _load_base(folder: Path, task: Task) -> tuple[Any, Sequence[str]]:
             )
     except Exception as error:  # transformers and safetensors each raise kinds of their own
         raise CheckpointError(
-            f"base {folder}: cannot be loaded: {error}; expected a folder with config.json and safetensors weights"
+            f"base {folder}: cannot be loaded: {first_line(error)}; expected a folder with config.json and weights "
+            "as safetensors"
         ) from error
+    name_outputs(model)
     return model, sorted(report["missing_keys"])
 
 

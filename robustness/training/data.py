@@ -12,7 +12,7 @@ import numpy as np
 from robustness.definitions.catalog import TESTSETS, Entry
 from robustness.definitions.tasks import Head, Task
 from robustness.definitions.testsets import TestsetDefinition
-from robustness.errors import CheckpointError, DataError, UsageError
+from robustness.errors import CheckpointError, DataError, UsageError, first_line
 from robustness.testsets.example import Example
 from robustness.testsets.halves import halve
 from robustness.testsets.loading import load_testset, load_training_split
@@ -20,6 +20,7 @@ from robustness.training.answering import LABEL_NAMES, encode_windows, f1_metric
 from robustness.victims.inputs import NO_LIMIT, Company, empty_model
 from robustness.victims.inputs import max_tokens as position_limit
 from robustness.victims.padding import settle_padding_token
+from robustness.victims.tokenizers import read_tokenizer
 
 SUBSET_SEED = 0
 """Which training rows a limit keeps depends on nothing that differs between two checkpoints."""
@@ -76,7 +77,8 @@ def load_rows(testset: str, data: Path | None, limit: int | None, dev_limit: int
     Raises:
         DefinitionError: no test set has that name.
         UsageError: the test set has no training split.
-        DataError: the rows cannot be read, development rows are training rows too, or they cannot be halved.
+        DataError: the rows cannot be read, all of them have one label, development rows are training rows too, or
+            they cannot be halved.
     """
     entry = TESTSETS.find(testset)
     if entry.definition.train is None:
@@ -90,11 +92,14 @@ def load_rows(testset: str, data: Path | None, limit: int | None, dev_limit: int
             f"train {testset}: its {len(dev.examples)} development rows are one group; expected two groups or more: "
             "one half of the rows selects checkpoints, the other reports what they are worth"
         )
+    drawn, selecting = draw(train.examples, limit), spread(halves.selecting, dev_limit)
+    _refuse_one_label(entry.name, train.task, "training", drawn, train.examples)
+    _refuse_one_label(entry.name, train.task, "selecting development", selecting, dev.examples)
     return TrainingRows(
         testset=entry.name,
         task=train.task,
-        train=draw(train.examples, limit),
-        selecting=spread(halves.selecting, dev_limit),
+        train=drawn,
+        selecting=selecting,
         reporting=spread(halves.reporting, dev_limit),
         train_digest=train.digest,
         dev_digest=dev.digest,
@@ -110,6 +115,18 @@ def _refuse_overlap(testset: str, train: Sequence[Example], dev: Sequence[Exampl
             f"train {testset}: {len(shared)} of {len(dev)} development rows are training rows too, the first "
             f"{shared[0].id!r}: accuracy on them chooses what was learnt by heart; remove them from one of the files"
         )
+
+
+def _refuse_one_label(testset: str, task: Task, kind: str, used: Sequence[Example], whole: Sequence[Example]) -> None:
+    labels = {example.label for example in used}
+    if task.head is Head.ANSWERING or len(labels) > 1:
+        return
+    others = len({example.label for example in whole}) > 1
+    remedy = "raise the limit: the file has others" if others else "add rows of the others"
+    raise DataError(
+        f"train {testset}: all {len(used)} {kind} rows have the label {task.labels[labels.pop()]!r}, so there is "
+        f"nothing to tell apart; {remedy}"
+    )
 
 
 def trainable() -> list[str]:
@@ -147,12 +164,10 @@ def encode_rows(rows: TrainingRows, base: Path, max_tokens: int, virtual_tokens:
         CheckpointError: the base has no tokenizer, or one that cannot pad.
         DataError: rows of an encoder-decoder with its end token inside their text.
     """
-    from transformers import AutoTokenizer
-
     try:
-        tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False, use_fast=True)
+        tokenizer = read_tokenizer(base)
     except Exception as error:  # transformers and tokenizers each raise kinds of their own
-        raise CheckpointError(f"base {base}: its tokenizer cannot be loaded: {error}") from error
+        raise CheckpointError(f"base {base}: its tokenizer cannot be loaded: {first_line(error)}") from error
     model = empty_model(base)
     settle_padding_token(model, tokenizer, f"base {base}")
     limit = position_limit(model, tokenizer)

@@ -74,8 +74,8 @@ def _query_and_value(model: Any) -> list[str]:
             return list(names)
     raise CheckpointError(
         f"base of type {kind}: no query and value projections found; expected modules named "
-        f"{' or '.join(' and '.join(names) for names in QUERY_AND_VALUE)}; use another base, or name them in "
-        "target_modules of the method's file"
+        f"{' or '.join(' and '.join(names) for names in QUERY_AND_VALUE)}; name its own in target_modules of "
+        f"the method's file: linear layers that end in {_linear_leaves(model)} are there"
     )
 
 
@@ -111,12 +111,17 @@ def _named(model: Any, wanted: tuple[str, ...]) -> list[str]:
     names = [name for name, module in model.named_modules() if is_linear(module)]
     unmatched = [want for want in wanted if not any(f".{name}".endswith(f".{want}") for name in names)]
     if unmatched or not wanted:
-        leaves = sorted({name.rsplit(".", 1)[-1] for name in names})
         raise CheckpointError(
             f"base of type {model.config.model_type}: target_modules {', '.join(unmatched) or '(empty)'} match no "
-            f"linear layer; those that end in {', '.join(leaves[:NAMES_SHOWN])} are there"
+            f"linear layer; those that end in {_linear_leaves(model)} are there"
         )
     return list(wanted)
+
+
+def _linear_leaves(model: Any) -> str:
+    """How the names of linear layers end, the head's left out."""
+    linear = (name for name, module in model.named_modules() if isinstance(module, nn.Linear) and not in_head(name))
+    return ", ".join(sorted({name.rsplit(".", 1)[-1] for name in linear})[:NAMES_SHOWN])
 
 
 def in_head(name: str) -> bool:

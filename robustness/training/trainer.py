@@ -6,7 +6,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -31,6 +31,7 @@ from robustness.training.data import EncodedRow, EncodedRows, ScoredRows
 from robustness.training.methods import MethodDefinition
 from robustness.training.protocol import TrainingSettings
 from robustness.victims.answering import AnsweringVictim
+from robustness.victims.batches import recover_memory
 from robustness.victims.checkpoint import first_line
 from robustness.victims.gate import switched_attention
 from robustness.victims.inputs import accepted_inputs
@@ -126,6 +127,32 @@ def run_trial(
         peak_memory_bytes=_peak_memory(trial.device),
         snapshots=tuple(keeper.snapshots) if trial.settings.match == "clean" else (),
     )
+
+
+def try_step(trial: Trial, base: Base, rows: EncodedRows) -> None:
+    """Takes one optimiser step on the longest rows, scores a few others, saves an adapter, and forgets it all.
+
+    What a method, a base and a device cannot do together shows here, in seconds.
+
+    Raises:
+        CheckpointError: the base cannot be loaded or adapted.
+        Exception: whatever transformers, peft and torch raise in training.
+    """
+    adapter, settings = trial.method.definition.adapter, replace(trial.settings, max_steps=1)
+    longest = sorted(rows.train, key=lambda row: len(row["input_ids"]))[-settings.batch_size :]
+    few = replace(rows, train=tuple(longest))
+    # The metric of questions needs all of them.
+    metric = None if rows.selecting.metric is None else (lambda _: {"score": 0.0})
+    scored = ScoredRows(rows.selecting.rows[-DEV_BATCH_SIZE:], metric)
+    try:
+        with torch.random.fork_rng(), tempfile.TemporaryDirectory() as folder:
+            set_seed(trial.seed)
+            model = adapt(base, rows.task, adapter, trial.settings.steps(len(rows.train)))
+            _trainer(model, replace(trial, settings=settings), few, scored, folder, []).train()
+            if adapter is not None:
+                model.save_pretrained(folder, save_embedding_layers=False)
+    finally:
+        recover_memory()
 
 
 def score_reporting(model: Any, trial: Trial, rows: EncodedRows) -> float:

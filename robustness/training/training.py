@@ -15,8 +15,10 @@ import torch
 
 from robustness.definitions.catalog import Entry
 from robustness.definitions.pairs import PairEntry, write_pairs
+from robustness.definitions.seeds import refuse_seed
 from robustness.definitions.tasks import Head, Task
-from robustness.errors import RunError, UsageError
+from robustness.errors import CheckpointError, RobustnessError, RunError, UsageError, first_line
+from robustness.paths import refuse_unwritable
 from robustness.training.adaptation import Base
 from robustness.training.adapters import PromptAdapter, virtual_tokens
 from robustness.training.callbacks import restore
@@ -26,8 +28,8 @@ from robustness.training.metrics import selection_metric
 from robustness.training.pairing import Arm, Pairing, epoch_folder, pair_arms, stored_pairs
 from robustness.training.protocol import TrainingSettings, under_protocol
 from robustness.training.record import Chosen, Fingerprint, is_complete, read_outcome, write_record
-from robustness.training.trainer import Trial, TrialResult, run_trial, score_reporting
-from robustness.victims.checkpoint import locate
+from robustness.training.trainer import Trial, TrialResult, run_trial, score_reporting, try_step
+from robustness.victims.checkpoint import ADAPTER_CONFIG, locate
 from robustness.victims.loading import digest_weights, place
 
 PAIRS_FILE = "pairs.toml"
@@ -101,9 +103,11 @@ def train(
     _check_arguments(entries, seeds, limit)
     settings = settings or TrainingSettings()
     torch_device = _device(device)
+    refuse_unwritable(out)
     rows = load_rows(testset, data, limit, settings.dev_limit)
     _refuse_prompts_for_answers(entries, rows.task)
     base_folder = locate(base, f"train {testset}: --base")
+    _refuse_what_is_no_base(base, base_folder)
     start = Base(base_folder, str(base_folder) if Path(base).is_dir() else base)
     jobs = _plan(entries, seeds, out, rows, start, settings)
     others = [pair for pair in stored_pairs(out / PAIRS_FILE) if pair.name not in {job.folder.name for job in jobs}]
@@ -111,9 +115,11 @@ def train(
     say = progress or _ignore
     if pending:
         encoded = encode_rows(rows, base_folder, settings.max_tokens, _virtual_tokens(jobs))
+        shop = Workshop(start, encoded, torch_device, say)
+        _try_methods(pending, shop)
         out.mkdir(parents=True, exist_ok=True)
         for job in pending:
-            _make_checkpoint(job, Workshop(start, encoded, torch_device, say))
+            _make_checkpoint(job, shop)
     pairing = Pairing(rows.task.name, start, out, _floor(rows, settings), selection_metric(rows.task), say)
     return _write_pairs(jobs, others, pairing)
 
@@ -123,10 +129,24 @@ def _check_arguments(methods: Sequence[Entry[MethodDefinition]], seeds: Sequence
     if kinds != {True, False}:
         named = ", ".join(method.name for method in methods) or "none"
         raise UsageError(f"--method: got {named}; a pair needs --method full and one PEFT method")
-    if not seeds or min(seeds) < 0:
-        raise UsageError(f"--seed: got {', '.join(map(str, seeds)) or 'none'}; expected one or more, each 0 or more")
+    if not seeds:
+        raise UsageError("--seed: got none; expected one or more")
+    for seed in seeds:
+        refuse_seed(seed)
     if limit is not None and limit <= 0:
         raise UsageError(f"--limit {limit}: expected 1 or more training rows, or no --limit for all")
+
+
+def _refuse_what_is_no_base(given: str, folder: Path) -> None:
+    if (folder / ADAPTER_CONFIG).is_file():
+        raise CheckpointError(
+            f"--base {given}: holds {ADAPTER_CONFIG}, so it is an adapter; give the base that it was trained on, or "
+            "remove that file where the adapter has been merged"
+        )
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(
+            f"--base {given}: {folder} has no config.json; expected a folder that save_pretrained wrote, or a hub id"
+        )
 
 
 def _refuse_prompts_for_answers(methods: Sequence[Entry[MethodDefinition]], task: Task) -> None:
@@ -180,6 +200,29 @@ def _plan(
         folder = out / f"{rows.testset}-{method.name}{protocol}-seed{seed}"
         jobs.append(Job(method, seed, folder, own_settings, fingerprint))
     return jobs
+
+
+def _try_methods(jobs: Sequence[Job], shop: Workshop) -> None:
+    """Tries every method before the first arm is trained: one that fails after hours would leave no pair.
+
+    Raises:
+        CheckpointError: names the methods that fail, and why.
+    """
+    failed: dict[str, list[str]] = {}
+    for name, job in {job.method.name: job for job in jobs}.items():
+        trial = Trial(job.method, min(job.method.definition.learning_rates), job.seed, job.settings, shop.device)
+        try:
+            try_step(trial, shop.base, shop.rows)
+        except RobustnessError as error:
+            failed.setdefault(str(error), []).append(name)
+        except torch.OutOfMemoryError:
+            reason = f"a batch does not fit into the memory of {shop.device}; run it in parts: --accumulation"
+            failed.setdefault(reason, []).append(name)
+        except Exception as error:  # transformers, peft and torch each raise kinds of their own
+            failed.setdefault(f"{type(error).__name__}: {first_line(error)}", []).append(name)
+    if failed:
+        reasons = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in failed.items())
+        raise CheckpointError(f"--method: nothing is trained, for a first step failed: {reasons}")
 
 
 def _make_checkpoint(job: Job, shop: Workshop) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import warnings
 from collections.abc import Iterable, Mapping
@@ -22,9 +21,10 @@ from robustness.victims.checkpoint import (
     first_line,
     read_json,
 )
-from robustness.victims.heads import is_decoder, task_type_remedy
+from robustness.victims.heads import task_type_remedy
 from robustness.victims.models import WRAPPERS, load_model, refuse_no_numbers
 from robustness.victims.pickles import without_pickles
+from robustness.victims.proportions import refuse_disproportionate_adapter
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +67,8 @@ def load_adapter(checkpoint: Checkpoint, task: Task, *, prompted: bool) -> tuple
         raise CheckpointError(f"checkpoint {checkpoint.name}: {kind} adapters are not served: {UNSERVED[kind]}")
     check_weights(checkpoint.name, checkpoint.folder, ADAPTER_WEIGHTS)
     tensors = _read_tensors(checkpoint)
+    shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+    refuse_disproportionate_adapter(checkpoint.name, checkpoint.folder, shapes)
     refuse_no_numbers(checkpoint.name, checkpoint.folder / ADAPTER_WEIGHTS, tensors.items())
     labels = {"num_labels": len(task.labels)} if task.labels and not prompted else {}
     base = load_model(checkpoint, checkpoint.base, task, prompted=prompted, **labels)
@@ -83,21 +85,22 @@ def load_adapter(checkpoint: Checkpoint, task: Task, *, prompted: bool) -> tuple
     except Exception as error:  # a size mismatch is a RuntimeError, a bad config a TypeError, a bad file others
         remedy = task_type_remedy(checkpoint, task, prompted=prompted)
         raise _misfit(checkpoint, f"{first_line(error)}{remedy}") from error
-    if task.labels and not prompted and is_decoder(base.model.config):
-        base.model.register_forward_pre_hook(_pad_on_the_left, with_kwargs=True)
     return model, tuple(
         sorted(key for key in base.missing if not any(f".{stored}".endswith(f".{key}") for stored in tensors))
     )
 
 
-def unwrap_saved(model: Any) -> Any:
-    """Puts modules that were saved whole in the place of their wrappers, which LN tuning leaves when it merges."""
+def unwrap_saved(model: Any) -> None:
+    """Puts modules that were saved whole in the place of their wrappers, before an adapter is merged.
+
+    peft itself leaves the wrappers there (LN tuning), or takes them for layers with a weight, which heads of several
+    layers are not (IA3 on RoBERTa).
+    """
     from peft.utils.other import ModulesToSaveWrapper
 
     for name, module in list(model.named_modules()):
         if isinstance(module, ModulesToSaveWrapper):
             model.set_submodule(name, module.modules_to_save[module.active_adapter])
-    return model
 
 
 def _read_tensors(checkpoint: Checkpoint) -> Tensors:
@@ -208,29 +211,11 @@ def _place(checkpoint: Checkpoint, model: Any, tensors: Tensors) -> None:
     report = set_peft_model_state_dict(model, tensors, adapter_name=ADAPTER)
     unplaced = [key for key in _once(report.unexpected_keys) if not key.startswith(DRAWN_AGAIN)]
     if model.active_peft_config.is_prompt_learning:  # its own weights are placed apart and called unexpected
-        unplaced = [key for key in unplaced if key not in _wanted(model)]
+        unplaced = [key for key in unplaced if key not in _wanted(model) and not key.startswith("prompt_encoder.")]
     if unplaced:
         raise _misfit(
             checkpoint, f"the base has no place for its {unplaced[0]} ({len(unplaced)} such tensors)", of_two=True
         )
-
-
-def _pad_on_the_left(model: Any, args: tuple[Any, ...], inputs: dict[str, Any]) -> tuple[Any, Any]:
-    """Moves padding to the left where embeddings take the place of tokens, as learnt prompts do.
-
-    A decoder's head for labels reads the last place then: it has no tokens among which to look for padding.
-    """
-    embeddings, mask = inputs.get("inputs_embeds"), inputs.get("attention_mask")
-    if inputs.get("input_ids") is not None or embeddings is None or mask is None:
-        return args, inputs
-    width = mask.shape[1]
-    filled = mask.long().sum(dim=1, keepdim=True)
-    places = (torch.arange(width, device=mask.device) + filled) % width
-    moved = {"attention_mask": mask.gather(1, places)}
-    moved["inputs_embeds"] = embeddings.gather(1, places[:, :, None].expand_as(embeddings))
-    if "position_ids" in inspect.signature(model.forward).parameters:
-        moved["position_ids"] = (moved["attention_mask"].long().cumsum(dim=1) - 1).clamp(min=0)
-    return args, inputs | moved
 
 
 def _once(keys: Iterable[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -16,12 +17,16 @@ from robustness.retrying import with_retries
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 MODEL_WEIGHTS = "model.safetensors"
+LFS_POINTER = b"version https://git-lfs"
+"""How a file begins that Git left in the place of a large one."""
 HUB_ID = re.compile(r"[\w][\w.\-]*(/[\w][\w.\-]*)?")
 SAFE_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 HUB_TIMEOUT = 20
 """Seconds without an answer; HF_HUB_DOWNLOAD_TIMEOUT says the same of the files themselves."""
 SHOWN = 3
 """Subfolders that a message names."""
+SHOWN_CHARACTERS = 400
+"""Of a reason that a library gives, or a file."""
 PICKLED_WEIGHTS = ("pytorch_model.bin", "adapter_model.bin", "pytorch_model.bin.index.json")
 
 
@@ -100,10 +105,10 @@ def locate(reference: str, what: str) -> Path:
     Raises:
         CheckpointError: neither a folder nor a hub id that can be had.
     """
-    folder = Path(reference)
-    if folder.is_dir():
-        return folder.resolve()
-    if folder.exists():
+    if is_folder(reference):
+        return Path(reference).resolve()
+    reference = shorten(reference)
+    if os.path.exists(reference):  # noqa: PTH110 - as below
         raise CheckpointError(f"{what}: {reference} is a file; expected a folder or a hub id")
     if not HUB_ID.fullmatch(reference):
         unset = "; a variable in it is not set" if "$" in reference else ""
@@ -119,6 +124,11 @@ def locate(reference: str, what: str) -> Path:
     except Exception as error:  # the hub library raises a dozen kinds, from HTTP to validation
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{what}: no folder {reference}, and not to be had from the hub: {reason}") from None
+
+
+def is_folder(path: str | Path) -> bool:
+    """Returns whether it is a folder, which pathlib does not tell of what is too long to be the name of one."""
+    return os.path.isdir(path)  # noqa: PTH112
 
 
 def _adapter(name: str, folder: Path, base: Path, config: dict[str, Any]) -> Checkpoint:
@@ -150,11 +160,12 @@ def name_adaptation(config: Mapping[str, Any]) -> str:
 def _locate_named_base(name: str, folder: Path, named_base: str) -> Path:
     beside = folder / named_base
     try:
-        return beside.resolve() if beside.is_dir() else locate(named_base, f"checkpoint {name}")
+        return beside.resolve() if is_folder(beside) else locate(named_base, f"checkpoint {name}")
     except CheckpointError as error:
+        config = folder / ADAPTER_CONFIG
         raise CheckpointError(
-            f"checkpoint {name}: its {ADAPTER_CONFIG} names the base {named_base}, which is not there ({error}); "
-            "put the base back, or set base_model_name_or_path to where it is now"
+            f"checkpoint {name}: its {ADAPTER_CONFIG} names the base {shorten(named_base)}, which is not there "
+            f"({error}); put the base back, or set base_model_name_or_path in {config} to where it is now"
         ) from None
 
 
@@ -185,9 +196,11 @@ def check_weights(name: str, folder: Path, wanted: str = MODEL_WEIGHTS) -> None:
             with safe_open(folder / file, framework="pt"):
                 pass
         except Exception as error:  # safetensors raises kinds of its own
-            raise CheckpointError(
-                f"checkpoint {name}: {folder / file} cannot be read: {first_line(error)}; copy or save it again"
-            ) from None
+            reason = f"cannot be read: {first_line(error)}; copy or save it again"
+            with (folder / file).open("rb") as opened:
+                if opened.read(len(LFS_POINTER)) == LFS_POINTER:
+                    reason = f"is Git LFS's pointer to the weights: run git lfs pull in {folder}"
+            raise CheckpointError(f"checkpoint {name}: {folder / file} {reason}") from None
 
 
 def list_weights(name: str, folder: Path, wanted: str) -> list[str]:
@@ -209,10 +222,11 @@ def _indexed_files(name: str, index: Path) -> list[str]:
     for file in files:
         if not file.endswith(".safetensors") or PurePath(file).name != file or "\\" in file:
             raise CheckpointError(
-                f"checkpoint {name}: {index} names {file!r}; expected safetensors files beside it and no path"
+                f"checkpoint {name}: {index} names {shorten(repr(file))}; expected safetensors files beside it and "
+                "no path"
             )
-        if not (index.parent / file).is_file():
-            raise CheckpointError(f"checkpoint {name}: {index} names {file}, which is not there")
+        if not os.path.isfile(index.parent / file):  # noqa: PTH113 - as in `is_folder`
+            raise CheckpointError(f"checkpoint {name}: {index} names {shorten(file)}, which is not there")
     return files
 
 
@@ -273,11 +287,23 @@ def _hint(folder: Path) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """Returns the first line of an error's message that says something; a heading says it with what it is above."""
+    """Returns the first line of an error's message that says something; a heading says it with what it is above.
+
+    A library's line may list all models it knows: what is longer than a paragraph is cut.
+    """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if len(lines) > 1 and lines[0].endswith(":"):
-        return f"{lines[0]} {lines[1]}"
-    return lines[0] if lines else type(error).__name__
+        return shorten(f"{lines[0]} {lines[1]}")
+    return shorten(lines[0]) if lines else type(error).__name__
+
+
+def shorten(words: str) -> str:
+    """Returns words as they are, or of many the first.
+
+    >>> shorten("short"), len(shorten("long" * 1000))
+    ('short', 404)
+    """
+    return words if len(words) <= SHOWN_CHARACTERS else f"{words[:SHOWN_CHARACTERS]} ..."
 
 
 def _conversion(folder: Path, wanted: str) -> str:

@@ -100,7 +100,7 @@ def _inspect(loaded: LoadedCheckpoint, placement: Placement, clean: Sequence[Exa
         failures.append(
             f"clean-accuracy: {'F1 ' if answering else ''}{accuracy:.3f} on {len(clean)} clean examples is not above "
             f"{'answering with the whole paragraph' if answering else 'the majority class'} "
-            f"({majority:.3f}); an attack on a model that has not learnt the task says nothing"
+            f"({majority:.3f}); {_why_wrong(victim, loaded, accuracy, majority)}"
         )
     return CheckpointFacts(
         checkpoint=checkpoint.name,
@@ -183,6 +183,21 @@ def _clean_accuracy(victim: AnyVictim, clean: Sequence[Example]) -> tuple[float,
         return mean, float(np.mean([score_answer(e.texts[1], e.answers).f1 for e in clean]))
     labels = np.array([example.label for example in clean])
     return mean, float(np.bincount(labels).max() / len(labels))
+
+
+def _why_wrong(victim: AnyVictim, loaded: LoadedCheckpoint, accuracy: float, majority: float) -> str:
+    """What else than a lack of learning makes a checkpoint answer no better than one that knows nothing."""
+    if loaded.task.head is Head.CLASSIFICATION and len(loaded.task.labels) == 2 and 1 - accuracy > majority:
+        return (
+            f"the other label than it gives would be right on {1 - accuracy:.3f}: are its labels (or those of the "
+            "rows) in the order that it was trained with? If they are not, mend id2label in its config.json"
+        )
+    if len(victim.truncated) and not isinstance(victim, AnsweringVictim):
+        return (
+            f"{len(victim.truncated)} of them were cut to {victim.max_tokens} tokens: see model_max_length in its "
+            "tokenizer_config.json"
+        )
+    return "an attack on a model that has not learnt the task says nothing"
 
 
 def _head_failures(loaded: LoadedCheckpoint) -> Iterator[str]:

@@ -176,7 +176,9 @@ def _plain(name: str, value: Any) -> object:
     if isinstance(value, Mapping):
         return _normalised(value)
     if isinstance(value, set | frozenset) or (isinstance(value, list | tuple) and SETS.fullmatch(name)):
-        return sorted(set(value), key=str)
+        # By their text: a damaged list may hold what cannot be hashed.
+        distinct = {json.dumps(each, sort_keys=True, default=str): each for each in value}
+        return sorted(distinct.values(), key=str)
     if isinstance(value, list | tuple):
         return [_plain("", each) for each in value]
     return value

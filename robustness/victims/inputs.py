@@ -32,6 +32,13 @@ def bare_model(model: Any) -> Any:
     return model if inner is None or inner is model else bare_model(inner)
 
 
+def name_outputs(model: Any) -> None:
+    """Lets a model whose config.json says return_dict: false or torchscript: true answer as all others do."""
+    model.config.return_dict = True
+    if hasattr(model.config, "torchscript"):  # answers by position too
+        model.config.torchscript = False
+
+
 def accepted_inputs(model: Any) -> frozenset[str]:
     """Returns the names of what a model's forward pass takes.
 

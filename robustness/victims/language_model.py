@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any, final
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 from robustness.errors import CheckpointError
+from robustness.victims.checkpoint import first_line
+from robustness.victims.inputs import name_outputs
 from robustness.victims.pickles import without_pickles
+from robustness.victims.tokenizers import read_tokenizer
 from robustness.victims.victim import Victim
 
 
@@ -26,7 +29,7 @@ class SameVocabularyModel:
 
     def __init__(self, source: str, victim: Victim) -> None:
         try:
-            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+            tokenizer = read_tokenizer(source)
             own, theirs = victim.tokenizer.get_vocab(), tokenizer.get_vocab()
             model: Any = None
             if own == theirs:
@@ -34,14 +37,15 @@ class SameVocabularyModel:
                     model = AutoModelForCausalLM.from_pretrained(
                         source, trust_remote_code=False, use_safetensors=True
                     )
-        except (OSError, ValueError) as error:
-            raise CheckpointError(f"language model {source}: cannot be loaded: {error}") from None
+        except Exception as error:  # transformers, tokenizers and safetensors each raise kinds of their own
+            raise CheckpointError(f"language model {source}: cannot be loaded: {first_line(error)}") from error
         if model is None:
             raise CheckpointError(
                 f"language model {source}: its vocabulary of {len(tokenizer)} tokens is not the victim's of "
                 f"{len(victim.tokenizer)}; gradients pass from one to the other only through the same tokens: "
                 "give a causal model with the victim's tokenizer, or set perplexity_weight to 0"
             )
+        name_outputs(model)
         self._model = model.eval().requires_grad_(False).to(victim.device)
         self.embeddings: torch.Tensor = self._model.get_input_embeddings().weight.detach().float()
         """Shape (tokens, dim)."""

@@ -27,6 +27,7 @@ from robustness.victims.labels import map_labels, read_labels
 from robustness.victims.models import load_model
 from robustness.victims.padding import settle_padding_token, settle_side
 from robustness.victims.prompted import PromptedVictim
+from robustness.victims.tokenizers import read_tokenizer
 from robustness.victims.victim import Scores, Victim
 
 logger = logging.getLogger(__name__)
@@ -96,12 +97,12 @@ def load_checkpoint(checkpoint: Checkpoint, task: Task) -> LoadedCheckpoint:
         CheckpointError: weights that do not fit, a head without names for the task's labels, another base.
     """
     prompted = is_prompted(checkpoint, task)
+    refuse_other_head(checkpoint, task, prompted=prompted)
     columns: tuple[int, ...] = ()
     if task.head is Head.CLASSIFICATION and not prompted:
         columns = map_labels(task, read_labels(checkpoint), checkpoint.name)
     if checkpoint.is_adapter:
         _refuse_other_base(checkpoint)
-        refuse_other_head(checkpoint, task, prompted=prompted)
         model, uninitialised = load_adapter(checkpoint, task, prompted=prompted)
     else:
         whole = load_model(checkpoint, checkpoint.folder, task, prompted=prompted)
@@ -133,7 +134,8 @@ def merge(loaded: LoadedCheckpoint) -> Any | None:
     if model.active_peft_config.is_prompt_learning or not hasattr(model.base_model, "merge_and_unload"):
         return None
     try:
-        merged = unwrap_saved(model.merge_and_unload())
+        unwrap_saved(model)
+        merged = model.merge_and_unload()
     except Exception as error:  # methods refuse by errors of many kinds, some after a part of the layers
         logger.info("%s stays unmerged: %s", loaded.checkpoint.name, first_line(error))
         return None
@@ -178,8 +180,8 @@ def _try_batch(loaded: LoadedCheckpoint) -> bool:
 
 def _try_out(loaded: LoadedCheckpoint, model: Any) -> Scores:
     """Scores of one short text of the vocabulary's own words."""
-    words = sorted(loaded.tokenizer.get_vocab().items(), key=lambda item: item[1])
-    ids = [index for _, index in words if index not in loaded.tokenizer.all_special_ids]
+    special = set(loaded.tokenizer.all_special_ids)
+    ids = [index for index in range(loaded.tokenizer.vocab_size) if index not in special]  # without added tokens
     text = loaded.tokenizer.decode(ids[:: max(1, len(ids) // TRIAL_TOKENS)][:TRIAL_TOKENS])
     victim = as_victim(loaded, model, Placement(torch.device("cpu"), torch.float32))
     return victim.scores([(text,) * len(loaded.task.fields)])
@@ -285,12 +287,10 @@ def _settle_vocabulary(model: Any, tokenizer: Any, checkpoint: Checkpoint) -> No
 
 
 def _load_tokenizer(checkpoint: Checkpoint) -> Any:
-    from transformers import AutoTokenizer
-
     own = (checkpoint.folder / "tokenizer_config.json").is_file()
     folder = checkpoint.folder if own else checkpoint.base
     try:
-        return AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False)
+        return read_tokenizer(folder)
     except Exception as error:  # as for models: each library raises kinds of its own
         raise CheckpointError(
             f"checkpoint {checkpoint.name}: no tokenizer in {folder}: {first_line(error)}"

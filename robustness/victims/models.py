@@ -22,7 +22,9 @@ from robustness.victims.checkpoint import (
     list_weights,
     read_json,
 )
+from robustness.victims.inputs import name_outputs
 from robustness.victims.pickles import without_pickles
+from robustness.victims.proportions import Shapes, refuse_disproportion
 
 WRAPPERS = re.compile(
     r"^(?:module\.|_orig_mod\.|_fsdp_wrapped_module\.)+|(?<=\.)(?:_orig_mod|_fsdp_wrapped_module)\."
@@ -31,8 +33,6 @@ WRAPPERS = re.compile(
 
 UNMERGED = re.compile(r"\.(?:base_layer|original_module|modules_to_save|lora_A)\.|^(?:.*\.)?prompt_encoder\.")
 """What peft puts into the names of the tensors of a model that it has adapted."""
-
-Shapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,7 @@ def load_model(checkpoint: Checkpoint, folder: Path, task: Task, *, prompted: bo
     _refuse_unmerged(name, folder, shapes)
     renamed = {stored: WRAPPERS.sub("", stored) for stored in shapes}
     kind = _automatic_class(task, prompted=prompted)
+    refuse_disproportion(name, folder, shapes, kind, config)
     if any(stored != plain for stored, plain in renamed.items()):
         model, report = _read(name, folder, kind, config, renamed)
     else:
@@ -152,6 +153,7 @@ def _read(
                 model = model.dequantize().float()
     except Exception as error:  # transformers and safetensors each raise kinds of their own
         raise CheckpointError(f"checkpoint {name}: {folder} cannot be loaded: {_reason(folder, error)}") from error
+    name_outputs(model)
     # Of a tensor of another size transformers 4 gives the name, 5 also both sizes.
     resized = frozenset(each if isinstance(each, str) else each[0] for each in info["mismatched_keys"])
     return model, _Report(
@@ -180,8 +182,11 @@ def _read_renamed(
 
 
 def _reason(folder: Path, error: Exception) -> str:
-    """What is wrong, and of a quantised model what it needs or what to use instead."""
-    quantised = read_json(folder / "config.json").get("quantization_config")
+    """What is wrong, and in which line of the config, or what a quantised model needs, or what to use instead."""
+    config = read_json(folder / "config.json")
+    quantised, padding, words = (config.get(key) for key in ("quantization_config", "pad_token_id", "vocab_size"))
+    if isinstance(padding, int) and isinstance(words, int) and padding >= words:
+        return f"its config.json pads with token {padding} of {words}: set pad_token_id to one below {words}"
     if not isinstance(quantised, dict):
         return first_line(error)
     method = quantised.get("quant_method", "a library")
@@ -206,7 +211,7 @@ def _needless_prefix(report: _Report) -> str:
     if len(report.missing) <= report.expected / 2:
         return ""
     first = min(report.unplaced, default="")
-    for tail in tails:
+    for tail in sorted(tails, key=len, reverse=True):  # the shortest prefix first
         prefix = first.removesuffix(tail)
         placed = sum(stored.removeprefix(prefix) in tails for stored in report.unplaced)
         if prefix.endswith(".") and prefix != first and placed > report.expected / 2:

@@ -11,11 +11,14 @@ from typing import Any, Self, final
 import torch
 
 from robustness.errors import CheckpointError
+from robustness.victims.models import WRAPPERS
 
 
 @final
 class TensorFolder(Mapping[str, torch.Tensor]):
     """The tensors of all safetensors files of a folder, by name; each is read when it is asked for.
+
+    Names are those of the model, without what a wrapper such as torch.compile puts into them.
 
     Raises:
         CheckpointError: the folder has no safetensors file, or one that cannot be read.
@@ -25,7 +28,8 @@ class TensorFolder(Mapping[str, torch.Tensor]):
         from safetensors import safe_open
 
         self._stack = ExitStack()
-        self._files: dict[str, Any] = {}
+        self._files: dict[str, tuple[Any, str]] = {}
+        """The file, and the name in it."""
         paths = sorted(folder.glob("*.safetensors"))
         if not paths:
             raise CheckpointError(f"{folder}: no safetensors file in it")
@@ -34,7 +38,7 @@ class TensorFolder(Mapping[str, torch.Tensor]):
                 file = self._stack.enter_context(safe_open(path, framework="pt"))
             except Exception as error:  # safetensors raises kinds of its own
                 raise CheckpointError(f"{path}: cannot be read: {error}") from None
-            self._files |= dict.fromkeys(file.keys(), file)
+            self._files |= {WRAPPERS.sub("", name): (file, name) for name in file.keys()}  # noqa: SIM118
 
     def __enter__(self) -> Self:
         return self
@@ -45,12 +49,14 @@ class TensorFolder(Mapping[str, torch.Tensor]):
         self._stack.close()
 
     def __getitem__(self, name: str) -> torch.Tensor:
-        tensor: torch.Tensor = self._files[name].get_tensor(name)
+        file, stored = self._files[name]
+        tensor: torch.Tensor = file.get_tensor(stored)
         return tensor
 
     def dtype(self, name: str) -> str:
         """Returns the type of a tensor, of which no number is read."""
-        return str(self._files[name].get_slice(name).get_dtype())
+        file, stored = self._files[name]
+        return str(file.get_slice(stored).get_dtype())
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._files)

@@ -14,12 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import (
-    AutoModelForQuestionAnswering,
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    QuestionAnsweringPipeline,
-)
+from transformers import AutoModelForQuestionAnswering, AutoModelForSequenceClassification, AutoTokenizer
 
 from robustness.definitions.catalog import TESTSETS
 from robustness.definitions.tasks import find_task
@@ -108,6 +103,10 @@ def test_addsent_is_scored_at_the_speed_of_its_windows(
 def test_answers_come_as_fast_as_from_the_pipeline_and_are_the_same(
     shared_data: Path, answering_folder: Path, save_result: Save
 ) -> None:
+    try:
+        from transformers import QuestionAnsweringPipeline
+    except ImportError:
+        pytest.skip("transformers 5 has no such pipeline: run this in .venv-transformers4")
     victim = victim_of(answering_folder)
     pipeline = QuestionAnsweringPipeline(
         model=victim.model, tokenizer=AutoTokenizer.from_pretrained(answering_folder)

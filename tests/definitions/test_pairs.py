@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -8,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from robustness.definitions.pairs import Pair, PairEntry, read_pairs, write_pairs
-from robustness.errors import DefinitionError
+from robustness.errors import CheckpointError, DefinitionError
+from robustness.victims.checkpoint import locate
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00/"), min_size=1, max_size=12)
 
@@ -91,6 +93,45 @@ def test_relative_references_are_relative_to_the_file(tmp_path: Path, monkeypatc
     assert pair.full_name == "full"
 
 
+@pytest.mark.parametrize(
+    "written", ["~/models/full", "$HOME/models/full", "${MODELS}/full", "$MODELS/../models/full"]
+)
+def test_home_and_variables_in_a_reference_are_spelled_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("MODELS", str(tmp_path / "models"))
+    (tmp_path / "models" / "full").mkdir(parents=True)
+    write_pairs(tmp_path / "pairs.toml", [entry(full=written)])
+
+    (pair,) = read_pairs(tmp_path / "pairs.toml")
+
+    assert pair.full == str((tmp_path / "models" / "full").resolve())
+    assert pair.full_name == written
+
+
+def test_what_is_spelled_out_and_not_there_is_named_as_it_was_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("NOWHERE", raising=False)
+    write_pairs(tmp_path / "pairs.toml", [entry(base="~/base", full="$NOWHERE/full")])
+
+    (pair,) = read_pairs(tmp_path / "pairs.toml")
+
+    assert (pair.base, pair.full) == (f"{tmp_path}/base", "$NOWHERE/full")
+
+
+def test_a_folder_whose_name_has_a_dollar_or_a_tilde_is_itself(tmp_path: Path) -> None:
+    for name in ("$HOME", "~"):
+        (tmp_path / name).mkdir()
+    write_pairs(tmp_path / "pairs.toml", [entry(base="~", full="$HOME")])
+
+    (pair,) = read_pairs(tmp_path / "pairs.toml")
+
+    assert (pair.base, pair.full) == (str(tmp_path / "~"), str(tmp_path / "$HOME"))
+
+
 def test_a_reference_that_is_no_folder_beside_the_file_stays_a_hub_id(tmp_path: Path) -> None:
     path = tmp_path / "pairs.toml"
     write_pairs(path, [entry(base="google-bert/bert-base-uncased")])
@@ -148,4 +189,29 @@ def test_a_single_table_in_place_of_a_list_is_refused(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("[[pair]]", "[pair]"))
 
     with pytest.raises(DefinitionError, match="key 'pair'"):
+        read_pairs(path)
+
+
+@pytest.mark.parametrize("reference", ["x" * 300, "x/" * 3000, "~" * 300, "a\0b"])
+def test_what_no_folder_can_be_called_stays_as_it_is_and_is_refused_when_it_is_looked_for(
+    tmp_path: Path, reference: str
+) -> None:
+    path = tmp_path / "pairs.toml"
+    write_pairs(path, [entry(base=reference)])
+
+    assert read_pairs(path)[0].base == reference
+    with pytest.raises(
+        CheckpointError, match=r"^base: no folder .*expected a folder or a hub id|not to be had"
+    ) as caught:
+        locate(reference, "base")
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("key", ["name", "base", "full", "peft"])
+def test_an_empty_reference_is_not_the_folder_of_the_file(tmp_path: Path, key: str) -> None:
+    path = tmp_path / "pairs.toml"
+    write_pairs(path, [entry()])
+    path.write_text(re.sub(f"{key} = .*", f'{key} = ""', path.read_text()))
+
+    with pytest.raises(DefinitionError, match=f"key '{key}': String should have at least 1 character"):
         read_pairs(path)

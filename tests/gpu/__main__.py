@@ -57,7 +57,10 @@ def check(given: argparse.Namespace, started: float) -> int:
         torch.set_num_threads(1)  # small models are slower on more
     steps = [step for step in all_steps(given.device) if given.only in step.name]
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(torch.device(given.device), SIZES[given.size], Path(folder))
+        device = torch.device(
+            "cuda:0" if given.device == "cuda" else given.device
+        )  # parts of torch.cuda want the index
+        bench = Bench(device, SIZES[given.size], Path(folder))
         machine = bench.describe()
         print(", ".join(f"{key} {value}" for key, value in machine.items() if key != "versions"))
         print(", ".join(f"{name} {value}" for name, value in machine["versions"].items()))
@@ -71,7 +74,10 @@ def check(given: argparse.Namespace, started: float) -> int:
 
         run_steps(steps, bench, given.seconds - (time.perf_counter() - started), bench.lost, show)
     counts = {result: sum(row.result is result for row in rows) for result in Result}
-    print(", ".join(f"{count} {result}" for result, count in counts.items()), f"in {time.perf_counter() - started:.0f} s")
+    print(
+        ", ".join(f"{count} {result}" for result, count in counts.items()),
+        f"in {time.perf_counter() - started:.0f} s",
+    )
     return 1 if counts[Result.FAILED] else 0
 
 

@@ -6,7 +6,7 @@ import contextlib
 import copy
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+
 from gpu.models import (
     Size,
     balance,
@@ -27,7 +28,6 @@ from gpu.models import (
     make_words,
 )
 from gpu.world import World, write_world
-
 from robustness.definitions.tasks import find_task
 from robustness.testsets.example import Answer, Example, Texts
 from robustness.victims.answering import AnsweringVictim
@@ -89,7 +89,7 @@ class Bench:
 
     @cached_property
     def sentences(self) -> list[Texts]:
-        return make_sentences(self.size.texts, self.words)
+        return make_sentences(self.size.texts, self.words, self.size.longest)
 
     @cached_property
     def questions(self) -> list[Texts]:
@@ -172,7 +172,7 @@ class Bench:
 
     @contextlib.contextmanager
     def short_of_memory(self, victim: AnyVictim, tokens: int) -> Iterator[None]:
-        """Within it a batch of `tokens` tokens does not fit: on CUDA for want of memory, elsewhere by an exception."""
+        """Within it a batch of `tokens` tokens does not fit: for want of memory, or by an exception."""
         with _little_memory(self.device, victim, tokens) if self.on_cuda else _refusing(victim.model, tokens):
             yield
 

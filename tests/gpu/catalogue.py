@@ -20,6 +20,5 @@ def all_steps(device: str) -> list[Step[Bench]]:
         *running.STEPS,
         *probes.STEPS,
         *probes.HEADS,
-        *attacks.BUSY,
     ]
     return [step for step in steps if device != "pretend" or step not in NOT_PRETENDED]

@@ -42,6 +42,8 @@ class Size:
     name: str
     words: int
     """Of the vocabulary, beside pieces of one and two letters."""
+    longest: int
+    """Words of a sentence."""
     large: Mapping[str, int]
     base: Mapping[str, int]
     causal: Mapping[str, int]
@@ -55,8 +57,10 @@ class Size:
     """Trained on."""
 
 
-REAL = Size("real", 2_000, _LARGE, _BASE, _LLAMA, texts=4_096, examples=256, probed=16, rows=512)
-TINY = Size("tiny", 60, _SMALL, _SMALL, _SMALL | {"num_key_value_heads": 1}, texts=24, examples=4, probed=2, rows=32)
+REAL = Size("real", 2_000, 40, _LARGE, _BASE, _LLAMA, texts=4_096, examples=128, probed=16, rows=512)
+TINY = Size(
+    "tiny", 60, 10, _SMALL, _SMALL, _SMALL | {"num_key_value_heads": 1}, texts=24, examples=4, probed=2, rows=32
+)
 SIZES = {size.name: size for size in (REAL, TINY)}
 
 
@@ -97,10 +101,10 @@ def make_tokenizer(words: list[str], *, ends: bool = True) -> PreTrainedTokenize
     )
 
 
-def make_sentences(count: int, words: list[str], seed: int = 0) -> list[Texts]:
-    """Sentences of 4 to 39 words, as long as SST-2's."""
+def make_sentences(count: int, words: list[str], longest: int, seed: int = 0) -> list[Texts]:
+    """Sentences of 4 words or more."""
     rng = np.random.default_rng(seed)
-    return [(" ".join(rng.choice(words, size=rng.integers(4, 40))),) for _ in range(count)]
+    return [(" ".join(rng.choice(words, size=rng.integers(4, longest + 1))),) for _ in range(count)]
 
 
 def make_questions(count: int, words: list[str], seed: int = 0) -> list[Texts]:

@@ -12,7 +12,7 @@ from typing import Any
 from unittest import mock
 
 import torch
-from torch.utils import backend_registration
+from torch.utils import _device, backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
@@ -30,7 +30,7 @@ class PretendTensor(torch.Tensor):
     """On the processor."""
 
     @staticmethod
-    def __new__(cls, held: torch.Tensor) -> PretendTensor:  # noqa: PYI034 - a tensor is made by a function of torch's
+    def __new__(cls, held: torch.Tensor) -> PretendTensor:
         made: PretendTensor = torch.Tensor._make_wrapper_subclass(
             cls,
             held.shape,
@@ -86,7 +86,7 @@ class _Module(backend_registration._DummyBackendModule):
 class _Generator(torch.Generator):
     """A generator that knows the device."""
 
-    def __new__(cls, device: Any = "cpu") -> _Generator:  # noqa: PYI034 - as above
+    def __new__(cls, device: Any = "cpu") -> _Generator:
         made: _Generator = super().__new__(cls)
         if torch.device(device).type == NAME:
             _generators[made._cdata] = made
@@ -100,6 +100,7 @@ class _Generator(torch.Generator):
 def pretending() -> Iterator[None]:
     """Within it torch has the device; once a process, for torch forgets no device."""
     backend_registration._setup_privateuseone_for_python_backend(NAME, backend_module=_Module())
+    _device._device_constructors()  # remembers which functions heed `with torch.device(...)`: the unpatched ones
     make = torch.tensor
     patches = {
         "tensor": lambda *args, **named: _make_there(make, args, named),

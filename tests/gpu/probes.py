@@ -11,8 +11,7 @@ from unittest import mock
 
 from gpu.attacks import DEFINITIONS
 from gpu.bench import Bench
-from gpu.steps import Found, Step, StepFailed, require
-
+from gpu.steps import Found, Step, StepError, require
 from robustness.sensitivity.probe import Subject, Unsupported
 from robustness.testsets.example import Example
 from robustness.victims.checkpoint import Checkpoint
@@ -26,7 +25,13 @@ PROBES = (
 )
 """The most used first; a test holds them against what is shipped."""
 FEWER: Mapping[str, Mapping[str, Any]] = {
-    "adversarial-distance": {"norms": ["l2"], "steps": 3, "shrinking_rounds": 1, "checked_examples": 1, "random_directions": 3},
+    "adversarial-distance": {
+        "norms": ["l2"],
+        "steps": 3,
+        "shrinking_rounds": 1,
+        "checked_examples": 1,
+        "random_directions": 3,
+    },
     "smoothing": {"samples": 20, "selection_samples": 4, "calibration_examples": 2, "calibration_samples": 2},
     "safer": {"samples": 20},
     "reachability": {"attack_steps": 2},
@@ -39,7 +44,7 @@ FEWER: Mapping[str, Mapping[str, Any]] = {
     "module-transplant": {"steps": 2, "distance_examples": 1},
 }
 """What takes long on a processor, where only small models are measured."""
-ON_SPANS = ("margin", "jacobian-norm", "adversarial-distance", "condition-profile", "block-jacobians")
+ON_SPANS = ("margin", "jacobian-norm", "condition-profile", "block-jacobians")
 ON_PROMPTS = ("margin", "jacobian-norm", "sharpness")
 
 
@@ -90,7 +95,7 @@ def measure(
         with mock.patch("robustness.sensitivity.substitution.load_neighbours", lambda: _neighbours(bench.words)):
             readings = list(named.probe.measure(subject))
     except Unsupported as error:
-        raise StepFailed(f"unsupported: {error}") from None
+        raise StepError(f"unsupported: {error}") from None
     statuses = Counter(str(reading.measurement.status) for reading in readings)
     reasons = [reading.measurement.reason for reading in readings if str(reading.measurement.status) == "errored"]
     require(not reasons, f"{len(reasons)} of {len(readings)} readings errored: {reasons[:1]}")

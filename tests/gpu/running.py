@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from gpu.attacks import DEFINITIONS
+from gpu.attacks import EDITS
 from gpu.bench import Bench
 from gpu.steps import Found, Step, require
+from robustness.victims.batches import recover_memory
 
 ATTACKS = ("deepwordbug", "pgd")
 COMPARED = ("checkpoint", "testset", "attack", "example_id", "status", "adversarial_text", "queries")
@@ -26,7 +30,9 @@ def workers_agree(bench: Bench) -> Found:
     require(errored == 0, f"{errored} rows errored")
     same = sum(alone[key] == shared[key] for key in alone)
     require(same >= ALIKE * len(alone), f"{len(alone) - same} of {len(alone)} rows differ")
-    figure = f"{len(alone) - same} of {len(alone)} rows differ; {seconds_alone:.0f} s alone, {seconds_shared:.0f} s by two"
+    figure = (
+        f"{len(alone) - same} of {len(alone)} rows differ; {seconds_alone:.0f} s alone, {seconds_shared:.0f} s by two"
+    )
     return Found(figure, {"rows": len(alone), "same": same, "seconds": [seconds_alone, seconds_shared]})
 
 
@@ -50,19 +56,18 @@ def _run(bench: Bench, name: str, workers: int | None) -> tuple[dict[Any, dict[s
     )
     use_data(world.folder)
     use_device(bench.device.type)
+    recover_memory()  # the workers share the device with this process
+    one = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
     started = time.perf_counter()
-    with mock.patch("robustness.runs.executors.pool._visible_devices", lambda: ["0", "0"]):
+    with mock.patch("robustness.runs.executors.pool._visible_devices", lambda: [one, one]):
         execute(make_plan(settings), out, None, Execution(workers=workers))
     return _read(out), time.perf_counter() - started
 
 
 def _read(out: Path) -> dict[Any, dict[str, Any]]:
-    import sqlite3
-
-    with sqlite3.connect(out / "run.sqlite") as connection:
+    with closing(sqlite3.connect(out / "run.sqlite")) as connection:
         rows = connection.execute(f"SELECT {', '.join(COMPARED)} FROM outcomes").fetchall()
-    connection.close()
     return {row[:4]: dict(zip(COMPARED, row, strict=True)) for row in rows}
 
 
-STEPS: tuple[Step[Bench], ...] = (Step("workers on one GPU", workers_agree, DEFINITIONS, seconds=120.0),)
+STEPS: tuple[Step[Bench], ...] = (Step("workers on one GPU", workers_agree, EDITS, seconds=120.0),)

@@ -26,7 +26,7 @@ class Result(StrEnum):
     SKIPPED = "skipped"
 
 
-class StepFailed(Exception):
+class StepError(Exception):
     """What a step found is not what it should be."""
 
 
@@ -69,9 +69,9 @@ class Row:
 
 
 def require(condition: bool, reason: str) -> None:
-    """Raises StepFailed with the reason unless the condition holds."""
+    """Raises StepError with the reason unless the condition holds."""
     if not condition:
-        raise StepFailed(reason)
+        raise StepError(reason)
 
 
 def run_steps(
@@ -124,7 +124,7 @@ def _run(step: Step[B], subject: B, ends: float) -> Row:
     except StepTimeout:
         result = Result.FAILED if limit == step.seconds else Result.SKIPPED
         figure = f"took more than {limit:.0f} s" + ("" if result is Result.FAILED else ", all that was left")
-    except StepFailed as error:
+    except StepError as error:
         result, figure = Result.FAILED, str(error)
     except Exception as error:  # whatever a device does to a step, the others are to be tried
         result, figure = Result.FAILED, f"{type(error).__name__}: {error}"

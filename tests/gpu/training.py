@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from gpu.attacks import DEFINITIONS
 from gpu.bench import Bench
 from gpu.models import encoder_config
 from gpu.steps import Found, Step, require
-
 from robustness.testsets.example import Example
 
 RATES = {"real": {"full": 1e-4, "lora": 2e-3}, "tiny": {"full": 1e-2, "lora": 5e-2}}
@@ -105,4 +105,6 @@ def _watched(rows: Any) -> tuple[Any, list[int]]:
     return replace(rows, train=watched), watched.order
 
 
-STEPS: tuple[Step[Bench], ...] = (Step("bfloat16 training", losses_fall, (*DEFINITIONS, "accelerate"), seconds=120.0),)
+STEPS: tuple[Step[Bench], ...] = (
+    Step("bfloat16 training", losses_fall, (*DEFINITIONS, "accelerate"), seconds=120.0),
+)

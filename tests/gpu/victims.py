@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from gpu.bench import ROOM, Bench
-from gpu.steps import Found, Step, require
 from numpy.typing import NDArray
 
+from gpu.bench import ROOM, Bench
+from gpu.steps import Found, Step, require
 from robustness.victims.batches import CUDA_BATCH_TOKENS
 from robustness.victims.victim import PROBE_TOKENS
 
@@ -52,7 +52,7 @@ def queued_calls(bench: Bench) -> Found:
     expected = [bench.encoder.scores(part) for part in parts]
     waiting = [bench.encoder.start(part) for part in parts]
     found = [collect() for collect in waiting[::-1]][::-1]
-    worst = max(compare(a, b, 0.0, "queued and one at a time") for a, b in zip(expected, found, strict=True))
+    worst = max(compare(a, b, TOLERANCE, "queued and one at a time") for a, b in zip(expected, found, strict=True))
     return Found(f"3 calls under way at once: off by {worst:g}")
 
 
@@ -97,7 +97,7 @@ def halving(bench: Bench) -> Found:
     expected = victim.scores(texts)
     victim.batches.tokens = CUDA_BATCH_TOKENS
     before = victim.forwards
-    with bench.short_of_memory(victim, ROOM if bench.on_cuda else 200):
+    with bench.short_of_memory(victim, ROOM if bench.on_cuda else 100):
         found = victim.scores(texts)
     tokens = victim.batches.tokens
     require(tokens < CUDA_BATCH_TOKENS, "the memory was made short, and no batch was halved")
@@ -112,18 +112,18 @@ def trial_without_room(bench: Bench) -> Found:
     texts = sorted(bench.sentences[:64], key=lambda text: len(text[0]))[:16]
     expected = bench.encoder.scores(texts)
     victim.batches.tokens = None if bench.on_cuda else PROBE_TOKENS
-    with bench.short_of_memory(victim, 600 if bench.on_cuda else 120):
+    with bench.short_of_memory(victim, 600 if bench.on_cuda else 60):
         found = victim.scores(texts)
     worst = compare(expected, found, TOLERANCE, "with and without room")
-    return Found(f"{victim.batches.tokens} tokens a batch, logits off by {worst:.1e}", {"tokens": victim.batches.tokens})
+    return Found(
+        f"{victim.batches.tokens} tokens a batch, logits off by {worst:.1e}", {"tokens": victim.batches.tokens}
+    )
 
 
 def spans_agree(bench: Bench) -> Found:
     """The reader's answers here and on the processor; windows a second."""
     texts = bench.questions[:8]
-    here, there = (
-        victim.predict(texts) for victim in (bench.reader, bench.twin(bench.reader, "cpu", torch.float32))
-    )
+    here, there = (victim.predict(texts) for victim in (bench.reader, bench.twin(bench.reader, "cpu", torch.float32)))
     worst = max(abs(a.scores[0] - b.scores[0]) for a, b in zip(here, there, strict=True))
     require(worst <= 10 * TOLERANCE, f"the best spans' scores differ by {worst:.2g}")
     same = sum(a.best == b.best for a, b in zip(here, there, strict=True))
@@ -151,7 +151,10 @@ def prompts_agree(bench: Bench) -> Found:
 def other_heads_halve(bench: Bench) -> Found:
     """Readers and prompted models halve batches too."""
     figures = []
-    victims: Sequence[tuple[Any, Any]] = ((bench.reader, bench.questions[:24]), (bench.prompted, bench.sentences[:64]))
+    victims: Sequence[tuple[Any, Any]] = (
+        (bench.reader, bench.questions[:24]),
+        (bench.prompted, bench.sentences[:64]),
+    )
     for original, texts in victims:
         victim = bench.twin(original, str(bench.device), torch.float32)
         expected = victim.scores(texts)

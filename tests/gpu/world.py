@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gpu.models import SPREAD, Size, balance, make_classifier, make_sentences
 from peft import LoraConfig, get_peft_model
 
+from gpu.models import SPREAD, Size, balance, make_classifier, make_sentences
 from robustness.testsets.example import Texts
 from robustness.victims.victim import Victim
 
@@ -52,7 +52,7 @@ class World:
 def write_world(folder: Path, size: Size, words: list[str], tokenizer: Any, device: torch.device) -> World:
     """Draws a base; the full checkpoint is nearly the LoRA checkpoint merged, so both answer alike."""
     base = make_classifier(size.base, len(tokenizer), torch.device("cpu"))
-    texts = make_sentences(max(16, size.examples // 2), words, seed=1)
+    texts = make_sentences(max(16, size.examples // 2), words, size.longest, seed=1)
     adapted = _adapt(base)
     full = _disturb(copy.deepcopy(adapted).merge_and_unload())
     victim = Victim(full.to(device), tokenizer, (0, 1))

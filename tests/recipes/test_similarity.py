@@ -61,6 +61,24 @@ def test_an_encoder_is_given_what_it_takes_of_a_text(architecture: Architecture,
     np.testing.assert_allclose(vectors, expected, atol=1e-5)
 
 
+def test_an_encoder_that_answers_by_position_gives_the_same_vectors(tmp_path: Path) -> None:
+    Architecture("bert").save(tmp_path, AutoModel)
+    expected = SentenceEncoder(tmp_path, CPU).encode(["film is fine"])
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"return_dict": False}))
+
+    np.testing.assert_array_equal(SentenceEncoder(tmp_path, CPU).encode(["film is fine"]), expected)
+
+
+def test_an_encoder_whose_tokenizer_knows_no_word_is_refused(tmp_path: Path) -> None:
+    """To it all texts would be alike."""
+    Architecture("bert").save(tmp_path, AutoModel)
+    (tmp_path / "tokenizer.json").unlink()
+
+    with pytest.raises(DataError, match=f"sentence encoder {tmp_path}: no tokenizer: "):
+        SentenceEncoder(tmp_path, CPU).encode(["film is fine"])
+
+
 def test_vectors_are_those_of_sentence_transformers(minilm: Path, sentences: list[str]) -> None:
     package = pytest.importorskip("sentence_transformers", reason="an oracle that the package does not need")
 

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from rich.table import Table as RichTable
 from scipy.stats import wilcoxon
 
 from robustness.reports.comparisons.claims import EXCLUSIONS, Direction
 from robustness.reports.report import write_report
 from robustness.reports.summaries.endpoints import find_disagreements
+from robustness.reports.summaries.fitting import FittingTable
 from robustness.reports.summaries.probes import render_probes
 from robustness.reports.tables.columns import Table
 from robustness.reports.tables.csvfiles import read_table
@@ -294,8 +294,8 @@ def test_the_terminal_names_the_arms_by_their_adaptation_and_a_gradient_names_no
 
     table, *sentences = render_probes(tables, measured.record.pairs[0], measured.record)
 
-    assert isinstance(table, RichTable)
-    columns = {column.header: list(column.cells) for column in table.columns}
+    assert isinstance(table, FittingTable)
+    columns = {column.heading: [row[i] for row in table.rows] for i, column in enumerate(table.columns)}
     assert list(columns)[4:] == ["full", "LoRA", "ratio", "more sensitive"]
     assert columns["more sensitive"] == ["", "LoRA"]
     assert columns["ratio"][1].startswith("0.5 [0.4")

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pytest
 from rich.console import Console
 
 from robustness.reports.report import Report
-from robustness.reports.summaries.terminal import render_summary
+from robustness.reports.run_comparison import RunComparison
+from robustness.reports.summaries.fitting import Column, FittingTable, Sentence
+from robustness.reports.summaries.terminal import render_comparison, render_summary
 from robustness.reports.tables.columns import COLUMNS, Table
 from robustness.runs.record import RunRecord
 
@@ -145,3 +148,90 @@ def test_methods_stand_beside_each_other_place_by_place_and_their_answers_come_l
         "sst2 lora, 3 seeds: This run does not tell LoRA and full fine-tuning apart.",
         "sst2 ia3, 3 seeds: This run does not tell (IA)3 and full fine-tuning apart.",
     ]
+
+
+@pytest.mark.parametrize("width", [30, 40, 60])
+def test_on_a_narrow_terminal_rows_stand_below_each_other_with_names_and_numbers_whole(
+    planted: Any, run_writer: Any, width: int
+) -> None:
+    name, testset = "an-attack-of-a-name", "a-set-of-a-name"
+    rows = [
+        planted.row(attack=name, testset=testset, difference=-0.1234, low=-0.2, high=-0.05) | CHANGED,
+        planted.row(**CONTROL),
+    ]
+
+    lines = screen(run_writer.record(), planted.table(*rows), width)
+
+    start = lines.index(name)
+    end = lines.index("no attack")
+    block = " ".join(" ".join(line.split()) for line in lines[start:end])
+    assert block.startswith(
+        f"{name} n 400 full 0.500 LoRA 0.480 difference -0.123 [-0.200, -0.050] p adj. 0.012 verdict"
+    )
+    assert all(len(line) <= width for line in lines[:-2]) and "\u2026" not in "".join(lines)
+
+
+def test_at_forty_columns_the_screen_word_for_word(planted: Any, run_writer: Any) -> None:
+    lines = screen(run_writer.record(), planted.table(planted.row(**FRAGILE, candidate_value=0.4)), 40)
+
+    assert lines[:12] == [
+        "pair pair-0: LoRA (candidate) beside",
+        "  full fine-tuning (reference)",
+        "clean accuracy before the run: full",
+        "  0.900, LoRA 0.900, majority class",
+        "  0.500 (n = 100)",
+        "planned comparisons on set",
+        "swap",
+        "  n 400  full 0.500  LoRA 0.400",
+        "  difference +0.100 [+0.051, +0.149]",
+        "  p adj. <0.001",
+        "  verdict LoRA more fragile",
+        "difference with 95 % interval: above 0,",
+    ]
+
+
+def test_two_runs_side_by_side_fit_a_narrow_terminal_too() -> None:
+    cell = {"checkpoint": "a-checkpoint-of-a-name", "testset": "set", "attack": "swap", "n": 20, "change": "lower"}
+    numbers = {"value_a": 0.5, "value_b": 0.25, "difference": 0.25, "low": 0.1, "high": 0.4, "p_adjusted": 0.01}
+    compared = RunComparison((), pd.DataFrame([cell | numbers]), (), ())
+    written = StringIO()
+    console = Console(width=40, file=written, highlight=False)
+
+    for part in render_comparison(compared):
+        console.print(part, soft_wrap=isinstance(part, str))
+
+    assert written.getvalue().splitlines()[:5] == [
+        "a-checkpoint-of-a-name | set | swap",
+        "  n 20  A 0.500  B 0.250",
+        "  A - B +0.250 [+0.100, +0.400]",
+        "  p adj. 0.010  B is lower",
+        "A - B on the examples both runs have,",
+    ]
+
+
+def test_what_probes_measured_fits_a_narrow_terminal_too() -> None:
+    words = [Column(name, is_number=False) for name in ("kind", "norm", "radius")]
+    table = FittingTable([Column("number", is_name=True), *words, Column("full"), Column("LoRA")], padding=1)
+    table.rows.append(["adversarial-distance relative-distance", "upper bound", "l2", "", "0.1234*", "-"])
+    written = StringIO()
+
+    Console(width=40, file=written).print(table)
+
+    assert written.getvalue().splitlines() == [
+        "adversarial-distance relative-distance",
+        "  kind upper bound  norm l2",
+        "  full 0.1234*  LoRA -",
+    ]
+
+
+def test_a_name_longer_than_the_terminal_is_broken_and_not_cut() -> None:
+    table = FittingTable([Column("attack", is_name=True), Column("n")], rows=[["x" * 50, "4"]])
+    written = StringIO()
+    console = Console(width=40, file=written)
+
+    console.print(Sentence("y" * 50))
+    table.columns = [*table.columns, Column("difference", min_width=40)]
+    table.rows = [["x" * 50, "4", "0"]]
+    console.print(table)
+
+    assert written.getvalue().count("x") == written.getvalue().count("y") == 50

@@ -168,7 +168,7 @@ def test_a_power_failure_at_any_byte_of_the_log_loses_the_last_rows_alone(
 
 def test_a_run_killed_before_its_record_is_written_can_be_started_again(tiny: Any, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "run.lock").write_text('{"pid": 1, "host": "gone"}')
+    (tmp_path / "run" / "run.lock").write_text('{"pid": 1, "host": "gone", "since": "then"}')
     (tmp_path / "run" / "run.json.part").write_text('{"suite": "smo')
 
     assert start(tiny, tmp_path / "run", limit=2, attacks=["identity"]).missing == 0
@@ -183,7 +183,7 @@ def test_a_second_process_is_refused_with_the_first_ones_pid(tiny: Any, tmp_path
     start(tiny, tmp_path / "run", on_progress=look)
 
     message = (tmp_path / "errors").read_text()
-    assert f"process {os.getpid()} on {os.uname().nodename} is running here" in message
+    assert f"process {os.getpid()} on {os.uname().nodename}, since " in message and "is running here" in message
 
 
 def test_a_file_size_limit_is_a_clear_error_and_the_run_goes_on_without_it(

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 import robustness
 from robustness import api
@@ -43,6 +47,35 @@ def test_every_probe_fills_its_tables_for_both_arms(finished: Any) -> None:
     assert set(examples["example_id"]) == set(finished.tables[Table.EXAMPLES]["example_id"])
     assert layers.groupby("checkpoint").size().to_dict() == {"full": 3, "lora": 3}
     assert finished.n_errored_measurements == finished.missing_measurements == 0
+
+
+def test_an_adapter_whose_files_do_not_tell_its_directions_is_loaded_for_them(tiny: Any, tmp_path: Path) -> None:
+    """LoRA with a bias of its own, here of zeros: plain LoRA's closed form would leave it out."""
+    folder = Path(shutil.copytree(tiny.peft, tmp_path / "lora"))
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps(config | {"lora_bias": True}))
+    tensors = load_file(folder / "adapter_model.safetensors")
+    biases = {
+        name.replace("lora_B.weight", "lora_B.bias"): torch.zeros(len(value))
+        for name, value in tensors.items()
+        if name.endswith("lora_B.weight")
+    }
+    save_file(tensors | biases, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    arms = {"base": tiny.base, "full": tiny.full, "peft": folder}
+    pairs = tmp_path / "pairs.toml"
+    places = "".join(f'{name} = "{place}"\n' for name, place in arms.items())
+    pairs.write_text(f'[[pair]]\nname = "tiny"\ntask = "sst2"\nseed = 0\n{places}')
+
+    report = api.run(
+        "smoke", pairs, tmp_path / "run", data=tiny.data, testsets=[str(tiny.testset)], attacks=["identity"],
+        probes=["reachability"], limit=2,
+    )  # fmt: skip
+
+    rows = report.tables[Table.SENSITIVITY]
+    chance = rows.loc[rows["quantity"] == "reach-chance", "value"].tolist()
+    entries = 2 * (4 * (32 * 32 + 32) + 2 * 32 * 64 + 64 + 32 + 4 * 32)
+    assert (rows["status"] == "ok").all()
+    assert chance == [pytest.approx(4 * (4 * (32 + 32 - 4) + 32) / entries)] * 2
 
 
 def test_running_again_measures_nothing_and_loads_nothing(

@@ -20,6 +20,7 @@ def finished(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("verified")
     for name in ("base", "full", "lora"):
         shutil.copytree(tiny.folder / name, folder / name)
+    (folder / "lora" / "config.json").unlink()  # as peft saves it: labels come from the partner
     shutil.copy(tiny.pairs, folder / "pairs.toml")
     attacks = ["deepwordbug", "input-reduction", "fgsm"]
     options: dict[str, Any] = {"data": tiny.data, "testsets": [str(tiny.testset)], "attacks": attacks, "limit": 6}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -208,8 +209,6 @@ def test_merged_and_unmerged_gradients_agree_through_the_tangent_space(tiny: Any
 def test_reachability_is_measured_at_both_arms_with_the_adapters_directions(
     tiny: Any, subject_of: Any, by_example: Any
 ) -> None:
-    from dataclasses import replace
-
     peft = subject_of(tiny.peft, count=4)
     full = replace(subject_of(tiny.full, count=4), partners=[peft.checkpoint])
 
@@ -222,6 +221,25 @@ def test_reachability_is_measured_at_both_arms_with_the_adapters_directions(
         assert {r.measurement.scope for r in readings} == {f"tangent of {peft.checkpoint.name}"}
         assert 0 < whole["reach-chance"].value < 0.5
         assert "reach-adversarial-of-mean-loss" in whole
+
+
+def test_a_full_checkpoint_has_its_partners_directions_as_they_are_at_the_partner(
+    tiny: Any, subject_of: Any, tmp_path: Path
+) -> None:
+    """Rows of the base's weights, which (IA)3 scales, and not those of the full checkpoint's."""
+    peft = subject_of(save(tiny, tmp_path / "ia3", CONFIGS["ia3"]))
+    full = replace(subject_of(tiny.full), partners=[peft.checkpoint])
+    gradient = {
+        name: torch.randn(value.shape, generator=torch.Generator().manual_seed(0))
+        for name, value in block_parameters(full.victim.model).items()
+    }
+
+    ((_, own),) = find_tangents(peft, block_parameters(peft.victim.model))
+    ((_, partners),) = find_tangents(full, block_parameters(full.victim.model))
+
+    found, expected = partners.project(gradient), own.project(gradient)
+    assert found.keys() == expected.keys()
+    assert all(torch.allclose(found[name], expected[name], atol=1e-6) for name in expected)
 
 
 def test_the_victim_is_left_as_it_was(tiny: Any, victims: Any, subject_of: Any) -> None:

@@ -17,18 +17,14 @@ import torch
 from peft import PeftType, get_peft_model
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from safetensors.torch import save_file
+from sensitivity.peft_types import KINDS, config_of
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from robustness.sensitivity.tangent import Tangent, read_tangent
 from robustness.sensitivity.weights import squared_norm
-from robustness.tuners.layers import FormConfig
 from robustness.tuners.matrices import weight_storages
-from robustness.tuners.mpc import MpcConfig
-from robustness.tuners.registration import FORM_TYPES, MPC_TYPES, register_tuners
 from robustness.victims.checkpoint import Checkpoint
-
-register_tuners()
 
 LAYERS = {
     "linear-square": lambda: nn.Linear(4, 4),
@@ -41,48 +37,6 @@ LAYERS = {
     "normalisation": lambda: nn.LayerNorm(4),
 }
 
-OPTIONS: dict[str, dict[str, Any]] = {
-    "ADALORA": {"total_step": 10, "init_r": 2, "target_r": 2},
-    "ADAMSS": {"r": 4, "num_subspaces": 2, "subspace_rank": 1},
-    "BOFT": {"boft_block_size": 2},
-    "C3A": {"block_size": 2},
-    "DEFT": {"r": 2},
-    "DELORA": {"r": 2},
-    "FOURIERFT": {"n_frequency": 5},
-    "GLORA": {"r": 2},
-    "GRALORA": {"r": 2, "gralora_k": 2},
-    "HIRA": {"r": 2},
-    "HRA": {"r": 2},
-    "IA3": {"feedforward_modules": []},
-    "LOHA": {"r": 1},
-    "LOKR": {"r": 1, "decompose_both": True},
-    "LORA": {"r": 2},
-    "MISS": {"r": 2},
-    "OFT": {"oft_block_size": 2, "use_cayley_neumann": False},
-    "OSF": {"effective_rank": 2},
-    "PEANUT": {"r": 2},
-    "PSOFT": {"r": 2},
-    "PVERA": {"r": 3},
-    "RANDLORA": {"r": 2},
-    "ROAD": {"group_size": 2},
-    "SHIRA": {"r": 1},
-    "SUPERTUNING": {"sparsity": 0.6},
-    "TINYLORA": {"r": 2, "u": 3},
-    "TRAINABLE_TOKENS": {"token_indices": [1, 3]},
-    "UNILORA": {"r": 2, "theta_d_length": 7},
-    "VBLORA": {"r": 2, "num_vectors": 6, "vector_length": 2, "topk": 2},
-    "VERA": {"r": 3},
-    "WAVEFT": {"n_frequency": 5},
-}
-VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "dora": ("LORA", {"use_dora": True}),
-    "rslora": ("LORA", {"use_rslora": True, "lora_alpha": 3}),
-    "lora-with-bias": ("LORA", {"lora_bias": True}),
-    "ia3-of-inputs": ("IA3", {"feedforward_modules": ["target"]}),
-    "road-2": ("ROAD", {"variant": "road_2"}),
-    "lokr-of-factors": ("LOKR", {"decompose_factor": 2}),
-}
-
 CURVED = {
     "OFT": "a rotation: R - I is no direction of the rotations at R",
     "BOFT": "a product of rotations",
@@ -93,15 +47,8 @@ CURVED = {
 """Types whose update need not lie in their tangent space, and why; all others are linear or homogeneous."""
 SINGLE = {"FOURIERFT", "C3A", "DEFT", "ADAMSS"}
 """Types that compute in float32, whatever they are given."""
-NO_WEIGHT = {
-    "PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "ADAPTION_PROMPT", "CPT", "CARTRIDGE",
-    "XLORA", "SHADOW", "LILY", "POLY", "MPC_N",
-}  # fmt: skip
-"""Types that plain peft itself does not merge."""
 REFUSALS = (ValueError, TypeError, NotImplementedError, AttributeError, KeyError)
 """What peft raises for a layer that a type does not take."""
-
-KINDS = [*(each.value for each in PeftType if each.value not in NO_WEIGHT), *VARIANTS]
 
 
 class Net(nn.Module):
@@ -116,17 +63,6 @@ class Net(nn.Module):
         return answer
 
 
-def config_of(kind: str) -> Any:
-    """A configuration of the type, or of the variant of one, for the module `target`."""
-    kind, extra = VARIANTS.get(kind, (kind, {}))
-    given = {"target_modules": ["target"], **OPTIONS.get(kind, {}), **extra}
-    if kind in FORM_TYPES:
-        return FormConfig(peft_type=kind, **given)
-    if kind in MPC_TYPES:
-        return MpcConfig(peft_type=kind, r=2, **given)
-    return PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(kind)](**given)
-
-
 def adapted(kind: str, layer: nn.Module) -> Any:
     """The layer with an adapter of random numbers, in float64 where the type takes it.
 
@@ -136,7 +72,7 @@ def adapted(kind: str, layer: nn.Module) -> Any:
     with torch.random.fork_rng(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.manual_seed(1)
-        model = get_peft_model(Net(layer), config_of(kind)).eval()
+        model = get_peft_model(Net(layer), config_of(kind, ["target"])).eval()
         for parameter in model.parameters():
             if parameter.requires_grad:
                 nn.init.normal_(parameter, mean=0.3, std=0.5)

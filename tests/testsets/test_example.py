@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,9 +17,7 @@ def example(*texts: str, attacked: tuple[int, ...] = (0,)) -> Example:
     return Example("1", texts, label=1, attacked=attacked)
 
 
-def test_words_are_those_of_textattack(shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NLTK_DATA", str(shared_data / "nltk_data"))
-    attacked_text = pytest.importorskip("textattack.shared", reason="the extra `textattack` is not installed")
+def test_words_are_those_of_textattack(shared_data: Path, textattack: Any) -> None:
     lines = (shared_data / "glue" / "SST-2" / "dev.tsv").read_text(encoding="utf-8").splitlines()[1:301]
     texts = [line.rpartition("\t")[0].strip() for line in lines]
     tricky = [
@@ -34,7 +33,7 @@ def test_words_are_those_of_textattack(shared_data: Path, monkeypatch: pytest.Mo
     alphabet = [f"a{chr(code)}b" for code in range(0x300) if not chr(code).isspace()]
 
     for text in [*texts, *tricky, *alphabet]:
-        assert list(example(text).words) == list(attacked_text.AttackedText(text).words), text
+        assert list(example(text).words) == list(textattack.shared.AttackedText(text).words), text
 
 
 def test_the_rule_of_words_holds_for_every_character() -> None:

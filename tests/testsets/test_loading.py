@@ -178,6 +178,14 @@ def test_a_folder_without_the_file_is_named(tmp_path: Path) -> None:
     assert f"{tmp_path} has no glue/SST-2/dev.tsv" in str(caught.value)
 
 
+def test_a_file_of_a_name_that_none_can_have_is_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "long.toml"
+    path.write_text(OWN.format(task="sst2").replace("dev.tsv", "x" * 300))
+
+    with pytest.raises(DataError, match="has no x+; add the file"):
+        load_testset(TESTSETS.find(str(path)), tmp_path)
+
+
 def test_a_set_of_local_files_alone_asks_for_the_folder(tmp_path: Path) -> None:
     entry = own(tmp_path, "sentence\tlabel\nfine\t1\n")
 

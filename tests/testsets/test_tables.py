@@ -91,7 +91,11 @@ def test_questions_come_from_tables_too(tmp_path: Path, kind: str) -> None:
         ({"text": " "}, KEYS, r"mine.jsonl row 2: column 'text' is empty or not text"),
         ({"text": 3}, KEYS, r"mine.jsonl row 2: column 'text' is empty or not text"),
         ({"key": "a"}, KEYS, r"2 rows with the id 'a'"),
-        ({}, KEYS.replace('"mood"', '"moods"'), r"mine.jsonl row 1: column 'moods' is missing; there are key, text"),
+        (
+            {},
+            KEYS.replace('"mood"', '"moods"'),
+            r"row 1: column 'moods' is missing; there are 'key', 'text'",
+        ),
         ({}, KEYS.replace('label = "mood"\n', ""), r"the definition names no column for label"),
         ({}, KEYS.replace('["text"]', '["text", "mood"]'), r"columns names 2 columns; sst2 has 1 texts"),
         ({"mood": -1}, KEYS, r"row 2: the label is hidden \(-1\)"),
@@ -172,3 +176,181 @@ def test_labels_of_originals_that_are_not_as_described_are_named(
 
     with pytest.raises(RobustnessError, match=expected):
         load(tmp_path, "mine.csv", keys)
+
+
+PLAIN = 'columns = ["text"]\nlabel = "mood"\n'
+TWO = [{"text": "a fine, long film", "mood": "positive"}, {"text": "a dull film", "mood": "negative"}]
+
+
+def lines(rows: list[dict], separator: str, end: str = "\n") -> str:
+    cells = [[*rows[0]], *(list(map(str, row.values())) for row in rows)]
+    return end.join(separator.join(f'"{cell}"' for cell in each) for each in cells) + end
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("semicolons.csv", lines(TWO, ";")),
+        ("tabs.csv", lines(TWO, "\t")),
+        ("pipes.csv", lines(TWO, "|")),
+        ("commas.tsv", lines(TWO, ",")),
+        ("signed.csv", "\ufeff" + lines(TWO, ",", "\r\n")),
+        ("old-mac.csv", lines(TWO, ",", "\r")),
+        ("blank-lines.csv", lines(TWO, ",", "\n\n")),
+        ("UPPER.CSV", lines(TWO, ",")),
+        ("lines.json", "\n".join(map(json.dumps, TWO))),
+        ("old-mac.jsonl", "\r".join(map(json.dumps, TWO))),
+        ("list.jsonl", json.dumps(TWO)),
+        ("pretty.jsonl", json.dumps(TWO, indent=2)),
+        ("signed.jsonl", "\ufeff" + "\n".join(map(json.dumps, TWO))),
+        ("data.json", json.dumps({"version": 1, "data": TWO})),
+    ],
+)
+def test_what_other_programs_save_under_such_names_is_read(tmp_path: Path, file: str, content: str) -> None:
+    (tmp_path / file).write_bytes(content.encode())
+
+    testset = load(tmp_path, file, PLAIN)
+
+    assert [(e.texts, e.label) for e in testset.examples] == [(("a fine, long film",), 1), (("a dull film",), 0)]
+
+
+def test_excels_unicode_text_is_read(tmp_path: Path) -> None:
+    """UTF-16, tabs, and the suffix that the user gave it."""
+    (tmp_path / "mine.csv").write_bytes(lines(TWO, "\t", "\r\n").encode("utf-16"))
+
+    assert [e.label for e in load(tmp_path, "mine.csv", PLAIN).examples] == [1, 0]
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "json"])
+def test_a_cell_as_long_as_a_book_is_read(tmp_path: Path, kind: str) -> None:
+    write(tmp_path / f"mine.{kind}", [{"text": "word " * 40_000, "mood": "positive"}])
+
+    assert len(load(tmp_path, f"mine.{kind}", PLAIN).examples[0].texts[0]) == 199_999
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "expected"),
+    [
+        ("mine.csv", "text,mood,mood\nfine,1,0\n", r"mine.csv: 2 columns are named 'mood'; rename one"),
+        ("mine.csv", "text;mood;mood\nfine;1;0\n", r"mine.csv: 2 columns are named 'mood'; rename one"),
+        (
+            "mine.jsonl",
+            '{"text": "fine", "mood": 1, "mood": 0}\n',
+            r"the key 'mood' twice, of which one",
+        ),
+        (
+            "mine.json",
+            '[{"text": "fine", "mood": 1, "mood": 0}]',
+            r"the key 'mood' twice, of which one",
+        ),
+        ("mine.csv", 'text,mood\n"5" screen",1\n', r"row 1: ',' expected after '\"'.*own are written twice"),
+        ("mine.csv", 'text,mood\n"5,1\nfine,0\n', r"row 1: its quote is never closed"),
+        (
+            "mine.csv",
+            "text,mood\nfine, long,1\n",
+            r"row 1: another number of fields.*\(3, not 2\)",
+        ),
+        ("mine.csv", "", r"no rows in .*mine.csv"),
+        ("mine.csv", "text,mood\n", r"no rows in .*mine.csv"),
+        ("mine.jsonl", "\n\n", r"no rows in .*mine.jsonl"),
+        ("mine.json", "[]", r"no rows in .*mine.json"),
+        ("mine.json", '{"text": ["fine"], "mood": [1]}', r"got an object with 'text', 'mood'; with pandas: to_json"),
+        ("mine.csv", " text, mood\nfine,1\n", r"column 'text' is missing; there are ' text', ' mood'"),
+        ("mine.csv", "text,mood\nfine,True\n", r"row 1: label 'True'; .*labels = { True = ... }"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_for_its_true_reason(
+    tmp_path: Path, file: str, content: str, expected: str
+) -> None:
+    (tmp_path / file).write_text(content)
+
+    with pytest.raises(DataError, match=expected):
+        load(tmp_path, file, PLAIN)
+
+
+def test_two_columns_of_one_name_in_a_parquet_file_are_refused(tmp_path: Path) -> None:
+    table = pyarrow.table([["fine"], [1], [0]], names=["text", "mood", "mood"])
+    pyarrow.parquet.write_table(table, tmp_path / "mine.parquet")
+
+    with pytest.raises(DataError, match=r"mine.parquet: 2 columns are named 'mood'; rename one"):
+        load(tmp_path, "mine.parquet", PLAIN)
+
+
+@pytest.mark.parametrize("labels", [[1.0, 0.0], [True, False], ["1.0", "0"], [" Positive", "negative "]])
+def test_labels_of_other_types_stand_for_the_same(tmp_path: Path, labels: list[object]) -> None:
+    write(tmp_path / "mine.parquet", [row | {"mood": label} for row, label in zip(TWO, labels, strict=True)])
+    truth = 'labels = { True = "positive", False = "negative" }\n' if True in labels and labels[0] is True else ""
+
+    assert [e.label for e in load(tmp_path, "mine.parquet", PLAIN + truth).examples] == [1, 0]
+
+
+@pytest.mark.parametrize("labels", [[2, 1], [2.0, 1.0], ["2", " 1 "]])
+def test_a_map_of_labels_holds_whatever_type_the_file_has_them_in(tmp_path: Path, labels: list[object]) -> None:
+    """A float that missed the map would be taken for an index, and every label be wrong without a word."""
+    write(tmp_path / "mine.parquet", [row | {"mood": label} for row, label in zip(TWO, labels, strict=True)])
+    mapped = PLAIN + 'labels = { 1 = "negative", 2 = "positive" }\n'
+
+    assert [e.label for e in load(tmp_path, "mine.parquet", mapped).examples] == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (
+            [1, 2, 1, 2],
+            r"2 of 4 rows have a label that sst2 has not, first the row '2' with label 2; .*from 1: ",
+        ),
+        (
+            [0, 2, 1, 5],
+            r"2 of 4 rows .* the row '2' with label 2; it has labels 0 to 1 \(negative, positive\); mend",
+        ),
+    ],
+)
+def test_labels_beyond_the_tasks_are_refused_with_their_number(
+    tmp_path: Path, labels: list[int], expected: str
+) -> None:
+    write(tmp_path / "mine.csv", [{"text": f"text {i}", "mood": str(label)} for i, label in enumerate(labels)])
+
+    with pytest.raises(DataError, match=expected) as caught:
+        load(tmp_path, "mine.csv", PLAIN)
+
+    if "from 1" in expected:
+        assert 'labels = { 1 = "negative", 2 = "positive" } of reader = "table"' in str(caught.value)
+
+
+def test_a_label_of_an_original_beyond_the_tasks_is_refused_too(tmp_path: Path) -> None:
+    write(tmp_path / "mine.csv", [CONTRAST[0] | {"was": "3"}, *CONTRAST[1:]])
+
+    with pytest.raises(DataError, match=r"1 of 3 rows .* first the row 'a' with label 3"):
+        load(tmp_path, "mine.csv", CONTRAST_KEYS)
+
+
+NFC, NFD = "caf\xe9", "cafe\u0301"
+
+
+@pytest.mark.parametrize(("context", "answer"), [(NFC, NFD), (NFD, NFC), (NFC, NFC), (NFD, NFD)])
+def test_an_answer_of_another_unicode_form_is_read_as_its_paragraph_writes_it(
+    tmp_path: Path, context: str, answer: str
+) -> None:
+    write(tmp_path / "q.jsonl", [{"q": "Where?", "c": f"In a {context}.", "a": {"text": answer, "answer_start": 5}}])
+
+    (example,) = load(tmp_path, "q.jsonl", 'columns = ["q", "c"]\nanswers = "a"\n', "squad").examples
+
+    assert (example.answers[0].text, example.answers[0].start) == (context, 5)
+
+
+@pytest.mark.parametrize(
+    ("answer", "start", "expected"),
+    [
+        (NFD, 9, r"there stands '.*'; it stands at 5, in another Unicode form"),
+        (NFC, 7, r"there stands 'f\xe9.'; it stands at 5$"),
+        ("tea", 5, r"there stands 'caf'$"),
+    ],
+)
+def test_an_answer_elsewhere_is_refused_with_where_it_stands(
+    tmp_path: Path, answer: str, start: int, expected: str
+) -> None:
+    write(tmp_path / "q.jsonl", [{"q": "Where?", "c": f"In a {NFC}.", "a": {"text": answer, "answer_start": start}}])
+
+    with pytest.raises(DataError, match=expected):
+        load(tmp_path, "q.jsonl", 'columns = ["q", "c"]\nanswers = "a"\n', "squad")

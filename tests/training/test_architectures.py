@@ -25,6 +25,7 @@ from robustness.victims.loading import load_checkpoint, place, to_victim
 SETTINGS = TrainingSettings(max_steps=2, batch_size=8, dev_limit=12)
 LABELLED = [
     (Architecture("distilbert"), "lora"),
+    (Architecture("electra", settings={"return_dict": False}), "lora"),
     (Architecture("mpnet", 62), "lora"),
     (Architecture("roberta", 63), "lora"),
     (Architecture("t5", None, "end"), "lora"),

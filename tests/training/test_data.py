@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,18 @@ def test_texts_that_leave_no_room_for_learnt_tokens_are_refused(testset: str, da
         encode_rows(rows, tiny_base, 29, virtual_tokens=20)
 
 
+def test_a_base_whose_tokenizer_knows_no_word_is_refused(
+    testset: str, data: Path, tiny_base: Path, tmp_path: Path
+) -> None:
+    """Trained on it, a model reads the same in every text."""
+    shutil.copytree(tiny_base, tmp_path / "base")
+    for name in ("tokenizer.json", "vocab.txt"):
+        (tmp_path / "base" / name).unlink(missing_ok=True)
+
+    with pytest.raises(CheckpointError, match="tokenizer cannot be loaded"):
+        encode_rows(load_rows(testset, data, None, 8), tmp_path / "base", 128)
+
+
 def test_a_base_without_a_tokenizer_is_refused(testset: str, data: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="tokenizer cannot be loaded"):
         encode_rows(load_rows(testset, data, 4, 4), tmp_path, 16)
@@ -86,3 +99,39 @@ def test_rows_without_labels_are_refused(tmp_path: Path, text: str, lines: str, 
 
     with pytest.raises((DataError, DefinitionError), match=expected):
         load_rows(str(definition), tmp_path, None, 10)
+
+
+def one_label(folder: Path, train: list[int], dev: list[int]) -> str:
+    """The path of a definition whose rows have such labels."""
+    for name, labels in (("train", train), ("dev", dev)):
+        lines = ["text,label", *(f"{name} {number},{label}" for number, label in enumerate(labels))]
+        (folder / f"{name}.csv").write_text("\n".join(lines) + "\n")
+    head = 'summary = "s"\nlicence = "l"\ntask = "sst2"\nkind = "clean"\n'
+    part = '[[{0}.local]]\nreader = "table"\nfile = "{1}.csv"\ncolumns = ["text"]\nlabel = "label"\n'
+    (folder / "mine.toml").write_text(head + part.format("test", "dev") + part.format("train", "train"))
+    return str(folder / "mine.toml")
+
+
+@pytest.mark.parametrize(
+    ("train", "dev", "limit", "expected"),
+    [
+        ([1] * 9, [0, 1] * 9, None, r"all 9 training rows have the label 'positive', .*; add rows of the others"),
+        ([0, 1] * 9, [0] * 18, None, r"all 9 selecting development rows have the label 'negative', .*; add rows"),
+        ([0] + [1] * 99, [0, 1] * 9, 4, r"all 4 training rows .*; raise the limit: the file has others"),
+        ([1, 2] * 9, [0, 1] * 9, None, r"9 of 18 rows have a label that sst2 has not, .* count from 1"),
+        ([0, 1] * 9, [0, 1, 7] * 6, None, r"6 of 18 rows have a label that sst2 has not, first the row '3'"),
+    ],
+)
+def test_labels_that_teach_or_tell_nothing_are_refused_for_their_reason(
+    tmp_path: Path, train: list[int], dev: list[int], limit: int | None, expected: str
+) -> None:
+    with pytest.raises(DataError, match=expected):
+        load_rows(one_label(tmp_path, train, dev), tmp_path, limit, 100)
+
+
+@pytest.mark.parametrize("limit", [16, 64])
+def test_a_training_file_sorted_by_label_gives_both_labels_under_a_limit(tmp_path: Path, limit: int) -> None:
+    rows = load_rows(one_label(tmp_path, [0] * 500 + [1] * 500, [0] * 20 + [1] * 20), tmp_path, limit, 10)
+
+    assert {example.label for example in rows.train} == {0, 1}
+    assert sorted(example.label for example in rows.selecting) == [0] * 5 + [1] * 5

@@ -178,15 +178,26 @@ def test_a_folder_that_is_no_finished_checkpoint_is_refused(again: Train, tmp_pa
         ({"methods": ["lora"]}, UsageError, "a pair needs --method full and one PEFT method"),
         ({"methods": ["full"]}, UsageError, "a pair needs --method full and one PEFT method"),
         ({"seeds": []}, UsageError, "--seed: got none"),
-        ({"seeds": [-1]}, UsageError, "--seed: got -1"),
+        ({"seeds": [-1]}, UsageError, "--seed -1: expected 0 to 4294967295"),
         ({"device": "tpu"}, UsageError, "unknown device"),
         ({"base": "/no/such/folder"}, CheckpointError, "no folder /no/such/folder"),
+        ({"base": "ADAPTER"}, CheckpointError, "holds adapter_config.json, so it is an adapter; give the base"),
+        ({"base": "EMPTY"}, CheckpointError, "has no config.json; expected a folder that save_pretrained wrote"),
     ],
 )
 def test_wrong_arguments_are_refused_before_anything_is_trained(
-    again: Train, monkeypatch: pytest.MonkeyPatch, changed: dict[str, object], error: type[Exception], message: str
+    again: Train,
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changed: dict[str, object],
+    error: type[Exception],
+    message: str,
 ) -> None:
     monkeypatch.setattr(training, "run_trial", _must_not_run)
+    (tmp_path / "empty").mkdir()
+    folders = {"ADAPTER": str(trained.parent / "tiny-lora-seed0"), "EMPTY": str(tmp_path / "empty")}
+    changed = {key: folders.get(str(value), value) for key, value in changed.items()}
 
     with pytest.raises(error, match=message):
         again(**changed)

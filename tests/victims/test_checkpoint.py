@@ -128,6 +128,13 @@ def test_a_missing_folder_is_named(tiny: Any, tmp_path: Path) -> None:
     assert f"no folder {tmp_path / 'nothing'}" in refused(tmp_path / "nothing", tiny.base)
 
 
+def test_a_variable_that_is_not_set_is_told(tiny: Any) -> None:
+    assert (
+        "no folder $NOWHERE/full; expected a folder or a hub id (owner/name); a variable in it is not set"
+        in refused("$NOWHERE/full", tiny.base)
+    )
+
+
 def test_a_missing_base_is_named(tiny: Any, tmp_path: Path) -> None:
     message = refused(tiny.full, tmp_path / "nothing")
 
@@ -188,6 +195,25 @@ def test_a_folder_without_weights_is_refused(tiny: Any, copied: Callable[[str], 
     assert refused(folder, tiny.base) == f"checkpoint mine: {folder} has no model.safetensors"
 
 
+@pytest.mark.parametrize(("kind", "file"), [("full", "model.safetensors"), ("lora", "adapter_model.safetensors")])
+def test_weights_that_git_did_not_fetch_are_told(
+    tiny: Any, copied: Callable[[str], Path], kind: str, file: str
+) -> None:
+    folder = copied(kind)
+    (folder / file).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 133466304\n")
+
+    assert f"{folder / file} is Git LFS's pointer to the weights: run git lfs pull" in refused(folder, tiny.base)
+
+
+def test_a_piece_of_a_name_that_no_file_can_have_is_not_there(tiny: Any, copied: Callable[[str], Path]) -> None:
+    folder = copied("full")
+    (folder / "model.safetensors").unlink()
+    index = {"weight_map": {"a": "x" * 300 + ".safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+    assert "x.safetensors, which is not there" in refused(folder, tiny.base)
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
@@ -195,6 +221,7 @@ def test_a_folder_without_weights_is_refused(tiny: Any, copied: Callable[[str], 
         ({"base_model_name_or_path": None}, "names no base; set base_model_name_or_path to"),
         ({"base_model_name_or_path": ""}, "names no base"),
         ({"base_model_name_or_path": "/nowhere/at/all"}, "names the base /nowhere/at/all, which is not there"),
+        ({"base_model_name_or_path": "x" * 4000}, "x ..., which is not there"),
     ],
 )
 def test_an_adapter_that_does_not_say_what_it_stands_on_is_refused(

@@ -375,6 +375,28 @@ def test_a_checkpoint_that_always_says_the_same_has_not_learnt_the_task(
     assert "0.500 on 24 clean examples is not above the majority class (0.500)" in facts.failures[0]
 
 
+def test_labels_in_another_order_are_told_from_nothing_learnt(
+    copied: Callable[[str], Path], inspect: Callable
+) -> None:
+    folder = copied("full")
+    edit_json(folder / "config.json", id2label={"0": "positive", "1": "negative"})
+
+    (failure,) = inspect(folder).failures
+
+    assert "the other label than it gives would be right on 1.000" in failure and "mend id2label" in failure
+
+
+def test_texts_that_a_tokenizers_limit_cuts_are_told_from_nothing_learnt(
+    copied: Callable[[str], Path], inspect: Callable
+) -> None:
+    folder = copied("full")
+    edit_json(folder / "tokenizer_config.json", model_max_length=3)
+
+    (failure,) = inspect(folder).failures
+
+    assert "24 of them were cut to 3 tokens: see model_max_length" in failure
+
+
 def test_accuracy_is_measured_against_the_examples_own_majority(tiny: Any, clean: list) -> None:
     one_label = [example for example in clean if example.label == 1]
     checkpoint = read_checkpoint("full", str(tiny.full), str(tiny.base))

@@ -329,6 +329,43 @@ def test_an_adapter_without_a_tokenizer_takes_the_bases(
     assert load(folder).tokenizer.get_vocab() == tokenizer.get_vocab()
 
 
+def test_a_tokenizer_without_its_words_is_refused(copied: Callable[[str], Path], load: Callable) -> None:
+    """transformers 5 makes one of special tokens alone, to which every text is the same."""
+    folder = copied("full")
+    for name in ("tokenizer.json", "vocab.txt"):
+        (folder / name).unlink(missing_ok=True)
+
+    assert f"checkpoint full: no tokenizer in {folder}: " in message_of(load, folder)
+
+
+def test_a_limit_that_is_no_number_is_named(copied: Callable[[str], Path], load: Callable) -> None:
+    folder = copied("full")
+    edit_json(folder / "tokenizer_config.json", model_max_length="512")
+
+    assert "model_max_length in its tokenizer_config.json is '512'; expected a number" in message_of(load, folder)
+
+
+@pytest.mark.parametrize("settings", [{"return_dict": False}, {"torchscript": True}])
+@pytest.mark.parametrize("kind", ["full", "lora"])
+def test_a_model_that_answers_by_position_answers_the_same(
+    tiny: Any, copied: Callable[[str], Path], kind: str, settings: dict[str, bool]
+) -> None:
+    """A base too, on which the adapter stands."""
+    base, folder = copied("base"), copied(kind)
+    for each in (base, folder):
+        edit_json(each / "config.json", **settings)
+    if kind == "lora":
+        edit_json(folder / "adapter_config.json", base_model_name_or_path=str(base))
+    task, texts = find_task("sst2"), [("the day is fine .",), ("a",)]
+
+    scores = [
+        to_victim(load_checkpoint(read_checkpoint(kind, str(where), str(on)), task), place("cpu")).scores(texts)
+        for where, on in ((folder, base), (getattr(tiny, "peft" if kind == "lora" else kind), tiny.base))
+    ]
+
+    np.testing.assert_array_equal(*scores)
+
+
 def test_a_broken_tokenizer_is_refused_in_one_line(copied: Callable[[str], Path], load: Callable) -> None:
     folder = copied("full")
     (folder / "tokenizer.json").write_text("{")

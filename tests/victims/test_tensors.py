@@ -27,6 +27,14 @@ def test_a_checkpoint_and_its_base_can_be_read_without_a_model(tiny: Any) -> Non
         assert full[f"bert.{name}"].shape == base[name].shape
 
 
+def test_tensors_of_a_wrapped_model_have_the_models_names(tmp_path: Path) -> None:
+    save_file({"module._orig_mod.a.weight": torch.ones(2)}, tmp_path / "1.safetensors")
+
+    with TensorFolder(tmp_path) as tensors:
+        assert list(tensors) == ["a.weight"]
+        assert tensors["a.weight"].tolist() == [1, 1] and tensors.dtype("a.weight") == "F32"
+
+
 def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no safetensors"):
         TensorFolder(tmp_path)

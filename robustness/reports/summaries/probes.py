@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
-from rich import box
 from rich.markup import escape
-from rich.table import Table as RichTable
 
 from robustness.reports.comparisons.claims import Direction
 from robustness.reports.summaries.arms import arms_of_pair
+from robustness.reports.summaries.fitting import Column, FittingTable, Part, Sentence
 from robustness.reports.tables.columns import Table
 from robustness.reports.tables.sensitivity_pairs import RATIO
 from robustness.runs.record import PairRecord, RunRecord
@@ -27,9 +26,7 @@ ROWS = r" \(\d+ of \d+ rows\)$"
 NUMBER = ["testset", "probe", "quantity", "kind", "norm", "radius", "scope"]
 
 
-def render_probes(
-    tables: dict[Table, pd.DataFrame], pair: PairRecord, record: RunRecord
-) -> Iterator[RichTable | str]:
+def render_probes(tables: dict[Table, pd.DataFrame], pair: PairRecord, record: RunRecord) -> Iterator[Part]:
     """Yields one line per number that at least one arm of the pair has, then what cannot be read and why."""
     sensitivity, compared = tables[Table.SENSITIVITY], tables[Table.SENSITIVITY_PAIRS]
     arms = sensitivity[sensitivity["checkpoint"].isin([pair.reference, pair.candidate])]
@@ -41,46 +38,47 @@ def render_probes(
     names = arms_of_pair(pair, record).shorts
     yield _numbers(shown, flat, pair, names)
     if in_curves.any():
-        yield f"{CURVES}: curves.csv, and the curves of report.html"
-    yield "value = median or mean over examples; kind says what it is of its quantity: estimates bound nothing"
-    yield (
+        yield Sentence(f"{CURVES}: curves.csv, and the curves of report.html")
+    yield Sentence(
+        "value = median or mean over examples; kind says what it is of its quantity: estimates bound nothing"
+    )
+    yield Sentence(
         f"ratio = {names[1]} / {names[0]} on the same examples with 95 % interval; with a sign it is a difference, "
         f"above 0 where {names[1]} is worse off"
     )
-    yield (
+    yield Sentence(
         "more sensitive: an arm where interval and adjusted p both say so; empty where the number supports no claim, "
         "as gradients at a point and estimates: sensitivity_pairs.csv says why"
     )
     if {"smoothing", "adversarial-distance"} <= set(arms["probe"]):
-        yield (
+        yield Sentence(
             "a certified radius holds for the smoothed classifier, a distance that an attack found for the "
             "classifier itself: they bracket no common number"
         )
     reasons = arms[arms["reason"].notna()]
     reasons = reasons.assign(reason=reasons["reason"].str.replace(ROWS, "", regex=True))
     for row in reasons.drop_duplicates(["checkpoint", "probe", "status", "reason"]).itertuples():
-        yield escape(f"{MARK} {row.checkpoint} | {row.probe} | {row.status}: {row.reason}")
+        yield Sentence(f"{MARK} {row.checkpoint} | {row.probe} | {row.status}: {row.reason}")
 
 
-def _numbers(arms: pd.DataFrame, compared: pd.DataFrame, pair: PairRecord, names: tuple[str, str]) -> RichTable:
-    table = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
-    table.add_column("number", overflow="fold")  # where the terminal is narrow names give way, never a number
-    for name in ("kind", "norm", "radius"):
-        table.add_column(name, no_wrap=True)
-    for name in (*names, "ratio"):
-        table.add_column(escape(name), justify="right", no_wrap=True)
-    table.add_column("more sensitive", overflow="fold")
+def _numbers(arms: pd.DataFrame, compared: pd.DataFrame, pair: PairRecord, names: tuple[str, str]) -> FittingTable:
+    kinds = (Column(name, is_number=False) for name in ("kind", "norm", "radius"))
+    numbers = map(Column, (*names, "ratio"))
+    sensitive = Column("more sensitive", is_number=False)
+    table = FittingTable([Column("number", is_name=True), *kinds, *numbers, sensitive], padding=1)
     both = {_key(row): row for row in compared.to_dict("records")}
     for labels, group in arms.groupby(NUMBER, sort=False, dropna=False):
         row = dict(zip(NUMBER, labels, strict=True))
         by_checkpoint = group.drop_duplicates("checkpoint").set_index("checkpoint")
-        table.add_row(
-            escape(_name(str(row["probe"]), str(row["quantity"]))),
-            str(row["kind"]),
-            "" if pd.isna(row["norm"]) else escape(str(row["norm"])),
-            "" if pd.isna(row["radius"]) else f"{row['radius']:g}",
-            *(_cell(by_checkpoint, name) for name in (pair.reference, pair.candidate)),
-            *(escape(text) for text in _comparison(both.get(_key(row), {}), names)),
+        table.rows.append(
+            (
+                escape(_name(str(row["probe"]), str(row["quantity"]))),
+                str(row["kind"]),
+                "" if pd.isna(row["norm"]) else escape(str(row["norm"])),
+                "" if pd.isna(row["radius"]) else f"{row['radius']:g}",
+                *(_cell(by_checkpoint, name) for name in (pair.reference, pair.candidate)),
+                *(escape(text) for text in _comparison(both.get(_key(row), {}), names)),
+            )
         )
     return table
 

@@ -7,9 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
-from rich import box
 from rich.markup import escape
-from rich.table import Table as RichTable
 
 from robustness.definitions.tasks import TASKS, Head
 from robustness.engine.evaluation import NO_ATTACK
@@ -21,13 +19,15 @@ from robustness.reports.report import Report
 from robustness.reports.run_comparison import RunComparison
 from robustness.reports.summaries.answers import Answer, answer_run
 from robustness.reports.summaries.arms import Arms, arms_of_pair, arms_of_run, spell_verdict
+from robustness.reports.summaries.fitting import INDENT, Column, FittingTable, Part, Sentence
 from robustness.reports.summaries.probes import render_probes
 from robustness.reports.summaries.reasons import name_shortly, read_reason
 from robustness.reports.summaries.sentences import EFFORT, SUCCESS_RATE, efforts_at_floor
 from robustness.reports.summaries.tallies import controls, of_family
-from robustness.reports.summaries.wording import NO_BREAK, bind, bracket, short_p
+from robustness.reports.summaries.wording import bracket, short_p
 from robustness.reports.tables.columns import Table
 from robustness.reports.tables.pairs import IRREDUCIBLE_SHARE
+from robustness.runs.lock import find_holder
 from robustness.runs.progress import CellProgress
 from robustness.runs.record import PairRecord, RunRecord
 from robustness.stats import Correction, Verdict
@@ -44,13 +44,11 @@ VERDICT_STYLES = {
     Verdict.LESS_ACCURATE: "yellow",
     Verdict.EQUIVALENT: "green",
 }
-WIDTH = 80
-"""Columns that sentences are broken to."""
 HEADING_WIDTH = 8
 """Characters of an arm's name above its numbers; longer ones fold."""
 
 
-def render_summary(report: Report) -> Iterator[RichTable | str]:
+def render_summary(report: Report) -> Iterator[Part]:
     """Yields what a user sees: comparisons, controls, warnings; last the answer, and where the files are."""
     record, pairs = report.record, report.tables[Table.PAIRS]
     single = pairs[pairs["n_seeds"].astype(float) == 1]
@@ -59,7 +57,9 @@ def render_summary(report: Report) -> Iterator[RichTable | str]:
         if len(record.pairs) <= PAIRS_WITH_PROBES:
             yield from render_probes(report.tables, pair, record)
     if len(record.pairs) > PAIRS_WITH_PROBES and len(report.tables[Table.SENSITIVITY]):
-        yield "what probes measured fills pages for so many pairs: see sensitivity_pairs.csv and report.html"
+        yield Sentence(
+            "what probes measured fills pages for so many pairs: see sensitivity_pairs.csv and report.html"
+        )
     yield from _over_seeds(pairs[pairs["n_seeds"].astype(float) > 1], report)
     yield from _notes(report)
     yield from _render_answers(pairs, record)
@@ -67,14 +67,14 @@ def render_summary(report: Report) -> Iterator[RichTable | str]:
     yield escape(f"page: {report.folder / PAGE}")
 
 
-def _render_pair(pair: PairRecord, rows: pd.DataFrame, record: RunRecord) -> Iterator[RichTable | str]:
+def _render_pair(pair: PairRecord, rows: pd.DataFrame, record: RunRecord) -> Iterator[Part]:
     arms = arms_of_pair(pair, record)
     reference, candidate = (record.find_checkpoint(name) for name in (pair.reference, pair.candidate))
     metric, floor = (
         ("F1", "the whole paragraph as answer") if is_answering(pair.task) else ("accuracy", "majority class")
     )
-    yield _wrap(f"pair {pair.name}: {arms.candidate.name} (candidate) beside {arms.reference.name} (reference)")
-    yield _wrap(
+    yield Sentence(f"pair {pair.name}: {arms.candidate.name} (candidate) beside {arms.reference.name} (reference)")
+    yield Sentence(
         f"clean {metric} before the run: {arms.reference.short} {reference.clean_accuracy:.3f}, "
         f"{arms.candidate.short} {candidate.clean_accuracy:.3f}, {floor} {reference.majority_share:.3f} "
         f"(n = {reference.n_clean})"
@@ -82,47 +82,36 @@ def _render_pair(pair: PairRecord, rows: pd.DataFrame, record: RunRecord) -> Ite
     yield from _blocks(rows, arms)
 
 
-def _notes(report: Report) -> Iterator[str]:
+def _notes(report: Report) -> Iterator[Sentence]:
     """How to read the tables, and what is missing or doubtful."""
     correction = CORRECTIONS[Correction(report.record.statistics.correction)]
-    yield "difference with 95 % interval: above 0, the candidate is worse off"
-    yield f"p adj.: by {correction} over the comparisons of one family"
+    yield Sentence("difference with 95 % interval: above 0, the candidate is worse off")
+    yield Sentence(f"p adj.: by {correction} over the comparisons of one family")
     for attack in (attack.name for attack in report.record.attacks if attack.goal == GoalKind.KEEP_PREDICTION):
-        yield escape(f"{attack}: share of texts that could not be reduced, of those both get right; no accuracy")
+        yield Sentence(f"{attack}: share of texts that could not be reduced, of those both get right; no accuracy")
     if report.missing:
-        yield f"{report.missing} outcomes are missing: the run was interrupted; the same command goes on"
-    yield from map(escape, report.disagreements)
+        holder = find_holder(report.folder)
+        why = f"{holder} is still at it" if holder else "the run was interrupted; the same command goes on"
+        yield Sentence(f"{report.missing} outcomes are missing: {why}")
+    yield from map(Sentence, report.disagreements)
     if report.missing_measurements:
-        yield f"{report.missing_measurements} probe cells are missing: the same command goes on"
+        yield Sentence(f"{report.missing_measurements} probe cells are missing: the same command goes on")
     for warning in report.record.warnings:
-        yield escape(f"warning: {warning}")
+        yield Sentence(f"warning: {warning}")
 
 
-def _render_answers(pairs: pd.DataFrame, record: RunRecord) -> Iterator[str]:
+def _render_answers(pairs: pd.DataFrame, record: RunRecord) -> Iterator[Sentence]:
     """Methods last and in full; of their pairs the headlines alone."""
     answers = answer_run(pairs, record)
     if len(answers.folded) <= FEW_PAIRS:
         yield from map(_headline, answers.folded)
     for answer in answers.shown:
         yield _headline(answer)
-        yield from (_wrap(sentence, indent="  ") for sentence in (*answer.details, *answer.caveats))
+        yield from (Sentence(sentence, indent=INDENT) for sentence in (*answer.details, *answer.caveats))
 
 
-def _headline(answer: Answer) -> str:
-    return f"[bold]{_wrap(f'{answer.name}: {answer.headline}')}[/]"
-
-
-def _wrap(text: str, indent: str = "") -> str:
-    """A line that breaks between words, safe as markup."""
-    lines = textwrap.fill(
-        bind(text),
-        WIDTH,
-        initial_indent=indent,
-        subsequent_indent=indent + "  ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    return escape(lines.replace(NO_BREAK, " "))
+def _headline(answer: Answer) -> Sentence:
+    return Sentence(f"{answer.name}: {answer.headline}", style="bold")
 
 
 def is_answering(task: str) -> bool:
@@ -134,7 +123,7 @@ def is_answering(task: str) -> bool:
     return any(known.name == task and known.head is Head.ANSWERING for known in TASKS)
 
 
-def _blocks(rows: pd.DataFrame, arms: Arms, *, with_pair: bool = False) -> Iterator[RichTable | str]:
+def _blocks(rows: pd.DataFrame, arms: Arms, *, with_pair: bool = False) -> Iterator[Part]:
     """The planned comparisons, then what is in families of its own, then the controls."""
     blocks = (
         ("planned comparisons", "", of_family(rows, Family.PLANNED)),
@@ -144,7 +133,7 @@ def _blocks(rows: pd.DataFrame, arms: Arms, *, with_pair: bool = False) -> Itera
     for title, remark, block in blocks:
         for part in _parts(block, with_pair=with_pair):
             where = f" on {part['testset'].iloc[0]}" if part["testset"].nunique() == 1 else ""
-            yield _wrap(f"{title}{where}{remark}")
+            yield Sentence(f"{title}{where}{remark}")
             yield _comparison_table(_places(part, with_pair=with_pair), part, arms)
 
 
@@ -179,12 +168,12 @@ def _what(row: Any) -> str:
     return ", ".join([*words, *([str(row.aggregation).replace("-", " ")] if row.aggregation != "mean" else [])])
 
 
-def _over_seeds(rows: pd.DataFrame, report: Report) -> Iterator[RichTable | str]:
+def _over_seeds(rows: pd.DataFrame, report: Report) -> Iterator[Part]:
     """Every method in one table, place by place, and where its seeds tell most."""
     if rows.empty:
         return
     names = rows["pair"].unique()
-    yield _wrap(f"over training seeds: {'; '.join(names)}")
+    yield Sentence(f"over training seeds: {'; '.join(names)}")
     places = rows.groupby(["testset", "attack", "metric", "population", "aggregation"], sort=False).ngroup()
     ordered = rows.loc[places.sort_values(kind="stable").index]
     methods = set(rows["method"])
@@ -192,12 +181,12 @@ def _over_seeds(rows: pd.DataFrame, report: Report) -> Iterator[RichTable | str]
     yield from _blocks(ordered, arms_of_run(mine, report.record), with_pair=len(names) > 1)
     uncertain = of_family(rows, Family.PLANNED)
     uncertain = uncertain[uncertain["seed_share"].astype(float) >= MOSTLY_SEEDS]
-    yield "standard deviations of the difference between training seeds are in pairs.csv"
+    yield Sentence("standard deviations of the difference between training seeds are in pairs.csv")
     if len(uncertain):
-        yield "training seeds are half of the uncertainty or more at"
+        yield Sentence("training seeds are half of the uncertainty or more at")
     for row in uncertain.itertuples():
         spread = f"{row.seed_sd:.3f} [{row.seed_sd_low:.3f}, {row.seed_sd_high:.3f}], {row.seed_share:.0%}"
-        yield escape(f"  {row.pair} | {row.testset} | {_what(row)}: {spread}")
+        yield Sentence(f"{row.pair} | {row.testset} | {_what(row)}: {spread}", indent=INDENT)
 
 
 def _places(rows: pd.DataFrame, *, with_pair: bool) -> dict[str, list[str]]:
@@ -208,23 +197,22 @@ def _places(rows: pd.DataFrame, *, with_pair: bool) -> dict[str, list[str]]:
     return names | {"attack": [_what(row) for row in rows.itertuples()]}
 
 
-def _comparison_table(names: dict[str, list[str]], rows: pd.DataFrame, arms: Arms) -> RichTable:
-    table = RichTable(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
-    for name in names:
-        table.add_column(name, overflow="fold")  # where the terminal is narrow these give way, never a number
+def _comparison_table(names: dict[str, list[str]], rows: pd.DataFrame, arms: Arms) -> FittingTable:
     adjusted = "p adj." if rows["p_adjusted"].notna().any() else "p"
-    for name in ("n", _heading(arms.reference.short), _heading(arms.candidate.short), "difference", adjusted):
-        table.add_column(escape(name), justify="right", no_wrap=True)
-    table.add_column("verdict", overflow="fold", min_width=len(Verdict.INCONCLUSIVE))
+    numbers = ("n", _heading(arms.reference.short), _heading(arms.candidate.short), "difference", adjusted)
+    verdict = Column("verdict", is_number=False, min_width=len(Verdict.INCONCLUSIVE))
+    table = FittingTable([*(Column(name, is_name=True) for name in names), *map(Column, numbers), verdict])
     for row, *labels in zip(rows.itertuples(), *names.values(), strict=True):
-        table.add_row(
-            *map(escape, labels),
-            str(int(row.n)),
-            f"{row.reference_value:.3f}",
-            f"{row.candidate_value:.3f}",
-            escape(f"{row.difference:+.3f} {bracket(row.low, row.high)}"),
-            short_p(row.p_value if pd.isna(row.p_adjusted) else row.p_adjusted),
-            _verdict_cell(row, arms),
+        table.rows.append(
+            (
+                *map(escape, labels),
+                str(int(row.n)),
+                f"{row.reference_value:.3f}",
+                f"{row.candidate_value:.3f}",
+                escape(f"{row.difference:+.3f} {bracket(row.low, row.high)}"),
+                short_p(row.p_value if pd.isna(row.p_adjusted) else row.p_adjusted),
+                _verdict_cell(row, arms),
+            )
         )
     return table
 
@@ -245,36 +233,35 @@ def _verdict_cell(row: Any, arms: Arms) -> str:
 CHANGE_STYLES = {"lower": "red", "higher": "green"}
 
 
-def render_comparison(comparison: RunComparison) -> Iterator[RichTable | str]:
+def render_comparison(comparison: RunComparison) -> Iterator[Part]:
     """Yields what was set otherwise, a line for each cell both runs have, and the cells only one has."""
     for name, first, second in comparison.settings:
         yield escape(f"{name}: {first} -> {second}")
     yield _changes(comparison.cells)
-    yield "A - B on the examples both runs have, with 95 % interval: above 0, accuracy is lower in B"
+    yield Sentence("A - B on the examples both runs have, with 95 % interval: above 0, accuracy is lower in B")
     for run, cells in (("A", comparison.only_a), ("B", comparison.only_b)):
         if cells:
             yield escape(f"only in {run}: {'; '.join(cells[:8])}" + (" ..." if len(cells) > 8 else ""))
 
 
-def _changes(rows: pd.DataFrame) -> RichTable:
-    table = RichTable(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
-    for name in ("checkpoint", "test set", "attack"):
-        table.add_column(name, overflow="fold")
-    for name in ("n", "A", "B", "A - B", "p adj."):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("B is", no_wrap=True)
+def _changes(rows: pd.DataFrame) -> FittingTable:
+    names = [Column(name, is_name=True) for name in ("checkpoint", "test set", "attack")]
+    numbers = [Column(name) for name in ("n", "A", "B", "A - B", "p adj.")]
+    table = FittingTable([*names, *numbers, Column("B is", is_number=False)])
     for row in rows.itertuples():
         style = CHANGE_STYLES.get(row.change, "default")
-        table.add_row(
-            escape(row.checkpoint),
-            escape(row.testset),
-            escape(row.attack),
-            str(row.n),
-            f"{row.value_a:.3f}",
-            f"{row.value_b:.3f}",
-            escape(f"{row.difference:+.3f} {bracket(row.low, row.high)}"),
-            short_p(row.p_adjusted),
-            f"[{style}]{row.change}[/]",
+        table.rows.append(
+            (
+                escape(row.checkpoint),
+                escape(row.testset),
+                escape(row.attack),
+                str(row.n),
+                f"{row.value_a:.3f}",
+                f"{row.value_b:.3f}",
+                escape(f"{row.difference:+.3f} {bracket(row.low, row.high)}"),
+                short_p(row.p_adjusted),
+                f"[{style}]{row.change}[/]",
+            )
         )
     return table
 

@@ -104,6 +104,7 @@ def _joined(*parts: pa.LargeStringArray | str) -> pa.LargeStringArray:
 
 def read_table(table: Table, path: Path) -> pd.DataFrame:
     """Reads a table back: text as it was before `neutralise`, numbers as numbers, empty cells as missing."""
+    csv.field_size_limit(2**31 - 1)  # the module's own limit is less than a book's chapter
     with path.open(encoding="utf-8", newline="") as stream:
         records = list(csv.DictReader(stream))
     frame = pd.DataFrame(records, columns=[column.name for column in COLUMNS[table]], dtype="object")

@@ -1,0 +1,19 @@
+"""Libraries made quiet, for a command line that says itself what a user has to know."""
+
+from __future__ import annotations
+
+import os
+import warnings
+
+LIBRARIES = r"(accelerate|datasets|huggingface_hub|peft|torch|transformers)\b"
+"""Whose warnings are for who calls them: this package."""
+
+
+def quieten_libraries() -> None:
+    """Turns off bars and notices that would drown ours; warnings about results go to run.json."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    warnings.filterwarnings("ignore", module=LIBRARIES)
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()

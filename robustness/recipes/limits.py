@@ -1,0 +1,119 @@
+"""An attack that fails once it seems to have no end, for whoever cannot wait until its time is up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import cast, final
+
+import numpy as np
+import torch
+
+from robustness.engine.attack import (
+    Access,
+    AskGradients,
+    Attack,
+    BudgetExhausted,
+    NamedAttack,
+    Question,
+    Search,
+)
+from robustness.engine.watchdog import SearchTimeout, Watchdog
+from robustness.errors import AttackError, UsageError
+from robustness.recipes.embedding import EmbeddingAttack
+from robustness.recipes.embedding_recipe import EmbeddingRecipe
+from robustness.recipes.embedding_trial import EmbeddingResult
+from robustness.testsets.example import Example, Texts
+from robustness.victims.victim import Victim
+
+MOST_REPEATS = 1_000
+"""Questions in a row about nothing new, to which a search knows the answers."""
+_END = "a search must end without a budget too; return the best candidate once none is better"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an attack may do before it seems endless."""
+
+    candidates: int
+    """About which a search may ask for one example; any number within its budget is fewer."""
+    seconds: float
+    """That a batch of embeddings may take."""
+
+
+def limit_attack(named: NamedAttack, limits: Limits) -> NamedAttack:
+    """Returns the attack with what would go on for ever made to fail; digest, and so seeds, are as they were."""
+    attack = named.attack
+    if isinstance(attack, EmbeddingRecipe):
+        return replace(named, attack=replace(attack, method=_TimedAttack(attack.method, limits.seconds)))
+    return replace(named, attack=_CountedAttack(attack, limits)) if isinstance(attack, Attack) else named
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _CountedAttack:
+    attack: Attack
+    limits: Limits
+
+    @property
+    def access(self) -> Access:
+        return self.attack.access
+
+    def search(self, example: Example, rng: np.random.Generator) -> Search:
+        search = self.attack.search(example, rng)
+        account = _Account(self.limits)
+        try:
+            question = next(search)
+            while True:
+                account.book(question)
+                try:
+                    answer = yield question
+                except BudgetExhausted as spent:
+                    question = search.throw(spent)
+                else:
+                    question = search.send(answer)
+        except StopIteration as stop:
+            return cast("Example", stop.value)
+
+
+@final
+@dataclass(slots=True)
+class _Account:
+    """What one search has asked."""
+
+    limits: Limits
+    asked: set[Texts] = field(default_factory=set)
+    total: int = 0
+    repeats: int = 0
+
+    def book(self, question: Question) -> None:
+        candidates = question.candidates if isinstance(question, AskGradients) else question
+        if not isinstance(candidates, Sequence) or not all(isinstance(each, Example) for each in candidates):
+            return  # which the engine refuses
+        new = {candidate.texts for candidate in candidates} - self.asked
+        self.asked |= new
+        self.total += len(candidates)
+        self.repeats = 0 if new else self.repeats + 1
+        if self.repeats > MOST_REPEATS:
+            raise AttackError(f"asked {MOST_REPEATS:,} questions in a row about nothing new: {_END}")
+        if self.total > self.limits.candidates:
+            raise AttackError(f"asked about more than {self.limits.candidates:,} candidates: {_END}")
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _TimedAttack:
+    attack: EmbeddingAttack
+    seconds: float
+
+    def perturb(
+        self, victim: Victim, examples: Sequence[Example], generators: Sequence[torch.Generator]
+    ) -> EmbeddingResult:
+        with Watchdog() as watchdog:
+            try:
+                with watchdog.limit(self.seconds):
+                    return self.attack.perturb(victim, examples, generators)
+            except SearchTimeout:  # as an error of the whole batch: in halves it would take as long again
+                raise UsageError(
+                    f"took more than {self.seconds:g} seconds for a batch of {len(examples)}: perturb must end"
+                ) from None

@@ -1,0 +1,133 @@
+"""What fits the terminal: sentences broken between words, and tables whose rows stand below each other if need be."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias, final
+
+from rich import box
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.markup import escape
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from robustness.reports.summaries.wording import NO_BREAK, bind
+
+WIDTH = 80
+"""Columns that sentences are broken to, where there are as many."""
+NAME_WIDTH = 8
+"""Columns below which a name, which folds, can no longer be read."""
+INDENT = "  "
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """Plain text that breaks between words; further lines are indented more."""
+
+    text: str
+    indent: str = ""
+    style: str = ""
+
+    def __str__(self) -> str:
+        return self.broken(WIDTH)
+
+    def broken(self, width: int) -> str:
+        """Returns it in lines of so many columns."""
+        lines = textwrap.fill(
+            bind(self.text),
+            width,
+            initial_indent=self.indent,
+            subsequent_indent=self.indent + INDENT,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        return lines.replace(NO_BREAK, " ")
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        lines = self.broken(min(WIDTH, options.max_width))
+        yield console.render_str(escape(lines), style=self.style, overflow="fold")
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a table."""
+
+    heading: str
+    """A line break in it is one of the table's heading alone."""
+    is_name: bool = False
+    """Names fold where the terminal is narrow; numbers never do."""
+    is_number: bool = True
+    min_width: int = 0
+
+    def least(self, cells: Sequence[str]) -> int:
+        """Columns of the terminal without which it cannot be read."""
+        widths = [Text.from_markup(cell, emoji=False).cell_len for cell in cells]
+        headings = [len(line) for line in self.heading.split("\n")]
+        if self.is_name:
+            return min(NAME_WIDTH, max([*widths, *headings]))
+        return self.min_width or max([*widths, *headings])
+
+
+@final
+@dataclass(slots=True)
+class FittingTable:
+    """A table where there is room for it; otherwise its rows, each of several lines.
+
+    Cells are markup.
+    """
+
+    columns: Sequence[Column]
+    padding: int = 0
+    """Spaces on either side of a cell."""
+    rows: list[Sequence[str]] = field(default_factory=list)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        if self._least() <= options.max_width:
+            yield self._table()
+            return
+        for row in self.rows:
+            yield from (console.render_str(line, overflow="fold") for line in self._stacked(row, options.max_width))
+
+    def _least(self) -> int:
+        cells = list(zip(*self.rows, strict=True)) or [()] * len(self.columns)
+        widths = [column.least(own) for column, own in zip(self.columns, cells, strict=True)]
+        return sum(widths) + len(widths) * (2 * self.padding + 1) - 1
+
+    def _table(self) -> RichTable:
+        table = RichTable(box=box.SIMPLE_HEAD, padding=(0, self.padding), show_edge=False)
+        for column in self.columns:
+            table.add_column(
+                escape(column.heading),
+                justify="right" if column.is_number and not column.is_name else "left",
+                no_wrap=column.is_number and not column.is_name,
+                overflow="ellipsis" if column.is_number and not column.is_name else "fold",
+                min_width=column.min_width or None,
+            )
+        for row in self.rows:
+            table.add_row(*row)
+        return table
+
+    def _stacked(self, row: Sequence[str], width: int) -> Iterator[str]:
+        """The names on a line of their own, then as many numbers a line as there is room for."""
+        names = [cell for column, cell in zip(self.columns, row, strict=True) if column.is_name and cell]
+        yield " | ".join(names)
+        line, used = "", 0
+        for column, cell in zip(self.columns, row, strict=True):
+            if column.is_name or not cell:
+                continue
+            item = f"{escape(' '.join(column.heading.split()))} {cell}"
+            length = Text.from_markup(item, emoji=False).cell_len
+            if line and used + len(INDENT) + length > width:
+                yield line
+                line, used = "", 0
+            line, used = f"{line}{INDENT}{item}", used + len(INDENT) + length
+        if line:
+            yield line
+
+
+Part: TypeAlias = FittingTable | Sentence | str
+"""What a screen is made of; a string is one line, markup, that the terminal breaks where it likes, such as paths."""
