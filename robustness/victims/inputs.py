@@ -120,7 +120,8 @@ def empty_model(folder: Path) -> Any:
 
     try:
         with torch.device("meta"):
-            return AutoModel.from_config(AutoConfig.from_pretrained(folder, trust_remote_code=False))
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+            return AutoModel.from_config(config, trust_remote_code=False)
     except Exception as error:  # each kind of configuration refuses values in its own way
         raise CheckpointError(f"{folder}: cannot be built from its config.json: {first_line(error)}") from error
 

@@ -138,7 +138,6 @@ def _read(
 ) -> tuple[Any, _Report]:
     """The model of a folder; `renamed`: from tensors under other names than those that the files have."""
     options = {
-        "trust_remote_code": False,
         "dtype": torch.float32,
         "output_loading_info": True,
         "ignore_mismatched_sizes": True,  # they are in the report, and their sizes in the refusal
@@ -146,7 +145,9 @@ def _read(
     try:
         with quiet_transformers(), without_pickles():
             if renamed is None:
-                model, info = kind.from_pretrained(folder, use_safetensors=True, **options, **config)
+                model, info = kind.from_pretrained(
+                    folder, use_safetensors=True, trust_remote_code=False, **options, **config
+                )
             else:
                 model, info = _read_renamed(name, folder, kind, config, renamed, options)
             if getattr(model, "is_quantized", False):
@@ -176,8 +177,9 @@ def _read_renamed(
         for file in list_weights(name, folder, MODEL_WEIGHTS)
         for stored, tensor in load_file(folder / file).items()
     }
-    options = {key: value for key, value in options.items() if key != "trust_remote_code"}
-    model, info = model_class.from_pretrained(None, config=settings, state_dict=tensors, **options)
+    model, info = model_class.from_pretrained(
+        None, config=settings, state_dict=tensors, use_safetensors=True, trust_remote_code=False, **options
+    )
     return model, info
 
 
