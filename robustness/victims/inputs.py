@@ -78,10 +78,12 @@ def longest_text(model: Any, tokenizer: Any, *, reserved: int = 0) -> int:
     longest = max_tokens(model, tokenizer, learnt) - reserved
     special = tokenizer.num_special_tokens_to_add()
     if longest <= special:
+        where = getattr(tokenizer, "name_or_path", "") or "in memory"
         raise CheckpointError(
-            f"model {type(bare_model(model)).__name__}: its {max_tokens(model, tokenizer)} tokens leave no room for "
-            f"a text beside {special} special tokens, {learnt} learnt ones and {reserved} of an answer; use fewer "
-            "learnt tokens, or a base and a tokenizer of longer texts"
+            f"model {type(bare_model(model)).__name__} with the tokenizer {where}: its "
+            f"{max_tokens(model, tokenizer)} tokens leave no room for a text beside {special} special tokens, "
+            f"{learnt} learnt ones and {reserved} of an answer; use fewer learnt tokens, or a base and a tokenizer of "
+            "longer texts"
         )
     return longest
 

@@ -85,8 +85,11 @@ def test_learnt_tokens_that_leave_no_room_for_a_text_are_refused(virtual: int, r
     if room is not None:
         assert Victim(model, make_tokenizer("both"), (0, 1)).max_tokens == room
         return
-    with pytest.raises(CheckpointError, match=f"its 64 tokens leave no room .* 2 special tokens, {virtual} learnt"):
-        Victim(model, make_tokenizer("both"), (0, 1))
+    tokenizer = make_tokenizer("both")
+    tokenizer.name_or_path = "some/folder"
+    told = f"tokenizer some/folder: its 64 tokens leave no room .* 2 special tokens, {virtual} learnt"
+    with pytest.raises(CheckpointError, match=told):
+        Victim(model, tokenizer, (0, 1))
 
 
 def test_a_configuration_of_no_model_is_refused(tmp_path: Path) -> None:
