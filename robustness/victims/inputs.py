@@ -82,8 +82,8 @@ def longest_text(model: Any, tokenizer: Any, *, reserved: int = 0) -> int:
         raise CheckpointError(
             f"model {type(bare_model(model)).__name__} with the tokenizer {where}: its "
             f"{max_tokens(model, tokenizer)} tokens leave no room for a text beside {special} special tokens, "
-            f"{learnt} learnt ones and {reserved} of an answer; use fewer learnt tokens, or a base and a tokenizer of "
-            "longer texts"
+            f"{learnt} learnt ones and {reserved} of an answer; use fewer learnt tokens, or a base and a tokenizer "
+            "of longer texts"
         )
     return longest
 
