@@ -13,24 +13,24 @@ from pydantic import ValidationError
 from robustness.doctor import Diagnosis, diagnose
 from robustness.errors import UsageError
 from robustness.paths import DATA_VARIABLE, expand, find_data
-from robustness.recipes.asset_registry import ASSETS, Asset
-from robustness.recipes.assets import use_data
+from robustness.recipes.assets.downloading import get_asset
+from robustness.recipes.assets.lexical import use_data
+from robustness.recipes.assets.pretrained import locate
+from robustness.recipes.assets.registry import ASSETS, Asset
 from robustness.recipes.building import find_attack, name_attack
 from robustness.recipes.devices import use_device
-from robustness.recipes.downloading import get_asset
-from robustness.recipes.pretrained import locate
 from robustness.reports.report import Report, write_report
 from robustness.reports.run_comparison import RunComparison, read_comparison
 from robustness.reports.tables.export import Format, export_tables
-from robustness.runs.disk import explain_failed_writes
 from robustness.runs.execution import LOCAL, Execution
-from robustness.runs.plan import Plan, RunSettings, make_plan
+from robustness.runs.planning.plan import Plan, RunSettings, make_plan
 from robustness.runs.progress import ProgressCallback
-from robustness.runs.record import StatisticsRecord, read_record
+from robustness.runs.storage.disk import explain_failed_writes
+from robustness.runs.storage.record import StatisticsRecord, read_record
 from robustness.training.demo_base import find_demo_base
 
 if TYPE_CHECKING:
-    from robustness.runs.cost import Estimate, Rate
+    from robustness.runs.planning.cost import Estimate, Rate
     from robustness.runs.verification import Verification
 
 DEMO_ROWS = 400
@@ -144,7 +144,7 @@ def estimate(plan: Plan, *, pilot: str | Path | None = None, teraflops: float | 
     Raises:
         RobustnessError: a test set or a checkpoint that cannot be read, a pilot that is none, or a rate of 0 or less.
     """
-    from robustness.runs.cost import Costing, given_rate  # brings torch
+    from robustness.runs.planning.cost import Costing, given_rate  # brings torch
 
     rate = None if teraflops is None else given_rate(teraflops)
     costing = Costing(plan, None if pilot is None else Path(expand(pilot)))

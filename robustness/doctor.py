@@ -10,7 +10,7 @@ from robustness.definitions.catalog import ATTACKS, TESTSETS, Entry
 from robustness.definitions.testsets import TestsetDefinition
 from robustness.errors import RobustnessError
 from robustness.recipes.building import find_attack
-from robustness.recipes.textattack_catalogue import check_recipes
+from robustness.recipes.textattack.catalogue import check_recipes
 from robustness.testsets.loading import load_testset
 
 

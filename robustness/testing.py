@@ -17,8 +17,8 @@ from robustness.errors import AttackError
 from robustness.recipes.building import name_attack
 from robustness.recipes.limits import Limits, limit_attack
 from robustness.testsets.example import Example, Texts
-from robustness.victims.planted import planted_victims
-from robustness.victims.victim import Victim
+from robustness.victims.heads.labels import Victim
+from robustness.victims.toy_models import toy_victims
 
 BUDGETS = (1, 4, 16, 64)
 """Queries an example that an attack must get along with."""
@@ -113,7 +113,7 @@ def check_attack(attack: object, *, seed: int = 0) -> None:
 
 def _check_white_box(given: NamedAttack, *, seed: int) -> None:
     named = limit_attack(given, Limits(MOST_WHITE_BOX, SECONDS))
-    for victim in planted_victims(seed):
+    for victim in toy_victims(seed):
         for texts in (_SINGLES[:1], _SINGLES, _PAIRS):  # a model's batch is of one kind
             examples = _label(victim, texts)
             before = _state(victim)
@@ -121,7 +121,7 @@ def _check_white_box(given: NamedAttack, *, seed: int) -> None:
             if _state(victim) != before:
                 raise AttackError(
                     f"attack {named.name}: it changed the model: its mode, what asks for gradients, or its weights; "
-                    "work within robustness.victims.gradients.frozen(victim)"
+                    "work within robustness.victims.heads.label_gradients.frozen(victim)"
                 )
             _check_ball(given, outcomes)
             _check_same_result(named, victim, examples, outcomes, seed=seed)

@@ -20,8 +20,8 @@ from transformers import BertConfig, BertForSequenceClassification, BertModel, B
 
 from robustness.definitions.testsets import SquadFile
 from robustness.engine.seeding import example_generator
-from robustness.recipes.textattack_catalogue import load_textattack
-from robustness.recipes.transformations import LETTERS
+from robustness.recipes.text.transformations import LETTERS
+from robustness.recipes.textattack.catalogue import load_textattack
 from robustness.testsets.example import Example
 from robustness.testsets.squad import read_squad
 

@@ -123,7 +123,9 @@ def test_unusual_texts_end_no_run_and_only_the_endless_one_is_errored(
 def test_a_label_that_the_task_has_not_is_refused_before_any_text_is_scored(
     tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("robustness.victims.victim.Victim.scores", lambda *given: pytest.fail("a text was scored"))
+    monkeypatch.setattr(
+        "robustness.victims.heads.labels.Victim.scores", lambda *given: pytest.fail("a text was scored")
+    )
 
     with pytest.raises(FileNotFoundError):  # no table was written
         run(tiny, tmp_path, [("odd", TEXTS["plain"], "7")], "identity", monkeypatch=monkeypatch)
@@ -138,7 +140,9 @@ def test_a_label_that_the_task_has_not_is_refused_before_any_text_is_scored(
 def test_a_set_of_one_label_is_refused_for_that_reason_before_any_text_is_scored(
     tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], label: int
 ) -> None:
-    monkeypatch.setattr("robustness.victims.victim.Victim.scores", lambda *given: pytest.fail("a text was scored"))
+    monkeypatch.setattr(
+        "robustness.victims.heads.labels.Victim.scores", lambda *given: pytest.fail("a text was scored")
+    )
     monkeypatch.setattr(tiny, "dev", [row for row in tiny.dev if row[1] == label])
 
     with pytest.raises(FileNotFoundError):  # no table was written

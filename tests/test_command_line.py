@@ -22,10 +22,10 @@ from commands import Call, one_paragraph
 from robustness import api
 from robustness.console import SafeConsole, show_progress
 from robustness.runs.executors.processes import Processes
-from robustness.runs.lock import FILE_NAME as LOCK_FILE
-from robustness.runs.lock import LockHolder
 from robustness.runs.progress import CellProgress, LiveScore, Progress
-from robustness.runs.store import read_outcomes
+from robustness.runs.storage.lock import FILE_NAME as LOCK_FILE
+from robustness.runs.storage.lock import LockHolder
+from robustness.runs.storage.store import read_outcomes
 
 INTERRUPTS = """
 import signal
@@ -362,7 +362,7 @@ def test_bars_show_names_whole_and_as_they_are_written(width: int) -> None:
 def test_a_run_folder_that_another_process_keeps_to_itself_is_refused_with_its_name(
     call: Call, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
-    monkeypatch.setattr("robustness.runs.store.READ_SECONDS", 0.05)
+    monkeypatch.setattr("robustness.runs.storage.store.READ_SECONDS", 0.05)
     folder = shutil.copytree(finished, tmp_path / "run")
     holder = LockHolder(pid=1, host=socket.gethostname(), since="2026-01-02T03:04:05+00:00")
     (folder / LOCK_FILE).write_text(holder.model_dump_json())

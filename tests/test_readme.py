@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from robustness.cli import main
-from robustness.recipes.textattack_import import INSTALL
+from robustness.recipes.textattack.importing import INSTALL
 from robustness.testing import check_attack
 from robustness.training import protocol
 from robustness.training.protocol import TrainingSettings

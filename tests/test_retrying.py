@@ -16,7 +16,7 @@ from robustness.definitions.tasks import find_task
 from robustness.errors import CheckpointError, DataError
 from robustness.retrying import is_passing, with_retries
 from robustness.testsets import rows
-from robustness.victims.checkpoint import locate
+from robustness.victims.files.checkpoint import locate
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ from robustness.engine.attack import NamedAttack, Search, ask_gradients
 from robustness.errors import AttackError, DataError
 from robustness.recipes.building import name_recipe
 from robustness.recipes.cascade import Cascade
-from robustness.recipes.embedding import WithinRadii
-from robustness.recipes.embedding_attacks import Fgsm
-from robustness.recipes.embedding_balls import Norm
-from robustness.recipes.embedding_trial import EmbeddingResult
+from robustness.recipes.embedding.attack import WithinRadii
+from robustness.recipes.embedding.ball_attacks import Fgsm
+from robustness.recipes.embedding.balls import Norm
+from robustness.recipes.embedding.trial import EmbeddingResult
 from robustness.recipes.parts import build_attack
 from robustness.testing import check_attack
 

@@ -10,8 +10,8 @@ import numpy as np
 from robustness.engine.outcome import Outcome, Status
 from robustness.engine.referee import character_similarity, count_modified_words
 from robustness.testsets.example import Example, Texts
-from robustness.victims.answer_scores import AnswerScore, score_answer
-from robustness.victims.answering import AnsweringVictim, Prediction
+from robustness.victims.heads.answer_scores import AnswerScore, score_answer
+from robustness.victims.heads.spans import AnsweringVictim, Prediction
 
 CHUNK = 512
 NOT_FINITE = "the victim's scores are not finite"

@@ -15,9 +15,9 @@ from robustness.testsets.example import Example, Texts
 
 if TYPE_CHECKING:  # a victim brings torch, which the protocol itself does not need
     from robustness.engine.outcome import Outcome
-    from robustness.victims.answering import AnsweringVictim
-    from robustness.victims.text_gradients import TextGradient
-    from robustness.victims.victim import Victim
+    from robustness.victims.heads.labels import Victim
+    from robustness.victims.heads.spans import AnsweringVictim
+    from robustness.victims.heads.text_gradients import TextGradient
 
 ScoreRows: TypeAlias = NDArray[np.float32]
 """Logits, shape (candidates, labels)."""

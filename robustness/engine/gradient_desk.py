@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from robustness.engine.attack import AskGradients, Scorer
 from robustness.errors import AttackError
 from robustness.testsets.example import Example
+from robustness.victims.heads.labels import Victim
+from robustness.victims.heads.text_gradients import TextGradient, text_gradients
 from robustness.victims.isolation import recover
-from robustness.victims.text_gradients import TextGradient, text_gradients
-from robustness.victims.victim import Victim
 
 TEXTS = 256
 """Gradients that are held at a time, or one question's if it is longer; the rest wait for the next round."""

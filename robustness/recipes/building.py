@@ -19,11 +19,11 @@ from robustness.definitions.embeddings import EmbeddingBall, EmbeddingMinimal, T
 from robustness.engine.attack import Access, AnswerAttack, Attack, Effort, GradientAttack, NamedAttack
 from robustness.engine.goal import Goal, GoalKind
 from robustness.errors import AttackError, DefinitionError
+from robustness.recipes.assets.pretrained import WEIGHTS, digest_weights_file
 from robustness.recipes.cascade import Cascade
 from robustness.recipes.custom import import_named, source_digest
 from robustness.recipes.parts import build_attack
-from robustness.recipes.pretrained import WEIGHTS, digest_weights_file
-from robustness.recipes.textattack_catalogue import PREFIX, find_textattack_attack, wrap_textattack
+from robustness.recipes.textattack.catalogue import PREFIX, find_textattack_attack, wrap_textattack
 
 PLUGINS = "robustness.attacks"
 """The group of entry points in which installed packages offer attacks."""
@@ -181,7 +181,7 @@ def name_attack(made: object, *, name: str = "", digest: str = "") -> NamedAttac
     if getattr(attack, "access", None) not in set(Access):
         raise AttackError(f"attack {name}: `access` is missing; set access = Access.SCORES in the class")
     if attack.access is Access.GRADIENTS and not hasattr(attack, "search"):
-        from robustness.recipes.embedding_recipe import name_embedding_attack  # brings torch
+        from robustness.recipes.embedding.recipe import name_embedding_attack  # brings torch
 
         return NamedAttack(name, digest or _digest_of(made, kind), name_embedding_attack(attack, name))
     if not isinstance(attack, Attack) or not inspect.isgeneratorfunction(attack.search):

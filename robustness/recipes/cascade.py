@@ -22,7 +22,7 @@ from robustness.errors import AttackError
 from robustness.testsets.example import Example, Texts
 
 if TYPE_CHECKING:
-    from robustness.victims.text_gradients import TextGradient
+    from robustness.victims.heads.text_gradients import TextGradient
 
 Stage = Generator[Question, ScoreRows, tuple[Example, bool]]
 """Asks as a search does; returns the proposal and whether it flips the label."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 from robustness.errors import UsageError
-from robustness.recipes.textattack_import import importing_textattack
+from robustness.recipes.textattack.importing import importing_textattack
 
 
 def import_named(reference: str, option: str) -> tuple[object, str, str]:

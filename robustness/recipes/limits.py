@@ -20,11 +20,11 @@ from robustness.engine.attack import (
 )
 from robustness.engine.watchdog import SearchTimeout, Watchdog
 from robustness.errors import AttackError, UsageError
-from robustness.recipes.embedding import EmbeddingAttack
-from robustness.recipes.embedding_recipe import EmbeddingRecipe
-from robustness.recipes.embedding_trial import EmbeddingResult
+from robustness.recipes.embedding.attack import EmbeddingAttack
+from robustness.recipes.embedding.recipe import EmbeddingRecipe
+from robustness.recipes.embedding.trial import EmbeddingResult
 from robustness.testsets.example import Example, Texts
-from robustness.victims.victim import Victim
+from robustness.victims.heads.labels import Victim
 
 MOST_REPEATS = 1_000
 """Questions in a row about nothing new, to which a search knows the answers."""

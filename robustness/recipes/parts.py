@@ -11,25 +11,26 @@ from robustness.definitions.embeddings import EmbeddingBall, EmbeddingMinimal, T
 from robustness.definitions.testsets import DistractorSearch
 from robustness.engine.attack import AnswerAttack, Attack, GradientAttack
 from robustness.errors import AttackError, DataError, DefinitionError
-from robustness.recipes import assets, invariances, ranking, searches
-from robustness.recipes.asset_registry import ASSETS
-from robustness.recipes.constraints import Constraints, SamePartOfSpeech
+from robustness.recipes.assets import lexical as assets
+from robustness.recipes.assets.pretrained import find_model
+from robustness.recipes.assets.registry import ASSETS
 from robustness.recipes.devices import recipe_device
-from robustness.recipes.distractors import Append
-from robustness.recipes.edits import WordEdits
-from robustness.recipes.evolution import DifferentialEvolution
-from robustness.recipes.genetic import Genetic
-from robustness.recipes.imperceptible import IMPERCEPTIBLE_EDITS
-from robustness.recipes.inner_edits import INNER_EDITS
-from robustness.recipes.pretrained import find_model
-from robustness.recipes.reduction import GreedyReduction
-from robustness.recipes.swarm import ParticleSwarm
-from robustness.recipes.transformations import CHARACTER_EDITS, Transformation
-from robustness.recipes.words import nearest_neighbours, wordnet_synonyms
+from robustness.recipes.text import invariances, ranking, searches
+from robustness.recipes.text.constraints import Constraints, SamePartOfSpeech
+from robustness.recipes.text.distractors import Append
+from robustness.recipes.text.edits import WordEdits
+from robustness.recipes.text.evolution import DifferentialEvolution
+from robustness.recipes.text.genetic import Genetic
+from robustness.recipes.text.imperceptible import IMPERCEPTIBLE_EDITS
+from robustness.recipes.text.inner_edits import INNER_EDITS
+from robustness.recipes.text.reduction import GreedyReduction
+from robustness.recipes.text.swarm import ParticleSwarm
+from robustness.recipes.text.transformations import CHARACTER_EDITS, Transformation
+from robustness.recipes.text.words import nearest_neighbours, wordnet_synonyms
 
 if TYPE_CHECKING:
-    from robustness.recipes.infilling import InContext
-    from robustness.recipes.similarity import SentenceSimilarity
+    from robustness.recipes.language_models.infilling import InContext
+    from robustness.recipes.language_models.similarity import SentenceSimilarity
 
 InContextPart = data.MaskedReplacements | data.MaskedInsertions | data.MaskedMerges | data.SubWordReplacements
 STEPWISE_SEARCHES = (
@@ -48,7 +49,7 @@ ASSETS_OF_PARTS: dict[str, tuple[str, ...]] = {
     "same-part-of-speech": ("averaged_perceptron_tagger_eng", "universal_tagset"),
     "masked-merges": ("averaged_perceptron_tagger_eng", "universal_tagset"),
 }
-"""What a part reads, by its kind, beside the model it names; see `robustness.recipes.assets`."""
+"""What a part reads, by its kind, beside the model it names; see `robustness.recipes.assets.lexical`."""
 
 
 def assets_of(definition: data.AttackDefinition) -> list[str]:
@@ -82,7 +83,7 @@ def build_attack(definition: data.AttackDefinition) -> Attack | GradientAttack |
         case data.GreedyWordRanking():
             return searches.GreedyWordRanking(edits, _build_ranking(search))
         case data.SearchDistractor():
-            from robustness.recipes.distractor_attack import DistractorAttack  # brings torch
+            from robustness.recipes.answering.distractor_attack import DistractorAttack  # brings torch
 
             settings = search.model_dump(exclude={"kind", "place"})
             return DistractorAttack(DistractorSearch.model_validate(settings), search.place)
@@ -109,11 +110,11 @@ def build_attack(definition: data.AttackDefinition) -> Attack | GradientAttack |
         case data.ReturnClean():
             return searches.ReturnClean()
         case EmbeddingBall() | EmbeddingMinimal():
-            from robustness.recipes.embedding_recipe import build_embedding_attack  # brings torch
+            from robustness.recipes.embedding.recipe import build_embedding_attack  # brings torch
 
             return build_embedding_attack(search)
         case TokenDistributions():
-            from robustness.recipes.gbda import Gbda  # brings torch
+            from robustness.recipes.text.gbda import Gbda  # brings torch
 
             return Gbda(search)
         case _:
@@ -156,8 +157,8 @@ def _refuse_unread(definition: data.AttackDefinition) -> None:
 
 
 def _build_gradient_beam(search: data.GradientBeam, edits: WordEdits) -> Attack:
-    from robustness.recipes.flips import TokenFlips, WordFlips  # bring torch
-    from robustness.recipes.gradient_beam import GradientBeam
+    from robustness.recipes.text.flips import TokenFlips, WordFlips  # bring torch
+    from robustness.recipes.text.gradient_beam import GradientBeam
 
     flips = WordFlips(edits) if search.flips == "words" else TokenFlips()
     return GradientBeam(flips, width=search.width, max_flips=search.max_flips)
@@ -222,7 +223,7 @@ def _refuse_unfit(definition: data.AttackDefinition) -> None:
 
 def _build_in_context(part: InContextPart) -> InContext:
     from robustness.recipes import infilling  # brings torch
-    from robustness.recipes.masked_lm import load_masked_lm
+    from robustness.recipes.language_models.masked_lm import load_masked_lm
 
     tagger = assets.load_tagger() if isinstance(part, data.MaskedMerges) else None
     model = load_masked_lm(find_model(part.model, "masked_lm"), recipe_device())

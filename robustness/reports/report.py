@@ -26,9 +26,9 @@ from robustness.reports.tables.sensitivity_pairs import build_sensitivity_pairs,
 from robustness.reports.tables.survival import build_survival
 from robustness.reports.tables.testsets import build_testsets
 from robustness.reports.tables.transfer import build_transfer
-from robustness.runs.measurements import read_measurements
-from robustness.runs.record import RunRecord, StatisticsRecord, read_record, write_record
-from robustness.runs.store import read_outcomes, read_replays
+from robustness.runs.storage.measurements import read_measurements
+from robustness.runs.storage.record import RunRecord, StatisticsRecord, read_record, write_record
+from robustness.runs.storage.store import read_outcomes, read_replays
 
 
 @dataclass(frozen=True, slots=True)

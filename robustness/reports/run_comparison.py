@@ -12,8 +12,8 @@ from robustness.errors import RunError
 from robustness.reports.comparisons.comparison import Comparison, Family, PairedOutcomes, compare_rates
 from robustness.reports.comparisons.families import give_verdicts
 from robustness.reports.tables.examples import add_judgements, build_examples
-from robustness.runs.record import RunRecord, StatisticsRecord, read_record
-from robustness.runs.store import read_outcomes
+from robustness.runs.storage.record import RunRecord, StatisticsRecord, read_record
+from robustness.runs.storage.store import read_outcomes
 from robustness.stats import Interval
 
 CELL = ["checkpoint", "testset", "attack"]

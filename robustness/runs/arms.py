@@ -10,8 +10,9 @@ from typing import final
 from robustness.definitions.tasks import find_task
 from robustness.engine.attack import NotingScorer
 from robustness.engine.query_cache import QueryCache
-from robustness.victims.answering import AnsweringVictim
-from robustness.victims.checkpoint import Checkpoint
+from robustness.victims.files.checkpoint import Checkpoint
+from robustness.victims.heads.labels import Victim
+from robustness.victims.heads.spans import AnsweringVictim
 from robustness.victims.kinds import AnyVictim
 from robustness.victims.loading import (
     Placement,
@@ -20,7 +21,6 @@ from robustness.victims.loading import (
     to_untuned_victim,
     to_victim,
 )
-from robustness.victims.victim import Victim
 
 
 @final

@@ -12,15 +12,15 @@ from robustness.definitions.catalog import TESTSETS
 from robustness.definitions.testsets import GeneratedSet
 from robustness.errors import RunError, UsageError
 from robustness.paths import refuse_unwritable
-from robustness.recipes.distractor_search import search_distractors
-from robustness.runs.plan import Cell, digest_of
-from robustness.runs.rows import draw_groups
+from robustness.recipes.answering.distractor_search import search_distractors
+from robustness.runs.planning.plan import Cell, digest_of
+from robustness.runs.planning.rows import draw_groups
 from robustness.testsets.example import Example
 from robustness.testsets.generation import insert_distractor
 from robustness.testsets.loading import load_testset
 from robustness.testsets.squad import write_squad
-from robustness.victims.answering import AnsweringVictim
-from robustness.victims.checkpoint import read_lone_checkpoint
+from robustness.victims.files.checkpoint import read_lone_checkpoint
+from robustness.victims.heads.spans import AnsweringVictim
 from robustness.victims.loading import digest_weights, load_checkpoint, place, to_victim
 
 FOLDER = "generated"

@@ -14,9 +14,10 @@ from robustness.definitions.catalog import TESTSETS
 from robustness.definitions.tasks import Head, find_task
 from robustness.engine.evaluation import NO_ATTACK
 from robustness.errors import DataError
-from robustness.runs.foresight import Assumptions, count_seeds, describe_power, plan_set, read_rarer_share
-from robustness.runs.plan import Plan, command_words, digest_of
-from robustness.runs.record import (
+from robustness.runs.planning.foresight import Assumptions, count_seeds, describe_power, plan_set, read_rarer_share
+from robustness.runs.planning.plan import Plan, command_words, digest_of
+from robustness.runs.planning.rows import UsedRows, read_checkpoints, selecting_digests, use_rows, without_selecting
+from robustness.runs.storage.record import (
     AttackRecord,
     CheckpointRecord,
     PairRecord,
@@ -26,15 +27,14 @@ from robustness.runs.record import (
     library_versions,
     now,
 )
-from robustness.runs.rows import UsedRows, read_checkpoints, selecting_digests, use_rows, without_selecting
 from robustness.testsets.drawing import draw
 from robustness.testsets.example import Example
 from robustness.testsets.loading import Testset, load_testset
-from robustness.victims.checkpoint import Checkpoint
+from robustness.victims.files.checkpoint import Checkpoint
+from robustness.victims.files.identity import identify_method
+from robustness.victims.files.tensors import stored_dtypes
 from robustness.victims.gate import CheckpointFacts, check_pair, inspect_checkpoint
-from robustness.victims.identity import identify_method
 from robustness.victims.loading import Placement, digest_files, digest_weights
-from robustness.victims.tensors import stored_dtypes
 
 GATE_EXAMPLES = 256
 """Clean examples on which the gate measures accuracy."""

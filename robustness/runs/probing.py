@@ -11,10 +11,10 @@ from pathlib import Path
 
 from robustness.definitions.tasks import find_task
 from robustness.errors import RobustnessError, UsageError
-from robustness.runs.measurements import MeasurementStore
-from robustness.runs.plan import Plan, ProbeCell
+from robustness.runs.planning.plan import Plan, ProbeCell
+from robustness.runs.planning.rows import shuffle_examples
 from robustness.runs.preparation import Prepared
-from robustness.runs.rows import shuffle_examples
+from robustness.runs.storage.measurements import MeasurementStore
 from robustness.sensitivity.batching import errored_reading
 from robustness.sensitivity.measurement import Kind, Measurement, MeasurementStatus, Quantity
 from robustness.sensitivity.probe import NamedProbe, Reading, Subject, Unsupported

@@ -10,11 +10,11 @@ from robustness.engine.attack import NotingScorer
 from robustness.engine.evaluation import NO_ATTACK
 from robustness.engine.goal import GoalKind
 from robustness.errors import RunError
-from robustness.runs.plan import Cell, Plan
-from robustness.runs.store import UNTUNED, Store
+from robustness.runs.planning.plan import Cell, Plan
+from robustness.runs.storage.store import UNTUNED, Store
 from robustness.testsets.example import Example, Texts, digest_texts
-from robustness.victims.answer_scores import score_answer
-from robustness.victims.answering import AnsweringVictim
+from robustness.victims.heads.answer_scores import score_answer
+from robustness.victims.heads.spans import AnsweringVictim
 from robustness.victims.isolation import Fault, Isolation, VictimGoneError
 
 logger = logging.getLogger(__name__)

@@ -12,29 +12,29 @@ from robustness.engine.query_cache import QueryCache
 from robustness.errors import RobustnessError, RunError
 from robustness.paths import refuse_unwritable
 from robustness.runs.arms import Arms
-from robustness.runs.disk import explain_failed_writes
 from robustness.runs.execution import Execution
 from robustness.runs.executors.executor import Executor, Work
 from robustness.runs.executors.local import LocalExecutor
 from robustness.runs.executors.pool import PoolExecutor, check_execution
 from robustness.runs.generation import complete_set
-from robustness.runs.lock import hold_lock
-from robustness.runs.plan import Plan
+from robustness.runs.planning.plan import Plan
 from robustness.runs.preparation import Prepared, gate_pairs, prepare
 from robustness.runs.probing import run_probes
 from robustness.runs.progress import Progress, ProgressCallback
-from robustness.runs.record import (
+from robustness.runs.replay import replay_missing
+from robustness.runs.sanity_checks import run_sanity_checks
+from robustness.runs.storage.disk import explain_failed_writes
+from robustness.runs.storage.lock import hold_lock
+from robustness.runs.storage.record import (
     FILE_NAME,
     read_record,
     refuse_foreign_folder,
     refuse_other_settings,
     write_record,
 )
-from robustness.runs.replay import replay_missing
-from robustness.runs.sink import Sink
-from robustness.runs.store import Store
-from robustness.runs.suspicions import find_suspicions
-from robustness.victims.checkpoint import first_line
+from robustness.runs.storage.sink import Sink
+from robustness.runs.storage.store import Store
+from robustness.victims.files.checkpoint import first_line
 from robustness.victims.loading import place
 
 
@@ -155,7 +155,7 @@ def _complete_generated(
 def _write_warnings(out: Path, plan: Plan, store: Store, doubts: Sequence[str]) -> None:
     """Doubts of earlier processes stay; suspicions that the outcomes no longer bear out go."""
     record = read_record(out)
-    suspicions = tuple(find_suspicions(store, plan.attacks))
+    suspicions = tuple(run_sanity_checks(store, plan.attacks))
     kept = [warning for warning in record.warnings if warning not in record.suspicions]
     new = record.model_copy(
         update={"warnings": tuple(dict.fromkeys([*kept, *doubts, *suspicions])), "suspicions": suspicions}

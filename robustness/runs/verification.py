@@ -17,11 +17,11 @@ from robustness.engine.goal import GoalKind
 from robustness.engine.outcome import Status
 from robustness.engine.referee import log_probabilities, true_label_probability
 from robustness.errors import RunError, UsageError
-from robustness.runs.record import CheckpointRecord, RunRecord, read_record
-from robustness.runs.store import open_store
+from robustness.runs.storage.record import CheckpointRecord, RunRecord, read_record
+from robustness.runs.storage.store import open_store
 from robustness.testsets.example import Texts
-from robustness.victims.answering import AnsweringVictim
-from robustness.victims.checkpoint import read_checkpoint
+from robustness.victims.files.checkpoint import read_checkpoint
+from robustness.victims.heads.spans import AnsweringVictim
 from robustness.victims.loading import Placement, digest_weights, load_checkpoint, place, to_victim
 
 TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-2}

@@ -12,8 +12,8 @@ from robustness.errors import CheckpointError, UsageError
 from robustness.sensitivity.measurement import Kind, Measurement, MeasurementStatus, Quantity
 from robustness.sensitivity.probe import Reading, Subject, Unsupported
 from robustness.testsets.example import Example
-from robustness.victims.embedding import batches_of_any, embed_any, find_unfit
-from robustness.victims.gradients import EmbeddedBatch, frozen
+from robustness.victims.heads.embedding import batches_of_any, embed_any, find_unfit
+from robustness.victims.heads.label_gradients import EmbeddedBatch, frozen
 from robustness.victims.kinds import AnyVictim
 
 MeasureBatch = Callable[[Sequence[Example], EmbeddedBatch], Sequence[Reading]]

@@ -5,26 +5,26 @@ from __future__ import annotations
 from typing import assert_never
 
 from robustness.definitions import probes as data
-from robustness.recipes.embedding_balls import Norm
-from robustness.sensitivity import jacobian
-from robustness.sensitivity.block_jacobians import BlockJacobians
-from robustness.sensitivity.clever import Clever
-from robustness.sensitivity.condition import ConditionProfile
-from robustness.sensitivity.curvature import Curvature
-from robustness.sensitivity.distance import AdversarialDistance, FirstOrderRadius
-from robustness.sensitivity.lipschitz import LipschitzLower
-from robustness.sensitivity.masking import Battery
-from robustness.sensitivity.parameter_margin import ParameterMargin
+from robustness.recipes.embedding.balls import Norm
+from robustness.sensitivity.input import jacobian
+from robustness.sensitivity.input.block_jacobians import BlockJacobians
+from robustness.sensitivity.input.clever import Clever
+from robustness.sensitivity.input.condition import ConditionProfile
+from robustness.sensitivity.input.distance import AdversarialDistance, FirstOrderRadius
+from robustness.sensitivity.input.gradient_masking import Battery
+from robustness.sensitivity.input.lipschitz import LipschitzLower
+from robustness.sensitivity.input.smoothing import Smoothing
+from robustness.sensitivity.input.substitution import OneSubstitution, Safer
+from robustness.sensitivity.parameter.curvature import Curvature
+from robustness.sensitivity.parameter.parameter_margin import ParameterMargin
+from robustness.sensitivity.parameter.reachability import Reachability
+from robustness.sensitivity.parameter.rounding import WeightRounding
+from robustness.sensitivity.parameter.sharpness import Sharpness, WeightNorm
+from robustness.sensitivity.parameter.transplant import ModuleTransplant
 from robustness.sensitivity.probe import Probe
-from robustness.sensitivity.reachability import Reachability
-from robustness.sensitivity.rounding import WeightRounding
-from robustness.sensitivity.sharpness import Sharpness, WeightNorm
-from robustness.sensitivity.smoothing import Smoothing
-from robustness.sensitivity.structure import UpdateStructure
-from robustness.sensitivity.structure_gain import UpdateGain
-from robustness.sensitivity.structure_paths import UpdatePath
-from robustness.sensitivity.substitution import OneSubstitution, Safer
-from robustness.sensitivity.transplant import ModuleTransplant
+from robustness.sensitivity.structure.anatomy import UpdateStructure
+from robustness.sensitivity.structure.gain import UpdateGain
+from robustness.sensitivity.structure.paths import UpdatePath
 
 
 def build_probe(part: data.ProbePart) -> Probe:

@@ -11,7 +11,7 @@ from robustness.sensitivity.measurement import Measurement, Space
 from robustness.testsets.example import Example
 
 if TYPE_CHECKING:  # a victim brings torch, which the protocol itself does not need
-    from robustness.victims.checkpoint import Checkpoint
+    from robustness.victims.files.checkpoint import Checkpoint
     from robustness.victims.kinds import AnyVictim, LabelVictim
 
 
@@ -76,7 +76,7 @@ class Subject:
         Raises:
             Unsupported: it answers with spans.
         """
-        from robustness.victims.answering import AnsweringVictim
+        from robustness.victims.heads.spans import AnsweringVictim
 
         victim = self.load_victim()
         if isinstance(victim, AnsweringVictim):

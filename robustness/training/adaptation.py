@@ -26,8 +26,8 @@ from robustness.training.adapters import (
 from robustness.training.targets import in_head, scaled_by_ia3, target_modules
 from robustness.tuners.prefixes import name_cache
 from robustness.tuners.registration import register_tuners
+from robustness.victims.files.pickles import without_pickles
 from robustness.victims.inputs import name_outputs
-from robustness.victims.pickles import without_pickles
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from robustness.testsets.example import Example
-from robustness.victims.answer_scores import score_answer
-from robustness.victims.answering import ANSWER_TOKENS, QUESTION_TOKENS, STRIDE_TOKENS, WINDOW_TOKENS
-from robustness.victims.spans import top_spans
+from robustness.victims.heads.answer_scores import score_answer
+from robustness.victims.heads.best_spans import top_spans
+from robustness.victims.heads.spans import ANSWER_TOKENS, QUESTION_TOKENS, STRIDE_TOKENS, WINDOW_TOKENS
 
 LABEL_NAMES = ("start_positions", "end_positions")
 Window = dict[str, Any]

@@ -17,10 +17,10 @@ from robustness.testsets.example import Example
 from robustness.testsets.halves import halve
 from robustness.testsets.loading import load_testset, load_training_split
 from robustness.training.answering import LABEL_NAMES, encode_windows, f1_metric
+from robustness.victims.files.tokenizers import read_tokenizer
 from robustness.victims.inputs import NO_LIMIT, Company, empty_model
 from robustness.victims.inputs import max_tokens as position_limit
 from robustness.victims.padding import settle_padding_token
-from robustness.victims.tokenizers import read_tokenizer
 
 SUBSET_SEED = 0
 """Which training rows a limit keeps depends on nothing that differs between two checkpoints."""

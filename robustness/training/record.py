@@ -13,7 +13,7 @@ from robustness.errors import RunError
 from robustness.training.metrics import Metric
 from robustness.training.protocol import TrainingSettings
 from robustness.training.trainer import TrialResult, data_seed
-from robustness.victims.selection import TRAINING_RECORD
+from robustness.victims.files.selection import TRAINING_RECORD
 
 RECORDED_PACKAGES = ("torch", "transformers", "peft")
 

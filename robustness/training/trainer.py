@@ -30,13 +30,13 @@ from robustness.training.callbacks import EpochKeeper, RankAllocation, Snapshot,
 from robustness.training.data import EncodedRow, EncodedRows, ScoredRows
 from robustness.training.methods import MethodDefinition
 from robustness.training.protocol import TrainingSettings
-from robustness.victims.answering import AnsweringVictim
 from robustness.victims.batches import recover_memory
-from robustness.victims.checkpoint import first_line
+from robustness.victims.files.checkpoint import first_line
 from robustness.victims.gate import switched_attention
+from robustness.victims.heads.labels import Victim
+from robustness.victims.heads.spans import AnsweringVictim
 from robustness.victims.inputs import accepted_inputs
 from robustness.victims.padding import settle_padding_token, settle_side
-from robustness.victims.victim import Victim
 
 DEV_BATCH_SIZE = 64
 

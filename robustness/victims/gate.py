@@ -16,11 +16,12 @@ from robustness.definitions.pairs import Pair
 from robustness.definitions.tasks import Head, Task
 from robustness.errors import CheckpointError, GateError, RobustnessError
 from robustness.testsets.example import Example, Texts
-from robustness.victims.answer_scores import score_answer
-from robustness.victims.answering import AnsweringVictim
 from robustness.victims.batches import recover_memory
-from robustness.victims.checkpoint import Checkpoint, first_line
-from robustness.victims.heads import head_remedy
+from robustness.victims.files.checkpoint import Checkpoint, first_line
+from robustness.victims.files.head_kind import head_remedy
+from robustness.victims.heads.answer_scores import score_answer
+from robustness.victims.heads.labels import Scores
+from robustness.victims.heads.spans import AnsweringVictim
 from robustness.victims.inputs import accepted_inputs, longest_text, max_tokens
 from robustness.victims.isolation import Fault, Isolation, VictimGoneError
 from robustness.victims.kinds import AnyVictim
@@ -32,7 +33,6 @@ from robustness.victims.loading import (
     load_checkpoint,
     merge,
 )
-from robustness.victims.victim import Scores
 
 R = TypeVar("R")
 

@@ -8,7 +8,7 @@ from typing import TypeVar, final
 
 from robustness.errors import RobustnessError
 from robustness.victims.batches import recover_memory
-from robustness.victims.checkpoint import first_line
+from robustness.victims.files.checkpoint import first_line
 
 K = TypeVar("K")
 T = TypeVar("T")

@@ -8,11 +8,11 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from robustness.errors import CheckpointError
-from robustness.victims.checkpoint import first_line
+from robustness.victims.files.checkpoint import first_line
+from robustness.victims.files.pickles import without_pickles
+from robustness.victims.files.tokenizers import read_tokenizer
+from robustness.victims.heads.labels import Victim
 from robustness.victims.inputs import name_outputs
-from robustness.victims.pickles import without_pickles
-from robustness.victims.tokenizers import read_tokenizer
-from robustness.victims.victim import Victim
 
 
 @final

@@ -17,18 +17,18 @@ import torch
 
 from robustness.definitions.tasks import Head, Task
 from robustness.errors import CheckpointError, RobustnessError, UsageError
-from robustness.victims.adapters import load_adapter, unwrap_saved
-from robustness.victims.answering import AnsweringVictim
-from robustness.victims.checkpoint import ADAPTER_CONFIG, SAFE_FILES, Checkpoint, first_line, read_json
-from robustness.victims.heads import is_prompted, refuse_other_head, task_type_remedy
-from robustness.victims.instructions import refuse_missing_instructions
+from robustness.victims.cpu_features import refuse_missing_cpu_features
+from robustness.victims.files.adapters import load_adapter, unwrap_saved
+from robustness.victims.files.checkpoint import ADAPTER_CONFIG, SAFE_FILES, Checkpoint, first_line, read_json
+from robustness.victims.files.head_kind import is_prompted, refuse_other_head, task_type_remedy
+from robustness.victims.files.models import load_model
+from robustness.victims.files.tokenizers import read_tokenizer
+from robustness.victims.heads.labels import Scores, Victim
+from robustness.victims.heads.spans import AnsweringVictim
+from robustness.victims.heads.verbalisers import PromptedVictim
 from robustness.victims.kinds import AnyVictim
-from robustness.victims.labels import map_labels, read_labels
-from robustness.victims.models import load_model
+from robustness.victims.label_maps import map_labels, read_labels
 from robustness.victims.padding import settle_padding_token, settle_side
-from robustness.victims.prompted import PromptedVictim
-from robustness.victims.tokenizers import read_tokenizer
-from robustness.victims.victim import Scores, Victim
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def place(device: str = "auto", dtype: str = "float32") -> Placement:
     if device.startswith("cuda:") and int(device.removeprefix("cuda:")) >= torch.cuda.device_count():
         raise UsageError(f"--device {device}: this machine has {torch.cuda.device_count()} CUDA device(s), from 0 on")
     if device == "cpu" and dtype == "bfloat16":
-        refuse_missing_instructions()
+        refuse_missing_cpu_features()
     return Placement(torch.device(device), DTYPES[dtype])
 
 

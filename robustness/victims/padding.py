@@ -8,9 +8,9 @@ import numpy as np
 
 from robustness.definitions.tasks import Task
 from robustness.errors import CheckpointError
-from robustness.victims.heads import is_decoder
+from robustness.victims.files.head_kind import is_decoder
+from robustness.victims.heads.labels import Victim
 from robustness.victims.kinds import AnyVictim
-from robustness.victims.victim import Victim
 
 SHORT, LONGER = "a b c d", "a b c d e f g h i j k l m n o p"
 """The shorter one is no shorter than what a model that reads characters in fours (CANINE) can take."""

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from robustness.testsets.example import Example, Span
+from robustness.victims.heads.labels import Victim
 from robustness.victims.lookup import embedding_module, look_up
-from robustness.victims.victim import Victim
 
 _ANCHOR = "a"
 """A token that words are decoded after: a continuation is what joins it without a space."""

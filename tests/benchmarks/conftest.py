@@ -16,12 +16,12 @@ from robustness import api
 from robustness.definitions.catalog import TESTSETS
 from robustness.definitions.pairs import read_pairs
 from robustness.definitions.tasks import find_task
-from robustness.recipes.assets import use_data
+from robustness.recipes.assets.lexical import use_data
 from robustness.testsets.example import Example
 from robustness.testsets.loading import load_testset
-from robustness.victims.checkpoint import read_checkpoint
+from robustness.victims.files.checkpoint import read_checkpoint
+from robustness.victims.heads.labels import Victim
 from robustness.victims.loading import load_checkpoint, place, to_victim
-from robustness.victims.victim import Victim
 
 RESULTS = Path(__file__).parent / "results"
 TRAINING_ROWS = 600

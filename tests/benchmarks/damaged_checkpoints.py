@@ -37,11 +37,12 @@ from transformers.utils import logging
 from robustness.definitions.tasks import find_task
 from robustness.errors import GateError, RobustnessError
 from robustness.testsets.example import Example
-from robustness.victims.checkpoint import Checkpoint, read_checkpoint
+from robustness.victims.files.checkpoint import Checkpoint, read_checkpoint
+from robustness.victims.files.head_kind import is_prompted, refuse_other_head
+from robustness.victims.files.identity import identify_method
+from robustness.victims.files.tensors import stored_dtypes
 from robustness.victims.gate import inspect_checkpoint
-from robustness.victims.heads import is_prompted, refuse_other_head
-from robustness.victims.identity import identify_method
-from robustness.victims.labels import map_labels
+from robustness.victims.label_maps import map_labels
 from robustness.victims.loading import (
     Placement,
     digest_files,
@@ -50,7 +51,6 @@ from robustness.victims.loading import (
     read_labels,
     to_victim,
 )
-from robustness.victims.tensors import stored_dtypes
 
 TASK = find_task("sst2")
 LABELS = {0: "negative", 1: "positive"}

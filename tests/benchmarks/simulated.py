@@ -11,7 +11,7 @@ from scipy.stats import norm
 
 from robustness.reports.comparisons.comparison import PairedOutcomes
 from robustness.reports.tables.columns import COLUMNS, Table
-from robustness.runs.record import AttackRecord, CheckpointRecord, PairRecord, RunRecord, TestsetRecord
+from robustness.runs.storage.record import AttackRecord, CheckpointRecord, PairRecord, RunRecord, TestsetRecord
 
 Rng = np.random.Generator
 Mask = NDArray[np.bool_]

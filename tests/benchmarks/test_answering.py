@@ -21,11 +21,11 @@ from robustness.definitions.tasks import find_task
 from robustness.definitions.testsets import DistractorSearch, GeneratedSet
 from robustness.engine.answers import evaluate_answers
 from robustness.engine.evaluation import evaluate_examples
-from robustness.recipes.distractor_search import search_distractors
+from robustness.recipes.answering.distractor_search import search_distractors
 from robustness.testsets.example import Example, Texts
 from robustness.testsets.loading import load_testset
-from robustness.victims.answering import ENCODE_TEXTS, AnsweringVictim
-from robustness.victims.victim import Victim
+from robustness.victims.heads.labels import Victim
+from robustness.victims.heads.spans import ENCODE_TEXTS, AnsweringVictim
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600)]
 ROWS = int(os.environ.get("BENCH_ROWS", "3560"))

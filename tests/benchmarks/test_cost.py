@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from robustness import api
-from robustness.runs.cost import REPLAYS, CellCost, Costing
+from robustness.runs.planning.cost import REPLAYS, CellCost, Costing
 from robustness.runs.run import execute
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1800)]

@@ -13,13 +13,13 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from robustness.engine.outcome import Status
-from robustness.recipes.embedding import WithinRadii, attack_embeddings, seeded_generators
-from robustness.recipes.embedding_attacks import Pgd
-from robustness.recipes.embedding_balls import Norm
+from robustness.recipes.embedding.attack import WithinRadii, attack_embeddings, seeded_generators
+from robustness.recipes.embedding.ball_attacks import Pgd
+from robustness.recipes.embedding.balls import Norm
 from robustness.testsets.example import Example
-from robustness.victims import gradients
-from robustness.victims.gradients import embed, frozen, gradient_batches, margins
-from robustness.victims.victim import Victim
+from robustness.victims.heads import label_gradients as gradients
+from robustness.victims.heads.label_gradients import embed, frozen, gradient_batches, margins
+from robustness.victims.heads.labels import Victim
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1800)]
 

@@ -20,7 +20,7 @@ import torch
 from robustness import api
 from robustness.definitions.pairs import read_pairs
 from robustness.definitions.tasks import find_task
-from robustness.victims.checkpoint import read_checkpoint
+from robustness.victims.files.checkpoint import read_checkpoint
 from robustness.victims.loading import load_checkpoint, place, to_victim
 
 def megabytes(field):

@@ -12,17 +12,17 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from robustness.recipes.embedding_balls import Norm
-from robustness.sensitivity.distance import Ensemble
-from robustness.sensitivity.jacobian import JacobianNorm
+from robustness.recipes.embedding.balls import Norm
+from robustness.sensitivity.input.distance import Ensemble
+from robustness.sensitivity.input.jacobian import JacobianNorm
+from robustness.sensitivity.input.smoothing import CPU_SAMPLE_TOKENS, noisy_counts
+from robustness.sensitivity.parameter.reachability import loss_gradients, reached_shares
+from robustness.sensitivity.parameter.tangent import Tangent, low_rank
+from robustness.sensitivity.parameter.weights import WeightSpace, block_parameters
 from robustness.sensitivity.probe import Subject
-from robustness.sensitivity.reachability import loss_gradients, reached_shares
-from robustness.sensitivity.smoothing import CPU_SAMPLE_TOKENS, noisy_counts
-from robustness.sensitivity.tangent import Tangent, low_rank
-from robustness.sensitivity.weights import WeightSpace, block_parameters
 from robustness.testsets.example import Example
-from robustness.victims.gradients import embed, frozen, gradient_batches, margins
-from robustness.victims.victim import Victim
+from robustness.victims.heads.label_gradients import embed, frozen, gradient_batches, margins
+from robustness.victims.heads.labels import Victim
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600)]
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from robustness.runs.store import read_outcomes
+from robustness.runs.storage.store import read_outcomes
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(7200)]
 ROWS = int(os.environ.get("ROBUSTNESS_BENCH_ROWS", "260"))

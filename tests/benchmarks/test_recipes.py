@@ -18,7 +18,7 @@ from robustness.engine.outcome import Outcome
 from robustness.engine.scheduler import Scheduler
 from robustness.recipes.building import find_attack
 from robustness.testsets.example import Example, Texts
-from robustness.victims.victim import Victim
+from robustness.victims.heads.labels import Victim
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600)]
 

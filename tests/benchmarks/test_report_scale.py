@@ -16,8 +16,8 @@ import pytest
 from numpy.typing import NDArray
 
 from robustness.engine.evaluation import NO_ATTACK
-from robustness.runs.plan import Cell
-from robustness.runs.record import (
+from robustness.runs.planning.plan import Cell
+from robustness.runs.storage.record import (
     AttackRecord,
     CheckpointRecord,
     PairRecord,
@@ -25,7 +25,7 @@ from robustness.runs.record import (
     TestsetRecord,
     write_record,
 )
-from robustness.runs.store import Store
+from robustness.runs.storage.store import Store
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1800)]
 

@@ -27,7 +27,7 @@ from benchmarks.simulated import (
 from robustness.reports.comparisons.comparison import Comparison, Family, compare_rates
 from robustness.reports.comparisons.families import give_verdicts
 from robustness.reports.tables.pairs import build_pairs
-from robustness.runs.record import StatisticsRecord
+from robustness.runs.storage.record import StatisticsRecord
 from robustness.stats import (
     Reason,
     difference_over_seeds,

@@ -22,8 +22,8 @@ STEP = """
 import json, sys, time
 from pathlib import Path
 from robustness.engine.outcome import Outcome, Status
-from robustness.runs.plan import Cell
-from robustness.runs.store import FILE_NAME, Store, read_outcomes
+from robustness.runs.planning.plan import Cell
+from robustness.runs.storage.store import FILE_NAME, Store, read_outcomes
 
 what, folder, rows, cell_rows = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), 1000
 TEXT = "it 's a charming and often affecting journey , and one of the best films of the year so far . "

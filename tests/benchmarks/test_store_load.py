@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from robustness.engine.outcome import Outcome, Status
-from robustness.runs.plan import Cell
-from robustness.runs.store import FILE_NAME, Store
+from robustness.runs.planning.plan import Cell
+from robustness.runs.storage.store import FILE_NAME, Store
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600)]
 ROWS = 1_000_000

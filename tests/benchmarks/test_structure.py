@@ -31,8 +31,8 @@ import json, sys, time
 from pathlib import Path
 import torch
 from robustness.sensitivity.probe import Subject
-from robustness.sensitivity.structure import UpdateStructure
-from robustness.victims.checkpoint import Checkpoint
+from robustness.sensitivity.structure.anatomy import UpdateStructure
+from robustness.victims.files.checkpoint import Checkpoint
 
 def megabytes(field):
     for line in Path("/proc/self/status").read_text().splitlines():

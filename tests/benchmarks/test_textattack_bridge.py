@@ -18,7 +18,7 @@ from robustness.engine.scheduler import Scheduler
 from robustness.engine.seeding import example_generator
 from robustness.recipes.building import find_attack
 from robustness.testsets.example import Example
-from robustness.victims.victim import Victim
+from robustness.victims.heads.labels import Victim
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600)]
 

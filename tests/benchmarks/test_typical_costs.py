@@ -17,7 +17,7 @@ from robustness.engine.scheduler import Scheduler
 from robustness.errors import DataError
 from robustness.recipes.building import find_attack
 from robustness.testsets.example import Example
-from robustness.victims.victim import Victim
+from robustness.victims.heads.labels import Victim
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600)]
 STORED = Path(__file__).parent / "results" / "typical_costs.json"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from robustness.definitions.pairs import Pair, PairEntry, read_pairs, write_pairs
 from robustness.errors import CheckpointError, DefinitionError
-from robustness.victims.checkpoint import locate
+from robustness.victims.files.checkpoint import locate
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00/"), min_size=1, max_size=12)
 

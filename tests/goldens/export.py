@@ -37,9 +37,9 @@ from robustness import api
 from robustness.definitions.catalog import TESTSETS
 from robustness.errors import RobustnessError
 from robustness.recipes.building import find_attack
-from robustness.runs import rows
+from robustness.runs.planning import rows
 from robustness.runs.run import execute
-from robustness.runs.store import read_outcomes
+from robustness.runs.storage.store import read_outcomes
 from robustness.testsets.loading import load_testset
 
 SEED = 0

@@ -16,7 +16,7 @@ from gpu.bench import Bench
 from gpu.models import Size, encoder_config
 from gpu.steps import Found, Step, require
 from robustness.testsets.example import Example, Texts
-from robustness.victims.victim import Scores, Victim
+from robustness.victims.heads.labels import Scores, Victim
 
 DEFINITIONS = ("pydantic",)
 """What reads the files of recipes, probes and methods."""
@@ -85,10 +85,10 @@ def run_attack(bench: Bench, victim: Any, attack: Any, examples: Sequence[Exampl
 def words_for_words(bench: Bench) -> Found:
     """A greedy word search of made-up synonyms, which asks for scores alone."""
     from robustness.recipes.building import name_attack
-    from robustness.recipes.constraints import Constraints
-    from robustness.recipes.edits import WordEdits
-    from robustness.recipes.ranking import ByDeleting
-    from robustness.recipes.searches import GreedyWordRanking
+    from robustness.recipes.text.constraints import Constraints
+    from robustness.recipes.text.edits import WordEdits
+    from robustness.recipes.text.ranking import ByDeleting
+    from robustness.recipes.text.searches import GreedyWordRanking
 
     def synonyms(word: str, rng: np.random.Generator) -> list[str]:
         return [other for other in rng.choice(bench.words, size=8) if other != word]
@@ -119,8 +119,8 @@ def questions_under_attack(bench: Bench) -> Found:
 
 def recipes_own_models(bench: Bench) -> Found:
     """What a masked language model reads in a hole, and how near an encoder finds two texts: as on the processor."""
-    from robustness.recipes.masked_lm import Hole, MaskedLanguageModel
-    from robustness.recipes.similarity import SentenceEncoder
+    from robustness.recipes.language_models.masked_lm import Hole, MaskedLanguageModel
+    from robustness.recipes.language_models.similarity import SentenceEncoder
 
     folder = write_masked_lm(bench.folder / "masked", bench.size, bench.tokenizer)
     texts = [text for (text,) in bench.sentences[:16]]

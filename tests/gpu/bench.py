@@ -30,13 +30,13 @@ from gpu.models import (
 from gpu.world import World, write_world
 from robustness.definitions.tasks import find_task
 from robustness.testsets.example import Answer, Example, Texts
-from robustness.victims.answering import AnsweringVictim
 from robustness.victims.batches import recover_memory
-from robustness.victims.checkpoint import Checkpoint
+from robustness.victims.files.checkpoint import Checkpoint
+from robustness.victims.heads.labels import Victim
+from robustness.victims.heads.spans import AnsweringVictim
+from robustness.victims.heads.verbalisers import PromptedVictim
 from robustness.victims.kinds import AnyVictim
 from robustness.victims.loading import Placement, load_checkpoint, to_victim
-from robustness.victims.prompted import PromptedVictim
-from robustness.victims.victim import Victim
 
 T = TypeVar("T")
 ROOM = 3_000

@@ -9,10 +9,10 @@ import torch
 from gpu.bench import ROOM, Bench
 from gpu.steps import Found, Step, require
 from robustness.testsets.example import Example
-from robustness.victims.embedding import embed_any
-from robustness.victims.gradients import CUDA_GRADIENT_TOKENS, frozen, margins
+from robustness.victims.heads.embedding import embed_any
+from robustness.victims.heads.label_gradients import CUDA_GRADIENT_TOKENS, frozen, margins
+from robustness.victims.heads.text_gradients import text_gradients
 from robustness.victims.kinds import AnyVictim
-from robustness.victims.text_gradients import text_gradients
 
 TOLERANCE = 5e-3
 """Of a float32 gradient between two devices, as a share of its largest number."""

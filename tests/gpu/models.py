@@ -20,8 +20,8 @@ from transformers import (
 )
 
 from robustness.testsets.example import Example, Texts
-from robustness.victims.prompted import PromptedVictim
-from robustness.victims.victim import Victim
+from robustness.victims.heads.labels import Victim
+from robustness.victims.heads.verbalisers import PromptedVictim
 
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 SPREAD = 0.08

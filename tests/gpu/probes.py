@@ -14,7 +14,7 @@ from gpu.bench import Bench
 from gpu.steps import Found, Step, StepError, require
 from robustness.sensitivity.probe import Subject, Unsupported
 from robustness.testsets.example import Example
-from robustness.victims.checkpoint import Checkpoint
+from robustness.victims.files.checkpoint import Checkpoint
 from robustness.victims.kinds import AnyVictim
 
 PROBES = (
@@ -92,7 +92,9 @@ def measure(
     bench.peak_bytes()
     started = time.perf_counter()
     try:
-        with mock.patch("robustness.sensitivity.substitution.load_neighbours", lambda: _neighbours(bench.words)):
+        with mock.patch(
+            "robustness.sensitivity.input.substitution.load_neighbours", lambda: _neighbours(bench.words)
+        ):
             readings = list(named.probe.measure(subject))
     except Unsupported as error:
         raise StepError(f"unsupported: {error}") from None

@@ -38,10 +38,10 @@ def workers_agree(bench: Bench) -> Found:
 
 def _run(bench: Bench, name: str, workers: int | None) -> tuple[dict[Any, dict[str, Any]], float]:
     """Rows by checkpoint, test set, attack and example, and the seconds that the run took."""
-    from robustness.recipes.assets import use_data
+    from robustness.recipes.assets.lexical import use_data
     from robustness.recipes.devices import use_device
     from robustness.runs.execution import Execution
-    from robustness.runs.plan import RunSettings, make_plan
+    from robustness.runs.planning.plan import RunSettings, make_plan
     from robustness.runs.run import execute
 
     world, out = bench.world, bench.folder / name

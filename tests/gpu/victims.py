@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gpu.bench import ROOM, Bench
 from gpu.steps import Found, Step, require
 from robustness.victims.batches import CUDA_BATCH_TOKENS
-from robustness.victims.victim import PROBE_TOKENS
+from robustness.victims.heads.labels import PROBE_TOKENS
 
 TOLERANCE = 2e-3
 """Of a float32 score between two devices, or between two batches on one."""

@@ -15,7 +15,7 @@ from peft import LoraConfig, get_peft_model
 
 from gpu.models import SPREAD, Size, balance, make_classifier, make_sentences
 from robustness.testsets.example import Texts
-from robustness.victims.victim import Victim
+from robustness.victims.heads.labels import Victim
 
 TESTSET = """summary = "Made-up words."
 licence = "Apache-2.0"

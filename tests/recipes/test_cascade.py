@@ -15,16 +15,16 @@ from robustness.engine.attack import NamedAttack, ScoreRows, Search
 from robustness.engine.outcome import Outcome, Status
 from robustness.engine.scheduler import Scheduler
 from robustness.errors import DataError, DefinitionError
-from robustness.recipes import assets
+from robustness.recipes.assets import lexical as assets
 from robustness.recipes.building import find_attack
 from robustness.recipes.cascade import Cascade
-from robustness.recipes.constraints import Constraints
-from robustness.recipes.edits import WordEdits
-from robustness.recipes.ranking import ByGradient
-from robustness.recipes.searches import GreedyWordRanking
+from robustness.recipes.text.constraints import Constraints
+from robustness.recipes.text.edits import WordEdits
+from robustness.recipes.text.ranking import ByGradient
+from robustness.recipes.text.searches import GreedyWordRanking
 from robustness.testing import check_attack
 from robustness.testsets.example import Texts
-from robustness.victims.planted import bag_victim, word_pieces
+from robustness.victims.toy_models import bag_victim, word_pieces
 
 RECIPE = 'summary = "Two."\nfamily = "ensemble"\naccess = "scores"\n[search]\nkind = "cascade"\nmembers = {members}\n'
 

@@ -17,7 +17,7 @@ from robustness.definitions.reading import read_definition
 from robustness.definitions.suites import SuiteDefinition
 from robustness.definitions.testsets import TestsetDefinition
 from robustness.errors import DataError, DefinitionError
-from robustness.recipes import assets
+from robustness.recipes.assets import lexical as assets
 from robustness.recipes.building import find_attack
 
 PACKAGE = Path(robustness.__file__).parent

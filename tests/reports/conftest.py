@@ -15,9 +15,9 @@ import pytest
 
 from robustness.engine.outcome import Outcome, Status
 from robustness.reports.tables.columns import Table, arrange
-from robustness.runs.measurements import COLUMNS
-from robustness.runs.plan import Cell
-from robustness.runs.record import (
+from robustness.runs.planning.plan import Cell
+from robustness.runs.storage.measurements import COLUMNS
+from robustness.runs.storage.record import (
     AttackRecord,
     CheckpointRecord,
     PairRecord,
@@ -26,7 +26,7 @@ from robustness.runs.record import (
     TestsetRecord,
     write_record,
 )
-from robustness.runs.store import Store
+from robustness.runs.storage.store import Store
 
 HOSTILE = (
     "<script>document.title='run'</script>",

@@ -11,10 +11,10 @@ from robustness.reports.comparisons.comparison import has_repeats, stand_in_weig
 from robustness.reports.comparisons.grid import OutcomeGrid, build_grid, without_originals, worst_case
 from robustness.reports.tables.columns import COLUMNS, Table
 
-Answers = NDArray[np.int8]
+Summaries = NDArray[np.int8]
 
 
-def answers(*counts: int) -> tuple[Answers, Answers]:
+def answers(*counts: int) -> tuple[Summaries, Summaries]:
     """So many examples that both arms, the reference alone, the candidate alone, neither have right; then unknown."""
     reference, candidate = ([1, 1, 0, 0, -1], [1, 0, 1, 0, 1])
     return tuple(np.repeat(np.array(each, dtype=np.int8), counts) for each in (reference, candidate))  # type: ignore[return-value]

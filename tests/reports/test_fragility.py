@@ -12,7 +12,7 @@ from robustness.errors import RobustnessError
 from robustness.reports.report import write_report
 from robustness.reports.summaries.terminal import render_summary
 from robustness.reports.tables.fragility import build_fragility
-from robustness.runs.record import StatisticsRecord, read_record
+from robustness.runs.storage.record import StatisticsRecord, read_record
 from robustness.stats import Correction, adjust, mcnemar_exact
 
 

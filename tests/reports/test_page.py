@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from robustness.reports.page.breaking import mark_changes
+from robustness.reports.page.divergent_examples import mark_changes
 from robustness.reports.page.writing import write_page
 from robustness.reports.report import write_report
 from robustness.reports.tables.columns import COLUMNS, Table
@@ -18,7 +18,7 @@ from robustness.reports.tables.csvfiles import read_table
 from robustness.reports.tables.sensitivity import build_sensitivity_examples
 from robustness.reports.tables.sensitivity_pairs import build_sensitivity_pairs
 from robustness.reports.visible import visible
-from robustness.runs.record import ProbeRecord
+from robustness.runs.storage.record import ProbeRecord
 
 REPLAYS = ["source", "target", "testset", "attack", "example_id", "prediction"]
 

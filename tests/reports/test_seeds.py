@@ -11,7 +11,7 @@ from scipy.stats import binomtest
 
 from robustness.reports.tables.columns import COLUMNS, Table
 from robustness.reports.tables.pairs import build_pairs
-from robustness.runs.record import RunRecord
+from robustness.runs.storage.record import RunRecord
 from robustness.stats import detectable_by_estimate, difference_over_seeds, mean_difference, rarer_share
 from robustness.stats.grouped import worst_altered_rows
 from robustness.stats.verdicts import Evidence, judge

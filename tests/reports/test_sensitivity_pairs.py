@@ -19,7 +19,7 @@ from robustness.reports.tables.columns import Table
 from robustness.reports.tables.csvfiles import read_table
 from robustness.reports.tables.sensitivity import build_sensitivity
 from robustness.reports.tables.sensitivity_pairs import build_sensitivity_pairs, name_families
-from robustness.runs.record import read_record
+from robustness.runs.storage.record import read_record
 from robustness.stats import holm, mcnemar_exact
 
 SPREAD = np.linspace(0.9, 1.1, 12)

@@ -8,10 +8,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from robustness.reports.summaries.answers import ONE_SEED, SEEDS_MISSING, Answer, answer_rows, answer_run
 from robustness.reports.summaries.arms import Arms, name_arms
 from robustness.reports.summaries.reasons import explain
-from robustness.runs.record import RunRecord
+from robustness.reports.summaries.summary import ONE_SEED, SEEDS_MISSING, Summary, answer_rows, summarise_run
+from robustness.runs.storage.record import RunRecord
 from robustness.stats import Reason, Verdict
 
 ARMS = name_arms("full", "lora")
@@ -47,7 +47,7 @@ def record(run_writer: Any) -> RunRecord:
 def ask(planted: Any, record: RunRecord) -> Any:
     """The answer that planted rows give: cells of a row each."""
 
-    def answer(*rows: dict[str, object], arms: Arms = ARMS) -> Answer:
+    def answer(*rows: dict[str, object], arms: Arms = ARMS) -> Summary:
         return answer_rows("pair-0", planted.table(*(planted.row(**cells) for cells in rows)), arms, record)
 
     return answer
@@ -560,8 +560,8 @@ def test_no_headline_is_longer_than_25_words_even_of_long_names(ask: Any) -> Non
 def test_one_training_seed_compares_two_checkpoints(planted: Any, run_writer: Any) -> None:
     pairs = planted.table(planted.row(), planted.row(pair="pair-1"))
 
-    (alone,) = answer_run(pairs, run_writer.record()).shown
-    two = answer_run(pairs, run_writer.record(seeds=2)).shown
+    (alone,) = summarise_run(pairs, run_writer.record()).shown
+    two = summarise_run(pairs, run_writer.record(seeds=2)).shown
 
     assert alone.caveats == (ONE_SEED,)
     assert ONE_SEED == "One training seed: this compares two checkpoints, not two methods."
@@ -577,7 +577,7 @@ def test_two_ranks_of_one_method_are_two_methods_of_one_seed_each(planted: Any, 
     ranks = [c.model_copy(update={"method_digest": c.name}) for c in record.checkpoints]
     pairs = planted.table(planted.row(), planted.row(pair="pair-1"))
 
-    answers = answer_run(pairs, record.model_copy(update={"checkpoints": tuple(ranks)})).shown
+    answers = summarise_run(pairs, record.model_copy(update={"checkpoints": tuple(ranks)})).shown
 
     assert [answer.caveats for answer in answers] == [(ONE_SEED,), (ONE_SEED,)]
 
@@ -586,7 +586,7 @@ def test_a_method_is_answered_by_the_name_that_tells_it_apart(planted: Any, run_
     over = {"pair": "sst2 lora r=4, 3 seeds", "n_seeds": 3}
     pairs = planted.table(planted.row(), planted.row(**over, **FRAGILE), planted.row(**over, attack="other"))
 
-    answers = answer_run(pairs, run_writer.record(seeds=3))
+    answers = summarise_run(pairs, run_writer.record(seeds=3))
 
     (method,) = answers.shown
     assert method.name == "sst2 lora r=4, 3 seeds"
@@ -598,14 +598,14 @@ def test_a_method_is_answered_by_the_name_that_tells_it_apart(planted: Any, run_
 def test_pairs_are_folded_away_below_their_method(planted: Any, run_writer: Any) -> None:
     over = planted.row(pair="sst2 lora, 3 seeds", n_seeds=3)
 
-    answers = answer_run(planted.table(planted.row(), over), run_writer.record(seeds=3))
+    answers = summarise_run(planted.table(planted.row(), over), run_writer.record(seeds=3))
 
     assert [answer.name for answer in answers.shown] == ["sst2 lora, 3 seeds"]
     assert [answer.name for answer in answers.folded] == ["pair-0", "pair-1", "pair-2"]
 
 
 def test_without_a_method_no_pair_is_folded_away(planted: Any, run_writer: Any) -> None:
-    answers = answer_run(planted.table(planted.row()), run_writer.record(seeds=6))
+    answers = summarise_run(planted.table(planted.row()), run_writer.record(seeds=6))
 
     assert len(answers.shown) == 6 and answers.folded == ()
 
@@ -613,6 +613,6 @@ def test_without_a_method_no_pair_is_folded_away(planted: Any, run_writer: Any) 
 def test_an_empty_table_has_an_answer(run_writer: Any) -> None:
     columns = ["pair", "n_seeds", "family", "population", "aggregation", "method"]
 
-    (answer,) = answer_run(pd.DataFrame(columns=columns), run_writer.record()).shown
+    (answer,) = summarise_run(pd.DataFrame(columns=columns), run_writer.record()).shown
 
     assert answer.headline == "Nothing has been compared yet."

@@ -16,7 +16,7 @@ from robustness.reports.tables.columns import COLUMNS, Table
 from robustness.reports.tables.fragility import build_fragility
 from robustness.reports.tables.pairs import build_pairs
 from robustness.reports.tables.survival import build_survival
-from robustness.runs.record import AttackRecord, CheckpointRecord, PairRecord, RunRecord, TestsetRecord
+from robustness.runs.storage.record import AttackRecord, CheckpointRecord, PairRecord, RunRecord, TestsetRecord
 from robustness.stats import detectable_by_estimate, difference_over_seeds, rarer_share
 
 WORDS = {"s": "skipped", "b": "succeeded", "r": "failed", "e": "errored"}

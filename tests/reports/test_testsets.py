@@ -12,7 +12,7 @@ from scipy.stats import binomtest
 from robustness.reports.comparisons.originals import implausible_originals
 from robustness.reports.tables.examples import build_examples
 from robustness.reports.tables.testsets import build_testsets
-from robustness.runs.record import CheckpointRecord, PairRecord, RunRecord, TestsetRecord
+from robustness.runs.storage.record import CheckpointRecord, PairRecord, RunRecord, TestsetRecord
 
 Row = dict[str, object]
 LABELS = [0, 1] * 30

@@ -11,7 +11,7 @@ import pytest
 
 from robustness.reports.comparisons.comparison import Comparison, Family
 from robustness.reports.comparisons.families import give_verdicts
-from robustness.runs.record import StatisticsRecord
+from robustness.runs.storage.record import StatisticsRecord
 from robustness.stats import Estimate, detectable_difference
 from robustness.stats.estimates import Part
 

@@ -22,8 +22,8 @@ import pytest
 from robustness import api
 from robustness.errors import RobustnessError, RunError
 from robustness.reports.tables.columns import Table
-from robustness.runs import sink
 from robustness.runs.progress import Progress
+from robustness.runs.storage import sink
 
 VOLATILE = ["seconds"]
 KILLS_SEED = 20

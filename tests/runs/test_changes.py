@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from robustness import api
 from robustness.cli import main
 from robustness.errors import DefinitionError, RunError
-from robustness.runs import record as record_module
+from robustness.runs.storage import record as record_module
 
 
 @pytest.fixture

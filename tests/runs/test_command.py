@@ -9,7 +9,7 @@ import pytest
 
 from robustness import api, cli
 from robustness.errors import UsageError
-from robustness.runs.plan import Plan, RunSettings, command_words
+from robustness.runs.planning.plan import Plan, RunSettings, command_words
 
 SETTINGS = RunSettings(
     suite="smoke",

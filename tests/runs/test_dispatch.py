@@ -15,10 +15,10 @@ from robustness.runs.executors.dispatch import Dispatcher
 from robustness.runs.executors.executor import Work
 from robustness.runs.executors.reports import Ended, Found, Lost, Refused, Report, Started
 from robustness.runs.executors.shards import make_shards
-from robustness.runs.plan import Cell
-from robustness.runs.record import library_versions
-from robustness.runs.sink import Sink
-from robustness.runs.store import Store, read_outcomes
+from robustness.runs.planning.plan import Cell
+from robustness.runs.storage.record import library_versions
+from robustness.runs.storage.sink import Sink
+from robustness.runs.storage.store import Store, read_outcomes
 from robustness.testsets.example import Example
 
 CELL = Cell("full", "sst2", "swap")
@@ -29,7 +29,7 @@ def examples(count: int, group: int = 1) -> tuple[Example, ...]:
     return tuple(Example(f"e{n}", (f"text {n}",), 1, group_id=f"g{n // group}") for n in range(count))
 
 
-class Crew:
+class WorkerPool:
     """Workers in this process: they die on the examples named, after telling of those before."""
 
     def __init__(
@@ -44,7 +44,7 @@ class Crew:
         self.dismissed = False
         self._reports: list[tuple[int, Report]] = []
 
-    def hire(self) -> int:
+    def start(self) -> int:
         self.hired += 1
         started = Lost("no luck") if self.is_unlucky(self.hired) else Started(self.versions, "process 7 on here")
         self._reports.append((self.hired, started))
@@ -74,55 +74,55 @@ class Crew:
 
 
 def dispatch_all(
-    crew: Any, work: Sequence[Work], folder: Path, shards: Sequence[Work], workers: int, **options: Any
+    worker_pool: Any, work: Sequence[Work], folder: Path, shards: Sequence[Work], workers: int, **options: Any
 ) -> list[str]:
     store = Store(folder)
     try:
         sink = Sink(store, lambda _: None, sum(len(each.examples) for each in work))
         totals = {each.cell: len(each.examples) for each in work}
-        return Dispatcher(crew, sink, totals, **options).run(shards, workers)
+        return Dispatcher(worker_pool, sink, totals, **options).run(shards, workers)
     finally:
         store.close()
 
 
 def run(
-    crew: Crew, work: Sequence[Work], folder: Path, workers: int = 2, largest: int = 4
+    worker_pool: WorkerPool, work: Sequence[Work], folder: Path, workers: int = 2, largest: int = 4
 ) -> dict[tuple[str, str], str]:
     """What every example's row says, by checkpoint and example."""
-    dispatch_all(crew, work, folder, make_shards(work, {}, workers, largest), workers)
+    dispatch_all(worker_pool, work, folder, make_shards(work, {}, workers, largest), workers)
     rows = read_outcomes(folder)
     return dict(zip(zip(rows["checkpoint"], rows["example_id"], strict=True), rows["error"], strict=True))
 
 
 def test_every_example_of_every_cell_is_computed_once(tmp_path: Path) -> None:
-    crew = Crew()
+    worker_pool = WorkerPool()
 
-    rows = run(crew, [Work(CELL, examples(11)), Work(OTHER, examples(3))], tmp_path)
+    rows = run(worker_pool, [Work(CELL, examples(11)), Work(OTHER, examples(3))], tmp_path)
 
     assert len(rows) == 14 and set(rows.values()) == {"computed"}
-    assert crew.dismissed and crew.hired == 2
+    assert worker_pool.dismissed and worker_pool.hired == 2
 
 
 def test_a_worker_keeps_to_the_checkpoint_it_has_loaded_while_it_can(tmp_path: Path) -> None:
-    crew = Crew()
+    worker_pool = WorkerPool()
 
-    run(crew, [Work(CELL, examples(32)), Work(OTHER, examples(32))], tmp_path, workers=1)
+    run(worker_pool, [Work(CELL, examples(32)), Work(OTHER, examples(32))], tmp_path, workers=1)
 
-    assert [shard.cell for _, shard in crew.handed] == [CELL] * 8 + [OTHER] * 8
+    assert [shard.cell for _, shard in worker_pool.handed] == [CELL] * 8 + [OTHER] * 8
 
 
 def test_an_example_that_kills_its_workers_is_errored_alone(tmp_path: Path) -> None:
-    crew = Crew(deadly=["e5"])
+    worker_pool = WorkerPool(deadly=["e5"])
 
-    rows = run(crew, [Work(CELL, examples(16))], tmp_path)
+    rows = run(worker_pool, [Work(CELL, examples(16))], tmp_path)
 
     poisoned = {example for (_, example), error in rows.items() if error != "computed"}
     assert len(rows) == 16 and poisoned == {"e5"}
-    assert crew.deaths["e5"] == dispatch.ATTEMPTS and "killed" in rows["full", "e5"]
+    assert worker_pool.deaths["e5"] == dispatch.ATTEMPTS and "killed" in rows["full", "e5"]
 
 
 def test_a_cell_that_kills_its_workers_is_given_up_and_the_others_go_on(tmp_path: Path) -> None:
-    class OneCellKills(Crew):
+    class OneCellKills(WorkerPool):
         def _work(self, shard: Work) -> Iterator[Report]:
             if shard.cell == CELL:
                 self.deaths["cell"] += 1
@@ -130,29 +130,29 @@ def test_a_cell_that_kills_its_workers_is_given_up_and_the_others_go_on(tmp_path
             else:
                 yield from super()._work(shard)
 
-    crew = OneCellKills()
+    worker_pool = OneCellKills()
 
-    rows = run(crew, [Work(CELL, examples(40)), Work(OTHER, examples(10))], tmp_path)
+    rows = run(worker_pool, [Work(CELL, examples(40)), Work(OTHER, examples(10))], tmp_path)
 
     assert len(rows) == 50
     assert {checkpoint for (checkpoint, _), error in rows.items() if error == "computed"} == {"lora"}
     assert "workers died on 3 other examples" in rows["full", "e39"]
-    assert crew.deaths["cell"] <= 12  # of 40 examples in ten shards
+    assert worker_pool.deaths["cell"] <= 12  # of 40 examples in ten shards
 
 
 def test_workers_that_never_start_end_the_run(tmp_path: Path) -> None:
-    crew = Crew(false_starts=100)
+    worker_pool = WorkerPool(false_starts=100)
 
     with pytest.raises(RunError, match="workers in a row died as they started, .*: no luck; none is left"):
-        run(crew, [Work(CELL, examples(9))], tmp_path)
-    assert crew.dismissed
+        run(worker_pool, [Work(CELL, examples(9))], tmp_path)
+    assert worker_pool.dismissed
 
 
 def test_one_false_start_is_no_reason_to_end(tmp_path: Path) -> None:
-    assert len(run(Crew(false_starts=2), [Work(CELL, examples(9))], tmp_path)) == 9
+    assert len(run(WorkerPool(false_starts=2), [Work(CELL, examples(9))], tmp_path)) == 9
 
 
-class OneGoodGpu(Crew):
+class OneGoodGpu(WorkerPool):
     """The second worker and the next two die as they start, whatever the first does."""
 
     def is_unlucky(self, worker: int) -> bool:
@@ -160,27 +160,27 @@ class OneGoodGpu(Crew):
 
 
 def test_a_run_goes_on_with_the_healthy_workers_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    crew = OneGoodGpu()
+    worker_pool = OneGoodGpu()
     work = [Work(CELL, examples(60))]
 
-    doubts = dispatch_all(crew, work, tmp_path, make_shards(work, {}, 2, 4), 2)
+    doubts = dispatch_all(worker_pool, work, tmp_path, make_shards(work, {}, 2, 4), 2)
 
-    assert crew.hired == 4 and len(read_outcomes(tmp_path)) == 60
+    assert worker_pool.hired == 4 and len(read_outcomes(tmp_path)) == 60
     (doubt,) = doubts
     assert "3 workers in a row died as they started, the last one of: no luck; the run goes on with 1" in doubt
     assert doubt in caplog.text
 
 
 def test_a_healthy_worker_that_dies_is_replaced_though_others_could_not_start(tmp_path: Path) -> None:
-    crew = OneGoodGpu(deadly=["e50"])
+    worker_pool = OneGoodGpu(deadly=["e50"])
 
-    rows = run(crew, [Work(CELL, examples(60))], tmp_path)
+    rows = run(worker_pool, [Work(CELL, examples(60))], tmp_path)
 
     assert len(rows) == 60 and {example for (_, example), error in rows.items() if error != "computed"} == {"e50"}
-    assert crew.deaths["e50"] == dispatch.ATTEMPTS and crew.hired == 4 + dispatch.ATTEMPTS
+    assert worker_pool.deaths["e50"] == dispatch.ATTEMPTS and worker_pool.hired == 4 + dispatch.ATTEMPTS
 
 
-class DyingTogether(Crew):
+class DyingTogether(WorkerPool):
     """The second worker keeps silent until the first has done all the rest; then both are gone at once."""
 
     def hand(self, worker: int, shard: Work) -> None:
@@ -198,15 +198,15 @@ class DyingTogether(Crew):
 
 
 def test_workers_that_die_together_one_of_them_idle_lose_nothing(tmp_path: Path) -> None:
-    crew = DyingTogether()
+    worker_pool = DyingTogether()
 
-    rows = run(crew, [Work(CELL, examples(16))], tmp_path)
+    rows = run(worker_pool, [Work(CELL, examples(16))], tmp_path)
 
     assert len(rows) == 16 and set(rows.values()) == {"computed"}
-    assert crew.deaths["both"] == 1 and crew.hired == 3  # one shard is left, for one worker
+    assert worker_pool.deaths["both"] == 1 and worker_pool.hired == 3  # one shard is left, for one worker
 
 
-class Silent(Crew):
+class Silent(WorkerPool):
     """Says nothing about its first shard for 70 minutes."""
 
     def __init__(self) -> None:
@@ -224,27 +224,27 @@ class Silent(Crew):
 def test_a_worker_that_is_silent_for_long_is_told_of_and_not_ended(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    crew = Silent()
+    worker_pool = Silent()
     work = [Work(CELL, examples(4))]
 
-    doubts = dispatch_all(crew, work, tmp_path, work, 1, clock=lambda: 60.0 * crew.minutes)
+    doubts = dispatch_all(worker_pool, work, tmp_path, work, 1, clock=lambda: 60.0 * worker_pool.minutes)
 
     told = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert [message.partition(": ")[0] for message in told] == [
         f"worker 1, process 7 on here, has reported nothing for {minutes} minutes" for minutes in (30, 60)
     ]
-    assert len(read_outcomes(tmp_path)) == 4 and crew.hired == 1 and not doubts
+    assert len(read_outcomes(tmp_path)) == 4 and worker_pool.hired == 1 and not doubts
 
 
 def test_a_worker_with_other_libraries_is_refused(tmp_path: Path) -> None:
-    crew = Crew(versions=library_versions() | {"torch": "1.0"})
+    worker_pool = WorkerPool(versions=library_versions() | {"torch": "1.0"})
 
     with pytest.raises(RunError, match=r"torch \(.* here, 1.0 there\); install the same"):
-        run(crew, [Work(CELL, examples(9))], tmp_path)
+        run(worker_pool, [Work(CELL, examples(9))], tmp_path)
 
 
 def test_what_a_worker_refuses_ends_the_run(tmp_path: Path) -> None:
-    class Unwilling(Crew):
+    class Unwilling(WorkerPool):
         def _work(self, shard: Work) -> Iterator[Report]:
             yield Refused("worker on there: checkpoint full: is missing")
 
@@ -266,7 +266,7 @@ def test_shards_cover_a_cell_once_and_keep_groups_together() -> None:
 
 def test_the_costliest_cells_come_first() -> None:
     from robustness.engine.attack import NamedAttack
-    from robustness.runs.plan import Unready
+    from robustness.runs.planning.plan import Unready
 
     attacks = {
         name: NamedAttack(name, name, Unready(""), max_queries=budget) for name, budget in (("swap", 50), ("tiny", 2))
@@ -280,7 +280,7 @@ def test_the_costliest_cells_come_first() -> None:
 
 def test_the_longest_cells_of_attacks_without_a_budget_come_first() -> None:
     from robustness.engine.attack import NamedAttack
-    from robustness.runs.plan import Unready
+    from robustness.runs.planning.plan import Unready
 
     names = ("checklist", "pwws", "deepwordbug", "pgd", "pruthi")
     attacks = {name: NamedAttack(name, name, Unready("")) for name in names}

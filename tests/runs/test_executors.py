@@ -154,7 +154,7 @@ def test_a_ray_node_that_dies_in_the_middle_changes_nothing(
     assert_same_tables(report, whole)
 
 
-@pytest.mark.soak  # six workers, one after another; test_dispatch.py has the same with a made-up crew
+@pytest.mark.soak  # six workers, one after another; test_dispatch.py has the same with a made-up pool of workers
 def test_an_example_that_kills_its_ray_worker_is_errored_and_the_run_goes_on(
     tiny: Any, cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,21 +21,21 @@ from robustness.engine.faults import errored
 from robustness.engine.outcome import Outcome, Status
 from robustness.engine.query_cache import QueryCache
 from robustness.errors import CheckpointError, RunError
-from robustness.recipes.distractor_attack import DistractorAttack
+from robustness.recipes.answering.distractor_attack import DistractorAttack
 from robustness.reports.tables.columns import Table
 from robustness.runs.executors.executor import Work, find_outcomes
 from robustness.runs.executors.reports import Ended, Found, Lost
-from robustness.runs.executors.worker import Worker, pack_kit
-from robustness.runs.plan import Cell, RunSettings, make_plan
+from robustness.runs.executors.worker import Worker, pack_worker_spec
+from robustness.runs.planning.plan import Cell, RunSettings, make_plan
 from robustness.runs.preparation import prepare
 from robustness.runs.progress import Progress
 from robustness.runs.replay import replay_missing
-from robustness.runs.store import Store
+from robustness.runs.storage.store import Store
 from robustness.testsets.example import Example, Texts
-from robustness.victims.checkpoint import read_checkpoint
+from robustness.victims.files.checkpoint import read_checkpoint
 from robustness.victims.gate import inspect_checkpoint
+from robustness.victims.heads.labels import Victim
 from robustness.victims.loading import load_checkpoint, place, to_victim
-from robustness.victims.victim import Victim
 
 ATTACKS = ["deepwordbug", "fgsm"]
 
@@ -127,8 +127,8 @@ def test_a_worker_finds_what_the_process_itself_finds(tiny: Any, trouble: Troubl
         )
     )
     prepared = prepare(plan)
-    kit = pack_kit(plan, prepared, device="cpu", threads=torch.get_num_threads(), check_weights=False)
-    worker = Worker(kit)
+    spec = pack_worker_spec(plan, prepared, device="cpu", threads=torch.get_num_threads(), check_weights=False)
+    worker = Worker(spec)
     assert [type(report).__name__ for report in worker.begin()] == ["Started"]
     testset = plan.cells[0].testset
     examples = prepared.examples[testset][:8]

@@ -16,7 +16,7 @@ from robustness import api
 from robustness.errors import DefinitionError, ProbeError, UsageError
 from robustness.reports.tables.columns import Table
 from robustness.runs import arms
-from robustness.runs.measurements import read_measurements
+from robustness.runs.storage.measurements import read_measurements
 from robustness.sensitivity.measurement import Kind, Measurement, Quantity, Space
 from robustness.sensitivity.probe import Reading, Unsupported
 

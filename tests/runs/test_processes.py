@@ -23,10 +23,10 @@ from robustness.runs.executors.executor import Work
 from robustness.runs.executors.pool import PoolExecutor, check_execution
 from robustness.runs.executors.processes import Processes
 from robustness.runs.executors.reports import Ended, Found, Lost, Report, Started
-from robustness.runs.plan import Cell
-from robustness.runs.record import library_versions
-from robustness.runs.sink import Sink
-from robustness.runs.store import Store, read_outcomes
+from robustness.runs.planning.plan import Cell
+from robustness.runs.storage.record import library_versions
+from robustness.runs.storage.sink import Sink
+from robustness.runs.storage.store import Store, read_outcomes
 from robustness.testsets.example import Example
 from robustness.victims.loading import Placement
 
@@ -35,11 +35,11 @@ CELL = Cell("full", "sst2", "swap")
 
 
 class MadeUpProcess:
-    """A process as the crew sees it: the test holds the other end of its pipe."""
+    """A process as the pool of workers sees it: the test holds the other end of its pipe."""
 
     def __init__(self, command: list[str], *, pass_fds: Sequence[int], stdin: Any, env: Any, **_: Any) -> None:
         self.pipe = Connection(os.dup(pass_fds[0]))
-        self.kit = os.pread(stdin.fileno(), 100_000_000, 0)
+        self.spec = os.pread(stdin.fileno(), 100_000_000, 0)
         self.device = env.get("CUDA_VISIBLE_DEVICES")
         self.threads = env["OMP_NUM_THREADS"]
         self.was_killed = False
@@ -73,57 +73,57 @@ def report_start(process: MadeUpProcess) -> None:
 
 
 def test_each_process_sees_one_gpu_and_a_dead_ones_gpu_is_handed_on(started: list[MadeUpProcess]) -> None:
-    crew = Processes(b"kit", ["4", "GPU-6f"], threads=3)
-    crew.hire(), crew.hire()
+    worker_pool = Processes(b"spec", ["4", "GPU-6f"], threads=3)
+    worker_pool.start(), worker_pool.start()
     assert [each.device for each in started] == ["4", "GPU-6f"]
     assert [each.threads for each in started] == ["3", "3"]
-    assert {each.kit for each in started} == {b"kit"}
+    assert {each.spec for each in started} == {b"spec"}
 
     started[0].pipe.close()
-    ((worker, report),) = crew.wait(1)
-    crew.hire()
+    ((worker, report),) = worker_pool.wait(1)
+    worker_pool.start()
 
     assert worker == 1 and report == Lost("process ended with exit code 1")
     assert started[0].was_killed and started[2].device == "4"
-    crew.dismiss()
+    worker_pool.dismiss()
     assert all(each.was_killed for each in started)
 
 
 def test_a_gpu_on_which_a_worker_could_not_start_is_tried_last(started: list[MadeUpProcess]) -> None:
-    crew = Processes(b"", ["bad", "good", "unknown"], threads=1)
-    crew.hire(), crew.hire()
+    worker_pool = Processes(b"", ["bad", "good", "unknown"], threads=1)
+    worker_pool.start(), worker_pool.start()
     started[0].pipe.close()
-    crew.wait(1)
+    worker_pool.wait(1)
     report_start(started[1])
-    crew.wait(1)
+    worker_pool.wait(1)
     started[1].pipe.close()
-    crew.wait(1)
+    worker_pool.wait(1)
 
     for _ in range(3):
-        crew.hire()
+        worker_pool.start()
 
     assert [each.device for each in started] == ["bad", "good", "good", "unknown", "bad"]
-    crew.dismiss()
+    worker_pool.dismiss()
 
 
 def test_on_a_cpu_no_gpu_is_named(started: list[MadeUpProcess], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
-    crew = Processes(b"", [], threads=1)
+    worker_pool = Processes(b"", [], threads=1)
 
-    crew.hire()
+    worker_pool.start()
 
     assert started[0].device == "7"  # as it was
-    crew.dismiss()
+    worker_pool.dismiss()
 
 
 @pytest.mark.timeout(60)
 def test_a_process_that_closes_its_pipe_and_hangs_is_killed(started: list[MadeUpProcess]) -> None:
-    crew = Processes(b"", [], threads=1)
-    crew.hire()
+    worker_pool = Processes(b"", [], threads=1)
+    worker_pool.start()
     started[0].hangs = True
     started[0].pipe.close()
 
-    ((_, report),) = crew.wait(1)
+    ((_, report),) = worker_pool.wait(1)
 
     assert report == Lost("process closed its pipe without ending, and was killed")
     assert started[0].was_killed
@@ -131,21 +131,21 @@ def test_a_process_that_closes_its_pipe_and_hangs_is_killed(started: list[MadeUp
 
 @pytest.mark.timeout(60)
 def test_a_large_kit_keeps_no_other_process_from_starting(started: list[MadeUpProcess]) -> None:
-    kit = bytes(20_000_000)  # far more than a pipe holds
-    crew = Processes(kit, [], threads=1)
+    spec = bytes(20_000_000)  # far more than a pipe holds
+    worker_pool = Processes(spec, [], threads=1)
 
-    crew.hire(), crew.hire()  # which read nothing before they have started
+    worker_pool.start(), worker_pool.start()  # which read nothing before they have started
 
-    assert [each.kit == kit for each in started] == [True, True]
-    crew.dismiss()
+    assert [each.spec == spec for each in started] == [True, True]
+    worker_pool.dismiss()
 
 
 def test_waiting_ends_when_nobody_reports(started: list[MadeUpProcess]) -> None:
-    crew = Processes(b"", [], threads=1)
-    crew.hire()
+    worker_pool = Processes(b"", [], threads=1)
+    worker_pool.start()
 
-    assert crew.wait(0.01) == []
-    crew.dismiss()
+    assert worker_pool.wait(0.01) == []
+    worker_pool.dismiss()
 
 
 LIGHT_WORKER = """
@@ -171,28 +171,28 @@ class KilledTogether:
     """Real processes, of which the idle one and the busy one are killed at the same moment."""
 
     def __init__(self, folder: Path) -> None:
-        self.crew = Processes(b"", [], threads=1)
+        self.worker_pool = Processes(b"", [], threads=1)
         self.folder = folder
         self.together: list[tuple[int, Report]] = []
         self._has_ended = False
         self._busy = 0
-        self.hire, self.dismiss = self.crew.hire, self.crew.dismiss
+        self.start, self.dismiss = self.worker_pool.start, self.worker_pool.dismiss
 
     def hand(self, worker: int, shard: Work) -> None:
         self._busy = worker
-        self.crew.hand(worker, shard)
+        self.worker_pool.hand(worker, shard)
 
     def wait(self, seconds: float) -> list[tuple[int, Report]]:
-        if not self._has_ended or self.together or len(self.crew._proven) < 2:
-            reports = self.crew.wait(seconds)
+        if not self._has_ended or self.together or len(self.worker_pool._proven) < 2:
+            reports = self.worker_pool.wait(seconds)
             self._has_ended |= any(isinstance(report, Ended) for _, report in reports)
             return reports
-        for process in self.crew._processes.values():
+        for process in self.worker_pool._processes.values():
             os.kill(process.pid, signal.SIGKILL)
-        for process in self.crew._processes.values():
+        for process in self.worker_pool._processes.values():
             process.wait()
         (self.folder / "killed").touch()
-        self.together = sorted(self.crew.wait(seconds), key=lambda report: report[0] != self._busy)
+        self.together = sorted(self.worker_pool.wait(seconds), key=lambda report: report[0] != self._busy)
         return self.together
 
 
@@ -213,14 +213,16 @@ def test_processes_killed_at_the_same_moment_are_replaced_and_nothing_is_lost(
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(processes, "__name__", "light_worker")
     store = Store(tmp_path)
-    crew = KilledTogether(tmp_path)
+    worker_pool = KilledTogether(tmp_path)
 
-    Dispatcher(crew, Sink(store, lambda _: None, 2), {CELL: 2}).run([Work(CELL, (first,)), Work(CELL, (second,))], 2)
+    Dispatcher(worker_pool, Sink(store, lambda _: None, 2), {CELL: 2}).run(
+        [Work(CELL, (first,)), Work(CELL, (second,))], 2
+    )
     store.close()
 
-    assert dict(crew.together) == dict.fromkeys((1, 2), Lost("process was killed by SIGKILL"))
+    assert dict(worker_pool.together) == dict.fromkeys((1, 2), Lost("process was killed by SIGKILL"))
     assert list(read_outcomes(tmp_path)["error"]) == ["computed", "computed"]
-    assert crew.crew._hired == 3
+    assert worker_pool.worker_pool._hired == 3
 
 
 @pytest.mark.parametrize(
@@ -265,17 +267,17 @@ def test_workers_are_spread_over_as_many_gpus_and_others_stand_in_for_broken_one
     started: list[MadeUpProcess], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     see_gpus(monkeypatch, "6,7,8")
-    monkeypatch.setattr(pool, "pack_kit", lambda *_, **__: b"")
+    monkeypatch.setattr(pool, "pack_worker_spec", lambda *_, **__: b"")
     executor = PoolExecutor(Execution(workers=2), plan(), SimpleNamespace(), CUDA)  # type: ignore[arg-type]
 
-    with executor._open() as (crew, workers):
-        crew.hire(), crew.hire()
+    with executor._open() as (worker_pool, workers):
+        worker_pool.start(), worker_pool.start()
 
     assert workers == 2 and [each.device for each in started] == ["6", "7"]
 
     started[0].pipe.close()
-    crew.wait(1)
-    crew.hire()
+    worker_pool.wait(1)
+    worker_pool.start()
 
     assert started[2].device == "8"
-    crew.dismiss()
+    worker_pool.dismiss()

@@ -17,7 +17,7 @@ from robustness.engine import query_cache
 from robustness.errors import CheckpointError, DataError, DefinitionError, GateError, RunError, UsageError
 from robustness.reports.tables.columns import Table
 from robustness.runs import arms
-from robustness.runs import plan as plan_module
+from robustness.runs.planning import plan as plan_module
 from robustness.runs.progress import Progress
 
 ATTACKS = ("deepwordbug", "random-chars", "identity")

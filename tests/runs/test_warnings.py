@@ -15,7 +15,7 @@ import pytest
 
 from robustness import api
 from robustness.runs.progress import Progress
-from robustness.victims.victim import Victim
+from robustness.victims.heads.labels import Victim
 
 TINY_EXAMPLES = 24
 JUDGED = "AND status IN ('succeeded', 'failed')"

@@ -61,8 +61,8 @@ def test_epsilon_curves_fall_to_the_robust_accuracy(report: Any) -> None:
 
 
 def test_a_users_own_white_box_attack_runs(tiny: Any, tmp_path: Path) -> None:
-    from robustness.recipes.embedding import Smallest
-    from robustness.recipes.embedding_minimal import Ddn
+    from robustness.recipes.embedding.attack import Smallest
+    from robustness.recipes.embedding.minimal_norm import Ddn
 
     class Mine:
         access = Access.GRADIENTS

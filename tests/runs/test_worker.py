@@ -17,8 +17,8 @@ from robustness.recipes.building import name_recipe
 from robustness.runs.executors import worker as worker_module
 from robustness.runs.executors.executor import Work
 from robustness.runs.executors.reports import Lost, Refused, Report, Started
-from robustness.runs.executors.worker import Kit, Worker, pack_kit
-from robustness.runs.plan import Cell, Unready
+from robustness.runs.executors.worker import Worker, WorkerSpec, pack_worker_spec
+from robustness.runs.planning.plan import Cell, Unready
 from robustness.testsets.example import Example
 
 NAME = "textfooler"
@@ -28,11 +28,11 @@ SHARD = Work(Cell("full", "sst2", NAME), (Example("e1", ("a fine film",), 1),))
 @pytest.fixture(autouse=True)
 def own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker sets these for its whole process."""
-    monkeypatch.setattr("robustness.recipes.assets._data", None)
+    monkeypatch.setattr("robustness.recipes.assets.lexical._data", None)
     monkeypatch.setattr("robustness.recipes.devices._device", "auto")
 
 
-def kit(**changes: Any) -> Kit:
+def spec(**changes: Any) -> WorkerSpec:
     settings: dict[str, Any] = {
         "checkpoints": {},
         "tasks": {},
@@ -48,7 +48,7 @@ def kit(**changes: Any) -> Kit:
         "data": None,
         "threads": 1,
     }
-    return Kit(**settings | changes)
+    return WorkerSpec(**settings | changes)
 
 
 def first_report(packed: bytes) -> Report:
@@ -57,7 +57,7 @@ def first_report(packed: bytes) -> Report:
 
 
 def test_a_worker_that_starts_says_where_it_is() -> None:
-    report = first_report(pickle.dumps(kit()))
+    report = first_report(pickle.dumps(spec()))
 
     assert isinstance(report, Started) and report.where.startswith("process ")
     assert torch.__version__ == report.versions["torch"]
@@ -66,7 +66,7 @@ def test_a_worker_that_starts_says_where_it_is() -> None:
 def test_a_gpu_that_is_gone_loses_the_worker_and_ends_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
-    report = first_report(pickle.dumps(kit(device="cuda")))
+    report = first_report(pickle.dumps(spec(device="cuda")))
 
     assert isinstance(report, Lost) and "worker on " in report.reason and "no CUDA device" in report.reason
 
@@ -77,7 +77,7 @@ def test_a_device_that_cannot_compute_is_found_before_it_is_given_work(monkeypat
 
     monkeypatch.setattr(torch, "ones", fail)
 
-    report = first_report(pickle.dumps(kit()))
+    report = first_report(pickle.dumps(spec()))
 
     assert isinstance(report, Lost) and "uncorrectable ECC error" in report.reason
 
@@ -119,7 +119,7 @@ def lacking(ready: Mapping[str, bool], folder: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Worker, "_load", lambda self, name: (SimpleNamespace(truncated=()), None))
     names = frozenset(name for name, is_ready in ready.items() if is_ready)
     attacks, digests = {NAME: NAME}, {NAME: attack_without_assets().digest}
-    worker = Worker(pickle.dumps(kit(attacks=attacks, digests=digests, ready=names, data=folder)))
+    worker = Worker(pickle.dumps(spec(attacks=attacks, digests=digests, ready=names, data=folder)))
     assert isinstance(next(worker.begin()), Started)
     return worker
 
@@ -151,7 +151,7 @@ def test_the_kit_says_which_attacks_lacked_nothing() -> None:
     plan: Any = SimpleNamespace(settings=settings, attacks=attacks, attack_references=("deepwordbug", NAME))
     prepared: Any = SimpleNamespace(checkpoints={}, tasks={}, weights_digests={})
 
-    packed = pack_kit(plan, prepared, device="cpu", threads=1, check_weights=False)
+    packed = pack_worker_spec(plan, prepared, device="cpu", threads=1, check_weights=False)
 
     unpacked = pickle.loads(packed)
     assert unpacked.ready == {"deepwordbug"} and set(unpacked.attacks) == {"deepwordbug", NAME}

@@ -10,8 +10,7 @@ import torch
 from peft import LoraConfig
 from torch import nn
 
-from robustness.recipes.embedding_balls import Norm
-from robustness.sensitivity.block_jacobians import BlockJacobians
+from robustness.recipes.embedding.balls import Norm
 from robustness.sensitivity.blocks import (
     are_token_vectors,
     find_blocks,
@@ -19,24 +18,25 @@ from robustness.sensitivity.blocks import (
     puts_tokens_first,
     recorded_inputs,
 )
-from robustness.sensitivity.condition import ConditionProfile
-from robustness.sensitivity.curvature import Curvature
-from robustness.sensitivity.distance import AdversarialDistance
-from robustness.sensitivity.masking import Battery
+from robustness.sensitivity.input.block_jacobians import BlockJacobians
+from robustness.sensitivity.input.condition import ConditionProfile
+from robustness.sensitivity.input.distance import AdversarialDistance
+from robustness.sensitivity.input.gradient_masking import Battery
 from robustness.sensitivity.measurement import MeasurementStatus
-from robustness.sensitivity.parameter_margin import ParameterMargin
+from robustness.sensitivity.parameter.curvature import Curvature
+from robustness.sensitivity.parameter.parameter_margin import ParameterMargin
+from robustness.sensitivity.parameter.reachability import Reachability
+from robustness.sensitivity.parameter.rounding import WeightRounding
+from robustness.sensitivity.parameter.sharpness import Sharpness, WeightNorm
+from robustness.sensitivity.parameter.transplant import ModuleTransplant
+from robustness.sensitivity.parameter.weights import block_parameters
 from robustness.sensitivity.probe import Probe, Reading, Subject, Unsupported
-from robustness.sensitivity.reachability import Reachability
-from robustness.sensitivity.rounding import WeightRounding
-from robustness.sensitivity.sharpness import Sharpness, WeightNorm
-from robustness.sensitivity.structure import UpdateStructure
-from robustness.sensitivity.structure_gain import UpdateGain
-from robustness.sensitivity.structure_paths import UpdatePath
-from robustness.sensitivity.transplant import ModuleTransplant
-from robustness.sensitivity.weights import block_parameters
+from robustness.sensitivity.structure.anatomy import UpdateStructure
+from robustness.sensitivity.structure.gain import UpdateGain
+from robustness.sensitivity.structure.paths import UpdatePath
 from robustness.tuners.mpc import MpcConfig
 from robustness.tuners.registration import register_tuners
-from robustness.victims.gradients import EmbeddedBatch
+from robustness.victims.heads.label_gradients import EmbeddedBatch
 
 PROBES: dict[str, Probe] = {
     "distance": AdversarialDistance((Norm.L2,), 4, 0, 1, Battery(examples=2, directions=2)),
@@ -141,7 +141,7 @@ def test_an_encoders_and_a_decoders_blocks_are_two_lists_and_one_space() -> None
 def test_a_decoders_blocks_are_transplanted_as_blocks() -> None:
     from transformers import BartConfig, BartForSequenceClassification
 
-    from robustness.sensitivity.transplant import find_modules
+    from robustness.sensitivity.parameter.transplant import find_modules
 
     config = BartConfig(
         vocab_size=9, d_model=8, encoder_layers=1, decoder_layers=2, encoder_attention_heads=2,

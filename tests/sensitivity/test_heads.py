@@ -13,24 +13,24 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from robustness import api
 from robustness.definitions.tasks import Task, find_task
-from robustness.recipes.embedding_balls import Norm
+from robustness.recipes.embedding.balls import Norm
 from robustness.reports.tables.columns import Table
 from robustness.sensitivity.building import find_probe
-from robustness.sensitivity.condition import ConditionProfile
-from robustness.sensitivity.distance import AdversarialDistance
-from robustness.sensitivity.jacobian import JacobianNorm, Margin, MarginGradient, margin_gradients
-from robustness.sensitivity.masking import Battery
+from robustness.sensitivity.input.condition import ConditionProfile
+from robustness.sensitivity.input.distance import AdversarialDistance
+from robustness.sensitivity.input.gradient_masking import Battery
+from robustness.sensitivity.input.jacobian import JacobianNorm, Margin, MarginGradient, margin_gradients
+from robustness.sensitivity.input.smoothing import Smoothing
 from robustness.sensitivity.measurement import MeasurementStatus
 from robustness.sensitivity.probe import Subject, Unsupported
-from robustness.sensitivity.smoothing import Smoothing
 from robustness.testsets.example import Answer, Example
-from robustness.victims.answer_scores import score_answer
-from robustness.victims.answering import ANSWER_TOKENS, AnsweringVictim
-from robustness.victims.checkpoint import read_checkpoint
-from robustness.victims.embedding import batches_of_any, embed_any, find_unfit
-from robustness.victims.gradients import frozen, margins
+from robustness.victims.files.checkpoint import read_checkpoint
+from robustness.victims.heads.answer_scores import score_answer
+from robustness.victims.heads.embedding import batches_of_any, embed_any, find_unfit
+from robustness.victims.heads.label_gradients import frozen, margins
+from robustness.victims.heads.spans import ANSWER_TOKENS, AnsweringVictim
+from robustness.victims.heads.verbalisers import PromptedVictim
 from robustness.victims.loading import load_checkpoint, place, to_victim
-from robustness.victims.prompted import PromptedVictim
 
 PROBES = {
     "margin": Margin(),

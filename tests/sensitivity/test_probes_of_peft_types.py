@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 from sensitivity.peft_types import KINDS, PROMPTS, VARIANTS, config_of
 
-from robustness.sensitivity.curvature import Curvature
 from robustness.sensitivity.measurement import MeasurementStatus
-from robustness.sensitivity.parameter_margin import ParameterMargin
+from robustness.sensitivity.parameter.curvature import Curvature
+from robustness.sensitivity.parameter.parameter_margin import ParameterMargin
+from robustness.sensitivity.parameter.reachability import Reachability
+from robustness.sensitivity.parameter.rounding import WeightRounding
+from robustness.sensitivity.parameter.sharpness import Sharpness, WeightNorm
+from robustness.sensitivity.parameter.transplant import ModuleTransplant
 from robustness.sensitivity.probe import Probe, Unsupported
-from robustness.sensitivity.reachability import Reachability
-from robustness.sensitivity.rounding import WeightRounding
-from robustness.sensitivity.sharpness import Sharpness, WeightNorm
-from robustness.sensitivity.structure import UpdateStructure
-from robustness.sensitivity.structure_gain import UpdateGain
-from robustness.sensitivity.structure_paths import UpdatePath
-from robustness.sensitivity.transplant import ModuleTransplant
+from robustness.sensitivity.structure.anatomy import UpdateStructure
+from robustness.sensitivity.structure.gain import UpdateGain
+from robustness.sensitivity.structure.paths import UpdatePath
 
 PROBES: dict[str, Probe] = {
     "curvature": Curvature(1, 1),

@@ -15,16 +15,16 @@ from safetensors.torch import load_file
 from robustness.definitions.catalog import Entry
 from robustness.definitions.pairs import read_pairs
 from robustness.definitions.tasks import find_task
-from robustness.sensitivity.jacobian import margin_gradients
+from robustness.sensitivity.input.jacobian import margin_gradients
 from robustness.testsets.example import Example
 from robustness.training import training
 from robustness.training.data import load_rows
 from robustness.training.methods import MethodDefinition, find_method, method_names
 from robustness.training.protocol import TrainingSettings
 from robustness.training.training import train
-from robustness.victims.checkpoint import Checkpoint, read_checkpoint
+from robustness.victims.files.checkpoint import Checkpoint, read_checkpoint
 from robustness.victims.gate import inspect_checkpoint
-from robustness.victims.gradients import embed, frozen, margins
+from robustness.victims.heads.label_gradients import embed, frozen, margins
 from robustness.victims.loading import as_victim, load_checkpoint, place, to_victim
 
 SST2 = find_task("sst2")

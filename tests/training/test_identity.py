@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from robustness.definitions.tasks import find_task
 from robustness.training.adaptation import Base, adapt
 from robustness.training.methods import find_method, method_names
-from robustness.victims.checkpoint import Checkpoint, read_checkpoint
-from robustness.victims.identity import MethodIdentity, identify_method, own_settings, shown_settings
+from robustness.victims.files.checkpoint import Checkpoint, read_checkpoint
+from robustness.victims.files.identity import MethodIdentity, identify_method, own_settings, shown_settings
 
 Save = Callable[..., Path]
 LORA = {"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": ["query", "value"]}

@@ -17,7 +17,7 @@ from robustness.training.data import load_rows
 from robustness.training.protocol import TrainingSettings
 from robustness.training.trainer import Trial
 from robustness.training.training import train
-from robustness.victims.checkpoint import read_checkpoint
+from robustness.victims.files.checkpoint import read_checkpoint
 from robustness.victims.loading import load_checkpoint, place, to_victim
 
 SETTINGS = TrainingSettings(epochs=2, batch_size=8, max_tokens=16, dev_limit=40)

@@ -14,10 +14,10 @@ from transformers import BertForSequenceClassification, BertTokenizerFast
 
 from robustness.definitions.tasks import find_task
 from robustness.testsets.example import Example
-from robustness.victims.checkpoint import read_checkpoint
+from robustness.victims.files.checkpoint import read_checkpoint
+from robustness.victims.heads.labels import Victim
 from robustness.victims.kinds import AnyVictim
 from robustness.victims.loading import LoadedCheckpoint, load_checkpoint, place, to_victim
-from robustness.victims.victim import Victim
 
 LABELS = {0: "negative", 1: "positive"}
 

@@ -18,14 +18,14 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICA
 from robustness.definitions.tasks import Task, find_task
 from robustness.errors import CheckpointError
 from robustness.testsets.example import Answer, Example
-from robustness.victims.checkpoint import read_checkpoint
-from robustness.victims.embedding import embed_any
-from robustness.victims.gradients import embed
+from robustness.victims.files.checkpoint import read_checkpoint
+from robustness.victims.heads.embedding import embed_any
+from robustness.victims.heads.label_gradients import embed
+from robustness.victims.heads.labels import Victim
+from robustness.victims.heads.text_gradients import text_gradients
 from robustness.victims.kinds import AnyVictim
 from robustness.victims.loading import load_checkpoint, place, to_victim
 from robustness.victims.lookup import look_up
-from robustness.victims.text_gradients import text_gradients
-from robustness.victims.victim import Victim
 
 SST2 = find_task("sst2")
 PROMPT = Task(

@@ -21,10 +21,10 @@ from robustness.definitions.tasks import find_task
 from robustness.errors import CheckpointError, GateError
 from robustness.testsets.example import Answer
 from robustness.victims import gate
-from robustness.victims.checkpoint import read_checkpoint
+from robustness.victims.files.checkpoint import read_checkpoint
 from robustness.victims.gate import CheckpointFacts, check_pair, inspect_checkpoint
+from robustness.victims.heads.labels import Victim
 from robustness.victims.loading import as_victim, place
-from robustness.victims.victim import Victim
 
 SST2 = find_task("sst2")
 

@@ -22,11 +22,11 @@ from transformers import (
 
 from robustness.definitions.tasks import find_task
 from robustness.errors import CheckpointError
-from robustness.victims.checkpoint import read_checkpoint
+from robustness.victims.files.checkpoint import read_checkpoint
+from robustness.victims.heads.labels import Victim
 from robustness.victims.inputs import Company, accepted_inputs, empty_model, max_tokens
 from robustness.victims.kinds import AnyVictim
 from robustness.victims.loading import load_checkpoint, place, to_victim
-from robustness.victims.victim import Victim
 
 SMALL = {"vocab_size": 30, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from robustness.definitions.tasks import find_task
 from robustness.errors import CheckpointError, UsageError
-from robustness.victims.checkpoint import check_weights, read_checkpoint
+from robustness.victims.files.checkpoint import check_weights, read_checkpoint
 from robustness.victims.loading import (
     as_victim,
     digest_victim,

@@ -10,9 +10,9 @@ from architectures import Architecture, answer_plainly, make_tokenizer, sentence
 from transformers import AutoModelForSequenceClassification
 
 from robustness.definitions.tasks import find_task
-from robustness.victims.checkpoint import read_checkpoint
+from robustness.victims.files.checkpoint import read_checkpoint
+from robustness.victims.heads.labels import Victim
 from robustness.victims.loading import load_checkpoint, place, to_victim
-from robustness.victims.victim import Victim
 
 
 def load(folder: Path) -> Victim:

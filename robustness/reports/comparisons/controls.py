@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from robustness.engine.evaluation import NO_ATTACK
 from robustness.reports.comparisons.grid import OutcomeGrid
-from robustness.runs.record import RunRecord
+from robustness.runs.storage.record import RunRecord
 
 IDENTITY = "identity"
 UNCHANGED = (NO_ATTACK, IDENTITY)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from robustness.engine.attack import Effort
 from robustness.engine.outcome import Status
 from robustness.reports.comparisons.comparison import Comparison, Family, has_repeats
-from robustness.reports.comparisons.grid import STATUS_CODES, OutcomeGrid, Places
+from robustness.reports.comparisons.grid import STATUS_CODES, OutcomeGrid, RowIndex
 from robustness.reports.tables.examples import RIGHT
 from robustness.stats import effort_p_value, less_effort, mean_difference, rarer_share, signed_effort_ranks
 
@@ -18,7 +18,7 @@ Column = NDArray[np.float64]
 TEST = "signed-rank"
 
 
-def efforts_of(grid: OutcomeGrid, rows: Places, effort: Effort) -> Column:
+def efforts_of(grid: OutcomeGrid, rows: RowIndex, effort: Effort) -> Column:
     """Returns what broke each example, infinite where the attack gave up, shape (rows,).
 
     An attack whose search or budget is exhausted never breaks the example: that is more than any effort, not an
@@ -30,7 +30,7 @@ def efforts_of(grid: OutcomeGrid, rows: Places, effort: Effort) -> Column:
 
 def compare_efforts(
     grid: OutcomeGrid,
-    arms: tuple[Places, Places],
+    arms: tuple[RowIndex, RowIndex],
     effort: Effort,
     labels: Mapping[str, object],
     *,

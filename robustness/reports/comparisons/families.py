@@ -11,7 +11,7 @@ import pandas as pd
 
 from robustness.reports.comparisons.comparison import POST_STRATIFIED, Comparison, Family
 from robustness.reports.comparisons.grid import WORST_CASE
-from robustness.runs.record import StatisticsRecord
+from robustness.runs.storage.record import StatisticsRecord
 from robustness.stats import (
     Branch,
     Correction,

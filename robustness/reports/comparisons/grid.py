@@ -17,7 +17,7 @@ ROBUST, CLEAN = "robust", "clean"
 """What `OutcomeGrid.numbers` gives beside the columns of examples.csv."""
 WORST_CASE = "worst-case"
 """What tables call several attacks as one."""
-Places = NDArray[np.int64]
+RowIndex = NDArray[np.int64]
 """For each example of a test set the row of its outcome, -1 where there is none; shape (examples,)."""
 STATUS_CODES = {status: code for code, status in enumerate(Status)}
 _RANKS = {Status.FAILED: 0, Status.SUCCEEDED: 1, Status.SKIPPED: 2, Status.ERRORED: -1}
@@ -33,7 +33,7 @@ class OutcomeGrid:
     """1 right, 0 wrong, -1 unknown; shape (rows,), as the two below."""
     clean: NDArray[np.int8]
     groups: NDArray[np.int64]
-    cells: dict[str, dict[tuple[str, str], Places]]
+    cells: dict[str, dict[tuple[str, str], RowIndex]]
     """By checkpoint, then test set and attack, in the order of the rows."""
     keeping: frozenset[str]
     """Attacks whose success is no wrong answer."""
@@ -56,17 +56,17 @@ class OutcomeGrid:
             self._numbers[column] = np.asarray(numbers)
         return self._numbers[column]
 
-    def known(self, places: Places) -> NDArray[np.bool_]:
+    def known(self, places: RowIndex) -> NDArray[np.bool_]:
         """Which examples have a judged outcome there, shape (examples,)."""
         found: NDArray[np.bool_] = (places >= 0) & (self.robust[places] != UNKNOWN)
         return found
 
-    def match(self, reference: Places, candidate: Places) -> tuple[Places, Places]:
+    def match(self, reference: RowIndex, candidate: RowIndex) -> tuple[RowIndex, RowIndex]:
         """The rows of the examples whose outcome is known on both arms, side by side."""
         both = self.known(reference) & self.known(candidate)
         return reference[both], candidate[both]
 
-    def count_left_out(self, reference: Places, candidate: Places) -> int:
+    def count_left_out(self, reference: RowIndex, candidate: RowIndex) -> int:
         """How many examples have a row on an arm, and no judged outcome on both."""
         seen = (reference >= 0) | (candidate >= 0)
         return int((seen & ~(self.known(reference) & self.known(candidate))).sum())
@@ -84,7 +84,7 @@ class OutcomeGrid:
         known: NDArray[np.int8] = np.stack(answers).max(axis=0)
         return known
 
-    def on(self, checkpoint: str, testset: str) -> dict[str, Places]:
+    def on(self, checkpoint: str, testset: str) -> dict[str, RowIndex]:
         """The cells of a test set by attack."""
         cells = self.cells.get(checkpoint, {})
         return {attack: places for (name, attack), places in cells.items() if name == testset}
@@ -104,7 +104,7 @@ class WorstCase:
     """Several attacks as one, on the examples that all the checkpoints have judged under all of them."""
 
     attacks: tuple[str, ...]
-    rows: dict[str, Places]
+    rows: dict[str, RowIndex]
     """By checkpoint the row that stands for each example: one in which it was wrong already, else was broken, else
     withstood; -1 where the example is left out."""
     n_left_out: int
@@ -121,7 +121,7 @@ def worst_case(grid: OutcomeGrid, checkpoints: Sequence[str], testset: str, atta
     if not shared:
         return WorstCase((), {}, 0)
     ranks = np.array([_RANKS[status] for status in STATUS_CODES], dtype=np.int8)
-    rows: dict[str, Places] = {}
+    rows: dict[str, RowIndex] = {}
     judged = []
     for name in checkpoints:
         table = np.stack([cells[name][attack] for attack in shared])
@@ -138,7 +138,7 @@ def build_grid(examples: pd.DataFrame) -> OutcomeGrid:
     """Returns the grid of examples.csv's rows."""
     testset, example, group = (pd.factorize(examples[name])[0] for name in ("testset", "example_id", "group_id"))
     within, sizes = _number_within(testset, example)
-    cells: dict[str, dict[tuple[str, str], Places]] = {}
+    cells: dict[str, dict[tuple[str, str], RowIndex]] = {}
     for (checkpoint, *cell), rows in split_cells(examples, ("checkpoint", "testset", "attack")):
         places = np.full(sizes[testset[rows[0]]], -1)
         places[within[rows]] = rows

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from robustness.runs.record import CheckpointRecord, PairRecord, RunRecord
+from robustness.runs.storage.record import CheckpointRecord, PairRecord, RunRecord
 
 
 @dataclass(frozen=True, slots=True)

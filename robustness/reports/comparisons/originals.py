@@ -6,7 +6,7 @@ import pandas as pd
 
 from robustness.engine.evaluation import NO_ATTACK
 from robustness.engine.outcome import Status
-from robustness.runs.record import RunRecord
+from robustness.runs.storage.record import RunRecord
 from robustness.stats.plausibility import OriginalsTally, are_implausible
 
 

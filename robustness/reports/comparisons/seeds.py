@@ -14,10 +14,10 @@ from robustness.engine.evaluation import NO_ATTACK
 from robustness.reports.comparisons.comparison import Comparison, Family, has_repeats
 from robustness.reports.comparisons.controls import UNCHANGED, is_control
 from robustness.reports.comparisons.efforts import efforts_of
-from robustness.reports.comparisons.grid import CLEAN, ROBUST, WORST_CASE, OutcomeGrid, Places, worst_case
+from robustness.reports.comparisons.grid import CLEAN, ROBUST, WORST_CASE, OutcomeGrid, RowIndex, worst_case
 from robustness.reports.comparisons.methods import Method, name_methods
-from robustness.reports.comparisons.questions import METRICS, incomplete_groups
-from robustness.runs.record import PairRecord, RunRecord
+from robustness.reports.comparisons.qa_tables import METRICS, incomplete_groups
+from robustness.runs.storage.record import PairRecord, RunRecord
 from robustness.stats import Estimate, Reason, difference_over_seeds, less_effort, rarer_share, separate_seeds
 from robustness.stats.grouped import worst_altered_rows
 
@@ -119,7 +119,7 @@ def _serves_several_seeds(arms: Sequence[tuple[str, int | None]]) -> bool:
     return len({name for name, _ in arms}) < len(set(arms))
 
 
-def _known_to_all(grid: OutcomeGrid, places: Mapping[str, Places]) -> tuple[Mask, int]:
+def _known_to_all(grid: OutcomeGrid, places: Mapping[str, RowIndex]) -> tuple[Mask, int]:
     """Which examples all arms have judged, and how many only some have."""
     kept = np.logical_and.reduce([grid.known(each) for each in places.values()])
     seen = np.logical_or.reduce([each >= 0 for each in places.values()])
@@ -127,7 +127,7 @@ def _known_to_all(grid: OutcomeGrid, places: Mapping[str, Places]) -> tuple[Mask
 
 
 def _stack(
-    columns: tuple[Column, Column], pairs: Sequence[PairRecord], places: Mapping[str, Places], groups: NDArray[Any]
+    columns: tuple[Column, Column], pairs: Sequence[PairRecord], places: Mapping[str, RowIndex], groups: NDArray[Any]
 ) -> SeededScores:
     """Scores and clean scores of rows, as arrays over pairs and examples."""
     score, clean = columns
@@ -143,7 +143,7 @@ def _stack(
 def _rates(
     grid: OutcomeGrid,
     pairs: Sequence[PairRecord],
-    places: Mapping[str, Places],
+    places: Mapping[str, RowIndex],
     labels: Labels,
     record: RunRecord,
 ) -> Iterator[Comparison]:
@@ -168,7 +168,7 @@ def _effort(
     grid: OutcomeGrid,
     scores: SeededScores,
     pairs: Sequence[PairRecord],
-    rows: Mapping[str, Places],
+    rows: Mapping[str, RowIndex],
     effort: Effort,
     labels: Labels,
 ) -> Comparison | None:
@@ -239,7 +239,7 @@ def _success(scores: SeededScores, found: Comparison) -> Comparison | None:
 def _answers(
     grid: OutcomeGrid,
     pairs: Sequence[PairRecord],
-    places: Mapping[str, Places],
+    places: Mapping[str, RowIndex],
     labels: Labels,
     record: RunRecord,
 ) -> Iterator[Comparison]:

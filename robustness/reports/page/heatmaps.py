@@ -9,7 +9,7 @@ import pandas as pd
 
 from robustness.reports.page.cells import as_percent
 from robustness.reports.tables.csvfiles import number_text
-from robustness.runs.record import RunRecord
+from robustness.runs.storage.record import RunRecord
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from robustness.reports.summaries.arms import Arms, arms_of_pair
 from robustness.reports.summaries.probes import spell_direction
 from robustness.reports.summaries.wording import signed, widen
 from robustness.reports.tables.predictions import MIN_SIDE
-from robustness.runs.record import RunRecord
+from robustness.runs.storage.record import RunRecord
 
 DIGITS = 12
 """Of a digest; run.json has all."""

@@ -34,7 +34,7 @@ from robustness.reports.visible import visible
 from robustness.stats import Verdict
 
 PLANNED = ("test set", "attack")
-"""Places that are pairs.csv's own rows; all others explore."""
+"""RowIndex that are pairs.csv's own rows; all others explore."""
 MARKERS = {
     Verdict.PEFT_MORE_FRAGILE: ">",
     Verdict.FULL_MORE_FRAGILE: "<",

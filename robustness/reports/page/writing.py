@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from robustness.reports.comparisons.grid import WORST_CASE
-from robustness.reports.page.breaking import Breaking, explain_none, find_breaking
+from robustness.reports.page.divergent_examples import DivergentExample, explain_none, find_divergent_examples
 from robustness.reports.page.heatmaps import accuracy_maps, transfer_maps
 from robustness.reports.page.pagetables import (
     checkpoint_table,
@@ -41,14 +41,14 @@ from robustness.reports.page.plots import (
     draw_probes,
     draw_scatter,
 )
-from robustness.reports.summaries.answers import Answers, answer_run
 from robustness.reports.summaries.arms import arms_of_pair, arms_of_run, method_name
 from robustness.reports.summaries.run_facts import attack_facts, command_line, run_facts
+from robustness.reports.summaries.summary import Summaries, summarise_run
 from robustness.reports.summaries.wording import bind, capital, join_words, points
 from robustness.reports.tables.columns import Table
 from robustness.reports.tables.missing import count_missing_probes, find_missing
 from robustness.reports.visible import visible
-from robustness.runs.record import PairRecord, RunRecord
+from robustness.runs.storage.record import PairRecord, RunRecord
 from robustness.stats import Verdict
 
 FILE_NAME = "report.html"
@@ -76,7 +76,7 @@ class TextGroup:
 
     arm: str
     title: str
-    texts: tuple[Breaking, ...]
+    texts: tuple[DivergentExample, ...]
 
 
 def write_page(
@@ -118,7 +118,7 @@ def _answer_parts(record: RunRecord, tables: Tables) -> dict[str, object]:
     arms, pairs = arms_of_run(record.pairs, record), tables[Table.PAIRS]
     candidates = (record.find_checkpoint(pair.candidate).adaptation for pair in record.pairs)
     methods = join_words(list(dict.fromkeys(map(method_name, candidates))))
-    answers = answer_run(pairs, record)
+    answers = summarise_run(pairs, record)
     return {
         "title": f"{capital(arms.reference.name)} against {methods}, under attack",
         "subtitle": _subtitle(record, tables[Table.EXAMPLES]),
@@ -217,7 +217,7 @@ def _arms(pair: PairRecord) -> dict[str, str]:
     return {pair.reference: "full", pair.candidate: "peft"}
 
 
-def _forests(fragility: pd.DataFrame, answers: Answers, record: RunRecord) -> list[Part]:
+def _forests(fragility: pd.DataFrame, answers: Summaries, record: RunRecord) -> list[Part]:
     arms = {answer.name: answer.arms for answer in (*answers.shown, *answers.folded)}
     rates = fragility[fragility["low"].notna()]
     parts: list[Part] = []
@@ -345,7 +345,7 @@ def _texts(
 ) -> list[TextGroup]:
     groups = []
     for pair in pairs:
-        found = find_breaking(pair, examples, replays)
+        found = find_divergent_examples(pair, examples, replays)
         arms = arms_of_pair(pair, record)
         reference, candidate = arms.reference.name, arms.candidate.name
         suffix = f" ({pair.name})" if len(pairs) > 1 else ""

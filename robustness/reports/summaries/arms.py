@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from robustness.runs.record import PairRecord, RunRecord
+from robustness.runs.storage.record import PairRecord, RunRecord
 from robustness.stats import Verdict
 
 FULL = "full"

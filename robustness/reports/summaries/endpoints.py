@@ -9,7 +9,7 @@ import pandas as pd
 
 from robustness.reports.comparisons.claims import Direction
 from robustness.reports.summaries.arms import arms_of_pair
-from robustness.runs.record import RunRecord
+from robustness.runs.storage.record import RunRecord
 
 DISTANCE = ("adversarial-distance", "relative-distance")
 

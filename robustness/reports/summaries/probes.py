@@ -13,7 +13,7 @@ from robustness.reports.summaries.arms import arms_of_pair
 from robustness.reports.summaries.fitting import Column, FittingTable, Part, Sentence
 from robustness.reports.tables.columns import Table
 from robustness.reports.tables.sensitivity_pairs import RATIO
-from robustness.runs.record import PairRecord, RunRecord
+from robustness.runs.storage.record import PairRecord, RunRecord
 
 CHECK = "check-"
 """How the names of the checks begin; one that fails is a reason, one that passes is in sensitivity.csv."""

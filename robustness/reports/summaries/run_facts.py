@@ -9,8 +9,8 @@ from pathlib import Path
 from robustness.definitions.attacks import Deviation
 from robustness.definitions.catalog import ATTACKS
 from robustness.errors import DefinitionError
-from robustness.runs.foresight import Assumptions, count_seeds, describe_power, recorded_sets
-from robustness.runs.record import DRAWN, AttackRecord, RunRecord, describe_left_out
+from robustness.runs.planning.foresight import Assumptions, count_seeds, describe_power, recorded_sets
+from robustness.runs.storage.record import DRAWN, AttackRecord, RunRecord, describe_left_out
 
 
 @dataclass(frozen=True, slots=True)

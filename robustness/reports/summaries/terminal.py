@@ -13,23 +13,23 @@ from robustness.definitions.tasks import TASKS, Head
 from robustness.engine.evaluation import NO_ATTACK
 from robustness.engine.goal import GoalKind
 from robustness.reports.comparisons.comparison import Family
-from robustness.reports.comparisons.questions import METRICS
+from robustness.reports.comparisons.qa_tables import METRICS
 from robustness.reports.page.writing import FILE_NAME as PAGE
 from robustness.reports.report import Report
 from robustness.reports.run_comparison import RunComparison
-from robustness.reports.summaries.answers import Answer, answer_run
 from robustness.reports.summaries.arms import Arms, arms_of_pair, arms_of_run, spell_verdict
 from robustness.reports.summaries.fitting import INDENT, Column, FittingTable, Part, Sentence
 from robustness.reports.summaries.probes import render_probes
 from robustness.reports.summaries.reasons import name_shortly, read_reason
 from robustness.reports.summaries.sentences import EFFORT, SUCCESS_RATE, efforts_at_floor
+from robustness.reports.summaries.summary import Summary, summarise_run
 from robustness.reports.summaries.tallies import controls, of_family
 from robustness.reports.summaries.wording import bracket, short_p
 from robustness.reports.tables.columns import Table
 from robustness.reports.tables.pairs import IRREDUCIBLE_SHARE
-from robustness.runs.lock import find_holder
 from robustness.runs.progress import CellProgress
-from robustness.runs.record import PairRecord, RunRecord
+from robustness.runs.storage.lock import find_holder
+from robustness.runs.storage.record import PairRecord, RunRecord
 from robustness.stats import Correction, Verdict
 
 CORRECTIONS = {Correction.HOLM: "Holm", Correction.BENJAMINI_HOCHBERG: "Benjamini and Hochberg"}
@@ -102,7 +102,7 @@ def _notes(report: Report) -> Iterator[Sentence]:
 
 def _render_answers(pairs: pd.DataFrame, record: RunRecord) -> Iterator[Sentence]:
     """Methods last and in full; of their pairs the headlines alone."""
-    answers = answer_run(pairs, record)
+    answers = summarise_run(pairs, record)
     if len(answers.folded) <= FEW_PAIRS:
         yield from map(_headline, answers.folded)
     for answer in answers.shown:
@@ -110,7 +110,7 @@ def _render_answers(pairs: pd.DataFrame, record: RunRecord) -> Iterator[Sentence
         yield from (Sentence(sentence, indent=INDENT) for sentence in (*answer.details, *answer.caveats))
 
 
-def _headline(answer: Answer) -> Sentence:
+def _headline(answer: Summary) -> Sentence:
     return Sentence(f"{answer.name}: {answer.headline}", style="bold")
 
 

@@ -16,7 +16,7 @@ from robustness.engine.outcome import Status
 from robustness.reports.comparisons.controls import planned_attacks
 from robustness.reports.comparisons.grid import WORST_CASE, OutcomeGrid, build_grid, worst_case
 from robustness.reports.tables.columns import Table, arrange
-from robustness.runs.record import CheckpointRecord, RunRecord
+from robustness.runs.storage.record import CheckpointRecord, RunRecord
 from robustness.stats import AttackCounts, wilson_interval
 
 NUMBERS = ("queries", "forwards", "modified_share", "similarity", "seconds")

@@ -15,7 +15,7 @@ from robustness.engine.evaluation import NO_ATTACK
 from robustness.engine.goal import GoalKind
 from robustness.engine.outcome import Status
 from robustness.reports.tables.columns import Table, arrange
-from robustness.runs.record import RunRecord
+from robustness.runs.storage.record import RunRecord
 
 RIGHT, WRONG, UNKNOWN = 1, 0, -1
 _HALVES = re.compile("[\ud800-\udfff]")

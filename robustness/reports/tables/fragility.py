@@ -15,16 +15,16 @@ from robustness.reports.comparisons.families import give_verdicts
 from robustness.reports.comparisons.grid import (
     WORST_CASE,
     OutcomeGrid,
-    Places,
+    RowIndex,
     build_grid,
     without_originals,
     worst_case,
 )
 from robustness.reports.comparisons.originals import implausible_originals
-from robustness.reports.comparisons.strata import Columns, Stratum, read_columns, split_budgets, split_strata
+from robustness.reports.comparisons.subgroups import Columns, Subgroup, read_columns, split_budgets, split_subgroups
 from robustness.reports.tables.columns import Table, arrange
 from robustness.reports.tables.examples import RIGHT, UNKNOWN
-from robustness.runs.record import PairRecord, RunRecord, TestsetRecord
+from robustness.runs.storage.record import PairRecord, RunRecord, TestsetRecord
 
 PRIMARY_METRICS = ("accuracy", "robust_accuracy", "f1")
 MIN_EXAMPLES = 10
@@ -38,8 +38,8 @@ class Scope:
     pair: PairRecord
     testset: str
     attack: str
-    reference: Places
-    candidate: Places
+    reference: RowIndex
+    candidate: RowIndex
     n_left_out: int
     """Examples of it without an outcome on both arms."""
 
@@ -85,16 +85,16 @@ def _places(columns: Columns, pair: PairRecord, record: RunRecord) -> Iterator[C
         for attack in (attack for attack in attacks if all(attack in cell for cell in cells)):
             both = cells[0][attack], cells[1][attack]
             scope = Scope(pair, testset, attack, *grid.match(*both), grid.count_left_out(*both))
-            for stratum in split_budgets(columns, scope.reference, scope.candidate):
-                yield from _row(grid, scope, stratum, record.seed)
+            for subgroup in split_budgets(columns, scope.reference, scope.candidate):
+                yield from _row(grid, scope, subgroup, record.seed)
         for scope in _scopes(grid, cells, pair, record.find_testset(testset), attacks):
-            for stratum in split_strata(columns, scope.reference, scope.candidate, pair.task):
-                yield from _row(grid, scope, stratum, record.seed)
+            for subgroup in split_subgroups(columns, scope.reference, scope.candidate, pair.task):
+                yield from _row(grid, scope, subgroup, record.seed)
 
 
 def _scopes(
     grid: OutcomeGrid,
-    cells: Sequence[dict[str, Places]],
+    cells: Sequence[dict[str, RowIndex]],
     pair: PairRecord,
     testset: TestsetRecord,
     attacks: Sequence[str],
@@ -128,17 +128,17 @@ def _family_rows(
         n_left_out = sum(worst.n_left_out for worst in found.values())
         scope = Scope(pair, " + ".join(found), f"{family} attacks", reference, candidate, n_left_out)
         outcomes = (grid.robust[rows] == RIGHT for rows in (reference, candidate))
-        stratum = Stratum("attack family", family, reference, candidate, *outcomes)
-        yield from _row(grid, scope, stratum, record.seed)
+        subgroup = Subgroup("attack family", family, reference, candidate, *outcomes)
+        yield from _row(grid, scope, subgroup, record.seed)
 
 
-def _row(grid: OutcomeGrid, scope: Scope, stratum: Stratum, seed: int) -> Iterator[Comparison]:
-    rows = stratum.reference, stratum.candidate
+def _row(grid: OutcomeGrid, scope: Scope, subgroup: Subgroup, seed: int) -> Iterator[Comparison]:
+    rows = subgroup.reference, subgroup.candidate
     if len(rows[0]) < MIN_EXAMPLES:
         return
     outcomes = PairedOutcomes(
-        reference=stratum.reference_robust,
-        candidate=stratum.candidate_robust,
+        reference=subgroup.reference_robust,
+        candidate=subgroup.candidate_robust,
         reference_clean=grid.clean[rows[0]] == RIGHT,
         candidate_clean=grid.clean[rows[1]] == RIGHT,
         clean_known=(grid.clean[rows[0]] != UNKNOWN) & (grid.clean[rows[1]] != UNKNOWN),
@@ -147,8 +147,8 @@ def _row(grid: OutcomeGrid, scope: Scope, stratum: Stratum, seed: int) -> Iterat
     where = scope.testset if scope.attack == NO_ATTACK else f"{scope.testset} | {scope.attack}"
     place = {
         "pair": scope.pair.name,
-        "where": stratum.where,
-        "what": f"{where} | {stratum.what}" if stratum.where != "attack family" else stratum.what,
+        "where": subgroup.where,
+        "what": f"{where} | {subgroup.what}" if subgroup.where != "attack family" else subgroup.what,
         "testset": scope.testset,
         "attack": scope.attack,
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from robustness.engine.evaluation import NO_ATTACK
-from robustness.runs.record import RunRecord, TestsetRecord
+from robustness.runs.storage.record import RunRecord, TestsetRecord
 
 COLUMNS = ["checkpoint", "testset", "attack", "n", "n_expected"]
 

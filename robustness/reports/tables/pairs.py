@@ -24,18 +24,18 @@ from robustness.reports.comparisons.families import give_verdicts
 from robustness.reports.comparisons.grid import (
     WORST_CASE,
     OutcomeGrid,
-    Places,
+    RowIndex,
     build_grid,
     without_originals,
     worst_case,
 )
 from robustness.reports.comparisons.methods import name_contrast
 from robustness.reports.comparisons.originals import implausible_originals
-from robustness.reports.comparisons.questions import compare_answers
+from robustness.reports.comparisons.qa_tables import compare_answers
 from robustness.reports.comparisons.seeds import compare_methods
 from robustness.reports.tables.columns import Table, arrange
 from robustness.reports.tables.examples import RIGHT, UNKNOWN
-from robustness.runs.record import PairRecord, RunRecord
+from robustness.runs.storage.record import PairRecord, RunRecord
 
 IRREDUCIBLE_SHARE = "irreducible_share"
 """The metric of attacks that keep the prediction."""
@@ -85,7 +85,7 @@ def _name(pair: PairRecord, record: RunRecord) -> dict[str, object]:
 
 
 def _of_cell(
-    grid: OutcomeGrid, arms: tuple[Places, Places], labels: Labels, record: RunRecord
+    grid: OutcomeGrid, arms: tuple[RowIndex, RowIndex], labels: Labels, record: RunRecord
 ) -> Iterator[Comparison]:
     testset, attack = str(labels["testset"]), str(labels["attack"])
     seen = (arms[0] >= 0) | (arms[1] >= 0)
@@ -113,7 +113,7 @@ def _of_cell(
         yield from [] if compared is None else [compared]
 
 
-def pair_up(grid: OutcomeGrid, reference: Places, candidate: Places) -> PairedOutcomes:
+def pair_up(grid: OutcomeGrid, reference: RowIndex, candidate: RowIndex) -> PairedOutcomes:
     """Returns the matched rows of both arms as outcomes."""
     return PairedOutcomes(
         reference=grid.robust[reference] == RIGHT,

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from robustness.reports.tables.columns import Table, arrange
-from robustness.runs.record import RunRecord
+from robustness.runs.storage.record import RunRecord
 from robustness.stats import bootstrap_mean_interval, wilson_interval
 from robustness.stats.medians import median_interval
 

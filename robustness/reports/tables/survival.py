@@ -12,9 +12,9 @@ from robustness.engine.attack import Effort
 from robustness.engine.evaluation import NO_ATTACK
 from robustness.engine.outcome import Status
 from robustness.reports.comparisons.efforts import TEST, compare_efforts, efforts_of
-from robustness.reports.comparisons.grid import STATUS_CODES, OutcomeGrid, Places, build_grid
+from robustness.reports.comparisons.grid import STATUS_CODES, OutcomeGrid, RowIndex, build_grid
 from robustness.reports.tables.columns import Table, arrange
-from robustness.runs.record import PairRecord, RunRecord
+from robustness.runs.storage.record import PairRecord, RunRecord
 from robustness.stats import median_effort
 
 ATTEMPTED = [STATUS_CODES[status] for status in (Status.SUCCEEDED, Status.FAILED)]
@@ -54,6 +54,6 @@ def _of_pair(grid: OutcomeGrid, pair: PairRecord, record: RunRecord) -> Iterator
         yield row
 
 
-def _attempted(grid: OutcomeGrid, places: Places) -> Places:
+def _attempted(grid: OutcomeGrid, places: RowIndex) -> RowIndex:
     rows = places[places >= 0]
     return np.asarray(rows[np.isin(grid.statuses[rows], ATTEMPTED)])

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from robustness.engine.evaluation import NO_ATTACK
 from robustness.reports.comparisons.grid import split_cells
 from robustness.reports.tables.columns import Table, arrange
-from robustness.runs.store import UNTUNED
+from robustness.runs.storage.store import UNTUNED
 from robustness.stats import wilson_interval
 
 CELL = ["source", "target", "testset", "attack"]

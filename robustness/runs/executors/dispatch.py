@@ -14,9 +14,9 @@ from robustness.engine.outcome import Outcome
 from robustness.errors import RunError
 from robustness.runs.executors.executor import Work
 from robustness.runs.executors.reports import Ended, Found, Lost, Refused, Report, Started
-from robustness.runs.plan import Cell
-from robustness.runs.record import compared_versions, library_versions
-from robustness.runs.sink import Sink
+from robustness.runs.planning.plan import Cell
+from robustness.runs.storage.record import compared_versions, library_versions
+from robustness.runs.storage.sink import Sink
 from robustness.testsets.example import Example
 
 logger = logging.getLogger(__name__)
@@ -33,10 +33,10 @@ WATCH_SECONDS = 60.0
 """How often silence is looked for."""
 
 
-class Crew(Protocol):
+class WorkerPool(Protocol):
     """Workers, each in a process of its own; they are known by their numbers."""
 
-    def hire(self) -> int:
+    def start(self) -> int:
         """Starts a worker, which reports Started when it is ready."""
         ...
 
@@ -81,12 +81,12 @@ class _Member:
 @final
 @dataclass(slots=True)
 class Dispatcher:
-    """Keeps a crew busy until every example has an outcome.
+    """Keeps a pool of workers busy until every example has an outcome.
 
     A worker is handed shards of the checkpoint that it has loaded while there are any.
     """
 
-    crew: Crew
+    worker_pool: WorkerPool
     sink: Sink
     totals: Mapping[Cell, int]
     """Missing examples of each cell."""
@@ -113,13 +113,13 @@ class Dispatcher:
         try:
             self._hire()
             while self._queue or any(member.task for member in self._members.values()):
-                for number, report in self.crew.wait(WATCH_SECONDS):
+                for number, report in self.worker_pool.wait(WATCH_SECONDS):
                     self._take(number, report)
                 self._hand_out()  # once all that are gone are known to be
                 self._hire()
                 self._tell_silence()
         finally:
-            self.crew.dismiss()
+            self.worker_pool.dismiss()
         doubts = [*self._doubts, *(doubt for member in self._members.values() for doubt in member.doubts)]
         return [*doubts, self._shortage] if self._shortage else doubts
 
@@ -127,7 +127,7 @@ class Dispatcher:
         """As many workers as are wanted and there are shards for."""
         busy = sum(member.task is not None for member in self._members.values())
         while len(self._members) < min(self._wanted, busy + len(self._queue)):
-            self._members[self.crew.hire()] = _Member(self.clock())
+            self._members[self.worker_pool.start()] = _Member(self.clock())
 
     def _take(self, number: int, report: Report) -> None:
         member = self._members[number]
@@ -152,7 +152,7 @@ class Dispatcher:
                 task = self._queue.pop(next(own, 0))
                 self._begin(task.cell)
                 member.task, member.checkpoint, member.heard = task, task.cell.checkpoint, self.clock()
-                self.crew.hand(number, Work(task.cell, tuple(task.missing.values())))
+                self.worker_pool.hand(number, Work(task.cell, tuple(task.missing.values())))
 
     def _begin(self, cell: Cell) -> None:
         if cell not in self._begun:

@@ -15,12 +15,12 @@ from robustness.engine.outcome import Outcome
 from robustness.engine.query_cache import QueryCache
 from robustness.engine.scheduler import CUDA_WIDTH, WIDTH, Scheduler
 from robustness.errors import UsageError
-from robustness.runs.plan import Cell
-from robustness.runs.sink import Sink
+from robustness.runs.planning.plan import Cell
+from robustness.runs.storage.sink import Sink
 from robustness.testsets.example import Example
-from robustness.victims.answering import AnsweringVictim
+from robustness.victims.heads.labels import Victim
+from robustness.victims.heads.spans import AnsweringVictim
 from robustness.victims.kinds import AnyVictim, LabelVictim
-from robustness.victims.victim import Victim
 
 
 @dataclass(frozen=True, slots=True)

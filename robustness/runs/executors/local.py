@@ -10,7 +10,7 @@ from robustness.engine.attack import NamedAttack
 from robustness.errors import RunError
 from robustness.runs.arms import Arms
 from robustness.runs.executors.executor import Work, find_outcomes
-from robustness.runs.sink import Sink, gather
+from robustness.runs.storage.sink import Sink, gather
 from robustness.victims.isolation import VictimGoneError
 
 

@@ -11,15 +11,15 @@ import torch
 
 from robustness.errors import UsageError
 from robustness.runs.execution import RAY, Execution
-from robustness.runs.executors.dispatch import Crew, Dispatcher
+from robustness.runs.executors.dispatch import Dispatcher, WorkerPool
 from robustness.runs.executors.executor import Work
 from robustness.runs.executors.processes import Processes
 from robustness.runs.executors.ray_cluster import check_ray, open_crew
 from robustness.runs.executors.shards import CUDA_SHARD, SHARD, make_shards
-from robustness.runs.executors.worker import pack_kit, references
-from robustness.runs.plan import Plan
+from robustness.runs.executors.worker import pack_worker_spec, references
+from robustness.runs.planning.plan import Plan
 from robustness.runs.preparation import Prepared
-from robustness.runs.sink import Sink
+from robustness.runs.storage.sink import Sink
 from robustness.victims.loading import Placement
 
 
@@ -74,12 +74,14 @@ class PoolExecutor:
             return []
         attacks = {attack.name: attack for attack in self._plan.attacks}
         largest = CUDA_SHARD if self._device == "cuda" else SHARD
-        with self._open() as (crew, workers):
+        with self._open() as (worker_pool, workers):
             shards = make_shards(missing, attacks, workers, largest)
-            return Dispatcher(crew, sink, {work.cell: len(work.examples) for work in missing}).run(shards, workers)
+            return Dispatcher(worker_pool, sink, {work.cell: len(work.examples) for work in missing}).run(
+                shards, workers
+            )
 
     @contextmanager
-    def _open(self) -> Iterator[tuple[Crew, int]]:
+    def _open(self) -> Iterator[tuple[WorkerPool, int]]:
         execution = self._execution
         if execution.executor == RAY:
             on_gpus = self._device == "cuda"
@@ -93,7 +95,9 @@ class PoolExecutor:
 
     def _pack(self, threads: int) -> bytes:
         elsewhere = self._execution.executor == RAY
-        return pack_kit(self._plan, self._prepared, device=self._device, threads=threads, check_weights=elsewhere)
+        return pack_worker_spec(
+            self._plan, self._prepared, device=self._device, threads=threads, check_weights=elsewhere
+        )
 
 
 def _visible_devices() -> list[str]:

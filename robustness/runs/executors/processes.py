@@ -23,12 +23,12 @@ END_SECONDS = 5.0
 
 @final
 class Processes:
-    """A crew of processes that talk through pipes; the kit is their standard input.
+    """A pool of processes that talk through pipes; the spec is their standard input.
 
     They are started as programs, not forked: torch's threads and CUDA do not survive a fork.
 
     Args:
-        packed: the kit, pickled.
+        packed: the spec, pickled.
         devices: entries of CUDA_VISIBLE_DEVICES, one for each worker, more in reserve for broken ones; none on a CPU.
         threads: of each worker.
     """
@@ -46,7 +46,7 @@ class Processes:
         self._proven: set[int] = set()
         """Workers that have started."""
 
-    def hire(self) -> int:
+    def start(self) -> int:
         """Starts a process on a free device."""
         self._hired += 1
         ours, theirs = socket.socketpair()
@@ -57,14 +57,14 @@ class Processes:
         }
         if self._has_devices:
             self._devices[self._hired] = environment["CUDA_VISIBLE_DEVICES"] = self._free.pop(0)
-        with theirs, tempfile.TemporaryFile() as kit:  # a pipe would hold few bytes until the process reads
-            kit.write(self._packed)
-            kit.seek(0)
+        with theirs, tempfile.TemporaryFile() as spec:  # a pipe would hold few bytes until the process reads
+            spec.write(self._packed)
+            spec.seek(0)
             command = [sys.executable, "-m", __name__, str(theirs.fileno())]
             self._processes[self._hired] = subprocess.Popen(
                 command,
                 pass_fds=[theirs.fileno()],
-                stdin=kit,
+                stdin=spec,
                 env=environment,
                 process_group=0,  # Ctrl-C is the driver's, which ends its workers
             )
@@ -117,7 +117,7 @@ def _await_end(process: subprocess.Popen[bytes]) -> str:
 
 
 def serve(descriptor: int) -> None:
-    """What a worker's process does: reads its kit, then shards, and writes reports, until the driver is gone."""
+    """What a worker's process does: reads its spec, then shards, and writes reports, until the driver is gone."""
     with Connection(descriptor) as connection:
         try:
             for report in _reports(connection):

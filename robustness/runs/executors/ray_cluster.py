@@ -78,13 +78,13 @@ def _resolve(address: str | None) -> str | None:
 def open_crew(
     address: str | None, workers: int | None, *, on_gpus: bool, pack: Callable[[int], bytes]
 ) -> Iterator[tuple[RayCrew, int]]:
-    """Joins a cluster, or starts Ray on this machine, and leaves it afterwards; gives the crew and its size.
+    """Joins a cluster, or starts Ray on this machine, and leaves it afterwards; gives the pool and its size.
 
     Args:
         address: of the head node, auto, or None.
         workers: None for one on each GPU or, without GPUs, on each node.
         on_gpus: whether each worker has a GPU.
-        pack: makes the workers' kit from the threads that each may use.
+        pack: makes the workers' spec from the threads that each may use.
 
     Raises:
         UsageError: there is no cluster, it has no CPU or no GPU, or its Ray or Python is another version.
@@ -202,10 +202,10 @@ class _Actor:
 
 @final
 class RayCrew:
-    """A crew of actors; each streams its reports.
+    """A pool of actors; each streams its reports.
 
     Args:
-        packed: the kit, pickled.
+        packed: the spec, pickled.
         head: of the cluster.
         threads: CPUs of each worker.
         gpus: of each worker, 0 or 1.
@@ -231,7 +231,7 @@ class RayCrew:
         """Seconds in which nothing but starts was waited for."""
         self._head = head
 
-    def hire(self) -> int:
+    def start(self) -> int:
         """Asks the cluster for an actor."""
         self._hired += 1
         with _explain_lost_cluster():

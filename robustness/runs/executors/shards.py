@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 
 from robustness.engine.attack import NamedAttack
-from robustness.runs.cost import ATTACKED_SHARE, count_passes, guess
 from robustness.runs.executors.executor import Work
+from robustness.runs.planning.cost import ATTACKED_SHARE, count_passes, guess
 from robustness.testsets.example import Example
 
 SHARD = 64

@@ -16,23 +16,23 @@ from transformers.utils import logging as transformers_logging
 from robustness.engine.attack import NamedAttack
 from robustness.engine.query_cache import QueryCache
 from robustness.errors import CheckpointError, DataError, RobustnessError, UsageError
-from robustness.recipes.assets import use_data
+from robustness.recipes.assets.lexical import use_data
 from robustness.recipes.building import find_attack
 from robustness.recipes.devices import use_device
 from robustness.runs.arms import Arms
 from robustness.runs.executors.executor import Work, find_outcomes
 from robustness.runs.executors.reports import Ended, Found, Lost, Refused, Report, Started
-from robustness.runs.plan import Plan, Unready, resolve_or_postpone
+from robustness.runs.planning.plan import Plan, Unready, resolve_or_postpone
 from robustness.runs.preparation import Prepared
-from robustness.runs.record import library_versions
-from robustness.runs.sink import gather
-from robustness.victims.checkpoint import Checkpoint
+from robustness.runs.storage.record import library_versions
+from robustness.runs.storage.sink import gather
+from robustness.victims.files.checkpoint import Checkpoint
 from robustness.victims.kinds import AnyVictim
 from robustness.victims.loading import digest_weights, place
 
 
 @dataclass(frozen=True, slots=True)
-class Kit:
+class WorkerSpec:
     """What a worker needs to know of a run; paths are absolute."""
 
     checkpoints: Mapping[str, Checkpoint]
@@ -54,8 +54,8 @@ class Kit:
     threads: int
 
 
-def pack_kit(plan: Plan, prepared: Prepared, *, device: str, threads: int, check_weights: bool) -> bytes:
-    """Returns the pickled kit of a run.
+def pack_worker_spec(plan: Plan, prepared: Prepared, *, device: str, threads: int, check_weights: bool) -> bytes:
+    """Returns the pickled spec of a run.
 
     Args:
         plan: of the run.
@@ -68,7 +68,7 @@ def pack_kit(plan: Plan, prepared: Prepared, *, device: str, threads: int, check
         UsageError: an attack that was given as an object and cannot be pickled.
     """
     settings = plan.settings
-    kit = Kit(
+    spec = WorkerSpec(
         checkpoints=prepared.checkpoints,
         tasks=prepared.tasks,
         weights=prepared.weights_digests if check_weights else {},
@@ -83,7 +83,7 @@ def pack_kit(plan: Plan, prepared: Prepared, *, device: str, threads: int, check
         data=None if settings.data is None else settings.data.resolve(),
         threads=threads,
     )
-    return pickle.dumps(kit)
+    return pickle.dumps(spec)
 
 
 def references(plan: Plan) -> list[str | NamedAttack]:
@@ -123,12 +123,12 @@ class Worker:
     """Computes shards in its own process.
 
     Args:
-        packed: what `pack_kit` returned.
+        packed: what `pack_worker_spec` returned.
     """
 
     def __init__(self, packed: bytes) -> None:
         self._packed = packed
-        self._kit: Kit
+        self._kit: WorkerSpec
         self._arms: Arms
         self._attacks: dict[str, NamedAttack] = {}
         self._resident: tuple[str, AnyVictim, QueryCache | None] | None = None
@@ -136,9 +136,9 @@ class Worker:
         """Texts that were too long for the resident checkpoint and have been reported."""
 
     def begin(self) -> Iterator[Report]:
-        """Unpacks the kit; yields Started, Refused if it cannot be read, or Lost if this machine is at fault."""
+        """Unpacks the spec; yields Started, Refused if it cannot be read, or Lost if this machine is at fault."""
         try:
-            self._kit = kit = pickle.loads(self._packed)
+            self._kit = spec = pickle.loads(self._packed)
         except (OSError, MemoryError) as error:
             yield Lost(_locate(error))
             return
@@ -146,14 +146,14 @@ class Worker:
             yield Refused(_locate(error))
             return
         try:
-            torch.set_num_threads(kit.threads)
+            torch.set_num_threads(spec.threads)
             transformers_logging.set_verbosity_error()
             transformers_logging.disable_progress_bar()
-            use_data(kit.data)
-            use_device(kit.device)
-            placement = place(kit.device, kit.dtype)
+            use_data(spec.data)
+            use_device(spec.device)
+            placement = place(spec.device, spec.dtype)
             torch.ones(1, device=placement.device).sum().item()  # a broken GPU is found before it is given work
-            self._arms = Arms(kit.checkpoints, kit.tasks, placement, compile=kit.compile, cache=kit.cache)
+            self._arms = Arms(spec.checkpoints, spec.tasks, placement, compile=spec.compile, cache=spec.cache)
         except Exception as error:  # the driver has such a device, and what else was asked for it has checked
             yield Lost(_locate(error))
         else:

@@ -1,0 +1,1 @@
+"""Distractors that are searched for beside a question's paragraph."""

@@ -1,0 +1,1 @@
+"""What recipes read beside their own files: word lists, thesauri, pretrained models."""

@@ -1,0 +1,313 @@
+"""Embedding attacks on a victim: batches by token length, every find judged by a fresh forward pass."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Protocol, final, runtime_checkable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from robustness.engine.outcome import Status
+from robustness.engine.seeding import example_generator
+from robustness.engine.watchdog import SearchTimeout, Watchdog
+from robustness.errors import AttackError, CheckpointError, UsageError
+from robustness.recipes.embedding.ball_attacks import BallAttack
+from robustness.recipes.embedding.balls import Norm, sizes
+from robustness.recipes.embedding.minimal_norm import MinimalAttack
+from robustness.recipes.embedding.trial import EmbeddingResult
+from robustness.testsets.example import Example
+from robustness.victims.heads.label_gradients import EmbeddedBatch, embed, frozen, gradient_batches, margins
+from robustness.victims.heads.labels import Victim
+from robustness.victims.isolation import recover
+
+CHUNK = 1024
+"""Examples that are sorted by length together; bounds memory."""
+
+ROUNDING = 1e-5
+"""Balls are smaller by this share, so that the norm of a find, rounded, never exceeds the radius it was found at."""
+
+MAX_SECONDS = 900.0
+"""For one batch, the model's passes included; far above what a shipped recipe takes for it on one core."""
+
+GeneratorOf = Callable[[Example], torch.Generator]
+"""An example to a new generator on the CPU: the same stream whenever asked."""
+
+
+@runtime_checkable
+class EmbeddingAttack(Protocol):
+    """What the engine asks of a white-box attack on embeddings."""
+
+    def perturb(
+        self, victim: Victim, examples: Sequence[Example], generators: Sequence[torch.Generator]
+    ) -> EmbeddingResult:
+        """Attacks examples as one batch; delta is in the order and shape of `embed(victim, examples)`.
+
+        Args:
+            victim: what to attack.
+            examples: a batch that fits the device.
+            generators: one an example, on the CPU, so that an outcome does not depend on what runs beside it.
+        """
+        ...
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class WithinRadii:
+    """A ball attack at growing radii: each radius attacks what the smaller ones left standing.
+
+    One run thus gives the whole curve of robust accuracy against epsilon, and the curve never rises.
+    """
+
+    method: BallAttack
+    radii: tuple[float, ...]
+    """In median token norms, smallest first."""
+
+    def perturb(
+        self, victim: Victim, examples: Sequence[Example], generators: Sequence[torch.Generator]
+    ) -> EmbeddingResult:
+        """See EmbeddingAttack."""
+        with frozen(victim):
+            return attack_radii(self.method, embed(victim, examples), self.radii, generators)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Smallest:
+    """A minimal-norm attack: its distances give the curve for every epsilon."""
+
+    method: MinimalAttack
+
+    def perturb(
+        self, victim: Victim, examples: Sequence[Example], generators: Sequence[torch.Generator]
+    ) -> EmbeddingResult:
+        """See EmbeddingAttack; draws nothing."""
+        del generators
+        with frozen(victim):
+            return self.method.perturb(embed(victim, examples))
+
+
+def attack_radii(
+    method: BallAttack, batch: EmbeddedBatch, radii: Sequence[float], generators: Sequence[torch.Generator]
+) -> EmbeddingResult:
+    """Returns what a ball attack found at the smallest radius (in median token norms) that it succeeded at."""
+    result: EmbeddingResult | None = None
+    for radius in radii:
+        if result is None:
+            result = method.perturb(batch, _radii(batch, radius), generators)
+            continue
+        rows = (~result.found & ~result.skipped).nonzero().flatten()
+        if not len(rows):
+            break
+        part = batch.select(rows)
+        later = method.perturb(part, _radii(part, radius), [generators[row] for row in rows.tolist()])
+        result = _merge(result, rows, later)
+    if result is None:
+        raise AttackError("an attack within radii needs at least one radius")
+    return result
+
+
+def _radii(batch: EmbeddedBatch, radius: float) -> torch.Tensor:
+    inside = radius * batch.unit * (1 - ROUNDING)
+    return torch.full((len(batch.labels),), inside, device=batch.embeddings.device)
+
+
+def _merge(result: EmbeddingResult, rows: torch.Tensor, later: EmbeddingResult) -> EmbeddingResult:
+    """The result with some rows attacked again."""
+    return replace(
+        result,
+        delta=result.delta.index_copy(0, rows, later.delta),
+        found=result.found.index_copy(0, rows, later.found),
+        forwards=result.forwards.index_add(0, rows, later.forwards),
+        backwards=result.backwards.index_add(0, rows, later.backwards),
+        zero_gradients=result.zero_gradients.index_add(0, rows, later.zero_gradients),
+    )
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """Fresh forward passes on a batch, clean and perturbed."""
+
+    clean_logits: torch.Tensor
+    """(batch, labels), float32."""
+    logits: torch.Tensor
+    """(batch, labels), float32, at the perturbed embeddings."""
+    succeeded: torch.Tensor
+    """(batch,): right before, wrong after; a tie is not wrong."""
+
+
+def judge_embeddings(batch: EmbeddedBatch, delta: torch.Tensor) -> Judgement:
+    """Evaluates perturbed embeddings afresh, whatever the attack believed.
+
+    Args:
+        batch: a fresh `embed` of the attacked examples.
+        delta: (batch, tokens, dim), float32.
+
+    Raises:
+        AttackError: delta has another shape, is not finite, or is not zero outside the content.
+    """
+    if delta.shape != batch.embeddings.shape:
+        raise AttackError(f"delta has shape {tuple(delta.shape)}; expected {tuple(batch.embeddings.shape)}")
+    if not delta.isfinite().all():
+        raise AttackError("delta is not finite")
+    if delta[~batch.content].any():
+        raise AttackError("delta is not zero at tokens that are not open to attack")
+    with torch.no_grad():
+        clean = batch.logits(batch.embeddings)
+        logits = batch.logits(batch.embeddings + delta)
+    right = margins(clean, batch.labels) >= 0
+    return Judgement(clean, logits, right & (margins(logits, batch.labels) < 0))
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class EmbeddingOutcome:
+    """What came of one example under an attack on embeddings."""
+
+    example: Example
+    status: Status
+    """succeeded by the judge's pass, not by the attack's belief."""
+    clean_logits: NDArray[np.float32] | None
+    """(labels,)."""
+    logits: NDArray[np.float32] | None
+    """(labels,), of the perturbed embeddings."""
+    l2: float
+    """Norm of the perturbation, in embedding units."""
+    linf: float
+    unit: float
+    """Median token norm: l2 / unit and linf / unit compare between models."""
+    tokens: int
+    """Content tokens; l2 / sqrt(tokens) compares between lengths."""
+    forwards: int
+    """The judge's two included."""
+    backwards: int
+    zero_gradients: int
+    """Points at which the gradient vanished; above 0, a failed attack is weak evidence."""
+    seconds: float
+    error: str | None = None
+
+    def relative_distance(self, norm: Norm) -> float:
+        """Upper bound of the smallest norm that changes the answer, in median token norms.
+
+        0 where it was wrong already, infinite where nothing was found.
+        """
+        if self.status is Status.SKIPPED:
+            return 0.0
+        return (self.l2 if norm is Norm.L2 else self.linf) / self.unit if self.status is Status.SUCCEEDED else np.inf
+
+
+def attack_embeddings(
+    attack: EmbeddingAttack,
+    victim: Victim,
+    examples: Iterable[Example],
+    generator_of: GeneratorOf,
+    *,
+    max_seconds: float = MAX_SECONDS,
+) -> Iterator[EmbeddingOutcome]:
+    """Yields one judged outcome for each example, in the order in which batches end.
+
+    A batch that fails, for want of memory or time or because of one example, is halved until the example at fault
+    is alone; that one is `errored`.
+
+    Args:
+        attack: what to run.
+        victim: what to attack.
+        examples: streamed in chunks, sorted by token length within each.
+        generator_of: see `seeded_generators`.
+        max_seconds: what a batch may take; past it, it is halved.
+
+    Raises:
+        CheckpointError: a victim whose embeddings cannot be attacked.
+        UsageError: an attack that does not fit the task.
+        VictimGoneError: the device is lost.
+    """
+    waiting = iter(examples)
+    with Watchdog() as watchdog:
+        while chunk := list(islice(waiting, CHUNK)):
+            stack = gradient_batches(victim, chunk)[::-1]
+            while stack:
+                batch = stack.pop()
+                started = time.perf_counter()
+                try:
+                    with watchdog.limit(max_seconds):
+                        outcomes = _attack_batch(attack, victim, batch, [generator_of(each) for each in batch])
+                except (CheckpointError, UsageError):
+                    raise
+                except (Exception, SearchTimeout) as error:  # a user's attack may raise anything; the row says what
+                    recover(_reason(error, max_seconds))
+                    if len(batch) > 1:
+                        stack += [batch[len(batch) // 2 :], batch[: len(batch) // 2]]
+                        continue
+                    outcomes = [errored(batch[0], _reason(error, max_seconds))]
+                each = (time.perf_counter() - started) / len(batch)
+                yield from (replace(outcome, seconds=each) for outcome in outcomes)
+
+
+def _reason(error: BaseException, max_seconds: float) -> str:
+    if isinstance(error, SearchTimeout):
+        return f"the attack took more than {max_seconds:g} seconds for this example"
+    return f"{type(error).__name__}: {error}"
+
+
+def seeded_generators(seed: int, attack_digest: str) -> GeneratorOf:
+    """Returns the function from an example to its generator, seeded by (run seed, attack digest, example id)."""
+
+    def generator_of(example: Example) -> torch.Generator:
+        draw = example_generator(seed, attack_digest, example.id).integers(2**63)
+        return torch.Generator().manual_seed(int(draw))
+
+    return generator_of
+
+
+def _attack_batch(
+    attack: EmbeddingAttack, victim: Victim, examples: Sequence[Example], generators: Sequence[torch.Generator]
+) -> list[EmbeddingOutcome]:
+    result: object = attack.perturb(victim, examples, generators)
+    if not isinstance(result, EmbeddingResult):
+        raise AttackError(f"perturb returned {type(result).__name__}; expected an EmbeddingResult")
+    batch = embed(victim, examples)
+    judgement = judge_embeddings(batch, result.delta)
+    clean, logits = judgement.clean_logits.cpu().numpy(), judgement.logits.cpu().numpy()
+    l2, linf = sizes(result.delta, Norm.L2).tolist(), sizes(result.delta, Norm.LINF).tolist()
+    succeeded, tokens = judgement.succeeded.tolist(), batch.content.sum(dim=1).tolist()
+    costs = zip(result.forwards.tolist(), result.backwards.tolist(), result.zero_gradients.tolist(), strict=True)
+    return [
+        EmbeddingOutcome(
+            example=example,
+            status=_status(example.label, clean[row], logits[row], succeeded=succeeded[row]),
+            clean_logits=clean[row],
+            logits=logits[row],
+            l2=l2[row],
+            linf=linf[row],
+            unit=batch.unit,
+            tokens=tokens[row],
+            forwards=forwards + 2,
+            backwards=backwards,
+            zero_gradients=zero_gradients,
+            seconds=0.0,
+            error=None if _is_finite(clean[row], logits[row]) else "the victim's scores are not finite",
+        )
+        for row, (example, (forwards, backwards, zero_gradients)) in enumerate(zip(examples, costs, strict=True))
+    ]
+
+
+def _status(label: int, clean: NDArray[np.float32], logits: NDArray[np.float32], *, succeeded: bool) -> Status:
+    if not _is_finite(clean, logits):
+        return Status.ERRORED
+    if int(clean.argmax()) != label:
+        return Status.SKIPPED
+    return Status.SUCCEEDED if succeeded else Status.FAILED
+
+
+def _is_finite(clean: NDArray[np.float32], logits: NDArray[np.float32]) -> bool:
+    return bool(np.isfinite(clean).all() and np.isfinite(logits).all())
+
+
+def errored(example: Example, reason: str) -> EmbeddingOutcome:
+    """Returns the outcome of an example that could not be attacked."""
+    return EmbeddingOutcome(example, Status.ERRORED, None, None, 0.0, 0.0, 1.0, 0, 0, 0, 0, 0.0, reason)

@@ -1,0 +1,1 @@
+"""Language models that recipes ask: words in context, nearness in meaning."""

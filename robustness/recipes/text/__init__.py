@@ -1,0 +1,1 @@
+"""Attacks on text: the forms of words, constraints, rankings and searches."""

@@ -1,0 +1,115 @@
+"""Constraints: which words may change, and how far a text may drift."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, final
+
+from robustness.recipes.assets.lexical import Tagger
+from robustness.recipes.text.function_words import FUNCTION_WORDS
+from robustness.testsets.example import Example
+
+if TYPE_CHECKING:  # an encoder brings torch, which other recipes do not need
+    from robustness.recipes.language_models.similarity import SentenceSimilarity
+
+
+@final
+class SamePartOfSpeech:
+    """A new word must be tagged like the word it stands for, in the clean text around it (arXiv 1907.11932).
+
+    Args:
+        tagger: words to universal parts of speech.
+        noun_for_verb: whether nouns and verbs may stand for each other.
+    """
+
+    BEFORE = 4
+    """Words of context, as TextFooler has them."""
+    AFTER = 3
+
+    def __init__(self, tagger: Tagger, *, noun_for_verb: bool) -> None:
+        self._tag = lru_cache(maxsize=1 << 16)(lambda words, place: tagger(list(words))[place])
+        self._exchangeable = frozenset({"NOUN", "VERB"}) if noun_for_verb else frozenset()
+
+    def allows(self, words: tuple[str, ...], index: int, word: str) -> bool:
+        """Whether `word` may stand at `index` of the clean text's words."""
+        before = words[max(0, index - self.BEFORE) : index]
+        after = words[index + 1 : index + 1 + self.AFTER]
+        parts = {self._tag((*before, each, *after), len(before)) for each in (words[index], word)}
+        return len(parts) == 1 or parts <= self._exchangeable
+
+
+@dataclass(frozen=True, slots=True)
+class Constraints:
+    """All constraints of a recipe; what is absent does not bind."""
+
+    skip_function_words: bool = False
+    """Compared as written: "The" is not "the", as in TextAttack."""
+    min_word_length: int = 0
+    """In characters; shorter words stay."""
+    max_edit_distance: int | None = None
+    """Levenshtein distance to the clean text, in characters."""
+    max_changed_words: int | None = None
+    max_changed_share: float | None = None
+    """Of the clean text's words, rounded up."""
+    changed_words_allowed: int = 0
+    """May change whatever share of the text they are."""
+    same_part_of_speech: SamePartOfSpeech | None = None
+    sentence_similarity: SentenceSimilarity | None = None
+    """Asked last: it runs a model."""
+
+    @property
+    def bounds_drift(self) -> bool:
+        """Whether `allows` refuses anything."""
+        limits = (self.max_edit_distance, self.max_changed_words, self.max_changed_share)
+        return any(limit is not None for limit in limits)
+
+    def changeable(self, example: Example) -> list[int]:
+        """Returns the indices of the words that may change, ascending."""
+        return [
+            i
+            for i, word in enumerate(example.words)
+            if len(word) >= self.min_word_length and not (self.skip_function_words and word in FUNCTION_WORDS)
+        ]
+
+    def allows_word(self, clean: Example, index: int, word: str) -> bool:
+        """Whether a word may stand at a place of the clean text."""
+        part_of_speech = self.same_part_of_speech
+        return part_of_speech is None or part_of_speech.allows(clean.words, index, word)
+
+    def allows(self, clean: Example, candidate: Example) -> bool:
+        """Whether the candidate, made from the clean text word by word, is still near enough to it."""
+        limit = self.word_limit(clean)
+        if limit is not None and _changed_words(clean, candidate, limit) > limit:
+            return False
+        distance_limit = self.max_edit_distance
+        if distance_limit is None:
+            return True
+        from rapidfuzz.distance import Levenshtein  # which recipes without this limit do without
+
+        distance = sum(
+            Levenshtein.distance(a, b, score_cutoff=distance_limit)
+            for a, b in zip(clean.texts, candidate.texts, strict=True)
+        )
+        return bool(distance <= distance_limit)
+
+    def similar(self, clean: Example, candidates: Sequence[Example], index: int) -> list[Example]:
+        """Returns the candidates whose meaning is near enough to the clean text's, all asked about in one go."""
+        if self.sentence_similarity is None:
+            return list(candidates)
+        return self.sentence_similarity.near(clean, candidates, index)
+
+    def word_limit(self, clean: Example) -> int | None:
+        """Returns how many words of a text may change; None: all."""
+        limits = [] if self.max_changed_words is None else [self.max_changed_words]
+        if self.max_changed_share is not None:
+            limits.append(max(math.ceil(len(clean.words) * self.max_changed_share), self.changed_words_allowed))
+        return min(limits, default=None)
+
+
+def _changed_words(clean: Example, candidate: Example, limit: int) -> int:
+    if limit >= len(clean.words):
+        return 0
+    return sum(a != b for a, b in zip(clean.words, candidate.words, strict=True))

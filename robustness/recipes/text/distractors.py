@@ -1,0 +1,64 @@
+"""Distractors: sentence ends that say nothing about the label."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Sequence
+from typing import final
+
+import numpy as np
+
+from robustness.engine.attack import Access, BudgetExhausted, Search
+from robustness.recipes.text.ranking import loss
+from robustness.testsets.example import Example
+
+_ALPHABET = string.ascii_letters + string.digits
+
+
+@final
+class Append:
+    """Appends each distractor to each open segment, and keeps what hurts most.
+
+    Args:
+        texts: the distractors that are always tried.
+        handles: how many random user names (@ and six characters) to try, as in CheckList (arXiv 2005.04118).
+        links: how many random short links to try.
+    """
+
+    access = Access.SCORES
+
+    def __init__(self, texts: Sequence[str], *, handles: int, links: int) -> None:
+        self._texts = tuple(texts)
+        self._handles = handles
+        self._links = links
+
+    def search(self, example: Example, rng: np.random.Generator) -> Search:
+        """Asks about one after the other, and stops at the first that flips the label."""
+        distractors = [
+            *self._texts,
+            *(f"@{_random_name(rng)}" for _ in range(self._handles)),
+            *(f"https://t.co/{_random_name(rng)}" for _ in range(self._links)),
+        ]
+        candidates = [_appended(example, segment, text) for segment in example.attacked for text in distractors]
+        best, best_loss = example, -np.inf
+        try:
+            for candidate in candidates:
+                rows = yield [candidate]
+                found = float(loss(rows, example.label)[0])
+                if int(rows[0].argmax()) != example.label:
+                    return candidate
+                if found > best_loss:
+                    best, best_loss = candidate, found
+        except BudgetExhausted:
+            pass
+        return best
+
+
+def _appended(example: Example, segment: int, distractor: str) -> Example:
+    texts = list(example.texts)
+    texts[segment] = f"{texts[segment]} {distractor}" if texts[segment] else distractor
+    return example.with_texts(texts)
+
+
+def _random_name(rng: np.random.Generator) -> str:
+    return "".join(_ALPHABET[place] for place in rng.integers(len(_ALPHABET), size=6))

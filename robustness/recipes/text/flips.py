@@ -1,0 +1,156 @@
+"""Flips: the substitutions of one text that a gradient promises most of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from robustness.recipes.text.edits import WordEdits
+from robustness.testsets.example import Example, Span
+from robustness.victims.heads.text_gradients import TextGradient
+from robustness.victims.vocabulary import Vocabulary
+
+TRIED_AT_A_TIME = 24
+"""Token flips that are written out and tokenised again together."""
+TRIED_AT_MOST = 4096
+"""Of a text's token flips, the most promising; where none of them survives, none is found."""
+
+
+class Flips(Protocol):
+    """Where a search finds its candidates."""
+
+    def best(
+        self, clean: Example, current: Example, gradient: TextGradient, count: int, rng: np.random.Generator
+    ) -> list[Example]:
+        """Returns up to `count` forms of `current` with one more substitution, the most promising first.
+
+        Promise is the first-order estimate of the loss's growth, (e_new - e_old) . g (arXiv 1712.06751).
+        """
+        ...
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class WordFlips:
+    """Words that are still as they were give way to what a recipe's transformations make of them.
+
+    A word of several tokens counts as the mean of their embeddings, along the sum of their gradients: for words of
+    one token each, the estimate is HotFlip's.
+    """
+
+    edits: WordEdits
+
+    def best(
+        self, clean: Example, current: Example, gradient: TextGradient, count: int, rng: np.random.Generator
+    ) -> list[Example]:
+        """See Flips; equal estimates are in the order of the text."""
+        candidates: list[Example] = []
+        estimates: list[NDArray[np.float32]] = []
+        for index in self.edits.constraints.changeable(clean):
+            held = gradient.tokens_of(current.spans[index])
+            if current.words[index] != clean.words[index] or not held:
+                continue
+            forms = self.edits.candidates(clean, current, index, rng)
+            pieces = [_pieces(gradient.vocabulary, form, index) for form in forms]
+            known = [row for row, ids in enumerate(pieces) if ids]
+            if known:
+                candidates += [forms[row] for row in known]
+                estimates.append(estimate(gradient, held, [pieces[row] for row in known]))
+        if not candidates:
+            return []
+        order = np.argsort(-np.concatenate(estimates), kind="stable")
+        return [candidates[i] for i in order[:count]]
+
+
+def estimate(gradient: TextGradient, held: Sequence[int], pieces: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+    """Returns the first-order change of the loss, shape (words,), were the tokens `held` those of another word.
+
+    Args:
+        gradient: at the text.
+        held: positions of the present word's tokens.
+        pieces: the ids of each new word.
+    """
+    direction = torch.from_numpy(gradient.gradient[list(held)].sum(axis=0)).to(gradient.vocabulary.embeddings.device)
+    means = gradient.vocabulary.mean_embeddings([gradient.tokens[list(held)].tolist(), *pieces])
+    gains = (means[1:] - means[0]) @ direction
+    return np.asarray(gains.cpu().numpy(), dtype=np.float32)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class TokenFlips:
+    """Tokens give way to any of the victim's vocabulary that is one word, or continues one as the old token does.
+
+    Only flips that survive are proposed: the text, tokenised again, must hold the new token in the old one's place
+    and be otherwise as it was.
+    """
+
+    def best(
+        self, clean: Example, current: Example, gradient: TextGradient, count: int, rng: np.random.Generator
+    ) -> list[Example]:
+        """See Flips; draws nothing."""
+        del rng
+        found: list[Example] = []
+        flips = _ranked(gradient)
+        for start in range(0, len(flips), TRIED_AT_A_TIME):
+            tried = flips[start : start + TRIED_AT_A_TIME]
+            found += [each for each in _survivors(current, gradient, tried) if each.texts != clean.texts]
+            if len(found) >= count:
+                break
+        return found[:count]
+
+
+def _ranked(gradient: TextGradient) -> list[tuple[int, int]]:
+    """Pairs of position and new token, the most promising first."""
+    vocabulary = gradient.vocabulary
+    words = vocabulary.words
+    positions = [
+        i
+        for i, (token, (_, start, end)) in enumerate(zip(gradient.tokens, gradient.places, strict=True))
+        if words[token] and start < end
+    ]
+    if not positions:
+        return []
+    old = gradient.tokens[positions]
+    slopes = vocabulary.slopes(gradient.gradient[positions])
+    rows = torch.arange(len(old), device=slopes.device)
+    gains = slopes - slopes[rows, torch.from_numpy(old).to(slopes.device)][:, None]
+    allowed = words[None, :] & (vocabulary.continues[None, :] == vocabulary.continues[old][:, None])
+    allowed[np.arange(len(old)), old] = False
+    gains = gains.masked_fill(torch.from_numpy(~allowed).to(gains.device), -torch.inf).flatten()
+    best = gains.topk(min(TRIED_AT_MOST, int(allowed.sum()))).indices.tolist()
+    return [(positions[place // len(words)], place % len(words)) for place in best]
+
+
+def _survivors(current: Example, gradient: TextGradient, flips: Sequence[tuple[int, int]]) -> list[Example]:
+    """The texts of those flips that the tokenizer reads as they were meant."""
+    vocabulary = gradient.vocabulary
+    written = [_write(current, gradient.places[i], vocabulary.forms[token]) for i, token in flips]
+    survived = []
+    for candidate, (i, token), (read, _) in zip(written, flips, vocabulary.locate(written), strict=True):
+        meant = gradient.tokens.copy()
+        meant[i] = token
+        if np.array_equal(read, meant):
+            survived.append(candidate)
+    return survived
+
+
+def _write(current: Example, place: Span, form: str) -> Example:
+    """Puts a token's characters in the place of another's, of which a space at the front stays."""
+    segment, start, end = place
+    text = current.texts[segment]
+    start += len(text[start:end]) - len(text[start:end].lstrip())
+    return current.with_texts(
+        [*current.texts[:segment], text[:start] + form + text[end:], *current.texts[segment + 1 :]]
+    )
+
+
+def _pieces(vocabulary: Vocabulary, candidate: Example, index: int) -> tuple[int, ...]:
+    segment, start, end = candidate.spans[index]
+    text = candidate.texts[segment]
+    return vocabulary.pieces(text[start:end], after_space=start > 0 and text[start - 1].isspace())

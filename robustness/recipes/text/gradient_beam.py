@@ -1,0 +1,59 @@
+"""HotFlip's search: a beam of texts, each grown by the substitutions that its gradient promises most of."""
+
+from __future__ import annotations
+
+from typing import final
+
+import numpy as np
+
+from robustness.engine.attack import Access, BudgetExhausted, Search, ask_gradients
+from robustness.recipes.text.flips import Flips
+from robustness.recipes.text.ranking import loss
+from robustness.testsets.example import Example
+
+
+@final
+class GradientBeam:
+    """Beam search over substitutions (arXiv 1712.06751).
+
+    Each round takes one gradient at each text of the beam, asks for the scores of the `width` most promising
+    substitutions of each, and keeps the `width` candidates of the largest loss. It stops at the first round with a
+    candidate that flips the label, so more flips never find less.
+
+    Args:
+        flips: where candidates come from.
+        width: texts in the beam, and substitutions of each that are asked about.
+        max_flips: rounds.
+    """
+
+    access = Access.GRADIENTS
+
+    def __init__(self, flips: Flips, *, width: int, max_flips: int) -> None:
+        self._flips = flips
+        self._width = width
+        self._max_flips = max_flips
+
+    def search(self, example: Example, rng: np.random.Generator) -> Search:
+        """Returns the first flip of the label, or the text of the largest loss that it saw."""
+        beam, best, best_loss = [example], example, -np.inf
+        try:
+            for _ in range(self._max_flips):
+                gradients = yield from ask_gradients(beam)
+                found: dict[tuple[str, ...], Example] = {}
+                for text, gradient in zip(beam, gradients, strict=True):
+                    for candidate in self._flips.best(example, text, gradient, self._width, rng):
+                        found.setdefault(candidate.texts, candidate)
+                if not found:
+                    return best
+                candidates = list(found.values())
+                rows = yield candidates
+                losses = loss(rows, example.label)
+                flipped = np.flatnonzero(rows.argmax(axis=1) != example.label)
+                if flipped.size:
+                    return candidates[int(flipped[losses[flipped].argmax()])]
+                beam = [candidates[i] for i in np.argsort(-losses, kind="stable")[: self._width]]
+                if losses.max() > best_loss:
+                    best, best_loss = beam[0], float(losses.max())
+        except BudgetExhausted:
+            pass
+        return best

@@ -1,0 +1,154 @@
+"""Rankings: in which order a greedy search takes the words."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robustness.engine.attack import Access, Question, ScoreRows, ask_gradients
+from robustness.engine.referee import log_probabilities
+from robustness.recipes.text.edits import WordEdits
+from robustness.testsets.example import Example
+
+Order: TypeAlias = Generator[Question, ScoreRows, list[int]]
+"""Asks as a search does, returns word indices, the most promising first."""
+
+
+class Ranking(Protocol):
+    """Orders the words that a recipe may change."""
+
+    @property
+    def access(self) -> Access:
+        """What it asks for."""
+        ...
+
+    def order(self, example: Example, edits: WordEdits, rng: np.random.Generator) -> Order:
+        """Returns the changeable words' indices, the most promising first."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ByHiding:
+    """By how much the loss grows when a token hides the word (arXiv 1801.04354, 1907.11932)."""
+
+    unknown_token: str
+    access: Access = Access.SCORES
+
+    def order(self, example: Example, edits: WordEdits, rng: np.random.Generator) -> Order:
+        """Asks about each changeable word once."""
+        del rng
+        indices = edits.constraints.changeable(example)
+        if not indices:
+            return []
+        hidden = yield [example.replace_word(i, self.unknown_token) for i in indices]
+        return _descending(indices, loss(hidden, example.label))
+
+
+@dataclass(frozen=True, slots=True)
+class ByDeleting:
+    """By how much the loss grows without the word (arXiv 1907.11932, 1812.05271)."""
+
+    access: Access = Access.SCORES
+
+    def order(self, example: Example, edits: WordEdits, rng: np.random.Generator) -> Order:
+        """Asks about each changeable word once."""
+        del rng
+        indices = edits.constraints.changeable(example)
+        if not indices:
+            return []
+        without = yield [delete_word(example, i) for i in indices]
+        return _descending(indices, loss(without, example.label))
+
+
+@dataclass(frozen=True, slots=True)
+class ByGradient:
+    """By the l1 norm of the gradient at the word, the mean over its tokens: one backward pass (arXiv 2109.00544)."""
+
+    access: Access = Access.GRADIENTS
+
+    def order(self, example: Example, edits: WordEdits, rng: np.random.Generator) -> Order:
+        """Asks for one gradient, that of the text as it is."""
+        del rng
+        indices = edits.constraints.changeable(example)
+        if not indices:
+            return []
+        (gradient,) = yield from ask_gradients([example])
+        sizes = np.zeros(len(indices))
+        for i, index in enumerate(indices):
+            held = gradient.tokens_of(example.spans[index])
+            if held:
+                sizes[i] = np.abs(gradient.gradient[held].astype(np.float64).mean(axis=0)).sum()
+        return _descending(indices, sizes)
+
+
+@dataclass(frozen=True, slots=True)
+class ByWeightedSaliency:
+    """By softmax of the words' saliency times what the best edit of each achieves (PWWS, P19-1103).
+
+    Saliency is the error probability 1 - p(label) with the word hidden; the second factor is the largest error
+    probability among the word's candidates, 0 where it has none. Softmax takes no notice of a shift, so saliency
+    may leave out the clean text's probability; the second factor, as in TextAttack, leaves it out too.
+    """
+
+    unknown_token: str
+    access: Access = Access.SCORES
+
+    def order(self, example: Example, edits: WordEdits, rng: np.random.Generator) -> Order:
+        """Asks about each changeable word once, and about each of its candidates."""
+        indices = edits.constraints.changeable(example)
+        if not indices:
+            return []
+        hidden = yield [example.replace_word(i, self.unknown_token) for i in indices]
+        saliency = np.exp(error_probability(hidden, example.label))
+        candidates = [edits.candidates(example, example, i, rng) for i in indices]
+        gains = np.zeros(len(indices))
+        asked = [candidate for each in candidates for candidate in each]
+        if asked:
+            errors = error_probability((yield asked), example.label)
+            starts = np.cumsum([0, *(len(each) for each in candidates)])
+            for i, (start, end) in enumerate(pairwise(starts)):
+                gains[i] = errors[start:end].max(initial=0.0)
+        return _descending(indices, saliency / saliency.sum() * gains)
+
+
+def loss(rows: NDArray[np.float32], label: int) -> NDArray[np.float64]:
+    """Minus the log-probability of the true label, shape (candidates,)."""
+    return -log_probabilities(rows)[:, label]
+
+
+def error_probability(rows: NDArray[np.float32], label: int) -> NDArray[np.float64]:
+    """One minus the probability of the true label, shape (candidates,), told apart from 0 down to 1e-16.
+
+    >>> float(error_probability(np.array([[0.0, 30.0]], dtype=np.float32), 1)[0]) > 0
+    True
+    """
+    return np.asarray(-np.expm1(log_probabilities(rows)[:, label]))
+
+
+def delete_word(example: Example, index: int) -> Example:
+    """Returns the example without a word and one space beside it: the one before, or after the first word.
+
+    >>> delete_word(Example("1", ("a fine, warm film",), label=1), 1).texts
+    ('a, warm film',)
+    """
+    mark = "\ue000"
+    while any(mark in text for text in example.texts):
+        mark += "\ue000"
+    texts = list(example.replace_word(index, mark).texts)
+    segment = next(i for i, text in enumerate(texts) if mark in text)
+    before, _, after = texts[segment].partition(mark)
+    if index == 0:
+        after = after.removeprefix(" ")
+    elif after:
+        before = before.removesuffix(" ")
+    texts[segment] = before + after
+    return example.with_texts(texts)
+
+
+def _descending(indices: list[int], values: NDArray[np.float64]) -> list[int]:
+    return [indices[i] for i in np.argsort(-values, kind="stable")]

@@ -1,0 +1,54 @@
+"""Input reduction: the prediction stays while words go."""
+
+from __future__ import annotations
+
+from typing import final
+
+import numpy as np
+
+from robustness.engine.attack import Access, BudgetExhausted, Search
+from robustness.recipes.text.constraints import Constraints
+from robustness.recipes.text.ranking import delete_word, loss
+from robustness.testsets.example import Example
+
+
+@final
+class GreedyReduction:
+    """Deletes words, the least important first, keeping each deletion after which the label is still predicted.
+
+    A word is the less important, the surer the model is of the label without it (arXiv 1804.07781); words are ranked
+    once, as TextAttack's GreedyWordSwapWIR does, those whose loss changes the prediction last.
+
+    Args:
+        constraints: which words may go.
+        max_words: the search ends at a text of so many words.
+    """
+
+    access = Access.SCORES
+
+    def __init__(self, constraints: Constraints, max_words: int) -> None:
+        self._constraints = constraints
+        self._max_words = max_words
+
+    def search(self, example: Example, rng: np.random.Generator) -> Search:
+        """Proposes the shortest text found; draws nothing."""
+        del rng
+        current = example
+        indices = self._constraints.changeable(example)
+        if not indices or len(example.words) <= self._max_words:
+            return example
+        left = list(range(len(example.words)))
+        try:
+            rows = yield [delete_word(example, index) for index in indices]
+            losses = np.where(rows.argmax(axis=1) == example.label, loss(rows, example.label), np.inf)
+            for index in (indices[i] for i in np.argsort(losses, kind="stable")):
+                candidate = delete_word(current, left.index(index))
+                if (yield [candidate])[0].argmax() != example.label:
+                    continue
+                current = candidate
+                left.remove(index)
+                if len(left) <= self._max_words:
+                    break
+        except BudgetExhausted:
+            pass
+        return current

@@ -1,0 +1,191 @@
+"""Searches: in which order words are tried, and which candidate is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import final
+
+import numpy as np
+
+from robustness.engine.attack import Access, BudgetExhausted, Search
+from robustness.recipes.text.edits import WordEdits
+from robustness.recipes.text.ranking import Ranking, loss
+from robustness.testsets.example import Example
+
+
+@final
+class GreedyWordRanking:
+    """Ranks the words once, then keeps each word's best edit in that order.
+
+    The search of DeepWordBug (arXiv 1801.04354) and of TextAttack's GreedyWordSwapWIR.
+    """
+
+    def __init__(self, edits: WordEdits, ranking: Ranking) -> None:
+        self._edits = edits
+        self._ranking = ranking
+
+    @property
+    def access(self) -> Access:
+        """Scores, and gradients where the ranking asks for them."""
+        return self._ranking.access
+
+    def search(self, example: Example, rng: np.random.Generator) -> Search:
+        """Stops at the first word whose best edit flips the label."""
+        best = example
+        try:
+            indices = yield from self._ranking.order(example, self._edits, rng)
+            if not indices:
+                return example
+            best_loss = float(loss((yield [example]), example.label)[0])
+            for index in indices:
+                candidates = by_text(self._edits.candidates(example, best, index, rng))
+                if not candidates:
+                    continue
+                rows = yield candidates
+                losses = loss(rows, example.label)
+                winner = int(losses.argmax())
+                if losses[winner] <= best_loss:
+                    continue
+                best, best_loss = candidates[winner], float(losses[winner])
+                if int(rows[winner].argmax()) != example.label:
+                    return best
+        except BudgetExhausted:
+            pass
+        return best
+
+
+@final
+class Greedy:
+    """Tries every edit of every word and keeps the best, then goes on from there with the words still as they were.
+
+    TextAttack's GreedySearch: a round's best is kept even where it is worse than what there was.
+    """
+
+    access = Access.SCORES
+
+    def __init__(self, edits: WordEdits) -> None:
+        self._edits = edits
+
+    def search(self, example: Example, rng: np.random.Generator) -> Search:
+        """Stops at the first round whose best candidate flips the label, or when nothing is left to edit."""
+        best = example
+        open_words = self._edits.constraints.changeable(example)
+        try:
+            while True:
+                edited = dict.fromkeys(c for i in open_words for c in self._edits.candidates(example, best, i, rng))
+                if not edited:
+                    return best
+                candidates = by_text(edited)
+                rows = yield candidates
+                winner = int(loss(rows, example.label).argmax())
+                best = candidates[winner]
+                if int(rows[winner].argmax()) != example.label:
+                    return best
+                open_words = [i for i in open_words if best.words[i] == example.words[i]]
+        except BudgetExhausted:
+            return best
+
+
+@final
+class BestOfEachWord:
+    """Tries all edits of each word of the clean text, then makes the best of each, the most harmful first.
+
+    The search of CLARE (arXiv 2009.07502): what harms is found out on the clean text, once; edits are then made one
+    after the other until the label flips. Of edits that touch one word only the most harmful is made.
+    """
+
+    access = Access.SCORES
+
+    def __init__(self, edits: WordEdits) -> None:
+        self._edits = edits
+
+    def search(self, example: Example, rng: np.random.Generator) -> Search:
+        """Stops at the first text that flips the label."""
+        best = example
+        found: list[tuple[float, Example, bool]] = []
+        try:
+            for index in self._edits.constraints.changeable(example):
+                candidates = by_text(self._edits.candidates(example, example, index, rng))
+                if not candidates:
+                    continue
+                rows = yield candidates
+                losses = loss(rows, example.label)
+                winner = int(losses.argmax())
+                found.append((float(losses[winner]), candidates[winner], int(rows[winner].argmax()) != example.label))
+                best = max(found, key=lambda each: each[0])[1]
+            current = example
+            for _, edited, flips in sorted(found, key=lambda each: -each[0]):
+                candidate = self._add(example, current, edited)
+                if candidate is None:
+                    continue
+                if candidate != edited:  # the first was asked about above
+                    flips = int((yield [candidate])[0].argmax()) != example.label
+                current = best = candidate
+                if flips:
+                    return best
+        except BudgetExhausted:
+            pass
+        return best
+
+    def _add(self, clean: Example, current: Example, edited: Example) -> Example | None:
+        """Returns `current` with the edit that made `edited` of the clean text, or None where it may not be made."""
+        touched = [i for i, word in enumerate(edited.words) if word != clean.words[i]]
+        removed = [i for i in touched if edited.words[i] == ""]
+        if removed:  # two words became one: the first may read as before
+            touched = [removed[0] - 1, removed[0]]
+        if any(current.words[i] != clean.words[i] for i in touched):
+            return None
+        index = touched[0]
+        word = edited.words[index]
+        candidate = current.merge_words(index, word) if removed else current.replace_word(index, word)
+        constraints = self._edits.constraints
+        is_allowed = constraints.allows(clean, candidate) and constraints.similar(clean, [candidate], index)
+        return candidate if is_allowed else None
+
+
+@final
+class RandomOrder:
+    """Edits words in random order, one random transformation each, keeping every edit and ignoring scores.
+
+    Starts over from the clean text `passes` times; returns the first candidate that flips the label. The
+    baseline for greedy searches: the same edits and as many queries, without their choice of words and edits.
+    """
+
+    access = Access.SCORES
+
+    def __init__(self, edits: WordEdits, passes: int) -> None:
+        self._edits = edits
+        self._passes = passes
+
+    def search(self, example: Example, rng: np.random.Generator) -> Search:
+        """Draws the order, then the edit of each word, from `rng` alone."""
+        current = example
+        for _ in range(self._passes):
+            current = example
+            for index in rng.permutation(self._edits.constraints.changeable(example)):
+                candidates = self._edits.candidates(example, current, int(index), rng)
+                if not candidates:
+                    continue
+                current = candidates[int(rng.integers(len(candidates)))]
+                rows = yield [current]
+                if int(rows[0].argmax()) != example.label:
+                    return current
+        return current
+
+
+@final
+class ReturnClean:
+    """Proposes the clean text: the identity."""
+
+    access = Access.SCORES
+
+    def search(self, example: Example, rng: np.random.Generator) -> Search:
+        """Asks nothing."""
+        del rng
+        return example
+        yield  # makes this a generator
+
+
+def by_text(candidates: Iterable[Example]) -> list[Example]:
+    """Returns the candidates sorted by text: of those that score the same, TextAttack keeps the first so."""
+    return sorted(candidates, key=lambda candidate: candidate.texts)

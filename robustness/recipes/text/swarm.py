@@ -1,0 +1,165 @@
+"""Particle swarm optimization over word substitutions."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import TypeAlias, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robustness.engine.attack import Access, BudgetExhausted, ScoreRows, Search
+from robustness.recipes.text.edits import WordEdits
+from robustness.recipes.text.genes import Genes, express, fittest, is_allowed, list_forms, mutants
+from robustness.recipes.text.ranking import error_probability
+from robustness.testsets.example import Example
+
+Answers: TypeAlias = Generator[Sequence[Example], ScoreRows, tuple[NDArray[np.float64], Example | None]]
+"""Asks as a search does; returns the fitness of what was asked, and the fittest of those that flip the label."""
+
+
+@final
+class ParticleSwarm:
+    """Moves texts word by word towards the best each has been and the best of all (arXiv 1910.12196).
+
+    A particle is a text. Its velocity v in a word grows where it differs from the two bests and shrinks where it
+    agrees; a move takes a best's word with probability sigmoid(v). Particles start as the clean text with one word
+    changed, and those still near it have one more word changed after each move. Fitness is the error probability.
+
+    Args:
+        edits: the possible substitutions.
+        particles: texts that move.
+        iterations: moves of each.
+    """
+
+    access = Access.SCORES
+
+    def __init__(self, edits: WordEdits, *, particles: int, iterations: int) -> None:
+        self._edits = edits
+        self._particles = particles
+        self._iterations = iterations
+
+    def search(self, example: Example, rng: np.random.Generator) -> Search:
+        """Stops at the first question whose answers hold a text that flips the label."""
+        swarm = _Swarm(self._edits, example, self._particles, rng)
+        if not swarm.forms:
+            return example
+        try:
+            rows = yield [example]
+            swarm.fitness[:] = error_probability(rows, example.label)[0]
+            for step in range(self._iterations + 1):
+                if step:
+                    swarm.move((step - 1) / self._iterations)
+                    swarm.fitness, found = yield from _ask(example, swarm.particles)
+                    if found is not None:
+                        return found
+                families = swarm.mutate(always=not step)
+                if any(families):
+                    fitness, found = yield from _ask(example, [genes for each in families for genes in each])
+                    if found is not None:
+                        return found
+                    swarm.keep_better(families, fitness)
+                swarm.remember()
+        except BudgetExhausted:
+            pass
+        return express(example, swarm.leader)
+
+
+@final
+class _Swarm:
+    """The particles of one example; numbers are the paper's, or its code's where it has none."""
+
+    INERTIA = (0.8, 0.2)
+    """At the first and after the last iteration, as the two below."""
+    TO_OWN_BEST = (0.8, 0.2)
+    """Probability of a move towards one's own best; towards the best of all it is the other way round."""
+    MAX_VELOCITY = 3.0
+    MOST_FORMS = 10
+    """A word with more forms is no likelier to be drawn."""
+
+    def __init__(self, edits: WordEdits, example: Example, particles: int, rng: np.random.Generator) -> None:
+        self._edits = edits
+        self._example = example
+        self._rng = rng
+        self.forms = list_forms(edits, example, rng)
+        self._places = list(self.forms)
+        self.particles: list[Genes] = [{} for _ in range(particles)]
+        self.fitness: NDArray[np.float64] = np.zeros(particles)
+        start = rng.uniform(-self.MAX_VELOCITY, self.MAX_VELOCITY, (particles, 1))
+        self._velocities = np.tile(start, (1, len(self._places)))
+        """Shape (particles, changeable words)."""
+        self._own: list[Genes] = list(self.particles)
+        self._own_fitness: NDArray[np.float64] = np.full(particles, -np.inf)
+
+    @property
+    def leader(self) -> Genes:
+        """The best there has been."""
+        return self._own[int(self._own_fitness.argmax())]
+
+    def move(self, elapsed: float) -> None:
+        """Moves every particle, towards its own best and towards the best of all, each by chance.
+
+        Args:
+            elapsed: share of the iterations that are over.
+        """
+        leader = self.leader
+        inertia = _between(self.INERTIA, elapsed)
+        to_own = _between(self.TO_OWN_BEST, elapsed)
+        to_leader = _between(self.TO_OWN_BEST[::-1], elapsed)
+        for k, (particle, own) in enumerate(zip(self.particles, self._own, strict=True)):
+            pull = self._differences(particle, own) + self._differences(particle, leader)
+            self._velocities[k] = inertia * self._velocities[k] + (1 - inertia) * pull
+            chances = 1 / (1 + np.exp(-self._velocities[k]))
+            if self._rng.random() < to_own:
+                particle = self._turn(particle, own, chances)
+            if self._rng.random() < to_leader:
+                particle = self._turn(particle, leader, chances)
+            self.particles[k] = particle
+
+    def mutate(self, *, always: bool) -> list[list[Genes]]:
+        """Returns for each particle its forms with one more word changed; far from the clean text, rarely any."""
+        words = len(self._example.words)
+        families = []
+        for particle in self.particles:
+            is_due = self._rng.random() < 1 - 2 * len(particle) / words
+            made: list[Genes] = []
+            if always or is_due:
+                made = mutants(self._edits, self._example, particle, self.forms, self._rng, most=self.MOST_FORMS)
+            families.append([genes for genes in made if genes != particle])
+        return families
+
+    def keep_better(self, families: list[list[Genes]], fitness: NDArray[np.float64]) -> None:
+        """Replaces each particle by the fittest of its family where that is fitter."""
+        best = iter(fittest([each for each in families if each], fitness))
+        for k, family in enumerate(families):
+            genes, value = next(best) if family else (self.particles[k], self.fitness[k])
+            if value > self.fitness[k]:
+                self.particles[k], self.fitness[k] = genes, value
+
+    def remember(self) -> None:
+        """Takes note of every particle that is better than it has been."""
+        for k in np.flatnonzero(self.fitness > self._own_fitness):
+            self._own[k], self._own_fitness[k] = self.particles[k], self.fitness[k]
+
+    def _differences(self, particle: Genes, best: Genes) -> NDArray[np.float64]:
+        is_other = np.array([particle.get(place) != best.get(place) for place in self._places])
+        return np.where(is_other, self.MAX_VELOCITY, -self.MAX_VELOCITY)
+
+    def _turn(self, particle: Genes, best: Genes, chances: NDArray[np.float64]) -> Genes:
+        """Takes words of the best, also where it has the clean text's; stays where a constraint would break."""
+        drawn = self._rng.random(len(self._places)) < chances
+        sources = [(place, best if taken else particle) for place, taken in zip(self._places, drawn, strict=True)]
+        moved = {place: source[place] for place, source in sources if place in source}
+        return moved if is_allowed(self._edits, self._example, moved) else particle
+
+
+def _ask(example: Example, members: Sequence[Genes]) -> Answers:
+    asked = [express(example, genes) for genes in members]
+    rows = yield asked
+    fitness = error_probability(rows, example.label)
+    flipped = np.flatnonzero(rows.argmax(axis=1) != example.label)
+    return fitness, asked[int(flipped[fitness[flipped].argmax()])] if flipped.size else None
+
+
+def _between(ends: Sequence[float], elapsed: float) -> float:
+    return ends[0] + (ends[1] - ends[0]) * elapsed

@@ -1,0 +1,1 @@
+"""TextAttack's own recipes on this engine."""

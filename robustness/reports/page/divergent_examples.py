@@ -1,0 +1,174 @@
+"""Adversarial texts that break one arm of a pair while the other withstands them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+
+import pandas as pd
+
+from robustness.definitions.tasks import TASKS
+from robustness.engine.evaluation import NO_ATTACK
+from robustness.engine.outcome import Status
+from robustness.reports.tables.examples import keeps_prediction
+from robustness.runs.storage.record import PairRecord
+
+PER_ARM = 8
+"""Texts shown for each arm of a pair."""
+PER_ATTACK = 3
+COLUMNS = [
+    *("checkpoint", "testset", "attack", "example_id", "label", "adversarial_prediction", "status", "modified_share"),
+    *("original_text", "adversarial_text"),
+]
+"""Of examples.csv: copying all of them for every pair costs seconds."""
+_WORDS = re.compile(r"\s+|[^\s]+")
+MAX_CHARACTERS = 1_200
+"""Longer texts are shown to here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Part of a text, marked where it was changed."""
+
+    text: str
+    changed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DivergentExample:
+    """One text, and what each arm answers to it."""
+
+    breaks: str
+    """full or peft."""
+    testset: str
+    attack: str | None
+    """None: a row of the test set itself."""
+    example_id: str
+    label: str
+    wrong: str
+    """What the broken arm answers; the other gives the label."""
+    original: tuple[Piece, ...]
+    adversarial: tuple[Piece, ...]
+
+
+def find_divergent_examples(
+    pair: PairRecord, examples: pd.DataFrame, replays: pd.DataFrame
+) -> list[DivergentExample]:
+    """Returns texts that break just one arm, few changes first, several attacks of each.
+
+    A text found by attacking one arm counts if the other, asked about that very text, gives the right answer; a row
+    of an adversarial test set if one arm is wrong on it and the other right.
+    """
+    of_pair = examples["checkpoint"].isin([pair.reference, pair.candidate]) & ~keeps_prediction(examples)
+    examples = examples.loc[of_pair, COLUMNS]
+    found: list[DivergentExample] = []
+    for breaks, source, target in (
+        ("peft", pair.candidate, pair.reference),
+        ("full", pair.reference, pair.candidate),
+    ):
+        rows = pd.concat([_attacked(examples, replays, source, target), _static(examples, source, target)])
+        if rows.empty:
+            continue
+        ranked = rows.sort_values(["modified_share", "example_id"], kind="stable")
+        distinct = ranked.drop_duplicates(["testset", "example_id"])
+        chosen = distinct.groupby(["testset", "attack"], sort=False).head(PER_ATTACK).head(PER_ARM)
+        found += [_divergent_example(row, breaks, pair.task) for row in chosen.to_dict("records")]
+    return found
+
+
+def explain_none(pairs: Sequence[PairRecord], examples: pd.DataFrame, replays: pd.DataFrame) -> str:
+    """Returns why no text of any pair breaks just one arm: nothing broke, or all that did broke both arms."""
+    examples = examples.loc[~keeps_prediction(examples), COLUMNS]
+    arms = {name for pair in pairs for name in (pair.reference, pair.candidate)}
+    mine = examples[examples["checkpoint"].isin(arms) & (examples["attack"] != NO_ATTACK)]
+    if mine.empty:
+        return "Nothing was attacked."
+    broken = int((mine["status"] == Status.SUCCEEDED).sum())
+    if not broken:
+        return "No attack broke either arm."
+    asked = len(_asked(mine, replays, pairs))
+    if asked < broken:
+        return (
+            f"Attacks found {broken:,} texts; of the {asked:,} asked of the other arm, it gets every one wrong too."
+        )
+    return f"The other arm gets every one of the {broken:,} texts that attacks found wrong too."
+
+
+def _asked(broken: pd.DataFrame, replays: pd.DataFrame, pairs: Sequence[PairRecord]) -> pd.DataFrame:
+    """The texts found on one arm that its partner was asked about."""
+    partners = {(pair.reference, pair.candidate) for pair in pairs}
+    partners |= {(candidate, reference) for reference, candidate in partners}
+    replays = replays[replays["prediction"].notna()]
+    within = [key in partners for key in zip(replays["source"], replays["target"], strict=True)]
+    keys = ["testset", "attack", "example_id"]
+    found = broken[broken["status"] == Status.SUCCEEDED].rename(columns={"checkpoint": "source"})
+    return found.merge(replays.loc[within, ["source", *keys]], on=["source", *keys])
+
+
+def _attacked(examples: pd.DataFrame, replays: pd.DataFrame, source: str, target: str) -> pd.DataFrame:
+    withstood = replays[(replays["source"] == source) & (replays["target"] == target)]
+    broken = examples[(examples["checkpoint"] == source) & (examples["status"] == Status.SUCCEEDED)]
+    joined = broken.merge(
+        withstood[["testset", "attack", "example_id", "prediction"]], on=["testset", "attack", "example_id"]
+    )
+    return joined[joined["prediction"] == joined["label"]]
+
+
+def _static(examples: pd.DataFrame, source: str, target: str) -> pd.DataFrame:
+    rows = examples[(examples["attack"] == NO_ATTACK) & (examples["status"] != Status.ERRORED)]
+    rows = rows[rows["original_text"].notna() & rows["modified_share"].notna()]
+    right = rows[(rows["checkpoint"] == target) & (rows["adversarial_prediction"] == rows["label"])]
+    wrong = rows[(rows["checkpoint"] == source) & (rows["adversarial_prediction"] != rows["label"])]
+    return wrong.merge(right[["testset", "example_id"]], on=["testset", "example_id"])
+
+
+def _divergent_example(row: dict[str, object], breaks: str, task: str) -> DivergentExample:
+    original, adversarial = mark_changes(_shown(row["original_text"]), _shown(row["adversarial_text"]))
+    return DivergentExample(
+        breaks=breaks,
+        testset=str(row["testset"]),
+        attack=None if row["attack"] == NO_ATTACK else str(row["attack"]),
+        example_id=str(row["example_id"]),
+        label=label_name(task, row["label"]),
+        wrong=label_name(task, row["adversarial_prediction"]),
+        original=original,
+        adversarial=adversarial,
+    )
+
+
+def _shown(text: object) -> str:
+    """Segments of a pair one after the other."""
+    whole = str(text)
+    if whole.startswith("["):
+        with suppress(ValueError):  # a single text that merely starts so
+            whole = " / ".join(str(segment) for segment in json.loads(whole))
+    return whole if len(whole) <= MAX_CHARACTERS else whole[:MAX_CHARACTERS] + " ..."
+
+
+def mark_changes(original: str, adversarial: str) -> tuple[tuple[Piece, ...], tuple[Piece, ...]]:
+    """Returns both texts in pieces, changed words marked in each.
+
+    >>> [piece.text for piece in mark_changes("a fine film", "a fime film")[1] if piece.changed]
+    ['fime']
+    """
+    before, after = _WORDS.findall(original), _WORDS.findall(adversarial)
+    left: list[Piece] = []
+    right: list[Piece] = []
+    for kind, i, j, k, m in SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
+        changed = kind != "equal"
+        left += [Piece("".join(before[i:j]), changed)] if j > i else []
+        right += [Piece("".join(after[k:m]), changed)] if m > k else []
+    return tuple(left), tuple(right)
+
+
+def label_name(task: str, index: object) -> str:
+    """Returns a label's name, or its number for a task of one's own."""
+    names = next((known.labels for known in TASKS if known.name == task), ())
+    if index is None or pd.isna(index):
+        return "no answer"
+    number = int(float(str(index)))
+    return names[number] if number < len(names) else str(number)

@@ -1,0 +1,279 @@
+"""What a plan will cost, told before it runs: forwards of every cell times the operations of a forward."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import final
+
+from robustness.definitions.tasks import find_task
+from robustness.engine.attack import Access, NamedAttack
+from robustness.engine.evaluation import NO_ATTACK
+from robustness.errors import UsageError
+from robustness.runs.planning.measured_costs import (
+    ATTACKS,
+    PROBES,
+    SEARCHED,
+    UNMEASURED,
+    MeasuredCost,
+    Passes,
+    read_attacked_shares,
+    read_measured_costs,
+)
+from robustness.runs.planning.plan import Cell, Plan, ProbeCell
+from robustness.runs.planning.rows import read_checkpoints, selecting_digests, use_rows
+from robustness.runs.preparation import GATE_EXAMPLES
+from robustness.victims.files.checkpoint import Checkpoint
+from robustness.victims.flops import (
+    Architecture,
+    count_tokens,
+    describe_device,
+    measure_rate,
+    read_architecture,
+    read_config,
+)
+from robustness.victims.loading import place
+
+REPLAYS = 3
+"""Forward passes that each success costs once it is found."""
+GATE_FORWARDS = GATE_EXAMPLES + 56
+"""Clean examples that the gate scores, and the few texts of its other checks."""
+ATTACKED_SHARE = {"clean": 0.9, "adversarial": 0.5}
+"""Of a test set: what is answered rightly and so attacked, where no pilot says."""
+TIMED_EXAMPLES = 64
+
+ENGINE = 1.07
+"""What a run takes over its bare forward passes: searches, judging; source: tests/benchmarks/results/pwws.json."""
+
+REFERENCE_NAME = "A100"
+REFERENCE_PEAK = 312e12
+"""Operations a second of one A100 in bfloat16, dense; source: NVIDIA A100 Tensor Core GPU data sheet, 2020."""
+REFERENCE_SHARE = 0.4
+"""Of the peak that a forward pass reaches: an assumption; training has reached 46 % (PaLM, arXiv 2204.02311)."""
+REFERENCE_RATE = REFERENCE_PEAK * REFERENCE_SHARE
+
+
+@dataclass(frozen=True, slots=True)
+class CellCost:
+    """What one cell asks for."""
+
+    cell: Cell | ProbeCell
+    forwards: float
+    """Texts run through the model."""
+    backwards: float
+    flops: float
+    is_guess: bool = False
+    """Whether no run has been measured for this attack or probe."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """How fast a device is."""
+
+    flops: float
+    """Operations a second."""
+    device: str
+    """In words, with how the rate was had."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a plan asks for; scoring alone: reading, loading and tables come on top."""
+
+    cells: tuple[CellCost, ...]
+    gate_flops: float
+    gate_forwards: float
+    left_out: tuple[str, ...] = ()
+    """What is not used of the test sets, and why, in words."""
+
+    @property
+    def forwards(self) -> float:
+        """Texts run through the models, the gate's included."""
+        return sum(cell.forwards for cell in self.cells) + self.gate_forwards
+
+    @property
+    def backwards(self) -> float:
+        """Gradients taken."""
+        return sum(cell.backwards for cell in self.cells)
+
+    @property
+    def flops(self) -> float:
+        """Floating-point operations."""
+        return sum(cell.flops for cell in self.cells) + self.gate_flops
+
+    @property
+    def guessed(self) -> tuple[str, ...]:
+        """Attacks and probes whose figure is a guess."""
+        return tuple(dict.fromkeys(_named(each) for each in self.cells if each.is_guess))
+
+    def hours(self, rate: float) -> float:
+        """Returns the hours on a device that does `rate` operations a second."""
+        return self.flops / rate / 3600
+
+    def describe(self, rate: Rate) -> Iterator[str]:
+        """Yields what a reader wants to know: rows left out, forwards by attack or probe and of all, and hours."""
+        yield from self.left_out
+        for name in dict.fromkeys(_named(each) for each in self.cells):
+            costs = [each for each in self.cells if _named(each) == name]
+            forwards, backwards = (fmean(getattr(c, kind) for c in costs) for kind in ("forwards", "backwards"))
+            gradients = f", {backwards:,.0f} gradients" if backwards else ""
+            yield f"{name}: {forwards:,.0f} forwards{gradients} a cell, {len(costs)} cells"
+        yield (
+            f"all: {self.forwards:,.0f} forwards, {self.backwards:,.0f} gradients, {self.flops:.3g} operations"
+            " (scoring alone; reading, loading and tables come on top)"
+        )
+        yield (
+            f"about {_hours(self.hours(rate.flops))} on this machine ({rate.flops / 1e12:.3g} TFLOP/s: {rate.device})"
+        )
+        yield (
+            f"about {_hours(self.hours(REFERENCE_RATE))} of GPU on one {REFERENCE_NAME} ({REFERENCE_RATE / 1e12:.0f} "
+            f"TFLOP/s assumed: {REFERENCE_SHARE:.0%} of its data sheet's {REFERENCE_PEAK / 1e12:.0f} in bfloat16)"
+        )
+        if self.guessed:
+            yield (
+                f"guessed, for want of a measured run: {', '.join(self.guessed)}; run a few examples of them "
+                "(--limit 10) and give that folder as --like"
+            )
+
+
+@final
+class Costing:
+    """A plan with all that its costs follow from: examples, tokens and models.
+
+    Args:
+        plan: what is to run.
+        pilot: folder of a run whose counts stand for those of this one; None: the shipped figures.
+
+    Raises:
+        RobustnessError: a test set or a checkpoint that cannot be read, or a pilot that is none.
+    """
+
+    def __init__(self, plan: Plan, pilot: Path | None = None) -> None:
+        self._plan = plan
+        self._typical: Mapping[tuple[str, str], MeasuredCost] = read_measured_costs(pilot) if pilot else {}
+        self._shares = read_attacked_shares(pilot) if pilot else {}
+        self._checkpoints, self._tasks = read_checkpoints(plan)
+        self._rows = use_rows(plan, selecting_digests(self._checkpoints, self._tasks))
+        self._examples = {name: rows.examples for name, rows in self._rows.items()}
+        self._bases: dict[Path, tuple[Checkpoint, Architecture]] = {}
+        self._means: dict[tuple[Path, str], float] = {}
+
+    def estimate(self) -> Estimate:
+        """Returns what every cell asks for."""
+        cells = [self._attack_cell(cell) for cell in self._plan.cells]
+        cells += [self._probe_cell(cell) for cell in self._plan.probe_cells]
+        left_out = tuple(f"{name}: {rows.left_out}" for name, rows in self._rows.items() if rows.n_selecting)
+        return Estimate(tuple(cells), sum(self._gate_flops()), GATE_FORWARDS * len(self._checkpoints), left_out)
+
+    def measure(self, *, seconds: float = 2.0, clock: Callable[[], float] = time.perf_counter) -> Rate:
+        """Times this machine on texts of the plan's first test set, for about so many seconds."""
+        placement = place(self._plan.settings.device, self._plan.settings.dtype)
+        checkpoint = self._checkpoints[self._plan.cells[0].checkpoint]
+        config, tokenizer = read_config(checkpoint)
+        texts = [example.texts for example in self._examples[self._plan.cells[0].testset][:TIMED_EXAMPLES]]
+        rate = measure_rate(config, tokenizer, texts, placement, seconds=seconds, clock=clock)
+        return Rate(rate / ENGINE, f"{describe_device(placement)}; measured now")
+
+    def _gate_flops(self) -> Iterator[float]:
+        for name in self._checkpoints:
+            testset = next(cell.testset for cell in self._plan.cells if cell.checkpoint == name)
+            yield GATE_FORWARDS * self._mean_flops(name, testset)
+
+    def _attack_cell(self, cell: Cell) -> CellCost:
+        examples = self._examples[cell.testset]
+        if cell.attack == NO_ATTACK:
+            forwards = self._search_forwards(cell.testset)
+            forwards += sum(1 + (example.original is not None) for example in examples)
+            return CellCost(cell, forwards, 0, forwards * self._mean_flops(cell.checkpoint, cell.testset))
+        attack = next(attack for attack in self._plan.attacks if attack.name == cell.attack)
+        words = fmean(len(example.words) for example in examples)
+        typical = self._typical.get((cell.testset, cell.attack))
+        is_guess = typical is None and cell.attack not in ATTACKS
+        typical = typical or guess(attack).at(words)
+        share = self._shares.get(cell.testset, ATTACKED_SHARE[self._rows[cell.testset].testset.kind])
+        passes = count_passes(len(examples), share, typical)
+        flops = passes.in_forwards * self._mean_flops(cell.checkpoint, cell.testset)
+        return CellCost(cell, passes.forwards, passes.backwards, flops, is_guess)
+
+    def _search_forwards(self, testset: str) -> float:
+        """What a test set that is made against each checkpoint asks for before it is scored."""
+        generated = self._rows[testset].testset.generated
+        if generated is None or not generated.needs_checkpoint:
+            return 0.0
+        return len({example.group for example in self._examples[testset]}) * SEARCHED[generated.generator]
+
+    def _probe_cell(self, cell: ProbeCell) -> CellCost:
+        testset = cell.testset or next(c.testset for c in self._plan.cells if c.checkpoint == cell.checkpoint)
+        probe = next(probe for probe in self._plan.probes if probe.name == cell.probe)
+        used = len(self._examples[testset][: probe.examples])
+        one = PROBES.get(cell.probe, Passes(1, 0))
+        passes = Passes(one.forwards * used, one.backwards * used)
+        flops = passes.in_forwards * self._mean_flops(cell.checkpoint, testset)
+        return CellCost(cell, passes.forwards, passes.backwards, flops, cell.probe not in PROBES)
+
+    def _mean_flops(self, name: str, testset: str) -> float:
+        """Operations of a forward pass over one of the test set's texts; checkpoints of one base share them."""
+        checkpoint = self._checkpoints[name]
+        if (checkpoint.base, testset) not in self._means:
+            config, tokenizer = read_config(checkpoint)
+            if checkpoint.base not in self._bases:
+                self._bases[checkpoint.base] = checkpoint, read_architecture(config)
+            task = find_task(self._tasks[name])
+            texts = [example.texts for example in self._examples[testset]]
+            tokens = count_tokens(checkpoint, task, config, tokenizer, texts)
+            self._means[checkpoint.base, testset] = float(self._bases[checkpoint.base][1].flops(tokens).mean())
+        return self._means[checkpoint.base, testset]
+
+
+def count_passes(examples: int, attacked_share: float, typical: MeasuredCost) -> Passes:
+    """Returns what attacking so many examples takes, replays included.
+
+    A success is replayed on the partner and on the untuned base, which reads the clean text too; an example that is
+    answered wrongly is read once.
+
+    >>> count_passes(10, 0.5, MeasuredCost(forwards=20, successes=1.0, backwards=3))
+    Passes(forwards=120.0, backwards=15.0)
+    """
+    attacked = attacked_share * examples
+    forwards = (examples - attacked) + attacked * (typical.forwards + REPLAYS * typical.successes)
+    return Passes(forwards, attacked * typical.backwards)
+
+
+def _named(cost: CellCost) -> str:
+    return cost.cell.attack if isinstance(cost.cell, Cell) else cost.cell.probe
+
+
+def _hours(hours: float) -> str:
+    """Three digits, in seconds, minutes or hours.
+
+    >>> _hours(0.001), _hours(0.5), _hours(1234.5)
+    ('3.6 seconds', '30 minutes', '1,230 hours')
+    """
+    for unit, length in (("seconds", 1 / 3600), ("minutes", 1 / 60)):
+        if hours < 2 * length * 60:
+            return f"{hours / length:.3g} {unit}"
+    return f"{float(f'{hours:.3g}'):,g} hours"
+
+
+def guess(attack: NamedAttack) -> MeasuredCost:
+    """Returns the shipped figure of an attack; of one that has none that of a like one, or the median by access."""
+    known = ATTACKS.get(UNMEASURED.get(attack.name, attack.name))
+    if known is None:
+        by_gradient = getattr(attack.attack, "access", None) is Access.GRADIENTS
+        alike = sorted((t for t in ATTACKS.values() if bool(t.backwards) == by_gradient), key=lambda t: t.forwards)
+        known = alike[len(alike) // 2]
+    if attack.max_queries is None or known.forwards <= attack.max_queries + 2:
+        return known
+    return MeasuredCost(attack.max_queries + 2, known.successes, None, known.backwards)
+
+
+def given_rate(teraflops: float) -> Rate:
+    """Returns the rate that a caller names, in 10^12 operations a second; raises UsageError for what is no rate."""
+    if not 0 < teraflops < math.inf:
+        raise UsageError(f"--tflops {teraflops:g}: expected a number above 0, in 10^12 operations a second")
+    return Rate(teraflops * 1e12, "given by --tflops")

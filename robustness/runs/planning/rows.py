@@ -1,0 +1,106 @@
+"""Which rows of each test set a run uses: none that selected one of its checkpoints, and a draw of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from robustness.runs.planning.plan import Plan
+from robustness.runs.storage.record import DRAWN, describe_left_out
+from robustness.testsets.drawing import draw, proportional_order
+from robustness.testsets.example import Example
+from robustness.testsets.halves import halve
+from robustness.testsets.loading import Testset, load_testset
+from robustness.victims.files.checkpoint import Checkpoint, read_checkpoint
+from robustness.victims.files.selection import selecting_digest
+
+
+@dataclass(frozen=True, slots=True)
+class UsedRows:
+    """One test set as a run uses it, the same for all of its checkpoints."""
+
+    testset: Testset
+    """Without the rows that selected a checkpoint."""
+    examples: tuple[Example, ...]
+    """After the limit."""
+    n_selecting: int
+    """Rows left out because learning rate and epoch of a checkpoint were chosen on them."""
+
+    @property
+    def drawn(self) -> str:
+        """How the examples were taken from the rows that may be used."""
+        return "all" if len(self.examples) == len(self.testset.examples) else DRAWN
+
+    @property
+    def left_out(self) -> str:
+        """What is not used and why, in words."""
+        return describe_left_out(self.n_selecting, self.n_selecting + len(self.testset.examples))
+
+
+def read_checkpoints(plan: Plan) -> tuple[dict[str, Checkpoint], dict[str, str]]:
+    """Returns the plan's checkpoints and their tasks by name; reads configs, no weights.
+
+    Raises:
+        CheckpointError: a checkpoint that is not there or not safe to load.
+    """
+    checkpoints: dict[str, Checkpoint] = {}
+    tasks: dict[str, str] = {}
+    for pair in plan.pairs:
+        arms = ((pair.full_name, pair.full, pair.peft), (pair.peft_name, pair.peft, pair.full))
+        for name, reference, partner in arms:
+            checkpoints[name] = read_checkpoint(name, reference, pair.base, partner)
+            tasks[name] = pair.task
+    return checkpoints, tasks
+
+
+def use_rows(plan: Plan, selected: Mapping[str, frozenset[str]]) -> dict[str, UsedRows]:
+    """Loads the test sets of a plan; returns by name what is used of each.
+
+    Raises:
+        DataError: a test set that cannot be read.
+    """
+    used = {}
+    for entry in plan.testsets:
+        whole = load_testset(entry, plan.settings.data, allow_changed=plan.settings.allow_changed)
+        rest = without_selecting(whole, selected)
+        examples = draw_examples(rest, plan.limit, plan.settings.seed)
+        used[whole.name] = UsedRows(rest, examples, len(whole.examples) - len(rest.examples))
+    return used
+
+
+def selecting_digests(checkpoints: Mapping[str, Checkpoint], tasks: Mapping[str, str]) -> dict[str, frozenset[str]]:
+    """Returns by task the digests of the sets on which checkpoints were selected, as far as it is recorded."""
+    found: dict[str, set[str]] = {task: set() for task in tasks.values()}
+    for name, checkpoint in checkpoints.items():
+        digest = selecting_digest(checkpoint.folder)
+        if digest is not None:
+            found[tasks[name]].add(digest)
+    return {task: frozenset(digests) for task, digests in found.items()}
+
+
+def without_selecting(testset: Testset, selected: Mapping[str, frozenset[str]]) -> Testset:
+    """Returns the half of a test set that reports, where a checkpoint of its task was selected on the other half."""
+    if testset.digest not in selected.get(testset.task.name, frozenset()):
+        return testset
+    return replace(testset, examples=halve(testset.examples).reporting)
+
+
+def draw_examples(testset: Testset, limit: int | None, seed: int) -> tuple[Example, ...]:
+    """Draws by the run's seed and the test set's contents: nothing else of a run changes which rows it uses."""
+    return draw(testset.examples, limit, _key(testset, seed))
+
+
+def draw_groups(testset: Testset, limit: int | None, seed: int) -> tuple[Example, ...]:
+    """Draws at most `limit` whole groups: those that `draw_examples` draws first."""
+    groups = proportional_order(testset.examples, _key(testset, seed))[:limit]
+    return tuple(testset.examples[index] for index in sorted(index for group in groups for index in group))
+
+
+def shuffle_examples(testset: Testset, seed: int) -> tuple[Example, ...]:
+    """Returns the examples in the order in which they are drawn: whoever takes the first few has a fair sample."""
+    order = proportional_order(testset.examples, _key(testset, seed))
+    return tuple(testset.examples[index] for group in order for index in group)
+
+
+def _key(testset: Testset, seed: int) -> str:
+    return f"{seed} {testset.digest}"

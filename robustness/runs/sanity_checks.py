@@ -1,0 +1,88 @@
+"""Suspicions: what stored outcomes say against the attacks or the victim themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import permutations
+
+from robustness.engine.attack import Access, NamedAttack
+from robustness.engine.goal import GoalKind
+from robustness.runs.storage.store import Store
+from robustness.stats import holm, mcnemar_exact
+from robustness.stats.plausibility import are_implausible
+
+SIGNIFICANCE = 0.05
+"""Of the lead of an attack that should have none, adjusted by Holm over such attacks, checkpoints and test sets."""
+SAME_SCORE = 1e-3
+"""Probabilities of one text that are further apart than this differ by more than the rounding of other batches."""
+MIN_JUDGED = 20
+"""Examples below which all or none of them is no wonder."""
+
+
+def run_sanity_checks(store: Store, attacks: Sequence[NamedAttack]) -> list[str]:
+    """Returns a warning for each reason to doubt the numbers.
+
+    That a black-box attack beats its white-box form is a sign of masked gradients (arXiv 1802.00420, 1902.06705).
+    """
+    found = [
+        f"{checkpoint}: the gradient vanished in {count} examples on which {attack} failed; that is no robustness"
+        for (checkpoint, attack), count in store.count_vanished().items()
+    ]
+    found += [
+        f"{checkpoint}: {count} texts are longer than the model takes; they were truncated"
+        for checkpoint, count in store.count_truncated().items()
+    ]
+    found += [
+        f"{checkpoint}: {count} unchanged texts were answered otherwise when asked again; it is not deterministic"
+        for checkpoint, count in store.count_wavering(SAME_SCORE).items()
+    ]
+    found += [
+        f"test set {testset}: every checkpoint gets fewer of the benign originals right than their commonest label "
+        "alone would, so their labels are not the changed rows'; no drop from them is reported; name the column of "
+        "their labels in the test set's definition: original_label"
+        for testset, tallies in store.tally_originals().items()
+        if are_implausible(tallies)
+    ]
+    return [*found, *_all_or_nothing(store, attacks), *_stronger_than_they_should_be(store, attacks)]
+
+
+def _all_or_nothing(store: Store, attacks: Sequence[NamedAttack]) -> Iterator[str]:
+    """An attack that breaks every example, or none, is more often broken itself than a finding."""
+    known = {attack.name: attack for attack in attacks if attack.goal.kind is GoalKind.CHANGE_PREDICTION}
+    for (checkpoint, testset, name), (succeeded, judged) in store.count_successes().items():
+        if name not in known or judged < MIN_JUDGED or 0 < succeeded < judged:
+            continue
+        if succeeded:
+            yield f"{checkpoint} | {testset}: {name} broke all {judged} examples; is what it may change limited?"
+        elif known[name].family != "baseline":
+            yield f"{checkpoint} | {testset}: {name} broke none of {judged} examples; does it find candidates at all?"
+
+
+def _stronger_than_they_should_be(store: Store, attacks: Sequence[NamedAttack]) -> list[str]:
+    """Attacks that break more than chance explains of what a better one of the same edits left standing."""
+    tests = []
+    for weak, strong, reason in _rankings(attacks):
+        for (checkpoint, testset), pairs in store.paired_successes(weak, strong).items():
+            test = mcnemar_exact([mine for mine, _ in pairs], [other for _, other in pairs])
+            tests.append((f"{checkpoint} | {testset}", weak, strong, reason, test))
+    adjusted = holm([test.p_value for *_, test in tests])
+    return [
+        f"{cell}: {weak} broke {test.only_reference_right} examples that {strong} did not, and "
+        f"{strong} {test.only_candidate_right} the other way (exact test, p = {p:.2g}); {reason}"
+        for (cell, weak, strong, reason, test), p in zip(tests, adjusted, strict=True)
+        if p <= SIGNIFICANCE and test.only_reference_right > test.only_candidate_right
+    ]
+
+
+def _rankings(attacks: Sequence[NamedAttack]) -> Iterator[tuple[str, str, str]]:
+    """Pairs of names, the second of which should break at least as much, and what it means where it does not."""
+    for baseline in attacks:
+        if baseline.mirrors is not None:
+            reason = "a random baseline should not beat the attack it mirrors: its robust accuracy says too much"
+            yield baseline.name, baseline.mirrors, reason
+    for black, white in permutations(attacks, 2):
+        are_forms = black.edits_digest is not None and black.edits_digest == white.edits_digest
+        access = (black.attack.access, white.attack.access)
+        if are_forms and black.family != "baseline" and access == (Access.SCORES, Access.GRADIENTS):
+            reason = "gradients should not make an attack weaker: they may be masked, and robust accuracy too high"
+            yield black.name, white.name, reason

@@ -1,0 +1,1 @@
+"""The run folder: outcomes, readings, run.json, and who may write."""

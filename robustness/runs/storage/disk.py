@@ -1,0 +1,74 @@
+"""The disk under a run folder: writes that survive a power failure, and what is said when it is full."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from robustness.errors import RunError
+from robustness.runs.storage.lock import describe_holder
+
+STORE = "run.sqlite"
+"""Of a run folder: the file of all outcomes."""
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+def replace_durably(path: Path, text: str) -> None:
+    """Writes a file in one step: after a crash it is the old one or the new one, whole."""
+    draft = path.with_name(f"{path.name}.part")
+    with draft.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    draft.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+@contextmanager
+def explain_failed_writes(out: Path) -> Iterator[None]:
+    """Turns a write into `out` that the disk, or a lock, has refused into a RunError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        is_ours = error.errno in READ_ONLY and Path(str(error.filename)).is_relative_to(out)
+        if error.errno not in FULL and not is_ours:
+            raise
+        raise _failed(out, str(error), is_full=error.errno in FULL) from error
+    except sqlite3.OperationalError as error:
+        if is_locked(error):
+            raise explain_lock(out / STORE) from error
+        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY):
+            raise
+        is_full = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL
+        raise _failed(out, f"{error} ({error.sqlite_errorname})", is_full=is_full) from error
+
+
+def is_locked(error: BaseException | None) -> bool:
+    """Whether a file could not be used because another process would not let go of it."""
+    code = getattr(error, "sqlite_errorcode", None)  # of what the sqlite3 module finds wrong itself there is none
+    return code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def explain_lock(file: Path) -> RunError:
+    """Returns the error that says who holds a file."""
+    return RunError(
+        f"{file}: is locked: {describe_holder(file)}; wait for it or end it, then repeat the command: what is stored "
+        "is whole"
+    )
+
+
+def _failed(out: Path, reason: str, *, is_full: bool) -> RunError:
+    what = "the disk is full" if is_full else "cannot be written to"
+    remedy = "make space" if is_full else "see to the disk, its space and its permissions"
+    return RunError(
+        f"{out}: {what}: {reason}; what was stored before is whole: {remedy}, and the same command goes on"
+    )

@@ -1,0 +1,245 @@
+"""run.json: what a run was made with, and whether its folder may be continued."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from robustness.definitions.model import Definition
+from robustness.engine.attack import Effort
+from robustness.engine.goal import GoalKind
+from robustness.errors import RunError
+from robustness.runs.storage.disk import replace_durably
+from robustness.runs.storage.lock import FILE_NAME as LOCK_FILE
+
+FILE_NAME = "run.json"
+DRAWN = "drawn at random by the seed, stratified by label, in whole groups"
+"""How a limit takes examples from a test set."""
+RECORDED_PACKAGES = (
+    *("peft-robustness", "torch", "transformers", "tokenizers", "peft", "numpy", "scipy", "pandas"),
+    *("safetensors", "textattack", "nltk"),
+)
+
+
+class PairRecord(Definition):
+    """One pair as tables name it."""
+
+    name: str
+    task: str
+    base: str
+    reference: str
+    """Name of the checkpoint that the other is held against; in the headline contrast the fully fine-tuned one."""
+    candidate: str
+    seed: int | None
+
+
+class CheckpointRecord(Definition):
+    """One checkpoint and what the gate measured."""
+
+    name: str
+    adaptation: str
+    task: str
+    base: str
+    train_seed: int | None
+    weights_digest: str
+    clean_accuracy: float
+    majority_share: float
+    n_clean: int
+    merge_difference: float | None
+    folder: str = ""
+    """Where it lay."""
+    method_digest: str = ""
+    """Of the adapter's own configuration with base, task and training rows: over what a method's seeds are pooled."""
+    settings: dict[str, str] = Field(default_factory=dict)
+    """The adapter's own settings as its configuration has them, which tell methods of one name apart."""
+    trainable_parameters: int | None = None
+    """Of a full checkpoint all, of an adapter those that its file holds; None: not counted."""
+
+
+def describe_left_out(n_selecting: int, n: int) -> str:
+    """Returns in words what is not used of a test set's n rows, and why.
+
+    >>> describe_left_out(436, 872)
+    '436 of 872 rows left out: learning rate and epoch of a checkpoint were selected on them'
+    """
+    return f"{n_selecting} of {n} rows left out: learning rate and epoch of a checkpoint were selected on them"
+
+
+class TestsetRecord(Definition):
+    """One test set as it was loaded."""
+
+    __test__ = False  # the name is the field's word, not a pytest class
+
+    name: str
+    task: str
+    kind: str
+    provenance: str
+    n: int
+    n_selecting: int = 0
+    """Left out: learning rate and epoch of a checkpoint of the run were chosen on them."""
+    n_used: int
+    """After the limit."""
+    drawn: str = "all"
+    """How the used rows were taken from those that are not left out."""
+    digest: str
+    scores_f1: bool
+    answers: bool = False
+    """Whether its rows are questions, scored by exact match and F1."""
+    n_attacks: int | None = None
+    """Attacks that run on it; None: all of the run."""
+    n_groups: int = 0
+    """Of the examples used, how many sources they have; of questions, those of altered forms."""
+    n_tests: int = 0
+    """Its rows in a pair's family of tests, as planned: controls are none."""
+
+
+class AttackRecord(Definition):
+    """One attack with the digest that seeds it."""
+
+    name: str
+    family: str
+    digest: str
+    goal: str = GoalKind.CHANGE_PREDICTION
+    mirrors: str | None = None
+    """The attack that this baseline mirrors."""
+    effort: Effort = Effort.QUERIES
+    """The column of examples.csv that counts what it spends."""
+
+
+class ProbeRecord(Definition):
+    """One probe with the digest that seeds it."""
+
+    name: str
+    digest: str
+    space: str
+
+
+class StatisticsRecord(Definition):
+    """How the arms were compared, chosen when the tables are written."""
+
+    margin: float = 0.02
+    """The largest difference that does not matter, a fraction."""
+    alpha: float = 0.05
+    correction: Literal["holm", "benjamini-hochberg"] = "holm"
+    mcnemar: Literal["exact", "mid-p"] = "exact"
+    families: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """The comparisons whose p-values were adjusted together, by family."""
+
+
+class RunRecord(Definition):
+    """The whole of run.json."""
+
+    suite: str
+    seed: int
+    limit: int | None
+    device: str
+    dtype: str
+    fingerprint: dict[str, str]
+    """By topic; all must be the same for a run to be continued."""
+    pairs: tuple[PairRecord, ...]
+    checkpoints: tuple[CheckpointRecord, ...]
+    testsets: tuple[TestsetRecord, ...]
+    attacks: tuple[AttackRecord, ...]
+    probes: tuple[ProbeRecord, ...] = ()
+    warnings: tuple[str, ...]
+    """All reasons to doubt the numbers."""
+    suspicions: tuple[str, ...] = ()
+    """Those of them that follow from the stored outcomes: found anew whenever the run goes on."""
+    started: str
+    machine: str
+    versions: dict[str, str]
+    command: tuple[str, ...] = ()
+    """The words that repeat the run, but for `--out`."""
+    statistics: StatisticsRecord = StatisticsRecord()
+
+    def find_checkpoint(self, name: str) -> CheckpointRecord:
+        """Returns the checkpoint of that name, which the run must have."""
+        return next(checkpoint for checkpoint in self.checkpoints if checkpoint.name == name)
+
+    def find_testset(self, name: str) -> TestsetRecord:
+        """Returns the test set of that name, which the run must have."""
+        return next(testset for testset in self.testsets if testset.name == name)
+
+
+def refuse_foreign_folder(out: Path) -> None:
+    """Raises RunError when `out` is a file, or a folder with content that no run wrote."""
+    if not out.exists() or (out / FILE_NAME).is_file():
+        return
+    left_behind = {LOCK_FILE, f"{FILE_NAME}.part"}  # by a run that was killed before its record was written
+    if not out.is_dir() or any(path.name not in left_behind for path in out.iterdir()):
+        raise RunError(f"{out}: holds something that is not a complete run; give --out a new or empty folder")
+
+
+def refuse_other_settings(out: Path, fingerprint: dict[str, str]) -> None:
+    """Raises RunError, naming what differs and how, when `out` holds a run with other settings or libraries."""
+    if not (out / FILE_NAME).is_file():
+        return
+    record = read_record(out)
+    changed = [
+        *_differences(record.fingerprint, fingerprint, are_digests=True),
+        *_differences(compared_versions(record.versions), compared_versions(library_versions()), are_digests=False),
+    ]
+    if changed:
+        raise RunError(
+            f"{out}: holds a run with other settings (different: {'; '.join(changed)}); give --out another folder, "
+            "or repeat the command that started it, with the files and libraries of then"
+        )
+
+
+def _differences(before: Mapping[str, str], now: Mapping[str, str], *, are_digests: bool) -> Iterator[str]:
+    for topic in sorted(before.keys() | now.keys()):
+        old, new = before.get(topic), now.get(topic)
+        if old == new:
+            continue
+        if old is None or new is None:
+            yield f"{topic} ({'was not in it' if old is None else 'no longer asked for'})"
+        elif are_digests and ": " in topic:
+            yield f"{topic} (changed)"
+        else:
+            yield f"{topic} ({old} -> {new})"
+
+
+def compared_versions(versions: Mapping[str, str]) -> dict[str, str]:
+    """Returns what must be the same: Python's patch releases change no number, and pandas makes only the tables."""
+    kept = {name: each for name, each in versions.items() if name not in ("python", "pandas")}
+    return kept | {"python": ".".join(versions["python"].split(".")[:2])}
+
+
+def write_record(out: Path, record: RunRecord) -> None:
+    """Writes run.json in one step, durably."""
+    replace_durably(out / FILE_NAME, record.model_dump_json(indent=2) + "\n")
+
+
+def read_record(out: Path) -> RunRecord:
+    """Reads run.json; raises RunError when it is missing or not as a run wrote it."""
+    path = out / FILE_NAME
+    if not path.is_file():
+        raise RunError(f"{out}: no {FILE_NAME}; expected a folder that `robustness run` wrote")
+    try:
+        return RunRecord.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise RunError(f"{path}: not as `robustness run` wrote it: {where}: {first['msg']}") from None
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that numbers depend on."""
+    versions = {"python": platform.python_version()}
+    for name in RECORDED_PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = "not installed"
+    return versions

@@ -1,0 +1,88 @@
+"""Where outcomes go: to the store in small transactions, to the progress callback by their number."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence, Set
+from typing import final
+
+from robustness.engine.outcome import Outcome
+from robustness.runs.planning.plan import Cell
+from robustness.runs.progress import CellMeter, Meter, Progress, ProgressCallback
+from robustness.runs.storage.store import Store
+
+FLUSH_SECONDS = 0.5
+"""Outcomes wait at most so long, and never past their cell, before they are durable."""
+
+
+def gather(outcomes: Iterable[Outcome]) -> Iterator[list[Outcome]]:
+    """Yields outcomes as they come, in lists of what came within `FLUSH_SECONDS`; what came before an error too."""
+    waiting: list[Outcome] = []
+    flushed = time.monotonic()
+    try:
+        for outcome in outcomes:
+            waiting.append(outcome)
+            if time.monotonic() - flushed >= FLUSH_SECONDS:
+                yield waiting
+                waiting, flushed = [], time.monotonic()
+    except (Exception, KeyboardInterrupt):
+        if waiting:
+            yield waiting
+        raise
+    if waiting:
+        yield waiting
+
+
+@final
+class Sink:
+    """The only writer of a run's outcomes; cells may be open side by side.
+
+    Args:
+        store: of the run.
+        report: told what runs and how much is done.
+        total: examples over all cells.
+    """
+
+    def __init__(self, store: Store, report: ProgressCallback, total: int) -> None:
+        self._store = store
+        self._report = report
+        self._done = 0
+        self._total = total
+        self._meter = Meter()
+        self._open: dict[Cell, CellMeter] = {}
+        self._truncated: dict[str, set[str]] = {}
+        """By checkpoint, the digests of texts that are known to be too long."""
+
+    def finished(self, cell: Cell) -> set[str]:
+        """Returns the ids of the examples whose outcome is stored; an errored one is not finished."""
+        return self._store.finished(cell)
+
+    def skip(self, count: int) -> None:
+        """Counts outcomes that an earlier run stored."""
+        self._done += count
+
+    def announce(self, message: str) -> None:
+        """Says what runs now."""
+        self._report(Progress(message, self._done, self._total))
+
+    def begin(self, cell: Cell, count: int) -> None:
+        """Opens a cell of which `count` outcomes will come; errored ones of an earlier run are tried again."""
+        self._store.forget_errored(cell)
+        self._open[cell] = self._meter.start(cell.checkpoint, cell.testset, cell.attack, count)
+        self._tell(cell)
+
+    def add(self, cell: Cell, outcomes: Sequence[Outcome], truncated: Set[str]) -> None:
+        """Writes outcomes of an open cell, and the digests of what was too long for its checkpoint."""
+        known = self._truncated.setdefault(cell.checkpoint, set())
+        new = truncated - known
+        if new:  # before the outcomes: these are never made again
+            self._store.note_truncated(cell.checkpoint, new)
+            known |= new
+        self._store.add(cell, outcomes)
+        self._done += len(outcomes)
+        self._open[cell].add(outcomes)
+        self._tell(cell)
+
+    def _tell(self, cell: Cell) -> None:
+        message = f"{cell.checkpoint} | {cell.testset} | {cell.attack}"
+        self._report(Progress(message, self._done, self._total, self._open[cell].read()))

@@ -1,0 +1,241 @@
+"""The store: one SQLite row per outcome, written as it happens."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Literal, final
+
+import pandas as pd
+
+from robustness.engine.outcome import Outcome
+from robustness.errors import RunError
+from robustness.runs.planning.plan import Cell
+from robustness.runs.storage.disk import STORE, explain_lock, is_locked
+from robustness.stats.plausibility import OriginalsTally
+from robustness.testsets.example import Texts
+
+SCHEMA_VERSION = 3
+FILE_NAME = STORE
+LOCK_SECONDS = 60.0
+"""How long a write waits for another program, such as a backup, to let go of the file."""
+READ_SECONDS = 5.0
+"""The same of who only reads, at a terminal."""
+
+_OUTCOME_COLUMNS = tuple(field.name for field in fields(Outcome))
+_CELL_COLUMNS = ("checkpoint", "testset", "attack")
+_COLUMNS = (*_CELL_COLUMNS, *_OUTCOME_COLUMNS)
+_IN_CELL = "checkpoint=? AND testset=? AND attack=?"
+_REPLAY_COLUMNS = ("source", "testset", "attack", "target", "example_id", "prediction")
+
+CHUNK = 50_000
+"""Rows that are Python's objects at a time."""
+UNTUNED = "untuned base"
+"""The target of texts that are scored on the base, under the head of the arm on which they were found."""
+
+
+@final
+class Store:
+    """The outcomes of one run folder; every commit is durable, every row is written once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._connection = sqlite3.connect(folder / FILE_NAME, isolation_level=None, timeout=LOCK_SECONDS)
+        self._connection.execute("PRAGMA journal_mode=WAL")
+        self._connection.execute("PRAGMA synchronous=FULL")
+        self._connection.execute(
+            f"CREATE TABLE IF NOT EXISTS outcomes ({', '.join(_COLUMNS)}, "
+            f"PRIMARY KEY ({', '.join(_CELL_COLUMNS)}, example_id)) WITHOUT ROWID"
+        )
+        self._connection.execute(
+            f"CREATE TABLE IF NOT EXISTS replays ({', '.join(_REPLAY_COLUMNS)}, "
+            f"PRIMARY KEY ({', '.join(_REPLAY_COLUMNS[:-1])})) WITHOUT ROWID"
+        )
+        self._connection.execute(
+            "CREATE TABLE IF NOT EXISTS truncated (checkpoint, text, PRIMARY KEY (checkpoint, text))"
+        )
+        self._connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+
+    def finished(self, cell: Cell) -> set[str]:
+        """Returns the ids of the examples whose outcome is stored; an errored one is not finished."""
+        query = f"SELECT example_id FROM outcomes WHERE {_IN_CELL} AND status != 'errored'"
+        return {row[0] for row in self._connection.execute(query, (cell.checkpoint, cell.testset, cell.attack))}
+
+    def forget_errored(self, cell: Cell) -> None:
+        """Removes errored outcomes of a cell, which is about to try them again."""
+        query = f"DELETE FROM outcomes WHERE {_IN_CELL} AND status = 'errored'"
+        self._connection.execute(query, (cell.checkpoint, cell.testset, cell.attack))
+
+    def add(self, cell: Cell, outcomes: Iterable[Outcome]) -> None:
+        """Writes outcomes in one transaction."""
+        rows = [(cell.checkpoint, cell.testset, cell.attack, *_values(outcome)) for outcome in outcomes]
+        self._insert("outcomes", _COLUMNS, rows)
+
+    def note_truncated(self, checkpoint: str, digests: Iterable[str]) -> None:
+        """Remembers texts that were too long for a checkpoint, by their digest."""
+        rows = [(checkpoint, digest) for digest in sorted(set(digests))]
+        self._insert("truncated", ("checkpoint", "text"), rows, or_ignore=True)
+
+    def count_truncated(self) -> dict[str, int]:
+        """Returns how many texts were too long, for each checkpoint that had any."""
+        return dict(self._connection.execute("SELECT checkpoint, COUNT(*) FROM truncated GROUP BY checkpoint"))
+
+    def count_successes(self) -> dict[tuple[str, str, str], tuple[int, int]]:
+        """Returns for each cell how many attacks succeeded, of those that were judged."""
+        query = (
+            "SELECT checkpoint, testset, attack, SUM(status='succeeded'), COUNT(*) FROM outcomes "
+            "WHERE status IN ('succeeded', 'failed') GROUP BY checkpoint, testset, attack"
+        )
+        rows = self._connection.execute(query)
+        return {(checkpoint, testset, attack): (broken, n) for checkpoint, testset, attack, broken, n in rows}
+
+    def unreplayed_successes(self, cell: Cell, target: str) -> list[tuple[str, Texts]]:
+        """Returns example id and adversarial text of each success in a cell that `target` has not answered yet."""
+        query = (
+            "SELECT example_id, adversarial_text FROM outcomes AS o "
+            "WHERE checkpoint=? AND testset=? AND attack=? AND status='succeeded' AND adversarial_text IS NOT NULL "
+            "AND NOT EXISTS (SELECT 1 FROM replays AS r WHERE r.source=o.checkpoint AND r.testset=o.testset "
+            "AND r.attack=o.attack AND r.target=? AND r.example_id=o.example_id)"
+        )
+        rows = self._connection.execute(query, (cell.checkpoint, cell.testset, cell.attack, target))
+        return [(example_id, tuple(json.loads(texts))) for example_id, texts in rows]
+
+    def replayed(self, cell: Cell, target: str) -> set[str]:
+        """Returns the ids of a cell's examples whose texts `target` has answered."""
+        query = "SELECT example_id FROM replays WHERE source=? AND testset=? AND attack=? AND target=?"
+        rows = self._connection.execute(query, (cell.checkpoint, cell.testset, cell.attack, target))
+        return {example_id for (example_id,) in rows}
+
+    def add_replays(self, cell: Cell, target: str, predictions: Iterable[tuple[str, int]]) -> None:
+        """Writes what `target` answers to the adversarial texts of a cell, in one transaction."""
+        rows = [(cell.checkpoint, cell.testset, cell.attack, target, *answer) for answer in predictions]
+        self._insert("replays", _REPLAY_COLUMNS, rows)
+
+    def count_wavering(self, least: float) -> dict[str, int]:
+        """Returns for each checkpoint how many unchanged texts had another prediction when they were judged.
+
+        Args:
+            least: by how much the probability of the true label must have moved for a text to count.
+        """
+        query = (
+            "SELECT checkpoint, COUNT(*) FROM outcomes WHERE attack != 'none' AND adversarial_text = original_text "
+            "AND adversarial_prediction != clean_prediction AND ABS(score - clean_score) > ? GROUP BY checkpoint"
+        )
+        return dict(self._connection.execute(query, (least,)))
+
+    def tally_originals(self) -> dict[str, list[OriginalsTally]]:
+        """Returns by test set one tally a checkpoint of benign originals whose own label no file gives."""
+        query = (
+            "SELECT testset, SUM(right), MAX(n), SUM(n) FROM "
+            "(SELECT checkpoint, testset, SUM(clean_prediction = label) AS right, COUNT(*) AS n FROM outcomes "
+            "WHERE attack = 'none' AND clean_prediction IS NOT NULL AND original_label IS NULL AND answer IS NULL "
+            "AND status != 'errored' GROUP BY checkpoint, testset, label) GROUP BY checkpoint, testset"
+        )
+        found: dict[str, list[OriginalsTally]] = {}
+        for testset, *counts in self._connection.execute(query):
+            found.setdefault(testset, []).append(OriginalsTally(*counts))
+        return found
+
+    def count_vanished(self) -> dict[tuple[str, str], int]:
+        """Returns for each checkpoint and attack how many attacks failed where the gradient had vanished."""
+        query = (
+            "SELECT checkpoint, attack, COUNT(*) FROM outcomes WHERE status='failed' AND zero_gradients > 0 "
+            "GROUP BY checkpoint, attack"
+        )
+        return {(checkpoint, attack): count for checkpoint, attack, count in self._connection.execute(query)}
+
+    def paired_successes(self, first: str, second: str) -> dict[tuple[str, str], list[tuple[bool, bool]]]:
+        """Returns by checkpoint and test set whether each of two attacks broke an example, where both were judged."""
+        query = (
+            "SELECT a.checkpoint, a.testset, a.status='succeeded', b.status='succeeded' FROM outcomes AS a "
+            "JOIN outcomes AS b USING (checkpoint, testset, example_id) WHERE a.attack=? AND b.attack=? "
+            "AND a.status IN ('succeeded', 'failed') AND b.status IN ('succeeded', 'failed')"
+        )
+        found: dict[tuple[str, str], list[tuple[bool, bool]]] = {}
+        for checkpoint, testset, one, other in self._connection.execute(query, (first, second)):
+            found.setdefault((checkpoint, testset), []).append((bool(one), bool(other)))
+        return found
+
+    def _insert(
+        self, table: str, columns: Sequence[str], rows: Sequence[tuple[object, ...]], *, or_ignore: bool = False
+    ) -> None:
+        """All rows or, where the disk refuses one, none; `or_ignore` leaves out those that are there."""
+        verb = "INSERT OR IGNORE" if or_ignore else "INSERT"
+        self._connection.execute("BEGIN")
+        try:
+            self._connection.executemany(f"{verb} INTO {table} VALUES ({', '.join('?' * len(columns))})", rows)
+            self._connection.execute("COMMIT")
+        except sqlite3.Error:
+            if self._connection.in_transaction:  # SQLite itself rolls back after some errors
+                self._connection.execute("ROLLBACK")
+            raise
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._connection.close()
+
+
+def read_outcomes(folder: Path) -> pd.DataFrame:
+    """Returns all stored outcomes, one row each, ordered by cell and example; raises what `read_rows` does."""
+    return read_rows(folder, "outcomes")
+
+
+def read_replays(folder: Path) -> pd.DataFrame:
+    """Returns all replayed texts, one row each; raises what `read_rows` does."""
+    return read_rows(folder, "replays")
+
+
+def read_rows(folder: Path, table: Literal["outcomes", "replays"]) -> pd.DataFrame:
+    """Returns one table of the store.
+
+    Raises:
+        RunError: no store in the folder, a damaged file, or one of another schema version.
+    """
+    with open_store(folder) as connection:
+        parts = list(pd.read_sql_query(f"SELECT * FROM {table}", connection, chunksize=CHUNK))
+    frame = pd.concat(parts, ignore_index=True)
+    mixed = {name: pd.Series(frame[name].tolist()) for name in frame if frame[name].dtype == object}
+    return frame.assign(**mixed)  # a column that is empty in one chunk alone
+
+
+@contextmanager
+def open_store(folder: Path) -> Iterator[sqlite3.Connection]:
+    """Opens the store of a run for reading; raises what `read_rows` does."""
+    path = folder / FILE_NAME
+    if not path.is_file():
+        raise RunError(f"{folder}: no {FILE_NAME}; expected a folder that `robustness run` wrote")
+    uri = f"{path.resolve().as_uri()}?mode=ro"
+    try:
+        with closing(sqlite3.connect(uri, uri=True, timeout=READ_SECONDS)) as connection:
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            if version != SCHEMA_VERSION:
+                raise RunError(
+                    f"{path}: schema version {version}, this release reads {SCHEMA_VERSION}; repeat the run "
+                    f"into a new folder: {_repeat(folder)}"
+                )
+            yield connection
+    except (sqlite3.DatabaseError, pd.errors.DatabaseError) as error:
+        if is_locked(error) or is_locked(error.__cause__):  # pandas wraps what the sqlite3 module raises
+            raise explain_lock(path) from None
+        raise RunError(f"{path}: not a readable store: {error}") from None
+
+
+def _values(outcome: Outcome) -> list[object]:
+    values = []
+    for name in _OUTCOME_COLUMNS:
+        value = getattr(outcome, name)
+        values.append(json.dumps(value) if isinstance(value, tuple) else value)
+    return values
+
+
+def _repeat(folder: Path) -> str:
+    """The command of run.json, read without its schema, which may be another release's."""
+    try:
+        words = json.loads((folder / "run.json").read_bytes()).get("command") or []
+    except (OSError, ValueError, AttributeError):
+        words = []
+    return shlex.join([*(str(word) for word in words or ("robustness", "run", "SUITE")), "--out", f"{folder}-again"])

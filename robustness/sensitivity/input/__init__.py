@@ -1,0 +1,1 @@
+"""Probes that perturb the input: embeddings, words, hidden states."""

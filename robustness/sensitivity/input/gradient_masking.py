@@ -1,0 +1,247 @@
+"""Checks that a distance was not found large because gradients are masked (arXiv 1902.06705, 2206.13991)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import median
+from typing import Any, final
+
+import torch
+
+from robustness.recipes.embedding.balls import Norm, rescale, sizes
+from robustness.recipes.embedding.trial import EmbeddingResult
+from robustness.sensitivity.batching import torch_generator
+from robustness.sensitivity.blocks import are_token_vectors, find_blocks, recorded_output
+from robustness.sensitivity.measurement import Kind, Measurement, Quantity
+from robustness.sensitivity.probe import Reading, Subject, Unsupported
+from robustness.testsets.example import Example
+from robustness.victims.heads.embedding import batches_of_any, embed_any, find_unfit
+from robustness.victims.heads.label_gradients import EmbeddedBatch, Forward, frozen, margins
+
+Search = Callable[[EmbeddedBatch], EmbeddingResult]
+"""A batch to the smallest finds on it."""
+
+JUST_INSIDE = 0.99
+"""Where random points lie, in found distances: one that fools shows that the attack missed a nearer find."""
+PLANTED_AT = 0.9
+"""Where the planted boundary lies, between what is inside and the planted point."""
+INNER_POINTS = 8
+MAX_GAIN = 0.02
+"""How much twice the steps may shorten the median distance."""
+MIN_SHARE = 0.95
+"""Of wrong answers found without a limit on the distance, and of planted ones recovered."""
+
+FOUND = Quantity("check-unbounded-success", "share")
+VANISHED = Quantity("check-zero-gradients", "share")
+GAIN = Quantity("check-gain-of-twice-the-steps", "share")
+RANDOM = Quantity("check-random-directions-win", "share")
+PLANTED = Quantity("check-planted-recovered", "share")
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Battery:
+    """Runs on the first examples that are answered rightly; every check that fails voids the distances."""
+
+    examples: int
+    """How many; 0: no checks."""
+    directions: int
+    """Random directions an example."""
+
+    def run(self, subject: Subject, search: Search, longer: Search, norm: Norm) -> tuple[list[Reading], list[str]]:
+        """Returns what the checks measured and the sentences of those that failed.
+
+        Args:
+            subject: whose victim was attacked.
+            search: the attack.
+            longer: the attack with twice the steps.
+            norm: of the distances.
+        """
+        chosen = self._first_right(subject)
+        if not chosen:
+            return [], []
+        victim = subject.any_victim
+        totals = _Totals()
+        with frozen(victim):
+            for examples in batches_of_any(victim, chosen):
+                batch = embed_any(victim, examples)
+                generators = [torch_generator(subject, example) for example in examples]
+                found = search(batch)
+                totals.add(batch, found, longer(batch), norm)
+                totals.random_wins += random_directions_win(batch, found, norm, generators, self.directions)
+                planted = plant(batch, victim.model, found, norm, generators)
+                if planted is not None:
+                    inside = search(planted.batch)
+                    totals.planted += len(planted.batch.labels)
+                    totals.recovered += int((inside.distance(norm) <= planted.radius * (1 + 1e-4)).sum())
+        return totals.readings(norm), list(totals.failures())
+
+    def _first_right(self, subject: Subject) -> list[Example]:
+        if not self.examples:
+            return []
+        victim = subject.any_victim
+        unfit = find_unfit(victim, subject.examples)
+        right = set()
+        with frozen(victim), torch.no_grad():
+            for examples in batches_of_any(victim, [each for each in subject.examples if each.id not in unfit]):
+                batch = embed_any(victim, examples)
+                values = margins(batch.logits(batch.embeddings), batch.labels).tolist()
+                right |= {example.id for example, value in zip(examples, values, strict=True) if value >= 0}
+        return [example for example in subject.examples if example.id in right][: self.examples]
+
+
+@dataclass(slots=True)
+class _Totals:
+    """What the checks add up over batches."""
+
+    found: int = 0
+    attacked: int = 0
+    vanished: int = 0
+    random_wins: int = 0
+    planted: int = 0
+    recovered: int = 0
+    gains: list[float] = field(default_factory=list)
+
+    def add(self, batch: EmbeddedBatch, found: EmbeddingResult, longer: EmbeddingResult, norm: Norm) -> None:
+        """Books one batch's finds."""
+        self.attacked += len(batch.labels)
+        self.found += int(found.found.sum())
+        self.vanished += int((found.zero_gradients > 0).sum())
+        both = found.found & longer.found
+        before, after = sizes(found.delta, norm)[both], sizes(longer.delta, norm)[both]
+        self.gains += (1 - torch.minimum(after, before) / before.clamp_min(1e-30)).tolist()
+
+    def readings(self, norm: Norm) -> list[Reading]:
+        """One reading of the whole for each check."""
+        shares = [
+            (FOUND, self.found / self.attacked),
+            (VANISHED, self.vanished / self.attacked),
+            (RANDOM, self.random_wins / self.attacked),
+        ]
+        shares += [(GAIN, median(self.gains))] if self.gains else []
+        shares += [(PLANTED, self.recovered / self.planted)] if self.planted else []
+        return [Reading(Measurement(name, value, Kind.ESTIMATE, norm=str(norm))) for name, value in shares]
+
+    def failures(self) -> Iterator[str]:
+        """What the checks say against the attack."""
+        if self.found < MIN_SHARE * self.attacked:
+            yield f"without a limit on the distance only {self.found} of {self.attacked} answers were changed"
+        if self.vanished:
+            yield f"the gradient vanished on {self.vanished} of {self.attacked} examples"
+        if self.gains and median(self.gains) > MAX_GAIN:
+            yield f"twice the steps shorten the median distance by {median(self.gains):.0%}"
+        if self.random_wins:
+            yield f"random directions beat the attack on {self.random_wins} of {self.attacked} examples"
+        if self.recovered < MIN_SHARE * self.planted:
+            yield f"only {self.recovered} of {self.planted} planted wrong answers were found"
+
+
+def random_directions_win(
+    batch: EmbeddedBatch, found: EmbeddingResult, norm: Norm, generators: Sequence[torch.Generator], count: int
+) -> int:
+    """Returns on how many rows a random point just inside the found distance is wrong already."""
+    inside = sizes(found.delta, norm) * JUST_INSIDE
+    wins = torch.zeros_like(found.found)
+    for _ in range(count):
+        points = _random_points(batch, inside, norm, generators)
+        with torch.no_grad():
+            wins |= margins(batch.logits(batch.embeddings + points), batch.labels) < 0
+    return int((wins & found.found).sum())
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Planted:
+    """A batch whose classifier is replaced by one with a wrong answer at a known distance."""
+
+    batch: EmbeddedBatch
+    radius: torch.Tensor
+    """(batch,): the planted point's distance, in embedding units."""
+
+
+def plant(
+    batch: EmbeddedBatch, model: Any, found: EmbeddingResult, norm: Norm, generators: Sequence[torch.Generator]
+) -> Planted | None:
+    """Returns the batch with, on the model's own features, one linear readout an example that has a wrong answer.
+
+    The planted point p lies in a random direction at the found distance, the inner points at up to half of it. The
+    readout's direction is from the inner points' mean feature to p's; its threshold lies so far that p is beyond it
+    and no inner point is. Features are the last block's output, averaged over the tokens attended to. Rows that
+    cannot be planted (nothing found, or p not beyond the inner points) are left out; None without any other.
+
+    Source: arXiv 2206.13991, with a closed form in place of a fitted readout.
+    """
+    radius = sizes(found.delta, norm)
+    with torch.no_grad():
+        far = _features(batch, model, batch.embeddings + _random_points(batch, radius, norm, generators))
+        near = [_features(batch, model, batch.embeddings)]
+        for number in range(1, INNER_POINTS):
+            part = radius * 0.5 * number / (INNER_POINTS - 1)
+            near.append(_features(batch, model, batch.embeddings + _random_points(batch, part, norm, generators)))
+    inner = torch.stack(near, dim=1)
+    direction = far - inner.mean(dim=1)
+    direction = direction / torch.linalg.vector_norm(direction, dim=1, keepdim=True).clamp_min(1e-30)
+    highest = (inner * direction[:, None]).sum(dim=2).amax(dim=1)
+    reached = (far * direction).sum(dim=1)
+    rows = (found.found & (reached > highest)).nonzero().flatten()
+    if not len(rows):
+        return None
+    threshold = highest + PLANTED_AT * (reached - highest)
+    scale = 1 / (reached - highest).clamp_min(1e-30)
+    part_batch = batch.select(rows)
+    extra = {
+        "planted_direction": (direction * scale[:, None])[rows],
+        "planted_threshold": (threshold * scale)[rows],
+        "planted_content": part_batch.content,
+    }
+    planted = replace(
+        part_batch,
+        labels=torch.zeros_like(part_batch.labels),
+        inputs={**part_batch.inputs, **extra},
+        forward=_planted_forward(batch, model),
+    )
+    return Planted(planted, radius[rows])
+
+
+def _planted_forward(batch: EmbeddedBatch, model: Any) -> Forward:
+    def forward(embeddings: torch.Tensor, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        own = {name: values for name, values in inputs.items() if not name.startswith("planted_")}
+        rows = replace(batch, inputs=own, content=inputs["planted_content"])  # those that a search asks about
+        features = _features(rows, model, embeddings)
+        score = (features * inputs["planted_direction"]).sum(dim=1) - inputs["planted_threshold"]
+        return torch.stack([torch.zeros_like(score), score], dim=1)
+
+    return forward
+
+
+def _features(batch: EmbeddedBatch, model: Any, embeddings: torch.Tensor) -> torch.Tensor:
+    """The last block's output averaged over the attended tokens, shape (batch, dim).
+
+    The logits where the blocks pass on no vector a token (Funnel's pool them, XLM's take turns in two lists).
+    """
+    try:
+        last = list(find_blocks(model).values())[-1]
+    except Unsupported:
+        return batch.logits(embeddings)
+    with recorded_output(last) as outputs:
+        logits = batch.logits(embeddings)
+    attended = batch.attended[:, :, None]
+    hidden = [each.float()[:, -attended.shape[1] :] for each in outputs[-1:]]  # learnt prompts stand before the text
+    if not are_token_vectors(batch, last, hidden):
+        return logits
+    return hidden[0].masked_fill(~attended, 0.0).sum(dim=1) / attended.sum(dim=1).clamp_min(1)
+
+
+def _random_points(
+    batch: EmbeddedBatch, radius: torch.Tensor, norm: Norm, generators: Sequence[torch.Generator]
+) -> torch.Tensor:
+    """A point of norm `radius` in a random direction of each row's content, shape (batch, tokens, dim)."""
+    points = torch.zeros_like(batch.embeddings)
+    for row, generator in enumerate(generators):
+        count, dim = int(batch.content[row].sum()), points.shape[2]
+        drawn = torch.randn(count, dim, generator=generator)
+        points[row, batch.content[row]] = (drawn.sign() if norm is Norm.LINF else drawn).to(points.device)
+    if norm is Norm.LINF:
+        return points * radius[:, None, None]
+    return rescale(points, radius)

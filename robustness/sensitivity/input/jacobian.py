@@ -1,0 +1,138 @@
+"""The margin, its gradient, and the Jacobian of the logits: exact, by plain backward passes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+
+from robustness.sensitivity.batching import measure_batches
+from robustness.sensitivity.measurement import Direction, Kind, Quantity, Space, measure
+from robustness.sensitivity.probe import Reading, Subject
+from robustness.testsets.example import Example
+from robustness.victims.heads.label_gradients import EmbeddedBatch, margins
+
+MARGIN = Quantity("margin", "logits", Direction.ROBUST)
+GRADIENT_NORM = Quantity("margin-gradient", "logits / embedding", Direction.FRAGILE)
+LARGEST_TOKEN_GRADIENT = Quantity("margin-gradient-token", "logits / embedding", Direction.FRAGILE)
+JACOBIAN_NORM = Quantity("jacobian-norm", "logits / embedding", Direction.FRAGILE)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Margin:
+    """The margin m = z_y - max over c != y of z_c; below 0 where the answer is wrong. Exact."""
+
+    space: Space = Space.INPUT
+
+    def measure(self, subject: Subject) -> Iterable[Reading]:
+        """See Probe."""
+        return measure_batches(subject, MARGIN, self._of_batch)
+
+    def _of_batch(self, examples: Sequence[Example], batch: EmbeddedBatch) -> list[Reading]:
+        with torch.no_grad():
+            values = margins(batch.logits(batch.embeddings), batch.labels).tolist()
+        return [
+            Reading(measure(MARGIN, value, Kind.EXACT, forwards=1), example)
+            for example, value in zip(examples, values, strict=True)
+        ]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class MarginGradient:
+    """Norms of g, the margin's gradient over the content's embeddings. Exact at the point, and silent off it.
+
+    l2 over all tokens; l1, which governs attacks in l-infinity; and the largest token's l2, for attacks on one token.
+    It scales with the logits, so between arms it is no evidence of fragility by itself.
+    """
+
+    space: Space = Space.INPUT
+
+    def measure(self, subject: Subject) -> Iterable[Reading]:
+        """See Probe."""
+        return measure_batches(subject, GRADIENT_NORM, self._of_batch)
+
+    def _of_batch(self, examples: Sequence[Example], batch: EmbeddedBatch) -> list[Reading]:
+        gradient, _ = margin_gradients(batch)
+        tokens = gradient.norm(dim=2)
+        norms = (
+            (GRADIENT_NORM, "l2", tokens.norm(dim=1)),
+            (GRADIENT_NORM, "l1", gradient.abs().sum(dim=(1, 2))),
+            (LARGEST_TOKEN_GRADIENT, "l2", tokens.amax(dim=1)),
+        )
+        return [
+            Reading(measure(quantity, value, Kind.EXACT, norm=norm, forwards=1, backwards=1), example)
+            for quantity, norm, values in norms
+            for example, value in zip(examples, values.tolist(), strict=True)
+        ]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class JacobianNorm:
+    """The largest singular value of J = dz/dE, shape (labels, content tokens x dim). Exact at the point.
+
+    By one backward pass a label, and the eigenvalues of J J^T, which is labels x labels: no power iteration, which
+    would approach it from below. It is a lower bound of the Lipschitz constant over any ball around the point.
+    """
+
+    space: Space = Space.INPUT
+
+    def measure(self, subject: Subject) -> Iterable[Reading]:
+        """See Probe."""
+        return measure_batches(subject, JACOBIAN_NORM, self._of_batch)
+
+    def _of_batch(self, examples: Sequence[Example], batch: EmbeddedBatch) -> list[Reading]:
+        jacobian, _ = logit_jacobians(batch)
+        labels = jacobian.shape[1]
+        values = spectral_norms(jacobian).tolist()
+        return [
+            Reading(measure(JACOBIAN_NORM, value, Kind.EXACT, norm="l2", forwards=1, backwards=labels), example)
+            for example, value in zip(examples, values, strict=True)
+        ]
+
+
+def margin_gradients(batch: EmbeddedBatch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns the margin's gradient (batch, tokens, dim), zero outside the content, and the margins (batch,).
+
+    One forward and one backward pass: rows do not interact, so the gradient of the sum holds every row's own.
+    """
+    with torch.enable_grad():
+        point = batch.embeddings.detach().requires_grad_()
+        values = margins(batch.logits(point), batch.labels)
+        (gradient,) = torch.autograd.grad(values.sum(), point)
+    return gradient.masked_fill(~batch.content[:, :, None], 0.0), values.detach()
+
+
+def logit_jacobians(batch: EmbeddedBatch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns the Jacobians (batch, labels, tokens, dim), zero outside the content, and the logits (batch, labels).
+
+    One forward and one backward pass a label, for all rows at once.
+    """
+    with torch.enable_grad():
+        point = batch.embeddings.detach().requires_grad_()
+        logits = batch.logits(point)
+        count = logits.shape[1]
+        rows = [
+            torch.autograd.grad(logits[:, label].sum(), point, retain_graph=label + 1 < count)[0]
+            for label in range(count)
+        ]
+    return torch.stack(rows, dim=1).masked_fill(~batch.content[:, None, :, None], 0.0), logits.detach()
+
+
+def spectral_norms(jacobians: torch.Tensor) -> torch.Tensor:
+    """Returns the largest singular value of each matrix (batch, labels, ...), the rest of the axes flattened.
+
+    sigma_max(J) = sqrt(lambda_max(J J^T)), in double precision; not finite where the matrix is not.
+
+    >>> spectral_norms(torch.tensor([[[3.0, 0.0], [0.0, 4.0]]])).item()
+    4.0
+    """
+    flat = jacobians.flatten(2).double()
+    gram = flat @ flat.mT
+    finite = gram.isfinite().all(dim=(1, 2))
+    values = torch.linalg.eigvalsh(torch.where(finite[:, None, None], gram, 0.0))[:, -1].clamp_min(0).sqrt()
+    return torch.where(finite, values, torch.nan)

@@ -1,0 +1,216 @@
+"""Word substitutions: every single one tried, and what voting over random ones certifies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import final
+
+import numpy as np
+import torch
+
+from robustness.engine.seeding import example_generator
+from robustness.recipes.assets.lexical import load_neighbours, load_wordnet
+from robustness.recipes.text.words import in_case_of, wordnet_synonyms
+from robustness.sensitivity.batching import errored_reading
+from robustness.sensitivity.input.smoothing import clopper_pearson_lower
+from robustness.sensitivity.measurement import (
+    Aggregate,
+    Direction,
+    Kind,
+    Measurement,
+    Quantity,
+    Space,
+    Target,
+    measure,
+)
+from robustness.sensitivity.probe import Reading, Subject
+from robustness.testsets.example import Example, Texts
+from robustness.victims.heads.label_gradients import margins
+from robustness.victims.heads.labels import Scores
+from robustness.victims.kinds import LabelVictim
+
+ROBUST = Quantity("robust-to-one-substitution", "share", Direction.ROBUST, Aggregate.MEAN, scale_free=True)
+WORST_MARGIN = Quantity("worst-margin-of-one-substitution", "logits", Direction.ROBUST)
+CERTIFIED = Quantity("certified-all-words", "share", Direction.ROBUST, Aggregate.MEAN, scale_free=True)
+CERTIFIED_WORDS = Quantity("certified-words", "words", Direction.ROBUST, Aggregate.MEAN, scale_free=True)
+
+Synonyms = Callable[[str], tuple[str, ...]]
+"""A word to the others that may stand for it, in its own case; symmetric, never the word itself."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class OneSubstitution:
+    """Whether any substitution of one word by a synonym makes the answer wrong: all are tried.
+
+    Exact for f on the given synonym sets. 1 where the clean text and every substitution are answered rightly; the
+    worst margin is the smallest over all of these texts.
+    """
+
+    table: str
+    space: Space = Space.INPUT
+
+    def measure(self, subject: Subject) -> Iterable[Reading]:
+        """See Probe; raises DataError where the synonyms' file is missing."""
+        victim = subject.victim
+        synonyms = load_synonyms(self.table)
+        for example in subject.examples:
+            texts = list(dict.fromkeys([example.texts, *single_substitutions(example, synonyms)]))
+            try:
+                worst = float(_margins(victim.scores(texts), example.label).min())
+            except Exception as error:  # whatever one text does to a model: the others go on
+                yield errored_reading(ROBUST, f"{type(error).__name__}: {error}", example)
+                continue
+            labels = {"scope": "one word", "forwards": len(texts), "diagnostics": {"texts": float(len(texts))}}
+            margin = measure(WORST_MARGIN, worst, Kind.EXACT, **labels)
+            if margin.value is None:
+                yield Reading(margin, example)
+                continue
+            yield Reading(measure(ROBUST, float(worst >= 0), Kind.EXACT, **labels), example)
+            yield Reading(margin, example)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Safer:
+    """The vote g(x) = argmax_c P(f(X) = c) over texts X whose every word is drawn from its perturbation set.
+
+    P(w) is w with its synonyms, drawn from uniformly. Substituting synonyms moves P(f(X) = y) by at most
+    1 - prod_i q_i, q_i the least overlap |P(w_i) & P(w')| / max(|P(w_i)|, |P(w')|) with a synonym w': the total
+    variation between the draws. Certified where p - 1 + prod_i q_i > 1/2, p the Clopper-Pearson bound at alpha; with
+    at most R words substituted, over the R smallest q_i. For the vote, not for f (arXiv 2005.14424, with the larger
+    of the two sets in q_i, which holds for sets of unequal size, and Clopper-Pearson in place of Hoeffding).
+    """
+
+    table: str
+    samples: int
+    alpha: float
+    space: Space = Space.INPUT
+
+    def measure(self, subject: Subject) -> Iterable[Reading]:
+        """See Probe; raises DataError where the synonyms' file is missing."""
+        victim = subject.victim
+        synonyms = load_synonyms(self.table)
+        for example in subject.examples:
+            rng = example_generator(subject.seed, subject.digest, example.id)
+            texts = draw_texts(example, synonyms, self.samples, rng)
+            try:
+                right = _count_right(victim, texts, example.label)
+            except Exception as error:  # as above
+                yield errored_reading(CERTIFIED, f"{type(error).__name__}: {error}", example)
+                continue
+            p_lower = clopper_pearson_lower(right, self.samples, self.alpha)
+            overlaps = sorted(overlap(word, synonyms) for word in example.words)
+            words = certified_words(p_lower, overlaps)
+            labels: dict[str, object] = {
+                "target": Target.SMOOTHED,
+                "alpha": self.alpha,
+                "forwards": self.samples,
+                "diagnostics": {"p_lower": p_lower, "overlap": float(np.prod(overlaps))},
+            }
+            holds = float(words == len(overlaps) and p_lower > 0.5)
+            yield Reading(Measurement(CERTIFIED, holds, Kind.CERT_PROB, scope="all words", **labels), example)  # type: ignore[arg-type]
+            yield Reading(Measurement(CERTIFIED_WORDS, float(words), Kind.CERT_PROB, **labels), example)  # type: ignore[arg-type]
+
+
+def load_synonyms(table: str) -> Synonyms:
+    """Returns the synonyms of `counter-fitted` (8 neighbours a word, closed symmetrically) or of `wordnet`.
+
+    Raises:
+        DataError: its file is missing.
+    """
+    if table == "wordnet":
+        return _from_wordnet()
+    closed = close_symmetrically(load_neighbours())
+
+    def neighbours(word: str) -> tuple[str, ...]:
+        forms = dict.fromkeys(in_case_of(word, other) for other in closed.get(word.lower(), ()))
+        return tuple(form for form in forms if form != word)
+
+    return lru_cache(maxsize=1 << 16)(neighbours)
+
+
+@cache
+def _from_wordnet() -> Synonyms:
+    substitute = wordnet_synonyms(load_wordnet())
+    rng = np.random.default_rng(0)  # which nothing is drawn from
+    return lru_cache(maxsize=1 << 16)(lambda word: tuple(substitute(word, rng)))
+
+
+def close_symmetrically(neighbours: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    """Returns the table in which w' stands for w wherever w stands for w'.
+
+    >>> close_symmetrically({"good": ["fine"], "nice": ["fine"]})
+    {'good': ('fine',), 'fine': ('good', 'nice'), 'nice': ('fine',)}
+    """
+    closed: dict[str, dict[str, None]] = {}
+    for word, others in neighbours.items():
+        for other in others:
+            if other != word:
+                closed.setdefault(word, {})[other] = None
+                closed.setdefault(other, {})[word] = None
+    return {word: tuple(others) for word, others in closed.items()}
+
+
+def single_substitutions(example: Example, synonyms: Synonyms) -> Iterator[Texts]:
+    """Yields every text that differs from the example by one word's synonym."""
+    for index, word in enumerate(example.words):
+        for other in synonyms(word):
+            yield example.replace_word(index, other).texts
+
+
+def draw_texts(example: Example, synonyms: Synonyms, count: int, rng: np.random.Generator) -> list[Texts]:
+    """Returns texts each of whose words is drawn uniformly from the word and its synonyms."""
+    choices = [(word, *synonyms(word)) for word in example.words]
+    if not choices:
+        return [example.texts] * count
+    texts = []
+    for picks in rng.integers([len(each) for each in choices], size=(count, len(choices))):
+        changed = example
+        for index, pick in enumerate(picks):
+            if pick:
+                changed = changed.replace_word(index, choices[index][pick])
+        texts.append(changed.texts)
+    return texts
+
+
+def overlap(word: str, synonyms: Synonyms) -> float:
+    """Returns q: the least share of probability that draws for the word and for one of its synonyms have in common.
+
+    >>> table = {"a": ("b",), "b": ("a", "c"), "c": ("b",)}
+    >>> round(overlap("a", table.__getitem__), 3)  # P(a) = {a, b}, P(b) = {a, b, c}
+    0.667
+    """
+    own = {word, *synonyms(word)}
+    return min(
+        (len(own & other) / max(len(own), len(other)) for other in ({w, *synonyms(w)} for w in synonyms(word))),
+        default=1.0,
+    )
+
+
+def certified_words(p_lower: float, overlaps: Sequence[float]) -> int:
+    """Returns how many words may be substituted at once; `overlaps` are sorted upwards.
+
+    >>> certified_words(0.99, [0.7, 0.8, 1.0])  # 0.99 - 1 + 0.7 > 1/2, and with 0.7 * 0.8 too: 0.55
+    3
+    """
+    count, product = 0, 1.0
+    for q in overlaps:
+        product *= q
+        if not p_lower - 1 + product > 0.5:
+            return count
+        count += 1
+    return count if p_lower > 0.5 else 0
+
+
+def _count_right(victim: LabelVictim, texts: Sequence[Texts], label: int) -> int:
+    """How many of the texts are answered rightly; each different one is run once."""
+    unique = list(dict.fromkeys(texts))
+    right = dict(zip(unique, (victim.scores(unique).argmax(axis=1) == label).tolist(), strict=True))
+    return sum(right[text] for text in texts)
+
+
+def _margins(scores: Scores, label: int) -> torch.Tensor:
+    return margins(torch.from_numpy(scores), torch.full((len(scores),), label))

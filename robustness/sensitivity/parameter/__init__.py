@@ -1,0 +1,1 @@
+"""Probes that perturb the parameters."""

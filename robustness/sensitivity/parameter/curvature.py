@@ -1,0 +1,174 @@
+"""The curvature of the loss over the merged weights: extreme eigenvalues and trace of its Hessian."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+import torch
+from scipy.linalg import eigh_tridiagonal
+
+from robustness.sensitivity.attention import twice_differentiable
+from robustness.sensitivity.batching import refusals_as_unsupported, require_float32
+from robustness.sensitivity.measurement import Direction, Kind, Quantity, Space, Target, measure
+from robustness.sensitivity.parameter.reachability import find_tangents
+from robustness.sensitivity.parameter.tangent import Projection
+from robustness.sensitivity.parameter.weights import Delta, WeightSpace, block_parameters, scaled, squared_norm
+from robustness.sensitivity.probe import Reading, Subject, Unsupported
+from robustness.victims.heads.embedding import batches_of_any, embed_any
+from robustness.victims.heads.label_gradients import EmbeddedBatch, frozen
+
+LARGEST = Quantity("largest-eigenvalue", "loss / weight^2", Direction.FRAGILE)
+SMALLEST = Quantity("smallest-eigenvalue", "loss / weight^2")
+TRACE = Quantity("trace", "loss / weight^2", Direction.FRAGILE)
+BREAKDOWN = 1e-10
+"""A Lanczos vector shorter than this share of the first ends the iteration: the space is exhausted."""
+
+Product = Callable[[Delta], dict[str, torch.Tensor]]
+"""A vector of weights to the Hessian times it."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Curvature:
+    """Eigenvalues of H, the Hessian of the mean cross-entropy over the blocks' merged weights, and of P H P.
+
+    P projects onto an adapter's tangent space. By Lanczos on products H v: the largest Ritz value is a lower bound of
+    the largest eigenvalue, the smallest an upper bound of the smallest. The trace is Hutchinson's estimate, the mean
+    of v.H v over random signs, with the interval of its standard error. All follow the model's confidence.
+    """
+
+    iterations: int
+    draws: int
+    space: Space = Space.PARAMETER
+
+    def measure(self, subject: Subject) -> Iterable[Reading]:
+        """See Probe."""
+        victim = subject.victim
+        require_float32(victim)
+        if not subject.examples:
+            return
+        parameters = block_parameters(victim.model)
+        spaces: list[tuple[str, Projection | None]] = [("blocks", None)]
+        with suppress(Unsupported):  # the whole space has its meaning all the same
+            spaces += [(scope, tangent.project) for scope, tangent in find_tangents(subject, parameters)]
+        with refusals_as_unsupported(), frozen(victim):
+            batches = [embed_any(victim, examples) for examples in batches_of_any(victim, subject.examples)]
+        with (
+            refusals_as_unsupported(),
+            frozen(victim),
+            twice_differentiable(victim, batches[0]),
+            WeightSpace(parameters) as weights,
+        ):
+            for scope, project in spaces:
+                product = projected(hessian_product(weights, batches), weights.parameters, project)
+                with nullcontext() if project is None else suppress(Unsupported):
+                    yield from self._of_space(product, weights, scope, len(subject.examples))
+
+    def _of_space(self, product: Product, weights: WeightSpace, scope: str, count: int) -> Iterator[Reading]:
+        low, high = extreme_eigenvalues(product, weights.parameters, self.iterations)
+        passes = {"forwards": self.iterations * count, "backwards": 2 * self.iterations * count}
+        labels = {"target": Target.THETA, "scope": scope}
+        yield Reading(measure(LARGEST, high, Kind.LOWER, **labels, **passes))
+        yield Reading(measure(SMALLEST, low, Kind.UPPER, **labels, **passes))
+        draws = np.array(hutchinson(product, weights.parameters, self.draws))
+        error = 1.96 * float(draws.std(ddof=1)) / math.sqrt(len(draws)) if len(draws) > 1 else math.nan
+        mean = float(draws.mean())
+        ends = (mean - error, mean + error) if math.isfinite(error) else (None, None)
+        yield Reading(measure(TRACE, mean, Kind.ESTIMATE, **labels), low=ends[0], high=ends[1])
+
+
+def hessian_product(weights: WeightSpace, batches: Sequence[EmbeddedBatch]) -> Product:
+    """Returns v -> H v of the mean cross-entropy over the batches, by two backward passes each."""
+    names = list(weights.parameters)
+    count = sum(len(batch.labels) for batch in batches)
+
+    def product(vector: Delta) -> dict[str, torch.Tensor]:
+        total: dict[str, torch.Tensor] = {}
+        for batch in batches:
+            with torch.enable_grad():
+                logits = batch.logits(batch.embeddings)
+                loss = torch.nn.functional.cross_entropy(logits, batch.labels, reduction="sum") / count
+                parameters = list(weights.parameters.values())
+                slopes = torch.autograd.grad(loss, parameters, create_graph=True, allow_unused=True)
+                terms = [
+                    (slope * vector[name]).sum()
+                    for name, slope in zip(names, slopes, strict=True)
+                    if slope is not None
+                ]
+                along = torch.stack(terms).sum()
+                rows = torch.autograd.grad(along, parameters, allow_unused=True)
+            for name, row in zip(names, rows, strict=True):
+                value = torch.zeros_like(weights.parameters[name]) if row is None else row
+                total[name] = total[name] + value if name in total else value
+        return total
+
+    return product
+
+
+def projected(product: Product, ambient: Delta, project: Projection | None) -> Product:
+    """Returns v -> P H P v; H itself without a projection."""
+    if project is None:
+        return product
+    zeros = {name: torch.zeros_like(value) for name, value in ambient.items()}
+
+    def inside(vector: Delta) -> dict[str, torch.Tensor]:
+        return {**zeros, **project(product({**zeros, **project(vector)}))}
+
+    return inside
+
+
+def extreme_eigenvalues(product: Product, ambient: Delta, iterations: int) -> tuple[float, float]:
+    """Returns the smallest and the largest Ritz value of a symmetric map after some Lanczos steps from a fixed start.
+
+    Keeps three vectors; copies of extreme values that rounding brings back do not move the extremes.
+    """
+    current = _normalised(product(_signs(ambient, seed=0)))
+    previous: dict[str, torch.Tensor] = {}
+    diagonal: list[float] = []
+    beside: list[float] = []
+    for _ in range(iterations):
+        if not current:
+            break
+        image = product(current)
+        diagonal.append(_dot(image, current))
+        rest = {name: value - diagonal[-1] * current[name] for name, value in image.items()}
+        if previous:
+            rest = {name: value - beside[-1] * previous[name] for name, value in rest.items()}
+        length = math.sqrt(squared_norm(rest))
+        if not length > BREAKDOWN * max(1e-30, abs(diagonal[0])):
+            break
+        beside.append(length)
+        previous, current = current, scaled(rest, 1 / length)
+    if not diagonal:
+        return 0.0, 0.0
+    values = eigh_tridiagonal(np.array(diagonal), np.array(beside[: len(diagonal) - 1]), eigvals_only=True)
+    return float(values[0]), float(values[-1])
+
+
+def hutchinson(product: Product, ambient: Delta, draws: int) -> list[float]:
+    """Returns v.H v for random sign vectors v: each has the trace as its mean (Hutchinson 1990)."""
+    vectors = (_signs(ambient, seed=1 + number) for number in range(draws))
+    return [_dot(product(vector), vector) for vector in vectors]
+
+
+def _signs(ambient: Delta, seed: int) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: (torch.randint(0, 2, value.shape, generator=generator) * 2 - 1).to(value)
+        for name, value in ambient.items()
+    }
+
+
+def _normalised(vector: Delta) -> dict[str, torch.Tensor]:
+    """Empty for a zero vector."""
+    length = math.sqrt(squared_norm(vector))
+    return scaled(vector, 1 / length) if length > 0 else {}
+
+
+def _dot(first: Delta, second: Delta) -> float:
+    return sum(float((first[name] * second[name]).sum(dtype=torch.float64)) for name in first)

@@ -1,0 +1,187 @@
+"""How much of a gradient lies in the directions that a PEFT method can move."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import final
+
+import torch
+
+from robustness.recipes.embedding.balls import Norm
+from robustness.sensitivity.batching import measure_batches, require_float32
+from robustness.sensitivity.input.distance import Ensemble
+from robustness.sensitivity.measurement import Kind, Measurement, Quantity, Space, Target, measure
+from robustness.sensitivity.parameter.tangent import Tangent, read_tangent
+from robustness.sensitivity.parameter.weights import Delta, WeightSpace, block_parameters, squared_norm
+from robustness.sensitivity.probe import Reading, Subject, Unsupported
+from robustness.testsets.example import Example
+from robustness.tuners.matrices import weight_storages
+from robustness.victims.heads.label_gradients import EmbeddedBatch, margins
+
+CLEAN = Quantity("reach-clean", "share", scale_free=True)
+ADVERSARIAL = Quantity("reach-adversarial", "share", scale_free=True)
+MARGIN = Quantity("reach-margin", "share", scale_free=True)
+GAP = Quantity("reachability-gap", "1", scale_free=True)
+CHANCE = Quantity("reach-chance", "share", scale_free=True)
+ENRICHMENT = Quantity("enrichment-adversarial", "1", scale_free=True)
+TOTALS = {
+    CLEAN: Quantity("reach-clean-of-mean-loss", "share"),
+    ADVERSARIAL: Quantity("reach-adversarial-of-mean-loss", "share"),
+}
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Reachability:
+    """rho^2(v) = |P_T v|^2 / |v|^2 for gradients v of the merged blocks' weights, T the adapter's tangent space.
+
+    v is the gradient of the loss at the clean point, of the loss at the nearest adversarial point found, and of the
+    clean margin. Exact at the point. By chance it would be dim T / dim: `reach-chance`; `enrichment-adversarial` is
+    the adversarial share over it, `reachability-gap` the adversarial share over the clean one: small where the
+    subspace cannot express, to first order and at this point, what would repair the error. A full checkpoint is
+    measured with its partner's T, as it is at the partner, which tells the subspace from the place. Where dim T is
+    known to a bound alone, the chance is an upper bound and the enrichment a lower one. Readings of the whole are of
+    the mean loss.
+    """
+
+    attack_steps: int
+    space: Space = Space.PARAMETER
+
+    def measure(self, subject: Subject) -> Iterable[Reading]:
+        """See Probe."""
+        require_float32(subject.victim)
+        parameters = block_parameters(subject.victim.model)
+        tangents = find_tangents(subject, parameters)
+        found: dict[str, torch.Tensor] = {}
+        ensemble = Ensemble(Norm.L2, self.attack_steps, 0, 1)
+
+        def attack(examples: Sequence[Example], batch: EmbeddedBatch) -> list[Reading]:
+            result = ensemble.search(batch)
+            for row, example in enumerate(examples):
+                if result.found[row]:
+                    found[example.id] = result.delta[row, batch.attended[row]]
+            return []
+
+        yield from measure_batches(subject, ADVERSARIAL, attack)
+        weights = WeightSpace(parameters)
+        totals: dict[Quantity, dict[str, torch.Tensor]] = {CLEAN: {}, ADVERSARIAL: {}}
+
+        def of_example(examples: Sequence[Example], batch: EmbeddedBatch) -> list[Reading]:
+            with weights:
+                gradients = loss_gradients(batch, weights, found.get(examples[0].id))
+            for quantity, total in totals.items():
+                if quantity in gradients:
+                    _add(total, gradients[quantity])
+            return [Reading(each, examples[0]) for each in _shares(gradients, tangents)]
+
+        yield from measure_batches(subject, CLEAN, of_example, singly=True)
+        for scope, tangent in tangents:
+            kind = Kind.EXACT if tangent.is_exact else Kind.UPPER
+            yield Reading(Measurement(CHANCE, tangent.chance, kind, target=Target.THETA, scope=scope))
+            for quantity, total in totals.items():
+                if total:
+                    yield Reading(_measured(TOTALS[quantity], reached_share(total, tangent), scope))
+
+
+@dataclass(frozen=True, slots=True)
+class ScaledGradient:
+    """A gradient with respect to the weights: `factor` times `slope`, of which its share in a subspace is that."""
+
+    slope: Delta
+    factor: float = 1.0
+
+
+def loss_gradients(
+    batch: EmbeddedBatch, weights: WeightSpace, delta: torch.Tensor | None
+) -> dict[Quantity, ScaledGradient]:
+    """Returns the gradients of one example with respect to the weights, by what their share is called.
+
+    Of two labels the loss's gradient is -(1 - p_y) times the margin's, and is had that way: no backward pass more,
+    and nothing underflows where the model is sure.
+
+    Args:
+        batch: of one example.
+        weights: entered.
+        delta: (tokens, dim), the nearest adversarial point; None: its gradient is left out.
+    """
+    points = {CLEAN: batch.embeddings} | ({} if delta is None else {ADVERSARIAL: batch.embeddings + delta[None]})
+    gradients: dict[Quantity, ScaledGradient] = {}
+    for quantity, point in points.items():
+        logits: list[torch.Tensor] = []
+
+        def margin(point: torch.Tensor = point, logits: list[torch.Tensor] = logits) -> torch.Tensor:
+            logits.append(batch.logits(point))
+            return margins(logits[0], batch.labels).sum()
+
+        def loss(point: torch.Tensor = point) -> torch.Tensor:
+            return torch.nn.functional.cross_entropy(batch.logits(point), batch.labels)
+
+        value, slope = weights.gradient(margin)
+        if quantity is CLEAN:
+            gradients[MARGIN] = ScaledGradient(slope)
+        if logits[0].shape[1] == 2:
+            gradients[quantity] = ScaledGradient(slope, -float(torch.sigmoid(-value)))
+        else:
+            gradients[quantity] = ScaledGradient(weights.gradient(loss)[1])
+    return gradients
+
+
+def reached_shares(gradients: Mapping[Quantity, ScaledGradient], tangent: Tangent) -> dict[Quantity, float]:
+    """Returns each gradient's rho^2; multiples of one slope are projected once."""
+    slopes = {id(gradient.slope): gradient.slope for gradient in gradients.values()}
+    shares = {key: reached_share(slope, tangent) for key, slope in slopes.items()}
+    return {quantity: shares[id(gradient.slope)] for quantity, gradient in gradients.items()}
+
+
+def reached_share(gradient: Delta, tangent: Tangent) -> float:
+    """Returns rho^2; not finite where the gradient vanishes."""
+    whole = squared_norm(gradient)
+    return tangent.projected_square(gradient) / whole if whole > 0 else float("nan")
+
+
+def find_tangents(subject: Subject, parameters: Mapping[str, torch.Tensor]) -> list[tuple[str, Tangent]]:
+    """Returns the tangent spaces that a checkpoint is measured with, named: its own, or its partners'.
+
+    Raises:
+        Unsupported: there is none, with every adapter's reason.
+    """
+    adapters = [subject.checkpoint] if subject.checkpoint.is_adapter else list(subject.partners)
+    storages = weight_storages(subject.any_victim.model)
+    tangents, reasons = [], []
+    for adapter in adapters:
+        try:
+            tangent = read_tangent(adapter, parameters, storages, subject.load_unmerged)
+            tangents.append((f"tangent of {adapter.name}", tangent))
+        except Unsupported as error:
+            reasons.append(str(error))
+    if not tangents:
+        raise Unsupported(
+            "; ".join(dict.fromkeys(reasons)) or "a full checkpoint without a partner reaches everything"
+        )
+    return tangents
+
+
+def _shares(
+    gradients: Mapping[Quantity, ScaledGradient], tangents: Sequence[tuple[str, Tangent]]
+) -> Iterator[Measurement]:
+    passes = len({id(gradient.slope) for gradient in gradients.values()})
+    paid = {"forwards": passes, "backwards": passes}
+    for scope, tangent in tangents:
+        shares = reached_shares(gradients, tangent)
+        for quantity, share in shares.items():
+            yield _measured(quantity, share, scope, **paid)
+        if ADVERSARIAL in shares:
+            enrichment = _measured(ENRICHMENT, shares[ADVERSARIAL] / tangent.chance, scope)
+            yield enrichment if tangent.is_exact else replace(enrichment, kind=Kind.LOWER)
+            if shares[CLEAN] > 0:
+                yield _measured(GAP, shares[ADVERSARIAL] / shares[CLEAN], scope)
+
+
+def _measured(quantity: Quantity, value: float, scope: str, **paid: int) -> Measurement:
+    return measure(quantity, value, Kind.EXACT, target=Target.THETA, scope=scope, norm="frobenius", **paid)
+
+
+def _add(total: dict[str, torch.Tensor], gradient: ScaledGradient) -> None:
+    for name, value in gradient.slope.items():
+        total.setdefault(name, torch.zeros_like(value)).add_(value, alpha=gradient.factor)

@@ -1,0 +1,74 @@
+"""What rounding the merged weights to few bits does to the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import final
+
+import torch
+
+from robustness.sensitivity.batching import require_float32
+from robustness.sensitivity.measurement import Aggregate, Direction, Kind, Quantity, Space, Target, measure
+from robustness.sensitivity.parameter.weights import WeightSpace, block_matrices, squared_norm
+from robustness.sensitivity.probe import Reading, Subject
+from robustness.tuners.matrices import Storage
+
+FLIPPED = Quantity("flipped-by-rounding", "share", Direction.FRAGILE, Aggregate.MEAN, scale_free=True)
+MOVED = Quantity("relative-change-of-weights", "share", scale_free=True)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class WeightRounding:
+    """Whether the answer changes when the blocks' matrices are rounded to `bits` bits, to nearest.
+
+    Symmetric, one scale an output: w -> s round(w / s) with s = max |row| / (2^(bits - 1) - 1), a row the weights of
+    one output of a linear layer or convolution, whichever way the module stores them. Exact for that rounding; the
+    change of the weights themselves, relative in Frobenius norm, stands beside it. All other parameters stay as they
+    are.
+    """
+
+    bits: tuple[int, ...]
+    space: Space = Space.PARAMETER
+
+    def measure(self, subject: Subject) -> Iterable[Reading]:
+        """See Probe."""
+        victim = subject.victim
+        require_float32(victim)
+        texts = [example.texts for example in subject.examples]
+        before = victim.scores(texts).argmax(axis=1)
+        matrices = block_matrices(victim.model)
+        storages = {name: storage for name, (_, storage) in matrices.items()}
+        with WeightSpace({name: value for name, (value, _) in matrices.items()}) as weights:
+            exact = {name: value.detach() for name, value in weights.parameters.items()}
+            whole = squared_norm(exact)
+            deltas = {bits: _errors(exact, storages, bits) for bits in self.bits}
+            for bits, delta in deltas.items():
+                weights.place(delta)
+                after = victim.scores(texts).argmax(axis=1)
+                labels = {"target": Target.THETA, "scope": f"int{bits}"}
+                share = (squared_norm(delta) / whole) ** 0.5
+                yield Reading(measure(MOVED, share, Kind.EXACT, norm="frobenius", **labels))
+                for example, old, new in zip(subject.examples, before, after, strict=True):
+                    yield Reading(measure(FLIPPED, float(old != new), Kind.EXACT, forwards=2, **labels), example)
+
+
+def rounding_error(matrix: torch.Tensor, bits: int) -> torch.Tensor:
+    """Returns rounded minus exact weights, shape (out, in), symmetric and one scale an output.
+
+    >>> rounding_error(torch.tensor([[7.0, 3.4]]), bits=4).round(decimals=3)
+    tensor([[ 0.0000, -0.4000]])
+    """
+    scale = matrix.abs().amax(dim=1, keepdim=True).clamp_min(1e-30) / (2 ** (bits - 1) - 1)
+    error: torch.Tensor = torch.round(matrix / scale) * scale - matrix
+    return error
+
+
+def _errors(
+    weights: Mapping[str, torch.Tensor], storages: Mapping[str, Storage], bits: int
+) -> dict[str, torch.Tensor]:
+    return {
+        name: storages[name].stored(rounding_error(storages[name].matrix(weight), bits), weight.shape)
+        for name, weight in weights.items()
+    }

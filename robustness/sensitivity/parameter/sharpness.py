@@ -1,0 +1,228 @@
+"""How much the loss can rise when the merged weights move by a given norm."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import partial
+from typing import Protocol, final
+
+import torch
+
+from robustness.errors import ProbeError
+from robustness.sensitivity.batching import refusals_as_unsupported, require_float32
+from robustness.sensitivity.measurement import Direction, Kind, MeasurementStatus, Quantity, Space, Target, measure
+from robustness.sensitivity.parameter.reachability import find_tangents
+from robustness.sensitivity.parameter.tangent import Projection, Tangent
+from robustness.sensitivity.parameter.weights import Delta, WeightSpace, block_parameters, scaled, squared_norm
+from robustness.sensitivity.probe import Reading, Subject, Unsupported
+from robustness.victims.heads.embedding import batches_of_any, embed_any
+from robustness.victims.heads.label_gradients import EmbeddedBatch, frozen
+
+SHARPNESS = Quantity("sharpness", "loss", Direction.FRAGILE)
+SUBSPACE_SHARPNESS = Quantity("sharpness-in-tangent", "loss")
+
+
+NOT_STEEPEST = (
+    "a valid lower bound, but a loose one: what is projected is not the steepest direction in the adaptive norm"
+)
+
+
+class WeightNorm(StrEnum):
+    """How a change of the weights is measured."""
+
+    FROBENIUS = "frobenius"
+    """Over all weights jointly."""
+    MODULE_RELATIVE = "module-relative"
+    """The largest over modules of |delta| / |W|, both Frobenius, weight and bias together."""
+    ADAPTIVE = "adaptive"
+    """|delta / |w|| in l2, element by element (arXiv 2102.11600): the same after rescaling single weights."""
+
+
+class Slope(Protocol):
+    """A loss that can be differentiated."""
+
+    def slope(self) -> tuple[float, dict[str, torch.Tensor]]:
+        """Returns the loss and its gradient where the weights now are."""
+        ...
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Sharpness:
+    """S_A(rho) = max over delta in A, |delta| <= rho, of L(theta + delta) - L(theta), at the merged weights theta.
+
+    L is the mean cross-entropy over the examples; A is the whole space of the blocks' weights, or the tangent space
+    of an adapter, its own or, at a full checkpoint, its partner's. Ascent by steepest steps: every value found is a
+    lower bound of the maximum. The whole space contains the subspace, so its value counts the subspace's solution
+    too: S_T <= S. Compare arms in the whole space; a subspace of one arm compares with no whole space of another.
+    Sharpness follows the learning rate, and generalisation does not follow it (arXiv 2302.07011); the loss rises
+    faster where a model is more confident, so S is not free of scale.
+    """
+
+    radii: Mapping[WeightNorm, float]
+    steps: int
+    space: Space = Space.PARAMETER
+
+    def measure(self, subject: Subject) -> Iterable[Reading]:
+        """See Probe."""
+        victim = subject.victim
+        require_float32(victim)
+        if not subject.examples:
+            return
+        parameters = block_parameters(victim.model)
+        tangents: list[tuple[str, Tangent]] = []
+        with suppress(Unsupported):  # the whole space has its meaning all the same
+            tangents = find_tangents(subject, parameters)
+        with refusals_as_unsupported(), frozen(victim):
+            batches = [embed_any(victim, examples) for examples in batches_of_any(victim, subject.examples)]
+        with refusals_as_unsupported(), frozen(victim), WeightSpace(parameters) as weights:
+            for norm, radius in self.radii.items():
+                search = Ascent(weights, MeanLoss(weights, batches), norm, radius, self.steps)
+                yield from _search_spaces(search, tangents, forwards=(self.steps + 1) * len(subject.examples))
+
+
+def _search_spaces(search: Ascent, tangents: Sequence[tuple[str, Tangent]], *, forwards: int) -> Iterator[Reading]:
+    """The subspaces first: what they find is a candidate in the whole space as well."""
+
+    def reading(quantity: Quantity, value: float, scope: str) -> Reading:
+        measured = measure(
+            quantity,
+            value,
+            Kind.LOWER,
+            target=Target.THETA,
+            norm=str(search.norm),
+            radius=search.radius,
+            scope=scope,
+            forwards=forwards,
+            backwards=forwards,
+        )
+        if quantity is SUBSPACE_SHARPNESS and search.norm is WeightNorm.ADAPTIVE and measured.value is not None:
+            measured = replace(measured, status=MeasurementStatus.NOT_CONVERGED, reason=NOT_STEEPEST)
+        return Reading(measured)
+
+    rises = []
+    for scope, tangent in tangents:
+        with suppress(Unsupported):  # the whole space has its meaning all the same
+            rises.append(search.rise(tangent.project))
+            yield reading(SUBSPACE_SHARPNESS, rises[-1], scope)
+    yield reading(SHARPNESS, max([search.rise(), *rises]), "blocks")
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class MeanLoss:
+    """The mean cross-entropy of some batches as a function of the weights."""
+
+    weights: WeightSpace
+    batches: Sequence[EmbeddedBatch]
+
+    def slope(self) -> tuple[float, dict[str, torch.Tensor]]:
+        """Returns the loss and its gradient where the weights now are."""
+        count = sum(len(batch.labels) for batch in self.batches)
+        total, slope = 0.0, dict[str, torch.Tensor]()
+        for batch in self.batches:
+            value, part = self.weights.gradient(partial(_summed_loss, batch, count))
+            total += float(value)
+            slope = {name: part[name] + slope[name] for name in part} if slope else part
+        return total, slope
+
+
+def _summed_loss(batch: EmbeddedBatch, count: int) -> torch.Tensor:
+    logits = batch.logits(batch.embeddings)
+    return torch.nn.functional.cross_entropy(logits, batch.labels, reduction="sum") / count
+
+
+@final
+class Ascent:
+    """Steepest ascent of a loss over the weights in a ball around where they are."""
+
+    def __init__(self, weights: WeightSpace, loss: Slope, norm: WeightNorm, radius: float, steps: int) -> None:
+        if not radius > 0:
+            raise ProbeError(f"sharpness: radius {radius} in {norm}; expected more than 0")
+        self.norm, self.radius = norm, radius
+        self._weights, self._loss, self._steps = weights, loss, steps
+        self._origin = {name: value.detach().clone() for name, value in weights.parameters.items()}
+
+    def rise(self, project: Projection | None = None) -> float:
+        """Returns the largest rise found of the loss, at least 0; in a linear subspace where a projection is given.
+
+        Each step is a whole radius along the steepest direction, averaged with the point it starts from, then put
+        back onto the ball: for a quadratic function this is power iteration.
+        """
+        self._weights.place({})
+        start, slope = self._loss.slope()
+        best, delta = start, dict[str, torch.Tensor]()
+        for _ in range(self._steps):
+            direction = self._steepest(self._nonzero(project(slope) if project else slope, project))
+            delta = {name: delta[name] + direction[name] if delta else direction[name] for name in direction}
+            if project:
+                delta = project({**_zeros(self._origin, delta), **delta})
+            delta = self._onto_sphere(delta)
+            self._weights.place(delta)
+            value, slope = self._loss.slope()
+            best = max(best, value)
+        self._weights.place({})
+        return best - start
+
+    def _nonzero(self, slope: dict[str, torch.Tensor], project: Projection | None) -> dict[str, torch.Tensor]:
+        """At a stationary point every direction is as good as any: a fixed random one."""
+        if any(value.any() for value in slope.values()):
+            return slope
+        generator = torch.Generator().manual_seed(0)
+        drawn = {
+            name: torch.randn(value.shape, generator=generator).to(value) for name, value in self._origin.items()
+        }
+        return project(drawn) if project else drawn
+
+    def size(self, delta: Delta) -> float:
+        """Returns the norm of a change of the weights."""
+        if self.norm is WeightNorm.FROBENIUS:
+            return math.sqrt(squared_norm(delta))
+        if self.norm is WeightNorm.ADAPTIVE:
+            return math.sqrt(
+                squared_norm({name: _safe_ratio(delta[name], self._origin[name].abs()) for name in delta})
+            )
+        modules = _by_module(delta)
+        return max(_norm(delta, names) / max(_norm(self._origin, names), 1e-30) for names in modules.values())
+
+    def _steepest(self, slope: Delta) -> dict[str, torch.Tensor]:
+        """The direction of norm `radius` along which a linear function rises most."""
+        if self.norm is WeightNorm.MODULE_RELATIVE:
+            direction: dict[str, torch.Tensor] = {}
+            for names in _by_module(slope).values():
+                factor = self.radius * _norm(self._origin, names) / max(_norm(slope, names), 1e-30)
+                direction |= {name: slope[name] * factor for name in names}
+            return direction
+        if self.norm is WeightNorm.ADAPTIVE:
+            slope = {name: value * self._origin[name].square() for name, value in slope.items()}
+        return scaled(slope, self.radius / max(self.size(slope), 1e-30))
+
+    def _onto_sphere(self, delta: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Each module by itself where the norm is the largest over modules: the subspaces are products over them."""
+        if self.norm is WeightNorm.MODULE_RELATIVE:
+            return self._steepest(delta)
+        return scaled(delta, self.radius / max(self.size(delta), 1e-30))
+
+
+def _by_module(delta: Delta) -> dict[str, list[str]]:
+    modules: dict[str, list[str]] = {}
+    for name in delta:
+        modules.setdefault(name.rpartition(".")[0], []).append(name)
+    return modules
+
+
+def _norm(values: Delta, names: Sequence[str]) -> float:
+    return math.sqrt(squared_norm({name: values[name] for name in names}))
+
+
+def _safe_ratio(value: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """A weight of zero cannot move in the adaptive norm."""
+    return torch.where(scale > 0, value / scale.clamp_min(1e-30), torch.where(value == 0, 0.0, torch.inf))
+
+
+def _zeros(origin: Delta, delta: Delta) -> dict[str, torch.Tensor]:
+    return {name: torch.zeros_like(value) for name, value in origin.items() if name not in delta}

@@ -1,0 +1,1 @@
+"""Probes of the weight update itself."""

@@ -1,0 +1,238 @@
+"""The anatomy of a checkpoint's weight update, per matrix and as a whole."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+import torch
+
+from robustness.engine.seeding import example_generator
+from robustness.sensitivity.measurement import (
+    Kind,
+    Measurement,
+    MeasurementStatus,
+    Quantity,
+    Space,
+    Target,
+    measure,
+)
+from robustness.sensitivity.probe import Reading, Subject, Unsupported
+from robustness.sensitivity.side_by_side import map_side_by_side
+from robustness.sensitivity.structure import forms as forms
+from robustness.sensitivity.structure.growth import (
+    chance_intruders,
+    count_intruders,
+    irreducible_share,
+    measure_growth,
+)
+from robustness.sensitivity.structure.spectra import (
+    Factors,
+    decompose,
+    decompose_top,
+    describe,
+    singular_values,
+    squared_norm,
+    subspace_overlap,
+)
+from robustness.sensitivity.structure.updates import Updates, WeightUpdate, low_rank_factors
+
+SUMMED = (
+    "intruders",
+    "intruders-by-chance",
+    "log-spectral-growth",
+    "log-spectral-growth-first-order",
+    "log-spectral-growth-weyl",
+)
+"""What is added up over matrices; of everything else the whole is the median."""
+UPPER = ("log-spectral-growth-weyl",)
+LOWER = ("fit-inputs-and-outputs",)
+ESTIMATES = ("intruders-by-chance",)
+
+Values = dict[str, float]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class UpdateStructure:
+    """Size, rank, form, overlap, intruders and growth of dW = W - W_0, exact linear algebra but for the chance level.
+
+    Formulas stand with the functions of structure_spectra, structure_forms and structure_growth. Quantities are
+    neutral: none says by itself that a checkpoint is fragile. The updates of a PEFT checkpoint are also compared with
+    those of its full partner.
+    """
+
+    top: int = 10
+    """Leading directions that are compared (arXiv 2410.21228: 10)."""
+    threshold: float = 0.5
+    """Largest cosine of an intruder (arXiv 2410.21228: 0.5)."""
+    draws: int = 3
+    """Random updates for the chance level of intruders."""
+    rank: int = 8
+    """Rank of the extension-like form that is fitted."""
+    space: Space = Space.STRUCTURE
+
+    def measure(self, subject: Subject) -> Iterable[Reading]:
+        """See Probe."""
+        factors = {
+            name.split("base_model.model.")[-1]: pair for name, pair in low_rank_factors(subject.checkpoint).items()
+        }
+        whole: dict[str, list[float]] = {}
+        sums = np.zeros(5)  # |dW|^2, |W_0|^2, and with the partner: <full, peft>, |full|^2, |peft|^2
+        with ExitStack() as stack:
+            updates = stack.enter_context(Updates(subject.checkpoint, subject))
+            partner = stack.enter_context(Updates(subject.full_partner, subject)) if subject.full_partner else None
+            matrices = ((u, partner.read(u.key) if partner else None) for u in updates.matrices())
+            compared = map_side_by_side(lambda pair: (pair[0], *self._of_matrix(*pair, factors, subject)), matrices)
+            for update, values, moments in compared:
+                sums += moments
+                for name, value in values.items():
+                    whole.setdefault(name, []).append(value)
+                    yield _reading(name, value, update)
+            yield from _of_rest(updates)
+            yield from _of_others(updates)
+        if not whole:
+            raise Unsupported("it shares no matrix with its base")
+        yield from _of_whole(whole, sums.tolist())
+
+    def _of_matrix(
+        self,
+        update: WeightUpdate,
+        other: WeightUpdate | None,
+        factors: Mapping[str, tuple[torch.Tensor, torch.Tensor]],
+        subject: Subject,
+    ) -> tuple[Values, Sequence[float]]:
+        change = update.change
+        size = squared_norm(change), squared_norm(update.before)
+        values: Values = {"update-relative-norm": math.sqrt(size[0] / size[1]) if size[1] else 0.0}
+        comparison = forms.compare_updates(other.change, change) if other else (0.0, 0.0, 0.0)
+        if size[0] == 0:
+            return values, (*size, *comparison)
+        base = decompose(update.before)
+        spectrum = singular_values(change)
+        values |= self._of_spectrum(spectrum, base) | self._of_form(update, base, spectrum)
+        values |= self._of_directions(update, base, spectrum, _generator(subject, update.name))
+        if comparison[1] and comparison[2]:
+            values["cosine-with-full"] = comparison[0] / math.sqrt(comparison[1] * comparison[2])
+            values["best-scale-to-full"] = comparison[0] / comparison[2]
+        for name, (a, b) in factors.items():
+            if f".{name}".endswith(f".{update.name}") and float(b.abs().max()) > 0:
+                values["mpc-o-residual"], values["mpc-d-residual"] = forms.mpc_residuals(a, b)
+        return values, (*size, *comparison)
+
+    def _of_spectrum(self, spectrum: torch.Tensor, base: Factors) -> Values:
+        described = describe(spectrum)
+        rank = _numerical_rank(spectrum, base)
+        return {
+            "update-relative-spectral-norm": described.spectral / float(base.values[0]),
+            "update-stable-rank": described.stable_rank,
+            "update-effective-rank": described.effective_rank,
+            "update-energy-rank": float(described.energy_rank),
+            "update-rank": float(rank),
+            "irreducible-spectral-share": irreducible_share(base.values, rank),
+        }
+
+    def _of_form(self, update: WeightUpdate, base: Factors, spectrum: torch.Tensor) -> Values:
+        change = update.change
+        diagonal, off = forms.core_energy(base, change)
+        return {
+            "core-diagonal-share": diagonal,
+            "core-off-diagonal-share": off,
+            "fit-outputs": forms.fit_outputs(update.before, change),
+            "fit-inputs": forms.fit_inputs(update.before, change),
+            "fit-inputs-and-outputs": forms.fit_both_sides(update.before, change),
+            f"fit-rank-{self.rank}": forms.fit_rank(spectrum, self.rank),
+        }
+
+    def _of_directions(
+        self, update: WeightUpdate, base: Factors, spectrum: torch.Tensor, generator: torch.Generator
+    ) -> Values:
+        k = min(self.top, *update.before.shape)
+        tuned = decompose_top(update.after, k, generator)
+        rank = _numerical_rank(spectrum, base)
+        own_k = min(k, rank)
+        own = decompose_top(update.change, own_k, generator)
+        growth = measure_growth(base, update.change, float(spectrum[0]), float(tuned.values[0]))
+        chance = chance_intruders(
+            update.before,
+            base,
+            float(update.change.double().norm()),
+            rank,
+            k=k,
+            threshold=self.threshold,
+            draws=self.draws,
+            generator=generator,
+        )
+        rows, columns = update.before.shape
+        left = subspace_overlap(own.left, base.left[:, :own_k])
+        right = subspace_overlap(own.right, base.right[:, :own_k])
+        return {
+            "overlap-left": left,
+            "overlap-right": right,
+            "overlap-left-over-chance": left * rows / own_k,
+            "overlap-right-over-chance": right * columns / own_k,
+            "intruders": float(count_intruders(base, tuned, self.threshold).count),
+            "intruders-by-chance": chance,
+            "log-spectral-growth": growth.log_growth,
+            "log-spectral-growth-first-order": growth.first_order,
+            "log-spectral-growth-weyl": growth.weyl,
+        }
+
+
+def _numerical_rank(spectrum: torch.Tensor, base: Factors) -> int:
+    """Singular values above what rounding W_0 + dW to float32 leaves, and at least one."""
+    floor = max(1e-4 * float(spectrum[0]), torch.finfo(torch.float32).eps * float(base.values.norm()))
+    return max(1, int((spectrum > floor).sum()))
+
+
+def _generator(subject: Subject, name: str) -> torch.Generator:
+    seed = int(example_generator(subject.seed, subject.digest, name).integers(2**63 - 1))
+    return torch.Generator().manual_seed(seed)
+
+
+def _of_rest(updates: Updates) -> Iterator[Reading]:
+    """How far biases and normalisations, and embeddings, have moved, relative to their norm."""
+    for name, tensors in (("vector-relative-norm", updates.vectors()), ("embedding-drift", updates.embeddings())):
+        moved = size = 0.0
+        for tensor in tensors:
+            moved += squared_norm(tensor.after, tensor.before)
+            size += squared_norm(tensor.before)
+        if size:
+            yield _reading(name, math.sqrt(moved / size))
+
+
+def _of_others(updates: Updates) -> Iterator[Reading]:
+    """What was changed and has no matrix to look at."""
+    for update in updates.others():
+        if bool(update.change.any()):
+            blank = Measurement(
+                Quantity("update-structure", scale_free=True),
+                None,
+                Kind.ESTIMATE,
+                target=Target.THETA,
+                scope="matrices",
+                status=MeasurementStatus.UNSUPPORTED,
+                reason=f"{update.key} of shape {tuple(update.before.shape)} is no single matrix of inputs to outputs",
+            )
+            yield Reading(blank, layer=update.layer, module=update.name)
+
+
+def _of_whole(whole: Mapping[str, Sequence[float]], sums: Sequence[float]) -> Iterator[Reading]:
+    moved, size, inner, full, peft = sums
+    totals: Values = {"update-relative-norm": math.sqrt(moved / size)}
+    if full and peft:
+        totals |= {"cosine-with-full": inner / math.sqrt(full * peft), "best-scale-to-full": inner / peft}
+    for name, values in whole.items():
+        value = sum(values) if name in SUMMED else float(np.median(values))
+        yield _reading(name, totals.get(name, value))
+
+
+def _reading(name: str, value: float, update: WeightUpdate | None = None) -> Reading:
+    kind = Kind.UPPER if name in UPPER else Kind.LOWER if name in LOWER else Kind.EXACT
+    kind = Kind.ESTIMATE if name in ESTIMATES else kind
+    measurement = measure(Quantity(name, scale_free=True), value, kind, target=Target.THETA, scope="matrices")
+    return Reading(measurement, layer=update.layer if update else None, module=update.name if update else None)

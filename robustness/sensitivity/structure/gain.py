@@ -1,0 +1,158 @@
+"""How much of what a layer answers comes from its update, on real activations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+from robustness.sensitivity.batching import refusals_as_unsupported, require_float32
+from robustness.sensitivity.blocks import find_blocks, puts_tokens_first
+from robustness.sensitivity.measurement import Kind, Quantity, Space, Target, measure
+from robustness.sensitivity.probe import Reading, Subject, Unsupported
+from robustness.sensitivity.structure.updates import Updates, WeightUpdate
+from robustness.victims.heads.embedding import batches_of_any, embed_any
+from robustness.victims.heads.label_gradients import EmbeddedBatch
+from robustness.victims.kinds import AnyVictim
+
+GAIN = Quantity("update-gain", scale_free=True)
+OVER_CHANCE = Quantity("update-gain-over-chance", scale_free=True)
+
+
+@dataclass(slots=True)
+class Moments:
+    """Sums over tokens for one layer with inputs h."""
+
+    moved: float = 0.0
+    """|dW h|^2."""
+    answered: float = 0.0
+    """|W_0 h|^2."""
+    entered: float = 0.0
+    """|h|^2; of a convolution added up over all that each of its outputs reads."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class UpdateGain:
+    """The root mean square of |dW h| over that of |W_0 h|, h the checkpoint's own activations of attended tokens.
+
+    Beside it the ratio of |dW h| to what a random update of the same Frobenius norm would make of h, which for
+    Gaussian entries is |dW|_F |h| / sqrt(in): above 1 the update is turned towards what the layer sees. Of linear
+    layers and convolutions, a layer that is used several times over all its uses. Exact on these examples; it is a
+    share of what a layer adds up, and no evidence of fragility.
+    """
+
+    space: Space = Space.STRUCTURE
+
+    def measure(self, subject: Subject) -> Iterable[Reading]:
+        """See Probe."""
+        victim = subject.any_victim
+        require_float32(victim)
+        with Updates(subject.checkpoint, subject) as updates:
+            modules = dict(victim.model.named_modules())
+            layers = {
+                update.key: (modules[path], update)
+                for update in updates.mappings()
+                if (path := updates.names[update.key].removesuffix(".weight")) in modules
+                and not isinstance(modules[path], _ConvTransposeNd)
+                and bool(update.change.any())
+            }
+        if not layers:
+            raise Unsupported("no linear layer of it was changed")
+        moments = {key: Moments() for key in layers}
+        with refusals_as_unsupported(), torch.no_grad():
+            for examples in batches_of_any(victim, subject.examples):
+                batch = embed_any(victim, examples)
+                with _recording(layers, moments, batch, tokens_first=_tokens_first(victim, batch)):
+                    batch.logits(batch.embeddings)
+        yield from _readings({key: update for key, (_, update) in layers.items()}, moments)
+
+
+@contextmanager
+def _recording(
+    layers: Mapping[str, tuple[torch.nn.Module, WeightUpdate]],
+    moments: Mapping[str, Moments],
+    batch: EmbeddedBatch,
+    *,
+    tokens_first: bool,
+) -> Iterator[None]:
+    """Adds up what the layers are given in a forward pass."""
+    attended = batch.attended
+    with ExitStack() as stack:
+        for key, (module, update) in layers.items():
+
+            def add(module: Any, inputs: Any, update: WeightUpdate = update, sums: Moments = moments[key]) -> None:
+                hidden = inputs[0].double().cpu()
+                if isinstance(module, _ConvNd):
+                    _add_convolved(module, hidden, attended.cpu(), update, sums)
+                else:
+                    hidden = hidden.transpose(0, 1) if tokens_first and hidden.ndim == 3 else hidden
+                    _add(_of_tokens(hidden, attended.cpu()), update, sums)
+
+            stack.callback(module.register_forward_pre_hook(add).remove)
+        yield
+
+
+def _tokens_first(victim: AnyVictim, batch: EmbeddedBatch) -> bool:
+    try:
+        blocks = find_blocks(victim.model)
+    except Unsupported:  # no list to look into, and no layer that is known to turn its input
+        return False
+    return puts_tokens_first(batch, next(iter(blocks.values())))
+
+
+def _add(hidden: torch.Tensor, update: WeightUpdate, sums: Moments) -> None:
+    """Vectors h, shape (count, in)."""
+    sums.moved += float((hidden @ update.change.double().T).square().sum())
+    sums.answered += float((hidden @ update.before.double().T).square().sum())
+    sums.entered += float(hidden.square().sum())
+
+
+def _of_tokens(hidden: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
+    """The vectors of attended tokens, shape (count, dim); a pooler is given one vector a text, which is a token's."""
+    if hidden.shape[:2] == attended.shape:
+        return hidden[attended]
+    if hidden.shape[:-1] == (attended.numel(),):  # the tokens of all texts, one after the other
+        return hidden[attended.flatten()]
+    return hidden.flatten(0, -2)
+
+
+def _add_convolved(
+    module: Any, hidden: torch.Tensor, attended: torch.Tensor, update: WeightUpdate, sums: Moments
+) -> None:
+    """Channels along the tokens, shape (batch, in, tokens)."""
+
+    def convolve(kernel: torch.Tensor, of: torch.Tensor) -> torch.Tensor:
+        answer: torch.Tensor = module._conv_forward(of, kernel, None)
+        return answer.mT[attended] if answer.mT.shape[:2] == attended.shape else answer
+
+    change, before = update.stored(update.change).double(), update.stored(update.before).double()
+    sums.moved += float(convolve(change, hidden).square().sum())
+    sums.answered += float(convolve(before, hidden).square().sum())
+    sums.entered += float(convolve(torch.ones_like(change), hidden.square()).sum())
+
+
+def _readings(updates: Mapping[str, WeightUpdate], moments: Mapping[str, Moments]) -> Iterator[Reading]:
+    found: dict[Quantity, list[float]] = {GAIN: [], OVER_CHANCE: []}
+    for key, update in updates.items():
+        sums = moments[key]
+        # A linear layer's outputs all read the same: |h|^2 once, over the inputs, is it for each, over the entries.
+        entries = update.before.shape[1] if update.is_linear else update.before.numel()
+        chance = float(update.change.double().square().sum()) * sums.entered / entries
+        for quantity, below in ((GAIN, sums.answered), (OVER_CHANCE, chance)):
+            if below:
+                found[quantity].append((sums.moved / below) ** 0.5)
+                yield _reading(quantity, found[quantity][-1], update)
+    for quantity, values in found.items():
+        if values:
+            yield _reading(quantity, float(np.median(values)))
+
+
+def _reading(quantity: Quantity, value: float, update: WeightUpdate | None = None) -> Reading:
+    measurement = measure(quantity, value, Kind.EXACT, target=Target.THETA, scope="matrices", forwards=1)
+    return Reading(measurement, layer=update.layer if update else None, module=update.name if update else None)

@@ -1,0 +1,115 @@
+"""What an update does to a weight's leading directions: intruders, and growth of the spectral norm."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from robustness.sensitivity.structure.spectra import Factors, decompose_top
+
+TIE = 0.01
+"""Relative gap of two singular values below which their vectors are not told apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Intruders:
+    """Leading directions of the fine-tuned weight that no direction of the base resembles (arXiv 2410.21228)."""
+
+    count: int
+    ties: int
+    """Leading singular values nearly equal to the next: their directions, and so the count, are unstable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """The spectral norm before and after.
+
+    A product of layers' norms bounds a network's Lipschitz constant from above: growth is a contribution to an upper
+    bound, and no evidence of fragility.
+    """
+
+    log_growth: float
+    """log s_1(W_0 + dW) - log s_1(W_0)."""
+    first_order: float
+    """u_0^t dW v_0 / s_1(W_0)."""
+    weyl: float
+    """log(1 + |dW|_2 / s_1(W_0)): Weyl's bound of the growth."""
+
+
+def count_intruders(base: Factors, tuned: Factors, threshold: float) -> Intruders:
+    """Returns #{j <= k : max_i |<u_j(W), u_i(W_0)>| < threshold}, for the k left vectors that `tuned` holds.
+
+    >>> base = Factors(torch.eye(3)[:, :2], torch.tensor([2.0, 1.0]), torch.eye(3)[:, :2])
+    >>> tuned = Factors(torch.eye(3)[:, [2, 0]], torch.tensor([5.0, 2.0]), torch.eye(3)[:, [2, 0]])
+    >>> count_intruders(base, tuned, 0.5).count
+    1
+    """
+    cosines = (tuned.left.double().T @ base.left.double()).abs().amax(dim=1)
+    gaps = (tuned.values[:-1] - tuned.values[1:]) / tuned.values[:-1].clamp_min(1e-300)
+    return Intruders(int((cosines < threshold).sum()), int((gaps < TIE).sum()))
+
+
+def chance_intruders(
+    weight: torch.Tensor,
+    base: Factors,
+    norm: float,
+    rank: int,
+    *,
+    k: int,
+    threshold: float,
+    draws: int,
+    generator: torch.Generator,
+) -> float:
+    """Returns the mean count for random updates of the same Frobenius norm and rank: what learning is not.
+
+    Updates of less than full rank are products of Gaussian matrices, the others Gaussian.
+
+    Args:
+        weight: W_0, shape (out, in).
+        base: its decomposition.
+        norm: Frobenius norm of the update.
+        rank: rank of the update.
+        k: leading directions that are looked at.
+        threshold: see `count_intruders`.
+        draws: random updates.
+        generator: draws them.
+    """
+    counts = []
+    for _ in range(draws):
+        update = _random_update(weight.shape, rank, generator)
+        tuned = decompose_top(weight + update * (norm / update.norm()), k, generator)
+        counts.append(count_intruders(base, tuned, threshold).count)
+    return sum(counts) / draws
+
+
+def measure_growth(base: Factors, update: torch.Tensor, update_norm: float, tuned_norm: float) -> Growth:
+    """Returns how the spectral norm grows from W_0, decomposed, to W_0 + dW of spectral norm `tuned_norm`.
+
+    >>> base = Factors(torch.eye(2), torch.tensor([1.0, 1.0]), torch.eye(2))
+    >>> round(measure_growth(base, torch.eye(2), 1.0, 2.0).log_growth, 3)
+    0.693
+    """
+    before = float(base.values[0])
+    first = float(base.left[:, 0].double() @ update.double() @ base.right[:, 0].double())
+    return Growth(math.log(tuned_norm / before), first / before, math.log1p(update_norm / before))
+
+
+def irreducible_share(values: torch.Tensor, rank: int) -> float:
+    """Returns s_{r+1}(W_0) / s_1(W_0): no update of rank r can bring the spectral norm below that share.
+
+    By interlacing, s_1(W_0 + dW) >= s_{r+1}(W_0) for any dW of rank r; 0 when r is full rank.
+
+    >>> irreducible_share(torch.tensor([4.0, 3.0, 2.0]), 1)
+    0.75
+    """
+    return float(values[rank] / values[0]) if rank < len(values) else 0.0
+
+
+def _random_update(shape: torch.Size, rank: int, generator: torch.Generator) -> torch.Tensor:
+    rows, columns = shape
+    if rank >= min(shape):
+        return torch.randn(rows, columns, generator=generator)
+    left = torch.randn(rows, rank, generator=generator)
+    return left @ torch.randn(rank, columns, generator=generator)

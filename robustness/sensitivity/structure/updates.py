@@ -1,0 +1,228 @@
+"""The updates of a checkpoint's weights against its base, read one tensor at a time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from robustness.sensitivity.probe import Subject, Unsupported
+from robustness.tuners.matrices import Storage, weight_storages
+from robustness.victims.files.checkpoint import ADAPTER_WEIGHTS, Checkpoint, first_line
+from robustness.victims.files.tensors import TensorFolder
+
+PREFIXES = 2
+"""Leading parts of a name that one folder's files may have and another's not, such as `bert.` or `model.model.`."""
+
+
+@dataclass(frozen=True, slots=True)
+class WeightUpdate:
+    """One tensor before and after fine-tuning, in float32 on the CPU."""
+
+    key: str
+    """As the base has it."""
+    layer: int | None
+    """The block's index, counted from 0."""
+    before: torch.Tensor
+    """Of linear layers and convolutions the matrix, shape (out, in), however the module stores it."""
+    after: torch.Tensor
+    storage: Storage | None = None
+    """How it is stored, where before and after are matrices."""
+    shape: torch.Size | None = None
+    """As which it is stored."""
+
+    @property
+    def name(self) -> str:
+        """The key without `.weight`."""
+        return self.key.removesuffix(".weight")
+
+    @property
+    def change(self) -> torch.Tensor:
+        """After minus before."""
+        return self.after - self.before
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether it is a linear layer's matrix."""
+        return self.storage is not None and self.storage.is_linear
+
+    def stored(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Returns another tensor like before and after as the module stores it."""
+        return self.storage.stored(tensor, self.shape) if self.storage and self.shape else tensor
+
+
+class Updates:
+    """All tensors that a checkpoint shares with its base, head left out.
+
+    A full checkpoint's are read from its folder; an adapter's come from the merged victim. What is a matrix follows
+    from the modules, of which a full checkpoint's are made without weights. Used as a context manager.
+
+    Raises:
+        Unsupported: an adapter that is not merged into weights, weights that are rounded, or a config of which no
+            model can be made.
+        CheckpointError: a folder whose weights cannot be read.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, subject: Subject) -> None:
+        self._stack = ExitStack()
+        self._base = self._stack.enter_context(TensorFolder(checkpoint.base))
+        self._tuned: Mapping[str, torch.Tensor]
+        if checkpoint.is_adapter:
+            self._tuned = _merged_weights(subject)
+            body = getattr(subject.any_victim.model, "base_model", subject.any_victim.model)
+        else:
+            self._tuned = self._stack.enter_context(TensorFolder(checkpoint.folder))
+            body = skeleton(checkpoint.folder)
+        own, storages = body.state_dict(), weight_storages(body)
+        places = {name: _place(name, own) for name in self._tuned}
+        self.names: Mapping[str, str] = _match_names(self._base, [name for name, place in places.items() if place])
+        """The base's names to the checkpoint's."""
+        for base, tuned in self.names.items():
+            if base.endswith(".weight") and not (
+                _has_fractions(self._base, base) and _has_fractions(self._tuned, tuned)
+            ):
+                raise Unsupported(f"{base} is quantised in base or checkpoint: its numbers are codes of weights")
+        self._storages = {
+            base: storages[place] for base, tuned in self.names.items() if (place := places[tuned]) in storages
+        }
+
+    def __enter__(self) -> Updates:
+        return self
+
+    def __exit__(self, *_unused: object) -> None:
+        self._stack.close()
+
+    def matrices(self) -> Iterator[WeightUpdate]:
+        """Weights of linear layers, and of convolutions whose outputs all read the same inputs."""
+        return self._with(lambda storage: _maps(storage) and storage.groups == 1)
+
+    def mappings(self) -> Iterator[WeightUpdate]:
+        """Weights of all linear layers and convolutions."""
+        return self._with(_maps)
+
+    def embeddings(self) -> Iterator[WeightUpdate]:
+        """Embedding matrices."""
+        return self._with(lambda storage: storage is not None and storage.is_lookup)
+
+    def vectors(self) -> Iterator[WeightUpdate]:
+        """Biases, and weights of normalisations."""
+        return (update for update in self._with(lambda storage: storage is None) if update.before.ndim == 1)
+
+    def others(self) -> Iterator[WeightUpdate]:
+        """What is no vector and of which it is not known what its axes are: grouped convolutions, bare parameters."""
+        for update in self._with(lambda storage: storage is None or storage.groups > 1):
+            if sum(size > 1 for size in update.before.shape) > 1:
+                yield update
+
+    def all(self) -> Iterator[WeightUpdate]:
+        """Every shared tensor."""
+        return self._with(lambda _: True)
+
+    def _with(self, wanted: Callable[[Any], bool]) -> Iterator[WeightUpdate]:
+        for name in self.names:
+            update = self.read(name) if wanted(self._storages.get(name)) else None
+            if update is not None:
+                yield update
+
+    def read(self, name: str) -> WeightUpdate | None:
+        """Reads one tensor of the base and of the checkpoint; None when their shapes differ or one lacks it."""
+        if name not in self.names:
+            return None
+        before, after = self._base[name], self._tuned[self.names[name]]
+        if before.shape != after.shape or not before.is_floating_point():
+            return None
+        layer = re.search(r"\.(\d+)\.", name)
+        index = int(layer[1]) if layer else None
+        before, after = before.float(), after.detach().cpu().float()
+        storage = self._storages.get(name)
+        if storage is None or not _maps(storage) or storage.groups > 1:
+            return WeightUpdate(name, index, before, after)
+        return WeightUpdate(name, index, storage.matrix(before), storage.matrix(after), storage, before.shape)
+
+
+def _maps(storage: Storage | None) -> bool:
+    """Whether it is a linear layer's or a convolution's."""
+    return storage is not None and not storage.is_lookup
+
+
+def skeleton(folder: Path) -> Any:
+    """Returns the model of a folder's config without its head and without weights: its modules alone.
+
+    Raises:
+        Unsupported: a config of which no model can be made.
+    """
+    from transformers import AutoConfig, AutoModel
+
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        with torch.device("meta"):
+            return AutoModel.from_config(config, trust_remote_code=False)
+    except Exception as error:  # each architecture raises kinds of its own
+        raise Unsupported(f"no model can be made of {folder / 'config.json'}: {first_line(error)}") from error
+
+
+def low_rank_factors(checkpoint: Checkpoint) -> Mapping[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Returns A (r, in) and B (out, r) of every layer that a LoRA-like adapter's file holds, by the layer's name."""
+    if not checkpoint.is_adapter or not (checkpoint.folder / ADAPTER_WEIGHTS).is_file():
+        return {}
+    with TensorFolder(checkpoint.folder) as tensors:
+        names = [name.partition(".lora_A")[0] for name in tensors if ".lora_A" in name]
+        return {name: (_factor(tensors, name, "A"), _factor(tensors, name, "B")) for name in names}
+
+
+def _factor(tensors: Mapping[str, torch.Tensor], name: str, side: str) -> torch.Tensor:
+    key = f"{name}.lora_{side}"
+    factor = tensors[key] if key in tensors else tensors[f"{key}.weight"]
+    return factor.flatten(1)  # a convolution's have its window behind them
+
+
+def _merged_weights(subject: Subject) -> Mapping[str, torch.Tensor]:
+    model = subject.any_victim.model
+    refuse_unmerged(model, subject.checkpoint)
+    weights: Mapping[str, torch.Tensor] = model.state_dict()
+    if any(tensor.dtype is not torch.float32 for tensor in weights.values() if tensor.is_floating_point()):
+        raise Unsupported("rounded weights hide the update: use --dtype float32")
+    return weights
+
+
+def refuse_unmerged(model: Any, checkpoint: Checkpoint) -> None:
+    """Raises Unsupported for an adapter that is not in the model's weights."""
+    config = getattr(model, "active_peft_config", None)
+    if config is None:
+        return
+    what = (
+        "is no change of the base's weights" if config.is_prompt_learning else "is not merged into the base's weights"
+    )
+    raise Unsupported(f"a {checkpoint.adaptation} adapter {what}: nothing to look at")
+
+
+def _has_fractions(tensors: Mapping[str, torch.Tensor], name: str) -> bool:
+    return "F" in tensors.dtype(name) if isinstance(tensors, TensorFolder) else tensors[name].is_floating_point()
+
+
+def _place(name: str, body: Mapping[str, torch.Tensor]) -> str | None:
+    """Where a tensor stands in the model without its head; None of the head's own."""
+    parts = name.split(".")
+    endings = [".".join(parts[start:]) for start in range(min(PREFIXES + 1, len(parts)))]
+    return next((ending for ending in endings if ending in body), None)
+
+
+def _match_names(base: Mapping[str, torch.Tensor], tuned: list[str]) -> dict[str, str]:
+    """Base names to the checkpoint's, which may have one more or one less prefix (`bert.`)."""
+    found = {}
+    for name in tuned:
+        rest = name.partition(".")[2]
+        if name in base:
+            found[name] = name
+        elif rest in base:
+            found[rest] = name
+    prefixed = {name.partition(".")[2]: name for name in base}
+    for name in tuned:
+        if name in prefixed and prefixed[name] not in found:
+            found[prefixed[name]] = name
+    return {name: found[name] for name in base if name in found}

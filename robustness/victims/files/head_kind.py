@@ -1,0 +1,106 @@
+"""Whether a checkpoint answers by a head for labels or by the words of a language model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from robustness.definitions.tasks import Head, Task
+from robustness.errors import CheckpointError
+from robustness.victims.files.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Checkpoint, read_json
+
+LANGUAGE_MODELS = ("ForCausalLM", "LMHeadModel")
+"""How transformers' names of language models end."""
+LABEL_MODELS = ("ForSequenceClassification",)
+
+LABEL_HEADS = frozenset({"classifier", "score"})
+"""Modules that peft saves whole with an adapter whose task_type is SEQ_CLS."""
+
+
+def is_prompted(checkpoint: Checkpoint, task: Task) -> bool:
+    """Whether it is a causal language model without a head for labels: as such it is asked by prompts.
+
+    A full checkpoint's config says so. Of an adapter the class that it was trained on is asked first, where peft
+    noted it, then whether its file holds a head: its task_type may be missing or another's.
+    """
+    if not task.verbalisers:
+        return False
+    if not checkpoint.is_adapter:
+        return _architecture(read_json(checkpoint.folder / "config.json")).endswith(LANGUAGE_MODELS)
+    config = read_json(checkpoint.folder / ADAPTER_CONFIG)
+    noted = config.get("auto_mapping")
+    trained_as = str(noted.get("base_model_class")) if isinstance(noted, dict) else ""
+    if trained_as.endswith((*LANGUAGE_MODELS, *LABEL_MODELS)):
+        return trained_as.endswith(LANGUAGE_MODELS)
+    if config.get("task_type") == "SEQ_CLS" or _saves_head(checkpoint):
+        return False
+    base = _architecture(read_json(checkpoint.base / "config.json"))
+    return not base.endswith(LABEL_MODELS) and (
+        config.get("task_type") == "CAUSAL_LM" or base.endswith(LANGUAGE_MODELS)
+    )
+
+
+def is_decoder(config: Any) -> bool:
+    """Whether the model of a transformers config reads from left to right, and no other way."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
+
+    return type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and type(config) not in MODEL_FOR_MASKED_LM_MAPPING
+
+
+def task_type_remedy(checkpoint: Checkpoint, task: Task, *, prompted: bool) -> str:
+    """What to set where an adapter's task_type is not that of what it answers, as words that follow a reason."""
+    given = read_json(checkpoint.folder / ADAPTER_CONFIG).get("task_type")
+    wanted = "QUESTION_ANS" if task.head is Head.ANSWERING else "CAUSAL_LM" if prompted else "SEQ_CLS"
+    if given == wanted:
+        return ""
+    return f"; its task_type is {given or 'null'}: set it to {wanted} in {checkpoint.folder / ADAPTER_CONFIG}"
+
+
+def head_remedy(model: Any, missing: Sequence[str]) -> str:
+    """How an adapter is to be trained so that its file holds its head, as words that follow a reason.
+
+    Args:
+        model: a PeftModel.
+        missing: names of parameters that no file holds.
+    """
+    config = model.active_peft_config
+    if not hasattr(config, "modules_to_save"):
+        return f"; {config.peft_type.value} saves no head: use a base whose own files hold the trained head"
+    prefix = f"{getattr(model.get_base_model(), 'base_model_prefix', '')}."
+    modules = sorted({name.removeprefix(prefix).partition(".")[0] for name in missing})
+    return f"; train it with modules_to_save={json.dumps(modules)}"
+
+
+def refuse_other_head(checkpoint: Checkpoint, task: Task, *, prompted: bool) -> None:
+    """Raises CheckpointError where an adapter answers by a head and its full partner by words, or the other way."""
+    if not task.verbalisers or checkpoint.partner is None or not (checkpoint.partner / "config.json").is_file():
+        return
+    partner = _architecture(read_json(checkpoint.partner / "config.json"))
+    if not partner.endswith(LANGUAGE_MODELS if not prompted else LABEL_MODELS):
+        return
+    kind = read_json(checkpoint.folder / ADAPTER_CONFIG).get("task_type")
+    if prompted:
+        raise CheckpointError(
+            f"checkpoint {checkpoint.name}: task_type: its partner {checkpoint.partner} is a {partner}, but its own "
+            f"{ADAPTER_CONFIG} says {kind} and its file holds no head for labels; train it with task_type SEQ_CLS, "
+            "which saves the head"
+        )
+    raise CheckpointError(
+        f"checkpoint {checkpoint.name}: task_type: its partner {checkpoint.partner} is a {partner}, which is asked "
+        f"by prompts, but it answers by a head for labels (task_type {kind}); pair it with a checkpoint with "
+        "such a head, or set task_type to CAUSAL_LM if it was trained on the language model"
+    )
+
+
+def _architecture(config: dict[str, Any]) -> str:
+    """The class that a model was saved from; empty where its config does not say."""
+    architectures = config.get("architectures")
+    return str(architectures[0]) if isinstance(architectures, list) and architectures else ""
+
+
+def _saves_head(checkpoint: Checkpoint) -> bool:
+    from safetensors import safe_open
+
+    with safe_open(checkpoint.folder / ADAPTER_WEIGHTS, framework="pt") as tensors:
+        return any(LABEL_HEADS & set(name.split(".")) for name in tensors.keys())  # noqa: SIM118  # no mapping

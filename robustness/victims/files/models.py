@@ -1,0 +1,241 @@
+"""A whole model read from a folder, in float32 on the CPU."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from robustness.definitions.tasks import Head, Task
+from robustness.errors import CheckpointError
+from robustness.victims.files.checkpoint import (
+    MODEL_WEIGHTS,
+    Checkpoint,
+    check_weights,
+    first_line,
+    list_weights,
+    read_json,
+)
+from robustness.victims.files.pickles import without_pickles
+from robustness.victims.files.proportions import Shapes, refuse_disproportion
+from robustness.victims.inputs import name_outputs
+
+WRAPPERS = re.compile(
+    r"^(?:module\.|_orig_mod\.|_fsdp_wrapped_module\.)+|(?<=\.)(?:_orig_mod|_fsdp_wrapped_module)\."
+)
+"""What DataParallel, torch.compile and FSDP put into the names of the tensors of a model that they hold."""
+
+UNMERGED = re.compile(r"\.(?:base_layer|original_module|modules_to_save|lora_A)\.|^(?:.*\.)?prompt_encoder\.")
+"""What peft puts into the names of the tensors of a model that it has adapted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A model, and what its folder did not supply."""
+
+    model: Any
+    missing: frozenset[str]
+    """Parameters that no file holds, or only in another size: they are freshly initialised."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Report:
+    """How the tensors of a folder and the model of its config go together."""
+
+    missing: frozenset[str]
+    unplaced: frozenset[str]
+    """Tensors that the model has no place for."""
+    resized: frozenset[str]
+    expected: int
+    """Tensors of the model."""
+
+
+def load_model(checkpoint: Checkpoint, folder: Path, task: Task, *, prompted: bool, **config: Any) -> Whole:
+    """Reads the model of a folder: the checkpoint's own, or its base.
+
+    Names that a wrapper had changed are read as they were before. What is stored quantised is computed in float32.
+
+    Args:
+        checkpoint: whose model or base it is.
+        folder: of the model.
+        task: says which head.
+        prompted: whether it is a causal language model without a head for labels.
+        config: changes to the folder's config.
+
+    Raises:
+        CheckpointError: weights that are not there, not safe, not numbers, or not of the config's model.
+    """
+    name = checkpoint.name if folder == checkpoint.folder else f"{checkpoint.name}: base"
+    check_weights(name, folder)
+    shapes = _stored_shapes(name, folder)
+    _refuse_unmerged(name, folder, shapes)
+    renamed = {stored: WRAPPERS.sub("", stored) for stored in shapes}
+    kind = _automatic_class(task, prompted=prompted)
+    refuse_disproportion(name, folder, shapes, kind, config)
+    if any(stored != plain for stored, plain in renamed.items()):
+        model, report = _read(name, folder, kind, config, renamed)
+    else:
+        model, report = _read(name, folder, kind, config)
+        prefix = _needless_prefix(report)
+        if prefix:
+            renamed = {stored: stored.removeprefix(prefix) for stored in shapes}
+            model, report = _read(name, folder, kind, config, renamed)
+    if report.resized and folder == checkpoint.folder:
+        _refuse_resized(name, folder, model, {renamed[stored]: shape for stored, shape in shapes.items()}, report)
+    refuse_no_numbers(name, folder, model.named_parameters())
+    return Whole(model, report.missing | report.resized)
+
+
+def refuse_no_numbers(name: str, where: Path, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
+    """Raises CheckpointError where a weight is not a number, or infinite; minus infinity may stand for a mask."""
+    for key, tensor in tensors:
+        if not tensor.is_floating_point() or bool(torch.isfinite(tensor.detach().sum())):
+            continue  # the sum of finite numbers may overflow, so what it says is looked at
+        for kind, found in (("NaN", tensor.isnan()), ("infinite", tensor.isposinf())):
+            if count := int(found.sum()):
+                raise CheckpointError(
+                    f"checkpoint {name}: finite: {count} of {tensor.numel()} numbers of {key} in {where} are {kind}: "
+                    "its training diverged or the file is damaged; use an earlier checkpoint, or train it again"
+                )
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Silences bars and "some weights were not initialized": every base says so, and the gate where it matters."""
+    from transformers.utils import logging
+
+    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _automatic_class(task: Task, *, prompted: bool) -> Any:
+    from transformers import (
+        AutoModelForCausalLM,
+        AutoModelForQuestionAnswering,
+        AutoModelForSequenceClassification,
+    )
+
+    if prompted:
+        return AutoModelForCausalLM
+    return AutoModelForQuestionAnswering if task.head is Head.ANSWERING else AutoModelForSequenceClassification
+
+
+def _read(
+    name: str, folder: Path, kind: Any, config: Mapping[str, Any], renamed: Mapping[str, str] | None = None
+) -> tuple[Any, _Report]:
+    """The model of a folder; `renamed`: from tensors under other names than those that the files have."""
+    options = {
+        "dtype": torch.float32,
+        "output_loading_info": True,
+        "ignore_mismatched_sizes": True,  # they are in the report, and their sizes in the refusal
+    }
+    try:
+        with quiet_transformers(), without_pickles():
+            if renamed is None:
+                model, info = kind.from_pretrained(
+                    folder, use_safetensors=True, trust_remote_code=False, **options, **config
+                )
+            else:
+                model, info = _read_renamed(name, folder, kind, config, renamed, options)
+            if getattr(model, "is_quantized", False):
+                model = model.dequantize().float()
+    except Exception as error:  # transformers and safetensors each raise kinds of their own
+        raise CheckpointError(f"checkpoint {name}: {folder} cannot be loaded: {_reason(folder, error)}") from error
+    name_outputs(model)
+    # Of a tensor of another size transformers 4 gives the name, 5 also both sizes.
+    resized = frozenset(each if isinstance(each, str) else each[0] for each in info["mismatched_keys"])
+    return model, _Report(
+        frozenset(info["missing_keys"]), frozenset(info["unexpected_keys"]), resized, len(model.state_dict())
+    )
+
+
+def _read_renamed(
+    name: str, folder: Path, kind: Any, config: Mapping[str, Any], renamed: Mapping[str, str], options: Any
+) -> tuple[Any, Any]:
+    """The libraries' own renaming comes after they have told a base from a model with a head by its names."""
+    from safetensors.torch import load_file
+    from transformers import AutoConfig
+
+    settings = AutoConfig.from_pretrained(folder, trust_remote_code=False, **config)
+    with torch.device("meta"):
+        model_class = type(kind.from_config(settings, trust_remote_code=False))
+    tensors = {
+        renamed[stored]: tensor
+        for file in list_weights(name, folder, MODEL_WEIGHTS)
+        for stored, tensor in load_file(folder / file).items()
+    }
+    model, info = model_class.from_pretrained(
+        None, config=settings, state_dict=tensors, use_safetensors=True, trust_remote_code=False, **options
+    )
+    return model, info
+
+
+def _reason(folder: Path, error: Exception) -> str:
+    """What is wrong, and in which line of the config, or what a quantised model needs, or what to use instead."""
+    config = read_json(folder / "config.json")
+    quantised, padding, words = (config.get(key) for key in ("quantization_config", "pad_token_id", "vocab_size"))
+    if isinstance(padding, int) and isinstance(words, int) and padding >= words:
+        return f"its config.json pads with token {padding} of {words}: set pad_token_id to one below {words}"
+    if not isinstance(quantised, dict):
+        return first_line(error)
+    method = quantised.get("quant_method", "a library")
+    missing = error.name if isinstance(error, PackageNotFoundError | ModuleNotFoundError) else None
+    reason = f"{missing} is not installed: pip install {missing}" if missing else first_line(error).rstrip(".")
+    return f"its config.json says that {method} quantised it: {reason}; or use the model as it was before"
+
+
+def _stored_shapes(name: str, folder: Path) -> Shapes:
+    from safetensors import safe_open
+
+    shapes: dict[str, tuple[int, ...]] = {}
+    for file in list_weights(name, folder, MODEL_WEIGHTS):
+        with safe_open(folder / file, framework="pt") as tensors:
+            shapes |= {key: tuple(tensors.get_slice(key).get_shape()) for key in tensors.keys()}  # noqa: SIM118
+    return shapes
+
+
+def _needless_prefix(report: _Report) -> str:
+    """What stands before all names of the files and is too much, as Lightning's `model.`; empty if nothing does."""
+    tails = {tail for key in report.missing for tail in (key, key.partition(".")[2]) if "." in tail}
+    if len(report.missing) <= report.expected / 2:
+        return ""
+    first = min(report.unplaced, default="")
+    for tail in sorted(tails, key=len, reverse=True):  # the shortest prefix first
+        prefix = first.removesuffix(tail)
+        placed = sum(stored.removeprefix(prefix) in tails for stored in report.unplaced)
+        if prefix.endswith(".") and prefix != first and placed > report.expected / 2:
+            return prefix
+    return ""
+
+
+def _refuse_unmerged(name: str, folder: Path, shapes: Shapes) -> None:
+    adapted = sorted(filter(UNMERGED.search, shapes))
+    if adapted:
+        raise CheckpointError(
+            f"checkpoint {name}: {folder} holds {adapted[0]}: a peft model that was saved with its adapter neither "
+            "merged nor apart; save model.merge_and_unload(), or the adapter alone by the save_pretrained of its "
+            "PeftModel"
+        )
+
+
+def _refuse_resized(name: str, folder: Path, model: Any, shapes: Shapes, report: _Report) -> None:
+    key = min(report.resized)
+    wanted = tuple(model.state_dict()[key].shape)
+    stored = shapes.get(key) or next(shape for plain, shape in shapes.items() if key.endswith(f".{plain}"))
+    raise CheckpointError(
+        f"checkpoint {name}: {folder}: {key} has the size {stored} in the file and {wanted} by config.json; put back "
+        "the config.json that was saved with the weights"
+    )

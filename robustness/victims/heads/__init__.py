@@ -1,0 +1,1 @@
+"""What a checkpoint answers with: labels, verbalisers, spans."""

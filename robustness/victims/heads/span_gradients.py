@@ -1,0 +1,120 @@
+"""A question answering model seen as a differentiable function of its paragraph's word embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from robustness.testsets.answer_kinds import normalised_tokens
+from robustness.testsets.example import Example, Texts
+from robustness.victims.heads.label_gradients import EmbeddedBatch, Forward, median_token_norm
+from robustness.victims.heads.spans import ANSWER_TOKENS, AnsweringVictim, Windows
+from robustness.victims.lookup import look_up, replaced_lookup
+
+RIGHT, WRONG = "right_spans", "wrong_spans"
+"""Names of the masks (batch, tokens, span lengths) among a batch's inputs."""
+
+
+def embed_questions(victim: AnsweringVictim, examples: Sequence[Example]) -> EmbeddedBatch:
+    """Encodes examples as one padded batch whose two logits are those of the best right and the best wrong span.
+
+    A span's logit is s_a + t_b, its start and end logit; it is right where its text matches a gold answer exactly,
+    by SQuAD's rules, so the margin max over right (s_a + t_b) - max over wrong (s_a + t_b) is above 0 exactly where
+    the answer is right. The paragraph's tokens are the content. Of a paragraph of several windows the first counts.
+
+    Raises:
+        CheckpointError: a model that does not read its embeddings once.
+    """
+    windows = victim.encode([example.texts for example in examples])
+    chosen = _first_windows(windows, len(examples))
+    rows = {name: [values[index] for index in chosen] for name, values in windows.inputs.items()}
+    inputs = victim.inputs(rows)
+    tokens = inputs["input_ids"].shape[1]
+    spans = np.zeros((2, len(examples), tokens, min(ANSWER_TOKENS, tokens)), dtype=bool)
+    content = np.zeros((len(examples), tokens), dtype=bool)
+    for row, (example, index) in enumerate(zip(examples, chosen, strict=True)):
+        right, wrong = judge_spans(example, windows, index)
+        length, width = right.shape
+        spans[0, row, :length, :width], spans[1, row, :length, :width] = right, wrong
+        content[row, :length] = windows.allowed[index]
+    for name, mask in zip((RIGHT, WRONG), spans, strict=True):
+        inputs[name] = torch.from_numpy(mask).to(victim.device)
+    with torch.no_grad():
+        embeddings = look_up(victim.model, inputs["input_ids"])
+    return EmbeddedBatch(
+        embeddings,
+        torch.from_numpy(content).to(victim.device),
+        torch.zeros(len(examples), dtype=torch.long, device=victim.device),
+        median_token_norm(victim),
+        inputs,
+        _forward_of(victim),
+        chance=0.0,
+    )
+
+
+def find_unfit_questions(victim: AnsweringVictim, examples: Sequence[Example]) -> dict[str, str]:
+    """Returns why, by id, the examples that have no margin have none."""
+    if not examples:
+        return {}
+    windows = victim.encode([example.texts for example in examples])
+    counts = np.bincount(windows.owner, minlength=len(examples))
+    unfit = {}
+    for example, count, index in zip(examples, counts, _first_windows(windows, len(examples)), strict=True):
+        if count > 1:
+            unfit[example.id] = f"its paragraph is read in {count} windows, which share tokens"
+            continue
+        right, wrong = judge_spans(example, windows, index)
+        if not right.any() or not wrong.any():
+            unfit[example.id] = f"no span of its tokens is a {'wrong' if right.any() else 'right'} answer"
+    return unfit
+
+
+def first_windows(victim: AnsweringVictim, texts: Sequence[Texts]) -> list[list[int]]:
+    """Returns the tokens of each (question, paragraph)'s first window."""
+    if not texts:
+        return []
+    windows = victim.encode(texts)
+    return [windows.inputs["input_ids"][index] for index in _first_windows(windows, len(texts))]
+
+
+def judge_spans(example: Example, windows: Windows, index: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Returns which spans of a window are right and which wrong answers, both of shape (tokens, span lengths).
+
+    Entry (a, k) is the span of the tokens a to a + k; both are false where that is no span of the paragraph.
+    """
+    allowed, offsets = windows.allowed[index], windows.offsets[index]
+    tokens = len(allowed)
+    width = min(ANSWER_TOKENS, tokens)
+    golds = {tuple(normalised_tokens(answer.text)) for answer in example.answers}
+    right, wrong = np.zeros((2, tokens, width), dtype=bool)
+    context = example.texts[1]
+    for start in np.flatnonzero(allowed).tolist():
+        for end in range(start, min(tokens, start + width)):
+            if allowed[end]:
+                found = tuple(normalised_tokens(context[offsets[start, 0] : offsets[end, 1]])) in golds
+                (right if found else wrong)[start, end - start] = True
+    return right, wrong
+
+
+def _first_windows(windows: Windows, count: int) -> list[int]:
+    return [int(index) for index in np.searchsorted(windows.owner, np.arange(count))]
+
+
+def _forward_of(victim: AnsweringVictim) -> Forward:
+    def forward(embeddings: torch.Tensor, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        own = {name: values for name, values in inputs.items() if name not in (RIGHT, WRONG)}
+        with replaced_lookup(victim.model, own, embeddings):
+            output = victim.model(**own)
+        victim.forwards += len(embeddings)
+        width = embeddings.shape[1]
+        # A prompt's virtual tokens come first and have logits of their own.
+        starts, ends = (logits[:, -width:].float() for logits in (output.start_logits, output.end_logits))
+        lengths = inputs[RIGHT].shape[2]
+        sums = starts[:, :, None] + torch.nn.functional.pad(ends, (0, lengths - 1)).unfold(1, lengths, 1)
+        best = [sums.masked_fill(~inputs[name], -torch.inf).flatten(1).amax(dim=1) for name in (RIGHT, WRONG)]
+        return torch.stack(best, dim=1)
+
+    return forward

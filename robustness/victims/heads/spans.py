@@ -1,0 +1,222 @@
+"""A loaded checkpoint that answers questions with spans of a paragraph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from robustness.testsets.example import Texts, digest_texts
+from robustness.victims.batches import TokenBatches, default_tokens
+from robustness.victims.heads.best_spans import TopSpans, top_spans
+from robustness.victims.heads.labels import Scores
+from robustness.victims.inputs import Company, accepted_inputs, longest_text, pad
+
+T = TypeVar("T")
+
+WINDOW_TOKENS = 384
+STRIDE_TOKENS = 128
+"""Tokens that neighbouring windows share."""
+ANSWER_TOKENS = 30
+N_BEST = 20
+QUESTION_TOKENS = 64
+"""Longer questions are cut, so that every window has room for the paragraph."""
+ENCODE_TEXTS = 512
+"""Texts that are tokenised, and whose windows are sorted, at a time; bounds memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The likeliest answers to one question, best first."""
+
+    answers: tuple[str, ...]
+    scores: tuple[float, ...]
+    """Sum of start and end logit."""
+
+    @property
+    def best(self) -> str:
+        """The answer."""
+        return self.answers[0]
+
+    @property
+    def probabilities(self) -> NDArray[np.float64]:
+        """Softmax over the answers kept, shape (answers,)."""
+        logits = np.array(self.scores, dtype=np.float64)
+        shifted = np.exp(logits - logits.max())
+        return np.asarray(shifted / shifted.sum())
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """What the tokenizer made of some texts."""
+
+    inputs: dict[str, list[list[int]]]
+    owner: NDArray[np.int64]
+    """Index of the text that each window is of."""
+    offsets: list[NDArray[np.int64]]
+    """Of each window: start and end characters of its tokens, shape (tokens, 2)."""
+    allowed: list[NDArray[np.bool_]]
+    """Of each window: its tokens of the paragraph."""
+
+
+@final
+class AnsweringVictim:
+    """An extractive question answering model with its tokenizer.
+
+    Paragraphs longer than a window of 384 tokens are read in windows that share 128. The windows of many questions
+    are sorted by length and batched by tokens. An answer is a span of at most 30 tokens of one window; answers of
+    all windows compete by the sum of their start and end logits. No answer is never an answer.
+
+    Args:
+        model: gives start and end logits.
+        tokenizer: a fast one.
+        segment_ids: whether the model is told which tokens are the question's.
+        padded: whether windows of unequal length may share a batch.
+        batch_tokens: tokens of a batch; None for the device's default.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        segment_ids: bool = True,
+        padded: bool = True,
+        batch_tokens: int | None = None,
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True
+        self.device: torch.device = next(model.parameters()).device
+        self.max_tokens = min(WINDOW_TOKENS, longest_text(model, tokenizer))
+        self.company = Company(padded)
+        """Which windows may share a batch."""
+        self.forwards = 0
+        """Windows run through the model so far."""
+        self.truncated: set[str] = set()
+        """Digests of texts whose question is longer than the window leaves room for."""
+        self._accepted = accepted_inputs(model) - (frozenset() if segment_ids else {"token_type_ids"})
+        self._question_tokens = min(QUESTION_TOKENS, self.max_tokens // 3)
+        self._stride = min(STRIDE_TOKENS, self.max_tokens // 3)
+        self.batches = TokenBatches(batch_tokens or default_tokens(self.device))
+
+    def predict(self, texts: Sequence[Texts], *, n_best: int = N_BEST) -> list[Prediction]:
+        """Returns the likeliest answers to each (question, paragraph), in their order."""
+        return [prediction for chunk in self._chunks(texts) for prediction in self._predict_chunk(chunk, n_best)]
+
+    def scores(self, texts: Sequence[Texts]) -> Scores:
+        """Returns the largest start and end logit within the paragraph, shape (len(texts), 2), float32."""
+        rows = np.full((len(texts), 2), -np.inf, dtype=np.float32)
+        for number, chunk in enumerate(self._chunks(texts)):
+            windows = self.encode(chunk)
+            for batch, best in self._run(windows, _largest):
+                # A logit that is not a number must stay one.
+                np.maximum.at(rows, number * ENCODE_TEXTS + windows.owner[batch], best.cpu().numpy())
+        return rows
+
+    def _chunks(self, texts: Sequence[Texts]) -> Iterator[Sequence[Texts]]:
+        return (texts[start : start + ENCODE_TEXTS] for start in range(0, len(texts), ENCODE_TEXTS))
+
+    def _predict_chunk(self, texts: Sequence[Texts], n_best: int) -> list[Prediction]:
+        windows = self.encode(texts)
+        found: list[dict[tuple[int, int], float]] = [{} for _ in texts]
+        likeliest = partial(top_spans, count=n_best, max_tokens=ANSWER_TOKENS)
+        for batch, best in self._run(windows, likeliest):
+            _collect(found, windows, batch, best)
+        return [_prediction(text[1], spans, n_best) for text, spans in zip(texts, found, strict=True)]
+
+    @torch.inference_mode()
+    def _run(
+        self, windows: Windows, read: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], T]
+    ) -> Iterator[tuple[NDArray[np.int64], T]]:
+        """Yields indices of windows, longest first, with what is read of start logits, end logits, allowed tokens."""
+        rows = windows.inputs["input_ids"]
+        lengths = np.array([len(ids) for ids in rows])
+        yield from self.batches.run(
+            lengths, lambda batch: read(*self._forward(windows, batch)), self.company.kinds(rows)
+        )
+
+    def _forward(self, windows: Windows, batch: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        inputs = self.inputs({key: [values[i] for i in batch] for key, values in windows.inputs.items()})
+        output = self.model(**inputs)
+        self.forwards += len(batch)
+        width = inputs["input_ids"].shape[1]
+        allowed = np.zeros((len(batch), width), dtype=bool)
+        for row, index in enumerate(batch):
+            allowed[row, : len(windows.allowed[index])] = windows.allowed[index]
+        # A prompt's virtual tokens come first and have logits of their own.
+        starts, ends = (logits[:, -width:] for logits in (output.start_logits, output.end_logits))
+        return starts, ends, torch.from_numpy(allowed).to(self.device)
+
+    def inputs(self, rows: dict[str, list[list[int]]]) -> dict[str, torch.Tensor]:
+        """Returns what the model takes of some windows, padded on the right, each of shape (windows, tokens)."""
+        padded = pad(rows, self.tokenizer, self._accepted, "right")
+        return {name: torch.from_numpy(values).to(self.device) for name, values in padded.items()}
+
+    def encode(self, texts: Sequence[Texts]) -> Windows:
+        """Returns the windows of each (question, paragraph), a text's own in their order."""
+        questions = self._shorten([question for question, _ in texts], texts)
+        encoded = self.tokenizer(
+            questions,
+            [context for _, context in texts],
+            truncation="only_second",
+            max_length=self.max_tokens,
+            stride=self._stride,
+            return_overflowing_tokens=True,
+            return_offsets_mapping=True,
+            return_attention_mask=False,
+            padding=False,
+        )
+        owner = np.array(encoded.pop("overflow_to_sample_mapping"), dtype=np.int64)
+        offsets = [np.array(window, dtype=np.int64).reshape(-1, 2) for window in encoded.pop("offset_mapping")]
+        allowed = [
+            np.array([part == 1 for part in encoded.sequence_ids(window)], dtype=bool) & (spans[:, 1] > spans[:, 0])
+            for window, spans in enumerate(offsets)
+        ]
+        kept = [key for key in encoded if key in self._accepted]
+        return Windows({key: encoded[key] for key in kept}, owner, offsets, allowed)
+
+    def _shorten(self, questions: list[str], texts: Sequence[Texts]) -> list[str]:
+        """Cuts questions that would leave no room for the paragraph; no token is shorter than a character."""
+        for index, question in enumerate(questions):
+            if len(question) > self._question_tokens:
+                offsets = self.tokenizer(
+                    question, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+                )["offset_mapping"]
+                if len(offsets) > self._question_tokens:
+                    questions[index] = question[: offsets[self._question_tokens - 1][1]]
+                    self.truncated.add(digest_texts(texts[index]))
+        return questions
+
+
+def _largest(starts: torch.Tensor, ends: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
+    """The largest start and end logit of each window, shape (windows, 2)."""
+    masked = [logits.float().masked_fill(~allowed, -torch.inf).amax(dim=1) for logits in (starts, ends)]
+    return torch.stack(masked, dim=1)
+
+
+def _collect(
+    found: list[dict[tuple[int, int], float]], windows: Windows, batch: NDArray[np.int64], best: TopSpans
+) -> None:
+    """Adds the spans of a batch of windows, as characters of the paragraph; of one span the best window counts."""
+    scores, starts, ends = (part.cpu().numpy() for part in (best.scores, best.starts, best.ends))
+    for row, index in enumerate(batch):
+        spans, shift = found[windows.owner[index]], windows.offsets[index]
+        for score, start, end in zip(scores[row], starts[row], ends[row], strict=True):
+            if np.isneginf(score):
+                break
+            key = (int(shift[start, 0]), int(shift[end, 1]))
+            spans[key] = max(float(score), spans.get(key, -np.inf))
+
+
+def _prediction(context: str, spans: dict[tuple[int, int], float], n_best: int) -> Prediction:
+    """The best spans; of equals the earlier, then the shorter. A paragraph without a token has the answer ""."""
+    ranked = sorted(spans.items(), key=lambda item: (-item[1], item[0]))[:n_best]
+    if not ranked:
+        return Prediction(("",), (0.0,))
+    return Prediction(tuple(context[a:b] for (a, b), _ in ranked), tuple(score for _, score in ranked))

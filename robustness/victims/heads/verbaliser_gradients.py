@@ -1,0 +1,70 @@
+"""A prompted language model seen as a differentiable function of its texts' word embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from robustness.testsets.example import Example
+from robustness.victims.heads.label_gradients import EmbeddedBatch, Forward, median_token_norm
+from robustness.victims.heads.verbalisers import PromptedVictim
+from robustness.victims.lookup import look_up, replaced_lookup
+
+
+def embed_prompts(victim: PromptedVictim, examples: Sequence[Example]) -> EmbeddedBatch:
+    """Encodes examples as one padded batch whose logits are the labels' scores, as the victim's own.
+
+    The content is the tokens of the attacked segments: the template's, the special ones and the verbalisers' stay.
+
+    Raises:
+        CheckpointError: a tokenizer that cannot say where a token comes from, or a model that does not read its
+            embeddings once.
+    """
+    encoded = [victim.encode_segments(example.texts) for example in examples]
+    ids, mask = victim.pad([row for row, _ in encoded])
+    content = torch.zeros_like(mask, dtype=torch.bool)
+    for row, (example, (_, segments)) in enumerate(zip(examples, encoded, strict=True)):
+        flags = [segment in example.attacked for segment in segments]
+        content[row, : len(flags)] = torch.tensor(flags, dtype=torch.bool, device=content.device)
+    with torch.no_grad():
+        embeddings = look_up(victim.model, ids)
+    labels = torch.tensor([example.label for example in examples], device=victim.device)
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    return EmbeddedBatch(embeddings, content, labels, median_token_norm(victim), inputs, _forward_of(victim))
+
+
+def _forward_of(victim: PromptedVictim) -> Forward:
+    """The prompt once, for the first token of each verbaliser; once more with each that has several."""
+
+    def forward(embeddings: torch.Tensor, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        ids, mask = inputs["input_ids"], inputs["attention_mask"]
+        ends = mask.sum(dim=1)[:, None]
+        rows = torch.arange(len(ids), device=ids.device)[:, None]
+
+        def log_probabilities(ids: torch.Tensor, mask: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+            added = ids.shape[1] - embeddings.shape[1]
+            padded = torch.nn.functional.pad(embeddings, (0, 0, 0, added))
+            said = torch.arange(ids.shape[1], device=ids.device) >= ends
+            given = {"input_ids": ids, "attention_mask": mask}
+            with replaced_lookup(victim.model, given, padded, keep=said):
+                logits: torch.Tensor = victim.run(**given).logits[:, -ids.shape[1] :]
+            return torch.log_softmax(logits[rows, places].float(), dim=-1)
+
+        first = log_probabilities(ids, mask, ends - 1)[:, 0]
+        scores = []
+        for verbaliser in victim.verbalisers:
+            total = first[:, verbaliser[0]]
+            if len(verbaliser) > 1:
+                wanted = torch.tensor(verbaliser, device=ids.device)
+                steps = torch.arange(len(verbaliser), device=ids.device)
+                longer, seen = (torch.nn.functional.pad(each, (0, len(verbaliser))) for each in (ids, mask))
+                longer = longer.scatter(1, ends + steps, wanted.expand(len(ids), -1))
+                seen = seen.scatter(1, ends + steps, torch.ones_like(ends).expand(-1, len(verbaliser)))
+                after = log_probabilities(longer, seen, ends + steps[:-1])
+                total = total + after.gather(2, wanted[1:].expand(len(ids), -1)[:, :, None])[:, :, 0].sum(dim=1)
+            scores.append(total / len(verbaliser))
+        victim.forwards += len(ids)
+        return torch.stack(scores, dim=1)
+
+    return forward

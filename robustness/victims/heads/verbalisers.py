@@ -1,0 +1,256 @@
+"""A loaded causal language model that classifies by the words it would go on with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from string import Formatter
+from typing import Any, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from robustness.definitions.tasks import Task
+from robustness.errors import CheckpointError
+from robustness.testsets.example import Texts, digest_texts
+from robustness.victims.batches import TokenBatches, default_tokens
+from robustness.victims.heads.labels import ENCODE_TEXTS, Scores
+from robustness.victims.inputs import Company, accepted_inputs, longest_text
+
+CACHES = frozenset({"cache", "past_key_values"})
+"""What the cache that a model returned is called when it is given back."""
+READING_AHEAD = 1e-3
+"""The largest change of a log-probability, in float32, that is still rounding."""
+
+
+@final
+class PromptedVictim:
+    r"""A causal language model with a task's template and one verbaliser for each label.
+
+    The score of label l is the mean log-probability of its verbaliser's tokens after the prompt,
+    $$\frac{1}{|v_l|} \sum_k \log p(v_{l,k} \mid \mathrm{prompt}, v_{l,<k}),$$
+    so that long verbalisers are not at a loss. The prompt is run once for all labels; only verbalisers of several
+    tokens need a second pass, which reads the first one's cache. Rows are padded on the right, where no real token
+    looks, so scores do not depend on what is scored beside them.
+
+    Source: length-normalised scoring of answers, GPT-3 (arXiv 2005.14165, section 2.4).
+
+    Args:
+        model: gives logits of the next token.
+        tokenizer: the model's own.
+        task: has a template and verbalisers.
+        padded: whether prompts of unequal length may share a batch.
+        batch_tokens: tokens of a batch; None for the device's default.
+
+    Raises:
+        CheckpointError: verbalisers that the tokenizer cannot tell apart.
+    """
+
+    def __init__(
+        self, model: Any, tokenizer: Any, task: Task, *, padded: bool = True, batch_tokens: int | None = None
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.device: torch.device = next(model.parameters()).device
+        prompts = getattr(model, "active_peft_config", None)
+        self._is_prompt_learning = bool(getattr(prompts, "is_prompt_learning", False))
+        self._accepted = accepted_inputs(model) | CACHES
+        self._task = task
+        self._appended = _appended_tokens(tokenizer)
+        """How many tokens the tokenizer puts behind every text: what follows a prompt must not follow those."""
+        self.verbalisers = _verbaliser_tokens(tokenizer, task)
+        """Tokens of what stands for each label."""
+        longest = max(len(ids) for ids in self.verbalisers)
+        self.max_tokens = longest_text(model, tokenizer, reserved=longest)
+        self.company = Company(padded)
+        """Which prompts may share a batch."""
+        self.forwards = 0
+        """Texts run through the model so far."""
+        self.truncated: set[str] = set()
+        """Digests of texts whose prompt is longer than the model takes; its first tokens are left out."""
+        self.contradicted: set[str] = set()
+        """Digests of the texts that were answered with another label when they were asked about again."""
+        self.batches = TokenBatches(batch_tokens or default_tokens(self.device))
+
+    @torch.inference_mode()
+    def scores(self, texts: Sequence[Texts]) -> Scores:
+        """Returns mean log-probabilities, shape (len(texts), labels), float32, in the order of `texts`."""
+        scores = np.empty((len(texts), len(self.verbalisers)), dtype=np.float32)
+        for start in range(0, len(texts), ENCODE_TEXTS):
+            chunk = [self.encode(text) for text in texts[start : start + ENCODE_TEXTS]]
+            scores[start : start + len(chunk)] = self._score_chunk(chunk)
+        return scores
+
+    def _score_chunk(self, prompts: Sequence[Sequence[int]]) -> Scores:
+        score = self._score_repeated if self._is_prompt_learning else self._score_cached
+        scores = np.empty((len(prompts), len(self.verbalisers)), dtype=np.float32)
+
+        def forward(batch: NDArray[np.int64]) -> Scores:
+            found = score([prompts[index] for index in batch])
+            self.forwards += len(batch)
+            return np.asarray(found.float().cpu().numpy())
+
+        lengths = np.array([len(prompt) for prompt in prompts])
+        for batch, rows in self.batches.run(lengths, forward, self.company.kinds(prompts)):
+            scores[batch] = rows
+        return scores
+
+    def encode(self, text: Texts) -> list[int]:
+        """Returns the prompt's tokens; of a prompt longer than the model takes the first ones are left out."""
+        prompt = self._task.template.format(**dict(zip(self._task.fields, text, strict=True)))
+        ids = self._without_appended(self.tokenizer(prompt, truncation=False, verbose=False)["input_ids"])
+        kept = self._kept(ids)
+        if len(kept) < len(ids):
+            self.truncated.add(digest_texts(text))
+        return [ids[place] for place in kept]
+
+    def encode_segments(self, text: Texts) -> tuple[list[int], list[int | None]]:
+        """Returns the prompt's tokens, and of which segment each is; None: of the template, or special.
+
+        Raises:
+            CheckpointError: a tokenizer that cannot say where a token comes from.
+        """
+        if not self.tokenizer.is_fast:
+            raise CheckpointError(
+                f"tokenizer {type(self.tokenizer).__name__}: gradients need a fast tokenizer, which knows where a "
+                "token comes from; save the checkpoint with a tokenizer.json"
+            )
+        pieces, bounds = [], []
+        for literal, field, _, _ in Formatter().parse(self._task.template):
+            pieces.append(literal)
+            if field is not None:
+                start, segment = sum(map(len, pieces)), self._task.fields.index(field)
+                pieces.append(text[segment])
+                bounds.append((start, start + len(text[segment]), segment))
+        encoded = self.tokenizer("".join(pieces), truncation=False, verbose=False, return_offsets_mapping=True)
+        owners = [
+            next((segment for low, high, segment in bounds if max(start, low) < min(end, high)), None)
+            for start, end in encoded["offset_mapping"]
+        ]
+        ids = self._without_appended(encoded["input_ids"])
+        kept = self._kept(ids)
+        return [ids[place] for place in kept], [owners[place] for place in kept]
+
+    def _without_appended(self, ids: Sequence[int]) -> list[int]:
+        return list(ids[: len(ids) - self._appended])
+
+    @torch.inference_mode()
+    def reads_ahead(self) -> bool:
+        """Whether what follows a token changes the model's answer at it: such a model predicts no next token."""
+        prompt = self.encode(("a",) * len(self._task.fields))
+        last: list[torch.Tensor] = []
+        for row in (prompt, [*prompt, *self.verbalisers[0]]):
+            ids, mask = self.pad([row])
+            logits = self.run(input_ids=ids, attention_mask=mask).logits[0, -len(row) :]
+            last.append(logits[len(prompt) - 1].float().log_softmax(dim=-1))
+        return bool((last[0] - last[1]).abs().max() > READING_AHEAD)
+
+    def _kept(self, ids: Sequence[int]) -> list[int]:
+        """Places of the tokens that the model takes: the last ones, and the first if it begins every text."""
+        if len(ids) <= self.max_tokens:
+            return list(range(len(ids)))
+        bos = [0] if ids[0] == self.tokenizer.bos_token_id else []
+        return bos + list(range(len(ids) - self.max_tokens + len(bos), len(ids)))
+
+    def _score_cached(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
+        """The prompt once; then what a verbaliser adds, at the positions that follow each row's own end."""
+        ids, mask = self.pad(prompts)
+        output = self.run(input_ids=ids, attention_mask=mask, use_cache=True)
+        lengths = mask.sum(dim=1)
+        rows = torch.arange(len(prompts), device=self.device)
+        first = output.logits[rows, lengths - 1].float().log_softmax(dim=-1)
+        width, longest = ids.shape[1], max(len(ids) for ids in self.verbalisers)
+        name = "cache" if "cache" in output else "past_key_values"  # renamed by transformers 5
+        cache = output.get(name)
+        if longest > 1 and not ("position_ids" in self._accepted and _holds(cache, width + longest)):
+            return self._score_repeated(prompts)
+        scores = []
+        for verbaliser in self.verbalisers:
+            total = first[:, verbaliser[0]]
+            if len(verbaliser) > 1:
+                said = torch.tensor(verbaliser[:-1], device=self.device).expand(len(prompts), -1)
+                steps = torch.arange(said.shape[1], device=self.device)
+                follow = self.run(
+                    input_ids=said,
+                    attention_mask=torch.cat([mask, torch.ones_like(said)], dim=1),
+                    position_ids=lengths[:, None] + steps,
+                    cache_position=width + steps,
+                    use_cache=True,
+                    **{name: cache},
+                )
+                cache.crop(-said.shape[1])
+                wanted = torch.tensor(verbaliser[1:], device=self.device).expand(len(prompts), -1)
+                total = total + _chosen(follow.logits, wanted).sum(dim=1)
+            scores.append(total / len(verbaliser))
+        return torch.stack(scores, dim=1)
+
+    def _score_repeated(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
+        """The whole sequence for each label: learnt prompts put a cache of their own before the text."""
+        scores = []
+        for verbaliser in self.verbalisers:
+            ids, mask = self.pad([[*prompt, *verbaliser] for prompt in prompts])
+            logits = self.run(input_ids=ids, attention_mask=mask).logits[:, -ids.shape[1] :]
+            ends = mask.sum(dim=1)[:, None] - len(verbaliser) - 1
+            places = ends + torch.arange(len(verbaliser), device=self.device)
+            rows = torch.arange(len(prompts), device=self.device)[:, None]
+            wanted = torch.tensor(verbaliser, device=self.device).expand(len(prompts), -1)
+            scores.append(_chosen(logits[rows, places], wanted).mean(dim=1))
+        return torch.stack(scores, dim=1)
+
+    def run(self, **inputs: Any) -> Any:
+        """Runs the model on those of the inputs that it takes."""
+        return self.model(**{name: values for name, values in inputs.items() if name in self._accepted})
+
+    def pad(self, rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns tokens and attention mask, padded on the right, shape (rows, tokens)."""
+        width = max(len(row) for row in rows)
+        ids = torch.full((len(rows), width), int(self.tokenizer.pad_token_id))
+        mask = torch.zeros((len(rows), width), dtype=torch.long)
+        for index, row in enumerate(rows):
+            ids[index, : len(row)] = torch.tensor(row)
+            mask[index, : len(row)] = 1
+        return ids.to(self.device), mask.to(self.device)
+
+
+def _appended_tokens(tokenizer: Any) -> int:
+    """How many tokens, as </s> or [SEP], a tokenizer puts behind every text."""
+    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+    whole = tokenizer("a")["input_ids"]
+    starts = [start for start in range(len(whole) - len(bare) + 1) if whole[start : start + len(bare)] == bare]
+    return len(whole) - len(bare) - starts[0] if starts else 0
+
+
+def _verbaliser_tokens(tokenizer: Any, task: Task) -> list[list[int]]:
+    """The tokens of each verbaliser behind a prompt: alone some begin with a mark, or with one more space."""
+    prompt = task.template.format(**dict.fromkeys(task.fields, "a"))
+    before = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    found = []
+    for verbaliser in task.verbalisers:
+        alone = list(tokenizer(verbaliser, add_special_tokens=False)["input_ids"])
+        both = list(tokenizer(prompt + verbaliser, add_special_tokens=False)["input_ids"])
+        behind = both[len(before) :] if both[: len(before)] == before else []
+        is_word = verbaliser[:1].isspace()  # what begins without a space would join the prompt's last word
+        found.append(behind if behind and (is_word or alone[-len(behind) :] == behind) else alone)
+    for number, ids in enumerate(found):
+        if not ids or ids in found[:number]:
+            raise CheckpointError(
+                f"tokenizer {type(tokenizer).__name__}: the verbaliser {task.verbalisers[number]!r} of task "
+                f"{task.name} is {'no token' if not ids else 'the same tokens as another'}, so its label cannot be "
+                "told; use a tokenizer that knows these words, or a checkpoint with a head for labels"
+            )
+    return found
+
+
+def _holds(cache: Any, tokens: int) -> bool:
+    """Whether a cache keeps so many tokens as they were read: a window loses some, and a running state all."""
+    from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+    return all(
+        type(layer) is DynamicLayer or (type(layer) is DynamicSlidingWindowLayer and tokens < layer.sliding_window)
+        for layer in getattr(cache, "layers", [None])
+    )
+
+
+def _chosen(logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Log-probabilities of the wanted tokens, shape (batch, tokens)."""
+    return logits.float().log_softmax(dim=-1).gather(2, wanted[:, :, None])[:, :, 0]

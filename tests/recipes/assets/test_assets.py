@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from robustness.definitions.catalog import ATTACKS
+from robustness.errors import DataError
+from robustness.recipes.assets import lexical as assets
+from robustness.recipes.assets.registry import ASSETS
+from robustness.recipes.building import find_attack
+from robustness.recipes.parts import assets_of
+
+
+@pytest.fixture(autouse=True)
+def no_data_named(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.delenv("ROBUSTNESS_DATA", raising=False)
+    monkeypatch.delenv("NLTK_DATA", raising=False)
+    monkeypatch.setattr(assets, "_nltk_folders", list)
+    yield
+    assets.use_data(None)
+
+
+def test_a_missing_asset_is_named_with_where_it_was_looked_for_and_what_to_do(tmp_path: Path) -> None:
+    pytest.importorskip("nltk")
+    assets.use_data(tmp_path)
+
+    with pytest.raises(DataError) as refused:
+        find_attack("pwws")
+
+    message = str(refused.value)
+    assert "wordnet" in message
+    assert str(tmp_path / "nltk_data/corpora/wordnet") in message
+    assert f"robustness assets get wordnet --data {tmp_path}" in message
+
+
+def test_without_any_folder_the_message_says_so() -> None:
+    with pytest.raises(DataError, match="no folder: none is named; give --data FOLDER"):
+        assets.load_neighbours()
+
+
+def test_without_nltk_the_message_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "nltk", None)
+
+    with pytest.raises(DataError, match=r"pip install 'peft-robustness\[textattack\]'"):
+        assets.load_wordnet()
+
+
+def test_a_list_that_is_not_the_published_one_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / ASSETS["counter-fitted-neighbours"].path
+    path.parent.mkdir(parents=True)
+    path.write_text('{"good": ["fine"]}')
+    assets.use_data(tmp_path)
+
+    with pytest.raises(DataError, match="not the published file"):
+        assets.load_neighbours()
+
+
+def test_a_zip_file_stands_for_the_folder_and_nltks_variable_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = tmp_path / "corpora/wordnet.zip"
+    archive.parent.mkdir()
+    archive.touch()
+    monkeypatch.setenv("NLTK_DATA", str(tmp_path))
+
+    assert assets.find_asset("wordnet") == archive
+
+
+def test_the_named_folder_comes_before_the_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("mine", "theirs"):
+        path = tmp_path / folder / ASSETS["counter-fitted-neighbours"].path
+        path.parent.mkdir(parents=True)
+        path.touch()
+    monkeypatch.setenv("ROBUSTNESS_DATA", str(tmp_path / "theirs"))
+    assets.use_data(tmp_path / "mine")
+
+    found = assets.locate_asset("counter-fitted-neighbours")
+
+    assert found is not None
+    assert found.is_relative_to(tmp_path / "mine")
+
+
+def test_every_asset_a_recipe_reads_is_registered_and_every_registered_one_is_read() -> None:
+    assert {name for each in ATTACKS.names() for name in assets_of(ATTACKS.find(each).definition)} == set(ASSETS)
+
+
+def test_a_recipes_assets_are_known_without_building_it() -> None:
+    assert assets_of(ATTACKS.find("pwws").definition) == ["wordnet"]
+    assert assets_of(ATTACKS.find("deepwordbug").definition) == []
+    assert assets_of(ATTACKS.find("clare").definition) == [
+        "distilroberta-base",
+        "averaged_perceptron_tagger_eng",
+        "universal_tagset",
+        "all-MiniLM-L6-v2",
+    ]
+
+
+def test_the_shared_assets_are_found_read_and_what_the_registry_says(shared_data: Path) -> None:
+    pytest.importorskip("nltk")
+    assets.use_data(shared_data)
+
+    for name in ("wordnet", "averaged_perceptron_tagger_eng", "universal_tagset", "counter-fitted-neighbours"):
+        found = assets.find_asset(name)
+        if name in ("universal_tagset", "counter-fitted-neighbours"):  # the others are packed in another way there
+            assert hashlib.sha256(found.read_bytes()).hexdigest() == ASSETS[name].files[0].sha256
+    assert "movie" in {name for sense in assets.load_wordnet().synsets("film") for name in sense.lemma_names()}
+    assert assets.load_tagger()(["the", "film", "is", "good"]) == ["DET", "NOUN", "VERB", "ADJ"]
+    assert assets.load_neighbours()["film"][0] == "movie"
+    assert np.mean([len(n) <= 8 for n in assets.load_neighbours().values()]) == 1

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from robustness import api
+from robustness.definitions.tasks import find_task
+from robustness.reports.tables.columns import Table
+from robustness.sensitivity.building import find_probe
+from robustness.sensitivity.probe import Reading, Subject
+from robustness.sensitivity.structure.paths import UpdatePath, answers, cut_rank, into_top, scale_intruders
+from robustness.sensitivity.structure.updates import WeightUpdate
+from robustness.testsets.example import Example
+from robustness.victims.files.checkpoint import read_checkpoint
+from robustness.victims.heads.label_gradients import embed, frozen
+from robustness.victims.heads.labels import Victim
+from robustness.victims.loading import load_checkpoint, place, to_victim
+
+RNG = torch.Generator()
+
+
+def gaussian(*shape: int, seed: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture
+def update() -> WeightUpdate:
+    before = gaussian(12, 9, seed=1)
+    return WeightUpdate("layer.weight", None, before, before + 0.3 * gaussian(12, 9, seed=2))
+
+
+def test_a_cut_update_is_the_truncated_decomposition_and_whole_at_full_rank(update: WeightUpdate) -> None:
+    u, s, vt = np.linalg.svd(update.change.numpy(), full_matrices=False)
+
+    cut = cut_rank(update, 2, RNG) - update.before
+
+    np.testing.assert_allclose(cut, u[:, :2] @ np.diag(s[:2]) @ vt[:2], atol=1e-5)
+    torch.testing.assert_close(cut_rank(update, 50, RNG), update.after, atol=1e-5, rtol=0)
+
+
+def test_what_is_projected_into_the_leading_directions_and_out_of_them_adds_up(update: WeightUpdate) -> None:
+    u, _, vt = np.linalg.svd(update.before.numpy(), full_matrices=False)
+    left, right = u[:, :3] @ u[:, :3].T, vt[:3].T @ vt[:3]
+
+    inside = into_top(update, 3, RNG)
+
+    np.testing.assert_allclose(inside, left @ update.change.numpy() @ right, atol=1e-5)
+    again = WeightUpdate("x", None, update.before, update.before + inside)
+    torch.testing.assert_close(into_top(again, 3, RNG), inside, atol=1e-5, rtol=0)
+
+
+def test_intruders_are_scaled_as_the_peft_library_scales_them() -> None:
+    from peft import LoraConfig, get_peft_model
+    from peft.tuners.lora.intruders import reduce_intruder_dimension
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = torch.nn.Sequential(torch.nn.Linear(24, 24, bias=False))
+        before = net[0].weight.detach().clone()
+        # Its result is cut to the adapter's rank: at full rank nothing is cut.
+        model = get_peft_model(net, LoraConfig(r=24, lora_alpha=24, target_modules=["0"]))
+        layer = model.base_model.model[0]
+        layer.lora_B["default"].weight.data = torch.zeros(24, 24)
+        layer.lora_B["default"].weight.data[:, :2] = torch.randn(24, 2)
+    change = layer.get_delta_weight("default").detach()
+    reduce_intruder_dimension(model, mitigation_lambda=0.75, logging_sink=None)
+
+    scaled = scale_intruders(WeightUpdate("0.weight", None, before, before + change), 0.75, RNG)
+
+    assert (scaled - before - change).abs().max() > 1e-3
+    torch.testing.assert_close(
+        scaled - before, layer.get_delta_weight("intruder_reduced").detach(), atol=1e-4, rtol=0
+    )
+
+
+def test_intruders_left_at_their_size_change_nothing(update: WeightUpdate) -> None:
+    torch.testing.assert_close(scale_intruders(update, 1.0, RNG), update.after, atol=0, rtol=0)
+
+
+@pytest.fixture
+def victims(tiny: Any) -> dict[str, Victim]:
+    checkpoints = {name: read_checkpoint(name, str(tiny.folder / name), str(tiny.base)) for name in ("full", "lora")}
+    return {
+        name: to_victim(load_checkpoint(checkpoint, find_task("sst2")), place("cpu"))
+        for name, checkpoint in checkpoints.items()
+    }
+
+
+@pytest.fixture
+def subject(tiny: Any, victims: dict[str, Victim]) -> Callable[[str], Subject]:
+    examples = [Example(str(number), (text,), label) for number, (text, label) in enumerate(tiny.dev)]
+
+    def make(name: str) -> Subject:
+        checkpoint = read_checkpoint(name, str(tiny.folder / name), str(tiny.base))
+        return Subject(checkpoint, examples, (), 0, "d", lambda: victims[name])
+
+    return make
+
+
+def accuracies(readings: list[Reading]) -> dict[str, float]:
+    found: dict[str, list[float]] = {}
+    for reading in readings:
+        found.setdefault(reading.measurement.quantity.name, []).append(reading.measurement.value or 0.0)
+    return {name: float(np.mean(values)) for name, values in found.items()}
+
+
+@pytest.mark.parametrize("name", ["full", "lora"])
+def test_the_path_ends_at_the_checkpoint_and_begins_at_the_base(
+    tiny: Any, subject: Callable[[str], Subject], victims: dict[str, Victim], name: str
+) -> None:
+    one = subject(name)
+    texts = [example.texts for example in one.examples]
+    labels = np.array([example.label for example in one.examples])
+    trained = victims[name].scores(texts)
+    weights = {key: value.clone() for key, value in victims[name].model.state_dict().items()}
+
+    found = accuracies(list(UpdatePath(steps=(0.0, 1.0), ranks=(64,), tops=(64,), scales=(1.0,)).measure(one)))
+
+    assert found["accuracy-at-t-1"] == np.mean(trained.argmax(axis=1) == labels)
+    for whole in ("rank-64", "top-64", "intruders-1"):
+        assert found[f"accuracy-at-{whole}"] == found["accuracy-at-t-1"]
+    assert all(found[f"step-{key}"] <= value for key, value in found.items() if key.startswith("accuracy"))
+    assert all(torch.equal(weights[key], value) for key, value in victims[name].model.state_dict().items())
+    for key, value in load_file(tiny.base / "model.safetensors").items():
+        victims[name].model.state_dict()[f"bert.{key}"].copy_(value)
+    base = victims[name].scores(texts)
+    assert found["accuracy-at-t-0"] == np.mean(base.argmax(axis=1) == labels)
+
+
+def test_a_gradient_step_has_the_promised_length_and_lowers_the_margin(
+    subject: Callable[[str], Subject], victims: dict[str, Victim]
+) -> None:
+    one = subject("full")
+    with frozen(victims["full"]):
+        batch = embed(victims["full"], one.examples)
+        small, large = (answers(batch, radius) for radius in (1e-6, 1e3))
+
+    assert torch.equal(small[0], small[1])
+    assert large[0].sum() > large[1].sum()
+
+
+def test_a_run_writes_the_path_into_the_curves(tiny: Any, tmp_path: Path) -> None:
+    assert find_probe("update-path").probe == UpdatePath()
+
+    report = api.run(
+        "smoke", tiny.pairs, tmp_path / "run", data=tiny.data, testsets=[str(tiny.testset)], attacks=["identity"],
+        probes=["update-path"], limit=6,
+    )  # fmt: skip
+
+    curves = report.tables[Table.CURVES]
+    curves = curves[curves["attack"] != "identity"]
+    assert set(curves["budget_kind"]) == {"t", "rank", "top", "rest", "intruders"}
+    assert set(curves["attack"]) == {"none", "gradient-step"}
+    clean = curves[(curves["budget_kind"] == "t") & (curves["attack"] == "none")]
+    assert clean[clean["checkpoint"] == "full"]["budget"].tolist() == [0, 0.25, 0.5, 0.75, 1, 1.25, 1.5]
+    assert ((curves["low"] <= curves["robust_accuracy"]) & (curves["robust_accuracy"] <= curves["high"])).all()
