@@ -2,45 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
-
 from robustness.definitions.naming import nearest
 from robustness.errors import DefinitionError
-
-
-class Head(StrEnum):
-    """What a checkpoint answers with."""
-
-    CLASSIFICATION = "classification"
-    ANSWERING = "answering"
-    """A span of the last segment."""
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One task.
-
-    Source: GLUE (arXiv 1804.07461) for fields and label order; the attacked fields are those TextAttack's
-    recipes leave open (a premise or a passage is context and stays as it is).
-    """
-
-    name: str
-    fields: tuple[str, ...]
-    labels: tuple[str, ...]
-    attacked: tuple[str, ...]
-    scores_f1: bool = False
-    head: Head = Head.CLASSIFICATION
-    template: str = ""
-    """What a prompted causal language model reads, with the fields in braces."""
-    verbalisers: tuple[str, ...] = ()
-    """What it would go on with, for each label."""
-
-    @property
-    def attacked_segments(self) -> tuple[int, ...]:
-        """Indices into `fields` that an attack may change."""
-        return tuple(self.fields.index(name) for name in self.attacked)
-
+from robustness.tasks.task import Task, TaskKind
 
 TASKS: tuple[Task, ...] = (
     Task(
@@ -84,7 +48,7 @@ TASKS: tuple[Task, ...] = (
         template="Premise: {sentence1}\nHypothesis: {sentence2}\nDoes the hypothesis follow?",
         verbalisers=(" yes", " no"),
     ),
-    Task("squad", ("question", "context"), (), ("context",), head=Head.ANSWERING),
+    Task("squad", ("question", "context"), (), ("context",), kind=TaskKind.SPAN),
 )
 
 

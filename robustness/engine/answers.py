@@ -9,8 +9,8 @@ import numpy as np
 
 from robustness.engine.outcome import Outcome, Status
 from robustness.engine.referee import character_similarity, count_modified_words
+from robustness.tasks.answer_scores import AnswerScore, score_answer
 from robustness.testsets.example import Example, Texts
-from robustness.victims.heads.answer_scores import AnswerScore, score_answer
 from robustness.victims.heads.spans import AnsweringVictim, Prediction
 
 CHUNK = 512

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from robustness.engine.goal import Goal
 from robustness.engine.outcome import Outcome, Status
 from robustness.errors import AttackError
+from robustness.tasks.grading import log_probabilities
 from robustness.testsets.example import Example, Texts
 
 
@@ -59,13 +60,6 @@ def true_label_probability(scores: NDArray[np.float32], label: int) -> float:
     0.5
     """
     return float(np.exp(log_probabilities(scores[None])[0, label]))
-
-
-def log_probabilities(scores: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Log-softmax in double precision, shape (n, labels): order survives where probabilities round to 1."""
-    logits = scores.astype(np.float64)
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
 
 
 def judge(

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from robustness.definitions.catalog import TESTSETS
-from robustness.definitions.tasks import Head, find_task
+from robustness.definitions.tasks import find_task
 from robustness.engine.evaluation import NO_ATTACK
 from robustness.errors import DataError
 from robustness.runs.planning.foresight import Assumptions, count_seeds, describe_power, plan_set, read_rarer_share
@@ -27,6 +27,7 @@ from robustness.runs.storage.record import (
     library_versions,
     now,
 )
+from robustness.tasks.task import TaskKind
 from robustness.testsets.drawing import draw
 from robustness.testsets.example import Example
 from robustness.testsets.loading import Testset, load_testset
@@ -154,7 +155,7 @@ def _clean_examples(plan: Plan, prepared: Prepared, task: str) -> Sequence[Examp
         raise DataError(f"task {task}: no clean examples to check the pairs on; add the test set {task} to --data")
     drawn = [draw(examples, GATE_EXAMPLES, "gate") for examples in sources]
     known = find_task(task)
-    if known.head is Head.ANSWERING:
+    if known.kind is TaskKind.SPAN:
         return drawn[0]
     telling = next((examples for examples in drawn if len({e.label for e in examples}) > 1), None)
     if telling is None:
@@ -257,7 +258,7 @@ def _testset_record(plan: Plan, prepared: Prepared, testset: Testset) -> Testset
         drawn=used.drawn,
         digest=testset.digest,
         scores_f1=testset.task.scores_f1,
-        answers=testset.task.head is Head.ANSWERING,
+        answers=testset.task.kind is TaskKind.SPAN,
         n_attacks=len({cell.attack for cell in plan.cells if cell.testset == testset.name} - {NO_ATTACK}),
         n_groups=planned.n,
         n_tests=planned.tests,

@@ -12,8 +12,8 @@ from robustness.engine.goal import GoalKind
 from robustness.errors import RunError
 from robustness.runs.planning.plan import Cell, Plan
 from robustness.runs.storage.store import UNTUNED, Store
+from robustness.tasks.answer_scores import score_answer
 from robustness.testsets.example import Example, Texts, digest_texts
-from robustness.victims.heads.answer_scores import score_answer
 from robustness.victims.heads.spans import AnsweringVictim
 from robustness.victims.isolation import Fault, Isolation, VictimGoneError
 

@@ -15,10 +15,11 @@ from robustness.definitions.tasks import find_task
 from robustness.engine.attack import ScoreRows
 from robustness.engine.goal import GoalKind
 from robustness.engine.outcome import Status
-from robustness.engine.referee import log_probabilities, true_label_probability
+from robustness.engine.referee import true_label_probability
 from robustness.errors import RunError, UsageError
 from robustness.runs.storage.record import CheckpointRecord, RunRecord, read_record
 from robustness.runs.storage.store import open_store
+from robustness.tasks.grading import log_probabilities
 from robustness.testsets.example import Texts
 from robustness.victims.files.checkpoint import read_checkpoint
 from robustness.victims.heads.spans import AnsweringVictim

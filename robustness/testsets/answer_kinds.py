@@ -10,6 +10,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from robustness.tasks.answer_scores import normalised_tokens
+
 _MONTHS_TEXT = """
 january february march april may june july august september october november december
 """
@@ -78,17 +80,6 @@ def kind_of(answer: str) -> AnswerKind:
     if content and all(word.lstrip(string.punctuation)[:1].isupper() for word in content):
         return AnswerKind.NAME
     return AnswerKind.PHRASE
-
-
-@lru_cache(maxsize=100_000)
-def normalised_tokens(text: str) -> tuple[str, ...]:
-    """The words that SQuAD's scorer compares: lower case, without punctuation and articles (arXiv 1606.05250).
-
-    >>> normalised_tokens("The Broncos' win!")
-    ('broncos', 'win')
-    """
-    bare = "".join(character for character in text.lower() if character not in string.punctuation)
-    return tuple(re.sub(r"\b(a|an|the)\b", " ", bare).split())
 
 
 def contains_answer(text: str, answers: Iterable[str]) -> bool:

@@ -8,6 +8,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from robustness.tasks.gold import GoldSpan
+
 Texts = tuple[str, ...]
 """The segments of one input in the order the model reads them: one sentence, or a pair."""
 
@@ -22,15 +24,6 @@ def digest_texts(texts: Texts) -> str:
     False
     """
     return hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16]
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A gold answer to a question."""
-
-    text: str
-    start: int
-    """Of its first character in the context."""
 
 
 # TextAttack's words: runs of letters, digits and inner ' - _ * @; it counts these three signs as letters too.
@@ -58,7 +51,7 @@ class Example:
     """Indices of the segments an attack may change."""
     original: Texts | None = None
     """The benign text that a ready-made adversarial example was made from, where it is known."""
-    answers: tuple[Answer, ...] = ()
+    answers: tuple[GoldSpan, ...] = ()
     """Gold answers, where the task is answering."""
     method: str = ""
     """How a ready-made adversarial example was made, in its authors' words."""

@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from robustness.definitions.testsets import GeneratedSet
+from robustness.tasks.gold import GoldSpan
 from robustness.testsets.answer_kinds import fake_answer
 from robustness.testsets.distractors import answer_context, denied_answer
-from robustness.testsets.example import Answer, Example
+from robustness.testsets.example import Example
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ def insert_distractor(example: Example, distractor: str, place: str) -> Example:
     if place == "after":
         return replace(example, texts=(question, f"{context.rstrip()} {distractor}"), _spans=None)
     shift = len(distractor) + 1
-    answers = tuple(Answer(answer.text, answer.start + shift) for answer in example.answers)
+    answers = tuple(GoldSpan(answer.text, answer.start + shift) for answer in example.answers)
     return replace(example, texts=(question, f"{distractor} {context}"), answers=answers, _spans=None)
 
 

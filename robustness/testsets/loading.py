@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from robustness.definitions.catalog import TESTSETS, Entry
-from robustness.definitions.tasks import Head, Task, find_task
+from robustness.definitions.tasks import find_task
 from robustness.definitions.testsets import (
     AdvGlueFile,
     GeneratedSet,
@@ -21,6 +21,7 @@ from robustness.definitions.testsets import (
     TsvFile,
 )
 from robustness.errors import DataError, DefinitionError
+from robustness.tasks.task import Task, TaskKind
 from robustness.testsets.example import Example
 from robustness.testsets.generation import alter_questions
 from robustness.testsets.rows import Row, digest_rows, read_advglue, read_hub, read_tsv
@@ -169,7 +170,7 @@ def _refuse_labels(name: str, rows: Sequence[Row], task: Task, where: str) -> No
     n = len(task.labels)
     labels = {row.key: max(row.label, row.original_label or 0) for row in rows}
     beyond = {key: label for key, label in labels.items() if label >= n}
-    if not beyond or task.head is Head.ANSWERING:
+    if not beyond or task.kind is TaskKind.SPAN:
         return
     key, label = next(iter(beyond.items()))
     counted = ", ".join(f'{index} = "{word}"' for index, word in enumerate(task.labels, start=1))
@@ -233,7 +234,7 @@ def _read_rows(source: Source, data: Path | None, task: Task, *, adversarial: bo
 
 
 def _read_hub(source: HubDataset, task: Task, *, adversarial: bool) -> list[Row]:
-    if task.head is Head.ANSWERING:
+    if task.kind is TaskKind.SPAN:
         return read_squad_hub(source, adversarial=adversarial)
     return read_hub(source, task)
 

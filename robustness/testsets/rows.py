@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robustness.definitions.tasks import Task
 from robustness.definitions.testsets import AdvGlueFile, HubDataset, TsvFile
 from robustness.errors import DataError
 from robustness.retrying import with_retries
-from robustness.testsets.example import Answer, Texts
+from robustness.tasks.gold import GoldSpan
+from robustness.tasks.task import Task
+from robustness.testsets.example import Texts
 from robustness.testsets.files import find_separator, open_separated, read_json, read_text, refuse_repeated
 
 _SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can write half a character, which no tokenizer reads
@@ -31,7 +32,7 @@ class Row:
     label: int
     original: Texts | None = None
     group: str = ""
-    answers: tuple[Answer, ...] = ()
+    answers: tuple[GoldSpan, ...] = ()
     method: str = ""
     construction: str = ""
     original_label: int | None = None

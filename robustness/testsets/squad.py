@@ -11,7 +11,8 @@ from typing import Any
 
 from robustness.definitions.testsets import ALTERED_SUFFIX, HubDataset, SquadFile
 from robustness.errors import DataError
-from robustness.testsets.example import Answer, Example
+from robustness.tasks.gold import GoldSpan
+from robustness.testsets.example import Example
 from robustness.testsets.files import read_json
 from robustness.testsets.rows import Row, load_hub
 
@@ -119,7 +120,7 @@ def _row(where: str, record: dict[str, Any], context: str) -> Row:
     return answer_row(f"{where} (id {key})", key, {**record, "context": context}, record.get("answers"))
 
 
-def _answers(where: str, context: str, answers: object) -> Iterator[Answer]:
+def _answers(where: str, context: str, answers: object) -> Iterator[GoldSpan]:
     if isinstance(answers, dict):
         texts, starts = answers.get("text"), answers.get("answer_start")
         if isinstance(texts, str):
@@ -134,12 +135,12 @@ def _answers(where: str, context: str, answers: object) -> Iterator[Answer]:
         yield _place(where, context, text, start)
 
 
-def _place(where: str, context: str, text: str, start: int) -> Answer:
+def _place(where: str, context: str, text: str, start: int) -> GoldSpan:
     """The answer as the paragraph writes it: the same letters may be composed in one and decomposed in the other."""
     spellings = dict.fromkeys([text, *(unicodedata.normalize(form, text) for form in ("NFC", "NFD"))])
     for spelling in spellings:
         if start >= 0 and context.startswith(spelling, start):
-            return Answer(spelling, start)
+            return GoldSpan(spelling, start)
     found = context[max(0, start) : max(0, start) + len(text)]
     places = [context.find(spelling) for spelling in spellings if spelling in context]
     elsewhere = f"; it stands at {places[0]}" if places else ""

@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from robustness.definitions.tasks import Head, Task
 from robustness.definitions.testsets import TableFile
 from robustness.errors import DataError, DefinitionError
+from robustness.tasks.task import Task, TaskKind
 from robustness.testsets.example import Texts
 from robustness.testsets.files import find_separator, open_separated, read_json_records, read_text, refuse_repeated
 from robustness.testsets.rows import Row, label_index, spell_label
@@ -37,7 +37,7 @@ def read_table(path: Path, source: TableFile, task: Task) -> list[Row]:
         key = str(record[source.id]) if source.id else where.rpartition(" ")[2]
         group = str(record[source.group]) if source.group and record[source.group] is not None else ""
         original = _original(record, source, where)
-        if task.head is Head.ANSWERING:  # a stripped context would move the answers
+        if task.kind is TaskKind.SPAN:  # a stripped context would move the answers
             named = {name: record[column] for name, column in zip(task.fields, source.columns, strict=True)}
             row = answer_row(where, key, named, _decoded(record[str(source.answers)], where))
         else:
@@ -52,12 +52,12 @@ def read_table(path: Path, source: TableFile, task: Task) -> list[Row]:
 def _check(path: Path, source: TableFile, task: Task) -> None:
     if _format(path) not in FORMATS:
         raise DefinitionError(f"{path}: a table's file ends in {', '.join(FORMATS)} (.gz may follow)")
-    wanted = "answers" if task.head is Head.ANSWERING else "label"
+    wanted = "answers" if task.kind is TaskKind.SPAN else "label"
     if getattr(source, wanted) is None:
         raise DefinitionError(f'{path}: the definition names no column for {wanted}; add {wanted} = "..."')
     if source.original and len(source.original) != len(source.columns):
         raise DefinitionError(f"{path}: original names {len(source.original)} columns, columns {len(source.columns)}")
-    if source.original_label is not None and (task.head is Head.ANSWERING or not source.original):
+    if source.original_label is not None and (task.kind is TaskKind.SPAN or not source.original):
         raise DefinitionError(
             f"{path}: original_label names the column {source.original_label!r}, which only a task with labels has, "
             "beside original; take it out, or name the columns with the benign texts"

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from robustness.definitions.tasks import Head, Task
 from robustness.errors import CheckpointError, first_line
+from robustness.tasks.task import Task, TaskKind
 from robustness.training.adapters import (
     AdaLoraAdapter,
     Adapter,
@@ -60,7 +60,7 @@ def adapt(base: Base, task: Task, adapter: Adapter | None, steps: int) -> Any:
     register_tuners()
     from peft import get_peft_model
 
-    answering = task.head is Head.ANSWERING
+    answering = task.kind is TaskKind.SPAN
     config = _peft_config(adapter, model, steps)
     # PEFT's own model for question answering would drop the segment ids, which full fine-tuning is given.
     config.task_type = None if answering else "SEQ_CLS"
@@ -85,7 +85,7 @@ def _load_base(folder: Path, task: Task) -> tuple[Any, Sequence[str]]:
 
     kind: Any = AutoModelForQuestionAnswering
     labels: dict[str, Any] = {}
-    if task.head is Head.CLASSIFICATION:
+    if task.kind is TaskKind.LABELS:
         kind = AutoModelForSequenceClassification
         names = dict(enumerate(task.labels))
         labels = {"num_labels": len(names), "id2label": names, "label2id": {v: k for k, v in names.items()}}

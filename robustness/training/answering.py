@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from robustness.tasks.answer_scores import score_answer
 from robustness.testsets.example import Example
-from robustness.victims.heads.answer_scores import score_answer
 from robustness.victims.heads.best_spans import top_spans
 from robustness.victims.heads.spans import ANSWER_TOKENS, QUESTION_TOKENS, STRIDE_TOKENS, WINDOW_TOKENS
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from robustness.definitions.catalog import TESTSETS, Entry
-from robustness.definitions.tasks import Head, Task
 from robustness.definitions.testsets import TestsetDefinition
 from robustness.errors import CheckpointError, DataError, UsageError, first_line
+from robustness.tasks.task import Task, TaskKind
 from robustness.testsets.example import Example
 from robustness.testsets.halves import halve
 from robustness.testsets.loading import load_testset, load_training_split
@@ -119,7 +119,7 @@ def _refuse_overlap(testset: str, train: Sequence[Example], dev: Sequence[Exampl
 
 def _refuse_one_label(testset: str, task: Task, kind: str, used: Sequence[Example], whole: Sequence[Example]) -> None:
     labels = {example.label for example in used}
-    if task.head is Head.ANSWERING or len(labels) > 1:
+    if task.kind is TaskKind.SPAN or len(labels) > 1:
         return
     others = len({example.label for example in whole}) > 1
     remedy = "raise the limit: the file has others" if others else "add rows of the others"
@@ -171,7 +171,7 @@ def encode_rows(rows: TrainingRows, base: Path, max_tokens: int, virtual_tokens:
     model = empty_model(base)
     settle_padding_token(model, tokenizer, f"base {base}")
     limit = position_limit(model, tokenizer)
-    if rows.task.head is Head.ANSWERING:
+    if rows.task.kind is TaskKind.SPAN:
         selecting, reporting = (
             ScoredRows(
                 tuple(encode_windows(half, tokenizer, limit, answered_only=False)), f1_metric(half, tokenizer, limit)

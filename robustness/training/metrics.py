@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from robustness.definitions.tasks import Head, Task
+from robustness.tasks.task import Task, TaskKind
 
 
 class Metric(StrEnum):
@@ -26,4 +26,4 @@ class Metric(StrEnum):
 
 def selection_metric(task: Task) -> Metric:
     """Returns the metric that selects checkpoints of a task."""
-    return Metric.F1 if task.head is Head.ANSWERING else Metric.ACCURACY
+    return Metric.F1 if task.kind is TaskKind.SPAN else Metric.ACCURACY

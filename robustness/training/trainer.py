@@ -22,8 +22,8 @@ from transformers import (
 )
 
 from robustness.definitions.catalog import Entry
-from robustness.definitions.tasks import Head
 from robustness.errors import CheckpointError, RunError
+from robustness.tasks.task import TaskKind
 from robustness.training.adaptation import Base, adapt
 from robustness.training.adapters import AdaLoraAdapter
 from robustness.training.callbacks import EpochKeeper, RankAllocation, Snapshot, restore
@@ -202,7 +202,7 @@ def _settle_padding(model: Any, rows: EncodedRows, base: Base) -> None:
     name = f"base {base.folder}"
     settle_padding_token(model, rows.tokenizer, name)
     labelled = partial(Victim, label_columns=range(len(rows.task.labels)))
-    kind: Any = AnsweringVictim if rows.task.head is Head.ANSWERING else labelled
+    kind: Any = AnsweringVictim if rows.task.kind is TaskKind.SPAN else labelled
     try:
         victim = kind(model.eval(), rows.tokenizer)
         settle_side(victim, rows.task)

@@ -16,9 +16,9 @@ import torch
 from robustness.definitions.catalog import Entry
 from robustness.definitions.pairs import PairEntry, write_pairs
 from robustness.definitions.seeds import refuse_seed
-from robustness.definitions.tasks import Head, Task
 from robustness.errors import CheckpointError, RobustnessError, RunError, UsageError, first_line
 from robustness.paths import refuse_unwritable
+from robustness.tasks.task import Task, TaskKind
 from robustness.training.adaptation import Base
 from robustness.training.adapters import PromptAdapter, virtual_tokens
 from robustness.training.callbacks import restore
@@ -151,7 +151,7 @@ def _refuse_what_is_no_base(given: str, folder: Path) -> None:
 
 def _refuse_prompts_for_answers(methods: Sequence[Entry[MethodDefinition]], task: Task) -> None:
     named = [m.name for m in methods if isinstance(m.definition.adapter, PromptAdapter)]
-    if named and task.head is Head.ANSWERING:
+    if named and task.kind is TaskKind.SPAN:
         raise UsageError(
             f"--method {', '.join(named)}: learnt vectors before the text are not trained for {task.name}: peft's "
             "model does not tell them which tokens are the question's, as the full arm is told, and takes the "
@@ -293,7 +293,7 @@ def _floor(rows: TrainingRows, settings: TrainingSettings) -> float | None:
     """The share of the most frequent label of the selecting rows, where epochs are matched by accuracy."""
     if settings.match == "none":
         return None
-    if rows.task.head is Head.ANSWERING:
+    if rows.task.kind is TaskKind.SPAN:
         return 0.0
     counts = Counter(example.label for example in rows.selecting)
     return max(counts.values()) / len(rows.selecting)

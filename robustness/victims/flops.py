@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from robustness.definitions.tasks import Head, Task
 from robustness.errors import CheckpointError
+from robustness.tasks.task import Task, TaskKind
 from robustness.testsets.example import Texts
 from robustness.victims.files.checkpoint import Checkpoint
 from robustness.victims.files.head_kind import is_prompted
@@ -96,7 +96,7 @@ def count_tokens(
         texts = [(task.template.format(**dict(zip(task.fields, text, strict=True))),) for text in texts]
     segments = [list(column) for column in zip(*texts, strict=True)]
     lengths = [len(ids) for ids in tokenizer(*segments, truncation=False, verbose=False)["input_ids"]]
-    if task.head is Head.ANSWERING:
+    if task.kind is TaskKind.SPAN:
         step = WINDOW_TOKENS - STRIDE_TOKENS
         return [n + max(0, -(-(n - WINDOW_TOKENS) // step)) * STRIDE_TOKENS for n in lengths]
     longest = min(stated_positions(config), tokenizer_limit(tokenizer))

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 
 from robustness.definitions.pairs import Pair
-from robustness.definitions.tasks import Head, Task
 from robustness.errors import CheckpointError, GateError, RobustnessError
+from robustness.tasks.answer_scores import score_answer
+from robustness.tasks.task import Task, TaskKind
 from robustness.testsets.example import Example, Texts
 from robustness.victims.batches import recover_memory
 from robustness.victims.files.checkpoint import Checkpoint, first_line
 from robustness.victims.files.head_kind import head_remedy
-from robustness.victims.heads.answer_scores import score_answer
 from robustness.victims.heads.labels import Scores
 from robustness.victims.heads.spans import AnsweringVictim
 from robustness.victims.inputs import accepted_inputs, longest_text, max_tokens
@@ -96,7 +96,7 @@ def _inspect(loaded: LoadedCheckpoint, placement: Placement, clean: Sequence[Exa
     except VictimGoneError as error:
         raise CheckpointError(f"checkpoint {checkpoint.name}: answers no clean text: {error}") from error
     if accuracy <= majority:
-        answering = loaded.task.head is Head.ANSWERING
+        answering = loaded.task.kind is TaskKind.SPAN
         failures.append(
             f"clean-accuracy: {'F1 ' if answering else ''}{accuracy:.3f} on {len(clean)} clean examples is not above "
             f"{'answering with the whole paragraph' if answering else 'the majority class'} "
@@ -187,7 +187,7 @@ def _clean_accuracy(victim: AnyVictim, clean: Sequence[Example]) -> tuple[float,
 
 def _why_wrong(victim: AnyVictim, loaded: LoadedCheckpoint, accuracy: float, majority: float) -> str:
     """What else than a lack of learning makes a checkpoint answer no better than one that knows nothing."""
-    if loaded.task.head is Head.CLASSIFICATION and len(loaded.task.labels) == 2 and 1 - accuracy > majority:
+    if loaded.task.kind is TaskKind.LABELS and len(loaded.task.labels) == 2 and 1 - accuracy > majority:
         return (
             f"the other label than it gives would be right on {1 - accuracy:.3f}: are its labels (or those of the "
             "rows) in the order that it was trained with? If they are not, mend id2label in its config.json"

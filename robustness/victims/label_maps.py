@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from robustness.definitions.tasks import Task
 from robustness.errors import CheckpointError
+from robustness.tasks.task import Task
 from robustness.victims.files.checkpoint import Checkpoint, read_json
 
 # The names that public checkpoints use for GLUE's labels, folded by _fold.

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from robustness.definitions.tasks import Head, Task
 from robustness.errors import CheckpointError, RobustnessError, UsageError
+from robustness.tasks.task import Task, TaskKind
 from robustness.victims.cpu_features import refuse_missing_cpu_features
 from robustness.victims.files.adapters import load_adapter, unwrap_saved
 from robustness.victims.files.checkpoint import ADAPTER_CONFIG, SAFE_FILES, Checkpoint, first_line, read_json
@@ -99,7 +99,7 @@ def load_checkpoint(checkpoint: Checkpoint, task: Task) -> LoadedCheckpoint:
     prompted = is_prompted(checkpoint, task)
     refuse_other_head(checkpoint, task, prompted=prompted)
     columns: tuple[int, ...] = ()
-    if task.head is Head.CLASSIFICATION and not prompted:
+    if task.kind is TaskKind.LABELS and not prompted:
         columns = map_labels(task, read_labels(checkpoint), checkpoint.name)
     if checkpoint.is_adapter:
         _refuse_other_base(checkpoint)
@@ -211,7 +211,7 @@ def to_untuned_victim(loaded: LoadedCheckpoint, placement: Placement) -> AnyVict
 def as_victim(loaded: LoadedCheckpoint, model: Any, placement: Placement) -> AnyVictim:
     """Wraps one form of a loaded checkpoint without changing it."""
     model = model.to(device=placement.device, dtype=placement.dtype).eval()
-    if loaded.task.head is Head.ANSWERING:
+    if loaded.task.kind is TaskKind.SPAN:
         segment_ids = not _drops_segment_ids(loaded)
         return AnsweringVictim(model, loaded.tokenizer, segment_ids=segment_ids, padded=loaded.padded)
     if loaded.is_prompted:

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from robustness.definitions.tasks import Task
 from robustness.errors import CheckpointError
+from robustness.tasks.task import Task
 from robustness.victims.files.head_kind import is_decoder
 from robustness.victims.heads.labels import Victim
 from robustness.victims.kinds import AnyVictim

@@ -29,7 +29,8 @@ from gpu.models import (
 )
 from gpu.world import World, write_world
 from robustness.definitions.tasks import find_task
-from robustness.testsets.example import Answer, Example, Texts
+from robustness.tasks.gold import GoldSpan
+from robustness.testsets.example import Example, Texts
 from robustness.victims.batches import recover_memory
 from robustness.victims.files.checkpoint import Checkpoint
 from robustness.victims.heads.labels import Victim
@@ -110,7 +111,7 @@ class Bench:
         questions = [texts for texts in self.questions if len(texts[1].split()) < 200][: self.size.probed]
         found = [each.best for each in self.reader.predict(questions, n_best=1)]
         return [
-            Example(f"q{i}", texts, 1, attacked=(1,), answers=(Answer(best, texts[1].index(best)),))
+            Example(f"q{i}", texts, 1, attacked=(1,), answers=(GoldSpan(best, texts[1].index(best)),))
             for i, (texts, best) in enumerate(zip(questions, found, strict=True))
         ]
 

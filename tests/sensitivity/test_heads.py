@@ -12,7 +12,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from robustness import api
-from robustness.definitions.tasks import Task, find_task
+from robustness.definitions.tasks import find_task
 from robustness.recipes.embedding.balls import Norm
 from robustness.reports.tables.columns import Table
 from robustness.sensitivity.building import find_probe
@@ -23,9 +23,11 @@ from robustness.sensitivity.input.jacobian import JacobianNorm, Margin, MarginGr
 from robustness.sensitivity.input.smoothing import Smoothing
 from robustness.sensitivity.measurement import MeasurementStatus
 from robustness.sensitivity.probe import Subject, Unsupported
-from robustness.testsets.example import Answer, Example
+from robustness.tasks.answer_scores import score_answer
+from robustness.tasks.gold import GoldSpan
+from robustness.tasks.task import Task
+from robustness.testsets.example import Example
 from robustness.victims.files.checkpoint import read_checkpoint
-from robustness.victims.heads.answer_scores import score_answer
 from robustness.victims.heads.embedding import batches_of_any, embed_any, find_unfit
 from robustness.victims.heads.label_gradients import frozen, margins
 from robustness.victims.heads.spans import ANSWER_TOKENS, AnsweringVictim
@@ -90,7 +92,7 @@ def test_the_margin_of_spans_is_above_zero_exactly_where_the_answer_matches(
 ) -> None:
     """The LoRA arm is asked without segment ids."""
     victim, examples = arms(name), answering.examples()
-    wrong = [Example(f"w{e.id}", e.texts, 1, attacked=(1,), answers=(Answer("works in", 0),)) for e in examples[:6]]
+    wrong = [Example(f"w{e.id}", e.texts, 1, attacked=(1,), answers=(GoldSpan("works in", 0),)) for e in examples[:6]]
     chosen = [*examples, *wrong]
 
     found = {}
@@ -149,7 +151,7 @@ def test_a_questions_gradient_does_not_depend_on_its_neighbours(arms: Any, answe
 
 def test_questions_without_a_margin_are_unsupported_one_by_one(arms: Any, answering: Any) -> None:
     victim, good = arms("full"), answering.examples()[0]
-    absent = Example("absent", good.texts, 1, attacked=(1,), answers=(Answer("nowhere", 0),))
+    absent = Example("absent", good.texts, 1, attacked=(1,), answers=(GoldSpan("nowhere", 0),))
     long = Example("long", (good.texts[0], good.texts[1] * 12), 1, attacked=(1,), answers=good.answers)
 
     readings = {

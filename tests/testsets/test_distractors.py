@@ -3,9 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from robustness.testsets.answer_kinds import contains_answer, fake_answer, kind_of, normalised_tokens
+from robustness.tasks.answer_scores import normalised_tokens
+from robustness.tasks.gold import GoldSpan
+from robustness.testsets.answer_kinds import contains_answer, fake_answer, kind_of
 from robustness.testsets.distractors import answer_context, denied_answer
-from robustness.testsets.example import Answer, Example
+from robustness.testsets.example import Example
 from robustness.testsets.generation import insert_distractor
 from robustness.testsets.sentences import split_sentences
 
@@ -61,7 +63,7 @@ def test_sentences_are_those_a_reader_counts(text: str, count: int) -> None:
 
 
 def question(text: str, context: str, *answers: str) -> Example:
-    golds = tuple(Answer(answer, context.index(answer)) for answer in answers)
+    golds = tuple(GoldSpan(answer, context.index(answer)) for answer in answers)
     return Example("q", (text, context), 1, attacked=(1,), answers=golds)
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from robustness.definitions.tasks import Task, find_task
+from robustness.definitions.tasks import find_task
 from robustness.definitions.testsets import AdvGlueFile, HubDataset, TsvFile
 from robustness.errors import DataError
+from robustness.tasks.task import Task
 from robustness.testsets.rows import Row, digest_rows, read_advglue, read_hub, read_tsv
 
 SST2 = find_task("sst2")

@@ -14,12 +14,12 @@ from transformers import AutoModel, AutoModelForSequenceClassification
 from robustness.definitions.pairs import read_pairs
 from robustness.definitions.tasks import find_task
 from robustness.errors import CheckpointError, DataError
+from robustness.tasks.answer_scores import score_answer
 from robustness.training.data import encode_rows, load_rows
 from robustness.training.methods import METHODS_FOLDER
 from robustness.training.protocol import TrainingSettings
 from robustness.training.training import train
 from robustness.victims.files.checkpoint import read_checkpoint
-from robustness.victims.heads.answer_scores import score_answer
 from robustness.victims.loading import load_checkpoint, place, to_victim
 
 SETTINGS = TrainingSettings(max_steps=2, batch_size=8, dev_limit=12)

@@ -15,9 +15,11 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
-from robustness.definitions.tasks import Task, find_task
+from robustness.definitions.tasks import find_task
 from robustness.errors import CheckpointError
-from robustness.testsets.example import Answer, Example
+from robustness.tasks.gold import GoldSpan
+from robustness.tasks.task import Task
+from robustness.testsets.example import Example
 from robustness.victims.files.checkpoint import read_checkpoint
 from robustness.victims.heads.embedding import embed_any
 from robustness.victims.heads.label_gradients import embed
@@ -114,7 +116,7 @@ def test_questions_are_answered_as_plain_transformers_answers_each_unpadded(
 
     np.testing.assert_allclose(victim.scores(texts), expected, atol=1e-4 * np.abs(expected).max())
     assert victim.predict([("film plot", "fine " * 300)])[0].best.strip().startswith("fine")
-    answers = [(Answer(text[1].split()[0], 0),) for text in texts]
+    answers = [(GoldSpan(text[1].split()[0], 0),) for text in texts]
     examples = [Example(str(n), text, 0, answers=answers[n], attacked=(1,)) for n, text in enumerate(texts)]
     batch = embed_any(victim, examples)
     sums = batch.logits(batch.embeddings.requires_grad_())

@@ -19,7 +19,7 @@ from transformers import AutoModelForSequenceClassification
 from robustness.definitions.pairs import Pair
 from robustness.definitions.tasks import find_task
 from robustness.errors import CheckpointError, GateError
-from robustness.testsets.example import Answer
+from robustness.tasks.gold import GoldSpan
 from robustness.victims import gate
 from robustness.victims.files.checkpoint import read_checkpoint
 from robustness.victims.gate import CheckpointFacts, check_pair, inspect_checkpoint
@@ -435,7 +435,7 @@ def test_an_answering_arm_at_its_floor_is_refused_and_one_above_passes(answering
     checkpoint = read_checkpoint("full", str(answering.full), str(answering.base))
     clean = answering.examples()
     # A paragraph that is nothing but its answer: every arm is right, and so is who answers with the paragraph.
-    told = [replace(e, texts=(e.texts[0], a.text), answers=(Answer(a.text, 0),)) for e in clean for a in e.answers]
+    told = [replace(e, texts=(e.texts[0], a.text), answers=(GoldSpan(a.text, 0),)) for e in clean for a in e.answers]
 
     above = inspect_checkpoint(checkpoint, find_task("squad"), place("cpu"), clean)
     at = inspect_checkpoint(checkpoint, find_task("squad"), place("cpu"), told)

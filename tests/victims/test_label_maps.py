@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from robustness.definitions.tasks import TASKS, Task, find_task
+from robustness.definitions.tasks import TASKS, find_task
 from robustness.errors import CheckpointError
+from robustness.tasks.task import Task
 from robustness.victims.label_maps import map_labels
 
 

@@ -13,9 +13,9 @@ from robustness.engine.answers import answer_outcome
 from robustness.engine.attack import Access
 from robustness.engine.outcome import Outcome, Status
 from robustness.recipes.answering.distractor_search import Draw, search_distractors
+from robustness.tasks.answer_scores import score_answer
 from robustness.testsets.example import Example
 from robustness.testsets.generation import insert_distractor, question_generator
-from robustness.victims.heads.answer_scores import score_answer
 from robustness.victims.heads.spans import AnsweringVictim
 
 CHUNK = 256

@@ -14,10 +14,9 @@ import numpy as np
 from robustness.definitions.testsets import DistractorSearch, GeneratedSet
 from robustness.recipes.answering.common_words import COMMON_WORDS
 from robustness.recipes.text.function_words import FUNCTION_WORDS
-from robustness.testsets.answer_kinds import normalised_tokens
+from robustness.tasks.answer_scores import normalised_tokens, score_answer
 from robustness.testsets.example import Example, Texts
 from robustness.testsets.generation import insert_distractor, question_generator
-from robustness.victims.heads.answer_scores import score_answer
 from robustness.victims.heads.spans import AnsweringVictim, Prediction
 
 WIDTH = 32

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustness.engine.attack import Access, Question, ScoreRows, ask_gradients
-from robustness.engine.referee import log_probabilities
 from robustness.recipes.text.edits import WordEdits
+from robustness.tasks.grading import log_probabilities
 from robustness.testsets.example import Example
 
 Order: TypeAlias = Generator[Question, ScoreRows, list[int]]

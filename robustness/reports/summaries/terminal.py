@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from rich.markup import escape
 
-from robustness.definitions.tasks import TASKS, Head
+from robustness.definitions.tasks import TASKS
 from robustness.engine.evaluation import NO_ATTACK
 from robustness.engine.goal import GoalKind
 from robustness.reports.comparisons.comparison import Family
@@ -31,6 +31,7 @@ from robustness.runs.progress import CellProgress
 from robustness.runs.storage.lock import find_holder
 from robustness.runs.storage.record import PairRecord, RunRecord
 from robustness.stats import Correction, Verdict
+from robustness.tasks.task import TaskKind
 
 CORRECTIONS = {Correction.HOLM: "Holm", Correction.BENJAMINI_HOCHBERG: "Benjamini and Hochberg"}
 PAIRS_WITH_PROBES = 4
@@ -120,7 +121,7 @@ def is_answering(task: str) -> bool:
     >>> is_answering("squad"), is_answering("sst2")
     (True, False)
     """
-    return any(known.name == task and known.head is Head.ANSWERING for known in TASKS)
+    return any(known.name == task and known.kind is TaskKind.SPAN for known in TASKS)
 
 
 def _blocks(rows: pd.DataFrame, arms: Arms, *, with_pair: bool = False) -> Iterator[Part]:

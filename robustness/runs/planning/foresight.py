@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from robustness.definitions.tasks import Head
 from robustness.engine.evaluation import NO_ATTACK
 from robustness.engine.goal import GoalKind
 from robustness.engine.outcome import Status
@@ -22,6 +21,7 @@ from robustness.stats.planning import (
     detectable_gap_over_seeds,
     examples_for_equivalence,
 )
+from robustness.tasks.task import TaskKind
 from robustness.testsets.example import Example
 from robustness.testsets.loading import Testset
 
@@ -68,7 +68,7 @@ def plan_set(plan: Plan, testset: Testset, examples: Sequence[Example]) -> Plann
     counted |= {NO_ATTACK} if testset.kind == "adversarial" else set()
     planned = {cell.attack for cell in plan.cells if cell.testset == testset.name}
     altered = [example for example in examples if example.original is not None]
-    compared = altered if altered and testset.task.head is Head.ANSWERING else examples
+    compared = altered if altered and testset.task.kind is TaskKind.SPAN else examples
     return PlannedSet(testset.task.name, len({example.group for example in compared}), len(planned & counted))
 
 

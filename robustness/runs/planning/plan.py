@@ -15,7 +15,7 @@ from robustness.definitions.naming import nearest
 from robustness.definitions.pairs import Pair, read_pairs
 from robustness.definitions.seeds import refuse_seed
 from robustness.definitions.suites import SuiteDefinition
-from robustness.definitions.tasks import Head, find_task
+from robustness.definitions.tasks import find_task
 from robustness.definitions.testsets import TestsetDefinition
 from robustness.engine.attack import Access, AnswerAttack, NamedAttack, Search
 from robustness.engine.evaluation import NO_ATTACK
@@ -24,6 +24,7 @@ from robustness.recipes.building import find_attack, name_attack, name_recipe
 from robustness.sensitivity.building import find_probe, name_probe
 from robustness.sensitivity.measurement import Space
 from robustness.sensitivity.probe import NamedProbe
+from robustness.tasks.task import TaskKind
 from robustness.testsets.example import Example
 
 RESERVED = (NO_ATTACK, "worst-case")
@@ -264,7 +265,7 @@ def _fits(attack: NamedAttack, testset: TestsetDefinition) -> bool:
     """Attacks on answers run on questions alone; sets that are searched for against each checkpoint are attacks."""
     if _is_searched(testset):
         return False
-    return isinstance(attack.attack, AnswerAttack) == (find_task(testset.task).head is Head.ANSWERING)
+    return isinstance(attack.attack, AnswerAttack) == (find_task(testset.task).kind is TaskKind.SPAN)
 
 
 def _is_searched(testset: TestsetDefinition) -> bool:

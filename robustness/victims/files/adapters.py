@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from robustness.definitions.tasks import Task
 from robustness.errors import CheckpointError
+from robustness.tasks.task import Task
 from robustness.tuners.prefixes import name_cache
 from robustness.tuners.registration import register_tuners
 from robustness.victims.files.checkpoint import (

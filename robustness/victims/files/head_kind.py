@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from robustness.definitions.tasks import Head, Task
 from robustness.errors import CheckpointError
+from robustness.tasks.task import Task, TaskKind
 from robustness.victims.files.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Checkpoint, read_json
 
 LANGUAGE_MODELS = ("ForCausalLM", "LMHeadModel")
@@ -51,7 +51,7 @@ def is_decoder(config: Any) -> bool:
 def task_type_remedy(checkpoint: Checkpoint, task: Task, *, prompted: bool) -> str:
     """What to set where an adapter's task_type is not that of what it answers, as words that follow a reason."""
     given = read_json(checkpoint.folder / ADAPTER_CONFIG).get("task_type")
-    wanted = "QUESTION_ANS" if task.head is Head.ANSWERING else "CAUSAL_LM" if prompted else "SEQ_CLS"
+    wanted = "QUESTION_ANS" if task.kind is TaskKind.SPAN else "CAUSAL_LM" if prompted else "SEQ_CLS"
     if given == wanted:
         return ""
     return f"; its task_type is {given or 'null'}: set it to {wanted} in {checkpoint.folder / ADAPTER_CONFIG}"

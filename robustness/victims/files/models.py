@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from robustness.definitions.tasks import Head, Task
 from robustness.errors import CheckpointError
+from robustness.tasks.task import Task, TaskKind
 from robustness.victims.files.checkpoint import (
     MODEL_WEIGHTS,
     Checkpoint,
@@ -130,7 +130,7 @@ def _automatic_class(task: Task, *, prompted: bool) -> Any:
 
     if prompted:
         return AutoModelForCausalLM
-    return AutoModelForQuestionAnswering if task.head is Head.ANSWERING else AutoModelForSequenceClassification
+    return AutoModelForQuestionAnswering if task.kind is TaskKind.SPAN else AutoModelForSequenceClassification
 
 
 def _read(

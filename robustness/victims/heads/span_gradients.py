@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from robustness.testsets.answer_kinds import normalised_tokens
+from robustness.tasks.answer_scores import normalised_tokens
 from robustness.testsets.example import Example, Texts
 from robustness.victims.heads.label_gradients import EmbeddedBatch, Forward, median_token_norm
 from robustness.victims.heads.spans import ANSWER_TOKENS, AnsweringVictim, Windows

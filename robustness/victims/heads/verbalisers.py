@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from robustness.definitions.tasks import Task
 from robustness.errors import CheckpointError
+from robustness.tasks.task import Task
 from robustness.testsets.example import Texts, digest_texts
 from robustness.victims.batches import TokenBatches, default_tokens
 from robustness.victims.heads.labels import ENCODE_TEXTS, Scores

@@ -9,11 +9,12 @@ from robustness.definitions.tasks import find_task
 from robustness.definitions.testsets import DistractorSearch, GeneratedSet
 from robustness.recipes.answering.common_words import COMMON_WORDS
 from robustness.recipes.answering.distractor_search import expected_score, search_distractors
-from robustness.testsets.answer_kinds import contains_answer, normalised_tokens
-from robustness.testsets.example import Answer, Example
+from robustness.tasks.answer_scores import normalised_tokens, score_answer
+from robustness.tasks.gold import GoldSpan
+from robustness.testsets.answer_kinds import contains_answer
+from robustness.testsets.example import Example
 from robustness.testsets.generation import insert_distractor
 from robustness.victims.files.checkpoint import read_checkpoint
-from robustness.victims.heads.answer_scores import score_answer
 from robustness.victims.heads.spans import AnsweringVictim, Prediction
 from robustness.victims.loading import load_checkpoint, place, to_victim
 
@@ -100,7 +101,7 @@ def test_the_search_lowers_the_expected_f1(answering: Any, victim: AnsweringVict
 
 def test_the_expected_f1_is_the_weighted_mean_over_the_answers() -> None:
     prediction = Prediction(("Rome", "in Rome", "Oslo"), (np.log(4.0), np.log(4.0), np.log(2.0)))
-    example = Example("q", ("Where?", "in Rome"), 1, answers=(Answer("Rome", 3),))
+    example = Example("q", ("Where?", "in Rome"), 1, answers=(GoldSpan("Rome", 3),))
 
     score = expected_score(prediction, example)
 

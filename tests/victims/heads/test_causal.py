@@ -25,8 +25,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from robustness.definitions.tasks import Task, find_task
+from robustness.definitions.tasks import find_task
 from robustness.errors import CheckpointError
+from robustness.tasks.task import Task
 from robustness.testsets.example import Example, Texts, digest_texts
 from robustness.victims.files.checkpoint import read_checkpoint
 from robustness.victims.gate import inspect_checkpoint

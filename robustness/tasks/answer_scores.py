@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import re
+import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from robustness.testsets.answer_kinds import normalised_tokens
-from robustness.testsets.example import Answer
+from robustness.tasks.gold import GoldSpan
+
+
+@lru_cache(maxsize=100_000)
+def normalised_tokens(text: str) -> tuple[str, ...]:
+    """The words that SQuAD's scorer compares: lower case, without punctuation and articles (arXiv 1606.05250).
+
+    >>> normalised_tokens("The Broncos' win!")
+    ('broncos', 'win')
+    """
+    bare = "".join(character for character in text.lower() if character not in string.punctuation)
+    return tuple(re.sub(r"\b(a|an|the)\b", " ", bare).split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,14 +30,14 @@ class AnswerScore:
     f1: float
 
 
-def score_answer(answer: str, golds: Sequence[Answer]) -> AnswerScore:
+def score_answer(answer: str, golds: Sequence[GoldSpan]) -> AnswerScore:
     """Returns exact match and token F1, each the largest over the gold answers (arXiv 1606.05250).
 
     Case, punctuation, articles and blanks do not count. The rules are torchmetrics'.
 
-    >>> score_answer("the Broncos", [Answer("Denver Broncos", 0), Answer("Broncos", 7)])
+    >>> score_answer("the Broncos", [GoldSpan("Denver Broncos", 0), GoldSpan("Broncos", 7)])
     AnswerScore(exact_match=1.0, f1=1.0)
-    >>> round(score_answer("Denver", [Answer("Denver Broncos", 0)]).f1, 3)
+    >>> round(score_answer("Denver", [GoldSpan("Denver Broncos", 0)]).f1, 3)
     0.667
     """
     return _score(answer, tuple(gold.text for gold in golds))

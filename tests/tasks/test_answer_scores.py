@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from robustness.definitions.testsets import SquadFile
-from robustness.testsets.example import Answer
+from robustness.tasks.answer_scores import score_answer
+from robustness.tasks.gold import GoldSpan
 from robustness.testsets.squad import read_squad
-from robustness.victims.heads.answer_scores import score_answer
 
 # Prediction, gold answers, exact match, F1: worked out by hand from the rules of SQuAD v1.1.
 TABLE = [
@@ -38,7 +38,7 @@ TABLE = [
 
 @pytest.mark.parametrize(("answer", "golds", "exact_match", "f1"), TABLE)
 def test_scores_are_those_worked_out_by_hand(answer: str, golds: list[str], exact_match: float, f1: float) -> None:
-    score = score_answer(answer, [Answer(gold, 0) for gold in golds])
+    score = score_answer(answer, [GoldSpan(gold, 0) for gold in golds])
 
     assert score.exact_match == exact_match
     assert score.f1 == pytest.approx(f1, abs=1e-6)

@@ -1,0 +1,165 @@
+"""Grading: from what a model gives for a text to a loss, to right or wrong, and to a response that people read.
+
+What a model gives for one text is a row of numbers, float32: of a task with labels its logits, of a question
+`SpanRow`. Attacks see losses and whether an answer is right, reports see grades; neither sees a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Protocol, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robustness.tasks.answer_scores import score_answer
+from robustness.tasks.gold import GoldSpan
+
+Rows = NDArray[np.float32]
+"""What a model gives for texts, shape (texts, numbers)."""
+
+
+class Asked(Protocol):
+    """A text with what is right of it; an Example is one."""
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Segments."""
+        ...
+
+    @property
+    def label(self) -> int:
+        """Index into the task's labels."""
+        ...
+
+    @property
+    def answers(self) -> Sequence[GoldSpan]:
+        """Gold answers of a question."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Grade:
+    """How right one response is."""
+
+    correct: bool
+    quality: float
+    """In [0, 1]: of labels the probability of the gold label, of a span its F1."""
+    response: str
+    """A label's name, or the answer."""
+
+
+class Grader(Protocol):
+    """Reads the rows that one kind of task's models give."""
+
+    def losses(self, rows: Rows, asked: Sequence[Asked]) -> NDArray[np.float64]:
+        """Returns minus the log-probability of what is right, shape (texts,)."""
+        ...
+
+    def correct(self, rows: Rows, asked: Sequence[Asked]) -> NDArray[np.bool_]:
+        """Returns which answers are right, shape (texts,)."""
+        ...
+
+    def grade(self, row: NDArray[np.float32], asked: Asked) -> Grade:
+        """Returns how right one answer is."""
+        ...
+
+    def gold(self, asked: Asked) -> str:
+        """Returns what is right, as people read it."""
+        ...
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class LabelGrader:
+    """Of rows of logits: the largest is the answer, and of equals the first.
+
+    >>> grader = LabelGrader(("negative", "positive"))
+    >>> asked = GradedText(("a fine film",), label=1)
+    >>> grader.grade(np.zeros(2, dtype=np.float32), asked)
+    Grade(correct=False, quality=0.5, response='negative')
+    """
+
+    labels: tuple[str, ...]
+    """Names, in the order of the row."""
+
+    def losses(self, rows: Rows, asked: Sequence[Asked]) -> NDArray[np.float64]:
+        """Returns minus the log-softmax at the gold label, shape (texts,)."""
+        return -log_probabilities(rows)[np.arange(len(rows)), _labels_of(asked)]
+
+    def correct(self, rows: Rows, asked: Sequence[Asked]) -> NDArray[np.bool_]:
+        """Returns where the gold label's logit is the first of the largest, shape (texts,)."""
+        return np.asarray(rows.argmax(axis=1) == _labels_of(asked))
+
+    def grade(self, row: NDArray[np.float32], asked: Asked) -> Grade:
+        """Returns the label that is answered; its quality is the probability of the gold one."""
+        answered = int(row.argmax())
+        quality = float(np.exp(log_probabilities(row[None])[0, asked.label]))
+        return Grade(answered == asked.label, quality, self.labels[answered])
+
+    def gold(self, asked: Asked) -> str:
+        """Returns the gold label's name."""
+        return self.labels[asked.label]
+
+
+class SpanRow(IntEnum):
+    """Places in the row of a question."""
+
+    LOSS = 0
+    """Minus the log of the summed probability of the gold spans."""
+    START = 1
+    """Of the answer: its first character in the paragraph; whole numbers below 2^24 are exact in float32."""
+    END = 2
+    """Behind its last character."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class SpanGrader:
+    """Of rows of `SpanRow`: right is an exact match by SQuAD's rules.
+
+    >>> asked = GradedText(("Who won?", "Denver won."), answers=(GoldSpan("Denver", 0),))
+    >>> SpanGrader().grade(np.array([0.1, 0, 6], dtype=np.float32), asked)
+    Grade(correct=True, quality=1.0, response='Denver')
+    """
+
+    def losses(self, rows: Rows, asked: Sequence[Asked]) -> NDArray[np.float64]:
+        """Returns the rows' losses, shape (texts,)."""
+        del asked
+        return rows[:, SpanRow.LOSS].astype(np.float64)
+
+    def correct(self, rows: Rows, asked: Sequence[Asked]) -> NDArray[np.bool_]:
+        """Returns which answers match a gold answer exactly, shape (texts,)."""
+        return np.array([self.grade(row, each).correct for row, each in zip(rows, asked, strict=True)], dtype=bool)
+
+    def grade(self, row: NDArray[np.float32], asked: Asked) -> Grade:
+        """Returns the span that is answered, with its F1."""
+        answer = asked.texts[-1][int(row[SpanRow.START]) : int(row[SpanRow.END])]
+        score = score_answer(answer, asked.answers)
+        return Grade(score.exact_match == 1, score.f1, answer)
+
+    def gold(self, asked: Asked) -> str:
+        """Returns the first gold answer's text."""
+        return asked.answers[0].text
+
+
+@dataclass(frozen=True, slots=True)
+class GradedText:
+    """The least that can be graded."""
+
+    texts: tuple[str, ...]
+    label: int = 1
+    answers: tuple[GoldSpan, ...] = ()
+
+
+def log_probabilities(rows: Rows) -> NDArray[np.float64]:
+    """Log-softmax in double precision, shape (n, labels): order survives where probabilities round to 1."""
+    logits = rows.astype(np.float64)
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+
+
+def _labels_of(asked: Sequence[Asked]) -> NDArray[np.int64]:
+    return np.array([each.label for each in asked], dtype=np.int64)
