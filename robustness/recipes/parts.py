@@ -222,7 +222,7 @@ def _refuse_unfit(definition: data.AttackDefinition) -> None:
 
 
 def _build_in_context(part: InContextPart) -> InContext:
-    from robustness.recipes import infilling  # brings torch
+    from robustness.recipes.language_models import infilling  # brings torch
     from robustness.recipes.language_models.masked_lm import load_masked_lm
 
     tagger = assets.load_tagger() if isinstance(part, data.MaskedMerges) else None
@@ -244,7 +244,7 @@ def _build_in_context(part: InContextPart) -> InContext:
 
 
 def _build_similarity(part: data.SentenceSimilarity) -> SentenceSimilarity:
-    from robustness.recipes import similarity  # brings torch
+    from robustness.recipes.language_models import similarity  # brings torch
 
     folder = find_model(part.model, "sentence_encoder")
     encoder = similarity.load_sentence_encoder(folder, recipe_device())

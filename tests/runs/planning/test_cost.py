@@ -23,7 +23,7 @@ from robustness.runs.planning.cost import GATE_FORWARDS, REFERENCE_RATE, REPLAYS
 from robustness.victims.files.checkpoint import read_checkpoint
 from robustness.victims.flops import Architecture, count_tokens, read_architecture
 
-CONTRIBUTING = (Path(__file__).resolve().parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+CONTRIBUTING = (Path(__file__).resolve().parents[3] / "CONTRIBUTING.md").read_text(encoding="utf-8")
 LLAMA_7B = LlamaConfig(
     hidden_size=4096, num_hidden_layers=32, intermediate_size=11_008, num_attention_heads=32, vocab_size=32_000
 )
