@@ -41,12 +41,13 @@ def top_spans(
     """
     windows, tokens = starts.shape
     width = min(max_tokens, tokens)
-    low = torch.finfo(torch.float32).min
-    first = starts.float().masked_fill(~allowed, low)
-    last = ends.float().masked_fill(~allowed, low)
-    padded = torch.nn.functional.pad(last, (0, width - 1), value=low)
-    sums = first[:, :, None] + padded.unfold(1, width, 1)
-    sums = sums.masked_fill(sums < low / 4, -torch.inf)
+
+    def behind(values: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.pad(values, (0, width - 1)).unfold(1, width, 1)
+
+    sums = starts.float()[:, :, None] + behind(ends.float())
+    # Masked as a whole: a logit that is no number would make spans that end in the padding the best.
+    sums = sums.masked_fill(~(allowed[:, :, None] & behind(allowed)), -torch.inf)
     best = sums.reshape(windows, tokens * width).topk(min(count, tokens * width), dim=1)
     begins = best.indices // width
     return TopSpans(best.values, begins, begins + best.indices % width)

@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from robustness.testsets.example import Texts, digest_texts
+from robustness.tasks.abilities import Ability
+from robustness.tasks.grading import LabelGrader, Rows
+from robustness.testsets.example import Example, Texts, digest_texts
 from robustness.victims.batches import CPU_BATCH_TOKENS, CUDA_BATCH_TOKENS, TokenBatches, recover_memory
 from robustness.victims.inputs import Company, accepted_inputs, longest_text, pad
 
@@ -45,6 +47,7 @@ class Victim:
         model: gives logits.
         tokenizer: the model's own; texts are padded on its side.
         label_columns: the model's own index of each of the task's labels.
+        labels: their names; None for their numbers.
         padded: whether texts of unequal length may share a batch.
         batch_tokens: tokens of a batch; None for the device's default.
     """
@@ -55,11 +58,16 @@ class Victim:
         tokenizer: Any,
         label_columns: Sequence[int],
         *,
+        labels: Sequence[str] | None = None,
         padded: bool = True,
         batch_tokens: int | None = None,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
+        self.grader = LabelGrader(tuple(labels or map(str, range(len(label_columns)))))
+        """Reads its rows."""
+        self.can = frozenset(Ability)
+        """What it may be asked."""
         # Padding apart from tokenising is what batching by length needs; the hint against it is silenced.
         tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True
         self.device: torch.device = next(model.parameters()).device
@@ -120,6 +128,10 @@ class Victim:
     def label_count(self) -> int:
         """Labels of the head."""
         return len(self._columns)
+
+    def rows(self, asked: Sequence[Example]) -> Rows:
+        """Returns the logits of the examples' texts, shape (len(asked), labels), float32."""
+        return self.scores([example.texts for example in asked])
 
     def scores(self, texts: Sequence[Texts]) -> Scores:
         """Returns logits, shape (len(texts), labels), float32, in the order of `texts`."""

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from robustness.tasks.answer_scores import normalised_tokens
 from robustness.testsets.example import Example, Texts
+from robustness.victims.heads.gold_spans import find_gold_spans
 from robustness.victims.heads.label_gradients import EmbeddedBatch, Forward, median_token_norm
 from robustness.victims.heads.spans import ANSWER_TOKENS, AnsweringVictim, Windows
 from robustness.victims.lookup import look_up, replaced_lookup
@@ -88,15 +88,12 @@ def judge_spans(example: Example, windows: Windows, index: int) -> tuple[NDArray
     allowed, offsets = windows.allowed[index], windows.offsets[index]
     tokens = len(allowed)
     width = min(ANSWER_TOKENS, tokens)
-    golds = {tuple(normalised_tokens(answer.text)) for answer in example.answers}
-    right, wrong = np.zeros((2, tokens, width), dtype=bool)
-    context = example.texts[1]
-    for start in np.flatnonzero(allowed).tolist():
-        for end in range(start, min(tokens, start + width)):
-            if allowed[end]:
-                found = tuple(normalised_tokens(context[offsets[start, 0] : offsets[end, 1]])) in golds
-                (right if found else wrong)[start, end - start] = True
-    return right, wrong
+    right = np.zeros((tokens, width), dtype=bool)
+    firsts, lasts = find_gold_spans(example.texts[1], example.answers, offsets, allowed, width).T
+    right[firsts, lasts - firsts] = True
+    ends = np.arange(tokens)[:, None] + np.arange(width)
+    spans = allowed[:, None] & np.pad(allowed, (0, width))[ends]
+    return right, spans & ~right
 
 
 def _first_windows(windows: Windows, count: int) -> list[int]:

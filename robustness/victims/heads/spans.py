@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, TypeVar, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from robustness.testsets.example import Texts, digest_texts
+from robustness.tasks.abilities import Ability
+from robustness.tasks.grading import Rows, SpanGrader, SpanRow
+from robustness.testsets.example import Example, Texts, digest_texts
 from robustness.victims.batches import TokenBatches, default_tokens
 from robustness.victims.heads.best_spans import TopSpans, top_spans
+from robustness.victims.heads.gold_spans import find_gold_spans
 from robustness.victims.heads.labels import Scores
+from robustness.victims.heads.span_losses import SpanMasses, span_masses
 from robustness.victims.inputs import Company, accepted_inputs, longest_text, pad
 
 T = TypeVar("T")
@@ -91,6 +94,10 @@ class AnsweringVictim:
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
+        self.grader = SpanGrader()
+        """Reads its rows."""
+        self.can = frozenset({Ability.LOSSES, Ability.EMBEDDINGS})
+        """What it may be asked."""
         tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True
         self.device: torch.device = next(model.parameters()).device
         self.max_tokens = min(WINDOW_TOKENS, longest_text(model, tokenizer))
@@ -100,6 +107,8 @@ class AnsweringVictim:
         """Windows run through the model so far."""
         self.truncated: set[str] = set()
         """Digests of texts whose question is longer than the window leaves room for."""
+        self.contradicted: set[str] = set()
+        """Digests of the texts that were answered in another way when they were asked about again."""
         self._accepted = accepted_inputs(model) - (frozenset() if segment_ids else {"token_type_ids"})
         self._question_tokens = min(QUESTION_TOKENS, self.max_tokens // 3)
         self._stride = min(STRIDE_TOKENS, self.max_tokens // 3)
@@ -108,6 +117,39 @@ class AnsweringVictim:
     def predict(self, texts: Sequence[Texts], *, n_best: int = N_BEST) -> list[Prediction]:
         """Returns the likeliest answers to each (question, paragraph), in their order."""
         return [prediction for chunk in self._chunks(texts) for prediction in self._predict_chunk(chunk, n_best)]
+
+    def rows(self, asked: Sequence[Example]) -> Rows:
+        """Returns what `SpanRow` names of each question: its loss and its likeliest answer's place, float32.
+
+        The loss is that of all spans of at most 30 tokens whose text is a gold answer, whatever the paragraph has
+        become; see `SpanMasses`.
+        """
+        rows = np.empty((len(asked), len(SpanRow)), dtype=np.float32)
+        for start in range(0, len(asked), ENCODE_TEXTS):
+            chunk = asked[start : start + ENCODE_TEXTS]
+            rows[start : start + len(chunk)] = self._rows_of_chunk(chunk)
+        return rows
+
+    def _rows_of_chunk(self, asked: Sequence[Example]) -> Rows:
+        windows = self.encode([example.texts for example in asked])
+        gold = [
+            find_gold_spans(asked[owner].texts[1], asked[owner].answers, offsets, allowed, ANSWER_TOKENS)
+            for owner, offsets, allowed in zip(windows.owner, windows.offsets, windows.allowed, strict=True)
+        ]
+        masses = SpanMasses.none_yet(len(asked))
+        found: list[dict[tuple[int, int], float]] = [{} for _ in asked]
+
+        def read(
+            batch: NDArray[np.int64], starts: torch.Tensor, ends: torch.Tensor, allowed: torch.Tensor
+        ) -> tuple[NDArray[np.float64], TopSpans]:
+            best = top_spans(starts, ends, allowed, count=1, max_tokens=ANSWER_TOKENS)
+            return span_masses(starts, ends, allowed, [gold[index] for index in batch]), best
+
+        for batch, (mass, best) in self._run(windows, read):
+            masses.add(windows.owner[batch], mass)
+            _collect(found, windows, batch, best)
+        places = [min(spans, key=lambda span: (-spans[span], span), default=(0, 0)) for spans in found]
+        return np.column_stack([masses.losses(), places]).astype(np.float32)
 
     def scores(self, texts: Sequence[Texts]) -> Scores:
         """Returns the largest start and end logit within the paragraph, shape (len(texts), 2), float32."""
@@ -125,20 +167,24 @@ class AnsweringVictim:
     def _predict_chunk(self, texts: Sequence[Texts], n_best: int) -> list[Prediction]:
         windows = self.encode(texts)
         found: list[dict[tuple[int, int], float]] = [{} for _ in texts]
-        likeliest = partial(top_spans, count=n_best, max_tokens=ANSWER_TOKENS)
-        for batch, best in self._run(windows, likeliest):
+
+        def read(_: NDArray[np.int64], *logits: torch.Tensor) -> TopSpans:
+            return top_spans(*logits, count=n_best, max_tokens=ANSWER_TOKENS)
+
+        for batch, best in self._run(windows, read):
             _collect(found, windows, batch, best)
         return [_prediction(text[1], spans, n_best) for text, spans in zip(texts, found, strict=True)]
 
     @torch.inference_mode()
-    def _run(
-        self, windows: Windows, read: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], T]
-    ) -> Iterator[tuple[NDArray[np.int64], T]]:
-        """Yields indices of windows, longest first, with what is read of start logits, end logits, allowed tokens."""
+    def _run(self, windows: Windows, read: Callable[..., T]) -> Iterator[tuple[NDArray[np.int64], T]]:
+        """Yields indices of windows, longest first, with what `read` makes of them.
+
+        It is called with the indices, start logits, end logits and allowed tokens of a batch.
+        """
         rows = windows.inputs["input_ids"]
         lengths = np.array([len(ids) for ids in rows])
         yield from self.batches.run(
-            lengths, lambda batch: read(*self._forward(windows, batch)), self.company.kinds(rows)
+            lengths, lambda batch: read(batch, *self._forward(windows, batch)), self.company.kinds(rows)
         )
 
     def _forward(self, windows: Windows, batch: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -194,7 +240,7 @@ class AnsweringVictim:
         return questions
 
 
-def _largest(starts: torch.Tensor, ends: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
+def _largest(_: NDArray[np.int64], starts: torch.Tensor, ends: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
     """The largest start and end logit of each window, shape (windows, 2)."""
     masked = [logits.float().masked_fill(~allowed, -torch.inf).amax(dim=1) for logits in (starts, ends)]
     return torch.stack(masked, dim=1)

@@ -11,8 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from robustness.errors import CheckpointError
+from robustness.tasks.abilities import Ability
+from robustness.tasks.grading import LabelGrader, Rows
 from robustness.tasks.task import Task
-from robustness.testsets.example import Texts, digest_texts
+from robustness.testsets.example import Example, Texts, digest_texts
 from robustness.victims.batches import TokenBatches, default_tokens
 from robustness.victims.heads.labels import ENCODE_TEXTS, Scores
 from robustness.victims.inputs import Company, accepted_inputs, longest_text
@@ -51,6 +53,10 @@ class PromptedVictim:
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
+        self.grader = LabelGrader(task.labels)
+        """Reads its rows."""
+        self.can = frozenset(Ability) - {Ability.TEXT_GRADIENTS}
+        """What it may be asked."""
         self.device: torch.device = next(model.parameters()).device
         prompts = getattr(model, "active_peft_config", None)
         self._is_prompt_learning = bool(getattr(prompts, "is_prompt_learning", False))
@@ -71,6 +77,10 @@ class PromptedVictim:
         self.contradicted: set[str] = set()
         """Digests of the texts that were answered with another label when they were asked about again."""
         self.batches = TokenBatches(batch_tokens or default_tokens(self.device))
+
+    def rows(self, asked: Sequence[Example]) -> Rows:
+        """Returns the scores of the examples' texts, shape (len(asked), labels), float32."""
+        return self.scores([example.texts for example in asked])
 
     @torch.inference_mode()
     def scores(self, texts: Sequence[Texts]) -> Scores:

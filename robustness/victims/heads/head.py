@@ -1,0 +1,70 @@
+"""The protocol of every loaded checkpoint, whatever it answers with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+
+from robustness.tasks.abilities import Ability
+from robustness.tasks.grading import Grader, Rows
+from robustness.testsets.example import Example
+from robustness.victims.batches import TokenBatches
+from robustness.victims.inputs import Company
+
+
+class Head(Protocol):
+    """A model with its tokenizer, asked by examples and answering with rows that its grader reads.
+
+    What it has beyond rows, `can` says beforehand: nothing asks for its class.
+    """
+
+    model: Any
+    tokenizer: Any
+    forwards: int
+    """Texts, or windows of them, run through the model so far."""
+
+    @property
+    def grader(self) -> Grader:
+        """Makes losses, right or wrong, and grades of the rows."""
+        ...
+
+    @property
+    def can(self) -> frozenset[Ability]:
+        """What it may be asked."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lives."""
+        ...
+
+    @property
+    def max_tokens(self) -> int:
+        """Of one text, or of a window of it."""
+        ...
+
+    @property
+    def company(self) -> Company:
+        """Which texts may share a batch."""
+        ...
+
+    @property
+    def batches(self) -> TokenBatches:
+        """The sizes of its batches."""
+        ...
+
+    @property
+    def truncated(self) -> set[str]:
+        """Digests of the texts that it has not read whole."""
+        ...
+
+    @property
+    def contradicted(self) -> set[str]:
+        """Digests of the texts that were answered in another way when they were asked about again."""
+        ...
+
+    def rows(self, asked: Sequence[Example]) -> Rows:
+        """Returns what the model gives for each example, shape (len(asked), numbers), float32, in their order."""
+        ...
