@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -112,6 +115,29 @@ def test_two_writers_share_a_file(tmp_path: Path) -> None:
         list(threads.map(write, range(4)))
 
     assert len(QueryCache(tmp_path, "victim").find(TEXTS)) == 50
+
+
+def test_a_file_that_another_process_makes_at_this_moment_is_waited_for(tmp_path: Path) -> None:
+    """Made and not yet in write-ahead mode, it is held by a writer whose transaction ends a little later."""
+    other = sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None, check_same_thread=False)
+    made = threading.Event()
+
+    class Racing(sqlite3.Connection):
+        def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
+            if "journal_mode" in statement and not made.is_set():
+                other.execute("BEGIN IMMEDIATE")
+                made.set()
+                threading.Timer(0.1, other.execute, ("COMMIT",)).start()
+            return super().execute(statement, *values)
+
+    connect = partial(sqlite3.connect, factory=Racing)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("robustness.engine.query_cache.sqlite3.connect", connect)
+        cache = QueryCache(tmp_path, "victim")
+
+    cache.add(TEXTS[:1], ROWS[:1])
+    assert made.is_set() and len(cache.find(TEXTS[:1])) == 1
 
 
 def test_a_file_that_is_no_cache_is_refused_with_what_to_do(tmp_path: Path) -> None:
