@@ -164,19 +164,21 @@ class Checkpoints:
         return np.asarray(to_victim(load_checkpoint(checkpoint, TASK), PLACE).scores(TEXTS))
 
     def _plainly(self, name: str) -> NDArray[np.float32]:
-        """Scores of the texts by the libraries alone, text by text, labels in the task's order."""
+        """Scores of the texts by the libraries alone, text by text, labels in the task's order.
+
+        A text is cut where the files say: at model_max_length, where that is a limit.
+        """
         folder, base = self.folder / name, self.folder / "base"
         columns = map_labels(TASK, read_labels(self.checkpoint(name)), name)
         tokenizer = AutoTokenizer.from_pretrained(folder)
+        reading = {"truncation": (tokenizer.model_max_length or 0) > 0, "return_tensors": "pt"}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             whole, labels = (base, {"num_labels": len(LABELS)}) if name == "lora" else (folder, {})
             model = AutoModelForSequenceClassification.from_pretrained(whole, dtype=torch.float32, **labels)
             model = PeftModel.from_pretrained(model, str(folder)) if name == "lora" else model
         with torch.no_grad():
-            rows = [
-                model.eval()(**tokenizer(text, return_tensors="pt")).logits[0, list(columns)] for (text,) in TEXTS
-            ]
+            rows = [model.eval()(**tokenizer(text, **reading)).logits[0, list(columns)] for (text,) in TEXTS]
         return np.asarray(torch.stack(rows).numpy())
 
     def _write(self) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from benchmarks import damaged_checkpoints as damaged
 
+from robustness.victims.loading import load_checkpoint, to_victim
+
 if sys.platform != "linux":
     pytest.skip("limits memory as Linux does", allow_module_level=True)
 
@@ -72,6 +74,24 @@ def test_a_change_that_makes_another_valid_checkpoint_answers_as_the_libraries_d
     end, _ = checkpoints.try_out("config", json.dumps(config).encode(), load=True)
 
     assert end is damaged.End.OTHER
+
+
+def test_a_tokenizer_of_fewer_tokens_than_a_text_cuts_it_as_the_libraries_do_and_the_victim_counts_it(
+    checkpoints: Any,
+) -> None:
+    config = json.loads(checkpoints.original("tokenizer-config")) | {"model_max_length": 7}
+    path = checkpoints.folder / "full" / "tokenizer_config.json"
+
+    end, _ = checkpoints.try_out("tokenizer-config", json.dumps(config).encode(), load=True)
+    try:
+        path.write_text(json.dumps(config))
+        victim = to_victim(load_checkpoint(checkpoints.checkpoint("full"), damaged.TASK), damaged.PLACE)
+        victim.scores(damaged.TEXTS)
+    finally:
+        path.write_bytes(checkpoints.original("tokenizer-config"))
+
+    assert end is damaged.End.OTHER
+    assert len(victim.truncated) == 1
 
 
 HUGE = {
