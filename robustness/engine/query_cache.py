@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
+from robustness.databases import use_write_ahead_log
 from robustness.engine.attack import NotingScorer, ScoreRows
 from robustness.errors import UsageError
 from robustness.testsets.example import Texts
@@ -77,7 +77,7 @@ class QueryCache:
                 "CREATE TABLE IF NOT EXISTS rechecks (victim TEXT PRIMARY KEY, rechecked INTEGER, disagreed INTEGER)"
             )
             connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-        _use_write_ahead_log(connection)
+        use_write_ahead_log(connection)
         connection.execute("PRAGMA synchronous=NORMAL")  # a power cut may lose the last answers, never damage others
 
     def find(self, texts: Sequence[Texts]) -> dict[Texts, NDArray[np.float32]]:
@@ -149,19 +149,6 @@ class QueryCache:
             raise UsageError(
                 f"--cache {self._path}: no readable query cache: {error}; delete the file or give another folder"
             ) from None
-
-
-def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
-    """SQLite does not wait to change a file's journal while another process has it open, but refuses at once."""
-    deadline = time.monotonic() + LOCK_SECONDS
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            return
-        except sqlite3.OperationalError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
 
 
 @final

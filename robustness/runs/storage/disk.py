@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from robustness.databases import is_locked
 from robustness.errors import RunError
 from robustness.runs.storage.lock import describe_holder
 
@@ -50,12 +51,6 @@ def explain_failed_writes(out: Path) -> Iterator[None]:
             raise
         is_full = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL
         raise _failed(out, f"{error} ({error.sqlite_errorname})", is_full=is_full) from error
-
-
-def is_locked(error: BaseException | None) -> bool:
-    """Whether a file could not be used because another process would not let go of it."""
-    code = getattr(error, "sqlite_errorcode", None)  # of what the sqlite3 module finds wrong itself there is none
-    return code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def explain_lock(file: Path) -> RunError:

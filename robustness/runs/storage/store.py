@@ -13,10 +13,11 @@ from typing import Literal, final
 
 import pandas as pd
 
+from robustness.databases import is_locked, use_write_ahead_log
 from robustness.engine.outcome import Outcome
 from robustness.errors import RunError
 from robustness.runs.planning.plan import Cell
-from robustness.runs.storage.disk import STORE, explain_lock, is_locked
+from robustness.runs.storage.disk import STORE, explain_lock
 from robustness.stats.plausibility import OriginalsTally
 from robustness.testsets.example import Texts
 
@@ -45,7 +46,7 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self._connection = sqlite3.connect(folder / FILE_NAME, isolation_level=None, timeout=LOCK_SECONDS)
-        self._connection.execute("PRAGMA journal_mode=WAL")
+        use_write_ahead_log(self._connection)
         self._connection.execute("PRAGMA synchronous=FULL")
         self._connection.execute(
             f"CREATE TABLE IF NOT EXISTS outcomes ({', '.join(_COLUMNS)}, "
