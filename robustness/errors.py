@@ -1,14 +1,33 @@
 """What can go wrong for a user: every kind says where, what was expected, what was found and what to do."""
 
+SHOWN_CHARACTERS = 400
+"""Of a reason that a library gives, or a file."""
 
-def first_line(error: BaseException, most: int = 300) -> str:
+
+def first_line(error: BaseException) -> str:
     r"""Returns the first line of an error's message that says something, or the error's kind where none does.
 
-    >>> first_line(KeyError()), first_line(ValueError("\n  no such thing\nand more"))
+    A heading says it with what it is above. A library's line may list all models it knows: what is longer than a
+    paragraph is cut.
+
+    >>> first_line(KeyError()), first_line(ValueError("\n***\n  no such thing\nand more"))
     ('KeyError', 'no such thing')
+    >>> first_line(RuntimeError("Error(s) in loading:\n\tsize mismatch"))
+    'Error(s) in loading: size mismatch'
     """
-    lines = (line.strip() for line in str(error).splitlines())
-    return next((line for line in lines if line), type(error).__name__)[:most]
+    lines = [line.strip() for line in str(error).splitlines() if any(map(str.isalnum, line))]
+    if len(lines) > 1 and lines[0].endswith(":"):
+        return shorten(f"{lines[0]} {lines[1]}")
+    return shorten(lines[0]) if lines else type(error).__name__
+
+
+def shorten(words: str) -> str:
+    """Returns words as they are, or of many the first.
+
+    >>> shorten("short"), len(shorten("long" * 1000))
+    ('short', 404)
+    """
+    return words if len(words) <= SHOWN_CHARACTERS else f"{words[:SHOWN_CHARACTERS]} ..."
 
 
 class RobustnessError(Exception):

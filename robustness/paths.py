@@ -8,30 +8,30 @@ import re
 import tempfile
 from pathlib import Path
 
-from robustness.errors import UsageError
+from robustness.errors import UsageError, shorten
 
 DATA_VARIABLE = "ROBUSTNESS_DATA"
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 
 
-def expand(path: str | Path) -> str:
+def expand(path: str | Path, folder: Path = Path()) -> str:
     """Returns a path with its `~` and `$NAME` spelled out, as a shell does where nothing keeps it from it.
 
-    A shell leaves them where they stand in quotes, after `--out=`, or in a file.
+    A shell leaves them where they stand in quotes, after `--out=`, or in a file. What is there under the very name
+    is what was meant.
+
+    Args:
+        path: what a user gave.
+        folder: what a relative path is relative to.
 
     Raises:
         UsageError: the variable is not set, there is no such user, or no file can have such a name.
     """
     text = str(path)
-    if "$" in text and not os.path.lexists(text):
-        text = _VARIABLE.sub(lambda match: _value(match, text), text)
-    if text.startswith("~"):
-        home = os.path.expanduser(text)  # noqa: PTH111 - pathlib's own raises for a user who is not known
-        if home == text:
-            raise UsageError(f"{text}: whose home {text.partition('/')[0]} is, is not known; write the path out")
-        text = home
+    if not os.path.lexists(folder / text):
+        text = _spell_out(text)
     try:
-        os.lstat(text)
+        os.lstat(folder / text)
     except ValueError as error:  # a null character
         raise UsageError(f"{text!r}: {error}; give a path without it") from None
     except OSError as error:
@@ -40,6 +40,18 @@ def expand(path: str | Path) -> str:
                 f"{text[:40]}...: {error.strerror}: {len(text)} characters; give a shorter one"
             ) from None
     return text
+
+
+def _spell_out(text: str) -> str:
+    text = _VARIABLE.sub(lambda match: _value(match, text), text)
+    if not text.startswith("~"):
+        return text
+    home = os.path.expanduser(text)  # noqa: PTH111 - pathlib's own raises for a user who is not known
+    if home == text:
+        raise UsageError(
+            f"{shorten(text)}: whose home {shorten(text.partition('/')[0])} is, is not known; write the path out"
+        )
+    return home
 
 
 def _value(match: re.Match[str], text: str) -> str:

@@ -8,9 +8,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from robustness.runs.storage.store import FILE_NAME, Store
 
 from robustness.databases import use_write_ahead_log
+from robustness.runs.storage.store import FILE_NAME, Store
 
 HELD = 0.2
 """Seconds for which the other program keeps the file."""

@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "console": {"reports"},
     "retrying": set(),
     "databases": set(),
-    "definitions": {"errors", "tasks"},
+    "definitions": {"errors", "paths", "tasks"},
     "tasks": {"errors"},
     "testsets": {"errors", "retrying", "definitions", "tasks"},
     "tuners": set(),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,8 @@ from pydantic import Field, NonNegativeInt
 from robustness.definitions.model import Definition
 from robustness.definitions.reading import read_definition
 from robustness.definitions.tasks import find_task
-from robustness.errors import DefinitionError
+from robustness.errors import DefinitionError, UsageError
+from robustness.paths import expand
 
 Text = Annotated[str, Field(min_length=1)]
 
@@ -55,7 +55,8 @@ def read_pairs(path: Path) -> tuple[Pair, ...]:
     """Reads a pairs file; relative references are relative to the file.
 
     Raises:
-        DefinitionError: the file is missing or malformed, has no pair, or repeats a name.
+        DefinitionError: the file is missing or malformed, has no pair, repeats a name, or has a path that cannot be
+            spelled out.
     """
     entries = read_definition(path, PairsDefinition).pair
     if not entries:
@@ -69,7 +70,7 @@ def read_pairs(path: Path) -> tuple[Pair, ...]:
             find_task(entry.task)
         except DefinitionError as error:
             raise DefinitionError(f"{path}: pair {entry.name!r}: {error}") from None
-    return tuple(_resolve(entry, path.resolve().parent) for entry in entries)
+    return tuple(_resolve(entry, path) for entry in entries)
 
 
 def write_pairs(path: Path, entries: Sequence[PairEntry]) -> None:
@@ -84,26 +85,28 @@ def write_pairs(path: Path, entries: Sequence[PairEntry]) -> None:
     draft.replace(path)
 
 
-def _resolve(entry: PairEntry, folder: Path) -> Pair:
+def _resolve(entry: PairEntry, path: Path) -> Pair:
+    try:
+        base, full, peft = (_resolve_reference(each, path) for each in (entry.base, entry.full, entry.peft))
+    except UsageError as error:
+        raise DefinitionError(f"{path}: pair {entry.name!r}: {error}") from None
     return Pair(
         name=entry.name,
         task=entry.task,
-        base=_resolve_reference(entry.base, folder),
-        full=_resolve_reference(entry.full, folder),
-        peft=_resolve_reference(entry.peft, folder),
+        base=base,
+        full=full,
+        peft=peft,
         full_name=entry.full,
         peft_name=entry.peft,
         seed=entry.seed,
     )
 
 
-def _resolve_reference(reference: str, folder: Path) -> str:
-    """An absolute folder, or what was given; `~` and `$HOME` are spelled out where no folder is called so."""
-    spelled = os.path.expandvars(os.path.expanduser(reference))  # noqa: PTH111  # Path's raises where no user is
-    for given in (reference, spelled):
-        if os.path.exists(folder / given):  # noqa: PTH110 - pathlib's raises for what no file can be called
-            return str((folder / given).resolve())
-    return spelled
+def _resolve_reference(reference: str, path: Path) -> str:
+    """An absolute folder, or what was given, spelled out: a hub id, or what is not there."""
+    folder = path.resolve().parent
+    spelled = expand(reference, folder)
+    return str((folder / spelled).resolve()) if (folder / spelled).exists() else spelled
 
 
 def _toml_string(value: str) -> str:

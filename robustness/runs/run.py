@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 
 from robustness.engine.query_cache import QueryCache
-from robustness.errors import RobustnessError, RunError
+from robustness.errors import RobustnessError, RunError, first_line
 from robustness.paths import refuse_unwritable
 from robustness.runs.arms import Arms
 from robustness.runs.execution import Execution
@@ -34,7 +34,6 @@ from robustness.runs.storage.record import (
 )
 from robustness.runs.storage.sink import Sink
 from robustness.runs.storage.store import Store
-from robustness.victims.files.checkpoint import first_line
 from robustness.victims.loading import place
 
 

@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from robustness.definitions.catalog import Entry
-from robustness.errors import CheckpointError, RunError
+from robustness.errors import CheckpointError, RunError, first_line
 from robustness.tasks.task import TaskKind
 from robustness.training.adaptation import Base, adapt
 from robustness.training.adapters import AdaLoraAdapter
@@ -31,7 +31,6 @@ from robustness.training.data import EncodedRow, EncodedRows, ScoredRows
 from robustness.training.methods import MethodDefinition
 from robustness.training.protocol import TrainingSettings
 from robustness.victims.batches import recover_memory
-from robustness.victims.files.checkpoint import first_line
 from robustness.victims.gate import switched_attention
 from robustness.victims.heads.labels import Victim
 from robustness.victims.heads.spans import AnsweringVictim

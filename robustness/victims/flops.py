@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from robustness.errors import CheckpointError
+from robustness.errors import CheckpointError, first_line
 from robustness.tasks.task import Task, TaskKind
 from robustness.testsets.example import Texts
 from robustness.victims.files.checkpoint import Checkpoint
@@ -68,7 +68,7 @@ def read_architecture(config: Any) -> Architecture:
         count = sum(p.numel() for p in model.parameters() if p.ndim > 1 and id(p) not in embedding)
         return Architecture(count, int(config.num_hidden_layers), int(config.hidden_size))
     except (ValueError, AttributeError, TypeError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise CheckpointError(
             f"config of {getattr(config, 'model_type', 'a model')}: no cost is known: {reason}"
         ) from None
@@ -84,7 +84,7 @@ def read_config(checkpoint: Checkpoint) -> tuple[Any, Any]:
         config = AutoConfig.from_pretrained(checkpoint.base, trust_remote_code=False)
         return config, AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # transformers and tokenizers each raise kinds of their own
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise CheckpointError(f"checkpoint {checkpoint.name}: config or tokenizer cannot be read: {reason}") from None
 
 

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 
 from robustness.definitions.pairs import Pair
-from robustness.errors import CheckpointError, GateError, RobustnessError
+from robustness.errors import CheckpointError, GateError, RobustnessError, first_line
 from robustness.tasks.answer_scores import score_answer
 from robustness.tasks.task import Task, TaskKind
 from robustness.testsets.example import Example, Texts
 from robustness.victims.batches import recover_memory
-from robustness.victims.files.checkpoint import Checkpoint, first_line
+from robustness.victims.files.checkpoint import Checkpoint
 from robustness.victims.files.head_kind import head_remedy
 from robustness.victims.heads.labels import Scores
 from robustness.victims.heads.spans import AnsweringVictim

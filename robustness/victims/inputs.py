@@ -13,8 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from robustness.errors import CheckpointError
-from robustness.victims.files.checkpoint import first_line
+from robustness.errors import CheckpointError, first_line
 
 USUAL = frozenset({"input_ids", "attention_mask", "token_type_ids"})
 """What a forward pass is taken to take that names none of its inputs."""

@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar, final
 
-from robustness.errors import RobustnessError
+from robustness.errors import RobustnessError, first_line
 from robustness.victims.batches import recover_memory
-from robustness.victims.files.checkpoint import first_line
 
 K = TypeVar("K")
 T = TypeVar("T")

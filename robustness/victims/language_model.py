@@ -7,8 +7,7 @@ from typing import Any, final
 import torch
 from transformers import AutoModelForCausalLM
 
-from robustness.errors import CheckpointError
-from robustness.victims.files.checkpoint import first_line
+from robustness.errors import CheckpointError, first_line
 from robustness.victims.files.pickles import without_pickles
 from robustness.victims.files.tokenizers import read_tokenizer
 from robustness.victims.heads.labels import Victim

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from robustness.errors import CheckpointError, RobustnessError, UsageError
+from robustness.errors import CheckpointError, RobustnessError, UsageError, first_line
 from robustness.tasks.task import Task, TaskKind
 from robustness.victims.cpu_features import refuse_missing_cpu_features
 from robustness.victims.files.adapters import load_adapter, unwrap_saved
-from robustness.victims.files.checkpoint import ADAPTER_CONFIG, SAFE_FILES, Checkpoint, first_line, read_json
+from robustness.victims.files.checkpoint import ADAPTER_CONFIG, SAFE_FILES, Checkpoint, read_json
 from robustness.victims.files.head_kind import is_prompted, refuse_other_head, task_type_remedy
 from robustness.victims.files.models import load_model
 from robustness.victims.files.tokenizers import read_tokenizer

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from robustness.errors import DataError
+from robustness.errors import DataError, first_line
 from robustness.recipes.text.words import is_one_word
 from robustness.victims.files.pickles import without_pickles
 from robustness.victims.files.tokenizers import read_tokenizer
@@ -148,7 +148,7 @@ class MaskedLanguageModel:
                     self._folder, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
                 )
         except Exception as error:  # transformers and safetensors each raise kinds of their own
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             raise DataError(f"masked language model {self._folder}: cannot be loaded: {reason}") from error
         name_outputs(model)
         return model.to(self._device).eval()
@@ -158,7 +158,7 @@ class MaskedLanguageModel:
         try:
             tokenizer = read_tokenizer(self._folder)
         except Exception as error:  # of many kinds, as above
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             raise DataError(f"masked language model {self._folder}: no tokenizer: {reason}") from error
         if tokenizer.mask_token_id is None or not tokenizer.is_fast:
             raise DataError(

@@ -14,9 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from robustness.errors import DataError
+from robustness.errors import DataError, first_line
 from robustness.testsets.example import Example
-from robustness.victims.files.checkpoint import first_line
 from robustness.victims.files.pickles import without_pickles
 from robustness.victims.files.tokenizers import read_tokenizer
 from robustness.victims.inputs import accepted_inputs, max_tokens, name_outputs
@@ -80,7 +79,7 @@ class SentenceEncoder:
                     self._folder, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
                 )
         except Exception as error:  # transformers and safetensors each raise kinds of their own
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             raise DataError(f"sentence encoder {self._folder}: cannot be loaded: {reason}") from error
         name_outputs(model)
         return model.to(self._device).eval()

@@ -18,7 +18,7 @@ import numpy as np
 
 from robustness.definitions.naming import nearest
 from robustness.engine.attack import NamedAttack
-from robustness.errors import AttackError, DataError, DefinitionError, RobustnessError
+from robustness.errors import AttackError, DataError, DefinitionError, RobustnessError, first_line
 from robustness.recipes.assets.lexical import locate_asset
 from robustness.recipes.assets.registry import ASSETS
 from robustness.recipes.textattack.bridge import TextAttackSearch, keep_global_randomness
@@ -197,8 +197,7 @@ def _prepare(made: Any, textattack: Any) -> tuple[Any, str]:
             traceback.clear_frames(error.__traceback__)  # they hold the locks of TextAttack's downloads
             if isinstance(error, RobustnessError):
                 return None, str(error)
-            first_line = next((line for line in str(error).splitlines() if line.strip(" *")), "").strip()
-            return None, f"{type(error).__name__}: {first_line[:200]}"
+            return None, f"{type(error).__name__}: {first_line(error)}"
     return attack, ""
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from robustness.errors import RunError, UsageError
+from robustness.errors import RunError, UsageError, first_line
 from robustness.runs.executors.reports import Lost, Refused, Report
 
 if TYPE_CHECKING:  # brings torch, which a worker may not import before its environment is settled
@@ -135,8 +135,9 @@ def _join(address: str | None, workers: int | None) -> None:
 
 def _tell(error: Exception) -> str:
     """The first line of a message and, where a traceback follows, what it ends in."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return f"{lines[0]} {lines[-1]}" if any(line.startswith("Traceback") for line in lines) else lines[0]
+    lines = str(error).strip().splitlines()
+    traced = any(line.startswith("Traceback") for line in lines)
+    return f"{first_line(error)} {lines[-1]}" if traced else first_line(error)
 
 
 @contextmanager

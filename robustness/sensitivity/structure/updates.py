@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 
+from robustness.errors import first_line
 from robustness.sensitivity.probe import Subject, Unsupported
 from robustness.tuners.matrices import Storage, weight_storages
-from robustness.victims.files.checkpoint import ADAPTER_WEIGHTS, Checkpoint, first_line
+from robustness.victims.files.checkpoint import ADAPTER_WEIGHTS, Checkpoint
 from robustness.victims.files.tensors import TensorFolder
 
 PREFIXES = 2

@@ -9,18 +9,11 @@ from typing import Any
 
 import torch
 
-from robustness.errors import CheckpointError
+from robustness.errors import CheckpointError, first_line
 from robustness.tasks.task import Task
 from robustness.tuners.prefixes import name_cache
 from robustness.tuners.registration import register_tuners
-from robustness.victims.files.checkpoint import (
-    ADAPTER_CONFIG,
-    ADAPTER_WEIGHTS,
-    Checkpoint,
-    check_weights,
-    first_line,
-    read_json,
-)
+from robustness.victims.files.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Checkpoint, check_weights, read_json
 from robustness.victims.files.head_kind import task_type_remedy
 from robustness.victims.files.models import WRAPPERS, load_model, refuse_no_numbers
 from robustness.victims.files.pickles import without_pickles

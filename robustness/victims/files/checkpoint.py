@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
-from robustness.errors import CheckpointError
+from robustness.errors import CheckpointError, first_line, shorten
 from robustness.retrying import with_retries
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -25,8 +25,6 @@ HUB_TIMEOUT = 20
 """Seconds without an answer; HF_HUB_DOWNLOAD_TIMEOUT says the same of the files themselves."""
 SHOWN = 3
 """Subfolders that a message names."""
-SHOWN_CHARACTERS = 400
-"""Of a reason that a library gives, or a file."""
 PICKLED_WEIGHTS = ("pytorch_model.bin", "adapter_model.bin", "pytorch_model.bin.index.json")
 
 
@@ -111,8 +109,7 @@ def locate(reference: str, what: str) -> Path:
     if os.path.exists(reference):  # noqa: PTH110 - as below
         raise CheckpointError(f"{what}: {reference} is a file; expected a folder or a hub id")
     if not HUB_ID.fullmatch(reference):
-        unset = "; a variable in it is not set" if "$" in reference else ""
-        raise CheckpointError(f"{what}: no folder {reference}; expected a folder or a hub id (owner/name){unset}")
+        raise CheckpointError(f"{what}: no folder {reference}; expected a folder or a hub id (owner/name)")
     from huggingface_hub import snapshot_download
 
     try:
@@ -122,7 +119,7 @@ def locate(reference: str, what: str) -> Path:
             )
         )
     except Exception as error:  # the hub library raises a dozen kinds, from HTTP to validation
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise CheckpointError(f"{what}: no folder {reference}, and not to be had from the hub: {reason}") from None
 
 
@@ -284,26 +281,6 @@ def _hint(folder: Path) -> str:
         return ""
     shown = " or ".join(map(str, within[:SHOWN])) + (" or another" if len(within) > SHOWN else "")
     return f"; what is saved lies in its subfolder: give {shown}"
-
-
-def first_line(error: Exception) -> str:
-    """Returns the first line of an error's message that says something; a heading says it with what it is above.
-
-    A library's line may list all models it knows: what is longer than a paragraph is cut.
-    """
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if len(lines) > 1 and lines[0].endswith(":"):
-        return shorten(f"{lines[0]} {lines[1]}")
-    return shorten(lines[0]) if lines else type(error).__name__
-
-
-def shorten(words: str) -> str:
-    """Returns words as they are, or of many the first.
-
-    >>> shorten("short"), len(shorten("long" * 1000))
-    ('short', 404)
-    """
-    return words if len(words) <= SHOWN_CHARACTERS else f"{words[:SHOWN_CHARACTERS]} ..."
 
 
 def _conversion(folder: Path, wanted: str) -> str:

@@ -12,16 +12,9 @@ from typing import Any
 
 import torch
 
-from robustness.errors import CheckpointError
+from robustness.errors import CheckpointError, first_line
 from robustness.tasks.task import Task, TaskKind
-from robustness.victims.files.checkpoint import (
-    MODEL_WEIGHTS,
-    Checkpoint,
-    check_weights,
-    first_line,
-    list_weights,
-    read_json,
-)
+from robustness.victims.files.checkpoint import MODEL_WEIGHTS, Checkpoint, check_weights, list_weights, read_json
 from robustness.victims.files.pickles import without_pickles
 from robustness.victims.files.proportions import Shapes, refuse_disproportion
 from robustness.victims.inputs import name_outputs

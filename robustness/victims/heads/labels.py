@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from robustness.errors import first_line
 from robustness.tasks.abilities import Ability
 from robustness.tasks.grading import LabelGrader, Rows
 from robustness.testsets.example import Example, Texts, digest_texts
@@ -107,7 +108,7 @@ class Victim:
                 for rows in (2, 3):  # the second size is compiled for all sizes to come
                     self._forward(self._encode([("a text",)] * rows))
         except Exception as error:  # backends raise kinds of their own
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            first = first_line(error)
             self.compile_failure = f"--compile: torch.compile failed, the model is used as it is: {first}"
             logger.warning(self.compile_failure)
             self._call = self.model

@@ -128,13 +128,6 @@ def test_a_missing_folder_is_named(tiny: Any, tmp_path: Path) -> None:
     assert f"no folder {tmp_path / 'nothing'}" in refused(tmp_path / "nothing", tiny.base)
 
 
-def test_a_variable_that_is_not_set_is_told(tiny: Any) -> None:
-    assert (
-        "no folder $NOWHERE/full; expected a folder or a hub id (owner/name); a variable in it is not set"
-        in refused("$NOWHERE/full", tiny.base)
-    )
-
-
 def test_a_missing_base_is_named(tiny: Any, tmp_path: Path) -> None:
     message = refused(tiny.full, tmp_path / "nothing")
 
