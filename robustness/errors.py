@@ -14,10 +14,14 @@ def first_line(error: BaseException) -> str:
     ('KeyError', 'no such thing')
     >>> first_line(RuntimeError("Error(s) in loading:\n\tsize mismatch"))
     'Error(s) in loading: size mismatch'
+    >>> first_line(AssertionError("Layer(\n  (0): Linear()\n) should be a decoder"))
+    'Layer(...) should be a decoder'
     """
     lines = [line.strip() for line in str(error).splitlines() if any(map(str.isalnum, line))]
     if len(lines) > 1 and lines[0].endswith(":"):
         return shorten(f"{lines[0]} {lines[1]}")
+    if len(lines) > 1 and lines[0].endswith("("):  # a module is spelled out first
+        return shorten(f"{lines[0]}...{lines[-1]}")
     return shorten(lines[0]) if lines else type(error).__name__
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from robustness.errors import DataError
+from robustness.pointers import explain_pointer
 
 GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
 """How such files begin, whatever their names."""
@@ -34,13 +35,15 @@ def read_text(path: Path) -> str:
     """Reads UTF-8 or, where the file's first bytes say so, UTF-16; decompresses what gzip has written.
 
     Raises:
-        DataError: no such file, a compressed file that is broken, a workbook, or bytes that are no such text (with
-            their line).
+        DataError: no such file, a Git LFS pointer, a compressed file that is broken, a workbook, or bytes that are no
+            such text (with their line).
     """
     try:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    if pointer := explain_pointer(path):
+        raise DataError(f"{path} {pointer}")
     if content.startswith(GZIP) or path.suffix == ".gz":
         try:
             content = gzip.decompress(content)

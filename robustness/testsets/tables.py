@@ -11,6 +11,7 @@ from typing import Any
 
 from robustness.definitions.testsets import TableFile
 from robustness.errors import DataError, DefinitionError, first_line
+from robustness.pointers import explain_pointer
 from robustness.tasks.task import Task, TaskKind
 from robustness.testsets.example import Texts
 from robustness.testsets.files import find_separator, open_separated, read_json_records, read_text, refuse_repeated
@@ -91,6 +92,8 @@ def _parquet(path: Path, wanted: Collection[str]) -> list[Record]:
         refuse_repeated(path, pyarrow.parquet.read_schema(path).names, wanted)
         records: list[Record] = pyarrow.parquet.read_table(path).to_pylist()
     except (OSError, pyarrow.ArrowException) as error:
+        if pointer := explain_pointer(path):
+            raise DataError(f"{path} {pointer}") from None
         raise DataError(f"{path}: not a readable Parquet file: {first_line(error)}") from None
     return records
 

@@ -27,6 +27,7 @@ from robustness.training.targets import in_head, scaled_by_ia3, target_modules
 from robustness.tuners.prefixes import name_cache
 from robustness.tuners.registration import register_tuners
 from robustness.victims.files.pickles import without_pickles
+from robustness.victims.files.reasons import loading_reason
 from robustness.victims.inputs import name_outputs
 
 
@@ -101,8 +102,8 @@ def _load_base(folder: Path, task: Task) -> tuple[Any, Sequence[str]]:
             )
     except Exception as error:  # transformers and safetensors each raise kinds of their own
         raise CheckpointError(
-            f"base {folder}: cannot be loaded: {first_line(error)}; expected a folder with config.json and weights "
-            "as safetensors"
+            f"base {folder}: cannot be loaded: {loading_reason(folder, error)}; expected a folder with config.json "
+            "and weights as safetensors"
         ) from error
     name_outputs(model)
     return model, sorted(report["missing_keys"])

@@ -18,6 +18,7 @@ from robustness.tasks.task import Task, TaskKind
 from robustness.testsets.example import Texts
 from robustness.victims.files.checkpoint import Checkpoint
 from robustness.victims.files.head_kind import is_prompted
+from robustness.victims.files.tokenizers import read_tokenizer
 from robustness.victims.heads.labels import Victim
 from robustness.victims.heads.spans import STRIDE_TOKENS, WINDOW_TOKENS
 from robustness.victims.inputs import stated_positions, tokenizer_limit
@@ -76,13 +77,13 @@ def read_architecture(config: Any) -> Architecture:
 
 def read_config(checkpoint: Checkpoint) -> tuple[Any, Any]:
     """Returns a checkpoint's transformers config and tokenizer; raises CheckpointError where one cannot be read."""
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoConfig
 
     has_own = (checkpoint.folder / "tokenizer_config.json").is_file()
     folder: Path = checkpoint.folder if has_own else checkpoint.base
     try:
         config = AutoConfig.from_pretrained(checkpoint.base, trust_remote_code=False)
-        return config, AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        return config, read_tokenizer(folder)
     except Exception as error:  # transformers and tokenizers each raise kinds of their own
         reason = first_line(error)
         raise CheckpointError(f"checkpoint {checkpoint.name}: config or tokenizer cannot be read: {reason}") from None

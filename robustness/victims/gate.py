@@ -19,7 +19,7 @@ from robustness.tasks.task import Task, TaskKind
 from robustness.testsets.example import Example, Texts
 from robustness.victims.batches import recover_memory
 from robustness.victims.files.checkpoint import Checkpoint
-from robustness.victims.files.head_kind import head_remedy
+from robustness.victims.files.head_kind import head_remedy, looks_back
 from robustness.victims.heads.labels import Scores
 from robustness.victims.heads.spans import AnsweringVictim
 from robustness.victims.inputs import accepted_inputs, longest_text, max_tokens
@@ -187,6 +187,8 @@ def _clean_accuracy(victim: AnyVictim, clean: Sequence[Example]) -> tuple[float,
 
 def _why_wrong(victim: AnyVictim, loaded: LoadedCheckpoint, accuracy: float, majority: float) -> str:
     """What else than a lack of learning makes a checkpoint answer no better than one that knows nothing."""
+    if looks_back(victim.model):
+        return "its config.json says is_decoder: true, by which no token sees those behind it: set it to false"
     if loaded.task.kind is TaskKind.LABELS and len(loaded.task.labels) == 2 and 1 - accuracy > majority:
         return (
             f"the other label than it gives would be right on {1 - accuracy:.3f}: are its labels (or those of the "

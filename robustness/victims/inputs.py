@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from robustness.errors import CheckpointError, first_line
+from robustness.errors import CheckpointError
+from robustness.victims.files.reasons import loading_reason
 
 USUAL = frozenset({"input_ids", "attention_mask", "token_type_ids"})
 """What a forward pass is taken to take that names none of its inputs."""
@@ -124,7 +125,8 @@ def empty_model(folder: Path) -> Any:
             config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
             return AutoModel.from_config(config, trust_remote_code=False)
     except Exception as error:  # each kind of configuration refuses values in its own way
-        raise CheckpointError(f"{folder}: cannot be built from its config.json: {first_line(error)}") from error
+        reason = loading_reason(folder, error)
+        raise CheckpointError(f"{folder}: cannot be built from its config.json: {reason}") from error
 
 
 @final

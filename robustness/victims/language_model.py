@@ -7,8 +7,9 @@ from typing import Any, final
 import torch
 from transformers import AutoModelForCausalLM
 
-from robustness.errors import CheckpointError, first_line
+from robustness.errors import CheckpointError
 from robustness.victims.files.pickles import without_pickles
+from robustness.victims.files.reasons import loading_reason
 from robustness.victims.files.tokenizers import read_tokenizer
 from robustness.victims.heads.labels import Victim
 from robustness.victims.inputs import name_outputs
@@ -37,7 +38,8 @@ class SameVocabularyModel:
                         source, trust_remote_code=False, use_safetensors=True
                     )
         except Exception as error:  # transformers, tokenizers and safetensors each raise kinds of their own
-            raise CheckpointError(f"language model {source}: cannot be loaded: {first_line(error)}") from error
+            reason = loading_reason(source, error)
+            raise CheckpointError(f"language model {source}: cannot be loaded: {reason}") from error
         if model is None:
             raise CheckpointError(
                 f"language model {source}: its vocabulary of {len(tokenizer)} tokens is not the victim's of "

@@ -8,7 +8,7 @@ import numpy as np
 
 from robustness.errors import CheckpointError
 from robustness.tasks.task import Task
-from robustness.victims.files.head_kind import is_decoder
+from robustness.victims.files.head_kind import is_decoder, looks_back
 from robustness.victims.heads.labels import Victim
 from robustness.victims.kinds import AnyVictim
 
@@ -59,9 +59,18 @@ def settle_side(victim: AnyVictim, task: Task) -> bool:
     Args:
         victim: a model in float32; its tokenizer's side is set.
         task: tells the segments of a text.
+
+    Raises:
+        CheckpointError: an encoder that its configuration makes a decoder, whose answers say nothing of a text.
     """
     short, longer = ((text,) * len(task.fields) for text in (SHORT, LONGER))
     alone = victim.scores([short])[0]
+    if looks_back(victim.model) and np.allclose(alone, victim.scores([longer])[0], rtol=0, atol=1e-6):
+        raise CheckpointError(
+            f"{victim.model.config.name_or_path}/config.json: is_decoder is true, so the first token of a text, "
+            "which the head for labels reads, sees nothing of it and all texts get one answer; expected an encoder: "
+            "set is_decoder to false"
+        )
     own = victim.tokenizer.padding_side
     for side in ("right", "left") if isinstance(victim, Victim) else ("right",):
         victim.tokenizer.padding_side = side

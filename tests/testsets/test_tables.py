@@ -128,6 +128,16 @@ def test_a_broken_file_is_named(tmp_path: Path, file: str, content: str, expecte
         load(tmp_path, file, 'columns = ["text"]\nlabel = "mood"\n')
 
 
+@pytest.mark.parametrize("file", ["mine.csv", "mine.tsv", "mine.json", "mine.jsonl", "mine.parquet", "mine.csv.gz"])
+def test_a_file_that_git_did_not_fetch_is_told_with_the_command_that_fetches_it(tmp_path: Path, file: str) -> None:
+    (tmp_path / file).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 133466304\n")
+
+    with pytest.raises(
+        DataError, match=rf"{file} is Git LFS's pointer to the file, not the file: run git lfs pull in {tmp_path}"
+    ):
+        load(tmp_path, file, 'columns = ["text"]\nlabel = "mood"\n')
+
+
 def test_an_answer_that_is_not_in_its_context_is_named(tmp_path: Path) -> None:
     write(tmp_path / "q.jsonl", [QUESTIONS[0], QUESTIONS[1] | {"a": {"text": "Anna", "answer_start": 2}}])
 

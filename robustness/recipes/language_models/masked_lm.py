@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from robustness.errors import DataError, first_line
 from robustness.recipes.text.words import is_one_word
 from robustness.victims.files.pickles import without_pickles
+from robustness.victims.files.reasons import loading_reason
 from robustness.victims.files.tokenizers import read_tokenizer
 from robustness.victims.inputs import max_tokens, name_outputs
 
@@ -148,7 +149,7 @@ class MaskedLanguageModel:
                     self._folder, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
                 )
         except Exception as error:  # transformers and safetensors each raise kinds of their own
-            reason = first_line(error)
+            reason = loading_reason(self._folder, error)
             raise DataError(f"masked language model {self._folder}: cannot be loaded: {reason}") from error
         name_outputs(model)
         return model.to(self._device).eval()

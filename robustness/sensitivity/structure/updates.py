@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
-from robustness.errors import first_line
 from robustness.sensitivity.probe import Subject, Unsupported
 from robustness.tuners.matrices import Storage, weight_storages
 from robustness.victims.files.checkpoint import ADAPTER_WEIGHTS, Checkpoint
+from robustness.victims.files.reasons import loading_reason
 from robustness.victims.files.tensors import TensorFolder
 
 PREFIXES = 2
@@ -164,7 +164,8 @@ def skeleton(folder: Path) -> Any:
         with torch.device("meta"):
             return AutoModel.from_config(config, trust_remote_code=False)
     except Exception as error:  # each architecture raises kinds of its own
-        raise Unsupported(f"no model can be made of {folder / 'config.json'}: {first_line(error)}") from error
+        reason = loading_reason(folder, error)
+        raise Unsupported(f"no model can be made of {folder / 'config.json'}: {reason}") from error
 
 
 def low_rank_factors(checkpoint: Checkpoint) -> Mapping[str, tuple[torch.Tensor, torch.Tensor]]:

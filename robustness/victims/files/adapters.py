@@ -18,6 +18,7 @@ from robustness.victims.files.head_kind import task_type_remedy
 from robustness.victims.files.models import WRAPPERS, load_model, refuse_no_numbers
 from robustness.victims.files.pickles import without_pickles
 from robustness.victims.files.proportions import refuse_disproportionate_adapter
+from robustness.victims.files.reasons import adapter_reason
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +77,8 @@ def load_adapter(checkpoint: Checkpoint, task: Task, *, prompted: bool) -> tuple
     except CheckpointError:
         raise
     except Exception as error:  # a size mismatch is a RuntimeError, a bad config a TypeError, a bad file others
+        if number := adapter_reason(checkpoint.folder):
+            raise CheckpointError(f"checkpoint {checkpoint.name}: {number}") from error
         remedy = task_type_remedy(checkpoint, task, prompted=prompted)
         raise _misfit(checkpoint, f"{first_line(error)}{remedy}") from error
     return model, tuple(

@@ -12,13 +12,12 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from robustness.errors import CheckpointError, first_line, shorten
+from robustness.pointers import explain_pointer
 from robustness.retrying import with_retries
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 MODEL_WEIGHTS = "model.safetensors"
-LFS_POINTER = b"version https://git-lfs"
-"""How a file begins that Git left in the place of a large one."""
 HUB_ID = re.compile(r"[\w][\w.\-]*(/[\w][\w.\-]*)?")
 SAFE_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 HUB_TIMEOUT = 20
@@ -171,7 +170,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: cannot be read as JSON: {error}") from None
+        raise CheckpointError(f"{path} {explain_pointer(path) or f'cannot be read as JSON: {error}'}") from None
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: expected a JSON object")
     return content
@@ -193,10 +192,8 @@ def check_weights(name: str, folder: Path, wanted: str = MODEL_WEIGHTS) -> None:
             with safe_open(folder / file, framework="pt"):
                 pass
         except Exception as error:  # safetensors raises kinds of its own
-            reason = f"cannot be read: {first_line(error)}; copy or save it again"
-            with (folder / file).open("rb") as opened:
-                if opened.read(len(LFS_POINTER)) == LFS_POINTER:
-                    reason = f"is Git LFS's pointer to the weights: run git lfs pull in {folder}"
+            damage = f"cannot be read: {first_line(error)}; copy or save it again"
+            reason = explain_pointer(folder / file) or damage
             raise CheckpointError(f"checkpoint {name}: {folder / file} {reason}") from None
 
 

@@ -48,6 +48,11 @@ def is_decoder(config: Any) -> bool:
     return type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and type(config) not in MODEL_FOR_MASKED_LM_MAPPING
 
 
+def looks_back(model: Any) -> bool:
+    """Whether a model's configuration lets no token of an encoder see those behind it."""
+    return bool(getattr(model.config, "is_decoder", False)) and not is_decoder(model.config)
+
+
 def task_type_remedy(checkpoint: Checkpoint, task: Task, *, prompted: bool) -> str:
     """What to set where an adapter's task_type is not that of what it answers, as words that follow a reason."""
     given = read_json(checkpoint.folder / ADAPTER_CONFIG).get("task_type")

@@ -6,17 +6,17 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from robustness.errors import CheckpointError, first_line
+from robustness.errors import CheckpointError
 from robustness.tasks.task import Task, TaskKind
-from robustness.victims.files.checkpoint import MODEL_WEIGHTS, Checkpoint, check_weights, list_weights, read_json
+from robustness.victims.files.checkpoint import MODEL_WEIGHTS, Checkpoint, check_weights, list_weights
 from robustness.victims.files.pickles import without_pickles
 from robustness.victims.files.proportions import Shapes, refuse_disproportion
+from robustness.victims.files.reasons import loading_reason
 from robustness.victims.inputs import name_outputs
 
 WRAPPERS = re.compile(
@@ -146,7 +146,8 @@ def _read(
             if getattr(model, "is_quantized", False):
                 model = model.dequantize().float()
     except Exception as error:  # transformers and safetensors each raise kinds of their own
-        raise CheckpointError(f"checkpoint {name}: {folder} cannot be loaded: {_reason(folder, error)}") from error
+        reason = loading_reason(folder, error)
+        raise CheckpointError(f"checkpoint {name}: {folder} cannot be loaded: {reason}") from error
     name_outputs(model)
     # Of a tensor of another size transformers 4 gives the name, 5 also both sizes.
     resized = frozenset(each if isinstance(each, str) else each[0] for each in info["mismatched_keys"])
@@ -174,20 +175,6 @@ def _read_renamed(
         None, config=settings, state_dict=tensors, use_safetensors=True, trust_remote_code=False, **options
     )
     return model, info
-
-
-def _reason(folder: Path, error: Exception) -> str:
-    """What is wrong, and in which line of the config, or what a quantised model needs, or what to use instead."""
-    config = read_json(folder / "config.json")
-    quantised, padding, words = (config.get(key) for key in ("quantization_config", "pad_token_id", "vocab_size"))
-    if isinstance(padding, int) and isinstance(words, int) and padding >= words:
-        return f"its config.json pads with token {padding} of {words}: set pad_token_id to one below {words}"
-    if not isinstance(quantised, dict):
-        return first_line(error)
-    method = quantised.get("quant_method", "a library")
-    missing = error.name if isinstance(error, PackageNotFoundError | ModuleNotFoundError) else None
-    reason = f"{missing} is not installed: pip install {missing}" if missing else first_line(error).rstrip(".")
-    return f"its config.json says that {method} quantised it: {reason}; or use the model as it was before"
 
 
 def _stored_shapes(name: str, folder: Path) -> Shapes:

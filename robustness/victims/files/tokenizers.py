@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from robustness.pointers import explain_pointer
+from robustness.victims.files.checkpoint import SAFE_FILES
+
 
 def read_tokenizer(folder: str | Path) -> Any:
     """Returns the tokenizer of a folder, a fast one where there is one.
@@ -12,10 +15,12 @@ def read_tokenizer(folder: str | Path) -> Any:
     Where its files are missing transformers 5 makes one that knows no word, so that every text reads alike.
 
     Raises:
-        ValueError: it knows no word, or its limit is no number; the libraries raise many other kinds.
+        ValueError: a file of it was not fetched, it knows no word, or its limit is no number; the libraries raise
+            many other kinds.
     """
     from transformers import AutoTokenizer
 
+    _refuse_pointers(Path(folder))
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, use_fast=True)
     limit = getattr(tokenizer, "model_max_length", None)
     if limit is not None and not isinstance(limit, int | float):
@@ -25,3 +30,11 @@ def read_tokenizer(folder: str | Path) -> Any:
     if not any(any(map(str.isalnum, word)) for word in words):
         raise ValueError("it knows no word; copy tokenizer.json and what was saved with it there")
     return tokenizer
+
+
+def _refuse_pointers(folder: Path) -> None:
+    """A list of words that is a pointer would be read as a list of three words."""
+    for pattern in SAFE_FILES:
+        for file in sorted(folder.glob(pattern)):
+            if file.suffix != ".safetensors" and (pointer := explain_pointer(file)):
+                raise ValueError(f"{file.name} {pointer}")

@@ -188,16 +188,6 @@ def test_a_folder_without_weights_is_refused(tiny: Any, copied: Callable[[str], 
     assert refused(folder, tiny.base) == f"checkpoint mine: {folder} has no model.safetensors"
 
 
-@pytest.mark.parametrize(("kind", "file"), [("full", "model.safetensors"), ("lora", "adapter_model.safetensors")])
-def test_weights_that_git_did_not_fetch_are_told(
-    tiny: Any, copied: Callable[[str], Path], kind: str, file: str
-) -> None:
-    folder = copied(kind)
-    (folder / file).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 133466304\n")
-
-    assert f"{folder / file} is Git LFS's pointer to the weights: run git lfs pull" in refused(folder, tiny.base)
-
-
 def test_a_piece_of_a_name_that_no_file_can_have_is_not_there(tiny: Any, copied: Callable[[str], Path]) -> None:
     folder = copied("full")
     (folder / "model.safetensors").unlink()

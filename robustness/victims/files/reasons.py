@@ -1,0 +1,100 @@
+"""Why a library could not make a model of a folder's files: the line of the file that is to be mended."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+from types import NoneType
+from typing import Any, get_args, get_type_hints
+
+from robustness.definitions.naming import nearest
+from robustness.errors import CheckpointError, first_line, shorten
+from robustness.pointers import explain_pointer
+from robustness.victims.files.checkpoint import ADAPTER_CONFIG, SAFE_FILES, read_json
+
+ATTENTION = ("attn_implementation", "_attn_implementation")
+
+
+def loading_reason(folder: str | Path, error: Exception) -> str:
+    """Returns what is wrong with a folder that the libraries cannot load, and what to do where that is known.
+
+    Args:
+        folder: of a model; a hub id has no files to look at.
+        error: what a library raised.
+    """
+    for pattern in SAFE_FILES:
+        for file in sorted(Path(folder).glob(pattern)):
+            if pointer := explain_pointer(file):
+                return f"{file.name} {pointer}"
+    try:
+        config = read_json(Path(folder) / "config.json")
+    except CheckpointError:
+        config = {}
+    reasons = (_padding(config), _unknown_word(config, error), _attention(config, error), _quantised(config, error))
+    return next(filter(None, reasons), first_line(error))
+
+
+def adapter_reason(folder: Path) -> str:
+    """Returns which number of an adapter_config.json is none, by the types that peft gives its settings; or nothing.
+
+    peft itself computes with what it finds, and raises whatever comes of it.
+    """
+    from peft import PEFT_TYPE_TO_CONFIG_MAPPING
+
+    config = read_json(folder / ADAPTER_CONFIG)
+    kind: Any = PEFT_TYPE_TO_CONFIG_MAPPING.get(config.get("peft_type"))
+    for key, hint in get_type_hints(kind).items() if kind else ():
+        value = config.get(key)
+        is_number = {*(get_args(hint) or (hint,))} - {NoneType} <= {int, float}
+        if key in config and is_number and not isinstance(value, int | float) and value != getattr(kind, key, None):
+            return (
+                f"{folder / ADAPTER_CONFIG}: {key} is {shorten(repr(value))}; expected a number; put back the file "
+                "that was saved with the weights"
+            )
+    return ""
+
+
+def _padding(config: Mapping[str, Any]) -> str:
+    padding, words = config.get("pad_token_id"), config.get("vocab_size")
+    if isinstance(padding, int) and isinstance(words, int) and padding >= words:
+        return f"its config.json pads with token {padding} of {words}: set pad_token_id to one below {words}"
+    return ""
+
+
+def _unknown_word(config: Mapping[str, Any], error: Exception) -> str:
+    """A word of the config that transformers has looked up in vain, such as an activation."""
+    from transformers import __version__
+    from transformers.activations import ACT2FN
+
+    word = error.args[0] if isinstance(error, KeyError) and error.args else None
+    key = next((key for key, value in config.items() if isinstance(word, str) and value == word), None)
+    if key is None:
+        return ""
+    known = nearest(str(word), ACT2FN) if "act" in key else ""
+    return f"{key} in its config.json is {word!r}, which transformers {__version__} does not know{known}"
+
+
+def _attention(config: Mapping[str, Any], error: Exception) -> str:
+    key = next((key for key in ATTENTION if isinstance(config.get(key), str)), None)
+    if key is None or not (isinstance(error, ImportError) or _plain(config[key]) in _plain(str(error))):
+        return ""
+    return (
+        f"{key} in its config.json is {shorten(repr(config[key]))}, which cannot be had here: "
+        f"{first_line(error).rstrip('.')}; take it out, or set it to 'sdpa' or 'eager', which compute the same"
+    )
+
+
+def _plain(words: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", words.lower())
+
+
+def _quantised(config: Mapping[str, Any], error: Exception) -> str:
+    quantised = config.get("quantization_config")
+    if not isinstance(quantised, dict):
+        return ""
+    method = quantised.get("quant_method", "a library")
+    missing = error.name if isinstance(error, PackageNotFoundError | ModuleNotFoundError) else None
+    reason = f"{missing} is not installed: pip install {missing}" if missing else first_line(error).rstrip(".")
+    return f"its config.json says that {method} quantised it: {reason}; or use the model as it was before"
