@@ -8,10 +8,10 @@ import shlex
 import sys
 import tempfile
 import traceback
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from robustness.errors import first_line
+from robustness.versions import version_of
 
 PACKAGE = Path(__file__).resolve().parent
 PACKAGES = ("peft-robustness", "torch", "transformers", "tokenizers", "peft", "numpy", "pandas")
@@ -44,9 +44,4 @@ def _place(error: BaseException) -> str:
 
 def _circumstances() -> str:
     lines = [f"command: {shlex.join(sys.argv)}", f"python {platform.python_version()} on {platform.platform()}"]
-    for name in PACKAGES:
-        try:
-            lines.append(f"{name} {version(name)}")
-        except PackageNotFoundError:
-            lines.append(f"{name} is not installed")
-    return "\n".join([*lines, "", ""])
+    return "\n".join([*lines, *(f"{name} {version_of(name)}" for name in PACKAGES), "", ""])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from robustness.errors import RunError
 from robustness.training.metrics import Metric
 from robustness.training.protocol import TrainingSettings
 from robustness.training.trainer import TrialResult, data_seed
+from robustness.versions import version_of
 from robustness.victims.files.selection import TRAINING_RECORD
 
 RECORDED_PACKAGES = ("torch", "transformers", "peft")
@@ -118,7 +118,7 @@ def write_record(
         "seconds": round(sum(trial.seconds for trial in trials), 3),
         "peak_memory_bytes": max(trial.peak_memory_bytes for trial in trials),
         "device": device,
-        "versions": {name: version(name) for name in RECORDED_PACKAGES},
+        "versions": {name: version_of(name) for name in RECORDED_PACKAGES},
     }
     (folder / TRAINING_RECORD).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 

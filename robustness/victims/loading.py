@@ -7,7 +7,6 @@ import json
 import logging
 import re
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import torch
 
 from robustness.errors import CheckpointError, RobustnessError, UsageError, first_line
 from robustness.tasks.task import Task, TaskKind
+from robustness.versions import version_of
 from robustness.victims.cpu_features import refuse_missing_cpu_features
 from robustness.victims.files.adapters import load_adapter, unwrap_saved
 from robustness.victims.files.checkpoint import ADAPTER_CONFIG, SAFE_FILES, Checkpoint, read_json
@@ -253,7 +253,7 @@ def digest_victim(checkpoint: Checkpoint, victim: Victim) -> str:
     of labels, precision, kind of device, the longest text, and the libraries that compute.
     """
     digest = hashlib.sha256(digest_files(checkpoint.folder, checkpoint.base).encode())
-    libraries = [version(name) for name in ("torch", "transformers", "tokenizers", "peft")]
+    libraries = [version_of(name) for name in ("torch", "transformers", "tokenizers", "peft")]
     digest.update(json.dumps([*victim.describe_scoring(), *libraries]).encode())
     return digest.hexdigest()[:32]
 

@@ -5,7 +5,6 @@ import os
 import platform
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from robustness.definitions.tasks import find_task
 from robustness.recipes.assets.lexical import use_data
 from robustness.testsets.example import Example
 from robustness.testsets.loading import load_testset
+from robustness.versions import version_of
 from robustness.victims.files.checkpoint import read_checkpoint
 from robustness.victims.heads.labels import Victim
 from robustness.victims.loading import load_checkpoint, place, to_victim
@@ -87,15 +87,8 @@ def describe_environment() -> dict[str, Any]:
         "torch_threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "python": platform.python_version(),
-        **{name: _version(name) for name in ("torch", "transformers", "peft", "textattack", "tokenizers")},
+        **{name: version_of(name) for name in ("torch", "transformers", "peft", "textattack", "tokenizers")},
     }
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def _processor() -> str:

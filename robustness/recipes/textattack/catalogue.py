@@ -11,7 +11,6 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import partial
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from robustness.recipes.assets.registry import ASSETS
 from robustness.recipes.textattack.bridge import TextAttackSearch, keep_global_randomness
 from robustness.recipes.textattack.importing import FLAIR_MISSING, INSTALL, has_flair, importing_textattack
 from robustness.testsets.example import Example
+from robustness.versions import version_of
 
 PREFIX = "textattack:"
 
@@ -240,7 +240,7 @@ def _digest(name: str, attack: Any) -> str:
     """Sets print in any order and functions with their address: neither may count."""
     lines = re.sub(r" at 0x[0-9a-f]+", "", repr(attack)).splitlines()
     words = [" ".join(sorted(re.findall(r"[\w.]+", line))) for line in lines]
-    material = "\n".join([name, version("textattack"), *words])
+    material = "\n".join([name, version_of("textattack"), *words])
     return hashlib.sha256(material.encode()).hexdigest()[:16]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +16,7 @@ from robustness.engine.goal import GoalKind
 from robustness.errors import RunError
 from robustness.runs.storage.disk import replace_durably
 from robustness.runs.storage.lock import FILE_NAME as LOCK_FILE
+from robustness.versions import version_of
 
 FILE_NAME = "run.json"
 DRAWN = "drawn at random by the seed, stratified by label, in whole groups"
@@ -236,10 +236,4 @@ def now() -> str:
 
 def library_versions() -> dict[str, str]:
     """Versions of Python and of the libraries that numbers depend on."""
-    versions = {"python": platform.python_version()}
-    for name in RECORDED_PACKAGES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            versions[name] = "not installed"
-    return versions
+    return {"python": platform.python_version()} | {name: version_of(name) for name in RECORDED_PACKAGES}
