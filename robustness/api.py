@@ -53,6 +53,7 @@ def plan(
     allow_changed: bool = False,
     compile: bool = False,
     cache: str | Path | None = None,
+    attack_fields: Sequence[str] = (),
 ) -> Plan:
     """Returns what `run` would do, loading no model and no data.
 
@@ -70,6 +71,7 @@ def plan(
         allow_changed: evaluate test sets whose rows are not the published ones; tables then say `changed`.
         compile: have torch.compile make the kernels that score; a model it cannot compile is used as it is.
         cache: folder of scores that later runs, and other attacks of this one, need not compute again.
+        attack_fields: fields that are open to attack in place of the tasks' own.
 
     Raises:
         RobustnessError: an unknown name, a malformed file or a value out of range.
@@ -91,6 +93,7 @@ def plan(
         allow_changed=allow_changed,
         compile=compile,
         cache=None if cache is None else Path(expand(cache)),
+        attack_fields=tuple(attack_fields),
     )
     return make_plan(settings)
 

@@ -205,6 +205,9 @@ def run(
         typer.Option(help="At most so many examples of each test set, drawn by --seed: labels in proportion."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of all searches, and of which examples --limit draws.")] = 0,
+    attack_field: Annotated[
+        list[str] | None, typer.Option(metavar="FIELD", help="Open to attack in place of the task's own.")
+    ] = None,
     device: Device = "auto",
     dtype: Annotated[str, typer.Option(help="auto (float32), float32 or bfloat16.")] = "auto",
     allow_changed_testset: Annotated[
@@ -250,6 +253,7 @@ def run(
         allow_changed=allow_changed_testset,
         compile=compile_model,
         cache=cache,
+        attack_fields=attack_field or (),
     )
     quieten_libraries()
     if dry_run:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, StringConstraints
 
 from robustness.definitions.model import Definition
+from robustness.definitions.task_tables import TaskDefinition
 
 
 def _stay_inside(file: str) -> str:
@@ -157,7 +158,8 @@ class TestsetDefinition(Definition):
     summary: str
     paper: str | None = None
     licence: str
-    task: str
+    task: str | TaskDefinition
+    """A shipped task's name, a path relative to this file, or the task itself as the table `[task]`."""
     kind: Literal["clean", "adversarial"]
     test: Split
     train: Split | None = None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from robustness.definitions.catalog import TESTSETS, Entry
-from robustness.definitions.tasks import find_task
+from robustness.definitions.tasks import task_of_testset
 from robustness.definitions.testsets import (
     AdvGlueFile,
     GeneratedSet,
@@ -56,20 +56,28 @@ class Testset:
     """What a reader of its scores must know."""
 
 
-def load_testset(entry: Entry[TestsetDefinition], data: Path | None, *, allow_changed: bool = False) -> Testset:
+def load_testset(
+    entry: Entry[TestsetDefinition],
+    data: Path | None,
+    *,
+    allow_changed: bool = False,
+    attacked: Sequence[str] = (),
+) -> Testset:
     """Loads and checks a test set: from `data`, from the package, from the hub, or made here.
 
     Args:
         entry: the test set.
         data: the folder with local files.
         allow_changed: take a set whose rows are not the published ones, with provenance `changed`.
+        attacked: fields that are open to attack in place of the task's own; none: the task's.
 
     Raises:
         DataError: no source can be read, or the rows are not the published ones.
         DefinitionError: a task that is not known, a source that is not named, or columns that are not the task's.
+        UsageError: fields that the task has not.
     """
-    definition = entry.definition
-    return _load(entry, definition.test, data, prefix=entry.name, allow_changed=allow_changed)
+    task = task_of_testset(entry.path, entry.definition).attacking(attacked)
+    return _load(entry, task, entry.definition.test, data, prefix=entry.name, allow_changed=allow_changed)
 
 
 def load_training_split(entry: Entry[TestsetDefinition], data: Path | None) -> Testset:
@@ -80,13 +88,13 @@ def load_training_split(entry: Entry[TestsetDefinition], data: Path | None) -> T
     """
     if entry.definition.train is None:
         raise DataError(f"test set {entry.name} has no training split")
-    return _load(entry, entry.definition.train, data, prefix=f"{entry.name}-train", allow_changed=False)
+    task = task_of_testset(entry.path, entry.definition)
+    return _load(entry, task, entry.definition.train, data, prefix=f"{entry.name}-train", allow_changed=False)
 
 
 def _load(
-    entry: Entry[TestsetDefinition], split: Split, data: Path | None, *, prefix: str, allow_changed: bool
+    entry: Entry[TestsetDefinition], task: Task, split: Split, data: Path | None, *, prefix: str, allow_changed: bool
 ) -> Testset:
-    task = _find_task(entry)
     source = _choose_source(entry.name, split, data)
     if isinstance(source, GeneratedSet):
         return _generate(entry, task, source, data, allow_changed=allow_changed)
@@ -124,7 +132,7 @@ def _provenance(entry: Entry[TestsetDefinition], source: Source) -> str:
 def _generate(
     entry: Entry[TestsetDefinition], task: Task, made: GeneratedSet, data: Path | None, *, allow_changed: bool
 ) -> Testset:
-    questions = load_testset(TESTSETS.find(made.questions), data, allow_changed=allow_changed)
+    questions = load_testset(TESTSETS.find(made.questions), data, allow_changed=allow_changed, attacked=task.attacked)
     originals = [example for example in questions.examples if not example.group_id]
     altered = alter_questions(originals, made, entry.name)
     notes = [f"test set {entry.name} was generated here: {entry.definition.summary}"]
@@ -193,13 +201,6 @@ def _difference(rows: list[Row], digest: str, source: Source, where: str) -> str
             f"have sha256 {digest[:12]}..., expected {source.digest[:12]}...; get the official file"
         )
     return ""
-
-
-def _find_task(entry: Entry[TestsetDefinition]) -> Task:
-    try:
-        return find_task(entry.definition.task)
-    except DefinitionError as error:
-        raise DefinitionError(f"{entry.path}: {error}") from None
 
 
 def _choose_source(name: str, split: Split, data: Path | None) -> Source | GeneratedSet:

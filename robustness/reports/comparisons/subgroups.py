@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from robustness.definitions.tasks import TASKS
+from robustness.definitions.tasks import shipped_tasks
 from robustness.engine.outcome import Status
 from robustness.reports.comparisons.grid import STATUS_CODES, OutcomeGrid, RowIndex
 from robustness.reports.tables.examples import RIGHT
@@ -143,4 +143,4 @@ def _thirds(
 
 
 def _label_names(task: str) -> tuple[str, ...]:
-    return next((known.labels for known in TASKS if known.name == task), ())
+    return next((known.labels for known in shipped_tasks() if known.name == task), ())

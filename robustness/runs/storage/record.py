@@ -17,6 +17,7 @@ from robustness.engine.goal import GoalKind
 from robustness.errors import RunError
 from robustness.runs.storage.disk import replace_durably
 from robustness.runs.storage.lock import FILE_NAME as LOCK_FILE
+from robustness.tasks.task import Task
 
 FILE_NAME = "run.json"
 DRAWN = "drawn at random by the seed, stratified by label, in whole groups"
@@ -143,6 +144,7 @@ class RunRecord(Definition):
     fingerprint: dict[str, str]
     """By topic; all must be the same for a run to be continued."""
     pairs: tuple[PairRecord, ...]
+    tasks: tuple[Task, ...]
     checkpoints: tuple[CheckpointRecord, ...]
     testsets: tuple[TestsetRecord, ...]
     attacks: tuple[AttackRecord, ...]
@@ -157,6 +159,10 @@ class RunRecord(Definition):
     command: tuple[str, ...] = ()
     """The words that repeat the run, but for `--out`."""
     statistics: StatisticsRecord = StatisticsRecord()
+
+    def find_task(self, name: str) -> Task:
+        """Returns the task of that name, which the run must have."""
+        return next(task for task in self.tasks if task.name == name)
 
     def find_checkpoint(self, name: str) -> CheckpointRecord:
         """Returns the checkpoint of that name, which the run must have."""
