@@ -24,6 +24,7 @@ from robustness.errors import DataError, DefinitionError
 from robustness.tasks.task import Task, TaskKind
 from robustness.testsets.example import Example
 from robustness.testsets.generation import alter_questions
+from robustness.testsets.protection import find_protected
 from robustness.testsets.rows import Row, digest_rows, read_advglue, read_hub, read_tsv
 from robustness.testsets.squad import read_squad, read_squad_hub
 from robustness.testsets.tables import read_table
@@ -164,6 +165,7 @@ def _example(row: Row, prefix: str, task: Task) -> Example:
         method=row.method,
         construction=row.construction,
         original_label=row.original_label,
+        protected=find_protected(task, row.texts, row.answers),
     )
 
 
