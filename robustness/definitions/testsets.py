@@ -88,9 +88,13 @@ class TableFile(Definition):
     file: DataPath
     root: Literal["data"] = "data"
     columns: tuple[str, ...]
-    """The task's texts, in its order; of a SQuAD-like table the question and the context."""
+    """The task's texts, in its order; of a SQuAD-like table the question and the context. What lies within an object
+    of a JSON file goes by its path, as example.premise."""
     label: str | None = None
-    """Of a task with labels: the column that holds them, as names or as indices."""
+    """Of a task with labels: the column that holds them, as names, as indices or as distributions: a list with a
+    number for each label, or an object from labels to numbers, of which the most frequent is right."""
+    ties: Literal["refuse", "leave-out"] = "refuse"
+    """Of distributions: what becomes of a row whose most frequent labels are equally frequent."""
     labels: dict[str, str] = Field(default_factory=dict)
     """The file's own labels to the task's, where they differ."""
     answers: str | None = None

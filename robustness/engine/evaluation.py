@@ -75,6 +75,7 @@ def _outcome(
         method=example.method or None,
         construction=example.construction or None,
         original_label=example.original_label,
+        label_entropy=example.label_entropy,
     )
 
 

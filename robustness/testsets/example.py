@@ -59,6 +59,8 @@ class Example:
     """At what level: word, sentence or human."""
     original_label: int | None = None
     """What is right of `original`, where it is not `label`: a contrast set changes both. None: the same."""
+    label_entropy: float | None = None
+    """In bits: how far people disagreed on the label, where the test set says so."""
     protected: tuple[Span, ...] = ()
     """What no attack may edit, ascending: the words that it touches are none of `words`."""
     _spans: tuple[Span, ...] | None = field(default=None, compare=False, repr=False)
@@ -130,6 +132,7 @@ class Example:
             self.method,
             self.construction,
             self.original_label,
+            self.label_entropy,
             self.protected and tuple(_shift(span, segment, end, shift) for span in self.protected),
             moved,
         )

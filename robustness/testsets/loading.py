@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from robustness.testsets.generation import alter_questions
 from robustness.testsets.protection import find_protected
 from robustness.testsets.rows import Row, digest_rows, read_advglue, read_hub, read_tsv
 from robustness.testsets.squad import read_squad, read_squad_hub
-from robustness.testsets.tables import read_table
+from robustness.testsets.tables import TIED, read_table
 
 PACKAGE_FOLDER = Path(__file__).resolve().parent
 LocalFile = TsvFile | AdvGlueFile | SquadFile | TableFile
@@ -104,7 +104,8 @@ def _load(
             f"{entry.path}: columns names {len(source.columns)} columns; "
             f"{task.name} has {len(task.fields)} texts ({', '.join(task.fields)})"
         )
-    rows = _read_rows(source, data, task, adversarial=entry.definition.kind == "adversarial")
+    read = _read_rows(source, data, task, adversarial=entry.definition.kind == "adversarial")
+    rows = [row for row in read if row.label != TIED]
     if not rows:
         raise DataError(f"test set {entry.name}: no rows in {_describe(source, data)}")
     _refuse_repeated(entry.name, rows, _describe(source, data))
@@ -120,8 +121,15 @@ def _load(
         provenance=CHANGED if problem else _provenance(entry, source),
         digest=digest,
         examples=tuple(_example(row, prefix, task) for row in rows),
-        notes=(f"test set {entry.name}: {problem}",) if problem else (),
+        notes=tuple(_notes(entry.name, problem, len(read) - len(rows))),
     )
+
+
+def _notes(name: str, problem: str, tied: int) -> Iterator[str]:
+    if problem:
+        yield f"test set {name}: {problem}"
+    if tied:
+        yield f"test set {name}: {tied} rows left out: their most frequent labels are equally frequent"
 
 
 def _provenance(entry: Entry[TestsetDefinition], source: Source) -> str:
@@ -165,6 +173,7 @@ def _example(row: Row, prefix: str, task: Task) -> Example:
         method=row.method,
         construction=row.construction,
         original_label=row.original_label,
+        label_entropy=row.label_entropy,
         protected=find_protected(task, row.texts, row.answers),
     )
 

@@ -144,11 +144,12 @@ class RunRecord(Definition):
     fingerprint: dict[str, str]
     """By topic; all must be the same for a run to be continued."""
     pairs: tuple[PairRecord, ...]
-    tasks: tuple[Task, ...]
     checkpoints: tuple[CheckpointRecord, ...]
     testsets: tuple[TestsetRecord, ...]
     attacks: tuple[AttackRecord, ...]
     probes: tuple[ProbeRecord, ...] = ()
+    tasks: tuple[Task, ...] = ()
+    """Those of its pairs, each by its own name."""
     warnings: tuple[str, ...]
     """All reasons to doubt the numbers."""
     suspicions: tuple[str, ...] = ()
