@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from robustness.definitions.tasks import find_task, is_task_file
 from robustness.doctor import Diagnosis, diagnose
 from robustness.errors import UsageError
 from robustness.paths import DATA_VARIABLE, expand, find_data
@@ -262,13 +263,21 @@ def get_assets(
 
 
 def check(attack: str | object, *, seed: int = 0) -> str:
-    """Runs the conformance suite on one's own attack; returns the name it would have in tables.
+    """Runs the conformance suite on one's own attack, or task; returns the name it would have in tables.
+
+    Args:
+        attack: as `plan` takes it, or the path of a task's file.
+        seed: of an attack's searches.
 
     Raises:
-        RobustnessError: the attack cannot be found, or the first rule that it breaks.
+        RobustnessError: it cannot be found, or the first rule that it breaks.
     """
-    from robustness.testing import check_attack
+    from robustness.testing import check_attack, check_task
 
+    if isinstance(attack, str) and is_task_file(expand(attack)):
+        task = find_task(expand(attack))
+        check_task(task)
+        return task.name
     named = find_attack(expand(attack)) if isinstance(attack, str) else name_attack(attack)
     check_attack(named, seed=seed)
     return named.name

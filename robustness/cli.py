@@ -336,10 +336,10 @@ def verify(
 
 @app.command()
 def check(
-    attack: Annotated[str, typer.Argument(metavar="file.py:Name")],
+    attack: Annotated[str, typer.Argument(metavar="file.py:Name|task.toml")],
     seed: Annotated[int, typer.Option(help="Of the searches.")] = 0,
 ) -> None:
-    """Run the conformance suite on an attack of one's own."""
+    """Run the conformance suite on an attack or a task of one's own."""
     from robustness import api
 
     stdout.print(f"{api.check(attack, seed=seed)}: keeps every rule", markup=False, soft_wrap=True)

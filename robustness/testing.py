@@ -1,4 +1,4 @@
-"""The conformance suite for anyone's attack."""
+"""The conformance suites for anyone's attack and task."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ from robustness.errors import AttackError
 from robustness.recipes.building import name_attack
 from robustness.recipes.limits import Limits, limit_attack
 from robustness.testsets.example import Example, Span, Texts
+from robustness.testsets.task_checks import check_task
 from robustness.victims.heads.labels import Victim
 from robustness.victims.toy_models import toy_victims
+
+__all__ = ["check_attack", "check_task"]
 
 BUDGETS = (1, 4, 16, 64)
 """Queries an example that an attack must get along with."""

@@ -67,3 +67,12 @@ def find_testset_task(name: str) -> Task:
     """Returns the task of a test set by its name or the path of its file."""
     entry = TESTSETS.find(name)
     return task_of_testset(entry.path, entry.definition)
+
+
+def is_task_file(reference: str) -> bool:
+    """Whether a path leads to a task's file, or to a test set's that has one.
+
+    Raises:
+        DefinitionError: it ends in .toml and is not TOML.
+    """
+    return reference.endswith(".toml") and not {"fields", "task"}.isdisjoint(read_content(Path(reference)))

@@ -31,9 +31,12 @@ from robustness.testsets.drawing import draw
 from robustness.testsets.example import Example
 from robustness.testsets.loading import Testset, load_testset
 from robustness.victims.files.checkpoint import Checkpoint
+from robustness.victims.files.head_kind import is_prompted
 from robustness.victims.files.identity import identify_method
 from robustness.victims.files.tensors import stored_dtypes
+from robustness.victims.flops import read_config
 from robustness.victims.gate import CheckpointFacts, check_pair, inspect_checkpoint
+from robustness.victims.heads.prompts import prompt_of
 from robustness.victims.loading import Placement, digest_files, digest_weights
 
 GATE_EXAMPLES = 256
@@ -73,9 +76,12 @@ def prepare(plan: Plan) -> Prepared:
 
     Raises:
         DataError: a test set that cannot be read.
-        CheckpointError: a checkpoint that is not there or not safe to load.
+        CheckpointError: a checkpoint that is not there, not safe to load, or cannot render its task's chat.
     """
     checkpoints, tasks = read_checkpoints(plan)
+    for name, checkpoint in checkpoints.items():
+        if tasks[name].chat is not None and is_prompted(checkpoint, tasks[name]):
+            prompt_of(tasks[name], read_config(checkpoint)[1])  # refuses what cannot render it
     seeds = {name: _seed_of(name, plan) for name in checkpoints}
     weights = cache(digest_weights)  # many adapters share one base
     selected = selecting_digests(checkpoints, tasks)

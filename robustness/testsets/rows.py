@@ -211,15 +211,18 @@ def spell_label(label: object) -> str:
 def label_index(label: object, task: Task, where: str) -> int:
     """Returns the task's index of a label that is a name, an alias or an index; raises DataError for any other."""
     spelled = spell_label(label)
-    if spelled in task.labels:
-        return task.labels.index(spelled)
+    if label in task.labels:
+        return task.labels.index(str(label))
+    names = [spell_label(name) for name in task.labels]
+    if spelled in names:
+        return names.index(spelled)
     spelled = dict(task.aliases).get(spelled, spelled)
     is_number = not isinstance(label, bool) and re.fullmatch(r"-?[0-9]{1,9}", spelled) is not None
     named = None if is_number else task.find_label(spelled)
     if named is not None:
         return named
     # Where names are numbers themselves, such as stars from 1 to 5, no other number is an index.
-    if not is_number or (spelled != "-1" and any(name.isdecimal() for name in task.labels)):
+    if not is_number or (spelled != "-1" and any(map(str.isdecimal, names))):
         truth = spelled.casefold() in ("true", "false")
         remedy = f'; say what it stands for: labels = {{ {spelled} = ... }} of reader = "table"' if truth else ""
         raise DataError(f"{where}: label {reprlib.repr(label)}; expected one of {', '.join(task.labels)}{remedy}")

@@ -174,7 +174,7 @@ def _match_tasks(pairs: Sequence[Pair], testsets: Sequence[Entry[TestsetDefiniti
 
 def _refuse_other_task(task: Task, where: str, other: Task, there: str) -> None:
     if task != other:
-        names = [each.name for each in fields(Task) if getattr(task, each.name) != getattr(other, each.name)]
+        names = [f.name for f in fields(Task) if f.compare and getattr(task, f.name) != getattr(other, f.name)]
         raise UsageError(
             f"task {task.name}: that of {there} ({other.file}) is not that of {where} ({task.file}): they differ in "
             f"{', '.join(names)}; let both name one file"
