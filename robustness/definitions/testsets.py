@@ -42,13 +42,15 @@ class DistractorSearch(Definition):
 
 
 class TsvFile(Definition):
-    """A tab-separated file with a header and no quoting, as GLUE is distributed."""
+    """A tab-separated file without quoting, as GLUE is distributed."""
 
     reader: Literal["tsv"]
     file: DataPath
     root: Literal["data", "package"] = "data"
     columns: tuple[str, ...]
     label: str
+    header: tuple[str, ...] = ()
+    """Names of all columns of a file that has none, as GLUE's CoLA; empty: its first line names them."""
     rows: PositiveInt | None = None
     digest: Digest | None = None
     provenance: Literal["official", "sample", "own"] = "official"

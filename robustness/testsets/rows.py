@@ -66,7 +66,7 @@ def read_tsv(path: Path, source: TsvFile, task: Task) -> list[Row]:
             not have.
     """
     rows = []
-    for number, (line, record) in enumerate(_tsv_records(path, [*source.columns, source.label])):
+    for number, (line, record) in enumerate(_tsv_records(path, [*source.columns, source.label], source.header)):
         texts = tuple(record[column].strip() for column in source.columns)
         label = label_index(record[source.label], task, f"{path} line {line}")
         rows.append(Row(record.get("index") or record.get("id") or str(number), texts, label))
@@ -159,10 +159,10 @@ def load_hub(source: HubDataset) -> tuple[str, Iterable[dict[str, Any]]]:
     return name, split
 
 
-def _tsv_records(path: Path, wanted: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+def _tsv_records(path: Path, wanted: Sequence[str], header: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
     """Line numbers and records, all of which have the wanted columns."""
     text = read_text(path)
-    file = open_separated(text, "\t", quoted=False)
+    file = open_separated(text, "\t", quoted=False, header=header)
     missing = sorted(set(wanted) - set(file.header))
     if missing:
         other = find_separator(text, "\t", wanted, quoted=True)

@@ -117,8 +117,8 @@ def _check_rows(task: Task) -> None:
             for given, found in zip(rows, read, strict=True):
                 if tuple(given) != found:
                     raise DefinitionError(
-                        f"{_named(task)}: the label {given[-1]!r} is read from a {path.suffix} file as {found[-1]!r}, "
-                        "or its text otherwise; give it another name"
+                        f"{_named(task)}: label {given[-1]!r} is read from a {path.suffix} file as {found[-1]!r}, "
+                        "or its text otherwise; rename it"
                     )
 
 
