@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from robustness.definitions.tasks import find_task, is_task_file
 from robustness.doctor import Diagnosis, diagnose
 from robustness.errors import UsageError
 from robustness.paths import DATA_VARIABLE, expand, find_data
@@ -53,6 +54,7 @@ def plan(
     allow_changed: bool = False,
     compile: bool = False,
     cache: str | Path | None = None,
+    attack_fields: Sequence[str] = (),
 ) -> Plan:
     """Returns what `run` would do, loading no model and no data.
 
@@ -70,6 +72,7 @@ def plan(
         allow_changed: evaluate test sets whose rows are not the published ones; tables then say `changed`.
         compile: have torch.compile make the kernels that score; a model it cannot compile is used as it is.
         cache: folder of scores that later runs, and other attacks of this one, need not compute again.
+        attack_fields: fields that are open to attack in place of the tasks' own.
 
     Raises:
         RobustnessError: an unknown name, a malformed file or a value out of range.
@@ -91,6 +94,7 @@ def plan(
         allow_changed=allow_changed,
         compile=compile,
         cache=None if cache is None else Path(expand(cache)),
+        attack_fields=tuple(attack_fields),
     )
     return make_plan(settings)
 
@@ -259,13 +263,21 @@ def get_assets(
 
 
 def check(attack: str | object, *, seed: int = 0) -> str:
-    """Runs the conformance suite on one's own attack; returns the name it would have in tables.
+    """Runs the conformance suite on one's own attack, or task; returns the name it would have in tables.
+
+    Args:
+        attack: as `plan` takes it, or the path of a task's file.
+        seed: of an attack's searches.
 
     Raises:
-        RobustnessError: the attack cannot be found, or the first rule that it breaks.
+        RobustnessError: it cannot be found, or the first rule that it breaks.
     """
-    from robustness.testing import check_attack
+    from robustness.testing import check_attack, check_task
 
+    if isinstance(attack, str) and is_task_file(expand(attack)):
+        task = find_task(expand(attack))
+        check_task(task)
+        return task.name
     named = find_attack(expand(attack)) if isinstance(attack, str) else name_attack(attack)
     check_attack(named, seed=seed)
     return named.name

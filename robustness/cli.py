@@ -205,6 +205,9 @@ def run(
         typer.Option(help="At most so many examples of each test set, drawn by --seed: labels in proportion."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of all searches, and of which examples --limit draws.")] = 0,
+    attack_field: Annotated[
+        list[str] | None, typer.Option(metavar="FIELD", help="Open to attack in place of the task's own.")
+    ] = None,
     device: Device = "auto",
     dtype: Annotated[str, typer.Option(help="auto (float32), float32 or bfloat16.")] = "auto",
     allow_changed_testset: Annotated[
@@ -250,6 +253,7 @@ def run(
         allow_changed=allow_changed_testset,
         compile=compile_model,
         cache=cache,
+        attack_fields=attack_field or (),
     )
     quieten_libraries()
     if dry_run:
@@ -332,10 +336,10 @@ def verify(
 
 @app.command()
 def check(
-    attack: Annotated[str, typer.Argument(metavar="file.py:Name")],
+    attack: Annotated[str, typer.Argument(metavar="file.py:Name|task.toml")],
     seed: Annotated[int, typer.Option(help="Of the searches.")] = 0,
 ) -> None:
-    """Run the conformance suite on an attack of one's own."""
+    """Run the conformance suite on an attack or a task of one's own."""
     from robustness import api
 
     stdout.print(f"{api.check(attack, seed=seed)}: keeps every rule", markup=False, soft_wrap=True)

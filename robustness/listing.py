@@ -7,9 +7,10 @@ from pathlib import Path
 
 from robustness.definitions.catalog import ATTACKS, PROBES, SUITES, TESTSETS
 from robustness.definitions.naming import nearest
-from robustness.definitions.tasks import TASKS
+from robustness.definitions.tasks import TASKS, shipped_tasks
 from robustness.definitions.testsets import TestsetDefinition
 from robustness.errors import DefinitionError, UsageError
+from robustness.tasks.task import Task
 from robustness.training.methods import find_method, method_names
 
 Listing = Iterator[tuple[str, str]]
@@ -23,11 +24,16 @@ def list_kind(kind: str) -> list[tuple[str, str]]:
         "testsets": lambda: ((name, _describe_testset(TESTSETS.find(name).definition)) for name in TESTSETS.names()),
         "probes": lambda: ((name, PROBES.find(name).definition.summary) for name in PROBES.names()),
         "methods": lambda: ((name, find_method(name).definition.summary) for name in method_names()),
-        "tasks": lambda: ((task.name, f"{' + '.join(task.fields)} -> {', '.join(task.labels)}") for task in TASKS),
+        "tasks": lambda: ((task.name, _describe_task(task)) for task in shipped_tasks()),
     }
     if kind not in kinds:
         raise UsageError(f"list {kind}: unknown kind{nearest(kind, kinds)}")
     return list(kinds[kind]())
+
+
+def _describe_task(task: Task) -> str:
+    answer = ", ".join(task.labels) or "a span of the last field"
+    return f"[{' + '.join(task.fields)} -> {answer}] {TASKS.find(task.name).definition.summary}"
 
 
 def _describe_testset(definition: TestsetDefinition) -> str:
@@ -53,11 +59,18 @@ def show_definition(name: str) -> str:
         DefinitionError: nothing has that name.
     """
     paths: list[Path] = [
-        catalog.find(name).path for catalog in (ATTACKS, SUITES, TESTSETS, PROBES) if name in catalog.names()
+        catalog.find(name).path for catalog in (ATTACKS, SUITES, TESTSETS, TASKS, PROBES) if name in catalog.names()
     ]
     if name in method_names():
         paths.append(find_method(name).path)
     if not paths:
-        known = [*ATTACKS.names(), *SUITES.names(), *TESTSETS.names(), *PROBES.names(), *method_names()]
+        known = [
+            *ATTACKS.names(),
+            *SUITES.names(),
+            *TESTSETS.names(),
+            *TASKS.names(),
+            *PROBES.names(),
+            *method_names(),
+        ]
         raise DefinitionError(f"nothing is named {name!r}{nearest(name, known)}")
     return "\n".join(f"# {path.parent.name}/{path.name}\n{path.read_text(encoding='utf-8')}" for path in paths)

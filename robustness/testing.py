@@ -1,4 +1,4 @@
-"""The conformance suite for anyone's attack."""
+"""The conformance suites for anyone's attack and task."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ from robustness.engine.scheduler import WIDTH, Scheduler
 from robustness.errors import AttackError
 from robustness.recipes.building import name_attack
 from robustness.recipes.limits import Limits, limit_attack
-from robustness.testsets.example import Example, Texts
+from robustness.testsets.example import Example, Span, Texts
+from robustness.testsets.task_checks import check_task
 from robustness.victims.heads.labels import Victim
 from robustness.victims.toy_models import toy_victims
+
+__all__ = ["check_attack", "check_task"]
 
 BUDGETS = (1, 4, 16, 64)
 """Queries an example that an attack must get along with."""
@@ -33,6 +36,9 @@ SENTENCES = (
     "The plot isn't new, but Anna's 2 films in Paris are GREAT!",
     "this film is not what it was meant to be , and it never will be .",
 )
+
+PROTECTED = "Paris"
+"""What no attack may edit in these texts."""
 
 UNUSUAL_TEXTS = (
     "",
@@ -80,10 +86,10 @@ def check_attack(attack: object, *, seed: int = 0) -> None:
 
     Runs it on sentences, pairs and unusual texts against small models made for it: seconds, and no model is loaded.
     The rules: it follows the protocol; it asks for nothing that it has no access to; an example is never changed in
-    place; nothing but the open segments is changed; no text makes it fail; the same seed gives the same result
-    whatever the width and the order; it ends by itself and, with a proposal, when its budget does. Where it has
-    access to gradients, also: it leaves the model as it was; a vanished gradient is counted; what it finds lies
-    within the largest of its `radii`, where it declares them.
+    place; nothing but the open segments is changed, and nothing that is protected; no text makes it fail; the same
+    seed gives the same result whatever the width and the order; it ends by itself and, with a proposal, when its
+    budget does. Where it has access to gradients, also: it leaves the model as it was; a vanished gradient is
+    counted; what it finds lies within the largest of its `radii`, where it declares them.
 
     Args:
         attack: a class, called without arguments, an instance, or a NamedAttack.
@@ -179,9 +185,15 @@ def _examples(victim: Scorer) -> list[Example]:
 def _label(victim: Scorer, texts: Sequence[tuple[Texts, _Open]]) -> list[Example]:
     labels = victim.scores([each for each, _ in texts]).argmax(axis=1)
     return [
-        Example(f"check-{number}", each, int(label), attacked=open_segments)
+        Example(f"check-{number}", each, int(label), attacked=open_segments, protected=_protect(each))
         for number, ((each, open_segments), label) in enumerate(zip(texts, labels, strict=True))
     ]
+
+
+def _protect(texts: Texts) -> tuple[Span, ...]:
+    """The name of a place: an attack that edits it is told."""
+    places = [(segment, text.find(PROTECTED)) for segment, text in enumerate(texts) if PROTECTED in text]
+    return tuple((segment, start, start + len(PROTECTED)) for segment, start in places)
 
 
 def _attack(

@@ -50,7 +50,7 @@ MAY_IMPORT = {
     "reports": {"errors", "tasks", "definitions", "engine", "stats", "runs"},
     "listing": {"errors", "tasks", "definitions", "training"},
     "doctor": {"errors", "definitions", "testsets", "recipes"},
-    "api": {"errors", "paths", "recipes", "training", "runs", "reports", "doctor", "testing"},
+    "api": {"errors", "paths", "definitions", "recipes", "training", "runs", "reports", "doctor", "testing"},
     "cli": {"errors", "console", "api", "listing", "reports", "fault_report", "interruption", "quiet"},
     "__main__": {"cli"},
 }

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import replace
 from typing import Any
@@ -7,11 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis.strategies import lists, sampled_from
 
 from robustness import Access, BudgetExhausted, Example, testing
 from robustness.definitions.attacks import Cascade as CascadeDefinition
 from robustness.definitions.catalog import ATTACKS
-from robustness.engine.attack import NamedAttack, Search, ask_gradients
+from robustness.engine.attack import GradientAttack, NamedAttack, Search, ask_gradients
+from robustness.engine.outcome import Status
+from robustness.engine.scheduler import Scheduler
 from robustness.errors import AttackError, DataError
 from robustness.recipes.building import name_recipe
 from robustness.recipes.cascade import Cascade
@@ -20,7 +25,10 @@ from robustness.recipes.embedding.ball_attacks import Fgsm
 from robustness.recipes.embedding.balls import Norm
 from robustness.recipes.embedding.trial import EmbeddingResult
 from robustness.recipes.parts import build_attack
+from robustness.tasks.task import Protected, Task
 from robustness.testing import check_attack
+from robustness.testsets.protection import find_protected
+from robustness.victims.toy_models import toy_victims
 
 FEW = {
     "generations": 3,
@@ -64,6 +72,59 @@ def test_every_shipped_attack_keeps_the_rules(name: str) -> None:
         pytest.skip(str(missing))
 
     check_attack(attack)
+
+
+WORDS = ["the", "film", "is", "good", "plot", "dull", "story", "acting", "movies", "great", "awful", "not", "played"]
+NUMBERS = ["7", "42", "1990"]
+TEXT_RECIPES = [name for name in CLASSIFIERS if ATTACKS.find(name).definition.family != "embedding"]
+NUMBERED = Task(
+    "mood", ("text",), ("sad", "glad"), ("text",), protected=Protected(patterns=("[0-9]+", "film", "not"))
+)
+
+
+def keeps_in_order(clean: str, adversarial: str) -> bool:
+    """Whether every number, "film" and "not" of the clean text is a word of the other one, in order."""
+    left = iter(re.findall(r"\w+", adversarial))
+    return all(word in left for word in re.findall(r"\w+", clean) if re.fullmatch("[0-9]+|film|not", word))
+
+
+@pytest.mark.parametrize("name", TEXT_RECIPES)
+@settings(max_examples=6, suppress_health_check=[HealthCheck.too_slow], database=None, derandomize=True)
+@given(words=lists(sampled_from([*WORDS, *NUMBERS, *NUMBERS]), min_size=4, max_size=9))
+def test_what_is_protected_survives_every_shipped_text_recipe(name: str, words: list[str]) -> None:
+    try:
+        attack = small(name)
+    except DataError as missing:
+        pytest.skip(str(missing))
+    texts = (" ".join(words) + " .",)
+    victim = next(iter(toy_victims(0)))
+    label = int(victim.scores([texts])[0].argmax())
+    example = Example("1", texts, label, protected=find_protected(NUMBERED, texts, ()))
+
+    (outcome,) = (
+        attack.attack.run(victim, [example], seed=0, digest=attack.digest)
+        if isinstance(attack.attack, GradientAttack)
+        else Scheduler(attack, victim, seed=0).run([example])
+    )
+
+    assert outcome.status is not Status.ERRORED, outcome.error
+    assert outcome.adversarial_text is not None
+    assert keeps_in_order(texts[0], outcome.adversarial_text[0]), outcome.adversarial_text
+
+
+def test_an_attack_that_edits_what_is_protected_is_told() -> None:
+    class Lower:
+        access = Access.SCORES
+
+        def search(self, example: Example, rng: np.random.Generator) -> Search:
+            candidate = example.with_texts([text.lower() for text in example.texts])
+            yield [candidate]
+            return candidate
+
+    with pytest.raises(
+        AttackError, match="changed 'Paris', which the task protects; edit the words of example.words"
+    ):
+        check_attack(Lower)
 
 
 class Shout:

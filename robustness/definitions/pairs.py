@@ -15,6 +15,7 @@ from robustness.definitions.reading import read_definition
 from robustness.definitions.tasks import find_task
 from robustness.errors import DefinitionError, UsageError
 from robustness.paths import expand
+from robustness.tasks.task import Task
 
 Text = Annotated[str, Field(min_length=1)]
 
@@ -23,7 +24,8 @@ class PairEntry(Definition):
     """One `[[pair]]`: a full and a PEFT checkpoint of one base, task and training seed."""
 
     name: Text
-    task: str
+    task: Text
+    """A shipped task's name, or a path relative to the file."""
     base: Text
     full: Text
     peft: Text
@@ -41,7 +43,7 @@ class Pair:
     """A pair whose references are resolved: absolute folders, or hub ids."""
 
     name: str
-    task: str
+    task: Task
     base: str
     full: str
     peft: str
@@ -65,12 +67,14 @@ def read_pairs(path: Path) -> tuple[Pair, ...]:
     for name in names:
         if names.count(name) > 1:
             raise DefinitionError(f"{path}: two pairs are named {name!r}; names must differ")
-    for entry in entries:
-        try:
-            find_task(entry.task)
-        except DefinitionError as error:
-            raise DefinitionError(f"{path}: pair {entry.name!r}: {error}") from None
-    return tuple(_resolve(entry, path) for entry in entries)
+    return tuple(_resolve(entry, _task(entry, path), path) for entry in entries)
+
+
+def _task(entry: PairEntry, path: Path) -> Task:
+    try:
+        return find_task(entry.task, path.parent)
+    except DefinitionError as error:
+        raise DefinitionError(f"{path}: pair {entry.name!r}: {error}") from None
 
 
 def write_pairs(path: Path, entries: Sequence[PairEntry]) -> None:
@@ -85,14 +89,14 @@ def write_pairs(path: Path, entries: Sequence[PairEntry]) -> None:
     draft.replace(path)
 
 
-def _resolve(entry: PairEntry, path: Path) -> Pair:
+def _resolve(entry: PairEntry, task: Task, path: Path) -> Pair:
     try:
         base, full, peft = (_resolve_reference(each, path) for each in (entry.base, entry.full, entry.peft))
     except UsageError as error:
         raise DefinitionError(f"{path}: pair {entry.name!r}: {error}") from None
     return Pair(
         name=entry.name,
-        task=entry.task,
+        task=task,
         base=base,
         full=full,
         peft=peft,

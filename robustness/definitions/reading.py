@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +18,8 @@ from robustness.definitions.naming import nearest
 from robustness.errors import DefinitionError
 
 D = TypeVar("D", bound=Definition)
+NAMES_OR_TABLES = ("task",)
+"""Keys of a file that hold the name of a definition, or the definition itself as a table."""
 
 
 def read_definition(path: Path, model: type[D]) -> D:
@@ -25,8 +28,13 @@ def read_definition(path: Path, model: type[D]) -> D:
     Raises:
         DefinitionError: no such file, not UTF-8, not TOML, an unknown key, a missing key or a wrong type.
     """
+    return validate_content(read_content(path), model, str(path))
+
+
+def read_content(path: Path) -> dict[str, Any]:
+    """Returns what a TOML file holds; raises DefinitionError where it is none."""
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Windows editors write the signature
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Windows editors write the signature
     except FileNotFoundError:
         raise DefinitionError(f"{path}: no such file") from None
     except IsADirectoryError:
@@ -39,7 +47,6 @@ def read_definition(path: Path, model: type[D]) -> D:
         raise DefinitionError(f"{path}: not TOML: {error}") from None
     except (RecursionError, ValueError) as error:  # brackets in brackets, a date or a number that is none
         raise DefinitionError(f"{path}: TOML that cannot be held: {error}") from None
-    return validate_content(content, model, str(path))
 
 
 def validate_content(content: Mapping[str, object], model: type[D], where: str) -> D:
@@ -48,18 +55,25 @@ def validate_content(content: Mapping[str, object], model: type[D], where: str) 
         # JSON mode is strict about types yet takes a list for a tuple, which TOML cannot write.
         return model.model_validate_json(json.dumps(content, default=_date))
     except ValidationError as error:
-        # A mistyped key is missing too; that it is unknown says more.
-        problem = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
-        raise DefinitionError(_explain(where, model, problem)) from None
+        raise DefinitionError(_explain(where, model, min(error.errors(), key=_rank))) from None
+
+
+def _rank(problem: ErrorDetails) -> tuple[bool, bool]:
+    """A mistyped key is missing too; that it is unknown says more. Of a table for a name, its own faults."""
+    is_table_for_a_name = problem["type"] == "string_type" and isinstance(problem["input"], dict)
+    return is_table_for_a_name, problem["type"] != "extra_forbidden"
 
 
 def _explain(path: str, model: type[Definition], problem: ErrorDetails) -> str:
-    *parents, key = problem["loc"] or ("",)
     kind = problem["type"]
+    place = _without_types(problem["loc"])
+    *parents, key = place or ("",)
+    if kind == "value_error":
+        is_table = isinstance(problem["input"], dict)  # whose keys do not go together
+        where = _table(place) if is_table else f"{_table(parents)}: key {key!r}"
+        return f"{path}{where}: {problem['msg'].removeprefix('Value error, ')}"
     if kind == "extra_forbidden":
         return f"{path}{_table(parents)}: unknown key {key!r}{nearest(str(key), _known_keys(model, parents))}"
-    if kind == "value_error" and not problem["loc"]:  # keys that do not go together
-        return f"{path}: {problem['msg'].removeprefix('Value error, ')}"
     if kind == "missing":
         return f"{path}{_table(parents)}: missing key {key!r}"
     context = problem.get("ctx", {})
@@ -67,9 +81,17 @@ def _explain(path: str, model: type[Definition], problem: ErrorDetails) -> str:
         tags = [tag.strip().strip("'") for tag in str(context["expected_tags"]).split(",")]
         where = f"{path}{_table([*parents, key])}"
         return f"{where}: unknown {context['discriminator']} {context['tag']!r}{nearest(context['tag'], tags)}"
+    if kind in ("literal_error", "enum") and isinstance(problem["input"], str):
+        known = re.findall(r"'([^']*)'", str(context["expected"]))
+        return f"{path}{_table(parents)}: key {key!r}: unknown {problem['input']!r}{nearest(problem['input'], known)}"
     if kind == "union_tag_not_found":
         return f"{path}{_table([*parents, key])}: missing key {context['discriminator']}"
     return f"{path}{_table(parents)}: key {key!r}: {problem['msg']}; got {problem['input']!r}"
+
+
+def _without_types(location: Sequence[int | str]) -> list[int | str]:
+    """Where a key holds a name or a table, as `task` does, pydantic puts the type of either behind the key."""
+    return [part for i, part in enumerate(location) if not (i == 1 and location[0] in NAMES_OR_TABLES)]
 
 
 def _table(location: list[int | str]) -> str:

@@ -1,60 +1,78 @@
-"""The tasks a checkpoint can be fine-tuned for: GLUE's with their fields and label order, and SQuAD v1.1."""
+"""Finds tasks: those that ship, by name, and a user's own, by the path of a file."""
 
 from __future__ import annotations
 
-from robustness.definitions.naming import nearest
+from functools import cache
+from pathlib import Path
+
+from robustness.definitions.catalog import TESTSETS, Catalog
+from robustness.definitions.reading import read_content, read_definition
+from robustness.definitions.task_tables import TaskDefinition
+from robustness.definitions.testsets import TestsetDefinition
 from robustness.errors import DefinitionError
-from robustness.tasks.task import Task, TaskKind
+from robustness.tasks.task import Task
 
-TASKS: tuple[Task, ...] = (
-    Task(
-        "sst2",
-        ("sentence",),
-        ("negative", "positive"),
-        ("sentence",),
-        template="Review: {sentence}\nSentiment:",
-        verbalisers=(" negative", " positive"),
-    ),
-    Task(
-        "qqp",
-        ("question1", "question2"),
-        ("not_duplicate", "duplicate"),
-        ("question1", "question2"),
-        scores_f1=True,
-        template="Question 1: {question1}\nQuestion 2: {question2}\nDo both ask the same?",
-        verbalisers=(" no", " yes"),
-    ),
-    Task(
-        "mnli",
-        ("premise", "hypothesis"),
-        ("entailment", "neutral", "contradiction"),
-        ("hypothesis",),
-        template="Premise: {premise}\nHypothesis: {hypothesis}\nDoes the hypothesis follow?",
-        verbalisers=(" yes", " maybe", " no"),
-    ),
-    Task(
-        "qnli",
-        ("question", "sentence"),
-        ("entailment", "not_entailment"),
-        ("question",),
-        template="Question: {question}\nSentence: {sentence}\nDoes the sentence answer the question?",
-        verbalisers=(" yes", " no"),
-    ),
-    Task(
-        "rte",
-        ("sentence1", "sentence2"),
-        ("entailment", "not_entailment"),
-        ("sentence2",),
-        template="Premise: {sentence1}\nHypothesis: {sentence2}\nDoes the hypothesis follow?",
-        verbalisers=(" yes", " no"),
-    ),
-    Task("squad", ("question", "context"), (), ("context",), kind=TaskKind.SPAN),
-)
+TASKS = Catalog("task", "suites/tasks", TaskDefinition)
 
 
-def find_task(name: str) -> Task:
-    """Returns the task of that name; raises DefinitionError with the nearest right name."""
-    for task in TASKS:
-        if task.name == name:
-            return task
-    raise DefinitionError(f"unknown task {name!r}{nearest(name, [task.name for task in TASKS])}")
+@cache
+def shipped_tasks() -> tuple[Task, ...]:
+    """Returns the tasks that ship, by name."""
+    return tuple(find_task(name) for name in TASKS.names())
+
+
+def find_task(reference: str, folder: Path | None = None) -> Task:
+    """Returns the task of a shipped name, or of the path of a file that ends in .toml.
+
+    The file is a task's, or a test set's, whose task it is then.
+
+    Args:
+        reference: a name or a path.
+        folder: what a relative path is relative to; None: the working directory.
+
+    Raises:
+        DefinitionError: no task has that name, or the file is malformed; the message has the nearest right name.
+    """
+    if not reference.endswith(".toml"):
+        return TASKS.find(reference).definition.named(reference)
+    path = Path(reference) if folder is None else folder / reference
+    if "task" in read_content(path):
+        return task_of_testset(path, read_definition(path, TestsetDefinition))
+    entry = TASKS.find(str(path))
+    return entry.definition.named(entry.name, str(path.resolve()))
+
+
+def task_of_testset(path: Path, definition: TestsetDefinition) -> Task:
+    """Returns the task of a test set, whose file names it or holds it as the table `[task]`; goes by the file's name.
+
+    Raises:
+        DefinitionError: what `find_task` raises, with the test set's file before it.
+    """
+    if isinstance(definition.task, TaskDefinition):
+        if path.stem in TASKS.names():
+            raise DefinitionError(
+                f"{path} [task]: the name {path.stem!r} is taken by a shipped task; rename the file"
+            )
+        return definition.task.named(path.stem, str(path.resolve()))
+    reference = definition.task
+    try:
+        if reference.endswith(".toml") and isinstance(read_content(path.parent / reference).get("task"), str):
+            raise DefinitionError(f"{reference} is a test set's file that names its task in turn; name that task")
+        return find_task(reference, path.parent)
+    except DefinitionError as error:
+        raise DefinitionError(f"{path}: key 'task': {error}") from None
+
+
+def find_testset_task(name: str) -> Task:
+    """Returns the task of a test set by its name or the path of its file."""
+    entry = TESTSETS.find(name)
+    return task_of_testset(entry.path, entry.definition)
+
+
+def is_task_file(reference: str) -> bool:
+    """Whether a path leads to a task's file, or to a test set's that has one.
+
+    Raises:
+        DefinitionError: it ends in .toml and is not TOML.
+    """
+    return reference.endswith(".toml") and not {"fields", "task"}.isdisjoint(read_content(Path(reference)))

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, StringConstraints
 
 from robustness.definitions.model import Definition
+from robustness.definitions.task_tables import TaskDefinition
 
 
 def _stay_inside(file: str) -> str:
@@ -41,13 +42,15 @@ class DistractorSearch(Definition):
 
 
 class TsvFile(Definition):
-    """A tab-separated file with a header and no quoting, as GLUE is distributed."""
+    """A tab-separated file without quoting, as GLUE is distributed."""
 
     reader: Literal["tsv"]
     file: DataPath
     root: Literal["data", "package"] = "data"
     columns: tuple[str, ...]
     label: str
+    header: tuple[str, ...] = ()
+    """Names of all columns of a file that has none, as GLUE's CoLA; empty: its first line names them."""
     rows: PositiveInt | None = None
     digest: Digest | None = None
     provenance: Literal["official", "sample", "own"] = "official"
@@ -87,9 +90,13 @@ class TableFile(Definition):
     file: DataPath
     root: Literal["data"] = "data"
     columns: tuple[str, ...]
-    """The task's texts, in its order; of a SQuAD-like table the question and the context."""
+    """The task's texts, in its order; of a SQuAD-like table the question and the context. What lies within an object
+    of a JSON file goes by its path, as example.premise."""
     label: str | None = None
-    """Of a task with labels: the column that holds them, as names or as indices."""
+    """Of a task with labels: the column that holds them, as names, as indices or as distributions: a list with a
+    number for each label, or an object from labels to numbers, of which the most frequent is right."""
+    ties: Literal["refuse", "leave-out"] = "refuse"
+    """Of distributions: what becomes of a row whose most frequent labels are equally frequent."""
     labels: dict[str, str] = Field(default_factory=dict)
     """The file's own labels to the task's, where they differ."""
     answers: str | None = None
@@ -157,7 +164,8 @@ class TestsetDefinition(Definition):
     summary: str
     paper: str | None = None
     licence: str
-    task: str
+    task: str | TaskDefinition
+    """A shipped task's name, a path relative to this file, or the task itself as the table `[task]`."""
     kind: Literal["clean", "adversarial"]
     test: Split
     train: Split | None = None

@@ -67,7 +67,7 @@ def answer_outcome(
         queries=queries,
         forwards=forwards,
         modified_words=modified,
-        modified_share=None if modified is None else modified / max(1, len(source.words)),
+        modified_share=None if modified is None else modified / max(1, len(source.all_words)),
         similarity=None if clean is None else character_similarity(source.texts, example.texts),
         seconds=seconds,
         original_text=example.original,

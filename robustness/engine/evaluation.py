@@ -66,7 +66,7 @@ def _outcome(
         queries=0,
         forwards=forwards,
         modified_words=count_modified_words(source, example) if known else None,
-        modified_share=count_modified_words(source, example) / max(1, len(source.words)) if known else None,
+        modified_share=count_modified_words(source, example) / max(1, len(source.all_words)) if known else None,
         similarity=character_similarity(source.texts, example.texts) if known else None,
         seconds=seconds * forwards,
         original_text=example.original,
@@ -75,6 +75,7 @@ def _outcome(
         method=example.method or None,
         construction=example.construction or None,
         original_label=example.original_label,
+        label_entropy=example.label_entropy,
     )
 
 

@@ -63,3 +63,5 @@ class Outcome:
     """At what level: word, sentence or human."""
     original_label: int | None = None
     """What is right of the original of a ready-made example, where its test set says so; None: the row's label."""
+    label_entropy: float | None = None
+    """In bits: how far people disagreed on the label, where the test set says so."""

@@ -18,7 +18,7 @@ def check_proposal(example: Example, proposal: object) -> Example:
     """Returns the proposal if it may be judged.
 
     Raises:
-        AttackError: not an Example, or one whose id, label or protected segments were changed.
+        AttackError: not an Example, or one whose id, label, closed segments or protected places were changed.
     """
     if not isinstance(proposal, Example):
         raise AttackError(f"returned {type(proposal).__name__}; expected the Example it proposes")
@@ -28,6 +28,9 @@ def check_proposal(example: Example, proposal: object) -> Example:
     for index, (clean, proposed) in enumerate(zip(example.texts, proposal.texts, strict=True)):
         if index not in example.attacked and clean != proposed:
             raise AttackError(f"changed segment {index}, which is not open to attack")
+    broken = example.first_broken(proposal.texts)
+    if broken is not None:
+        raise AttackError(f"changed {broken!r}, which the task protects; edit the words of example.words alone")
     return proposal
 
 
@@ -77,7 +80,7 @@ def judge(
     prediction = int(fresh_scores.argmax())
     succeeded = goal.is_reached(example, proposal, prediction)
     modified = count_modified_words(example, proposal)
-    words = len(example.words)
+    words = len(example.all_words)
     return Outcome(
         example_id=example.id,
         group_id=example.group,
@@ -105,7 +108,7 @@ def count_modified_words(example: Example, proposal: Example) -> int:
     >>> count_modified_words(clean, clean.with_texts(["a really goood film"]))
     2
     """
-    before, after = example.words, proposal.words
+    before, after = example.all_words, proposal.all_words
     if len(before) == len(after):
         return sum(a != b for a, b in zip(before, after, strict=True))
     edits = SequenceMatcher(None, before, after, autojunk=False).get_opcodes()

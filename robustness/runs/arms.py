@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import final
 
-from robustness.definitions.tasks import find_task
 from robustness.engine.attack import NotingScorer
 from robustness.engine.query_cache import QueryCache
+from robustness.tasks.task import Task
 from robustness.victims.files.checkpoint import Checkpoint
 from robustness.victims.heads.labels import Victim
 from robustness.victims.heads.spans import AnsweringVictim
@@ -38,7 +38,7 @@ class Arms:
     def __init__(
         self,
         checkpoints: Mapping[str, Checkpoint],
-        tasks: Mapping[str, str],
+        tasks: Mapping[str, Task],
         placement: Placement,
         *,
         compile: bool = False,
@@ -57,7 +57,7 @@ class Arms:
     def load(self, name: str) -> tuple[AnyVictim, QueryCache | None]:
         """Returns the victim, and what it has been asked before if the run has a query cache."""
         checkpoint = self._checkpoints[name]
-        victim = to_victim(load_checkpoint(checkpoint, find_task(self._tasks[name])), self._placement)
+        victim = to_victim(load_checkpoint(checkpoint, self._tasks[name]), self._placement)
         if not isinstance(victim, AnsweringVictim):
             self._contradicted[name].append(victim.contradicted)
         if not isinstance(victim, Victim):  # no search asks the others text by text
@@ -83,7 +83,7 @@ class Arms:
     def load_untuned(self, name: str) -> AnyVictim | None:
         """Returns the untuned base under the checkpoint's head, where there is such a model."""
         checkpoint = self._checkpoints[name]
-        return to_untuned_victim(load_checkpoint(checkpoint, find_task(self._tasks[name])), self._placement)
+        return to_untuned_victim(load_checkpoint(checkpoint, self._tasks[name]), self._placement)
 
     def close(self) -> None:
         """Closes the query caches."""

@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 
 from robustness.definitions.catalog import TESTSETS
-from robustness.definitions.tasks import find_task
 from robustness.engine.evaluation import NO_ATTACK
 from robustness.errors import DataError
 from robustness.runs.planning.foresight import Assumptions, count_seeds, describe_power, plan_set, read_rarer_share
@@ -27,14 +26,17 @@ from robustness.runs.storage.record import (
     library_versions,
     now,
 )
-from robustness.tasks.task import TaskKind
+from robustness.tasks.task import Metric, Task, TaskKind
 from robustness.testsets.drawing import draw
 from robustness.testsets.example import Example
 from robustness.testsets.loading import Testset, load_testset
 from robustness.victims.files.checkpoint import Checkpoint
+from robustness.victims.files.head_kind import is_prompted
 from robustness.victims.files.identity import identify_method
 from robustness.victims.files.tensors import stored_dtypes
+from robustness.victims.flops import read_config
 from robustness.victims.gate import CheckpointFacts, check_pair, inspect_checkpoint
+from robustness.victims.heads.prompts import prompt_of
 from robustness.victims.loading import Placement, digest_files, digest_weights
 
 GATE_EXAMPLES = 256
@@ -50,7 +52,7 @@ class Prepared:
     selected: dict[str, frozenset[str]]
     """By task: digests of the sets on which checkpoints were selected."""
     checkpoints: dict[str, Checkpoint]
-    tasks: dict[str, str]
+    tasks: dict[str, Task]
     """By checkpoint."""
     train_seeds: dict[str, int | None]
     weights_digests: dict[str, str]
@@ -74,9 +76,12 @@ def prepare(plan: Plan) -> Prepared:
 
     Raises:
         DataError: a test set that cannot be read.
-        CheckpointError: a checkpoint that is not there or not safe to load.
+        CheckpointError: a checkpoint that is not there, not safe to load, or cannot render its task's chat.
     """
     checkpoints, tasks = read_checkpoints(plan)
+    for name, checkpoint in checkpoints.items():
+        if tasks[name].chat is not None and is_prompted(checkpoint, tasks[name]):
+            prompt_of(tasks[name], read_config(checkpoint)[1])  # refuses what cannot render it
     seeds = {name: _seed_of(name, plan) for name in checkpoints}
     weights = cache(digest_weights)  # many adapters share one base
     selected = selecting_digests(checkpoints, tasks)
@@ -115,7 +120,7 @@ def foresee(plan: Plan, pilot: Path | None = None) -> tuple[str, ...]:
     used = use_rows(plan, selecting_digests(*read_checkpoints(plan)))
     sets = [plan_set(plan, rows.testset, rows.examples) for rows in used.values()]
     assumed = Assumptions() if pilot is None else Assumptions(read_rarer_share(pilot), from_pilot=True)
-    return tuple(describe_power(sets, count_seeds([(p.task, p.base, p.seed) for p in plan.pairs]), assumed))
+    return tuple(describe_power(sets, count_seeds([(p.task.name, p.base, p.seed) for p in plan.pairs]), assumed))
 
 
 def _seed_of(checkpoint: str, plan: Plan) -> int | None:
@@ -132,7 +137,7 @@ def gate_pairs(plan: Plan, prepared: Prepared, placement: Placement) -> RunRecor
     """
     clean = {task: _clean_examples(plan, prepared, task) for task in set(prepared.tasks.values())}
     facts = {
-        name: inspect_checkpoint(checkpoint, find_task(prepared.tasks[name]), placement, clean[prepared.tasks[name]])
+        name: inspect_checkpoint(checkpoint, prepared.tasks[name], placement, clean[prepared.tasks[name]])
         for name, checkpoint in prepared.checkpoints.items()
     }
     for pair in plan.pairs:
@@ -140,30 +145,33 @@ def gate_pairs(plan: Plan, prepared: Prepared, placement: Placement) -> RunRecor
     return _record(plan, prepared, placement, facts)
 
 
-def _clean_examples(plan: Plan, prepared: Prepared, task: str) -> Sequence[Example]:
+def _clean_examples(plan: Plan, prepared: Prepared, task: Task) -> Sequence[Example]:
     """A clean set of this run, else the task's own, else the benign originals of an adversarial set."""
-    mine = [testset for testset in prepared.testsets if testset.task.name == task]
+    mine = [testset for testset in prepared.testsets if testset.task.name == task.name]
     sources = [testset.examples for testset in mine if testset.kind == "clean"]
     if not sources:
         try:
-            own = load_testset(TESTSETS.find(task), plan.settings.data)
+            if task.name not in TESTSETS.names():  # a task of one's own, or one that ships without rows
+                raise DataError(f"no test set {task.name}")
+            own = load_testset(TESTSETS.find(task.name), plan.settings.data)
             sources = [without_selecting(own, prepared.selected).examples]
         except DataError:
             originals = (e.clean_form() for testset in mine for e in testset.examples if e.original is not None)
             sources = [tuple(originals)]
     if not any(sources):
-        raise DataError(f"task {task}: no clean examples to check the pairs on; add the test set {task} to --data")
+        raise DataError(
+            f"task {task.name}: no clean examples to check the pairs on; add a clean test set of the task to the run"
+        )
     drawn = [draw(examples, GATE_EXAMPLES, "gate") for examples in sources]
-    known = find_task(task)
-    if known.kind is TaskKind.SPAN:
+    if task.kind is TaskKind.SPAN:
         return drawn[0]
     telling = next((examples for examples in drawn if len({e.label for e in examples}) > 1), None)
     if telling is None:
-        n, label = len(drawn[0]), known.labels[drawn[0][0].label]
+        n, label = len(drawn[0]), task.labels[drawn[0][0].label]
         raise DataError(
-            f"task {task}: all {n} clean examples to check the pairs on have the label {label!r}: whether a "
+            f"task {task.name}: all {n} clean examples to check the pairs on have the label {label!r}: whether a "
             "checkpoint has learnt the task cannot be told from one label; add rows of the others, or run beside it "
-            f"a clean test set that has them, such as {task}"
+            f"a clean test set that has them, such as {task.name}"
         )
     return telling
 
@@ -179,10 +187,11 @@ def _record(plan: Plan, prepared: Prepared, placement: Placement, facts: dict[st
         fingerprint=prepared.fingerprint | {"device": device.type},
         pairs=tuple(
             PairRecord(
-                name=p.name, task=p.task, base=p.base, reference=p.full_name, candidate=p.peft_name, seed=p.seed
+                name=p.name, task=p.task.name, base=p.base, reference=p.full_name, candidate=p.peft_name, seed=p.seed
             )
             for p in plan.pairs
         ),
+        tasks=tuple(dict.fromkeys(pair.task for pair in plan.pairs)),
         checkpoints=tuple(_checkpoint_record(prepared, name, facts[name]) for name in prepared.checkpoints),
         testsets=tuple(_testset_record(plan, prepared, testset) for testset in prepared.testsets),
         attacks=tuple(
@@ -225,11 +234,11 @@ def _dtype_warnings(plan: Plan, prepared: Prepared) -> Iterator[str]:
 
 
 def _checkpoint_record(prepared: Prepared, name: str, facts: CheckpointFacts) -> CheckpointRecord:
-    method = identify_method(prepared.checkpoints[name], prepared.tasks[name], prepared.base_digests[name])
+    method = identify_method(prepared.checkpoints[name], prepared.tasks[name].name, prepared.base_digests[name])
     return CheckpointRecord(
         name=name,
         adaptation=facts.adaptation,
-        task=prepared.tasks[name],
+        task=prepared.tasks[name].name,
         base=str(prepared.checkpoints[name].base),
         train_seed=prepared.train_seeds[name],
         weights_digest=prepared.weights_digests[name],
@@ -257,7 +266,7 @@ def _testset_record(plan: Plan, prepared: Prepared, testset: Testset) -> Testset
         n_used=len(used.examples),
         drawn=used.drawn,
         digest=testset.digest,
-        scores_f1=testset.task.scores_f1,
+        scores_f1=testset.task.metric is Metric.ACCURACY_AND_F1,
         answers=testset.task.kind is TaskKind.SPAN,
         n_attacks=len({cell.attack for cell in plan.cells if cell.testset == testset.name} - {NO_ATTACK}),
         n_groups=planned.n,

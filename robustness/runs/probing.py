@@ -9,7 +9,6 @@ from functools import cache
 from itertools import groupby
 from pathlib import Path
 
-from robustness.definitions.tasks import find_task
 from robustness.errors import RobustnessError, UsageError
 from robustness.runs.planning.plan import Plan, ProbeCell
 from robustness.runs.planning.rows import shuffle_examples
@@ -70,7 +69,7 @@ def _subject(
         digest=named.digest,
         load_victim=load,
         partners=[prepared.checkpoints[name] for name in _partner_names(plan, cell.checkpoint)],
-        load_unmerged=lambda each: load_checkpoint(each, find_task(prepared.tasks[each.name])).unmerged,
+        load_unmerged=lambda each: load_checkpoint(each, prepared.tasks[each.name]).unmerged,
     )
 
 
@@ -81,7 +80,7 @@ def _partner_names(plan: Plan, checkpoint: str) -> list[str]:
 
 
 def _first_testset(prepared: Prepared, checkpoint: str) -> str:
-    return next(each.name for each in prepared.testsets if each.task.name == prepared.tasks[checkpoint])
+    return next(each.name for each in prepared.testsets if each.task.name == prepared.tasks[checkpoint].name)
 
 
 def _measure(named: NamedProbe, subject: Subject) -> list[Reading]:

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from robustness.definitions.seeds import refuse_seed
-from robustness.definitions.tasks import find_task
 from robustness.engine.attack import ScoreRows
 from robustness.engine.goal import GoalKind
 from robustness.engine.outcome import Status
@@ -123,7 +122,7 @@ def _judge_again(
     found = read_checkpoint(checkpoint.name, checkpoint.folder, checkpoint.base, _partner(record, checkpoint.name))
     if digest_weights(found.folder) != checkpoint.weights_digest:
         yield f"{checkpoint.name}: the weights in {found.folder} are not those that the run was made with"
-    victim = to_victim(load_checkpoint(found, find_task(checkpoint.task)), placement)
+    victim = to_victim(load_checkpoint(found, record.find_task(checkpoint.task)), placement)
     if isinstance(victim, AnsweringVictim):
         yield from _compare_answers(victim, rows)
     else:

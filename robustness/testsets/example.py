@@ -36,9 +36,9 @@ _WORD_EDGES = "'-_*@"
 class Example:
     """One input with its label; immutable, every edit returns a new one.
 
-    Words are those of the attacked segments, in reading order, found by TextAttack's rule (so that
-    published recipes see the same words). After `replace_word(i, w)` word i is `w` to the letter, whatever
-    characters it holds, and all other words keep their index.
+    Words are those of the attacked segments, in reading order, found by TextAttack's rule (so that published recipes
+    see the same words), without those that are protected. After `replace_word(i, w)` word i is `w` to the letter,
+    whatever characters it holds, and all other words keep their index.
     """
 
     id: str
@@ -59,6 +59,10 @@ class Example:
     """At what level: word, sentence or human."""
     original_label: int | None = None
     """What is right of `original`, where it is not `label`: a contrast set changes both. None: the same."""
+    label_entropy: float | None = None
+    """In bits: how far people disagreed on the label, where the test set says so."""
+    protected: tuple[Span, ...] = ()
+    """What no attack may edit, ascending: the words that it touches are none of `words`."""
     _spans: tuple[Span, ...] | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -69,6 +73,16 @@ class Example:
         ("It's", 'a', 'well-made', 'film')
         """
         return tuple(self.texts[segment][start:end] for segment, start, end in self._word_spans())
+
+    @property
+    def all_words(self) -> tuple[str, ...]:
+        """Those that are protected too.
+
+        >>> example = Example("1", ("two fine films",), label=1, protected=((0, 0, 3),))
+        >>> example.words, example.all_words
+        (('fine', 'films'), ('two', 'fine', 'films'))
+        """
+        return replace(self, protected=(), _spans=None).words if self.protected else self.words
 
     @property
     def spans(self) -> tuple[Span, ...]:
@@ -118,13 +132,16 @@ class Example:
             self.method,
             self.construction,
             self.original_label,
+            self.label_entropy,
+            self.protected and tuple(_shift(span, segment, end, shift) for span in self.protected),
             moved,
         )
 
     def merge_words(self, index: int, word: str) -> Example:
         """Returns the example with one word in place of two neighbours, the second of which becomes an empty word.
 
-        So all other words keep their index. Raises IndexError when there is no such neighbour in the same segment.
+        So all other words keep their index. Raises IndexError when there is no such neighbour in the same segment,
+        or something protected stands between them.
 
         >>> merged = Example("1", ("a very fine film",), label=1).merge_words(1, "superb")
         >>> merged.texts, merged.words
@@ -134,6 +151,8 @@ class Example:
         if not 0 <= index < len(spans) - 1 or spans[index][0] != spans[index + 1][0]:
             raise IndexError(f"example {self.id}: word {index} has no neighbour after it")
         (segment, start, _), (_, _, end) = spans[index], spans[index + 1]
+        if self.protects((segment, start, end)):
+            raise IndexError(f"example {self.id}: something protected stands between word {index} and the next")
         text = self.texts[segment]
         texts = list(self.texts)
         texts[segment] = text[:start] + word + text[end:]
@@ -141,11 +160,32 @@ class Example:
         moved = [(s, b + shift, e + shift) if s == segment and b > start else (s, b, e) for s, b, e in spans]
         moved[index] = (segment, start, start + len(word))
         moved[index + 1] = (segment, start + len(word), start + len(word))
-        return replace(self, texts=tuple(texts), _spans=tuple(moved))
+        protected = tuple(_shift(span, segment, end, shift) for span in self.protected)
+        return replace(self, texts=tuple(texts), protected=protected, _spans=tuple(moved))
 
     def with_texts(self, texts: Sequence[str]) -> Example:
-        """Returns the example with all its segments replaced; its words are found anew."""
-        return replace(self, texts=tuple(texts), _spans=None)
+        """Returns the example with all its segments replaced; its words, and what is protected, are found anew."""
+        if not self.protected:
+            return replace(self, texts=tuple(texts), _spans=None)
+        found = find_protected_again(self.texts, tuple(texts), self.protected)
+        return replace(self, texts=tuple(texts), protected=tuple(filter(None, found)), _spans=None)
+
+    def protects(self, place: Span) -> bool:
+        """Whether something protected stands there, if only in part."""
+        return any(s == place[0] and a < place[2] and place[1] < b for s, a, b in self.protected)
+
+    def first_broken(self, texts: Sequence[str]) -> str | None:
+        """Returns the first of what is protected that another form of the example no longer has in its place.
+
+        >>> example = Example("1", ("two fine films",), label=1, protected=((0, 0, 3),))
+        >>> example.first_broken(["two dull films"]), example.first_broken(["twoo fine films"])
+        (None, 'two')
+        """
+        if not self.protected:
+            return None
+        found = find_protected_again(self.texts, tuple(texts), self.protected)
+        broken = next((span for span, at in zip(self.protected, found, strict=True) if at is None), None)
+        return None if broken is None else self.texts[broken[0]][broken[1] : broken[2]]
 
     def clean_form(self) -> Example:
         """Returns the benign original with its own label; the example itself where no original is known.
@@ -165,8 +205,62 @@ class Example:
             spans = tuple(
                 (segment, start, end) for segment in self.attacked for start, end in _word_bounds(self.texts[segment])
             )
+            if self.protected:
+                spans = tuple(span for span in spans if not self.protects(span))
             object.__setattr__(self, "_spans", spans)  # a cache: the value follows from the other fields
         return spans
+
+
+def find_protected_again(old: Texts, new: Texts, protected: Sequence[Span]) -> list[Span | None]:
+    """Returns where each protected span stands in another form of the texts; None where it no longer does.
+
+    Spans outside the part that differs have moved with it; those within are looked for behind the ones before them.
+    A span that was no part of a longer word must not be one now.
+
+    >>> find_protected_again(("in 1 or 12 days",), ("within 1 or 12 days",), [(0, 3, 4), (0, 8, 10)])
+    [(0, 7, 8), (0, 12, 14)]
+    """
+    found: list[Span | None] = []
+    ends = [0] * len(new)
+    for segment, start, end in protected:
+        before, after = old[segment], new[segment] if segment < len(new) else ""
+        text, alone = before[start:end], _stands_alone(before, start, end)
+        at = _moved(before, after, start, end)
+        if at is None or at < ends[segment] or not _fits(after, at, text, alone):
+            at = after.find(text, ends[segment])
+            while at >= 0 and not _fits(after, at, text, alone):
+                at = after.find(text, at + 1)
+        if at < 0:
+            found.append(None)
+            continue
+        ends[segment] = at + len(text)
+        found.append((segment, at, at + len(text)))
+    return found
+
+
+def _moved(old: str, new: str, start: int, end: int) -> int | None:
+    """Where a span has moved to that stands outside the part in which two texts differ."""
+    if old[:end] == new[:end]:
+        return start
+    return start + len(new) - len(old) if new.endswith(old[start:]) else None
+
+
+def _fits(text: str, at: int, span: str, alone: tuple[bool, bool]) -> bool:
+    """Whether the span stands at a place of a text, and joins no word there that it did not join."""
+    if not text.startswith(span, at):
+        return False
+    now = _stands_alone(text, at, at + len(span))
+    return now[0] >= alone[0] and now[1] >= alone[1]
+
+
+def _stands_alone(text: str, start: int, end: int) -> tuple[bool, bool]:
+    """Whether no letter or digit touches a span on its left, and on its right."""
+    return not text[max(0, start - 1) : start].isalnum(), not text[end : end + 1].isalnum()
+
+
+def _shift(span: Span, segment: int, end: int, shift: int) -> Span:
+    """A span after a change of length that ends at `end` of a segment."""
+    return (span[0], span[1] + shift, span[2] + shift) if span[0] == segment and span[1] >= end else span
 
 
 def _word_bounds(text: str) -> list[tuple[int, int]]:

@@ -156,17 +156,18 @@ def refuse_repeated(path: Path, header: Sequence[str], wanted: Collection[str]) 
             raise DataError(f"{path}: {header.count(name)} columns are named {name!r}; rename one")
 
 
-def open_separated(text: str, separator: str, *, quoted: bool) -> Separated:
+def open_separated(text: str, separator: str, *, quoted: bool, header: Sequence[str] = ()) -> Separated:
     """Reads the header of a text of separated fields; raises csv.Error as the csv module does.
 
     Args:
         text: of the file.
         separator: between fields.
         quoted: whether quotes hold fields together, or are text.
+        header: of a text that has none.
     """
     options: dict[str, Any] = {"strict": True} if quoted else {"quoting": csv.QUOTE_NONE}
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, **options)
-    return Separated(tuple(next(rows, ())), rows)
+    return Separated(tuple(header or next(rows, ())), rows)
 
 
 def find_separator(text: str, usual: str, wanted: Collection[str], *, quoted: bool) -> str:

@@ -55,10 +55,10 @@ def insert_distractor(example: Example, distractor: str, place: str) -> Example:
     """Returns the example with the distractor before or after its paragraph, the gold answers moved along."""
     question, context = example.texts
     if place == "after":
-        return replace(example, texts=(question, f"{context.rstrip()} {distractor}"), _spans=None)
+        return example.with_texts((question, f"{context.rstrip()} {distractor}"))
     shift = len(distractor) + 1
     answers = tuple(GoldSpan(answer.text, answer.start + shift) for answer in example.answers)
-    return replace(example, texts=(question, f"{distractor} {context}"), answers=answers, _spans=None)
+    return replace(example.with_texts((question, f"{distractor} {context}")), answers=answers)
 
 
 def question_generator(seed: int, generator: str, key: str) -> np.random.Generator:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from robustness.definitions.catalog import TESTSETS, Entry
-from robustness.definitions.tasks import find_task
+from robustness.definitions.tasks import task_of_testset
 from robustness.definitions.testsets import (
     AdvGlueFile,
     GeneratedSet,
@@ -24,9 +24,10 @@ from robustness.errors import DataError, DefinitionError
 from robustness.tasks.task import Task, TaskKind
 from robustness.testsets.example import Example
 from robustness.testsets.generation import alter_questions
+from robustness.testsets.protection import find_protected
 from robustness.testsets.rows import Row, digest_rows, read_advglue, read_hub, read_tsv
 from robustness.testsets.squad import read_squad, read_squad_hub
-from robustness.testsets.tables import read_table
+from robustness.testsets.tables import TIED, read_table
 
 PACKAGE_FOLDER = Path(__file__).resolve().parent
 LocalFile = TsvFile | AdvGlueFile | SquadFile | TableFile
@@ -56,20 +57,28 @@ class Testset:
     """What a reader of its scores must know."""
 
 
-def load_testset(entry: Entry[TestsetDefinition], data: Path | None, *, allow_changed: bool = False) -> Testset:
+def load_testset(
+    entry: Entry[TestsetDefinition],
+    data: Path | None,
+    *,
+    allow_changed: bool = False,
+    attacked: Sequence[str] = (),
+) -> Testset:
     """Loads and checks a test set: from `data`, from the package, from the hub, or made here.
 
     Args:
         entry: the test set.
         data: the folder with local files.
         allow_changed: take a set whose rows are not the published ones, with provenance `changed`.
+        attacked: fields that are open to attack in place of the task's own; none: the task's.
 
     Raises:
         DataError: no source can be read, or the rows are not the published ones.
         DefinitionError: a task that is not known, a source that is not named, or columns that are not the task's.
+        UsageError: fields that the task has not.
     """
-    definition = entry.definition
-    return _load(entry, definition.test, data, prefix=entry.name, allow_changed=allow_changed)
+    task = task_of_testset(entry.path, entry.definition).attacking(attacked)
+    return _load(entry, task, entry.definition.test, data, prefix=entry.name, allow_changed=allow_changed)
 
 
 def load_training_split(entry: Entry[TestsetDefinition], data: Path | None) -> Testset:
@@ -80,13 +89,13 @@ def load_training_split(entry: Entry[TestsetDefinition], data: Path | None) -> T
     """
     if entry.definition.train is None:
         raise DataError(f"test set {entry.name} has no training split")
-    return _load(entry, entry.definition.train, data, prefix=f"{entry.name}-train", allow_changed=False)
+    task = task_of_testset(entry.path, entry.definition)
+    return _load(entry, task, entry.definition.train, data, prefix=f"{entry.name}-train", allow_changed=False)
 
 
 def _load(
-    entry: Entry[TestsetDefinition], split: Split, data: Path | None, *, prefix: str, allow_changed: bool
+    entry: Entry[TestsetDefinition], task: Task, split: Split, data: Path | None, *, prefix: str, allow_changed: bool
 ) -> Testset:
-    task = _find_task(entry)
     source = _choose_source(entry.name, split, data)
     if isinstance(source, GeneratedSet):
         return _generate(entry, task, source, data, allow_changed=allow_changed)
@@ -95,7 +104,8 @@ def _load(
             f"{entry.path}: columns names {len(source.columns)} columns; "
             f"{task.name} has {len(task.fields)} texts ({', '.join(task.fields)})"
         )
-    rows = _read_rows(source, data, task, adversarial=entry.definition.kind == "adversarial")
+    read = _read_rows(source, data, task, adversarial=entry.definition.kind == "adversarial")
+    rows = [row for row in read if row.label != TIED]
     if not rows:
         raise DataError(f"test set {entry.name}: no rows in {_describe(source, data)}")
     _refuse_repeated(entry.name, rows, _describe(source, data))
@@ -111,8 +121,15 @@ def _load(
         provenance=CHANGED if problem else _provenance(entry, source),
         digest=digest,
         examples=tuple(_example(row, prefix, task) for row in rows),
-        notes=(f"test set {entry.name}: {problem}",) if problem else (),
+        notes=tuple(_notes(entry.name, problem, len(read) - len(rows))),
     )
+
+
+def _notes(name: str, problem: str, tied: int) -> Iterator[str]:
+    if problem:
+        yield f"test set {name}: {problem}"
+    if tied:
+        yield f"test set {name}: {tied} rows left out: their most frequent labels are equally frequent"
 
 
 def _provenance(entry: Entry[TestsetDefinition], source: Source) -> str:
@@ -124,7 +141,7 @@ def _provenance(entry: Entry[TestsetDefinition], source: Source) -> str:
 def _generate(
     entry: Entry[TestsetDefinition], task: Task, made: GeneratedSet, data: Path | None, *, allow_changed: bool
 ) -> Testset:
-    questions = load_testset(TESTSETS.find(made.questions), data, allow_changed=allow_changed)
+    questions = load_testset(TESTSETS.find(made.questions), data, allow_changed=allow_changed, attacked=task.attacked)
     originals = [example for example in questions.examples if not example.group_id]
     altered = alter_questions(originals, made, entry.name)
     notes = [f"test set {entry.name} was generated here: {entry.definition.summary}"]
@@ -156,6 +173,8 @@ def _example(row: Row, prefix: str, task: Task) -> Example:
         method=row.method,
         construction=row.construction,
         original_label=row.original_label,
+        label_entropy=row.label_entropy,
+        protected=find_protected(task, row.texts, row.answers),
     )
 
 
@@ -193,13 +212,6 @@ def _difference(rows: list[Row], digest: str, source: Source, where: str) -> str
             f"have sha256 {digest[:12]}..., expected {source.digest[:12]}...; get the official file"
         )
     return ""
-
-
-def _find_task(entry: Entry[TestsetDefinition]) -> Task:
-    try:
-        return find_task(entry.definition.task)
-    except DefinitionError as error:
-        raise DefinitionError(f"{entry.path}: {error}") from None
 
 
 def _choose_source(name: str, split: Split, data: Path | None) -> Source | GeneratedSet:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import reprlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,8 @@ class Row:
     construction: str = ""
     original_label: int | None = None
     """Of the original, where the file has a column for it."""
+    label_entropy: float | None = None
+    """In bits, where the file has a distribution over labels, of which `label` is the most frequent."""
 
 
 def digest_rows(rows: Iterable[Row]) -> str:
@@ -47,6 +49,7 @@ def digest_rows(rows: Iterable[Row]) -> str:
                 row.texts,
                 [answer.text for answer in row.answers] or row.label,
                 *([] if row.original_label is None else [row.original_label]),
+                *([] if row.label_entropy is None else [round(row.label_entropy, 6)]),
             ],
             ensure_ascii=False,
         )
@@ -63,7 +66,7 @@ def read_tsv(path: Path, source: TsvFile, task: Task) -> list[Row]:
             not have.
     """
     rows = []
-    for number, (line, record) in enumerate(_tsv_records(path, [*source.columns, source.label])):
+    for number, (line, record) in enumerate(_tsv_records(path, [*source.columns, source.label], source.header)):
         texts = tuple(record[column].strip() for column in source.columns)
         label = label_index(record[source.label], task, f"{path} line {line}")
         rows.append(Row(record.get("index") or record.get("id") or str(number), texts, label))
@@ -108,14 +111,31 @@ def read_hub(source: HubDataset, task: Task) -> list[Row]:
         DataError: the hub cannot be reached (offline, perhaps), or the data set is not as described.
     """
     name, split = load_hub(source)
+    wanted = (*(source.columns or task.fields), source.label)
     return [
         Row(
             str(record.get("idx", number)),
-            _fields(record, source.columns or task.fields, f"{name} row {number}"),
+            _fields(record, wanted[:-1], f"{name} row {number}"),
             label_index(record.get(source.label), task, f"{name} row {number}"),
         )
-        for number, record in enumerate(split)
+        for number, record in enumerate(flat_record(each, wanted) for each in split)
     ]
+
+
+def flat_record(record: dict[str, Any], wanted: Collection[str]) -> dict[str, Any]:
+    """Returns a record in which what lies within objects goes by its path too, where a column is wanted that is none.
+
+    >>> flat_record({"id": 1, "example": {"premise": "a"}}, ["example.premise"])["example.premise"]
+    'a'
+    """
+    if all(column in record for column in wanted):
+        return record
+    flat = dict(record)
+    for name, value in record.items():
+        if isinstance(value, dict):
+            inside = flat_record(value, [""])  # of any depth
+            flat |= {f"{name}.{key}": each for key, each in inside.items() if f"{name}.{key}" not in record}
+    return flat
 
 
 def load_hub(source: HubDataset) -> tuple[str, Iterable[dict[str, Any]]]:
@@ -139,10 +159,10 @@ def load_hub(source: HubDataset) -> tuple[str, Iterable[dict[str, Any]]]:
     return name, split
 
 
-def _tsv_records(path: Path, wanted: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+def _tsv_records(path: Path, wanted: Sequence[str], header: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
     """Line numbers and records, all of which have the wanted columns."""
     text = read_text(path)
-    file = open_separated(text, "\t", quoted=False)
+    file = open_separated(text, "\t", quoted=False, header=header)
     missing = sorted(set(wanted) - set(file.header))
     if missing:
         other = find_separator(text, "\t", wanted, quoted=True)
@@ -189,14 +209,20 @@ def spell_label(label: object) -> str:
 
 
 def label_index(label: object, task: Task, where: str) -> int:
-    """Returns the task's index of a label that is a name or an index; raises DataError for any other."""
+    """Returns the task's index of a label that is a name, an alias or an index; raises DataError for any other."""
     spelled = spell_label(label)
-    if spelled in task.labels:
-        return task.labels.index(spelled)
-    alike = [index for index, name in enumerate(task.labels) if name.casefold() == spelled.casefold()]
-    if len(alike) == 1:
-        return alike[0]
-    if isinstance(label, bool) or not re.fullmatch(r"-?[0-9]{1,9}", spelled):
+    if label in task.labels:
+        return task.labels.index(str(label))
+    names = [spell_label(name) for name in task.labels]
+    if spelled in names:
+        return names.index(spelled)
+    spelled = dict(task.aliases).get(spelled, spelled)
+    is_number = not isinstance(label, bool) and re.fullmatch(r"-?[0-9]{1,9}", spelled) is not None
+    named = None if is_number else task.find_label(spelled)
+    if named is not None:
+        return named
+    # Where names are numbers themselves, such as stars from 1 to 5, no other number is an index.
+    if not is_number or (spelled != "-1" and any(map(str.isdecimal, names))):
         truth = spelled.casefold() in ("true", "false")
         remedy = f'; say what it stands for: labels = {{ {spelled} = ... }} of reader = "table"' if truth else ""
         raise DataError(f"{where}: label {reprlib.repr(label)}; expected one of {', '.join(task.labels)}{remedy}")

@@ -15,10 +15,13 @@ from robustness.pointers import explain_pointer
 from robustness.tasks.task import Task, TaskKind
 from robustness.testsets.example import Texts
 from robustness.testsets.files import find_separator, open_separated, read_json_records, read_text, refuse_repeated
-from robustness.testsets.rows import Row, label_index, spell_label
+from robustness.testsets.rows import Row, flat_record, label_index, spell_label
+from robustness.testsets.soft_labels import SoftLabel, read_soft_label
 from robustness.testsets.squad import answer_row
 
 Record = dict[str, Any]
+TIED = -1
+"""The label of a row whose most frequent labels are equally frequent."""
 FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 
 
@@ -34,6 +37,7 @@ def read_table(path: Path, source: TableFile, task: Task) -> list[Row]:
     rows = []
     wanted = _named_columns(source)
     for where, record in _records(path, wanted):
+        record = flat_record(record, wanted)
         _refuse_missing(where, record, wanted)
         key = str(record[source.id]) if source.id else where.rpartition(" ")[2]
         group = str(record[source.group]) if source.group and record[source.group] is not None else ""
@@ -42,8 +46,10 @@ def read_table(path: Path, source: TableFile, task: Task) -> list[Row]:
             named = {name: record[column] for name, column in zip(task.fields, source.columns, strict=True)}
             row = answer_row(where, key, named, _decoded(record[str(source.answers)], where))
         else:
-            label = label_index(_label(record, source.label, source), task, where)
-            row = Row(key, _texts(record, source.columns, where), label)
+            soft = read_soft_label(record[str(source.label)], task, source.labels, where)
+            label = _gold(soft, source, task, where) if soft else label_index(_label(record, source), task, where)
+            entropy = soft.entropy if soft else None
+            row = Row(key, _texts(record, source.columns, where), label, label_entropy=entropy)
             if original is not None:
                 row = replace(row, original_label=_original_label(record, source, task, where, label))
         rows.append(replace(row, original=original, group=group))
@@ -154,10 +160,20 @@ def _original(record: Record, source: TableFile, where: str) -> Texts | None:
     return _texts(record, source.original, where)
 
 
-def _label(record: Record, column: str | None, source: TableFile) -> object:
+def _label(record: Record, source: TableFile, column: str | None = None) -> object:
     """In the task's words, where the definition maps the file's own."""
-    label = record[str(column)]
+    label = record[column or str(source.label)]
     return source.labels.get(spell_label(label), label)
+
+
+def _gold(soft: SoftLabel, source: TableFile, task: Task, where: str) -> int:
+    """The most frequent label, or TIED where the definition leaves such rows out."""
+    if soft.label is not None:
+        return soft.label
+    if source.ties == "leave-out":
+        return TIED
+    names = " and ".join(task.labels[index] for index in soft.tied)
+    raise DataError(f'{where}: the labels {names} are equally frequent; ties = "leave-out" leaves such rows out')
 
 
 def _original_label(record: Record, source: TableFile, task: Task, where: str, label: int) -> int | None:
@@ -166,7 +182,7 @@ def _original_label(record: Record, source: TableFile, task: Task, where: str, l
         return None
     if record[source.original_label] in (None, ""):
         return label
-    return label_index(_label(record, source.original_label, source), task, f"{where}: {source.original_label}")
+    return label_index(_label(record, source, source.original_label), task, f"{where}: {source.original_label}")
 
 
 def _decoded(answers: object, where: str) -> object:

@@ -120,7 +120,9 @@ def train(
         out.mkdir(parents=True, exist_ok=True)
         for job in pending:
             _make_checkpoint(job, shop)
-    pairing = Pairing(rows.task.name, start, out, _floor(rows, settings), selection_metric(rows.task), say)
+    pairing = Pairing(
+        rows.task.file or rows.task.name, start, out, _floor(rows, settings), selection_metric(rows.task), say
+    )
     return _write_pairs(jobs, others, pairing)
 
 

@@ -20,6 +20,7 @@ from robustness.victims.files.checkpoint import Checkpoint
 from robustness.victims.files.head_kind import is_prompted
 from robustness.victims.files.tokenizers import read_tokenizer
 from robustness.victims.heads.labels import Victim
+from robustness.victims.heads.prompts import prompt_of
 from robustness.victims.heads.spans import STRIDE_TOKENS, WINDOW_TOKENS
 from robustness.victims.inputs import stated_positions, tokenizer_limit
 from robustness.victims.loading import Placement
@@ -94,7 +95,8 @@ def count_tokens(
 ) -> list[int]:
     """Returns the tokens that a victim reads of each text: truncated, in windows, or in the task's prompt."""
     if is_prompted(checkpoint, task):
-        texts = [(task.template.format(**dict(zip(task.fields, text, strict=True))),) for text in texts]
+        prompt = prompt_of(task, tokenizer)
+        texts = [(prompt.render(text),) for text in texts]
     segments = [list(column) for column in zip(*texts, strict=True)]
     lengths = [len(ids) for ids in tokenizer(*segments, truncation=False, verbose=False)["input_ids"]]
     if task.kind is TaskKind.SPAN:

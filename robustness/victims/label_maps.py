@@ -10,17 +10,6 @@ from robustness.errors import CheckpointError
 from robustness.tasks.task import Task
 from robustness.victims.files.checkpoint import Checkpoint, read_json
 
-# The names that public checkpoints use for GLUE's labels, folded by _fold.
-ALIASES = {
-    "neg": "negative",
-    "pos": "positive",
-    "notequivalent": "notduplicate",
-    "equivalent": "duplicate",
-    "nonentailment": "notentailment",
-    "contradict": "contradiction",
-}
-
-
 UNNAMED = re.compile(r"LABEL_\d+")
 """What transformers calls a label that was given no name."""
 
@@ -49,7 +38,7 @@ def read_labels(checkpoint: Checkpoint) -> dict[int, str]:
 
 
 def map_labels(task: Task, id2label: Mapping[int, str], checkpoint: str) -> tuple[int, ...]:
-    """Returns for each task label the column of the head that holds it, matched by name.
+    """Returns for each task label the column of the head that holds it, matched by name or alias.
 
     >>> from robustness.definitions.tasks import find_task
     >>> map_labels(find_task("sst2"), {0: "POSITIVE", 1: "NEGATIVE"}, "mine")
@@ -58,9 +47,8 @@ def map_labels(task: Task, id2label: Mapping[int, str], checkpoint: str) -> tupl
     Raises:
         CheckpointError: the head has another number of labels, or names that are not the task's.
     """
-    names = {ALIASES.get(_fold(str(name)), _fold(str(name))): column for column, name in id2label.items()}
-    wanted = [_fold(label) for label in task.labels]
-    if set(names) != set(wanted) or sorted(id2label) != list(range(len(wanted))):
+    columns = {task.find_label(str(name)): column for column, name in id2label.items()}
+    if set(columns) != set(range(len(task.labels))) or sorted(id2label) != list(range(len(task.labels))):
         found = ", ".join(f"{column}: {name}" for column, name in sorted(id2label.items()))
         example = ", ".join(f'"{column}": "{label}"' for column, label in enumerate(task.labels))
         raise CheckpointError(
@@ -68,7 +56,7 @@ def map_labels(task: Task, id2label: Mapping[int, str], checkpoint: str) -> tupl
             f"{task.name} ({', '.join(task.labels)}); set id2label in its config.json, in the order of its head, as "
             f'in "id2label": {{{example}}}'
         )
-    return tuple(names[label] for label in wanted)
+    return tuple(columns[label] for label in range(len(task.labels)))
 
 
 def _read_table(file: Path) -> dict[int, str]:
@@ -78,7 +66,3 @@ def _read_table(file: Path) -> dict[int, str]:
         return {int(column): str(name) for column, name in table.items()} if isinstance(table, dict) else {}
     except ValueError:
         return {}
-
-
-def _fold(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())

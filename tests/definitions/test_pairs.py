@@ -31,8 +31,8 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
 
     one, two = read_pairs(path)
 
-    assert (one.name, one.task, one.seed, *references(one)) == ("one", "sst2", 3, "base", "full", "lora")
-    assert (two.name, two.task, two.seed) == ("two", "rte", None)
+    assert (one.name, one.task.name, one.seed, *references(one)) == ("one", "sst2", 3, "base", "full", "lora")
+    assert (two.name, two.task.name, two.seed) == ("two", "rte", None)
 
 
 @pytest.mark.parametrize(

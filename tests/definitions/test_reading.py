@@ -113,7 +113,7 @@ def test_an_unknown_key_of_an_optional_table_is_explained(tmp_path: Path) -> Non
         (
             'access = "scores"',
             'access = "score"',
-            "mine.toml: key 'access': Input should be 'scores' or 'gradients'; got 'score'",
+            "mine.toml: key 'access': unknown 'score'; did you mean 'scores'?",
         ),
         ("[budget]\nmax_queries = 5", "[[budget]]\nmax_queries = 5", "mine.toml: key 'budget': "),
         ("[search]", "[[search]]", "mine.toml: key 'search': "),

@@ -25,6 +25,7 @@ SETTINGS = RunSettings(
     allow_changed=True,
     compile=True,
     cache=Path("cache"),
+    attack_fields=("premise", "question"),
 )
 
 

@@ -23,7 +23,7 @@ def test_the_gate_grades_benign_originals_by_their_own_labels(tmp_path: Path) ->
     contrast = Testset("contrast", find_task("sst2"), "adversarial", "own", "digest", rows)
     plan = cast("Any", SimpleNamespace(settings=SimpleNamespace(data=tmp_path)))
 
-    clean = _clean_examples(plan, cast("Any", SimpleNamespace(testsets=(contrast,))), "sst2")
+    clean = _clean_examples(plan, cast("Any", SimpleNamespace(testsets=(contrast,))), find_task("sst2"))
 
     assert [(example.texts, example.label) for example in clean] == [(("a fine film",), 1), (("a drab play",), 0)]
 
@@ -46,7 +46,7 @@ def rows(labels: list[int]) -> tuple[Example, ...]:
 )
 def test_the_gate_sees_the_labels_of_the_whole_however_its_rows_stand(tmp_path: Path, labels: list[int]) -> None:
     """Evenly spaced rows of a file whose labels take turns have one label alone."""
-    clean = _clean_examples(cast("Any", None), clean_sets(labels), "sst2")
+    clean = _clean_examples(cast("Any", None), clean_sets(labels), find_task("sst2"))
 
     assert len(clean) == GATE_EXAMPLES
     assert sum(example.label for example in clean) == round(GATE_EXAMPLES * sum(labels) / 1000)
@@ -54,10 +54,10 @@ def test_the_gate_sees_the_labels_of_the_whole_however_its_rows_stand(tmp_path: 
 
 def test_a_clean_set_of_one_label_is_refused_for_that_reason() -> None:
     with pytest.raises(DataError, match=r"all 30 clean examples .* have the label 'positive': whether a checkpoint"):
-        _clean_examples(cast("Any", None), clean_sets([1] * 30), "sst2")
+        _clean_examples(cast("Any", None), clean_sets([1] * 30), find_task("sst2"))
 
 
 def test_a_clean_set_of_one_label_beside_one_that_has_more_is_no_obstacle() -> None:
-    clean = _clean_examples(cast("Any", None), clean_sets([1] * 30, [0, 1] * 4), "sst2")
+    clean = _clean_examples(cast("Any", None), clean_sets([1] * 30, [0, 1] * 4), find_task("sst2"))
 
     assert len(clean) == 8

@@ -214,7 +214,7 @@ def test_two_rows_of_one_id_are_refused(tmp_path: Path) -> None:
 def test_an_unknown_task_names_the_file_of_the_test_set(tmp_path: Path) -> None:
     entry = own(tmp_path, "sentence\tlabel\nfine\t1\n", task="sst")
 
-    with pytest.raises(DefinitionError, match=r"mine.toml: unknown task 'sst'; did you mean 'sst2'\?"):
+    with pytest.raises(DefinitionError, match=r"mine.toml: key 'task': unknown task 'sst'; did you mean 'sst2'\?"):
         load_testset(entry, tmp_path)
 
 

@@ -326,3 +326,17 @@ def test_a_hub_row_that_is_not_as_described_is_named(
         read_hub(HUB, SST2)
 
     assert expected in str(caught.value)
+
+
+def test_a_file_without_a_header_is_read_by_the_names_that_the_definition_gives(tmp_path: Path) -> None:
+    path = tmp_path / "dev.tsv"
+    path.write_text('gj04\t1\t\tThe sailors "rode" .\ngj04\t0\t*\tThem rode .\n', encoding="utf-8")
+    header = ("source", "label", "mark", "sentence")
+    source = TsvFile(reader="tsv", file="dev.tsv", columns=("sentence",), label="label", header=header)
+
+    read = read_tsv(path, source, find_task("cola"))
+
+    assert [(row.texts, row.label) for row in read] == [(('The sailors "rode" .',), 1), (("Them rode .",), 0)]
+    path.write_text("gj04\t1\tx\n", encoding="utf-8")
+    with pytest.raises(DataError, match="dev.tsv line 1: fewer fields than the header has"):
+        read_tsv(path, source, find_task("cola"))

@@ -50,7 +50,7 @@ def good(tiny: Any, clean: list) -> tuple[CheckpointFacts, CheckpointFacts]:
 
 @pytest.fixture
 def pair(tiny: Any) -> Pair:
-    return Pair("tiny", "sst2", str(tiny.base), str(tiny.full), str(tiny.peft), "full", "lora", 0)
+    return Pair("tiny", SST2, str(tiny.base), str(tiny.full), str(tiny.peft), "full", "lora", 0)
 
 
 def refusal(pair: Pair, full: CheckpointFacts, peft: CheckpointFacts) -> str:

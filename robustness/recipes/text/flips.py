@@ -96,7 +96,7 @@ class TokenFlips:
         """See Flips; draws nothing."""
         del rng
         found: list[Example] = []
-        flips = _ranked(gradient)
+        flips = _ranked(current, gradient)
         for start in range(0, len(flips), TRIED_AT_A_TIME):
             tried = flips[start : start + TRIED_AT_A_TIME]
             found += [each for each in _survivors(current, gradient, tried) if each.texts != clean.texts]
@@ -105,14 +105,14 @@ class TokenFlips:
         return found[:count]
 
 
-def _ranked(gradient: TextGradient) -> list[tuple[int, int]]:
+def _ranked(current: Example, gradient: TextGradient) -> list[tuple[int, int]]:
     """Pairs of position and new token, the most promising first."""
     vocabulary = gradient.vocabulary
     words = vocabulary.words
     positions = [
         i
-        for i, (token, (_, start, end)) in enumerate(zip(gradient.tokens, gradient.places, strict=True))
-        if words[token] and start < end
+        for i, (token, place) in enumerate(zip(gradient.tokens, gradient.places, strict=True))
+        if words[token] and place[1] < place[2] and not current.protects(place)
     ]
     if not positions:
         return []

@@ -52,7 +52,7 @@ def find_places(victim: Victim, example: Example, count: int | None) -> TokenPla
     """Returns the content tokens with their candidates.
 
     A token that is a word, or continues one, gives way to the `count` nearest tokens by cosine, of all words of
-    its kind; others stay.
+    its kind; others, and those that are protected, stay.
     """
     vocabulary = vocabulary_of(victim)
     ((tokens, spans),) = vocabulary.locate([example])
@@ -60,7 +60,8 @@ def find_places(victim: Victim, example: Example, count: int | None) -> TokenPla
     words, continues = torch.from_numpy(vocabulary.words), torch.from_numpy(vocabulary.continues)
     kinds = torch.stack([words & ~continues, words & continues]).to(table.device)
     own = torch.from_numpy(tokens).to(table.device)
-    is_open = torch.from_numpy(vocabulary.words[tokens]).to(table.device)
+    is_free = np.array([not example.protects(span) for span in spans], dtype=bool)
+    is_open = torch.from_numpy(vocabulary.words[tokens] & is_free).to(table.device)
     allowed = kinds[torch.from_numpy(vocabulary.continues[tokens]).long().to(table.device)] & is_open[:, None]
     rows = torch.arange(len(own), device=table.device)
     allowed[rows, own] = True

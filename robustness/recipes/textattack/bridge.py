@@ -143,6 +143,8 @@ def _copy_for(attack: Any, example: Example, run: _PausableSearch) -> Any:
     closed = {name for index, name in enumerate(names) if index not in example.attacked}
     if closed:
         constraints.append(InputColumnModification(names, closed))
+    if example.protected:
+        constraints.append(_keep_protected(example))
     copied = _copy_part(attack)
     Attack.__init__(  # connects the parts, whatever the class's own constructor takes
         copied,
@@ -154,6 +156,18 @@ def _copy_for(attack: Any, example: Example, run: _PausableSearch) -> Any:
         attack.constraint_cache_size,
     )
     return copied
+
+
+def _keep_protected(example: Example) -> Any:
+    """A constraint of TextAttack's: what is protected in the clean text stands in every candidate."""
+    from textattack.constraints import Constraint
+
+    class KeepProtected(Constraint):  # type: ignore[misc]
+        def _check_constraint(self, transformed_text: Any, reference_text: Any) -> bool:
+            del reference_text
+            return example.first_broken(_texts_of(transformed_text)) is None
+
+    return KeepProtected(compare_against_original=True)
 
 
 def _copy_part(part: Any) -> Any:

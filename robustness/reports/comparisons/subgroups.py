@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from robustness.definitions.tasks import TASKS
+from robustness.definitions.tasks import shipped_tasks
 from robustness.engine.outcome import Status
 from robustness.reports.comparisons.grid import STATUS_CODES, OutcomeGrid, RowIndex
 from robustness.reports.tables.examples import RIGHT
@@ -29,6 +29,8 @@ class Columns:
     scores: NDArray[np.float64]
     words: NDArray[np.float64]
     """Of the clean text, or of the row where there is none."""
+    entropies: NDArray[np.float64]
+    """In bits, of what people said of the label; nan where it is not known."""
     names: dict[str, tuple[NDArray[np.int64], pd.Index]]
     """Codes (-1: none) and names of methods and constructions."""
 
@@ -55,6 +57,7 @@ def read_columns(grid: OutcomeGrid) -> Columns:
         labels=grid.numbers("label"),
         scores=grid.numbers("clean_score"),
         words=_count_words(frame["original_text"].fillna(frame["adversarial_text"])),
+        entropies=grid.numbers("label_entropy") if "label_entropy" in frame else np.full(len(frame), np.nan),
         names={name: pd.factorize(frame[name]) for name in ("method", "construction") if name in frame},
     )
 
@@ -66,7 +69,7 @@ def _count_words(texts: pd.Series) -> NDArray[np.float64]:
 
 
 def split_subgroups(columns: Columns, reference: RowIndex, candidate: RowIndex, task: str) -> Iterator[Subgroup]:
-    """Yields thirds by text length and clean margin, the labels, and AdvGLUE's methods and constructions."""
+    """Yields thirds by length, clean margin and label entropy, labels, and AdvGLUE's methods and constructions."""
     grid = columns.grid
 
     def part(chosen: NDArray[np.bool_], where: str, what: str) -> Subgroup:
@@ -77,6 +80,7 @@ def split_subgroups(columns: Columns, reference: RowIndex, candidate: RowIndex, 
     for where, values, names, unit in (
         ("text length", columns.words[reference], ("short", "middling", "long"), "words"),
         ("clean margin", margins, ("narrow", "middling", "wide"), "mean score"),
+        ("label entropy", columns.entropies[reference], ("agreed", "middling", "disputed"), "bits"),
     ):
         for chosen, what in _thirds(values, names, unit):
             yield part(chosen, where, what)
@@ -143,4 +147,4 @@ def _thirds(
 
 
 def _label_names(task: str) -> tuple[str, ...]:
-    return next((known.labels for known in TASKS if known.name == task), ())
+    return next((known.labels for known in shipped_tasks() if known.name == task), ())

@@ -11,7 +11,7 @@ from difflib import SequenceMatcher
 
 import pandas as pd
 
-from robustness.definitions.tasks import TASKS
+from robustness.definitions.tasks import shipped_tasks
 from robustness.engine.evaluation import NO_ATTACK
 from robustness.engine.outcome import Status
 from robustness.reports.tables.examples import keeps_prediction
@@ -167,7 +167,7 @@ def mark_changes(original: str, adversarial: str) -> tuple[tuple[Piece, ...], tu
 
 def label_name(task: str, index: object) -> str:
     """Returns a label's name, or its number for a task of one's own."""
-    names = next((known.labels for known in TASKS if known.name == task), ())
+    names = next((known.labels for known in shipped_tasks() if known.name == task), ())
     if index is None or pd.isna(index):
         return "no answer"
     number = int(float(str(index)))

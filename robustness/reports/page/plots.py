@@ -108,8 +108,8 @@ def draw_forest(rows: pd.DataFrame, margin: float, arms: Arms) -> Draw:
     return draw
 
 
-THIRD = re.compile(r"\w+ \((.+) (?:words|mean score)\)")
-"""A third of a test set by length or margin, as fragility.csv names it."""
+THIRD = re.compile(r"\w+ \((.+) (?:words|mean score|bits)\)")
+"""A third of a test set by length, margin or entropy, as fragility.csv names it."""
 
 
 def spell_place(row: Any) -> str:
@@ -124,6 +124,8 @@ def spell_place(row: Any) -> str:
         part = f"{third[1]} words"
     elif third and row.where == "clean margin":
         part = f"clean score {third[1]}"
+    elif third and row.where == "label entropy":
+        part = f"label entropy {third[1]} bits"
     elif row.where in {"label", "method", "construction"}:
         part = f"made by {part}" if row.where == "method" else f"{row.where} {part}"
     return "  \u00b7  ".join([*place, part]).replace("<=", "\u2264")

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from rich.markup import escape
 
-from robustness.definitions.tasks import TASKS
+from robustness.definitions.tasks import shipped_tasks
 from robustness.engine.evaluation import NO_ATTACK
 from robustness.engine.goal import GoalKind
 from robustness.reports.comparisons.comparison import Family
@@ -121,7 +121,7 @@ def is_answering(task: str) -> bool:
     >>> is_answering("squad"), is_answering("sst2")
     (True, False)
     """
-    return any(known.name == task and known.kind is TaskKind.SPAN for known in TASKS)
+    return any(known.name == task and known.kind is TaskKind.SPAN for known in shipped_tasks())
 
 
 def _blocks(rows: pd.DataFrame, arms: Arms, *, with_pair: bool = False) -> Iterator[Part]:

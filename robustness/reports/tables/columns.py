@@ -51,7 +51,8 @@ COLUMNS: dict[Table, tuple[Column, ...]] = {
         "group_id label:index clean_prediction:index adversarial_prediction:index clean_score:probability "
         "score:probability status queries:count forwards:count modified_words:count modified_share:fraction "
         "similarity:fraction seconds:seconds original_text adversarial_text error distance:token-norms norm "
-        "backwards:count zero_gradients:count goal answer method construction original_label:index"
+        "backwards:count zero_gradients:count goal answer method construction original_label:index "
+        "label_entropy:bits"
     ),
     Table.TESTSETS: _columns(
         "checkpoint adaptation task testset provenance metric aggregation n:count n_errored:count value:fraction "

@@ -48,7 +48,8 @@ def build_fragility(examples: pd.DataFrame, pairs: pd.DataFrame, record: RunReco
     """Returns fragility.csv's rows, the surest fragility of the candidate first, by its lower end.
 
     Test sets and attacks are the planned comparisons of pairs.csv with their verdicts. The other places (attack
-    family, AdvGLUE method and construction, budget, text length, clean margin, label) explore: of each pair their
+    family, AdvGLUE method and construction, budget, text length, clean margin, label, label
+    entropy) explore: of each pair their
     p-values are adjusted together. Strata are of the worst case over the run's attacks, and of adversarial sets as
     they stand. All is accuracy, in fractions; controls are no places.
 

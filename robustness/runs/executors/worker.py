@@ -26,6 +26,7 @@ from robustness.runs.planning.plan import Plan, Unready, resolve_or_postpone
 from robustness.runs.preparation import Prepared
 from robustness.runs.storage.record import library_versions
 from robustness.runs.storage.sink import gather
+from robustness.tasks.task import Task
 from robustness.victims.files.checkpoint import Checkpoint
 from robustness.victims.kinds import AnyVictim
 from robustness.victims.loading import digest_weights, place
@@ -36,7 +37,7 @@ class WorkerSpec:
     """What a worker needs to know of a run; paths are absolute."""
 
     checkpoints: Mapping[str, Checkpoint]
-    tasks: Mapping[str, str]
+    tasks: Mapping[str, Task]
     weights: Mapping[str, str]
     """Digests of the checkpoints' weights, where they are read through another machine's file system."""
     attacks: Mapping[str, str | NamedAttack]

@@ -10,7 +10,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import final
 
-from robustness.definitions.tasks import find_task
 from robustness.engine.attack import Access, NamedAttack
 from robustness.engine.evaluation import NO_ATTACK
 from robustness.errors import UsageError
@@ -223,7 +222,7 @@ class Costing:
             config, tokenizer = read_config(checkpoint)
             if checkpoint.base not in self._bases:
                 self._bases[checkpoint.base] = checkpoint, read_architecture(config)
-            task = find_task(self._tasks[name])
+            task = self._tasks[name]
             texts = [example.texts for example in self._examples[testset]]
             tokens = count_tokens(checkpoint, task, config, tokenizer, texts)
             self._means[checkpoint.base, testset] = float(self._bases[checkpoint.base][1].flops(tokens).mean())

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from robustness.definitions.naming import nearest
 from robustness.definitions.pairs import Pair, read_pairs
 from robustness.definitions.seeds import refuse_seed
 from robustness.definitions.suites import SuiteDefinition
-from robustness.definitions.tasks import find_task
+from robustness.definitions.tasks import task_of_testset
 from robustness.definitions.testsets import TestsetDefinition
 from robustness.engine.attack import Access, AnswerAttack, NamedAttack, Search
 from robustness.engine.evaluation import NO_ATTACK
@@ -24,7 +24,7 @@ from robustness.recipes.building import find_attack, name_attack, name_recipe
 from robustness.sensitivity.building import find_probe, name_probe
 from robustness.sensitivity.measurement import Space
 from robustness.sensitivity.probe import NamedProbe
-from robustness.tasks.task import TaskKind
+from robustness.tasks.task import Task, TaskKind
 from robustness.testsets.example import Example
 
 RESERVED = (NO_ATTACK, "worst-case")
@@ -54,6 +54,8 @@ class RunSettings:
     """Whether torch.compile makes the kernels that score."""
     cache: Path | None = None
     """Folder of the query cache; None: no search knows what another has asked."""
+    attack_fields: tuple[str, ...] = ()
+    """Fields that are open to attack in place of the tasks' own; empty keeps those."""
 
     @property
     def arithmetic(self) -> str:
@@ -102,7 +104,8 @@ class Plan:
     def fingerprint(self) -> dict[str, str]:
         """What a second run into the same folder must share: digests by `kind: name`, and settings as they are."""
         named = {f"probes: {each.name}": digest_of([each.digest, each.examples]) for each in self.probes}
-        named |= {f"pairs: {p.name}": digest_of([p.task, p.full_name, p.peft_name, p.seed]) for p in self.pairs}
+        named |= {f"pairs: {p.name}": digest_of([p.task.name, p.full_name, p.peft_name, p.seed]) for p in self.pairs}
+        named |= {f"tasks: {p.task.name}": digest_of(asdict(p.task) | {"file": ""}) for p in self.pairs}
         named |= {f"testsets: {entry.name}": entry.digest for entry in self.testsets}
         named |= {f"attacks: {attack.name}": attack.digest for attack in self.attacks}
         return named | {
@@ -110,6 +113,7 @@ class Plan:
             "seed": str(self.settings.seed),
             "dtype": self.settings.arithmetic,
             "changed": str(self.settings.allow_changed),
+            "attack fields": ", ".join(self.settings.attack_fields) or "the tasks' own",
         }
 
 
@@ -131,25 +135,60 @@ def make_plan(settings: RunSettings) -> Plan:
     attacks = named or tuple(resolve_or_postpone(attack) for attack in suite.attacks)
     _refuse_repeated("--attack", [attack.name for attack in attacks])
     probes = _resolve_probes(settings, suite)
-    tasks = {pair.task for pair in pairs}
-    served = tuple(entry for entry in testsets if entry.definition.task in tasks)
-    unserved = tuple(entry.name for entry in testsets if entry.definition.task not in tasks)
+    tasks = _match_tasks(pairs, testsets)
+    _refuse_fields(settings.attack_fields, [pair.task for pair in pairs])
+    served = tuple(entry for entry in testsets if entry.name in tasks)
+    unserved = tuple(entry.name for entry in testsets if entry.name not in tasks)
     if not served:
         raise UsageError(
             f"suite {settings.suite}: no pair in {settings.pairs} has the task of any of its test sets "
-            f"({', '.join(unserved)}); the pairs' tasks are {', '.join(sorted(tasks))}"
+            f"({', '.join(unserved)}); the pairs' tasks are {', '.join(sorted({pair.task.name for pair in pairs}))}"
         )
     return Plan(
         settings=settings,
         pairs=pairs,
         testsets=served,
         attacks=attacks,
-        cells=_list_cells(pairs, served, attacks),
+        cells=_list_cells(pairs, served, tasks, attacks),
         limit=settings.limit if settings.limit is not None else suite.limit,
         unserved=unserved,
         probes=probes,
-        probe_cells=_list_probe_cells(pairs, served, probes),
+        probe_cells=_list_probe_cells(pairs, served, tasks, probes),
     )
+
+
+def _match_tasks(pairs: Sequence[Pair], testsets: Sequence[Entry[TestsetDefinition]]) -> dict[str, Task]:
+    """The task of each test set that some pair is of; two tasks of one name must be the same task."""
+    known: dict[str, tuple[Task, str]] = {}
+    for pair in pairs:
+        task, where = known.setdefault(pair.task.name, (pair.task, f"pair {pair.name}"))
+        _refuse_other_task(task, where, pair.task, f"pair {pair.name}")
+    found = {}
+    for entry in testsets:
+        task = task_of_testset(entry.path, entry.definition)
+        if task.name in known:
+            _refuse_other_task(*known[task.name], task, f"test set {entry.name}")
+            found[entry.name] = known[task.name][0]
+    return found
+
+
+def _refuse_other_task(task: Task, where: str, other: Task, there: str) -> None:
+    if task != other:
+        names = [f.name for f in fields(Task) if f.compare and getattr(task, f.name) != getattr(other, f.name)]
+        raise UsageError(
+            f"task {task.name}: that of {there} ({other.file}) is not that of {where} ({task.file}): they differ in "
+            f"{', '.join(names)}; let both name one file"
+        )
+
+
+def _refuse_fields(names: Sequence[str], tasks: Sequence[Task]) -> None:
+    """Every task has one of the fields at least, and every field is of some task."""
+    for task in tasks:
+        task.attacking(names)
+    known = {name for task in tasks for name in task.fields}
+    for name in names:
+        if name not in known:
+            raise UsageError(f"--attack-field {name}: no task of the pairs has such a field{nearest(name, known)}")
 
 
 def _resolve(attack: str | object) -> NamedAttack:
@@ -218,29 +257,35 @@ def _refuse_repeated(option: str, names: Sequence[str]) -> None:
 
 
 def _list_probe_cells(
-    pairs: Sequence[Pair], testsets: Sequence[Entry[TestsetDefinition]], probes: Sequence[NamedProbe]
+    pairs: Sequence[Pair],
+    testsets: Sequence[Entry[TestsetDefinition]],
+    tasks: Mapping[str, Task],
+    probes: Sequence[NamedProbe],
 ) -> tuple[ProbeCell, ...]:
     """Checkpoint by checkpoint; a probe of structure has one cell, whatever the test sets.
 
     Sets that are searched for against each checkpoint have no examples before the search.
     """
-    tasks = {name: pair.task for pair in pairs for name in (pair.full_name, pair.peft_name)}
+    checkpoints = {name: pair.task for pair in pairs for name in (pair.full_name, pair.peft_name)}
     fixed = [entry for entry in testsets if not _is_searched(entry.definition)]
     return tuple(
         ProbeCell(checkpoint, testset, probe.name)
-        for checkpoint, task in tasks.items()
+        for checkpoint, task in checkpoints.items()
         for probe in probes
         for testset in (
             [""]
             if probe.probe.space is Space.STRUCTURE
-            else [entry.name for entry in fixed if entry.definition.task == task]
+            else [entry.name for entry in fixed if tasks[entry.name] == task]
         )
-        if any(entry.definition.task == task for entry in fixed)
+        if any(tasks[entry.name] == task for entry in fixed)
     )
 
 
 def _list_cells(
-    pairs: Sequence[Pair], testsets: Sequence[Entry[TestsetDefinition]], attacks: Sequence[NamedAttack]
+    pairs: Sequence[Pair],
+    testsets: Sequence[Entry[TestsetDefinition]],
+    tasks: Mapping[str, Task],
+    attacks: Sequence[NamedAttack],
 ) -> tuple[Cell, ...]:
     """Checkpoint by checkpoint, so that each is loaded once; a shared full checkpoint appears once."""
     checkpoints: dict[str, Pair] = {}
@@ -256,16 +301,16 @@ def _list_cells(
         Cell(checkpoint, entry.name, attack)
         for checkpoint, pair in checkpoints.items()
         for entry in testsets
-        if entry.definition.task == pair.task
-        for attack in (NO_ATTACK, *(attack.name for attack in attacks if _fits(attack, entry.definition)))
+        if tasks[entry.name] == pair.task
+        for attack in (NO_ATTACK, *(a.name for a in attacks if _fits(a, entry.definition, pair.task)))
     )
 
 
-def _fits(attack: NamedAttack, testset: TestsetDefinition) -> bool:
+def _fits(attack: NamedAttack, testset: TestsetDefinition, task: Task) -> bool:
     """Attacks on answers run on questions alone; sets that are searched for against each checkpoint are attacks."""
     if _is_searched(testset):
         return False
-    return isinstance(attack.attack, AnswerAttack) == (find_task(testset.task).kind is TaskKind.SPAN)
+    return isinstance(attack.attack, AnswerAttack) == (task.kind is TaskKind.SPAN)
 
 
 def _is_searched(testset: TestsetDefinition) -> bool:
@@ -286,6 +331,7 @@ def command_words(settings: RunSettings) -> tuple[str, ...]:
     words += [word for probe in settings.probes for word in ("--probe", _spell(probe))]
     words += [] if settings.limit is None else ["--limit", str(settings.limit)]
     words += ["--seed", str(settings.seed), "--device", settings.device, "--dtype", settings.dtype]
+    words += [word for name in settings.attack_fields for word in ("--attack-field", name)]
     words += ["--allow-changed-testset"] if settings.allow_changed else []
     words += ["--compile"] if settings.compile else []
     words += [] if settings.cache is None else ["--cache", str(settings.cache)]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from robustness.runs.planning.plan import Plan
 from robustness.runs.storage.record import DRAWN, describe_left_out
+from robustness.tasks.task import Task
 from robustness.testsets.drawing import draw, proportional_order
 from robustness.testsets.example import Example
 from robustness.testsets.halves import halve
@@ -37,14 +38,14 @@ class UsedRows:
         return describe_left_out(self.n_selecting, self.n_selecting + len(self.testset.examples))
 
 
-def read_checkpoints(plan: Plan) -> tuple[dict[str, Checkpoint], dict[str, str]]:
+def read_checkpoints(plan: Plan) -> tuple[dict[str, Checkpoint], dict[str, Task]]:
     """Returns the plan's checkpoints and their tasks by name; reads configs, no weights.
 
     Raises:
         CheckpointError: a checkpoint that is not there or not safe to load.
     """
     checkpoints: dict[str, Checkpoint] = {}
-    tasks: dict[str, str] = {}
+    tasks: dict[str, Task] = {}
     for pair in plan.pairs:
         arms = ((pair.full_name, pair.full, pair.peft), (pair.peft_name, pair.peft, pair.full))
         for name, reference, partner in arms:
@@ -60,21 +61,22 @@ def use_rows(plan: Plan, selected: Mapping[str, frozenset[str]]) -> dict[str, Us
         DataError: a test set that cannot be read.
     """
     used = {}
+    fields = plan.settings.attack_fields
     for entry in plan.testsets:
-        whole = load_testset(entry, plan.settings.data, allow_changed=plan.settings.allow_changed)
+        whole = load_testset(entry, plan.settings.data, allow_changed=plan.settings.allow_changed, attacked=fields)
         rest = without_selecting(whole, selected)
         examples = draw_examples(rest, plan.limit, plan.settings.seed)
         used[whole.name] = UsedRows(rest, examples, len(whole.examples) - len(rest.examples))
     return used
 
 
-def selecting_digests(checkpoints: Mapping[str, Checkpoint], tasks: Mapping[str, str]) -> dict[str, frozenset[str]]:
+def selecting_digests(checkpoints: Mapping[str, Checkpoint], tasks: Mapping[str, Task]) -> dict[str, frozenset[str]]:
     """Returns by task the digests of the sets on which checkpoints were selected, as far as it is recorded."""
-    found: dict[str, set[str]] = {task: set() for task in tasks.values()}
+    found: dict[str, set[str]] = {task.name: set() for task in tasks.values()}
     for name, checkpoint in checkpoints.items():
         digest = selecting_digest(checkpoint.folder)
         if digest is not None:
-            found[tasks[name]].add(digest)
+            found[tasks[name].name].add(digest)
     return {task: frozenset(digests) for task, digests in found.items()}
 
 

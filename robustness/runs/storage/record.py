@@ -16,6 +16,7 @@ from robustness.engine.goal import GoalKind
 from robustness.errors import RunError
 from robustness.runs.storage.disk import replace_durably
 from robustness.runs.storage.lock import FILE_NAME as LOCK_FILE
+from robustness.tasks.task import Task
 from robustness.versions import version_of
 
 FILE_NAME = "run.json"
@@ -147,6 +148,8 @@ class RunRecord(Definition):
     testsets: tuple[TestsetRecord, ...]
     attacks: tuple[AttackRecord, ...]
     probes: tuple[ProbeRecord, ...] = ()
+    tasks: tuple[Task, ...] = ()
+    """Those of its pairs, each by its own name."""
     warnings: tuple[str, ...]
     """All reasons to doubt the numbers."""
     suspicions: tuple[str, ...] = ()
@@ -157,6 +160,10 @@ class RunRecord(Definition):
     command: tuple[str, ...] = ()
     """The words that repeat the run, but for `--out`."""
     statistics: StatisticsRecord = StatisticsRecord()
+
+    def find_task(self, name: str) -> Task:
+        """Returns the task of that name, which the run must have."""
+        return next(task for task in self.tasks if task.name == name)
 
     def find_checkpoint(self, name: str) -> CheckpointRecord:
         """Returns the checkpoint of that name, which the run must have."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from string import Formatter
 from typing import Any, final
 
 import numpy as np
@@ -17,6 +16,7 @@ from robustness.tasks.task import Task
 from robustness.testsets.example import Example, Texts, digest_texts
 from robustness.victims.batches import TokenBatches, default_tokens
 from robustness.victims.heads.labels import ENCODE_TEXTS, Scores
+from robustness.victims.heads.prompts import prompt_of
 from robustness.victims.inputs import Company, accepted_inputs, longest_text
 
 CACHES = frozenset({"cache", "past_key_values"})
@@ -27,7 +27,7 @@ READING_AHEAD = 1e-3
 
 @final
 class PromptedVictim:
-    r"""A causal language model with a task's template and one verbaliser for each label.
+    r"""A causal language model with a task's prompt and one verbaliser for each label.
 
     The score of label l is the mean log-probability of its verbaliser's tokens after the prompt,
     $$\frac{1}{|v_l|} \sum_k \log p(v_{l,k} \mid \mathrm{prompt}, v_{l,<k}),$$
@@ -40,12 +40,12 @@ class PromptedVictim:
     Args:
         model: gives logits of the next token.
         tokenizer: the model's own.
-        task: has a template and verbalisers.
+        task: has a prompt and verbalisers.
         padded: whether prompts of unequal length may share a batch.
         batch_tokens: tokens of a batch; None for the device's default.
 
     Raises:
-        CheckpointError: verbalisers that the tokenizer cannot tell apart.
+        CheckpointError: verbalisers that the tokenizer cannot tell apart, or a chat that it cannot render.
     """
 
     def __init__(
@@ -62,7 +62,9 @@ class PromptedVictim:
         self._is_prompt_learning = bool(getattr(prompts, "is_prompt_learning", False))
         self._accepted = accepted_inputs(model) | CACHES
         self._task = task
-        self._appended = _appended_tokens(tokenizer)
+        self._prompt = prompt_of(task, tokenizer)
+        self._adds_special = not self._prompt.has_own_special_tokens
+        self._appended = _appended_tokens(tokenizer) if self._adds_special else 0
         """How many tokens the tokenizer puts behind every text: what follows a prompt must not follow those."""
         self.verbalisers = _verbaliser_tokens(tokenizer, task)
         """Tokens of what stands for each label."""
@@ -107,8 +109,8 @@ class PromptedVictim:
 
     def encode(self, text: Texts) -> list[int]:
         """Returns the prompt's tokens; of a prompt longer than the model takes the first ones are left out."""
-        prompt = self._task.template.format(**dict(zip(self._task.fields, text, strict=True)))
-        ids = self._without_appended(self.tokenizer(prompt, truncation=False, verbose=False)["input_ids"])
+        options = {"truncation": False, "verbose": False, "add_special_tokens": self._adds_special}
+        ids = self._without_appended(self.tokenizer(self._prompt.render(text), **options)["input_ids"])
         kept = self._kept(ids)
         if len(kept) < len(ids):
             self.truncated.add(digest_texts(text))
@@ -125,14 +127,13 @@ class PromptedVictim:
                 f"tokenizer {type(self.tokenizer).__name__}: gradients need a fast tokenizer, which knows where a "
                 "token comes from; save the checkpoint with a tokenizer.json"
             )
-        pieces, bounds = [], []
-        for literal, field, _, _ in Formatter().parse(self._task.template):
-            pieces.append(literal)
-            if field is not None:
-                start, segment = sum(map(len, pieces)), self._task.fields.index(field)
-                pieces.append(text[segment])
-                bounds.append((start, start + len(text[segment]), segment))
-        encoded = self.tokenizer("".join(pieces), truncation=False, verbose=False, return_offsets_mapping=True)
+        prompt, bounds = "", []
+        for part, segment in self._prompt.parts(text):
+            if segment is not None:
+                bounds.append((len(prompt), len(prompt) + len(part), segment))
+            prompt += part
+        options = {"truncation": False, "verbose": False, "add_special_tokens": self._adds_special}
+        encoded = self.tokenizer(prompt, return_offsets_mapping=True, **options)
         owners = [
             next((segment for low, high, segment in bounds if max(start, low) < min(end, high)), None)
             for start, end in encoded["offset_mapping"]
@@ -232,7 +233,7 @@ def _appended_tokens(tokenizer: Any) -> int:
 
 def _verbaliser_tokens(tokenizer: Any, task: Task) -> list[list[int]]:
     """The tokens of each verbaliser behind a prompt: alone some begin with a mark, or with one more space."""
-    prompt = task.template.format(**dict.fromkeys(task.fields, "a"))
+    prompt = prompt_of(task, tokenizer).render(("a",) * len(task.fields))
     before = tokenizer(prompt, add_special_tokens=False)["input_ids"]
     found = []
     for verbaliser in task.verbalisers:

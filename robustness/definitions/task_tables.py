@@ -1,0 +1,194 @@
+"""What a task's TOML file may say, or the table `[task]` of a test set's file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from string import Formatter
+from typing import Annotated, Self
+
+from pydantic import Field, StringConstraints, field_validator, model_validator
+
+from robustness.definitions.model import Definition
+from robustness.definitions.naming import nearest
+from robustness.tasks.task import Chat, Metric, Protected, Task, TaskKind, fold_label
+
+FieldName = Annotated[str, StringConstraints(min_length=1)]
+
+
+class ChatTable(Definition):
+    """`[chat]`: messages that the tokenizer's chat template renders."""
+
+    user: str
+    system: str = ""
+
+
+class ProtectedTable(Definition):
+    """`[protected]`: what no attack may edit."""
+
+    fields: tuple[str, ...] = ()
+    patterns: tuple[str, ...] = ()
+    answers: bool | None = None
+    """Of questions; None: yes."""
+
+
+class TaskDefinition(Definition):
+    """One task: what is read, what is answered, and what an attack may change."""
+
+    summary: str = ""
+    paper: str | None = None
+    kind: TaskKind = TaskKind.LABELS
+    fields: tuple[FieldName, ...] = Field(min_length=1)
+    """Columns of the task's texts, in the order in which a model reads them."""
+    attacked: tuple[str, ...] | None = None
+    """None: every field that is not protected."""
+    labels: tuple[str, ...] = ()
+    """In the order of their indices."""
+    metric: Metric | None = None
+    """None: accuracy; of spans, exact match and F1."""
+    template: str = ""
+    chat: ChatTable | None = None
+    verbalisers: tuple[str, ...] = ()
+    aliases: dict[str, str] = Field(default_factory=dict)
+    protected: ProtectedTable = ProtectedTable()
+
+    @field_validator("kind", mode="before")
+    @classmethod
+    def _refuse_regression(cls, kind: object) -> object:
+        if kind == "regression":
+            raise ValueError(
+                "regression is not served: how far a score may move before it is wrong is a choice, and with it "
+                'every accuracy; cut the scores into classes, and say kind = "labels"'
+            )
+        return kind
+
+    @model_validator(mode="after")
+    def _refuse_contradictions(self) -> Self:
+        for problem in self._problems():
+            raise ValueError(problem)
+        return self
+
+    def _problems(self) -> Iterator[str]:
+        yield from _refused_names("fields", self.fields)
+        yield from _unknown("attacked", self.attacked or (), self.fields)
+        yield from _unknown("[protected] fields", self.protected.fields, self.fields)
+        for name in self.protected.fields:
+            if name in (self.attacked or ()):
+                yield f"attacked names the field {name!r}, which [protected] closes; take it out of one of them"
+        if not self._attacked():
+            yield "no field is open to attack: [protected] closes them all; leave one out of it"
+        for pattern in self.protected.patterns:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                yield f"[protected] patterns: {pattern!r} is no regular expression: {error}"
+        yield from self._span_problems() if self.kind is TaskKind.SPAN else self._label_problems()
+
+    def _span_problems(self) -> Iterator[str]:
+        if len(self.fields) != 2:
+            yield f'kind = "span" reads two fields, the question and the paragraph; fields names {len(self.fields)}'
+        for key in ("labels", "aliases", "template", "chat", "verbalisers"):
+            if getattr(self, key):
+                yield f'{key}: kind = "span" is answered with words of the paragraph; take {key} out'
+        if self.metric not in (None, Metric.EXACT_MATCH_AND_F1):
+            yield f'metric {self.metric.value!r} is of labels; of kind = "span" it is "exact-match-and-f1"'
+
+    def _label_problems(self) -> Iterator[str]:
+        if len(self.labels) < 2:
+            yield f'labels: kind = "labels" needs two labels or more; got {list(self.labels)}'
+        yield from _refused_names("labels", self.labels)
+        folded = [fold_label(label) for label in self.labels]
+        for label, name in zip(self.labels, folded, strict=True):
+            if not name or folded.count(name) > 1:
+                why = "is nothing but signs" if not name else "reads as another one does, case and signs apart"
+                yield f"labels: {label!r} {why}; checkpoints name their labels so, and it could not be told apart"
+        yield from _unknown("aliases", list(self.aliases.values()), self.labels)
+        for alias, label in self.aliases.items():
+            if fold_label(alias) in folded and fold_label(alias) != fold_label(label):
+                yield f"aliases: {alias!r} is a label itself; it cannot stand for {label!r}"
+        if self.protected.answers is not None:
+            yield '[protected] answers: only kind = "span" has answers in its text; take it out'
+        if self.metric is Metric.EXACT_MATCH_AND_F1:
+            yield 'metric "exact-match-and-f1" is of kind = "span"; of labels it is "accuracy" or "accuracy-and-f1"'
+        if self.metric is Metric.ACCURACY_AND_F1 and len(self.labels) != 2:
+            yield f'metric "accuracy-and-f1" is of two labels, F1 the second\'s; there are {len(self.labels)}'
+        yield from self._prompt_problems()
+
+    def _prompt_problems(self) -> Iterator[str]:
+        if self.template and self.chat is not None:
+            yield "template and [chat] are two prompts; keep one"
+        prompt, key = (self.template, "template") if self.chat is None else (self.chat.user, "[chat] user")
+        if bool(prompt) != bool(self.verbalisers):
+            lack = "verbalisers, one for each label" if prompt else "a template or [chat] to put them behind"
+            yield f"{key if prompt else 'verbalisers'}: a prompted model needs {lack} too"
+        if prompt:
+            yield from _template_problems(key, prompt, self.fields)
+        if self.chat is not None and list(_placeholders(self.chat.system)):
+            yield "[chat] system: fields stand in [chat] user; write the system message without braces"
+        if self.verbalisers and len(self.verbalisers) != len(self.labels):
+            yield f"verbalisers: {len(self.verbalisers)} for {len(self.labels)} labels; expected one for each"
+        said = [verbaliser.strip() for verbaliser in self.verbalisers]
+        for word in said:
+            if not word or said.count(word) > 1:
+                why = "is empty" if not word else "stands for two labels"
+                yield f"verbalisers: {word!r} {why}; give each its own"
+
+    def _attacked(self) -> tuple[str, ...]:
+        open_fields = tuple(name for name in self.fields if name not in self.protected.fields)
+        return open_fields if self.attacked is None else self.attacked
+
+    def named(self, name: str, file: str = "") -> Task:
+        """Returns the task by the name that it goes by."""
+        is_span = self.kind is TaskKind.SPAN
+        answers = is_span if self.protected.answers is None else self.protected.answers
+        return Task(
+            name=name,
+            fields=self.fields,
+            labels=self.labels,
+            attacked=self._attacked(),
+            metric=self.metric or (Metric.EXACT_MATCH_AND_F1 if is_span else Metric.ACCURACY),
+            kind=self.kind,
+            template=self.template,
+            chat=None if self.chat is None else Chat(self.chat.user, self.chat.system),
+            verbalisers=self.verbalisers,
+            protected=Protected(self.protected.fields, self.protected.patterns, answers),
+            aliases=tuple(self.aliases.items()),
+            file=file,
+        )
+
+
+def _refused_names(key: str, names: Sequence[str]) -> Iterator[str]:
+    for name in names:
+        if not name.strip() or names.count(name) > 1:
+            yield f"{key}: {name!r} {'is empty' if not name.strip() else 'is there twice'}"
+
+
+def _unknown(key: str, names: Sequence[str], known: Sequence[str]) -> Iterator[str]:
+    noun = "label" if key == "aliases" else "field"
+    for name in names:
+        if name not in known:
+            yield f"{key}: unknown {noun} {name!r}{nearest(name, known)}"
+
+
+def _placeholders(template: str) -> Iterator[tuple[str, bool]]:
+    """What stands in braces, and whether it is a bare name."""
+    for _, name, form, conversion in Formatter().parse(template):
+        if name is not None:
+            yield name, not form and conversion is None
+
+
+def _template_problems(key: str, template: str, fields: Sequence[str]) -> Iterator[str]:
+    try:
+        placeholders = list(_placeholders(template))
+    except ValueError as error:
+        yield f"{key}: {error}; a brace of the text itself is written twice"
+        return
+    for name, is_bare in placeholders:
+        if name not in fields:
+            yield f"{key}: unknown field {name!r}{nearest(name, fields)}"
+        if not is_bare:
+            yield f"{key}: {{{name}}} stands alone in its braces; take out what follows the name"
+    names = [name for name, _ in placeholders]
+    for name in fields:
+        if name not in names:
+            yield f"{key}: lacks the field {{{name}}}; every field of the task stands in it"

@@ -1,0 +1,152 @@
+"""The conformance suite for anyone's task."""
+
+from __future__ import annotations
+
+import csv
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from robustness.definitions.reading import validate_content
+from robustness.definitions.task_tables import TaskDefinition
+from robustness.definitions.testsets import TableFile
+from robustness.errors import DataError, DefinitionError
+from robustness.tasks.gold import GoldSpan
+from robustness.tasks.grading import GradedText, Grader, LabelGrader, Rows, SpanGrader, SpanRow
+from robustness.tasks.task import Task, TaskKind
+from robustness.testsets.protection import find_protected
+from robustness.testsets.tables import read_table
+
+SURE = 40.0
+"""A logit so far above the others that what is left to them is rounding."""
+TEXT = 'two "quoted", {braced} and\ttabbed words; 7 of them'
+
+
+def check_task(task: Task) -> None:
+    """Checks that a task keeps the rules by which it is evaluated; returns nothing where it does, loads no model.
+
+    The rules: its fields, labels, prompt and verbalisers go together; gold answers score 100 %, an empty answer
+    scores its floor; rows of every label are read back from CSV, TSV and JSON Lines as they were written; a prompt
+    holds every text to the letter; of questions, gold answers are found where they are to be protected.
+
+    Args:
+        task: as `find_task` returns it, or made by hand.
+
+    Raises:
+        DefinitionError: names the first rule that is broken.
+
+    >>> check_task(Task("topics", ("text",), ("World", "Sports"), ("text",)))
+    """
+    validate_content(_content(task), TaskDefinition, _named(task))
+    if task.kind is TaskKind.SPAN:
+        _check_spans(task)
+        return
+    _check_labels(task)
+    _check_rows(task)
+    _check_prompt(task)
+
+
+def _content(task: Task) -> dict[str, object]:
+    """What the task's file would say."""
+    content: dict[str, object] = {
+        "kind": task.kind,
+        "fields": task.fields,
+        "attacked": task.attacked,
+        "labels": task.labels,
+        "metric": task.metric,
+        "template": task.template,
+        "verbalisers": task.verbalisers,
+        "aliases": dict(task.aliases),
+        "protected": {"fields": task.protected.fields, "patterns": task.protected.patterns},
+    }
+    if task.chat is not None:
+        content["chat"] = {"user": task.chat.user, "system": task.chat.system}
+    return content
+
+
+def _named(task: Task) -> str:
+    return task.file or f"task {task.name}"
+
+
+def _check_labels(task: Task) -> None:
+    grader, n = LabelGrader(task.labels), len(task.labels)
+    golds = [GradedText((TEXT,) * len(task.fields), label) for label in range(n)]
+    _check_grades(task, grader, np.eye(n, dtype=np.float32) * SURE, golds, right=1.0, quality=1.0)
+    # Nothing is preferred: the first label is the answer, and each has its share of the probability.
+    _check_grades(task, grader, np.zeros((n, n), dtype=np.float32), golds, right=1 / n, quality=1 / n)
+
+
+def _check_spans(task: Task) -> None:
+    context = "Rome won. Then Rome lost."
+    asked = [GradedText(("Who won?", context), answers=(GoldSpan("Rome", start),)) for start in (0, 15)]
+    gold, empty = np.zeros((2, len(SpanRow)), dtype=np.float32), np.zeros((2, len(SpanRow)), dtype=np.float32)
+    gold[:, SpanRow.START], gold[:, SpanRow.END] = (0, 15), (4, 19)
+    _check_grades(task, SpanGrader(), gold, asked, right=1.0, quality=1.0)
+    _check_grades(task, SpanGrader(), empty, asked, right=0.0, quality=0.0)
+    found = find_protected(task, asked[0].texts, asked[0].answers)
+    if task.protected.answers and [span[1:] for span in found if span[0] == 1] != [(0, 4), (15, 19)]:
+        raise DefinitionError(f"{_named(task)}: gold answers are to be protected, and found at {found}")
+
+
+def _check_grades(
+    task: Task, grader: Grader, rows: Rows, asked: Sequence[GradedText], *, right: float, quality: float
+) -> None:
+    grades = [grader.grade(row, each) for row, each in zip(rows, asked, strict=True)]
+    shares = grader.correct(rows, asked).mean(), np.mean([grade.correct for grade in grades])
+    if not np.allclose([*shares, np.mean([grade.quality for grade in grades])], [right, right, quality]):
+        raise DefinitionError(f"{_named(task)}: answers that are {right:.0%} right are graded {shares[0]:.0%} right")
+
+
+def _check_rows(task: Task) -> None:
+    """One row of each label, written by name."""
+    rows = [[f"{TEXT} {label}: {name}" for name in task.fields] + [label] for label in task.labels]
+    header = [*(f"text {number}" for number in range(len(task.fields))), "label"]
+    with tempfile.TemporaryDirectory() as folder:
+        for name, write in _WRITERS.items():
+            path = Path(folder) / name
+            write(path, header, rows)
+            source = TableFile(reader="table", file=name, columns=tuple(header[:-1]), label="label")
+            try:
+                read = [(*row.texts, task.labels[row.label]) for row in read_table(path, source, task)]
+            except DataError as error:
+                problem = str(error).removeprefix(f"{path} ")
+                raise DefinitionError(f"{_named(task)}: rows of its labels cannot be read again: {problem}") from None
+            for given, found in zip(rows, read, strict=True):
+                if tuple(given) != found:
+                    raise DefinitionError(
+                        f"{_named(task)}: label {given[-1]!r} is read from a {path.suffix} file as {found[-1]!r}, "
+                        "or its text otherwise; rename it"
+                    )
+
+
+def _write_lines(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    lines = [json.dumps(dict(zip(header, row, strict=True)), ensure_ascii=False) for row in rows]
+    path.write_text("\n".join(lines), encoding="utf-8")
+
+
+def _separated_by(separator: str) -> Callable[[Path, Sequence[str], Sequence[Sequence[str]]], None]:
+    def write(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file, delimiter=separator).writerows([header, *rows])
+
+    return write
+
+
+_WRITERS: dict[str, Callable[[Path, Sequence[str], Sequence[Sequence[str]]], None]] = {
+    "rows.csv": _separated_by(","),
+    "rows.tsv": _separated_by("\t"),
+    "rows.jsonl": _write_lines,
+}
+
+
+def _check_prompt(task: Task) -> None:
+    template = task.template if task.chat is None else task.chat.user
+    if template:
+        texts = {name: f"{TEXT} {name}" for name in task.fields}
+        prompt = template.format(**texts)
+        for name, text in texts.items():
+            if text not in prompt:
+                raise DefinitionError(f"{_named(task)}: its prompt does not hold the text of {name} to the letter")

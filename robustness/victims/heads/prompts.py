@@ -1,0 +1,94 @@
+"""Prompts: a task's template, or its messages as a tokenizer's chat template renders them, with texts put in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from string import Formatter
+from typing import Any
+
+from robustness.errors import CheckpointError
+from robustness.tasks.task import Chat, Task
+from robustness.testsets.example import Texts
+
+_HOLE = re.compile("\ue000([0-9]+)\ue001")
+"""Stands for a field while a chat template is rendered: characters of no text, which templates pass on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A prompt in pieces."""
+
+    pieces: tuple[str | int, ...]
+    """What stands as it is, and the segments that stand between."""
+    has_own_special_tokens: bool
+    """Whether the tokenizer must not put its own around: a chat template has written them."""
+
+    def parts(self, texts: Texts) -> Iterator[tuple[str, int | None]]:
+        """Yields the prompt piece by piece, each with its segment; None: of the prompt itself."""
+        for piece in self.pieces:
+            yield (piece, None) if isinstance(piece, str) else (texts[piece], piece)
+
+    def render(self, texts: Texts) -> str:
+        r"""Returns the whole prompt.
+
+        >>> Prompt(("Review: ", 0, "\nSentiment:"), has_own_special_tokens=False).render(("a {fine} film",))
+        'Review: a {fine} film\nSentiment:'
+        """
+        return "".join(part for part, _ in self.parts(texts))
+
+
+def prompt_of(task: Task, tokenizer: Any) -> Prompt:
+    """Returns the prompt of a task that has one.
+
+    Raises:
+        CheckpointError: the task's prompt is a chat, and the tokenizer has no chat template, or one that refuses the
+            messages or leaves a field out.
+    """
+    if task.chat is None:
+        return Prompt(_pieces(task.template, task.fields), has_own_special_tokens=False)
+    user = "".join(
+        piece if isinstance(piece, str) else f"\ue000{piece}\ue001" for piece in _pieces(task.chat.user, task.fields)
+    )
+    rendered = _render_chat(Chat(user, task.chat.system), tokenizer, task.name)
+    split = _HOLE.split(rendered)  # texts and numbers by turns
+    pieces = tuple(int(piece) if i % 2 else piece for i, piece in enumerate(split) if piece)
+    for segment, name in enumerate(task.fields):
+        if segment not in pieces:
+            raise CheckpointError(
+                f"{_named(tokenizer)}: its chat template leaves the field {{{name}}} of task {task.name} out; mend "
+                "the chat template, or write a template into the task in place of [chat]"
+            )
+    return Prompt(pieces, has_own_special_tokens=True)
+
+
+def _render_chat(chat: Chat, tokenizer: Any, task: str) -> str:
+    if not getattr(tokenizer, "chat_template", None):
+        raise CheckpointError(
+            f"{_named(tokenizer)}: has no chat template, and task {task} asks by [chat]; use a checkpoint that was "
+            "tuned to follow instructions, or write a template into the task in place of [chat]"
+        )
+    messages = [{"role": "system", "content": chat.system}] if chat.system else []
+    messages.append({"role": "user", "content": chat.user})
+    try:
+        rendered = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    except Exception as error:  # of jinja, and whatever a template raises
+        remedy = "leave [chat] system out, or " if chat.system else ""
+        raise CheckpointError(
+            f"{_named(tokenizer)}: its chat template refuses the messages of task {task}: {error}; {remedy}write a "
+            "template into the task in place of [chat]"
+        ) from None
+    return str(rendered)
+
+
+def _pieces(template: str, fields: Sequence[str]) -> tuple[str | int, ...]:
+    found: list[str | int] = []
+    for literal, field, _, _ in Formatter().parse(template):
+        found += [literal] if literal else []
+        found += [] if field is None else [fields.index(field)]
+    return tuple(found)
+
+
+def _named(tokenizer: Any) -> str:
+    return f"tokenizer {getattr(tokenizer, 'name_or_path', '') or type(tokenizer).__name__}"
