@@ -18,8 +18,6 @@ from robustness.engine.referee import (
 )
 from robustness.testsets.example import Example
 
-NO_ATTACK = "none"
-"""The attack column of a test set evaluated as it stands."""
 CHUNK = 512
 
 

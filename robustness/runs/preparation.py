@@ -12,8 +12,8 @@ import torch
 
 from robustness.definitions.catalog import TESTSETS
 from robustness.definitions.tasks import find_task
-from robustness.engine.evaluation import NO_ATTACK
 from robustness.errors import DataError
+from robustness.runs.cells import NO_ATTACK
 from robustness.runs.planning.foresight import Assumptions, count_seeds, describe_power, plan_set, read_rarer_share
 from robustness.runs.planning.plan import Plan, command_words, digest_of
 from robustness.runs.planning.rows import UsedRows, read_checkpoints, selecting_digests, use_rows, without_selecting

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from robustness.definitions.tasks import find_task
 from robustness.errors import RobustnessError, UsageError
-from robustness.runs.planning.plan import Plan, ProbeCell
+from robustness.runs.cells import ProbeCell
+from robustness.runs.planning.plan import Plan
 from robustness.runs.planning.rows import shuffle_examples
 from robustness.runs.preparation import Prepared
 from robustness.runs.storage.measurements import MeasurementStore

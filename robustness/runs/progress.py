@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias, final
 
-from robustness.engine.evaluation import NO_ATTACK
 from robustness.engine.outcome import Outcome, Status
+from robustness.runs.cells import NO_ATTACK
 
 
 @dataclass(frozen=True, slots=True)

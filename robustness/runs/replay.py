@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from robustness.engine.attack import NotingScorer
-from robustness.engine.evaluation import NO_ATTACK
 from robustness.engine.goal import GoalKind
 from robustness.errors import RunError
-from robustness.runs.planning.plan import Cell, Plan
-from robustness.runs.storage.store import UNTUNED, Store
+from robustness.runs.cells import NO_ATTACK, UNTUNED, Cell
+from robustness.runs.planning.plan import Plan
+from robustness.runs.storage.store import Store
 from robustness.tasks.answer_scores import score_answer
 from robustness.testsets.example import Example, Texts, digest_texts
 from robustness.victims.heads.spans import AnsweringVictim

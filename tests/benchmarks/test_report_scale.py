@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from robustness.engine.evaluation import NO_ATTACK
-from robustness.runs.planning.plan import Cell
+from robustness.runs.cells import NO_ATTACK, Cell
 from robustness.runs.storage.record import (
     AttackRecord,
     CheckpointRecord,

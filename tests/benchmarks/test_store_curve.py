@@ -21,8 +21,8 @@ TARGET = 100_000_000
 STEP = """
 import json, sys, time
 from pathlib import Path
+from robustness.runs.cells import Cell
 from robustness.engine.outcome import Outcome, Status
-from robustness.runs.planning.plan import Cell
 from robustness.runs.storage.store import FILE_NAME, Store, read_outcomes
 
 what, folder, rows, cell_rows = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), 1000

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from robustness.engine.outcome import Outcome, Status
-from robustness.runs.planning.plan import Cell
+from robustness.runs.cells import Cell
 from robustness.runs.storage.store import FILE_NAME, Store
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600)]

@@ -15,7 +15,7 @@ import pytest
 
 from robustness.engine.outcome import Outcome, Status
 from robustness.reports.tables.columns import Table, arrange
-from robustness.runs.planning.plan import Cell
+from robustness.runs.cells import Cell
 from robustness.runs.storage.measurements import COLUMNS
 from robustness.runs.storage.record import (
     AttackRecord,

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -102,3 +104,18 @@ def test_another_schema_version_is_refused_with_the_command_that_repeats_the_run
 
     with pytest.raises(RunError, match=r"schema version 99.*robustness run suite --out .*run-again"):
         write_report(folder)
+
+
+def test_a_report_of_a_run_imports_no_recipe_no_probe_and_no_torch(run_writer: Any, tmp_path: Path) -> None:
+    folder = run_writer.write(tmp_path / "run", run_writer.record())
+    code = (
+        "import sys; from robustness.cli import app; sys.argv[1:] = ['report', sys.argv[1]]\n"
+        "try: app()\n"
+        "finally: print('imported:', [n for n in sys.modules if n in ('torch', 'transformers') or "
+        "n.startswith(('robustness.recipes', 'robustness.sensitivity', 'robustness.victims'))])"
+    )
+
+    found = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True)
+
+    assert found.stdout.splitlines()[-1] == "imported: []"
+    assert (folder / "report.html").is_file()

@@ -15,8 +15,8 @@ from robustness.reports.tables.examples import build_examples
 from robustness.reports.tables.pairs import build_pairs
 from robustness.reports.tables.testsets import build_testsets
 from robustness.reports.tables.transfer import build_transfer
+from robustness.runs.cells import UNTUNED
 from robustness.runs.storage.record import AttackRecord, CheckpointRecord, PairRecord, RunRecord, TestsetRecord
-from robustness.runs.storage.store import UNTUNED
 
 ADVGLUE = {"sst2": "sst2", "qqp": "qqp", "mnli": "mnli", "mnli-mm": "mnli", "qnli": "qnli", "rte": "rte"}
 

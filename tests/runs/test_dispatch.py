@@ -10,12 +10,12 @@ import pytest
 
 from robustness.engine.faults import errored
 from robustness.errors import RunError
+from robustness.runs.cells import Cell
 from robustness.runs.executors import dispatch
 from robustness.runs.executors.dispatch import Dispatcher
 from robustness.runs.executors.executor import Work
 from robustness.runs.executors.reports import Ended, Found, Lost, Refused, Report, Started
 from robustness.runs.executors.shards import make_shards
-from robustness.runs.planning.plan import Cell
 from robustness.runs.storage.record import library_versions
 from robustness.runs.storage.sink import Sink
 from robustness.runs.storage.store import Store, read_outcomes

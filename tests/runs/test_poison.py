@@ -23,10 +23,11 @@ from robustness.engine.query_cache import QueryCache
 from robustness.errors import CheckpointError, RunError
 from robustness.recipes.answering.distractor_attack import DistractorAttack
 from robustness.reports.tables.columns import Table
+from robustness.runs.cells import Cell
 from robustness.runs.executors.executor import Work, find_outcomes
 from robustness.runs.executors.reports import Ended, Found, Lost
 from robustness.runs.executors.worker import Worker, pack_worker_spec
-from robustness.runs.planning.plan import Cell, RunSettings, make_plan
+from robustness.runs.planning.plan import RunSettings, make_plan
 from robustness.runs.preparation import prepare
 from robustness.runs.progress import Progress
 from robustness.runs.replay import replay_missing

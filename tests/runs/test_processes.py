@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from robustness.errors import UsageError
+from robustness.runs.cells import Cell
 from robustness.runs.execution import Execution
 from robustness.runs.executors import pool, processes
 from robustness.runs.executors.dispatch import Dispatcher, errored
@@ -23,7 +24,6 @@ from robustness.runs.executors.executor import Work
 from robustness.runs.executors.pool import PoolExecutor, check_execution
 from robustness.runs.executors.processes import Processes
 from robustness.runs.executors.reports import Ended, Found, Lost, Report, Started
-from robustness.runs.planning.plan import Cell
 from robustness.runs.storage.record import library_versions
 from robustness.runs.storage.sink import Sink
 from robustness.runs.storage.store import Store, read_outcomes

@@ -12,7 +12,7 @@ from robustness.engine.goal import Goal, GoalKind
 from robustness.engine.outcome import Outcome, Status
 from robustness.recipes.building import name_recipe
 from robustness.recipes.text.searches import ReturnClean
-from robustness.runs.planning.plan import Cell
+from robustness.runs.cells import Cell
 from robustness.runs.sanity_checks import run_sanity_checks
 from robustness.runs.storage.store import Store
 

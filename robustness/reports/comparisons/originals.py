@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from robustness.engine.evaluation import NO_ATTACK
 from robustness.engine.outcome import Status
+from robustness.runs.cells import NO_ATTACK
 from robustness.runs.storage.record import RunRecord
 from robustness.stats.plausibility import OriginalsTally, are_implausible
 

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustness.engine.attack import Effort
-from robustness.engine.evaluation import NO_ATTACK
 from robustness.reports.comparisons.comparison import Comparison, Family, has_repeats
 from robustness.reports.comparisons.controls import UNCHANGED, is_control
 from robustness.reports.comparisons.efforts import efforts_of
-from robustness.reports.comparisons.grid import CLEAN, ROBUST, WORST_CASE, OutcomeGrid, RowIndex, worst_case
+from robustness.reports.comparisons.grid import CLEAN, ROBUST, OutcomeGrid, RowIndex, worst_case
 from robustness.reports.comparisons.methods import Method, name_methods
 from robustness.reports.comparisons.qa_tables import METRICS, incomplete_groups
+from robustness.runs.cells import NO_ATTACK, WORST_CASE
 from robustness.runs.storage.record import PairRecord, RunRecord
 from robustness.stats import Estimate, Reason, difference_over_seeds, less_effort, rarer_share, separate_seeds
 from robustness.stats.grouped import worst_altered_rows

@@ -12,9 +12,9 @@ from difflib import SequenceMatcher
 import pandas as pd
 
 from robustness.definitions.tasks import TASKS
-from robustness.engine.evaluation import NO_ATTACK
 from robustness.engine.outcome import Status
 from robustness.reports.tables.examples import keeps_prediction
+from robustness.runs.cells import NO_ATTACK
 from robustness.runs.storage.record import PairRecord
 
 PER_ARM = 8

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from robustness.engine.evaluation import NO_ATTACK
 from robustness.engine.goal import GoalKind
 from robustness.engine.outcome import Status
 from robustness.reports.tables.columns import Table, arrange
+from robustness.runs.cells import NO_ATTACK
 from robustness.runs.storage.record import RunRecord
 
 RIGHT, WRONG, UNKNOWN = 1, 0, -1

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from robustness.engine.evaluation import NO_ATTACK
 from robustness.reports.comparisons.originals import implausible_originals
 from robustness.reports.comparisons.qa_tables import answer_rows
 from robustness.reports.tables.columns import Table, arrange
 from robustness.reports.tables.examples import add_judgements
+from robustness.runs.cells import NO_ATTACK
 from robustness.runs.storage.record import RunRecord
 from robustness.stats import (
     AdvGlueScores,

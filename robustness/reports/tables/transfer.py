@@ -6,10 +6,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from robustness.engine.evaluation import NO_ATTACK
 from robustness.reports.comparisons.grid import split_cells
 from robustness.reports.tables.columns import Table, arrange
-from robustness.runs.storage.store import UNTUNED
+from robustness.runs.cells import NO_ATTACK, UNTUNED
 from robustness.stats import wilson_interval
 
 CELL = ["source", "target", "testset", "attack"]

@@ -12,9 +12,9 @@ from typing import Protocol, final
 from robustness.engine.faults import errored
 from robustness.engine.outcome import Outcome
 from robustness.errors import RunError
+from robustness.runs.cells import Cell
 from robustness.runs.executors.executor import Work
 from robustness.runs.executors.reports import Ended, Found, Lost, Refused, Report, Started
-from robustness.runs.planning.plan import Cell
 from robustness.runs.storage.record import compared_versions, library_versions
 from robustness.runs.storage.sink import Sink
 from robustness.testsets.example import Example

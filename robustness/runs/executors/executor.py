@@ -15,7 +15,7 @@ from robustness.engine.outcome import Outcome
 from robustness.engine.query_cache import QueryCache
 from robustness.engine.scheduler import CUDA_WIDTH, WIDTH, Scheduler
 from robustness.errors import UsageError
-from robustness.runs.planning.plan import Cell
+from robustness.runs.cells import Cell
 from robustness.runs.storage.sink import Sink
 from robustness.testsets.example import Example
 from robustness.victims.heads.labels import Victim

@@ -15,7 +15,7 @@ import pandas as pd
 
 from robustness.engine.outcome import Outcome
 from robustness.errors import RunError
-from robustness.runs.planning.plan import Cell
+from robustness.runs.cells import Cell
 from robustness.runs.storage.disk import STORE, explain_lock, is_locked
 from robustness.stats.plausibility import OriginalsTally
 from robustness.testsets.example import Texts
@@ -35,8 +35,6 @@ _REPLAY_COLUMNS = ("source", "testset", "attack", "target", "example_id", "predi
 
 CHUNK = 50_000
 """Rows that are Python's objects at a time."""
-UNTUNED = "untuned base"
-"""The target of texts that are scored on the base, under the head of the arm on which they were found."""
 
 
 @final
