@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import final
 
 from robustness.definitions.tasks import find_task
-from robustness.engine.attack import NotingScorer
-from robustness.engine.query_cache import QueryCache
+from robustness.engine.query_cache import CachedScorer, QueryCache
 from robustness.victims.files.checkpoint import Checkpoint
 from robustness.victims.heads.labels import Victim
 from robustness.victims.heads.spans import AnsweringVictim
@@ -75,7 +74,7 @@ class Arms:
         """Returns the victim alone."""
         return self.load(name)[0]
 
-    def load_scorer(self, name: str) -> NotingScorer | AnsweringVictim:
+    def load_scorer(self, name: str) -> CachedScorer | AnyVictim:
         """Returns the victim behind its query cache, if there is one."""
         victim, cache = self.load(name)
         return cache.in_front_of(victim) if cache is not None and isinstance(victim, Victim) else victim

@@ -258,6 +258,7 @@ def _testset_record(plan: Plan, prepared: Prepared, testset: Testset) -> Testset
         drawn=used.drawn,
         digest=testset.digest,
         scores_f1=testset.task.scores_f1,
+        labels=testset.task.labels,
         answers=testset.task.kind is TaskKind.SPAN,
         n_attacks=len({cell.attack for cell in plan.cells if cell.testset == testset.name} - {NO_ATTACK}),
         n_groups=planned.n,

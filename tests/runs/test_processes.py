@@ -203,8 +203,8 @@ def test_processes_killed_at_the_same_moment_are_replaced_and_nothing_is_lost(
     first, second = (Example(name, (f"text {name}",), 1) for name in ("first", "second"))
     messages: dict[str, Report] = {
         "started": Started(library_versions(), "there"),
-        "first": Found((errored(first, "computed"),), frozenset()),
-        "second": Found((errored(second, "computed"),), frozenset()),
+        "first": Found((errored(first, "gold", "computed"),), frozenset()),
+        "second": Found((errored(second, "gold", "computed"),), frozenset()),
         "ended": Ended(()),
     }
     for name, message in messages.items():
@@ -215,7 +215,7 @@ def test_processes_killed_at_the_same_moment_are_replaced_and_nothing_is_lost(
     store = Store(tmp_path)
     worker_pool = KilledTogether(tmp_path)
 
-    Dispatcher(worker_pool, Sink(store, lambda _: None, 2), {CELL: 2}).run(
+    Dispatcher(worker_pool, Sink(store, lambda _: None, 2), {CELL: 2}, {}).run(
         [Work(CELL, (first,)), Work(CELL, (second,))], 2
     )
     store.close()

@@ -260,7 +260,7 @@ def _answers(
             found = _compare(part, labels, family=family)
             yield replace(found, metric=metric, population=population, n_left_out=n_left_out, is_clean=is_clean)
         if altered.any():
-            f1 = scores if metric == "f1" else _stack((grid.numbers("score"), clean), pairs, rows, grid.groups)
+            f1 = scores if metric == "f1" else _stack((grid.numbers("quality"), clean), pairs, rows, grid.groups)
             whole = ~np.isin(scores.groups, incomplete_groups(grid, list(places.values())))
             if not (altered & whole).any():
                 continue

@@ -80,8 +80,9 @@ def _places(columns: Columns, pair: PairRecord, record: RunRecord) -> Iterator[C
             scope = Scope(pair, testset, attack, *grid.match(*both), grid.count_left_out(*both))
             for subgroup in split_budgets(columns, scope.reference, scope.candidate):
                 yield from _row(grid, scope, subgroup, record.seed)
-        for scope in _scopes(grid, cells, pair, record.find_testset(testset), attacks):
-            for subgroup in split_subgroups(columns, scope.reference, scope.candidate, pair.task):
+        described = record.find_testset(testset)
+        for scope in _scopes(grid, cells, pair, described, attacks):
+            for subgroup in split_subgroups(columns, scope.reference, scope.candidate, described.labels):
                 yield from _row(grid, scope, subgroup, record.seed)
 
 

@@ -9,6 +9,7 @@ from typing import final
 
 import torch
 
+from robustness.definitions.tasks import find_task
 from robustness.errors import UsageError
 from robustness.runs.execution import RAY, Execution
 from robustness.runs.executors.dispatch import Dispatcher, WorkerPool
@@ -20,6 +21,7 @@ from robustness.runs.executors.worker import pack_worker_spec, references
 from robustness.runs.planning.plan import Plan
 from robustness.runs.preparation import Prepared
 from robustness.runs.storage.sink import Sink
+from robustness.tasks.grading import grader_for
 from robustness.victims.loading import Placement
 
 
@@ -76,9 +78,9 @@ class PoolExecutor:
         largest = CUDA_SHARD if self._device == "cuda" else SHARD
         with self._open() as (worker_pool, workers):
             shards = make_shards(missing, attacks, workers, largest)
-            return Dispatcher(worker_pool, sink, {work.cell: len(work.examples) for work in missing}).run(
-                shards, workers
-            )
+            totals = {work.cell: len(work.examples) for work in missing}
+            graders = {name: grader_for(find_task(task)) for name, task in self._prepared.tasks.items()}
+            return Dispatcher(worker_pool, sink, totals, graders).run(shards, workers)
 
     @contextmanager
     def _open(self) -> Iterator[tuple[WorkerPool, int]]:

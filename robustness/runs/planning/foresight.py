@@ -86,7 +86,7 @@ def read_rarer_share(folder: Path) -> float:
     Raises:
         RunError: the folder is no run.
     """
-    right = f"CASE WHEN attack='{NO_ATTACK}' THEN adversarial_prediction=label ELSE status='{Status.FAILED}' END"
+    right = f"CASE WHEN attack='{NO_ATTACK}' THEN correct ELSE status='{Status.FAILED}' END"
     arm = (
         f"SELECT testset, attack, example_id, {right} AS good FROM outcomes "
         f"WHERE checkpoint=? AND status != '{Status.ERRORED}'"

@@ -1,0 +1,50 @@
+"""How far one text is from another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from typing import final
+
+from robustness.testsets.example import Example, Texts
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What was done to a text."""
+
+    words: int
+    """Replaced, removed or added."""
+    share: float | None
+    """Of the clean text's words; None where it has none."""
+    similarity: float
+    """Characters kept: 1 - Levenshtein distance / length of the longer text."""
+
+
+def measure_change(clean: Example, changed: Example) -> Change:
+    """Returns what was done to the words open to attack, and to the characters of all segments."""
+    words = count_modified_words(clean, changed)
+    share = words / len(clean.words) if clean.words else None
+    return Change(words, share, character_similarity(clean.texts, changed.texts))
+
+
+def count_modified_words(example: Example, proposal: Example) -> int:
+    """Words replaced, removed or added, from one text to the other.
+
+    >>> clean = Example("1", ("a good film",), label=1)
+    >>> count_modified_words(clean, clean.with_texts(["a really goood film"]))
+    2
+    """
+    before, after = example.words, proposal.words
+    if len(before) == len(after):
+        return sum(a != b for a, b in zip(before, after, strict=True))
+    edits = SequenceMatcher(None, before, after, autojunk=False).get_opcodes()
+    return sum(max(i2 - i1, j2 - j1) for kind, i1, i2, j1, j2 in edits if kind != "equal")
+
+
+def character_similarity(clean: Texts, adversarial: Texts) -> float:
+    """1 - Levenshtein distance / length of the longer, over the joined segments; 1 means unchanged."""
+    from rapidfuzz.distance import Levenshtein  # what changes no letters does without it
+
+    return float(Levenshtein.normalized_similarity("\n".join(clean), "\n".join(adversarial)))
