@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from typing import final
 
 from robustness.testsets.example import Example, Texts
@@ -30,17 +29,18 @@ def measure_change(clean: Example, changed: Example) -> Change:
 
 
 def count_modified_words(example: Example, proposal: Example) -> int:
-    """Words replaced, removed or added, from one text to the other.
+    """Words replaced, removed or added: the fewest that lead from one text to the other, their edit distance.
 
     >>> clean = Example("1", ("a good film",), label=1)
     >>> count_modified_words(clean, clean.with_texts(["a really goood film"]))
     2
     """
-    before, after = example.words, proposal.words
-    if len(before) == len(after):
-        return sum(a != b for a, b in zip(before, after, strict=True))
-    edits = SequenceMatcher(None, before, after, autojunk=False).get_opcodes()
-    return sum(max(i2 - i1, j2 - j1) for kind, i1, i2, j1, j2 in edits if kind != "equal")
+    from rapidfuzz.distance import Levenshtein
+
+    # A number for each word: rapidfuzz takes a letter for its code point, which another word's hash may equal.
+    numbers = {word: number for number, word in enumerate({*example.words, *proposal.words})}
+    before, after = ([numbers[word] for word in each.words] for each in (example, proposal))
+    return int(Levenshtein.distance(before, after))
 
 
 def character_similarity(clean: Texts, adversarial: Texts) -> float:
