@@ -100,3 +100,13 @@ def test_a_span_is_graded_against_all_gold_answers_and_called_by_the_first() -> 
     assert SpanGrader().grade(row(0.1, 0, 6), asked) == Grade(True, 1.0, "Denver")
     assert SpanGrader().gold(asked) == "Denver Broncos"
     assert SpanGrader().problem(asked) is None
+
+
+def test_many_rows_are_graded_as_each_alone() -> None:
+    rows = np.array([[2, 0.5], [-1, 3], [1, 1]], dtype=np.float32)
+    asked = [GradedText(("fine",), label=label) for label in (1, 1, 0)]
+
+    expected = -log_softmax(rows.astype(np.float64), axis=1)[range(3), [1, 1, 0]]
+    assert GRADER.losses(rows, asked) == pytest.approx(expected)
+    assert GRADER.correct(rows, asked).tolist() == [False, True, True]  # of equals the first
+    assert [GRADER.grade(*each).correct for each in zip(rows, asked, strict=True)] == [False, True, True]
