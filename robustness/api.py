@@ -11,27 +11,22 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from robustness.definitions.tasks import find_task, is_task_file
-from robustness.doctor import Diagnosis, diagnose
 from robustness.errors import UsageError
 from robustness.paths import DATA_VARIABLE, expand, find_data
-from robustness.recipes.assets.downloading import get_asset
-from robustness.recipes.assets.lexical import use_data
-from robustness.recipes.assets.pretrained import locate
-from robustness.recipes.assets.registry import ASSETS, Asset
-from robustness.recipes.building import find_attack, name_attack
-from robustness.recipes.devices import use_device
 from robustness.reports.report import Report, write_report
 from robustness.reports.run_comparison import RunComparison, read_comparison
 from robustness.reports.tables.export import Format, export_tables
 from robustness.runs.execution import LOCAL, Execution
-from robustness.runs.planning.plan import Plan, RunSettings, make_plan
 from robustness.runs.progress import ProgressCallback
 from robustness.runs.storage.disk import explain_failed_writes
 from robustness.runs.storage.record import StatisticsRecord, read_record
 from robustness.training.demo_base import find_demo_base
 
 if TYPE_CHECKING:
+    from robustness.doctor import Diagnosis
+    from robustness.recipes.assets.registry import Asset
     from robustness.runs.planning.cost import Estimate, Rate
+    from robustness.runs.planning.plan import Plan
     from robustness.runs.verification import Verification
 
 DEMO_ROWS = 400
@@ -77,6 +72,10 @@ def plan(
     Raises:
         RobustnessError: an unknown name, a malformed file or a value out of range.
     """
+    from robustness.recipes.assets.lexical import use_data
+    from robustness.recipes.devices import use_device
+    from robustness.runs.planning.plan import RunSettings, make_plan  # brings the recipes, which a report needs not
+
     folder = find_data(data)
     use_data(folder)
     use_device(device)
@@ -129,6 +128,7 @@ def run(
             be had.
     """
     execution = Execution(executor, workers, ray_address)
+    from robustness.runs.planning.plan import Plan
     from robustness.runs.run import execute  # brings torch, which nothing else here needs
 
     made = suite if isinstance(suite, Plan) else plan(suite, pairs, **options)  # type: ignore[arg-type]
@@ -236,6 +236,9 @@ def compare(first: str | Path, second: str | Path) -> RunComparison:
 
 def doctor(data: str | Path | None = None) -> list[Diagnosis]:
     """Returns for every attack and test set whether it is ready, or what is missing; downloads nothing."""
+    from robustness.doctor import diagnose
+    from robustness.recipes.assets.lexical import use_data
+
     folder = find_data(data)
     use_data(folder)
     return list(diagnose(folder))
@@ -243,6 +246,10 @@ def doctor(data: str | Path | None = None) -> list[Diagnosis]:
 
 def list_assets(data: str | Path | None = None) -> list[tuple[Asset, Path | None]]:
     """Returns every asset that recipes read, with where it lies, or None."""
+    from robustness.recipes.assets.lexical import use_data
+    from robustness.recipes.assets.pretrained import locate
+    from robustness.recipes.assets.registry import ASSETS
+
     use_data(find_data(data))
     return [(asset, locate(asset)) for asset in ASSETS.values()]
 
@@ -256,6 +263,8 @@ def get_assets(
         UsageError: no data folder is named, or no such asset.
         DataError: one could not be had or is not the published file; those before it are kept.
     """
+    from robustness.recipes.assets.downloading import get_asset
+
     given = data if data is not None else os.environ.get(DATA_VARIABLE)
     if not given:
         raise UsageError(f"assets get: no folder to put them in; give --data DIR or set {DATA_VARIABLE}")
@@ -272,6 +281,7 @@ def check(attack: str | object, *, seed: int = 0) -> str:
     Raises:
         RobustnessError: it cannot be found, or the first rule that it breaks.
     """
+    from robustness.recipes.building import find_attack, name_attack
     from robustness.testing import check_attack, check_task
 
     if isinstance(attack, str) and is_task_file(expand(attack)):

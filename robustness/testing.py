@@ -245,7 +245,7 @@ def _check_same_result(
                 )
 
 
-_MEASURED = ("seconds", "clean_score", "score", "distance")
+_MEASURED = ("seconds", "clean_quality", "quality", "distance")
 
 
 def _is_same(one: Outcome, other: Outcome) -> bool:

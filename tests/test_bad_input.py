@@ -162,7 +162,7 @@ def test_a_file_sorted_by_label_gives_a_limited_run_both_labels(call: Call, tiny
 
     with (tmp_path / "run" / "examples.csv").open(encoding="utf-8", newline="") as stream:
         drawn = [row for row in csv.DictReader(stream) if row["adaptation"] == "full" and row["attack"] == "none"]
-    assert sorted(row["label"] for row in drawn) == ["0"] * 3 + ["1"] * 3
+    assert sorted(row["gold"] for row in drawn) == ["negative"] * 3 + ["positive"] * 3
 
 
 def test_broken_attacks_error_their_own_rows(tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,17 +101,6 @@ def test_importing_is_light(module: str, absent: list[str]) -> None:
     assert found.stdout.strip() == "[]"
 
 
-def test_the_report_tables_need_no_torch() -> None:
-    code = (
-        "import sys, robustness.reports.tables.attacks, robustness.reports.tables.pairs, robustness.reports.report; "
-        "print('torch' in sys.modules)"
-    )
-
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-
-    assert found.stdout.strip() == "False"
-
-
 def test_public_names_load_on_first_use() -> None:
     assert set(dir(robustness)) == set(robustness.__all__)
     for name in robustness.__all__:

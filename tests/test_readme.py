@@ -85,7 +85,10 @@ def test_every_command_runs_on_real_data(
     (tmp_path / "my_data" / "mails" / "dev.tsv").write_text("\n".join(mails), encoding="utf-8")
     replacements = {BASE: str(minilm), "2000": "160", "20": "3"}
     fetched: list[str] = []
-    monkeypatch.setattr("robustness.api.get_asset", lambda name, folder, _: fetched.append(name) or folder / name)
+    monkeypatch.setattr(
+        "robustness.recipes.assets.downloading.get_asset",
+        lambda name, folder, _: fetched.append(name) or folder / name,
+    )
 
     codes = {line: run_command(line, replacements, monkeypatch) for line in commands()}
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustness.engine.goal import Goal
+from robustness.tasks.grading import Grader, LabelGrader
 from robustness.testsets.example import Example, Texts
 
 if TYPE_CHECKING:  # a victim brings torch, which the protocol itself does not need
@@ -144,6 +145,18 @@ class Scorer(Protocol):
     def scores(self, texts: Sequence[Texts]) -> ScoreRows:
         """Returns logits, shape (len(texts), labels), in the task's label order."""
         ...
+
+
+@runtime_checkable
+class GradedScorer(Protocol):
+    """A victim that knows how its rows are read."""
+
+    grader: Grader
+
+
+def grader_of(victim: Scorer, labels: int = 0) -> Grader:
+    """Returns the victim's own grader; for one that merely scores, a grader whose labels are numbers."""
+    return victim.grader if isinstance(victim, GradedScorer) else LabelGrader(tuple(map(str, range(labels))))
 
 
 class NotingScorer(Scorer, Protocol):

@@ -3,93 +3,104 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from robustness.engine.attack import Scorer
-from robustness.engine.outcome import Outcome, Status
-from robustness.engine.referee import (
-    character_similarity,
-    count_modified_words,
-    label_problem,
-    true_label_probability,
-)
-from robustness.testsets.example import Example
+from robustness.engine.outcome import Answered, Outcome, Problem, Spent, Status
+from robustness.tasks.gold import GoldSpan
+from robustness.tasks.grading import Grade, Grader, Rows, grade_finite
+from robustness.testsets.example import Example, Texts
 
-NO_ATTACK = "none"
-"""The attack column of a test set evaluated as it stands."""
 CHUNK = 512
+NOT_FINITE = "the victim's scores are not finite"
+
+_Asked: TypeAlias = tuple[Texts, tuple[GoldSpan, ...]]
+"""What a row depends on."""
+_Known: TypeAlias = Mapping[_Asked, NDArray[np.float32]]
 
 
-def evaluate_examples(victim: Scorer, examples: Sequence[Example]) -> Iterator[Outcome]:
+class Answering(Protocol):
+    """What evaluation needs of a victim."""
+
+    @property
+    def grader(self) -> Grader:
+        """Reads its rows."""
+        ...
+
+    def rows(self, asked: Sequence[Example]) -> Rows:
+        """Returns what the model gives for each example, shape (len(asked), numbers)."""
+        ...
+
+
+def evaluate(victim: Answering, examples: Sequence[Example]) -> Iterator[Outcome]:
     """Yields one outcome for each example, in order.
 
-    The row's own text counts as the adversarial one. Its clean form is the benign original where that is known;
-    a clean test set is its own clean form. Where a clean form exists and is answered wrongly, the status is
-    `skipped`; otherwise a wrong answer to the row is `succeeded` and a right one `failed`.
+    The row's own text counts as the adversarial one. Its clean form is the benign original where that is known, asked
+    about once for all rows made from it. Where it is answered wrongly the status is `skipped`; otherwise a wrong
+    answer to the row is `succeeded` and a right one `failed`.
     """
+    known: dict[_Asked, NDArray[np.float32]] = {}
+    last_wanted = {_key(form): index for index, example in enumerate(examples) for form in _forms(example)}
     for start in range(0, len(examples), CHUNK):
         chunk = examples[start : start + CHUNK]
-        texts = [example.texts for example in chunk]
-        originals = [example.original for example in chunk if example.original is not None]
+        originals = [example.clean_form() for example in chunk if example.original is not None]
+        new = {key: form for form in (*chunk, *originals) if (key := _key(form)) not in known}
         started = time.perf_counter()
-        rows = victim.scores([*texts, *originals])
-        each = (time.perf_counter() - started) / len(rows)
-        clean_rows = iter(rows[len(chunk) :])
-        for example, row in zip(chunk, rows, strict=False):
-            clean = next(clean_rows) if example.original is not None else None
-            yield _outcome(example, row, clean, each)
+        known |= zip(new, victim.rows(list(new.values())) if new else (), strict=True)
+        each = (time.perf_counter() - started) / max(1, len(new))
+        unpaid = set(new)
+        for example in chunk:
+            mine = {_key(form) for form in _forms(example)}
+            forwards = len(mine & unpaid)
+            unpaid -= mine
+            yield _outcome(victim.grader, example, known, Spent(forwards=forwards, seconds=each * forwards))
+        known = {key: row for key, row in known.items() if last_wanted[key] >= start + CHUNK}
 
 
-def _outcome(
-    example: Example, row: NDArray[np.float32], clean: NDArray[np.float32] | None, seconds: float
-) -> Outcome:
-    forwards = 1 if clean is None else 2
-    known = example.original is not None
-    problem = (
-        label_problem(example.label, len(row))
-        or label_problem(example.clean_label, len(row))
-        or _not_finite(row, clean)
+def _forms(example: Example) -> tuple[Example, ...]:
+    """The row and, where it is known, its original."""
+    return (example,) if example.original is None else (example, example.clean_form())
+
+
+def _key(form: Example) -> _Asked:
+    return form.texts, form.answers
+
+
+def _outcome(grader: Grader, example: Example, known: _Known, spent: Spent) -> Outcome:
+    forms = _forms(example)
+    rows = [known[_key(form)] for form in forms]
+    given, *clean = (Answered(form, grade_finite(grader, row, form)) for form, row in zip(forms, rows, strict=True))
+    problems = [grader.problem(form) for form in forms]
+    problems += [None if np.isfinite(row).all() else NOT_FINITE for row in rows]
+    reason = next(filter(None, problems), None)
+    outcome = Outcome.of(
+        example,
+        grader.gold(example),
+        _status(*(each.grade for each in (given, *clean))) if reason is None else Problem(reason),
+        clean=clean[0] if clean else Answered(None, None),
+        given=given,
+        spent=spent,
     )
-    source = example.clean_form()
-    return Outcome(
-        example_id=example.id,
-        group_id=example.group,
-        label=example.label,
-        status=Status.ERRORED if problem else _status(example, row, clean),
-        clean_prediction=None if clean is None else _prediction(clean),
-        adversarial_prediction=_prediction(row),
-        clean_score=None if clean is None or problem else true_label_probability(clean, example.clean_label),
-        score=None if problem else true_label_probability(row, example.label),
-        queries=0,
-        forwards=forwards,
-        modified_words=count_modified_words(source, example) if known else None,
-        modified_share=count_modified_words(source, example) / max(1, len(source.all_words)) if known else None,
-        similarity=character_similarity(source.texts, example.texts) if known else None,
-        seconds=seconds * forwards,
-        original_text=example.original,
-        adversarial_text=example.texts,
-        error=problem,
+    has_own = example.original_label is not None
+    return describe_source(outcome, example, grader.gold(example.clean_form()) if has_own else None)
+
+
+def _status(given: Grade | None, clean: Grade | None = None) -> Status:
+    if clean is not None and not clean.correct:
+        return Status.SKIPPED
+    return Status.FAILED if given is not None and given.correct else Status.SUCCEEDED
+
+
+def describe_source(outcome: Outcome, example: Example, original_gold: str | None = None) -> Outcome:
+    """Returns the outcome with how its ready-made text was made, and what is right of its original."""
+    return replace(
+        outcome,
         method=example.method or None,
         construction=example.construction or None,
-        original_label=example.original_label,
+        original_gold=original_gold,
         label_entropy=example.label_entropy,
     )
-
-
-def _not_finite(row: NDArray[np.float32], clean: NDArray[np.float32] | None) -> str | None:
-    rows = [row] if clean is None else [row, clean]
-    return None if all(np.isfinite(each).all() for each in rows) else "the victim's scores are not finite"
-
-
-def _prediction(row: NDArray[np.float32]) -> int | None:
-    """The label; None of scores that are not numbers, whose largest would be the first such."""
-    return int(row.argmax()) if np.isfinite(row).all() else None
-
-
-def _status(example: Example, row: NDArray[np.float32], clean: NDArray[np.float32] | None) -> Status:
-    if clean is not None and int(clean.argmax()) != example.clean_label:
-        return Status.SKIPPED
-    return Status.FAILED if int(row.argmax()) == example.label else Status.SUCCEEDED

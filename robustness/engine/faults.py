@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from robustness.engine.outcome import Outcome, Status
+from robustness.engine.evaluation import describe_source
+from robustness.engine.outcome import Answered, Outcome, Problem
 from robustness.testsets.example import Example
 from robustness.victims.isolation import Fault, Isolation
 
 
 def isolate_outcomes(
-    find: Callable[[Sequence[Example]], Iterable[Outcome]], examples: Sequence[Example]
+    find: Callable[[Sequence[Example]], Iterable[Outcome]],
+    examples: Sequence[Example],
+    gold: Callable[[Example], str],
 ) -> Iterator[Outcome]:
     """Yields one outcome for each example as `find` does, in any order; an example on which it fails is errored.
+
+    Args:
+        find: finds the outcomes of some examples.
+        examples: all of them.
+        gold: names what is right of one.
 
     Raises:
         RobustnessError, VictimGoneError: see `Isolation.ask`.
@@ -23,29 +31,10 @@ def isolate_outcomes(
         return ((outcome.example_id, outcome) for outcome in find(list(part.values())))
 
     for name, found in Isolation().ask(answer, known, lambda example: example.group):
-        yield errored(known[name], found.reason) if isinstance(found, Fault) else found
+        yield errored(known[name], gold(known[name]), found.reason) if isinstance(found, Fault) else found
 
 
-def errored(example: Example, reason: str) -> Outcome:
-    """Returns the outcome of an example of which nothing is known but why."""
-    return Outcome(
-        example_id=example.id,
-        group_id=example.group,
-        label=example.label,
-        status=Status.ERRORED,
-        clean_prediction=None,
-        adversarial_prediction=None,
-        clean_score=None,
-        score=None,
-        queries=0,
-        forwards=0,
-        modified_words=None,
-        modified_share=None,
-        similarity=None,
-        seconds=0.0,
-        original_text=example.texts,
-        adversarial_text=None,
-        error=reason.encode("utf-8", "backslashreplace").decode(),
-        method=example.method or None,
-        construction=example.construction or None,
-    )
+def errored(example: Example, gold: str, reason: str) -> Outcome:
+    """Returns the outcome of an example of which nothing is known but what is right, and why."""
+    outcome = Outcome.of(example, gold, Problem(reason), clean=Answered(example, None))
+    return describe_source(outcome, example)

@@ -24,7 +24,7 @@ class Goal:
 
     >>> clean = Example("1", ("a really good film",), label=1)
     >>> reduce = Goal(GoalKind.KEEP_PREDICTION, max_words=1)
-    >>> [reduce.is_reached(clean, clean.with_texts([text]), 1) for text in ("good", "good film", "fine")]
+    >>> [reduce.is_reached(clean, clean.with_texts([text]), correct=True) for text in ("good", "good film", "fine")]
     [True, False, False]
     """
 
@@ -32,12 +32,12 @@ class Goal:
     max_words: int = 0
     """Of the segments open to attack; of a kept prediction alone."""
 
-    def is_reached(self, example: Example, proposal: Example, prediction: int) -> bool:
-        """Whether the prediction on the proposal is a success on an example that was right before."""
+    def is_reached(self, example: Example, proposal: Example, *, correct: bool) -> bool:
+        """Whether a right or wrong answer to the proposal is a success on an example that was right before."""
         if proposal.texts == example.texts:
             return False
         if self.kind is GoalKind.CHANGE_PREDICTION:
-            return prediction != example.label
+            return not correct
         words = proposal.with_texts(proposal.texts).words  # found anew: a word emptied in place is none
         left = iter(example.words)
-        return prediction == example.label and len(words) <= self.max_words and all(word in left for word in words)
+        return correct and len(words) <= self.max_words and all(word in left for word in words)

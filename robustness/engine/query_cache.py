@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustness.databases import use_write_ahead_log
-from robustness.engine.attack import NotingScorer, ScoreRows
+from robustness.engine.attack import NotingScorer, ScoreRows, grader_of
 from robustness.errors import UsageError
-from robustness.testsets.example import Texts
+from robustness.testsets.example import Example, Texts
 
 FILE_NAME = "queries.sqlite"
 SCHEMA_VERSION = 1
@@ -102,9 +102,9 @@ class QueryCache:
                 self._connection.execute(_COUNT_RECHECKS, (self._victim, len(again), disagreed))
             self._connection.execute("COMMIT")
 
-    def in_front_of(self, victim: NotingScorer) -> NotingScorer:
+    def in_front_of(self, victim: NotingScorer) -> CachedScorer:
         """Returns the victim, asked only what is not known yet."""
-        return _CachedScorer(self, victim)
+        return CachedScorer(self, victim)
 
     def warnings(self) -> list[str]:
         """What makes the cache doubtful, in this run or an earlier one that used the file: one sentence, or none."""
@@ -152,13 +152,21 @@ class QueryCache:
 
 
 @final
-class _CachedScorer:
+class CachedScorer:
+    """A victim that is asked only what is not known yet."""
+
     def __init__(self, cache: QueryCache, victim: NotingScorer) -> None:
         self.truncated = victim.truncated
+        self.grader = grader_of(victim)
         self._cache = cache
         self._victim = victim
 
+    def rows(self, asked: Sequence[Example]) -> ScoreRows:
+        """Returns the logits of the examples' texts, shape (len(asked), labels)."""
+        return self.scores([example.texts for example in asked])
+
     def scores(self, texts: Sequence[Texts]) -> ScoreRows:
+        """Returns logits, shape (len(texts), labels)."""
         known = self._cache.find(texts)
         unknown = [text for text in dict.fromkeys(texts) if text not in known]
         rows = self._victim.scores(unknown)

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import final
 
 import numpy as np
@@ -29,15 +29,18 @@ from robustness.engine.attack import (
     ReadingScorer,
     Scorer,
     Search,
+    grader_of,
 )
 from robustness.engine.calls import Call, Calls, Part
+from robustness.engine.evaluation import NOT_FINITE
 from robustness.engine.gradient_desk import GradientAccount, answer_gradients
-from robustness.engine.outcome import Outcome, Status
+from robustness.engine.outcome import Answered, Outcome, Problem, Spent, Status
 from robustness.engine.query_cache import QueryCache, differ
-from robustness.engine.referee import check_proposal, judge, label_problem, refuse_broken_text, true_label_probability
+from robustness.engine.referee import check_proposal, judge, refuse_broken_text
 from robustness.engine.seeding import example_generator
 from robustness.engine.watchdog import SearchTimeout, Watchdog
 from robustness.errors import AttackError
+from robustness.tasks.grading import Grade, Grader
 from robustness.testsets.example import Example, Texts, digest_texts
 from robustness.victims.isolation import Fault
 
@@ -75,7 +78,8 @@ class _Seat:
     """What the victim reads of each text, if it says so: texts read alike share one score, to its last digit."""
     known: dict[Texts | bytes, NDArray[np.float32]] = field(default_factory=dict)
     """Scores by reading or, where the victim does not tell it, by text."""
-    clean_scores: NDArray[np.float32] | None = None
+    clean: Grade | None = None
+    """Of the clean text."""
     queries: int = 0
     forwards: int = 0
     seconds: float = 0.0
@@ -90,6 +94,15 @@ class _Seat:
     def waits_for_gradients(self) -> bool:
         """Whether it has asked for gradients that are not there yet."""
         return self.gradients is not None and self.gradients.is_waiting
+
+    @property
+    def spent(self) -> Spent:
+        """What the example has cost so far, the search's gradients included."""
+        cost = self.gradients
+        if cost is None:
+            return Spent(self.queries, self.forwards, self.seconds)
+        forwards, seconds = self.forwards + cost.forwards, self.seconds + cost.seconds
+        return Spent(self.queries, forwards, seconds, cost.backwards, cost.zero_gradients)
 
     def unanswered(self) -> list[Texts]:
         """Texts that must run through the model; a judgement never comes from the cache."""
@@ -241,9 +254,9 @@ class Scheduler:
             with watchdog.limit(self._max_seconds - seat.search_seconds):
                 outcome = self._step(seat)
         except SearchTimeout:
-            outcome = _errored(seat, f"the attack took more than {self._max_seconds:g} seconds for this example")
+            outcome = self._ended(seat, f"the attack took more than {self._max_seconds:g} seconds for this example")
         except Exception as error:  # a user's attack may raise anything; the run goes on and the row says what
-            outcome = _errored(seat, f"{type(error).__name__}: {error}")
+            outcome = self._ended(seat, f"{type(error).__name__}: {error}")
         elapsed = time.perf_counter() - started
         seat.seconds += elapsed
         seat.search_seconds += elapsed
@@ -251,19 +264,16 @@ class Scheduler:
 
     def _step(self, seat: _Seat) -> Outcome | None:
         if seat.fault is not None:
-            return _errored(seat, seat.fault.reason)
+            return self._ended(seat, seat.fault.reason)
         rows = [seat.known[seat.key(candidate.texts)] for candidate in seat.asked]
         if any(not np.isfinite(row).all() for row in rows):
-            return _errored(seat, "the victim's scores are not finite")
-        if seat.search is None and (problem := _problem(seat.example, len(rows[0]))):
-            return _errored(seat, problem)
+            return self._ended(seat, NOT_FINITE)
         if seat.is_judgement:
             return self._judged(seat, rows[0])
+        if seat.search is None and (ended := self._refuse(seat, rows[0])):
+            return ended
         try:
             if seat.search is None:
-                seat.clean_scores = rows[0]
-                if int(rows[0].argmax()) != seat.example.label:
-                    return _skipped(seat, rows[0])
                 rng = example_generator(self._seed, self._attack.digest, seat.example.id)
                 seat.search = self._search_of(seat.example, rng)
                 question = next(seat.search)
@@ -282,7 +292,7 @@ class Scheduler:
             return seat.search.send(np.stack(rows))
         answer = seat.gradients.take()
         if any(not np.isfinite(gradient.scores).all() for gradient in answer):
-            raise AttackError("the victim's scores are not finite")
+            raise AttackError(NOT_FINITE)
         return seat.search.send(answer)  # type: ignore[arg-type]  # ask_gradients casts it back
 
     def _ask(self, seat: _Seat, asked: Question) -> None:
@@ -312,19 +322,25 @@ class Scheduler:
             raise StopIteration(seat.example) from None
         raise AttackError("asked again after its budget was exhausted; return the best candidate instead")
 
-    def _judged(self, seat: _Seat, fresh: NDArray[np.float32]) -> Outcome:
-        assert seat.clean_scores is not None, "a judged example had its clean text scored"
-        outcome = judge(
-            seat.example,
-            seat.asked[0],
-            seat.clean_scores,
-            fresh,
-            queries=seat.queries,
-            forwards=seat.forwards,
-            seconds=seat.seconds,
-            goal=self._attack.goal,
-        )
-        return _with_gradients(seat, outcome)
+    def _refuse(self, seat: _Seat, row: NDArray[np.float32]) -> Outcome | None:
+        """Grades the clean text; the outcome of an example that cannot be attacked, or need not."""
+        grader = grader_of(self._victim, len(row))
+        if problem := _problem(seat.example, grader):
+            return self._ended(seat, problem)
+        seat.clean = grader.grade(row, seat.example)
+        return None if seat.clean.correct else self._ended(seat)
+
+    def _judged(self, seat: _Seat, row: NDArray[np.float32]) -> Outcome:
+        assert seat.clean is not None, "a judged example had its clean text scored"
+        grader = grader_of(self._victim, len(row))
+        grades, gold = (seat.clean, grader.grade(row, seat.asked[0])), grader.gold(seat.example)
+        return judge(seat.example, seat.asked[0], grades, gold=gold, goal=self._attack.goal, spent=seat.spent)
+
+    def _ended(self, seat: _Seat, problem: str | None = None) -> Outcome:
+        """Without a proposal: a problem, or a clean text that is answered wrongly."""
+        ended = Status.SKIPPED if problem is None else Problem(problem)
+        gold = grader_of(self._victim).gold(seat.example)
+        return Outcome.of(seat.example, gold, ended, clean=Answered(seat.example, seat.clean), spent=seat.spent)
 
 
 def _contradict(seen: NDArray[np.float32] | None, fresh: NDArray[np.float32]) -> bool:
@@ -334,55 +350,8 @@ def _contradict(seen: NDArray[np.float32] | None, fresh: NDArray[np.float32]) ->
     return int(seen.argmax()) != int(fresh.argmax()) and differ(seen, fresh)
 
 
-def _problem(example: Example, labels: int) -> str | None:
+def _problem(example: Example, grader: Grader) -> str | None:
     """Why an example cannot be attacked, or None."""
     if len(example.words) > MAX_WORDS:
         return f"{len(example.words)} words are too many to attack: at most {MAX_WORDS:,}; shorten the text"
-    return label_problem(example.label, labels)
-
-
-def _skipped(seat: _Seat, scores: NDArray[np.float32]) -> Outcome:
-    blank = _without_proposal(seat, Status.SKIPPED)
-    probability = true_label_probability(scores, seat.example.label)
-    return replace(blank, clean_score=probability)
-
-
-def _errored(seat: _Seat, reason: str) -> Outcome:
-    return replace(_without_proposal(seat, Status.ERRORED), error=reason.encode("utf-8", "backslashreplace").decode())
-
-
-def _with_gradients(seat: _Seat, outcome: Outcome) -> Outcome:
-    """The outcome with what the search's gradients have cost."""
-    cost = seat.gradients
-    if cost is None:
-        return outcome
-    return replace(
-        outcome,
-        forwards=outcome.forwards + cost.forwards,
-        seconds=outcome.seconds + cost.seconds,
-        backwards=cost.backwards,
-        zero_gradients=cost.zero_gradients,
-    )
-
-
-def _without_proposal(seat: _Seat, status: Status) -> Outcome:
-    example = seat.example
-    outcome = Outcome(
-        example_id=example.id,
-        group_id=example.group,
-        label=example.label,
-        status=status,
-        clean_prediction=None if seat.clean_scores is None else int(seat.clean_scores.argmax()),
-        adversarial_prediction=None,
-        clean_score=None,
-        score=None,
-        queries=seat.queries,
-        forwards=seat.forwards,
-        modified_words=None,
-        modified_share=None,
-        similarity=None,
-        seconds=seat.seconds,
-        original_text=example.texts,
-        adversarial_text=None,
-    )
-    return _with_gradients(seat, outcome)
+    return grader.problem(example)

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import final
 
-from robustness.engine.attack import NotingScorer
-from robustness.engine.query_cache import QueryCache
+from robustness.engine.query_cache import CachedScorer, QueryCache
 from robustness.tasks.task import Task
 from robustness.victims.files.checkpoint import Checkpoint
 from robustness.victims.heads.labels import Victim
@@ -75,7 +74,7 @@ class Arms:
         """Returns the victim alone."""
         return self.load(name)[0]
 
-    def load_scorer(self, name: str) -> NotingScorer | AnsweringVictim:
+    def load_scorer(self, name: str) -> CachedScorer | AnyVictim:
         """Returns the victim behind its query cache, if there is one."""
         victim, cache = self.load(name)
         return cache.in_front_of(victim) if cache is not None and isinstance(victim, Victim) else victim

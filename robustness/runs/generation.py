@@ -13,7 +13,8 @@ from robustness.definitions.testsets import GeneratedSet
 from robustness.errors import RunError, UsageError
 from robustness.paths import refuse_unwritable
 from robustness.recipes.answering.distractor_search import search_distractors
-from robustness.runs.planning.plan import Cell, digest_of
+from robustness.runs.cells import Cell
+from robustness.runs.planning.plan import digest_of
 from robustness.runs.planning.rows import draw_groups
 from robustness.testsets.example import Example
 from robustness.testsets.generation import insert_distractor

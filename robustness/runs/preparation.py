@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 
 from robustness.definitions.catalog import TESTSETS
-from robustness.engine.evaluation import NO_ATTACK
 from robustness.errors import DataError
+from robustness.runs.cells import NO_ATTACK
 from robustness.runs.planning.foresight import Assumptions, count_seeds, describe_power, plan_set, read_rarer_share
 from robustness.runs.planning.plan import Plan, command_words, digest_of
 from robustness.runs.planning.rows import UsedRows, read_checkpoints, selecting_digests, use_rows, without_selecting
@@ -267,6 +267,7 @@ def _testset_record(plan: Plan, prepared: Prepared, testset: Testset) -> Testset
         drawn=used.drawn,
         digest=testset.digest,
         scores_f1=testset.task.metric is Metric.ACCURACY_AND_F1,
+        labels=testset.task.labels,
         answers=testset.task.kind is TaskKind.SPAN,
         n_attacks=len({cell.attack for cell in plan.cells if cell.testset == testset.name} - {NO_ATTACK}),
         n_groups=planned.n,

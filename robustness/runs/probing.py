@@ -10,7 +10,8 @@ from itertools import groupby
 from pathlib import Path
 
 from robustness.errors import RobustnessError, UsageError
-from robustness.runs.planning.plan import Plan, ProbeCell
+from robustness.runs.cells import ProbeCell
+from robustness.runs.planning.plan import Plan
 from robustness.runs.planning.rows import shuffle_examples
 from robustness.runs.preparation import Prepared
 from robustness.runs.storage.measurements import MeasurementStore

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias, final
 
-from robustness.engine.evaluation import NO_ATTACK
 from robustness.engine.outcome import Outcome, Status
+from robustness.runs.cells import NO_ATTACK
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +97,7 @@ class CellMeter:
             self._done += 1
             self._queries += outcome.queries
             if outcome.status is not Status.ERRORED:
-                is_right = outcome.adversarial_prediction == outcome.label
-                self._counts[0] += is_right if self._is_static else outcome.status is Status.FAILED
+                self._counts[0] += bool(outcome.correct) if self._is_static else outcome.status is Status.FAILED
                 self._counts[1] += 1
 
     def read(self) -> CellProgress:

@@ -5,24 +5,34 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from robustness.engine.attack import NotingScorer
-from robustness.engine.evaluation import NO_ATTACK
+from robustness.engine.evaluation import Answering
 from robustness.engine.goal import GoalKind
 from robustness.errors import RunError
-from robustness.runs.planning.plan import Cell, Plan
-from robustness.runs.storage.store import UNTUNED, Store
-from robustness.tasks.answer_scores import score_answer
+from robustness.runs.cells import NO_ATTACK, UNTUNED, Cell
+from robustness.runs.planning.plan import Plan
+from robustness.runs.storage.store import Store
+from robustness.tasks.grading import Grade
 from robustness.testsets.example import Example, Texts, digest_texts
-from robustness.victims.heads.spans import AnsweringVictim
 from robustness.victims.isolation import Fault, Isolation, VictimGoneError
 
 logger = logging.getLogger(__name__)
 
-LoadScorer = Callable[[str], NotingScorer | AnsweringVictim]
+
+class ReplayVictim(Answering, Protocol):
+    """What is asked about texts that were found on another."""
+
+    @property
+    def truncated(self) -> set[str]:
+        """Digests of the texts that it has not read whole."""
+        ...
+
+
+LoadVictim = Callable[[str], ReplayVictim]
 """A checkpoint's name to its victim."""
 
-LoadUntuned = Callable[[str], NotingScorer | AnsweringVictim | None]
+LoadUntuned = Callable[[str], ReplayVictim | None]
 """A checkpoint's name to the untuned base under its head; None where there is no such model."""
 
 
@@ -39,7 +49,7 @@ class Replay:
 def replay_missing(
     plan: Plan,
     store: Store,
-    load_scorer: LoadScorer,
+    load_victim: LoadVictim,
     load_untuned: LoadUntuned,
     examples: Mapping[str, Sequence[Example]],
     report: Callable[[str], None],
@@ -54,12 +64,12 @@ def replay_missing(
         missing = list(_missing(plan, store, target))
         if not missing:
             continue
-        victim = load_scorer(target)
+        victim = load_victim(target)
         for replay in missing:
             report(f"{replay.source.checkpoint} -> {target} | {replay.source.testset} | {replay.source.attack}")
-            predictions = _predict(victim, replay, examples[replay.source.testset])
+            answers = _grade(victim, replay, examples[replay.source.testset])
             store.note_truncated(target, victim.truncated)  # a text that its source reads whole may be too long here
-            store.add_replays(replay.source, target, predictions)
+            store.add_replays(replay.source, target, answers)
     for source in targets:
         _replay_on_base(_found(plan, store, {source}, UNTUNED), store, load_untuned, examples, report)
 
@@ -83,32 +93,28 @@ def _replay_on_base(
         known = store.replayed(clean, UNTUNED)
         texts = {e.id: e.texts for e in examples[source.testset] if e.id in replay.example_ids and e.id not in known}
         for part in (Replay(clean, UNTUNED, tuple(texts), tuple(texts.values())), replay):
-            predictions = _predict(victim, part, examples[source.testset]) if part.texts else []
-            store.add_replays(part.source, UNTUNED, predictions)
+            answers = _grade(victim, part, examples[source.testset]) if part.texts else []
+            store.add_replays(part.source, UNTUNED, answers)
 
 
-def _predict(
-    victim: NotingScorer | AnsweringVictim, replay: Replay, examples: Sequence[Example]
-) -> list[tuple[str, int]]:
-    """Ids with labels or, of answers, whether they match exactly; texts that the victim fails on are left out."""
-    golds = {example.id: example.answers for example in examples}
+def _grade(victim: ReplayVictim, replay: Replay, examples: Sequence[Example]) -> list[tuple[str, Grade]]:
+    """Ids with grades; texts that the victim fails on are left out."""
+    known = {example.id: example for example in examples}
+    found = zip(replay.example_ids, replay.texts, strict=True)
+    asked = {name: known[name].with_texts(texts) for name, texts in found}
 
-    def answer(part: Mapping[str, Texts]) -> Iterator[tuple[str, int]]:
-        texts = list(part.values())
-        if not isinstance(victim, AnsweringVictim):
-            return zip(part, victim.scores(texts).argmax(axis=1).tolist(), strict=True)
-        given = zip(part, victim.predict(texts, n_best=1), strict=True)
-        return ((name, int(score_answer(each.best, golds[name]).exact_match)) for name, each in given)
+    def answer(part: Mapping[str, Example]) -> Iterator[tuple[str, Grade]]:
+        rows = victim.rows(list(part.values()))
+        return ((name, victim.grader.grade(row, each)) for (name, each), row in zip(part.items(), rows, strict=True))
 
     where = f"{replay.source.checkpoint} -> {replay.target} | {replay.source.testset} | {replay.source.attack}"
-    asked = dict(zip(replay.example_ids, replay.texts, strict=True))
     answered = []
     try:
-        for name, found in Isolation().ask(answer, asked, digest_texts):
-            if isinstance(found, Fault):
-                logger.warning("%s: %s is left out, the same command tries again: %s", where, name, found.reason)
+        for name, grade in Isolation().ask(answer, asked, lambda example: digest_texts(example.texts)):
+            if isinstance(grade, Fault):
+                logger.warning("%s: %s is left out, the same command tries again: %s", where, name, grade.reason)
             else:
-                answered.append((name, found))
+                answered.append((name, grade))
     except VictimGoneError as error:
         raise RunError(f"{where}: {error}; see to it, and the same command goes on") from error
     return answered

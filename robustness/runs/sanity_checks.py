@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import permutations
 
 from robustness.engine.attack import Access, NamedAttack
@@ -19,10 +19,15 @@ MIN_JUDGED = 20
 """Examples below which all or none of them is no wonder."""
 
 
-def run_sanity_checks(store: Store, attacks: Sequence[NamedAttack]) -> list[str]:
+def run_sanity_checks(store: Store, attacks: Sequence[NamedAttack], labelled: Collection[str]) -> list[str]:
     """Returns a warning for each reason to doubt the numbers.
 
     That a black-box attack beats its white-box form is a sign of masked gradients (arXiv 1802.00420, 1902.06705).
+
+    Args:
+        store: of the run.
+        attacks: of the run.
+        labelled: its test sets whose rows have labels: changed rows may have other ones than their originals.
     """
     found = [
         f"{checkpoint}: the gradient vanished in {count} examples on which {attack} failed; that is no robustness"
@@ -40,7 +45,7 @@ def run_sanity_checks(store: Store, attacks: Sequence[NamedAttack]) -> list[str]
         f"test set {testset}: every checkpoint gets fewer of the benign originals right than their commonest label "
         "alone would, so their labels are not the changed rows'; no drop from them is reported; name the column of "
         "their labels in the test set's definition: original_label"
-        for testset, tallies in store.tally_originals().items()
+        for testset, tallies in store.tally_originals(labelled).items()
         if are_implausible(tallies)
     ]
     return [*found, *_all_or_nothing(store, attacks), *_stronger_than_they_should_be(store, attacks)]

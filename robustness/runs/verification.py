@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from robustness.definitions.seeds import refuse_seed
-from robustness.engine.attack import ScoreRows
 from robustness.engine.goal import GoalKind
 from robustness.engine.outcome import Status
-from robustness.engine.referee import true_label_probability
 from robustness.errors import RunError, UsageError
 from robustness.runs.storage.record import CheckpointRecord, RunRecord, read_record
 from robustness.runs.storage.store import open_store
-from robustness.tasks.grading import log_probabilities
-from robustness.testsets.example import Texts
+from robustness.tasks.gold import GoldSpan
+from robustness.tasks.grading import Grade, StoredGrade
+from robustness.testsets.example import Example, Texts
 from robustness.victims.files.checkpoint import read_checkpoint
-from robustness.victims.heads.spans import AnsweringVictim
 from robustness.victims.loading import Placement, digest_weights, load_checkpoint, place, to_victim
 
 TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-2}
 """How far a probability may move before it is no rounding: other batches move its last digits."""
 COLUMNS = ("checkpoint", "testset", "attack", "example_id")
 _JUDGED = (
-    "adversarial_text IS NOT NULL AND adversarial_prediction IS NOT NULL AND score IS NOT NULL "
+    "adversarial_text IS NOT NULL AND correct IS NOT NULL AND quality IS NOT NULL AND response IS NOT NULL "
     "AND status IN ('succeeded', 'failed', 'skipped')"
 )
 
@@ -41,18 +39,25 @@ class StoredJudgement:
     testset: str
     attack: str
     example_id: str
-    label: int
+    gold: str
     status: str
-    prediction: int
-    score: float
-    answer: str | None
-    """Of a question."""
+    grade: Grade
     texts: Texts
 
     @property
     def where(self) -> str:
         """Names the row."""
         return f"{self.checkpoint} | {self.testset} | {self.attack} | {self.example_id}"
+
+    @property
+    def example(self) -> Example:
+        """What is asked again."""
+        return Example(self.example_id, self.texts, label=0, answers=(GoldSpan(self.gold, 0),))
+
+    @property
+    def stored(self) -> StoredGrade:
+        """What the answer is held against."""
+        return StoredGrade(self.texts[-1], self.gold, self.grade)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +104,17 @@ def _draw(folder: Path, sample: int, seed: int) -> tuple[int, list[StoredJudgeme
         (stored,) = connection.execute(f"SELECT COUNT(*) FROM outcomes WHERE {_JUDGED}").fetchone()
         chosen = set(np.random.default_rng(seed).permutation(stored)[:sample].tolist())
         rows = connection.execute(
-            f"SELECT {', '.join(COLUMNS)}, label, status, adversarial_prediction, score, answer, adversarial_text "
+            f"SELECT {', '.join(COLUMNS)}, gold, status, correct, quality, response, adversarial_text "
             f"FROM outcomes WHERE {_JUDGED} ORDER BY {', '.join(COLUMNS)}"
         )
-        drawn = [
-            StoredJudgement(*(*row[:-1], tuple(json.loads(row[-1]))))
-            for number, row in enumerate(rows)
-            if number in chosen
-        ]
+        drawn = [_read(row) for number, row in enumerate(rows) if number in chosen]
     return stored, drawn
+
+
+def _read(row: tuple[Any, ...]) -> StoredJudgement:
+    checkpoint, testset, attack, example_id, gold, status, correct, quality, response, texts = row
+    grade = Grade(bool(correct), quality, response)
+    return StoredJudgement(checkpoint, testset, attack, example_id, gold, status, grade, tuple(json.loads(texts)))
 
 
 def _judge_again(
@@ -123,11 +130,13 @@ def _judge_again(
     if digest_weights(found.folder) != checkpoint.weights_digest:
         yield f"{checkpoint.name}: the weights in {found.folder} are not those that the run was made with"
     victim = to_victim(load_checkpoint(found, record.find_task(checkpoint.task)), placement)
-    if isinstance(victim, AnsweringVictim):
-        yield from _compare_answers(victim, rows)
-    else:
-        goals = {attack.name: attack.goal for attack in record.attacks}
-        yield from _compare_scores(victim.scores([row.texts for row in rows]), rows, goals, TOLERANCE[_dtype(record)])
+    goals = {attack.name: attack.goal for attack in record.attacks}
+    for row, found in zip(rows, victim.rows([row.example for row in rows]), strict=True):
+        difference = victim.grader.contradiction(found, row.stored, TOLERANCE[_dtype(record)])
+        if difference is None and _contradicts_itself(row, goals.get(row.attack, GoalKind.CHANGE_PREDICTION)):
+            difference = f"stored as {row.status} with answer {row.grade.response} for gold {row.gold}"
+        if difference is not None:
+            yield f"{row.where}: {difference}"
 
 
 def _dtype(record: RunRecord) -> str:
@@ -140,36 +149,9 @@ def _partner(record: RunRecord, name: str) -> str | None:
     return next((folders[pair.reference] for pair in record.pairs if pair.candidate == name), None)
 
 
-def _compare_answers(victim: AnsweringVictim, rows: Sequence[StoredJudgement]) -> Iterator[str]:
-    for row, given in zip(rows, victim.predict([row.texts for row in rows], n_best=1), strict=True):
-        if given.best != row.answer:
-            yield f"{row.where}: answers {given.best!r}; the run says {row.answer!r}"
-
-
-def _compare_scores(
-    found: ScoreRows, rows: Sequence[StoredJudgement], goals: Mapping[str, str], tolerance: float
-) -> Iterator[str]:
-    for row, scores in zip(rows, found, strict=True):
-        if not {row.label, row.prediction} <= set(range(len(scores))):
-            yield (
-                f"{row.where}: stored with prediction {row.prediction} for label {row.label}, of {len(scores)} labels"
-            )
-            continue
-        score, prediction = true_label_probability(scores, row.label), int(scores.argmax())
-        probabilities = np.exp(log_probabilities(scores[None])[0])
-        lead = probabilities[prediction] - probabilities[row.prediction]  # a tie may fall either way
-        if lead > tolerance or not math.isclose(score, row.score, rel_tol=0, abs_tol=tolerance):
-            yield (
-                f"{row.where}: answers {prediction} with probability {score:.4f} of the true label; the run says "
-                f"{row.prediction} with {row.score:.4f}"
-            )
-        elif _contradicts_itself(row, goals.get(row.attack, GoalKind.CHANGE_PREDICTION)):
-            yield f"{row.where}: stored as {row.status} with prediction {row.prediction} for label {row.label}"
-
-
 def _contradicts_itself(row: StoredJudgement, goal: str) -> bool:
-    """A success has the prediction that its goal asks for; a failure to keep one may have any."""
-    is_right = row.prediction == row.label
+    """A success has the answer that its goal asks for; a failure to keep one may have any."""
+    is_right = row.grade.correct
     if row.status == Status.SUCCEEDED:
         return is_right != (goal == GoalKind.KEEP_PREDICTION)
     return row.status == Status.FAILED and goal == GoalKind.CHANGE_PREDICTION and not is_right

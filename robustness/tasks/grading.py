@@ -6,6 +6,7 @@ What a model gives for one text is a row of numbers, float32: of a task with lab
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from robustness.tasks.answer_scores import score_answer
 from robustness.tasks.gold import GoldSpan
+from robustness.tasks.task import Task, TaskKind
 
 Rows = NDArray[np.float32]
 """What a model gives for texts, shape (texts, numbers)."""
@@ -51,6 +53,16 @@ class Grade:
     """A label's name, or the answer."""
 
 
+@dataclass(frozen=True, slots=True)
+class StoredGrade:
+    """A grade as a run keeps it, with the text and what is right of it."""
+
+    text: str
+    """The last segment, which a span is of."""
+    gold: str
+    grade: Grade
+
+
 class Grader(Protocol):
     """Reads the rows that one kind of task's models give."""
 
@@ -62,12 +74,26 @@ class Grader(Protocol):
         """Returns which answers are right, shape (texts,)."""
         ...
 
+    def problem(self, asked: Asked) -> str | None:
+        """Returns why what is right of a text cannot be answered, or None."""
+        ...
+
     def grade(self, row: NDArray[np.float32], asked: Asked) -> Grade:
         """Returns how right one answer is."""
         ...
 
     def gold(self, asked: Asked) -> str:
         """Returns what is right, as people read it."""
+        ...
+
+    def contradiction(self, row: NDArray[np.float32], stored: StoredGrade, tolerance: float) -> str | None:
+        """Returns how one answer differs from what was stored of the same text, or None.
+
+        Args:
+            row: what the model gives for the text now.
+            stored: what it was graded as then.
+            tolerance: how far a probability may move.
+        """
         ...
 
 
@@ -93,6 +119,17 @@ class LabelGrader:
         """Returns where the gold label's logit is the first of the largest, shape (texts,)."""
         return np.asarray(rows.argmax(axis=1) == _labels_of(asked))
 
+    def problem(self, asked: Asked) -> str | None:
+        """Returns that the gold label is not one of the head's, or None.
+
+        >>> LabelGrader(("negative", "positive")).problem(GradedText(("a fine film",), label=7))
+        "label 7 is outside the head's range: it has labels 0 to 1; mend the test set"
+        """
+        if 0 <= asked.label < len(self.labels):
+            return None
+        largest = len(self.labels) - 1
+        return f"label {asked.label} is outside the head's range: it has labels 0 to {largest}; mend the test set"
+
     def grade(self, row: NDArray[np.float32], asked: Asked) -> Grade:
         """Returns the label that is answered; its quality is the probability of the gold one."""
         answered = int(row.argmax())
@@ -100,8 +137,29 @@ class LabelGrader:
         return Grade(answered == asked.label, quality, self.labels[answered])
 
     def gold(self, asked: Asked) -> str:
-        """Returns the gold label's name."""
-        return self.labels[asked.label]
+        """Returns the gold label's name, or its number where the head has no such label."""
+        return str(asked.label) if self.problem(asked) else self.labels[asked.label]
+
+    def contradiction(self, row: NDArray[np.float32], stored: StoredGrade, tolerance: float) -> str | None:
+        """Returns that the label, or the gold label's probability, is another; a tie may fall either way."""
+        then = stored.grade
+        if not {stored.gold, then.response} <= set(self.labels):
+            return (
+                f"stored with answer {then.response} for gold {stored.gold}; the labels are {', '.join(self.labels)}"
+            )
+        if then.correct != (then.response == stored.gold):
+            return (
+                f"stored as {'right' if then.correct else 'wrong'} with answer {then.response} for gold {stored.gold}"
+            )
+        probabilities = np.exp(log_probabilities(row[None])[0])
+        quality = float(probabilities[self.labels.index(stored.gold)])
+        lead = probabilities.max() - probabilities[self.labels.index(then.response)]
+        if lead <= tolerance and math.isclose(quality, then.quality, rel_tol=0, abs_tol=tolerance):
+            return None
+        return (
+            f"answers {self.labels[int(row.argmax())]} with probability {quality:.4f} of the gold label; the run "
+            f"says {then.response} with {then.quality:.4f}"
+        )
 
 
 class SpanRow(IntEnum):
@@ -134,15 +192,28 @@ class SpanGrader:
         """Returns which answers match a gold answer exactly, shape (texts,)."""
         return np.array([self.grade(row, each).correct for row, each in zip(rows, asked, strict=True)], dtype=bool)
 
+    def problem(self, asked: Asked) -> str | None:
+        """Returns None: any text may be a gold answer."""
+        del asked
+        return None
+
     def grade(self, row: NDArray[np.float32], asked: Asked) -> Grade:
         """Returns the span that is answered, with its F1."""
-        answer = asked.texts[-1][int(row[SpanRow.START]) : int(row[SpanRow.END])]
+        answer = _span(row, asked.texts[-1])
         score = score_answer(answer, asked.answers)
         return Grade(score.exact_match == 1, score.f1, answer)
 
     def gold(self, asked: Asked) -> str:
         """Returns the first gold answer's text."""
         return asked.answers[0].text
+
+    def contradiction(self, row: NDArray[np.float32], stored: StoredGrade, tolerance: float) -> str | None:
+        """Returns that another span is answered, or None; of the gold answers a run keeps the first alone."""
+        del tolerance
+        answer = _span(row, stored.text)
+        return (
+            None if answer == stored.grade.response else f"answers {answer!r}; the run says {stored.grade.response!r}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +230,20 @@ def log_probabilities(rows: Rows) -> NDArray[np.float64]:
     logits = rows.astype(np.float64)
     shifted = logits - logits.max(axis=1, keepdims=True)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+
+
+def grader_for(task: Task) -> Grader:
+    """Returns what reads the rows of a task's models."""
+    return SpanGrader() if task.kind is TaskKind.SPAN else LabelGrader(task.labels)
+
+
+def grade_finite(grader: Grader, row: NDArray[np.float32], asked: Asked) -> Grade | None:
+    """Returns how right one answer is; None of a row that is no numbers, or where no answer could be right."""
+    return grader.grade(row, asked) if np.isfinite(row).all() and grader.problem(asked) is None else None
+
+
+def _span(row: NDArray[np.float32], text: str) -> str:
+    return text[int(row[SpanRow.START]) : int(row[SpanRow.END])]
 
 
 def _labels_of(asked: Sequence[Asked]) -> NDArray[np.int64]:

@@ -216,7 +216,7 @@ def as_victim(loaded: LoadedCheckpoint, model: Any, placement: Placement) -> Any
         return AnsweringVictim(model, loaded.tokenizer, segment_ids=segment_ids, padded=loaded.padded)
     if loaded.is_prompted:
         return PromptedVictim(model, loaded.tokenizer, loaded.task, padded=loaded.padded)
-    return Victim(model, loaded.tokenizer, loaded.label_columns, padded=loaded.padded)
+    return Victim(model, loaded.tokenizer, loaded.label_columns, labels=loaded.task.labels, padded=loaded.padded)
 
 
 def _drops_segment_ids(loaded: LoadedCheckpoint) -> bool:

@@ -19,8 +19,7 @@ from transformers import AutoModelForQuestionAnswering, AutoModelForSequenceClas
 from robustness.definitions.catalog import TESTSETS
 from robustness.definitions.tasks import find_task
 from robustness.definitions.testsets import DistractorSearch, GeneratedSet
-from robustness.engine.answers import evaluate_answers
-from robustness.engine.evaluation import evaluate_examples
+from robustness.engine.evaluation import evaluate
 from robustness.recipes.answering.distractor_search import search_distractors
 from robustness.testsets.example import Example, Texts
 from robustness.testsets.loading import load_testset
@@ -86,7 +85,7 @@ def test_addsent_is_scored_at_the_speed_of_its_windows(
     victim.predict([examples[0].texts])
 
     floor = forward_seconds(victim.model, victim.tokenizer, windows, victim.batches.tokens)
-    seconds, outcomes = timed(lambda: list(evaluate_answers(victim, examples)))
+    seconds, outcomes = timed(lambda: list(evaluate(victim, examples)))
 
     figures = {
         "rows": len(outcomes),
@@ -187,7 +186,7 @@ def test_advglue_is_scored_at_the_speed_of_the_model(shared_data: Path, minilm: 
         texts = [dict(zip(encoded, values, strict=True)) for values in zip(*encoded.values(), strict=True)]
         victim.scores([examples[0].texts])
         floor += forward_seconds(model, tokenizer, texts, victim.batches.tokens)
-        seconds += timed(lambda v=victim, e=examples: list(evaluate_examples(v, e)))[0]
+        seconds += timed(lambda v=victim, e=examples: list(evaluate(v, e)))[0]
         rows += len(examples)
 
     figures = {"rows": rows, "floor_seconds": floor, "seconds": seconds, "times_floor": seconds / floor}
@@ -210,7 +209,7 @@ class Silent(torch.nn.Module):
 
 def peak_megabytes(victim: AnsweringVictim, examples: Sequence[Example]) -> float:
     tracemalloc.start()
-    for _ in evaluate_answers(victim, examples):
+    for _ in evaluate(victim, examples):
         pass
     peak = tracemalloc.get_traced_memory()[1] / 2**20
     tracemalloc.stop()

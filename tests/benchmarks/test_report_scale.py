@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from robustness.engine.evaluation import NO_ATTACK
-from robustness.runs.planning.plan import Cell
+from robustness.runs.cells import NO_ATTACK, Cell
 from robustness.runs.storage.record import (
     AttackRecord,
     CheckpointRecord,
@@ -26,6 +25,8 @@ from robustness.runs.storage.record import (
     write_record,
 )
 from robustness.runs.storage.store import Store
+
+LABELS = ("negative", "positive")
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1800)]
 
@@ -118,6 +119,7 @@ def make_record(shape: Shape) -> RunRecord:
                 n_used=shape.examples,
                 digest="",
                 scores_f1=False,
+                labels=LABELS,
             )
             for i in range(shape.testsets)
         ),
@@ -175,10 +177,10 @@ def fill(folder: Path, record: RunRecord, shape: Shape) -> None:
                     for partner in partners[checkpoint.name] if attack != NO_ATTACK else ():
                         answers = rng.integers(2, size=len(broken)).tolist()
                         connection.executemany(
-                            "INSERT INTO replays VALUES (?, ?, ?, ?, ?, ?)",
+                            "INSERT INTO replays VALUES (?, ?, ?, ?, ?, ?, ?)",
                             [
-                                (checkpoint.name, testset.name, attack, partner, *answer)
-                                for answer in zip(broken, answers, strict=True)
+                                (checkpoint.name, testset.name, attack, partner, name, correct, LABELS[correct])
+                                for name, correct in zip(broken, answers, strict=True)
                             ],
                         )
     connection.close()
@@ -200,12 +202,14 @@ def rows_of(
             "attack": cell.attack,
             "example_id": f"{cell.testset}:{i}",
             "group_id": f"{cell.testset}:{examples.groups[i]}",
-            "label": label,
+            "gold": LABELS[label],
             "status": "skipped" if skipped[i] else "succeeded" if broken[i] else "failed",
-            "clean_prediction": clean,
-            "adversarial_prediction": 1 - label if broken[i] else clean,
-            "clean_score": scores[i][0],
-            "score": scores[i][1],
+            "clean_correct": clean == label,
+            "correct": clean == label and not broken[i],
+            "clean_quality": scores[i][0],
+            "quality": scores[i][1],
+            "clean_response": LABELS[clean],
+            "response": LABELS[1 - label if broken[i] else clean],
             "queries": 0 if cell.attack == NO_ATTACK else queries[i],
             "forwards": queries[i],
             "modified_words": 2,

@@ -21,8 +21,8 @@ TARGET = 100_000_000
 STEP = """
 import json, sys, time
 from pathlib import Path
+from robustness.runs.cells import Cell
 from robustness.engine.outcome import Outcome, Status
-from robustness.runs.planning.plan import Cell
 from robustness.runs.storage.store import FILE_NAME, Store, read_outcomes
 
 what, folder, rows, cell_rows = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), 1000
@@ -32,9 +32,9 @@ TEXT = "it 's a charming and often affecting journey , and one of the best films
 def outcome(number):
     text = f"{TEXT}{number}"
     return Outcome(
-        example_id=f"sst2:{number}", group_id=f"sst2:{number}", label=1,
-        status=Status.SUCCEEDED if number % 3 else Status.FAILED, clean_prediction=1,
-        adversarial_prediction=number % 2, clean_score=0.93125, score=0.25, queries=40, forwards=42, modified_words=2,
+        example_id=f"sst2:{number}", group_id=f"sst2:{number}", clean_correct=True, correct=not number % 3,
+        clean_quality=0.93125, quality=0.25, clean_response="positive", response="negative", gold="positive",
+        status=Status.SUCCEEDED if number % 3 else Status.FAILED, queries=40, forwards=42, modified_words=2,
         modified_share=0.1, similarity=0.95, seconds=0.01, original_text=(text,),
         adversarial_text=(text.replace("best", "bset"),),
     )

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from robustness.engine.outcome import Outcome, Status
-from robustness.runs.planning.plan import Cell
+from robustness.runs.cells import Cell
 from robustness.runs.storage.store import FILE_NAME, Store
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600)]
@@ -25,12 +25,14 @@ def outcome(number: int) -> Outcome:
     return Outcome(
         example_id=f"sst2:{number}",
         group_id=f"sst2:{number}",
-        label=1,
+        clean_correct=True,
+        correct=not number % 3,
+        clean_quality=0.93125,
+        quality=0.25,
+        clean_response="positive",
+        response="negative" if number % 3 else "positive",
+        gold="positive",
         status=Status.SUCCEEDED if number % 3 else Status.FAILED,
-        clean_prediction=1,
-        adversarial_prediction=number % 2,
-        clean_score=0.93125,
-        score=0.25,
         queries=40,
         forwards=42,
         modified_words=2,

@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 
 from robustness import Access, Example
 from robustness.engine.attack import NamedAttack, ScoreRows, Search
-from robustness.engine.evaluation import evaluate_examples
+from robustness.engine.evaluation import evaluate
 from robustness.engine.faults import isolate_outcomes
 from robustness.engine.outcome import Outcome, Status
 from robustness.engine.query_cache import QueryCache
 from robustness.engine.scheduler import Scheduler
 from robustness.errors import UsageError
+from robustness.tasks.grading import LabelGrader
 from robustness.testsets.example import Texts
 from robustness.victims.isolation import Fault, Isolation, VictimGoneError, recover
 
@@ -30,9 +31,14 @@ POISON = "poison"
 class WordVictim:
     """Answers 1 where the text has the word `good`; fails on any call with a text that has the word `poison`."""
 
+    grader = LabelGrader(("bad", "good"))
+
     def __init__(self, error: BaseException | None = None) -> None:
         self.error = error or torch.cuda.OutOfMemoryError("CUDA out of memory")
         self.calls = 0
+
+    def rows(self, asked: Sequence[Example]) -> ScoreRows:
+        return self.scores([example.texts for example in asked])
 
     def scores(self, texts: Sequence[Texts]) -> ScoreRows:
         self.calls += 1
@@ -109,7 +115,7 @@ def test_a_search_that_asks_about_a_text_that_fails_is_errored() -> None:
 
     assert found["3"].status is Status.ERRORED and found["3"].error == "ValueError: no token for it"
     assert [o.status for name, o in found.items() if name != "3"] == [Status.SUCCEEDED] * 7
-    assert found["3"].clean_prediction == 1
+    assert (found["3"].clean_correct, found["3"].clean_response, found["3"].gold) == (True, "good", "good")
 
 
 def test_what_failed_is_not_in_the_cache_and_the_rest_is(tmp_path: Path) -> None:
@@ -159,7 +165,7 @@ def test_one_that_fails_after_a_while_ends_it_too() -> None:
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), UsageError("the cache is locked")])
 def test_what_is_no_fault_of_a_text_passes_through(error: BaseException) -> None:
-    for run in (attack, lambda examples, victim: list(isolate_outcomes(evaluated_by(victim), examples))):
+    for run in (attack, lambda examples, victim: list(isolate_outcomes(evaluated_by(victim), examples, gold_of))):
         with pytest.raises(type(error)):
             run(some(4, [2]), WordVictim(error))
 
@@ -186,13 +192,17 @@ def test_a_lost_device_is_found_out_at_the_first_failure(monkeypatch: pytest.Mon
 
 
 def evaluated_by(victim: Any) -> Callable[[Sequence[Example]], Iterator[Outcome]]:
-    return lambda examples: evaluate_examples(victim, examples)
+    return lambda examples: evaluate(victim, examples)
+
+
+def gold_of(example: Example) -> str:
+    return WordVictim.grader.gold(example)
 
 
 def test_an_evaluated_text_that_fails_alone_is_errored_and_the_others_are_as_ever() -> None:
-    found = list(isolate_outcomes(evaluated_by(WordVictim()), some(1_100, [3, 700])))
+    found = list(isolate_outcomes(evaluated_by(WordVictim()), some(1_100, [3, 700]), gold_of))
 
-    whole = evaluate_examples(WordVictim(), some(1_100))
+    whole = evaluate(WordVictim(), some(1_100))
     assert len(found) == 1_100
     for outcome, expected in zip(sorted(found, key=lambda o: int(o.example_id)), whole, strict=True):
         if outcome.example_id in ("3", "700"):

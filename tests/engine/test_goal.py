@@ -61,10 +61,10 @@ def test_words_emptied_in_place_are_no_words() -> None:
     emptied = CLEAN.replace_word(0, "").replace_word(1, "")
 
     assert len(emptied.words) == 4
-    assert KEEP.is_reached(CLEAN, emptied, 1)
+    assert KEEP.is_reached(CLEAN, emptied, correct=True)
 
 
 def test_by_default_a_success_is_a_wrong_answer() -> None:
-    assert Goal().is_reached(CLEAN, CLEAN.replace_word(2, "bad"), 0)
-    assert not Goal().is_reached(CLEAN, CLEAN.replace_word(2, "bad"), 1)
-    assert not Goal().is_reached(CLEAN, CLEAN, 0)
+    assert Goal().is_reached(CLEAN, CLEAN.replace_word(2, "bad"), correct=False)
+    assert not Goal().is_reached(CLEAN, CLEAN.replace_word(2, "bad"), correct=True)
+    assert not Goal().is_reached(CLEAN, CLEAN, correct=False)

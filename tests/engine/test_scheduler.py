@@ -86,7 +86,8 @@ def test_the_right_attack_succeeds_on_a_planted_trigger_in_the_known_number_of_q
     assert outcome.queries == 4
     assert outcome.adversarial_text == ("a really  film",)
     assert outcome.forwards == 1 + 4 + 1  # clean text, questions, a fresh judgement
-    assert (outcome.clean_prediction, outcome.adversarial_prediction) == (1, 0)
+    assert (outcome.clean_correct, outcome.correct) == (True, False)
+    assert (outcome.clean_response, outcome.response, outcome.gold) == ("1", "0", "1")
     assert (outcome.modified_words, outcome.modified_share) == (1, 0.25)
 
 
@@ -94,7 +95,7 @@ def test_an_example_that_is_wrong_before_the_attack_is_skipped_without_a_query()
     outcome = attack_all(DropWords(), [Example("bad", ("an awful film",), label=1)])["bad"]
 
     assert outcome.status is Status.SKIPPED
-    assert (outcome.queries, outcome.forwards, outcome.clean_prediction) == (0, 1, 0)
+    assert (outcome.queries, outcome.forwards, outcome.clean_correct, outcome.correct) == (0, 1, False, None)
     assert outcome.adversarial_text is None
 
 
@@ -456,7 +457,7 @@ def test_the_referee_trusts_a_fresh_evaluation_and_not_what_the_attack_saw() -> 
     outcome = next(Scheduler(NamedAttack("t", "d", DropWords()), Moody(), seed=0).run([GOOD]))
 
     assert outcome.status is Status.FAILED
-    assert outcome.adversarial_prediction == 1
+    assert (outcome.correct, outcome.response) == (True, "1")
 
 
 @pytest.mark.parametrize("text", ["", "!", "...", "שלום עולם", "e\u0301 a\u0308", "x" * 2000, "\ud7ff \u200b"])

@@ -15,7 +15,7 @@ import pytest
 
 from robustness.engine.outcome import Outcome, Status
 from robustness.reports.tables.columns import Table, arrange
-from robustness.runs.planning.plan import Cell
+from robustness.runs.cells import Cell
 from robustness.runs.storage.measurements import COLUMNS
 from robustness.runs.storage.record import (
     AttackRecord,
@@ -27,6 +27,9 @@ from robustness.runs.storage.record import (
     write_record,
 )
 from robustness.runs.storage.store import Store
+from robustness.tasks.grading import Grade
+
+LABELS = ("negative", "positive")
 
 HOSTILE = (
     "<script>document.title='run'</script>",
@@ -97,6 +100,7 @@ class RunWriter:
                     n_used=n,
                     digest="d",
                     scores_f1=False,
+                    labels=LABELS,
                 )
                 for testset, kind in kinds.items()
             ),
@@ -136,7 +140,7 @@ class RunWriter:
                     if attack != "none":
                         partner = record.checkpoints[number ^ 1].name
                         found = [example_id for example_id, _ in store.unreplayed_successes(cell, partner)]
-                        store.add_replays(cell, partner, [(name, int(rng.integers(2))) for name in found])
+                        store.add_replays(cell, partner, [(name, _grade(bool(rng.integers(2)))) for name in found])
         store.close()
         return folder
 
@@ -150,12 +154,14 @@ def _outcome(i: int, attack: str, rng: np.random.Generator, weakness: float, tex
     return Outcome(
         example_id=f"e{i}",
         group_id=f"g{i}",
-        label=label,
+        clean_correct=not skipped,
+        correct=not (skipped or broken),
+        clean_quality=float(rng.uniform(0.5, 1)),
+        quality=0.3,
+        clean_response=LABELS[clean],
+        response=LABELS[1 - label if broken else clean],
+        gold=LABELS[label],
         status=status,
-        clean_prediction=clean,
-        adversarial_prediction=1 - label if broken else clean,
-        clean_score=float(rng.uniform(0.5, 1)),
-        score=0.3,
         queries=0 if attack == "none" else int(rng.integers(5, 200)),
         forwards=5,
         modified_words=1,
@@ -167,6 +173,10 @@ def _outcome(i: int, attack: str, rng: np.random.Generator, weakness: float, tex
     )
 
 
+def _grade(correct: bool) -> Grade:
+    return Grade(correct, float(correct), LABELS[int(correct)])
+
+
 def _name(outcome: Outcome, i: int, word: Callable[[int], str]) -> Outcome:
     named = replace(
         outcome,
@@ -174,7 +184,8 @@ def _name(outcome: Outcome, i: int, word: Callable[[int], str]) -> Outcome:
         group_id=f"g{i} {word(i)}",
         method=word(i % 3),
         construction=word(3 + i % 2),
-        answer=word(i),
+        clean_response=word(i),
+        response=word(i),
         norm=word(i),
     )
     return replace(named, status=Status.ERRORED, error=word(i)) if i == 39 else named

@@ -76,7 +76,7 @@ def grid_of(cells: dict[tuple[str, str, str], dict[str, str]]) -> OutcomeGrid:
     """By checkpoint, test set and attack the status of examples by name."""
     rows = [
         {"checkpoint": checkpoint, "testset": testset, "attack": attack, "example_id": name, "group_id": name}
-        | {"label": 1, "status": WORDS[letter], "clean_prediction": int(letter != "s"), "goal": "change-prediction"}
+        | {"gold": "1", "status": WORDS[letter], "clean_correct": int(letter != "s"), "goal": "change-prediction"}
         for (checkpoint, testset, attack), letters in cells.items()
         for name, letter in letters.items()
     ]

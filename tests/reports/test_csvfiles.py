@@ -57,9 +57,9 @@ def test_every_field_is_quoted_and_numbers_stay_numbers(tmp_path: Path) -> None:
 
 PROMISED = {
     Table.EXAMPLES: """
-        checkpoint adaptation task train_seed testset provenance attack attack_digest seed example_id group_id label
-        clean_prediction adversarial_prediction clean_score score status queries forwards modified_words
-        modified_share similarity seconds original_text adversarial_text error""",
+        checkpoint adaptation task train_seed testset provenance attack attack_digest seed example_id group_id
+        clean_correct correct clean_quality quality clean_response response gold status queries forwards decodes
+        modified_words modified_share similarity seconds original_text adversarial_text error""",
     Table.TESTSETS: """
         checkpoint adaptation task testset provenance metric aggregation n n_errored value low high""",
     Table.ATTACKS: """

@@ -10,7 +10,7 @@ import pytest
 from robustness.reports.page.divergent_examples import COLUMNS, explain_none, find_divergent_examples
 from robustness.runs.storage.record import PairRecord
 
-REPLAYS = ["source", "target", "testset", "attack", "example_id", "prediction"]
+REPLAYS = ["source", "target", "testset", "attack", "example_id", "correct"]
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +24,13 @@ def attacked(checkpoint: str, statuses: str, attack: str = "swap") -> pd.DataFra
     names = {"s": "succeeded", "f": "failed"}
     rows = [
         dict.fromkeys(COLUMNS)
-        | {"checkpoint": checkpoint, "testset": "set", "attack": attack, "example_id": f"e{i}", "label": 1}
-        | {"status": names[status], "adversarial_prediction": int(status == "f"), "modified_share": 0.1}
+        | {"checkpoint": checkpoint, "testset": "set", "attack": attack, "example_id": f"e{i}", "gold": "positive"}
+        | {
+            "status": names[status],
+            "correct": int(status == "f"),
+            "response": ("negative", "positive")[status == "f"],
+            "modified_share": 0.1,
+        }
         | {"original_text": "fine", "adversarial_text": "fime"}
         for i, status in enumerate(statuses)
     ]
@@ -90,4 +95,4 @@ def test_a_text_that_the_other_arm_withstood_breaks_the_arm_it_was_found_on(pair
     (found,) = find_divergent_examples(pair, examples, replays)
 
     assert (found.breaks, found.attack, found.example_id) == ("peft", "swap", "e0")
-    assert (found.label, found.wrong) == ("positive", "negative")
+    assert (found.gold, found.wrong) == ("positive", "negative")

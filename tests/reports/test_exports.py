@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import re
+import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from robustness.errors import RunError
 from robustness.reports.report import write_report
 from robustness.reports.tables.columns import COLUMNS, Table
 from robustness.reports.tables.export import Format, export_tables
+from robustness.runs.storage.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -90,15 +94,38 @@ def test_runs_without_a_common_cell_are_refused(run_writer: Any, tmp_path: Path)
         api.compare(first, second)
 
 
-def test_another_schema_version_is_refused_with_the_command_that_repeats_the_run(
-    run_writer: Any, tmp_path: Path
+@pytest.mark.parametrize(
+    ("versions", "release"),
+    [({"peft-robustness": "0.0.9"}, "peft-robustness 0.0.9"), ({}, "another release of peft-robustness")],
+)
+def test_another_schema_version_is_refused_with_its_release_and_the_command_that_repeats_the_run(
+    run_writer: Any, tmp_path: Path, versions: dict[str, str], release: str
 ) -> None:
-    import sqlite3
-
-    folder = run_writer.write(tmp_path / "run", run_writer.record(n=2))
+    made = run_writer.record(n=2).model_copy(update={"versions": versions})
+    folder = run_writer.write(tmp_path / "run", made)
     with sqlite3.connect(folder / "run.sqlite") as connection:
-        connection.execute("PRAGMA user_version=99")
+        connection.execute("PRAGMA user_version=3")
     connection.close()
 
-    with pytest.raises(RunError, match=r"schema version 99.*robustness run suite --out .*run-again"):
-        write_report(folder)
+    for read in (write_report, Store):  # to write a report, and to go on with the run
+        with pytest.raises(RunError) as refused:
+            read(folder)
+        assert f"run.sqlite: schema version 3, which {release} wrote and reads; this one reads 4" in str(
+            refused.value
+        )
+        assert re.search(r"robustness run suite --out .*run-again", str(refused.value))
+
+
+def test_a_report_of_a_run_imports_no_recipe_no_probe_and_no_torch(run_writer: Any, tmp_path: Path) -> None:
+    folder = run_writer.write(tmp_path / "run", run_writer.record())
+    code = (
+        "import sys; from robustness.cli import app; sys.argv[1:] = ['report', sys.argv[1]]\n"
+        "try: app()\n"
+        "finally: print('imported:', [n for n in sys.modules if n in ('torch', 'transformers') or "
+        "n.startswith(('robustness.recipes', 'robustness.sensitivity', 'robustness.victims'))])"
+    )
+
+    found = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True)
+
+    assert found.stdout.splitlines()[-1] == "imported: []"
+    assert (folder / "report.html").is_file()

@@ -54,7 +54,7 @@ def test_a_label_is_compared_on_its_own_examples(report: Any) -> None:
     table = report.tables["fragility"]
     row = table[(table["where"] == "label") & (table["what"] == "adversarial-set | positive")].iloc[0]
     full, peft = (arm(report, name, "adversarial-set", "none") for name in ("full", "lora"))
-    right = [(part["adversarial_prediction"] == part["label"])[part["label"] == 1] for part in (full, peft)]
+    right = [(part["correct"] == 1)[part["gold"] == "positive"] for part in (full, peft)]
 
     assert row["n"] == len(right[0])
     assert row["difference"] == pytest.approx(right[0].mean() - right[1].mean())

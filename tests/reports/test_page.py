@@ -20,7 +20,7 @@ from robustness.reports.tables.sensitivity_pairs import build_sensitivity_pairs
 from robustness.reports.visible import visible
 from robustness.runs.storage.record import ProbeRecord
 
-REPLAYS = ["source", "target", "testset", "attack", "example_id", "prediction"]
+REPLAYS = ["source", "target", "testset", "attack", "example_id", "correct"]
 
 
 @pytest.fixture(scope="module")

@@ -31,11 +31,11 @@ def answers_of(checkpoint: str, rng: np.random.Generator, mean: float, *, errore
                 "attack": "none",
                 "example_id": f"q{number // 2}" + ("-a" if number % 2 else ""),
                 "group_id": f"q{number // 2}",
-                "label": 1,
-                "clean_prediction": int(f1 > 0.2) if number % 2 else None,
-                "adversarial_prediction": int(f1 == 1),
-                "clean_score": (0.9 if number % 4 == 1 else mean) if number % 2 else None,
-                "score": f1,
+                "gold": "text",
+                "clean_correct": int(f1 > 0.2) if number % 2 else None,
+                "correct": int(f1 == 1),
+                "clean_quality": (0.9 if number % 4 == 1 else mean) if number % 2 else None,
+                "quality": f1,
                 "status": "errored" if number == errored else "failed" if f1 == 1 else "skipped",
             }
         )
@@ -90,16 +90,16 @@ def test_the_rows_are_the_estimate_of_the_answers_themselves(
 ) -> None:
     kept = examples[examples["example_id"] != "q3-a"]
     if population == "altered":
-        kept = kept[kept["clean_score"].notna()]
+        kept = kept[kept["clean_quality"].notna()]
     if aggregation == "official":
         kept = kept[kept["group_id"] != "q3"]
     arms = {name: part.reset_index(drop=True) for name, part in kept.groupby("checkpoint")}
     names = arms["full-0"]["group_id"].to_numpy(dtype=str)
-    column = {"f1": "score", "exact_match": "adversarial_prediction"}[metric]
+    column = {"f1": "quality", "exact_match": "correct"}[metric]
     values = {name: part[column].to_numpy(dtype=float) for name, part in arms.items()}
     if aggregation == "official":
         chosen = {
-            name: worst_altered_rows(part["score"].astype(float), names, part["clean_score"].notna())
+            name: worst_altered_rows(part["quality"].astype(float), names, part["clean_quality"].notna())
             for name, part in arms.items()
         }
         values = {name: values[name][rows] for name, rows in chosen.items()}
@@ -136,7 +136,7 @@ def arms_of(examples: pd.DataFrame, column: str) -> tuple[Any, Any]:
     return full.to_numpy(dtype=float), lora.to_numpy(dtype=float)
 
 
-@pytest.mark.parametrize(("metric", "column"), [("f1", "score"), ("exact_match", "adversarial_prediction")])
+@pytest.mark.parametrize(("metric", "column"), [("f1", "quality"), ("exact_match", "correct")])
 def test_one_pair_has_each_population_by_its_own_test_and_interval(
     pair: pd.DataFrame, examples: pd.DataFrame, metric: str, column: str
 ) -> None:
@@ -144,7 +144,7 @@ def test_one_pair_has_each_population_by_its_own_test_and_interval(
     full, lora = arms_of(examples, column)
     altered = np.arange(2 * QUESTIONS) % 2 == 1
     asked = np.arange(2 * QUESTIONS) // 2
-    right = np.logical_and(*(each == 1 for each in arms_of(examples, "clean_prediction")))
+    right = np.logical_and(*(each == 1 for each in arms_of(examples, "clean_correct")))
     single = "permutation" if metric == "f1" else "mcnemar-exact"
     for population, aggregation, rows, groups, test in (
         ("altered", "mean", altered, None, single),
@@ -170,8 +170,8 @@ def test_what_one_pair_loses_from_the_originals_is_of_the_altered_rows(
     pair: pd.DataFrame, examples: pd.DataFrame
 ) -> None:
     altered = np.arange(2 * QUESTIONS) % 2 == 1
-    (full, lora), (clean_full, clean_lora) = (arms_of(examples, name) for name in ("score", "clean_score"))
-    right = np.logical_and(*(each == 1 for each in arms_of(examples, "clean_prediction")))
+    (full, lora), (clean_full, clean_lora) = (arms_of(examples, name) for name in ("quality", "clean_quality"))
+    right = np.logical_and(*(each == 1 for each in arms_of(examples, "clean_correct")))
     gap = (clean_full - clean_lora)[altered]
     drop = mean_difference((full - lora)[altered] - gap)
 

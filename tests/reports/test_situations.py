@@ -101,10 +101,10 @@ def outcomes(checkpoint: str, testset: str, attack: str, letters: Sequence[str],
             "attack": attack,
             "example_id": [f"e{i}" for i in range(n)],
             "group_id": [f"e{i}" for i in range(n)],
-            "label": 1,
+            "gold": "positive",
             "status": status,
-            "clean_prediction": np.full(n, np.nan) if attack == "none" else clean,
-            "adversarial_prediction": np.where(status == "failed", 1.0, 0.0),
+            "clean_correct": np.full(n, np.nan) if attack == "none" else clean,
+            "correct": np.where(status == "failed", 1.0, 0.0),
             "queries": 0 if attack == "none" else 10,
             "forwards": 1,
             "modified_words": 1.0,
@@ -193,7 +193,7 @@ def test_a_ready_made_set_without_originals_shows_less_accuracy_alone() -> None:
     record = make_record([FULL, LORA], PAIR, kinds={"adv": "adversarial"})
     letters = {"f": "r" * 300 + "b" * 200, "l": "r" * 200 + "b" * 300}
     unknown = [outcomes(name, "adv", "none", word) for name, word in letters.items()]
-    known = [frame.assign(clean_prediction=1.0) for frame in unknown]
+    known = [frame.assign(clean_correct=1.0) for frame in unknown]
 
     rows = [one(table(frames, record), metric="accuracy") for frames in (unknown, known)]
 
@@ -343,15 +343,15 @@ def test_two_seeds_give_no_verdict_on_a_method_and_three_may() -> None:
     assert three["drop_difference"] == pytest.approx(three["difference"])
 
 
-MARKS = (("clean_prediction", 1.0), ("status", "failed"))
+MARKS = (("clean_correct", 1.0), ("status", "failed"))
 """How it shows in a frame that an example is right before the attack, and after it."""
 
 
 def test_a_methods_success_rate_is_the_mean_over_seeds_of_what_both_arms_have_right() -> None:
     frames, record = seeded(range(3))
     rng = np.random.default_rng(8)
-    frames = [f.assign(clean_prediction=np.where(rng.random(400) < 0.9, 1.0, 0.0)) for f in frames]
-    frames = [f.assign(status=f["status"].where(f["clean_prediction"] == 1, "skipped")) for f in frames]
+    frames = [f.assign(clean_correct=np.where(rng.random(400) < 0.9, 1.0, 0.0)) for f in frames]
+    frames = [f.assign(status=f["status"].where(f["clean_correct"] == 1, "skipped")) for f in frames]
 
     pairs = table(frames, record)
 
@@ -446,8 +446,8 @@ def test_the_success_rate_is_of_examples_known_to_be_right_on_both_arms() -> Non
     record = make_record([FULL, LORA], PAIR, kinds={"adv": "adversarial"})
     half = np.where(np.arange(400) < 200, 1.0, np.nan)
     frames = [
-        outcomes("f", "adv", "none", "rb" * 200).assign(clean_prediction=1.0),
-        outcomes("l", "adv", "none", "rb" * 200).assign(clean_prediction=half),
+        outcomes("f", "adv", "none", "rb" * 200).assign(clean_correct=1.0),
+        outcomes("l", "adv", "none", "rb" * 200).assign(clean_correct=half),
     ]
 
     success = one(table(frames, record), metric="attack_success_rate", population="both_correct")
@@ -656,9 +656,7 @@ def test_a_methods_success_rate_is_as_sure_as_on_the_examples_that_both_have_rig
     """The same 300 of 400 are right before under every seed: the others say nothing of the rate."""
     frames, record = seeded(range(4), gap=0.3)
     right = np.arange(400) % 4 > 0
-    frames = [
-        f.assign(clean_prediction=right.astype(float), status=f["status"].where(right, "skipped")) for f in frames
-    ]
+    frames = [f.assign(clean_correct=right.astype(float), status=f["status"].where(right, "skipped")) for f in frames]
     broken = np.stack([frame["status"][right] == "succeeded" for frame in frames]).astype(float)
     alone = difference_over_seeds(broken[1::2] - broken[::2])
 
@@ -828,9 +826,9 @@ def test_the_headline_of_adversarial_questions_is_over_altered_rows() -> None:
         frames.append(
             frame.assign(
                 group_id=ids,
-                score=f1,
-                clean_score=np.where(altered, 1.0, np.nan),
-                clean_prediction=np.where(altered, 1.0, np.nan),
+                quality=f1,
+                clean_quality=np.where(altered, 1.0, np.nan),
+                clean_correct=np.where(altered, 1.0, np.nan),
             )
         )
 
@@ -838,14 +836,14 @@ def test_the_headline_of_adversarial_questions_is_over_altered_rows() -> None:
 
     planned = pairs[pairs["family"] == "planned"]
     assert planned[["metric", "population", "n"]].to_numpy().tolist() == [["f1", "altered", 600]]
-    means = [frame["score"].to_numpy()[altered].mean() for frame in frames]
+    means = [frame["quality"].to_numpy()[altered].mean() for frame in frames]
     assert planned.iloc[0][["reference_value", "candidate_value"]].tolist() == pytest.approx(means)
     assert planned.iloc[0]["verdict"] == "peft-more-fragile"
     everything = one(pairs, metric="f1", aggregation="mean")
     assert everything["difference"] == pytest.approx(planned.iloc[0]["difference"] * 2 / 3)
     official = one(pairs, metric="exact_match", aggregation="official")
     by_question = [
-        frame.assign(score=np.where(altered, frame["score"], 2)).groupby("group_id")["score"].min().mean()
+        frame.assign(quality=np.where(altered, frame["quality"], 2)).groupby("group_id")["quality"].min().mean()
         for frame in frames
     ]
     assert official["n"] == 300
@@ -870,8 +868,8 @@ def test_what_is_known_of_one_arms_original_alone_enters_no_clean_gap() -> None:
     record = make_record([FULL, LORA], PAIR, kinds={"adv": "adversarial"})
     known = np.where(np.arange(400) < 200, 1.0, np.nan)
     frames = [
-        outcomes("f", "adv", "none", "r" * 400).assign(clean_prediction=1.0),
-        outcomes("l", "adv", "none", "r" * 400).assign(clean_prediction=known),
+        outcomes("f", "adv", "none", "r" * 400).assign(clean_correct=1.0),
+        outcomes("l", "adv", "none", "r" * 400).assign(clean_correct=known),
     ]
 
     row = one(table(frames, record), metric="accuracy")

@@ -9,14 +9,15 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 
+from robustness.definitions.tasks import find_task
 from robustness.reports.tables.attacks import build_attacks
 from robustness.reports.tables.curves import build_curves, build_path_curves
 from robustness.reports.tables.examples import build_examples
 from robustness.reports.tables.pairs import build_pairs
 from robustness.reports.tables.testsets import build_testsets
 from robustness.reports.tables.transfer import build_transfer
+from robustness.runs.cells import UNTUNED
 from robustness.runs.storage.record import AttackRecord, CheckpointRecord, PairRecord, RunRecord, TestsetRecord
-from robustness.runs.storage.store import UNTUNED
 
 ADVGLUE = {"sst2": "sst2", "qqp": "qqp", "mnli": "mnli", "mnli-mm": "mnli", "qnli": "qnli", "rte": "rte"}
 
@@ -50,8 +51,9 @@ def checkpoint(name: str, adaptation: str, task: str = "sst2") -> CheckpointReco
 
 def testset(name: str, task: str = "sst2", kind: str = "clean", *, scores_f1: bool = False) -> TestsetRecord:
     return TestsetRecord(
-        name=name, task=task, kind=kind, provenance="official", n=10, n_used=10, digest="", scores_f1=scores_f1
-    )
+        name=name, task=task, kind=kind, provenance="official", n=10, n_used=10, digest="", scores_f1=scores_f1,
+        labels=find_task(task).labels,
+    )  # fmt: skip
 
 
 testset.__test__ = False  # type: ignore[attr-defined]
@@ -97,10 +99,11 @@ def row(name: str, testset_name: str, attack: str, index: int, **values: object)
         "attack": attack,
         "example_id": f"e{index}",
         "group_id": f"e{index}",
-        "label": 1,
+        "clean_correct": 1,
+        "correct": 1,
+        "response": "positive",
+        "gold": "positive",
         "status": "failed",
-        "clean_prediction": 1,
-        "adversarial_prediction": 1,
         "queries": 5,
         "forwards": 6,
         "seconds": 0.1,
@@ -116,7 +119,7 @@ def attacked(statuses: dict[str, str], keeping: Sequence[str] = ()) -> World:
     """Checkpoints whose examples end as the letters say: s(kipped), b(roken), r(obust), e(rrored)."""
     words = {"s": "skipped", "b": "succeeded", "r": "failed", "e": "errored"}
     rows = [
-        row(name, "t", attack, i, status=words[letter], clean_prediction=0 if letter == "s" else 1)
+        row(name, "t", attack, i, status=words[letter], clean_correct=0 if letter == "s" else 1)
         for (name, attack), letters in ((key.split("/"), value) for key, value in statuses.items())
         for i, letter in enumerate(letters)
     ]
@@ -210,10 +213,10 @@ def test_p_values_are_adjusted_behind_the_worst_case() -> None:
 
 def test_a_test_set_with_originals_shows_the_drop_on_the_same_rows() -> None:
     rows = [
-        row("f", "adv", "none", 0, clean_prediction=1, adversarial_prediction=0, status="succeeded"),
-        row("f", "adv", "none", 1, clean_prediction=1, adversarial_prediction=1),
-        row("f", "adv", "none", 2, clean_prediction=0, adversarial_prediction=1, status="skipped"),
-        row("f", "adv", "none", 3, clean_prediction=None, adversarial_prediction=1),
+        row("f", "adv", "none", 0, clean_correct=1, correct=0, status="succeeded"),
+        row("f", "adv", "none", 1, clean_correct=1, correct=1),
+        row("f", "adv", "none", 2, clean_correct=0, correct=1, status="skipped"),
+        row("f", "adv", "none", 3, clean_correct=None, correct=1),
     ]
     made = record([checkpoint("f", "full")], [testset("adv", kind="adversarial")])
 
@@ -232,11 +235,21 @@ def test_the_advglue_macro_is_the_official_one() -> None:
     rows, accuracies = [], {}
     for name, task in ADVGLUE.items():
         labels, guesses = rng.integers(2, size=10), rng.integers(2, size=10)
+        names = find_task(task).labels
         accuracies[name] = float((labels == guesses).mean())
         if name == "qqp":
             accuracies["f1"] = f1_score(labels, guesses)
         rows += [
-            row(f"c-{task}", f"advglue-{name}", "none", i, label=y, adversarial_prediction=p, clean_prediction=None)
+            row(
+                f"c-{task}",
+                f"advglue-{name}",
+                "none",
+                i,
+                gold=names[y],
+                response=names[p],
+                correct=y == p,
+                clean_correct=None,
+            )
             for i, (y, p) in enumerate(zip(labels, guesses, strict=True))
         ]
     made = record(checkpoints, testsets)
@@ -301,7 +314,7 @@ def test_transfer_counts_only_texts_whose_clean_form_the_target_gets_right() -> 
     world = attacked({"f/a": "bbbb", "l/a": "rrrs"})
     replays = pd.DataFrame(
         [
-            {"source": "f", "target": "l", "testset": "t", "attack": "a", "example_id": f"e{i}", "prediction": p}
+            {"source": "f", "target": "l", "testset": "t", "attack": "a", "example_id": f"e{i}", "correct": p}
             for i, p in enumerate([0, 1, 0, 0])
         ]
     )
@@ -316,10 +329,10 @@ def test_transfer_counts_only_texts_whose_clean_form_the_target_gets_right() -> 
 
 def test_transfer_to_the_base_counts_only_texts_whose_clean_form_the_base_gets_right() -> None:
     world = attacked({"f/a": "bbbb", "l/a": "rrrs"})
-    answers = {"none": [1, 1, 0, 1], "a": [0, 1, 0, 0]}  # the label is 1
+    answers = {"none": [1, 1, 0, 1], "a": [0, 1, 0, 0]}  # right or wrong
     replays = pd.DataFrame(
         [
-            {"source": "f", "target": UNTUNED, "testset": "t", "attack": a, "example_id": f"e{i}", "prediction": p}
+            {"source": "f", "target": UNTUNED, "testset": "t", "attack": a, "example_id": f"e{i}", "correct": p}
             for a, predictions in answers.items()
             for i, p in enumerate(predictions)
         ]

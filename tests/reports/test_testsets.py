@@ -16,6 +16,7 @@ from robustness.runs.storage.record import CheckpointRecord, PairRecord, RunReco
 
 Row = dict[str, object]
 LABELS = [0, 1] * 30
+NAMES = ("negative", "positive")
 """Of sixty changed rows; each original has the other label."""
 
 
@@ -50,8 +51,8 @@ def make_record(*, answers: bool = False, provenance: str = "own") -> RunRecord:
 def static_row(checkpoint: str, index: int, **values: object) -> Row:
     return {
         "checkpoint": checkpoint, "testset": "t", "attack": "none", "example_id": f"e{index:03}",
-        "group_id": f"e{index:03}", "label": 1, "status": "failed", "clean_prediction": None,
-        "adversarial_prediction": 1, "clean_score": None, "score": 0.9, "original_text": None,
+        "group_id": f"e{index:03}", "gold": "positive", "status": "failed", "clean_correct": None,
+        "correct": 1, "response": "positive", "clean_quality": None, "quality": 0.9, "original_text": None,
         "adversarial_text": '["a film"]',
     } | values  # fmt: skip
 
@@ -62,10 +63,10 @@ def contrast_rows(right_of_sixty: dict[str, int], *, with_label: bool) -> list[R
         static_row(
             checkpoint,
             i,
-            label=label,
-            adversarial_prediction=label,
-            clean_prediction=1 - label if i < right else label,
-            original_label=1 - label if with_label else None,
+            gold=NAMES[label],
+            response=NAMES[label],
+            clean_correct=(i < right) == with_label,
+            original_gold=NAMES[1 - label] if with_label else None,
             original_text='["the film"]',
         )
         for checkpoint, right in right_of_sixty.items()
@@ -110,7 +111,7 @@ def test_a_drop_is_reported_where_one_checkpoint_does_as_well_as_the_commonest_l
 def test_labels_that_the_file_gives_are_believed_and_questions_have_none() -> None:
     believed = contrast_rows({"f": 3, "l": 3}, with_label=True)
     unlabelled = contrast_rows({"f": 3, "l": 3}, with_label=False)
-    questions = [row | {"label": 1, "clean_prediction": 0} for row in unlabelled]
+    questions = [row | {"gold": "positive", "clean_correct": 0} for row in unlabelled]
 
     for rows, record in ((believed, make_record()), (questions, make_record(answers=True))):
         assert implausible_originals(build_examples(pd.DataFrame(rows), record), record) == frozenset()
@@ -120,10 +121,10 @@ def test_a_group_is_consistent_where_all_its_rows_are_right_and_unknown_where_on
     groups = ["a", "a", "b", "b", "c", "d", "d"]
     right = [1, 1, 1, 0, 1, 1, 1]
     rows = [
-        static_row("f", i, group_id=group, adversarial_prediction=answer)
+        static_row("f", i, group_id=group, correct=answer)
         for i, (group, answer) in enumerate(zip(groups, right, strict=True))
     ]
-    rows[6] |= {"status": "errored", "adversarial_prediction": None}
+    rows[6] |= {"status": "errored", "correct": None}
 
     row = tabulate(rows, make_record()).loc[("f", "consistency", "all-of-group")]
 
@@ -157,11 +158,11 @@ def question_rows(checkpoint: str = "f") -> list[Row]:
             checkpoint,
             i,
             group_id=question,
-            score=f1,
-            adversarial_prediction=exact,
-            clean_score=clean_f1,
-            clean_prediction=clean_exact,
-            answer="text",
+            quality=f1,
+            correct=exact,
+            clean_quality=clean_f1,
+            clean_correct=clean_exact,
+            response="text",
         )
         for i, (question, f1, exact, clean_f1, clean_exact) in enumerate(QUESTIONS)
     ]
@@ -184,7 +185,7 @@ def test_altered_questions_have_three_scores_and_the_mean_over_altered_rows_come
 def test_exact_match_of_the_official_score_is_that_of_the_row_with_the_lowest_f1() -> None:
     """Words in another order: F1 is 1 without an exact match; the first of the equals counts."""
     rows = [
-        static_row("f", i, group_id="a", score=1.0, adversarial_prediction=exact, clean_score=1.0, clean_prediction=1)
+        static_row("f", i, group_id="a", quality=1.0, correct=exact, clean_quality=1.0, clean_correct=1)
         for i, exact in enumerate([1, 0])
     ]
 
@@ -194,7 +195,7 @@ def test_exact_match_of_the_official_score_is_that_of_the_row_with_the_lowest_f1
 
 
 def test_questions_without_altered_rows_have_their_mean_alone() -> None:
-    rows = [static_row("f", i, score=0.5, adversarial_prediction=0) for i in range(4)]
+    rows = [static_row("f", i, quality=0.5, correct=0) for i in range(4)]
 
     table = tabulate(rows, make_record(answers=True))
 

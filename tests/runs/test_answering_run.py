@@ -96,13 +96,13 @@ def test_the_scores_are_those_of_the_rows(report: Report) -> None:
     part = rows[(rows["checkpoint"] == "lora") & (rows["testset"] == "tiny-addany") & (rows["attack"] == "none")]
     table = report.tables["testsets"].set_index(["checkpoint", "testset", "metric", "aggregation"])["value"]
 
-    f1 = part["score"].astype(float)
+    f1 = part["quality"].astype(float)
     assert table["lora", "tiny-addany", "f1", "mean"] == pytest.approx(f1.mean())
     altered = part["example_id"] != part["group_id"]
     assert altered.sum() == len(part) / 2
     assert table["lora", "tiny-addany", "f1", "altered"] == pytest.approx(f1[altered].mean())
     assert table["lora", "tiny-addany", "f1", "official"] == pytest.approx(f1[altered].mean())  # one a question
-    exact = part["adversarial_prediction"] == 1
+    exact = part["correct"] == 1
     assert table["lora", "tiny-addany", "exact_match", "official"] == pytest.approx(exact[altered].mean())
     consistent = exact.groupby(part["group_id"]).all()
     assert table["lora", "tiny-addany", "consistency", "all-of-group"] == pytest.approx(consistent.mean())
@@ -166,7 +166,7 @@ def test_an_interrupted_search_goes_on_where_it_stopped(
 
     assert len(searched) == 12 and len(set(searched)) == 6  # six for each of two checkpoints, none twice
     keys = ["checkpoint", "testset", "attack", "example_id"]
-    columns = [*keys, "answer", "score", "adversarial_text"]
+    columns = [*keys, "response", "quality", "adversarial_text"]
     whole = report.tables["examples"]
     whole = whole[whole["attack"] == "none"][columns].sort_values(keys).reset_index(drop=True)
     pd.testing.assert_frame_equal(again.tables["examples"][columns].sort_values(keys).reset_index(drop=True), whole)
@@ -253,7 +253,7 @@ def test_a_set_searched_for_against_one_arm_is_a_file_that_both_arms_replay(
         .merge(live.assign(**{key: live[key].str.partition(":")[2]}), on=key, suffixes=("", "_live"))
     )
     assert len(both) >= 6 and (both["adversarial_text"] == both["adversarial_text_live"]).all()
-    assert both["score"].to_numpy() == pytest.approx(both["score_live"].to_numpy())
+    assert both["quality"].to_numpy() == pytest.approx(both["quality_live"].to_numpy())
     scores = replay.tables["testsets"].query("testset == 'replayed' and metric == 'f1'")
     assert set(scores["checkpoint"]) == {"full", "lora"} and set(scores["provenance"]) == {"generated"}
 
@@ -360,7 +360,7 @@ def test_a_run_on_questions_is_verified_by_its_answers(report: Report, tmp_path:
     tampered = tmp_path / "run"
     shutil.copytree(report.folder, tampered)
     with sqlite3.connect(tampered / "run.sqlite") as connection:
-        change = "UPDATE outcomes SET answer='nowhere' WHERE checkpoint='lora' AND testset='questions'"
+        change = "UPDATE outcomes SET response='nowhere' WHERE checkpoint='lora' AND testset='questions'"
         count = connection.execute(change).rowcount
     disagreements = api.verify(tampered, sample=10_000, device="cpu").disagreements
     assert len(disagreements) == count > 0

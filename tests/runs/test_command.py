@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from robustness import api, cli
+from robustness import cli
 from robustness.errors import UsageError
 from robustness.runs.planning.plan import Plan, RunSettings, command_words
 
@@ -41,7 +41,7 @@ def test_the_command_line_gives_the_settings_back(
         given.append(settings)
         raise UsageError("enough")
 
-    monkeypatch.setattr(api, "make_plan", take)
+    monkeypatch.setattr("robustness.runs.planning.plan.make_plan", take)
     monkeypatch.setattr("sys.argv", [*command_words(settings), "--out", "runs/x"])
 
     with pytest.raises(SystemExit):

@@ -10,18 +10,20 @@ import pytest
 
 from robustness.engine.faults import errored
 from robustness.errors import RunError
+from robustness.runs.cells import Cell
 from robustness.runs.executors import dispatch
 from robustness.runs.executors.dispatch import Dispatcher
 from robustness.runs.executors.executor import Work
 from robustness.runs.executors.reports import Ended, Found, Lost, Refused, Report, Started
 from robustness.runs.executors.shards import make_shards
-from robustness.runs.planning.plan import Cell
 from robustness.runs.storage.record import library_versions
 from robustness.runs.storage.sink import Sink
 from robustness.runs.storage.store import Store, read_outcomes
+from robustness.tasks.grading import LabelGrader
 from robustness.testsets.example import Example
 
 CELL = Cell("full", "sst2", "swap")
+GRADERS = dict.fromkeys(("full", "lora"), LabelGrader(("negative", "positive")))
 OTHER = Cell("lora", "sst2", "swap")
 
 
@@ -63,7 +65,7 @@ class WorkerPool:
                 self.deaths[example.id] += 1
                 yield Lost("killed")
                 return
-            yield Found((errored(example, "computed"),), frozenset())
+            yield Found((errored(example, "gold", "computed"),), frozenset())
         yield Ended(())
 
     def wait(self, seconds: float) -> list[tuple[int, Report]]:
@@ -80,7 +82,7 @@ def dispatch_all(
     try:
         sink = Sink(store, lambda _: None, sum(len(each.examples) for each in work))
         totals = {each.cell: len(each.examples) for each in work}
-        return Dispatcher(worker_pool, sink, totals, **options).run(shards, workers)
+        return Dispatcher(worker_pool, sink, totals, GRADERS, **options).run(shards, workers)
     finally:
         store.close()
 

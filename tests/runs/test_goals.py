@@ -45,7 +45,7 @@ def test_reductions_are_judged_and_leave_the_answer_right(finished: Report) -> N
 
     assert finished.n_errored == 0
     assert len(reduced) > 0
-    assert (reduced["adversarial_prediction"] == reduced["label"]).all()
+    assert (reduced["correct"] == 1).all() and (reduced["response"] == reduced["gold"]).all()
     assert all(len(text.split()) <= 2 for text in reduced["adversarial_text"])  # a word, perhaps a full stop
 
 

@@ -23,10 +23,11 @@ from robustness.engine.query_cache import QueryCache
 from robustness.errors import CheckpointError, RunError
 from robustness.recipes.answering.distractor_attack import DistractorAttack
 from robustness.reports.tables.columns import Table
+from robustness.runs.cells import Cell
 from robustness.runs.executors.executor import Work, find_outcomes
 from robustness.runs.executors.reports import Ended, Found, Lost
 from robustness.runs.executors.worker import Worker, pack_worker_spec
-from robustness.runs.planning.plan import Cell, RunSettings, make_plan
+from robustness.runs.planning.plan import RunSettings, make_plan
 from robustness.runs.preparation import prepare
 from robustness.runs.progress import Progress
 from robustness.runs.replay import replay_missing
@@ -159,19 +160,19 @@ def test_a_question_that_the_victim_fails_on_is_errored_with_or_without_an_attac
 ) -> None:
     checkpoint = read_checkpoint("lora", str(answering.peft), str(answering.base))
     victim: Any = to_victim(load_checkpoint(checkpoint, find_task("squad")), place("cpu"))
-    predict, examples = victim.predict, answering.examples()[:6]
+    encode, examples = victim.encode, answering.examples()[:6]
     bad = examples[2].texts[0]
 
-    def fails(texts: Sequence[Texts], **options: int) -> Any:
+    def fails(texts: Sequence[Texts]) -> Any:
         if any(question == bad for question, _ in texts):
             raise ValueError("no token for it")
-        return predict(texts, **options)
+        return encode(texts)
 
     search = DistractorSearch(words=2, epochs=1, candidates=2, restarts=0)
     for attack in (None, NamedAttack("addany", "digest", DistractorAttack(search, "after"))):
         whole = {o.example_id: told(o) for o in find_outcomes(victim, None, attack, examples, 0)}
         with monkeypatch.context() as patch:
-            patch.setattr(victim, "predict", fails)
+            patch.setattr(victim, "encode", fails)
             found = {o.example_id: o for o in find_outcomes(victim, None, attack, examples, 0)}
 
         failed = {e.id for e in examples if e.texts[0] == bad}
@@ -232,7 +233,7 @@ def test_a_victim_that_does_not_agree_with_itself_is_warned_of(
 
 def broken(name: str, text: str) -> Outcome:
     """A success, of which nothing but the text is told."""
-    blank = errored(Example(name, ("fine",), label=1), "")
+    blank = errored(Example(name, ("fine",), label=1), "positive", "")
     return replace(blank, status=Status.SUCCEEDED, adversarial_text=(text,), error=None)
 
 
@@ -244,8 +245,9 @@ def replayed(tiny: Any, tmp_path: Path) -> Iterator[tuple[Store, Callable[[], No
     loaded = load_checkpoint(read_checkpoint("lora", str(tiny.peft), str(tiny.base)), find_task("sst2"))
     scorer: Any = QueryCache(tmp_path, "victim").in_front_of(to_victim(loaded, place("cpu")))  # type: ignore[arg-type]
     pairs = [SimpleNamespace(full_name="full", peft_name="lora")]
+    known = {"t": [Example(name, ("fine",), label=1) for name in "012"]}
     plan: Any = SimpleNamespace(pairs=pairs, attacks=[NamedAttack("swap", "d", None)], cells=[cell])  # type: ignore[arg-type]
-    yield store, lambda: replay_missing(plan, store, lambda _: scorer, lambda _: None, {"t": []}, lambda _: None)
+    yield store, lambda: replay_missing(plan, store, lambda _: scorer, lambda _: None, known, lambda _: None)
     store.close()
 
 

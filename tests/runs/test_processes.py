@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from robustness.errors import UsageError
+from robustness.runs.cells import Cell
 from robustness.runs.execution import Execution
 from robustness.runs.executors import pool, processes
 from robustness.runs.executors.dispatch import Dispatcher, errored
@@ -23,7 +24,6 @@ from robustness.runs.executors.executor import Work
 from robustness.runs.executors.pool import PoolExecutor, check_execution
 from robustness.runs.executors.processes import Processes
 from robustness.runs.executors.reports import Ended, Found, Lost, Report, Started
-from robustness.runs.planning.plan import Cell
 from robustness.runs.storage.record import library_versions
 from robustness.runs.storage.sink import Sink
 from robustness.runs.storage.store import Store, read_outcomes
@@ -203,8 +203,8 @@ def test_processes_killed_at_the_same_moment_are_replaced_and_nothing_is_lost(
     first, second = (Example(name, (f"text {name}",), 1) for name in ("first", "second"))
     messages: dict[str, Report] = {
         "started": Started(library_versions(), "there"),
-        "first": Found((errored(first, "computed"),), frozenset()),
-        "second": Found((errored(second, "computed"),), frozenset()),
+        "first": Found((errored(first, "gold", "computed"),), frozenset()),
+        "second": Found((errored(second, "gold", "computed"),), frozenset()),
         "ended": Ended(()),
     }
     for name, message in messages.items():
@@ -215,7 +215,7 @@ def test_processes_killed_at_the_same_moment_are_replaced_and_nothing_is_lost(
     store = Store(tmp_path)
     worker_pool = KilledTogether(tmp_path)
 
-    Dispatcher(worker_pool, Sink(store, lambda _: None, 2), {CELL: 2}).run(
+    Dispatcher(worker_pool, Sink(store, lambda _: None, 2), {CELL: 2}, {}).run(
         [Work(CELL, (first,)), Work(CELL, (second,))], 2
     )
     store.close()

@@ -9,7 +9,7 @@ from robustness.runs.progress import LiveScore, Meter
 
 
 def outcome(status: Status, queries: int = 10, **values: Any) -> Outcome:
-    fields = dict.fromkeys(Outcome.__dataclass_fields__) | {"example_id": "e", "group_id": "g", "label": 1}
+    fields = dict.fromkeys(Outcome.__dataclass_fields__) | {"example_id": "e", "group_id": "g", "gold": "1"}
     return Outcome(**(fields | {"status": status, "queries": queries, "forwards": 1, "seconds": 0.0} | values))
 
 
@@ -41,6 +41,6 @@ def test_a_cell_shows_its_speed_and_the_arms_side_by_side() -> None:
 
 def test_where_nothing_attacks_the_answer_to_the_row_counts() -> None:
     meter = Meter(Clock()).start("full", "sst2", "none", 2)
-    meter.add([outcome(Status.SKIPPED, adversarial_prediction=1), outcome(Status.FAILED, adversarial_prediction=0)])
+    meter.add([outcome(Status.SKIPPED, correct=True), outcome(Status.FAILED, correct=False)])
 
     assert meter.read().scores == (LiveScore("full", 0.5, 2),)

@@ -178,8 +178,8 @@ def test_a_users_own_attack_runs_and_its_error_is_a_row(tiny: Any, tmp_path: Pat
 
     examples = report.tables[Table.EXAMPLES]
     mine_rows = examples[examples["attack"] == "mine.py:Shout"]
-    assert set(mine_rows[mine_rows["label"] == 0]["status"]) == {"errored"}
-    assert set(mine_rows[mine_rows["label"] == 1]["status"]) == {"failed"}
+    assert set(mine_rows[mine_rows["gold"] == "negative"]["status"]) == {"errored"}
+    assert set(mine_rows[mine_rows["gold"] == "positive"]["status"]) == {"failed"}
     assert report.n_errored == 20
     assert set(report.tables[Table.ATTACKS]["n_errored"]) == {10}
 
@@ -327,7 +327,7 @@ def test_a_cache_changes_costs_and_nothing_else(finished: Any, tiny: Any, tmp_pa
     second = start(tiny, tmp_path / "second", cache=tmp_path / "cache").tables[Table.EXAMPLES]
 
     plain = finished.tables[Table.EXAMPLES]
-    columns = ["status", "queries", "adversarial_text", "adversarial_prediction"]
+    columns = ["status", "queries", "adversarial_text", "response", "correct"]
     for table in (first, second):
         pd.testing.assert_frame_equal(table[columns], plain[columns])
     attacked = plain["attack"] == "deepwordbug"

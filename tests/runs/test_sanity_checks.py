@@ -12,7 +12,7 @@ from robustness.engine.goal import Goal, GoalKind
 from robustness.engine.outcome import Outcome, Status
 from robustness.recipes.building import name_recipe
 from robustness.recipes.text.searches import ReturnClean
-from robustness.runs.planning.plan import Cell
+from robustness.runs.cells import Cell
 from robustness.runs.sanity_checks import run_sanity_checks
 from robustness.runs.storage.store import Store
 
@@ -23,6 +23,8 @@ ATTACKS_RUN = (
     NamedAttack("other", "d", ReturnClean(), mirrors="not run"),
 )
 
+LABELLED = ("contrast",)
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
@@ -31,16 +33,18 @@ def store(tmp_path: Path) -> Iterator[Store]:
     made.close()
 
 
-def outcome(i: int, letter: str, *, label: int = 1, clean_prediction: int = 1) -> Outcome:
+def outcome(i: int, letter: str, *, gold: str = "positive", clean_correct: bool = True) -> Outcome:
     return Outcome(
         example_id=str(i),
         group_id=str(i),
-        label=label,
+        clean_correct=clean_correct,
+        correct=True,
+        clean_quality=0.9,
+        quality=0.9,
+        clean_response="positive",
+        response="positive",
+        gold=gold,
         status=STATUS[letter],
-        clean_prediction=clean_prediction,
-        adversarial_prediction=1,
-        clean_score=0.9,
-        score=0.9,
         queries=1,
         forwards=3,
         modified_words=1,
@@ -62,7 +66,7 @@ def test_a_baseline_that_beats_its_attack_by_more_than_noise_is_warned_of(store:
     add(store, "blind", "b" * 8 + "r" + "bs")
     add(store, "other", "b" * 11)
 
-    (warning,) = run_sanity_checks(store, ATTACKS_RUN)
+    (warning,) = run_sanity_checks(store, ATTACKS_RUN, LABELLED)
 
     assert warning.startswith("full | t: blind broke 8 examples that attack did not, and attack 1 the other way")
     assert "p = 0.039" in warning  # 2 (1 + 9) / 2^9
@@ -82,7 +86,7 @@ def test_noise_is_no_reason_to_warn(store: Store, attack: str, blind: str) -> No
     add(store, "attack", attack)
     add(store, "blind", blind)
 
-    assert run_sanity_checks(store, ATTACKS_RUN) == []
+    assert run_sanity_checks(store, ATTACKS_RUN, LABELLED) == []
 
 
 def test_the_more_cells_are_looked_at_the_more_one_must_stand_out(store: Store) -> None:
@@ -90,7 +94,7 @@ def test_the_more_cells_are_looked_at_the_more_one_must_stand_out(store: Store) 
         add(store, "attack", "r" * 6, checkpoint)
         add(store, "blind", "b" * 6 if checkpoint == "full" else "r" * 6, checkpoint)
 
-    assert run_sanity_checks(store, ATTACKS_RUN) == []  # 2 x 2 / 2^6
+    assert run_sanity_checks(store, ATTACKS_RUN, LABELLED) == []  # 2 x 2 / 2^6
 
 
 def test_every_mirrored_attack_is_shipped() -> None:
@@ -119,7 +123,7 @@ def test_all_or_nothing_is_warned_of(store: Store, attack: str, letters: str, wa
     )
     add(store, attack, letters)
 
-    found = run_sanity_checks(store, attacks)
+    found = run_sanity_checks(store, attacks, LABELLED)
 
     assert [each.startswith(str(warning)) for each in found] == ([True] if warning else [])
 
@@ -137,7 +141,7 @@ def test_a_white_box_form_that_is_weaker_than_its_black_box_form_is_warned_of(
     add(store, "black", "b" * 8 + "r" * 8)
     add(store, "white", "r" * 16)
 
-    found = run_sanity_checks(store, (white, black))
+    found = run_sanity_checks(store, (white, black), LABELLED)
 
     assert bool(found) is is_warned_of
     if found:
@@ -155,31 +159,33 @@ def test_texts_that_are_too_long_are_counted_once_however_often_a_run_is_resumed
     store.note_truncated("full", ["first", "second"])
     store.note_truncated("full", ["first"])
 
-    assert run_sanity_checks(store, ()) == ["full: 2 texts are longer than the model takes; they were truncated"]
+    assert run_sanity_checks(store, (), LABELLED) == [
+        "full: 2 texts are longer than the model takes; they were truncated"
+    ]
 
 
-@pytest.mark.parametrize(("score", "is_suspect"), [(0.4, True), (0.8995, False)])
+@pytest.mark.parametrize(("quality", "is_suspect"), [(0.4, True), (0.8995, False)])
 def test_an_unchanged_text_that_is_answered_otherwise_is_warned_of(
-    store: Store, score: float, is_suspect: bool
+    store: Store, quality: float, is_suspect: bool
 ) -> None:
     attacks = (NamedAttack("identity", "d", ReturnClean(), family="baseline"),)
     add(store, "identity", "r" * 30)
     store._connection.execute("UPDATE outcomes SET adversarial_text = original_text")
-    assert run_sanity_checks(store, attacks) == []
+    assert run_sanity_checks(store, attacks, LABELLED) == []
 
     store._connection.execute(
-        "UPDATE outcomes SET adversarial_prediction = 0, score = ? WHERE example_id IN ('3', '5')", (score,)
+        "UPDATE outcomes SET response = 'negative', quality = ? WHERE example_id IN ('3', '5')", (quality,)
     )
 
     warnings = ["full: 2 unchanged texts were answered otherwise when asked again; it is not deterministic"]
-    assert run_sanity_checks(store, attacks) == (warnings if is_suspect else [])
+    assert run_sanity_checks(store, attacks, LABELLED) == (warnings if is_suspect else [])
 
 
 def test_gradients_that_vanish_where_an_attack_fails_are_warned_of(store: Store) -> None:
     add(store, "white", "b" * 10 + "r" * 10)
     store._connection.execute("UPDATE outcomes SET zero_gradients = 1 WHERE CAST(example_id AS INTEGER) >= 8")
 
-    (warning,) = run_sanity_checks(store, (NamedAttack("white", "d", ByGradient()),))
+    (warning,) = run_sanity_checks(store, (NamedAttack("white", "d", ByGradient()),), LABELLED)
 
     assert warning.startswith("full: the gradient vanished in 10 examples on which white failed")
 
@@ -192,11 +198,11 @@ def test_originals_that_no_checkpoint_answers_as_labelled_are_warned_of(
     for checkpoint, right in zip(("full", "lora"), rights, strict=True):
         outcomes = []
         for i in range(26):
-            made = outcome(i, "r", label=i % 2, clean_prediction=i % 2 if i < right else 1 - i % 2)
-            outcomes += [made, replace(made, example_id=f"given {i}", original_label=1 - i % 2)]
+            made = outcome(i, "r", gold=("negative", "positive")[i % 2], clean_correct=i < right)
+            outcomes += [made, replace(made, example_id=f"given {i}", original_gold="positive")]
         store.add(Cell(checkpoint, "contrast", "none"), outcomes)
 
-    found = run_sanity_checks(store, ())
+    found = run_sanity_checks(store, (), LABELLED)
 
     assert len(found) == is_suspect
     assert all(text.startswith("test set contrast: every checkpoint gets fewer of the benign") for text in found)

@@ -52,12 +52,18 @@ def test_a_run_agrees_with_its_checkpoints(finished: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("statement", "message"),
     [
-        ("UPDATE outcomes SET adversarial_text='[\"awful\"]' WHERE label=1 AND attack='none'", "the run says"),
-        ("UPDATE outcomes SET adversarial_prediction=1-adversarial_prediction WHERE attack='none'", "the run says"),
+        (
+            "UPDATE outcomes SET adversarial_text='[\"awful\"]' WHERE gold='positive'",
+            "the run says",
+        ),
+        ("UPDATE outcomes SET correct=1-correct WHERE attack='none'", "stored as "),
         ("UPDATE outcomes SET status='failed' WHERE status='succeeded' AND attack='deepwordbug'", "stored as failed"),
         ("UPDATE outcomes SET status='succeeded' WHERE status='failed' AND attack='none'", "stored as succeeded"),
-        ("UPDATE outcomes SET adversarial_prediction=7 WHERE attack='none'", "stored with prediction 7 for label"),
-        ("UPDATE outcomes SET label=-1 WHERE attack='none'", "for label -1, of 2 labels"),
+        ("UPDATE outcomes SET response='neutral' WHERE attack='none'", "stored with answer neutral for gold"),
+        (
+            "UPDATE outcomes SET gold='neutral' WHERE attack='none'",
+            "for gold neutral; the labels are",
+        ),
     ],
 )
 def test_rows_that_were_tampered_with_are_found(
@@ -91,7 +97,7 @@ def test_a_changed_checkpoint_is_found(finished: Path, tmp_path: Path) -> None:
 
 
 def test_a_sample_is_the_same_for_the_same_seed_alone(finished: Path, tmp_path: Path) -> None:
-    tampered = change(finished, tmp_path / "run", "UPDATE outcomes SET score=score/2 + 2")
+    tampered = change(finished, tmp_path / "run", "UPDATE outcomes SET quality=quality/2 + 2")
 
     first, again, other = (api.verify(tampered, sample=8, seed=seed).disagreements for seed in (0, 0, 1))
 

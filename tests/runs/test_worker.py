@@ -14,11 +14,12 @@ import torch
 from robustness.definitions.catalog import ATTACKS
 from robustness.engine.attack import NamedAttack
 from robustness.recipes.building import name_recipe
+from robustness.runs.cells import Cell
 from robustness.runs.executors import worker as worker_module
 from robustness.runs.executors.executor import Work
 from robustness.runs.executors.reports import Lost, Refused, Report, Started
 from robustness.runs.executors.worker import Worker, WorkerSpec, pack_worker_spec
-from robustness.runs.planning.plan import Cell, Unready
+from robustness.runs.planning.plan import Unready
 from robustness.testsets.example import Example
 
 NAME = "textfooler"

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Literal
 
 from robustness.definitions.testsets import DistractorSearch, GeneratedSet
-from robustness.engine.answers import answer_outcome
 from robustness.engine.attack import Access
-from robustness.engine.outcome import Outcome, Status
+from robustness.engine.evaluation import NOT_FINITE
+from robustness.engine.outcome import Answered, Outcome, Problem, Spent, Status
 from robustness.recipes.answering.distractor_search import Draw, search_distractors
-from robustness.tasks.answer_scores import score_answer
+from robustness.tasks.grading import Grade, grade_finite
 from robustness.testsets.example import Example
 from robustness.testsets.generation import insert_distractor, question_generator
 from robustness.victims.heads.spans import AnsweringVictim
@@ -46,25 +46,40 @@ class DistractorAttack:
         waiting = iter(examples)
         while chunk := [replace(e, original=e.texts) for e in islice(waiting, CHUNK)]:
             started = time.perf_counter()
-            clean = dict(zip((e.id for e in chunk), victim.predict([e.texts for e in chunk], n_best=1), strict=True))
+            clean = dict(zip((e.id for e in chunk), _grade(victim, chunk), strict=True))
             each = (time.perf_counter() - started) / len(chunk)
             attacked = []
             for example in chunk:
-                given = clean[example.id]
-                if score_answer(given.best, example.answers).exact_match:
+                grade = clean[example.id]
+                if grade is not None and grade.correct:
                     attacked.append(example)
                 else:
-                    yield answer_outcome(example, given, given, forwards=1, seconds=each)
+                    yield _outcome(victim, example, (grade, grade), Spent(forwards=1, seconds=each))
             for found in search_distractors(victim, attacked, made, draw=draw):
                 altered = insert_distractor(found.example, found.sentence, self._place)
-                fresh = victim.predict([altered.texts], n_best=1)[0]
-                outcome = answer_outcome(
-                    altered,
-                    fresh,
-                    clean[altered.id],
-                    forwards=found.queries + 2,
-                    seconds=found.seconds + each,
-                    queries=found.queries,
-                )
-                assert outcome.status is not Status.SKIPPED, "only questions that were answered are attacked"
-                yield outcome
+                grades = clean[altered.id], _grade(victim, [altered])[0]
+                spent = Spent(found.queries, found.queries + 2, found.seconds + each)
+                yield _outcome(victim, altered, grades, spent)
+
+
+def _grade(victim: AnsweringVictim, asked: Sequence[Example]) -> list[Grade | None]:
+    rows = victim.rows(asked)
+    return [grade_finite(victim.grader, row, each) for row, each in zip(rows, asked, strict=True)]
+
+
+def _outcome(
+    victim: AnsweringVictim, altered: Example, grades: tuple[Grade | None, Grade | None], spent: Spent
+) -> Outcome:
+    clean, given = grades
+    if clean is None or given is None:
+        ended: Status | Problem = Problem(NOT_FINITE)
+    else:
+        ended = Status.SKIPPED if not clean.correct else Status.FAILED if given.correct else Status.SUCCEEDED
+    return Outcome.of(
+        altered,
+        victim.grader.gold(altered),
+        ended,
+        clean=Answered(altered.clean_form(), clean),
+        given=Answered(altered, given),
+        spent=spent,
+    )

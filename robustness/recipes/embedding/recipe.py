@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 from robustness.definitions.embeddings import EmbeddingBall, EmbeddingMinimal
 from robustness.engine.attack import Access
-from robustness.engine.outcome import Outcome, Status
-from robustness.engine.referee import label_problem, true_label_probability
+from robustness.engine.outcome import Answered, Outcome, Problem, Spent, Status
 from robustness.errors import AttackError, CheckpointError, UsageError
 from robustness.recipes.embedding.attack import (
     EmbeddingAttack,
@@ -24,6 +23,7 @@ from robustness.recipes.embedding.ball_attacks import Apgd, BallAttack, Fgsm, Pg
 from robustness.recipes.embedding.balls import Norm
 from robustness.recipes.embedding.minimal_norm import Ddn, Fmn, MinimalAttack
 from robustness.recipes.embedding.trial import Loss
+from robustness.tasks.grading import Grader, grade_finite
 from robustness.testsets.example import Example
 from robustness.victims.heads.labels import Victim
 
@@ -44,19 +44,19 @@ class EmbeddingRecipe:
         """Yields one outcome for each example; its text stays as it is, `distance` says how far the find lies."""
         waiting = {}
         for example in examples:
-            problem = label_problem(example.label, victim.label_count)
+            problem = victim.grader.problem(example)
             if problem:
-                yield _as_row(errored(example, problem), self.norm)
+                yield _as_row(errored(example, problem), self.norm, victim.grader)
             else:
                 waiting[example.id] = example
         try:
             outcomes = attack_embeddings(self.method, victim, list(waiting.values()), seeded_generators(seed, digest))
             for outcome in outcomes:
                 del waiting[outcome.example.id]
-                yield _as_row(outcome, self.norm)
+                yield _as_row(outcome, self.norm, victim.grader)
         except (CheckpointError, UsageError) as error:  # of the victim or the task: true of every example left
             for example in waiting.values():
-                yield _as_row(errored(example, str(error)), self.norm)
+                yield _as_row(errored(example, str(error)), self.norm, victim.grader)
 
 
 def build_embedding_attack(search: EmbeddingBall | EmbeddingMinimal) -> EmbeddingRecipe:
@@ -107,30 +107,26 @@ def _minimal_method(search: EmbeddingMinimal, norm: Norm) -> MinimalAttack:
     return Ddn(**given, loss=Loss(search.loss or Loss.MARGIN))
 
 
-def _as_row(outcome: EmbeddingOutcome, norm: Norm) -> Outcome:
+def _as_row(outcome: EmbeddingOutcome, norm: Norm, grader: Grader) -> Outcome:
     """Every forward pass on a perturbed input is a query; the clean ones and the judge's are not."""
-    example, clean, logits = outcome.example, outcome.clean_logits, outcome.logits
-    attacked = outcome.status in (Status.SUCCEEDED, Status.FAILED)
-    return Outcome(
-        example_id=example.id,
-        group_id=example.group,
-        label=example.label,
-        status=outcome.status,
-        clean_prediction=None if clean is None else int(clean.argmax()),
-        adversarial_prediction=int(logits.argmax()) if attacked and logits is not None else None,
-        clean_score=None if clean is None else true_label_probability(clean, example.label),
-        score=true_label_probability(logits, example.label) if attacked and logits is not None else None,
-        queries=max(0, outcome.forwards - CLEAN_AND_JUDGE) if attacked else 0,
-        forwards=outcome.forwards,
-        modified_words=None,
-        modified_share=None,
-        similarity=None,
-        seconds=outcome.seconds,
-        original_text=example.texts,
-        adversarial_text=None,
-        error=outcome.error,
-        distance=outcome.relative_distance(norm) if outcome.status is Status.SUCCEEDED else None,
-        norm=str(norm),
-        backwards=outcome.backwards,
-        zero_gradients=outcome.zero_gradients,
+    example, status = outcome.example, outcome.status
+    attacked = status in (Status.SUCCEEDED, Status.FAILED)
+    clean, given = (
+        None if row is None else grade_finite(grader, row, example) for row in (outcome.clean_logits, outcome.logits)
     )
+    row = Outcome.of(
+        example,
+        grader.gold(example),
+        status if outcome.error is None else Problem(outcome.error),
+        clean=Answered(example, clean),
+        given=Answered(None, given if attacked else None),
+        spent=Spent(
+            queries=max(0, outcome.forwards - CLEAN_AND_JUDGE) if attacked else 0,
+            forwards=outcome.forwards,
+            seconds=outcome.seconds,
+            backwards=outcome.backwards,
+            zero_gradients=outcome.zero_gradients,
+        ),
+    )
+    found = outcome.relative_distance(norm) if status is Status.SUCCEEDED else None
+    return replace(row, distance=found, norm=str(norm))

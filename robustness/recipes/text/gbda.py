@@ -7,18 +7,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import final
 
-import numpy as np
 import torch
 
 from robustness.definitions.embeddings import TokenDistributions
 from robustness.engine.attack import Access
+from robustness.engine.evaluation import NOT_FINITE
+from robustness.engine.faults import errored
 from robustness.engine.goal import Goal
-from robustness.engine.outcome import Outcome, Status
-from robustness.engine.referee import check_proposal, judge, label_problem, true_label_probability
+from robustness.engine.outcome import NOTHING, Answered, Outcome, Status
+from robustness.engine.referee import check_proposal, judge
 from robustness.engine.watchdog import SearchTimeout, Watchdog
 from robustness.recipes.embedding.attack import seeded_generators
 from robustness.recipes.text.ranking import loss
 from robustness.recipes.text.token_places import TokenPlaces, find_places, soft_perplexity, write_tokens
+from robustness.tasks.grading import grade_finite
 from robustness.testsets.example import Example, Texts
 from robustness.victims.heads.label_gradients import EmbeddedBatch, embed, frozen, margins
 from robustness.victims.heads.labels import Victim
@@ -73,19 +75,21 @@ class Gbda:
             for example in examples:
                 started = time.perf_counter()
                 cost = _Cost()
+                gold = victim.grader.gold(example)
                 try:
                     if model is None and self.settings.language_model is not None:
                         model = SameVocabularyModel(self.settings.language_model, victim)
                     with watchdog.limit(self.max_seconds), frozen(victim):
                         outcome = _Trial(self.settings, victim, example, generator_of(example), model, cost).run()
                 except SearchTimeout:
-                    outcome = _errored(
+                    outcome = errored(
                         example,
+                        gold,
                         f"the attack took more than {self.max_seconds:g} seconds for this example; a recipe of "
                         "one's own may take fewer steps or samples",
                     )
                 except Exception as error:  # a missing model, a full device: the run goes on and the row says what
-                    outcome = _errored(example, f"{type(error).__name__}: {error}")
+                    outcome = errored(example, gold, f"{type(error).__name__}: {error}")
                 yield replace(
                     outcome,
                     queries=cost.queries,
@@ -110,12 +114,12 @@ class _Trial:
 
     def run(self) -> Outcome:
         example = self.example
-        clean = self.victim.scores([example.texts])[0]
-        problem = label_problem(example.label, len(clean))
-        if problem or not np.isfinite(clean).all():
-            return _errored(example, problem or "the victim's scores are not finite")
-        if int(clean.argmax()) != example.label:
-            return _blank(example, Status.SKIPPED, clean)
+        grader, gold = self.victim.grader, self.victim.grader.gold(example)
+        clean = grade_finite(grader, self.victim.rows([example])[0], example)
+        if clean is None:
+            return errored(example, gold, grader.problem(example) or NOT_FINITE)
+        if not clean.correct:
+            return Outcome.of(example, gold, Status.SKIPPED, clean=Answered(example, clean))
         places = find_places(self.victim, example, self.settings.candidates)
         proposal = example
         if places.is_open.any():
@@ -123,16 +127,9 @@ class _Trial:
             drawn += self._draw(places, theta, self.settings.draws)
             proposal = _best(example, drawn)
         self.cost.forwards += 1
-        fresh = self.victim.scores([proposal.texts])[0]
+        fresh = grader.grade(self.victim.rows([proposal])[0], proposal)
         return judge(
-            example,
-            check_proposal(example, proposal),
-            clean,
-            fresh,
-            goal=Goal(),
-            queries=0,
-            forwards=0,
-            seconds=0.0,
+            example, check_proposal(example, proposal), (clean, fresh), gold=gold, goal=Goal(), spent=NOTHING
         )
 
     def _learn(self, places: TokenPlaces) -> tuple[torch.Tensor, list[_Drawn]]:
@@ -207,30 +204,3 @@ def _gumbel(count: int, theta: torch.Tensor, generator: torch.Generator) -> torc
     """Standard Gumbel noise, shape (count, *theta.shape), drawn on the CPU: the same on every device."""
     uniform = torch.rand(count, *theta.shape, generator=generator).clamp_(1e-10, 1 - 1e-7)
     return -(-uniform.log()).log().to(theta.device)
-
-
-def _errored(example: Example, reason: str) -> Outcome:
-    return replace(_blank(example, Status.ERRORED, None), error=reason.encode("utf-8", "backslashreplace").decode())
-
-
-def _blank(
-    example: Example, status: Status, clean: np.ndarray[tuple[int, ...], np.dtype[np.float32]] | None
-) -> Outcome:
-    return Outcome(
-        example_id=example.id,
-        group_id=example.group,
-        label=example.label,
-        status=status,
-        clean_prediction=None if clean is None else int(clean.argmax()),
-        adversarial_prediction=None,
-        clean_score=None if clean is None else true_label_probability(clean, example.label),
-        score=None,
-        queries=0,
-        forwards=0,
-        modified_words=None,
-        modified_share=None,
-        similarity=None,
-        seconds=0.0,
-        original_text=example.texts,
-        adversarial_text=None,
-    )

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from robustness.engine.evaluation import NO_ATTACK
 from robustness.reports.comparisons.grid import OutcomeGrid
+from robustness.runs.cells import BASELINE, NO_ATTACK
 from robustness.runs.storage.record import RunRecord
 
 IDENTITY = "identity"
 UNCHANGED = (NO_ATTACK, IDENTITY)
 """Attacks under which a text is as it was: on a clean set a difference is of clean accuracy."""
-BASELINE = "baseline"
-"""The family of attacks that draw edits at random, or make none."""
 CLEAN = "clean"
 
 

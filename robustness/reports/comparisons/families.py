@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from robustness.reports.comparisons.comparison import POST_STRATIFIED, Comparison, Family
-from robustness.reports.comparisons.grid import WORST_CASE
+from robustness.runs.cells import WORST_CASE
 from robustness.runs.storage.record import StatisticsRecord
 from robustness.stats import (
     Branch,

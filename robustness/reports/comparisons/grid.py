@@ -9,14 +9,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from robustness.engine.evaluation import NO_ATTACK
 from robustness.engine.outcome import Status
 from robustness.reports.tables.examples import UNKNOWN, judge, keeps_prediction
+from robustness.runs.cells import NO_ATTACK
 
 ROBUST, CLEAN = "robust", "clean"
 """What `OutcomeGrid.numbers` gives beside the columns of examples.csv."""
-WORST_CASE = "worst-case"
-"""What tables call several attacks as one."""
 RowIndex = NDArray[np.int64]
 """For each example of a test set the row of its outcome, -1 where there is none; shape (examples,)."""
 STATUS_CODES = {status: code for code, status in enumerate(Status)}

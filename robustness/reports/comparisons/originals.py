@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from robustness.engine.evaluation import NO_ATTACK
 from robustness.engine.outcome import Status
+from robustness.runs.cells import NO_ATTACK
 from robustness.runs.storage.record import RunRecord
 from robustness.stats.plausibility import OriginalsTally, are_implausible
 
@@ -13,7 +13,7 @@ from robustness.stats.plausibility import OriginalsTally, are_implausible
 def implausible_originals(examples: pd.DataFrame, record: RunRecord) -> frozenset[str]:
     """Returns the test sets on which no accuracy before the change, and no drop from it, may be reported.
 
-    Only originals whose own label no file gives are looked at, and no questions, whose answers stay what they are.
+    Only originals whose own gold no file gives are looked at, and no questions, whose answers stay what they are.
 
     Args:
         examples: rows of examples.csv, of attacks too.
@@ -21,12 +21,11 @@ def implausible_originals(examples: pd.DataFrame, record: RunRecord) -> frozense
     """
     labelled = [testset.name for testset in record.testsets if not testset.answers]
     is_static = (examples["attack"] == NO_ATTACK) & (examples["status"] != Status.ERRORED)
-    known = examples["clean_prediction"].notna() & examples["original_label"].isna()
+    known = examples["clean_correct"].notna() & examples["original_gold"].isna()
     rows = examples.loc[is_static & known & examples["testset"].isin(labelled)]
     tallies: dict[str, list[OriginalsTally]] = {}
     for (testset, _), part in rows.groupby(["testset", "checkpoint"], sort=False):
-        label = part["label"].astype(int)
-        right = int((part["clean_prediction"].astype(int) == label).sum())
-        tally = OriginalsTally(right, int(label.value_counts().max()), len(part))
+        right = int(part["clean_correct"].astype(bool).sum())
+        tally = OriginalsTally(right, int(part["gold"].value_counts().max()), len(part))
         tallies.setdefault(str(testset), []).append(tally)
     return frozenset(testset for testset, found in tallies.items() if are_implausible(found))

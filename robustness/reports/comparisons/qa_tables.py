@@ -17,7 +17,7 @@ from robustness.stats import Estimate, mcnemar_exact, mean_difference, paired_pe
 from robustness.stats.grouped import worst_altered_rows
 from robustness.stats.intervals import bootstrap_mean_interval
 
-METRICS = {"f1": ("score", "clean_score"), "exact_match": ("adversarial_prediction", "clean_prediction")}
+METRICS = {"f1": ("quality", "clean_quality"), "exact_match": ("correct", "clean_correct")}
 """The columns of examples.csv that hold a row's score and that of its original."""
 
 Row = dict[str, object]
@@ -36,8 +36,8 @@ def answer_rows(part: pd.DataFrame, seed: int) -> list[Row]:
     judged = part[part["status"] != Status.ERRORED]
     errored = len(part) - len(judged)
     groups = judged["group_id"].to_numpy(dtype=object)
-    f1 = judged["score"].to_numpy(dtype=float)
-    altered = judged["clean_score"].notna().to_numpy()
+    f1 = judged["quality"].to_numpy(dtype=float)
+    altered = judged["clean_quality"].notna().to_numpy()
     # The worst row of a question of which a row errored is not known.
     lost = part.loc[part["status"] == Status.ERRORED, "group_id"]
     whole = np.flatnonzero(~judged["group_id"].isin(lost).to_numpy())
@@ -106,8 +106,8 @@ def read_scores(grid: OutcomeGrid, rows: tuple[RowIndex, RowIndex]) -> PairedSco
     def column(name: str) -> Column:
         return np.stack([grid.numbers(name)[arm] for arm in rows])
 
-    exact, clean_exact = column("adversarial_prediction"), column("clean_prediction")
-    return PairedScores(column("score"), exact, column("clean_score"), clean_exact, grid.groups[rows[0]])
+    exact, clean_exact = column("correct"), column("clean_correct")
+    return PairedScores(column("quality"), exact, column("clean_quality"), clean_exact, grid.groups[rows[0]])
 
 
 def compare_answers(

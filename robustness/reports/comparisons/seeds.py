@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustness.engine.attack import Effort
-from robustness.engine.evaluation import NO_ATTACK
 from robustness.reports.comparisons.comparison import Comparison, Family, has_repeats
 from robustness.reports.comparisons.controls import UNCHANGED, is_control
 from robustness.reports.comparisons.efforts import efforts_of
-from robustness.reports.comparisons.grid import CLEAN, ROBUST, WORST_CASE, OutcomeGrid, RowIndex, worst_case
+from robustness.reports.comparisons.grid import CLEAN, ROBUST, OutcomeGrid, RowIndex, worst_case
 from robustness.reports.comparisons.methods import Method, name_methods
 from robustness.reports.comparisons.qa_tables import METRICS, incomplete_groups
+from robustness.runs.cells import NO_ATTACK, WORST_CASE
 from robustness.runs.storage.record import PairRecord, RunRecord
 from robustness.stats import Estimate, Reason, difference_over_seeds, less_effort, rarer_share, separate_seeds
 from robustness.stats.grouped import worst_altered_rows
@@ -260,7 +260,7 @@ def _answers(
             found = _compare(part, labels, family=family)
             yield replace(found, metric=metric, population=population, n_left_out=n_left_out, is_clean=is_clean)
         if altered.any():
-            f1 = scores if metric == "f1" else _stack((grid.numbers("score"), clean), pairs, rows, grid.groups)
+            f1 = scores if metric == "f1" else _stack((grid.numbers("quality"), clean), pairs, rows, grid.groups)
             whole = ~np.isin(scores.groups, incomplete_groups(grid, list(places.values())))
             if not (altered & whole).any():
                 continue

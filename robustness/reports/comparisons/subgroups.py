@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from robustness.definitions.tasks import shipped_tasks
 from robustness.engine.outcome import Status
 from robustness.reports.comparisons.grid import STATUS_CODES, OutcomeGrid, RowIndex
 from robustness.reports.tables.examples import RIGHT
@@ -25,8 +24,10 @@ class Columns:
     grid: OutcomeGrid
     costs: dict[str, NDArray[np.float64]]
     """queries, distance and modified_share."""
-    labels: NDArray[np.float64]
-    scores: NDArray[np.float64]
+    golds: tuple[NDArray[np.int64], pd.Index]
+    """Codes and names."""
+    qualities: NDArray[np.float64]
+    """Of the clean texts."""
     words: NDArray[np.float64]
     """Of the clean text, or of the row where there is none."""
     entropies: NDArray[np.float64]
@@ -54,8 +55,8 @@ def read_columns(grid: OutcomeGrid) -> Columns:
     return Columns(
         grid=grid,
         costs={name: grid.numbers(name) for name in ("queries", "distance", "modified_share")},
-        labels=grid.numbers("label"),
-        scores=grid.numbers("clean_score"),
+        golds=pd.factorize(frame["gold"]),
+        qualities=grid.numbers("clean_quality"),
         words=_count_words(frame["original_text"].fillna(frame["adversarial_text"])),
         entropies=grid.numbers("label_entropy") if "label_entropy" in frame else np.full(len(frame), np.nan),
         names={name: pd.factorize(frame[name]) for name in ("method", "construction") if name in frame},
@@ -68,7 +69,9 @@ def _count_words(texts: pd.Series) -> NDArray[np.float64]:
     return np.asarray(counts[codes])
 
 
-def split_subgroups(columns: Columns, reference: RowIndex, candidate: RowIndex, task: str) -> Iterator[Subgroup]:
+def split_subgroups(
+    columns: Columns, reference: RowIndex, candidate: RowIndex, labels: Sequence[str]
+) -> Iterator[Subgroup]:
     """Yields thirds by length, clean margin and label entropy, labels, and AdvGLUE's methods and constructions."""
     grid = columns.grid
 
@@ -76,7 +79,7 @@ def split_subgroups(columns: Columns, reference: RowIndex, candidate: RowIndex, 
         rows = reference[chosen], candidate[chosen]
         return Subgroup(where, what, *rows, *(grid.robust[arm] == RIGHT for arm in rows))
 
-    margins = _mean(columns.scores[reference], columns.scores[candidate])
+    margins = _mean(columns.qualities[reference], columns.qualities[candidate])
     for where, values, names, unit in (
         ("text length", columns.words[reference], ("short", "middling", "long"), "words"),
         ("clean margin", margins, ("narrow", "middling", "wide"), "mean score"),
@@ -84,11 +87,10 @@ def split_subgroups(columns: Columns, reference: RowIndex, candidate: RowIndex, 
     ):
         for chosen, what in _thirds(values, names, unit):
             yield part(chosen, where, what)
-    labels, known = columns.labels[reference], _label_names(task)
-    distinct = np.unique(labels[~np.isnan(labels)])
-    for label in distinct if len(distinct) > 1 else ():
-        index = int(label)
-        yield part(labels == label, "label", known[index] if index < len(known) else str(index))
+    golds = columns.golds[0][reference]
+    present = [code for code in columns.golds[1].get_indexer(list(labels)) if code >= 0 and (golds == code).any()]
+    for code in present if len(present) > 1 else ():
+        yield part(golds == code, "label", str(columns.golds[1][code]))
     for where, (codes, names) in columns.names.items():
         mine = codes[reference]
         for code in pd.unique(mine[mine >= 0]):
@@ -144,7 +146,3 @@ def _thirds(
     bounds = (f"up to {first:.3g}", f"{first:.3g} to {second:.3g}", f"over {second:.3g}")
     for name, part, bound in zip(names, parts, bounds, strict=True):
         yield part, f"{name} ({bound} {unit})"
-
-
-def _label_names(task: str) -> tuple[str, ...]:
-    return next((known.labels for known in shipped_tasks() if known.name == task), ())

@@ -11,17 +11,16 @@ from difflib import SequenceMatcher
 
 import pandas as pd
 
-from robustness.definitions.tasks import shipped_tasks
-from robustness.engine.evaluation import NO_ATTACK
 from robustness.engine.outcome import Status
 from robustness.reports.tables.examples import keeps_prediction
+from robustness.runs.cells import NO_ATTACK
 from robustness.runs.storage.record import PairRecord
 
 PER_ARM = 8
 """Texts shown for each arm of a pair."""
 PER_ATTACK = 3
 COLUMNS = [
-    *("checkpoint", "testset", "attack", "example_id", "label", "adversarial_prediction", "status", "modified_share"),
+    *("checkpoint", "testset", "attack", "example_id", "gold", "correct", "response", "status", "modified_share"),
     *("original_text", "adversarial_text"),
 ]
 """Of examples.csv: copying all of them for every pair costs seconds."""
@@ -48,9 +47,9 @@ class DivergentExample:
     attack: str | None
     """None: a row of the test set itself."""
     example_id: str
-    label: str
+    gold: str
     wrong: str
-    """What the broken arm answers; the other gives the label."""
+    """What the broken arm answers; the other is right."""
     original: tuple[Piece, ...]
     adversarial: tuple[Piece, ...]
 
@@ -76,7 +75,7 @@ def find_divergent_examples(
         ranked = rows.sort_values(["modified_share", "example_id"], kind="stable")
         distinct = ranked.drop_duplicates(["testset", "example_id"])
         chosen = distinct.groupby(["testset", "attack"], sort=False).head(PER_ATTACK).head(PER_ARM)
-        found += [_divergent_example(row, breaks, pair.task) for row in chosen.to_dict("records")]
+        found += [_divergent_example(row, breaks) for row in chosen.to_dict("records")]
     return found
 
 
@@ -102,7 +101,7 @@ def _asked(broken: pd.DataFrame, replays: pd.DataFrame, pairs: Sequence[PairReco
     """The texts found on one arm that its partner was asked about."""
     partners = {(pair.reference, pair.candidate) for pair in pairs}
     partners |= {(candidate, reference) for reference, candidate in partners}
-    replays = replays[replays["prediction"].notna()]
+    replays = replays[replays["correct"].notna()]
     within = [key in partners for key in zip(replays["source"], replays["target"], strict=True)]
     keys = ["testset", "attack", "example_id"]
     found = broken[broken["status"] == Status.SUCCEEDED].rename(columns={"checkpoint": "source"})
@@ -110,31 +109,30 @@ def _asked(broken: pd.DataFrame, replays: pd.DataFrame, pairs: Sequence[PairReco
 
 
 def _attacked(examples: pd.DataFrame, replays: pd.DataFrame, source: str, target: str) -> pd.DataFrame:
-    withstood = replays[(replays["source"] == source) & (replays["target"] == target)]
+    asked = replays[(replays["source"] == source) & (replays["target"] == target)]
+    withstood = asked[asked["correct"] == 1]
     broken = examples[(examples["checkpoint"] == source) & (examples["status"] == Status.SUCCEEDED)]
-    joined = broken.merge(
-        withstood[["testset", "attack", "example_id", "prediction"]], on=["testset", "attack", "example_id"]
-    )
-    return joined[joined["prediction"] == joined["label"]]
+    keys = ["testset", "attack", "example_id"]
+    return broken.merge(withstood[keys], on=keys)
 
 
 def _static(examples: pd.DataFrame, source: str, target: str) -> pd.DataFrame:
     rows = examples[(examples["attack"] == NO_ATTACK) & (examples["status"] != Status.ERRORED)]
     rows = rows[rows["original_text"].notna() & rows["modified_share"].notna()]
-    right = rows[(rows["checkpoint"] == target) & (rows["adversarial_prediction"] == rows["label"])]
-    wrong = rows[(rows["checkpoint"] == source) & (rows["adversarial_prediction"] != rows["label"])]
+    right = rows[(rows["checkpoint"] == target) & (rows["correct"] == 1)]
+    wrong = rows[(rows["checkpoint"] == source) & (rows["correct"] != 1)]
     return wrong.merge(right[["testset", "example_id"]], on=["testset", "example_id"])
 
 
-def _divergent_example(row: dict[str, object], breaks: str, task: str) -> DivergentExample:
+def _divergent_example(row: dict[str, object], breaks: str) -> DivergentExample:
     original, adversarial = mark_changes(_shown(row["original_text"]), _shown(row["adversarial_text"]))
     return DivergentExample(
         breaks=breaks,
         testset=str(row["testset"]),
         attack=None if row["attack"] == NO_ATTACK else str(row["attack"]),
         example_id=str(row["example_id"]),
-        label=label_name(task, row["label"]),
-        wrong=label_name(task, row["adversarial_prediction"]),
+        gold=str(row["gold"]),
+        wrong=str(row["response"]) or "no answer",
         original=original,
         adversarial=adversarial,
     )
@@ -163,12 +161,3 @@ def mark_changes(original: str, adversarial: str) -> tuple[tuple[Piece, ...], tu
         left += [Piece("".join(before[i:j]), changed)] if j > i else []
         right += [Piece("".join(after[k:m]), changed)] if m > k else []
     return tuple(left), tuple(right)
-
-
-def label_name(task: str, index: object) -> str:
-    """Returns a label's name, or its number for a task of one's own."""
-    names = next((known.labels for known in shipped_tasks() if known.name == task), ())
-    if index is None or pd.isna(index):
-        return "no answer"
-    number = int(float(str(index)))
-    return names[number] if number < len(names) else str(number)

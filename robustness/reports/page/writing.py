@@ -15,7 +15,6 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from robustness.reports.comparisons.grid import WORST_CASE
 from robustness.reports.page.divergent_examples import DivergentExample, explain_none, find_divergent_examples
 from robustness.reports.page.heatmaps import accuracy_maps, transfer_maps
 from robustness.reports.page.pagetables import (
@@ -48,6 +47,7 @@ from robustness.reports.summaries.wording import bind, capital, join_words, poin
 from robustness.reports.tables.columns import Table
 from robustness.reports.tables.missing import count_missing_probes, find_missing
 from robustness.reports.visible import visible
+from robustness.runs.cells import WORST_CASE
 from robustness.runs.storage.record import PairRecord, RunRecord
 from robustness.stats import Verdict
 

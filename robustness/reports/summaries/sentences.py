@@ -7,13 +7,12 @@ from typing import Any
 
 import pandas as pd
 
-from robustness.engine.evaluation import NO_ATTACK
 from robustness.reports.comparisons.comparison import Family
-from robustness.reports.comparisons.grid import WORST_CASE
 from robustness.reports.summaries.arms import Arms, spell_verdict, worse_arm
 from robustness.reports.summaries.reasons import explain, read_reason
 from robustness.reports.summaries.tallies import of_family
 from robustness.reports.summaries.wording import join_words, p_text, percent, points, signed, signed_points, span
+from robustness.runs.cells import NO_ATTACK, WORST_CASE
 from robustness.stats import Reason, Verdict
 
 EFFORT = "effort"

@@ -10,7 +10,6 @@ import pandas as pd
 from rich.markup import escape
 
 from robustness.definitions.tasks import shipped_tasks
-from robustness.engine.evaluation import NO_ATTACK
 from robustness.engine.goal import GoalKind
 from robustness.reports.comparisons.comparison import Family
 from robustness.reports.comparisons.qa_tables import METRICS
@@ -27,6 +26,7 @@ from robustness.reports.summaries.tallies import controls, of_family
 from robustness.reports.summaries.wording import bracket, short_p
 from robustness.reports.tables.columns import Table
 from robustness.reports.tables.pairs import IRREDUCIBLE_SHARE
+from robustness.runs.cells import NO_ATTACK
 from robustness.runs.progress import CellProgress
 from robustness.runs.storage.lock import find_holder
 from robustness.runs.storage.record import PairRecord, RunRecord

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from robustness.engine.evaluation import NO_ATTACK
 from robustness.engine.goal import GoalKind
 from robustness.engine.outcome import Status
 from robustness.reports.comparisons.controls import planned_attacks
-from robustness.reports.comparisons.grid import WORST_CASE, OutcomeGrid, build_grid, worst_case
+from robustness.reports.comparisons.grid import OutcomeGrid, build_grid, worst_case
 from robustness.reports.tables.columns import Table, arrange
+from robustness.runs.cells import NO_ATTACK, WORST_CASE
 from robustness.runs.storage.record import CheckpointRecord, RunRecord
 from robustness.stats import AttackCounts, wilson_interval
 

@@ -48,11 +48,10 @@ def _columns(declaration: str) -> tuple[Column, ...]:
 COLUMNS: dict[Table, tuple[Column, ...]] = {
     Table.EXAMPLES: _columns(
         "checkpoint adaptation task train_seed:seed testset provenance attack attack_digest seed:seed example_id "
-        "group_id label:index clean_prediction:index adversarial_prediction:index clean_score:probability "
-        "score:probability status queries:count forwards:count modified_words:count modified_share:fraction "
+        "group_id clean_correct:truth correct:truth clean_quality:fraction quality:fraction clean_response response "
+        "gold status queries:count forwards:count decodes:count modified_words:count modified_share:fraction "
         "similarity:fraction seconds:seconds original_text adversarial_text error distance:token-norms norm "
-        "backwards:count zero_gradients:count goal answer method construction original_label:index "
-        "label_entropy:bits"
+        "backwards:count zero_gradients:count goal method construction original_gold label_entropy:bits"
     ),
     Table.TESTSETS: _columns(
         "checkpoint adaptation task testset provenance metric aggregation n:count n_errored:count value:fraction "

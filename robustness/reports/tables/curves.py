@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from robustness.engine.evaluation import NO_ATTACK
 from robustness.engine.outcome import Status
 from robustness.reports.comparisons.grid import split_cells
 from robustness.reports.tables.columns import Table, arrange
 from robustness.reports.tables.examples import keeps_prediction
+from robustness.runs.cells import NO_ATTACK
 from robustness.stats import wilson_bounds
 
 CELL = ["checkpoint", "testset", "attack"]

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from robustness.engine.evaluation import NO_ATTACK
 from robustness.engine.goal import GoalKind
 from robustness.engine.outcome import Status
 from robustness.reports.tables.columns import Table, arrange
+from robustness.runs.cells import NO_ATTACK
 from robustness.runs.storage.record import RunRecord
 
 RIGHT, WRONG, UNKNOWN = 1, 0, -1
@@ -54,7 +54,7 @@ def add_judgements(examples: pd.DataFrame) -> pd.DataFrame:
 
     For an attack, robust means right before and after it; for a test set as it stands, right on the row itself. Under
     an attack that keeps the prediction, it means not reduced to so few words; that is known only where the clean text
-    was answered rightly. The original of a ready-made row is held against its own label where that is known.
+    was answered rightly. The original of a ready-made row is held against its own gold where that is known.
     """
     robust, clean = judge(examples)
     return examples.assign(
@@ -64,18 +64,17 @@ def add_judgements(examples: pd.DataFrame) -> pd.DataFrame:
 
 def judge(examples: pd.DataFrame) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
     """Returns what `add_judgements` adds as numbers: 1 right, 0 wrong, -1 unknown, shape (rows,) each."""
-    label, adversarial, clean_guess, original = (
-        examples[name].to_numpy(dtype=np.float64, na_value=np.nan)
-        for name in ("label", "adversarial_prediction", "clean_prediction", "original_label")
+    correct, clean_correct = (
+        examples[name].to_numpy(dtype=np.float64, na_value=np.nan) for name in ("correct", "clean_correct")
     )
     status = examples["status"]
     static, errored = (
         (column == value).to_numpy() for column, value in ((examples["attack"], NO_ATTACK), (status, Status.ERRORED))
     )
-    robust = np.where(static, adversarial == label, (status == Status.FAILED).to_numpy()).astype(np.int8)
+    robust = np.where(static, correct == 1, (status == Status.FAILED).to_numpy()).astype(np.int8)
     robust[(keeps_prediction(examples) & (status == Status.SKIPPED)).to_numpy() | errored] = UNKNOWN
-    clean = (clean_guess == np.where(np.isnan(original), label, original)).astype(np.int8)
-    clean[np.isnan(clean_guess) | errored] = UNKNOWN
+    clean = (clean_correct == 1).astype(np.int8)
+    clean[np.isnan(clean_correct) | errored] = UNKNOWN
     return robust, clean
 
 

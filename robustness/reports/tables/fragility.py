@@ -8,22 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from robustness.engine.evaluation import NO_ATTACK
 from robustness.reports.comparisons.comparison import Comparison, Family, PairedOutcomes, compare_rates
 from robustness.reports.comparisons.controls import planned_attacks
 from robustness.reports.comparisons.families import give_verdicts
-from robustness.reports.comparisons.grid import (
-    WORST_CASE,
-    OutcomeGrid,
-    RowIndex,
-    build_grid,
-    without_originals,
-    worst_case,
-)
+from robustness.reports.comparisons.grid import OutcomeGrid, RowIndex, build_grid, without_originals, worst_case
 from robustness.reports.comparisons.originals import implausible_originals
 from robustness.reports.comparisons.subgroups import Columns, Subgroup, read_columns, split_budgets, split_subgroups
 from robustness.reports.tables.columns import Table, arrange
 from robustness.reports.tables.examples import RIGHT, UNKNOWN
+from robustness.runs.cells import NO_ATTACK, WORST_CASE
 from robustness.runs.storage.record import PairRecord, RunRecord, TestsetRecord
 
 PRIMARY_METRICS = ("accuracy", "robust_accuracy", "f1")
@@ -88,8 +81,9 @@ def _places(columns: Columns, pair: PairRecord, record: RunRecord) -> Iterator[C
             scope = Scope(pair, testset, attack, *grid.match(*both), grid.count_left_out(*both))
             for subgroup in split_budgets(columns, scope.reference, scope.candidate):
                 yield from _row(grid, scope, subgroup, record.seed)
-        for scope in _scopes(grid, cells, pair, record.find_testset(testset), attacks):
-            for subgroup in split_subgroups(columns, scope.reference, scope.candidate, pair.task):
+        described = record.find_testset(testset)
+        for scope in _scopes(grid, cells, pair, described, attacks):
+            for subgroup in split_subgroups(columns, scope.reference, scope.candidate, described.labels):
                 yield from _row(grid, scope, subgroup, record.seed)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from robustness.engine.evaluation import NO_ATTACK
+from robustness.runs.cells import NO_ATTACK
 from robustness.runs.storage.record import RunRecord, TestsetRecord
 
 COLUMNS = ["checkpoint", "testset", "attack", "n", "n_expected"]

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from robustness.engine.attack import Effort
-from robustness.engine.evaluation import NO_ATTACK
 from robustness.reports.comparisons.comparison import (
     Comparison,
     Family,
@@ -21,20 +20,14 @@ from robustness.reports.comparisons.comparison import (
 from robustness.reports.comparisons.controls import UNCHANGED, is_control, planned_attacks
 from robustness.reports.comparisons.efforts import compare_efforts
 from robustness.reports.comparisons.families import give_verdicts
-from robustness.reports.comparisons.grid import (
-    WORST_CASE,
-    OutcomeGrid,
-    RowIndex,
-    build_grid,
-    without_originals,
-    worst_case,
-)
+from robustness.reports.comparisons.grid import OutcomeGrid, RowIndex, build_grid, without_originals, worst_case
 from robustness.reports.comparisons.methods import name_contrast
 from robustness.reports.comparisons.originals import implausible_originals
 from robustness.reports.comparisons.qa_tables import compare_answers
 from robustness.reports.comparisons.seeds import compare_methods
 from robustness.reports.tables.columns import Table, arrange
 from robustness.reports.tables.examples import RIGHT, UNKNOWN
+from robustness.runs.cells import NO_ATTACK, WORST_CASE
 from robustness.runs.storage.record import PairRecord, RunRecord
 
 IRREDUCIBLE_SHARE = "irreducible_share"

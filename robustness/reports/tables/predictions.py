@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from robustness.engine.evaluation import NO_ATTACK
 from robustness.engine.outcome import Status
 from robustness.reports.tables.columns import Table, arrange
 from robustness.reports.tables.examples import keeps_prediction
+from robustness.runs.cells import NO_ATTACK
 from robustness.stats import auc, rank_correlation
 
 NUMBER = ["checkpoint", "testset", "probe", "quantity", "kind", "norm", "radius", "scope"]

@@ -9,11 +9,11 @@ import pandas as pd
 from scipy.stats import norm
 
 from robustness.engine.attack import Effort
-from robustness.engine.evaluation import NO_ATTACK
 from robustness.engine.outcome import Status
 from robustness.reports.comparisons.efforts import TEST, compare_efforts, efforts_of
 from robustness.reports.comparisons.grid import STATUS_CODES, OutcomeGrid, RowIndex, build_grid
 from robustness.reports.tables.columns import Table, arrange
+from robustness.runs.cells import NO_ATTACK
 from robustness.runs.storage.record import PairRecord, RunRecord
 from robustness.stats import median_effort
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from robustness.engine.evaluation import NO_ATTACK
 from robustness.reports.comparisons.originals import implausible_originals
 from robustness.reports.comparisons.qa_tables import answer_rows
 from robustness.reports.tables.columns import Table, arrange
 from robustness.reports.tables.examples import add_judgements
-from robustness.runs.storage.record import RunRecord
+from robustness.runs.cells import NO_ATTACK
+from robustness.runs.storage.record import RunRecord, TestsetRecord
 from robustness.stats import (
     AdvGlueScores,
     Interval,
@@ -47,25 +48,30 @@ def build_testsets(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
         if testset.answers:
             found = answer_rows(part, record.seed)
         else:
-            found = _metric_rows(part, seed=record.seed, with_f1=testset.scores_f1)
+            found = _metric_rows(part, record.seed, testset)
             if testset.name not in implausible:
                 found += _benign_rows(part)
         rows += [names | row for row in [*found, *_consistency_rows(part)]]
     return arrange(Table.TESTSETS, [*rows, *_macro_rows(static, record)])
 
 
-def _metric_rows(part: pd.DataFrame, *, seed: int, with_f1: bool) -> list[dict[str, object]]:
+def _metric_rows(part: pd.DataFrame, seed: int, testset: TestsetRecord) -> list[dict[str, object]]:
     rng = np.random.default_rng(seed)
     judged = part[part["robust_right"].notna()]
     errored = len(part) - len(judged)
     right = judged["robust_right"].to_numpy(dtype=bool)
     rows = [_row("accuracy", len(right), errored, accuracy(right), wilson_interval(int(right.sum()), len(right)))]
-    if with_f1:
-        labels = judged["label"].to_numpy(dtype=int)
-        predictions = judged["adversarial_prediction"].to_numpy(dtype=int)
+    if testset.scores_f1:
+        labels, predictions = _binary(judged, testset)
         interval = bootstrap_f1_interval(labels, predictions, rng=rng)
         rows.append(_row("f1", len(right), errored, binary_f1(labels, predictions), interval))
     return rows
+
+
+def _binary(judged: pd.DataFrame, testset: TestsetRecord) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where gold, and where the response, is the task's second label, of which F1 is: 1 or 0, shape (rows,)."""
+    positive = testset.labels[1]
+    return (judged["gold"] == positive).to_numpy(dtype=int), (judged["response"] == positive).to_numpy(dtype=int)
 
 
 def _benign_rows(part: pd.DataFrame) -> list[dict[str, object]]:
@@ -121,7 +127,7 @@ def _macro_rows(static: pd.DataFrame, record: RunRecord) -> list[dict[str, objec
     for (base, adaptation, seed), names in arms.items():
         part = judged[judged["checkpoint"].isin(names)]
         if part["testset"].nunique() == len(MACRO_SETS):
-            value, interval = _macro(part, record.seed)
+            value, interval = _macro(part, record)
             labels = {
                 "checkpoint": f"{base} {adaptation}" + ("" if seed is None else f" seed {seed}"),
                 "adaptation": adaptation,
@@ -132,12 +138,12 @@ def _macro_rows(static: pd.DataFrame, record: RunRecord) -> list[dict[str, objec
     return rows
 
 
-def _macro(judged: pd.DataFrame, seed: int) -> tuple[float, Interval]:
+def _macro(judged: pd.DataFrame, record: RunRecord) -> tuple[float, Interval]:
     """The macro score and its percentile bootstrap interval, each set resampled on its own."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(record.seed)
     right = {str(name): part["robust_right"].to_numpy(dtype=bool) for name, part in judged.groupby("testset")}
     qqp = judged[judged["testset"] == "advglue-qqp"]
-    labels, predictions = (qqp[name].to_numpy(dtype=int) for name in ("label", "adversarial_prediction"))
+    labels, predictions = _binary(qqp, record.find_testset("advglue-qqp"))
     qqp_accuracies, qqp_f1s = resample_accuracy_and_f1(labels, predictions, rng=rng)
     value = advglue_macro(
         AdvGlueScores(

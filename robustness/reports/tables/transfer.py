@@ -6,10 +6,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from robustness.engine.evaluation import NO_ATTACK
 from robustness.reports.comparisons.grid import split_cells
 from robustness.reports.tables.columns import Table, arrange
-from robustness.runs.storage.store import UNTUNED
+from robustness.runs.cells import NO_ATTACK, UNTUNED
 from robustness.stats import wilson_interval
 
 CELL = ["source", "target", "testset", "attack"]
@@ -25,25 +24,26 @@ def build_transfer(replays: pd.DataFrame, examples: pd.DataFrame) -> pd.DataFram
     """
     on_base = (replays["target"] == UNTUNED).to_numpy()
     is_clean = on_base & (replays["attack"] == NO_ATTACK).to_numpy()
-    judge = replays["target"].where(~on_base, replays["source"])  # whose row of examples.csv tells the label
+    judge = replays["target"].where(
+        ~on_base, replays["source"]
+    )  # whose row of examples.csv tells whether the clean text is answered rightly
     rows = _look_up([examples["checkpoint"], *(examples[k] for k in KEYS)], [judge, *(replays[k] for k in KEYS)])
     clean_row = _look_up(
         [replays[k][is_clean] for k in ("source", "testset", "example_id")],
         [replays[k] for k in ("source", "testset", "example_id")],
     )
-    label, guess, prediction = (
-        column.to_numpy(dtype=float, na_value=np.nan)
-        for column in (examples["label"], examples["clean_prediction"], replays["prediction"])
+    known, correct = (
+        column.to_numpy(dtype=float, na_value=np.nan) for column in (examples["clean_correct"], replays["correct"])
     )
-    truth = np.where(rows >= 0, label[rows], np.nan) if len(label) else np.full(len(rows), np.nan)
-    clean = guess[rows] if len(guess) else truth
+    unknown = np.full(len(rows), np.nan)
+    clean = known[rows] if len(known) else unknown
     if on_base.any():
-        answers = prediction[is_clean]
-        found = answers[clean_row] if len(answers) else np.full(len(rows), np.nan)
+        answers = correct[is_clean]
+        found = answers[clean_row] if len(answers) else unknown
         clean = np.where(on_base, np.where(clean_row >= 0, found, np.nan), clean)
-    kept = np.flatnonzero((clean == truth) & ~is_clean)
+    kept = np.flatnonzero((rows >= 0) & (clean == 1) & ~is_clean)
     kept = kept[np.argsort(on_base[kept], kind="stable")]  # the base after all arms
-    eligible, fooled = replays[CELL].iloc[kept], (prediction != truth)[kept]
+    eligible, fooled = replays[CELL].iloc[kept], (correct != 1)[kept]
     table = []
     for cell, part in split_cells(eligible, CELL):
         broken = int(fooled[part].sum())

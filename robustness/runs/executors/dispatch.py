@@ -5,18 +5,19 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Protocol, final
 
 from robustness.engine.faults import errored
 from robustness.engine.outcome import Outcome
 from robustness.errors import RunError
+from robustness.runs.cells import Cell
 from robustness.runs.executors.executor import Work
 from robustness.runs.executors.reports import Ended, Found, Lost, Refused, Report, Started
-from robustness.runs.planning.plan import Cell
 from robustness.runs.storage.record import compared_versions, library_versions
 from robustness.runs.storage.sink import Sink
+from robustness.tasks.grading import Grader
 from robustness.testsets.example import Example
 
 logger = logging.getLogger(__name__)
@@ -90,6 +91,8 @@ class Dispatcher:
     sink: Sink
     totals: Mapping[Cell, int]
     """Missing examples of each cell."""
+    graders: Mapping[str, Grader]
+    """By checkpoint: they name what is right of an example that no worker answers."""
     clock: Callable[[], float] = time.monotonic
     _wanted: int = 0
     """Workers to keep."""
@@ -216,7 +219,7 @@ class Dispatcher:
             self._give_up_cell(task.cell)
 
     def _give_up(self, task: _Task, reason: str) -> None:
-        self.sink.add(task.cell, [errored(example, reason) for example in task.missing.values()], frozenset())
+        self._add_errored(task.cell, task.missing.values(), reason)
         self._given_up[task.cell] += 1
         if self._given_up[task.cell] >= POISONED:
             self._give_up_cell(task.cell)
@@ -225,7 +228,11 @@ class Dispatcher:
         reason = f"not computed: workers died on {self._given_up[cell]} other examples of this cell"
         rest = [task for task in self._queue if task.cell == cell]
         self._queue = [task for task in self._queue if task.cell != cell]
-        self.sink.add(cell, [errored(e, reason) for task in rest for e in task.missing.values()], frozenset())
+        self._add_errored(cell, [example for task in rest for example in task.missing.values()], reason)
+
+    def _add_errored(self, cell: Cell, examples: Iterable[Example], reason: str) -> None:
+        gold = self.graders[cell.checkpoint].gold
+        self.sink.add(cell, [errored(example, gold(example), reason) for example in examples], frozenset())
 
 
 def _refuse_other_libraries(versions: Mapping[str, str]) -> None:

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from robustness.engine.answers import evaluate_answers
 from robustness.engine.attack import AnswerAttack, GradientAttack, NamedAttack
-from robustness.engine.evaluation import evaluate_examples
+from robustness.engine.evaluation import evaluate
 from robustness.engine.faults import isolate_outcomes
 from robustness.engine.outcome import Outcome
 from robustness.engine.query_cache import QueryCache
 from robustness.engine.scheduler import CUDA_WIDTH, WIDTH, Scheduler
 from robustness.errors import UsageError
-from robustness.runs.planning.plan import Cell
+from robustness.runs.cells import Cell
 from robustness.runs.storage.sink import Sink
 from robustness.testsets.example import Example
 from robustness.victims.heads.labels import Victim
@@ -61,7 +60,7 @@ def find_outcomes(
     ):
         width = CUDA_WIDTH if victim.device.type == "cuda" else WIDTH
         return _search(Scheduler(attack, victim, seed=seed, width=width, cache=cache), victim, examples)
-    return isolate_outcomes(_finder(victim, attack, seed), examples)
+    return isolate_outcomes(_finder(victim, attack, seed), examples, victim.grader.gold)
 
 
 def _search(scheduler: Scheduler, victim: LabelVictim, examples: Sequence[Example]) -> Iterator[Outcome]:
@@ -75,13 +74,11 @@ def _finder(
     victim: AnyVictim, attack: NamedAttack | None, seed: int
 ) -> Callable[[Sequence[Example]], Iterator[Outcome]]:
     """What finds the outcomes of some examples where no search asks text by text."""
+    if attack is None:
+        return partial(evaluate, victim)
     if isinstance(victim, AnsweringVictim):
-        if attack is None:
-            return partial(evaluate_answers, victim)
         assert isinstance(attack.attack, AnswerAttack), "the plan gives questions to attacks on answers alone"
         return partial(attack.attack.run_answers, victim, seed=seed, digest=attack.digest)
-    if attack is None:
-        return partial(evaluate_examples, victim)
     assert isinstance(attack.attack, GradientAttack), "all others are searches"
     if not isinstance(victim, Victim):
         raise UsageError(

@@ -20,6 +20,7 @@ from robustness.runs.executors.worker import pack_worker_spec, references
 from robustness.runs.planning.plan import Plan
 from robustness.runs.preparation import Prepared
 from robustness.runs.storage.sink import Sink
+from robustness.tasks.grading import grader_for
 from robustness.victims.loading import Placement
 
 
@@ -76,9 +77,9 @@ class PoolExecutor:
         largest = CUDA_SHARD if self._device == "cuda" else SHARD
         with self._open() as (worker_pool, workers):
             shards = make_shards(missing, attacks, workers, largest)
-            return Dispatcher(worker_pool, sink, {work.cell: len(work.examples) for work in missing}).run(
-                shards, workers
-            )
+            totals = {work.cell: len(work.examples) for work in missing}
+            graders = {name: grader_for(task) for name, task in self._prepared.tasks.items()}
+            return Dispatcher(worker_pool, sink, totals, graders).run(shards, workers)
 
     @contextmanager
     def _open(self) -> Iterator[tuple[WorkerPool, int]]:

@@ -11,8 +11,8 @@ from statistics import fmean
 from typing import final
 
 from robustness.engine.attack import Access, NamedAttack
-from robustness.engine.evaluation import NO_ATTACK
 from robustness.errors import UsageError
+from robustness.runs.cells import NO_ATTACK, Cell, ProbeCell
 from robustness.runs.planning.measured_costs import (
     ATTACKS,
     PROBES,
@@ -23,7 +23,7 @@ from robustness.runs.planning.measured_costs import (
     read_attacked_shares,
     read_measured_costs,
 )
-from robustness.runs.planning.plan import Cell, Plan, ProbeCell
+from robustness.runs.planning.plan import Plan
 from robustness.runs.planning.rows import read_checkpoints, selecting_digests, use_rows
 from robustness.runs.preparation import GATE_EXAMPLES
 from robustness.victims.files.checkpoint import Checkpoint

@@ -6,11 +6,11 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from robustness.engine.evaluation import NO_ATTACK
 from robustness.engine.goal import GoalKind
 from robustness.engine.outcome import Status
-from robustness.runs.planning.plan import Plan
+from robustness.runs.cells import BASELINE, NO_ATTACK
 from robustness.runs.storage.record import RunRecord, read_record
 from robustness.runs.storage.store import open_store
 from robustness.stats.planning import (
@@ -22,11 +22,12 @@ from robustness.stats.planning import (
     examples_for_equivalence,
 )
 from robustness.tasks.task import TaskKind
-from robustness.testsets.example import Example
-from robustness.testsets.loading import Testset
 
-CONTROL = "baseline"
-"""The family of attacks on which nothing is claimed: `identity` and random edits."""
+if TYPE_CHECKING:  # a report asks what a run could show, without the plan's recipes
+    from robustness.runs.planning.plan import Plan
+    from robustness.testsets.example import Example
+    from robustness.testsets.loading import Testset
+
 TOLD_SEEDS = (3, 5, 10)
 
 
@@ -63,7 +64,7 @@ def plan_set(plan: Plan, testset: Testset, examples: Sequence[Example]) -> Plann
     counted = {
         attack.name
         for attack in plan.attacks
-        if attack.family != CONTROL and attack.goal.kind == GoalKind.CHANGE_PREDICTION
+        if attack.family != BASELINE and attack.goal.kind == GoalKind.CHANGE_PREDICTION
     }
     counted |= {NO_ATTACK} if testset.kind == "adversarial" else set()
     planned = {cell.attack for cell in plan.cells if cell.testset == testset.name}
@@ -85,7 +86,7 @@ def read_rarer_share(folder: Path) -> float:
     Raises:
         RunError: the folder is no run.
     """
-    right = f"CASE WHEN attack='{NO_ATTACK}' THEN adversarial_prediction=label ELSE status='{Status.FAILED}' END"
+    right = f"CASE WHEN attack='{NO_ATTACK}' THEN correct ELSE status='{Status.FAILED}' END"
     arm = (
         f"SELECT testset, attack, example_id, {right} AS good FROM outcomes "
         f"WHERE checkpoint=? AND status != '{Status.ERRORED}'"

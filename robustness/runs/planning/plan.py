@@ -18,17 +18,14 @@ from robustness.definitions.suites import SuiteDefinition
 from robustness.definitions.tasks import task_of_testset
 from robustness.definitions.testsets import TestsetDefinition
 from robustness.engine.attack import Access, AnswerAttack, NamedAttack, Search
-from robustness.engine.evaluation import NO_ATTACK
 from robustness.errors import DataError, DefinitionError, UsageError
 from robustness.recipes.building import find_attack, name_attack, name_recipe
+from robustness.runs.cells import NO_ATTACK, RESERVED, Cell, ProbeCell
 from robustness.sensitivity.building import find_probe, name_probe
 from robustness.sensitivity.measurement import Space
 from robustness.sensitivity.probe import NamedProbe
 from robustness.tasks.task import Task, TaskKind
 from robustness.testsets.example import Example
-
-RESERVED = (NO_ATTACK, "worst-case")
-"""What the attack column says of a test set as it stands, and of several attacks as one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,24 +58,6 @@ class RunSettings:
     def arithmetic(self) -> str:
         """The dtype, and how the kernels are made where that is not the usual way."""
         return f"{self.dtype}, compiled" if self.compile else self.dtype
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """The unit of work and of resuming: one checkpoint, test set and attack."""
-
-    checkpoint: str
-    testset: str
-    attack: str
-
-
-@dataclass(frozen=True, slots=True)
-class ProbeCell:
-    """One checkpoint, test set and probe; the test set is empty for a probe of structure."""
-
-    checkpoint: str
-    testset: str
-    probe: str
 
 
 @dataclass(frozen=True, slots=True)

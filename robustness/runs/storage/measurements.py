@@ -6,14 +6,16 @@ import json
 import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
-from typing import final
+from typing import TYPE_CHECKING, final
 
 import pandas as pd
 
-from robustness.runs.planning.plan import ProbeCell
+from robustness.runs.cells import ProbeCell
 from robustness.runs.storage.store import FILE_NAME, LOCK_SECONDS, open_store
-from robustness.sensitivity.measurement import Space
-from robustness.sensitivity.probe import Reading
+
+if TYPE_CHECKING:  # a report reads what probes have measured, without any probe
+    from robustness.sensitivity.measurement import Space
+    from robustness.sensitivity.probe import Reading
 
 CELL_COLUMNS = ("checkpoint", "testset", "probe")
 COLUMNS = (

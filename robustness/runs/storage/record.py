@@ -90,6 +90,8 @@ class TestsetRecord(Definition):
     """How the used rows were taken from those that are not left out."""
     digest: str
     scores_f1: bool
+    labels: tuple[str, ...] = ()
+    """Of its task, in the task's order; responses and gold are among them."""
     answers: bool = False
     """Whether its rows are questions, scored by exact match and F1."""
     n_attacks: int | None = None

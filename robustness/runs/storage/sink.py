@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import final
 
 from robustness.engine.outcome import Outcome
-from robustness.runs.planning.plan import Cell
+from robustness.runs.cells import Cell
 from robustness.runs.progress import CellMeter, Meter, Progress, ProgressCallback
 from robustness.runs.storage.store import Store
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -16,12 +16,13 @@ import pandas as pd
 from robustness.databases import is_locked, use_write_ahead_log
 from robustness.engine.outcome import Outcome
 from robustness.errors import RunError
-from robustness.runs.planning.plan import Cell
+from robustness.runs.cells import Cell
 from robustness.runs.storage.disk import STORE, explain_lock
 from robustness.stats.plausibility import OriginalsTally
+from robustness.tasks.grading import Grade
 from robustness.testsets.example import Texts
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 FILE_NAME = STORE
 LOCK_SECONDS = 60.0
 """How long a write waits for another program, such as a backup, to let go of the file."""
@@ -32,12 +33,11 @@ _OUTCOME_COLUMNS = tuple(field.name for field in fields(Outcome))
 _CELL_COLUMNS = ("checkpoint", "testset", "attack")
 _COLUMNS = (*_CELL_COLUMNS, *_OUTCOME_COLUMNS)
 _IN_CELL = "checkpoint=? AND testset=? AND attack=?"
-_REPLAY_COLUMNS = ("source", "testset", "attack", "target", "example_id", "prediction")
+_REPLAY_COLUMNS = ("source", "testset", "attack", "target", "example_id", "correct", "response")
+_REPLAY_KEY = _REPLAY_COLUMNS[:-2]
 
 CHUNK = 50_000
 """Rows that are Python's objects at a time."""
-UNTUNED = "untuned base"
-"""The target of texts that are scored on the base, under the head of the arm on which they were found."""
 
 
 @final
@@ -46,6 +46,9 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self._connection = sqlite3.connect(folder / FILE_NAME, isolation_level=None, timeout=LOCK_SECONDS)
+        if self._connection.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()[0]:
+            _refuse_other_schema(self._connection, folder)
+        self._connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")  # before there is anything to be misread
         use_write_ahead_log(self._connection)
         self._connection.execute("PRAGMA synchronous=FULL")
         self._connection.execute(
@@ -54,12 +57,11 @@ class Store:
         )
         self._connection.execute(
             f"CREATE TABLE IF NOT EXISTS replays ({', '.join(_REPLAY_COLUMNS)}, "
-            f"PRIMARY KEY ({', '.join(_REPLAY_COLUMNS[:-1])})) WITHOUT ROWID"
+            f"PRIMARY KEY ({', '.join(_REPLAY_KEY)})) WITHOUT ROWID"
         )
         self._connection.execute(
             "CREATE TABLE IF NOT EXISTS truncated (checkpoint, text, PRIMARY KEY (checkpoint, text))"
         )
-        self._connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
     def finished(self, cell: Cell) -> set[str]:
         """Returns the ids of the examples whose outcome is stored; an errored one is not finished."""
@@ -111,34 +113,40 @@ class Store:
         rows = self._connection.execute(query, (cell.checkpoint, cell.testset, cell.attack, target))
         return {example_id for (example_id,) in rows}
 
-    def add_replays(self, cell: Cell, target: str, predictions: Iterable[tuple[str, int]]) -> None:
-        """Writes what `target` answers to the adversarial texts of a cell, in one transaction."""
-        rows = [(cell.checkpoint, cell.testset, cell.attack, target, *answer) for answer in predictions]
+    def add_replays(self, cell: Cell, target: str, answers: Iterable[tuple[str, Grade]]) -> None:
+        """Writes what `target` answers to the adversarial texts of a cell, by example id, in one transaction."""
+        where = cell.checkpoint, cell.testset, cell.attack, target
+        rows = [(*where, example_id, grade.correct, grade.response) for example_id, grade in answers]
         self._insert("replays", _REPLAY_COLUMNS, rows)
 
     def count_wavering(self, least: float) -> dict[str, int]:
-        """Returns for each checkpoint how many unchanged texts had another prediction when they were judged.
+        """Returns for each checkpoint how many unchanged texts had another response when they were judged.
 
         Args:
-            least: by how much the probability of the true label must have moved for a text to count.
+            least: by how much the quality must have moved for a text to count.
         """
         query = (
             "SELECT checkpoint, COUNT(*) FROM outcomes WHERE attack != 'none' AND adversarial_text = original_text "
-            "AND adversarial_prediction != clean_prediction AND ABS(score - clean_score) > ? GROUP BY checkpoint"
+            "AND response != clean_response AND ABS(quality - clean_quality) > ? GROUP BY checkpoint"
         )
         return dict(self._connection.execute(query, (least,)))
 
-    def tally_originals(self) -> dict[str, list[OriginalsTally]]:
-        """Returns by test set one tally a checkpoint of benign originals whose own label no file gives."""
+    def tally_originals(self, testsets: Collection[str]) -> dict[str, list[OriginalsTally]]:
+        """Returns by test set one tally a checkpoint of benign originals whose own gold no file gives.
+
+        Args:
+            testsets: those that are looked at.
+        """
         query = (
             "SELECT testset, SUM(right), MAX(n), SUM(n) FROM "
-            "(SELECT checkpoint, testset, SUM(clean_prediction = label) AS right, COUNT(*) AS n FROM outcomes "
-            "WHERE attack = 'none' AND clean_prediction IS NOT NULL AND original_label IS NULL AND answer IS NULL "
-            "AND status != 'errored' GROUP BY checkpoint, testset, label) GROUP BY checkpoint, testset"
+            "(SELECT checkpoint, testset, SUM(clean_correct) AS right, COUNT(*) AS n FROM outcomes "
+            "WHERE attack = 'none' AND clean_correct IS NOT NULL AND original_gold IS NULL "
+            "AND status != 'errored' GROUP BY checkpoint, testset, gold) GROUP BY checkpoint, testset"
         )
         found: dict[str, list[OriginalsTally]] = {}
         for testset, *counts in self._connection.execute(query):
-            found.setdefault(testset, []).append(OriginalsTally(*counts))
+            if testset in testsets:
+                found.setdefault(testset, []).append(OriginalsTally(*counts))
         return found
 
     def count_vanished(self) -> dict[tuple[str, str], int]:
@@ -212,12 +220,7 @@ def open_store(folder: Path) -> Iterator[sqlite3.Connection]:
     uri = f"{path.resolve().as_uri()}?mode=ro"
     try:
         with closing(sqlite3.connect(uri, uri=True, timeout=READ_SECONDS)) as connection:
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-            if version != SCHEMA_VERSION:
-                raise RunError(
-                    f"{path}: schema version {version}, this release reads {SCHEMA_VERSION}; repeat the run "
-                    f"into a new folder: {_repeat(folder)}"
-                )
+            _refuse_other_schema(connection, folder)
             yield connection
     except (sqlite3.DatabaseError, pd.errors.DatabaseError) as error:
         if is_locked(error) or is_locked(error.__cause__):  # pandas wraps what the sqlite3 module raises
@@ -233,10 +236,32 @@ def _values(outcome: Outcome) -> list[object]:
     return values
 
 
+def _refuse_other_schema(connection: sqlite3.Connection, folder: Path) -> None:
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version != SCHEMA_VERSION:
+        raise RunError(
+            f"{folder / FILE_NAME}: schema version {version}, which {_writer(folder)} wrote and reads; this one "
+            f"reads {SCHEMA_VERSION}; install that, or repeat the run into a new folder: {_repeat(folder)}"
+        )
+
+
+def _writer(folder: Path) -> str:
+    """The release that wrote a run, in words."""
+    versions = _read_loosely(folder, "versions")
+    release = versions.get("peft-robustness") if isinstance(versions, dict) else None
+    return f"peft-robustness {release}" if release else "another release of peft-robustness"
+
+
 def _repeat(folder: Path) -> str:
-    """The command of run.json, read without its schema, which may be another release's."""
-    try:
-        words = json.loads((folder / "run.json").read_bytes()).get("command") or []
-    except (OSError, ValueError, AttributeError):
-        words = []
+    """The command that made a run, for another folder."""
+    words = _read_loosely(folder, "command")
+    words = words if isinstance(words, list) else []
     return shlex.join([*(str(word) for word in words or ("robustness", "run", "SUITE")), "--out", f"{folder}-again"])
+
+
+def _read_loosely(folder: Path, key: str) -> object:
+    """One entry of run.json, read without its schema, which may be another release's."""
+    try:
+        return json.loads((folder / "run.json").read_bytes()).get(key)
+    except (OSError, ValueError, AttributeError):
+        return None

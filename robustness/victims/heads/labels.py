@@ -125,11 +125,6 @@ class Victim:
         """The model's own index of each of the task's labels."""
         return tuple(self._columns)
 
-    @property
-    def label_count(self) -> int:
-        """Labels of the head."""
-        return len(self._columns)
-
     def rows(self, asked: Sequence[Example]) -> Rows:
         """Returns the logits of the examples' texts, shape (len(asked), labels), float32."""
         return self.scores([example.texts for example in asked])

@@ -45,7 +45,7 @@ def test_the_one_word_that_is_read_is_left_in_the_known_number_of_queries() -> N
     outcome = reduce("a really good film")
 
     assert (outcome.status, outcome.adversarial_text) == (Status.SUCCEEDED, ("good ",))
-    assert (outcome.clean_prediction, outcome.adversarial_prediction) == (1, 1)
+    assert (outcome.clean_correct, outcome.correct) == (True, True)
     assert outcome.queries == 4 + 3  # each word away once, then the three that may go
     assert (outcome.modified_words, outcome.modified_share) == (3, 0.75)
 

@@ -97,12 +97,10 @@ def test_a_dry_run_and_the_page_say_the_same_of_a_plan(
 
 def test_the_share_of_a_pilot_is_that_of_its_stored_rows(tiny: Any, pilot: Any) -> None:
     with sqlite3.connect(pilot.folder / "run.sqlite") as connection:
-        rows = connection.execute(
-            "SELECT checkpoint, attack, example_id, status, adversarial_prediction, label FROM outcomes"
-        ).fetchall()
+        rows = connection.execute("SELECT checkpoint, attack, example_id, status, correct FROM outcomes").fetchall()
     right = {
-        (checkpoint, attack, example): guess == label if attack == "none" else status == "failed"
-        for checkpoint, attack, example, status, guess, label in rows
+        (checkpoint, attack, example): bool(correct) if attack == "none" else status == "failed"
+        for checkpoint, attack, example, status, correct in rows
     }
     both = [(good, right["lora", attack, e]) for (arm, attack, e), good in right.items() if arm == "full"]
     only = sum(f and not p for f, p in both), sum(p and not f for f, p in both)

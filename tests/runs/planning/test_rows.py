@@ -148,7 +148,7 @@ def test_a_limit_draws_from_a_file_that_is_sorted_by_label_as_many_of_each_as_it
 
     rows = report.tables[Table.EXAMPLES]
     drawn = rows[(rows["checkpoint"] == "full") & (rows["attack"] == "none")]
-    assert Counter(drawn["label"]) == {0: 4, 1: 2}
+    assert Counter(drawn["gold"]) == {"negative": 4, "positive": 2}
     cells = used_ids(report)
     assert len(cells) == 4 and all(cell == cells["full", "none"] for cell in cells.values())
     (testset,) = report.record.testsets

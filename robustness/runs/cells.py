@@ -1,0 +1,34 @@
+"""The cells of a run, and the names that its tables keep for themselves; a leaf, which a report may import."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+NO_ATTACK = "none"
+"""The attack column of a test set evaluated as it stands."""
+WORST_CASE = "worst-case"
+"""The attack column of several attacks as one."""
+RESERVED = (NO_ATTACK, WORST_CASE)
+"""What no attack and no probe may be called."""
+UNTUNED = "untuned base"
+"""The target of texts that are asked of the base, under the head of the arm on which they were found."""
+BASELINE = "baseline"
+"""The family of attacks on which nothing is claimed: `identity` and random edits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """The unit of work and of resuming: one checkpoint, test set and attack."""
+
+    checkpoint: str
+    testset: str
+    attack: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeCell:
+    """One checkpoint, test set and probe; the test set is empty for a probe of structure."""
+
+    checkpoint: str
+    testset: str
+    probe: str
