@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis.strategies import data, integers, lists, sampled_from
 
 from robustness.definitions.tasks import find_task
-from robustness.engine.referee import check_proposal, count_modified_words
+from robustness.engine.changes import count_modified_words
+from robustness.engine.referee import check_proposal
 from robustness.errors import AttackError
 from robustness.tasks.gold import GoldSpan
 from robustness.tasks.task import Protected, Task
