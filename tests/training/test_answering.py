@@ -97,7 +97,7 @@ def test_learnt_vectors_are_refused_for_questions_before_anything_is_trained(
 def test_a_pair_is_trained_whose_heads_load_again(answering: Any, pairs: Path) -> None:
     pair = read_pairs(pairs)[0]
 
-    assert pair.task == "squad"
+    assert pair.task.name == "squad"
     for name, reference in (("full", pair.full), ("peft", pair.peft)):
         loaded = load_checkpoint(read_checkpoint(name, reference, pair.base), find_task("squad"))
         assert loaded.uninitialised == ()

@@ -49,7 +49,7 @@ def test_a_checkpoint_loads_back_with_the_accuracy_it_was_chosen_for(
     dev = load_rows(testset, data, None, SETTINGS.dev_limit).selecting
 
     checkpoint = read_checkpoint(arm, getattr(pair, arm), pair.base)
-    loaded = load_checkpoint(checkpoint, find_task(pair.task))
+    loaded = load_checkpoint(checkpoint, pair.task)
     victim = to_victim(loaded, place("cpu"))
     answers = victim.scores([example.texts for example in dev]).argmax(axis=1)
 
@@ -66,9 +66,7 @@ def test_the_chosen_checkpoint_is_scored_on_the_half_of_the_rows_that_chose_noth
     record = json.loads((Path(getattr(pair, arm)) / "training.json").read_text(encoding="utf-8"))
     rows = load_rows(testset, data, None, SETTINGS.dev_limit)
 
-    victim = to_victim(
-        load_checkpoint(read_checkpoint(arm, getattr(pair, arm), pair.base), find_task(pair.task)), place("cpu")
-    )
+    victim = to_victim(load_checkpoint(read_checkpoint(arm, getattr(pair, arm), pair.base), pair.task), place("cpu"))
     answers = victim.scores([example.texts for example in rows.reporting]).argmax(axis=1)
 
     assert not {example.id for example in rows.reporting} & {example.id for example in rows.selecting}
@@ -93,7 +91,7 @@ def test_a_checkpoint_that_all_development_rows_selected_is_not_taken_for_a_new_
 def test_the_pairs_file_names_task_seed_and_the_base_by_a_relative_path(trained: Path, tiny_base: Path) -> None:
     (pair,) = read_pairs(trained)
 
-    assert (pair.name, pair.task, pair.seed) == ("tiny-lora-seed0", "sst2", 0)
+    assert (pair.name, pair.task.name, pair.seed) == ("tiny-lora-seed0", "sst2", 0)
     assert Path(pair.base) == tiny_base
     assert (pair.full_name, pair.peft_name) == ("tiny-full-seed0", "tiny-lora-seed0")
     assert str(tiny_base) not in trained.read_text(encoding="utf-8")
