@@ -7,10 +7,11 @@ from difflib import SequenceMatcher
 import numpy as np
 from numpy.typing import NDArray
 
-from robustness.engine.goal import Goal
 from robustness.engine.outcome import Outcome, Status
+from robustness.engine.query_cache import differ
 from robustness.errors import AttackError
-from robustness.tasks.grading import log_probabilities
+from robustness.tasks.grading import Grader, log_probabilities
+from robustness.tasks.objective import Objective
 from robustness.testsets.example import Example, Texts
 
 
@@ -42,6 +43,34 @@ def label_problem(label: int, labels: int) -> str | None:
     return f"label {label} is outside the head's range: it has labels 0 to {labels - 1}; mend the test set"
 
 
+def row_problem(example: Example, row: NDArray[np.float32]) -> str | None:
+    """Returns why an example cannot be attacked whose clean text a model gives such a row for, or None."""
+    finite = None if np.isfinite(row).all() else "the victim's scores are not finite"
+    return label_problem(example.label, len(row)) or finite
+
+
+def skipped(example: Example, clean_scores: NDArray[np.float32]) -> Outcome:
+    """Returns the outcome of an example that was answered wrongly before any attack."""
+    return Outcome(
+        example_id=example.id,
+        group_id=example.group,
+        label=example.label,
+        status=Status.SKIPPED,
+        clean_prediction=int(clean_scores.argmax()),
+        adversarial_prediction=None,
+        clean_score=true_label_probability(clean_scores, example.label),
+        score=None,
+        queries=0,
+        forwards=0,
+        modified_words=None,
+        modified_share=None,
+        similarity=None,
+        seconds=0.0,
+        original_text=example.texts,
+        adversarial_text=None,
+    )
+
+
 def refuse_broken_text(example: Example, candidate: Example) -> None:
     """Raises AttackError for another number of segments, or half a surrogate pair, which no tokenizer can hold."""
     if len(candidate.texts) != len(example.texts):
@@ -71,11 +100,12 @@ def judge(
     queries: int,
     forwards: int,
     seconds: float,
-    goal: Goal,
+    objective: Objective,
 ) -> Outcome:
-    """Returns the outcome: succeeded only if the text changed and the fresh prediction is what the goal asks for."""
+    """Returns the outcome: succeeded only if the text changed and the fresh answer is what the objective asks for."""
     prediction = int(fresh_scores.argmax())
-    succeeded = goal.is_reached(example, proposal, prediction)
+    is_reached = bool(objective.reached(np.array([prediction == example.label]))[0])
+    succeeded = is_reached and objective.allows(example, proposal)
     modified = count_modified_words(example, proposal)
     words = len(example.words)
     return Outcome(
@@ -96,6 +126,16 @@ def judge(
         original_text=example.texts,
         adversarial_text=proposal.texts,
     )
+
+
+def contradicts(
+    grader: Grader, proposal: Example, seen: NDArray[np.float32] | None, fresh: NDArray[np.float32]
+) -> bool:
+    """Whether a judgement is not what the search saw, and not for a tie that rounding breaks either way."""
+    if seen is None or not (np.isfinite(seen).all() and np.isfinite(fresh).all()):
+        return False
+    before, after = (grader.grade(row, proposal).response for row in (seen, fresh))
+    return before != after and differ(seen, fresh)
 
 
 def count_modified_words(example: Example, proposal: Example) -> int:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from robustness.engine.attack import NotingScorer
 from robustness.engine.evaluation import NO_ATTACK
-from robustness.engine.goal import GoalKind
 from robustness.errors import RunError
 from robustness.runs.planning.plan import Cell, Plan
 from robustness.runs.storage.store import UNTUNED, Store
 from robustness.tasks.answer_scores import score_answer
+from robustness.tasks.objective import ObjectiveKind
 from robustness.testsets.example import Example, Texts, digest_texts
 from robustness.victims.heads.spans import AnsweringVictim
 from robustness.victims.isolation import Fault, Isolation, VictimGoneError
@@ -125,7 +125,7 @@ def _missing(plan: Plan, store: Store, target: str) -> Iterator[Replay]:
 
 
 def _found(plan: Plan, store: Store, sources: set[str], target: str) -> Iterator[Replay]:
-    attacks = {attack.name for attack in plan.attacks if attack.goal.kind is GoalKind.CHANGE_PREDICTION}
+    attacks = {attack.name for attack in plan.attacks if attack.objective.kind is ObjectiveKind.CHANGE_PREDICTION}
     for cell in plan.cells:
         if cell.checkpoint in sources and cell.attack in attacks:
             found = store.unreplayed_successes(cell, target)

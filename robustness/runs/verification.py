@@ -13,13 +13,13 @@ import numpy as np
 from robustness.definitions.seeds import refuse_seed
 from robustness.definitions.tasks import find_task
 from robustness.engine.attack import ScoreRows
-from robustness.engine.goal import GoalKind
 from robustness.engine.outcome import Status
 from robustness.engine.referee import true_label_probability
 from robustness.errors import RunError, UsageError
 from robustness.runs.storage.record import CheckpointRecord, RunRecord, read_record
 from robustness.runs.storage.store import open_store
 from robustness.tasks.grading import log_probabilities
+from robustness.tasks.objective import ObjectiveKind
 from robustness.testsets.example import Texts
 from robustness.victims.files.checkpoint import read_checkpoint
 from robustness.victims.heads.spans import AnsweringVictim
@@ -164,7 +164,7 @@ def _compare_scores(
                 f"{row.where}: answers {prediction} with probability {score:.4f} of the true label; the run says "
                 f"{row.prediction} with {row.score:.4f}"
             )
-        elif _contradicts_itself(row, goals.get(row.attack, GoalKind.CHANGE_PREDICTION)):
+        elif _contradicts_itself(row, goals.get(row.attack, ObjectiveKind.CHANGE_PREDICTION)):
             yield f"{row.where}: stored as {row.status} with prediction {row.prediction} for label {row.label}"
 
 
@@ -172,5 +172,5 @@ def _contradicts_itself(row: StoredJudgement, goal: str) -> bool:
     """A success has the prediction that its goal asks for; a failure to keep one may have any."""
     is_right = row.prediction == row.label
     if row.status == Status.SUCCEEDED:
-        return is_right != (goal == GoalKind.KEEP_PREDICTION)
-    return row.status == Status.FAILED and goal == GoalKind.CHANGE_PREDICTION and not is_right
+        return is_right != (goal == ObjectiveKind.KEEP_PREDICTION)
+    return row.status == Status.FAILED and goal == ObjectiveKind.CHANGE_PREDICTION and not is_right

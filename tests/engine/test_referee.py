@@ -5,7 +5,6 @@ import pytest
 from scipy.special import log_softmax
 
 from robustness import Example
-from robustness.engine.goal import Goal
 from robustness.engine.outcome import Status
 from robustness.engine.referee import (
     character_similarity,
@@ -17,6 +16,7 @@ from robustness.engine.referee import (
     true_label_probability,
 )
 from robustness.errors import AttackError
+from robustness.tasks.objective import Objective
 from robustness.testsets.example import Texts
 
 
@@ -87,7 +87,7 @@ def test_a_success_is_a_changed_text_with_a_wrong_fresh_answer(text: str, fresh:
         queries=3,
         forwards=5,
         seconds=0.5,
-        goal=Goal(),
+        objective=Objective(),
     )
 
     assert found.status == status
@@ -102,7 +102,9 @@ def test_a_success_is_a_changed_text_with_a_wrong_fresh_answer(text: str, fresh:
 def test_a_text_without_words_has_no_share_of_modified_ones() -> None:
     scores = np.zeros(2, dtype=np.float32)
 
-    found = judge(example("?!"), example("??"), scores, scores, queries=0, forwards=0, seconds=0.0, goal=Goal())
+    found = judge(
+        example("?!"), example("??"), scores, scores, queries=0, forwards=0, seconds=0.0, objective=Objective()
+    )
 
     assert found.modified_share is None
 

@@ -7,23 +7,24 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import final
 
-import numpy as np
 import torch
 
 from robustness.definitions.embeddings import TokenDistributions
 from robustness.engine.attack import Access
-from robustness.engine.goal import Goal
-from robustness.engine.outcome import Outcome, Status
-from robustness.engine.referee import check_proposal, judge, label_problem, true_label_probability
+from robustness.engine.faults import errored
+from robustness.engine.label_scores import as_respondent
+from robustness.engine.outcome import Outcome
+from robustness.engine.referee import check_proposal, judge, row_problem, skipped
 from robustness.engine.watchdog import SearchTimeout, Watchdog
 from robustness.recipes.embedding.attack import seeded_generators
-from robustness.recipes.text.ranking import loss
 from robustness.recipes.text.token_places import TokenPlaces, find_places, soft_perplexity, write_tokens
+from robustness.tasks.objective import Objective
 from robustness.testsets.example import Example, Texts
 from robustness.victims.heads.label_gradients import EmbeddedBatch, embed, frozen, margins
 from robustness.victims.heads.labels import Victim
 from robustness.victims.language_model import SameVocabularyModel
 
+OBJECTIVE = Objective()
 MAX_SECONDS = 900.0
 """For one example, the model's passes included: what a shipped recipe needs on one core is a fraction of it."""
 
@@ -41,11 +42,11 @@ class _Cost:
 class _Drawn:
     """A text that was drawn and asked about."""
 
-    text: Texts
+    text: Example
     changes: int
     """Tokens that differ from the clean text's."""
     loss: float
-    flips: bool
+    is_reached: bool
 
 
 @final
@@ -79,13 +80,13 @@ class Gbda:
                     with watchdog.limit(self.max_seconds), frozen(victim):
                         outcome = _Trial(self.settings, victim, example, generator_of(example), model, cost).run()
                 except SearchTimeout:
-                    outcome = _errored(
+                    outcome = errored(
                         example,
                         f"the attack took more than {self.max_seconds:g} seconds for this example; a recipe of "
                         "one's own may take fewer steps or samples",
                     )
                 except Exception as error:  # a missing model, a full device: the run goes on and the row says what
-                    outcome = _errored(example, f"{type(error).__name__}: {error}")
+                    outcome = errored(example, f"{type(error).__name__}: {error}")
                 yield replace(
                     outcome,
                     queries=cost.queries,
@@ -110,12 +111,13 @@ class _Trial:
 
     def run(self) -> Outcome:
         example = self.example
-        clean = self.victim.scores([example.texts])[0]
-        problem = label_problem(example.label, len(clean))
-        if problem or not np.isfinite(clean).all():
-            return _errored(example, problem or "the victim's scores are not finite")
-        if int(clean.argmax()) != example.label:
-            return _blank(example, Status.SKIPPED, clean)
+        respondent = as_respondent(self.victim)
+        clean = respondent.rows([example])
+        problem = row_problem(example, clean[0])
+        if problem:
+            return errored(example, problem)
+        if not respondent.grader.correct(clean, [example])[0]:
+            return skipped(example, clean[0])
         places = find_places(self.victim, example, self.settings.candidates)
         proposal = example
         if places.is_open.any():
@@ -123,13 +125,13 @@ class _Trial:
             drawn += self._draw(places, theta, self.settings.draws)
             proposal = _best(example, drawn)
         self.cost.forwards += 1
-        fresh = self.victim.scores([proposal.texts])[0]
+        fresh = respondent.rows([proposal])[0]
         return judge(
             example,
             check_proposal(example, proposal),
-            clean,
+            clean[0],
             fresh,
-            goal=Goal(),
+            objective=OBJECTIVE,
             queries=0,
             forwards=0,
             seconds=0.0,
@@ -149,7 +151,7 @@ class _Trial:
             optimizer.step()
             if settings.look_every is not None and step < settings.steps and step % settings.look_every == 0:
                 drawn += self._draw(places, theta.detach() + places.mask, settings.samples)
-                if any(each.flips for each in drawn):
+                if any(each.is_reached for each in drawn):
                     break
         return theta.detach() + places.mask, drawn
 
@@ -177,60 +179,36 @@ class _Trial:
 
     def _draw(self, places: TokenPlaces, theta: torch.Tensor, count: int) -> list[_Drawn]:
         """Draws texts and asks about those that differ from the clean one and from each other."""
-        changes: dict[Texts, int] = {}
+        changes: dict[Texts, tuple[Example, int]] = {}
         for _ in range(count):
             chosen = (theta + _gumbel(1, theta, self.generator)[0]).argmax(dim=1)
             tokens = places.candidates.gather(1, chosen[:, None])[:, 0].cpu().numpy()
-            text = write_tokens(self.example, places, tokens).texts
-            if text != self.example.texts:
-                changes.setdefault(text, int((tokens != places.tokens).sum()))
+            text = write_tokens(self.example, places, tokens)
+            if text.texts != self.example.texts:
+                changes.setdefault(text.texts, (text, int((tokens != places.tokens).sum())))
         if not changes:
             return []
-        texts = list(changes)
-        rows = self.victim.scores(texts)
-        self.cost.queries += len(texts)
-        self.cost.forwards += len(texts)
-        losses, flips = loss(rows, self.example.label), rows.argmax(axis=1) != self.example.label
-        return [_Drawn(t, changes[t], float(x), bool(f)) for t, x, f in zip(texts, losses, flips, strict=True)]
+        respondent = as_respondent(self.victim)
+        asked = [text for text, _ in changes.values()]
+        rows = respondent.rows(asked)
+        self.cost.queries += len(asked)
+        self.cost.forwards += len(asked)
+        losses = respondent.grader.losses(rows, asked)
+        reached = OBJECTIVE.reached(respondent.grader.correct(rows, asked))
+        found = zip(changes.values(), losses, reached, strict=True)
+        return [_Drawn(text, count, float(loss), bool(is_reached)) for (text, count), loss, is_reached in found]
 
 
 def _best(example: Example, drawn: Sequence[_Drawn]) -> Example:
-    """The text that flips the label with the fewest tokens changed, or that of the largest loss."""
+    """The text that reaches the objective with the fewest tokens changed, or that of the largest loss."""
     if not drawn:
         return example
-    flipped = [each for each in drawn if each.flips]
-    best = min(flipped, key=lambda each: each.changes) if flipped else max(drawn, key=lambda each: each.loss)
-    return example.with_texts(best.text)
+    reached = [each for each in drawn if each.is_reached]
+    best = min(reached, key=lambda each: each.changes) if reached else max(drawn, key=lambda each: each.loss)
+    return best.text
 
 
 def _gumbel(count: int, theta: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Standard Gumbel noise, shape (count, *theta.shape), drawn on the CPU: the same on every device."""
     uniform = torch.rand(count, *theta.shape, generator=generator).clamp_(1e-10, 1 - 1e-7)
     return -(-uniform.log()).log().to(theta.device)
-
-
-def _errored(example: Example, reason: str) -> Outcome:
-    return replace(_blank(example, Status.ERRORED, None), error=reason.encode("utf-8", "backslashreplace").decode())
-
-
-def _blank(
-    example: Example, status: Status, clean: np.ndarray[tuple[int, ...], np.dtype[np.float32]] | None
-) -> Outcome:
-    return Outcome(
-        example_id=example.id,
-        group_id=example.group,
-        label=example.label,
-        status=status,
-        clean_prediction=None if clean is None else int(clean.argmax()),
-        adversarial_prediction=None,
-        clean_score=None if clean is None else true_label_probability(clean, example.label),
-        score=None,
-        queries=0,
-        forwards=0,
-        modified_words=None,
-        modified_share=None,
-        similarity=None,
-        seconds=0.0,
-        original_text=example.texts,
-        adversarial_text=None,
-    )

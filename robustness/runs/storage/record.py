@@ -13,10 +13,10 @@ from pydantic import Field, ValidationError
 
 from robustness.definitions.model import Definition
 from robustness.engine.attack import Effort
-from robustness.engine.goal import GoalKind
 from robustness.errors import RunError
 from robustness.runs.storage.disk import replace_durably
 from robustness.runs.storage.lock import FILE_NAME as LOCK_FILE
+from robustness.tasks.objective import ObjectiveKind
 
 FILE_NAME = "run.json"
 DRAWN = "drawn at random by the seed, stratified by label, in whole groups"
@@ -105,7 +105,7 @@ class AttackRecord(Definition):
     name: str
     family: str
     digest: str
-    goal: str = GoalKind.CHANGE_PREDICTION
+    goal: str = ObjectiveKind.CHANGE_PREDICTION
     mirrors: str | None = None
     """The attack that this baseline mirrors."""
     effort: Effort = Effort.QUERIES
