@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from robustness.api import report, run, train
-    from robustness.engine.attack import Access, Attack, BudgetExhausted, Search, ask_gradients
+    from robustness.engine.attack import Access, Answer, Attack, BudgetExhausted, Gradients, Losses, Scores, Search
     from robustness.engine.outcome import Outcome, Status
     from robustness.errors import RobustnessError
     from robustness.testsets.example import Example
@@ -19,14 +19,17 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Access": "robustness.engine.attack",
+    "Answer": "robustness.engine.attack",
     "Attack": "robustness.engine.attack",
     "BudgetExhausted": "robustness.engine.attack",
     "Example": "robustness.testsets.example",
+    "Gradients": "robustness.engine.attack",
+    "Losses": "robustness.engine.attack",
     "Outcome": "robustness.engine.outcome",
     "RobustnessError": "robustness.errors",
+    "Scores": "robustness.engine.attack",
     "Search": "robustness.engine.attack",
     "Status": "robustness.engine.outcome",
-    "ask_gradients": "robustness.engine.attack",
     "report": "robustness.api",
     "run": "robustness.api",
     "train": "robustness.api",
@@ -34,14 +37,17 @@ _HOMES = {
 
 __all__ = [
     "Access",
+    "Answer",
     "Attack",
     "BudgetExhausted",
     "Example",
+    "Gradients",
+    "Losses",
     "Outcome",
     "RobustnessError",
+    "Scores",
     "Search",
     "Status",
-    "ask_gradients",
     "report",
     "run",
     "train",

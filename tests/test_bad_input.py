@@ -24,8 +24,7 @@ TEXTS = {
 }
 ATTACKS = """
 import time
-from robustness import Access
-from robustness.engine.attack import ask_gradients
+from robustness import Access, Gradients
 
 
 class Raises:
@@ -56,7 +55,7 @@ class Loops(Raises):
 class AsksForGradients(Raises):
     def search(self, example, rng):
         if example.id.endswith(":plain"):
-            yield from ask_gradients([example])
+            yield Gradients([example])
         yield [example]
         return example
 

@@ -5,15 +5,22 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from robustness import Example, Status
 from robustness.cli import main
+from robustness.engine.attack import ScoreRows
+from robustness.engine.scheduler import Scheduler
+from robustness.recipes.building import name_attack
 from robustness.recipes.textattack.importing import INSTALL
 from robustness.testing import check_attack
+from robustness.testsets.example import Texts
 from robustness.training import protocol
 from robustness.training.protocol import TrainingSettings
 
@@ -57,9 +64,29 @@ def test_the_two_commands_and_the_install_line_are_those_of_the_makefile() -> No
 
 def test_the_white_box_example_keeps_the_rules() -> None:
     names: dict[str, Any] = {}
-    exec(next(block for block in blocks("python") if "ask_gradients" in block), names)
+    exec(next(block for block in blocks("python") if "class Blank" in block), names)
 
     check_attack(names["Blank"])
+
+
+def test_the_first_example_shouts_until_the_answer_is_wrong() -> None:
+    names: dict[str, Any] = {}
+    exec(next(block for block in blocks("python") if "class Shout" in block), names)
+
+    class Reads:
+        """Answers 1 as long as it reads `good` in small letters."""
+
+        def scores(self, texts: Sequence[Texts]) -> ScoreRows:
+            return np.array([[0.5, "good" in text[0]] for text in texts], dtype=np.float32)
+
+    examples = [Example("1", ("a good film",), 1), Example("2", ("a film",), 0)]
+
+    outcomes = {o.example_id: o for o in Scheduler(name_attack(names["Shout"]), Reads(), seed=0).run(examples)}
+
+    assert (outcomes["1"].status, outcomes["1"].queries) == (Status.SUCCEEDED, 2)
+    assert outcomes["1"].adversarial_text == ("a GOOD film",)
+    assert (outcomes["2"].status, outcomes["2"].queries) == (Status.FAILED, 2)
+    check_attack(names["Shout"])
 
 
 def test_every_command_is_known() -> None:

@@ -14,7 +14,7 @@ from hypothesis.strategies import lists, sampled_from
 from robustness import Access, BudgetExhausted, Example, testing
 from robustness.definitions.attacks import Cascade as CascadeDefinition
 from robustness.definitions.catalog import ATTACKS
-from robustness.engine.attack import GradientAttack, NamedAttack, Search, ask_gradients
+from robustness.engine.attack import GradientAttack, Gradients, NamedAttack, Search
 from robustness.engine.outcome import Status
 from robustness.engine.scheduler import Scheduler
 from robustness.errors import AttackError, DataError
@@ -135,8 +135,8 @@ class Shout:
     def search(self, example: Example, rng: np.random.Generator) -> Search:
         for i in range(len(example.words)):
             candidate = example.replace_word(i, example.words[i].upper())
-            scores = yield [candidate]
-            if scores[0].argmax() != example.label:
+            answer = yield [candidate]
+            if answer.reached[0]:
                 return candidate
         return example
 
@@ -224,7 +224,7 @@ def test_an_attack_that_keeps_the_rules_passes_as_class_and_as_instance() -> Non
     ("attack", "rule"),
     [
         (NoAccess, "`access` is missing"),
-        (NotAGenerator, "yields lists"),
+        (NotAGenerator, r"answer = yield \[candidate\]"),
         (FailsOnNoWords, r"no text may make it fail: on \('',\) it IndexError"),
         (ReturnsText, "returned str; expected the Example"),
         (ChangesInPlace, "never changed in place"),
@@ -286,7 +286,7 @@ class AsksForGradients:
     access = Access.GRADIENTS
 
     def search(self, example: Example, rng: np.random.Generator) -> Search:
-        gradients = yield from ask_gradients([example])
+        gradients = yield Gradients([example])
         sizes = np.abs(gradients[0].gradient).sum(axis=1)
         if not len(sizes):
             return example
@@ -304,7 +304,7 @@ class OverspendsOnGradients(AsksForGradients):
     def search(self, example: Example, rng: np.random.Generator) -> Search:
         for number in range(20):
             try:
-                yield from ask_gradients([example.with_texts([f"{text} {number}" for text in example.texts])])
+                yield Gradients([example.with_texts([f"{text} {number}" for text in example.texts])])
             except BudgetExhausted:
                 continue
         return example
@@ -383,7 +383,7 @@ class ClimbsForEver(AsksForGradients):
         number = 0
         while True:
             number += 1
-            yield from ask_gradients([example.with_texts([f"{text} {number}" for text in example.texts])])
+            yield Gradients([example.with_texts([f"{text} {number}" for text in example.texts])])
 
 
 @pytest.mark.parametrize(

@@ -5,48 +5,98 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol, TypeAlias, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, final, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from robustness.engine.goal import Goal
-from robustness.tasks.grading import Grader, LabelGrader
+from robustness.errors import AttackError
+from robustness.tasks.abilities import Ability
+from robustness.tasks.grading import Grader, Rows
+from robustness.tasks.objective import Objective
 from robustness.testsets.example import Example, Texts
 
 if TYPE_CHECKING:  # a victim brings torch, which the protocol itself does not need
     from robustness.engine.outcome import Outcome
     from robustness.victims.heads.labels import Victim
     from robustness.victims.heads.spans import AnsweringVictim
-    from robustness.victims.heads.text_gradients import TextGradient
 
 ScoreRows: TypeAlias = NDArray[np.float32]
 """Logits, shape (candidates, labels)."""
 
 
 @dataclass(frozen=True, slots=True)
-class AskGradients:
-    """A question of a white-box search: the gradient at each candidate; see `ask_gradients`."""
+class Losses:
+    """A question about losses alone: where nobody asks whether the objective is reached, an answer may be cheaper.
+
+    Whether it is reached may be asked later by yielding the candidate itself, which is then no further query.
+    """
 
     candidates: Sequence[Example]
 
 
-Question: TypeAlias = Sequence[Example] | AskGradients
-"""Candidates whose scores, or whose gradients, a search wants to know."""
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """A question for logits too, which victims that answer with labels alone have."""
 
-Search: TypeAlias = Generator[Question, ScoreRows, Example]
-"""Yields candidates, is sent one row of scores for each, returns its proposal."""
+    candidates: Sequence[Example]
 
 
-def ask_gradients(candidates: Sequence[Example]) -> Generator[Question, ScoreRows, Sequence[TextGradient]]:
-    """Asks for the gradient at each candidate.
+@dataclass(frozen=True, slots=True)
+class Gradients:
+    """A question of a white-box search, answered with one TextGradient for each candidate.
 
-    A search writes `gradients = yield from ask_gradients([example])`, and has `access = Access.GRADIENTS`; it asks
-    for scores as any other. A gradient costs a forward and a backward pass, and a query where the candidate is not
-    the clean text; its answer holds the scores too.
+    The search has `access = Access.GRADIENTS`. A gradient costs a forward and a backward pass, and a query where the
+    candidate is not the clean text; its answer holds the loss, and whether the objective is reached, too.
     """
-    answer: object = yield AskGradients(candidates)
-    return cast("Sequence[TextGradient]", answer)
+
+    candidates: Sequence[Example]
+
+
+Question: TypeAlias = Sequence[Example] | Losses | Scores | Gradients
+"""Candidates about which a search wants to know: a list, or a list in the name of what is wanted of it."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a search is told of the candidates that it asked about, in their order."""
+
+    losses: NDArray[np.float64]
+    """Minus the log-probability of what is right, shape (candidates,): the larger, the nearer to a wrong answer."""
+    known_reached: NDArray[np.bool_] | None = None
+    """None where only losses were asked for."""
+    known_scores: ScoreRows | None = None
+    """None but where scores were asked for."""
+
+    @property
+    def reached(self) -> NDArray[np.bool_]:
+        """Whether the attack's objective is reached, shape (candidates,); a wrong answer, unless a recipe says else.
+
+        Raises:
+            AttackError: only losses were asked for.
+        """
+        if self.known_reached is None:
+            raise AttackError("read `reached` of Losses(candidates); yield the list itself: yield candidates")
+        return self.known_reached
+
+    @property
+    def scores(self) -> ScoreRows:
+        """Logits, shape (candidates, labels).
+
+        Raises:
+            AttackError: they were not asked for.
+        """
+        if self.known_scores is None:
+            raise AttackError("read `scores` that it did not ask for; yield Scores(candidates)")
+        return self.known_scores
+
+
+Search: TypeAlias = Generator[Question, Any, Example]
+"""Yields questions, is sent an answer to each, returns its proposal.
+
+What is sent depends on what was yielded, which no type can say: an Answer, to Gradients a list of TextGradient.
+"""
 
 
 class Access(StrEnum):
@@ -68,8 +118,8 @@ class Attack(Protocol):
     """What happens to one example.
 
     The engine runs many searches side by side, answers their questions in shared batches, counts, and has the
-    proposal judged afresh. An attack may ask about any text; only what it returns is judged. With
-    `access = Access.GRADIENTS` it may ask for gradients too, see `ask_gradients`.
+    proposal judged afresh. An attack may ask about any text; only what it returns is judged. It is told losses and
+    whether its objective is reached, and so never has to know what kind of answer its victim gives.
     """
 
     @property
@@ -129,7 +179,7 @@ class NamedAttack:
     """character, word, sentence, embedding, baseline or custom: groups attacks in reports."""
     max_queries: int | None = None
     """Candidates it may ask about for one example; None: as many as it likes."""
-    goal: Goal = field(default_factory=Goal)
+    objective: Objective = field(default_factory=Objective)
     """What the referee counts as a success."""
     mirrors: str | None = None
     """Of a baseline: the attack whose edits it makes at random."""
@@ -139,31 +189,32 @@ class NamedAttack:
     """By what arms that it breaks nearly always, or hardly ever, are compared."""
 
 
-class Scorer(Protocol):
+@runtime_checkable
+class Respondent(Protocol):
     """What the engine needs of a victim."""
 
-    def scores(self, texts: Sequence[Texts]) -> ScoreRows:
-        """Returns logits, shape (len(texts), labels), in the task's label order."""
+    @property
+    def grader(self) -> Grader:
+        """Makes losses, right or wrong, and grades of its rows."""
+        ...
+
+    @property
+    def can(self) -> frozenset[Ability]:
+        """What it may be asked."""
+        ...
+
+    def rows(self, asked: Sequence[Example]) -> Rows:
+        """Returns what the model gives for each example, shape (len(asked), numbers)."""
         ...
 
 
 @runtime_checkable
-class GradedScorer(Protocol):
-    """A victim that knows how its rows are read."""
+class StartingRespondent(Protocol):
+    """A victim that need not have answered before it is handed the next examples."""
 
-    grader: Grader
-
-
-def grader_of(victim: Scorer, labels: int = 0) -> Grader:
-    """Returns the victim's own grader; for one that merely scores, a grader whose labels are numbers."""
-    return victim.grader if isinstance(victim, GradedScorer) else LabelGrader(tuple(map(str, range(labels))))
-
-
-class NotingScorer(Scorer, Protocol):
-    """A victim that notes which texts it has not read whole."""
-
-    truncated: set[str]
-    """Digests of the texts that were longer than the model takes."""
+    def start(self, asked: Sequence[Example]) -> Callable[[], Rows]:
+        """Begins answering and returns the function that waits for the rows."""
+        ...
 
 
 @runtime_checkable
@@ -175,10 +226,18 @@ class ReadingScorer(Protocol):
         ...
 
 
-@runtime_checkable
-class StartingScorer(Protocol):
-    """A victim that need not have answered before it is handed the next texts."""
+class Scorer(Protocol):
+    """A victim with labels, in its shortest form; `as_respondent` makes it one."""
 
-    def start(self, texts: Sequence[Texts]) -> Callable[[], ScoreRows]:
-        """Begins scoring and returns the function that waits for the rows."""
+    def scores(self, texts: Sequence[Texts]) -> ScoreRows:
+        """Returns logits, shape (len(texts), labels), in the task's label order."""
         ...
+
+
+class NotingScorer(Scorer, Protocol):
+    """A victim that notes which texts it has not read whole."""
+
+    grader: Grader
+    """Reads its rows."""
+    truncated: set[str]
+    """Digests of the texts that were longer than the model takes."""

@@ -1,4 +1,4 @@
-"""Calls: texts of many examples that a victim is handed together."""
+"""Calls: what is asked about many examples, handed to a victim together."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import final
 
-from robustness.engine.attack import Scorer, ScoreRows, StartingScorer
+from robustness.engine.attack import Respondent, StartingRespondent
 from robustness.errors import RobustnessError
-from robustness.testsets.example import Texts
+from robustness.tasks.grading import Rows
+from robustness.testsets.example import Example
 from robustness.victims.isolation import Fault, Isolation
 
 
@@ -20,7 +21,7 @@ class Part:
 
     group: str
     """Of the example."""
-    texts: list[Texts] = field(default_factory=list)
+    asked: list[Example] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,33 +29,33 @@ class Call:
     """What the victim works on."""
 
     parts: Sequence[Part]
-    collect: Callable[[], ScoreRows]
-    """Waits for the scores of all texts."""
+    collect: Callable[[], Rows]
+    """Waits for the rows of all that is asked."""
     seconds: float
     """The time it took to hand them over."""
 
 
 @final
 class Calls:
-    """Hands texts to a victim, and where it fails finds the examples at fault."""
+    """Hands examples to a victim, and where it fails finds the examples at fault."""
 
-    def __init__(self, victim: Scorer) -> None:
+    def __init__(self, victim: Respondent) -> None:
         self._victim = victim
         self._isolation = Isolation()
 
     def start(self, parts: Sequence[Part]) -> Call:
-        """Hands the victim texts; one that answers later may be handed more before it has answered."""
-        asked = _texts_of(parts)
+        """Hands the victim examples; one that answers later may be handed more before it has answered."""
+        asked = _asked_in(parts)
         started = time.perf_counter()
         try:
             collect = self._begin(asked)
         except RobustnessError:
             raise
         except Exception:  # they are asked about once more when they are waited for, and then in halves
-            collect = partial(self._victim.scores, asked)
+            collect = partial(self._victim.rows, asked)
         return Call(parts, collect, time.perf_counter() - started)
 
-    def finish(self, call: Call) -> tuple[list[ScoreRows | Fault], float]:
+    def finish(self, call: Call) -> tuple[list[Rows | Fault], float]:
         """Waits for a call; returns for each part its rows or why there are none, and the seconds a text took.
 
         Raises:
@@ -62,27 +63,27 @@ class Calls:
         """
         whole = dict(enumerate(call.parts))
 
-        def answer(some: Mapping[int, Part]) -> Iterator[tuple[int, ScoreRows]]:
-            asked = _texts_of(some.values())
-            rows = call.collect() if len(some) == len(whole) else self._victim.scores(asked)
+        def answer(some: Mapping[int, Part]) -> Iterator[tuple[int, Rows]]:
+            asked = _asked_in(some.values())
+            rows = call.collect() if len(some) == len(whole) else self._victim.rows(asked)
             if len(rows) != len(asked):
                 raise ValueError(f"the victim gave {len(rows)} rows of scores for {len(asked)} texts")
             end = 0
             for place, part in some.items():
-                start, end = end, end + len(part.texts)
+                start, end = end, end + len(part.asked)
                 yield place, rows[start:end]
 
         started = time.perf_counter()
         found = dict(self._isolation.ask(answer, whole, lambda part: part.group))
         seconds = call.seconds + time.perf_counter() - started
-        return [found[place] for place in whole], seconds / sum(len(part.texts) for part in call.parts)
+        return [found[place] for place in whole], seconds / sum(len(part.asked) for part in call.parts)
 
-    def _begin(self, asked: Sequence[Texts]) -> Callable[[], ScoreRows]:
-        if isinstance(self._victim, StartingScorer):
+    def _begin(self, asked: Sequence[Example]) -> Callable[[], Rows]:
+        if isinstance(self._victim, StartingRespondent):
             return self._victim.start(asked)
-        rows = self._victim.scores(asked)
+        rows = self._victim.rows(asked)
         return lambda: rows
 
 
-def _texts_of(parts: Iterable[Part]) -> list[Texts]:
-    return [text for part in parts for text in part.texts]
+def _asked_in(parts: Iterable[Part]) -> list[Example]:
+    return [example for part in parts for example in part.asked]

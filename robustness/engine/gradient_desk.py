@@ -6,8 +6,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from robustness.engine.attack import AskGradients, Scorer
+from robustness.engine.attack import Gradients, Respondent, Scorer
 from robustness.errors import AttackError
+from robustness.tasks.objective import Objective
 from robustness.testsets.example import Example
 from robustness.victims.heads.labels import Victim
 from robustness.victims.heads.text_gradients import TextGradient, text_gradients
@@ -21,7 +22,7 @@ TEXTS = 256
 class GradientAccount:
     """One search's gradient question, its answer, and what all its gradients have cost so far."""
 
-    question: AskGradients | None = None
+    question: Gradients | None = None
     answer: Sequence[TextGradient] | None = None
     fault: Exception | None = None
     """Why there is no answer."""
@@ -46,7 +47,7 @@ class GradientAccount:
         return answer
 
 
-def answer_gradients(victim: Scorer, accounts: Sequence[GradientAccount]) -> None:
+def answer_gradients(victim: Respondent | Scorer, accounts: Sequence[GradientAccount], objective: Objective) -> None:
     """Answers waiting questions, first come first served, as many as may be held.
 
     A batch that fails, for want of memory or because of one text, is halved until the question at fault is alone.
@@ -67,7 +68,7 @@ def answer_gradients(victim: Scorer, accounts: Sequence[GradientAccount]) -> Non
     while stack:
         part = stack.pop()
         try:
-            _answer(victim, part)
+            _answer(victim, part, objective)
         except Exception as error:  # of one example's text or the model; that example says what
             recover(f"{type(error).__name__}: {error}")
             if len(part) == 1:
@@ -76,12 +77,12 @@ def answer_gradients(victim: Scorer, accounts: Sequence[GradientAccount]) -> Non
             stack += [part[len(part) // 2 :], part[: len(part) // 2]]
 
 
-def _answer(victim: Scorer, accounts: Sequence[GradientAccount]) -> None:
+def _answer(victim: Respondent | Scorer, accounts: Sequence[GradientAccount], objective: Objective) -> None:
     if not isinstance(victim, Victim):
         raise AttackError(f"asked for gradients, which a {type(victim).__name__} does not give; load a checkpoint")
     questions: list[Sequence[Example]] = [a.question.candidates for a in accounts if a.question is not None]
     started = time.perf_counter()
-    gradients = text_gradients(victim, [example for question in questions for example in question])
+    gradients = text_gradients(victim, [example for question in questions for example in question], objective)
     each = (time.perf_counter() - started) / len(gradients)
     start = 0
     for account, question in zip(accounts, questions, strict=True):

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustness.databases import use_write_ahead_log
-from robustness.engine.attack import NotingScorer, ScoreRows, grader_of
+from robustness.engine.attack import NotingScorer, ScoreRows
 from robustness.errors import UsageError
 from robustness.testsets.example import Example, Texts
 
@@ -157,7 +157,7 @@ class CachedScorer:
 
     def __init__(self, cache: QueryCache, victim: NotingScorer) -> None:
         self.truncated = victim.truncated
-        self.grader = grader_of(victim)
+        self.grader = victim.grader
         self._cache = cache
         self._victim = victim
 

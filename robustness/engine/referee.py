@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from robustness.engine.goal import Goal
+import numpy as np
+from numpy.typing import NDArray
+
 from robustness.engine.outcome import Answered, Outcome, Spent, Status
+from robustness.engine.query_cache import differ
 from robustness.errors import AttackError
-from robustness.tasks.grading import Grade
+from robustness.tasks.grading import Grade, Grader
+from robustness.tasks.objective import Objective
 from robustness.testsets.example import Example
 
 
@@ -41,20 +45,21 @@ def refuse_broken_text(example: Example, candidate: Example) -> None:
 
 
 def judge(
-    example: Example, proposal: Example, grades: tuple[Grade, Grade], *, gold: str, goal: Goal, spent: Spent
+    example: Example, proposal: Example, grades: tuple[Grade, Grade], *, gold: str, objective: Objective, spent: Spent
 ) -> Outcome:
-    """Returns the outcome: succeeded only if the text changed and the fresh answer is what the goal asks for.
+    """Returns the outcome: succeeded only if the text changed and the fresh answer is what the objective asks for.
 
     Args:
         example: what was attacked.
         proposal: what its search returned, checked.
         grades: of the clean answer, and of a fresh one to the proposal.
         gold: what is right, as people read it.
-        goal: of the attack.
+        objective: of the attack.
         spent: what the example has cost.
     """
     clean, fresh = grades
-    succeeded = goal.is_reached(example, proposal, correct=fresh.correct)
+    is_reached = bool(objective.reached(np.array([fresh.correct]))[0])
+    succeeded = is_reached and objective.allows(example, proposal)
     return Outcome.of(
         example,
         gold,
@@ -63,3 +68,13 @@ def judge(
         given=Answered(proposal, fresh),
         spent=spent,
     )
+
+
+def contradicts(
+    grader: Grader, proposal: Example, seen: NDArray[np.float32] | None, fresh: NDArray[np.float32]
+) -> bool:
+    """Whether a judgement is not what the search saw, and not for a tie that rounding breaks either way."""
+    if seen is None or not (np.isfinite(seen).all() and np.isfinite(fresh).all()):
+        return False
+    before, after = (grader.grade(row, proposal).response for row in (seen, fresh))
+    return before != after and differ(seen, fresh)

@@ -14,35 +14,43 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import final
+from typing import TYPE_CHECKING, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from robustness.engine.attack import (
     Access,
-    AskGradients,
+    Answer,
     Attack,
     BudgetExhausted,
+    Gradients,
+    Losses,
     NamedAttack,
     Question,
     ReadingScorer,
+    Respondent,
     Scorer,
+    Scores,
     Search,
-    grader_of,
 )
 from robustness.engine.calls import Call, Calls, Part
 from robustness.engine.evaluation import NOT_FINITE
 from robustness.engine.gradient_desk import GradientAccount, answer_gradients
+from robustness.engine.label_scores import as_respondent
 from robustness.engine.outcome import Answered, Outcome, Problem, Spent, Status
-from robustness.engine.query_cache import QueryCache, differ
-from robustness.engine.referee import check_proposal, judge, refuse_broken_text
+from robustness.engine.query_cache import QueryCache
+from robustness.engine.questions import QueryCount, candidates_of, check_question
+from robustness.engine.referee import check_proposal, contradicts, judge
 from robustness.engine.seeding import example_generator
 from robustness.engine.watchdog import SearchTimeout, Watchdog
 from robustness.errors import AttackError
-from robustness.tasks.grading import Grade, Grader
+from robustness.tasks.grading import Grade, Grader, Rows
 from robustness.testsets.example import Example, Texts, digest_texts
 from robustness.victims.isolation import Fault
+
+if TYPE_CHECKING:
+    from robustness.victims.heads.text_gradients import TextGradient
 
 WIDTH = 256
 """Examples attacked side by side, at most; what an interrupted run loses."""
@@ -69,18 +77,20 @@ class _Seat:
 
     example: Example
     asked: Sequence[Example]
-    """What waits for scores: the clean example, then the search's questions, at last its proposal."""
+    """What waits for rows: the clean example, then the search's questions, at last its proposal."""
+    count: QueryCount
+    question: Question = ()
+    """What the search has asked."""
     search: Search | None = None
     is_judgement: bool = False
     missing: int = 0
-    """Texts of it that have not been scored."""
+    """Of what it asked, how much has not been answered."""
     readings: dict[Texts, bytes] = field(default_factory=dict)
     """What the victim reads of each text, if it says so: texts read alike share one score, to its last digit."""
     known: dict[Texts | bytes, NDArray[np.float32]] = field(default_factory=dict)
-    """Scores by reading or, where the victim does not tell it, by text."""
+    """Rows by reading or, where the victim does not tell it, by text."""
     clean: Grade | None = None
     """Of the clean text."""
-    queries: int = 0
     forwards: int = 0
     seconds: float = 0.0
     search_seconds: float = 0.0
@@ -104,14 +114,20 @@ class _Seat:
         forwards, seconds = self.forwards + cost.forwards, self.seconds + cost.seconds
         return Spent(self.queries, forwards, seconds, cost.backwards, cost.zero_gradients)
 
-    def unanswered(self) -> list[Texts]:
-        """Texts that must run through the model; a judgement never comes from the cache."""
+    @property
+    def queries(self) -> int:
+        """What the search has been charged for."""
+        return self.count.queries
+
+    def unanswered(self) -> list[Example]:
+        """What must run through the model; a judgement never comes from the cache."""
         if self.is_judgement:
-            return [self.asked[0].texts]
-        new: dict[Texts | bytes, Texts] = {}
-        for texts in (candidate.texts for candidate in self.asked):
-            if self.key(texts) not in self.known:
-                new.setdefault(self.key(texts), texts)
+            return [self.asked[0]]
+        new: dict[Texts | bytes, Example] = {}
+        for candidate in self.asked:
+            key = self.key(candidate.texts)
+            if key not in self.known:
+                new.setdefault(key, candidate)
         return list(new.values())
 
     def key(self, texts: Texts) -> Texts | bytes:
@@ -129,7 +145,7 @@ class Scheduler:
 
     Args:
         attack: what to run, with its budget.
-        victim: answers with logits.
+        victim: answers with rows, which its grader reads.
         seed: the run's seed.
         width: examples side by side; outcomes do not depend on it.
         batch: texts handed to the victim at once; outcomes do not depend on it.
@@ -140,7 +156,7 @@ class Scheduler:
     def __init__(
         self,
         attack: NamedAttack,
-        victim: Scorer,
+        victim: Respondent | Scorer,
         *,
         seed: int,
         width: int = WIDTH,
@@ -153,14 +169,15 @@ class Scheduler:
         self._attack = attack
         self._search_of = attack.attack.search
         self._victim = victim
+        self._respondent = as_respondent(victim)
         self._read = victim.read if isinstance(victim, ReadingScorer) else None
         self._seed = seed
         self._width = width
         self._batch = batch
         self._max_seconds = max_seconds
         self._cache = cache
-        self._is_white_box = attack.attack.access is Access.GRADIENTS
-        self._calls = Calls(victim)
+        self._access = attack.attack.access
+        self._calls = Calls(self._respondent)
         self.contradicted: set[str] = set()
         """Digests of the texts whose label was another one when they were judged than when they were searched."""
 
@@ -168,7 +185,7 @@ class Scheduler:
         """Yields one outcome for each example as soon as it is judged, in the order in which they end."""
         coming = iter(examples)
         taken = 0
-        queue: deque[tuple[_Seat, Texts]] = deque()
+        queue: deque[tuple[_Seat, Example]] = deque()
         calls: deque[_Started] = deque()
         ready: list[_Seat] = []
         at_desk: list[_Seat] = []
@@ -184,7 +201,8 @@ class Scheduler:
                 if calls:
                     ready += self._finish(*calls.popleft())
                 elif at_desk and not ready:
-                    answer_gradients(self._victim, [seat.gradients for seat in at_desk if seat.gradients is not None])
+                    accounts = [seat.gradients for seat in at_desk if seat.gradients is not None]
+                    answer_gradients(self._victim, accounts, self._attack.objective)
                     ready = [seat for seat in at_desk if not seat.waits_for_gradients]
                     at_desk = [seat for seat in at_desk if seat.waits_for_gradients]
                 moving, ready = ready, []
@@ -199,32 +217,34 @@ class Scheduler:
                         ready += self._enqueue(seat, queue)
 
     def _seat(self, example: Example) -> _Seat:
-        return _Seat(example, [example], gradients=GradientAccount() if self._is_white_box else None)
+        account = GradientAccount() if self._access is Access.GRADIENTS else None
+        return _Seat(example, [example], QueryCount(example.texts), gradients=account)
 
-    def _enqueue(self, seat: _Seat, queue: deque[tuple[_Seat, Texts]]) -> list[_Seat]:
+    def _enqueue(self, seat: _Seat, queue: deque[tuple[_Seat, Example]]) -> list[_Seat]:
         """Queues what the seat must have scored; returns the seat if that is nothing."""
         if self._read is not None:
             new = [text for text in dict.fromkeys(c.texts for c in seat.asked) if text not in seat.readings]
             with suppress(Exception):  # what cannot be read fails again where it is scored, and is told apart there
                 seat.readings |= zip(new, self._read(new), strict=True)
-        texts = seat.unanswered()
+        asked = seat.unanswered()
         if self._cache is not None and not seat.is_judgement:
-            seat.known |= {seat.key(text): row for text, row in self._cache.find(texts).items()}
-            texts = seat.unanswered()
-        queue.extend((seat, text) for text in texts)
-        seat.missing = len(texts)
-        return [] if texts else [seat]
+            known = self._cache.find([candidate.texts for candidate in asked])
+            seat.known |= {seat.key(text): row for text, row in known.items()}
+            asked = seat.unanswered()
+        queue.extend((seat, candidate) for candidate in asked)
+        seat.missing = len(asked)
+        return [] if asked else [seat]
 
-    def _start(self, queue: deque[tuple[_Seat, Texts]]) -> _Started:
+    def _start(self, queue: deque[tuple[_Seat, Example]]) -> _Started:
         """Hands the victim the first batch of the queue."""
         seats: list[_Seat] = []
         parts: list[Part] = []
         for _ in range(min(self._batch, len(queue))):
-            seat, text = queue.popleft()
+            seat, candidate = queue.popleft()
             if not seats or seats[-1] is not seat:
                 seats.append(seat)
                 parts.append(Part(seat.example.group))
-            parts[-1].texts.append(text)
+            parts[-1].asked.append(candidate)
         return seats, self._calls.start(parts)
 
     def _finish(self, seats: Sequence[_Seat], call: Call) -> list[_Seat]:
@@ -232,15 +252,18 @@ class Scheduler:
         found, each = self._calls.finish(call)
         scored: list[tuple[Texts, NDArray[np.float32]]] = []
         for seat, part, answer in zip(seats, call.parts, found, strict=True):
-            seat.seconds += each * len(part.texts)
-            seat.missing -= len(part.texts)
+            seat.seconds += each * len(part.asked)
+            seat.missing -= len(part.asked)
             if isinstance(answer, Fault):
                 seat.fault = answer
                 continue
-            seat.forwards += len(part.texts)
-            if seat.is_judgement and _contradict(seat.known.get(seat.key(part.texts[0])), answer[0]):
-                self.contradicted.add(digest_texts(part.texts[0]))
-            own = list(zip(part.texts, answer, strict=True))
+            seat.forwards += len(part.asked)
+            texts = [candidate.texts for candidate in part.asked]
+            if seat.is_judgement:
+                seen = seat.known.get(seat.key(texts[0]))
+                if contradicts(self._respondent.grader, seat.asked[0], seen, answer[0]):
+                    self.contradicted.add(digest_texts(texts[0]))
+            own = list(zip(texts, answer, strict=True))
             seat.known |= {seat.key(text): row for text, row in own}
             scored += own
         if self._cache is not None and scored:
@@ -265,8 +288,8 @@ class Scheduler:
     def _step(self, seat: _Seat) -> Outcome | None:
         if seat.fault is not None:
             return self._ended(seat, seat.fault.reason)
-        rows = [seat.known[seat.key(candidate.texts)] for candidate in seat.asked]
-        if any(not np.isfinite(row).all() for row in rows):
+        rows = np.array([seat.known[seat.key(candidate.texts)] for candidate in seat.asked], dtype=np.float32)
+        if not np.isfinite(rows).all():
             return self._ended(seat, NOT_FINITE)
         if seat.is_judgement:
             return self._judged(seat, rows[0])
@@ -278,42 +301,34 @@ class Scheduler:
                 seat.search = self._search_of(seat.example, rng)
                 question = next(seat.search)
             else:
-                question = self._send(seat, rows)
+                question = seat.search.send(self._answer(seat, rows))
             self._ask(seat, question)
         except StopIteration as stop:
             seat.asked = [check_proposal(seat.example, stop.value)]
             seat.is_judgement = True
         return None
 
-    def _send(self, seat: _Seat, rows: Sequence[NDArray[np.float32]]) -> Question:
-        """Hands the search the answer it waits for; returns its next question."""
-        assert seat.search is not None, "only a search has asked"
-        if seat.gradients is None or seat.gradients.question is None:
-            return seat.search.send(np.stack(rows))
-        answer = seat.gradients.take()
-        if any(not np.isfinite(gradient.scores).all() for gradient in answer):
-            raise AttackError(NOT_FINITE)
-        return seat.search.send(answer)  # type: ignore[arg-type]  # ask_gradients casts it back
+    def _answer(self, seat: _Seat, rows: Rows) -> Answer | Sequence[TextGradient]:
+        """What the search is told of what it asked."""
+        if seat.gradients is not None and isinstance(seat.question, Gradients):
+            gradients = seat.gradients.take()
+            if any(np.isnan(gradient.loss) for gradient in gradients):
+                raise AttackError(NOT_FINITE)
+            return gradients
+        losses = self._respondent.grader.losses(rows, seat.asked)
+        if isinstance(seat.question, Losses):
+            return Answer(losses)
+        reached = self._attack.objective.reached(self._respondent.grader.correct(rows, seat.asked))
+        return Answer(losses, reached, rows if isinstance(seat.question, Scores) else None)
 
-    def _ask(self, seat: _Seat, asked: Question) -> None:
+    def _ask(self, seat: _Seat, question: Question) -> None:
         """Books a question, or ends the search when its budget cannot pay for it (raises StopIteration)."""
-        question = asked.candidates if isinstance(asked, AskGradients) else asked
-        if isinstance(asked, AskGradients) and seat.gradients is None:
-            raise AttackError("asked for gradients; its access is scores: set access = Access.GRADIENTS in the class")
-        if not isinstance(question, Sequence) or not all(isinstance(c, Example) for c in question):
-            raise AttackError(f"yielded {type(question).__name__}; expected a list of Examples")
-        if not question:
-            raise AttackError("yielded an empty list; ask about at least one candidate")
-        for candidate in question:
-            refuse_broken_text(seat.example, candidate)
+        check_question(question, seat.example, self._access, self._respondent.can)
         budget = self._attack.max_queries
-        queries = seat.queries + sum(candidate.texts != seat.example.texts for candidate in question)
-        if budget is None or queries <= budget:
-            seat.queries = queries
-            if seat.gradients is not None and isinstance(asked, AskGradients):
-                seat.asked, seat.gradients.question = [], asked
-            else:
-                seat.asked = list(question)
+        if seat.count.charge(question, budget):
+            seat.question, seat.asked = question, list(candidates_of(question))
+            if seat.gradients is not None and isinstance(question, Gradients):
+                seat.asked, seat.gradients.question = [], question
             return
         assert seat.search is not None, "only a search asks"
         try:
@@ -324,7 +339,7 @@ class Scheduler:
 
     def _refuse(self, seat: _Seat, row: NDArray[np.float32]) -> Outcome | None:
         """Grades the clean text; the outcome of an example that cannot be attacked, or need not."""
-        grader = grader_of(self._victim, len(row))
+        grader = self._respondent.grader
         if problem := _problem(seat.example, grader):
             return self._ended(seat, problem)
         seat.clean = grader.grade(row, seat.example)
@@ -332,22 +347,15 @@ class Scheduler:
 
     def _judged(self, seat: _Seat, row: NDArray[np.float32]) -> Outcome:
         assert seat.clean is not None, "a judged example had its clean text scored"
-        grader = grader_of(self._victim, len(row))
+        grader, objective = self._respondent.grader, self._attack.objective
         grades, gold = (seat.clean, grader.grade(row, seat.asked[0])), grader.gold(seat.example)
-        return judge(seat.example, seat.asked[0], grades, gold=gold, goal=self._attack.goal, spent=seat.spent)
+        return judge(seat.example, seat.asked[0], grades, gold=gold, objective=objective, spent=seat.spent)
 
     def _ended(self, seat: _Seat, problem: str | None = None) -> Outcome:
         """Without a proposal: a problem, or a clean text that is answered wrongly."""
         ended = Status.SKIPPED if problem is None else Problem(problem)
-        gold = grader_of(self._victim).gold(seat.example)
+        gold = self._respondent.grader.gold(seat.example)
         return Outcome.of(seat.example, gold, ended, clean=Answered(seat.example, seat.clean), spent=seat.spent)
-
-
-def _contradict(seen: NDArray[np.float32] | None, fresh: NDArray[np.float32]) -> bool:
-    """Whether two answers to one text have different labels, and not for a tie that rounding breaks either way."""
-    if seen is None or not (np.isfinite(seen).all() and np.isfinite(fresh).all()):
-        return False
-    return int(seen.argmax()) != int(fresh.argmax()) and differ(seen, fresh)
 
 
 def _problem(example: Example, grader: Grader) -> str | None:

@@ -17,13 +17,13 @@ from robustness.definitions.attacks import Cascade as CascadeDefinition
 from robustness.definitions.catalog import ATTACKS, Entry
 from robustness.definitions.embeddings import EmbeddingBall, EmbeddingMinimal, TokenDistributions
 from robustness.engine.attack import Access, AnswerAttack, Attack, Effort, GradientAttack, NamedAttack
-from robustness.engine.goal import Goal, GoalKind
 from robustness.errors import AttackError, DefinitionError
 from robustness.recipes.assets.pretrained import WEIGHTS, digest_weights_file
 from robustness.recipes.cascade import Cascade
 from robustness.recipes.custom import import_named, source_digest
 from robustness.recipes.parts import build_attack
 from robustness.recipes.textattack.catalogue import PREFIX, find_textattack_attack, wrap_textattack
+from robustness.tasks.objective import Objective, ObjectiveKind
 
 PLUGINS = "robustness.attacks"
 """The group of entry points in which installed packages offer attacks."""
@@ -122,7 +122,7 @@ def name_recipe(entry: Entry[AttackDefinition], attack: Attack | GradientAttack 
         attack=attack,
         family=definition.family,
         max_queries=definition.budget.max_queries,
-        goal=Goal(GoalKind(definition.goal), definition.words_left or 0),
+        objective=Objective(ObjectiveKind(definition.goal), definition.words_left or 0),
         mirrors=definition.mirrors,
         edits_digest=_digest_edits(definition),
         effort=_effort(definition),
@@ -158,7 +158,7 @@ def name_attack(made: object, *, name: str = "", digest: str = "") -> NamedAttac
     """Returns a named attack for a class (called without arguments) or an instance that follows the protocol.
 
     Of TextAttack's, a recipe class or a `textattack.Attack` will do. A class with `access = Access.GRADIENTS` either
-    searches texts, asking for gradients too (`ask_gradients`), or perturbs embeddings: then it has a `norm` ("l2" or
+    searches texts, asking for gradients too (`Gradients`), or perturbs embeddings: then it has a `norm` ("l2" or
     "linf") and a method perturb(self, victim, examples, generators), as EmbeddingAttack describes.
 
     Raises:
@@ -186,7 +186,8 @@ def name_attack(made: object, *, name: str = "", digest: str = "") -> NamedAttac
         return NamedAttack(name, digest or _digest_of(made, kind), name_embedding_attack(attack, name))
     if not isinstance(attack, Attack) or not inspect.isgeneratorfunction(attack.search):
         raise AttackError(
-            f"attack {name}: expected a method search(self, example, rng) that yields lists of candidates"
+            f"attack {name}: expected a method search(self, example, rng) that yields questions: "
+            "answer = yield [candidate]"
         )
     return NamedAttack(name, digest or _digest_of(made, kind), attack)
 

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
-from typing import TYPE_CHECKING, NoReturn, cast, final
+from typing import Any, NoReturn, final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from robustness.engine.attack import (
     Access,
-    AskGradients,
     Attack,
     BudgetExhausted,
+    Gradients,
+    Losses,
     NamedAttack,
     Question,
-    ScoreRows,
     Search,
 )
+from robustness.engine.questions import QueryCount, candidates_of
 from robustness.errors import AttackError
 from robustness.testsets.example import Example, Texts
 
-if TYPE_CHECKING:
-    from robustness.victims.heads.text_gradients import TextGradient
-
-Stage = Generator[Question, ScoreRows, tuple[Example, bool]]
-"""Asks as a search does; returns the proposal and whether it flips the label."""
+Stage = Generator[Question, Any, tuple[Example, bool]]
+"""Asks as a search does; returns the proposal and whether the cascade ends with it."""
 
 
 @final
@@ -45,7 +42,7 @@ class Cascade:
         self.access = access
 
     def search(self, example: Example, rng: np.random.Generator) -> Search:
-        """Proposes the first member's text that flips the label, else the clean text."""
+        """Proposes the first member's text that reaches the objective, else the clean text."""
         for member, generator in zip(self._members, rng.spawn(len(self._members)), strict=True):
             proposal, is_over = yield from _run(member, example, generator)
             if is_over:
@@ -54,44 +51,42 @@ class Cascade:
 
 
 def _run(member: NamedAttack, example: Example, rng: np.random.Generator) -> Stage:
-    """Returns the member's proposal, and whether the cascade ends with it: it flips, or the budget is spent."""
+    """Returns the member's proposal, and whether the cascade ends with it: it succeeds, or the budget is spent."""
     assert isinstance(member.attack, Attack), "members are searches"
     search = member.attack.search(example, rng)
-    flips: dict[Texts, bool] = {example.texts: False}
-    queries = 0
+    reached: dict[Texts, bool] = {example.texts: False}
+    count = QueryCount(example.texts)
     is_spent = False
     try:
         question = next(search)
         while True:
-            asked = question.candidates if isinstance(question, AskGradients) else question
-            queries += sum(candidate.texts != example.texts for candidate in asked)
-            if member.max_queries is not None and queries > member.max_queries:
+            if not count.charge(question, member.max_queries):
                 _end(search, member)
             try:
-                rows = yield question
+                answer = yield question
             except BudgetExhausted:
                 is_spent = True
                 _end(search, member)
-            predictions = (np.argmax(row) for row in _scores(question, rows))
-            flips.update((each.texts, bool(p != example.label)) for each, p in zip(asked, predictions, strict=True))
-            question = search.send(rows)
+            reached.update(_reached(question, answer))
+            question = search.send(answer)
     except StopIteration as stop:
         proposal: Example = stop.value
     except BudgetExhausted:
         proposal = example
-    if proposal.texts not in flips and not is_spent:
+    if proposal.texts not in reached and not is_spent:
         try:
-            flips[proposal.texts] = bool((yield [proposal])[0].argmax() != example.label)
+            reached[proposal.texts] = bool((yield [proposal]).reached[0])
         except BudgetExhausted:
             is_spent = True
-    return proposal, is_spent or flips[proposal.texts]
+    return proposal, is_spent or reached[proposal.texts]
 
 
-def _scores(question: Question, answer: ScoreRows) -> Iterable[NDArray[np.float32]]:
-    """The rows of logits in an answer, that to a question for gradients too."""
-    if not isinstance(question, AskGradients):
-        return answer
-    return [gradient.scores for gradient in cast("Sequence[TextGradient]", answer)]
+def _reached(question: Question, answer: Any) -> Iterable[tuple[Texts, bool]]:
+    """Which texts are known to reach the objective or not by an answer."""
+    if isinstance(question, Losses):
+        return []
+    known: Sequence[object] = [each.reached for each in answer] if isinstance(question, Gradients) else answer.reached
+    return [(each.texts, bool(is_reached)) for each, is_reached in zip(candidates_of(question), known, strict=True)]
 
 
 def _end(search: Search, member: NamedAttack) -> NoReturn:

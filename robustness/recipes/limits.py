@@ -11,13 +11,13 @@ import torch
 
 from robustness.engine.attack import (
     Access,
-    AskGradients,
     Attack,
     BudgetExhausted,
     NamedAttack,
     Question,
     Search,
 )
+from robustness.engine.questions import candidates_of
 from robustness.engine.watchdog import SearchTimeout, Watchdog
 from robustness.errors import AttackError, UsageError
 from robustness.recipes.embedding.attack import EmbeddingAttack
@@ -87,7 +87,7 @@ class _Account:
     repeats: int = 0
 
     def book(self, question: Question) -> None:
-        candidates = question.candidates if isinstance(question, AskGradients) else question
+        candidates = candidates_of(question)
         if not isinstance(candidates, Sequence) or not all(isinstance(each, Example) for each in candidates):
             return  # which the engine refuses
         new = {candidate.texts for candidate in candidates} - self.asked

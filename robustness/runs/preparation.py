@@ -199,7 +199,7 @@ def _record(plan: Plan, prepared: Prepared, placement: Placement, facts: dict[st
                 name=attack.name,
                 family=attack.family,
                 digest=attack.digest,
-                goal=attack.goal.kind,
+                goal=attack.objective.kind,
                 mirrors=attack.mirrors,
                 effort=attack.effort,
             )

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from robustness.engine.evaluation import Answering
-from robustness.engine.goal import GoalKind
 from robustness.errors import RunError
 from robustness.runs.cells import NO_ATTACK, UNTUNED, Cell
 from robustness.runs.planning.plan import Plan
 from robustness.runs.storage.store import Store
 from robustness.tasks.grading import Grade
+from robustness.tasks.objective import ObjectiveKind
 from robustness.testsets.example import Example, Texts, digest_texts
 from robustness.victims.isolation import Fault, Isolation, VictimGoneError
 
@@ -131,7 +131,7 @@ def _missing(plan: Plan, store: Store, target: str) -> Iterator[Replay]:
 
 
 def _found(plan: Plan, store: Store, sources: set[str], target: str) -> Iterator[Replay]:
-    attacks = {attack.name for attack in plan.attacks if attack.goal.kind is GoalKind.CHANGE_PREDICTION}
+    attacks = {attack.name for attack in plan.attacks if attack.objective.kind is ObjectiveKind.CHANGE_PREDICTION}
     for cell in plan.cells:
         if cell.checkpoint in sources and cell.attack in attacks:
             found = store.unreplayed_successes(cell, target)

@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterator, Sequence
 from itertools import permutations
 
 from robustness.engine.attack import Access, NamedAttack
-from robustness.engine.goal import GoalKind
 from robustness.runs.storage.store import Store
 from robustness.stats import holm, mcnemar_exact
 from robustness.stats.plausibility import are_implausible
+from robustness.tasks.objective import ObjectiveKind
 
 SIGNIFICANCE = 0.05
 """Of the lead of an attack that should have none, adjusted by Holm over such attacks, checkpoints and test sets."""
@@ -53,7 +53,7 @@ def run_sanity_checks(store: Store, attacks: Sequence[NamedAttack], labelled: Co
 
 def _all_or_nothing(store: Store, attacks: Sequence[NamedAttack]) -> Iterator[str]:
     """An attack that breaks every example, or none, is more often broken itself than a finding."""
-    known = {attack.name: attack for attack in attacks if attack.goal.kind is GoalKind.CHANGE_PREDICTION}
+    known = {attack.name: attack for attack in attacks if attack.objective.kind is ObjectiveKind.CHANGE_PREDICTION}
     for (checkpoint, testset, name), (succeeded, judged) in store.count_successes().items():
         if name not in known or judged < MIN_JUDGED or 0 < succeeded < judged:
             continue

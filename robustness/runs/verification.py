@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from robustness.definitions.seeds import refuse_seed
-from robustness.engine.goal import GoalKind
 from robustness.engine.outcome import Status
 from robustness.errors import RunError, UsageError
 from robustness.runs.storage.record import CheckpointRecord, RunRecord, read_record
 from robustness.runs.storage.store import open_store
 from robustness.tasks.gold import GoldSpan
 from robustness.tasks.grading import Grade, StoredGrade
+from robustness.tasks.objective import ObjectiveKind
 from robustness.testsets.example import Example, Texts
 from robustness.victims.files.checkpoint import read_checkpoint
 from robustness.victims.loading import Placement, digest_weights, load_checkpoint, place, to_victim
@@ -133,7 +133,7 @@ def _judge_again(
     goals = {attack.name: attack.goal for attack in record.attacks}
     for row, found in zip(rows, victim.rows([row.example for row in rows]), strict=True):
         difference = victim.grader.contradiction(found, row.stored, TOLERANCE[_dtype(record)])
-        if difference is None and _contradicts_itself(row, goals.get(row.attack, GoalKind.CHANGE_PREDICTION)):
+        if difference is None and _contradicts_itself(row, goals.get(row.attack, ObjectiveKind.CHANGE_PREDICTION)):
             difference = f"stored as {row.status} with answer {row.grade.response} for gold {row.gold}"
         if difference is not None:
             yield f"{row.where}: {difference}"
@@ -153,5 +153,5 @@ def _contradicts_itself(row: StoredJudgement, goal: str) -> bool:
     """A success has the answer that its goal asks for; a failure to keep one may have any."""
     is_right = row.grade.correct
     if row.status == Status.SUCCEEDED:
-        return is_right != (goal == GoalKind.KEEP_PREDICTION)
-    return row.status == Status.FAILED and goal == GoalKind.CHANGE_PREDICTION and not is_right
+        return is_right != (goal == ObjectiveKind.KEEP_PREDICTION)
+    return row.status == Status.FAILED and goal == ObjectiveKind.CHANGE_PREDICTION and not is_right

@@ -70,8 +70,8 @@ class DropWords:
 
     def search(self, example: Example, rng: np.random.Generator) -> Search:
         candidates = [example.replace_word(i, "") for i in range(len(example.words))]
-        rows = yield candidates
-        return next((c for c, row in zip(candidates, rows, strict=True) if row.argmax() != c.label), example)
+        answer = yield candidates
+        return next((c for c, reached in zip(candidates, answer.reached, strict=True) if reached), example)
 
 
 class AskForPoison:

@@ -3,11 +3,11 @@ from __future__ import annotations
 import pytest
 
 from robustness import Example
-from robustness.engine.goal import Goal
 from robustness.engine.outcome import Outcome, Problem, Spent, Status
 from robustness.engine.referee import check_proposal, judge
 from robustness.errors import AttackError
 from robustness.tasks.grading import Grade
+from robustness.tasks.objective import Objective
 
 
 def example(text: str, label: int = 1) -> Example:
@@ -28,7 +28,9 @@ RIGHT, WRONG = Grade(True, 0.9, "positive"), Grade(False, 0.2, "negative")
 def test_a_success_is_a_changed_text_with_a_wrong_fresh_answer(text: str, fresh: Grade, status: Status) -> None:
     spent = Spent(queries=3, forwards=5, seconds=0.5, backwards=2, zero_gradients=1)
 
-    found = judge(example("a good film"), example(text), (RIGHT, fresh), gold="positive", goal=Goal(), spent=spent)
+    grades = (RIGHT, fresh)
+
+    found = judge(example("a good film"), example(text), grades, gold="positive", objective=Objective(), spent=spent)
 
     assert (found.status, found.gold) == (status, "positive")
     assert (found.clean_correct, found.correct) == (True, fresh.correct)
@@ -41,7 +43,9 @@ def test_a_success_is_a_changed_text_with_a_wrong_fresh_answer(text: str, fresh:
 
 
 def test_a_text_without_words_has_no_share_of_modified_ones() -> None:
-    found = judge(example("?!"), example("??"), (RIGHT, RIGHT), gold="positive", goal=Goal(), spent=Spent())
+    spent = Spent()
+
+    found = judge(example("?!"), example("??"), (RIGHT, RIGHT), gold="positive", objective=Objective(), spent=spent)
 
     assert found.modified_share is None
 

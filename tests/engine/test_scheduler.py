@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from robustness import Access, BudgetExhausted, Example
 from robustness.engine import query_cache
-from robustness.engine.attack import NamedAttack, ScoreRows, Search
+from robustness.engine.attack import Answer, NamedAttack, ScoreRows, Scores, Search
 from robustness.engine.outcome import Outcome, Status
 from robustness.engine.query_cache import QueryCache
 from robustness.engine.scheduler import Scheduler
@@ -44,9 +44,9 @@ class DropWords:
 
     def search(self, example: Example, rng: np.random.Generator) -> Search:
         candidates = [example.replace_word(i, "") for i in range(len(example.words))]
-        rows = yield candidates
-        for candidate, row in zip(candidates, rows, strict=True):
-            if row.argmax() != example.label:
+        answer = yield candidates
+        for candidate, reached in zip(candidates, answer.reached, strict=True):
+            if reached:
                 return candidate
         return example
 
@@ -61,8 +61,8 @@ class OneByOne:
         try:
             for i in range(len(example.words)):
                 candidate = example.replace_word(i, "x")
-                rows = yield [candidate]
-                if rows[0].argmax() != example.label:
+                answer = yield [candidate]
+                if answer.reached[0]:
                     return candidate
         except BudgetExhausted:
             return candidate
@@ -120,8 +120,8 @@ def test_the_clean_text_is_never_a_query() -> None:
         access = Access.SCORES
 
         def search(self, example: Example, rng: np.random.Generator) -> Search:
-            rows = yield [example]
-            assert rows.shape == (1, 2)
+            answer = yield [example]
+            assert answer.losses.shape == answer.reached.shape == (1,)
             return example
 
     assert attack_all(AskClean(), [GOOD])["good"].queries == 0
@@ -480,16 +480,16 @@ class Uncased(TriggerVictim):
 
 
 def test_texts_that_the_victim_reads_alike_have_one_score_to_its_last_digit() -> None:
-    rows = {}
+    rows: dict[str, Answer] = {}
 
     class Shout:
         access = Access.SCORES
 
         def search(self, example: Example, rng: np.random.Generator) -> Search:
-            rows["clean"] = yield [example]
+            rows["clean"] = yield Scores([example])
             words = range(len(example.words))
-            rows["loud"] = yield [example.replace_word(i, example.words[i].upper()) for i in words]
-            rows["other"] = yield [example.replace_word(0, "one")]
+            rows["loud"] = yield Scores([example.replace_word(i, example.words[i].upper()) for i in words])
+            rows["other"] = yield Scores([example.replace_word(0, "one")])
             return example
 
     victim = Uncased()
@@ -497,9 +497,9 @@ def test_texts_that_the_victim_reads_alike_have_one_score_to_its_last_digit() ->
         [Example("1", ("a good film",), 1)]
     )
 
-    for row in rows["loud"]:
-        np.testing.assert_array_equal(row, rows["clean"][0])
-    assert not np.array_equal(rows["other"][0], rows["clean"][0])
+    for row in rows["loud"].scores:
+        np.testing.assert_array_equal(row, rows["clean"].scores[0])
+    assert not np.array_equal(rows["other"].scores[0], rows["clean"].scores[0])
     assert outcome.queries == 4  # the texts are others all the same
     assert outcome.forwards == 3  # clean text, `one`, judgement
 

@@ -151,14 +151,15 @@ class Recording:
 
     def __init__(self, victim: Victim) -> None:
         self._victim = victim
+        self.grader, self.can = victim.grader, victim.can
         self.texts: list[Texts] = []
 
-    def scores(self, texts: Sequence[Texts]) -> Scores:
-        return self.start(texts)()
+    def rows(self, asked: Sequence[Example]) -> Scores:
+        return self.start(asked)()
 
-    def start(self, texts: Sequence[Texts]) -> Callable[[], Scores]:
-        self.texts += texts
-        return self._victim.start(texts)
+    def start(self, asked: Sequence[Example]) -> Callable[[], Scores]:
+        self.texts += [example.texts for example in asked]
+        return self._victim.start(asked)
 
 
 def search_keeps_busy(bench: Bench) -> Found:

@@ -25,8 +25,8 @@ class Shout:
     def search(self, example, rng):
         for i in range(len(example.words)):
             candidate = example.replace_word(i, example.words[i].upper())
-            scores = yield [candidate]
-            if scores[0].argmax() != example.label:
+            answer = yield [candidate]
+            if answer.reached[0]:
                 return candidate
         return example
 

@@ -51,9 +51,9 @@ class Drop:
         try:
             for i, word in enumerate(example.words):
                 form = "" if word == self._word else "x" if word == "a" else word
-                rows = yield [current.replace_word(i, form)]
+                answer = yield [current.replace_word(i, form)]
                 current = current.replace_word(i, form)
-                if rows[0].argmax() != example.label:
+                if answer.reached[0]:
                     return current
         except BudgetExhausted:
             pass

@@ -49,14 +49,14 @@ class Trouble:
         self.texts: set[Texts] | None = None
         """On which victims fail; None: on all."""
         self.error: Exception = torch.cuda.OutOfMemoryError("CUDA out of memory")
-        start = Victim.start
+        start = Victim._start
 
         def trouble(victim: Victim, texts: Sequence[Texts]) -> Any:
             if self.is_on and (self.texts is None or self.texts & set(texts)):
                 raise self.error
             return start(victim, texts)
 
-        patch.setattr(Victim, "start", trouble)
+        patch.setattr(Victim, "_start", trouble)
 
     def __call__(self, progress: Progress) -> None:
         self.is_on = "checking" not in progress.message

@@ -8,13 +8,13 @@ import pytest
 
 from robustness.definitions.catalog import ATTACKS
 from robustness.engine.attack import Access, NamedAttack
-from robustness.engine.goal import Goal, GoalKind
 from robustness.engine.outcome import Outcome, Status
 from robustness.recipes.building import name_recipe
 from robustness.recipes.text.searches import ReturnClean
 from robustness.runs.cells import Cell
 from robustness.runs.sanity_checks import run_sanity_checks
 from robustness.runs.storage.store import Store
+from robustness.tasks.objective import Objective, ObjectiveKind
 
 STATUS = {"b": Status.SUCCEEDED, "r": Status.FAILED, "s": Status.SKIPPED, "e": Status.ERRORED}
 ATTACKS_RUN = (
@@ -119,7 +119,7 @@ def test_all_or_nothing_is_warned_of(store: Store, attack: str, letters: str, wa
     attacks = (
         NamedAttack("attack", "d", ReturnClean()),
         NamedAttack("random", "d", ReturnClean(), family="baseline"),
-        NamedAttack("reduce", "d", ReturnClean(), goal=Goal(GoalKind.KEEP_PREDICTION, 1)),
+        NamedAttack("reduce", "d", ReturnClean(), objective=Objective(ObjectiveKind.KEEP_PREDICTION, 1)),
     )
     add(store, attack, letters)
 

@@ -88,7 +88,7 @@ def test_a_victim_that_is_not_deterministic_is_warned_of(
     tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = np.random.default_rng(0)
-    honest: Callable[..., Any] = Victim.start
+    honest: Callable[..., Any] = Victim._start
 
     def waver(victim: Victim, texts: Any) -> Callable[[], Any]:
         collect = honest(victim, texts)
@@ -96,7 +96,7 @@ def test_a_victim_that_is_not_deterministic_is_warned_of(
 
     def spoil(progress: Progress) -> None:
         if progress.done:  # the gate, which would have refused it, has passed
-            monkeypatch.setattr(Victim, "start", waver)
+            monkeypatch.setattr(Victim, "_start", waver)
 
     folder = start(tiny, tmp_path / "run", ["identity"], on_progress=spoil)
 

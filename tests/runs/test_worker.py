@@ -144,8 +144,8 @@ def test_an_asset_that_the_driver_lacks_too_errors_the_attacks_examples_alone(
 
 
 def test_the_kit_says_which_attacks_lacked_nothing() -> None:
-    from robustness.engine.goal import Goal
     from robustness.recipes.building import find_attack
+    from robustness.tasks.objective import Objective
 
     attacks = (find_attack("deepwordbug"), attack_without_assets())
     settings = SimpleNamespace(seed=0, dtype="float32", compile=False, cache=None, data=None)
@@ -156,4 +156,4 @@ def test_the_kit_says_which_attacks_lacked_nothing() -> None:
 
     unpacked = pickle.loads(packed)
     assert unpacked.ready == {"deepwordbug"} and set(unpacked.attacks) == {"deepwordbug", NAME}
-    assert attacks[0].goal == Goal()
+    assert attacks[0].objective == Objective()

@@ -1,4 +1,4 @@
-"""Distractors: sentence ends that say nothing about the label."""
+"""Distractors: sentence ends that say nothing about what is right."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import final
 
 import numpy as np
 
-from robustness.engine.attack import Access, BudgetExhausted, Search
-from robustness.recipes.text.ranking import loss
+from robustness.engine.attack import Access, Answer, BudgetExhausted, Search
 from robustness.testsets.example import Example
 
 _ALPHABET = string.ascii_letters + string.digits
@@ -33,7 +32,7 @@ class Append:
         self._links = links
 
     def search(self, example: Example, rng: np.random.Generator) -> Search:
-        """Asks about one after the other, and stops at the first that flips the label."""
+        """Asks about one after the other, and stops at the first that reaches the objective."""
         distractors = [
             *self._texts,
             *(f"@{_random_name(rng)}" for _ in range(self._handles)),
@@ -43,12 +42,11 @@ class Append:
         best, best_loss = example, -np.inf
         try:
             for candidate in candidates:
-                rows = yield [candidate]
-                found = float(loss(rows, example.label)[0])
-                if int(rows[0].argmax()) != example.label:
+                answer: Answer = yield [candidate]
+                if answer.reached[0]:
                     return candidate
-                if found > best_loss:
-                    best, best_loss = candidate, found
+                if answer.losses[0] > best_loss:
+                    best, best_loss = candidate, float(answer.losses[0])
         except BudgetExhausted:
             pass
         return best

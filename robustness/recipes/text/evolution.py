@@ -8,9 +8,9 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from robustness.engine.attack import Access, BudgetExhausted, Search
+from robustness.engine.attack import Access, Answer, BudgetExhausted, Search
 from robustness.recipes.text.edits import WordEdits
-from robustness.recipes.text.ranking import loss
+from robustness.recipes.text.ranking import worst_reached
 from robustness.testsets.example import Example
 
 Vectors = NDArray[np.float64]
@@ -46,7 +46,7 @@ class DifferentialEvolution:
         self._generations = generations
 
     def search(self, example: Example, rng: np.random.Generator) -> Search:
-        """Stops at the first generation with a candidate that flips the label."""
+        """Stops at the first generation with a candidate that reaches the objective."""
         edits = self._list_edits(example, rng)
         best = example
         if not edits:
@@ -57,14 +57,12 @@ class DifferentialEvolution:
         try:
             for _ in range(self._generations + 1):
                 candidates = [self._apply(example, edits, vector) for vector in trials]
-                rows = yield candidates
-                found = loss(rows, example.label)
-                flipped = np.flatnonzero(rows.argmax(axis=1) != example.label)
-                if flipped.size:
-                    return candidates[int(flipped[found[flipped].argmax()])]
-                better = found >= losses
+                answer: Answer = yield candidates
+                if (reached := worst_reached(answer, answer.losses)) is not None:
+                    return candidates[reached]
+                better = answer.losses >= losses
                 vectors = np.where(better[:, None], trials, vectors)
-                losses = np.where(better, found, losses)
+                losses = np.where(better, answer.losses, losses)
                 leader = int(losses.argmax())
                 if better[leader]:
                     best = candidates[leader]

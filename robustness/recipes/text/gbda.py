@@ -13,19 +13,19 @@ from robustness.definitions.embeddings import TokenDistributions
 from robustness.engine.attack import Access
 from robustness.engine.evaluation import NOT_FINITE
 from robustness.engine.faults import errored
-from robustness.engine.goal import Goal
 from robustness.engine.outcome import NOTHING, Answered, Outcome, Status
 from robustness.engine.referee import check_proposal, judge
 from robustness.engine.watchdog import SearchTimeout, Watchdog
 from robustness.recipes.embedding.attack import seeded_generators
-from robustness.recipes.text.ranking import loss
 from robustness.recipes.text.token_places import TokenPlaces, find_places, soft_perplexity, write_tokens
 from robustness.tasks.grading import grade_finite
+from robustness.tasks.objective import Objective
 from robustness.testsets.example import Example, Texts
 from robustness.victims.heads.label_gradients import EmbeddedBatch, embed, frozen, margins
 from robustness.victims.heads.labels import Victim
 from robustness.victims.language_model import SameVocabularyModel
 
+OBJECTIVE = Objective()
 MAX_SECONDS = 900.0
 """For one example, the model's passes included: what a shipped recipe needs on one core is a fraction of it."""
 
@@ -43,11 +43,11 @@ class _Cost:
 class _Drawn:
     """A text that was drawn and asked about."""
 
-    text: Texts
+    text: Example
     changes: int
     """Tokens that differ from the clean text's."""
     loss: float
-    flips: bool
+    is_reached: bool
 
 
 @final
@@ -129,7 +129,12 @@ class _Trial:
         self.cost.forwards += 1
         fresh = grader.grade(self.victim.rows([proposal])[0], proposal)
         return judge(
-            example, check_proposal(example, proposal), (clean, fresh), gold=gold, goal=Goal(), spent=NOTHING
+            example,
+            check_proposal(example, proposal),
+            (clean, fresh),
+            gold=gold,
+            objective=OBJECTIVE,
+            spent=NOTHING,
         )
 
     def _learn(self, places: TokenPlaces) -> tuple[torch.Tensor, list[_Drawn]]:
@@ -146,7 +151,7 @@ class _Trial:
             optimizer.step()
             if settings.look_every is not None and step < settings.steps and step % settings.look_every == 0:
                 drawn += self._draw(places, theta.detach() + places.mask, settings.samples)
-                if any(each.flips for each in drawn):
+                if any(each.is_reached for each in drawn):
                     break
         return theta.detach() + places.mask, drawn
 
@@ -174,30 +179,32 @@ class _Trial:
 
     def _draw(self, places: TokenPlaces, theta: torch.Tensor, count: int) -> list[_Drawn]:
         """Draws texts and asks about those that differ from the clean one and from each other."""
-        changes: dict[Texts, int] = {}
+        changes: dict[Texts, tuple[Example, int]] = {}
         for _ in range(count):
             chosen = (theta + _gumbel(1, theta, self.generator)[0]).argmax(dim=1)
             tokens = places.candidates.gather(1, chosen[:, None])[:, 0].cpu().numpy()
-            text = write_tokens(self.example, places, tokens).texts
-            if text != self.example.texts:
-                changes.setdefault(text, int((tokens != places.tokens).sum()))
+            text = write_tokens(self.example, places, tokens)
+            if text.texts != self.example.texts:
+                changes.setdefault(text.texts, (text, int((tokens != places.tokens).sum())))
         if not changes:
             return []
-        texts = list(changes)
-        rows = self.victim.scores(texts)
-        self.cost.queries += len(texts)
-        self.cost.forwards += len(texts)
-        losses, flips = loss(rows, self.example.label), rows.argmax(axis=1) != self.example.label
-        return [_Drawn(t, changes[t], float(x), bool(f)) for t, x, f in zip(texts, losses, flips, strict=True)]
+        asked = [text for text, _ in changes.values()]
+        rows = self.victim.rows(asked)
+        self.cost.queries += len(asked)
+        self.cost.forwards += len(asked)
+        losses = self.victim.grader.losses(rows, asked)
+        reached = OBJECTIVE.reached(self.victim.grader.correct(rows, asked))
+        found = zip(changes.values(), losses, reached, strict=True)
+        return [_Drawn(text, count, float(loss), bool(is_reached)) for (text, count), loss, is_reached in found]
 
 
 def _best(example: Example, drawn: Sequence[_Drawn]) -> Example:
-    """The text that flips the label with the fewest tokens changed, or that of the largest loss."""
+    """The text that reaches the objective with the fewest tokens changed, or that of the largest loss."""
     if not drawn:
         return example
-    flipped = [each for each in drawn if each.flips]
-    best = min(flipped, key=lambda each: each.changes) if flipped else max(drawn, key=lambda each: each.loss)
-    return example.with_texts(best.text)
+    reached = [each for each in drawn if each.is_reached]
+    best = min(reached, key=lambda each: each.changes) if reached else max(drawn, key=lambda each: each.loss)
+    return best.text
 
 
 def _gumbel(count: int, theta: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -6,10 +6,10 @@ from typing import final
 
 import numpy as np
 
-from robustness.engine.attack import Access, BudgetExhausted, Search
+from robustness.engine.attack import Access, Answer, BudgetExhausted, Search
 from robustness.recipes.text.edits import WordEdits
 from robustness.recipes.text.genes import Genes, express, fittest, is_allowed, list_forms, mutants
-from robustness.recipes.text.ranking import error_probability
+from robustness.recipes.text.ranking import error_probabilities, worst_reached
 from robustness.testsets.example import Example
 
 
@@ -18,7 +18,7 @@ class Genetic:
     """Breeds texts: parents are drawn by fitness, children mix their words and change one more (arXiv 1804.07998).
 
     The word to change is drawn in proportion to its number of candidates, of which the most harmful is taken; the
-    fittest member lives on. Fitness is the error probability 1 - p(label).
+    fittest member lives on. Fitness is the error probability 1 - p(gold).
 
     Args:
         edits: the possible substitutions.
@@ -36,7 +36,7 @@ class Genetic:
         self._temperature = temperature
 
     def search(self, example: Example, rng: np.random.Generator) -> Search:
-        """Stops at the first generation with a member that flips the label."""
+        """Stops at the first generation with a member that reaches the objective."""
         forms = list_forms(self._edits, example, rng)
         best = example
         if not forms:
@@ -47,11 +47,10 @@ class Genetic:
             for _ in range(self._generations + 1):
                 families = [mutants(self._edits, example, genes, forms, rng) for genes in members]
                 asked = [express(example, genes) for each in families for genes in each]
-                rows = yield asked
-                fitness = error_probability(rows, example.label)
-                flipped = np.flatnonzero(rows.argmax(axis=1) != example.label)
-                if flipped.size:
-                    return asked[int(flipped[fitness[flipped].argmax()])]
+                answer: Answer = yield asked
+                fitness = error_probabilities(answer.losses)
+                if (reached := worst_reached(answer, fitness)) is not None:
+                    return asked[reached]
                 generation = [*elite, *fittest(families, fitness)]
                 elite = [max(generation, key=lambda member: member[1])]
                 best = express(example, elite[0][0])

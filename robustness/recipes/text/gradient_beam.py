@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import final
 
 import numpy as np
 
-from robustness.engine.attack import Access, BudgetExhausted, Search, ask_gradients
+from robustness.engine.attack import Access, Answer, BudgetExhausted, Gradients, Search
 from robustness.recipes.text.flips import Flips
-from robustness.recipes.text.ranking import loss
+from robustness.recipes.text.ranking import worst_reached
 from robustness.testsets.example import Example
+from robustness.victims.heads.text_gradients import TextGradient
 
 
 @final
 class GradientBeam:
     """Beam search over substitutions (arXiv 1712.06751).
 
-    Each round takes one gradient at each text of the beam, asks for the scores of the `width` most promising
+    Each round takes one gradient at each text of the beam, asks for the losses of the `width` most promising
     substitutions of each, and keeps the `width` candidates of the largest loss. It stops at the first round with a
-    candidate that flips the label, so more flips never find less.
+    candidate that reaches the objective, so more flips never find less.
 
     Args:
         flips: where candidates come from.
@@ -34,11 +36,11 @@ class GradientBeam:
         self._max_flips = max_flips
 
     def search(self, example: Example, rng: np.random.Generator) -> Search:
-        """Returns the first flip of the label, or the text of the largest loss that it saw."""
+        """Returns the first text that reaches the objective, or the text of the largest loss that it saw."""
         beam, best, best_loss = [example], example, -np.inf
         try:
             for _ in range(self._max_flips):
-                gradients = yield from ask_gradients(beam)
+                gradients: Sequence[TextGradient] = yield Gradients(beam)
                 found: dict[tuple[str, ...], Example] = {}
                 for text, gradient in zip(beam, gradients, strict=True):
                     for candidate in self._flips.best(example, text, gradient, self._width, rng):
@@ -46,11 +48,10 @@ class GradientBeam:
                 if not found:
                     return best
                 candidates = list(found.values())
-                rows = yield candidates
-                losses = loss(rows, example.label)
-                flipped = np.flatnonzero(rows.argmax(axis=1) != example.label)
-                if flipped.size:
-                    return candidates[int(flipped[losses[flipped].argmax()])]
+                answer: Answer = yield candidates
+                losses = answer.losses
+                if (reached := worst_reached(answer, losses)) is not None:
+                    return candidates[reached]
                 beam = [candidates[i] for i in np.argsort(-losses, kind="stable")[: self._width]]
                 if losses.max() > best_loss:
                     best, best_loss = beam[0], float(losses.max())

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from robustness.engine.attack import Access, Question, ScoreRows, ask_gradients
+from robustness.engine.attack import Access, Answer, Gradients, Losses, Question
 from robustness.recipes.text.edits import WordEdits
-from robustness.tasks.grading import log_probabilities
 from robustness.testsets.example import Example
 
-Order: TypeAlias = Generator[Question, ScoreRows, list[int]]
+if TYPE_CHECKING:  # a gradient brings torch, which other rankings do not need
+    from robustness.victims.heads.text_gradients import TextGradient
+
+Order: TypeAlias = Generator[Question, Any, list[int]]
 """Asks as a search does, returns word indices, the most promising first."""
 
 
@@ -45,8 +47,8 @@ class ByHiding:
         indices = edits.constraints.changeable(example)
         if not indices:
             return []
-        hidden = yield [example.replace_word(i, self.unknown_token) for i in indices]
-        return _descending(indices, loss(hidden, example.label))
+        hidden: Answer = yield Losses([example.replace_word(i, self.unknown_token) for i in indices])
+        return _descending(indices, hidden.losses)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +63,8 @@ class ByDeleting:
         indices = edits.constraints.changeable(example)
         if not indices:
             return []
-        without = yield [delete_word(example, i) for i in indices]
-        return _descending(indices, loss(without, example.label))
+        without: Answer = yield Losses([delete_word(example, i) for i in indices])
+        return _descending(indices, without.losses)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,8 @@ class ByGradient:
         indices = edits.constraints.changeable(example)
         if not indices:
             return []
-        (gradient,) = yield from ask_gradients([example])
+        gradient: TextGradient
+        (gradient,) = yield Gradients([example])
         sizes = np.zeros(len(indices))
         for i, index in enumerate(indices):
             held = gradient.tokens_of(example.spans[index])
@@ -90,7 +93,7 @@ class ByGradient:
 class ByWeightedSaliency:
     """By softmax of the words' saliency times what the best edit of each achieves (PWWS, P19-1103).
 
-    Saliency is the error probability 1 - p(label) with the word hidden; the second factor is the largest error
+    Saliency is the error probability 1 - p(gold) with the word hidden; the second factor is the largest error
     probability among the word's candidates, 0 where it has none. Softmax takes no notice of a shift, so saliency
     may leave out the clean text's probability; the second factor, as in TextAttack, leaves it out too.
     """
@@ -103,31 +106,33 @@ class ByWeightedSaliency:
         indices = edits.constraints.changeable(example)
         if not indices:
             return []
-        hidden = yield [example.replace_word(i, self.unknown_token) for i in indices]
-        saliency = np.exp(error_probability(hidden, example.label))
+        hidden: Answer = yield Losses([example.replace_word(i, self.unknown_token) for i in indices])
+        saliency = np.exp(error_probabilities(hidden.losses))
         candidates = [edits.candidates(example, example, i, rng) for i in indices]
         gains = np.zeros(len(indices))
         asked = [candidate for each in candidates for candidate in each]
         if asked:
-            errors = error_probability((yield asked), example.label)
+            answer: Answer = yield asked  # not Losses: the search asks again, and TextAttack counts that as queries
+            errors = error_probabilities(answer.losses)
             starts = np.cumsum([0, *(len(each) for each in candidates)])
             for i, (start, end) in enumerate(pairwise(starts)):
                 gains[i] = errors[start:end].max(initial=0.0)
         return _descending(indices, saliency / saliency.sum() * gains)
 
 
-def loss(rows: NDArray[np.float32], label: int) -> NDArray[np.float64]:
-    """Minus the log-probability of the true label, shape (candidates,)."""
-    return -log_probabilities(rows)[:, label]
+def error_probabilities(losses: NDArray[np.float64]) -> NDArray[np.float64]:
+    """One minus the probability of what is right, of the same shape, told apart from 0 down to 1e-16.
 
-
-def error_probability(rows: NDArray[np.float32], label: int) -> NDArray[np.float64]:
-    """One minus the probability of the true label, shape (candidates,), told apart from 0 down to 1e-16.
-
-    >>> float(error_probability(np.array([[0.0, 30.0]], dtype=np.float32), 1)[0]) > 0
-    True
+    >>> float(error_probabilities(np.array([1e-13]))[0])
+    9.999999999999e-14
     """
-    return np.asarray(-np.expm1(log_probabilities(rows)[:, label]))
+    return np.asarray(-np.expm1(-losses))
+
+
+def worst_reached(answer: Answer, values: NDArray[np.float64]) -> int | None:
+    """Returns which candidate has the largest value of those that reach the objective, or None where none does."""
+    reached = np.flatnonzero(answer.reached)
+    return int(reached[values[reached].argmax()]) if reached.size else None
 
 
 def delete_word(example: Example, index: int) -> Example:

@@ -6,18 +6,18 @@ from typing import final
 
 import numpy as np
 
-from robustness.engine.attack import Access, BudgetExhausted, Search
+from robustness.engine.attack import Access, Answer, BudgetExhausted, Search
 from robustness.recipes.text.constraints import Constraints
-from robustness.recipes.text.ranking import delete_word, loss
+from robustness.recipes.text.ranking import delete_word
 from robustness.testsets.example import Example
 
 
 @final
 class GreedyReduction:
-    """Deletes words, the least important first, keeping each deletion after which the label is still predicted.
+    """Deletes words, the least important first, keeping each deletion after which the objective is still reached.
 
-    A word is the less important, the surer the model is of the label without it (arXiv 1804.07781); words are ranked
-    once, as TextAttack's GreedyWordSwapWIR does, those whose loss changes the prediction last.
+    The objective is a kept prediction. A word is the less important, the surer the model is without it (arXiv
+    1804.07781); words are ranked once, as TextAttack's GreedyWordSwapWIR does, those whose loss misses it last.
 
     Args:
         constraints: which words may go.
@@ -39,11 +39,12 @@ class GreedyReduction:
             return example
         left = list(range(len(example.words)))
         try:
-            rows = yield [delete_word(example, index) for index in indices]
-            losses = np.where(rows.argmax(axis=1) == example.label, loss(rows, example.label), np.inf)
+            answer: Answer = yield [delete_word(example, index) for index in indices]
+            losses = np.where(answer.reached, answer.losses, np.inf)
             for index in (indices[i] for i in np.argsort(losses, kind="stable")):
                 candidate = delete_word(current, left.index(index))
-                if (yield [candidate])[0].argmax() != example.label:
+                answer = yield [candidate]
+                if not answer.reached[0]:
                     continue
                 current = candidate
                 left.remove(index)

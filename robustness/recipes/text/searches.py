@@ -7,9 +7,9 @@ from typing import final
 
 import numpy as np
 
-from robustness.engine.attack import Access, BudgetExhausted, Search
+from robustness.engine.attack import Access, Answer, BudgetExhausted, Losses, Search
 from robustness.recipes.text.edits import WordEdits
-from robustness.recipes.text.ranking import Ranking, loss
+from robustness.recipes.text.ranking import Ranking
 from robustness.testsets.example import Example
 
 
@@ -30,24 +30,24 @@ class GreedyWordRanking:
         return self._ranking.access
 
     def search(self, example: Example, rng: np.random.Generator) -> Search:
-        """Stops at the first word whose best edit flips the label."""
+        """Stops at the first word whose best edit reaches the objective."""
         best = example
         try:
             indices = yield from self._ranking.order(example, self._edits, rng)
             if not indices:
                 return example
-            best_loss = float(loss((yield [example]), example.label)[0])
+            clean: Answer = yield Losses([example])
+            best_loss = float(clean.losses[0])
             for index in indices:
                 candidates = by_text(self._edits.candidates(example, best, index, rng))
                 if not candidates:
                     continue
-                rows = yield candidates
-                losses = loss(rows, example.label)
-                winner = int(losses.argmax())
-                if losses[winner] <= best_loss:
+                answer: Answer = yield candidates
+                winner = int(answer.losses.argmax())
+                if answer.losses[winner] <= best_loss:
                     continue
-                best, best_loss = candidates[winner], float(losses[winner])
-                if int(rows[winner].argmax()) != example.label:
+                best, best_loss = candidates[winner], float(answer.losses[winner])
+                if answer.reached[winner]:
                     return best
         except BudgetExhausted:
             pass
@@ -67,7 +67,7 @@ class Greedy:
         self._edits = edits
 
     def search(self, example: Example, rng: np.random.Generator) -> Search:
-        """Stops at the first round whose best candidate flips the label, or when nothing is left to edit."""
+        """Stops at the first round whose best candidate reaches the objective, or when nothing is left to edit."""
         best = example
         open_words = self._edits.constraints.changeable(example)
         try:
@@ -76,10 +76,10 @@ class Greedy:
                 if not edited:
                     return best
                 candidates = by_text(edited)
-                rows = yield candidates
-                winner = int(loss(rows, example.label).argmax())
+                answer: Answer = yield candidates
+                winner = int(answer.losses.argmax())
                 best = candidates[winner]
-                if int(rows[winner].argmax()) != example.label:
+                if answer.reached[winner]:
                     return best
                 open_words = [i for i in open_words if best.words[i] == example.words[i]]
         except BudgetExhausted:
@@ -91,7 +91,7 @@ class BestOfEachWord:
     """Tries all edits of each word of the clean text, then makes the best of each, the most harmful first.
 
     The search of CLARE (arXiv 2009.07502): what harms is found out on the clean text, once; edits are then made one
-    after the other until the label flips. Of edits that touch one word only the most harmful is made.
+    after the other until the objective is reached. Of edits that touch one word only the most harmful is made.
     """
 
     access = Access.SCORES
@@ -100,7 +100,7 @@ class BestOfEachWord:
         self._edits = edits
 
     def search(self, example: Example, rng: np.random.Generator) -> Search:
-        """Stops at the first text that flips the label."""
+        """Stops at the first text that reaches the objective."""
         best = example
         found: list[tuple[float, Example, bool]] = []
         try:
@@ -108,20 +108,20 @@ class BestOfEachWord:
                 candidates = by_text(self._edits.candidates(example, example, index, rng))
                 if not candidates:
                     continue
-                rows = yield candidates
-                losses = loss(rows, example.label)
-                winner = int(losses.argmax())
-                found.append((float(losses[winner]), candidates[winner], int(rows[winner].argmax()) != example.label))
+                answer: Answer = yield candidates
+                winner = int(answer.losses.argmax())
+                found.append((float(answer.losses[winner]), candidates[winner], bool(answer.reached[winner])))
                 best = max(found, key=lambda each: each[0])[1]
             current = example
-            for _, edited, flips in sorted(found, key=lambda each: -each[0]):
+            for _, edited, is_reached in sorted(found, key=lambda each: -each[0]):
                 candidate = self._add(example, current, edited)
                 if candidate is None:
                     continue
                 if candidate != edited:  # the first was asked about above
-                    flips = int((yield [candidate])[0].argmax()) != example.label
+                    answer = yield [candidate]
+                    is_reached = bool(answer.reached[0])
                 current = best = candidate
-                if flips:
+                if is_reached:
                     return best
         except BudgetExhausted:
             pass
@@ -145,9 +145,9 @@ class BestOfEachWord:
 
 @final
 class RandomOrder:
-    """Edits words in random order, one random transformation each, keeping every edit and ignoring scores.
+    """Edits words in random order, one random transformation each, keeping every edit and ignoring losses.
 
-    Starts over from the clean text `passes` times; returns the first candidate that flips the label. The
+    Starts over from the clean text `passes` times; returns the first candidate that reaches the objective. The
     baseline for greedy searches: the same edits and as many queries, without their choice of words and edits.
     """
 
@@ -167,8 +167,8 @@ class RandomOrder:
                 if not candidates:
                     continue
                 current = candidates[int(rng.integers(len(candidates)))]
-                rows = yield [current]
-                if int(rows[0].argmax()) != example.label:
+                answer: Answer = yield [current]
+                if answer.reached[0]:
                     return current
         return current
 
@@ -187,5 +187,5 @@ class ReturnClean:
 
 
 def by_text(candidates: Iterable[Example]) -> list[Example]:
-    """Returns the candidates sorted by text: of those that score the same, TextAttack keeps the first so."""
+    """Returns the candidates sorted by text: of those with the same loss, TextAttack keeps the first so."""
     return sorted(candidates, key=lambda candidate: candidate.texts)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from typing import TypeAlias, final
+from typing import Any, TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from robustness.engine.attack import Access, BudgetExhausted, ScoreRows, Search
+from robustness.engine.attack import Access, Answer, BudgetExhausted, Losses, Search
 from robustness.recipes.text.edits import WordEdits
 from robustness.recipes.text.genes import Genes, express, fittest, is_allowed, list_forms, mutants
-from robustness.recipes.text.ranking import error_probability
+from robustness.recipes.text.ranking import error_probabilities, worst_reached
 from robustness.testsets.example import Example
 
-Answers: TypeAlias = Generator[Sequence[Example], ScoreRows, tuple[NDArray[np.float64], Example | None]]
-"""Asks as a search does; returns the fitness of what was asked, and the fittest of those that flip the label."""
+Fitness: TypeAlias = Generator[Sequence[Example], Any, tuple[NDArray[np.float64], Example | None]]
+"""Asks as a search does; returns the fitness of what was asked, and the fittest that reaches the objective."""
 
 
 @final
@@ -40,13 +40,13 @@ class ParticleSwarm:
         self._iterations = iterations
 
     def search(self, example: Example, rng: np.random.Generator) -> Search:
-        """Stops at the first question whose answers hold a text that flips the label."""
+        """Stops at the first question whose answers hold a text that reaches the objective."""
         swarm = _Swarm(self._edits, example, self._particles, rng)
         if not swarm.forms:
             return example
         try:
-            rows = yield [example]
-            swarm.fitness[:] = error_probability(rows, example.label)[0]
+            clean: Answer = yield Losses([example])
+            swarm.fitness[:] = error_probabilities(clean.losses)[0]
             for step in range(self._iterations + 1):
                 if step:
                     swarm.move((step - 1) / self._iterations)
@@ -153,12 +153,12 @@ class _Swarm:
         return moved if is_allowed(self._edits, self._example, moved) else particle
 
 
-def _ask(example: Example, members: Sequence[Genes]) -> Answers:
+def _ask(example: Example, members: Sequence[Genes]) -> Fitness:
     asked = [express(example, genes) for genes in members]
-    rows = yield asked
-    fitness = error_probability(rows, example.label)
-    flipped = np.flatnonzero(rows.argmax(axis=1) != example.label)
-    return fitness, asked[int(flipped[fitness[flipped].argmax()])] if flipped.size else None
+    answer: Answer = yield asked
+    fitness = error_probabilities(answer.losses)
+    reached = worst_reached(answer, fitness)
+    return fitness, None if reached is None else asked[reached]
 
 
 def _between(ends: Sequence[float], elapsed: float) -> float:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NewType, final
 
 import numpy as np
 
-from robustness.engine.attack import Access, BudgetExhausted, ScoreRows, Search
+from robustness.engine.attack import Access, Answer, BudgetExhausted, ScoreRows, Scores, Search
 from robustness.testsets.example import Example, Texts
 
 if TYPE_CHECKING:
@@ -53,10 +53,10 @@ class TextAttackSearch:
             asked = run.resume(None)
             while asked is not None:
                 try:
-                    rows = yield [example.with_texts(texts) for texts in asked]
+                    answer: Answer = yield Scores([example.with_texts(texts) for texts in asked])
                 except BudgetExhausted:
                     break
-                asked = run.resume(rows)
+                asked = run.resume(answer.scores)
             return example.with_texts(run.best)
         finally:
             run.stop()

@@ -8,7 +8,7 @@ import io
 import logging
 import re
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import partial
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from robustness.definitions.naming import nearest
-from robustness.engine.attack import NamedAttack
+from robustness.engine.attack import Answer, NamedAttack, Scores
 from robustness.errors import AttackError, DataError, DefinitionError, RobustnessError, first_line
 from robustness.recipes.assets.lexical import locate_asset
 from robustness.recipes.assets.registry import ASSETS
@@ -208,8 +208,9 @@ def _rehearse(attack: object) -> None:
     try:
         asked = next(search)
         for _ in range(_REHEARSAL_QUESTIONS):
-            assert isinstance(asked, Sequence), "TextAttack's searches ask for scores alone"
-            asked = search.send(row.repeat(len(asked), axis=0))
+            assert isinstance(asked, Scores), "TextAttack's searches ask for scores alone"
+            rows = row.repeat(len(asked.candidates), axis=0)
+            asked = search.send(Answer(np.zeros(len(rows)), known_scores=rows))
     except StopIteration:
         pass
     finally:

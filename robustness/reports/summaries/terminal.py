@@ -10,7 +10,6 @@ import pandas as pd
 from rich.markup import escape
 
 from robustness.definitions.tasks import shipped_tasks
-from robustness.engine.goal import GoalKind
 from robustness.reports.comparisons.comparison import Family
 from robustness.reports.comparisons.qa_tables import METRICS
 from robustness.reports.page.writing import FILE_NAME as PAGE
@@ -31,6 +30,7 @@ from robustness.runs.progress import CellProgress
 from robustness.runs.storage.lock import find_holder
 from robustness.runs.storage.record import PairRecord, RunRecord
 from robustness.stats import Correction, Verdict
+from robustness.tasks.objective import ObjectiveKind
 from robustness.tasks.task import TaskKind
 
 CORRECTIONS = {Correction.HOLM: "Holm", Correction.BENJAMINI_HOCHBERG: "Benjamini and Hochberg"}
@@ -88,7 +88,7 @@ def _notes(report: Report) -> Iterator[Sentence]:
     correction = CORRECTIONS[Correction(report.record.statistics.correction)]
     yield Sentence("difference with 95 % interval: above 0, the candidate is worse off")
     yield Sentence(f"p adj.: by {correction} over the comparisons of one family")
-    for attack in (attack.name for attack in report.record.attacks if attack.goal == GoalKind.KEEP_PREDICTION):
+    for attack in (attack.name for attack in report.record.attacks if attack.goal == ObjectiveKind.KEEP_PREDICTION):
         yield Sentence(f"{attack}: share of texts that could not be reduced, of those both get right; no accuracy")
     if report.missing:
         holder = find_holder(report.folder)

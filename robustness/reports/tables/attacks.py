@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from robustness.engine.goal import GoalKind
 from robustness.engine.outcome import Status
 from robustness.reports.comparisons.controls import planned_attacks
 from robustness.reports.comparisons.grid import OutcomeGrid, build_grid, worst_case
@@ -18,6 +17,7 @@ from robustness.reports.tables.columns import Table, arrange
 from robustness.runs.cells import NO_ATTACK, WORST_CASE
 from robustness.runs.storage.record import CheckpointRecord, RunRecord
 from robustness.stats import AttackCounts, wilson_interval
+from robustness.tasks.objective import ObjectiveKind
 
 NUMBERS = ("queries", "forwards", "modified_share", "similarity", "seconds")
 
@@ -68,7 +68,7 @@ def _worst_row(
         name: np.nansum(np.where(table >= 0, grid.numbers(name)[table], 0.0), axis=0)
         for name in ("queries", "forwards", "seconds")
     } | {"modified_share": blank, "similarity": blank}
-    goal = GoalKind.CHANGE_PREDICTION
+    goal = ObjectiveKind.CHANGE_PREDICTION
     yield {"attack": WORST_CASE} | _row(columns, statuses[rows], goal) | {"n_left_out": worst.n_left_out}
 
 
@@ -98,7 +98,7 @@ def _row(columns: dict[str, NDArray[np.float64]], statuses: NDArray[Any], goal: 
         "n_skipped": counts.skipped,
         "n_errored": counts.errored,
         "clean_accuracy": counts.clean_accuracy,
-        **({} if goal == GoalKind.KEEP_PREDICTION else robust_accuracy),
+        **({} if goal == ObjectiveKind.KEEP_PREDICTION else robust_accuracy),
         "attack_success_rate": counts.attack_success_rate,
         "attack_success_rate_low": success.low,
         "attack_success_rate_high": success.high,

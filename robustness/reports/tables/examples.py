@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from robustness.engine.goal import GoalKind
 from robustness.engine.outcome import Status
 from robustness.reports.tables.columns import Table, arrange
 from robustness.runs.cells import NO_ATTACK
 from robustness.runs.storage.record import RunRecord
+from robustness.tasks.objective import ObjectiveKind
 
 RIGHT, WRONG, UNKNOWN = 1, 0, -1
 _HALVES = re.compile("[\ud800-\udfff]")
@@ -84,7 +84,7 @@ def _as_boolean(judged: NDArray[np.int8], index: pd.Index) -> pd.Series:
 
 def keeps_prediction(examples: pd.DataFrame) -> pd.Series[bool]:
     """Whether each row is of an attack whose success is no wrong answer, so that no accuracy may count it."""
-    return examples["goal"] == GoalKind.KEEP_PREDICTION
+    return examples["goal"] == ObjectiveKind.KEEP_PREDICTION
 
 
 def _readable(texts: str) -> str:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from robustness.engine.goal import GoalKind
 from robustness.engine.outcome import Status
 from robustness.runs.cells import BASELINE, NO_ATTACK
 from robustness.runs.storage.record import RunRecord, read_record
@@ -21,6 +20,7 @@ from robustness.stats.planning import (
     detectable_gap_over_seeds,
     examples_for_equivalence,
 )
+from robustness.tasks.objective import ObjectiveKind
 from robustness.tasks.task import TaskKind
 
 if TYPE_CHECKING:  # a report asks what a run could show, without the plan's recipes
@@ -64,7 +64,7 @@ def plan_set(plan: Plan, testset: Testset, examples: Sequence[Example]) -> Plann
     counted = {
         attack.name
         for attack in plan.attacks
-        if attack.family != BASELINE and attack.goal.kind == GoalKind.CHANGE_PREDICTION
+        if attack.family != BASELINE and attack.objective.kind == ObjectiveKind.CHANGE_PREDICTION
     }
     counted |= {NO_ATTACK} if testset.kind == "adversarial" else set()
     planned = {cell.attack for cell in plan.cells if cell.testset == testset.name}

@@ -12,10 +12,10 @@ from pydantic import Field, ValidationError
 
 from robustness.definitions.model import Definition
 from robustness.engine.attack import Effort
-from robustness.engine.goal import GoalKind
 from robustness.errors import RunError
 from robustness.runs.storage.disk import replace_durably
 from robustness.runs.storage.lock import FILE_NAME as LOCK_FILE
+from robustness.tasks.objective import ObjectiveKind
 from robustness.tasks.task import Task
 from robustness.versions import version_of
 
@@ -108,7 +108,7 @@ class AttackRecord(Definition):
     name: str
     family: str
     digest: str
-    goal: str = GoalKind.CHANGE_PREDICTION
+    goal: str = ObjectiveKind.CHANGE_PREDICTION
     mirrors: str | None = None
     """The attack that this baseline mirrors."""
     effort: Effort = Effort.QUERIES

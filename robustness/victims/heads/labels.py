@@ -134,7 +134,7 @@ class Victim:
         found = [np.empty((0, len(self._columns)), dtype=np.float32)]
         running: Callable[[], Scores] | None = None
         for start in range(0, len(texts), ENCODE_TEXTS):
-            started = self.start(texts[start : start + ENCODE_TEXTS])
+            started = self._start(texts[start : start + ENCODE_TEXTS])
             if running is not None:
                 found.append(running())
             running = started
@@ -142,12 +142,15 @@ class Victim:
             found.append(running())
         return np.concatenate(found)
 
-    def start(self, texts: Sequence[Texts]) -> Callable[[], Scores]:
-        """Begins what `scores` does, and returns the function that waits for the logits.
+    def start(self, asked: Sequence[Example]) -> Callable[[], Scores]:
+        """Begins what `rows` does, and returns the function that waits for the logits.
 
         On CUDA the work is queued and this returns before it is done: the caller may go on, and start the next
         texts, which are tokenised while the GPU works. On a CPU the work is done when this returns.
         """
+        return self._start([example.texts for example in asked])
+
+    def _start(self, texts: Sequence[Texts]) -> Callable[[], Scores]:
         encoded = self._take_encoded(texts)
         lengths = np.array([len(ids) for ids in encoded["input_ids"]])
 

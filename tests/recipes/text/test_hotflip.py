@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.special import log_softmax
 
 from robustness import Access, Example
-from robustness.engine.attack import NamedAttack, ScoreRows, Search, ask_gradients
+from robustness.engine.attack import Gradients, NamedAttack, ScoreRows, Search
 from robustness.engine.outcome import Outcome, Status
 from robustness.engine.scheduler import Scheduler
 from robustness.recipes.text.constraints import Constraints
@@ -18,6 +19,7 @@ from robustness.recipes.text.flips import TokenFlips, WordFlips, estimate
 from robustness.recipes.text.gradient_beam import GradientBeam
 from robustness.recipes.text.ranking import ByGradient
 from robustness.recipes.text.searches import GreedyWordRanking
+from robustness.tasks.objective import Objective
 from robustness.testsets.example import Texts
 from robustness.victims.heads.labels import Victim
 from robustness.victims.heads.text_gradients import text_gradients
@@ -73,7 +75,9 @@ def test_the_gradient_at_a_text_is_that_of_finite_differences(tokenizer: Any) ->
         expected = head[:, 1 - example.label] - head[:, example.label]
         np.testing.assert_allclose(gradient.gradient, np.tile(expected, (len(gradient.tokens), 1)), rtol=1e-5)
         ids = tokenizer(example.texts[0])["input_ids"]
-        np.testing.assert_allclose(gradient.scores, table[ids].sum(axis=0) @ head, rtol=1e-4, atol=1e-4)
+        loss = -log_softmax(table[ids].sum(axis=0) @ head)[example.label]
+        assert gradient.loss == pytest.approx(loss, rel=1e-4, abs=1e-4)
+        assert not gradient.reached
         assert "".join(example.texts[0][a:b].strip() for _, a, b in gradient.places) == "".join(
             example.texts[0].split()
         )
@@ -277,7 +281,7 @@ def test_words_are_ranked_by_the_size_of_their_mean_gradient() -> None:
     next(ranking)
 
     with pytest.raises(StopIteration) as stop:
-        ranking.send(text_gradients(weighted, [example]))  # type: ignore[arg-type]
+        ranking.send(text_gradients(weighted, [example]))
 
     assert stop.value.value == [2, 1, 0, 3]
 
@@ -299,7 +303,7 @@ class Sneaky:
     access = Access.SCORES
 
     def search(self, example: Example, rng: np.random.Generator) -> Search:
-        yield from ask_gradients([example])
+        yield Gradients([example])
         return example
 
 
@@ -332,10 +336,10 @@ def test_a_victim_without_gradients_is_an_error_of_each_example() -> None:
 def test_one_broken_text_spoils_no_other_examples_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     from robustness.engine import gradient_desk
 
-    def fails_on_songs(victim: Victim, examples: Sequence[Example]) -> Any:
+    def fails_on_songs(victim: Victim, examples: Sequence[Example], objective: Objective) -> Any:
         if any("song" in example.texts[0] for example in examples):
             raise RuntimeError("no songs")
-        return text_gradients(victim, examples)
+        return text_gradients(victim, examples, objective)
 
     monkeypatch.setattr(gradient_desk, "text_gradients", fails_on_songs)
     victim = bag_victim(TOKENIZERS["word pieces"])

@@ -23,7 +23,7 @@ from greenlet import greenlet
 
 import robustness
 from robustness import BudgetExhausted, Example, RobustnessError, Status
-from robustness.engine.attack import NamedAttack, ScoreRows
+from robustness.engine.attack import Answer, NamedAttack, ScoreRows
 from robustness.engine.outcome import Outcome
 from robustness.engine.scheduler import Scheduler
 from robustness.engine.seeding import example_generator
@@ -256,7 +256,8 @@ def test_a_search_that_ends_early_leaves_no_greenlet(examples: list[Example], en
     attack = find_attack("textattack:DeepWordBugGao2018").attack
     before = count_greenlets()
     search: Any = attack.search(examples[0], np.random.default_rng(0))
-    search.send(LetterVictim().scores([c.texts for c in next(search)]))
+    rows = LetterVictim().scores([candidate.texts for candidate in next(search).candidates])
+    search.send(Answer(np.zeros(len(rows)), known_scores=rows))
     assert count_greenlets() == before + 1
 
     if end == "close":

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from robustness.testsets.example import digest_texts
+from robustness.testsets.example import Example, digest_texts
 from robustness.victims.heads.labels import Victim
 from robustness.victims.inputs import pad
 from robustness.victims.loading import LoadedCheckpoint
@@ -200,7 +200,9 @@ def test_padding_is_the_tokenizers_own(
 def test_texts_may_be_started_before_the_last_are_collected(make: Callable, texts: list) -> None:
     victim = make()
 
-    first, second = victim.start(texts), victim.start(texts[::-1])
+    asked = [Example(str(number), text, 0) for number, text in enumerate(texts)]
+
+    first, second = victim.start(asked), victim.start(asked[::-1])
 
     np.testing.assert_allclose(second()[::-1], make().scores(texts), atol=1e-5)
     np.testing.assert_allclose(first(), make().scores(texts), atol=1e-5)

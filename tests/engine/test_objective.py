@@ -7,12 +7,12 @@ import pytest
 
 from robustness import Access, Example
 from robustness.engine.attack import NamedAttack, ScoreRows, Search
-from robustness.engine.goal import Goal, GoalKind
 from robustness.engine.outcome import Status
 from robustness.engine.scheduler import Scheduler
+from robustness.tasks.objective import Objective, ObjectiveKind
 from robustness.testsets.example import Texts
 
-KEEP = Goal(GoalKind.KEEP_PREDICTION, max_words=2)
+KEEP = Objective(ObjectiveKind.KEEP_PREDICTION, max_words=2)
 CLEAN = Example("1", ("a really good film", "untouched words here"), label=1)
 
 
@@ -50,7 +50,7 @@ class Propose:
     ],
 )
 def test_a_kept_prediction_counts_only_on_few_words_of_the_clean_text(text: str, status: Status) -> None:
-    attack = NamedAttack("reduce", "digest", Propose(text), goal=KEEP)
+    attack = NamedAttack("reduce", "digest", Propose(text), objective=KEEP)
 
     outcome = next(Scheduler(attack, GoodVictim(), seed=0).run([CLEAN]))
 
@@ -61,10 +61,10 @@ def test_words_emptied_in_place_are_no_words() -> None:
     emptied = CLEAN.replace_word(0, "").replace_word(1, "")
 
     assert len(emptied.words) == 4
-    assert KEEP.is_reached(CLEAN, emptied, correct=True)
+    assert KEEP.allows(CLEAN, emptied)
 
 
 def test_by_default_a_success_is_a_wrong_answer() -> None:
-    assert Goal().is_reached(CLEAN, CLEAN.replace_word(2, "bad"), correct=False)
-    assert not Goal().is_reached(CLEAN, CLEAN.replace_word(2, "bad"), correct=True)
-    assert not Goal().is_reached(CLEAN, CLEAN, correct=False)
+    assert Objective().reached(np.array([True, False])).tolist() == [False, True]
+    assert Objective().allows(CLEAN, CLEAN.replace_word(2, "bad"))
+    assert not Objective().allows(CLEAN, CLEAN)
