@@ -237,7 +237,5 @@ class Scorer(Protocol):
 class NotingScorer(Scorer, Protocol):
     """A victim that notes which texts it has not read whole."""
 
-    grader: Grader
-    """Reads its rows."""
     truncated: set[str]
     """Digests of the texts that were longer than the model takes."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from robustness.databases import use_write_ahead_log
 from robustness.engine.attack import NotingScorer, ScoreRows
+from robustness.engine.label_scores import as_respondent
 from robustness.errors import UsageError
 from robustness.testsets.example import Example, Texts
 
@@ -157,7 +158,7 @@ class CachedScorer:
 
     def __init__(self, cache: QueryCache, victim: NotingScorer) -> None:
         self.truncated = victim.truncated
-        self.grader = victim.grader
+        self.grader = as_respondent(victim).grader
         self._cache = cache
         self._victim = victim
 

@@ -21,6 +21,7 @@ from robustness.engine.outcome import Outcome, Status
 from robustness.engine.query_cache import QueryCache
 from robustness.engine.scheduler import Scheduler
 from robustness.errors import UsageError
+from robustness.tasks.abilities import Ability
 from robustness.tasks.grading import LabelGrader
 from robustness.testsets.example import Texts
 from robustness.victims.isolation import Fault, Isolation, VictimGoneError, recover
@@ -32,6 +33,7 @@ class WordVictim:
     """Answers 1 where the text has the word `good`; fails on any call with a text that has the word `poison`."""
 
     grader = LabelGrader(("bad", "good"))
+    can = frozenset({Ability.LOSSES})
 
     def __init__(self, error: BaseException | None = None) -> None:
         self.error = error or torch.cuda.OutOfMemoryError("CUDA out of memory")
@@ -51,16 +53,16 @@ class WordVictim:
 class EarlyFailing(WordVictim):
     """Hands scores over later; fails as it is handed the texts."""
 
-    def start(self, texts: Sequence[Texts]) -> Callable[[], ScoreRows]:
-        rows = self.scores(texts)
+    def start(self, asked: Sequence[Example]) -> Callable[[], ScoreRows]:
+        rows = self.rows(asked)
         return lambda: rows
 
 
 class LateFailing(WordVictim):
     """Hands scores over later; fails then."""
 
-    def start(self, texts: Sequence[Texts]) -> Callable[[], ScoreRows]:
-        return lambda: self.scores(texts)
+    def start(self, asked: Sequence[Example]) -> Callable[[], ScoreRows]:
+        return lambda: self.rows(asked)
 
 
 class DropWords:

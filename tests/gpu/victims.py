@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from gpu.bench import ROOM, Bench
 from gpu.steps import Found, Step, require
+from robustness.testsets.example import Example
 from robustness.victims.batches import CUDA_BATCH_TOKENS
 from robustness.victims.heads.labels import PROBE_TOKENS
 
@@ -50,7 +51,8 @@ def queued_calls(bench: Bench) -> Found:
     """Several calls that are under way at once, whose answers are taken in any order, are those of one at a time."""
     parts = [bench.sentences[i::3][:64] for i in range(3)]
     expected = [bench.encoder.scores(part) for part in parts]
-    waiting = [bench.encoder.start(part) for part in parts]
+    asked = [[Example(str(i), text, label=0) for i, text in enumerate(part)] for part in parts]
+    waiting = [bench.encoder.start(part) for part in asked]
     found = [collect() for collect in waiting[::-1]][::-1]
     worst = max(compare(a, b, TOLERANCE, "queued and one at a time") for a, b in zip(expected, found, strict=True))
     return Found(f"3 calls under way at once: off by {worst:g}")
