@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import torch
 
+from robustness.recipes.embedding.minimal_norm import anneal
 from robustness.sensitivity.batching import measure_batches
+from robustness.sensitivity.convergence import GATE, not_converged
 from robustness.sensitivity.measurement import (
     Direction,
     Kind,
@@ -20,16 +22,32 @@ from robustness.sensitivity.measurement import (
     Target,
     measure,
 )
-from robustness.sensitivity.parameter.weights import Delta, WeightSpace, block_parameters, scaled, squared_norm
+from robustness.sensitivity.parameter.weights import (
+    WeightSpace,
+    block_parameters,
+    inner_product,
+    scaled,
+    squared_norm,
+)
 from robustness.sensitivity.probe import Reading, Subject
 from robustness.testsets.example import Example
 from robustness.victims.heads.label_gradients import EmbeddedBatch, margins
 
 DISTANCE = Quantity("parameter-distance", "frobenius", Direction.ROBUST, scale_free=True)
 FIRST_ORDER = Quantity("first-order-parameter-radius", "frobenius", Direction.ROBUST, scale_free=True)
-GROWTH = 1.5
-"""Of the radius at a right answer before the first find; afterwards 1 + gamma, as at a wrong one 1 - gamma."""
-GAMMA = 0.1
+STILL_SHRINKING = "the search still halved its find at every step when it ended"
+LARGEST_GROWTH, LARGEST_SHRINK = 2.0, 0.5
+"""Of the radius in one step: where the margin bends, its slope leads too far."""
+PROGRESS = 0.8
+"""A step inwards that is proposed to be longer than this share of the last one shows that the slope leads nowhere."""
+FLATTEST = 0.3
+"""The least share of the gradient's norm that counts as the slope along the ray, which may vanish."""
+SLACK = 0.02
+"""By which a radius at a right answer leads past the boundary, at first: on it nothing is found."""
+STEP = 0.5
+"""Length of the first step, in radii."""
+FINAL_SHARE = 0.02
+"""The last step's and slack's size over the first's."""
 
 
 @final
@@ -37,7 +55,7 @@ GAMMA = 0.1
 class ParameterMargin:
     """r(x) = min |delta|_F over the blocks' merged weights such that the answer to x is wrong: an upper bound of it.
 
-    By DDN (arXiv 1811.09600) in weight space, one example at a time, from the first-order radius |m| / |grad m| on,
+    By descent on the margin in weight space, one example at a time, from the first-order radius |m| / |grad m| on,
     which stands beside it as an estimate. 0 where the answer is wrong already.
     """
 
@@ -46,6 +64,12 @@ class ParameterMargin:
 
     def measure(self, subject: Subject) -> Iterable[Reading]:
         """See Probe."""
+        readings = list(self._search(subject))
+        again = replace(subject, examples=GATE.choose(readings, DISTANCE))
+        longer = replace(self, steps=2 * self.steps)._search(again)
+        return GATE.check(readings, longer, [DISTANCE])
+
+    def _search(self, subject: Subject) -> Iterator[Reading]:
         weights = WeightSpace(block_parameters(subject.victim.model))
 
         def of_example(examples: Sequence[Example], batch: EmbeddedBatch) -> list[Reading]:
@@ -66,47 +90,81 @@ class SmallestChange:
     distance: float
     """Infinite where nothing was found, 0 where the answer was wrong already."""
     first_order: float
+    is_at_floor: bool = False
+    """Whether the search still shrank its find as fast as it may when it ended."""
 
 
 def smallest_change(weights: WeightSpace, margin: Callable[[], torch.Tensor], steps: int) -> SmallestChange:
     """Returns the norm of the smallest change found after which the margin is negative.
 
+    Each step goes down the margin, then onto the sphere where the margin would vanish were it linear along the ray,
+    as FMN (arXiv 2102.12827) does before its first find: from a wrong answer inwards, from a right one outwards. So
+    the radius may halve at every step, and closes in on the boundary quadratically. Steps are annealed by a cosine.
+
     Args:
         weights: entered; left where they were.
         margin: of one example, as a function of the weights.
-        steps: forward and backward passes.
+        steps: forward and backward passes, after one at the origin.
     """
     value, slope = weights.gradient(margin)
     steepness = math.sqrt(squared_norm(slope))
     if value < 0:
         return SmallestChange(0.0, 0.0)
-    radius = float(value) / steepness if steepness > 0 else math.inf
-    best, delta, first = math.inf, dict[str, torch.Tensor](), radius
-    for number in range(steps if math.isfinite(radius) else 0):
-        size = first * (0.01 + 0.99 * (1 + math.cos(math.pi * number / steps)) / 2)
-        delta = _step(delta, slope, size, radius)
+    first = radius = float(value) / steepness if steepness > 0 else math.inf
+    best, along_ray = math.inf, RayBracket()
+    delta = scaled(slope, -radius / steepness) if math.isfinite(radius) else {}
+    for number in range(steps if delta else 0):
         weights.place(delta)
         value, slope = weights.gradient(margin)
         if value < 0:
             best = min(best, math.sqrt(squared_norm(delta)))
-            radius *= 1 - GAMMA
-        else:
-            radius *= 1 + GAMMA if math.isfinite(best) else GROWTH
+        share = anneal(1.0, FINAL_SHARE, number / steps)
+        steepness, along = math.sqrt(squared_norm(slope)), -inner_product(slope, delta) / radius
+        wanted = along_ray.next_radius(float(value), max(along, FLATTEST * steepness), radius, SLACK * share)
+        step = STEP * share * wanted / steepness if steepness > 0 else 0.0
+        reached = math.sqrt(radius**2 + 2 * step * along * radius + (step * steepness) ** 2)
+        for name, moved in delta.items():
+            moved.mul_(wanted / reached).add_(slope[name], alpha=-step * wanted / reached)
+        radius = wanted
     weights.place({})
-    return SmallestChange(best, first)
+    return SmallestChange(best, first, along_ray.is_shrinking)
 
 
-def _step(delta: Delta, slope: Delta, size: float, radius: float) -> dict[str, torch.Tensor]:
-    """Down the margin by `size`, then onto the sphere of that radius."""
-    factor = -size / max(math.sqrt(squared_norm(slope)), 1e-30)
-    moved = {name: delta[name] + factor * value if delta else factor * value for name, value in slope.items()}
-    return scaled(moved, radius / max(math.sqrt(squared_norm(moved)), 1e-30))
+@dataclass(slots=True)
+class RayBracket:
+    """Radii between which the margin changes its sign, though each was seen in another direction."""
+
+    right: float = 0.0
+    wrong: float = math.inf
+    predicted: float = 0.0
+    """The last step inwards that the slope proposed, as a share of the radius."""
+    is_shrinking: bool = False
+    """Whether the last step inwards was the longest allowed."""
+
+    def next_radius(self, margin: float, steepness: float, radius: float, slack: float) -> float:
+        """Where the margin would vanish were it linear, or halfway where that has proved no way to get there."""
+        linear = radius + margin / max(steepness, 1e-30)
+        self.is_shrinking = False
+        if margin < 0:
+            self.wrong = radius
+            self.right = self.right if self.right < radius else 0.0
+            before, self.predicted = self.predicted, min(1 - linear / radius, LARGEST_SHRINK)
+            if before and self.predicted > PROGRESS * before:
+                linear = (self.right + radius) / 2
+            self.is_shrinking = linear <= radius * (1 - LARGEST_SHRINK)
+            return max(linear, radius * (1 - LARGEST_SHRINK))
+        self.right, self.predicted = radius, 0.0
+        if linear > self.wrong > radius:
+            return (radius + self.wrong) / 2
+        return min(linear, LARGEST_GROWTH * radius) * (1 + slack)
 
 
 def _measurements(found: SmallestChange, steps: int) -> Iterator[Measurement]:
-    labels = {"target": Target.THETA, "norm": "frobenius", "scope": "blocks", "forwards": steps, "backwards": steps}
+    paid = {"forwards": steps + 1, "backwards": steps + 1}
+    labels = {"target": Target.THETA, "norm": "frobenius", "scope": "blocks"} | paid
     if math.isfinite(found.distance):
-        yield measure(DISTANCE, found.distance, Kind.UPPER, **labels)
+        measured = measure(DISTANCE, found.distance, Kind.UPPER, **labels)
+        yield not_converged(measured, STILL_SHRINKING) if found.is_at_floor else measured
     else:
         reason = f"no change of the weights was found in {steps} steps that changes the answer"
         yield Measurement(DISTANCE, None, Kind.UPPER, status=MeasurementStatus.NOT_CONVERGED, reason=reason, **labels)  # type: ignore[arg-type]

@@ -84,8 +84,10 @@ class WeightSpace:
         if not self._originals:
             self._originals = {name: value.detach().clone() for name, value in self.parameters.items()}
         for name, value in self.parameters.items():
-            original = self._originals[name]
-            value.data.copy_(original + delta[name] if name in delta else original)
+            if name in delta:
+                torch.add(self._originals[name], delta[name], out=value.data)
+            else:
+                value.data.copy_(self._originals[name])
 
     def gradient(self, function: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Returns a scalar function of the weights and its gradient, zero for weights that it does not depend on."""
@@ -121,6 +123,15 @@ def squared_norm(delta: Delta) -> float:
     return float(
         sum(value.double().square().sum() if value.numel() < 1e4 else _square(value) for value in delta.values())
     )
+
+
+def inner_product(left: Delta, right: Delta) -> float:
+    """Returns the inner product over the tensors that both have.
+
+    >>> inner_product({"a": torch.tensor([3.0, 1.0])}, {"a": torch.tensor([2.0, 4.0]), "b": torch.tensor([1.0])})
+    10.0
+    """
+    return sum(float(torch.dot(left[name].flatten(), right[name].flatten())) for name in left if name in right)
 
 
 def scaled(delta: Delta, factor: float) -> dict[str, torch.Tensor]:

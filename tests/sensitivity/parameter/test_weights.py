@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy.optimize import brentq
+from scipy.optimize import brentq, minimize
 
 from robustness.errors import ProbeError
 from robustness.sensitivity.measurement import Kind
@@ -143,6 +143,62 @@ def test_a_linear_models_parameter_margin_is_its_margin_over_its_inputs_norm() -
 
     assert found.first_order == pytest.approx(exact, rel=1e-6)
     assert exact <= found.distance <= exact * 1.01
+
+
+def test_a_margin_that_falls_ever_faster_is_followed_inwards_as_far_as_its_boundary() -> None:
+    """m = c - (exp(k u.theta) - 1), |u| = 1: the first-order radius is c / k, the distance log(1 + c) / k."""
+    u = torch.from_numpy(np.random.default_rng(6).normal(size=20))
+    u /= u.norm()
+    theta = torch.nn.Parameter(torch.zeros(20, dtype=torch.float64))
+    c, k = 200.0, 10.0
+
+    with WeightSpace({"w": theta}) as weights:
+        found = smallest_change(weights, lambda: c - (torch.exp(k * (u @ theta)) - 1), steps=24)
+
+    assert found.first_order == pytest.approx(c / k)
+    assert found.distance == pytest.approx(math.log(1 + c) / k, rel=1e-3)
+    assert found.distance < 0.9**24 * found.first_order  # where shrinking by a tenth a step would have ended
+    assert not found.is_at_floor
+
+
+def test_a_search_that_still_halves_its_find_when_it_ends_says_so() -> None:
+    theta = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
+
+    with WeightSpace({"w": theta}) as weights:
+        found = smallest_change(weights, lambda: (50.0 - (torch.exp(200 * theta) - 1)).sum(), steps=4)
+
+    assert found.distance >= found.first_order / 16
+    assert found.is_at_floor
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_parameter_margin_of_a_network_is_the_one_that_sequential_quadratic_programming_finds(seed: int) -> None:
+    """min |d| with m(theta + d) <= 0 by scipy's SLSQP in double precision, from several starts."""
+    rng = np.random.default_rng(seed)
+    x, second = torch.from_numpy(rng.normal(size=4)), torch.from_numpy(rng.normal(size=6))
+    start = rng.normal(size=24)
+    theta = torch.nn.Parameter(torch.from_numpy(start.copy()))
+
+    def margin() -> torch.Tensor:
+        return second @ torch.tanh(theta.view(6, 4) @ x) + 0.5
+
+    sign = 1.0 if float(margin().detach()) > 0 else -1.0
+    with WeightSpace({"w": theta}) as weights:
+        found = smallest_change(weights, lambda: sign * margin(), steps=60)
+
+    def constraint(d: np.ndarray) -> float:
+        return -sign * float(second @ torch.tanh(torch.from_numpy(start + d).view(6, 4) @ x) + 0.5)
+
+    best = min(
+        float(np.linalg.norm(result.x))
+        for result in (
+            minimize(lambda d: d @ d, rng.normal(size=24), jac=lambda d: 2 * d, method="SLSQP",
+                     constraints={"type": "ineq", "fun": constraint}, options={"maxiter": 300, "ftol": 1e-12})
+            for _ in range(6)
+        )
+        if result.success and constraint(result.x) >= -1e-8
+    )  # fmt: skip
+    assert best * (1 - 1e-6) <= found.distance <= best * 1.01
 
 
 def test_a_wrong_answer_is_no_change_away_and_a_flat_one_is_never_found() -> None:
