@@ -19,7 +19,7 @@ from robustness.testsets.example import Texts
 from robustness.victims.files.checkpoint import Checkpoint
 from robustness.victims.files.head_kind import is_prompted
 from robustness.victims.heads.labels import Victim
-from robustness.victims.heads.spans import STRIDE_TOKENS, WINDOW_TOKENS
+from robustness.victims.heads.windows import STRIDE_TOKENS, WINDOW_TOKENS
 from robustness.victims.inputs import stated_positions, tokenizer_limit
 from robustness.victims.loading import Placement
 

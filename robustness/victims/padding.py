@@ -61,11 +61,11 @@ def settle_side(victim: AnyVictim, task: Task) -> bool:
         task: tells the segments of a text.
     """
     short, longer = ((text,) * len(task.fields) for text in (SHORT, LONGER))
-    alone = victim.scores([short])[0]
+    alone = victim.logits([short])[0]
     own = victim.tokenizer.padding_side
     for side in ("right", "left") if isinstance(victim, Victim) else ("right",):
         victim.tokenizer.padding_side = side
-        difference = np.abs(victim.scores([short, longer])[0] - alone).max()
+        difference = np.abs(victim.logits([short, longer])[0] - alone).max()
         if difference <= ROUNDING * np.abs(alone).max():
             return True
     victim.tokenizer.padding_side = own

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import final
+from functools import partial
+from typing import TYPE_CHECKING, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from robustness.testsets.example import Example, Span
-from robustness.victims.heads.label_gradients import embed, frozen, gradient_batches, margins
-from robustness.victims.heads.labels import Victim
+from robustness.victims.heads.embedded_batch import frozen, margins
 from robustness.victims.vocabulary import Vocabulary, vocabulary_of
+
+if TYPE_CHECKING:
+    from robustness.victims.heads.head import Head
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """The tokens of a text that gradients are taken at."""
+
+    tokens: NDArray[np.int64]
+    """Ids, shape (tokens,)."""
+    places: tuple[Span, ...]
+    """Each token's segment, start and end in the text."""
 
 
 @final
@@ -21,12 +34,13 @@ from robustness.victims.vocabulary import Vocabulary, vocabulary_of
 class TextGradient:
     """What a model says of one text, to first order, at the tokens of its open segments.
 
-    The loss is max over c != y of z_c, minus z_y: above 0 the answer is wrong, and it does not saturate where the
-    model is confident. For two labels its gradient is that of cross-entropy up to a positive factor.
+    With labels the loss is max over c != y of z_c, minus z_y: above 0 the answer is wrong, and it does not saturate
+    where the model is confident. For two labels its gradient is that of cross-entropy up to a positive factor. Of a
+    question it is minus the log of the summed probability of the gold spans.
     """
 
     scores: NDArray[np.float32]
-    """Logits, shape (labels,)."""
+    """The row that the victim gives for the text: logits, shape (labels,), or of a question `SpanRow`."""
     tokens: NDArray[np.int64]
     """Ids, shape (tokens,); special and padding tokens and those of closed segments are left out."""
     places: tuple[Span, ...]
@@ -43,23 +57,32 @@ class TextGradient:
         return [i for i, (s, a, b) in enumerate(self.places) if s == segment and a < end and b > start]
 
 
-def text_gradients(victim: Victim, examples: Sequence[Example]) -> list[TextGradient]:
-    """Returns the gradient at each example's text, in evaluation mode, in the order of `examples`.
+def text_gradients(victim: Head, examples: Sequence[Example]) -> list[TextGradient]:
+    """Returns the gradient at each example's text, of a victim whose margins are those of what it embeds."""
+    batches = victim.gradient_batches(examples)
+    return differentiate_batches(victim, examples, batches, partial(_differentiate, victim))
+
+
+def differentiate_batches(
+    victim: Head,
+    examples: Sequence[Example],
+    batches: Iterable[Sequence[Example]],
+    differentiate: Callable[[Sequence[Example]], Sequence[TextGradient]],
+) -> list[TextGradient]:
+    """Returns the gradients of batches, in evaluation mode, in the order of `examples`.
 
     A batch that does not fit the memory is halved.
 
     Raises:
         OutOfMemoryError: a single text that does not fit.
-        UsageError: examples with different numbers of segments.
-        CheckpointError: a tokenizer or a model that cannot be differentiated; see `embed`.
     """
     found: dict[int, TextGradient] = {}
     with frozen(victim):
-        stack = gradient_batches(victim, examples)[::-1]
+        stack = list(batches)[::-1]
         while stack:
             batch = stack.pop()
             try:
-                gradients = _differentiate(victim, batch)
+                gradients = differentiate(batch)
             except torch.cuda.OutOfMemoryError:
                 if len(batch) == 1:
                     raise
@@ -70,18 +93,21 @@ def text_gradients(victim: Victim, examples: Sequence[Example]) -> list[TextGrad
     return [found[id(example)] for example in examples]
 
 
-def _differentiate(victim: Victim, examples: Sequence[Example]) -> list[TextGradient]:
-    batch = embed(victim, examples)
+def gradient_at(
+    row: NDArray[np.float32], located: Located, gradient: NDArray[np.float32], vocabulary: Vocabulary
+) -> TextGradient:
+    """Returns the gradient at one text's tokens, shape (tokens, dim); one that is not finite as zeros."""
+    finite = bool(np.isfinite(gradient).all())
+    own = gradient if finite else np.zeros_like(gradient)
+    return TextGradient(row, located.tokens, located.places, own, not finite or not own.any(), vocabulary)
+
+
+def _differentiate(victim: Head, examples: Sequence[Example]) -> list[TextGradient]:
+    batch = victim.embed(examples)
     with torch.enable_grad():
         point = batch.embeddings.requires_grad_()
         logits = batch.logits(point)
         (slope,) = torch.autograd.grad(-margins(logits, batch.labels).sum(), point)
     vocabulary = vocabulary_of(victim)
-    rows = zip(logits.detach().cpu().numpy(), batch.content, slope, vocabulary.locate(examples), strict=True)
-    gradients = []
-    for scores, content, gradient, (tokens, places) in rows:
-        own = gradient[content].cpu().numpy()
-        finite = bool(np.isfinite(own).all())
-        own = own if finite else np.zeros_like(own)
-        gradients.append(TextGradient(scores, tokens, places, own, not finite or not own.any(), vocabulary))
-    return gradients
+    rows = zip(logits.detach().cpu().numpy(), batch.content, slope, victim.locate(examples), strict=True)
+    return [gradient_at(row, located, own[content].cpu().numpy(), vocabulary) for row, content, own, located in rows]
