@@ -127,7 +127,7 @@ def _check_white_box(given: NamedAttack, *, seed: int) -> None:
             if _state(victim) != before:
                 raise AttackError(
                     f"attack {named.name}: it changed the model: its mode, what asks for gradients, or its weights; "
-                    "work within robustness.victims.heads.label_gradients.frozen(victim)"
+                    "work within robustness.victims.heads.embedded_batch.frozen(victim)"
                 )
             _check_ball(given, outcomes)
             _check_same_result(named, victim, examples, outcomes, seed=seed)

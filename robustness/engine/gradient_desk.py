@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
+
+import numpy as np
 
 from robustness.engine.attack import Gradients, Respondent, Scorer
 from robustness.errors import AttackError
-from robustness.tasks.objective import Objective
+from robustness.tasks.objective import Objective, ObjectiveKind
 from robustness.testsets.example import Example
-from robustness.victims.heads.labels import Victim
-from robustness.victims.heads.text_gradients import TextGradient, text_gradients
+from robustness.victims.heads.text_gradients import TextGradient
 from robustness.victims.isolation import recover
 
 TEXTS = 256
 """Gradients that are held at a time, or one question's if it is longer; the rest wait for the next round."""
+
+
+@runtime_checkable
+class Differentiable(Protocol):
+    """A victim that says how its answers change with a text."""
+
+    def text_gradients(self, asked: Sequence[Example]) -> list[TextGradient]:
+        """Returns the gradient at each example's text, in their order."""
+        ...
 
 
 @dataclass(slots=True)
@@ -78,11 +89,17 @@ def answer_gradients(victim: Respondent | Scorer, accounts: Sequence[GradientAcc
 
 
 def _answer(victim: Respondent | Scorer, accounts: Sequence[GradientAccount], objective: Objective) -> None:
-    if not isinstance(victim, Victim):
+    if not isinstance(victim, Differentiable):
         raise AttackError(f"asked for gradients, which a {type(victim).__name__} does not give; load a checkpoint")
     questions: list[Sequence[Example]] = [a.question.candidates for a in accounts if a.question is not None]
     started = time.perf_counter()
-    gradients = text_gradients(victim, [example for question in questions for example in question], objective)
+    gradients = victim.text_gradients([example for question in questions for example in question])
+    if objective.kind is not ObjectiveKind.CHANGE_PREDICTION:
+        wrong = np.array([gradient.reached for gradient in gradients])
+        gradients = [
+            replace(gradient, reached=bool(reached))
+            for gradient, reached in zip(gradients, objective.reached(~wrong), strict=True)
+        ]
     each = (time.perf_counter() - started) / len(gradients)
     start = 0
     for account, question in zip(accounts, questions, strict=True):

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from robustness.sensitivity.probe import Unsupported
-from robustness.victims.heads.label_gradients import EmbeddedBatch
+from robustness.victims.heads.embedded_batch import EmbeddedBatch
 from robustness.victims.kinds import AnyVictim
 
 SCORE_TOLERANCE = 1e-5

@@ -12,8 +12,7 @@ from robustness.errors import CheckpointError, UsageError
 from robustness.sensitivity.measurement import Kind, Measurement, MeasurementStatus, Quantity
 from robustness.sensitivity.probe import Reading, Subject, Unsupported
 from robustness.testsets.example import Example
-from robustness.victims.heads.embedding import batches_of_any, embed_any, find_unfit
-from robustness.victims.heads.label_gradients import EmbeddedBatch, frozen
+from robustness.victims.heads.embedded_batch import EmbeddedBatch, frozen
 from robustness.victims.kinds import AnyVictim
 
 MeasureBatch = Callable[[Sequence[Example], EmbeddedBatch], Sequence[Reading]]
@@ -42,15 +41,15 @@ def measure_batches(
     if not any_precision:
         require_float32(victim)
     with refusals_as_unsupported():
-        unfit = find_unfit(victim, subject.examples)
+        unfit = victim.find_unfit(subject.examples)
         yield from (_unsupported(quantity, unfit[each.id], each) for each in subject.examples if each.id in unfit)
-        batches = batches_of_any(victim, [each for each in subject.examples if each.id not in unfit])[::-1]
+        batches = victim.gradient_batches([each for each in subject.examples if each.id not in unfit])[::-1]
         stack = [[example] for batch in batches for example in batch[::-1]] if singly else batches
         while stack:
             examples = stack.pop()
             try:
                 with frozen(victim):
-                    readings = measure(examples, embed_any(victim, examples))
+                    readings = measure(examples, victim.embed(examples))
             except (Unsupported, CheckpointError, UsageError):
                 raise
             except Exception as error:  # memory, or whatever one text does to a model: the others go on

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from robustness.sensitivity.probe import Unsupported
-from robustness.victims.heads.label_gradients import EmbeddedBatch
+from robustness.victims.heads.embedded_batch import EmbeddedBatch
 
 Blocks = dict[str, torch.nn.Module]
 """Modules by path, from the input to the output."""

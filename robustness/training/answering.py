@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from robustness.tasks.answer_scores import score_answer
 from robustness.testsets.example import Example
 from robustness.victims.heads.best_spans import top_spans
-from robustness.victims.heads.spans import ANSWER_TOKENS, QUESTION_TOKENS, STRIDE_TOKENS, WINDOW_TOKENS
+from robustness.victims.heads.windows import ANSWER_TOKENS, QUESTION_TOKENS, STRIDE_TOKENS, WINDOW_TOKENS
 
 LABEL_NAMES = ("start_positions", "end_positions")
 Window = dict[str, Any]

@@ -21,7 +21,7 @@ from robustness.victims.files.head_kind import is_prompted
 from robustness.victims.files.tokenizers import read_tokenizer
 from robustness.victims.heads.labels import Victim
 from robustness.victims.heads.prompts import prompt_of
-from robustness.victims.heads.spans import STRIDE_TOKENS, WINDOW_TOKENS
+from robustness.victims.heads.windows import STRIDE_TOKENS, WINDOW_TOKENS
 from robustness.victims.inputs import stated_positions, tokenizer_limit
 from robustness.victims.loading import Placement
 

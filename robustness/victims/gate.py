@@ -124,7 +124,7 @@ def _probe(
         failures.append("adapter-not-zero: the adapter changes no hidden state; was it trained and saved?")
     folded = _merged_copy(loaded)
     victim = as_victim(loaded, folded or loaded.unmerged, placement)
-    found = list(_ask_each(loaded.checkpoint.name, probes, lambda probe: victim.scores([probe])))
+    found = list(_ask_each(loaded.checkpoint.name, probes, lambda probe: victim.logits([probe])))
     answered, alone = [probe for probe, _ in found], np.concatenate([scores for _, scores in found])
     merge_difference: float | None = None
     merge_failures: list[str] = []
@@ -174,7 +174,7 @@ def _clean_accuracy(victim: AnyVictim, clean: Sequence[Example]) -> tuple[float,
         if isinstance(victim, AnsweringVictim):
             answers = zip(victim.predict(texts, n_best=1), part.values(), strict=True)
             return zip(part, [score_answer(given.best, e.answers).f1 for given, e in answers], strict=True)
-        right = victim.scores(texts).argmax(axis=1) == [example.label for example in part.values()]
+        right = victim.logits(texts).argmax(axis=1) == [example.label for example in part.values()]
         return zip(part, map(float, right), strict=True)
 
     found = Isolation().ask(score, dict(enumerate(clean)), lambda example: example.group)
@@ -243,8 +243,8 @@ def _last_states(model: Any, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor
 def _compare_merged(
     loaded: LoadedCheckpoint, victim: AnyVictim, placement: Placement, probes: Sequence[Texts]
 ) -> tuple[float, list[str]]:
-    unmerged = as_victim(loaded, copy.deepcopy(loaded.unmerged), placement).scores(probes)
-    merged = victim.scores(probes)
+    unmerged = as_victim(loaded, copy.deepcopy(loaded.unmerged), placement).logits(probes)
+    merged = victim.logits(probes)
     difference = float(np.abs(merged - unmerged).max())
     tolerance = MERGE_TOLERANCE[placement.dtype]
     if difference <= tolerance:
@@ -265,12 +265,12 @@ def _output_failures(victim: AnyVictim, probes: Sequence[Texts], alone: Scores) 
     if any(module.training for module in victim.model.modules()):
         yield "eval-mode: a module is in training mode"
     switched = switched_attention(victim.model)
-    first = victim.scores(probes)
+    first = victim.logits(probes)
     if switched:
         yield switched
     elif not np.isfinite(first).all():
         yield "finite: some logits are not finite"
-    elif not np.array_equal(first, victim.scores(probes)):
+    elif not np.array_equal(first, victim.logits(probes)):
         yield "deterministic: two identical forwards differ; is dropout still on?"
     else:
         difference = float(np.abs(first - alone).max())

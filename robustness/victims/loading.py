@@ -184,7 +184,7 @@ def _try_out(loaded: LoadedCheckpoint, model: Any) -> Scores:
     ids = [index for index in range(loaded.tokenizer.vocab_size) if index not in special]  # without added tokens
     text = loaded.tokenizer.decode(ids[:: max(1, len(ids) // TRIAL_TOKENS)][:TRIAL_TOKENS])
     victim = as_victim(loaded, model, Placement(torch.device("cpu"), torch.float32))
-    return victim.scores([(text,) * len(loaded.task.fields)])
+    return victim.logits([(text,) * len(loaded.task.fields)])
 
 
 def to_untuned_victim(loaded: LoadedCheckpoint, placement: Placement) -> AnyVictim | None:

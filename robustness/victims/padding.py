@@ -64,8 +64,8 @@ def settle_side(victim: AnyVictim, task: Task) -> bool:
         CheckpointError: an encoder that its configuration makes a decoder, whose answers say nothing of a text.
     """
     short, longer = ((text,) * len(task.fields) for text in (SHORT, LONGER))
-    alone = victim.scores([short])[0]
-    if looks_back(victim.model) and np.allclose(alone, victim.scores([longer])[0], rtol=0, atol=1e-6):
+    alone = victim.logits([short])[0]
+    if looks_back(victim.model) and np.allclose(alone, victim.logits([longer])[0], rtol=0, atol=1e-6):
         raise CheckpointError(
             f"{victim.model.config.name_or_path}/config.json: is_decoder is true, so the first token of a text, "
             "which the head for labels reads, sees nothing of it and all texts get one answer; expected an encoder: "
@@ -74,7 +74,7 @@ def settle_side(victim: AnyVictim, task: Task) -> bool:
     own = victim.tokenizer.padding_side
     for side in ("right", "left") if isinstance(victim, Victim) else ("right",):
         victim.tokenizer.padding_side = side
-        difference = np.abs(victim.scores([short, longer])[0] - alone).max()
+        difference = np.abs(victim.logits([short, longer])[0] - alone).max()
         if difference <= ROUNDING * np.abs(alone).max():
             return True
     victim.tokenizer.padding_side = own

@@ -4,28 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import final
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Any, final
+from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from robustness.testsets.example import Example, Span
-from robustness.victims.heads.labels import Victim
+from robustness.testsets.example import Example
 from robustness.victims.lookup import embedding_module, look_up
+
+if TYPE_CHECKING:
+    from robustness.victims.heads.head import Head
+    from robustness.victims.heads.text_gradients import Located
 
 _ANCHOR = "a"
 """A token that words are decoded after: a continuation is what joins it without a space."""
 
-_vocabularies: WeakKeyDictionary[Victim, Vocabulary] = WeakKeyDictionary()
+_vocabularies: WeakKeyDictionary[Any, Vocabulary] = WeakKeyDictionary()
 
 
 @final
 class Vocabulary:
     """Tokens by their ids; made once a victim, see `vocabulary_of`."""
 
-    def __init__(self, victim: Victim) -> None:
+    def __init__(self, victim: Head) -> None:
         self._tokenizer = victim.tokenizer
         self.embeddings = _embedding_table(victim)
         """Word embeddings on the victim's device, shape (tokens, dim), float32."""
@@ -35,29 +38,14 @@ class Vocabulary:
         """Shape (tokens,), bool: joins the token before it without a space."""
         self.words = np.array([_is_word(form) for form in self.forms])
         """Shape (tokens,), bool: letters, digits and inner marks alone, at least one letter among them."""
-        self._max_tokens = victim.max_tokens
-        self._skipped = set(self._tokenizer.all_special_ids) - {self._tokenizer.unk_token_id}
+        self._victim = ref(victim)  # weakly: the vocabulary is kept as long as its victim
         self._pieces = lru_cache(maxsize=1 << 16)(self._tokenize)
 
-    def locate(self, examples: Sequence[Example]) -> list[tuple[NDArray[np.int64], tuple[Span, ...]]]:
-        """Returns the ids and places of each example's content tokens, chosen and truncated as `embed` does."""
-        if not examples:
-            return []
-        segments = [list(column) for column in zip(*(example.texts for example in examples), strict=True)]
-        encoded = self._tokenizer(
-            *segments, truncation=True, max_length=self._max_tokens, padding=False, return_offsets_mapping=True
-        )
-        found = []
-        for row, example in enumerate(examples):
-            ids, offsets = encoded["input_ids"][row], encoded["offset_mapping"][row]
-            kept = [
-                (token, (segment, *offset))
-                for token, segment, offset in zip(ids, encoded.sequence_ids(row), offsets, strict=True)
-                if segment in example.attacked and token not in self._skipped
-            ]
-            tokens = np.array([token for token, _ in kept], dtype=np.int64)
-            found.append((tokens, tuple(place for _, place in kept)))
-        return found
+    def locate(self, examples: Sequence[Example]) -> list[Located]:
+        """Returns the ids and places of each example's content tokens, as the victim reads them."""
+        victim = self._victim()
+        assert victim is not None, "who has texts located has a victim"
+        return victim.locate(examples)
 
     def pieces(self, word: str, *, after_space: bool) -> tuple[int, ...]:
         """Returns the ids of a word's tokens; byte-level tokenizers tell a word after a space from one without."""
@@ -84,7 +72,7 @@ class Vocabulary:
         return tuple(both[len(before) :])
 
 
-def vocabulary_of(victim: Victim) -> Vocabulary:
+def vocabulary_of(victim: Head) -> Vocabulary:
     """Returns the victim's vocabulary, made on first use."""
     if victim not in _vocabularies:
         _vocabularies[victim] = Vocabulary(victim)
@@ -95,7 +83,7 @@ def _is_word(form: str) -> bool:
     return any(c.isalpha() for c in form) and Example("", (form,), label=0).words == (form,)
 
 
-def _embedding_table(victim: Victim) -> torch.Tensor:
+def _embedding_table(victim: Head) -> torch.Tensor:
     module = embedding_module(victim.model)
     weight: torch.Tensor = module.weight
     if type(module) is torch.nn.Embedding and module.max_norm is None:
@@ -104,7 +92,7 @@ def _embedding_table(victim: Victim) -> torch.Tensor:
         return look_up(victim.model, torch.arange(len(weight), device=victim.device))
 
 
-def _forms(victim: Victim, count: int) -> tuple[str, ...]:
+def _forms(victim: Head, count: int) -> tuple[str, ...]:
     """What each token adds to a text; special tokens, and bytes that are no character alone, add nothing."""
     tokenizer = victim.tokenizer
     special = set(tokenizer.all_special_ids)
@@ -121,7 +109,7 @@ def _forms(victim: Victim, count: int) -> tuple[str, ...]:
     return (*forms, *([""] * (count - len(forms))))
 
 
-def _continues(victim: Victim, forms: Sequence[str]) -> NDArray[np.bool_]:
+def _continues(victim: Head, forms: Sequence[str]) -> NDArray[np.bool_]:
     """A word piece starts with ##; where spaces are written into tokens, what lacks one continues."""
     tokenizer = victim.tokenizer
     names = tokenizer.convert_ids_to_tokens(list(range(min(len(forms), len(tokenizer)))))

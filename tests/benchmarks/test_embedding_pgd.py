@@ -17,8 +17,8 @@ from robustness.recipes.embedding.attack import WithinRadii, attack_embeddings, 
 from robustness.recipes.embedding.ball_attacks import Pgd
 from robustness.recipes.embedding.balls import Norm
 from robustness.testsets.example import Example
-from robustness.victims.heads import label_gradients as gradients
-from robustness.victims.heads.label_gradients import embed, frozen, gradient_batches, margins
+from robustness.victims.heads import embedded_batch as gradients
+from robustness.victims.heads.embedded_batch import frozen, margins
 from robustness.victims.heads.labels import Victim
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1800)]
@@ -56,7 +56,7 @@ def pass_floor(victim: Victim, batches: Sequence[list[Example]]) -> float:
     started = time.process_time()
     with frozen(victim):
         for examples in batches:
-            batch = embed(victim, examples)
+            batch = victim.embed(examples)
             point = batch.embeddings.requires_grad_()
             for _ in range(STEPS):
                 torch.autograd.grad(margins(batch.logits(point), batch.labels).sum(), point)
@@ -72,13 +72,13 @@ def test_pgd_is_near_the_floor_of_its_passes(
     floors: dict[int, list[float]] = {tokens: [] for tokens in BATCH_TOKENS}
     seconds: list[float] = []
     outcomes = []
-    pass_floor(victim, gradient_batches(victim, examples[:8]))  # warm-up
+    pass_floor(victim, victim.gradient_batches(examples[:8]))  # warm-up
 
     for _ in range(ROUNDS):
         for tokens in BATCH_TOKENS:
             with monkeypatch.context() as patch:
                 patch.setattr(gradients, "CPU_GRADIENT_TOKENS", tokens)
-                batches = gradient_batches(victim, examples)
+                batches = victim.gradient_batches(examples)
             floors[tokens].append(pass_floor(victim, batches))
         started = time.process_time()
         outcomes = list(attack_embeddings(attack, victim, examples, seeded_generators(0, "benchmark")))

@@ -21,7 +21,7 @@ from robustness.sensitivity.parameter.tangent import Tangent, low_rank
 from robustness.sensitivity.parameter.weights import WeightSpace, block_parameters
 from robustness.sensitivity.probe import Subject
 from robustness.testsets.example import Example
-from robustness.victims.heads.label_gradients import embed, frozen, gradient_batches, margins
+from robustness.victims.heads.embedded_batch import frozen, margins
 from robustness.victims.heads.labels import Victim
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600)]
@@ -70,12 +70,12 @@ def ratio(ours: Callable[[], Any], floor: Callable[[], Any]) -> dict[str, float]
 def test_the_jacobian_norm_is_near_one_forward_and_a_backward_a_label(
     victim: Victim, subject: Subject, save_result: Callable[[str, dict[str, Any]], None]
 ) -> None:
-    batches = gradient_batches(victim, subject.examples)
+    batches = victim.gradient_batches(subject.examples)
 
     def floor() -> None:
         with frozen(victim):
             for examples in batches:
-                batch = embed(victim, examples)
+                batch = victim.embed(examples)
                 point = batch.embeddings.requires_grad_()
                 logits = batch.logits(point)
                 for label in range(2):
@@ -90,21 +90,21 @@ def test_the_jacobian_norm_is_near_one_forward_and_a_backward_a_label(
 def test_the_adversarial_distance_is_near_its_bare_passes(
     victim: Victim, subject: Subject, save_result: Callable[[str, dict[str, Any]], None]
 ) -> None:
-    batches = gradient_batches(victim, subject.examples)
+    batches = victim.gradient_batches(subject.examples)
     search = Ensemble(Norm.L2, 20, 2, 10)
     with frozen(victim):
-        paid = [search.search(embed(victim, examples)) for examples in batches]
+        paid = [search.search(victim.embed(examples)) for examples in batches]
 
     def ours() -> None:
         with frozen(victim):
             for examples in batches:
-                search.search(embed(victim, examples))
+                search.search(victim.embed(examples))
 
     def floor() -> None:
         """As many rows forward, and forward and backward, as the search paid for."""
         with frozen(victim):
             for examples, result in zip(batches, paid, strict=True):
-                batch = embed(victim, examples)
+                batch = victim.embed(examples)
                 backwards = int(result.backwards.sum()) / len(examples)
                 extra = int(result.forwards.sum()) / len(examples) - backwards
                 point = batch.embeddings.requires_grad_()
@@ -128,12 +128,12 @@ def test_smoothing_is_near_the_forward_passes_of_its_samples(
     def ours() -> None:
         with frozen(victim):
             for example in examples:
-                noisy_counts(embed(victim, [example]), 0.05, SAMPLES, torch.Generator().manual_seed(0))
+                noisy_counts(victim.embed([example]), 0.05, SAMPLES, torch.Generator().manual_seed(0))
 
     def floor() -> None:
         with frozen(victim), torch.inference_mode():
             for example in examples:
-                batch = embed(victim, [example])
+                batch = victim.embed([example])
                 size = CPU_SAMPLE_TOKENS // batch.embeddings.shape[1]
                 for start in range(0, SAMPLES, size):
                     many = batch.select(torch.zeros(min(size, SAMPLES - start), dtype=torch.long))
@@ -162,7 +162,7 @@ def test_reachability_is_near_one_forward_and_one_dense_backward(
     def ours() -> None:
         for example in examples:
             with frozen(victim):
-                batch = embed(victim, [example])
+                batch = victim.embed([example])
                 with weights:
                     gradients = loss_gradients(batch, weights, None)
             reached_shares(gradients, tangent)
@@ -170,7 +170,7 @@ def test_reachability_is_near_one_forward_and_one_dense_backward(
     def floor() -> None:
         for example in examples:
             with frozen(victim):
-                batch = embed(victim, [example])
+                batch = victim.embed([example])
                 with weights:
                     logits = batch.logits(batch.embeddings)
                     loss = torch.nn.functional.cross_entropy(logits, batch.labels)

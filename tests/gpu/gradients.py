@@ -9,8 +9,7 @@ import torch
 from gpu.bench import ROOM, Bench
 from gpu.steps import Found, Step, require
 from robustness.testsets.example import Example
-from robustness.victims.heads.embedding import embed_any
-from robustness.victims.heads.label_gradients import CUDA_GRADIENT_TOKENS, frozen, margins
+from robustness.victims.heads.embedded_batch import CUDA_GRADIENT_TOKENS, frozen, margins
 from robustness.victims.heads.text_gradients import text_gradients
 from robustness.victims.kinds import AnyVictim
 
@@ -23,7 +22,7 @@ ALIKE = 0.8
 def slope(victim: AnyVictim, examples: Sequence[Example]) -> torch.Tensor:
     """The gradient of the margins by the embeddings, on the processor, shape (batch, tokens, dim)."""
     with frozen(victim), torch.enable_grad():
-        batch = embed_any(victim, examples)
+        batch = victim.embed(examples)
         point = batch.embeddings.requires_grad_()
         (gradient,) = torch.autograd.grad(margins(batch.logits(point), batch.labels).sum(), point)
     return gradient.float().cpu()

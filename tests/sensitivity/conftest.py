@@ -23,7 +23,7 @@ from robustness.definitions.tasks import find_task
 from robustness.sensitivity.probe import Subject
 from robustness.testsets.example import Example
 from robustness.victims.files.checkpoint import read_checkpoint
-from robustness.victims.heads.label_gradients import EmbeddedBatch
+from robustness.victims.heads.embedded_batch import EmbeddedBatch
 from robustness.victims.heads.labels import Victim
 from robustness.victims.loading import load_checkpoint, place, to_victim
 

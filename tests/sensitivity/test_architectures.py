@@ -36,7 +36,7 @@ from robustness.sensitivity.structure.gain import UpdateGain
 from robustness.sensitivity.structure.paths import UpdatePath
 from robustness.tuners.mpc import MpcConfig
 from robustness.tuners.registration import register_tuners
-from robustness.victims.heads.label_gradients import EmbeddedBatch
+from robustness.victims.heads.embedded_batch import EmbeddedBatch
 
 PROBES: dict[str, Probe] = {
     "distance": AdversarialDistance((Norm.L2,), 4, 0, 1, Battery(examples=2, directions=2)),

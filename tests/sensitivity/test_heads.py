@@ -28,10 +28,10 @@ from robustness.tasks.gold import GoldSpan
 from robustness.tasks.task import Task
 from robustness.testsets.example import Example
 from robustness.victims.files.checkpoint import read_checkpoint
-from robustness.victims.heads.embedding import batches_of_any, embed_any, find_unfit
-from robustness.victims.heads.label_gradients import frozen, margins
-from robustness.victims.heads.spans import ANSWER_TOKENS, AnsweringVictim
+from robustness.victims.heads.embedded_batch import frozen, margins
+from robustness.victims.heads.spans import AnsweringVictim
 from robustness.victims.heads.verbalisers import PromptedVictim
+from robustness.victims.heads.windows import ANSWER_TOKENS
 from robustness.victims.loading import load_checkpoint, place, to_victim
 
 PROBES = {
@@ -96,8 +96,8 @@ def test_the_margin_of_spans_is_above_zero_exactly_where_the_answer_matches(
     chosen = [*examples, *wrong]
 
     found = {}
-    for group in batches_of_any(victim, chosen):
-        batch = embed_any(victim, group)
+    for group in victim.gradient_batches(chosen):
+        batch = victim.embed(group)
         with torch.no_grad():
             values = margins(batch.logits(batch.embeddings), batch.labels).tolist()
         found |= {example.id: value for example, value in zip(group, values, strict=True)}
@@ -113,7 +113,7 @@ def test_the_two_logits_are_the_best_right_and_the_best_wrong_span_of_an_unpadde
     arms: Any, answering: Any
 ) -> None:
     victim, examples = arms("full"), answering.examples()[:5]
-    batch = embed_any(victim, examples)
+    batch = victim.embed(examples)
     with torch.no_grad():
         found = batch.logits(batch.embeddings).numpy()
 
@@ -142,8 +142,8 @@ def test_a_questions_gradient_does_not_depend_on_its_neighbours(arms: Any, answe
     )
 
     with frozen(victim):
-        together, _ = margin_gradients(embed_any(victim, [*examples, longer]))
-        alone, _ = margin_gradients(embed_any(victim, [examples[2]]))
+        together, _ = margin_gradients(victim.embed([*examples, longer]))
+        alone, _ = margin_gradients(victim.embed([examples[2]]))
 
     assert torch.allclose(together[2, : alone.shape[1]], alone[0], rtol=1e-3, atol=1e-5)
     assert not together[2, alone.shape[1] :].any()
@@ -161,7 +161,7 @@ def test_questions_without_a_margin_are_unsupported_one_by_one(arms: Any, answer
     assert readings[good.id].status is MeasurementStatus.OK
     assert {readings[name].status for name in ("absent", "long")} == {MeasurementStatus.UNSUPPORTED}
     assert "right answer" in readings["absent"].reason and "windows" in readings["long"].reason
-    assert set(find_unfit(victim, [good, absent, long])) == {"absent", "long"}
+    assert set(victim.find_unfit([good, absent, long])) == {"absent", "long"}
 
 
 @pytest.mark.parametrize("quantity", PROBES)
@@ -185,7 +185,7 @@ def test_an_adversarial_find_makes_the_answer_wrong_and_smoothing_takes_guessing
 ) -> None:
     victim, examples = arms("full"), answering.examples()[:4]
     with frozen(victim):
-        batch = embed_any(victim, examples)
+        batch = victim.embed(examples)
         found = PROBES["relative-distance"]._search(Norm.L2)(batch)
         after = margins(batch.logits(batch.embeddings + found.delta), batch.labels)
 

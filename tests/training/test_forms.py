@@ -24,7 +24,7 @@ from robustness.training.protocol import TrainingSettings
 from robustness.training.training import train
 from robustness.victims.files.checkpoint import Checkpoint, read_checkpoint
 from robustness.victims.gate import inspect_checkpoint
-from robustness.victims.heads.label_gradients import embed, frozen, margins
+from robustness.victims.heads.embedded_batch import frozen, margins
 from robustness.victims.loading import as_victim, load_checkpoint, place, to_victim
 
 SST2 = find_task("sst2")
@@ -115,7 +115,7 @@ def test_gradients_of_a_method_are_those_of_its_scores(
     scores = victim.scores([example.texts for example in dev[:4]])
     victim.model.double()
     with frozen(victim):
-        batch = embed(victim, dev[:4])
+        batch = victim.embed(dev[:4])
         start = batch.embeddings.double().requires_grad_()
         logits = batch.logits(start)
         margin = margins(logits, batch.labels)
@@ -139,7 +139,7 @@ def test_scores_and_margin_gradients_are_those_of_the_unmerged_adapter(
         victim = as_victim(loaded, loaded.unmerged, place("cpu")) if form == "unmerged" else None
         victim = victim or to_victim(loaded, place("cpu"))
         with frozen(victim):
-            found.append(margin_gradients(embed(victim, dev[:6])))
+            found.append(margin_gradients(victim.embed(dev[:6])))
 
     (unmerged, before), (merged, after) = found
     assert unmerged.abs().amax() > 1e-4

@@ -21,8 +21,6 @@ from robustness.tasks.gold import GoldSpan
 from robustness.tasks.task import Task
 from robustness.testsets.example import Example
 from robustness.victims.files.checkpoint import read_checkpoint
-from robustness.victims.heads.embedding import embed_any
-from robustness.victims.heads.label_gradients import embed
 from robustness.victims.heads.labels import Victim
 from robustness.victims.heads.text_gradients import text_gradients
 from robustness.victims.kinds import AnyVictim
@@ -118,7 +116,7 @@ def test_questions_are_answered_as_plain_transformers_answers_each_unpadded(
     assert victim.predict([("film plot", "fine " * 300)])[0].best.strip().startswith("fine")
     answers = [(GoldSpan(text[1].split()[0], 0),) for text in texts]
     examples = [Example(str(n), text, 0, answers=answers[n], attacked=(1,)) for n, text in enumerate(texts)]
-    batch = embed_any(victim, examples)
+    batch = victim.embed(examples)
     sums = batch.logits(batch.embeddings.requires_grad_())
     (slope,) = torch.autograd.grad(sums[1:].sum(), batch.embeddings)
     assert slope[batch.content].abs().max() > 0
@@ -145,7 +143,7 @@ def test_a_verbaliser_follows_its_prompt_whatever_the_tokenizer_puts_behind_a_te
 
     np.testing.assert_allclose(victim.scores(texts), expected, atol=1e-4)
     examples = [Example(str(number), text, 0) for number, text in enumerate(texts)]
-    batch = embed_any(victim, examples)
+    batch = victim.embed(examples)
     np.testing.assert_allclose(batch.logits(batch.embeddings).detach(), expected, atol=1e-4)
     assert all(len(victim.encode(text)) < victim.max_tokens for text in texts)
 
@@ -194,7 +192,7 @@ def check_embeddings(victim: Victim, model: torch.nn.Module, texts: list[tuple[s
         rows += torch.randn(rows.shape, generator=torch.Generator().manual_seed(1))
 
         for (example,) in zip(examples, strict=True):
-            batch = embed(victim, [example])
+            batch = victim.embed([example])
             found = batch.logits(look_up(changed, batch.inputs["input_ids"]))
             plain = run_plainly(changed, {name: values[0].tolist() for name, values in batch.inputs.items()})
             np.testing.assert_allclose(found, plain.logits, atol=1e-4 * plain.logits.abs().max())

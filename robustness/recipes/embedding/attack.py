@@ -21,7 +21,7 @@ from robustness.recipes.embedding.balls import Norm, sizes
 from robustness.recipes.embedding.minimal_norm import MinimalAttack
 from robustness.recipes.embedding.trial import EmbeddingResult
 from robustness.testsets.example import Example
-from robustness.victims.heads.label_gradients import EmbeddedBatch, embed, frozen, gradient_batches, margins
+from robustness.victims.heads.embedded_batch import EmbeddedBatch, frozen, margins
 from robustness.victims.heads.labels import Victim
 from robustness.victims.isolation import recover
 
@@ -45,7 +45,7 @@ class EmbeddingAttack(Protocol):
     def perturb(
         self, victim: Victim, examples: Sequence[Example], generators: Sequence[torch.Generator]
     ) -> EmbeddingResult:
-        """Attacks examples as one batch; delta is in the order and shape of `embed(victim, examples)`.
+        """Attacks examples as one batch; delta is in the order and shape of `victim.embed(examples)`.
 
         Args:
             victim: what to attack.
@@ -72,7 +72,7 @@ class WithinRadii:
     ) -> EmbeddingResult:
         """See EmbeddingAttack."""
         with frozen(victim):
-            return attack_radii(self.method, embed(victim, examples), self.radii, generators)
+            return attack_radii(self.method, victim.embed(examples), self.radii, generators)
 
 
 @final
@@ -88,7 +88,7 @@ class Smallest:
         """See EmbeddingAttack; draws nothing."""
         del generators
         with frozen(victim):
-            return self.method.perturb(embed(victim, examples))
+            return self.method.perturb(victim.embed(examples))
 
 
 def attack_radii(
@@ -229,7 +229,7 @@ def attack_embeddings(
     waiting = iter(examples)
     with Watchdog() as watchdog:
         while chunk := list(islice(waiting, CHUNK)):
-            stack = gradient_batches(victim, chunk)[::-1]
+            stack = victim.gradient_batches(chunk)[::-1]
             while stack:
                 batch = stack.pop()
                 started = time.perf_counter()
@@ -270,7 +270,7 @@ def _attack_batch(
     result: object = attack.perturb(victim, examples, generators)
     if not isinstance(result, EmbeddingResult):
         raise AttackError(f"perturb returned {type(result).__name__}; expected an EmbeddingResult")
-    batch = embed(victim, examples)
+    batch = victim.embed(examples)
     judgement = judge_embeddings(batch, result.delta)
     clean, logits = judgement.clean_logits.cpu().numpy(), judgement.logits.cpu().numpy()
     l2, linf = sizes(result.delta, Norm.L2).tolist(), sizes(result.delta, Norm.LINF).tolist()

@@ -11,7 +11,7 @@ import torch
 
 from robustness.recipes.embedding.balls import Norm, project, random_in_ball, steepest
 from robustness.recipes.embedding.trial import EmbeddingResult, Loss, Slope, Trial
-from robustness.victims.heads.label_gradients import EmbeddedBatch
+from robustness.victims.heads.embedded_batch import EmbeddedBatch
 
 MOMENTUM = 0.75
 """Share of the new step in APGD's update; the rest continues the last one."""

@@ -11,7 +11,7 @@ import torch
 from robustness.recipes.embedding.ball_attacks import Pgd
 from robustness.recipes.embedding.balls import Norm, sizes, steepest
 from robustness.recipes.embedding.trial import EmbeddingResult, Loss, Trial
-from robustness.victims.heads.label_gradients import EmbeddedBatch
+from robustness.victims.heads.embedded_batch import EmbeddedBatch
 
 FIRST_SHARE, LAST_SHARE = 0.25, 0.01
 """By how much a ball is smaller than the best find, at first and at last."""

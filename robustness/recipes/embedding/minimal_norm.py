@@ -10,7 +10,7 @@ import torch
 
 from robustness.recipes.embedding.balls import Norm, project, rescale, sizes, unit_direction
 from robustness.recipes.embedding.trial import EmbeddingResult, Loss, Slope, Trial
-from robustness.victims.heads.label_gradients import EmbeddedBatch
+from robustness.victims.heads.embedded_batch import EmbeddedBatch
 
 FINAL_SHARE = 0.01
 """The last step's size over the first's, in both attacks."""

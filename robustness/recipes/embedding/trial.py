@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from robustness.errors import UsageError
 from robustness.recipes.embedding.balls import Norm, sizes
-from robustness.victims.heads.label_gradients import EmbeddedBatch, margins
+from robustness.victims.heads.embedded_batch import EmbeddedBatch, margins
 
 
 class Loss(StrEnum):

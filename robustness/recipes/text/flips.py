@@ -132,10 +132,10 @@ def _survivors(current: Example, gradient: TextGradient, flips: Sequence[tuple[i
     vocabulary = gradient.vocabulary
     written = [_write(current, gradient.places[i], vocabulary.forms[token]) for i, token in flips]
     survived = []
-    for candidate, (i, token), (read, _) in zip(written, flips, vocabulary.locate(written), strict=True):
+    for candidate, (i, token), located in zip(written, flips, vocabulary.locate(written), strict=True):
         meant = gradient.tokens.copy()
         meant[i] = token
-        if np.array_equal(read, meant):
+        if np.array_equal(located.tokens, meant):
             survived.append(candidate)
     return survived
 

@@ -21,7 +21,7 @@ from robustness.recipes.text.token_places import TokenPlaces, find_places, soft_
 from robustness.tasks.grading import grade_finite
 from robustness.tasks.objective import Objective
 from robustness.testsets.example import Example, Texts
-from robustness.victims.heads.label_gradients import EmbeddedBatch, embed, frozen, margins
+from robustness.victims.heads.embedded_batch import EmbeddedBatch, frozen, margins
 from robustness.victims.heads.labels import Victim
 from robustness.victims.language_model import SameVocabularyModel
 
@@ -143,7 +143,7 @@ class _Trial:
         theta = torch.where(places.is_own, settings.start, torch.zeros_like(places.mask))
         theta.requires_grad_()
         optimizer = torch.optim.Adam([theta], lr=settings.step_size)
-        batch = embed(self.victim, [self.example])
+        batch = self.victim.embed([self.example])
         many = batch.select(torch.zeros(settings.samples, dtype=torch.int64, device=theta.device))
         drawn: list[_Drawn] = []
         for step in range(1, settings.steps + 1):

@@ -55,7 +55,8 @@ def find_places(victim: Victim, example: Example, count: int | None) -> TokenPla
     its kind; others, and those that are protected, stay.
     """
     vocabulary = vocabulary_of(victim)
-    ((tokens, spans),) = vocabulary.locate([example])
+    (located,) = victim.locate([example])
+    tokens, spans = located.tokens, located.places
     table = vocabulary.embeddings
     words, continues = torch.from_numpy(vocabulary.words), torch.from_numpy(vocabulary.continues)
     kinds = torch.stack([words & ~continues, words & continues]).to(table.device)

@@ -15,7 +15,7 @@ from robustness.sensitivity.blocks import find_blocks, recorded_inputs, recorded
 from robustness.sensitivity.measurement import Kind, Quantity, Space, measure
 from robustness.sensitivity.probe import Reading, Subject
 from robustness.testsets.example import Example
-from robustness.victims.heads.label_gradients import EmbeddedBatch
+from robustness.victims.heads.embedded_batch import EmbeddedBatch
 
 BLOCK = Quantity("block-jacobian", scale_free=True)
 COMPOSED = Quantity("composed-jacobian", scale_free=True)

@@ -17,7 +17,7 @@ from robustness.sensitivity.input.jacobian import logit_jacobians
 from robustness.sensitivity.measurement import Direction, Kind, Quantity, Space, measure
 from robustness.sensitivity.probe import Reading, Subject
 from robustness.testsets.example import Example
-from robustness.victims.heads.label_gradients import EmbeddedBatch
+from robustness.victims.heads.embedded_batch import EmbeddedBatch
 
 CLEVER = Quantity("clever", "token-norms", Direction.ROBUST, scale_free=True)
 MIN_P_VALUE = 0.05

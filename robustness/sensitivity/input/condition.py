@@ -13,7 +13,7 @@ from robustness.sensitivity.blocks import find_blocks, recorded_inputs, recorded
 from robustness.sensitivity.measurement import Direction, Kind, Quantity, Space, measure
 from robustness.sensitivity.probe import Reading, Subject
 from robustness.testsets.example import Example
-from robustness.victims.heads.label_gradients import EmbeddedBatch, margins
+from robustness.victims.heads.embedded_batch import EmbeddedBatch, margins
 
 CONDITION = Quantity("condition", "1", Direction.FRAGILE, scale_free=True)
 PEAK = Quantity("peak-condition", "1", Direction.FRAGILE, scale_free=True)

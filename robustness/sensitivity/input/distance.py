@@ -28,7 +28,7 @@ from robustness.sensitivity.measurement import (
 )
 from robustness.sensitivity.probe import Reading, Subject
 from robustness.testsets.example import Example
-from robustness.victims.heads.label_gradients import EmbeddedBatch, margins
+from robustness.victims.heads.embedded_batch import EmbeddedBatch, margins
 
 DISTANCE = Quantity("distance", "embedding", Direction.ROBUST, scale_free=True)
 RELATIVE = Quantity("relative-distance", "token-norms", Direction.ROBUST, scale_free=True)

@@ -16,8 +16,7 @@ from robustness.sensitivity.blocks import are_token_vectors, find_blocks, record
 from robustness.sensitivity.measurement import Kind, Measurement, Quantity
 from robustness.sensitivity.probe import Reading, Subject, Unsupported
 from robustness.testsets.example import Example
-from robustness.victims.heads.embedding import batches_of_any, embed_any, find_unfit
-from robustness.victims.heads.label_gradients import EmbeddedBatch, Forward, frozen, margins
+from robustness.victims.heads.embedded_batch import EmbeddedBatch, Forward, frozen, margins
 
 Search = Callable[[EmbeddedBatch], EmbeddingResult]
 """A batch to the smallest finds on it."""
@@ -64,8 +63,8 @@ class Battery:
         victim = subject.any_victim
         totals = _Totals()
         with frozen(victim):
-            for examples in batches_of_any(victim, chosen):
-                batch = embed_any(victim, examples)
+            for examples in victim.gradient_batches(chosen):
+                batch = victim.embed(examples)
                 generators = [torch_generator(subject, example) for example in examples]
                 found = search(batch)
                 totals.add(batch, found, longer(batch), norm)
@@ -81,11 +80,11 @@ class Battery:
         if not self.examples:
             return []
         victim = subject.any_victim
-        unfit = find_unfit(victim, subject.examples)
+        unfit = victim.find_unfit(subject.examples)
         right = set()
         with frozen(victim), torch.no_grad():
-            for examples in batches_of_any(victim, [each for each in subject.examples if each.id not in unfit]):
-                batch = embed_any(victim, examples)
+            for examples in victim.gradient_batches([each for each in subject.examples if each.id not in unfit]):
+                batch = victim.embed(examples)
                 values = margins(batch.logits(batch.embeddings), batch.labels).tolist()
                 right |= {example.id for example, value in zip(examples, values, strict=True) if value >= 0}
         return [example for example in subject.examples if example.id in right][: self.examples]

@@ -12,7 +12,7 @@ from robustness.sensitivity.batching import measure_batches
 from robustness.sensitivity.measurement import Direction, Kind, Quantity, Space, measure
 from robustness.sensitivity.probe import Reading, Subject
 from robustness.testsets.example import Example
-from robustness.victims.heads.label_gradients import EmbeddedBatch, margins
+from robustness.victims.heads.embedded_batch import EmbeddedBatch, margins
 
 MARGIN = Quantity("margin", "logits", Direction.ROBUST)
 GRADIENT_NORM = Quantity("margin-gradient", "logits / embedding", Direction.FRAGILE)

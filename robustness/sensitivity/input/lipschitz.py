@@ -15,7 +15,7 @@ from robustness.sensitivity.input.jacobian import logit_jacobians, spectral_norm
 from robustness.sensitivity.measurement import Direction, Kind, Quantity, Space, measure
 from robustness.sensitivity.probe import Reading, Subject
 from robustness.testsets.example import Example
-from robustness.victims.heads.label_gradients import EmbeddedBatch
+from robustness.victims.heads.embedded_batch import EmbeddedBatch
 
 LIPSCHITZ = Quantity("local-lipschitz-lower", "logits / embedding", Direction.FRAGILE)
 

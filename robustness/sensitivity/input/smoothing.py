@@ -24,7 +24,7 @@ from robustness.sensitivity.measurement import (
 )
 from robustness.sensitivity.probe import Reading, Subject
 from robustness.testsets.example import Example
-from robustness.victims.heads.label_gradients import EmbeddedBatch
+from robustness.victims.heads.embedded_batch import EmbeddedBatch
 
 RADIUS = Quantity("certified-radius", "token-norms", Direction.ROBUST, Aggregate.MEAN, scale_free=True)
 ACCURACY = Quantity("certified-accuracy", "share", Direction.ROBUST, Aggregate.MEAN, scale_free=True)

@@ -27,7 +27,7 @@ from robustness.sensitivity.measurement import (
 )
 from robustness.sensitivity.probe import Reading, Subject
 from robustness.testsets.example import Example, Texts
-from robustness.victims.heads.label_gradients import margins
+from robustness.victims.heads.embedded_batch import margins
 from robustness.victims.heads.labels import Scores
 from robustness.victims.kinds import LabelVictim
 

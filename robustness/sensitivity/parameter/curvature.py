@@ -19,8 +19,7 @@ from robustness.sensitivity.parameter.reachability import find_tangents
 from robustness.sensitivity.parameter.tangent import Projection
 from robustness.sensitivity.parameter.weights import Delta, WeightSpace, block_parameters, scaled, squared_norm
 from robustness.sensitivity.probe import Reading, Subject, Unsupported
-from robustness.victims.heads.embedding import batches_of_any, embed_any
-from robustness.victims.heads.label_gradients import EmbeddedBatch, frozen
+from robustness.victims.heads.embedded_batch import EmbeddedBatch, frozen
 
 LARGEST = Quantity("largest-eigenvalue", "loss / weight^2", Direction.FRAGILE)
 SMALLEST = Quantity("smallest-eigenvalue", "loss / weight^2")
@@ -57,7 +56,7 @@ class Curvature:
         with suppress(Unsupported):  # the whole space has its meaning all the same
             spaces += [(scope, tangent.project) for scope, tangent in find_tangents(subject, parameters)]
         with refusals_as_unsupported(), frozen(victim):
-            batches = [embed_any(victim, examples) for examples in batches_of_any(victim, subject.examples)]
+            batches = [victim.embed(examples) for examples in victim.gradient_batches(subject.examples)]
         with (
             refusals_as_unsupported(),
             frozen(victim),

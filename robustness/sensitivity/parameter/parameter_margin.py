@@ -31,7 +31,7 @@ from robustness.sensitivity.parameter.weights import (
 )
 from robustness.sensitivity.probe import Reading, Subject
 from robustness.testsets.example import Example
-from robustness.victims.heads.label_gradients import EmbeddedBatch, margins
+from robustness.victims.heads.embedded_batch import EmbeddedBatch, margins
 
 DISTANCE = Quantity("parameter-distance", "frobenius", Direction.ROBUST, scale_free=True)
 FIRST_ORDER = Quantity("first-order-parameter-radius", "frobenius", Direction.ROBUST, scale_free=True)

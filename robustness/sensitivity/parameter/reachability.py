@@ -17,7 +17,7 @@ from robustness.sensitivity.parameter.weights import Delta, WeightSpace, block_p
 from robustness.sensitivity.probe import Reading, Subject, Unsupported
 from robustness.testsets.example import Example
 from robustness.tuners.matrices import weight_storages
-from robustness.victims.heads.label_gradients import EmbeddedBatch, margins
+from robustness.victims.heads.embedded_batch import EmbeddedBatch, margins
 
 CLEAN = Quantity("reach-clean", "share", scale_free=True)
 ADVERSARIAL = Quantity("reach-adversarial", "share", scale_free=True)

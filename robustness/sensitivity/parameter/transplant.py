@@ -25,7 +25,7 @@ from robustness.sensitivity.parameter.weights import replaced
 from robustness.sensitivity.probe import Reading, Subject, Unsupported
 from robustness.testsets.example import Example
 from robustness.tuners.matrices import weight_storages
-from robustness.victims.heads.label_gradients import EmbeddedBatch
+from robustness.victims.heads.embedded_batch import EmbeddedBatch
 from robustness.victims.heads.labels import Victim
 
 EFFECT = Quantity("transplant-effect", "log-ratio", scale_free=True)

@@ -16,8 +16,7 @@ from robustness.sensitivity.blocks import find_blocks, puts_tokens_first
 from robustness.sensitivity.measurement import Kind, Quantity, Space, Target, measure
 from robustness.sensitivity.probe import Reading, Subject, Unsupported
 from robustness.sensitivity.structure.updates import Updates, WeightUpdate
-from robustness.victims.heads.embedding import batches_of_any, embed_any
-from robustness.victims.heads.label_gradients import EmbeddedBatch
+from robustness.victims.heads.embedded_batch import EmbeddedBatch
 from robustness.victims.kinds import AnyVictim
 
 GAIN = Quantity("update-gain", scale_free=True)
@@ -66,8 +65,8 @@ class UpdateGain:
             raise Unsupported("no linear layer of it was changed")
         moments = {key: Moments() for key in layers}
         with refusals_as_unsupported(), torch.no_grad():
-            for examples in batches_of_any(victim, subject.examples):
-                batch = embed_any(victim, examples)
+            for examples in victim.gradient_batches(subject.examples):
+                batch = victim.embed(examples)
                 with _recording(layers, moments, batch, tokens_first=_tokens_first(victim, batch)):
                     batch.logits(batch.embeddings)
         yield from _readings({key: update for key, (_, update) in layers.items()}, moments)

@@ -27,7 +27,7 @@ from robustness.sensitivity.probe import Reading, Subject
 from robustness.sensitivity.structure.spectra import decompose, decompose_top
 from robustness.sensitivity.structure.updates import Updates, WeightUpdate, refuse_unmerged
 from robustness.testsets.example import Example
-from robustness.victims.heads.label_gradients import EmbeddedBatch, margins, median_token_norm
+from robustness.victims.heads.embedded_batch import EmbeddedBatch, margins, median_token_norm
 
 Change = Callable[[WeightUpdate, torch.Generator], torch.Tensor]
 """A tensor before and after fine-tuning to the tensor that is put in its place."""

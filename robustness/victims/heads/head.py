@@ -9,8 +9,10 @@ import torch
 
 from robustness.tasks.abilities import Ability
 from robustness.tasks.grading import Grader, Rows
-from robustness.testsets.example import Example
+from robustness.testsets.example import Example, Texts
 from robustness.victims.batches import TokenBatches
+from robustness.victims.heads.embedded_batch import EmbeddedBatch
+from robustness.victims.heads.text_gradients import Located, TextGradient
 from robustness.victims.inputs import Company
 
 
@@ -67,4 +69,39 @@ class Head(Protocol):
 
     def rows(self, asked: Sequence[Example]) -> Rows:
         """Returns what the model gives for each example, shape (len(asked), numbers), float32, in their order."""
+        ...
+
+    def logits(self, texts: Sequence[Texts]) -> Rows:
+        """Returns what checks of a checkpoint compare, shape (len(texts), numbers), float32: no gold is needed."""
+        ...
+
+    def embed(self, asked: Sequence[Example]) -> EmbeddedBatch:
+        """Returns the examples as one padded batch of word embeddings; texts are truncated as for rows.
+
+        Raises:
+            UsageError: no examples, or they have different numbers of segments.
+            CheckpointError: a tokenizer that cannot say where a token comes from, or a model that does not look up
+                the tokens it is given.
+        """
+        ...
+
+    def gradient_batches(self, asked: Sequence[Example]) -> list[list[Example]]:
+        """Groups examples by token length, longest first, so that a batch fits the device and pads little."""
+        ...
+
+    def locate(self, asked: Sequence[Example]) -> list[Located]:
+        """Returns the content tokens of each example, as `embed` chooses them."""
+        ...
+
+    def text_gradients(self, asked: Sequence[Example]) -> list[TextGradient]:
+        """Returns the gradient at each example's text, in their order.
+
+        Raises:
+            OutOfMemoryError: a single text that does not fit.
+            UsageError, CheckpointError: as `embed`.
+        """
+        ...
+
+    def find_unfit(self, asked: Sequence[Example]) -> dict[str, str]:
+        """Returns why, by id, the examples that have no margin have none."""
         ...

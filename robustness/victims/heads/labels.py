@@ -16,6 +16,9 @@ from robustness.tasks.abilities import Ability
 from robustness.tasks.grading import LabelGrader, Rows
 from robustness.testsets.example import Example, Texts, digest_texts
 from robustness.victims.batches import CPU_BATCH_TOKENS, CUDA_BATCH_TOKENS, TokenBatches, recover_memory
+from robustness.victims.heads.embedded_batch import EmbeddedBatch
+from robustness.victims.heads.label_gradients import batch_texts, embed_texts, locate_texts
+from robustness.victims.heads.text_gradients import Located, TextGradient, text_gradients
 from robustness.victims.inputs import Company, accepted_inputs, longest_text, pad
 
 logger = logging.getLogger(__name__)
@@ -141,6 +144,31 @@ class Victim:
         if running is not None:
             found.append(running())
         return np.concatenate(found)
+
+    def logits(self, texts: Sequence[Texts]) -> Scores:
+        """Returns the scores."""
+        return self.scores(texts)
+
+    def embed(self, asked: Sequence[Example]) -> EmbeddedBatch:
+        """Returns what `embed_texts` does."""
+        return embed_texts(self, asked)
+
+    def gradient_batches(self, asked: Sequence[Example]) -> list[list[Example]]:
+        """Groups examples by token length, longest first, so that a batch fits the device and pads little."""
+        return batch_texts(self, asked)
+
+    def locate(self, asked: Sequence[Example]) -> list[Located]:
+        """Returns the content tokens of each example."""
+        return locate_texts(self, asked)
+
+    def text_gradients(self, asked: Sequence[Example]) -> list[TextGradient]:
+        """Returns the gradient at each example's text."""
+        return text_gradients(self, asked)
+
+    def find_unfit(self, asked: Sequence[Example]) -> dict[str, str]:
+        """Returns nothing: with labels every text has a margin."""
+        del asked
+        return {}
 
     def start(self, asked: Sequence[Example]) -> Callable[[], Scores]:
         """Begins what `rows` does, and returns the function that waits for the logits.

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from robustness.testsets.example import Example, Texts
+from robustness.testsets.example import Example
+from robustness.victims.heads.embedded_batch import EmbeddedBatch, Forward, group_by_length, median_token_norm
 from robustness.victims.heads.gold_spans import find_gold_spans
-from robustness.victims.heads.label_gradients import EmbeddedBatch, Forward, median_token_norm
-from robustness.victims.heads.spans import ANSWER_TOKENS, AnsweringVictim, Windows
+from robustness.victims.heads.windows import ANSWER_TOKENS, Windows
 from robustness.victims.lookup import look_up, replaced_lookup
+
+if TYPE_CHECKING:
+    from robustness.victims.heads.spans import AnsweringVictim
 
 RIGHT, WRONG = "right_spans", "wrong_spans"
 """Names of the masks (batch, tokens, span lengths) among a batch's inputs."""
@@ -72,12 +76,13 @@ def find_unfit_questions(victim: AnsweringVictim, examples: Sequence[Example]) -
     return unfit
 
 
-def first_windows(victim: AnsweringVictim, texts: Sequence[Texts]) -> list[list[int]]:
-    """Returns the tokens of each (question, paragraph)'s first window."""
-    if not texts:
+def batch_questions(victim: AnsweringVictim, examples: Sequence[Example]) -> list[list[Example]]:
+    """Groups examples by the length of their first windows."""
+    if not examples:
         return []
-    windows = victim.encode(texts)
-    return [windows.inputs["input_ids"][index] for index in _first_windows(windows, len(texts))]
+    windows = victim.encode([example.texts for example in examples])
+    rows = [windows.inputs["input_ids"][index] for index in _first_windows(windows, len(examples))]
+    return group_by_length(examples, rows, victim.company, victim.device)
 
 
 def judge_spans(example: Example, windows: Windows, index: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

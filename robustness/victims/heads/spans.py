@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, final
 
@@ -15,20 +15,17 @@ from robustness.tasks.grading import Rows, SpanGrader, SpanRow
 from robustness.testsets.example import Example, Texts, digest_texts
 from robustness.victims.batches import TokenBatches, default_tokens
 from robustness.victims.heads.best_spans import TopSpans, top_spans
-from robustness.victims.heads.gold_spans import find_gold_spans
-from robustness.victims.heads.labels import Scores
-from robustness.victims.heads.span_losses import SpanMasses, span_masses
+from robustness.victims.heads.embedded_batch import EmbeddedBatch
+from robustness.victims.heads.span_gradients import batch_questions, embed_questions, find_unfit_questions
+from robustness.victims.heads.span_rows import SpanRows, collect_spans
+from robustness.victims.heads.span_text_gradients import locate_in_windows, question_gradients
+from robustness.victims.heads.text_gradients import Located, TextGradient
+from robustness.victims.heads.windows import ANSWER_TOKENS, QUESTION_TOKENS, STRIDE_TOKENS, WINDOW_TOKENS, Windows
 from robustness.victims.inputs import Company, accepted_inputs, longest_text, pad
 
 T = TypeVar("T")
 
-WINDOW_TOKENS = 384
-STRIDE_TOKENS = 128
-"""Tokens that neighbouring windows share."""
-ANSWER_TOKENS = 30
 N_BEST = 20
-QUESTION_TOKENS = 64
-"""Longer questions are cut, so that every window has room for the paragraph."""
 ENCODE_TEXTS = 512
 """Texts that are tokenised, and whose windows are sorted, at a time; bounds memory."""
 
@@ -52,19 +49,6 @@ class Prediction:
         logits = np.array(self.scores, dtype=np.float64)
         shifted = np.exp(logits - logits.max())
         return np.asarray(shifted / shifted.sum())
-
-
-@dataclass(frozen=True, slots=True)
-class Windows:
-    """What the tokenizer made of some texts."""
-
-    inputs: dict[str, list[list[int]]]
-    owner: NDArray[np.int64]
-    """Index of the text that each window is of."""
-    offsets: list[NDArray[np.int64]]
-    """Of each window: start and end characters of its tokens, shape (tokens, 2)."""
-    allowed: list[NDArray[np.bool_]]
-    """Of each window: its tokens of the paragraph."""
 
 
 @final
@@ -96,7 +80,7 @@ class AnsweringVictim:
         self.tokenizer = tokenizer
         self.grader = SpanGrader()
         """Reads its rows."""
-        self.can = frozenset({Ability.LOSSES, Ability.EMBEDDINGS})
+        self.can = frozenset({Ability.LOSSES, Ability.TEXT_GRADIENTS, Ability.EMBEDDINGS})
         """What it may be asked."""
         tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True
         self.device: torch.device = next(model.parameters()).device
@@ -132,26 +116,32 @@ class AnsweringVictim:
 
     def _rows_of_chunk(self, asked: Sequence[Example]) -> Rows:
         windows = self.encode([example.texts for example in asked])
-        gold = [
-            find_gold_spans(asked[owner].texts[1], asked[owner].answers, offsets, allowed, ANSWER_TOKENS)
-            for owner, offsets, allowed in zip(windows.owner, windows.offsets, windows.allowed, strict=True)
-        ]
-        masses = SpanMasses.none_yet(len(asked))
-        found: list[dict[tuple[int, int], float]] = [{} for _ in asked]
+        found = SpanRows(asked, windows)
+        for batch, part in self._run(windows, found.read):
+            found.add(batch, part)
+        return found.rows()
 
-        def read(
-            batch: NDArray[np.int64], starts: torch.Tensor, ends: torch.Tensor, allowed: torch.Tensor
-        ) -> tuple[NDArray[np.float64], TopSpans]:
-            best = top_spans(starts, ends, allowed, count=1, max_tokens=ANSWER_TOKENS)
-            return span_masses(starts, ends, allowed, [gold[index] for index in batch]), best
+    def embed(self, asked: Sequence[Example]) -> EmbeddedBatch:
+        """Returns what `embed_questions` does."""
+        return embed_questions(self, asked)
 
-        for batch, (mass, best) in self._run(windows, read):
-            masses.add(windows.owner[batch], mass)
-            _collect(found, windows, batch, best)
-        places = [min(spans, key=lambda span: (-spans[span], span), default=(0, 0)) for spans in found]
-        return np.column_stack([masses.losses(), places]).astype(np.float32)
+    def gradient_batches(self, asked: Sequence[Example]) -> list[list[Example]]:
+        """Groups examples by the length of their first windows."""
+        return batch_questions(self, asked)
 
-    def scores(self, texts: Sequence[Texts]) -> Scores:
+    def locate(self, asked: Sequence[Example]) -> list[Located]:
+        """Returns the tokens of the attacked segments, each once, whatever windows it stands in."""
+        return locate_in_windows(self, asked)
+
+    def text_gradients(self, asked: Sequence[Example]) -> list[TextGradient]:
+        """Returns the gradients of the questions' losses."""
+        return question_gradients(self, asked)
+
+    def find_unfit(self, asked: Sequence[Example]) -> dict[str, str]:
+        """Returns why, by id, the questions that have no margin have none."""
+        return find_unfit_questions(self, asked)
+
+    def logits(self, texts: Sequence[Texts]) -> Rows:
         """Returns the largest start and end logit within the paragraph, shape (len(texts), 2), float32."""
         rows = np.full((len(texts), 2), -np.inf, dtype=np.float32)
         for number, chunk in enumerate(self._chunks(texts)):
@@ -172,7 +162,7 @@ class AnsweringVictim:
             return top_spans(*logits, count=n_best, max_tokens=ANSWER_TOKENS)
 
         for batch, best in self._run(windows, read):
-            _collect(found, windows, batch, best)
+            collect_spans(found, windows, batch, best)
         return [_prediction(text[1], spans, n_best) for text, spans in zip(texts, found, strict=True)]
 
     @torch.inference_mode()
@@ -188,7 +178,16 @@ class AnsweringVictim:
         )
 
     def _forward(self, windows: Windows, batch: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        inputs = self.inputs({key: [values[i] for i in batch] for key, values in windows.inputs.items()})
+        return self.window_logits(windows, batch, self.window_inputs(windows, batch))
+
+    def window_inputs(self, windows: Windows, batch: NDArray[np.int64]) -> dict[str, torch.Tensor]:
+        """Returns what the model takes of a batch of windows, padded, each of shape (batch, tokens)."""
+        return self.inputs({key: [values[i] for i in batch] for key, values in windows.inputs.items()})
+
+    def window_logits(
+        self, windows: Windows, batch: NDArray[np.int64], inputs: Mapping[str, torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Runs the model; returns start logits, end logits and the paragraph's tokens, shape (batch, tokens)."""
         output = self.model(**inputs)
         self.forwards += len(batch)
         width = inputs["input_ids"].shape[1]
@@ -220,12 +219,15 @@ class AnsweringVictim:
         )
         owner = np.array(encoded.pop("overflow_to_sample_mapping"), dtype=np.int64)
         offsets = [np.array(window, dtype=np.int64).reshape(-1, 2) for window in encoded.pop("offset_mapping")]
+        segments = [
+            np.array([-1 if part is None else part for part in encoded.sequence_ids(window)], dtype=np.int64)
+            for window in range(len(owner))
+        ]
         allowed = [
-            np.array([part == 1 for part in encoded.sequence_ids(window)], dtype=bool) & (spans[:, 1] > spans[:, 0])
-            for window, spans in enumerate(offsets)
+            (parts == 1) & (places[:, 1] > places[:, 0]) for parts, places in zip(segments, offsets, strict=True)
         ]
         kept = [key for key in encoded if key in self._accepted]
-        return Windows({key: encoded[key] for key in kept}, owner, offsets, allowed)
+        return Windows({key: encoded[key] for key in kept}, owner, offsets, segments, allowed)
 
     def _shorten(self, questions: list[str], texts: Sequence[Texts]) -> list[str]:
         """Cuts questions that would leave no room for the paragraph; no token is shorter than a character."""
@@ -244,20 +246,6 @@ def _largest(_: NDArray[np.int64], starts: torch.Tensor, ends: torch.Tensor, all
     """The largest start and end logit of each window, shape (windows, 2)."""
     masked = [logits.float().masked_fill(~allowed, -torch.inf).amax(dim=1) for logits in (starts, ends)]
     return torch.stack(masked, dim=1)
-
-
-def _collect(
-    found: list[dict[tuple[int, int], float]], windows: Windows, batch: NDArray[np.int64], best: TopSpans
-) -> None:
-    """Adds the spans of a batch of windows, as characters of the paragraph; of one span the best window counts."""
-    scores, starts, ends = (part.cpu().numpy() for part in (best.scores, best.starts, best.ends))
-    for row, index in enumerate(batch):
-        spans, shift = found[windows.owner[index]], windows.offsets[index]
-        for score, start, end in zip(scores[row], starts[row], ends[row], strict=True):
-            if np.isneginf(score):
-                break
-            key = (int(shift[start, 0]), int(shift[end, 1]))
-            spans[key] = max(float(score), spans.get(key, -np.inf))
 
 
 def _prediction(context: str, spans: dict[tuple[int, int], float], n_best: int) -> Prediction:

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import final
+from functools import partial
+from typing import TYPE_CHECKING, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from robustness.tasks.objective import Objective
+from robustness.tasks.grading import Grader
 from robustness.testsets.example import Example, Span
-from robustness.victims.heads.label_gradients import embed, frozen, gradient_batches, margins
-from robustness.victims.heads.labels import Victim
+from robustness.victims.heads.embedded_batch import frozen, margins
 from robustness.victims.vocabulary import Vocabulary, vocabulary_of
 
-UNTARGETED = Objective()
+if TYPE_CHECKING:
+    from robustness.victims.heads.head import Head
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """The tokens of a text that gradients are taken at."""
+
+    tokens: NDArray[np.int64]
+    """Ids, shape (tokens,)."""
+    places: tuple[Span, ...]
+    """Each token's segment, start and end in the text."""
 
 
 @final
@@ -24,14 +35,14 @@ UNTARGETED = Objective()
 class TextGradient:
     """What a model says of one text, to first order, at the tokens of its open segments.
 
-    The gradient is that of max over c != y of z_c, minus z_y, which does not saturate where the model is confident.
-    For two labels it is that of the loss up to a positive factor.
+    With labels the gradient is that of max over c != y of z_c, minus z_y, which does not saturate where the model is
+    confident; for two labels it is that of the loss up to a positive factor. Of a question it is that of the loss.
     """
 
     loss: float
     """Minus the log-probability of what is right; not a number where the model's answer is not finite."""
     reached: bool
-    """Whether the attack's objective is reached."""
+    """Whether the objective is reached: a wrong answer, until the engine says what the attack's own objective is."""
     tokens: NDArray[np.int64]
     """Ids, shape (tokens,); special and padding tokens and those of closed segments are left out."""
     places: tuple[Span, ...]
@@ -48,25 +59,32 @@ class TextGradient:
         return [i for i, (s, a, b) in enumerate(self.places) if s == segment and a < end and b > start]
 
 
-def text_gradients(
-    victim: Victim, examples: Sequence[Example], objective: Objective = UNTARGETED
+def text_gradients(victim: Head, examples: Sequence[Example]) -> list[TextGradient]:
+    """Returns the gradient at each example's text, of a victim whose margins are those of what it embeds."""
+    batches = victim.gradient_batches(examples)
+    return differentiate_batches(victim, examples, batches, partial(_differentiate, victim))
+
+
+def differentiate_batches(
+    victim: Head,
+    examples: Sequence[Example],
+    batches: Iterable[Sequence[Example]],
+    differentiate: Callable[[Sequence[Example]], Sequence[TextGradient]],
 ) -> list[TextGradient]:
-    """Returns the gradient at each example's text, in evaluation mode, in the order of `examples`.
+    """Returns the gradients of batches, in evaluation mode, in the order of `examples`.
 
     A batch that does not fit the memory is halved.
 
     Raises:
         OutOfMemoryError: a single text that does not fit.
-        UsageError: examples with different numbers of segments.
-        CheckpointError: a tokenizer or a model that cannot be differentiated; see `embed`.
     """
     found: dict[int, TextGradient] = {}
     with frozen(victim):
-        stack = gradient_batches(victim, examples)[::-1]
+        stack = list(batches)[::-1]
         while stack:
             batch = stack.pop()
             try:
-                gradients = _differentiate(victim, batch, objective)
+                gradients = differentiate(batch)
             except torch.cuda.OutOfMemoryError:
                 if len(batch) == 1:
                     raise
@@ -77,23 +95,43 @@ def text_gradients(
     return [found[id(example)] for example in examples]
 
 
-def _differentiate(victim: Victim, examples: Sequence[Example], objective: Objective) -> list[TextGradient]:
-    batch = embed(victim, examples)
+def gradient_at(
+    grader: Grader,
+    example: Example,
+    row: NDArray[np.float32],
+    located: Located,
+    gradient: NDArray[np.float32],
+    vocabulary: Vocabulary,
+) -> TextGradient:
+    """Returns the gradient at one text's tokens, shape (tokens, dim), one that is not finite as zeros.
+
+    Args:
+        grader: reads the row.
+        example: whose text it is.
+        row: what the victim gives for it.
+        located: the tokens.
+        gradient: at each of them.
+        vocabulary: the victim's.
+    """
+    is_answer = bool(np.isfinite(row).all())
+    loss = float(grader.losses(row[None], [example])[0]) if is_answer else float("nan")
+    reached = is_answer and not grader.correct(row[None], [example])[0]
+    finite = bool(np.isfinite(gradient).all())
+    own = gradient if finite else np.zeros_like(gradient)
+    return TextGradient(
+        loss, bool(reached), located.tokens, located.places, own, not finite or not own.any(), vocabulary
+    )
+
+
+def _differentiate(victim: Head, examples: Sequence[Example]) -> list[TextGradient]:
+    batch = victim.embed(examples)
     with torch.enable_grad():
         point = batch.embeddings.requires_grad_()
         logits = batch.logits(point)
         (slope,) = torch.autograd.grad(-margins(logits, batch.labels).sum(), point)
     vocabulary = vocabulary_of(victim)
-    scores = logits.detach().cpu().numpy()
-    losses = np.where(np.isfinite(scores).all(axis=1), victim.grader.losses(scores, examples), np.nan)
-    reached = objective.reached(victim.grader.correct(scores, examples))
-    gradients = []
-    for row, (tokens, places) in enumerate(vocabulary.locate(examples)):
-        own = slope[row][batch.content[row]].cpu().numpy()
-        finite = bool(np.isfinite(own).all())
-        own = own if finite else np.zeros_like(own)
-        vanished = not finite or not own.any()
-        gradients.append(
-            TextGradient(float(losses[row]), bool(reached[row]), tokens, places, own, vanished, vocabulary)
-        )
-    return gradients
+    rows, contents = logits.detach().cpu().numpy(), batch.content
+    return [
+        gradient_at(victim.grader, example, rows[i], located, slope[i][contents[i]].cpu().numpy(), vocabulary)
+        for i, (example, located) in enumerate(zip(examples, victim.locate(examples), strict=True))
+    ]

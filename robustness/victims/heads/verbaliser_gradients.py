@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from robustness.testsets.example import Example
-from robustness.victims.heads.label_gradients import EmbeddedBatch, Forward, median_token_norm
-from robustness.victims.heads.verbalisers import PromptedVictim
+from robustness.victims.heads.embedded_batch import EmbeddedBatch, Forward, group_by_length, median_token_norm
+from robustness.victims.heads.text_gradients import Located
 from robustness.victims.lookup import look_up, replaced_lookup
+
+if TYPE_CHECKING:
+    from robustness.victims.heads.verbalisers import PromptedVictim
 
 
 def embed_prompts(victim: PromptedVictim, examples: Sequence[Example]) -> EmbeddedBatch:
@@ -24,14 +29,32 @@ def embed_prompts(victim: PromptedVictim, examples: Sequence[Example]) -> Embedd
     encoded = [victim.encode_segments(example.texts) for example in examples]
     ids, mask = victim.pad([row for row, _ in encoded])
     content = torch.zeros_like(mask, dtype=torch.bool)
-    for row, (example, (_, segments)) in enumerate(zip(examples, encoded, strict=True)):
-        flags = [segment in example.attacked for segment in segments]
+    for row, (example, (_, places)) in enumerate(zip(examples, encoded, strict=True)):
+        flags = [place is not None and place[0] in example.attacked for place in places]
         content[row, : len(flags)] = torch.tensor(flags, dtype=torch.bool, device=content.device)
     with torch.no_grad():
         embeddings = look_up(victim.model, ids)
     labels = torch.tensor([example.label for example in examples], device=victim.device)
     inputs = {"input_ids": ids, "attention_mask": mask}
     return EmbeddedBatch(embeddings, content, labels, median_token_norm(victim), inputs, _forward_of(victim))
+
+
+def batch_prompts(victim: PromptedVictim, examples: Sequence[Example]) -> list[list[Example]]:
+    """Groups examples by the length of their prompts."""
+    rows = [victim.encode(example.texts) for example in examples]
+    return group_by_length(examples, rows, victim.company, victim.device)
+
+
+def locate_in_prompts(victim: PromptedVictim, examples: Sequence[Example]) -> list[Located]:
+    """Returns the tokens of the attacked segments, with their places in the segments, not in the prompt."""
+    found = []
+    for example in examples:
+        ids, places = victim.encode_segments(example.texts)
+        kept = [(token, place) for token, place in zip(ids, places, strict=True) if place is not None]
+        kept = [(token, place) for token, place in kept if place[0] in example.attacked]
+        tokens = np.array([token for token, _ in kept], dtype=np.int64)
+        found.append(Located(tokens, tuple(place for _, place in kept)))
+    return found
 
 
 def _forward_of(victim: PromptedVictim) -> Forward:

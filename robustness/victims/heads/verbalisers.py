@@ -13,10 +13,13 @@ from robustness.errors import CheckpointError
 from robustness.tasks.abilities import Ability
 from robustness.tasks.grading import LabelGrader, Rows
 from robustness.tasks.task import Task
-from robustness.testsets.example import Example, Texts, digest_texts
+from robustness.testsets.example import Example, Span, Texts, digest_texts
 from robustness.victims.batches import TokenBatches, default_tokens
+from robustness.victims.heads.embedded_batch import EmbeddedBatch
 from robustness.victims.heads.labels import ENCODE_TEXTS, Scores
 from robustness.victims.heads.prompts import prompt_of
+from robustness.victims.heads.text_gradients import Located, TextGradient, text_gradients
+from robustness.victims.heads.verbaliser_gradients import batch_prompts, embed_prompts, locate_in_prompts
 from robustness.victims.inputs import Company, accepted_inputs, longest_text
 
 CACHES = frozenset({"cache", "past_key_values"})
@@ -55,7 +58,7 @@ class PromptedVictim:
         self.tokenizer = tokenizer
         self.grader = LabelGrader(task.labels)
         """Reads its rows."""
-        self.can = frozenset(Ability) - {Ability.TEXT_GRADIENTS}
+        self.can = frozenset(Ability)
         """What it may be asked."""
         self.device: torch.device = next(model.parameters()).device
         prompts = getattr(model, "active_peft_config", None)
@@ -93,6 +96,31 @@ class PromptedVictim:
             scores[start : start + len(chunk)] = self._score_chunk(chunk)
         return scores
 
+    def logits(self, texts: Sequence[Texts]) -> Scores:
+        """Returns the scores."""
+        return self.scores(texts)
+
+    def embed(self, asked: Sequence[Example]) -> EmbeddedBatch:
+        """Returns what `embed_prompts` does."""
+        return embed_prompts(self, asked)
+
+    def gradient_batches(self, asked: Sequence[Example]) -> list[list[Example]]:
+        """Groups examples by token length, longest first, so that a batch fits the device and pads little."""
+        return batch_prompts(self, asked)
+
+    def locate(self, asked: Sequence[Example]) -> list[Located]:
+        """Returns the content tokens of each example."""
+        return locate_in_prompts(self, asked)
+
+    def text_gradients(self, asked: Sequence[Example]) -> list[TextGradient]:
+        """Returns the gradient at each example's text."""
+        return text_gradients(self, asked)
+
+    def find_unfit(self, asked: Sequence[Example]) -> dict[str, str]:
+        """Returns nothing: with labels every text has a margin."""
+        del asked
+        return {}
+
     def _score_chunk(self, prompts: Sequence[Sequence[int]]) -> Scores:
         score = self._score_repeated if self._is_prompt_learning else self._score_cached
         scores = np.empty((len(prompts), len(self.verbalisers)), dtype=np.float32)
@@ -116,8 +144,8 @@ class PromptedVictim:
             self.truncated.add(digest_texts(text))
         return [ids[place] for place in kept]
 
-    def encode_segments(self, text: Texts) -> tuple[list[int], list[int | None]]:
-        """Returns the prompt's tokens, and of which segment each is; None: of the template, or special.
+    def encode_segments(self, text: Texts) -> tuple[list[int], list[Span | None]]:
+        """Returns the prompt's tokens, and where in which segment each stands; None: of the template, or special.
 
         Raises:
             CheckpointError: a tokenizer that cannot say where a token comes from.
@@ -134,13 +162,20 @@ class PromptedVictim:
             prompt += part
         options = {"truncation": False, "verbose": False, "add_special_tokens": self._adds_special}
         encoded = self.tokenizer(prompt, return_offsets_mapping=True, **options)
-        owners = [
-            next((segment for low, high, segment in bounds if max(start, low) < min(end, high)), None)
+        places = [
+            next(
+                (
+                    (segment, max(start, low) - low, min(end, high) - low)
+                    for low, high, segment in bounds
+                    if max(start, low) < min(end, high)
+                ),
+                None,
+            )
             for start, end in encoded["offset_mapping"]
         ]
         ids = self._without_appended(encoded["input_ids"])
         kept = self._kept(ids)
-        return [ids[place] for place in kept], [owners[place] for place in kept]
+        return [ids[place] for place in kept], [places[place] for place in kept]
 
     def _without_appended(self, ids: Sequence[int]) -> list[int]:
         return list(ids[: len(ids) - self._appended])

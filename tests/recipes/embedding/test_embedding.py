@@ -27,7 +27,6 @@ from robustness.recipes.embedding.minimal_norm import Ddn, Fmn
 from robustness.recipes.embedding.trial import EmbeddingResult
 from robustness.testsets.example import Example
 from robustness.victims.files.checkpoint import read_checkpoint
-from robustness.victims.heads.label_gradients import embed
 from robustness.victims.heads.labels import Victim
 from robustness.victims.loading import load_checkpoint, place, to_victim
 
@@ -109,7 +108,7 @@ def test_outcomes_do_not_depend_on_batches_or_order(
     victim = load(tiny, "full")
     victim.model.double()  # only the paths of rounding would differ
     together = run(ATTACKS[name], victim, examples)
-    monkeypatch.setattr("robustness.victims.heads.label_gradients.CPU_GRADIENT_TOKENS", 1)
+    monkeypatch.setattr("robustness.victims.heads.embedded_batch.CPU_GRADIENT_TOKENS", 1)
     monkeypatch.setattr("robustness.recipes.embedding.attack.CHUNK", 4)
 
     alone = run(ATTACKS[name], victim, examples[::-1])
@@ -274,7 +273,7 @@ def test_no_examples_no_outcomes(tiny: Any) -> None:
 
 
 def test_a_judge_sees_what_the_embeddings_say(tiny: Any, examples: list) -> None:
-    batch = embed(load(tiny, "full"), examples)
+    batch = load(tiny, "full").embed(examples)
 
     judgement = judge_embeddings(batch, torch.zeros_like(batch.embeddings))
 

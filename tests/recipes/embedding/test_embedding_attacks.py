@@ -14,7 +14,7 @@ from robustness.recipes.embedding.ball_attacks import Apgd, BallAttack, Fgsm, Pg
 from robustness.recipes.embedding.balls import Norm, sizes
 from robustness.recipes.embedding.minimal_norm import Ddn, Fmn, MinimalAttack
 from robustness.recipes.embedding.trial import EmbeddingResult, Loss, losses
-from robustness.victims.heads.label_gradients import EmbeddedBatch
+from robustness.victims.heads.embedded_batch import EmbeddedBatch
 
 TOKENS, DIM = 4, 6
 

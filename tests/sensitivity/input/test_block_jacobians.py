@@ -13,7 +13,7 @@ from robustness.sensitivity.blocks import find_blocks
 from robustness.sensitivity.input.block_jacobians import BlockJacobians, block_norms, spectral_norm_lower
 from robustness.sensitivity.measurement import Kind
 from robustness.testsets.example import Example
-from robustness.victims.heads.label_gradients import embed, frozen
+from robustness.victims.heads.embedded_batch import frozen
 from robustness.victims.heads.labels import Victim
 
 
@@ -49,7 +49,7 @@ def test_the_norms_of_a_bert_are_those_of_its_dense_jacobians(tiny: Any, victims
     chosen = [Example("short", ("fine film",), 1), Example("long", ("the plot is dull .",), 0)]
 
     with frozen(doubled):
-        batch = embed(doubled, chosen)
+        batch = doubled.embed(chosen)
         batch = type(batch)(
             batch.embeddings.double(), batch.content, batch.labels, batch.unit, batch.inputs, batch.forward
         )

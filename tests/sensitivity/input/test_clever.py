@@ -9,7 +9,7 @@ from scipy.stats import weibull_max
 
 from robustness.sensitivity.input.clever import Clever, fit_end_point, gradient_maxima
 from robustness.sensitivity.measurement import Kind
-from robustness.victims.heads.label_gradients import embed, frozen
+from robustness.victims.heads.embedded_batch import frozen
 
 
 def test_a_linear_models_maxima_are_all_the_norm_of_its_weights(as_batch: Any, linear: Any, points: Any) -> None:
@@ -58,7 +58,7 @@ def test_the_probe_labels_an_estimate_between_nothing_and_its_radius(tiny: Any, 
 
     victim = subject_of(tiny.peft).victim
     with frozen(victim):
-        batch = embed(victim, [reading.example for reading in readings])
+        batch = victim.embed([reading.example for reading in readings])
         right = batch.logits(batch.embeddings).argmax(dim=1) == batch.labels
     values = [reading.measurement.value for reading in readings]
     assert {reading.measurement.kind for reading in readings} == {Kind.ESTIMATE}

@@ -13,7 +13,7 @@ from robustness.sensitivity.input.gradient_masking import Battery, plant, random
 from robustness.sensitivity.input.jacobian import logit_jacobians
 from robustness.sensitivity.measurement import MeasurementStatus
 from robustness.testsets.example import Example
-from robustness.victims.heads.label_gradients import EmbeddedBatch, embed, frozen, margins
+from robustness.victims.heads.embedded_batch import EmbeddedBatch, frozen, margins
 from robustness.victims.heads.labels import Victim
 
 NORMS = [Norm.L2, Norm.LINF]
@@ -185,7 +185,7 @@ def test_company_changes_no_distance(tiny: Any, subject_of: Any, examples: list[
 def test_planted_wrong_answers_lie_where_they_were_planted(tiny: Any, victims: Any, examples: list[Example]) -> None:
     victim = victims(tiny.peft)
     with frozen(victim):
-        batch = embed(victim, examples[:4])
+        batch = victim.embed(examples[:4])
         found = probe()._search(Norm.L2)(batch)
         planted = plant(batch, victim.model, found, Norm.L2, [torch.Generator().manual_seed(n) for n in range(4)])
         assert planted is not None
@@ -235,7 +235,7 @@ def test_masked_gradients_void_the_distances(tiny: Any, victims: Any, subject_of
 def test_a_search_that_stops_early_is_voided_by_random_directions(tiny: Any, victims: Any, examples: Any) -> None:
     victim = victims(tiny.peft)
     with frozen(victim):
-        batch = embed(victim, examples[:4])
+        batch = victim.embed(examples[:4])
         found = probe()._search(Norm.L2)(batch)
         generators = [torch.Generator().manual_seed(n) for n in range(4)]
         far = type(found)(

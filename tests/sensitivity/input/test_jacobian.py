@@ -19,7 +19,7 @@ from robustness.sensitivity.input.jacobian import (
 from robustness.sensitivity.measurement import MeasurementStatus
 from robustness.sensitivity.probe import Unsupported
 from robustness.testsets.example import Example
-from robustness.victims.heads.label_gradients import embed, frozen, margins
+from robustness.victims.heads.embedded_batch import frozen, margins
 from robustness.victims.heads.labels import Victim
 
 PROBES = [Margin(), MarginGradient(), JacobianNorm(), ConditionProfile()]
@@ -69,7 +69,7 @@ def test_the_jacobian_agrees_with_finite_differences_in_double_precision(as_batc
 def test_only_the_content_moves(tiny: Any, victims: Any, examples: list[Example]) -> None:
     victim = victims(tiny.full)
     with frozen(victim):
-        batch = embed(victim, examples[:4])
+        batch = victim.embed(examples[:4])
         jacobian, _ = logit_jacobians(batch)
 
     assert not jacobian.permute(0, 2, 1, 3)[~batch.content].any()
@@ -163,7 +163,7 @@ def test_one_bad_example_is_errored_and_the_others_are_measured(
     def fail_on_two(victim: Any, batch: Any) -> Any:
         if any(example.id == "2" for example in batch):
             raise torch.cuda.OutOfMemoryError("too long")
-        return embed(victim, batch)
+        return victim.embed(batch)
 
     monkeypatch.setattr(batching, "embed_any", fail_on_two)
 

@@ -12,7 +12,7 @@ from robustness.recipes.embedding.balls import Norm
 from robustness.sensitivity.input.smoothing import Smoothing, certified_radius, clopper_pearson_lower, noisy_counts
 from robustness.sensitivity.measurement import Kind, MeasurementStatus, Target
 from robustness.testsets.example import Example
-from robustness.victims.heads.label_gradients import EmbeddedBatch
+from robustness.victims.heads.embedded_batch import EmbeddedBatch
 
 ALPHA = 0.01
 

@@ -19,7 +19,7 @@ from robustness.sensitivity.parameter.curvature import (
 )
 from robustness.sensitivity.parameter.weights import WeightSpace, block_parameters
 from robustness.sensitivity.probe import Unsupported
-from robustness.victims.heads.label_gradients import EmbeddedBatch, embed, frozen
+from robustness.victims.heads.embedded_batch import EmbeddedBatch, frozen
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_a_models_product_is_symmetric_and_its_scores_stay(tiny: Any, victims: A
     victim = victims(tiny.peft)
     rng = torch.Generator().manual_seed(0)
     with frozen(victim):
-        batch = embed(victim, examples[:4])
+        batch = victim.embed(examples[:4])
         before = batch.logits(batch.embeddings)
         with twice_differentiable(victim, batch), WeightSpace(block_parameters(victim.model)) as weights:
             during = batch.logits(batch.embeddings).detach()

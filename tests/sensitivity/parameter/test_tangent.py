@@ -19,7 +19,7 @@ from robustness.sensitivity.parameter.weights import WeightSpace, block_paramete
 from robustness.sensitivity.probe import Unsupported
 from robustness.tuners.matrices import Axes, Storage, weight_storages
 from robustness.victims.files.checkpoint import read_checkpoint
-from robustness.victims.heads.label_gradients import embed, margins
+from robustness.victims.heads.embedded_batch import margins
 from robustness.victims.loading import load_checkpoint, place, to_victim
 
 RANK, ROWS, COLUMNS = 3, 9, 7
@@ -196,7 +196,7 @@ def test_merged_and_unmerged_gradients_agree_through_the_tangent_space(tiny: Any
 
     victim = to_victim(loaded, place("cpu"))
     parameters = block_parameters(victim.model)
-    batch = embed(victim, examples[:1])
+    batch = victim.embed(examples[:1])
     with WeightSpace(parameters) as weights:
         gradients = loss_gradients(batch, weights, None)
     weight = name.removeprefix("base_model.model.").split(".lora_B")[0] + ".weight"

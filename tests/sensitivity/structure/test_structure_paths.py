@@ -18,7 +18,7 @@ from robustness.sensitivity.structure.paths import UpdatePath, answers, cut_rank
 from robustness.sensitivity.structure.updates import WeightUpdate
 from robustness.testsets.example import Example
 from robustness.victims.files.checkpoint import read_checkpoint
-from robustness.victims.heads.label_gradients import embed, frozen
+from robustness.victims.heads.embedded_batch import frozen
 from robustness.victims.heads.labels import Victim
 from robustness.victims.loading import load_checkpoint, place, to_victim
 
@@ -138,7 +138,7 @@ def test_a_gradient_step_has_the_promised_length_and_lowers_the_margin(
 ) -> None:
     one = subject("full")
     with frozen(victims["full"]):
-        batch = embed(victims["full"], one.examples)
+        batch = victims["full"].embed(one.examples)
         small, large = (answers(batch, radius) for radius in (1e-6, 1e3))
 
     assert torch.equal(small[0], small[1])

@@ -89,7 +89,7 @@ def test_a_batch_of_windows_that_does_not_fit_is_halved_and_nothing_is_lost(
     answering: Any, victim: AnsweringVictim, small_memory: Callable
 ) -> None:
     texts = long_texts(answering)
-    answers, scores = victim.predict(texts), victim.scores(texts)
+    answers, scores = victim.predict(texts), victim.logits(texts)
     victim.batches.tokens, windows = 100_000, victim.forwards // 2
     sizes = small_memory(victim, 5)
 
@@ -98,7 +98,7 @@ def test_a_batch_of_windows_that_does_not_fit_is_halved_and_nothing_is_lost(
     assert [prediction.best for prediction in found] == [prediction.best for prediction in answers]
     assert victim.forwards == 3 * windows
     assert sizes[:2] == [windows, windows // 2] and set(sizes[-3:]) <= {1, 2, 3, 4, 5}
-    np.testing.assert_allclose(victim.scores(texts), scores, atol=1e-4)
+    np.testing.assert_allclose(victim.logits(texts), scores, atol=1e-4)
     small_memory(victim, 0)
     with pytest.raises(torch.cuda.OutOfMemoryError):
         victim.predict(texts)
@@ -244,6 +244,6 @@ def test_an_adapter_of_pefts_own_kind_is_asked_without_segment_ids_as_it_was_tra
 
     unmerged = as_victim(loaded, loaded.unmerged, place("cpu"))
 
-    np.testing.assert_allclose(unmerged.scores(texts), victim.scores(texts), atol=1e-4)
+    np.testing.assert_allclose(unmerged.logits(texts), victim.logits(texts), atol=1e-4)
     told = AnsweringVictim(victim.model, victim.tokenizer, segment_ids=True)
-    assert np.abs(told.scores(texts) - victim.scores(texts)).max() > 0.1
+    assert np.abs(told.logits(texts) - victim.logits(texts)).max() > 0.1

@@ -31,7 +31,6 @@ from robustness.tasks.task import Task
 from robustness.testsets.example import Example, Texts, digest_texts
 from robustness.victims.files.checkpoint import read_checkpoint
 from robustness.victims.gate import inspect_checkpoint
-from robustness.victims.heads.embedding import batches_of_any, embed_any
 from robustness.victims.heads.labels import Victim
 from robustness.victims.heads.verbalisers import PromptedVictim
 from robustness.victims.kinds import AnyVictim
@@ -203,14 +202,14 @@ def test_as_a_function_of_embeddings_it_scores_as_it_does_on_texts_and_only_the_
     chosen = [Example(str(index), text, index % 2) for index, text in enumerate(TEXTS[:7])]
 
     with torch.no_grad():
-        batch = embed_any(victim, chosen)
+        batch = victim.embed(chosen)
         found = batch.logits(batch.embeddings).numpy()
 
     np.testing.assert_allclose(found, victim.scores([each.texts for each in chosen]), atol=1e-4)
     for row, example in enumerate(chosen):
         content = batch.inputs["input_ids"][row, batch.content[row]]
         assert victim.tokenizer.decode(content).split() == example.texts[0].split()
-    assert sorted(len(group) for group in batches_of_any(victim, chosen)) == [7]
+    assert sorted(len(group) for group in victim.gradient_batches(chosen)) == [7]
 
 
 def test_a_truncated_prompt_keeps_the_segments_of_the_tokens_it_keeps(llama: Path) -> None:
@@ -218,11 +217,13 @@ def test_a_truncated_prompt_keeps_the_segments_of_the_tokens_it_keeps(llama: Pat
     assert isinstance(victim, PromptedVictim)
     text = ("dull " * 80,)
 
-    ids, segments = victim.encode_segments(text)
+    ids, places = victim.encode_segments(text)
 
     assert ids == victim.encode(text) and len(ids) == victim.max_tokens
-    kept = [victim.tokenizer.decode([token]) for token, segment in zip(ids, segments, strict=True) if segment == 0]
-    assert set(kept) == {"dull"} and segments[-1] is None
+    words = [text[0][place[1] : place[2]].strip() for place in places if place]
+    kept = [victim.tokenizer.decode([token]) for token, place in zip(ids, places, strict=True) if place]
+    assert set(kept) == {"dull"} and places[-1] is None
+    assert words == kept
 
 
 def test_a_prompt_longer_than_the_model_takes_loses_its_beginning(llama: Path) -> None:

@@ -19,14 +19,7 @@ from transformers import (
 
 from robustness.errors import CheckpointError, UsageError
 from robustness.testsets.example import Example
-from robustness.victims.heads.label_gradients import (
-    EmbeddedBatch,
-    embed,
-    frozen,
-    gradient_batches,
-    margins,
-    median_token_norm,
-)
+from robustness.victims.heads.embedded_batch import EmbeddedBatch, frozen, margins, median_token_norm
 from robustness.victims.heads.labels import Victim
 from robustness.victims.loading import place, to_victim
 
@@ -88,7 +81,7 @@ def llama(tokenizer: Any) -> Victim:
 
 
 def test_logits_of_a_texts_own_embeddings_are_its_scores(full_victim: Victim, texts: list) -> None:
-    batch = embed(full_victim, as_examples(texts))
+    batch = full_victim.embed(as_examples(texts))
 
     np.testing.assert_allclose(logits_of(batch), full_victim.scores(texts), atol=1e-5)
     assert batch.embeddings.dtype == torch.float32
@@ -102,34 +95,34 @@ def test_adapters_answer_as_their_victim_does(
     save_adapter(tmp_path / method, ADAPTERS[method])
     victim = to_victim(load(tmp_path / method), place("cpu"))
 
-    batch = embed(victim, as_examples(texts))
+    batch = victim.embed(as_examples(texts))
 
     np.testing.assert_allclose(logits_of(batch), victim.scores(texts), atol=1e-5)
 
 
 def test_roberta_keeps_its_positions_under_padding(roberta: Victim, texts: list) -> None:
-    np.testing.assert_allclose(logits_of(embed(roberta, as_examples(texts))), roberta.scores(texts), atol=1e-5)
+    np.testing.assert_allclose(logits_of(roberta.embed(as_examples(texts))), roberta.scores(texts), atol=1e-5)
 
 
 def test_a_decoder_reads_the_last_token_that_is_not_padding(llama: Victim, texts: list) -> None:
     texts = [text for text in texts if text[0]]
 
-    np.testing.assert_allclose(logits_of(embed(llama, as_examples(texts))), llama.scores(texts), atol=1e-5)
+    np.testing.assert_allclose(logits_of(llama.embed(as_examples(texts))), llama.scores(texts), atol=1e-5)
 
 
 def test_columns_are_in_the_tasks_label_order(full_victim: Victim, texts: list) -> None:
     swapped = Victim(full_victim.model, full_victim.tokenizer, (1, 0))
 
-    expected = logits_of(embed(full_victim, as_examples(texts)))[:, ::-1]
+    expected = logits_of(full_victim.embed(as_examples(texts)))[:, ::-1]
 
-    np.testing.assert_array_equal(logits_of(embed(swapped, as_examples(texts))), expected)
+    np.testing.assert_array_equal(logits_of(swapped.embed(as_examples(texts))), expected)
 
 
 def test_a_bfloat16_model_takes_float32_embeddings(tiny: Any, load: Callable, texts: list) -> None:
     # oneDNN's bfloat16 kernels need instructions that a virtual machine may announce and not have.
     with torch.backends.mkldnn.flags(enabled=False):
         victim = to_victim(load(tiny.full), place("cpu", "bfloat16"))
-        batch = embed(victim, as_examples(texts))
+        batch = victim.embed(as_examples(texts))
         logits, scores = batch.logits(batch.embeddings), victim.scores(texts)
 
     assert (batch.embeddings.dtype, logits.dtype) == (torch.float32, torch.float32)
@@ -137,7 +130,7 @@ def test_a_bfloat16_model_takes_float32_embeddings(tiny: Any, load: Callable, te
 
 
 def test_content_is_the_text_without_special_and_padding_tokens(full_victim: Victim) -> None:
-    batch = embed(full_victim, as_examples([("the film",), ("the film is fine . [SEP] dull",), ("",)]))
+    batch = full_victim.embed(as_examples([("the film",), ("the film is fine . [SEP] dull",), ("",)]))
 
     names = [full_victim.tokenizer.convert_ids_to_tokens(row) for row in batch.inputs["input_ids"].tolist()]
     content = [
@@ -151,7 +144,7 @@ def test_content_is_the_text_without_special_and_padding_tokens(full_victim: Vic
 def test_content_of_a_pair_is_its_attacked_segments(
     full_victim: Victim, attacked: tuple[int, ...], expected: int
 ) -> None:
-    batch = embed(full_victim, [Example("1", ("fine film", "dull cold plot"), 1, attacked=attacked)])
+    batch = full_victim.embed([Example("1", ("fine film", "dull cold plot"), 1, attacked=attacked)])
 
     assert batch.content.sum() == expected
 
@@ -160,7 +153,7 @@ def test_content_of_a_pair_is_its_attacked_segments(
 def test_content_follows_the_padding_side(full_victim: Victim, side: str) -> None:
     full_victim.tokenizer.padding_side = side
 
-    batch = embed(full_victim, as_examples([("the film",), ("the film is fine .",)]))
+    batch = full_victim.embed(as_examples([("the film",), ("the film is fine .",)]))
 
     padding = batch.inputs["input_ids"] == full_victim.tokenizer.pad_token_id
     assert padding[0].any()
@@ -171,7 +164,7 @@ def test_content_follows_the_padding_side(full_victim: Victim, side: str) -> Non
 def test_long_texts_are_cut_as_for_scores(full_victim: Victim) -> None:
     texts = [("fine " * 100,), ("dull",)]
 
-    batch = embed(full_victim, as_examples(texts))
+    batch = full_victim.embed(as_examples(texts))
 
     assert batch.embeddings.shape[1] == full_victim.max_tokens
     np.testing.assert_allclose(logits_of(batch), full_victim.scores(texts), atol=1e-5)
@@ -179,7 +172,7 @@ def test_long_texts_are_cut_as_for_scores(full_victim: Victim) -> None:
 
 def test_gradients_agree_with_finite_differences(full_victim: Victim) -> None:
     full_victim.model.double()
-    batch = embed(full_victim, as_examples([("the film is fine .",)]))
+    batch = full_victim.embed(as_examples([("the film is fine .",)]))
     module = full_victim.model.get_input_embeddings()
     point = module(batch.inputs["input_ids"]).detach().requires_grad_()
 
@@ -207,7 +200,7 @@ def test_margins_are_the_true_logit_over_the_best_other() -> None:
 
 
 def test_the_unit_is_the_median_row_norm(full_victim: Victim, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("robustness.victims.heads.label_gradients.NORM_ROWS", 7)
+    monkeypatch.setattr("robustness.victims.heads.embedded_batch.NORM_ROWS", 7)
     weights = full_victim.model.get_input_embeddings().weight.detach().numpy().astype(np.float64)
 
     unit = median_token_norm(full_victim)
@@ -217,7 +210,7 @@ def test_the_unit_is_the_median_row_norm(full_victim: Victim, monkeypatch: pytes
 
 
 def test_selected_rows_answer_as_they_did(full_victim: Victim, texts: list) -> None:
-    batch = embed(full_victim, as_examples(texts))
+    batch = full_victim.embed(as_examples(texts))
 
     part = batch.select(torch.tensor([2, 0]))
 
@@ -241,7 +234,7 @@ def test_freezing_restores_gradients_and_mode(full_victim: Victim) -> None:
 
 
 def test_passes_are_counted(full_victim: Victim) -> None:
-    batch = embed(full_victim, as_examples([("fine",), ("dull",)]))
+    batch = full_victim.embed(as_examples([("fine",), ("dull",)]))
     before = full_victim.forwards
 
     logits_of(batch)
@@ -252,7 +245,7 @@ def test_passes_are_counted(full_victim: Victim) -> None:
 def test_no_hook_stays_behind(full_victim: Victim, texts: list) -> None:
     before = full_victim.scores(texts)
 
-    logits_of(embed(full_victim, as_examples(texts)))
+    logits_of(full_victim.embed(as_examples(texts)))
 
     np.testing.assert_array_equal(full_victim.scores(texts), before)
 
@@ -260,23 +253,23 @@ def test_no_hook_stays_behind(full_victim: Victim, texts: list) -> None:
 def test_batches_are_of_similar_length_and_lose_nothing(
     full_victim: Victim, texts: list, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("robustness.victims.heads.label_gradients.CPU_GRADIENT_TOKENS", 40)
+    monkeypatch.setattr("robustness.victims.heads.embedded_batch.CPU_GRADIENT_TOKENS", 40)
     examples = as_examples(texts)
 
-    batches = gradient_batches(full_victim, examples)
+    batches = full_victim.gradient_batches(examples)
 
     lengths = [[len(full_victim.tokenizer(e.texts[0])["input_ids"]) for e in batch] for batch in batches]
     assert sorted(e.id for batch in batches for e in batch) == sorted(e.id for e in examples)
     assert all(len(batch) == 1 or max(batch) * len(batch) <= 40 for batch in lengths)
     assert [n for batch in lengths for n in batch] == sorted((n for batch in lengths for n in batch), reverse=True)
-    assert gradient_batches(full_victim, []) == []
+    assert full_victim.gradient_batches([]) == []
 
 
 def test_mixed_segments_are_refused(full_victim: Victim) -> None:
     with pytest.raises(UsageError, match="same number of segments"):
-        embed(full_victim, [Example("1", ("a",), 0), Example("2", ("a", "b"), 0)])
+        full_victim.embed([Example("1", ("a",), 0), Example("2", ("a", "b"), 0)])
     with pytest.raises(UsageError, match="at least one example"):
-        embed(full_victim, [])
+        full_victim.embed([])
 
 
 def test_a_slow_tokenizer_is_refused(tiny: Any, full_victim: Victim) -> None:
@@ -285,7 +278,7 @@ def test_a_slow_tokenizer_is_refused(tiny: Any, full_victim: Victim) -> None:
     slow = Victim(full_victim.model, CanineTokenizer(), (0, 1))
 
     with pytest.raises(CheckpointError, match="fast tokenizer"):
-        embed(slow, as_examples([("fine",)]))
+        slow.embed(as_examples([("fine",)]))
 
 
 def test_a_model_may_look_its_tokens_up_twice(full_victim: Victim) -> None:
@@ -297,7 +290,7 @@ def test_a_model_may_look_its_tokens_up_twice(full_victim: Victim) -> None:
     expected = full_victim.scores([("fine",)])
     full_victim.model.__class__ = Twice
 
-    batch = embed(full_victim, as_examples([("fine",)]))
+    batch = full_victim.embed(as_examples([("fine",)]))
 
     np.testing.assert_allclose(batch.logits(batch.embeddings).detach(), expected, atol=1e-5)
 
@@ -307,7 +300,7 @@ def test_a_model_that_looks_up_other_tokens_is_refused(full_victim: Victim) -> N
         def forward(self, input_ids: torch.Tensor, **inputs: Any) -> Any:
             return super().forward(input_ids.flip(1), **inputs)
 
-    batch = embed(full_victim, as_examples([("a fine film",)]))
+    batch = full_victim.embed(as_examples([("a fine film",)]))
     full_victim.model.__class__ = Other
 
     with pytest.raises(CheckpointError, match="looks up tokens .* which are not"):
@@ -315,7 +308,7 @@ def test_a_model_that_looks_up_other_tokens_is_refused(full_victim: Victim) -> N
 
 
 def test_other_shapes_are_refused(full_victim: Victim) -> None:
-    batch = embed(full_victim, as_examples([("fine",)]))
+    batch = full_victim.embed(as_examples([("fine",)]))
 
     with pytest.raises(CheckpointError, match="expected"):
         batch.logits(batch.embeddings[:, :-1])

@@ -18,7 +18,8 @@ from robustness.tasks.grading import SpanRow
 from robustness.testsets.example import Example
 from robustness.victims.heads.gold_spans import find_gold_spans
 from robustness.victims.heads.span_losses import NO_GOLD_LOSS
-from robustness.victims.heads.spans import ANSWER_TOKENS, AnsweringVictim
+from robustness.victims.heads.spans import AnsweringVictim
+from robustness.victims.heads.windows import ANSWER_TOKENS
 from robustness.victims.toy_models import word_pieces
 
 WORDS = ("who", "won", "the", "a", "denver", "broncos", "city", "of", "played", "in", "rome", "and")
