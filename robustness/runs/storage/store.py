@@ -46,7 +46,7 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self._connection = sqlite3.connect(folder / FILE_NAME, isolation_level=None, timeout=LOCK_SECONDS)
-        if self._connection.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()[0]:
+        if self._connection.execute("SELECT COUNT(*) FROM sqlite_schema WHERE name='outcomes'").fetchone()[0]:
             _refuse_other_schema(self._connection, folder)
         self._connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")  # before there is anything to be misread
         use_write_ahead_log(self._connection)
