@@ -159,10 +159,10 @@ def other_heads_halve(bench: Bench) -> Found:
     )
     for original, texts in victims:
         victim = bench.twin(original, str(bench.device), torch.float32)
-        expected = victim.scores(texts)
+        expected = victim.logits(texts)
         victim.batches.tokens = CUDA_BATCH_TOKENS
         with bench.short_of_memory(victim, ROOM if bench.on_cuda else 450):
-            worst = compare(expected, victim.scores(texts), 10 * TOLERANCE, "before and after halving")
+            worst = compare(expected, victim.logits(texts), 10 * TOLERANCE, "before and after halving")
         require(victim.batches.tokens < CUDA_BATCH_TOKENS, f"{type(victim).__name__}: no batch was halved")
         figures.append(f"{victim.batches.tokens} tokens, off by {worst:.1e}")
         del victim

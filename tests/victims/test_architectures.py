@@ -112,7 +112,7 @@ def test_questions_are_answered_as_plain_transformers_answers_each_unpadded(
 
     victim = load(tmp_path, find_task("squad"))
 
-    np.testing.assert_allclose(victim.scores(texts), expected, atol=1e-4 * np.abs(expected).max())
+    np.testing.assert_allclose(victim.logits(texts), expected, atol=1e-4 * np.abs(expected).max())
     assert victim.predict([("film plot", "fine " * 300)])[0].best.strip().startswith("fine")
     answers = [(GoldSpan(text[1].split()[0], 0),) for text in texts]
     examples = [Example(str(n), text, 0, answers=answers[n], attacked=(1,)) for n, text in enumerate(texts)]

@@ -144,12 +144,10 @@ def test_a_number_that_is_not_finite_is_errored(tiny: Any, victims: Any, subject
 
 
 def test_a_victim_without_embeddings_to_move_is_unsupported(tiny: Any, subject_of: Any, monkeypatch: Any) -> None:
-    from robustness.sensitivity import batching
-
     def refuse(*_: object) -> None:
         raise CheckpointError("no embeddings")
 
-    monkeypatch.setattr(batching, "embed_any", refuse)
+    monkeypatch.setattr(Victim, "embed", refuse)
 
     with pytest.raises(Unsupported, match="no embeddings"):
         list(Margin().measure(subject_of(tiny.full)))
@@ -158,14 +156,14 @@ def test_a_victim_without_embeddings_to_move_is_unsupported(tiny: Any, subject_o
 def test_one_bad_example_is_errored_and_the_others_are_measured(
     tiny: Any, subject_of: Any, monkeypatch: Any, examples: list[Example]
 ) -> None:
-    from robustness.sensitivity import batching
+    embed = Victim.embed
 
     def fail_on_two(victim: Any, batch: Any) -> Any:
         if any(example.id == "2" for example in batch):
             raise torch.cuda.OutOfMemoryError("too long")
-        return victim.embed(batch)
+        return embed(victim, batch)
 
-    monkeypatch.setattr(batching, "embed_any", fail_on_two)
+    monkeypatch.setattr(Victim, "embed", fail_on_two)
 
     rows = {r.example.id: r.measurement for r in Margin().measure(subject_of(tiny.full)) if r.example}
 

@@ -12,7 +12,6 @@ from transformers import BertConfig, BertForQuestionAnswering, GPT2Config, GPT2L
 
 from robustness.tasks.answer_scores import normalised_tokens
 from robustness.tasks.gold import GoldSpan
-from robustness.tasks.grading import SpanRow
 from robustness.tasks.task import Task
 from robustness.testsets.example import Example
 from robustness.victims.heads.spans import AnsweringVictim
@@ -103,7 +102,9 @@ def test_the_gradient_at_a_prompted_text_is_that_of_the_labels_scores_at_the_use
     assert found.tokens.tolist() == text
     np.testing.assert_allclose(found.gradient, slope_by_autograd(loss, table[text]), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(found.gradient, differences(loss, table[text]), rtol=1e-3, atol=1e-5)
-    np.testing.assert_allclose(found.scores, prompted.scores([example.texts])[0], rtol=1e-5)
+    row = prompted.rows([example])
+    assert found.loss == pytest.approx(float(prompted.grader.losses(row, [example])[0]), rel=1e-5)
+    assert found.reached != bool(prompted.grader.correct(row, [example])[0])
 
 
 def test_gradients_of_prompts_and_questions_do_not_depend_on_what_is_asked_beside_them(
@@ -175,8 +176,8 @@ def test_the_gradient_at_a_question_is_that_of_its_loss_over_all_windows(
     assert found.tokens.tolist() == list(ids.values())
     point = table[list(ids.values())]
     np.testing.assert_allclose(found.gradient, slope_by_autograd(loss, point), rtol=1e-4, atol=1e-6)
-    assert found.scores[SpanRow.LOSS] == pytest.approx(float(loss(point)), rel=1e-6)
-    np.testing.assert_array_equal(found.scores, answering.rows([example])[0])
+    assert found.loss == pytest.approx(float(loss(point)), rel=1e-6)
+    assert found.reached != bool(answering.grader.correct(answering.rows([example]), [example])[0])
 
 
 def test_a_question_without_a_gold_span_has_no_gradient(answering: AnsweringVictim) -> None:
