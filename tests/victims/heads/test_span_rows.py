@@ -65,9 +65,10 @@ def by_hand(head: AnsweringVictim, example: Example) -> tuple[float, str, int]:
     )
     golds = {normalised_tokens(gold.text) for gold in example.answers}
     starts, ends, right, best = [], [], [], (-math.inf, "")
-    for window, ids in enumerate(encoded["input_ids"]):
+    for window in range(len(encoded["input_ids"])):
         with torch.no_grad():
-            output = head.model(input_ids=torch.tensor([ids]))
+            inputs = {name: torch.tensor([encoded[name][window]]) for name in head.tokenizer.model_input_names}
+            output = head.model(**inputs)
         s, e = output.start_logits[0].tolist(), output.end_logits[0].tolist()
         own = [place for place, part in enumerate(encoded.sequence_ids(window)) if part == 1]
         starts += [s[place] for place in own]

@@ -152,12 +152,14 @@ def test_the_gradient_at_a_question_is_that_of_its_loss_over_all_windows(
 
     def loss(point: torch.Tensor) -> torch.Tensor:
         starts, ends, right = [], [], []
-        for part, offsets, tokens in zip(parts, encoded["offset_mapping"], encoded["input_ids"], strict=True):
+        for window, (part, offsets) in enumerate(zip(parts, encoded["offset_mapping"], strict=True)):
             rows = [
                 point[places[segment, *offset]] if segment in attacked else table[token]
-                for segment, offset, token in zip(part, offsets, tokens, strict=True)
+                for segment, offset, token in zip(part, offsets, encoded["input_ids"][window], strict=True)
             ]
-            output = model(inputs_embeds=torch.stack(rows)[None])
+            others = [name for name in answering.tokenizer.model_input_names if name != "input_ids"]
+            inputs = {name: torch.tensor([encoded[name][window]]) for name in others}
+            output = model(inputs_embeds=torch.stack(rows)[None], **inputs)
             own = [place for place, segment in enumerate(part) if segment == 1]
             starts += [output.start_logits[0, place] for place in own]
             ends += [output.end_logits[0, place] for place in own]
