@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, NonNegativeInt
+from pydantic import Field, NonNegativeInt, model_validator
 
 from robustness.definitions.model import Definition
+from robustness.definitions.naming import nearest
 from robustness.definitions.reading import read_definition
 from robustness.definitions.tasks import find_task
 from robustness.errors import DefinitionError, UsageError
@@ -18,18 +19,47 @@ from robustness.paths import expand
 from robustness.tasks.task import Task
 
 Text = Annotated[str, Field(min_length=1)]
+ARMS, HEADLINE = ("reference", "candidate"), ("full", "peft")
+"""What a file calls the two checkpoints of a pair."""
 
 
 class PairEntry(Definition):
-    """One `[[pair]]`: a full and a PEFT checkpoint of one base, task and training seed."""
+    """One `[[pair]]`: two checkpoints of one base and task."""
 
     name: Text
     task: Text
     """A shipped task's name, or a path relative to the file."""
     base: Text
-    full: Text
-    peft: Text
+    reference: Text | None = None
+    candidate: Text | None = None
+    full: Text | None = None
+    """In place of `reference`: the headline contrast, in which it is fully fine-tuned and the other is not."""
+    peft: Text | None = None
     seed: NonNegativeInt | None = None
+    labels: dict[str, str] = Field(default_factory=dict)
+    """The checkpoints' label names to the task's, where they differ."""
+
+    @model_validator(mode="after")
+    def _name_both_arms(self) -> Self:
+        given = {name for name in (*ARMS, *HEADLINE) if getattr(self, name) is not None}
+        if given not in (set(ARMS), set(HEADLINE)):
+            raise ValueError(
+                f"pair {self.name!r}: names {', '.join(sorted(given)) or 'no arm'}; "
+                "expected reference and candidate, or full and peft"
+            )
+        return self
+
+    @property
+    def is_headline(self) -> bool:
+        """Whether it says that one arm is fully fine-tuned and the other is not."""
+        return self.full is not None
+
+    @property
+    def arms(self) -> tuple[str, str]:
+        """Reference and candidate as the file has them."""
+        reference, candidate = (self.full, self.peft) if self.is_headline else (self.reference, self.candidate)
+        assert reference is not None and candidate is not None, "the validator has seen to it"
+        return reference, candidate
 
 
 class PairsDefinition(Definition):
@@ -45,20 +75,29 @@ class Pair:
     name: str
     task: Task
     base: str
-    full: str
-    peft: str
-    full_name: str
+    reference: str
+    candidate: str
+    reference_name: str
     """The reference as the file has it; names the checkpoint in every table."""
-    peft_name: str
+    candidate_name: str
     seed: int | None
+    is_headline: bool = False
+    """Whether the file calls its arms full and peft; which contrast it is, the checkpoints tell."""
+    labels: tuple[tuple[str, str], ...] = ()
+    """The checkpoints' label names with the task's, where they differ."""
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """Of both arms, the reference first."""
+        return self.reference_name, self.candidate_name
 
 
 def read_pairs(path: Path) -> tuple[Pair, ...]:
     """Reads a pairs file; relative references are relative to the file.
 
     Raises:
-        DefinitionError: the file is missing or malformed, has no pair, repeats a name, or has a path that cannot be
-            spelled out.
+        DefinitionError: the file is missing or malformed, has no pair, repeats a name, pairs a checkpoint with
+            itself, or has a path that cannot be spelled out.
     """
     entries = read_definition(path, PairsDefinition).pair
     if not entries:
@@ -67,13 +106,13 @@ def read_pairs(path: Path) -> tuple[Pair, ...]:
     for name in names:
         if names.count(name) > 1:
             raise DefinitionError(f"{path}: two pairs are named {name!r}; names must differ")
-    return tuple(_resolve(entry, _task(entry, path), path) for entry in entries)
+    return tuple(_resolve_of(entry, path) for entry in entries)
 
 
-def _task(entry: PairEntry, path: Path) -> Task:
+def _resolve_of(entry: PairEntry, path: Path) -> Pair:
     try:
-        return find_task(entry.task, path.parent)
-    except DefinitionError as error:
+        return resolve_entry(entry, path.resolve().parent)
+    except (DefinitionError, UsageError) as error:
         raise DefinitionError(f"{path}: pair {entry.name!r}: {error}") from None
 
 
@@ -82,37 +121,58 @@ def write_pairs(path: Path, entries: Sequence[PairEntry]) -> None:
     text = "# Written by `robustness train`. Paths are relative to this file.\n"
     for entry in entries:
         text += "\n[[pair]]\n"
-        for key, value in entry.model_dump(exclude_none=True).items():
-            text += f"{key} = {value if isinstance(value, int) else _toml_string(value)}\n"
+        for key, value in entry.model_dump(exclude_none=True, exclude_defaults=True).items():
+            text += f"{key} = {_toml_value(value)}\n"
     draft = path.with_suffix(".toml.part")
     draft.write_text(text, encoding="utf-8")
     draft.replace(path)
 
 
-def _resolve(entry: PairEntry, task: Task, path: Path) -> Pair:
-    try:
-        base, full, peft = (_resolve_reference(each, path) for each in (entry.base, entry.full, entry.peft))
-    except UsageError as error:
-        raise DefinitionError(f"{path}: pair {entry.name!r}: {error}") from None
+def resolve_entry(entry: PairEntry, folder: Path) -> Pair:
+    """Returns the pair of an entry whose relative references are relative to a folder.
+
+    Raises:
+        DefinitionError: an unknown task, one checkpoint as both arms, or names of no label of the task.
+        UsageError: a path that cannot be spelled out.
+    """
+    task = find_task(entry.task, folder)
+    base, reference, candidate = (_resolve_reference(each, folder) for each in (entry.base, *entry.arms))
+    if reference == candidate:
+        raise DefinitionError(
+            f"both arms are {entry.arms[0]}; expected two checkpoints, such as those of two training seeds"
+        )
+    _refuse_labels(entry.labels, task)
     return Pair(
         name=entry.name,
         task=task,
         base=base,
-        full=full,
-        peft=peft,
-        full_name=entry.full,
-        peft_name=entry.peft,
+        reference=reference,
+        candidate=candidate,
+        reference_name=entry.arms[0],
+        candidate_name=entry.arms[1],
         seed=entry.seed,
+        is_headline=entry.is_headline,
+        labels=tuple(sorted(entry.labels.items())),
     )
 
 
-def _resolve_reference(reference: str, path: Path) -> str:
+def _refuse_labels(labels: Mapping[str, str], task: Task) -> None:
+    for given, label in labels.items():
+        if label not in task.labels:
+            raise DefinitionError(
+                f"[labels]: {given!r} is mapped to {label!r}, which task {task.name} has not"
+                f"{nearest(label, task.labels)}"
+            )
+
+
+def _resolve_reference(reference: str, folder: Path) -> str:
     """An absolute folder, or what was given, spelled out: a hub id, or what is not there."""
-    folder = path.resolve().parent
     spelled = expand(reference, folder)
     return str((folder / spelled).resolve()) if (folder / spelled).exists() else spelled
 
 
-def _toml_string(value: str) -> str:
+def _toml_value(value: object) -> str:
     """JSON's escapes are TOML's too; of what TOML wants escaped JSON only leaves the delete character."""
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{_toml_value(key)} = {_toml_value(each)}" for key, each in value.items()) + " }"
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -20,9 +20,10 @@ from robustness.testsets.example import Example
 from robustness.testsets.generation import insert_distractor
 from robustness.testsets.loading import load_testset
 from robustness.testsets.squad import write_squad
+from robustness.victims.files.bases import digest_weights
 from robustness.victims.files.checkpoint import read_lone_checkpoint
 from robustness.victims.heads.spans import AnsweringVictim
-from robustness.victims.loading import digest_weights, load_checkpoint, place, to_victim
+from robustness.victims.loading import load_checkpoint, place, to_victim
 
 FOLDER = "generated"
 """Of a run folder: one file in SQuAD's format for each set and checkpoint."""

@@ -30,6 +30,7 @@ from robustness.tasks.task import Metric, Task, TaskKind
 from robustness.testsets.drawing import draw
 from robustness.testsets.example import Example
 from robustness.testsets.loading import Testset, load_testset
+from robustness.victims.files.bases import digest_weights
 from robustness.victims.files.checkpoint import Checkpoint
 from robustness.victims.files.head_kind import is_prompted
 from robustness.victims.files.identity import identify_method
@@ -37,7 +38,7 @@ from robustness.victims.files.tensors import stored_dtypes
 from robustness.victims.flops import read_config
 from robustness.victims.gate import CheckpointFacts, check_pair, inspect_checkpoint
 from robustness.victims.heads.prompts import prompt_of
-from robustness.victims.loading import Placement, digest_files, digest_weights
+from robustness.victims.loading import Placement, digest_files
 
 GATE_EXAMPLES = 256
 """Clean examples on which the gate measures accuracy."""
@@ -125,7 +126,7 @@ def foresee(plan: Plan, pilot: Path | None = None) -> tuple[str, ...]:
 
 def _seed_of(checkpoint: str, plan: Plan) -> int | None:
     """The training seed that all pairs of a checkpoint name."""
-    named = {pair.seed for pair in plan.pairs if checkpoint in (pair.full_name, pair.peft_name)}
+    named = {pair.seed for pair in plan.pairs if checkpoint in (pair.reference_name, pair.candidate_name)}
     return named.pop() if len(named) == 1 else None
 
 
@@ -141,7 +142,7 @@ def gate_pairs(plan: Plan, prepared: Prepared, placement: Placement) -> RunRecor
         for name, checkpoint in prepared.checkpoints.items()
     }
     for pair in plan.pairs:
-        check_pair(pair, facts[pair.full_name], facts[pair.peft_name])
+        check_pair(pair, facts[pair.reference_name], facts[pair.candidate_name])
     return _record(plan, prepared, placement, facts)
 
 
@@ -187,7 +188,12 @@ def _record(plan: Plan, prepared: Prepared, placement: Placement, facts: dict[st
         fingerprint=prepared.fingerprint | {"device": device.type},
         pairs=tuple(
             PairRecord(
-                name=p.name, task=p.task.name, base=p.base, reference=p.full_name, candidate=p.peft_name, seed=p.seed
+                name=p.name,
+                task=p.task.name,
+                base=p.base,
+                reference=p.reference_name,
+                candidate=p.candidate_name,
+                seed=p.seed,
             )
             for p in plan.pairs
         ),
@@ -223,7 +229,7 @@ def _record(plan: Plan, prepared: Prepared, placement: Placement, facts: dict[st
 def _dtype_warnings(plan: Plan, prepared: Prepared) -> Iterator[str]:
     """Both arms are computed in one type; weights that were rounded when they were saved stay rounded."""
     for pair in plan.pairs:
-        full, peft = prepared.checkpoints[pair.full_name], prepared.checkpoints[pair.peft_name]
+        full, peft = prepared.checkpoints[pair.reference_name], prepared.checkpoints[pair.candidate_name]
         types = stored_dtypes(full.folder), stored_dtypes(peft.folder, peft.base)
         if types[0] != types[1]:
             saved = [", ".join(sorted(each)) for each in types]

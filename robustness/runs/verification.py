@@ -19,8 +19,9 @@ from robustness.tasks.gold import GoldSpan
 from robustness.tasks.grading import Grade, StoredGrade
 from robustness.tasks.objective import ObjectiveKind
 from robustness.testsets.example import Example, Texts
+from robustness.victims.files.bases import digest_weights
 from robustness.victims.files.checkpoint import read_checkpoint
-from robustness.victims.loading import Placement, digest_weights, load_checkpoint, place, to_victim
+from robustness.victims.loading import Placement, load_checkpoint, place, to_victim
 
 TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-2}
 """How far a probability may move before it is no rounding: other batches move its last digits."""

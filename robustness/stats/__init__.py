@@ -25,9 +25,19 @@ from robustness.stats.paired import mcnemar_exact, mcnemar_mid_p
 from robustness.stats.power import detectable_by_estimate, detectable_difference, rarer_share
 from robustness.stats.prediction import Prediction, auc, rank_correlation
 from robustness.stats.signed import paired_permutation
-from robustness.stats.verdicts import Evidence, Judgement, Reason, Verdict, judge
+from robustness.stats.verdicts import (
+    CANDIDATE_FRAGILE,
+    REFERENCE_FRAGILE,
+    Evidence,
+    Judgement,
+    Reason,
+    Verdict,
+    judge,
+)
 
 __all__ = [
+    "CANDIDATE_FRAGILE",
+    "REFERENCE_FRAGILE",
     "AdvGlueScores",
     "AttackCounts",
     "Branch",

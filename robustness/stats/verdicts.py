@@ -15,12 +15,20 @@ EDGE = 0.05
 class Verdict(StrEnum):
     """What a comparison of a reference and a candidate allows to say."""
 
+    CANDIDATE_MORE_FRAGILE = "candidate-more-fragile"
+    REFERENCE_MORE_FRAGILE = "reference-more-fragile"
     PEFT_MORE_FRAGILE = "peft-more-fragile"
+    """The candidate, where it is PEFT and the reference is fully fine-tuned."""
     FULL_MORE_FRAGILE = "full-more-fragile"
+    """The reference, there."""
     LESS_ACCURATE = "less-accurate"
     """A difference of accuracy that is no evidence of fragility; above 0 the candidate is the less accurate."""
     EQUIVALENT = "equivalent"
     INCONCLUSIVE = "inconclusive"
+
+
+CANDIDATE_FRAGILE = frozenset({Verdict.CANDIDATE_MORE_FRAGILE, Verdict.PEFT_MORE_FRAGILE})
+REFERENCE_FRAGILE = frozenset({Verdict.REFERENCE_MORE_FRAGILE, Verdict.FULL_MORE_FRAGILE})
 
 
 class Reason(StrEnum):
@@ -115,7 +123,7 @@ def judge(evidence: Evidence, *, margin: float = 0.02, alpha: float = 0.05) -> J
 
     >>> both = {"success": Interval(0.02, 0.10), "clean": Interval(-0.01, 0.01)}
     >>> judge(Evidence(0.5, 0.44, Interval(0.03, 0.09), 0.001, **both)).verdict.value
-    'peft-more-fragile'
+    'candidate-more-fragile'
     >>> judge(Evidence(0.5, 0.51, Interval(-0.015, 0.005), 0.3, **both)).verdict.value
     'equivalent'
     >>> judge(Evidence(0.02, 0.03, Interval(-0.015, 0.005), 0.3, **both)).reason.value
@@ -131,9 +139,9 @@ def judge(evidence: Evidence, *, margin: float = 0.02, alpha: float = 0.05) -> J
     if interval.within(margin):
         return Judgement(Verdict.INCONCLUSIVE, edge) if edge else Judgement(Verdict.EQUIVALENT)
     if p_value <= alpha and interval.low > 0:
-        return _explain(evidence, Verdict.PEFT_MORE_FRAGILE, margin)
+        return _explain(evidence, Verdict.CANDIDATE_MORE_FRAGILE, margin)
     if p_value <= alpha and interval.high < 0:
-        return _explain(evidence.mirrored, Verdict.FULL_MORE_FRAGILE, margin)
+        return _explain(evidence.mirrored, Verdict.REFERENCE_MORE_FRAGILE, margin)
     return Judgement(Verdict.INCONCLUSIVE, edge)
 
 

@@ -29,8 +29,9 @@ from robustness.training.pairing import Arm, Pairing, epoch_folder, pair_arms, s
 from robustness.training.protocol import TrainingSettings, under_protocol
 from robustness.training.record import Chosen, Fingerprint, is_complete, read_outcome, write_record
 from robustness.training.trainer import Trial, TrialResult, run_trial, score_reporting, try_step
+from robustness.victims.files.bases import digest_weights
 from robustness.victims.files.checkpoint import ADAPTER_CONFIG, locate
-from robustness.victims.loading import digest_weights, place
+from robustness.victims.loading import place
 
 PAIRS_FILE = "pairs.toml"
 

@@ -19,6 +19,7 @@ from robustness.tasks.task import Task, TaskKind
 from robustness.versions import version_of
 from robustness.victims.cpu_features import refuse_missing_cpu_features
 from robustness.victims.files.adapters import load_adapter, unwrap_saved
+from robustness.victims.files.bases import check_base
 from robustness.victims.files.checkpoint import ADAPTER_CONFIG, SAFE_FILES, Checkpoint, read_json
 from robustness.victims.files.head_kind import is_prompted, refuse_other_head, task_type_remedy
 from robustness.victims.files.models import load_model
@@ -100,9 +101,9 @@ def load_checkpoint(checkpoint: Checkpoint, task: Task) -> LoadedCheckpoint:
     refuse_other_head(checkpoint, task, prompted=prompted)
     columns: tuple[int, ...] = ()
     if task.kind is TaskKind.LABELS and not prompted:
-        columns = map_labels(task, read_labels(checkpoint), checkpoint.name)
+        columns = map_labels(task, read_labels(checkpoint).by_column, checkpoint.name)
     if checkpoint.is_adapter:
-        _refuse_other_base(checkpoint)
+        check_base(checkpoint)
         model, uninitialised = load_adapter(checkpoint, task, prompted=prompted)
     else:
         whole = load_model(checkpoint, checkpoint.folder, task, prompted=prompted)
@@ -226,15 +227,6 @@ def _drops_segment_ids(loaded: LoadedCheckpoint) -> bool:
     return str(read_json(loaded.checkpoint.folder / ADAPTER_CONFIG).get("task_type")) == "QUESTION_ANS"
 
 
-def digest_weights(folder: Path) -> str:
-    """The sha256 over a folder's safetensors files, in the order of their names."""
-    digest = hashlib.sha256()
-    for file in sorted(folder.glob("*.safetensors")):
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()
-
-
 def digest_files(*folders: Path) -> str:
     """The sha256 over everything that is loaded from some folders: weights, configs, tokenizers, by name."""
     digest = hashlib.sha256()
@@ -256,16 +248,6 @@ def digest_victim(checkpoint: Checkpoint, victim: Victim) -> str:
     libraries = [version_of(name) for name in ("torch", "transformers", "tokenizers", "peft")]
     digest.update(json.dumps([*victim.describe_scoring(), *libraries]).encode())
     return digest.hexdigest()[:32]
-
-
-def _refuse_other_base(checkpoint: Checkpoint) -> None:
-    named = checkpoint.named_base
-    if named is None or named == checkpoint.base or digest_weights(named) == digest_weights(checkpoint.base):
-        return
-    raise CheckpointError(
-        f"checkpoint {checkpoint.name}: same-base: the adapter was trained on {named}, the pair's base is "
-        f"{checkpoint.base}; set the pair's base to the adapter's, or pair it with a checkpoint of its own base"
-    )
 
 
 def _settle_vocabulary(model: Any, tokenizer: Any, checkpoint: Checkpoint) -> None:

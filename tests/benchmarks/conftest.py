@@ -54,7 +54,7 @@ def minilm_victim(minilm_pair: Path) -> Victim:
     """The fully fine-tuned MiniLM, on one thread."""
     torch.set_num_threads(1)
     pair = read_pairs(minilm_pair)[0]
-    checkpoint = read_checkpoint(pair.full_name, pair.full, pair.base)
+    checkpoint = read_checkpoint(pair.reference_name, pair.reference, pair.base)
     return to_victim(load_checkpoint(checkpoint, find_task("sst2")), place("cpu"))
 
 

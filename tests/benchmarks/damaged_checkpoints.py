@@ -37,6 +37,7 @@ from transformers.utils import logging
 from robustness.definitions.tasks import find_task
 from robustness.errors import GateError, RobustnessError
 from robustness.testsets.example import Example
+from robustness.victims.files.bases import digest_weights
 from robustness.victims.files.checkpoint import Checkpoint, read_checkpoint
 from robustness.victims.files.head_kind import is_prompted, refuse_other_head
 from robustness.victims.files.identity import identify_method
@@ -46,7 +47,6 @@ from robustness.victims.label_maps import map_labels
 from robustness.victims.loading import (
     Placement,
     digest_files,
-    digest_weights,
     load_checkpoint,
     read_labels,
     to_victim,
@@ -169,7 +169,7 @@ class Checkpoints:
         A text is cut where the files say: at model_max_length, where that is a limit.
         """
         folder, base = self.folder / name, self.folder / "base"
-        columns = map_labels(TASK, read_labels(self.checkpoint(name)), name)
+        columns = map_labels(TASK, read_labels(self.checkpoint(name)).by_column, name)
         tokenizer = AutoTokenizer.from_pretrained(folder)
         reading = {"truncation": (tokenizer.model_max_length or 0) > 0, "return_tensors": "pt"}
         with warnings.catch_warnings():
@@ -220,7 +220,7 @@ def look_at(checkpoint: Checkpoint) -> None:
     """Everything that a run reads of a checkpoint before it loads a weight."""
     prompted = is_prompted(checkpoint, TASK)
     if not prompted:
-        map_labels(TASK, read_labels(checkpoint), checkpoint.name)
+        map_labels(TASK, read_labels(checkpoint).by_column, checkpoint.name)
     refuse_other_head(checkpoint, TASK, prompted=prompted)
     stored_dtypes(checkpoint.folder, checkpoint.base)
     digest_files(checkpoint.folder, checkpoint.base)

@@ -31,7 +31,7 @@ def megabytes(field):
 pairs, data, out = sys.argv[1:]
 torch.set_num_threads(1)
 pair = read_pairs(Path(pairs))[0]
-checkpoint = read_checkpoint(pair.full_name, pair.full, pair.base)
+checkpoint = read_checkpoint(pair.reference_name, pair.reference, pair.base)
 victim = to_victim(load_checkpoint(checkpoint, find_task("sst2")), place("cpu"))
 victim.scores([("a first text",)])
 loaded = megabytes("VmRSS")

@@ -22,8 +22,9 @@ pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(7200)]
 @pytest.fixture
 def one_pair(minilm_pair: Path, tmp_path: Path) -> Path:
     """The first SST-2 pair alone: the suites promise minutes a pair."""
-    pair = next(pair for pair in read_pairs(minilm_pair) if pair.task == "sst2")
-    lines = [f'{name} = "{getattr(pair, name)}"' for name in ("name", "task", "base", "full", "peft")]
+    pair = next(pair for pair in read_pairs(minilm_pair) if pair.task.name == "sst2")
+    given = {"name": pair.name, "task": "sst2", "base": pair.base, "full": pair.reference, "peft": pair.candidate}
+    lines = [f'{name} = "{value}"' for name, value in given.items()]
     file = tmp_path / "one.toml"
     file.write_text("[[pair]]\n" + "\n".join(lines) + "\n", encoding="utf-8")
     return file

@@ -22,7 +22,7 @@ def entry(**changes: object) -> PairEntry:
 
 
 def references(pair: Pair) -> tuple[str, str, str]:
-    return pair.base, pair.full_name, pair.peft_name
+    return pair.base, pair.reference_name, pair.candidate_name
 
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_no_character_of_a_path_breaks_the_file(tmp_path: Path, reference: str) 
 
     (pair,) = read_pairs(path)
 
-    assert (pair.name, pair.full_name, pair.peft_name) == (reference, reference, f"{reference}/lora")
+    assert (pair.name, pair.reference_name, pair.candidate_name) == (reference, reference, f"{reference}/lora")
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
@@ -68,7 +68,7 @@ def test_writing_and_reading_is_the_identity_for_any_text(tmp_path: Path, name: 
     (pair,) = read_pairs(path)
 
     assert (written["name"], written["full"]) == (name, reference)
-    assert (pair.name, pair.full_name) == (name, reference)
+    assert (pair.name, pair.reference_name) == (name, reference)
 
 
 def test_writing_leaves_no_draft_and_replaces_the_file(tmp_path: Path) -> None:
@@ -89,9 +89,9 @@ def test_relative_references_are_relative_to_the_file(tmp_path: Path, monkeypatc
 
     (pair,) = read_pairs(Path("../models/pairs.toml"))
 
-    assert pair.full == str((tmp_path / "models" / "full").resolve())
+    assert pair.reference == str((tmp_path / "models" / "full").resolve())
     assert pair.base == str((tmp_path / "base").resolve())
-    assert pair.full_name == "full"
+    assert pair.reference_name == "full"
 
 
 @pytest.mark.parametrize(
@@ -107,8 +107,8 @@ def test_home_and_variables_in_a_reference_are_spelled_out(
 
     (pair,) = read_pairs(tmp_path / "pairs.toml")
 
-    assert pair.full == str((tmp_path / "models" / "full").resolve())
-    assert pair.full_name == written
+    assert pair.reference == str((tmp_path / "models" / "full").resolve())
+    assert pair.reference_name == written
 
 
 def test_what_is_spelled_out_and_not_there_is_named_as_it_was_looked_for(
@@ -139,7 +139,7 @@ def test_a_folder_whose_name_has_a_dollar_or_a_tilde_is_itself(tmp_path: Path) -
 
     (pair,) = read_pairs(tmp_path / "pairs.toml")
 
-    assert (pair.base, pair.full) == (str(tmp_path / "~"), str(tmp_path / "$HOME"))
+    assert (pair.base, pair.reference) == (str(tmp_path / "~"), str(tmp_path / "$HOME"))
 
 
 def test_a_reference_that_is_no_folder_beside_the_file_stays_a_hub_id(tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def test_effort_has_a_verdict_only_where_its_own_attack_leaves_both_arms_at_the_
     table = give_verdicts(rows, StatisticsRecord())
 
     assert table["reason"].iloc[[0, 2, 8]].tolist() == ["floor", "ceiling", "floor"]
-    assert words(table, "verdict")[4:8] == ["peft-more-fragile", "", "", ""]
+    assert words(table, "verdict")[4:8] == ["candidate-more-fragile", "", "", ""]
     assert words(table, "verdict")[9] == ""
 
 
@@ -153,7 +153,7 @@ def test_effort_is_called_by_its_interval_and_its_adjusted_p_value() -> None:
 
     found = give_verdicts(rows, StatisticsRecord())["verdict"].iloc[4:].tolist()
 
-    assert found == ["peft-more-fragile", "full-more-fragile", "inconclusive", "inconclusive"]
+    assert found == ["candidate-more-fragile", "reference-more-fragile", "inconclusive", "inconclusive"]
 
 
 def test_a_comparison_has_no_verdict_once_more_is_left_out_than_kept() -> None:

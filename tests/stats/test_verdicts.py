@@ -11,8 +11,8 @@ from robustness.stats import Evidence, Interval, Judgement, Reason, Verdict, jud
 from robustness.stats.verdicts import at_edge
 
 SWAPPED = {
-    Verdict.PEFT_MORE_FRAGILE: Verdict.FULL_MORE_FRAGILE,
-    Verdict.FULL_MORE_FRAGILE: Verdict.PEFT_MORE_FRAGILE,
+    Verdict.CANDIDATE_MORE_FRAGILE: Verdict.REFERENCE_MORE_FRAGILE,
+    Verdict.REFERENCE_MORE_FRAGILE: Verdict.CANDIDATE_MORE_FRAGILE,
 }
 NO_GAP, GAP, GAP_OF_THE_OTHER = Interval(-0.01, 0.01), Interval(0.01, 0.05), Interval(-0.05, -0.01)
 BREAKS_MORE, UNSURE, BREAKS_LESS = Interval(0.02, 0.1), Interval(-0.01, 0.09), Interval(-0.1, -0.02)
@@ -22,7 +22,7 @@ LOSS = Evidence(0.5, 0.44, Interval(0.03, 0.09), 0.001, clean=NO_GAP, success=BR
 """The candidate loses six points more under attack, from the same clean accuracy."""
 ALIKE = Evidence(0.5, 0.505, Interval(-0.015, 0.005), 0.3, clean=NO_GAP, success=UNSURE)
 
-FRAGILE = Judgement(Verdict.PEFT_MORE_FRAGILE)
+FRAGILE = Judgement(Verdict.CANDIDATE_MORE_FRAGILE)
 EQUIVALENT = Judgement(Verdict.EQUIVALENT)
 UNDECIDED = Judgement(Verdict.INCONCLUSIVE)
 
@@ -166,7 +166,7 @@ def test_swapping_the_arms_swaps_the_fragile_verdicts_and_changes_nothing_else(
 def test_a_fragile_verdict_needs_the_difference_and_no_other_explanation(evidence: Evidence, margin: float) -> None:
     found = judge(evidence, margin=margin)
 
-    if found.verdict is Verdict.PEFT_MORE_FRAGILE:
+    if found.verdict is Verdict.CANDIDATE_MORE_FRAGILE:
         assert evidence.interval.low > 0 and evidence.p_value <= 0.05 and not evidence.interval.within(margin)
         assert not evidence.is_clean and evidence.success is not None and evidence.clean is not None
         assert evidence.success.high >= 0

@@ -98,7 +98,7 @@ def test_a_pair_is_trained_whose_heads_load_again(answering: Any, pairs: Path) -
     pair = read_pairs(pairs)[0]
 
     assert pair.task.name == "squad"
-    for name, reference in (("full", pair.full), ("peft", pair.peft)):
+    for name, reference in (("full", pair.reference), ("peft", pair.candidate)):
         loaded = load_checkpoint(read_checkpoint(name, reference, pair.base), find_task("squad"))
         assert loaded.uninitialised == ()
 
@@ -106,14 +106,14 @@ def test_a_pair_is_trained_whose_heads_load_again(answering: Any, pairs: Path) -
 def test_adapters_are_trained_with_segment_ids_as_the_full_arm_is(pairs: Path) -> None:
     pair = read_pairs(pairs)[0]
 
-    config = json.loads((Path(pair.peft) / "adapter_config.json").read_text())
+    config = json.loads((Path(pair.candidate) / "adapter_config.json").read_text())
 
     assert config["task_type"] is None  # PEFT's kind for question answering drops them
     assert config["modules_to_save"] == ["qa_outputs"]
 
 
 def test_questions_are_selected_by_f1_and_the_record_says_so(answering: Any, pairs: Path) -> None:
-    record = json.loads((Path(read_pairs(pairs)[0].peft) / "training.json").read_text())
+    record = json.loads((Path(read_pairs(pairs)[0].candidate) / "training.json").read_text())
     rows = load_rows(str(pairs.parent.parent / "questions.toml"), answering.data, None, 12)
 
     assert record["metric"] == "f1"
@@ -126,10 +126,12 @@ def test_the_reporting_score_of_questions_is_the_f1_that_the_checkpoint_answers_
     answering: Any, pairs: Path
 ) -> None:
     pair = read_pairs(pairs)[0]
-    record = json.loads((Path(pair.full) / "training.json").read_text())
+    record = json.loads((Path(pair.reference) / "training.json").read_text())
     rows = load_rows(str(pairs.parent.parent / "questions.toml"), answering.data, None, 12)
 
-    victim = to_victim(load_checkpoint(read_checkpoint("x", pair.full, pair.base), find_task("squad")), place("cpu"))
+    victim = to_victim(
+        load_checkpoint(read_checkpoint("x", pair.reference, pair.base), find_task("squad")), place("cpu")
+    )
     answers = victim.predict([example.texts for example in rows.reporting], n_best=1)
     f1 = [score_answer(a.best, e.answers).f1 for a, e in zip(answers, rows.reporting, strict=True)]
 

@@ -81,12 +81,12 @@ def test_a_base_is_trained_and_reports_what_its_checkpoint_answers(
 
     (pair,) = read_pairs(pairs)
     reporting = load_rows(str(rows / "tiny.toml"), rows, None, SETTINGS.dev_limit).reporting
-    plain = AutoModelForSequenceClassification.from_pretrained(pair.full).eval()
-    answers = [answer_plainly(plain, Path(pair.full), each.texts, architecture.longest) for each in reporting]
+    plain = AutoModelForSequenceClassification.from_pretrained(pair.reference).eval()
+    answers = [answer_plainly(plain, Path(pair.reference), each.texts, architecture.longest) for each in reporting]
     right = [answer.logits[0].argmax() == each.label for answer, each in zip(answers, reporting, strict=True)]
-    record = json.loads((Path(pair.full) / "training.json").read_text())
+    record = json.loads((Path(pair.reference) / "training.json").read_text())
     assert record["reporting_score"] == np.mean(right)
-    for name in (pair.full, pair.peft):
+    for name in (pair.reference, pair.candidate):
         victim = to_victim(load_checkpoint(read_checkpoint("arm", name, pair.base), find_task("sst2")), place("cpu"))
         told = json.loads((Path(name) / "training.json").read_text())["reporting_score"]
         scores = victim.scores([each.texts for each in reporting])
@@ -151,7 +151,7 @@ def test_readers_are_trained_and_report_the_f1_that_their_checkpoint_has(
 
     (pair,) = read_pairs(pairs)
     reporting = load_rows(str(questions / "tiny.toml"), questions, None, SETTINGS.dev_limit).reporting
-    for name in (pair.full, pair.peft):
+    for name in (pair.reference, pair.candidate):
         victim = to_victim(load_checkpoint(read_checkpoint("arm", name, pair.base), find_task("squad")), place("cpu"))
         answers = victim.predict([each.texts for each in reporting], n_best=1)
         f1 = [score_answer(given.best, each.answers).f1 for given, each in zip(answers, reporting, strict=True)]

@@ -43,7 +43,7 @@ def folders(tiny_base: Path, data: Path, testset: str, tmp_path_factory: pytest.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "find_method", _with_one_rate)
         pairs = train(testset, out=out, settings=SETTINGS, device="cpu", **given)  # type: ignore[arg-type]
-    return {pair.name.split("-", 1)[1].removesuffix("-seed0"): Path(pair.peft) for pair in read_pairs(pairs)}
+    return {pair.name.split("-", 1)[1].removesuffix("-seed0"): Path(pair.candidate) for pair in read_pairs(pairs)}
 
 
 def _with_one_rate(name: str) -> Entry[MethodDefinition]:

@@ -40,7 +40,7 @@ def again(trained: Path, tiny_base: Path, data: Path, testset: str, tmp_path: Pa
     return call
 
 
-@pytest.mark.parametrize("arm", ["full", "peft"])
+@pytest.mark.parametrize("arm", ["reference", "candidate"])
 def test_a_checkpoint_loads_back_with_the_accuracy_it_was_chosen_for(
     trained: Path, testset: str, data: Path, arm: str
 ) -> None:
@@ -54,11 +54,11 @@ def test_a_checkpoint_loads_back_with_the_accuracy_it_was_chosen_for(
     answers = victim.scores([example.texts for example in dev]).argmax(axis=1)
 
     assert loaded.uninitialised == ()
-    assert checkpoint.adaptation == ("full" if arm == "full" else "lora")
+    assert checkpoint.adaptation == ("full" if arm == "reference" else "lora")
     assert np.mean(answers == [example.label for example in dev]) == record["selecting_score"]
 
 
-@pytest.mark.parametrize("arm", ["full", "peft"])
+@pytest.mark.parametrize("arm", ["reference", "candidate"])
 def test_the_chosen_checkpoint_is_scored_on_the_half_of_the_rows_that_chose_nothing(
     trained: Path, testset: str, data: Path, arm: str
 ) -> None:
@@ -93,7 +93,7 @@ def test_the_pairs_file_names_task_seed_and_the_base_by_a_relative_path(trained:
 
     assert (pair.name, pair.task.name, pair.seed) == ("tiny-lora-seed0", "sst2", 0)
     assert Path(pair.base) == tiny_base
-    assert (pair.full_name, pair.peft_name) == ("tiny-full-seed0", "tiny-lora-seed0")
+    assert (pair.reference_name, pair.candidate_name) == ("tiny-full-seed0", "tiny-lora-seed0")
     assert str(tiny_base) not in trained.read_text(encoding="utf-8")
 
 
@@ -213,7 +213,7 @@ def test_matched_pairs_are_of_the_epochs_closest_in_clean_accuracy(
     (pair,) = read_pairs(pairs)
     dev = load_rows(testset, data, None, SETTINGS.dev_limit).selecting
     curves, measured = [], []
-    for reference in (pair.full, pair.peft):
+    for reference in (pair.reference, pair.candidate):
         folder = Path(reference)
         record = json.loads((folder.parent / "training.json").read_text(encoding="utf-8"))
         victim = to_victim(
@@ -244,7 +244,7 @@ def test_what_the_study_did_is_named_in_every_checkpoint(
     pairs = again(methods=["full", "prefix"], out=tmp_path / "other", settings=settings)
 
     (pair,) = read_pairs(pairs)
-    assert (pair.full_name, pair.peft_name) == ("tiny-full-paper-seed0", "tiny-prefix-paper-seed0")
+    assert (pair.reference_name, pair.candidate_name) == ("tiny-full-paper-seed0", "tiny-prefix-paper-seed0")
     assert seen == [(2e-5, 20, 32), (1e-2, 50, 32)]
 
 

@@ -177,9 +177,9 @@ def _judge_effort(comparison: Comparison, p_value: float, alpha: float) -> Judge
     """On its scale no margin is known that does not matter, so equivalence is no answer."""
     interval = comparison.estimate.interval()
     if p_value <= alpha and interval.low > 0:
-        return Judgement(Verdict.PEFT_MORE_FRAGILE)
+        return Judgement(Verdict.CANDIDATE_MORE_FRAGILE)
     if p_value <= alpha and interval.high < 0:
-        return Judgement(Verdict.FULL_MORE_FRAGILE)
+        return Judgement(Verdict.REFERENCE_MORE_FRAGILE)
     return Judgement(Verdict.INCONCLUSIVE)
 
 

@@ -6,7 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
+import pandas as pd
+
 from robustness.runs.storage.record import CheckpointRecord, PairRecord, RunRecord
+from robustness.stats import Verdict
+
+FULL, BASE = "full", "base"
+HEADLINE = "full-vs-peft"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +37,36 @@ def name_methods(record: RunRecord) -> list[Method]:
 
 
 def name_contrast(reference: str, candidate: str) -> str:
-    """Returns what a pair of adaptations compares.
+    """Returns what a pair of adaptations compares, the reference first.
 
-    >>> name_contrast("full", "lora")
-    'full-vs-peft'
+    >>> name_contrast("full", "lora"), name_contrast("lora", "dora"), name_contrast("base", "full")
+    ('full-vs-peft', 'peft-vs-peft', 'base-vs-tuned')
     """
-    return "-vs-".join("full" if adaptation == "full" else "peft" for adaptation in (reference, candidate))
+    kinds = [adaptation if adaptation in (FULL, BASE) else "peft" for adaptation in (reference, candidate)]
+    return "-vs-".join(kind if kind == BASE or BASE not in kinds else "tuned" for kind in kinds)
+
+
+def contrast_of(pair: PairRecord, record: RunRecord) -> str:
+    """Returns what a pair of a run compares."""
+    return name_contrast(*(record.find_checkpoint(name).adaptation for name in (pair.reference, pair.candidate)))
+
+
+def fragile_verdicts(contrast: str) -> tuple[Verdict, Verdict]:
+    """Returns what says that the candidate is more fragile in a contrast, and what says so of the reference.
+
+    >>> [verdict.value for verdict in fragile_verdicts("full-vs-peft")]
+    ['peft-more-fragile', 'full-more-fragile']
+    """
+    if contrast == HEADLINE:
+        return Verdict.PEFT_MORE_FRAGILE, Verdict.FULL_MORE_FRAGILE
+    return Verdict.CANDIDATE_MORE_FRAGILE, Verdict.REFERENCE_MORE_FRAGILE
+
+
+def spell_verdicts(rows: pd.DataFrame, contrasts: pd.Series) -> pd.DataFrame:
+    """Returns rows whose verdicts name full fine-tuning and PEFT where that is the contrast of the row."""
+    words = dict(zip(fragile_verdicts(""), fragile_verdicts(HEADLINE), strict=True))
+    verdicts = rows["verdict"]
+    return rows.assign(verdict=verdicts.where(contrasts != HEADLINE, verdicts.replace(words)))
 
 
 def _method(pairs: Sequence[PairRecord], everyone: Sequence[Sequence[PairRecord]], record: RunRecord) -> Method:

@@ -74,7 +74,7 @@ def accuracy_maps(testsets: pd.DataFrame, attacks: pd.DataFrame, record: RunReco
 def transfer_maps(transfer: pd.DataFrame, record: RunRecord) -> list[HeatMap]:
     """Returns source x target for each test set and attack."""
     maps = []
-    arms = {checkpoint.name: _arm(checkpoint.adaptation) for checkpoint in record.checkpoints}
+    arms = {checkpoint.name: _arm(checkpoint.name, record) for checkpoint in record.checkpoints}
     for number, (testset, part) in enumerate(transfer.groupby("testset", sort=False)):
         names = tuple(dict.fromkeys(part["attack"]))
         cells = {
@@ -89,8 +89,9 @@ def transfer_maps(transfer: pd.DataFrame, record: RunRecord) -> list[HeatMap]:
     return maps
 
 
-def _arm(adaptation: str) -> str:
-    return "full" if adaptation == "full" else "peft"
+def _arm(checkpoint: str, record: RunRecord) -> str:
+    """The colour of a candidate, or of what is only ever a reference."""
+    return "peft" if any(checkpoint == pair.candidate for pair in record.pairs) else "full"
 
 
 def _cell(value: float, low: float, high: float, n: float) -> HeatCell | None:
@@ -112,7 +113,7 @@ def _map(
     rows = tuple(
         HeatRow(
             checkpoint.name,
-            _arm(checkpoint.adaptation),
+            _arm(checkpoint.name, record),
             tuple(cells.get((checkpoint.name, column)) for column in kept),
         )
         for checkpoint in record.checkpoints

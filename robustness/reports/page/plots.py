@@ -31,13 +31,13 @@ from robustness.reports.page.svg import (
 )
 from robustness.reports.summaries.arms import Arms
 from robustness.reports.visible import visible
-from robustness.stats import Verdict
+from robustness.stats import CANDIDATE_FRAGILE, REFERENCE_FRAGILE, Verdict
 
 PLANNED = ("test set", "attack")
 """RowIndex that are pairs.csv's own rows; all others explore."""
 MARKERS = {
-    Verdict.PEFT_MORE_FRAGILE: ">",
-    Verdict.FULL_MORE_FRAGILE: "<",
+    **dict.fromkeys(CANDIDATE_FRAGILE, ">"),
+    **dict.fromkeys(REFERENCE_FRAGILE, "<"),
     Verdict.LESS_ACCURATE: "D",
     Verdict.EQUIVALENT: "s",
     Verdict.INCONCLUSIVE: "o",
@@ -155,9 +155,11 @@ def _colour(verdict: Verdict, difference: float) -> str:
     """That of the arm a verdict is about."""
     if verdict is Verdict.LESS_ACCURATE:
         return PEFT if difference > 0 else FULL
-    return {Verdict.PEFT_MORE_FRAGILE: PEFT, Verdict.FULL_MORE_FRAGILE: FULL, Verdict.EQUIVALENT: SAME}.get(
-        verdict, MUTED
-    )
+    if verdict in CANDIDATE_FRAGILE:
+        return PEFT
+    if verdict in REFERENCE_FRAGILE:
+        return FULL
+    return SAME if verdict is Verdict.EQUIVALENT else MUTED
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from robustness.runs.storage.record import PairRecord, RunRecord
-from robustness.stats import Verdict
+from robustness.runs.storage.record import CheckpointRecord, PairRecord, RunRecord
+from robustness.stats import CANDIDATE_FRAGILE, REFERENCE_FRAGILE, Verdict
 
 FULL = "full"
 METHOD_NAMES = {
@@ -29,6 +29,9 @@ class Arm:
 
     name: str
     short: str
+
+
+LONG_NAMES = {FULL: Arm("full fine-tuning", FULL), "base": Arm("the untuned base", "base")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +77,23 @@ def name_arms(reference: str, candidate: str) -> Arms:
 
 
 def arms_of_pair(pair: PairRecord, record: RunRecord) -> Arms:
-    """Returns what to call the checkpoints of a pair."""
-    return name_arms(*(record.find_checkpoint(name).adaptation for name in (pair.reference, pair.candidate)))
+    """Returns what to call the checkpoints of a pair; two of one adaptation by what tells them apart."""
+    reference, candidate = (record.find_checkpoint(name) for name in (pair.reference, pair.candidate))
+    if reference.adaptation == candidate.adaptation:
+        traits = [_trait(arm, other) for arm, other in ((reference, candidate), (candidate, reference))]
+        if all(traits):
+            name = _arm(reference.adaptation).name
+            return Arms(*(Arm(f"{name} ({each})", each) for each in traits))
+    return name_arms(reference.adaptation, candidate.adaptation)
+
+
+def _trait(arm: CheckpointRecord, other: CheckpointRecord) -> str:
+    """The first setting in which a checkpoint differs from another, else its training seed; empty for neither."""
+    for name in dict.fromkeys((*arm.settings, *other.settings)):
+        if arm.settings.get(name) != other.settings.get(name):
+            return f"{name}={arm.settings.get(name, 'default')}"
+    seeds = arm.train_seed, other.train_seed
+    return f"seed {seeds[0]}" if None not in seeds and seeds[0] != seeds[1] else ""
 
 
 def arms_of_run(pairs: Sequence[PairRecord], record: RunRecord) -> Arms:
@@ -92,7 +110,7 @@ def arms_of_run(pairs: Sequence[PairRecord], record: RunRecord) -> Arms:
 
 def _arm(adaptation: str) -> Arm:
     name = method_name(adaptation)
-    return Arm("full fine-tuning", FULL) if adaptation == FULL else Arm(name, name)
+    return LONG_NAMES.get(adaptation, Arm(name, name))
 
 
 def worse_arm(difference: float, arms: Arms) -> Arm:
@@ -107,9 +125,9 @@ def spell_verdict(verdict: Verdict, arms: Arms, difference: float) -> str:
     >>> spell_verdict(Verdict.FULL_MORE_FRAGILE, arms, -0.1), spell_verdict(Verdict.LESS_ACCURATE, arms, 0.05)
     ('full more fragile', 'LoRA less accurate')
     """
-    if verdict is Verdict.PEFT_MORE_FRAGILE:
+    if verdict in CANDIDATE_FRAGILE:
         return f"{arms.candidate.short} more fragile"
-    if verdict is Verdict.FULL_MORE_FRAGILE:
+    if verdict in REFERENCE_FRAGILE:
         return f"{arms.reference.short} more fragile"
     if verdict is Verdict.LESS_ACCURATE:
         return f"{worse_arm(difference, arms).short} less accurate"

@@ -13,7 +13,7 @@ from robustness.reports.summaries.reasons import explain, read_reason
 from robustness.reports.summaries.tallies import of_family
 from robustness.reports.summaries.wording import join_words, p_text, percent, points, signed, signed_points, span
 from robustness.runs.cells import NO_ATTACK, WORST_CASE
-from robustness.stats import Reason, Verdict
+from robustness.stats import CANDIDATE_FRAGILE, REFERENCE_FRAGILE, Reason, Verdict
 
 EFFORT = "effort"
 SUCCESS_RATE = "attack_success_rate"
@@ -142,7 +142,7 @@ def describe_left_out(planned: pd.DataFrame) -> str:
 def describe_opposite_drops(planned: pd.DataFrame) -> str:
     """In how many fragile verdicts the arm called more fragile lost less from clean to robust; empty for none."""
     candidate, reference = (
-        planned[planned["verdict"] == word] for word in (Verdict.PEFT_MORE_FRAGILE, Verdict.FULL_MORE_FRAGILE)
+        planned[planned["verdict"].isin(words)] for words in (CANDIDATE_FRAGILE, REFERENCE_FRAGILE)
     )
     lost_less = (candidate["drop_high"].astype(float) < 0).sum() + (reference["drop_low"].astype(float) > 0).sum()
     if not lost_less:

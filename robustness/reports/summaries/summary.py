@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from robustness.reports.comparisons.comparison import Family
+from robustness.reports.comparisons.methods import fragile_verdicts
 from robustness.reports.summaries.arms import Arms, arms_of_pair, arms_of_run, worse_arm
 from robustness.reports.summaries.sentences import (
     count_comparisons,
@@ -26,7 +27,7 @@ from robustness.reports.summaries.sentences import (
 from robustness.reports.summaries.tallies import controls, of_family
 from robustness.reports.summaries.wording import capital, points
 from robustness.runs.storage.record import PairRecord, RunRecord
-from robustness.stats import Reason, Verdict
+from robustness.stats import CANDIDATE_FRAGILE, REFERENCE_FRAGILE, Reason, Verdict
 
 ONE_SEED = "One training seed: this compares two checkpoints, not two methods."
 SEEDS_MISSING = "Other training seeds have no outcomes in common yet: this compares two checkpoints, not two methods."
@@ -157,7 +158,7 @@ Decision = tuple[Verdict, str, Iterator[str]]
 def _decide(planned: pd.DataFrame, rows: pd.DataFrame, arms: Arms, margin: float) -> Decision:
     """The verdict of the whole, its headline and the sentences below it."""
     found = set(planned["verdict"])
-    if found & {Verdict.PEFT_MORE_FRAGILE, Verdict.FULL_MORE_FRAGILE}:
+    if found & (CANDIDATE_FRAGILE | REFERENCE_FRAGILE):
         return _decide_fragile(planned, rows, arms)
     if Verdict.LESS_ACCURATE in found:
         return _decide_less_accurate(planned, rows, arms, margin)
@@ -186,7 +187,7 @@ def _describe_undecided(undecided: pd.DataFrame, rows: pd.DataFrame, arms: Arms)
 
 def _decide_fragile(planned: pd.DataFrame, rows: pd.DataFrame, arms: Arms) -> Decision:
     candidate, reference = (
-        planned[planned["verdict"] == word] for word in (Verdict.PEFT_MORE_FRAGILE, Verdict.FULL_MORE_FRAGILE)
+        planned[planned["verdict"].isin(words)] for words in (CANDIDATE_FRAGILE, REFERENCE_FRAGILE)
     )
     both = pd.concat([candidate, reference])
     places = count_comparisons(len(planned))
@@ -201,8 +202,7 @@ def _decide_fragile(planned: pd.DataFrame, rows: pd.DataFrame, arms: Arms) -> De
     same = less[[worse_arm(difference, arms) == fragile for difference in less["difference"]]]
     headline = f"{fragile.name} is more fragile than {other.name} in {name_share(len(both), len(planned))}"
     headline += f" and less accurate in {len(same)}." if len(same) else "."
-    verdict = Verdict.PEFT_MORE_FRAGILE if len(candidate) else Verdict.FULL_MORE_FRAGILE
-    return verdict, capital(headline), describe_fragile(both, rows, arms)
+    return Verdict(both["verdict"].iloc[0]), capital(headline), describe_fragile(both, rows, arms)
 
 
 def _decide_less_accurate(planned: pd.DataFrame, rows: pd.DataFrame, arms: Arms, margin: float) -> Decision:
@@ -244,7 +244,7 @@ def _floor_headline(planned: pd.DataFrame, rows: pd.DataFrame, arms: Arms) -> st
     if efforts.empty:
         return "Both are nearly always broken: accuracy does not tell them apart."
     candidate, reference = (
-        int((efforts["verdict"] == word).sum()) for word in (Verdict.PEFT_MORE_FRAGILE, Verdict.FULL_MORE_FRAGILE)
+        int(efforts["verdict"].isin(words).sum()) for words in (CANDIDATE_FRAGILE, REFERENCE_FRAGILE)
     )
     places = count_comparisons(len(efforts))
     if candidate and reference:
@@ -262,17 +262,13 @@ def _floor_headline(planned: pd.DataFrame, rows: pd.DataFrame, arms: Arms) -> st
 def _counts(planned: pd.DataFrame, arms: Arms) -> Iterator[tuple[Verdict, str, int]]:
     """Each verdict in words and its number; who is less accurate only where someone is."""
     tally = planned["verdict"].value_counts()
-    words = {
-        Verdict.PEFT_MORE_FRAGILE: f"{arms.candidate.short} more fragile",
-        Verdict.FULL_MORE_FRAGILE: f"{arms.reference.short} more fragile",
-        Verdict.EQUIVALENT: "equivalent",
-        Verdict.INCONCLUSIVE: "inconclusive",
-    }
     less = planned[planned["verdict"] == Verdict.LESS_ACCURATE]["difference"]
-    for verdict in Verdict:
-        if verdict is not Verdict.LESS_ACCURATE:
-            yield verdict, words[verdict], int(tally.get(verdict, 0))
-            continue
-        yield verdict, f"{arms.candidate.short} less accurate", int((less > 0).sum())
-        if (less <= 0).any():
-            yield verdict, f"{arms.reference.short} less accurate", int((less <= 0).sum())
+    for verdict, arm in zip(
+        fragile_verdicts(planned["contrast"].iloc[0]), (arms.candidate, arms.reference), strict=True
+    ):
+        yield verdict, f"{arm.short} more fragile", int(tally.get(verdict, 0))
+    yield Verdict.LESS_ACCURATE, f"{arms.candidate.short} less accurate", int((less > 0).sum())
+    if (less <= 0).any():
+        yield Verdict.LESS_ACCURATE, f"{arms.reference.short} less accurate", int((less <= 0).sum())
+    for verdict in (Verdict.EQUIVALENT, Verdict.INCONCLUSIVE):
+        yield verdict, verdict.value, int(tally.get(verdict, 0))

@@ -29,7 +29,7 @@ from robustness.runs.cells import NO_ATTACK
 from robustness.runs.progress import CellProgress
 from robustness.runs.storage.lock import find_holder
 from robustness.runs.storage.record import PairRecord, RunRecord
-from robustness.stats import Correction, Verdict
+from robustness.stats import CANDIDATE_FRAGILE, REFERENCE_FRAGILE, Correction, Verdict
 from robustness.tasks.objective import ObjectiveKind
 from robustness.tasks.task import TaskKind
 
@@ -40,8 +40,8 @@ FEW_PAIRS = 4
 """Headlines of single pairs above the answers about their methods; of more they would push those away."""
 MOSTLY_SEEDS = 0.5
 VERDICT_STYLES = {
-    Verdict.PEFT_MORE_FRAGILE: "red",
-    Verdict.FULL_MORE_FRAGILE: "blue",
+    **dict.fromkeys(CANDIDATE_FRAGILE, "red"),
+    **dict.fromkeys(REFERENCE_FRAGILE, "blue"),
     Verdict.LESS_ACCURATE: "yellow",
     Verdict.EQUIVALENT: "green",
 }

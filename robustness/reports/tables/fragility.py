@@ -12,6 +12,7 @@ from robustness.reports.comparisons.comparison import Comparison, Family, Paired
 from robustness.reports.comparisons.controls import planned_attacks
 from robustness.reports.comparisons.families import give_verdicts
 from robustness.reports.comparisons.grid import OutcomeGrid, RowIndex, build_grid, without_originals, worst_case
+from robustness.reports.comparisons.methods import contrast_of, spell_verdicts
 from robustness.reports.comparisons.originals import implausible_originals
 from robustness.reports.comparisons.subgroups import Columns, Subgroup, read_columns, split_budgets, split_subgroups
 from robustness.reports.tables.columns import Table, arrange
@@ -54,11 +55,17 @@ def build_fragility(examples: pd.DataFrame, pairs: pd.DataFrame, record: RunReco
     grid = without_originals(build_grid(examples), implausible_originals(examples, record))
     columns = read_columns(grid)
     explored = [each for pair in record.pairs for each in _places(columns, pair, record)]
-    frames = [frame for frame in (_from_pairs(pairs), give_verdicts(explored, record.statistics)) if len(frame)]
+    frames = [frame for frame in (_from_pairs(pairs), _explore(explored, record)) if len(frame)]
     if not frames:
         return arrange(Table.FRAGILITY, [])
     table = pd.concat(frames, ignore_index=True).sort_values("low", ascending=False, kind="stable")
     return arrange(Table.FRAGILITY, table).reset_index(drop=True)
+
+
+def _explore(explored: Sequence[Comparison], record: RunRecord) -> pd.DataFrame:
+    rows = give_verdicts(explored, record.statistics)
+    contrasts = {pair.name: contrast_of(pair, record) for pair in record.pairs}
+    return spell_verdicts(rows, rows["pair"].map(contrasts)) if len(rows) else rows
 
 
 def _from_pairs(pairs: pd.DataFrame) -> pd.DataFrame:

@@ -21,7 +21,7 @@ from robustness.reports.comparisons.controls import UNCHANGED, is_control, plann
 from robustness.reports.comparisons.efforts import compare_efforts
 from robustness.reports.comparisons.families import give_verdicts
 from robustness.reports.comparisons.grid import OutcomeGrid, RowIndex, build_grid, without_originals, worst_case
-from robustness.reports.comparisons.methods import name_contrast
+from robustness.reports.comparisons.methods import name_contrast, spell_verdicts
 from robustness.reports.comparisons.originals import implausible_originals
 from robustness.reports.comparisons.qa_tables import compare_answers
 from robustness.reports.comparisons.seeds import compare_methods
@@ -47,7 +47,8 @@ def build_pairs(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
     grid = without_originals(build_grid(examples), implausible_originals(examples, record))
     comparisons = [each for pair in record.pairs for each in _of_pair(grid, pair, record)]
     comparisons += compare_methods(grid, record)
-    return arrange(Table.PAIRS, give_verdicts(comparisons, record.statistics))
+    rows = give_verdicts(comparisons, record.statistics)
+    return arrange(Table.PAIRS, spell_verdicts(rows, rows["contrast"]) if len(rows) else rows)
 
 
 def _of_pair(grid: OutcomeGrid, pair: PairRecord, record: RunRecord) -> Iterator[Comparison]:

@@ -27,9 +27,10 @@ from robustness.runs.preparation import Prepared
 from robustness.runs.storage.record import library_versions
 from robustness.runs.storage.sink import gather
 from robustness.tasks.task import Task
+from robustness.victims.files.bases import digest_weights
 from robustness.victims.files.checkpoint import Checkpoint
 from robustness.victims.kinds import AnyVictim
-from robustness.victims.loading import digest_weights, place
+from robustness.victims.loading import place
 
 
 @dataclass(frozen=True, slots=True)

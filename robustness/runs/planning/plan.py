@@ -83,7 +83,10 @@ class Plan:
     def fingerprint(self) -> dict[str, str]:
         """What a second run into the same folder must share: digests by `kind: name`, and settings as they are."""
         named = {f"probes: {each.name}": digest_of([each.digest, each.examples]) for each in self.probes}
-        named |= {f"pairs: {p.name}": digest_of([p.task.name, p.full_name, p.peft_name, p.seed]) for p in self.pairs}
+        named |= {
+            f"pairs: {p.name}": digest_of([p.task.name, p.reference_name, p.candidate_name, p.seed])
+            for p in self.pairs
+        }
         named |= {f"tasks: {p.task.name}": digest_of(asdict(p.task) | {"file": ""}) for p in self.pairs}
         named |= {f"testsets: {entry.name}": entry.digest for entry in self.testsets}
         named |= {f"attacks: {attack.name}": attack.digest for attack in self.attacks}
@@ -245,7 +248,7 @@ def _list_probe_cells(
 
     Sets that are searched for against each checkpoint have no examples before the search.
     """
-    checkpoints = {name: pair.task for pair in pairs for name in (pair.full_name, pair.peft_name)}
+    checkpoints = {name: pair.task for pair in pairs for name in pair.names}
     fixed = [entry for entry in testsets if not _is_searched(entry.definition)]
     return tuple(
         ProbeCell(checkpoint, testset, probe.name)
@@ -269,7 +272,7 @@ def _list_cells(
     """Checkpoint by checkpoint, so that each is loaded once; a shared full checkpoint appears once."""
     checkpoints: dict[str, Pair] = {}
     for pair in pairs:
-        for name in (pair.full_name, pair.peft_name):
+        for name in (pair.reference_name, pair.candidate_name):
             first = checkpoints.setdefault(name, pair)
             if (first.task, first.base) != (pair.task, pair.base):
                 raise UsageError(

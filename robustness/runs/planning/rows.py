@@ -47,7 +47,10 @@ def read_checkpoints(plan: Plan) -> tuple[dict[str, Checkpoint], dict[str, Task]
     checkpoints: dict[str, Checkpoint] = {}
     tasks: dict[str, Task] = {}
     for pair in plan.pairs:
-        arms = ((pair.full_name, pair.full, pair.peft), (pair.peft_name, pair.peft, pair.full))
+        arms = (
+            (pair.reference_name, pair.reference, pair.candidate),
+            (pair.candidate_name, pair.candidate, pair.reference),
+        )
         for name, reference, partner in arms:
             checkpoints[name] = read_checkpoint(name, reference, pair.base, partner)
             tasks[name] = pair.task

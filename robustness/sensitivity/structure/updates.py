@@ -15,7 +15,7 @@ from robustness.sensitivity.probe import Subject, Unsupported
 from robustness.tuners.matrices import Storage, weight_storages
 from robustness.victims.files.checkpoint import ADAPTER_WEIGHTS, Checkpoint
 from robustness.victims.files.reasons import loading_reason
-from robustness.victims.files.tensors import TensorFolder
+from robustness.victims.files.tensors import TensorFolder, match_names
 
 PREFIXES = 2
 """Leading parts of a name that one folder's files may have and another's not, such as `bert.` or `model.model.`."""
@@ -81,7 +81,7 @@ class Updates:
             body = skeleton(checkpoint.folder)
         own, storages = body.state_dict(), weight_storages(body)
         places = {name: _place(name, own) for name in self._tuned}
-        self.names: Mapping[str, str] = _match_names(self._base, [name for name, place in places.items() if place])
+        self.names: Mapping[str, str] = match_names(self._base, [name for name, place in places.items() if place])
         """The base's names to the checkpoint's."""
         for base, tuned in self.names.items():
             if base.endswith(".weight") and not (
@@ -212,19 +212,3 @@ def _place(name: str, body: Mapping[str, torch.Tensor]) -> str | None:
     parts = name.split(".")
     endings = [".".join(parts[start:]) for start in range(min(PREFIXES + 1, len(parts)))]
     return next((ending for ending in endings if ending in body), None)
-
-
-def _match_names(base: Mapping[str, torch.Tensor], tuned: list[str]) -> dict[str, str]:
-    """Base names to the checkpoint's, which may have one more or one less prefix (`bert.`)."""
-    found = {}
-    for name in tuned:
-        rest = name.partition(".")[2]
-        if name in base:
-            found[name] = name
-        elif rest in base:
-            found[rest] = name
-    prefixed = {name.partition(".")[2]: name for name in base}
-    for name in tuned:
-        if name in prefixed and prefixed[name] not in found:
-            found[prefixed[name]] = name
-    return {name: found[name] for name in base if name in found}

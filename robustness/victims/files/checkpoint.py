@@ -24,6 +24,7 @@ HUB_TIMEOUT = 20
 """Seconds without an answer; HF_HUB_DOWNLOAD_TIMEOUT says the same of the files themselves."""
 SHOWN = 3
 """Subfolders that a message names."""
+Labels = Sequence[tuple[str, str]]
 PICKLED_WEIGHTS = ("pytorch_model.bin", "adapter_model.bin", "pytorch_model.bin.index.json")
 
 
@@ -39,9 +40,13 @@ class Checkpoint:
     adaptation: str
     """`full` or the PEFT method, as its training method is called."""
     named_base: Path | None = None
-    """The base that the adapter's own config names; None for a full checkpoint."""
+    """The base that the adapter's own config names; None for a full checkpoint, or where it is not there."""
+    moved_base: str = ""
+    """What an adapter's config calls its base, where that is not there."""
     partner: Path | None = None
-    """Folder of what an adapter is paired with, whose config names labels where the adapter's folder does not."""
+    """Folder of what it is paired with, whose config names labels where its own folder does not."""
+    labels: tuple[tuple[str, str], ...] = ()
+    """Label names in its config, with the task's."""
 
     @property
     def is_adapter(self) -> bool:
@@ -49,7 +54,9 @@ class Checkpoint:
         return self.adaptation != "full"
 
 
-def read_checkpoint(name: str, reference: str, base: str, partner: str | None = None) -> Checkpoint:
+def read_checkpoint(
+    name: str, reference: str, base: str, partner: str | None = None, labels: Labels = ()
+) -> Checkpoint:
     """Looks at a checkpoint's files; what is on the hub is downloaded first, but for pickles.
 
     Args:
@@ -57,25 +64,26 @@ def read_checkpoint(name: str, reference: str, base: str, partner: str | None = 
         reference: a folder or a hub id.
         base: the pair's base, a folder or a hub id.
         partner: what it is paired with, a folder or a hub id.
+        labels: label names in its config, with the task's.
 
     Raises:
         CheckpointError: nothing there, pickled weights, an unreadable config, or a base that is not there.
     """
     folder = locate(reference, f"checkpoint {name}")
     base_folder = locate(base, f"checkpoint {name}: base")
+    beside = None if partner is None else locate(partner, f"checkpoint {name}: its partner")
     if (folder / ADAPTER_CONFIG).is_file():
         config = read_json(folder / ADAPTER_CONFIG)
         check_weights(name, folder, ADAPTER_WEIGHTS)
         check_weights(f"{name}: base", base_folder)
-        beside = None if partner is None else locate(partner, f"checkpoint {name}: its partner")
-        return replace(_adapter(name, folder, base_folder, config), partner=beside)
+        return replace(_adapter(name, folder, base_folder, config), partner=beside, labels=tuple(labels))
     if not (folder / "config.json").is_file():
         raise CheckpointError(
             f"checkpoint {name}: {folder} has neither config.json nor {ADAPTER_CONFIG}{_hint(folder)}"
         )
     read_json(folder / "config.json")
     check_weights(name, folder)
-    return Checkpoint(name, folder, base_folder, "full")
+    return Checkpoint(name, folder, base_folder, "full", partner=beside, labels=tuple(labels))
 
 
 def read_lone_checkpoint(reference: str) -> Checkpoint:
@@ -136,7 +144,11 @@ def _adapter(name: str, folder: Path, base: Path, config: dict[str, Any]) -> Che
         raise CheckpointError(
             f"checkpoint {name}: {folder / ADAPTER_CONFIG} names no base; set base_model_name_or_path to {base}"
         )
-    return Checkpoint(name, folder, base, name_adaptation(config), _locate_named_base(name, folder, str(named_base)))
+    made = Checkpoint(name, folder, base, name_adaptation(config))
+    try:
+        return replace(made, named_base=_locate_named_base(name, folder, str(named_base)))
+    except CheckpointError:  # it may have moved: its weights are compared as far as they are known
+        return replace(made, moved_base=shorten(str(named_base)))
 
 
 def name_adaptation(config: Mapping[str, Any]) -> str:

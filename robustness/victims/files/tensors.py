@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -24,13 +24,13 @@ class TensorFolder(Mapping[str, torch.Tensor]):
         CheckpointError: the folder has no safetensors file, or one that cannot be read.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, files: str = "*.safetensors") -> None:
         from safetensors import safe_open
 
         self._stack = ExitStack()
         self._files: dict[str, tuple[Any, str]] = {}
         """The file, and the name in it."""
-        paths = sorted(folder.glob("*.safetensors"))
+        paths = sorted(folder.glob(files))
         if not paths:
             raise CheckpointError(f"{folder}: no safetensors file in it")
         for path in paths:
@@ -76,3 +76,21 @@ def stored_dtypes(*folders: Path) -> set[str]:
         with TensorFolder(folder) as tensors:
             found |= {tensors.dtype(name) for name in tensors}
     return {name for name in found if "F" in name}
+
+
+def match_names(base: Iterable[str], tuned: Iterable[str]) -> dict[str, str]:
+    """Returns the base's names with the checkpoint's, which may have one more or one less prefix (`bert.`)."""
+    base, tuned = list(base), list(tuned)
+    known = set(base)
+    found = {}
+    for name in tuned:
+        rest = name.partition(".")[2]
+        if name in known:
+            found[name] = name
+        elif rest in known:
+            found[rest] = name
+    prefixed = {name.partition(".")[2]: name for name in base}
+    for name in tuned:
+        if name in prefixed and prefixed[name] not in found:
+            found[prefixed[name]] = name
+    return {name: found[name] for name in base if name in found}

@@ -14,8 +14,9 @@ import torch
 from safetensors.torch import load_file
 
 from robustness.errors import CheckpointError
+from robustness.victims.files.bases import digest_weights
 from robustness.victims.files.checkpoint import locate, read_checkpoint
-from robustness.victims.loading import digest_weights, place, to_victim
+from robustness.victims.loading import place, to_victim
 
 
 def refused(reference: Path | str, base: Path | str) -> str:
@@ -203,8 +204,6 @@ def test_a_piece_of_a_name_that_no_file_can_have_is_not_there(tiny: Any, copied:
         ({"peft_type": None}, "has no peft_type"),
         ({"base_model_name_or_path": None}, "names no base; set base_model_name_or_path to"),
         ({"base_model_name_or_path": ""}, "names no base"),
-        ({"base_model_name_or_path": "/nowhere/at/all"}, "names the base /nowhere/at/all, which is not there"),
-        ({"base_model_name_or_path": "x" * 4000}, "x ..., which is not there"),
     ],
 )
 def test_an_adapter_that_does_not_say_what_it_stands_on_is_refused(

@@ -197,7 +197,7 @@ def test_the_gate_passes_a_trained_pair_and_measures_f1(answering: Any) -> None:
 
     facts = [
         inspect_checkpoint(read_checkpoint(n, r, pair.base), find_task("squad"), place("cpu"), clean)
-        for n, r in (("full", pair.full), ("lora", pair.peft))
+        for n, r in (("full", pair.reference), ("lora", pair.candidate))
     ]
 
     check_pair(pair, *facts)
@@ -214,7 +214,9 @@ def test_the_gate_refuses_a_checkpoint_without_its_head(answering: Any, tmp_path
     clean = answering.examples()
     headless = read_checkpoint("headless", str(tmp_path / "headless"), pair.base)
     full = inspect_checkpoint(headless, find_task("squad"), place("cpu"), clean)
-    peft = inspect_checkpoint(read_checkpoint("lora", pair.peft, pair.base), find_task("squad"), place("cpu"), clean)
+    peft = inspect_checkpoint(
+        read_checkpoint("lora", pair.candidate, pair.base), find_task("squad"), place("cpu"), clean
+    )
 
     with pytest.raises(GateError, match="head-loaded: no file holds qa_outputs"):
         check_pair(pair, full, peft)

@@ -1,0 +1,99 @@
+"""What fine-tuning changed: the weights of a whole checkpoint beside those of its base."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from robustness.victims.files.tensors import match_names
+
+FULL, BASE, BITFIT, LINEAR_PROBE = "full", "base", "bitfit", "linear-probe"
+SKETCH = 256
+"""The largest rank that is told from a full one."""
+SHARE = 4
+"""A rank of more than the smaller side over this is no low one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a whole checkpoint changed of its base."""
+
+    adaptation: str
+    """full, base (nothing is changed), bitfit (biases alone), or linear-probe (nothing but a head is added)."""
+    words: str
+    rank: int | None = None
+    """Of an update whose matrices all have a low one, as of a merged adapter: the highest."""
+    trainable_parameters: int | None = None
+    """Numbers in changed and added tensors; None where all may have been trained."""
+
+
+def find_change(base: Mapping[str, torch.Tensor], tuned: Mapping[str, torch.Tensor]) -> Change:
+    """Returns what differs between a base and a checkpoint that was made of it, in one pass over the tensors.
+
+    Types that differ are compared in the narrower. What the base lacks is a head.
+
+    >>> base = {"a.weight": torch.eye(2), "a.bias": torch.zeros(2)}
+    >>> find_change(base, base).adaptation, find_change(base, base | {"a.bias": torch.ones(2)}).words
+    ('base', 'biases alone: 1 of 2 tensors')
+    """
+    names = {theirs: mine for mine, theirs in match_names(base, tuned).items()}
+    if not names:
+        return Change(FULL, "no tensor has a name of the base's")
+    added = [name for name in tuned if name not in names and tuned[name].is_floating_point()]
+    changed: dict[str, int] = {}
+    ranks: list[int] = []
+    is_low = True
+    for name, of_base in names.items():
+        before, after = base[of_base], tuned[name]
+        if not after.is_floating_point():
+            continue
+        before, after, precision = _in_one_type(before, after)
+        if before.shape == after.shape and torch.equal(before, after):
+            continue
+        changed[name] = after.numel()
+        rank = low_rank(before, after, precision) if is_low and before.shape == after.shape else None
+        is_low = rank is not None
+        ranks += [] if rank is None else [rank]
+    count = f"{len(changed)} of {len(names)} tensors"
+    n_added = sum(tuned[name].numel() for name in added)
+    if not changed:
+        words = f"nothing of {len(names)} tensors is changed"
+        return Change(LINEAR_PROBE if added else BASE, words + (", a head is added" if added else ""), None, n_added)
+    if all(name.endswith("bias") for name in changed):
+        return Change(BITFIT, f"biases alone: {count}", None, sum(changed.values()) + n_added)
+    if is_low:
+        return Change(FULL, f"a low-rank update, as of a merged adapter: rank {max(ranks)} in {count}", max(ranks))
+    return Change(FULL, count)
+
+
+def low_rank(before: torch.Tensor, after: torch.Tensor, precision: float) -> int | None:
+    """Returns the rank of an update where it is far below full, else None; vectors have none.
+
+    The singular values are those of the update seen from a random subspace (Halko et al., arXiv 0909.4061), of which
+    rounding of the merged weights explains those up to precision * rms(weight) * (sqrt(rows) + sqrt(columns)), the
+    norm of a matrix of independent errors.
+    """
+    if before.ndim < 2:
+        return None
+    weight = after.double().flatten(1)
+    update = weight - before.double().flatten(1)
+    rows, columns = update.shape
+    highest = min(SKETCH, min(rows, columns) // SHARE)
+    if not highest or not bool(update.isfinite().all()):
+        return None
+    draws = torch.randn(columns, highest + 1, dtype=update.dtype, generator=torch.Generator().manual_seed(0))
+    basis, _ = torch.linalg.qr(update @ draws)
+    values = torch.linalg.svdvals(basis.T @ update)
+    rounding = precision * float(weight.square().mean().sqrt()) * (math.sqrt(rows) + math.sqrt(columns))
+    rank = int((values > rounding).sum())
+    return rank if 0 < rank <= highest else None
+
+
+def _in_one_type(before: torch.Tensor, after: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, float]:
+    """Both tensors in the narrower of their types, and its precision."""
+    kinds = [tensor.dtype for tensor in (before, after) if tensor.is_floating_point()]
+    narrow = max(kinds, key=lambda kind: torch.finfo(kind).eps)
+    return before.detach().to(narrow), after.detach().to(narrow), torch.finfo(narrow).eps
