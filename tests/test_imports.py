@@ -101,7 +101,9 @@ def test_importing_is_light(module: str, absent: list[str]) -> None:
 
 @pytest.mark.parametrize("kind", ["attacks", "suites", "testsets", "probes", "methods", "tasks"])
 def test_listing_is_light(kind: str) -> None:
-    assert brought(f"from robustness.listing import list_kind; list_kind({kind!r})", ["torch", "transformers"]) == "[]"
+    code = f"from robustness.listing import list_kind; list_kind({kind!r})"
+
+    assert brought(code, ["torch", "transformers"]) == "[]"
 
 
 def brought(code: str, absent: list[str]) -> str:
