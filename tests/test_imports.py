@@ -91,14 +91,26 @@ def test_every_part_has_its_rule() -> None:
         ("robustness", ["torch", "textattack", "pandas", "transformers"]),
         ("robustness.stats", ["torch", "transformers"]),
         ("robustness.cli", ["torch", "textattack", "pandas", "transformers"]),
+        ("robustness.runs.planning.plan", ["torch", "transformers"]),
+        ("robustness.reports.report", ["torch", "transformers"]),
     ],
 )
 def test_importing_is_light(module: str, absent: list[str]) -> None:
-    code = f"import sys, {module}; print([name for name in {absent!r} if name in sys.modules])"
+    assert brought(f"import {module}", absent) == "[]"
 
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
-    assert found.stdout.strip() == "[]"
+@pytest.mark.parametrize("kind", ["attacks", "suites", "testsets", "probes", "methods", "tasks"])
+def test_listing_is_light(kind: str) -> None:
+    code = f"from robustness.listing import list_kind; list_kind({kind!r})"
+
+    assert brought(code, ["torch", "transformers"]) == "[]"
+
+
+def brought(code: str, absent: list[str]) -> str:
+    """Which of the modules a line of Python brings into a fresh interpreter."""
+    tail = f"; import sys; print([name for name in {absent!r} if name in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code + tail], capture_output=True, text=True, check=True)
+    return found.stdout.strip()
 
 
 def test_public_names_load_on_first_use() -> None:

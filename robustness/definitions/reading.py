@@ -49,13 +49,19 @@ def read_content(path: Path) -> dict[str, Any]:
         raise DefinitionError(f"{path}: TOML that cannot be held: {error}") from None
 
 
-def validate_content(content: Mapping[str, object], model: type[D], where: str) -> D:
-    """Returns what a TOML file holds as a definition; `where` begins the message of the DefinitionError it raises."""
+def validate_content(
+    content: Mapping[str, object], model: type[D], where: str, within: Sequence[int | str] = ()
+) -> D:
+    """Returns what a TOML file, or its table `within`, holds as a definition.
+
+    Raises:
+        DefinitionError: it does not hold one; the message begins with `where`.
+    """
     try:
         # JSON mode is strict about types yet takes a list for a tuple, which TOML cannot write.
         return model.model_validate_json(json.dumps(content, default=_date))
     except ValidationError as error:
-        raise DefinitionError(_explain(where, model, min(error.errors(), key=_rank))) from None
+        raise DefinitionError(_explain(where, model, min(error.errors(), key=_rank), within)) from None
 
 
 def _rank(problem: ErrorDetails) -> tuple[bool, bool]:
@@ -64,29 +70,29 @@ def _rank(problem: ErrorDetails) -> tuple[bool, bool]:
     return is_table_for_a_name, problem["type"] != "extra_forbidden"
 
 
-def _explain(path: str, model: type[Definition], problem: ErrorDetails) -> str:
+def _explain(path: str, model: type[Definition], problem: ErrorDetails, within: Sequence[int | str]) -> str:
     kind = problem["type"]
-    place = _without_types(problem["loc"])
-    *parents, key = place or ("",)
+    *parents, key = _without_types(problem["loc"]) or ("",)
+    table = f"{path}{name_table([*within, *parents])}"
+    inner = f"{path}{name_table([*within, *parents, key])}"
     if kind == "value_error":
         is_table = isinstance(problem["input"], dict)  # whose keys do not go together
-        where = _table(place) if is_table else f"{_table(parents)}: key {key!r}"
-        return f"{path}{where}: {problem['msg'].removeprefix('Value error, ')}"
+        whole = inner if key else table
+        return f"{whole if is_table else f'{table}: key {key!r}'}: {problem['msg'].removeprefix('Value error, ')}"
     if kind == "extra_forbidden":
-        return f"{path}{_table(parents)}: unknown key {key!r}{nearest(str(key), _known_keys(model, parents))}"
+        return f"{table}: unknown key {key!r}{nearest(str(key), _known_keys(model, parents))}"
     if kind == "missing":
-        return f"{path}{_table(parents)}: missing key {key!r}"
+        return f"{table}: missing key {key!r}"
     context = problem.get("ctx", {})
     if kind == "union_tag_invalid":
         tags = [tag.strip().strip("'") for tag in str(context["expected_tags"]).split(",")]
-        where = f"{path}{_table([*parents, key])}"
-        return f"{where}: unknown {context['discriminator']} {context['tag']!r}{nearest(context['tag'], tags)}"
+        return f"{inner}: unknown {context['discriminator']} {context['tag']!r}{nearest(context['tag'], tags)}"
     if kind in ("literal_error", "enum") and isinstance(problem["input"], str):
         known = re.findall(r"'([^']*)'", str(context["expected"]))
-        return f"{path}{_table(parents)}: key {key!r}: unknown {problem['input']!r}{nearest(problem['input'], known)}"
+        return f"{table}: key {key!r}: unknown {problem['input']!r}{nearest(problem['input'], known)}"
     if kind == "union_tag_not_found":
-        return f"{path}{_table([*parents, key])}: missing key {context['discriminator']}"
-    return f"{path}{_table(parents)}: key {key!r}: {problem['msg']}; got {problem['input']!r}"
+        return f"{inner}: missing key {context['discriminator']}"
+    return f"{table}: key {key!r}: {problem['msg']}; got {problem['input']!r}"
 
 
 def _without_types(location: Sequence[int | str]) -> list[int | str]:
@@ -94,7 +100,7 @@ def _without_types(location: Sequence[int | str]) -> list[int | str]:
     return [part for i, part in enumerate(location) if not (i == 1 and location[0] in NAMES_OR_TABLES)]
 
 
-def _table(location: list[int | str]) -> str:
+def name_table(location: Sequence[int | str]) -> str:
     """TOML's way of naming a place; list positions count from 1, as a reader of the file would."""
     words = [f"#{part + 1}" if isinstance(part, int) else part for part in location]
     return f" [{'.'.join(words)}]" if words else ""

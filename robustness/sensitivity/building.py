@@ -14,6 +14,7 @@ from robustness.definitions.suites import ParameterValue
 from robustness.errors import DefinitionError, ProbeError
 from robustness.recipes.custom import import_named, source_digest
 from robustness.sensitivity.measurement import Space
+from robustness.sensitivity.parts import PROBE_KINDS
 from robustness.sensitivity.probe import NamedProbe, Probe
 
 PLUGINS = "robustness.probes"
@@ -39,12 +40,9 @@ def find_probe(reference: str, parameters: Mapping[str, ParameterValue] | None =
         for plugin in entry_points(group=PLUGINS, name=reference):
             return name_probe(plugin.load(), name=reference)
     entry = PROBES.find(reference)
-    definition = _with_parameters(entry, parameters or {})
-    from robustness.sensitivity.parts import build_probe  # brings torch
-
-    return NamedProbe(
-        entry.name, definition.measure.behaviour_digest(), build_probe(definition.measure), definition.examples
-    )
+    definition, where = _with_parameters(entry, parameters or {})
+    measure = PROBE_KINDS.check(definition.measure, where, ["measure"])
+    return NamedProbe(entry.name, measure.behaviour_digest(), PROBE_KINDS.build(measure), definition.examples)
 
 
 def name_probe(made: object, *, name: str = "", digest: str = "") -> NamedProbe:
@@ -70,12 +68,16 @@ def name_probe(made: object, *, name: str = "", digest: str = "") -> NamedProbe:
     return NamedProbe(name, digest or source_digest(kind), probe)
 
 
-def _with_parameters(entry: Entry[ProbeDefinition], parameters: Mapping[str, ParameterValue]) -> ProbeDefinition:
+def _with_parameters(
+    entry: Entry[ProbeDefinition], parameters: Mapping[str, ParameterValue]
+) -> tuple[ProbeDefinition, str]:
+    """The definition with a suite's parameters, and what errors in it are to name."""
     if not parameters:
-        return entry.definition
+        return entry.definition, str(entry.path)
     content: dict[str, Any] = json.loads(entry.definition.model_dump_json(exclude_none=True))
     for key, value in parameters.items():
         if key == "kind":
             raise DefinitionError(f"probe {entry.name}: parameter 'kind' cannot be replaced; name another probe")
         (content if key == "examples" else content["measure"])[key] = value
-    return validate_content(content, ProbeDefinition, f"probe {entry.name}")
+    where = f"probe {entry.name}"
+    return validate_content(content, ProbeDefinition, where), where

@@ -21,13 +21,12 @@ from robustness.sensitivity.blocks import (
 from robustness.sensitivity.input.block_jacobians import BlockJacobians
 from robustness.sensitivity.input.condition import ConditionProfile
 from robustness.sensitivity.input.distance import AdversarialDistance
-from robustness.sensitivity.input.gradient_masking import Battery
 from robustness.sensitivity.measurement import MeasurementStatus
 from robustness.sensitivity.parameter.curvature import Curvature
 from robustness.sensitivity.parameter.parameter_margin import ParameterMargin
 from robustness.sensitivity.parameter.reachability import Reachability
 from robustness.sensitivity.parameter.rounding import WeightRounding
-from robustness.sensitivity.parameter.sharpness import Sharpness, WeightNorm
+from robustness.sensitivity.parameter.sharpness import Sharpness
 from robustness.sensitivity.parameter.transplant import ModuleTransplant
 from robustness.sensitivity.parameter.weights import block_parameters
 from robustness.sensitivity.probe import Probe, Reading, Subject, Unsupported
@@ -39,14 +38,14 @@ from robustness.tuners.registration import register_tuners
 from robustness.victims.heads.embedded_batch import EmbeddedBatch
 
 PROBES: dict[str, Probe] = {
-    "distance": AdversarialDistance((Norm.L2,), 4, 0, 1, Battery(examples=2, directions=2)),
+    "distance": AdversarialDistance((Norm.L2,), 4, 0, 1, checked_examples=2, random_directions=2),
     "block-jacobians": BlockJacobians(2),
     "condition-profile": ConditionProfile(),
     "curvature": Curvature(2, 2),
     "transplant": ModuleTransplant(2, 1, 1.0),
     "parameter-margin": ParameterMargin(2),
     "reachability": Reachability(2),
-    "sharpness": Sharpness({WeightNorm.FROBENIUS: 0.1}, 1),
+    "sharpness": Sharpness(0.1, 0.01, 0.1, steps=1),
     "update-gain": UpdateGain(),
     "update-path": UpdatePath((1.0,), (1,), (2,), (0.0,)),
     "update-structure": UpdateStructure(draws=1),

@@ -18,7 +18,6 @@ from robustness.reports.tables.columns import Table
 from robustness.sensitivity.building import find_probe
 from robustness.sensitivity.input.condition import ConditionProfile
 from robustness.sensitivity.input.distance import AdversarialDistance
-from robustness.sensitivity.input.gradient_masking import Battery
 from robustness.sensitivity.input.jacobian import JacobianNorm, Margin, MarginGradient, margin_gradients
 from robustness.sensitivity.input.smoothing import Smoothing
 from robustness.sensitivity.measurement import MeasurementStatus
@@ -39,7 +38,7 @@ PROBES = {
     "margin-gradient": MarginGradient(),
     "jacobian-norm": JacobianNorm(),
     "peak-condition": ConditionProfile(),
-    "relative-distance": AdversarialDistance((Norm.L2,), 10, 1, 5, Battery(2, 5)),
+    "relative-distance": AdversarialDistance((Norm.L2,), 10, 1, 5, 2, 5),
     "certified-radius": Smoothing((0.02, 0.05), 10, 40, 0.01, (0.02,), 3, 5),
 }
 """By a quantity that each measures on every example."""

@@ -14,7 +14,7 @@ from robustness.sensitivity.parameter.curvature import Curvature
 from robustness.sensitivity.parameter.parameter_margin import ParameterMargin
 from robustness.sensitivity.parameter.reachability import Reachability
 from robustness.sensitivity.parameter.rounding import WeightRounding
-from robustness.sensitivity.parameter.sharpness import Sharpness, WeightNorm
+from robustness.sensitivity.parameter.sharpness import Sharpness
 from robustness.sensitivity.parameter.transplant import ModuleTransplant
 from robustness.sensitivity.probe import Probe, Unsupported
 from robustness.sensitivity.structure.anatomy import UpdateStructure
@@ -25,7 +25,7 @@ PROBES: dict[str, Probe] = {
     "curvature": Curvature(1, 1),
     "parameter-margin": ParameterMargin(1),
     "reachability": Reachability(1),
-    "sharpness": Sharpness({WeightNorm.FROBENIUS: 0.1}, 1),
+    "sharpness": Sharpness(0.1, 0.01, 0.1, steps=1),
     "transplant": ModuleTransplant(1, 1, 1.0),
     "update-gain": UpdateGain(),
     "update-path": UpdatePath((0.5,), (1,), (), ()),

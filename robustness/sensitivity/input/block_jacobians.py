@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import final
 
 import torch
+from pydantic import PositiveInt
 
 from robustness.sensitivity.attention import twice_differentiable
 from robustness.sensitivity.batching import measure_batches, torch_generator
@@ -35,7 +36,8 @@ class BlockJacobians:
     the parts overstates. A part is a contribution to an upper bound, no evidence of fragility by itself.
     """
 
-    steps: int
+    steps: PositiveInt
+    """Of Golub and Kahan's bidiagonalisation."""
     space: Space = Space.INPUT
 
     def measure(self, subject: Subject) -> Iterable[Reading]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Annotated, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field, PositiveFloat, PositiveInt
 from scipy.stats import kstest, weibull_max
 
 from robustness.recipes.embedding.balls import Norm, random_in_ball
@@ -39,10 +40,10 @@ class Clever:
     in so many dimensions uniform points miss the worst direction. 0 where the answer is wrong.
     """
 
-    radius: float
+    radius: PositiveFloat
     """Of the ball, in median token norms."""
-    batches: int
-    samples: int
+    batches: Annotated[int, Field(ge=2)]
+    samples: PositiveInt
     """A batch."""
     space: Space = Space.INPUT
 

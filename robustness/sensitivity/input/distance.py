@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import final
+from typing import Annotated, final
 
 import torch
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from robustness.recipes.embedding.attack import judge_embeddings
 from robustness.recipes.embedding.balls import Norm, sizes
@@ -36,6 +37,8 @@ PER_TOKEN = Quantity("distance-per-root-token", "token-norms", Direction.ROBUST,
 KAPPA = Quantity("kappa", "1", scale_free=True)
 FIRST_ORDER = Quantity("first-order-radius", "token-norms", Direction.ROBUST, scale_free=True)
 
+Norms = Annotated[tuple[Norm, ...], Field(min_length=1)]
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -49,15 +52,21 @@ class AdversarialDistance:
     distances.
     """
 
-    norms: tuple[Norm, ...]
-    steps: int
-    shrinking_rounds: int
-    shrinking_steps: int
-    battery: Battery
+    norms: Norms
+    steps: PositiveInt
+    """Of DDN (l2) or FMN (linf)."""
+    shrinking_rounds: NonNegativeInt
+    """Of PGD, in balls smaller than the best find."""
+    shrinking_steps: PositiveInt
+    checked_examples: NonNegativeInt
+    """On which the checks for masked gradients run; 0: no checks."""
+    random_directions: PositiveInt
+    """Of these checks, an example."""
     space: Space = Space.INPUT
 
     def measure(self, subject: Subject) -> Iterable[Reading]:
         """See Probe; the checks for masked gradients come last, and void all that was found where one fails."""
+        battery = Battery(self.checked_examples, self.random_directions)
         for norm in self.norms:
             search = self._search(norm)
 
@@ -67,7 +76,7 @@ class AdversarialDistance:
                 return _readings(examples, batch, search(batch), norm)
 
             readings = list(measure_batches(subject, RELATIVE, of_batch))
-            checks, failures = self.battery.run(subject, search, self._search(norm, effort=2), norm)
+            checks, failures = battery.run(subject, search, self._search(norm, effort=2), norm)
             for reading in readings:
                 yield _voided(reading, failures)
             yield from checks
@@ -84,7 +93,7 @@ class FirstOrderRadius:
     An estimate, no bound in either direction; exact for an affine model.
     """
 
-    norms: tuple[Norm, ...]
+    norms: Norms
     space: Space = Space.INPUT
 
     def measure(self, subject: Subject) -> Iterable[Reading]:

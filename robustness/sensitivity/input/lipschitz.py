@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
+from pydantic import PositiveFloat, PositiveInt
 
 from robustness.errors import ProbeError
 from robustness.recipes.embedding.balls import Norm, project, random_in_ball, rescale
@@ -30,10 +31,10 @@ class LipschitzLower:
     each secant is a lower bound itself. The value starts from |J(x)|, so it is never below the probe jacobian-norm.
     """
 
-    radius: float
+    radius: PositiveFloat
     """In median token norms."""
-    steps: int
-    restarts: int
+    steps: PositiveInt
+    restarts: PositiveInt
     space: Space = Space.INPUT
 
     def measure(self, subject: Subject) -> Iterable[Reading]:

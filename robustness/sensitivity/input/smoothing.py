@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import final
+from typing import Annotated, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field, PositiveFloat, PositiveInt
 from scipy.stats import beta, norm
 
 from robustness.sensitivity.batching import measure_batches, torch_generator
@@ -47,16 +48,16 @@ class Smoothing:
     lost there. Measurements carry sigma, or the radius certified, in the column `radius`.
     """
 
-    sigmas: tuple[float, ...]
-    """In median token norms."""
-    selection_samples: int
+    sigmas: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
+    """In median token norms; the level is chosen on examples that are not measured."""
+    selection_samples: PositiveInt
     """By which the class is chosen, apart from those that certify it."""
-    samples: int
-    alpha: float
-    radii: tuple[float, ...]
+    samples: PositiveInt
+    alpha: Annotated[float, Field(gt=0, lt=1)]
+    radii: tuple[PositiveFloat, ...]
     """Of the certified-accuracy curve, in median token norms."""
-    calibration_examples: int
-    calibration_samples: int
+    calibration_examples: PositiveInt
+    calibration_samples: PositiveInt
     space: Space = Space.INPUT
 
     def measure(self, subject: Subject) -> Iterable[Reading]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import final
+from typing import Annotated, Literal, final
 
 import numpy as np
 import torch
+from pydantic import Field, PositiveInt
 
 from robustness.engine.seeding import example_generator
 from robustness.recipes.assets.lexical import load_neighbours, load_wordnet
@@ -36,6 +37,7 @@ WORST_MARGIN = Quantity("worst-margin-of-one-substitution", "logits", Direction.
 CERTIFIED = Quantity("certified-all-words", "share", Direction.ROBUST, Aggregate.MEAN, scale_free=True)
 CERTIFIED_WORDS = Quantity("certified-words", "words", Direction.ROBUST, Aggregate.MEAN, scale_free=True)
 
+SynonymTable = Literal["counter-fitted", "wordnet"]
 Synonyms = Callable[[str], tuple[str, ...]]
 """A word to the others that may stand for it, in its own case; symmetric, never the word itself."""
 
@@ -49,7 +51,7 @@ class OneSubstitution:
     worst margin is the smallest over all of these texts.
     """
 
-    table: str
+    table: SynonymTable
     space: Space = Space.INPUT
 
     def measure(self, subject: Subject) -> Iterable[Reading]:
@@ -84,9 +86,9 @@ class Safer:
     of the two sets in q_i, which holds for sets of unequal size, and Clopper-Pearson in place of Hoeffding).
     """
 
-    table: str
-    samples: int
-    alpha: float
+    table: SynonymTable
+    samples: PositiveInt
+    alpha: Annotated[float, Field(gt=0, lt=1)]
     space: Space = Space.INPUT
 
     def measure(self, subject: Subject) -> Iterable[Reading]:
@@ -115,7 +117,7 @@ class Safer:
             yield Reading(Measurement(CERTIFIED_WORDS, float(words), Kind.CERT_PROB, **labels), example)  # type: ignore[arg-type]
 
 
-def load_synonyms(table: str) -> Synonyms:
+def load_synonyms(table: SynonymTable) -> Synonyms:
     """Returns the synonyms of `counter-fitted` (8 neighbours a word, closed symmetrically) or of `wordnet`.
 
     Raises:

@@ -10,6 +10,7 @@ from typing import final
 
 import numpy as np
 import torch
+from pydantic import PositiveInt
 from scipy.linalg import eigh_tridiagonal
 
 from robustness.sensitivity.attention import twice_differentiable
@@ -41,8 +42,10 @@ class Curvature:
     of v.H v over random signs, with the interval of its standard error. All follow the model's confidence.
     """
 
-    iterations: int
-    draws: int
+    iterations: PositiveInt
+    """Of Lanczos."""
+    draws: PositiveInt
+    """Random sign vectors of the trace's estimate."""
     space: Space = Space.PARAMETER
 
     def measure(self, subject: Subject) -> Iterable[Reading]:

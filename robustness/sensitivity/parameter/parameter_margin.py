@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import final
 
 import torch
+from pydantic import PositiveInt
 
 from robustness.recipes.embedding.minimal_norm import anneal
 from robustness.sensitivity.batching import measure_batches
@@ -59,7 +60,7 @@ class ParameterMargin:
     which stands beside it as an estimate. 0 where the answer is wrong already.
     """
 
-    steps: int
+    steps: PositiveInt
     space: Space = Space.PARAMETER
 
     def measure(self, subject: Subject) -> Iterable[Reading]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import final
 
 import torch
+from pydantic import PositiveInt
 
 from robustness.recipes.embedding.balls import Norm
 from robustness.sensitivity.batching import measure_batches, require_float32
@@ -45,7 +46,8 @@ class Reachability:
     the mean loss.
     """
 
-    attack_steps: int
+    attack_steps: PositiveInt
+    """Of the attack that finds the adversarial points."""
     space: Space = Space.PARAMETER
 
     def measure(self, subject: Subject) -> Iterable[Reading]:

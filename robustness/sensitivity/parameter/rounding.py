@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import final
+from typing import Annotated, final
 
 import torch
+from pydantic import Field
 
 from robustness.sensitivity.batching import require_float32
 from robustness.sensitivity.measurement import Aggregate, Direction, Kind, Quantity, Space, Target, measure
@@ -29,7 +30,7 @@ class WeightRounding:
     are.
     """
 
-    bits: tuple[int, ...]
+    bits: Annotated[tuple[Annotated[int, Field(ge=2, le=16)], ...], Field(min_length=1)]
     space: Space = Space.PARAMETER
 
     def measure(self, subject: Subject) -> Iterable[Reading]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -11,6 +11,7 @@ from functools import partial
 from typing import Protocol, final
 
 import torch
+from pydantic import PositiveFloat, PositiveInt
 
 from robustness.errors import ProbeError
 from robustness.sensitivity.batching import refusals_as_unsupported, require_float32
@@ -62,9 +63,23 @@ class Sharpness:
     faster where a model is more confident, so S is not free of scale.
     """
 
-    radii: Mapping[WeightNorm, float]
-    steps: int
+    frobenius: PositiveFloat
+    """Radius over all the blocks' weights jointly."""
+    module_relative: PositiveFloat
+    """Radius of each module, in Frobenius norms of its own weights."""
+    adaptive: PositiveFloat
+    """Radius in the l2 norm of relative changes of single weights."""
+    steps: PositiveInt
     space: Space = Space.PARAMETER
+
+    @property
+    def radii(self) -> dict[WeightNorm, float]:
+        """By norm."""
+        return {
+            WeightNorm.FROBENIUS: self.frobenius,
+            WeightNorm.MODULE_RELATIVE: self.module_relative,
+            WeightNorm.ADAPTIVE: self.adaptive,
+        }
 
     def measure(self, subject: Subject) -> Iterable[Reading]:
         """See Probe."""

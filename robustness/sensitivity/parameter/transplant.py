@@ -6,7 +6,9 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, final
+from typing import Annotated, Any, final
+
+from pydantic import Field, PositiveInt
 
 from robustness.recipes.embedding.balls import Norm
 from robustness.sensitivity.batching import measure_batches, require_float32
@@ -60,11 +62,11 @@ class ModuleTransplant:
     distance 0 and no ratio.
     """
 
-    steps: int
+    steps: PositiveInt
     """Of DDN."""
-    distance_examples: int
+    distance_examples: PositiveInt
     """On which distances are measured; accuracy is measured on all."""
-    max_accuracy_loss: float
+    max_accuracy_loss: Annotated[float, Field(ge=0, le=1)]
     """As a fraction of the examples."""
     space: Space = Space.PARAMETER
 

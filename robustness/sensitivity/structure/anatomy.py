@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import final
+from typing import Annotated, final
 
 import numpy as np
 import torch
+from pydantic import Field, PositiveInt
 
 from robustness.engine.seeding import example_generator
 from robustness.sensitivity.measurement import (
@@ -66,13 +67,13 @@ class UpdateStructure:
     those of its full partner.
     """
 
-    top: int = 10
+    top: PositiveInt = 10
     """Leading directions that are compared (arXiv 2410.21228: 10)."""
-    threshold: float = 0.5
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """Largest cosine of an intruder (arXiv 2410.21228: 0.5)."""
-    draws: int = 3
+    draws: PositiveInt = 3
     """Random updates for the chance level of intruders."""
-    rank: int = 8
+    rank: PositiveInt = 8
     """Rank of the extension-like form that is fitted."""
     space: Space = Space.STRUCTURE
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from robustness.engine.seeding import example_generator
 from robustness.sensitivity.batching import measure_batches, require_float32
@@ -56,11 +57,15 @@ class UpdatePath:
     A step that finds nothing proves nothing: the second accuracy is an upper bound of robust accuracy in that ball.
     """
 
-    steps: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
-    ranks: tuple[int, ...] = (1, 4, 16)
-    tops: tuple[int, ...] = (8, 32)
-    scales: tuple[float, ...] = (0.0, 0.5)
-    radius: float = 0.1
+    steps: tuple[NonNegativeFloat, ...] = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
+    """Values of t in W_0 + t dW."""
+    ranks: tuple[PositiveInt, ...] = (1, 4, 16)
+    """To which dW is cut."""
+    tops: tuple[PositiveInt, ...] = (8, 32)
+    """Numbers of leading directions of W_0 that dW is projected into and out of."""
+    scales: tuple[NonNegativeFloat, ...] = (0.0, 0.5)
+    """Factors of the intruder directions."""
+    radius: PositiveFloat = 0.1
     """Of the gradient step, in median token norms of the checkpoint as trained."""
     space: Space = Space.PARAMETER
 

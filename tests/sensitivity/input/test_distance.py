@@ -21,7 +21,7 @@ NO_CHECKS = Battery(examples=0, directions=1)
 
 
 def probe(*norms: Norm, steps: int = 60, battery: Battery = NO_CHECKS) -> AdversarialDistance:
-    return AdversarialDistance(norms or (Norm.L2,), steps, 5, 20, battery)
+    return AdversarialDistance(norms or (Norm.L2,), steps, 5, 20, battery.examples, battery.directions)
 
 
 def exact_linear(batch: EmbeddedBatch, weights: torch.Tensor, norm: Norm) -> np.ndarray:

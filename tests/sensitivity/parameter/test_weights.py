@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -107,14 +108,14 @@ def test_a_radius_of_zero_is_refused(hessian: np.ndarray) -> None:
         search(Quadratic(hessian), WeightNorm.FROBENIUS, 0.0)
 
 
-RADII = {WeightNorm.FROBENIUS: 0.3, WeightNorm.MODULE_RELATIVE: 0.02, WeightNorm.ADAPTIVE: 2.0}
+SHARPNESS = Sharpness(frobenius=0.3, module_relative=0.02, adaptive=2.0, steps=4)
 
 
 def test_in_three_norms_the_tangents_sharpness_is_at_most_the_whole_spaces(tiny: Any, subject_of: Any) -> None:
-    readings = [r.measurement for r in Sharpness(RADII, 4).measure(subject_of(tiny.peft, count=4))]
+    readings = [r.measurement for r in SHARPNESS.measure(subject_of(tiny.peft, count=4))]
 
     assert {row.kind for row in readings} == {Kind.LOWER}
-    for norm, radius in RADII.items():
+    for norm, radius in SHARPNESS.radii.items():
         found = {row.quantity.name: row for row in readings if row.norm == str(norm)}
         assert 0 < found["sharpness-in-tangent"].value <= found["sharpness"].value
         assert found["sharpness"].radius == radius
@@ -124,7 +125,7 @@ def test_in_three_norms_the_tangents_sharpness_is_at_most_the_whole_spaces(tiny:
 def test_the_weights_come_back_to_the_last_bit(tiny: Any, victims: Any, subject_of: Any) -> None:
     before = {name: value.clone() for name, value in victims(tiny.peft).model.named_parameters()}
 
-    list(Sharpness(RADII, 2).measure(subject_of(tiny.peft, count=4)))
+    list(replace(SHARPNESS, steps=2).measure(subject_of(tiny.peft, count=4)))
     list(ParameterMargin(3).measure(subject_of(tiny.peft, count=1)))
 
     assert all(torch.equal(value, before[name]) for name, value in victims(tiny.peft).model.named_parameters())

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Annotated
+
+import pytest
+from pydantic import Field, PositiveInt
+
+from robustness.definitions.parts import Kinds, Part
+from robustness.errors import DefinitionError
+
+KINDS = Kinds({"shouts": "made_up:Shouts", "whispers": "made_up:whisper"}, given=frozenset({"voice", "unused"}))
+
+
+@dataclass(frozen=True, slots=True)
+class Shouts:
+    """Made-up part."""
+
+    voice: str
+    count: PositiveInt
+    words: Annotated[tuple[str, ...], Field(min_length=1)] = ("so",)
+    pitch: float | None = None
+
+
+def whisper(share: Annotated[float, Field(ge=0, lt=1)] = 0.5) -> str:
+    return f"whisper {share}"
+
+
+@pytest.fixture(autouse=True)
+def module(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = ModuleType("robustness.made_up")
+    made.__dict__.update(Shouts=Shouts, whisper=whisper)
+    monkeypatch.setitem(sys.modules, "robustness.made_up", made)
+
+
+def test_keys_types_limits_and_defaults_are_those_of_the_constructor() -> None:
+    part = KINDS.check(Part(kind="shouts", count=2), "mine.toml", ["search"])
+
+    assert part.model_dump_json() == '{"kind":"shouts","count":2,"words":["so"]}'
+    assert KINDS.build(part, voice="loud", unused=1) == Shouts("loud", 2, ("so",), None)
+
+
+def test_a_function_is_a_constructor_too_and_is_handed_nothing_that_it_does_not_ask_for() -> None:
+    part = KINDS.check(Part(kind="whispers", share=0.25), "mine.toml", ["search"])
+
+    assert KINDS.build(part, voice="loud") == "whisper 0.25"
+    assert KINDS.asks_for("shouts", "voice") and not KINDS.asks_for("whispers", "voice")
+    assert not KINDS.asks_for("shouts", "count")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"kind": "shout"}, "mine.toml [steps.#2]: unknown 'kind' 'shout'; did you mean 'shouts'?"),
+        (
+            {"kind": "shouts", "count": 1, "pich": 1.0},
+            "mine.toml [steps.#2.shouts]: unknown key 'pich'; did you mean 'pitch'?",
+        ),
+        ({"kind": "shouts", "count": 1, "voice": "low"}, "mine.toml [steps.#2.shouts]: unknown key 'voice'; known: "),
+        ({"kind": "shouts"}, "mine.toml [steps.#2.shouts]: missing key 'count'"),
+        ({"kind": "shouts", "count": 0}, "mine.toml [steps.#2.shouts]: key 'count': Input should be greater than 0"),
+        ({"kind": "shouts", "count": 1.5}, "mine.toml [steps.#2.shouts]: key 'count': "),
+        ({"kind": "shouts", "count": 1, "words": []}, "mine.toml [steps.#2.shouts]: key 'words': "),
+        ({"kind": "shouts", "count": 1, "words": [1]}, "mine.toml [steps.#2.shouts.words]: key 0: "),
+        ({"kind": "whispers", "share": 1.0}, "mine.toml [steps.#2.whispers]: key 'share': Input should be less"),
+    ],
+)
+def test_what_the_constructor_does_not_take_names_file_table_and_key(given: dict[str, object], expected: str) -> None:
+    with pytest.raises(DefinitionError) as caught:
+        KINDS.check(Part.model_validate(given), "mine.toml", ["steps", 1])
+
+    assert str(caught.value).startswith(expected)
