@@ -82,11 +82,9 @@ class Kinds:
 def schema_of(kinds: Kinds, kind: str) -> type[CheckedPart]:
     """Returns the strict model of a kind's table: its constructor's parameters, but for the given ones."""
     constructor = kinds.constructor(kind)
-    fields: dict[str, Any] = {
+    fields: dict[str, Any] = {"kind": (Literal[kind], ...)} | {
         name: (parameter.annotation, ... if parameter.default is inspect.Parameter.empty else parameter.default)
         for name, parameter in inspect.signature(constructor).parameters.items()
         if name not in kinds.given
     }
-    return create_model(
-        kind, __base__=CheckedPart, __module__=constructor.__module__, kind=(Literal[kind], ...), **fields
-    )
+    return create_model(kind, __base__=CheckedPart, __module__=constructor.__module__, **fields)
