@@ -300,3 +300,27 @@ def test_the_terminal_names_the_arms_by_their_adaptation_and_a_gradient_names_no
     assert columns["more sensitive"] == ["", "LoRA"]
     assert columns["ratio"][1].startswith("0.5 [0.4")
     assert not any("PEFT" in str(sentence) for sentence in sentences)
+
+
+def test_the_terminal_tells_rows_apart_by_their_scope_where_nothing_else_does(measured: Any) -> None:
+    """A number over all matrices, and over those that both arms change, had one name."""
+    labels = {"probe": "update-structure", "quantity": "update-rank", "kind": "exact", "direction": "neutral"}
+    frame = pd.concat(
+        [
+            measured.rows(arms(9.0, 4.0), **labels, scope="matrices"),
+            measured.rows(arms(8.0, 4.0), **labels, scope="matrices changed in full and lora"),
+            measured.rows(arms(1.0, 1.0), **labels | {"quantity": "embedding-drift"}, scope="matrices"),
+        ]
+    )
+    tables = {
+        Table.SENSITIVITY: build_sensitivity(frame, measured.record),
+        Table.SENSITIVITY_PAIRS: build_sensitivity_pairs(frame, measured.record),
+    }
+
+    table, *_ = render_probes(tables, measured.record.pairs[0], measured.record)
+
+    assert [(row[0], row[4]) for row in table.rows] == [
+        ("update-structure update-rank (matrices)", "9"),
+        ("update-structure update-rank (matrices changed in full and lora)", "8"),
+        ("update-structure embedding-drift", "1"),
+    ]

@@ -27,6 +27,7 @@ _DIFFERENCE = "percentage points; above 0 the candidate is worse off: whether th
 FLOOR = "what always giving the commonest label, or the whole paragraph as answer, would score"
 _DETECTABLE = "points: a true difference of this size would be found with power .80, at the spread seen here"
 _DROP = "points; how much more the candidate loses from clean to robust; above 0 it is worse off"
+_SCOPE = "which tokens or weights may move, or were looked at"
 _LEFT_OUT = "examples without a judged outcome on at least one arm"
 
 
@@ -140,6 +141,8 @@ def probes_table(frame: pd.DataFrame) -> PageTable:
         PageColumn("quantity", "quantity"),
         PageColumn("kind", "kind", hint="what the number bounds, if anything"),
         PageColumn("norm", "norm"),
+        PageColumn("radius", "radius", as_number),
+        PageColumn("scope", "scope", hint=_SCOPE),
         PageColumn("n", "n", as_count),
         PageColumn("value", "value", as_number),
         PageColumn("low", "low", as_number),
@@ -163,6 +166,7 @@ def sensitivity_pairs_table(frame: pd.DataFrame, record: RunRecord) -> PageTable
         PageColumn("kind", "kind", hint="what the number bounds, if anything"),
         PageColumn("norm", "norm"),
         PageColumn("radius", "radius", as_number),
+        PageColumn("scope", "scope", hint=_SCOPE),
         PageColumn("n", "n", as_count, "examples with a number on both arms"),
         PageColumn("reference_value", reference, as_number, "median or mean over these examples"),
         PageColumn("candidate_value", candidate, as_number, "median or mean over these examples"),

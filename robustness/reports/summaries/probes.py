@@ -67,12 +67,14 @@ def _numbers(arms: pd.DataFrame, compared: pd.DataFrame, pair: PairRecord, names
     sensitive = Column("more sensitive", is_number=False)
     table = FittingTable([Column("number", is_name=True), *kinds, *numbers, sensitive], padding=1)
     both = {_key(row): row for row in compared.to_dict("records")}
+    scopes = arms.groupby([name for name in NUMBER if name != "scope"], sort=False, dropna=False)["scope"]
+    several = set(arms.index[scopes.transform("nunique") > 1])
     for labels, group in arms.groupby(NUMBER, sort=False, dropna=False):
         row = dict(zip(NUMBER, labels, strict=True))
         by_checkpoint = group.drop_duplicates("checkpoint").set_index("checkpoint")
         table.rows.append(
             (
-                escape(_name(str(row["probe"]), str(row["quantity"]))),
+                escape(_name(row, with_scope=group.index[0] in several)),
                 str(row["kind"]),
                 "" if pd.isna(row["norm"]) else escape(str(row["norm"])),
                 "" if pd.isna(row["radius"]) else f"{row['radius']:g}",
@@ -107,8 +109,11 @@ def spell_direction(direction: str, names: tuple[str, str]) -> str:
     return words.get(Direction(direction), "")
 
 
-def _name(probe: str, quantity: str) -> str:
-    return probe if quantity == probe else f"{probe} {quantity.removeprefix(probe).lstrip('-')}"
+def _name(row: dict[Any, Any], *, with_scope: bool) -> str:
+    """The probe and what it measures, and of which weights or tokens where that alone tells two rows apart."""
+    probe, quantity = str(row["probe"]), str(row["quantity"])
+    name = probe if quantity == probe else f"{probe} {quantity.removeprefix(probe).lstrip('-')}"
+    return f"{name} ({row['scope']})" if with_scope else name
 
 
 def _cell(rows: pd.DataFrame, checkpoint: str) -> str:

@@ -10,6 +10,7 @@ from typing import Annotated, final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
 from robustness.engine.seeding import example_generator
@@ -37,10 +38,17 @@ from robustness.sensitivity.structure.spectra import (
     decompose_top,
     describe,
     singular_values,
+    spectral_norm,
     squared_norm,
     subspace_overlap,
 )
-from robustness.sensitivity.structure.updates import Updates, WeightUpdate, low_rank_factors
+from robustness.sensitivity.structure.updates import (
+    Updates,
+    WeightUpdate,
+    changed_matrices,
+    low_rank_factors,
+    shared_scope,
+)
 
 SUMMED = (
     "intruders",
@@ -54,7 +62,21 @@ UPPER = ("log-spectral-growth-weyl",)
 LOWER = ("fit-inputs-and-outputs",)
 ESTIMATES = ("intruders-by-chance",)
 
+EVERY = "matrices"
+"""The scope of rows over all matrices."""
+
 Values = dict[str, float]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Matrix:
+    """What was measured of one matrix."""
+
+    key: str
+    values: Values
+    moments: NDArray[np.float64]
+    """|dW|^2, |W_0|^2, and with the partner: <full, peft>, |full|^2, |peft|^2."""
 
 
 @final
@@ -62,9 +84,10 @@ Values = dict[str, float]
 class UpdateStructure:
     """Size, rank, form, overlap, intruders and growth of dW = W - W_0, exact linear algebra but for the chance level.
 
-    Formulas stand with the functions of structure_spectra, structure_forms and structure_growth. Quantities are
+    Formulas stand with the functions of `spectra`, `forms` and `growth`. Quantities are
     neutral: none says by itself that a checkpoint is fragile. The updates of a PEFT checkpoint are also compared with
-    those of its full partner.
+    those of its full partner. Sums and medians over matrices are taken twice: over all that the checkpoint changes,
+    and over those that its partner changes too, since an arm with more matrices has larger sums.
     """
 
     top: PositiveInt = 10
@@ -82,23 +105,24 @@ class UpdateStructure:
         factors = {
             name.split("base_model.model.")[-1]: pair for name, pair in low_rank_factors(subject.checkpoint).items()
         }
-        whole: dict[str, list[float]] = {}
-        sums = np.zeros(5)  # |dW|^2, |W_0|^2, and with the partner: <full, peft>, |full|^2, |peft|^2
+        measured: list[_Matrix] = []
         with ExitStack() as stack:
             updates = stack.enter_context(Updates(subject.checkpoint, subject))
             partner = stack.enter_context(Updates(subject.full_partner, subject)) if subject.full_partner else None
             matrices = ((u, partner.read(u.key) if partner else None) for u in updates.matrices())
             compared = map_side_by_side(lambda pair: (pair[0], *self._of_matrix(*pair, factors, subject)), matrices)
             for update, values, moments in compared:
-                sums += moments
-                for name, value in values.items():
-                    whole.setdefault(name, []).append(value)
-                    yield _reading(name, value, update)
+                measured.append(_Matrix(update.key, values, np.array(moments)))
+                yield from (_reading(name, value, update=update) for name, value in values.items())
             yield from _of_rest(updates)
             yield from _of_others(updates)
-        if not whole:
+        if not measured:
             raise Unsupported("it shares no matrix with its base")
-        yield from _of_whole(whole, sums.tolist())
+        yield from _of_whole(measured, EVERY)
+        for other in subject.partners:
+            changed = changed_matrices(other, subject)
+            shared = [each for each in measured if each.key in changed and each.moments[0] > 0]
+            yield from _of_whole(shared, shared_scope(subject.checkpoint, other)) if shared else ()
 
     def _of_matrix(
         self,
@@ -157,7 +181,13 @@ class UpdateStructure:
         rank = _numerical_rank(spectrum, base)
         own_k = min(k, rank)
         own = decompose_top(update.change, own_k, generator)
-        growth = measure_growth(base, update.change, float(spectrum[0]), float(tuned.values[0]))
+        growth = measure_growth(
+            base,
+            update.change,
+            before=spectral_norm(update.before),
+            after=spectral_norm(update.after),
+            change=float(spectrum[0]),
+        )
         chance = chance_intruders(
             update.before,
             base,
@@ -215,25 +245,29 @@ def _of_others(updates: Updates) -> Iterator[Reading]:
                 None,
                 Kind.ESTIMATE,
                 target=Target.THETA,
-                scope="matrices",
+                scope=EVERY,
                 status=MeasurementStatus.UNSUPPORTED,
                 reason=f"{update.key} of shape {tuple(update.before.shape)} is no single matrix of inputs to outputs",
             )
             yield Reading(blank, layer=update.layer, module=update.name)
 
 
-def _of_whole(whole: Mapping[str, Sequence[float]], sums: Sequence[float]) -> Iterator[Reading]:
-    moved, size, inner, full, peft = sums
+def _of_whole(measured: Sequence[_Matrix], scope: str) -> Iterator[Reading]:
+    whole: dict[str, list[float]] = {}
+    for matrix in measured:
+        for name, value in matrix.values.items():
+            whole.setdefault(name, []).append(value)
+    moved, size, inner, full, peft = np.sum([matrix.moments for matrix in measured], axis=0).tolist()
     totals: Values = {"update-relative-norm": math.sqrt(moved / size)}
     if full and peft:
         totals |= {"cosine-with-full": inner / math.sqrt(full * peft), "best-scale-to-full": inner / peft}
     for name, values in whole.items():
         value = sum(values) if name in SUMMED else float(np.median(values))
-        yield _reading(name, totals.get(name, value))
+        yield _reading(name, totals.get(name, value), scope=scope)
 
 
-def _reading(name: str, value: float, update: WeightUpdate | None = None) -> Reading:
+def _reading(name: str, value: float, *, update: WeightUpdate | None = None, scope: str = EVERY) -> Reading:
     kind = Kind.UPPER if name in UPPER else Kind.LOWER if name in LOWER else Kind.EXACT
     kind = Kind.ESTIMATE if name in ESTIMATES else kind
-    measurement = measure(Quantity(name, scale_free=True), value, kind, target=Target.THETA, scope="matrices")
+    measurement = measure(Quantity(name, scale_free=True), value, kind, target=Target.THETA, scope=scope)
     return Reading(measurement, layer=update.layer if update else None, module=update.name if update else None)

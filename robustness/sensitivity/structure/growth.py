@@ -84,16 +84,22 @@ def chance_intruders(
     return sum(counts) / draws
 
 
-def measure_growth(base: Factors, update: torch.Tensor, update_norm: float, tuned_norm: float) -> Growth:
-    """Returns how the spectral norm grows from W_0, decomposed, to W_0 + dW of spectral norm `tuned_norm`.
+def measure_growth(base: Factors, update: torch.Tensor, *, before: float, after: float, change: float) -> Growth:
+    """Returns how the spectral norm grows from W_0 to W_0 + dW.
+
+    Args:
+        base: decomposition of W_0, for its leading directions.
+        update: dW, shape (out, in).
+        before: |W_0|_2. Norms of single precision are 1e-7 off, as much as an update of a small learning rate grows.
+        after: |W_0 + dW|_2.
+        change: |dW|_2.
 
     >>> base = Factors(torch.eye(2), torch.tensor([1.0, 1.0]), torch.eye(2))
-    >>> round(measure_growth(base, torch.eye(2), 1.0, 2.0).log_growth, 3)
+    >>> round(measure_growth(base, torch.eye(2), before=1.0, after=2.0, change=1.0).log_growth, 3)
     0.693
     """
-    before = float(base.values[0])
     first = float(base.left[:, 0].double() @ update.double() @ base.right[:, 0].double())
-    return Growth(math.log(tuned_norm / before), first / before, math.log1p(update_norm / before))
+    return Growth(math.log(after / before), first / before, math.log1p(change / before))
 
 
 def irreducible_share(values: torch.Tensor, rank: int) -> float:

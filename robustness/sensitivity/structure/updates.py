@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +149,26 @@ class Updates:
 def _maps(storage: Storage | None) -> bool:
     """Whether it is a linear layer's or a convolution's."""
     return storage is not None and not storage.is_lookup
+
+
+def changed_matrices(partner: Checkpoint, subject: Subject) -> frozenset[str]:
+    """Returns the keys of the matrices that a partner changes; none of one that has no such weights.
+
+    Args:
+        partner: one of the subject's; an adapter is merged to see what it changes, whatever its file holds.
+        subject: whose partner it is.
+    """
+    as_seen = replace(subject, checkpoint=partner, load_victim=lambda: subject.load_partner(partner))
+    try:
+        with Updates(partner, as_seen) as updates:
+            return frozenset(update.key for update in updates.matrices() if bool(update.change.any()))
+    except Unsupported:  # learnt prompts, say: the partner's own row tells why
+        return frozenset()
+
+
+def shared_scope(one: Checkpoint, other: Checkpoint) -> str:
+    """Returns what rows over the matrices that both arms of a pair change are called on either of them."""
+    return "matrices changed in " + " and ".join(sorted((one.name, other.name)))
 
 
 def skeleton(folder: Path) -> Any:

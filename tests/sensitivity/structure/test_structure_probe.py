@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from peft import PrefixTuningConfig, get_peft_model
 from safetensors.torch import load_file, save_file
+from scipy.linalg import hadamard
 from transformers import BertForSequenceClassification
 
 from robustness import api
@@ -33,8 +35,8 @@ QUERY = "encoder.layer.1.attention.self.query"
 def subject(tiny: Any) -> Callable[..., Subject]:
     """A checkpoint of the tiny base, its victim loaded when asked for."""
 
-    def make(folder: Path, partner: Path | None = None) -> Subject:
-        checkpoint = read_checkpoint(folder.name, str(folder), str(tiny.base))
+    def make(folder: Path, partner: Path | None = None, name: str = "") -> Subject:
+        checkpoint = read_checkpoint(name or folder.name, str(folder), str(tiny.base))
         return Subject(
             checkpoint=checkpoint,
             examples=(),
@@ -49,7 +51,11 @@ def subject(tiny: Any) -> Callable[..., Subject]:
 
 
 def values(readings: list[Reading], module: str | None) -> dict[str, float]:
-    found = {r.measurement.quantity.name: r.measurement.value for r in readings if r.module == module}
+    found = {
+        r.measurement.quantity.name: r.measurement.value
+        for r in readings
+        if r.module == module and r.measurement.scope == "matrices"
+    }
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -75,9 +81,77 @@ def test_the_numbers_of_one_matrix_are_those_of_its_definition(tiny: Any, subjec
     assert "cosine-with-full" not in found
 
 
-def test_a_full_checkpoint_is_read_without_a_model(tiny: Any, subject: Callable[..., Subject]) -> None:
-    from dataclasses import replace
+def test_the_growth_of_an_update_of_a_millionth_is_its_closed_form(
+    tiny: Any, subject: Callable[..., Subject], tmp_path: Path
+) -> None:
+    """W_0 = H diag(s) H^t / 32 and dW = e s_1 h_1 h_1^t / 32, all of them numbers that float32 holds exactly.
 
+    Norms in single precision, 1e-7 off, made of a growth of 1e-6 whatever rounding left.
+    """
+    directions, share = hadamard(32).astype(float), 2.0**-20
+    before = directions @ np.diag([8.0, 4.0, *[2.0] * 10, *[1.0] * 20]) @ directions.T / 32
+    after = before + share * 8 * np.outer(directions[:, 0], directions[:, 0]) / 32
+    for folder, prefix, matrix in ((tiny.base, "", before), (tiny.full, "bert.", after)):
+        copy = Path(shutil.copytree(folder, tmp_path / folder.name))
+        tensors = load_file(copy / "model.safetensors")
+        tensors[f"{prefix}{QUERY}.weight"] = torch.tensor(matrix, dtype=torch.float32)
+        save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
+    checkpoint = read_checkpoint("full", str(tmp_path / tiny.full.name), str(tmp_path / tiny.base.name))
+
+    found = values(list(UpdateStructure(draws=1).measure(replace(subject(tiny.full), checkpoint=checkpoint))), QUERY)
+
+    assert found["log-spectral-growth"] == pytest.approx(math.log1p(share), rel=1e-8)
+    assert found["log-spectral-growth-weyl"] == pytest.approx(math.log1p(share), rel=1e-8)
+    assert found["log-spectral-growth-first-order"] == pytest.approx(share, rel=1e-5)
+
+
+def test_arms_that_change_unlike_many_matrices_are_held_side_by_side_on_those_both_change(
+    tiny: Any, subject: Callable[..., Subject]
+) -> None:
+    """The full arm changes thirteen matrices, LoRA four: their sums compare on the four alone."""
+    arms = {"full": subject(tiny.full, name="full"), "lora": subject(tiny.peft, name="lora")}
+    readings = {
+        name: list(
+            UpdateStructure(draws=1).measure(
+                replace(arm, partners=[other.checkpoint], load_partner=lambda _, other=other: other.load_victim())
+            )
+        )
+        for (name, arm), other in zip(arms.items(), reversed(arms.values()), strict=True)
+    }
+
+    scope = "matrices changed in full and lora"
+    assert {r.measurement.scope for r in readings["lora"]} == {"matrices", scope}
+    lora = {r.module for r in readings["lora"] if r.measurement.quantity.name == "update-rank"} - {None}
+    assert len(lora) == 4
+    for name, found in readings.items():
+        shared = {r.measurement.quantity.name: r.measurement.value for r in found if r.measurement.scope == scope}
+        own = [values(found, module) for module in lora]
+        assert shared["log-spectral-growth"] == pytest.approx(sum(each["log-spectral-growth"] for each in own))
+        assert shared["update-rank"] == np.median([each["update-rank"] for each in own])
+        assert {r.module for r in found if r.measurement.scope == scope} == {None}
+        whole = values(found, None)
+        assert name == "lora" or shared["intruders-by-chance"] < whole["intruders-by-chance"]
+    before, after = (load_file(folder / "model.safetensors") for folder in (tiny.base, tiny.full))
+    moved = sum(float((after[f"bert.{m}.weight"] - before[f"{m}.weight"]).double().square().sum()) for m in lora)
+    size = sum(float(before[f"{m}.weight"].double().square().sum()) for m in lora)
+    shared = [r.measurement for r in readings["full"] if r.measurement.scope == scope]
+    assert next(each.value for each in shared if each.quantity.name == "update-relative-norm") == pytest.approx(
+        math.sqrt(moved / size)
+    )
+
+
+def test_beside_a_partner_without_weights_of_its_own_all_matrices_stand_alone(
+    tiny: Any, subject: Callable[..., Subject], tmp_path: Path
+) -> None:
+    folder = save(tiny, tmp_path / "prefix", PrefixTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=2), 0.3)
+    prefix = subject(folder)
+
+    beside = replace(subject(tiny.full), partners=[prefix.checkpoint], load_partner=lambda _: prefix.load_victim())
+
+    assert {reading.measurement.scope for reading in UpdateStructure(draws=1).measure(beside)} == {"matrices"}
+
+
+def test_a_full_checkpoint_is_read_without_a_model(tiny: Any, subject: Callable[..., Subject]) -> None:
     def refuse() -> Any:
         raise AssertionError("a model was loaded")
 
