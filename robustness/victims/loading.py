@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from operator import itemgetter
 from pathlib import Path
@@ -15,19 +16,19 @@ import numpy as np
 import torch
 
 from robustness.errors import CheckpointError, RobustnessError, UsageError, first_line
-from robustness.tasks.task import Task, TaskKind
+from robustness.tasks.task import Task
 from robustness.versions import version_of
 from robustness.victims.cpu_features import refuse_missing_cpu_features
 from robustness.victims.files.adapters import load_adapter, unwrap_saved
 from robustness.victims.files.bases import check_base
 from robustness.victims.files.checkpoint import ADAPTER_CONFIG, SAFE_FILES, Checkpoint, read_json
-from robustness.victims.files.head_kind import is_prompted, refuse_other_head, task_type_remedy
+from robustness.victims.files.head_kind import HeadKind, head_kind, refuse_other_head, task_type_remedy
 from robustness.victims.files.models import load_model
 from robustness.victims.files.tokenizers import read_tokenizer
+from robustness.victims.heads.head import Head
 from robustness.victims.heads.labels import Scores, Victim
 from robustness.victims.heads.spans import AnsweringVictim
 from robustness.victims.heads.verbalisers import PromptedVictim
-from robustness.victims.kinds import AnyVictim
 from robustness.victims.label_maps import map_labels, read_labels
 from robustness.victims.padding import settle_padding_token, settle_side
 
@@ -83,12 +84,16 @@ class LoadedCheckpoint:
     label_columns: tuple[int, ...]
     """Empty where the task has no labels."""
     task: Task
-    is_prompted: bool = False
-    """Whether it is a causal language model without a head for labels."""
+    kind: HeadKind = HeadKind.LABELS
     trial: Scores | None = None
     """Of an adapter, unmerged: its scores of one short text; None of a full checkpoint."""
     padded: bool = True
     """Whether texts of unequal length may share a batch; their side is the tokenizer's."""
+
+    @property
+    def is_prompted(self) -> bool:
+        """Whether it is a causal language model without a head for labels."""
+        return self.kind is HeadKind.VERBALISERS
 
 
 def load_checkpoint(checkpoint: Checkpoint, task: Task) -> LoadedCheckpoint:
@@ -97,10 +102,11 @@ def load_checkpoint(checkpoint: Checkpoint, task: Task) -> LoadedCheckpoint:
     Raises:
         CheckpointError: weights that do not fit, a head without names for the task's labels, another base.
     """
-    prompted = is_prompted(checkpoint, task)
+    kind = head_kind(checkpoint, task)
+    prompted = kind is HeadKind.VERBALISERS
     refuse_other_head(checkpoint, task, prompted=prompted)
     columns: tuple[int, ...] = ()
-    if task.kind is TaskKind.LABELS and not prompted:
+    if kind is HeadKind.LABELS:
         columns = map_labels(task, read_labels(checkpoint).by_column, checkpoint.name)
     if checkpoint.is_adapter:
         check_base(checkpoint)
@@ -111,13 +117,13 @@ def load_checkpoint(checkpoint: Checkpoint, task: Task) -> LoadedCheckpoint:
     tokenizer = _load_tokenizer(checkpoint)
     _settle_vocabulary(model, tokenizer, checkpoint)
     settle_padding_token(model, tokenizer, f"checkpoint {checkpoint.name}")
-    loaded = LoadedCheckpoint(checkpoint, model.eval(), uninitialised, tokenizer, columns, task, prompted)
+    loaded = LoadedCheckpoint(checkpoint, model.eval(), uninitialised, tokenizer, columns, task, kind)
     if checkpoint.is_adapter:
         loaded = replace(loaded, trial=_try_first(loaded))
     return replace(loaded, padded=_try_batch(loaded))
 
 
-def to_victim(loaded: LoadedCheckpoint, placement: Placement) -> AnyVictim:
+def to_victim(loaded: LoadedCheckpoint, placement: Placement) -> Head:
     """Merges the adapter where that changes nothing, in float32, then casts: what is merged is exact."""
     return as_victim(loaded, merge(loaded) or load_checkpoint(loaded.checkpoint, loaded.task).unmerged, placement)
 
@@ -164,18 +170,15 @@ def _try_batch(loaded: LoadedCheckpoint) -> bool:
     name = f"checkpoint {loaded.checkpoint.name}"
     try:
         padded = settle_side(victim, loaded.task)
-        reads_ahead = isinstance(victim, PromptedVictim) and victim.reads_ahead()
+        fault = victim.find_fault()
     except RobustnessError:
         raise
     except Exception as error:  # whatever a model or a tokenizer raises at a text
         raise CheckpointError(
             f"{name}: it cannot answer a short text: {type(error).__name__}: {first_line(error)}"
         ) from error
-    if reads_ahead:
-        raise CheckpointError(
-            f"{name}: what follows a token changes its answer at it, so it does not predict the next word as prompts "
-            "need it; use a causal language model, or a checkpoint with a head for labels"
-        )
+    if fault is not None:
+        raise CheckpointError(f"{name}: {fault}")
     return padded
 
 
@@ -188,7 +191,7 @@ def _try_out(loaded: LoadedCheckpoint, model: Any) -> Scores:
     return victim.logits([(text,) * len(loaded.task.fields)])
 
 
-def to_untuned_victim(loaded: LoadedCheckpoint, placement: Placement) -> AnyVictim | None:
+def to_untuned_victim(loaded: LoadedCheckpoint, placement: Placement) -> Head | None:
     """Returns the base under the checkpoint's own head: every weight that the base's files hold is the base's.
 
     What they lack, the head, is as it was trained. None where the head cannot be had apart from the rest: learnt
@@ -209,15 +212,30 @@ def to_untuned_victim(loaded: LoadedCheckpoint, placement: Placement) -> AnyVict
     return as_victim(loaded, base.model, placement)
 
 
-def as_victim(loaded: LoadedCheckpoint, model: Any, placement: Placement) -> AnyVictim:
+def as_victim(loaded: LoadedCheckpoint, model: Any, placement: Placement) -> Head:
     """Wraps one form of a loaded checkpoint without changing it."""
     model = model.to(device=placement.device, dtype=placement.dtype).eval()
-    if loaded.task.kind is TaskKind.SPAN:
-        segment_ids = not _drops_segment_ids(loaded)
-        return AnsweringVictim(model, loaded.tokenizer, segment_ids=segment_ids, padded=loaded.padded)
-    if loaded.is_prompted:
-        return PromptedVictim(model, loaded.tokenizer, loaded.task, padded=loaded.padded)
+    return _HEADS[loaded.kind](loaded, model)
+
+
+def _label_head(loaded: LoadedCheckpoint, model: Any) -> Head:
     return Victim(model, loaded.tokenizer, loaded.label_columns, labels=loaded.task.labels, padded=loaded.padded)
+
+
+def _verbaliser_head(loaded: LoadedCheckpoint, model: Any) -> Head:
+    return PromptedVictim(model, loaded.tokenizer, loaded.task, padded=loaded.padded)
+
+
+def _span_head(loaded: LoadedCheckpoint, model: Any) -> Head:
+    segment_ids = not _drops_segment_ids(loaded)
+    return AnsweringVictim(model, loaded.tokenizer, segment_ids=segment_ids, padded=loaded.padded)
+
+
+_HEADS: Mapping[HeadKind, Callable[[LoadedCheckpoint, Any], Head]] = {
+    HeadKind.LABELS: _label_head,
+    HeadKind.VERBALISERS: _verbaliser_head,
+    HeadKind.SPAN: _span_head,
+}
 
 
 def _drops_segment_ids(loaded: LoadedCheckpoint) -> bool:
@@ -238,7 +256,7 @@ def digest_files(*folders: Path) -> str:
     return digest.hexdigest()
 
 
-def digest_victim(checkpoint: Checkpoint, victim: Victim) -> str:
+def digest_victim(checkpoint: Checkpoint, victim: Head) -> str:
     """Everything that the scores of a text depend on, as 32 hex digits.
 
     That is the content of the checkpoint's and its base's folders (weights, adapter, labels, tokenizer), the order

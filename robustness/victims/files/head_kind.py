@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import Any
 
 from robustness.errors import CheckpointError
+from robustness.tasks.abilities import Ability
 from robustness.tasks.task import Task, TaskKind
 from robustness.victims.files.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Checkpoint, read_json
 
@@ -16,6 +18,37 @@ LABEL_MODELS = ("ForSequenceClassification",)
 
 LABEL_HEADS = frozenset({"classifier", "score"})
 """Modules that peft saves whole with an adapter whose task_type is SEQ_CLS."""
+
+
+class HeadKind(StrEnum):
+    """What a checkpoint answers with."""
+
+    LABELS = "labels"
+    """A head for labels."""
+    VERBALISERS = "verbalisers"
+    """The words of a language model."""
+    SPAN = "span"
+    """A head for the starts and ends of answers."""
+
+
+ABILITIES = {
+    HeadKind.LABELS: frozenset(Ability),
+    HeadKind.VERBALISERS: frozenset(Ability),
+    HeadKind.SPAN: frozenset(Ability) - {Ability.SCORES},
+}
+"""What each kind may be asked."""
+
+
+def head_kind(checkpoint: Checkpoint, task: Task) -> HeadKind:
+    """Returns what a checkpoint answers a task with, by its files alone."""
+    if task.kind is TaskKind.SPAN:
+        return HeadKind.SPAN
+    return HeadKind.VERBALISERS if is_prompted(checkpoint, task) else HeadKind.LABELS
+
+
+def abilities_of(checkpoint: Checkpoint, task: Task) -> frozenset[Ability]:
+    """Returns what a checkpoint will be able to answer, before anything of it is loaded."""
+    return ABILITIES[head_kind(checkpoint, task)]
 
 
 def is_prompted(checkpoint: Checkpoint, task: Task) -> bool:
