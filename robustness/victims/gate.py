@@ -18,8 +18,8 @@ from robustness.tasks.task import Task
 from robustness.testsets.example import Example, Texts
 from robustness.victims.batches import recover_memory
 from robustness.victims.files.checkpoint import Checkpoint
-from robustness.victims.files.head_kind import head_remedy, looks_back
 from robustness.victims.heads.head import Head
+from robustness.victims.heads.kinds import head_remedy, looks_back
 from robustness.victims.heads.labels import Scores
 from robustness.victims.inputs import accepted_inputs, longest_text, max_tokens
 from robustness.victims.isolation import Fault, Isolation, VictimGoneError

@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from operator import itemgetter
 from pathlib import Path
@@ -22,13 +21,12 @@ from robustness.victims.cpu_features import refuse_missing_cpu_features
 from robustness.victims.files.adapters import load_adapter, unwrap_saved
 from robustness.victims.files.bases import check_base
 from robustness.victims.files.checkpoint import ADAPTER_CONFIG, SAFE_FILES, Checkpoint, read_json
-from robustness.victims.files.head_kind import HeadKind, head_kind, refuse_other_head, task_type_remedy
 from robustness.victims.files.models import load_model
 from robustness.victims.files.tokenizers import read_tokenizer
 from robustness.victims.heads.head import Head
-from robustness.victims.heads.labels import Scores, Victim
-from robustness.victims.heads.spans import AnsweringVictim
-from robustness.victims.heads.verbalisers import PromptedVictim
+from robustness.victims.heads.kinds import HeadKind, head_kind, refuse_other_head, task_type_remedy
+from robustness.victims.heads.labels import Scores
+from robustness.victims.heads.registry import HeadOptions, build_head
 from robustness.victims.label_maps import map_labels, read_labels
 from robustness.victims.padding import settle_padding_token, settle_side
 
@@ -90,11 +88,6 @@ class LoadedCheckpoint:
     padded: bool = True
     """Whether texts of unequal length may share a batch; their side is the tokenizer's."""
 
-    @property
-    def is_prompted(self) -> bool:
-        """Whether it is a causal language model without a head for labels."""
-        return self.kind is HeadKind.VERBALISERS
-
 
 def load_checkpoint(checkpoint: Checkpoint, task: Task) -> LoadedCheckpoint:
     """Loads in float32 on the CPU, in evaluation mode.
@@ -103,16 +96,15 @@ def load_checkpoint(checkpoint: Checkpoint, task: Task) -> LoadedCheckpoint:
         CheckpointError: weights that do not fit, a head without names for the task's labels, another base.
     """
     kind = head_kind(checkpoint, task)
-    prompted = kind is HeadKind.VERBALISERS
-    refuse_other_head(checkpoint, task, prompted=prompted)
+    refuse_other_head(checkpoint, task, kind)
     columns: tuple[int, ...] = ()
-    if kind is HeadKind.LABELS:
+    if kind.traits.sized_by_labels:
         columns = map_labels(task, read_labels(checkpoint).by_column, checkpoint.name)
     if checkpoint.is_adapter:
         check_base(checkpoint)
-        model, uninitialised = load_adapter(checkpoint, task, prompted=prompted)
+        model, uninitialised = load_adapter(checkpoint, task, kind)
     else:
-        whole = load_model(checkpoint, checkpoint.folder, task, prompted=prompted)
+        whole = load_model(checkpoint, checkpoint.folder, kind)
         model, uninitialised = whole.model, tuple(sorted(whole.missing))
     tokenizer = _load_tokenizer(checkpoint)
     _settle_vocabulary(model, tokenizer, checkpoint)
@@ -158,7 +150,7 @@ def _try_first(loaded: LoadedCheckpoint) -> Scores:
     try:
         return _try_out(loaded, loaded.unmerged)
     except Exception as error:  # peft's wrappers hand on what a model does not take, and each fails in its own way
-        remedy = task_type_remedy(loaded.checkpoint, loaded.task, prompted=loaded.is_prompted)
+        remedy = task_type_remedy(loaded.checkpoint, loaded.kind)
         raise CheckpointError(
             f"checkpoint {loaded.checkpoint.name}: the adapter cannot be run on a text: {first_line(error)}{remedy}"
         ) from error
@@ -197,12 +189,12 @@ def to_untuned_victim(loaded: LoadedCheckpoint, placement: Placement) -> Head | 
     What they lack, the head, is as it was trained. None where the head cannot be had apart from the rest: learnt
     prompts and updates that are no weights; and where the base does not know all of the checkpoint's tokens.
     """
-    checkpoint, task = loaded.checkpoint, loaded.task
+    checkpoint = loaded.checkpoint
     trained = merge(loaded)
     if trained is None:
         return None
-    labels = {"num_labels": trained.config.num_labels} if task.labels and not loaded.is_prompted else {}
-    base = load_model(checkpoint, checkpoint.base, task, prompted=loaded.is_prompted, **labels)
+    labels = loaded.kind.label_settings(trained.config.num_labels)
+    base = load_model(checkpoint, checkpoint.base, loaded.kind, **labels)
     weights, head = base.model.state_dict(), trained.state_dict()
     if any(weights[name].shape != head[name].shape for name in weights):
         return None
@@ -215,27 +207,10 @@ def to_untuned_victim(loaded: LoadedCheckpoint, placement: Placement) -> Head | 
 def as_victim(loaded: LoadedCheckpoint, model: Any, placement: Placement) -> Head:
     """Wraps one form of a loaded checkpoint without changing it."""
     model = model.to(device=placement.device, dtype=placement.dtype).eval()
-    return _HEADS[loaded.kind](loaded, model)
-
-
-def _label_head(loaded: LoadedCheckpoint, model: Any) -> Head:
-    return Victim(model, loaded.tokenizer, loaded.label_columns, labels=loaded.task.labels, padded=loaded.padded)
-
-
-def _verbaliser_head(loaded: LoadedCheckpoint, model: Any) -> Head:
-    return PromptedVictim(model, loaded.tokenizer, loaded.task, padded=loaded.padded)
-
-
-def _span_head(loaded: LoadedCheckpoint, model: Any) -> Head:
-    segment_ids = not _drops_segment_ids(loaded)
-    return AnsweringVictim(model, loaded.tokenizer, segment_ids=segment_ids, padded=loaded.padded)
-
-
-_HEADS: Mapping[HeadKind, Callable[[LoadedCheckpoint, Any], Head]] = {
-    HeadKind.LABELS: _label_head,
-    HeadKind.VERBALISERS: _verbaliser_head,
-    HeadKind.SPAN: _span_head,
-}
+    options = HeadOptions(
+        loaded.task, loaded.label_columns, segment_ids=not _drops_segment_ids(loaded), padded=loaded.padded
+    )
+    return build_head(loaded.kind, model, loaded.tokenizer, options)
 
 
 def _drops_segment_ids(loaded: LoadedCheckpoint) -> bool:

@@ -8,8 +8,8 @@ import numpy as np
 
 from robustness.errors import CheckpointError
 from robustness.tasks.task import Task
-from robustness.victims.files.head_kind import is_decoder, looks_back
 from robustness.victims.heads.head import Head
+from robustness.victims.heads.kinds import is_decoder, looks_back
 
 SHORT, LONGER = "a b c d", "a b c d e f g h i j k l m n o p"
 """The shorter one is no shorter than what a model that reads characters in fours (CANINE) can take."""

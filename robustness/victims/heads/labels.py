@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from robustness.tasks.grading import LabelGrader, Rows
 from robustness.testsets.example import Example, Texts, digest_texts
 from robustness.victims.batches import CPU_BATCH_TOKENS, CUDA_BATCH_TOKENS, TokenBatches, recover_memory
-from robustness.victims.files.head_kind import ABILITIES, HeadKind
 from robustness.victims.heads.embedded_batch import EmbeddedBatch
 from robustness.victims.heads.head import Head
 from robustness.victims.heads.kernels import Kernels
+from robustness.victims.heads.kinds import HeadKind
 from robustness.victims.heads.label_gradients import batch_texts, embed_texts, locate_texts
 from robustness.victims.heads.text_gradients import Located, TextGradient, text_gradients
 from robustness.victims.inputs import Company, accepted_inputs, longest_text, pad
@@ -68,7 +68,7 @@ class Victim:
         self.tokenizer = tokenizer
         self.grader = LabelGrader(tuple(labels or map(str, range(len(label_columns)))))
         """Reads its rows."""
-        self.can = ABILITIES[HeadKind.LABELS]
+        self.can = HeadKind.LABELS.traits.can
         """What it may be asked."""
         self.padding_sides = ("right", "left")
         """On which its texts may be padded, the usual one first."""

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from robustness.tasks.grading import Rows, SpanGrader, SpanRow
 from robustness.testsets.example import Example, Texts, digest_texts
 from robustness.victims.batches import TokenBatches, default_tokens
-from robustness.victims.files.head_kind import ABILITIES, HeadKind
 from robustness.victims.heads.best_spans import TopSpans, top_spans
 from robustness.victims.heads.embedded_batch import EmbeddedBatch
 from robustness.victims.heads.head import Head
 from robustness.victims.heads.kernels import Kernels
+from robustness.victims.heads.kinds import HeadKind
 from robustness.victims.heads.span_gradients import batch_questions, embed_questions, find_unfit_questions
 from robustness.victims.heads.span_rows import SpanRows, collect_spans
 from robustness.victims.heads.span_text_gradients import locate_in_windows, question_gradients
@@ -82,7 +82,7 @@ class AnsweringVictim:
         self.tokenizer = tokenizer
         self.grader = SpanGrader()
         """Reads its rows."""
-        self.can = ABILITIES[HeadKind.SPAN]
+        self.can = HeadKind.SPAN.traits.can
         """What it may be asked."""
         self.padding_sides = ("right",)
         """On which its texts may be padded, the usual one first."""

@@ -14,10 +14,10 @@ from robustness.tasks.grading import LabelGrader, Rows
 from robustness.tasks.task import Task
 from robustness.testsets.example import Example, Span, Texts, digest_texts
 from robustness.victims.batches import TokenBatches, default_tokens
-from robustness.victims.files.head_kind import ABILITIES, HeadKind
 from robustness.victims.heads.embedded_batch import EmbeddedBatch
 from robustness.victims.heads.head import Head
 from robustness.victims.heads.kernels import Kernels
+from robustness.victims.heads.kinds import HeadKind
 from robustness.victims.heads.labels import ENCODE_TEXTS, Scores
 from robustness.victims.heads.prompts import prompt_of
 from robustness.victims.heads.text_gradients import Located, TextGradient, text_gradients
@@ -67,7 +67,7 @@ class PromptedVictim:
         self.tokenizer = tokenizer
         self.grader = LabelGrader(task.labels)
         """Reads its rows."""
-        self.can = ABILITIES[HeadKind.VERBALISERS]
+        self.can = HeadKind.VERBALISERS.traits.can
         """What it may be asked."""
         self.padding_sides = ("right",)
         """On which its texts may be padded, the usual one first."""
