@@ -237,5 +237,7 @@ class Scorer(Protocol):
 class NotingScorer(Scorer, Protocol):
     """A victim that notes which texts it has not read whole."""
 
-    truncated: set[str]
-    """Digests of the texts that were longer than the model takes."""
+    @property
+    def truncated(self) -> set[str]:
+        """Digests of the texts that were longer than the model takes."""
+        ...

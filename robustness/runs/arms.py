@@ -10,9 +10,7 @@ from typing import final
 from robustness.engine.query_cache import CachedScorer, QueryCache
 from robustness.tasks.task import Task
 from robustness.victims.files.checkpoint import Checkpoint
-from robustness.victims.heads.labels import Victim
-from robustness.victims.heads.spans import AnsweringVictim
-from robustness.victims.kinds import AnyVictim
+from robustness.victims.heads.head import Head, with_scores
 from robustness.victims.loading import (
     Placement,
     digest_victim,
@@ -53,33 +51,30 @@ class Arms:
         self._contradicted: dict[str, list[set[str]]] = defaultdict(list)
         """What each victim of a checkpoint notes; the victims themselves must not be kept."""
 
-    def load(self, name: str) -> tuple[AnyVictim, QueryCache | None]:
+    def load(self, name: str) -> tuple[Head, QueryCache | None]:
         """Returns the victim, and what it has been asked before if the run has a query cache."""
         checkpoint = self._checkpoints[name]
         victim = to_victim(load_checkpoint(checkpoint, self._tasks[name]), self._placement)
-        if not isinstance(victim, AnsweringVictim):
-            self._contradicted[name].append(victim.contradicted)
-        if not isinstance(victim, Victim):  # no search asks the others text by text
-            return victim, None
-        if self._compile:
-            victim.compile()
-            self._failures += [f"{name}: {victim.compile_failure}"] if victim.compile_failure else []
+        self._contradicted[name].append(victim.contradicted)
+        if self._compile and (failure := victim.compile()):
+            self._failures.append(f"{name}: {failure}")
         if self._cache is None:
             return victim, None
         cache = QueryCache(self._cache, digest_victim(checkpoint, victim))
         self._caches.append(cache)
         return victim, cache
 
-    def load_victim(self, name: str) -> AnyVictim:
+    def load_victim(self, name: str) -> Head:
         """Returns the victim alone."""
         return self.load(name)[0]
 
-    def load_scorer(self, name: str) -> CachedScorer | AnyVictim:
+    def load_scorer(self, name: str) -> CachedScorer | Head:
         """Returns the victim behind its query cache, if there is one."""
         victim, cache = self.load(name)
-        return cache.in_front_of(victim) if cache is not None and isinstance(victim, Victim) else victim
+        scored = with_scores(victim)
+        return cache.in_front_of(scored) if cache is not None and scored is not None else victim
 
-    def load_untuned(self, name: str) -> AnyVictim | None:
+    def load_untuned(self, name: str) -> Head | None:
         """Returns the untuned base under the checkpoint's head, where there is such a model."""
         checkpoint = self._checkpoints[name]
         return to_untuned_victim(load_checkpoint(checkpoint, self._tasks[name]), self._placement)

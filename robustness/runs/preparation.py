@@ -32,11 +32,11 @@ from robustness.testsets.example import Example
 from robustness.testsets.loading import Testset, load_testset
 from robustness.victims.files.bases import digest_weights
 from robustness.victims.files.checkpoint import Checkpoint
-from robustness.victims.files.head_kind import is_prompted
 from robustness.victims.files.identity import identify_method
 from robustness.victims.files.tensors import stored_dtypes
 from robustness.victims.flops import read_config
 from robustness.victims.gate import CheckpointFacts, check_pair, inspect_checkpoint
+from robustness.victims.heads.kinds import is_prompted
 from robustness.victims.heads.prompts import prompt_of
 from robustness.victims.loading import Placement, digest_files
 

@@ -18,7 +18,7 @@ from robustness.runs.storage.measurements import MeasurementStore
 from robustness.sensitivity.batching import errored_reading
 from robustness.sensitivity.measurement import Kind, Measurement, MeasurementStatus, Quantity
 from robustness.sensitivity.probe import NamedProbe, Reading, Subject, Unsupported
-from robustness.victims.kinds import AnyVictim
+from robustness.victims.heads.head import Head
 from robustness.victims.loading import load_checkpoint
 
 RESERVE = 64
@@ -29,7 +29,7 @@ def run_probes(
     plan: Plan,
     prepared: Prepared,
     out: Path,
-    load_victim: Callable[[str], AnyVictim],
+    load_victim: Callable[[str], Head],
     announce: Callable[[str], None],
 ) -> None:
     """Measures every probe cell that is not stored yet; each checkpoint is loaded at most once."""
@@ -54,9 +54,7 @@ def run_probes(
         store.close()
 
 
-def _subject(
-    plan: Plan, prepared: Prepared, cell: ProbeCell, named: NamedProbe, load: Callable[[], AnyVictim]
-) -> Subject:
+def _subject(plan: Plan, prepared: Prepared, cell: ProbeCell, named: NamedProbe, load: Callable[[], Head]) -> Subject:
     testset = cell.testset or _first_testset(prepared, cell.checkpoint)
     used = prepared.rows[testset]
     known = {example.id for example in used.examples}

@@ -9,14 +9,14 @@ import torch
 
 from robustness.sensitivity.probe import Unsupported
 from robustness.victims.heads.embedded_batch import EmbeddedBatch
-from robustness.victims.kinds import AnyVictim
+from robustness.victims.heads.head import Head
 
 SCORE_TOLERANCE = 1e-5
 """By how much logits may differ, relative to the largest, under the attention kernel that has second derivatives."""
 
 
 @contextmanager
-def twice_differentiable(victim: AnyVictim, batch: EmbeddedBatch) -> Iterator[None]:
+def twice_differentiable(victim: Head, batch: EmbeddedBatch) -> Iterator[None]:
     """Lets attention run by the plain formula, of which second derivatives exist; fused kernels have none.
 
     Raises:

@@ -13,7 +13,7 @@ from robustness.sensitivity.measurement import Kind, Measurement, MeasurementSta
 from robustness.sensitivity.probe import Reading, Subject, Unsupported
 from robustness.testsets.example import Example
 from robustness.victims.heads.embedded_batch import EmbeddedBatch, frozen
-from robustness.victims.kinds import AnyVictim
+from robustness.victims.heads.head import Head
 
 MeasureBatch = Callable[[Sequence[Example], EmbeddedBatch], Sequence[Reading]]
 """Examples and their embeddings, as one batch, to readings."""
@@ -71,7 +71,7 @@ def refusals_as_unsupported() -> Iterator[None]:
         raise Unsupported(str(error)) from None
 
 
-def require_float32(victim: AnyVictim) -> None:
+def require_float32(victim: Head) -> None:
     """Raises Unsupported in another precision, in which a small perturbation is rounded away and no bound holds."""
     if any(parameter.dtype is torch.int8 for parameter in victim.model.parameters()):
         raise Unsupported("its activations are rounded to eight bits, of which no derivative is had")

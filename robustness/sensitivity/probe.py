@@ -12,7 +12,7 @@ from robustness.testsets.example import Example
 
 if TYPE_CHECKING:  # a victim brings torch, which the protocol itself does not need
     from robustness.victims.files.checkpoint import Checkpoint
-    from robustness.victims.kinds import AnyVictim, LabelVictim
+    from robustness.victims.heads.head import Head, LabelHead
 
 
 class Unsupported(ProbeError):  # noqa: N818 - a finding about the checkpoint, not a failure
@@ -33,7 +33,7 @@ class Reading:
     high: float | None = None
 
 
-def _load_nothing(checkpoint: Checkpoint) -> AnyVictim:
+def _load_nothing(checkpoint: Checkpoint) -> Head:
     raise Unsupported(f"{checkpoint.name} cannot be loaded here")
 
 
@@ -50,11 +50,11 @@ class Subject:
     seed: int
     digest: str
     """The probe's: with the seed and an example's id it seeds all randomness."""
-    load_victim: Callable[[], AnyVictim]
+    load_victim: Callable[[], Head]
     """The checkpoint with its adapter merged; loaded at the first call, and kept for the checkpoint's next probe."""
     partners: Sequence[Checkpoint] = ()
     """The other arms of the pairs that the checkpoint is in."""
-    load_partner: Callable[[Checkpoint], AnyVictim] = _load_nothing
+    load_partner: Callable[[Checkpoint], Head] = _load_nothing
     """A partner with its adapter merged, loaded at every call."""
     load_unmerged: Callable[[Checkpoint], Any] = _load_nothing
     """The PeftModel of the checkpoint or of a partner, not merged, in float32 on the CPU; loaded at every call."""
@@ -65,22 +65,22 @@ class Subject:
         return next((partner for partner in self.partners if not partner.is_adapter), None)
 
     @property
-    def any_victim(self) -> AnyVictim:
+    def any_victim(self) -> Head:
         """The victim, whatever it answers with; a probe of structure that never asks for it has no model loaded."""
         return self.load_victim()
 
     @property
-    def victim(self) -> LabelVictim:
+    def victim(self) -> LabelHead:
         """The victim, which answers with labels.
 
         Raises:
             Unsupported: it answers with spans.
         """
-        from robustness.victims.heads.spans import AnsweringVictim
+        from robustness.victims.heads.head import with_scores
 
-        victim = self.load_victim()
-        if isinstance(victim, AnsweringVictim):
-            raise Unsupported("it answers with spans; this probe measures functions to labels")
+        victim = with_scores(self.load_victim())
+        if victim is None:
+            raise Unsupported("it answers without scores of labels; this probe measures functions to labels")
         return victim
 
 

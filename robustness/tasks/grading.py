@@ -63,6 +63,17 @@ class StoredGrade:
     grade: Grade
 
 
+@dataclass(frozen=True, slots=True)
+class BlindAnswer:
+    """What an answer scores on average that knows nothing of the texts."""
+
+    points: float
+    measure: str
+    """What is averaged, with a blank behind it; empty: how often the answer is right."""
+    answer: str
+    """How it is come by."""
+
+
 class Grader(Protocol):
     """Reads the rows that one kind of task's models give."""
 
@@ -76,6 +87,14 @@ class Grader(Protocol):
 
     def problem(self, asked: Asked) -> str | None:
         """Returns why what is right of a text cannot be answered, or None."""
+        ...
+
+    def points(self, rows: Rows, asked: Sequence[Asked]) -> NDArray[np.float64]:
+        """Returns what is averaged to see whether a model has learnt its task, each in [0, 1], shape (texts,)."""
+        ...
+
+    def blind_answer(self, asked: Sequence[Asked]) -> BlindAnswer:
+        """Returns what a model must beat that has learnt its task."""
         ...
 
     def grade(self, row: NDArray[np.float32], asked: Asked) -> Grade:
@@ -129,6 +148,15 @@ class LabelGrader:
             return None
         largest = len(self.labels) - 1
         return f"label {asked.label} is outside the head's range: it has labels 0 to {largest}; mend the test set"
+
+    def points(self, rows: Rows, asked: Sequence[Asked]) -> NDArray[np.float64]:
+        """Returns 1 where the answer is right, shape (texts,)."""
+        return self.correct(rows, asked).astype(np.float64)
+
+    def blind_answer(self, asked: Sequence[Asked]) -> BlindAnswer:
+        """Returns how often the most frequent label is right."""
+        counts = np.bincount(_labels_of(asked))
+        return BlindAnswer(float(counts.max() / counts.sum()), "", "the majority class")
 
     def grade(self, row: NDArray[np.float32], asked: Asked) -> Grade:
         """Returns the label that is answered; its quality is the probability of the gold one."""
@@ -196,6 +224,15 @@ class SpanGrader:
         """Returns None: any text may be a gold answer."""
         del asked
         return None
+
+    def points(self, rows: Rows, asked: Sequence[Asked]) -> NDArray[np.float64]:
+        """Returns the answers' F1, shape (texts,)."""
+        return np.array([self.grade(row, each).quality for row, each in zip(rows, asked, strict=True)])
+
+    def blind_answer(self, asked: Sequence[Asked]) -> BlindAnswer:
+        """Returns the mean F1 of the whole paragraph."""
+        f1 = [score_answer(each.texts[-1], each.answers).f1 for each in asked]
+        return BlindAnswer(float(np.mean(f1)), "F1 ", "answering with the whole paragraph")
 
     def grade(self, row: NDArray[np.float32], asked: Asked) -> Grade:
         """Returns the span that is answered, with its F1."""

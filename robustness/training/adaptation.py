@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from robustness.errors import CheckpointError, first_line
-from robustness.tasks.task import Task, TaskKind
+from robustness.tasks.task import Task
 from robustness.training.adapters import (
     AdaLoraAdapter,
     Adapter,
@@ -26,8 +26,10 @@ from robustness.training.adapters import (
 from robustness.training.targets import in_head, scaled_by_ia3, target_modules
 from robustness.tuners.prefixes import name_cache
 from robustness.tuners.registration import register_tuners
+from robustness.victims.files.models import automatic_class
 from robustness.victims.files.pickles import without_pickles
 from robustness.victims.files.reasons import loading_reason
+from robustness.victims.heads.kinds import trained_kind
 from robustness.victims.inputs import name_outputs
 
 
@@ -61,10 +63,10 @@ def adapt(base: Base, task: Task, adapter: Adapter | None, steps: int) -> Any:
     register_tuners()
     from peft import get_peft_model
 
-    answering = task.kind is TaskKind.SPAN
+    answering = not trained_kind(task).traits.sized_by_labels
     config = _peft_config(adapter, model, steps)
     # PEFT's own model for question answering would drop the segment ids, which full fine-tuning is given.
-    config.task_type = None if answering else "SEQ_CLS"
+    config.task_type = None if answering else trained_kind(task).traits.task_type
     _save_fresh_modules(config, adapter, fresh, answering=answering)
     try:
         with warnings.catch_warnings():
@@ -82,17 +84,14 @@ def adapt(base: Base, task: Task, adapter: Adapter | None, steps: int) -> Any:
 
 
 def _load_base(folder: Path, task: Task) -> tuple[Any, Sequence[str]]:
-    from transformers import AutoModelForQuestionAnswering, AutoModelForSequenceClassification
-
-    kind: Any = AutoModelForQuestionAnswering
-    labels: dict[str, Any] = {}
-    if task.kind is TaskKind.LABELS:
-        kind = AutoModelForSequenceClassification
-        names = dict(enumerate(task.labels))
-        labels = {"num_labels": len(names), "id2label": names, "label2id": {v: k for k, v in names.items()}}
+    kind = trained_kind(task)
+    names = dict(enumerate(task.labels))
+    labels: dict[str, Any] = dict(kind.label_settings(len(names)))
+    if labels:
+        labels |= {"id2label": names, "label2id": {v: k for k, v in names.items()}}
     try:
         with without_pickles():
-            model, report = kind.from_pretrained(
+            model, report = automatic_class(kind).from_pretrained(
                 folder,
                 trust_remote_code=False,
                 use_safetensors=True,

@@ -7,7 +7,6 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,6 @@ from transformers import (
 
 from robustness.definitions.catalog import Entry
 from robustness.errors import CheckpointError, RunError, first_line
-from robustness.tasks.task import TaskKind
 from robustness.training.adaptation import Base, adapt
 from robustness.training.adapters import AdaLoraAdapter
 from robustness.training.callbacks import EpochKeeper, RankAllocation, Snapshot, restore
@@ -32,8 +30,8 @@ from robustness.training.methods import MethodDefinition
 from robustness.training.protocol import TrainingSettings
 from robustness.victims.batches import recover_memory
 from robustness.victims.gate import switched_attention
-from robustness.victims.heads.labels import Victim
-from robustness.victims.heads.spans import AnsweringVictim
+from robustness.victims.heads.kinds import trained_kind
+from robustness.victims.heads.registry import HeadOptions, build_head
 from robustness.victims.inputs import accepted_inputs
 from robustness.victims.padding import settle_padding_token, settle_side
 
@@ -200,11 +198,9 @@ def _settle_padding(model: Any, rows: EncodedRows, base: Base) -> None:
     """Rows are padded as the victim's texts will be, which shows whether the model can answer at all."""
     name = f"base {base.folder}"
     settle_padding_token(model, rows.tokenizer, name)
-    labelled = partial(Victim, label_columns=range(len(rows.task.labels)))
-    kind: Any = AnsweringVictim if rows.task.kind is TaskKind.SPAN else labelled
+    options = HeadOptions(rows.task, tuple(range(len(rows.task.labels))))
     try:
-        victim = kind(model.eval(), rows.tokenizer)
-        settle_side(victim, rows.task)
+        settle_side(build_head(trained_kind(rows.task), model.eval(), rows.tokenizer, options), rows.task)
     except Exception as error:  # as above
         raise CheckpointError(
             f"{name}: it cannot answer a short text: {type(error).__name__}: {first_line(error)}"

@@ -14,15 +14,10 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from robustness.errors import CheckpointError, first_line
-from robustness.tasks.task import Task, TaskKind
 from robustness.testsets.example import Texts
 from robustness.victims.files.checkpoint import Checkpoint
-from robustness.victims.files.head_kind import is_prompted
 from robustness.victims.files.tokenizers import read_tokenizer
 from robustness.victims.heads.labels import Victim
-from robustness.victims.heads.prompts import prompt_of
-from robustness.victims.heads.windows import STRIDE_TOKENS, WINDOW_TOKENS
-from robustness.victims.inputs import stated_positions, tokenizer_limit
 from robustness.victims.loading import Placement
 
 WHOLE_PARAMETERS = 200_000_000
@@ -88,22 +83,6 @@ def read_config(checkpoint: Checkpoint) -> tuple[Any, Any]:
     except Exception as error:  # transformers and tokenizers each raise kinds of their own
         reason = first_line(error)
         raise CheckpointError(f"checkpoint {checkpoint.name}: config or tokenizer cannot be read: {reason}") from None
-
-
-def count_tokens(
-    checkpoint: Checkpoint, task: Task, config: Any, tokenizer: Any, texts: Sequence[Texts]
-) -> list[int]:
-    """Returns the tokens that a victim reads of each text: truncated, in windows, or in the task's prompt."""
-    if is_prompted(checkpoint, task):
-        prompt = prompt_of(task, tokenizer)
-        texts = [(prompt.render(text),) for text in texts]
-    segments = [list(column) for column in zip(*texts, strict=True)]
-    lengths = [len(ids) for ids in tokenizer(*segments, truncation=False, verbose=False)["input_ids"]]
-    if task.kind is TaskKind.SPAN:
-        step = WINDOW_TOKENS - STRIDE_TOKENS
-        return [n + max(0, -(-(n - WINDOW_TOKENS) // step)) * STRIDE_TOKENS for n in lengths]
-    longest = min(stated_positions(config), tokenizer_limit(tokenizer))
-    return [min(n, longest) for n in lengths]
 
 
 def measure_rate(

@@ -14,17 +14,15 @@ import torch
 
 from robustness.definitions.pairs import Pair
 from robustness.errors import CheckpointError, GateError, RobustnessError, first_line
-from robustness.tasks.answer_scores import score_answer
-from robustness.tasks.task import Task, TaskKind
+from robustness.tasks.task import Task
 from robustness.testsets.example import Example, Texts
 from robustness.victims.batches import recover_memory
 from robustness.victims.files.checkpoint import Checkpoint
-from robustness.victims.files.head_kind import head_remedy, looks_back
+from robustness.victims.heads.head import Head
+from robustness.victims.heads.kinds import head_remedy, looks_back
 from robustness.victims.heads.labels import Scores
-from robustness.victims.heads.spans import AnsweringVictim
 from robustness.victims.inputs import accepted_inputs, longest_text, max_tokens
 from robustness.victims.isolation import Fault, Isolation, VictimGoneError
-from robustness.victims.kinds import AnyVictim
 from robustness.victims.loading import (
     MERGE_ROUNDING,
     LoadedCheckpoint,
@@ -92,21 +90,20 @@ def _inspect(loaded: LoadedCheckpoint, placement: Placement, clean: Sequence[Exa
     checkpoint = loaded.checkpoint
     victim, merge_difference, failures = _probe(loaded, placement, [each.texts for each in clean[:PROBES]])
     try:
-        accuracy, majority = _clean_accuracy(victim, clean)
+        accuracy = _clean_accuracy(victim, clean)
     except VictimGoneError as error:
         raise CheckpointError(f"checkpoint {checkpoint.name}: answers no clean text: {error}") from error
-    if accuracy <= majority:
-        answering = loaded.task.kind is TaskKind.SPAN
+    blind = victim.grader.blind_answer(clean)
+    if accuracy <= blind.points:
         failures.append(
-            f"clean-accuracy: {'F1 ' if answering else ''}{accuracy:.3f} on {len(clean)} clean examples is not above "
-            f"{'answering with the whole paragraph' if answering else 'the majority class'} "
-            f"({majority:.3f}); {_why_wrong(victim, loaded, accuracy, majority)}"
+            f"clean-accuracy: {blind.measure}{accuracy:.3f} on {len(clean)} clean examples is not above "
+            f"{blind.answer} ({blind.points:.3f}); {_why_wrong(victim, loaded, accuracy, blind.points)}"
         )
     return CheckpointFacts(
         checkpoint=checkpoint.name,
         adaptation=checkpoint.adaptation,
         clean_accuracy=accuracy,
-        majority_share=majority,
+        majority_share=blind.points,
         n_clean=len(clean),
         architecture=_architecture(victim.model),
         tokenizer_digest=_tokenizer_digest(victim),
@@ -117,7 +114,7 @@ def _inspect(loaded: LoadedCheckpoint, placement: Placement, clean: Sequence[Exa
 
 def _probe(
     loaded: LoadedCheckpoint, placement: Placement, probes: Sequence[Texts]
-) -> tuple[AnyVictim, float | None, list[str]]:
+) -> tuple[Head, float | None, list[str]]:
     """The victim that a few texts were asked of, how far merging moves its logits, and the checks that failed."""
     failures = list(_head_failures(loaded))
     if loaded.checkpoint.is_adapter and not _adapter_changes_anything(loaded, probes):
@@ -166,35 +163,27 @@ def check_pair(pair: Pair, full: CheckpointFacts, peft: CheckpointFacts) -> None
         raise GateError(f"pair {pair.name} is refused: " + "; ".join(reasons))
 
 
-def _clean_accuracy(victim: AnyVictim, clean: Sequence[Example]) -> tuple[float, float]:
-    """The victim's accuracy, or mean F1, and that of an answer which knows nothing; a text it fails on is wrong."""
+def _clean_accuracy(victim: Head, clean: Sequence[Example]) -> float:
+    """The victim's accuracy, or mean F1; a text that it fails on is wrong."""
 
     def score(part: Mapping[int, Example]) -> Iterator[tuple[int, float]]:
-        texts = [example.texts for example in part.values()]
-        if isinstance(victim, AnsweringVictim):
-            answers = zip(victim.predict(texts, n_best=1), part.values(), strict=True)
-            return zip(part, [score_answer(given.best, e.answers).f1 for given, e in answers], strict=True)
-        right = victim.logits(texts).argmax(axis=1) == [example.label for example in part.values()]
-        return zip(part, map(float, right), strict=True)
+        asked = list(part.values())
+        return zip(part, victim.grader.points(victim.rows(asked), asked).tolist(), strict=True)
 
     found = Isolation().ask(score, dict(enumerate(clean)), lambda example: example.group)
-    mean = float(np.mean([0.0 if isinstance(each, Fault) else each for _, each in found]))
-    if isinstance(victim, AnsweringVictim):
-        return mean, float(np.mean([score_answer(e.texts[1], e.answers).f1 for e in clean]))
-    labels = np.array([example.label for example in clean])
-    return mean, float(np.bincount(labels).max() / len(labels))
+    return float(np.mean([0.0 if isinstance(each, Fault) else each for _, each in found]))
 
 
-def _why_wrong(victim: AnyVictim, loaded: LoadedCheckpoint, accuracy: float, majority: float) -> str:
+def _why_wrong(victim: Head, loaded: LoadedCheckpoint, accuracy: float, majority: float) -> str:
     """What else than a lack of learning makes a checkpoint answer no better than one that knows nothing."""
     if looks_back(victim.model):
         return "its config.json says is_decoder: true, by which no token sees those behind it: set it to false"
-    if loaded.task.kind is TaskKind.LABELS and len(loaded.task.labels) == 2 and 1 - accuracy > majority:
+    if len(loaded.task.labels) == 2 and 1 - accuracy > majority:
         return (
             f"the other label than it gives would be right on {1 - accuracy:.3f}: are its labels (or those of the "
             "rows) in the order that it was trained with? If they are not, mend id2label in its config.json"
         )
-    if len(victim.truncated) and not isinstance(victim, AnsweringVictim):
+    if victim.truncated:
         return (
             f"{len(victim.truncated)} of them were cut to {victim.max_tokens} tokens: see model_max_length in its "
             "tokenizer_config.json"
@@ -241,7 +230,7 @@ def _last_states(model: Any, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor
 
 
 def _compare_merged(
-    loaded: LoadedCheckpoint, victim: AnyVictim, placement: Placement, probes: Sequence[Texts]
+    loaded: LoadedCheckpoint, victim: Head, placement: Placement, probes: Sequence[Texts]
 ) -> tuple[float, list[str]]:
     unmerged = as_victim(loaded, copy.deepcopy(loaded.unmerged), placement).logits(probes)
     merged = victim.logits(probes)
@@ -261,7 +250,7 @@ def _merged_copy(loaded: LoadedCheckpoint) -> Any | None:
     return merge(replace(loaded, unmerged=copy.deepcopy(loaded.unmerged)))
 
 
-def _output_failures(victim: AnyVictim, probes: Sequence[Texts], alone: Scores) -> Iterator[str]:
+def _output_failures(victim: Head, probes: Sequence[Texts], alone: Scores) -> Iterator[str]:
     if any(module.training for module in victim.model.modules()):
         yield "eval-mode: a module is in training mode"
     switched = switched_attention(victim.model)
@@ -304,7 +293,7 @@ def _architecture(model: Any) -> str:
     return json.dumps({key: getattr(model.config, key, None) for key in ARCHITECTURE_KEYS})
 
 
-def _tokenizer_digest(victim: AnyVictim) -> str:
+def _tokenizer_digest(victim: Head) -> str:
     """Vocabulary, truncation, and a sentence that shows casing, accents, splitting and special tokens."""
     tokenizer = victim.tokenizer
     truncation = [tokenizer.truncation_side, max_tokens(victim.model, tokenizer)]

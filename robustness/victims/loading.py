@@ -15,19 +15,18 @@ import numpy as np
 import torch
 
 from robustness.errors import CheckpointError, RobustnessError, UsageError, first_line
-from robustness.tasks.task import Task, TaskKind
+from robustness.tasks.task import Task
 from robustness.versions import version_of
 from robustness.victims.cpu_features import refuse_missing_cpu_features
 from robustness.victims.files.adapters import load_adapter, unwrap_saved
 from robustness.victims.files.bases import check_base
 from robustness.victims.files.checkpoint import ADAPTER_CONFIG, SAFE_FILES, Checkpoint, read_json
-from robustness.victims.files.head_kind import is_prompted, refuse_other_head, task_type_remedy
 from robustness.victims.files.models import load_model
 from robustness.victims.files.tokenizers import read_tokenizer
-from robustness.victims.heads.labels import Scores, Victim
-from robustness.victims.heads.spans import AnsweringVictim
-from robustness.victims.heads.verbalisers import PromptedVictim
-from robustness.victims.kinds import AnyVictim
+from robustness.victims.heads.head import Head
+from robustness.victims.heads.kinds import HeadKind, head_kind, refuse_other_head, task_type_remedy
+from robustness.victims.heads.labels import Scores
+from robustness.victims.heads.registry import HeadOptions, build_head
 from robustness.victims.label_maps import map_labels, read_labels
 from robustness.victims.padding import settle_padding_token, settle_side
 
@@ -83,8 +82,7 @@ class LoadedCheckpoint:
     label_columns: tuple[int, ...]
     """Empty where the task has no labels."""
     task: Task
-    is_prompted: bool = False
-    """Whether it is a causal language model without a head for labels."""
+    kind: HeadKind = HeadKind.LABELS
     trial: Scores | None = None
     """Of an adapter, unmerged: its scores of one short text; None of a full checkpoint."""
     padded: bool = True
@@ -97,27 +95,27 @@ def load_checkpoint(checkpoint: Checkpoint, task: Task) -> LoadedCheckpoint:
     Raises:
         CheckpointError: weights that do not fit, a head without names for the task's labels, another base.
     """
-    prompted = is_prompted(checkpoint, task)
-    refuse_other_head(checkpoint, task, prompted=prompted)
+    kind = head_kind(checkpoint, task)
+    refuse_other_head(checkpoint, task, kind)
     columns: tuple[int, ...] = ()
-    if task.kind is TaskKind.LABELS and not prompted:
+    if kind.traits.sized_by_labels:
         columns = map_labels(task, read_labels(checkpoint).by_column, checkpoint.name)
     if checkpoint.is_adapter:
         check_base(checkpoint)
-        model, uninitialised = load_adapter(checkpoint, task, prompted=prompted)
+        model, uninitialised = load_adapter(checkpoint, task, kind)
     else:
-        whole = load_model(checkpoint, checkpoint.folder, task, prompted=prompted)
+        whole = load_model(checkpoint, checkpoint.folder, kind)
         model, uninitialised = whole.model, tuple(sorted(whole.missing))
     tokenizer = _load_tokenizer(checkpoint)
     _settle_vocabulary(model, tokenizer, checkpoint)
     settle_padding_token(model, tokenizer, f"checkpoint {checkpoint.name}")
-    loaded = LoadedCheckpoint(checkpoint, model.eval(), uninitialised, tokenizer, columns, task, prompted)
+    loaded = LoadedCheckpoint(checkpoint, model.eval(), uninitialised, tokenizer, columns, task, kind)
     if checkpoint.is_adapter:
         loaded = replace(loaded, trial=_try_first(loaded))
     return replace(loaded, padded=_try_batch(loaded))
 
 
-def to_victim(loaded: LoadedCheckpoint, placement: Placement) -> AnyVictim:
+def to_victim(loaded: LoadedCheckpoint, placement: Placement) -> Head:
     """Merges the adapter where that changes nothing, in float32, then casts: what is merged is exact."""
     return as_victim(loaded, merge(loaded) or load_checkpoint(loaded.checkpoint, loaded.task).unmerged, placement)
 
@@ -152,7 +150,7 @@ def _try_first(loaded: LoadedCheckpoint) -> Scores:
     try:
         return _try_out(loaded, loaded.unmerged)
     except Exception as error:  # peft's wrappers hand on what a model does not take, and each fails in its own way
-        remedy = task_type_remedy(loaded.checkpoint, loaded.task, prompted=loaded.is_prompted)
+        remedy = task_type_remedy(loaded.checkpoint, loaded.kind)
         raise CheckpointError(
             f"checkpoint {loaded.checkpoint.name}: the adapter cannot be run on a text: {first_line(error)}{remedy}"
         ) from error
@@ -164,18 +162,15 @@ def _try_batch(loaded: LoadedCheckpoint) -> bool:
     name = f"checkpoint {loaded.checkpoint.name}"
     try:
         padded = settle_side(victim, loaded.task)
-        reads_ahead = isinstance(victim, PromptedVictim) and victim.reads_ahead()
+        fault = victim.find_fault()
     except RobustnessError:
         raise
     except Exception as error:  # whatever a model or a tokenizer raises at a text
         raise CheckpointError(
             f"{name}: it cannot answer a short text: {type(error).__name__}: {first_line(error)}"
         ) from error
-    if reads_ahead:
-        raise CheckpointError(
-            f"{name}: what follows a token changes its answer at it, so it does not predict the next word as prompts "
-            "need it; use a causal language model, or a checkpoint with a head for labels"
-        )
+    if fault is not None:
+        raise CheckpointError(f"{name}: {fault}")
     return padded
 
 
@@ -188,18 +183,18 @@ def _try_out(loaded: LoadedCheckpoint, model: Any) -> Scores:
     return victim.logits([(text,) * len(loaded.task.fields)])
 
 
-def to_untuned_victim(loaded: LoadedCheckpoint, placement: Placement) -> AnyVictim | None:
+def to_untuned_victim(loaded: LoadedCheckpoint, placement: Placement) -> Head | None:
     """Returns the base under the checkpoint's own head: every weight that the base's files hold is the base's.
 
     What they lack, the head, is as it was trained. None where the head cannot be had apart from the rest: learnt
     prompts and updates that are no weights; and where the base does not know all of the checkpoint's tokens.
     """
-    checkpoint, task = loaded.checkpoint, loaded.task
+    checkpoint = loaded.checkpoint
     trained = merge(loaded)
     if trained is None:
         return None
-    labels = {"num_labels": trained.config.num_labels} if task.labels and not loaded.is_prompted else {}
-    base = load_model(checkpoint, checkpoint.base, task, prompted=loaded.is_prompted, **labels)
+    labels = loaded.kind.label_settings(trained.config.num_labels)
+    base = load_model(checkpoint, checkpoint.base, loaded.kind, **labels)
     weights, head = base.model.state_dict(), trained.state_dict()
     if any(weights[name].shape != head[name].shape for name in weights):
         return None
@@ -209,15 +204,13 @@ def to_untuned_victim(loaded: LoadedCheckpoint, placement: Placement) -> AnyVict
     return as_victim(loaded, base.model, placement)
 
 
-def as_victim(loaded: LoadedCheckpoint, model: Any, placement: Placement) -> AnyVictim:
+def as_victim(loaded: LoadedCheckpoint, model: Any, placement: Placement) -> Head:
     """Wraps one form of a loaded checkpoint without changing it."""
     model = model.to(device=placement.device, dtype=placement.dtype).eval()
-    if loaded.task.kind is TaskKind.SPAN:
-        segment_ids = not _drops_segment_ids(loaded)
-        return AnsweringVictim(model, loaded.tokenizer, segment_ids=segment_ids, padded=loaded.padded)
-    if loaded.is_prompted:
-        return PromptedVictim(model, loaded.tokenizer, loaded.task, padded=loaded.padded)
-    return Victim(model, loaded.tokenizer, loaded.label_columns, labels=loaded.task.labels, padded=loaded.padded)
+    options = HeadOptions(
+        loaded.task, loaded.label_columns, segment_ids=not _drops_segment_ids(loaded), padded=loaded.padded
+    )
+    return build_head(loaded.kind, model, loaded.tokenizer, options)
 
 
 def _drops_segment_ids(loaded: LoadedCheckpoint) -> bool:
@@ -238,7 +231,7 @@ def digest_files(*folders: Path) -> str:
     return digest.hexdigest()
 
 
-def digest_victim(checkpoint: Checkpoint, victim: Victim) -> str:
+def digest_victim(checkpoint: Checkpoint, victim: Head) -> str:
     """Everything that the scores of a text depend on, as 32 hex digits.
 
     That is the content of the checkpoint's and its base's folders (weights, adapter, labels, tokenizer), the order

@@ -8,9 +8,8 @@ import numpy as np
 
 from robustness.errors import CheckpointError
 from robustness.tasks.task import Task
-from robustness.victims.files.head_kind import is_decoder, looks_back
-from robustness.victims.heads.labels import Victim
-from robustness.victims.kinds import AnyVictim
+from robustness.victims.heads.head import Head
+from robustness.victims.heads.kinds import is_decoder, looks_back
 
 SHORT, LONGER = "a b c d", "a b c d e f g h i j k l m n o p"
 """The shorter one is no shorter than what a model that reads characters in fours (CANINE) can take."""
@@ -49,7 +48,7 @@ def settle_padding_token(model: Any, tokenizer: Any, name: str) -> None:
             each.pad_token_id = tokenizer.pad_token_id
 
 
-def settle_side(victim: AnyVictim, task: Task) -> bool:
+def settle_side(victim: Head, task: Task) -> bool:
     """Pads on the side where it changes no answer; returns whether there is one.
 
     A short text is scored alone and beside a longer one. Behind a text no token of a decoder looks, and most encoders
@@ -72,7 +71,7 @@ def settle_side(victim: AnyVictim, task: Task) -> bool:
             "set is_decoder to false"
         )
     own = victim.tokenizer.padding_side
-    for side in ("right", "left") if isinstance(victim, Victim) else ("right",):
+    for side in victim.padding_sides:
         victim.tokenizer.padding_side = side
         difference = np.abs(victim.logits([short, longer])[0] - alone).max()
         if difference <= ROUNDING * np.abs(alone).max():

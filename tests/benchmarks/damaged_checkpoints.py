@@ -39,10 +39,10 @@ from robustness.errors import GateError, RobustnessError
 from robustness.testsets.example import Example
 from robustness.victims.files.bases import digest_weights
 from robustness.victims.files.checkpoint import Checkpoint, read_checkpoint
-from robustness.victims.files.head_kind import is_prompted, refuse_other_head
 from robustness.victims.files.identity import identify_method
 from robustness.victims.files.tensors import stored_dtypes
 from robustness.victims.gate import inspect_checkpoint
+from robustness.victims.heads.kinds import head_kind, refuse_other_head
 from robustness.victims.label_maps import map_labels
 from robustness.victims.loading import (
     Placement,
@@ -218,10 +218,10 @@ class Checkpoints:
 
 def look_at(checkpoint: Checkpoint) -> None:
     """Everything that a run reads of a checkpoint before it loads a weight."""
-    prompted = is_prompted(checkpoint, TASK)
-    if not prompted:
+    kind = head_kind(checkpoint, TASK)
+    if kind.traits.sized_by_labels:
         map_labels(TASK, read_labels(checkpoint).by_column, checkpoint.name)
-    refuse_other_head(checkpoint, TASK, prompted=prompted)
+    refuse_other_head(checkpoint, TASK, kind)
     stored_dtypes(checkpoint.folder, checkpoint.base)
     digest_files(checkpoint.folder, checkpoint.base)
     identify_method(checkpoint, TASK.name, digest_weights(checkpoint.base))

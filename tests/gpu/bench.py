@@ -33,10 +33,10 @@ from robustness.tasks.gold import GoldSpan
 from robustness.testsets.example import Example, Texts
 from robustness.victims.batches import recover_memory
 from robustness.victims.files.checkpoint import Checkpoint
+from robustness.victims.heads.head import Head
 from robustness.victims.heads.labels import Victim
 from robustness.victims.heads.spans import AnsweringVictim
 from robustness.victims.heads.verbalisers import PromptedVictim
-from robustness.victims.kinds import AnyVictim
 from robustness.victims.loading import Placement, load_checkpoint, to_victim
 
 T = TypeVar("T")
@@ -52,7 +52,7 @@ class Bench:
     device: torch.device
     size: Size
     folder: Path
-    _loaded: tuple[str, AnyVictim] | None = None
+    _loaded: tuple[str, Head] | None = None
 
     @property
     def on_cuda(self) -> bool:
@@ -120,7 +120,7 @@ class Bench:
         """A pair of checkpoints with their base and rows, as files."""
         return write_world(self.folder / "world", self.size, self.words, self.tokenizer, self.device)
 
-    def load(self, checkpoint: Checkpoint) -> AnyVictim:
+    def load(self, checkpoint: Checkpoint) -> Head:
         """Returns a checkpoint of the world as a run loads it; the last one is kept."""
         if self._loaded is None or self._loaded[0] != checkpoint.name:
             placement = Placement(self.device, torch.float32)
@@ -172,7 +172,7 @@ class Bench:
         return {"device": str(self.device), "size": self.size.name, **gpu, "versions": versions}
 
     @contextlib.contextmanager
-    def short_of_memory(self, victim: AnyVictim, tokens: int) -> Iterator[None]:
+    def short_of_memory(self, victim: Head, tokens: int) -> Iterator[None]:
         """Within it a batch of `tokens` tokens does not fit: for want of memory, or by an exception."""
         with _little_memory(self.device, victim, tokens) if self.on_cuda else _refusing(victim.model, tokens):
             yield
@@ -188,7 +188,7 @@ class Bench:
 
 
 @contextlib.contextmanager
-def _little_memory(device: torch.device, victim: AnyVictim, tokens: int) -> Iterator[None]:
+def _little_memory(device: torch.device, victim: Head, tokens: int) -> Iterator[None]:
     """Lets this process have what it holds and about what a batch of so many tokens takes."""
     needed = _measure_batch(device, victim, tokens)
     recover_memory()
@@ -202,7 +202,7 @@ def _little_memory(device: torch.device, victim: AnyVictim, tokens: int) -> Iter
         recover_memory()
 
 
-def _measure_batch(device: torch.device, victim: AnyVictim, tokens: int) -> int:
+def _measure_batch(device: torch.device, victim: Head, tokens: int) -> int:
     """Bytes that a forward pass over so many tokens takes."""
     recover_memory()
     torch.cuda.reset_peak_memory_stats(device)

@@ -10,8 +10,8 @@ from gpu.bench import ROOM, Bench
 from gpu.steps import Found, Step, require
 from robustness.testsets.example import Example
 from robustness.victims.heads.embedded_batch import CUDA_GRADIENT_TOKENS, frozen, margins
+from robustness.victims.heads.head import Head
 from robustness.victims.heads.text_gradients import text_gradients
-from robustness.victims.kinds import AnyVictim
 
 TOLERANCE = 5e-3
 """Of a float32 gradient between two devices, as a share of its largest number."""
@@ -19,7 +19,7 @@ ALIKE = 0.8
 """The least cosine between a gradient in bfloat16 and in float32."""
 
 
-def slope(victim: AnyVictim, examples: Sequence[Example]) -> torch.Tensor:
+def slope(victim: Head, examples: Sequence[Example]) -> torch.Tensor:
     """The gradient of the margins by the embeddings, on the processor, shape (batch, tokens, dim)."""
     with frozen(victim), torch.enable_grad():
         batch = victim.embed(examples)

@@ -15,7 +15,7 @@ from gpu.steps import Found, Step, StepError, require
 from robustness.sensitivity.probe import Subject, Unsupported
 from robustness.testsets.example import Example
 from robustness.victims.files.checkpoint import Checkpoint
-from robustness.victims.kinds import AnyVictim
+from robustness.victims.heads.head import Head
 
 PROBES = (
     *("margin", "margin-gradient", "jacobian-norm", "adversarial-distance", "smoothing", "reachability", "sharpness"),
@@ -77,7 +77,7 @@ def measure(
     bench: Bench,
     name: str,
     checkpoint: Checkpoint,
-    victim: AnyVictim,
+    victim: Head,
     examples: Sequence[Example],
     parts: Mapping[str, Any],
 ) -> dict[str, Any]:

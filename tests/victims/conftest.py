@@ -15,8 +15,8 @@ from transformers import BertForSequenceClassification, BertTokenizerFast
 from robustness.definitions.tasks import find_task
 from robustness.testsets.example import Example
 from robustness.victims.files.checkpoint import read_checkpoint
+from robustness.victims.heads.head import Head
 from robustness.victims.heads.labels import Victim
-from robustness.victims.kinds import AnyVictim
 from robustness.victims.loading import LoadedCheckpoint, load_checkpoint, place, to_victim
 
 LABELS = {0: "negative", 1: "positive"}
@@ -86,10 +86,10 @@ def tokenizer(tiny: Any) -> BertTokenizerFast:
 
 
 @pytest.fixture
-def small_memory(monkeypatch: pytest.MonkeyPatch) -> Callable[[AnyVictim, int], list[int]]:
+def small_memory(monkeypatch: pytest.MonkeyPatch) -> Callable[[Head, int], list[int]]:
     """Lets a victim's model run out of memory on more than so many rows; gives the sizes that were tried."""
 
-    def limit(victim: AnyVictim, largest: int) -> list[int]:
+    def limit(victim: Head, largest: int) -> list[int]:
         forward, sizes = victim.model.forward, []
 
         def limited(**inputs: Any) -> Any:

@@ -21,9 +21,9 @@ from robustness.tasks.gold import GoldSpan
 from robustness.tasks.task import Task
 from robustness.testsets.example import Example
 from robustness.victims.files.checkpoint import read_checkpoint
+from robustness.victims.heads.head import Head
 from robustness.victims.heads.labels import Victim
 from robustness.victims.heads.text_gradients import text_gradients
-from robustness.victims.kinds import AnyVictim
 from robustness.victims.loading import load_checkpoint, place, to_victim
 from robustness.victims.lookup import look_up
 
@@ -178,7 +178,7 @@ def test_a_model_without_gradients_in_evaluation_is_scored_and_says_why_it_has_n
         text_gradients(victim, [Example("a", texts[0], 0)])
 
 
-def load(folder: Path, task: Task = SST2) -> AnyVictim:
+def load(folder: Path, task: Task = SST2) -> Head:
     checkpoint = read_checkpoint("full", str(folder), str(folder))
     return to_victim(load_checkpoint(checkpoint, task), place("cpu"))
 

@@ -23,9 +23,9 @@ from transformers import (
 from robustness.definitions.tasks import find_task
 from robustness.errors import CheckpointError
 from robustness.victims.files.checkpoint import read_checkpoint
+from robustness.victims.heads.head import Head
 from robustness.victims.heads.labels import Victim
 from robustness.victims.inputs import Company, accepted_inputs, empty_model, max_tokens
-from robustness.victims.kinds import AnyVictim
 from robustness.victims.loading import load_checkpoint, place, to_victim
 
 SMALL = {"vocab_size": 30, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -127,7 +127,7 @@ def test_texts_share_a_batch_where_ends_and_lengths_allow() -> None:
     assert (lengths[0] == lengths[3]) and (lengths[1] == lengths[2]) and lengths[0] != lengths[1]
 
 
-def load(folder: Path) -> AnyVictim:
+def load(folder: Path) -> Head:
     checkpoint = read_checkpoint("full", str(folder), str(folder))
     return to_victim(load_checkpoint(checkpoint, find_task("sst2")), place("cpu"))
 
@@ -154,8 +154,8 @@ def test_the_trial_that_measures_memory_asks_about_a_text_that_the_model_takes(
     for name in ("reset_peak_memory_stats", "memory_allocated", "max_memory_allocated"):
         monkeypatch.setattr(torch.cuda, name, lambda device: 0)
     asked: list[torch.Size] = []
-    call = victim._call
-    monkeypatch.setattr(victim, "_call", lambda **inputs: asked.append(inputs["input_ids"].shape) or call(**inputs))
+    kernels, call = victim._kernels, victim._kernels._call
+    monkeypatch.setattr(kernels, "_call", lambda **inputs: asked.append(inputs["input_ids"].shape) or call(**inputs))
 
     with torch.inference_mode():
         taken = [victim._memory_of(tokens) for tokens in (128, 2)]

@@ -17,9 +17,9 @@ from robustness.errors import UsageError
 from robustness.runs.cells import Cell
 from robustness.runs.storage.sink import Sink
 from robustness.testsets.example import Example
+from robustness.victims.heads.head import Head, LabelHead, with_scores
 from robustness.victims.heads.labels import Victim
 from robustness.victims.heads.spans import AnsweringVictim
-from robustness.victims.kinds import AnyVictim, LabelVictim
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Executor(Protocol):
 
 
 def find_outcomes(
-    victim: AnyVictim, cache: QueryCache | None, attack: NamedAttack | None, examples: Sequence[Example], seed: int
+    victim: Head, cache: QueryCache | None, attack: NamedAttack | None, examples: Sequence[Example], seed: int
 ) -> Iterator[Outcome]:
     """Yields one outcome for each example, attacked or, without an attack, evaluated as it stands.
 
@@ -53,26 +53,21 @@ def find_outcomes(
         UsageError: an attack that the victim has no means for.
         VictimGoneError: a victim that fails on all of them.
     """
-    if (
-        attack is not None
-        and not isinstance(victim, AnsweringVictim)
-        and not isinstance(attack.attack, GradientAttack)
-    ):
+    scored = with_scores(victim)
+    if attack is not None and scored is not None and not isinstance(attack.attack, GradientAttack):
         width = CUDA_WIDTH if victim.device.type == "cuda" else WIDTH
-        return _search(Scheduler(attack, victim, seed=seed, width=width, cache=cache), victim, examples)
+        return _search(Scheduler(attack, scored, seed=seed, width=width, cache=cache), scored, examples)
     return isolate_outcomes(_finder(victim, attack, seed), examples, victim.grader.gold)
 
 
-def _search(scheduler: Scheduler, victim: LabelVictim, examples: Sequence[Example]) -> Iterator[Outcome]:
+def _search(scheduler: Scheduler, victim: LabelHead, examples: Sequence[Example]) -> Iterator[Outcome]:
     try:
         yield from scheduler.run(examples)
     finally:
         victim.contradicted.update(scheduler.contradicted)
 
 
-def _finder(
-    victim: AnyVictim, attack: NamedAttack | None, seed: int
-) -> Callable[[Sequence[Example]], Iterator[Outcome]]:
+def _finder(victim: Head, attack: NamedAttack | None, seed: int) -> Callable[[Sequence[Example]], Iterator[Outcome]]:
     """What finds the outcomes of some examples where no search asks text by text."""
     if attack is None:
         return partial(evaluate, victim)

@@ -29,7 +29,7 @@ from robustness.runs.storage.sink import gather
 from robustness.tasks.task import Task
 from robustness.victims.files.bases import digest_weights
 from robustness.victims.files.checkpoint import Checkpoint
-from robustness.victims.kinds import AnyVictim
+from robustness.victims.heads.head import Head
 from robustness.victims.loading import place
 
 
@@ -133,7 +133,7 @@ class Worker:
         self._kit: WorkerSpec
         self._arms: Arms
         self._attacks: dict[str, NamedAttack] = {}
-        self._resident: tuple[str, AnyVictim, QueryCache | None] | None = None
+        self._resident: tuple[str, Head, QueryCache | None] | None = None
         self._told: frozenset[str] = frozenset()
         """Texts that were too long for the resident checkpoint and have been reported."""
 
@@ -177,7 +177,7 @@ class Worker:
         else:
             yield Ended(tuple(self._arms.warnings()))
 
-    def _load(self, name: str) -> tuple[AnyVictim, QueryCache | None]:
+    def _load(self, name: str) -> tuple[Head, QueryCache | None]:
         if self._resident is None or self._resident[0] != name:
             self._resident = None  # two would not fit
             expected = self._kit.weights.get(name)

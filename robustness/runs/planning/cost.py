@@ -29,12 +29,13 @@ from robustness.runs.preparation import GATE_EXAMPLES
 from robustness.victims.files.checkpoint import Checkpoint
 from robustness.victims.flops import (
     Architecture,
-    count_tokens,
     describe_device,
     measure_rate,
     read_architecture,
     read_config,
 )
+from robustness.victims.heads.kinds import head_kind
+from robustness.victims.heads.registry import count_tokens
 from robustness.victims.loading import place
 
 REPLAYS = 3
@@ -224,7 +225,7 @@ class Costing:
                 self._bases[checkpoint.base] = checkpoint, read_architecture(config)
             task = self._tasks[name]
             texts = [example.texts for example in self._examples[testset]]
-            tokens = count_tokens(checkpoint, task, config, tokenizer, texts)
+            tokens = count_tokens(head_kind(checkpoint, task), task, tokenizer, config, texts)
             self._means[checkpoint.base, testset] = float(self._bases[checkpoint.base][1].flops(tokens).mean())
         return self._means[checkpoint.base, testset]
 

@@ -29,8 +29,8 @@ from robustness.sensitivity.measurement import (
 from robustness.sensitivity.probe import Reading, Subject
 from robustness.testsets.example import Example, Texts
 from robustness.victims.heads.embedded_batch import margins
+from robustness.victims.heads.head import LabelHead
 from robustness.victims.heads.labels import Scores
-from robustness.victims.kinds import LabelVictim
 
 ROBUST = Quantity("robust-to-one-substitution", "share", Direction.ROBUST, Aggregate.MEAN, scale_free=True)
 WORST_MARGIN = Quantity("worst-margin-of-one-substitution", "logits", Direction.ROBUST)
@@ -207,7 +207,7 @@ def certified_words(p_lower: float, overlaps: Sequence[float]) -> int:
     return count if p_lower > 0.5 else 0
 
 
-def _count_right(victim: LabelVictim, texts: Sequence[Texts], label: int) -> int:
+def _count_right(victim: LabelHead, texts: Sequence[Texts], label: int) -> int:
     """How many of the texts are answered rightly; each different one is run once."""
     unique = list(dict.fromkeys(texts))
     right = dict(zip(unique, (victim.scores(unique).argmax(axis=1) == label).tolist(), strict=True))

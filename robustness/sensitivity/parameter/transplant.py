@@ -28,7 +28,7 @@ from robustness.sensitivity.probe import Reading, Subject, Unsupported
 from robustness.testsets.example import Example
 from robustness.tuners.matrices import weight_storages
 from robustness.victims.heads.embedded_batch import EmbeddedBatch
-from robustness.victims.heads.labels import Victim
+from robustness.victims.heads.head import Head
 
 EFFECT = Quantity("transplant-effect", "log-ratio", scale_free=True)
 DISTANCE = Quantity("transplant-distance", "token-norms", scale_free=True)
@@ -95,7 +95,7 @@ class ModuleTransplant:
                     yield from (replace(reading, layer=module.layer, module=module.name) for reading in effects)
 
     def _of_hybrid(
-        self, subject: Subject, chosen: Subject, hybrid: Victim, accuracy: float, scope: str
+        self, subject: Subject, chosen: Subject, hybrid: Head, accuracy: float, scope: str
     ) -> list[Reading]:
         """The hybrid's clean accuracy, and its distances unless it is discarded."""
         own = sum(answered_rightly(hybrid, subject.examples)) / len(subject.examples)
@@ -109,7 +109,7 @@ class ModuleTransplant:
             ]
         return readings + self._distances(chosen, hybrid, scope)
 
-    def _distances(self, subject: Subject, victim: Victim, scope: str) -> list[Reading]:
+    def _distances(self, subject: Subject, victim: Head, scope: str) -> list[Reading]:
         search = Ensemble(Norm.L2, self.steps, shrinking_rounds=0, shrinking_steps=1)
 
         def of_batch(examples: Sequence[Example], batch: EmbeddedBatch) -> list[Reading]:
@@ -154,19 +154,19 @@ def find_modules(model: Any) -> list[Module]:
 
 
 @contextmanager
-def transplanted(recipient: Victim, donor: Victim, modules: Sequence[Module]) -> Iterator[Victim]:
+def transplanted(recipient: Head, donor: Head, modules: Sequence[Module]) -> Iterator[Head]:
     """The recipient with modules of the donor; afterwards it is as it was. A head brings its own order of labels."""
     own, given = (dict(victim.model.named_parameters()) for victim in (recipient, donor))
     changed = {name: given[name].data for module in modules for name in module.parameters}
     labels_of = donor if any(module.name == HEAD for module in modules) else recipient
     with replaced(own, changed):
-        yield Victim(recipient.model, recipient.tokenizer, labels_of.label_columns)
+        yield recipient.read_as(labels_of)
 
 
-def answered_rightly(victim: Victim, examples: Sequence[Example]) -> list[bool]:
+def answered_rightly(victim: Head, examples: Sequence[Example]) -> list[bool]:
     """Returns whether the victim answers each example rightly."""
-    answers = victim.scores([example.texts for example in examples]).argmax(axis=1)
-    return [int(answer) == example.label for example, answer in zip(examples, answers, strict=True)]
+    right: list[bool] = victim.grader.correct(victim.rows(examples), examples).tolist()
+    return right
 
 
 def log_ratios(
@@ -184,7 +184,7 @@ def log_ratios(
             )
 
 
-def _load_arms(subject: Subject) -> dict[str, Victim]:
+def _load_arms(subject: Subject) -> dict[str, Head]:
     """The full and the PEFT arm, of one architecture.
 
     Raises:
@@ -193,12 +193,10 @@ def _load_arms(subject: Subject) -> dict[str, Victim]:
     partner = subject.full_partner
     if not subject.checkpoint.is_adapter or partner is None:
         raise Unsupported("a full checkpoint: modules are exchanged once a pair, at its PEFT arm")
-    arms: dict[str, Victim] = {}
+    arms: dict[str, Head] = {}
     shapes = []
     for name, victim in (("full", subject.load_partner(partner)), ("peft", subject.any_victim)):
         require_float32(victim)
-        if not isinstance(victim, Victim):
-            raise Unsupported("it has no classification head; modules are exchanged between classifiers")
         arms[name] = victim
         shapes.append({name: value.shape for name, value in victim.model.named_parameters()})
     if shapes[0] != shapes[1]:

@@ -17,7 +17,7 @@ from robustness.sensitivity.measurement import Kind, Quantity, Space, Target, me
 from robustness.sensitivity.probe import Reading, Subject, Unsupported
 from robustness.sensitivity.structure.updates import Updates, WeightUpdate
 from robustness.victims.heads.embedded_batch import EmbeddedBatch
-from robustness.victims.kinds import AnyVictim
+from robustness.victims.heads.head import Head
 
 GAIN = Quantity("update-gain", scale_free=True)
 OVER_CHANCE = Quantity("update-gain-over-chance", scale_free=True)
@@ -97,7 +97,7 @@ def _recording(
         yield
 
 
-def _tokens_first(victim: AnyVictim, batch: EmbeddedBatch) -> bool:
+def _tokens_first(victim: Head, batch: EmbeddedBatch) -> bool:
     try:
         blocks = find_blocks(victim.model)
     except Unsupported:  # no list to look into, and no layer that is known to turn its input

@@ -14,11 +14,11 @@ from robustness.tasks.task import Task
 from robustness.tuners.prefixes import name_cache
 from robustness.tuners.registration import register_tuners
 from robustness.victims.files.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Checkpoint, check_weights, read_json
-from robustness.victims.files.head_kind import task_type_remedy
 from robustness.victims.files.models import WRAPPERS, load_model, refuse_no_numbers
 from robustness.victims.files.pickles import without_pickles
 from robustness.victims.files.proportions import refuse_disproportionate_adapter
 from robustness.victims.files.reasons import adapter_reason
+from robustness.victims.heads.kinds import HeadKind, task_type_remedy
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ UNSERVED = {
 Tensors = dict[str, torch.Tensor]
 
 
-def load_adapter(checkpoint: Checkpoint, task: Task, *, prompted: bool) -> tuple[Any, tuple[str, ...]]:
+def load_adapter(checkpoint: Checkpoint, task: Task, kind: HeadKind) -> tuple[Any, tuple[str, ...]]:
     """Returns the PeftModel and the names of the parameters that neither the base's files nor the adapter's hold.
 
     It holds what `PeftModel.from_pretrained` would load, but nothing that peft leaves out without a word.
@@ -50,22 +50,21 @@ def load_adapter(checkpoint: Checkpoint, task: Task, *, prompted: bool) -> tuple
     Args:
         checkpoint: an adapter.
         task: whose labels a head is made for.
-        prompted: whether it is a causal language model without a head for labels.
+        kind: of its head.
 
     Raises:
         CheckpointError: another base than it was trained on, or weights that are not those of its config.
     """
     register_tuners()
-    kind = str(read_json(checkpoint.folder / ADAPTER_CONFIG).get("peft_type"))
-    if kind in UNSERVED:
-        raise CheckpointError(f"checkpoint {checkpoint.name}: {kind} adapters are not served: {UNSERVED[kind]}")
+    method = str(read_json(checkpoint.folder / ADAPTER_CONFIG).get("peft_type"))
+    if method in UNSERVED:
+        raise CheckpointError(f"checkpoint {checkpoint.name}: {method} adapters are not served: {UNSERVED[method]}")
     check_weights(checkpoint.name, checkpoint.folder, ADAPTER_WEIGHTS)
     tensors = _read_tensors(checkpoint)
     shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
     refuse_disproportionate_adapter(checkpoint.name, checkpoint.folder, shapes)
     refuse_no_numbers(checkpoint.name, checkpoint.folder / ADAPTER_WEIGHTS, tensors.items())
-    labels = {"num_labels": len(task.labels)} if task.labels and not prompted else {}
-    base = load_model(checkpoint, checkpoint.base, task, prompted=prompted, **labels)
+    base = load_model(checkpoint, checkpoint.base, kind, **kind.label_settings(len(task.labels)))
     _resize_vocabulary(base.model, tensors)
     try:
         with warnings.catch_warnings(), without_pickles():
@@ -79,7 +78,7 @@ def load_adapter(checkpoint: Checkpoint, task: Task, *, prompted: bool) -> tuple
     except Exception as error:  # a size mismatch is a RuntimeError, a bad config a TypeError, a bad file others
         if number := adapter_reason(checkpoint.folder):
             raise CheckpointError(f"checkpoint {checkpoint.name}: {number}") from error
-        remedy = task_type_remedy(checkpoint, task, prompted=prompted)
+        remedy = task_type_remedy(checkpoint, kind)
         raise _misfit(checkpoint, f"{first_line(error)}{remedy}") from error
     return model, tuple(
         sorted(key for key in base.missing if not any(f".{stored}".endswith(f".{key}") for stored in tensors))

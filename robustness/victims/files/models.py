@@ -12,11 +12,11 @@ from typing import Any
 import torch
 
 from robustness.errors import CheckpointError
-from robustness.tasks.task import Task, TaskKind
 from robustness.victims.files.checkpoint import MODEL_WEIGHTS, Checkpoint, check_weights, list_weights
 from robustness.victims.files.pickles import without_pickles
 from robustness.victims.files.proportions import Shapes, refuse_disproportion
 from robustness.victims.files.reasons import loading_reason
+from robustness.victims.heads.kinds import HeadKind
 from robustness.victims.inputs import name_outputs
 
 WRAPPERS = re.compile(
@@ -49,7 +49,7 @@ class _Report:
     """Tensors of the model."""
 
 
-def load_model(checkpoint: Checkpoint, folder: Path, task: Task, *, prompted: bool, **config: Any) -> Whole:
+def load_model(checkpoint: Checkpoint, folder: Path, kind: HeadKind, **config: Any) -> Whole:
     """Reads the model of a folder: the checkpoint's own, or its base.
 
     Names that a wrapper had changed are read as they were before. What is stored quantised is computed in float32.
@@ -57,8 +57,7 @@ def load_model(checkpoint: Checkpoint, folder: Path, task: Task, *, prompted: bo
     Args:
         checkpoint: whose model or base it is.
         folder: of the model.
-        task: says which head.
-        prompted: whether it is a causal language model without a head for labels.
+        kind: of its head.
         config: changes to the folder's config.
 
     Raises:
@@ -69,16 +68,16 @@ def load_model(checkpoint: Checkpoint, folder: Path, task: Task, *, prompted: bo
     shapes = _stored_shapes(name, folder)
     _refuse_unmerged(name, folder, shapes)
     renamed = {stored: WRAPPERS.sub("", stored) for stored in shapes}
-    kind = _automatic_class(task, prompted=prompted)
-    refuse_disproportion(name, folder, shapes, kind, config)
+    automatic = automatic_class(kind)
+    refuse_disproportion(name, folder, shapes, automatic, config)
     if any(stored != plain for stored, plain in renamed.items()):
-        model, report = _read(name, folder, kind, config, renamed)
+        model, report = _read(name, folder, automatic, config, renamed)
     else:
-        model, report = _read(name, folder, kind, config)
+        model, report = _read(name, folder, automatic, config)
         prefix = _needless_prefix(report)
         if prefix:
             renamed = {stored: stored.removeprefix(prefix) for stored in shapes}
-            model, report = _read(name, folder, kind, config, renamed)
+            model, report = _read(name, folder, automatic, config, renamed)
     if report.resized and folder == checkpoint.folder:
         _refuse_resized(name, folder, model, {renamed[stored]: shape for stored, shape in shapes.items()}, report)
     refuse_no_numbers(name, folder, model.named_parameters())
@@ -114,16 +113,11 @@ def quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _automatic_class(task: Task, *, prompted: bool) -> Any:
-    from transformers import (
-        AutoModelForCausalLM,
-        AutoModelForQuestionAnswering,
-        AutoModelForSequenceClassification,
-    )
+def automatic_class(kind: HeadKind) -> Any:
+    """Returns transformers' automatic class of models with such a head."""
+    import transformers
 
-    if prompted:
-        return AutoModelForCausalLM
-    return AutoModelForQuestionAnswering if task.kind is TaskKind.SPAN else AutoModelForSequenceClassification
+    return getattr(transformers, kind.traits.automatic_class)
 
 
 def _read(

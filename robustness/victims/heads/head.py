@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 
@@ -48,6 +48,11 @@ class Head(Protocol):
         ...
 
     @property
+    def padding_sides(self) -> tuple[str, ...]:
+        """Sides on which its texts may be padded, the usual one first."""
+        ...
+
+    @property
     def company(self) -> Company:
         """Which texts may share a batch."""
         ...
@@ -73,6 +78,22 @@ class Head(Protocol):
 
     def logits(self, texts: Sequence[Texts]) -> Rows:
         """Returns what checks of a checkpoint compare, shape (len(texts), numbers), float32: no gold is needed."""
+        ...
+
+    def compile(self) -> str | None:
+        """Has torch.compile make faster kernels where it can; returns why there are none, or None."""
+        ...
+
+    def find_fault(self) -> str | None:
+        """Returns why the model cannot answer as its kind must, or None."""
+        ...
+
+    def read_as(self, other: Head) -> Head:
+        """Returns a new head on this one's model whose answers are read as the other's, of one kind with it."""
+        ...
+
+    def describe_scoring(self) -> list[str]:
+        """Returns what rows depend on besides the checkpoint and the text."""
         ...
 
     def embed(self, asked: Sequence[Example]) -> EmbeddedBatch:
@@ -105,3 +126,16 @@ class Head(Protocol):
     def find_unfit(self, asked: Sequence[Example]) -> dict[str, str]:
         """Returns why, by id, the examples that have no margin have none."""
         ...
+
+
+class LabelHead(Head, Protocol):
+    """A head with `Ability.SCORES`."""
+
+    def scores(self, texts: Sequence[Texts]) -> Rows:
+        """Returns a logit for each of the task's labels, shape (len(texts), labels), float32."""
+        ...
+
+
+def with_scores(head: Head) -> LabelHead | None:
+    """Returns the head as one that is asked for scores; None where it has none."""
+    return cast("LabelHead", head) if Ability.SCORES in head.can else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Callable, Sequence
 from typing import Any, final
 
@@ -11,17 +10,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from robustness.errors import first_line
-from robustness.tasks.abilities import Ability
 from robustness.tasks.grading import LabelGrader, Rows
 from robustness.testsets.example import Example, Texts, digest_texts
 from robustness.victims.batches import CPU_BATCH_TOKENS, CUDA_BATCH_TOKENS, TokenBatches, recover_memory
 from robustness.victims.heads.embedded_batch import EmbeddedBatch
+from robustness.victims.heads.head import Head
+from robustness.victims.heads.kernels import Kernels
+from robustness.victims.heads.kinds import HeadKind
 from robustness.victims.heads.label_gradients import batch_texts, embed_texts, locate_texts
 from robustness.victims.heads.text_gradients import Located, TextGradient, text_gradients
 from robustness.victims.inputs import Company, accepted_inputs, longest_text, pad
-
-logger = logging.getLogger(__name__)
 
 Scores = NDArray[np.float32]
 Encoded = dict[str, list[list[int]]]
@@ -70,8 +68,10 @@ class Victim:
         self.tokenizer = tokenizer
         self.grader = LabelGrader(tuple(labels or map(str, range(len(label_columns)))))
         """Reads its rows."""
-        self.can = frozenset(Ability)
+        self.can = HeadKind.LABELS.traits.can
         """What it may be asked."""
+        self.padding_sides = ("right", "left")
+        """On which its texts may be padded, the usual one first."""
         # Padding apart from tokenising is what batching by length needs; the hint against it is silenced.
         tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True
         self.device: torch.device = next(model.parameters()).device
@@ -90,38 +90,25 @@ class Victim:
         end = model.config.eos_token_id if getattr(model.config, "is_encoder_decoder", False) else None
         self.company = Company(padded, end)
         """Which texts may share a batch."""
-        self._call = model
-        """The model, or its compiled form."""
-        self.compile_failure: str | None = None
-        """Why the model is not compiled although it was asked for."""
+        self._kernels = Kernels(model)
         tokens = batch_tokens or (None if self.device.type == "cuda" else CPU_BATCH_TOKENS)
         self._encoded: dict[Texts, dict[str, list[int]]] = {}
         """Tokens of texts that have been read and not yet scored."""
         self.batches = TokenBatches(tokens, self._fitting_tokens)
 
-    def compile(self) -> None:
-        """Has torch.compile make faster kernels for scoring; a model it cannot compile is used as it is.
+    def compile(self) -> str | None:
+        """Has torch.compile make faster kernels for scoring; returns why there are none, or None.
 
         Gradients are taken through the model as it was.
         """
         before = self.forwards
-        try:
-            self._call = torch.compile(self.model, dynamic=True)
-            with torch.inference_mode():
-                for rows in (2, 3):  # the second size is compiled for all sizes to come
-                    self._forward(self._encode([("a text",)] * rows))
-        except Exception as error:  # backends raise kinds of their own
-            first = first_line(error)
-            self.compile_failure = f"--compile: torch.compile failed, the model is used as it is: {first}"
-            logger.warning(self.compile_failure)
-            self._call = self.model
+        failure = self._kernels.compile(lambda rows: self._forward(self._encode([("a text",)] * rows)))
         self.forwards = before
+        return failure
 
     def describe_scoring(self) -> list[str]:
         """What scores depend on besides the checkpoint: labels' order, longest text, device, dtype, kernels."""
-        dtypes = sorted({str(parameter.dtype) for parameter in self.model.parameters()})
-        kernels = "as they are" if self._call is self.model else "compiled"
-        return [str(self._columns), str(self.max_tokens), self.device.type, *dtypes, kernels]
+        return [str(self._columns), str(self.max_tokens), *self._kernels.describe()]
 
     @property
     def label_columns(self) -> tuple[int, ...]:
@@ -148,6 +135,15 @@ class Victim:
     def logits(self, texts: Sequence[Texts]) -> Scores:
         """Returns the scores."""
         return self.scores(texts)
+
+    def read_as(self, other: Head) -> Victim:
+        """Returns a new head on this one's model with the other's order of labels."""
+        assert isinstance(other, Victim), "heads of one task's checkpoints are of one kind"
+        return Victim(self.model, self.tokenizer, other.label_columns, labels=self.grader.labels)
+
+    def find_fault(self) -> str | None:
+        """Returns None: any such model answers."""
+        return None
 
     def embed(self, asked: Sequence[Example]) -> EmbeddedBatch:
         """Returns what `embed_texts` does."""
@@ -247,7 +243,7 @@ class Victim:
         inputs = self.inputs(self._tokenize([text] * max(1, tokens // length), length))
         torch.cuda.reset_peak_memory_stats(self.device)
         before = torch.cuda.memory_allocated(self.device)
-        self._call(**inputs)
+        self._kernels.run(**inputs)
         return max(1, torch.cuda.max_memory_allocated(self.device) - before)
 
     def _encode(self, texts: Sequence[Texts]) -> Encoded:
@@ -270,7 +266,7 @@ class Victim:
 
     def _forward(self, batch: Encoded) -> torch.Tensor:
         """Logits on the CPU, shape (batch, labels); on CUDA still on their way there."""
-        logits: torch.Tensor = self._call(**self.inputs(batch)).logits
+        logits: torch.Tensor = self._kernels.run(**self.inputs(batch)).logits
         self.forwards += len(logits)
         return self.in_label_order(logits).to("cpu", non_blocking=True)
 

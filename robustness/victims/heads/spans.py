@@ -10,12 +10,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from robustness.tasks.abilities import Ability
 from robustness.tasks.grading import Rows, SpanGrader, SpanRow
 from robustness.testsets.example import Example, Texts, digest_texts
 from robustness.victims.batches import TokenBatches, default_tokens
 from robustness.victims.heads.best_spans import TopSpans, top_spans
 from robustness.victims.heads.embedded_batch import EmbeddedBatch
+from robustness.victims.heads.head import Head
+from robustness.victims.heads.kernels import Kernels
+from robustness.victims.heads.kinds import HeadKind
 from robustness.victims.heads.span_gradients import batch_questions, embed_questions, find_unfit_questions
 from robustness.victims.heads.span_rows import SpanRows, collect_spans
 from robustness.victims.heads.span_text_gradients import locate_in_windows, question_gradients
@@ -80,8 +82,10 @@ class AnsweringVictim:
         self.tokenizer = tokenizer
         self.grader = SpanGrader()
         """Reads its rows."""
-        self.can = frozenset({Ability.LOSSES, Ability.TEXT_GRADIENTS, Ability.EMBEDDINGS})
+        self.can = HeadKind.SPAN.traits.can
         """What it may be asked."""
+        self.padding_sides = ("right",)
+        """On which its texts may be padded, the usual one first."""
         tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True
         self.device: torch.device = next(model.parameters()).device
         self.max_tokens = min(WINDOW_TOKENS, longest_text(model, tokenizer))
@@ -93,10 +97,20 @@ class AnsweringVictim:
         """Digests of texts whose question is longer than the window leaves room for."""
         self.contradicted: set[str] = set()
         """Digests of the texts that were answered in another way when they were asked about again."""
+        self._takes_segment_ids = segment_ids
         self._accepted = accepted_inputs(model) - (frozenset() if segment_ids else {"token_type_ids"})
         self._question_tokens = min(QUESTION_TOKENS, self.max_tokens // 3)
         self._stride = min(STRIDE_TOKENS, self.max_tokens // 3)
+        self._kernels = Kernels(model)
         self.batches = TokenBatches(batch_tokens or default_tokens(self.device))
+
+    def compile(self) -> str | None:
+        """Has torch.compile make faster kernels; returns why there are none, or None."""
+        texts = [("a text", "a text")]
+        before = self.forwards
+        failure = self._kernels.compile(lambda rows: self.logits(texts * rows))
+        self.forwards = before
+        return failure
 
     def predict(self, texts: Sequence[Texts], *, n_best: int = N_BEST) -> list[Prediction]:
         """Returns the likeliest answers to each (question, paragraph), in their order."""
@@ -120,6 +134,22 @@ class AnsweringVictim:
         for batch, part in self._run(windows, found.read):
             found.add(batch, part)
         return found.rows()
+
+    def read_as(self, other: Head) -> AnsweringVictim:
+        """Returns a new head on this one's model: starts and ends are in one order in all."""
+        del other
+        return AnsweringVictim(
+            self.model, self.tokenizer, segment_ids=self._takes_segment_ids, padded=self.company.padded
+        )
+
+    def describe_scoring(self) -> list[str]:
+        """What rows depend on besides the checkpoint and the text: windows, segments, device, dtype, kernels."""
+        windows = [self.max_tokens, self._stride, self._question_tokens, ANSWER_TOKENS, self._takes_segment_ids]
+        return [*map(str, windows), *self._kernels.describe()]
+
+    def find_fault(self) -> str | None:
+        """Returns None: any such model answers."""
+        return None
 
     def embed(self, asked: Sequence[Example]) -> EmbeddedBatch:
         """Returns what `embed_questions` does."""
@@ -188,7 +218,7 @@ class AnsweringVictim:
         self, windows: Windows, batch: NDArray[np.int64], inputs: Mapping[str, torch.Tensor]
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Runs the model; returns start logits, end logits and the paragraph's tokens, shape (batch, tokens)."""
-        output = self.model(**inputs)
+        output = self._kernels.run(**inputs)
         self.forwards += len(batch)
         width = inputs["input_ids"].shape[1]
         allowed = np.zeros((len(batch), width), dtype=bool)

@@ -10,12 +10,14 @@ import torch
 from numpy.typing import NDArray
 
 from robustness.errors import CheckpointError
-from robustness.tasks.abilities import Ability
 from robustness.tasks.grading import LabelGrader, Rows
 from robustness.tasks.task import Task
 from robustness.testsets.example import Example, Span, Texts, digest_texts
 from robustness.victims.batches import TokenBatches, default_tokens
 from robustness.victims.heads.embedded_batch import EmbeddedBatch
+from robustness.victims.heads.head import Head
+from robustness.victims.heads.kernels import Kernels
+from robustness.victims.heads.kinds import HeadKind
 from robustness.victims.heads.labels import ENCODE_TEXTS, Scores
 from robustness.victims.heads.prompts import prompt_of
 from robustness.victims.heads.text_gradients import Located, TextGradient, text_gradients
@@ -24,6 +26,13 @@ from robustness.victims.inputs import Company, accepted_inputs, longest_text
 
 CACHES = frozenset({"cache", "past_key_values"})
 """What the cache that a model returned is called when it is given back."""
+NOT_COMPILED = (
+    "--compile: a prompted model reads its own cache, which torch.compile does not serve: it is used as it is"
+)
+READS_AHEAD = (
+    "what follows a token changes its answer at it, so it does not predict the next word as prompts need it; use a "
+    "causal language model, or a checkpoint with a head for labels"
+)
 READING_AHEAD = 1e-3
 """The largest change of a log-probability, in float32, that is still rounding."""
 
@@ -58,8 +67,10 @@ class PromptedVictim:
         self.tokenizer = tokenizer
         self.grader = LabelGrader(task.labels)
         """Reads its rows."""
-        self.can = frozenset(Ability)
+        self.can = HeadKind.VERBALISERS.traits.can
         """What it may be asked."""
+        self.padding_sides = ("right",)
+        """On which its texts may be padded, the usual one first."""
         self.device: torch.device = next(model.parameters()).device
         prompts = getattr(model, "active_peft_config", None)
         self._is_prompt_learning = bool(getattr(prompts, "is_prompt_learning", False))
@@ -180,9 +191,25 @@ class PromptedVictim:
     def _without_appended(self, ids: Sequence[int]) -> list[int]:
         return list(ids[: len(ids) - self._appended])
 
+    def read_as(self, other: Head) -> PromptedVictim:
+        """Returns a new head on this one's model: a task's verbalisers are the same in all."""
+        del other
+        return PromptedVictim(self.model, self.tokenizer, self._task, padded=self.company.padded)
+
+    def compile(self) -> str | None:
+        """Returns that a model which reads its own cache is not compiled."""
+        return NOT_COMPILED
+
+    def describe_scoring(self) -> list[str]:
+        """What scores depend on besides the checkpoint: prompt, verbalisers, longest text, device, dtype."""
+        return [repr(self._task), str(self.verbalisers), str(self.max_tokens), *Kernels(self.model).describe()]
+
+    def find_fault(self) -> str | None:
+        """Returns that what follows a token changes the model's answer at it, or None."""
+        return READS_AHEAD if self._reads_ahead() else None
+
     @torch.inference_mode()
-    def reads_ahead(self) -> bool:
-        """Whether what follows a token changes the model's answer at it: such a model predicts no next token."""
+    def _reads_ahead(self) -> bool:
         prompt = self.encode(("a",) * len(self._task.fields))
         last: list[torch.Tensor] = []
         for row in (prompt, [*prompt, *self.verbalisers[0]]):

@@ -21,7 +21,9 @@ from robustness.recipes.text.searches import ReturnClean
 from robustness.runs.planning import measured_costs as typical
 from robustness.runs.planning.cost import GATE_FORWARDS, REFERENCE_RATE, REPLAYS, Estimate, count_passes, guess
 from robustness.victims.files.checkpoint import read_checkpoint
-from robustness.victims.flops import Architecture, count_tokens, read_architecture
+from robustness.victims.flops import Architecture, read_architecture
+from robustness.victims.heads.kinds import head_kind
+from robustness.victims.heads.registry import count_tokens
 
 CONTRIBUTING = (Path(__file__).resolve().parents[3] / "CONTRIBUTING.md").read_text(encoding="utf-8")
 LLAMA_7B = LlamaConfig(
@@ -67,10 +69,10 @@ def test_long_paragraphs_are_read_in_windows_that_share_tokens(answering: Any) -
 
     tokenizer = AutoTokenizer.from_pretrained(answering.base)
     checkpoint = read_checkpoint("full", str(answering.full), str(answering.base))
-    config = AutoConfig.from_pretrained(answering.base)
+    config, squad = AutoConfig.from_pretrained(answering.base), find_task("squad")
     texts = [("where does anna live ?", " ".join(["rome"] * words)) for words in (50, 376, 377, 900)]
 
-    found = count_tokens(checkpoint, find_task("squad"), config, tokenizer, texts)
+    found = count_tokens(head_kind(checkpoint, squad), squad, tokenizer, config, texts)
 
     assert found == [58, 384, 385 + 128, 908 + 3 * 128]
 

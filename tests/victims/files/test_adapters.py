@@ -36,8 +36,8 @@ from transformers import (
 from robustness.definitions.tasks import find_task
 from robustness.errors import CheckpointError
 from robustness.victims.files.checkpoint import read_checkpoint
-from robustness.victims.files.head_kind import is_prompted
 from robustness.victims.gate import inspect_checkpoint
+from robustness.victims.heads.kinds import is_prompted
 from robustness.victims.loading import load_checkpoint, merge, place, to_untuned_victim, to_victim
 
 SST2 = find_task("sst2")

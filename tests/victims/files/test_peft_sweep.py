@@ -35,6 +35,7 @@ from robustness.tuners.registration import FORM_TYPES, MPC_TYPES
 from robustness.victims.files.adapters import UNSERVED
 from robustness.victims.files.checkpoint import read_checkpoint
 from robustness.victims.files.identity import identify_method
+from robustness.victims.heads.kinds import HeadKind
 from robustness.victims.loading import as_victim, load_checkpoint, place, to_untuned_victim, to_victim
 
 SST2 = find_task("sst2")
@@ -302,7 +303,7 @@ def test_an_adapter_answers_as_in_plain_peft(bases: Bases, plain: Callable, save
     unmerged = as_victim(loaded, loaded.unmerged, place("cpu")).scores(TEXTS)
     victim = to_victim(loaded, place("cpu"))
 
-    assert (loaded.uninitialised, loaded.is_prompted) == ((), case.prompted)
+    assert (loaded.uninitialised, loaded.kind is HeadKind.VERBALISERS) == ((), case.prompted)
     np.testing.assert_allclose(unmerged, expected, atol=1e-5)
     np.testing.assert_allclose(victim.scores(TEXTS), expected, atol=1e-3)
     apart = case.type in APART or variant in NOT_MERGED

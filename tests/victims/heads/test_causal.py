@@ -31,9 +31,9 @@ from robustness.tasks.task import Task
 from robustness.testsets.example import Example, Texts, digest_texts
 from robustness.victims.files.checkpoint import read_checkpoint
 from robustness.victims.gate import inspect_checkpoint
+from robustness.victims.heads.head import Head
 from robustness.victims.heads.labels import Victim
 from robustness.victims.heads.verbalisers import PromptedVictim
-from robustness.victims.kinds import AnyVictim
 from robustness.victims.loading import load_checkpoint, place, to_victim
 
 WORDS = ["<s>", "</s>", "<unk>", "Review:", "Sentiment:", "negative", "positive", "very", "a", "film", "fine", "dull"]
@@ -81,7 +81,7 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def victim_of(folder: Path, base: Path, task: Task = UNEVEN) -> AnyVictim:
+def victim_of(folder: Path, base: Path, task: Task = UNEVEN) -> Head:
     return to_victim(load_checkpoint(read_checkpoint(folder.name, str(folder), str(base)), task), place("cpu"))
 
 

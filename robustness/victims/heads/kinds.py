@@ -1,12 +1,15 @@
-"""Whether a checkpoint answers by a head for labels or by the words of a language model."""
+"""What a checkpoint answers with, told from its files: a head, or the words of a language model."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from robustness.errors import CheckpointError
+from robustness.tasks.abilities import Ability
 from robustness.tasks.task import Task, TaskKind
 from robustness.victims.files.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Checkpoint, read_json
 
@@ -16,6 +19,64 @@ LABEL_MODELS = ("ForSequenceClassification",)
 
 LABEL_HEADS = frozenset({"classifier", "score"})
 """Modules that peft saves whole with an adapter whose task_type is SEQ_CLS."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What goes with one kind of head."""
+
+    automatic_class: str
+    """Of transformers, which makes such models."""
+    task_type: str
+    """Of peft's adapters on them."""
+    can: frozenset[Ability]
+    """What it may be asked."""
+    sized_by_labels: bool = False
+    """Whether the model has an output for each label of its task."""
+
+
+class HeadKind(StrEnum):
+    """What a checkpoint answers with."""
+
+    LABELS = "labels"
+    """A head for labels."""
+    VERBALISERS = "verbalisers"
+    """The words of a language model."""
+    SPAN = "span"
+    """A head for the starts and ends of answers."""
+
+    @property
+    def traits(self) -> Traits:
+        """What goes with it."""
+        return _TRAITS[self]
+
+    def label_settings(self, count: int) -> dict[str, int]:
+        """Returns what makes transformers give a model so many labels; nothing where it has no outputs for them."""
+        return {"num_labels": count} if self.traits.sized_by_labels else {}
+
+
+_TRAITS = {
+    HeadKind.LABELS: Traits(
+        "AutoModelForSequenceClassification", "SEQ_CLS", frozenset(Ability), sized_by_labels=True
+    ),
+    HeadKind.VERBALISERS: Traits("AutoModelForCausalLM", "CAUSAL_LM", frozenset(Ability)),
+    HeadKind.SPAN: Traits("AutoModelForQuestionAnswering", "QUESTION_ANS", frozenset(Ability) - {Ability.SCORES}),
+}
+
+
+def trained_kind(task: Task) -> HeadKind:
+    """Returns with what head a base is trained for a task."""
+    return HeadKind.SPAN if task.kind is TaskKind.SPAN else HeadKind.LABELS
+
+
+def head_kind(checkpoint: Checkpoint, task: Task) -> HeadKind:
+    """Returns what a checkpoint answers a task with, by its files alone."""
+    return HeadKind.VERBALISERS if is_prompted(checkpoint, task) else trained_kind(task)
+
+
+def abilities_of(checkpoint: Checkpoint, task: Task) -> frozenset[Ability]:
+    """Returns what a checkpoint will be able to answer, before anything of it is loaded."""
+    return head_kind(checkpoint, task).traits.can
 
 
 def is_prompted(checkpoint: Checkpoint, task: Task) -> bool:
@@ -53,10 +114,10 @@ def looks_back(model: Any) -> bool:
     return bool(getattr(model.config, "is_decoder", False)) and not is_decoder(model.config)
 
 
-def task_type_remedy(checkpoint: Checkpoint, task: Task, *, prompted: bool) -> str:
+def task_type_remedy(checkpoint: Checkpoint, kind: HeadKind) -> str:
     """What to set where an adapter's task_type is not that of what it answers, as words that follow a reason."""
     given = read_json(checkpoint.folder / ADAPTER_CONFIG).get("task_type")
-    wanted = "QUESTION_ANS" if task.kind is TaskKind.SPAN else "CAUSAL_LM" if prompted else "SEQ_CLS"
+    wanted = kind.traits.task_type
     if given == wanted:
         return ""
     return f"; its task_type is {given or 'null'}: set it to {wanted} in {checkpoint.folder / ADAPTER_CONFIG}"
@@ -77,23 +138,24 @@ def head_remedy(model: Any, missing: Sequence[str]) -> str:
     return f"; train it with modules_to_save={json.dumps(modules)}"
 
 
-def refuse_other_head(checkpoint: Checkpoint, task: Task, *, prompted: bool) -> None:
+def refuse_other_head(checkpoint: Checkpoint, task: Task, kind: HeadKind) -> None:
     """Raises CheckpointError where an adapter answers by a head and its full partner by words, or the other way."""
     if not task.verbalisers or checkpoint.partner is None or not (checkpoint.partner / "config.json").is_file():
         return
     partner = _architecture(read_json(checkpoint.partner / "config.json"))
+    prompted = kind is HeadKind.VERBALISERS
     if not partner.endswith(LANGUAGE_MODELS if not prompted else LABEL_MODELS):
         return
-    kind = read_json(checkpoint.folder / ADAPTER_CONFIG).get("task_type")
+    given = read_json(checkpoint.folder / ADAPTER_CONFIG).get("task_type")
     if prompted:
         raise CheckpointError(
             f"checkpoint {checkpoint.name}: task_type: its partner {checkpoint.partner} is a {partner}, but its own "
-            f"{ADAPTER_CONFIG} says {kind} and its file holds no head for labels; train it with task_type SEQ_CLS, "
+            f"{ADAPTER_CONFIG} says {given} and its file holds no head for labels; train it with task_type SEQ_CLS, "
             "which saves the head"
         )
     raise CheckpointError(
         f"checkpoint {checkpoint.name}: task_type: its partner {checkpoint.partner} is a {partner}, which is asked "
-        f"by prompts, but it answers by a head for labels (task_type {kind}); pair it with a checkpoint with "
+        f"by prompts, but it answers by a head for labels (task_type {given}); pair it with a checkpoint with "
         "such a head, or set task_type to CAUSAL_LM if it was trained on the language model"
     )
 

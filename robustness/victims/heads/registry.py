@@ -1,0 +1,96 @@
+"""The one place where a kind of head becomes an object: how each is made, and what it reads of a text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from robustness.tasks.task import Task
+from robustness.testsets.example import Texts
+from robustness.victims.heads.head import Head
+from robustness.victims.heads.kinds import HeadKind
+from robustness.victims.heads.labels import Victim
+from robustness.victims.heads.prompts import prompt_of
+from robustness.victims.heads.spans import AnsweringVictim
+from robustness.victims.heads.verbalisers import PromptedVictim
+from robustness.victims.heads.windows import STRIDE_TOKENS, WINDOW_TOKENS
+from robustness.victims.inputs import stated_positions, tokenizer_limit
+
+
+@dataclass(frozen=True, slots=True)
+class HeadOptions:
+    """How a model's answers are read."""
+
+    task: Task
+    label_columns: tuple[int, ...] = ()
+    """The model's own index of each label, where it has an output for each."""
+    segment_ids: bool = True
+    """Whether a reader of questions is told which tokens are the question's."""
+    padded: bool = True
+    """Whether texts of unequal length may share a batch."""
+
+
+def build_head(kind: HeadKind, model: Any, tokenizer: Any, options: HeadOptions) -> Head:
+    """Returns the head of a kind on a model, which stays as it is."""
+    return _MAKERS[kind].build(model, tokenizer, options)
+
+
+def count_tokens(kind: HeadKind, task: Task, tokenizer: Any, config: Any, texts: Sequence[Texts]) -> list[int]:
+    """Returns the tokens that a head reads of each text: truncated, in windows, or in the task's prompt.
+
+    Args:
+        kind: of the head.
+        task: whose texts they are.
+        tokenizer: the checkpoint's.
+        config: transformers' of its model.
+        texts: what is counted.
+    """
+    return _MAKERS[kind].count(task, tokenizer, config, texts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Maker:
+    build: Callable[[Any, Any, HeadOptions], Head]
+    count: Callable[[Task, Any, Any, Sequence[Texts]], list[int]]
+
+
+def _label_head(model: Any, tokenizer: Any, options: HeadOptions) -> Head:
+    return Victim(model, tokenizer, options.label_columns, labels=options.task.labels, padded=options.padded)
+
+
+def _verbaliser_head(model: Any, tokenizer: Any, options: HeadOptions) -> Head:
+    return PromptedVictim(model, tokenizer, options.task, padded=options.padded)
+
+
+def _span_head(model: Any, tokenizer: Any, options: HeadOptions) -> Head:
+    return AnsweringVictim(model, tokenizer, segment_ids=options.segment_ids, padded=options.padded)
+
+
+def _count_truncated(task: Task, tokenizer: Any, config: Any, texts: Sequence[Texts]) -> list[int]:
+    del task
+    longest = min(stated_positions(config), tokenizer_limit(tokenizer))
+    return [min(count, longest) for count in _lengths(tokenizer, texts)]
+
+
+def _count_prompts(task: Task, tokenizer: Any, config: Any, texts: Sequence[Texts]) -> list[int]:
+    prompt = prompt_of(task, tokenizer)
+    return _count_truncated(task, tokenizer, config, [(prompt.render(text),) for text in texts])
+
+
+def _count_windows(task: Task, tokenizer: Any, config: Any, texts: Sequence[Texts]) -> list[int]:
+    del task, config
+    step = WINDOW_TOKENS - STRIDE_TOKENS
+    return [n + max(0, -(-(n - WINDOW_TOKENS) // step)) * STRIDE_TOKENS for n in _lengths(tokenizer, texts)]
+
+
+def _lengths(tokenizer: Any, texts: Sequence[Texts]) -> list[int]:
+    segments = [list(column) for column in zip(*texts, strict=True)]
+    return [len(ids) for ids in tokenizer(*segments, truncation=False, verbose=False)["input_ids"]]
+
+
+_MAKERS: Mapping[HeadKind, _Maker] = {
+    HeadKind.LABELS: _Maker(_label_head, _count_truncated),
+    HeadKind.VERBALISERS: _Maker(_verbaliser_head, _count_prompts),
+    HeadKind.SPAN: _Maker(_span_head, _count_windows),
+}
