@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
 from robustness.definitions.tasks import find_task, is_task_file
 from robustness.errors import UsageError
 from robustness.paths import DATA_VARIABLE, expand, find_data
+from robustness.reports.choices import choose_format, choose_statistics
 from robustness.reports.report import Report, write_report
 from robustness.reports.run_comparison import RunComparison, read_comparison
-from robustness.reports.tables.export import Format, export_tables
+from robustness.reports.tables.export import export_tables
 from robustness.runs.execution import LOCAL, Execution
 from robustness.runs.progress import ProgressCallback
 from robustness.runs.storage.disk import explain_failed_writes
-from robustness.runs.storage.record import StatisticsRecord, read_record
 from robustness.training.demo_base import find_demo_base
 
 if TYPE_CHECKING:
+    from robustness.definitions.pairs import Pair
     from robustness.doctor import Diagnosis
     from robustness.recipes.assets.registry import Asset
     from robustness.runs.planning.cost import Estimate, Rate
@@ -36,8 +35,13 @@ MessageCallback = Callable[[str], None]
 
 def plan(
     suite: str,
-    pairs: str | Path,
+    pairs: str | Path | None = None,
     *,
+    reference: str | Path | None = None,
+    candidate: str | Path | None = None,
+    task: str | None = None,
+    base: str | Path | None = None,
+    labels: Mapping[str, str] | None = None,
     data: str | Path | None = None,
     testsets: Sequence[str] = (),
     attacks: Sequence[str | object] = (),
@@ -46,6 +50,7 @@ def plan(
     seed: int = 0,
     device: str = "auto",
     dtype: str = "auto",
+    allow_untrained: bool = False,
     allow_changed: bool = False,
     compile: bool = False,
     cache: str | Path | None = None,
@@ -55,7 +60,12 @@ def plan(
 
     Args:
         suite: a shipped suite's name or a suite file.
-        pairs: a pairs.toml.
+        pairs: a pairs.toml; or None, and the next three.
+        reference: folder or hub id of one checkpoint.
+        candidate: folder or hub id of the other.
+        task: what both are fine-tuned for.
+        base: what both were made of; None: as an adapter among them names it.
+        labels: label names in the checkpoints' configs, with the task's.
         data: folder with local data files; default: the variable ROBUSTNESS_DATA, else the hub.
         testsets: replace the suite's own list.
         attacks: replace the suite's own list: names, recipe files, `file.py:Name`, attack classes or instances.
@@ -64,6 +74,7 @@ def plan(
         seed: of all searches, and of which examples are drawn.
         device: auto, cpu, cuda or cuda:N.
         dtype: float32, bfloat16 or auto, which is float32: what arms are compared in exactly.
+        allow_untrained: let a base that has not learnt the task be an arm; the page says so.
         allow_changed: evaluate test sets whose rows are not the published ones; tables then say `changed`.
         compile: have torch.compile make the kernels that score; a model it cannot compile is used as it is.
         cache: folder of scores that later runs, and other attacks of this one, need not compute again.
@@ -81,7 +92,7 @@ def plan(
     use_device(device)
     settings = RunSettings(
         suite=expand(suite),
-        pairs=Path(expand(pairs)),
+        pairs=_choose_pairs(pairs, reference, candidate, task, base, labels),
         data=folder,
         testsets=tuple(map(expand, testsets)),
         attacks=tuple(expand(attack) if isinstance(attack, str) else attack for attack in attacks),
@@ -90,6 +101,7 @@ def plan(
         seed=seed,
         device=device,
         dtype="float32" if dtype == "auto" else dtype,
+        allow_untrained=allow_untrained,
         allow_changed=allow_changed,
         compile=compile,
         cache=None if cache is None else Path(expand(cache)),
@@ -100,7 +112,7 @@ def plan(
 
 def run(
     suite: str | Plan,
-    pairs: str | Path = "",
+    pairs: str | Path | None = None,
     out: str | Path = "run",
     *,
     on_progress: ProgressCallback | None = None,
@@ -135,6 +147,33 @@ def run(
     folder = Path(expand(out))
     execute(made, folder, on_progress, execution)
     return report(folder)
+
+
+def _choose_pairs(
+    pairs: str | Path | None,
+    reference: str | Path | None,
+    candidate: str | Path | None,
+    task: str | None,
+    base: str | Path | None,
+    labels: Mapping[str, str] | None,
+) -> Path | Pair:
+    """The pairs file, or the pair of the arms that are given."""
+    given = {"reference": reference, "candidate": candidate, "task": task}
+    named = [name for name, value in {**given, "base": base, "labels": labels}.items() if value]
+    if pairs:
+        if named:
+            raise UsageError(f"--pairs {pairs}: stands in place of --{named[0]}; give one of the two")
+        return Path(expand(pairs))
+    missing = [f"--{name}" for name, value in given.items() if not value]
+    if missing or not (reference and candidate and task):
+        raise UsageError(
+            f"no pairs: give --pairs FILE, or --reference, --candidate and --task (missing: {', '.join(missing)})"
+        )
+    from robustness.runs.planning.given import make_pair  # brings torch
+
+    return make_pair(
+        str(reference), str(candidate), task=task, base=None if base is None else str(base), labels=labels
+    )
 
 
 def estimate(plan: Plan, *, pilot: str | Path | None = None, teraflops: float | None = None) -> tuple[Estimate, Rate]:
@@ -197,32 +236,13 @@ def report(
     Raises:
         RobustnessError: the folder is not a run, or a value out of range.
     """
-    chosen = _choose_format(form)
+    chosen = choose_format(form)
     path = Path(expand(folder))
     given = {"correction": correction, "margin": margin, "mcnemar": mcnemar}
     with explain_failed_writes(path):
-        made = write_report(path, _choose_statistics(path, {k: v for k, v in given.items() if v is not None}))
+        made = write_report(path, choose_statistics(path, {k: v for k, v in given.items() if v is not None}))
         export_tables(made.tables, path, chosen)
     return made
-
-
-def _choose_format(form: str) -> Format:
-    if form not in list(Format):
-        raise UsageError(f"--format {form}: expected one of {', '.join(Format)}")
-    return Format(form)
-
-
-def _choose_statistics(folder: Path, given: dict[str, object]) -> StatisticsRecord | None:
-    if not given:
-        return None
-    margin = given.get("margin", 0.02)
-    if not isinstance(margin, float) or not 0 < margin < 1:
-        raise UsageError(f"--margin {margin}: expected a fraction between 0 and 1, such as 0.02 for two points")
-    try:
-        return StatisticsRecord.model_validate(read_record(folder).statistics.model_dump() | given)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UsageError(f"--{first['loc'][0]} {first['input']}: {first['msg']}") from None
 
 
 def compare(first: str | Path, second: str | Path) -> RunComparison:

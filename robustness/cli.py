@@ -6,16 +6,18 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 
-from robustness.console import SafeConsole, show_progress
-from robustness.errors import CheckpointError, DataError, RobustnessError
+from robustness.console import show_progress
+from robustness.errors import RobustnessError, UsageError
 from robustness.fault_report import describe_fault
 from robustness.interruption import Commands, Interrupted, describe_interruption
+from robustness.printing import finish, foretell, print_error, print_power, say, stderr, stdout
 from robustness.quiet import quieten_libraries
 
 INTERRUPTED, FAULT = 130, 70
@@ -28,12 +30,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="What does a PEFT checkpoint lose under attack that its fully fine-tuned partner keeps, and where?",
 )
-PIPE_WIDTH = 120
-"""Columns of the table when standard output is no terminal."""
-
-stdout = SafeConsole(width=None if sys.stdout.isatty() else PIPE_WIDTH)
-stderr = SafeConsole(stderr=True)
-
 Data = Annotated[
     Path | None,
     typer.Option("--data", metavar="DIR", help="Local data files; default $ROBUSTNESS_DATA, else the hub."),
@@ -41,26 +37,34 @@ Data = Annotated[
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 
 
+def read_labels(words: Sequence[str]) -> dict[str, str]:
+    """Reads NAME=LABEL; raises UsageError for anything else."""
+    for each in words:
+        if not all(each.partition("=")):
+            raise UsageError(f"--label {each}: expected NAME=LABEL, such as LABEL_0=negative")
+    return {name: label for name, _, label in (each.partition("=") for each in words)}
+
+
 def main() -> None:
-    """Entry point: exit code 0 done, 1 done with errored rows, 2 wrong usage or input, 70 a fault of this program."""
+    """Entry point.
+
+    Exit codes: 0 done, 1 done with errored rows or refused pairs, 2 wrong usage or input, 3 a verdict of --fail-on,
+    70 a fault of this program.
+    """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     try:
         app()
     except RobustnessError as error:
-        _print_error(str(error))
+        print_error(str(error))
         sys.exit(2)
     except (Interrupted, KeyboardInterrupt):
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # what Python still does at its end can be cut short in silence
-        _say(describe_interruption(sys.argv[1:]))
+        say(describe_interruption(sys.argv[1:]))
         sys.exit(INTERRUPTED)
     except Exception as error:  # no traceback reaches a user; a file has it
-        _print_error(describe_fault(error))
+        print_error(describe_fault(error))
         sys.exit(FAULT)
-
-
-def _print_error(message: str) -> None:
-    stderr.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
 
 
 @app.command()
@@ -72,8 +76,8 @@ def demo(
 
     quieten_libraries()
     with show_progress(stderr) as report_progress:
-        report = api.demo(out, on_message=_say, on_progress=report_progress)
-    _finish(report)
+        report = api.demo(out, on_message=say, on_progress=report_progress)
+    finish(report)
 
 
 @app.command("list")
@@ -138,7 +142,7 @@ def get_assets(
     """Download assets into the data folder, verified; nothing is downloaded otherwise."""
     from robustness import api
 
-    for path in api.get_assets(names, data=data, on_message=_say):
+    for path in api.get_assets(names, data=data, on_message=say):
         stdout.print(str(path), markup=False, soft_wrap=True)
 
 
@@ -182,7 +186,7 @@ def train(
         protocol=protocol,
         match=match,
         device=device,
-        on_message=_say,
+        on_message=say,
     )
     stdout.print(f"wrote {pairs}", markup=False, soft_wrap=True)
 
@@ -190,8 +194,17 @@ def train(
 @app.command()
 def run(
     suite: Annotated[str, typer.Argument(metavar="SUITE")],
-    pairs: Annotated[Path, typer.Option(metavar="FILE", help="The pairs.toml.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Run folder; the same command again resumes.")],
+    pairs: Annotated[Path | None, typer.Option(metavar="FILE", help="The pairs.toml.")] = None,
+    reference: Annotated[str | None, typer.Option(metavar="CHECKPOINT", help="In place of --pairs: one arm.")] = None,
+    candidate: Annotated[str | None, typer.Option(metavar="CHECKPOINT", help="The other arm.")] = None,
+    task: Annotated[str | None, typer.Option(help="What both arms are fine-tuned for.")] = None,
+    base: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="What both arms were made of; default: as an adapter says.")
+    ] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=LABEL", help="A label name of the arms, and the task's.")
+    ] = None,
     data: Data = None,
     testset: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Replaces the suite's list.")] = None,
     attack: Annotated[
@@ -210,6 +223,13 @@ def run(
     ] = None,
     device: Device = "auto",
     dtype: Annotated[str, typer.Option(help="auto (float32), float32 or bfloat16.")] = "auto",
+    allow_untrained: Annotated[
+        bool, typer.Option("--allow-untrained", help="Let a base that has not learnt the task be an arm.")
+    ] = False,
+    fail_on: Annotated[
+        list[str] | None,
+        typer.Option(metavar="VERDICT[:POINTS]", help="Exit with 3 where a comparison has this verdict."),
+    ] = None,
     allow_changed_testset: Annotated[
         bool, typer.Option("--allow-changed-testset", help="Evaluate sets that are not the published ones.")
     ] = False,
@@ -238,10 +258,18 @@ def run(
 ) -> None:
     """Run a suite on pairs of checkpoints."""
     from robustness import api
+    from robustness.reports.failing import read_rule
 
+    rules = [read_rule(words) for words in fail_on or ()]
     plan = api.plan(
         suite,
         pairs,
+        reference=reference,
+        candidate=candidate,
+        task=task,
+        base=base,
+        labels=read_labels(label or ()),
+        allow_untrained=allow_untrained,
         data=data,
         testsets=testset or (),
         attacks=attack or (),
@@ -257,14 +285,14 @@ def run(
     )
     quieten_libraries()
     if dry_run:
-        _foretell(plan, like, tflops)
-        _print_power(plan, like)
+        foretell(plan, like, tflops)
+        print_power(plan, like)
         return
     with show_progress(stderr) as report_progress:
         report = api.run(
             plan, out=out, on_progress=report_progress, executor=executor, workers=workers, ray_address=ray_address
         )
-    _finish(report)
+    finish(report, rules)
 
 
 @app.command()
@@ -297,7 +325,7 @@ def report(
     """Write the tables and the page of a run folder again, from its stored rows."""
     from robustness import api
 
-    _finish(api.report(folder, form=form, correction=correction, margin=margin, mcnemar=mcnemar))
+    finish(api.report(folder, form=form, correction=correction, margin=margin, mcnemar=mcnemar))
 
 
 @app.command()
@@ -343,61 +371,3 @@ def check(
     from robustness import api
 
     stdout.print(f"{api.check(attack, seed=seed)}: keeps every rule", markup=False, soft_wrap=True)
-
-
-def _foretell(plan: Any, like: Path | None, tflops: float | None) -> None:
-    """Prints the cells of a plan and what they cost."""
-    from robustness import api
-
-    _print_plan(plan)
-    try:
-        estimate, rate = api.estimate(plan, pilot=like, teraflops=tflops)
-    except (DataError, CheckpointError) as error:  # the plan stands; what it costs cannot be told yet
-        stderr.print(f"no estimate: {error}", markup=False, soft_wrap=True)
-        return
-    for line in estimate.describe(rate):
-        stdout.print(line, markup=False, soft_wrap=True)
-
-
-def _print_power(plan: Any, like: Path | None) -> None:
-    """Prints what a plan's comparisons can show."""
-    from robustness import api
-
-    try:
-        lines = api.foresee(plan, pilot=like)
-    except DataError as error:  # as of the estimate
-        stderr.print(f"no word on what it can show: {error}", markup=False, soft_wrap=True)
-        return
-    for line in lines:
-        stdout.print(line, markup=False, soft_wrap=True)
-
-
-def _print_plan(plan: Any) -> None:
-    for cell in plan.cells:
-        stdout.print(f"{cell.checkpoint} | {cell.testset} | {cell.attack}", markup=False, soft_wrap=True)
-    for cell in plan.probe_cells:
-        stdout.print(f"{cell.checkpoint} | {cell.testset or '-'} | {cell.probe}", markup=False, soft_wrap=True)
-    limit = f", at most {plan.limit} examples each" if plan.limit else ""
-    stdout.print(f"{len(plan.cells) + len(plan.probe_cells)} cells{limit}")
-    for name in plan.unserved:
-        stderr.print(f"no pair for the task of test set {name}: it will not be evaluated", markup=False)
-
-
-def _finish(report: Any) -> None:
-    """Prints the short table and ends with 1 when rows errored."""
-    from robustness.reports.summaries.terminal import render_summary
-
-    for part in render_summary(report):
-        stdout.print(part, soft_wrap=isinstance(part, str))
-    if report.n_errored:
-        stderr.print(f"{report.n_errored} examples errored; see the column error of examples.csv")
-    if report.n_errored_measurements:
-        stderr.print(
-            f"{report.n_errored_measurements} measurements errored; see the column reason of sensitivity*.csv"
-        )
-    if report.n_errored or report.n_errored_measurements:
-        raise typer.Exit(1)
-
-
-def _say(message: str) -> None:
-    stderr.print(message, markup=False, soft_wrap=True)

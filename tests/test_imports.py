@@ -51,7 +51,8 @@ MAY_IMPORT = {
     "listing": {"errors", "tasks", "definitions", "training"},
     "doctor": {"errors", "definitions", "testsets", "recipes"},
     "api": {"errors", "paths", "definitions", "recipes", "training", "runs", "reports", "doctor", "testing"},
-    "cli": {"errors", "console", "api", "listing", "reports", "fault_report", "interruption", "quiet"},
+    "printing": {"errors", "console", "api", "reports"},
+    "cli": {"errors", "console", "printing", "api", "listing", "reports", "fault_report", "interruption", "quiet"},
     "__main__": {"cli"},
 }
 """Which part may import which; what `engine` and `definitions` need of data alone is no exception.

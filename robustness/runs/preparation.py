@@ -11,16 +11,18 @@ from pathlib import Path
 import torch
 
 from robustness.definitions.catalog import TESTSETS
-from robustness.errors import DataError
+from robustness.errors import CheckpointError, DataError, GateError
 from robustness.runs.cells import NO_ATTACK
+from robustness.runs.planning.admission import Refusals, admit, narrow
 from robustness.runs.planning.foresight import Assumptions, count_seeds, describe_power, plan_set, read_rarer_share
 from robustness.runs.planning.plan import Plan, command_words, digest_of
-from robustness.runs.planning.rows import UsedRows, read_checkpoints, selecting_digests, use_rows, without_selecting
+from robustness.runs.planning.rows import UsedRows, selecting_digests, use_rows, without_selecting
 from robustness.runs.storage.record import (
     AttackRecord,
     CheckpointRecord,
     PairRecord,
     ProbeRecord,
+    RefusedPair,
     RunRecord,
     TestsetRecord,
     library_versions,
@@ -30,14 +32,13 @@ from robustness.tasks.task import Metric, Task, TaskKind
 from robustness.testsets.drawing import draw
 from robustness.testsets.example import Example
 from robustness.testsets.loading import Testset, load_testset
+from robustness.victims.comparability import check_pair
 from robustness.victims.files.bases import digest_weights
 from robustness.victims.files.checkpoint import Checkpoint
 from robustness.victims.files.identity import identify_method
+from robustness.victims.files.selection import recorded_training
 from robustness.victims.files.tensors import stored_dtypes
-from robustness.victims.flops import read_config
-from robustness.victims.gate import CheckpointFacts, check_pair, inspect_checkpoint
-from robustness.victims.heads.kinds import is_prompted
-from robustness.victims.heads.prompts import prompt_of
+from robustness.victims.gate import CheckpointFacts, inspect_checkpoint
 from robustness.victims.loading import Placement, digest_files
 
 GATE_EXAMPLES = 256
@@ -48,6 +49,9 @@ GATE_EXAMPLES = 256
 class Prepared:
     """The inputs of a run, read and digested."""
 
+    plan: Plan
+    """Without the pairs whose checkpoints cannot be read."""
+    refused: Refusals
     rows: dict[str, UsedRows]
     """By test set."""
     selected: dict[str, frozenset[str]]
@@ -77,13 +81,12 @@ def prepare(plan: Plan) -> Prepared:
 
     Raises:
         DataError: a test set that cannot be read.
-        CheckpointError: a checkpoint that is not there, not safe to load, or cannot render its task's chat.
+        RobustnessError: no pair has checkpoints that are there and safe to load.
     """
-    checkpoints, tasks = read_checkpoints(plan)
-    for name, checkpoint in checkpoints.items():
-        if tasks[name].chat is not None and is_prompted(checkpoint, tasks[name]):
-            prompt_of(tasks[name], read_config(checkpoint)[1])  # refuses what cannot render it
-    seeds = {name: _seed_of(name, plan) for name in checkpoints}
+    fingerprint = plan.fingerprint()
+    admission = admit(plan)
+    plan, checkpoints, tasks = admission.plan, admission.checkpoints, admission.tasks
+    seeds = {name: _seed_of(checkpoint, plan) for name, checkpoint in checkpoints.items()}
     weights = cache(digest_weights)  # many adapters share one base
     selected = selecting_digests(checkpoints, tasks)
     rows = use_rows(plan, selected)
@@ -97,6 +100,8 @@ def prepare(plan: Plan) -> Prepared:
         for name, each in checkpoints.items()
     }
     return Prepared(
+        plan=plan,
+        refused=admission.refused,
         rows=rows,
         selected=selected,
         checkpoints=checkpoints,
@@ -104,7 +109,7 @@ def prepare(plan: Plan) -> Prepared:
         train_seeds=seeds,
         weights_digests={name: weights(each.folder) for name, each in checkpoints.items()},
         base_digests={name: weights(each.base) for name, each in checkpoints.items()},
-        fingerprint=plan.fingerprint() | data,
+        fingerprint=fingerprint | data,
     )
 
 
@@ -118,32 +123,55 @@ def foresee(plan: Plan, pilot: Path | None = None) -> tuple[str, ...]:
     Raises:
         RobustnessError: a test set or checkpoint that cannot be read, or a pilot that is none.
     """
-    used = use_rows(plan, selecting_digests(*read_checkpoints(plan)))
+    admission = admit(plan)
+    plan = admission.plan
+    used = use_rows(plan, selecting_digests(admission.checkpoints, admission.tasks))
     sets = [plan_set(plan, rows.testset, rows.examples) for rows in used.values()]
     assumed = Assumptions() if pilot is None else Assumptions(read_rarer_share(pilot), from_pilot=True)
     return tuple(describe_power(sets, count_seeds([(p.task.name, p.base, p.seed) for p in plan.pairs]), assumed))
 
 
-def _seed_of(checkpoint: str, plan: Plan) -> int | None:
-    """The training seed that all pairs of a checkpoint name."""
-    named = {pair.seed for pair in plan.pairs if checkpoint in (pair.reference_name, pair.candidate_name)}
-    return named.pop() if len(named) == 1 else None
+def _seed_of(checkpoint: Checkpoint, plan: Plan) -> int | None:
+    """The training seed that all pairs of a checkpoint name, else the one that its training recorded."""
+    named = {pair.seed for pair in plan.pairs if checkpoint.name in pair.names}
+    if named != {None}:
+        return named.pop() if len(named) == 1 else None
+    recorded = recorded_training(checkpoint.folder).get("seed")
+    return recorded if isinstance(recorded, int) else None
 
 
-def gate_pairs(plan: Plan, prepared: Prepared, placement: Placement) -> RunRecord:
+def gate_pairs(prepared: Prepared, placement: Placement) -> RunRecord:
     """Inspects every checkpoint once and checks every pair; returns the record of the run about to start.
 
     Raises:
-        GateError: a pair that must not be compared, with every reason.
+        RobustnessError: every pair is refused, with every reason.
     """
-    clean = {task: _clean_examples(plan, prepared, task) for task in set(prepared.tasks.values())}
-    facts = {
-        name: inspect_checkpoint(checkpoint, prepared.tasks[name], placement, clean[prepared.tasks[name]])
-        for name, checkpoint in prepared.checkpoints.items()
-    }
+    plan = prepared.plan
+    clean = {pair.task: _clean_examples(plan, prepared, pair.task) for pair in plan.pairs}
+
+    @cache
+    def inspect(name: str) -> CheckpointFacts | CheckpointError:
+        task = prepared.tasks[name]
+        try:
+            return inspect_checkpoint(prepared.checkpoints[name], task, placement, clean[task])
+        except CheckpointError as error:
+            return error
+
+    facts: dict[str, CheckpointFacts] = {}
+    refused = dict(prepared.refused)
     for pair in plan.pairs:
-        check_pair(pair, facts[pair.reference_name], facts[pair.candidate_name])
-    return _record(plan, prepared, placement, facts)
+        try:
+            arms = []
+            for name in pair.names:
+                found = inspect(name)
+                if isinstance(found, CheckpointError):
+                    raise found
+                arms.append(found)
+            check_pair(pair, *arms, allow_untrained=plan.settings.allow_untrained)
+            facts |= {each.checkpoint: each for each in arms}
+        except (CheckpointError, GateError) as error:
+            refused[pair.name] = error
+    return _record(narrow(plan, refused), prepared, placement, facts, refused)
 
 
 def _clean_examples(plan: Plan, prepared: Prepared, task: Task) -> Sequence[Example]:
@@ -177,7 +205,9 @@ def _clean_examples(plan: Plan, prepared: Prepared, task: Task) -> Sequence[Exam
     return telling
 
 
-def _record(plan: Plan, prepared: Prepared, placement: Placement, facts: dict[str, CheckpointFacts]) -> RunRecord:
+def _record(
+    plan: Plan, prepared: Prepared, placement: Placement, facts: dict[str, CheckpointFacts], refused: Refusals
+) -> RunRecord:
     device = placement.device
     return RunRecord(
         suite=plan.settings.suite,
@@ -194,12 +224,14 @@ def _record(plan: Plan, prepared: Prepared, placement: Placement, facts: dict[st
                 reference=p.reference_name,
                 candidate=p.candidate_name,
                 seed=p.seed,
+                labels=dict(p.labels),
             )
             for p in plan.pairs
         ),
         tasks=tuple(dict.fromkeys(pair.task for pair in plan.pairs)),
-        checkpoints=tuple(_checkpoint_record(prepared, name, facts[name]) for name in prepared.checkpoints),
-        testsets=tuple(_testset_record(plan, prepared, testset) for testset in prepared.testsets),
+        checkpoints=tuple(_checkpoint_record(prepared, name, facts[name]) for name in facts),
+        refused=tuple(RefusedPair(name=name, reason=str(error)) for name, error in refused.items()),
+        testsets=tuple(_testset_record(plan, prepared, prepared.rows[entry.name].testset) for entry in plan.testsets),
         attacks=tuple(
             AttackRecord(
                 name=attack.name,
@@ -215,6 +247,8 @@ def _record(plan: Plan, prepared: Prepared, placement: Placement, facts: dict[st
             ProbeRecord(name=probe.name, digest=probe.digest, space=probe.probe.space) for probe in plan.probes
         ),
         warnings=(
+            *(f"pair {name} is not compared: {error}" for name, error in refused.items()),
+            *(note for each in facts.values() for note in (*_untrained_warnings(each), *each.notes)),
             *(f"no pair for the task of test set {name}: not evaluated" for name in plan.unserved),
             *_dtype_warnings(plan, prepared),
             *(note for testset in prepared.testsets for note in testset.notes),
@@ -226,21 +260,33 @@ def _record(plan: Plan, prepared: Prepared, placement: Placement, facts: dict[st
     )
 
 
+def _untrained_warnings(facts: CheckpointFacts) -> Iterator[str]:
+    if facts.is_untrained:
+        yield (
+            f"{facts.checkpoint} is a base that has not learnt the task (--allow-untrained): its clean score is "
+            f"{facts.clean_accuracy:.3f} on {facts.n_clean} examples, that of knowing nothing "
+            f"{facts.majority_share:.3f}"
+        )
+
+
 def _dtype_warnings(plan: Plan, prepared: Prepared) -> Iterator[str]:
     """Both arms are computed in one type; weights that were rounded when they were saved stay rounded."""
     for pair in plan.pairs:
-        full, peft = prepared.checkpoints[pair.reference_name], prepared.checkpoints[pair.candidate_name]
-        types = stored_dtypes(full.folder), stored_dtypes(peft.folder, peft.base)
+        arms = [prepared.checkpoints[name] for name in pair.names]
+        types = [stored_dtypes(arm.folder, *([arm.base] if arm.is_adapter else [])) for arm in arms]
         if types[0] != types[1]:
             saved = [", ".join(sorted(each)) for each in types]
             yield (
-                f"pair {pair.name}: the full arm's weights are saved as {saved[0]}, the PEFT arm's and its base's as "
-                f"{saved[1]}: one arm was rounded more than the other"
+                f"pair {pair.name}: the weights of {pair.names[0]} are saved as {saved[0]}, those of {pair.names[1]} "
+                f"(an adapter's with its base's) as {saved[1]}: one arm was rounded more than the other"
             )
 
 
 def _checkpoint_record(prepared: Prepared, name: str, facts: CheckpointFacts) -> CheckpointRecord:
-    method = identify_method(prepared.checkpoints[name], prepared.tasks[name].name, prepared.base_digests[name])
+    change = facts.change
+    made = None if change is None else (change.adaptation, change.rank)
+    method = identify_method(prepared.checkpoints[name], prepared.tasks[name].name, prepared.base_digests[name], made)
+    counted = None if change is None else change.trainable_parameters
     return CheckpointRecord(
         name=name,
         adaptation=facts.adaptation,
@@ -255,7 +301,8 @@ def _checkpoint_record(prepared: Prepared, name: str, facts: CheckpointFacts) ->
         folder=str(prepared.checkpoints[name].folder),
         method_digest=method.digest,
         settings=method.settings,
-        trainable_parameters=method.trainable_parameters,
+        trainable_parameters=method.trainable_parameters if counted is None else counted,
+        changed="" if change is None else change.words,
     )
 
 

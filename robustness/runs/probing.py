@@ -74,7 +74,7 @@ def _subject(plan: Plan, prepared: Prepared, cell: ProbeCell, named: NamedProbe,
 
 def _partner_names(plan: Plan, checkpoint: str) -> list[str]:
     """The other arms of a checkpoint's pairs, once each."""
-    arms = [(pair.reference_name, pair.candidate_name) for pair in plan.pairs]
+    arms = [pair.names for pair in plan.pairs]
     return list(dict.fromkeys(b for a, b in [*arms, *((b, a) for a, b in arms)] if a == checkpoint))
 
 

@@ -59,7 +59,7 @@ def replay_missing(
     Texts on which a prediction was kept broke nothing and are not replayed. Each target is loaded at most once, and
     only where something is missing. The base has no head for the task: it is scored under the source's own.
     """
-    targets = dict.fromkeys(name for pair in plan.pairs for name in (pair.reference_name, pair.candidate_name))
+    targets = dict.fromkeys(name for pair in plan.pairs for name in pair.names)
     for target in targets:
         missing = list(_missing(plan, store, target))
         if not missing:
@@ -121,12 +121,7 @@ def _grade(victim: ReplayVictim, replay: Replay, examples: Sequence[Example]) ->
 
 
 def _missing(plan: Plan, store: Store, target: str) -> Iterator[Replay]:
-    partners = {
-        source
-        for pair in plan.pairs
-        for source, other in ((pair.reference_name, pair.candidate_name), (pair.candidate_name, pair.reference_name))
-        if other == target
-    }
+    partners = {source for pair in plan.pairs for source, other in (pair.names, pair.names[::-1]) if other == target}
     return _found(plan, store, partners, target)
 
 

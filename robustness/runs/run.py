@@ -62,19 +62,21 @@ def execute(
         if not is_new:  # another process is found before data and checkpoints are read
             stack.enter_context(hold_lock(out))
         prepared = prepare(plan)
+        plan = prepared.plan
         refuse_other_settings(out, prepared.fingerprint | {"device": placement.device.type})
         if plan.settings.cache is not None:
             QueryCache(plan.settings.cache, "").close()  # a file that is no cache is found before the gate's minutes
         total = sum(len(prepared.examples[cell.testset]) for cell in plan.cells)
         if is_new:  # otherwise the gate has passed for these very checkpoints
             report(Progress("checking the pairs", 0, total))
-            record = gate_pairs(plan, prepared, placement)
+            record = gate_pairs(prepared, placement)
             out.mkdir(parents=True, exist_ok=True)
             stack.enter_context(hold_lock(out))
             refuse_foreign_folder(out)
             refuse_other_settings(out, record.fingerprint)  # of a process that was here meanwhile
             if not (out / FILE_NAME).is_file():
                 write_record(out, record)
+        plan = plan.without({pair.name for pair in read_record(out).refused})
         arms = Arms(
             prepared.checkpoints,
             prepared.tasks,

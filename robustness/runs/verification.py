@@ -126,8 +126,11 @@ def _judge_again(
     placement: Placement,
 ) -> Iterator[str]:
     if not checkpoint.folder:
-        raise RunError(f"{folder}: written by an earlier release, which did not note where its checkpoints lie")
-    found = read_checkpoint(checkpoint.name, checkpoint.folder, checkpoint.base, _partner(record, checkpoint.name))
+        raise RunError(f"{folder}: {checkpoint.name} was given as an object, so there is nothing to load it from")
+    pair = next(each for each in record.pairs if checkpoint.name in (each.reference, each.candidate))
+    partner = record.find_checkpoint(pair.reference if pair.candidate == checkpoint.name else pair.candidate)
+    labels = tuple(pair.labels.items())
+    found = read_checkpoint(checkpoint.name, checkpoint.folder, checkpoint.base, partner.folder or None, labels)
     if digest_weights(found.folder) != checkpoint.weights_digest:
         yield f"{checkpoint.name}: the weights in {found.folder} are not those that the run was made with"
     victim = to_victim(load_checkpoint(found, record.find_task(checkpoint.task)), placement)
@@ -142,12 +145,6 @@ def _judge_again(
 
 def _dtype(record: RunRecord) -> str:
     return record.dtype.split(",")[0]
-
-
-def _partner(record: RunRecord, name: str) -> str | None:
-    """Folder of the full checkpoint that an adapter was paired with: labels may have their names from it."""
-    folders = {each.name: each.folder for each in record.checkpoints}
-    return next((folders[pair.reference] for pair in record.pairs if pair.candidate == name), None)
 
 
 def _contradicts_itself(row: StoredJudgement, goal: str) -> bool:

@@ -1,4 +1,4 @@
-"""The pair gate: what must hold before two checkpoints are compared."""
+"""The gate: what must hold of a checkpoint before it is compared with another."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from robustness.definitions.pairs import Pair
-from robustness.errors import CheckpointError, GateError, RobustnessError, first_line
+from robustness.errors import CheckpointError, RobustnessError, first_line
 from robustness.tasks.task import Task
 from robustness.testsets.example import Example, Texts
 from robustness.victims.batches import recover_memory
+from robustness.victims.files.bases import check_base
+from robustness.victims.files.changes import BASE, LINEAR_PROBE, Change, read_change
 from robustness.victims.files.checkpoint import Checkpoint
 from robustness.victims.heads.head import Head
 from robustness.victims.heads.kinds import head_remedy, looks_back
 from robustness.victims.heads.labels import Scores
 from robustness.victims.inputs import accepted_inputs, longest_text, max_tokens
 from robustness.victims.isolation import Fault, Isolation, VictimGoneError
+from robustness.victims.label_maps import find_better_order, read_labels
 from robustness.victims.loading import (
     MERGE_ROUNDING,
     LoadedCheckpoint,
@@ -43,6 +45,9 @@ PADDING_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 1e-1}
 ARCHITECTURE_KEYS = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 PROBES = 8
 """Clean examples that the checks of outputs look at."""
+
+UNTRAINED = ("head-loaded:", "clean-accuracy:")
+"""Failures of a checkpoint that has not learnt the task."""
 
 NAMES_SHOWN = 3
 """Parameters that a message names before it counts the rest."""
@@ -65,6 +70,20 @@ class CheckpointFacts:
     """Named reasons, empty when all is well."""
     merge_difference: float | None
     """Largest difference of a probe's logit, merged against unmerged; None where nothing can be merged."""
+    change: Change | None = None
+    """What a whole checkpoint changed of its base."""
+    notes: tuple[str, ...] = ()
+    """What was taken for granted, and what speaks for it."""
+
+    @property
+    def is_untrained(self) -> bool:
+        """Whether it is a base that has not learnt the task."""
+        return self.adaptation in (BASE, LINEAR_PROBE) and any(each.startswith(UNTRAINED) for each in self.failures)
+
+    def reasons(self, *, allow_untrained: bool) -> list[str]:
+        """Returns the failures that count: where it is allowed, a base need not have learnt the task."""
+        lifted = allow_untrained and self.is_untrained
+        return [failure for failure in self.failures if not (lifted and failure.startswith(UNTRAINED))]
 
 
 def inspect_checkpoint(
@@ -99,9 +118,17 @@ def _inspect(loaded: LoadedCheckpoint, placement: Placement, clean: Sequence[Exa
             f"clean-accuracy: {blind.measure}{accuracy:.3f} on {len(clean)} clean examples is not above "
             f"{blind.answer} ({blind.points:.3f}); {_why_wrong(victim, loaded, accuracy, blind.points)}"
         )
+    change = read_change(checkpoint)
+    adaptation = checkpoint.adaptation if change is None else change.adaptation
+    notes = list(filter(None, [check_base(checkpoint)]))
+    if adaptation not in (BASE, LINEAR_PROBE) and _borrows_labels(loaded):
+        worse = _order_failure(victim, loaded, clean)
+        failures += [worse] if worse else []
+        better = f"no other order of them has more of {len(clean)} clean examples right"
+        notes += [] if worse else [f"the names of its labels are those of its partner: {better}"]
     return CheckpointFacts(
         checkpoint=checkpoint.name,
-        adaptation=checkpoint.adaptation,
+        adaptation=adaptation,
         clean_accuracy=accuracy,
         majority_share=blind.points,
         n_clean=len(clean),
@@ -109,6 +136,8 @@ def _inspect(loaded: LoadedCheckpoint, placement: Placement, clean: Sequence[Exa
         tokenizer_digest=_tokenizer_digest(victim),
         failures=tuple(failures),
         merge_difference=merge_difference,
+        change=change,
+        notes=tuple(f"{checkpoint.name}: {note}" for note in notes),
     )
 
 
@@ -148,19 +177,27 @@ def _ask_each(name: str, probes: Sequence[Texts], ask: Callable[[Texts], R]) -> 
         raise CheckpointError(f"checkpoint {name}: fails on each of the first {len(probes)} clean texts: {reason}")
 
 
-def check_pair(pair: Pair, full: CheckpointFacts, peft: CheckpointFacts) -> None:
-    """Raises GateError with every named reason for which the two must not be compared."""
-    reasons = [f"{facts.checkpoint}: {failure}" for facts in (full, peft) for failure in facts.failures]
-    if full.adaptation != "full":
-        reasons.append(f"{full.checkpoint}: adaptation: is a {full.adaptation} adapter; expected a full checkpoint")
-    if peft.adaptation == "full":
-        reasons.append(f"{peft.checkpoint}: adaptation: is a full checkpoint; expected a PEFT adapter")
-    if full.architecture != peft.architecture:
-        reasons.append(f"same-base: {full.architecture} against {peft.architecture}")
-    if full.tokenizer_digest != peft.tokenizer_digest:
-        reasons.append("same-tokenizer: the two tokenizers encode differently")
-    if reasons:
-        raise GateError(f"pair {pair.name} is refused: " + "; ".join(reasons))
+def _borrows_labels(loaded: LoadedCheckpoint) -> bool:
+    return bool(loaded.label_columns) and read_labels(loaded.checkpoint).is_borrowed
+
+
+def _order_failure(victim: Head, loaded: LoadedCheckpoint, clean: Sequence[Example]) -> str:
+    """Says where another order of the labels than the partner's has more right; empty where none has."""
+
+    def score(part: Mapping[int, Example]) -> Iterator[tuple[int, int]]:
+        return zip(part, victim.rows(list(part.values())).argmax(axis=1).tolist(), strict=True)
+
+    found = Isolation().ask(score, dict(enumerate(clean)), lambda example: example.group)
+    pairs = np.array([(answer, clean[i].label) for i, answer in found if not isinstance(answer, Fault)])
+    order = find_better_order(pairs[:, 0], pairs[:, 1], len(loaded.task.labels))
+    if order is None:
+        return ""
+    names = ", ".join(f"{loaded.task.labels[i]} as {loaded.task.labels[j]}" for i, j in enumerate(order) if i != j)
+    return (
+        f"label-map: its labels have no names, and in the order of its partner fewer of {len(clean)} clean examples "
+        f"are right than with {names}; give the pair labels, such as labels = {{ LABEL_0 = "
+        f'"{loaded.task.labels[0]}" }}'
+    )
 
 
 def _clean_accuracy(victim: Head, clean: Sequence[Example]) -> float:

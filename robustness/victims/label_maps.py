@@ -90,10 +90,12 @@ def map_labels(task: Task, id2label: Mapping[int, str], checkpoint: str) -> tupl
     if set(columns) != set(range(len(task.labels))) or sorted(id2label) != list(range(len(task.labels))):
         found = ", ".join(f"{column}: {name}" for column, name in sorted(id2label.items()))
         example = ", ".join(f'"{column}": "{label}"' for column, label in enumerate(task.labels))
+        pairs = zip((name for _, name in sorted(id2label.items())), task.labels, strict=False)
+        given = ", ".join(f'{name} = "{label}"' for name, label in pairs)
         raise CheckpointError(
             f"checkpoint {checkpoint}: label-map: its labels ({found}) cannot be mapped by name to those of "
             f"{task.name} ({', '.join(task.labels)}); set id2label in its config.json, in the order of its head, as "
-            f'in "id2label": {{{example}}}, or map them by labels in the [[pair]]'
+            f'in "id2label": {{{example}}}, or give the pair labels = {{ {given} }}'
         )
     return tuple(columns[label] for label in range(len(task.labels)))
 

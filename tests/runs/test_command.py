@@ -9,6 +9,7 @@ import pytest
 
 from robustness import cli
 from robustness.errors import UsageError
+from robustness.runs.planning.given import make_pair
 from robustness.runs.planning.plan import Plan, RunSettings, command_words
 
 SETTINGS = RunSettings(
@@ -22,6 +23,7 @@ SETTINGS = RunSettings(
     seed=3,
     device="cpu",
     dtype="bfloat16",
+    allow_untrained=True,
     allow_changed=True,
     compile=True,
     cache=Path("cache"),
@@ -29,7 +31,12 @@ SETTINGS = RunSettings(
 )
 
 
-@pytest.mark.parametrize("settings", [SETTINGS, RunSettings("smoke", Path("pairs.toml"), data=Path("data"))])
+GIVEN = make_pair("a/full", "b/lora", task="sst2", base="c", labels={"LABEL_0": "negative"})
+
+
+@pytest.mark.parametrize(
+    "settings", [SETTINGS, *(RunSettings("smoke", pairs, data=Path("data")) for pairs in (Path("pairs.toml"), GIVEN))]
+)
 def test_the_command_line_gives_the_settings_back(
     settings: RunSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

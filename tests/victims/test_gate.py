@@ -21,8 +21,9 @@ from robustness.definitions.tasks import find_task
 from robustness.errors import CheckpointError, GateError
 from robustness.tasks.gold import GoldSpan
 from robustness.victims import gate
+from robustness.victims.comparability import check_pair
 from robustness.victims.files.checkpoint import read_checkpoint
-from robustness.victims.gate import CheckpointFacts, check_pair, inspect_checkpoint
+from robustness.victims.gate import CheckpointFacts, inspect_checkpoint
 from robustness.victims.heads.labels import Victim
 from robustness.victims.loading import as_victim, place
 
@@ -50,7 +51,7 @@ def good(tiny: Any, clean: list) -> tuple[CheckpointFacts, CheckpointFacts]:
 
 @pytest.fixture
 def pair(tiny: Any) -> Pair:
-    return Pair("tiny", SST2, str(tiny.base), str(tiny.full), str(tiny.peft), "full", "lora", 0)
+    return Pair("tiny", SST2, str(tiny.base), str(tiny.full), str(tiny.peft), "full", "lora", 0, is_headline=True)
 
 
 def refusal(pair: Pair, full: CheckpointFacts, peft: CheckpointFacts) -> str:
@@ -232,6 +233,7 @@ def test_an_adapter_whose_base_is_not_there_is_taken_at_its_word(
 
     assert facts.failures == ()
     assert facts.clean_accuracy == good[1].clean_accuracy
+    assert "lora: the adapter names the base /nowhere/at/all, which is not there" in facts.notes[0]
 
 
 def test_an_adapter_of_another_base_is_refused(tiny: Any, copied: Callable[[str], Path], inspect: Callable) -> None:
@@ -294,13 +296,13 @@ def test_a_length_limit_beyond_the_models_own_is_no_difference(
 def test_two_full_checkpoints_are_no_pair(pair: Pair, good: tuple) -> None:
     full, _ = good
 
-    assert "adaptation: is a full checkpoint; expected a PEFT adapter" in refusal(pair, full, full)
+    assert "adaptation: is full (39 of 39 tensors); expected a PEFT adapter" in refusal(pair, full, full)
 
 
 def test_two_adapters_are_no_pair(pair: Pair, good: tuple) -> None:
     _, peft = good
 
-    assert "adaptation: is a lora adapter; expected a full checkpoint" in refusal(pair, peft, peft)
+    assert "adaptation: is lora; expected a full checkpoint" in refusal(pair, peft, peft)
 
 
 def test_swapped_arms_are_refused_twice_over(pair: Pair, good: tuple) -> None:

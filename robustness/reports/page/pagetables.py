@@ -224,6 +224,7 @@ def checkpoint_table(record: RunRecord) -> PageTable:
     columns = (
         PageColumn("name", "checkpoint"),
         PageColumn("adaptation", "adaptation"),
+        PageColumn("changed", "changed of the base"),
         PageColumn("task", "task"),
         PageColumn("base", "base"),
         PageColumn("train_seed", "training seed", as_number),

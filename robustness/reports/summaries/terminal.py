@@ -15,7 +15,7 @@ from robustness.reports.comparisons.qa_tables import METRICS
 from robustness.reports.page.writing import FILE_NAME as PAGE
 from robustness.reports.report import Report
 from robustness.reports.run_comparison import RunComparison
-from robustness.reports.summaries.arms import Arms, arms_of_pair, arms_of_run, spell_verdict
+from robustness.reports.summaries.arms import FULL, Arms, arms_of_pair, arms_of_run, spell_verdict
 from robustness.reports.summaries.fitting import INDENT, Column, FittingTable, Part, Sentence
 from robustness.reports.summaries.probes import render_probes
 from robustness.reports.summaries.reasons import name_shortly, read_reason
@@ -80,6 +80,9 @@ def _render_pair(pair: PairRecord, rows: pd.DataFrame, record: RunRecord) -> Ite
         f"{arms.candidate.short} {candidate.clean_accuracy:.3f}, {floor} {reference.majority_share:.3f} "
         f"(n = {reference.n_clean})"
     )
+    for arm, checkpoint in ((arms.reference, reference), (arms.candidate, candidate)):
+        if checkpoint.changed and (checkpoint.adaptation != FULL or checkpoint.settings):
+            yield Sentence(f"{arm.short} changed of its base: {checkpoint.changed}")
     yield from _blocks(rows, arms)
 
 

@@ -13,6 +13,7 @@ from typing import final
 from robustness.engine.attack import Access, NamedAttack
 from robustness.errors import UsageError
 from robustness.runs.cells import NO_ATTACK, Cell, ProbeCell
+from robustness.runs.planning.admission import admit
 from robustness.runs.planning.measured_costs import (
     ATTACKS,
     PROBES,
@@ -24,7 +25,7 @@ from robustness.runs.planning.measured_costs import (
     read_measured_costs,
 )
 from robustness.runs.planning.plan import Plan
-from robustness.runs.planning.rows import read_checkpoints, selecting_digests, use_rows
+from robustness.runs.planning.rows import selecting_digests, use_rows
 from robustness.runs.preparation import GATE_EXAMPLES
 from robustness.victims.files.checkpoint import Checkpoint
 from robustness.victims.flops import (
@@ -154,10 +155,11 @@ class Costing:
     """
 
     def __init__(self, plan: Plan, pilot: Path | None = None) -> None:
-        self._plan = plan
+        admission = admit(plan)
+        self._plan = plan = admission.plan
         self._typical: Mapping[tuple[str, str], MeasuredCost] = read_measured_costs(pilot) if pilot else {}
         self._shares = read_attacked_shares(pilot) if pilot else {}
-        self._checkpoints, self._tasks = read_checkpoints(plan)
+        self._checkpoints, self._tasks = admission.checkpoints, admission.tasks
         self._rows = use_rows(plan, selecting_digests(self._checkpoints, self._tasks))
         self._examples = {name: rows.examples for name, rows in self._rows.items()}
         self._bases: dict[Path, tuple[Checkpoint, Architecture]] = {}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,8 @@ class RunSettings:
     """Everything the outcomes of a run depend on, as the caller gives it."""
 
     suite: str
-    pairs: Path
+    pairs: Path | Pair
+    """A pairs file, or the one pair."""
     data: Path | None = None
     testsets: tuple[str, ...] = ()
     """Replace the suite's own list; empty keeps it."""
@@ -45,6 +46,8 @@ class RunSettings:
     seed: int = 0
     device: str = "auto"
     dtype: str = "float32"
+    allow_untrained: bool = False
+    """Whether a base that has not learnt the task may be an arm."""
     allow_changed: bool = False
     """Evaluate test sets that are not the published ones; tables say `changed`."""
     compile: bool = False
@@ -84,7 +87,7 @@ class Plan:
         """What a second run into the same folder must share: digests by `kind: name`, and settings as they are."""
         named = {f"probes: {each.name}": digest_of([each.digest, each.examples]) for each in self.probes}
         named |= {
-            f"pairs: {p.name}": digest_of([p.task.name, p.reference_name, p.candidate_name, p.seed])
+            f"pairs: {p.name}": digest_of([p.task.name, *p.names, p.seed, *([p.labels] if p.labels else [])])
             for p in self.pairs
         }
         named |= {f"tasks: {p.task.name}": digest_of(asdict(p.task) | {"file": ""}) for p in self.pairs}
@@ -96,7 +99,22 @@ class Plan:
             "dtype": self.settings.arithmetic,
             "changed": str(self.settings.allow_changed),
             "attack fields": ", ".join(self.settings.attack_fields) or "the tasks' own",
+            "untrained": str(self.settings.allow_untrained),
         }
+
+    def without(self, pairs: Collection[str]) -> Plan:
+        """Returns the plan without the pairs of these names, and without what they alone are for."""
+        kept = tuple(pair for pair in self.pairs if pair.name not in pairs)
+        checkpoints = {name for pair in kept for name in pair.names}
+        cells = tuple(cell for cell in self.cells if cell.checkpoint in checkpoints)
+        served = {cell.testset for cell in cells}
+        return replace(
+            self,
+            pairs=kept,
+            testsets=tuple(entry for entry in self.testsets if entry.name in served),
+            cells=cells,
+            probe_cells=tuple(cell for cell in self.probe_cells if cell.checkpoint in checkpoints),
+        )
 
 
 def make_plan(settings: RunSettings) -> Plan:
@@ -111,7 +129,7 @@ def make_plan(settings: RunSettings) -> Plan:
         raise UsageError(f"--limit {settings.limit}: expected at least 1 example")
     suite = SUITES.find(settings.suite).definition
     _refuse_code(settings.suite, [*suite.attacks, *suite.probes])
-    pairs = read_pairs(settings.pairs)
+    pairs = (settings.pairs,) if isinstance(settings.pairs, Pair) else read_pairs(settings.pairs)
     testsets = tuple(TESTSETS.find(name) for name in dict.fromkeys(settings.testsets or suite.testsets))
     named = tuple(_resolve(attack) for attack in settings.attacks)
     attacks = named or tuple(resolve_or_postpone(attack) for attack in suite.attacks)
@@ -122,8 +140,9 @@ def make_plan(settings: RunSettings) -> Plan:
     served = tuple(entry for entry in testsets if entry.name in tasks)
     unserved = tuple(entry.name for entry in testsets if entry.name not in tasks)
     if not served:
+        where = "" if isinstance(settings.pairs, Pair) else f" in {settings.pairs}"
         raise UsageError(
-            f"suite {settings.suite}: no pair in {settings.pairs} has the task of any of its test sets "
+            f"suite {settings.suite}: no pair{where} has the task of any of its test sets "
             f"({', '.join(unserved)}); the pairs' tasks are {', '.join(sorted({pair.task.name for pair in pairs}))}"
         )
     return Plan(
@@ -272,11 +291,11 @@ def _list_cells(
     """Checkpoint by checkpoint, so that each is loaded once; a shared full checkpoint appears once."""
     checkpoints: dict[str, Pair] = {}
     for pair in pairs:
-        for name in (pair.reference_name, pair.candidate_name):
+        for name in pair.names:
             first = checkpoints.setdefault(name, pair)
-            if (first.task, first.base) != (pair.task, pair.base):
+            if (first.task, first.base, first.labels) != (pair.task, pair.base, pair.labels):
                 raise UsageError(
-                    f"checkpoint {name}: pairs {first.name} and {pair.name} disagree on its task or base; "
+                    f"checkpoint {name}: pairs {first.name} and {pair.name} disagree on its task, base or labels; "
                     "mend the pairs file"
                 )
     return tuple(
@@ -306,7 +325,7 @@ def digest_of(content: object) -> str:
 
 def command_words(settings: RunSettings) -> tuple[str, ...]:
     """The command line that repeats a run, but for `--out`; attacks and probes given as objects go by their names."""
-    words = ["robustness", "run", settings.suite, "--pairs", str(settings.pairs)]
+    words = ["robustness", "run", settings.suite, *_spell_pairs(settings.pairs)]
     words += [] if settings.data is None else ["--data", str(settings.data)]
     words += [word for name in settings.testsets for word in ("--testset", name)]
     words += [word for attack in settings.attacks for word in ("--attack", _spell(attack))]
@@ -315,9 +334,19 @@ def command_words(settings: RunSettings) -> tuple[str, ...]:
     words += ["--seed", str(settings.seed), "--device", settings.device, "--dtype", settings.dtype]
     words += [word for name in settings.attack_fields for word in ("--attack-field", name)]
     words += ["--allow-changed-testset"] if settings.allow_changed else []
+    words += ["--allow-untrained"] if settings.allow_untrained else []
     words += ["--compile"] if settings.compile else []
     words += [] if settings.cache is None else ["--cache", str(settings.cache)]
     return tuple(words)
+
+
+def _spell_pairs(pairs: Path | Pair) -> list[str]:
+    if isinstance(pairs, Path):
+        return ["--pairs", str(pairs)]
+    task = pairs.task.file or pairs.task.name
+    words = ["--reference", pairs.reference_name, "--candidate", pairs.candidate_name, "--task", task]
+    words += ["--base", pairs.base]
+    return [*words, *(word for given, label in pairs.labels for word in ("--label", f"{given}={label}"))]
 
 
 def _spell(named: str | object) -> str:

@@ -12,7 +12,7 @@ from robustness.testsets.drawing import draw, proportional_order
 from robustness.testsets.example import Example
 from robustness.testsets.halves import halve
 from robustness.testsets.loading import Testset, load_testset
-from robustness.victims.files.checkpoint import Checkpoint, read_checkpoint
+from robustness.victims.files.checkpoint import Checkpoint
 from robustness.victims.files.selection import selecting_digest
 
 
@@ -36,25 +36,6 @@ class UsedRows:
     def left_out(self) -> str:
         """What is not used and why, in words."""
         return describe_left_out(self.n_selecting, self.n_selecting + len(self.testset.examples))
-
-
-def read_checkpoints(plan: Plan) -> tuple[dict[str, Checkpoint], dict[str, Task]]:
-    """Returns the plan's checkpoints and their tasks by name; reads configs, no weights.
-
-    Raises:
-        CheckpointError: a checkpoint that is not there or not safe to load.
-    """
-    checkpoints: dict[str, Checkpoint] = {}
-    tasks: dict[str, Task] = {}
-    for pair in plan.pairs:
-        arms = (
-            (pair.reference_name, pair.reference, pair.candidate),
-            (pair.candidate_name, pair.candidate, pair.reference),
-        )
-        for name, reference, partner in arms:
-            checkpoints[name] = read_checkpoint(name, reference, pair.base, partner)
-            tasks[name] = pair.task
-    return checkpoints, tasks
 
 
 def use_rows(plan: Plan, selected: Mapping[str, frozenset[str]]) -> dict[str, UsedRows]:

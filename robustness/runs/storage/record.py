@@ -38,6 +38,15 @@ class PairRecord(Definition):
     """Name of the checkpoint that the other is held against; in the headline contrast the fully fine-tuned one."""
     candidate: str
     seed: int | None
+    labels: dict[str, str] = Field(default_factory=dict)
+    """Label names in the checkpoints' configs, with the task's."""
+
+
+class RefusedPair(Definition):
+    """A pair that was asked for and not compared."""
+
+    name: str
+    reason: str
 
 
 class CheckpointRecord(Definition):
@@ -61,6 +70,8 @@ class CheckpointRecord(Definition):
     """The adapter's own settings as its configuration has them, which tell methods of one name apart."""
     trainable_parameters: int | None = None
     """Of a full checkpoint all, of an adapter those that its file holds; None: not counted."""
+    changed: str = ""
+    """Of a whole checkpoint: what differs from its base."""
 
 
 def describe_left_out(n_selecting: int, n: int) -> str:
@@ -146,6 +157,7 @@ class RunRecord(Definition):
     fingerprint: dict[str, str]
     """By topic; all must be the same for a run to be continued."""
     pairs: tuple[PairRecord, ...]
+    refused: tuple[RefusedPair, ...] = ()
     checkpoints: tuple[CheckpointRecord, ...]
     testsets: tuple[TestsetRecord, ...]
     attacks: tuple[AttackRecord, ...]

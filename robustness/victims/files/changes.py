@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
-from robustness.victims.files.tensors import match_names
+from robustness.victims.files.checkpoint import Checkpoint
+from robustness.victims.files.tensors import TensorFolder, match_names
 
 FULL, BASE, BITFIT, LINEAR_PROBE = "full", "base", "bitfit", "linear-probe"
 SKETCH = 256
@@ -28,6 +29,18 @@ class Change:
     """Of an update whose matrices all have a low one, as of a merged adapter: the highest."""
     trainable_parameters: int | None = None
     """Numbers in changed and added tensors; None where all may have been trained."""
+
+
+def read_change(checkpoint: Checkpoint) -> Change | None:
+    """Returns what a whole checkpoint changed of its base, from their files; None for an adapter.
+
+    Raises:
+        CheckpointError: a folder without a safetensors file, or one that cannot be read.
+    """
+    if checkpoint.is_adapter:
+        return None
+    with TensorFolder(checkpoint.base) as base, TensorFolder(checkpoint.folder) as tuned:
+        return find_change(base, tuned)
 
 
 def find_change(base: Mapping[str, torch.Tensor], tuned: Mapping[str, torch.Tensor]) -> Change:

@@ -66,19 +66,25 @@ class MethodIdentity:
     """Of a full checkpoint all, of an adapter those that its file holds, its head included."""
 
 
-def identify_method(checkpoint: Checkpoint, task: str, base_digest: str) -> MethodIdentity:
+def identify_method(
+    checkpoint: Checkpoint, task: str, base_digest: str, made: tuple[str, int | None] | None = None
+) -> MethodIdentity:
     """Returns the identity of a checkpoint's method; opens configurations and headers, no weights.
 
     Args:
         checkpoint: that has been looked at.
         task: what it is fine-tuned for.
         base_digest: of the base's weights.
+        made: of a whole checkpoint, what its weights say it is, and the rank of a merged update.
 
     Raises:
         CheckpointError: a configuration or a training record that is not a JSON object.
     """
     method: object = "full"
     settings: dict[str, str] = {}
+    if made is not None and made != ("full", None):
+        method = made
+        settings = {} if made[1] is None else {"rank": str(made[1])}
     if checkpoint.is_adapter:
         config = read_json(checkpoint.folder / ADAPTER_CONFIG)
         method = own_settings(config)

@@ -130,7 +130,8 @@ def _read(
         "ignore_mismatched_sizes": True,  # they are in the report, and their sizes in the refusal
     }
     try:
-        with quiet_transformers(), without_pickles():
+        with quiet_transformers(), without_pickles(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # what no file holds is drawn: alike whenever an untrained head is loaded again
             if renamed is None:
                 model, info = kind.from_pretrained(
                     folder, use_safetensors=True, trust_remote_code=False, **options, **config

@@ -15,8 +15,9 @@ from robustness.definitions.pairs import read_pairs
 from robustness.definitions.tasks import find_task
 from robustness.errors import GateError
 from robustness.testsets.example import Texts, digest_texts
+from robustness.victims.comparability import check_pair
 from robustness.victims.files.checkpoint import read_checkpoint
-from robustness.victims.gate import check_pair, inspect_checkpoint
+from robustness.victims.gate import inspect_checkpoint
 from robustness.victims.heads.best_spans import top_spans
 from robustness.victims.heads.spans import AnsweringVictim
 from robustness.victims.loading import as_victim, load_checkpoint, place, to_victim

@@ -1,0 +1,95 @@
+"""What commands print beside their one line: plans, the end of a run, errors."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.markup import escape
+
+from robustness.console import SafeConsole
+from robustness.errors import CheckpointError, DataError
+
+VERDICT_FOUND = 3
+"""Exit code where a verdict that --fail-on names was given."""
+PIPE_WIDTH = 120
+"""Columns of the table when standard output is no terminal."""
+
+stdout = SafeConsole(width=None if sys.stdout.isatty() else PIPE_WIDTH)
+stderr = SafeConsole(stderr=True)
+
+
+def print_error(message: str) -> None:
+    """Prints why a command ended."""
+    stderr.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
+
+
+def foretell(plan: Any, like: Path | None, tflops: float | None) -> None:
+    """Prints the cells of a plan and what they cost."""
+    from robustness import api
+
+    print_plan(plan)
+    try:
+        estimate, rate = api.estimate(plan, pilot=like, teraflops=tflops)
+    except (DataError, CheckpointError) as error:  # the plan stands; what it costs cannot be told yet
+        stderr.print(f"no estimate: {error}", markup=False, soft_wrap=True)
+        return
+    for line in estimate.describe(rate):
+        stdout.print(line, markup=False, soft_wrap=True)
+
+
+def print_power(plan: Any, like: Path | None) -> None:
+    """Prints what a plan's comparisons can show."""
+    from robustness import api
+
+    try:
+        lines = api.foresee(plan, pilot=like)
+    except DataError as error:  # as of the estimate
+        stderr.print(f"no word on what it can show: {error}", markup=False, soft_wrap=True)
+        return
+    for line in lines:
+        stdout.print(line, markup=False, soft_wrap=True)
+
+
+def print_plan(plan: Any) -> None:
+    """Prints the cells of a plan."""
+    for cell in plan.cells:
+        stdout.print(f"{cell.checkpoint} | {cell.testset} | {cell.attack}", markup=False, soft_wrap=True)
+    for cell in plan.probe_cells:
+        stdout.print(f"{cell.checkpoint} | {cell.testset or '-'} | {cell.probe}", markup=False, soft_wrap=True)
+    limit = f", at most {plan.limit} examples each" if plan.limit else ""
+    stdout.print(f"{len(plan.cells) + len(plan.probe_cells)} cells{limit}")
+    for name in plan.unserved:
+        stderr.print(f"no pair for the task of test set {name}: it will not be evaluated", markup=False)
+
+
+def finish(report: Any, rules: Sequence[Any] = ()) -> None:
+    """Prints the short table; ends with 3 where a rule fails, with 1 where rows errored or a pair was refused."""
+    from robustness.reports.failing import find_failing
+    from robustness.reports.summaries.terminal import render_summary
+
+    for part in render_summary(report):
+        stdout.print(part, soft_wrap=isinstance(part, str))
+    if report.n_errored:
+        stderr.print(f"{report.n_errored} examples errored; see the column error of examples.csv")
+    if report.n_errored_measurements:
+        stderr.print(
+            f"{report.n_errored_measurements} measurements errored; see the column reason of sensitivity*.csv"
+        )
+    if report.record.refused:
+        stderr.print(f"{len(report.record.refused)} pairs refused: see the warnings", markup=False)
+    failing = find_failing(report, rules)
+    for line in failing:
+        stderr.print(line, markup=False, soft_wrap=True)
+    if failing:
+        raise typer.Exit(VERDICT_FOUND)
+    if report.n_errored or report.n_errored_measurements or report.record.refused:
+        raise typer.Exit(1)
+
+
+def say(message: str) -> None:
+    """Prints one line about what goes on."""
+    stderr.print(message, markup=False, soft_wrap=True)

@@ -1,0 +1,49 @@
+"""A pair that is given by its arms and not in a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from robustness.definitions.pairs import Pair, PairEntry, resolve_entry
+from robustness.errors import UsageError
+from robustness.paths import expand
+from robustness.victims.files.bases import find_named_base
+
+
+def make_pair(
+    reference: str, candidate: str, *, task: str, base: str | None = None, labels: Mapping[str, str] | None = None
+) -> Pair:
+    """Returns the pair of two checkpoints, folders or hub ids.
+
+    Args:
+        reference: folder or hub id.
+        candidate: folder or hub id.
+        task: what both are fine-tuned for.
+        base: folder or hub id of what both were made of; None: as an adapter among them, or its training, names it.
+        labels: label names in the checkpoints' configs, with the task's.
+
+    Raises:
+        UsageError: an empty name, or no base that can be found.
+        DefinitionError: an unknown task, one checkpoint as both arms, or labels that the task has not.
+    """
+    arms = expand(reference), expand(candidate)
+    found = expand(base) if base else next(filter(None, map(find_named_base, reversed(arms))), None)
+    if found is None:
+        raise UsageError(
+            f"--reference {reference} --candidate {candidate}: neither names its base; give --base with the folder "
+            "or hub id of the model that both were fine-tuned from"
+        )
+    name = " against ".join(Path(arm).name or arm for arm in reversed(arms))
+    try:
+        entry = PairEntry(
+            name=name, task=task, base=found, reference=arms[0], candidate=arms[1], labels=dict(labels or {})
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(
+            f"--{first['loc'][0] if first['loc'] else 'pair'} {first['input']!r}: {first['msg']}"
+        ) from None
+    return resolve_entry(entry, Path.cwd())

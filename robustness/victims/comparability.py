@@ -1,0 +1,40 @@
+"""What must hold of two checkpoints before they are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from robustness.definitions.pairs import Pair
+from robustness.errors import GateError
+from robustness.victims.files.changes import BASE, FULL
+from robustness.victims.gate import CheckpointFacts
+
+
+def check_pair(
+    pair: Pair, reference: CheckpointFacts, candidate: CheckpointFacts, *, allow_untrained: bool = False
+) -> None:
+    """Raises GateError with every named reason for which the two must not be compared."""
+    arms = reference, candidate
+    reasons = [
+        f"{arm.checkpoint}: {failure}" for arm in arms for failure in arm.reasons(allow_untrained=allow_untrained)
+    ]
+    if pair.is_headline:
+        reasons += _headline_failures(*arms)
+    if all(arm.adaptation == BASE for arm in arms):
+        reasons.append("same-weights: neither arm changes anything of the base")
+    if reference.architecture != candidate.architecture:
+        reasons.append(f"same-base: {reference.architecture} against {candidate.architecture}")
+    if reference.tokenizer_digest != candidate.tokenizer_digest:
+        reasons.append("same-tokenizer: the two tokenizers encode differently")
+    if reasons:
+        raise GateError(f"pair {pair.name} is refused: " + "; ".join(reasons))
+
+
+def _headline_failures(full: CheckpointFacts, peft: CheckpointFacts) -> Iterator[str]:
+    """What is not as a pair says that calls its arms full and peft."""
+    remedy = "for another contrast call the arms reference and candidate"
+    if full.adaptation != FULL:
+        yield f"{full.checkpoint}: adaptation: is {full.adaptation}; expected a full checkpoint; {remedy}"
+    if peft.adaptation in (FULL, BASE):
+        what = f" ({peft.change.words})" if peft.change else ""
+        yield f"{peft.checkpoint}: adaptation: is {peft.adaptation}{what}; expected a PEFT adapter; {remedy}"
