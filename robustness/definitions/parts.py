@@ -6,7 +6,7 @@ import importlib
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal
 
@@ -36,16 +36,25 @@ class CheckedPart(Part):
         return {name: value for name, value in write(self).items() if value is not None}
 
 
+Offered = Mapping[str, Callable[[], object]]
+"""What a builder has for constructors that ask for it, by the parameter's name; made where it is asked for."""
+Loaders = Mapping[str, Callable[[Any], object]]
+"""What makes an object of the name that a file gives, by the type that the constructor asks for."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Kinds:
     """The kinds of one sort of part, each with the place of its constructor, which is imported when it is asked for.
 
-    A place is `module:name` below the package. Parameters in `given` are the builder's; all others are keys of the
-    part's table, with the types, limits and defaults of the signature.
+    A constructor's parameters are the keys of the part's table, with the types, limits and defaults of the signature.
     """
 
     places: Mapping[str, str]
+    """`module:name` below the package."""
     given: frozenset[str] = frozenset()
+    """Parameters that are no keys: the builder's own."""
+    named: Mapping[str, Any] = field(default_factory=dict)
+    """Of objects that a file can but name: the type as signatures write it, and that of the name in the file."""
 
     def check(self, part: Part, path: str, table: Sequence[int | str]) -> CheckedPart:
         """Returns a part with its keys checked and its defaults filled in.
@@ -60,12 +69,16 @@ class Kinds:
         content = json.loads(part.model_dump_json())
         return validate_content(content, schema_of(self, part.kind), path, [*table, part.kind])
 
-    def build(self, part: CheckedPart, **given: object) -> Any:
-        """Returns what the part's constructor makes of its keys and of the given objects that it asks for."""
-        constructor = self.constructor(part.kind)
-        wanted = inspect.signature(constructor).parameters
-        keys = {name: getattr(part, name) for name in type(part).model_fields if name in wanted}
-        return constructor(**keys, **{name: value for name, value in given.items() if name in wanted})
+    def build(self, part: CheckedPart, offered: Offered | None = None, loaders: Loaders | None = None) -> Any:
+        """Returns what the part's constructor makes of its keys and of what it asks for beside them."""
+        made = {}
+        for name, parameter in self.parameters(part.kind).items():
+            if name not in self.given:
+                load = (loaders or {}).get(parameter.annotation, _as_it_is)
+                made[name] = load(getattr(part, name))
+            elif offered and name in offered:
+                made[name] = offered[name]()
+        return self.constructor(part.kind)(**made)
 
     def constructor(self, kind: str) -> Callable[..., Any]:
         """Returns the class or function that makes a part of this kind."""
@@ -73,18 +86,25 @@ class Kinds:
         made: Callable[..., Any] = getattr(importlib.import_module(f"robustness.{module}"), name)
         return made
 
+    def parameters(self, kind: str) -> Mapping[str, inspect.Parameter]:
+        """Returns what the constructor of a kind takes."""
+        return inspect.signature(self.constructor(kind)).parameters
+
     def asks_for(self, kind: str, name: str) -> bool:
-        """Whether the constructor takes a given object of this name."""
-        return name in self.given and name in inspect.signature(self.constructor(kind)).parameters
+        """Whether the constructor takes the builder's own parameter of this name."""
+        return name in self.given and name in self.parameters(kind)
 
 
 @cache
 def schema_of(kinds: Kinds, kind: str) -> type[CheckedPart]:
-    """Returns the strict model of a kind's table: its constructor's parameters, but for the given ones."""
-    constructor = kinds.constructor(kind)
-    fields: dict[str, Any] = {"kind": (Literal[kind], ...)} | {
-        name: (parameter.annotation, ... if parameter.default is inspect.Parameter.empty else parameter.default)
-        for name, parameter in inspect.signature(constructor).parameters.items()
-        if name not in kinds.given
-    }
-    return create_model(kind, __base__=CheckedPart, __module__=constructor.__module__, **fields)
+    """Returns the strict model of a kind's table: its constructor's parameters that are keys."""
+    keys: dict[str, Any] = {"kind": (Literal[kind], ...)}
+    for name, parameter in kinds.parameters(kind).items():
+        if name not in kinds.given:
+            default = ... if parameter.default is inspect.Parameter.empty else parameter.default
+            keys[name] = kinds.named.get(parameter.annotation, parameter.annotation), default
+    return create_model(kind, __base__=CheckedPart, __module__=kinds.constructor(kind).__module__, **keys)
+
+
+def _as_it_is(value: object) -> object:
+    return value

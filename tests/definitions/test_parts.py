@@ -11,7 +11,11 @@ from pydantic import Field, PositiveInt
 from robustness.definitions.parts import Kinds, Part
 from robustness.errors import DefinitionError
 
-KINDS = Kinds({"shouts": "made_up:Shouts", "whispers": "made_up:whisper"}, given=frozenset({"voice", "unused"}))
+KINDS = Kinds(
+    {"shouts": "made_up:Shouts", "whispers": "made_up:whisper", "echoes": "made_up:Echo"},
+    given=frozenset({"voice", "unused"}),
+    named={"Shouts": str},
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +28,25 @@ class Shouts:
     pitch: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Echo:
+    """Made-up part that is made of another."""
+
+    source: Shouts
+
+
 def whisper(share: Annotated[float, Field(ge=0, lt=1)] = 0.5) -> str:
     return f"whisper {share}"
+
+
+def never() -> object:
+    raise AssertionError("nothing asks for it")
 
 
 @pytest.fixture(autouse=True)
 def module(monkeypatch: pytest.MonkeyPatch) -> None:
     made = ModuleType("robustness.made_up")
-    made.__dict__.update(Shouts=Shouts, whisper=whisper)
+    made.__dict__.update(Shouts=Shouts, Echo=Echo, whisper=whisper)
     monkeypatch.setitem(sys.modules, "robustness.made_up", made)
 
 
@@ -39,15 +54,24 @@ def test_keys_types_limits_and_defaults_are_those_of_the_constructor() -> None:
     part = KINDS.check(Part(kind="shouts", count=2), "mine.toml", ["search"])
 
     assert part.model_dump_json() == '{"kind":"shouts","count":2,"words":["so"]}'
-    assert KINDS.build(part, voice="loud", unused=1) == Shouts("loud", 2, ("so",), None)
+    assert KINDS.build(part, {"voice": lambda: "loud", "unused": never}) == Shouts("loud", 2, ("so",), None)
 
 
 def test_a_function_is_a_constructor_too_and_is_handed_nothing_that_it_does_not_ask_for() -> None:
     part = KINDS.check(Part(kind="whispers", share=0.25), "mine.toml", ["search"])
 
-    assert KINDS.build(part, voice="loud") == "whisper 0.25"
+    assert KINDS.build(part, {"voice": never}) == "whisper 0.25"
     assert KINDS.asks_for("shouts", "voice") and not KINDS.asks_for("whispers", "voice")
     assert not KINDS.asks_for("shouts", "count")
+
+
+def test_an_object_that_a_file_can_but_name_is_a_key_of_its_name_and_loaded_when_the_part_is_built() -> None:
+    loud = Shouts("loud", 1)
+
+    part = KINDS.check(Part(kind="echoes", source="mine"), "mine.toml", ["search"])
+
+    assert part.model_dump_json() == '{"kind":"echoes","source":"mine"}'
+    assert KINDS.build(part, loaders={"Shouts": {"mine": loud}.__getitem__}) == Echo(loud)
 
 
 @pytest.mark.parametrize(
