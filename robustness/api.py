@@ -83,17 +83,12 @@ def plan(
     Raises:
         RobustnessError: an unknown name, a malformed file or a value out of range.
     """
-    from robustness.recipes.assets.lexical import use_data
-    from robustness.recipes.devices import use_device
     from robustness.runs.planning.plan import RunSettings, make_plan  # brings the recipes, which a report needs not
 
-    folder = find_data(data)
-    use_data(folder)
-    use_device(device)
     settings = RunSettings(
         suite=expand(suite),
         pairs=_choose_pairs(pairs, reference, candidate, task, base, labels),
-        data=folder,
+        data=find_data(data),
         testsets=tuple(map(expand, testsets)),
         attacks=tuple(expand(attack) if isinstance(attack, str) else attack for attack in attacks),
         probes=tuple(expand(probe) if isinstance(probe, str) else probe for probe in probes),
@@ -257,21 +252,18 @@ def compare(first: str | Path, second: str | Path) -> RunComparison:
 def doctor(data: str | Path | None = None) -> list[Diagnosis]:
     """Returns for every attack and test set whether it is ready, or what is missing; downloads nothing."""
     from robustness.doctor import diagnose
-    from robustness.recipes.assets.lexical import use_data
 
-    folder = find_data(data)
-    use_data(folder)
-    return list(diagnose(folder))
+    return list(diagnose(find_data(data)))
 
 
 def list_assets(data: str | Path | None = None) -> list[tuple[Asset, Path | None]]:
     """Returns every asset that recipes read, with where it lies, or None."""
-    from robustness.recipes.assets.lexical import use_data
     from robustness.recipes.assets.pretrained import locate
     from robustness.recipes.assets.registry import ASSETS
+    from robustness.recipes.assets.resources import Resources
 
-    use_data(find_data(data))
-    return [(asset, locate(asset)) for asset in ASSETS.values()]
+    resources = Resources.of(find_data(data))
+    return [(asset, locate(asset, resources)) for asset in ASSETS.values()]
 
 
 def get_assets(

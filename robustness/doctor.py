@@ -9,6 +9,7 @@ from pathlib import Path
 from robustness.definitions.catalog import ATTACKS, TESTSETS, Entry
 from robustness.definitions.testsets import TestsetDefinition
 from robustness.errors import RobustnessError
+from robustness.recipes.assets.resources import Resources
 from robustness.recipes.building import find_attack
 from robustness.recipes.textattack.catalogue import check_recipes
 from robustness.testsets.loading import load_testset
@@ -27,25 +28,26 @@ class Diagnosis:
 
 def diagnose(data: Path | None) -> Iterator[Diagnosis]:
     """Builds every attack, TextAttack's too, and reads every test set that a local file serves; downloads nothing."""
+    resources = Resources.of(data)
     for name in ATTACKS.names():
-        yield _diagnose_attack(name)
-    for name, problem in _diagnose_textattack():
+        yield _diagnose_attack(name, resources)
+    for name, problem in _diagnose_textattack(resources):
         yield Diagnosis("attack", f"textattack:{name}", "missing" if problem else "ready", problem)
     for name in TESTSETS.names():
         yield _diagnose_testset(TESTSETS.find(name), data)
 
 
-def _diagnose_attack(name: str) -> Diagnosis:
+def _diagnose_attack(name: str, resources: Resources) -> Diagnosis:
     try:
-        find_attack(name)
+        find_attack(name, resources)
     except RobustnessError as error:
         return Diagnosis("attack", name, "missing", str(error))
     return Diagnosis("attack", name, "ready", "")
 
 
-def _diagnose_textattack() -> list[tuple[str, str]]:
+def _diagnose_textattack(resources: Resources) -> list[tuple[str, str]]:
     try:
-        return list(check_recipes())
+        return list(check_recipes(resources))
     except RobustnessError as error:
         return [("*", str(error))]
 

@@ -20,6 +20,7 @@ from transformers import BertConfig, BertForSequenceClassification, BertModel, B
 
 from robustness.definitions.testsets import SquadFile
 from robustness.engine.seeding import example_generator
+from robustness.recipes.assets.resources import Resources
 from robustness.recipes.text.transformations import LETTERS
 from robustness.recipes.textattack.catalogue import load_textattack
 from robustness.testsets.example import Example
@@ -91,7 +92,7 @@ def textattack(shared_data: Path) -> Any:
     os.environ["NLTK_DATA"] = str(shared_data / "nltk_data")
     if importlib.util.find_spec("textattack") is None:
         pytest.skip("TextAttack is not installed")
-    return load_textattack()
+    return load_textattack(Resources.of())
 
 
 def write_base(folder: Path) -> Path:

@@ -120,3 +120,15 @@ def test_public_names_load_on_first_use() -> None:
         assert getattr(robustness, name) is not None
     with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
         _ = robustness.nonsense  # type: ignore[attr-defined]
+
+
+def test_no_choice_of_a_caller_is_kept_in_a_global() -> None:
+    """Data folder and device are handed on: two runs of one process, and its workers, have each their own."""
+    found = [
+        f"{path.relative_to(PACKAGE)}: global {', '.join(node.names)}"
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Global)
+    ]
+
+    assert found == []

@@ -12,13 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import lists, sampled_from
 
 from robustness import Access, BudgetExhausted, Example, testing
-from robustness.definitions.attacks import Cascade as CascadeDefinition
 from robustness.definitions.catalog import ATTACKS
 from robustness.engine.attack import GradientAttack, Gradients, NamedAttack, Search
 from robustness.engine.outcome import Status
 from robustness.engine.scheduler import Scheduler
 from robustness.errors import AttackError, DataError
-from robustness.recipes.building import name_recipe
+from robustness.recipes.assets.resources import Resources
+from robustness.recipes.building import find_recipe, members_of, name_recipe
 from robustness.recipes.cascade import Cascade
 from robustness.recipes.embedding.attack import WithinRadii
 from robustness.recipes.embedding.ball_attacks import Fgsm
@@ -53,15 +53,15 @@ def small(name: str) -> NamedAttack:
 
     The sentence encoder, which is slow, is checked with textfooler alone.
     """
-    entry = ATTACKS.find(name)
+    entry = find_recipe(name)
     definition = entry.definition
-    if isinstance(definition.search, CascadeDefinition):
-        return name_recipe(entry, Cascade([small(member) for member in definition.search.members[:2]]))
+    if members := members_of(definition):
+        return name_recipe(entry, Cascade([small(member) for member in members[:2]]))
     given = definition.search.model_dump()
     fewer = {key: min(value, given[key]) for key, value in FEW.items() if key in given}
     kept = [part for part in definition.constraints if part.kind != "sentence-similarity" or name == "textfooler"]
     smaller = {"search": definition.search.model_copy(update=fewer), "constraints": tuple(kept)}
-    return name_recipe(entry, build_attack(definition.model_copy(update=smaller)))
+    return name_recipe(entry, build_attack(definition.model_copy(update=smaller), Resources.of()))
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, ConfigDict
 
 DESCRIPTIVE_FIELDS = frozenset({"summary", "paper", "licence", "deviations", "mirrors"})
 
@@ -24,11 +24,3 @@ class Definition(BaseModel):
             exclude={*DESCRIPTIVE_FIELDS, *self.COUNTED_WHERE_SET - self.model_fields_set}
         )
         return hashlib.sha256(behaviour.encode()).hexdigest()[:16]
-
-
-class SparseDefinition(Definition):
-    """A piece whose options, left out, are as if they did not exist: a new one changes no recipe's digest."""
-
-    @model_serializer(mode="wrap")
-    def _leave_out_the_absent(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
-        return {name: value for name, value in write(self).items() if value is not None}

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict, SerializerFunctionWrapHandler, create_model, model_serializer
 
@@ -31,9 +31,12 @@ class CheckedPart(Part):
 
     model_config = ConfigDict(extra="forbid")
 
+    WRITTEN_WHEN_ABSENT: ClassVar[frozenset[str]] = frozenset()
+
     @model_serializer(mode="wrap")
     def _leave_out_the_absent(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
-        return {name: value for name, value in write(self).items() if value is not None}
+        kept = self.WRITTEN_WHEN_ABSENT
+        return {name: value for name, value in write(self).items() if value is not None or name in kept}
 
 
 Offered = Mapping[str, Callable[[], object]]
@@ -53,6 +56,8 @@ class Kinds:
     """`module:name` below the package."""
     given: frozenset[str] = frozenset()
     """Parameters that are no keys: the builder's own."""
+    written_when_absent: frozenset[str] = frozenset()
+    """Options that digests, which seed searches, have counted as null ever since they were left out."""
     named: Mapping[str, Any] = field(default_factory=dict)
     """Of objects that a file can but name: the type as signatures write it, and that of the name in the file."""
 
@@ -69,8 +74,8 @@ class Kinds:
         content = json.loads(part.model_dump_json())
         return validate_content(content, schema_of(self, part.kind), path, [*table, part.kind])
 
-    def build(self, part: CheckedPart, offered: Offered | None = None, loaders: Loaders | None = None) -> Any:
-        """Returns what the part's constructor makes of its keys and of what it asks for beside them."""
+    def build(self, part: Part, offered: Offered | None = None, loaders: Loaders | None = None) -> Any:
+        """Returns what a checked part's constructor makes of its keys and of what it asks for beside them."""
         made = {}
         for name, parameter in self.parameters(part.kind).items():
             if name not in self.given:
@@ -103,7 +108,10 @@ def schema_of(kinds: Kinds, kind: str) -> type[CheckedPart]:
         if name not in kinds.given:
             default = ... if parameter.default is inspect.Parameter.empty else parameter.default
             keys[name] = kinds.named.get(parameter.annotation, parameter.annotation), default
-    return create_model(kind, __base__=CheckedPart, __module__=kinds.constructor(kind).__module__, **keys)
+    module = kinds.constructor(kind).__module__  # in which annotations are looked up
+    schema = create_model(kind, __base__=CheckedPart, __module__=module, **keys)
+    schema.WRITTEN_WHEN_ABSENT = kinds.written_when_absent
+    return schema
 
 
 def _as_it_is(value: object) -> object:

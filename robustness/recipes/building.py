@@ -8,20 +8,21 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
 from robustness.definitions.attacks import AttackDefinition
-from robustness.definitions.attacks import Cascade as CascadeDefinition
 from robustness.definitions.catalog import ATTACKS, Entry
-from robustness.definitions.embeddings import EmbeddingBall, EmbeddingMinimal, TokenDistributions
+from robustness.definitions.parts import CheckedPart
 from robustness.engine.attack import Access, AnswerAttack, Attack, Effort, GradientAttack, NamedAttack
 from robustness.errors import AttackError, DefinitionError
 from robustness.recipes.assets.pretrained import WEIGHTS, digest_weights_file
-from robustness.recipes.cascade import Cascade
+from robustness.recipes.assets.resources import Resources
 from robustness.recipes.custom import import_named, source_digest
-from robustness.recipes.parts import build_attack
+from robustness.recipes.kinds import WITHOUT_STEPS
+from robustness.recipes.parts import build_attack, check_parts
 from robustness.recipes.textattack.catalogue import PREFIX, find_textattack_attack, wrap_textattack
 from robustness.tasks.objective import Objective, ObjectiveKind
 
@@ -29,10 +30,14 @@ PLUGINS = "robustness.attacks"
 """The group of entry points in which installed packages offer attacks."""
 
 
-def find_attack(reference: str) -> NamedAttack:
+def find_attack(reference: str, resources: Resources | None = None) -> NamedAttack:
     """Returns the attack of a recipe's name, a recipe file, `file.py:Name`, `textattack:Class` or a plug-in's name.
 
     A plug-in is an installed package with an entry point in the group `robustness.attacks` that leads to a class.
+
+    Args:
+        reference: see above.
+        resources: data folders and device; None: those that the environment's variables name, and any device.
 
     Raises:
         DefinitionError: no such recipe, or a malformed file.
@@ -40,15 +45,16 @@ def find_attack(reference: str) -> NamedAttack:
         AttackError: the class does not follow the protocol.
         DataError: a lexical asset that the recipe reads is missing.
     """
+    resources = resources or Resources.of()
     if ".py:" in reference or reference.endswith(".py"):
-        return load_custom_attack(reference)
+        return load_custom_attack(reference, resources)
     if reference.startswith(PREFIX):
-        return find_textattack_attack(reference)
+        return find_textattack_attack(reference, resources)
     if reference not in ATTACKS.names():
         for plugin in entry_points(group=PLUGINS, name=reference):
-            return name_attack(_load_plugin(plugin), name=reference)
-    entry = ATTACKS.find(reference)
-    return name_recipe(entry, _build_recipe(entry))
+            return name_attack(_load_plugin(plugin), resources, name=reference)
+    entry = find_recipe(reference)
+    return name_recipe(entry, _build_recipe(entry, resources))
 
 
 def _load_plugin(plugin: EntryPoint) -> object:
@@ -62,43 +68,55 @@ def _load_plugin(plugin: EntryPoint) -> object:
     return loaded
 
 
-def _build_recipe(entry: Entry[AttackDefinition]) -> Attack | GradientAttack | AnswerAttack:
-    search = entry.definition.search
-    if not isinstance(search, CascadeDefinition):
-        return build_attack(entry.definition)
-    _refuse_unfit_members(entry, search)
-    return Cascade([find_attack(member) for member in search.members], Access(entry.definition.access))
+def find_recipe(name: str) -> Entry[AttackDefinition]:
+    """Returns a recipe with the keys of its parts checked; reads no assets.
+
+    Raises:
+        DefinitionError: no such recipe, or a malformed file.
+    """
+    entry = ATTACKS.find(name)
+    return replace(entry, definition=check_parts(entry.definition, str(entry.path)))
 
 
-def _refuse_unfit_members(entry: Entry[AttackDefinition], search: CascadeDefinition) -> None:
-    definition = entry.definition
-    if definition.transformations or definition.constraints:
-        raise DefinitionError(f"{entry.path}: a cascade's members bring their own transformations and constraints")
-    for name in search.members:
-        member = ATTACKS.find(name).definition
+def _build_recipe(entry: Entry[AttackDefinition], resources: Resources) -> Attack | GradientAttack | AnswerAttack:
+    _refuse_unfit_members(entry)
+    try:
+        return build_attack(entry.definition, resources, partial(find_attack, resources=resources))
+    except (AttackError, DefinitionError) as error:
+        raise type(error)(str(error) if str(entry.path) in str(error) else f"{entry.path} {error}") from None
+
+
+def _refuse_unfit_members(entry: Entry[AttackDefinition]) -> None:
+    definition, members = entry.definition, members_of(entry.definition)
+    for name in members:
+        member = find_recipe(name).definition
         problem = (
             "it is a cascade itself"
-            if isinstance(member.search, CascadeDefinition)
+            if members_of(member)
             else 'it asks for gradients: the cascade\'s access must be "gradients"'
             if member.access == "gradients" and definition.access != "gradients"
             else "it proposes no texts step by step"
-            if isinstance(member.search, (EmbeddingBall, EmbeddingMinimal, TokenDistributions))
+            if member.search.kind in WITHOUT_STEPS
             else "its goal is to keep the prediction"
             if member.goal != "change-prediction"
             else ""
         )
-        if problem or search.members.count(name) > 1:
+        if problem or members.count(name) > 1:
             raise DefinitionError(f"{entry.path} [search]: member {name!r}: {problem or 'named twice'}; leave it out")
 
 
+def members_of(definition: AttackDefinition) -> tuple[str, ...]:
+    """Returns the names of a cascade's members; of other recipes none."""
+    return tuple(getattr(definition.search, "members", ()))
+
+
 def digest_recipe(entry: Entry[AttackDefinition]) -> str:
-    """Returns the recipe's digest; it changes with the members of a cascade, and the weights of one's own models."""
-    search = entry.definition.search
-    members = search.members if isinstance(search, CascadeDefinition) else ()
+    """Returns a checked recipe's digest; it changes with a cascade's members, and the weights of one's own models."""
+    assert isinstance(entry.definition.search, CheckedPart), "find_recipe has filled in its parts' defaults"
     digests = [
         entry.digest,
         *_digest_own_models(entry.definition),
-        *(digest_recipe(ATTACKS.find(m)) for m in members),
+        *(digest_recipe(find_recipe(member)) for member in members_of(entry.definition)),
     ]
     if len(digests) == 1:
         return entry.digest
@@ -114,7 +132,7 @@ def _digest_own_models(definition: AttackDefinition) -> Iterator[str]:
 
 
 def name_recipe(entry: Entry[AttackDefinition], attack: Attack | GradientAttack | AnswerAttack) -> NamedAttack:
-    """Returns a recipe's attack with everything that its definition says of it."""
+    """Returns a checked recipe's attack with everything that its definition says of it."""
     definition = entry.definition
     return NamedAttack(
         name=entry.name,
@@ -131,7 +149,7 @@ def name_recipe(entry: Entry[AttackDefinition], attack: Attack | GradientAttack 
 
 def _effort(definition: AttackDefinition) -> Effort:
     """Words of attacks on words and letters, the distance where it is what a search minimises, queries otherwise."""
-    if isinstance(definition.search, EmbeddingMinimal):
+    if definition.search.kind == "embedding-minimal":
         return Effort.DISTANCE
     return Effort.WORDS if definition.family in ("character", "word") else Effort.QUERIES
 
@@ -144,17 +162,17 @@ def _digest_edits(definition: AttackDefinition) -> str | None:
     return hashlib.sha256(json.dumps([limits, definition.budget.max_queries]).encode()).hexdigest()[:16]
 
 
-def load_custom_attack(reference: str) -> NamedAttack:
+def load_custom_attack(reference: str, resources: Resources) -> NamedAttack:
     """Imports `file.py:Name` and makes one instance without arguments.
 
     The file is run: name only files you trust. The digest is that of the file's content, so an edited attack is
     another attack.
     """
     made, name, digest = import_named(reference, "--attack")
-    return name_attack(made, name=name, digest=digest)
+    return name_attack(made, resources, name=name, digest=digest)
 
 
-def name_attack(made: object, *, name: str = "", digest: str = "") -> NamedAttack:
+def name_attack(made: object, resources: Resources | None = None, *, name: str = "", digest: str = "") -> NamedAttack:
     """Returns a named attack for a class (called without arguments) or an instance that follows the protocol.
 
     Of TextAttack's, a recipe class or a `textattack.Attack` will do. A class with `access = Access.GRADIENTS` either
@@ -166,7 +184,7 @@ def name_attack(made: object, *, name: str = "", digest: str = "") -> NamedAttac
     """
     kind = made if isinstance(made, type) else type(made)
     if any(base.__module__.split(".")[0] == "textattack" for base in kind.__mro__):
-        wrapped = wrap_textattack(made, name=name)
+        wrapped = wrap_textattack(made, resources or Resources.of(), name=name)
         own = digest or ("" if kind.__module__.startswith("textattack.") else source_digest(kind))
         together = hashlib.sha256(f"{own}{wrapped.digest}".encode()).hexdigest()[:16]  # what it prints as is not all
         return replace(wrapped, digest=together) if own else wrapped

@@ -21,6 +21,7 @@ from robustness.engine.questions import QueryCount, candidates_of
 from robustness.errors import AttackError
 from robustness.testsets.example import Example, Texts
 
+Members = Sequence[NamedAttack]
 Stage = Generator[Question, Any, tuple[Example, bool]]
 """Asks as a search does; returns the proposal and whether the cascade ends with it."""
 
@@ -37,7 +38,7 @@ class Cascade:
         access: gradients, if any member asks for them.
     """
 
-    def __init__(self, members: Sequence[NamedAttack], access: Access = Access.SCORES) -> None:
+    def __init__(self, members: Members, access: Access = Access.SCORES) -> None:
         self._members = tuple(members)
         self.access = access
 

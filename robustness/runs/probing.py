@@ -67,6 +67,7 @@ def _subject(plan: Plan, prepared: Prepared, cell: ProbeCell, named: NamedProbe,
         seed=seed,
         digest=named.digest,
         load_victim=load,
+        resources=plan.settings.resources,
         partners=[prepared.checkpoints[name] for name in _partner_names(plan, cell.checkpoint)],
         load_unmerged=lambda each: load_checkpoint(each, prepared.tasks[each.name]).unmerged,
     )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from robustness.errors import ProbeError
+from robustness.recipes.assets.resources import Resources
 from robustness.sensitivity.measurement import Measurement, Space
 from robustness.testsets.example import Example
 
@@ -56,6 +57,8 @@ class Subject:
     """The other arms of the pairs that the checkpoint is in."""
     load_partner: Callable[[Checkpoint], Head] = _load_nothing
     """A partner with its adapter merged, loaded at every call."""
+    resources: Resources = field(default_factory=Resources.of)
+    """The data folders, for a probe that reads word lists."""
     load_unmerged: Callable[[Checkpoint], Any] = _load_nothing
     """The PeftModel of the checkpoint or of a partner, not merged, in float32 on the CPU; loaded at every call."""
 

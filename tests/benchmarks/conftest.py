@@ -15,7 +15,6 @@ from robustness import api
 from robustness.definitions.catalog import TESTSETS
 from robustness.definitions.pairs import read_pairs
 from robustness.definitions.tasks import find_task
-from robustness.recipes.assets.lexical import use_data
 from robustness.testsets.example import Example
 from robustness.testsets.loading import load_testset
 from robustness.versions import version_of
@@ -61,7 +60,6 @@ def minilm_victim(minilm_pair: Path) -> Victim:
 @pytest.fixture(scope="session")
 def sst2(shared_data: Path) -> Sequence[Example]:
     """SST-2's development set, on which every recipe's word lists are at hand."""
-    use_data(shared_data)
     return load_testset(TESTSETS.find("sst2"), shared_data).examples
 
 

@@ -12,6 +12,7 @@ from robustness.definitions.suites import SuiteDefinition
 from robustness.definitions.tasks import find_task
 from robustness.definitions.testsets import AdvGlueFile, SquadFile, TableFile, TestsetDefinition, TsvFile
 from robustness.errors import RobustnessError
+from robustness.recipes.parts import check_parts
 from robustness.reports.tables.columns import Table, arrange
 from robustness.reports.tables.csvfiles import read_table, write_table
 from robustness.testsets.rows import read_advglue, read_tsv
@@ -85,7 +86,10 @@ def read_any_definition(path: Path) -> None:
     """As what its first keys say it is."""
     content = path.read_bytes()
     is_attack, is_testset = b"family" in content, b"licence" in content
-    read_definition(path, AttackDefinition if is_attack else TestsetDefinition if is_testset else SuiteDefinition)
+    if is_attack:
+        check_parts(read_definition(path, AttackDefinition), str(path))
+    else:
+        read_definition(path, TestsetDefinition if is_testset else SuiteDefinition)
 
 
 def _own(file: str) -> Act:

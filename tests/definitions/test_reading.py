@@ -10,6 +10,7 @@ from robustness.definitions.catalog import definitions_root
 from robustness.definitions.reading import read_definition
 from robustness.definitions.testsets import TestsetDefinition
 from robustness.errors import DefinitionError
+from robustness.recipes.parts import check_parts
 
 ATTACK = """summary = "Mine."
 family = "character"
@@ -41,7 +42,7 @@ def refusal(tmp_path: Path) -> Refusal:
         path = tmp_path / "mine.toml"
         path.write_text(text, encoding="utf-8")
         with pytest.raises(DefinitionError) as caught:
-            read_definition(path, AttackDefinition)
+            check_parts(read_definition(path, AttackDefinition), str(path))
         message = str(caught.value)
         assert message.startswith(f"{path}"), message
         return message.removeprefix(f"{tmp_path}/")

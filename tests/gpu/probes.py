@@ -93,7 +93,7 @@ def measure(
     started = time.perf_counter()
     try:
         with mock.patch(
-            "robustness.sensitivity.input.substitution.load_neighbours", lambda: _neighbours(bench.words)
+            "robustness.sensitivity.input.substitution.load_neighbours", lambda _: _neighbours(bench.words)
         ):
             readings = list(named.probe.measure(subject))
     except Unsupported as error:

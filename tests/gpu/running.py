@@ -38,8 +38,6 @@ def workers_agree(bench: Bench) -> Found:
 
 def _run(bench: Bench, name: str, workers: int | None) -> tuple[dict[Any, dict[str, Any]], float]:
     """Rows by checkpoint, test set, attack and example, and the seconds that the run took."""
-    from robustness.recipes.assets.lexical import use_data
-    from robustness.recipes.devices import use_device
     from robustness.runs.execution import Execution
     from robustness.runs.planning.plan import RunSettings, make_plan
     from robustness.runs.run import execute
@@ -54,8 +52,6 @@ def _run(bench: Bench, name: str, workers: int | None) -> tuple[dict[Any, dict[s
         limit=max(8, bench.size.examples // 4),
         device=bench.device.type,
     )
-    use_data(world.folder)
-    use_device(bench.device.type)
     recover_memory()  # the workers share the device with this process
     one = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
     started = time.perf_counter()

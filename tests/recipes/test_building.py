@@ -13,7 +13,7 @@ from robustness.definitions.catalog import ATTACKS
 from robustness.engine.attack import AnswerAttack, Attack, GradientAttack, Search
 from robustness.errors import AttackError, DataError, DefinitionError, UsageError
 from robustness.recipes import building
-from robustness.recipes.building import digest_recipe, find_attack, name_attack
+from robustness.recipes.building import digest_recipe, find_attack, find_recipe, name_attack
 
 SHOUT = '''
 from robustness import Access
@@ -220,7 +220,7 @@ def test_the_weights_of_a_model_of_ones_own_are_part_of_the_digest(tmp_path: Pat
         'access = "scores"\n[search]\nkind = "greedy-deletion-ranking"\n[[transformations]]\n'
         f'kind = "masked-replacements"\nmodel = "{weights.parent}"\ncount = 5\ncontext = "clean"\n'
     )
-    entry = ATTACKS.find(str(recipe))
+    entry = find_recipe(str(recipe))
     assert digest_recipe(entry) == entry.digest
     weights.parent.mkdir()
     digests = []

@@ -15,7 +15,6 @@ from robustness.engine.attack import NamedAttack, ScoreRows, Search
 from robustness.engine.outcome import Outcome, Status
 from robustness.engine.scheduler import Scheduler
 from robustness.errors import DataError, DefinitionError
-from robustness.recipes.assets import lexical as assets
 from robustness.recipes.building import find_attack
 from robustness.recipes.cascade import Cascade
 from robustness.recipes.text.constraints import Constraints
@@ -186,7 +185,7 @@ def test_an_edited_member_makes_another_cascade(tmp_path: Path) -> None:
         ('["pruthi", "pruthi"]', "", "named twice"),
         ('["deepwordbug", "pruthy"]', "", "did you mean 'pruthi'"),
         ('["deepwordbug"]', "", "at least 2 items"),
-        ('["deepwordbug", "pruthi"]', '[[transformations]]\nkind = "swap-neighbours"\n', "bring their own"),
+        ('["deepwordbug", "pruthi"]', '[[transformations]]\nkind = "swap-neighbours"\n', "takes no notice of"),
     ],
 )
 def test_members_that_make_no_cascade_are_refused(tmp_path: Path, members: str, extra: str, message: str) -> None:
@@ -197,10 +196,10 @@ def test_members_that_make_no_cascade_are_refused(tmp_path: Path, members: str, 
 def test_a_missing_asset_of_one_member_refuses_the_whole_recipe_with_its_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def missing(name: str) -> None:
+    def missing(name: str, resources: object) -> None:
         raise DataError(f"{name} is missing; get it there")
 
-    monkeypatch.setattr(assets, "find_asset", missing)
+    monkeypatch.setattr("robustness.recipes.parts.find_asset", missing)
 
     with pytest.raises(DataError, match="wordnet is missing; get it there"):
         find_attack(write(tmp_path, '["deepwordbug", "pwws"]'))

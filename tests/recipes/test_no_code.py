@@ -17,7 +17,6 @@ from robustness.definitions.reading import read_definition
 from robustness.definitions.suites import SuiteDefinition
 from robustness.definitions.testsets import TestsetDefinition
 from robustness.errors import DataError, DefinitionError
-from robustness.recipes.assets import lexical as assets
 from robustness.recipes.building import find_attack
 
 PACKAGE = Path(robustness.__file__).parent
@@ -115,7 +114,6 @@ def test_a_recipes_model_brings_no_code(bert_lm: Path, tmp_path: Path, monkeypat
     config.write_text(config.read_text().replace("{", "{" + auto_map, 1).replace('"bert"', '"magic"'))
     recipe = tmp_path / "mine.toml"
     recipe.write_text(RECIPE.format(more="", model=folder))
-    assets.use_data(tmp_path)
 
     with pytest.raises(DataError, match="contains custom code"):
         build_and_ask(str(recipe))

@@ -9,7 +9,7 @@ import pytest
 from robustness.definitions.catalog import ATTACKS
 from robustness.engine.attack import Access, NamedAttack
 from robustness.engine.outcome import Outcome, Status
-from robustness.recipes.building import name_recipe
+from robustness.recipes.building import find_recipe, name_recipe
 from robustness.recipes.text.searches import ReturnClean
 from robustness.runs.cells import Cell
 from robustness.runs.sanity_checks import run_sanity_checks
@@ -149,7 +149,7 @@ def test_a_white_box_form_that_is_weaker_than_its_black_box_form_is_warned_of(
 
 
 def test_recipes_of_the_same_edits_are_known_by_them() -> None:
-    recipes = {name: name_recipe(ATTACKS.find(name), ReturnClean()) for name in ATTACKS.names()}
+    recipes = {name: name_recipe(find_recipe(name), ReturnClean()) for name in ATTACKS.names()}
 
     assert recipes["deepwordbug"].edits_digest and recipes["fgsm"].edits_digest is None
     assert recipes["a2t"].edits_digest not in (None, recipes["hotflip"].edits_digest)

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from robustness.definitions.catalog import ATTACKS
 from robustness.engine.attack import NamedAttack
-from robustness.recipes.building import name_recipe
+from robustness.recipes.assets.resources import Resources
+from robustness.recipes.building import find_recipe, name_recipe
 from robustness.runs.cells import Cell
 from robustness.runs.executors import worker as worker_module
 from robustness.runs.executors.executor import Work
@@ -26,13 +26,6 @@ NAME = "textfooler"
 SHARD = Work(Cell("full", "sst2", NAME), (Example("e1", ("a fine film",), 1),))
 
 
-@pytest.fixture(autouse=True)
-def own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker sets these for its whole process."""
-    monkeypatch.setattr("robustness.recipes.assets.lexical._data", None)
-    monkeypatch.setattr("robustness.recipes.devices._device", "auto")
-
-
 def spec(**changes: Any) -> WorkerSpec:
     settings: dict[str, Any] = {
         "checkpoints": {},
@@ -42,11 +35,10 @@ def spec(**changes: Any) -> WorkerSpec:
         "digests": {},
         "ready": frozenset(),
         "seed": 0,
-        "device": "cpu",
         "dtype": "float32",
         "compile": False,
         "cache": None,
-        "data": None,
+        "resources": Resources(device="cpu"),
         "threads": 1,
     }
     return WorkerSpec(**settings | changes)
@@ -67,7 +59,7 @@ def test_a_worker_that_starts_says_where_it_is() -> None:
 def test_a_gpu_that_is_gone_loses_the_worker_and_ends_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
-    report = first_report(pickle.dumps(spec(device="cuda")))
+    report = first_report(pickle.dumps(spec(resources=Resources(device="cuda"))))
 
     assert isinstance(report, Lost) and "worker on " in report.reason and "no CUDA device" in report.reason
 
@@ -110,7 +102,7 @@ def test_a_kit_that_cannot_be_read_ends_the_run_unless_the_machine_is_at_fault(
 
 
 def attack_without_assets() -> NamedAttack:
-    return name_recipe(ATTACKS.find(NAME), Unready("missing"))
+    return name_recipe(find_recipe(NAME), Unready("missing"))
 
 
 def lacking(ready: Mapping[str, bool], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Worker:
@@ -120,7 +112,8 @@ def lacking(ready: Mapping[str, bool], folder: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Worker, "_load", lambda self, name: (SimpleNamespace(truncated=()), None))
     names = frozenset(name for name, is_ready in ready.items() if is_ready)
     attacks, digests = {NAME: NAME}, {NAME: attack_without_assets().digest}
-    worker = Worker(pickle.dumps(spec(attacks=attacks, digests=digests, ready=names, data=folder)))
+    mine = Resources((folder,), device="cpu")
+    worker = Worker(pickle.dumps(spec(attacks=attacks, digests=digests, ready=names, resources=mine)))
     assert isinstance(next(worker.begin()), Started)
     return worker
 
@@ -143,12 +136,13 @@ def test_an_asset_that_the_driver_lacks_too_errors_the_attacks_examples_alone(
     assert isinstance(worker._find_attack(NAME).attack, Unready)
 
 
-def test_the_kit_says_which_attacks_lacked_nothing() -> None:
+def test_the_kit_says_which_attacks_lacked_nothing_and_where_to_look(tmp_path: Path) -> None:
     from robustness.recipes.building import find_attack
     from robustness.tasks.objective import Objective
 
     attacks = (find_attack("deepwordbug"), attack_without_assets())
-    settings = SimpleNamespace(seed=0, dtype="float32", compile=False, cache=None, data=None)
+    mine = Resources((tmp_path,), device="auto")
+    settings = SimpleNamespace(seed=0, dtype="float32", compile=False, cache=None, resources=mine)
     plan: Any = SimpleNamespace(settings=settings, attacks=attacks, attack_references=("deepwordbug", NAME))
     prepared: Any = SimpleNamespace(checkpoints={}, tasks={}, weights_digests={})
 
@@ -156,4 +150,5 @@ def test_the_kit_says_which_attacks_lacked_nothing() -> None:
 
     unpacked = pickle.loads(packed)
     assert unpacked.ready == {"deepwordbug"} and set(unpacked.attacks) == {"deepwordbug", NAME}
+    assert unpacked.resources == Resources((tmp_path,), device="cpu")
     assert attacks[0].objective == Objective()

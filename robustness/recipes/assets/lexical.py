@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -13,54 +12,41 @@ from typing import Any, Protocol
 
 from robustness.errors import DataError
 from robustness.recipes.assets.registry import ASSETS, Asset
+from robustness.recipes.assets.resources import Resources
 
 NLTK_INSTALL = "pip install 'peft-robustness[textattack]'"
 
 
-_data: Path | None = None
-
-
-def use_data(folder: Path | None) -> None:
-    """Names the data folder to look in first; without one, the variable ROBUSTNESS_DATA decides."""
-    global _data
-    _data = folder
-
-
-def locate_asset(name: str) -> Path | None:
+def locate_asset(name: str, resources: Resources) -> Path | None:
     """Returns where an asset lies, or None."""
-    return next((path for path in _places(ASSETS[name]) if path.exists()), None)
+    return next((path for path in _places(ASSETS[name], resources) if path.exists()), None)
 
 
-def find_asset(name: str) -> Path:
+def find_asset(name: str, resources: Resources) -> Path:
     """Returns where an asset lies.
 
     Raises:
         DataError: it is nowhere; the message names the places and what to do.
     """
-    found = locate_asset(name)
+    found = locate_asset(name, resources)
     if found is not None:
         return found
     asset = ASSETS[name]
     # A zip file stands for the folder of its name: one line each is enough.
-    looked = ", ".join(str(path) for path in _places(asset) if path.suffix != ".zip") or "no folder: none is named"
+    places = [str(path) for path in _places(asset, resources) if path.suffix != ".zip"]
     raise DataError(
-        f"asset {name} ({asset.purpose}; {asset.source}) is missing; looked in {looked}; {how_to_get(name)}"
+        f"asset {name} ({asset.purpose}; {asset.source}) is missing; looked in "
+        f"{', '.join(places) or 'no folder: none is named'}; {how_to_get(name, resources)}"
     )
 
 
-def how_to_get(name: str) -> str:
+def how_to_get(name: str, resources: Resources) -> str:
     """Returns the end of a message about a missing asset."""
-    folder = next(iter(data_folders()), None)
+    folder = next(iter(resources.folders), None)
     command = f"robustness assets get {name} --data {folder or 'FOLDER'}"
     if folder is not None:
         return f"run: {command}"
     return f"give --data FOLDER (or ROBUSTNESS_DATA) with {ASSETS[name].path} in it, or run: {command}"
-
-
-def data_folders() -> list[Path]:
-    """Returns the folders that assets are looked for in, the likeliest first."""
-    named = (Path(folder) for folder in (_data, os.environ.get("ROBUSTNESS_DATA")) if folder)
-    return list(dict.fromkeys(named))
 
 
 class Thesaurus(Protocol):
@@ -69,6 +55,8 @@ class Thesaurus(Protocol):
     def synsets(self, lemma: str) -> list[Any]:
         """Returns the synonym sets of a word, inflected or not."""
         ...
+
+    def __hash__(self) -> int: ...
 
 
 @cache
@@ -80,14 +68,14 @@ def _wordnet_at(path: Path) -> Thesaurus:
     return reader
 
 
-def load_wordnet() -> Thesaurus:
+def load_wordnet(resources: Resources) -> Thesaurus:
     """Returns WordNet, read into memory.
 
     Raises:
         DataError: NLTK or the corpus is missing.
     """
     _require_nltk()
-    return _wordnet_at(find_asset("wordnet"))
+    return _wordnet_at(find_asset("wordnet", resources))
 
 
 Tagger = Callable[[list[str]], list[str]]
@@ -107,14 +95,15 @@ def _tagger_at(tagger: Path, tagset: Path) -> Tagger:
     return tag
 
 
-def load_tagger() -> Tagger:
+def load_tagger(resources: Resources) -> Tagger:
     """Returns NLTK's English tagger with the universal tag set.
 
     Raises:
         DataError: NLTK or one of its two packages is missing.
     """
     _require_nltk()
-    return _tagger_at(find_asset("averaged_perceptron_tagger_eng"), find_asset("universal_tagset"))
+    tagger, tagset = (find_asset(name, resources) for name in ("averaged_perceptron_tagger_eng", "universal_tagset"))
+    return _tagger_at(tagger, tagset)
 
 
 @cache
@@ -127,24 +116,22 @@ def _neighbours_at(path: Path) -> Mapping[str, tuple[str, ...]]:
     return {word: tuple(neighbours) for word, neighbours in json.loads(content).items()}
 
 
-def load_neighbours() -> Mapping[str, tuple[str, ...]]:
+def load_neighbours(resources: Resources) -> Mapping[str, tuple[str, ...]]:
     """Returns lower-case words with their neighbours in the counter-fitted vectors, nearest first.
 
     Raises:
         DataError: the file is missing or not the published one.
     """
-    return _neighbours_at(find_asset("counter-fitted-neighbours"))
+    return _neighbours_at(find_asset("counter-fitted-neighbours", resources))
 
 
-def _places(asset: Asset) -> Iterator[Path]:
+def _places(asset: Asset, resources: Resources) -> Iterator[Path]:
     """Where an asset may lie, likeliest first."""
-    folders = data_folders()
     if not asset.is_nltk:
-        yield from (folder / asset.path for folder in folders)
+        yield from (folder / asset.path for folder in resources.folders)
         return
     inner = asset.path.removeprefix("nltk_data/")
-    named = [Path(folder) for folder in os.environ.get("NLTK_DATA", "").split(os.pathsep) if folder]
-    roots = [*(folder / "nltk_data" for folder in folders), *named, *_nltk_folders()]
+    roots = [*(folder / "nltk_data" for folder in resources.folders), *resources.nltk_folders, *_nltk_folders()]
     for root in dict.fromkeys(roots):
         yield root / inner
         yield root / f"{inner}.zip"

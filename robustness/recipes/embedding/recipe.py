@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from typing import final
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from itertools import pairwise
+from typing import Annotated, Any, Literal, final
 
-from robustness.definitions.embeddings import EmbeddingBall, EmbeddingMinimal
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+
 from robustness.engine.attack import Access
 from robustness.engine.outcome import Answered, Outcome, Problem, Spent, Status
-from robustness.errors import AttackError, CheckpointError, UsageError
+from robustness.errors import AttackError, CheckpointError, DefinitionError, UsageError
 from robustness.recipes.embedding.attack import (
     EmbeddingAttack,
     EmbeddingOutcome,
@@ -59,16 +61,90 @@ class EmbeddingRecipe:
                 yield _as_row(errored(example, str(error)), self.norm, victim.grader)
 
 
-def build_embedding_attack(search: EmbeddingBall | EmbeddingMinimal) -> EmbeddingRecipe:
-    """Returns the attack that a recipe file describes.
+def attack_ball(
+    method: Literal["fgsm", "pgd", "apgd"],
+    norm: Norm,
+    radii: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)],
+    steps: PositiveInt = 1,
+    loss: Loss | None = None,
+    restarts: PositiveInt | None = None,
+    step_size: PositiveFloat | None = None,
+    random_start: bool | None = None,
+) -> EmbeddingRecipe:
+    """Takes gradient steps in balls of embeddings, of growing radii: each attacks what the smaller left standing.
+
+    Args:
+        method: fgsm, pgd or apgd.
+        norm: of the ball.
+        radii: in median token norms of the victim's embedding table, so that models compare; smallest first.
+        steps: at each radius.
+        loss: what the steps increase; absent: margin.
+        restarts: of pgd and apgd, at each radius; absent: 1, a single run.
+        step_size: of pgd, in radii; absent: 2.5 / steps.
+        random_start: of pgd; absent: true. apgd always starts at random.
+
+    Raises:
+        DefinitionError: an option that the method does not have, or radii that do not grow.
+    """
+    if any(a >= b for a, b in pairwise(radii)):
+        raise DefinitionError("[search]: radii must grow: each attacks what the smaller ones left standing")
+    options = {"loss": loss, "restarts": restarts, "step_size": step_size, "random_start": random_start}
+    given = {"norm": norm, "steps": steps} if method != "fgsm" else {"norm": norm}
+    attack: BallAttack = _choose(method, {"fgsm": Fgsm, "pgd": Pgd, "apgd": Apgd}, given, options)
+    return EmbeddingRecipe(WithinRadii(attack, radii), norm)
+
+
+def attack_minimally(
+    method: Literal["ddn", "fmn"],
+    norm: Norm,
+    steps: PositiveInt,
+    loss: Loss | None = None,
+    gamma: Annotated[float, Field(gt=0, lt=1)] | None = None,
+    initial_radius: PositiveFloat | None = None,
+    step_size: PositiveFloat | None = None,
+    bisections: NonNegativeInt | None = None,
+) -> EmbeddingRecipe:
+    """Looks for the smallest perturbation of embeddings that flips the label.
+
+    Args:
+        method: ddn or fmn.
+        norm: ddn has l2 alone.
+        steps: of the search.
+        loss: of ddn; absent: margin, which is what fmn's radius is made of.
+        gamma: by what share the radius grows and shrinks; absent: 0.05.
+        initial_radius: of ddn: its first norm and step, in median token norms; absent: 0.25.
+        step_size: of fmn: its first step, in median token norms; absent: 0.25.
+        bisections: of the find's length; absent: 8.
 
     Raises:
         AttackError: a method that has no form in the norm.
+        DefinitionError: an option that the method does not have.
     """
-    norm = Norm(search.norm)
-    if isinstance(search, EmbeddingBall):
-        return EmbeddingRecipe(WithinRadii(_ball_method(search, norm), search.radii), norm)
-    return EmbeddingRecipe(Smallest(_minimal_method(search, norm)), norm)
+    if method == "ddn" and norm is not Norm.L2:
+        raise AttackError(f"[search]: ddn is minimal in l2; got norm {norm}; use fmn")
+    options = {
+        "loss": loss,
+        "gamma": gamma,
+        "initial_radius": initial_radius,
+        "step_size": step_size,
+        "bisections": bisections,
+    }
+    given = {"steps": steps} if method == "ddn" else {"norm": norm, "steps": steps}
+    attack: MinimalAttack = _choose(method, {"ddn": Ddn, "fmn": Fmn}, given, options)
+    return EmbeddingRecipe(Smallest(attack), norm)
+
+
+def _choose(
+    method: str, methods: Mapping[str, type[Any]], given: Mapping[str, object], options: Mapping[str, object]
+) -> Any:
+    """Makes a method with the options that a recipe gives; refuses one that belongs to others alone."""
+    set_options = {name: value for name, value in options.items() if value is not None}
+    has = {name: {each.name for each in fields(made)} for name, made in methods.items()}
+    for name in set_options:
+        if name not in has[method]:
+            owners = " and ".join(owner for owner, own in has.items() if name in own)
+            raise DefinitionError(f"[search]: {name} is an option of {owners}, not of {method}")
+    return methods[method](**given, **set_options)
 
 
 def name_embedding_attack(attack: object, name: str) -> EmbeddingRecipe:
@@ -79,32 +155,6 @@ def name_embedding_attack(attack: object, name: str) -> EmbeddingRecipe:
     if not isinstance(attack, EmbeddingAttack):
         raise AttackError(f"attack {name}: expected a method perturb(self, victim, examples, generators)")
     return EmbeddingRecipe(attack, Norm(norm))
-
-
-def _ball_method(search: EmbeddingBall, norm: Norm) -> BallAttack:
-    loss = Loss(search.loss or Loss.MARGIN)
-    restarts = search.restarts or 1
-    if search.method == "fgsm":
-        return Fgsm(norm, loss)
-    if search.method == "apgd":
-        return Apgd(norm, steps=search.steps, restarts=restarts, loss=loss)
-    return Pgd(
-        norm,
-        steps=search.steps,
-        step_size=search.step_size,
-        restarts=restarts,
-        random_start=search.random_start is not False,
-        loss=loss,
-    )
-
-
-def _minimal_method(search: EmbeddingMinimal, norm: Norm) -> MinimalAttack:
-    given = search.model_dump(include={"steps", "gamma", "initial_radius", "step_size", "bisections"})
-    if search.method == "fmn":
-        return Fmn(norm, **given)
-    if norm is not Norm.L2:
-        raise AttackError(f"ddn is minimal in l2; got norm {search.norm}; use fmn")
-    return Ddn(**given, loss=Loss(search.loss or Loss.MARGIN))
 
 
 def _as_row(outcome: EmbeddingOutcome, norm: Norm, grader: Grader) -> Outcome:

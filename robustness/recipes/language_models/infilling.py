@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Protocol, TypeAlias, final
+from typing import Annotated, Literal, Protocol, TypeAlias, final
+
+from pydantic import Field, PositiveInt
 
 from robustness.recipes.assets.lexical import Tagger
 from robustness.recipes.language_models.masked_lm import Hole, MaskedLanguageModel
@@ -31,6 +33,10 @@ Source: TypeAlias = tuple[Texts, tuple[Span, ...]]
 
 Words: TypeAlias = dict[int, tuple[str, ...]]
 """A masked language model's words by the index of their place."""
+
+
+Probability = Annotated[float, Field(ge=0, lt=1)]
+Context = Literal["clean", "current"]
 
 
 class InContext(Protocol):
@@ -61,17 +67,17 @@ class Replacements:
         model: fills the hole.
         count: words a place.
         min_probability: of a word.
-        from_clean: whether the other words are the clean text's, so that all places are filled at once and the
-            same for every victim, or those of the text as it is now.
+        context: the other words: those of the clean text, so that all places are filled at once and the same for
+            every victim, or those of the text as it is now.
     """
 
     keeps_words = True
 
     def __init__(
-        self, model: MaskedLanguageModel, count: int, min_probability: float = 0.0, *, from_clean: bool
+        self, model: MaskedLanguageModel, count: PositiveInt, min_probability: Probability = 0.0, *, context: Context
     ) -> None:
         self._model = model
-        self._from_clean = from_clean
+        self._from_clean = context == "clean"
         self._words = lru_cache(REMEMBERED_TEXTS)(_filler(model, count, min_probability, _without_word))
 
     def candidates(self, clean: Example, current: Example, index: int, changeable: Sequence[int]) -> list[Example]:
@@ -96,7 +102,7 @@ class Rereadings:
 
     keeps_words = True
 
-    def __init__(self, model: MaskedLanguageModel, count: int) -> None:
+    def __init__(self, model: MaskedLanguageModel, count: PositiveInt) -> None:
         self._model = model
         self._count = count
         self._words = lru_cache(REMEMBERED_TEXTS)(self._read)
@@ -120,16 +126,16 @@ class Insertions:
         model: fills the hole.
         count: words a place.
         min_probability: of a word.
-        from_clean: as in Replacements.
+        context: as in Replacements.
     """
 
     keeps_words = False
 
     def __init__(
-        self, model: MaskedLanguageModel, count: int, min_probability: float = 0.0, *, from_clean: bool
+        self, model: MaskedLanguageModel, count: PositiveInt, min_probability: Probability = 0.0, *, context: Context
     ) -> None:
         self._model = model
-        self._from_clean = from_clean
+        self._from_clean = context == "clean"
         self._words = lru_cache(REMEMBERED_TEXTS)(_filler(model, count, min_probability, _before_word))
 
     def candidates(self, clean: Example, current: Example, index: int, changeable: Sequence[int]) -> list[Example]:
@@ -157,7 +163,9 @@ class Merges:
 
     keeps_words = False
 
-    def __init__(self, model: MaskedLanguageModel, count: int, min_probability: float, tagger: Tagger) -> None:
+    def __init__(
+        self, model: MaskedLanguageModel, count: PositiveInt, min_probability: Probability = 0.0, *, tagger: Tagger
+    ) -> None:
         self._model = model
         self._tagger = tagger
         self._fill = _filler(model, count, min_probability, _without_two)

@@ -8,11 +8,12 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Annotated, Any, Literal, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field, PositiveInt
 
 from robustness.errors import DataError, first_line
 from robustness.testsets.example import Example
@@ -108,7 +109,7 @@ class SentenceSimilarity:
     Cosine similarity, or angular: 1 - arccos(cosine) / pi.
 
     Args:
-        encoder: texts to vectors of length 1.
+        model: texts to vectors of length 1.
         threshold: the lowest similarity allowed.
         metric: cosine or angular.
         window: words around the changed one that are compared; None: the whole text.
@@ -117,19 +118,19 @@ class SentenceSimilarity:
 
     def __init__(
         self,
-        encoder: SentenceEncoder,
-        threshold: float,
+        model: SentenceEncoder,
+        threshold: Annotated[float, Field(ge=-1, le=1)],
         metric: Literal["cosine", "angular"],
-        window: int | None = None,
+        window: PositiveInt | None = None,
         *,
         skip_shorter: bool = False,
     ) -> None:
-        self._encoder = encoder
+        self._encoder = model
         self._threshold = threshold
         self._metric = metric
         self._window = window
         self._skip_shorter = skip_shorter
-        self._clean_vector = lru_cache(REMEMBERED)(lambda text: encoder.encode([text])[0])
+        self._clean_vector = lru_cache(REMEMBERED)(lambda text: model.encode([text])[0])
         # By whole questions: a vector's last bits depend on the batch, and what is remembered must not.
         # By their digest: the texts of so many questions would fill the memory.
         self._cosines: OrderedDict[bytes, NDArray[np.float64]] = OrderedDict()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Annotated, final
+
+from pydantic import Field, PositiveInt
 
 from robustness.recipes.assets.lexical import Tagger
 from robustness.recipes.text.function_words import FUNCTION_WORDS
@@ -30,6 +32,7 @@ class SamePartOfSpeech:
     AFTER = 3
 
     def __init__(self, tagger: Tagger, *, noun_for_verb: bool) -> None:
+        self.noun_for_verb = noun_for_verb
         self._tag = lru_cache(maxsize=1 << 16)(lambda words, place: tagger(list(words))[place])
         self._exchangeable = frozenset({"NOUN", "VERB"}) if noun_for_verb else frozenset()
 
@@ -107,6 +110,48 @@ class Constraints:
         if self.max_changed_share is not None:
             limits.append(max(math.ceil(len(clean.words) * self.max_changed_share), self.changed_words_allowed))
         return min(limits, default=None)
+
+
+def skip_function_words() -> Constraints:
+    """Function words (articles, pronouns, auxiliaries ...) are never changed."""
+    return Constraints(skip_function_words=True)
+
+
+def min_word_length(characters: PositiveInt) -> Constraints:
+    """Words shorter than this stay."""
+    return Constraints(min_word_length=characters)
+
+
+def max_edit_distance(characters: PositiveInt) -> Constraints:
+    """Levenshtein distance between clean and adversarial text, in characters."""
+    return Constraints(max_edit_distance=characters)
+
+
+def max_changed_words(words: PositiveInt) -> Constraints:
+    """How many words may differ from the clean text."""
+    return Constraints(max_changed_words=words)
+
+
+def max_changed_share(share: Annotated[float, Field(gt=0, le=1)], at_least: PositiveInt | None = None) -> Constraints:
+    """What share of the clean text's words, rounded up, may differ; `at_least` so many words whatever the share."""
+    return Constraints(max_changed_share=share, changed_words_allowed=at_least or 0)
+
+
+def strictest(limits: Sequence[Constraints]) -> Constraints:
+    """Returns what several limits on words and distances make together: of each the strictest."""
+    shares = [each for each in limits if each.max_changed_share is not None]
+    return Constraints(
+        skip_function_words=any(each.skip_function_words for each in limits),
+        min_word_length=max((each.min_word_length for each in limits), default=0),
+        max_edit_distance=_least(each.max_edit_distance for each in limits),
+        max_changed_words=_least(each.max_changed_words for each in limits),
+        max_changed_share=min((each.max_changed_share or 1.0 for each in shares), default=None),
+        changed_words_allowed=min((each.changed_words_allowed for each in shares), default=0),
+    )
+
+
+def _least(limits: Iterable[int | None]) -> int | None:
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _changed_words(clean: Example, candidate: Example, limit: int) -> int:

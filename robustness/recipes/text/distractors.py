@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Sequence
 from typing import final
 
 import numpy as np
+from pydantic import NonNegativeInt
 
 from robustness.engine.attack import Access, Answer, BudgetExhausted, Search
 from robustness.testsets.example import Example
@@ -26,8 +26,8 @@ class Append:
 
     access = Access.SCORES
 
-    def __init__(self, texts: Sequence[str], *, handles: int, links: int) -> None:
-        self._texts = tuple(texts)
+    def __init__(self, texts: tuple[str, ...], *, handles: NonNegativeInt, links: NonNegativeInt) -> None:
+        self._texts = texts
         self._handles = handles
         self._links = links
 

@@ -7,6 +7,7 @@ from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import PositiveInt
 
 from robustness.engine.attack import Access, Answer, BudgetExhausted, Search
 from robustness.recipes.text.edits import WordEdits
@@ -39,7 +40,9 @@ class DifferentialEvolution:
     MUTATION = (0.5, 1.0)
     """Drawn anew each generation; both as in scipy.optimize.differential_evolution, which the paper calls."""
 
-    def __init__(self, edits: WordEdits, *, changes: int, population: int, generations: int) -> None:
+    def __init__(
+        self, edits: WordEdits, *, changes: PositiveInt, population: PositiveInt, generations: PositiveInt
+    ) -> None:
         self._edits = edits
         self._changes = changes
         self._population = population

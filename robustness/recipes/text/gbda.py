@@ -8,14 +8,15 @@ from dataclasses import dataclass, replace
 from typing import final
 
 import torch
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
-from robustness.definitions.embeddings import TokenDistributions
 from robustness.engine.attack import Access
 from robustness.engine.evaluation import NOT_FINITE
 from robustness.engine.faults import errored
 from robustness.engine.outcome import NOTHING, Answered, Outcome, Status
 from robustness.engine.referee import check_proposal, judge
 from robustness.engine.watchdog import SearchTimeout, Watchdog
+from robustness.errors import DefinitionError
 from robustness.recipes.embedding.attack import seeded_generators
 from robustness.recipes.text.token_places import TokenPlaces, find_places, soft_perplexity, write_tokens
 from robustness.tasks.grading import grade_finite
@@ -62,10 +63,37 @@ class Gbda:
     nothing beside it.
     """
 
-    settings: TokenDistributions
+    steps: PositiveInt
+    samples: PositiveInt
+    """Soft texts a step."""
+    draws: PositiveInt
+    """Texts drawn in the end, at most so many of them asked about."""
+    step_size: PositiveFloat
+    """Of Adam, in logits of the distribution."""
+    temperature: PositiveFloat
+    """Of the Gumbel-softmax."""
+    margin: PositiveFloat
+    """By how much the loss wants the answer wrong, in logits."""
+    start: PositiveFloat
+    """The first logit of each place's own token; those of all others are 0."""
+    candidates: PositiveInt | None = None
+    """Tokens a place may take, the nearest by cosine in the victim's embeddings; absent: the whole vocabulary."""
+    look_every: PositiveInt | None = None
+    """Steps between two looks at as many drawn texts as samples, the first of which that flips the label ends the
+    learning; absent: all steps are made."""
+    similarity_weight: NonNegativeFloat = 0.0
+    perplexity_weight: NonNegativeFloat = 0.0
+    language_model: str | None = None
+    """Folder or hub id of a causal model with the victim's own vocabulary, which the perplexity term needs."""
     access: Access = Access.GRADIENTS
     max_seconds: float = MAX_SECONDS
     """For one example; past it the example is errored."""
+
+    def __post_init__(self) -> None:
+        if (self.perplexity_weight > 0) != (self.language_model is not None):
+            raise DefinitionError(
+                "[search]: perplexity_weight and language_model belong together: give both, or neither"
+            )
 
     def run(self, victim: Victim, examples: Iterable[Example], *, seed: int, digest: str) -> Iterator[Outcome]:
         """Yields one outcome for each example; what cannot be attacked is errored with its reason."""
@@ -77,10 +105,10 @@ class Gbda:
                 cost = _Cost()
                 gold = victim.grader.gold(example)
                 try:
-                    if model is None and self.settings.language_model is not None:
-                        model = SameVocabularyModel(self.settings.language_model, victim)
+                    if model is None and self.language_model is not None:
+                        model = SameVocabularyModel(self.language_model, victim)
                     with watchdog.limit(self.max_seconds), frozen(victim):
-                        outcome = _Trial(self.settings, victim, example, generator_of(example), model, cost).run()
+                        outcome = _Trial(self, victim, example, generator_of(example), model, cost).run()
                 except SearchTimeout:
                     outcome = errored(
                         example,
@@ -105,7 +133,7 @@ class Gbda:
 class _Trial:
     """GBDA on one example."""
 
-    settings: TokenDistributions
+    settings: Gbda
     victim: Victim
     example: Example
     generator: torch.Generator

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import Annotated, final
 
 import numpy as np
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from robustness.engine.attack import Access, Answer, BudgetExhausted, Search
 from robustness.recipes.text.edits import WordEdits
@@ -29,7 +30,14 @@ class Genetic:
 
     access = Access.SCORES
 
-    def __init__(self, edits: WordEdits, *, population: int, generations: int, temperature: float) -> None:
+    def __init__(
+        self,
+        edits: WordEdits,
+        *,
+        population: Annotated[int, Field(ge=2)],
+        generations: PositiveInt,
+        temperature: PositiveFloat,
+    ) -> None:
         self._edits = edits
         self._population = population
         self._generations = generations

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import final
+from typing import Literal, final
 
 import numpy as np
+from pydantic import PositiveInt
 
 from robustness.engine.attack import Access, Answer, BudgetExhausted, Gradients, Search
-from robustness.recipes.text.flips import Flips
+from robustness.errors import AttackError
+from robustness.recipes.text.constraints import Constraints
+from robustness.recipes.text.edits import WordEdits
+from robustness.recipes.text.flips import Flips, TokenFlips, WordFlips
 from robustness.recipes.text.ranking import worst_reached
 from robustness.testsets.example import Example
 from robustness.victims.heads.text_gradients import TextGradient
@@ -58,3 +62,27 @@ class GradientBeam:
         except BudgetExhausted:
             pass
         return best
+
+
+def beam_of_flips(
+    edits: WordEdits, flips: Literal["words", "vocabulary"], width: PositiveInt, max_flips: PositiveInt
+) -> GradientBeam:
+    """Grows a beam of texts by the substitutions that its gradient promises most of.
+
+    Args:
+        edits: what words give way to.
+        flips: of words, to what the edits make of them, or of tokens, to any of the victim's vocabulary.
+        width: texts in the beam, and substitutions of each that are asked about.
+        max_flips: rounds.
+
+    Raises:
+        AttackError: edits or constraints, of which flips of the vocabulary take no notice.
+    """
+    if flips == "words":
+        return GradientBeam(WordFlips(edits), width=width, max_flips=max_flips)
+    if edits.transformations or edits.in_context or edits.constraints != Constraints():
+        raise AttackError(
+            '[search]: flips = "vocabulary" makes its candidates itself; leave [[transformations]] and '
+            "[[constraints]] out"
+        )
+    return GradientBeam(TokenFlips(), width=width, max_flips=max_flips)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
+from pydantic import PositiveInt
 
 from robustness.recipes.text.transformations import Transformation
 from robustness.recipes.text.words import in_case_of
@@ -55,7 +56,7 @@ CONTRACTIONS: dict[str, str] = {
 """Lower-case contraction -> what it is short for."""
 
 
-def exchange(kind: Literal["names", "places", "numbers"], count: int) -> Transformation:
+def exchange(kind: Literal["names", "places", "numbers"], count: PositiveInt) -> Transformation:
     """Returns the transformation of words of a kind to `count` others, by the name that recipe files use."""
     if kind == "names":
         return exchange_among(WOMEN, MEN, count=count)

@@ -21,21 +21,21 @@ class GreedyReduction:
 
     Args:
         constraints: which words may go.
-        max_words: the search ends at a text of so many words.
+        words_left: the search ends at a text of so many words.
     """
 
     access = Access.SCORES
 
-    def __init__(self, constraints: Constraints, max_words: int) -> None:
+    def __init__(self, constraints: Constraints, words_left: int) -> None:
         self._constraints = constraints
-        self._max_words = max_words
+        self._words_left = words_left
 
     def search(self, example: Example, rng: np.random.Generator) -> Search:
         """Proposes the shortest text found; draws nothing."""
         del rng
         current = example
         indices = self._constraints.changeable(example)
-        if not indices or len(example.words) <= self._max_words:
+        if not indices or len(example.words) <= self._words_left:
             return example
         left = list(range(len(example.words)))
         try:
@@ -48,7 +48,7 @@ class GreedyReduction:
                     continue
                 current = candidate
                 left.remove(index)
-                if len(left) <= self._max_words:
+                if len(left) <= self._words_left:
                     break
         except BudgetExhausted:
             pass

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import final
+from typing import Literal, final
 
 import numpy as np
+from pydantic import PositiveInt
 
 from robustness.engine.attack import Access, Answer, BudgetExhausted, Losses, Search
 from robustness.recipes.text.edits import WordEdits
-from robustness.recipes.text.ranking import Ranking
+from robustness.recipes.text.ranking import ByDeleting, ByGradient, ByHiding, ByWeightedSaliency, Ranking
 from robustness.testsets.example import Example
 
 
@@ -52,6 +53,24 @@ class GreedyWordRanking:
         except BudgetExhausted:
             pass
         return best
+
+
+def rank_by_hiding(
+    edits: WordEdits, ranking: Literal["unknown-token", "weighted-saliency"], unknown_token: str
+) -> GreedyWordRanking:
+    """Ranks words by how much hiding them hurts, then edits them one after the other."""
+    by = ByWeightedSaliency if ranking == "weighted-saliency" else ByHiding
+    return GreedyWordRanking(edits, by(unknown_token))
+
+
+def rank_by_deleting(edits: WordEdits) -> GreedyWordRanking:
+    """Ranks words by how much deleting them hurts, then edits them one after the other."""
+    return GreedyWordRanking(edits, ByDeleting())
+
+
+def rank_by_gradient(edits: WordEdits) -> GreedyWordRanking:
+    """Ranks words by the size of the gradient at them, then edits them one after the other."""
+    return GreedyWordRanking(edits, ByGradient())
 
 
 @final
@@ -153,7 +172,7 @@ class RandomOrder:
 
     access = Access.SCORES
 
-    def __init__(self, edits: WordEdits, passes: int) -> None:
+    def __init__(self, edits: WordEdits, passes: PositiveInt) -> None:
         self._edits = edits
         self._passes = passes
 

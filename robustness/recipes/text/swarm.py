@@ -7,6 +7,7 @@ from typing import Any, TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import PositiveInt
 
 from robustness.engine.attack import Access, Answer, BudgetExhausted, Losses, Search
 from robustness.recipes.text.edits import WordEdits
@@ -34,7 +35,7 @@ class ParticleSwarm:
 
     access = Access.SCORES
 
-    def __init__(self, edits: WordEdits, *, particles: int, iterations: int) -> None:
+    def __init__(self, edits: WordEdits, *, particles: PositiveInt, iterations: PositiveInt) -> None:
         self._edits = edits
         self._particles = particles
         self._iterations = iterations

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 import numpy as np
+from pydantic import PositiveInt
 
 from robustness.recipes.assets.lexical import Thesaurus
 from robustness.recipes.text.transformations import Transformation
@@ -30,7 +31,7 @@ def wordnet_synonyms(thesaurus: Thesaurus) -> Transformation:
     return substitute
 
 
-def nearest_neighbours(neighbours: Mapping[str, tuple[str, ...]], count: int) -> Transformation:
+def nearest_neighbours(neighbours: Mapping[str, tuple[str, ...]], count: PositiveInt) -> Transformation:
     """Returns the transformation to a word's `count` nearest neighbours, in its own case (arXiv 1907.11932)."""
 
     def substitute(word: str, rng: np.random.Generator) -> list[str]:

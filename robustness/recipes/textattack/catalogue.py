@@ -20,6 +20,7 @@ from robustness.engine.attack import Answer, NamedAttack, Scores
 from robustness.errors import AttackError, DataError, DefinitionError, RobustnessError, first_line
 from robustness.recipes.assets.lexical import locate_asset
 from robustness.recipes.assets.registry import ASSETS
+from robustness.recipes.assets.resources import Resources
 from robustness.recipes.textattack.bridge import TextAttackSearch, keep_global_randomness
 from robustness.recipes.textattack.importing import FLAIR_MISSING, INSTALL, has_flair, importing_textattack
 from robustness.testsets.example import Example
@@ -80,7 +81,7 @@ _REHEARSAL_LABELS = 16
 """More than any task has, so that every target exists."""
 
 
-def find_textattack_attack(reference: str) -> NamedAttack:
+def find_textattack_attack(reference: str, resources: Resources) -> NamedAttack:
     """Returns the attack of `textattack:NAME`, NAME being a class of textattack.attack_recipes.
 
     Raises:
@@ -89,13 +90,13 @@ def find_textattack_attack(reference: str) -> NamedAttack:
         DataError: something that the recipe reads cannot be had; the message says what it needs.
     """
     name = reference.removeprefix(PREFIX)
-    recipes = _load_recipes()
+    recipes = _load_recipes(resources)
     if name not in recipes:
         raise DefinitionError(f"{reference}: TextAttack has no recipe {name!r}{nearest(name, recipes)}")
-    return wrap_textattack(recipes[name])
+    return wrap_textattack(recipes[name], resources)
 
 
-def wrap_textattack(made: object, *, name: str = "") -> NamedAttack:
+def wrap_textattack(made: object, resources: Resources, *, name: str = "") -> NamedAttack:
     """Returns one's own `textattack.Attack`, or a subclass of AttackRecipe, as an attack of this engine.
 
     The digest covers the name, TextAttack's version and what the attack prints as. Before it is returned the
@@ -103,13 +104,14 @@ def wrap_textattack(made: object, *, name: str = "") -> NamedAttack:
 
     Args:
         made: the model that an Attack was built with is not used.
+        resources: the data folders.
         name: default: that of the class, with `textattack:` before it.
 
     Raises:
         AttackError: it is neither, TextAttack is not installed, or it asks for more than a classifier's scores.
         DataError: something that it reads cannot be had.
     """
-    textattack = load_textattack()
+    textattack = load_textattack(resources)
     is_recipe = isinstance(made, type) and issubclass(made, textattack.attack_recipes.AttackRecipe)
     if not is_recipe and not isinstance(made, textattack.Attack):
         raise AttackError(f"{name or made!r}: expected a textattack.Attack or a subclass of AttackRecipe")
@@ -127,7 +129,7 @@ def wrap_textattack(made: object, *, name: str = "") -> NamedAttack:
     return NamedAttack(name, _digest(name, attack), TextAttackSearch(attack), family="textattack")
 
 
-def load_textattack() -> Any:
+def load_textattack(resources: Resources) -> Any:
     """Imports TextAttack, which reads NLTK's stop words at once, where flair is not installed too.
 
     Raises:
@@ -137,7 +139,7 @@ def load_textattack() -> Any:
     if importlib.util.find_spec("textattack") is None:
         raise AttackError(f"TextAttack is not installed; run: {INSTALL}")
     try:
-        _extend_nltk_path()
+        _extend_nltk_path(resources)
         importlib.import_module("nltk.corpus").stopwords.ensure_loaded()
         with keep_global_randomness(), importing_textattack():
             return importlib.import_module("textattack")
@@ -152,7 +154,7 @@ def load_textattack() -> Any:
         raise AttackError(f"TextAttack cannot be imported: {error}; run: {INSTALL}") from error
 
 
-def check_recipes() -> Iterator[tuple[str, str]]:
+def check_recipes(resources: Resources) -> Iterator[tuple[str, str]]:
     """Yields every recipe's name with what keeps it from running, or nothing when it is ready.
 
     A recipe that reads what only the network has is not tried, since trying would download it.
@@ -160,13 +162,13 @@ def check_recipes() -> Iterator[tuple[str, str]]:
     Raises:
         RobustnessError: TextAttack, or what it needs to be imported, is missing.
     """
-    for name in sorted(_load_recipes()):
+    for name in sorted(_load_recipes(resources)):
         remote = [need for need in NEEDS.get(name, ()) if need not in (_WORDNET, _TAGGER)]
         if remote and not _lacks_flair(name):
             yield name, f"needs {'; '.join(remote)} (not tried)"
             continue
         try:
-            find_textattack_attack(PREFIX + name)
+            find_textattack_attack(PREFIX + name, resources)
         except RobustnessError as error:
             yield name, str(error)
         else:
@@ -245,8 +247,8 @@ def _digest(name: str, attack: Any) -> str:
     return hashlib.sha256(material.encode()).hexdigest()[:16]
 
 
-def _load_recipes() -> dict[str, type]:
-    recipes = load_textattack().attack_recipes
+def _load_recipes(resources: Resources) -> dict[str, type]:
+    recipes = load_textattack(resources).attack_recipes
     base = recipes.AttackRecipe
     found = {name: getattr(recipes, name) for name in dir(recipes)}
     return {
@@ -254,11 +256,11 @@ def _load_recipes() -> dict[str, type]:
     }
 
 
-def _extend_nltk_path() -> None:
+def _extend_nltk_path(resources: Resources) -> None:
     """Lets NLTK, hence TextAttack, read the data folder's nltk_data too; what NLTK_DATA names goes first."""
     path: list[str] = importlib.import_module("nltk.data").path
     for asset in ASSETS.values():
-        found = locate_asset(asset.name) if asset.is_nltk else None
+        found = locate_asset(asset.name, resources) if asset.is_nltk else None
         if found is not None and str(found.parents[1]) not in path:
             path.append(str(found.parents[1]))
 

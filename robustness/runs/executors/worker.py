@@ -16,9 +16,8 @@ from transformers.utils import logging as transformers_logging
 from robustness.engine.attack import NamedAttack
 from robustness.engine.query_cache import QueryCache
 from robustness.errors import CheckpointError, DataError, RobustnessError, UsageError
-from robustness.recipes.assets.lexical import use_data
+from robustness.recipes.assets.resources import Resources
 from robustness.recipes.building import find_attack
-from robustness.recipes.devices import use_device
 from robustness.runs.arms import Arms
 from robustness.runs.executors.executor import Work, find_outcomes
 from robustness.runs.executors.reports import Ended, Found, Lost, Refused, Report, Started
@@ -48,11 +47,10 @@ class WorkerSpec:
     ready: frozenset[str]
     """Attacks that lacked nothing where the run was started."""
     seed: int
-    device: str
     dtype: str
     compile: bool
     cache: Path | None
-    data: Path | None
+    resources: Resources
     threads: int
 
 
@@ -78,11 +76,10 @@ def pack_worker_spec(plan: Plan, prepared: Prepared, *, device: str, threads: in
         digests={attack.name: attack.digest for attack in plan.attacks},
         ready=frozenset(attack.name for attack in plan.attacks if not isinstance(attack.attack, Unready)),
         seed=settings.seed,
-        device=device,
         dtype=settings.dtype,
         compile=settings.compile,
         cache=None if settings.cache is None else settings.cache.resolve(),
-        data=None if settings.data is None else settings.data.resolve(),
+        resources=settings.resources.on(device),
         threads=threads,
     )
     return pickle.dumps(spec)
@@ -151,9 +148,7 @@ class Worker:
             torch.set_num_threads(spec.threads)
             transformers_logging.set_verbosity_error()
             transformers_logging.disable_progress_bar()
-            use_data(spec.data)
-            use_device(spec.device)
-            placement = place(spec.device, spec.dtype)
+            placement = place(spec.resources.device, spec.dtype)
             torch.ones(1, device=placement.device).sum().item()  # a broken GPU is found before it is given work
             self._arms = Arms(spec.checkpoints, spec.tasks, placement, compile=spec.compile, cache=spec.cache)
         except Exception as error:  # the driver has such a device, and what else was asked for it has checked
@@ -205,9 +200,9 @@ class Worker:
 
     def _resolve(self, name: str, reference: str) -> NamedAttack:
         if name not in self._kit.ready:
-            return resolve_or_postpone(reference)
+            return resolve_or_postpone(reference, self._kit.resources)
         try:
-            return find_attack(reference)
+            return find_attack(reference, self._kit.resources)
         except DataError as error:
             raise DataError(
                 f"attack {name}: lacks here what it has where the run was started; every machine must see the same "

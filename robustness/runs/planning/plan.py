@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from robustness.definitions.catalog import ATTACKS, SUITES, TESTSETS, Entry
+from robustness.definitions.catalog import SUITES, TESTSETS, Entry
 from robustness.definitions.naming import nearest
 from robustness.definitions.pairs import Pair, read_pairs
 from robustness.definitions.seeds import refuse_seed
@@ -19,7 +19,8 @@ from robustness.definitions.tasks import task_of_testset
 from robustness.definitions.testsets import TestsetDefinition
 from robustness.engine.attack import Access, AnswerAttack, NamedAttack, Search
 from robustness.errors import DataError, DefinitionError, UsageError
-from robustness.recipes.building import find_attack, name_attack, name_recipe
+from robustness.recipes.assets.resources import Resources
+from robustness.recipes.building import find_attack, find_recipe, name_attack, name_recipe
 from robustness.runs.cells import NO_ATTACK, RESERVED, Cell, ProbeCell
 from robustness.sensitivity.building import find_probe, name_probe
 from robustness.sensitivity.measurement import Space
@@ -56,6 +57,11 @@ class RunSettings:
     """Folder of the query cache; None: no search knows what another has asked."""
     attack_fields: tuple[str, ...] = ()
     """Fields that are open to attack in place of the tasks' own; empty keeps those."""
+
+    @property
+    def resources(self) -> Resources:
+        """Where recipes and probes find what they read, and the device of recipes' own models."""
+        return Resources.of(self.data, self.device)
 
     @property
     def arithmetic(self) -> str:
@@ -131,8 +137,8 @@ def make_plan(settings: RunSettings) -> Plan:
     _refuse_code(settings.suite, [*suite.attacks, *suite.probes])
     pairs = (settings.pairs,) if isinstance(settings.pairs, Pair) else read_pairs(settings.pairs)
     testsets = tuple(TESTSETS.find(name) for name in dict.fromkeys(settings.testsets or suite.testsets))
-    named = tuple(_resolve(attack) for attack in settings.attacks)
-    attacks = named or tuple(resolve_or_postpone(attack) for attack in suite.attacks)
+    named = tuple(_resolve(attack, settings.resources) for attack in settings.attacks)
+    attacks = named or tuple(resolve_or_postpone(attack, settings.resources) for attack in suite.attacks)
     _refuse_repeated("--attack", [attack.name for attack in attacks])
     probes = _resolve_probes(settings, suite)
     tasks = _match_tasks(pairs, testsets)
@@ -192,10 +198,10 @@ def _refuse_fields(names: Sequence[str], tasks: Sequence[Task]) -> None:
             raise UsageError(f"--attack-field {name}: no task of the pairs has such a field{nearest(name, known)}")
 
 
-def _resolve(attack: str | object) -> NamedAttack:
+def _resolve(attack: str | object, resources: Resources) -> NamedAttack:
     if isinstance(attack, NamedAttack):
         return attack
-    return find_attack(attack) if isinstance(attack, str) else name_attack(attack)
+    return find_attack(attack, resources) if isinstance(attack, str) else name_attack(attack, resources)
 
 
 class Unready:
@@ -213,15 +219,15 @@ class Unready:
         yield []  # makes this a generator
 
 
-def resolve_or_postpone(name: str) -> NamedAttack:
+def resolve_or_postpone(name: str, resources: Resources) -> NamedAttack:
     """Returns an attack by name; where assets are missing, one that errors its examples and has the recipe's digest.
 
     So a suite goes on without the attacks that lack something.
     """
     try:
-        return find_attack(name)
+        return find_attack(name, resources)
     except DataError as error:
-        return name_recipe(ATTACKS.find(name), Unready(str(error)))
+        return name_recipe(find_recipe(name), Unready(str(error)))
 
 
 def _resolve_probes(settings: RunSettings, suite: SuiteDefinition) -> tuple[NamedProbe, ...]:

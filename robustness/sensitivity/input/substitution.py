@@ -12,7 +12,8 @@ import torch
 from pydantic import Field, PositiveInt
 
 from robustness.engine.seeding import example_generator
-from robustness.recipes.assets.lexical import load_neighbours, load_wordnet
+from robustness.recipes.assets.lexical import Thesaurus, load_neighbours, load_wordnet
+from robustness.recipes.assets.resources import Resources
 from robustness.recipes.text.words import in_case_of, wordnet_synonyms
 from robustness.sensitivity.batching import errored_reading
 from robustness.sensitivity.input.smoothing import clopper_pearson_lower
@@ -57,7 +58,7 @@ class OneSubstitution:
     def measure(self, subject: Subject) -> Iterable[Reading]:
         """See Probe; raises DataError where the synonyms' file is missing."""
         victim = subject.victim
-        synonyms = load_synonyms(self.table)
+        synonyms = load_synonyms(self.table, subject.resources)
         for example in subject.examples:
             texts = list(dict.fromkeys([example.texts, *single_substitutions(example, synonyms)]))
             try:
@@ -94,7 +95,7 @@ class Safer:
     def measure(self, subject: Subject) -> Iterable[Reading]:
         """See Probe; raises DataError where the synonyms' file is missing."""
         victim = subject.victim
-        synonyms = load_synonyms(self.table)
+        synonyms = load_synonyms(self.table, subject.resources)
         for example in subject.examples:
             rng = example_generator(subject.seed, subject.digest, example.id)
             texts = draw_texts(example, synonyms, self.samples, rng)
@@ -117,15 +118,15 @@ class Safer:
             yield Reading(Measurement(CERTIFIED_WORDS, float(words), Kind.CERT_PROB, **labels), example)  # type: ignore[arg-type]
 
 
-def load_synonyms(table: SynonymTable) -> Synonyms:
+def load_synonyms(table: SynonymTable, resources: Resources) -> Synonyms:
     """Returns the synonyms of `counter-fitted` (8 neighbours a word, closed symmetrically) or of `wordnet`.
 
     Raises:
         DataError: its file is missing.
     """
     if table == "wordnet":
-        return _from_wordnet()
-    closed = close_symmetrically(load_neighbours())
+        return _synonyms_in(load_wordnet(resources))
+    closed = close_symmetrically(load_neighbours(resources))
 
     def neighbours(word: str) -> tuple[str, ...]:
         forms = dict.fromkeys(in_case_of(word, other) for other in closed.get(word.lower(), ()))
@@ -135,8 +136,8 @@ def load_synonyms(table: SynonymTable) -> Synonyms:
 
 
 @cache
-def _from_wordnet() -> Synonyms:
-    substitute = wordnet_synonyms(load_wordnet())
+def _synonyms_in(thesaurus: Thesaurus) -> Synonyms:
+    substitute = wordnet_synonyms(thesaurus)
     rng = np.random.default_rng(0)  # which nothing is drawn from
     return lru_cache(maxsize=1 << 16)(lambda word: tuple(substitute(word, rng)))
 

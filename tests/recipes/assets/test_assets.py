@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,25 +11,23 @@ from robustness.definitions.catalog import ATTACKS
 from robustness.errors import DataError
 from robustness.recipes.assets import lexical as assets
 from robustness.recipes.assets.registry import ASSETS
-from robustness.recipes.building import find_attack
+from robustness.recipes.assets.resources import Resources
+from robustness.recipes.building import find_attack, find_recipe
 from robustness.recipes.parts import assets_of
 
 
 @pytest.fixture(autouse=True)
-def no_data_named(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_data_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ROBUSTNESS_DATA", raising=False)
     monkeypatch.delenv("NLTK_DATA", raising=False)
     monkeypatch.setattr(assets, "_nltk_folders", list)
-    yield
-    assets.use_data(None)
 
 
 def test_a_missing_asset_is_named_with_where_it_was_looked_for_and_what_to_do(tmp_path: Path) -> None:
     pytest.importorskip("nltk")
-    assets.use_data(tmp_path)
 
     with pytest.raises(DataError) as refused:
-        find_attack("pwws")
+        find_attack("pwws", Resources.of(tmp_path))
 
     message = str(refused.value)
     assert "wordnet" in message
@@ -40,24 +37,23 @@ def test_a_missing_asset_is_named_with_where_it_was_looked_for_and_what_to_do(tm
 
 def test_without_any_folder_the_message_says_so() -> None:
     with pytest.raises(DataError, match="no folder: none is named; give --data FOLDER"):
-        assets.load_neighbours()
+        assets.load_neighbours(Resources())
 
 
 def test_without_nltk_the_message_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "nltk", None)
 
     with pytest.raises(DataError, match=r"pip install 'peft-robustness\[textattack\]'"):
-        assets.load_wordnet()
+        assets.load_wordnet(Resources())
 
 
 def test_a_list_that_is_not_the_published_one_is_refused(tmp_path: Path) -> None:
     path = tmp_path / ASSETS["counter-fitted-neighbours"].path
     path.parent.mkdir(parents=True)
     path.write_text('{"good": ["fine"]}')
-    assets.use_data(tmp_path)
 
     with pytest.raises(DataError, match="not the published file"):
-        assets.load_neighbours()
+        assets.load_neighbours(Resources.of(tmp_path))
 
 
 def test_a_zip_file_stands_for_the_folder_and_nltks_variable_is_read(
@@ -68,7 +64,7 @@ def test_a_zip_file_stands_for_the_folder_and_nltks_variable_is_read(
     archive.touch()
     monkeypatch.setenv("NLTK_DATA", str(tmp_path))
 
-    assert assets.find_asset("wordnet") == archive
+    assert assets.find_asset("wordnet", Resources.of()) == archive
 
 
 def test_the_named_folder_comes_before_the_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,22 +73,21 @@ def test_the_named_folder_comes_before_the_variable(tmp_path: Path, monkeypatch:
         path.parent.mkdir(parents=True)
         path.touch()
     monkeypatch.setenv("ROBUSTNESS_DATA", str(tmp_path / "theirs"))
-    assets.use_data(tmp_path / "mine")
 
-    found = assets.locate_asset("counter-fitted-neighbours")
+    found = assets.locate_asset("counter-fitted-neighbours", Resources.of(tmp_path / "mine"))
 
     assert found is not None
     assert found.is_relative_to(tmp_path / "mine")
 
 
 def test_every_asset_a_recipe_reads_is_registered_and_every_registered_one_is_read() -> None:
-    assert {name for each in ATTACKS.names() for name in assets_of(ATTACKS.find(each).definition)} == set(ASSETS)
+    assert {name for each in ATTACKS.names() for name in assets_of(find_recipe(each).definition)} == set(ASSETS)
 
 
 def test_a_recipes_assets_are_known_without_building_it() -> None:
-    assert assets_of(ATTACKS.find("pwws").definition) == ["wordnet"]
-    assert assets_of(ATTACKS.find("deepwordbug").definition) == []
-    assert assets_of(ATTACKS.find("clare").definition) == [
+    assert assets_of(find_recipe("pwws").definition) == ["wordnet"]
+    assert assets_of(find_recipe("deepwordbug").definition) == []
+    assert assets_of(find_recipe("clare").definition) == [
         "distilroberta-base",
         "averaged_perceptron_tagger_eng",
         "universal_tagset",
@@ -102,13 +97,24 @@ def test_a_recipes_assets_are_known_without_building_it() -> None:
 
 def test_the_shared_assets_are_found_read_and_what_the_registry_says(shared_data: Path) -> None:
     pytest.importorskip("nltk")
-    assets.use_data(shared_data)
+    mine = Resources.of(shared_data)
 
     for name in ("wordnet", "averaged_perceptron_tagger_eng", "universal_tagset", "counter-fitted-neighbours"):
-        found = assets.find_asset(name)
+        found = assets.find_asset(name, mine)
         if name in ("universal_tagset", "counter-fitted-neighbours"):  # the others are packed in another way there
             assert hashlib.sha256(found.read_bytes()).hexdigest() == ASSETS[name].files[0].sha256
-    assert "movie" in {name for sense in assets.load_wordnet().synsets("film") for name in sense.lemma_names()}
-    assert assets.load_tagger()(["the", "film", "is", "good"]) == ["DET", "NOUN", "VERB", "ADJ"]
-    assert assets.load_neighbours()["film"][0] == "movie"
-    assert np.mean([len(n) <= 8 for n in assets.load_neighbours().values()]) == 1
+    assert "movie" in {name for sense in assets.load_wordnet(mine).synsets("film") for name in sense.lemma_names()}
+    assert assets.load_tagger(mine)(["the", "film", "is", "good"]) == ["DET", "NOUN", "VERB", "ADJ"]
+    assert assets.load_neighbours(mine)["film"][0] == "movie"
+    assert np.mean([len(n) <= 8 for n in assets.load_neighbours(mine).values()]) == 1
+
+
+def test_two_callers_of_one_process_have_each_their_own_data_folder(tmp_path: Path) -> None:
+    path = tmp_path / ASSETS["counter-fitted-neighbours"].path
+    path.parent.mkdir(parents=True)
+    path.touch()
+    mine, theirs = Resources.of(tmp_path), Resources.of(tmp_path / "theirs")
+
+    assert assets.locate_asset("counter-fitted-neighbours", mine) == path
+    assert assets.locate_asset("counter-fitted-neighbours", theirs) is None
+    assert assets.locate_asset("counter-fitted-neighbours", mine) == path

@@ -25,6 +25,7 @@ from robustness.recipes.assets import downloading
 from robustness.recipes.assets import lexical as assets
 from robustness.recipes.assets.downloading import fetch, get_asset
 from robustness.recipes.assets.registry import ASSETS, Asset, RemoteFile
+from robustness.recipes.assets.resources import Resources
 
 STALL = 30.0
 """Seconds; a test that waits for it has failed."""
@@ -335,12 +336,9 @@ def test_the_command_downloads_into_the_data_folder_where_recipes_find_it(
     assert done.value.code == 0
     place = tmp_path / "data" / ASSETS[name].path
     assert capsys.readouterr().out.strip() == str(place)
-    assets.use_data(tmp_path / "data")
-    try:
-        assert assets.find_asset(name) == place
-        assert assets.load_neighbours() == {"good": ("fine",)}
-    finally:
-        assets.use_data(None)
+    mine = Resources.of(tmp_path / "data")
+    assert assets.find_asset(name, mine) == place
+    assert assets.load_neighbours(mine) == {"good": ("fine",)}
 
 
 def test_unknown_names_and_no_folder_are_refused(
@@ -370,7 +368,6 @@ def test_the_list_says_what_is_there_and_the_command_for_what_is_not(
         main()
 
     lines = {line.split()[1]: line for line in capsys.readouterr().out.splitlines()}
-    assets.use_data(None)
     assert set(lines) == set(ASSETS)
     assert lines["counter-fitted-neighbours"].startswith("ready")
     assert lines["distilroberta-base"].startswith("missing")

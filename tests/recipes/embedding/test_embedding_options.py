@@ -9,17 +9,18 @@ import pytest
 
 from robustness import Example
 from robustness.definitions.attacks import AttackDefinition
-from robustness.definitions.catalog import ATTACKS
 from robustness.definitions.reading import read_definition
 from robustness.engine.outcome import Status
 from robustness.errors import AttackError, DefinitionError
+from robustness.recipes.assets.resources import Resources
+from robustness.recipes.building import find_recipe
 from robustness.recipes.embedding.attack import Smallest, WithinRadii
 from robustness.recipes.embedding.ball_attacks import Apgd, Fgsm, Pgd
 from robustness.recipes.embedding.balls import Norm
 from robustness.recipes.embedding.minimal_norm import Ddn, Fmn
 from robustness.recipes.embedding.recipe import EmbeddingRecipe
 from robustness.recipes.embedding.trial import Loss
-from robustness.recipes.parts import build_attack
+from robustness.recipes.parts import build_attack, check_parts
 from robustness.victims.toy_models import toy_victims
 
 BALL = 'kind = "embedding-ball"\nnorm = "l2"\nradii = [0.5]\nsteps = 4\n'
@@ -27,10 +28,11 @@ MINIMAL = 'kind = "embedding-minimal"\nnorm = "l2"\nsteps = 4\n'
 
 
 def read(folder: Path, search: str) -> AttackDefinition:
+    """Reads a recipe and checks its parts."""
     path = folder / "mine.toml"
     head = 'summary = "Mine."\nfamily = "embedding"\naccess = "gradients"\n[search]\n'
     path.write_text(head + search, encoding="utf-8")
-    return read_definition(path, AttackDefinition)
+    return check_parts(read_definition(path, AttackDefinition), str(path))
 
 
 @pytest.mark.parametrize(
@@ -54,7 +56,7 @@ def read(folder: Path, search: str) -> AttackDefinition:
     ],
 )
 def test_options_reach_the_attack(tmp_path: Path, search: str, expected: Any) -> None:
-    attack = build_attack(read(tmp_path, search))
+    attack = build_attack(read(tmp_path, search), Resources())
 
     assert isinstance(attack, EmbeddingRecipe)
     assert isinstance(attack.method, WithinRadii | Smallest)
@@ -71,11 +73,12 @@ def test_options_reach_the_attack(tmp_path: Path, search: str, expected: Any) ->
         (MINIMAL + 'method = "fmn"\nloss = "dlr"', "loss is an option of ddn, not of fmn"),
         (MINIMAL + 'method = "ddn"\nstep_size = 0.1', "step_size is an option of fmn, not of ddn"),
         (MINIMAL + 'method = "ddn"\ngamma = 1.5', "gamma"),
+        (BALL.replace("[0.5]", "[0.5, 0.5]") + 'method = "pgd"', r"\[search\]: radii must grow"),
     ],
 )
 def test_an_option_that_does_not_apply_is_refused(tmp_path: Path, search: str, message: str) -> None:
     with pytest.raises(DefinitionError, match=message):
-        read(tmp_path, search)
+        build_attack(read(tmp_path, search), Resources())
 
 
 def test_an_option_left_out_is_no_part_of_a_digest(tmp_path: Path) -> None:
@@ -83,7 +86,7 @@ def test_an_option_left_out_is_no_part_of_a_digest(tmp_path: Path) -> None:
     plain = read(tmp_path, BALL + 'method = "pgd"').behaviour_digest()
 
     assert read(tmp_path, BALL + 'method = "pgd"\nrestarts = 2').behaviour_digest() != plain
-    given = ATTACKS.find("pgd").definition.search.model_dump()
+    given = find_recipe("pgd").definition.search.model_dump()
     assert given == {
         "kind": "embedding-ball",
         "method": "pgd",
@@ -94,7 +97,7 @@ def test_an_option_left_out_is_no_part_of_a_digest(tmp_path: Path) -> None:
 
 
 def test_dlr_with_two_labels_errs_with_what_to_do_and_runs_with_three(tmp_path: Path) -> None:
-    attack = build_attack(read(tmp_path, BALL + 'method = "apgd"\nloss = "dlr"'))
+    attack = build_attack(read(tmp_path, BALL + 'method = "apgd"\nloss = "dlr"'), Resources())
     two, three = toy_victims(0)
     statuses = []
     for victim in (two, three):
@@ -113,4 +116,4 @@ def test_a_query_budget_that_nothing_would_keep_is_refused(tmp_path: Path) -> No
     definition = read(tmp_path, BALL + 'method = "pgd"\n[budget]\nmax_queries = 5')
 
     with pytest.raises(AttackError, match=r"\[budget\].*its steps are its budget"):
-        build_attack(definition)
+        build_attack(definition, Resources())

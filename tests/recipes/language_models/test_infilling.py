@@ -44,7 +44,7 @@ def every(clean: Example) -> range:
 def test_a_word_is_replaced_by_what_fills_its_hole_in_its_own_case(model: MaskedLanguageModel) -> None:
     clean = example()
 
-    found = Replacements(model, 4, from_clean=True).candidates(clean, clean, 1, every(clean))
+    found = Replacements(model, 4, context="clean").candidates(clean, clean, 1, every(clean))
 
     words = model.fill([Hole("the ", " is (very) good , not dull")], 4)[0]
     assert [each.words[1] for each in found] == [word.capitalize() for word in words if word != "film"]
@@ -55,8 +55,8 @@ def test_holes_are_those_of_the_clean_text_or_of_the_text_as_it_is_now(model: Ma
     clean = example("the film is good")
     current = clean.replace_word(1, "bleak")
 
-    of_clean = Replacements(model, 3, from_clean=True).candidates(clean, current, 3, every(clean))
-    of_current = Replacements(model, 3, from_clean=False).candidates(clean, current, 3, every(clean))
+    of_clean = Replacements(model, 3, context="clean").candidates(clean, current, 3, every(clean))
+    of_current = Replacements(model, 3, context="current").candidates(clean, current, 3, every(clean))
 
     assert [c.words[3] for c in of_clean] == [w for w in model.fill([Hole("the film is ", "")], 3)[0] if w != "good"]
     assert [c.words[3] for c in of_current] == [
@@ -72,7 +72,7 @@ def test_all_holes_of_a_clean_text_are_filled_in_one_call_which_is_remembered(
     calls: list[int] = []
     fill = model.fill
     monkeypatch.setattr(model, "fill", lambda holes, *rest: calls.append(len(holes)) or fill(holes, *rest))
-    source = Replacements(model, 3, from_clean=True)
+    source = Replacements(model, 3, context="clean")
     clean = example("the film is good")
 
     for index in (1, 3, 1):
@@ -84,7 +84,7 @@ def test_all_holes_of_a_clean_text_are_filled_in_one_call_which_is_remembered(
 def test_a_word_is_inserted_before_another_without_moving_the_others(model: MaskedLanguageModel) -> None:
     clean = example("the film is good")
 
-    found = Insertions(model, 3, from_clean=True).candidates(clean, clean, 3, every(clean))
+    found = Insertions(model, 3, context="clean").candidates(clean, clean, 3, every(clean))
 
     words = model.fill([Hole("the film is ", " good")], 3)[0]
     assert [each.texts for each in found] == [(f"the film is {word} good",) for word in words if word != "good"]
@@ -95,7 +95,7 @@ def test_only_neighbours_of_fitting_parts_of_speech_with_blanks_between_are_merg
     model: MaskedLanguageModel,
 ) -> None:
     clean = example()
-    source = Merges(model, 1000, 0.0, tag)
+    source = Merges(model, 1000, 0.0, tagger=tag)
 
     merged = {
         tuple(i for i, word in enumerate(each.words) if word == "")
@@ -108,7 +108,7 @@ def test_only_neighbours_of_fitting_parts_of_speech_with_blanks_between_are_merg
 
 def test_two_words_become_what_fills_their_one_hole(model: MaskedLanguageModel) -> None:
     clean = example("the film is good")
-    source = Merges(model, 4, 0.0, tag)
+    source = Merges(model, 4, 0.0, tagger=tag)
 
     for index in (0, 1):
         found = source.candidates(clean, clean, index, [0, 1])
@@ -130,7 +130,7 @@ def test_rereadings_leave_out_function_words_and_the_word_itself(model: MaskedLa
 def test_pairs_are_read_together_and_only_open_segments_change(model: MaskedLanguageModel) -> None:
     pair = Example("1", ("the film is good", "a dull plot"), label=1, attacked=(1,))
 
-    found = Replacements(model, 3, from_clean=True).candidates(pair, pair, 1, [1])
+    found = Replacements(model, 3, context="clean").candidates(pair, pair, 1, [1])
 
     words = model.fill([Hole("the film is good\na ", " plot")], 3)[0]
     assert [each.texts for each in found] == [(pair.texts[0], f"a {word} plot") for word in words if word != "dull"]
@@ -148,7 +148,7 @@ class SameParts:
 
 def test_constraints_on_words_apply_where_one_word_stands_for_one(model: MaskedLanguageModel) -> None:
     clean = example("the film is good")
-    sources = [Replacements(model, 100, from_clean=True), Insertions(model, 3, from_clean=True)]
+    sources = [Replacements(model, 100, context="clean"), Insertions(model, 3, context="clean")]
     edits = WordEdits([], Constraints(same_part_of_speech=SameParts({"warm"})), sources)  # type: ignore[arg-type]
 
     found = edits.candidates(clean, clean, 3, np.random.default_rng(0))
@@ -223,10 +223,10 @@ def test_a_search_that_mixes_edits_refuses_parts_that_read_the_words_around(bert
 def test_candidates_are_the_same_whatever_was_asked_before(context: int, bert_lm: Path) -> None:
     fresh, used = (MaskedLanguageModel(bert_lm, CPU) for _ in range(2))
     clean = example("the film is good")
-    busy: Any = Replacements(used, 5, from_clean=True)
+    busy: Any = Replacements(used, 5, context="clean")
     for other in ("a dull plot", "it was never warm", "the scene is bleak")[:context]:
         busy.candidates(example(other), example(other), 0, range(3))
 
     ours = busy.candidates(clean, clean, 1, every(clean))
 
-    assert ours == Replacements(fresh, 5, from_clean=True).candidates(clean, clean, 1, every(clean))
+    assert ours == Replacements(fresh, 5, context="clean").candidates(clean, clean, 1, every(clean))

@@ -68,7 +68,7 @@ def test_replacements_are_textattacks_without_pieces_of_words(textattack: Any, f
     from textattack.transformations import WordSwapMaskedLM
 
     transformation = theirs_with(WordSwapMaskedLM, folder, method="bae", max_candidates=EVERY, min_confidence=0.0)
-    ours = Replacements(MaskedLanguageModel(folder, CPU), EVERY, from_clean=True)
+    ours = Replacements(MaskedLanguageModel(folder, CPU), EVERY, context="clean")
     compared = 0
     for sentence in SENTENCES:
         clean = Example("1", (sentence,), label=0)
@@ -121,7 +121,7 @@ def test_without_pieces_in_the_vocabulary_replacements_are_textattacks(
         transformation = theirs_with(
             WordSwapMaskedLM, tmp_path, method="bae", max_candidates=count, min_confidence=least
         )
-        ours = Replacements(MaskedLanguageModel(tmp_path, CPU), count, least, from_clean=True)
+        ours = Replacements(MaskedLanguageModel(tmp_path, CPU), count, least, context="clean")
         for sentence in SENTENCES:
             clean = Example("1", (sentence,), label=0)
             for i in range(len(clean.words)):
@@ -133,7 +133,7 @@ def test_insertions_are_textattacks_without_pieces_of_words(textattack: Any, fol
     from textattack.transformations import WordInsertionMaskedLM
 
     transformation = theirs_with(WordInsertionMaskedLM, folder, max_candidates=EVERY, min_confidence=0.0)
-    ours = Insertions(MaskedLanguageModel(folder, CPU), EVERY, from_clean=True)
+    ours = Insertions(MaskedLanguageModel(folder, CPU), EVERY, context="clean")
     for sentence in SENTENCES:
         clean = Example("1", (sentence,), label=0)
         for i, own in enumerate(clean.words):
@@ -157,7 +157,7 @@ def test_merges_are_textattacks_without_pieces_of_words(
 
     monkeypatch.setattr(AttackedText, "pos_of_word_index", lambda text, i: tag(text.words)[i])
     transformation = theirs_with(WordMergeMaskedLM, folder, max_candidates=EVERY, min_confidence=0.0)
-    ours = Merges(MaskedLanguageModel(folder, CPU), EVERY, 0.0, tag)
+    ours = Merges(MaskedLanguageModel(folder, CPU), EVERY, 0.0, tagger=tag)
     merged = 0
     for sentence in SENTENCES:
         clean = Example("1", (sentence,), label=0)
@@ -203,7 +203,7 @@ def test_capitals_are_kept_where_textattack_writes_none(textattack: Any, bert_lm
 
     transformation = theirs_with(WordSwapMaskedLM, bert_lm, method="bae", max_candidates=EVERY, min_confidence=0.0)
     clean = Example("1", (CAPITALS,), label=0)
-    ours = Replacements(MaskedLanguageModel(bert_lm, CPU), EVERY, from_clean=True)
+    ours = Replacements(MaskedLanguageModel(bert_lm, CPU), EVERY, context="clean")
 
     found = {c.texts[0] for c in ours.candidates(clean, clean, 1, range(4))}
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,6 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from robustness import Example
-from robustness.definitions.embeddings import TokenDistributions
 from robustness.engine.outcome import Outcome, Status
 from robustness.errors import CheckpointError
 from robustness.recipes.text.gbda import Gbda
@@ -21,8 +21,7 @@ from robustness.victims.toy_models import CORPUS, BagModel, bag_victim, byte_pai
 
 WORDS = tuple(dict.fromkeys(" ".join(CORPUS).replace(",", "").split()))
 TOKENIZERS = {"word pieces": word_pieces(WORDS), "byte pairs": byte_pairs()}
-BASE = TokenDistributions(
-    kind="token-distributions",
+BASE = Gbda(
     steps=25,
     samples=4,
     draws=20,
@@ -38,8 +37,8 @@ def victim(request: pytest.FixtureRequest) -> Victim:
     return bag_victim(TOKENIZERS[request.param], seed=12)
 
 
-def settings(**changes: Any) -> TokenDistributions:
-    return BASE.model_copy(update=changes)
+def gbda(**changes: Any) -> Gbda:
+    return replace(BASE, **changes)
 
 
 def run(attack: Gbda, victim: Victim, examples: list[Example], seed: int = 0) -> dict[str, Outcome]:
@@ -54,7 +53,7 @@ def labelled(victim: Victim, *texts: tuple[str, ...]) -> list[Example]:
 def test_it_flips_a_bag_of_words_and_every_success_repeats(victim: Victim) -> None:
     examples = labelled(victim, ("the film is good , and warm .",), ("a dull plot",), ("the song is cold",))
 
-    outcomes = run(Gbda(settings()), victim, examples).values()
+    outcomes = run(gbda(), victim, examples).values()
 
     assert all(o.status is Status.SUCCEEDED for o in outcomes)
     for outcome in outcomes:
@@ -69,7 +68,7 @@ def test_forwards_and_backwards_are_those_that_were_run(look_every: int | None) 
     (example,) = labelled(victim, ("a dull plot",))
     before = victim.forwards
 
-    outcome = run(Gbda(settings(look_every=look_every)), victim, [example])["0"]
+    outcome = run(gbda(look_every=look_every), victim, [example])["0"]
 
     assert outcome.forwards == victim.forwards - before
     assert outcome.backwards == 25 * 4 if look_every is None else 0 < outcome.backwards < 25 * 4
@@ -83,9 +82,7 @@ def test_learning_ends_with_the_first_drawn_text_that_flips_so_more_steps_find_m
         victim, *((f"the film is good and the plot is {w}",) for w in ("fine", "dull", "bad", "warm"))
     )
 
-    by_steps = [
-        run(Gbda(settings(steps=steps, start=9.0, look_every=2)), victim, examples) for steps in (3, 6, 12, 40)
-    ]
+    by_steps = [run(gbda(steps=steps, start=9.0, look_every=2), victim, examples) for steps in (3, 6, 12, 40)]
 
     found = [{name for name, o in outcomes.items() if o.status is Status.SUCCEEDED} for outcomes in by_steps]
     assert all(fewer <= more for fewer, more in pairwise(found)) and len(found[0]) < len(found[-1]) == 4
@@ -96,7 +93,7 @@ def test_a_label_outside_the_heads_range_is_errored_with_its_reason() -> None:
     victim = bag_victim(TOKENIZERS["word pieces"], seed=12)
     examples = [Example(str(label), ("a dull plot",), label) for label in (7, -1)]
 
-    outcomes = run(Gbda(settings()), victim, examples)
+    outcomes = run(gbda(), victim, examples)
 
     assert {o.status for o in outcomes.values()} == {Status.ERRORED}
     assert all("outside the head's range" in str(o.error) for o in outcomes.values())
@@ -107,7 +104,7 @@ def test_an_example_that_takes_too_long_is_errored_and_the_next_is_attacked() ->
     right, wrong = (victim.scores([("a dull plot",)])[0].argmax() == label for label in (0, 1))
     examples = [Example("slow", ("a dull plot",), int(wrong)), Example("skipped", ("a dull plot",), int(right))]
 
-    outcomes = run(Gbda(settings(steps=10**6), max_seconds=2.0), victim, examples)
+    outcomes = run(gbda(steps=10**6, max_seconds=2.0), victim, examples)
 
     assert outcomes["slow"].status is Status.ERRORED
     assert "more than 2 seconds" in str(outcomes["slow"].error)
@@ -121,8 +118,8 @@ def test_the_similarity_term_keeps_more_tokens() -> None:
         victim, *(((f"the film is good and the plot is {word}"),) for word in ("fine", "dull", "bad"))
     )
 
-    free = run(Gbda(settings(similarity_weight=0.0)), victim, examples)
-    held = run(Gbda(settings(similarity_weight=200.0)), victim, examples)
+    free = run(gbda(similarity_weight=0.0), victim, examples)
+    held = run(gbda(similarity_weight=200.0), victim, examples)
 
     changed = [sum(o.modified_words or 0 for o in outcomes.values()) for outcomes in (free, held)]
     assert changed[1] < changed[0]
@@ -157,7 +154,7 @@ def test_closed_segments_and_other_tokens_stay() -> None:
     answer = int(victim.scores([("the film is good", "a dull plot !")])[0].argmax())
     example = Example("0", ("the film is good", "a dull plot !"), answer, attacked=(1,))
 
-    outcome = run(Gbda(settings()), victim, [example])["0"]
+    outcome = run(gbda(), victim, [example])["0"]
 
     assert outcome.adversarial_text is not None
     assert outcome.adversarial_text[0] == example.texts[0] and outcome.adversarial_text[1].endswith(" !")
@@ -167,8 +164,8 @@ def test_outcomes_depend_on_the_seed_alone() -> None:
     victim = bag_victim(TOKENIZERS["word pieces"], seed=15)
     examples = labelled(victim, ("a dull plot",), ("the film is good and warm",), ("great acting",))
 
-    together = run(Gbda(settings()), victim, examples)
-    alone = {name: o for example in examples[::-1] for name, o in run(Gbda(settings()), victim, [example]).items()}
+    together = run(gbda(), victim, examples)
+    alone = {name: o for example in examples[::-1] for name, o in run(gbda(), victim, [example]).items()}
 
     for name, outcome in together.items():
         assert (outcome.status, outcome.adversarial_text, outcome.quality, outcome.queries) == (
@@ -184,7 +181,7 @@ def test_a_vanished_gradient_is_counted_and_what_is_already_wrong_is_skipped() -
     constant = Victim(BagModel(torch.randn(len(tokenizer), 3), torch.zeros(3, 2)).eval(), tokenizer, (0, 1))
     examples = [Example("right", ("a dull plot",), 0), Example("wrong", ("a dull plot",), 1)]
 
-    outcomes = run(Gbda(settings()), constant, examples)
+    outcomes = run(gbda(), constant, examples)
 
     assert outcomes["right"].status is Status.FAILED
     assert outcomes["right"].zero_gradients == outcomes["right"].backwards == 100
@@ -216,14 +213,14 @@ def test_perplexity_of_a_text_without_doubt_is_that_of_the_model(language_model:
 
 def test_it_runs_with_a_language_model(language_model: Path) -> None:
     victim = bag_victim(TOKENIZERS["word pieces"], seed=12)
-    attack = Gbda(settings(perplexity_weight=1.0, language_model=str(language_model)))
+    attack = gbda(perplexity_weight=1.0, language_model=str(language_model))
 
     assert run(attack, victim, labelled(victim, ("a dull plot",)))["0"].status is Status.SUCCEEDED
 
 
 def test_a_language_model_of_other_tokens_is_refused_by_each_example(language_model: Path) -> None:
     victim = bag_victim(TOKENIZERS["byte pairs"], seed=12)
-    attack = Gbda(settings(perplexity_weight=1.0, language_model=str(language_model)))
+    attack = gbda(perplexity_weight=1.0, language_model=str(language_model))
 
     outcome = run(attack, victim, labelled(victim, ("a dull plot",)))["0"]
 

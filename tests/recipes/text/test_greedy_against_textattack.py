@@ -16,6 +16,7 @@ from robustness.engine.attack import ScoreRows
 from robustness.engine.outcome import Outcome
 from robustness.engine.scheduler import Scheduler
 from robustness.recipes.assets.lexical import load_wordnet
+from robustness.recipes.assets.resources import Resources
 from robustness.recipes.building import find_attack
 from robustness.recipes.text.inner_edits import INNER_EDITS, KEYBOARD_NEIGHBOURS
 from robustness.recipes.text.ranking import delete_word
@@ -138,7 +139,7 @@ def test_the_synonyms_are_textattacks(textattack: Any, no_download: None, senten
     from textattack.transformations import WordSwapWordNet
 
     swap = WordSwapWordNet()
-    ours = wordnet_synonyms(load_wordnet())
+    ours = wordnet_synonyms(load_wordnet(Resources.of()))
     rng = np.random.default_rng(0)
 
     for word in {*WORDS, *(word for sentence in sentences for word in sentence.split())}:

@@ -28,6 +28,7 @@ from robustness.engine.outcome import Outcome
 from robustness.engine.scheduler import Scheduler
 from robustness.engine.seeding import example_generator
 from robustness.errors import AttackError, DataError, DefinitionError
+from robustness.recipes.assets.resources import Resources
 from robustness.recipes.building import find_attack
 from robustness.recipes.textattack import catalogue as textattack_catalogue
 from robustness.recipes.textattack.catalogue import NEEDS, UNFIT, check_recipes, wrap_textattack
@@ -196,7 +197,7 @@ def test_pairs_go_as_textattacks_own_where_it_has_a_rule(examples: list[Example]
         return attack
 
     pairs = label([(a.texts[0], b.texts[0]) for a, b in pairwise(examples[:10])], attacked=(1,))
-    attack = wrap_textattack(build(), name="pairs")
+    attack = wrap_textattack(build(), Resources.of(), name="pairs")
     outcomes = run(attack, pairs)
     for pair in pairs:
         theirs = run_textattack(build(), attack, pair)
@@ -295,7 +296,7 @@ def test_an_error_inside_textattack_is_the_examples_error(examples: list[Example
     own.transformation = Breaking()
     poisoned = label([*(e.texts for e in examples[:4]), ("a poison for all .",)])
 
-    outcomes = run(wrap_textattack(own, name="breaking"), poisoned, width=3)
+    outcomes = run(wrap_textattack(own, Resources.of(), name="breaking"), poisoned, width=3)
 
     assert [outcomes[e.id].status == Status.ERRORED for e in poisoned] == [False] * 4 + [True]
     assert outcomes["4"].error == "ZeroDivisionError: this word"
@@ -306,7 +307,7 @@ def test_a_users_attack_runs_as_it_was_built(examples: list[Example]) -> None:
 
     own = textattack.attack_recipes.Pruthi2019.build(DirectWrapper(), 2)
     before = dict(own.goal_function.__dict__)
-    attack = wrap_textattack(own, name="two-swaps")
+    attack = wrap_textattack(own, Resources.of(), name="two-swaps")
 
     outcomes = run(attack, examples[:5])
 
@@ -321,10 +322,11 @@ def test_a_digest_is_that_of_the_recipe_and_its_parameters() -> None:
     import textattack
 
     pruthi = textattack.attack_recipes.Pruthi2019
-    one, two = (wrap_textattack(pruthi.build(DirectWrapper(), count), name="p").digest for count in (1, 2))
+    mine = Resources.of()
+    one, two = (wrap_textattack(pruthi.build(DirectWrapper(), count), mine, name="p").digest for count in (1, 2))
 
-    assert one == wrap_textattack(pruthi.build(DirectWrapper(), 1), name="p").digest != two
-    assert find_attack("textattack:Pruthi2019").digest == wrap_textattack(pruthi).digest
+    assert one == wrap_textattack(pruthi.build(DirectWrapper(), 1), mine, name="p").digest != two
+    assert find_attack("textattack:Pruthi2019").digest == wrap_textattack(pruthi, Resources.of()).digest
 
 
 def test_an_edited_file_with_a_textattack_recipe_is_another_attack(tmp_path: Path) -> None:
@@ -377,7 +379,7 @@ def test_texts_with_little_to_change_end_as_textattacks_own_run_does(recipe: str
 def test_every_recipe_is_ready_or_says_what_is_missing() -> None:
     import textattack
 
-    found = dict(check_recipes())
+    found = dict(check_recipes(Resources.of()))
 
     kinds = [getattr(textattack.attack_recipes, name) for name in dir(textattack.attack_recipes)]
     names = {k.__name__ for k in kinds if isinstance(k, type) and issubclass(k, textattack.Attack)}
@@ -415,7 +417,7 @@ def test_without_flair_the_recipes_that_ask_its_taggers_are_refused_with_the_way
     with pytest.raises(DataError, match=r"flair.*is not installed; run: pip install 'peft-robustness\[flair\]'"):
         find_attack(f"textattack:{recipe}")
 
-    assert FLAIR_INSTALL in dict(check_recipes())[recipe]
+    assert FLAIR_INSTALL in dict(check_recipes(Resources.of()))[recipe]
 
 
 def test_without_flair_an_attack_of_ones_own_that_asks_its_tagger_is_refused_before_a_run(no_flair: None) -> None:
@@ -425,7 +427,7 @@ def test_without_flair_an_attack_of_ones_own_that_asks_its_tagger_is_refused_bef
     own.transformation = textattack.transformations.WordSwapInflections()
 
     with pytest.raises(DataError, match=r"textattack:mine cannot be run here: flair.*\[flair\]"):
-        wrap_textattack(own, name="mine")
+        wrap_textattack(own, Resources.of(), name="mine")
     with pytest.raises(AttackError, match=r"flair.*\[flair\]"):
         textattack.constraints.grammaticality.PartOfSpeech(tagger_type="flair")
 
@@ -459,9 +461,9 @@ def test_own_attacks_that_need_more_than_scores_are_refused() -> None:
 
     for attack, message in ((reducing, "InputReduction"), (translating, "MinimizeBleu"), (seeing, "gradients")):
         with pytest.raises(AttackError, match=message):
-            wrap_textattack(attack, name="mine")
+            wrap_textattack(attack, Resources.of(), name="mine")
     with pytest.raises(AttackError, match=r"expected a textattack\.Attack"):
-        wrap_textattack(object())
+        wrap_textattack(object(), Resources.of())
 
 
 def test_what_a_search_loads_late_is_missed_before_the_run() -> None:
@@ -478,7 +480,7 @@ def test_what_a_search_loads_late_is_missed_before_the_run() -> None:
     own.constraints.append(Late())
 
     with pytest.raises(DataError, match=r"textattack:late cannot be run here: ModuleNotFoundError.*tensorflow_hub"):
-        wrap_textattack(own, name="late")
+        wrap_textattack(own, Resources.of(), name="late")
 
 
 def test_without_textattack_the_message_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -499,6 +501,7 @@ SCRIPT = """
 import logging
 import sys
 from robustness.errors import RobustnessError
+from robustness.recipes.assets.resources import Resources
 from robustness.recipes.building import find_attack
 from robustness.recipes.textattack.importing import has_flair
 assert not {"textattack", "nltk", "torch"} & set(sys.modules)

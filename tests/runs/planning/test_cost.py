@@ -16,7 +16,7 @@ from robustness.cli import main
 from robustness.definitions.catalog import ATTACKS
 from robustness.definitions.tasks import find_task
 from robustness.errors import CheckpointError, RunError, UsageError
-from robustness.recipes.building import name_recipe
+from robustness.recipes.building import find_recipe, name_recipe
 from robustness.recipes.text.searches import ReturnClean
 from robustness.runs.planning import measured_costs as typical
 from robustness.runs.planning.cost import GATE_FORWARDS, REFERENCE_RATE, REPLAYS, Estimate, count_passes, guess
@@ -182,7 +182,7 @@ def test_operations_hours_and_forwards_belong_together(tiny: Any) -> None:
 
 
 def test_a_budget_bounds_a_guess_and_what_was_never_measured_is_named() -> None:
-    dear = name_recipe(ATTACKS.find("pwws"), ReturnClean())
+    dear = name_recipe(find_recipe("pwws"), ReturnClean())
     bounded = type(dear)("mine", "d", ReturnClean(), max_queries=5)
 
     assert guess(dear) == typical.ATTACKS["pwws"]

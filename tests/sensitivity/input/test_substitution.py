@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from robustness.errors import DataError
-from robustness.recipes.assets.lexical import use_data
+from robustness.recipes.assets.resources import Resources
 from robustness.sensitivity.input import substitution
 from robustness.sensitivity.input.substitution import (
     OneSubstitution,
@@ -49,13 +49,13 @@ def examples_for(model: BagOfWords, length: int = 4) -> list[Example]:
     return [Example(str(n), (text,), int(model.score(text) > 0)) for n, text in enumerate(texts)]
 
 
-def subject(model: Any, examples: list[Example]) -> Any:
-    return SimpleNamespace(victim=model, examples=examples, seed=0, digest="d")
+def subject(model: Any, examples: list[Example], data: Path | None = None) -> Any:
+    return SimpleNamespace(victim=model, examples=examples, seed=0, digest="d", resources=Resources.of(data))
 
 
 @pytest.fixture
 def table(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(substitution, "load_synonyms", lambda _: synonyms)
+    monkeypatch.setattr(substitution, "load_synonyms", lambda *_: synonyms)
 
 
 def test_the_worst_single_substitution_of_a_bag_of_words_is_the_known_one(table: None, by_example: Any) -> None:
@@ -136,20 +136,15 @@ def test_a_missing_table_says_where_it_was_looked_for(
     probe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("ROBUSTNESS_DATA", raising=False)
-    use_data(tmp_path)
-    try:
-        with pytest.raises(DataError, match=r"counter-fitted-neighbours.*missing"):
-            list(probe.measure(subject(BagOfWords(0), examples_for(BagOfWords(0)))))
-    finally:
-        use_data(None)
+    asked = subject(BagOfWords(0), examples_for(BagOfWords(0)), tmp_path)
+
+    with pytest.raises(DataError, match=r"counter-fitted-neighbours.*missing"):
+        list(probe.measure(asked))
 
 
 def test_the_published_neighbours_are_closed_symmetrically(shared_data: Path) -> None:
-    use_data(shared_data)
-    try:
-        near = substitution.load_synonyms("counter-fitted")
-        assert near("Good") and all(word[0].isupper() for word in near("Good"))
-        for word in ("good", "film", "terrible"):
-            assert all(word in near(other) for other in near(word))
-    finally:
-        use_data(None)
+    near = substitution.load_synonyms("counter-fitted", Resources.of(shared_data))
+
+    assert near("Good") and all(word[0].isupper() for word in near("Good"))
+    for word in ("good", "film", "terrible"):
+        assert all(word in near(other) for other in near(word))
