@@ -216,6 +216,7 @@ def _record(plan: Plan, prepared: Prepared, placement: Placement, facts: dict[st
         ),
         warnings=(
             *(f"no pair for the task of test set {name}: not evaluated" for name in plan.unserved),
+            *plan.left_out,
             *_dtype_warnings(plan, prepared),
             *(note for testset in prepared.testsets for note in testset.notes),
         ),
