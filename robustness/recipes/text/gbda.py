@@ -23,7 +23,7 @@ from robustness.tasks.grading import grade_finite
 from robustness.tasks.objective import Objective
 from robustness.testsets.example import Example, Texts
 from robustness.victims.heads.embedded_batch import EmbeddedBatch, frozen, margins
-from robustness.victims.heads.labels import Victim
+from robustness.victims.heads.head import Head
 from robustness.victims.language_model import SameVocabularyModel
 
 OBJECTIVE = Objective()
@@ -95,7 +95,7 @@ class Gbda:
                 "[search]: perplexity_weight and language_model belong together: give both, or neither"
             )
 
-    def run(self, victim: Victim, examples: Iterable[Example], *, seed: int, digest: str) -> Iterator[Outcome]:
+    def run(self, victim: Head, examples: Iterable[Example], *, seed: int, digest: str) -> Iterator[Outcome]:
         """Yields one outcome for each example; what cannot be attacked is errored with its reason."""
         generator_of = seeded_generators(seed, digest)
         model: SameVocabularyModel | None = None
@@ -134,7 +134,7 @@ class _Trial:
     """GBDA on one example."""
 
     settings: Gbda
-    victim: Victim
+    victim: Head
     example: Example
     generator: torch.Generator
     model: SameVocabularyModel | None
