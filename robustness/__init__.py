@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from robustness.errors import RobustnessError
     from robustness.testsets.example import Example
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 _HOMES = {
     "Access": "robustness.engine.attack",

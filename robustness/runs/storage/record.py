@@ -15,6 +15,7 @@ from robustness.engine.attack import Effort
 from robustness.errors import RunError
 from robustness.runs.storage.disk import replace_durably
 from robustness.runs.storage.lock import FILE_NAME as LOCK_FILE
+from robustness.runs.storage.releases import explain_other_release, find_other_release
 from robustness.tasks.objective import ObjectiveKind
 from robustness.tasks.task import Task
 from robustness.versions import version_of
@@ -245,6 +246,9 @@ def read_record(out: Path) -> RunRecord:
     try:
         return RunRecord.model_validate_json(path.read_bytes())
     except ValidationError as error:
+        writer = find_other_release(out)
+        if writer is not None:
+            raise RunError(f"{path}: {explain_other_release(out, writer)}") from None
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise RunError(f"{path}: not as `robustness run` wrote it: {where}: {first['msg']}") from None
