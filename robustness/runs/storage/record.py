@@ -21,6 +21,8 @@ from robustness.tasks.task import Task
 from robustness.versions import version_of
 
 FILE_NAME = "run.json"
+GIVEN = "given"
+"""Folder of what was handed over as objects."""
 DRAWN = "drawn at random by the seed, stratified by label, in whole groups"
 """How a limit takes examples from a test set."""
 RECORDED_PACKAGES = (
@@ -193,7 +195,7 @@ def refuse_foreign_folder(out: Path) -> None:
     """Raises RunError when `out` is a file, or a folder with content that no run wrote."""
     if not out.exists() or (out / FILE_NAME).is_file():
         return
-    left_behind = {LOCK_FILE, f"{FILE_NAME}.part"}  # by a run that was killed before its record was written
+    left_behind = {LOCK_FILE, f"{FILE_NAME}.part", GIVEN}  # by a run that was killed before its record was written
     if not out.is_dir() or any(path.name not in left_behind for path in out.iterdir()):
         raise RunError(f"{out}: holds something that is not a complete run; give --out a new or empty folder")
 
