@@ -9,14 +9,15 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from robustness.api import report, run, train
+    from robustness.api import load, report, run, train
     from robustness.engine.attack import Access, Answer, Attack, BudgetExhausted, Gradients, Losses, Scores, Search
     from robustness.engine.outcome import Outcome, Status
     from robustness.errors import RobustnessError
+    from robustness.runs.execution import Execution
     from robustness.tasks.abilities import Ability
     from robustness.testsets.example import Example
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 _HOMES = {
     "Ability": "robustness.tasks.abilities",
@@ -25,6 +26,7 @@ _HOMES = {
     "Attack": "robustness.engine.attack",
     "BudgetExhausted": "robustness.engine.attack",
     "Example": "robustness.testsets.example",
+    "Execution": "robustness.runs.execution",
     "Gradients": "robustness.engine.attack",
     "Losses": "robustness.engine.attack",
     "Outcome": "robustness.engine.outcome",
@@ -32,6 +34,7 @@ _HOMES = {
     "Scores": "robustness.engine.attack",
     "Search": "robustness.engine.attack",
     "Status": "robustness.engine.outcome",
+    "load": "robustness.api",
     "report": "robustness.api",
     "run": "robustness.api",
     "train": "robustness.api",
@@ -44,6 +47,7 @@ __all__ = [
     "Attack",
     "BudgetExhausted",
     "Example",
+    "Execution",
     "Gradients",
     "Losses",
     "Outcome",
@@ -51,6 +55,7 @@ __all__ = [
     "Scores",
     "Search",
     "Status",
+    "load",
     "report",
     "run",
     "train",

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from robustness.definitions.tasks import find_task, is_task_file
-from robustness.errors import UsageError
+from robustness.errors import UsageError, shorten
+from robustness.options import PathLike, ReportOptions, RunOptions, TrainOptions, read_options
 from robustness.paths import DATA_VARIABLE, expand, find_data
 from robustness.reports.choices import choose_format, choose_statistics
-from robustness.reports.report import Report, write_report
+from robustness.reports.report import Report, build_report, write_report
 from robustness.reports.run_comparison import RunComparison, read_comparison
 from robustness.reports.tables.export import export_tables
-from robustness.runs.execution import LOCAL, Execution
+from robustness.runs.execution import Execution
 from robustness.runs.progress import ProgressCallback
+from robustness.runs.staging import holds_objects, staged
 from robustness.runs.storage.disk import explain_failed_writes
 from robustness.training.demo_base import find_demo_base
 
 if TYPE_CHECKING:
-    from robustness.definitions.pairs import Pair
     from robustness.doctor import Diagnosis
     from robustness.recipes.assets.registry import Asset
     from robustness.runs.planning.cost import Estimate, Rate
@@ -33,142 +35,104 @@ DEMO_ROWS = 400
 MessageCallback = Callable[[str], None]
 
 
-def plan(
-    suite: str,
-    pairs: str | Path | None = None,
-    *,
-    reference: str | Path | None = None,
-    candidate: str | Path | None = None,
-    task: str | None = None,
-    base: str | Path | None = None,
-    labels: Mapping[str, str] | None = None,
-    data: str | Path | None = None,
-    testsets: Sequence[str] = (),
-    attacks: Sequence[str | object] = (),
-    probes: Sequence[str | object] = (),
-    limit: int | None = None,
-    seed: int = 0,
-    device: str = "auto",
-    dtype: str = "auto",
-    allow_untrained: bool = False,
-    allow_changed: bool = False,
-    compile: bool = False,
-    cache: str | Path | None = None,
-    attack_fields: Sequence[str] = (),
-) -> Plan:
+def plan(suite: PathLike, pairs: PathLike | None = None, **options: object) -> Plan:
     """Returns what `run` would do, loading no model and no data.
 
     Args:
         suite: a shipped suite's name or a suite file.
-        pairs: a pairs.toml; or None, and the next three.
-        reference: folder or hub id of one checkpoint.
-        candidate: folder or hub id of the other.
-        task: what both are fine-tuned for.
-        base: what both were made of; None: as an adapter among them names it.
-        labels: label names in the checkpoints' configs, with the task's.
-        data: folder with local data files; default: the variable ROBUSTNESS_DATA, else the hub.
-        testsets: replace the suite's own list.
-        attacks: replace the suite's own list: names, recipe files, `file.py:Name`, attack classes or instances.
-        probes: replace the suite's own list: names, definition files, `file.py:Name`, probe classes or instances.
-        limit: at most so many examples of each test set, drawn by the seed: labels in proportion, groups whole.
-        seed: of all searches, and of which examples are drawn.
-        device: auto, cpu, cuda or cuda:N.
-        dtype: float32, bfloat16 or auto, which is float32: what arms are compared in exactly.
-        allow_untrained: let a base that has not learnt the task be an arm; the page says so.
-        allow_changed: evaluate test sets whose rows are not the published ones; tables then say `changed`.
-        compile: have torch.compile make the kernels that score; a model it cannot compile is used as it is.
-        cache: folder of scores that later runs, and other attacks of this one, need not compute again.
-        attack_fields: fields that are open to attack in place of the tasks' own.
+        pairs: a pairs.toml; without it, the options `reference`, `candidate` and `task`.
+        options: of `robustness.options.RunOptions`, but for objects, which `run` writes into its folder.
 
     Raises:
         RobustnessError: an unknown name, a malformed file or a value out of range.
     """
+    given = read_options(RunOptions, "plan", {"suite": suite, "pairs": pairs, **options})
+    if holds_objects(given):
+        raise UsageError("plan: takes folders and names; give objects to run, which writes them into its folder")
+    return _make_plan(given)
+
+
+def _make_plan(options: RunOptions) -> Plan:
+    from robustness.runs.planning.given import choose_pairs
     from robustness.runs.planning.plan import RunSettings, make_plan  # brings the recipes, which a report needs not
 
     settings = RunSettings(
-        suite=expand(suite),
-        pairs=_choose_pairs(pairs, reference, candidate, task, base, labels),
-        data=find_data(data),
-        testsets=tuple(map(expand, testsets)),
-        attacks=tuple(expand(attack) if isinstance(attack, str) else attack for attack in attacks),
-        probes=tuple(expand(probe) if isinstance(probe, str) else probe for probe in probes),
-        limit=limit,
-        seed=seed,
-        device=device,
-        dtype="float32" if dtype == "auto" else dtype,
-        allow_untrained=allow_untrained,
-        allow_changed=allow_changed,
-        compile=compile,
-        cache=None if cache is None else Path(expand(cache)),
-        attack_fields=tuple(attack_fields),
+        suite=expand(options.suite),
+        pairs=choose_pairs(options),
+        data=find_data(options.data if isinstance(options.data, PathLike) else None),
+        testsets=tuple(map(expand, options.testsets)),
+        attacks=tuple(expand(each) if isinstance(each, PathLike) else each for each in options.attacks),
+        probes=tuple(expand(each) if isinstance(each, PathLike) else each for each in options.probes),
+        limit=options.limit,
+        seed=options.seed,
+        device=options.device,
+        dtype="float32" if options.dtype == "auto" else options.dtype,
+        allow_untrained=options.allow_untrained,
+        allow_changed=options.allow_changed,
+        compile=options.compile,
+        cache=None if options.cache is None else Path(expand(options.cache)),
+        attack_fields=options.attack_fields,
     )
     return make_plan(settings)
 
 
 def run(
-    suite: str | Plan,
-    pairs: str | Path | None = None,
-    out: str | Path = "run",
+    suite: PathLike | Plan,
+    pairs: PathLike | None = None,
+    out: PathLike = "run",
     *,
     on_progress: ProgressCallback | None = None,
-    executor: str = LOCAL,
-    workers: int | None = None,
-    ray_address: str | None = None,
+    execution: Execution | None = None,
     **options: object,
 ) -> Report:
     """Runs a suite on pairs, or finishes a run that was interrupted, and writes its tables into `out`.
 
-    Takes the options of `plan`, or a plan made before.
+    Takes the options of `plan`, or a plan made before. Checkpoints may be (model, tokenizer), and `data` rows: they
+    are written into `out` as the libraries save them, so that the run can be resumed and verified.
 
     Args:
         suite: as in `plan`, or what `plan` returned.
         pairs: as in `plan`.
         out: the run folder.
         on_progress: called with what runs and how much is done.
-        executor: local, or ray; outcomes do not depend on it.
-        workers: processes to share the work; None: none but this one or, with ray, one a GPU or node.
-        ray_address: HOST:PORT of a Ray cluster, or auto; None starts Ray on this machine.
-        options: as in `plan`.
+        execution: executor and workers; None: this process. Outcomes do not depend on it.
+        options: of `robustness.options.RunOptions`.
 
     Raises:
         RobustnessError: bad input, a pair the gate refuses, a folder that holds another run, or workers that cannot
             be had.
     """
-    execution = Execution(executor, workers, ray_address)
+    folder = _folder("run", "out", out)
+    if on_progress is not None and not callable(on_progress):
+        raise UsageError(f"run: on_progress: expected something to call; got {shorten(repr(on_progress))}")
     from robustness.runs.planning.plan import Plan
     from robustness.runs.run import execute  # brings torch, which nothing else here needs
 
-    made = suite if isinstance(suite, Plan) else plan(suite, pairs, **options)  # type: ignore[arg-type]
-    folder = Path(expand(out))
-    execute(made, folder, on_progress, execution)
+    if isinstance(suite, Plan):
+        if pairs is not None or options:
+            given = next(iter(options), "pairs")
+            raise UsageError(f"run: {given} is an option of the plan, which is made already; give it to plan")
+        execute(suite, folder, on_progress, execution)
+        return report(folder)
+    wanted = read_options(RunOptions, "run", {"suite": suite, "pairs": pairs, **options})
+    with staged(wanted, folder) if holds_objects(wanted) else nullcontext(wanted) as written:
+        execute(_make_plan(written), folder, on_progress, execution)
     return report(folder)
 
 
-def _choose_pairs(
-    pairs: str | Path | None,
-    reference: str | Path | None,
-    candidate: str | Path | None,
-    task: str | None,
-    base: str | Path | None,
-    labels: Mapping[str, str] | None,
-) -> Path | Pair:
-    """The pairs file, or the pair of the arms that are given."""
-    given = {"reference": reference, "candidate": candidate, "task": task}
-    named = [name for name, value in {**given, "base": base, "labels": labels}.items() if value]
-    if pairs:
-        if named:
-            raise UsageError(f"--pairs {pairs}: stands in place of --{named[0]}; give one of the two")
-        return Path(expand(pairs))
-    missing = [f"--{name}" for name, value in given.items() if not value]
-    if missing or not (reference and candidate and task):
-        raise UsageError(
-            f"no pairs: give --pairs FILE, or --reference, --candidate and --task (missing: {', '.join(missing)})"
-        )
-    from robustness.runs.planning.given import make_pair  # brings torch
+def _folder(call: str, name: str, given: object) -> Path:
+    if not isinstance(given, PathLike):
+        raise UsageError(f"{call}: {name}: expected a path; got {shorten(repr(given))}")
+    return Path(expand(given))
 
-    return make_pair(
-        str(reference), str(candidate), task=task, base=None if base is None else str(base), labels=labels
-    )
+
+def load(folder: PathLike) -> Report:
+    """Returns the tables of a run folder, built from its stored rows; writes nothing.
+
+    Raises:
+        RunError: the folder is not a run, or its store cannot be read.
+    """
+    return build_report(_folder("load", "folder", folder)).report
 
 
 def estimate(plan: Plan, *, pilot: str | Path | None = None, teraflops: float | None = None) -> tuple[Estimate, Rate]:
@@ -211,31 +175,22 @@ def verify(folder: str | Path, *, sample: int = 100, seed: int = 0, device: str 
     return judge_again(Path(expand(folder)), sample=sample, seed=seed, device=device)
 
 
-def report(
-    folder: str | Path,
-    *,
-    form: str = "csv",
-    correction: str | None = None,
-    margin: float | None = None,
-    mcnemar: str | None = None,
-) -> Report:
+def report(folder: PathLike, **options: object) -> Report:
     """Writes the tables and the page of a run folder again, from its stored rows.
 
     Args:
         folder: of the run.
-        form: csv, or beside it parquet, latex or markdown.
-        correction: holm or benjamini-hochberg; None keeps what run.json says, as for the next two.
-        margin: the largest difference that does not matter, a fraction.
-        mcnemar: exact or mid-p.
+        options: of `robustness.options.ReportOptions`.
 
     Raises:
         RobustnessError: the folder is not a run, or a value out of range.
     """
-    chosen = choose_format(form)
-    path = Path(expand(folder))
-    given = {"correction": correction, "margin": margin, "mcnemar": mcnemar}
+    given = read_options(ReportOptions, "report", options)
+    chosen = choose_format(given.form)
+    path = _folder("report", "folder", folder)
+    statistics = choose_statistics(path, given.model_dump(exclude={"form"}, exclude_none=True))
     with explain_failed_writes(path):
-        made = write_report(path, choose_statistics(path, {k: v for k, v in given.items() if v is not None}))
+        made = write_report(path, statistics)
         export_tables(made.tables, path, chosen)
     return made
 
@@ -305,70 +260,40 @@ def check(attack: str | object, *, seed: int = 0) -> str:
     return named.name
 
 
-def train(
-    testset: str,
-    *,
-    base: str,
-    methods: Sequence[str],
-    seeds: Sequence[int] = (0,),
-    out: str | Path,
-    data: str | Path | None = None,
-    limit: int | None = None,
-    epochs: int | None = None,
-    steps: int | None = None,
-    grid: str = "shipped",
-    accumulation: int = 1,
-    bf16: bool = False,
-    protocol: str = "equal",
-    match: str = "none",
-    device: str = "auto",
-    on_message: MessageCallback | None = None,
-) -> Path:
+def train(testset: PathLike, *, on_message: MessageCallback | None = None, **options: object) -> Path:
     """Trains checkpoints by one protocol for all methods; returns the path of the pairs.toml it wrote.
 
     Args:
         testset: a clean test set with a training split: sst2, qqp, mnli, qnli, rte, squad, demo-sentiment or a path.
-        base: folder or hub id of the pretrained model.
-        methods: `full` and at least one PEFT method.
-        seeds: training seeds; a pair for each.
-        out: folder for the checkpoints.
-        data: as in `plan`.
-        limit: at most so many training rows.
-        epochs: passes over the rows; None for the default.
-        steps: optimiser steps, in place of epochs.
-        grid: `wide` tries two learning rates more for every method, one beyond either end.
-        accumulation: parts in which a batch of 16 is run.
-        bf16: matrix products in bfloat16; weights and optimiser stay in float32.
-        protocol: `equal` for all methods, or `paper`: each method as arXiv 2505.22355 trained it.
-        match: `clean` takes, for each pair, the epochs at which its arms are closest in clean accuracy.
-        device: auto, cpu, cuda or cuda:N.
         on_message: called with one line after every epoch.
+        options: of `robustness.options.TrainOptions`.
 
     Raises:
         RobustnessError: an unknown name, a value out of range, missing data, or a folder with other checkpoints.
     """
+    given = read_options(TrainOptions, "train", {"testset": testset, **options})
     from robustness.training.protocol import TrainingSettings
     from robustness.training.training import train as train_checkpoints
 
     settings = TrainingSettings(
-        protocol=protocol,  # type: ignore[arg-type]  # it refuses other words
-        match=match,  # type: ignore[arg-type]
-        grid=grid,  # type: ignore[arg-type]
-        max_steps=steps,
-        accumulation=accumulation,
-        bf16=bf16,
+        protocol=given.protocol,  # type: ignore[arg-type]  # it refuses other words
+        match=given.match,  # type: ignore[arg-type]
+        grid=given.grid,  # type: ignore[arg-type]
+        max_steps=given.steps,
+        accumulation=given.accumulation,
+        bf16=given.bf16,
     )
-    settings = settings if epochs is None else replace(settings, epochs=epochs)
+    settings = settings if given.epochs is None else replace(settings, epochs=given.epochs)
     return train_checkpoints(
-        expand(testset),
-        base=expand(base),
-        methods=tuple(map(expand, methods)),
-        seeds=seeds,
-        out=Path(expand(out)),
-        data=find_data(data),
-        limit=limit,
+        expand(given.testset),
+        base=expand(given.base),
+        methods=tuple(map(expand, given.methods)),
+        seeds=given.seeds,
+        out=Path(expand(given.out)),
+        data=find_data(given.data),
+        limit=given.limit,
         settings=settings,
-        device=device,
+        device=given.device,
         progress=on_message,
     )
 

@@ -8,17 +8,21 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
+from robustness.command_options import Data, Device, RunCommand, TrainCommand, takes
 from robustness.console import show_progress
 from robustness.errors import RobustnessError, UsageError
 from robustness.fault_report import describe_fault
 from robustness.interruption import Commands, Interrupted, describe_interruption
 from robustness.printing import finish, foretell, print_error, print_power, say, stderr, stdout
 from robustness.quiet import quieten_libraries
+
+if TYPE_CHECKING:
+    from robustness.runs.planning.plan import Plan
 
 INTERRUPTED, FAULT = 130, 70
 """Exit codes: as a shell counts Ctrl-C, and sysexits.h an internal error."""
@@ -30,11 +34,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="What does a PEFT checkpoint lose under attack that its fully fine-tuned partner keeps, and where?",
 )
-Data = Annotated[
-    Path | None,
-    typer.Option("--data", metavar="DIR", help="Local data files; default $ROBUSTNESS_DATA, else the hub."),
-]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 
 
 def read_labels(words: Sequence[str]) -> dict[str, str]:
@@ -147,152 +146,79 @@ def get_assets(
 
 
 @app.command()
-def train(
-    task: Annotated[str, typer.Argument(metavar="TASK", help="sst2, qqp, mnli, qnli, rte, squad or a file.toml.")],
-    base: Annotated[str, typer.Option(metavar="MODEL", help="Pretrained model: a folder or a hub id.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for checkpoints and pairs.toml.")],
-    method: Annotated[
-        list[str], typer.Option(metavar="NAME|file.toml", help="full and a PEFT method; repeat the option.")
-    ],
-    seed: Annotated[list[int] | None, typer.Option(help="Training seed; repeat for several. Default 0.")] = None,
-    data: Data = None,
-    limit: Annotated[int | None, typer.Option(help="At most so many training rows.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the rows, for every method. Default 3.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimiser steps, in place of epochs.")] = None,
-    grid: Annotated[str, typer.Option(help="wide: two learning rates more a method, one at either end.")] = "shipped",
-    accumulation: Annotated[int, typer.Option(help="Parts in which a batch of 16 is run, to fit a GPU.")] = 1,
-    bf16: Annotated[bool, typer.Option("--bf16", help="Matrix products in bfloat16.")] = False,
-    protocol: Annotated[str, typer.Option(help="equal for all methods, or paper: as arXiv 2505.22355.")] = "equal",
-    match: Annotated[str, typer.Option(help="clean: take the epochs at which a pair is closest.")] = "none",
-    device: Device = "auto",
-) -> None:
+@takes(TrainCommand)
+def train(given: TrainCommand) -> None:
     """Train pairs: the same data, order, schedule and selection rule for every method."""
     from robustness import api
 
     quieten_libraries()
     pairs = api.train(
-        task,
-        base=base,
-        methods=method,
-        seeds=seed or [0],
-        out=out,
-        data=data,
-        limit=limit,
-        epochs=epochs,
-        steps=steps,
-        grid=grid,
-        accumulation=accumulation,
-        bf16=bf16,
-        protocol=protocol,
-        match=match,
-        device=device,
+        given.task,
+        base=given.base,
+        methods=given.method,
+        seeds=given.seed or [0],
+        out=given.out,
+        data=given.data,
+        limit=given.limit,
+        epochs=given.epochs,
+        steps=given.steps,
+        grid=given.grid,
+        accumulation=given.accumulation,
+        bf16=given.bf16,
+        protocol=given.protocol,
+        match=given.match,
+        device=given.device,
         on_message=say,
     )
     stdout.print(f"wrote {pairs}", markup=False, soft_wrap=True)
 
 
 @app.command()
-def run(
-    suite: Annotated[str, typer.Argument(metavar="SUITE")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Run folder; the same command again resumes.")],
-    pairs: Annotated[Path | None, typer.Option(metavar="FILE", help="The pairs.toml.")] = None,
-    reference: Annotated[str | None, typer.Option(metavar="CHECKPOINT", help="In place of --pairs: one arm.")] = None,
-    candidate: Annotated[str | None, typer.Option(metavar="CHECKPOINT", help="The other arm.")] = None,
-    task: Annotated[str | None, typer.Option(help="What both arms are fine-tuned for.")] = None,
-    base: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="What both arms were made of; default: as an adapter says.")
-    ] = None,
-    label: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=LABEL", help="A label name of the arms, and the task's.")
-    ] = None,
-    data: Data = None,
-    testset: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Replaces the suite's list.")] = None,
-    attack: Annotated[
-        list[str] | None, typer.Option(metavar="NAME|file.py:Name", help="Replaces the suite's list.")
-    ] = None,
-    probe: Annotated[
-        list[str] | None, typer.Option(metavar="NAME|file.py:Name", help="Replaces the suite's list.")
-    ] = None,
-    limit: Annotated[
-        int | None,
-        typer.Option(help="At most so many examples of each test set, drawn by --seed: labels in proportion."),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of all searches, and of which examples --limit draws.")] = 0,
-    attack_field: Annotated[
-        list[str] | None, typer.Option(metavar="FIELD", help="Open to attack in place of the task's own.")
-    ] = None,
-    device: Device = "auto",
-    dtype: Annotated[str, typer.Option(help="auto (float32), float32 or bfloat16.")] = "auto",
-    allow_untrained: Annotated[
-        bool, typer.Option("--allow-untrained", help="Let a base that has not learnt the task be an arm.")
-    ] = False,
-    fail_on: Annotated[
-        list[str] | None,
-        typer.Option(metavar="VERDICT[:POINTS]", help="Exit with 3 where a comparison has this verdict."),
-    ] = None,
-    allow_changed_testset: Annotated[
-        bool, typer.Option("--allow-changed-testset", help="Evaluate sets that are not the published ones.")
-    ] = False,
-    compile_model: Annotated[
-        bool, typer.Option("--compile", help="Score with kernels made by torch.compile, where that works.")
-    ] = False,
-    cache: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Keep scores there, for other attacks and later runs.")
-    ] = None,
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run",
-            help="Print the cells, their cost, what they can show; gets checkpoints from the hub.",
-        ),
-    ] = False,
-    like: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Of --dry-run: a run of few examples to count by.")
-    ] = None,
-    tflops: Annotated[
-        float | None, typer.Option(help="Of --dry-run: this machine's 10^12 operations a second; default: timed.")
-    ] = None,
-    executor: Annotated[str, typer.Option(help="local or ray.")] = "local",
-    workers: Annotated[int | None, typer.Option(help="Processes; on CUDA each has a GPU of its own.")] = None,
-    ray_address: Annotated[str | None, typer.Option(metavar="HOST:PORT|auto", help="Of a Ray cluster.")] = None,
-) -> None:
+@takes(RunCommand)
+def run(given: RunCommand) -> None:
     """Run a suite on pairs of checkpoints."""
     from robustness import api
     from robustness.reports.failing import read_rule
+    from robustness.runs.execution import Execution
 
-    rules = [read_rule(words) for words in fail_on or ()]
-    plan = api.plan(
-        suite,
-        pairs,
-        reference=reference,
-        candidate=candidate,
-        task=task,
-        base=base,
-        labels=read_labels(label or ()),
-        allow_untrained=allow_untrained,
-        data=data,
-        testsets=testset or (),
-        attacks=attack or (),
-        probes=probe or (),
-        limit=limit,
-        seed=seed,
-        device=device,
-        dtype=dtype,
-        allow_changed=allow_changed_testset,
-        compile=compile_model,
-        cache=cache,
-        attack_fields=attack_field or (),
-    )
+    rules = [read_rule(words) for words in given.fail_on or ()]
+    execution = Execution(given.executor, given.workers, given.ray_address)
+    plan = _plan(given)
     quieten_libraries()
-    if dry_run:
-        foretell(plan, like, tflops)
-        print_power(plan, like)
+    if given.dry_run:
+        foretell(plan, given.like, given.tflops)
+        print_power(plan, given.like)
         return
     with show_progress(stderr) as report_progress:
-        report = api.run(
-            plan, out=out, on_progress=report_progress, executor=executor, workers=workers, ray_address=ray_address
-        )
+        report = api.run(plan, out=given.out, on_progress=report_progress, execution=execution)
     finish(report, rules)
+
+
+def _plan(given: RunCommand) -> Plan:
+    from robustness import api
+
+    return api.plan(
+        given.suite,
+        given.pairs,
+        reference=given.reference,
+        candidate=given.candidate,
+        task=given.task,
+        base=given.base,
+        labels=read_labels(given.label or ()),
+        data=given.data,
+        testsets=given.testset or (),
+        attacks=given.attack or (),
+        probes=given.probe or (),
+        limit=given.limit,
+        seed=given.seed,
+        device=given.device,
+        dtype=given.dtype,
+        allow_untrained=given.allow_untrained,
+        allow_changed=given.allow_changed_testset,
+        compile=given.compile_model,
+        cache=given.cache,
+        attack_fields=given.attack_field or (),
+    )
 
 
 @app.command()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
+OWN = "peft-robustness"
+
 
 def version_of(package: str) -> str:
     """Returns a package's version; "not installed" where there is none.
@@ -14,6 +16,8 @@ def version_of(package: str) -> str:
     >>> version_of("no-such-package")
     'not installed'
     """
+    if package == OWN:  # what is installed beside a source tree may be another release
+        return str(sys.modules["robustness"].__version__)
     try:
         return version(package)
     except PackageNotFoundError:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import robustness
 from robustness.runs.storage.record import library_versions
 from robustness.training.metrics import Metric
 from robustness.training.protocol import TrainingSettings
@@ -36,6 +37,14 @@ def test_a_package_on_the_path_says_its_own_version(bare: None, monkeypatch: pyt
     assert version_of("vendored") == "1.2.3"
     assert version_of("torch") == torch.__version__
     assert version_of("peft") == "not installed"
+
+
+def test_the_release_is_that_of_the_code_and_not_of_what_is_installed_beside_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("robustness.versions.version", lambda name: "0.1.0")
+
+    assert version_of("peft-robustness") == robustness.__version__ == "0.2.0.dev0"
 
 
 def test_a_run_from_a_source_tree_is_recorded(bare: None) -> None:

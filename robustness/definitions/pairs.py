@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from robustness.definitions.model import Definition
 from robustness.definitions.naming import nearest
 from robustness.definitions.reading import read_definition
 from robustness.definitions.tasks import find_task
+from robustness.definitions.writing import toml_value
 from robustness.errors import DefinitionError, UsageError
 from robustness.paths import expand
 from robustness.tasks.task import Task
@@ -122,7 +122,7 @@ def write_pairs(path: Path, entries: Sequence[PairEntry]) -> None:
     for entry in entries:
         text += "\n[[pair]]\n"
         for key, value in entry.model_dump(exclude_none=True, exclude_defaults=True).items():
-            text += f"{key} = {_toml_value(value)}\n"
+            text += f"{key} = {toml_value(value)}\n"
     draft = path.with_suffix(".toml.part")
     draft.write_text(text, encoding="utf-8")
     draft.replace(path)
@@ -169,10 +169,3 @@ def _resolve_reference(reference: str, folder: Path) -> str:
     """An absolute folder, or what was given, spelled out: a hub id, or what is not there."""
     spelled = expand(reference, folder)
     return str((folder / spelled).resolve()) if (folder / spelled).exists() else spelled
-
-
-def _toml_value(value: object) -> str:
-    """JSON's escapes are TOML's too; of what TOML wants escaped JSON only leaves the delete character."""
-    if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{_toml_value(key)} = {_toml_value(each)}" for key, each in value.items()) + " }"
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

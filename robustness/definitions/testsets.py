@@ -88,7 +88,8 @@ class TableFile(Definition):
 
     reader: Literal["table"]
     file: DataPath
-    root: Literal["data"] = "data"
+    root: Literal["data", "definition"] = "data"
+    """`definition`: the file lies beside the test set's own, or below it."""
     columns: tuple[str, ...]
     """The task's texts, in its order; of a SQuAD-like table the question and the context. What lies within an object
     of a JSON file goes by its path, as example.premise."""

@@ -68,6 +68,14 @@ class Report:
         return count_missing_probes(self.tables[Table.SENSITIVITY], self.record)
 
 
+@dataclass(frozen=True, slots=True)
+class BuiltReport:
+    """A report with the replays that its page shows."""
+
+    report: Report
+    replays: pd.DataFrame
+
+
 def write_report(folder: Path, statistics: StatisticsRecord | None = None) -> Report:
     """Builds every table from the stored rows and writes it beside them, then the page; says in run.json how.
 
@@ -78,6 +86,17 @@ def write_report(folder: Path, statistics: StatisticsRecord | None = None) -> Re
     Raises:
         RunError: the folder is not a run, or its store cannot be read.
     """
+    built = build_report(folder, statistics)
+    made = built.report
+    for table, frame in made.tables.items():
+        write_table(frame, table, folder / f"{table}.csv")
+    write_record(folder, made.record)
+    write_page(folder, made.record, made.tables, built.replays, made.disagreements)
+    return made
+
+
+def build_report(folder: Path, statistics: StatisticsRecord | None = None) -> BuiltReport:
+    """Builds every table from the stored rows; writes nothing, and raises what `write_report` does."""
     record = read_record(folder)
     if statistics is not None:
         record = record.model_copy(update={"statistics": statistics})
@@ -99,13 +118,9 @@ def write_report(folder: Path, statistics: StatisticsRecord | None = None) -> Re
         Table.SURVIVAL: build_survival(examples, record),
         Table.PREDICTIONS: build_predictions(probed, examples),
     }
-    for table, frame in tables.items():
-        write_table(frame, table, folder / f"{table}.csv")
     record = _with_families(record, pairs, fragility, compared)
-    write_record(folder, record)
     disagreements = tuple(find_disagreements(compared, record))
-    write_page(folder, record, tables, replays, disagreements)
-    return Report(folder, record, tables, disagreements)
+    return BuiltReport(Report(folder, record, tables, disagreements), replays)
 
 
 def _with_families(

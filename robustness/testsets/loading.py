@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,8 @@ from robustness.testsets.tables import TIED, read_table
 PACKAGE_FOLDER = Path(__file__).resolve().parent
 LocalFile = TsvFile | AdvGlueFile | SquadFile | TableFile
 Source = LocalFile | HubDataset
+Roots = Mapping[str, Path | None]
+"""Folders by what a source calls them; None: not given."""
 OWN = "own"
 """The provenance of a set that a user's own definition describes."""
 CHANGED = "changed"
@@ -96,7 +98,8 @@ def load_training_split(entry: Entry[TestsetDefinition], data: Path | None) -> T
 def _load(
     entry: Entry[TestsetDefinition], task: Task, split: Split, data: Path | None, *, prefix: str, allow_changed: bool
 ) -> Testset:
-    source = _choose_source(entry.name, split, data)
+    roots = {"data": data, "package": PACKAGE_FOLDER, "definition": entry.path.parent}
+    source = _choose_source(entry.name, split, roots)
     if isinstance(source, GeneratedSet):
         return _generate(entry, task, source, data, allow_changed=allow_changed)
     if isinstance(source, TsvFile | TableFile) and len(source.columns) != len(task.fields):
@@ -104,14 +107,14 @@ def _load(
             f"{entry.path}: columns names {len(source.columns)} columns; "
             f"{task.name} has {len(task.fields)} texts ({', '.join(task.fields)})"
         )
-    read = _read_rows(source, data, task, adversarial=entry.definition.kind == "adversarial")
+    read = _read_rows(source, roots, task, adversarial=entry.definition.kind == "adversarial")
     rows = [row for row in read if row.label != TIED]
     if not rows:
-        raise DataError(f"test set {entry.name}: no rows in {_describe(source, data)}")
-    _refuse_repeated(entry.name, rows, _describe(source, data))
-    _refuse_labels(entry.name, rows, task, _describe(source, data))
+        raise DataError(f"test set {entry.name}: no rows in {_describe(source, roots)}")
+    _refuse_repeated(entry.name, rows, _describe(source, roots))
+    _refuse_labels(entry.name, rows, task, _describe(source, roots))
     digest = digest_rows(rows)
-    problem = _difference(rows, digest, source, _describe(source, data))
+    problem = _difference(rows, digest, source, _describe(source, roots))
     if problem and not allow_changed:
         raise DataError(f"test set {entry.name}: {problem}; --allow-changed-testset evaluates it all the same")
     return Testset(
@@ -214,13 +217,17 @@ def _difference(rows: list[Row], digest: str, source: Source, where: str) -> str
     return ""
 
 
-def _choose_source(name: str, split: Split, data: Path | None) -> Source | GeneratedSet:
+def _choose_source(name: str, split: Split, roots: Roots) -> Source | GeneratedSet:
+    data = roots["data"]
     for source in split.local:
-        folder = PACKAGE_FOLDER if source.root == "package" else data
+        folder = roots[source.root]
         if folder is not None and os.path.isfile(folder / source.file):  # noqa: PTH113 - no file has an overlong name
             return source
     if split.generated is not None:
         return split.generated
+    beside = [source.file for source in split.local if source.root == "definition"]
+    if beside:
+        raise DataError(f"test set {name}: {roots['definition']} has no {beside[0]}; put it beside the definition")
     if data is not None and split.local:
         wanted = " or ".join(source.file for source in split.local)
         raise DataError(f"test set {name}: {data} has no {wanted}; add the file, or leave --data out for the hub")
@@ -231,16 +238,17 @@ def _choose_source(name: str, split: Split, data: Path | None) -> Source | Gener
     raise DataError(f"test set {name}: give --data with a folder that has {split.local[0].file}")
 
 
-def _read_rows(source: Source, data: Path | None, task: Task, *, adversarial: bool) -> list[Row]:
+def _read_rows(source: Source, roots: Roots, task: Task, *, adversarial: bool) -> list[Row]:
     if isinstance(source, HubDataset):
         return _read_hub(source, task, adversarial=adversarial)
-    path = _path(source, data)
+    path = _path(source, roots)
     if isinstance(source, TsvFile):
         return read_tsv(path, source, task)
     if isinstance(source, SquadFile):
         return read_squad(path, source, adversarial=adversarial)
     if isinstance(source, TableFile):
         return read_table(path, source, task)
+    data = roots["data"]
     assert data is not None, "AdvGLUE's files are never packaged"
     return read_advglue(path, data / source.annotations, source, task)
 
@@ -251,13 +259,13 @@ def _read_hub(source: HubDataset, task: Task, *, adversarial: bool) -> list[Row]
     return read_hub(source, task)
 
 
-def _path(source: LocalFile, data: Path | None) -> Path:
-    folder = PACKAGE_FOLDER if source.root == "package" else data
+def _path(source: LocalFile, roots: Roots) -> Path:
+    folder = roots[source.root]
     assert folder is not None, "a source is chosen only where its folder is known"
     return folder / source.file
 
 
-def _describe(source: Source, data: Path | None) -> str:
+def _describe(source: Source, roots: Roots) -> str:
     if isinstance(source, HubDataset):
         return f"hub data set {source.dataset} {source.config}"
-    return str(_path(source, data))
+    return str(_path(source, roots))

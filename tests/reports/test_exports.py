@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import sqlite3
 import subprocess
@@ -110,10 +111,26 @@ def test_another_schema_version_is_refused_with_its_release_and_the_command_that
     for read in (write_report, Store):  # to write a report, and to go on with the run
         with pytest.raises(RunError) as refused:
             read(folder)
-        assert f"run.sqlite: schema version 3, which {release} wrote and reads; this one reads 4" in str(
-            refused.value
-        )
+        said = f"run.sqlite: schema version 3, expected 4: {release} wrote it and reads it, peft-robustness 0.2.0"
+        assert said in str(refused.value)
         assert re.search(r"robustness run suite --out .*run-again", str(refused.value))
+
+
+@pytest.mark.parametrize("version", ["0.1.0", None])
+def test_a_record_of_another_release_is_refused_with_that_release(
+    run_writer: Any, tmp_path: Path, version: str | None
+) -> None:
+    folder = run_writer.write(tmp_path / "run", run_writer.record(n=2))
+    record = json.loads((folder / "run.json").read_text())
+    record["versions"] = {"peft-robustness": version} if version else {}
+    del record["pairs"]
+    (folder / "run.json").write_text(json.dumps(record))
+
+    with pytest.raises(RunError) as refused:
+        api.report(folder)
+
+    writer = f"peft-robustness {version}" if version else "another release of peft-robustness"
+    assert f"run.json: {writer} wrote it and reads it, peft-robustness 0.2.0.dev0 does not" in str(refused.value)
 
 
 def test_a_report_of_a_run_imports_no_recipe_no_probe_and_no_torch(run_writer: Any, tmp_path: Path) -> None:

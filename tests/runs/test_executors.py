@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from robustness import Access, api
 from robustness.engine.outcome import Status
 from robustness.errors import UsageError
 from robustness.reports.tables.columns import Table
+from robustness.runs.execution import Execution
 from robustness.runs.executors import dispatch, pool, processes
 from robustness.runs.progress import Progress
 
@@ -42,7 +44,9 @@ class Poison:
 
 def start(tiny: Any, out: Path, **options: Any) -> Any:
     options = {"attacks": ATTACKS, "limit": 8, "data": tiny.data, "testsets": [str(tiny.testset)]} | options
-    return api.run("smoke", tiny.pairs, out, **options)
+    names = {field.name for field in fields(Execution)} & options.keys()
+    execution = Execution(**{name: options.pop(name) for name in names})
+    return api.run("smoke", tiny.pairs, out, execution=execution, **options)
 
 
 @pytest.fixture(scope="module")

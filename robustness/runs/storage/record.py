@@ -15,11 +15,14 @@ from robustness.engine.attack import Effort
 from robustness.errors import RunError
 from robustness.runs.storage.disk import replace_durably
 from robustness.runs.storage.lock import FILE_NAME as LOCK_FILE
+from robustness.runs.storage.releases import explain_other_release, find_other_release
 from robustness.tasks.objective import ObjectiveKind
 from robustness.tasks.task import Task
 from robustness.versions import version_of
 
 FILE_NAME = "run.json"
+GIVEN = "given"
+"""Folder of what was handed over as objects."""
 DRAWN = "drawn at random by the seed, stratified by label, in whole groups"
 """How a limit takes examples from a test set."""
 RECORDED_PACKAGES = (
@@ -192,7 +195,7 @@ def refuse_foreign_folder(out: Path) -> None:
     """Raises RunError when `out` is a file, or a folder with content that no run wrote."""
     if not out.exists() or (out / FILE_NAME).is_file():
         return
-    left_behind = {LOCK_FILE, f"{FILE_NAME}.part"}  # by a run that was killed before its record was written
+    left_behind = {LOCK_FILE, f"{FILE_NAME}.part", GIVEN}  # by a run that was killed before its record was written
     if not out.is_dir() or any(path.name not in left_behind for path in out.iterdir()):
         raise RunError(f"{out}: holds something that is not a complete run; give --out a new or empty folder")
 
@@ -245,6 +248,9 @@ def read_record(out: Path) -> RunRecord:
     try:
         return RunRecord.model_validate_json(path.read_bytes())
     except ValidationError as error:
+        writer = find_other_release(out)
+        if writer is not None:
+            raise RunError(f"{path}: {explain_other_release(out, writer)}") from None
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise RunError(f"{path}: not as `robustness run` wrote it: {where}: {first['msg']}") from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -18,9 +17,11 @@ from robustness.engine.outcome import Outcome
 from robustness.errors import RunError
 from robustness.runs.cells import Cell
 from robustness.runs.storage.disk import STORE, explain_lock
+from robustness.runs.storage.releases import explain_other_release, find_other_release
 from robustness.stats.plausibility import OriginalsTally
 from robustness.tasks.grading import Grade
 from robustness.testsets.example import Texts
+from robustness.versions import OWN
 
 SCHEMA_VERSION = 4
 FILE_NAME = STORE
@@ -239,29 +240,8 @@ def _values(outcome: Outcome) -> list[object]:
 def _refuse_other_schema(connection: sqlite3.Connection, folder: Path) -> None:
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version != SCHEMA_VERSION:
+        writer = find_other_release(folder) or f"another state of {OWN}"  # as between two commits
         raise RunError(
-            f"{folder / FILE_NAME}: schema version {version}, which {_writer(folder)} wrote and reads; this one "
-            f"reads {SCHEMA_VERSION}; install that, or repeat the run into a new folder: {_repeat(folder)}"
+            f"{folder / FILE_NAME}: schema version {version}, expected {SCHEMA_VERSION}: "
+            f"{explain_other_release(folder, writer)}"
         )
-
-
-def _writer(folder: Path) -> str:
-    """The release that wrote a run, in words."""
-    versions = _read_loosely(folder, "versions")
-    release = versions.get("peft-robustness") if isinstance(versions, dict) else None
-    return f"peft-robustness {release}" if release else "another release of peft-robustness"
-
-
-def _repeat(folder: Path) -> str:
-    """The command that made a run, for another folder."""
-    words = _read_loosely(folder, "command")
-    words = words if isinstance(words, list) else []
-    return shlex.join([*(str(word) for word in words or ("robustness", "run", "SUITE")), "--out", f"{folder}-again"])
-
-
-def _read_loosely(folder: Path, key: str) -> object:
-    """One entry of run.json, read without its schema, which may be another release's."""
-    try:
-        return json.loads((folder / "run.json").read_bytes()).get(key)
-    except (OSError, ValueError, AttributeError):
-        return None

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from robustness.errors import CheckpointError
-from robustness.victims.files.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Checkpoint, is_folder, read_json
+from robustness.victims.files.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Checkpoint, read_json
 from robustness.victims.files.selection import recorded_training
 from robustness.victims.files.tensors import TensorFolder, match_names
 
@@ -25,18 +25,6 @@ def digest_weights(folder: Path) -> str:
         with file.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()
-
-
-def find_named_base(reference: str) -> str | None:
-    """Returns the base that an adapter's config, or the record of a training, names; None where nothing does."""
-    folder = Path(reference)
-    named: object = None
-    if (folder / ADAPTER_CONFIG).is_file():
-        named = read_json(folder / ADAPTER_CONFIG).get("base_model_name_or_path")
-    named = named or recorded_training(folder).get("base")
-    if not isinstance(named, str) or not named:
-        return None
-    return str(folder / named) if is_folder(folder / named) else named
 
 
 def check_base(checkpoint: Checkpoint) -> str:

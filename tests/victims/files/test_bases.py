@@ -12,8 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from robustness.errors import CheckpointError
-from robustness.victims.files.bases import check_base, digest_weights, find_named_base
+from robustness.victims.files.bases import check_base, digest_weights
 from robustness.victims.files.checkpoint import read_checkpoint
+from robustness.victims.files.named_bases import find_named_base
 
 
 @pytest.fixture

@@ -1,0 +1,73 @@
+"""Rows that are given as an object, written as a test set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeGuard
+
+import pandas as pd
+
+from robustness.definitions.naming import nearest
+from robustness.definitions.writing import toml_value
+from robustness.errors import UsageError
+from robustness.tasks.task import Task, TaskKind
+
+NAME = "data"
+"""What the test set is called."""
+ROWS = "rows.jsonl"
+LABEL, ANSWERS, KEYS = "label", "answers", ("id", "group")
+
+
+def is_rows(data: object) -> bool:
+    """Whether it is rows, and no path."""
+    return isinstance(data, pd.DataFrame) or _is_dataset(data)
+
+
+def _is_dataset(data: object) -> TypeGuard[object]:
+    return type(data).__module__.partition(".")[0] == "datasets"  # which is slow to import
+
+
+def write_rows(data: object, task: Task, folder: Path) -> None:
+    """Writes a DataFrame or a datasets.Dataset as a test set's definition with its rows.
+
+    Args:
+        data: with a column for each field of the task, and `label`, or of questions `answers`; `id` and `group` where
+            they are there.
+        task: of the rows.
+        folder: in which the two files are made.
+
+    Raises:
+        UsageError: a column that is missing, or a data set that is no list of rows.
+    """
+    frame = _frame(data)
+    wanted = [*task.fields, ANSWERS if task.kind is TaskKind.SPAN else LABEL]
+    for name in wanted:
+        if list(frame.columns).count(name) != 1:
+            raise UsageError(
+                f"data: expected one column {name!r} of task {task.name}{nearest(name, map(str, frame.columns))}; "
+                "rename the columns"
+            )
+    keys = [name for name in KEYS if name in frame.columns]
+    kept = frame[[*wanted, *keys]].reset_index(drop=True)
+    kept.to_json(folder / ROWS, orient="records", lines=True, force_ascii=False)
+    table = {"reader": "table", "root": "definition", "file": ROWS, "columns": task.fields}
+    table |= {wanted[-1]: wanted[-1]} | {name: name for name in keys}
+    lines = {"summary": "Rows given from Python.", "licence": "their owner's", "task": task.file or task.name}
+    text = [f"{key} = {toml_value(value)}" for key, value in (lines | {"kind": "clean"}).items()]
+    text += ["", "[[test.local]]", *(f"{key} = {toml_value(value)}" for key, value in table.items())]
+    (folder / f"{NAME}.toml").write_text("\n".join(text) + "\n", encoding="utf-8")
+
+
+def _frame(data: object) -> pd.DataFrame:
+    if isinstance(data, pd.DataFrame):
+        return data
+    from datasets import Dataset
+
+    if not isinstance(data, Dataset):
+        raise UsageError(f"data: expected a datasets.Dataset; got a {type(data).__name__}; choose a split of it")
+    frame = data.to_pandas()
+    assert isinstance(frame, pd.DataFrame), "that is what it returns unless it is asked for batches"
+    names = getattr(data.features.get(LABEL), "names", None)  # of labels that are stored as indices
+    if names:
+        frame[LABEL] = [names[index] if 0 <= index < len(names) else index for index in frame[LABEL]]
+    return frame
