@@ -47,7 +47,7 @@ MAY_IMPORT = {
         "sensitivity",
         "stats",
     },
-    "reports": {"errors", "tasks", "definitions", "engine", "stats", "runs"},
+    "reports": {"errors", "tasks", "definitions", "engine", "sensitivity", "stats", "runs"},
     "listing": {"errors", "tasks", "definitions", "training"},
     "doctor": {"errors", "definitions", "testsets", "recipes"},
     "api": {"errors", "paths", "definitions", "recipes", "training", "runs", "reports", "doctor", "testing"},
