@@ -49,7 +49,7 @@ MAY_IMPORT = {
         "stats",
     },
     "options": {"errors", "definitions"},
-    "reports": {"errors", "tasks", "definitions", "engine", "stats", "runs"},
+    "reports": {"errors", "tasks", "definitions", "engine", "sensitivity", "stats", "runs"},
     "listing": {"errors", "tasks", "definitions", "training"},
     "doctor": {"errors", "definitions", "testsets", "recipes"},
     "api": {

@@ -13,6 +13,7 @@ from robustness.reports.page.plots import PLANNED
 from robustness.reports.page.writing import write_page
 from robustness.reports.summaries.endpoints import find_disagreements
 from robustness.reports.tables.attacks import build_attacks
+from robustness.reports.tables.brackets import build_brackets, find_violations
 from robustness.reports.tables.columns import Table
 from robustness.reports.tables.csvfiles import write_table
 from robustness.reports.tables.curves import build_curves, build_path_curves
@@ -117,8 +118,10 @@ def build_report(folder: Path, statistics: StatisticsRecord | None = None) -> Bu
         Table.FRAGILITY: (fragility := build_fragility(examples, pairs, record)),
         Table.SURVIVAL: build_survival(examples, record),
         Table.PREDICTIONS: build_predictions(probed, examples),
+        Table.BRACKETS: (brackets := build_brackets(measurements)),
     }
     record = _with_families(record, pairs, fragility, compared)
+    record = record.model_copy(update={"violations": find_violations(brackets, record)})
     disagreements = tuple(find_disagreements(compared, record))
     return BuiltReport(Report(folder, record, tables, disagreements), replays)
 

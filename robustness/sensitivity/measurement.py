@@ -11,8 +11,8 @@ from robustness.errors import ProbeError
 
 VACUOUS_RATIO = 1e3
 """Upper over lower bound beyond which a bracket says nothing."""
-ROUNDING = 1e-6
-"""Share by which a certificate may exceed an attack's bound in float32."""
+ROUNDING = 1e-5
+"""Share by which a lower bound may exceed an upper one: a text's logits move by less with the batch, in float32."""
 
 
 class Kind(StrEnum):
@@ -151,7 +151,7 @@ def measure(quantity: Quantity, value: float, kind: Kind, **labels: object) -> M
 
 @dataclass(frozen=True, slots=True)
 class Bracket:
-    """A lower and an upper bound of one quantity.
+    """A lower and an upper bound of one quantity; a certificate is that of the side on which it stands.
 
     Bounds for different targets (a smoothed classifier's certificate beside an attack on f) may stand side by side,
     but bound nothing together: `comparable` says so.
@@ -172,7 +172,7 @@ class Bracket:
     def __post_init__(self) -> None:
         if self.lower is not None and self.lower.kind in (Kind.UPPER, Kind.ESTIMATE):
             raise ProbeError(f"{self.lower.quantity.name}: kind {self.lower.kind} is no lower bound")
-        if self.upper is not None and self.upper.kind not in (Kind.UPPER, Kind.EXACT):
+        if self.upper is not None and self.upper.kind in (Kind.LOWER, Kind.ESTIMATE):
             raise ProbeError(f"{self.upper.quantity.name}: kind {self.upper.kind} is no upper bound")
         if not self.comparable:
             return

@@ -85,6 +85,9 @@ PROMISED = {
     Table.SENSITIVITY_PAIRS: """
         pair probe quantity kind norm radius scope n reference_value candidate_value ratio low high p_adjusted
         direction""",
+    Table.BRACKETS: """
+        checkpoint testset example_id group_id layer module of lower upper lower_kind upper_kind lower_value
+        upper_value ratio""",
     Table.LAYERS: "checkpoint layer module probe kind value",
 }
 

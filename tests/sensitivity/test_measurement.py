@@ -70,7 +70,14 @@ def test_a_side_that_is_no_such_bound_is_refused() -> None:
     with pytest.raises(ProbeError, match="no lower bound"):
         Bracket(lower=number(1.0, Kind.ESTIMATE))
     with pytest.raises(ProbeError, match="no upper bound"):
-        Bracket(upper=number(1.0, Kind.CERT_DET))
+        Bracket(upper=number(1.0, Kind.LOWER))
+
+
+@pytest.mark.parametrize("certificate", [Kind.CERT_DET, Kind.CERT_PROB])
+def test_a_certificate_of_a_largest_slope_bounds_it_from_above(certificate: Kind) -> None:
+    Bracket(number(1.0, Kind.EXACT), number(1.0, certificate))
+    with pytest.raises(ProbeError, match=r"the exact 1.01 exceeds the cert-\w+ 1 "):
+        Bracket(number(1.01, Kind.EXACT), number(1.0, certificate))
 
 
 def test_a_bracket_a_thousand_wide_is_vacuous() -> None:

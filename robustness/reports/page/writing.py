@@ -160,6 +160,7 @@ def _run_parts(record: RunRecord, tables: Tables) -> dict[str, object]:
         "missing_probes": count_missing_probes(tables[Table.SENSITIVITY], record),
         "missing_total": int((missing["n_expected"] - missing["n"]).sum()),
         "facts": run_facts(record),
+        "violations": record.violations,
         "warnings": record.warnings,
         "checkpoints": checkpoint_table(record),
         "testsets": testset_table(record),

@@ -100,6 +100,8 @@ def _notes(report: Report) -> Iterator[Sentence]:
     yield from map(Sentence, report.disagreements)
     if report.missing_measurements:
         yield Sentence(f"{report.missing_measurements} probe cells are missing: the same command goes on")
+    for violation in report.record.violations:
+        yield Sentence(f"fault: {violation}")
     for warning in report.record.warnings:
         yield Sentence(f"warning: {warning}")
 

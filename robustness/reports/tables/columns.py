@@ -24,6 +24,7 @@ class Table(StrEnum):
     FRAGILITY = "fragility"
     SURVIVAL = "survival"
     PREDICTIONS = "predictions"
+    BRACKETS = "brackets"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +99,18 @@ COLUMNS: dict[Table, tuple[Column, ...]] = {
     ),
     Table.SENSITIVITY_EXAMPLES: _columns(
         "checkpoint testset probe example_id group_id target kind norm radius:amount status value:amount quantity "
-        "unit reason scope"
+        "unit reason scope alpha:probability"
     ),
     Table.SENSITIVITY_PAIRS: _columns(
         "pair probe quantity kind norm radius:amount scope n:count reference_value:amount candidate_value:amount "
         "ratio:ratio low:amount high:amount p_adjusted:probability direction testset layer:depth module comparison "
         "difference:amount test p_value:probability n_left_out:count larger_values unit target alpha:probability "
         "reason"
+    ),
+    Table.BRACKETS: _columns(
+        "checkpoint testset example_id group_id layer:depth module of lower upper lower_kind upper_kind "
+        "lower_value:amount upper_value:amount ratio:ratio norm radius:amount scope unit target alpha:probability "
+        "status reason"
     ),
     Table.LAYERS: _columns(
         "checkpoint layer:depth module probe kind value:amount testset quantity unit norm n:count status reason scope"

@@ -39,8 +39,9 @@ def build_sensitivity(measurements: pd.DataFrame, record: RunRecord) -> pd.DataF
     """Returns sensitivity.csv's rows: each quantity of each probe on each checkpoint, over its examples.
 
     A quantity's examples become their median or mean, as it says, with a 95 % interval: order statistics for a
-    median, Wilson's for a share, the bootstrap for another mean. A cell that has no number at all has one row that
-    says why.
+    median, Wilson's for a share, the bootstrap for another mean. `alpha` is the chance that one certificate is wrong:
+    a number over many has none, and theirs stands in sensitivity_examples.csv. A cell that has no number at all has
+    one row that says why.
     """
     rows: list[dict[str, object]] = []
     for cell, part in _flat(measurements).groupby(CELL, sort=False):
@@ -95,6 +96,7 @@ def _summary(group: pd.DataFrame, seed: int) -> dict[str, object]:
         "value": _aggregate(values, group),
         "low": _or_empty(low),
         "high": _or_empty(high),
+        "alpha": group["alpha"].iloc[0] if whole else None,
         "forwards": group["forwards"].sum(),
         "backwards": group["backwards"].sum(),
         "reason": count_reasons(group),

@@ -102,7 +102,8 @@ def _compare_arms(
             or (FEW if len(compared.worse) < MIN_UNITS else None)
         )
         more = {"larger_values": labels["direction"], "n_left_out": size - n, "reason": reason}
-        yield labels | more | _numbers(compared, labels)
+        alpha = labels["alpha"] if whole else None  # of one example's certificate, not of their median or mean
+        yield labels | more | _numbers(compared, labels) | {"alpha": alpha}
 
 
 def _broken(part: pd.DataFrame, unread: pd.DataFrame, labels: dict[str, Any]) -> str | None:

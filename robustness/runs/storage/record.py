@@ -171,6 +171,8 @@ class RunRecord(Definition):
     """All reasons to doubt the numbers."""
     suspicions: tuple[str, ...] = ()
     """Those of them that follow from the stored outcomes: found anew whenever the run goes on."""
+    violations: tuple[str, ...] = ()
+    """Lower bounds that exceed an upper bound of the same number: faults, no findings. Written with the tables."""
     started: str
     machine: str
     versions: dict[str, str]

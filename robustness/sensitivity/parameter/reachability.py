@@ -27,6 +27,11 @@ MARGIN = Quantity("reach-margin", "share", scale_free=True)
 GAP = Quantity("reachability-gap", "1", scale_free=True)
 CHANCE = Quantity("reach-chance", "share", scale_free=True)
 ENRICHMENT = Quantity("enrichment-adversarial", "1", scale_free=True)
+ENERGY_CHANCE = {
+    CLEAN: Quantity("reach-chance-by-energy-clean", "share", scale_free=True),
+    ADVERSARIAL: Quantity("reach-chance-by-energy-adversarial", "share", scale_free=True),
+}
+ENERGY_ENRICHMENT = Quantity("enrichment-adversarial-by-energy", "1", scale_free=True)
 TOTALS = {
     CLEAN: Quantity("reach-clean-of-mean-loss", "share"),
     ADVERSARIAL: Quantity("reach-adversarial-of-mean-loss", "share"),
@@ -38,13 +43,15 @@ TOTALS = {
 class Reachability:
     """rho^2(v) = |P_T v|^2 / |v|^2 for gradients v of the merged blocks' weights, T the adapter's tangent space.
 
-    v is the gradient of the loss at the clean point, of the loss at the nearest adversarial point found, and of the
-    clean margin. Exact at the point. By chance it would be dim T / dim: `reach-chance`; `enrichment-adversarial` is
-    the adversarial share over it, `reachability-gap` the adversarial share over the clean one: small where the
-    subspace cannot express, to first order and at this point, what would repair the error. A full checkpoint is
-    measured with its partner's T, as it is at the partner, which tells the subspace from the place. Where dim T is
-    known to a bound alone, the chance is an upper bound and the enrichment a lower one. Readings of the whole are of
-    the mean loss.
+    v is the gradient of the loss at the clean point, of the loss at the nearest adversarial point found, and, of more
+    than two labels, of the clean margin; of two that is a multiple of the clean loss's. Exact at the point. A
+    gradient that is random throughout has the share dim T / dim: `reach-chance`. One that is random within each
+    module, with that module's part of |v|^2, has `reach-chance-by-energy`, which counts where a method sits and not
+    its directions there. `enrichment-adversarial` is the adversarial share over the one, `-by-energy` over the other.
+    `reachability-gap` is the adversarial share over the clean one: small where the subspace cannot express, to first
+    order and at this point, what would repair the error. A full checkpoint is measured with its partner's T, as it
+    is at the partner, which tells the subspace from the place. Where dim T is known to a bound alone, chances are
+    upper bounds and enrichments lower ones. Readings of the whole are of the mean loss.
     """
 
     attack_steps: PositiveInt
@@ -77,7 +84,7 @@ class Reachability:
             for quantity, total in totals.items():
                 if quantity in gradients:
                     _add(total, gradients[quantity])
-            return [Reading(each, examples[0]) for each in _shares(gradients, tangents)]
+            return [Reading(each, examples[0]) for each in measure_shares(gradients, tangents)]
 
         yield from measure_batches(subject, CLEAN, of_example, singly=True)
         for scope, tangent in tangents:
@@ -166,20 +173,37 @@ def find_tangents(subject: Subject, parameters: Mapping[str, torch.Tensor]) -> l
     return tangents
 
 
-def _shares(
+def measure_shares(
     gradients: Mapping[Quantity, ScaledGradient], tangents: Sequence[tuple[str, Tangent]]
 ) -> Iterator[Measurement]:
+    """Yields what one example's gradients share with each named tangent space.
+
+    The margin's row stands only where it differs: of two labels its gradient is a multiple of the clean loss's.
+    """
     passes = len({id(gradient.slope) for gradient in gradients.values()})
     paid = {"forwards": passes, "backwards": passes}
+    same = gradients[MARGIN].slope is gradients[CLEAN].slope
     for scope, tangent in tangents:
         shares = reached_shares(gradients, tangent)
+        chances = {key: tangent.chance_by_energy(gradients[key].slope) for key in ENERGY_CHANCE if key in gradients}
         for quantity, share in shares.items():
-            yield _measured(quantity, share, scope, **paid)
+            if quantity is not MARGIN or not same:
+                yield _measured(quantity, share, scope, **paid)
+        for quantity, chance in chances.items():
+            yield _bounded(ENERGY_CHANCE[quantity], chance, scope, tangent, Kind.UPPER)
         if ADVERSARIAL in shares:
-            enrichment = _measured(ENRICHMENT, shares[ADVERSARIAL] / tangent.chance, scope)
-            yield enrichment if tangent.is_exact else replace(enrichment, kind=Kind.LOWER)
+            found, by_energy = shares[ADVERSARIAL], chances[ADVERSARIAL]
+            yield _bounded(ENRICHMENT, found / tangent.chance, scope, tangent, Kind.LOWER)
+            if by_energy > 0:
+                yield _bounded(ENERGY_ENRICHMENT, found / by_energy, scope, tangent, Kind.LOWER)
             if shares[CLEAN] > 0:
-                yield _measured(GAP, shares[ADVERSARIAL] / shares[CLEAN], scope)
+                yield _measured(GAP, found / shares[CLEAN], scope)
+
+
+def _bounded(quantity: Quantity, value: float, scope: str, tangent: Tangent, otherwise: Kind) -> Measurement:
+    """What follows from dim T: exact where that is, otherwise a bound."""
+    measured = _measured(quantity, value, scope)
+    return measured if tangent.is_exact else replace(measured, kind=otherwise)
 
 
 def _measured(quantity: Quantity, value: float, scope: str, **paid: int) -> Measurement:

@@ -159,6 +159,19 @@ class Tangent:
         self.chance = self.dimension / sum(value.numel() for value in ambient.values())
         """The share of a random direction's squared norm that lies in it: dimension / ambient dimension."""
 
+    def chance_by_energy(self, gradient: Delta) -> float:
+        """Returns the expected share of a gradient of that squared norm in each part's tensors, random within them.
+
+        sum over parts of |G_part|^2 dim / numel, over |G|^2. A method that sits where gradients are large reaches
+        more than `chance` whatever its directions there. Not finite where the gradient vanishes.
+        """
+        expected = 0.0
+        for part in self.parts:
+            own = {name: gradient[name] for name in part.names}
+            expected += squared_norm(own) * part.dimension / sum(value.numel() for value in own.values())
+        whole = squared_norm(gradient)
+        return expected / whole if whole > 0 else float("nan")
+
     def project(self, gradient: Delta) -> dict[str, torch.Tensor]:
         """Returns the projection; tensors that the adapter cannot move are absent."""
         projected: dict[str, torch.Tensor] = {}

@@ -87,7 +87,7 @@ def test_what_a_transposed_layer_can_reach_is_spanned_by_its_two_factors(gpt2: A
     shares = {
         r.example.id: r.measurement.value
         for r in readings
-        if r.example and r.measurement.quantity.name == "reach-margin"
+        if r.example and r.measurement.quantity.name == "reach-clean"
     }
     for example in subject.examples:
         merged.zero_grad()

@@ -13,8 +13,17 @@ from safetensors.torch import load_file, save_file
 from transformers import BertForSequenceClassification
 
 from robustness.definitions.tasks import find_task
-from robustness.sensitivity.parameter.reachability import Reachability, find_tangents, loss_gradients, reached_share
-from robustness.sensitivity.parameter.tangent import LowRank, Tangent, low_rank, read_tangent, scaling
+from robustness.sensitivity.parameter.reachability import (
+    CLEAN,
+    MARGIN,
+    Reachability,
+    ScaledGradient,
+    find_tangents,
+    loss_gradients,
+    measure_shares,
+    reached_share,
+)
+from robustness.sensitivity.parameter.tangent import Everything, LowRank, Tangent, low_rank, read_tangent, scaling
 from robustness.sensitivity.parameter.weights import WeightSpace, block_parameters, squared_norm
 from robustness.sensitivity.probe import Unsupported
 from robustness.tuners.matrices import Axes, Storage, weight_storages
@@ -98,6 +107,40 @@ def test_a_random_gradients_share_is_the_chance_level() -> None:
     expected = RANK * (ROWS + COLUMNS - RANK) / (ROWS * COLUMNS + 55)
     assert tangent.chance == expected
     assert abs(np.mean(shares) - expected) < 5 * np.std(shares) / np.sqrt(len(shares))
+
+
+def test_the_chance_by_energy_is_the_mean_share_of_gradients_random_within_each_tensor() -> None:
+    """A factor's directions where gradients are large; a bias trained in full; what no part moves."""
+    a, b = factors()
+    sizes = {"w": 4.0, "bias": 0.5, "elsewhere": 2.0}
+    ambient = {"w": torch.zeros(ROWS, COLUMNS), "bias": torch.zeros(5), "elsewhere": torch.zeros(5, 11)}
+    tangent = Tangent([part_of(a, b), Everything(("bias",), 5)], ambient)
+    rng = np.random.default_rng(3)
+    gradients = []
+    for _ in range(2000):
+        drawn = {name: torch.from_numpy(rng.normal(size=value.shape)) for name, value in ambient.items()}
+        gradients.append({name: sizes[name] * value / value.norm() for name, value in drawn.items()})
+
+    shares = [reached_share(gradient, tangent) for gradient in gradients]
+
+    expected = (16 * RANK * (ROWS + COLUMNS - RANK) / (ROWS * COLUMNS) + 0.25) / (16 + 0.25 + 4)
+    assert tangent.chance_by_energy(gradients[0]) == pytest.approx(expected)
+    assert abs(np.mean(shares) - expected) < 5 * np.std(shares) / np.sqrt(len(shares))
+    assert expected > 1.4 * tangent.chance
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_row_of_the_margin_stands_beside_the_losss_only_where_they_differ(classes: int) -> None:
+    generator = torch.Generator().manual_seed(1)
+    clean = {"w": torch.randn(ROWS, COLUMNS, generator=generator, dtype=torch.float64)}
+    margin = clean if classes == 2 else {"w": torch.randn(ROWS, COLUMNS, generator=generator, dtype=torch.float64)}
+    tangent = Tangent([part_of(*factors())], {"w": torch.zeros(ROWS, COLUMNS)})
+    gradients = {MARGIN: ScaledGradient(margin), CLEAN: ScaledGradient(clean, -0.1)}
+
+    found = {each.quantity.name: each.value for each in measure_shares(gradients, [("t", tangent)])}
+
+    assert found["reach-clean"] == pytest.approx(reached_share(clean, tangent))
+    assert found.get("reach-margin") == (None if classes == 2 else pytest.approx(reached_share(margin, tangent)))
 
 
 @pytest.mark.parametrize("storage", [OUT_IN, IN_OUT])
@@ -214,13 +257,23 @@ def test_reachability_is_measured_at_both_arms_with_the_adapters_directions(
 
     for subject in (peft, full):
         readings = list(Reachability(attack_steps=20).measure(subject))
-        clean, margin = by_example(readings, "reach-clean"), by_example(readings, "reach-margin")
+        clean = by_example(readings, "reach-clean")
         whole = {r.measurement.quantity.name: r.measurement for r in readings if r.example is None}
         assert len(clean) == 4 and all(0 < value < 1 for value in clean.values())
-        assert clean == pytest.approx(margin, rel=1e-6)  # of two labels, the same direction
+        assert not by_example(readings, "reach-margin")  # of two labels, the same direction
         assert {r.measurement.scope for r in readings} == {f"tangent of {peft.checkpoint.name}"}
         assert 0 < whole["reach-chance"].value < 0.5
         assert "reach-adversarial-of-mean-loss" in whole
+        shares, chances, enriched = (
+            by_example(readings, name)
+            for name in (
+                "reach-adversarial",
+                "reach-chance-by-energy-adversarial",
+                "enrichment-adversarial-by-energy",
+            )
+        )
+        assert shares.keys() == chances.keys() == enriched.keys() != set()
+        assert enriched == pytest.approx({key: share / chances[key] for key, share in shares.items()})
 
 
 def test_a_full_checkpoint_has_its_partners_directions_as_they_are_at_the_partner(
