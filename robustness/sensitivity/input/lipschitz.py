@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import final
 
 import torch
 from pydantic import PositiveFloat, PositiveInt
 
 from robustness.errors import ProbeError
-from robustness.recipes.embedding.balls import Norm, project, random_in_ball, rescale
+from robustness.recipes.embedding.balls import Norm, random_in_ball
+from robustness.sensitivity.attention import twice_differentiable
 from robustness.sensitivity.batching import measure_batches, torch_generator
+from robustness.sensitivity.convergence import GATE
+from robustness.sensitivity.input.ball_ascent import BallAscent
 from robustness.sensitivity.input.jacobian import logit_jacobians, spectral_norms
 from robustness.sensitivity.measurement import Direction, Kind, Quantity, Space, measure
 from robustness.sensitivity.probe import Reading, Subject
@@ -21,48 +24,73 @@ from robustness.victims.heads.embedded_batch import EmbeddedBatch
 LIPSCHITZ = Quantity("local-lipschitz-lower", "logits / embedding", Direction.FRAGILE)
 
 
+PATIENCE = 6
+"""An ascent ends where a sixth of its steps gained less than a thousandth."""
+SMALLEST = 1e-30
+"""Of the norms whose logarithm is taken."""
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class LipschitzLower:
     """max over visited x' in B(x, r) of |J(x')|_2: a lower bound of the Lipschitz constant over the ball.
 
-    The ball is of l2 perturbations of the content, convex, so that the constant is the supremum of |J|. The points
-    visited are x, and those of an ascent of the secant |f(x + d) - f(x)| / |d|, which needs first derivatives alone;
-    each secant is a lower bound itself. The value starts from |J(x)|, so it is never below the probe jacobian-norm.
+    The ball is of l2 perturbations of the content, convex, so that the constant is the supremum of |J|. It is that
+    norm that ascends, by second derivatives' products: from x, and from random points of the ball. The value starts
+    from |J(x)|, so it is never below the probe jacobian-norm.
     """
 
     radius: PositiveFloat
     """In median token norms."""
     steps: PositiveInt
+    """Of each ascent, at most."""
     restarts: PositiveInt
+    """Ascents, the first of them from x."""
     space: Space = Space.INPUT
 
     def measure(self, subject: Subject) -> Iterable[Reading]:
         """See Probe."""
+        readings = list(self._search(subject))
+        again = replace(subject, examples=GATE.choose(readings, LIPSCHITZ))
+        return GATE.check(readings, replace(self, steps=2 * self.steps)._search(again), [LIPSCHITZ])
 
+    def _search(self, subject: Subject) -> Iterator[Reading]:
         def of_batch(examples: Sequence[Example], batch: EmbeddedBatch) -> list[Reading]:
             generators = [torch_generator(subject, example) for example in examples]
-            values = lipschitz_lower(batch, self.radius * batch.unit, self.steps, self.restarts, generators)
-            passes = self.restarts * self.steps
-            labels = {"norm": "l2", "radius": self.radius, "forwards": 2 * passes + 1, "backwards": passes}
+            with twice_differentiable(subject.any_victim, batch):
+                found = lipschitz_lower(batch, self.radius * batch.unit, self.steps, self.restarts, generators)
+            labels = {"norm": "l2", "radius": self.radius}
             return [
-                Reading(measure(LIPSCHITZ, value, Kind.LOWER, **labels), example)
-                for example, value in zip(examples, values.tolist(), strict=True)
+                Reading(
+                    measure(LIPSCHITZ, value, Kind.LOWER, forwards=passes, backwards=2 * passes, **labels), example
+                )
+                for example, value, passes in zip(examples, found.values.tolist(), found.passes.tolist(), strict=True)
             ]
 
         return measure_batches(subject, LIPSCHITZ, of_batch)
 
 
+@final
+@dataclass(frozen=True, slots=True)
+class LargestNorms:
+    """What ascents found, row by row."""
+
+    values: torch.Tensor
+    """(batch,), double precision."""
+    passes: torch.Tensor
+    """(batch,): points evaluated, each by a forward pass, a backward pass and one through both."""
+
+
 def lipschitz_lower(
     batch: EmbeddedBatch, radius: float, steps: int, restarts: int, generators: Sequence[torch.Generator]
-) -> torch.Tensor:
-    """Returns the largest Jacobian norm or secant found in each row's ball, shape (batch,), double precision.
+) -> LargestNorms:
+    """Returns the largest Jacobian norm found in each row's ball.
 
     Args:
-        batch: the centres.
+        batch: the centres; its logits must be twice differentiable.
         radius: of the balls, in embedding units.
-        steps: of each ascent.
-        restarts: ascents from random points of the ball.
+        steps: of each ascent, at most.
+        restarts: ascents, the first from the centre, the others from random points of the ball.
         generators: one a row, on the CPU.
 
     Raises:
@@ -70,23 +98,48 @@ def lipschitz_lower(
     """
     if not radius > 0:
         raise ProbeError(f"lipschitz-lower: radius {radius}; expected more than 0")
-    jacobian, clean = logit_jacobians(batch)
-    best = spectral_norms(jacobian)
-    limit = torch.full((len(batch.labels),), radius, device=best.device, dtype=batch.embeddings.dtype)
+    jacobian, _ = logit_jacobians(batch)
+    best, passes = spectral_norms(jacobian), torch.ones_like(batch.labels)
+    limits = torch.full((len(batch.labels),), radius, device=best.device, dtype=batch.embeddings.dtype)
+    start = torch.zeros_like(batch.embeddings)
     for _ in range(restarts):
-        delta = random_in_ball(batch.content, batch.embeddings.shape[2], limit, Norm.L2, generators)
-        delta = delta.to(batch.embeddings.dtype)
+        ascent = BallAscent(start, limits, patience=max(1, steps // PATIENCE))
+        directions = _leading_direction(jacobian).to(limits.dtype)
         for _ in range(steps):
-            with torch.enable_grad():
-                moved = delta.detach().requires_grad_()
-                gap = torch.linalg.vector_norm(batch.logits(batch.embeddings + moved) - clean, dim=1)
-                secants = gap / torch.linalg.vector_norm(moved.flatten(1), dim=1).clamp_min(1e-12)
-                (slope,) = torch.autograd.grad(secants.sum(), moved)
-            best = torch.maximum(best, secants.detach().double())
-            slope = slope.masked_fill(~batch.content[:, :, None], 0.0).nan_to_num()
-            delta = project(delta + rescale(slope, limit / 4), limit, Norm.L2)
-        there = EmbeddedBatch(
-            batch.embeddings + delta, batch.content, batch.labels, batch.unit, batch.inputs, batch.forward
-        )
-        best = torch.maximum(best, spectral_norms(logit_jacobians(there)[0]))
-    return best
+            rows = ascent.open_rows()
+            if not len(rows):
+                break
+            part = batch.select(rows)
+            values, slopes, directions[rows] = _norm_along(part, ascent.points[rows], directions[rows])
+            passes[rows] += 1
+            ascent.advance(rows, values, slopes)
+        there = replace(batch, embeddings=batch.embeddings + ascent.best_points)
+        best, passes = torch.fmax(best, spectral_norms(logit_jacobians(there)[0])), passes + 1
+        start = random_in_ball(batch.content, start.shape[2], limits, Norm.L2, generators).to(start.dtype)
+    return LargestNorms(best, passes)
+
+
+def _leading_direction(jacobian: torch.Tensor) -> torch.Tensor:
+    """The left singular vector of the largest singular value, shape (batch, labels)."""
+    flat = jacobian.flatten(2).double().nan_to_num()
+    vectors: torch.Tensor = torch.linalg.eigh(flat @ flat.mT).eigenvectors
+    return vectors[:, :, -1]
+
+
+def _norm_along(
+    batch: EmbeddedBatch, delta: torch.Tensor, directions: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Returns log |J^T u| at the moved points, its gradient over the content, and the next directions.
+
+    |J^T u| is at most |J|, since |u| = 1. Its gradient in u is J J^T u / |J^T u|: a step of power iteration for free.
+    """
+    with torch.enable_grad():
+        point = (batch.embeddings + delta).detach().requires_grad_()
+        along = directions.detach().requires_grad_()
+        (row,) = torch.autograd.grad((batch.logits(point) * along).sum(), point, create_graph=True)
+        norms = torch.linalg.vector_norm(row.masked_fill(~batch.content[:, :, None], 0.0).flatten(1), dim=1)
+        values = norms.clamp_min(SMALLEST).log()
+        slopes, turned = torch.autograd.grad(values.sum(), [point, along], allow_unused=True, materialize_grads=True)
+    lengths = torch.linalg.vector_norm(turned, dim=1, keepdim=True)
+    turned = torch.where(lengths > 0, turned / lengths.clamp_min(SMALLEST), directions)
+    return values.detach(), slopes.masked_fill(~batch.content[:, :, None], 0.0).nan_to_num(), turned

@@ -20,7 +20,7 @@ def generators(count: int) -> list[torch.Generator]:
 def test_a_linear_models_constant_is_its_largest_singular_value(as_batch: Any, linear: Any, points: Any) -> None:
     function, weights = linear
 
-    found = lipschitz_lower(as_batch(function, points[:5]), 0.5, 5, 2, generators(5))
+    found = lipschitz_lower(as_batch(function, points[:5]), 0.5, 5, 2, generators(5)).values
 
     assert found.numpy() == pytest.approx(np.full(5, np.linalg.norm(weights.numpy(), ord=2)), rel=1e-6)
 
@@ -30,7 +30,7 @@ def test_a_quadratic_forms_constant_over_a_ball_is_approached_from_below(as_batc
     batch = as_batch(lambda p: torch.stack([p.flatten(1).square().sum(1) / 2, 0 * p.flatten(1)[:, 0]], 1), points[:6])
     radius = 0.5
 
-    found = lipschitz_lower(batch, radius, 40, 6, generators(6))
+    found = lipschitz_lower(batch, radius, 20, 1, generators(6)).values
 
     exact = points[:6].flatten(1).norm(dim=1) + radius
     assert (found <= exact + 1e-9).all()
@@ -45,7 +45,7 @@ def test_on_a_network_of_two_inputs_it_lies_between_the_centre_and_a_dense_grid(
     centres = torch.from_numpy(rng.normal(size=(5, 1, 2)))
     radius = 0.7
 
-    found = lipschitz_lower(as_batch(function, centres), radius, 20, 3, generators(5))
+    found = lipschitz_lower(as_batch(function, centres), radius, 20, 3, generators(5)).values
 
     side = torch.linspace(-radius, radius, 400, dtype=torch.float64)
     disc = torch.cartesian_prod(side, side)
@@ -63,9 +63,46 @@ def test_a_radius_of_zero_is_refused(as_batch: Any, linear: Any, points: Any) ->
 
 
 def test_the_probe_labels_a_lower_bound_with_its_radius(tiny: Any, subject_of: Any) -> None:
-    rows = [r.measurement for r in LipschitzLower(0.2, 4, 1).measure(subject_of(tiny.peft, count=3))]
+    readings = list(LipschitzLower(0.2, 40, 1).measure(subject_of(tiny.peft, count=3)))
 
-    assert [(row.kind, row.radius) for row in rows] == [(Kind.LOWER, 0.2)] * 3
+    rows = [(r.measurement.kind, r.measurement.radius, str(r.measurement.status)) for r in readings if r.example]
+    checks = {r.measurement.quantity.name for r in readings if r.example is None}
+    assert rows == [(Kind.LOWER, 0.2, "ok")] * 3
+    assert checks == {"check-gain-of-twice-the-steps", "check-worst-gain-of-twice-the-steps"}
+
+
+def test_a_search_of_few_steps_is_not_converged_and_its_bound_still_holds(tiny: Any, subject_of: Any) -> None:
+    def values(steps: int) -> dict[str, Any]:
+        readings = LipschitzLower(0.5, steps, 1).measure(subject_of(tiny.peft, count=4))
+        return {r.example.id: r.measurement for r in readings if r.example}
+
+    early, late = values(2), values(60)
+
+    assert {str(each.status) for each in early.values()} == {"not-converged"}
+    assert "twice the steps gain" in next(iter(early.values())).reason
+    assert all(early[key].value <= late[key].value * (1 + 1e-6) for key in early)
+
+
+def test_the_jacobian_norm_itself_ascends_where_no_secant_from_the_centre_comes(as_batch: Any) -> None:
+    """f = tanh(9 (x - 1)), whose slope is 9 at 1, on the sphere: secants from 0 stay below (1 + tanh 9) / 1."""
+    function = lambda p: torch.stack([torch.tanh(9 * (p.flatten(1)[:, 0] - 1)), 0 * p.flatten(1)[:, 0]], 1)  # noqa: E731
+    batch = as_batch(function, torch.full((1, 1, 3), 0.1, dtype=torch.float64))
+
+    found = lipschitz_lower(batch, 1.0, 30, 1, generators(1)).values
+
+    assert found.item() == pytest.approx(9, rel=1e-4)
+
+
+def test_company_changes_no_value(tiny: Any, subject_of: Any, examples: Any, by_example: Any) -> None:
+    probe, name = LipschitzLower(0.2, 20, 2), "local-lipschitz-lower"
+
+    alone = {
+        example.id: by_example(probe.measure(subject_of(tiny.peft, chosen=[example])), name)[example.id]
+        for example in examples[:4]
+    }
+    together = by_example(probe.measure(subject_of(tiny.peft, count=4)), name)
+
+    assert together == pytest.approx(alone, rel=1e-3)
 
 
 @pytest.mark.parametrize("bits", [8, 4])
