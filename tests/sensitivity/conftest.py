@@ -145,9 +145,14 @@ SIZES: dict[str, dict[str, Any]] = {
     "bert": {"hidden_size": 16, "num_hidden_layers": 2, "intermediate_size": 24},
     "funnel": {"d_model": 16, "n_head": 2, "d_head": 8, "d_inner": 24, "block_sizes": [2, 2]},
     "gpt2": {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_inner": 24, "n_positions": 40},
+    "llama": {
+        "hidden_size": 16, "num_hidden_layers": 2, "intermediate_size": 24, "num_key_value_heads": 1, "head_dim": 8,
+    },
     "mpnet": {"hidden_size": 16, "num_hidden_layers": 2, "intermediate_size": 24},
     "one-block": {"hidden_size": 8, "num_hidden_layers": 1, "intermediate_size": 12},
     "openai-gpt": {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 40},
+    "mistral": {"hidden_size": 16, "num_hidden_layers": 2, "intermediate_size": 24, "num_key_value_heads": 1},
+    "roberta": {"hidden_size": 16, "num_hidden_layers": 2, "intermediate_size": 24},
     "squeezebert": {
         "hidden_size": 16, "embedding_size": 16, "num_hidden_layers": 2, "intermediate_size": 32, "q_groups": 2,
         "k_groups": 2, "v_groups": 2, "post_attention_groups": 1, "intermediate_groups": 2, "output_groups": 2,

@@ -1,0 +1,1 @@
+"""Bounds from above: products of constants, and certificates over balls of embeddings."""
