@@ -77,7 +77,7 @@ class Subject:
         """The victim, which answers with labels.
 
         Raises:
-            Unsupported: it answers with spans.
+            Unsupported: it gives no scores of labels.
         """
         from robustness.victims.heads.head import with_scores
 
