@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from robustness.engine.attack import Access, Answer, Attack, BudgetExhausted, Gradients, Losses, Scores, Search
     from robustness.engine.outcome import Outcome, Status
     from robustness.errors import RobustnessError
+    from robustness.tasks.abilities import Ability
     from robustness.testsets.example import Example
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Ability": "robustness.tasks.abilities",
     "Access": "robustness.engine.attack",
     "Answer": "robustness.engine.attack",
     "Attack": "robustness.engine.attack",
@@ -36,6 +38,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Ability",
     "Access",
     "Answer",
     "Attack",

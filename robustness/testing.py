@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import cast
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from robustness.recipes.building import name_attack
 from robustness.recipes.limits import Limits, limit_attack
 from robustness.testsets.example import Example, Span, Texts
 from robustness.testsets.task_checks import check_task
-from robustness.victims.heads.labels import Victim
+from robustness.victims.heads.head import Head, LabelHead
 from robustness.victims.toy_models import toy_victims
 
 __all__ = ["check_attack", "check_task"]
@@ -137,7 +138,7 @@ def _check_white_box(given: NamedAttack, *, seed: int) -> None:
         _check_vanished(named, victim, seed=seed)
 
 
-def _state(victim: Victim) -> tuple[object, ...]:
+def _state(victim: Head) -> tuple[object, ...]:
     model = victim.model
     parameters = list(model.parameters())
     modes = [module.training for module in model.modules()]
@@ -155,7 +156,7 @@ def _check_ball(named: NamedAttack, outcomes: dict[str, Outcome]) -> None:
             )
 
 
-def _check_vanished(named: NamedAttack, victim: Victim, *, seed: int) -> None:
+def _check_vanished(named: NamedAttack, victim: LabelHead, *, seed: int) -> None:
     """On a model that answers the same whatever it reads, every gradient vanishes."""
     with torch.no_grad():
         for parameter in victim.model.parameters():
@@ -223,9 +224,9 @@ def _run(
     if not isinstance(named.attack, GradientAttack):
         yield from Scheduler(named, victim, seed=seed, width=width, max_seconds=SECONDS).run(examples)
         return
-    assert isinstance(victim, Victim), "white-box attacks are checked on planted victims"
+    differentiable = cast("LabelHead", victim)  # white-box attacks are checked on planted victims alone
     for start in range(0, len(examples), width):
-        yield from named.attack.run(victim, examples[start : start + width], seed=seed, digest=named.digest)
+        yield from named.attack.run(differentiable, examples[start : start + width], seed=seed, digest=named.digest)
 
 
 def _check_same_result(

@@ -18,7 +18,7 @@ from robustness.testsets.example import Example, Texts
 
 if TYPE_CHECKING:  # a victim brings torch, which the protocol itself does not need
     from robustness.engine.outcome import Outcome
-    from robustness.victims.heads.labels import Victim
+    from robustness.victims.heads.head import Head
     from robustness.victims.heads.spans import AnsweringVictim
 
 ScoreRows: TypeAlias = NDArray[np.float32]
@@ -37,7 +37,10 @@ class Losses:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """A question for logits too, which victims that answer with labels alone have."""
+    """A question for logits too, which victims that answer with labels alone have.
+
+    The attack says so beforehand, by `needs = frozenset({Ability.SCORES})`: no plan then pairs it with other victims.
+    """
 
     candidates: Sequence[Example]
 
@@ -141,7 +144,7 @@ class GradientAttack(Protocol):
         """Gradients."""
         ...
 
-    def run(self, victim: Victim, examples: Iterable[Example], *, seed: int, digest: str) -> Iterator[Outcome]:
+    def run(self, victim: Head, examples: Iterable[Example], *, seed: int, digest: str) -> Iterator[Outcome]:
         """Yields one outcome for each example, each seeded by (run seed, attack digest, example id)."""
         ...
 

@@ -19,11 +19,20 @@ def candidates_of(question: Question) -> Sequence[Example]:
     return question.candidates if isinstance(question, (Losses, Scores, Gradients)) else question
 
 
-def check_question(question: Question, example: Example, access: Access, can: frozenset[Ability]) -> None:
-    """Refuses what is no question, or one that cannot be answered.
+def check_question(
+    question: Question, example: Example, access: Access, needs: frozenset[Ability], can: frozenset[Ability]
+) -> None:
+    """Refuses what is no question, or one that cannot be answered or was not declared.
+
+    Args:
+        question: what a search has yielded.
+        example: under attack.
+        access: the attack's.
+        needs: what the attack says it asks.
+        can: what the victim may be asked.
 
     Raises:
-        AttackError: says what to yield, or what the victim cannot be asked.
+        AttackError: says what to yield, what to declare, or what the victim cannot be asked.
     """
     candidates = candidates_of(question)
     if isinstance(candidates, Example):
@@ -34,6 +43,11 @@ def check_question(question: Question, example: Example, access: Access, can: fr
         raise AttackError("yielded an empty list; ask about at least one candidate")
     if isinstance(question, Gradients) and access is not Access.GRADIENTS:
         raise AttackError("asked for gradients; its access is scores: set access = Access.GRADIENTS in the class")
+    if isinstance(question, Scores) and Ability.SCORES not in needs:
+        raise AttackError(
+            "asked for scores, which not every victim has: yield the list itself and read `losses`, or set "
+            "needs = frozenset({Ability.SCORES}) in the class"
+        )
     if isinstance(question, Scores) and Ability.SCORES not in can:
         raise AttackError("asked for scores, which this victim lacks; yield the list itself and read `losses`")
     for candidate in candidates:

@@ -38,6 +38,7 @@ from robustness.engine.calls import Call, Calls, Part
 from robustness.engine.evaluation import NOT_FINITE
 from robustness.engine.gradient_desk import GradientAccount, answer_gradients
 from robustness.engine.label_scores import as_respondent
+from robustness.engine.needs import needs_of
 from robustness.engine.outcome import Answered, Outcome, Problem, Spent, Status
 from robustness.engine.query_cache import QueryCache
 from robustness.engine.questions import QueryCount, candidates_of, check_question
@@ -177,6 +178,7 @@ class Scheduler:
         self._max_seconds = max_seconds
         self._cache = cache
         self._access = attack.attack.access
+        self._needs = needs_of(attack.attack)
         self._calls = Calls(self._respondent)
         self.contradicted: set[str] = set()
         """Digests of the texts whose label was another one when they were judged than when they were searched."""
@@ -323,7 +325,7 @@ class Scheduler:
 
     def _ask(self, seat: _Seat, question: Question) -> None:
         """Books a question, or ends the search when its budget cannot pay for it (raises StopIteration)."""
-        check_question(question, seat.example, self._access, self._respondent.can)
+        check_question(question, seat.example, self._access, self._needs, self._respondent.can)
         budget = self._attack.max_queries
         if seat.count.charge(question, budget):
             seat.question, seat.asked = question, list(candidates_of(question))

@@ -17,8 +17,10 @@ from robustness.engine.attack import (
     Question,
     Search,
 )
+from robustness.engine.needs import needs_of
 from robustness.engine.questions import QueryCount, candidates_of
 from robustness.errors import AttackError
+from robustness.tasks.abilities import Ability
 from robustness.testsets.example import Example, Texts
 
 Stage = Generator[Question, Any, tuple[Example, bool]]
@@ -40,6 +42,7 @@ class Cascade:
     def __init__(self, members: Sequence[NamedAttack], access: Access = Access.SCORES) -> None:
         self._members = tuple(members)
         self.access = access
+        self.needs = frozenset[Ability]().union(*(needs_of(member.attack) for member in members))
 
     def search(self, example: Example, rng: np.random.Generator) -> Search:
         """Proposes the first member's text that reaches the objective, else the clean text."""

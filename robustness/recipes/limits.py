@@ -17,14 +17,16 @@ from robustness.engine.attack import (
     Question,
     Search,
 )
+from robustness.engine.needs import needs_of
 from robustness.engine.questions import candidates_of
 from robustness.engine.watchdog import SearchTimeout, Watchdog
 from robustness.errors import AttackError, UsageError
 from robustness.recipes.embedding.attack import EmbeddingAttack
 from robustness.recipes.embedding.recipe import EmbeddingRecipe
 from robustness.recipes.embedding.trial import EmbeddingResult
+from robustness.tasks.abilities import Ability
 from robustness.testsets.example import Example, Texts
-from robustness.victims.heads.labels import Victim
+from robustness.victims.heads.head import Head
 
 MOST_REPEATS = 1_000
 """Questions in a row about nothing new, to which a search knows the answers."""
@@ -58,6 +60,10 @@ class _CountedAttack:
     @property
     def access(self) -> Access:
         return self.attack.access
+
+    @property
+    def needs(self) -> frozenset[Ability]:
+        return needs_of(self.attack)
 
     def search(self, example: Example, rng: np.random.Generator) -> Search:
         search = self.attack.search(example, rng)
@@ -107,7 +113,7 @@ class _TimedAttack:
     seconds: float
 
     def perturb(
-        self, victim: Victim, examples: Sequence[Example], generators: Sequence[torch.Generator]
+        self, victim: Head, examples: Sequence[Example], generators: Sequence[torch.Generator]
     ) -> EmbeddingResult:
         with Watchdog() as watchdog:
             try:

@@ -250,6 +250,7 @@ def _record(
             *(f"pair {name} is not compared: {error}" for name, error in refused.items()),
             *(note for each in facts.values() for note in (*_untrained_warnings(each), *each.notes)),
             *(f"no pair for the task of test set {name}: not evaluated" for name in plan.unserved),
+            *plan.left_out,
             *_dtype_warnings(plan, prepared),
             *(note for testset in prepared.testsets for note in testset.notes),
         ),

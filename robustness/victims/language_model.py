@@ -11,7 +11,7 @@ from robustness.errors import CheckpointError
 from robustness.victims.files.pickles import without_pickles
 from robustness.victims.files.reasons import loading_reason
 from robustness.victims.files.tokenizers import read_tokenizer
-from robustness.victims.heads.labels import Victim
+from robustness.victims.heads.head import Head
 from robustness.victims.inputs import name_outputs
 
 
@@ -27,7 +27,7 @@ class SameVocabularyModel:
         CheckpointError: it cannot be loaded, or its vocabulary is another.
     """
 
-    def __init__(self, source: str, victim: Victim) -> None:
+    def __init__(self, source: str, victim: Head) -> None:
         try:
             tokenizer = read_tokenizer(source)
             own, theirs = victim.tokenizer.get_vocab(), tokenizer.get_vocab()

@@ -9,6 +9,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
+from robustness.victims.heads.head import LabelHead
 from robustness.victims.heads.labels import Victim
 
 CORPUS = (
@@ -91,7 +92,7 @@ def byte_pairs(corpus: tuple[str, ...] = CORPUS) -> PreTrainedTokenizerFast:
     )
 
 
-def toy_victims(seed: int) -> list[Victim]:
+def toy_victims(seed: int) -> list[LabelHead]:
     """Two and three labels, word pieces and byte pairs: what an attack with access to gradients is checked on."""
     words = tuple(dict.fromkeys(" ".join(CORPUS).replace(",", "").split()))
     return [bag_victim(word_pieces(words), seed=seed), bag_victim(byte_pairs(), labels=3, seed=seed, mean=True)]

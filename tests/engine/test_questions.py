@@ -38,16 +38,26 @@ class Asks:
 
     access = Access.SCORES
 
-    def __init__(self, search: Callable[[Example], Iterator[Any]]) -> None:
+    def __init__(self, search: Callable[[Example], Iterator[Any]], needs: frozenset[Ability]) -> None:
         self._search = search
+        self.needs = needs
 
     def search(self, example: Example, rng: np.random.Generator) -> Search:
         proposal = yield from self._search(example)  # type: ignore[misc]
         return proposal or example
 
 
-def run(search: Callable[[Example], Any], victim: Reads | None = None, **named: Any) -> Outcome:
-    attack = NamedAttack("asks", "digest", Asks(search), **named)
+SCORES = frozenset({Ability.SCORES})
+
+
+def run(
+    search: Callable[[Example], Any],
+    victim: Reads | None = None,
+    *,
+    needs: frozenset[Ability] = SCORES,
+    **named: Any,
+) -> Outcome:
+    attack = NamedAttack("asks", "digest", Asks(search, needs), **named)
     return next(Scheduler(attack, victim or Reads(), seed=0).run([CLEAN]))
 
 
@@ -189,3 +199,12 @@ def test_scores_of_a_victim_without_them_are_refused_with_what_to_yield() -> Non
     outcome = run(search, Reads(frozenset({Ability.LOSSES})))
 
     assert "this victim lacks; yield the list itself" in str(outcome.error)
+
+
+def test_scores_that_an_attack_has_not_declared_are_refused_whatever_the_victim() -> None:
+    def search(example: Example) -> Iterator[Any]:
+        yield Scores([example])
+
+    outcome = run(search, needs=frozenset())
+
+    assert "set needs = frozenset({Ability.SCORES}) in the class" in str(outcome.error)

@@ -20,6 +20,7 @@ from robustness.engine.query_cache import QueryCache
 from robustness.engine.scheduler import Scheduler
 from robustness.engine.watchdog import SearchTimeout, Watchdog
 from robustness.recipes.building import find_attack
+from robustness.tasks.abilities import Ability
 from robustness.testsets.example import Texts
 
 
@@ -484,6 +485,7 @@ def test_texts_that_the_victim_reads_alike_have_one_score_to_its_last_digit() ->
 
     class Shout:
         access = Access.SCORES
+        needs = frozenset({Ability.SCORES})
 
         def search(self, example: Example, rng: np.random.Generator) -> Search:
             rows["clean"] = yield Scores([example])

@@ -221,7 +221,7 @@ def make_runs(folder: Path) -> list[Run]:
     for world in (*encoders, prompted):
         recipes, left_out = recipes_for(world)
         unserved = [name for name in recipes if world is prompted and asks_gradients(name)]
-        left_out |= dict.fromkeys(unserved, "needs gradients, which a prompted model does not give")
+        left_out |= dict.fromkeys(unserved, "white box on a prompted model: held against plain transformers")
         kept = [name for name in recipes if name not in unserved]
         few = write_few_queries(world.folder)
         runs.append(Run(world.testsets[0], world, world.testsets, (*kept, few), left_out))

@@ -22,7 +22,7 @@ from robustness.recipes.embedding.minimal_norm import MinimalAttack
 from robustness.recipes.embedding.trial import EmbeddingResult
 from robustness.testsets.example import Example
 from robustness.victims.heads.embedded_batch import EmbeddedBatch, frozen, margins
-from robustness.victims.heads.labels import Victim
+from robustness.victims.heads.head import Head
 from robustness.victims.isolation import recover
 
 CHUNK = 1024
@@ -43,7 +43,7 @@ class EmbeddingAttack(Protocol):
     """What the engine asks of a white-box attack on embeddings."""
 
     def perturb(
-        self, victim: Victim, examples: Sequence[Example], generators: Sequence[torch.Generator]
+        self, victim: Head, examples: Sequence[Example], generators: Sequence[torch.Generator]
     ) -> EmbeddingResult:
         """Attacks examples as one batch; delta is in the order and shape of `victim.embed(examples)`.
 
@@ -68,7 +68,7 @@ class WithinRadii:
     """In median token norms, smallest first."""
 
     def perturb(
-        self, victim: Victim, examples: Sequence[Example], generators: Sequence[torch.Generator]
+        self, victim: Head, examples: Sequence[Example], generators: Sequence[torch.Generator]
     ) -> EmbeddingResult:
         """See EmbeddingAttack."""
         with frozen(victim):
@@ -83,7 +83,7 @@ class Smallest:
     method: MinimalAttack
 
     def perturb(
-        self, victim: Victim, examples: Sequence[Example], generators: Sequence[torch.Generator]
+        self, victim: Head, examples: Sequence[Example], generators: Sequence[torch.Generator]
     ) -> EmbeddingResult:
         """See EmbeddingAttack; draws nothing."""
         del generators
@@ -203,7 +203,7 @@ class EmbeddingOutcome:
 
 def attack_embeddings(
     attack: EmbeddingAttack,
-    victim: Victim,
+    victim: Head,
     examples: Iterable[Example],
     generator_of: GeneratorOf,
     *,
@@ -265,7 +265,7 @@ def seeded_generators(seed: int, attack_digest: str) -> GeneratorOf:
 
 
 def _attack_batch(
-    attack: EmbeddingAttack, victim: Victim, examples: Sequence[Example], generators: Sequence[torch.Generator]
+    attack: EmbeddingAttack, victim: Head, examples: Sequence[Example], generators: Sequence[torch.Generator]
 ) -> list[EmbeddingOutcome]:
     result: object = attack.perturb(victim, examples, generators)
     if not isinstance(result, EmbeddingResult):

@@ -25,7 +25,7 @@ from robustness.recipes.embedding.minimal_norm import Ddn, Fmn, MinimalAttack
 from robustness.recipes.embedding.trial import Loss
 from robustness.tasks.grading import Grader, grade_finite
 from robustness.testsets.example import Example
-from robustness.victims.heads.labels import Victim
+from robustness.victims.heads.head import Head
 
 CLEAN_AND_JUDGE = 3
 """Forward passes that ask nothing: the search's clean one, and the judge's clean and perturbed ones."""
@@ -40,7 +40,7 @@ class EmbeddingRecipe:
     norm: Norm
     access: Access = Access.GRADIENTS
 
-    def run(self, victim: Victim, examples: Iterable[Example], *, seed: int, digest: str) -> Iterator[Outcome]:
+    def run(self, victim: Head, examples: Iterable[Example], *, seed: int, digest: str) -> Iterator[Outcome]:
         """Yields one outcome for each example; its text stays as it is, `distance` says how far the find lies."""
         waiting = {}
         for example in examples:

@@ -22,7 +22,7 @@ from robustness.tasks.grading import grade_finite
 from robustness.tasks.objective import Objective
 from robustness.testsets.example import Example, Texts
 from robustness.victims.heads.embedded_batch import EmbeddedBatch, frozen, margins
-from robustness.victims.heads.labels import Victim
+from robustness.victims.heads.head import Head
 from robustness.victims.language_model import SameVocabularyModel
 
 OBJECTIVE = Objective()
@@ -67,7 +67,7 @@ class Gbda:
     max_seconds: float = MAX_SECONDS
     """For one example; past it the example is errored."""
 
-    def run(self, victim: Victim, examples: Iterable[Example], *, seed: int, digest: str) -> Iterator[Outcome]:
+    def run(self, victim: Head, examples: Iterable[Example], *, seed: int, digest: str) -> Iterator[Outcome]:
         """Yields one outcome for each example; what cannot be attacked is errored with its reason."""
         generator_of = seeded_generators(seed, digest)
         model: SameVocabularyModel | None = None
@@ -106,7 +106,7 @@ class _Trial:
     """GBDA on one example."""
 
     settings: TokenDistributions
-    victim: Victim
+    victim: Head
     example: Example
     generator: torch.Generator
     model: SameVocabularyModel | None

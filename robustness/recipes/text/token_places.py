@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from robustness.testsets.example import Example, Span
-from robustness.victims.heads.labels import Victim
+from robustness.victims.heads.head import Head
 from robustness.victims.language_model import SameVocabularyModel
 from robustness.victims.vocabulary import Vocabulary, vocabulary_of
 
@@ -48,7 +48,7 @@ class TokenPlaces:
         return cosines.amax(dim=2).mean()
 
 
-def find_places(victim: Victim, example: Example, count: int | None) -> TokenPlaces:
+def find_places(victim: Head, example: Example, count: int | None) -> TokenPlaces:
     """Returns the content tokens with their candidates.
 
     A token that is a word, or continues one, gives way to the `count` nearest tokens by cosine, of all words of

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NewType, final
 import numpy as np
 
 from robustness.engine.attack import Access, Answer, BudgetExhausted, ScoreRows, Scores, Search
+from robustness.tasks.abilities import Ability
 from robustness.testsets.example import Example, Texts
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class TextAttackSearch:
     """
 
     access = Access.SCORES
+    needs = frozenset({Ability.SCORES})
 
     def __init__(self, attack: object) -> None:
         self._attack = attack

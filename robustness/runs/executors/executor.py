@@ -13,12 +13,10 @@ from robustness.engine.faults import isolate_outcomes
 from robustness.engine.outcome import Outcome
 from robustness.engine.query_cache import QueryCache
 from robustness.engine.scheduler import CUDA_WIDTH, WIDTH, Scheduler
-from robustness.errors import UsageError
 from robustness.runs.cells import Cell
 from robustness.runs.storage.sink import Sink
 from robustness.testsets.example import Example
 from robustness.victims.heads.head import Head, LabelHead, with_scores
-from robustness.victims.heads.labels import Victim
 from robustness.victims.heads.spans import AnsweringVictim
 
 
@@ -50,7 +48,6 @@ def find_outcomes(
     An example that the victim fails on is errored, and the others go on.
 
     Raises:
-        UsageError: an attack that the victim has no means for.
         VictimGoneError: a victim that fails on all of them.
     """
     scored = with_scores(victim)
@@ -75,9 +72,4 @@ def _finder(victim: Head, attack: NamedAttack | None, seed: int) -> Callable[[Se
         assert isinstance(attack.attack, AnswerAttack), "the plan gives questions to attacks on answers alone"
         return partial(attack.attack.run_answers, victim, seed=seed, digest=attack.digest)
     assert isinstance(attack.attack, GradientAttack), "all others are searches"
-    if not isinstance(victim, Victim):
-        raise UsageError(
-            f"attack {attack.name}: needs gradients of a classification head, which a prompted language model "
-            "does not have; leave the attack out"
-        )
     return partial(attack.attack.run, victim, seed=seed, digest=attack.digest)

@@ -18,12 +18,15 @@ from robustness.definitions.suites import SuiteDefinition
 from robustness.definitions.tasks import task_of_testset
 from robustness.definitions.testsets import TestsetDefinition
 from robustness.engine.attack import Access, AnswerAttack, NamedAttack, Search
+from robustness.engine.needs import needs_of
 from robustness.errors import DataError, DefinitionError, UsageError
 from robustness.recipes.building import find_attack, name_attack, name_recipe
 from robustness.runs.cells import NO_ATTACK, RESERVED, Cell, ProbeCell
+from robustness.runs.planning.serving import Lack, describe_lacks, find_lacks, refuse_lacks
 from robustness.sensitivity.building import find_probe, name_probe
 from robustness.sensitivity.measurement import Space
 from robustness.sensitivity.probe import NamedProbe
+from robustness.tasks.abilities import declared_needs
 from robustness.tasks.task import Task, TaskKind
 from robustness.testsets.example import Example
 
@@ -75,6 +78,8 @@ class Plan:
     limit: int | None
     unserved: tuple[str, ...]
     """Test sets whose task no pair has."""
+    left_out: tuple[str, ...] = ()
+    """What says which of a suite's attacks a checkpoint cannot serve."""
     probes: tuple[NamedProbe, ...] = ()
     probe_cells: tuple[ProbeCell, ...] = ()
 
@@ -138,6 +143,13 @@ def make_plan(settings: RunSettings) -> Plan:
     tasks = _match_tasks(pairs, testsets)
     _refuse_fields(settings.attack_fields, [pair.task for pair in pairs])
     served = tuple(entry for entry in testsets if entry.name in tasks)
+    evaluated = [pair for pair in pairs if any(task == pair.task for task in tasks.values())]
+    lacks = find_lacks(evaluated, {attack.name: needs_of(attack.attack) for attack in attacks})
+    refuse_lacks("attack", lacks if named else ())
+    refuse_lacks(
+        "probe",
+        find_lacks(evaluated, {each.name: declared_needs(each.probe) for each in probes if settings.probes}),
+    )
     unserved = tuple(entry.name for entry in testsets if entry.name not in tasks)
     if not served:
         where = "" if isinstance(settings.pairs, Pair) else f" in {settings.pairs}"
@@ -150,9 +162,10 @@ def make_plan(settings: RunSettings) -> Plan:
         pairs=pairs,
         testsets=served,
         attacks=attacks,
-        cells=_list_cells(pairs, served, tasks, attacks),
+        cells=_without(lacks, _list_cells(pairs, served, tasks, attacks)),
         limit=settings.limit if settings.limit is not None else suite.limit,
         unserved=unserved,
+        left_out=describe_lacks(lacks),
         probes=probes,
         probe_cells=_list_probe_cells(pairs, served, tasks, probes),
     )
@@ -305,6 +318,11 @@ def _list_cells(
         if tasks[entry.name] == pair.task
         for attack in (NO_ATTACK, *(a.name for a in attacks if _fits(a, entry.definition, pair.task)))
     )
+
+
+def _without(lacks: Sequence[Lack], cells: Sequence[Cell]) -> tuple[Cell, ...]:
+    unserved = {(lack.checkpoint, lack.asking) for lack in lacks}
+    return tuple(cell for cell in cells if (cell.checkpoint, cell.attack) not in unserved)
 
 
 def _fits(attack: NamedAttack, testset: TestsetDefinition, task: Task) -> bool:

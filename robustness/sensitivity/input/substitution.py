@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Annotated, Literal, final
+from typing import Annotated, ClassVar, Literal, final
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from robustness.sensitivity.measurement import (
     measure,
 )
 from robustness.sensitivity.probe import Reading, Subject
+from robustness.tasks.abilities import Ability
 from robustness.testsets.example import Example, Texts
 from robustness.victims.heads.embedded_batch import margins
 from robustness.victims.heads.head import LabelHead
@@ -53,6 +54,7 @@ class OneSubstitution:
 
     table: SynonymTable
     space: Space = Space.INPUT
+    needs: ClassVar[frozenset[Ability]] = frozenset({Ability.SCORES})
 
     def measure(self, subject: Subject) -> Iterable[Reading]:
         """See Probe; raises DataError where the synonyms' file is missing."""
@@ -90,6 +92,7 @@ class Safer:
     samples: PositiveInt
     alpha: Annotated[float, Field(gt=0, lt=1)]
     space: Space = Space.INPUT
+    needs: ClassVar[frozenset[Ability]] = frozenset({Ability.SCORES})
 
     def measure(self, subject: Subject) -> Iterable[Reading]:
         """See Probe; raises DataError where the synonyms' file is missing."""

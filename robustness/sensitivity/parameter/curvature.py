@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from robustness.sensitivity.parameter.reachability import find_tangents
 from robustness.sensitivity.parameter.tangent import Projection
 from robustness.sensitivity.parameter.weights import Delta, WeightSpace, block_parameters, scaled, squared_norm
 from robustness.sensitivity.probe import Reading, Subject, Unsupported
+from robustness.tasks.abilities import Ability
 from robustness.victims.heads.embedded_batch import EmbeddedBatch, frozen
 
 LARGEST = Quantity("largest-eigenvalue", "loss / weight^2", Direction.FRAGILE)
@@ -47,6 +48,7 @@ class Curvature:
     draws: PositiveInt
     """Random sign vectors of the trace's estimate."""
     space: Space = Space.PARAMETER
+    needs: ClassVar[frozenset[Ability]] = frozenset({Ability.SCORES})
 
     def measure(self, subject: Subject) -> Iterable[Reading]:
         """See Probe."""

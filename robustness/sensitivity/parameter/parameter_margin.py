@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from pydantic import PositiveInt
@@ -31,6 +31,7 @@ from robustness.sensitivity.parameter.weights import (
     squared_norm,
 )
 from robustness.sensitivity.probe import Reading, Subject
+from robustness.tasks.abilities import Ability
 from robustness.testsets.example import Example
 from robustness.victims.heads.embedded_batch import EmbeddedBatch, margins
 
@@ -62,6 +63,7 @@ class ParameterMargin:
 
     steps: PositiveInt
     space: Space = Space.PARAMETER
+    needs: ClassVar[frozenset[Ability]] = frozenset({Ability.SCORES})
 
     def measure(self, subject: Subject) -> Iterable[Reading]:
         """See Probe."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from pydantic import PositiveInt
@@ -16,6 +16,7 @@ from robustness.sensitivity.measurement import Kind, Measurement, Quantity, Spac
 from robustness.sensitivity.parameter.tangent import Tangent, read_tangent
 from robustness.sensitivity.parameter.weights import Delta, WeightSpace, block_parameters, squared_norm
 from robustness.sensitivity.probe import Reading, Subject, Unsupported
+from robustness.tasks.abilities import Ability
 from robustness.testsets.example import Example
 from robustness.tuners.matrices import weight_storages
 from robustness.victims.heads.embedded_batch import EmbeddedBatch, margins
@@ -49,6 +50,7 @@ class Reachability:
     attack_steps: PositiveInt
     """Of the attack that finds the adversarial points."""
     space: Space = Space.PARAMETER
+    needs: ClassVar[frozenset[Ability]] = frozenset({Ability.SCORES})
 
     def measure(self, subject: Subject) -> Iterable[Reading]:
         """See Probe."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, final
+from typing import Annotated, ClassVar, final
 
 import torch
 from pydantic import Field
@@ -13,6 +13,7 @@ from robustness.sensitivity.batching import require_float32
 from robustness.sensitivity.measurement import Aggregate, Direction, Kind, Quantity, Space, Target, measure
 from robustness.sensitivity.parameter.weights import WeightSpace, block_matrices, squared_norm
 from robustness.sensitivity.probe import Reading, Subject
+from robustness.tasks.abilities import Ability
 from robustness.tuners.matrices import Storage
 
 FLIPPED = Quantity("flipped-by-rounding", "share", Direction.FRAGILE, Aggregate.MEAN, scale_free=True)
@@ -32,6 +33,7 @@ class WeightRounding:
 
     bits: Annotated[tuple[Annotated[int, Field(ge=2, le=16)], ...], Field(min_length=1)]
     space: Space = Space.PARAMETER
+    needs: ClassVar[frozenset[Ability]] = frozenset({Ability.SCORES})
 
     def measure(self, subject: Subject) -> Iterable[Reading]:
         """See Probe."""

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
-from typing import Protocol, final
+from typing import ClassVar, Protocol, final
 
 import torch
 from pydantic import PositiveFloat, PositiveInt
@@ -20,6 +20,7 @@ from robustness.sensitivity.parameter.reachability import find_tangents
 from robustness.sensitivity.parameter.tangent import Projection, Tangent
 from robustness.sensitivity.parameter.weights import Delta, WeightSpace, block_parameters, scaled, squared_norm
 from robustness.sensitivity.probe import Reading, Subject, Unsupported
+from robustness.tasks.abilities import Ability
 from robustness.victims.heads.embedded_batch import EmbeddedBatch, frozen
 
 SHARPNESS = Quantity("sharpness", "loss", Direction.FRAGILE)
@@ -71,6 +72,7 @@ class Sharpness:
     """Radius in the l2 norm of relative changes of single weights."""
     steps: PositiveInt
     space: Space = Space.PARAMETER
+    needs: ClassVar[frozenset[Ability]] = frozenset({Ability.SCORES})
 
     @property
     def radii(self) -> dict[WeightNorm, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
@@ -27,6 +27,7 @@ from robustness.sensitivity.parameter.weights import replaced
 from robustness.sensitivity.probe import Reading, Subject
 from robustness.sensitivity.structure.spectra import decompose, decompose_top
 from robustness.sensitivity.structure.updates import Updates, WeightUpdate, refuse_unmerged
+from robustness.tasks.abilities import Ability
 from robustness.testsets.example import Example
 from robustness.victims.heads.embedded_batch import EmbeddedBatch, margins, median_token_norm
 
@@ -68,6 +69,7 @@ class UpdatePath:
     radius: PositiveFloat = 0.1
     """Of the gradient step, in median token norms of the checkpoint as trained."""
     space: Space = Space.PARAMETER
+    needs: ClassVar[frozenset[Ability]] = frozenset({Ability.SCORES})
 
     def measure(self, subject: Subject) -> Iterable[Reading]:
         """See Probe."""

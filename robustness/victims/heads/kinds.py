@@ -31,6 +31,8 @@ class Traits:
     """Of peft's adapters on them."""
     can: frozenset[Ability]
     """What it may be asked."""
+    answers: str
+    """What it gives, in words."""
     sized_by_labels: bool = False
     """Whether the model has an output for each label of its task."""
 
@@ -57,16 +59,23 @@ class HeadKind(StrEnum):
 
 _TRAITS = {
     HeadKind.LABELS: Traits(
-        "AutoModelForSequenceClassification", "SEQ_CLS", frozenset(Ability), sized_by_labels=True
+        "AutoModelForSequenceClassification", "SEQ_CLS", frozenset(Ability), "labels", sized_by_labels=True
     ),
-    HeadKind.VERBALISERS: Traits("AutoModelForCausalLM", "CAUSAL_LM", frozenset(Ability)),
-    HeadKind.SPAN: Traits("AutoModelForQuestionAnswering", "QUESTION_ANS", frozenset(Ability) - {Ability.SCORES}),
+    HeadKind.VERBALISERS: Traits("AutoModelForCausalLM", "CAUSAL_LM", frozenset(Ability), "words after a prompt"),
+    HeadKind.SPAN: Traits(
+        "AutoModelForQuestionAnswering", "QUESTION_ANS", frozenset(Ability) - {Ability.SCORES}, "spans of a paragraph"
+    ),
 }
 
 
 def trained_kind(task: Task) -> HeadKind:
     """Returns with what head a base is trained for a task."""
     return HeadKind.SPAN if task.kind is TaskKind.SPAN else HeadKind.LABELS
+
+
+def possible_kinds(task: Task) -> tuple[HeadKind, ...]:
+    """Returns with what a checkpoint of a task may answer, before any of its files is looked at."""
+    return (trained_kind(task), HeadKind.VERBALISERS) if task.verbalisers else (trained_kind(task),)
 
 
 def head_kind(checkpoint: Checkpoint, task: Task) -> HeadKind:
