@@ -17,7 +17,7 @@ from robustness.console import show_progress
 from robustness.errors import RobustnessError, UsageError
 from robustness.fault_report import describe_fault
 from robustness.interruption import Commands, Interrupted, describe_interruption
-from robustness.printing import finish, foretell, print_error, print_power, say, stderr, stdout
+from robustness.printing import finish, foretell, print_error, say, stderr, stdout
 from robustness.quiet import quieten_libraries
 
 INTERRUPTED, FAULT = 130, 70
@@ -286,7 +286,6 @@ def run(
     quieten_libraries()
     if dry_run:
         foretell(plan, like, tflops)
-        print_power(plan, like)
         return
     with show_progress(stderr) as report_progress:
         report = api.run(
