@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from robustness.recipes.assets.registry import Asset
     from robustness.runs.planning.cost import Estimate, Rate
     from robustness.runs.planning.plan import Plan
+    from robustness.runs.planning.rows import Draft
     from robustness.runs.verification import Verification
 
 DEMO_ROWS = 400
@@ -135,11 +136,24 @@ def load(folder: PathLike) -> Report:
     return build_report(_folder("load", "folder", folder)).report
 
 
-def estimate(plan: Plan, *, pilot: str | Path | None = None, teraflops: float | None = None) -> tuple[Estimate, Rate]:
+def draft(plan: Plan) -> Draft:
+    """Reads a plan's test sets and checkpoint configs, for `estimate` and `foresee`; loads no weights.
+
+    Raises:
+        RobustnessError: a test set that cannot be read, or no pair whose checkpoints can be.
+    """
+    from robustness.runs.planning.rows import read_draft  # brings torch
+
+    return read_draft(plan)
+
+
+def estimate(
+    plan: Plan | Draft, *, pilot: str | Path | None = None, teraflops: float | None = None
+) -> tuple[Estimate, Rate]:
     """Returns what a plan will ask of its checkpoints, and the rate of this machine; loads no weights.
 
     Args:
-        plan: what is to run.
+        plan: what is to run, or its draft.
         pilot: a run folder whose counts stand for those of this plan, such as one of a few examples.
         teraflops: the rate, in 10^12 operations a second; None: timed for two seconds.
 
@@ -147,21 +161,25 @@ def estimate(plan: Plan, *, pilot: str | Path | None = None, teraflops: float | 
         RobustnessError: a test set or a checkpoint that cannot be read, a pilot that is none, or a rate of 0 or less.
     """
     from robustness.runs.planning.cost import Costing, given_rate  # brings torch
+    from robustness.runs.planning.rows import Draft
 
     rate = None if teraflops is None else given_rate(teraflops)
-    costing = Costing(plan, None if pilot is None else Path(expand(pilot)))
+    read = plan if isinstance(plan, Draft) else draft(plan)
+    costing = Costing(read, None if pilot is None else Path(expand(pilot)))
     return costing.estimate(), rate or costing.measure()
 
 
-def foresee(plan: Plan, *, pilot: str | Path | None = None) -> tuple[str, ...]:
+def foresee(plan: Plan | Draft, *, pilot: str | Path | None = None) -> tuple[str, ...]:
     """Returns lines that say which gaps a plan can find; of a `pilot`, a run folder, discordant examples are counted.
 
     Raises:
         RobustnessError: a test set that cannot be read, or a pilot that is none.
     """
-    from robustness.runs.preparation import foresee as foresee_plan  # brings torch
+    from robustness.runs.planning.foresight import foresee as foresee_draft
+    from robustness.runs.planning.rows import Draft
 
-    return foresee_plan(plan, None if pilot is None else Path(expand(pilot)))
+    read = plan if isinstance(plan, Draft) else draft(plan)
+    return tuple(foresee_draft(read, None if pilot is None else Path(expand(pilot))))
 
 
 def verify(folder: str | Path, *, sample: int = 100, seed: int = 0, device: str = "auto") -> Verification:

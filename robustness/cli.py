@@ -18,7 +18,7 @@ from robustness.console import show_progress
 from robustness.errors import RobustnessError, UsageError
 from robustness.fault_report import describe_fault
 from robustness.interruption import Commands, Interrupted, describe_interruption
-from robustness.printing import finish, foretell, print_error, print_power, say, stderr, stdout
+from robustness.printing import finish, foretell, print_error, say, stderr, stdout
 from robustness.quiet import quieten_libraries
 
 if TYPE_CHECKING:
@@ -187,7 +187,6 @@ def run(given: RunCommand) -> None:
     quieten_libraries()
     if given.dry_run:
         foretell(plan, given.like, given.tflops)
-        print_power(plan, given.like)
         return
     with show_progress(stderr) as report_progress:
         report = api.run(plan, out=given.out, on_progress=report_progress, execution=execution)

@@ -28,29 +28,23 @@ def print_error(message: str) -> None:
 
 
 def foretell(plan: Any, like: Path | None, tflops: float | None) -> None:
-    """Prints the cells of a plan and what they cost."""
+    """Prints the cells of a plan, what they cost, and what its comparisons can show; reads test sets once."""
     from robustness import api
 
     print_plan(plan)
     try:
-        estimate, rate = api.estimate(plan, pilot=like, teraflops=tflops)
-    except (DataError, CheckpointError) as error:  # the plan stands; what it costs cannot be told yet
+        draft = api.draft(plan)
+    except DataError as error:  # the plan stands; what follows from its rows cannot be told yet
         stderr.print(f"no estimate: {error}", markup=False, soft_wrap=True)
         return
-    for line in estimate.describe(rate):
-        stdout.print(line, markup=False, soft_wrap=True)
-
-
-def print_power(plan: Any, like: Path | None) -> None:
-    """Prints what a plan's comparisons can show."""
-    from robustness import api
-
     try:
-        lines = api.foresee(plan, pilot=like)
-    except DataError as error:  # as of the estimate
-        stderr.print(f"no word on what it can show: {error}", markup=False, soft_wrap=True)
-        return
-    for line in lines:
+        estimate, rate = api.estimate(draft, pilot=like, teraflops=tflops)
+    except (DataError, CheckpointError) as error:  # such as a checkpoint of unknown architecture
+        stderr.print(f"no estimate: {error}", markup=False, soft_wrap=True)
+    else:
+        for line in estimate.describe(rate):
+            stdout.print(line, markup=False, soft_wrap=True)
+    for line in api.foresee(draft, pilot=like):
         stdout.print(line, markup=False, soft_wrap=True)
 
 

@@ -6,17 +6,16 @@ import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import torch
 
 from robustness.definitions.catalog import TESTSETS
 from robustness.errors import CheckpointError, DataError, GateError
 from robustness.runs.cells import NO_ATTACK
-from robustness.runs.planning.admission import Refusals, admit, narrow
-from robustness.runs.planning.foresight import Assumptions, count_seeds, describe_power, plan_set, read_rarer_share
+from robustness.runs.planning.admission import Refusals, narrow
+from robustness.runs.planning.foresight import plan_set
 from robustness.runs.planning.plan import Plan, command_words, digest_of
-from robustness.runs.planning.rows import UsedRows, selecting_digests, use_rows, without_selecting
+from robustness.runs.planning.rows import UsedRows, read_draft, without_selecting
 from robustness.runs.storage.record import (
     AttackRecord,
     CheckpointRecord,
@@ -84,12 +83,10 @@ def prepare(plan: Plan) -> Prepared:
         RobustnessError: no pair has checkpoints that are there and safe to load.
     """
     fingerprint = plan.fingerprint()
-    admission = admit(plan)
-    plan, checkpoints, tasks = admission.plan, admission.checkpoints, admission.tasks
+    draft = read_draft(plan)
+    plan, rows, checkpoints, tasks = draft.plan, draft.rows, draft.admission.checkpoints, draft.admission.tasks
     seeds = {name: _seed_of(checkpoint, plan) for name, checkpoint in checkpoints.items()}
     weights = cache(digest_weights)  # many adapters share one base
-    selected = selecting_digests(checkpoints, tasks)
-    rows = use_rows(plan, selected)
     data = {f"data: {name}": used.testset.digest for name, used in rows.items()}
     # Of an epoch's checkpoint the training record lies outside the folder that is digested below.
     kept = {name: [e.id for e in used.testset.examples] for name, used in rows.items() if used.n_selecting}
@@ -101,9 +98,9 @@ def prepare(plan: Plan) -> Prepared:
     }
     return Prepared(
         plan=plan,
-        refused=admission.refused,
+        refused=draft.admission.refused,
         rows=rows,
-        selected=selected,
+        selected=draft.selected,
         checkpoints=checkpoints,
         tasks=tasks,
         train_seeds=seeds,
@@ -111,24 +108,6 @@ def prepare(plan: Plan) -> Prepared:
         base_digests={name: weights(each.base) for name, each in checkpoints.items()},
         fingerprint=fingerprint | data,
     )
-
-
-def foresee(plan: Plan, pilot: Path | None = None) -> tuple[str, ...]:
-    """Returns lines that say what the plan's comparisons can show; loads its test sets, and no weights.
-
-    Args:
-        plan: what is to run.
-        pilot: a run folder in which discordant examples are counted; None: the shipped assumption.
-
-    Raises:
-        RobustnessError: a test set or checkpoint that cannot be read, or a pilot that is none.
-    """
-    admission = admit(plan)
-    plan = admission.plan
-    used = use_rows(plan, selecting_digests(admission.checkpoints, admission.tasks))
-    sets = [plan_set(plan, rows.testset, rows.examples) for rows in used.values()]
-    assumed = Assumptions() if pilot is None else Assumptions(read_rarer_share(pilot), from_pilot=True)
-    return tuple(describe_power(sets, count_seeds([(p.task.name, p.base, p.seed) for p in plan.pairs]), assumed))
 
 
 def _seed_of(checkpoint: Checkpoint, plan: Plan) -> int | None:

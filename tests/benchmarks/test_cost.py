@@ -14,6 +14,7 @@ import torch
 
 from robustness import api
 from robustness.runs.planning.cost import REPLAYS, CellCost, Costing
+from robustness.runs.planning.rows import read_draft
 from robustness.runs.run import execute
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1800)]
@@ -51,7 +52,7 @@ def test_a_real_run_costs_what_was_foretold(
     torch.set_num_threads(1)
     monkeypatch.setattr(time, "perf_counter", time.process_time)  # stored seconds: those of an idle machine
     made = plan(minilm_pair, shared_data, EXAMPLES)
-    costing = Costing(made)
+    costing = Costing(read_draft(made))
     rate = costing.measure(seconds=4.0, clock=time.process_time)
     execute(made, tmp_path / "run")
     counted = read_counted(tmp_path / "run")

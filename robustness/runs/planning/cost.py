@@ -13,7 +13,6 @@ from typing import final
 from robustness.engine.attack import Access, NamedAttack
 from robustness.errors import UsageError
 from robustness.runs.cells import NO_ATTACK, Cell, ProbeCell
-from robustness.runs.planning.admission import admit
 from robustness.runs.planning.measured_costs import (
     ATTACKS,
     PROBES,
@@ -24,8 +23,7 @@ from robustness.runs.planning.measured_costs import (
     read_attacked_shares,
     read_measured_costs,
 )
-from robustness.runs.planning.plan import Plan
-from robustness.runs.planning.rows import selecting_digests, use_rows
+from robustness.runs.planning.rows import Draft
 from robustness.runs.preparation import GATE_EXAMPLES
 from robustness.victims.files.checkpoint import Checkpoint
 from robustness.victims.flops import (
@@ -144,24 +142,22 @@ class Estimate:
 
 @final
 class Costing:
-    """A plan with all that its costs follow from: examples, tokens and models.
+    """A draft with all that its costs follow from: examples, tokens and models.
 
     Args:
-        plan: what is to run.
+        draft: what is to run, read.
         pilot: folder of a run whose counts stand for those of this one; None: the shipped figures.
 
     Raises:
-        RobustnessError: a test set or a checkpoint that cannot be read, or a pilot that is none.
+        RunError: a pilot that is none.
     """
 
-    def __init__(self, plan: Plan, pilot: Path | None = None) -> None:
-        admission = admit(plan)
-        self._plan = plan = admission.plan
+    def __init__(self, draft: Draft, pilot: Path | None = None) -> None:
+        self._plan = draft.plan
         self._typical: Mapping[tuple[str, str], MeasuredCost] = read_measured_costs(pilot) if pilot else {}
         self._shares = read_attacked_shares(pilot) if pilot else {}
-        self._checkpoints, self._tasks = admission.checkpoints, admission.tasks
-        self._rows = use_rows(plan, selecting_digests(self._checkpoints, self._tasks))
-        self._examples = {name: rows.examples for name, rows in self._rows.items()}
+        self._checkpoints, self._tasks = draft.admission.checkpoints, draft.admission.tasks
+        self._rows, self._examples = draft.rows, draft.examples
         self._bases: dict[Path, tuple[Checkpoint, Architecture]] = {}
         self._means: dict[tuple[Path, str], float] = {}
 

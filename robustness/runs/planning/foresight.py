@@ -25,6 +25,7 @@ from robustness.tasks.task import TaskKind
 
 if TYPE_CHECKING:  # a report asks what a run could show, without the plan's recipes
     from robustness.runs.planning.plan import Plan
+    from robustness.runs.planning.rows import Draft
     from robustness.testsets.example import Example
     from robustness.testsets.loading import Testset
 
@@ -53,6 +54,22 @@ class Assumptions:
     margin: float = 0.02
     """The largest difference that does not matter, a fraction."""
     alpha: float = 0.05
+
+
+def foresee(draft: Draft, pilot: Path | None = None) -> Iterator[str]:
+    """Yields lines that say what the comparisons of a plan can show.
+
+    Args:
+        draft: what is to run, read.
+        pilot: a run folder in which discordant examples are counted; None: the shipped assumption.
+
+    Raises:
+        RunError: a pilot that is none.
+    """
+    sets = [plan_set(draft.plan, rows.testset, rows.examples) for rows in draft.rows.values()]
+    assumed = Assumptions() if pilot is None else Assumptions(read_rarer_share(pilot), from_pilot=True)
+    seeds = count_seeds([(pair.task.name, pair.base, pair.seed) for pair in draft.plan.pairs])
+    yield from describe_power(sets, seeds, assumed)
 
 
 def plan_set(plan: Plan, testset: Testset, examples: Sequence[Example]) -> PlannedSet:

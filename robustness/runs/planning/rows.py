@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from robustness.runs.planning.admission import Admission, admit
 from robustness.runs.planning.plan import Plan
 from robustness.runs.storage.record import DRAWN, describe_left_out
 from robustness.tasks.task import Task
@@ -36,6 +37,39 @@ class UsedRows:
     def left_out(self) -> str:
         """What is not used and why, in words."""
         return describe_left_out(self.n_selecting, self.n_selecting + len(self.testset.examples))
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A plan with its test sets and the configs of its checkpoints read: what it costs and can show follows."""
+
+    admission: Admission
+    selected: dict[str, frozenset[str]]
+    """By task: digests of the sets on which checkpoints were selected."""
+    rows: dict[str, UsedRows]
+    """By test set."""
+
+    @property
+    def plan(self) -> Plan:
+        """Without the pairs that are refused."""
+        return self.admission.plan
+
+    @property
+    def examples(self) -> dict[str, tuple[Example, ...]]:
+        """By test set, after the limit."""
+        return {name: rows.examples for name, rows in self.rows.items()}
+
+
+def read_draft(plan: Plan) -> Draft:
+    """Reads a plan's test sets and checkpoint configs, once for all that asks about them; no weights.
+
+    Raises:
+        DataError: a test set that cannot be read.
+        RobustnessError: no pair has checkpoints that are there and safe to load.
+    """
+    admission = admit(plan)
+    selected = selecting_digests(admission.checkpoints, admission.tasks)
+    return Draft(admission, selected, use_rows(admission.plan, selected))
 
 
 def use_rows(plan: Plan, selected: Mapping[str, frozenset[str]]) -> dict[str, UsedRows]:

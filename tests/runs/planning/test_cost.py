@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import importlib
 import sqlite3
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -219,6 +221,29 @@ def test_a_dry_run_tells_what_a_run_costs_and_writes_nothing(
     assert call([*words, "--like", str(pilot.folder), "--device", "cpu"], monkeypatch) == 0
     assert "cpu, 1 threads, float32; measured now" in capsys.readouterr().out
     assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_plans_once_and_reads_each_test_set_and_checkpoint_once(
+    tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: Counter[str] = Counter()
+
+    def count(place: str) -> None:
+        module, _, name = place.rpartition(".")
+        function = getattr(importlib.import_module(module), name)
+
+        def counted(*given: Any, **options: Any) -> Any:
+            called[name] += 1
+            return function(*given, **options)
+
+        monkeypatch.setattr(place, counted)
+
+    for place in ("plan.make_plan", "admission.read_checkpoint", "rows.load_testset"):
+        count(f"robustness.runs.planning.{place}")
+    words = ["smoke", "--pairs", str(tiny.pairs), "--data", str(tiny.data), "--testset", str(tiny.testset)]
+
+    assert call([*words, "--out", str(tmp_path / "run"), "--tflops", "1"], monkeypatch) == 0
+    assert called == {"make_plan": 1, "read_checkpoint": 2, "load_testset": 1}
 
 
 def test_what_cannot_be_estimated_is_said(
