@@ -275,7 +275,9 @@ def test_a_refused_pair_ends_itself_and_not_the_run(shelf: Shelf, tmp_path: Path
     }
     assert "warning: pair gone is not compared: checkpoint ./gone: no folder" in out
     assert "2 pairs refused" in err
-    assert "pair gone is not compared" in (tmp_path / "run" / "report.html").read_text()
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "pair gone is not compared" in page
+    assert '<td class="text">gone</td>' in page and '<td class="text">turned</td>' in page
 
 
 def test_where_every_pair_is_refused_the_command_is_wrong(shelf: Shelf, tmp_path: Path, call: Call) -> None:

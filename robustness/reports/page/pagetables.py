@@ -239,6 +239,12 @@ def checkpoint_table(record: RunRecord) -> PageTable:
     return page_table("checkpoints", "run", pd.DataFrame(rows), columns)
 
 
+def refused_table(record: RunRecord) -> PageTable:
+    """The pairs that were asked for and not compared."""
+    columns = (PageColumn("name", "pair"), PageColumn("reason", "why it is not compared"))
+    return page_table("refused", "run.json", pd.DataFrame([each.model_dump() for each in record.refused]), columns)
+
+
 def testset_table(record: RunRecord) -> PageTable:
     """What was loaded."""
     columns = (

@@ -218,7 +218,7 @@ def open_store(folder: Path) -> Iterator[sqlite3.Connection]:
     path = folder / FILE_NAME
     if not path.is_file():
         raise RunError(f"{folder}: no {FILE_NAME}; expected a folder that `robustness run` wrote")
-    uri = f"{path.resolve().as_uri()}?mode=ro"
+    uri = f"{path.resolve().as_uri()}?mode=ro{'' if _is_open(path) else '&immutable=1'}"
     try:
         with closing(sqlite3.connect(uri, uri=True, timeout=READ_SECONDS)) as connection:
             _refuse_other_schema(connection, folder)
@@ -227,6 +227,14 @@ def open_store(folder: Path) -> Iterator[sqlite3.Connection]:
         if is_locked(error) or is_locked(error.__cause__):  # pandas wraps what the sqlite3 module raises
             raise explain_lock(path) from None
         raise RunError(f"{path}: not a readable store: {error}") from None
+
+
+def _is_open(path: Path) -> bool:
+    """Whether a program has a store open, or was killed while it had.
+
+    Where none has, SQLite is told that nothing changes: it then makes no file of its own beside the store.
+    """
+    return any(path.with_name(f"{path.name}-{log}").exists() for log in ("wal", "shm"))
 
 
 def _values(outcome: Outcome) -> list[object]:
