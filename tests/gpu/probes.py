@@ -20,7 +20,8 @@ from robustness.victims.heads.head import Head
 PROBES = (
     *("margin", "margin-gradient", "jacobian-norm", "adversarial-distance", "smoothing", "reachability", "sharpness"),
     *("condition-profile", "first-order-radius", "lipschitz-lower", "parameter-margin", "weight-rounding"),
-    *("block-jacobians", "curvature", "clever", "one-substitution", "safer"),
+    *("block-jacobians", "curvature", "clever", "one-substitution", "safer", "margin-gradient-l1"),
+    *("weight-rounding-int8", "sharpness-adaptive-in-tangent"),
     *("update-structure", "update-gain", "update-path", "module-transplant"),
 )
 """The most used first; a test holds them against what is shipped."""
@@ -36,6 +37,7 @@ FEWER: Mapping[str, Mapping[str, Any]] = {
     "safer": {"samples": 20},
     "reachability": {"attack_steps": 2},
     "sharpness": {"steps": 1},
+    "sharpness-adaptive-in-tangent": {"steps": 1},
     "parameter-margin": {"steps": 2},
     "lipschitz-lower": {"steps": 2, "restarts": 1},
     "curvature": {"iterations": 3, "draws": 1},

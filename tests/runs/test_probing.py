@@ -115,7 +115,7 @@ def test_a_run_interrupted_between_probes_ends_like_one_that_was_not(
 
 def test_the_arms_of_a_pair_stand_side_by_side_and_gradients_support_no_claim(finished: Any) -> None:
     measurements = read_measurements(finished.folder)
-    norms = measurements[measurements["probe"] == "jacobian-norm"].pivot_table(
+    norms = measurements[measurements["quantity"] == "jacobian-norm"].pivot_table(
         index="example_id", columns="checkpoint", values="value"
     )
 

@@ -35,9 +35,11 @@ EXCLUSIONS = (
         "quantity",
         frozenset(
             {
-                "margin-gradient",
-                "margin-gradient-token",
-                "jacobian-norm",
+                *(
+                    slope + per
+                    for slope in ("margin-gradient", "margin-gradient-token", "jacobian-norm")
+                    for per in ("", "-per-token-norm", "-per-neighbour")
+                ),
                 "condition",
                 "peak-condition",
                 "first-order-radius",

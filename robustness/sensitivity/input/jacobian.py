@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Annotated, Literal, final
 
 import torch
+from pydantic import Field
 
 from robustness.sensitivity.batching import measure_batches
+from robustness.sensitivity.input.units import PER_EMBEDDING, TokenUnits
 from robustness.sensitivity.measurement import Direction, Kind, Quantity, Space, measure
 from robustness.sensitivity.probe import Reading, Subject
 from robustness.testsets.example import Example
 from robustness.victims.heads.embedded_batch import EmbeddedBatch, margins
 
 MARGIN = Quantity("margin", "logits", Direction.ROBUST)
-GRADIENT_NORM = Quantity("margin-gradient", "logits / embedding", Direction.FRAGILE)
-LARGEST_TOKEN_GRADIENT = Quantity("margin-gradient-token", "logits / embedding", Direction.FRAGILE)
-JACOBIAN_NORM = Quantity("jacobian-norm", "logits / embedding", Direction.FRAGILE)
+GRADIENT_NORM = Quantity("margin-gradient", PER_EMBEDDING, Direction.FRAGILE)
+LARGEST_TOKEN_GRADIENT = Quantity("margin-gradient-token", PER_EMBEDDING, Direction.FRAGILE)
+JACOBIAN_NORM = Quantity("jacobian-norm", PER_EMBEDDING, Direction.FRAGILE)
 
 
 @final
@@ -45,27 +47,36 @@ class Margin:
 class MarginGradient:
     """Norms of g, the margin's gradient over the content's embeddings. Exact at the point, and silent off it.
 
-    l2 over all tokens; l1, which governs attacks in l-infinity; and the largest token's l2, for attacks on one token.
-    It scales with the logits, so between arms it is no evidence of fragility by itself.
+    l2 over all tokens, with the largest token's l2, for attacks on one token; or l1, which governs attacks in
+    l-infinity. It scales with the logits, so between arms it is no evidence of fragility by itself. Per embedding,
+    and in l2 also per median token norm and per distance of neighbouring tokens.
     """
 
+    norms: Annotated[tuple[Literal["l2", "l1"], ...], Field(min_length=1)] = ("l2",)
     space: Space = Space.INPUT
 
     def measure(self, subject: Subject) -> Iterable[Reading]:
         """See Probe."""
-        return measure_batches(subject, GRADIENT_NORM, self._of_batch)
+
+        def of_batch(examples: Sequence[Example], batch: EmbeddedBatch) -> list[Reading]:
+            readings = self._of_batch(examples, batch)
+            units = TokenUnits.of(subject.any_victim)
+            return [each for r in readings for each in (units.add(r) if r.measurement.norm == "l2" else [r])]
+
+        return measure_batches(subject, GRADIENT_NORM, of_batch)
 
     def _of_batch(self, examples: Sequence[Example], batch: EmbeddedBatch) -> list[Reading]:
         gradient, _ = margin_gradients(batch)
         tokens = gradient.norm(dim=2)
-        norms = (
+        numbers = (
             (GRADIENT_NORM, "l2", tokens.norm(dim=1)),
-            (GRADIENT_NORM, "l1", gradient.abs().sum(dim=(1, 2))),
             (LARGEST_TOKEN_GRADIENT, "l2", tokens.amax(dim=1)),
+            (GRADIENT_NORM, "l1", gradient.abs().sum(dim=(1, 2))),
         )
+        wanted = [number for number in numbers if number[1] in self.norms]
         return [
-            Reading(measure(quantity, value, Kind.EXACT, norm=norm, forwards=1, backwards=1), example)
-            for quantity, norm, values in norms
+            Reading(measure(quantity, value, Kind.EXACT, norm=norm, forwards=passes, backwards=passes), example)
+            for passes, (quantity, norm, values) in zip((1, 0, 0), wanted, strict=False)  # one pass pays for all
             for example, value in zip(examples, values.tolist(), strict=True)
         ]
 
@@ -76,23 +87,30 @@ class JacobianNorm:
     """The largest singular value of J = dz/dE, shape (labels, content tokens x dim). Exact at the point.
 
     By one backward pass a label, and the eigenvalues of J J^T, which is labels x labels: no power iteration, which
-    would approach it from below. It is a lower bound of the Lipschitz constant over any ball around the point.
+    would approach it from below. It is a lower bound of the Lipschitz constant over any ball around the point. Per
+    embedding, per median token norm and per distance of neighbouring tokens.
     """
 
     space: Space = Space.INPUT
 
     def measure(self, subject: Subject) -> Iterable[Reading]:
         """See Probe."""
-        return measure_batches(subject, JACOBIAN_NORM, self._of_batch)
 
-    def _of_batch(self, examples: Sequence[Example], batch: EmbeddedBatch) -> list[Reading]:
-        jacobian, _ = logit_jacobians(batch)
-        labels = jacobian.shape[1]
-        values = spectral_norms(jacobian).tolist()
-        return [
-            Reading(measure(JACOBIAN_NORM, value, Kind.EXACT, norm="l2", forwards=1, backwards=labels), example)
-            for example, value in zip(examples, values, strict=True)
-        ]
+        def of_batch(examples: Sequence[Example], batch: EmbeddedBatch) -> list[Reading]:
+            jacobian, _ = logit_jacobians(batch)
+            labels = jacobian.shape[1]
+            units = TokenUnits.of(subject.any_victim)
+            return [
+                reading
+                for example, value in zip(examples, spectral_norms(jacobian).tolist(), strict=True)
+                for reading in units.add(
+                    Reading(
+                        measure(JACOBIAN_NORM, value, Kind.EXACT, norm="l2", forwards=1, backwards=labels), example
+                    )
+                )
+            ]
+
+        return measure_batches(subject, JACOBIAN_NORM, of_batch)
 
 
 def margin_gradients(batch: EmbeddedBatch) -> tuple[torch.Tensor, torch.Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from typing import Annotated, ClassVar, Literal, final
 
@@ -22,6 +22,7 @@ from robustness.sensitivity.measurement import (
     Direction,
     Kind,
     Measurement,
+    MeasurementStatus,
     Quantity,
     Space,
     Target,
@@ -38,6 +39,7 @@ ROBUST = Quantity("robust-to-one-substitution", "share", Direction.ROBUST, Aggre
 WORST_MARGIN = Quantity("worst-margin-of-one-substitution", "logits", Direction.ROBUST)
 CERTIFIED = Quantity("certified-all-words", "share", Direction.ROBUST, Aggregate.MEAN, scale_free=True)
 CERTIFIED_WORDS = Quantity("certified-words", "words", Direction.ROBUST, Aggregate.MEAN, scale_free=True)
+USABLE = Quantity("usable-words", "share", aggregate=Aggregate.MEAN, scale_free=True)
 
 SynonymTable = Literal["counter-fitted", "wordnet"]
 Synonyms = Callable[[str], tuple[str, ...]]
@@ -87,6 +89,8 @@ class Safer:
     variation between the draws. Certified where p - 1 + prod_i q_i > 1/2, p the Clopper-Pearson bound at alpha; with
     at most R words substituted, over the R smallest q_i. For the vote, not for f (arXiv 2005.14424, with the larger
     of the two sets in q_i, which holds for sets of unequal size, and Clopper-Pearson in place of Hoeffding).
+    Vacuous where even a vote without a wrong answer would certify no word, as where synonyms have few in common;
+    `usable-words` is the share of a text's words with synonyms that it would certify one at a time.
     """
 
     table: SynonymTable
@@ -107,18 +111,34 @@ class Safer:
             except Exception as error:  # as above
                 yield errored_reading(CERTIFIED, f"{type(error).__name__}: {error}", example)
                 continue
-            p_lower = clopper_pearson_lower(right, self.samples, self.alpha)
-            overlaps = sorted(overlap(word, synonyms) for word in example.words)
-            words = certified_words(p_lower, overlaps)
-            labels: dict[str, object] = {
-                "target": Target.SMOOTHED,
-                "alpha": self.alpha,
-                "forwards": self.samples,
-                "diagnostics": {"p_lower": p_lower, "overlap": float(np.prod(overlaps))},
-            }
-            holds = float(words == len(overlaps) and p_lower > 0.5)
-            yield Reading(Measurement(CERTIFIED, holds, Kind.CERT_PROB, scope="all words", **labels), example)  # type: ignore[arg-type]
-            yield Reading(Measurement(CERTIFIED_WORDS, float(words), Kind.CERT_PROB, **labels), example)  # type: ignore[arg-type]
+            yield from (Reading(each, example) for each in self._of_count(right, example, synonyms))
+
+    def _of_count(self, right: int, example: Example, synonyms: Synonyms) -> Iterator[Measurement]:
+        """What so many right answers certify, vacuous where no count could have certified more than nothing."""
+        p_lower, most = (clopper_pearson_lower(count, self.samples, self.alpha) for count in (right, self.samples))
+        overlaps = sorted(overlap(word, synonyms) for word in example.words)
+        open_words = [overlap(word, synonyms) for word in example.words if synonyms(word)]
+        usable = [q for q in open_words if most - 1 + q > 0.5]
+        nothing = (
+            f"the table certifies nothing here, whatever the answers: of its {len(open_words)} words with synonyms "
+            f"{len(usable)} are usable, overlap above {1.5 - most:.2g}"
+        )
+        words, possible = certified_words(p_lower, overlaps), certified_words(most, overlaps)
+        paid: dict[str, object] = {
+            "target": Target.SMOOTHED,
+            "alpha": self.alpha,
+            "forwards": self.samples,
+            "diagnostics": {"p_lower": p_lower, "overlap": float(np.prod(overlaps))},
+        }
+        for quantity, value, says_something, labels in (
+            (CERTIFIED, words == len(overlaps) and p_lower > 0.5, possible == len(overlaps), {"scope": "all words"}),
+            (CERTIFIED_WORDS, words, possible > 0, {}),
+        ):
+            measured = measure(quantity, float(value), Kind.CERT_PROB, **paid, **labels)
+            is_vacuous = not (says_something and open_words)
+            yield replace(measured, status=MeasurementStatus.VACUOUS, reason=nothing) if is_vacuous else measured
+        if open_words:
+            yield measure(USABLE, len(usable) / len(open_words), Kind.EXACT, target=Target.SMOOTHED)
 
 
 def load_synonyms(table: SynonymTable, resources: Resources) -> Synonyms:

@@ -71,6 +71,8 @@ class Sharpness:
     adaptive: PositiveFloat
     """Radius in the l2 norm of relative changes of single weights."""
     steps: PositiveInt
+    adaptive_in_tangent: bool = False
+    """Whether subspaces are searched in the adaptive norm too, where what is found is loose."""
     space: Space = Space.PARAMETER
     needs: ClassVar[frozenset[Ability]] = frozenset({Ability.SCORES})
 
@@ -98,7 +100,9 @@ class Sharpness:
         with refusals_as_unsupported(), frozen(victim), WeightSpace(parameters) as weights:
             for norm, radius in self.radii.items():
                 search = Ascent(weights, MeanLoss(weights, batches), norm, radius, self.steps)
-                yield from _search_spaces(search, tangents, forwards=(self.steps + 1) * len(subject.examples))
+                is_loose = norm is WeightNorm.ADAPTIVE and not self.adaptive_in_tangent
+                searched = [] if is_loose else tangents
+                yield from _search_spaces(search, searched, forwards=(self.steps + 1) * len(subject.examples))
 
 
 def _search_spaces(search: Ascent, tangents: Sequence[tuple[str, Tangent]], *, forwards: int) -> Iterator[Reading]:

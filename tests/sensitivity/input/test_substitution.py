@@ -19,7 +19,7 @@ from robustness.sensitivity.input.substitution import (
     draw_texts,
     overlap,
 )
-from robustness.sensitivity.measurement import Kind, Target
+from robustness.sensitivity.measurement import Kind, MeasurementStatus, Target
 from robustness.testsets.example import Example
 
 WORDS = ("red", "blue", "green", "cold", "warm", "hot", "old", "new")
@@ -101,6 +101,33 @@ def test_a_certificate_over_all_words_holds_for_every_combination(table: None, b
                 assert np.mean(np.array(draws) > 0) > 0.5
     assert certified > 0
     assert {r.measurement.target for r in readings} == {Target.SMOOTHED}
+
+
+CROWDED = {"red": tuple("abcdefg"), "a": ("red", *"hijklmno"), "cold": ("warm",), "warm": ("cold",)}
+"""Of red and its neighbours few are common: 2 of 10 at the least."""
+
+
+def test_a_table_that_could_certify_nothing_is_vacuous_and_says_how_many_words_are_usable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A vote without a wrong answer has p = .01 ^ (1 / 100) = .955: an overlap of .545 is needed for one word."""
+    monkeypatch.setattr(substitution, "load_synonyms", lambda _: lambda word: CROWDED.get(word, ()))
+    always_right = SimpleNamespace(scores=lambda texts: np.array([[0.0, 1.0]] * len(texts), dtype=np.float32))
+    examples = [Example("crowded", ("red film cold",), 1), Example("open", ("warm film",), 1)]
+    examples.append(Example("closed", ("film",), 1))
+
+    readings = list(Safer("counter-fitted", 100, 0.01).measure(subject(always_right, examples)))
+
+    found = {(r.example.id, r.measurement.quantity.name): r.measurement for r in readings if r.example}
+    for quantity in ("certified-words", "certified-all-words"):
+        assert found["crowded", quantity].status is MeasurementStatus.VACUOUS
+        assert found["crowded", quantity].value == 0
+        assert "of its 2 words with synonyms 1 are usable, overlap above 0.55" in found["crowded", quantity].reason
+        assert found["open", quantity].status is MeasurementStatus.OK
+        assert found["closed", quantity].status is MeasurementStatus.VACUOUS  # nothing to substitute
+    assert (found["open", "certified-words"].value, found["open", "certified-all-words"].value) == (2, 1)
+    assert [found[name, "usable-words"].value for name in ("crowded", "open")] == [0.5, 1.0]
+    assert ("closed", "usable-words") not in found
 
 
 def test_no_more_words_are_certified_than_one_by_one_could_be(table: None) -> None:

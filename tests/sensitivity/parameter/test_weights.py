@@ -112,7 +112,8 @@ SHARPNESS = Sharpness(frobenius=0.3, module_relative=0.02, adaptive=2.0, steps=4
 
 
 def test_in_three_norms_the_tangents_sharpness_is_at_most_the_whole_spaces(tiny: Any, subject_of: Any) -> None:
-    readings = [r.measurement for r in SHARPNESS.measure(subject_of(tiny.peft, count=4))]
+    everywhere = replace(SHARPNESS, adaptive_in_tangent=True)
+    readings = [r.measurement for r in everywhere.measure(subject_of(tiny.peft, count=4))]
 
     assert {row.kind for row in readings} == {Kind.LOWER}
     for norm, radius in SHARPNESS.radii.items():
@@ -120,6 +121,19 @@ def test_in_three_norms_the_tangents_sharpness_is_at_most_the_whole_spaces(tiny:
         assert 0 < found["sharpness-in-tangent"].value <= found["sharpness"].value
         assert found["sharpness"].radius == radius
         assert found["sharpness-in-tangent"].scope.startswith("tangent of")
+
+
+def test_in_the_adaptive_norm_the_tangent_is_searched_where_it_is_asked_for(tiny: Any, subject_of: Any) -> None:
+    readings = [r.measurement for r in replace(SHARPNESS, steps=1).measure(subject_of(tiny.peft, count=2))]
+
+    found = sorted((row.quantity.name, row.norm) for row in readings)
+    assert found == [
+        ("sharpness", "adaptive"),
+        ("sharpness", "frobenius"),
+        ("sharpness", "module-relative"),
+        ("sharpness-in-tangent", "frobenius"),
+        ("sharpness-in-tangent", "module-relative"),
+    ]
 
 
 def test_the_weights_come_back_to_the_last_bit(tiny: Any, victims: Any, subject_of: Any) -> None:
