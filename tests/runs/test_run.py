@@ -201,7 +201,7 @@ def test_an_attack_object_runs_through_the_python_call(tiny: Any, tmp_path: Path
 def test_errored_examples_are_tried_again_by_the_same_command(
     tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def lack_asset(name: str) -> Any:
+    def lack_asset(name: str, resources: Any) -> Any:
         raise DataError(f"{name} needs a word list; get it there")
 
     with monkeypatch.context() as patch:
@@ -219,7 +219,7 @@ def test_errored_examples_are_tried_again_by_the_same_command(
 def test_an_attack_that_was_asked_for_by_name_is_refused_when_it_lacks_an_asset(
     tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def lack_asset(name: str) -> Any:
+    def lack_asset(name: str, resources: Any) -> Any:
         raise DataError(f"{name} needs a word list; get it there")
 
     monkeypatch.setattr(plan_module, "find_attack", lack_asset)
