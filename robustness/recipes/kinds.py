@@ -35,7 +35,6 @@ SEARCH_KINDS = Kinds(
 )
 TRANSFORMATION_KINDS = Kinds(
     {
-        **dict.fromkeys(NAMED_EDITS, "recipes.text.named_edits:named_edit"),
         **dict.fromkeys(("names", "places", "numbers"), "recipes.text.invariances:exchange"),
         "wordnet-synonyms": "recipes.text.words:wordnet_synonyms",
         "nearest-neighbours": "recipes.text.words:nearest_neighbours",
@@ -45,6 +44,7 @@ TRANSFORMATION_KINDS = Kinds(
         "sub-word-replacements": "recipes.language_models.infilling:Rereadings",
     },
     given=frozenset({"kind", "thesaurus", "neighbours", "tagger"}),
+    ready=NAMED_EDITS,
     named={"MaskedLanguageModel": str},
 )
 CONSTRAINT_KINDS = Kinds(

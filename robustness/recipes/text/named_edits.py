@@ -13,8 +13,3 @@ NAMED_EDITS: dict[str, Transformation] = {
     **IMPERCEPTIBLE_EDITS,
     "write-out-contractions": write_out_contraction,
 }
-
-
-def named_edit(kind: str) -> Transformation:
-    """Returns the edit of that name."""
-    return NAMED_EDITS[kind]
