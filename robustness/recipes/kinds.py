@@ -7,7 +7,10 @@ from typing import Annotated
 from pydantic import Field
 
 from robustness.definitions.parts import Kinds
-from robustness.recipes.text.named_edits import NAMED_EDITS
+from robustness.recipes.text.imperceptible import IMPERCEPTIBLE_EDITS
+from robustness.recipes.text.inner_edits import INNER_EDITS
+from robustness.recipes.text.invariances import write_out_contraction
+from robustness.recipes.text.transformations import CHARACTER_EDITS
 
 SEARCH_KINDS = Kinds(
     {
@@ -44,7 +47,12 @@ TRANSFORMATION_KINDS = Kinds(
         "sub-word-replacements": "recipes.language_models.infilling:Rereadings",
     },
     given=frozenset({"kind", "thesaurus", "neighbours", "tagger"}),
-    ready=NAMED_EDITS,
+    ready={
+        **CHARACTER_EDITS,
+        **INNER_EDITS,
+        **IMPERCEPTIBLE_EDITS,
+        "write-out-contractions": write_out_contraction,
+    },
     named={"MaskedLanguageModel": str},
 )
 CONSTRAINT_KINDS = Kinds(
