@@ -81,7 +81,9 @@ def demo(
 
 @app.command("list")
 def list_names(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="attacks, suites, testsets, probes, methods or tasks.")],
+    kind: Annotated[
+        str, typer.Argument(metavar="KIND", help="attacks, suites, testsets, probes, parts, methods or tasks.")
+    ],
 ) -> None:
     """List what is shipped."""
     from robustness.listing import list_kind
@@ -92,7 +94,7 @@ def list_names(
 
 @app.command()
 def show(name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
-    """Print the definition of an attack, a suite, a test set, a probe or a method."""
+    """Print the definition of an attack, a suite, a test set, a probe or a method; of a part, its keys."""
     from robustness.listing import show_definition
 
     stdout.print(show_definition(name), markup=False, soft_wrap=True)

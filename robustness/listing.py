@@ -7,6 +7,8 @@ from pathlib import Path
 
 from robustness.definitions.catalog import ATTACKS, PROBES, SUITES, TESTSETS
 from robustness.definitions.naming import nearest
+from robustness.definitions.part_docs import describe_kind, summarise_kind
+from robustness.definitions.parts import Kinds
 from robustness.definitions.tasks import TASKS, shipped_tasks
 from robustness.definitions.testsets import TestsetDefinition
 from robustness.errors import DefinitionError, UsageError
@@ -24,11 +26,30 @@ def list_kind(kind: str) -> list[tuple[str, str]]:
         "testsets": lambda: ((name, _describe_testset(TESTSETS.find(name).definition)) for name in TESTSETS.names()),
         "probes": lambda: ((name, PROBES.find(name).definition.summary) for name in PROBES.names()),
         "methods": lambda: ((name, find_method(name).definition.summary) for name in method_names()),
+        "parts": _list_parts,
         "tasks": lambda: ((task.name, _describe_task(task)) for task in shipped_tasks()),
     }
     if kind not in kinds:
         raise UsageError(f"list {kind}: unknown kind{nearest(kind, kinds)}")
     return list(kinds[kind]())
+
+
+def _part_kinds() -> dict[str, Kinds]:
+    """By what a definition file calls the table."""
+    from robustness.recipes.kinds import CONSTRAINT_KINDS, SEARCH_KINDS, TRANSFORMATION_KINDS
+    from robustness.sensitivity.parts import PROBE_KINDS
+
+    return {
+        "search": SEARCH_KINDS,
+        "transformations": TRANSFORMATION_KINDS,
+        "constraints": CONSTRAINT_KINDS,
+        "measure": PROBE_KINDS,
+    }
+
+
+def _list_parts() -> Listing:
+    for table, kinds in _part_kinds().items():
+        yield from ((kind, f"[{table}] {summarise_kind(kinds, kind)}") for kind in kinds)
 
 
 def _describe_task(task: Task) -> str:
@@ -53,7 +74,7 @@ def _form(provenance: str, rows: int | None) -> str:
 
 
 def show_definition(name: str) -> str:
-    """Returns the TOML text of everything that has that name, each under its path.
+    """Returns the TOML text of everything that has that name, each under its path, and the keys of such a part.
 
     Raises:
         DefinitionError: nothing has that name.
@@ -63,7 +84,12 @@ def show_definition(name: str) -> str:
     ]
     if name in method_names():
         paths.append(find_method(name).path)
-    if not paths:
+    parts = [
+        f"# [{table}]\n" + "\n".join(describe_kind(kinds, name))
+        for table, kinds in _part_kinds().items()
+        if name in kinds
+    ]
+    if not paths and not parts:
         known = [
             *ATTACKS.names(),
             *SUITES.names(),
@@ -71,6 +97,8 @@ def show_definition(name: str) -> str:
             *TASKS.names(),
             *PROBES.names(),
             *method_names(),
+            *(kind for kinds in _part_kinds().values() for kind in kinds),
         ]
         raise DefinitionError(f"nothing is named {name!r}{nearest(name, known)}")
-    return "\n".join(f"# {path.parent.name}/{path.name}\n{path.read_text(encoding='utf-8')}" for path in paths)
+    texts = [f"# {path.parent.name}/{path.name}\n{path.read_text(encoding='utf-8')}" for path in paths]
+    return "\n".join([*texts, *parts])

@@ -50,7 +50,7 @@ MAY_IMPORT = {
     },
     "options": {"errors", "definitions"},
     "reports": {"errors", "tasks", "definitions", "engine", "sensitivity", "stats", "runs"},
-    "listing": {"errors", "tasks", "definitions", "training"},
+    "listing": {"errors", "tasks", "definitions", "recipes", "sensitivity", "training"},
     "doctor": {"errors", "definitions", "testsets", "recipes"},
     "api": {
         "errors",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 from pydantic import ConfigDict, SerializerFunctionWrapHandler, create_model, model_serializer
 
@@ -58,6 +58,8 @@ class Kinds:
     """Parameters that are no keys: the builder's own."""
     written_when_absent: frozenset[str] = frozenset()
     """Options that digests, which seed searches, have counted as null ever since they were left out."""
+    ready: Mapping[str, Any] = field(default_factory=dict)
+    """Parts that have no options, by kind."""
     named: Mapping[str, Any] = field(default_factory=dict)
     """Of objects that a file can but name: the type as signatures write it, and that of the name in the file."""
 
@@ -67,15 +69,16 @@ class Kinds:
         Raises:
             DefinitionError: an unknown kind, an unknown or missing key, or a wrong type; it names `path` and `table`.
         """
-        if part.kind not in self.places:
-            raise DefinitionError(
-                f"{path}{name_table(table)}: unknown 'kind' {part.kind!r}{nearest(part.kind, self.places)}"
-            )
+        if part.kind not in self:
+            where = f"{path}{name_table(table)}"
+            raise DefinitionError(f"{where}: unknown 'kind' {part.kind!r}{nearest(part.kind, self)}")
         content = json.loads(part.model_dump_json())
         return validate_content(content, schema_of(self, part.kind), path, [*table, part.kind])
 
     def build(self, part: Part, offered: Offered | None = None, loaders: Loaders | None = None) -> Any:
         """Returns what a checked part's constructor makes of its keys and of what it asks for beside them."""
+        if part.kind in self.ready:
+            return self.ready[part.kind]
         made = {}
         for name, parameter in self.parameters(part.kind).items():
             if name not in self.given:
@@ -86,14 +89,22 @@ class Kinds:
         return self.constructor(part.kind)(**made)
 
     def constructor(self, kind: str) -> Callable[..., Any]:
-        """Returns the class or function that makes a part of this kind."""
+        """Returns the class or function that makes a part of this kind, or is it where there is nothing to choose."""
+        if kind in self.ready:
+            return cast("Callable[..., Any]", self.ready[kind])
         module, _, name = self.places[kind].partition(":")
         made: Callable[..., Any] = getattr(importlib.import_module(f"robustness.{module}"), name)
         return made
 
     def parameters(self, kind: str) -> Mapping[str, inspect.Parameter]:
         """Returns what the constructor of a kind takes."""
-        return inspect.signature(self.constructor(kind)).parameters
+        return {} if kind in self.ready else inspect.signature(self.constructor(kind)).parameters
+
+    def __contains__(self, kind: str) -> bool:
+        return kind in self.places or kind in self.ready
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((*self.places, *self.ready))
 
     def asks_for(self, kind: str, name: str) -> bool:
         """Whether the constructor takes the builder's own parameter of this name."""

@@ -7,7 +7,10 @@ from typing import Annotated
 from pydantic import Field
 
 from robustness.definitions.parts import Kinds
-from robustness.recipes.text.named_edits import NAMED_EDITS
+from robustness.recipes.text.imperceptible import IMPERCEPTIBLE_EDITS
+from robustness.recipes.text.inner_edits import INNER_EDITS
+from robustness.recipes.text.invariances import write_out_contraction
+from robustness.recipes.text.transformations import CHARACTER_EDITS
 
 SEARCH_KINDS = Kinds(
     {
@@ -35,7 +38,6 @@ SEARCH_KINDS = Kinds(
 )
 TRANSFORMATION_KINDS = Kinds(
     {
-        **dict.fromkeys(NAMED_EDITS, "recipes.text.named_edits:named_edit"),
         **dict.fromkeys(("names", "places", "numbers"), "recipes.text.invariances:exchange"),
         "wordnet-synonyms": "recipes.text.words:wordnet_synonyms",
         "nearest-neighbours": "recipes.text.words:nearest_neighbours",
@@ -45,6 +47,12 @@ TRANSFORMATION_KINDS = Kinds(
         "sub-word-replacements": "recipes.language_models.infilling:Rereadings",
     },
     given=frozenset({"kind", "thesaurus", "neighbours", "tagger"}),
+    ready={
+        **CHARACTER_EDITS,
+        **INNER_EDITS,
+        **IMPERCEPTIBLE_EDITS,
+        "write-out-contractions": write_out_contraction,
+    },
     named={"MaskedLanguageModel": str},
 )
 CONSTRAINT_KINDS = Kinds(

@@ -8,6 +8,7 @@ from typing import Annotated
 import pytest
 from pydantic import Field, PositiveInt
 
+from robustness.definitions.part_docs import describe_kind
 from robustness.definitions.parts import Kinds, Part
 from robustness.errors import DefinitionError
 
@@ -24,6 +25,7 @@ class Shouts:
 
     voice: str
     count: PositiveInt
+    """How often."""
     words: Annotated[tuple[str, ...], Field(min_length=1)] = ("so",)
     pitch: float | None = None
 
@@ -36,6 +38,11 @@ class Echo:
 
 
 def whisper(share: Annotated[float, Field(ge=0, lt=1)] = 0.5) -> str:
+    """Speaks low.
+
+    Args:
+        share: of the voice that is left.
+    """
     return f"whisper {share}"
 
 
@@ -63,6 +70,19 @@ def test_a_function_is_a_constructor_too_and_is_handed_nothing_that_it_does_not_
     assert KINDS.build(part, {"voice": never}) == "whisper 0.25"
     assert KINDS.asks_for("shouts", "voice") and not KINDS.asks_for("whispers", "voice")
     assert not KINDS.asks_for("shouts", "count")
+
+
+def test_a_kind_is_described_by_its_constructors_signature_and_docstring() -> None:
+    assert list(describe_kind(KINDS, "shouts")) == [
+        'kind = "shouts": Made-up part.',
+        "  count: integer > 0 - How often.",
+        "  words: list of text, at least 1; left out: ['so']",
+        "  pitch: number; may be left out",
+    ]
+    assert list(describe_kind(KINDS, "whispers")) == [
+        'kind = "whispers": Speaks low.',
+        "  share: number >= 0 and < 1; left out: 0.5 - of the voice that is left.",
+    ]
 
 
 def test_an_object_that_a_file_can_but_name_is_a_key_of_its_name_and_loaded_when_the_part_is_built() -> None:

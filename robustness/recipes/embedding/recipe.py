@@ -74,7 +74,7 @@ def attack_ball(
     """Takes gradient steps in balls of embeddings, of growing radii: each attacks what the smaller left standing.
 
     Args:
-        method: fgsm, pgd or apgd.
+        method: how steps are taken.
         norm: of the ball.
         radii: in median token norms of the victim's embedding table, so that models compare; smallest first.
         steps: at each radius.
@@ -107,7 +107,7 @@ def attack_minimally(
     """Looks for the smallest perturbation of embeddings that flips the label.
 
     Args:
-        method: ddn or fmn.
+        method: how the smallest is looked for.
         norm: ddn has l2 alone.
         steps: of the search.
         loss: of ddn; absent: margin, which is what fmn's radius is made of.

@@ -64,7 +64,7 @@ class Replacements:
     """Hides a word and takes what the model puts in its place (arXiv 2004.01970, 2009.07502).
 
     Args:
-        model: fills the hole.
+        model: fills the hole; a recipe file has its folder or hub id.
         count: words a place.
         min_probability: of a word.
         context: the other words: those of the clean text, so that all places are filled at once and the same for
@@ -96,7 +96,7 @@ class Rereadings:
     All words of a text need one forward pass of the clean text.
 
     Args:
-        model: reads the text.
+        model: reads the text; a recipe file has its folder or hub id.
         count: tokens a place, and combinations of tokens a word of several.
     """
 
@@ -123,10 +123,10 @@ class Insertions:
     """Puts one more word before a word (arXiv 2009.07502, 2004.01970).
 
     Args:
-        model: fills the hole.
+        model: fills the hole; a recipe file has its folder or hub id.
         count: words a place.
         min_probability: of a word.
-        context: as in Replacements.
+        context: the other words, as for masked-replacements.
     """
 
     keeps_words = False
@@ -155,7 +155,7 @@ class Merges:
     Neighbours have nothing but blanks between them, and parts of speech that MERGED_PARTS names.
 
     Args:
-        model: fills the hole.
+        model: fills the hole; a recipe file has its folder or hub id.
         count: words a place.
         min_probability: of a word.
         tagger: words to universal parts of speech.

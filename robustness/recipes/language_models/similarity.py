@@ -109,9 +109,9 @@ class SentenceSimilarity:
     Cosine similarity, or angular: 1 - arccos(cosine) / pi.
 
     Args:
-        model: texts to vectors of length 1.
+        model: texts to vectors of length 1; a recipe file has its folder or hub id.
         threshold: the lowest similarity allowed.
-        metric: cosine or angular.
+        metric: see above.
         window: words around the changed one that are compared; None: the whole text.
         skip_shorter: whether every candidate of a text with fewer words than the window is allowed.
     """

@@ -133,7 +133,12 @@ def max_changed_words(words: PositiveInt) -> Constraints:
 
 
 def max_changed_share(share: Annotated[float, Field(gt=0, le=1)], at_least: PositiveInt | None = None) -> Constraints:
-    """What share of the clean text's words, rounded up, may differ; `at_least` so many words whatever the share."""
+    """What share of the clean text's words, rounded up, may differ.
+
+    Args:
+        share: of the words.
+        at_least: words that may differ whatever the share.
+    """
     return Constraints(max_changed_share=share, changed_words_allowed=at_least or 0)
 
 

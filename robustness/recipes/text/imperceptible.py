@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from robustness.recipes.text.transformations import Transformation
+from robustness.recipes.text.transformations import Transformation, drawn_everywhere, everywhere
 
 INVISIBLE = ("\u200b", "\u200c", "\u200d")
 """Zero width space, non-joiner and joiner."""
@@ -70,9 +70,9 @@ def deleted_insertions(word: str, rng: np.random.Generator) -> Iterator[str]:
 
 
 IMPERCEPTIBLE_EDITS: dict[str, Transformation] = {
-    "homoglyphs": lambda word, _: list(homoglyphs(word)),
-    "invisible-insertions": lambda word, _: list(invisible_insertions(word)),
-    "reorderings": lambda word, _: list(reorderings(word)),
-    "deleted-insertions": lambda word, rng: list(deleted_insertions(word, rng)),
+    "homoglyphs": everywhere(homoglyphs),
+    "invisible-insertions": everywhere(invisible_insertions),
+    "reorderings": everywhere(reorderings),
+    "deleted-insertions": drawn_everywhere(deleted_insertions),
 }
 """By the names that recipe files use."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from robustness.recipes.text.transformations import Transformation, random_letter
+from robustness.recipes.text.transformations import Transformation, drawn_everywhere, everywhere, random_letter
 
 KEYBOARD_NEIGHBOURS: dict[str, str] = {
     "q": "was", "w": "qeasd", "e": "wsdfr", "r": "edfgt", "t": "rfghy", "y": "tghju", "u": "yhjki", "i": "ujklo",
@@ -67,10 +67,6 @@ def keyboard_slips(word: str) -> Iterator[str]:
             yield word[:i] + key + word[i + 1 :]
 
 
-def _everywhere(forms: Callable[[str], Iterator[str]]) -> Transformation:
-    return lambda word, _: [form for form in forms(word) if form != word]
-
-
 def _somewhere(forms: Callable[[str], Iterator[str]]) -> Transformation:
     """One of the forms at random; where that is the word itself, nothing, as a random place would have it."""
 
@@ -79,14 +75,15 @@ def _somewhere(forms: Callable[[str], Iterator[str]]) -> Transformation:
         drawn = found[int(rng.integers(len(found)))] if found else word
         return [] if drawn == word else [drawn]
 
+    draw.__doc__ = f"Draws one at random of these: {forms.__doc__}"
     return draw
 
 
 INNER_EDITS: dict[str, Transformation] = {
-    "all-inner-swaps": _everywhere(inner_swaps),
-    "all-inner-deletions": _everywhere(inner_deletions),
-    "all-inner-insertions": lambda word, rng: list(inner_insertions(word, rng)),
-    "all-keyboard-slips": _everywhere(keyboard_slips),
+    "all-inner-swaps": everywhere(inner_swaps),
+    "all-inner-deletions": everywhere(inner_deletions),
+    "all-inner-insertions": drawn_everywhere(inner_insertions),
+    "all-keyboard-slips": everywhere(keyboard_slips),
     "one-inner-swap": _somewhere(inner_swaps),
     "one-inner-deletion": _somewhere(inner_deletions),
     "one-inner-space": _somewhere(inner_spaces),

@@ -57,7 +57,12 @@ CONTRACTIONS: dict[str, str] = {
 
 
 def exchange(kind: Literal["names", "places", "numbers"], count: PositiveInt) -> Transformation:
-    """Returns the transformation of words of a kind to `count` others, by the name that recipe files use."""
+    """A name, place or number gives way to others, drawn at random, which say nothing else about the label.
+
+    Args:
+        kind: of the words.
+        count: others to try.
+    """
     if kind == "names":
         return exchange_among(WOMEN, MEN, count=count)
     return exchange_among(COUNTRIES, CITIES, count=count) if kind == "places" else exchange_numbers(count)

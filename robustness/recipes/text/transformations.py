@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import wraps
 from typing import TypeAlias
 
 import numpy as np
@@ -53,6 +54,26 @@ CHARACTER_EDITS: dict[str, Transformation] = {
     "insert-character": insert_character,
 }
 """By the names that recipe files use."""
+
+
+def everywhere(forms: Callable[[str], Iterator[str]]) -> Transformation:
+    """Returns the transformation to all forms of a word but the word itself."""
+
+    @wraps(forms)
+    def edit(word: str, _: np.random.Generator) -> list[str]:
+        return [form for form in forms(word) if form != word]
+
+    return edit
+
+
+def drawn_everywhere(forms: Callable[[str, np.random.Generator], Iterator[str]]) -> Transformation:
+    """Returns the transformation to all forms of a word, which are drawn."""
+
+    @wraps(forms)
+    def edit(word: str, rng: np.random.Generator) -> list[str]:
+        return list(forms(word, rng))
+
+    return edit
 
 
 def random_letter(rng: np.random.Generator) -> str:
