@@ -98,7 +98,7 @@ def write_report(folder: Path, statistics: StatisticsRecord | None = None) -> Re
         Table.LAYERS: build_layers(measurements),
         Table.FRAGILITY: (fragility := build_fragility(examples, pairs, record)),
         Table.SURVIVAL: build_survival(examples, record),
-        Table.PREDICTIONS: build_predictions(probed, examples),
+        Table.PREDICTIONS: build_predictions(probed, examples, record),
         Table.BRACKETS: (brackets := build_brackets(measurements)),
     }
     for table, frame in tables.items():
