@@ -117,7 +117,7 @@ def build_report(folder: Path, statistics: StatisticsRecord | None = None) -> Bu
         Table.LAYERS: build_layers(measurements),
         Table.FRAGILITY: (fragility := build_fragility(examples, pairs, record)),
         Table.SURVIVAL: build_survival(examples, record),
-        Table.PREDICTIONS: build_predictions(probed, examples),
+        Table.PREDICTIONS: build_predictions(probed, examples, record),
         Table.BRACKETS: (brackets := build_brackets(measurements)),
     }
     record = _with_families(record, pairs, fragility, compared)

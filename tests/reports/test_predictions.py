@@ -1,13 +1,24 @@
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import spearmanr
 
+from robustness.engine.attack import Effort
+from robustness.reports.page.prediction_plot import draw_predictions
+from robustness.reports.page.svg import WIDE, page_style
+from robustness.reports.report import write_report
+from robustness.reports.tables.columns import Table
 from robustness.reports.tables.predictions import build_predictions
 from robustness.reports.tables.sensitivity import build_sensitivity_examples
+from robustness.runs.storage.record import AttackRecord
 from robustness.stats import auc
 
 
@@ -16,15 +27,19 @@ def attacked(broken: list[bool]) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {"checkpoint": arm, "testset": "t", "attack": "swap", "goal": "change-prediction", "example_id": str(i)}
-            | {"status": "succeeded" if each else "failed", "queries": 10 + i}
+            | {"status": "succeeded" if each else "failed", "queries": 10 + i, "distance": 0.1 * (20 - i)}
+            | {"modified_words": 1}
             for arm in ("full", "lora")
             for i, each in enumerate(broken)
         ]
     )
 
 
+SPENDS_QUERIES: Any = SimpleNamespace(attacks=[AttackRecord(name="swap", family="f", digest="d")])
+
+
 def predict(measured: Any, frames: list[pd.DataFrame], broken: list[bool]) -> pd.DataFrame:
-    table = build_predictions(build_sensitivity_examples(pd.concat(frames)), attacked(broken))
+    table = build_predictions(build_sensitivity_examples(pd.concat(frames)), attacked(broken), SPENDS_QUERIES)
     return table[table["checkpoint"] == "full"]
 
 
@@ -88,3 +103,64 @@ def test_an_auc_needs_five_examples_on_either_side(
 
     assert (row["n"], row["n_broken"]) == (n_broken + n_withstood, n_broken)
     assert row[["auc", "low", "high"]].notna().tolist() == [shown] * 3
+
+
+@pytest.mark.parametrize("effort", list(Effort))
+def test_the_rank_correlation_is_with_the_effort_to_break_and_giving_up_never_breaks(
+    measured: Any, effort: Effort
+) -> None:
+    """An attack that gave up early on what it cannot break was taken for one that breaks it early."""
+    rng = np.random.default_rng(1)
+    values, broken = list(rng.normal(size=12)), [True] * 8 + [False] * 4
+    examples = attacked(broken).assign(modified_words=[*rng.permutation(12)] * 2)
+    examples.loc[examples["status"] == "failed", "queries"] = 1
+    record: Any = SimpleNamespace(attacks=[AttackRecord(name="swap", family="f", digest="d", effort=effort)])
+
+    table = build_predictions(
+        build_sensitivity_examples(measured.rows({"full": values, "lora": values})), examples, record
+    )
+
+    spent = examples[examples["checkpoint"] == "full"][str(effort)].to_numpy(dtype=float)
+    expected = spearmanr(values, [*spent[:8], *[1e9] * 4]).statistic
+    assert table["rank_correlation"].tolist() == pytest.approx([expected] * 2)
+    assert set(table["effort"]) == {str(effort)}
+
+
+def test_the_figure_has_a_mark_for_each_arm_attack_and_norm_and_what_tells_most_on_top(measured: Any) -> None:
+    rng = np.random.default_rng(2)
+    broken = [True] * 12
+    frames = [
+        measured.rows({"full": values, "lora": values}, quantity="distance", norm=norm)
+        for norm, values in (("l2", list(rng.normal(size=12))), ("linf", list(range(12))))
+    ]
+    table = build_predictions(build_sensitivity_examples(pd.concat(frames)), attacked(broken), SPENDS_QUERIES)
+
+    with page_style():
+        figure = draw_predictions(table, {"full": "full", "lora": "peft"})(WIDE)
+
+    (axes,) = figure.axes
+    assert [text.get_text() for text in axes.texts] == ["p: distance, linf", "p: distance, l2"]
+    marks = {(line.get_marker(), round(float(x), 6)) for line in axes.lines for x in line.get_xdata()}
+    weaker = round(float(table.loc[table["norm"] == "l2", "rank_correlation"].iloc[0]), 6)
+    assert {("o", 1.0), ("^", 1.0), ("o", weaker), ("^", weaker)} <= marks
+
+
+def test_the_page_shows_the_figure_once(run_writer: Any, measured: Any, tmp_path: Path) -> None:
+    folder = run_writer.write(tmp_path / "run", run_writer.record())
+    outcomes = write_report(folder).tables[Table.EXAMPLES]
+    attacked_rows = outcomes[(outcomes["attack"] != "none") & outcomes["status"].isin(["succeeded", "failed"])]
+    testset = attacked_rows["testset"].iloc[0]
+    ids = sorted(set(attacked_rows.loc[attacked_rows["testset"] == testset, "example_id"]))
+    values = list(np.random.default_rng(3).normal(size=len(ids)))
+    planted = measured.rows({"full": values, "lora": values}).assign(testset=testset)
+    planted["example_id"] = ids * 2
+    planted["checkpoint"] += "-0"
+    with closing(sqlite3.connect(folder / "run.sqlite")) as connection:
+        planted.to_sql("measurements", connection, index=False)
+
+    report = write_report(folder)
+
+    assert report.tables[Table.PREDICTIONS]["rank_correlation"].notna().any()
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    label = 'aria-label="How far probes of pair-0 rank examples by the effort to break them"'
+    assert page.count(label) == 2  # for wide windows and narrow ones

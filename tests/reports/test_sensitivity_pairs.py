@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import wilcoxon
+from scipy.stats import kstest, wilcoxon
 
 from robustness.reports.comparisons.claims import EXCLUSIONS, Direction
 from robustness.reports.report import write_report
@@ -324,3 +324,40 @@ def test_the_terminal_tells_rows_apart_by_their_scope_where_nothing_else_does(me
         ("update-structure update-rank (matrices changed in full and lora)", "8"),
         ("update-structure embedding-drift", "1"),
     ]
+
+
+@pytest.mark.parametrize("labels", [{"aggregate": "median"}, {"aggregate": "mean"}, {"direction": "fragile"}])
+def test_swapping_the_arms_turns_every_comparison_over(measured: Any, labels: dict[str, str]) -> None:
+    rng = np.random.default_rng(7)
+    full, lora = np.exp(rng.normal(0.6, 0.5, 40)), np.exp(rng.normal(0.0, 0.5, 40))
+
+    row, turned = (
+        only(build_sensitivity_pairs(measured.rows({"full": a, "lora": b}, **labels), measured.record))
+        for a, b in ((full, lora), (lora, full))
+    )
+
+    assert (row["reference_value"], row["candidate_value"]) == (turned["candidate_value"], turned["reference_value"])
+    assert row["p_value"] == pytest.approx(turned["p_value"], rel=1e-12)
+    if row["comparison"] == "ratio":
+        ends = [row[name] * turned[other] for name, other in (("ratio", "ratio"), ("low", "high"), ("high", "low"))]
+        assert ends == pytest.approx([1, 1, 1])
+    else:
+        assert row["difference"] == pytest.approx(-turned["difference"])
+        assert (row["low"], row["high"]) == pytest.approx((-turned["high"], -turned["low"]), rel=0.1)  # bootstrap
+    other = {"candidate-more-sensitive": "reference-more-sensitive"}
+    other |= {value: key for key, value in other.items()}
+    assert turned["direction"] == other[row["direction"]]
+
+
+def test_arms_that_differ_by_chance_alone_have_uniform_p_values_and_rarely_a_direction(measured: Any) -> None:
+    """Two trainings of one method: 120 numbers, each of its own pair, by Kolmogorov and Smirnov."""
+    rng = np.random.default_rng(11)
+    rows = []
+    for _ in range(120):
+        level = rng.normal(size=24)
+        arms_of = {name: np.exp(level + 0.3 * rng.normal(size=24)) for name in ("full", "lora")}
+        rows.append(only(build_sensitivity_pairs(measured.rows(arms_of), measured.record)))
+
+    assert kstest([row["p_value"] for row in rows], "uniform").pvalue > 0.01
+    named = sum(row["direction"] != "no-difference-found" for row in rows)
+    assert named <= 12  # of Bin(120, .05) more than twelve has probability .007

@@ -202,7 +202,8 @@ def predictions_table(frame: pd.DataFrame) -> PageTable:
         PageColumn("auc", "AUC", as_number, f"empty unless {MIN_SIDE} broke and {MIN_SIDE} withstood"),
         PageColumn("low", "low", as_number),
         PageColumn("high", "high", as_number),
-        PageColumn("rank_correlation", "rank correlation", as_number, "Spearman, with queries spent"),
+        PageColumn("rank_correlation", "rank correlation", as_number, "Spearman's, with the effort to break"),
+        PageColumn("effort", "effort", hint="what the attack spends; an example that withstood takes more than any"),
     )
     return page_table("predictions", "predictions", frame, columns)
 

@@ -41,6 +41,7 @@ from robustness.reports.page.plots import (
     draw_probes,
     draw_scatter,
 )
+from robustness.reports.page.prediction_plot import draw_predictions
 from robustness.reports.summaries.arms import arms_of_pair, arms_of_run, method_name
 from robustness.reports.summaries.run_facts import attack_facts, command_line, run_facts
 from robustness.reports.summaries.summary import Summaries, summarise_run
@@ -148,6 +149,7 @@ def _detail_parts(record: RunRecord, tables: Tables, replays: pd.DataFrame) -> d
         "compared": sensitivity_pairs_table(tables[Table.SENSITIVITY_PAIRS], record),
         "probes": probes_table(_optional(tables, "sensitivity")),
         "predictions": predictions_table(tables[Table.PREDICTIONS]),
+        "prediction_plot": _prediction_plot(tables[Table.PREDICTIONS], pairs),
         "texts": texts,
         "no_texts": "" if texts else explain_none(pairs, examples, replays),
     }
@@ -317,6 +319,17 @@ def _probes(probed: pd.DataFrame, pairs: tuple[PairRecord, ...]) -> list[Part]:
             drawing = draw_both(draw_probes(mine, _arms(pair), limit), f"probes{len(parts)}", label)
             parts.append(Part(pair.name, drawing, _left_out(n, limit, "sensitivity_examples.csv")))
     return parts
+
+
+def _prediction_plot(predictions: pd.DataFrame, pairs: tuple[PairRecord, ...]) -> Part | None:
+    """Of the first pair that has numbers and attacks."""
+    known = predictions[predictions["rank_correlation"].notna()]
+    for pair in pairs:
+        mine = known[known["checkpoint"].isin(_arms(pair))]
+        if len(mine):
+            label = f"How far probes of {visible(pair.name)} rank examples by the effort to break them"
+            return Part(pair.name, draw_both(draw_predictions(mine, _arms(pair)), "predicted", label))
+    return None
 
 
 def _with_norms(rows: pd.DataFrame) -> pd.Series[Any]:

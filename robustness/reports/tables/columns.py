@@ -90,7 +90,7 @@ COLUMNS: dict[Table, tuple[Column, ...]] = {
     ),
     Table.PREDICTIONS: _columns(
         "checkpoint testset probe quantity attack n:count auc:fraction low:fraction high:fraction "
-        "rank_correlation:correlation kind norm radius:amount scope n_broken:count n_left_out:count"
+        "rank_correlation:correlation kind norm radius:amount scope n_broken:count n_left_out:count effort"
     ),
     Table.SENSITIVITY: _columns(
         "checkpoint adaptation task testset probe space target kind norm radius:amount alpha:probability status "

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from robustness.engine.attack import Effort
 from robustness.engine.outcome import Status
 from robustness.reports.tables.columns import Table, arrange
 from robustness.reports.tables.examples import keeps_prediction
 from robustness.runs.cells import NO_ATTACK
+from robustness.runs.storage.record import RunRecord
 from robustness.stats import auc, rank_correlation
 
 NUMBER = ["checkpoint", "testset", "probe", "quantity", "kind", "norm", "radius", "scope"]
@@ -17,17 +19,19 @@ MIN_SIDE = 5
 """Examples that broke, and that withstood, below which an AUC says nothing."""
 
 
-def build_predictions(probed: pd.DataFrame, examples: pd.DataFrame) -> pd.DataFrame:
+def build_predictions(probed: pd.DataFrame, examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
     """Returns predictions.csv's rows: each number of each probe on each checkpoint against each attack.
 
     Of the examples that were right before the attack: `auc`, the chance that one that broke has the larger value, and
-    Spearman's correlation of value and queries spent. 0.5 predicts nothing; below, larger values withstand. The AUC
-    is empty unless at least five broke and five withstood. Values whose status is not ok (voided, say) are left out
-    and counted.
+    Spearman's correlation of value and `effort` to break. 0.5 predicts nothing; below, larger values withstand. The
+    AUC is empty unless at least five broke and five withstood. Effort is what the attack spends: queries, words or a
+    distance; an example that withstood takes more than any that broke. Each norm of a number has a row. Values whose
+    status is not ok (voided, say) are left out and counted.
 
     Args:
         probed: sensitivity_examples.csv's rows.
         examples: examples.csv's rows.
+        record: The run's: what each attack spends.
     """
     if probed.empty:
         return arrange(Table.PREDICTIONS, [])
@@ -35,7 +39,8 @@ def build_predictions(probed: pd.DataFrame, examples: pd.DataFrame) -> pd.DataFr
         (examples["attack"] != NO_ATTACK)
         & ~keeps_prediction(examples)
         & examples["status"].isin([Status.SUCCEEDED, Status.FAILED])
-    ][["checkpoint", "testset", "attack", "example_id", "status", "queries"]]
+    ][["checkpoint", "testset", "attack", "example_id", "status", *Effort]]
+    spent = {attack.name: attack.effort for attack in record.attacks}
     numbered = probed.assign(number=probed.groupby(NUMBER, sort=False, dropna=False).ngroup())
     names = numbered.drop_duplicates("number").set_index("number")[NUMBER]
     numbered = numbered[numbered["value"].notna()]
@@ -44,19 +49,21 @@ def build_predictions(probed: pd.DataFrame, examples: pd.DataFrame) -> pd.DataFr
     )
     joined = measured.merge(attempted, on=["checkpoint", "testset", "example_id"])
     rows = [
-        names.loc[number].to_dict() | {"attack": attack} | _predict(part)
+        names.loc[number].to_dict() | {"attack": attack} | _predict(part, spent.get(str(attack), Effort.QUERIES))
         for (number, attack), part in joined.groupby(["number", "attack"], sort=False)
     ]
     return arrange(Table.PREDICTIONS, rows)
 
 
-def _predict(part: pd.DataFrame) -> dict[str, object]:
+def _predict(part: pd.DataFrame, effort: Effort) -> dict[str, object]:
     read = part[part["is_ok"]]
     values = read["value"].to_numpy(dtype=float)
     broken = (read["status"] == Status.SUCCEEDED).to_numpy(dtype=bool)
     n, n_broken = len(read), int(broken.sum())
-    row: dict[str, object] = {"n": n, "n_broken": n_broken, "n_left_out": len(part) - n}
-    row["rank_correlation"] = rank_correlation(values, read["queries"].to_numpy(dtype=float))
+    row: dict[str, object] = {"n": n, "n_broken": n_broken, "n_left_out": len(part) - n, "effort": str(effort)}
+    efforts = np.where(broken, read[effort].to_numpy(dtype=float), np.inf)
+    known = ~np.isnan(efforts)
+    row["rank_correlation"] = rank_correlation(values[known], efforts[known])
     if min(n_broken, n - n_broken) >= MIN_SIDE:
         found = auc(values, broken)
         row |= {"auc": found.auc, "low": found.interval.low, "high": found.interval.high}
