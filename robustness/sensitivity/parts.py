@@ -16,6 +16,8 @@ PROBE_KINDS = Kinds(
         "one-substitution": "sensitivity.input.substitution:OneSubstitution",
         "safer": "sensitivity.input.substitution:Safer",
         "lipschitz-lower": "sensitivity.input.lipschitz:LipschitzLower",
+        "lipschitz-upper": "sensitivity.input.certified:LipschitzUpper",
+        "layer-product": "sensitivity.input.layer_product:LayerProduct",
         "clever": "sensitivity.input.clever:Clever",
         "block-jacobians": "sensitivity.input.block_jacobians:BlockJacobians",
         "reachability": "sensitivity.parameter.reachability:Reachability",

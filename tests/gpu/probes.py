@@ -20,8 +20,8 @@ from robustness.victims.heads.head import Head
 PROBES = (
     *("margin", "margin-gradient", "jacobian-norm", "adversarial-distance", "smoothing", "reachability", "sharpness"),
     *("condition-profile", "first-order-radius", "lipschitz-lower", "parameter-margin", "weight-rounding"),
-    *("block-jacobians", "curvature", "clever", "one-substitution", "safer", "margin-gradient-l1"),
-    *("weight-rounding-int8", "sharpness-adaptive-in-tangent"),
+    *("lipschitz-upper", "layer-product", "block-jacobians", "curvature", "clever", "one-substitution", "safer"),
+    *("margin-gradient-l1", "weight-rounding-int8", "sharpness-adaptive-in-tangent"),
     *("update-structure", "update-gain", "update-path", "module-transplant"),
 )
 """The most used first; a test holds them against what is shipped."""
@@ -40,6 +40,7 @@ FEWER: Mapping[str, Mapping[str, Any]] = {
     "sharpness-adaptive-in-tangent": {"steps": 1},
     "parameter-margin": {"steps": 2},
     "lipschitz-lower": {"steps": 2, "restarts": 1},
+    "lipschitz-upper": {"samples": 16, "exact_examples": 0},
     "curvature": {"iterations": 3, "draws": 1},
     "clever": {"batches": 2, "samples": 2},
     "block-jacobians": {"steps": 2},

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import final
 
 import torch
 
-from robustness.sensitivity.bounds.feedforward import Linear
+from robustness.sensitivity.bounds.feedforward import Linear, spectral_norm
 from robustness.sensitivity.bounds.gauges import Gauge
 from robustness.sensitivity.bounds.linearised import Entering, Sources, Tensors
 from robustness.sensitivity.bounds.region import REACH, SMALLEST, least_weight
@@ -97,6 +98,31 @@ class Attention:
         shares = scores.softmax(-1)
         return AttentionAt(self, q, k, v, shares), self.output.value(self.join(shares @ v))
 
+    def constant(self, x: torch.Tensor, radius: float) -> float:
+        """See Layer.
+
+        A head's derivative is at most scale K V |W_q| + sqrt(tokens) (scale Q V |W_k| + |W_v|), with Q the longest
+        query, and K and V the longest key and the widest pair of values, centred, anywhere in the ball.
+        """
+        q, k, v = self.project(x, affine=True)
+        keys = self.key_heads or self.heads
+        norms = [
+            torch.tensor([spectral_norm(part) for part in layer.weight.chunk(count)], dtype=x.dtype)
+            for layer, count in ((self.query, self.heads), (self.key, keys), (self.value, keys))
+        ]
+        by_query, by_key, by_value = (each.repeat_interleave(self.heads // len(each)) for each in norms)
+        longest = q.norm(dim=-1).amax(-1) + by_query * radius
+        key = (k - k.mean(-2, keepdim=True)).norm(dim=-1).amax(-1) + by_key * radius
+        value = 2 * ((v - v.mean(-2, keepdim=True)).norm(dim=-1).amax(-1) + by_value * radius)
+        mixed = math.sqrt(len(x)) * (self.scale * longest * value * by_key + by_value)
+        heads = self.scale * key * value * by_query + mixed
+        return float(heads.norm()) * spectral_norm(self.output.weight)
+
+    @property
+    def diameter(self) -> float:
+        """See Layer."""
+        return math.inf
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -138,6 +164,11 @@ class AttentionForm:
         """See Form."""
         vectors = torch.Size((*self.query.shape, self.dim))
         return vectors, vectors, self.score.shape, vectors
+
+    @property
+    def by_token(self) -> tuple[bool, ...]:
+        """See Form."""
+        return True, False, False, True
 
 
 @final

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import final
 
@@ -13,6 +14,8 @@ from robustness.sensitivity.bounds.linearised import Entering, Sources, Tensors
 from robustness.sensitivity.bounds.region import REACH, SMALLEST
 
 ROUNDS = 30
+ROUNDING = 1e-12
+"""Added to eigenvalues, relative to their sum."""
 
 
 @final
@@ -32,6 +35,16 @@ class Linear:
     def at(self, x: torch.Tensor) -> tuple[Linear, torch.Tensor]:
         """Returns the step, which is the same everywhere, and its output at x."""
         return self, self.value(x)
+
+    def constant(self, x: torch.Tensor, radius: float) -> float:
+        """See Layer: the spectral norm."""
+        del x, radius
+        return spectral_norm(self.weight)
+
+    @property
+    def diameter(self) -> float:
+        """See Layer."""
+        return math.inf
 
     def push(self, t: torch.Tensor, entering: Entering | None = None) -> torch.Tensor:
         """See Step."""
@@ -62,6 +75,21 @@ class FeedForward:
         opened = self.gate.value(x)
         return GatedAt(self, opened, raised), self.down.value(self.activation.value(opened) * raised)
 
+    def constant(self, x: torch.Tensor, radius: float) -> float:
+        """See Layer; of a gated one |f'(a) b| and |f(a)| are bounded over the ball."""
+        up, down, slope = spectral_norm(self.up.weight), spectral_norm(self.down.weight), self.activation.first_max
+        if self.gate is None:
+            return down * slope * up
+        gate = spectral_norm(self.gate.weight)
+        raised = float(self.up.value(x).abs().max()) + up * radius
+        active = float(self.activation.value(self.gate.value(x)).abs().max()) + slope * gate * radius
+        return down * (slope * raised * gate + active * up)
+
+    @property
+    def diameter(self) -> float:
+        """See Layer."""
+        return math.inf
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -82,6 +110,11 @@ class DiagonalForm:
     def shapes(self) -> tuple[torch.Size, ...]:
         """See Form."""
         return tuple(weight.shape for weight in self.weights)
+
+    @property
+    def by_token(self) -> tuple[bool, ...]:
+        """See Form."""
+        return (True,) * len(self.weights)
 
 
 @final
@@ -176,6 +209,16 @@ class GatedAt:
                 tuple(((a + b) / 2).clamp_min(1e-3) for a, b in zip(form.weights, needed(form), strict=True))
             )
         return DiagonalForm(tuple(torch.maximum(a, b) for a, b in zip(form.weights, needed(form), strict=True)))
+
+
+def spectral_norm(matrix: torch.Tensor) -> float:
+    """Returns an upper bound of the largest singular value, by the eigenvalues of the smaller Gram matrix.
+
+    >>> abs(spectral_norm(torch.diag(torch.tensor([3.0, -4.0], dtype=torch.float64))) - 4) < 1e-9
+    True
+    """
+    square = matrix @ matrix.mT if matrix.shape[0] <= matrix.shape[1] else matrix.mT @ matrix
+    return math.sqrt(float(torch.linalg.eigvalsh(square)[-1]) + ROUNDING * float(square.trace()))
 
 
 def curvature_within(activation: Activation, centre: torch.Tensor, radius: torch.Tensor) -> torch.Tensor:

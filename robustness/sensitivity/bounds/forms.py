@@ -101,14 +101,15 @@ def dominate_exactly(steps: tuple[Step, ...], head: torch.Tensor, content: torch
 
     def through(step: Curved, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         forms[step] = form = step.dominate(ExactGauge(rows))
-        return step.pull(rows), _features(step, form, rows)
+        pulled = step.pull(rows)
+        return pulled, _own_gram(step, form, rows.shape[1:], pulled)
 
     def branch(steps: tuple[Step, ...], rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         pulled, new = rows, rows[:0]  # what the shortcut is added to, and what it is not
         for step in reversed(steps):
             if isinstance(step, Curved):
-                both, added = through(step, torch.cat([pulled, new]))
-                pulled, new = both[: len(pulled)], _fewer(torch.cat([both[len(pulled) :], added]))
+                both, gram = through(step, torch.cat([pulled, new]))
+                pulled, new = both[: len(pulled)], _with_gram(both[len(pulled) :], gram)
             else:
                 pulled, new = step.pull(pulled), step.pull(new)
         return pulled, new
@@ -117,37 +118,45 @@ def dominate_exactly(steps: tuple[Step, ...], head: torch.Tensor, content: torch
     for step in reversed(steps):
         if isinstance(step, ResidualAt):
             pulled, new = branch(step.inner, rows)
-            rows = _fewer(torch.cat([rows + pulled, new]))
+            rows = torch.cat([rows + pulled, new])
+            rows = _with_gram(rows, None) if len(rows) > rows[0].numel() else rows
         elif isinstance(step, Curved):
-            rows = _fewer(torch.cat(through(step, rows)))
+            rows = _with_gram(*through(step, rows))
         else:
             rows = step.pull(rows)
-    flat = (rows * content).flatten(1)
-    square = flat.T @ flat if len(flat) > flat.shape[1] else flat @ flat.T
-    largest = torch.linalg.eigvalsh(square)[-1] + ROUNDING * square.trace()
+    flat, asked = (rows * content).flatten(1), (pull_all(steps, head) * content).flatten(1)
+    square = flat.T @ flat  # with what is asked about, which is no deviation
+    largest = torch.linalg.eigvalsh(square - asked.T @ asked)[-1] + ROUNDING * square.trace()
     return Domination(forms, math.sqrt(float(largest)))
 
 
-def _features(step: Curved, form: Form, after: torch.Tensor) -> torch.Tensor:
-    """Rows of a step's own weighed deviations at its input; `after` has the shape of rows at its output."""
-    found = []
-    for place, shape in enumerate(form.shapes):
-        size = math.prod(shape)
+def _own_gram(step: Curved, form: Form, out: torch.Size, pulled: torch.Tensor) -> torch.Tensor:
+    """The Gram matrix, at the step's input, of its own weighed deviations, shape (tokens x dim, tokens x dim)."""
+    tokens, dim = pulled.shape[1:]
+    gram = pulled.new_zeros((tokens * dim, tokens * dim))
+    for place, (shape, alone) in enumerate(zip(form.shapes, form.by_token, strict=True)):
+        size = math.prod(shape) // (shape[-2] if alone else 1)
         for start in range(0, size, CHUNK):
             count = min(CHUNK, size - start)
-            parts = [after.new_zeros((count, *each)) for each in form.shapes]
-            parts[place].view(count, size)[torch.arange(count), torch.arange(start, start + count)] = 1
-            silent = after.new_zeros((count, *after.shape[1:]))
-            found.append(step.pull(silent, {step: form.half_adjoint(tuple(parts))}))
-    return torch.cat(found)
+            part = pulled.new_zeros((count, size))
+            part[torch.arange(count), torch.arange(start, start + count)] = 1
+            if alone:  # one feature of all tokens at once: what each token's makes stays with it
+                part = part.reshape(count, *shape[:-2], 1, shape[-1]).expand(count, *shape)
+            parts = [pulled.new_zeros((count, *each)) for each in form.shapes]
+            parts[place] = part.reshape(count, *shape)
+            rows = step.pull(pulled.new_zeros((count, *out)), {step: form.half_adjoint(tuple(parts))})
+            if alone:
+                blocks = gram.view(tokens, dim, tokens, dim).diagonal(dim1=0, dim2=2)  # (dim, dim, tokens), a view
+                blocks += torch.einsum("nti,ntj->ijt", rows, rows)
+            else:
+                gram.addmm_(rows.flatten(1).T, rows.flatten(1))
+    return gram
 
 
-def _fewer(rows: torch.Tensor) -> torch.Tensor:
-    """At most as many rows as they have numbers, whose products add up to no less."""
+def _with_gram(rows: torch.Tensor, gram: torch.Tensor | None) -> torch.Tensor:
+    """As many rows as they have numbers, whose products add up to no less than those of the rows and the matrix."""
     flat = rows.flatten(1)
-    if len(flat) <= flat.shape[1]:
-        return rows
-    square = flat.T @ flat
+    square = flat.T @ flat if gram is None else gram.addmm_(flat.T, flat)
     square.diagonal().add_(ROUNDING * square.trace() + 1e-300)
     factor: torch.Tensor = torch.linalg.cholesky(square)
     return factor.mT.reshape(-1, *rows.shape[1:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol, final, runtime_checkable
@@ -27,6 +28,11 @@ class Form(Protocol):
     @property
     def shapes(self) -> tuple[torch.Size, ...]:
         """Of what `half` returns for one deviation."""
+        ...
+
+    @property
+    def by_token(self) -> tuple[bool, ...]:
+        """Of each of these, whether the last axis but one is of tokens, none of which looks at another's vector."""
         ...
 
 
@@ -73,6 +79,15 @@ class Layer(Protocol):
         """Returns the step at x, and the output there."""
         ...
 
+    def constant(self, x: torch.Tensor, radius: float) -> float:
+        """Returns an upper bound of the Lipschitz constant over all vectors within a Frobenius distance of x."""
+        ...
+
+    @property
+    def diameter(self) -> float:
+        """The largest distance of two outputs for one token; infinite where none is known."""
+        ...
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -85,6 +100,15 @@ class Residual:
         """See Layer."""
         steps, out = linearise(self.branch, x)
         return ResidualAt(steps), x + out
+
+    def constant(self, x: torch.Tensor, radius: float) -> float:
+        """See Layer."""
+        return 1 + product(self.branch, x, radius)
+
+    @property
+    def diameter(self) -> float:
+        """See Layer."""
+        return math.inf
 
 
 @final
@@ -115,6 +139,16 @@ class TakeToken:
         index = self.index % len(x)
         return TakeTokenAt(index, len(x)), x[index : index + 1]
 
+    def constant(self, x: torch.Tensor, radius: float) -> float:
+        """See Layer."""
+        del x, radius
+        return 1.0
+
+    @property
+    def diameter(self) -> float:
+        """See Layer."""
+        return math.inf
+
 
 @final
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,6 +178,17 @@ def linearise(layers: tuple[Layer, ...], x: torch.Tensor) -> tuple[tuple[Step, .
         step, x = layer.at(x)
         steps.append(step)
     return tuple(steps), x
+
+
+def product(layers: tuple[Layer, ...], x: torch.Tensor, radius: float) -> float:
+    """Returns the product of the constants of layers, each over what the ball around x becomes before it."""
+    total = 1.0
+    for layer in layers:
+        constant = layer.constant(x, radius)
+        _, x = layer.at(x)
+        radius = min(constant * radius, layer.diameter * math.sqrt(len(x)))
+        total *= constant
+    return total
 
 
 def curved_steps(steps: tuple[Step, ...]) -> Iterator[Curved]:

@@ -39,6 +39,17 @@ class Norm:
         out = self.gain * math.sqrt(dim) * unit
         return NormAt(self, unit, size), out if self.bias is None else out + self.bias
 
+    def constant(self, x: torch.Tensor, radius: float) -> float:
+        """See Layer: the largest gain over the least size that a vector may have."""
+        dim, (step, _) = x.shape[-1], self.at(x)
+        least = max(float(step.size.min()) - radius, math.sqrt(dim * self.eps))
+        return math.sqrt(dim) * float(self.gain.abs().max()) / least
+
+    @property
+    def diameter(self) -> float:
+        """See Layer: a normalised vector has at most the length sqrt(d)."""
+        return 2 * math.sqrt(len(self.gain)) * float(self.gain.abs().max())
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -66,6 +77,11 @@ class NormForm:
     def shapes(self) -> tuple[torch.Size, ...]:
         """See Form."""
         return (self.unit.shape,)
+
+    @property
+    def by_token(self) -> tuple[bool, ...]:
+        """See Form."""
+        return (True,)
 
 
 @final
