@@ -58,6 +58,8 @@ def print_plan(plan: Any) -> None:
     stdout.print(f"{len(plan.cells) + len(plan.probe_cells)} cells{limit}")
     for name in plan.unserved:
         stderr.print(f"no pair for the task of test set {name}: it will not be evaluated", markup=False)
+    for line in plan.left_out:
+        stderr.print(line, markup=False, soft_wrap=True)
 
 
 def finish(report: Any, rules: Sequence[Any] = ()) -> None:

@@ -9,12 +9,10 @@ from robustness.tasks.abilities import Ability, declared_needs
 def needs_of(attack: object) -> frozenset[Ability]:
     """Returns what a victim must be able to answer for an attack: what its kind asks, and what it says itself.
 
-    A perturbation of embeddings is judged by the logits that it leads to, so it needs those too.
-
     >>> sorted(needs_of(object()))
     [<Ability.LOSSES: 'losses'>]
     """
     if isinstance(attack, GradientAttack):
-        return declared_needs(attack) | {Ability.EMBEDDINGS, Ability.SCORES}
+        return declared_needs(attack) | {Ability.EMBEDDINGS}
     by_gradient = getattr(attack, "access", None) is Access.GRADIENTS
     return declared_needs(attack) | {Ability.TEXT_GRADIENTS if by_gradient else Ability.LOSSES}
