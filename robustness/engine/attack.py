@@ -237,7 +237,7 @@ class Scorer(Protocol):
         ...
 
 
-class NotingScorer(Scorer, Protocol):
+class NotingRespondent(Respondent, Protocol):
     """A victim that notes which texts it has not read whole."""
 
     @property

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustness.databases import use_write_ahead_log
-from robustness.engine.attack import NotingScorer, ScoreRows
-from robustness.engine.label_scores import as_respondent
+from robustness.engine.attack import NotingRespondent
 from robustness.errors import UsageError
-from robustness.testsets.example import Example, Texts
+from robustness.tasks.grading import Grader, LabelGrader, Rows
+from robustness.testsets.example import Example
 
 FILE_NAME = "queries.sqlite"
 SCHEMA_VERSION = 1
@@ -26,8 +26,10 @@ LOCK_SECONDS = 60.0
 RECHECK_EVERY = 1_000
 """Of so many texts one is never answered from the cache, but scored again and compared."""
 TOLERANCE = 0.01
-"""By how much a recomputed logit may differ, relative to the largest of its row (at least 1): batches are padded
-differently, which moves the last digits, in bfloat16 the third."""
+"""By how much a recomputed number may differ, see `Grader.differ`: batches are padded differently, which moves the
+last digits, in bfloat16 the third."""
+LABELS = LabelGrader(())
+"""Reads rows of logits; which labels they are of makes no difference here."""
 LOOKUP = 500
 """Texts in one question to the file."""
 
@@ -39,20 +41,22 @@ _COUNT_RECHECKS = (
 
 @final
 class QueryCache:
-    """Scores of one victim by text.
+    """What one victim gives, by text and, of questions, by gold answers too: their rows hold a loss.
 
-    Two processes may share the file (write-ahead log). Which texts are recomputed follows from the text alone.
+    Two processes may share the file (write-ahead log). Which texts are recomputed follows from what is asked alone.
 
     Args:
         folder: where the file lies or will lie.
-        victim: digest of everything the scores depend on besides the text.
+        victim: digest of everything the rows depend on besides what is asked.
+        grader: reads the rows.
 
     Raises:
         UsageError: at any call: the folder cannot be written, or the file is damaged, locked or no query cache.
     """
 
-    def __init__(self, folder: Path, victim: str) -> None:
+    def __init__(self, folder: Path, victim: str, grader: Grader = LABELS) -> None:
         self._path = folder / FILE_NAME
+        self._grader = grader
         self._victim = victim
         self.hits = 0
         self.rechecked = 0
@@ -81,18 +85,21 @@ class QueryCache:
         use_write_ahead_log(connection)
         connection.execute("PRAGMA synchronous=NORMAL")  # a power cut may lose the last answers, never damage others
 
-    def find(self, texts: Sequence[Texts]) -> dict[Texts, NDArray[np.float32]]:
-        """Returns the rows of logits of the texts that are known, but for those that are to be recomputed."""
-        wanted = {key: text for text in texts if not _is_rechecked(key := _key_of(text))}
-        found = {wanted[key]: row for key, row in self._read(list(wanted)).items()}
+    def find(self, asked: Sequence[Example]) -> list[NDArray[np.float32] | None]:
+        """Returns the row of each example that is known; None of the others and of those to be recomputed."""
+        keys = [_key_of(example) for example in asked]
+        found = self._read([key for key in dict.fromkeys(keys) if not _is_rechecked(key)])
         self.hits += len(found)
-        return found
+        return [found.get(key) for key in keys]
 
-    def add(self, texts: Sequence[Texts], rows: ScoreRows) -> None:
-        """Stores rows of logits, shape (len(texts), labels); compares those that are there to be recomputed."""
-        fresh = {_key_of(text): row for text, row in zip(texts, rows, strict=True) if np.isfinite(row).all()}
+    def add(self, asked: Sequence[Example], rows: Rows) -> None:
+        """Stores rows, shape (len(asked), numbers); compares those that are there to be recomputed."""
+        fresh = {_key_of(example): row for example, row in zip(asked, rows, strict=True) if np.isfinite(row).all()}
         again = self._read([key for key in fresh if _is_rechecked(key)])
-        disagreed = sum(differ(known, fresh[key]) for key, known in again.items())
+        disagreed = sum(
+            known.shape != fresh[key].shape or self._grader.differ(known, fresh[key], TOLERANCE)
+            for key, known in again.items()
+        )
         self.rechecked += len(again)
         self.disagreed += disagreed
         values = [(self._victim, key, row.astype("<f4").tobytes()) for key, row in fresh.items()]
@@ -103,9 +110,9 @@ class QueryCache:
                 self._connection.execute(_COUNT_RECHECKS, (self._victim, len(again), disagreed))
             self._connection.execute("COMMIT")
 
-    def in_front_of(self, victim: NotingScorer) -> CachedScorer:
+    def in_front_of(self, victim: NotingRespondent) -> CachedVictim:
         """Returns the victim, asked only what is not known yet."""
-        return CachedScorer(self, victim)
+        return CachedVictim(self, victim)
 
     def warnings(self) -> list[str]:
         """What makes the cache doubtful, in this run or an earlier one that used the file: one sentence, or none."""
@@ -153,40 +160,32 @@ class QueryCache:
 
 
 @final
-class CachedScorer:
+class CachedVictim:
     """A victim that is asked only what is not known yet."""
 
-    def __init__(self, cache: QueryCache, victim: NotingScorer) -> None:
+    def __init__(self, cache: QueryCache, victim: NotingRespondent) -> None:
         self.truncated = victim.truncated
-        self.grader = as_respondent(victim).grader
+        self.grader = victim.grader
         self._cache = cache
         self._victim = victim
 
-    def rows(self, asked: Sequence[Example]) -> ScoreRows:
-        """Returns the logits of the examples' texts, shape (len(asked), labels)."""
-        return self.scores([example.texts for example in asked])
-
-    def scores(self, texts: Sequence[Texts]) -> ScoreRows:
-        """Returns logits, shape (len(texts), labels)."""
-        known = self._cache.find(texts)
-        unknown = [text for text in dict.fromkeys(texts) if text not in known]
-        rows = self._victim.scores(unknown)
-        self._cache.add(unknown, rows)
-        known |= dict(zip(unknown, rows, strict=True))
-        return np.stack([known[text] for text in texts]) if texts else rows
+    def rows(self, asked: Sequence[Example]) -> Rows:
+        """Returns what the victim gives for each example, shape (len(asked), numbers)."""
+        found = self._cache.find(asked)
+        unknown = {_key_of(example): example for example, row in zip(asked, found, strict=True) if row is None}
+        rows = self._victim.rows(list(unknown.values()))
+        self._cache.add(list(unknown.values()), rows)
+        fresh = dict(zip(unknown, rows, strict=True))
+        given = (fresh[_key_of(e)] if row is None else row for e, row in zip(asked, found, strict=True))
+        return np.stack(list(given)) if asked else rows
 
 
-def _key_of(text: Texts) -> bytes:
-    return hashlib.blake2b(json.dumps(text).encode(), digest_size=16).digest()
+def _key_of(example: Example) -> bytes:
+    """Of a text with labels its segments; of a question its gold answers too."""
+    golds = [answer.text for answer in example.answers]
+    content = [example.texts, golds] if golds else example.texts
+    return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).digest()
 
 
 def _is_rechecked(key: bytes) -> bool:
     return int.from_bytes(key[:8]) % RECHECK_EVERY == 0
-
-
-def differ(known: NDArray[np.float32], fresh: NDArray[np.float32]) -> bool:
-    """Whether two rows of logits of one text differ by more than other batches explain."""
-    if known.shape != fresh.shape:
-        return True
-    scale = max(1.0, float(np.abs(fresh).max()))
-    return bool(np.abs(known - fresh).max() > TOLERANCE * scale)

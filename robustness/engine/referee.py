@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustness.engine.outcome import Answered, Outcome, Spent, Status
-from robustness.engine.query_cache import differ
+from robustness.engine.query_cache import TOLERANCE
 from robustness.errors import AttackError
 from robustness.tasks.grading import Grade, Grader
 from robustness.tasks.objective import Objective
@@ -77,4 +77,4 @@ def contradicts(
     if seen is None or not (np.isfinite(seen).all() and np.isfinite(fresh).all()):
         return False
     before, after = (grader.grade(row, proposal).response for row in (seen, fresh))
-    return before != after and differ(seen, fresh)
+    return before != after and grader.differ(seen, fresh, TOLERANCE)

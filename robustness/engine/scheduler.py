@@ -230,8 +230,8 @@ class Scheduler:
                 seat.readings |= zip(new, self._read(new), strict=True)
         asked = seat.unanswered()
         if self._cache is not None and not seat.is_judgement:
-            known = self._cache.find([candidate.texts for candidate in asked])
-            seat.known |= {seat.key(text): row for text, row in known.items()}
+            known = zip(asked, self._cache.find(asked), strict=True)
+            seat.known |= {seat.key(candidate.texts): row for candidate, row in known if row is not None}
             asked = seat.unanswered()
         queue.extend((seat, candidate) for candidate in asked)
         seat.missing = len(asked)
@@ -252,7 +252,7 @@ class Scheduler:
     def _finish(self, seats: Sequence[_Seat], call: Call) -> list[_Seat]:
         """Waits for a call and books its scores, or why there are none; returns the seats that can go on."""
         found, each = self._calls.finish(call)
-        scored: list[tuple[Texts, NDArray[np.float32]]] = []
+        scored: list[tuple[Example, NDArray[np.float32]]] = []
         for seat, part, answer in zip(seats, call.parts, found, strict=True):
             seat.seconds += each * len(part.asked)
             seat.missing -= len(part.asked)
@@ -265,11 +265,10 @@ class Scheduler:
                 seen = seat.known.get(seat.key(texts[0]))
                 if contradicts(self._respondent.grader, seat.asked[0], seen, answer[0]):
                     self.contradicted.add(digest_texts(texts[0]))
-            own = list(zip(texts, answer, strict=True))
-            seat.known |= {seat.key(text): row for text, row in own}
-            scored += own
+            seat.known |= {seat.key(text): row for text, row in zip(texts, answer, strict=True)}
+            scored += zip(part.asked, answer, strict=True)
         if self._cache is not None and scored:
-            self._cache.add([text for text, _ in scored], np.stack([row for _, row in scored]))
+            self._cache.add([candidate for candidate, _ in scored], np.stack([row for _, row in scored]))
         return [seat for seat in seats if not seat.missing]
 
     def _advance(self, seat: _Seat, watchdog: Watchdog) -> Outcome | None:

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import final
 
-from robustness.engine.query_cache import CachedScorer, QueryCache
+from robustness.engine.query_cache import CachedVictim, QueryCache
 from robustness.tasks.task import Task
 from robustness.victims.files.checkpoint import Checkpoint
-from robustness.victims.heads.head import Head, with_scores
+from robustness.victims.heads.head import Head
 from robustness.victims.loading import (
     Placement,
     digest_victim,
@@ -60,7 +60,7 @@ class Arms:
             self._failures.append(f"{name}: {failure}")
         if self._cache is None:
             return victim, None
-        cache = QueryCache(self._cache, digest_victim(checkpoint, victim))
+        cache = QueryCache(self._cache, digest_victim(checkpoint, victim), victim.grader)
         self._caches.append(cache)
         return victim, cache
 
@@ -68,11 +68,10 @@ class Arms:
         """Returns the victim alone."""
         return self.load(name)[0]
 
-    def load_scorer(self, name: str) -> CachedScorer | Head:
+    def load_scorer(self, name: str) -> CachedVictim | Head:
         """Returns the victim behind its query cache, if there is one."""
         victim, cache = self.load(name)
-        scored = with_scores(victim)
-        return cache.in_front_of(scored) if cache is not None and scored is not None else victim
+        return victim if cache is None else cache.in_front_of(victim)
 
     def load_untuned(self, name: str) -> Head | None:
         """Returns the untuned base under the checkpoint's head, where there is such a model."""

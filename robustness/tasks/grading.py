@@ -105,6 +105,16 @@ class Grader(Protocol):
         """Returns what is right, as people read it."""
         ...
 
+    def differ(self, known: NDArray[np.float32], fresh: NDArray[np.float32], tolerance: float) -> bool:
+        """Returns whether two rows of what was asked twice differ by more than rounding explains.
+
+        Args:
+            known: the first row.
+            fresh: the second one.
+            tolerance: the share by which a number may move.
+        """
+        ...
+
     def contradiction(self, row: NDArray[np.float32], stored: StoredGrade, tolerance: float) -> str | None:
         """Returns how one answer differs from what was stored of the same text, or None.
 
@@ -167,6 +177,10 @@ class LabelGrader:
     def gold(self, asked: Asked) -> str:
         """Returns the gold label's name, or its number where the head has no such label."""
         return str(asked.label) if self.problem(asked) else self.labels[asked.label]
+
+    def differ(self, known: NDArray[np.float32], fresh: NDArray[np.float32], tolerance: float) -> bool:
+        """Returns whether a logit moved by more than a share of the largest of its row (at least 1)."""
+        return bool(np.abs(known - fresh).max() > tolerance * max(1.0, float(np.abs(fresh).max())))
 
     def contradiction(self, row: NDArray[np.float32], stored: StoredGrade, tolerance: float) -> str | None:
         """Returns that the label, or the gold label's probability, is another; a tie may fall either way."""
@@ -243,6 +257,12 @@ class SpanGrader:
     def gold(self, asked: Asked) -> str:
         """Returns the first gold answer's text."""
         return asked.answers[0].text
+
+    def differ(self, known: NDArray[np.float32], fresh: NDArray[np.float32], tolerance: float) -> bool:
+        """Returns whether another span is answered, or the loss moved by more than a share of itself (at least 1)."""
+        loss = abs(float(known[SpanRow.LOSS] - fresh[SpanRow.LOSS]))
+        is_other = not np.array_equal(known[SpanRow.START :], fresh[SpanRow.START :])
+        return is_other or loss > tolerance * max(1.0, abs(float(fresh[SpanRow.LOSS])))
 
     def contradiction(self, row: NDArray[np.float32], stored: StoredGrade, tolerance: float) -> str | None:
         """Returns that another span is answered, or None; of the gold answers a run keeps the first alone."""

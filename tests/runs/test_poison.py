@@ -243,7 +243,7 @@ def replayed(tiny: Any, tmp_path: Path) -> Iterator[tuple[Store, Callable[[], No
     cell, store = Cell("full", "t", "swap"), Store(tmp_path)
     store.add(cell, [broken("0", "dull " * 100), broken("1", "dull"), broken("2", "fine")])
     loaded = load_checkpoint(read_checkpoint("lora", str(tiny.peft), str(tiny.base)), find_task("sst2"))
-    scorer: Any = QueryCache(tmp_path, "victim").in_front_of(to_victim(loaded, place("cpu")))  # type: ignore[arg-type]
+    scorer: Any = QueryCache(tmp_path, "victim").in_front_of(to_victim(loaded, place("cpu")))
     pairs = [SimpleNamespace(names=("full", "lora"))]
     known = {"t": [Example(name, ("fine",), label=1) for name in "012"]}
     plan: Any = SimpleNamespace(pairs=pairs, attacks=[NamedAttack("swap", "d", None)], cells=[cell])  # type: ignore[arg-type]

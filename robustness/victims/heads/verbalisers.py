@@ -202,7 +202,8 @@ class PromptedVictim:
 
     def describe_scoring(self) -> list[str]:
         """What scores depend on besides the checkpoint: prompt, verbalisers, longest text, device, dtype."""
-        return [repr(self._task), str(self.verbalisers), str(self.max_tokens), *Kernels(self.model).describe()]
+        prompt = [self._task.template, repr(self._task.chat), *self._task.labels]
+        return [*prompt, str(self.verbalisers), str(self.max_tokens), *Kernels(self.model).describe()]
 
     def find_fault(self) -> str | None:
         """Returns that what follows a token changes the model's answer at it, or None."""
