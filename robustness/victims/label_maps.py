@@ -41,7 +41,6 @@ def read_labels(checkpoint: Checkpoint) -> LabelNames:
     if not own:  # what transformers leaves out of a config of two labels, or of an adapter what the pair says
         unnamed = {name: label for name, label in given.items() if UNNAMED.fullmatch(name)}
         own = {int(name.partition("_")[2]): label for name, label in unnamed.items()}
-        own = own or ({} if checkpoint.is_adapter else {0: "LABEL_0", 1: "LABEL_1"})
     if own and not _is_unnamed(own):
         return LabelNames(own)
     others = [checkpoint.partner, checkpoint.base if checkpoint.is_adapter else None]
@@ -49,6 +48,8 @@ def read_labels(checkpoint: Checkpoint) -> LabelNames:
     fitting = [table for table in tables if not _is_unnamed(table) and (not own or sorted(table) == sorted(own))]
     if fitting:
         return LabelNames(fitting[0], is_borrowed=True)
+    if not own and not tables and not checkpoint.is_adapter:  # two of them stand in no config
+        return LabelNames({0: "LABEL_0", 1: "LABEL_1"})
     if not own and not tables:
         raise CheckpointError(
             f"checkpoint {checkpoint.name}: label-map: no config.json names its labels, neither in "

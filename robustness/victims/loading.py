@@ -104,7 +104,8 @@ def load_checkpoint(checkpoint: Checkpoint, task: Task) -> LoadedCheckpoint:
         check_base(checkpoint)
         model, uninitialised = load_adapter(checkpoint, task, kind)
     else:
-        whole = load_model(checkpoint, checkpoint.folder, kind)
+        # An untrained base says nothing of labels, and transformers would give it two.
+        whole = load_model(checkpoint, checkpoint.folder, kind, **kind.label_settings(len(task.labels)))
         model, uninitialised = whole.model, tuple(sorted(whole.missing))
     tokenizer = _load_tokenizer(checkpoint)
     _settle_vocabulary(model, tokenizer, checkpoint)

@@ -7,7 +7,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
+import torch
 from commands import Call
 from conftest import fit
 from safetensors.torch import load_file, save_file
@@ -164,7 +166,7 @@ def test_a_rank_tells_a_merged_adapter_from_full_fine_tuning(shelf: Shelf, tmp_p
     arms = [report.record.find_checkpoint(shelf[name]) for name in ("full", "merged")]
     assert [arm.settings for arm in arms] == [{}, {"rank": "4"}]
     assert arms[0].method_digest != arms[1].method_digest
-    assert "full fine-tuning (rank=4)" in lines(report)
+    assert "full fine-tuning (rank=4) (candidate) beside full fine-tuning (full rank) (reference)" in lines(report)
 
 
 def test_labels_without_names_are_read_in_the_order_of_the_partner(shelf: Shelf, tmp_path: Path) -> None:
@@ -222,6 +224,35 @@ def test_an_untrained_base_is_an_arm_only_where_that_is_allowed(shelf: Shelf, tm
     assert "the untuned base" in lines(report)
     columns = ["checkpoint", "example_id", "attack", "status", "adversarial_text"]
     assert report.tables[Table.EXAMPLES][columns].equals(again.tables[Table.EXAMPLES][columns])
+
+
+def test_an_untrained_base_has_as_many_labels_as_the_task(shelf: Shelf, tmp_path: Path) -> None:
+    """Its config says nothing of labels, and transformers would give it two."""
+    names = ["negative", "positive", "neutral", "mixed"]
+    (tmp_path / "mood.toml").write_text(f'kind = "labels"\nfields = ["sentence"]\nlabels = {json.dumps(names)}\n')
+    four = Path(shutil.copytree(shelf["full"], tmp_path / "four"))
+    config = json.loads((four / "config.json").read_text()) | {"id2label": dict(enumerate(names))}
+    (four / "config.json").write_text(json.dumps(config | {"label2id": {name: i for i, name in enumerate(names)}}))
+    weights = load_file(four / "model.safetensors")
+    for name in ("classifier.weight", "classifier.bias"):  # two labels more, which it never gives
+        weights[name] = torch.cat([weights[name], torch.zeros_like(weights[name])])
+    weights["classifier.bias"][2:] = -100
+    save_file(weights, four / "model.safetensors", {"format": "pt"})
+
+    report = api.run(
+        "smoke",
+        reference=shelf["base"],
+        candidate=tmp_path / "four",
+        base=shelf["base"],
+        task=tmp_path / "mood.toml",
+        data=pd.DataFrame(shelf.tiny.rows[:16], columns=["sentence", "label"]),
+        attacks=ATTACKS,
+        allow_untrained=True,
+        out=tmp_path / "run",
+    )
+
+    assert report.n_errored == 0
+    assert [each.adaptation for each in report.record.checkpoints] == ["base", "full"]
 
 
 def test_an_adapter_that_has_not_learnt_the_task_is_refused_all_the_same(shelf: Shelf, tmp_path: Path) -> None:

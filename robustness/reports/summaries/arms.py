@@ -47,6 +47,12 @@ class Arms:
         return self.reference.short, self.candidate.short
 
     @property
+    def with_roles(self) -> str:
+        """Both, the candidate first, each with its role."""
+        named = zip((self.candidate, self.reference), ("candidate", "reference"), strict=True)
+        return " beside ".join(arm.name if arm.short == role else f"{arm.name} ({role})" for arm, role in named)
+
+    @property
     def both(self) -> str:
         """Both in a sentence, the candidate first."""
         return f"{self.candidate.name} and {self.reference.name}"
@@ -71,7 +77,7 @@ def name_arms(reference: str, candidate: str) -> Arms:
     'LoRA (candidate) and LoRA (reference)'
     """
     if reference == candidate:
-        name = method_name(reference)
+        name = _arm(reference).name
         return Arms(Arm(f"{name} (reference)", "reference"), Arm(f"{name} (candidate)", "candidate"))
     return Arms(_arm(reference), _arm(candidate))
 
@@ -90,6 +96,8 @@ def arms_of_pair(pair: PairRecord, record: RunRecord) -> Arms:
 def _trait(arm: CheckpointRecord, other: CheckpointRecord) -> str:
     """The first setting in which a checkpoint differs from another, else its training seed; empty for neither."""
     for name in dict.fromkeys((*arm.settings, *other.settings)):
+        if arm.adaptation == FULL and name not in arm.settings:
+            return "full rank"  # beside a merged update
         if arm.settings.get(name) != other.settings.get(name):
             return f"{name}={arm.settings.get(name, 'default')}"
     seeds = arm.train_seed, other.train_seed

@@ -74,7 +74,7 @@ def _render_pair(pair: PairRecord, rows: pd.DataFrame, record: RunRecord) -> Ite
     metric, floor = (
         ("F1", "the whole paragraph as answer") if is_answering(pair.task) else ("accuracy", "majority class")
     )
-    yield Sentence(f"pair {pair.name}: {arms.candidate.name} (candidate) beside {arms.reference.name} (reference)")
+    yield Sentence(f"pair {pair.name}: {arms.with_roles}")
     yield Sentence(
         f"clean {metric} before the run: {arms.reference.short} {reference.clean_accuracy:.3f}, "
         f"{arms.candidate.short} {candidate.clean_accuracy:.3f}, {floor} {reference.majority_share:.3f} "
