@@ -111,7 +111,7 @@ def test_a_table_that_could_certify_nothing_is_vacuous_and_says_how_many_words_a
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A vote without a wrong answer has p = .01 ^ (1 / 100) = .955: an overlap of .545 is needed for one word."""
-    monkeypatch.setattr(substitution, "load_synonyms", lambda _: lambda word: CROWDED.get(word, ()))
+    monkeypatch.setattr(substitution, "load_synonyms", lambda *_: lambda word: CROWDED.get(word, ()))
     always_right = SimpleNamespace(scores=lambda texts: np.array([[0.0, 1.0]] * len(texts), dtype=np.float32))
     examples = [Example("crowded", ("red film cold",), 1), Example("open", ("warm film",), 1)]
     examples.append(Example("closed", ("film",), 1))
