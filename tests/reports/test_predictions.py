@@ -164,3 +164,15 @@ def test_the_page_shows_the_figure_once(run_writer: Any, measured: Any, tmp_path
     page = (folder / "report.html").read_text(encoding="utf-8")
     label = 'aria-label="How far probes of pair-0 rank examples by the effort to break them"'
     assert page.count(label) == 2  # for wide windows and narrow ones
+
+
+def test_a_number_in_other_units_orders_the_examples_alike_and_is_left_out(measured: Any) -> None:
+    values = list(np.random.default_rng(4).normal(size=12))
+    frames = [
+        measured.rows({"full": values, "lora": values}, quantity=f"jacobian-norm{per}")
+        for per in ("", "-per-token-norm", "-per-neighbour")
+    ]
+
+    table = predict(measured, frames, [True] * 6 + [False] * 6)
+
+    assert table["quantity"].tolist() == ["jacobian-norm"]

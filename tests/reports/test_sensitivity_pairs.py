@@ -321,7 +321,7 @@ def test_the_terminal_tells_rows_apart_by_their_scope_where_nothing_else_does(me
 
     assert [(row[0], row[4]) for row in table.rows] == [
         ("update-structure update-rank (matrices)", "9"),
-        ("update-structure update-rank (matrices changed in full and lora)", "8"),
+        ("update-structure update-rank (matrices changed in both arms)", "8"),
         ("update-structure embedding-drift", "1"),
     ]
 

@@ -49,6 +49,19 @@ def test_every_probe_fills_its_tables_for_both_arms(finished: Any) -> None:
     assert finished.n_errored_measurements == finished.missing_measurements == 0
 
 
+def test_the_bounds_of_a_run_are_held_against_each_other_on_every_example(tiny: Any, tmp_path: Path) -> None:
+    probes = ["margin-gradient", "adversarial-distance", "lipschitz-upper", "layer-product"]
+
+    report = start(tiny, tmp_path / "run", probes=probes, limit=2)
+
+    brackets = report.tables[Table.BRACKETS]
+    bounds = {"certified-radius-local", "layer-product-radius", "margin-gradient", "margin-lipschitz-lower"}
+    assert set(brackets["lower"]) >= bounds
+    assert brackets.groupby("checkpoint")["example_id"].nunique().to_dict() == {"full": 2, "lora": 2}
+    assert not (brackets["status"] == "violated").any() and report.record.violations == ()
+    assert (brackets["lower_value"] <= brackets["upper_value"]).all()
+
+
 def test_an_adapter_whose_files_do_not_tell_its_directions_is_loaded_for_them(tiny: Any, tmp_path: Path) -> None:
     """LoRA with a bias of its own, here of zeros: plain LoRA's closed form would leave it out."""
     folder = Path(shutil.copytree(tiny.peft, tmp_path / "lora"))

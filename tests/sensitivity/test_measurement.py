@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import FrozenInstanceError
+from pathlib import Path
 
 import pytest
 
+import robustness.sensitivity
 from robustness.errors import ProbeError
 from robustness.sensitivity.measurement import (
     Bracket,
@@ -84,3 +86,12 @@ def test_a_bracket_a_thousand_wide_is_vacuous() -> None:
     assert Bracket(number(1e-3, Kind.LOWER), number(1.1, Kind.UPPER)).is_vacuous
     assert not Bracket(number(1e-3, Kind.LOWER), number(0.9, Kind.UPPER)).is_vacuous
     assert not Bracket(upper=number(0.9, Kind.UPPER)).is_vacuous
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_every_kind_that_is_listed_is_that_of_some_shipped_number(kind: Kind) -> None:
+    package = Path(robustness.sensitivity.__file__).parent
+
+    makers = [path for path in package.rglob("*.py") if path.name != "measurement.py"]
+
+    assert any(f"Kind.{kind.name}" in path.read_text(encoding="utf-8") for path in makers)

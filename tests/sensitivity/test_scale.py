@@ -32,6 +32,8 @@ BUDGETS: Mapping[str, Mapping[str, Any]] = {
     "block-jacobians": {"steps": 4},
     "update-structure": {"draws": 1},
     "update-gain": {},
+    "lipschitz-upper": {"samples": 16, "ascent_steps": 1},
+    "layer-product": {},
 }
 SYNONYMS = {"fine": ("good", "lovely"), "dull": ("bad",), "lovely": ("fine",)}
 
@@ -59,7 +61,7 @@ def key_of(reading: Reading) -> tuple[object, ...]:
 def test_eight_times_the_logits_move_what_is_in_logits_and_nothing_scale_free(
     name: str, world: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(substitution, "load_synonyms", lambda _: lambda word: SYNONYMS.get(word, ()))
+    monkeypatch.setattr(substitution, "load_synonyms", lambda *_: lambda word: SYNONYMS.get(word, ()))
     made, folder, victim, louder = world
     probe = find_probe(name, BUDGETS[name]).probe
 

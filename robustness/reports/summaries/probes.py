@@ -74,7 +74,7 @@ def _numbers(arms: pd.DataFrame, compared: pd.DataFrame, pair: PairRecord, names
         by_checkpoint = group.drop_duplicates("checkpoint").set_index("checkpoint")
         table.rows.append(
             (
-                escape(_name(row, with_scope=group.index[0] in several)),
+                escape(_name(row, pair, with_scope=group.index[0] in several)),
                 str(row["kind"]),
                 "" if pd.isna(row["norm"]) else escape(str(row["norm"])),
                 "" if pd.isna(row["radius"]) else f"{row['radius']:g}",
@@ -109,11 +109,12 @@ def spell_direction(direction: str, names: tuple[str, str]) -> str:
     return words.get(Direction(direction), "")
 
 
-def _name(row: dict[Any, Any], *, with_scope: bool) -> str:
+def _name(row: dict[Any, Any], pair: PairRecord, *, with_scope: bool) -> str:
     """The probe and what it measures, and of which weights or tokens where that alone tells two rows apart."""
     probe, quantity = str(row["probe"]), str(row["quantity"])
     name = probe if quantity == probe else f"{probe} {quantity.removeprefix(probe).lstrip('-')}"
-    return f"{name} ({row['scope']})" if with_scope else name
+    both = " and ".join(sorted((pair.reference, pair.candidate)))
+    return f"{name} ({str(row['scope']).replace(both, 'both arms')})" if with_scope else name
 
 
 def _cell(rows: pd.DataFrame, checkpoint: str) -> str:

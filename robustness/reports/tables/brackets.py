@@ -47,10 +47,14 @@ class Relation:
     """Whether upper over lower says how tight it is: not where values may be negative."""
 
 
+DISTANCE, SLOPE = "distance to the nearest wrong answer", "largest slope of the margin in the ball"
 RELATIONS = (
-    Relation("distance to the nearest wrong answer", "certified-radius-local", "relative-distance"),
-    Relation("largest slope of the margin around the example", "margin-gradient", "lipschitz-upper"),
-    Relation("largest slope of the margin around the example", "margin-gradient", "layer-product"),
+    Relation(DISTANCE, "certified-radius-local", "relative-distance"),
+    Relation(DISTANCE, "layer-product-radius", "relative-distance"),
+    Relation(SLOPE, "margin-gradient", "margin-lipschitz-upper"),
+    Relation(SLOPE, "margin-lipschitz-lower", "margin-lipschitz-upper"),
+    Relation("slope of the margin at the example", "margin-gradient", "layer-product"),
+    Relation("change of a plain network by the update", "capacity-change", "capacity-bound"),
     Relation("margin", "worst-margin-of-one-substitution", "margin", same_scope=False, is_positive=False),
     Relation("growth of a spectral norm", "log-spectral-growth", "log-spectral-growth-weyl", is_positive=False),
 )

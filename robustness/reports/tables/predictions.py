@@ -15,6 +15,8 @@ from robustness.stats import auc, rank_correlation
 
 NUMBER = ["checkpoint", "testset", "probe", "quantity", "kind", "norm", "radius", "scope"]
 """What tells the numbers of an example apart; those of several norms, radii or scopes share no scale."""
+PER_LENGTH = ("-per-token-norm", "-per-neighbour")
+"""Numbers that are another times a length of the checkpoint: they order its examples as that one does."""
 MIN_SIDE = 5
 """Examples that broke, and that withstood, below which an AUC says nothing."""
 
@@ -41,6 +43,7 @@ def build_predictions(probed: pd.DataFrame, examples: pd.DataFrame, record: RunR
         & examples["status"].isin([Status.SUCCEEDED, Status.FAILED])
     ][["checkpoint", "testset", "attack", "example_id", "status", *Effort]]
     spent = {attack.name: attack.effort for attack in record.attacks}
+    probed = probed[~probed["quantity"].str.endswith(PER_LENGTH)]
     numbered = probed.assign(number=probed.groupby(NUMBER, sort=False, dropna=False).ngroup())
     names = numbered.drop_duplicates("number").set_index("number")[NUMBER]
     numbered = numbered[numbered["value"].notna()]
