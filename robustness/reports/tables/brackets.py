@@ -50,7 +50,8 @@ class Relation:
 RELATIONS = (
     Relation("distance to the nearest wrong answer", "certified-radius-local", "relative-distance"),
     Relation("largest slope of the margin around the example", "margin-gradient", "lipschitz-upper"),
-    Relation("largest slope of the margin around the example", "margin-gradient", "layer-product"),
+    Relation("largest slope of the margin around the example", "margin-lipschitz-lower", "lipschitz-upper"),
+    Relation("slope of the margin at the example", "margin-gradient", "layer-product"),
     Relation("margin", "worst-margin-of-one-substitution", "margin", same_scope=False, is_positive=False),
     Relation("growth of a spectral norm", "log-spectral-growth", "log-spectral-growth-weyl", is_positive=False),
 )
