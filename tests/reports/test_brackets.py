@@ -62,7 +62,7 @@ def test_a_bound_of_slopes_at_a_point_holds_in_every_ball_and_one_of_a_ball_in_l
 ) -> None:
     unit = {"unit": "logits / embedding", "norm": "l2"}
     slope = unit | {"quantity": "margin-gradient", "kind": "exact"}
-    steepest = unit | {"quantity": "margin-lipschitz-upper", "kind": "cert-prob", "alpha": 0.001}
+    steepest = unit | {"quantity": "lipschitz-upper", "kind": "cert-prob", "alpha": 0.001}
 
     at_point = build_brackets(frame_of(measured, ([2.0], slope), ([9.0], steepest | {"radius": 0.1})))
     in_ball = [

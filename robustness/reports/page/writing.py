@@ -42,6 +42,7 @@ from robustness.reports.page.plots import (
     draw_scatter,
 )
 from robustness.reports.page.prediction_plot import draw_predictions
+from robustness.reports.page.radii import draw_radii, radii_of_pair, say_radii
 from robustness.reports.summaries.arms import arms_of_pair, arms_of_run, method_name
 from robustness.reports.summaries.run_facts import attack_facts, command_line, run_facts
 from robustness.reports.summaries.summary import Summaries, summarise_run
@@ -145,6 +146,7 @@ def _detail_parts(record: RunRecord, tables: Tables, replays: pd.DataFrame) -> d
         "survival": survival_table(tables[Table.SURVIVAL], arms_of_run(record.pairs, record)),
         "transfer": transfer_maps(tables[Table.TRANSFER], record),
         "sensitivity": _probes(_optional(tables, "sensitivity_examples"), pairs),
+        "radii": _radii(_optional(tables, "sensitivity_examples"), pairs, record),
         "layers": _layers(_optional(tables, "layers"), pairs),
         "compared": sensitivity_pairs_table(tables[Table.SENSITIVITY_PAIRS], record),
         "probes": probes_table(_optional(tables, "sensitivity")),
@@ -330,6 +332,17 @@ def _prediction_plot(predictions: pd.DataFrame, pairs: tuple[PairRecord, ...]) -
             label = f"How far probes of {visible(pair.name)} rank examples by the effort to break them"
             return Part(pair.name, draw_both(draw_predictions(mine, _arms(pair)), "predicted", label))
     return None
+
+
+def _radii(probed: pd.DataFrame, pairs: tuple[PairRecord, ...], record: RunRecord) -> list[Part]:
+    parts: list[Part] = []
+    for pair in pairs if len(probed) else ():
+        arms = arms_of_pair(pair, record)
+        for testset, rows in radii_of_pair(probed, _arms(pair)):
+            label = f"From certified radius to the distance of an attack, {visible(pair.name)}"
+            drawing = draw_both(draw_radii(rows, arms), f"radii{len(parts)}", label)
+            parts.append(Part(f"{pair.name}, {testset}", drawing, say_radii(rows, arms)))
+    return parts
 
 
 def _with_norms(rows: pd.DataFrame) -> pd.Series[Any]:

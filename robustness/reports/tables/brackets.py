@@ -51,8 +51,8 @@ DISTANCE, SLOPE = "distance to the nearest wrong answer", "largest slope of the 
 RELATIONS = (
     Relation(DISTANCE, "certified-radius-local", "relative-distance"),
     Relation(DISTANCE, "layer-product-radius", "relative-distance"),
-    Relation(SLOPE, "margin-gradient", "margin-lipschitz-upper"),
-    Relation(SLOPE, "margin-lipschitz-lower", "margin-lipschitz-upper"),
+    Relation(SLOPE, "margin-gradient", "lipschitz-upper"),
+    Relation(SLOPE, "margin-lipschitz-lower", "lipschitz-upper"),
     Relation("slope of the margin at the example", "margin-gradient", "layer-product"),
     Relation("change of a plain network by the update", "capacity-change", "capacity-bound"),
     Relation("margin", "worst-margin-of-one-substitution", "margin", same_scope=False, is_positive=False),

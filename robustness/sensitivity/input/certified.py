@@ -19,7 +19,7 @@ from robustness.testsets.example import Example
 from robustness.victims.heads.embedded_batch import EmbeddedBatch
 
 RADIUS = Quantity("certified-radius-local", "token-norms", Direction.ROBUST, scale_free=True)
-UPPER = Quantity("margin-lipschitz-upper", "logits / embedding", Direction.FRAGILE)
+UPPER = Quantity("lipschitz-upper", "logits / embedding", Direction.FRAGILE)
 LOWER = Quantity("margin-lipschitz-lower", "logits / embedding", Direction.FRAGILE)
 
 
@@ -29,11 +29,11 @@ class LipschitzUpper:
     """A radius within which the answer cannot change, and a slope that the margin nowhere exceeds in a ball.
 
     Both follow from the stacked deviations of all layers, weighed by forms that dominate every layer's second
-    derivative on the ball (docs/certificates.md): no product of layers' constants, and nothing estimated from below.
-    Norms are bounded from Gaussian samples, so that the numbers hold with probability 1 - alpha (`cert-prob`, and
-    `upper` with an alpha); on the shortest texts also from whole matrices, for certain (`cert-det`). The certificate
-    is of the classifier itself in exact arithmetic, in l2 over all content jointly. A radius is 0 where the answer is
-    wrong. Beside the upper bound stands the steepest slope that a short ascent finds in the same ball.
+    derivative on the ball (docs/certificates.md): no product of layers' constants, nothing estimated from below.
+    Norms are bounded from Gaussian samples, so that the numbers hold with probability 1 - alpha (`cert-prob`); on the
+    shortest texts also from whole matrices, for certain (`cert-det`). The certificate is of the classifier itself in
+    exact arithmetic, in l2 over all content jointly. A radius is 0 where the answer is wrong. Beside the upper bound
+    stands the steepest slope that a short ascent finds in the same ball.
     """
 
     radius: PositiveFloat = 2e-5
@@ -88,9 +88,7 @@ class LipschitzUpper:
             bound, status = layer_product(text, distance), MeasurementStatus.VACUOUS
             reason = f"nothing is certified beyond {certificate.horizon / text.unit:.2g}: the product of constants"
         yield Reading(
-            Measurement(
-                UPPER, bound, Kind.UPPER, norm="l2", radius=self.radius, alpha=alpha, status=status, reason=reason
-            ),
+            Measurement(UPPER, bound, kind, norm="l2", radius=self.radius, alpha=alpha, status=status, reason=reason),
             example,
         )
         if alpha is not None:

@@ -57,7 +57,8 @@ def test_slopes_are_between_the_gradient_and_the_layer_product(architecture: Cal
     subject = world.subject(world.full)
 
     certified = list(QUICK.measure(subject))
-    uppers, lowers = numbers(certified, "margin-lipschitz-upper"), numbers(certified, "margin-lipschitz-lower")
+    uppers = numbers(certified, "lipschitz-upper", Kind.CERT_PROB)
+    lowers = numbers(certified, "margin-lipschitz-lower")
     gradients = numbers(MarginGradient().measure(subject), "margin-gradient")
     products = numbers(LayerProduct().measure(subject), "layer-product")
 
@@ -90,7 +91,7 @@ def test_beyond_the_horizon_the_slope_is_vacuous_and_still_a_bound(architecture:
 
     found = list(LipschitzUpper(radius=10.0, samples=16, exact_examples=0).measure(world.subject(world.full)))
 
-    for id_, above in numbers(found, "margin-lipschitz-upper").items():
+    for id_, above in numbers(found, "lipschitz-upper").items():
         assert above.status is MeasurementStatus.VACUOUS
         assert "nothing is certified beyond" in above.reason
         assert (above.value or 0) > (numbers(found, "margin-lipschitz-lower")[id_].value or 0)
