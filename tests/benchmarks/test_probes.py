@@ -91,7 +91,7 @@ def test_the_adversarial_distance_is_near_its_bare_passes(
     victim: Victim, subject: Subject, save_result: Callable[[str, dict[str, Any]], None]
 ) -> None:
     batches = victim.gradient_batches(subject.examples)
-    search = Ensemble(Norm.L2, 20, 2, 10)
+    search = Ensemble(Norm.L2, 20)
     with frozen(victim):
         paid = [search.search(victim.embed(examples)) for examples in batches]
 

@@ -33,7 +33,7 @@ FEWER: Mapping[str, Mapping[str, Any]] = {
         "checked_examples": 1,
         "random_directions": 3,
     },
-    "smoothing": {"samples": 20, "selection_samples": 4, "calibration_examples": 2, "calibration_samples": 2},
+    "smoothing": {"samples": 20, "selection_samples": 4},
     "safer": {"samples": 20},
     "reachability": {"attack_steps": 2},
     "sharpness": {"steps": 1},

@@ -38,7 +38,7 @@ from robustness.tuners.registration import register_tuners
 from robustness.victims.heads.embedded_batch import EmbeddedBatch
 
 PROBES: dict[str, Probe] = {
-    "distance": AdversarialDistance((Norm.L2,), 4, 0, 1, checked_examples=2, random_directions=2),
+    "distance": AdversarialDistance((Norm.L2,), 4, 1, 0, 1, checked_examples=2, random_directions=2),
     "block-jacobians": BlockJacobians(2),
     "condition-profile": ConditionProfile(),
     "curvature": Curvature(2, 2),

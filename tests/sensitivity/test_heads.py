@@ -38,8 +38,8 @@ PROBES = {
     "margin-gradient": MarginGradient(),
     "jacobian-norm": JacobianNorm(),
     "peak-condition": ConditionProfile(),
-    "relative-distance": AdversarialDistance((Norm.L2,), 10, 1, 5, 2, 5),
-    "certified-radius": Smoothing((0.02, 0.05), 10, 40, 0.01, (0.02,), 3, 5),
+    "relative-distance": AdversarialDistance((Norm.L2,), 10, 1, 1, 5, 2, 5),
+    "certified-radius": Smoothing((0.02, 0.05), 10, 40, 0.01, (0.02,)),
 }
 """By a quantity that each measures on every example."""
 

@@ -128,15 +128,17 @@ class Trial:
         self._zero_gradients[rows] += (broken | (largest == 0)).long()
         return Slope(rising.detach(), margins(logits.detach(), batch.labels), gradient)
 
-    def fooled(self, rows: torch.Tensor, delta: torch.Tensor) -> torch.Tensor:
-        """One forward pass; returns where the answer is wrong, shape (rows,), bool."""
-        if not len(rows):
-            return rows.bool()
+    def margins(self, rows: torch.Tensor, delta: torch.Tensor) -> torch.Tensor:
+        """One forward pass; returns the margins, shape (rows,), below 0 where the answer is wrong."""
         batch = self._part(rows)
         with torch.no_grad():
             logits = batch.logits(batch.embeddings + delta)
         self._forwards[rows] += 1
-        return margins(logits, batch.labels) < 0
+        return margins(logits, batch.labels)
+
+    def fooled(self, rows: torch.Tensor, delta: torch.Tensor) -> torch.Tensor:
+        """One forward pass; returns where the answer is wrong, shape (rows,), bool."""
+        return self.margins(rows, delta) < 0 if len(rows) else rows.bool()
 
     def propose(self, rows: torch.Tensor, delta: torch.Tensor, fooled: torch.Tensor) -> None:
         """Keeps these points; those that fooled count as found, and their rows close."""

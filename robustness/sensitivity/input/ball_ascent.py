@@ -45,8 +45,18 @@ class BallAscent:
         """Rows that still rise, as int64 indices."""
         return (self._since < self._patience).nonzero().flatten()
 
-    def advance(self, rows: torch.Tensor, values: torch.Tensor, slopes: torch.Tensor) -> None:
-        """Takes the values and gradients of some rows at their points, and makes the next points."""
+    def advance(
+        self, rows: torch.Tensor, values: torch.Tensor, slopes: torch.Tensor, at: torch.Tensor | None = None
+    ) -> None:
+        """Takes the values and gradients of some rows at their points, and makes the next points.
+
+        Args:
+            rows: int64 indices.
+            values: (rows,); not finite where a point is no good.
+            slopes: (rows, tokens, dim).
+            at: (batch, tokens, dim), where all rows were evaluated; None: at `points`.
+        """
+        self.points = self.points if at is None else at
         value = torch.full_like(self.best, -torch.inf).index_copy(0, rows, values)
         slope = torch.zeros_like(self.points).index_copy(0, rows, slopes)
         uphill = self._along_sphere(torch.where(_wide(value.isfinite()), slope, 0.0))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, final
 
@@ -11,12 +11,14 @@ import torch
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from robustness.recipes.embedding.attack import judge_embeddings
-from robustness.recipes.embedding.balls import Norm, sizes
+from robustness.recipes.embedding.balls import Norm, random_in_ball, sizes
 from robustness.recipes.embedding.deepfool import DeepFool, ShrinkingPgd, best_of
 from robustness.recipes.embedding.minimal_norm import Ddn, Fmn
-from robustness.recipes.embedding.trial import EmbeddingResult
+from robustness.recipes.embedding.trial import EmbeddingResult, Loss, Trial
 from robustness.sensitivity.batching import measure_batches
-from robustness.sensitivity.input.gradient_masking import Battery, Search
+from robustness.sensitivity.convergence import GATE
+from robustness.sensitivity.input.boundary_walk import BoundaryWalk
+from robustness.sensitivity.input.gradient_masking import Battery
 from robustness.sensitivity.input.jacobian import logit_jacobians
 from robustness.sensitivity.measurement import (
     Direction,
@@ -36,6 +38,9 @@ RELATIVE = Quantity("relative-distance", "token-norms", Direction.ROBUST, scale_
 PER_TOKEN = Quantity("distance-per-root-token", "token-norms", Direction.ROBUST, scale_free=True)
 KAPPA = Quantity("kappa", "1", scale_free=True)
 FIRST_ORDER = Quantity("first-order-radius", "token-norms", Direction.ROBUST, scale_free=True)
+PER_ROW = ("delta", "found", "skipped", "forwards", "backwards", "zero_gradients")
+BISECTIONS = 8
+"""Of the start's length, which leaves 1/256 of it."""
 
 Norms = Annotated[tuple[Norm, ...], Field(min_length=1)]
 
@@ -45,8 +50,10 @@ Norms = Annotated[tuple[Norm, ...], Field(min_length=1)]
 class AdversarialDistance:
     """r*(x) = min |delta| such that the answer at x + delta is wrong: the smallest find is an upper bound of it.
 
-    DeepFool, then DDN from its find on (l2) or FMN (l-infinity), then PGD in shrinking balls, against each other
-    label by itself; a fresh forward pass judges each find. 0 where the answer is wrong already.
+    In l2 DeepFool, then a walk along the boundary to where it is nearest; in l-infinity DeepFool and FMN, then PGD in
+    shrinking balls; each from x and from random points, against each other label by itself. A fresh forward pass
+    judges each find. 0 where the answer is wrong already. Examples are attacked one by one, unpadded: what is found
+    on one depends on no other.
     `relative-distance` is in median token norms of the victim, so that embeddings of different scale compare; `kappa`
     is the first-order radius over the distance: 1 for a linear model, far from 1 where gradients say nothing about
     distances.
@@ -54,9 +61,11 @@ class AdversarialDistance:
 
     norms: Norms
     steps: PositiveInt
-    """Of DDN (l2) or FMN (linf)."""
+    """Of the walk (l2) or FMN (linf)."""
+    restarts: PositiveInt
+    """Searches of an example and label, the first of them from x."""
     shrinking_rounds: NonNegativeInt
-    """Of PGD, in balls smaller than the best find."""
+    """Of PGD (linf), in balls smaller than the best find."""
     shrinking_steps: PositiveInt
     checked_examples: NonNegativeInt
     """On which the checks for masked gradients run; 0: no checks."""
@@ -68,21 +77,25 @@ class AdversarialDistance:
         """See Probe; the checks for masked gradients come last, and void all that was found where one fails."""
         battery = Battery(self.checked_examples, self.random_directions)
         for norm in self.norms:
-            search = self._search(norm)
-
-            def of_batch(
-                examples: Sequence[Example], batch: EmbeddedBatch, norm: Norm = norm, search: Search = search
-            ) -> list[Reading]:
-                return _readings(examples, batch, search(batch), norm)
-
-            readings = list(measure_batches(subject, RELATIVE, of_batch))
-            checks, failures = battery.run(subject, search, self._search(norm, effort=2), norm)
-            for reading in readings:
+            readings = list(self._find(subject, norm))
+            again = replace(subject, examples=GATE.choose(readings, RELATIVE))
+            checked = GATE.check(readings, self._find(again, norm, effort=2), [RELATIVE, DISTANCE, PER_TOKEN, KAPPA])
+            checks, failures = battery.run(subject, self._ensemble(norm).search, norm)
+            for reading in checked:
                 yield _voided(reading, failures)
             yield from checks
 
-    def _search(self, norm: Norm, effort: int = 1) -> Search:
-        return Ensemble(norm, effort * self.steps, effort * self.shrinking_rounds, self.shrinking_steps).search
+    def _find(self, subject: Subject, norm: Norm, effort: int = 1) -> Iterator[Reading]:
+        search = self._ensemble(norm, effort).search
+
+        def of_example(examples: Sequence[Example], batch: EmbeddedBatch) -> list[Reading]:
+            return _readings(examples, batch, search(batch), norm)
+
+        return measure_batches(subject, RELATIVE, of_example, singly=True)
+
+    def _ensemble(self, norm: Norm, effort: int = 1) -> Ensemble:
+        rounds = effort * self.shrinking_rounds
+        return Ensemble(norm, effort * self.steps, self.restarts, rounds, self.shrinking_steps)
 
 
 @final
@@ -120,52 +133,92 @@ class FirstOrderRadius:
 @final
 @dataclass(frozen=True, slots=True)
 class Ensemble:
-    """DeepFool, DDN or FMN, then PGD in shrinking balls, against each other label by itself: the smallest find."""
+    """The smallest find of several searches of an example, against each other label by itself."""
 
     norm: Norm
     steps: int
-    shrinking_rounds: int
-    shrinking_steps: int
+    restarts: int = 1
+    shrinking_rounds: int = 0
+    shrinking_steps: int = 1
 
     def search(self, batch: EmbeddedBatch) -> EmbeddingResult:
-        """Attacks the rows that are right; deterministic."""
+        """Attacks the rows that are right, one by one; deterministic, and no row depends on another."""
         with torch.no_grad():
             logits = batch.logits(batch.embeddings)
-        rows = (margins(logits, batch.labels) >= 0).nonzero().flatten()
+        wrong = margins(logits, batch.labels) < 0
         count = torch.ones_like(batch.labels)
-        empty = EmbeddingResult(
+        found = EmbeddingResult(
             delta=torch.zeros_like(batch.embeddings),
-            found=torch.zeros_like(count).bool(),
-            skipped=torch.ones_like(count).bool().index_fill(0, rows, value=False),
+            found=torch.zeros_like(wrong),
+            skipped=wrong,
             forwards=count,
             backwards=0 * count,
             zero_gradients=0 * count,
             unit=batch.unit,
         )
-        if not len(rows):
-            return empty
         labels = logits.shape[1]
-        part = batch.select(rows)
-        each = [self._against(two_labels(part, labels, shift)) for shift in range(1, labels)]
-        best = best_of(each, self.norm)
-        return replace(
-            empty,
-            delta=empty.delta.index_copy(0, rows, best.delta),
-            found=empty.found.index_copy(0, rows, best.found),
-            forwards=empty.forwards.index_add(0, rows, best.forwards),
-            backwards=empty.backwards.index_add(0, rows, best.backwards),
-            zero_gradients=empty.zero_gradients.index_add(0, rows, best.zero_gradients),
-        )
+        for row in (~wrong).nonzero().flatten():
+            alone = batch.select(row[None])
+            each = [self._against(two_labels(alone, labels, shift)) for shift in range(1, labels)]
+            found = with_row(found, row[None], best_of(each, self.norm))
+        return found
 
     def _against(self, batch: EmbeddedBatch) -> EmbeddingResult:
+        """The searches of one example and label are the rows of one batch."""
         first = DeepFool(self.norm).perturb(batch)
+        if self.norm is Norm.LINF or not first.found.any():
+            minimal = Fmn(self.norm, steps=self.steps) if self.norm is Norm.LINF else Ddn(steps=self.steps)
+            first = best_of([first, minimal.perturb(batch)], self.norm)
+        searches = [first, *self._restarted(batch, first)]
+        rows = torch.zeros(len(searches), dtype=torch.long, device=batch.embeddings.device)
+        starts = _stacked(searches)
         if self.norm is Norm.L2:
-            reached = torch.where(first.found, sizes(first.delta, self.norm), batch.unit)
-            second = Ddn(steps=self.steps).perturb(batch, reached)
+            ended = BoundaryWalk(self.steps).shorten(batch.select(rows), starts)
         else:
-            second = Fmn(self.norm, steps=self.steps).perturb(batch)
-        shrinking = ShrinkingPgd(self.norm, self.shrinking_rounds, self.shrinking_steps)
-        return shrinking.shorten(batch, best_of([first, second], self.norm))
+            shrinking = ShrinkingPgd(self.norm, self.shrinking_rounds, self.shrinking_steps)
+            ended = shrinking.shorten(batch.select(rows), starts)
+        return _smallest_row(ended, self.norm)
+
+    def _restarted(self, batch: EmbeddedBatch, first: EmbeddingResult) -> Iterator[EmbeddingResult]:
+        """DeepFool from random points as far away as the first find."""
+        far = torch.where(first.found, sizes(first.delta, self.norm), batch.unit)
+        for number in range(1, self.restarts):
+            generator = torch.Generator().manual_seed(number)
+            start = random_in_ball(batch.content, batch.embeddings.shape[2], far, self.norm, [generator])
+            start = start.to(batch.embeddings.dtype)
+            moved = DeepFool(self.norm).perturb(replace(batch, embeddings=batch.embeddings + start))
+            trial = Trial(batch, Loss.MARGIN)
+            delta, one = start + moved.delta, torch.zeros_like(batch.labels)
+            trial.propose_smaller(one, delta, trial.fooled(one, delta), self.norm)
+            trial.shorten(BISECTIONS, self.norm)
+            yield best_of([trial.result(), replace(moved, found=torch.zeros_like(moved.found))], self.norm)
+
+
+def with_row(result: EmbeddingResult, row: torch.Tensor, one: EmbeddingResult) -> EmbeddingResult:
+    """Returns the result with a row of another, whose costs are added."""
+    return replace(
+        result,
+        delta=result.delta.index_copy(0, row, one.delta),
+        found=result.found.index_copy(0, row, one.found),
+        forwards=result.forwards.index_add(0, row, one.forwards),
+        backwards=result.backwards.index_add(0, row, one.backwards),
+        zero_gradients=result.zero_gradients.index_add(0, row, one.zero_gradients),
+    )
+
+
+def _stacked(results: Sequence[EmbeddingResult]) -> EmbeddingResult:
+    """Results of batches of one shape as one of all their rows."""
+    delta, found, skipped, forwards, backwards, zero_gradients = (
+        torch.cat([getattr(each, name) for each in results]) for name in PER_ROW
+    )
+    return EmbeddingResult(delta, found, skipped, forwards, backwards, zero_gradients, results[0].unit)
+
+
+def _smallest_row(result: EmbeddingResult, norm: Norm) -> EmbeddingResult:
+    """Rows of one example to its smallest find, with the costs of all."""
+    best = result.distance(norm).argmin()[None]
+    costs = {name: getattr(result, name).sum()[None] for name in ("forwards", "backwards", "zero_gradients")}
+    return replace(result, delta=result.delta[best], found=result.found[best], skipped=result.skipped[best], **costs)
 
 
 def two_labels(batch: EmbeddedBatch, labels: int, shift: int) -> EmbeddedBatch:
@@ -246,7 +299,7 @@ def _readings(examples: Sequence[Example], batch: EmbeddedBatch, found: Embeddin
 def _voided(reading: Reading, failures: Sequence[str]) -> Reading:
     """The bound still holds, but it is no evidence of robustness where a check for masked gradients failed."""
     measured = reading.measurement
-    if not failures or measured.status is not MeasurementStatus.OK:
+    if not failures or reading.example is None or measured.status is not MeasurementStatus.OK:
         return reading
     void = replace(measured, status=MeasurementStatus.NOT_CONVERGED, reason="voided: " + "; ".join(failures))
     return replace(reading, measurement=void)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from statistics import median
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import torch
@@ -26,14 +25,11 @@ JUST_INSIDE = 0.99
 PLANTED_AT = 0.9
 """Where the planted boundary lies, between what is inside and the planted point."""
 INNER_POINTS = 8
-MAX_GAIN = 0.02
-"""How much twice the steps may shorten the median distance."""
 MIN_SHARE = 0.95
 """Of wrong answers found without a limit on the distance, and of planted ones recovered."""
 
 FOUND = Quantity("check-unbounded-success", "share")
 VANISHED = Quantity("check-zero-gradients", "share")
-GAIN = Quantity("check-gain-of-twice-the-steps", "share")
 RANDOM = Quantity("check-random-directions-win", "share")
 PLANTED = Quantity("check-planted-recovered", "share")
 
@@ -48,13 +44,12 @@ class Battery:
     directions: int
     """Random directions an example."""
 
-    def run(self, subject: Subject, search: Search, longer: Search, norm: Norm) -> tuple[list[Reading], list[str]]:
+    def run(self, subject: Subject, search: Search, norm: Norm) -> tuple[list[Reading], list[str]]:
         """Returns what the checks measured and the sentences of those that failed.
 
         Args:
             subject: whose victim was attacked.
             search: the attack.
-            longer: the attack with twice the steps.
             norm: of the distances.
         """
         chosen = self._first_right(subject)
@@ -63,11 +58,11 @@ class Battery:
         victim = subject.any_victim
         totals = _Totals()
         with frozen(victim):
-            for examples in victim.gradient_batches(chosen):
-                batch = victim.embed(examples)
-                generators = [torch_generator(subject, example) for example in examples]
+            for example in chosen:
+                batch = victim.embed([example])
+                generators = [torch_generator(subject, example)]
                 found = search(batch)
-                totals.add(batch, found, longer(batch), norm)
+                totals.add(batch, found)
                 totals.random_wins += random_directions_win(batch, found, norm, generators, self.directions)
                 planted = plant(batch, victim.model, found, norm, generators)
                 if planted is not None:
@@ -100,16 +95,12 @@ class _Totals:
     random_wins: int = 0
     planted: int = 0
     recovered: int = 0
-    gains: list[float] = field(default_factory=list)
 
-    def add(self, batch: EmbeddedBatch, found: EmbeddingResult, longer: EmbeddingResult, norm: Norm) -> None:
+    def add(self, batch: EmbeddedBatch, found: EmbeddingResult) -> None:
         """Books one batch's finds."""
         self.attacked += len(batch.labels)
         self.found += int(found.found.sum())
         self.vanished += int((found.zero_gradients > 0).sum())
-        both = found.found & longer.found
-        before, after = sizes(found.delta, norm)[both], sizes(longer.delta, norm)[both]
-        self.gains += (1 - torch.minimum(after, before) / before.clamp_min(1e-30)).tolist()
 
     def readings(self, norm: Norm) -> list[Reading]:
         """One reading of the whole for each check."""
@@ -118,7 +109,6 @@ class _Totals:
             (VANISHED, self.vanished / self.attacked),
             (RANDOM, self.random_wins / self.attacked),
         ]
-        shares += [(GAIN, median(self.gains))] if self.gains else []
         shares += [(PLANTED, self.recovered / self.planted)] if self.planted else []
         return [Reading(Measurement(name, value, Kind.ESTIMATE, norm=str(norm))) for name, value in shares]
 
@@ -128,8 +118,6 @@ class _Totals:
             yield f"without a limit on the distance only {self.found} of {self.attacked} answers were changed"
         if self.vanished:
             yield f"the gradient vanished on {self.vanished} of {self.attacked} examples"
-        if self.gains and median(self.gains) > MAX_GAIN:
-            yield f"twice the steps shorten the median distance by {median(self.gains):.0%}"
         if self.random_wins:
             yield f"random directions beat the attack on {self.random_wins} of {self.attacked} examples"
         if self.recovered < MIN_SHARE * self.planted:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, final
 
 import numpy as np
@@ -22,13 +22,14 @@ from robustness.sensitivity.measurement import (
     Quantity,
     Space,
     Target,
+    measure,
 )
 from robustness.sensitivity.probe import Reading, Subject
 from robustness.testsets.example import Example
 from robustness.victims.heads.embedded_batch import EmbeddedBatch
 
 RADIUS = Quantity("certified-radius", "token-norms", Direction.ROBUST, Aggregate.MEAN, scale_free=True)
-ACCURACY = Quantity("certified-accuracy", "share", Direction.ROBUST, Aggregate.MEAN, scale_free=True)
+AVERAGE = Quantity("average-certified-radius", "token-norms", Direction.ROBUST, Aggregate.MEAN, scale_free=True)
 ABSTAINED = Quantity("abstained", "share", Direction.FRAGILE, Aggregate.MEAN, scale_free=True)
 NOISY = Quantity("noisy-accuracy", "share", Direction.ROBUST, Aggregate.MEAN, scale_free=True)
 SIGMA_50 = Quantity("sigma-50", "token-norms", Direction.ROBUST, scale_free=True)
@@ -42,97 +43,96 @@ class Smoothing:
     """g(x) = argmax_c P(f(E + sigma N) = c) certifies R = sigma Phi^-1(p), p the Clopper-Pearson bound (1902.02918).
 
     N is standard Gaussian over the content's embeddings jointly, R an l2 radius in median token norms, 0 where g
-    abstains or is wrong; its mean over examples is the average certified radius. The certificate is g's, not f's: it
-    brackets no distance found by attacking f. The noise level is chosen from the grid by the average certified
-    radius on examples that are not measured. `sigma-50` is the noise at which half of the accuracy above chance is
-    lost there. Measurements carry sigma, or the radius certified, in the column `radius`.
+    abstains or is wrong. The certificate is g's, not f's: it brackets no distance found by attacking f. Every level
+    of one grid is measured on every checkpoint, so arms pair at the same sigma, which `radius` carries; none is
+    chosen. `average-certified-radius` is an example's mean over the grid: a lower bound of the mean radius of the
+    grid's smoothed classifiers, all its certificates holding at once. `sigma-50` is the noise at which half of the
+    accuracy above chance is lost.
     """
 
     sigmas: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
-    """In median token norms; the level is chosen on examples that are not measured."""
+    """In median token norms; the same for all checkpoints that are to be compared."""
     selection_samples: PositiveInt
     """By which the class is chosen, apart from those that certify it."""
     samples: PositiveInt
+    """A level."""
     alpha: Annotated[float, Field(gt=0, lt=1)]
+    """Of a certificate at one level."""
     radii: tuple[PositiveFloat, ...]
-    """Of the certified-accuracy curve, in median token norms."""
-    calibration_examples: PositiveInt
-    calibration_samples: PositiveInt
+    """Of the certified-accuracy curves, in median token norms."""
     space: Space = Space.INPUT
 
     def measure(self, subject: Subject) -> Iterable[Reading]:
         """See Probe."""
-        curve, sigma, reason = self._calibrate(subject)
-        yield from curve
+        curve = NoiseCurve(tuple(sorted(self.sigmas)))
 
         def of_example(examples: Sequence[Example], batch: EmbeddedBatch) -> list[Reading]:
             generator = _device_generator(subject, examples[0], batch)
-            return list(self._certify(examples[0], batch, sigma, generator))
+            shares, radii, readings = [], [], list[Reading]()
+            for sigma in curve.sigmas:
+                first = noisy_counts(batch, sigma * batch.unit, self.selection_samples, generator)
+                second = noisy_counts(batch, sigma * batch.unit, self.samples, generator)
+                label = int(batch.labels[0])
+                radius, found = self._at_level(sigma, int(first.argmax()), second, label)
+                shares.append(second[label] / self.samples)
+                radii.append(radius)
+                readings += [Reading(each, examples[0]) for each in found]
+            curve.add(batch, shares)
+            labels = {"target": Target.SMOOTHED, "norm": "l2", "alpha": 1 - (1 - self.alpha) ** len(radii)}
+            average = measure(AVERAGE, float(np.mean(radii)), Kind.CERT_PROB, **labels)
+            return [*readings, Reading(average, examples[0])]
 
-        for reading in measure_batches(subject, RADIUS, of_example, singly=True, any_precision=True):
-            yield replace(
-                reading, measurement=replace(reading.measurement, reason=reading.measurement.reason or reason)
-            )
+        yield from measure_batches(subject, RADIUS, of_example, singly=True, any_precision=True)
+        yield from (Reading(each) for each in curve.measurements())
 
-    def _certify(
-        self, example: Example, batch: EmbeddedBatch, sigma: float, generator: torch.Generator
-    ) -> Iterator[Reading]:
-        first = noisy_counts(batch, sigma * batch.unit, self.selection_samples, generator)
-        second = noisy_counts(batch, sigma * batch.unit, self.samples, generator)
-        guess = int(first.argmax())
-        p_lower = clopper_pearson_lower(int(second[guess]), self.samples, self.alpha)
-        abstains = p_lower <= 0.5
-        radius = certified_radius(p_lower, sigma) if guess == int(batch.labels[0]) else 0.0
+    def _at_level(
+        self, sigma: float, guess: int, votes: NDArray[np.int64], label: int
+    ) -> tuple[float, list[Measurement]]:
+        """The certified radius at one level, and all that is reported there."""
+        p_lower = clopper_pearson_lower(int(votes[guess]), self.samples, self.alpha)
+        radius = certified_radius(p_lower, sigma) if guess == label else 0.0
         paid = {"forwards": self.selection_samples + self.samples, "diagnostics": {"p_lower": p_lower}}
-
-        def row(quantity: Quantity, value: float, level: float, kind: Kind = Kind.CERT_PROB) -> Reading:
-            labels = {"norm": "l2", "radius": level, "alpha": self.alpha, "target": Target.SMOOTHED} | paid
-            return Reading(Measurement(quantity, value, kind, **labels), example)  # type: ignore[arg-type]
-
-        yield row(RADIUS, radius, sigma)
-        yield row(ABSTAINED, float(abstains), sigma, Kind.ESTIMATE)
+        labels: dict[str, object] = {"norm": "l2", "alpha": self.alpha, "target": Target.SMOOTHED, **paid}
+        share = float(votes[label] / self.samples)
+        found = [
+            measure(RADIUS, radius, Kind.CERT_PROB, radius=sigma, **labels),
+            measure(ABSTAINED, float(p_lower <= 0.5), Kind.ESTIMATE, radius=sigma, **labels),
+            measure(NOISY, share, Kind.ESTIMATE, radius=sigma, **labels | {"alpha": None}),
+        ]
+        largest = certified_radius(clopper_pearson_lower(self.samples, self.samples, self.alpha), sigma)
         for level in self.radii:
-            yield row(ACCURACY, float(radius >= level), level)
+            if level <= largest:  # no vote could certify more
+                certified = float(radius >= level)
+                found.append(measure(accuracy_at(sigma), certified, Kind.CERT_PROB, radius=level, **labels))
+        return radius, found
 
-    def _calibrate(self, subject: Subject) -> tuple[list[Reading], float, str]:
-        """The noise curve on the reserve, the chosen level, and why none could be chosen, if so."""
-        reserve = replace(subject, examples=list(subject.reserve)[: self.calibration_examples])
-        if not reserve.examples:
-            return [], self.sigmas[0], "no further examples to choose sigma on: the first of the grid was taken"
-        rows: list[NDArray[np.float64]] = []
-        chances: list[float] = []
 
-        def of_example(examples: Sequence[Example], batch: EmbeddedBatch) -> list[Reading]:
-            generator = _device_generator(subject, examples[0], batch)
-            levels = (0.0, *self.sigmas)
-            counts = [
-                noisy_counts(batch, level * batch.unit, self.calibration_samples if level else 1, generator)
-                for level in levels
-            ]
-            rows.append(np.array([count[int(batch.labels[0])] / count.sum() for count in counts]))
-            chances.append(1 / len(counts[0]) if batch.chance is None else batch.chance)
-            return []
+@final
+class NoiseCurve:
+    """The accuracy over examples at every level of noise."""
 
-        failed = list(measure_batches(reserve, RADIUS, of_example, singly=True, any_precision=True))
-        if not rows:
-            return failed, self.sigmas[0], "sigma could not be chosen: no further example could be measured"
-        shares = np.array(rows)
-        accuracies = shares.mean(axis=0)
-        chosen = self._best_sigma(shares[:, 1:])
-        curve = [
-            Reading(Measurement(NOISY, float(value), Kind.ESTIMATE, radius=sigma, target=Target.SMOOTHED))
-            for sigma, value in zip(self.sigmas, accuracies[1:], strict=True)
-        ]
-        return [*curve, Reading(_sigma_50(self.sigmas, accuracies, chance=chances[0]))], chosen, ""
+    def __init__(self, sigmas: tuple[float, ...]) -> None:
+        self.sigmas = sigmas
+        self._rows: list[list[float]] = []
+        self._chance = 0.0
 
-    def _best_sigma(self, shares: NDArray[np.float64]) -> float:
-        """The level with the largest average certified radius, were the noisy shares (examples, levels) certified."""
-        n = self.calibration_samples
-        averages = [
-            np.mean([certified_radius(clopper_pearson_lower(round(p * n), n, self.alpha), sigma) for p in column])
-            for sigma, column in zip(self.sigmas, shares.T, strict=True)
-        ]
-        return self.sigmas[int(np.argmax(averages))]
+    def add(self, batch: EmbeddedBatch, shares: Sequence[float]) -> None:
+        """Books one example's shares of right answers, one a level; runs it once without noise."""
+        with torch.inference_mode():
+            logits = batch.logits(batch.embeddings)
+        self._rows.append([float(logits[0].argmax() == batch.labels[0]), *shares])
+        self._chance = 1 / logits.shape[1] if batch.chance is None else batch.chance
+
+    def measurements(self) -> Iterator[Measurement]:
+        """`sigma-50`, where there is an example."""
+        if self._rows:
+            yield _sigma_50(self.sigmas, np.array(self._rows).mean(axis=0), chance=self._chance)
+
+
+def accuracy_at(sigma: float) -> Quantity:
+    """Returns the share of examples certified at a radius under one level of noise."""
+    name = f"certified-accuracy-at-sigma-{sigma:g}"
+    return Quantity(name, "share", Direction.ROBUST, Aggregate.MEAN, scale_free=True)
 
 
 def clopper_pearson_lower(successes: int, n: int, alpha: float) -> float:

@@ -65,7 +65,7 @@ class Reachability:
         parameters = block_parameters(subject.victim.model)
         tangents = find_tangents(subject, parameters)
         found: dict[str, torch.Tensor] = {}
-        ensemble = Ensemble(Norm.L2, self.attack_steps, 0, 1)
+        ensemble = Ensemble(Norm.L2, self.attack_steps)
 
         def attack(examples: Sequence[Example], batch: EmbeddedBatch) -> list[Reading]:
             result = ensemble.search(batch)

@@ -56,14 +56,14 @@ class ModuleTransplant:
     Below 0 the module brings the change of the answer nearer. The modules are the embeddings, each block and the
     head. Measured at the PEFT arm, both ways: `peft-in-full` puts a module of the PEFT arm into the full one,
     `full-in-peft` the other way; all modules together would give the `transplant-gap` log(d_peft / d_full), single
-    ones need not add up to it. Distances are l2, by DeepFool and DDN, on examples that both arms answer rightly, in
-    each model's own token norms; a ratio of two upper bounds bounds nothing. A hybrid that loses more clean accuracy
-    than `max_accuracy_loss` is another model and is discarded; an example that another hybrid answers wrongly has the
-    distance 0 and no ratio.
+    ones need not add up to it. Distances are l2, by DeepFool and a walk along the boundary, on examples that both
+    arms answer rightly, in each model's own token norms; a ratio of two upper bounds bounds nothing. A hybrid that
+    loses more clean accuracy than `max_accuracy_loss` is another model and is discarded; an example that another
+    hybrid answers wrongly has the distance 0 and no ratio.
     """
 
     steps: PositiveInt
-    """Of DDN."""
+    """Of the walk."""
     distance_examples: PositiveInt
     """On which distances are measured; accuracy is measured on all."""
     max_accuracy_loss: Annotated[float, Field(ge=0, le=1)]
@@ -110,7 +110,7 @@ class ModuleTransplant:
         return readings + self._distances(chosen, hybrid, scope)
 
     def _distances(self, subject: Subject, victim: Head, scope: str) -> list[Reading]:
-        search = Ensemble(Norm.L2, self.steps, shrinking_rounds=0, shrinking_steps=1)
+        search = Ensemble(Norm.L2, self.steps)
 
         def of_batch(examples: Sequence[Example], batch: EmbeddedBatch) -> list[Reading]:
             found = search.search(batch)
@@ -128,7 +128,7 @@ class ModuleTransplant:
                 )
             return readings
 
-        return list(measure_batches(replace(subject, load_victim=lambda: victim), DISTANCE, of_batch))
+        return list(measure_batches(replace(subject, load_victim=lambda: victim), DISTANCE, of_batch, singly=True))
 
 
 def find_modules(model: Any) -> list[Module]:

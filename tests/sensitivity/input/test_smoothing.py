@@ -24,8 +24,6 @@ def probe(**changes: Any) -> Smoothing:
         "samples": 100,
         "alpha": 0.001,
         "radii": (0.05, 0.2),
-        "calibration_examples": 4,
-        "calibration_samples": 16,
     }
     return Smoothing(**settings | changes)
 
@@ -80,30 +78,58 @@ def measured(tiny: Any, subject_of: Any) -> Any:
     return list(probe().measure(subject_of(tiny.peft, count=4)))
 
 
-def test_certificates_are_labelled_for_the_smoothed_classifier(measured: Any) -> None:
-    rows = [r.measurement for r in measured if r.measurement.quantity.name == "certified-radius"]
+def rows_of(readings: Any, quantity: str) -> list[Any]:
+    return [reading for reading in readings if reading.measurement.quantity.name == quantity]
 
-    assert len(rows) == 4
+
+def test_certificates_are_labelled_for_the_smoothed_classifier_at_every_level(measured: Any) -> None:
+    rows = [reading.measurement for reading in rows_of(measured, "certified-radius")]
+
+    assert len(rows) == 12
     assert {(row.kind, row.target, row.alpha) for row in rows} == {(Kind.CERT_PROB, Target.SMOOTHED, 0.001)}
-    assert {row.radius for row in rows} <= {0.05, 0.2, 1.0} and len({row.radius for row in rows}) == 1
+    assert {row.radius for row in rows} == {0.05, 0.2, 1.0}
     assert max(row.value for row in rows) > 0
 
 
-def test_the_curve_of_certified_accuracy_follows_from_the_radii(measured: Any) -> None:
-    radii = {r.example.id: r.measurement.value for r in measured if r.measurement.quantity.name == "certified-radius"}
-    points = [r for r in measured if r.measurement.quantity.name == "certified-accuracy"]
+def test_the_curves_of_certified_accuracy_follow_from_the_radii_of_their_level(measured: Any) -> None:
+    radii = {(r.example.id, r.measurement.radius): r.measurement.value for r in rows_of(measured, "certified-radius")}
+    levels = {0.05: (0.05,), 0.2: (0.05, 0.2), 1.0: (0.05, 0.2)}  # 0.05 Phi^-1(0.001^(1/100)) = 0.075 is below 0.2
 
-    assert len(points) == 8
-    assert all(r.measurement.value == float(radii[r.example.id] >= r.measurement.radius) for r in points)
+    for sigma, reachable in levels.items():
+        points = rows_of(measured, f"certified-accuracy-at-sigma-{sigma:g}")
+        assert len(points) == 4 * len(reachable)
+        assert all(r.measurement.value == float(radii[r.example.id, sigma] >= r.measurement.radius) for r in points)
 
 
-def test_the_noise_level_is_chosen_on_other_examples(tiny: Any, subject_of: Any, examples: list[Example]) -> None:
-    levels = set()
-    for chosen in (examples[:1], examples[1:3]):
-        readings = probe().measure(subject_of(tiny.peft, chosen=chosen))
-        levels |= {r.measurement.radius for r in readings if r.measurement.quantity.name == "certified-radius"}
+def test_the_average_over_the_grid_holds_where_all_its_certificates_do(measured: Any) -> None:
+    radii: dict[str, list[float]] = {}
+    for reading in rows_of(measured, "certified-radius"):
+        radii.setdefault(reading.example.id, []).append(reading.measurement.value)
 
-    assert len(levels) == 1
+    averages = rows_of(measured, "average-certified-radius")
+    assert {r.example.id: r.measurement.value for r in averages} == pytest.approx(
+        {key: float(np.mean(values)) for key, values in radii.items()}
+    )
+    assert {(r.measurement.kind, r.measurement.radius) for r in averages} == {(Kind.CERT_PROB, None)}
+    assert averages[0].measurement.alpha == pytest.approx(1 - 0.999**3)
+
+
+def test_both_arms_have_rows_at_the_same_levels(measured: Any, tiny: Any, subject_of: Any) -> None:
+    """Their radii differ, their grid does not: every quantity, norm and level of one pairs with the other's."""
+
+    def places(readings: Any) -> set[Any]:
+        return {(r.measurement.quantity.name, r.measurement.radius, r.example.id) for r in readings if r.example}
+
+    assert places(measured) == places(list(probe().measure(subject_of(tiny.full, count=4))))
+
+
+def test_noisy_accuracy_falls_with_the_noise(measured: Any) -> None:
+    values: dict[float, list[float]] = {}
+    for reading in rows_of(measured, "noisy-accuracy"):
+        values.setdefault(reading.measurement.radius, []).append(reading.measurement.value)
+
+    assert {len(each) for each in values.values()} == {4}
+    assert np.mean(values[0.05]) > np.mean(values[1.0])
 
 
 def test_what_is_wrong_or_too_noisy_has_radius_zero(tiny: Any, subject_of: Any, examples: list[Example]) -> None:
