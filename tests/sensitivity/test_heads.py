@@ -185,7 +185,7 @@ def test_an_adversarial_find_makes_the_answer_wrong_and_smoothing_takes_guessing
     victim, examples = arms("full"), answering.examples()[:4]
     with frozen(victim):
         batch = victim.embed(examples)
-        found = PROBES["relative-distance"]._search(Norm.L2)(batch)
+        found = PROBES["relative-distance"]._ensemble(Norm.L2).search(batch)
         after = margins(batch.logits(batch.embeddings + found.delta), batch.labels)
 
     assert batch.chance == 0.0 and batch.select(torch.tensor([0])).chance == 0.0
