@@ -28,7 +28,7 @@ from robustness.tuners.prefixes import name_cache
 from robustness.tuners.registration import register_tuners
 from robustness.victims.files.models import automatic_class
 from robustness.victims.files.pickles import without_pickles
-from robustness.victims.files.reasons import loading_reason
+from robustness.victims.files.reasons import loading_reason, refuse_compiled_attention
 from robustness.victims.heads.kinds import trained_kind
 from robustness.victims.inputs import name_outputs
 
@@ -84,6 +84,7 @@ def adapt(base: Base, task: Task, adapter: Adapter | None, steps: int) -> Any:
 
 
 def _load_base(folder: Path, task: Task) -> tuple[Any, Sequence[str]]:
+    refuse_compiled_attention("base", folder)
     kind = trained_kind(task)
     names = dict(enumerate(task.labels))
     labels: dict[str, Any] = dict(kind.label_settings(len(names)))

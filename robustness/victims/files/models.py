@@ -15,7 +15,7 @@ from robustness.errors import CheckpointError
 from robustness.victims.files.checkpoint import MODEL_WEIGHTS, Checkpoint, check_weights, list_weights
 from robustness.victims.files.pickles import without_pickles
 from robustness.victims.files.proportions import Shapes, refuse_disproportion
-from robustness.victims.files.reasons import loading_reason
+from robustness.victims.files.reasons import loading_reason, refuse_compiled_attention
 from robustness.victims.heads.kinds import HeadKind
 from robustness.victims.inputs import name_outputs
 
@@ -65,6 +65,7 @@ def load_model(checkpoint: Checkpoint, folder: Path, kind: HeadKind, **config: A
     """
     name = checkpoint.name if folder == checkpoint.folder else f"{checkpoint.name}: base"
     check_weights(name, folder)
+    refuse_compiled_attention(f"checkpoint {name}", folder)
     shapes = _stored_shapes(name, folder)
     _refuse_unmerged(name, folder, shapes)
     renamed = {stored: WRAPPERS.sub("", stored) for stored in shapes}

@@ -15,6 +15,8 @@ from robustness.pointers import explain_pointer
 from robustness.victims.files.checkpoint import ADAPTER_CONFIG, SAFE_FILES, read_json
 
 ATTENTION = ("attn_implementation", "_attn_implementation")
+COMPILED_ATTENTION = "flex_attention"
+"""It is compiled anew for texts of other lengths, which takes minutes where others answer at once."""
 
 
 def loading_reason(folder: str | Path, error: Exception) -> str:
@@ -34,6 +36,30 @@ def loading_reason(folder: str | Path, error: Exception) -> str:
         config = {}
     reasons = (_padding(config), _unknown_word(config, error), _attention(config, error), _quantised(config, error))
     return next(filter(None, reasons), first_line(error))
+
+
+def refuse_compiled_attention(name: str, folder: Path) -> None:
+    """Raises CheckpointError where a model's config asks for attention that is compiled text by text.
+
+    Args:
+        name: of checkpoint or base, with the word before it.
+        folder: of the model.
+    """
+    from transformers import AutoConfig
+
+    config = read_json(folder / "config.json")
+    key = next((key for key in ATTENTION if config.get(key) == COMPILED_ATTENTION), None)
+    if key is None:
+        return
+    try:
+        settings = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except Exception:  # of many kinds; what cannot be read is refused where the model is made
+        return
+    if getattr(settings, "_attn_implementation", None) == COMPILED_ATTENTION:  # transformers 4 reads neither key
+        raise CheckpointError(
+            f"{name}: {folder / 'config.json'}: {key} is {COMPILED_ATTENTION!r}, which is compiled for each length "
+            "of text and takes minutes; take it out, or set it to 'sdpa' or 'eager', which compute the same"
+        )
 
 
 def adapter_reason(folder: Path) -> str:

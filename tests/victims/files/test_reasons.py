@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import BertForSequenceClassification
+from transformers import AutoConfig, BertForSequenceClassification
 
 from robustness.definitions.tasks import find_task
 from robustness.errors import RobustnessError
@@ -94,6 +95,26 @@ def test_a_kind_of_attention_that_is_not_installed_is_named_with_what_to_set(
 
     assert f"{key} in its config.json is {kind!r}, which cannot be had here: " in said
     assert said.endswith("; take it out, or set it to 'sdpa' or 'eager', which compute the same")
+
+
+@pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation"])
+def test_attention_that_is_compiled_for_each_length_is_refused_at_once(
+    copied: Callable[[str], Path], load: Callable, key: str
+) -> None:
+    folders = [copied(name) for name in ("full", "base")]
+    for folder in folders:
+        edit(folder / "config.json", **{key: "flex_attention"})
+    if AutoConfig.from_pretrained(folders[0])._attn_implementation != "flex_attention":
+        assert load(folders[0]).uninitialised == ()  # transformers 4 reads neither key of a file
+        return
+    started = time.monotonic()
+
+    said = [refusal(load, folders[0]), refusal(lambda: _load_base(folders[1], find_task("sst2")))]
+
+    assert time.monotonic() - started < 10  # a load took 45 seconds and more
+    for folder, words in zip(folders, said, strict=True):
+        assert f"{folder / 'config.json'}: {key} is 'flex_attention', which is compiled for each length" in words
+        assert words.endswith("; take it out, or set it to 'sdpa' or 'eager', which compute the same")
 
 
 def test_training_and_models_without_weights_give_the_same_reasons(copied: Callable[[str], Path]) -> None:
