@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Protocol, final
+from typing import ClassVar, Protocol, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,6 +77,16 @@ class BlindAnswer:
 class Grader(Protocol):
     """Reads the rows that one kind of task's models give."""
 
+    @property
+    def measure(self) -> str:
+        """By what clean performance goes: accuracy, or F1."""
+        ...
+
+    @property
+    def floor(self) -> str:
+        """What answers without reading a text, in words."""
+        ...
+
     def losses(self, rows: Rows, asked: Sequence[Asked]) -> NDArray[np.float64]:
         """Returns minus the log-probability of what is right, shape (texts,)."""
         ...
@@ -139,6 +149,10 @@ class LabelGrader:
 
     labels: tuple[str, ...]
     """Names, in the order of the row."""
+    measure: ClassVar[str] = "accuracy"
+    """By what clean performance goes."""
+    floor: ClassVar[str] = "majority class"
+    """What answers without reading a text."""
 
     def losses(self, rows: Rows, asked: Sequence[Asked]) -> NDArray[np.float64]:
         """Returns minus the log-softmax at the gold label, shape (texts,)."""
@@ -224,6 +238,11 @@ class SpanGrader:
     >>> SpanGrader().grade(np.array([0.1, 0, 6], dtype=np.float32), asked)
     Grade(correct=True, quality=1.0, response='Denver')
     """
+
+    measure: ClassVar[str] = "F1"
+    """By what clean performance goes."""
+    floor: ClassVar[str] = "the whole paragraph as answer"
+    """What answers without reading a question."""
 
     def losses(self, rows: Rows, asked: Sequence[Asked]) -> NDArray[np.float64]:
         """Returns the rows' losses, shape (texts,)."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from robustness.tasks.task import Task, TaskKind
+from robustness.tasks.grading import grader_for
+from robustness.tasks.task import Task
 
 
 class Metric(StrEnum):
@@ -26,4 +27,4 @@ class Metric(StrEnum):
 
 def selection_metric(task: Task) -> Metric:
     """Returns the metric that selects checkpoints of a task."""
-    return Metric.F1 if task.kind is TaskKind.SPAN else Metric.ACCURACY
+    return Metric(grader_for(task).measure.lower())

@@ -26,8 +26,7 @@ from robustness.victims.files.tokenizers import read_tokenizer
 from robustness.victims.heads.head import Head
 from robustness.victims.heads.kinds import HeadKind, head_kind, refuse_other_head, task_type_remedy
 from robustness.victims.heads.labels import Scores
-from robustness.victims.heads.registry import HeadOptions, build_head
-from robustness.victims.label_maps import map_labels, read_labels
+from robustness.victims.heads.registry import HeadOptions, build_head, find_label_columns
 from robustness.victims.padding import settle_padding_token, settle_side
 
 logger = logging.getLogger(__name__)
@@ -97,9 +96,7 @@ def load_checkpoint(checkpoint: Checkpoint, task: Task) -> LoadedCheckpoint:
     """
     kind = head_kind(checkpoint, task)
     refuse_other_head(checkpoint, task, kind)
-    columns: tuple[int, ...] = ()
-    if kind.traits.sized_by_labels:
-        columns = map_labels(task, read_labels(checkpoint).by_column, checkpoint.name)
+    columns = find_label_columns(kind, checkpoint, task)
     if checkpoint.is_adapter:
         check_base(checkpoint)
         model, uninitialised = load_adapter(checkpoint, task, kind)

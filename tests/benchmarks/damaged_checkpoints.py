@@ -43,12 +43,11 @@ from robustness.victims.files.identity import identify_method
 from robustness.victims.files.tensors import stored_dtypes
 from robustness.victims.gate import inspect_checkpoint
 from robustness.victims.heads.kinds import head_kind, refuse_other_head
-from robustness.victims.label_maps import map_labels
+from robustness.victims.label_maps import map_labels, read_labels
 from robustness.victims.loading import (
     Placement,
     digest_files,
     load_checkpoint,
-    read_labels,
     to_victim,
 )
 

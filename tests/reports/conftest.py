@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from robustness.definitions.tasks import find_task
 from robustness.engine.outcome import Outcome, Status
 from robustness.reports.tables.columns import Table, arrange
 from robustness.runs.cells import Cell
@@ -89,6 +90,7 @@ class RunWriter:
             dtype="float32",
             fingerprint={},
             pairs=tuple(pairs),
+            tasks=tuple(find_task(name) for name in ("sst2", "squad")),
             checkpoints=tuple(checkpoints),
             testsets=tuple(
                 TestsetRecord(

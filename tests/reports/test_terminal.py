@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from robustness.definitions.tasks import find_task
 from robustness.reports.report import Report
 from robustness.reports.run_comparison import RunComparison
 from robustness.reports.summaries.fitting import Column, FittingTable, Sentence
@@ -235,3 +237,15 @@ def test_a_name_longer_than_the_terminal_is_broken_and_not_cut() -> None:
     console.print(table)
 
     assert written.getvalue().count("x") == written.getvalue().count("y") == 50
+
+
+def test_a_users_own_questions_are_measured_by_f1(planted: Any, run_writer: Any) -> None:
+    record = run_writer.record()
+    own = replace(find_task("squad"), name="mine")
+    pairs = tuple(pair.model_copy(update={"task": "mine"}) for pair in record.pairs)
+
+    lines = screen(record.model_copy(update={"tasks": (own,), "pairs": pairs}), planted.table(planted.row()))
+
+    said = next(line for line in lines if line.startswith("clean "))
+    assert said.startswith("clean F1 before the run: ")
+    assert "majority class" not in " ".join(lines)

@@ -9,7 +9,6 @@ from typing import Any
 import pandas as pd
 from rich.markup import escape
 
-from robustness.definitions.tasks import shipped_tasks
 from robustness.reports.comparisons.comparison import Family
 from robustness.reports.comparisons.qa_tables import METRICS
 from robustness.reports.page.writing import FILE_NAME as PAGE
@@ -30,8 +29,8 @@ from robustness.runs.progress import CellProgress
 from robustness.runs.storage.lock import find_holder
 from robustness.runs.storage.record import PairRecord, RunRecord
 from robustness.stats import CANDIDATE_FRAGILE, REFERENCE_FRAGILE, Correction, Verdict
+from robustness.tasks.grading import grader_for
 from robustness.tasks.objective import ObjectiveKind
-from robustness.tasks.task import TaskKind
 
 CORRECTIONS = {Correction.HOLM: "Holm", Correction.BENJAMINI_HOCHBERG: "Benjamini and Hochberg"}
 PAIRS_WITH_PROBES = 4
@@ -71,13 +70,11 @@ def render_summary(report: Report) -> Iterator[Part]:
 def _render_pair(pair: PairRecord, rows: pd.DataFrame, record: RunRecord) -> Iterator[Part]:
     arms = arms_of_pair(pair, record)
     reference, candidate = (record.find_checkpoint(name) for name in (pair.reference, pair.candidate))
-    metric, floor = (
-        ("F1", "the whole paragraph as answer") if is_answering(pair.task) else ("accuracy", "majority class")
-    )
+    grader = grader_for(record.find_task(pair.task))
     yield Sentence(f"pair {pair.name}: {arms.with_roles}")
     yield Sentence(
-        f"clean {metric} before the run: {arms.reference.short} {reference.clean_accuracy:.3f}, "
-        f"{arms.candidate.short} {candidate.clean_accuracy:.3f}, {floor} {reference.majority_share:.3f} "
+        f"clean {grader.measure} before the run: {arms.reference.short} {reference.clean_accuracy:.3f}, "
+        f"{arms.candidate.short} {candidate.clean_accuracy:.3f}, {grader.floor} {reference.majority_share:.3f} "
         f"(n = {reference.n_clean})"
     )
     for arm, checkpoint in ((arms.reference, reference), (arms.candidate, candidate)):
@@ -118,15 +115,6 @@ def _render_answers(pairs: pd.DataFrame, record: RunRecord) -> Iterator[Sentence
 
 def _headline(answer: Summary) -> Sentence:
     return Sentence(f"{answer.name}: {answer.headline}", style="bold")
-
-
-def is_answering(task: str) -> bool:
-    """Whether a task is answering questions: its clean score is F1, and what knows nothing gives the whole paragraph.
-
-    >>> is_answering("squad"), is_answering("sst2")
-    (True, False)
-    """
-    return any(known.name == task and known.kind is TaskKind.SPAN for known in shipped_tasks())
 
 
 def _blocks(rows: pd.DataFrame, arms: Arms, *, with_pair: bool = False) -> Iterator[Part]:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 from robustness.definitions.pairs import Pair
 from robustness.errors import CheckpointError, GateError, RobustnessError
 from robustness.runs.planning.plan import Plan
-from robustness.tasks.task import Task, TaskKind
+from robustness.tasks.task import Task
 from robustness.victims.files.checkpoint import Checkpoint, read_checkpoint
 from robustness.victims.flops import read_config
-from robustness.victims.heads.kinds import is_prompted
-from robustness.victims.heads.prompts import prompt_of
-from robustness.victims.label_maps import map_labels, read_labels
+from robustness.victims.heads.registry import refuse_other_answers
 
 Refusals = Mapping[str, RobustnessError]
 """Pairs by name, with what is wrong."""
@@ -68,14 +68,9 @@ def _look_at(pair: Pair) -> list[Checkpoint]:
     first, second = (read_checkpoint(*each, pair.base, labels=pair.labels) for each in references)
     arms = [replace(first, partner=second.folder), replace(second, partner=first.folder)]
     for arm in arms:
-        _refuse_other_answers(arm, pair.task)
+        refuse_other_answers(arm, pair.task, partial(_read_tokenizer, arm))
     return arms
 
 
-def _refuse_other_answers(arm: Checkpoint, task: Task) -> None:
-    """What a checkpoint answers with must be the task's: its labels, or what it goes on with after a prompt."""
-    if is_prompted(arm, task):
-        if task.chat is not None:
-            prompt_of(task, read_config(arm)[1])  # refuses a tokenizer that cannot render it
-    elif task.kind is TaskKind.LABELS:
-        map_labels(task, read_labels(arm).by_column, arm.name)
+def _read_tokenizer(arm: Checkpoint) -> Any:
+    return read_config(arm)[1]

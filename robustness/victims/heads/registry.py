@@ -1,4 +1,4 @@
-"""The one place where a kind of head becomes an object: how each is made, and what it reads of a text."""
+"""What each kind of head does: how it is made, what it reads of a text, and which checkpoints it refuses."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from typing import Any
 
 from robustness.tasks.task import Task
 from robustness.testsets.example import Texts
+from robustness.victims.files.checkpoint import Checkpoint
 from robustness.victims.heads.head import Head
-from robustness.victims.heads.kinds import HeadKind
+from robustness.victims.heads.kinds import HeadKind, head_kind
 from robustness.victims.heads.labels import Victim
 from robustness.victims.heads.prompts import prompt_of
 from robustness.victims.heads.spans import AnsweringVictim
 from robustness.victims.heads.verbalisers import PromptedVictim
 from robustness.victims.heads.windows import STRIDE_TOKENS, WINDOW_TOKENS
 from robustness.victims.inputs import stated_positions, tokenizer_limit
+from robustness.victims.label_maps import map_labels, read_labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,34 @@ class HeadOptions:
 def build_head(kind: HeadKind, model: Any, tokenizer: Any, options: HeadOptions) -> Head:
     """Returns the head of a kind on a model, which stays as it is."""
     return _MAKERS[kind].build(model, tokenizer, options)
+
+
+def find_label_columns(kind: HeadKind, checkpoint: Checkpoint, task: Task) -> tuple[int, ...]:
+    """Returns the model's own index of each label; nothing where it has no outputs for labels.
+
+    Raises:
+        CheckpointError: its labels are not the task's.
+    """
+    if not kind.traits.sized_by_labels:
+        return ()
+    return map_labels(task, read_labels(checkpoint).by_column, checkpoint.name)
+
+
+def refuse_other_answers(checkpoint: Checkpoint, task: Task, load_tokenizer: Callable[[], Any]) -> None:
+    """Refuses a checkpoint that cannot answer as its task wants, by its files alone.
+
+    Args:
+        checkpoint: its labels must be the task's; or its tokenizer able to render the task's chat.
+        task: what it is to answer.
+        load_tokenizer: the checkpoint's; called only where it matters.
+
+    Raises:
+        CheckpointError: says what is wrong.
+    """
+    kind = head_kind(checkpoint, task)
+    find_label_columns(kind, checkpoint, task)
+    if kind is HeadKind.VERBALISERS and task.chat is not None:
+        prompt_of(task, load_tokenizer())
 
 
 def count_tokens(kind: HeadKind, task: Task, tokenizer: Any, config: Any, texts: Sequence[Texts]) -> list[int]:
