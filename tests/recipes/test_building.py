@@ -229,3 +229,24 @@ def test_the_weights_of_a_model_of_ones_own_are_part_of_the_digest(tmp_path: Pat
         digests.append(digest_recipe(entry))
 
     assert len({entry.digest, *digests}) == 3
+
+
+def test_a_mistyped_key_of_a_part_is_refused_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("an asset was looked for")
+
+    monkeypatch.setattr("robustness.recipes.parts.find_asset", refuse)
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text(
+        'summary = "s"\nfamily = "word"\naccess = "scores"\n[search]\nkind = "random-order"\npasses = 1\n'
+        '[[transformations]]\nkind = "nearest-neighbours"\ncounts = 3\n'
+    )
+
+    with pytest.raises(DefinitionError) as refused:
+        find_attack(str(recipe))
+
+    assert str(refused.value) == (
+        f"{recipe} [transformations.#1.nearest-neighbours]: unknown key 'counts'; did you mean 'count'?"
+    )
