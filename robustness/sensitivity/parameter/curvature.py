@@ -15,6 +15,7 @@ from scipy.linalg import eigh_tridiagonal
 
 from robustness.sensitivity.attention import twice_differentiable
 from robustness.sensitivity.batching import refusals_as_unsupported, require_float32
+from robustness.sensitivity.convergence import not_converged
 from robustness.sensitivity.measurement import Direction, Kind, Quantity, Space, Target, measure
 from robustness.sensitivity.parameter.reachability import find_tangents
 from robustness.sensitivity.parameter.tangent import Projection
@@ -26,6 +27,10 @@ from robustness.victims.heads.embedded_batch import EmbeddedBatch, frozen
 LARGEST = Quantity("largest-eigenvalue", "loss / weight^2", Direction.FRAGILE)
 SMALLEST = Quantity("smallest-eigenvalue", "loss / weight^2")
 TRACE = Quantity("trace", "loss / weight^2", Direction.FRAGILE)
+LARGEST_RESIDUAL = Quantity("largest-eigenvalue-residual", "share", scale_free=True)
+SMALLEST_RESIDUAL = Quantity("smallest-eigenvalue-residual", "share", scale_free=True)
+MAX_RESIDUAL = 0.05
+"""Of the largest Ritz value in size, beyond which an extreme one has not converged: its error is about the square."""
 BREAKDOWN = 1e-10
 """A Lanczos vector shorter than this share of the first ends the iteration: the space is exhausted."""
 
@@ -39,8 +44,10 @@ class Curvature:
     """Eigenvalues of H, the Hessian of the mean cross-entropy over the blocks' merged weights, and of P H P.
 
     P projects onto an adapter's tangent space. By Lanczos on products H v: the largest Ritz value is a lower bound of
-    the largest eigenvalue, the smallest an upper bound of the smallest. The trace is Hutchinson's estimate, the mean
-    of v.H v over random signs, with the interval of its standard error. All follow the model's confidence.
+    the largest eigenvalue, the smallest an upper bound of the smallest. Some eigenvalue lies no farther from each
+    than its residual |H y - t y|, which stands beside it as a share of the largest in size. The trace is Hutchinson's
+    estimate, the mean of v.H v over random signs, with the interval of its standard error. All follow the model's
+    confidence.
     """
 
     iterations: PositiveInt
@@ -74,11 +81,18 @@ class Curvature:
                     yield from self._of_space(product, weights, scope, len(subject.examples))
 
     def _of_space(self, product: Product, weights: WeightSpace, scope: str, count: int) -> Iterator[Reading]:
-        low, high = extreme_eigenvalues(product, weights.parameters, self.iterations)
-        passes = {"forwards": self.iterations * count, "backwards": 2 * self.iterations * count}
+        found = extreme_eigenvalues(product, weights.parameters, self.iterations)
+        passes = {"forwards": count, "backwards": (1 + self.iterations) * count}
         labels = {"target": Target.THETA, "scope": scope}
-        yield Reading(measure(LARGEST, high, Kind.LOWER, **labels, **passes))
-        yield Reading(measure(SMALLEST, low, Kind.UPPER, **labels, **passes))
+        for quantity, residual, value, error, kind in (
+            (LARGEST, LARGEST_RESIDUAL, found.high, found.high_residual, Kind.LOWER),
+            (SMALLEST, SMALLEST_RESIDUAL, found.low, found.low_residual, Kind.UPPER),
+        ):
+            share = error / max(abs(found.low), abs(found.high), 1e-30)
+            measured = measure(quantity, value, kind, **labels, **passes)
+            reason = f"its residual is {share:.0%} of the largest Ritz value after {self.iterations} iterations"
+            yield Reading(not_converged(measured, reason) if share > MAX_RESIDUAL else measured)
+            yield Reading(measure(residual, share, Kind.EXACT, **labels))
         draws = np.array(hutchinson(product, weights.parameters, self.draws))
         error = 1.96 * float(draws.std(ddof=1)) / math.sqrt(len(draws)) if len(draws) > 1 else math.nan
         mean = float(draws.mean())
@@ -87,29 +101,30 @@ class Curvature:
 
 
 def hessian_product(weights: WeightSpace, batches: Sequence[EmbeddedBatch]) -> Product:
-    """Returns v -> H v of the mean cross-entropy over the batches, by two backward passes each."""
-    names = list(weights.parameters)
+    """Returns v -> H v of the mean cross-entropy over the batches where the weights now are.
+
+    The gradient's graph is built once, and held as long as the product is; each product is one pass back through it.
+    """
+    names, parameters = list(weights.parameters), list(weights.parameters.values())
     count = sum(len(batch.labels) for batch in batches)
+    with torch.enable_grad():
+        losses = [
+            torch.nn.functional.cross_entropy(batch.logits(batch.embeddings), batch.labels, reduction="sum") / count
+            for batch in batches
+        ]
+        slopes = torch.autograd.grad(torch.stack(losses).sum(), parameters, create_graph=True, allow_unused=True)
 
     def product(vector: Delta) -> dict[str, torch.Tensor]:
-        total: dict[str, torch.Tensor] = {}
-        for batch in batches:
-            with torch.enable_grad():
-                logits = batch.logits(batch.embeddings)
-                loss = torch.nn.functional.cross_entropy(logits, batch.labels, reduction="sum") / count
-                parameters = list(weights.parameters.values())
-                slopes = torch.autograd.grad(loss, parameters, create_graph=True, allow_unused=True)
-                terms = [
-                    (slope * vector[name]).sum()
-                    for name, slope in zip(names, slopes, strict=True)
-                    if slope is not None
-                ]
-                along = torch.stack(terms).sum()
-                rows = torch.autograd.grad(along, parameters, allow_unused=True)
-            for name, row in zip(names, rows, strict=True):
-                value = torch.zeros_like(weights.parameters[name]) if row is None else row
-                total[name] = total[name] + value if name in total else value
-        return total
+        pairs = [(slope, vector[name]) for name, slope in zip(names, slopes, strict=True) if slope is not None]
+        rows = torch.autograd.grad(
+            [slope for slope, _ in pairs],
+            parameters,
+            grad_outputs=[part for _, part in pairs],
+            retain_graph=True,
+            allow_unused=True,
+            materialize_grads=True,
+        )
+        return dict(zip(names, rows, strict=True))
 
     return product
 
@@ -126,15 +141,28 @@ def projected(product: Product, ambient: Delta, project: Projection | None) -> P
     return inside
 
 
-def extreme_eigenvalues(product: Product, ambient: Delta, iterations: int) -> tuple[float, float]:
-    """Returns the smallest and the largest Ritz value of a symmetric map after some Lanczos steps from a fixed start.
+@dataclass(frozen=True, slots=True)
+class Extremes:
+    """The extreme Ritz values of a symmetric map."""
 
-    Keeps three vectors; copies of extreme values that rounding brings back do not move the extremes.
+    low: float = 0.0
+    high: float = 0.0
+    low_residual: float = 0.0
+    """|H y - t y| for the unit Ritz vector y: some eigenvalue lies no farther from t."""
+    high_residual: float = 0.0
+
+
+def extreme_eigenvalues(product: Product, ambient: Delta, iterations: int) -> Extremes:
+    """Returns the extreme Ritz values after some Lanczos steps from a fixed start.
+
+    Keeps three vectors; copies of extreme values that rounding brings back do not move the extremes. The residual of
+    a Ritz pair is the next vector's length times the last entry of the tridiagonal matrix's eigenvector.
     """
     current = _normalised(product(_signs(ambient, seed=0)))
     previous: dict[str, torch.Tensor] = {}
     diagonal: list[float] = []
     beside: list[float] = []
+    length = 0.0
     for _ in range(iterations):
         if not current:
             break
@@ -149,9 +177,10 @@ def extreme_eigenvalues(product: Product, ambient: Delta, iterations: int) -> tu
         beside.append(length)
         previous, current = current, scaled(rest, 1 / length)
     if not diagonal:
-        return 0.0, 0.0
-    values = eigh_tridiagonal(np.array(diagonal), np.array(beside[: len(diagonal) - 1]), eigvals_only=True)
-    return float(values[0]), float(values[-1])
+        return Extremes()
+    values, vectors = eigh_tridiagonal(np.array(diagonal), np.array(beside[: len(diagonal) - 1]))
+    ends = [length * abs(float(each)) for each in (vectors[-1, 0], vectors[-1, -1])]
+    return Extremes(float(values[0]), float(values[-1]), *ends)
 
 
 def hutchinson(product: Product, ambient: Delta, draws: int) -> list[float]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from robustness.sensitivity.attention import twice_differentiable
-from robustness.sensitivity.measurement import Kind
+from robustness.sensitivity.measurement import Kind, MeasurementStatus
 from robustness.sensitivity.parameter import curvature
 from robustness.sensitivity.parameter.curvature import (
     Curvature,
@@ -61,10 +62,44 @@ def test_lanczos_ends_at_the_extreme_eigenvalues_and_never_beyond(logistic: Any)
         product = hessian_product(weights, [batch])
         found = [extreme_eigenvalues(product, weights.parameters, steps) for steps in (1, 2, 3, 6)]
 
-    highs = [high for _, high in found]
+    highs = [each.high for each in found]
     assert highs == sorted(highs) and all(high <= values[-1] + 1e-12 for high in highs)
-    assert all(low >= values[0] - 1e-12 for low, _ in found)
-    assert found[-1] == pytest.approx((values[0], values[-1]), rel=1e-6)
+    assert all(each.low >= values[0] - 1e-12 for each in found)
+    assert (found[-1].low, found[-1].high) == pytest.approx((values[0], values[-1]), rel=1e-6)
+
+
+def test_a_residual_is_the_ritz_pairs_own_and_an_eigenvalue_lies_within_it(logistic: Any) -> None:
+    weights, batch, exact = logistic
+    steps = 3
+    with weights:
+        product = hessian_product(weights, [batch])
+        found = extreme_eigenvalues(product, weights.parameters, steps)
+        start = product(curvature._signs(weights.parameters, seed=0))["w"].numpy()
+
+    krylov = np.stack([np.linalg.matrix_power(exact, power) @ start for power in range(steps)], axis=1)
+    basis = np.linalg.qr(krylov)[0]
+    ritz, inner = np.linalg.eigh(basis.T @ exact @ basis)
+    vectors = basis @ inner
+    residuals = np.linalg.norm(exact @ vectors - vectors * ritz, axis=0)
+    assert (found.low, found.high) == pytest.approx((ritz[0], ritz[-1]), rel=1e-6)
+    assert (found.low_residual, found.high_residual) == pytest.approx((residuals[0], residuals[-1]), rel=1e-6)
+    for value, error in ((found.low, found.low_residual), (found.high, found.high_residual)):
+        assert np.abs(np.linalg.eigvalsh(exact) - value).min() <= error + 1e-12
+
+
+def test_the_model_runs_once_for_any_number_of_products(logistic: Any) -> None:
+    weights, batch, _ = logistic
+    calls = []
+
+    def forward(points: torch.Tensor, inputs: Any) -> torch.Tensor:
+        calls.append(len(points))
+        return batch.forward(points, inputs)
+
+    with weights:
+        product = hessian_product(weights, [replace(batch, forward=forward)])
+        extreme_eigenvalues(product, weights.parameters, 4)
+
+    assert calls == [20]
 
 
 def test_a_projection_interlaces_and_hutchinsons_mean_is_the_trace(logistic: Any) -> None:
@@ -74,7 +109,7 @@ def test_a_projection_interlaces_and_hutchinsons_mean_is_the_trace(logistic: Any
     with weights:
         whole = hessian_product(weights, [batch])
         inside = projected(whole, weights.parameters, lambda d: {"w": d["w"] * mask})
-        high = extreme_eigenvalues(inside, weights.parameters, 6)[1]
+        high = extreme_eigenvalues(inside, weights.parameters, 6).high
         draws = np.array(hutchinson(whole, weights.parameters, 400))
 
     assert high == pytest.approx(np.linalg.eigvalsh(exact[:3, :3])[-1], rel=1e-6)
@@ -128,4 +163,13 @@ def test_the_probe_labels_its_bounds_in_both_spaces(tiny: Any, subject_of: Any) 
     inside = next(scope for scope in largest if scope.startswith("tangent of"))
     assert {row.kind for row in largest.values()} == {Kind.LOWER}
     assert 0 < largest[inside].value < largest["blocks"].value * 1.01
-    assert len(rows) == 6
+    residuals = {row.scope: row.value for row in rows if row.quantity.name == "largest-eigenvalue-residual"}
+    assert set(residuals) == set(largest) and all(value >= 0 for value in residuals.values())
+    assert len(rows) == 10
+
+
+def test_an_eigenvalue_with_a_large_residual_is_not_converged(tiny: Any, subject_of: Any) -> None:
+    rows = [r.measurement for r in Curvature(1, 1).measure(subject_of(tiny.peft, count=4))]
+
+    largest = next(row for row in rows if row.quantity.name == "largest-eigenvalue")
+    assert largest.status is MeasurementStatus.NOT_CONVERGED and "residual" in largest.reason
