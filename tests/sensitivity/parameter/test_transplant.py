@@ -5,6 +5,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from robustness.reports.tables.columns import Table
 from robustness.sensitivity.measurement import MeasurementStatus
 from robustness.sensitivity.parameter.transplant import ModuleTransplant, find_modules, transplanted
 from robustness.sensitivity.probe import Reading, Subject, Unsupported
+from robustness.testsets.example import Example
 from robustness.victims.files.checkpoint import read_checkpoint
 from robustness.victims.heads.labels import Victim
 
@@ -107,6 +109,77 @@ def test_the_effect_is_the_log_of_the_hybrids_distance_over_the_recipients(
             own = values("transplant-distance", recipient, None)
             expected = {key: math.log(hybrid[key] / own[key]) for key in own if hybrid[key] and own[key]}
             assert len(own) == 4 and values("transplant-effect", scope, module) == pytest.approx(expected)
+
+
+class Linear(torch.nn.Module):
+    """Logits that are affine in the embeddings: two matrices on each token, the mean over tokens, a readout."""
+
+    def __init__(self, config: Any, seed: int) -> None:
+        super().__init__()
+        rng = np.random.default_rng(seed)
+
+        def matrix(*shape: int) -> torch.Tensor:
+            return torch.from_numpy(rng.normal(size=shape)).float()
+
+        self.config = config
+        self.embed = torch.nn.Embedding.from_pretrained(matrix(config.vocab_size, 6))
+        self.blocks = torch.nn.ModuleList([torch.nn.Linear(6, 6, bias=False) for _ in range(2)])
+        self.head = torch.nn.Linear(6, 2, bias=False)
+        for layer in (*self.blocks, self.head):
+            layer.weight.data = matrix(*layer.weight.shape)
+
+    def get_input_embeddings(self) -> Any:
+        return self.embed
+
+    def forward(self, input_ids: Any = None, inputs_embeds: Any = None, attention_mask: Any = None, **_: Any) -> Any:
+        hidden = self.embed(input_ids) if inputs_embeds is None else inputs_embeds
+        for block in self.blocks:
+            hidden = block(hidden)
+        mask = attention_mask[:, :, None].to(hidden)
+        return SimpleNamespace(logits=self.head((hidden * mask).sum(1) / mask.sum(1)))
+
+
+def closed_form(modules: dict[str, Linear], ids: list[int], content: int) -> float:
+    """|m| / |grad m|, in median token norms: the distance of an affine model's boundary."""
+    embeddings = modules["embeddings"].embed.weight.double().numpy()
+    first, second = (modules[f"blocks.{number}"].blocks[number].weight.detach().double().numpy() for number in (0, 1))
+    readout = modules["head"].head.weight.detach().double().numpy() @ second @ first
+    along = readout[0] - readout[1]
+    slope = np.linalg.norm(along) * math.sqrt(content) / len(ids)
+    unit = np.median(np.linalg.norm(embeddings, axis=1))
+    return float(abs(embeddings[ids].mean(axis=0) @ along) / slope / unit)
+
+
+def test_effects_of_an_affine_pair_are_those_of_the_closed_form(
+    tiny: Any, victims: Callable[[Path], Victim], pair_of: Callable[..., Subject]
+) -> None:
+    plain = victims(tiny.peft)
+    models = {name: Linear(plain.model.config, seed).eval() for name, seed in (("full", 1), ("peft", 2))}
+    full, peft = (Victim(model, plain.tokenizer, plain.label_columns) for model in models.values())
+    texts = [text for text, _ in tiny.dev]
+    scores = [victim.scores([(text,) for text in texts]).argmax(axis=1) for victim in (full, peft)]
+    agreed = [n for n in range(len(texts)) if scores[0][n] == scores[1][n]][:4]
+    examples = [Example(str(n), (texts[n],), int(scores[0][n])) for n in agreed]
+
+    readings = list(PROBE.measure(pair_of(full, victim=peft, chosen=examples)))
+
+    ids = {each.id: plain.tokenizer(each.texts[0])["input_ids"] for each in examples}
+    names = ("embeddings", "blocks.0", "blocks.1", "head")
+
+    def log_distance(key: str, recipient: str, donor: str = "", module: str | None = None) -> float:
+        parts = {name: models[donor if name == module else recipient] for name in names}
+        return math.log(closed_form(parts, ids[key], len(ids[key]) - 2))
+
+    found = [r for r in readings if r.measurement.quantity.name in ("transplant-gap", "transplant-effect")]
+    assert len({r.module for r in found}) > 2 and len(examples) == 4
+    for reading in found:
+        measured, key = reading.measurement, reading.example.id  # type: ignore[union-attr]
+        if measured.quantity.name == "transplant-gap":
+            expected = log_distance(key, "peft") - log_distance(key, "full")
+        else:
+            donor, _, recipient = measured.scope.partition("-in-")
+            expected = log_distance(key, recipient, donor, reading.module) - log_distance(key, recipient)
+        assert measured.value == pytest.approx(expected, abs=2e-3)
 
 
 def test_a_donors_head_brings_its_own_order_of_labels(tiny: Any, victims: Callable[[Path], Victim]) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import BertForSequenceClassification, BertModel, BertTokenizerFast
 
 from robustness import api
 from robustness.definitions.tasks import find_task
@@ -131,6 +132,49 @@ def test_the_path_ends_at_the_checkpoint_and_begins_at_the_base(
         victims[name].model.state_dict()[f"bert.{key}"].copy_(value)
     base = victims[name].scores(texts)
     assert found["accuracy-at-t-0"] == np.mean(base.argmax(axis=1) == labels)
+
+
+def test_a_hand_made_update_turns_answers_where_the_closed_form_says(tiny: Any, tmp_path: Path) -> None:
+    """The pooler alone changes: W_0 = -a u' + 10 c w', dW = 3 a u' + 5 b v', and the answer is the sign of a'W h.
+
+    a'(W_0 + t dW) h = (3 t - 1) u'h, wrong below t = 1/3. The leading direction of dW is 5 b v', which says nothing;
+    the second makes the answer. The leading direction of W_0 is 10 c w'; the second holds all of dW that counts.
+    """
+    model = BertModel.from_pretrained(tiny.base).eval()
+    tokenizer = BertTokenizerFast.from_pretrained(tiny.base)
+    with torch.no_grad():
+        first = [model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0, 0] for text, _ in tiny.dev]
+        hidden = torch.stack(first)
+        axes = torch.linalg.qr(torch.cat([(hidden[0] - hidden[1])[:, None], gaussian(32, 2, seed=3)], dim=1))[0]
+        u, v, w = axes.T
+        identity = torch.eye(32)
+        before = -torch.outer(identity[0], u) + 10 * torch.outer(identity[2], w)
+        change = 3 * torch.outer(identity[0], u) + 5 * torch.outer(identity[1], v)
+        model.pooler.dense.weight.copy_(before)
+        model.pooler.dense.bias.zero_()
+        model.save_pretrained(tmp_path / "base")
+        tuned = BertForSequenceClassification.from_pretrained(tiny.full)
+        tuned.bert.load_state_dict(model.state_dict())
+        tuned.bert.pooler.dense.weight.copy_(before + change)
+        tuned.classifier.weight.copy_(torch.stack([-identity[0], identity[0]]))
+        tuned.classifier.bias.zero_()
+        tuned.save_pretrained(tmp_path / "full")
+    for folder in ("base", "full"):
+        tokenizer.save_pretrained(tmp_path / folder)
+    checkpoint = read_checkpoint("full", str(tmp_path / "full"), str(tmp_path / "base"))
+    victim = to_victim(load_checkpoint(checkpoint, find_task("sst2")), place("cpu"))
+    answers_ = [int(value > 0) for value in (hidden @ u).tolist()]
+    examples = [Example(str(n), (text,), answers_[n]) for n, (text, _) in enumerate(tiny.dev)]
+    path = UpdatePath(steps=(0.0, 0.3, 0.4, 1.0), ranks=(1, 2), tops=(1, 2), scales=(), radius=1e-6)
+
+    found = accuracies(list(path.measure(Subject(checkpoint, examples, (), 0, "d", lambda: victim))))
+
+    expected = {"t-0": 0, "t-0.3": 0, "t-0.4": 1, "t-1": 1, "rank-1": 0, "rank-2": 1}
+    expected |= {"top-1": 0, "rest-1": 1, "top-2": 1, "rest-2": 0}
+    assert {0, 1} == set(answers_)
+    assert found == {
+        f"{name}-at-{place_}": value for place_, value in expected.items() for name in ("accuracy", "step-accuracy")
+    }
 
 
 def test_a_gradient_step_has_the_promised_length_and_lowers_the_margin(
