@@ -10,61 +10,25 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import lists, sampled_from
+from small_recipes import TEXT_RECIPES, small
 
 from robustness import Access, BudgetExhausted, Example, testing
 from robustness.definitions.catalog import ATTACKS
-from robustness.engine.attack import GradientAttack, Gradients, NamedAttack, Search
+from robustness.engine.attack import GradientAttack, Gradients, Search
 from robustness.engine.outcome import Status
 from robustness.engine.scheduler import Scheduler
 from robustness.errors import AttackError, DataError
-from robustness.recipes.assets.resources import Resources
-from robustness.recipes.building import find_recipe, members_of, name_recipe
-from robustness.recipes.cascade import Cascade
 from robustness.recipes.embedding.attack import WithinRadii
 from robustness.recipes.embedding.ball_attacks import Fgsm
 from robustness.recipes.embedding.balls import Norm
 from robustness.recipes.embedding.trial import EmbeddingResult
-from robustness.recipes.parts import build_attack
 from robustness.tasks.task import Protected, Task
 from robustness.testing import check_attack
 from robustness.testsets.protection import find_protected
 from robustness.victims.toy_models import toy_victims
 
-FEW = {
-    "generations": 3,
-    "iterations": 3,
-    "particles": 8,
-    "passes": 3,
-    "population": 8,
-    "steps": 8,
-    "width": 4,
-    "samples": 3,
-    "draws": 10,
-}
-CLASSIFIERS = [
-    name
-    for name in ATTACKS.names()
-    if ATTACKS.find(name).definition.search.kind != "distractor-search"  # about answers: test_distractor_search.py
-]
 
-
-def small(name: str) -> NamedAttack:
-    """A shipped attack with few steps, small populations and narrow beams; of a cascade, the first two members.
-
-    The sentence encoder, which is slow, is checked with textfooler alone.
-    """
-    entry = find_recipe(name)
-    definition = entry.definition
-    if members := members_of(definition):
-        return name_recipe(entry, Cascade([small(member) for member in members[:2]]))
-    given = definition.search.model_dump()
-    fewer = {key: min(value, given[key]) for key, value in FEW.items() if key in given}
-    kept = [part for part in definition.constraints if part.kind != "sentence-similarity" or name == "textfooler"]
-    smaller = {"search": definition.search.model_copy(update=fewer), "constraints": tuple(kept)}
-    return name_recipe(entry, build_attack(definition.model_copy(update=smaller), Resources.of()))
-
-
-@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize("name", ATTACKS.names())
 def test_every_shipped_attack_keeps_the_rules(name: str) -> None:
     try:
         attack = small(name)
@@ -76,7 +40,6 @@ def test_every_shipped_attack_keeps_the_rules(name: str) -> None:
 
 WORDS = ["the", "film", "is", "good", "plot", "dull", "story", "acting", "movies", "great", "awful", "not", "played"]
 NUMBERS = ["7", "42", "1990"]
-TEXT_RECIPES = [name for name in CLASSIFIERS if ATTACKS.find(name).definition.family != "embedding"]
 NUMBERED = Task(
     "mood", ("text",), ("sad", "glad"), ("text",), protected=Protected(patterns=("[0-9]+", "film", "not"))
 )

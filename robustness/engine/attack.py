@@ -19,7 +19,6 @@ from robustness.testsets.example import Example, Texts
 if TYPE_CHECKING:  # a victim brings torch, which the protocol itself does not need
     from robustness.engine.outcome import Outcome
     from robustness.victims.heads.head import Head
-    from robustness.victims.heads.spans import AnsweringVictim
 
 ScoreRows: TypeAlias = NDArray[np.float32]
 """Logits, shape (candidates, labels)."""
@@ -149,19 +148,6 @@ class GradientAttack(Protocol):
         ...
 
 
-@runtime_checkable
-class AnswerAttack(Protocol):
-    """An attack on question answering: it works on a victim's likeliest answers, and judges its finds afresh."""
-
-    access: Access
-
-    def run_answers(
-        self, victim: AnsweringVictim, examples: Iterable[Example], *, seed: int, digest: str
-    ) -> Iterator[Outcome]:
-        """Yields one outcome for each question, each seeded by (run seed, attack digest, example id)."""
-        ...
-
-
 class Effort(StrEnum):
     """What an attack spends on an example, by the outcome's field that counts it."""
 
@@ -177,7 +163,7 @@ class NamedAttack:
     name: str
     digest: str
     """Changes whenever the attack could behave differently; part of the seed of every search."""
-    attack: Attack | GradientAttack | AnswerAttack
+    attack: Attack | GradientAttack
     family: str = "custom"
     """character, word, sentence, embedding, baseline or custom: groups attacks in reports."""
     max_queries: int | None = None

@@ -16,7 +16,7 @@ from typing import Any
 from robustness.definitions.attacks import AttackDefinition
 from robustness.definitions.catalog import ATTACKS, Entry
 from robustness.definitions.parts import CheckedPart
-from robustness.engine.attack import Access, AnswerAttack, Attack, Effort, GradientAttack, NamedAttack
+from robustness.engine.attack import Access, Attack, Effort, GradientAttack, NamedAttack
 from robustness.errors import AttackError, DefinitionError
 from robustness.recipes.assets.pretrained import WEIGHTS, digest_weights_file
 from robustness.recipes.assets.resources import Resources
@@ -78,7 +78,7 @@ def find_recipe(name: str) -> Entry[AttackDefinition]:
     return replace(entry, definition=check_parts(entry.definition, str(entry.path)))
 
 
-def _build_recipe(entry: Entry[AttackDefinition], resources: Resources) -> Attack | GradientAttack | AnswerAttack:
+def _build_recipe(entry: Entry[AttackDefinition], resources: Resources) -> Attack | GradientAttack:
     _refuse_unfit_members(entry)
     try:
         return build_attack(entry.definition, resources, partial(find_attack, resources=resources))
@@ -131,7 +131,7 @@ def _digest_own_models(definition: AttackDefinition) -> Iterator[str]:
             yield digest_weights_file(Path(reference, WEIGHTS))
 
 
-def name_recipe(entry: Entry[AttackDefinition], attack: Attack | GradientAttack | AnswerAttack) -> NamedAttack:
+def name_recipe(entry: Entry[AttackDefinition], attack: Attack | GradientAttack) -> NamedAttack:
     """Returns a checked recipe's attack with everything that its definition says of it."""
     definition = entry.definition
     return NamedAttack(

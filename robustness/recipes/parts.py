@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
-
-from pydantic import NonNegativeInt, PositiveInt
+from typing import TYPE_CHECKING, Any
 
 from robustness.definitions.attacks import AttackDefinition
 from robustness.definitions.parts import Kinds, Loaders, Offered, Part
-from robustness.definitions.testsets import DistractorSearch
-from robustness.engine.attack import Access, AnswerAttack, Attack, GradientAttack, NamedAttack
+from robustness.engine.attack import Access, Attack, GradientAttack, NamedAttack
 from robustness.errors import AttackError, DataError, DefinitionError
 from robustness.recipes.assets.lexical import find_asset, load_neighbours, load_tagger, load_wordnet
 from robustness.recipes.assets.pretrained import find_model
@@ -65,7 +62,7 @@ def assets_of(definition: AttackDefinition) -> list[str]:
 
 def build_attack(
     definition: AttackDefinition, resources: Resources, find_member: FindMember | None = None
-) -> Attack | GradientAttack | AnswerAttack:
+) -> Attack | GradientAttack:
     """Puts a checked recipe's parts together.
 
     Args:
@@ -89,37 +86,10 @@ def build_attack(
         "access": lambda: Access(definition.access),
     }
     members: Loaders = {"Members": lambda names: [find_member(name) for name in names] if find_member else []}
-    attack: Attack | GradientAttack | AnswerAttack = SEARCH_KINDS.build(search, offered, members)
+    attack: Attack | GradientAttack = SEARCH_KINDS.build(search, offered, members)
     if isinstance(attack, GradientAttack) and definition.budget.max_queries is not None:
         raise AttackError(f"[budget]: a search of kind {search.kind} asks no questions; its steps are its budget")
     return attack
-
-
-def add_words(
-    words: PositiveInt,
-    candidates: PositiveInt,
-    epochs: PositiveInt,
-    restarts: NonNegativeInt,
-    paragraph_words: NonNegativeInt = 0,
-    *,
-    place: Literal["before", "after"],
-) -> AnswerAttack:
-    """Searches for words that, put beside a question's paragraph, make a victim answer wrongly.
-
-    Args:
-        words: how many.
-        candidates: common words drawn for each place, beside the question's own.
-        epochs: passes over all places before, and again after, the restarts begin.
-        restarts: further distractors that are searched from side by side.
-        paragraph_words: the most frequent content words of the paragraph that are candidates too.
-        place: of the words, beside the paragraph.
-    """
-    from robustness.recipes.answering.distractor_attack import DistractorAttack  # brings torch
-
-    settings = DistractorSearch(
-        words=words, candidates=candidates, epochs=epochs, restarts=restarts, paragraph_words=paragraph_words
-    )
-    return DistractorAttack(settings, place)
 
 
 def _refuse_unread(definition: AttackDefinition) -> None:

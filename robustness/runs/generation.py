@@ -12,7 +12,7 @@ from robustness.definitions.catalog import TESTSETS
 from robustness.definitions.testsets import GeneratedSet
 from robustness.errors import RunError, UsageError
 from robustness.paths import refuse_unwritable
-from robustness.recipes.answering.distractor_search import search_distractors
+from robustness.recipes.distractors.generated_words import search_distractors
 from robustness.runs.cells import Cell
 from robustness.runs.planning.plan import digest_of
 from robustness.runs.planning.rows import draw_groups

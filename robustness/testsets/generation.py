@@ -53,12 +53,19 @@ def alter_questions(originals: Sequence[Example], made: GeneratedSet, name: str)
 
 def insert_distractor(example: Example, distractor: str, place: str) -> Example:
     """Returns the example with the distractor before or after its paragraph, the gold answers moved along."""
-    question, context = example.texts
+    altered = put_beside(example, 1, distractor, place)
     if place == "after":
-        return example.with_texts((question, f"{context.rstrip()} {distractor}"))
+        return altered
     shift = len(distractor) + 1
-    answers = tuple(GoldSpan(answer.text, answer.start + shift) for answer in example.answers)
-    return replace(example.with_texts((question, f"{distractor} {context}")), answers=answers)
+    return replace(altered, answers=tuple(GoldSpan(answer.text, answer.start + shift) for answer in example.answers))
+
+
+def put_beside(example: Example, segment: int, words: str, place: str) -> Example:
+    """Returns the example with words before or after one segment; gold answers keep the places that they had."""
+    texts = list(example.texts)
+    text = texts[segment]
+    texts[segment] = f"{words} {text}" if place == "before" else f"{text.rstrip()} {words}" if text else words
+    return example.with_texts(texts)
 
 
 def question_generator(seed: int, generator: str, key: str) -> np.random.Generator:

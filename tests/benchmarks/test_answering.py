@@ -20,7 +20,7 @@ from robustness.definitions.catalog import TESTSETS
 from robustness.definitions.tasks import find_task
 from robustness.definitions.testsets import DistractorSearch, GeneratedSet
 from robustness.engine.evaluation import evaluate
-from robustness.recipes.answering.distractor_search import search_distractors
+from robustness.recipes.distractors.generated_words import search_distractors
 from robustness.testsets.example import Example, Texts
 from robustness.testsets.loading import load_testset
 from robustness.victims.heads.labels import Victim

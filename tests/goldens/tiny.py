@@ -226,9 +226,8 @@ def make_runs(folder: Path) -> list[Run]:
         few = write_few_queries(world.folder)
         runs.append(Run(world.testsets[0], world, world.testsets, (*kept, few), left_out))
     recipes, left_out = recipes_for(answering)
-    left_out |= dict.fromkeys(recipes, "takes minutes; the run has the same search with a tiny budget")
-    small = (write_small_distractors(answering.folder),)
-    return [*runs, Run("tiny-squad", answering, answering.testsets, small, left_out)]
+    small = write_small_distractors(answering.folder)
+    return [*runs, Run("tiny-squad", answering, answering.testsets, (*recipes, small), left_out)]
 
 
 def _make_folder(folder: Path) -> Path:

@@ -25,6 +25,7 @@ restarts = 0
 place = "after"
 """
 FEW_QUERIES = 12
+ON_QUESTIONS = ("deepwordbug", "pruthi", "pwws", "input-reduction", "hotflip", "identity")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +111,15 @@ def write_few_queries(folder: Path) -> str:
 
 
 def recipes_for(world: World) -> tuple[list[str], dict[str, str]]:
-    """Returns the shipped recipes of labels or of questions, and why the others do not run on the world."""
+    """Returns the shipped recipes that run on the world, and why the others do not."""
     fitting, others = [], {}
     for name in ATTACKS.names():
-        asks_questions = ATTACKS.find(name).definition.search.kind == "distractor-search"
-        if asks_questions == world.answers:
-            fitting.append(name)
+        if ATTACKS.find(name).definition.search.kind == "distractor-search":
+            others[name] = "takes minutes; questions have the same search with a tiny budget"
+        elif world.answers and name not in ON_QUESTIONS:
+            others[name] = "does on questions what it does on labels; a few recipes stand for all"
         else:
-            others[name] = f"attacks {'questions' if asks_questions else 'labels'}; the run has the other"
+            fitting.append(name)
     return fitting, others
 
 

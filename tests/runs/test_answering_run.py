@@ -125,10 +125,10 @@ def test_pairs_are_compared_by_tests_that_fit_the_score(report: Report) -> None:
     assert (rows["difference"] - (rows["reference_value"] - rows["candidate_value"])).abs().max() < 1e-9
 
 
-def test_live_attacks_on_questions_run_on_questions_and_others_do_not(report: Report) -> None:
+def test_attacks_run_on_questions_but_for_sets_that_are_attacks_themselves(report: Report) -> None:
     attacks = report.tables["attacks"]
 
-    assert set(attacks["attack"]) == {"tiny-words"}
+    assert set(attacks["attack"]) == {"tiny-words", "identity"}
     assert set(attacks["testset"]) == {"questions", "tiny-addnegans"}
     rows = report.tables["examples"]
     broken = rows[(rows["attack"] == "tiny-words") & (rows["status"] == "succeeded")]

@@ -21,7 +21,7 @@ from robustness.engine.faults import errored
 from robustness.engine.outcome import Outcome, Status
 from robustness.engine.query_cache import QueryCache
 from robustness.errors import CheckpointError, RunError
-from robustness.recipes.answering.distractor_attack import DistractorAttack
+from robustness.recipes.distractors.added_words import AddWords
 from robustness.reports.tables.columns import Table
 from robustness.runs.cells import Cell
 from robustness.runs.executors.executor import Work, find_outcomes
@@ -169,7 +169,7 @@ def test_a_question_that_the_victim_fails_on_is_errored_with_or_without_an_attac
         return encode(texts)
 
     search = DistractorSearch(words=2, epochs=1, candidates=2, restarts=0)
-    for attack in (None, NamedAttack("addany", "digest", DistractorAttack(search, "after"))):
+    for attack in (None, NamedAttack("addany", "digest", AddWords(**search.model_dump(), place="after"))):
         whole = {o.example_id: told(o) for o in find_outcomes(victim, None, attack, examples, 0)}
         with monkeypatch.context() as patch:
             patch.setattr(victim, "encode", fails)

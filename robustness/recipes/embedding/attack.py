@@ -275,11 +275,12 @@ def _attack_batch(
     clean, logits = judgement.clean_logits.cpu().numpy(), judgement.logits.cpu().numpy()
     l2, linf = sizes(result.delta, Norm.L2).tolist(), sizes(result.delta, Norm.LINF).tolist()
     succeeded, tokens = judgement.succeeded.tolist(), batch.content.sum(dim=1).tolist()
+    labels = batch.labels.tolist()
     costs = zip(result.forwards.tolist(), result.backwards.tolist(), result.zero_gradients.tolist(), strict=True)
     return [
         EmbeddingOutcome(
             example=example,
-            status=_status(example.label, clean[row], logits[row], succeeded=succeeded[row]),
+            status=_status(labels[row], clean[row], logits[row], succeeded=succeeded[row]),
             clean_logits=clean[row],
             logits=logits[row],
             l2=l2[row],

@@ -25,7 +25,8 @@ from robustness.recipes.embedding.ball_attacks import Apgd, BallAttack, Fgsm, Pg
 from robustness.recipes.embedding.balls import Norm
 from robustness.recipes.embedding.minimal_norm import Ddn, Fmn, MinimalAttack
 from robustness.recipes.embedding.trial import Loss
-from robustness.tasks.grading import Grader, grade_finite
+from robustness.tasks.abilities import Ability
+from robustness.tasks.grading import grade_finite
 from robustness.testsets.example import Example
 from robustness.victims.heads.head import Head
 
@@ -44,21 +45,18 @@ class EmbeddingRecipe:
 
     def run(self, victim: Head, examples: Iterable[Example], *, seed: int, digest: str) -> Iterator[Outcome]:
         """Yields one outcome for each example; its text stays as it is, `distance` says how far the find lies."""
-        waiting = {}
-        for example in examples:
-            problem = victim.grader.problem(example)
-            if problem:
-                yield _as_row(errored(example, problem), self.norm, victim.grader)
-            else:
-                waiting[example.id] = example
+        waiting = {example.id: example for example in examples}
+        problems = {name: problem for name, e in waiting.items() if (problem := victim.grader.problem(e))}
+        for name, problem in (problems | victim.find_unfit(list(waiting.values()))).items():
+            yield _as_row(errored(waiting.pop(name), problem), self.norm, victim)
         try:
             outcomes = attack_embeddings(self.method, victim, list(waiting.values()), seeded_generators(seed, digest))
             for outcome in outcomes:
                 del waiting[outcome.example.id]
-                yield _as_row(outcome, self.norm, victim.grader)
+                yield _as_row(outcome, self.norm, victim)
         except (CheckpointError, UsageError) as error:  # of the victim or the task: true of every example left
             for example in waiting.values():
-                yield _as_row(errored(example, str(error)), self.norm, victim.grader)
+                yield _as_row(errored(example, str(error)), self.norm, victim)
 
 
 def attack_ball(
@@ -157,12 +155,14 @@ def name_embedding_attack(attack: object, name: str) -> EmbeddingRecipe:
     return EmbeddingRecipe(attack, Norm(norm))
 
 
-def _as_row(outcome: EmbeddingOutcome, norm: Norm, grader: Grader) -> Outcome:
+def _as_row(outcome: EmbeddingOutcome, norm: Norm, victim: Head) -> Outcome:
     """Every forward pass on a perturbed input is a query; the clean ones and the judge's are not."""
-    example, status = outcome.example, outcome.status
+    example, status, grader = outcome.example, outcome.status, victim.grader
     attacked = status in (Status.SUCCEEDED, Status.FAILED)
+    has_scores = Ability.SCORES in victim.can
     clean, given = (
-        None if row is None else grade_finite(grader, row, example) for row in (outcome.clean_logits, outcome.logits)
+        grade_finite(grader, row, example) if has_scores and row is not None else None
+        for row in (outcome.clean_logits, outcome.logits)
     )
     row = Outcome.of(
         example,
@@ -179,4 +179,8 @@ def _as_row(outcome: EmbeddingOutcome, norm: Norm, grader: Grader) -> Outcome:
         ),
     )
     found = outcome.relative_distance(norm) if status is Status.SUCCEEDED else None
-    return replace(row, distance=found, norm=str(norm))
+    row = replace(row, distance=found, norm=str(norm))
+    if has_scores or outcome.error is not None:
+        return row
+    # Of a question the logits are those of its best right and wrong spans: they say whether, not what is answered.
+    return replace(row, clean_correct=attacked, correct=status is Status.FAILED if attacked else None)

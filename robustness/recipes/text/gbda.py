@@ -148,6 +148,8 @@ class _Trial:
             return errored(example, gold, grader.problem(example) or NOT_FINITE)
         if not clean.correct:
             return Outcome.of(example, gold, Status.SKIPPED, clean=Answered(example, clean))
+        if unfit := self.victim.find_unfit([example]).get(example.id):
+            return errored(example, gold, unfit)
         places = find_places(self.victim, example, self.settings.candidates)
         proposal = example
         if places.is_open.any():
@@ -191,7 +193,7 @@ class _Trial:
             soft = ((theta + places.mask + noise) / settings.temperature).softmax(dim=2)
             vectors = torch.einsum("spk,pkd->spd", soft, places.embeddings)
             point = many.embeddings.clone()
-            point[many.content] = vectors.flatten(0, 1)
+            point[many.content] = vectors[:, places.is_free].flatten(0, 1)
             hinge = (margins(many.logits(point), many.labels) + settings.margin).clamp_min(0.0).mean()
             total = hinge + settings.similarity_weight * (1 - places.similarity(vectors))
             if self.model is not None:

@@ -30,6 +30,8 @@ class TokenPlaces:
     """Shape (places, candidates), float32: 0 where a candidate may stand, minus infinity elsewhere."""
     is_own: torch.Tensor
     """Shape (places, candidates), bool."""
+    is_free: torch.Tensor
+    """Shape (places,), bool: not protected."""
     is_open: torch.Tensor
     """Shape (places,), bool: there is another candidate."""
     embeddings: torch.Tensor
@@ -61,8 +63,8 @@ def find_places(victim: Head, example: Example, count: int | None) -> TokenPlace
     words, continues = torch.from_numpy(vocabulary.words), torch.from_numpy(vocabulary.continues)
     kinds = torch.stack([words & ~continues, words & continues]).to(table.device)
     own = torch.from_numpy(tokens).to(table.device)
-    is_free = np.array([not example.protects(span) for span in spans], dtype=bool)
-    is_open = torch.from_numpy(vocabulary.words[tokens] & is_free).to(table.device)
+    is_free = torch.tensor([not example.protects(span) for span in spans], dtype=torch.bool, device=table.device)
+    is_open = torch.from_numpy(vocabulary.words[tokens]).to(table.device) & is_free
     allowed = kinds[torch.from_numpy(vocabulary.continues[tokens]).long().to(table.device)] & is_open[:, None]
     rows = torch.arange(len(own), device=table.device)
     allowed[rows, own] = True
@@ -78,6 +80,7 @@ def find_places(victim: Head, example: Example, count: int | None) -> TokenPlace
         candidates=nearest.indices,
         mask=mask,
         is_own=nearest.indices == own[:, None],
+        is_free=is_free,
         is_open=mask.isfinite().sum(dim=1) > 1,
         embeddings=table[nearest.indices],
     )

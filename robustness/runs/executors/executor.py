@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from robustness.engine.attack import AnswerAttack, GradientAttack, NamedAttack
+from robustness.engine.attack import GradientAttack, NamedAttack
 from robustness.engine.evaluation import evaluate
 from robustness.engine.faults import isolate_outcomes
 from robustness.engine.outcome import Outcome
@@ -16,8 +16,7 @@ from robustness.engine.scheduler import CUDA_WIDTH, WIDTH, Scheduler
 from robustness.runs.cells import Cell
 from robustness.runs.storage.sink import Sink
 from robustness.testsets.example import Example
-from robustness.victims.heads.head import Head, LabelHead, with_scores
-from robustness.victims.heads.spans import AnsweringVictim
+from robustness.victims.heads.head import Head
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +49,13 @@ def find_outcomes(
     Raises:
         VictimGoneError: a victim that fails on all of them.
     """
-    scored = with_scores(victim)
-    if attack is not None and scored is not None and not isinstance(attack.attack, GradientAttack):
+    if attack is not None and not isinstance(attack.attack, GradientAttack):
         width = CUDA_WIDTH if victim.device.type == "cuda" else WIDTH
-        return _search(Scheduler(attack, scored, seed=seed, width=width, cache=cache), scored, examples)
+        return _search(Scheduler(attack, victim, seed=seed, width=width, cache=cache), victim, examples)
     return isolate_outcomes(_finder(victim, attack, seed), examples, victim.grader.gold)
 
 
-def _search(scheduler: Scheduler, victim: LabelHead, examples: Sequence[Example]) -> Iterator[Outcome]:
+def _search(scheduler: Scheduler, victim: Head, examples: Sequence[Example]) -> Iterator[Outcome]:
     try:
         yield from scheduler.run(examples)
     finally:
@@ -68,8 +66,5 @@ def _finder(victim: Head, attack: NamedAttack | None, seed: int) -> Callable[[Se
     """What finds the outcomes of some examples where no search asks text by text."""
     if attack is None:
         return partial(evaluate, victim)
-    if isinstance(victim, AnsweringVictim):
-        assert isinstance(attack.attack, AnswerAttack), "the plan gives questions to attacks on answers alone"
-        return partial(attack.attack.run_answers, victim, seed=seed, digest=attack.digest)
     assert isinstance(attack.attack, GradientAttack), "all others are searches"
     return partial(attack.attack.run, victim, seed=seed, digest=attack.digest)

@@ -17,7 +17,7 @@ from robustness.definitions.seeds import refuse_seed
 from robustness.definitions.suites import SuiteDefinition
 from robustness.definitions.tasks import task_of_testset
 from robustness.definitions.testsets import TestsetDefinition
-from robustness.engine.attack import Access, AnswerAttack, NamedAttack, Search
+from robustness.engine.attack import Access, NamedAttack, Search
 from robustness.engine.needs import needs_of
 from robustness.errors import DataError, DefinitionError, UsageError
 from robustness.recipes.assets.resources import Resources
@@ -28,7 +28,7 @@ from robustness.sensitivity.building import find_probe, name_probe
 from robustness.sensitivity.measurement import Space
 from robustness.sensitivity.probe import NamedProbe
 from robustness.tasks.abilities import declared_needs
-from robustness.tasks.task import Task, TaskKind
+from robustness.tasks.task import Task
 from robustness.testsets.example import Example
 
 
@@ -322,20 +322,14 @@ def _list_cells(
         for checkpoint, pair in checkpoints.items()
         for entry in testsets
         if tasks[entry.name] == pair.task
-        for attack in (NO_ATTACK, *(a.name for a in attacks if _fits(a, entry.definition, pair.task)))
+        # Sets that are searched for against each checkpoint are attacks themselves.
+        for attack in (NO_ATTACK, *(a.name for a in attacks if not _is_searched(entry.definition)))
     )
 
 
 def _without(lacks: Sequence[Lack], cells: Sequence[Cell]) -> tuple[Cell, ...]:
     unserved = {(lack.checkpoint, lack.asking) for lack in lacks}
     return tuple(cell for cell in cells if (cell.checkpoint, cell.attack) not in unserved)
-
-
-def _fits(attack: NamedAttack, testset: TestsetDefinition, task: Task) -> bool:
-    """Attacks on answers run on questions alone; sets that are searched for against each checkpoint are attacks."""
-    if _is_searched(testset):
-        return False
-    return isinstance(attack.attack, AnswerAttack) == (task.kind is TaskKind.SPAN)
 
 
 def _is_searched(testset: TestsetDefinition) -> bool:

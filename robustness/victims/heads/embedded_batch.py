@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 
-from robustness.testsets.example import Example
+from robustness.testsets.example import Example, Span
 from robustness.victims.inputs import Company
 from robustness.victims.lookup import embedding_module, look_up
 
@@ -40,7 +40,7 @@ class EmbeddedBatch:
     embeddings: torch.Tensor
     """Shape (batch, tokens, dim), float32, no gradient."""
     content: torch.Tensor
-    """Shape (batch, tokens), bool: tokens of the attacked segments, never special or padding tokens."""
+    """Shape (batch, tokens), bool: tokens of the attacked segments, never special, padding or protected ones."""
     labels: torch.Tensor
     """Shape (batch,), int64."""
     unit: float
@@ -71,6 +71,11 @@ class EmbeddedBatch:
             labels=self.labels[rows],
             inputs=inputs,
         )
+
+
+def is_open(example: Example, place: Span) -> bool:
+    """Whether the token at a place may be perturbed: it is of an attacked segment, and nothing protected is in it."""
+    return place[0] in example.attacked and not (example.protected and example.protects(place))
 
 
 def margins(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

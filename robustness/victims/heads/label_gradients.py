@@ -10,7 +10,13 @@ import torch
 
 from robustness.errors import CheckpointError, UsageError
 from robustness.testsets.example import Example, Texts
-from robustness.victims.heads.embedded_batch import EmbeddedBatch, Forward, group_by_length, median_token_norm
+from robustness.victims.heads.embedded_batch import (
+    EmbeddedBatch,
+    Forward,
+    group_by_length,
+    is_open,
+    median_token_norm,
+)
 from robustness.victims.heads.text_gradients import Located
 from robustness.victims.lookup import look_up, replaced_lookup
 
@@ -41,7 +47,7 @@ def batch_texts(victim: Victim, examples: Sequence[Example]) -> list[list[Exampl
 
 
 def locate_texts(victim: Victim, examples: Sequence[Example]) -> list[Located]:
-    """Returns the content tokens of each example, chosen and truncated as `embed_texts` does."""
+    """Returns the content tokens of each example, truncated as `embed_texts` does, and the protected ones too."""
     if not examples:
         return []
     encoded = _tokenize(victim, [example.texts for example in examples], places=True)
@@ -86,15 +92,21 @@ def _special_tokens(victim: Victim) -> set[int]:
 
 def _encode(victim: Victim, examples: Sequence[Example]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """The model's inputs and the content mask."""
-    encoded = _tokenize(victim, [example.texts for example in examples])
+    # Places cost time, and only what is protected needs them.
+    places = any(example.protected for example in examples)
+    encoded = _tokenize(victim, [example.texts for example in examples], places=places)
     special = _special_tokens(victim)
-    flags = [
-        [
-            int(segment in example.attacked and token not in special)
-            for token, segment in zip(encoded["input_ids"][row], encoded.sequence_ids(row), strict=True)
-        ]
-        for row, example in enumerate(examples)
-    ]
+    flags = []
+    for row, example in enumerate(examples):
+        ids = encoded["input_ids"][row]
+        offsets = encoded["offset_mapping"][row] if places else [(0, 0)] * len(ids)
+        found = zip(ids, encoded.sequence_ids(row), offsets, strict=True)
+        flags.append(
+            [
+                int(segment is not None and token not in special and is_open(example, (segment, *offset)))
+                for token, segment, offset in found
+            ]
+        )
     columns = {name: encoded[name] for name in encoded if name in victim.accepted}
     inputs = victim.inputs(columns | {"content": flags})
     return inputs, inputs.pop("content").bool()

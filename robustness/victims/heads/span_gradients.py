@@ -1,4 +1,4 @@
-"""A question answering model seen as a differentiable function of its paragraph's word embeddings."""
+"""A question answering model seen as a differentiable function of its texts' word embeddings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ import torch
 from numpy.typing import NDArray
 
 from robustness.testsets.example import Example
-from robustness.victims.heads.embedded_batch import EmbeddedBatch, Forward, group_by_length, median_token_norm
+from robustness.victims.heads.embedded_batch import (
+    EmbeddedBatch,
+    Forward,
+    group_by_length,
+    is_open,
+    median_token_norm,
+)
 from robustness.victims.heads.gold_spans import find_gold_spans
 from robustness.victims.heads.windows import ANSWER_TOKENS, Windows
 from robustness.victims.lookup import look_up, replaced_lookup
@@ -27,7 +33,8 @@ def embed_questions(victim: AnsweringVictim, examples: Sequence[Example]) -> Emb
 
     A span's logit is s_a + t_b, its start and end logit; it is right where its text matches a gold answer exactly,
     by SQuAD's rules, so the margin max over right (s_a + t_b) - max over wrong (s_a + t_b) is above 0 exactly where
-    the answer is right. The paragraph's tokens are the content. Of a paragraph of several windows the first counts.
+    the answer is right. The attacked segments' tokens are the content, without gold answers that are protected. Of a
+    paragraph of several windows the first counts.
 
     Raises:
         CheckpointError: a model that does not read its embeddings once.
@@ -43,7 +50,7 @@ def embed_questions(victim: AnsweringVictim, examples: Sequence[Example]) -> Emb
         right, wrong = judge_spans(example, windows, index)
         length, width = right.shape
         spans[0, row, :length, :width], spans[1, row, :length, :width] = right, wrong
-        content[row, :length] = windows.allowed[index]
+        content[row, :length] = _content(example, windows, index)
     for name, mask in zip((RIGHT, WRONG), spans, strict=True):
         inputs[name] = torch.from_numpy(mask).to(victim.device)
     with torch.no_grad():
@@ -99,6 +106,12 @@ def judge_spans(example: Example, windows: Windows, index: int) -> tuple[NDArray
     ends = np.arange(tokens)[:, None] + np.arange(width)
     spans = allowed[:, None] & np.pad(allowed, (0, width))[ends]
     return right, spans & ~right
+
+
+def _content(example: Example, windows: Windows, index: int) -> list[bool]:
+    """Which tokens of a window may be perturbed; a segment below 0 is that of a special token."""
+    places = zip(windows.segments[index].tolist(), windows.offsets[index].tolist(), strict=True)
+    return [start < end and is_open(example, (segment, start, end)) for segment, (start, end) in places]
 
 
 def _first_windows(windows: Windows, count: int) -> list[int]:

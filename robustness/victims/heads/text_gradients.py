@@ -48,7 +48,7 @@ class TextGradient:
     places: tuple[Span, ...]
     """Each token's segment, start and end in the text."""
     gradient: NDArray[np.float32]
-    """By the word embeddings, shape (tokens, dim); zero where it was not finite."""
+    """By the word embeddings, shape (tokens, dim); zero where it was not finite, and at what is protected."""
     vanished: bool
     """Whether the gradient is zero at every token, or was not finite."""
     vocabulary: Vocabulary
@@ -103,7 +103,9 @@ def gradient_at(
     gradient: NDArray[np.float32],
     vocabulary: Vocabulary,
 ) -> TextGradient:
-    """Returns the gradient at one text's tokens, shape (tokens, dim), one that is not finite as zeros.
+    """Returns the gradient at one text's tokens, shape (tokens, dim).
+
+    It is zero where it was not finite, and at what is protected.
 
     Args:
         grader: reads the row.
@@ -118,6 +120,8 @@ def gradient_at(
     reached = is_answer and not grader.correct(row[None], [example])[0]
     finite = bool(np.isfinite(gradient).all())
     own = gradient if finite else np.zeros_like(gradient)
+    if example.protected:
+        own[[example.protects(place) for place in located.places]] = 0
     return TextGradient(
         loss, bool(reached), located.tokens, located.places, own, not finite or not own.any(), vocabulary
     )
@@ -130,8 +134,10 @@ def _differentiate(victim: Head, examples: Sequence[Example]) -> list[TextGradie
         logits = batch.logits(point)
         (slope,) = torch.autograd.grad(-margins(logits, batch.labels).sum(), point)
     vocabulary = vocabulary_of(victim)
-    rows, contents = logits.detach().cpu().numpy(), batch.content
-    return [
-        gradient_at(victim.grader, example, rows[i], located, slope[i][contents[i]].cpu().numpy(), vocabulary)
-        for i, (example, located) in enumerate(zip(examples, victim.locate(examples), strict=True))
-    ]
+    rows = logits.detach().cpu().numpy()
+    found = []
+    for i, (example, located) in enumerate(zip(examples, victim.locate(examples), strict=True)):
+        gradient = np.zeros((len(located.tokens), slope.shape[2]), dtype=np.float32)
+        gradient[[not example.protects(place) for place in located.places]] = slope[i][batch.content[i]].cpu().numpy()
+        found.append(gradient_at(victim.grader, example, rows[i], located, gradient, vocabulary))
+    return found

@@ -9,7 +9,13 @@ import numpy as np
 import torch
 
 from robustness.testsets.example import Example
-from robustness.victims.heads.embedded_batch import EmbeddedBatch, Forward, group_by_length, median_token_norm
+from robustness.victims.heads.embedded_batch import (
+    EmbeddedBatch,
+    Forward,
+    group_by_length,
+    is_open,
+    median_token_norm,
+)
 from robustness.victims.heads.text_gradients import Located
 from robustness.victims.lookup import look_up, replaced_lookup
 
@@ -20,7 +26,8 @@ if TYPE_CHECKING:
 def embed_prompts(victim: PromptedVictim, examples: Sequence[Example]) -> EmbeddedBatch:
     """Encodes examples as one padded batch whose logits are the labels' scores, as the victim's own.
 
-    The content is the tokens of the attacked segments: the template's, the special ones and the verbalisers' stay.
+    The content is the tokens of the attacked segments that are not protected: the template's, the special ones and
+    the verbalisers' stay.
 
     Raises:
         CheckpointError: a tokenizer that cannot say where a token comes from, or a model that does not read its
@@ -30,7 +37,7 @@ def embed_prompts(victim: PromptedVictim, examples: Sequence[Example]) -> Embedd
     ids, mask = victim.pad([row for row, _ in encoded])
     content = torch.zeros_like(mask, dtype=torch.bool)
     for row, (example, (_, places)) in enumerate(zip(examples, encoded, strict=True)):
-        flags = [place is not None and place[0] in example.attacked for place in places]
+        flags = [place is not None and is_open(example, place) for place in places]
         content[row, : len(flags)] = torch.tensor(flags, dtype=torch.bool, device=content.device)
     with torch.no_grad():
         embeddings = look_up(victim.model, ids)

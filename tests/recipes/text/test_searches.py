@@ -14,8 +14,8 @@ from robustness import Example
 from robustness.engine.attack import Answer, Attack, NamedAttack, ScoreRows
 from robustness.engine.outcome import Outcome, Status
 from robustness.engine.scheduler import Scheduler
+from robustness.recipes.distractors.appended_texts import Append
 from robustness.recipes.text.constraints import Constraints, SamePartOfSpeech
-from robustness.recipes.text.distractors import Append
 from robustness.recipes.text.edits import WordEdits
 from robustness.recipes.text.evolution import DifferentialEvolution
 from robustness.recipes.text.genetic import Genetic

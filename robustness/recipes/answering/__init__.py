@@ -1,1 +1,0 @@
-"""Distractors that are searched for beside a question's paragraph."""

@@ -1,0 +1,1 @@
+"""Attacks that leave a text as it is and put something beside it."""
