@@ -63,7 +63,13 @@ class Thesaurus(Protocol):
 def _wordnet_at(path: Path) -> Thesaurus:
     _let_nltk_read(path)
     wordnet: Any = importlib.import_module("nltk.corpus").wordnet
-    wordnet.ensure_loaded()
+    kind: Any = importlib.import_module("nltk.corpus.reader.wordnet").WordNetCorpusReader
+    # NLTK reads the index of senses twice to map WordNet 3.0, which other languages refer to, onto this one: itself.
+    mapping, kind.map_wn = kind.map_wn, lambda *_, **__: None
+    try:
+        wordnet.ensure_loaded()
+    finally:
+        kind.map_wn = mapping
     reader: Thesaurus = wordnet
     return reader
 

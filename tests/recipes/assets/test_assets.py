@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -118,3 +120,44 @@ def test_two_callers_of_one_process_have_each_their_own_data_folder(tmp_path: Pa
     assert assets.locate_asset("counter-fitted-neighbours", mine) == path
     assert assets.locate_asset("counter-fitted-neighbours", theirs) is None
     assert assets.locate_asset("counter-fitted-neighbours", mine) == path
+
+
+COUNT_LINES = """
+import sys
+import nltk.data
+import numpy as np
+from robustness.engine.scheduler import Scheduler
+from robustness.recipes.building import find_attack
+from robustness.testsets.example import Example
+
+lines, stream = [0], nltk.data.SeekableUnicodeStreamReader
+read = stream.readline
+
+def readline(self, *given, **named):
+    lines[0] += 1
+    return read(self, *given, **named)
+
+stream.readline = readline
+
+class Constant:
+    def scores(self, texts):
+        return np.tile(np.array([[0.0, 1.0]], dtype=np.float32), (len(texts), 1))
+
+for n in (1, 2):
+    text = f"the {n} films were a charming journey through a quiet country of old habits told with patience " * 5
+    list(Scheduler(find_attack("pwws"), Constant(), seed=0).run([Example(str(n), (text,), 1)]))
+    print(lines[0])
+"""
+
+
+def test_wordnet_is_read_once_a_process_and_without_what_other_languages_need(shared_data: Path) -> None:
+    pytest.importorskip("nltk")
+    environment = os.environ | {"ROBUSTNESS_DATA": str(shared_data)}
+
+    told = subprocess.run(
+        [sys.executable, "-c", COUNT_LINES], env=environment, capture_output=True, text=True, check=True
+    ).stdout
+
+    first, both = map(int, told.split())
+    assert first < 200_000  # its 180,000 lines, in place of 594,000, and those of the words
+    assert both - first < 1_000
