@@ -18,9 +18,13 @@ from transformers import BertForSequenceClassification, BertTokenizerFast
 from robustness import api
 from robustness.cli import main
 from robustness.definitions.tasks import find_task
+from robustness.engine.scheduler import Scheduler
 from robustness.errors import RobustnessError
+from robustness.recipes.building import find_attack
 from robustness.reports.report import Report
 from robustness.runs.storage.record import read_record
+from robustness.tasks.grading import LabelGrader
+from robustness.testsets.example import Example
 from robustness.victims.files.checkpoint import read_checkpoint
 from robustness.victims.loading import load_checkpoint, place, to_victim
 
@@ -178,6 +182,54 @@ def test_the_commands_of_the_page_run_as_they_stand(
             assert not stop.code
     assert "topics: keeps every rule" in capsys.readouterr().out
     assert (news / "runs" / "news" / "report.html").is_file()
+
+
+def test_fifty_attacked_sentences_of_four_labels_end_as_textattacks(
+    news: Path, textattack: Any, shared_draws: Any
+) -> None:
+    folder = news / "my"
+    checkpoint = read_checkpoint("full", str(folder / "full"), str(folder / "base"))
+    victim: Any = to_victim(load_checkpoint(checkpoint, find_task(str(news / "topics.toml"))), place("cpu"))
+    rows = [(text, list(TOPICS).index(topic)) for text, topic in sentences(80, seed=2)]
+    answers = victim.scores([(text,) for text, _ in rows]).argmax(axis=1)
+    right = [row for row, answer in zip(rows, answers, strict=True) if answer == row[1]][:50]
+    examples = [Example(str(number), (text,), label) for number, (text, label) in enumerate(right)]
+
+    class Mild:
+        """Runs each text once, and has no probability so near 1 that TextAttack's single precision rounds it."""
+
+        def __init__(self) -> None:
+            self.known: dict[Any, Any] = {}
+
+        def scores(self, texts: Any) -> Any:
+            new = [text for text in texts if text not in self.known]
+            self.known |= {text: victim.scores([text])[0] / 10 for text in new}
+            return np.stack([self.known[text] for text in texts])
+
+    class Wrapper(textattack.models.wrappers.ModelWrapper):  # type: ignore[misc, name-defined]
+        model = None
+
+        def __call__(self, texts: list[str]) -> Any:
+            return mild.scores([(text,) for text in texts])
+
+    attack, mild = find_attack("deepwordbug"), Mild()
+    ours = {o.example_id: o for o in Scheduler(attack, mild, seed=5).run(examples)}
+    recipe, draws = textattack.attack_recipes.DeepWordBugGao2018.build(Wrapper()), shared_draws(5, attack.digest)
+    ties = 0
+    words = {"SuccessfulAttackResult": "succeeded", "FailedAttackResult": "failed"}
+    assert len(examples) == 50 and {example.label for example in examples} == {0, 1, 2, 3}
+    for example in examples:
+        draws.start(example.id)
+        theirs = recipe.attack(textattack.shared.AttackedText(example.texts[0]), example.label)
+
+        assert ours[example.id].status == words[type(theirs).__name__], example.texts
+        their_text = theirs.perturbed_result.attacked_text.text
+        if ours[example.id].adversarial_text != (their_text,):
+            both = mild.scores([ours[example.id].adversarial_text, (their_text,)])
+            losses = LabelGrader(tuple(TOPICS)).losses(both, [example, example])
+            assert losses[0] == pytest.approx(losses[1], abs=1e-6), example.texts  # a tie in single precision
+            ties += 1
+    assert ties <= 2
 
 
 @pytest.mark.parametrize(

@@ -113,8 +113,8 @@ def test_the_edit_distance_constraint_has_textattacks_bound(textattack: Any) -> 
 class LetterVictim:
     """A linear model of letter pairs: every edit moves its scores, and many flip its answer."""
 
-    def __init__(self) -> None:
-        self._weights = np.random.default_rng(5).normal(size=(997, 2))
+    def __init__(self, labels: int) -> None:
+        self._weights = np.random.default_rng(5).normal(size=(997, labels))
 
     def scores(self, texts: Sequence[Texts]) -> ScoreRows:
         return np.stack([self._score(text[0]) for text in texts]).astype(np.float32)
@@ -124,13 +124,14 @@ class LetterVictim:
         return self._weights[pairs].sum(axis=0) / 12  # no probability near 1, which would round
 
 
+@pytest.mark.parametrize("labels", [2, 4])
 def test_with_the_same_random_draws_every_outcome_is_textattacks(
-    textattack: Any, sentences: list[str], shared_draws: Any
+    labels: int, textattack: Any, sentences: list[str], shared_draws: Any
 ) -> None:
     """Same ranking, same candidates, same choice: the same status and the same adversarial text."""
     from textattack.attack_recipes import DeepWordBugGao2018
 
-    victim = LetterVictim()
+    victim = LetterVictim(labels)
 
     class Wrapper(textattack.models.wrappers.ModelWrapper):  # type: ignore[misc, name-defined]
         model = None
@@ -139,6 +140,8 @@ def test_with_the_same_random_draws_every_outcome_is_textattacks(
             return victim.scores([(text,) for text in texts])
 
     attack = find_attack("deepwordbug")
+    # Hidden, either of two equal words leaves the same pairs of letters: a tie that rounding would break.
+    sentences = [each for each in sentences if len(set(each.split())) == len(each.split())]
     predictions = victim.scores([(sentence,) for sentence in sentences]).argmax(axis=1)
     examples = [Example(str(i), (s,), int(y)) for i, (s, y) in enumerate(zip(sentences, predictions, strict=True))]
     ours = {o.example_id: o for o in Scheduler(attack, victim, seed=3).run(examples)}
@@ -152,7 +155,7 @@ def test_with_the_same_random_draws_every_outcome_is_textattacks(
         outcome = ours[example.id]
         assert outcome.status == words[type(theirs).__name__], example.texts
         assert outcome.adversarial_text == (theirs.perturbed_result.attacked_text.text,), example.texts
-    assert len({outcome.status for outcome in ours.values()}) == 2  # both endings occur
+    assert len(examples) >= 50 and len({outcome.status for outcome in ours.values()}) == 2  # both endings occur
 
 
 def _shapes(word: str, edited: set[str]) -> set[tuple[int, int]]:
