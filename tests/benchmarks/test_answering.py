@@ -20,9 +20,13 @@ from robustness.definitions.catalog import TESTSETS
 from robustness.definitions.tasks import find_task
 from robustness.definitions.testsets import DistractorSearch, GeneratedSet
 from robustness.engine.evaluation import evaluate
+from robustness.engine.scheduler import Scheduler
+from robustness.recipes.building import find_attack
 from robustness.recipes.distractors.generated_words import search_distractors
+from robustness.tasks.gold import GoldSpan
 from robustness.testsets.example import Example, Texts
 from robustness.testsets.loading import load_testset
+from robustness.testsets.protection import find_protected
 from robustness.victims.heads.labels import Victim
 from robustness.victims.heads.spans import ENCODE_TEXTS, AnsweringVictim
 
@@ -30,6 +34,7 @@ pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600)]
 ROWS = int(os.environ.get("BENCH_ROWS", "3560"))
 """AddSent's rows; fewer for a quick look."""
 PIPELINE_ROWS = 100
+PARAGRAPHS = int(os.environ.get("BENCH_PARAGRAPHS", "20"))
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 ROUNDS = 3
 """The pipeline and the victim take turns; the quickest of each counts."""
@@ -72,7 +77,7 @@ def forward_seconds(model: Any, tokenizer: Any, rows: list[dict[str, list[int]]]
 
 
 def windows_of(victim: AnsweringVictim, texts: Sequence[Texts]) -> list[dict[str, list[int]]]:
-    inputs = victim._encode(texts).inputs
+    inputs = victim.encode(texts).inputs
     return [dict(zip(inputs, values, strict=True)) for values in zip(*inputs.values(), strict=True)]
 
 
@@ -214,6 +219,57 @@ def peak_megabytes(victim: AnsweringVictim, examples: Sequence[Example]) -> floa
     peak = tracemalloc.get_traced_memory()[1] / 2**20
     tracemalloc.stop()
     return peak
+
+
+class Recording:
+    """A reader that remembers what it was asked."""
+
+    def __init__(self, victim: AnsweringVictim) -> None:
+        self._victim = victim
+        self.grader, self.can = victim.grader, victim.can
+        self.texts: list[Texts] = []
+
+    def rows(self, asked: Sequence[Example]) -> Any:
+        self.texts += [example.texts for example in asked]
+        return self._victim.rows(asked)
+
+
+@torch.inference_mode()
+def processor_seconds(action: Callable[[], Any]) -> tuple[float, Any]:
+    """Those of an idle machine, whatever runs beside."""
+    started = time.process_time()
+    result = action()
+    return time.process_time() - started, result
+
+
+def test_deepwordbug_on_paragraphs_is_near_the_floor_of_its_windows(
+    shared_data: Path, answering_folder: Path, save_result: Save
+) -> None:
+    victim = victim_of(answering_folder)
+    examples = []
+    for example in load_testset(TESTSETS.find("squad"), shared_data).examples[: 40 * PARAGRAPHS : 40]:
+        said = victim.predict([example.texts])[0].best  # of a random head: so that it is right, and attacked
+        answers = (GoldSpan(said, example.texts[1].index(said)),)
+        protected = find_protected(find_task("squad"), example.texts, answers)
+        examples.append(replace(example, answers=answers, protected=protected, _spans=None))
+    recording, attack = Recording(victim), find_attack("deepwordbug")
+
+    seconds, outcomes = processor_seconds(lambda: list(Scheduler(attack, recording, seed=0).run(examples)))
+    windows = windows_of(victim, list(dict.fromkeys(recording.texts)))
+    batch = victim.batches.tokens
+    floor, _ = processor_seconds(lambda: forward_seconds(victim.model, victim.tokenizer, windows, batch))
+
+    figures = {
+        "paragraphs": len(outcomes),
+        "words": sum(len(example.words) for example in examples),
+        "queries": sum(outcome.queries for outcome in outcomes),
+        "windows": len(windows),
+        "processor_seconds": seconds,
+        "floor_processor_seconds": floor,
+        "times_floor": seconds / floor,
+    }
+    save_result("deepwordbug_squad", figures)
+    assert figures["times_floor"] <= 1.2
 
 
 def test_memory_does_not_grow_with_the_rows(shared_data: Path, answering_folder: Path, save_result: Save) -> None:

@@ -22,7 +22,7 @@ from robustness.definitions.tasks import find_task
 from robustness.engine.attack import NamedAttack, Search
 from robustness.engine.outcome import Outcome, Status
 from robustness.engine.scheduler import Scheduler
-from robustness.errors import DataError
+from robustness.errors import DataError, UsageError
 from robustness.recipes.building import name_attack
 from robustness.recipes.embedding.attack import WithinRadii
 from robustness.recipes.embedding.ball_attacks import Pgd
@@ -245,6 +245,16 @@ def test_an_attack_of_a_few_lines_runs_on_labels_and_on_questions_unchanged(
     (outcome,) = Scheduler(name_attack(Shout), listener, seed=0).run([example])
 
     assert (outcome.status, outcome.adversarial_text, outcome.queries) == (Status.SUCCEEDED, shouted, 2)
+
+
+def test_textattacks_own_recipes_are_refused_on_questions_before_anything_loads(
+    textattack: Any, answering: Any
+) -> None:
+    del textattack
+    names = [str(answering.testset)]
+
+    with pytest.raises(UsageError, match="textattack:PWWSRen2019: needs scores of labels, .* answers with spans"):
+        api.plan("advsquad", answering.pairs, data=answering.data, testsets=names, attacks=["textattack:PWWSRen2019"])
 
 
 def test_a_run_attacks_the_field_that_it_is_told_to(answering: Any, tmp_path: Path) -> None:
