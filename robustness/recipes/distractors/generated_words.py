@@ -105,6 +105,9 @@ def expected_score(prediction: Prediction, example: Example) -> tuple[float, flo
 class ExpectedScoreGrader:
     """Of rows of expected F1 and F1: an answer is right while it shares a word with a gold one."""
 
+    measure: ClassVar[str] = SpanGrader.measure
+    floor: ClassVar[str] = SpanGrader.floor
+
     def losses(self, rows: Rows, asked: Sequence[Asked]) -> NDArray[np.float64]:
         """Returns one minus the expected F1, shape (texts,)."""
         del asked
