@@ -29,8 +29,9 @@ def check_task(task: Task) -> None:
     """Checks that a task keeps the rules by which it is evaluated; returns nothing where it does, loads no model.
 
     The rules: its fields, labels, prompt and verbalisers go together; gold answers score 100 %, an empty answer
-    scores its floor; rows of every label are read back from CSV, TSV and JSON Lines as they were written; a prompt
-    holds every text to the letter; of questions, gold answers are found where they are to be protected.
+    scores its floor, together as one at a time; rows of every label are read back from CSV, TSV and JSON Lines as
+    they were written; a prompt holds every text to the letter; of questions, gold answers are found where they are to
+    be protected. Whether padding changes a checkpoint's answers, its gate measures.
 
     Args:
         task: as `find_task` returns it, or made by hand.
@@ -98,6 +99,10 @@ def _check_grades(
     shares = grader.correct(rows, asked).mean(), np.mean([grade.correct for grade in grades])
     if not np.allclose([*shares, np.mean([grade.quality for grade in grades])], [right, right, quality]):
         raise DefinitionError(f"{_named(task)}: answers that are {right:.0%} right are graded {shares[0]:.0%} right")
+    alone = [(grader.losses(rows[i : i + 1], asked[i : i + 1])[0], grades[i].correct) for i in range(len(rows))]
+    together = list(zip(grader.losses(rows, asked), grader.correct(rows, asked), strict=True))
+    if not np.array_equal(alone, together):
+        raise DefinitionError(f"{_named(task)}: answers are graded otherwise together than one at a time")
 
 
 def _check_rows(task: Task) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from robustness.definitions.tasks import find_task, shipped_tasks
 from robustness.errors import DefinitionError
+from robustness.tasks.grading import LabelGrader
 from robustness.tasks.task import Chat, Task
 from robustness.testsets.task_checks import check_task
 
@@ -57,3 +59,10 @@ def test_a_span_tasks_answers_are_graded_and_protected() -> None:
     check_task(find_task("squad"))
     with pytest.raises(DefinitionError, match='kind = "span" reads two fields'):
         check_task(replace(find_task("squad"), fields=("a", "b", "c"), attacked=("c",)))
+
+
+def test_grades_that_depend_on_what_is_graded_beside_them_break_a_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LabelGrader, "losses", lambda _, rows, __: np.arange(len(rows), dtype=np.float64))
+
+    with pytest.raises(DefinitionError, match="mood: answers are graded otherwise together than one at a time"):
+        check_task(Task("mood", ("text",), ("sad", "glad"), ("text",)))
