@@ -50,9 +50,15 @@ def test_every_probe_fills_its_tables_for_both_arms(finished: Any) -> None:
 
 
 def test_the_bounds_of_a_run_are_held_against_each_other_on_every_example(tiny: Any, tmp_path: Path) -> None:
-    probes = ["margin-gradient", "adversarial-distance", "lipschitz-upper", "layer-product"]
+    suite = tmp_path / "bounds.toml"
+    suite.write_text(
+        'summary = "s"\ntestsets = ["demo-sentiment"]\nlimit = 2\n'
+        'probes = ["margin-gradient", "adversarial-distance", "lipschitz-upper", "layer-product"]\n'
+        "[parameters.adversarial-distance]\nnorms = ['l2']\nsteps = 6\nshrinking_rounds = 1\nchecked_examples = 0\n"
+        "[parameters.lipschitz-upper]\nsamples = 64\nexact_examples = 0\nascent_steps = 1\n"
+    )
 
-    report = start(tiny, tmp_path / "run", probes=probes, limit=2)
+    report = robustness.run(str(suite), tiny.pairs, tmp_path / "run", data=tiny.data, testsets=[str(tiny.testset)])
 
     brackets = report.tables[Table.BRACKETS]
     bounds = {"certified-radius-local", "layer-product-radius", "margin-gradient", "margin-lipschitz-lower"}
