@@ -16,12 +16,13 @@ from robustness.sensitivity.batching import measure_batches, torch_generator
 from robustness.sensitivity.convergence import GATE
 from robustness.sensitivity.input.ball_ascent import BallAscent
 from robustness.sensitivity.input.jacobian import logit_jacobians, spectral_norms
+from robustness.sensitivity.input.units import PER_EMBEDDING, TokenUnits
 from robustness.sensitivity.measurement import Direction, Kind, Quantity, Space, measure
 from robustness.sensitivity.probe import Reading, Subject
 from robustness.testsets.example import Example
 from robustness.victims.heads.embedded_batch import EmbeddedBatch
 
-LIPSCHITZ = Quantity("local-lipschitz-lower", "logits / embedding", Direction.FRAGILE)
+LIPSCHITZ = Quantity("local-lipschitz-lower", PER_EMBEDDING, Direction.FRAGILE)
 
 
 PATIENCE = 6
@@ -37,7 +38,7 @@ class LipschitzLower:
 
     The ball is of l2 perturbations of the content, convex, so that the constant is the supremum of |J|. It is that
     norm that ascends, by second derivatives' products: from x, and from random points of the ball. The value starts
-    from |J(x)|, so it is never below the probe jacobian-norm.
+    from |J(x)|, so it is never below the probe jacobian-norm. In the same units as that.
     """
 
     radius: PositiveFloat
@@ -52,7 +53,9 @@ class LipschitzLower:
         """See Probe."""
         readings = list(self._search(subject))
         again = replace(subject, examples=GATE.choose(readings, LIPSCHITZ))
-        return GATE.check(readings, replace(self, steps=2 * self.steps)._search(again), [LIPSCHITZ])
+        checked = GATE.check(readings, replace(self, steps=2 * self.steps)._search(again), [LIPSCHITZ])
+        units = TokenUnits.of(subject.any_victim)
+        return (each for reading in checked for each in units.add(reading))
 
     def _search(self, subject: Subject) -> Iterator[Reading]:
         def of_batch(examples: Sequence[Example], batch: EmbeddedBatch) -> list[Reading]:

@@ -67,14 +67,20 @@ def test_the_probe_labels_a_lower_bound_with_its_radius(tiny: Any, subject_of: A
 
     rows = [(r.measurement.kind, r.measurement.radius, str(r.measurement.status)) for r in readings if r.example]
     checks = {r.measurement.quantity.name for r in readings if r.example is None}
-    assert rows == [(Kind.LOWER, 0.2, "ok")] * 3
+    names = {r.measurement.quantity.name.removeprefix("local-lipschitz-lower") for r in readings if r.example}
+    assert rows == [(Kind.LOWER, 0.2, "ok")] * 9
+    assert names == {"", "-per-token-norm", "-per-neighbour"}
     assert checks == {"check-gain-of-twice-the-steps", "check-worst-gain-of-twice-the-steps"}
 
 
 def test_a_search_of_few_steps_is_not_converged_and_its_bound_still_holds(tiny: Any, subject_of: Any) -> None:
     def values(steps: int) -> dict[str, Any]:
         readings = LipschitzLower(0.5, steps, 1).measure(subject_of(tiny.peft, count=4))
-        return {r.example.id: r.measurement for r in readings if r.example}
+        return {
+            r.example.id: r.measurement
+            for r in readings
+            if r.example and r.measurement.quantity.name == "local-lipschitz-lower"
+        }
 
     early, late = values(2), values(60)
 
