@@ -15,6 +15,7 @@ from pydantic import PositiveFloat, PositiveInt
 
 from robustness.errors import ProbeError
 from robustness.sensitivity.batching import refusals_as_unsupported, require_float32
+from robustness.sensitivity.convergence import GATE
 from robustness.sensitivity.measurement import Direction, Kind, MeasurementStatus, Quantity, Space, Target, measure
 from robustness.sensitivity.parameter.reachability import find_tangents
 from robustness.sensitivity.parameter.tangent import Projection, Tangent
@@ -30,6 +31,12 @@ SUBSPACE_SHARPNESS = Quantity("sharpness-in-tangent", "loss")
 NOT_STEEPEST = (
     "a valid lower bound, but a loose one: what is projected is not the steepest direction in the adaptive norm"
 )
+
+
+MOMENTUM = 0.7
+"""What is left of the older steepest directions in the next step."""
+STEP = 0.5
+"""Of their sum, the length of a step."""
 
 
 class WeightNorm(StrEnum):
@@ -102,7 +109,7 @@ class Sharpness:
                 search = Ascent(weights, MeanLoss(weights, batches), norm, radius, self.steps)
                 is_loose = norm is WeightNorm.ADAPTIVE and not self.adaptive_in_tangent
                 searched = [] if is_loose else tangents
-                yield from _search_spaces(search, searched, forwards=(self.steps + 1) * len(subject.examples))
+                yield from _search_spaces(search, searched, forwards=(2 * self.steps + 1) * len(subject.examples))
 
 
 def _search_spaces(search: Ascent, tangents: Sequence[tuple[str, Tangent]], *, forwards: int) -> Iterator[Reading]:
@@ -124,12 +131,18 @@ def _search_spaces(search: Ascent, tangents: Sequence[tuple[str, Tangent]], *, f
             measured = replace(measured, status=MeasurementStatus.NOT_CONVERGED, reason=NOT_STEEPEST)
         return Reading(measured)
 
-    rises = []
+    rises: list[Rise] = []
+    found, longer = list[Reading](), list[Reading]()
     for scope, tangent in tangents:
         with suppress(Unsupported):  # the whole space has its meaning all the same
             rises.append(search.rise(tangent.project))
-            yield reading(SUBSPACE_SHARPNESS, rises[-1], scope)
-    yield reading(SHARPNESS, max([search.rise(), *rises]), "blocks")
+            found.append(reading(SUBSPACE_SHARPNESS, rises[-1].found, scope))
+            longer.append(reading(SUBSPACE_SHARPNESS, rises[-1].after_twice, scope))
+    rises.append(search.rise())
+    found.append(reading(SHARPNESS, max(each.found for each in rises), "blocks"))
+    longer.append(reading(SHARPNESS, max(each.after_twice for each in rises), "blocks"))
+    checked = list(GATE.check(found, longer, [SHARPNESS]))
+    return GATE.check(checked, longer, [SUBSPACE_SHARPNESS])
 
 
 @final
@@ -156,6 +169,16 @@ def _summed_loss(batch: EmbeddedBatch, count: int) -> torch.Tensor:
     return torch.nn.functional.cross_entropy(logits, batch.labels, reduction="sum") / count
 
 
+@dataclass(frozen=True, slots=True)
+class Rise:
+    """The largest rises found, at least 0."""
+
+    found: float
+    """In the steps that were asked for."""
+    after_twice: float
+    """In twice as many."""
+
+
 @final
 class Ascent:
     """Steepest ascent of a loss over the weights in a ball around where they are."""
@@ -167,18 +190,22 @@ class Ascent:
         self._weights, self._loss, self._steps = weights, loss, steps
         self._origin = {name: value.detach().clone() for name, value in weights.parameters.items()}
 
-    def rise(self, project: Projection | None = None) -> float:
-        """Returns the largest rise found of the loss, at least 0; in a linear subspace where a projection is given.
+    def rise(self, project: Projection | None = None) -> Rise:
+        """Returns the largest rises found of the loss; in a linear subspace where a projection is given.
 
-        Each step is a whole radius along the steepest direction, averaged with the point it starts from, then put
-        back onto the ball: for a quadratic function this is power iteration.
+        Each step is half a radius along the steepest directions so far, the older the less, then put back onto the
+        ball: for a quadratic function this is power iteration with momentum.
         """
         self._weights.place({})
         start, slope = self._loss.slope()
-        best, delta = start, dict[str, torch.Tensor]()
-        for _ in range(self._steps):
+        best, delta, momentum = start, dict[str, torch.Tensor](), dict[str, torch.Tensor]()
+        found = start
+        for number in range(2 * self._steps):
+            found = best if number <= self._steps else found
             direction = self._steepest(self._nonzero(project(slope) if project else slope, project))
-            delta = {name: delta[name] + direction[name] if delta else direction[name] for name in direction}
+            for name, part in direction.items():
+                momentum[name] = part + MOMENTUM * momentum[name] if name in momentum else part
+                delta[name] = delta[name] + STEP * momentum[name] if name in delta else part
             if project:
                 delta = project({**_zeros(self._origin, delta), **delta})
             delta = self._onto_sphere(delta)
@@ -186,7 +213,7 @@ class Ascent:
             value, slope = self._loss.slope()
             best = max(best, value)
         self._weights.place({})
-        return best - start
+        return Rise(found - start, best - start)
 
     def _nonzero(self, slope: dict[str, torch.Tensor], project: Projection | None) -> dict[str, torch.Tensor]:
         """At a stationary point every direction is as good as any: a fixed random one."""

@@ -46,7 +46,7 @@ def hessian() -> np.ndarray:
 
 def search(problem: Quadratic, norm: WeightNorm, radius: float, steps: int = 60, project: Any = None) -> float:
     with problem.weights:
-        return Ascent(problem.weights, problem, norm, radius, steps).rise(project)
+        return Ascent(problem.weights, problem, norm, radius, steps).rise(project).found
 
 
 def test_a_quadratics_sharpness_is_half_its_largest_eigenvalue_times_the_squared_radius(hessian: np.ndarray) -> None:
@@ -111,11 +111,34 @@ def test_a_radius_of_zero_is_refused(hessian: np.ndarray) -> None:
 SHARPNESS = Sharpness(frobenius=0.3, module_relative=0.02, adaptive=2.0, steps=4)
 
 
+def test_an_ascent_that_twice_the_steps_take_farther_is_not_converged(tiny: Any, subject_of: Any) -> None:
+    def rows(steps: int) -> Any:
+        probe = replace(SHARPNESS, frobenius=2.0, steps=steps)
+        measured = [r.measurement for r in probe.measure(subject_of(tiny.peft, count=4))]
+        return next(row for row in measured if (row.quantity.name, row.norm) == ("sharpness", "frobenius"))
+
+    early, late = rows(1), rows(12)
+
+    assert str(early.status) == "not-converged" and "twice the steps gain" in early.reason
+    assert str(late.status) == "ok" and late.value >= early.value
+
+
+def test_what_twice_the_steps_find_is_what_a_search_of_twice_the_steps_finds(hessian: np.ndarray) -> None:
+    problem = Quadratic(hessian, np.random.default_rng(1).normal(size=8))
+
+    with problem.weights:
+        once, twice = (Ascent(problem.weights, problem, WeightNorm.FROBENIUS, 0.7, steps).rise() for steps in (3, 6))
+
+    assert once.after_twice == twice.found > once.found
+
+
 def test_in_three_norms_the_tangents_sharpness_is_at_most_the_whole_spaces(tiny: Any, subject_of: Any) -> None:
     everywhere = replace(SHARPNESS, adaptive_in_tangent=True)
-    readings = [r.measurement for r in everywhere.measure(subject_of(tiny.peft, count=4))]
+    measured = [r.measurement for r in everywhere.measure(subject_of(tiny.peft, count=4))]
+    readings = [row for row in measured if not row.quantity.name.startswith("check-")]
 
     assert {row.kind for row in readings} == {Kind.LOWER}
+    assert len(measured) == 3 * len(readings)  # the median and the worst gain of each
     for norm, radius in SHARPNESS.radii.items():
         found = {row.quantity.name: row for row in readings if row.norm == str(norm)}
         assert 0 < found["sharpness-in-tangent"].value <= found["sharpness"].value
@@ -126,7 +149,7 @@ def test_in_three_norms_the_tangents_sharpness_is_at_most_the_whole_spaces(tiny:
 def test_in_the_adaptive_norm_the_tangent_is_searched_where_it_is_asked_for(tiny: Any, subject_of: Any) -> None:
     readings = [r.measurement for r in replace(SHARPNESS, steps=1).measure(subject_of(tiny.peft, count=2))]
 
-    found = sorted((row.quantity.name, row.norm) for row in readings)
+    found = sorted((row.quantity.name, row.norm) for row in readings if row.kind is Kind.LOWER)
     assert found == [
         ("sharpness", "adaptive"),
         ("sharpness", "frobenius"),
