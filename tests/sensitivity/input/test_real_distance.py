@@ -25,7 +25,7 @@ from robustness.victims.heads.embedded_batch import EmbeddedBatch, frozen
 from robustness.victims.heads.labels import Victim
 from robustness.victims.loading import load_checkpoint, place, to_victim
 
-pytestmark = pytest.mark.soak
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]  # training, and fifteen other searches an example
 EXAMPLES = 12
 RESTARTS = 5
 PROBE = AdversarialDistance((Norm.L2,), 40, 2, 0, 1, 0, 1)
@@ -35,7 +35,7 @@ PROBE = AdversarialDistance((Norm.L2,), 40, 2, 0, 1, 0, 1)
 def victims(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Victim]:
     """Both arms, tuned for a few steps on made-up sentences: neither is saturated."""
     folder = tmp_path_factory.mktemp("real")
-    rows = write_sentences(folder / "train.tsv", 48, seed=0)
+    rows = write_sentences(folder / "train.tsv", 24, seed=0)
     tokenizer = BertTokenizerFast.from_pretrained(minilm)
     found = {}
     for name, rate in (("full", 1e-4), ("lora", 2e-3)):
