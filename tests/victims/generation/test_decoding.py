@@ -27,7 +27,8 @@ def test_batches_give_what_generate_gives_to_each_row_alone(kind: str, tokenizer
 
     found = decode(causal, asked, LIMITS, batch_rows=7)
 
-    expected = [generate_plainly(causal, prompt, max_new_tokens=16, eos_token_id=end, use_cache=kind in CACHED) for prompt in asked]
+    options = {"max_new_tokens": 16, "eos_token_id": end, "use_cache": kind in CACHED}
+    expected = [generate_plainly(causal, prompt, **options) for prompt in asked]
     assert [list(each.tokens) for each in found] == expected
     assert [each.cut for each in found] == [row[-1] != end for row in expected]
     assert causal.can_cache is (kind in CACHED)
