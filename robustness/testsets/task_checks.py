@@ -6,6 +6,7 @@ import csv
 import json
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,9 @@ def check_task(task: Task) -> None:
     >>> check_task(Task("topics", ("text",), ("World", "Sports"), ("text",)))
     """
     validate_content(_content(task), TaskDefinition, _named(task))
+    if task.kind is TaskKind.TEXT:
+        _check_prompt(task)
+        return
     if task.kind is TaskKind.SPAN:
         _check_spans(task)
         return
@@ -62,6 +66,10 @@ def _content(task: Task) -> dict[str, object]:
         "aliases": dict(task.aliases),
         "protected": {"fields": task.protected.fields, "patterns": task.protected.patterns},
     }
+    if task.answer is not None:
+        del content["metric"]
+        said = {field.name: getattr(task.answer, field.name) for field in fields(task.answer)}
+        content["answer"] = {name: value for name, value in said.items() if value is not None}
     if task.chat is not None:
         content["chat"] = {"user": task.chat.user, "system": task.chat.system}
     return content

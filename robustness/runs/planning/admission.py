@@ -74,7 +74,7 @@ def _look_at(pair: Pair) -> list[Checkpoint]:
 
 def _refuse_other_answers(arm: Checkpoint, task: Task) -> None:
     """What a checkpoint answers with must be the task's: its labels, or what it goes on with after a prompt."""
-    if is_prompted(arm, task):
+    if task.kind is TaskKind.TEXT or is_prompted(arm, task):
         if task.chat is not None:
             prompt_of(task, read_config(arm)[1])  # refuses a tokenizer that cannot render it
     elif task.kind is TaskKind.LABELS:

@@ -67,6 +67,7 @@ def read_along(
     return readings
 
 
+@torch.inference_mode()
 def read_batch(
     causal: CausalModel, rows: Sequence[Continuation], cached: int = 0, cache: Any = None
 ) -> list[Reading]:
@@ -90,7 +91,7 @@ def read_batch(
     wanted = ids[:, first + 1 :, None]
     chosen = logits.gather(2, wanted)[:, :, 0]
     losses = (logits.logsumexp(dim=2) - chosen).double().cpu().numpy()
-    others = logits.scatter(2, wanted, -math.inf).amax(dim=2)
+    others = logits.scatter_(2, wanted, -math.inf).amax(dim=2)  # in place: nobody else reads them
     margins = (chosen - others).cpu().numpy()
     return [
         _summarise(losses[index, start : start + len(row.tokens)], margins[index, start : start + len(row.tokens)])

@@ -21,11 +21,11 @@ GROUP_ROWS = 6
 def read_shared(causal: CausalModel, continuations: Sequence[Continuation]) -> list[Reading]:
     """Returns what `read_along` does, to rounding, of rows that begin alike, as the edits of one prompt do.
 
-    Rows are sorted by the place of their first edit and read in groups of about equal size. Each group's common
-    prefix is run once, in one row; its cache grows from group to group.
+    Rows are sorted by the place of their first edit and read in groups of about equal size, the last edits first: the
+    longest common prefix is run once, in one row, and its cache is cut from group to group.
     """
     readings = [EMPTY] * len(continuations)
-    order = _by_place_of_edit([row.whole for row in continuations])
+    order = _by_place_of_edit([row.whole for row in continuations])[::-1]
     order = [index for index in order if continuations[index].tokens]
     if len(order) < 2 or not causal.can_cache:
         return read_along(causal, continuations)

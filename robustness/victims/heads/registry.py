@@ -13,6 +13,7 @@ from robustness.victims.heads.kinds import HeadKind
 from robustness.victims.heads.labels import Victim
 from robustness.victims.heads.prompts import prompt_of
 from robustness.victims.heads.spans import AnsweringVictim
+from robustness.victims.heads.texts import TextVictim
 from robustness.victims.heads.verbalisers import PromptedVictim
 from robustness.victims.heads.windows import STRIDE_TOKENS, WINDOW_TOKENS
 from robustness.victims.inputs import stated_positions, tokenizer_limit
@@ -67,6 +68,10 @@ def _span_head(model: Any, tokenizer: Any, options: HeadOptions) -> Head:
     return AnsweringVictim(model, tokenizer, segment_ids=options.segment_ids, padded=options.padded)
 
 
+def _text_head(model: Any, tokenizer: Any, options: HeadOptions) -> Head:
+    return TextVictim(model, tokenizer, options.task, padded=options.padded)
+
+
 def _count_truncated(task: Task, tokenizer: Any, config: Any, texts: Sequence[Texts]) -> list[int]:
     del task
     longest = min(stated_positions(config), tokenizer_limit(tokenizer))
@@ -93,4 +98,5 @@ _MAKERS: Mapping[HeadKind, _Maker] = {
     HeadKind.LABELS: _Maker(_label_head, _count_truncated),
     HeadKind.VERBALISERS: _Maker(_verbaliser_head, _count_prompts),
     HeadKind.SPAN: _Maker(_span_head, _count_windows),
+    HeadKind.TEXT: _Maker(_text_head, _count_prompts),
 }
