@@ -11,13 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
-from robustness.definitions.reading import validate_content
+from robustness.definitions.catalog import TESTSETS
+from robustness.definitions.reading import read_content, validate_content
 from robustness.definitions.task_tables import TaskDefinition
 from robustness.definitions.testsets import TableFile
 from robustness.errors import DataError, DefinitionError
 from robustness.tasks.gold import GoldSpan
 from robustness.tasks.grading import GradedText, Grader, LabelGrader, Rows, SpanGrader, SpanRow
 from robustness.tasks.task import Task, TaskKind
+from robustness.testsets.loading import load_testset, load_training_split
 from robustness.testsets.protection import find_protected
 from robustness.testsets.tables import read_table
 
@@ -51,6 +53,24 @@ def check_task(task: Task) -> None:
     _check_labels(task)
     _check_rows(task)
     _check_prompt(task)
+
+
+def check_rows(path: str, data: Path | None) -> None:
+    """Reads the rows of a test set's file; a task's file has none.
+
+    Args:
+        path: of the file.
+        data: the folder with local files.
+
+    Raises:
+        DataError: rows that cannot be read, or whose gold texts are not right by their own parser and metric: which.
+    """
+    if "task" not in read_content(Path(path)):
+        return
+    entry = TESTSETS.find(path)
+    load_testset(entry, data)
+    if entry.definition.train is not None:
+        load_training_split(entry, data)
 
 
 def _content(task: Task) -> dict[str, object]:

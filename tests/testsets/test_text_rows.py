@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from robustness import api
 from robustness.definitions.catalog import TESTSETS
 from robustness.errors import DataError
 from robustness.testsets.example import Example
@@ -99,3 +100,14 @@ def test_the_published_sets_are_whole_and_their_gold_scores_one(name: str, count
     else:
         training = load_training_split(TESTSETS.find(name), shared_data)
         assert len(training.examples) == {"viggo": 5_103, "gsm8k": 7_473}[name]
+
+
+def test_checking_a_test_set_reads_its_rows_and_says_which_gold_is_wrong(tmp_path: Path) -> None:
+    load(tmp_path, ROWS)
+    assert api.check(str(tmp_path / "sums.toml"), data=tmp_path) == "gsm8k"
+
+    lines = [*ROWS, {"question": "And?", "answer": "two", "source": 9, "kind": "plain"}]
+    (tmp_path / "sums.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+
+    with pytest.raises(DataError, match=r"1 of 4 rows \(4\) do not score 1"):
+        api.check(str(tmp_path / "sums.toml"), data=tmp_path)

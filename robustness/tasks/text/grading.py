@@ -97,6 +97,12 @@ class TextGrader:
         """Returns the first gold text."""
         return asked.answers[0].text
 
+    def differ(self, known: NDArray[np.float32], fresh: NDArray[np.float32], tolerance: float) -> bool:
+        """Returns whether the response is another, or the loss moved by more than a share of itself (at least 1)."""
+        loss = abs(float(known[TextRow.LOSS] - fresh[TextRow.LOSS]))
+        is_other = not np.array_equal(known[TextRow.LENGTH :], fresh[TextRow.LENGTH :])
+        return is_other or loss > tolerance * max(1.0, abs(float(fresh[TextRow.LOSS])))
+
     def contradiction(self, row: NDArray[np.float32], stored: StoredGrade, tolerance: float) -> str | None:
         """Returns that the response is another one, or None."""
         del tolerance

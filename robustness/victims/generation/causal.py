@@ -90,7 +90,8 @@ class CausalModel:
             inputs["cache_position"] = torch.arange(mask.shape[1] - ids.shape[1], mask.shape[1], device=self.device)
         given = {name: value for name, value in inputs.items() if name in self._accepted and value is not None}
         output = self.model(**given)
-        name = next((name for name in CACHES if name in output), None)  # the old name warns where it is old
+        # Looked at only where there is one: where the old name is old, looking warns.
+        name = next((name for name in CACHES if name in output), None) if inputs["use_cache"] else None
         return Step(output.logits[:, -keep:].float(), None if name is None else output[name])
 
     def pad(self, rows: Sequence[Sequence[int]], *, left: bool) -> tuple[torch.Tensor, torch.Tensor]:

@@ -14,8 +14,11 @@ from robustness.victims.generation.caches import holds, repeat
 from robustness.victims.generation.causal import CausalModel
 from robustness.victims.generation.reading import EMPTY, Continuation, Reading, read_along, read_batch
 
-GROUP_ROWS = 6
-"""At most: of more, the first edit comes too early, and of fewer, matrices are too narrow."""
+GROUP_ROWS = 4, 6
+"""At least and at most, by how long rows are: of many rows the first edit comes too early, and of few short ones
+matrices are too narrow."""
+GROUP_TOKENS = 1_024
+"""Of the rows of a group, their common prefix among them."""
 
 
 def read_shared(causal: CausalModel, continuations: Sequence[Continuation]) -> list[Reading]:
@@ -30,7 +33,9 @@ def read_shared(causal: CausalModel, continuations: Sequence[Continuation]) -> l
     if len(order) < 2 or not causal.can_cache:
         return read_along(causal, continuations)
     prefix = _Prefix(causal)
-    for group in np.array_split(order, -(-len(order) // GROUP_ROWS)):
+    longest = max(len(row.whole) for row in continuations)
+    size = min(max(GROUP_TOKENS // longest, GROUP_ROWS[0]), GROUP_ROWS[1])
+    for group in np.array_split(order, -(-len(order) // size)):
         rows = [continuations[index] for index in group]
         shared = min(_common(rows[0].whole, row.whole) for row in rows)
         shared = min(shared, *(len(row.prompt) - 1 for row in rows))

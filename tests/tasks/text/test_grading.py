@@ -97,3 +97,15 @@ def test_text_tasks_have_their_grader() -> None:
     task = Task("sums", ("q",), (), ("q",), kind=TaskKind.TEXT, template="{q}", answer=NUMBERS.answer)
 
     assert grader_for(task) == NUMBERS
+
+
+@pytest.mark.parametrize(
+    ("loss", "response", "differs"),
+    [(1.005, "18", False), (1.1, "18", True), (1.0, "17", True), (1.0, "1", True), (1.0, "18 ", True)],
+)
+def test_rows_differ_by_response_or_by_more_than_rounding_of_the_loss(
+    loss: float, response: str, differs: bool
+) -> None:
+    known = NUMBERS.row(1.0, "18", cut=False)
+
+    assert NUMBERS.differ(known, NUMBERS.row(loss, response, cut=False), 0.01) is differs
