@@ -256,22 +256,26 @@ def get_assets(
     return [get_asset(name, Path(expand(given)), on_message or (lambda _: None)) for name in names]
 
 
-def check(attack: str | object, *, seed: int = 0) -> str:
+def check(attack: str | object, *, seed: int = 0, data: PathLike | None = None) -> str:
     """Runs the conformance suite on one's own attack, or task; returns the name it would have in tables.
 
+    Of a test set's file its rows are read too, and gold texts must be right by their own parser and metric.
+
     Args:
-        attack: as `plan` takes it, or the path of a task's file.
+        attack: as `plan` takes it, or the path of a task's file, or of a test set's.
         seed: of an attack's searches.
+        data: folder with a test set's local files; None: ROBUSTNESS_DATA.
 
     Raises:
         RobustnessError: it cannot be found, or the first rule that it breaks.
     """
     from robustness.recipes.building import find_attack, name_attack
-    from robustness.testing import check_attack, check_task
+    from robustness.testing import check_attack, check_rows, check_task
 
     if isinstance(attack, str) and is_task_file(expand(attack)):
         task = find_task(expand(attack))
         check_task(task)
+        check_rows(expand(attack), find_data(data))
         return task.name
     named = find_attack(expand(attack)) if isinstance(attack, str) else name_attack(attack)
     check_attack(named, seed=seed)

@@ -293,8 +293,9 @@ def verify(
 def check(
     attack: Annotated[str, typer.Argument(metavar="file.py:Name|task.toml")],
     seed: Annotated[int, typer.Option(help="Of the searches.")] = 0,
+    data: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder with the files of a test set.")] = None,
 ) -> None:
-    """Run the conformance suite on an attack or a task of one's own."""
+    """Run the conformance suite on an attack, a task or a test set of one's own."""
     from robustness import api
 
-    stdout.print(f"{api.check(attack, seed=seed)}: keeps every rule", markup=False, soft_wrap=True)
+    stdout.print(f"{api.check(attack, seed=seed, data=data)}: keeps every rule", markup=False, soft_wrap=True)

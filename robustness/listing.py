@@ -53,7 +53,8 @@ def _list_parts() -> Listing:
 
 
 def _describe_task(task: Task) -> str:
-    answer = ", ".join(task.labels) or "a span of the last field"
+    written = "text" if task.answer is not None else "a span of the last field"
+    answer = ", ".join(task.labels) or written
     return f"[{' + '.join(task.fields)} -> {answer}] {TASKS.find(task.name).definition.summary}"
 
 

@@ -18,11 +18,11 @@ from robustness.errors import AttackError
 from robustness.recipes.building import name_attack
 from robustness.recipes.limits import Limits, limit_attack
 from robustness.testsets.example import Example, Span, Texts
-from robustness.testsets.task_checks import check_task
+from robustness.testsets.task_checks import check_rows, check_task
 from robustness.victims.heads.head import Head, LabelHead
 from robustness.victims.toy_models import toy_victims
 
-__all__ = ["check_attack", "check_task"]
+__all__ = ["check_attack", "check_rows", "check_task"]
 
 BUDGETS = (1, 4, 16, 64)
 """Queries an example that an attack must get along with."""

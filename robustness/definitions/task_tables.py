@@ -9,6 +9,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
+from robustness.definitions.answer_tables import AnswerTable
 from robustness.definitions.model import Definition
 from robustness.definitions.naming import nearest
 from robustness.tasks.task import Chat, Metric, Protected, Task, TaskKind, fold_label
@@ -29,7 +30,7 @@ class ProtectedTable(Definition):
     fields: tuple[str, ...] = ()
     patterns: tuple[str, ...] = ()
     answers: bool | None = None
-    """Of questions; None: yes."""
+    """Of questions and of meaning representations; None: yes of questions, no of others."""
 
 
 class TaskDefinition(Definition):
@@ -49,6 +50,8 @@ class TaskDefinition(Definition):
     template: str = ""
     chat: ChatTable | None = None
     verbalisers: tuple[str, ...] = ()
+    answer: AnswerTable | None = None
+    """Of text."""
     aliases: dict[str, str] = Field(default_factory=dict)
     protected: ProtectedTable = ProtectedTable()
 
@@ -82,7 +85,25 @@ class TaskDefinition(Definition):
                 re.compile(pattern)
             except re.error as error:
                 yield f"[protected] patterns: {pattern!r} is no regular expression: {error}"
-        yield from self._span_problems() if self.kind is TaskKind.SPAN else self._label_problems()
+        if self.kind is not TaskKind.TEXT and self.answer is not None:
+            yield f'[answer] is of kind = "text"; take it out, or the kind is not {self.kind.value!r}'
+        yield from {
+            TaskKind.LABELS: self._label_problems,
+            TaskKind.SPAN: self._span_problems,
+            TaskKind.TEXT: self._text_problems,
+        }[self.kind]()
+
+    def _text_problems(self) -> Iterator[str]:
+        for key in ("labels", "aliases", "verbalisers", "metric"):
+            if getattr(self, key):
+                yield f'{key}: kind = "text" is answered in free text, as [answer] says; take {key} out'
+        if self.answer is None:
+            yield 'kind = "text" needs the table [answer] with parser and metric'
+        elif self.protected.answers and self.answer.parser != "meaning-representation":
+            yield "[protected] answers: of text, only a meaning representation says which words it is about"
+        if not self.template and self.chat is None:
+            yield 'kind = "text" needs a template or [chat]: what the model goes on after'
+        yield from self._form_problems()
 
     def _span_problems(self) -> Iterator[str]:
         if len(self.fields) != 2:
@@ -115,16 +136,11 @@ class TaskDefinition(Definition):
         yield from self._prompt_problems()
 
     def _prompt_problems(self) -> Iterator[str]:
-        if self.template and self.chat is not None:
-            yield "template and [chat] are two prompts; keep one"
-        prompt, key = (self.template, "template") if self.chat is None else (self.chat.user, "[chat] user")
+        prompt, key = self._prompt()
         if bool(prompt) != bool(self.verbalisers):
             lack = "verbalisers, one for each label" if prompt else "a template or [chat] to put them behind"
             yield f"{key if prompt else 'verbalisers'}: a prompted model needs {lack} too"
-        if prompt:
-            yield from _template_problems(key, prompt, self.fields)
-        if self.chat is not None and list(_placeholders(self.chat.system)):
-            yield "[chat] system: fields stand in [chat] user; write the system message without braces"
+        yield from self._form_problems()
         if self.verbalisers and len(self.verbalisers) != len(self.labels):
             yield f"verbalisers: {len(self.verbalisers)} for {len(self.labels)} labels; expected one for each"
         said = [verbaliser.strip() for verbaliser in self.verbalisers]
@@ -132,6 +148,19 @@ class TaskDefinition(Definition):
             if not word or said.count(word) > 1:
                 why = "is empty" if not word else "stands for two labels"
                 yield f"verbalisers: {word!r} {why}; give each its own"
+
+    def _prompt(self) -> tuple[str, str]:
+        """The prompt, and what names it in errors."""
+        return (self.template, "template") if self.chat is None else (self.chat.user, "[chat] user")
+
+    def _form_problems(self) -> Iterator[str]:
+        prompt, key = self._prompt()
+        if self.template and self.chat is not None:
+            yield "template and [chat] are two prompts; keep one"
+        if prompt:
+            yield from _template_problems(key, prompt, self.fields)
+        if self.chat is not None and list(_placeholders(self.chat.system)):
+            yield "[chat] system: fields stand in [chat] user; write the system message without braces"
 
     def _attacked(self) -> tuple[str, ...]:
         open_fields = tuple(name for name in self.fields if name not in self.protected.fields)
@@ -151,6 +180,7 @@ class TaskDefinition(Definition):
             template=self.template,
             chat=None if self.chat is None else Chat(self.chat.user, self.chat.system),
             verbalisers=self.verbalisers,
+            answer=None if self.answer is None else self.answer.built(),
             protected=Protected(self.protected.fields, self.protected.patterns, answers),
             aliases=tuple(self.aliases.items()),
             file=file,

@@ -101,7 +101,10 @@ class TableFile(Definition):
     labels: dict[str, str] = Field(default_factory=dict)
     """The file's own labels to the task's, where they differ."""
     answers: str | None = None
-    """Of a SQuAD-like table: the column with {text, answer_start}, or a list of such objects."""
+    """Of a SQuAD-like table: the column with {text, answer_start}, or a list of such objects; of a text task: the
+    column with the gold text, or with a list of them, any of which is right."""
+    method: str | None = None
+    """The column that says how a ready-made adversarial row was made: rows of one value are a subgroup."""
     id: str | None = None
     original: tuple[str, ...] = ()
     """Columns with the benign texts; empty cells where there are none."""

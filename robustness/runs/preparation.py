@@ -171,7 +171,7 @@ def _clean_examples(plan: Plan, prepared: Prepared, task: Task) -> Sequence[Exam
             f"task {task.name}: no clean examples to check the pairs on; add a clean test set of the task to the run"
         )
     drawn = [draw(examples, GATE_EXAMPLES, "gate") for examples in sources]
-    if task.kind is TaskKind.SPAN:
+    if task.kind is not TaskKind.LABELS:
         return drawn[0]
     telling = next((examples for examples in drawn if len({e.label for e in examples}) > 1), None)
     if telling is None:

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from robustness.tasks.answer_scores import score_answer
 from robustness.tasks.gold import GoldSpan
-from robustness.tasks.task import Task, TaskKind
 
 Rows = NDArray[np.float32]
 """What a model gives for texts, shape (texts, numbers)."""
@@ -306,11 +305,6 @@ def log_probabilities(rows: Rows) -> NDArray[np.float64]:
     logits = rows.astype(np.float64)
     shifted = logits - logits.max(axis=1, keepdims=True)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
-
-
-def grader_for(task: Task) -> Grader:
-    """Returns what reads the rows of a task's models."""
-    return SpanGrader() if task.kind is TaskKind.SPAN else LabelGrader(task.labels)
 
 
 def grade_finite(grader: Grader, row: NDArray[np.float32], asked: Asked) -> Grade | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from robustness.errors import UsageError
+from robustness.tasks.text.answering import TextAnswer
 
 
 class TaskKind(StrEnum):
@@ -16,6 +17,8 @@ class TaskKind(StrEnum):
     LABELS = "labels"
     SPAN = "span"
     """A span of the last segment."""
+    TEXT = "text"
+    """What a language model goes on with."""
 
 
 class Metric(StrEnum):
@@ -45,7 +48,10 @@ class Protected:
     patterns: tuple[str, ...] = ()
     """Regular expressions: what they match in any field, with the whole of the words that they touch."""
     answers: bool = False
-    """Occurrences of gold answers in the paragraph: an attack that deletes the answer has not fooled anyone."""
+    """Occurrences of gold answers in the paragraph: an attack that deletes the answer has not fooled anyone.
+
+    Of a meaning representation, its slots' values where the text has them word for word.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,8 @@ class Task:
     """In place of `template`."""
     verbalisers: tuple[str, ...] = ()
     """What it would go on with, for each label."""
+    answer: TextAnswer | None = None
+    """Of text: where a response ends, and how it is read."""
     protected: Protected = field(default_factory=Protected)
     aliases: tuple[tuple[str, str], ...] = ()
     """What checkpoints and data files call a label, and the label."""

@@ -21,7 +21,9 @@ from robustness.definitions.testsets import (
     TsvFile,
 )
 from robustness.errors import DataError, DefinitionError
+from robustness.tasks.grading import GradedText
 from robustness.tasks.task import Task, TaskKind
+from robustness.tasks.text.grading import TextGrader
 from robustness.testsets.example import Example
 from robustness.testsets.generation import alter_questions
 from robustness.testsets.protection import find_protected
@@ -29,6 +31,8 @@ from robustness.testsets.rows import Row, digest_rows, read_advglue, read_hub, r
 from robustness.testsets.squad import read_squad, read_squad_hub
 from robustness.testsets.tables import TIED, read_table
 
+UNREADABLE_SHOWN = 10
+"""Ids of rows in one message."""
 PACKAGE_FOLDER = Path(__file__).resolve().parent
 LocalFile = TsvFile | AdvGlueFile | SquadFile | TableFile
 Source = LocalFile | HubDataset
@@ -113,6 +117,7 @@ def _load(
         raise DataError(f"test set {entry.name}: no rows in {_describe(source, roots)}")
     _refuse_repeated(entry.name, rows, _describe(source, roots))
     _refuse_labels(entry.name, rows, task, _describe(source, roots))
+    _refuse_unreadable(entry.name, rows, task, _describe(source, roots))
     digest = digest_rows(rows)
     problem = _difference(rows, digest, source, _describe(source, roots))
     if problem and not allow_changed:
@@ -192,7 +197,7 @@ def _refuse_labels(name: str, rows: Sequence[Row], task: Task, where: str) -> No
     n = len(task.labels)
     labels = {row.key: max(row.label, row.original_label or 0) for row in rows}
     beyond = {key: label for key, label in labels.items() if label >= n}
-    if not beyond or task.kind is TaskKind.SPAN:
+    if not beyond or task.kind is not TaskKind.LABELS:
         return
     key, label = next(iter(beyond.items()))
     counted = ", ".join(f'{index} = "{word}"' for index, word in enumerate(task.labels, start=1))
@@ -203,6 +208,21 @@ def _refuse_labels(name: str, rows: Sequence[Row], task: Task, where: str) -> No
         f"the row {key!r} with label {label}; it has labels 0 to {n - 1} ({', '.join(task.labels)}); "
         f"{remedy if from_one else 'mend or remove these rows'}"
     )
+
+
+def _refuse_unreadable(name: str, rows: Sequence[Row], task: Task, where: str) -> None:
+    """Gold texts that would not be right themselves: every answer to them would be wrong."""
+    if task.answer is None:
+        return
+    grader = TextGrader(task.answer)
+    problems = {row.key: grader.problem(GradedText(row.texts, row.label, row.answers)) for row in rows}
+    found = {key: problem for key, problem in problems.items() if problem is not None}
+    if found:
+        keys = [*list(found)[:UNREADABLE_SHOWN], *(["..."] if len(found) > UNREADABLE_SHOWN else [])]
+        raise DataError(
+            f"test set {name}: {where}: the gold answers of {len(found)} of {len(rows)} rows ({', '.join(keys)}) do "
+            f"not score 1: {next(iter(found.values()))}"
+        )
 
 
 def _difference(rows: list[Row], digest: str, source: Source, where: str) -> str:

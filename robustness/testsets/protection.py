@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 
 from robustness.tasks.answer_scores import normalised_tokens
 from robustness.tasks.gold import GoldSpan
-from robustness.tasks.task import Task
+from robustness.tasks.task import Task, TaskKind
+from robustness.tasks.text.meaning import parse_meaning
 from robustness.testsets.example import Example, Span, Texts
 
 _RUN = re.compile(r"\S+")
@@ -30,7 +31,9 @@ def find_protected(task: Task, texts: Texts, answers: Sequence[GoldSpan]) -> tup
         bounds = [match.span() for pattern in wanted.patterns for match in re.finditer(pattern, text)]
         if name in wanted.fields:
             bounds.append((0, len(text)))
-        if wanted.answers and segment == len(texts) - 1:
+        if wanted.answers and task.kind is TaskKind.TEXT:
+            bounds += find_slot_values(text, answers)
+        elif wanted.answers and segment == len(texts) - 1:
             bounds += find_answers(text, answers)
         if not bounds:
             continue
@@ -59,6 +62,18 @@ def find_answers(context: str, answers: Sequence[GoldSpan]) -> list[tuple[int, i
             if [token for token, _ in read[first : first + len(wanted)]] == wanted:
                 found.append(_bare(context, read[first][1][0], read[first + len(wanted) - 1][1][1]))
     return _united(context, found)
+
+
+def find_slot_values(text: str, answers: Sequence[GoldSpan]) -> list[tuple[int, int]]:
+    """Returns where values of a meaning representation's slots stand in a text word for word.
+
+    >>> find_slot_values("Is Portal 2 on PC?", [GoldSpan("confirm(name[Portal 2], platforms[PC, Xbox])", 0)])
+    [(3, 11), (15, 17)]
+    """
+    meanings = filter(None, (parse_meaning(gold.text.strip()) for gold in answers))
+    values = {value for meaning in meanings for slot in meaning.slots for value in slot.values}
+    places = (re.finditer(rf"(?<!\w){re.escape(value)}(?!\w)", text) for value in values)
+    return sorted(match.span() for found in places for match in found)
 
 
 def _bare(text: str, start: int, end: int) -> tuple[int, int]:

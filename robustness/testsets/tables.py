@@ -12,12 +12,13 @@ from typing import Any
 from robustness.definitions.testsets import TableFile
 from robustness.errors import DataError, DefinitionError, first_line
 from robustness.pointers import explain_pointer
+from robustness.tasks.gold import GoldSpan
 from robustness.tasks.task import Task, TaskKind
 from robustness.testsets.example import Texts
 from robustness.testsets.files import find_separator, open_separated, read_json_records, read_text, refuse_repeated
 from robustness.testsets.rows import Row, flat_record, label_index, spell_label
 from robustness.testsets.soft_labels import SoftLabel, read_soft_label
-from robustness.testsets.squad import answer_row
+from robustness.testsets.squad import RIGHT, answer_row
 
 Record = dict[str, Any]
 TIED = -1
@@ -45,6 +46,9 @@ def read_table(path: Path, source: TableFile, task: Task) -> list[Row]:
         if task.kind is TaskKind.SPAN:  # a stripped context would move the answers
             named = {name: record[column] for name, column in zip(task.fields, source.columns, strict=True)}
             row = answer_row(where, key, named, _decoded(record[str(source.answers)], where))
+        elif task.kind is TaskKind.TEXT:
+            golds = _gold_texts(record[str(source.answers)], f"{where}: column {source.answers!r}")
+            row = Row(key, _texts(record, source.columns, where), RIGHT, answers=golds)
         else:
             soft = read_soft_label(record[str(source.label)], task, source.labels, where)
             label = _gold(soft, source, task, where) if soft else label_index(_label(record, source), task, where)
@@ -52,19 +56,20 @@ def read_table(path: Path, source: TableFile, task: Task) -> list[Row]:
             row = Row(key, _texts(record, source.columns, where), label, label_entropy=entropy)
             if original is not None:
                 row = replace(row, original_label=_original_label(record, source, task, where, label))
-        rows.append(replace(row, original=original, group=group))
+        method = str(record[source.method]) if source.method else ""
+        rows.append(replace(row, original=original, group=group, method=method))
     return rows
 
 
 def _check(path: Path, source: TableFile, task: Task) -> None:
     if _format(path) not in FORMATS:
         raise DefinitionError(f"{path}: a table's file ends in {', '.join(FORMATS)} (.gz may follow)")
-    wanted = "answers" if task.kind is TaskKind.SPAN else "label"
+    wanted = "label" if task.kind is TaskKind.LABELS else "answers"
     if getattr(source, wanted) is None:
         raise DefinitionError(f'{path}: the definition names no column for {wanted}; add {wanted} = "..."')
     if source.original and len(source.original) != len(source.columns):
         raise DefinitionError(f"{path}: original names {len(source.original)} columns, columns {len(source.columns)}")
-    if source.original_label is not None and (task.kind is TaskKind.SPAN or not source.original):
+    if source.original_label is not None and (task.kind is not TaskKind.LABELS or not source.original):
         raise DefinitionError(
             f"{path}: original_label names the column {source.original_label!r}, which only a task with labels has, "
             "beside original; take it out, or name the columns with the benign texts"
@@ -131,7 +136,8 @@ def _explain(error: csv.Error) -> str:
 def _named_columns(source: TableFile) -> list[str]:
     """All columns that the definition names."""
     named = [*source.columns, *source.original, source.label, source.original_label]
-    return [column for column in (*named, source.answers, source.id, source.group) if column is not None]
+    further = (source.answers, source.id, source.group, source.method)
+    return [column for column in (*named, *further) if column is not None]
 
 
 def _refuse_missing(where: str, record: Record, wanted: Collection[str]) -> None:
@@ -152,6 +158,15 @@ def _texts(record: Record, columns: tuple[str, ...], where: str) -> Texts:
             raise DataError(f"{where}: column {column!r} holds half a character (a lone surrogate)") from None
         texts.append(text.strip())
     return tuple(texts)
+
+
+def _gold_texts(cell: object, where: str) -> tuple[GoldSpan, ...]:
+    """One text or a list of them, to the last blank: they are what a model is to go on with."""
+    texts = cell if isinstance(cell, list) else [cell]
+    golds = tuple(GoldSpan(text, 0) for text in texts if isinstance(text, str) and text.strip())
+    if not golds or len(golds) < len(texts):
+        raise DataError(f"{where} is empty or not text; expected a gold text, or a list of them")
+    return golds
 
 
 def _original(record: Record, source: TableFile, where: str) -> Texts | None:

@@ -6,17 +6,20 @@ import csv
 import json
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 
-from robustness.definitions.reading import validate_content
+from robustness.definitions.catalog import TESTSETS
+from robustness.definitions.reading import read_content, validate_content
 from robustness.definitions.task_tables import TaskDefinition
 from robustness.definitions.testsets import TableFile
 from robustness.errors import DataError, DefinitionError
 from robustness.tasks.gold import GoldSpan
 from robustness.tasks.grading import GradedText, Grader, LabelGrader, Rows, SpanGrader, SpanRow
 from robustness.tasks.task import Task, TaskKind
+from robustness.testsets.loading import load_testset, load_training_split
 from robustness.testsets.protection import find_protected
 from robustness.testsets.tables import read_table
 
@@ -42,12 +45,33 @@ def check_task(task: Task) -> None:
     >>> check_task(Task("topics", ("text",), ("World", "Sports"), ("text",)))
     """
     validate_content(_content(task), TaskDefinition, _named(task))
+    if task.kind is TaskKind.TEXT:
+        _check_prompt(task)
+        return
     if task.kind is TaskKind.SPAN:
         _check_spans(task)
         return
     _check_labels(task)
     _check_rows(task)
     _check_prompt(task)
+
+
+def check_rows(path: str, data: Path | None) -> None:
+    """Reads the rows of a test set's file; a task's file has none.
+
+    Args:
+        path: of the file.
+        data: the folder with local files.
+
+    Raises:
+        DataError: rows that cannot be read, or whose gold texts are not right by their own parser and metric: which.
+    """
+    if "task" not in read_content(Path(path)):
+        return
+    entry = TESTSETS.find(path)
+    load_testset(entry, data)
+    if entry.definition.train is not None:
+        load_training_split(entry, data)
 
 
 def _content(task: Task) -> dict[str, object]:
@@ -63,6 +87,10 @@ def _content(task: Task) -> dict[str, object]:
         "aliases": dict(task.aliases),
         "protected": {"fields": task.protected.fields, "patterns": task.protected.patterns},
     }
+    if task.answer is not None:
+        del content["metric"]
+        said = {field.name: getattr(task.answer, field.name) for field in fields(task.answer)}
+        content["answer"] = {name: value for name, value in said.items() if value is not None}
     if task.chat is not None:
         content["chat"] = {"user": task.chat.user, "system": task.chat.system}
     return content

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from robustness.tasks.grading import grader_for
+from robustness.tasks.graders import grader_for
 from robustness.tasks.task import Task
 
 

@@ -28,7 +28,7 @@ def test_every_shipped_test_set_is_of_a_known_task() -> None:
 def test_the_test_set_of_a_tasks_name_is_a_clean_one_of_it() -> None:
     named = [task.name for task in shipped_tasks() if task.name in TESTSETS.names()]
 
-    assert named == ["mnli", "qnli", "qqp", "rte", "squad", "sst2"]
+    assert named == ["gsm8k", "mnli", "qnli", "qqp", "rte", "squad", "sst2", "viggo"]
     for name in named:
         definition = TESTSETS.find(name).definition
         assert (definition.task, definition.kind) == (name, "clean")

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -152,9 +153,11 @@ def header() -> str:
 
 def line(row: Row) -> str:
     """A row of the table; what does not fit goes on in the lines below."""
-    wrapped = textwrap.wrap(row.figure[:600], FIGURE, break_on_hyphens=False) or [""]
-    first = f"{row.step:{NAME}} {row.result:8} {wrapped[0]:{FIGURE}} {row.seconds:6.1f}"
-    return "\n".join([first, *(" " * (NAME + 10) + more for more in wrapped[1:])])
+    names = textwrap.wrap(row.step, NAME)
+    figures = textwrap.wrap(row.figure[:600], FIGURE, break_on_hyphens=False) or [""]
+    first = f"{names[0]:{NAME}} {row.result:8} {figures[0]:{FIGURE}} {row.seconds:6.1f}"
+    more = (f"{name:{NAME}} {'':8} {figure}" for name, figure in zip_longest(names[1:], figures[1:], fillvalue=""))
+    return "\n".join([first, *(text.rstrip() for text in more)])
 
 
 def write_rows(path: Path, machine: dict[str, Any], rows: Sequence[Row]) -> None:

@@ -160,6 +160,6 @@ def test_what_a_step_lacks_and_a_device_that_is_lost_are_reasons_to_skip() -> No
 
 
 def test_a_row_is_readable_at_100_columns() -> None:
-    row = Row("a step", Result.FAILED, "word " * 60, 1234.5)
+    row = Row("probe a-name-of-many-parts-in-a-row", Result.FAILED, "word " * 60, 1234.5)
 
     assert max(map(len, line(row).splitlines())) <= 100

@@ -6,6 +6,7 @@ from scipy.special import log_softmax, softmax
 
 from robustness.definitions.tasks import find_task
 from robustness.tasks.gold import GoldSpan
+from robustness.tasks.graders import grader_for
 from robustness.tasks.grading import (
     Grade,
     GradedText,
@@ -14,7 +15,6 @@ from robustness.tasks.grading import (
     SpanGrader,
     StoredGrade,
     grade_finite,
-    grader_for,
     log_probabilities,
 )
 

@@ -34,6 +34,11 @@ def test_a_set_without_a_training_split_is_refused_with_those_that_have_one() ->
         load_rows("advglue-sst2", None, None, 10)
 
 
+def test_text_to_generate_is_refused_with_what_to_do(shared_data: Path) -> None:
+    with pytest.raises(UsageError, match=r"train viggo: models that generate text are not trained here; train both"):
+        load_rows("viggo", shared_data, 4, 4)
+
+
 def test_inputs_are_cut_to_the_shorter_of_setting_and_tokenizer(testset: str, data: Path, tiny_base: Path) -> None:
     rows = load_rows(testset, data, 4, 4)
 

@@ -29,7 +29,7 @@ from robustness.runs.progress import CellProgress
 from robustness.runs.storage.lock import find_holder
 from robustness.runs.storage.record import PairRecord, RunRecord
 from robustness.stats import CANDIDATE_FRAGILE, REFERENCE_FRAGILE, Correction, Verdict
-from robustness.tasks.grading import grader_for
+from robustness.tasks.graders import grader_for
 from robustness.tasks.objective import ObjectiveKind
 
 CORRECTIONS = {Correction.HOLM: "Holm", Correction.BENJAMINI_HOCHBERG: "Benjamini and Hochberg"}

@@ -20,7 +20,7 @@ from robustness.runs.executors.worker import pack_worker_spec, references
 from robustness.runs.planning.plan import Plan
 from robustness.runs.preparation import Prepared
 from robustness.runs.storage.sink import Sink
-from robustness.tasks.grading import grader_for
+from robustness.tasks.graders import grader_for
 from robustness.victims.loading import Placement
 
 

@@ -46,6 +46,8 @@ class HeadKind(StrEnum):
     """The words of a language model."""
     SPAN = "span"
     """A head for the starts and ends of answers."""
+    TEXT = "text"
+    """What a language model goes on with."""
 
     @property
     def traits(self) -> Traits:
@@ -65,12 +67,21 @@ _TRAITS = {
     HeadKind.SPAN: Traits(
         "AutoModelForQuestionAnswering", "QUESTION_ANS", frozenset(Ability) - {Ability.SCORES}, "spans of a paragraph"
     ),
+    HeadKind.TEXT: Traits(
+        "AutoModelForCausalLM", "CAUSAL_LM", frozenset({Ability.LOSSES}), "what a language model goes on with"
+    ),
+}
+
+_TRAINED = {
+    TaskKind.LABELS: HeadKind.LABELS,
+    TaskKind.SPAN: HeadKind.SPAN,
+    TaskKind.TEXT: HeadKind.TEXT,
 }
 
 
 def trained_kind(task: Task) -> HeadKind:
     """Returns with what head a base is trained for a task."""
-    return HeadKind.SPAN if task.kind is TaskKind.SPAN else HeadKind.LABELS
+    return _TRAINED[task.kind]
 
 
 def possible_kinds(task: Task) -> tuple[HeadKind, ...]:

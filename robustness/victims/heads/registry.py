@@ -14,6 +14,7 @@ from robustness.victims.heads.kinds import HeadKind, head_kind
 from robustness.victims.heads.labels import Victim
 from robustness.victims.heads.prompts import prompt_of
 from robustness.victims.heads.spans import AnsweringVictim
+from robustness.victims.heads.texts import TextVictim
 from robustness.victims.heads.verbalisers import PromptedVictim
 from robustness.victims.heads.windows import STRIDE_TOKENS, WINDOW_TOKENS
 from robustness.victims.inputs import stated_positions, tokenizer_limit
@@ -62,7 +63,7 @@ def refuse_other_answers(checkpoint: Checkpoint, task: Task, load_tokenizer: Cal
     """
     kind = head_kind(checkpoint, task)
     find_label_columns(kind, checkpoint, task)
-    if kind is HeadKind.VERBALISERS and task.chat is not None:
+    if kind in (HeadKind.VERBALISERS, HeadKind.TEXT) and task.chat is not None:
         prompt_of(task, load_tokenizer())
 
 
@@ -97,6 +98,10 @@ def _span_head(model: Any, tokenizer: Any, options: HeadOptions) -> Head:
     return AnsweringVictim(model, tokenizer, segment_ids=options.segment_ids, padded=options.padded)
 
 
+def _text_head(model: Any, tokenizer: Any, options: HeadOptions) -> Head:
+    return TextVictim(model, tokenizer, options.task, padded=options.padded)
+
+
 def _count_truncated(task: Task, tokenizer: Any, config: Any, texts: Sequence[Texts]) -> list[int]:
     del task
     longest = min(stated_positions(config), tokenizer_limit(tokenizer))
@@ -123,4 +128,5 @@ _MAKERS: Mapping[HeadKind, _Maker] = {
     HeadKind.LABELS: _Maker(_label_head, _count_truncated),
     HeadKind.VERBALISERS: _Maker(_verbaliser_head, _count_prompts),
     HeadKind.SPAN: _Maker(_span_head, _count_windows),
+    HeadKind.TEXT: _Maker(_text_head, _count_prompts),
 }

@@ -1,0 +1,77 @@
+"""What the table `[answer]` of a text task's file may say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, fields
+from typing import Any, Self
+
+from pydantic import Field, PositiveInt, model_validator
+
+from robustness.definitions.model import Definition
+from robustness.definitions.naming import nearest
+from robustness.tasks.text.answering import TextAnswer
+from robustness.tasks.text.metrics import PARSER_OF, TextMetric
+from robustness.tasks.text.numbers import NumberRule
+from robustness.tasks.text.parsers import PARSERS
+
+
+class AnswerTable(Definition):
+    """`[answer]`: where a response ends, which part of it is the answer, and what that is compared by."""
+
+    parser: str
+    """A name in PARSERS."""
+    metric: TextMetric
+    threshold: float | None = Field(None, gt=0, le=1)
+    """The quality from which on an answer is correct; None: what the metric calls a match."""
+    marker: str | None = None
+    """Of the parsers number and after-marker: what the answer stands behind."""
+    rule: NumberRule | None = None
+    """Of the parser number: which number counts."""
+    pattern: str | None = None
+    """Of the parser regex."""
+    max_new_tokens: PositiveInt = 128
+    stop: tuple[str, ...] = ()
+    lead: str = ""
+    """What stands between prompt and gold text."""
+
+    @model_validator(mode="after")
+    def _refuse_contradictions(self) -> Self:
+        for problem in self._problems():
+            raise ValueError(problem)
+        return self
+
+    def _problems(self) -> Iterator[str]:
+        if self.parser not in PARSERS:
+            yield f"parser: unknown parser {self.parser!r}{nearest(self.parser, list(PARSERS))}"
+            return
+        taken = {field.name: field for field in fields(PARSERS[self.parser])}  # type: ignore[arg-type]
+        for name in self._options():
+            if name not in taken:
+                yield f"{name}: the parser {self.parser} takes no {name}; take it out"
+        for name, field in taken.items():
+            if field.default is MISSING and name not in self._options():
+                yield f'{name}: the parser {self.parser} needs it; add {name} = "..."'
+        if self.marker == "":
+            yield "marker: is empty; give what the answer stands behind"
+        yield from self._pattern_problems()
+        needed = PARSER_OF.get(self.metric, self.parser)
+        if needed != self.parser:
+            yield f'metric: {self.metric.value} reads answers of parser = "{needed}"; the parser is {self.parser!r}'
+        if "" in self.stop:
+            yield "stop: an empty string ends every response before its first token; take it out"
+
+    def _pattern_problems(self) -> Iterator[str]:
+        try:
+            re.compile(self.pattern or "")
+        except re.error as error:
+            yield f"pattern: {self.pattern!r} is no regular expression: {error}"
+
+    def _options(self) -> Mapping[str, Any]:
+        given = {"marker": self.marker, "rule": self.rule, "pattern": self.pattern}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def built(self) -> TextAnswer:
+        """Returns it as tasks have it."""
+        return TextAnswer(**{field.name: getattr(self, field.name) for field in fields(TextAnswer)})

@@ -1,0 +1,80 @@
+"""How a task's responses are got from a model, and read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from robustness.tasks.text.metrics import Scorer, TextMetric, TextScore
+from robustness.tasks.text.numbers import NumberRule
+from robustness.tasks.text.parsed import ParsedAnswer, Parser
+from robustness.tasks.text.parsers import PARSERS
+
+
+@dataclass(frozen=True, slots=True)
+class TextAnswer:
+    """What a model goes on with after a task's prompt, and how right it is; as its file says it.
+
+    >>> answer = TextAnswer("number", TextMetric.FRACTION)
+    >>> answer.score("it makes 18.0", ["#### 18"])
+    TextScore(correct=True, quality=1.0)
+    """
+
+    parser: str
+    """A name in PARSERS."""
+    metric: TextMetric
+    threshold: float | None = None
+    """The quality from which on an answer is correct; None: what the metric calls a match."""
+    marker: str | None = None
+    rule: NumberRule | None = None
+    pattern: str | None = None
+    """Options of the parser; None: its own default."""
+    max_new_tokens: int = 128
+    """Of a response; one that is longer is cut."""
+    stop: tuple[str, ...] = ()
+    """A response ends before the first of these."""
+    lead: str = ""
+    """What stands between prompt and gold text, such as a blank."""
+
+    def parse(self, response: str) -> ParsedAnswer | None:
+        """Returns the answer in a response; None where there is none."""
+        return _build(self.parser, self.marker, self.rule, self.pattern).parse(response)
+
+    def score(self, response: str, golds: Sequence[str]) -> TextScore:
+        """Returns how right a response is against the best fitting of the gold texts that can be read.
+
+        Raises:
+            UsageError: a library that the metric needs is not installed.
+        """
+        return Scorer(self.metric, self.threshold).score(self.parse(response), self.parse_golds(golds))
+
+    def parse_golds(self, golds: Sequence[str]) -> list[ParsedAnswer]:
+        """Returns the gold answers that can be read."""
+        parsed = (self.parse(self.lead + gold) for gold in golds)
+        return [answer for answer in parsed if answer is not None]
+
+    def unreadable(self, gold: str) -> str | None:
+        """Returns why a gold text could not be answered rightly, or None.
+
+        A stop string within it counts: a response ends there.
+        """
+        whole = self.lead + gold
+        stop = next((stop for stop in self.stop if stop in whole), None)
+        if stop is not None:
+            return f"the gold answer {_shown(gold)} holds the stop string {stop!r}; take the string out of stop"
+        if self.parse(whole) is None:
+            return f"the parser {self.parser} finds no answer in the gold {_shown(gold)}; mend either"
+        if not self.score(whole, [gold]).correct:
+            return f"the gold answer {_shown(gold)} is not right by the metric {self.metric.value}; mend either"
+        return None
+
+
+@cache
+def _build(name: str, marker: str | None, rule: NumberRule | None, pattern: str | None) -> Parser:
+    options = {"marker": marker, "rule": rule, "pattern": pattern}
+    return PARSERS[name](**{key: value for key, value in options.items() if value is not None})
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 60 else f"{text[:30]}...{text[-27:]}")

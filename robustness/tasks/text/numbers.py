@@ -1,0 +1,140 @@
+"""Numbers in a text, exactly: signs, thousands, decimals, fractions, mixed numbers, and words for no answer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from fractions import Fraction
+from typing import final
+
+from robustness.tasks.text.parsed import ParsedAnswer
+
+LONGEST = 100
+"""Digits of a number; what is longer is read as no number."""
+LARGEST_EXPONENT = 100
+
+UNANSWERABLE = ParsedAnswer("none", ("none",))
+"""Says that the question has no answer."""
+
+# Possessive or bounded everywhere: no text is scanned more than a few times, however it goes on.
+_READING = re.compile(
+    r"""
+      (?P<none>\b(?i:none|unknown|undetermined|(?:cannot|can't|can\ not|could\ not)\ be\ (?:determined|answered|known)
+        |not\ enough\ information|insufficient\ information)\b)
+    | (?P<sign>(?<![\w)\]}%.])[-+\u2212])?               # behind a number or a bracket it is an operation
+      (?:\\?[$\u20ac\u00a3\u00a5\u20b9]\s?(?P<inner>[-\u2212])?)?
+      (?<!\w)(?<!\d[/\u2044])                            # a part of a name, or of a date, is no number
+      (?:
+          (?P<whole>\d++)\ (?P<part>\d++)[/\u2044](?P<of>\d++)(?![/\u2044.]\d)
+        | (?P<digits>\d{1,3}(?:,\d{3}){1,33}+(?!\d)|\d++)?(?P<decimals>(?<!\.)\.\d++)?
+          (?(digits)|(?(decimals)|(?!)))                 # one of them at least
+          (?:[eE](?P<exponent>[-+]?\d++)(?!\w))?
+          (?:[/\u2044](?P<denominator>\d++)(?![/\u2044.]\d))?
+      )
+    """,
+    re.VERBOSE,
+)
+_VULGAR = {
+    ord(sign): f" {value}"
+    for sign, value in zip(
+        "\u00bd\u2153\u2154\u00bc\u00be\u2155\u2156\u2157\u2158\u2159\u215a\u215b\u215c\u215d\u215e",
+        ["1/2", "1/3", "2/3", "1/4", "3/4", "1/5", "2/5", "3/5", "4/5", "1/6", "5/6", "1/8", "3/8", "5/8", "7/8"],
+        strict=True,
+    )
+}
+
+
+class NumberRule(StrEnum):
+    """Which of a response's numbers is its answer."""
+
+    MARKED = "marked"
+    """The first one behind the first marker; none without a marker."""
+    LAST = "last"
+    """The last one of the response."""
+    MARKED_OR_LAST = "marked-or-last"
+    """The marked one where there is one, else the last."""
+
+
+@dataclass(frozen=True, slots=True)
+class NumberReadings:
+    """What the two rules read in one response."""
+
+    marked: ParsedAnswer | None
+    last: ParsedAnswer | None
+
+    def choose(self, rule: NumberRule) -> ParsedAnswer | None:
+        """Returns the answer by a rule."""
+        if rule is NumberRule.LAST or (rule is NumberRule.MARKED_OR_LAST and self.marked is None):
+            return self.last
+        return self.marked
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class NumberParser:
+    r"""The number that a response ends in, or that stands behind a marker.
+
+    Rules: units do not count, among them currency signs and the percent sign (50 % is 50, as gold answers have it).
+    Commas part thousands in groups of three, and lists otherwise. A sign counts where it touches a number or its
+    currency sign, and stands behind nothing to subtract from. `a/b` without blanks is a fraction, and `w a/b` a mixed
+    number where a < b; a slash between blanks is a division. Digits behind a letter are part of a name. Words such
+    as "None" or "cannot be determined" are an answer, UNANSWERABLE, and stand in the order of the numbers.
+
+    Source: the marker is GSM8K's (arXiv 2110.14168), the answer "None" GSM-Plus's (arXiv 2402.19255).
+
+    >>> NumberParser().parse("16 - 3 - 4 = 9 eggs, 9 * $2 = $18.0 a day\n#### 18").text
+    '18'
+    >>> NumberParser().parse("So he has 1 1/2 pies.").number
+    Fraction(3, 2)
+    """
+
+    marker: str = "####"
+    rule: NumberRule = NumberRule.MARKED_OR_LAST
+
+    def parse(self, response: str) -> ParsedAnswer | None:
+        """Returns the number, or UNANSWERABLE; None where there is neither."""
+        return self.read(response).choose(self.rule)
+
+    def read(self, response: str) -> NumberReadings:
+        """Returns what each rule reads."""
+        _, found, behind = response.partition(self.marker) if self.marker else ("", "", "")
+        matches = list(_READING.finditer(response.translate(_VULGAR)))
+        last = next((answer for match in reversed(matches) for answer in reversed(_answers(match))), None)
+        return NumberReadings(next(find_numbers(behind), None) if found else None, last)
+
+
+def find_numbers(text: str) -> Iterator[ParsedAnswer]:
+    """Yields the numbers of a text, and the words that say there is none, in reading order.
+
+    >>> [answer.text for answer in find_numbers("-$1,080.50, 1/3 and 3 in 2 1/4")]
+    ['-2161/2', '1/3', '3', '9/4']
+    """
+    for match in _READING.finditer(text.translate(_VULGAR)):
+        yield from _answers(match)
+
+
+def _answers(match: re.Match[str]) -> list[ParsedAnswer]:
+    if match["none"]:
+        return [UNANSWERABLE]
+    return [ParsedAnswer(str(number), (str(number),), number) for number in _values(match)]
+
+
+def _values(match: re.Match[str]) -> Iterator[Fraction]:
+    if any(len(group.replace(",", "")) > LONGEST for group in match.groups("")):
+        return
+    negative = (match["sign"] or match["inner"] or "+") != "+"
+    if match["whole"]:
+        part, of = int(match["part"]), int(match["of"])
+        whole = Fraction(int(match["whole"]))
+        values = [whole + Fraction(part, of)] if part < of else [whole, *([Fraction(part, of)] if of else [])]
+        yield from (-values[0] if negative else values[0], *values[1:])
+        return
+    digits, decimals = (match["digits"] or "0").replace(",", ""), (match["decimals"] or ".")[1:]
+    value = Fraction(int(digits + decimals), 10 ** len(decimals))
+    exponent, denominator = int(match["exponent"] or 0), int(match["denominator"] or 1)
+    if abs(exponent) > LARGEST_EXPONENT or denominator == 0:
+        return
+    value = value * Fraction(10) ** exponent / denominator
+    yield -value if negative else value

@@ -1,0 +1,150 @@
+"""Parsers by name: which part of a response is its answer."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import final
+
+from robustness.tasks.text.meaning import parse_meaning
+from robustness.tasks.text.numbers import NumberParser
+from robustness.tasks.text.parsed import ParsedAnswer, Parser, collapse, split_items
+
+_SEPARATORS = re.compile(r"[,;\n]")
+_OPENING = re.compile(r"[\[{]")
+EXACT_FLOAT = 2.0**53
+"""Below it a float that is whole is that whole number."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class WholeParser:
+    r"""The whole response, without the blanks around it.
+
+    >>> WholeParser().parse(" red,  green\n").items
+    ('red', 'green')
+    """
+
+    def parse(self, response: str) -> ParsedAnswer | None:
+        """Returns the response; None where it is blank."""
+        return _as_text(response)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class MarkerParser:
+    r"""What stands behind the first marker, to the end of its line.
+
+    >>> MarkerParser("Answer:").parse("Paris is large. Answer: Paris\nNext question").text
+    'Paris'
+    """
+
+    marker: str
+
+    def parse(self, response: str) -> ParsedAnswer | None:
+        """Returns the answer; None without a marker, or with nothing behind it."""
+        _, found, behind = response.partition(self.marker)
+        line = behind.lstrip().partition("\n")[0]
+        return _as_text(line) if found else None
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class RegexParser:
+    """What the first group of a regular expression matches first, or the whole match where it has no group.
+
+    How long that takes is the expression's affair: one with nested repetitions may take exponentially long.
+
+    >>> RegexParser("[(]([A-D])[)]").parse("It is (B), not (C).").text
+    'B'
+    """
+
+    pattern: str
+
+    def parse(self, response: str) -> ParsedAnswer | None:
+        """Returns the answer; None without a match."""
+        match = re.search(self.pattern, response)
+        if match is None:
+            return None
+        return _as_text((match[1] if match.re.groups else match[0]) or "")
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class JsonParser:
+    """The JSON value of a response: all of it, or what begins at its first bracket or brace.
+
+    Objects are compared whatever the order of their keys, and 18.0 is 18.
+
+    >>> JsonParser().parse('Sure: {"b": [1, 2.0], "a": null} is it').text
+    '{"a": null, "b": [1, 2]}'
+    """
+
+    def parse(self, response: str) -> ParsedAnswer | None:
+        """Returns the value; None where there is none, or more than Python can nest."""
+        text = response.strip()
+        opening = _OPENING.search(text)
+        # One try for each: to try at every bracket would take quadratic time.
+        for start in (0, opening.start() if opening else 0):
+            try:
+                value, end = _DECODER.raw_decode(text, start)
+                if start == 0 and end < len(text):
+                    continue
+                canonical = json.dumps(value, sort_keys=True)
+                items = value if isinstance(value, list) else [value]
+                return ParsedAnswer(canonical, tuple(json.dumps(item, sort_keys=True) for item in items))
+            except (ValueError, RecursionError):
+                continue
+        return None
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class MeaningParser:
+    """The whole response as a meaning representation.
+
+    >>> MeaningParser().parse("request(genres[], rating[good])").text
+    'request(genres[], rating[good])'
+    """
+
+    def parse(self, response: str) -> ParsedAnswer | None:
+        """Returns it with its slots in order; None of any other text."""
+        meaning = parse_meaning(response)
+        if meaning is None:
+            return None
+        return ParsedAnswer(str(meaning), tuple(map(str, meaning.slots)), meaning=meaning)
+
+
+PARSERS: Mapping[str, type[Parser]] = MappingProxyType(
+    {
+        "number": NumberParser,
+        "after-marker": MarkerParser,
+        "regex": RegexParser,
+        "whole": WholeParser,
+        "json": JsonParser,
+        "meaning-representation": MeaningParser,
+    }
+)
+"""By the names that task files use; what a parser takes, its constructor says."""
+
+
+def _as_text(text: str) -> ParsedAnswer | None:
+    collapsed = collapse(text)
+    return ParsedAnswer(collapsed, split_items(_SEPARATORS.split(text))) if collapsed else None
+
+
+def _read_float(text: str) -> float | int:
+    number = float(text)
+    if abs(number) == float("inf"):
+        raise ValueError(f"{text} is beyond what a number can be")
+    return int(number) if number.is_integer() and abs(number) < EXACT_FLOAT else number
+
+
+def _refuse_constant(text: str) -> float:
+    raise ValueError(f"{text} is no JSON")
+
+
+_DECODER = json.JSONDecoder(parse_float=_read_float, parse_constant=_refuse_constant)

@@ -1,0 +1,33 @@
+"""Keys and values of tokens that a model has read, as transformers keeps them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+
+def holds(cache: Any, tokens: int) -> bool:
+    """Whether a cache keeps so many tokens as they were read: a window loses some, and a running state all."""
+    from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+    return all(
+        type(layer) is DynamicLayer or (type(layer) is DynamicSlidingWindowLayer and tokens < layer.sliding_window)
+        for layer in getattr(cache, "layers", [None])
+    )
+
+
+def select(cache: Any, rows: torch.Tensor, first: int) -> None:
+    """Keeps some rows of a cache, from one place on: what stands before it is padding in all of them."""
+    for layer in cache.layers:
+        layer.keys, layer.values = layer.keys[rows, :, first:], layer.values[rows, :, first:]
+
+
+def repeat(cache: Any, rows: int) -> Any:
+    """Returns a cache of so many rows, each of which is the one row of another; that one stays as it is."""
+    from transformers import DynamicCache
+
+    copy = DynamicCache()
+    for index, layer in enumerate(cache.layers):
+        copy.update(layer.keys.expand(rows, -1, -1, -1), layer.values.expand(rows, -1, -1, -1), index)
+    return copy

@@ -1,0 +1,105 @@
+"""Reading along: how likely a model would go on with given tokens, in one forward pass and without decoding."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from robustness.victims.generation.causal import CausalModel
+
+BATCH_TOKENS = 512
+"""Of rows that share no prefix."""
+
+
+@dataclass(frozen=True, slots=True)
+class Continuation:
+    """Tokens that might follow a prompt."""
+
+    prompt: tuple[int, ...]
+    """At least one token."""
+    tokens: tuple[int, ...]
+
+    @property
+    def whole(self) -> tuple[int, ...]:
+        """Prompt and tokens."""
+        return self.prompt + self.tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a model makes of one continuation."""
+
+    loss: float
+    """Mean negative log-likelihood of a token."""
+    agreed: int
+    """So many of the first tokens are what greedy decoding gives; where two tokens tie, none is."""
+    margin: float
+    """The smallest logit of a token minus the best other one: above 0 where greedy decoding gives all of them."""
+
+
+EMPTY = Reading(loss=0.0, agreed=0, margin=math.inf)
+"""Of no tokens."""
+
+
+def read_along(
+    causal: CausalModel, continuations: Sequence[Continuation], *, batch_tokens: int = BATCH_TOKENS
+) -> list[Reading]:
+    r"""Returns what the model makes of each continuation, in their order.
+
+    The loss is $$-\frac{1}{T} \sum_t \log p(y_t \mid x, y_{<t})$$, and the margin
+    $$\min_t \left( z_{y_t} - \max_{v \ne y_t} z_v \right)$$ with logits z at each token's place.
+    Rows are sorted by length and padded behind, where no token looks.
+    """
+    readings = [EMPTY] * len(continuations)
+    # Longest first: what does not fit fails at once.
+    order = sorted(range(len(continuations)), key=lambda index: -len(continuations[index].whole))
+    waiting = [index for index in order if continuations[index].tokens]
+    while waiting:
+        size = max(1, batch_tokens // len(continuations[waiting[0]].whole))
+        batch, waiting = waiting[:size], waiting[size:]
+        found = read_batch(causal, [continuations[index] for index in batch])
+        for index, reading in zip(batch, found, strict=True):
+            readings[index] = reading
+    return readings
+
+
+@torch.inference_mode()
+def read_batch(
+    causal: CausalModel, rows: Sequence[Continuation], cached: int = 0, cache: Any = None
+) -> list[Reading]:
+    """Reads rows of one batch.
+
+    Args:
+        causal: the model.
+        rows: each has one token or more to be read.
+        cached: how many first tokens, the same in all rows, the cache holds; fewer than any prompt has.
+        cache: with as many rows; it is used up.
+    """
+    ids, mask = causal.pad([row.whole[cached:] for row in rows], left=False)
+    width = ids.shape[1]
+    first = min(len(row.prompt) for row in rows) - 1 - cached  # the place that tells the first token
+    options: dict[str, Any] = {}
+    if cache is not None:
+        places = torch.arange(cached, cached + width, device=causal.device).expand(len(rows), -1)
+        options = {"positions": places, "cache": cache}
+        mask = torch.cat([mask.new_ones(len(rows), cached), mask], dim=1)
+    logits = causal.run(ids, mask, keep=width - first, **options).logits[:, :-1]
+    wanted = ids[:, first + 1 :, None]
+    chosen = logits.gather(2, wanted)[:, :, 0]
+    losses = (logits.logsumexp(dim=2) - chosen).double().cpu().numpy()
+    others = logits.scatter_(2, wanted, -math.inf).amax(dim=2)  # in place: nobody else reads them
+    margins = (chosen - others).cpu().numpy()
+    return [
+        _summarise(losses[index, start : start + len(row.tokens)], margins[index, start : start + len(row.tokens)])
+        for index, row in enumerate(rows)
+        for start in [len(row.prompt) - 1 - cached - first]
+    ]
+
+
+def _summarise(losses: Any, margins: Any) -> Reading:
+    missed = (margins <= 0).nonzero()[0]
+    return Reading(float(losses.mean()), int(missed[0]) if len(missed) else len(margins), float(margins.min()))
