@@ -112,6 +112,37 @@ def test_remainders_stay_below_half_the_form_out_to_its_reach(
     assert 1e-4 < worst <= 0.5 * (1 + 1e-9)
 
 
+@pytest.mark.parametrize("name", CURVED)
+def test_a_form_is_at_most_twice_the_second_derivative_at_the_point(
+    weights_of: Callable[..., Any], name: str
+) -> None:
+    """One row that feels a lot, so that no floor of weights counts: ascent of |S D^2 f[t, t]| / V(t)."""
+    weights = weights_of(5)
+    layer = LAYERS[name](weights)
+    x = weights.draw(4, 4)
+    step, out = layer.at(x)
+    row = 1e6 * weights.draw(1, *out.shape)
+    form = step.dominate(ExactGauge(row))
+    worst = 0.0
+
+    for _ in range(8):
+        t = weights.draw(4, 4)
+        for _ in range(40):
+            moved = t.clone().requires_grad_()
+            line = torch.zeros((), dtype=torch.float64, requires_grad=True)
+            (first,) = torch.autograd.grad((row * layer.at(x + line * moved)[1]).sum(), line, create_graph=True)
+            (second,) = torch.autograd.grad(first, line, create_graph=True)
+            entering: dict[Any, Any] = {}
+            step.push(moved, entering)
+            ratio = second.abs() / sum(each.square().sum() for each in form.half(entering[step]))
+            (slope,) = torch.autograd.grad(ratio, moved)
+            worst = max(worst, float(ratio.detach()))
+            t = t + 0.1 * t.norm() * slope / slope.norm().clamp_min(1e-300)
+            t = t / t.norm()
+
+    assert 0.5 < worst <= 1 + 1e-9
+
+
 def test_sampled_norms_are_at_least_the_true_ones_and_the_stacked_norm_too(weights_of: Callable[..., Any]) -> None:
     weights = weights_of(3)
     layers = tuple(LAYERS[name](weights) for name in ("layer norm", "attention", "feed-forward", "layer norm"))
