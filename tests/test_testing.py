@@ -364,7 +364,7 @@ class ClimbsForEver(AsksForGradients):
 def test_an_attack_without_an_end_is_named_by_the_rule_it_breaks(
     attack: type, rule: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(testing, "SECONDS", 0.5)
+    monkeypatch.setattr(testing, "SECONDS", 0.5 if "0.5 seconds" in rule else 30.0)  # a busy machine asks slowly
     monkeypatch.setattr(testing, "MOST_WHITE_BOX", 200)
     started = time.monotonic()
 

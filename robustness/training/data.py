@@ -86,8 +86,8 @@ def load_rows(testset: str, data: Path | None, limit: int | None, dev_limit: int
     train = load_training_split(entry, data)
     if train.task.kind is TaskKind.TEXT:
         raise UsageError(
-            f"train {testset}: models that generate text are not trained here; train both with transformers and peft, "
-            "and give their folders to run with --reference and --candidate"
+            f"train {testset}: models that generate text are not trained here; train both with transformers and "
+            "peft, and give their folders to run with --reference and --candidate"
         )
     dev = load_testset(entry, data)
     _refuse_overlap(entry.name, train.examples, dev.examples)
