@@ -47,6 +47,8 @@ def refuse_compiled_attention(name: str, folder: Path) -> None:
     """
     from transformers import AutoConfig
 
+    if not (folder / "config.json").is_file():
+        return
     config = read_json(folder / "config.json")
     key = next((key for key in ATTENTION if config.get(key) == COMPILED_ATTENTION), None)
     if key is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from robustness.recipes.building import find_attack
 from robustness.tasks.abilities import Ability
 from robustness.tasks.gold import GoldSpan
 from robustness.tasks.task import Task, TaskKind
+from robustness.tasks.text.answering import TextAnswer
+from robustness.tasks.text.metrics import TextMetric
 from robustness.testsets.example import Example
 from robustness.victims.heads.head import Head
 from robustness.victims.heads.kinds import HeadKind
@@ -31,6 +34,7 @@ from robustness.victims.heads.registry import HeadOptions, build_head
 from robustness.victims.toy_models import word_pieces
 
 WORDS = ("who", "won", "the", "a", "denver", "broncos", "city", "of", "played", "in", "rome", "and", "yes", "no")
+TEXTS = ("denver city won", "the broncos played in rome", "a city of no broncos")
 SHAPE = {
     "hidden_size": 16,
     "num_hidden_layers": 1,
@@ -42,28 +46,48 @@ SHAPE = {
 LABELS = Task(
     "toy", ("text",), ("bad", "good"), ("text",), template="the {text} of", verbalisers=(" yes", " no rome")
 )
+WRITING = Task(
+    "toy-text",
+    ("text",),
+    (),
+    ("text",),
+    kind=TaskKind.TEXT,
+    template="the {text} of",
+    answer=TextAnswer("whole", TextMetric.EXACT, max_new_tokens=4),
+)
 QUESTIONS = Task("toy-squad", ("question", "context"), (), ("context",), kind=TaskKind.SPAN)
+TASKS = {HeadKind.SPAN: QUESTIONS, HeadKind.TEXT: WRITING}
 MODELS: dict[HeadKind, Callable[[int], Any]] = {
     HeadKind.LABELS: lambda size: BertForSequenceClassification(BertConfig(vocab_size=size, **SHAPE)),
     HeadKind.SPAN: lambda size: BertForQuestionAnswering(BertConfig(vocab_size=size, **SHAPE)),
-    HeadKind.VERBALISERS: lambda size: GPT2LMHeadModel(
-        GPT2Config(vocab_size=size, n_embd=16, n_layer=1, n_head=2, n_positions=64, initializer_range=0.3)
-    ),
+    HeadKind.VERBALISERS: lambda size: language_model(size),
+    HeadKind.TEXT: lambda size: language_model(size),
 }
+
+
+def language_model(size: int) -> Any:
+    return GPT2LMHeadModel(
+        GPT2Config(vocab_size=size, n_embd=16, n_layer=1, n_head=2, n_positions=64, initializer_range=0.3)
+    )
 
 
 def make(kind: HeadKind) -> tuple[Head, list[Example]]:
     """A head of a kind, and examples that it answers rightly."""
     tokenizer = word_pieces(WORDS)
+    tokenizer.eos_token = tokenizer.sep_token
     with torch.random.fork_rng():
         torch.manual_seed(3)
         model = MODELS[kind](len(tokenizer)).eval()
-    task = QUESTIONS if kind is HeadKind.SPAN else LABELS
+    task = TASKS.get(kind, LABELS)
     head = build_head(kind, model, tokenizer, HeadOptions(task, tuple(range(len(task.labels)))))
+    if kind is HeadKind.TEXT:
+        asked = [Example(str(n), (text,), 0, answers=(GoldSpan("rome", 0),)) for n, text in enumerate(TEXTS)]
+        grades = [head.grader.grade(row, each) for row, each in zip(head.rows(asked), asked, strict=True)]
+        golds = [(GoldSpan(grade.response, 0),) for grade in grades]
+        return head, [replace(each, answers=gold) for each, gold in zip(asked, golds, strict=True)]
     if kind is not HeadKind.SPAN:
-        texts = ["denver city won", "the broncos played in rome", "a city of no broncos"]
-        labels = head.logits([(text,) for text in texts]).argmax(axis=1)
-        return head, [Example(str(n), (text,), int(labels[n])) for n, text in enumerate(texts)]
+        labels = head.logits([(text,) for text in TEXTS]).argmax(axis=1)
+        return head, [Example(str(n), (text,), int(labels[n])) for n, text in enumerate(TEXTS)]
     found = []
     for number, context in enumerate(["denver won in rome", "the broncos played a city of rome"]):
         texts = ("who won", context)
