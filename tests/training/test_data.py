@@ -27,6 +27,7 @@ def test_spread_examples_reach_over_the_whole_list() -> None:
 
 def test_the_sets_with_a_training_split_are_known() -> None:
     assert {"sst2", "qqp", "mnli", "qnli", "rte", "demo-sentiment"} <= set(trainable())
+    assert "viggo" not in trainable()
 
 
 def test_a_set_without_a_training_split_is_refused_with_those_that_have_one() -> None:
