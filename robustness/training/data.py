@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from robustness.definitions.catalog import TESTSETS, Entry
-from robustness.definitions.tasks import find_task
+from robustness.definitions.tasks import task_of_testset
 from robustness.definitions.testsets import TestsetDefinition
 from robustness.errors import CheckpointError, DataError, UsageError, first_line
 from robustness.tasks.task import Task, TaskKind
@@ -139,7 +139,7 @@ def trainable() -> list[str]:
     """The shipped test sets that models are trained on, sorted."""
     entries: list[Entry[TestsetDefinition]] = [TESTSETS.find(name) for name in TESTSETS.names()]
     with_split = [entry for entry in entries if entry.definition.train is not None]
-    return [each.name for each in with_split if find_task(each.definition.task).kind is not TaskKind.TEXT]
+    return [each.name for each in with_split if task_of_testset(each.path, each.definition).kind is not TaskKind.TEXT]
 
 
 def draw(examples: Sequence[Example], limit: int | None) -> tuple[Example, ...]:
