@@ -72,9 +72,9 @@ class ConvergenceGate:
         if not gains or (median(gains) <= self.max_median and max(gains) <= self.max_worst):
             return ""
         if len(gains) == 1:
-            return f"twice the steps gain {gains[0]:.0%}: at most {self.max_median:.0%} is a search that has ended"
+            return f"twice the steps gain {gains[0]:.1%}: at most {self.max_median:.0%} is a search that has ended"
         return (
-            f"twice the steps gain {median(gains):.0%} at the median and {max(gains):.0%} at most, of {len(gains)} "
+            f"twice the steps gain {median(gains):.1%} at the median and {max(gains):.1%} at most, of {len(gains)} "
             f"examples: at most {self.max_median:.0%} and {self.max_worst:.0%} are a search that has ended"
         )
 

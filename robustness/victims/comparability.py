@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from robustness.definitions.pairs import Pair
 from robustness.errors import GateError
-from robustness.victims.files.changes import BASE, FULL
+from robustness.victims.files.changes import BASE, FULL, LINEAR_PROBE
 from robustness.victims.gate import CheckpointFacts
 
 
@@ -33,7 +33,7 @@ def check_pair(
 def _headline_failures(full: CheckpointFacts, peft: CheckpointFacts) -> Iterator[str]:
     """What is not as a pair says that calls its arms full and peft."""
     remedy = "for another contrast call the arms reference and candidate"
-    if full.adaptation != FULL:
+    if full.adaptation not in (FULL, LINEAR_PROBE):  # whatever was trained, the whole of it is a model's folder
         yield f"{full.checkpoint}: adaptation: is {full.adaptation}; expected a full checkpoint; {remedy}"
     if peft.adaptation in (FULL, BASE):
         what = f" ({peft.change.words})" if peft.change else ""

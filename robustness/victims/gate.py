@@ -17,7 +17,7 @@ from robustness.tasks.task import Task
 from robustness.testsets.example import Example, Texts
 from robustness.victims.batches import recover_memory
 from robustness.victims.files.bases import check_base
-from robustness.victims.files.changes import BASE, LINEAR_PROBE, Change, read_change
+from robustness.victims.files.changes import BASE, LINEAR_PROBE, UNRELATED, Change, read_change
 from robustness.victims.files.checkpoint import Checkpoint
 from robustness.victims.heads.head import Head
 from robustness.victims.heads.kinds import head_remedy, looks_back
@@ -119,6 +119,11 @@ def _inspect(loaded: LoadedCheckpoint, placement: Placement, clean: Sequence[Exa
             f"{blind.answer} ({blind.points:.3f}); {_why_wrong(victim, loaded, accuracy, blind.points)}"
         )
     change = read_change(checkpoint)
+    if change is not None and change.cosine < UNRELATED:
+        failures.append(
+            f"same-base: its matrices have a cosine of {change.cosine:.2f} with those of {checkpoint.base}, so it "
+            'was made of another base; give its own with --base, or base = "..." in the pairs file'
+        )
     adaptation = checkpoint.adaptation if change is None else change.adaptation
     notes = list(filter(None, [check_base(checkpoint)]))
     if adaptation not in (BASE, LINEAR_PROBE) and _borrows_labels(loaded):

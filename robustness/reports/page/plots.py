@@ -34,7 +34,7 @@ from robustness.reports.visible import visible
 from robustness.stats import CANDIDATE_FRAGILE, REFERENCE_FRAGILE, Verdict
 
 PLANNED = ("test set", "attack")
-"""RowIndex that are pairs.csv's own rows; all others explore."""
+"""Rows that are pairs.csv's own rows; all others explore."""
 MARKERS = {
     **dict.fromkeys(CANDIDATE_FRAGILE, ">"),
     **dict.fromkeys(REFERENCE_FRAGILE, "<"),
@@ -315,12 +315,13 @@ def _curve(axes: Axes, curve: pd.DataFrame, arm: str, reach: float) -> None:
     axes.step(x, values["robust_accuracy"], where="post", color=colour, linewidth=1.7, linestyle=style)
 
 
-def draw_probes(probed: pd.DataFrame, arms: dict[str, str], limit: int = MAX_PANELS) -> Draw:
+def draw_probes(probed: pd.DataFrame, arms: dict[str, str], names: tuple[str, str], limit: int = MAX_PANELS) -> Draw:
     """Paired distributions: for each test set and probe, the values of both arms on the same examples.
 
     Args:
         probed: sensitivity_examples.csv's rows of one pair, with a column `quantity`.
         arms: `full` or `peft` by checkpoint.
+        names: Of reference and candidate.
         limit: Panels drawn, the first.
     """
     panels = list(probed.groupby(["testset", "probe", "quantity"], sort=False, dropna=False))[:limit]
@@ -338,7 +339,7 @@ def draw_probes(probed: pd.DataFrame, arms: dict[str, str], limit: int = MAX_PAN
             for height, (arm, column) in enumerate(values.items()):
                 _distribution(axes, column, height, arm)
             axes.set_ylim(1.6, -0.6)
-            axes.set_yticks([0, 1], ["full", "PEFT"])
+            axes.set_yticks([0, 1], list(map(visible, names)))
             name = str(probe) if pd.isna(quantity) else f"{probe}: {quantity}"
             axes.set_title(shorten(visible(f"{name}, {testset}"), 52, placeholder=" ..."), fontsize=9.5)
         return figure

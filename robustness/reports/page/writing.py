@@ -145,7 +145,7 @@ def _detail_parts(record: RunRecord, tables: Tables, replays: pd.DataFrame) -> d
         "curves": _curves(tables[Table.CURVES], pairs),
         "survival": survival_table(tables[Table.SURVIVAL], arms_of_run(record.pairs, record)),
         "transfer": transfer_maps(tables[Table.TRANSFER], record),
-        "sensitivity": _probes(_optional(tables, "sensitivity_examples"), pairs),
+        "sensitivity": _probes(_optional(tables, "sensitivity_examples"), pairs, record),
         "radii": _radii(_optional(tables, "sensitivity_examples"), pairs, record),
         "layers": _layers(_optional(tables, "layers"), pairs),
         "compared": sensitivity_pairs_table(tables[Table.SENSITIVITY_PAIRS], record),
@@ -310,7 +310,7 @@ def _left_out(n: int, limit: int, source: str) -> str:
     return f"The first {limit} of {n}; {source} has all." if n > limit else ""
 
 
-def _probes(probed: pd.DataFrame, pairs: tuple[PairRecord, ...]) -> list[Part]:
+def _probes(probed: pd.DataFrame, pairs: tuple[PairRecord, ...], record: RunRecord) -> list[Part]:
     parts: list[Part] = []
     for pair in pairs if len(probed) else ():
         mine = probed[probed["checkpoint"].isin(_arms(pair)) & probed["value"].notna()]
@@ -318,7 +318,9 @@ def _probes(probed: pd.DataFrame, pairs: tuple[PairRecord, ...]) -> list[Part]:
             mine = mine.assign(quantity=_with_norms(mine)) if "quantity" in mine else mine.assign(quantity=None)
             n, limit = len(mine[["testset", "probe", "quantity"]].drop_duplicates()), _limit(pairs)
             label = f"Sensitivity of both arms of {visible(pair.name)} on the same examples"
-            drawing = draw_both(draw_probes(mine, _arms(pair), limit), f"probes{len(parts)}", label)
+            arms = arms_of_pair(pair, record)
+            draw = draw_probes(mine, _arms(pair), (arms.reference.short, arms.candidate.short), limit)
+            drawing = draw_both(draw, f"probes{len(parts)}", label)
             parts.append(Part(pair.name, drawing, _left_out(n, limit, "sensitivity_examples.csv")))
     return parts
 

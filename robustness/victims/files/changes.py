@@ -16,6 +16,8 @@ SKETCH = 256
 """The largest rank that is told from a full one."""
 SHARE = 4
 """A rank of more than the smaller side over this is no low one."""
+UNRELATED = 0.1
+"""Matrices of two bases have cosines near 0; fine-tuning leaves them near 1, and long training of a toy above .4."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,8 @@ class Change:
     """Of an update whose matrices all have a low one, as of a merged adapter: the highest."""
     trainable_parameters: int | None = None
     """Numbers in changed and added tensors; None where all may have been trained."""
+    cosine: float = 1.0
+    """Of the changed matrices with those of the base, as one vector; near 0 where it was made of another base."""
 
 
 def read_change(checkpoint: Checkpoint) -> Change | None:
@@ -57,6 +61,7 @@ def find_change(base: Mapping[str, torch.Tensor], tuned: Mapping[str, torch.Tens
         return Change(FULL, "no tensor has a name of the base's")
     added = [name for name in tuned if name not in names and tuned[name].is_floating_point()]
     changed: dict[str, int] = {}
+    products = torch.zeros(3, dtype=torch.float64)
     ranks: list[int] = []
     is_low = True
     for name, of_base in names.items():
@@ -67,6 +72,8 @@ def find_change(base: Mapping[str, torch.Tensor], tuned: Mapping[str, torch.Tens
         if before.shape == after.shape and torch.equal(before, after):
             continue
         changed[name] = after.numel()
+        if before.shape == after.shape and before.ndim > 1:
+            products += _products(before, after)
         rank = low_rank(before, after, precision) if is_low and before.shape == after.shape else None
         is_low = rank is not None
         ranks += [] if rank is None else [rank]
@@ -79,7 +86,8 @@ def find_change(base: Mapping[str, torch.Tensor], tuned: Mapping[str, torch.Tens
         return Change(BITFIT, f"biases alone: {count}", None, sum(changed.values()) + n_added)
     if is_low:
         return Change(FULL, f"a low-rank update, as of a merged adapter: rank {max(ranks)} in {count}", max(ranks))
-    return Change(FULL, count)
+    both, first, second = products.tolist()
+    return Change(FULL, count, cosine=both / math.sqrt(first * second) if first * second > 0 else 1.0)
 
 
 def low_rank(before: torch.Tensor, after: torch.Tensor, precision: float) -> int | None:
@@ -103,6 +111,12 @@ def low_rank(before: torch.Tensor, after: torch.Tensor, precision: float) -> int
     rounding = precision * float(weight.square().mean().sqrt()) * (math.sqrt(rows) + math.sqrt(columns))
     rank = int((values > rounding).sum())
     return rank if 0 < rank <= highest else None
+
+
+def _products(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
+    """Inner products of both, and of each with itself."""
+    first, second = before.double().flatten(), after.double().flatten()
+    return torch.stack([first @ second, first @ first, second @ second])
 
 
 def _in_one_type(before: torch.Tensor, after: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import pytest
@@ -89,3 +90,11 @@ def test_the_rank_is_that_of_numpy_where_nothing_is_rounded() -> None:
 
     assert low_rank(before, before + update, 2.3e-16) == int(torch.linalg.matrix_rank(update)) == 5
     assert low_rank(before, before + torch.randn(48, 40, generator=draw, dtype=torch.float64), 2.3e-16) is None
+
+
+def test_weights_of_another_base_are_told_from_tuned_ones_by_their_angle(base: Tensors) -> None:
+    draw = torch.Generator().manual_seed(2)
+    other = {name: torch.randn(tensor.shape, generator=draw) for name, tensor in base.items()}
+
+    assert find_change(base, changed(base, "weight")).cosine == pytest.approx(1 / math.sqrt(1.01), abs=1e-3)
+    assert abs(find_change(base, other).cosine) < 0.1
