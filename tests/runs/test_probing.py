@@ -68,6 +68,15 @@ def test_the_bounds_of_a_run_are_held_against_each_other_on_every_example(tiny: 
     assert (brackets["lower_value"] <= brackets["upper_value"]).all()
 
 
+def test_the_page_shows_probes_of_whole_models_alone_with_the_names_of_the_arms(tiny: Any, tmp_path: Path) -> None:
+    start(tiny, tmp_path / "run", probes=["update-structure"], limit=2)
+
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+
+    assert '<section id="sensitivity">' in page and 'href="#sensitivity"' in page
+    assert "RowIndex" not in page
+
+
 def test_an_adapter_whose_files_do_not_tell_its_directions_is_loaded_for_them(tiny: Any, tmp_path: Path) -> None:
     """LoRA with a bias of its own, here of zeros: plain LoRA's closed form would leave it out."""
     folder = Path(shutil.copytree(tiny.peft, tmp_path / "lora"))

@@ -71,7 +71,7 @@ def test_each_norm_is_judged_by_itself() -> None:
 
     statuses = {(r.measurement.norm, str(r.measurement.status)) for r in checked if r.example is not None}
     assert statuses == {("l2", "ok"), ("linf", "not-converged")}
-    assert "50%" in next(r.measurement.reason for r in checked if r.measurement.reason)
+    assert "50.0%" in next(r.measurement.reason for r in checked if r.measurement.reason)
 
 
 def test_the_search_runs_again_on_the_first_eight_examples_with_a_number_above_zero() -> None:
