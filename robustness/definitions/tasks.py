@@ -69,10 +69,14 @@ def find_testset_task(name: str) -> Task:
     return task_of_testset(entry.path, entry.definition)
 
 
+TASK_KEYS = frozenset({"fields", "kind", "labels", "task", "template"})
+"""Of tasks and test sets alone: a file with one of them is no recipe, whatever it lacks."""
+
+
 def is_task_file(reference: str) -> bool:
     """Whether a path leads to a task's file, or to a test set's that has one.
 
     Raises:
         DefinitionError: it ends in .toml and is not TOML.
     """
-    return reference.endswith(".toml") and not {"fields", "task"}.isdisjoint(read_content(Path(reference)))
+    return reference.endswith(".toml") and not TASK_KEYS.isdisjoint(read_content(Path(reference)))

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from robustness.definitions.catalog import TESTSETS
+from robustness.definitions.catalog import ATTACKS, TESTSETS
 from robustness.definitions.pairs import read_pairs
-from robustness.definitions.tasks import find_task, find_testset_task, shipped_tasks
+from robustness.definitions.tasks import find_task, find_testset_task, is_task_file, shipped_tasks
 from robustness.errors import DefinitionError, UsageError
 from robustness.tasks.task import Chat, Metric, Protected, Task, TaskKind
 
@@ -316,3 +316,10 @@ def test_attacked_fields_are_a_choice() -> None:
     with pytest.raises(UsageError) as caught:
         mnli.attacking(["premis"])
     assert str(caught.value) == ("--attack-field premis: task mnli has no such field; it has premise, hypothesis")
+
+
+def test_a_task_file_that_lacks_its_fields_is_still_one_and_a_recipe_is_none(tmp_path: Path) -> None:
+    labels_alone = write(tmp_path / "topics.toml", 'labels = ["World", "Sports"]\n')
+
+    assert is_task_file(str(labels_alone))
+    assert not any(is_task_file(str(ATTACKS.find(name).path)) for name in ATTACKS.names())
