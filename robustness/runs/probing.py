@@ -21,9 +21,6 @@ from robustness.sensitivity.probe import NamedProbe, Reading, Subject, Unsupport
 from robustness.victims.heads.head import Head
 from robustness.victims.loading import load_checkpoint
 
-RESERVE = 64
-"""Examples beyond the run's limit that probes may make choices on."""
-
 
 def run_probes(
     plan: Plan,
@@ -57,13 +54,10 @@ def run_probes(
 def _subject(plan: Plan, prepared: Prepared, cell: ProbeCell, named: NamedProbe, load: Callable[[], Head]) -> Subject:
     testset = cell.testset or _first_testset(prepared, cell.checkpoint)
     used = prepared.rows[testset]
-    known = {example.id for example in used.examples}
-    rest = tuple(example for example in used.testset.examples if example.id not in known)
     seed = plan.settings.seed
     return Subject(
         checkpoint=prepared.checkpoints[cell.checkpoint],
         examples=shuffle_examples(replace(used.testset, examples=used.examples), seed)[: named.examples],
-        reserve=shuffle_examples(replace(used.testset, examples=rest), seed)[:RESERVE],
         seed=seed,
         digest=named.digest,
         load_victim=load,

@@ -46,8 +46,6 @@ class Subject:
     """Folder, base and adaptation: `TensorFolder` reads the weights of either one by one, without a model."""
     examples: Sequence[Example]
     """What to measure on. For a probe of structure: those of the run's first test set of the task."""
-    reserve: Sequence[Example]
-    """Further examples of the same test set that are not measured: for choices such as a noise level."""
     seed: int
     digest: str
     """The probe's: with the seed and an example's id it seeds all randomness."""

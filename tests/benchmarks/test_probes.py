@@ -49,7 +49,7 @@ def subject(victim: Victim) -> Subject:
     texts = [(" ".join(rng.choice(WORDS, size=rng.integers(4, 40))),) for _ in range(EXAMPLES)]
     labels = victim.scores(texts).argmax(axis=1)
     examples = [Example(str(i), text, int(label)) for i, (text, label) in enumerate(zip(texts, labels, strict=True))]
-    return Subject(None, examples, (), 0, "benchmark", lambda: victim)  # type: ignore[arg-type]
+    return Subject(None, examples, 0, "benchmark", lambda: victim)  # type: ignore[arg-type]
 
 
 def processor_seconds(function: Callable[[], Any]) -> float:

@@ -42,7 +42,7 @@ def megabytes(field):
 torch.set_num_threads(int(sys.argv[2]))
 folder = Path(sys.argv[1])
 checkpoint = Checkpoint("full", folder / "full", folder / "base", "full")
-subject = Subject(checkpoint, (), (), 0, "digest", None)
+subject = Subject(checkpoint, (), 0, "digest", None)
 before, started, used = megabytes("VmHWM"), time.perf_counter(), time.process_time()
 readings = list(UpdateStructure().measure(subject))
 print(json.dumps({

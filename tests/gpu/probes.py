@@ -89,9 +89,7 @@ def measure(
 
     named = find_probe(name, {} if bench.size.name == "real" else dict(FEWER.get(name, {})))
     used = list(examples)[: bench.size.probed]
-    subject = Subject(
-        checkpoint, used, list(examples)[len(used) :][:32], 0, named.digest, load_victim=lambda: victim, **parts
-    )
+    subject = Subject(checkpoint, used, 0, named.digest, load_victim=lambda: victim, **parts)
     bench.peak_bytes()
     started = time.perf_counter()
     try:

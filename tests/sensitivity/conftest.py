@@ -84,7 +84,6 @@ def subject_of(tiny: Any, victims: Any, examples: list[Example]) -> Callable[...
         return Subject(
             checkpoint=read_checkpoint(folder.name, str(folder), str(tiny.base)),
             examples=chosen or examples[:count],
-            reserve=examples[12:],
             seed=0,
             digest="digest",
             load_victim=lambda: victim or victims(folder),
@@ -229,7 +228,6 @@ class Architecture:
         return Subject(
             checkpoint=read[folder],
             examples=examples[:3],
-            reserve=examples[3:],
             seed=0,
             digest="digest",
             load_victim=lambda: victim,

@@ -44,9 +44,9 @@ PROBES = {
 """By a quantity that each measures on every example."""
 
 
-def subject(victim: Any, examples: Any, reserve: Any = ()) -> Subject:
+def subject(victim: Any, examples: Any) -> Subject:
     checkpoint = None  # no probe here reads it
-    return Subject(checkpoint, examples, reserve, 0, "digest", lambda: victim)  # type: ignore[arg-type]
+    return Subject(checkpoint, examples, 0, "digest", lambda: victim)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -167,8 +167,8 @@ def test_questions_without_a_margin_are_unsupported_one_by_one(arms: Any, answer
 def test_probes_of_the_input_measure_spans_and_options(
     quantity: str, arms: Any, answering: Any, prompted: PromptedVictim, examples: Any
 ) -> None:
-    spans = subject(arms("full"), answering.examples()[:4], answering.examples()[4:8])
-    options = subject(prompted, examples[:4], examples[4:8])
+    spans = subject(arms("full"), answering.examples()[:4])
+    options = subject(prompted, examples[:4])
 
     for each in (spans, options):
         readings = list(PROBES[quantity].measure(each))

@@ -119,7 +119,7 @@ def test_distances_of_a_real_model_are_the_same_in_batches_of_one_three_and_eigh
     def distances(size: int) -> dict[str, float]:
         found: dict[str, float] = {}
         for start in range(0, 8, size):
-            part = Subject(None, chosen[start : start + size], (), 0, "d", lambda: victims[arm])  # type: ignore[arg-type]
+            part = Subject(None, chosen[start : start + size], 0, "d", lambda: victims[arm])  # type: ignore[arg-type]
             found |= by_example(PROBE._find(part, Norm.L2), "distance")
         return found
 

@@ -25,9 +25,7 @@ def measured(tiny: Any) -> Callable[..., tuple[dict[tuple[str, str | None], floa
         checkpoint = read_checkpoint(name, str(tiny.folder / name), str(tiny.base))
         victim = to_victim(load_checkpoint(checkpoint, find_task("sst2")), place("cpu"))
         examples = [Example(str(number), (text,), 0) for number, text in enumerate(texts)]
-        readings: list[Reading] = list(
-            UpdateGain().measure(Subject(checkpoint, examples, (), 0, "d", lambda: victim))
-        )
+        readings: list[Reading] = list(UpdateGain().measure(Subject(checkpoint, examples, 0, "d", lambda: victim)))
         found = {(r.measurement.quantity.name, r.module): r.measurement.value or 0.0 for r in readings}
         return found, victim
 

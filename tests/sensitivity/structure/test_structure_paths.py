@@ -99,7 +99,7 @@ def subject(tiny: Any, victims: dict[str, Victim]) -> Callable[[str], Subject]:
 
     def make(name: str) -> Subject:
         checkpoint = read_checkpoint(name, str(tiny.folder / name), str(tiny.base))
-        return Subject(checkpoint, examples, (), 0, "d", lambda: victims[name])
+        return Subject(checkpoint, examples, 0, "d", lambda: victims[name])
 
     return make
 
@@ -167,7 +167,7 @@ def test_a_hand_made_update_turns_answers_where_the_closed_form_says(tiny: Any, 
     examples = [Example(str(n), (text,), answers_[n]) for n, (text, _) in enumerate(tiny.dev)]
     path = UpdatePath(steps=(0.0, 0.3, 0.4, 1.0), ranks=(1, 2), tops=(1, 2), scales=(), radius=1e-6)
 
-    found = accuracies(list(path.measure(Subject(checkpoint, examples, (), 0, "d", lambda: victim))))
+    found = accuracies(list(path.measure(Subject(checkpoint, examples, 0, "d", lambda: victim))))
 
     expected = {"t-0": 0, "t-0.3": 0, "t-0.4": 1, "t-1": 1, "rank-1": 0, "rank-2": 1}
     expected |= {"top-1": 0, "rest-1": 1, "top-2": 1, "rest-2": 0}

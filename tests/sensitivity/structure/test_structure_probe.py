@@ -40,7 +40,6 @@ def subject(tiny: Any) -> Callable[..., Subject]:
         return Subject(
             checkpoint=checkpoint,
             examples=(),
-            reserve=(),
             seed=0,
             digest="d",
             load_victim=lambda: to_victim(load_checkpoint(checkpoint, find_task("sst2")), place("cpu")),
