@@ -7,6 +7,7 @@ and peft's own loading of the same files does.
 
 from __future__ import annotations
 
+import copy
 import re
 import resource
 import shutil
@@ -196,7 +197,9 @@ class Checkpoints:
                 initializer_range=0.5,
             )
             full = BertForSequenceClassification(config).eval()
-            base = BertForSequenceClassification(config).bert
+            base = copy.deepcopy(full.bert)
+            for parameter in full.bert.parameters():
+                parameter.data += 0.1 * torch.randn_like(parameter)
             lora = LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["query", "value"])
             adapted = get_peft_model(BertForSequenceClassification(config), lora)
             for name, parameter in adapted.named_parameters():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from goldens.tiny import make_prompted
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
 
 from robustness import api
 from robustness.engine.attack import NamedAttack
@@ -144,6 +144,7 @@ def test_texts_found_by_gradient_change_the_answer_of_plain_transformers(name: s
 
 def test_a_run_attacks_a_prompted_pair_by_its_embeddings_and_gradients(tmp_path: Path) -> None:
     world = make_prompted(tmp_path / "world")
+    _train_a_little(world.base, world.folder / "full")
 
     report = api.run(
         "smoke",
@@ -159,3 +160,13 @@ def test_a_run_attacks_a_prompted_pair_by_its_embeddings_and_gradients(tmp_path:
     assert report.n_errored == 0
     assert (attacks.groupby("attack")["n"].sum() > 0).all()
     assert attacks["attack_success_rate"].max() > 0
+
+
+def _train_a_little(base: Path, folder: Path) -> None:
+    """Writes a full arm that is a step of its base's weights away, as fine-tuning leaves it."""
+    model = LlamaForCausalLM.from_pretrained(base)
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(7)
+        for parameter in model.parameters():
+            parameter += 0.02 * parameter.std() * torch.randn_like(parameter)
+    model.save_pretrained(folder)
