@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ from robustness.testsets.squad import read_squad
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 torch.set_num_threads(1)  # tiny models are slower on more
+# A shell's background jobs ignore Ctrl-C, and so would every process that a test starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 GOOD = ("fine", "lovely", "superb", "warm", "bright", "clever", "tender", "charming")
 BAD = ("dull", "awful", "clumsy", "cold", "bleak", "stupid", "noisy", "tedious")
