@@ -11,12 +11,26 @@ from numpy.typing import NDArray
 
 from robustness.tasks.answer_scores import score_answer
 from robustness.testsets.example import Example
+from robustness.training.rows import EncodedRows, Reader, ScoredRows, TrainingRows
 from robustness.victims.heads.best_spans import top_spans
 from robustness.victims.heads.windows import ANSWER_TOKENS, QUESTION_TOKENS, STRIDE_TOKENS, WINDOW_TOKENS
 
 LABEL_NAMES = ("start_positions", "end_positions")
 Window = dict[str, Any]
 """Token ids, masks and the positions of the answer's first and last token."""
+
+
+def encode_questions(rows: TrainingRows, reader: Reader) -> EncodedRows:
+    """Returns questions as windows, of which those that train hold the answer."""
+    selecting, reporting = (
+        ScoredRows(
+            tuple(encode_windows(half, reader.tokenizer, reader.positions, answered_only=False)),
+            f1_metric(half, reader.tokenizer, reader.positions),
+        )
+        for half in (rows.selecting, rows.reporting)
+    )
+    train = tuple(encode_windows(rows.train, reader.tokenizer, reader.positions, answered_only=True))
+    return EncodedRows(reader.tokenizer, rows.task, train, selecting, reporting, LABEL_NAMES)
 
 
 def encode_windows(examples: Sequence[Example], tokenizer: Any, limit: int, *, answered_only: bool) -> list[Window]:

@@ -33,7 +33,7 @@ class Pairing:
     base: Base
     out: Path
     floor: float | None
-    """Match epochs by clean accuracy, above this share of the most frequent label; None: take the best epochs."""
+    """Match epochs by clean score, above this one of knowing nothing; None: take the best epochs."""
     metric: Metric
     say: Callable[[str], None]
 
@@ -79,8 +79,8 @@ def _folders(full: Arm, peft: Arm, pairing: Pairing) -> tuple[Path, Path] | None
     epochs = closest_epochs(full.outcome.selecting_scores, peft.outcome.selecting_scores, pairing.floor)
     if epochs is None:
         pairing.say(
-            f"{peft.folder.name}: left out of the pairs file: no two epochs in which both arms are above the most "
-            f"frequent label's share of the selecting rows ({pairing.floor:.3f})"
+            f"{peft.folder.name}: left out of the pairs file: no two epochs in which both arms are above what an "
+            f"answer scores on the selecting rows that knows nothing ({pairing.floor:.3f})"
         )
         return None
     scores = full.outcome.selecting_scores[epochs[0] - 1], peft.outcome.selecting_scores[epochs[1] - 1]

@@ -25,9 +25,9 @@ from robustness.errors import CheckpointError, RunError, first_line
 from robustness.training.adaptation import Base, adapt
 from robustness.training.adapters import AdaLoraAdapter
 from robustness.training.callbacks import EpochKeeper, RankAllocation, Snapshot, restore
-from robustness.training.data import EncodedRow, EncodedRows, ScoredRows
 from robustness.training.methods import MethodDefinition
 from robustness.training.protocol import TrainingSettings
+from robustness.training.rows import EncodedRow, EncodedRows, ScoredRows
 from robustness.victims.batches import recover_memory
 from robustness.victims.gate import switched_attention
 from robustness.victims.heads.kinds import trained_kind

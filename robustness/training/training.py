@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -18,16 +17,19 @@ from robustness.definitions.pairs import PairEntry, write_pairs
 from robustness.definitions.seeds import refuse_seed
 from robustness.errors import CheckpointError, RobustnessError, RunError, UsageError, first_line
 from robustness.paths import refuse_unwritable
-from robustness.tasks.task import Task, TaskKind
+from robustness.tasks.graders import grader_for
+from robustness.tasks.task import Task
 from robustness.training.adaptation import Base
 from robustness.training.adapters import PromptAdapter, virtual_tokens
 from robustness.training.callbacks import restore
-from robustness.training.data import EncodedRows, TrainingRows, encode_rows, load_rows
+from robustness.training.data import load_rows
+from robustness.training.encoding import FORMS, encode_rows
 from robustness.training.methods import MethodDefinition, find_method
 from robustness.training.metrics import selection_metric
 from robustness.training.pairing import Arm, Pairing, epoch_folder, pair_arms, stored_pairs
 from robustness.training.protocol import TrainingSettings, under_protocol
 from robustness.training.record import Chosen, Fingerprint, is_complete, read_outcome, write_record
+from robustness.training.rows import EncodedRows, TrainingRows
 from robustness.training.trainer import Trial, TrialResult, run_trial, score_reporting, try_step
 from robustness.victims.files.bases import digest_weights
 from robustness.victims.files.checkpoint import ADAPTER_CONFIG, locate
@@ -106,21 +108,14 @@ def train(
     torch_device = _device(device)
     refuse_unwritable(out)
     rows = load_rows(testset, data, limit, settings.dev_limit)
-    _refuse_prompts_for_answers(entries, rows.task)
-    base_folder = locate(base, f"train {testset}: --base")
-    _refuse_what_is_no_base(base, base_folder)
-    start = Base(base_folder, str(base_folder) if Path(base).is_dir() else base)
+    _refuse_prompts(entries, rows.task)
+    start = _find_base(base, testset)
     jobs = _plan(entries, seeds, out, rows, start, settings)
     others = [pair for pair in stored_pairs(out / PAIRS_FILE) if pair.name not in {job.folder.name for job in jobs}]
-    pending = [job for job in jobs if not is_complete(job.folder, job.fingerprint)]
     say = progress or _ignore
-    if pending:
-        encoded = encode_rows(rows, base_folder, settings.max_tokens, _virtual_tokens(jobs))
-        shop = Workshop(start, encoded, torch_device, say)
-        _try_methods(pending, shop)
-        out.mkdir(parents=True, exist_ok=True)
-        for job in pending:
-            _make_checkpoint(job, shop)
+    if pending := [job for job in jobs if not is_complete(job.folder, job.fingerprint)]:
+        encoded = encode_rows(rows, start.folder, settings.max_tokens, _virtual_tokens(jobs))
+        _make_checkpoints(pending, Workshop(start, encoded, torch_device, say))
     pairing = Pairing(
         rows.task.file or rows.task.name, start, out, _floor(rows, settings), selection_metric(rows.task), say
     )
@@ -140,7 +135,8 @@ def _check_arguments(methods: Sequence[Entry[MethodDefinition]], seeds: Sequence
         raise UsageError(f"--limit {limit}: expected 1 or more training rows, or no --limit for all")
 
 
-def _refuse_what_is_no_base(given: str, folder: Path) -> None:
+def _find_base(given: str, testset: str) -> Base:
+    folder = locate(given, f"train {testset}: --base")
     if (folder / ADAPTER_CONFIG).is_file():
         raise CheckpointError(
             f"--base {given}: holds {ADAPTER_CONFIG}, so it is an adapter; give the base that it was trained on, or "
@@ -150,15 +146,16 @@ def _refuse_what_is_no_base(given: str, folder: Path) -> None:
         raise CheckpointError(
             f"--base {given}: {folder} has no config.json; expected a folder that save_pretrained wrote, or a hub id"
         )
+    return Base(folder, str(folder) if Path(given).is_dir() else given)
 
 
-def _refuse_prompts_for_answers(methods: Sequence[Entry[MethodDefinition]], task: Task) -> None:
+def _refuse_prompts(methods: Sequence[Entry[MethodDefinition]], task: Task) -> None:
     named = [m.name for m in methods if isinstance(m.definition.adapter, PromptAdapter)]
-    if named and task.kind is TaskKind.SPAN:
+    reason = FORMS[task.kind].against_prompts
+    if named and reason:
         raise UsageError(
-            f"--method {', '.join(named)}: learnt vectors before the text are not trained for {task.name}: peft's "
-            "model does not tell them which tokens are the question's, as the full arm is told, and takes the "
-            "answer's place as if no vectors stood before it; leave these methods out"
+            f"--method {', '.join(named)}: learnt vectors before the text are not trained for {task.name}: {reason}; "
+            "leave these methods out"
         )
 
 
@@ -228,6 +225,12 @@ def _try_methods(jobs: Sequence[Job], shop: Workshop) -> None:
         raise CheckpointError(f"--method: nothing is trained, for a first step failed: {reasons}")
 
 
+def _make_checkpoints(jobs: Sequence[Job], shop: Workshop) -> None:
+    _try_methods(jobs, shop)
+    for job in jobs:
+        _make_checkpoint(job, shop)
+
+
 def _make_checkpoint(job: Job, shop: Workshop) -> None:
     """Writes beside the folder and renames: a folder that is there is whole."""
     best, trials = _best_of_grid(job, shop)
@@ -293,13 +296,8 @@ def _virtual_tokens(jobs: Sequence[Job]) -> int:
 
 
 def _floor(rows: TrainingRows, settings: TrainingSettings) -> float | None:
-    """The share of the most frequent label of the selecting rows, where epochs are matched by accuracy."""
-    if settings.match == "none":
-        return None
-    if rows.task.kind is TaskKind.SPAN:
-        return 0.0
-    counts = Counter(example.label for example in rows.selecting)
-    return max(counts.values()) / len(rows.selecting)
+    """What an answer scores on the selecting rows that knows nothing, where epochs are matched by accuracy."""
+    return None if settings.match == "none" else grader_for(rows.task).blind_answer(rows.selecting).points
 
 
 def _write_pairs(jobs: Sequence[Job], others: Sequence[PairEntry], pairing: Pairing) -> Path:

@@ -6,10 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from robustness.definitions.tasks import find_task
+from robustness.tasks.gold import GoldSpan
+from robustness.testsets.example import Example
+from robustness.training import training
 from robustness.training.adaptation import Base
 from robustness.training.metrics import Metric
 from robustness.training.pairing import Arm, Pairing, closest_epochs, pair_arms
+from robustness.training.protocol import TrainingSettings
 from robustness.training.record import Outcome
+from robustness.training.rows import TrainingRows
 
 accuracies = st.lists(st.sampled_from([0.4, 0.5, 0.6, 0.7, 0.8, 0.9]), min_size=1, max_size=5)
 
@@ -64,3 +70,13 @@ def test_a_pair_is_made_for_each_seed_of_two_arms_that_did_not_fail(tmp_path: Pa
         ("t-full-seed1", "t-ia3-seed1", 1),
     ]
     assert [line.partition(":")[0] for line in lines] == ["t-lora-seed1", "t-lora-seed2", "t-ia3-seed2"]
+
+
+def test_epochs_of_questions_count_above_the_score_of_the_whole_paragraph() -> None:
+    answered = Example("q", ("Who won?", "Denver won the game."), 1, answers=(GoldSpan("Denver", 0),))
+    rows = TrainingRows("mine", find_task("squad"), (answered,), (answered, answered), (answered,), "", "")
+
+    floor = training._floor(rows, TrainingSettings(match="clean"))
+
+    assert floor == pytest.approx(2 * (1 / 3) / (1 / 3 + 1))  # one of its three words, without the article, is right
+    assert training._floor(rows, TrainingSettings()) is None
