@@ -41,6 +41,7 @@ from robustness.runs.planning import rows
 from robustness.runs.run import execute
 from robustness.runs.storage.store import read_outcomes
 from robustness.testsets.loading import load_testset
+from robustness.victims import gate
 
 SEED = 0
 MAKERS: dict[str, Callable[[Path], Sequence[Run]]] = {"tiny": tiny.make_runs, "minilm": minilm.make_runs}
@@ -111,7 +112,9 @@ def _execute(run: Run, attacks: Sequence[str], *, quoted: bool) -> Iterator[Reco
     )
     out = world.folder / f"{run.name}-run"
     # The stored outcomes are of the first rows, whichever rows a limit draws today.
-    with patch.object(rows, "draw_examples", lambda testset, limit, _seed: testset.examples[:limit]):
+    draw = patch.object(rows, "draw_examples", lambda testset, limit, _seed: testset.examples[:limit])
+    # Drawn full arms are of no base, which outcomes do not depend on.
+    with draw, patch.object(gate, "UNRELATED", -1.0):
         execute(plan, out)
     return read_outcomes_of(run.name, out, quoted=quoted)
 
