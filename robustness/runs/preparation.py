@@ -283,6 +283,8 @@ def _checkpoint_record(prepared: Prepared, name: str, facts: CheckpointFacts) ->
         settings=method.settings,
         trainable_parameters=method.trainable_parameters if counted is None else counted,
         changed="" if change is None else change.words,
+        noise_floor=None if facts.noise is None else facts.noise.share,
+        n_noise=0 if facts.noise is None else facts.noise.n,
     )
 
 

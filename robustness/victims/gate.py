@@ -33,6 +33,7 @@ from robustness.victims.loading import (
     load_checkpoint,
     merge,
 )
+from robustness.victims.noise import NoiseFloor, measure_noise
 
 R = TypeVar("R")
 
@@ -74,6 +75,8 @@ class CheckpointFacts:
     """What a whole checkpoint changed of its base."""
     notes: tuple[str, ...] = ()
     """What was taken for granted, and what speaks for it."""
+    noise: NoiseFloor | None = None
+    """How many answers change with what should not matter; None where no clean text was answered."""
 
     @property
     def is_untrained(self) -> bool:
@@ -109,9 +112,13 @@ def _inspect(loaded: LoadedCheckpoint, placement: Placement, clean: Sequence[Exa
     checkpoint = loaded.checkpoint
     victim, merge_difference, failures = _probe(loaded, placement, [each.texts for each in clean[:PROBES]])
     try:
-        accuracy = _clean_accuracy(victim, clean)
+        points = _clean_points(victim, clean)
     except VictimGoneError as error:
         raise CheckpointError(f"checkpoint {checkpoint.name}: answers no clean text: {error}") from error
+    accuracy = float(np.mean([points.get(index, 0.0) for index in range(len(clean))]))
+    noise = measure_noise(
+        victim, loaded, placement, [clean[index] for index in points], merged=merge_difference is not None
+    )
     blind = victim.grader.blind_answer(clean)
     if accuracy <= blind.points:
         failures.append(
@@ -126,6 +133,8 @@ def _inspect(loaded: LoadedCheckpoint, placement: Placement, clean: Sequence[Exa
         )
     adaptation = checkpoint.adaptation if change is None else change.adaptation
     notes = list(filter(None, [check_base(checkpoint)]))
+    if noise is not None and noise.share:
+        notes.append(f"{noise.describe()}: a difference between checkpoints that is no larger may be rounding")
     if adaptation not in (BASE, LINEAR_PROBE) and _borrows_labels(loaded):
         worse = _order_failure(victim, loaded, clean)
         failures += [worse] if worse else []
@@ -143,6 +152,7 @@ def _inspect(loaded: LoadedCheckpoint, placement: Placement, clean: Sequence[Exa
         merge_difference=merge_difference,
         change=change,
         notes=tuple(f"{checkpoint.name}: {note}" for note in notes),
+        noise=noise,
     )
 
 
@@ -205,15 +215,15 @@ def _order_failure(victim: Head, loaded: LoadedCheckpoint, clean: Sequence[Examp
     )
 
 
-def _clean_accuracy(victim: Head, clean: Sequence[Example]) -> float:
-    """The victim's accuracy, or mean F1; a text that it fails on is wrong."""
+def _clean_points(victim: Head, clean: Sequence[Example]) -> dict[int, float]:
+    """What each clean example is given, by its index; a text that the victim fails on has none."""
 
     def score(part: Mapping[int, Example]) -> Iterator[tuple[int, float]]:
         asked = list(part.values())
         return zip(part, victim.grader.points(victim.rows(asked), asked).tolist(), strict=True)
 
-    found = Isolation().ask(score, dict(enumerate(clean)), lambda example: example.group)
-    return float(np.mean([0.0 if isinstance(each, Fault) else each for _, each in found]))
+    found = dict(Isolation().ask(score, dict(enumerate(clean)), lambda example: example.group))
+    return {index: each for index, each in sorted(found.items()) if not isinstance(each, Fault)}
 
 
 def _why_wrong(victim: Head, loaded: LoadedCheckpoint, accuracy: float, majority: float) -> str:

@@ -75,6 +75,11 @@ class CheckpointRecord(Definition):
     """Of a full checkpoint all, of an adapter those that its file holds; None: not counted."""
     changed: str = ""
     """Of a whole checkpoint: what differs from its base."""
+    noise_floor: float | None = None
+    """The share of its answers that are other ones when the same texts are asked about again, at another batch size
+    and in another order, or by the unmerged adapter: the larger of both. None: not measured."""
+    n_noise: int = 0
+    """Texts asked about again."""
 
 
 def describe_left_out(n_selecting: int, n: int) -> str:

@@ -94,6 +94,7 @@ def test_questions_that_selected_an_arm_are_left_out_as_well(answering: Any, tmp
     assert len(reporting) == 20
     assert used_ids(report)["lora", "none"] == used_ids(report)["full", "none"] == reporting
     assert [checkpoint.n_clean for checkpoint in report.record.checkpoints] == [20, 20]
+    assert [(each.noise_floor, each.n_noise) for each in report.record.checkpoints] == [(0, 16)] * 2
 
 
 @pytest.mark.parametrize("selected_on", [None, "another set's digest"])
