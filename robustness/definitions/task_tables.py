@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from string import Formatter
 from typing import Annotated, Self
 
@@ -85,18 +85,13 @@ class TaskDefinition(Definition):
                 re.compile(pattern)
             except re.error as error:
                 yield f"[protected] patterns: {pattern!r} is no regular expression: {error}"
-        if self.kind is not TaskKind.TEXT and self.answer is not None:
-            yield f'[answer] is of kind = "text"; take it out, or the kind is not {self.kind.value!r}'
-        yield from {
-            TaskKind.LABELS: self._label_problems,
-            TaskKind.SPAN: self._span_problems,
-            TaskKind.TEXT: self._text_problems,
-        }[self.kind]()
+        for key in self.kind.traits.foreign:
+            if getattr(self, key):
+                answered = self.kind.traits.answered
+                yield f'{key}: kind = "{self.kind.value}" is answered {answered}; take {key} out'
+        yield from _RULES[self.kind](self)
 
     def _text_problems(self) -> Iterator[str]:
-        for key in ("labels", "aliases", "verbalisers", "metric"):
-            if getattr(self, key):
-                yield f'{key}: kind = "text" is answered in free text, as [answer] says; take {key} out'
         if self.answer is None:
             yield 'kind = "text" needs the table [answer] with parser and metric'
         elif self.protected.answers and self.answer.parser != "meaning-representation":
@@ -108,9 +103,6 @@ class TaskDefinition(Definition):
     def _span_problems(self) -> Iterator[str]:
         if len(self.fields) != 2:
             yield f'kind = "span" reads two fields, the question and the paragraph; fields names {len(self.fields)}'
-        for key in ("labels", "aliases", "template", "chat", "verbalisers"):
-            if getattr(self, key):
-                yield f'{key}: kind = "span" is answered with words of the paragraph; take {key} out'
         if self.metric not in (None, Metric.EXACT_MATCH_AND_F1):
             yield f'metric {self.metric.value!r} is of labels; of kind = "span" it is "exact-match-and-f1"'
 
@@ -168,14 +160,14 @@ class TaskDefinition(Definition):
 
     def named(self, name: str, file: str = "") -> Task:
         """Returns the task by the name that it goes by."""
-        is_span = self.kind is TaskKind.SPAN
-        answers = is_span if self.protected.answers is None else self.protected.answers
+        traits = self.kind.traits
+        answers = traits.protects_answers if self.protected.answers is None else self.protected.answers
         return Task(
             name=name,
             fields=self.fields,
             labels=self.labels,
             attacked=self._attacked(),
-            metric=self.metric or (Metric.EXACT_MATCH_AND_F1 if is_span else Metric.ACCURACY),
+            metric=self.metric or traits.metric,
             kind=self.kind,
             template=self.template,
             chat=None if self.chat is None else Chat(self.chat.user, self.chat.system),
@@ -185,6 +177,13 @@ class TaskDefinition(Definition):
             aliases=tuple(self.aliases.items()),
             file=file,
         )
+
+
+_RULES: Mapping[TaskKind, Callable[[TaskDefinition], Iterator[str]]] = {
+    TaskKind.LABELS: TaskDefinition._label_problems,
+    TaskKind.SPAN: TaskDefinition._span_problems,
+    TaskKind.TEXT: TaskDefinition._text_problems,
+}
 
 
 def _refused_names(key: str, names: Sequence[str]) -> Iterator[str]:

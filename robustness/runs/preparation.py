@@ -27,7 +27,7 @@ from robustness.runs.storage.record import (
     library_versions,
     now,
 )
-from robustness.tasks.task import Metric, Task, TaskKind
+from robustness.tasks.task import Metric, Task
 from robustness.testsets.drawing import draw
 from robustness.testsets.example import Example
 from robustness.testsets.loading import Testset, load_testset
@@ -171,7 +171,7 @@ def _clean_examples(plan: Plan, prepared: Prepared, task: Task) -> Sequence[Exam
             f"task {task.name}: no clean examples to check the pairs on; add a clean test set of the task to the run"
         )
     drawn = [draw(examples, GATE_EXAMPLES, "gate") for examples in sources]
-    if task.kind is not TaskKind.LABELS:
+    if not task.labels:
         return drawn[0]
     telling = next((examples for examples in drawn if len({e.label for e in examples}) > 1), None)
     if telling is None:
@@ -303,7 +303,7 @@ def _testset_record(plan: Plan, prepared: Prepared, testset: Testset) -> Testset
         digest=testset.digest,
         scores_f1=testset.task.metric is Metric.ACCURACY_AND_F1,
         labels=testset.task.labels,
-        answers=testset.task.kind is TaskKind.SPAN,
+        answers=testset.task.metric is Metric.EXACT_MATCH_AND_F1,
         n_attacks=len({cell.attack for cell in plan.cells if cell.testset == testset.name} - {NO_ATTACK}),
         n_groups=planned.n,
         n_tests=planned.tests,

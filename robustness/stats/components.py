@@ -67,11 +67,37 @@ def separate_seeds(
     seeds, n = units.shape
     if n < 2 or not np.isfinite(units).all():
         return _NO_DATA
+    squares = _mean_squares(units)
+    seed, example = squares.excess(squares.seed, n), squares.excess(squares.unit, seeds)
+    total = seed / seeds + example / n + squares.rest / (seeds * n)
+    return VarianceComponents(
+        seed=math.sqrt(seed),
+        seed_interval=_seed_interval(squares.seed, squares.rest, seeds, n, level),
+        example=math.sqrt(example),
+        interaction=math.sqrt(squares.rest),
+        seed_share=seed / seeds / total if total else math.nan,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _MeanSquares:
+    seed: float
+    unit: float
+    rest: float
+    rounding: float
+    """Below it there is no spread: equal rows have means that rounding sets apart."""
+
+    def excess(self, square: float, count: int) -> float:
+        """What is there beyond the rest, of one of `count` values."""
+        return (square - self.rest) / count if square - self.rest > self.rounding else 0.0
+
+
+def _mean_squares(units: NDArray[np.float64]) -> _MeanSquares:
+    seeds, n = units.shape
     by_seed, by_unit = units.mean(axis=1), units.mean(axis=0)
     residuals = units - by_seed[:, None] - by_unit + units.mean()
-    # Equal rows have means that rounding sets apart: that is no spread.
     rounding = 1e-14 * float((units**2).sum())
-    ms_seed, ms_unit, ms_rest = (
+    seed, unit, rest = (
         0.0 if square <= rounding else float(square)
         for square in (
             n * by_seed.var(ddof=1),
@@ -79,18 +105,7 @@ def separate_seeds(
             (residuals**2).sum() / ((seeds - 1) * (n - 1)),
         )
     )
-    seed, example = (
-        (square - ms_rest) / count if square - ms_rest > rounding else 0.0
-        for square, count in ((ms_seed, n), (ms_unit, seeds))
-    )
-    total = seed / seeds + example / n + ms_rest / (seeds * n)
-    return VarianceComponents(
-        seed=math.sqrt(seed),
-        seed_interval=_seed_interval(ms_seed, ms_rest, seeds, n, level),
-        example=math.sqrt(example),
-        interaction=math.sqrt(ms_rest),
-        seed_share=seed / seeds / total if total else math.nan,
-    )
+    return _MeanSquares(seed, unit, rest, rounding)
 
 
 def _units(table: NDArray[np.float64], groups: ArrayLike | None) -> NDArray[np.float64]:

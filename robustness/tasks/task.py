@@ -20,6 +20,11 @@ class TaskKind(StrEnum):
     TEXT = "text"
     """What a language model goes on with."""
 
+    @property
+    def traits(self) -> KindTraits:
+        """What goes with it."""
+        return _TRAITS[self]
+
 
 class Metric(StrEnum):
     """What a test set of a task is scored by."""
@@ -29,6 +34,37 @@ class Metric(StrEnum):
     """The mean of both, of two labels; F1 is the second's (GLUE's QQP and MRPC, arXiv 1804.07461)."""
     EXACT_MATCH_AND_F1 = "exact-match-and-f1"
     """Of spans (SQuAD, arXiv 1606.05250)."""
+
+
+@dataclass(frozen=True, slots=True)
+class KindTraits:
+    """What goes with one kind of task."""
+
+    gold_column: str
+    """What a table of one's own calls what is right."""
+    foreign: tuple[str, ...]
+    """Keys of a task's file that are other kinds' own."""
+    answered: str
+    """With what, in words."""
+    metric: Metric = Metric.ACCURACY
+    """Where a task's file names none."""
+    protects_answers: bool = False
+    """Whether gold answers in a text are protected where a task's file does not say."""
+
+
+_TRAITS = {
+    TaskKind.LABELS: KindTraits("label", ("answer",), "with a label"),
+    TaskKind.SPAN: KindTraits(
+        "answers",
+        ("answer", "labels", "aliases", "template", "chat", "verbalisers"),
+        "with words of the paragraph",
+        metric=Metric.EXACT_MATCH_AND_F1,
+        protects_answers=True,
+    ),
+    TaskKind.TEXT: KindTraits(
+        "answers", ("labels", "aliases", "verbalisers", "metric"), "in free text, as [answer] says"
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)

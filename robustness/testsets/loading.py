@@ -21,15 +21,17 @@ from robustness.definitions.testsets import (
     TsvFile,
 )
 from robustness.errors import DataError, DefinitionError
+from robustness.tasks.graders import grader_for
 from robustness.tasks.grading import GradedText
-from robustness.tasks.task import Task, TaskKind
-from robustness.tasks.text.grading import TextGrader
+from robustness.tasks.task import Task
 from robustness.testsets.example import Example
 from robustness.testsets.generation import alter_questions
 from robustness.testsets.protection import find_protected
-from robustness.testsets.rows import Row, digest_rows, read_advglue, read_hub, read_tsv
-from robustness.testsets.squad import read_squad, read_squad_hub
-from robustness.testsets.tables import TIED, read_table
+from robustness.testsets.row_forms import ROW_FORMS
+from robustness.testsets.rows import Row, digest_rows, read_advglue, read_tsv
+from robustness.testsets.squad import read_squad
+from robustness.testsets.table_rows import TIED
+from robustness.testsets.tables import read_table
 
 UNREADABLE_SHOWN = 10
 """Ids of rows in one message."""
@@ -197,7 +199,7 @@ def _refuse_labels(name: str, rows: Sequence[Row], task: Task, where: str) -> No
     n = len(task.labels)
     labels = {row.key: max(row.label, row.original_label or 0) for row in rows}
     beyond = {key: label for key, label in labels.items() if label >= n}
-    if not beyond or task.kind is not TaskKind.LABELS:
+    if not beyond or not task.labels:
         return
     key, label = next(iter(beyond.items()))
     counted = ", ".join(f'{index} = "{word}"' for index, word in enumerate(task.labels, start=1))
@@ -212,9 +214,7 @@ def _refuse_labels(name: str, rows: Sequence[Row], task: Task, where: str) -> No
 
 def _refuse_unreadable(name: str, rows: Sequence[Row], task: Task, where: str) -> None:
     """Gold texts that would not be right themselves: every answer to them would be wrong."""
-    if task.answer is None:
-        return
-    grader = TextGrader(task.answer)
+    grader = grader_for(task)
     problems = {row.key: grader.problem(GradedText(row.texts, row.label, row.answers)) for row in rows}
     found = {key: problem for key, problem in problems.items() if problem is not None}
     if found:
@@ -260,7 +260,7 @@ def _choose_source(name: str, split: Split, roots: Roots) -> Source | GeneratedS
 
 def _read_rows(source: Source, roots: Roots, task: Task, *, adversarial: bool) -> list[Row]:
     if isinstance(source, HubDataset):
-        return _read_hub(source, task, adversarial=adversarial)
+        return ROW_FORMS[task.kind].read_hub(source, task, adversarial=adversarial)
     path = _path(source, roots)
     if isinstance(source, TsvFile):
         return read_tsv(path, source, task)
@@ -271,12 +271,6 @@ def _read_rows(source: Source, roots: Roots, task: Task, *, adversarial: bool) -
     data = roots["data"]
     assert data is not None, "AdvGLUE's files are never packaged"
     return read_advglue(path, data / source.annotations, source, task)
-
-
-def _read_hub(source: HubDataset, task: Task, *, adversarial: bool) -> list[Row]:
-    if task.kind is TaskKind.SPAN:
-        return read_squad_hub(source, adversarial=adversarial)
-    return read_hub(source, task)
 
 
 def _path(source: LocalFile, roots: Roots) -> Path:

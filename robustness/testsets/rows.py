@@ -104,12 +104,13 @@ def read_advglue(path: Path, annotations: Path, source: AdvGlueFile, task: Task)
     return rows
 
 
-def read_hub(source: HubDataset, task: Task) -> list[Row]:
-    """Loads a split from the hub at its pinned revision.
+def read_hub(source: HubDataset, task: Task, *, adversarial: bool = False) -> list[Row]:
+    """Loads a split from the hub at its pinned revision; its rows know no originals.
 
     Raises:
         DataError: the hub cannot be reached (offline, perhaps), or the data set is not as described.
     """
+    del adversarial
     name, split = load_hub(source)
     wanted = (*(source.columns or task.fields), source.label)
     return [

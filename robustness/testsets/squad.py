@@ -12,6 +12,7 @@ from typing import Any
 from robustness.definitions.testsets import ALTERED_SUFFIX, HubDataset, SquadFile
 from robustness.errors import DataError
 from robustness.tasks.gold import GoldSpan
+from robustness.tasks.task import Task
 from robustness.testsets.example import Example
 from robustness.testsets.files import read_json
 from robustness.testsets.rows import Row, load_hub
@@ -37,12 +38,13 @@ def read_squad(path: Path, source: SquadFile, *, adversarial: bool) -> list[Row]
     return _group(list(rows.values()), source.suffix, str(path)) if adversarial else list(rows.values())
 
 
-def read_squad_hub(source: HubDataset, *, adversarial: bool) -> list[Row]:
+def read_squad_hub(source: HubDataset, task: Task, *, adversarial: bool) -> list[Row]:
     """Reads a SQuAD-like split from the hub, whose ids are as a file's.
 
     Raises:
         DataError: it cannot be had or is not as described.
     """
+    del task
     name, records = load_hub(source)
     rows = [
         answer_row(f"{name} row {number}", str(record.get("id", number)), record, record.get("answers"))

@@ -16,15 +16,12 @@ from robustness.definitions.reading import read_content, validate_content
 from robustness.definitions.task_tables import TaskDefinition
 from robustness.definitions.testsets import TableFile
 from robustness.errors import DataError, DefinitionError
-from robustness.tasks.gold import GoldSpan
-from robustness.tasks.grading import GradedText, Grader, LabelGrader, Rows, SpanGrader, SpanRow
-from robustness.tasks.task import Task, TaskKind
+from robustness.tasks.graders import KnownAnswers, grader_for, known_answers
+from robustness.tasks.task import Task
 from robustness.testsets.loading import load_testset, load_training_split
 from robustness.testsets.protection import find_protected
 from robustness.testsets.tables import read_table
 
-SURE = 40.0
-"""A logit so far above the others that what is left to them is rounding."""
 TEXT = 'two "quoted", {braced} and\ttabbed words; 7 of them'
 
 
@@ -45,14 +42,12 @@ def check_task(task: Task) -> None:
     >>> check_task(Task("topics", ("text",), ("World", "Sports"), ("text",)))
     """
     validate_content(_content(task), TaskDefinition, _named(task))
-    if task.kind is TaskKind.TEXT:
-        _check_prompt(task)
-        return
-    if task.kind is TaskKind.SPAN:
-        _check_spans(task)
-        return
-    _check_labels(task)
-    _check_rows(task)
+    for known in known_answers(task, TEXT):
+        _check_grades(task, known)
+        if task.protected.answers:
+            _check_protection(task, known)
+    if task.labels:
+        _check_rows(task)
     _check_prompt(task)
 
 
@@ -100,37 +95,28 @@ def _named(task: Task) -> str:
     return task.file or f"task {task.name}"
 
 
-def _check_labels(task: Task) -> None:
-    grader, n = LabelGrader(task.labels), len(task.labels)
-    golds = [GradedText((TEXT,) * len(task.fields), label) for label in range(n)]
-    _check_grades(task, grader, np.eye(n, dtype=np.float32) * SURE, golds, right=1.0, quality=1.0)
-    # Nothing is preferred: the first label is the answer, and each has its share of the probability.
-    _check_grades(task, grader, np.zeros((n, n), dtype=np.float32), golds, right=1 / n, quality=1 / n)
-
-
-def _check_spans(task: Task) -> None:
-    context = "Rome won. Then Rome lost."
-    asked = [GradedText(("Who won?", context), answers=(GoldSpan("Rome", start),)) for start in (0, 15)]
-    gold, empty = np.zeros((2, len(SpanRow)), dtype=np.float32), np.zeros((2, len(SpanRow)), dtype=np.float32)
-    gold[:, SpanRow.START], gold[:, SpanRow.END] = (0, 15), (4, 19)
-    _check_grades(task, SpanGrader(), gold, asked, right=1.0, quality=1.0)
-    _check_grades(task, SpanGrader(), empty, asked, right=0.0, quality=0.0)
-    found = find_protected(task, asked[0].texts, asked[0].answers)
-    if task.protected.answers and [span[1:] for span in found if span[0] == 1] != [(0, 4), (15, 19)]:
-        raise DefinitionError(f"{_named(task)}: gold answers are to be protected, and found at {found}")
-
-
-def _check_grades(
-    task: Task, grader: Grader, rows: Rows, asked: Sequence[GradedText], *, right: float, quality: float
-) -> None:
+def _check_grades(task: Task, known: KnownAnswers) -> None:
+    grader, rows, asked = grader_for(task), known.rows, known.asked
     grades = [grader.grade(row, each) for row, each in zip(rows, asked, strict=True)]
     shares = grader.correct(rows, asked).mean(), np.mean([grade.correct for grade in grades])
-    if not np.allclose([*shares, np.mean([grade.quality for grade in grades])], [right, right, quality]):
-        raise DefinitionError(f"{_named(task)}: answers that are {right:.0%} right are graded {shares[0]:.0%} right")
+    found = *shares, np.mean([grade.quality for grade in grades])
+    if not np.allclose(found, (known.right, known.right, known.quality)):
+        raise DefinitionError(
+            f"{_named(task)}: answers that are {known.right:.0%} right are graded {shares[0]:.0%} right"
+        )
     alone = [(grader.losses(rows[i : i + 1], asked[i : i + 1])[0], grades[i].correct) for i in range(len(rows))]
     together = list(zip(grader.losses(rows, asked), grader.correct(rows, asked), strict=True))
     if not np.array_equal(alone, together):
         raise DefinitionError(f"{_named(task)}: answers are graded otherwise together than one at a time")
+
+
+def _check_protection(task: Task, known: KnownAnswers) -> None:
+    """Each of the texts has all of the answers."""
+    places = [(gold.start, gold.start + len(gold.text)) for each in known.asked for gold in each.answers]
+    for each in known.asked:
+        found = find_protected(task, each.texts, each.answers)
+        if [span[1:] for span in found if span[0] == len(each.texts) - 1] != places:
+            raise DefinitionError(f"{_named(task)}: gold answers are to be protected, and found at {found}")
 
 
 def _check_rows(task: Task) -> None:

@@ -10,12 +10,12 @@ import pandas as pd
 from robustness.definitions.naming import nearest
 from robustness.definitions.writing import toml_value
 from robustness.errors import UsageError
-from robustness.tasks.task import Task, TaskKind
+from robustness.tasks.task import Task
 
 NAME = "data"
 """What the test set is called."""
 ROWS = "rows.jsonl"
-LABEL, ANSWERS, KEYS = "label", "answers", ("id", "group")
+LABEL, KEYS = "label", ("id", "group")
 
 
 def is_rows(data: object) -> bool:
@@ -31,8 +31,8 @@ def write_rows(data: object, task: Task, folder: Path) -> None:
     """Writes a DataFrame or a datasets.Dataset as a test set's definition with its rows.
 
     Args:
-        data: with a column for each field of the task, and `label`, or of questions `answers`; `id` and `group` where
-            they are there.
+        data: with a column for each field of the task, and `label`, or of questions and texts `answers`; `id` and
+            `group` where they are there.
         task: of the rows.
         folder: in which the two files are made.
 
@@ -40,7 +40,7 @@ def write_rows(data: object, task: Task, folder: Path) -> None:
         UsageError: a column that is missing, or a data set that is no list of rows.
     """
     frame = _frame(data)
-    wanted = [*task.fields, ANSWERS if task.kind is TaskKind.SPAN else LABEL]
+    wanted = [*task.fields, task.kind.traits.gold_column]
     for name in wanted:
         if list(frame.columns).count(name) != 1:
             raise UsageError(

@@ -74,7 +74,7 @@ WHOLE = 'parser = "whole"\nmetric = "exact"'
         ('kind = "text"\nfields = ["question"]', "", "needs a template or"),
         (HEAD.replace("{question}", "?"), "", "lacks the field"),
         (HEAD, "[protected]\nanswers = true", "only a meaning representation says"),
-        (HEAD.replace('"text"', '"span"'), "", r"\[answer\] is of kind"),
+        (HEAD.replace('"text"', '"span"'), "", 'answer: kind = "span" is answered with words'),
     ],
 )
 def test_text_tasks_that_contradict_themselves_are_refused(head: str, tail: str, reason: str, tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from robustness.errors import AttackError
 from robustness.tasks.gold import GoldSpan
 from robustness.tasks.task import Protected, Task
 from robustness.testsets.example import Example
-from robustness.testsets.protection import find_answers, find_protected
+from robustness.testsets.gold_places import find_answers
+from robustness.testsets.protection import find_protected
 
 NUMBERS = Task(
     "t", ("premise", "text"), ("no", "yes"), ("text",), protected=Protected(("premise",), ("[0-9]+", "and"))

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from robustness import api
 from robustness.definitions.catalog import TESTSETS
+from robustness.definitions.tasks import find_task
 from robustness.errors import DataError
 from robustness.testsets.example import Example
 from robustness.testsets.loading import load_testset, load_training_split
+from robustness.testsets.writing import write_rows
 
 TESTSET = """summary = "Sums."
 licence = "Apache-2.0"
@@ -111,3 +114,12 @@ def test_checking_a_test_set_reads_its_rows_and_says_which_gold_is_wrong(tmp_pat
 
     with pytest.raises(DataError, match=r"1 of 4 rows \(4\) do not score 1"):
         api.check(str(tmp_path / "sums.toml"), data=tmp_path)
+
+
+def test_gold_texts_are_given_from_python_too(tmp_path: Path) -> None:
+    data = pd.DataFrame({"question": ["What is 1 + 1?", "What is half of 3?"], "answers": [["2"], ["3/2", "1.5"]]})
+
+    write_rows(data, find_task("gsm8k"), tmp_path)
+
+    examples = load_testset(TESTSETS.find(str(tmp_path / "data.toml")), None).examples
+    assert [[gold.text for gold in example.answers] for example in examples] == [["2"], ["3/2", "1.5"]]

@@ -21,7 +21,7 @@ from robustness.stats.planning import (
     examples_for_equivalence,
 )
 from robustness.tasks.objective import ObjectiveKind
-from robustness.tasks.task import TaskKind
+from robustness.tasks.task import Metric
 
 if TYPE_CHECKING:  # a report asks what a run could show, without the plan's recipes
     from robustness.runs.planning.plan import Plan
@@ -86,7 +86,7 @@ def plan_set(plan: Plan, testset: Testset, examples: Sequence[Example]) -> Plann
     counted |= {NO_ATTACK} if testset.kind == "adversarial" else set()
     planned = {cell.attack for cell in plan.cells if cell.testset == testset.name}
     altered = [example for example in examples if example.original is not None]
-    compared = altered if altered and testset.task.kind is TaskKind.SPAN else examples
+    compared = altered if altered and testset.task.metric is Metric.EXACT_MATCH_AND_F1 else examples
     return PlannedSet(testset.task.name, len({example.group for example in compared}), len(planned & counted))
 
 

@@ -35,6 +35,8 @@ class Traits:
     """What it gives, in words."""
     sized_by_labels: bool = False
     """Whether the model has an output for each label of its task."""
+    reads_prompts: bool = False
+    """Whether a text is read within its task's template or chat."""
 
 
 class HeadKind(StrEnum):
@@ -63,12 +65,18 @@ _TRAITS = {
     HeadKind.LABELS: Traits(
         "AutoModelForSequenceClassification", "SEQ_CLS", frozenset(Ability), "labels", sized_by_labels=True
     ),
-    HeadKind.VERBALISERS: Traits("AutoModelForCausalLM", "CAUSAL_LM", frozenset(Ability), "words after a prompt"),
+    HeadKind.VERBALISERS: Traits(
+        "AutoModelForCausalLM", "CAUSAL_LM", frozenset(Ability), "words after a prompt", reads_prompts=True
+    ),
     HeadKind.SPAN: Traits(
         "AutoModelForQuestionAnswering", "QUESTION_ANS", frozenset(Ability) - {Ability.SCORES}, "spans of a paragraph"
     ),
     HeadKind.TEXT: Traits(
-        "AutoModelForCausalLM", "CAUSAL_LM", frozenset({Ability.LOSSES}), "what a language model goes on with"
+        "AutoModelForCausalLM",
+        "CAUSAL_LM",
+        frozenset({Ability.LOSSES}),
+        "what a language model goes on with",
+        reads_prompts=True,
     ),
 }
 

@@ -63,7 +63,7 @@ def refuse_other_answers(checkpoint: Checkpoint, task: Task, load_tokenizer: Cal
     """
     kind = head_kind(checkpoint, task)
     find_label_columns(kind, checkpoint, task)
-    if kind in (HeadKind.VERBALISERS, HeadKind.TEXT) and task.chat is not None:
+    if kind.traits.reads_prompts and task.chat is not None:
         prompt_of(task, load_tokenizer())
 
 
