@@ -65,16 +65,13 @@ def print_plan(plan: Any) -> None:
 def finish(report: Any, rules: Sequence[Any] = ()) -> None:
     """Prints the short table; ends with 3 where a rule fails, with 1 where rows errored or a pair was refused."""
     from robustness.reports.failing import find_failing
+    from robustness.reports.summaries.errors import describe_errors
     from robustness.reports.summaries.terminal import render_summary
 
     for part in render_summary(report):
         stdout.print(part, soft_wrap=isinstance(part, str))
-    if report.n_errored:
-        stderr.print(f"{report.n_errored} examples errored; see the column error of examples.csv")
-    if report.n_errored_measurements:
-        stderr.print(
-            f"{report.n_errored_measurements} measurements errored; see the column reason of sensitivity*.csv"
-        )
+    for line in describe_errors(report):
+        stderr.print(line, markup=False, soft_wrap=True)
     if report.record.refused:
         stderr.print(f"{len(report.record.refused)} pairs refused: see the warnings", markup=False)
     failing = find_failing(report, rules)

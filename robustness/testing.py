@@ -267,5 +267,9 @@ def _check_budget(named: NamedAttack, victim: Scorer, examples: Sequence[Example
 
 
 def _reason(outcome: Outcome) -> str:
-    """What the engine wrote down, without the name of our own exception."""
-    return (outcome.error or "ended without a reason").removeprefix("AttackError: ").removeprefix("the attack ")
+    """What the engine wrote down, as a verb: of our own exceptions, which begin with one, without their name."""
+    reason = outcome.error or "ended without a reason"
+    for own in ("AttackError: ", "the attack "):
+        if reason.startswith(own):
+            return reason.removeprefix(own).removeprefix("the attack ")
+    return f"raised {reason}"

@@ -25,6 +25,9 @@ TEXTS = {
 ATTACKS = """
 import time
 from robustness import Access, Gradients
+from robustness.recipes.embedding.trial import Loss, Trial
+
+PLAIN = "the film is fine ."
 
 
 class Raises:
@@ -35,6 +38,12 @@ class Raises:
         if example.id.endswith(":plain"):
             raise RuntimeError("broken on purpose")
         return example
+
+
+class AlwaysRaises(Raises):
+    def search(self, example, rng):
+        yield [example]
+        raise RuntimeError("broken on purpose")
 
 
 class ReturnsNothing(Raises):
@@ -65,6 +74,13 @@ class PerturbRaises:
     norm = "l2"
 
     def perturb(self, victim, examples, generators):
+        if any(PLAIN in example.texts for example in examples):
+            raise RuntimeError("broken on purpose")
+        return Trial(victim.embed(examples), Loss.MARGIN).result()
+
+
+class PerturbAlwaysRaises(PerturbRaises):
+    def perturb(self, victim, examples, generators):
         raise RuntimeError("broken on purpose")
 """
 REASONS = {
@@ -72,6 +88,7 @@ REASONS = {
     "ReturnsNothing": "returned NoneType; expected the Example it proposes",
     "Loops": "took more than 0.5 seconds for this example",
     "AsksForGradients": "asked for gradients; its access is scores",
+    "PerturbRaises": "RuntimeError: broken on purpose",
 }
 
 
@@ -168,7 +185,7 @@ def test_broken_attacks_error_their_own_rows(tiny: Any, tmp_path: Path, monkeypa
     monkeypatch.setitem(Scheduler.__init__.__kwdefaults__, "max_seconds", 0.5)
     file = tmp_path / "mine.py"
     file.write_text(ATTACKS)
-    names = [*REASONS, "PerturbRaises"]
+    names = list(REASONS)
 
     code, examples = run(
         tiny,
@@ -183,9 +200,38 @@ def test_broken_attacks_error_their_own_rows(tiny: Any, tmp_path: Path, monkeypa
         errored = [row for row in examples if row["attack"] == f"mine.py:{name}" and row["status"] == "errored"]
         assert [row["example_id"].split(":")[1] for row in errored] == ["plain"], name
         assert reason in errored[0]["error"]
-    broken = [row for row in examples if row["attack"] == "mine.py:PerturbRaises"]
-    assert {row["error"] for row in broken} == {"RuntimeError: broken on purpose"}
     assert {row["status"] for row in examples if row["attack"] == "none"} == {"failed"}
+
+
+@pytest.mark.parametrize("name", ["AlwaysRaises", "PerturbAlwaysRaises"])
+def test_an_attack_that_raises_on_three_texts_in_a_row_ends_the_run_and_its_error_is_named(
+    tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(ATTACKS)
+
+    with pytest.raises(FileNotFoundError):  # no table was written
+        run(tiny, tmp_path, [], f"{file}:{name}", monkeypatch=monkeypatch)
+
+    error = capsys.readouterr().err
+    assert f"error: attack mine.py:{name}: failed on 3 examples in a row, the last time on 'tiny:good-" in error
+    assert "with RuntimeError: broken on purpose; mend it" in error
+
+
+def test_errors_of_rows_are_named_on_the_console_by_attack_the_most_frequent_first(
+    tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(ATTACKS)
+    attacks = (f"{file}:Raises", f"{file}:ReturnsNothing")
+
+    code, _ = run(tiny, tmp_path, [("plain", TEXTS["plain"], "1")], *attacks, monkeypatch=monkeypatch)
+
+    error = capsys.readouterr().err
+    assert code == 1
+    assert "4 examples errored; see the column error of examples.csv" in error
+    assert "2 under mine.py:Raises: RuntimeError: broken on purpose" in error
+    assert "2 under mine.py:ReturnsNothing: AttackError: returned NoneType; expected the Example it proposes" in error
 
 
 def test_a_white_box_attack_without_its_access_is_refused_before_anything_runs(

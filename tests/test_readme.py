@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from transformers import AutoTokenizer
 
 from robustness import Example, Status
 from robustness.cli import main
@@ -62,6 +63,12 @@ def test_the_two_commands_and_the_install_line_are_those_of_the_makefile() -> No
     assert "textattack==0.3.11" in (ROOT / "constraints.txt").read_text().split()
 
 
+def first_attack() -> Any:
+    names: dict[str, Any] = {}
+    exec(next(block for block in blocks("python") if "access = Access.SCORES" in block), names)
+    return names["Swap"]
+
+
 def test_the_white_box_example_keeps_the_rules() -> None:
     names: dict[str, Any] = {}
     exec(next(block for block in blocks("python") if "class Blank" in block), names)
@@ -69,24 +76,41 @@ def test_the_white_box_example_keeps_the_rules() -> None:
     check_attack(names["Blank"])
 
 
-def test_the_first_example_shouts_until_the_answer_is_wrong() -> None:
-    names: dict[str, Any] = {}
-    exec(next(block for block in blocks("python") if "class Shout" in block), names)
+def test_the_first_example_swaps_letters_until_the_answer_is_wrong() -> None:
+    swap = first_attack()
 
     class Reads:
-        """Answers 1 as long as it reads `good` in small letters."""
+        """Answers 1 as long as it reads `good`."""
 
         def scores(self, texts: Sequence[Texts]) -> ScoreRows:
             return np.array([[0.5, "good" in text[0]] for text in texts], dtype=np.float32)
 
     examples = [Example("1", ("a good film",), 1), Example("2", ("a film",), 0)]
 
-    outcomes = {o.example_id: o for o in Scheduler(name_attack(names["Shout"]), Reads(), seed=0).run(examples)}
+    outcomes = {o.example_id: o for o in Scheduler(name_attack(swap), Reads(), seed=0).run(examples)}
 
-    assert (outcomes["1"].status, outcomes["1"].queries) == (Status.SUCCEEDED, 2)
-    assert outcomes["1"].adversarial_text == ("a GOOD film",)
-    assert (outcomes["2"].status, outcomes["2"].queries) == (Status.FAILED, 2)
-    check_attack(names["Shout"])
+    assert (outcomes["1"].status, outcomes["1"].queries) == (Status.SUCCEEDED, 1)  # a word of one letter stays
+    assert outcomes["1"].adversarial_text == ("a ogod film",)
+    assert (outcomes["2"].status, outcomes["2"].queries) == (Status.FAILED, 1)
+    check_attack(swap)
+
+
+def test_the_first_example_changes_what_the_demos_uncased_model_reads(minilm: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(minilm)
+    asked: list[str] = []
+
+    class Listens:
+        """Answers 1 whatever it reads, so that every candidate is asked about."""
+
+        def scores(self, texts: Sequence[Texts]) -> ScoreRows:
+            asked.extend(text[0] for text in texts)
+            return np.tile(np.array([0.0, 1.0], dtype=np.float32), (len(texts), 1))
+
+    list(Scheduler(name_attack(first_attack()), Listens(), seed=0).run([Example("1", ("Every Scene Works .",), 1)]))
+
+    clean, *candidates = dict.fromkeys(asked)
+    assert candidates == ["vEery Scene Works .", "Every cSene Works .", "Every Scene oWrks ."]
+    assert all(tokenizer(text)["input_ids"] != tokenizer(clean)["input_ids"] for text in candidates)
 
 
 def test_every_command_is_known() -> None:

@@ -188,7 +188,7 @@ def test_an_attack_that_keeps_the_rules_passes_as_class_and_as_instance() -> Non
     [
         (NoAccess, "`access` is missing"),
         (NotAGenerator, r"answer = yield \[candidate\]"),
-        (FailsOnNoWords, r"no text may make it fail: on \('',\) it IndexError"),
+        (FailsOnNoWords, r"no text may make it fail: on \('',\) it raised IndexError"),
         (ReturnsText, "returned str; expected the Example"),
         (ChangesInPlace, "never changed in place"),
         (ChangesClosedSegments, "changed segment 0, which is not open"),

@@ -35,6 +35,7 @@ from robustness.engine.attack import (
     Search,
 )
 from robustness.engine.calls import Call, Calls, Part
+from robustness.engine.crashes import Crash, Crashes
 from robustness.engine.evaluation import NOT_FINITE
 from robustness.engine.gradient_desk import GradientAccount, answer_gradients
 from robustness.engine.label_scores import as_respondent
@@ -100,6 +101,10 @@ class _Seat:
     """Where the attack has access to gradients."""
     fault: Fault | None = None
     """Why the victim has not scored what was asked."""
+    place: int = 0
+    """Among the examples, in the order in which they were given."""
+    crash: Crash | None = None
+    """What the attack raised."""
 
     @property
     def waits_for_gradients(self) -> bool:
@@ -184,8 +189,13 @@ class Scheduler:
         """Digests of the texts whose label was another one when they were judged than when they were searched."""
 
     def run(self, examples: Iterable[Example]) -> Iterator[Outcome]:
-        """Yields one outcome for each example as soon as it is judged, in the order in which they end."""
-        coming = iter(examples)
+        """Yields one outcome for each example as soon as it is judged, in the order in which they end.
+
+        Raises:
+            AttackError: the attack fails on three examples in a row; their outcomes come before.
+        """
+        coming = enumerate(examples)
+        crashes = Crashes(self._attack.name)
         taken = 0
         queue: deque[tuple[_Seat, Example]] = deque()
         calls: deque[_Started] = deque()
@@ -193,9 +203,9 @@ class Scheduler:
         at_desk: list[_Seat] = []
         with Watchdog() as watchdog:
             while True:
-                while taken < self._width and len(queue) < self._batch and (example := next(coming, None)):
+                while taken < self._width and len(queue) < self._batch and (given := next(coming, None)):
                     taken += 1
-                    ready += self._enqueue(self._seat(example), queue)
+                    ready += self._enqueue(self._seat(*given), queue)
                 if not taken:
                     return
                 while len(calls) < CALLS and (len(queue) >= self._batch or (queue and not calls)):
@@ -213,14 +223,15 @@ class Scheduler:
                     if outcome is not None:
                         taken -= 1
                         yield outcome
+                        crashes.add(seat.place, seat.crash or outcome.status in (Status.SUCCEEDED, Status.FAILED))
                     elif seat.waits_for_gradients:
                         at_desk.append(seat)
                     else:
                         ready += self._enqueue(seat, queue)
 
-    def _seat(self, example: Example) -> _Seat:
+    def _seat(self, place: int, example: Example) -> _Seat:
         account = GradientAccount() if self._access is Access.GRADIENTS else None
-        return _Seat(example, [example], QueryCount(example.texts), gradients=account)
+        return _Seat(example, [example], QueryCount(example.texts), gradients=account, place=place)
 
     def _enqueue(self, seat: _Seat, queue: deque[tuple[_Seat, Example]]) -> list[_Seat]:
         """Queues what the seat must have scored; returns the seat if that is nothing."""
@@ -280,6 +291,7 @@ class Scheduler:
         except SearchTimeout:
             outcome = self._ended(seat, f"the attack took more than {self._max_seconds:g} seconds for this example")
         except Exception as error:  # a user's attack may raise anything; the run goes on and the row says what
+            seat.crash = Crash(seat.example, error)
             outcome = self._ended(seat, f"{type(error).__name__}: {error}")
         elapsed = time.perf_counter() - started
         seat.seconds += elapsed

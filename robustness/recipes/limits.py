@@ -121,5 +121,6 @@ class _TimedAttack:
                     return self.attack.perturb(victim, examples, generators)
             except SearchTimeout:  # as an error of the whole batch: in halves it would take as long again
                 raise UsageError(
-                    f"took more than {self.seconds:g} seconds for a batch of {len(examples)}: perturb must end"
+                    f"the attack took more than {self.seconds:g} seconds for a batch of {len(examples)}: "
+                    "perturb must end"
                 ) from None

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from robustness.definitions.tasks import find_task
 from robustness.definitions.writing import toml_value
@@ -20,6 +21,10 @@ from robustness.tasks.task import Task
 from robustness.testsets.writing import NAME, is_rows, write_rows
 
 ARMS = ("reference", "candidate")
+TWO_BASES = (
+    "reference and candidate: expected adapters on one base; theirs have other weights or tokenizers; load both "
+    "adapters onto one model, with one tokenizer"
+)
 OWN_TASK = "own-task"
 """What a task goes by that is given as its file's content."""
 
@@ -100,20 +105,29 @@ def _write_arms(options: RunOptions, home: Path) -> dict[str, object]:
     }
     if not objects:
         return {}
-    from robustness.victims.files.saving import is_adapted, save_arm, save_base
+    from robustness.victims.files.saving import is_adapted, save_arm
 
     adapted = [key for key in objects if is_adapted(objects[key][0])]
     beside = "../base" if options.base is None else None
+    if options.base is None:
+        _place_base({key: objects[key] for key in adapted}, home)
     for key, (model, tokenizer) in objects.items():
-        if options.base is None and key in adapted:  # of two adapters both bases, which must be one
-            _place(home, "base", partial(save_base, key, model, tokenizer))
         _place(home, key, partial(save_arm, key, model, tokenizer, beside))
     made = [*objects, *(["base"] if adapted and options.base is None else [])]
     return {key: str((home / key).resolve()) for key in made}
 
 
-def _place(home: Path, name: str, write: Callable[[Path], None]) -> None:
-    """Has a folder written; one that is there must have the same content."""
+def _place_base(adapted: Mapping[str, tuple[Any, Any]], home: Path) -> None:
+    """Has the base below the adapters written; raises UsageError where two stand on different ones."""
+    from robustness.victims.files.saving import save_base  # brings torch
+
+    keys = list(adapted)
+    for key, (model, tokenizer) in adapted.items():
+        _place(home, "base", partial(save_base, key, model, tokenizer), TWO_BASES if key != keys[0] else "")
+
+
+def _place(home: Path, name: str, write: Callable[[Path], None], otherwise: str = "") -> None:
+    """Has a folder written; one that is there must have the same content, or `otherwise` is what is wrong."""
     home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=home) as draft:
         made = Path(draft) / name
@@ -122,6 +136,8 @@ def _place(home: Path, name: str, write: Callable[[Path], None]) -> None:
         if not (home / name).exists():
             made.rename(home / name)
         elif _digest(made) != _digest(home / name):
+            if otherwise:
+                raise UsageError(otherwise)
             raise RunError(f"{home / name}: holds another {name} than the one given; give another folder as out")
 
 

@@ -122,9 +122,26 @@ def test_two_adapters_of_different_bases_are_refused(objects: Objects, tiny: Any
     other = AutoModelForSequenceClassification.from_pretrained(tiny.full)
     adapted = get_peft_model(other, LoraConfig(task_type="SEQ_CLS", r=2))
 
-    with pytest.raises(RunError, match="holds another base than the one given"):
+    with pytest.raises(UsageError, match="expected adapters on one base; .*; load both adapters onto one model"):
         objects.run(tmp_path / "run", reference=(adapted, objects.tokenizer))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_base_that_is_read_again_with_another_random_classifier_is_the_same_base(
+    objects: Objects, ran: Any, tiny: Any
+) -> None:
+    torch.manual_seed(1)
+    base = AutoModelForSequenceClassification.from_pretrained(
+        tiny.base, num_labels=2, id2label=objects.full.config.id2label
+    )
+    lora = PeftModel.from_pretrained(base, tiny.peft)
+    assert not torch.equal(
+        base.classifier.original_module.weight, objects.lora.base_model.classifier.original_module.weight
+    )
+
+    again = objects.run(ran.folder, candidate=(lora, objects.tokenizer))
+
+    assert again.tables[Table.EXAMPLES].equals(ran.tables[Table.EXAMPLES])
 
 
 def test_an_adapter_that_is_merged_is_told_to_be_unmerged(objects: Objects, tiny: Any, tmp_path: Path) -> None:

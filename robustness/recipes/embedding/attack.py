@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import count, islice
 from typing import Protocol, final, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from robustness.engine.crashes import Crash, Crashes
 from robustness.engine.outcome import Status
 from robustness.engine.seeding import example_generator
 from robustness.engine.watchdog import SearchTimeout, Watchdog
@@ -207,6 +208,7 @@ def attack_embeddings(
     examples: Iterable[Example],
     generator_of: GeneratorOf,
     *,
+    name: str = "on embeddings",
     max_seconds: float = MAX_SECONDS,
 ) -> Iterator[EmbeddingOutcome]:
     """Yields one judged outcome for each example, in the order in which batches end.
@@ -219,19 +221,24 @@ def attack_embeddings(
         victim: what to attack.
         examples: streamed in chunks, sorted by token length within each.
         generator_of: see `seeded_generators`.
+        name: of the attack.
         max_seconds: what a batch may take; past it, it is halved.
 
     Raises:
+        AttackError: it fails on three examples in a row.
         CheckpointError: a victim whose embeddings cannot be attacked.
         UsageError: an attack that does not fit the task.
         VictimGoneError: the device is lost.
     """
     waiting = iter(examples)
+    places = count()
+    crashes = Crashes(name)
     with Watchdog() as watchdog:
         while chunk := list(islice(waiting, CHUNK)):
             stack = victim.gradient_batches(chunk)[::-1]
             while stack:
                 batch = stack.pop()
+                crash: Crash | None = None
                 started = time.perf_counter()
                 try:
                     with watchdog.limit(max_seconds):
@@ -243,9 +250,12 @@ def attack_embeddings(
                     if len(batch) > 1:
                         stack += [batch[len(batch) // 2 :], batch[: len(batch) // 2]]
                         continue
+                    crash = None if isinstance(error, SearchTimeout) else Crash(batch[0], error)
                     outcomes = [errored(batch[0], _reason(error, max_seconds))]
                 each = (time.perf_counter() - started) / len(batch)
-                yield from (replace(outcome, seconds=each) for outcome in outcomes)
+                for outcome in outcomes:
+                    yield replace(outcome, seconds=each)
+                    crashes.add(next(places), crash or outcome.status is not Status.ERRORED)
 
 
 def _reason(error: BaseException, max_seconds: float) -> str:

@@ -42,6 +42,8 @@ class EmbeddingRecipe:
     method: EmbeddingAttack
     norm: Norm
     access: Access = Access.GRADIENTS
+    name: str = "on embeddings"
+    """What an error calls it."""
 
     def run(self, victim: Head, examples: Iterable[Example], *, seed: int, digest: str) -> Iterator[Outcome]:
         """Yields one outcome for each example; its text stays as it is, `distance` says how far the find lies."""
@@ -50,7 +52,8 @@ class EmbeddingRecipe:
         for name, problem in (problems | victim.find_unfit(list(waiting.values()))).items():
             yield _as_row(errored(waiting.pop(name), problem), self.norm, victim)
         try:
-            outcomes = attack_embeddings(self.method, victim, list(waiting.values()), seeded_generators(seed, digest))
+            generator_of, left = seeded_generators(seed, digest), list(waiting.values())
+            outcomes = attack_embeddings(self.method, victim, left, generator_of, name=self.name)
             for outcome in outcomes:
                 del waiting[outcome.example.id]
                 yield _as_row(outcome, self.norm, victim)
@@ -152,7 +155,7 @@ def name_embedding_attack(attack: object, name: str) -> EmbeddingRecipe:
         raise AttackError(f"attack {name}: set norm = 'l2' or norm = 'linf' in the class; got {norm!r}")
     if not isinstance(attack, EmbeddingAttack):
         raise AttackError(f"attack {name}: expected a method perturb(self, victim, examples, generators)")
-    return EmbeddingRecipe(attack, Norm(norm))
+    return EmbeddingRecipe(attack, Norm(norm), name=name)
 
 
 def _as_row(outcome: EmbeddingOutcome, norm: Norm, victim: Head) -> Outcome:

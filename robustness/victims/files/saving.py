@@ -78,6 +78,9 @@ def save_arm(key: str, model: Any, tokenizer: Any, base: str | None, folder: Pat
 def save_base(key: str, model: Any, tokenizer: Any, folder: Path) -> None:
     """Saves the base that a model of peft's stands on, with its tokenizer; the model stays as it is.
 
+    Without the base's own classifier where the adapter brings one: nothing reads it, and `from_pretrained` draws it
+    anew in every process, so that the same base would seem another one.
+
     Raises:
         UsageError: an adapter that is merged into the base, whose weights are then not known.
         CheckpointError: it cannot be saved.
@@ -93,10 +96,20 @@ def save_base(key: str, model: Any, tokenizer: Any, folder: Path) -> None:
         names = plain.state_dict().keys()
         plain.load_state_dict({name: own[name] for name in names}, assign=True)
         plain.tie_weights()
-        plain.save_pretrained(folder)
+        unread = _replaced_heads(base)
+        kept = {name: weight for name, weight in plain.state_dict().items() if name not in unread}
+        plain.save_pretrained(folder, state_dict=kept)
         tokenizer.save_pretrained(folder)
 
     _explain(key, save)
+
+
+def _replaced_heads(base: Any) -> set[str]:
+    """The names of a classifier's weights that an adapter has replaced; a language model's head is pretrained."""
+    if base.get_output_embeddings() is not None:
+        return set()
+    originals = {WRAPPED.sub("", name) for name in base.state_dict() if ".original_module." in name}
+    return {name for name in originals if not name.startswith(f"{base.base_model_prefix}.")}
 
 
 def _explain(key: str, save: Callable[[], None]) -> None:
