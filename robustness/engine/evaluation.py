@@ -55,9 +55,11 @@ def evaluate(victim: Answering, examples: Sequence[Example]) -> Iterator[Outcome
         unpaid = set(new)
         for example in chunk:
             mine = {_key(form) for form in _forms(example)}
-            forwards = len(mine & unpaid)
+            paid = mine & unpaid
             unpaid -= mine
-            yield _outcome(victim.grader, example, known, Spent(forwards=forwards, seconds=each * forwards))
+            spent = Spent(forwards=len(paid), seconds=each * len(paid))
+            spent = spent.with_generated(victim.grader.generated(known[key]) for key in paid)
+            yield _outcome(victim.grader, example, known, spent)
         known = {key: row for key, row in known.items() if last_wanted[key] >= start + CHUNK}
 
 

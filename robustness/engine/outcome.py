@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from robustness.engine.changes import measure_change
@@ -56,6 +57,11 @@ class Answered:
         """As people read it."""
         return None if self.grade is None else self.grade.response
 
+    @property
+    def cut(self) -> bool | None:
+        """Whether a generated response was still going on at the token limit."""
+        return None if self.grade is None else self.grade.cut
+
 
 @dataclass(frozen=True, slots=True)
 class Spent:
@@ -71,6 +77,21 @@ class Spent:
     """Gradients taken; None for attacks on scores."""
     zero_gradients: int | None = None
     """Points at which the gradient vanished: above 0, a failed attack is weak evidence of robustness."""
+    decodes: int | None = None
+    """Responses decoded, in part or whole; None of a victim that decodes nothing."""
+    generated_tokens: int | None = None
+    """Of them, without those that were read along."""
+
+    def with_generated(self, counts: Iterable[int | None]) -> Spent:
+        """Returns it with the decodes of rows, by how many tokens each took; None of what is never decoded.
+
+        >>> Spent().with_generated([7, 0, 2]).decodes
+        2
+        """
+        known = [count for count in counts if count is not None]
+        if not known:
+            return self
+        return replace(self, decodes=sum(count > 0 for count in known), generated_tokens=sum(known))
 
 
 NOTHING = Spent()
@@ -123,6 +144,11 @@ class Outcome:
     """What is right of the original of a ready-made example, where its test set says so; None: the row's gold."""
     label_entropy: float | None = None
     """In bits: how far people disagreed on the label, where the test set says so."""
+    decodes: int | None = None
+    """As in `Spent`, and the next one."""
+    generated_tokens: int | None = None
+    cut: bool | None = None
+    """Whether the response to the text that was judged was still going on at the token limit; None of others."""
 
     @classmethod
     def of(
@@ -168,4 +194,7 @@ class Outcome:
             error=ended.reason.encode("utf-8", "backslashreplace").decode() if isinstance(ended, Problem) else None,
             backwards=spent.backwards,
             zero_gradients=spent.zero_gradients,
+            decodes=spent.decodes,
+            generated_tokens=spent.generated_tokens,
+            cut=given.cut,
         )

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, final
 
 import numpy as np
@@ -94,6 +94,8 @@ class _Seat:
     clean: Grade | None = None
     """Of the clean text."""
     forwards: int = 0
+    generated: list[int | None] = field(default_factory=list)
+    """Tokens decoded for each row that the model gave."""
     seconds: float = 0.0
     search_seconds: float = 0.0
     """The part of it that the attack's own code took."""
@@ -114,11 +116,16 @@ class _Seat:
     @property
     def spent(self) -> Spent:
         """What the example has cost so far, the search's gradients included."""
-        cost = self.gradients
-        if cost is None:
-            return Spent(self.queries, self.forwards, self.seconds)
-        forwards, seconds = self.forwards + cost.forwards, self.seconds + cost.seconds
-        return Spent(self.queries, forwards, seconds, cost.backwards, cost.zero_gradients)
+        spent = Spent(self.queries, self.forwards, self.seconds).with_generated(self.generated)
+        if (cost := self.gradients) is None:
+            return spent
+        return replace(
+            spent,
+            forwards=spent.forwards + cost.forwards,
+            seconds=spent.seconds + cost.seconds,
+            backwards=cost.backwards,
+            zero_gradients=cost.zero_gradients,
+        )
 
     @property
     def queries(self) -> int:
@@ -271,6 +278,7 @@ class Scheduler:
                 seat.fault = answer
                 continue
             seat.forwards += len(part.asked)
+            seat.generated += map(self._respondent.grader.generated, answer)
             texts = [candidate.texts for candidate in part.asked]
             if seat.is_judgement:
                 seen = seat.known.get(seat.key(texts[0]))

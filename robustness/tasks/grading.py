@@ -50,6 +50,8 @@ class Grade:
     """In [0, 1]: of labels the probability of the gold label, of a span its F1."""
     response: str
     """A label's name, or the answer."""
+    cut: bool | None = None
+    """Of a generated text: whether it was still going on at the token limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,10 @@ class Grader(Protocol):
 
     def gold(self, asked: Asked) -> str:
         """Returns what is right, as people read it."""
+        ...
+
+    def generated(self, row: NDArray[np.float32]) -> int | None:
+        """Returns how many tokens were decoded for a row; None where nothing ever is."""
         ...
 
     def differ(self, known: NDArray[np.float32], fresh: NDArray[np.float32], tolerance: float) -> bool:
@@ -190,6 +196,11 @@ class LabelGrader:
     def gold(self, asked: Asked) -> str:
         """Returns the gold label's name, or its number where the head has no such label."""
         return str(asked.label) if self.problem(asked) else self.labels[asked.label]
+
+    def generated(self, row: NDArray[np.float32]) -> int | None:
+        """Returns None: nothing is decoded."""
+        del row
+        return None
 
     def differ(self, known: NDArray[np.float32], fresh: NDArray[np.float32], tolerance: float) -> bool:
         """Returns whether a logit moved by more than a share of the largest of its row (at least 1)."""
@@ -275,6 +286,11 @@ class SpanGrader:
     def gold(self, asked: Asked) -> str:
         """Returns the first gold answer's text."""
         return asked.answers[0].text
+
+    def generated(self, row: NDArray[np.float32]) -> int | None:
+        """Returns None: nothing is decoded."""
+        del row
+        return None
 
     def differ(self, known: NDArray[np.float32], fresh: NDArray[np.float32], tolerance: float) -> bool:
         """Returns whether another span is answered, or the loss moved by more than a share of itself (at least 1)."""

@@ -52,10 +52,13 @@ def victim() -> TextVictim:
     return TextVictim(tiny_model("llama"), make_tokenizer("none"), TASK)
 
 
-def respond_plainly(victim: TextVictim, text: str) -> str:
+def plain_tokens(victim: TextVictim, text: str) -> list[int]:
     prompt = victim.tokenizer(f"a {text} is")["input_ids"]
-    tokens = generate_plainly(victim.causal, prompt, max_new_tokens=5, eos_token_id=END)
-    return str(victim.tokenizer.decode(tokens, skip_special_tokens=True))
+    return generate_plainly(victim.causal, prompt, max_new_tokens=5, eos_token_id=END)
+
+
+def respond_plainly(victim: TextVictim, text: str) -> str:
+    return str(victim.tokenizer.decode(plain_tokens(victim, text), skip_special_tokens=True))
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +95,15 @@ def test_outcomes_are_what_generate_says_of_the_proposals(victim: TextVictim, ex
             assert (outcome.status is Status.SUCCEEDED) == (outcome.correct is False)
     assert sum(outcome.status is Status.SUCCEEDED for outcome in outcomes) > 3
     assert not victim.contradicted
+
+
+def test_outcomes_count_what_was_decoded_for_them(victim: TextVictim, examples: Any) -> None:
+    plain = list(evaluate(TextVictim(victim.model, victim.tokenizer, TASK), examples))
+
+    for example, outcome in zip(examples, plain, strict=True):
+        tokens = plain_tokens(victim, example.texts[0])
+        assert (outcome.decodes, outcome.generated_tokens) == (1, len(tokens))
+        assert outcome.cut is (END not in tokens)
 
 
 def test_a_test_set_is_evaluated_with_responses_and_quality(victim: TextVictim, examples: Any) -> None:

@@ -111,7 +111,7 @@ def test_another_schema_version_is_refused_with_its_release_and_the_command_that
     for read in (write_report, Store):  # to write a report, and to go on with the run
         with pytest.raises(RunError) as refused:
             read(folder)
-        said = f"run.sqlite: schema version 3, expected 4: {release} wrote it and reads it, peft-robustness 0.2.0"
+        said = f"run.sqlite: schema version 3, expected 5: {release} wrote it and reads it, peft-robustness 0.2.0"
         assert said in str(refused.value)
         assert re.search(r"robustness run suite --out .*run-again", str(refused.value))
 

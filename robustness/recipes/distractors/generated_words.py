@@ -141,6 +141,11 @@ class ExpectedScoreGrader:
         """Returns the first gold answer's text."""
         return asked.answers[0].text
 
+    def generated(self, row: NDArray[np.float32]) -> int | None:
+        """Returns None: nothing is decoded."""
+        del row
+        return None
+
     def contradiction(self, row: NDArray[np.float32], stored: StoredGrade, tolerance: float) -> str | None:
         """Returns None: these grades are never stored."""
         del row, stored, tolerance

@@ -23,7 +23,7 @@ from robustness.tasks.grading import Grade
 from robustness.testsets.example import Texts
 from robustness.versions import OWN
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 FILE_NAME = STORE
 LOCK_SECONDS = 60.0
 """How long a write waits for another program, such as a backup, to let go of the file."""

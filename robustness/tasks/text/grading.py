@@ -24,11 +24,13 @@ class TextRow(IntEnum):
 
     LOSS = 0
     """Mean negative log-likelihood of a token of the gold text."""
-    LENGTH = 1
+    GENERATED = 1
+    """Tokens that were decoded for the row; 0 where the whole response was read along."""
+    LENGTH = 2
     """Characters of the response."""
-    CUT = 2
+    CUT = 3
     """1 where it was still going on at the token limit, or is longer than the row; else 0."""
-    FIRST = 3
+    FIRST = 4
     """The first character."""
 
 
@@ -47,11 +49,11 @@ class TextGrader:
         """Numbers in a row."""
         return TextRow.FIRST + CHARACTERS_A_TOKEN * self.answer.max_new_tokens
 
-    def row(self, loss: float, response: str, *, cut: bool) -> NDArray[np.float32]:
+    def row(self, loss: float, response: str, *, cut: bool, generated: int = 0) -> NDArray[np.float32]:
         """Returns the row of a response, shape (width,)."""
         row = np.zeros(self.width, dtype=np.float32)
         kept = response[: self.width - TextRow.FIRST]
-        row[: TextRow.FIRST] = loss, len(kept), cut or len(kept) < len(response)
+        row[: TextRow.FIRST] = loss, generated, len(kept), cut or len(kept) < len(response)
         row[TextRow.FIRST : TextRow.FIRST + len(kept)] = [ord(character) for character in kept]
         return row
 
@@ -94,11 +96,15 @@ class TextGrader:
     def grade(self, row: NDArray[np.float32], asked: Asked) -> Grade:
         """Returns how right one response is."""
         score = self._score(row, asked)
-        return Grade(score.correct, score.quality, self.response(row))
+        return Grade(score.correct, score.quality, self.response(row), cut=bool(row[TextRow.CUT]))
 
     def gold(self, asked: Asked) -> str:
         """Returns the first gold text."""
         return asked.answers[0].text
+
+    def generated(self, row: NDArray[np.float32]) -> int | None:
+        """Returns how many tokens were decoded for a row."""
+        return int(row[TextRow.GENERATED])
 
     def differ(self, known: NDArray[np.float32], fresh: NDArray[np.float32], tolerance: float) -> bool:
         """Returns whether the response is another, or the loss moved by more than a share of itself (at least 1)."""

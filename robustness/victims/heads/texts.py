@@ -87,12 +87,6 @@ class TextVictim:
         self.contradicted: set[str] = set()
         """Digests of the texts that were answered in another way when they were asked about again."""
         self.batches = TokenBatches(default_tokens(self.device))
-        self.decodes = 0
-        """Responses decoded, in part or whole."""
-        self.generated_tokens = 0
-        """Of them, without those that were read along."""
-        self.cut = 0
-        """Responses that were still going on at the token limit."""
         self._first: dict[str, tuple[int, ...]] = {}
         """By example, the response that is read along."""
 
@@ -122,8 +116,8 @@ class TextVictim:
         agreed = dict(zip(apart, self._read([asked[index] for index in apart], others), strict=True))
         responses = self._respond(asked, prompts, known, {**dict(enumerate(read)), **agreed})
         rows = [
-            self.grader.row(reading.loss, response.text, cut=response.cut)
-            for reading, response in zip(read, responses, strict=True)
+            self.grader.row(reading.loss, response.text, cut=response.cut, generated=generated)
+            for reading, (response, generated) in zip(read, responses, strict=True)
         ]
         return np.stack(rows) if rows else np.empty((0, self.grader.width), dtype=np.float32)
 
@@ -133,19 +127,16 @@ class TextVictim:
         prompts: Sequence[tuple[int, ...]],
         known: Sequence[tuple[int, ...] | None],
         readings: Mapping[int, Reading],
-    ) -> list[Decoded]:
-        """Each response: what is known of it by reading along, and the rest decoded."""
+    ) -> list[tuple[Decoded, int]]:
+        """Each response with how many tokens of it were decoded: what is known of it by reading along is not."""
         begun = [() if tokens is None else tokens[: readings[i].agreed] for i, tokens in enumerate(known)]
         responses = decode(self.causal, prompts, self._limits, begun=begun)
-        for example, start, response in zip(asked, begun, responses, strict=True):
-            self.decodes += len(start) < len(response.tokens)
-            self.generated_tokens += len(response.tokens) - len(start)
-            self.cut += response.cut
+        for example, response in zip(asked, responses, strict=True):
             if example.id not in self._first:
                 if len(self._first) >= REMEMBERED:
                     del self._first[next(iter(self._first))]
                 self._first[example.id] = response.tokens
-        return responses
+        return [(each, len(each.tokens) - len(start)) for start, each in zip(begun, responses, strict=True)]
 
     @property
     def _reads_along(self) -> bool:

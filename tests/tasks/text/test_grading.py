@@ -37,6 +37,7 @@ def test_a_response_that_does_not_fit_is_cut_and_says_so() -> None:
 
     assert len(NUMBERS.response(row)) == NUMBERS.width - TextRow.FIRST
     assert row[TextRow.CUT] == 1
+    assert grade_finite(NUMBERS, row, asked("9")).cut is True  # type: ignore[union-attr]
 
 
 def test_responses_are_graded_by_parser_and_metric() -> None:
@@ -46,7 +47,7 @@ def test_responses_are_graded_by_parser_and_metric() -> None:
     assert NUMBERS.losses(rows, golds).tolist() == [0.25, 2, 3]
     assert NUMBERS.correct(rows, golds).tolist() == [True, True, False]
     assert NUMBERS.points(rows, golds).tolist() == [1, 1, 0]
-    assert grade_finite(NUMBERS, rows[0], golds[0]) == Grade(True, 1.0, "so 6/4")
+    assert grade_finite(NUMBERS, rows[0], golds[0]) == Grade(True, 1.0, "so 6/4", cut=False)
     assert NUMBERS.gold(golds[1]) == "3"
 
 
