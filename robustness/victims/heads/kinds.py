@@ -68,7 +68,10 @@ _TRAITS = {
         "AutoModelForQuestionAnswering", "QUESTION_ANS", frozenset(Ability) - {Ability.SCORES}, "spans of a paragraph"
     ),
     HeadKind.TEXT: Traits(
-        "AutoModelForCausalLM", "CAUSAL_LM", frozenset({Ability.LOSSES}), "what a language model goes on with"
+        "AutoModelForCausalLM",
+        "CAUSAL_LM",
+        frozenset(Ability) - {Ability.SCORES, Ability.LOGITS},
+        "what a language model goes on with",
     ),
 }
 
