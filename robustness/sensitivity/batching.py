@@ -20,7 +20,13 @@ MeasureBatch = Callable[[Sequence[Example], EmbeddedBatch], Sequence[Reading]]
 
 
 def measure_batches(
-    subject: Subject, quantity: Quantity, measure: MeasureBatch, *, singly: bool = False, any_precision: bool = False
+    subject: Subject,
+    quantity: Quantity,
+    measure: MeasureBatch,
+    *,
+    singly: bool = False,
+    any_precision: bool = False,
+    of_responses: bool = False,
 ) -> Iterator[Reading]:
     """Yields the readings of all examples, batched by token length, with the victim's parameters frozen.
 
@@ -33,11 +39,12 @@ def measure_batches(
         measure: what to do with a batch.
         singly: one example a batch, unpadded.
         any_precision: whether the numbers hold in bfloat16 too.
+        of_responses: whether they have a meaning for the margin of a response of several tokens.
 
     Raises:
-        Unsupported: a victim whose embeddings cannot be had.
+        Unsupported: a victim whose embeddings cannot be had, or whose responses are not measured.
     """
-    victim = subject.any_victim
+    victim = subject.any_victim if of_responses else subject.deciding_victim
     if not any_precision:
         require_float32(victim)
     with refusals_as_unsupported():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from robustness.errors import ProbeError
 from robustness.recipes.assets.resources import Resources
 from robustness.sensitivity.measurement import Measurement, Space
+from robustness.tasks.abilities import Ability
 from robustness.testsets.example import Example
 
 if TYPE_CHECKING:  # a victim brings torch, which the protocol itself does not need
@@ -69,6 +70,18 @@ class Subject:
     def any_victim(self) -> Head:
         """The victim, whatever it answers with; a probe of structure that never asks for it has no model loaded."""
         return self.load_victim()
+
+    @property
+    def deciding_victim(self) -> Head:
+        """The victim, whose answer is the largest of one row of logits: of labels, or of spans.
+
+        Raises:
+            Unsupported: its answer is a response of several tokens.
+        """
+        victim = self.load_victim()
+        if Ability.LOGITS not in victim.can:
+            raise Unsupported("it answers with a response of several tokens; this probe measures one row of logits")
+        return victim
 
     @property
     def victim(self) -> LabelHead:

@@ -13,6 +13,11 @@ class Ability(StrEnum):
     """Of texts, with whether each is answered rightly: every checkpoint."""
     SCORES = "scores"
     """A row of logits, one for each label."""
+    LOGITS = "logits"
+    """One row of logits, the largest of which is the answer: of labels, or of spans.
+
+    A response has such a row for each of its tokens.
+    """
     TEXT_GRADIENTS = "text-gradients"
     """The gradient of the loss at the tokens of a text."""
     EMBEDDINGS = "embeddings"

@@ -20,7 +20,10 @@ from robustness.errors import AttackError, CheckpointError, UsageError
 from robustness.recipes.embedding.ball_attacks import BallAttack
 from robustness.recipes.embedding.balls import Norm, sizes
 from robustness.recipes.embedding.minimal_norm import MinimalAttack
+from robustness.recipes.embedding.responses import keep_wrong, lengthen
 from robustness.recipes.embedding.trial import EmbeddingResult
+from robustness.tasks.abilities import Ability
+from robustness.tasks.grading import Grade, grade_finite
 from robustness.testsets.example import Example
 from robustness.victims.heads.embedded_batch import EmbeddedBatch, frozen, margins
 from robustness.victims.heads.head import Head
@@ -89,7 +92,8 @@ class Smallest:
         """See EmbeddingAttack; draws nothing."""
         del generators
         with frozen(victim):
-            return self.method.perturb(victim.embed(examples))
+            batch = victim.embed(examples)
+            return lengthen(batch, self.method.perturb(batch))
 
 
 def attack_radii(
@@ -99,14 +103,14 @@ def attack_radii(
     result: EmbeddingResult | None = None
     for radius in radii:
         if result is None:
-            result = method.perturb(batch, _radii(batch, radius), generators)
+            result = keep_wrong(batch, method.perturb(batch, _radii(batch, radius), generators))
             continue
         rows = (~result.found & ~result.skipped).nonzero().flatten()
         if not len(rows):
             break
         part = batch.select(rows)
         later = method.perturb(part, _radii(part, radius), [generators[row] for row in rows.tolist()])
-        result = _merge(result, rows, later)
+        result = _merge(result, rows, keep_wrong(part, later))
     if result is None:
         raise AttackError("an attack within radii needs at least one radius")
     return result
@@ -140,6 +144,9 @@ class Judgement:
     """(batch, labels), float32, at the perturbed embeddings."""
     succeeded: torch.Tensor
     """(batch,): right before, wrong after; a tie is not wrong."""
+    clean_grades: Sequence[Grade] | None = None
+    """Of responses, which are read: how right each is; None where the margin says it."""
+    grades: Sequence[Grade] | None = None
 
 
 def judge_embeddings(batch: EmbeddedBatch, delta: torch.Tensor) -> Judgement:
@@ -161,8 +168,11 @@ def judge_embeddings(batch: EmbeddedBatch, delta: torch.Tensor) -> Judgement:
     with torch.no_grad():
         clean = batch.logits(batch.embeddings)
         logits = batch.logits(batch.embeddings + delta)
-    right = margins(clean, batch.labels) >= 0
-    return Judgement(clean, logits, right & (margins(logits, batch.labels) < 0))
+        before, after = batch.grades(batch.embeddings), batch.grades(batch.embeddings + delta)
+    succeeded = (margins(clean, batch.labels) >= 0) & (margins(logits, batch.labels) < 0)
+    if after is not None:
+        succeeded &= torch.tensor([not grade.correct for grade in after], device=succeeded.device)
+    return Judgement(clean, logits, succeeded, before, after)
 
 
 @final
@@ -191,6 +201,9 @@ class EmbeddingOutcome:
     """Points at which the gradient vanished; above 0, a failed attack is weak evidence."""
     seconds: float
     error: str | None = None
+    clean_grade: Grade | None = None
+    """None where nothing is graded: of a question the logits say whether it is right, not what is answered."""
+    grade: Grade | None = None
 
     def relative_distance(self, norm: Norm) -> float:
         """Upper bound of the smallest norm that changes the answer, in median token norms.
@@ -286,6 +299,8 @@ def _attack_batch(
     l2, linf = sizes(result.delta, Norm.L2).tolist(), sizes(result.delta, Norm.LINF).tolist()
     succeeded, tokens = judgement.succeeded.tolist(), batch.content.sum(dim=1).tolist()
     labels = batch.labels.tolist()
+    clean_grades = _grades(victim, examples, clean, judgement.clean_grades)
+    grades = _grades(victim, examples, logits, judgement.grades)
     costs = zip(result.forwards.tolist(), result.backwards.tolist(), result.zero_gradients.tolist(), strict=True)
     return [
         EmbeddingOutcome(
@@ -302,9 +317,22 @@ def _attack_batch(
             zero_gradients=zero_gradients,
             seconds=0.0,
             error=None if _is_finite(clean[row], logits[row]) else "the victim's scores are not finite",
+            clean_grade=clean_grades[row],
+            grade=grades[row],
         )
         for row, (example, (forwards, backwards, zero_gradients)) in enumerate(zip(examples, costs, strict=True))
     ]
+
+
+def _grades(
+    victim: Head, examples: Sequence[Example], logits: NDArray[np.float32], known: Sequence[Grade] | None
+) -> Sequence[Grade | None]:
+    """What a judgement says of responses, or the victim's grader of scores."""
+    if known is not None:
+        return known
+    if Ability.SCORES not in victim.can:
+        return [None] * len(examples)
+    return [grade_finite(victim.grader, row, example) for row, example in zip(logits, examples, strict=True)]
 
 
 def _status(label: int, clean: NDArray[np.float32], logits: NDArray[np.float32], *, succeeded: bool) -> Status:

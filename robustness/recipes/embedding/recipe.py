@@ -26,7 +26,6 @@ from robustness.recipes.embedding.balls import Norm
 from robustness.recipes.embedding.minimal_norm import Ddn, Fmn, MinimalAttack
 from robustness.recipes.embedding.trial import Loss
 from robustness.tasks.abilities import Ability
-from robustness.tasks.grading import grade_finite
 from robustness.testsets.example import Example
 from robustness.victims.heads.head import Head
 
@@ -44,6 +43,8 @@ class EmbeddingRecipe:
     access: Access = Access.GRADIENTS
     name: str = "on embeddings"
     """What an error calls it."""
+    needs: frozenset[Ability] = frozenset()
+    """Beyond embeddings."""
 
     def run(self, victim: Head, examples: Iterable[Example], *, seed: int, digest: str) -> Iterator[Outcome]:
         """Yields one outcome for each example; its text stays as it is, `distance` says how far the find lies."""
@@ -92,7 +93,7 @@ def attack_ball(
     options = {"loss": loss, "restarts": restarts, "step_size": step_size, "random_start": random_start}
     given = {"norm": norm, "steps": steps} if method != "fgsm" else {"norm": norm}
     attack: BallAttack = _choose(method, {"fgsm": Fgsm, "pgd": Pgd, "apgd": Apgd}, given, options)
-    return EmbeddingRecipe(WithinRadii(attack, radii), norm)
+    return EmbeddingRecipe(WithinRadii(attack, radii), norm, needs=_needs(loss))
 
 
 def attack_minimally(
@@ -132,7 +133,12 @@ def attack_minimally(
     }
     given = {"steps": steps} if method == "ddn" else {"norm": norm, "steps": steps}
     attack: MinimalAttack = _choose(method, {"ddn": Ddn, "fmn": Fmn}, given, options)
-    return EmbeddingRecipe(Smallest(attack), norm)
+    return EmbeddingRecipe(Smallest(attack), norm, needs=_needs(loss))
+
+
+def _needs(loss: Loss | None) -> frozenset[Ability]:
+    """The dlr loss compares three labels."""
+    return frozenset({Ability.SCORES}) if loss is Loss.DLR else frozenset()
 
 
 def _choose(
@@ -162,17 +168,12 @@ def _as_row(outcome: EmbeddingOutcome, norm: Norm, victim: Head) -> Outcome:
     """Every forward pass on a perturbed input is a query; the clean ones and the judge's are not."""
     example, status, grader = outcome.example, outcome.status, victim.grader
     attacked = status in (Status.SUCCEEDED, Status.FAILED)
-    has_scores = Ability.SCORES in victim.can
-    clean, given = (
-        grade_finite(grader, row, example) if has_scores and row is not None else None
-        for row in (outcome.clean_logits, outcome.logits)
-    )
     row = Outcome.of(
         example,
         grader.gold(example),
         status if outcome.error is None else Problem(outcome.error),
-        clean=Answered(example, clean),
-        given=Answered(None, given if attacked else None),
+        clean=Answered(example, outcome.clean_grade),
+        given=Answered(None, outcome.grade if attacked else None),
         spent=Spent(
             queries=max(0, outcome.forwards - CLEAN_AND_JUDGE) if attacked else 0,
             forwards=outcome.forwards,
@@ -183,7 +184,7 @@ def _as_row(outcome: EmbeddingOutcome, norm: Norm, victim: Head) -> Outcome:
     )
     found = outcome.relative_distance(norm) if status is Status.SUCCEEDED else None
     row = replace(row, distance=found, norm=str(norm))
-    if has_scores or outcome.error is not None:
+    if outcome.clean_grade is not None or outcome.error is not None:
         return row
     # Of a question the logits are those of its best right and wrong spans: they say whether, not what is answered.
     return replace(row, clean_correct=attacked, correct=status is Status.FAILED if attacked else None)

@@ -14,6 +14,7 @@ from robustness.victims.heads.kinds import head_kind, possible_kinds
 WORDS = {
     Ability.LOSSES: "losses",
     Ability.SCORES: "scores of labels",
+    Ability.LOGITS: "logits of one answer",
     Ability.TEXT_GRADIENTS: "gradients at texts",
     Ability.EMBEDDINGS: "answers to embeddings",
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from pydantic import PositiveInt
@@ -15,6 +15,7 @@ from robustness.sensitivity.batching import measure_batches, torch_generator
 from robustness.sensitivity.blocks import find_blocks, recorded_inputs, recorded_output, refuse_other_layouts
 from robustness.sensitivity.measurement import Kind, Quantity, Space, measure
 from robustness.sensitivity.probe import Reading, Subject
+from robustness.tasks.abilities import Ability
 from robustness.testsets.example import Example
 from robustness.victims.heads.embedded_batch import EmbeddedBatch
 
@@ -39,17 +40,18 @@ class BlockJacobians:
     steps: PositiveInt
     """Of Golub and Kahan's bidiagonalisation."""
     space: Space = Space.INPUT
+    needs: ClassVar[frozenset[Ability]] = frozenset({Ability.LOGITS})
 
     def measure(self, subject: Subject) -> Iterable[Reading]:
         """See Probe."""
-        found = find_blocks(subject.any_victim.model)
+        found = find_blocks(subject.deciding_victim.model)
         blocks = list(found.values())
         names = ["embeddings", *found]
         layers = [None, *range(len(blocks))]
 
         def of_batch(examples: Sequence[Example], batch: EmbeddedBatch) -> list[Reading]:
             generators = [torch_generator(subject, example) for example in examples]
-            with twice_differentiable(subject.any_victim, batch):
+            with twice_differentiable(subject.deciding_victim, batch):
                 norms = block_norms(batch, blocks, self.steps, generators)
             parts, whole = norms[:, :-1], norms[:, -1]
             slack = parts.log().sum(dim=1) - whole.log()

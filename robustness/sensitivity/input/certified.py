@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, final
+from typing import Annotated, ClassVar, final
 
 import torch
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
@@ -15,6 +15,7 @@ from robustness.sensitivity.bounds.linearised import linearise, product
 from robustness.sensitivity.bounds.reading import Reader, ReadText
 from robustness.sensitivity.measurement import Direction, Kind, Measurement, MeasurementStatus, Quantity, Space
 from robustness.sensitivity.probe import Reading, Subject
+from robustness.tasks.abilities import Ability
 from robustness.testsets.example import Example
 from robustness.victims.heads.embedded_batch import EmbeddedBatch
 
@@ -48,11 +49,12 @@ class LipschitzUpper:
     """Longer texts are never certified without sampling: memory grows with the square of tokens x width."""
     ascent_steps: NonNegativeInt = 5
     space: Space = Space.INPUT
+    needs: ClassVar[frozenset[Ability]] = frozenset({Ability.LOGITS})
 
     def measure(self, subject: Subject) -> Iterable[Reading]:
         """See Probe."""
-        require_float32(subject.any_victim)
-        reader = Reader(subject.any_victim)
+        require_float32(subject.deciding_victim)
+        reader = Reader(subject.deciding_victim)
         texts: list[tuple[Example, ReadText]] = []
 
         def of_example(examples: Sequence[Example], batch: EmbeddedBatch) -> list[Reading]:

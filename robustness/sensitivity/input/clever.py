@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, final
+from typing import Annotated, ClassVar, final
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from robustness.sensitivity.batching import measure_batches, torch_generator
 from robustness.sensitivity.input.jacobian import logit_jacobians
 from robustness.sensitivity.measurement import Direction, Kind, Quantity, Space, measure
 from robustness.sensitivity.probe import Reading, Subject
+from robustness.tasks.abilities import Ability
 from robustness.testsets.example import Example
 from robustness.victims.heads.embedded_batch import EmbeddedBatch
 
@@ -46,6 +47,7 @@ class Clever:
     samples: PositiveInt
     """A batch."""
     space: Space = Space.INPUT
+    needs: ClassVar[frozenset[Ability]] = frozenset({Ability.LOGITS})
 
     def measure(self, subject: Subject) -> Iterable[Reading]:
         """See Probe."""

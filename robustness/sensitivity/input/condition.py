@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import torch
 
@@ -12,6 +12,7 @@ from robustness.sensitivity.batching import measure_batches
 from robustness.sensitivity.blocks import find_blocks, recorded_inputs, recorded_output, refuse_other_layouts
 from robustness.sensitivity.measurement import Direction, Kind, Quantity, Space, measure
 from robustness.sensitivity.probe import Reading, Subject
+from robustness.tasks.abilities import Ability
 from robustness.testsets.example import Example
 from robustness.victims.heads.embedded_batch import EmbeddedBatch, margins
 
@@ -29,10 +30,11 @@ class ConditionProfile:
     """
 
     space: Space = Space.INPUT
+    needs: ClassVar[frozenset[Ability]] = frozenset({Ability.LOGITS})
 
     def measure(self, subject: Subject) -> Iterable[Reading]:
         """See Probe."""
-        found = find_blocks(subject.any_victim.model)
+        found = find_blocks(subject.deciding_victim.model)
         blocks = list(found.values())
         names = [*found, f"{next(iter(found)).rpartition('.')[0]} output"]
 

@@ -14,6 +14,7 @@ from robustness.recipes.embedding.attack import judge_embeddings
 from robustness.recipes.embedding.balls import Norm, random_in_ball, sizes
 from robustness.recipes.embedding.deepfool import DeepFool, ShrinkingPgd, best_of
 from robustness.recipes.embedding.minimal_norm import Ddn, Fmn
+from robustness.recipes.embedding.responses import lengthen
 from robustness.recipes.embedding.trial import EmbeddingResult, Loss, Trial
 from robustness.sensitivity.batching import measure_batches
 from robustness.sensitivity.convergence import GATE
@@ -56,7 +57,8 @@ class AdversarialDistance:
     on one depends on no other.
     `relative-distance` is in median token norms of the victim, so that embeddings of different scale compare; `kappa`
     is the first-order radius over the distance: 1 for a linear model, far from 1 where gradients say nothing about
-    distances.
+    distances. Of a response the searches look for another one, and go on along the way to it until the answer that is
+    read in that is wrong.
     """
 
     norms: Norms
@@ -89,9 +91,9 @@ class AdversarialDistance:
         search = self._ensemble(norm, effort).search
 
         def of_example(examples: Sequence[Example], batch: EmbeddedBatch) -> list[Reading]:
-            return _readings(examples, batch, search(batch), norm)
+            return _readings(examples, batch, lengthen(batch, search(batch)), norm)
 
-        return measure_batches(subject, RELATIVE, of_example, singly=True)
+        return measure_batches(subject, RELATIVE, of_example, singly=True, of_responses=True)
 
     def _ensemble(self, norm: Norm, effort: int = 1) -> Ensemble:
         rounds = effort * self.shrinking_rounds
@@ -103,7 +105,7 @@ class AdversarialDistance:
 class FirstOrderRadius:
     """r1 = min over c of (z_y - z_c) / |grad (z_y - z_c)|_q, q dual to the norm; 0 where the answer is wrong.
 
-    An estimate, no bound in either direction; exact for an affine model.
+    An estimate, no bound in either direction; exact for an affine model. Of a response, at its weakest token.
     """
 
     norms: Norms
@@ -127,7 +129,7 @@ class FirstOrderRadius:
                 )
             ]
 
-        return measure_batches(subject, FIRST_ORDER, of_batch)
+        return measure_batches(subject, FIRST_ORDER, of_batch, of_responses=True)
 
 
 @final

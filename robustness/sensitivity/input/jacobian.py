@@ -25,19 +25,23 @@ JACOBIAN_NORM = Quantity("jacobian-norm", PER_EMBEDDING, Direction.FRAGILE)
 @final
 @dataclass(frozen=True, slots=True)
 class Margin:
-    """The margin m = z_y - max over c != y of z_c; below 0 where the answer is wrong. Exact."""
+    """The margin m = z_y - max over c != y of z_c; below 0 where the answer is wrong. Exact.
+
+    Of a response it is the smallest over its tokens: below 0 where another response is given. The answer that is read
+    in that may be right too, so it is an estimate of the answer's margin.
+    """
 
     space: Space = Space.INPUT
 
     def measure(self, subject: Subject) -> Iterable[Reading]:
         """See Probe."""
-        return measure_batches(subject, MARGIN, self._of_batch)
+        return measure_batches(subject, MARGIN, self._of_batch, of_responses=True)
 
     def _of_batch(self, examples: Sequence[Example], batch: EmbeddedBatch) -> list[Reading]:
         with torch.no_grad():
             values = margins(batch.logits(batch.embeddings), batch.labels).tolist()
         return [
-            Reading(measure(MARGIN, value, Kind.EXACT, forwards=1), example)
+            Reading(measure(MARGIN, value, kind_at(batch), forwards=1), example)
             for example, value in zip(examples, values, strict=True)
         ]
 
@@ -49,7 +53,7 @@ class MarginGradient:
 
     l2 over all tokens, with the largest token's l2, for attacks on one token; or l1, which governs attacks in
     l-infinity. It scales with the logits, so between arms it is no evidence of fragility by itself. Per embedding,
-    and in l2 also per median token norm and per distance of neighbouring tokens.
+    and in l2 also per median token norm and per distance of neighbouring tokens. Of a response an estimate.
     """
 
     norms: Annotated[tuple[Literal["l2", "l1"], ...], Field(min_length=1)] = ("l2",)
@@ -63,7 +67,7 @@ class MarginGradient:
             units = TokenUnits.of(subject.any_victim)
             return [each for r in readings for each in (units.add(r) if r.measurement.norm == "l2" else [r])]
 
-        return measure_batches(subject, GRADIENT_NORM, of_batch)
+        return measure_batches(subject, GRADIENT_NORM, of_batch, of_responses=True)
 
     def _of_batch(self, examples: Sequence[Example], batch: EmbeddedBatch) -> list[Reading]:
         gradient, _ = margin_gradients(batch)
@@ -75,7 +79,7 @@ class MarginGradient:
         )
         wanted = [number for number in numbers if number[1] in self.norms]
         return [
-            Reading(measure(quantity, value, Kind.EXACT, norm=norm, forwards=passes, backwards=passes), example)
+            Reading(measure(quantity, value, kind_at(batch), norm=norm, forwards=passes, backwards=passes), example)
             for passes, (quantity, norm, values) in zip((1, 0, 0), wanted, strict=False)  # one pass pays for all
             for example, value in zip(examples, values.tolist(), strict=True)
         ]
@@ -88,7 +92,8 @@ class JacobianNorm:
 
     By one backward pass a label, and the eigenvalues of J J^T, which is labels x labels: no power iteration, which
     would approach it from below. It is a lower bound of the Lipschitz constant over any ball around the point. Per
-    embedding, per median token norm and per distance of neighbouring tokens.
+    embedding, per median token norm and per distance of neighbouring tokens. Of a response an estimate: J is that of
+    two logits at its weakest token, the token's own and the best other one's.
     """
 
     space: Space = Space.INPUT
@@ -98,19 +103,20 @@ class JacobianNorm:
 
         def of_batch(examples: Sequence[Example], batch: EmbeddedBatch) -> list[Reading]:
             jacobian, _ = logit_jacobians(batch)
-            labels = jacobian.shape[1]
+            labels = {"norm": "l2", "forwards": 1, "backwards": jacobian.shape[1]}
             units = TokenUnits.of(subject.any_victim)
             return [
                 reading
                 for example, value in zip(examples, spectral_norms(jacobian).tolist(), strict=True)
-                for reading in units.add(
-                    Reading(
-                        measure(JACOBIAN_NORM, value, Kind.EXACT, norm="l2", forwards=1, backwards=labels), example
-                    )
-                )
+                for reading in units.add(Reading(measure(JACOBIAN_NORM, value, kind_at(batch), **labels), example))
             ]
 
-        return measure_batches(subject, JACOBIAN_NORM, of_batch)
+        return measure_batches(subject, JACOBIAN_NORM, of_batch, of_responses=True)
+
+
+def kind_at(batch: EmbeddedBatch) -> Kind:
+    """Returns what the margin and its slopes are at a point: of a response, whose answer is read, an estimate."""
+    return Kind.EXACT if batch.grade is None else Kind.ESTIMATE
 
 
 def margin_gradients(batch: EmbeddedBatch) -> tuple[torch.Tensor, torch.Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import torch
 
@@ -26,6 +26,7 @@ from robustness.sensitivity.measurement import (
 from robustness.sensitivity.probe import Reading, Subject, Unsupported
 from robustness.sensitivity.structure.capacity import change_bound
 from robustness.sensitivity.structure.updates import Updates
+from robustness.tasks.abilities import Ability
 from robustness.testsets.example import Example
 from robustness.victims.heads.embedded_batch import EmbeddedBatch
 
@@ -49,11 +50,12 @@ class LayerProduct:
     """
 
     space: Space = Space.INPUT
+    needs: ClassVar[frozenset[Ability]] = frozenset({Ability.LOGITS})
 
     def measure(self, subject: Subject) -> Iterable[Reading]:
         """See Probe."""
-        require_float32(subject.any_victim)
-        reader = Reader(subject.any_victim)
+        require_float32(subject.deciding_victim)
+        reader = Reader(subject.deciding_victim)
         weights = _plain_network(subject)
 
         def of_example(examples: Sequence[Example], batch: EmbeddedBatch) -> list[Reading]:

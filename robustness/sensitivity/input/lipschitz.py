@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from pydantic import PositiveFloat, PositiveInt
@@ -19,6 +19,7 @@ from robustness.sensitivity.input.jacobian import logit_jacobians, spectral_norm
 from robustness.sensitivity.input.units import PER_EMBEDDING, TokenUnits
 from robustness.sensitivity.measurement import Direction, Kind, Quantity, Space, measure
 from robustness.sensitivity.probe import Reading, Subject
+from robustness.tasks.abilities import Ability
 from robustness.testsets.example import Example
 from robustness.victims.heads.embedded_batch import EmbeddedBatch
 
@@ -48,19 +49,20 @@ class LipschitzLower:
     restarts: PositiveInt
     """Ascents, the first of them from x."""
     space: Space = Space.INPUT
+    needs: ClassVar[frozenset[Ability]] = frozenset({Ability.LOGITS})
 
     def measure(self, subject: Subject) -> Iterable[Reading]:
         """See Probe."""
         readings = list(self._search(subject))
         again = replace(subject, examples=GATE.choose(readings, LIPSCHITZ))
         checked = GATE.check(readings, replace(self, steps=2 * self.steps)._search(again), [LIPSCHITZ])
-        units = TokenUnits.of(subject.any_victim)
+        units = TokenUnits.of(subject.deciding_victim)
         return (each for reading in checked for each in units.add(reading))
 
     def _search(self, subject: Subject) -> Iterator[Reading]:
         def of_batch(examples: Sequence[Example], batch: EmbeddedBatch) -> list[Reading]:
             generators = [torch_generator(subject, example) for example in examples]
-            with twice_differentiable(subject.any_victim, batch):
+            with twice_differentiable(subject.deciding_victim, batch):
                 found = lipschitz_lower(batch, self.radius * batch.unit, self.steps, self.restarts, generators)
             labels = {"norm": "l2", "radius": self.radius}
             return [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, final
+from typing import Annotated, ClassVar, final
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from robustness.sensitivity.measurement import (
     measure,
 )
 from robustness.sensitivity.probe import Reading, Subject
+from robustness.tasks.abilities import Ability
 from robustness.testsets.example import Example
 from robustness.victims.heads.embedded_batch import EmbeddedBatch
 
@@ -61,6 +62,7 @@ class Smoothing:
     radii: tuple[PositiveFloat, ...]
     """Of the certified-accuracy curves, in median token norms."""
     space: Space = Space.INPUT
+    needs: ClassVar[frozenset[Ability]] = frozenset({Ability.LOGITS})
 
     def measure(self, subject: Subject) -> Iterable[Reading]:
         """See Probe."""

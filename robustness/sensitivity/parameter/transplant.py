@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, final
+from typing import Annotated, Any, ClassVar, final
 
 from pydantic import Field, PositiveInt
 
@@ -25,6 +25,7 @@ from robustness.sensitivity.measurement import (
 )
 from robustness.sensitivity.parameter.weights import replaced
 from robustness.sensitivity.probe import Reading, Subject, Unsupported
+from robustness.tasks.abilities import Ability
 from robustness.testsets.example import Example
 from robustness.tuners.matrices import weight_storages
 from robustness.victims.heads.embedded_batch import EmbeddedBatch
@@ -69,6 +70,7 @@ class ModuleTransplant:
     max_accuracy_loss: Annotated[float, Field(ge=0, le=1)]
     """As a fraction of the examples."""
     space: Space = Space.PARAMETER
+    needs: ClassVar[frozenset[Ability]] = frozenset({Ability.LOGITS})
 
     def measure(self, subject: Subject) -> Iterable[Reading]:
         """See Probe."""
@@ -195,7 +197,7 @@ def _load_arms(subject: Subject) -> dict[str, Head]:
         raise Unsupported("a full checkpoint: modules are exchanged once a pair, at its PEFT arm")
     arms: dict[str, Head] = {}
     shapes = []
-    for name, victim in (("full", subject.load_partner(partner)), ("peft", subject.any_victim)):
+    for name, victim in (("full", subject.load_partner(partner)), ("peft", subject.deciding_victim)):
         require_float32(victim)
         arms[name] = victim
         shapes.append({name: value.shape for name, value in victim.model.named_parameters()})

@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 
+from robustness.tasks.grading import Grade
 from robustness.testsets.example import Example, Span
 from robustness.victims.inputs import Company
 from robustness.victims.lookup import embedding_module, look_up
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 Forward = Callable[[torch.Tensor, Mapping[str, torch.Tensor]], torch.Tensor]
 """Word embeddings (batch, tokens, dim) and the model's other inputs to logits (batch, labels)."""
+
+Grades = Callable[[torch.Tensor, Mapping[str, torch.Tensor]], list[Grade]]
+"""The same to how right each row's response is."""
 
 CPU_GRADIENT_TOKENS = 512
 CUDA_GRADIENT_TOKENS = 16_384
@@ -50,6 +54,11 @@ class EmbeddedBatch:
     forward: Forward
     chance: float | None = None
     """Accuracy of guessing; None: one over the number of labels."""
+    grade: Grades | None = None
+    """Reads responses, whose tokens the margin is of: below 0 another response is given, which may be right too.
+
+    None: the answer is wrong exactly where the margin is below 0.
+    """
 
     @property
     def attended(self) -> torch.Tensor:
@@ -60,6 +69,10 @@ class EmbeddedBatch:
     def logits(self, embeddings: torch.Tensor) -> torch.Tensor:
         """Returns logits, shape (batch, labels), float32, in the task's label order, of other embeddings."""
         return self.forward(embeddings, self.inputs)
+
+    def grades(self, embeddings: torch.Tensor) -> list[Grade] | None:
+        """Returns how right the responses to other embeddings are; None where the margin says it."""
+        return None if self.grade is None else self.grade(embeddings, self.inputs)
 
     def select(self, rows: torch.Tensor) -> EmbeddedBatch:
         """Returns the batch of these rows (int64 indices, or a bool mask)."""

@@ -74,7 +74,7 @@ _TRAITS = {
     HeadKind.TEXT: Traits(
         "AutoModelForCausalLM",
         "CAUSAL_LM",
-        frozenset({Ability.LOSSES}),
+        frozenset(Ability) - {Ability.SCORES, Ability.LOGITS},
         "what a language model goes on with",
         reads_prompts=True,
     ),

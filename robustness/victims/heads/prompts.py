@@ -10,7 +10,7 @@ from typing import Any
 
 from robustness.errors import CheckpointError
 from robustness.tasks.task import Chat, Task
-from robustness.testsets.example import Texts
+from robustness.testsets.example import Span, Texts
 
 _HOLE = re.compile("\ue000([0-9]+)\ue001")
 """Stands for a field while a chat template is rendered: characters of no text, which templates pass on."""
@@ -61,6 +61,38 @@ def prompt_of(task: Task, tokenizer: Any) -> Prompt:
                 "the chat template, or write a template into the task in place of [chat]"
             )
     return Prompt(pieces, has_own_special_tokens=True)
+
+
+def locate_tokens(tokenizer: Any, prompt: Prompt, texts: Texts) -> tuple[list[int], list[Span | None]]:
+    """Returns the tokens of a prompt, and where in which segment each stands; None: of the template, or special.
+
+    Raises:
+        CheckpointError: a tokenizer that cannot say where a token comes from.
+    """
+    if not tokenizer.is_fast:
+        raise CheckpointError(
+            f"tokenizer {type(tokenizer).__name__}: gradients need a fast tokenizer, which knows where a token comes "
+            "from; save the checkpoint with a tokenizer.json"
+        )
+    whole, bounds = "", []
+    for part, segment in prompt.parts(texts):
+        if segment is not None:
+            bounds.append((len(whole), len(whole) + len(part), segment))
+        whole += part
+    options = {"truncation": False, "verbose": False, "add_special_tokens": not prompt.has_own_special_tokens}
+    encoded = tokenizer(whole, return_offsets_mapping=True, **options)
+    places = [
+        next(
+            (
+                (segment, max(start, low) - low, min(end, high) - low)
+                for low, high, segment in bounds
+                if max(start, low) < min(end, high)
+            ),
+            None,
+        )
+        for start, end in encoded["offset_mapping"]
+    ]
+    return list(encoded["input_ids"]), places
 
 
 def _render_chat(chat: Chat, tokenizer: Any, task: str) -> str:

@@ -36,7 +36,8 @@ class TextGradient:
     """What a model says of one text, to first order, at the tokens of its open segments.
 
     With labels the gradient is that of max over c != y of z_c, minus z_y, which does not saturate where the model is
-    confident; for two labels it is that of the loss up to a positive factor. Of a question it is that of the loss.
+    confident; for two labels it is that of the loss up to a positive factor. Of a question, and of a response, it is
+    that of the loss.
     """
 
     loss: float

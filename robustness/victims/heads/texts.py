@@ -8,11 +8,11 @@ from typing import Any, final
 import numpy as np
 import torch
 
-from robustness.errors import CheckpointError, UsageError
+from robustness.errors import CheckpointError
 from robustness.tasks.grading import Rows
 from robustness.tasks.task import Task
 from robustness.tasks.text.grading import TextGrader
-from robustness.testsets.example import Example, Texts
+from robustness.testsets.example import Example, Span, Texts
 from robustness.victims.batches import TokenBatches, default_tokens
 from robustness.victims.generation.causal import CausalModel
 from robustness.victims.generation.decoding import Decoded, DecodingLimits, decode
@@ -22,7 +22,10 @@ from robustness.victims.heads.embedded_batch import EmbeddedBatch
 from robustness.victims.heads.head import Head
 from robustness.victims.heads.kernels import Kernels
 from robustness.victims.heads.kinds import HeadKind
-from robustness.victims.heads.prompts import prompt_of
+from robustness.victims.heads.prompts import locate_tokens, prompt_of
+from robustness.victims.heads.sequences.loss import locate_in_responses, response_gradients
+from robustness.victims.heads.sequences.margin import batch_responses, embed_responses
+from robustness.victims.heads.sequences.targets import find_unfit_responses
 from robustness.victims.heads.text_gradients import Located, TextGradient
 from robustness.victims.inputs import Company, longest_text
 
@@ -173,6 +176,17 @@ class TextVictim:
             )
         return tuple(ids)
 
+    def encode_segments(self, text: Texts) -> tuple[tuple[int, ...], tuple[Span | None, ...]]:
+        """Returns the prompt's tokens, and where in which segment each stands; None: of the template, or special.
+
+        Raises:
+            ValueError: as `encode`.
+            CheckpointError: a tokenizer that cannot say where a token comes from.
+        """
+        ids = self.encode(text)
+        _, places = locate_tokens(self.tokenizer, self._prompt, text)
+        return ids, tuple(places[: len(ids)])
+
     def target(self, example: Example) -> tuple[int, ...]:
         """Returns the tokens of the first gold text, and the end token."""
         text = self._answer.lead + (example.answers[0].text if example.answers else "")
@@ -215,32 +229,21 @@ class TextVictim:
         return [repr(self._task), str(self.max_tokens), *Kernels(self.model).describe()]
 
     def embed(self, asked: Sequence[Example]) -> EmbeddedBatch:
-        """Raises UsageError: not served yet."""
-        del asked
-        raise self._unsupported("embeddings")
+        """Returns what `embed_responses` does."""
+        return embed_responses(self, asked)
 
     def gradient_batches(self, asked: Sequence[Example]) -> list[list[Example]]:
-        """Raises UsageError: not served yet."""
-        del asked
-        raise self._unsupported("gradients")
+        """Groups examples by token length, longest first, so that a batch fits the device and pads little."""
+        return batch_responses(self, asked)
 
     def locate(self, asked: Sequence[Example]) -> list[Located]:
-        """Raises UsageError: not served yet."""
-        del asked
-        raise self._unsupported("gradients")
+        """Returns the content tokens of each example."""
+        return locate_in_responses(self, asked)
 
     def text_gradients(self, asked: Sequence[Example]) -> list[TextGradient]:
-        """Raises UsageError: not served yet."""
-        del asked
-        raise self._unsupported("gradients")
+        """Returns the gradient at each example's text."""
+        return response_gradients(self, asked)
 
     def find_unfit(self, asked: Sequence[Example]) -> dict[str, str]:
-        """Returns nothing: it has no margins yet."""
-        del asked
-        return {}
-
-    def _unsupported(self, what: str) -> UsageError:
-        return UsageError(
-            f'task {self._task.name}: kind = "text" gives losses and responses, no {what}; choose attacks and probes '
-            "that ask for losses alone"
-        )
+        """Returns why, by id, the examples that have no sequence margin have none."""
+        return find_unfit_responses(self, asked)

@@ -19,7 +19,7 @@ from robustness.victims.heads.head import Head
 from robustness.victims.heads.kernels import Kernels
 from robustness.victims.heads.kinds import HeadKind
 from robustness.victims.heads.labels import ENCODE_TEXTS, Scores
-from robustness.victims.heads.prompts import prompt_of
+from robustness.victims.heads.prompts import locate_tokens, prompt_of
 from robustness.victims.heads.text_gradients import Located, TextGradient, text_gradients
 from robustness.victims.heads.verbaliser_gradients import batch_prompts, embed_prompts, locate_in_prompts
 from robustness.victims.inputs import Company, accepted_inputs, longest_text
@@ -161,30 +161,8 @@ class PromptedVictim:
         Raises:
             CheckpointError: a tokenizer that cannot say where a token comes from.
         """
-        if not self.tokenizer.is_fast:
-            raise CheckpointError(
-                f"tokenizer {type(self.tokenizer).__name__}: gradients need a fast tokenizer, which knows where a "
-                "token comes from; save the checkpoint with a tokenizer.json"
-            )
-        prompt, bounds = "", []
-        for part, segment in self._prompt.parts(text):
-            if segment is not None:
-                bounds.append((len(prompt), len(prompt) + len(part), segment))
-            prompt += part
-        options = {"truncation": False, "verbose": False, "add_special_tokens": self._adds_special}
-        encoded = self.tokenizer(prompt, return_offsets_mapping=True, **options)
-        places = [
-            next(
-                (
-                    (segment, max(start, low) - low, min(end, high) - low)
-                    for low, high, segment in bounds
-                    if max(start, low) < min(end, high)
-                ),
-                None,
-            )
-            for start, end in encoded["offset_mapping"]
-        ]
-        ids = self._without_appended(encoded["input_ids"])
+        whole, places = locate_tokens(self.tokenizer, self._prompt, text)
+        ids = self._without_appended(whole)
         kept = self._kept(ids)
         return [ids[place] for place in kept], [places[place] for place in kept]
 

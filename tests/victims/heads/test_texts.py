@@ -6,7 +6,7 @@ import torch
 from architectures import END, WORDS, make_tokenizer
 from causal_models import UNCACHED, generate_plainly, tiny_model
 
-from robustness.errors import CheckpointError, UsageError
+from robustness.errors import CheckpointError
 from robustness.tasks.abilities import Ability
 from robustness.tasks.gold import GoldSpan
 from robustness.tasks.task import Task, TaskKind
@@ -138,10 +138,8 @@ def test_the_registry_builds_it_for_text_tasks_and_it_says_what_it_can() -> None
     assert trained_kind(TASK) is HeadKind.TEXT
     head = build_head(HeadKind.TEXT, tiny_model("llama"), make_tokenizer("none"), HeadOptions(TASK))
 
-    assert head.can == {Ability.LOSSES}
+    assert head.can == {Ability.LOSSES, Ability.TEXT_GRADIENTS, Ability.EMBEDDINGS}
     assert head.find_fault() is None
-    with pytest.raises(UsageError, match='kind = "text" gives losses and responses, no gradients'):
-        head.text_gradients(examples(1))
 
 
 class Peeking(dict):  # type: ignore[type-arg]
