@@ -21,7 +21,7 @@ from robustness.errors import AttackError, DefinitionError
 from robustness.recipes.assets.pretrained import WEIGHTS, digest_weights_file
 from robustness.recipes.assets.resources import Resources
 from robustness.recipes.custom import import_named, source_digest
-from robustness.recipes.kinds import WITHOUT_STEPS
+from robustness.recipes.kinds import WHOLE_TEXTS, WITHOUT_STEPS
 from robustness.recipes.parts import build_attack, check_parts
 from robustness.recipes.textattack.catalogue import PREFIX, find_textattack_attack, wrap_textattack
 from robustness.tasks.objective import Objective, ObjectiveKind
@@ -151,7 +151,8 @@ def _effort(definition: AttackDefinition) -> Effort:
     """Words of attacks on words and letters, the distance where it is what a search minimises, queries otherwise."""
     if definition.search.kind == "embedding-minimal":
         return Effort.DISTANCE
-    return Effort.WORDS if definition.family in ("character", "word") else Effort.QUERIES
+    by_words = definition.family in ("character", "word") and definition.search.kind not in WHOLE_TEXTS
+    return Effort.WORDS if by_words else Effort.QUERIES
 
 
 def _digest_edits(definition: AttackDefinition) -> str | None:

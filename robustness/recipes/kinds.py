@@ -26,6 +26,7 @@ SEARCH_KINDS = Kinds(
         "random-order": "recipes.text.searches:RandomOrder",
         "return-clean": "recipes.text.searches:ReturnClean",
         "append": "recipes.distractors.appended_texts:Append",
+        "best-of-n": "recipes.text.best_of_n:BestOfN",
         "greedy-reduction": "recipes.text.reduction:GreedyReduction",
         "cascade": "recipes.cascade:Cascade",
         "distractor-search": "recipes.distractors.added_words:AddWords",
@@ -85,3 +86,6 @@ STEPWISE = frozenset(
 """Searches that make one edit after the other, each of which is asked about by itself."""
 WITHOUT_STEPS = frozenset({"embedding-ball", "embedding-minimal", "token-distributions"})
 """Searches that propose no texts step by step."""
+
+WHOLE_TEXTS = frozenset({"best-of-n"})
+"""Searches that change a whole text at once: what it takes is how many they draw, not how many words change."""

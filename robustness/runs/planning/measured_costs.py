@@ -69,8 +69,8 @@ recipes. For `deepwordbug`, `pruthi` and `pwws` the hundred sentences of the res
 them attacked.
 """
 
-UNMEASURED = {"bae": "textfooler", "bert-attack": "textfooler", "clare": "pruthi"}
-"""Recipes whose masked language models were not at hand, by the measured one nearest to what they may ask for."""
+UNMEASURED = {"bae": "textfooler", "bert-attack": "textfooler", "best-of-n": "random-chars", "clare": "pruthi"}
+"""Recipes without a figure of their own, by the measured one nearest to what they may ask for."""
 
 SEARCHED: Mapping[str, float] = {"addany": 295, "addanyextend": 540}
 """By generator, queries a question of test sets that are searched for against each checkpoint.
