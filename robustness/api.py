@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from robustness.definitions.tasks import find_task, is_task_file
 from robustness.errors import UsageError, shorten
-from robustness.options import PathLike, ReportOptions, RunOptions, TrainOptions, read_options
+from robustness.options import PathLike, ReportOptions, RunChoices, RunOptions, TrainOptions, read_options
 from robustness.paths import DATA_VARIABLE, expand, find_data
 from robustness.reports.choices import choose_format, choose_statistics
 from robustness.reports.report import Report, build_report, write_report
@@ -57,24 +57,9 @@ def _make_plan(options: RunOptions) -> Plan:
     from robustness.runs.planning.given import choose_pairs
     from robustness.runs.planning.plan import RunSettings, make_plan  # brings the recipes, which a report needs not
 
-    settings = RunSettings(
-        suite=expand(options.suite),
-        pairs=choose_pairs(options),
-        data=find_data(options.data if isinstance(options.data, PathLike) else None),
-        testsets=tuple(map(expand, options.testsets)),
-        attacks=tuple(expand(each) if isinstance(each, PathLike) else each for each in options.attacks),
-        probes=tuple(expand(each) if isinstance(each, PathLike) else each for each in options.probes),
-        limit=options.limit,
-        seed=options.seed,
-        device=options.device,
-        dtype="float32" if options.dtype == "auto" else options.dtype,
-        allow_untrained=options.allow_untrained,
-        allow_changed=options.allow_changed,
-        compile=options.compile,
-        cache=None if options.cache is None else Path(expand(options.cache)),
-        attack_fields=options.attack_fields,
-    )
-    return make_plan(settings)
+    chosen = {name: getattr(options, name) for name in RunChoices.model_fields}
+    data = find_data(options.data if isinstance(options.data, PathLike) else None)
+    return make_plan(RunSettings(pairs=choose_pairs(options), data=data, **chosen))
 
 
 def run(

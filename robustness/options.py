@@ -4,14 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    ValidationError,
+)
 
 from robustness.definitions.naming import nearest
 from robustness.errors import UsageError, shorten
+from robustness.paths import expand
 
 PathLike = str | Path
+
+
+def _spell_out(given: object) -> object:
+    return expand(given) if isinstance(given, PathLike) else given
+
+
+Named = Annotated[str, BeforeValidator(_spell_out)]
+"""A name, or a path in which nothing is left for a shell to spell out."""
+NamedOrObject = Annotated[object, BeforeValidator(_spell_out)]
+Dtype = Annotated[str, AfterValidator(lambda given: "float32" if given == "auto" else given)]
 
 
 class Options(BaseModel):
@@ -20,11 +41,40 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
 
-class RunOptions(Options):
+class RunChoices(Options):
+    """What the outcomes of a run depend on beside its pairs and its data."""
+
+    suite: Named
+    """A shipped suite's name or a suite file."""
+    testsets: tuple[Named, ...] = ()
+    """Replace the suite's own list; empty keeps it."""
+    attacks: tuple[NamedOrObject, ...] = ()
+    """Replace the suite's own list: names, recipe files, `file.py:Name`, attack classes or instances."""
+    probes: tuple[NamedOrObject, ...] = ()
+    """Replace the suite's own list, likewise."""
+    limit: StrictInt | None = None
+    """At most so many examples of each test set, drawn by the seed: labels in proportion, groups whole."""
+    seed: StrictInt = 0
+    """Of all searches, and of which examples are drawn."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    dtype: Dtype = "float32"
+    """float32, bfloat16 or auto, which is float32: what arms are compared in exactly."""
+    allow_untrained: StrictBool = False
+    """Let a base that has not learnt the task be an arm; the page says so."""
+    allow_changed: StrictBool = False
+    """Evaluate test sets whose rows are not the published ones; tables then say `changed`."""
+    compile: StrictBool = False
+    """Have torch.compile make the kernels that score; a model it cannot compile is used as it is."""
+    cache: Annotated[Path | None, BeforeValidator(_spell_out)] = None
+    """Folder of scores that later runs, and other attacks of this one, need not compute again."""
+    attack_fields: tuple[str, ...] = ()
+    """Fields that are open to attack in place of the tasks' own."""
+
+
+class RunOptions(RunChoices):
     """What `robustness.run` and `robustness.api.plan` take."""
 
-    suite: PathLike
-    """A shipped suite's name or a suite file."""
     pairs: PathLike | None = None
     """A pairs.toml; or None, and the next three."""
     reference: object = None
@@ -39,32 +89,8 @@ class RunOptions(Options):
     """Label names in the checkpoints' configs, with the task's."""
     data: object = None
     """Folder with local data files; None: the variable ROBUSTNESS_DATA, else the hub. Of `run` also rows to evaluate,
-    a pandas DataFrame or a datasets.Dataset with the task's fields and `label`, or of questions `answers`; they are
-    the test set `data`."""
-    testsets: tuple[PathLike, ...] = ()
-    """Replace the suite's own list."""
-    attacks: tuple[object, ...] = ()
-    """Replace the suite's own list: names, recipe files, `file.py:Name`, attack classes or instances."""
-    probes: tuple[object, ...] = ()
-    """Replace the suite's own list, likewise."""
-    limit: StrictInt | None = None
-    """At most so many examples of each test set, drawn by the seed: labels in proportion, groups whole."""
-    seed: StrictInt = 0
-    """Of all searches, and of which examples are drawn."""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
-    dtype: str = "auto"
-    """float32, bfloat16 or auto, which is float32: what arms are compared in exactly."""
-    allow_untrained: StrictBool = False
-    """Let a base that has not learnt the task be an arm; the page says so."""
-    allow_changed: StrictBool = False
-    """Evaluate test sets whose rows are not the published ones; tables then say `changed`."""
-    compile: StrictBool = False
-    """Have torch.compile make the kernels that score; a model it cannot compile is used as it is."""
-    cache: PathLike | None = None
-    """Folder of scores that later runs, and other attacks of this one, need not compute again."""
-    attack_fields: tuple[str, ...] = ()
-    """Fields that are open to attack in place of the tasks' own."""
+    a pandas DataFrame or a datasets.Dataset with the task's fields and `label`, or of questions and texts `answers`;
+    they are the test set `data`."""
 
 
 class TrainOptions(Options):

@@ -48,7 +48,7 @@ MAY_IMPORT = {
         "sensitivity",
         "stats",
     },
-    "options": {"errors", "definitions"},
+    "options": {"errors", "definitions", "paths"},
     "reports": {"errors", "tasks", "definitions", "engine", "sensitivity", "stats", "runs"},
     "listing": {"errors", "tasks", "definitions", "recipes", "sensitivity", "training"},
     "doctor": {"errors", "definitions", "testsets", "recipes"},

@@ -77,7 +77,7 @@ def _write(options: RunOptions, home: Path) -> RunOptions:
         task = _task(changes.get("task", options.task))
         _place(home, NAME, lambda folder: write_rows(options.data, task, folder))
         file = (home / NAME / f"{NAME}.toml").resolve()
-        changes |= {"data": None, "testsets": (file, *options.testsets)}
+        changes |= {"data": None, "testsets": (str(file), *options.testsets)}
     return options.model_copy(update=changes | _write_arms(options, home))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -35,7 +34,11 @@ GIVEN = make_pair("a/full", "b/lora", task="sst2", base="c", labels={"LABEL_0": 
 
 
 @pytest.mark.parametrize(
-    "settings", [SETTINGS, *(RunSettings("smoke", pairs, data=Path("data")) for pairs in (Path("pairs.toml"), GIVEN))]
+    "settings",
+    [
+        SETTINGS,
+        *(RunSettings(suite="smoke", pairs=pairs, data=Path("data")) for pairs in (Path("pairs.toml"), GIVEN)),
+    ],
 )
 def test_the_command_line_gives_the_settings_back(
     settings: RunSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -58,6 +61,6 @@ def test_the_command_line_gives_the_settings_back(
 
 
 def test_every_setting_is_tried() -> None:
-    plain = RunSettings("", Path())
+    plain = RunSettings(suite="", pairs=Path())
 
-    assert all(getattr(SETTINGS, field.name) != getattr(plain, field.name) for field in fields(RunSettings))
+    assert all(getattr(SETTINGS, name) != getattr(plain, name) for name in RunSettings.model_fields)

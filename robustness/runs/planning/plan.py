@@ -20,6 +20,7 @@ from robustness.definitions.testsets import TestsetDefinition
 from robustness.engine.attack import Access, NamedAttack, Search
 from robustness.engine.needs import needs_of
 from robustness.errors import DataError, DefinitionError, UsageError
+from robustness.options import RunChoices
 from robustness.recipes.assets.resources import Resources
 from robustness.recipes.building import find_attack, find_recipe, name_attack, name_recipe
 from robustness.runs.cells import NO_ATTACK, RESERVED, Cell, ProbeCell
@@ -32,34 +33,12 @@ from robustness.tasks.task import Task
 from robustness.testsets.example import Example
 
 
-@dataclass(frozen=True, slots=True)
-class RunSettings:
-    """Everything the outcomes of a run depend on, as the caller gives it."""
+class RunSettings(RunChoices):
+    """Everything the outcomes of a run depend on."""
 
-    suite: str
     pairs: Path | Pair
     """A pairs file, or the one pair."""
     data: Path | None = None
-    testsets: tuple[str, ...] = ()
-    """Replace the suite's own list; empty keeps it."""
-    attacks: tuple[str | object, ...] = ()
-    """Names, recipe files, `file.py:Name`, or attack objects; replace the suite's own list."""
-    probes: tuple[str | object, ...] = ()
-    """Names, definition files, `file.py:Name`, or probe objects; replace the suite's own list."""
-    limit: int | None = None
-    seed: int = 0
-    device: str = "auto"
-    dtype: str = "float32"
-    allow_untrained: bool = False
-    """Whether a base that has not learnt the task may be an arm."""
-    allow_changed: bool = False
-    """Evaluate test sets that are not the published ones; tables say `changed`."""
-    compile: bool = False
-    """Whether torch.compile makes the kernels that score."""
-    cache: Path | None = None
-    """Folder of the query cache; None: no search knows what another has asked."""
-    attack_fields: tuple[str, ...] = ()
-    """Fields that are open to attack in place of the tasks' own; empty keeps those."""
 
     @property
     def resources(self) -> Resources:

@@ -55,7 +55,7 @@ def write_pairs(folder: Path, *tasks: str) -> Path:
 def plan(pairs: Path, **settings: Any) -> Plan:
     suite = pairs.parent / "mine.toml"
     suite.write_text(SUITE)
-    return make_plan(RunSettings(str(suite), pairs, **settings))
+    return make_plan(RunSettings(suite=str(suite), pairs=pairs, **settings))
 
 
 def test_a_named_attack_that_needs_scores_is_refused_on_a_pair_that_answers_with_spans(tmp_path: Path) -> None:
