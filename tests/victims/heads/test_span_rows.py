@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import BertConfig, BertForQuestionAnswering
+from small_questions import answering_head, question, read_windows
 
 from robustness.tasks.answer_scores import normalised_tokens, score_answer
 from robustness.tasks.gold import GoldSpan
@@ -20,49 +20,25 @@ from robustness.victims.heads.gold_spans import find_gold_spans
 from robustness.victims.heads.span_losses import NO_GOLD_LOSS
 from robustness.victims.heads.spans import AnsweringVictim
 from robustness.victims.heads.windows import ANSWER_TOKENS
-from robustness.victims.toy_models import word_pieces
 
-WORDS = ("who", "won", "the", "a", "denver", "broncos", "city", "of", "played", "in", "rome", "and")
 LONG = "and the city of rome played in denver " * 12 + ". the denver broncos won , a city played ."
 
 
 @pytest.fixture(scope="module")
 def head() -> AnsweringVictim:
-    """Bert with random weights in float64; 64 positions make several windows of the long paragraph."""
-    tokenizer = word_pieces(WORDS)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        config = BertConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=16,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            intermediate_size=16,
-            max_position_embeddings=64,
-        )
-        model = BertForQuestionAnswering(config).double().eval()
-        torch.nn.init.normal_(model.qa_outputs.weight, std=3.0)
-    return AnsweringVictim(model, tokenizer, batch_tokens=150)
+    """64 positions make several windows of the long paragraph."""
+    return answering_head(64, batch_tokens=150, output_spread=3.0)
 
 
 def questions() -> list[Example]:
-    golds = (GoldSpan("Denver Broncos", 0), GoldSpan("rome", 0))
     contexts = ["the denver broncos won .", LONG, "in Rome , the Denver Broncos won a rome !", LONG + " rome"]
-    return [Example(str(i), ("who won", text), 1, attacked=(1,), answers=golds) for i, text in enumerate(contexts)]
+    return [question(text, "Denver Broncos", "rome", number=number) for number, text in enumerate(contexts)]
 
 
 def by_hand(head: AnsweringVictim, example: Example) -> tuple[float, str, int]:
     """Loss, answer and windows from each window alone, with loops over all its spans."""
-    question, context = example.texts
-    encoded = head.tokenizer(
-        [question],
-        [context],
-        truncation="only_second",
-        max_length=64,
-        stride=21,
-        return_overflowing_tokens=True,
-        return_offsets_mapping=True,
-    )
+    context = example.texts[1]
+    encoded = read_windows(head, context)
     golds = {normalised_tokens(gold.text) for gold in example.answers}
     starts, ends, right, best = [], [], [], (-math.inf, "")
     for window in range(len(encoded["input_ids"])):

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from transformers import BertConfig, BertForQuestionAnswering, GPT2Config, GPT2LMHeadModel
+from small_questions import WORDS, answering_head, question, read_windows
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from robustness.tasks.answer_scores import normalised_tokens
-from robustness.tasks.gold import GoldSpan
 from robustness.tasks.task import Task
 from robustness.testsets.example import Example
 from robustness.victims.heads.spans import AnsweringVictim
 from robustness.victims.heads.verbalisers import PromptedVictim
 from robustness.victims.toy_models import word_pieces
 
-WORDS = ("who", "won", "the", "a", "denver", "broncos", "city", "of", "played", "in", "rome", "and", "yes", "no")
 TASK = Task(
     "toy",
     ("premise", "hypothesis"),
@@ -43,19 +41,7 @@ def prompted() -> PromptedVictim:
 
 @pytest.fixture(scope="module")
 def answering() -> AnsweringVictim:
-    tokenizer = word_pieces(WORDS)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        config = BertConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=16,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            intermediate_size=16,
-            max_position_embeddings=48,
-            initializer_range=0.3,
-        )
-        return AnsweringVictim(BertForQuestionAnswering(config).double().eval(), tokenizer)
+    return answering_head(48)
 
 
 def differences(loss: Callable[[torch.Tensor], torch.Tensor], point: torch.Tensor) -> np.ndarray:
@@ -110,9 +96,8 @@ def test_the_gradient_at_a_prompted_text_is_that_of_the_labels_scores_at_the_use
 def test_gradients_of_prompts_and_questions_do_not_depend_on_what_is_asked_beside_them(
     prompted: PromptedVictim, answering: AnsweringVictim
 ) -> None:
-    golds = (GoldSpan("rome", 0),)
     texts = ["rome won", "the city of rome played in denver " * 6, "denver and rome"]
-    asked = [Example(str(i), ("who won", text), 1, attacked=(1,), answers=golds) for i, text in enumerate(texts)]
+    asked = [question(text, "rome", number=number) for number, text in enumerate(texts)]
 
     for victim, chosen in ((prompted, asked[::2]), (answering, asked)):
         together = victim.text_gradients(chosen)
@@ -128,18 +113,10 @@ def test_the_gradient_at_a_question_is_that_of_its_loss_over_all_windows(
     answering: AnsweringVictim, attacked: tuple[int, ...]
 ) -> None:
     paragraph = "and the city of rome played in denver " * 12 + ". the denver broncos won"
-    example = Example("1", ("who won", paragraph), 1, attacked=attacked, answers=(GoldSpan("Denver Broncos", 0),))
+    example = question(paragraph, "Denver Broncos", attacked=attacked)
     model = answering.model
     table = model.get_input_embeddings().weight.detach()
-    encoded = answering.tokenizer(
-        ["who won"],
-        [paragraph],
-        truncation="only_second",
-        max_length=48,
-        stride=16,
-        return_overflowing_tokens=True,
-        return_offsets_mapping=True,
-    )
+    encoded = read_windows(answering, paragraph)
     parts = [encoded.sequence_ids(window) for window in range(len(encoded["input_ids"]))]
     places: dict[tuple[int, int, int], int] = {}
     for part, offsets in zip(parts, encoded["offset_mapping"], strict=True):
@@ -183,9 +160,7 @@ def test_the_gradient_at_a_question_is_that_of_its_loss_over_all_windows(
 
 
 def test_a_question_without_a_gold_span_has_no_gradient(answering: AnsweringVictim) -> None:
-    example = Example("1", ("who won", "the city"), 1, attacked=(1,), answers=(GoldSpan("rome", 0),))
-
-    gradients = answering.text_gradients([example, replace(example, texts=("who won", "rome won"), id="2")])
+    gradients = answering.text_gradients([question("the city", "rome"), question("rome won", "rome", number=2)])
 
     assert [gradient.vanished for gradient in gradients] == [True, False]
     assert answering.text_gradients([]) == []
