@@ -15,7 +15,7 @@ OTHER = replace(RECORD, attack="pwws", status="skipped", text=None, queries=0, f
 GOLDEN = Golden({"torch": "2.4"}, {"weights: full": "ab"}, (LeftOut("run", "bae", "no BERT"),), (RECORD, OTHER))
 
 
-@pytest.mark.timeout(900)  # half a minute, on a machine that has nothing else to do
+@pytest.mark.timeout(900)  # under a minute, on a machine that has nothing else to do
 def test_on_tiny_checkpoints_the_engine_does_what_it_did(tmp_path: Path) -> None:
     comparison = repeat("tiny", HERE / "tiny.json", tmp_path)
 

@@ -26,7 +26,6 @@ from goldens.weights import Labelled, add_lora, draw_weights, fit_classifier, fi
 from goldens.worlds import (
     Run,
     World,
-    asks_gradients,
     recipes_for,
     write_few_queries,
     write_questions,
@@ -220,11 +219,8 @@ def make_runs(folder: Path) -> list[Run]:
     runs = []
     for world in (*encoders, prompted):
         recipes, left_out = recipes_for(world)
-        unserved = [name for name in recipes if world is prompted and asks_gradients(name)]
-        left_out |= dict.fromkeys(unserved, "white box on a prompted model: held against plain transformers")
-        kept = [name for name in recipes if name not in unserved]
         few = write_few_queries(world.folder)
-        runs.append(Run(world.testsets[0], world, world.testsets, (*kept, few), left_out))
+        runs.append(Run(world.testsets[0], world, world.testsets, (*recipes, few), left_out))
     recipes, left_out = recipes_for(answering)
     small = write_small_distractors(answering.folder)
     return [*runs, Run("tiny-squad", answering, answering.testsets, (*recipes, small), left_out)]

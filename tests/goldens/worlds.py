@@ -121,8 +121,3 @@ def recipes_for(world: World) -> tuple[list[str], dict[str, str]]:
         else:
             fitting.append(name)
     return fitting, others
-
-
-def asks_gradients(name: str) -> bool:
-    """Whether a recipe is a white box."""
-    return ATTACKS.find(name).definition.access == "gradients"
