@@ -89,6 +89,15 @@ def find_data(data: str | Path | None) -> Path | None:
         return None
     folder = Path(expand(given))
     if not folder.is_dir():
-        source = "--data" if data is not None else DATA_VARIABLE
-        raise UsageError(f"{source} {folder}: no such folder; expected one with advglue/, glue/ and so on")
+        source = f"--data {folder}" if data is not None else f"the variable {DATA_VARIABLE} is {folder}"
+        found = "a file" if folder.exists() else "no such folder"
+        raise UsageError(
+            f"{source}: {found}; expected a folder with local data files, such as glue/SST-2/dev.tsv; give its path, "
+            f"or {without_data()} for the hub"
+        )
     return folder
+
+
+def without_data() -> str:
+    """What to do so that no folder is looked into: where the variable is set, leaving --data out is not enough."""
+    return f"unset {DATA_VARIABLE} and leave --data out" if os.environ.get(DATA_VARIABLE) else "leave --data out"

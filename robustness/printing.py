@@ -28,15 +28,15 @@ def print_error(message: str) -> None:
 
 
 def foretell(plan: Any, like: Path | None, tflops: float | None) -> None:
-    """Prints the cells of a plan, what they cost, and what its comparisons can show; reads test sets once."""
+    """Prints the cells of a plan, what they cost, and what its comparisons can show; reads test sets once.
+
+    Raises:
+        RobustnessError: what a run would be refused for too, such as rows that are missing.
+    """
     from robustness import api
 
     print_plan(plan)
-    try:
-        draft = api.draft(plan)
-    except DataError as error:  # the plan stands; what follows from its rows cannot be told yet
-        stderr.print(f"no estimate: {error}", markup=False, soft_wrap=True)
-        return
+    draft = api.draft(plan)
     try:
         estimate, rate = api.estimate(draft, pilot=like, teraflops=tflops)
     except (DataError, CheckpointError) as error:  # such as a checkpoint of unknown architecture

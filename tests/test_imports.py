@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "databases": set(),
     "definitions": {"errors", "paths", "tasks"},
     "tasks": {"errors"},
-    "testsets": {"errors", "pointers", "retrying", "definitions", "tasks"},
+    "testsets": {"errors", "paths", "pointers", "retrying", "definitions", "tasks"},
     "tuners": set(),
     "victims": {"errors", "versions", "pointers", "tasks", "retrying", "definitions", "testsets", "tuners"},
     "engine": {"errors", "databases", "tasks", "testsets", "victims"},

@@ -21,6 +21,7 @@ from robustness.definitions.testsets import (
     TsvFile,
 )
 from robustness.errors import DataError, DefinitionError
+from robustness.paths import DATA_VARIABLE, without_data
 from robustness.tasks.graders import grader_for
 from robustness.tasks.grading import GradedText
 from robustness.tasks.task import Task
@@ -250,12 +251,16 @@ def _choose_source(name: str, split: Split, roots: Roots) -> Source | GeneratedS
         raise DataError(f"test set {name}: {roots['definition']} has no {beside[0]}; put it beside the definition")
     if data is not None and split.local:
         wanted = " or ".join(source.file for source in split.local)
-        raise DataError(f"test set {name}: {data} has no {wanted}; add the file, or leave --data out for the hub")
+        instead = f", or {without_data()} for the hub" if split.hub is not None else ""
+        raise DataError(f"test set {name}: the data folder {data} has no {wanted}; add the file{instead}")
     if split.hub is not None:
         return split.hub
     if not split.local:
         raise DefinitionError(f"test set {name}: its definition names no file and no hub data set; add one of them")
-    raise DataError(f"test set {name}: give --data with a folder that has {split.local[0].file}")
+    raise DataError(
+        f"test set {name}: no data folder is named; give --data, or set {DATA_VARIABLE}, to a folder that has "
+        f"{split.local[0].file}"
+    )
 
 
 def _read_rows(source: Source, roots: Roots, task: Task, *, adversarial: bool) -> list[Row]:

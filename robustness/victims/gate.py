@@ -24,7 +24,7 @@ from robustness.victims.heads.kinds import head_remedy, looks_back
 from robustness.victims.heads.labels import Scores
 from robustness.victims.inputs import accepted_inputs, longest_text, max_tokens
 from robustness.victims.isolation import Fault, Isolation, VictimGoneError
-from robustness.victims.label_maps import find_better_order, read_labels
+from robustness.victims.label_maps import advise_order, find_better_order, read_labels
 from robustness.victims.loading import (
     MERGE_ROUNDING,
     LoadedCheckpoint,
@@ -193,7 +193,7 @@ def _ask_each(name: str, probes: Sequence[Texts], ask: Callable[[Texts], R]) -> 
 
 
 def _borrows_labels(loaded: LoadedCheckpoint) -> bool:
-    return bool(loaded.label_columns) and read_labels(loaded.checkpoint).is_borrowed
+    return bool(loaded.label_columns) and read_labels(loaded.checkpoint, loaded.task).is_borrowed
 
 
 def _order_failure(victim: Head, loaded: LoadedCheckpoint, clean: Sequence[Example]) -> str:
@@ -207,11 +207,11 @@ def _order_failure(victim: Head, loaded: LoadedCheckpoint, clean: Sequence[Examp
     order = find_better_order(pairs[:, 0], pairs[:, 1], len(loaded.task.labels))
     if order is None:
         return ""
+    columns = [loaded.label_columns[order.index(label)] for label in range(len(order))]
     names = ", ".join(f"{loaded.task.labels[i]} as {loaded.task.labels[j]}" for i, j in enumerate(order) if i != j)
     return (
         f"label-map: its labels have no names, and in the order of its partner fewer of {len(clean)} clean examples "
-        f"are right than with {names}; give the pair labels, such as labels = {{ LABEL_0 = "
-        f'"{loaded.task.labels[0]}" }}'
+        f"are right than with {names}; {advise_order(loaded.checkpoint, loaded.task, columns)}"
     )
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from robustness.definitions.writing import toml_value
 from robustness.errors import CheckpointError
 from robustness.tasks.task import Task
 from robustness.victims.files.checkpoint import Checkpoint, read_json
@@ -22,12 +25,15 @@ UNNAMED = re.compile(r"LABEL_\d+")
 class LabelNames:
     """The names of the labels by the head's columns."""
 
-    by_column: dict[int, str]
+    by_column: Mapping[int, str]
+    """In the words of the pair, where it has some for them."""
+    as_saved: Mapping[int, str]
+    """In those of the config that names them, which are what the pair may map."""
     is_borrowed: bool = False
     """Whether the checkpoint's own folder does not say them: they are its partner's or its base's, in that order."""
 
 
-def read_labels(checkpoint: Checkpoint) -> LabelNames:
+def read_labels(checkpoint: Checkpoint, task: Task) -> LabelNames:
     """Returns the names of the labels, from config.json and what the pair says of them; reads no weights.
 
     A folder as peft or a plain Trainer saves it may have none, or LABEL_0 and so on. Then the names are those of the
@@ -37,27 +43,29 @@ def read_labels(checkpoint: Checkpoint) -> LabelNames:
         CheckpointError: no config.json names labels, or one is damaged.
     """
     given = dict(checkpoint.labels)
-    own = _read_table(checkpoint.folder, given)
+    own = _read_table(checkpoint.folder)
     if not own:  # what transformers leaves out of a config of two labels, or of an adapter what the pair says
-        unnamed = {name: label for name, label in given.items() if UNNAMED.fullmatch(name)}
-        own = {int(name.partition("_")[2]): label for name, label in unnamed.items()}
-    if own and not _is_unnamed(own):
-        return LabelNames(own)
+        own = {int(name.partition("_")[2]): name for name in given if UNNAMED.fullmatch(name)}
+        own = own if sorted(own) == list(range(len(task.labels))) else {}
+    if own and not _is_unnamed(_translate(own, given)):
+        return LabelNames(_translate(own, given), own)
     others = [checkpoint.partner, checkpoint.base if checkpoint.is_adapter else None]
-    tables = [table for folder in others if folder is not None and (table := _read_table(folder, given))]
-    fitting = [table for table in tables if not _is_unnamed(table) and (not own or sorted(table) == sorted(own))]
-    if fitting:
-        return LabelNames(fitting[0], is_borrowed=True)
-    if not own and not tables and not checkpoint.is_adapter:  # two of them stand in no config
-        return LabelNames({0: "LABEL_0", 1: "LABEL_1"})
-    if not own and not tables:
+    tables = [table for folder in others if folder is not None and (table := _read_table(folder))]
+    fitting = [table for table in tables if not own or sorted(table) == sorted(own)]
+    named = [table for table in fitting if not _is_unnamed(_translate(table, given))]
+    if named:
+        saved = own or {column: f"LABEL_{column}" for column in named[0]}
+        return LabelNames(_translate(named[0], given), saved, is_borrowed=True)
+    if not own and not tables and checkpoint.is_adapter:
+        numbered = [(f"LABEL_{column}", label) for column, label in enumerate(task.labels)]
+        example = json.dumps({"id2label": dict(enumerate(task.labels))}, ensure_ascii=False)
         raise CheckpointError(
             f"checkpoint {checkpoint.name}: label-map: no config.json names its labels, neither in "
-            f'{checkpoint.folder} nor in what it is paired with; give the pair labels = {{ LABEL_0 = "negative", '
-            'LABEL_1 = "positive" }, or write a config.json there with id2label, as in '
-            '{"id2label": {"0": "negative", "1": "positive"}}'
+            f"{checkpoint.folder} nor in what it is paired with; {_advise(numbered, given)}, or write a config.json "
+            f"there, as in {example}"
         )
-    return LabelNames(own or tables[0])
+    found = own or (tables[0] if tables else {0: "LABEL_0", 1: "LABEL_1"})  # two of them stand in no config
+    return LabelNames(_translate(found, given), found)
 
 
 def find_better_order(answered: np.ndarray, gold: np.ndarray, n: int) -> tuple[int, ...] | None:
@@ -77,40 +85,102 @@ def find_better_order(answered: np.ndarray, gold: np.ndarray, n: int) -> tuple[i
     return tuple(order.tolist()) if counts[rows, order].sum() > counts.trace() else None
 
 
-def map_labels(task: Task, id2label: Mapping[int, str], checkpoint: str) -> tuple[int, ...]:
+def find_columns(checkpoint: Checkpoint, task: Task) -> tuple[int, ...]:
+    """Returns for each task label the column of the checkpoint's head that holds it.
+
+    Raises:
+        CheckpointError: its labels have no names, or others than the task's.
+    """
+    return map_labels(task, read_labels(checkpoint, task), checkpoint.name, dict(checkpoint.labels))
+
+
+def map_labels(
+    task: Task, names: LabelNames, checkpoint: str, given: Mapping[str, str] | None = None
+) -> tuple[int, ...]:
     """Returns for each task label the column of the head that holds it, matched by name or alias.
 
     >>> from robustness.definitions.tasks import find_task
-    >>> map_labels(find_task("sst2"), {0: "POSITIVE", 1: "NEGATIVE"}, "mine")
+    >>> found = {0: "POSITIVE", 1: "NEGATIVE"}
+    >>> map_labels(find_task("sst2"), LabelNames(found, found), "mine")
     (1, 0)
+
+    Args:
+        task: whose labels are looked for.
+        names: of the head's columns.
+        checkpoint: its name.
+        given: what the pair says of label names, which advice goes on from.
 
     Raises:
         CheckpointError: the head has another number of labels, or names that are not the task's.
     """
-    columns = {task.find_label(str(name)): column for column, name in id2label.items()}
-    if set(columns) != set(range(len(task.labels))) or sorted(id2label) != list(range(len(task.labels))):
-        found = ", ".join(f"{column}: {name}" for column, name in sorted(id2label.items()))
-        example = ", ".join(f'"{column}": "{label}"' for column, label in enumerate(task.labels))
-        pairs = zip((name for _, name in sorted(id2label.items())), task.labels, strict=False)
-        given = ", ".join(f'{name} = "{label}"' for name, label in pairs)
-        raise CheckpointError(
-            f"checkpoint {checkpoint}: label-map: its labels ({found}) cannot be mapped by name to those of "
-            f"{task.name} ({', '.join(task.labels)}); set id2label in its config.json, in the order of its head, as "
-            f'in "id2label": {{{example}}}, or give the pair labels = {{ {given} }}'
+    columns = {task.find_label(str(name)): column for column, name in names.by_column.items()}
+    numbers = list(range(len(task.labels)))
+    if set(columns) != set(numbers) or sorted(names.by_column) != numbers:
+        raise CheckpointError(f"checkpoint {checkpoint}: label-map: {_explain_mismatch(task, names, given or {})}")
+    return tuple(columns[label] for label in numbers)
+
+
+def advise_order(checkpoint: Checkpoint, task: Task, columns: Sequence[int]) -> str:
+    """Returns how a user says that the task's labels, in its order, stand in these columns of a checkpoint's head."""
+    saved = read_labels(checkpoint, task).as_saved
+    named = sorted((column, label) for column, label in zip(columns, task.labels, strict=True))
+    return _advise([(saved[column], label) for column, label in named], dict(checkpoint.labels))
+
+
+def _explain_mismatch(task: Task, names: LabelNames, given: Mapping[str, str]) -> str:
+    found = ", ".join(f"{column}: {name}" for column, name in sorted(names.by_column.items()))
+    known = ", ".join(task.labels)
+    if len(names.by_column) != len(task.labels):
+        return (
+            f"its head has {len(names.by_column)} labels ({found or 'none'}), the task {task.name} has "
+            f"{len(task.labels)} ({known}); give the task that it was trained on, or a checkpoint of this one"
         )
-    return tuple(columns[label] for label in range(len(task.labels)))
+    saved = [name for _, name in sorted(names.as_saved.items())]
+    example = json.dumps({"id2label": dict(enumerate(task.labels))}, ensure_ascii=False)
+    by_config = f"set id2label in its config.json, in the order of its head, as in {example}"
+    what = f"its labels ({found}) cannot be mapped by name to those of {task.name} ({known}); "
+    if len(set(saved)) != len(saved) or sorted(names.as_saved) != list(range(len(task.labels))):
+        return what + by_config  # no name tells them apart
+    return f"{what}{_advise(_guess(task, saved), given)}, each with the label it stands for; or {by_config}"
 
 
-def _read_table(folder: Path, given: Mapping[str, str]) -> dict[int, str]:
-    """A config's id2label in the words of `given`; empty where it has none, or none that is a table of columns."""
+def _guess(task: Task, saved: Sequence[str]) -> list[tuple[str, str]]:
+    """Names with labels: those that are the task's with their own, the others in order."""
+    known = [task.find_label(name) for name in saved]
+    own = [label if known.count(label) == 1 else None for label in known]
+    left = iter(label for label in range(len(task.labels)) if label not in own)
+    return [
+        (name, task.labels[next(left) if label is None else label]) for name, label in zip(saved, own, strict=True)
+    ]
+
+
+def _advise(pairs: Sequence[tuple[str, str]], given: Mapping[str, str]) -> str:
+    """How a user says what names stand for, in the pairs file and on the command line; what is said already stays."""
+    together = {**given, **dict(pairs)}
+    table = ", ".join(f"{_toml_key(name)} = {toml_value(label)}" for name, label in together.items())
+    if any("=" in name for name in together):  # the command line splits there
+        return f"give the pair labels = {{ {table} }}"
+    options = " ".join(shlex.join(["--label", f"{name}={label}"]) for name, label in together.items())
+    return f"give the pair labels = {{ {table} }}, or {options}"
+
+
+def _toml_key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else toml_value(name)
+
+
+def _translate(table: Mapping[int, str], given: Mapping[str, str]) -> dict[int, str]:
+    return {column: given.get(name, name) for column, name in table.items()}
+
+
+def _read_table(folder: Path) -> dict[int, str]:
+    """A config's id2label; empty where it has none, or none that is a table of columns."""
     if not (folder / "config.json").is_file():
         return {}
     table = read_json(folder / "config.json").get("id2label")
     try:
-        names = {int(column): str(name) for column, name in table.items()} if isinstance(table, dict) else {}
+        return {int(column): str(name) for column, name in table.items()} if isinstance(table, dict) else {}
     except ValueError:
         return {}
-    return {column: given.get(name, name) for column, name in names.items()}
 
 
 def _is_unnamed(table: Mapping[int, str]) -> bool:

@@ -44,7 +44,7 @@ from robustness.victims.files.identity import identify_method
 from robustness.victims.files.tensors import stored_dtypes
 from robustness.victims.gate import inspect_checkpoint
 from robustness.victims.heads.kinds import head_kind, refuse_other_head
-from robustness.victims.label_maps import map_labels, read_labels
+from robustness.victims.label_maps import find_columns
 from robustness.victims.loading import (
     Placement,
     digest_files,
@@ -169,7 +169,7 @@ class Checkpoints:
         A text is cut where the files say: at model_max_length, where that is a limit.
         """
         folder, base = self.folder / name, self.folder / "base"
-        columns = map_labels(TASK, read_labels(self.checkpoint(name)).by_column, name)
+        columns = find_columns(self.checkpoint(name), TASK)
         tokenizer = AutoTokenizer.from_pretrained(folder)
         reading = {"truncation": (tokenizer.model_max_length or 0) > 0, "return_tensors": "pt"}
         with warnings.catch_warnings():
@@ -222,7 +222,7 @@ def look_at(checkpoint: Checkpoint) -> None:
     """Everything that a run reads of a checkpoint before it loads a weight."""
     kind = head_kind(checkpoint, TASK)
     if kind.traits.sized_by_labels:
-        map_labels(TASK, read_labels(checkpoint).by_column, checkpoint.name)
+        find_columns(checkpoint, TASK)
     refuse_other_head(checkpoint, TASK, kind)
     stored_dtypes(checkpoint.folder, checkpoint.base)
     digest_files(checkpoint.folder, checkpoint.base)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -183,7 +184,12 @@ def test_labels_without_names_are_read_in_the_order_of_the_partner(shelf: Shelf,
 
 
 def test_labels_without_names_in_another_order_than_the_partners_are_refused(shelf: Shelf, tmp_path: Path) -> None:
-    with pytest.raises(GateError, match=r"label-map: .*with negative as positive, positive as negative; give"):
+    said = (
+        "with negative as positive, positive as negative; give the pair "
+        'labels = { LABEL_0 = "positive", LABEL_1 = "negative" }, or '
+        "--label LABEL_0=positive --label LABEL_1=negative"
+    )
+    with pytest.raises(GateError, match=re.escape(said)):
         compare(shelf, tmp_path / "run", "lora", "turned")
 
 

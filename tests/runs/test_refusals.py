@@ -153,7 +153,7 @@ CASES = {
     ),
     "a candidate with more labels": (
         lambda world: world.relabel("candidate", {"0": "negative", "1": "positive", "2": "neutral"}),
-        "label-map: its labels (0: negative, 1: positive, 2: neutral) cannot be mapped",
+        "its head has 3 labels (0: negative, 1: positive, 2: neutral), the task mood has 2 (negative, positive)",
     ),
     "a chat that the tokenizer cannot render": (
         lambda world: (world.prompted(), world.write("mood.toml", TASK + PROMPT + '[chat]\nuser = "{text}"')),

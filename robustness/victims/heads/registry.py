@@ -18,7 +18,7 @@ from robustness.victims.heads.texts import TextVictim
 from robustness.victims.heads.verbalisers import PromptedVictim
 from robustness.victims.heads.windows import STRIDE_TOKENS, WINDOW_TOKENS
 from robustness.victims.inputs import stated_positions, tokenizer_limit
-from robustness.victims.label_maps import map_labels, read_labels
+from robustness.victims.label_maps import find_columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def find_label_columns(kind: HeadKind, checkpoint: Checkpoint, task: Task) -> tu
     """
     if not kind.traits.sized_by_labels:
         return ()
-    return map_labels(task, read_labels(checkpoint).by_column, checkpoint.name)
+    return find_columns(checkpoint, task)
 
 
 def refuse_other_answers(checkpoint: Checkpoint, task: Task, load_tokenizer: Callable[[], Any]) -> None:

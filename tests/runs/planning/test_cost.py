@@ -246,13 +246,20 @@ def test_a_dry_run_plans_once_and_reads_each_test_set_and_checkpoint_once(
     assert called == {"make_plan": 1, "read_checkpoint": 2, "load_testset": 1}
 
 
-def test_what_cannot_be_estimated_is_said(
+def test_missing_data_end_a_dry_run_as_they_end_a_run(
     tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     words = ["smoke", "--pairs", str(tiny.pairs), "--testset", str(tiny.testset), "--out", str(tmp_path / "run")]
     (tmp_path / "empty").mkdir()
+    monkeypatch.setenv("ROBUSTNESS_DATA", str(tmp_path / "empty"))
 
-    assert call([*words, "--data", str(tmp_path / "empty")], monkeypatch) == 0
-    assert "no estimate: " in capsys.readouterr().err
+    assert call(words, monkeypatch) == 2
+    assert f"error: test set tiny: the data folder {tmp_path / 'empty'} has no tiny" in capsys.readouterr().err
+
+
+def test_what_cannot_be_estimated_is_said(tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["smoke", "--pairs", str(tiny.pairs), "--testset", str(tiny.testset), "--out", str(tmp_path / "run")]
+    (tmp_path / "empty").mkdir()
+
     for wrong, kind in ((["--tflops", "0"], UsageError), (["--like", str(tmp_path / "empty")], RunError)):
         assert call([*words, "--data", str(tiny.data), *wrong], monkeypatch) == 2, kind
