@@ -23,7 +23,7 @@ MARK = "*"
 """Beside a number whose status is not ok; the reason follows the table."""
 ROWS = r" \(\d+ of \d+ rows\)$"
 """How many rows a reason is of: the table shows that."""
-NUMBER = ["testset", "probe", "quantity", "kind", "norm", "radius", "scope"]
+NUMBER = ["testset", "probe", "quantity", "kind", "norm", "radius", "sigma", "scope"]
 
 
 def render_probes(tables: dict[Table, pd.DataFrame], pair: PairRecord, record: RunRecord) -> Iterator[Part]:

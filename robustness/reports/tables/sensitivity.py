@@ -27,6 +27,7 @@ LABELS = [
     "norm",
     "scope",
     "radius",
+    "sigma",
     "alpha",
 ]
 """What tells the numbers of one probe apart."""

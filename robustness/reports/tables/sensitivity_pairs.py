@@ -27,6 +27,7 @@ from robustness.stats import (
 from robustness.stats.medians import median_interval, signed_rank_p
 
 KEYS = ["testset", "probe", *PLACE, *LABELS]
+SIZES = ("radius", "sigma")
 MIN_UNITS = 6
 """Examples, or groups of them: fewer have no 95 % interval of a median, and no test at 5 %."""
 WHOLE = "one number of the whole checkpoint: nothing to test"
@@ -192,8 +193,10 @@ def _give_directions(rows: list[dict[str, Any]], statistics: StatisticsRecord) -
 def name_families(compared: pd.DataFrame) -> dict[str, list[str]]:
     """Returns the members of each pair's family of directed numbers, by the family's name."""
     families: dict[str, list[str]] = {}
-    parts = ["testset", "probe", "quantity", "norm", "radius", "scope", "layer", "module"]
+    parts = ["testset", "probe", "quantity", "norm", "radius", "sigma", "scope", "layer", "module"]
     for row in compared[compared["p_adjusted"].notna()].to_dict("records"):
-        words = [f"{row[part]:g}" if part == "radius" else str(row[part]) for part in parts if pd.notna(row[part])]
+        words = [
+            f"{row[part]:g}" if part in SIZES else str(row[part]) for part in parts if pd.notna(row[part])
+        ]
         families.setdefault(f"sensitivity, {row['pair']}", []).append(" | ".join(words))
     return families
