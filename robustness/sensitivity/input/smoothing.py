@@ -46,9 +46,10 @@ class Smoothing:
 
     N is standard Gaussian over the content's embeddings jointly, R an l2 radius in median token norms, 0 where g
     abstains or is wrong. The certificate is g's, not f's: it brackets no distance found by attacking f. Every level
-    of one grid is measured on every checkpoint, so arms pair at the same `sigma`; none is chosen. `average-certified-radius` is an example's mean over the grid: a lower bound of the mean radius of the
-    grid's smoothed classifiers, all its certificates holding at once. `sigma-50` is the noise at which half of the
-    accuracy above chance is lost.
+    of one grid is measured on every checkpoint, so arms pair at the same `sigma`; none is chosen.
+    `average-certified-radius` is an example's mean over the grid: a lower bound of the mean radius of the grid's
+    smoothed classifiers, all its certificates holding at once. `sigma-50` is the noise at which half of the accuracy
+    above chance is lost.
     """
 
     sigmas: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
