@@ -15,7 +15,7 @@ from robustness.errors import CheckpointError, DataError
 
 VERDICT_FOUND = 3
 """Exit code where a verdict that --fail-on names was given."""
-PIPE_WIDTH = 120
+PIPE_WIDTH = 80
 """Columns of the table when standard output is no terminal."""
 
 stdout = SafeConsole(width=None if sys.stdout.isatty() else PIPE_WIDTH)

@@ -107,6 +107,8 @@ class Measurement:
     """Which tokens, or which weights, may move."""
     radius: float | None = None
     """In median token norms of the victim for inputs, in Frobenius norm for weights."""
+    sigma: float | None = None
+    """Of the noise that smooths the classifier, in median token norms."""
     alpha: float | None = None
     """Error probability of a cert-prob."""
     status: MeasurementStatus = MeasurementStatus.OK
@@ -129,8 +131,9 @@ class Measurement:
                 raise ProbeError(f"{where}: status {self.status} with a value")
         if self.kind is Kind.CERT_PROB and self.value is not None and not 0 < (self.alpha or 0) < 1:
             raise ProbeError(f"{where}: a cert-prob needs an alpha in (0, 1); got {self.alpha}")
-        if self.radius is not None and not self.radius > 0:
-            raise ProbeError(f"{where}: radius {self.radius}; expected more than 0")
+        for name, size in (("radius", self.radius), ("sigma", self.sigma)):
+            if size is not None and not size > 0:
+                raise ProbeError(f"{where}: {name} {size}; expected more than 0")
 
     def or_errored(self, reason: str) -> Measurement:
         """Returns the measurement as errored with that reason and without its value."""

@@ -15,7 +15,7 @@ from robustness.reports.page.writing import write_page
 from robustness.reports.report import write_report
 from robustness.reports.tables.columns import COLUMNS, Table
 from robustness.reports.tables.csvfiles import read_table
-from robustness.reports.tables.sensitivity import build_sensitivity_examples
+from robustness.reports.tables.sensitivity import build_sensitivity, build_sensitivity_examples
 from robustness.reports.tables.sensitivity_pairs import build_sensitivity_pairs
 from robustness.reports.visible import visible
 from robustness.runs.storage.record import ProbeRecord
@@ -358,3 +358,32 @@ def test_the_page_names_the_more_sensitive_arm_and_says_why_a_gradient_supports_
     ]
     assert [shown[0][name] for name in ("full", "LoRA", "n")] == ["1", "0.5", "12"]
     assert shown[1]["why no claim"].startswith("a derivative at one point says nothing")
+
+
+def test_every_probe_has_its_unit_and_reason_and_checks_stand_apart(
+    run_writer: Any, measured: Any, tmp_path: Path
+) -> None:
+    """Checks filled half of the table, and a reason was in the CSV alone."""
+    report = write_report(run_writer.write(tmp_path / "run", run_writer.record()))
+    voided = {"status": "not-converged", "reason": "voided: masked", "unit": "token-norms"}
+    frame = pd.concat(
+        [
+            measured.rows({"full": [1.0], "lora": [2.0]}, quantity="distance", **voided),
+            measured.rows({"full": [0.1], "lora": [0.2]}, quantity="check-zero-gradients", kind="estimate"),
+        ]
+    ).replace({"checkpoint": {"full": "full-0", "lora": "lora-0"}})
+    tables = report.tables | {
+        Table.SENSITIVITY: build_sensitivity(frame.assign(testset="clean-set"), report.record),
+        Table.SENSITIVITY_PAIRS: build_sensitivity_pairs(frame, report.record),
+    }
+
+    write_page(tmp_path / "run", report.record, tables, pd.DataFrame(columns=REPLAYS))
+
+    shown = {}
+    for name in ("probes", "checks", "sensitivity-pairs"):
+        table = parse(tmp_path / "run").get_element_by_id(name)
+        heads = [head.text_content() for head in table.find("thead").iter("th")]
+        shown[name] = [dict(zip(heads, (c.text_content() for c in row), strict=True)) for row in rows_of(table)]
+    assert {row["quantity"] for row in shown["probes"]} == {row["quantity"] for row in shown["sensitivity-pairs"]}
+    assert [(row["unit"], row["reason"]) for row in shown["probes"]] == [("token-norms", "voided: masked")] * 2
+    assert [row["quantity"] for row in shown["checks"]] == ["check-zero-gradients"] * 2

@@ -296,8 +296,9 @@ def test_the_terminal_names_the_arms_by_their_adaptation_and_a_gradient_names_no
 
     assert isinstance(table, FittingTable)
     columns = {column.heading: [row[i] for row in table.rows] for i, column in enumerate(table.columns)}
-    assert list(columns)[4:] == ["full", "LoRA", "ratio", "more sensitive"]
-    assert columns["more sensitive"] == ["", "LoRA"]
+    assert list(columns)[2:] == ["n", "full", "LoRA", "ratio", "more\nsensitive"]
+    assert columns["more\nsensitive"] == ["", "LoRA"]
+    assert columns["number"] == ["jacobian-norm", "adversarial-distance relative-distance, l2"]
     assert columns["ratio"][1].startswith("0.5 [0.4")
     assert not any("PEFT" in str(sentence) for sentence in sentences)
 
@@ -319,7 +320,7 @@ def test_the_terminal_tells_rows_apart_by_their_scope_where_nothing_else_does(me
 
     table, *_ = render_probes(tables, measured.record.pairs[0], measured.record)
 
-    assert [(row[0], row[4]) for row in table.rows] == [
+    assert [(row[0], row[3]) for row in table.rows] == [
         ("update-structure update-rank (matrices)", "9"),
         ("update-structure update-rank (matrices changed in both arms)", "8"),
         ("update-structure embedding-drift", "1"),
@@ -361,3 +362,79 @@ def test_arms_that_differ_by_chance_alone_have_uniform_p_values_and_rarely_a_dir
     assert kstest([row["p_value"] for row in rows], "uniform").pvalue > 0.01
     named = sum(row["direction"] != "no-difference-found" for row in rows)
     assert named <= 12  # of Bin(120, .05) more than twelve has probability .007
+
+
+def rendered(frame: pd.DataFrame, measured: Any) -> tuple[FittingTable, list[str]]:
+    """The terminal's table, and the sentences below it, each on one line."""
+    tables = {
+        Table.SENSITIVITY: build_sensitivity(frame, measured.record),
+        Table.SENSITIVITY_PAIRS: build_sensitivity_pairs(frame, measured.record),
+    }
+    table, *sentences = render_probes(tables, measured.record.pairs[0], measured.record)
+    assert isinstance(table, FittingTable)
+    return table, [" ".join(str(sentence).split()) for sentence in sentences]
+
+
+def test_the_terminal_shows_the_values_of_the_examples_that_are_compared(measured: Any) -> None:
+    """It took each arm's median over all its examples, another number than the page shows: n = 8 against 7."""
+    frame = measured.rows({"full": [0.0, 1.0, 2.0, 3.0], "lora": [5.0, 2.0, 4.0, None]})
+
+    table, _ = rendered(frame, measured)
+
+    compared = only(build_sensitivity_pairs(frame, measured.record))
+    assert (compared["n"], compared["reference_value"], compared["candidate_value"]) == (2, 1.5, 3.0)
+    assert table.rows[0][2:5] == ("2", "1.5", "3")
+
+
+def test_a_number_that_one_arm_alone_has_keeps_its_own_n(measured: Any) -> None:
+    frame = measured.rows({"full": [1.0, 2.0, 3.0], "lora": [None, None, None]})
+
+    table, _ = rendered(frame[frame["checkpoint"] == "full"], measured)
+
+    assert table.rows[0][2:5] == ("3/-", "2", "-")
+
+
+def test_a_footnote_names_the_number_with_norm_and_radius(measured: Any) -> None:
+    labels = {"probe": "sharpness", "kind": "lower", "direction": "fragile", "example_id": None, "group_id": None}
+    voided = {"status": "not-converged", "reason": "twice the steps gain 5.0%"}
+    one = {"full": [1.0], "lora": [2.0]}
+    frame = pd.concat(
+        [
+            measured.rows(one, quantity="sharpness", norm="frobenius", radius=0.5, **labels),
+            measured.rows(one, quantity="sharpness", norm="adaptive", radius=5.0, **labels | voided),
+            measured.rows(one, quantity="sharpness-in-tangent", norm="adaptive", radius=5.0, **labels | voided),
+            measured.rows(one, quantity="noisy-accuracy", sigma=0.05, **labels | voided | {"probe": "smoothing"}),
+        ]
+    )
+
+    table, sentences = rendered(frame, measured)
+
+    assert [sentence for sentence in sentences if sentence.startswith("* full")] == [
+        "* full | sharpness, adaptive, radius 5 and 1 more | not-converged: twice the steps gain 5.0%",
+        "* full | smoothing noisy-accuracy, sigma 0.05 | not-converged: twice the steps gain 5.0%",
+    ]
+    assert [row[3] for row in table.rows] == ["1", "1*", "1*", "1*"]
+
+
+def test_a_number_that_supports_no_claim_still_says_that_it_did_not_converge(measured: Any) -> None:
+    """Sharpness grows with the logits, which hid that its search had not ended."""
+    voided = {"status": "not-converged", "reason": "twice the steps gain 5.0%"}
+    frame = measured.rows(arms(1.0, 2.0), scale_free=0, **voided)
+
+    row = only(build_sensitivity_pairs(frame, measured.record))
+
+    assert row["status"] == "not-converged" and row["direction"] == "neutral"
+    assert row["reason"].startswith("it grows with the logits")
+    assert "; not-converged: twice the steps gain 5.0%" in row["reason"]
+    assert only(build_sensitivity_pairs(measured.rows(arms(1.0, 2.0)), measured.record))["status"] == "ok"
+
+
+def test_levels_of_noise_are_compared_apart(measured: Any) -> None:
+    labels = {"probe": "smoothing", "quantity": "certified-radius", "aggregate": "mean"}
+    frame = pd.concat([measured.rows(arms(1.0, 1.0), sigma=sigma, **labels) for sigma in (0.05, 0.2)])
+
+    table = build_sensitivity_pairs(frame, measured.record)
+
+    assert table["sigma"].tolist() == [0.05, 0.2] and table["radius"].isna().all()
+    assert build_sensitivity(frame, measured.record)["sigma"].tolist() == [0.05, 0.2] * 2
+    assert [member.split(" | ")[-2] for member in name_families(table)["sensitivity, pair"]] == ["0.05", "0.2"]

@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from robustness.definitions.tasks import find_task
+from robustness.printing import PIPE_WIDTH
 from robustness.reports.report import Report
 from robustness.reports.run_comparison import RunComparison
 from robustness.reports.summaries.fitting import Column, FittingTable, Sentence
@@ -249,3 +250,20 @@ def test_a_users_own_questions_are_measured_by_f1(planted: Any, run_writer: Any)
     said = next(line for line in lines if line.startswith("clean "))
     assert said.startswith("clean F1 before the run: ")
     assert "majority class" not in " ".join(lines)
+
+
+def test_names_of_probes_fold_after_hyphens_and_never_inside_a_word() -> None:
+    """Where no word had room, each was cut to eight letters a line."""
+    name = Column("number", is_name=True)
+    table = FittingTable([name, Column("n"), Column("ratio", min_width=30)])
+    table.rows.append(["adversarial-distance relative-distance, l2", "12", "0.96 [0.91, 1.1]"])
+    written = StringIO()
+
+    Console(width=50, file=written).print(table)
+
+    lines = written.getvalue().splitlines()
+    assert [line[:13].rstrip() for line in lines[2:]] == ["adversarial-", "distance", "relative-", "distance, l2"]
+
+
+def test_output_that_is_no_terminal_is_eighty_columns_wide() -> None:
+    assert PIPE_WIDTH == 80

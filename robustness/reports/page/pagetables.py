@@ -19,6 +19,7 @@ from robustness.reports.summaries.arms import Arms, arms_of_pair
 from robustness.reports.summaries.probes import spell_direction
 from robustness.reports.summaries.wording import signed, widen
 from robustness.reports.tables.predictions import MIN_SIDE
+from robustness.reports.tables.sensitivity import CHECK
 from robustness.runs.storage.record import RunRecord
 
 DIGITS = 12
@@ -28,6 +29,7 @@ FLOOR = "what always giving the commonest label, or the whole paragraph as answe
 _DETECTABLE = "points: a true difference of this size would be found with power .80, at the spread seen here"
 _DROP = "points; how much more the candidate loses from clean to robust; above 0 it is worse off"
 _SCOPE = "which tokens or weights may move, or were looked at"
+_SIGMA = "of the noise that smooths the classifier, in median token norms"
 _LEFT_OUT = "examples without a judged outcome on at least one arm"
 
 
@@ -133,7 +135,20 @@ def as_high(value: float) -> str:
 
 
 def probes_table(frame: pd.DataFrame) -> PageTable:
-    """sensitivity.csv."""
+    """sensitivity.csv but for the checks."""
+    return _sensitivity_table("probes", frame[~_are_checks(frame)])
+
+
+def checks_table(frame: pd.DataFrame) -> PageTable:
+    """sensitivity.csv's checks of other numbers: whether gradients are masked, and searches have ended."""
+    return _sensitivity_table("checks", frame[_are_checks(frame)])
+
+
+def _are_checks(frame: pd.DataFrame) -> pd.Series[bool]:
+    return frame["quantity"].astype(str).str.startswith(CHECK)
+
+
+def _sensitivity_table(name: str, frame: pd.DataFrame) -> PageTable:
     columns = (
         PageColumn("checkpoint", "checkpoint"),
         PageColumn("testset", "test set"),
@@ -142,20 +157,23 @@ def probes_table(frame: pd.DataFrame) -> PageTable:
         PageColumn("kind", "kind", hint="what the number bounds, if anything"),
         PageColumn("norm", "norm"),
         PageColumn("radius", "radius", as_number),
+        PageColumn("sigma", "sigma", as_number, _SIGMA),
         PageColumn("scope", "scope", hint=_SCOPE),
-        PageColumn("n", "n", as_count),
+        PageColumn("n", "n", as_count, "examples of this checkpoint with a number"),
         PageColumn("value", "value", as_number),
         PageColumn("low", "low", as_number),
         PageColumn("high", "high", as_number),
+        PageColumn("unit", "unit"),
         PageColumn("status", "status"),
+        PageColumn("reason", "reason", hint="why the status is not ok"),
     )
-    return page_table("sensitivity", "sensitivity", frame, columns)
+    return page_table(name, "sensitivity", frame, columns)
 
 
 def sensitivity_pairs_table(frame: pd.DataFrame, record: RunRecord) -> PageTable:
     """sensitivity_pairs.csv, but for single layers; directed numbers first."""
     names = {pair.name: arms_of_pair(pair, record).shorts for pair in record.pairs}
-    flat = frame[frame["layer"].isna() & frame["module"].isna()]
+    flat = frame[frame["layer"].isna() & frame["module"].isna() & ~_are_checks(frame)]
     flat = flat.sort_values("direction", key=lambda column: column == Direction.NEUTRAL, kind="stable")
     words = [spell_direction(row.direction, names[row.pair]) or "no claim" for row in flat.itertuples()]
     reference, candidate = next(iter(names.values())) if len(set(names.values())) == 1 else ("reference", "candidate")
@@ -166,6 +184,7 @@ def sensitivity_pairs_table(frame: pd.DataFrame, record: RunRecord) -> PageTable
         PageColumn("kind", "kind", hint="what the number bounds, if anything"),
         PageColumn("norm", "norm"),
         PageColumn("radius", "radius", as_number),
+        PageColumn("sigma", "sigma", as_number, _SIGMA),
         PageColumn("scope", "scope", hint=_SCOPE),
         PageColumn("n", "n", as_count, "examples with a number on both arms"),
         PageColumn("reference_value", reference, as_number, "median or mean over these examples"),
@@ -175,6 +194,7 @@ def sensitivity_pairs_table(frame: pd.DataFrame, record: RunRecord) -> PageTable
         PageColumn("low", "low", as_number, "lower end of the 95 % interval of ratio or difference"),
         PageColumn("high", "high", as_number, "upper end of the 95 % interval of ratio or difference"),
         PageColumn("p_adjusted", "p", as_p, "adjusted over the pair's numbers that may support a claim"),
+        PageColumn("unit", "unit", hint="of the values"),
         PageColumn("more_sensitive", "more sensitive"),
         PageColumn("reason", "why no claim"),
     )
@@ -195,6 +215,7 @@ def predictions_table(frame: pd.DataFrame) -> PageTable:
         PageColumn("quantity", "quantity"),
         PageColumn("norm", "norm"),
         PageColumn("radius", "radius", as_number),
+        PageColumn("sigma", "sigma", as_number, _SIGMA),
         PageColumn("scope", "scope"),
         PageColumn("attack", "attack"),
         PageColumn("n", "n", as_count, "values that may be read, of examples right before the attack"),

@@ -63,5 +63,5 @@ def _name(identity: dict[str, object]) -> str:
     probe, quantity = str(identity["probe"]), str(identity["quantity"])
     words = [quantity if probe in quantity else f"{probe}: {quantity}"]
     words += [str(identity["norm"])] if pd.notna(identity["norm"]) else []
-    words += [f"radius {identity['radius']:g}"] if pd.notna(identity["radius"]) else []
+    words += [f"{size} {identity[size]:g}" for size in ("radius", "sigma") if pd.notna(identity[size])]
     return visible(", ".join(words))

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -19,6 +18,7 @@ from robustness.reports.page.divergent_examples import DivergentExample, explain
 from robustness.reports.page.heatmaps import accuracy_maps, transfer_maps
 from robustness.reports.page.pagetables import (
     checkpoint_table,
+    checks_table,
     fragility_table,
     missing_table,
     pairs_table,
@@ -42,6 +42,7 @@ from robustness.reports.page.plots import (
     draw_scatter,
 )
 from robustness.reports.page.prediction_plot import draw_predictions
+from robustness.reports.page.probe_panels import find_telling, name_panels
 from robustness.reports.page.radii import draw_radii, radii_of_pair, say_radii
 from robustness.reports.summaries.arms import arms_of_pair, arms_of_run, method_name
 from robustness.reports.summaries.run_facts import attack_facts, command_line, run_facts
@@ -149,7 +150,8 @@ def _detail_parts(record: RunRecord, tables: Tables, replays: pd.DataFrame) -> d
         "radii": _radii(_optional(tables, "sensitivity_examples"), pairs, record),
         "layers": _layers(_optional(tables, "layers"), pairs),
         "compared": sensitivity_pairs_table(tables[Table.SENSITIVITY_PAIRS], record),
-        "probes": probes_table(_optional(tables, "sensitivity")),
+        "probes": probes_table(tables[Table.SENSITIVITY]),
+        "checks": checks_table(tables[Table.SENSITIVITY]),
         "predictions": predictions_table(tables[Table.PREDICTIONS]),
         "prediction_plot": _prediction_plot(tables[Table.PREDICTIONS], pairs),
         "texts": texts,
@@ -315,7 +317,7 @@ def _probes(probed: pd.DataFrame, pairs: tuple[PairRecord, ...], record: RunReco
     for pair in pairs if len(probed) else ():
         mine = probed[probed["checkpoint"].isin(_arms(pair)) & probed["value"].notna()]
         if len(mine):
-            mine = mine.assign(quantity=_with_norms(mine)) if "quantity" in mine else mine.assign(quantity=None)
+            mine = name_panels(find_telling(mine))
             n, limit = len(mine[["testset", "probe", "quantity"]].drop_duplicates()), _limit(pairs)
             label = f"Sensitivity of both arms of {visible(pair.name)} on the same examples"
             arms = arms_of_pair(pair, record)
@@ -347,20 +349,14 @@ def _radii(probed: pd.DataFrame, pairs: tuple[PairRecord, ...], record: RunRecor
     return parts
 
 
-def _with_norms(rows: pd.DataFrame) -> pd.Series[Any]:
-    """The rows' quantities, with the norm where one is measured in several: those share no scale."""
-    several = rows.groupby(["probe", "quantity"])["norm"].transform("nunique") > 1
-    names = rows["quantity"].astype(str)
-    return names.where(~several, names + " " + rows["norm"].astype(str))
-
-
 def _layers(layers: pd.DataFrame, pairs: tuple[PairRecord, ...]) -> list[Part]:
     parts: list[Part] = []
     for pair in pairs if len(layers) else ():
         mine = layers[layers["checkpoint"].isin(_arms(pair)) & layers["layer"].notna() & layers["value"].notna()]
         if len(mine):
             if "quantity" in mine:  # a panel is of one quantity: a mean over several says nothing
-                mine = mine.assign(probe=_with_norms(mine))
+                mine = name_panels(mine)
+                mine = mine.assign(probe=mine["quantity"])
             n, limit = mine["probe"].nunique(), _limit(pairs)
             drawing = draw_both(
                 draw_layers(mine, _arms(pair), limit),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias, final
 
 from rich import box
+from rich.cells import cell_len, chop_cells
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.table import Table as RichTable
@@ -17,8 +19,10 @@ from robustness.reports.summaries.wording import NO_BREAK, bind
 
 WIDTH = 80
 """Columns that sentences are broken to, where there are as many."""
-NAME_WIDTH = 8
-"""Columns below which a name, which folds, can no longer be read."""
+NAME_WIDTH = 12
+"""Columns below which a name, which folds, is broken inside a word where it has longer ones."""
+PIECES = re.compile(r"\s+|[^\s:/|_-]*[:/|_-]+|[^\s:/|_-]+")
+"""Of a name, between which it folds: words, and what a hyphen, slash or colon ends."""
 INDENT = "  "
 
 
@@ -68,7 +72,8 @@ class Column:
         widths = [Text.from_markup(cell, emoji=False).cell_len for cell in cells]
         headings = [len(line) for line in self.heading.split("\n")]
         if self.is_name:
-            return min(NAME_WIDTH, max([*widths, *headings]))
+            pieces = (piece for cell in cells for piece in PIECES.findall(Text.from_markup(cell, emoji=False).plain))
+            return min(NAME_WIDTH, max([*map(cell_len, pieces), *headings]))
         return self.min_width or max([*widths, *headings])
 
 
@@ -86,18 +91,36 @@ class FittingTable:
     rows: list[Sequence[str]] = field(default_factory=list)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
-        if self._least() <= options.max_width:
-            yield self._table()
+        least = self._least()
+        if sum(least) + self._between <= options.max_width:
+            yield self._table(self._fitted(least, options.max_width))
             return
         for row in self.rows:
             yield from (console.render_str(line, overflow="fold") for line in self._stacked(row, options.max_width))
 
-    def _least(self) -> int:
-        cells = list(zip(*self.rows, strict=True)) or [()] * len(self.columns)
-        widths = [column.least(own) for column, own in zip(self.columns, cells, strict=True)]
-        return sum(widths) + len(widths) * (2 * self.padding + 1) - 1
+    @property
+    def _between(self) -> int:
+        return len(self.columns) * (2 * self.padding + 1) - 1
 
-    def _table(self) -> RichTable:
+    def _least(self) -> list[int]:
+        cells = list(zip(*self.rows, strict=True)) or [()] * len(self.columns)
+        return [column.least(own) for column, own in zip(self.columns, cells, strict=True)]
+
+    def _fitted(self, least: Sequence[int], width: int) -> dict[Column, int]:
+        """The widths of names: as wide as they are, or what is left of the room, of which the widest gives first."""
+        names = {
+            column: max(cell_len(Text.from_markup(row[place], emoji=False).plain) for row in self.rows)
+            for place, column in enumerate(self.columns)
+            if column.is_name and self.rows
+        }
+        others = sum(wide for column, wide in zip(self.columns, least, strict=True) if column not in names)
+        floors = dict(zip(self.columns, least, strict=True))
+        while sum(names.values()) > width - self._between - others:
+            widest = max((column for column in names if names[column] > floors[column]), key=names.__getitem__)
+            names[widest] -= 1
+        return names
+
+    def _table(self, names: Mapping[Column, int]) -> RichTable:
         table = RichTable(box=box.SIMPLE_HEAD, padding=(0, self.padding), show_edge=False)
         for column in self.columns:
             table.add_column(
@@ -108,7 +131,8 @@ class FittingTable:
                 min_width=column.min_width or None,
             )
         for row in self.rows:
-            table.add_row(*row)
+            cells = zip(self.columns, row, strict=True)
+            table.add_row(*(fold_name(cell, names[column]) if column in names else cell for column, cell in cells))
         return table
 
     def _stacked(self, row: Sequence[str], width: int) -> Iterator[str]:
@@ -127,6 +151,23 @@ class FittingTable:
             line, used = f"{line}{INDENT}{item}", used + len(INDENT) + length
         if line:
             yield line
+
+
+def fold_name(cell: str, width: int) -> str:
+    """Returns a name, markup without styles, in lines of so many columns: broken after a hyphen, not inside a word.
+
+    >>> fold_name("adversarial-distance", 14).split(chr(10))
+    ['adversarial-', 'distance']
+    """
+    lines = [""]
+    for piece in PIECES.findall(Text.from_markup(cell, emoji=False).plain):
+        if cell_len(lines[-1]) + cell_len(piece.rstrip()) > width:
+            lines.append("")
+        for part in [piece] if cell_len(piece) <= width else chop_cells(piece, width):
+            fits = cell_len(lines[-1]) + cell_len(part) <= width
+            lines = [*lines[:-1], lines[-1] + part] if fits else [*lines, part]
+        lines[-1] = lines[-1].lstrip()
+    return escape("\n".join(line.rstrip() for line in lines if line.strip()))
 
 
 Part: TypeAlias = FittingTable | Sentence | str

@@ -90,22 +90,23 @@ COLUMNS: dict[Table, tuple[Column, ...]] = {
     ),
     Table.PREDICTIONS: _columns(
         "checkpoint testset probe quantity attack n:count auc:fraction low:fraction high:fraction "
-        "rank_correlation:correlation kind norm radius:amount scope n_broken:count n_left_out:count effort"
+        "rank_correlation:correlation kind norm radius:amount scope n_broken:count n_left_out:count effort "
+        "sigma:amount"
     ),
     Table.SENSITIVITY: _columns(
         "checkpoint adaptation task testset probe space target kind norm radius:amount alpha:probability status "
         "n:count value:amount low:amount high:amount forwards:count backwards:count seconds:seconds quantity unit "
-        "aggregate direction n_errored:count reason scope"
+        "aggregate direction n_errored:count reason scope sigma:amount"
     ),
     Table.SENSITIVITY_EXAMPLES: _columns(
         "checkpoint testset probe example_id group_id target kind norm radius:amount status value:amount quantity "
-        "unit reason scope alpha:probability"
+        "unit reason scope alpha:probability sigma:amount"
     ),
     Table.SENSITIVITY_PAIRS: _columns(
         "pair probe quantity kind norm radius:amount scope n:count reference_value:amount candidate_value:amount "
         "ratio:ratio low:amount high:amount p_adjusted:probability direction testset layer:depth module comparison "
         "difference:amount test p_value:probability n_left_out:count larger_values unit target alpha:probability "
-        "reason"
+        "reason sigma:amount status"
     ),
     Table.BRACKETS: _columns(
         "checkpoint testset example_id group_id layer:depth module of lower upper lower_kind upper_kind "

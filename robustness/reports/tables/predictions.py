@@ -13,7 +13,7 @@ from robustness.runs.cells import NO_ATTACK
 from robustness.runs.storage.record import RunRecord
 from robustness.stats import auc, rank_correlation
 
-NUMBER = ["checkpoint", "testset", "probe", "quantity", "kind", "norm", "radius", "scope"]
+NUMBER = ["checkpoint", "testset", "probe", "quantity", "kind", "norm", "radius", "sigma", "scope"]
 """What tells the numbers of an example apart; those of several norms, radii or scopes share no scale."""
 PER_LENGTH = ("-per-token-norm", "-per-neighbour")
 """Numbers that are another times a length of the checkpoint: they order its examples as that one does."""

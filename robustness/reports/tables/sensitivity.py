@@ -27,10 +27,13 @@ LABELS = [
     "norm",
     "scope",
     "radius",
+    "sigma",
     "alpha",
 ]
 """What tells the numbers of one probe apart."""
 PLACE = ["layer", "module"]
+CHECK = "check-"
+"""How the names of the checks begin; one that fails is a reason of the number it checks."""
 READABLE = ("ok", "vacuous", "not-converged")
 SEVERITY = ("ok", "vacuous", "not-converged", "unsupported", "errored")
 

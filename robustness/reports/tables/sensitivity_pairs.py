@@ -27,6 +27,7 @@ from robustness.stats import (
 from robustness.stats.medians import median_interval, signed_rank_p
 
 KEYS = ["testset", "probe", *PLACE, *LABELS]
+SIZES = ("radius", "sigma")
 MIN_UNITS = 6
 """Examples, or groups of them: fewer have no 95 % interval of a median, and no test at 5 %."""
 WHOLE = "one number of the whole checkpoint: nothing to test"
@@ -58,9 +59,9 @@ def build_sensitivity_pairs(measurements: pd.DataFrame, record: RunRecord) -> pd
     the candidate is worse off (of neutral quantities candidate minus reference), with the bootstrap's interval and
     Wilcoxon's test; outcomes with Bonett and Price's interval and McNemar's test, groups of them by permutation.
 
-    `direction` is `neutral` where `reason` says why the number supports no claim; of the others it names an arm
-    where both the interval and the test, adjusted over the pair's rows with a direction, do. `n_left_out` counts
-    the examples of the probe that lack a number on an arm, or one above 0.
+    `direction` is `neutral` where `reason` says why the number supports no claim; `status` is that of the number on
+    either arm. Of the others it names an arm where both the interval and the test, adjusted over the pair's rows with
+    a direction, do. `n_left_out` counts the examples of the probe that lack a number on an arm, or one above 0.
     """
     frame = measurements.assign(number=measurements.groupby(KEYS, sort=False, dropna=False).ngroup())
     names = frame.drop_duplicates("number").set_index("number")[KEYS].to_dict("index")
@@ -92,21 +93,27 @@ def _compare_arms(
     for number, part in shared.groupby("number", sort=False):
         labels = names[number]
         whole = bool(part["example_id"].isna().all())
+        broken = _broken(part, unread, labels) if suspect[number] or len(unread) else None
+        reasons = [find_exclusion(labels) or (WHOLE if whole else None), broken.reason if broken else None]
         compared = _compare(part, labels, seed)
         n = len(compared.reference)
         size = n if whole else int(sizes.get((labels["testset"], labels["probe"]), n))
-        reason = (
-            find_exclusion(labels)
-            or (WHOLE if whole else None)
-            or (_broken(part, unread, labels) if suspect[number] or len(unread) else None)
-            or (FEW if len(compared.worse) < MIN_UNITS else None)
-        )
+        reason = "; ".join(filter(None, reasons)) or (FEW if len(compared.worse) < MIN_UNITS else None)
         more = {"larger_values": labels["direction"], "n_left_out": size - n, "reason": reason}
+        more["status"] = broken.status if broken else "ok"
         alpha = labels["alpha"] if whole else None  # of one example's certificate, not of their median or mean
         yield labels | more | _numbers(compared, labels) | {"alpha": alpha}
 
 
-def _broken(part: pd.DataFrame, unread: pd.DataFrame, labels: dict[str, Any]) -> str | None:
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A status that withholds a direction."""
+
+    status: str
+    reason: str
+
+
+def _broken(part: pd.DataFrame, unread: pd.DataFrame, labels: dict[str, Any]) -> Broken | None:
     """Why a number cannot be read on some example: its own status, or an example of its probe without a value."""
     arms = [part[[f"status_{arm}", f"reason_{arm}"]].to_numpy() for arm in ("reference", "candidate")]
     own = pd.DataFrame(np.concatenate(arms), columns=["status", "reason"])
@@ -115,8 +122,8 @@ def _broken(part: pd.DataFrame, unread: pd.DataFrame, labels: dict[str, Any]) ->
     found = pd.concat([own[own["status"].isin(BROKEN)], of_probe.loc[same_norm, ["status", "reason"]]])
     if found.empty:
         return None
-    reason = count_reasons(found)
-    return str(found["status"].iloc[0]) + (f": {reason}" if reason else "")
+    status, reason = str(found["status"].iloc[0]), count_reasons(found)
+    return Broken(status, status + (f": {reason}" if reason else ""))
 
 
 def _equal(column: pd.Series[Any], value: object) -> pd.Series[Any]:
@@ -192,8 +199,8 @@ def _give_directions(rows: list[dict[str, Any]], statistics: StatisticsRecord) -
 def name_families(compared: pd.DataFrame) -> dict[str, list[str]]:
     """Returns the members of each pair's family of directed numbers, by the family's name."""
     families: dict[str, list[str]] = {}
-    parts = ["testset", "probe", "quantity", "norm", "radius", "scope", "layer", "module"]
+    parts = ["testset", "probe", "quantity", "norm", "radius", "sigma", "scope", "layer", "module"]
     for row in compared[compared["p_adjusted"].notna()].to_dict("records"):
-        words = [f"{row[part]:g}" if part == "radius" else str(row[part]) for part in parts if pd.notna(row[part])]
+        words = [f"{row[part]:g}" if part in SIZES else str(row[part]) for part in parts if pd.notna(row[part])]
         families.setdefault(f"sensitivity, {row['pair']}", []).append(" | ".join(words))
     return families

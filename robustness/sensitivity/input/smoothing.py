@@ -31,6 +31,7 @@ from robustness.victims.heads.embedded_batch import EmbeddedBatch
 
 RADIUS = Quantity("certified-radius", "token-norms", Direction.ROBUST, Aggregate.MEAN, scale_free=True)
 AVERAGE = Quantity("average-certified-radius", "token-norms", Direction.ROBUST, Aggregate.MEAN, scale_free=True)
+CERTIFIED = Quantity("certified-accuracy", "share", Direction.ROBUST, Aggregate.MEAN, scale_free=True)
 ABSTAINED = Quantity("abstained", "share", Direction.FRAGILE, Aggregate.MEAN, scale_free=True)
 NOISY = Quantity("noisy-accuracy", "share", Direction.ROBUST, Aggregate.MEAN, scale_free=True)
 SIGMA_50 = Quantity("sigma-50", "token-norms", Direction.ROBUST, scale_free=True)
@@ -45,10 +46,10 @@ class Smoothing:
 
     N is standard Gaussian over the content's embeddings jointly, R an l2 radius in median token norms, 0 where g
     abstains or is wrong. The certificate is g's, not f's: it brackets no distance found by attacking f. Every level
-    of one grid is measured on every checkpoint, so arms pair at the same sigma, which `radius` carries; none is
-    chosen. `average-certified-radius` is an example's mean over the grid: a lower bound of the mean radius of the
-    grid's smoothed classifiers, all its certificates holding at once. `sigma-50` is the noise at which half of the
-    accuracy above chance is lost.
+    of one grid is measured on every checkpoint, so arms pair at the same `sigma`; none is chosen.
+    `average-certified-radius` is an example's mean over the grid: a lower bound of the mean radius of the grid's
+    smoothed classifiers, all its certificates holding at once. `sigma-50` is the noise at which half of the accuracy
+    above chance is lost.
     """
 
     sigmas: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
@@ -94,18 +95,19 @@ class Smoothing:
         p_lower = clopper_pearson_lower(int(votes[guess]), self.samples, self.alpha)
         radius = certified_radius(p_lower, sigma) if guess == label else 0.0
         paid = {"forwards": self.selection_samples + self.samples, "diagnostics": {"p_lower": p_lower}}
-        labels: dict[str, object] = {"norm": "l2", "alpha": self.alpha, "target": Target.SMOOTHED, **paid}
+        labels: dict[str, object] = {"norm": "l2", "alpha": self.alpha, "target": Target.SMOOTHED, "sigma": sigma}
+        labels |= paid
         share = float(votes[label] / self.samples)
         found = [
-            measure(RADIUS, radius, Kind.CERT_PROB, radius=sigma, **labels),
-            measure(ABSTAINED, float(p_lower <= 0.5), Kind.ESTIMATE, radius=sigma, **labels),
-            measure(NOISY, share, Kind.ESTIMATE, radius=sigma, **labels | {"alpha": None}),
+            measure(RADIUS, radius, Kind.CERT_PROB, **labels),
+            measure(ABSTAINED, float(p_lower <= 0.5), Kind.ESTIMATE, **labels),
+            measure(NOISY, share, Kind.ESTIMATE, **labels | {"alpha": None}),
         ]
         largest = certified_radius(clopper_pearson_lower(self.samples, self.samples, self.alpha), sigma)
         for level in self.radii:
             if level <= largest:  # no vote could certify more
                 certified = float(radius >= level)
-                found.append(measure(accuracy_at(sigma), certified, Kind.CERT_PROB, radius=level, **labels))
+                found.append(measure(CERTIFIED, certified, Kind.CERT_PROB, radius=level, **labels))
         return radius, found
 
 
@@ -129,12 +131,6 @@ class NoiseCurve:
         """`sigma-50`, where there is an example."""
         if self._rows:
             yield _sigma_50(self.sigmas, np.array(self._rows).mean(axis=0), chance=self._chance)
-
-
-def accuracy_at(sigma: float) -> Quantity:
-    """Returns the share of examples certified at a radius under one level of noise."""
-    name = f"certified-accuracy-at-sigma-{sigma:g}"
-    return Quantity(name, "share", Direction.ROBUST, Aggregate.MEAN, scale_free=True)
 
 
 def clopper_pearson_lower(successes: int, n: int, alpha: float) -> float:

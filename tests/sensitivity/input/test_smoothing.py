@@ -87,16 +87,16 @@ def test_certificates_are_labelled_for_the_smoothed_classifier_at_every_level(me
 
     assert len(rows) == 12
     assert {(row.kind, row.target, row.alpha) for row in rows} == {(Kind.CERT_PROB, Target.SMOOTHED, 0.001)}
-    assert {row.radius for row in rows} == {0.05, 0.2, 1.0}
+    assert {(row.sigma, row.radius) for row in rows} == {(0.05, None), (0.2, None), (1.0, None)}
     assert max(row.value for row in rows) > 0
 
 
 def test_the_curves_of_certified_accuracy_follow_from_the_radii_of_their_level(measured: Any) -> None:
-    radii = {(r.example.id, r.measurement.radius): r.measurement.value for r in rows_of(measured, "certified-radius")}
+    radii = {(r.example.id, r.measurement.sigma): r.measurement.value for r in rows_of(measured, "certified-radius")}
     levels = {0.05: (0.05,), 0.2: (0.05, 0.2), 1.0: (0.05, 0.2)}  # 0.05 Phi^-1(0.001^(1/100)) = 0.075 is below 0.2
 
     for sigma, reachable in levels.items():
-        points = rows_of(measured, f"certified-accuracy-at-sigma-{sigma:g}")
+        points = [r for r in rows_of(measured, "certified-accuracy") if r.measurement.sigma == sigma]
         assert len(points) == 4 * len(reachable)
         assert all(r.measurement.value == float(radii[r.example.id, sigma] >= r.measurement.radius) for r in points)
 
@@ -110,7 +110,7 @@ def test_the_average_over_the_grid_holds_where_all_its_certificates_do(measured:
     assert {r.example.id: r.measurement.value for r in averages} == pytest.approx(
         {key: float(np.mean(values)) for key, values in radii.items()}
     )
-    assert {(r.measurement.kind, r.measurement.radius) for r in averages} == {(Kind.CERT_PROB, None)}
+    assert {(r.measurement.kind, r.measurement.sigma) for r in averages} == {(Kind.CERT_PROB, None)}
     assert averages[0].measurement.alpha == pytest.approx(1 - 0.999**3)
 
 
@@ -118,7 +118,8 @@ def test_both_arms_have_rows_at_the_same_levels(measured: Any, tiny: Any, subjec
     """Their radii differ, their grid does not: every quantity, norm and level of one pairs with the other's."""
 
     def places(readings: Any) -> set[Any]:
-        return {(r.measurement.quantity.name, r.measurement.radius, r.example.id) for r in readings if r.example}
+        found = ((reading.measurement, reading.example) for reading in readings if reading.example)
+        return {(each.quantity.name, each.radius, each.sigma, example.id) for each, example in found}
 
     assert places(measured) == places(list(probe().measure(subject_of(tiny.full, count=4))))
 
@@ -126,7 +127,7 @@ def test_both_arms_have_rows_at_the_same_levels(measured: Any, tiny: Any, subjec
 def test_noisy_accuracy_falls_with_the_noise(measured: Any) -> None:
     values: dict[float, list[float]] = {}
     for reading in rows_of(measured, "noisy-accuracy"):
-        values.setdefault(reading.measurement.radius, []).append(reading.measurement.value)
+        values.setdefault(reading.measurement.sigma, []).append(reading.measurement.value)
 
     assert {len(each) for each in values.values()} == {4}
     assert np.mean(values[0.05]) > np.mean(values[1.0])
