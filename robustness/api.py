@@ -286,8 +286,11 @@ def train(testset: PathLike, *, on_message: MessageCallback | None = None, **opt
         protocol=given.protocol,  # type: ignore[arg-type]  # it refuses other words
         match=given.match,  # type: ignore[arg-type]
         grid=given.grid,  # type: ignore[arg-type]
+        targets=given.targets,  # type: ignore[arg-type]
+        dev_limit=given.dev_limit,
         max_steps=given.steps,
         accumulation=given.accumulation,
+        checkpointing=given.checkpointing,
         bf16=given.bf16,
     )
     settings = settings if given.epochs is None else replace(settings, epochs=given.epochs)

@@ -23,7 +23,9 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 class TrainCommand:
     """`robustness train`."""
 
-    task: Annotated[str, typer.Argument(metavar="TASK", help="sst2, qqp, mnli, qnli, rte, squad or a file.toml.")]
+    task: Annotated[
+        str, typer.Argument(metavar="TASK", help="sst2, qqp, mnli, qnli, rte, squad, viggo, gsm8k or a file.toml.")
+    ]
     base: Annotated[str, typer.Option(metavar="MODEL", help="Pretrained model: a folder or a hub id.")]
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for checkpoints and pairs.toml.")]
     method: Annotated[
@@ -34,9 +36,20 @@ class TrainCommand:
     limit: Annotated[int | None, typer.Option(help="At most so many training rows.")] = None
     epochs: Annotated[int | None, typer.Option(help="Passes over the rows, for every method. Default 3.")] = None
     steps: Annotated[int | None, typer.Option(help="Optimiser steps, in place of epochs.")] = None
-    grid: Annotated[str, typer.Option(help="wide: two learning rates more a method, one at either end.")] = "shipped"
+    grid: Annotated[
+        str, typer.Option(help="wide: two learning rates more a method, one at either end; one: its largest alone.")
+    ] = "shipped"
+    targets: Annotated[
+        str, typer.Option(help="Layers that LoRA and its kin adapt: attention or linear; default: as a method says.")
+    ] = "method"
+    dev_limit: Annotated[
+        int | None, typer.Option(help="At most so many development rows select. Default 1000, of text tasks 100.")
+    ] = None
     accumulation: Annotated[int, typer.Option(help="Parts in which a batch of 16 is run, to fit a GPU.")] = 1
-    bf16: Annotated[bool, typer.Option("--bf16", help="Matrix products in bfloat16.")] = False
+    checkpointing: Annotated[
+        bool, typer.Option("--checkpointing", help="Compute activations twice, to fit a GPU.")
+    ] = False
+    bf16: Annotated[bool, typer.Option("--bf16", help="Matrix products in bfloat16, where that is faster.")] = False
     protocol: Annotated[str, typer.Option(help="equal for all methods, or paper: as arXiv 2505.22355.")] = "equal"
     match: Annotated[str, typer.Option(help="clean: take the epochs at which a pair is closest.")] = "none"
     device: Device = "auto"

@@ -115,11 +115,17 @@ class TrainOptions(Options):
     steps: StrictInt | None = None
     """Optimiser steps, in place of epochs."""
     grid: str = "shipped"
-    """`wide` tries two learning rates more for every method, one beyond either end."""
+    """`wide` tries two learning rates more for every method, one beyond either end; `one` the largest alone."""
+    targets: str = "method"
+    """Layers that LoRA and its kin adapt: as its file says, `attention` (query and value) or `linear` (all)."""
+    dev_limit: StrictInt | None = None
+    """At most so many development rows select; None: 1,000, of text tasks 100 and twice as many report."""
     accumulation: StrictInt = 1
     """Parts in which a batch of 16 is run."""
+    checkpointing: StrictBool = False
+    """Compute activations again for the gradients: less memory, more time."""
     bf16: StrictBool = False
-    """Matrix products in bfloat16; weights and optimiser stay in float32."""
+    """Matrix products in bfloat16, where they take less time so; weights and optimiser stay in float32."""
     protocol: str = "equal"
     """`equal` for all methods, or `paper`: each method as arXiv 2505.22355 trained it."""
     match: str = "none"

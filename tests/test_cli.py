@@ -153,8 +153,13 @@ def test_how_to_train_is_handed_on(call: Call, monkeypatch: pytest.MonkeyPatch, 
 
     plain = call(*needed)
     done = call(*needed, "--steps", "40", "--grid", "wide", "--accumulation", "4", "--bf16")
+    of_text = call(*needed, "--grid", "one", "--targets", "linear", "--dev-limit", "20", "--checkpointing")
     refused = call(*needed, "--grid", "huge")
 
-    assert plain.returncode == done.returncode == 0
-    assert given == [TrainingSettings(), TrainingSettings(max_steps=40, grid="wide", accumulation=4, bf16=True)]
-    assert refused.returncode == 2 and "--grid huge: expected shipped or wide" in refused.stderr
+    assert plain.returncode == done.returncode == of_text.returncode == 0
+    assert given == [
+        TrainingSettings(),
+        TrainingSettings(max_steps=40, grid="wide", accumulation=4, bf16=True),
+        TrainingSettings(grid="one", targets="linear", dev_limit=20, checkpointing=True),
+    ]
+    assert refused.returncode == 2 and "--grid huge: expected shipped or wide or one" in refused.stderr

@@ -29,7 +29,7 @@ from robustness.tuners.registration import register_tuners
 from robustness.victims.files.models import automatic_class
 from robustness.victims.files.pickles import without_pickles
 from robustness.victims.files.reasons import loading_reason, refuse_compiled_attention
-from robustness.victims.heads.kinds import trained_kind
+from robustness.victims.heads.kinds import HeadKind, trained_kind
 from robustness.victims.inputs import name_outputs
 
 
@@ -63,10 +63,11 @@ def adapt(base: Base, task: Task, adapter: Adapter | None, steps: int) -> Any:
     register_tuners()
     from peft import get_peft_model
 
-    answering = not trained_kind(task).traits.sized_by_labels
+    kind = trained_kind(task)
+    answering = kind is HeadKind.SPAN
     config = _peft_config(adapter, model, steps)
     # PEFT's own model for question answering would drop the segment ids, which full fine-tuning is given.
-    config.task_type = None if answering else trained_kind(task).traits.task_type
+    config.task_type = None if answering else kind.traits.task_type
     _save_fresh_modules(config, adapter, fresh, answering=answering)
     try:
         with warnings.catch_warnings():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeGuard
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
@@ -126,3 +126,26 @@ Adapter = Annotated[
 def virtual_tokens(adapter: Adapter | None) -> int:
     """Positions that the method takes from the text."""
     return adapter.virtual_tokens if isinstance(adapter, PromptAdapter) else 0
+
+
+Layered = LoraAdapter | MpcAdapter | AdaLoraAdapter | RandomProjectionAdapter | OftAdapter | FormAdapter
+"""Adapters of linear layers, which may be those of the attention or all."""
+
+
+def has_targets(adapter: Adapter | None) -> TypeGuard[Layered]:
+    """Whether a method adapts linear layers of whichever place: not biases, activations or prompts."""
+    return isinstance(adapter, Layered) and adapter.target_modules != "biased"
+
+
+def share_penalty(adapter: Adapter, parts: int) -> Adapter:
+    """Returns a method whose penalty, which each of a batch's parts adds to its loss, is once that of the batch.
+
+    >>> adapter = MpcAdapter(peft_type="mpc-o", rank=8, alpha=8, dropout=0.0, target_modules="linear", weight=0.5)
+    >>> share_penalty(adapter, 4).weight
+    0.125
+    """
+    if isinstance(adapter, MpcAdapter):
+        return adapter.model_copy(update={"weight": adapter.weight / parts})
+    if isinstance(adapter, AdaLoraAdapter):
+        return adapter.model_copy(update={"orthogonality_weight": adapter.orthogonality_weight / parts})
+    return adapter

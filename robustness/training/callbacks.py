@@ -27,7 +27,13 @@ class Snapshot:
 class EpochKeeper(TrainerCallback):  # type: ignore[misc]  # transformers is untyped for us
     """Remembers scores, losses and the trained weights of epochs; stops when the loss is not finite."""
 
-    def __init__(self, report: Callable[[int, float], None], *, keep_all: bool) -> None:
+    def __init__(
+        self,
+        report: Callable[[int, float], None],
+        *,
+        keep_all: bool,
+        score: Callable[[Any], float] | None = None,
+    ) -> None:
         self.scores: list[float] = []
         self.losses: list[float] = []
         self.failed = False
@@ -35,22 +41,29 @@ class EpochKeeper(TrainerCallback):  # type: ignore[misc]  # transformers is unt
         """Of every epoch, or of the best so far alone."""
         self._report = report
         self._keep_all = keep_all
+        self._score = score
+        """Of a model, where the trainer itself has no scores of it."""
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **unused: Any) -> None:  # noqa: ARG002
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **given: Any) -> None:  # noqa: ARG002
         """Keeps the epoch's mean loss; ends the trial when it is not finite."""
-        if "loss" in logs:
-            self.losses.append(logs["loss"])
-            if not math.isfinite(logs["loss"]):
-                self.failed = True
-                control.should_training_stop = True
+        if "loss" not in logs:
+            return
+        self.losses.append(logs["loss"])
+        if not math.isfinite(logs["loss"]):
+            self.failed = True
+            control.should_training_stop = True
+        if self._score is not None:
+            self._keep(0.0 if self.failed else self._score(given["model"]), given["model"])
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **given: Any) -> None:  # noqa: ARG002
         """Keeps the epoch's score and, of the best or of all, its weights."""
-        score = given["metrics"]["eval_score"]
+        self._keep(given["metrics"]["eval_score"], given["model"])
+
+    def _keep(self, score: float, model: Any) -> None:
         is_best = score > max(self.scores, default=-1.0)
         self.scores.append(score)
         if not self.failed and (self._keep_all or is_best):
-            weights = {name: parameter.detach().cpu().clone() for name, parameter in trained(given["model"])}
+            weights = {name: parameter.detach().cpu().clone() for name, parameter in trained(model)}
             snapshot = Snapshot(len(self.scores), score, weights)
             self.snapshots = [*self.snapshots, snapshot] if self._keep_all else [snapshot]
         self._report(len(self.scores), score)

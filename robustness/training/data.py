@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from robustness.definitions.catalog import TESTSETS, Entry
-from robustness.definitions.tasks import task_of_testset
-from robustness.definitions.testsets import TestsetDefinition
-from robustness.errors import DataError, UsageError
+from robustness.definitions.catalog import TESTSETS
+from robustness.errors import DataError, UsageError, shorten
+from robustness.tasks.graders import grader_for
 from robustness.tasks.task import Task
 from robustness.testsets.example import Example
 from robustness.testsets.halves import halve
@@ -22,14 +21,17 @@ SUBSET_SEED = 0
 """Which training rows a limit keeps depends on nothing that differs between two checkpoints."""
 
 
-def load_rows(testset: str, data: Path | None, limit: int | None, dev_limit: int) -> TrainingRows:
+def load_rows(
+    testset: str, data: Path | None, limit: int | None, dev_limit: int | None = None, report_limit: int | None = None
+) -> TrainingRows:
     """Loads the training split of a clean test set and the two halves of the development rows beside it.
 
     Args:
         testset: a clean test set.
         data: the folder with local files.
         limit: at most so many training rows.
-        dev_limit: at most so many rows of either half.
+        dev_limit: at most so many rows select; None: as many as are worth their time.
+        report_limit: at most so many report; None: likewise.
 
     Raises:
         DefinitionError: no test set has that name.
@@ -41,11 +43,6 @@ def load_rows(testset: str, data: Path | None, limit: int | None, dev_limit: int
     if entry.definition.train is None:
         raise UsageError(f"train {testset}: it has no training split; expected one of {', '.join(trainable())}")
     train = load_training_split(entry, data)
-    if train.task.kind not in FORMS:
-        raise UsageError(
-            f"train {testset}: models that generate text are not trained here; train both with transformers and "
-            "peft, and give their folders to run with --reference and --candidate"
-        )
     dev = load_testset(entry, data)
     _refuse_overlap(entry.name, train.examples, dev.examples)
     halves = halve(dev.examples)
@@ -54,7 +51,8 @@ def load_rows(testset: str, data: Path | None, limit: int | None, dev_limit: int
             f"train {testset}: its {len(dev.examples)} development rows are one group; expected two groups or more: "
             "one half of the rows selects checkpoints, the other reports what they are worth"
         )
-    drawn, selecting = draw(train.examples, limit), spread(halves.selecting, dev_limit)
+    form = FORMS[train.task.kind]
+    drawn, selecting = draw(train.examples, limit), spread(halves.selecting, dev_limit or form.dev_rows)
     _refuse_one_label(entry.name, train.task, "training", drawn, train.examples)
     _refuse_one_label(entry.name, train.task, "selecting development", selecting, dev.examples)
     return TrainingRows(
@@ -62,7 +60,7 @@ def load_rows(testset: str, data: Path | None, limit: int | None, dev_limit: int
         task=train.task,
         train=drawn,
         selecting=selecting,
-        reporting=spread(halves.reporting, dev_limit),
+        reporting=spread(halves.reporting, report_limit or form.report_rows),
         train_digest=train.digest,
         dev_digest=dev.digest,
     )
@@ -80,22 +78,21 @@ def _refuse_overlap(testset: str, train: Sequence[Example], dev: Sequence[Exampl
 
 
 def _refuse_one_label(testset: str, task: Task, kind: str, used: Sequence[Example], whole: Sequence[Example]) -> None:
-    labels = {example.label for example in used}
-    if not task.labels or len(labels) > 1:
+    noun, grader = FORMS[task.kind].gold, grader_for(task)
+    golds = {grader.gold(example) for example in used}
+    if not noun or len(golds) > 1:
         return
-    others = len({example.label for example in whole}) > 1
+    others = len({grader.gold(example) for example in whole}) > 1
     remedy = "raise the limit: the file has others" if others else "add rows of the others"
     raise DataError(
-        f"train {testset}: all {len(used)} {kind} rows have the label {task.labels[labels.pop()]!r}, so there is "
+        f"train {testset}: all {len(used)} {kind} rows have the {noun} {shorten(repr(golds.pop()))}, so there is "
         f"nothing to tell apart; {remedy}"
     )
 
 
 def trainable() -> list[str]:
     """The shipped test sets that models are trained on, sorted."""
-    entries: list[Entry[TestsetDefinition]] = [TESTSETS.find(name) for name in TESTSETS.names()]
-    with_split = [entry for entry in entries if entry.definition.train is not None]
-    return [each.name for each in with_split if task_of_testset(each.path, each.definition).kind in FORMS]
+    return [name for name in TESTSETS.names() if TESTSETS.find(name).definition.train is not None]
 
 
 def draw(examples: Sequence[Example], limit: int | None) -> tuple[Example, ...]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from robustness.errors import CheckpointError, first_line
 from robustness.tasks.task import TaskKind
 from robustness.training.answering import encode_questions
+from robustness.training.completions import encode_texts
 from robustness.training.labelling import encode_labelled
 from robustness.training.rows import EncodedRows, Reader, TrainingRows
 from robustness.victims.files.tokenizers import read_tokenizer
@@ -22,19 +23,26 @@ class Form:
     """How tasks of one kind are trained."""
 
     encode: Callable[[TrainingRows, Reader], EncodedRows]
+    gold: str = ""
+    """What messages call an answer that all rows share, from which nothing is learnt; empty: they may share it."""
+    dev_rows: int = 1_000
+    """At most so many select, where no limit is given."""
+    report_rows: int = 1_000
+    """Likewise report."""
     against_prompts: str = ""
     """Why learnt vectors before the text are not trained; empty: they are."""
 
 
 FORMS: Mapping[TaskKind, Form] = {
-    TaskKind.LABELS: Form(encode_labelled),
+    TaskKind.LABELS: Form(encode_labelled, gold="label"),
     TaskKind.SPAN: Form(
         encode_questions,
         against_prompts="peft's model does not tell them which tokens are the question's, as the full arm is told, "
         "and takes the answer's place as if no vectors stood before it",
     ),
+    # A response takes as long as dozens of labels.
+    TaskKind.TEXT: Form(encode_texts, gold="gold text", dev_rows=100, report_rows=200),
 }
-"""Kinds that are not here are not trained."""
 
 
 def encode_rows(rows: TrainingRows, base: Path, max_tokens: int, virtual_tokens: int = 0) -> EncodedRows:
@@ -49,7 +57,8 @@ def encode_rows(rows: TrainingRows, base: Path, max_tokens: int, virtual_tokens:
     Raises:
         UsageError: texts of that length and learnt tokens do not fit the base's positions together.
         CheckpointError: the base has no tokenizer, or one that cannot pad.
-        DataError: rows of an encoder-decoder with its end token inside their text.
+        DataError: rows of an encoder-decoder with its end token inside their text; or prompts or answers of a text
+            task that are too long, or printed.
     """
     try:
         tokenizer = read_tokenizer(base)
@@ -60,7 +69,7 @@ def encode_rows(rows: TrainingRows, base: Path, max_tokens: int, virtual_tokens:
     reader = Reader(
         name=f"base {base}",
         tokenizer=tokenizer,
-        config=model.config,
+        model=model,
         positions=position_limit(model, tokenizer),
         free_positions=position_limit(model, tokenizer, virtual_tokens),
         virtual_tokens=virtual_tokens,

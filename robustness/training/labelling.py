@@ -28,9 +28,9 @@ def encode_labelled(rows: TrainingRows, reader: Reader) -> EncodedRows:
         )
     parts = rows.train, rows.selecting, rows.reporting
     trained, *halves = (_encode(part, reader.tokenizer, length) for part in parts)
-    if getattr(reader.config, "is_encoder_decoder", False):
+    if getattr(reader.model.config, "is_encoder_decoder", False):
         for part, encoded in zip(parts, (trained, *halves), strict=True):
-            _refuse_end_tokens(rows.testset, part, encoded, reader.config)
+            _refuse_end_tokens(rows.testset, part, encoded, reader.model.config)
     # Scored rows by length: what is scored beside each other is then padded little.
     selecting, reporting = (ScoredRows(tuple(sorted(half, key=lambda row: len(row["input_ids"])))) for half in halves)
     return EncodedRows(reader.tokenizer, rows.task, tuple(trained), selecting, reporting)

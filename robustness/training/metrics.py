@@ -14,6 +14,8 @@ class Metric(StrEnum):
     ACCURACY = "accuracy"
     F1 = "f1"
     """Of an answer's words, by SQuAD v1.1's rules."""
+    QUALITY = "quality"
+    """Of a generated text, by its task's own metric."""
 
     @property
     def spelling(self) -> str:
@@ -22,7 +24,7 @@ class Metric(StrEnum):
         >>> Metric.ACCURACY.spelling, Metric.F1.spelling
         ('accuracy', 'F1')
         """
-        return "F1" if self is Metric.F1 else "accuracy"
+        return "F1" if self is Metric.F1 else self.value
 
 
 def selection_metric(task: Task) -> Metric:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from robustness.definitions.catalog import Entry
 from robustness.errors import UsageError
+from robustness.training.adapters import has_targets
 from robustness.training.methods import MethodDefinition, StudySettings
 
 Protocol = Literal["equal", "paper"]
 Match = Literal["none", "clean"]
-Grid = Literal["shipped", "wide"]
+Grid = Literal["shipped", "wide", "one"]
+Targets = Literal["method", "attention", "linear"]
 LONE_STEP = 4.0
 """Between the rates of a wide grid around a single rate."""
 
@@ -33,30 +35,36 @@ class TrainingSettings:
     """Examples of one optimiser step."""
     accumulation: int = 1
     """Parts in which a batch is run, so that it fits the device."""
+    checkpointing: bool = False
+    """Activations are computed again for the gradients, so that they fit the device: a third more time."""
+    targets: Targets = "method"
+    """Layers that methods adapt which adapt linear ones: what each method's file says, `attention` (query and value)
+    or `linear` (all of the repeated blocks)."""
     warmup_share: float = 0.06
     """Share of all steps over which the learning rate rises from zero."""
     max_grad_norm: float = 1.0
     weight_decay: float = 0.01
     max_tokens: int = 128
-    """Longer inputs are cut, in training and when the development rows are scored."""
+    """Longer inputs are cut, in training and when the development rows are scored; text tasks cut nothing."""
     bf16: bool = False
     """Matrix products in bfloat16; weights and optimiser stay in float32."""
-    dev_limit: int = 1000
-    """At most so many rows, evenly spaced, of either half: of the one that selects, and of the one that reports."""
+    dev_limit: int | None = None
+    """At most so many rows, evenly spaced, of the half that selects; None: 1,000, of text tasks 100."""
+    report_limit: int | None = None
+    """Likewise of the half that reports; None: as many as select, of text tasks twice as many."""
     protocol: Protocol = "equal"
     """`paper`: batch, rate, epochs, clipping and warm-up of each method are those of arXiv 2505.22355."""
     match: Match = "none"
     """`clean`: a pair's checkpoints are those of the epochs closest in clean accuracy."""
 
     grid: Grid = "shipped"
-    """`wide`: every method tries one learning rate more beyond either end of its own."""
+    """`wide`: every method tries one learning rate more beyond either end of its own; `one`: its largest alone."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulation", "max_tokens", "dev_limit"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"training settings: {name} is {getattr(self, name)}; expected 1 or more")
-        if self.max_steps is not None and self.max_steps < 1:
-            raise UsageError(f"training settings: max_steps is {self.max_steps}; expected 1 or more")
+        for name in ("epochs", "batch_size", "accumulation", "max_tokens", "max_steps", "dev_limit", "report_limit"):
+            count = getattr(self, name)
+            if count is not None and count < 1:
+                raise UsageError(f"training settings: {name} is {count}; expected 1 or more")
         if self.batch_size % self.accumulation:
             raise UsageError(
                 f"training settings: batch_size {self.batch_size} cannot be run in {self.accumulation} equal parts"
@@ -66,12 +74,17 @@ class TrainingSettings:
         for name in ("max_grad_norm", "weight_decay"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(f"training settings: {name} is {getattr(self, name)}; expected 0 or more")
-        words = (("protocol", ("equal", "paper")), ("match", ("none", "clean")), ("grid", ("shipped", "wide")))
-        for name, known in words:
-            if getattr(self, name) not in known:
-                raise UsageError(f"--{name} {getattr(self, name)}: expected {' or '.join(known)}")
-        if self.protocol == "paper" and self.grid == "wide":
-            raise UsageError("--grid wide: --protocol paper trains at the study's own learning rates; leave one out")
+        for name, kind in (("protocol", Protocol), ("match", Match), ("grid", Grid), ("targets", Targets)):
+            if getattr(self, name) not in get_args(kind):
+                raise UsageError(f"--{name} {getattr(self, name)}: expected {' or '.join(get_args(kind))}")
+        if self.protocol == "paper" and self.grid != "shipped":
+            raise UsageError(
+                f"--grid {self.grid}: --protocol paper trains at the study's own learning rates; leave one out"
+            )
+        if self.protocol == "paper" and self.targets != "method":
+            raise UsageError(
+                f"--targets {self.targets}: --protocol paper adapts the layers that the study adapted; leave one out"
+            )
 
     def steps(self, rows: int) -> int:
         """Optimiser steps when `rows` training rows are used.
@@ -93,16 +106,13 @@ class TrainingSettings:
 def under_protocol(
     method: Entry[MethodDefinition], task: str, settings: TrainingSettings
 ) -> tuple[Entry[MethodDefinition], TrainingSettings]:
-    """Returns the method and the settings it is trained with: as they are, on a wide grid, or as the study did.
+    """Returns the method and the settings it is trained with: on the grid and layers asked for, or as the study did.
 
     Raises:
         UsageError: protocol `paper`, and the study's settings of this method on this task are not known.
     """
-    if settings.grid == "wide":
-        rates = {"learning_rates": widen(method.definition.learning_rates)}
-        return Entry(method.name, method.path, method.definition.model_copy(update=rates)), settings
     if settings.protocol == "equal":
-        return method, settings
+        return _adapted(method, settings), settings
     study = next((study for study in method.definition.study if study.task == task), None)
     if study is None:
         known = ", ".join(study.task for study in method.definition.study) or "no task"
@@ -117,6 +127,16 @@ def under_protocol(
         max_grad_norm=study.max_grad_norm,
         warmup_share=study.warmup_share,
     )
+
+
+def _adapted(method: Entry[MethodDefinition], settings: TrainingSettings) -> Entry[MethodDefinition]:
+    rates = method.definition.learning_rates
+    chosen = {"shipped": rates, "wide": widen(rates), "one": (max(rates),)}[settings.grid]
+    adapter = method.definition.adapter
+    if settings.targets != "method" and has_targets(adapter):
+        adapter = adapter.model_copy(update={"target_modules": settings.targets})
+    changed = {"learning_rates": chosen, "adapter": adapter}
+    return Entry(method.name, method.path, method.definition.model_copy(update=changed))
 
 
 def widen(rates: Sequence[float]) -> tuple[float, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from robustness.tasks.task import Task
 from robustness.testsets.example import Example
@@ -28,6 +28,18 @@ class TrainingRows:
     """The same over the development set, both halves."""
 
 
+class Responses(Protocol):
+    """Scores what a model answers to development rows."""
+
+    def __call__(self, model: Any) -> float:
+        """Returns the mean quality, in [0, 1]; the model is left as it was."""
+        ...
+
+    def shortened(self) -> Responses:
+        """Returns the score of one response of few tokens, which says nothing but that there is one."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class ScoredRows:
     """Development rows as token ids, with what scores them."""
@@ -35,6 +47,8 @@ class ScoredRows:
     rows: tuple[EncodedRow, ...]
     metric: Callable[[Any], dict[str, float]] | None = None
     """From the trainer's predictions to a `score`; None: accuracy."""
+    respond: Responses | None = None
+    """Of text, in place of both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +61,8 @@ class EncodedRows:
     selecting: ScoredRows
     reporting: ScoredRows
     label_names: tuple[str, ...] = ("labels",)
+    labels_tokens: bool = False
+    """Whether each token has a label: they are padded, and the loss is a mean over those that count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +72,8 @@ class Reader:
     name: str
     """What messages call it."""
     tokenizer: Any
-    config: Any
-    """transformers' of its model."""
+    model: Any
+    """Without weights."""
     positions: int
     """Tokens of the longest text that it reads."""
     free_positions: int

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import (
+    DataCollatorForSeq2Seq,
     DataCollatorWithPadding,
     PrinterCallback,
     Trainer,
@@ -23,8 +24,9 @@ from transformers import (
 from robustness.definitions.catalog import Entry
 from robustness.errors import CheckpointError, RunError, first_line
 from robustness.training.adaptation import Base, adapt
-from robustness.training.adapters import AdaLoraAdapter
+from robustness.training.adapters import AdaLoraAdapter, share_penalty
 from robustness.training.callbacks import EpochKeeper, RankAllocation, Snapshot, restore
+from robustness.training.completions import IGNORED
 from robustness.training.methods import MethodDefinition
 from robustness.training.protocol import TrainingSettings
 from robustness.training.rows import EncodedRow, EncodedRows, ScoredRows
@@ -100,13 +102,13 @@ def run_trial(
     """
     started = time.perf_counter()
     adapter = trial.method.definition.adapter
-    keeper = EpochKeeper(report, keep_all=trial.settings.match == "clean")
+    keeper = EpochKeeper(report, keep_all=trial.settings.match == "clean", score=rows.selecting.respond)
     ranks: list[TrainerCallback] = [RankAllocation()] if isinstance(adapter, AdaLoraAdapter) else []
     if trial.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     with torch.random.fork_rng(), tempfile.TemporaryDirectory() as unused_folder:
         set_seed(trial.seed)
-        model = adapt(base, rows.task, adapter, trial.settings.steps(len(rows.train)))
+        model = _adapted(trial, base, rows)
         _settle_padding(model, rows, base)
         trainer = _trainer(model, trial, rows, rows.selecting, unused_folder, [keeper, *ranks])
         _fit(trainer, trial)
@@ -140,12 +142,15 @@ def try_step(trial: Trial, base: Base, rows: EncodedRows) -> None:
     few = replace(rows, train=tuple(longest))
     # The metric of questions needs all of them.
     metric = None if rows.selecting.metric is None else (lambda _: {"score": 0.0})
-    scored = ScoredRows(rows.selecting.rows[-DEV_BATCH_SIZE:], metric)
+    respond = None if rows.selecting.respond is None else rows.selecting.respond.shortened()
+    scored = ScoredRows(rows.selecting.rows[-DEV_BATCH_SIZE:], metric, respond)
     try:
         with torch.random.fork_rng(), tempfile.TemporaryDirectory() as folder:
             set_seed(trial.seed)
-            model = adapt(base, rows.task, adapter, trial.settings.steps(len(rows.train)))
+            model = _adapted(trial, base, rows)
             _trainer(model, replace(trial, settings=settings), few, scored, folder, []).train()
+            if respond is not None:
+                respond(model)
             if adapter is not None:
                 model.save_pretrained(folder, save_embedding_layers=False)
     finally:
@@ -154,10 +159,25 @@ def try_step(trial: Trial, base: Base, rows: EncodedRows) -> None:
 
 def score_reporting(model: Any, trial: Trial, rows: EncodedRows) -> float:
     """Returns a trained model's score on the rows that no choice depends on; it is on the CPU afterwards."""
-    with torch.random.fork_rng(), tempfile.TemporaryDirectory() as unused_folder:
-        metrics = _trainer(model, trial, rows, rows.reporting, unused_folder, []).evaluate()
+    if rows.reporting.respond is not None:
+        score = rows.reporting.respond(model.to(trial.device))
+    else:
+        with torch.random.fork_rng(), tempfile.TemporaryDirectory() as unused_folder:
+            score = float(_trainer(model, trial, rows, rows.reporting, unused_folder, []).evaluate()["eval_score"])
     model.cpu()
-    return float(metrics["eval_score"])
+    return score
+
+
+def _adapted(trial: Trial, base: Base, rows: EncodedRows) -> Any:
+    """The base, ready to be trained: in parts, without its activations, as the settings say."""
+    settings, adapter = trial.settings, trial.method.definition.adapter
+    if adapter is not None and rows.labels_tokens:
+        adapter = share_penalty(adapter, settings.accumulation)
+    model = adapt(base, rows.task, adapter, settings.steps(len(rows.train)))
+    if settings.checkpointing:
+        # Reentrant checkpointing needs inputs with gradients, which a frozen base has not.
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return model
 
 
 def _trainer(
@@ -170,16 +190,18 @@ def _trainer(
 ) -> Trainer:
     trainer = Trainer(
         model=model,
-        args=_arguments(trial, len(rows.train), unused_folder, rows.label_names),
+        args=_arguments(trial, rows, unused_folder),
         train_dataset=rows.train,
-        eval_dataset=scored.rows,
+        eval_dataset=scored.rows or None,
         data_collator=_collator(model, rows),
         processing_class=rows.tokenizer,
         compute_metrics=scored.metric or _accuracy,
         preprocess_logits_for_metrics=_logits_alone(rows.label_names),
         callbacks=list(callbacks),
     )
-    if trial.settings.accumulation > 1:  # some models take the batch's count and leave it unused: parts would add up
+    # Some models take the batch's count and leave it unused: parts would add up. Language models use it, and parts of
+    # unequal numbers of tokens are one batch by it alone.
+    if trial.settings.accumulation > 1 and not rows.labels_tokens:
         trainer.model_accepts_loss_kwargs = False
     trainer.remove_callback(PrinterCallback)
     return trainer
@@ -200,18 +222,23 @@ def _settle_padding(model: Any, rows: EncodedRows, base: Base) -> None:
     settle_padding_token(model, rows.tokenizer, name)
     options = HeadOptions(rows.task, tuple(range(len(rows.task.labels))))
     try:
-        settle_side(build_head(trained_kind(rows.task), model.eval(), rows.tokenizer, options), rows.task)
+        head = build_head(trained_kind(rows.task), model.eval(), rows.tokenizer, options)
+        settle_side(head, rows.task)
+        fault = head.find_fault()
     except Exception as error:  # as above
         raise CheckpointError(
             f"{name}: it cannot answer a short text: {type(error).__name__}: {first_line(error)}"
         ) from error
-    if reason := switched_attention(model):
+    if reason := fault or switched_attention(model):
         raise CheckpointError(f"{name}: {reason}")
 
 
 def _collator(model: Any, rows: EncodedRows) -> Callable[[list[EncodedRow]], Any]:
     """Pads what the model's forward pass takes of each row: a tokenizer may give more."""
-    pad = DataCollatorWithPadding(rows.tokenizer)
+    if rows.labels_tokens:
+        pad = DataCollatorForSeq2Seq(rows.tokenizer, label_pad_token_id=IGNORED)  # pads labels too
+    else:
+        pad = DataCollatorWithPadding(rows.tokenizer)
     wanted = {*accepted_inputs(model), *rows.label_names}
     return lambda some: pad([{name: row[name] for name in row if name in wanted} for row in some])
 
@@ -227,7 +254,7 @@ def _logits_alone(label_names: Sequence[str]) -> Callable[[Any, Any], Any]:
     return choose
 
 
-def _arguments(trial: Trial, rows: int, unused_folder: str, label_names: Sequence[str]) -> TrainingArguments:
+def _arguments(trial: Trial, rows: EncodedRows, unused_folder: str) -> TrainingArguments:
     settings = trial.settings
     arguments = TrainingArguments(
         output_dir=unused_folder,
@@ -238,21 +265,21 @@ def _arguments(trial: Trial, rows: int, unused_folder: str, label_names: Sequenc
         per_device_eval_batch_size=DEV_BATCH_SIZE,
         learning_rate=trial.learning_rate,
         lr_scheduler_type="linear",
-        warmup_steps=settings.warmup_steps(rows),
+        warmup_steps=settings.warmup_steps(len(rows.train)),
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
         optim="adamw_torch_fused",
         bf16=settings.bf16,
         seed=trial.seed,
         data_seed=data_seed(trial.seed),
-        eval_strategy="epoch",
+        eval_strategy="no" if rows.selecting.respond else "epoch",
         logging_strategy="epoch",
         logging_nan_inf_filter=False,
         save_strategy="no",
         report_to=[],
         disable_tqdm=True,
         remove_unused_columns=False,
-        label_names=list(label_names),  # a PeftModel's signature does not show them
+        label_names=list(rows.label_names),  # a PeftModel's signature does not show them
         dataloader_pin_memory=trial.device.type == "cuda",
         use_cpu=trial.device.type == "cpu",
     )

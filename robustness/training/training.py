@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from robustness.paths import refuse_unwritable
 from robustness.tasks.graders import grader_for
 from robustness.tasks.task import Task
 from robustness.training.adaptation import Base
-from robustness.training.adapters import PromptAdapter, virtual_tokens
+from robustness.training.adapters import PromptAdapter, has_targets, virtual_tokens
 from robustness.training.callbacks import restore
 from robustness.training.data import load_rows
 from robustness.training.encoding import FORMS, encode_rows
@@ -34,6 +34,7 @@ from robustness.training.trainer import Trial, TrialResult, run_trial, score_rep
 from robustness.victims.files.bases import digest_weights
 from robustness.victims.files.checkpoint import ADAPTER_CONFIG, locate
 from robustness.victims.loading import place
+from robustness.victims.precision import faster_dtype
 
 PAIRS_FILE = "pairs.toml"
 
@@ -76,7 +77,7 @@ def train(
 ) -> Path:
     """Trains one checkpoint per method and seed into `out` and returns the path of the pairs file.
 
-    Each method tries every learning rate of its grid; the best by accuracy (of questions F1) on one half of the clean
+    Each method tries every learning rate of its grid; the best by the task's metric on one half of the clean
     development rows is kept (of equals the smaller), as of its best epoch (of equals the earlier). What is chosen is
     scored once on the other half. Calling again resumes: finished checkpoints are not trained again. A checkpoint
     whose loss is finite at no learning rate is recorded as failed and left out of the pairs file. Pairs of other
@@ -104,10 +105,10 @@ def train(
     entries = [find_method(name) for name in dict.fromkeys(methods)]
     seeds = tuple(dict.fromkeys(seeds))
     _check_arguments(entries, seeds, limit)
-    settings = settings or TrainingSettings()
     torch_device = _device(device)
+    settings = _computable(settings or TrainingSettings(), torch_device, progress or _ignore)
     refuse_unwritable(out)
-    rows = load_rows(testset, data, limit, settings.dev_limit)
+    rows = load_rows(testset, data, limit, settings.dev_limit, settings.report_limit)
     _refuse_prompts(entries, rows.task)
     start = _find_base(base, testset)
     jobs = _plan(entries, seeds, out, rows, start, settings)
@@ -169,6 +170,14 @@ def _device(device: str) -> torch.device:
     return placed
 
 
+def _computable(settings: TrainingSettings, device: torch.device, say: Progress) -> TrainingSettings:
+    """In bfloat16 where that saves time alone: a processor may offer it and take a hundred times as long."""
+    if not settings.bf16 or faster_dtype(device) is torch.bfloat16:
+        return settings
+    say(f"--bf16: {device} computes no faster in bfloat16 than in float32, so training is in float32")
+    return replace(settings, bf16=False)
+
+
 def _plan(
     methods: Sequence[Entry[MethodDefinition]],
     seeds: Sequence[int],
@@ -178,10 +187,10 @@ def _plan(
     settings: TrainingSettings,
 ) -> list[Job]:
     base_digest = digest_weights(base.folder)
-    protocol = "" if settings.protocol == "equal" else f"-{settings.protocol}"
     jobs = []
     for seed, named in product(seeds, methods):
         method, own_settings = under_protocol(named, rows.task.name, settings)
+        adapter = method.definition.adapter
         fingerprint = Fingerprint(
             testset=rows.testset,
             task=rows.task.name,
@@ -197,7 +206,9 @@ def _plan(
             reporting_rows=len(rows.reporting),
             settings=own_settings,
         )
-        folder = out / f"{rows.testset}-{method.name}{protocol}-seed{seed}"
+        variant = "" if settings.protocol == "equal" else f"-{settings.protocol}"
+        variant += f"-{settings.targets}" if settings.targets != "method" and has_targets(adapter) else ""
+        folder = out / f"{rows.testset}-{method.name}{variant}-seed{seed}"
         jobs.append(Job(method, seed, folder, own_settings, fingerprint))
     return jobs
 

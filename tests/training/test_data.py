@@ -27,18 +27,13 @@ def test_spread_examples_reach_over_the_whole_list() -> None:
 
 
 def test_the_sets_with_a_training_split_are_known() -> None:
-    assert {"sst2", "qqp", "mnli", "qnli", "rte", "demo-sentiment"} <= set(trainable())
-    assert "viggo" not in trainable()
+    assert {"sst2", "qqp", "mnli", "qnli", "rte", "demo-sentiment", "viggo", "gsm8k"} <= set(trainable())
+    assert not {"gsm-plus", "advglue-sst2"} & set(trainable())
 
 
 def test_a_set_without_a_training_split_is_refused_with_those_that_have_one() -> None:
     with pytest.raises(UsageError, match=r"no training split; expected one of .*sst2"):
         load_rows("advglue-sst2", None, None, 10)
-
-
-def test_text_to_generate_is_refused_with_what_to_do(shared_data: Path) -> None:
-    with pytest.raises(UsageError, match=r"train viggo: models that generate text are not trained here; train both"):
-        load_rows("viggo", shared_data, 4, 4)
 
 
 def test_inputs_are_cut_to_the_shorter_of_setting_and_tokenizer(testset: str, data: Path, tiny_base: Path) -> None:

@@ -1,0 +1,168 @@
+"""Prompts with their answers as training rows, and the score of the responses that a model gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from robustness.errors import CheckpointError, DataError
+from robustness.tasks.task import Task
+from robustness.testsets.example import Example
+from robustness.training.rows import EncodedRow, EncodedRows, Reader, ScoredRows, TrainingRows
+from robustness.victims.generation.causal import CausalModel
+from robustness.victims.generation.decoding import BATCH_ROWS, DecodingLimits, decode
+from robustness.victims.heads.prompts import prompt_of
+from robustness.victims.heads.texts import TextVictim
+from robustness.victims.padding import settle_side
+
+IGNORED = -100
+"""A label that no loss counts: of the prompt, and of padding."""
+TRIED_TOKENS = 8
+"""Of a response that only shows whether a model gives one."""
+
+
+def encode_texts(rows: TrainingRows, reader: Reader) -> EncodedRows:
+    """Returns each prompt with its first gold text and the end token, which alone have labels.
+
+    The tokens are those that a victim asks with and reads along. Nothing is cut: half an answer teaches wrong ones.
+
+    Raises:
+        CheckpointError: a tokenizer without an end token or the chat template that the task needs, an end token that
+            the model does not know, or no room for a prompt.
+        DataError: a prompt that is longer than the model takes or prints the answer, or an answer that no response
+            may be as long as.
+    """
+    task, tokenizer = rows.task, reader.tokenizer
+    victim = TextVictim(reader.model, tokenizer, task)
+    _refuse_unknown_end(tokenizer, reader.model.get_input_embeddings().num_embeddings, reader.name)
+    encoding = _Encoding(rows.testset, task, victim, reader.free_positions)
+    _refuse_printed_answers(rows.train, encoding)
+    train, *_ = ([_encode(each, encoding) for each in part] for part in (rows.train, rows.selecting, rows.reporting))
+    selecting, reporting = (
+        ScoredRows((), respond=ResponseScore(task, tokenizer, half)) for half in (rows.selecting, rows.reporting)
+    )
+    return EncodedRows(tokenizer, task, tuple(train), selecting, reporting, labels_tokens=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoding:
+    """How a task's prompts and answers become tokens for one base."""
+
+    testset: str
+    """For messages."""
+    task: Task
+    victim: TextVictim
+    """Encodes as it will when it is asked; its model is not run and needs no weights."""
+    longest: int
+    """The most tokens that the base takes beside what the methods learn."""
+
+
+def _encode(example: Example, encoding: _Encoding) -> EncodedRow:
+    row = f"train {encoding.testset}: the row {example.id!r}"
+    try:
+        prompt = encoding.victim.encode(example.texts)
+    except ValueError as error:
+        raise DataError(f"{row}: {error}; remove the row, or use a base of longer texts") from None
+    answer = encoding.victim.target(example)
+    allowed = _limits(encoding.task).max_new_tokens
+    if len(answer) > allowed:
+        raise DataError(
+            f"{row}: its answer has {len(answer)} tokens, and a response ends after {allowed}; raise max_new_tokens "
+            "in the task's [answer], or remove the row"
+        )
+    if len(prompt) + len(answer) > encoding.longest:
+        raise DataError(
+            f"{row}: prompt and answer have {len(prompt)} and {len(answer)} tokens; the base takes "
+            f"{encoding.longest} beside "
+            "what the methods learn; remove the row, or use a base of longer texts"
+        )
+    ids = [*prompt, *answer]
+    return {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": [IGNORED] * len(prompt) + list(answer)}
+
+
+def _refuse_printed_answers(examples: Sequence[Example], encoding: _Encoding) -> None:
+    """A prompt that ends in the answer, or reads it as one of its texts, in every row teaches to copy."""
+    for segment, name in enumerate(encoding.task.fields):
+        if all(example.texts[segment].strip() == _gold(example) for example in examples):
+            raise DataError(
+                f"train {encoding.testset}: the field {name} is the gold answer itself, in all {len(examples)} rows; "
+                "take it out of the task's fields and prompt"
+            )
+    prompt = prompt_of(encoding.task, encoding.victim.tokenizer)
+    if all(prompt.render(example.texts).rstrip().endswith(_gold(example)) for example in examples):
+        raise DataError(
+            f"train {encoding.testset}: the prompt prints the gold answer at its end, in all {len(examples)} rows; "
+            "take it out of the template, or of the texts"
+        )
+
+
+def _gold(example: Example) -> str:
+    return example.answers[0].text.strip()
+
+
+def _refuse_unknown_end(tokenizer: Any, vocabulary: int, name: str) -> None:
+    if tokenizer.eos_token_id >= vocabulary:
+        raise CheckpointError(
+            f"{name}: its tokenizer's end token {tokenizer.eos_token!r} is number {tokenizer.eos_token_id}, and the "
+            f"model knows {vocabulary} tokens, so no response would end; set eos_token in its tokenizer_config.json "
+            "to one of these"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseScore:
+    """The mean quality of a model's greedy responses, by the task's own metric."""
+
+    task: Task
+    tokenizer: Any
+    examples: tuple[Example, ...]
+
+    def __call__(self, model: Any) -> float:
+        """Returns it, in [0, 1]; the model is left as it was."""
+        assert self.task.answer is not None, "a definition without it is refused"
+        was_training = model.training
+        model.eval()
+        with plain_forward(model):
+            victim = TextVictim(model, self.tokenizer, self.task)
+            shared = settle_side(victim, self.task)
+            prompts = [victim.encode(example.texts) for example in self.examples]
+            responses = decode(
+                CausalModel(model, self.tokenizer),
+                prompts,
+                _limits(self.task),
+                batch_rows=BATCH_ROWS if shared else 1,
+            )
+        model.train(was_training)
+        golds = ([gold.text for gold in example.answers] for example in self.examples)
+        scores = [
+            self.task.answer.score(response.text, gold).quality
+            for response, gold in zip(responses, golds, strict=True)
+        ]
+        return sum(scores) / len(scores)
+
+    def shortened(self) -> ResponseScore:
+        """Returns the score of one response of few tokens, which says nothing but that there is one."""
+        assert self.task.answer is not None, "as above"
+        answer = replace(self.task.answer, max_new_tokens=min(TRIED_TOKENS, self.task.answer.max_new_tokens))
+        return replace(self, task=replace(self.task, answer=answer), examples=self.examples[:1])
+
+
+def _limits(task: Task) -> DecodingLimits:
+    assert task.answer is not None, "a definition without it is refused"
+    return DecodingLimits(task.answer.max_new_tokens, task.answer.stop)
+
+
+@contextmanager
+def plain_forward(model: Any) -> Iterator[None]:
+    """Lets a model that is trained under autocast answer in its own precision, as it will be judged.
+
+    accelerate puts a function of its own before the forward pass, as an attribute of the model.
+    """
+    wrapped = model.__dict__.pop("forward", None)
+    try:
+        yield
+    finally:
+        if wrapped is not None:
+            model.forward = wrapped
