@@ -28,7 +28,8 @@ ScoreRows: TypeAlias = NDArray[np.float32]
 class Losses:
     """A question about losses alone: where nobody asks whether the objective is reached, an answer may be cheaper.
 
-    Whether it is reached may be asked later by yielding the candidate itself, which is then no further query.
+    Whether it is reached may be asked later by yielding the candidate itself, which is then no further query. Of a
+    generated text a loss takes no decode: ask `reached` of the candidate that a search keeps, not of all.
     """
 
     candidates: Sequence[Example]
@@ -70,6 +71,8 @@ class Answer:
     """None where only losses were asked for."""
     known_scores: ScoreRows | None = None
     """None but where scores were asked for."""
+    free_reached: NDArray[np.bool_] | None = None
+    """As `reached`, of losses alone too, by victims that tell it at no cost; None by those that would decode."""
 
     @property
     def reached(self) -> NDArray[np.bool_]:
@@ -203,6 +206,24 @@ class StartingRespondent(Protocol):
 
     def start(self, asked: Sequence[Example]) -> Callable[[], Rows]:
         """Begins answering and returns the function that waits for the rows."""
+        ...
+
+
+@runtime_checkable
+class DecodingRespondent(Protocol):
+    """A victim whose rows take a decode, which a loss does not, and a search's candidates take less of."""
+
+    def loss_rows(self, asked: Sequence[Example]) -> Rows:
+        """Returns the numbers that rows begin with, as far as its grader needs them for losses."""
+        ...
+
+    def rows_along(self, asked: Sequence[Example], read: Sequence[NDArray[np.float32] | None]) -> Rows:
+        """Returns rows, for which no more is decoded than reading along cannot tell.
+
+        Args:
+            asked: candidates of examples that it has answered.
+            read: their loss rows, where these are known.
+        """
         ...
 
 

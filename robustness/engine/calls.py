@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import partial
 from typing import final
 
-from robustness.engine.attack import Respondent, StartingRespondent
+import numpy as np
+from numpy.typing import NDArray
+
+from robustness.engine.attack import DecodingRespondent, Respondent, StartingRespondent
 from robustness.errors import RobustnessError
 from robustness.tasks.grading import Rows
 from robustness.testsets.example import Example
 from robustness.victims.isolation import Fault, Isolation
+
+
+class Wanted(StrEnum):
+    """What a victim that decodes is asked for; every other gives rows."""
+
+    ROWS = "rows"
+    """Decoded whole, which clean texts and proposals are judged by."""
+    ROWS_ALONG = "rows-along"
+    """Decoded where reading along does not tell: of a search's candidates."""
+    LOSS_ROWS = "loss-rows"
+    """Nothing is decoded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +36,10 @@ class Part:
 
     group: str
     """Of the example."""
+    wanted: Wanted = Wanted.ROWS
     asked: list[Example] = field(default_factory=list)
+    read: list[NDArray[np.float32] | None] = field(default_factory=list)
+    """Of what is asked, loss rows that are known: as many, or none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +47,8 @@ class Call:
     """What the victim works on."""
 
     parts: Sequence[Part]
-    collect: Callable[[], Rows]
-    """Waits for the rows of all that is asked."""
+    collect: Callable[[], list[Rows]]
+    """Waits for the rows of each part."""
     seconds: float
     """The time it took to hand them over."""
 
@@ -45,14 +63,13 @@ class Calls:
 
     def start(self, parts: Sequence[Part]) -> Call:
         """Hands the victim examples; one that answers later may be handed more before it has answered."""
-        asked = _asked_in(parts)
         started = time.perf_counter()
         try:
-            collect = self._begin(asked)
+            collect = self._begin(parts)
         except RobustnessError:
             raise
         except Exception:  # they are asked about once more when they are waited for, and then in halves
-            collect = partial(self._victim.rows, asked)
+            collect = partial(self._ask, parts)
         return Call(parts, collect, time.perf_counter() - started)
 
     def finish(self, call: Call) -> tuple[list[Rows | Fault], float]:
@@ -64,26 +81,40 @@ class Calls:
         whole = dict(enumerate(call.parts))
 
         def answer(some: Mapping[int, Part]) -> Iterator[tuple[int, Rows]]:
-            asked = _asked_in(some.values())
-            rows = call.collect() if len(some) == len(whole) else self._victim.rows(asked)
-            if len(rows) != len(asked):
-                raise ValueError(f"the victim gave {len(rows)} rows of scores for {len(asked)} texts")
-            end = 0
-            for place, part in some.items():
-                start, end = end, end + len(part.asked)
-                yield place, rows[start:end]
+            found = call.collect() if len(some) == len(whole) else self._ask(list(some.values()))
+            yield from zip(some, found, strict=True)
 
         started = time.perf_counter()
         found = dict(self._isolation.ask(answer, whole, lambda part: part.group))
         seconds = call.seconds + time.perf_counter() - started
         return [found[place] for place in whole], seconds / sum(len(part.asked) for part in call.parts)
 
-    def _begin(self, asked: Sequence[Example]) -> Callable[[], Rows]:
+    def _begin(self, parts: Sequence[Part]) -> Callable[[], list[Rows]]:
         if isinstance(self._victim, StartingRespondent):
-            return self._victim.start(asked)
-        rows = self._victim.rows(asked)
-        return lambda: rows
+            collect = self._victim.start([example for part in parts for example in part.asked])
+            return lambda: _split(collect(), parts)
+        found = self._ask(parts)
+        return lambda: found
+
+    def _ask(self, parts: Sequence[Part]) -> list[Rows]:
+        """Asks for each kind of answer once; returns the rows of each part."""
+        found: dict[int, Rows] = {}
+        for wanted in dict.fromkeys(part.wanted for part in parts):
+            some = [index for index, part in enumerate(parts) if part.wanted is wanted]
+            asked = [example for index in some for example in parts[index].asked]
+            rows = self._answer(wanted, asked, [row for index in some for row in parts[index].read])
+            found |= zip(some, _split(rows, [parts[index] for index in some]), strict=True)
+        return [found[index] for index in range(len(parts))]
+
+    def _answer(self, wanted: Wanted, asked: Sequence[Example], read: Sequence[NDArray[np.float32] | None]) -> Rows:
+        if wanted is Wanted.ROWS or not isinstance(self._victim, DecodingRespondent):
+            return self._victim.rows(asked)
+        return self._victim.loss_rows(asked) if wanted is Wanted.LOSS_ROWS else self._victim.rows_along(asked, read)
 
 
-def _asked_in(parts: Iterable[Part]) -> list[Example]:
-    return [example for part in parts for example in part.asked]
+def _split(rows: Rows, parts: Sequence[Part]) -> list[Rows]:
+    counts = [len(part.asked) for part in parts]
+    if len(rows) != sum(counts):
+        raise ValueError(f"the victim gave {len(rows)} rows of scores for {sum(counts)} texts")
+    ends = np.cumsum(counts)
+    return [rows[end - count : end] for count, end in zip(counts, ends.tolist(), strict=True)]

@@ -85,16 +85,22 @@ class QueryCache:
         use_write_ahead_log(connection)
         connection.execute("PRAGMA synchronous=NORMAL")  # a power cut may lose the last answers, never damage others
 
-    def find(self, asked: Sequence[Example]) -> list[NDArray[np.float32] | None]:
-        """Returns the row of each example that is known; None of the others and of those to be recomputed."""
-        keys = [_key_of(example) for example in asked]
+    def find(self, asked: Sequence[Example], *, losses: bool = False) -> list[NDArray[np.float32] | None]:
+        """Returns the row of each example that is known; None of the others and of those to be recomputed.
+
+        Args:
+            asked: examples.
+            losses: whether loss rows are looked for, which are kept apart.
+        """
+        keys = [_key_of(example, losses=losses) for example in asked]
         found = self._read([key for key in dict.fromkeys(keys) if not _is_rechecked(key)])
         self.hits += len(found)
         return [found.get(key) for key in keys]
 
-    def add(self, asked: Sequence[Example], rows: Rows) -> None:
-        """Stores rows, shape (len(asked), numbers); compares those that are there to be recomputed."""
-        fresh = {_key_of(example): row for example, row in zip(asked, rows, strict=True) if np.isfinite(row).all()}
+    def add(self, asked: Sequence[Example], rows: Rows, *, losses: bool = False) -> None:
+        """Stores rows, shape (len(asked), numbers), or loss rows; compares those that are there to be recomputed."""
+        finite = [(each, row) for each, row in zip(asked, rows, strict=True) if np.isfinite(row).all()]
+        fresh = {_key_of(example, losses=losses): row for example, row in finite}
         again = self._read([key for key in fresh if _is_rechecked(key)])
         disagreed = sum(
             known.shape != fresh[key].shape or self._grader.differ(known, fresh[key], TOLERANCE)
@@ -180,10 +186,11 @@ class CachedVictim:
         return np.stack(list(given)) if asked else rows
 
 
-def _key_of(example: Example) -> bytes:
-    """Of a text with labels its segments; of a question its gold answers too."""
+def _key_of(example: Example, *, losses: bool = False) -> bytes:
+    """Of a text with labels its segments; of a question its gold answers too, and whether its loss alone is kept."""
     golds = [answer.text for answer in example.answers]
-    content = [example.texts, golds] if golds else example.texts
+    content: object = [example.texts, golds] if golds else example.texts
+    content = {"losses": content} if losses else content
     return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).digest()
 
 

@@ -13,7 +13,6 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, final
 
 import numpy as np
@@ -24,6 +23,7 @@ from robustness.engine.attack import (
     Answer,
     Attack,
     BudgetExhausted,
+    DecodingRespondent,
     Gradients,
     Losses,
     NamedAttack,
@@ -32,23 +32,23 @@ from robustness.engine.attack import (
     Respondent,
     Scorer,
     Scores,
-    Search,
 )
-from robustness.engine.calls import Call, Calls, Part
+from robustness.engine.calls import Call, Calls, Part, Wanted
 from robustness.engine.crashes import Crash, Crashes
 from robustness.engine.evaluation import NOT_FINITE
 from robustness.engine.gradient_desk import GradientAccount, answer_gradients
 from robustness.engine.label_scores import as_respondent
 from robustness.engine.needs import needs_of
-from robustness.engine.outcome import Answered, Outcome, Problem, Spent, Status
+from robustness.engine.outcome import Answered, Outcome, Problem, Status
 from robustness.engine.query_cache import QueryCache
 from robustness.engine.questions import QueryCount, candidates_of, check_question
 from robustness.engine.referee import check_proposal, contradicts, judge
+from robustness.engine.seats import Seat
 from robustness.engine.seeding import example_generator
 from robustness.engine.watchdog import SearchTimeout, Watchdog
 from robustness.errors import AttackError
-from robustness.tasks.grading import Grade, Grader, Rows
-from robustness.testsets.example import Example, Texts, digest_texts
+from robustness.tasks.grading import Grader, Rows
+from robustness.testsets.example import Example, digest_texts
 from robustness.victims.isolation import Fault
 
 if TYPE_CHECKING:
@@ -73,82 +73,7 @@ MAX_WORDS = 2_500
 """A search's first question may be as many texts as there are words: beyond this they would fill the memory."""
 
 
-@dataclass(slots=True)
-class _Seat:
-    """One example under attack: the clean text is scored, then the search asks, then its proposal is judged."""
-
-    example: Example
-    asked: Sequence[Example]
-    """What waits for rows: the clean example, then the search's questions, at last its proposal."""
-    count: QueryCount
-    question: Question = ()
-    """What the search has asked."""
-    search: Search | None = None
-    is_judgement: bool = False
-    missing: int = 0
-    """Of what it asked, how much has not been answered."""
-    readings: dict[Texts, bytes] = field(default_factory=dict)
-    """What the victim reads of each text, if it says so: texts read alike share one score, to its last digit."""
-    known: dict[Texts | bytes, NDArray[np.float32]] = field(default_factory=dict)
-    """Rows by reading or, where the victim does not tell it, by text."""
-    clean: Grade | None = None
-    """Of the clean text."""
-    forwards: int = 0
-    generated: list[int | None] = field(default_factory=list)
-    """Tokens decoded for each row that the model gave."""
-    seconds: float = 0.0
-    search_seconds: float = 0.0
-    """The part of it that the attack's own code took."""
-    gradients: GradientAccount | None = None
-    """Where the attack has access to gradients."""
-    fault: Fault | None = None
-    """Why the victim has not scored what was asked."""
-    place: int = 0
-    """Among the examples, in the order in which they were given."""
-    crash: Crash | None = None
-    """What the attack raised."""
-
-    @property
-    def waits_for_gradients(self) -> bool:
-        """Whether it has asked for gradients that are not there yet."""
-        return self.gradients is not None and self.gradients.is_waiting
-
-    @property
-    def spent(self) -> Spent:
-        """What the example has cost so far, the search's gradients included."""
-        spent = Spent(self.queries, self.forwards, self.seconds).with_generated(self.generated)
-        if (cost := self.gradients) is None:
-            return spent
-        return replace(
-            spent,
-            forwards=spent.forwards + cost.forwards,
-            seconds=spent.seconds + cost.seconds,
-            backwards=cost.backwards,
-            zero_gradients=cost.zero_gradients,
-        )
-
-    @property
-    def queries(self) -> int:
-        """What the search has been charged for."""
-        return self.count.queries
-
-    def unanswered(self) -> list[Example]:
-        """What must run through the model; a judgement never comes from the cache."""
-        if self.is_judgement:
-            return [self.asked[0]]
-        new: dict[Texts | bytes, Example] = {}
-        for candidate in self.asked:
-            key = self.key(candidate.texts)
-            if key not in self.known:
-                new.setdefault(key, candidate)
-        return list(new.values())
-
-    def key(self, texts: Texts) -> Texts | bytes:
-        """Returns under what the scores of a text are known."""
-        return self.readings.get(texts, texts)
-
-
-_Started = tuple[list[_Seat], Call]
+_Started = tuple[list[Seat], Call]
 """A call with the seat of each of its parts."""
 
 
@@ -183,6 +108,7 @@ class Scheduler:
         self._search_of = attack.attack.search
         self._victim = victim
         self._respondent = as_respondent(victim)
+        self._decodes = isinstance(self._respondent, DecodingRespondent)
         self._read = victim.read if isinstance(victim, ReadingScorer) else None
         self._seed = seed
         self._width = width
@@ -204,10 +130,10 @@ class Scheduler:
         coming = enumerate(examples)
         crashes = Crashes(self._attack.name)
         taken = 0
-        queue: deque[tuple[_Seat, Example]] = deque()
+        queue: deque[tuple[Seat, Example]] = deque()
         calls: deque[_Started] = deque()
-        ready: list[_Seat] = []
-        at_desk: list[_Seat] = []
+        ready: list[Seat] = []
+        at_desk: list[Seat] = []
         with Watchdog() as watchdog:
             while True:
                 while taken < self._width and len(queue) < self._batch and (given := next(coming, None)):
@@ -236,11 +162,11 @@ class Scheduler:
                     else:
                         ready += self._enqueue(seat, queue)
 
-    def _seat(self, place: int, example: Example) -> _Seat:
+    def _seat(self, place: int, example: Example) -> Seat:
         account = GradientAccount() if self._access is Access.GRADIENTS else None
-        return _Seat(example, [example], QueryCount(example.texts), gradients=account, place=place)
+        return Seat(example, [example], QueryCount(example.texts), self._decodes, gradients=account, place=place)
 
-    def _enqueue(self, seat: _Seat, queue: deque[tuple[_Seat, Example]]) -> list[_Seat]:
+    def _enqueue(self, seat: Seat, queue: deque[tuple[Seat, Example]]) -> list[Seat]:
         """Queues what the seat must have scored; returns the seat if that is nothing."""
         if self._read is not None:
             new = [text for text in dict.fromkeys(c.texts for c in seat.asked) if text not in seat.readings]
@@ -248,29 +174,30 @@ class Scheduler:
                 seat.readings |= zip(new, self._read(new), strict=True)
         asked = seat.unanswered()
         if self._cache is not None and not seat.is_judgement:
-            known = zip(asked, self._cache.find(asked), strict=True)
-            seat.known |= {seat.key(candidate.texts): row for candidate, row in known if row is not None}
-            asked = seat.unanswered()
+            for losses in (False, True) if seat.wanted is Wanted.LOSS_ROWS else (False,):
+                known = zip(asked, self._cache.find(asked, losses=losses), strict=True)
+                found = {candidate: row for candidate, row in known if row is not None}
+                seat.keep(list(found), list(found.values()), losses=losses)
+                asked = seat.unanswered()
         queue.extend((seat, candidate) for candidate in asked)
         seat.missing = len(asked)
         return [] if asked else [seat]
 
-    def _start(self, queue: deque[tuple[_Seat, Example]]) -> _Started:
+    def _start(self, queue: deque[tuple[Seat, Example]]) -> _Started:
         """Hands the victim the first batch of the queue."""
-        seats: list[_Seat] = []
+        seats: list[Seat] = []
         parts: list[Part] = []
         for _ in range(min(self._batch, len(queue))):
             seat, candidate = queue.popleft()
             if not seats or seats[-1] is not seat:
                 seats.append(seat)
-                parts.append(Part(seat.example.group))
-            parts[-1].asked.append(candidate)
+                parts.append(seat.begin_part())
+            seat.add_to(parts[-1], candidate)
         return seats, self._calls.start(parts)
 
-    def _finish(self, seats: Sequence[_Seat], call: Call) -> list[_Seat]:
+    def _finish(self, seats: Sequence[Seat], call: Call) -> list[Seat]:
         """Waits for a call and books its scores, or why there are none; returns the seats that can go on."""
         found, each = self._calls.finish(call)
-        scored: list[tuple[Example, NDArray[np.float32]]] = []
         for seat, part, answer in zip(seats, call.parts, found, strict=True):
             seat.seconds += each * len(part.asked)
             seat.missing -= len(part.asked)
@@ -279,18 +206,28 @@ class Scheduler:
                 continue
             seat.forwards += len(part.asked)
             seat.generated += map(self._respondent.grader.generated, answer)
-            texts = [candidate.texts for candidate in part.asked]
             if seat.is_judgement:
-                seen = seat.known.get(seat.key(texts[0]))
-                if contradicts(self._respondent.grader, seat.asked[0], seen, answer[0]):
-                    self.contradicted.add(digest_texts(texts[0]))
-            seat.known |= {seat.key(text): row for text, row in zip(texts, answer, strict=True)}
-            scored += zip(part.asked, answer, strict=True)
-        if self._cache is not None and scored:
-            self._cache.add([candidate for candidate, _ in scored], np.stack([row for _, row in scored]))
+                texts = part.asked[0].texts
+                if contradicts(self._respondent.grader, seat.asked[0], seat.known.get(seat.key(texts)), answer[0]):
+                    self.contradicted.add(digest_texts(texts))
+            seat.keep(part.asked, answer, losses=part.wanted is Wanted.LOSS_ROWS)
+        if self._cache is not None:
+            self._remember(call.parts, found, self._cache)
         return [seat for seat in seats if not seat.missing]
 
-    def _advance(self, seat: _Seat, watchdog: Watchdog) -> Outcome | None:
+    @staticmethod
+    def _remember(parts: Sequence[Part], found: Sequence[Rows | Fault], cache: QueryCache) -> None:
+        for losses in (False, True):
+            kept = [
+                (part.asked, rows)
+                for part, rows in zip(parts, found, strict=True)
+                if not isinstance(rows, Fault) and (part.wanted is Wanted.LOSS_ROWS) is losses
+            ]
+            if kept:
+                asked = [candidate for some, _ in kept for candidate in some]
+                cache.add(asked, np.concatenate([rows for _, rows in kept]), losses=losses)
+
+    def _advance(self, seat: Seat, watchdog: Watchdog) -> Outcome | None:
         """Takes a seat one step on; returns the outcome when it is done."""
         started = time.perf_counter()
         try:
@@ -306,10 +243,10 @@ class Scheduler:
         seat.search_seconds += elapsed
         return outcome
 
-    def _step(self, seat: _Seat) -> Outcome | None:
+    def _step(self, seat: Seat) -> Outcome | None:
         if seat.fault is not None:
             return self._ended(seat, seat.fault.reason)
-        rows = np.array([seat.known[seat.key(candidate.texts)] for candidate in seat.asked], dtype=np.float32)
+        rows = seat.rows()
         if not np.isfinite(rows).all():
             return self._ended(seat, NOT_FINITE)
         if seat.is_judgement:
@@ -329,7 +266,7 @@ class Scheduler:
             seat.is_judgement = True
         return None
 
-    def _answer(self, seat: _Seat, rows: Rows) -> Answer | Sequence[TextGradient]:
+    def _answer(self, seat: Seat, rows: Rows) -> Answer | Sequence[TextGradient]:
         """What the search is told of what it asked."""
         if seat.gradients is not None and isinstance(seat.question, Gradients):
             gradients = seat.gradients.take()
@@ -337,12 +274,14 @@ class Scheduler:
                 raise AttackError(NOT_FINITE)
             return gradients
         losses = self._respondent.grader.losses(rows, seat.asked)
-        if isinstance(seat.question, Losses):
+        if seat.wanted is Wanted.LOSS_ROWS:
             return Answer(losses)
         reached = self._attack.objective.reached(self._respondent.grader.correct(rows, seat.asked))
-        return Answer(losses, reached, rows if isinstance(seat.question, Scores) else None)
+        if isinstance(seat.question, Losses):
+            return Answer(losses, free_reached=reached)
+        return Answer(losses, reached, rows if isinstance(seat.question, Scores) else None, reached)
 
-    def _ask(self, seat: _Seat, question: Question) -> None:
+    def _ask(self, seat: Seat, question: Question) -> None:
         """Books a question, or ends the search when its budget cannot pay for it (raises StopIteration)."""
         check_question(question, seat.example, self._access, self._needs, self._respondent.can)
         budget = self._attack.max_queries
@@ -358,7 +297,7 @@ class Scheduler:
             raise StopIteration(seat.example) from None
         raise AttackError("asked again after its budget was exhausted; return the best candidate instead")
 
-    def _refuse(self, seat: _Seat, row: NDArray[np.float32]) -> Outcome | None:
+    def _refuse(self, seat: Seat, row: NDArray[np.float32]) -> Outcome | None:
         """Grades the clean text; the outcome of an example that cannot be attacked, or need not."""
         grader = self._respondent.grader
         if problem := _problem(seat.example, grader):
@@ -366,13 +305,13 @@ class Scheduler:
         seat.clean = grader.grade(row, seat.example)
         return None if seat.clean.correct else self._ended(seat)
 
-    def _judged(self, seat: _Seat, row: NDArray[np.float32]) -> Outcome:
+    def _judged(self, seat: Seat, row: NDArray[np.float32]) -> Outcome:
         assert seat.clean is not None, "a judged example had its clean text scored"
         grader, objective = self._respondent.grader, self._attack.objective
         grades, gold = (seat.clean, grader.grade(row, seat.asked[0])), grader.gold(seat.example)
         return judge(seat.example, seat.asked[0], grades, gold=gold, objective=objective, spent=seat.spent)
 
-    def _ended(self, seat: _Seat, problem: str | None = None) -> Outcome:
+    def _ended(self, seat: Seat, problem: str | None = None) -> Outcome:
         """Without a proposal: a problem, or a clean text that is answered wrongly."""
         ended = Status.SKIPPED if problem is None else Problem(problem)
         gold = self._respondent.grader.gold(seat.example)

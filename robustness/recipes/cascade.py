@@ -87,9 +87,13 @@ def _run(member: NamedAttack, example: Example, rng: np.random.Generator) -> Sta
 
 def _reached(question: Question, answer: Any) -> Iterable[tuple[Texts, bool]]:
     """Which texts are known to reach the objective or not by an answer."""
-    if isinstance(question, Losses):
+    if isinstance(question, Losses) and answer.free_reached is None:
         return []
-    known: Sequence[object] = [each.reached for each in answer] if isinstance(question, Gradients) else answer.reached
+    known: Sequence[object]
+    if isinstance(question, Gradients):
+        known = [each.reached for each in answer]
+    else:
+        known = answer.free_reached if isinstance(question, Losses) else answer.reached
     return [(each.texts, bool(is_reached)) for each, is_reached in zip(candidates_of(question), known, strict=True)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from causal_models import generate_plainly, tiny_model
 from robustness.engine.attack import Access, Losses, NamedAttack, Search
 from robustness.engine.evaluation import evaluate
 from robustness.engine.outcome import Outcome, Status
+from robustness.engine.query_cache import QueryCache
 from robustness.engine.scheduler import Scheduler
+from robustness.recipes.building import find_attack
 from robustness.tasks.gold import GoldSpan
 from robustness.tasks.task import Task, TaskKind
 from robustness.tasks.text.answering import TextAnswer
@@ -104,6 +107,77 @@ def test_outcomes_count_what_was_decoded_for_them(victim: TextVictim, examples: 
         tokens = plain_tokens(victim, example.texts[0])
         assert (outcome.decodes, outcome.generated_tokens) == (1, len(tokens))
         assert outcome.cut is (END not in tokens)
+
+
+class AsksLosses:
+    """Asks for losses alone, and proposes the text of the largest one."""
+
+    access = Access.SCORES
+
+    def search(self, example: Example, rng: np.random.Generator) -> Search:
+        del rng
+        candidates = [example.replace_word(i, word) for i in range(len(example.words)) for word in WORDS[:6]]
+        answer = yield Losses(candidates)
+        assert answer.free_reached is None
+        return candidates[int(answer.losses.argmax())]
+
+
+class DecodesAll:
+    """The same victim, of whose candidates every one is decoded."""
+
+    def __init__(self, victim: TextVictim) -> None:
+        self.victim, self.grader, self.can = victim, victim.grader, victim.can
+
+    def rows(self, asked: Any) -> Any:
+        return self.victim.rows(asked)
+
+
+def run(attack: NamedAttack, victim: Any, examples: list[Example]) -> list[Outcome]:
+    found = {outcome.example_id: outcome for outcome in Scheduler(attack, victim, seed=0).run(examples)}
+    return [found[example.id] for example in examples]
+
+
+def test_losses_decode_nothing_but_the_clean_text_and_the_proposal(victim: TextVictim, examples: Any) -> None:
+    outcomes = run(NamedAttack("losses", "digest", AsksLosses()), victim, examples)
+
+    for example, outcome in zip(examples, outcomes, strict=True):
+        texts = dict.fromkeys([example.texts[0], *(outcome.adversarial_text or ())])
+        tokens = [len(plain_tokens(victim, text)) for text in texts]
+        assert (outcome.decodes, outcome.generated_tokens) == (len(tokens), sum(tokens))
+        assert (outcome.status is Status.SKIPPED) == (len(tokens) == 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "share"), [("deepwordbug", 0.5), ("pruthi", 0.5), ("input-reduction", 0.8), ("stress-append", 1)]
+)
+def test_searches_find_what_they_find_where_every_candidate_is_decoded(
+    name: str, share: float, victim: TextVictim, examples: Any
+) -> None:
+    attack = find_attack(name)
+
+    ours, plain = (run(attack, each, examples) for each in (victim, DecodesAll(victim)))
+
+    kept = [(each.status, each.adversarial_text, each.queries, each.response) for each in ours]
+    assert kept == [(each.status, each.adversarial_text, each.queries, each.response) for each in plain]
+    tokens, most = (sum(each.generated_tokens or 0 for each in some) for some in (ours, plain))
+    assert 0 < tokens <= share * most
+
+
+def test_what_the_cache_knows_is_neither_read_nor_decoded_again(
+    victim: TextVictim, examples: Any, tmp_path: Path
+) -> None:
+    def search() -> list[Outcome]:
+        cache = QueryCache(tmp_path, "victim", victim.grader)
+        attack = find_attack("deepwordbug")
+        found = {each.example_id: each for each in Scheduler(attack, victim, seed=0, cache=cache).run(examples)}
+        cache.close()
+        return [found[example.id] for example in examples]
+
+    first, second = search(), search()
+
+    assert [each.adversarial_text for each in first] == [each.adversarial_text for each in second]
+    assert {each.forwards for each in second} <= {0, 1} and sum(each.forwards for each in first) > 50
+    assert all(each.decodes in (None, each.forwards) for each in second)
 
 
 def test_a_test_set_is_evaluated_with_responses_and_quality(victim: TextVictim, examples: Any) -> None:

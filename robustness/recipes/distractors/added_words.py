@@ -63,18 +63,16 @@ class AddWords:
         """Stops at the first question whose answers hold a text that reaches the objective."""
         common, fixed = _vocabulary(example, self._paragraph_words)
         beams = [_draw(common, self._words, rng)]
-        best = self._write(example, beams[0])
+        best, best_loss = self._write(example, beams[0]), -np.inf
         try:
-            first: Answer = yield Losses([best])
-            best_loss = float(first.losses[0])
             for beam_count in (1, 1 + self._restarts):
                 beams += [_draw(common, self._words, rng) for _ in range(beam_count - len(beams))]
                 for _ in range(self._epochs):
                     for place in rng.permutation(self._words):
                         forms = [_forms(beam, int(place), common, fixed, self._candidates, rng) for beam in beams]
                         asked = [self._write(example, words) for each in forms for words in each]
-                        answer: Answer = yield asked
-                        if (reached := worst_reached(answer, answer.losses)) is not None:
+                        answer: Answer = yield Losses(asked)
+                        if (reached := (yield from worst_reached(asked, answer, answer.losses))) is not None:
                             return asked[reached]
                         beams = _largest(forms, answer.losses)
                         if answer.losses.max() > best_loss:

@@ -8,7 +8,8 @@ from typing import final
 import numpy as np
 from pydantic import NonNegativeInt
 
-from robustness.engine.attack import Access, Answer, BudgetExhausted, Search
+from robustness.engine.attack import Access, Answer, BudgetExhausted, Losses, Search
+from robustness.recipes.text.ranking import reaches
 from robustness.testsets.example import Example
 
 _ALPHABET = string.ascii_letters + string.digits
@@ -42,8 +43,8 @@ class Append:
         best, best_loss = example, -np.inf
         try:
             for candidate in candidates:
-                answer: Answer = yield [candidate]
-                if answer.reached[0]:
+                answer: Answer = yield Losses([candidate])
+                if (yield from reaches([candidate], answer, 0)):
                     return candidate
                 if answer.losses[0] > best_loss:
                     best, best_loss = candidate, float(answer.losses[0])

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import PositiveInt
 
-from robustness.engine.attack import Access, Answer, BudgetExhausted, Search
+from robustness.engine.attack import Access, Answer, BudgetExhausted, Losses, Search
 from robustness.recipes.text.edits import WordEdits
 from robustness.recipes.text.ranking import worst_reached
 from robustness.testsets.example import Example
@@ -60,8 +60,8 @@ class DifferentialEvolution:
         try:
             for _ in range(self._generations + 1):
                 candidates = [self._apply(example, edits, vector) for vector in trials]
-                answer: Answer = yield candidates
-                if (reached := worst_reached(answer, answer.losses)) is not None:
+                answer: Answer = yield Losses(candidates)
+                if (reached := (yield from worst_reached(candidates, answer, answer.losses))) is not None:
                     return candidates[reached]
                 better = answer.losses >= losses
                 vectors = np.where(better[:, None], trials, vectors)

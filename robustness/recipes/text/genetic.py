@@ -7,7 +7,7 @@ from typing import Annotated, final
 import numpy as np
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from robustness.engine.attack import Access, Answer, BudgetExhausted, Search
+from robustness.engine.attack import Access, Answer, BudgetExhausted, Losses, Search
 from robustness.recipes.text.edits import WordEdits
 from robustness.recipes.text.genes import Genes, express, fittest, is_allowed, list_forms, mutants
 from robustness.recipes.text.ranking import error_probabilities, worst_reached
@@ -55,9 +55,9 @@ class Genetic:
             for _ in range(self._generations + 1):
                 families = [mutants(self._edits, example, genes, forms, rng) for genes in members]
                 asked = [express(example, genes) for each in families for genes in each]
-                answer: Answer = yield asked
+                answer: Answer = yield Losses(asked)
                 fitness = error_probabilities(answer.losses)
-                if (reached := worst_reached(answer, fitness)) is not None:
+                if (reached := (yield from worst_reached(asked, answer, fitness))) is not None:
                     return asked[reached]
                 generation = [*elite, *fittest(families, fitness)]
                 elite = [max(generation, key=lambda member: member[1])]

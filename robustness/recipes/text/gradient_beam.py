@@ -8,7 +8,7 @@ from typing import Literal, final
 import numpy as np
 from pydantic import PositiveInt
 
-from robustness.engine.attack import Access, Answer, BudgetExhausted, Gradients, Search
+from robustness.engine.attack import Access, Answer, BudgetExhausted, Gradients, Losses, Search
 from robustness.errors import AttackError
 from robustness.recipes.text.constraints import Constraints
 from robustness.recipes.text.edits import WordEdits
@@ -52,9 +52,9 @@ class GradientBeam:
                 if not found:
                     return best
                 candidates = list(found.values())
-                answer: Answer = yield candidates
+                answer: Answer = yield Losses(candidates)
                 losses = answer.losses
-                if (reached := worst_reached(answer, losses)) is not None:
+                if (reached := (yield from worst_reached(candidates, answer, losses))) is not None:
                     return candidates[reached]
                 beam = [candidates[i] for i in np.argsort(-losses, kind="stable")[: self._width]]
                 if losses.max() > best_loss:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -112,7 +112,7 @@ class ByWeightedSaliency:
         gains = np.zeros(len(indices))
         asked = [candidate for each in candidates for candidate in each]
         if asked:
-            answer: Answer = yield asked  # not Losses: the search asks again, and TextAttack counts that as queries
+            answer: Answer = yield Losses(asked)  # the search asks again, and TextAttack counts that as queries
             errors = error_probabilities(answer.losses)
             starts = np.cumsum([0, *(len(each) for each in candidates)])
             for i, (start, end) in enumerate(pairwise(starts)):
@@ -129,9 +129,31 @@ def error_probabilities(losses: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(-np.expm1(-losses))
 
 
-def worst_reached(answer: Answer, values: NDArray[np.float64]) -> int | None:
-    """Returns which candidate has the largest value of those that reach the objective, or None where none does."""
-    reached = np.flatnonzero(answer.reached)
+def reaches(candidates: Sequence[Example], answer: Answer, index: int) -> Generator[Question, Any, bool]:
+    """Asks, where that is not known at no cost, whether one of the candidates reaches the objective.
+
+    Args:
+        candidates: of which losses were asked.
+        answer: what was answered.
+        index: of the candidate that the search keeps.
+    """
+    if answer.free_reached is not None:
+        return bool(answer.free_reached[index])
+    asked: Answer = yield [candidates[index]]
+    return bool(asked.reached[0])
+
+
+def worst_reached(
+    candidates: Sequence[Example], answer: Answer, values: NDArray[np.float64]
+) -> Generator[Question, Any, int | None]:
+    """Returns which candidate has the largest value of those that reach the objective, or None where none does.
+
+    Of victims that would decode every candidate, the one with the largest value is asked about, and no other.
+    """
+    if answer.free_reached is None:
+        worst = int(values.argmax())
+        return worst if (yield from reaches(candidates, answer, worst)) else None
+    reached = np.flatnonzero(answer.free_reached)
     return int(reached[values[reached].argmax()]) if reached.size else None
 
 

@@ -6,9 +6,9 @@ from typing import final
 
 import numpy as np
 
-from robustness.engine.attack import Access, Answer, BudgetExhausted, Search
+from robustness.engine.attack import Access, Answer, BudgetExhausted, Losses, Search
 from robustness.recipes.text.constraints import Constraints
-from robustness.recipes.text.ranking import delete_word
+from robustness.recipes.text.ranking import delete_word, reaches
 from robustness.testsets.example import Example
 
 
@@ -17,7 +17,8 @@ class GreedyReduction:
     """Deletes words, the least important first, keeping each deletion after which the objective is still reached.
 
     The objective is a kept prediction. A word is the less important, the surer the model is without it (arXiv
-    1804.07781); words are ranked once, as TextAttack's GreedyWordSwapWIR does, those whose loss misses it last.
+    1804.07781); words are ranked once, as TextAttack's GreedyWordSwapWIR does, those whose loss misses it last where
+    that is known at no cost.
 
     Args:
         constraints: which words may go.
@@ -39,12 +40,14 @@ class GreedyReduction:
             return example
         left = list(range(len(example.words)))
         try:
-            answer: Answer = yield [delete_word(example, index) for index in indices]
-            losses = np.where(answer.reached, answer.losses, np.inf)
+            answer: Answer = yield Losses([delete_word(example, index) for index in indices])
+            losses = answer.losses
+            if answer.free_reached is not None:
+                losses = np.where(answer.free_reached, losses, np.inf)
             for index in (indices[i] for i in np.argsort(losses, kind="stable")):
                 candidate = delete_word(current, left.index(index))
-                answer = yield [candidate]
-                if not answer.reached[0]:
+                answer = yield Losses([candidate])
+                if not (yield from reaches([candidate], answer, 0)):
                     continue
                 current = candidate
                 left.remove(index)

@@ -10,7 +10,14 @@ from pydantic import PositiveInt
 
 from robustness.engine.attack import Access, Answer, BudgetExhausted, Losses, Search
 from robustness.recipes.text.edits import WordEdits
-from robustness.recipes.text.ranking import ByDeleting, ByGradient, ByHiding, ByWeightedSaliency, Ranking
+from robustness.recipes.text.ranking import (
+    ByDeleting,
+    ByGradient,
+    ByHiding,
+    ByWeightedSaliency,
+    Ranking,
+    reaches,
+)
 from robustness.testsets.example import Example
 
 
@@ -43,12 +50,12 @@ class GreedyWordRanking:
                 candidates = by_text(self._edits.candidates(example, best, index, rng))
                 if not candidates:
                     continue
-                answer: Answer = yield candidates
+                answer: Answer = yield Losses(candidates)
                 winner = int(answer.losses.argmax())
                 if answer.losses[winner] <= best_loss:
                     continue
                 best, best_loss = candidates[winner], float(answer.losses[winner])
-                if answer.reached[winner]:
+                if (yield from reaches(candidates, answer, winner)):
                     return best
         except BudgetExhausted:
             pass
@@ -95,10 +102,10 @@ class Greedy:
                 if not edited:
                     return best
                 candidates = by_text(edited)
-                answer: Answer = yield candidates
+                answer: Answer = yield Losses(candidates)
                 winner = int(answer.losses.argmax())
                 best = candidates[winner]
-                if answer.reached[winner]:
+                if (yield from reaches(candidates, answer, winner)):
                     return best
                 open_words = [i for i in open_words if best.words[i] == example.words[i]]
         except BudgetExhausted:
@@ -121,15 +128,16 @@ class BestOfEachWord:
     def search(self, example: Example, rng: np.random.Generator) -> Search:
         """Stops at the first text that reaches the objective."""
         best = example
-        found: list[tuple[float, Example, bool]] = []
+        found: list[tuple[float, Example, bool | None]] = []
         try:
             for index in self._edits.constraints.changeable(example):
                 candidates = by_text(self._edits.candidates(example, example, index, rng))
                 if not candidates:
                     continue
-                answer: Answer = yield candidates
+                answer: Answer = yield Losses(candidates)
                 winner = int(answer.losses.argmax())
-                found.append((float(answer.losses[winner]), candidates[winner], bool(answer.reached[winner])))
+                free = None if answer.free_reached is None else bool(answer.free_reached[winner])
+                found.append((float(answer.losses[winner]), candidates[winner], free))
                 best = max(found, key=lambda each: each[0])[1]
             current = example
             for _, edited, is_reached in sorted(found, key=lambda each: -each[0]):
@@ -137,6 +145,9 @@ class BestOfEachWord:
                 if candidate is None:
                     continue
                 if candidate != edited:  # the first was asked about above
+                    answer = yield Losses([candidate])
+                    is_reached = yield from reaches([candidate], answer, 0)
+                elif is_reached is None:
                     answer = yield [candidate]
                     is_reached = bool(answer.reached[0])
                 current = best = candidate
@@ -186,8 +197,8 @@ class RandomOrder:
                 if not candidates:
                     continue
                 current = candidates[int(rng.integers(len(candidates)))]
-                answer: Answer = yield [current]
-                if answer.reached[0]:
+                answer: Answer = yield Losses([current])
+                if (yield from reaches([current], answer, 0)):
                     return current
         return current
 

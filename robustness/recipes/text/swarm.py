@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import PositiveInt
 
-from robustness.engine.attack import Access, Answer, BudgetExhausted, Losses, Search
+from robustness.engine.attack import Access, Answer, BudgetExhausted, Losses, Question, Search
 from robustness.recipes.text.edits import WordEdits
 from robustness.recipes.text.genes import Genes, express, fittest, is_allowed, list_forms, mutants
 from robustness.recipes.text.ranking import error_probabilities, worst_reached
 from robustness.testsets.example import Example
 
-Fitness: TypeAlias = Generator[Sequence[Example], Any, tuple[NDArray[np.float64], Example | None]]
+Fitness: TypeAlias = Generator[Question, Any, tuple[NDArray[np.float64], Example | None]]
 """Asks as a search does; returns the fitness of what was asked, and the fittest that reaches the objective."""
 
 
@@ -156,9 +156,9 @@ class _Swarm:
 
 def _ask(example: Example, members: Sequence[Genes]) -> Fitness:
     asked = [express(example, genes) for genes in members]
-    answer: Answer = yield asked
+    answer: Answer = yield Losses(asked)
     fitness = error_probabilities(answer.losses)
-    reached = worst_reached(answer, fitness)
+    reached = yield from worst_reached(asked, answer, fitness)
     return fitness, None if reached is None else asked[reached]
 
 

@@ -24,13 +24,15 @@ class TextRow(IntEnum):
 
     LOSS = 0
     """Mean negative log-likelihood of a token of the gold text."""
-    GENERATED = 1
+    AGREED = 1
+    """So many of the gold text's first tokens are what greedy decoding gives, where they were read along."""
+    GENERATED = 2
     """Tokens that were decoded for the row; 0 where the whole response was read along."""
-    LENGTH = 2
+    LENGTH = 3
     """Characters of the response."""
-    CUT = 3
+    CUT = 4
     """1 where it was still going on at the token limit, or is longer than the row; else 0."""
-    FIRST = 4
+    FIRST = 5
     """The first character."""
 
 
@@ -49,11 +51,17 @@ class TextGrader:
         """Numbers in a row."""
         return TextRow.FIRST + CHARACTERS_A_TOKEN * self.answer.max_new_tokens
 
-    def row(self, loss: float, response: str, *, cut: bool, generated: int = 0) -> NDArray[np.float32]:
+    def loss_row(self, loss: float, agreed: int) -> NDArray[np.float32]:
+        """Returns the row of a text whose response is not asked for: the first numbers of any row."""
+        return np.array([loss, agreed, 0], dtype=np.float32)
+
+    def row(
+        self, loss: float, response: str, *, cut: bool, agreed: int = 0, generated: int = 0
+    ) -> NDArray[np.float32]:
         """Returns the row of a response, shape (width,)."""
         row = np.zeros(self.width, dtype=np.float32)
         kept = response[: self.width - TextRow.FIRST]
-        row[: TextRow.FIRST] = loss, generated, len(kept), cut or len(kept) < len(response)
+        row[: TextRow.FIRST] = loss, agreed, generated, len(kept), cut or len(kept) < len(response)
         row[TextRow.FIRST : TextRow.FIRST + len(kept)] = [ord(character) for character in kept]
         return row
 

@@ -37,7 +37,7 @@ def read_shared(causal: CausalModel, continuations: Sequence[Continuation]) -> l
     size = min(max(GROUP_TOKENS // longest, GROUP_ROWS[0]), GROUP_ROWS[1])
     for group in np.array_split(order, -(-len(order) // size)):
         rows = [continuations[index] for index in group]
-        shared = min(_common(rows[0].whole, row.whole) for row in rows)
+        shared = min(common(rows[0].whole, row.whole) for row in rows)
         shared = min(shared, *(len(row.prompt) - 1 for row in rows))
         prefix.move(rows[0].whole[:shared])
         if shared and not holds(prefix.cache, max(len(row.whole) for row in rows)):
@@ -59,7 +59,7 @@ class _Prefix:
 
     def move(self, tokens: tuple[int, ...]) -> None:
         """Holds other tokens: keeps those that are the same, and runs the rest."""
-        kept = _common(self.tokens, tokens)
+        kept = common(self.tokens, tokens)
         if kept < len(self.tokens):
             # Negative, which says how many go in both of transformers' lines.
             self.cache.crop(kept - len(self.tokens))
@@ -76,7 +76,7 @@ class _Prefix:
 
 def _by_place_of_edit(rows: Sequence[tuple[int, ...]]) -> list[int]:
     trunk = _trunk(rows)
-    return sorted(range(len(rows)), key=lambda index: (_common(rows[index], trunk), rows[index]))
+    return sorted(range(len(rows)), key=lambda index: (common(rows[index], trunk), rows[index]))
 
 
 def _trunk(rows: Sequence[tuple[int, ...]]) -> list[int]:
@@ -90,7 +90,7 @@ def _trunk(rows: Sequence[tuple[int, ...]]) -> list[int]:
     return path
 
 
-def _common(first: Sequence[int], second: Sequence[int]) -> int:
+def common(first: Sequence[int], second: Sequence[int]) -> int:
     """How many first tokens are the same."""
     length = min(len(first), len(second))
     return next((place for place in range(length) if first[place] != second[place]), length)

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from robustness.errors import CheckpointError
 from robustness.tasks.grading import Rows
 from robustness.tasks.task import Task
-from robustness.tasks.text.grading import TextGrader
+from robustness.tasks.text.grading import TextGrader, TextRow
 from robustness.testsets.example import Example, Span, Texts
 from robustness.victims.batches import TokenBatches, default_tokens
 from robustness.victims.generation.causal import CausalModel
-from robustness.victims.generation.decoding import Decoded, DecodingLimits, decode
-from robustness.victims.generation.reading import Continuation, Reading, read_along
-from robustness.victims.generation.sharing import read_shared
+from robustness.victims.generation.decoding import Decoded, DecodingLimits
+from robustness.victims.generation.reading import Continuation
+from robustness.victims.generation.responses import Responses
 from robustness.victims.heads.embedded_batch import EmbeddedBatch
 from robustness.victims.heads.head import Head
 from robustness.victims.heads.kernels import Kernels
@@ -29,8 +30,6 @@ from robustness.victims.heads.sequences.targets import find_unfit_responses
 from robustness.victims.heads.text_gradients import Located, TextGradient
 from robustness.victims.inputs import Company, longest_text
 
-REMEMBERED = 4_096
-"""Examples whose responses are kept to be read along."""
 NOT_COMPILED = (
     "--compile: a model that decodes reads its own cache, which torch.compile does not serve: it is used as it is"
 )
@@ -45,10 +44,9 @@ READING_AHEAD = 1e-3
 class TextVictim:
     """A causal language model with a task's prompt, whose response is parsed.
 
-    A row holds the mean loss of the gold text's tokens, the end token among them, and the greedy response. Both are
-    read along in one forward pass where that suffices: of the example's response that was decoded first, under a
-    changed prompt, every token is still the likeliest; else the response is decoded from the first token on that is
-    not. In float32 that is what decoding gives; in other precisions every response is decoded.
+    A row holds the mean loss of the gold text's tokens, the end token among them, and the greedy response. What a
+    search asks costs less: losses are read along in one forward pass, and a candidate's response is decoded from the
+    first token on that is neither the gold text's nor that of the example's own response.
 
     Args:
         model: gives logits of the next token.
@@ -82,6 +80,7 @@ class TextVictim:
         self._answer = task.answer
         self._prompt = prompt_of(task, tokenizer)
         self._limits = DecodingLimits(task.answer.max_new_tokens, task.answer.stop)
+        self._responses = Responses(self.causal, self._limits)
         self.max_tokens = longest_text(model, tokenizer, reserved=task.answer.max_new_tokens)
         self.company = Company(padded)
         """Which prompts may share a batch."""
@@ -90,8 +89,6 @@ class TextVictim:
         self.contradicted: set[str] = set()
         """Digests of the texts that were answered in another way when they were asked about again."""
         self.batches = TokenBatches(default_tokens(self.device))
-        self._first: dict[str, tuple[int, ...]] = {}
-        """By example, the response that is read along."""
 
     @property
     def forwards(self) -> int:
@@ -108,55 +105,50 @@ class TextVictim:
         Raises:
             ValueError: a prompt longer than the model takes.
         """
-        prompts = [self.encode(example.texts) for example in asked]
-        targets = [self.target(example) for example in asked]
-        known = [self._first.get(example.id) if self._reads_along else None for example in asked]
-        # Where the response is the gold text to the last token, one pass tells both.
-        apart = [index for index, tokens in enumerate(known) if tokens is not None and tokens != targets[index]]
-        wanted = [Continuation(prompt, target) for prompt, target in zip(prompts, targets, strict=True)]
-        read = self._read(asked, wanted)
-        others = [Continuation(prompts[index], known[index] or ()) for index in apart]
-        agreed = dict(zip(apart, self._read([asked[index] for index in apart], others), strict=True))
-        responses = self._respond(asked, prompts, known, {**dict(enumerate(read)), **agreed})
+        wanted = [self._continuation(example) for example in asked]
+        responses = self._responses.decode(_ids(asked), [row.prompt for row in wanted])
+        return self._rows(self._read(asked, wanted), [(each, len(each.tokens)) for each in responses])
+
+    def loss_rows(self, asked: Sequence[Example]) -> Rows:
+        """Returns loss rows, for which nothing is decoded, shape (len(asked), numbers).
+
+        Raises:
+            ValueError: a prompt longer than the model takes.
+        """
+        rows = self._read(asked, [self._continuation(example) for example in asked])
+        return np.stack(rows) if rows else np.empty((0, TextRow.LENGTH), dtype=np.float32)
+
+    def rows_along(self, asked: Sequence[Example], read: Sequence[NDArray[np.float32] | None]) -> Rows:
+        """Returns what `rows` does, decoding from the first token on that reading along does not tell.
+
+        Args:
+            asked: candidates of examples that it has answered.
+            read: their loss rows, where these are known.
+
+        Raises:
+            ValueError: a prompt longer than the model takes.
+        """
+        wanted = [self._continuation(example) for example in asked]
+        unread = [index for index, row in enumerate(read) if row is None]
+        fresh = iter(self._read([asked[index] for index in unread], [wanted[index] for index in unread]))
+        losses = [next(fresh) if row is None else row for row in read]
+        agreed = [int(row[TextRow.AGREED]) for row in losses]
+        return self._rows(losses, self._responses.decode_rest(_ids(asked), wanted, agreed))
+
+    def _read(self, asked: Sequence[Example], wanted: Sequence[Continuation]) -> list[NDArray[np.float32]]:
+        """The loss row of each example."""
+        readings = self._responses.read(_ids(asked), wanted)
+        return [self.grader.loss_row(reading.loss, reading.agreed) for reading in readings]
+
+    def _rows(self, losses: Sequence[NDArray[np.float32]], responses: Sequence[tuple[Decoded, int]]) -> Rows:
         rows = [
-            self.grader.row(reading.loss, response.text, cut=response.cut, generated=generated)
-            for reading, (response, generated) in zip(read, responses, strict=True)
+            self.grader.row(loss, response.text, cut=response.cut, agreed=int(agreed), generated=generated)
+            for (loss, agreed, _), (response, generated) in zip(losses, responses, strict=True)
         ]
         return np.stack(rows) if rows else np.empty((0, self.grader.width), dtype=np.float32)
 
-    def _respond(
-        self,
-        asked: Sequence[Example],
-        prompts: Sequence[tuple[int, ...]],
-        known: Sequence[tuple[int, ...] | None],
-        readings: Mapping[int, Reading],
-    ) -> list[tuple[Decoded, int]]:
-        """Each response with how many tokens of it were decoded: what is known of it by reading along is not."""
-        begun = [() if tokens is None else tokens[: readings[i].agreed] for i, tokens in enumerate(known)]
-        responses = decode(self.causal, prompts, self._limits, begun=begun)
-        for example, response in zip(asked, responses, strict=True):
-            if example.id not in self._first:
-                if len(self._first) >= REMEMBERED:
-                    del self._first[next(iter(self._first))]
-                self._first[example.id] = response.tokens
-        return [(each, len(each.tokens) - len(start)) for start, each in zip(begun, responses, strict=True)]
-
-    @property
-    def _reads_along(self) -> bool:
-        """In lower precisions rounding turns with the batch, and a token that was likeliest need not be."""
-        return next(self.model.parameters()).dtype in (torch.float32, torch.float64)
-
-    def _read(self, asked: Sequence[Example], rows: Sequence[Continuation]) -> list[Reading]:
-        """Rows of one example share what they begin with; those that are alone share a batch."""
-        groups: dict[str, list[int]] = {}
-        for index, example in enumerate(asked):
-            groups.setdefault(example.id, []).append(index)
-        alone = [indices[0] for indices in groups.values() if len(indices) == 1]
-        found = dict(zip(alone, read_along(self.causal, [rows[index] for index in alone]), strict=True))
-        for indices in groups.values():
-            if len(indices) > 1:
-                found |= zip(indices, read_shared(self.causal, [rows[index] for index in indices]), strict=True)
-        return [found[index] for index in range(len(rows))]
+    def _continuation(self, example: Example) -> Continuation:
+        return Continuation(self.encode(example.texts), self.target(example))
 
     def encode(self, text: Texts) -> tuple[int, ...]:
         """Returns the prompt's tokens.
@@ -247,3 +239,7 @@ class TextVictim:
     def find_unfit(self, asked: Sequence[Example]) -> dict[str, str]:
         """Returns why, by id, the examples that have no sequence margin have none."""
         return find_unfit_responses(self, asked)
+
+
+def _ids(asked: Sequence[Example]) -> list[str]:
+    return [example.id for example in asked]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from robustness import Example
 from robustness.engine.attack import Answer, Attack, NamedAttack, ScoreRows
 from robustness.engine.outcome import Outcome, Status
+from robustness.engine.questions import candidates_of
 from robustness.engine.scheduler import Scheduler
 from robustness.recipes.distractors.appended_texts import Append
 from robustness.recipes.text.constraints import Constraints, SamePartOfSpeech
@@ -175,10 +176,10 @@ def test_distractors_go_to_every_open_segment_and_no_other() -> None:
     search = Append(["x"], handles=1, links=1).search(pair, np.random.default_rng(0))
     question = next(search)
     while True:
-        seen += [candidate.texts for candidate in question]
+        seen += [candidate.texts for candidate in candidates_of(question)]
         try:
-            nothing = np.zeros(len(question))
-            question = search.send(Answer(nothing, nothing > 0))
+            nothing = np.zeros(len(candidates_of(question)))
+            question = search.send(Answer(nothing, free_reached=nothing > 0))
         except StopIteration:
             break
 

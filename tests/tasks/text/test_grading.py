@@ -41,7 +41,8 @@ def test_a_response_that_does_not_fit_is_cut_and_says_so() -> None:
 
 
 def test_responses_are_graded_by_parser_and_metric() -> None:
-    rows = np.stack([NUMBERS.row(loss, text, cut=False) for loss, text in [(0.25, "so 6/4"), (2, "so 2"), (3, "?")]])
+    said = [(0.25, "so 6/4"), (2, "so 2"), (3, "?")]
+    rows = np.stack([NUMBERS.row(loss, text, cut=False) for loss, text in said])
     golds = [asked("#### 1.5"), asked("3", "2.0"), asked("None")]
 
     assert NUMBERS.losses(rows, golds).tolist() == [0.25, 2, 3]

@@ -59,12 +59,20 @@ def test_rows_are_what_transformers_gives_each_text_alone(kind: str, identity: s
     victim = victim_of(kind)
     asked = examples(15, identity=identity)
 
-    rows = np.concatenate([victim.rows(asked[:4]), victim.rows(asked[4:])])  # the second by reading along
+    losses = victim.loss_rows(asked[8:])
+    rows = np.concatenate(
+        [
+            victim.rows(asked[:4]),
+            victim.rows_along(asked[4:8], [None] * 4),
+            victim.rows_along(asked[8:], list(losses)),
+        ]
+    )
 
     expected = [answer_plainly(victim, example) for example in asked]
     assert victim.grader.losses(rows, asked) == pytest.approx([loss for loss, _ in expected], abs=1e-4)
     assert [victim.grader.response(row) for row in rows] == [response for _, response in expected]
     assert rows.dtype == np.float32 and rows.shape == (15, victim.grader.width)
+    assert np.array_equal(victim.grader.losses(losses, asked[8:]), victim.grader.losses(rows[8:], asked[8:]))
 
 
 def test_an_unchanged_response_is_read_and_not_decoded() -> None:
@@ -72,7 +80,7 @@ def test_an_unchanged_response_is_read_and_not_decoded() -> None:
     (example,) = examples(1)
     (first,) = victim.rows([example])
 
-    (again,) = victim.rows([example])
+    (again,) = victim.rows_along([example], [None])
 
     assert np.allclose(first[TextRow.LENGTH :], again[TextRow.LENGTH :])
     assert victim.grader.generated(first) == len(decoded_plainly(victim, example))
@@ -93,7 +101,7 @@ def test_in_lower_precision_every_response_is_decoded() -> None:
     victim = TextVictim(model, make_tokenizer("none"), TASK)
     (example,) = examples(1)
 
-    rows = [*victim.rows([example]), *victim.rows([example])]
+    rows = [*victim.rows([example]), *victim.rows_along([example], [None])]
 
     first, again = (victim.grader.generated(row) for row in rows)
     assert first == again > 0  # type: ignore[operator]
