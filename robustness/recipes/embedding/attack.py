@@ -20,7 +20,7 @@ from robustness.errors import AttackError, CheckpointError, UsageError
 from robustness.recipes.embedding.ball_attacks import BallAttack
 from robustness.recipes.embedding.balls import Norm, sizes
 from robustness.recipes.embedding.minimal_norm import MinimalAttack
-from robustness.recipes.embedding.responses import keep_wrong, lengthen
+from robustness.recipes.embedding.responses import lengthen
 from robustness.recipes.embedding.trial import EmbeddingResult
 from robustness.tasks.abilities import Ability
 from robustness.tasks.grading import Grade, grade_finite
@@ -103,14 +103,14 @@ def attack_radii(
     result: EmbeddingResult | None = None
     for radius in radii:
         if result is None:
-            result = keep_wrong(batch, method.perturb(batch, _radii(batch, radius), generators))
+            result = method.perturb(batch, _radii(batch, radius), generators)
             continue
         rows = (~result.found & ~result.skipped).nonzero().flatten()
         if not len(rows):
             break
         part = batch.select(rows)
         later = method.perturb(part, _radii(part, radius), [generators[row] for row in rows.tolist()])
-        result = _merge(result, rows, keep_wrong(part, later))
+        result = _merge(result, rows, later)
     if result is None:
         raise AttackError("an attack within radii needs at least one radius")
     return result

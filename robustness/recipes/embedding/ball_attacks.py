@@ -61,7 +61,7 @@ class Fgsm:
         if len(rows):
             slope = trial.slope(rows, trial.delta[rows])
             delta = steepest(slope.gradient, self.norm) * radius[rows, None, None]
-            trial.propose(rows, delta, trial.fooled(rows, delta))
+            trial.propose(rows, delta, trial.wrong(rows, delta, trial.fooled(rows, delta)))
         return trial.result()
 
 
@@ -105,14 +105,14 @@ class Pgd:
             if not len(rows):
                 return
             slope = trial.slope(rows, delta)
-            gradient = slope.gradient
-            if slope.fooled.any():
-                going = ~slope.fooled
-                trial.propose(rows[~going], delta[~going], slope.fooled[~going])
+            gradient, fooled = slope.gradient, trial.wrong(rows, delta, slope.fooled)
+            if fooled.any():
+                going = ~fooled
+                trial.propose(rows[~going], delta[~going], fooled[~going])
                 rows, delta, gradient = rows[going], delta[going], gradient[going]
             step = steepest(gradient, self.norm) * size[rows, None, None]
             delta = project(delta + step, radius[rows], self.norm)
-        trial.propose(rows, delta, trial.fooled(rows, delta))
+        trial.propose(rows, delta, trial.wrong(rows, delta, trial.fooled(rows, delta)))
 
 
 @dataclass(slots=True)
@@ -208,9 +208,10 @@ class Apgd:
                 return
             slope = trial.slope(state.rows, state.delta)
             state.book(slope)
-            point = torch.where(slope.fooled[:, None, None], state.delta, state.best_delta)
-            trial.propose(state.rows, point, slope.fooled)
-            going = ~slope.fooled
+            fooled = trial.wrong(state.rows, state.delta, slope.fooled)
+            point = torch.where(fooled[:, None, None], state.delta, state.best_delta)
+            trial.propose(state.rows, point, fooled)
+            going = ~fooled
             state, gradient = state.keep(going), slope.gradient[going]
             if number == 0:
                 state.rises, state.marked_loss = torch.zeros_like(state.rises), state.best_loss
@@ -218,7 +219,7 @@ class Apgd:
                 gradient = state.check(number - last_mark, gradient)
                 last_mark = number
             state.step(gradient, self.norm, 1.0 if number == 0 else MOMENTUM)
-        fooled = trial.fooled(state.rows, state.delta)
+        fooled = trial.wrong(state.rows, state.delta, trial.fooled(state.rows, state.delta))
         trial.propose(state.rows[fooled], state.delta[fooled], fooled[fooled])
 
 

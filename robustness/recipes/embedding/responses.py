@@ -1,4 +1,4 @@
-"""Finds that change a response, whose answer may be right still: what becomes of those."""
+"""Finds that change a response whose answer is right still: they go on until it is wrong."""
 
 from __future__ import annotations
 
@@ -15,33 +15,32 @@ BISECTIONS = 3
 """Between the last length with a right answer and the first with a wrong one."""
 
 
-def keep_wrong(batch: EmbeddedBatch, result: EmbeddingResult) -> EmbeddingResult:
-    """Returns the result whose finds are those with a wrong answer: the rest is left standing."""
-    grades = batch.grades(batch.embeddings + result.delta) if result.found.any() else None
-    if grades is None:
-        return result
-    wrong = torch.tensor([not grade.correct for grade in grades], device=result.found.device)
-    return replace(result, found=result.found & wrong)
-
-
 def lengthen(batch: EmbeddedBatch, result: EmbeddingResult) -> EmbeddingResult:
     """Returns the result whose finds with a right answer are lengthened along their direction until it is wrong.
 
     Where it is right at every length, nothing is found.
     """
-    judged = keep_wrong(batch, result)
-    delta, found = result.delta.clone(), judged.found.clone()
-    for row in (result.found & ~judged.found).nonzero().flatten():
-        alone, short = batch.select(row[None]), result.delta[row[None]]
-        wrong = next((length for length in LENGTHS if _is_wrong(alone, length * short)), None)
-        if wrong is None:
-            continue
-        right = max((length for length in LENGTHS if length < wrong), default=1.0)
-        for _ in range(BISECTIONS):
-            middle = (right + wrong) / 2
-            right, wrong = (right, middle) if _is_wrong(alone, middle * short) else (middle, wrong)
-        delta[row], found[row] = wrong * short[0], True
-    return judged if torch.equal(found, judged.found) else replace(judged, delta=delta, found=found)
+    grades = batch.grades(batch.embeddings + result.delta) if result.found.any() else None
+    if grades is None:
+        return result
+    delta, found = result.delta.clone(), result.found.clone()
+    for row in result.found.nonzero().flatten():
+        if grades[row].correct:
+            length = _wrong_length(batch.select(row[None]), result.delta[row[None]])
+            found[row] = length is not None
+            delta[row] *= length or 1.0
+    return replace(result, delta=delta, found=found)
+
+
+def _wrong_length(batch: EmbeddedBatch, delta: torch.Tensor) -> float | None:
+    wrong = next((length for length in LENGTHS if _is_wrong(batch, length * delta)), None)
+    if wrong is None:
+        return None
+    right = max((length for length in LENGTHS if length < wrong), default=1.0)
+    for _ in range(BISECTIONS):
+        middle = (right + wrong) / 2
+        right, wrong = (right, middle) if _is_wrong(batch, middle * delta) else (middle, wrong)
+    return wrong
 
 
 def _is_wrong(batch: EmbeddedBatch, delta: torch.Tensor) -> bool:

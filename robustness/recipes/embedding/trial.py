@@ -140,6 +140,19 @@ class Trial:
         """One forward pass; returns where the answer is wrong, shape (rows,), bool."""
         return self.margins(rows, delta) < 0 if len(rows) else rows.bool()
 
+    def wrong(self, rows: torch.Tensor, delta: torch.Tensor, fooled: torch.Tensor) -> torch.Tensor:
+        """Returns which of the points that fooled are answered wrongly, shape (rows,), bool.
+
+        Of a response these are fewer: another response is read, and may be right too.
+        """
+        if self.batch.grade is None or not fooled.any():
+            return fooled
+        asked = fooled.nonzero().flatten()
+        part = self._part(rows[asked])
+        with torch.no_grad():
+            grades = part.grades(part.embeddings + delta[asked]) or ()
+        return fooled.index_copy(0, asked, torch.tensor([not each.correct for each in grades], device=fooled.device))
+
     def propose(self, rows: torch.Tensor, delta: torch.Tensor, fooled: torch.Tensor) -> None:
         """Keeps these points; those that fooled count as found, and their rows close."""
         self.delta[rows] = delta

@@ -233,14 +233,20 @@ def test_texts_without_a_margin_say_why() -> None:
     victim = victim_of()
     (good,) = examples_of(victim, 1)
     long = replace(good, id="long", texts=("fine film", "film " * 70))
-    wordy = replace(good, id="wordy", answers=(GoldSpan("a b c d e a b", 0),))
+    begun = " ".join(victim.tokenizer.convert_ids_to_tokens(list(own_responses(victim, [good])[0].tokens)))
+    cut, wordy = (
+        replace(good, id=name, answers=(GoldSpan(f"{text} film film", 0),))
+        for name, text in (("cut", begun), ("wordy", "a b c d e a b"))
+    )
     empty = replace(good, id="empty", answers=())
 
-    found = victim.find_unfit([good, long, wordy, empty])
+    found = victim.find_unfit([good, long, cut, wordy, empty])
 
-    assert set(found) == {"long", "wordy", "empty"}
+    assert set(found) == {"long", "cut", "empty"}
     assert "its prompt has" in found["long"] and "no gold text" in found["empty"]
-    assert found["wordy"] == "its gold text has 8 tokens; a response has at most 6"
+    assert found["cut"] == "its response begins as its gold text does, and is cut before that ends"
+    (target,) = find_targets(victim, [wordy])
+    assert len(target.tokens) == 6 and not target.is_right
     with pytest.raises(UsageError, match="expected at least one example"):
         victim.embed([])
 

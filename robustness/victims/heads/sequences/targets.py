@@ -48,13 +48,14 @@ def find_targets(victim: TextVictim, examples: Sequence[Example]) -> list[Target
     """Returns each example's target, in their order.
 
     Of a right response the margin is above 0 exactly where greedy decoding gives it again; of a gold text that is not
-    decoded it is below 0.
+    decoded it is below 0. A gold text counts as far as a response may be long.
     """
+    most = victim.grader.answer.max_new_tokens
     found = []
     for example, response in zip(examples, own_responses(victim, examples), strict=True):
         prompt, places = victim.encode_segments(example.texts)
         is_right = grade_response(victim, response, example).correct
-        tokens = response.tokens if is_right else victim.target(example)
+        tokens = response.tokens if is_right else victim.target(example)[:most]
         found.append(Target(prompt, places, tokens, response, is_right))
     return found
 
@@ -91,10 +92,9 @@ def find_unfit_responses(victim: TextVictim, examples: Sequence[Example]) -> dic
         return {example.id: reason for example in examples}
     unfit = dict(_find_unread(victim, examples))
     fit = [example for example in examples if example.id not in unfit]
-    most = victim.grader.answer.max_new_tokens
     for example, target in zip(fit, find_targets(victim, fit), strict=True):
-        if len(target.tokens) > most:
-            unfit[example.id] = f"its gold text has {len(target.tokens)} tokens; a response has at most {most}"
+        if not target.is_right and target.tokens == target.response.tokens:
+            unfit[example.id] = "its response begins as its gold text does, and is cut before that ends"
     return unfit
 
 
