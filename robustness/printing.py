@@ -55,7 +55,8 @@ def print_plan(plan: Any) -> None:
     for cell in plan.probe_cells:
         stdout.print(f"{cell.checkpoint} | {cell.testset or '-'} | {cell.probe}", markup=False, soft_wrap=True)
     limit = f", at most {plan.limit} examples each" if plan.limit else ""
-    stdout.print(f"{len(plan.cells) + len(plan.probe_cells)} cells{limit}")
+    attacked = f", {plan.attacked} of those that both arms have right attacked" if plan.attacked else ""
+    stdout.print(f"{len(plan.cells) + len(plan.probe_cells)} cells{limit}{attacked}", soft_wrap=True)
     for name in plan.unserved:
         stderr.print(f"no pair for the task of test set {name}: it will not be evaluated", markup=False)
     for line in plan.left_out:

@@ -20,3 +20,5 @@ class SuiteDefinition(Definition):
     """By probe: what replaces its definition's number of examples and parameters."""
     limit: PositiveInt | None = None
     """At most so many examples of each test set, drawn by the run's seed; the command line's --limit replaces it."""
+    attacked: PositiveInt | None = None
+    """At most so many of these are attacked: the first that both arms of a pair answer rightly. None: all."""

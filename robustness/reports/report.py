@@ -55,13 +55,16 @@ class Report:
     @property
     def missing(self) -> int:
         """Outcomes that an interrupted run has not made yet."""
+        attacks = len(self.record.attacks)
         cells = sum(
-            testset.n_used * (1 + (len(self.record.attacks) if testset.n_attacks is None else testset.n_attacks))
+            testset.n_used
+            + (attacks if testset.n_attacks is None else testset.n_attacks)
+            * self.record.count_attacked(checkpoint.name, testset)
             for checkpoint in self.record.checkpoints
             for testset in self.record.testsets
             if testset.task == checkpoint.task
         )
-        return cells - len(self.tables[Table.EXAMPLES])
+        return max(0, cells - len(self.tables[Table.EXAMPLES]))
 
     @property
     def missing_measurements(self) -> int:

@@ -192,6 +192,7 @@ def _record(
         suite=plan.settings.suite,
         seed=plan.settings.seed,
         limit=plan.limit,
+        attacked=plan.attacked,
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
         dtype=plan.settings.arithmetic,
         fingerprint=prepared.fingerprint | {"device": device.type},

@@ -12,6 +12,8 @@ from robustness.engine.query_cache import QueryCache
 from robustness.errors import RobustnessError, RunError, first_line
 from robustness.paths import refuse_unwritable
 from robustness.runs.arms import Arms
+from robustness.runs.attacked_rows import count_attacked, describe_shortage, find_attacked
+from robustness.runs.cells import NO_ATTACK
 from robustness.runs.execution import Execution
 from robustness.runs.executors.executor import Executor, Work
 from robustness.runs.executors.local import LocalExecutor
@@ -66,7 +68,7 @@ def execute(
         refuse_other_settings(out, prepared.fingerprint | {"device": placement.device.type})
         if plan.settings.cache is not None:
             QueryCache(plan.settings.cache, "").close()  # a file that is no cache is found before the gate's minutes
-        total = sum(len(prepared.examples[cell.testset]) for cell in plan.cells)
+        total = _count_rows(plan, prepared)
         if is_new:  # otherwise the gate has passed for these very checkpoints
             report(Progress("checking the pairs", 0, total))
             record = gate_pairs(prepared, placement)
@@ -95,14 +97,14 @@ def execute(
 def _run_missing(
     plan: Plan, prepared: Prepared, arms: Arms, executor: Executor, out: Path, report: ProgressCallback
 ) -> None:
-    total = sum(len(prepared.examples[cell.testset]) for cell in plan.cells)
     store = Store(out)
     doubts: list[str] = []
     try:
-        sink = Sink(store, report, total)
-        missing = _find_missing(plan, prepared, sink)
-        missing = list(_complete_generated(prepared, missing, arms, out, sink.announce))
-        doubts += executor.run(missing, sink)
+        sink = Sink(store, report, _count_rows(plan, prepared))
+        for stage in _stages(plan, prepared, store, out, doubts):
+            missing = _find_missing(stage, sink)
+            missing = list(_complete_generated(prepared, missing, arms, out, sink.announce))
+            doubts += executor.run(missing, sink) if missing else []
         replay_missing(plan, store, arms.load_scorer, arms.load_untuned, prepared.examples, sink.announce)
         run_probes(plan, prepared, out, arms.load_victim, sink.announce)
         _write_warnings(out, plan, store, [*arms.warnings(), *doubts])
@@ -115,15 +117,39 @@ def _run_missing(
         store.close()
 
 
-def _find_missing(plan: Plan, prepared: Prepared, sink: Sink) -> list[Work]:
+def _count_rows(plan: Plan, prepared: Prepared) -> int:
+    """The outcomes of a whole run, at most."""
+    most = float("inf") if plan.attacked is None else plan.attacked
+    sizes = {name: len(rows) for name, rows in prepared.examples.items()}
+    return sum(int(min(sizes[c.testset], float("inf") if c.attack == NO_ATTACK else most)) for c in plan.cells)
+
+
+def _stages(plan: Plan, prepared: Prepared, store: Store, out: Path, doubts: list[str]) -> Iterator[list[Work]]:
+    """All cells with their rows, at once or, where only rows that both arms have right are attacked, in two parts."""
+    everything = [Work(cell, prepared.examples[cell.testset]) for cell in plan.cells]
+    if plan.attacked is None:
+        yield everything
+        return
+    yield [work for work in everything if work.cell.attack == NO_ATTACK]
+    chosen = find_attacked(plan, prepared, store, plan.attacked)
+    write_record(out, read_record(out).model_copy(update={"chosen": count_attacked(chosen)}))
+    doubts += describe_shortage(chosen, plan, plan.attacked)
+    yield [
+        Work(cell, tuple(row for row in rows if row.id in chosen[cell.checkpoint, cell.testset]))
+        for cell, rows in ((work.cell, work.examples) for work in everything)
+        if cell.attack != NO_ATTACK
+    ]
+
+
+def _find_missing(stage: Sequence[Work], sink: Sink) -> list[Work]:
     """The cells with examples that have no outcome yet."""
     missing = []
-    for cell in plan.cells:
-        finished = sink.finished(cell)
+    for work in stage:
+        finished = sink.finished(work.cell)
         sink.skip(len(finished))
-        examples = tuple(example for example in prepared.examples[cell.testset] if example.id not in finished)
+        examples = tuple(example for example in work.examples if example.id not in finished)
         if examples:
-            missing.append(Work(cell, examples))
+            missing.append(Work(work.cell, examples))
     return missing
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from robustness.reports.page.divergent_examples import mark_changes
+from robustness.reports.page.marking import mark_words
 from robustness.reports.page.writing import write_page
 from robustness.reports.report import write_report
 from robustness.reports.tables.columns import COLUMNS, Table
@@ -301,12 +301,12 @@ def test_a_run_that_stored_nothing_yet_has_a_page_that_says_so(run_writer: Any, 
 
 
 def test_changed_words_are_marked_in_both_texts() -> None:
-    before, after = mark_changes("a fine film, truly", "a fime film, truly dull")
+    marked = mark_words("a fine film, truly", "a fime film, truly dull")
 
-    assert [piece.text for piece in before if piece.changed] == ["fine"]
-    assert [piece.text for piece in after if piece.changed] == ["fime", " dull"]
-    assert "".join(piece.text for piece in before) == "a fine film, truly"
-    assert "".join(piece.text for piece in after) == "a fime film, truly dull"
+    assert [piece.text for piece in marked.before if piece.changed] == ["fine"]
+    assert [piece.text for piece in marked.after if piece.changed] == ["fime", " dull"]
+    assert "".join(piece.text for piece in marked.before) == "a fine film, truly"
+    assert "".join(piece.text for piece in marked.after) == "a fime film, truly dull"
 
 
 def test_letters_of_any_script_stay_and_the_invisible_is_spelled() -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 
 import pandas as pd
 
 from robustness.engine.outcome import Status
+from robustness.reports.page.marking import Marked, mark_words, shown_text
 from robustness.reports.tables.examples import keeps_prediction
 from robustness.runs.cells import NO_ATTACK
 from robustness.runs.storage.record import PairRecord
@@ -24,17 +21,6 @@ COLUMNS = [
     *("original_text", "adversarial_text"),
 ]
 """Of examples.csv: copying all of them for every pair costs seconds."""
-_WORDS = re.compile(r"\s+|[^\s]+")
-MAX_CHARACTERS = 1_200
-"""Longer texts are shown to here."""
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """Part of a text, marked where it was changed."""
-
-    text: str
-    changed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +36,7 @@ class DivergentExample:
     gold: str
     wrong: str
     """What the broken arm answers; the other is right."""
-    original: tuple[Piece, ...]
-    adversarial: tuple[Piece, ...]
+    texts: Marked
 
 
 def find_divergent_examples(
@@ -125,7 +110,6 @@ def _static(examples: pd.DataFrame, source: str, target: str) -> pd.DataFrame:
 
 
 def _divergent_example(row: dict[str, object], breaks: str) -> DivergentExample:
-    original, adversarial = mark_changes(_shown(row["original_text"]), _shown(row["adversarial_text"]))
     return DivergentExample(
         breaks=breaks,
         testset=str(row["testset"]),
@@ -133,31 +117,5 @@ def _divergent_example(row: dict[str, object], breaks: str) -> DivergentExample:
         example_id=str(row["example_id"]),
         gold=str(row["gold"]),
         wrong=str(row["response"]) or "no answer",
-        original=original,
-        adversarial=adversarial,
+        texts=mark_words(shown_text(row["original_text"]), shown_text(row["adversarial_text"])),
     )
-
-
-def _shown(text: object) -> str:
-    """Segments of a pair one after the other."""
-    whole = str(text)
-    if whole.startswith("["):
-        with suppress(ValueError):  # a single text that merely starts so
-            whole = " / ".join(str(segment) for segment in json.loads(whole))
-    return whole if len(whole) <= MAX_CHARACTERS else whole[:MAX_CHARACTERS] + " ..."
-
-
-def mark_changes(original: str, adversarial: str) -> tuple[tuple[Piece, ...], tuple[Piece, ...]]:
-    """Returns both texts in pieces, changed words marked in each.
-
-    >>> [piece.text for piece in mark_changes("a fine film", "a fime film")[1] if piece.changed]
-    ['fime']
-    """
-    before, after = _WORDS.findall(original), _WORDS.findall(adversarial)
-    left: list[Piece] = []
-    right: list[Piece] = []
-    for kind, i, j, k, m in SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
-        changed = kind != "equal"
-        left += [Piece("".join(before[i:j]), changed)] if j > i else []
-        right += [Piece("".join(after[k:m]), changed)] if m > k else []
-    return tuple(left), tuple(right)

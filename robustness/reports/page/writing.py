@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from robustness.reports.page.divergent_examples import DivergentExample, explain_none, find_divergent_examples
+from robustness.reports.page.generated_answers import find_generated_answers, generates
 from robustness.reports.page.heatmaps import accuracy_maps, transfer_maps
 from robustness.reports.page.pagetables import (
     checkpoint_table,
@@ -155,6 +156,8 @@ def _detail_parts(record: RunRecord, tables: Tables, replays: pd.DataFrame) -> d
         "predictions": predictions_table(tables[Table.PREDICTIONS]),
         "prediction_plot": _prediction_plot(tables[Table.PREDICTIONS], pairs),
         "texts": texts,
+        "generated": find_generated_answers(pairs, examples, replays, record) if generates(record) else None,
+        "several_pairs": len(pairs) > 1,
         "no_texts": "" if texts else explain_none(pairs, examples, replays),
     }
 

@@ -61,6 +61,7 @@ def run_facts(record: RunRecord) -> list[tuple[str, str]]:
             "examples of each test set",
             "all" if record.limit is None else f"at most {record.limit}, {DRAWN}",
         ),
+        *([] if record.attacked is None else [("attacked", f"at most {record.attacked} that both arms have right")]),
         *((f"rows of {t.name}", describe_left_out(t.n_selecting, t.n)) for t in record.testsets if t.n_selecting),
         ("device", f"{record.device}, {record.dtype}"),
         ("machine", record.machine),

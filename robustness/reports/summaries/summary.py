@@ -10,6 +10,7 @@ import pandas as pd
 from robustness.reports.comparisons.comparison import Family
 from robustness.reports.comparisons.methods import fragile_verdicts
 from robustness.reports.summaries.arms import Arms, arms_of_pair, arms_of_run, worse_arm
+from robustness.reports.summaries.circumstances import describe_circumstances
 from robustness.reports.summaries.sentences import (
     count_comparisons,
     describe_control,
@@ -74,10 +75,12 @@ def summarise_run(pairs: pd.DataFrame, record: RunRecord) -> Summaries:
 def summarise_methods(pairs: pd.DataFrame, record: RunRecord) -> tuple[Summary, ...]:
     """Returns an answer for each method with several training seeds."""
     over_seeds = pairs[pairs["n_seeds"].astype(float) > 1]
-    return tuple(
-        answer_rows(str(name), rows, arms_of_run(pairs_of(str(rows["method"].iloc[0]), record), record), record)
-        for name, rows in over_seeds.groupby("pair", sort=False)
-    )
+    found = []
+    for name, rows in over_seeds.groupby("pair", sort=False):
+        mine = pairs_of(str(rows["method"].iloc[0]), record)
+        caveats = tuple(describe_circumstances(mine, record))
+        found.append(answer_rows(str(name), rows, arms_of_run(mine, record), record, caveats))
+    return tuple(found)
 
 
 def summarise_pairs(pairs: pd.DataFrame, record: RunRecord) -> tuple[Summary, ...]:
@@ -85,7 +88,7 @@ def summarise_pairs(pairs: pd.DataFrame, record: RunRecord) -> tuple[Summary, ..
     single = pairs[pairs["n_seeds"].astype(float) == 1]
     found = []
     for pair in record.pairs:
-        caveats = _about_seeds(pair, pairs, record)
+        caveats = (*_about_seeds(pair, pairs, record), *describe_circumstances([pair], record))
         arms = arms_of_pair(pair, record)
         found.append(answer_rows(pair.name, single[single["pair"] == pair.name], arms, record, caveats))
     return tuple(found)

@@ -20,8 +20,10 @@ def find_missing(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
             if testset.task == checkpoint.task:
                 for attack in (NO_ATTACK, *_attacks(testset, record, seen)):
                     n = counts.get((checkpoint.name, testset.name, attack), 0)
-                    if n < testset.n_used:
-                        rows.append((checkpoint.name, testset.name, attack, n, testset.n_used))
+                    attacked = record.count_attacked(checkpoint.name, testset)
+                    expected = testset.n_used if attack == NO_ATTACK else attacked
+                    if n < expected:
+                        rows.append((checkpoint.name, testset.name, attack, n, expected))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

@@ -194,7 +194,12 @@ class Costing:
         is_guess = typical is None and cell.attack not in ATTACKS
         typical = typical or guess(attack).at(words)
         share = self._shares.get(cell.testset, ATTACKED_SHARE[self._rows[cell.testset].testset.kind])
-        passes = count_passes(len(examples), share, typical)
+        limit = self._plan.attacked  # rows that are known to be answered rightly
+        passes = (
+            count_passes(len(examples), share, typical)
+            if limit is None
+            else count_passes(min(limit, len(examples)), 1.0, typical)
+        )
         flops = passes.in_forwards * self._mean_flops(cell.checkpoint, cell.testset)
         return CellCost(cell, passes.forwards, passes.backwards, flops, is_guess)
 

@@ -87,7 +87,10 @@ def plan_set(plan: Plan, testset: Testset, examples: Sequence[Example]) -> Plann
     planned = {cell.attack for cell in plan.cells if cell.testset == testset.name}
     altered = [example for example in examples if example.original is not None]
     compared = altered if altered and testset.task.metric is Metric.EXACT_MATCH_AND_F1 else examples
-    return PlannedSet(testset.task.name, len({example.group for example in compared}), len(planned & counted))
+    n, tests = len({example.group for example in compared}), len(planned & counted)
+    if plan.attacked is not None and planned & counted - {NO_ATTACK}:
+        n = min(n, plan.attacked)
+    return PlannedSet(testset.task.name, n, tests)
 
 
 def recorded_sets(record: RunRecord) -> list[PlannedSet]:

@@ -61,6 +61,8 @@ class Plan:
     attacks: tuple[NamedAttack, ...]
     cells: tuple[Cell, ...]
     limit: int | None
+    attacked: int | None
+    """Rows of each test set that are attacked, of those that both arms have right; None: all rows."""
     unserved: tuple[str, ...]
     """Test sets whose task no pair has."""
     left_out: tuple[str, ...] = ()
@@ -85,6 +87,7 @@ class Plan:
         named |= {f"attacks: {attack.name}": attack.digest for attack in self.attacks}
         return named | {
             "limit": str(self.limit),
+            "attacked": "all" if self.attacked is None else f"{self.attacked} that both arms have right",
             "seed": str(self.settings.seed),
             "dtype": self.settings.arithmetic,
             "changed": str(self.settings.allow_changed),
@@ -149,6 +152,7 @@ def make_plan(settings: RunSettings) -> Plan:
         attacks=attacks,
         cells=_without(lacks, _list_cells(pairs, served, tasks, attacks)),
         limit=settings.limit if settings.limit is not None else suite.limit,
+        attacked=suite.attacked,
         unserved=unserved,
         left_out=describe_lacks(lacks),
         probes=probes,

@@ -134,6 +134,14 @@ class AttackRecord(Definition):
     """The column of examples.csv that counts what it spends."""
 
 
+class AttackedRecord(Definition):
+    """How many rows of a test set are attacked on a checkpoint, where these are chosen by what both arms answer."""
+
+    checkpoint: str
+    testset: str
+    n: int
+
+
 class ProbeRecord(Definition):
     """One probe with the digest that seeds it."""
 
@@ -160,6 +168,10 @@ class RunRecord(Definition):
     suite: str
     seed: int
     limit: int | None
+    attacked: int | None = None
+    """At most so many rows of each test set are attacked, all of which both arms of a pair have right; None: all."""
+    chosen: tuple[AttackedRecord, ...] = ()
+    """What was chosen so, once it is known."""
     device: str
     dtype: str
     fingerprint: dict[str, str]
@@ -192,6 +204,13 @@ class RunRecord(Definition):
     def find_checkpoint(self, name: str) -> CheckpointRecord:
         """Returns the checkpoint of that name, which the run must have."""
         return next(checkpoint for checkpoint in self.checkpoints if checkpoint.name == name)
+
+    def count_attacked(self, checkpoint: str, testset: TestsetRecord) -> int:
+        """Returns how many rows of a test set are attacked on a checkpoint; at most, until they are chosen."""
+        if self.attacked is None:
+            return testset.n_used
+        found = (each.n for each in self.chosen if (each.checkpoint, each.testset) == (checkpoint, testset.name))
+        return next(found, min(self.attacked, testset.n_used))
 
     def find_testset(self, name: str) -> TestsetRecord:
         """Returns the test set of that name, which the run must have."""

@@ -69,6 +69,12 @@ class Store:
         query = f"SELECT example_id FROM outcomes WHERE {_IN_CELL} AND status != 'errored'"
         return {row[0] for row in self._connection.execute(query, (cell.checkpoint, cell.testset, cell.attack))}
 
+    def right(self, cell: Cell) -> frozenset[str]:
+        """Returns the ids of the examples that are answered rightly in a cell."""
+        query = f"SELECT example_id FROM outcomes WHERE {_IN_CELL} AND correct = 1 AND status != 'errored'"
+        rows = self._connection.execute(query, (cell.checkpoint, cell.testset, cell.attack))
+        return frozenset(example_id for (example_id,) in rows)
+
     def forget_errored(self, cell: Cell) -> None:
         """Removes errored outcomes of a cell, which is about to try them again."""
         query = f"DELETE FROM outcomes WHERE {_IN_CELL} AND status = 'errored'"

@@ -1,0 +1,101 @@
+"""Rows that both arms have right, chosen from a pool before anything is attacked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from robustness import api
+from robustness.reports.tables.columns import Table
+from robustness.runs import run as run_module
+from robustness.runs.attacked_rows import choose_rows
+
+SUITE = """\
+summary = "A pool, and few attacked rows."
+testsets = []
+attacks = ["deepwordbug", "identity"]
+limit = 20
+attacked = {attacked}
+"""
+
+
+def pair(reference: str, candidate: str) -> Any:
+    return SimpleNamespace(reference_name=reference, candidate_name=candidate)
+
+
+def test_the_first_rows_in_the_order_of_the_draw_that_both_arms_have_right_are_chosen() -> None:
+    right = {"full": frozenset("bcdef"), "lora": frozenset("acef")}
+
+    assert choose_rows([pair("full", "lora")], right, "fedcba", 2) == [frozenset("fe")]
+    assert choose_rows([pair("full", "lora")], right, "abcdef", 9) == [frozenset("cef")]
+    assert choose_rows([pair("full", "lora")], right | {"lora": frozenset()}, "abcdef", 9) == [frozenset()]
+
+
+def test_pairs_meet_on_the_rows_that_all_of_them_have_right() -> None:
+    right = {"full": frozenset("abcdef"), "lora": frozenset("abcd"), "dora": frozenset("cdef")}
+    pairs = [pair("full", "lora"), pair("full", "dora")]
+
+    assert choose_rows(pairs, right, "abcdef", 3) == [frozenset("cda"), frozenset("cde")]
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Path:
+    file = tmp_path / "pool.toml"
+    file.write_text(SUITE.format(attacked=4))
+    return file
+
+
+def start(tiny: Any, suite: Path, out: Path) -> Any:
+    return api.run(str(suite), tiny.pairs, out, data=tiny.data, testsets=[str(tiny.testset)])
+
+
+def test_every_arm_is_attacked_on_the_same_rows_all_of_which_both_have_right(
+    tiny: Any, suite: Path, tmp_path: Path
+) -> None:
+    report = start(tiny, suite, tmp_path / "run")
+
+    examples = report.tables[Table.EXAMPLES]
+    pool = examples[examples["attack"] == "none"]
+    attacked = examples[examples["attack"] != "none"]
+    both = pool[pool["correct"] == 1].groupby("example_id").filter(lambda rows: len(rows) == 2)["example_id"]
+    by_cell = attacked.groupby(["checkpoint", "attack"])["example_id"].agg(set)
+    assert len(pool) == 2 * 20
+    assert [len(ids) for ids in by_cell] == [4] * 4
+    assert len({frozenset(ids) for ids in by_cell}) == 1
+    assert set(attacked["example_id"]) <= set(both)
+    assert not (attacked["status"] == "skipped").any()
+    assert report.missing == 0
+    assert {each.n for each in report.record.chosen} == {4}
+    page = (tmp_path / "run" / "report.html").read_text().replace("\u00a0", " ")
+    assert f"that both arms have right are attacked (4 of 20 of {report.record.testsets[0].name})" in page
+
+
+def test_a_run_that_was_interrupted_goes_on_with_the_same_rows(
+    tiny: Any, suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = start(tiny, suite, tmp_path / "whole")
+    choose = run_module.find_attacked
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_module, "find_attacked", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        start(tiny, suite, tmp_path / "run")
+    monkeypatch.setattr(run_module, "find_attacked", choose)
+    again = start(tiny, suite, tmp_path / "run")
+
+    columns = ["checkpoint", "attack", "example_id", "status", "adversarial_text"]
+    assert again.tables[Table.EXAMPLES][columns].equals(whole.tables[Table.EXAMPLES][columns])
+
+
+def test_fewer_rows_than_were_asked_for_are_a_warning(tiny: Any, suite: Path, tmp_path: Path) -> None:
+    suite.write_text(SUITE.format(attacked=1000))
+
+    report = start(tiny, suite, tmp_path / "run")
+
+    assert any("fewer than the 1000 to be attacked; raise --limit" in warning for warning in report.record.warnings)
+    assert report.missing == 0
