@@ -39,16 +39,16 @@ def test_every_shipped_attack_keeps_the_rules(name: str) -> None:
 
 
 WORDS = ["the", "film", "is", "good", "plot", "dull", "story", "acting", "movies", "great", "awful", "not", "played"]
-NUMBERS = ["7", "42", "1990"]
+NUMBERS = ["7", "42", "1990", "twelve", "half"]
 NUMBERED = Task(
-    "mood", ("text",), ("sad", "glad"), ("text",), protected=Protected(patterns=("[0-9]+", "film", "not"))
+    "mood", ("text",), ("sad", "glad"), ("text",), protected=Protected(words=("film", "not"), numbers=True)
 )
 
 
 def keeps_in_order(clean: str, adversarial: str) -> bool:
     """Whether every number, "film" and "not" of the clean text is a word of the other one, in order."""
-    left = iter(re.findall(r"\w+", adversarial))
-    return all(word in left for word in re.findall(r"\w+", clean) if re.fullmatch("[0-9]+|film|not", word))
+    left, kept = iter(re.findall(r"\w+", adversarial)), {*NUMBERS, "film", "not"}
+    return all(word in left for word in re.findall(r"\w+", clean) if word in kept)
 
 
 @pytest.mark.parametrize("name", TEXT_RECIPES)

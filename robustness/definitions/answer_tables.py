@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields
 from typing import Any, Self
@@ -11,6 +10,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from robustness.definitions.model import Definition
 from robustness.definitions.naming import nearest
+from robustness.tasks.patterns import compile_pattern
 from robustness.tasks.text.answering import TextAnswer
 from robustness.tasks.text.metrics import PARSER_OF, TextMetric
 from robustness.tasks.text.numbers import NumberRule
@@ -64,9 +64,9 @@ class AnswerTable(Definition):
 
     def _pattern_problems(self) -> Iterator[str]:
         try:
-            re.compile(self.pattern or "")
-        except re.error as error:
-            yield f"pattern: {self.pattern!r} is no regular expression: {error}"
+            compile_pattern(self.pattern or "")
+        except ValueError as error:
+            yield f"pattern: {self.pattern!r} {error}"
 
     def _options(self) -> Mapping[str, Any]:
         given = {"marker": self.marker, "rule": self.rule, "pattern": self.pattern}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from string import Formatter
 from typing import Annotated, Self
@@ -12,8 +11,11 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 from robustness.definitions.answer_tables import AnswerTable
 from robustness.definitions.model import Definition
 from robustness.definitions.naming import nearest
+from robustness.tasks.patterns import compile_pattern
 from robustness.tasks.task import Chat, Metric, Protected, Task, TaskKind, fold_label
 
+MEANING = "meaning-representation"
+"""The one parser whose answers say which words of a text they are about."""
 FieldName = Annotated[str, StringConstraints(min_length=1)]
 
 
@@ -29,8 +31,12 @@ class ProtectedTable(Definition):
 
     fields: tuple[str, ...] = ()
     patterns: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
+    """Whole words, or several in a row, in any case."""
+    numbers: bool | None = None
+    """In digits and in words; None: yes of text, whose answer may turn on them, no of others."""
     answers: bool | None = None
-    """Of questions and of meaning representations; None: yes of questions, no of others."""
+    """Of questions and of meaning representations; None: yes of both, no of others."""
 
 
 class TaskDefinition(Definition):
@@ -82,9 +88,11 @@ class TaskDefinition(Definition):
             yield "no field is open to attack: [protected] closes them all; leave one out of it"
         for pattern in self.protected.patterns:
             try:
-                re.compile(pattern)
-            except re.error as error:
-                yield f"[protected] patterns: {pattern!r} is no regular expression: {error}"
+                compile_pattern(pattern)
+            except ValueError as error:
+                yield f"[protected] patterns: {pattern!r} {error}"
+        if any(not word.strip() for word in self.protected.words):
+            yield "[protected] words: one of them is empty; take it out"
         for key in self.kind.traits.foreign:
             if getattr(self, key):
                 answered = self.kind.traits.answered
@@ -94,7 +102,7 @@ class TaskDefinition(Definition):
     def _text_problems(self) -> Iterator[str]:
         if self.answer is None:
             yield 'kind = "text" needs the table [answer] with parser and metric'
-        elif self.protected.answers and self.answer.parser != "meaning-representation":
+        elif self.protected.answers and self.answer.parser != MEANING:
             yield "[protected] answers: of text, only a meaning representation says which words it is about"
         if not self.template and self.chat is None:
             yield 'kind = "text" needs a template or [chat]: what the model goes on after'
@@ -158,10 +166,16 @@ class TaskDefinition(Definition):
         open_fields = tuple(name for name in self.fields if name not in self.protected.fields)
         return open_fields if self.attacked is None else self.attacked
 
+    def _protects(self) -> Protected:
+        said, traits = self.protected, self.kind.traits
+        names_its_words = self.answer is not None and self.answer.parser == MEANING
+        numbers = traits.protects_numbers if said.numbers is None else said.numbers
+        answers = traits.protects_answers or names_its_words if said.answers is None else said.answers
+        return Protected(said.fields, said.patterns, said.words, numbers, answers)
+
     def named(self, name: str, file: str = "") -> Task:
         """Returns the task by the name that it goes by."""
         traits = self.kind.traits
-        answers = traits.protects_answers if self.protected.answers is None else self.protected.answers
         return Task(
             name=name,
             fields=self.fields,
@@ -173,7 +187,7 @@ class TaskDefinition(Definition):
             chat=None if self.chat is None else Chat(self.chat.user, self.chat.system),
             verbalisers=self.verbalisers,
             answer=None if self.answer is None else self.answer.built(),
-            protected=Protected(self.protected.fields, self.protected.patterns, answers),
+            protected=self._protects(),
             aliases=tuple(self.aliases.items()),
             file=file,
         )

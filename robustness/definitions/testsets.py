@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, StringC
 
 from robustness.definitions.model import Definition
 from robustness.definitions.task_tables import TaskDefinition
+from robustness.tasks.patterns import compile_pattern
 
 
 def _stay_inside(file: str) -> str:
@@ -18,11 +19,20 @@ def _stay_inside(file: str) -> str:
     return file
 
 
+def _tells_originals(suffix: str) -> str:
+    try:
+        compile_pattern(ID_OF_ORIGINAL.format(suffix=suffix))
+    except ValueError as error:
+        raise ValueError(f"{suffix!r} {error}") from None
+    return suffix
+
+
 DataPath = Annotated[str, AfterValidator(_stay_inside)]
 """A file below the data folder: a definition from elsewhere cannot have any other file read."""
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
+ID_OF_ORIGINAL = r"\A(?P<original>.+?)(?:{suffix})\Z"
 ALTERED_SUFFIX = r"-(?:high-conf-turk\d+|add(?:any|anyextend|ansctx|negans)\d*)"
 """Of Jia and Liang's files, and of the sets that are generated here."""
 
@@ -78,9 +88,17 @@ class SquadFile(Definition):
     root: Literal["data"] = "data"
     rows: PositiveInt | None = None
     digest: Digest | None = None
-    suffix: str = ALTERED_SUFFIX
+    suffix: Annotated[str, AfterValidator(_tells_originals)] = ALTERED_SUFFIX
     """A regular expression; an id that ends in it is an altered form of the question named before it."""
     provenance: Literal["official", "sample", "generated", "own"] = "official"
+
+
+class Partner(Definition):
+    """The test set whose rows are the benign forms of another one's."""
+
+    testset: str
+    row: str
+    """The column that says which: its place in the partner's file, from 0."""
 
 
 class TableFile(Definition):
@@ -108,6 +126,14 @@ class TableFile(Definition):
     id: str | None = None
     original: tuple[str, ...] = ()
     """Columns with the benign texts; empty cells where there are none."""
+    original_answers: str | None = None
+    """Of a text task: the column with the gold text of the benign texts, or with a list of them; empty cells where it
+    is the row's own."""
+    partner: Partner | None = None
+    """In place of `original`: each row's is a row of another test set, with its gold."""
+    unanswerable: tuple[str, ...] = ()
+    """Of a text task: gold texts that say that a question has no answer. Results are given with and without such
+    rows, whose construction is `unanswerable`."""
     original_label: str | None = None
     """Of a contrast set: the column with the label of the benign texts, in the words of `label`; empty cells where
     it is the row's own."""
@@ -121,9 +147,9 @@ class TableFile(Definition):
 class GeneratedSet(Definition):
     """Made here where no file of the set is at hand: deterministic for its seed."""
 
-    generator: Literal["addansctx", "addnegans", "addany", "addanyextend"]
+    generator: Literal["addansctx", "addnegans", "addany", "addanyextend", "edited", "counterfactual"]
     questions: str
-    """The shipped test set whose original questions are altered."""
+    """The shipped test set whose original questions, or sentences, are altered."""
     seed: NonNegativeInt = 0
     place: Literal["before", "after"] = "after"
     """Of the distractor: before or after the paragraph."""
@@ -150,6 +176,13 @@ class HubDataset(Definition):
     columns: tuple[str, ...] = ()
     """The task's texts where the data set calls them otherwise."""
     label: str = "label"
+    answers: str | None = None
+    """This and what follows: of a text task, as in tables of one's own."""
+    method: str | None = None
+    group: str | None = None
+    original: tuple[str, ...] = ()
+    original_answers: str | None = None
+    unanswerable: tuple[str, ...] = ()
 
 
 class Split(Definition):

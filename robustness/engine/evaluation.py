@@ -87,7 +87,7 @@ def _outcome(grader: Grader, example: Example, known: _Known, spent: Spent) -> O
         given=given,
         spent=spent,
     )
-    has_own = example.original_label is not None
+    has_own = example.original_label is not None or bool(example.original_answers)
     return describe_source(outcome, example, grader.gold(example.clean_form()) if has_own else None)
 
 

@@ -182,7 +182,7 @@ def _complete_generated(
 def _write_warnings(out: Path, plan: Plan, store: Store, doubts: Sequence[str]) -> None:
     """Doubts of earlier processes stay; suspicions that the outcomes no longer bear out go."""
     record = read_record(out)
-    labelled = [testset.name for testset in record.testsets if not testset.answers]
+    labelled = [testset.name for testset in record.testsets if testset.labels]
     suspicions = tuple(run_sanity_checks(store, plan.attacks, labelled))
     kept = [warning for warning in record.warnings if warning not in record.suspicions]
     new = record.model_copy(

@@ -50,6 +50,8 @@ class KindTraits:
     """Where a task's file names none."""
     protects_answers: bool = False
     """Whether gold answers in a text are protected where a task's file does not say."""
+    protects_numbers: bool = False
+    """Whether numbers are: where an answer is made up, it may turn on each of them."""
 
 
 _TRAITS = {
@@ -62,7 +64,10 @@ _TRAITS = {
         protects_answers=True,
     ),
     TaskKind.TEXT: KindTraits(
-        "answers", ("labels", "aliases", "verbalisers", "metric"), "in free text, as [answer] says"
+        "answers",
+        ("labels", "aliases", "verbalisers", "metric"),
+        "in free text, as [answer] says",
+        protects_numbers=True,
     ),
 }
 
@@ -83,6 +88,10 @@ class Protected:
     fields: tuple[str, ...] = ()
     patterns: tuple[str, ...] = ()
     """Regular expressions: what they match in any field, with the whole of the words that they touch."""
+    words: tuple[str, ...] = ()
+    """Whole words, or several in a row, in any case."""
+    numbers: bool = False
+    """In digits, and in words such as twelve, half and twice."""
     answers: bool = False
     """Occurrences of gold answers in the paragraph: an attack that deletes the answer has not fooled anyone.
 

@@ -59,6 +59,8 @@ class Example:
     """At what level: word, sentence or human."""
     original_label: int | None = None
     """What is right of `original`, where it is not `label`: a contrast set changes both. None: the same."""
+    original_answers: tuple[GoldSpan, ...] = ()
+    """Gold answers to `original`, where they are not `answers`."""
     label_entropy: float | None = None
     """In bits: how far people disagreed on the label, where the test set says so."""
     protected: tuple[Span, ...] = ()
@@ -132,6 +134,7 @@ class Example:
             self.method,
             self.construction,
             self.original_label,
+            self.original_answers,
             self.label_entropy,
             self.protected and tuple(_shift(span, segment, end, shift) for span in self.protected),
             moved,
@@ -188,7 +191,7 @@ class Example:
         return None if broken is None else self.texts[broken[0]][broken[1] : broken[2]]
 
     def clean_form(self) -> Example:
-        """Returns the benign original with its own label; the example itself where no original is known.
+        """Returns the benign original with its own label or answers; the example itself where no original is known.
 
         >>> row = Example("1", ("a dull film",), label=0, original=("a fine film",), original_label=1)
         >>> row.clean_form().texts, row.clean_form().label
@@ -196,7 +199,10 @@ class Example:
         """
         if self.original is None:
             return self
-        clean = replace(self, label=self.clean_label, original=None, original_label=None)
+        answers = self.original_answers or self.answers
+        clean = replace(
+            self, label=self.clean_label, answers=answers, original=None, original_label=None, original_answers=()
+        )
         return clean.with_texts(self.original)
 
     def _word_spans(self) -> tuple[Span, ...]:

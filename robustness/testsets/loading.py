@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from robustness.definitions.catalog import TESTSETS, Entry
@@ -14,6 +14,7 @@ from robustness.definitions.testsets import (
     AdvGlueFile,
     GeneratedSet,
     HubDataset,
+    Partner,
     Split,
     SquadFile,
     TableFile,
@@ -24,6 +25,7 @@ from robustness.errors import DataError, DefinitionError
 from robustness.paths import DATA_VARIABLE, without_data
 from robustness.tasks.graders import grader_for
 from robustness.tasks.grading import GradedText
+from robustness.tasks.patterns import SlowPatternError
 from robustness.tasks.task import Task
 from robustness.testsets.example import Example
 from robustness.testsets.generation import alter_questions
@@ -115,6 +117,8 @@ def _load(
             f"{task.name} has {len(task.fields)} texts ({', '.join(task.fields)})"
         )
     read = _read_rows(source, roots, task, adversarial=entry.definition.kind == "adversarial")
+    if isinstance(source, TableFile) and source.partner is not None:
+        read = list(_join(read, source.partner, data, _describe(source, roots), allow_changed=allow_changed))
     rows = [row for row in read if row.label != TIED]
     if not rows:
         raise DataError(f"test set {entry.name}: no rows in {_describe(source, roots)}")
@@ -131,9 +135,25 @@ def _load(
         kind=entry.definition.kind,
         provenance=CHANGED if problem else _provenance(entry, source),
         digest=digest,
-        examples=tuple(_example(row, prefix, task) for row in rows),
+        examples=tuple(_examples(entry.name, rows, prefix, task)),
         notes=tuple(_notes(entry.name, problem, len(read) - len(rows))),
     )
+
+
+def _join(
+    rows: Sequence[Row], partner: Partner, data: Path | None, where: str, *, allow_changed: bool
+) -> Iterator[Row]:
+    """Gives each row the text and the gold of its partner."""
+    others = load_testset(TESTSETS.find(partner.testset), data, allow_changed=allow_changed).examples
+    for row in rows:
+        assert row.partner is not None, "a source with a partner names the column"
+        if row.partner >= len(others):
+            raise DataError(
+                f"{where} row {row.key!r}: its {partner.row} is {row.partner}; the test set {partner.testset} has "
+                f"{len(others)} rows, counted from 0"
+            )
+        other = others[row.partner]
+        yield replace(row, original=other.texts, original_answers=other.answers)
 
 
 def _notes(name: str, problem: str, tied: int) -> Iterator[str]:
@@ -172,6 +192,14 @@ def _generate(
     )
 
 
+def _examples(name: str, rows: Sequence[Row], prefix: str, task: Task) -> Iterator[Example]:
+    for row in rows:
+        try:
+            yield _example(row, prefix, task)
+        except SlowPatternError as error:
+            raise DataError(f"test set {name}: row {row.key!r}: [protected] of task {task.name}: {error}") from None
+
+
 def _example(row: Row, prefix: str, task: Task) -> Example:
     return Example(
         id=f"{prefix}:{row.key}",
@@ -184,6 +212,7 @@ def _example(row: Row, prefix: str, task: Task) -> Example:
         method=row.method,
         construction=row.construction,
         original_label=row.original_label,
+        original_answers=row.original_answers,
         label_entropy=row.label_entropy,
         protected=find_protected(task, row.texts, row.answers),
     )
@@ -217,6 +246,10 @@ def _refuse_unreadable(name: str, rows: Sequence[Row], task: Task, where: str) -
     """Gold texts that would not be right themselves: every answer to them would be wrong."""
     grader = grader_for(task)
     problems = {row.key: grader.problem(GradedText(row.texts, row.label, row.answers)) for row in rows}
+    for row in rows:
+        if row.original_answers:
+            problem = grader.problem(GradedText(row.original or (), row.label, row.original_answers))
+            problems[f"{row.key}, its original"] = problem
     found = {key: problem for key, problem in problems.items() if problem is not None}
     if found:
         keys = [*list(found)[:UNREADABLE_SHOWN], *(["..."] if len(found) > UNREADABLE_SHOWN else [])]

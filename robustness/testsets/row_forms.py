@@ -6,14 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from robustness.definitions.testsets import HubDataset, TableFile
+from robustness.definitions.testsets import HubDataset
 from robustness.tasks.gold import GoldSpan
 from robustness.tasks.task import Task, TaskKind
 from robustness.testsets.example import Texts
 from robustness.testsets.gold_places import find_answers, find_slot_values
 from robustness.testsets.rows import Row, read_hub
 from robustness.testsets.squad import read_squad_hub
-from robustness.testsets.table_rows import Record, read_answered, read_completed, read_labelled
+from robustness.testsets.table_rows import RecordReader, read_answered, read_labelled
+from robustness.testsets.text.rows import read_completed, read_hub_completed
 
 Bounds = list[tuple[int, int]]
 """Starts and ends in one text."""
@@ -31,8 +32,8 @@ class HubReader(Protocol):
 class RowForm:
     """How rows of one kind of task are read."""
 
-    read: Callable[[Record, TableFile, Task, str], Row]
-    """From a record of a table, and what errors call it; without key, group and method."""
+    read: RecordReader
+    """From a record of a table."""
     read_hub: HubReader
     find_gold: Callable[[Texts, Sequence[GoldSpan]], list[Bounds]]
     """Where gold answers stand, for each text."""
@@ -54,5 +55,5 @@ def _slot_values(texts: Texts, answers: Sequence[GoldSpan]) -> list[Bounds]:
 ROW_FORMS: Mapping[TaskKind, RowForm] = {
     TaskKind.LABELS: RowForm(read_labelled, read_hub, _in_no_text),
     TaskKind.SPAN: RowForm(read_answered, read_squad_hub, _in_the_last_text),
-    TaskKind.TEXT: RowForm(read_completed, read_hub, _slot_values),
+    TaskKind.TEXT: RowForm(read_completed, read_hub_completed, _slot_values),
 }

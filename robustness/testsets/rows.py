@@ -37,6 +37,10 @@ class Row:
     construction: str = ""
     original_label: int | None = None
     """Of the original, where the file has a column for it."""
+    original_answers: tuple[GoldSpan, ...] = ()
+    """To the original, where they are not those of the row."""
+    partner: int | None = None
+    """In place of an original: which row of another test set it is, from 0."""
     label_entropy: float | None = None
     """In bits, where the file has a distribution over labels, of which `label` is the most frequent."""
 

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from robustness.definitions.testsets import ALTERED_SUFFIX, HubDataset, SquadFile
+from robustness.definitions.testsets import ALTERED_SUFFIX, ID_OF_ORIGINAL, HubDataset, SquadFile
 from robustness.errors import DataError
 from robustness.tasks.gold import GoldSpan
+from robustness.tasks.patterns import SlowPatternError, find_pattern
 from robustness.tasks.task import Task
 from robustness.testsets.example import Example
 from robustness.testsets.files import read_json
@@ -154,12 +155,14 @@ def _place(where: str, context: str, text: str, start: int) -> GoldSpan:
 def _group(rows: list[Row], suffix: str, where: str) -> list[Row]:
     """Tells altered questions their originals, by their ids."""
     known = {row.key: row for row in rows}
-    altered = re.compile(f"(?P<original>.+?)(?:{suffix})")
-    return [_grouped(row, known, altered, where) for row in rows]
+    try:
+        return [_grouped(row, known, suffix, where) for row in rows]
+    except SlowPatternError as error:
+        raise DataError(f"{where}: suffix: {error}") from None
 
 
-def _grouped(row: Row, rows: dict[str, Row], suffix: re.Pattern[str], where: str) -> Row:
-    if match := suffix.fullmatch(row.key):
+def _grouped(row: Row, rows: dict[str, Row], suffix: str, where: str) -> Row:
+    if match := next(find_pattern(ID_OF_ORIGINAL.format(suffix=suffix), row.key), None):
         key = match["original"]
         original = rows.get(key)
         texts = original.texts if original is not None else None
@@ -168,5 +171,5 @@ def _grouped(row: Row, rows: dict[str, Row], suffix: re.Pattern[str], where: str
         return row
     raise DataError(
         f"{where} id {row.key!r}: neither a plain id nor an original's with a known suffix "
-        f"({suffix.pattern.partition('(?:')[2]}; set `suffix` in the test set's definition"
+        f"({suffix}); set `suffix` in the test set's definition"
     )

@@ -3,31 +3,60 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from robustness.definitions.testsets import TableFile
 from robustness.errors import DataError
-from robustness.tasks.gold import GoldSpan
 from robustness.tasks.task import Task
 from robustness.testsets.example import Texts
-from robustness.testsets.rows import Row, label_index, spell_label
+from robustness.testsets.rows import Row, flat_record, label_index, spell_label
 from robustness.testsets.soft_labels import SoftLabel, read_soft_label
-from robustness.testsets.squad import RIGHT, answer_row
+from robustness.testsets.squad import answer_row
 
 Record = dict[str, Any]
 TIED = -1
 """The label of a row whose most frequent labels are equally frequent."""
 
 
+RecordReader = Callable[[Record, TableFile, Task, str], Row]
+"""Makes a row of a record and of what errors call it; without key, group and method."""
+
+
+def read_record(read: RecordReader, record: Record, source: TableFile, task: Task, where: str) -> Row:
+    """Returns a record's row with its key, which is its number unless the source has a column for it.
+
+    Raises:
+        DataError: a column that is missing, or a cell that is not what it should be.
+    """
+    wanted = named_columns(source)
+    record = flat_record(record, wanted)
+    for column in wanted:
+        if column not in record:
+            raise DataError(f"{where}: column {column!r} is missing; there are {', '.join(map(repr, record))}")
+    key = str(record[source.id]) if source.id else where.rpartition(" ")[2]
+    group = str(record[source.group]) if source.group and record[source.group] is not None else ""
+    method = str(record[source.method]) if source.method else ""
+    return replace(read(record, source, task, where), key=key, group=group, method=method)
+
+
+def named_columns(source: TableFile) -> list[str]:
+    """Returns all columns that the definition names."""
+    named = [*source.columns, *source.original, source.label, source.original_label]
+    partner = None if source.partner is None else source.partner.row
+    further = (source.answers, source.id, source.group, source.method, source.original_answers, partner)
+    return [column for column in (*named, *further) if column is not None]
+
+
 def read_labelled(record: Record, source: TableFile, task: Task, where: str) -> Row:
     """Returns a row with a label, or the most frequent one of a distribution."""
-    original = _original(record, source, where)
+    original = read_original(record, source, where)
     soft = read_soft_label(record[str(source.label)], task, source.labels, where)
     label = _gold(soft, source, task, where) if soft else label_index(_label(record, source), task, where)
     return Row(
         key="",
-        texts=_texts(record, source.columns, where),
+        texts=read_texts(record, source.columns, where),
         label=label,
         original=original,
         original_label=None if original is None else _original_label(record, source, task, where, label),
@@ -37,21 +66,14 @@ def read_labelled(record: Record, source: TableFile, task: Task, where: str) -> 
 
 def read_answered(record: Record, source: TableFile, task: Task, where: str) -> Row:
     """Returns a question with its answers and their places, which a stripped context would move."""
-    original = _original(record, source, where)
+    original = read_original(record, source, where)
     named = {name: record[column] for name, column in zip(task.fields, source.columns, strict=True)}
     row = answer_row(where, "", named, _decoded(record[str(source.answers)], where))
     return replace(row, original=original)
 
 
-def read_completed(record: Record, source: TableFile, task: Task, where: str) -> Row:
-    """Returns a text with what a model is to go on with."""
-    del task
-    original = _original(record, source, where)
-    golds = _gold_texts(record[str(source.answers)], f"{where}: column {source.answers!r}")
-    return Row("", _texts(record, source.columns, where), RIGHT, original, answers=golds)
-
-
-def _texts(record: Record, columns: tuple[str, ...], where: str) -> Texts:
+def read_texts(record: Record, columns: tuple[str, ...], where: str) -> Texts:
+    """Returns the texts of some columns, without blanks around them."""
     texts = []
     for column in columns:
         text = record[column]
@@ -65,19 +87,11 @@ def _texts(record: Record, columns: tuple[str, ...], where: str) -> Texts:
     return tuple(texts)
 
 
-def _gold_texts(cell: object, where: str) -> tuple[GoldSpan, ...]:
-    """One text or a list of them, to the last blank: they are what a model is to go on with."""
-    texts = cell if isinstance(cell, list) else [cell]
-    golds = tuple(GoldSpan(text, 0) for text in texts if isinstance(text, str) and text.strip())
-    if not golds or len(golds) < len(texts):
-        raise DataError(f"{where} is empty or not text; expected a gold text, or a list of them")
-    return golds
-
-
-def _original(record: Record, source: TableFile, where: str) -> Texts | None:
+def read_original(record: Record, source: TableFile, where: str) -> Texts | None:
+    """Returns the benign texts; None where the source, or this row, has none."""
     if not source.original or any(record[column] in (None, "") for column in source.original):
         return None
-    return _texts(record, source.original, where)
+    return read_texts(record, source.original, where)
 
 
 def _label(record: Record, source: TableFile, column: str | None = None) -> object:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Collection, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from robustness.definitions.testsets import TableFile
@@ -13,8 +12,8 @@ from robustness.pointers import explain_pointer
 from robustness.tasks.task import Task
 from robustness.testsets.files import find_separator, open_separated, read_json_records, read_text, refuse_repeated
 from robustness.testsets.row_forms import ROW_FORMS
-from robustness.testsets.rows import Row, flat_record
-from robustness.testsets.table_rows import Record
+from robustness.testsets.rows import Row
+from robustness.testsets.table_rows import Record, named_columns, read_record
 
 FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 
@@ -28,17 +27,9 @@ def read_table(path: Path, source: TableFile, task: Task) -> list[Row]:
         DefinitionError: a suffix that is not known, or no column for labels or answers.
     """
     _check(path, source, task)
-    rows = []
-    wanted = _named_columns(source)
-    for where, record in _records(path, wanted):
-        record = flat_record(record, wanted)
-        _refuse_missing(where, record, wanted)
-        key = str(record[source.id]) if source.id else where.rpartition(" ")[2]
-        group = str(record[source.group]) if source.group and record[source.group] is not None else ""
-        method = str(record[source.method]) if source.method else ""
-        row = ROW_FORMS[task.kind].read(record, source, task, where)
-        rows.append(replace(row, key=key, group=group, method=method))
-    return rows
+    read = ROW_FORMS[task.kind].read
+    records = _records(path, named_columns(source))
+    return [read_record(read, record, source, task, where) for where, record in records]
 
 
 def _check(path: Path, source: TableFile, task: Task) -> None:
@@ -54,6 +45,13 @@ def _check(path: Path, source: TableFile, task: Task) -> None:
             f"{path}: original_label names the column {source.original_label!r}, which only a task with labels has, "
             "beside original; take it out, or name the columns with the benign texts"
         )
+    for name in ("original_answers", "partner", "unanswerable"):
+        if getattr(source, name) and task.answer is None:
+            raise DefinitionError(f"{path}: {name} is of text tasks; take it out")
+    if source.original_answers is not None and not source.original:
+        raise DefinitionError(f"{path}: original_answers names a column, original none; name those of the texts")
+    if source.partner is not None and source.original:
+        raise DefinitionError(f"{path}: original and partner both say what a row was made from; keep one")
 
 
 def _format(path: Path) -> str:
@@ -111,16 +109,3 @@ def _explain(error: csv.Error) -> str:
     if "unexpected end of data" in str(error):
         return "its quote is never closed: a quote within a text is written twice; or was the file cut short?"
     return f"{error}; a text that holds a quote stands in quotes, and its own are written twice"
-
-
-def _named_columns(source: TableFile) -> list[str]:
-    """All columns that the definition names."""
-    named = [*source.columns, *source.original, source.label, source.original_label]
-    further = (source.answers, source.id, source.group, source.method)
-    return [column for column in (*named, *further) if column is not None]
-
-
-def _refuse_missing(where: str, record: Record, wanted: Collection[str]) -> None:
-    for column in wanted:
-        if column not in record:
-            raise DataError(f"{where}: column {column!r} is missing; there are {', '.join(map(repr, record))}")

@@ -80,7 +80,7 @@ def _content(task: Task) -> dict[str, object]:
         "template": task.template,
         "verbalisers": task.verbalisers,
         "aliases": dict(task.aliases),
-        "protected": {"fields": task.protected.fields, "patterns": task.protected.patterns},
+        "protected": {name: getattr(task.protected, name) for name in ("fields", "patterns", "words", "numbers")},
     }
     if task.answer is not None:
         del content["metric"]

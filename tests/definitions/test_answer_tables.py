@@ -6,7 +6,7 @@ import pytest
 
 from robustness.definitions.tasks import find_task
 from robustness.errors import DefinitionError
-from robustness.tasks.task import TaskKind
+from robustness.tasks.task import Protected, TaskKind
 from robustness.tasks.text.metrics import TextMetric
 from robustness.tasks.text.numbers import NumberRule
 from robustness.testsets.task_checks import check_task
@@ -39,6 +39,22 @@ def test_the_shipped_text_tasks_say_how_they_are_read() -> None:
     assert (gsm8k.answer.parser, gsm8k.answer.rule) == ("number", NumberRule.MARKED_OR_LAST)
     for task in (viggo, gsm8k):
         check_task(task)
+    assert (viggo.protected, gsm8k.protected) == (Protected(numbers=True, answers=True), Protected(numbers=True))
+
+
+@pytest.mark.parametrize(
+    ("parser", "tail", "protected"),
+    [
+        ("whole", "", Protected(numbers=True)),
+        ("meaning-representation", "", Protected(numbers=True, answers=True)),
+        ("whole", '[protected]\nnumbers = false\nwords = ["not"]', Protected(words=("not",))),
+        ("meaning-representation", "[protected]\nanswers = false", Protected(numbers=True)),
+    ],
+)
+def test_numbers_and_slot_values_of_a_text_task_are_protected_unless_it_says_otherwise(
+    parser: str, tail: str, protected: Protected, tmp_path: Path
+) -> None:
+    assert find_task(write(tmp_path, f'parser = "{parser}"\nmetric = "exact"', HEAD, tail)).protected == protected
 
 
 @pytest.mark.parametrize(
@@ -49,6 +65,7 @@ def test_the_shipped_text_tasks_say_how_they_are_read() -> None:
         ('parser = "after-marker"\nmetric = "exact"', "marker: the parser after-marker needs it"),
         ('parser = "regex"\nmetric = "exact"', "pattern: the parser regex needs it"),
         ('parser = "regex"\npattern = "(a"\nmetric = "exact"', "is no regular expression"),
+        ('parser = "regex"\npattern = "(a{999}){999}"\nmetric = "exact"', "multiply to more than 100,000"),
         ('parser = "number"\nmetric = "slot-f1"', 'slot-f1 reads answers of parser = "meaning-representation"'),
         ('parser = "whole"\nmetric = "fraction"', 'fraction reads answers of parser = "number"'),
         ('parser = "whole"\nmetric = "bleu"', "metric"),
@@ -74,6 +91,7 @@ WHOLE = 'parser = "whole"\nmetric = "exact"'
         ('kind = "text"\nfields = ["question"]', "", "needs a template or"),
         (HEAD.replace("{question}", "?"), "", "lacks the field"),
         (HEAD, "[protected]\nanswers = true", "only a meaning representation says"),
+        (HEAD, '[protected]\nwords = [" "]', r"\[protected\] words: one of them is empty"),
         (HEAD.replace('"text"', '"span"'), "", 'answer: kind = "span" is answered with words'),
     ],
 )

@@ -222,13 +222,12 @@ def test_a_task_may_stand_in_the_file_of_its_test_set(tmp_path: Path) -> None:
         (
             'verbalisers = [" yes", " no"]',
             'verbalisers = [" yes", " no"]\n[protected]\nword = ["a"]',
-            "mine.toml [protected]: unknown key 'word'; known: answers, fields, patterns",
+            "mine.toml [protected]: unknown key 'word'; did you mean 'words'?",
         ),
         (
             'verbalisers = [" yes", " no"]',
             'verbalisers = [" yes", " no"]\n[protected]\npatterns = ["("]',
-            "mine.toml: [protected] patterns: '(' is no regular expression: missing ), unterminated "
-            "subpattern at position 0",
+            "mine.toml: [protected] patterns: '(' is no regular expression: missing ) at position 1",
         ),
         (
             'verbalisers = [" yes", " no"]',

@@ -39,7 +39,7 @@ def make_record(*, answers: bool = False, provenance: str = "own") -> RunRecord:
     )
     testset = TestsetRecord(
         name="t", task=task, kind="adversarial", provenance=provenance, n=60, n_used=60, digest="",
-        scores_f1=False, answers=answers,
+        scores_f1=False, answers=answers, labels=() if answers else tuple(NAMES),
     )  # fmt: skip
     pair = PairRecord(name="p", task=task, base="base", reference="f", candidate="l", seed=0)
     return RunRecord(
@@ -95,6 +95,16 @@ def test_no_drop_is_reported_where_the_answers_make_the_labels_of_originals_impl
 
     assert set(table.index.get_level_values("metric")) == {"accuracy"}
     assert implausible_originals(build_examples(pd.DataFrame(rows), record), record) == {"t"}
+
+
+def test_what_a_model_that_generates_has_right_of_originals_is_reported_however_little_it_is() -> None:
+    record = make_record()
+    testset = record.testsets[0].model_copy(update={"labels": ()})
+    rows = contrast_rows({"f": 48, "l": 45}, with_label=False)
+
+    table = tabulate(rows, record.model_copy(update={"testsets": (testset,)}))
+
+    assert table.loc[("f", "benign_accuracy", "mean"), "value"] == 12 / 60
 
 
 @pytest.mark.parametrize("with_label", [True, False])

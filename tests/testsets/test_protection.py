@@ -35,6 +35,30 @@ def test_fields_and_patterns_are_found_with_the_whole_words_that_they_touch() ->
 
 
 @pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Janet has 1,200 eggs.", ["1,200"]),
+        ("Twenty-five of \u00bd a dozen", ["Twenty-five", "\u00bd", "dozen"]),
+        ("twice as many, and TWO-thirds more", ["twice", "TWO-thirds"]),
+        ("someone often weighs a stone", []),  # numbers within words
+        ("by 50% or $3.75 a person", ["50", "3.75"]),
+        ("room B12, the second", ["B12", "second"]),
+    ],
+)
+def test_numbers_are_found_in_digits_and_in_words(text: str, expected: list[str]) -> None:
+    task = Task("sums", ("text",), (), ("text",), protected=Protected(numbers=True))
+
+    assert [text[start:end] for _, start, end in find_protected(task, (text,), ())] == expected
+
+
+def test_a_users_words_are_found_as_wholes_in_any_case() -> None:
+    task = Task("t", ("text",), (), ("text",), protected=Protected(words=("New York", "c++")))
+    text = "in new york, New Yorkers write C++ and c+"
+
+    assert [text[start:end] for _, start, end in find_protected(task, (text,), ())] == ["new york", "C++"]
+
+
+@pytest.mark.parametrize(
     ("context", "answers", "expected"),
     [
         ("In Rome, old Rome.", [GoldSpan("Rome", 3)], ["Rome", "Rome"]),

@@ -19,7 +19,7 @@ def implausible_originals(examples: pd.DataFrame, record: RunRecord) -> frozense
         examples: rows of examples.csv, of attacks too.
         record: of the run.
     """
-    labelled = [testset.name for testset in record.testsets if not testset.answers]
+    labelled = [testset.name for testset in record.testsets if testset.labels]
     is_static = (examples["attack"] == NO_ATTACK) & (examples["status"] != Status.ERRORED)
     known = examples["clean_correct"].notna() & examples["original_gold"].isna()
     rows = examples.loc[is_static & known & examples["testset"].isin(labelled)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from robustness.tasks.text.metrics import Scorer, TextMetric, TextScore
-from robustness.tasks.text.numbers import NumberRule
+from robustness.tasks.text.numbers import NumberParser, NumberRule
 from robustness.tasks.text.parsed import ParsedAnswer, Parser
 from robustness.tasks.text.parsers import PARSERS
 
@@ -48,6 +48,22 @@ class TextAnswer:
             UsageError: a library that the metric needs is not installed.
         """
         return Scorer(self.metric, self.threshold).score(self.parse(response), self.parse_golds(golds))
+
+    def score_by_rule(self, response: str, golds: Sequence[str]) -> dict[NumberRule, TextScore]:
+        """Returns how right a response is by each rule alone that says which of its numbers counts.
+
+        The gold texts are read by the task's own rule. Of other parsers nothing is returned.
+
+        >>> answer = TextAnswer("number", TextMetric.FRACTION)
+        >>> found = answer.score_by_rule("#### 18 eggs, so 20 are left", ["#### 18"])
+        >>> {rule.value: score.correct for rule, score in found.items()}
+        {'marked': True, 'last': False}
+        """
+        parser = _build(self.parser, self.marker, self.rule, self.pattern)
+        if not isinstance(parser, NumberParser):
+            return {}
+        readings, scorer, parsed = parser.read(response), Scorer(self.metric, self.threshold), self.parse_golds(golds)
+        return {rule: scorer.score(readings.choose(rule), parsed) for rule in (NumberRule.MARKED, NumberRule.LAST)}
 
     def parse_golds(self, golds: Sequence[str]) -> list[ParsedAnswer]:
         """Returns the gold answers that can be read."""

@@ -9,6 +9,7 @@ from fuzzing import HOSTILE, TEXTS, seconds_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from robustness.tasks.text.answering import TextAnswer
 from robustness.tasks.text.metrics import Scorer, TextMetric
 from robustness.tasks.text.numbers import UNANSWERABLE, NumberParser, NumberRule, find_numbers
 
@@ -92,6 +93,24 @@ def test_both_rules_read_what_they_declare(response: str, marked: str | None, la
     assert readings.choose(NumberRule.MARKED) == readings.marked
     assert readings.choose(NumberRule.LAST) == readings.last
     assert readings.choose(NumberRule.MARKED_OR_LAST) == (readings.marked or readings.last)
+
+
+def test_a_response_is_graded_by_each_rule_alone() -> None:
+    answer = TextAnswer("number", TextMetric.FRACTION)
+    golds = ["17 + 1 = 18\n#### 18"]
+
+    found = [
+        {rule.value: score.correct for rule, score in answer.score_by_rule(response, golds).items()}
+        for response in ("#### 18 of 20", "18", "#### 17, no: 18", "none")
+    ]
+
+    assert found == [
+        {"marked": True, "last": False},
+        {"marked": False, "last": True},
+        {"marked": False, "last": True},
+        {"marked": False, "last": False},
+    ]
+    assert TextAnswer("whole", TextMetric.EXACT).score_by_rule("18", golds) == {}
 
 
 def test_no_answer_equals_only_no_answer() -> None:
