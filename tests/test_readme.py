@@ -1,4 +1,4 @@
-"""Every command of the README is run, as it stands there, on small sizes."""
+"""Every command of the README and of the pages it leads to is run, as it stands there, on small sizes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from robustness.training import protocol
 from robustness.training.protocol import TrainingSettings
 
 ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = ("README", *(f"docs/{name}" for name in ("pairs", "attacks", "probes", "testsets", "training", "speed")))
+README = "\n".join((ROOT / f"{page}.md").read_text(encoding="utf-8") for page in PAGES)
 BASE = "sentence-transformers/all-MiniLM-L6-v2"
 
 
@@ -46,6 +47,13 @@ def run_command(line: str, replacements: dict[str, str], monkeypatch: pytest.Mon
     except SystemExit as stop:
         return int(stop.code or 0)
     return 0
+
+
+def test_the_readme_is_one_screen_and_leads_to_every_page() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+
+    assert len(text.encode()) <= 9_000
+    assert set(re.findall(r"\]\((docs/\w+\.md)\)", text)) == {f"docs/{page.name}" for page in ROOT.glob("docs/*.md")}
 
 
 def test_the_two_commands_and_the_install_line_are_those_of_the_makefile() -> None:
