@@ -18,6 +18,7 @@ from pydantic import (
     ValidationError,
 )
 
+from robustness.definitions.expectations import expectation
 from robustness.definitions.naming import nearest
 from robustness.errors import UsageError, shorten
 from robustness.paths import expand
@@ -170,5 +171,4 @@ def read_options(kind: type[Kind], call: str, given: Mapping[str, object]) -> Ki
             raise UsageError(f"{call}: unknown option {name!r}{nearest(name, kind.model_fields)}") from None
         if first["type"] == "missing":
             raise UsageError(f"{call}: {name} is missing") from None
-        said = first["msg"][:1].lower() + first["msg"][1:]
-        raise UsageError(f"{call}: {name}: {said}; got {shorten(repr(first['input']))}") from None
+        raise UsageError(f"{call}: {name}: {expectation(first)}; got {shorten(repr(first['input']))}") from None

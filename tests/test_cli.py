@@ -110,7 +110,21 @@ def test_wrong_input_is_one_paragraph_on_stderr_and_exit_code_2(
 def test_wrong_usage_is_exit_code_2(call: Call) -> None:
     assert call("run").returncode == 2
     assert call("nonsense").returncode == 2
-    assert call("run", "smoke", "--pairs", "p", "--out", "o", "--limit", "many").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--limit", "two"], "error: --limit two: expected a whole number\n"),
+        (["--limit=1.5"], "error: --limit 1.5: expected a whole number\n"),
+        (["--tflops", "fast"], "error: --tflops fast: expected a number\n"),
+        (["--seed", "0", "--seed", "a"], "error: --seed a: expected a whole number\n"),
+    ],
+)
+def test_a_number_that_is_none_is_told_by_option_and_value(call: Call, words: list[str], said: str) -> None:
+    done = call("run", "smoke", "--pairs", "p", "--out", "o", *words)
+
+    assert (done.returncode, done.stderr) == (2, said)
 
 
 def test_data_from_the_variable_is_checked(

@@ -9,7 +9,7 @@ from typing import Any, Self
 from pydantic import Field, PositiveInt, model_validator
 
 from robustness.definitions.model import Definition
-from robustness.definitions.naming import nearest
+from robustness.definitions.naming import nearest_of
 from robustness.tasks.patterns import compile_pattern
 from robustness.tasks.text.answering import TextAnswer
 from robustness.tasks.text.metrics import PARSER_OF, TextMetric
@@ -44,7 +44,7 @@ class AnswerTable(Definition):
 
     def _problems(self) -> Iterator[str]:
         if self.parser not in PARSERS:
-            yield f"parser: unknown parser {self.parser!r}{nearest(self.parser, list(PARSERS))}"
+            yield f"parser: unknown parser {self.parser!r}{nearest_of(self.parser, list(PARSERS))}"
             return
         taken = {field.name: field for field in fields(PARSERS[self.parser])}  # type: ignore[arg-type]
         for name in self._options():

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 from robustness.definitions.attacks import AttackDefinition
 from robustness.definitions.model import Definition
-from robustness.definitions.naming import nearest
+from robustness.definitions.naming import suggest
 from robustness.definitions.probes import ProbeDefinition
 from robustness.definitions.reading import read_definition
 from robustness.definitions.suites import SuiteDefinition
@@ -47,6 +47,8 @@ class Catalog(Generic[D]):
     noun: str
     folder: str
     model: type[D]
+    also: str = ""
+    """What a name may be beside a shipped one and a definition file."""
 
     def names(self) -> list[str]:
         """The shipped names, sorted."""
@@ -56,8 +58,12 @@ class Catalog(Generic[D]):
         """Whether a definition came with the package, and not from a user's own file."""
         return entry.path.parent == definitions_root() / self.folder
 
-    def find(self, name: str) -> Entry[D]:
+    def find(self, name: str, folder: Path | None = None) -> Entry[D]:
         """Returns the definition of a shipped name, or of a path that ends in .toml.
+
+        Args:
+            name: see above.
+            folder: where a file may have been meant; None: the working directory.
 
         Raises:
             DefinitionError: nothing has that name, the file is malformed, or it reuses a shipped name.
@@ -71,11 +77,24 @@ class Catalog(Generic[D]):
         else:
             path = definitions_root() / self.folder / f"{name}.toml"
             if name not in self.names():
-                raise DefinitionError(f"unknown {self.noun} {name!r}{nearest(name, self.names())}")
+                raise DefinitionError(self._explain_unknown(name, (folder or Path()) / name))
         return Entry(path.stem, path, read_definition(path, self.model))
 
+    def _explain_unknown(self, name: str, path: Path) -> str:
+        expected = f"xpected a shipped name or a file NAME.toml{self.also}"
+        known = self.names()
+        if name and (path.is_dir() or path.is_file()):
+            what = "a folder" if path.is_dir() else "no TOML file"
+            return f"{self.noun} {name}: {what}; e{expected}; shipped: {', '.join(known)}"
+        files = {each.stem: each.name for each in path.parent.glob("*.toml")} if path.parent.is_dir() else {}
+        close = suggest(name, known) or suggest(path.stem, files)
+        for stem, file in files.items():
+            close = close.replace(f"{stem!r}?", f"{file!r}?") if stem not in known else close
+        said = f"{close} E{expected}" if close else f"; e{expected}"
+        return f"unknown {self.noun} {name!r}{said}; shipped: {', '.join(known)}"
 
-ATTACKS = Catalog("attack", "attacks", AttackDefinition)
+
+ATTACKS = Catalog("attack", "attacks", AttackDefinition, ", file.py:Name or textattack:NAME")
 SUITES = Catalog("suite", "suites", SuiteDefinition)
-TESTSETS = Catalog("test set", "suites/testsets", TestsetDefinition)
-PROBES = Catalog("probe", "suites/probes", ProbeDefinition)
+TESTSETS = Catalog("test set", "suites/testsets", TestsetDefinition, ", which names the file of rows (docs/tasks.md)")
+PROBES = Catalog("probe", "suites/probes", ProbeDefinition, " or file.py:Name")

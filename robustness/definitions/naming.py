@@ -12,8 +12,26 @@ def nearest(name: str, known: Iterable[str]) -> str:
     >>> nearest("max_query", ["max_queries", "summary"])
     "; did you mean 'max_queries'?"
     """
+    return suggest(name, names := sorted(known)) or (f"; known: {', '.join(names)}" if names else "")
+
+
+def nearest_of(name: str, known: Iterable[str]) -> str:
+    """Returns what `nearest` does, with every name behind a close match too: where names are few and say much.
+
+    >>> nearest_of("acuracy", ["accuracy", "f1"])
+    "; did you mean 'accuracy'? Known: accuracy, f1"
+    """
     names = sorted(known)
-    matches = difflib.get_close_matches(name, names, n=1)
-    if matches:
-        return f"; did you mean {matches[0]!r}?"
-    return f"; known: {', '.join(names)}" if names else ""
+    close = suggest(name, names)
+    return f"{close} Known: {', '.join(names)}" if close else nearest(name, names)
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Returns "; did you mean 'x'?" for a close match, else nothing.
+
+    >>> suggest("TOPIKS", ["topics"])
+    "; did you mean 'topics'?"
+    """
+    folded = {each.casefold(): each for each in known}
+    matches = difflib.get_close_matches(name.casefold(), sorted(folded), n=1)
+    return f"; did you mean {folded[matches[0]]!r}?" if matches else ""

@@ -10,7 +10,7 @@ from typing import Annotated, Self
 from pydantic import Field, NonNegativeInt, model_validator
 
 from robustness.definitions.model import Definition
-from robustness.definitions.naming import nearest
+from robustness.definitions.naming import nearest_of
 from robustness.definitions.reading import read_definition
 from robustness.definitions.tasks import find_task
 from robustness.definitions.writing import toml_value
@@ -160,8 +160,8 @@ def _refuse_labels(labels: Mapping[str, str], task: Task) -> None:
     for given, label in labels.items():
         if label not in task.labels:
             raise DefinitionError(
-                f"[labels]: {given!r} is mapped to {label!r}, which task {task.name} has not"
-                f"{nearest(label, task.labels)}"
+                f"labels: {given!r} is mapped to {label!r}, which task {task.name} has not"
+                f"{nearest_of(label, task.labels)}"
             )
 
 

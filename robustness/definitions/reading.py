@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from robustness.definitions.expectations import expectation
 from robustness.definitions.model import Definition
-from robustness.definitions.naming import nearest
+from robustness.definitions.naming import nearest, nearest_of, suggest
 from robustness.errors import DefinitionError
 
 D = TypeVar("D", bound=Definition)
@@ -36,7 +37,8 @@ def read_content(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Windows editors write the signature
     except FileNotFoundError:
-        raise DefinitionError(f"{path}: no such file") from None
+        beside = [each.name for each in path.parent.glob("*.toml")] if path.parent.is_dir() else []
+        raise DefinitionError(f"{path}: no such file{suggest(path.name, beside)}") from None
     except IsADirectoryError:
         raise DefinitionError(f"{path}: a folder; expected a TOML file") from None
     except OSError as error:
@@ -86,13 +88,13 @@ def _explain(path: str, model: type[Definition], problem: ErrorDetails, within: 
     context = problem.get("ctx", {})
     if kind == "union_tag_invalid":
         tags = [tag.strip().strip("'") for tag in str(context["expected_tags"]).split(",")]
-        return f"{inner}: unknown {context['discriminator']} {context['tag']!r}{nearest(context['tag'], tags)}"
+        return f"{inner}: unknown {context['discriminator']} {context['tag']!r}{nearest_of(context['tag'], tags)}"
     if kind in ("literal_error", "enum") and isinstance(problem["input"], str):
         known = re.findall(r"'([^']*)'", str(context["expected"]))
-        return f"{table}: key {key!r}: unknown {problem['input']!r}{nearest(problem['input'], known)}"
+        return f"{table}: key {key!r}: unknown {problem['input']!r}{nearest_of(problem['input'], known)}"
     if kind == "union_tag_not_found":
         return f"{inner}: missing key {context['discriminator']}"
-    return f"{table}: key {key!r}: {problem['msg']}; got {problem['input']!r}"
+    return f"{table}: key {key!r}: {expectation(problem)}; got {problem['input']!r}"
 
 
 def _without_types(location: Sequence[int | str]) -> list[int | str]:

@@ -10,7 +10,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from robustness.definitions.answer_tables import AnswerTable
 from robustness.definitions.model import Definition
-from robustness.definitions.naming import nearest
+from robustness.definitions.naming import nearest_of
 from robustness.tasks.patterns import compile_pattern
 from robustness.tasks.task import Chat, Metric, Protected, Task, TaskKind, fold_label
 
@@ -210,7 +210,7 @@ def _unknown(key: str, names: Sequence[str], known: Sequence[str]) -> Iterator[s
     noun = "label" if key == "aliases" else "field"
     for name in names:
         if name not in known:
-            yield f"{key}: unknown {noun} {name!r}{nearest(name, known)}"
+            yield f"{key}: unknown {noun} {name!r}{nearest_of(name, known)}"
 
 
 def _placeholders(template: str) -> Iterator[tuple[str, bool]]:
@@ -228,7 +228,7 @@ def _template_problems(key: str, template: str, fields: Sequence[str]) -> Iterat
         return
     for name, is_bare in placeholders:
         if name not in fields:
-            yield f"{key}: unknown field {name!r}{nearest(name, fields)}"
+            yield f"{key}: unknown field {name!r}{nearest_of(name, fields)}"
         if not is_bare:
             yield f"{key}: {{{name}}} stands alone in its braces; take out what follows the name"
     names = [name for name, _ in placeholders]

@@ -34,7 +34,7 @@ def find_task(reference: str, folder: Path | None = None) -> Task:
         DefinitionError: no task has that name, or the file is malformed; the message has the nearest right name.
     """
     if not reference.endswith(".toml"):
-        return TASKS.find(reference).definition.named(reference)
+        return TASKS.find(reference, folder).definition.named(reference)
     path = Path(reference) if folder is None else folder / reference
     if "task" in read_content(path):
         return task_of_testset(path, read_definition(path, TestsetDefinition))

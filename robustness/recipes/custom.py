@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib.util
 import inspect
 from pathlib import Path
 from types import ModuleType
 
+from robustness.definitions.naming import nearest_of, suggest
 from robustness.errors import UsageError
 from robustness.recipes.textattack.importing import importing_textattack
 
@@ -24,14 +26,26 @@ def import_named(reference: str, option: str) -> tuple[object, str, str]:
     file, _, name = reference.rpartition(":")
     path = Path(file)
     if not file or not name.isidentifier():
-        raise UsageError(f"{option} {reference}: expected file.py:Name")
+        holds = _class_names(Path(reference))
+        example = f", such as {reference}:{holds[0]}" if holds else ""
+        raise UsageError(f"{option} {reference}: expected file.py:Name{example}")
     if not path.is_file():
-        raise UsageError(f"{option} {reference}: no file {path}")
+        beside = [each.name for each in path.parent.glob("*.py")] if path.parent.is_dir() else []
+        raise UsageError(f"{option} {reference}: no file {path}{suggest(path.name, beside)}")
     made = getattr(_import_file(path), name, None)
     if made is None:
-        raise UsageError(f"{option} {reference}: {path} has no {name}")
+        raise UsageError(f"{option} {reference}: {path} has no {name}{nearest_of(name, _class_names(path))}")
     digest = hashlib.sha256(path.read_bytes() + name.encode()).hexdigest()[:16]
     return made, f"{path.name}:{name}", digest
+
+
+def _class_names(path: Path) -> list[str]:
+    """The classes of a Python file, which is not run; of what is none, nothing."""
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, SyntaxError):
+        return []
+    return [node.name for node in tree.body if isinstance(node, ast.ClassDef)]
 
 
 def source_digest(kind: type) -> str:

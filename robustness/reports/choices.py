@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from robustness.definitions.expectations import expectation
 from robustness.errors import UsageError
 from robustness.reports.tables.export import Format
 from robustness.runs.storage.record import StatisticsRecord, read_record
@@ -34,4 +35,4 @@ def choose_statistics(folder: Path, given: dict[str, object]) -> StatisticsRecor
         return StatisticsRecord.model_validate(read_record(folder).statistics.model_dump() | given)
     except ValidationError as error:
         first = error.errors()[0]
-        raise UsageError(f"--{first['loc'][0]} {first['input']}: {first['msg']}") from None
+        raise UsageError(f"--{first['loc'][0]} {first['input']}: {expectation(first)}") from None

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from robustness.definitions.naming import nearest
+from robustness.definitions.naming import nearest_of
 from robustness.errors import UsageError
 from robustness.reports.comparisons.comparison import Family
 from robustness.reports.report import Report
@@ -38,7 +38,7 @@ def read_rule(words: str) -> FailRule:
     """
     name, _, points = words.partition(":")
     if name not in list(Verdict):
-        raise UsageError(f"--fail-on {words}: unknown verdict {name!r}{nearest(name, list(Verdict))}")
+        raise UsageError(f"--fail-on {words}: unknown verdict {name!r}{nearest_of(name, list(Verdict))}")
     try:
         size = float(points) if ":" in words else 0.0
     except ValueError:

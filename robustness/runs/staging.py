@@ -13,12 +13,12 @@ from typing import Any
 
 from robustness.definitions.tasks import find_task
 from robustness.definitions.writing import toml_value
-from robustness.errors import DefinitionError, RunError, UsageError
+from robustness.errors import DataError, DefinitionError, RunError, UsageError
 from robustness.options import PathLike, RunOptions
 from robustness.paths import refuse_unwritable
 from robustness.runs.storage.record import FILE_NAME, GIVEN, refuse_foreign_folder
 from robustness.tasks.task import Task
-from robustness.testsets.writing import NAME, is_rows, write_rows
+from robustness.testsets.writing import NAME, is_rows, name_rows, write_rows
 
 ARMS = ("reference", "candidate")
 TWO_BASES = (
@@ -47,6 +47,10 @@ def staged(options: RunOptions, out: Path) -> Iterator[RunOptions]:
     refuse_foreign_folder(out)
     try:
         yield _write(options, out / GIVEN)
+    except DataError as error:
+        if not is_rows(options.data):
+            raise
+        raise DataError(name_rows(str(error), options.data, out / GIVEN / NAME)) from None
     finally:
         if not (out / FILE_NAME).is_file():
             shutil.rmtree(out / GIVEN, ignore_errors=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TypeGuard
 
 import pandas as pd
 
-from robustness.definitions.naming import nearest
+from robustness.definitions.naming import nearest_of
 from robustness.definitions.writing import toml_value
 from robustness.errors import UsageError
 from robustness.tasks.task import Task
@@ -44,7 +45,7 @@ def write_rows(data: object, task: Task, folder: Path) -> None:
     for name in wanted:
         if list(frame.columns).count(name) != 1:
             raise UsageError(
-                f"data: expected one column {name!r} of task {task.name}{nearest(name, map(str, frame.columns))}; "
+                f"data: expected one column {name!r} of task {task.name}{nearest_of(name, map(str, frame.columns))}; "
                 "rename the columns"
             )
     keys = [name for name in KEYS if name in frame.columns]
@@ -56,6 +57,20 @@ def write_rows(data: object, task: Task, folder: Path) -> None:
     text = [f"{key} = {toml_value(value)}" for key, value in (lines | {"kind": "clean"}).items()]
     text += ["", "[[test.local]]", *(f"{key} = {toml_value(value)}" for key, value in table.items())]
     (folder / f"{NAME}.toml").write_text("\n".join(text) + "\n", encoding="utf-8")
+
+
+def name_rows(message: str, data: object, folder: Path) -> str:
+    """Returns a message about the written rows as one about the object they are from: its row, index and column."""
+    rows = re.escape(str((folder / ROWS).resolve()))
+
+    def name(match: re.Match[str]) -> str:
+        number = int(match[1])
+        index = data.index.tolist()[number - 1] if isinstance(data, pd.DataFrame) else number - 1
+        column = f", column {LABEL!r}: " if match[2] else ": "
+        return f"data: row {number} (index {index!r}){column}"
+
+    named = re.sub(rf"{rows} row (\d+): (label (?=\S+;))?", name, message)
+    return re.sub(rf"(?:test set {NAME}: )?{rows}", NAME, named).replace(f"test set {NAME}: ", f"{NAME}: ")
 
 
 def _frame(data: object) -> pd.DataFrame:

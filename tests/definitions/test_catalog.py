@@ -61,7 +61,31 @@ def test_an_unknown_name_gets_the_nearest_one(catalog: Catalog, name: str, expec
     with pytest.raises(DefinitionError) as caught:
         catalog.find(name)
 
-    assert str(caught.value) == expected
+    known = ", ".join(catalog.names())
+    assert str(caught.value) == (
+        f"{expected} Expected a shipped name or a file NAME.toml{catalog.also}; shipped: {known}"
+    )
+
+
+def test_what_is_no_definition_file_is_told_what_was_expected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "news.csv").write_text("text,label\n")
+    (tmp_path / "topics.toml").write_text("")
+    said = {}
+    for name in ("news.csv", str(tmp_path), "topiks", "no-such-thing"):
+        with pytest.raises(DefinitionError) as caught:
+            TESTSETS.find(name)
+        said[name] = str(caught.value)
+    with pytest.raises(DefinitionError, match="topiks.toml: no such file; did you mean 'topics.toml'?"):
+        TESTSETS.find("topiks.toml")
+
+    expected = "xpected a shipped name or a file NAME.toml, which names the file of rows (docs/tasks.md); shipped: "
+    assert said["news.csv"].startswith(f"test set news.csv: no TOML file; e{expected}")
+    assert said[str(tmp_path)].startswith(f"test set {tmp_path}: a folder; e{expected}")
+    assert said["topiks"].startswith(f"unknown test set 'topiks'; did you mean 'topics.toml'? E{expected}")
+    assert said["no-such-thing"].startswith(f"unknown test set 'no-such-thing'; e{expected}")
 
 
 @pytest.mark.parametrize("name", ["", "../attacks/deepwordbug", "testsets/sst2", "DEEPWORDBUG", "deepwordbug "])

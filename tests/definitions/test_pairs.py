@@ -177,8 +177,8 @@ def test_an_unknown_task_names_the_file_the_pair_and_the_nearest_task(tmp_path: 
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("seed = -1", "[pair.#1]: key 'seed': Input should be greater than or equal to 0"),
-        ("seed = 1.5", "[pair.#1]: key 'seed': Input should be a valid integer"),
+        ("seed = -1", "[pair.#1]: key 'seed': expected at least 0"),
+        ("seed = 1.5", "[pair.#1]: key 'seed': expected a whole number"),
         ("sed = 1", "[pair.#1]: unknown key 'sed'; did you mean 'seed'?"),
     ],
 )
@@ -220,5 +220,5 @@ def test_an_empty_reference_is_not_the_folder_of_the_file(tmp_path: Path, key: s
     write_pairs(path, [entry()])
     path.write_text(re.sub(f"{key} = .*", f'{key} = ""', path.read_text()))
 
-    with pytest.raises(DefinitionError, match=f"key '{key}': String should have at least 1 character"):
+    with pytest.raises(DefinitionError, match=f"key '{key}': expected at least 1 character"):
         read_pairs(path)

@@ -104,11 +104,11 @@ def test_an_object_that_a_file_can_but_name_is_a_key_of_its_name_and_loaded_when
         ),
         ({"kind": "shouts", "count": 1, "voice": "low"}, "mine.toml [steps.#2.shouts]: unknown key 'voice'; known: "),
         ({"kind": "shouts"}, "mine.toml [steps.#2.shouts]: missing key 'count'"),
-        ({"kind": "shouts", "count": 0}, "mine.toml [steps.#2.shouts]: key 'count': Input should be greater than 0"),
+        ({"kind": "shouts", "count": 0}, "mine.toml [steps.#2.shouts]: key 'count': expected more than 0"),
         ({"kind": "shouts", "count": 1.5}, "mine.toml [steps.#2.shouts]: key 'count': "),
         ({"kind": "shouts", "count": 1, "words": []}, "mine.toml [steps.#2.shouts]: key 'words': "),
         ({"kind": "shouts", "count": 1, "words": [1]}, "mine.toml [steps.#2.shouts.words]: key 0: "),
-        ({"kind": "whispers", "share": 1.0}, "mine.toml [steps.#2.whispers]: key 'share': Input should be less"),
+        ({"kind": "whispers", "share": 1.0}, "mine.toml [steps.#2.whispers]: key 'share': expected less than"),
     ],
 )
 def test_what_the_constructor_does_not_take_names_file_table_and_key(given: dict[str, object], expected: str) -> None:

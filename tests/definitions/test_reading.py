@@ -105,12 +105,12 @@ def test_an_unknown_key_of_an_optional_table_is_explained(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("max_queries = 5", 'max_queries = "5"', "[budget]: key 'max_queries': Input should be a valid integer"),
-        ("max_queries = 5", "max_queries = 0", "[budget]: key 'max_queries': Input should be greater than 0; got 0"),
-        ("max_queries = 5", "max_queries = true", "[budget]: key 'max_queries': Input should be a valid integer"),
+        ("max_queries = 5", 'max_queries = "5"', "[budget]: key 'max_queries': expected a whole number"),
+        ("max_queries = 5", "max_queries = 0", "[budget]: key 'max_queries': expected more than 0; got 0"),
+        ("max_queries = 5", "max_queries = true", "[budget]: key 'max_queries': expected a whole number"),
         ("max_queries = 5", "max_queries = nan", "[budget]: key 'max_queries': "),
-        ('summary = "Mine."', "summary = 3", "mine.toml: key 'summary': Input should be a valid string; got 3"),
-        ('summary = "Mine."', "summary = 2020-01-01", "mine.toml: key 'summary': Input should be a valid string"),
+        ('summary = "Mine."', "summary = 3", "mine.toml: key 'summary': expected text; got 3"),
+        ('summary = "Mine."', "summary = 2020-01-01", "mine.toml: key 'summary': expected text"),
         (
             'access = "scores"',
             'access = "score"',

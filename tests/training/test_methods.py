@@ -48,7 +48,7 @@ def test_rank_zero_is_refused(tmp_path: Path) -> None:
     text = (METHODS_FOLDER / "lora.toml").read_text(encoding="utf-8")
     path.write_text(text.replace("rank = 8", "rank = 0"), encoding="utf-8")
 
-    with pytest.raises(DefinitionError, match=r"adapter.lora.*key 'rank': Input should be greater than 0; got 0"):
+    with pytest.raises(DefinitionError, match=r"adapter.lora.*key 'rank': expected more than 0; got 0"):
         find_method(str(path))
 
 

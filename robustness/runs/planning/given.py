@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from robustness.definitions.expectations import expectation
 from robustness.definitions.pairs import Pair, PairEntry, resolve_entry
 from robustness.errors import UsageError
 from robustness.options import RunOptions
@@ -69,6 +70,6 @@ def make_pair(
     except ValidationError as error:
         first = error.errors()[0]
         raise UsageError(
-            f"--{first['loc'][0] if first['loc'] else 'pair'} {first['input']!r}: {first['msg']}"
+            f"--{first['loc'][0] if first['loc'] else 'pair'} {first['input']!r}: {expectation(first)}"
         ) from None
     return resolve_entry(entry, Path.cwd())

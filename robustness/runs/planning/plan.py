@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from robustness.definitions.catalog import SUITES, TESTSETS, Entry
-from robustness.definitions.naming import nearest
+from robustness.definitions.naming import nearest_of
 from robustness.definitions.pairs import Pair, read_pairs
 from robustness.definitions.seeds import refuse_seed
 from robustness.definitions.suites import SuiteDefinition
@@ -186,12 +186,12 @@ def _refuse_other_task(task: Task, where: str, other: Task, there: str) -> None:
 
 def _refuse_fields(names: Sequence[str], tasks: Sequence[Task]) -> None:
     """Every task has one of the fields at least, and every field is of some task."""
-    for task in tasks:
-        task.attacking(names)
     known = {name for task in tasks for name in task.fields}
     for name in names:
         if name not in known:
-            raise UsageError(f"--attack-field {name}: no task of the pairs has such a field{nearest(name, known)}")
+            raise UsageError(f"--attack-field {name}: no task of the pairs has such a field{nearest_of(name, known)}")
+    for task in tasks:
+        task.attacking(names)
 
 
 def _resolve(attack: str | object, resources: Resources) -> NamedAttack:
@@ -231,7 +231,7 @@ def _resolve_probes(settings: RunSettings, suite: SuiteDefinition) -> tuple[Name
     for name in suite.parameters:
         if name not in suite.probes:
             raise DefinitionError(
-                f"suite {settings.suite} [parameters.{name}]: not among its probes{nearest(name, suite.probes)}"
+                f"suite {settings.suite} [parameters.{name}]: not among its probes{nearest_of(name, suite.probes)}"
             )
     probes = tuple(
         find_probe(probe, suite.parameters.get(probe)) if isinstance(probe, str) else name_probe(probe)

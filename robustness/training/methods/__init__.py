@@ -10,7 +10,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from robustness.definitions.attacks import Deviation
 from robustness.definitions.catalog import Entry
 from robustness.definitions.model import Definition
-from robustness.definitions.naming import nearest
+from robustness.definitions.naming import nearest_of
 from robustness.definitions.reading import read_definition
 from robustness.errors import DefinitionError
 from robustness.training.adapters import Adapter
@@ -76,5 +76,5 @@ def find_method(name: str) -> Entry[MethodDefinition]:
     else:
         path = METHODS_FOLDER / f"{name}.toml"
         if name not in method_names():
-            raise DefinitionError(f"unknown method {name!r}{nearest(name, method_names())}")
+            raise DefinitionError(f"unknown method {name!r}{nearest_of(name, method_names())}")
     return Entry(path.stem, path, read_definition(path, MethodDefinition))
