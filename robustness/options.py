@@ -98,7 +98,7 @@ class TrainOptions(Options):
     """What `robustness.train` takes."""
 
     testset: PathLike
-    """A clean test set with a training split: sst2, qqp, mnli, qnli, rte, squad, demo-sentiment or a path."""
+    """A clean test set with a training split: sst2, qqp, mnli, qnli, rte, squad, viggo, gsm8k or a path."""
     base: PathLike
     """Folder or hub id of the pretrained model."""
     methods: tuple[PathLike, ...]

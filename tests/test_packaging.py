@@ -90,7 +90,7 @@ def test_the_extra_brings_all_that_textattack_requires_but_flair() -> None:
 @pytest.mark.parametrize(
     ("file", "line", "extras"),
     [
-        ("constraints.txt", "5", ("textattack", "demo", "ray", "test", "fuzz", "mutation", "lint")),
+        ("constraints.txt", "5", ("textattack", "demo", "demo-text", "ray", "test", "fuzz", "mutation", "lint")),
         ("constraints-transformers4.txt", "4", ("flair", "demo", "test")),
     ],
 )

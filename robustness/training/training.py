@@ -174,7 +174,7 @@ def _computable(settings: TrainingSettings, device: torch.device, say: Progress)
     """In bfloat16 where that saves time alone: a processor may offer it and take a hundred times as long."""
     if not settings.bf16 or faster_dtype(device) is torch.bfloat16:
         return settings
-    say(f"--bf16: {device} computes no faster in bfloat16 than in float32, so training is in float32")
+    say(f"training in float32: {device} computes no faster in bfloat16")
     return replace(settings, bf16=False)
 
 
