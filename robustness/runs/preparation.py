@@ -42,6 +42,8 @@ from robustness.victims.loading import Placement, digest_files
 
 GATE_EXAMPLES = 256
 """Clean examples on which the gate measures accuracy."""
+GATE_RESPONSES = 64
+"""The same where each response is generated, which takes as long as dozens of labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +172,8 @@ def _clean_examples(plan: Plan, prepared: Prepared, task: Task) -> Sequence[Exam
         raise DataError(
             f"task {task.name}: no clean examples to check the pairs on; add a clean test set of the task to the run"
         )
-    drawn = [draw(examples, GATE_EXAMPLES, "gate") for examples in sources]
+    size = GATE_RESPONSES if task.kind is TaskKind.TEXT else GATE_EXAMPLES
+    drawn = [draw(examples, size, "gate") for examples in sources]
     if not task.labels:
         return drawn[0]
     telling = next((examples for examples in drawn if len({e.label for e in examples}) > 1), None)

@@ -66,6 +66,15 @@ def test_in_other_precisions_more_texts_are_asked_about_again_or_all_there_are(a
     assert any("answers change with batch size and order" in note for note in found.notes) == (found.noise.share > 0)
 
 
+def test_a_trained_model_that_generates_may_be_near_the_floor_and_its_base_may_not(arms: Path) -> None:
+    trained, base = inspect(arms, "lora"), inspect(arms, "base")
+
+    assert trained.clean_accuracy <= trained.majority_share
+    assert not trained.failures
+    assert any("it is near the floor, where differences say nothing of robustness" in note for note in trained.notes)
+    assert [failure.partition(":")[0] for failure in base.failures] == ["clean-accuracy"]
+
+
 class Moody:
     """Answers with the second label where it is asked about so many texts at once, or about the second in a batch."""
 

@@ -80,7 +80,10 @@ def _of_pair(
 ) -> Iterator[GeneratedAnswer]:
     partner = {pair.reference: pair.candidate, pair.candidate: pair.reference}
     broken = examples[examples["checkpoint"].isin(list(partner)) & (examples["status"] == Status.SUCCEEDED)]
-    broken = broken[broken["attack"] != NO_ATTACK].assign(target=broken["checkpoint"].map(partner))
+    broken = broken[broken["attack"] != NO_ATTACK]
+    if broken.empty:
+        return
+    broken = broken.assign(target=broken["checkpoint"].map(partner))
     asked = replays.rename(columns={"source": "checkpoint", "response": "replayed", "correct": "replayed_correct"})
     rows = broken.merge(asked, on=["checkpoint", "target", *PLACE], how="left", suffixes=("", "_replayed"))
     rows = rows.assign(unasked=rows["replayed_correct"].isna(), changed=1 - rows["similarity"].astype(float))

@@ -30,6 +30,7 @@ _DETECTABLE = "points: a true difference of this size would be found with power 
 _DROP = "points; how much more the candidate loses from clean to robust; above 0 it is worse off"
 _SCOPE = "which tokens or weights may move, or were looked at"
 _SIGMA = "of the noise that smooths the classifier, in median token norms"
+_NOISE = "points: the share of answers that change with batch, order or merging; a smaller difference may be rounding"
 _LEFT_OUT = "examples without a judged outcome on at least one arm"
 
 
@@ -53,6 +54,12 @@ def _seed_columns(frame: pd.DataFrame) -> tuple[PageColumn, ...]:
     )
 
 
+def _noise_column(frame: pd.DataFrame) -> tuple[PageColumn, ...]:
+    """Only where rounding changes answers."""
+    noisy = frame["noise_floor"].astype(float) > 0
+    return (PageColumn("noise_floor", "noise floor", as_points, _NOISE),) if noisy.any() else ()
+
+
 def fragility_table(frame: pd.DataFrame, arms: Arms) -> PageTable:
     """fragility.csv."""
     columns = (
@@ -61,6 +68,7 @@ def fragility_table(frame: pd.DataFrame, arms: Arms) -> PageTable:
         PageColumn("n", "n", as_count, "examples both arms share"),
         *_value_columns(arms),
         PageColumn("difference", "difference", as_points, _DIFFERENCE),
+        *_noise_column(frame),
         PageColumn("low", "low", as_low, "lower end of the 95 % interval"),
         PageColumn("high", "high", as_high, "upper end of the 95 % interval"),
         PageColumn("p_adjusted", "p adj.", as_p, "adjusted within its family"),
@@ -80,6 +88,7 @@ def pairs_table(frame: pd.DataFrame, arms: Arms) -> PageTable:
         PageColumn("n", "n", as_count),
         *_value_columns(arms),
         PageColumn("difference", "difference", as_points, _DIFFERENCE),
+        *_noise_column(frame),
         PageColumn("low", "low", as_low, "lower end of the 95 % interval"),
         PageColumn("high", "high", as_high, "upper end of the 95 % interval"),
         PageColumn("p_adjusted", "p adj.", as_p, "adjusted within its family"),

@@ -14,11 +14,14 @@ from robustness.reports.summaries.tallies import of_family
 from robustness.reports.summaries.wording import join_words, p_text, percent, points, signed, signed_points, span
 from robustness.runs.cells import NO_ATTACK, WORST_CASE
 from robustness.stats import CANDIDATE_FRAGILE, REFERENCE_FRAGILE, Reason, Verdict
+from robustness.tasks.text.metrics import TextMetric
 
 EFFORT = "effort"
 SUCCESS_RATE = "attack_success_rate"
 PLACES_NAMED = 3
 """Of those with examples left out; pairs.csv has all."""
+QUALITIES = frozenset(metric.value.replace("-", "_") for metric in TextMetric)
+"""Metrics by which free text can be half right, as tables call them."""
 _EXACT = 1e-6
 """Clean accuracies of a test set are those of the compared examples if their gap agrees this far with the drop's."""
 
@@ -119,6 +122,21 @@ def efforts_at_floor(planned: pd.DataFrame, everything: pd.DataFrame) -> pd.Data
     return efforts[[key in keys for key in zip(efforts["testset"], efforts["attack"], strict=True)]]
 
 
+def describe_quality(planned: pd.DataFrame, everything: pd.DataFrame, arms: Arms) -> str:
+    """How good answers still are where both arms are nearly always broken; empty where they are right or wrong."""
+    floor = planned[planned["reason"] == Reason.FLOOR]
+    keys = set(zip(floor["testset"], floor["attack"], strict=True))
+    qualities = everything[everything["metric"].isin(QUALITIES) & (everything["population"] == "both_correct")]
+    at_floor = qualities[[key in keys for key in zip(qualities["testset"], qualities["attack"], strict=True)]]
+    if at_floor.empty:
+        return ""
+    row = find_clearest(at_floor)
+    return (
+        f"Quality of the answers, {place(row)}: of {_count(row.n)} examples both had right {_scores(row, arms)}: "
+        f"{signed_points(row.difference)} ({_uncertainty(row)})."
+    )
+
+
 def describe_reasons(planned: pd.DataFrame) -> Iterator[str]:
     """Yields for each reason how many planned comparisons it is of."""
     reasons = [read_reason(value) for value in planned["reason"]]
@@ -191,7 +209,7 @@ def _scores(row: Any, arms: Arms) -> str:
         return f"{arms.reference.name} keeps {reference} and {arms.candidate.name} {candidate}"
     if row.metric == "accuracy":
         return f"{arms.reference.name} has {reference} right and {arms.candidate.name} {candidate}"
-    metric = "F1" if row.metric == "f1" else str(row.metric).replace("_", " ")
+    metric = str(row.metric).replace("_", " ").replace("f1", "F1").replace("rouge l", "ROUGE-L")
     return f"{arms.reference.name} has {metric} {reference} and {arms.candidate.name} {candidate}"
 
 
@@ -201,7 +219,8 @@ def _difference(row: Any) -> str:
 
 def _uncertainty(row: Any) -> str:
     p = p_text(row.p_value) if pd.isna(row.p_adjusted) else p_text(row.p_adjusted, "adjusted p")
-    return f"95 % interval {span(row.low, row.high)}, {p}"
+    noise = f", noise floor {points(row.noise_floor)}" if row.noise_floor > 0 else ""
+    return f"95 % interval {span(row.low, row.high)}, {p}{noise}"
 
 
 def _sample(row: Any) -> str:

@@ -21,6 +21,7 @@ from robustness.reports.summaries.sentences import (
     describe_left_out,
     describe_less_accurate,
     describe_opposite_drops,
+    describe_quality,
     describe_reasons,
     efforts_at_floor,
     name_share,
@@ -141,14 +142,14 @@ def answer_rows(
         headline = NOT_COMPARED if rows.empty else ONLY_CONTROLS
         return Summary(name, arms, None, headline, caveats=caveats, controls=beside)
     verdict, headline, details = _decide(planned, rows, arms, record.statistics.margin)
-    effort = describe_effort(planned, rows, arms)
+    effort = describe_effort(planned, rows, arms), describe_quality(planned, rows, arms)
     further = (describe_opposite_drops(planned), *describe_reasons(planned), describe_left_out(planned))
     return Summary(
         name=name,
         arms=arms,
         verdict=verdict,
         headline=headline,
-        details=tuple(filter(None, (*details, effort))),
+        details=tuple(filter(None, (*details, *effort))),
         caveats=(*caveats, *filter(None, further)),
         controls=beside,
         counts=tuple(_counts(planned, arms)),

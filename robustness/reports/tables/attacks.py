@@ -19,7 +19,10 @@ from robustness.runs.storage.record import CheckpointRecord, RunRecord
 from robustness.stats import AttackCounts, wilson_interval
 from robustness.tasks.objective import ObjectiveKind
 
-NUMBERS = ("queries", "forwards", "modified_share", "similarity", "seconds")
+NUMBERS = (
+    *("queries", "forwards", "modified_share", "similarity", "seconds"),
+    *("clean_quality", "quality", "decodes", "generated_tokens", "cut"),
+)
 
 
 def build_attacks(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
@@ -67,7 +70,8 @@ def _worst_row(
     columns = {
         name: np.nansum(np.where(table >= 0, grid.numbers(name)[table], 0.0), axis=0)
         for name in ("queries", "forwards", "seconds")
-    } | {"modified_share": blank, "similarity": blank}
+    }
+    columns = dict.fromkeys(NUMBERS, blank) | columns
     goal = ObjectiveKind.CHANGE_PREDICTION
     yield {"attack": WORST_CASE} | _row(columns, statuses[rows], goal) | {"n_left_out": worst.n_left_out}
 
@@ -86,6 +90,7 @@ def _row(columns: dict[str, NDArray[np.float64]], statuses: NDArray[Any], goal: 
     counts = AttackCounts.of(statuses)
     broken = statuses == Status.SUCCEEDED
     attempted = broken | (statuses == Status.FAILED)
+    judged = attempted | (statuses == Status.SKIPPED)
     robust = wilson_interval(counts.failed, counts.n_judged)
     robust_accuracy = {
         "robust_accuracy": counts.robust_accuracy,
@@ -108,7 +113,19 @@ def _row(columns: dict[str, NDArray[np.float64]], statuses: NDArray[Any], goal: 
         "mean_similarity": _mean(columns["similarity"][broken]),
         "seconds": np.nansum(columns["seconds"]),
         "goal": goal,
+        "clean_quality": _mean(columns["clean_quality"][judged]),
+        # What was not attacked is as good as before.
+        "quality": _mean(np.where(attempted, columns["quality"], columns["clean_quality"])[judged]),
+        "decodes": _sum(columns["decodes"]),
+        "generated_tokens": _sum(columns["generated_tokens"]),
+        "n_cut": _sum(columns["cut"]),
     }
+
+
+def _sum(values: NDArray[np.float64]) -> float:
+    """Of what is known; nan where nothing is."""
+    known = values[~np.isnan(values)]
+    return float(known.sum()) if len(known) else math.nan
 
 
 def _mean(values: NDArray[np.float64]) -> float:

@@ -52,7 +52,8 @@ COLUMNS: dict[Table, tuple[Column, ...]] = {
         "group_id clean_correct:truth correct:truth clean_quality:fraction quality:fraction clean_response response "
         "gold status queries:count forwards:count decodes:count modified_words:count modified_share:fraction "
         "similarity:fraction seconds:seconds original_text adversarial_text error distance:token-norms norm "
-        "backwards:count zero_gradients:count goal method construction original_gold label_entropy:bits"
+        "backwards:count zero_gradients:count goal method construction original_gold label_entropy:bits "
+        "generated_tokens:count cut:truth answer_marked correct_marked:truth answer_last correct_last:truth"
     ),
     Table.TESTSETS: _columns(
         "checkpoint adaptation task testset provenance metric aggregation n:count n_errored:count value:fraction "
@@ -63,7 +64,8 @@ COLUMNS: dict[Table, tuple[Column, ...]] = {
         "n_skipped:count n_errored:count clean_accuracy:fraction robust_accuracy:fraction "
         "robust_accuracy_low:fraction robust_accuracy_high:fraction attack_success_rate:fraction "
         "attack_success_rate_low:fraction attack_success_rate_high:fraction mean_queries:count mean_forwards:count "
-        "mean_modified_share:fraction mean_similarity:fraction seconds:seconds goal n_left_out:count"
+        "mean_modified_share:fraction mean_similarity:fraction seconds:seconds goal n_left_out:count "
+        "clean_quality:fraction quality:fraction decodes:count generated_tokens:count n_cut:count"
     ),
     Table.PAIRS: _columns(
         "pair contrast base reference candidate method task testset attack metric population n:count "
@@ -71,7 +73,8 @@ COLUMNS: dict[Table, tuple[Column, ...]] = {
         "drop_difference:fraction drop_low:fraction drop_high:fraction test p_value:probability "
         "p_adjusted:probability verdict detectable:fraction n_seeds:count method_digest trainable_parameters:count "
         "aggregation p_equivalence:probability seed_sd:fraction seed_sd_low:fraction seed_sd_high:fraction "
-        "example_sd:fraction interaction_sd:fraction seed_share:fraction family n_left_out:count reason"
+        "example_sd:fraction interaction_sd:fraction seed_share:fraction family n_left_out:count reason "
+        "noise_floor:fraction"
     ),
     Table.TRANSFER: _columns(
         "source target testset attack n:count transfer_rate:fraction low:fraction high:fraction"
@@ -82,7 +85,7 @@ COLUMNS: dict[Table, tuple[Column, ...]] = {
     Table.FRAGILITY: _columns(
         "pair where what difference:fraction low:fraction high:fraction p_adjusted:probability verdict testset "
         "attack n:count reference_value:fraction candidate_value:fraction test p_value:probability "
-        "detectable:fraction reason"
+        "detectable:fraction reason noise_floor:fraction"
     ),
     Table.SURVIVAL: _columns(
         "pair testset attack reference_n:count candidate_n:count reference_median:queries candidate_median:queries "
@@ -117,6 +120,16 @@ COLUMNS: dict[Table, tuple[Column, ...]] = {
         "checkpoint layer:depth module probe kind value:amount testset quantity unit norm n:count status reason scope"
     ),
 }
+"""Of tasks that are answered with free text, the columns of examples.csv say: `decodes` and `generated_tokens`,
+what was decoded for the example, in all and by the token; `cut`, whether the judged response went on at the token
+limit; `answer_marked` and `answer_last`, the number behind the marker and the last one, empty where there is none,
+with whether either is right; `clean_quality` and `quality`, the task's metric. attacks.csv has the mean of both
+qualities over the judged examples (what was wrong before is as good after), sums of decodes, tokens and cut
+responses. In testsets.csv the metric is named as in the task, `accuracy_marked` and `accuracy_last` are accuracy by
+either reading, `cut_share` is that of cut responses, and the aggregations `answerable`, `unanswerable` and `method:
+NAME` are of parts. pairs.csv has rows of the task's metric; `noise_floor`, there and in fragility.csv, is the
+larger share of both arms' answers that changed when the gate asked again in another batch or order, or with the
+adapter unmerged; empty where it was not measured."""
 
 
 def arrange(table: Table, rows: pd.DataFrame | list[dict[str, object]]) -> pd.DataFrame:

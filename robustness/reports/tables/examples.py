@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from robustness.engine.outcome import Status
 from robustness.reports.tables.columns import Table, arrange
+from robustness.reports.tables.parses import parse_columns
 from robustness.runs.cells import NO_ATTACK
 from robustness.runs.storage.record import RunRecord
 from robustness.tasks.objective import ObjectiveKind
@@ -40,7 +41,8 @@ def build_examples(outcomes: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
         "seed": record.seed,
     }
     texts = {name: _each(frame[name], _readable) for name in ("original_text", "adversarial_text")}
-    return arrange(Table.EXAMPLES, frame.assign(**named, **texts))
+    frame = frame.assign(**named, **texts)
+    return arrange(Table.EXAMPLES, frame.assign(**parse_columns(frame, record)))
 
 
 def _each(column: pd.Series, make: Callable[[Any], object]) -> pd.Series:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
@@ -24,9 +25,11 @@ from robustness.reports.comparisons.grid import OutcomeGrid, RowIndex, build_gri
 from robustness.reports.comparisons.methods import name_contrast, spell_verdicts
 from robustness.reports.comparisons.originals import implausible_originals
 from robustness.reports.comparisons.qa_tables import compare_answers
+from robustness.reports.comparisons.qualities import compare_qualities
 from robustness.reports.comparisons.seeds import compare_methods
 from robustness.reports.tables.columns import Table, arrange
 from robustness.reports.tables.examples import RIGHT, UNKNOWN
+from robustness.reports.tables.generated_texts import metric_name
 from robustness.runs.cells import NO_ATTACK, WORST_CASE
 from robustness.runs.storage.record import PairRecord, RunRecord
 
@@ -48,7 +51,23 @@ def build_pairs(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
     comparisons = [each for pair in record.pairs for each in _of_pair(grid, pair, record)]
     comparisons += compare_methods(grid, record)
     rows = give_verdicts(comparisons, record.statistics)
-    return arrange(Table.PAIRS, spell_verdicts(rows, rows["contrast"]) if len(rows) else rows)
+    if rows.empty:
+        return arrange(Table.PAIRS, rows)
+    rows = spell_verdicts(rows, rows["contrast"])
+    return arrange(Table.PAIRS, rows.assign(noise_floor=_noise_floors(rows, record)))
+
+
+def _noise_floors(rows: pd.DataFrame, record: RunRecord) -> list[float]:
+    """The larger of both arms', of a method the largest of its pairs'; nan where none was measured."""
+    methods: dict[str, list[float]] = {}
+    pairs: dict[str, list[float]] = {}
+    for pair in record.pairs:
+        arms = [record.find_checkpoint(name) for name in (pair.reference, pair.candidate)]
+        measured = [each.noise_floor for each in arms if each.noise_floor is not None]
+        pairs[pair.name] = measured
+        methods.setdefault(arms[1].adaptation, []).extend(measured)
+    named = zip(rows["pair"], rows["method"], strict=True)
+    return [max(pairs.get(name, methods.get(method, [])), default=math.nan) for name, method in named]
 
 
 def _of_pair(grid: OutcomeGrid, pair: PairRecord, record: RunRecord) -> Iterator[Comparison]:
@@ -101,10 +120,25 @@ def _of_cell(
         reference, candidate = (grid.clean_answers(str(labels[a]), testset)[seen] for a in ("reference", "candidate"))
         outcomes = replace(outcomes, weights=stand_in_weights(reference, candidate, kept[seen]))
     yield from _rates(outcomes, labels, n_left_out, record)
-    if attack != NO_ATTACK and not is_control(record, testset, attack):
+    if attack == NO_ATTACK:
+        yield from _qualities(grid, rows, labels, n_left_out, record)
+    elif not is_control(record, testset, attack):
+        yield from _qualities(grid, rows, labels, n_left_out, record)
         effort = next((each.effort for each in record.attacks if each.name == attack), Effort.QUERIES)
         compared = compare_efforts(grid, rows, effort, labels, n_left_out=n_left_out, seed=record.seed)
         yield from [] if compared is None else [compared]
+
+
+def _qualities(
+    grid: OutcomeGrid, rows: tuple[RowIndex, RowIndex], labels: Labels, n_left_out: int, record: RunRecord
+) -> Iterator[Comparison]:
+    """Of tasks that are answered with free text."""
+    task = next((task for task in record.tasks if task.name == labels["task"] and task.answer is not None), None)
+    if task is not None:
+        is_attacked = labels["attack"] != NO_ATTACK
+        metric = metric_name(task)
+        found = compare_qualities(grid, rows, labels, metric=metric, is_attacked=is_attacked, seed=record.seed)
+        yield from (replace(each, n_left_out=n_left_out) for each in found)
 
 
 def pair_up(grid: OutcomeGrid, reference: RowIndex, candidate: RowIndex) -> PairedOutcomes:

@@ -10,6 +10,7 @@ from robustness.reports.comparisons.originals import implausible_originals
 from robustness.reports.comparisons.qa_tables import answer_rows
 from robustness.reports.tables.columns import Table, arrange
 from robustness.reports.tables.examples import add_judgements
+from robustness.reports.tables.generated_texts import generated_numbers
 from robustness.runs.cells import NO_ATTACK
 from robustness.runs.storage.record import RunRecord, TestsetRecord
 from robustness.stats import (
@@ -35,9 +36,9 @@ def build_testsets(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
 
     Metrics: `accuracy` of all rows and `f1` where the task has it; where benign originals are known, on just
     those rows, `benign_accuracy`, `accuracy_with_benign` and `accuracy_drop` (the first minus the second), unless
-    the labels of the originals are implausible. Questions have exact match and F1 instead. `consistency` is the
-    share of groups of which all rows are right (arXiv 2004.02709). The official AdvGLUE macro score follows for
-    every arm that was evaluated on all six sets.
+    the labels of the originals are implausible. Questions have exact match and F1 instead, and free text has what
+    `generated_numbers` yields beside them. `consistency` is the share of groups of which all rows are right (arXiv
+    2004.02709). The official AdvGLUE macro score follows for every arm that was evaluated on all six sets.
     """
     static = add_judgements(examples[examples["attack"] == NO_ATTACK])
     implausible = implausible_originals(static, record)
@@ -49,6 +50,7 @@ def build_testsets(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
             found = answer_rows(part, record.seed)
         else:
             found = _metric_rows(part, record.seed, testset)
+            found += _generated_rows(part, record, str(names["task"]))
             if testset.name not in implausible:
                 found += _benign_rows(part)
         rows += [names | row for row in [*found, *_consistency_rows(part)]]
@@ -66,6 +68,18 @@ def _metric_rows(part: pd.DataFrame, seed: int, testset: TestsetRecord) -> list[
         interval = bootstrap_f1_interval(labels, predictions, rng=rng)
         rows.append(_row("f1", len(right), errored, binary_f1(labels, predictions), interval))
     return rows
+
+
+def _generated_rows(part: pd.DataFrame, record: RunRecord, task: str) -> list[dict[str, object]]:
+    described = next((each for each in record.tasks if each.name == task and each.answer is not None), None)
+    if described is None:
+        return []
+    judged = part[part["robust_right"].notna()]
+    errored = len(part) - len(judged)
+    return [
+        _row(metric, n, errored, value, interval) | {"aggregation": aggregation}
+        for metric, aggregation, n, value, interval in generated_numbers(judged, described, record.seed)
+    ]
 
 
 def _binary(judged: pd.DataFrame, testset: TestsetRecord) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
