@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from robustness.definitions.catalog import TESTSETS, Entry
+from robustness.definitions.task_tables import MEANING
 from robustness.definitions.tasks import task_of_testset
 from robustness.definitions.testsets import (
     AdvGlueFile,
@@ -35,6 +36,7 @@ from robustness.testsets.rows import Row, digest_rows, read_advglue, read_tsv
 from robustness.testsets.squad import read_squad
 from robustness.testsets.table_rows import TIED
 from robustness.testsets.tables import read_table
+from robustness.testsets.text.partners import PARTNERS, make_partners
 
 UNREADABLE_SHOWN = 10
 """Ids of rows in one message."""
@@ -173,13 +175,18 @@ def _generate(
     entry: Entry[TestsetDefinition], task: Task, made: GeneratedSet, data: Path | None, *, allow_changed: bool
 ) -> Testset:
     questions = load_testset(TESTSETS.find(made.questions), data, allow_changed=allow_changed, attacked=task.attacked)
-    originals = [example for example in questions.examples if not example.group_id]
-    altered = alter_questions(originals, made, entry.name)
+    if (made.generator in PARTNERS) != (task.answer is not None and task.answer.parser == MEANING):
+        raise DefinitionError(
+            f"{entry.path} [test.generated]: the generator {made.generator!r} is of "
+            f"{'meaning representations' if made.generator in PARTNERS else 'questions'}; the task {task.name} is not"
+        )
+    if made.generator in PARTNERS:
+        altered = make_partners(questions.examples, made, entry.name, task)
+    else:
+        altered = alter_questions(questions.examples, made, entry.name)
     notes = [f"test set {entry.name} was generated here: {entry.definition.summary}"]
     if altered.skipped:
-        notes.append(
-            f"test set {entry.name}: {altered.skipped} questions have no valid distractor and stay as they are"
-        )
+        notes.append(f"test set {entry.name}: {altered.skipped} {altered.why}")
     return Testset(
         name=entry.name,
         task=task,
