@@ -12,7 +12,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     >>> nearest("max_query", ["max_queries", "summary"])
     "; did you mean 'max_queries'?"
     """
-    names = sorted(known)
+    names = sorted(map(str, known))  # members of an enumeration as files write them
     matches = difflib.get_close_matches(name, names, n=1)
     if matches:
         return f"; did you mean {matches[0]!r}?"

@@ -40,6 +40,8 @@ from robustness.testsets.text.partners import PARTNERS, make_partners
 
 UNREADABLE_SHOWN = 10
 """Ids of rows in one message."""
+TELLING = 10
+"""Rows from which on it is no chance that a text of each is its gold answer."""
 PACKAGE_FOLDER = Path(__file__).resolve().parent
 LocalFile = TsvFile | AdvGlueFile | SquadFile | TableFile
 Source = LocalFile | HubDataset
@@ -127,6 +129,7 @@ def _load(
     _refuse_repeated(entry.name, rows, _describe(source, roots))
     _refuse_labels(entry.name, rows, task, _describe(source, roots))
     _refuse_unreadable(entry.name, rows, task, _describe(source, roots))
+    _refuse_given_away(entry.name, rows, task, _describe(source, roots))
     digest = digest_rows(rows)
     problem = _difference(rows, digest, source, _describe(source, roots))
     if problem and not allow_changed:
@@ -264,6 +267,18 @@ def _refuse_unreadable(name: str, rows: Sequence[Row], task: Task, where: str) -
             f"test set {name}: {where}: the gold answers of {len(found)} of {len(rows)} rows ({', '.join(keys)}) do "
             f"not score 1: {next(iter(found.values()))}"
         )
+
+
+def _refuse_given_away(name: str, rows: Sequence[Row], task: Task, where: str) -> None:
+    """A prompt that prints the gold answer of every row: there would be nothing to answer but to copy it."""
+    if task.answer is None or len(rows) < TELLING:
+        return
+    for index, field in enumerate(task.fields):
+        if all(row.texts[index].strip() in [gold.text.strip() for gold in row.answers] for row in rows):
+            raise DataError(
+                f"test set {name}: {where}: the field {field!r} is the gold answer in each of {len(rows)} rows, and "
+                f"the prompt of task {task.name} prints it; leave the field out of the task, or name another column"
+            )
 
 
 def _difference(rows: list[Row], digest: str, source: Source, where: str) -> str:
