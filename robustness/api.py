@@ -315,10 +315,13 @@ def generate(
     limit: int | None = None,
     device: str = "auto",
 ) -> int:
-    """Writes a generated test set in SQuAD's format; returns its number of rows. Started again, it goes on.
+    """Writes a generated test set; returns its number of rows. Started again, it goes on.
+
+    Questions are written in SQuAD's format, sentences as JSON lines beside what they were made of.
 
     Args:
-        testset: advsquad-addany, advsquad-addanyextend, advsquad-addansctx or advsquad-addnegans.
+        testset: advsquad-addany, advsquad-addanyextend, advsquad-addansctx, advsquad-addnegans, viggo-edited or
+            viggo-counterfactual; or the path of a definition of one's own, with another seed perhaps.
         out: the file.
         against: the checkpoint that the first two search against: a folder or a hub id.
         data: as in `plan`.

@@ -231,8 +231,8 @@ def _plan(given: RunCommand) -> Plan:
 
 @app.command()
 def generate(
-    testset: Annotated[str, typer.Argument(metavar="TESTSET", help="advsquad-addany and its like.")],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="In SQuAD's format; the same command again goes on.")],
+    testset: Annotated[str, typer.Argument(metavar="TESTSET", help="advsquad-addany, viggo-edited and their like.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="SQuAD's JSON, or JSON lines; the same again goes on.")],
     against: Annotated[
         str | None, typer.Option(metavar="CHECKPOINT", help="What addany and addanyextend search against.")
     ] = None,

@@ -15,14 +15,22 @@ from robustness.tasks.text.answering import TextAnswer
 from robustness.tasks.text.metrics import PARSER_OF, TextMetric
 from robustness.tasks.text.numbers import NumberRule
 from robustness.tasks.text.parsers import PARSERS
+from robustness.tasks.text.plugins import (
+    METRICS_GROUP,
+    PARSERS_GROUP,
+    digest_plugins,
+    find_plugin,
+    plugin_names,
+)
 
 
 class AnswerTable(Definition):
     """`[answer]`: where a response ends, which part of it is the answer, and what that is compared by."""
 
     parser: str
-    """A name in PARSERS."""
-    metric: TextMetric
+    """A name in PARSERS, or of a plug-in."""
+    metric: str
+    """Of TextMetric, or a plug-in's."""
     threshold: float | None = Field(None, gt=0, le=1)
     """The quality from which on an answer is correct; None: what the metric calls a match."""
     marker: str | None = None
@@ -43,10 +51,15 @@ class AnswerTable(Definition):
         return self
 
     def _problems(self) -> Iterator[str]:
-        if self.parser not in PARSERS:
-            yield f"parser: unknown parser {self.parser!r}{nearest_of(self.parser, list(PARSERS))}"
-            return
-        taken = {field.name: field for field in fields(PARSERS[self.parser])}  # type: ignore[arg-type]
+        for key, name, known in (
+            ("parser", self.parser, [*PARSERS, *plugin_names(PARSERS_GROUP)]),
+            ("metric", self.metric, [*TextMetric, *plugin_names(METRICS_GROUP)]),
+        ):
+            if name not in known:
+                yield f"{key}: unknown {key} {name!r}{nearest_of(name, known)}"
+                return
+        made = PARSERS.get(self.parser)
+        taken = {} if made is None else {field.name: field for field in fields(made)}  # type: ignore[arg-type]
         for name in self._options():
             if name not in taken:
                 yield f"{name}: the parser {self.parser} takes no {name}; take it out"
@@ -58,7 +71,7 @@ class AnswerTable(Definition):
         yield from self._pattern_problems()
         needed = PARSER_OF.get(self.metric, self.parser)
         if needed != self.parser:
-            yield f'metric: {self.metric.value} reads answers of parser = "{needed}"; the parser is {self.parser!r}'
+            yield f'metric: {self.metric} reads answers of parser = "{needed}"; the parser is {self.parser!r}'
         if "" in self.stop:
             yield "stop: an empty string ends every response before its first token; take it out"
 
@@ -73,5 +86,12 @@ class AnswerTable(Definition):
         return {name: value for name, value in given.items() if value is not None}
 
     def built(self) -> TextAnswer:
-        """Returns it as tasks have it."""
-        return TextAnswer(**{field.name: getattr(self, field.name) for field in fields(TextAnswer)})
+        """Returns it as tasks have it.
+
+        Raises:
+            UsageError: a plug-in that cannot be imported.
+        """
+        given = {field.name: getattr(self, field.name) for field in fields(TextAnswer) if field.name != "code"}
+        plugins = [find_plugin(PARSERS_GROUP, self.parser)] if self.parser not in PARSERS else []
+        plugins += [find_plugin(METRICS_GROUP, self.metric)] if self.metric not in list(TextMetric) else []
+        return TextAnswer(**given, code=digest_plugins(plugins))

@@ -12,7 +12,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     >>> nearest("max_query", ["max_queries", "summary"])
     "; did you mean 'max_queries'?"
     """
-    return suggest(name, names := sorted(known)) or (f"; known: {', '.join(names)}" if names else "")
+    return suggest(name, names := sorted(map(str, known))) or (f"; known: {', '.join(names)}" if names else "")
 
 
 def nearest_of(name: str, known: Iterable[str]) -> str:
@@ -21,7 +21,7 @@ def nearest_of(name: str, known: Iterable[str]) -> str:
     >>> nearest_of("acuracy", ["accuracy", "f1"])
     "; did you mean 'accuracy'? Known: accuracy, f1"
     """
-    names = sorted(known)
+    names = sorted(map(str, known))  # members of an enumeration as files write them
     close = suggest(name, names)
     return f"{close} Known: {', '.join(names)}" if close else nearest(name, names)
 
@@ -32,6 +32,6 @@ def suggest(name: str, known: Iterable[str]) -> str:
     >>> suggest("TOPIKS", ["topics"])
     "; did you mean 'topics'?"
     """
-    folded = {each.casefold(): each for each in known}
+    folded = {str(each).casefold(): str(each) for each in known}
     matches = difflib.get_close_matches(name.casefold(), sorted(folded), n=1)
     return f"; did you mean {folded[matches[0]]!r}?" if matches else ""

@@ -20,6 +20,7 @@ from robustness.testsets.example import Example
 from robustness.testsets.generation import insert_distractor
 from robustness.testsets.loading import load_testset
 from robustness.testsets.squad import write_squad
+from robustness.testsets.text.partners import PARTNERS, write_partners
 from robustness.victims.files.bases import digest_weights
 from robustness.victims.files.checkpoint import read_lone_checkpoint
 from robustness.victims.heads.spans import AnsweringVictim
@@ -50,7 +51,9 @@ def complete_set(
 def generate(
     testset: str, *, against: str | None, data: Path | None, out: Path, limit: int | None = None, device: str = "auto"
 ) -> int:
-    """Writes a generated test set in SQuAD's format and returns its number of rows; started again, it goes on.
+    """Writes a generated test set and returns its number of rows; started again, it goes on.
+
+    Questions are written in SQuAD's format, sentences as JSON lines beside what they were made of.
 
     Args:
         testset: a shipped set that is generated.
@@ -91,7 +94,10 @@ def generate(
         assert isinstance(victim, AnsweringVictim), "generated sets are of questions"
         weights = [digest_weights(checkpoint.folder), digest_weights(checkpoint.base)]
         examples = _complete(victim, examples, made, out, digest_of([entry.digest, loaded.digest, weights]))
-    write_squad(out, examples, title=testset)
+    if made.generator in PARTNERS:
+        write_partners(out, examples, loaded.task.fields)
+    else:
+        write_squad(out, examples, title=testset)
     _log_of(out).unlink(missing_ok=True)
     return len(examples)
 

@@ -21,15 +21,18 @@ class AlteredQuestions:
 
     examples: tuple[Example, ...]
     skipped: int
-    """Questions for which no valid distractor exists; only their original is in `examples`."""
+    """Questions, or sentences, for which there is no valid altered form."""
+    why: str = "questions have no valid distractor and stay as they are"
+    """What there is in its place."""
 
 
 def alter_questions(originals: Sequence[Example], made: GeneratedSet, name: str) -> AlteredQuestions:
-    """Returns the rows of a generated test set called `name`.
+    """Returns the rows of a generated test set called `name`; originals alone are altered, of an adversarial set too.
 
     Where a checkpoint is needed the altered rows still hold the original texts; `insert_distractor` completes them.
     Outcomes depend on the seed, the question and, for fake answers, on the answers of all questions.
     """
+    originals = [example for example in originals if not example.group_id]
     pool = list(dict.fromkeys(example.answers[0].text for example in originals))
     rows: list[Example] = []
     skipped = 0

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from robustness.definitions.catalog import TESTSETS, Entry
+from robustness.definitions.task_tables import MEANING
 from robustness.definitions.tasks import task_of_testset
 from robustness.definitions.testsets import (
     AdvGlueFile,
@@ -35,9 +36,12 @@ from robustness.testsets.rows import Row, digest_rows, read_advglue, read_tsv
 from robustness.testsets.squad import read_squad
 from robustness.testsets.table_rows import TIED
 from robustness.testsets.tables import read_table
+from robustness.testsets.text.partners import PARTNERS, make_partners
 
 UNREADABLE_SHOWN = 10
 """Ids of rows in one message."""
+TELLING = 10
+"""Rows from which on it is no chance that a text of each is its gold answer."""
 PACKAGE_FOLDER = Path(__file__).resolve().parent
 LocalFile = TsvFile | AdvGlueFile | SquadFile | TableFile
 Source = LocalFile | HubDataset
@@ -125,6 +129,7 @@ def _load(
     _refuse_repeated(entry.name, rows, _describe(source, roots))
     _refuse_labels(entry.name, rows, task, _describe(source, roots))
     _refuse_unreadable(entry.name, rows, task, _describe(source, roots))
+    _refuse_given_away(entry.name, rows, task, _describe(source, roots))
     digest = digest_rows(rows)
     problem = _difference(rows, digest, source, _describe(source, roots))
     if problem and not allow_changed:
@@ -173,13 +178,18 @@ def _generate(
     entry: Entry[TestsetDefinition], task: Task, made: GeneratedSet, data: Path | None, *, allow_changed: bool
 ) -> Testset:
     questions = load_testset(TESTSETS.find(made.questions), data, allow_changed=allow_changed, attacked=task.attacked)
-    originals = [example for example in questions.examples if not example.group_id]
-    altered = alter_questions(originals, made, entry.name)
+    if (made.generator in PARTNERS) != (task.answer is not None and task.answer.parser == MEANING):
+        raise DefinitionError(
+            f"{entry.path} [test.generated]: the generator {made.generator!r} is of "
+            f"{'meaning representations' if made.generator in PARTNERS else 'questions'}; the task {task.name} is not"
+        )
+    if made.generator in PARTNERS:
+        altered = make_partners(questions.examples, made, entry.name, task)
+    else:
+        altered = alter_questions(questions.examples, made, entry.name)
     notes = [f"test set {entry.name} was generated here: {entry.definition.summary}"]
     if altered.skipped:
-        notes.append(
-            f"test set {entry.name}: {altered.skipped} questions have no valid distractor and stay as they are"
-        )
+        notes.append(f"test set {entry.name}: {altered.skipped} {altered.why}")
     return Testset(
         name=entry.name,
         task=task,
@@ -257,6 +267,18 @@ def _refuse_unreadable(name: str, rows: Sequence[Row], task: Task, where: str) -
             f"test set {name}: {where}: the gold answers of {len(found)} of {len(rows)} rows ({', '.join(keys)}) do "
             f"not score 1: {next(iter(found.values()))}"
         )
+
+
+def _refuse_given_away(name: str, rows: Sequence[Row], task: Task, where: str) -> None:
+    """A prompt that prints the gold answer of every row: there would be nothing to answer but to copy it."""
+    if task.answer is None or len(rows) < TELLING:
+        return
+    for index, field in enumerate(task.fields):
+        if all(row.texts[index].strip() in [gold.text.strip() for gold in row.answers] for row in rows):
+            raise DataError(
+                f"test set {name}: {where}: the field {field!r} is the gold answer in each of {len(rows)} rows, and "
+                f"the prompt of task {task.name} prints it; leave the field out of the task, or name another column"
+            )
 
 
 def _difference(rows: list[Row], digest: str, source: Source, where: str) -> str:

@@ -38,6 +38,12 @@ def _check(path: Path, source: TableFile, task: Task) -> None:
     wanted = task.kind.traits.gold_column
     if getattr(source, wanted) is None:
         raise DefinitionError(f'{path}: the definition names no column for {wanted}; add {wanted} = "..."')
+    gold = getattr(source, wanted)
+    if gold in source.columns:
+        raise DefinitionError(
+            f"{path}: columns names {gold!r}, which {wanted} names too: a model would read what is right; "
+            "leave it out of columns"
+        )
     if source.original and len(source.original) != len(source.columns):
         raise DefinitionError(f"{path}: original names {len(source.original)} columns, columns {len(source.columns)}")
     if source.original_label is not None and (not task.labels or not source.original):

@@ -84,7 +84,7 @@ def _content(task: Task) -> dict[str, object]:
     }
     if task.answer is not None:
         del content["metric"]
-        said = {field.name: getattr(task.answer, field.name) for field in fields(task.answer)}
+        said = {field.name: getattr(task.answer, field.name) for field in fields(task.answer) if field.name != "code"}
         content["answer"] = {name: value for name, value in said.items() if value is not None}
     if task.chat is not None:
         content["chat"] = {"user": task.chat.user, "system": task.chat.system}

@@ -305,3 +305,30 @@ def test_every_gold_answer_of_gsm_plus_and_of_its_partners_scores_one(shared_dat
     assert len({example.method for example in testset.examples}) == 8
     assert not any(grader.problem(form) for e in testset.examples for form in (e, e.clean_form()))
     assert {e.method for e in testset.examples if e.construction == "unanswerable"} == {"critical thinking"}
+
+
+def test_a_column_that_is_text_and_gold_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "sums.jsonl").write_text(json.dumps(ROWS[0]))
+    (tmp_path / "sums.toml").write_text(TESTSET.replace('columns = ["question"]', 'columns = ["answer"]'))
+
+    with pytest.raises(DefinitionError, match=r"sums.jsonl: columns names 'answer', which answers names too"):
+        load_testset(TESTSETS.find(str(tmp_path / "sums.toml")), tmp_path)
+
+
+@pytest.mark.parametrize("other", [0, 1])
+def test_a_prompt_that_prints_the_gold_answer_of_every_row_is_refused(other: int, tmp_path: Path) -> None:
+    rows = [{"question": f"What is {i}?", "hint": str(i), "answer": str(i)} for i in range(10)]
+    rows[0]["hint"] = str(other)
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    task = 'kind = "text"\nfields = ["question", "hint"]\ntemplate = "{question} {hint}"\n'
+    task += '[task.answer]\nparser = "number"\nmetric = "exact"\n'
+    table = 'reader = "table"\nfile = "rows.jsonl"\ncolumns = ["question", "hint"]\nanswers = "answer"\n'
+    head = 'summary = ""\nlicence = ""\nkind = "clean"\n'
+    (tmp_path / "sums.toml").write_text(f"{head}[[test.local]]\n{table}[task]\n{task}")
+    entry = TESTSETS.find(str(tmp_path / "sums.toml"))
+
+    if other:
+        assert len(load_testset(entry, tmp_path).examples) == 10
+    else:
+        with pytest.raises(DataError, match=r"the field 'hint' is the gold answer in each of 10 rows, and"):
+            load_testset(entry, tmp_path)

@@ -6,24 +6,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from robustness.tasks.text.metrics import Scorer, TextMetric, TextScore
+from robustness.errors import RobustnessError
+from robustness.tasks.text.metrics import Scorer, TextScore
 from robustness.tasks.text.numbers import NumberParser, NumberRule
 from robustness.tasks.text.parsed import ParsedAnswer, Parser
 from robustness.tasks.text.parsers import PARSERS
+from robustness.tasks.text.plugins import PARSERS_GROUP, find_plugin
 
 
 @dataclass(frozen=True, slots=True)
 class TextAnswer:
     """What a model goes on with after a task's prompt, and how right it is; as its file says it.
 
-    >>> answer = TextAnswer("number", TextMetric.FRACTION)
+    >>> answer = TextAnswer("number", "fraction")
     >>> answer.score("it makes 18.0", ["#### 18"])
     TextScore(correct=True, quality=1.0)
     """
 
     parser: str
-    """A name in PARSERS."""
-    metric: TextMetric
+    """A name in PARSERS, or a plug-in's."""
+    metric: str
+    """Of TextMetric, or a plug-in's name."""
     threshold: float | None = None
     """The quality from which on an answer is correct; None: what the metric calls a match."""
     marker: str | None = None
@@ -36,6 +39,8 @@ class TextAnswer:
     """A response ends before the first of these."""
     lead: str = ""
     """What stands between prompt and gold text, such as a blank."""
+    code: str = ""
+    """A digest of the plug-ins' sources; empty without any."""
 
     def parse(self, response: str) -> ParsedAnswer | None:
         """Returns the answer in a response; None where there is none."""
@@ -54,7 +59,7 @@ class TextAnswer:
 
         The gold texts are read by the task's own rule. Of other parsers nothing is returned.
 
-        >>> answer = TextAnswer("number", TextMetric.FRACTION)
+        >>> answer = TextAnswer("number", "fraction")
         >>> found = answer.score_by_rule("#### 18 eggs, so 20 are left", ["#### 18"])
         >>> {rule.value: score.correct for rule, score in found.items()}
         {'marked': True, 'last': False}
@@ -75,6 +80,15 @@ class TextAnswer:
 
         A stop string within it counts: a response ends there.
         """
+        try:
+            return self._unreadable(gold)
+        except RobustnessError:
+            raise
+        except Exception as error:  # a plug-in may raise anything, and a pattern may take too long
+            reason = f"{type(error).__name__}: {error}"
+            return f"parser {self.parser} or metric {self.metric} fails on the gold {_shown(gold)}: {reason}"
+
+    def _unreadable(self, gold: str) -> str | None:
         whole = self.lead + gold
         stop = next((stop for stop in self.stop if stop in whole), None)
         if stop is not None:
@@ -82,12 +96,14 @@ class TextAnswer:
         if self.parse(whole) is None:
             return f"the parser {self.parser} finds no answer in the gold {_shown(gold)}; mend either"
         if not self.score(whole, [gold]).correct:
-            return f"the gold answer {_shown(gold)} is not right by the metric {self.metric.value}; mend either"
+            return f"the gold answer {_shown(gold)} is not right by the metric {self.metric}; mend either"
         return None
 
 
 @cache
 def _build(name: str, marker: str | None, rule: NumberRule | None, pattern: str | None) -> Parser:
+    if name not in PARSERS:
+        return find_plugin(PARSERS_GROUP, name)
     options = {"marker": marker, "rule": rule, "pattern": pattern}
     return PARSERS[name](**{key: value for key, value in options.items() if value is not None})
 

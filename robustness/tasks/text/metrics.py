@@ -14,6 +14,7 @@ from robustness.tasks.answer_scores import score_answer
 from robustness.tasks.gold import GoldSpan
 from robustness.tasks.text.meaning import slot_f1
 from robustness.tasks.text.parsed import ParsedAnswer
+from robustness.tasks.text.plugins import METRICS_GROUP, find_plugin
 
 
 class TextMetric(StrEnum):
@@ -54,19 +55,21 @@ class Scorer:
     TextScore(correct=True, quality=1.0)
     """
 
-    metric: TextMetric
+    metric: str
+    """Of TextMetric, or the name of a plug-in."""
     threshold: float | None = None
-    """None: correct is what the metric calls a match, which of ROUGE-L is a quality of 1."""
+    """None: correct is what the metric calls a match, which of ROUGE-L and of plug-ins is a quality of 1."""
 
     def score(self, said: ParsedAnswer | None, golds: Sequence[ParsedAnswer]) -> TextScore:
         """Returns the best score over the gold answers; an answer that is none is wrong.
 
         Raises:
-            UsageError: a library that the metric needs is not installed.
+            UsageError: a library that the metric needs, or a plug-in, is not installed.
         """
         if said is None:
             return WRONG
-        scores = [_SCORES[self.metric](said, gold) for gold in golds]
+        compare = _SCORES.get(self.metric) or _offered(self.metric)
+        scores = [compare(said, gold) for gold in golds]
         if self.threshold is not None:
             scores = [TextScore(score.quality >= self.threshold, score.quality) for score in scores]
         return max(scores, key=lambda score: (score.correct, score.quality), default=WRONG)
@@ -98,6 +101,16 @@ def _rouge_l(said: ParsedAnswer, gold: ParsedAnswer) -> TextScore:
     return TextScore(quality == 1, quality)
 
 
+def _offered(name: str) -> Callable[[ParsedAnswer, ParsedAnswer], TextScore]:
+    plugin = find_plugin(METRICS_GROUP, name)
+
+    def compare(said: ParsedAnswer, gold: ParsedAnswer) -> TextScore:
+        quality = plugin.rate(said, gold)
+        return TextScore(quality == 1, quality)
+
+    return compare
+
+
 @cache
 def _rouge() -> Any:
     try:
@@ -110,7 +123,7 @@ def _rouge() -> Any:
     return RougeScorer(["rougeL"], use_stemmer=False)
 
 
-_SCORES: Mapping[TextMetric, Callable[[ParsedAnswer, ParsedAnswer], TextScore]] = MappingProxyType(
+_SCORES: Mapping[str, Callable[[ParsedAnswer, ParsedAnswer], TextScore]] = MappingProxyType(
     {
         TextMetric.EXACT: _exact,
         TextMetric.FRACTION: _exact,
@@ -121,7 +134,7 @@ _SCORES: Mapping[TextMetric, Callable[[ParsedAnswer, ParsedAnswer], TextScore]] 
     }
 )
 
-PARSER_OF: Mapping[TextMetric, str] = MappingProxyType(
+PARSER_OF: Mapping[str, str] = MappingProxyType(
     {TextMetric.FRACTION: "number", TextMetric.SLOT_F1: "meaning-representation"}
 )
 """The one parser whose answers a metric reads; the other metrics read any."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol
 
 from robustness.tasks.text.meaning import MeaningRepresentation
+
+_SEPARATORS = re.compile(r"[,;\n]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +50,13 @@ def split_items(pieces: Iterable[str]) -> tuple[str, ...]:
     ('Nintendo', 'PC')
     """
     return tuple(filter(None, map(collapse, pieces)))
+
+
+def as_text(text: str) -> ParsedAnswer | None:
+    r"""Returns a text as an answer, whose items stand between commas, semicolons and line ends; None of a blank one.
+
+    >>> as_text(" red,  green\n").items
+    ('red', 'green')
+    """
+    collapsed = collapse(text)
+    return ParsedAnswer(collapsed, split_items(_SEPARATORS.split(text))) if collapsed else None

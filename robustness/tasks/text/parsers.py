@@ -12,9 +12,8 @@ from typing import final
 from robustness.tasks.patterns import find_pattern
 from robustness.tasks.text.meaning import parse_meaning
 from robustness.tasks.text.numbers import NumberParser
-from robustness.tasks.text.parsed import ParsedAnswer, Parser, collapse, split_items
+from robustness.tasks.text.parsed import ParsedAnswer, Parser, as_text
 
-_SEPARATORS = re.compile(r"[,;\n]")
 _OPENING = re.compile(r"[\[{]")
 EXACT_FLOAT = 2.0**53
 """Below it a float that is whole is that whole number."""
@@ -31,7 +30,7 @@ class WholeParser:
 
     def parse(self, response: str) -> ParsedAnswer | None:
         """Returns the response; None where it is blank."""
-        return _as_text(response)
+        return as_text(response)
 
 
 @final
@@ -49,7 +48,7 @@ class MarkerParser:
         """Returns the answer; None without a marker, or with nothing behind it."""
         _, found, behind = response.partition(self.marker)
         line = behind.lstrip().partition("\n")[0]
-        return _as_text(line) if found else None
+        return as_text(line) if found else None
 
 
 @final
@@ -70,7 +69,7 @@ class RegexParser:
         match = next(find_pattern(self.pattern, response), None)
         if match is None:
             return None
-        return _as_text((match[1] if match.re.groups else match[0]) or "")
+        return as_text((match[1] if match.re.groups else match[0]) or "")
 
 
 @final
@@ -130,11 +129,6 @@ PARSERS: Mapping[str, type[Parser]] = MappingProxyType(
     }
 )
 """By the names that task files use; what a parser takes, its constructor says."""
-
-
-def _as_text(text: str) -> ParsedAnswer | None:
-    collapsed = collapse(text)
-    return ParsedAnswer(collapsed, split_items(_SEPARATORS.split(text))) if collapsed else None
 
 
 def _read_float(text: str) -> float | int:
