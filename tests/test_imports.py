@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "errors": set(),
     "paths": {"errors"},
     "fault_report": {"errors", "versions"},
-    "interruption": set(),
+    "interruption": {"errors"},
     "quiet": set(),
     "console": {"reports"},
     "retrying": set(),

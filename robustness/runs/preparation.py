@@ -172,7 +172,7 @@ def _clean_examples(plan: Plan, prepared: Prepared, task: Task) -> Sequence[Exam
         raise DataError(
             f"task {task.name}: no clean examples to check the pairs on; add a clean test set of the task to the run"
         )
-    size = GATE_RESPONSES if task.kind is TaskKind.TEXT else GATE_EXAMPLES
+    size = GATE_RESPONSES if task.kind.traits.is_generated else GATE_EXAMPLES
     drawn = [draw(examples, size, "gate") for examples in sources]
     if not task.labels:
         return drawn[0]

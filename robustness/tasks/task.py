@@ -52,6 +52,8 @@ class KindTraits:
     """Whether gold answers in a text are protected where a task's file does not say."""
     protects_numbers: bool = False
     """Whether numbers are: where an answer is made up, it may turn on each of them."""
+    is_generated: bool = False
+    """Whether a model writes its answer token by token, which takes as long as dozens of labels."""
 
 
 _TRAITS = {
@@ -68,6 +70,7 @@ _TRAITS = {
         ("labels", "aliases", "verbalisers", "metric"),
         "in free text, as [answer] says",
         protects_numbers=True,
+        is_generated=True,
     ),
 }
 

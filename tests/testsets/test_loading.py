@@ -189,7 +189,7 @@ def test_a_file_of_a_name_that_none_can_have_is_not_there(tmp_path: Path) -> Non
 def test_a_set_of_local_files_alone_asks_for_the_folder(tmp_path: Path) -> None:
     entry = own(tmp_path, "sentence\tlabel\nfine\t1\n")
 
-    with pytest.raises(DataError, match=r"no data folder is named; give --data, or set ROBUSTNESS_DATA, to a folder that has dev.tsv"):
+    with pytest.raises(DataError, match=r"give --data, or set ROBUSTNESS_DATA, to a folder that has dev.tsv"):
         load_testset(entry, None)
 
 

@@ -15,7 +15,6 @@ from robustness.reports.page.marking import Marked, mark_letters, shown_text
 from robustness.reports.summaries.arms import arms_of_pair
 from robustness.runs.cells import NO_ATTACK
 from robustness.runs.storage.record import PairRecord, RunRecord
-from robustness.tasks.task import TaskKind
 
 PER_PAIR = 6
 PER_ATTACK = 2
@@ -71,8 +70,8 @@ def generates(record: RunRecord) -> bool:
 
 
 def _generated_sets(record: RunRecord) -> list[str]:
-    kinds = {task.name: task.kind for task in record.tasks}
-    return [each.name for each in record.testsets if kinds.get(each.task) is TaskKind.TEXT]
+    generated = {task.name for task in record.tasks if task.kind.traits.is_generated}
+    return [each.name for each in record.testsets if each.task in generated]
 
 
 def _of_pair(

@@ -53,7 +53,7 @@ def generated_numbers(part: pd.DataFrame, task: Task, seed: int) -> Iterator[Num
 
 def metric_name(task: Task) -> str:
     """Returns what the quality of a task's answers is called in tables, such as slot_f1."""
-    return "quality" if task.answer is None else task.answer.metric.value.replace("-", "_")
+    return "quality" if task.answer is None else str(task.answer.metric).replace("-", "_")
 
 
 def _share(metric: str, aggregation: str, right: np.ndarray) -> Number:
