@@ -174,7 +174,7 @@ def test_an_out_that_cannot_be_is_refused_before_anything_is_read(
 ) -> None:
     (file.parent / "link").symlink_to("nowhere")
     given = out.format(file=file, link=file.parent / "link", long=file.parent / ("x" * 300) / "out")
-    monkeypatch.setattr("robustness.runs.run.prepare", never)
+    monkeypatch.setattr("robustness.runs.opening.prepare", never)
     monkeypatch.setattr("robustness.runs.generation.load_testset", never)
     monkeypatch.setattr("robustness.training.training.load_rows", never)
     commands = {
@@ -205,7 +205,7 @@ def never(*given: Any, **options: Any) -> None:
 def test_an_out_that_the_disk_refuses_is_refused_before_anything_is_read(
     call: Call, tiny: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("robustness.runs.run.prepare", never)
+    monkeypatch.setattr("robustness.runs.opening.prepare", never)
 
     done = call(*arguments(tiny, Path("/proc/robustness/out")))
 
@@ -290,7 +290,7 @@ TRAIN = ["train", "sst2", "--base", "b", "--method", "full", "--method", "lora",
 def test_an_option_out_of_range_is_refused_first(
     call: Call, tiny: Any, finished: Path, monkeypatch: pytest.MonkeyPatch, given: list[str], message: str
 ) -> None:
-    monkeypatch.setattr("robustness.runs.run.prepare", never)
+    monkeypatch.setattr("robustness.runs.opening.prepare", never)
     monkeypatch.setattr("robustness.runs.generation.load_testset", never)
     monkeypatch.setattr("robustness.training.training.load_rows", never)
     Path("mine.py").write_text(INTERRUPTS)

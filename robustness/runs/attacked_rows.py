@@ -3,18 +3,47 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
+from pathlib import Path
 
 from robustness.definitions.pairs import Pair
 from robustness.runs.cells import NO_ATTACK
+from robustness.runs.executors.executor import Work
 from robustness.runs.planning.plan import Plan
 from robustness.runs.planning.rows import shuffle_examples
 from robustness.runs.preparation import Prepared
-from robustness.runs.storage.record import AttackedRecord
+from robustness.runs.storage.record import AttackedRecord, read_record, write_record
 from robustness.runs.storage.store import Store
 
 Place = tuple[str, str]
 """Checkpoint and test set."""
+
+
+def stages(prepared: Prepared, store: Store, out: Path, doubts: list[str]) -> Iterator[list[Work]]:
+    """Yields all cells with their rows, in two parts where only rows that both arms have right are attacked.
+
+    The first part must be stored before the second is asked for.
+
+    Args:
+        prepared: with the plan.
+        store: of the run.
+        out: the run folder.
+        doubts: takes a warning for each pair with fewer rows than were asked for.
+    """
+    plan = prepared.plan
+    everything = [Work(cell, prepared.examples[cell.testset]) for cell in plan.cells]
+    if plan.attacked is None:
+        yield everything
+        return
+    yield [work for work in everything if work.cell.attack == NO_ATTACK]
+    chosen = find_attacked(plan, prepared, store, plan.attacked)
+    write_record(out, read_record(out).model_copy(update={"chosen": count_attacked(chosen)}))
+    doubts += describe_shortage(chosen, plan, plan.attacked)
+    yield [
+        Work(cell, tuple(row for row in rows if row.id in chosen[cell.checkpoint, cell.testset]))
+        for cell, rows in ((work.cell, work.examples) for work in everything)
+        if cell.attack != NO_ATTACK
+    ]
 
 
 def find_attacked(plan: Plan, prepared: Prepared, store: Store, limit: int) -> dict[Place, frozenset[str]]:

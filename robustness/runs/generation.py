@@ -5,17 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from itertools import groupby
 from pathlib import Path
 
 from robustness.definitions.catalog import TESTSETS
 from robustness.definitions.testsets import GeneratedSet
-from robustness.errors import RunError, UsageError
+from robustness.errors import RobustnessError, RunError, UsageError, first_line
 from robustness.paths import refuse_unwritable
 from robustness.recipes.distractors.generated_words import search_distractors
+from robustness.runs.arms import Arms
 from robustness.runs.cells import Cell
+from robustness.runs.executors.executor import Work
 from robustness.runs.planning.plan import digest_of
 from robustness.runs.planning.rows import draw_groups
+from robustness.runs.preparation import Prepared
 from robustness.testsets.example import Example
 from robustness.testsets.generation import insert_distractor
 from robustness.testsets.loading import load_testset
@@ -30,7 +35,7 @@ FOLDER = "generated"
 """Of a run folder: one file in SQuAD's format for each set and checkpoint."""
 
 
-def complete_set(
+def _complete_set(
     victim: object, cell: Cell, examples: Sequence[Example], made: GeneratedSet, out: Path
 ) -> list[Example]:
     """Returns a run's rows of a generated set with their distractors, searching only for those not yet found.
@@ -46,6 +51,36 @@ def complete_set(
     if not file.is_file():
         write_squad(file, rows, title=cell.testset)
     return rows
+
+
+def complete_missing(
+    prepared: Prepared, missing: Sequence[Work], arms: Arms, out: Path, announce: Callable[[str], None]
+) -> Iterator[Work]:
+    """Yields work with its examples as they are for its checkpoint, whose distractors are searched where they lack.
+
+    Raises:
+        RunError: the search fails; what it has found is kept.
+    """
+    generated = {testset.name: testset.generated for testset in prepared.testsets if testset.generated is not None}
+    for checkpoint, cells in groupby(missing, key=lambda work: work.cell.checkpoint):
+        load = cache(lambda name=checkpoint: arms.load(name)[0])
+        for work in cells:
+            testset = work.cell.testset
+            if testset not in generated:
+                yield work
+                continue
+            announce(f"{checkpoint} | {testset} | searching distractors")
+            try:
+                whole = _complete_set(load(), work.cell, prepared.examples[testset], generated[testset], out)
+            except RobustnessError:
+                raise
+            except Exception as error:  # memory that runs out, or whatever a model raises at a paragraph
+                raise RunError(
+                    f"{checkpoint} | {testset}: the search for distractors failed: {type(error).__name__}: "
+                    f"{first_line(error)}; what it has found is kept, and the same command goes on"
+                ) from error
+            wanted = {example.id for example in work.examples}
+            yield Work(work.cell, tuple(example for example in whole if example.id in wanted))
 
 
 def generate(

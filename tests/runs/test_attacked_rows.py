@@ -10,7 +10,7 @@ import pytest
 
 from robustness import api
 from robustness.reports.tables.columns import Table
-from robustness.runs import run as run_module
+from robustness.runs import attacked_rows
 from robustness.runs.attacked_rows import choose_rows
 
 SUITE = """\
@@ -77,15 +77,15 @@ def test_a_run_that_was_interrupted_goes_on_with_the_same_rows(
     tiny: Any, suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = start(tiny, suite, tmp_path / "whole")
-    choose = run_module.find_attacked
+    choose = attacked_rows.find_attacked
 
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run_module, "find_attacked", interrupt)
+    monkeypatch.setattr(attacked_rows, "find_attacked", interrupt)
     with pytest.raises(KeyboardInterrupt):
         start(tiny, suite, tmp_path / "run")
-    monkeypatch.setattr(run_module, "find_attacked", choose)
+    monkeypatch.setattr(attacked_rows, "find_attacked", choose)
     again = start(tiny, suite, tmp_path / "run")
 
     columns = ["checkpoint", "attack", "example_id", "status", "adversarial_text"]
