@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from robustness.definitions.seeds import refuse_seed
-from robustness.engine.attack import Access, Attack, GradientAttack, NamedAttack, Scorer, ScoreRows
+from robustness.engine.attack import Access, Attack, GradientAttack, NamedAttack, ScoreRows
 from robustness.engine.outcome import Outcome, Status
+from robustness.engine.respondents import Scorer
 from robustness.engine.scheduler import WIDTH, Scheduler
 from robustness.errors import AttackError
 from robustness.recipes.building import name_attack

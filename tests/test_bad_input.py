@@ -11,7 +11,8 @@ import pytest
 from commands import Call
 
 from robustness.cli import main
-from robustness.engine.scheduler import MAX_WORDS, Scheduler
+from robustness.engine.scheduler import Scheduler
+from robustness.engine.turns import MAX_WORDS
 
 TEXTS = {
     "empty": "",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, final, runtime_checkable
@@ -11,10 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustness.errors import AttackError
-from robustness.tasks.abilities import Ability
-from robustness.tasks.grading import Grader, Rows
 from robustness.tasks.objective import Objective
-from robustness.testsets.example import Example, Texts
+from robustness.testsets.example import Example
 
 if TYPE_CHECKING:  # a victim brings torch, which the protocol itself does not need
     from robustness.engine.outcome import Outcome
@@ -179,75 +177,3 @@ class NamedAttack:
     """The same for attacks that may make the same edits within the same limits; None where that is not known."""
     effort: Effort = Effort.QUERIES
     """By what arms that it breaks nearly always, or hardly ever, are compared."""
-
-
-@runtime_checkable
-class Respondent(Protocol):
-    """What the engine needs of a victim."""
-
-    @property
-    def grader(self) -> Grader:
-        """Makes losses, right or wrong, and grades of its rows."""
-        ...
-
-    @property
-    def can(self) -> frozenset[Ability]:
-        """What it may be asked."""
-        ...
-
-    def rows(self, asked: Sequence[Example]) -> Rows:
-        """Returns what the model gives for each example, shape (len(asked), numbers)."""
-        ...
-
-
-@runtime_checkable
-class StartingRespondent(Protocol):
-    """A victim that need not have answered before it is handed the next examples."""
-
-    def start(self, asked: Sequence[Example]) -> Callable[[], Rows]:
-        """Begins answering and returns the function that waits for the rows."""
-        ...
-
-
-@runtime_checkable
-class DecodingRespondent(Protocol):
-    """A victim whose rows take a decode, which a loss does not, and a search's candidates take less of."""
-
-    def loss_rows(self, asked: Sequence[Example]) -> Rows:
-        """Returns the numbers that rows begin with, as far as its grader needs them for losses."""
-        ...
-
-    def rows_along(self, asked: Sequence[Example], read: Sequence[NDArray[np.float32] | None]) -> Rows:
-        """Returns rows, for which no more is decoded than reading along cannot tell.
-
-        Args:
-            asked: candidates of examples that it has answered.
-            read: their loss rows, where these are known.
-        """
-        ...
-
-
-@runtime_checkable
-class ReadingScorer(Protocol):
-    """A victim that says which texts it cannot tell apart."""
-
-    def read(self, texts: Sequence[Texts]) -> list[bytes]:
-        """Returns a digest of what the model is given of each text: where it is the same, so are the scores."""
-        ...
-
-
-class Scorer(Protocol):
-    """A victim with labels, in its shortest form; `as_respondent` makes it one."""
-
-    def scores(self, texts: Sequence[Texts]) -> ScoreRows:
-        """Returns logits, shape (len(texts), labels), in the task's label order."""
-        ...
-
-
-class NotingRespondent(Respondent, Protocol):
-    """A victim that notes which texts it has not read whole."""
-
-    @property
-    def truncated(self) -> set[str]:
-        """Digests of the texts that were longer than the model takes."""
-        ...

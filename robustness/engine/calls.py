@@ -12,7 +12,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from robustness.engine.attack import DecodingRespondent, Respondent, StartingRespondent
+from robustness.engine.respondents import DecodingRespondent, Respondent, StartingRespondent
 from robustness.errors import RobustnessError
 from robustness.tasks.grading import Rows
 from robustness.testsets.example import Example

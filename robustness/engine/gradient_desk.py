@@ -9,7 +9,8 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from robustness.engine.attack import Gradients, Respondent, Scorer
+from robustness.engine.attack import Gradients
+from robustness.engine.respondents import Respondent, Scorer
 from robustness.errors import AttackError
 from robustness.tasks.objective import Objective, ObjectiveKind
 from robustness.testsets.example import Example

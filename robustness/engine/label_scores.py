@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol, final, runtime_checkable
 
-from robustness.engine.attack import Respondent, Scorer, ScoreRows
+from robustness.engine.attack import ScoreRows
+from robustness.engine.respondents import Respondent, Scorer
 from robustness.tasks.abilities import Ability
 from robustness.tasks.grading import Grader, LabelGrader
 from robustness.testsets.example import Example, Texts

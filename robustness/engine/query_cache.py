@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustness.databases import use_write_ahead_log
-from robustness.engine.attack import NotingRespondent
+from robustness.engine.respondents import NotingRespondent
 from robustness.errors import UsageError
 from robustness.tasks.grading import Grader, LabelGrader, Rows
 from robustness.testsets.example import Example

@@ -9,50 +9,29 @@ Which texts share a batch follows from the examples alone, never from the clock.
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, final
+from typing import final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from robustness.engine.attack import (
-    Access,
-    Answer,
-    Attack,
-    BudgetExhausted,
-    DecodingRespondent,
-    Gradients,
-    Losses,
-    NamedAttack,
-    Question,
-    ReadingScorer,
-    Respondent,
-    Scorer,
-    Scores,
-)
+from robustness.engine.attack import Access, NamedAttack
 from robustness.engine.calls import Call, Calls, Part, Wanted
-from robustness.engine.crashes import Crash, Crashes
-from robustness.engine.evaluation import NOT_FINITE
+from robustness.engine.crashes import Crashes
 from robustness.engine.gradient_desk import GradientAccount, answer_gradients
 from robustness.engine.label_scores import as_respondent
-from robustness.engine.needs import needs_of
-from robustness.engine.outcome import Answered, Outcome, Problem, Status
+from robustness.engine.outcome import Outcome, Status
 from robustness.engine.query_cache import QueryCache
-from robustness.engine.questions import QueryCount, candidates_of, check_question
-from robustness.engine.referee import check_proposal, contradicts, judge
+from robustness.engine.questions import QueryCount
+from robustness.engine.referee import contradicts
+from robustness.engine.respondents import DecodingRespondent, ReadingScorer, Respondent, Scorer
 from robustness.engine.seats import Seat
-from robustness.engine.seeding import example_generator
-from robustness.engine.watchdog import SearchTimeout, Watchdog
-from robustness.errors import AttackError
-from robustness.tasks.grading import Grader, Rows
+from robustness.engine.turns import MAX_SECONDS, Turns
+from robustness.engine.watchdog import Watchdog
+from robustness.tasks.grading import Rows
 from robustness.testsets.example import Example, digest_texts
 from robustness.victims.isolation import Fault
-
-if TYPE_CHECKING:
-    from robustness.victims.heads.text_gradients import TextGradient
 
 WIDTH = 256
 """Examples attacked side by side, at most; what an interrupted run loses."""
@@ -65,13 +44,6 @@ BATCH_TEXTS = 2_048
 
 CALLS = 2
 """Batches that a victim has at a time: one that it works on and one to go on with."""
-
-MAX_SECONDS = 300.0
-"""Far above what a shipped recipe takes for a long text; an attack that loops for ever reaches it."""
-
-MAX_WORDS = 2_500
-"""A search's first question may be as many texts as there are words: beyond this they would fill the memory."""
-
 
 _Started = tuple[list[Seat], Call]
 """A call with the seat of each of its parts."""
@@ -102,22 +74,17 @@ class Scheduler:
         max_seconds: float = MAX_SECONDS,
         cache: QueryCache | None = None,
     ) -> None:
-        if not isinstance(attack.attack, Attack):
-            raise AttackError(f"attack {attack.name}: has no search(example, rng); the scheduler runs searches alone")
         self._attack = attack
-        self._search_of = attack.attack.search
         self._victim = victim
         self._respondent = as_respondent(victim)
         self._decodes = isinstance(self._respondent, DecodingRespondent)
         self._read = victim.read if isinstance(victim, ReadingScorer) else None
-        self._seed = seed
         self._width = width
         self._batch = batch
-        self._max_seconds = max_seconds
         self._cache = cache
         self._access = attack.attack.access
-        self._needs = needs_of(attack.attack)
         self._calls = Calls(self._respondent)
+        self._turns = Turns(attack, self._respondent, seed, max_seconds)
         self.contradicted: set[str] = set()
         """Digests of the texts whose label was another one when they were judged than when they were searched."""
 
@@ -152,7 +119,7 @@ class Scheduler:
                     at_desk = [seat for seat in at_desk if seat.waits_for_gradients]
                 moving, ready = ready, []
                 for seat in moving:
-                    outcome = self._advance(seat, watchdog)
+                    outcome = self._turns.advance(seat, watchdog)
                     if outcome is not None:
                         taken -= 1
                         yield outcome
@@ -226,100 +193,3 @@ class Scheduler:
             if kept:
                 asked = [candidate for some, _ in kept for candidate in some]
                 cache.add(asked, np.concatenate([rows for _, rows in kept]), losses=losses)
-
-    def _advance(self, seat: Seat, watchdog: Watchdog) -> Outcome | None:
-        """Takes a seat one step on; returns the outcome when it is done."""
-        started = time.perf_counter()
-        try:
-            with watchdog.limit(self._max_seconds - seat.search_seconds):
-                outcome = self._step(seat)
-        except SearchTimeout:
-            outcome = self._ended(seat, f"the attack took more than {self._max_seconds:g} seconds for this example")
-        except Exception as error:  # a user's attack may raise anything; the run goes on and the row says what
-            seat.crash = Crash(seat.example, error)
-            outcome = self._ended(seat, f"{type(error).__name__}: {error}")
-        elapsed = time.perf_counter() - started
-        seat.seconds += elapsed
-        seat.search_seconds += elapsed
-        return outcome
-
-    def _step(self, seat: Seat) -> Outcome | None:
-        if seat.fault is not None:
-            return self._ended(seat, seat.fault.reason)
-        rows = seat.rows()
-        if not np.isfinite(rows).all():
-            return self._ended(seat, NOT_FINITE)
-        if seat.is_judgement:
-            return self._judged(seat, rows[0])
-        if seat.search is None and (ended := self._refuse(seat, rows[0])):
-            return ended
-        try:
-            if seat.search is None:
-                rng = example_generator(self._seed, self._attack.digest, seat.example.id)
-                seat.search = self._search_of(seat.example, rng)
-                question = next(seat.search)
-            else:
-                question = seat.search.send(self._answer(seat, rows))
-            self._ask(seat, question)
-        except StopIteration as stop:
-            seat.asked = [check_proposal(seat.example, stop.value)]
-            seat.is_judgement = True
-        return None
-
-    def _answer(self, seat: Seat, rows: Rows) -> Answer | Sequence[TextGradient]:
-        """What the search is told of what it asked."""
-        if seat.gradients is not None and isinstance(seat.question, Gradients):
-            gradients = seat.gradients.take()
-            if any(np.isnan(gradient.loss) for gradient in gradients):
-                raise AttackError(NOT_FINITE)
-            return gradients
-        losses = self._respondent.grader.losses(rows, seat.asked)
-        if seat.wanted is Wanted.LOSS_ROWS:
-            return Answer(losses)
-        reached = self._attack.objective.reached(self._respondent.grader.correct(rows, seat.asked))
-        if isinstance(seat.question, Losses):
-            return Answer(losses, free_reached=reached)
-        return Answer(losses, reached, rows if isinstance(seat.question, Scores) else None, reached)
-
-    def _ask(self, seat: Seat, question: Question) -> None:
-        """Books a question, or ends the search when its budget cannot pay for it (raises StopIteration)."""
-        check_question(question, seat.example, self._access, self._needs, self._respondent.can)
-        budget = self._attack.max_queries
-        if seat.count.charge(question, budget):
-            seat.question, seat.asked = question, list(candidates_of(question))
-            if seat.gradients is not None and isinstance(question, Gradients):
-                seat.asked, seat.gradients.question = [], question
-            return
-        assert seat.search is not None, "only a search asks"
-        try:
-            seat.search.throw(BudgetExhausted(f"{budget} queries are spent"))
-        except BudgetExhausted:
-            raise StopIteration(seat.example) from None
-        raise AttackError("asked again after its budget was exhausted; return the best candidate instead")
-
-    def _refuse(self, seat: Seat, row: NDArray[np.float32]) -> Outcome | None:
-        """Grades the clean text; the outcome of an example that cannot be attacked, or need not."""
-        grader = self._respondent.grader
-        if problem := _problem(seat.example, grader):
-            return self._ended(seat, problem)
-        seat.clean = grader.grade(row, seat.example)
-        return None if seat.clean.correct else self._ended(seat)
-
-    def _judged(self, seat: Seat, row: NDArray[np.float32]) -> Outcome:
-        assert seat.clean is not None, "a judged example had its clean text scored"
-        grader, objective = self._respondent.grader, self._attack.objective
-        grades, gold = (seat.clean, grader.grade(row, seat.asked[0])), grader.gold(seat.example)
-        return judge(seat.example, seat.asked[0], grades, gold=gold, objective=objective, spent=seat.spent)
-
-    def _ended(self, seat: Seat, problem: str | None = None) -> Outcome:
-        """Without a proposal: a problem, or a clean text that is answered wrongly."""
-        ended = Status.SKIPPED if problem is None else Problem(problem)
-        gold = self._respondent.grader.gold(seat.example)
-        return Outcome.of(seat.example, gold, ended, clean=Answered(seat.example, seat.clean), spent=seat.spent)
-
-
-def _problem(example: Example, grader: Grader) -> str | None:
-    """Why an example cannot be attacked, or None."""
-    if len(example.words) > MAX_WORDS:
-        return f"{len(example.words)} words are too many to attack: at most {MAX_WORDS:,}; shorten the text"
-    return grader.problem(example)
