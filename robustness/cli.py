@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
 from robustness.command_options import Data, Device, RunCommand, TrainCommand, takes
 from robustness.console import show_progress
@@ -24,6 +23,8 @@ from robustness.quiet import quieten_libraries
 if TYPE_CHECKING:
     from robustness.runs.planning.plan import Plan
 
+NAME_COLUMN = 23
+"""Width of the names in lists, which the longest fit."""
 INTERRUPTED, FAULT = 130, 70
 """Exit codes: as a shell counts Ctrl-C, and sysexits.h an internal error."""
 app = typer.Typer(
@@ -86,21 +87,25 @@ def demo(
 @app.command("list")
 def list_names(
     kind: Annotated[
-        str, typer.Argument(metavar="KIND", help="attacks, suites, testsets, probes, parts, methods or tasks.")
-    ],
+        str | None,
+        typer.Argument(metavar="[KIND]", help="attacks, suites, testsets, tasks, probes, methods or parts."),
+    ] = None,
 ) -> None:
-    """List what is shipped."""
-    from robustness.listing import list_kind
+    """List what is shipped of one kind; alone, the kinds."""
+    from robustness.listing import list_kind, list_kinds
 
-    for name, summary in list_kind(kind):
-        stdout.print(f"{name:<22} {summary}", markup=False, soft_wrap=True)
+    for name, summary in list_kinds() if kind is None else list_kind(kind):
+        stdout.tell(f"{name:<{NAME_COLUMN}} {summary}", indent=" " * (NAME_COLUMN + 1))
 
 
 @app.command()
-def show(name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
-    """Print the definition of an attack, a suite, a test set, a probe or a method; of a part, its keys."""
-    from robustness.listing import show_definition
+def show(name: Annotated[str | None, typer.Argument(metavar="NAME")] = None) -> None:
+    """Print the definition of an attack, a suite, a test set, a task, a probe or a method; of a part, its keys."""
+    from robustness.listing import list_kinds, show_definition
 
+    if name is None:
+        kinds = ", ".join(kind for kind, _ in list_kinds())
+        raise UsageError(f"show: expected a NAME; `robustness list KIND` has them, of the kinds {kinds}")
     stdout.print(show_definition(name), markup=False, soft_wrap=True)
 
 
@@ -111,11 +116,8 @@ def doctor(data: Data = None) -> None:
 
     for diagnosis in api.doctor(data):
         style = {"ready": "green", "missing": "red"}.get(diagnosis.state, "default")
-        stdout.print(
-            f"[{style}]{diagnosis.state:<8}[/]"
-            + escape(f"{diagnosis.kind:<9} {diagnosis.name:<38} {diagnosis.detail}"),
-            soft_wrap=True,
-        )
+        line = f"{diagnosis.kind:<9} {diagnosis.name:<38} {diagnosis.detail}".rstrip()
+        stdout.tell(line, head=f"[{style}]{diagnosis.state:<8}[/]", indent=" " * 8)
 
 
 assets_app = typer.Typer(no_args_is_help=True, help="Word lists, taggers and models that recipes read.")
@@ -129,12 +131,10 @@ def list_assets(data: Data = None) -> None:
 
     for asset, place in api.list_assets(data):
         size = f"{asset.size / 1e6:,.1f} MB" if asset.size is not None else "size unknown"
-        state = "[green]ready[/]  " if place else "[red]missing[/]"
+        state = "[green]ready[/]   " if place else "[red]missing[/] "
         found = place or f"robustness assets get {asset.name} --data DIR"
-        stdout.print(
-            f"{state} " + escape(f"{asset.name:<32} {size:>13}  {asset.licence}; {asset.source}; {found}"),
-            soft_wrap=True,
-        )
+        line = f"{asset.name:<32} {size:>13}  {asset.licence}; {asset.source}; {found}"
+        stdout.tell(line, head=state, indent=" " * 8)
 
 
 @assets_app.command("get")
@@ -288,7 +288,7 @@ def verify(
     quieten_libraries()
     found = api.verify(folder, sample=sample, seed=seed, device=device)
     for disagreement in found.disagreements:
-        stderr.print(disagreement, markup=False, soft_wrap=True)
+        stderr.tell(disagreement)
     stdout.print(
         f"{found.sampled} of {found.stored} stored texts judged again: {len(found.disagreements)} disagreements"
     )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from robustness.definitions.catalog import ATTACKS, PROBES, SUITES, TESTSETS
-from robustness.definitions.naming import nearest
+from robustness.definitions.naming import nearest_of, suggest
 from robustness.definitions.part_docs import describe_kind, summarise_kind
 from robustness.definitions.parts import Kinds
 from robustness.definitions.tasks import TASKS, shipped_tasks
@@ -18,20 +18,47 @@ from robustness.training.methods import find_method, method_names
 Listing = Iterator[tuple[str, str]]
 
 
+def list_kinds() -> list[tuple[str, str]]:
+    """Returns the kinds of what is shipped, each with what it is."""
+    return [(kind, summary) for kind, (summary, _) in _kinds().items()]
+
+
 def list_kind(kind: str) -> list[tuple[str, str]]:
     """Returns name and summary of everything of one kind; raises UsageError for an unknown kind."""
-    kinds: dict[str, Callable[[], Listing]] = {
-        "attacks": lambda: ((name, ATTACKS.find(name).definition.summary) for name in ATTACKS.names()),
-        "suites": lambda: ((name, SUITES.find(name).definition.summary) for name in SUITES.names()),
-        "testsets": lambda: ((name, _describe_testset(TESTSETS.find(name).definition)) for name in TESTSETS.names()),
-        "probes": lambda: ((name, PROBES.find(name).definition.summary) for name in PROBES.names()),
-        "methods": lambda: ((name, find_method(name).definition.summary) for name in method_names()),
-        "parts": _list_parts,
-        "tasks": lambda: ((task.name, _describe_task(task)) for task in shipped_tasks()),
-    }
+    kinds = _kinds()
     if kind not in kinds:
-        raise UsageError(f"list {kind}: unknown kind{nearest(kind, kinds)}")
-    return list(kinds[kind]())
+        raise UsageError(f"list {kind}: unknown kind{nearest_of(kind, kinds)}")
+    return list(kinds[kind][1]())
+
+
+def _kinds() -> dict[str, tuple[str, Callable[[], Listing]]]:
+    return {
+        "attacks": (
+            "Recipes that look for a text, or embeddings, that the victim answers wrongly.",
+            lambda: ((name, ATTACKS.find(name).definition.summary) for name in ATTACKS.names()),
+        ),
+        "suites": (
+            "What one run does: test sets, attacks and probes.",
+            lambda: ((name, SUITES.find(name).definition.summary) for name in SUITES.names()),
+        ),
+        "testsets": (
+            "Clean and adversarial rows, with provenance, size and licence.",
+            lambda: ((name, _describe_testset(TESTSETS.find(name).definition)) for name in TESTSETS.names()),
+        ),
+        "tasks": (
+            "What checkpoints are fine-tuned for: fields, labels, templates.",
+            lambda: ((task.name, _describe_task(task)) for task in shipped_tasks()),
+        ),
+        "probes": (
+            "Measurements of how sensitive a checkpoint is.",
+            lambda: ((name, PROBES.find(name).definition.summary) for name in PROBES.names()),
+        ),
+        "methods": (
+            "Full fine-tuning and PEFT methods that `robustness train` knows.",
+            lambda: ((name, find_method(name).definition.summary) for name in method_names()),
+        ),
+        "parts": ("What recipes and probes are made of, with their keys.", _list_parts),
+    }
 
 
 def _part_kinds() -> dict[str, Kinds]:
@@ -91,15 +118,15 @@ def show_definition(name: str) -> str:
         if name in kinds
     ]
     if not paths and not parts:
-        known = [
-            *ATTACKS.names(),
-            *SUITES.names(),
-            *TESTSETS.names(),
-            *TASKS.names(),
-            *PROBES.names(),
-            *method_names(),
-            *(kind for kinds in _part_kinds().values() for kind in kinds),
-        ]
-        raise DefinitionError(f"nothing is named {name!r}{nearest(name, known)}")
+        names = {name for kind in _kinds() for name, _ in list_kind(kind)}
+        kinds = ", ".join(_kinds())
+        raise DefinitionError(
+            f"show {name}: nothing shipped has that name{suggest(name, names) or ';'} `robustness list KIND` has the "
+            f"names, of the kinds {kinds}{_about_file(name)}"
+        )
     texts = [f"# {path.parent.name}/{path.name}\n{path.read_text(encoding='utf-8')}" for path in paths]
     return "\n".join([*texts, *parts])
+
+
+def _about_file(name: str) -> str:
+    return f"; `robustness check {name}` checks a file of one's own" if name.endswith((".toml", ".py")) else ""

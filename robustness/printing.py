@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import typer
-from rich.markup import escape
 
 from robustness.console import SafeConsole
 from robustness.errors import CheckpointError, DataError
@@ -18,13 +18,13 @@ VERDICT_FOUND = 3
 PIPE_WIDTH = 80
 """Columns of the table when standard output is no terminal."""
 
-stdout = SafeConsole(width=None if sys.stdout.isatty() else PIPE_WIDTH)
+stdout = SafeConsole(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH)
 stderr = SafeConsole(stderr=True)
 
 
 def print_error(message: str) -> None:
     """Prints why a command ended."""
-    stderr.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
+    stderr.tell(message, head="[bold red]error:[/] ")
 
 
 def foretell(plan: Any, like: Path | None, tflops: float | None) -> None:
@@ -40,27 +40,27 @@ def foretell(plan: Any, like: Path | None, tflops: float | None) -> None:
     try:
         estimate, rate = api.estimate(draft, pilot=like, teraflops=tflops)
     except (DataError, CheckpointError) as error:  # such as a checkpoint of unknown architecture
-        stderr.print(f"no estimate: {error}", markup=False, soft_wrap=True)
+        stderr.tell(f"no estimate: {error}")
     else:
         for line in estimate.describe(rate):
-            stdout.print(line, markup=False, soft_wrap=True)
+            stdout.tell(line)
     for line in api.foresee(draft, pilot=like):
-        stdout.print(line, markup=False, soft_wrap=True)
+        stdout.tell(line, indent="    ")
 
 
 def print_plan(plan: Any) -> None:
     """Prints the cells of a plan."""
     for cell in plan.cells:
-        stdout.print(f"{cell.checkpoint} | {cell.testset} | {cell.attack}", markup=False, soft_wrap=True)
+        stdout.tell(f"{cell.checkpoint} | {cell.testset} | {cell.attack}")
     for cell in plan.probe_cells:
-        stdout.print(f"{cell.checkpoint} | {cell.testset or '-'} | {cell.probe}", markup=False, soft_wrap=True)
+        stdout.tell(f"{cell.checkpoint} | {cell.testset or '-'} | {cell.probe}")
     limit = f", at most {plan.limit} examples each" if plan.limit else ""
     attacked = f", {plan.attacked} of those that both arms have right attacked" if plan.attacked else ""
     stdout.print(f"{len(plan.cells) + len(plan.probe_cells)} cells{limit}{attacked}", soft_wrap=True)
     for name in plan.unserved:
-        stderr.print(f"no pair for the task of test set {name}: it will not be evaluated", markup=False)
+        stderr.tell(f"no pair for the task of test set {name}: it will not be evaluated")
     for line in plan.left_out:
-        stderr.print(line, markup=False, soft_wrap=True)
+        stderr.tell(line)
 
 
 def finish(report: Any, rules: Sequence[Any] = ()) -> None:
@@ -72,12 +72,12 @@ def finish(report: Any, rules: Sequence[Any] = ()) -> None:
     for part in render_summary(report):
         stdout.print(part, soft_wrap=isinstance(part, str))
     for line in describe_errors(report):
-        stderr.print(line, markup=False, soft_wrap=True)
+        stderr.tell(line)
     if report.record.refused:
-        stderr.print(f"{len(report.record.refused)} pairs refused: see the warnings", markup=False)
+        stderr.tell(f"{len(report.record.refused)} pairs refused: see the warnings")
     failing = find_failing(report, rules)
     for line in failing:
-        stderr.print(line, markup=False, soft_wrap=True)
+        stderr.tell(line)
     if failing:
         raise typer.Exit(VERDICT_FOUND)
     if report.n_errored or report.n_errored_measurements or report.record.refused:
@@ -86,4 +86,4 @@ def finish(report: Any, rules: Sequence[Any] = ()) -> None:
 
 def say(message: str) -> None:
     """Prints one line about what goes on."""
-    stderr.print(message, markup=False, soft_wrap=True)
+    stderr.tell(message)

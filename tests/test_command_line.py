@@ -20,7 +20,7 @@ import pytest
 from commands import Call, one_paragraph
 
 from robustness import api
-from robustness.console import SafeConsole, show_progress
+from robustness.console import SafeConsole, fold, show_progress
 from robustness.runs.executors.processes import Processes
 from robustness.runs.progress import CellProgress, LiveScore, Progress
 from robustness.runs.storage.lock import FILE_NAME as LOCK_FILE
@@ -392,3 +392,14 @@ def test_a_report_beside_a_run_says_that_it_goes_on_and_not_that_it_was_interrup
 
     assert "4 outcomes are missing: the run was interrupted; the same command goes on" in stopped
     assert f"4 outcomes are missing: process 1 on {socket.gethostname()}, since then, is still at it" in going_on
+
+
+def test_what_is_pasted_out_of_a_message_has_no_line_break_inside() -> None:
+    advice = 'labels = { LABEL_0 = "negative", LABEL_1 = "positive" }'
+    options = "--label LABEL_0=negative --label 'LABEL_1=very positive' --label LABEL_2=neutral"
+    text = f"checkpoint mine: its labels cannot be mapped by name; give the pair {advice}, or {options}, or see to it"
+
+    lines = fold(text, 60).splitlines()
+
+    assert all(any(pasted in line for line in lines) for pasted in (advice, options))
+    assert " ".join(lines) == text

@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
+from commands import Call
 
 from robustness.errors import DefinitionError
 from robustness.listing import list_kind, show_definition
@@ -19,7 +24,7 @@ def test_every_kind_of_part_has_a_constructor_a_sentence_and_keys_that_can_be_sh
     for kind in kinds:
         shown = show_definition(kind)
         assert f'kind = "{kind}": ' in shown
-        assert "anything" not in shown and "  space: " not in shown and "  edits: " not in shown, shown
+        assert ": anything" not in shown and "  space: " not in shown and "  edits: " not in shown, shown
 
 
 def test_a_probes_name_shows_its_file_and_its_keys() -> None:
@@ -32,3 +37,42 @@ def test_a_probes_name_shows_its_file_and_its_keys() -> None:
 def test_an_unknown_name_is_compared_with_the_kinds_of_parts_too() -> None:
     with pytest.raises(DefinitionError, match="did you mean 'greedy-word-ranking'"):
         show_definition("greedy-word-rankings")
+
+
+def test_what_is_not_shipped_is_answered_with_the_nearest_name_or_the_kinds_and_no_name_twice() -> None:
+    with pytest.raises(DefinitionError) as near:
+        show_definition("adversarial-distence")
+    with pytest.raises(DefinitionError) as own:
+        show_definition("news.toml")
+
+    assert str(near.value).startswith(
+        "show adversarial-distence: nothing shipped has that name; did you mean 'adversarial-distance'?"
+    )
+    assert str(own.value) == (
+        "show news.toml: nothing shipped has that name; `robustness list KIND` has the names, of the kinds attacks, "
+        "suites, testsets, tasks, probes, methods, parts; `robustness check news.toml` checks a file of one's own"
+    )
+
+
+def test_list_alone_names_the_kinds_and_each_of_them_lists(call: Call) -> None:
+    done = call("list")
+
+    kinds = [line.split()[0] for line in done.stdout.splitlines()]
+    assert done.returncode == 0
+    assert kinds == ["attacks", "suites", "testsets", "tasks", "probes", "methods", "parts"]
+    assert all(call("list", kind).stdout for kind in kinds)
+    assert "of the kinds attacks, suites" in call("show").stderr
+
+
+@pytest.mark.parametrize("words", [("list", "parts"), ("list", "attacks"), ("show", "no-such-thing")])
+def test_at_80_columns_lines_end_between_words(words: tuple[str, ...]) -> None:
+    """As a process of its own, whose streams are no terminal and COLUMNS says how wide they are."""
+    command = [sys.executable, "-m", "robustness", *words]
+    free = {key: value for key, value in os.environ.items() if key != "COLUMNS"}
+
+    whole = subprocess.run(command, capture_output=True, text=True, env=free, check=False)
+    folded = subprocess.run(command, capture_output=True, text=True, env=free | {"COLUMNS": "80"}, check=False)
+
+    said, lines = whole.stdout + whole.stderr, (folded.stdout + folded.stderr).splitlines()
+    assert max(map(len, lines)) <= 80 < max(map(len, said.splitlines()))
+    assert " ".join(lines).split() == said.split()

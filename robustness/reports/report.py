@@ -31,8 +31,11 @@ from robustness.runs.storage.measurements import read_measurements
 from robustness.runs.storage.record import RunRecord, StatisticsRecord, read_record, write_record
 from robustness.runs.storage.store import read_outcomes, read_replays
 
+FEW_PAIRS = 3
+"""That a report's short form names."""
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Report:
     """The tables of one run, as they stand in its CSV files."""
 
@@ -41,6 +44,15 @@ class Report:
     tables: dict[Table, pd.DataFrame]
     disagreements: tuple[str, ...] = ()
     """Where gradients point another way than adversarial distances, a sentence each."""
+
+    def __repr__(self) -> str:
+        pairs = ", ".join(pair.name for pair in self.record.pairs[:FEW_PAIRS])
+        more = f" and {len(self.record.pairs) - FEW_PAIRS} more" if len(self.record.pairs) > FEW_PAIRS else ""
+        tables = ", ".join(f"{table} ({len(frame)})" for table, frame in self.tables.items() if len(frame))
+        return (
+            f"Report of {self.folder}: suite {self.record.suite}, pairs {pairs}{more}, {self.n_errored} errored\n"
+            f"tables (rows): {tables}"
+        )
 
     @property
     def n_errored(self) -> int:

@@ -190,7 +190,7 @@ def _clean_examples(plan: Plan, prepared: Prepared, task: Task) -> Sequence[Exam
         raise DataError(
             f"task {task.name}: all {n} clean examples to check the pairs on have the label {label!r}: whether a "
             "checkpoint has learnt the task cannot be told from one label; add rows of the others, or run beside it "
-            f"a clean test set that has them, such as {task.name}"
+            f"a clean test set that has them{f', such as {task.name}' if task.name in TESTSETS.names() else ''}"
         )
     return telling
 

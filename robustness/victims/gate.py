@@ -140,8 +140,8 @@ def _inspect(loaded: LoadedCheckpoint, placement: Placement, clean: Sequence[Exa
     if adaptation not in (BASE, LINEAR_PROBE) and _borrows_labels(loaded):
         worse = _order_failure(victim, loaded, clean)
         failures += [worse] if worse else []
-        better = f"no other order of them has more of {len(clean)} clean examples right"
-        notes += [] if worse else [f"the names of its labels are those of its partner: {better}"]
+        better = f"no other order has more of {len(clean)} clean examples right"
+        notes += [] if worse else [f"its own files do not name its labels; its partner's are taken, and {better}"]
     return CheckpointFacts(
         checkpoint=checkpoint.name,
         adaptation=adaptation,

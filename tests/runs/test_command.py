@@ -64,3 +64,17 @@ def test_every_setting_is_tried() -> None:
     plain = RunSettings(suite="", pairs=Path())
 
     assert all(getattr(SETTINGS, name) != getattr(plain, name) for name in RunSettings.model_fields)
+
+
+def test_checkpoints_are_called_by_their_folders_with_those_above_where_names_are_the_same(tmp_path: Path) -> None:
+    names = {}
+    for first, second in (("one/full", "one/lora"), ("one/last", "two/last")):
+        folders = [tmp_path / name for name in (first, second)]
+        for folder in folders:
+            folder.mkdir(parents=True)
+        pair = make_pair(str(folders[0]), str(folders[1]), task="sst2", base="c")
+        names[first, second] = pair.names
+        assert (pair.reference, pair.candidate) == (str(folders[0]), str(folders[1]))
+
+    assert names == {("one/full", "one/lora"): ("full", "lora"), ("one/last", "two/last"): ("one/last", "two/last")}
+    assert make_pair("org/full", "org/lora", task="sst2", base="c").names == ("org/full", "org/lora")

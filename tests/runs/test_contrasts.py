@@ -140,7 +140,7 @@ def test_what_a_pair_compares_follows_from_its_checkpoints(
     report = compare(shelf, tmp_path / "run", reference, candidate, base)
 
     assert set(report.tables[Table.PAIRS]["contrast"]) == {contrast}
-    found = [report.record.find_checkpoint(shelf[name]).changed for name in (reference, candidate)]
+    found = [report.record.find_checkpoint(Path(shelf[name]).name).changed for name in (reference, candidate)]
     assert all(words in said and bool(words) == bool(said) for words, said in zip(changed, found, strict=True))
     words = set(report.tables[Table.PAIRS]["verdict"].dropna())
     neutral = {Verdict.CANDIDATE_MORE_FRAGILE, Verdict.REFERENCE_MORE_FRAGILE}
@@ -155,7 +155,7 @@ def test_a_bitfit_folder_made_by_hand_counts_its_biases(shelf: Shelf, tmp_path: 
     report = compare(shelf, tmp_path / "run", "further", "biases", "full")
 
     weights = load_file(Path(shelf["biases"]) / "model.safetensors")
-    found = report.record.find_checkpoint(shelf["biases"])
+    found = report.record.find_checkpoint(Path(shelf["biases"]).name)
     assert found.adaptation == "bitfit"
     assert found.trainable_parameters == sum(v.numel() for k, v in weights.items() if k.endswith("bias"))
     assert "BitFit changed of its base: biases alone" in lines(report)
@@ -164,7 +164,7 @@ def test_a_bitfit_folder_made_by_hand_counts_its_biases(shelf: Shelf, tmp_path: 
 def test_a_rank_tells_a_merged_adapter_from_full_fine_tuning(shelf: Shelf, tmp_path: Path) -> None:
     report = compare(shelf, tmp_path / "run", "full", "merged")
 
-    arms = [report.record.find_checkpoint(shelf[name]) for name in ("full", "merged")]
+    arms = [report.record.find_checkpoint(Path(shelf[name]).name) for name in ("full", "merged")]
     assert [arm.settings for arm in arms] == [{}, {"rank": "4"}]
     assert arms[0].method_digest != arms[1].method_digest
     assert "full fine-tuning (rank=4) (candidate) beside full fine-tuning (full rank) (reference)" in lines(report)
@@ -174,7 +174,8 @@ def test_labels_without_names_are_read_in_the_order_of_the_partner(shelf: Shelf,
     report = compare(shelf, tmp_path / "run", "lora", "plain_full")
 
     known = compare(shelf, tmp_path / "known", "lora", "full")
-    assert any("the names of its labels are those of its partner" in each for each in report.record.warnings)
+    said = "its own files do not name its labels; its partner's are taken"
+    assert any(said in each for each in report.record.warnings)
     columns = ["example_id", "attack", "status", "adversarial_text"]
     mine, theirs = (
         each.tables[Table.EXAMPLES].query("adaptation == 'full'")[columns].reset_index(drop=True)
@@ -199,7 +200,8 @@ def test_labels_of_the_pair_name_what_the_checkpoint_does_not(shelf: Shelf, tmp_
     report = compare(shelf, tmp_path / "run", "lora", "turned", labels=named)
 
     known = compare(shelf, tmp_path / "known", "lora", "full")
-    accuracies = [r.record.find_checkpoint(shelf[n]).clean_accuracy for r, n in ((report, "turned"), (known, "full"))]
+    found = ((report, "turned"), (known, "full"))
+    accuracies = [r.record.find_checkpoint(Path(shelf[n]).name).clean_accuracy for r, n in found]
     assert accuracies[0] == accuracies[1]
     assert dict(report.record.pairs[0].labels) == named
     assert api.verify(tmp_path / "run", sample=20).disagreements == ()

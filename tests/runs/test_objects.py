@@ -62,6 +62,10 @@ def test_objects_are_attacked_as_their_folders_are(objects: Objects, ran: Any, t
     known = objects.run(tmp_path / "run", reference=tiny.full, candidate=tiny.peft)
 
     assert ran.n_errored == 0
+    assert set(ran.tables[Table.EXAMPLES]["checkpoint"]) == {"reference", "candidate"}
+    said = f"Report of {ran.folder}: suite smoke, pairs candidate against reference, 0 errored\n"
+    assert repr(ran).startswith(said)
+    assert len(repr(ran).splitlines()) == 2
     assert ran.tables[Table.EXAMPLES][SAME].equals(known.tables[Table.EXAMPLES][SAME])
     assert set(ran.tables[Table.PAIRS]["contrast"]) == {"full-vs-peft"}
     assert set(ran.tables[Table.EXAMPLES]["testset"]) == {"data"}

@@ -63,7 +63,7 @@ def render_summary(report: Report) -> Iterator[Part]:
     yield from _over_seeds(pairs[pairs["n_seeds"].astype(float) > 1], report)
     yield from _notes(report)
     yield from _render_answers(pairs, record)
-    yield escape(f"tables in {report.folder}: " + ", ".join(f"{table}.csv" for table in report.tables))
+    yield Sentence(f"tables in {report.folder}: " + ", ".join(f"{table}.csv" for table in report.tables))
     yield escape(f"page: {report.folder / PAGE}")
 
 

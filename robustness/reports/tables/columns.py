@@ -27,12 +27,25 @@ class Table(StrEnum):
     BRACKETS = "brackets"
 
 
+HEADINGS = {"p_value": "p", "p_adjusted": "p adj.", "testset": "test set"}
+"""Of columns that readers know by another name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """One column: text, or a number where `unit` says of what."""
 
     name: str
     unit: str | None = None
+
+    @property
+    def heading(self) -> str:
+        """Its name for readers.
+
+        >>> Column("robust_accuracy_low").heading, Column("p_adjusted").heading
+        ('robust accuracy low', 'p adj.')
+        """
+        return HEADINGS.get(self.name, self.name.replace("_", " "))
 
     @property
     def is_text(self) -> bool:

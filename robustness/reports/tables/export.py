@@ -70,7 +70,7 @@ def _typed(frame: pd.DataFrame, table: Table) -> pd.DataFrame:
 def to_latex(frame: pd.DataFrame, table: Table) -> str:
     """Returns a tabular."""
     columns = COLUMNS[table]
-    head = " & ".join(escape_latex(column.name) for column in columns)
+    head = " & ".join(escape_latex(column.heading) for column in columns)
     lines = [" & ".join(row) + r" \\" for row in _rows(frame, table, escape_latex)]
     alignment = "".join("l" if column.is_text else "r" for column in columns)
     rules = [rf"\begin{{tabular}}{{{alignment}}}", r"\toprule", head + r" \\", r"\midrule"]
@@ -80,7 +80,7 @@ def to_latex(frame: pd.DataFrame, table: Table) -> str:
 def to_markdown(frame: pd.DataFrame, table: Table) -> str:
     """Returns a pipe table."""
     columns = COLUMNS[table]
-    head = "| " + " | ".join(escape_markdown(column.name) for column in columns) + " |"
+    head = "| " + " | ".join(escape_markdown(column.heading) for column in columns) + " |"
     rule = "|" + "|".join(" --- " if column.is_text else " ---: " for column in columns) + "|"
     lines = ["| " + " | ".join(row) + " |" for row in _rows(frame, table, escape_markdown)]
     return "\n".join([head, rule, *lines, ""])

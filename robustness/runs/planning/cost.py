@@ -121,10 +121,13 @@ class Estimate:
             costs = [each for each in self.cells if _named(each) == name]
             forwards, backwards = (fmean(getattr(c, kind) for c in costs) for kind in ("forwards", "backwards"))
             gradients = f", {backwards:,.0f} gradients" if backwards else ""
-            yield f"{name}: {forwards:,.0f} forwards{gradients} a cell, {len(costs)} cells"
+            shown = "no attack" if name == NO_ATTACK else name
+            yield f"{shown}: {forwards:,.0f} forwards{gradients} a cell, {len(costs)} cells"
+        yield f"checks of the checkpoints before the run: {self.gate_forwards:,.0f} forwards"
+        yield f"all: {self.forwards:,.0f} forwards, {self.backwards:,.0f} gradients, {self.flops:.3g} operations"
         yield (
-            f"all: {self.forwards:,.0f} forwards, {self.backwards:,.0f} gradients, {self.flops:.3g} operations"
-            " (scoring alone; reading, loading and tables come on top)"
+            "a cell: one checkpoint on one test set under one attack or probe; a forward: one text through one "
+            "model, in attacks also to replay finds on partner and base; reading, loading and tables come on top"
         )
         yield (
             f"about {_hours(self.hours(rate.flops))} on this machine ({rate.flops / 1e12:.3g} TFLOP/s: {rate.device})"

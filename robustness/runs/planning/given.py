@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -72,4 +73,16 @@ def make_pair(
         raise UsageError(
             f"--{first['loc'][0] if first['loc'] else 'pair'} {first['input']!r}: {expectation(first)}"
         ) from None
-    return resolve_entry(entry, Path.cwd())
+    made = resolve_entry(entry, Path.cwd())
+    first, second = _short_names(*arms)
+    return replace(made, reference_name=first, candidate_name=second)
+
+
+def _short_names(*arms: str) -> tuple[str, str]:
+    """What tables call checkpoints: their folders' names, with those above where the last ones are the same."""
+    parts = [Path(arm).resolve().parts if Path(arm).is_dir() else (arm,) for arm in arms]
+    for n in range(1, max(map(len, parts)) + 1):
+        first, second = ("/".join(each[-n:]) for each in parts)
+        if first != second:
+            break
+    return first, second

@@ -345,7 +345,7 @@ def _spell_pairs(pairs: Path | Pair) -> list[str]:
     if isinstance(pairs, Path):
         return ["--pairs", str(pairs)]
     task = pairs.task.file or pairs.task.name
-    words = ["--reference", pairs.reference_name, "--candidate", pairs.candidate_name, "--task", task]
+    words = ["--reference", pairs.reference, "--candidate", pairs.candidate, "--task", task]
     words += ["--base", pairs.base]
     return [*words, *(word for given, label in pairs.labels for word in ("--label", f"{given}={label}"))]
 

@@ -53,8 +53,8 @@ def check_base(checkpoint: Checkpoint) -> str:
     same, other = _compare_shared(checkpoint)
     if other:
         raise _other_base(checkpoint, f"{checkpoint.moved_base}, whose {other[0]} was another")
-    seen = f"and {', '.join(same)} are those in its file" if same else "and no weight in its file tells"
-    return f"{moved}; its tensors fit {base}, {seen}: whether all weights are those it was trained on is not known"
+    seen = f", and {', '.join(same)} of both are the same" if same else ""
+    return f"{moved}; whether it was trained on {base} in its place is not known: their shapes fit{seen}"
 
 
 def _compare_shared(checkpoint: Checkpoint) -> tuple[list[str], list[str]]:

@@ -216,6 +216,12 @@ def test_a_dry_run_tells_what_a_run_costs_and_writes_nothing(
     assert call([*words, "--tflops", "0.5"], monkeypatch) == 0
     shown = capsys.readouterr().out
     assert "deepwordbug: " in shown and "forwards a cell, 2 cells" in shown
+    lines = dict(line.split(": ", 1) for line in shown.splitlines() if " forwards" in line and ": " in line)
+    cells = [int(lines[name].split(" forwards")[0]) * 2 for name in ("no attack", "deepwordbug")]
+    checks = int(lines["checks of the checkpoints before the run"].split()[0])
+    total = int(lines["all"].split(" forwards")[0].replace(",", ""))
+    assert abs(sum(cells) + checks - total) <= 2  # means are rounded
+    assert "a cell: one checkpoint on one test set under one attack or probe; a forward: one text" in shown
     assert "on this machine (0.5 TFLOP/s: given by --tflops)" in shown
     assert "of GPU on one A100 (125 TFLOP/s assumed" in shown
     assert call([*words, "--like", str(pilot.folder), "--device", "cpu"], monkeypatch) == 0
