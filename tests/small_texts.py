@@ -106,8 +106,9 @@ def write_testset(folder: Path, task: str = TASK, testset: str = TESTSET) -> str
 
 def write_method(folder: Path, name: str, *, lora: bool) -> str:
     """Full training or LoRA at a rate at which the tiny model learns; returns the file's path."""
-    adapter = '[adapter]\npeft_type = "lora"\nrank = 4\nalpha = 8\ndropout = 0.0\ntarget_modules = "linear"\n'
+    adapter = '[adapter]\npeft_type = "lora"\nrank = 16\nalpha = 64\ndropout = 0.0\ntarget_modules = "linear"\n'
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.toml"
-    path.write_text(f'summary = "{name}"\nlearning_rates = [2e-2]\n{adapter if lora else ""}', encoding="utf-8")
+    rate, table = ("4e-3", adapter) if lora else ("2e-2", "")
+    path.write_text(f'summary = "{name}"\nlearning_rates = [{rate}]\n{table}', encoding="utf-8")
     return str(path)

@@ -13,8 +13,8 @@ ROWS = 400
 """Training rows: enough to learn the task, few enough for minutes on two cores."""
 METHODS = ("full", "lora")
 TEXT_TESTSET = "viggo"
-TEXT_ROWS = 640
-"""One pass of 80 steps."""
+TEXT_ROWS = 800
+"""One pass of 100 steps."""
 TEXT_SETTINGS = TrainingSettings(
     epochs=1, batch_size=8, grid="one", targets="linear", bf16=True, dev_limit=16, report_limit=150
 )

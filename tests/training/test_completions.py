@@ -277,10 +277,8 @@ def _long_prompt(folder: Path) -> tuple[str, Path, Path]:
 
 def _long_answer(folder: Path) -> tuple[str, Path, Path]:
     rows = write_rows(folder / "data")
-    with (rows / "dev.jsonl").open("a") as file:
-        row = {"sentence": "the film is fine fine", "gold": "praise of film and plot and song"}
-        file.write(json.dumps(row) + "\n")
-    return write_testset(folder), rows, write_base(folder / "base")
+    task = TASK.replace("max_new_tokens = 6", "max_new_tokens = 5")
+    return write_testset(folder, task), rows, write_base(folder / "base")
 
 
 def _one_answer(folder: Path) -> tuple[str, Path, Path]:
@@ -302,7 +300,7 @@ def _one_answer(folder: Path) -> tuple[str, Path, Path]:
         (_at_the_end, DataError, "the prompt prints the gold answer at its end, in all 48 rows"),
         (_unreadable, DataError, "the gold answers of 24 of 24 rows|the gold answers of 48 of 48 rows"),
         (_long_prompt, DataError, r"row 'meanings-train:49': its prompt has 82 tokens; the model takes 1 to 58"),
-        (_long_answer, DataError, r"row 'meanings:25': its answer has 8 tokens, and a response ends after 6"),
+        (_long_answer, DataError, r"\d+ of 48 answers are longer than the 5 tokens .* for all of them to 6"),
         (_one_answer, DataError, "all 48 training rows have the gold text 'praise', so there is nothing to tell"),
     ],
 )
@@ -323,6 +321,19 @@ def test_what_could_not_be_learnt_is_refused_before_anything_runs(
             settings=replace(SETTINGS, dev_limit=100, report_limit=100),
         )
     assert not (tmp_path / "out").exists()
+
+
+def test_a_few_answers_that_are_longer_than_a_response_are_learnt_from(
+    base: Base, testset: str, tmp_path: Path
+) -> None:
+    data = write_rows(tmp_path)
+    with (data / "train.jsonl").open("a") as file:
+        row = {"sentence": "the film is fine fine", "gold": "praise of film and plot and song"}
+        file.write(json.dumps(row) + "\n")
+
+    encoded = encode_rows(load_rows(testset, data, None), base.folder, 128)
+
+    assert max(sum(label != -100 for label in row["labels"]) for row in encoded.train) == 8
 
 
 def test_learnt_tokens_and_text_must_fit_the_base_together(base: Base, data: Path, testset: str) -> None:

