@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -40,6 +40,8 @@ class GradientAccount:
     backwards: int = 0
     zero_gradients: int = 0
     forwards: int = 0
+    generated: list[int | None] = field(default_factory=list)
+    """Tokens decoded for each; None of a victim that decodes nothing."""
     seconds: float = 0.0
     """Of the model."""
 
@@ -108,5 +110,6 @@ def _answer(victim: Respondent | Scorer, accounts: Sequence[GradientAccount], ob
         account.answer = own
         account.backwards += len(own)
         account.forwards += len(own)
+        account.generated += [gradient.generated for gradient in own]
         account.zero_gradients += sum(gradient.vanished for gradient in own)
         account.seconds += each * len(own)

@@ -68,16 +68,16 @@ class Seat:
     @property
     def spent(self) -> Spent:
         """What the example has cost so far, the search's gradients included."""
-        spent = Spent(self.count.queries, self.forwards, self.seconds).with_generated(self.generated)
+        spent = Spent(self.count.queries, self.forwards, self.seconds)
         if (cost := self.gradients) is None:
-            return spent
+            return spent.with_generated(self.generated)
         return replace(
             spent,
             forwards=spent.forwards + cost.forwards,
             seconds=spent.seconds + cost.seconds,
             backwards=cost.backwards,
             zero_gradients=cost.zero_gradients,
-        )
+        ).with_generated([*self.generated, *cost.generated])
 
     @property
     def wanted(self) -> Wanted:

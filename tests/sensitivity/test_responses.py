@@ -159,6 +159,7 @@ def test_white_box_attacks_fill_the_rows_of_a_pair_that_generates(pair: TextPair
     standing = attacked[attacked["status"] == Status.FAILED]
     assert standing["correct"].all()
     assert (tmp_path / "run" / "report.html").stat().st_size > 0
+    assert (broken[broken["attack"].isin(["gbda", "hotflip-vocabulary"])]["decodes"] > 0).all()
 
 
 def test_what_needs_scores_of_labels_is_refused_by_name_before_anything_loads(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import final
 
 import torch
@@ -19,7 +19,7 @@ from robustness.engine.watchdog import SearchTimeout, Watchdog
 from robustness.errors import DefinitionError
 from robustness.recipes.embedding.attack import seeded_generators
 from robustness.recipes.text.token_places import TokenPlaces, find_places, soft_perplexity, write_tokens
-from robustness.tasks.grading import grade_finite
+from robustness.tasks.grading import Rows, grade_finite
 from robustness.tasks.objective import Objective
 from robustness.testsets.example import Example, Texts
 from robustness.victims.heads.embedded_batch import EmbeddedBatch, frozen, margins
@@ -38,6 +38,8 @@ class _Cost:
     """The clean text's."""
     backwards: int = 0
     zero_gradients: int = 0
+    generated: list[int | None] = field(default_factory=list)
+    """Tokens that were decoded for each text asked about; None of a victim that decodes nothing."""
 
 
 @dataclass(slots=True)
@@ -118,6 +120,7 @@ class Gbda:
                     )
                 except Exception as error:  # a missing model, a full device: the run goes on and the row says what
                     outcome = errored(example, gold, f"{type(error).__name__}: {error}")
+                decoded = NOTHING.with_generated(cost.generated)
                 yield replace(
                     outcome,
                     queries=cost.queries,
@@ -125,6 +128,8 @@ class Gbda:
                     backwards=cost.backwards,
                     zero_gradients=cost.zero_gradients,
                     seconds=time.perf_counter() - started,
+                    decodes=decoded.decodes,
+                    generated_tokens=decoded.generated_tokens,
                 )
 
 
@@ -143,7 +148,7 @@ class _Trial:
     def run(self) -> Outcome:
         example = self.example
         grader, gold = self.victim.grader, self.victim.grader.gold(example)
-        clean = grade_finite(grader, self.victim.rows([example])[0], example)
+        clean = grade_finite(grader, self._ask([example])[0], example)
         if clean is None:
             return errored(example, gold, grader.problem(example) or NOT_FINITE)
         if not clean.correct:
@@ -157,7 +162,7 @@ class _Trial:
             drawn += self._draw(places, theta, self.settings.draws)
             proposal = _best(example, drawn)
         self.cost.forwards += 1
-        fresh = grader.grade(self.victim.rows([proposal])[0], proposal)
+        fresh = grader.grade(self._ask([proposal])[0], proposal)
         return judge(
             example,
             check_proposal(example, proposal),
@@ -166,6 +171,11 @@ class _Trial:
             objective=OBJECTIVE,
             spent=NOTHING,
         )
+
+    def _ask(self, asked: Sequence[Example]) -> Rows:
+        rows = self.victim.rows(asked)
+        self.cost.generated += [self.victim.grader.generated(row) for row in rows]
+        return rows
 
     def _learn(self, places: TokenPlaces) -> tuple[torch.Tensor, list[_Drawn]]:
         """Returns theta, shape (places, candidates), and what was drawn on the way to see whether it will do."""
@@ -219,7 +229,7 @@ class _Trial:
         if not changes:
             return []
         asked = [text for text, _ in changes.values()]
-        rows = self.victim.rows(asked)
+        rows = self._ask(asked)
         self.cost.queries += len(asked)
         self.cost.forwards += len(asked)
         losses = self.victim.grader.losses(rows, asked)

@@ -53,6 +53,8 @@ class TextGradient:
     vanished: bool
     """Whether the gradient is zero at every token, or was not finite."""
     vocabulary: Vocabulary
+    generated: int | None = None
+    """Tokens decoded to see whether it is reached; None of a victim that decodes nothing."""
 
     def tokens_of(self, span: Span) -> list[int]:
         """Returns the positions, in `tokens`, of those that share a character with the span."""
@@ -123,9 +125,9 @@ def gradient_at(
     own = gradient if finite else np.zeros_like(gradient)
     if example.protected:
         own[[example.protects(place) for place in located.places]] = 0
-    return TextGradient(
-        loss, bool(reached), located.tokens, located.places, own, not finite or not own.any(), vocabulary
-    )
+    vanished = not finite or not own.any()
+    generated = grader.generated(row)
+    return TextGradient(loss, bool(reached), located.tokens, located.places, own, vanished, vocabulary, generated)
 
 
 def _differentiate(victim: Head, examples: Sequence[Example]) -> list[TextGradient]:
