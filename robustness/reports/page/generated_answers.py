@@ -62,6 +62,8 @@ def find_generated_answers(
         record: The run's.
     """
     rows = examples[examples["testset"].isin(_generated_sets(record))]
+    # Perturbed embeddings are no text that could be shown.
+    rows = rows[rows["adversarial_text"].notna()]
     return [found for pair in pairs if len(rows) for found in _of_pair(pair, rows, replays, record)]
 
 
@@ -80,7 +82,10 @@ def _of_pair(
 ) -> Iterator[GeneratedAnswer]:
     partner = {pair.reference: pair.candidate, pair.candidate: pair.reference}
     broken = examples[examples["checkpoint"].isin(list(partner)) & (examples["status"] == Status.SUCCEEDED)]
-    broken = broken[broken["attack"] != NO_ATTACK].assign(target=broken["checkpoint"].map(partner))
+    broken = broken[broken["attack"] != NO_ATTACK]
+    if broken.empty:
+        return
+    broken = broken.assign(target=broken["checkpoint"].map(partner))
     asked = replays.rename(columns={"source": "checkpoint", "response": "replayed", "correct": "replayed_correct"})
     rows = broken.merge(asked, on=["checkpoint", "target", *PLACE], how="left", suffixes=("", "_replayed"))
     rows = rows.assign(unasked=rows["replayed_correct"].isna(), changed=1 - rows["similarity"].astype(float))
