@@ -117,6 +117,8 @@ def test_every_table_says_what_was_decoded_and_how_good_it_is(report: Report) ->
     assert (single["clean_quality"] == 1).all() and (single["quality"] <= 1).all()
     metrics = set(pairs.loc[pairs["attack"] == "best-of-n", "metric"])
     assert {"robust_accuracy", "token_f1", "effort"} <= metrics
+    assert (pairs["n_left_out"] == 0).all()
+    assert (pairs.loc[pairs["attack"] != "none", "n"] == 6).all()
     assert (pairs["noise_floor"] == 0).all()
     page = (report.folder / "report.html").read_text(encoding="utf-8")
     assert "Generated answers before and after" in page and '<dl class="answers">' in page
