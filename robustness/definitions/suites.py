@@ -14,6 +14,8 @@ class SuiteDefinition(Definition):
 
     summary: str
     testsets: tuple[str, ...]
+    evaluated: tuple[str, ...] = ()
+    """Further test sets, which are not attacked and not probed; named on the command line they are."""
     attacks: tuple[str, ...] = ()
     probes: tuple[str, ...] = ()
     parameters: dict[str, dict[str, ParameterValue]] = Field(default_factory=dict)

@@ -52,7 +52,9 @@ def find_attacked(plan: Plan, prepared: Prepared, store: Store, limit: int) -> d
     What the arms answer to the texts as they stand must be stored. It alone decides, with the order in which the run
     draws its rows: the same rows are chosen again whatever has been attacked already.
     """
-    right = {(cell.checkpoint, cell.testset): store.right(cell) for cell in plan.cells if cell.attack == NO_ATTACK}
+    attacked = {cell.testset for cell in plan.cells if cell.attack != NO_ATTACK}
+    cells = [cell for cell in plan.cells if cell.attack == NO_ATTACK and cell.testset in attacked]
+    right = {(cell.checkpoint, cell.testset): store.right(cell) for cell in cells}
     chosen: dict[Place, frozenset[str]] = {place: frozenset() for place in right}
     for testset, used in prepared.rows.items():
         allowed = {example.id for example in used.examples}

@@ -38,7 +38,7 @@ def test_every_suite_names_test_sets_and_attacks_that_ship() -> None:
     for name in SUITES.names():
         suite = SUITES.find(name).definition
 
-        assert set(suite.testsets) <= set(TESTSETS.names()), name
+        assert {*suite.testsets, *suite.evaluated} <= set(TESTSETS.names()), name
         assert set(suite.attacks) <= set(ATTACKS.names()), name
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -99,3 +100,39 @@ def test_fewer_rows_than_were_asked_for_are_a_warning(tiny: Any, suite: Path, tm
 
     assert any("fewer than the 1000 to be attacked; raise --limit" in warning for warning in report.record.warnings)
     assert report.missing == 0
+
+
+def test_a_test_set_that_a_suite_only_evaluates_is_attacked_where_the_command_line_names_it(
+    tiny: Any, tmp_path: Path
+) -> None:
+    copy = tmp_path / "beside.toml"
+    copy.write_text(Path(tiny.testset).read_text())
+    suite = tmp_path / "beside-suite.toml"
+    text = SUITE.format(attacked=4).replace("testsets = []", f'testsets = ["{tiny.testset}"]\nevaluated = ["{copy}"]')
+    suite.write_text(text)
+
+    planned = api.plan(str(suite), tiny.pairs, data=tiny.data)
+    named = api.plan(str(suite), tiny.pairs, data=tiny.data, testsets=[str(copy)])
+
+    assert {cell.attack for cell in planned.cells if cell.testset == "beside"} == {"none"}
+    assert {cell.attack for cell in planned.cells if cell.testset != "beside"} == {"none", "deepwordbug", "identity"}
+    assert {cell.attack for cell in named.cells} == {"none", "deepwordbug", "identity"}
+    report = api.run(str(suite), tiny.pairs, tmp_path / "run", data=tiny.data)
+    assert report.missing == 0
+    assert {each.testset for each in report.record.chosen} == {Path(tiny.testset).stem}
+    assert not [warning for warning in report.record.warnings if "beside rightly" in warning]
+
+
+def test_what_was_not_chosen_is_not_left_out_and_what_errored_is(tiny: Any, suite: Path, tmp_path: Path) -> None:
+    suite.write_text(SUITE.format(attacked=4).replace('"identity"', '"stress-append"'))
+    start(tiny, suite, tmp_path / "run")
+    with sqlite3.connect(tmp_path / "run" / "run.sqlite") as store:
+        attacked = "attack = 'deepwordbug' AND checkpoint = (SELECT MIN(checkpoint) FROM outcomes)"
+        first = f"SELECT MIN(example_id) FROM outcomes WHERE {attacked}"
+        change = "UPDATE outcomes SET status = 'errored', correct = NULL"
+        store.execute(f"{change} WHERE {attacked} AND example_id = ({first})")
+
+    pairs = api.report(tmp_path / "run").tables[Table.PAIRS]
+
+    left_out = pairs[pairs["metric"].isin(["accuracy", "robust_accuracy"])].set_index("attack")["n_left_out"]
+    assert left_out.to_dict() == {"none": 0, "deepwordbug": 1, "stress-append": 0, "worst-case": 1}

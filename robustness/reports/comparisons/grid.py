@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -37,6 +37,8 @@ class OutcomeGrid:
     """Attacks whose success is no wrong answer."""
     statuses: NDArray[np.int8]
     """`STATUS_CODES` of every row."""
+    chosen: bool = False
+    """Whether only chosen rows were attacked: what was not attacked on every arm is then not left out."""
 
     _numbers: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
@@ -64,10 +66,23 @@ class OutcomeGrid:
         both = self.known(reference) & self.known(candidate)
         return reference[both], candidate[both]
 
+    def seen(self, arms: Iterable[RowIndex]) -> NDArray[np.bool_]:
+        """Which examples were asked of the arms, shape (examples,): of any of them, of chosen rows of all."""
+        combine = np.logical_and if self.chosen else np.logical_or
+        return np.asarray(combine.reduce([places >= 0 for places in arms]))
+
+    def seen_under_attack(self, checkpoints: Iterable[str], testset: str) -> NDArray[np.bool_]:
+        """The same of whole checkpoints, as texts stand or under any attack; of chosen rows under attack alone."""
+        cells = [self.on(name, testset) for name in checkpoints]
+        arms = [
+            np.max([rows for attack, rows in each.items() if not (self.chosen and attack == NO_ATTACK)], axis=0)
+            for each in cells
+        ]
+        return self.seen(arms)
+
     def count_left_out(self, reference: RowIndex, candidate: RowIndex) -> int:
-        """How many examples have a row on an arm, and no judged outcome on both."""
-        seen = (reference >= 0) | (candidate >= 0)
-        return int((seen & ~(self.known(reference) & self.known(candidate))).sum())
+        """How many examples were asked of the arms, and have no judged outcome on both."""
+        return int((self.seen((reference, candidate)) & ~(self.known(reference) & self.known(candidate))).sum())
 
     def clean_answers(self, checkpoint: str, testset: str) -> NDArray[np.int8]:
         """What the checkpoint answers to the text that attacks start from: 1 right, 0 wrong, -1 unknown; (examples,).
@@ -127,13 +142,13 @@ def worst_case(grid: OutcomeGrid, checkpoints: Sequence[str], testset: str, atta
         rows[name] = np.take_along_axis(table, ranked.argmax(axis=0)[None], axis=0)[0]
         judged.append((ranked >= 0).all(axis=0) | (ranked == _RANKS[Status.SKIPPED]).any(axis=0))
     common = np.logical_and.reduce(judged)
-    seen = np.logical_or.reduce([places >= 0 for name in checkpoints for places in cells[name].values()])
+    seen = grid.seen_under_attack(checkpoints, testset)
     kept = {name: np.where(common, places, -1) for name, places in rows.items()}
     return WorstCase(shared, kept, int((seen & ~common).sum()))
 
 
-def build_grid(examples: pd.DataFrame) -> OutcomeGrid:
-    """Returns the grid of examples.csv's rows."""
+def build_grid(examples: pd.DataFrame, *, chosen: bool = False) -> OutcomeGrid:
+    """Returns the grid of examples.csv's rows; `chosen`: of a run that attacked chosen rows alone."""
     testset, example, group = (pd.factorize(examples[name])[0] for name in ("testset", "example_id", "group_id"))
     within, sizes = _number_within(testset, example)
     cells: dict[str, dict[tuple[str, str], RowIndex]] = {}
@@ -150,6 +165,7 @@ def build_grid(examples: pd.DataFrame) -> OutcomeGrid:
         cells=cells,
         keeping=frozenset(examples["attack"][keeps_prediction(examples)].unique()),
         statuses=_code_statuses(examples["status"]),
+        chosen=chosen,
     )
 
 

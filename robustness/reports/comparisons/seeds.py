@@ -122,7 +122,7 @@ def _serves_several_seeds(arms: Sequence[tuple[str, int | None]]) -> bool:
 def _known_to_all(grid: OutcomeGrid, places: Mapping[str, RowIndex]) -> tuple[Mask, int]:
     """Which examples all arms have judged, and how many only some have."""
     kept = np.logical_and.reduce([grid.known(each) for each in places.values()])
-    seen = np.logical_or.reduce([each >= 0 for each in places.values()])
+    seen = grid.seen(places.values())
     return kept, int((seen & ~kept).sum())
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from robustness.engine.outcome import Status
-from robustness.reports.page.marking import Marked, mark_letters, shown_text
+from robustness.reports.page.marking import Marked, Piece, mark_letters, shown_text
 from robustness.reports.summaries.arms import arms_of_pair
 from robustness.runs.cells import NO_ATTACK
 from robustness.runs.storage.record import PairRecord, RunRecord
@@ -20,7 +20,7 @@ PER_PAIR = 6
 PER_ATTACK = 2
 """Texts shown of each attack on each arm."""
 PLACE = ["testset", "attack", "example_id"]
-NO_ANSWER = "(nothing)"
+NO_ANSWER = (Piece("(nothing)", changed=False),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +135,10 @@ def _generated_answer(
 
 
 def _answer(name: tuple[str, str], before: object, right: object, after: object, right_after: object) -> ArmAnswer:
-    texts = mark_letters(*(_shown_answer(text) for text in (before, after)))
-    return ArmAnswer(*name, texts, right == 1, right_after == 1)
+    texts = mark_letters(*(shown_text(text) if isinstance(text, str) else "" for text in (before, after)))
+    said = (tuple(pieces) if _is_said(pieces) else NO_ANSWER for pieces in (texts.before, texts.after))
+    return ArmAnswer(*name, Marked(*said), right == 1, right_after == 1)
 
 
-def _shown_answer(text: object) -> str:
-    """An answer of nothing is said to be one, and its blanks are seen."""
-    return shown_text(text) if isinstance(text, str) and text.strip() else NO_ANSWER
+def _is_said(pieces: Sequence[Piece]) -> bool:
+    return any(piece.text.strip() for piece in pieces)

@@ -52,7 +52,8 @@ def build_fragility(examples: pd.DataFrame, pairs: pd.DataFrame, record: RunReco
         pairs: pairs.csv's rows.
         record: The run's.
     """
-    grid = without_originals(build_grid(examples), implausible_originals(examples, record))
+    whole = build_grid(examples, chosen=record.attacked is not None)
+    grid = without_originals(whole, implausible_originals(examples, record))
     columns = read_columns(grid)
     explored = [each for pair in record.pairs for each in _places(columns, pair, record)]
     frames = [frame for frame in (_from_pairs(pairs), _explore(explored, record)) if len(frame)]

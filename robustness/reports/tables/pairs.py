@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 
 from robustness.engine.attack import Effort
@@ -47,7 +46,8 @@ def build_pairs(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
     clean test sets, `identity` and random baselines are controls. An attack that keeps the prediction is compared by
     the share of texts it could not reduce, of those that both arms get right.
     """
-    grid = without_originals(build_grid(examples), implausible_originals(examples, record))
+    whole = build_grid(examples, chosen=record.attacked is not None)
+    grid = without_originals(whole, implausible_originals(examples, record))
     comparisons = [each for pair in record.pairs for each in _of_pair(grid, pair, record)]
     comparisons += compare_methods(grid, record)
     rows = give_verdicts(comparisons, record.statistics)
@@ -101,7 +101,7 @@ def _of_cell(
     grid: OutcomeGrid, arms: tuple[RowIndex, RowIndex], labels: Labels, record: RunRecord
 ) -> Iterator[Comparison]:
     testset, attack = str(labels["testset"]), str(labels["attack"])
-    seen = (arms[0] >= 0) | (arms[1] >= 0)
+    seen = grid.seen(arms)
     kept = grid.known(arms[0]) & grid.known(arms[1])
     n_left_out = grid.count_left_out(*arms)
     rows = arms[0][kept], arms[1][kept]
@@ -192,7 +192,7 @@ def _of_worst_case(
         return
     outcomes = pair_up(grid, reference[kept], candidate[kept])
     answers = [grid.clean_answers(name, testset) for name in (pair.reference, pair.candidate)]
-    seen = np.logical_or.reduce([each >= 0 for name in worst.rows for each in grid.on(name, testset).values()])
+    seen = grid.seen_under_attack(worst.rows, testset)
     weights = stand_in_weights(answers[0][seen], answers[1][seen], kept[seen])
     labels = dict(names) | {"testset": testset, "attack": WORST_CASE}
     yield from _rates(replace(outcomes, weights=weights), labels, worst.n_left_out, record)

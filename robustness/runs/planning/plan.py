@@ -123,7 +123,8 @@ def make_plan(settings: RunSettings) -> Plan:
     suite = SUITES.find(settings.suite).definition
     _refuse_code(settings.suite, [*suite.attacks, *suite.probes])
     pairs = (settings.pairs,) if isinstance(settings.pairs, Pair) else read_pairs(settings.pairs)
-    testsets = tuple(TESTSETS.find(name) for name in dict.fromkeys(settings.testsets or suite.testsets))
+    listed = settings.testsets or (*suite.testsets, *suite.evaluated)
+    testsets = tuple(TESTSETS.find(name) for name in dict.fromkeys(listed))
     named = tuple(_resolve(attack, settings.resources) for attack in settings.attacks)
     attacks = named or tuple(resolve_or_postpone(attack, settings.resources) for attack in suite.attacks)
     _refuse_repeated("--attack", [attack.name for attack in attacks])
@@ -131,6 +132,8 @@ def make_plan(settings: RunSettings) -> Plan:
     tasks = _match_tasks(pairs, testsets)
     _refuse_fields(settings.attack_fields, [pair.task for pair in pairs])
     served = tuple(entry for entry in testsets if entry.name in tasks)
+    untouched = [TESTSETS.find(name).name for name in (() if settings.testsets else suite.evaluated)]
+    probed = tuple(entry for entry in served if entry.name not in untouched)
     evaluated = [pair for pair in pairs if any(task == pair.task for task in tasks.values())]
     lacks = find_lacks(evaluated, {attack.name: needs_of(attack.attack) for attack in attacks})
     refuse_lacks("attack", lacks if named else ())
@@ -150,13 +153,13 @@ def make_plan(settings: RunSettings) -> Plan:
         pairs=pairs,
         testsets=served,
         attacks=attacks,
-        cells=_without(lacks, _list_cells(pairs, served, tasks, attacks)),
+        cells=_without(lacks, _list_cells(pairs, served, tasks, attacks), untouched),
         limit=settings.limit if settings.limit is not None else suite.limit,
         attacked=suite.attacked,
         unserved=unserved,
         left_out=describe_lacks(lacks),
         probes=probes,
-        probe_cells=_list_probe_cells(pairs, served, tasks, probes),
+        probe_cells=_list_probe_cells(pairs, probed, tasks, probes),
     )
 
 
@@ -310,9 +313,14 @@ def _list_cells(
     )
 
 
-def _without(lacks: Sequence[Lack], cells: Sequence[Cell]) -> tuple[Cell, ...]:
+def _without(lacks: Sequence[Lack], cells: Sequence[Cell], untouched: Collection[str]) -> tuple[Cell, ...]:
     unserved = {(lack.checkpoint, lack.asking) for lack in lacks}
-    return tuple(cell for cell in cells if (cell.checkpoint, cell.attack) not in unserved)
+    return tuple(
+        cell
+        for cell in cells
+        if (cell.checkpoint, cell.attack) not in unserved
+        and (cell.attack == NO_ATTACK or cell.testset not in untouched)
+    )
 
 
 def _is_searched(testset: TestsetDefinition) -> bool:
