@@ -31,7 +31,7 @@ from robustness.tasks.task import Metric, Task
 from robustness.testsets.drawing import draw
 from robustness.testsets.example import Example
 from robustness.testsets.loading import Testset, load_testset
-from robustness.victims.comparability import check_pair
+from robustness.victims.comparability import check_pair, describe_rounding
 from robustness.victims.files.bases import digest_weights
 from robustness.victims.files.checkpoint import Checkpoint
 from robustness.victims.files.identity import identify_method
@@ -243,6 +243,7 @@ def _record(
             *(f"no pair for the task of test set {name}: not evaluated" for name in plan.unserved),
             *plan.left_out,
             *_dtype_warnings(plan, prepared),
+            *_rounding_warnings(plan, placement, facts),
             *(note for testset in prepared.testsets for note in testset.notes),
         ),
         started=now(),
@@ -259,6 +260,15 @@ def _untrained_warnings(facts: CheckpointFacts) -> Iterator[str]:
             f"{facts.clean_accuracy:.3f} on {facts.n_clean} examples, that of knowing nothing "
             f"{facts.majority_share:.3f}"
         )
+
+
+def _rounding_warnings(plan: Plan, placement: Placement, facts: dict[str, CheckpointFacts]) -> Iterator[str]:
+    """Device and dtype are the same on both arms; how texts are batched and adapters merged depends on the arm."""
+    if placement.dtype is torch.float32:  # in which neither changes answers: each arm's noise floor says so
+        return
+    for pair in plan.pairs:
+        for difference in describe_rounding(pair, *(facts[name] for name in pair.names)):
+            yield f"{difference}: in {plan.settings.arithmetic} they are rounded differently; try --dtype float32"
 
 
 def _dtype_warnings(plan: Plan, prepared: Prepared) -> Iterator[str]:

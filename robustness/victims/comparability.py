@@ -30,6 +30,20 @@ def check_pair(
         raise GateError(f"pair {pair.name} is refused: " + "; ".join(reasons))
 
 
+def describe_rounding(pair: Pair, *arms: CheckpointFacts) -> Iterator[str]:
+    """Yields how the arms' answers are come by in different ways, which in low precision are rounded differently."""
+    reference, candidate = arms
+    if reference.padded != candidate.padded:
+        alone = next(arm for arm in arms if not arm.padded)
+        yield f"pair {pair.name}: texts of unequal length share batches on one arm, and not on {alone.checkpoint}"
+    if reference.stays_apart != candidate.stays_apart:
+        apart = next(arm for arm in arms if arm.stays_apart)
+        yield (
+            f"pair {pair.name}: {apart.checkpoint} cannot be merged into its base, and computes beside it; the other "
+            "arm's weights are whole"
+        )
+
+
 def _headline_failures(full: CheckpointFacts, peft: CheckpointFacts) -> Iterator[str]:
     """What is not as a pair says that calls its arms full and peft."""
     remedy = "for another contrast call the arms reference and candidate"

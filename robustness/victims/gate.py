@@ -77,6 +77,10 @@ class CheckpointFacts:
     """What was taken for granted, and what speaks for it."""
     noise: NoiseFloor | None = None
     """How many answers change with what should not matter; None where no clean text was answered."""
+    padded: bool = True
+    """Whether texts of unequal length share its batches."""
+    stays_apart: bool = False
+    """Whether it is an adapter that cannot be merged into its base."""
 
     @property
     def is_untrained(self) -> bool:
@@ -155,6 +159,8 @@ def _inspect(loaded: LoadedCheckpoint, placement: Placement, clean: Sequence[Exa
         change=change,
         notes=tuple(f"{checkpoint.name}: {note}" for note in notes),
         noise=noise,
+        padded=victim.company.padded,
+        stays_apart=checkpoint.is_adapter and merge_difference is None,
     )
 
 

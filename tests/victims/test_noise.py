@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ from robustness.tasks.text.answering import TextAnswer
 from robustness.tasks.text.metrics import TextMetric
 from robustness.testsets.example import Example
 from robustness.victims import noise
+from robustness.victims.comparability import describe_rounding
 from robustness.victims.files.checkpoint import read_checkpoint
 from robustness.victims.gate import CheckpointFacts, inspect_checkpoint
 from robustness.victims.loading import place
@@ -73,6 +75,18 @@ def test_a_trained_model_that_generates_may_be_near_the_floor_and_its_base_may_n
     assert not trained.failures
     assert any("it is near the floor, where differences say nothing of robustness" in note for note in trained.notes)
     assert [failure.partition(":")[0] for failure in base.failures] == ["clean-accuracy"]
+
+
+def test_arms_that_are_batched_or_merged_in_different_ways_are_told_apart(arms: Path) -> None:
+    pair: Any = SimpleNamespace(name="p")
+    base, lora = inspect(arms, "base"), inspect(arms, "lora")
+
+    assert list(describe_rounding(pair, base, lora)) == []
+    (alone,) = describe_rounding(pair, base, replace(lora, padded=False))
+    (apart,) = describe_rounding(pair, replace(base, stays_apart=True), lora)
+
+    assert alone == "pair p: texts of unequal length share batches on one arm, and not on lora"
+    assert apart.startswith("pair p: base cannot be merged into its base, and computes beside it")
 
 
 class Moody:
