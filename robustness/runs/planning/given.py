@@ -69,9 +69,9 @@ def make_pair(
             name=name, task=task, base=found, reference=arms[0], candidate=arms[1], labels=dict(labels or {})
         )
     except ValidationError as error:
-        first = error.errors()[0]
+        fault = error.errors()[0]
         raise UsageError(
-            f"--{first['loc'][0] if first['loc'] else 'pair'} {first['input']!r}: {expectation(first)}"
+            f"--{fault['loc'][0] if fault['loc'] else 'pair'} {fault['input']!r}: {expectation(fault)}"
         ) from None
     made = resolve_entry(entry, Path.cwd())
     first, second = _short_names(*arms)
