@@ -29,7 +29,7 @@ from robustness.tuners.registration import register_tuners
 from robustness.victims.files.models import automatic_class
 from robustness.victims.files.pickles import without_pickles
 from robustness.victims.files.reasons import loading_reason, refuse_compiled_attention
-from robustness.victims.heads.kinds import HeadKind, trained_kind
+from robustness.victims.heads.kinds import trained_kind
 from robustness.victims.inputs import name_outputs
 
 
@@ -63,12 +63,10 @@ def adapt(base: Base, task: Task, adapter: Adapter | None, steps: int) -> Any:
     register_tuners()
     from peft import get_peft_model
 
-    kind = trained_kind(task)
-    answering = kind is HeadKind.SPAN
+    traits = trained_kind(task).traits
     config = _peft_config(adapter, model, steps)
-    # PEFT's own model for question answering would drop the segment ids, which full fine-tuning is given.
-    config.task_type = None if answering else kind.traits.task_type
-    _save_fresh_modules(config, adapter, fresh, answering=answering)
+    config.task_type = None if traits.trained_plainly else traits.task_type
+    _save_fresh_modules(config, adapter, fresh, with_head=traits.trained_plainly)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of transformers to peft
@@ -245,10 +243,10 @@ def _form_config(adapter: FormAdapter, model: Any) -> Any:
     )
 
 
-def _save_fresh_modules(config: Any, adapter: Adapter, fresh: Sequence[str], *, answering: bool) -> None:
+def _save_fresh_modules(config: Any, adapter: Adapter, fresh: Sequence[str], *, with_head: bool) -> None:
     """Modules beside the head that start random (DeBERTa's pooler): unsaved, they would load random again."""
     found = {key.rpartition(".")[0] for key in fresh}
-    modules = sorted(module for module in found if answering or not in_head(module))
+    modules = sorted(module for module in found if with_head or not in_head(module))
     if not isinstance(adapter, PromptAdapter):
         config.modules_to_save = modules
     elif modules:

@@ -20,7 +20,7 @@ from robustness.victims.files.bases import check_base
 from robustness.victims.files.changes import BASE, LINEAR_PROBE, UNRELATED, Change, read_change
 from robustness.victims.files.checkpoint import Checkpoint
 from robustness.victims.heads.head import Head
-from robustness.victims.heads.kinds import HeadKind, head_remedy, looks_back
+from robustness.victims.heads.kinds import head_remedy, looks_back
 from robustness.victims.heads.labels import Scores
 from robustness.victims.inputs import accepted_inputs, longest_text, max_tokens
 from robustness.victims.isolation import Fault, Isolation, VictimGoneError
@@ -134,8 +134,7 @@ def _inspect(loaded: LoadedCheckpoint, placement: Placement, clean: Sequence[Exa
         )
     adaptation = checkpoint.adaptation if change is None else change.adaptation
     notes = list(filter(None, [check_base(checkpoint)]))
-    if low and loaded.kind is HeadKind.TEXT and adaptation not in (BASE, LINEAR_PROBE):
-        # To reason may be more than a small model learns, however well it was trained.
+    if low and loaded.kind.traits.may_stay_low and adaptation not in (BASE, LINEAR_PROBE):
         notes.append(f"{low}: it is near the floor, where differences say nothing of robustness")
     elif low:
         failures.append(f"clean-accuracy: {low}; {_why_wrong(victim, loaded, accuracy, blind.points)}")

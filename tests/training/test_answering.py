@@ -69,7 +69,7 @@ def pairs(answering: Any, lines: list[str], tmp_path_factory: pytest.TempPathFac
         out=folder / "ck",
         data=answering.data,
         limit=64,
-        settings=TrainingSettings(epochs=1, dev_limit=12),
+        settings=TrainingSettings(epochs=1, dev_limit=12, report_limit=12),
         device="cpu",
         progress=lines.append,
     )
@@ -127,7 +127,7 @@ def test_the_reporting_score_of_questions_is_the_f1_that_the_checkpoint_answers_
 ) -> None:
     pair = read_pairs(pairs)[0]
     record = json.loads((Path(pair.reference) / "training.json").read_text())
-    rows = load_rows(str(pairs.parent.parent / "questions.toml"), answering.data, None, 12)
+    rows = load_rows(str(pairs.parent.parent / "questions.toml"), answering.data, None, 12, 12)
 
     victim = to_victim(
         load_checkpoint(read_checkpoint("x", pair.reference, pair.base), find_task("squad")), place("cpu")

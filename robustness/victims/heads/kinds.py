@@ -37,6 +37,13 @@ class Traits:
     """Whether the model has an output for each label of its task."""
     reads_prompts: bool = False
     """Whether a text is read within its task's template or chat."""
+    trained_plainly: bool = False
+    """Whether adapters are trained without a task_type, the head saved by its name.
+
+    peft's own model for it would drop the segment ids, which full fine-tuning is given.
+    """
+    may_stay_low: bool = False
+    """Whether a trained model may be near the floor: to reason may be more than a small one learns."""
 
 
 class HeadKind(StrEnum):
@@ -69,7 +76,11 @@ _TRAITS = {
         "AutoModelForCausalLM", "CAUSAL_LM", frozenset(Ability), "words after a prompt", reads_prompts=True
     ),
     HeadKind.SPAN: Traits(
-        "AutoModelForQuestionAnswering", "QUESTION_ANS", frozenset(Ability) - {Ability.SCORES}, "spans of a paragraph"
+        "AutoModelForQuestionAnswering",
+        "QUESTION_ANS",
+        frozenset(Ability) - {Ability.SCORES},
+        "spans of a paragraph",
+        trained_plainly=True,
     ),
     HeadKind.TEXT: Traits(
         "AutoModelForCausalLM",
@@ -77,6 +88,7 @@ _TRAITS = {
         frozenset(Ability) - {Ability.SCORES, Ability.LOGITS},
         "what a language model goes on with",
         reads_prompts=True,
+        may_stay_low=True,
     ),
 }
 
