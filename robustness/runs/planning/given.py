@@ -74,8 +74,8 @@ def make_pair(
             f"--{first['loc'][0] if first['loc'] else 'pair'} {first['input']!r}: {expectation(first)}"
         ) from None
     made = resolve_entry(entry, Path.cwd())
-    first, second = _short_names(*arms)
-    return replace(made, reference_name=first, candidate_name=second)
+    names = _short_names(*arms)
+    return replace(made, reference_name=names[0], candidate_name=names[1])
 
 
 def _short_names(*arms: str) -> tuple[str, str]:
