@@ -235,7 +235,7 @@ def test_fifty_attacked_sentences_of_four_labels_end_as_textattacks(
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
-        (["premise"], "--attack-field premise: task topics has no such field; it has text"),
+        (["premise"], "--attack-field premise: no task of the pairs has such a field; known: text"),
         (["text", "premise"], "--attack-field premise: no task of the pairs has such a field; known: text"),
     ],
 )

@@ -74,8 +74,8 @@ def make_pair(
             f"--{fault['loc'][0] if fault['loc'] else 'pair'} {fault['input']!r}: {expectation(fault)}"
         ) from None
     made = resolve_entry(entry, Path.cwd())
-    first, second = _short_names(*arms)
-    return replace(made, reference_name=first, candidate_name=second)
+    names = _short_names(*arms)
+    return replace(made, reference_name=names[0], candidate_name=names[1])
 
 
 def _short_names(*arms: str) -> tuple[str, str]:
