@@ -132,6 +132,7 @@ def measured(tiny: Any, subject_of: Any) -> Any:
     return list(probe(*NORMS, battery=battery).measure(subject_of(tiny.peft, count=6)))
 
 
+@pytest.mark.soak
 def test_a_real_models_distances_pass_the_checks_and_are_upper_bounds(measured: Any) -> None:
     rows = [reading.measurement for reading in measured if reading.example is not None]
     checks = {(r.measurement.quantity.name, r.measurement.norm): r.measurement for r in measured if r.example is None}
