@@ -72,8 +72,7 @@ def _encode(example: Example, encoding: _Encoding) -> EncodedRow:
     if len(prompt) + len(answer) > encoding.longest:
         raise DataError(
             f"{row}: prompt and answer have {len(prompt)} and {len(answer)} tokens; the base takes "
-            f"{encoding.longest} beside "
-            "what the methods learn; remove the row, or use a base of longer texts"
+            f"{encoding.longest} beside what the methods learn; remove the row, or use a base of longer texts"
         )
     ids = [*prompt, *answer]
     return {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": [IGNORED] * len(prompt) + list(answer)}

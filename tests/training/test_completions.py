@@ -15,7 +15,7 @@ from robustness.definitions.pairs import PairsDefinition
 from robustness.definitions.reading import read_definition
 from robustness.errors import CheckpointError, DataError, RunError
 from robustness.tasks.answer_scores import score_answer
-from robustness.training import training
+from robustness.training import completions, training
 from robustness.training.adaptation import Base
 from robustness.training.data import load_rows
 from robustness.training.encoding import encode_rows
@@ -25,6 +25,7 @@ from robustness.training.rows import EncodedRows
 from robustness.training.trainer import Trial, TrialResult, run_trial, score_reporting
 from robustness.training.training import train
 from robustness.victims.files.tokenizers import read_tokenizer
+from robustness.victims.generation.decoding import decode
 
 SETTINGS = TrainingSettings(epochs=3, batch_size=8, dev_limit=12, report_limit=12)
 CPU = torch.device("cpu")
@@ -222,6 +223,27 @@ def test_bfloat16_is_computed_where_it_is_faster_alone(
     kept = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("*/*whole*/training.json"))]
     assert [record["fingerprint"]["settings"]["bf16"] for record in kept] == [True, False]
     assert [line for line in said if "float32" in line] == ["training in float32: cpu computes no faster in bfloat16"]
+
+
+def test_responses_are_scored_in_float32_where_training_is_in_bfloat16(
+    base: Base, rows: EncodedRows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apart: list[float] = []
+    ids = torch.tensor([[6, 7, 8, 9]])
+
+    def compare(causal: Any, prompts: Any, limits: Any, **options: Any) -> Any:
+        model = causal.model
+        exact = type(model).forward(model, input_ids=ids).logits
+        apart.append(float((model(input_ids=ids).logits - exact).abs().max()))
+        return decode(causal, prompts, limits, **options)
+
+    monkeypatch.setattr(completions, "decode", compare)
+
+    model, _ = _run("full", base, rows, bf16=True, epochs=2)
+
+    assert apart == [0.0, 0.0]
+    autocast = (model(input_ids=ids).logits - type(model).forward(model, input_ids=ids).logits).abs().max()
+    assert float(autocast) > 0  # as it was trained
 
 
 Broken = Callable[[Path], tuple[str, Path, Path]]
