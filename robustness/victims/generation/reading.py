@@ -79,7 +79,7 @@ def read_batch(
         cached: how many first tokens, the same in all rows, the cache holds; fewer than any prompt has.
         cache: with as many rows; it is used up.
     """
-    ids, mask = causal.pad([row.whole[cached:] for row in rows], left=False)
+    ids, mask = causal.pad([row.whole[cached:-1] for row in rows], left=False)  # nothing follows the last token
     width = ids.shape[1]
     first = min(len(row.prompt) for row in rows) - 1 - cached  # the place that tells the first token
     options: dict[str, Any] = {}
@@ -87,17 +87,27 @@ def read_batch(
         places = torch.arange(cached, cached + width, device=causal.device).expand(len(rows), -1)
         options = {"positions": places, "cache": cache}
         mask = torch.cat([mask.new_ones(len(rows), cached), mask], dim=1)
-    logits = causal.run(ids, mask, keep=width - first, **options).logits[:, :-1]
-    wanted = ids[:, first + 1 :, None]
-    chosen = logits.gather(2, wanted)[:, :, 0]
-    losses = (logits.logsumexp(dim=2) - chosen).double().cpu().numpy()
-    others = logits.scatter_(2, wanted, -math.inf).amax(dim=2)  # in place: nobody else reads them
-    margins = (chosen - others).cpu().numpy()
+    logits = causal.run(ids, mask, keep=width - first, **options).logits
+    wanted, _ = causal.pad([row.whole[cached + 1 :] for row in rows], left=False)
+    losses, margins = _compare(logits, wanted[:, first:])
     return [
         _summarise(losses[index, start : start + len(row.tokens)], margins[index, start : start + len(row.tokens)])
         for index, row in enumerate(rows)
         for start in [len(row.prompt) - 1 - cached - first]
     ]
+
+
+def _compare(logits: torch.Tensor, wanted: torch.Tensor) -> tuple[Any, Any]:
+    """Returns -log p of the wanted tokens, and how far their logits are above the best others, shape (rows, tokens).
+
+    Works in place, as nobody else reads the logits: of a large vocabulary a copy costs as much as a layer.
+    """
+    places = wanted[:, :, None]
+    chosen = logits.gather(2, places)
+    others = logits.scatter_(2, places, -math.inf).amax(dim=2, keepdim=True)
+    rest = logits.sub_(others).exp_().sum(dim=2)
+    margins = (chosen - others)[:, :, 0]
+    return (rest.double().log() - margins.double()).exp().log1p().cpu().numpy(), margins.cpu().numpy()
 
 
 def _summarise(losses: Any, margins: Any) -> Reading:

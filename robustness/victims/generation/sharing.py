@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, final
 
@@ -14,37 +14,65 @@ from robustness.victims.generation.caches import holds, repeat
 from robustness.victims.generation.causal import CausalModel
 from robustness.victims.generation.reading import EMPTY, Continuation, Reading, read_along, read_batch
 
-GROUP_ROWS = 4, 6
-"""At least and at most, by how long rows are: of many rows the first edit comes too early, and of few short ones
-matrices are too narrow."""
-GROUP_TOKENS = 1_024
-"""Of the rows of a group, their common prefix among them."""
+FORWARD_TOKENS = 32
+"""What a forward pass costs whatever it is of, in tokens: it reads all weights once."""
+CUDA_FORWARD_TOKENS = 1_024
+GROUP_TOKENS = 4_096
+"""Of the rows of a group at most, what they share among them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Rows that are run together behind what they have in common."""
+
+    indices: list[int]
+    shared: int
+    """First tokens that are the same in all of them, and in the cache."""
+    cache: Any
+    """With as many rows; None where nothing is shared."""
+
+
+def share(causal: CausalModel, rows: Sequence[tuple[int, ...]], most: Sequence[int]) -> Iterator[Group]:
+    """Yields groups of rows that begin alike, as the edits of one prompt do; each cache is to be used up at once.
+
+    Rows are sorted by the place of their first edit and grouped about equally, the last edits first: the longest
+    common prefix is run once, in one row, and its cache is cut from group to group.
+
+    Args:
+        causal: can cache.
+        rows: tokens.
+        most: how many first tokens of each row may be shared; fewer than it has.
+    """
+    trunk = _trunk(rows)
+    places = [min(common(row, trunk), limit) for row, limit in zip(rows, most, strict=True)]
+    order = sorted(range(len(rows)), key=lambda index: (places[index], rows[index]), reverse=True)
+    prefix = _Prefix(causal)
+    longest = max(map(len, rows))
+    fixed = CUDA_FORWARD_TOKENS if causal.device.type == "cuda" else FORWARD_TOKENS
+    size = min(best_size(len(rows), max(places) - min(places), fixed), max(1, GROUP_TOKENS // longest))
+    keeps = True
+    for group in np.array_split(order, -(-len(order) // size)):
+        first, *others = (rows[index] for index in group)
+        shared = min([most[index] for index in group] + [common(first, row) for row in others])
+        if shared and keeps:
+            prefix.move(first[:shared])
+            keeps = holds(prefix.cache, longest)  # a window would forget what is shared
+        is_shared = bool(shared) and keeps
+        cache = repeat(prefix.cache, len(group)) if is_shared else None
+        yield Group(group.tolist(), shared if is_shared else 0, cache)
 
 
 def read_shared(causal: CausalModel, continuations: Sequence[Continuation]) -> list[Reading]:
-    """Returns what `read_along` does, to rounding, of rows that begin alike, as the edits of one prompt do.
-
-    Rows are sorted by the place of their first edit and read in groups of about equal size, the last edits first: the
-    longest common prefix is run once, in one row, and its cache is cut from group to group.
-    """
-    readings = [EMPTY] * len(continuations)
-    order = _by_place_of_edit([row.whole for row in continuations])[::-1]
-    order = [index for index in order if continuations[index].tokens]
+    """Returns what `read_along` does, to rounding, of rows that begin alike."""
+    order = [index for index, row in enumerate(continuations) if row.tokens]
     if len(order) < 2 or not causal.can_cache:
         return read_along(causal, continuations)
-    prefix = _Prefix(causal)
-    longest = max(len(row.whole) for row in continuations)
-    size = min(max(GROUP_TOKENS // longest, GROUP_ROWS[0]), GROUP_ROWS[1])
-    for group in np.array_split(order, -(-len(order) // size)):
-        rows = [continuations[index] for index in group]
-        shared = min(common(rows[0].whole, row.whole) for row in rows)
-        shared = min(shared, *(len(row.prompt) - 1 for row in rows))
-        prefix.move(rows[0].whole[:shared])
-        if shared and not holds(prefix.cache, max(len(row.whole) for row in rows)):
-            return read_along(causal, continuations)
-        cache = repeat(prefix.cache, len(rows)) if shared else None
-        for index, reading in zip(group, read_batch(causal, rows, shared, cache), strict=True):
-            readings[index] = reading
+    readings = [EMPTY] * len(continuations)
+    rows = [continuations[index] for index in order]
+    for group in share(causal, [row.whole for row in rows], [len(row.prompt) - 1 for row in rows]):
+        found = read_batch(causal, [rows[index] for index in group.indices], group.shared, group.cache)
+        for index, reading in zip(group.indices, found, strict=True):
+            readings[order[index]] = reading
     return readings
 
 
@@ -74,9 +102,21 @@ class _Prefix:
         self.tokens = tokens
 
 
-def _by_place_of_edit(rows: Sequence[tuple[int, ...]]) -> list[int]:
-    trunk = _trunk(rows)
-    return sorted(range(len(rows)), key=lambda index: (common(rows[index], trunk), rows[index]))
+def best_size(rows: int, span: int, fixed: int) -> int:
+    r"""Returns how many rows a group should have.
+
+    Of g rows whose first edits lie s/n tokens apart, each runs about gs/2n tokens more than it would alone, and n/g
+    passes cost f tokens each: $$nf/g + gs/2$$ is least at $$g = \sqrt{2nf/s}$$.
+
+    Args:
+        rows: n.
+        span: s, tokens between the first and the last place of edit.
+        fixed: f.
+
+    >>> best_size(24, span=43, fixed=32), best_size(24, span=260, fixed=32), best_size(5, span=0, fixed=32)
+    (6, 2, 5)
+    """
+    return rows if span == 0 else min(rows, max(1, round((2 * rows * fixed / span) ** 0.5)))
 
 
 def _trunk(rows: Sequence[tuple[int, ...]]) -> list[int]:

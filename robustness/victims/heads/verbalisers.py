@@ -14,6 +14,8 @@ from robustness.tasks.grading import LabelGrader, Rows
 from robustness.tasks.task import Task
 from robustness.testsets.example import Example, Span, Texts, digest_texts
 from robustness.victims.batches import TokenBatches, default_tokens
+from robustness.victims.generation.causal import CausalModel
+from robustness.victims.generation.choosing import score_choices
 from robustness.victims.heads.embedded_batch import EmbeddedBatch
 from robustness.victims.heads.head import Head
 from robustness.victims.heads.kernels import Kernels
@@ -24,6 +26,8 @@ from robustness.victims.heads.text_gradients import Located, TextGradient, text_
 from robustness.victims.heads.verbaliser_gradients import batch_prompts, embed_prompts, locate_in_prompts
 from robustness.victims.inputs import Company, accepted_inputs, longest_text
 
+SHARING_ROWS = 4
+"""Of one example: fewer are not worth a pass of their own for what they share."""
 CACHES = frozenset({"cache", "past_key_values"})
 """What the cache that a model returned is called when it is given back."""
 NOT_COMPILED = (
@@ -75,6 +79,8 @@ class PromptedVictim:
         prompts = getattr(model, "active_peft_config", None)
         self._is_prompt_learning = bool(getattr(prompts, "is_prompt_learning", False))
         self._accepted = accepted_inputs(model) | CACHES
+        self._causal = CausalModel(model, tokenizer)
+        """Runs what prompts share."""
         self._task = task
         self._prompt = prompt_of(task, tokenizer)
         self._adds_special = not self._prompt.has_own_special_tokens
@@ -95,8 +101,26 @@ class PromptedVictim:
         self.batches = TokenBatches(batch_tokens or default_tokens(self.device))
 
     def rows(self, asked: Sequence[Example]) -> Rows:
-        """Returns the scores of the examples' texts, shape (len(asked), labels), float32."""
-        return self.scores([example.texts for example in asked])
+        """Returns the scores of the examples' texts, shape (len(asked), labels), float32.
+
+        Many texts of one example, the candidates of a search, share what their prompts begin with: it is run once.
+        """
+        groups: dict[str, list[int]] = {}
+        for index, example in enumerate(asked):
+            groups.setdefault(example.id, []).append(index)
+        is_shared = self.company.padded and not self._is_prompt_learning
+        many = [indices for indices in groups.values() if is_shared and len(indices) >= SHARING_ROWS]
+        if not many or not self._causal.can_cache:
+            return self.scores([example.texts for example in asked])
+        rows = np.empty((len(asked), len(self.verbalisers)), dtype=np.float32)
+        left = sorted(set(range(len(asked))).difference(*many))
+        rows[left] = self.scores([asked[index].texts for index in left])
+        choices = [tuple(verbaliser) for verbaliser in self.verbalisers]
+        for indices in many:
+            prompts = [tuple(self.encode(asked[index].texts)) for index in indices]
+            rows[indices] = score_choices(self._causal, prompts, choices).cpu().numpy()
+            self.forwards += len(indices)
+        return rows
 
     @torch.inference_mode()
     def scores(self, texts: Sequence[Texts]) -> Scores:

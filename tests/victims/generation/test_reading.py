@@ -8,11 +8,13 @@ import pytest
 import torch
 from architectures import make_tokenizer
 from causal_models import CACHED, UNCACHED, causal_of, prompts
+from hypothesis import given
+from hypothesis import strategies as st
 
 from robustness.victims.generation.causal import CausalModel
 from robustness.victims.generation.decoding import DecodingLimits, decode
 from robustness.victims.generation.reading import EMPTY, Continuation, Reading, read_along
-from robustness.victims.generation.sharing import _by_place_of_edit, read_shared
+from robustness.victims.generation.sharing import best_size, read_shared, share
 
 LIMITS = DecodingLimits(max_new_tokens=10)
 
@@ -135,14 +137,28 @@ def test_rows_that_begin_otherwise_or_at_once_are_read_too(tokenizer: Any) -> No
     assert read_along(causal, rows[-1:]) == [EMPTY]
 
 
-def test_candidates_stand_in_the_order_of_their_edits() -> None:
+def test_groups_go_from_the_last_edits_to_the_first_and_share_all_before_these(tokenizer: Any) -> None:
     text = list(range(10, 20))
-    rows = [(*text[:place], 1 + 30 * (place % 2), *text[place + 1 :]) for place in (7, 2, 9, 0, 4, 2, 5, 9)]
+    rows = [(*text[:place], 1 + 4 * (place % 2), *text[place + 1 :]) for place in (7, 2, 9, 0, 4, 2, 5, 9)]
 
-    order = _by_place_of_edit(rows)
+    groups = list(share(causal_of("llama", tokenizer), rows, [8] * len(rows)))
 
-    places = [next(i for i, token in enumerate(rows[index]) if token != text[i]) for index in order]
-    assert places == [0, 2, 2, 4, 5, 7, 9, 9]
+    first = [next(place for place, (a, b) in enumerate(zip(row, text, strict=True)) if a != b) for row in rows]
+    places = [[first[index] for index in group.indices] for group in groups]
+    assert [place for some in places for place in some] == [9, 9, 7, 5, 4, 2, 2, 0]
+    assert [group.shared for group in groups] == [min(8, *some) for some in places]
+    assert [group.cache is None for group in groups] == [group.shared == 0 for group in groups]
+
+
+@given(rows=st.integers(1, 200), span=st.integers(0, 400), fixed=st.integers(1, 1_100))
+def test_no_other_size_of_group_costs_much_less(rows: int, span: int, fixed: int) -> None:
+    def cost(size: int) -> float:
+        return rows * fixed / size + size * span / 2
+
+    size = best_size(rows, span, fixed)
+
+    assert 1 <= size <= rows
+    assert cost(size) <= 1.1 * min(map(cost, range(1, rows + 1)))
 
 
 def test_a_tie_does_not_agree(tokenizer: Any) -> None:

@@ -151,6 +151,38 @@ def test_a_cache_that_forgets_tokens_is_not_read_for_the_rest_of_a_verbaliser(
     assert np.ptp(scores[:, 0] - scores[:, 1]) > 0.1
 
 
+CANDIDATES = [
+    Example("1", (" ".join([*text[:place], word, *text[place + 1 :]]),), label=1)
+    for text in [["a", "fine", "film", "very", "dull", "a", "fine", "dull", "film", "a", "film", "very", "fine"]]
+    for place in range(len(text))
+    for word in ("dull", "unheard-of")
+]
+"""Edits of one text, as a search asks about them."""
+
+
+@pytest.mark.parametrize("kind", ["llama", *FORGETFUL])
+@pytest.mark.parametrize("verbalisers", [UNEVEN.verbalisers, (" negative", " positive")])
+def test_candidates_of_one_example_share_what_their_prompts_begin_with_and_are_scored_as_alone(
+    llama: Path, tmp_path: Path, kind: str, verbalisers: tuple[str, ...]
+) -> None:
+    model = LlamaForCausalLM.from_pretrained(llama)
+    if kind != "llama":
+        with torch.random.fork_rng():
+            torch.manual_seed(5)
+            model = AutoModelForCausalLM.from_config(FORGETFUL[kind]).eval()
+    model.save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(llama).save_pretrained(tmp_path)
+    victim = victim_of(tmp_path, tmp_path, replace(UNEVEN, verbalisers=verbalisers))
+    other = Example("2", ("a film",), label=0)
+
+    rows = victim.rows([*CANDIDATES[:9], other, *CANDIDATES[9:]])
+
+    texts = [example.texts for example in (*CANDIDATES[:9], other, *CANDIDATES[9:])]
+    expected = [scores_by_hand(model.eval(), llama, text, verbalisers) for text in texts]
+    np.testing.assert_allclose(rows, expected, atol=1e-4)
+    assert victim.forwards == len(texts)
+
+
 @pytest.mark.parametrize("kind", ADAPTERS)
 def test_adapters_of_causal_language_models_are_scored_as_by_hand(llama: Path, tmp_path: Path, kind: str) -> None:
     from peft import PeftModel
