@@ -22,16 +22,17 @@ def score_choices(
 
     Args:
         causal: can cache.
-        prompts: their tokens; what they begin with is run once.
+        prompts: their tokens; what they begin with is run once, and equal ones have equal scores to the last digit.
         choices: their tokens, at least one each.
     """
-    scores = torch.empty(len(prompts), len(choices), device=causal.device)
+    places: dict[tuple[int, ...], int] = {}
+    rows = [places.setdefault(prompt, len(places)) for prompt in prompts]
+    each = list(places)
+    scores = torch.empty(len(each), len(choices), device=causal.device)
     longest = max(choices, key=len)
-    whole = [prompt + longest for prompt in prompts]
-    for group in share(causal, whole, [len(prompt) - 1 for prompt in prompts]):
-        rows = [prompts[index] for index in group.indices]
-        scores[group.indices] = _score_group(causal, rows, group, choices)
-    return scores
+    for group in share(causal, [prompt + longest for prompt in each], [len(prompt) - 1 for prompt in each]):
+        scores[group.indices] = _score_group(causal, [each[index] for index in group.indices], group, choices)
+    return scores[rows]
 
 
 def _score_group(

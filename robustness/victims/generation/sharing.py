@@ -63,17 +63,15 @@ def share(causal: CausalModel, rows: Sequence[tuple[int, ...]], most: Sequence[i
 
 
 def read_shared(causal: CausalModel, continuations: Sequence[Continuation]) -> list[Reading]:
-    """Returns what `read_along` does, to rounding, of rows that begin alike."""
-    order = [index for index, row in enumerate(continuations) if row.tokens]
-    if len(order) < 2 or not causal.can_cache:
+    """Returns what `read_along` does, to rounding, of rows that begin alike; equal rows have equal readings."""
+    rows = list(dict.fromkeys(row for row in continuations if row.tokens))
+    if len(rows) < 2 or not causal.can_cache:
         return read_along(causal, continuations)
-    readings = [EMPTY] * len(continuations)
-    rows = [continuations[index] for index in order]
+    readings: dict[Continuation, Reading] = {}
     for group in share(causal, [row.whole for row in rows], [len(row.prompt) - 1 for row in rows]):
-        found = read_batch(causal, [rows[index] for index in group.indices], group.shared, group.cache)
-        for index, reading in zip(group.indices, found, strict=True):
-            readings[order[index]] = reading
-    return readings
+        members = [rows[index] for index in group.indices]
+        readings |= zip(members, read_batch(causal, members, group.shared, group.cache), strict=True)
+    return [readings.get(row, EMPTY) for row in continuations]
 
 
 @final

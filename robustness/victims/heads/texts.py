@@ -148,7 +148,14 @@ class TextVictim:
         return np.stack(rows) if rows else np.empty((0, self.grader.width), dtype=np.float32)
 
     def _continuation(self, example: Example) -> Continuation:
-        return Continuation(self.encode(example.texts), self.target(example))
+        found = Continuation(self.encode(example.texts), self.target(example))
+        longest = self.max_tokens + self._limits.max_new_tokens
+        if len(found.whole) > longest:  # positions that a model lacks end a CUDA process
+            raise ValueError(
+                f"its prompt and gold text have {len(found.prompt)} and {len(found.tokens)} tokens; the model takes "
+                f"{longest}"
+            )
+        return found
 
     def encode(self, text: Texts) -> tuple[int, ...]:
         """Returns the prompt's tokens.

@@ -183,6 +183,16 @@ def test_candidates_of_one_example_share_what_their_prompts_begin_with_and_are_s
     assert victim.forwards == len(texts)
 
 
+def test_candidates_that_are_read_alike_have_one_score_to_its_last_digit(llama: Path) -> None:
+    words = CANDIDATES[0].words
+    texts = [CANDIDATES[0].replace_word(place, sign) for sign in "xyz" for place in range(len(words))]
+
+    rows = victim_of(llama, llama).rows(texts)
+
+    first, *others = np.split(rows, 3)
+    assert all(np.array_equal(first, other) for other in others)
+
+
 @pytest.mark.parametrize("kind", ADAPTERS)
 def test_adapters_of_causal_language_models_are_scored_as_by_hand(llama: Path, tmp_path: Path, kind: str) -> None:
     from peft import PeftModel

@@ -114,6 +114,13 @@ def test_a_prompt_longer_than_the_model_is_an_error_of_its_row() -> None:
         victim.rows([Example("long", ("film " * 70,), 1, answers=(GoldSpan("a", 0),))])
 
 
+def test_a_gold_text_longer_than_the_model_is_an_error_of_its_row() -> None:
+    victim = victim_of("gpt2")
+
+    with pytest.raises(ValueError, match="its prompt and gold text have 5 and 61 tokens; the model takes 64"):
+        victim.loss_rows([Example("long", ("film film film",), 1, answers=(GoldSpan("film " * 60, 0),))])
+
+
 def test_a_tokenizer_without_an_end_is_refused() -> None:
     tokenizer = make_tokenizer("none")
     tokenizer.eos_token = None
