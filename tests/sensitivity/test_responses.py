@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
 from linear_responses import CLEAN, YEPS, distance, linear_victim
 from text_pairs import TextPair, write_text_pair
@@ -15,6 +16,7 @@ from robustness.definitions.catalog import PROBES
 from robustness.engine.outcome import Status
 from robustness.errors import UsageError
 from robustness.recipes.embedding.balls import Norm
+from robustness.reports.page.generated_answers import find_generated_answers
 from robustness.reports.tables.columns import Table
 from robustness.runs.planning.plan import RunSettings, make_plan
 from robustness.sensitivity.building import find_probe
@@ -159,6 +161,13 @@ def test_white_box_attacks_fill_the_rows_of_a_pair_that_generates(pair: TextPair
     standing = attacked[attacked["status"] == Status.FAILED]
     assert standing["correct"].all()
     assert (tmp_path / "run" / "report.html").stat().st_size > 0
+    replays = pd.DataFrame(columns=["source", "target", "testset", "attack", "example_id", "response", "correct"])
+    record = report.record
+    shown = [
+        find_generated_answers(record.pairs, rows[rows["attack"].isin(["none", attack])], replays, record)
+        for attack in ("pgd", "hotflip-vocabulary")
+    ]
+    assert not shown[0] and shown[1]  # perturbed embeddings are no text
     assert (broken[broken["attack"].isin(["gbda", "hotflip-vocabulary"])]["decodes"] > 0).all()
 
 
@@ -172,9 +181,10 @@ def test_what_needs_scores_of_labels_is_refused_by_name_before_anything_loads(tm
     )
 
     with pytest.raises(UsageError, match=r"--attack dlr: needs scores of labels, which checkpoint .*does not give"):
-        make_plan(RunSettings("smoke", pairs, testsets=("viggo",), attacks=(str(dlr),)))
+        make_plan(RunSettings(suite="smoke", pairs=pairs, testsets=("viggo",), attacks=(str(dlr),)))
     for probe in ("condition-profile", "smoothing", "lipschitz-lower", "clever", "module-transplant"):
         with pytest.raises(UsageError, match=rf"--probe {probe}: needs logits of one answer, which checkpoint "):
-            make_plan(RunSettings("smoke", pairs, testsets=("viggo",), probes=(probe,)))
-    made = make_plan(RunSettings("smoke", pairs, testsets=("viggo",), attacks=tuple(ATTACKS), probes=("margin",)))
+            make_plan(RunSettings(suite="smoke", pairs=pairs, testsets=("viggo",), probes=(probe,)))
+    served = {"attacks": tuple(ATTACKS), "probes": ("margin",)}
+    made = make_plan(RunSettings(suite="smoke", pairs=pairs, testsets=("viggo",), **served))
     assert {cell.attack for cell in made.cells} == {"none", *ATTACKS} and made.left_out == ()

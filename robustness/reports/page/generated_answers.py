@@ -61,6 +61,8 @@ def find_generated_answers(
         record: The run's.
     """
     rows = examples[examples["testset"].isin(_generated_sets(record))]
+    # Perturbed embeddings are no text that could be shown.
+    rows = rows[rows["adversarial_text"].notna()]
     return [found for pair in pairs if len(rows) for found in _of_pair(pair, rows, replays, record)]
 
 

@@ -64,8 +64,9 @@ def _differentiate(victim: TextVictim, examples: Sequence[Example]) -> list[Text
         (slope,) = torch.autograd.grad(losses.sum(), point)
     vocabulary = vocabulary_of(victim)
     located = locate_in_responses(victim, examples)
+    answers = victim.rows_along(examples, [None] * len(examples))
     found = []
-    for row, (example, own, answer) in enumerate(zip(examples, located, victim.rows(examples), strict=True)):
+    for row, (example, own, answer) in enumerate(zip(examples, located, answers, strict=True)):
         _, places = victim.encode_segments(example.texts)
         open_tokens = [place is not None and place[0] in example.attacked for place in places]
         gradient = slope[row, : len(places)][torch.tensor(open_tokens)].cpu().numpy()
