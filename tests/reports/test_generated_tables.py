@@ -93,7 +93,7 @@ NUMBERS = {
 def numeric(checkpoint: str, attack: str, number: int) -> Outcome:
     response, gold, read = NUMBERS[number]
     found = outcome(number, RIGHT, Said(response, float(read[1]), correct=bool(read[1])))
-    construction = "unanswerable" if gold == "None" else None
+    construction = "unanswerable" if gold == "None" else "answerable"
     return replace(found, gold=gold, construction=construction, method=["critical thinking", "digits"][number < 4])
 
 
@@ -114,8 +114,8 @@ def test_numbers_are_scored_by_each_reading_with_and_without_unanswerable_rows_a
     assert values["accuracy", "mean"] == (6, 2 / 6)
     assert values["accuracy_marked", "mean"] == (6, 2 / 6)
     assert values["accuracy_last", "mean"] == (6, 4 / 6)
-    assert values["accuracy", "answerable"] == (4, 1 / 4)
-    assert values["accuracy", "unanswerable"] == (2, 1 / 2)
+    assert values["accuracy", "construction: answerable"] == (4, 1 / 4)
+    assert values["accuracy", "construction: unanswerable"] == (2, 1 / 2)
     assert values["accuracy", "method: digits"] == (4, 1 / 4)
     assert values["accuracy", "method: critical thinking"] == (2, 1 / 2)
 
@@ -123,7 +123,7 @@ def test_numbers_are_scored_by_each_reading_with_and_without_unanswerable_rows_a
 def test_rows_with_and_without_answer_are_parts_in_which_the_arms_may_differ(tmp_path: Path) -> None:
     def judge(checkpoint: str, attack: str, number: int) -> Outcome:
         found = outcome(number, RIGHT, RIGHT if checkpoint == FULL or number < 15 else WRONG)
-        return replace(found, construction="unanswerable" if number % 2 else None)
+        return replace(found, construction="unanswerable" if number % 2 else "answerable")
 
     record = record_of("gsm8k", attacks=(), n=40)
     record = record.model_copy(update={"testsets": (record.testsets[0].model_copy(update={"kind": "adversarial"}),)})
