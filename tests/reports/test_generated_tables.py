@@ -179,6 +179,25 @@ def test_quality_is_compared_on_a_test_set_as_it_stands_too(tmp_path: Path) -> N
     assert row.difference == pytest.approx(0.25)
 
 
+def test_over_training_seeds_quality_is_the_mean_of_its_seeds_differences(tmp_path: Path) -> None:
+    record = record_of(n=8)
+    pair = record.pairs[0]
+    names = {name: f"{name.partition('-')[0]}-1" for name in (pair.reference, pair.candidate)}
+    other = pair.model_copy(
+        update={"name": "pair-1", "seed": 1, "reference": names[FULL], "candidate": names[pair.candidate]}
+    )
+    arms = tuple(each.model_copy(update={"name": names[each.name], "train_seed": 1}) for each in record.checkpoints)
+    record = record.model_copy(update={"pairs": (pair, other), "checkpoints": (*record.checkpoints, *arms)})
+    quality = {FULL: 0.75, pair.candidate: 0.5, names[FULL]: 0.5, names[pair.candidate]: 0.5}
+
+    pairs = write(tmp_path, always(lambda checkpoint, _: Said("x", quality[checkpoint])), record).tables[Table.PAIRS]
+
+    row = only(pairs[pairs["n_seeds"] == 2], attack="best-of-n", metric="slot_f1")
+    assert (row.population, row.n) == ("both_correct", 8)
+    assert (row.reference_value, row.candidate_value) == (0.625, 0.5)
+    assert row.difference == pytest.approx(0.125)
+
+
 @pytest.mark.parametrize(("noise", "shown"), [(0.0, False), (None, False), (0.125, True)])
 def test_a_noise_floor_above_zero_stands_beside_every_difference(
     tmp_path: Path, noise: float | None, *, shown: bool

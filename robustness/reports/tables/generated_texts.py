@@ -20,8 +20,8 @@ def generated_numbers(part: pd.DataFrame, task: Task, seed: int) -> Iterator[Num
     """Yields what is known of one checkpoint on one set beside its accuracy; errored rows are left out.
 
     The quality by the task's metric, where that is more than right or wrong; accuracy by each rule of reading
-    numbers; `cut_share`, the responses that went on at the token limit; and accuracy on the rows of each construction,
-    such as `answerable`, and of each method by which rows were made.
+    numbers; `cut_share`, the responses that went on at the token limit; and accuracy on the rows of each
+    construction, such as `answerable`, and of each method by which rows were made.
 
     Args:
         part: judged rows, with `robust_right`.
