@@ -42,9 +42,9 @@ def test_the_pages_own_task_is_checked_trained_and_attacked(desk: dict[str, str]
         done = call(*[desk.get(word, word) for word in shlex.split(line)[1:]])
         assert done.returncode == 0, (line, done.stderr)
 
-    assert [line.split()[1] for line in lines] == ["check", "train", "run"]
+    assert [line.split()[1] for line in lines] == ["check", "train", "run", "run"]
     assert Path("ck/meanings-low-rank-linear-seed0/adapter_config.json").is_file()
-    assert Path("runs/texts/report.html").is_file()
+    assert Path("runs/texts/report.html").is_file() and Path("runs/generation/report.html").is_file()
 
 
 def test_the_demos_command_is_known_and_its_packages_are_pinned(call: Call, monkeypatch: Any) -> None:

@@ -93,7 +93,7 @@ NUMBERS = {
 def numeric(checkpoint: str, attack: str, number: int) -> Outcome:
     response, gold, read = NUMBERS[number]
     found = outcome(number, RIGHT, Said(response, float(read[1]), correct=bool(read[1])))
-    construction = "unanswerable" if gold == "None" else None
+    construction = "unanswerable" if gold == "None" else "answerable"
     return replace(found, gold=gold, construction=construction, method=["critical thinking", "digits"][number < 4])
 
 
@@ -114,8 +114,8 @@ def test_numbers_are_scored_by_each_reading_with_and_without_unanswerable_rows_a
     assert values["accuracy", "mean"] == (6, 2 / 6)
     assert values["accuracy_marked", "mean"] == (6, 2 / 6)
     assert values["accuracy_last", "mean"] == (6, 4 / 6)
-    assert values["accuracy", "answerable"] == (4, 1 / 4)
-    assert values["accuracy", "unanswerable"] == (2, 1 / 2)
+    assert values["accuracy", "construction: answerable"] == (4, 1 / 4)
+    assert values["accuracy", "construction: unanswerable"] == (2, 1 / 2)
     assert values["accuracy", "method: digits"] == (4, 1 / 4)
     assert values["accuracy", "method: critical thinking"] == (2, 1 / 2)
 
@@ -123,7 +123,7 @@ def test_numbers_are_scored_by_each_reading_with_and_without_unanswerable_rows_a
 def test_rows_with_and_without_answer_are_parts_in_which_the_arms_may_differ(tmp_path: Path) -> None:
     def judge(checkpoint: str, attack: str, number: int) -> Outcome:
         found = outcome(number, RIGHT, RIGHT if checkpoint == FULL or number < 15 else WRONG)
-        return replace(found, construction="unanswerable" if number % 2 else None)
+        return replace(found, construction="unanswerable" if number % 2 else "answerable")
 
     record = record_of("gsm8k", attacks=(), n=40)
     record = record.model_copy(update={"testsets": (record.testsets[0].model_copy(update={"kind": "adversarial"}),)})
@@ -177,6 +177,25 @@ def test_quality_is_compared_on_a_test_set_as_it_stands_too(tmp_path: Path) -> N
 
     assert (row.population, row.reference_value, row.candidate_value) == ("all", 1.0, 0.75)
     assert row.difference == pytest.approx(0.25)
+
+
+def test_over_training_seeds_quality_is_the_mean_of_its_seeds_differences(tmp_path: Path) -> None:
+    record = record_of(n=8)
+    pair = record.pairs[0]
+    names = {name: f"{name.partition('-')[0]}-1" for name in (pair.reference, pair.candidate)}
+    other = pair.model_copy(
+        update={"name": "pair-1", "seed": 1, "reference": names[FULL], "candidate": names[pair.candidate]}
+    )
+    arms = tuple(each.model_copy(update={"name": names[each.name], "train_seed": 1}) for each in record.checkpoints)
+    record = record.model_copy(update={"pairs": (pair, other), "checkpoints": (*record.checkpoints, *arms)})
+    quality = {FULL: 0.75, pair.candidate: 0.5, names[FULL]: 0.5, names[pair.candidate]: 0.5}
+
+    pairs = write(tmp_path, always(lambda checkpoint, _: Said("x", quality[checkpoint])), record).tables[Table.PAIRS]
+
+    row = only(pairs[pairs["n_seeds"] == 2], attack="best-of-n", metric="slot_f1")
+    assert (row.population, row.n) == ("both_correct", 8)
+    assert (row.reference_value, row.candidate_value) == (0.625, 0.5)
+    assert row.difference == pytest.approx(0.125)
 
 
 @pytest.mark.parametrize(("noise", "shown"), [(0.0, False), (None, False), (0.125, True)])

@@ -16,6 +16,7 @@ from robustness.reports.comparisons.efforts import efforts_of
 from robustness.reports.comparisons.grid import CLEAN, ROBUST, OutcomeGrid, RowIndex, worst_case
 from robustness.reports.comparisons.methods import Method, name_methods
 from robustness.reports.comparisons.qa_tables import METRICS, incomplete_groups
+from robustness.reports.tables.generated_texts import metric_name
 from robustness.runs.cells import NO_ATTACK, WORST_CASE
 from robustness.runs.storage.record import PairRecord, RunRecord
 from robustness.stats import Estimate, Reason, difference_over_seeds, less_effort, rarer_share, separate_seeds
@@ -158,6 +159,9 @@ def _rates(
     metric = "accuracy" if attack == NO_ATTACK else "robust_accuracy"
     yield replace(found, metric=metric, n_left_out=n_left_out, is_clean=control and attack in UNCHANGED)
     beside = [_success(scores, found)]
+    task = next((task for task in record.tasks if task.name == labels["task"] and task.answer is not None), None)
+    if task is not None and attack != WORST_CASE and (attack == NO_ATTACK or not control):
+        beside.append(_quality(grid, scores, pairs, rows, metric_name(task), labels))
     if attack not in (NO_ATTACK, WORST_CASE) and not control:
         effort = next((each.effort for each in record.attacks if each.name == attack), Effort.QUERIES)
         beside.append(_effort(grid, scores, pairs, rows, effort, labels))
@@ -192,6 +196,40 @@ def _effort(
         n=int(both.any(axis=0).sum()),
         reference_value=(1 - estimate.difference) / 2,
         candidate_value=(1 + estimate.difference) / 2,
+        estimate=estimate,
+        test=TEST,
+        p_value=estimate.p_value,
+    )
+
+
+def _quality(
+    grid: OutcomeGrid,
+    scores: SeededScores,
+    pairs: Sequence[PairRecord],
+    rows: Mapping[str, RowIndex],
+    metric: str,
+    labels: Labels,
+) -> Comparison | None:
+    """How good answers are over seeds, else as `compare_qualities`; None where all are right or wrong."""
+    quality = grid.numbers("quality")
+    table = np.array([[quality[rows[getattr(pair, arm)]] for pair in pairs] for arm in ("reference", "candidate")])
+    is_attacked = labels["attack"] != NO_ATTACK
+    compared = (scores.reference_clean == 1) & (scores.candidate_clean == 1) | (not is_attacked)
+    compared &= ~np.isnan(table).any(axis=0)
+    if not compared.any(axis=1).all() or np.isin(table[:, compared], (0.0, 1.0)).all():
+        return None
+    groups = scores.groups if has_repeats(scores.groups) else None
+    differences = np.where(compared, table[0] - table[1], 0.0)
+    estimate = difference_over_seeds(scores.by_seed(linearise(differences, compared)), groups)
+    values = [float(np.mean([row[mask].mean() for row, mask in zip(arm, compared, strict=True)])) for arm in table]
+    return Comparison(
+        labels=labels,
+        metric=metric,
+        population="both_correct" if is_attacked else "all",
+        family=Family.SECONDARY,
+        n=int(compared.any(axis=0).sum()),
+        reference_value=values[0],
+        candidate_value=values[1],
         estimate=estimate,
         test=TEST,
         p_value=estimate.p_value,

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from robustness.engine.outcome import Status
 from robustness.reports.comparisons.grid import STATUS_CODES, OutcomeGrid, RowIndex
 from robustness.reports.tables.examples import RIGHT
-from robustness.reports.tables.generated_texts import UNANSWERABLE
 
 SHARES = (0.1, 0.25)
 """Shares of changed words at which budgets are cut."""
@@ -96,8 +95,6 @@ def split_subgroups(
         mine = codes[reference]
         for code in pd.unique(mine[mine >= 0]):
             yield part(mine == code, where, str(names[code]))
-            if names[code] == UNANSWERABLE and (mine != code).any():
-                yield part(mine != code, where, "answerable")
 
 
 def split_budgets(columns: Columns, reference: RowIndex, candidate: RowIndex) -> Iterator[Subgroup]:

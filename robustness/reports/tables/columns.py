@@ -139,10 +139,10 @@ limit; `answer_marked` and `answer_last`, the number behind the marker and the l
 with whether either is right; `clean_quality` and `quality`, the task's metric. attacks.csv has the mean of both
 qualities over the judged examples (what was wrong before is as good after), sums of decodes, tokens and cut
 responses. In testsets.csv the metric is named as in the task, `accuracy_marked` and `accuracy_last` are accuracy by
-either reading, `cut_share` is that of cut responses, and the aggregations `answerable`, `unanswerable` and `method:
-NAME` are of parts. pairs.csv has rows of the task's metric; `noise_floor`, there and in fragility.csv, is the
-larger share of both arms' answers that changed when the gate asked again in another batch or order, or with the
-adapter unmerged; empty where it was not measured."""
+either reading, `cut_share` is that of cut responses, and the aggregations `construction: NAME` (rows with and
+without an answer) and `method: NAME` are of parts. pairs.csv has rows of the task's metric; `noise_floor`, there
+and in fragility.csv, is the larger share of both arms' answers that changed when the gate asked again in another
+batch or order, or with the adapter unmerged; empty where it was not measured."""
 
 
 def arrange(table: Table, rows: pd.DataFrame | list[dict[str, object]]) -> pd.DataFrame:

@@ -12,8 +12,6 @@ from robustness.stats import Interval, wilson_interval
 from robustness.stats.intervals import bootstrap_mean_interval
 from robustness.tasks.task import Task
 
-UNANSWERABLE = "unanswerable"
-"""The construction of rows whose right answer is that there is none."""
 Number = tuple[str, str, int, float, Interval]
 """Metric, aggregation, n, value and interval."""
 
@@ -22,8 +20,8 @@ def generated_numbers(part: pd.DataFrame, task: Task, seed: int) -> Iterator[Num
     """Yields what is known of one checkpoint on one set beside its accuracy; errored rows are left out.
 
     The quality by the task's metric, where that is more than right or wrong; accuracy by each rule of reading
-    numbers; `cut_share`, the responses that went on at the token limit; and of rows of several kinds the accuracy of
-    each: `answerable` and `unanswerable`, and of each method by which rows were made.
+    numbers; `cut_share`, the responses that went on at the token limit; and accuracy on the rows of each
+    construction, such as `answerable`, and of each method by which rows were made.
 
     Args:
         part: judged rows, with `robust_right`.
@@ -43,12 +41,9 @@ def generated_numbers(part: pd.DataFrame, task: Task, seed: int) -> Iterator[Num
             yield _share(f"accuracy_{rule.value}", "mean", known.dropna().to_numpy(dtype=float) == 1)
     if part["cut"].notna().any():
         yield _share("cut_share", "mean", part["cut"].dropna().to_numpy(dtype=float) == 1)
-    lacking = (part["construction"] == UNANSWERABLE).to_numpy()
-    if lacking.any():
-        yield _share("accuracy", "answerable", right[~lacking])
-        yield _share("accuracy", UNANSWERABLE, right[lacking])
-    for method in part["method"].replace("", None).dropna().unique():
-        yield _share("accuracy", f"method: {method}", right[(part["method"] == method).to_numpy()])
+    for column in ("construction", "method"):
+        for name in part[column].dropna().unique():
+            yield _share("accuracy", f"{column}: {name}", right[(part[column] == name).to_numpy()])
 
 
 def metric_name(task: Task) -> str:
