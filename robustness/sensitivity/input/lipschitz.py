@@ -10,7 +10,7 @@ import torch
 from pydantic import PositiveFloat, PositiveInt
 
 from robustness.errors import ProbeError
-from robustness.recipes.embedding.balls import Norm, random_in_ball
+from robustness.recipes.embedding.balls import Norm, project, random_in_ball, rescale, sizes
 from robustness.sensitivity.attention import twice_differentiable
 from robustness.sensitivity.batching import measure_batches, torch_generator
 from robustness.sensitivity.convergence import GATE
@@ -21,7 +21,7 @@ from robustness.sensitivity.measurement import Direction, Kind, Quantity, Space,
 from robustness.sensitivity.probe import Reading, Subject
 from robustness.tasks.abilities import Ability
 from robustness.testsets.example import Example
-from robustness.victims.heads.embedded_batch import EmbeddedBatch
+from robustness.victims.heads.embedded_batch import EmbeddedBatch, margins
 
 LIPSCHITZ = Quantity("local-lipschitz-lower", PER_EMBEDDING, Direction.FRAGILE)
 
@@ -30,6 +30,8 @@ PATIENCE = 6
 """An ascent ends where a sixth of its steps gained less than a thousandth."""
 SMALLEST = 1e-30
 """Of the norms whose logarithm is taken."""
+DESCENT_STEPS, DESCENT_SHARE = 12, 0.2
+"""On the way to the nearest other answer, each so many radii long."""
 
 
 @final
@@ -38,8 +40,9 @@ class LipschitzLower:
     """max over visited x' in B(x, r) of |J(x')|_2: a lower bound of the Lipschitz constant over the ball.
 
     The ball is of l2 perturbations of the content, convex, so that the constant is the supremum of |J|. It is that
-    norm that ascends, by second derivatives' products: from x, and from random points of the ball. The value starts
-    from |J(x)|, so it is never below the probe jacobian-norm. In the same units as that.
+    norm that ascends, by second derivatives' products: from where the margin is steepest on the way from x to another
+    answer, as slopes peak near the boundary, and from random points of the ball. The value starts from |J(x)|, so it
+    is never below the probe jacobian-norm. In the same units as that.
     """
 
     radius: PositiveFloat
@@ -47,7 +50,7 @@ class LipschitzLower:
     steps: PositiveInt
     """Of each ascent, at most."""
     restarts: PositiveInt
-    """Ascents, the first of them from x."""
+    """Ascents, the first of them from the steepest point on the way to another answer."""
     space: Space = Space.INPUT
     needs: ClassVar[frozenset[Ability]] = frozenset({Ability.LOGITS})
 
@@ -95,7 +98,7 @@ def lipschitz_lower(
         batch: the centres; its logits must be twice differentiable.
         radius: of the balls, in embedding units.
         steps: of each ascent, at most.
-        restarts: ascents, the first from the centre, the others from random points of the ball.
+        restarts: ascents, the first from the steepest point of a descent on the margin, the others from random ones.
         generators: one a row, on the CPU.
 
     Raises:
@@ -104,9 +107,9 @@ def lipschitz_lower(
     if not radius > 0:
         raise ProbeError(f"lipschitz-lower: radius {radius}; expected more than 0")
     jacobian, _ = logit_jacobians(batch)
-    best, passes = spectral_norms(jacobian), torch.ones_like(batch.labels)
+    best, passes = spectral_norms(jacobian), torch.ones_like(batch.labels) + DESCENT_STEPS
     limits = torch.full((len(batch.labels),), radius, device=best.device, dtype=batch.embeddings.dtype)
-    start = torch.zeros_like(batch.embeddings)
+    start = _steepest_on_descent(batch, limits)
     for _ in range(restarts):
         ascent = BallAscent(start, limits, patience=max(1, steps // PATIENCE))
         directions = _leading_direction(jacobian).to(limits.dtype)
@@ -122,6 +125,24 @@ def lipschitz_lower(
         best, passes = torch.fmax(best, spectral_norms(logit_jacobians(there)[0])), passes + 1
         start = random_in_ball(batch.content, start.shape[2], limits, Norm.L2, generators).to(start.dtype)
     return LargestNorms(best, passes)
+
+
+def _steepest_on_descent(batch: EmbeddedBatch, limits: torch.Tensor) -> torch.Tensor:
+    """Where the margin's gradient was largest on the way from the centre to another answer, like the embeddings."""
+    with torch.no_grad():
+        answers = batch.logits(batch.embeddings).argmax(dim=1)
+    delta = best_points = torch.zeros_like(batch.embeddings)
+    best = torch.full_like(limits, -1.0)
+    for _ in range(DESCENT_STEPS):
+        with torch.enable_grad():
+            point = (batch.embeddings + delta).detach().requires_grad_()
+            (slope,) = torch.autograd.grad(margins(batch.logits(point), answers).sum(), point)
+        slope = slope.masked_fill(~batch.content[:, :, None], 0.0).nan_to_num()
+        norms = sizes(slope, Norm.L2)
+        best_points = torch.where((norms > best)[:, None, None], delta, best_points)
+        best = torch.maximum(best, norms)
+        delta = project(delta - rescale(slope, DESCENT_SHARE * limits), limits, Norm.L2)
+    return best_points
 
 
 def _leading_direction(jacobian: torch.Tensor) -> torch.Tensor:

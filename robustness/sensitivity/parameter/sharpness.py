@@ -35,7 +35,7 @@ NOT_STEEPEST = (
 
 MOMENTUM = 0.7
 """What is left of the older steepest directions in the next step."""
-STEP = 0.5
+STEP = 0.2
 """Of their sum, the length of a step."""
 
 
@@ -193,8 +193,8 @@ class Ascent:
     def rise(self, project: Projection | None = None) -> Rise:
         """Returns the largest rises found of the loss; in a linear subspace where a projection is given.
 
-        Each step is half a radius along the steepest directions so far, the older the less, then put back onto the
-        ball: for a quadratic function this is power iteration with momentum.
+        Each step is a fifth of a radius along the steepest directions so far, the older the less, then put back onto
+        the ball: for a quadratic function this is power iteration with momentum.
         """
         self._weights.place({})
         start, slope = self._loss.slope()

@@ -70,9 +70,10 @@ def test_with_a_gradient_it_is_the_trust_regions_closed_form(hessian: np.ndarray
 def test_in_a_coordinate_subspace_it_is_the_sub_matrixs_and_never_more_than_in_the_whole(hessian: np.ndarray) -> None:
     mask = torch.tensor([1.0, 1, 1, 0, 0, 0, 0, 0], dtype=torch.float64)
 
-    inside = search(
-        Quadratic(hessian), WeightNorm.FROBENIUS, 0.7, project=lambda d: {name: v * mask for name, v in d.items()}
-    )
+    def project(delta: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {name: value * mask for name, value in delta.items()}
+
+    inside = search(Quadratic(hessian), WeightNorm.FROBENIUS, 0.7, steps=120, project=project)
 
     exact = 0.5 * 0.49 * np.linalg.eigvalsh(hessian[:3, :3])[-1]
     assert inside == pytest.approx(exact, rel=1e-4)
