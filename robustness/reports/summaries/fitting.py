@@ -21,7 +21,7 @@ WIDTH = 80
 """Columns that sentences are broken to, where there are as many."""
 NAME_WIDTH = 12
 """Columns below which a name, which folds, is broken inside a word where it has longer ones."""
-PIECES = re.compile(r"\s+|[^\s:/|_-]*[:/|_-]+|[^\s:/|_-]+")
+PIECES = re.compile(r"\s+|[\d.]+e-\d+|[^\s:/|_-]*[:/|_-]+|[^\s:/|_-]+")
 """Of a name, between which it folds: words, and what a hyphen, slash or colon ends."""
 INDENT = "  "
 
@@ -158,6 +158,8 @@ def fold_name(cell: str, width: int) -> str:
 
     >>> fold_name("adversarial-distance", 14).split(chr(10))
     ['adversarial-', 'distance']
+    >>> fold_name("lipschitz-upper, radius 2e-05", 14).split(chr(10))
+    ['lipschitz-', 'upper, radius', '2e-05']
     """
     lines = [""]
     for piece in PIECES.findall(Text.from_markup(cell, emoji=False).plain):
