@@ -24,9 +24,9 @@ PROMPTS = int(os.environ.get("BENCH_ROWS", "64"))
 NEW_TOKENS = 40
 """Of a meaning representation."""
 BATCH_SIZES = (8, 16, 32, 64)
-TEXTS, CANDIDATES = 2, 24
+TEXTS, CANDIDATES = int(os.environ.get("BENCH_TEXTS", "2")), 24
 """Texts that are edited, and candidates of each."""
-ROUNDS = 2
+ROUNDS = int(os.environ.get("BENCH_ROUNDS", "2"))
 """Rivals take turns; the quickest of each counts."""
 Save = Callable[[str, dict[str, Any]], None]
 
@@ -150,6 +150,7 @@ def test_shared_prefixes_save_a_third_of_the_time(
     result = {
         "words": words,
         "candidates": len(pairs),
+        "rounds": ROUNDS,
         "seconds": seconds,
         "token_forwards": tokens,
         "share_of_seconds": share,

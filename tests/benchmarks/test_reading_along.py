@@ -22,7 +22,7 @@ from robustness.tasks.gold import GoldSpan
 from robustness.tasks.grading import Grader, Rows
 from robustness.tasks.text.answering import TextAnswer
 from robustness.tasks.text.metrics import TextMetric
-from robustness.testsets.example import Example
+from robustness.testsets.example import Example, Texts
 from robustness.victims.files.smollm2 import load_smollm2
 from robustness.victims.heads.texts import TextVictim
 
@@ -50,6 +50,9 @@ class DecodesAll:
 
     def rows(self, asked: Sequence[Example]) -> Rows:
         return self.victim.rows(asked)
+
+    def read(self, texts: Sequence[Texts]) -> list[bytes]:
+        return self.victim.read(texts)
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from robustness.victims.heads.embedded_batch import EmbeddedBatch
 from robustness.victims.heads.head import Head
 from robustness.victims.heads.kernels import Kernels
 from robustness.victims.heads.kinds import HeadKind
-from robustness.victims.heads.prompts import locate_tokens, prompt_of
+from robustness.victims.heads.prompts import digest_tokens, locate_tokens, prompt_of
 from robustness.victims.heads.sequences.loss import locate_in_responses, response_gradients
 from robustness.victims.heads.sequences.margin import batch_responses, embed_responses
 from robustness.victims.heads.sequences.targets import find_unfit_responses
@@ -108,6 +108,14 @@ class TextVictim:
         wanted = [self._continuation(example) for example in asked]
         responses = self._responses.decode(_ids(asked), [row.prompt for row in wanted])
         return self._rows(self._read(asked, wanted), [(each, len(each.tokens)) for each in responses])
+
+    def read(self, texts: Sequence[Texts]) -> list[bytes]:
+        """Returns a digest of each prompt's tokens: of prompts that are read alike a search has one answer.
+
+        Raises:
+            ValueError: a prompt longer than the model takes.
+        """
+        return [digest_tokens(self.encode(text)) for text in texts]
 
     def loss_rows(self, asked: Sequence[Example]) -> Rows:
         """Returns loss rows, for which nothing is decoded, shape (len(asked), numbers).

@@ -21,7 +21,7 @@ from robustness.victims.heads.head import Head
 from robustness.victims.heads.kernels import Kernels
 from robustness.victims.heads.kinds import HeadKind
 from robustness.victims.heads.labels import ENCODE_TEXTS, Scores
-from robustness.victims.heads.prompts import locate_tokens, prompt_of
+from robustness.victims.heads.prompts import digest_tokens, locate_tokens, prompt_of
 from robustness.victims.heads.text_gradients import Located, TextGradient, text_gradients
 from robustness.victims.heads.verbaliser_gradients import batch_prompts, embed_prompts, locate_in_prompts
 from robustness.victims.inputs import Company, accepted_inputs, longest_text
@@ -130,6 +130,10 @@ class PromptedVictim:
             chunk = [self.encode(text) for text in texts[start : start + ENCODE_TEXTS]]
             scores[start : start + len(chunk)] = self._score_chunk(chunk)
         return scores
+
+    def read(self, texts: Sequence[Texts]) -> list[bytes]:
+        """Returns a digest of each prompt's tokens: of prompts that are read alike a search has one score."""
+        return [digest_tokens(self.encode(text)) for text in texts]
 
     def logits(self, texts: Sequence[Texts]) -> Scores:
         """Returns the scores."""
