@@ -8,6 +8,7 @@ import pytest
 import robustness
 from robustness import Access, api
 from robustness.definitions.catalog import ATTACKS
+from robustness.errors import AttackError
 from robustness.reports.tables.columns import Table
 
 WHITE_BOX = [name for name in ATTACKS.names() if ATTACKS.find(name).definition.family == "embedding"]
@@ -60,7 +61,7 @@ def test_epsilon_curves_fall_to_the_robust_accuracy(report: Any) -> None:
     assert ddn["robust_accuracy"].iloc[-1] == pytest.approx(robust)
 
 
-def test_a_users_own_white_box_attack_runs(tiny: Any, tmp_path: Path) -> None:
+def test_a_users_own_white_box_attack_runs_and_one_that_always_fails_ends_the_run(tiny: Any, tmp_path: Path) -> None:
     from robustness.recipes.embedding.attack import Smallest
     from robustness.recipes.embedding.minimal_norm import Ddn
 
@@ -75,21 +76,24 @@ def test_a_users_own_white_box_attack_runs(tiny: Any, tmp_path: Path) -> None:
         def perturb(self, victim: Any, examples: Any, generators: Any) -> Any:
             raise ValueError("my own bug")
 
-    report = robustness.run(
-        "smoke",
-        tiny.pairs,
-        tmp_path / "run",
-        data=tiny.data,
-        testsets=[str(tiny.testset)],
-        attacks=[Mine, Broken],
-        limit=4,
-    )
+    def run(attack: type) -> Any:
+        return robustness.run(
+            "smoke",
+            tiny.pairs,
+            tmp_path / attack.__name__,
+            data=tiny.data,
+            testsets=[str(tiny.testset)],
+            attacks=[attack],
+            limit=4,
+        )
+
+    report = run(Mine)
+    with pytest.raises(AttackError, match="3 examples in a row.*ValueError: my own bug"):
+        run(Broken)
 
     examples = report.tables[Table.EXAMPLES].set_index("attack")
     names = sorted(set(examples.index) - {"none"})
-    assert len(names) == 2
-    errored = examples[examples["status"] == "errored"]
-    assert len(errored) == 8 and set(errored["error"]) == {"ValueError: my own bug"}
+    assert len(names) == 1 and report.n_errored == 0
 
 
 def test_white_box_attacks_on_texts_run_on_both_arms_and_their_texts_are_replayed(tiny: Any, tmp_path: Path) -> None:

@@ -319,8 +319,8 @@ def _probes(probed: pd.DataFrame, pairs: tuple[PairRecord, ...], record: RunReco
     parts: list[Part] = []
     for pair in pairs if len(probed) else ():
         mine = probed[probed["checkpoint"].isin(_arms(pair)) & probed["value"].notna()]
+        mine = name_panels(find_telling(mine)) if len(mine) else mine
         if len(mine):
-            mine = name_panels(find_telling(mine))
             n, limit = len(mine[["testset", "probe", "quantity"]].drop_duplicates()), _limit(pairs)
             label = f"Sensitivity of both arms of {visible(pair.name)} on the same examples"
             arms = arms_of_pair(pair, record)

@@ -314,7 +314,7 @@ def test_asking_for_gradients_without_access_is_an_error_of_that_example() -> No
     victim = bag_victim(TOKENIZERS["word pieces"])
     examples = label_as_answered(victim, SENTENCES)
 
-    refused = run(Sneaky(), victim, examples).values()
+    refused = run(Sneaky(), victim, examples[:2]).values()  # a third would end the run
     allowed = run(Open(), victim, examples).values()
 
     assert all(o.status is Status.ERRORED and "its access is scores" in str(o.error) for o in refused)
