@@ -220,5 +220,5 @@ def test_an_empty_reference_is_not_the_folder_of_the_file(tmp_path: Path, key: s
     write_pairs(path, [entry()])
     path.write_text(re.sub(f"{key} = .*", f'{key} = ""', path.read_text()))
 
-    with pytest.raises(DefinitionError, match=f"key '{key}': expected at least 1 character"):
+    with pytest.raises(DefinitionError, match=f"key '{key}': expected 1 or more characters"):
         read_pairs(path)
