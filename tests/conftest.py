@@ -33,6 +33,8 @@ settings.load_profile("patient")
 torch.set_num_threads(1)  # tiny models are slower on more
 # A shell's background jobs ignore Ctrl-C, and so would every process that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# Where it is set, as in workers of parallel tests, a pipe's lines would be folded as a terminal's are.
+os.environ.pop("COLUMNS", None)
 
 GOOD = ("fine", "lovely", "superb", "warm", "bright", "clever", "tender", "charming")
 BAD = ("dull", "awful", "clumsy", "cold", "bleak", "stupid", "noisy", "tedious")

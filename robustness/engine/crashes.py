@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import final
 
+import torch
+
 from robustness.errors import AttackError, RobustnessError, first_line
 from robustness.testsets.example import Example
 from robustness.victims.isolation import GONE
@@ -19,8 +21,9 @@ class Crash:
 
     @property
     def kind(self) -> str:
-        """The error's class; empty where an error says what the attack lacks, which the rows then say."""
-        is_own = isinstance(self.error, AttackError) or not isinstance(self.error, RobustnessError)
+        """The error's class; empty where an error says what the attack or the machine lacks, as the rows then do."""
+        lacking = (RobustnessError, MemoryError, torch.OutOfMemoryError)
+        is_own = isinstance(self.error, AttackError) or not isinstance(self.error, lacking)
         return type(self.error).__name__ if is_own else ""
 
 

@@ -149,7 +149,7 @@ class LabelGrader:
     >>> grader = LabelGrader(("negative", "positive"))
     >>> asked = GradedText(("a fine film",), label=1)
     >>> grader.grade(np.zeros(2, dtype=np.float32), asked)
-    Grade(correct=False, quality=0.5, response='negative')
+    Grade(correct=False, quality=0.5, response='negative', cut=None)
     """
 
     labels: tuple[str, ...]
@@ -246,7 +246,7 @@ class SpanGrader:
 
     >>> asked = GradedText(("Who won?", "Denver won."), answers=(GoldSpan("Denver", 0),))
     >>> SpanGrader().grade(np.array([0.1, 0, 6], dtype=np.float32), asked)
-    Grade(correct=True, quality=1.0, response='Denver')
+    Grade(correct=True, quality=1.0, response='Denver', cut=None)
     """
 
     measure: ClassVar[str] = "F1"

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from robustness.definitions.pairs import PairsDefinition
 from robustness.definitions.reading import read_definition
-from robustness.errors import CheckpointError, DataError, RunError
+from robustness.errors import CheckpointError, DataError, DefinitionError, RunError
 from robustness.tasks.answer_scores import score_answer
 from robustness.training import completions, training
 from robustness.training.adaptation import Base
@@ -318,7 +318,7 @@ def _one_answer(folder: Path) -> tuple[str, Path, Path]:
         (_no_padding, CheckpointError, "neither a padding nor an end token"),
         (_unknown_end, CheckpointError, r"end token '<over>' is number \d+, and the model knows \d+ tokens"),
         (_no_chat, CheckpointError, r"has no chat template, and task meaning asks by \[chat\]"),
-        (_printed, DataError, "the field gold is the gold answer itself, in all 48 rows"),
+        (_printed, DefinitionError, "columns names 'gold', which answers names too"),
         (_at_the_end, DataError, "the prompt prints the gold answer at its end, in all 48 rows"),
         (_unreadable, DataError, "the gold answers of 24 of 24 rows|the gold answers of 48 of 48 rows"),
         (_long_prompt, DataError, r"row 'meanings-train:49': its prompt has 82 tokens; the model takes 1 to 58"),

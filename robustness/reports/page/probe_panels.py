@@ -29,7 +29,7 @@ def name_panels(rows: pd.DataFrame) -> pd.DataFrame:
     for label, word in (("norm", ""), ("radius", "radius "), ("sigma", "sigma ")):
         if label in rows:
             several = rows.groupby(["probe", "quantity"])[label].transform("nunique") > 1
-            names = names.where(~several, names + " " + word + rows[label].map(_text))
+            names = names.where(~several, names + " " + word + rows[label].map(_text).astype(str))
     return rows.assign(quantity=names)
 
 

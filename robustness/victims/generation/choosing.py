@@ -12,7 +12,6 @@ from robustness.victims.generation.reading import Continuation, read_along
 from robustness.victims.generation.sharing import Group, share
 
 
-@torch.inference_mode()
 def score_choices(
     causal: CausalModel, prompts: Sequence[tuple[int, ...]], choices: Sequence[tuple[int, ...]]
 ) -> torch.Tensor:
@@ -30,8 +29,9 @@ def score_choices(
     each = list(places)
     scores = torch.empty(len(each), len(choices), device=causal.device)
     longest = max(choices, key=len)
-    for group in share(causal, [prompt + longest for prompt in each], [len(prompt) - 1 for prompt in each]):
-        scores[group.indices] = _score_group(causal, [each[index] for index in group.indices], group, choices)
+    with torch.inference_mode():
+        for group in share(causal, [prompt + longest for prompt in each], [len(prompt) - 1 for prompt in each]):
+            scores[group.indices] = _score_group(causal, [each[index] for index in group.indices], group, choices)
     return scores[rows]
 
 
