@@ -27,12 +27,15 @@ def score_choices(
     places: dict[tuple[int, ...], int] = {}
     rows = [places.setdefault(prompt, len(places)) for prompt in prompts]
     each = list(places)
-    scores = torch.empty(len(each), len(choices), device=causal.device)
     longest = max(choices, key=len)
+    order: list[int] = []
+    parts: list[torch.Tensor] = []
     with torch.inference_mode():
         for group in share(causal, [prompt + longest for prompt in each], [len(prompt) - 1 for prompt in each]):
-            scores[group.indices] = _score_group(causal, [each[index] for index in group.indices], group, choices)
-    return scores[rows]
+            parts.append(_score_group(causal, [each[index] for index in group.indices], group, choices))
+            order += group.indices
+        found = {index: place for place, index in enumerate(order)}
+        return torch.cat(parts)[torch.tensor([found[row] for row in rows], device=causal.device)]
 
 
 def _score_group(
