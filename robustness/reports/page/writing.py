@@ -45,7 +45,7 @@ from robustness.reports.page.plots import (
 from robustness.reports.page.prediction_plot import draw_predictions
 from robustness.reports.page.probe_panels import find_telling, name_panels
 from robustness.reports.page.radii import draw_radii, radii_of_pair, say_radii
-from robustness.reports.summaries.arms import arms_of_pair, arms_of_run, method_name
+from robustness.reports.summaries.arms import arms_of_pair, arms_of_run
 from robustness.reports.summaries.run_facts import attack_facts, command_line, run_facts
 from robustness.reports.summaries.summary import Summaries, summarise_run
 from robustness.reports.summaries.wording import bind, capital, join_words, points
@@ -121,8 +121,8 @@ def write_page(
 def _answer_parts(record: RunRecord, tables: Tables) -> dict[str, object]:
     """The head of the page: answers, and where the arms differ."""
     arms, pairs = arms_of_run(record.pairs, record), tables[Table.PAIRS]
-    candidates = (record.find_checkpoint(pair.candidate).adaptation for pair in record.pairs)
-    methods = join_words(list(dict.fromkeys(map(method_name, candidates))))
+    candidates = (arms_of_pair(pair, record).candidate.name for pair in record.pairs)
+    methods = join_words(list(dict.fromkeys(candidates)))
     answers = summarise_run(pairs, record)
     return {
         "title": f"{capital(arms.reference.name)} against {methods}, under attack",
