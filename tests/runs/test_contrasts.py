@@ -168,6 +168,8 @@ def test_a_rank_tells_a_merged_adapter_from_full_fine_tuning(shelf: Shelf, tmp_p
     assert [arm.settings for arm in arms] == [{}, {"rank": "4"}]
     assert arms[0].method_digest != arms[1].method_digest
     assert "full fine-tuning (rank=4) (candidate) beside full fine-tuning (full rank) (reference)" in lines(report)
+    title = "<h1>Full fine-tuning (full rank) against full fine-tuning (rank=4), under attack</h1>"
+    assert title in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_labels_without_names_are_read_in_the_order_of_the_partner(shelf: Shelf, tmp_path: Path) -> None:
