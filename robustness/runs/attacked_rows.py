@@ -38,7 +38,8 @@ def stages(prepared: Prepared, store: Store, out: Path, doubts: list[str]) -> It
     yield [work for work in everything if work.cell.attack == NO_ATTACK]
     chosen = find_attacked(plan, prepared, store, plan.attacked)
     write_record(out, read_record(out).model_copy(update={"chosen": count_attacked(chosen)}))
-    doubts += describe_shortage(chosen, plan, plan.attacked)
+    whole = {name for name, used in prepared.rows.items() if len(used.examples) == len(used.testset.examples)}
+    doubts += describe_shortage(chosen, plan, plan.attacked, whole)
     yield [
         Work(cell, tuple(row for row in rows if row.id in chosen[cell.checkpoint, cell.testset]))
         for cell, rows in ((work.cell, work.examples) for work in everything)
@@ -92,15 +93,23 @@ def count_attacked(chosen: Mapping[Place, Set[str]]) -> tuple[AttackedRecord, ..
     return tuple(AttackedRecord(checkpoint=place[0], testset=place[1], n=len(rows)) for place, rows in chosen.items())
 
 
-def describe_shortage(chosen: Mapping[Place, Set[str]], plan: Plan, limit: int) -> list[str]:
-    """Returns a warning for each pair and test set with fewer rows than were asked for."""
+def describe_shortage(chosen: Mapping[Place, Set[str]], plan: Plan, limit: int, whole: Set[str]) -> list[str]:
+    """Returns a warning for each pair and test set with fewer rows than were asked for.
+
+    Args:
+        chosen: the rows to attack.
+        plan: with the pairs.
+        limit: how many were asked for.
+        whole: test sets all of whose rows were asked about, so that there are no more to draw from.
+    """
     found = []
     for pair in plan.pairs:
         for testset in dict.fromkeys(place[1] for place in chosen if place[0] in pair.names):
             n = len(chosen[pair.reference_name, testset] & chosen[pair.candidate_name, testset])
             if n < limit:
+                advice = "it has no more to draw them from" if testset in whole else "raise --limit to draw from more"
                 found.append(
                     f"pair {pair.name}: both arms answer {n} rows of {testset} rightly, fewer than the {limit} to be "
-                    "attacked; raise --limit to draw them from more"
+                    f"attacked; {advice}"
                 )
     return found

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from robustness.definitions.naming import nearest_of
 from robustness.definitions.writing import toml_value
 from robustness.errors import CheckpointError
 from robustness.tasks.task import Task
@@ -89,8 +90,9 @@ def find_columns(checkpoint: Checkpoint, task: Task) -> tuple[int, ...]:
     """Returns for each task label the column of the checkpoint's head that holds it.
 
     Raises:
-        CheckpointError: its labels have no names, or others than the task's.
+        CheckpointError: its labels have no names, or others than the task's; or the pair maps a name that none has.
     """
+    _refuse_unused(checkpoint, task)
     return map_labels(task, read_labels(checkpoint, task), checkpoint.name, dict(checkpoint.labels))
 
 
@@ -125,6 +127,19 @@ def advise_order(checkpoint: Checkpoint, task: Task, columns: Sequence[int]) -> 
     saved = read_labels(checkpoint, task).as_saved
     named = sorted((column, label) for column, label in zip(columns, task.labels, strict=True))
     return _advise([(saved[column], label) for column, label in named], dict(checkpoint.labels))
+
+
+def _refuse_unused(checkpoint: Checkpoint, task: Task) -> None:
+    """Refuses what the pair says of a name that neither arm nor the base has: it would change nothing."""
+    folders = [each for each in (checkpoint.folder, checkpoint.partner, checkpoint.base) if each is not None]
+    known = {name for folder in folders for name in _read_table(folder).values()}
+    numbered = {f"LABEL_{column}" for column in range(len(task.labels))}
+    for name, _ in checkpoint.labels:
+        if name not in known | numbered:
+            raise CheckpointError(
+                f"checkpoint {checkpoint.name}: label-map: the pair says what {name!r} stands for, but no label of "
+                f"its arms has that name{nearest_of(name, known or numbered)}"
+            )
 
 
 def _explain_mismatch(task: Task, names: LabelNames, given: Mapping[str, str]) -> str:

@@ -102,6 +102,15 @@ def test_fewer_rows_than_were_asked_for_are_a_warning(tiny: Any, suite: Path, tm
     assert report.missing == 0
 
 
+def test_no_higher_limit_is_advised_where_all_rows_were_asked_about(tiny: Any, suite: Path, tmp_path: Path) -> None:
+    suite.write_text(SUITE.format(attacked=1000).replace("limit = 20", "limit = 10000"))
+
+    report = start(tiny, suite, tmp_path / "run")
+
+    (warning,) = (each for each in report.record.warnings if "to be attacked" in each)
+    assert warning.endswith("fewer than the 1000 to be attacked; it has no more to draw them from")
+
+
 def test_a_test_set_that_a_suite_only_evaluates_is_attacked_where_the_command_line_names_it(
     tiny: Any, tmp_path: Path
 ) -> None:

@@ -209,6 +209,13 @@ def test_labels_of_the_pair_name_what_the_checkpoint_does_not(shelf: Shelf, tmp_
     assert api.verify(tmp_path / "run", sample=20).disagreements == ()
 
 
+def test_a_label_name_that_neither_arm_has_is_refused_with_the_known_ones(shelf: Shelf, tmp_path: Path) -> None:
+    said = "'negativ' stands for, but no label of its arms has that name; did you mean 'negative'?"
+    with pytest.raises(CheckpointError, match=re.escape(said)):
+        compare(shelf, tmp_path / "run", "lora", "full", labels={"negativ": "negative"})
+    assert not (tmp_path / "run").exists()
+
+
 def test_two_checkpoints_without_label_names_are_told_what_to_give(shelf: Shelf, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"give the pair labels = \{ LABEL_0"):
         compare(shelf, tmp_path / "run", "plain_full", "plain_lora")
