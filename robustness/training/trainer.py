@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import tempfile
 import time
@@ -38,6 +39,8 @@ from robustness.victims.inputs import accepted_inputs
 from robustness.victims.padding import settle_padding_token, settle_side
 
 DEV_BATCH_SIZE = 64
+MIXED_PRECISION = "ACCELERATE_MIXED_PRECISION"
+"""Where transformers 4 leaves a training's precision, and would take it from for all that follow in the process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +259,7 @@ def _logits_alone(label_names: Sequence[str]) -> Callable[[Any, Any], Any]:
 
 def _arguments(trial: Trial, rows: EncodedRows, unused_folder: str) -> TrainingArguments:
     settings = trial.settings
+    os.environ.pop(MIXED_PRECISION, None)
     arguments = TrainingArguments(
         output_dir=unused_folder,
         num_train_epochs=settings.epochs,

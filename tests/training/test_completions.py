@@ -246,6 +246,14 @@ def test_responses_are_scored_in_float32_where_training_is_in_bfloat16(
     assert float(autocast) > 0  # as it was trained
 
 
+def test_training_in_bfloat16_leaves_the_next_training_in_float32(base: Base, rows: EncodedRows) -> None:
+    first, _ = _run("full", base, rows)
+    _run("full", base, rows, bf16=True)
+    again, _ = _run("full", base, rows)
+
+    assert all(torch.equal(*pair) for pair in zip(first.parameters(), again.parameters(), strict=True))
+
+
 Broken = Callable[[Path], tuple[str, Path, Path]]
 """Makes test set, data and base in a folder."""
 
