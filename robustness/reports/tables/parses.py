@@ -6,7 +6,7 @@ import pandas as pd
 
 from robustness.runs.storage.record import RunRecord
 from robustness.tasks.text.answering import TextAnswer
-from robustness.tasks.text.numbers import NumberParser, NumberRule
+from robustness.tasks.text.numbers import NumberRule
 
 RULES = (NumberRule.MARKED, NumberRule.LAST)
 """Of both the reading is a column, whichever of them the task declares."""
@@ -38,9 +38,6 @@ def parse_columns(frame: pd.DataFrame, record: RunRecord) -> dict[str, pd.Series
 
 def _read(answer: TextAnswer, response: str, gold: str) -> tuple[object, ...]:
     """Answer and whether it is right, by each rule."""
-    right: set[str | None] = {each.text for each in answer.parse_golds([gold])}
-    parser = NumberParser() if answer.marker is None else NumberParser(answer.marker)
-    readings = parser.read(response)
-    found = [readings.choose(rule) for rule in RULES]
-    texts = [None if said is None else said.text for said in found]
-    return tuple(cell for text in texts for cell in (text, int(text in right)))
+    found = answer.score_by_rule(response, [gold])
+    each = [found[rule] for rule in RULES]
+    return tuple(cell for said, score in each for cell in (said and said.text, int(score.correct)))

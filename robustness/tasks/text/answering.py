@@ -54,21 +54,24 @@ class TextAnswer:
         """
         return Scorer(self.metric, self.threshold).score(self.parse(response), self.parse_golds(golds))
 
-    def score_by_rule(self, response: str, golds: Sequence[str]) -> dict[NumberRule, TextScore]:
-        """Returns how right a response is by each rule alone that says which of its numbers counts.
+    def score_by_rule(
+        self, response: str, golds: Sequence[str]
+    ) -> dict[NumberRule, tuple[ParsedAnswer | None, TextScore]]:
+        """Returns what each rule alone reads in a response, and how right that is.
 
         The gold texts are read by the task's own rule. Of other parsers nothing is returned.
 
         >>> answer = TextAnswer("number", "fraction")
         >>> found = answer.score_by_rule("#### 18 eggs, so 20 are left", ["#### 18"])
-        >>> {rule.value: score.correct for rule, score in found.items()}
+        >>> {rule.value: score.correct for rule, (_, score) in found.items()}
         {'marked': True, 'last': False}
         """
         parser = _build(self.parser, self.marker, self.rule, self.pattern)
         if not isinstance(parser, NumberParser):
             return {}
         readings, scorer, parsed = parser.read(response), Scorer(self.metric, self.threshold), self.parse_golds(golds)
-        return {rule: scorer.score(readings.choose(rule), parsed) for rule in (NumberRule.MARKED, NumberRule.LAST)}
+        found = {rule: readings.choose(rule) for rule in (NumberRule.MARKED, NumberRule.LAST)}
+        return {rule: (said, scorer.score(said, parsed)) for rule, said in found.items()}
 
     def parse_golds(self, golds: Sequence[str]) -> list[ParsedAnswer]:
         """Returns the gold answers that can be read."""

@@ -24,10 +24,11 @@ from robustness.victims.heads.head import Head
 from robustness.victims.heads.kernels import Kernels
 from robustness.victims.heads.kinds import HeadKind
 from robustness.victims.heads.prompts import digest_tokens, locate_tokens, prompt_of
-from robustness.victims.heads.sequences.loss import locate_in_responses, response_gradients
+from robustness.victims.heads.sequences.loss import response_gradients
 from robustness.victims.heads.sequences.margin import batch_responses, embed_responses
 from robustness.victims.heads.sequences.targets import find_unfit_responses
 from robustness.victims.heads.text_gradients import Located, TextGradient
+from robustness.victims.heads.verbaliser_gradients import locate_in_prompts
 from robustness.victims.inputs import Company, longest_text
 
 NOT_COMPILED = (
@@ -245,7 +246,7 @@ class TextVictim:
 
     def locate(self, asked: Sequence[Example]) -> list[Located]:
         """Returns the content tokens of each example."""
-        return locate_in_responses(self, asked)
+        return locate_in_prompts(self, asked)
 
     def text_gradients(self, asked: Sequence[Example]) -> list[TextGradient]:
         """Returns the gradient at each example's text."""

@@ -20,6 +20,7 @@ from robustness.victims.heads.text_gradients import Located
 from robustness.victims.lookup import look_up, replaced_lookup
 
 if TYPE_CHECKING:
+    from robustness.victims.heads.texts import TextVictim
     from robustness.victims.heads.verbalisers import PromptedVictim
 
 
@@ -52,7 +53,7 @@ def batch_prompts(victim: PromptedVictim, examples: Sequence[Example]) -> list[l
     return group_by_length(examples, rows, victim.company, victim.device)
 
 
-def locate_in_prompts(victim: PromptedVictim, examples: Sequence[Example]) -> list[Located]:
+def locate_in_prompts(victim: PromptedVictim | TextVictim, examples: Sequence[Example]) -> list[Located]:
     """Returns the tokens of the attacked segments, with their places in the segments, not in the prompt."""
     found = []
     for example in examples:

@@ -100,7 +100,7 @@ def test_a_response_is_graded_by_each_rule_alone() -> None:
     golds = ["17 + 1 = 18\n#### 18"]
 
     found = [
-        {rule.value: score.correct for rule, score in answer.score_by_rule(response, golds).items()}
+        {rule.value: score.correct for rule, (_, score) in answer.score_by_rule(response, golds).items()}
         for response in ("#### 18 of 20", "18", "#### 17, no: 18", "none")
     ]
 

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from robustness.testsets.example import Example
 from robustness.victims.heads.embedded_batch import group_by_length
 from robustness.victims.heads.sequences.margin import NONE, TARGETS, target_inputs, target_logits
-from robustness.victims.heads.text_gradients import Located, TextGradient, differentiate_batches, gradient_at
+from robustness.victims.heads.text_gradients import TextGradient, differentiate_batches, gradient_at
+from robustness.victims.heads.verbaliser_gradients import locate_in_prompts
 from robustness.victims.lookup import look_up
 from robustness.victims.vocabulary import vocabulary_of
 
@@ -25,18 +25,6 @@ def response_gradients(victim: TextVictim, examples: Sequence[Example]) -> list[
     rows = [victim.encode(example.texts) + victim.target(example)[:-1] for example in examples]
     batches = group_by_length(examples, rows, victim.company, victim.device)
     return differentiate_batches(victim, examples, batches, partial(_differentiate, victim))
-
-
-def locate_in_responses(victim: TextVictim, examples: Sequence[Example]) -> list[Located]:
-    """Returns the tokens of the attacked segments, with their places in the segments, not in the prompt."""
-    found = []
-    for example in examples:
-        ids, places = victim.encode_segments(example.texts)
-        kept = [(token, place) for token, place in zip(ids, places, strict=True) if place is not None]
-        kept = [(token, place) for token, place in kept if place[0] in example.attacked]
-        tokens = np.array([token for token, _ in kept], dtype=np.int64)
-        found.append(Located(tokens, tuple(place for _, place in kept)))
-    return found
 
 
 def sequence_losses(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
@@ -63,7 +51,7 @@ def _differentiate(victim: TextVictim, examples: Sequence[Example]) -> list[Text
         losses = sequence_losses(target_logits(victim, point, inputs), inputs[TARGETS])
         (slope,) = torch.autograd.grad(losses.sum(), point)
     vocabulary = vocabulary_of(victim)
-    located = locate_in_responses(victim, examples)
+    located = locate_in_prompts(victim, examples)
     answers = victim.rows_along(examples, [None] * len(examples))
     found = []
     for row, (example, own, answer) in enumerate(zip(examples, located, answers, strict=True)):
