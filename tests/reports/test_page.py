@@ -129,7 +129,10 @@ def test_an_answer_stands_on_the_page_with_chips_caveats_and_controls(
     assert "peft-more-fragile" in answer.get("class")
     assert answer.find("h2").text == "pair-0: LoRA beside full fine-tuning"
     (headline,) = answer.find_class("headline")
-    assert headline.text == "LoRA is more fragile than full fine-tuning in 1 of 2 comparisons and less accurate in 1."
+    assert headline.text == (
+        "Both hold up under attack. "
+        "LoRA is more fragile than full fine-tuning in 1 of 2 comparisons and less accurate in 1."
+    )
     chips = [chip.text for chip in answer.find_class("chip")]
     assert chips == [
         *("1 LoRA more fragile", "0 full more fragile", "1 LoRA less accurate", "0 equivalent", "0 inconclusive")

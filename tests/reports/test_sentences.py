@@ -106,7 +106,7 @@ def test_a_fragile_answer_rests_on_the_success_rate_and_on_clean_accuracy_of_the
     answer = ask(FRAGILE | {"drop_difference": 0.08}, {"attack": "other"}, rate(), clean())
 
     assert answer.verdict is Verdict.PEFT_MORE_FRAGILE
-    assert answer.headline == "LoRA is more fragile than full fine-tuning in 1 of 2 comparisons."
+    assert answer.headline.difference == "LoRA is more fragile than full fine-tuning in 1 of 2 comparisons."
     assert answer.details == (
         "Clearest: swap on set, where full fine-tuning keeps 50.0 % and LoRA 40.0 %: +10.0 points "
         "(95 % interval +5.0 to +15.0, adjusted p < 0.001, n = 400).",
@@ -148,7 +148,7 @@ def test_the_clearest_difference_is_the_surest_of_those_with_the_verdict(ask: An
         {"attack": "inside the margin", "p_adjusted": 1e-9, "verdict": "equivalent"},
     )
 
-    assert answer.headline == "LoRA is more fragile than full fine-tuning in 2 of 3 comparisons."
+    assert answer.headline.difference == "LoRA is more fragile than full fine-tuning in 2 of 3 comparisons."
     assert answer.details[0].startswith("Clearest: sure on set, where")
 
 
@@ -164,7 +164,7 @@ def test_a_more_fragile_reference_is_named(ask: Any) -> None:
     answer = ask(SWAPPED)
 
     assert answer.verdict is Verdict.FULL_MORE_FRAGILE
-    assert answer.headline == "Full fine-tuning is more fragile than LoRA in the only comparison."
+    assert answer.headline.difference == "Full fine-tuning is more fragile than LoRA."
     assert answer.details == (
         "Clearest: swap on set, where full fine-tuning keeps 40.0 % and LoRA 50.0 %: "
         f"{MINUS}10.0 points (95 % interval {MINUS}15.0 to {MINUS}5.0, adjusted p < 0.001, n = 400).",
@@ -175,7 +175,7 @@ def test_findings_on_both_sides_are_told_together(ask: Any) -> None:
     answer = ask(FRAGILE, SWAPPED | {"attack": "a"}, SWAPPED | {"attack": "b"}, {"attack": "c"})
 
     assert answer.verdict is Verdict.INCONCLUSIVE
-    assert answer.headline == "LoRA is more fragile in 1 and full fine-tuning in 2 of 4 comparisons."
+    assert answer.headline.difference == "LoRA is more fragile in 1 and full fine-tuning in 2 of 4 comparisons."
 
 
 def test_a_fragile_arm_that_is_less_accurate_elsewhere_is_said_to_be(ask: Any) -> None:
@@ -183,11 +183,11 @@ def test_a_fragile_arm_that_is_less_accurate_elsewhere_is_said_to_be(ask: Any) -
     unlike = ask(FRAGILE, LESS | {"attack": "other"}, {"attack": "open"}, EQUAL | {"attack": "same"})
     other = ask(FRAGILE, LESS | {"attack": "other", "difference": -0.1})
 
-    assert both.headline == (
+    assert both.headline.difference == (
         "LoRA is more fragile than full fine-tuning in 1 of 2 comparisons and less accurate in 1."
     )
-    assert other.headline == "LoRA is more fragile than full fine-tuning in 1 of 2 comparisons."
-    assert unlike.headline == (
+    assert other.headline.difference == "LoRA is more fragile than full fine-tuning in 1 of 2 comparisons."
+    assert unlike.headline.difference == (
         "LoRA is more fragile than full fine-tuning in 1 of 4 comparisons and less accurate in 1."
     )
 
@@ -198,8 +198,8 @@ def test_same_success_rate_lower_clean_accuracy(ask: Any) -> None:
     answer = ask(LESS | {"drop_difference": 0.02}, rate(**same), clean(candidate_value=0.84, difference=0.08))
 
     assert answer.verdict is Verdict.LESS_ACCURATE
-    assert answer.headline == (
-        "LoRA is less accurate than full fine-tuning in the only comparison, but not shown to be more fragile."
+    assert answer.headline.difference == (
+        "LoRA is less accurate than full fine-tuning, but not shown to be more fragile."
     )
     assert answer.details[1:] == (
         "Same success rate, lower clean accuracy of LoRA: of 348 examples both have right, 45.0 % break under full "
@@ -254,7 +254,7 @@ def test_a_success_rate_that_is_not_shown_to_be_the_same_is_not_called_the_same(
     [
         (
             (-0.1,),
-            "Full fine-tuning is less accurate than LoRA in the only comparison, but not shown to be more fragile.",
+            "Full fine-tuning is less accurate than LoRA, but not shown to be more fragile.",
         ),
         (
             (-0.1, 0.1, 0.1),
@@ -266,14 +266,14 @@ def test_a_success_rate_that_is_not_shown_to_be_the_same_is_not_called_the_same(
 def test_who_is_less_accurate_the_sign_says(ask: Any, differences: tuple[float, ...], words: str) -> None:
     answer = ask(*(LESS | {"attack": f"a{i}", "difference": each} for i, each in enumerate(differences)))
 
-    assert answer.headline == words
+    assert answer.headline.difference == words
     assert (Verdict.LESS_ACCURATE, "full less accurate", 1) in answer.counts
 
 
 def test_only_comparisons_that_say_so_are_counted_as_less_accurate(ask: Any) -> None:
     answer = ask(LESS, {"attack": "open"}, EQUAL | {"attack": "same"})
 
-    assert answer.headline == (
+    assert answer.headline.difference == (
         "LoRA is less accurate than full fine-tuning in 1 of 3 comparisons, but not shown to be more fragile."
     )
 
@@ -285,7 +285,7 @@ def test_an_equivalent_answer_quotes_the_interval_that_reaches_farthest(ask: Any
     )
 
     assert answer.verdict is Verdict.EQUIVALENT
-    assert answer.headline == "LoRA and full fine-tuning are equivalent within 2 points in all 2 comparisons."
+    assert answer.headline.difference == "LoRA and full fine-tuning count as equal, within 2 points."
     assert answer.details == (
         f"The 95 % interval that reaches farthest is that of far on set: {MINUS}2.0 to +1.0 points "
         f"(difference {MINUS}0.1, n = 400).",
@@ -293,15 +293,15 @@ def test_an_equivalent_answer_quotes_the_interval_that_reaches_farthest(ask: Any
 
 
 def test_one_equivalent_comparison_is_the_only_one(ask: Any) -> None:
-    assert ask(EQUAL).headline == "LoRA and full fine-tuning are equivalent within 2 points in the only comparison."
+    assert ask(EQUAL).headline.difference == "LoRA and full fine-tuning count as equal, within 2 points."
 
 
 def test_equivalent_in_some_places_is_inconclusive_as_a_whole(ask: Any) -> None:
     answer = ask(EQUAL, {"attack": "other", "difference": 0.004, "candidate_value": 0.496})
 
     assert answer.verdict is Verdict.INCONCLUSIVE
-    assert answer.headline == (
-        "LoRA and full fine-tuning are equivalent in 1 of 2 comparisons; the rest is inconclusive."
+    assert answer.headline.difference == (
+        "They count as equal in 1 of 2 comparisons; of the rest, this run cannot say."
     )
     assert answer.details == (
         "Largest difference: other on set, where full fine-tuning keeps 50.0 % and LoRA 49.6 %: +0.4 points "
@@ -312,7 +312,7 @@ def test_equivalent_in_some_places_is_inconclusive_as_a_whole(ask: Any) -> None:
 def test_an_inconclusive_answer_says_what_would_have_been_found_and_on_what_assumption(ask: Any) -> None:
     answer = ask({"detectable": 0.0712}, {"attack": "small", "difference": -0.01, "detectable": 0.2})
 
-    assert answer.headline == "This run does not tell LoRA and full fine-tuning apart."
+    assert answer.headline.difference == "Which of the two is weaker, this run cannot say."
     assert answer.details == (
         "Largest difference: swap on set, where full fine-tuning keeps 50.0 % and LoRA 48.0 %: +2.0 points "
         f"(95 % interval {MINUS}3.0 to +7.0, adjusted p = 0.800, n = 400).",
@@ -340,7 +340,7 @@ def test_both_broken_compares_the_effort(ask: Any) -> None:
     answer = ask({"reason": "floor"}, effort())
 
     assert answer.verdict is Verdict.INCONCLUSIVE
-    assert answer.headline == "Both are nearly always broken; LoRA with less effort in the only comparison."
+    assert answer.headline.difference == "LoRA breaks with less effort than full fine-tuning."
     assert answer.details == (
         "Effort, swap on set: LoRA breaks with less in 61.0 % and full fine-tuning in 39.0 % of 300 examples both "
         "have right (ties half): +22.0 points (95 % interval +15.0 to +29.0, adjusted p = 0.032).",
@@ -351,15 +351,15 @@ def test_both_broken_compares_the_effort(ask: Any) -> None:
 @pytest.mark.parametrize(
     ("efforts", "words"),
     [
-        ([], "Both are nearly always broken: accuracy does not tell them apart."),
-        (["inconclusive"], "Both are nearly always broken, and their effort does not tell them apart."),
+        ([], "Which of the two is weaker, this run cannot say."),
+        (["inconclusive"], "Which of the two is weaker, this run cannot say."),
         (
             ["full-more-fragile"],
-            "Both are nearly always broken; full fine-tuning with less effort in the only comparison.",
+            "Full fine-tuning breaks with less effort than LoRA.",
         ),
         (
             ["full-more-fragile", "peft-more-fragile", "peft-more-fragile"],
-            "Both are nearly always broken; LoRA with less effort in 2 and full fine-tuning in 1 of 3 comparisons.",
+            "LoRA breaks with less effort in 2 and full fine-tuning in 1 of 3 comparisons.",
         ),
     ],
 )
@@ -367,7 +367,7 @@ def test_at_the_floor_the_headline_follows_the_effort(ask: Any, efforts: list[st
     places = [{"attack": f"a{i}", "reason": "floor"} for i in range(max(1, len(efforts)))]
     rows = [effort(attack=f"a{i}", verdict=verdict) for i, verdict in enumerate(efforts)]
 
-    assert ask(*places, *rows).headline == words
+    assert ask(*places, *rows).headline.difference == words
 
 
 def test_effort_is_quoted_of_places_at_the_floor_alone(ask: Any) -> None:
@@ -381,7 +381,7 @@ def test_effort_is_quoted_of_places_at_the_floor_alone(ask: Any) -> None:
     [
         (
             "ceiling",
-            "Both are nearly always right: these attacks are too weak to tell them apart.",
+            "These attacks are too weak to tell the two apart.",
             "both arms are nearly always right: a stronger attack is needed.",
         ),
         (
@@ -401,12 +401,12 @@ def test_effort_is_quoted_of_places_at_the_floor_alone(ask: Any) -> None:
         ),
         (
             "gate",
-            "This run does not tell LoRA and full fine-tuning apart.",
+            "Which of the two is weaker, this run cannot say.",
             "the worst case over the test set's attacks does not differ, so no single attack is called.",
         ),
         (
             "success-rate-opposes",
-            "This run does not tell LoRA and full fine-tuning apart.",
+            "Which of the two is weaker, this run cannot say.",
             "on the examples both arms have right, the success rate points the other way.",
         ),
     ],
@@ -417,9 +417,9 @@ def test_a_reason_that_withholds_every_verdict_is_the_headline(
     answer = ask({"reason": reason}, {"reason": reason, "attack": "other"})
     mixed = ask({"reason": reason}, {"attack": "other"})
 
-    assert answer.headline == headline
+    assert answer.headline.difference == headline
     assert answer.caveats == (f"In all 2 comparisons: {sentence}",)
-    assert mixed.headline == "This run does not tell LoRA and full fine-tuning apart."
+    assert mixed.headline.difference == "Which of the two is weaker, this run cannot say."
     assert mixed.caveats == (f"In 1 of 2 comparisons: {sentence}",)
 
 
@@ -439,8 +439,8 @@ def test_the_page_about_verdicts_has_every_verdict_and_reason() -> None:
 def test_an_unknown_clean_answer_may_explain_a_difference(ask: Any) -> None:
     answer = ask(LESS | {"attack": "none", "metric": "accuracy", "reason": "clean-unknown"})
 
-    assert answer.headline == (
-        "LoRA is less accurate than full fine-tuning in the only comparison, but not shown to be more fragile."
+    assert answer.headline.difference == (
+        "LoRA is less accurate than full fine-tuning, but not shown to be more fragile."
     )
     assert answer.details == (
         "Clearest: set as it stands, where full fine-tuning has 50.0 % right and LoRA 40.0 %: +10.0 points "
@@ -460,7 +460,7 @@ def test_controls_are_told_apart_and_counted_nowhere(ask: Any) -> None:
         clean(population="both_correct"),
     )
 
-    assert answer.headline == "LoRA is more fragile than full fine-tuning in the only comparison."
+    assert answer.headline.difference == "LoRA is more fragile than full fine-tuning."
     assert answer.controls == (
         "set as it stands: full fine-tuning has 92.0 % right and LoRA 87.0 %; +5.0 points (95 % interval +1.0 to "
         "+9.0, p = 0.013, n = 400); LoRA less accurate.",
@@ -474,8 +474,8 @@ def test_controls_are_told_apart_and_counted_nowhere(ask: Any) -> None:
 def test_a_run_without_a_planned_comparison_counts_nothing(ask: Any, family: object) -> None:
     answer = ask(FRAGILE | {"family": family})
 
-    assert answer.headline == (
-        "No adversarial test set and no attack has been compared: there is no verdict on fragility."
+    assert answer.headline.difference == (
+        "No attack and no adversarial test set has been compared: there is no verdict on fragility."
     )
     assert answer.verdict is None and answer.details == () and answer.counts == ()
 
@@ -524,7 +524,7 @@ def test_the_worst_case_is_named_as_such(ask: Any) -> None:
 def test_arms_of_one_adaptation_are_told_apart(ask: Any) -> None:
     answer = ask(FRAGILE, arms=name_arms("lora", "lora"))
 
-    assert answer.headline == "LoRA (candidate) is more fragile than LoRA (reference) in the only comparison."
+    assert answer.headline.difference == "LoRA (candidate) is more fragile than LoRA (reference)."
 
 
 def test_chips_count_every_planned_comparison_once(ask: Any) -> None:
@@ -551,7 +551,7 @@ def test_no_headline_is_longer_than_25_words_even_of_long_names(ask: Any) -> Non
         ({},),
     )
 
-    headlines = [ask(*each, arms=arms).headline for each in rows]
+    headlines = [ask(*each, arms=arms).headline.difference for each in rows]
 
     assert len(set(headlines)) == len(rows)
     assert all(len(headline.split()) <= 25 for headline in headlines)
@@ -590,9 +590,9 @@ def test_a_method_is_answered_by_the_name_that_tells_it_apart(planted: Any, run_
 
     (method,) = answers.shown
     assert method.name == "sst2 lora r=4, 3 seeds"
-    assert method.headline == "LoRA is more fragile than full fine-tuning in 1 of 2 comparisons."
+    assert method.headline.difference == "LoRA is more fragile than full fine-tuning in 1 of 2 comparisons."
     assert method.details[0].endswith("n = 400, 3 seeds).")
-    assert [answer.headline for answer in answers.folded[1:]] == ["Nothing has been compared yet."] * 2
+    assert [answer.headline.difference for answer in answers.folded[1:]] == ["Nothing has been compared yet."] * 2
 
 
 def test_pairs_are_folded_away_below_their_method(planted: Any, run_writer: Any) -> None:
@@ -615,4 +615,4 @@ def test_an_empty_table_has_an_answer(run_writer: Any) -> None:
 
     (answer,) = summarise_run(pd.DataFrame(columns=columns), run_writer.record()).shown
 
-    assert answer.headline == "Nothing has been compared yet."
+    assert answer.headline.difference == "Nothing has been compared yet."

@@ -71,7 +71,8 @@ def test_the_screen_word_for_word(planted: Any, run_writer: Any) -> None:
         "difference with 95 % interval: above 0, the candidate is worse off",
         "p adj.: by Holm over the comparisons of one family",
         "warning: a warning",
-        "pair-0: LoRA is more fragile than full fine-tuning in 1 of 2 comparisons.",
+        "pair-0: Both collapse under attack. LoRA is more fragile than full fine-tuning",
+        "  in 1 of 2 comparisons.",
         "  Clearest: swap on set, where full fine-tuning keeps 50.0 % and LoRA 40.0 %:",
         "    +10.0 points (95 % interval +5.1 to +14.9, adjusted p < 0.001, n = 400).",
         "  Of 348 examples both have right, 50.0 % break under full fine-tuning and",
@@ -146,12 +147,12 @@ def test_methods_stand_beside_each_other_place_by_place_and_their_answers_come_l
     assert "  sst2 lora, 3 seeds | set | swap: 0.100 [0.050, 0.200], 60%" in lines
     heads = [line for line in lines if line.startswith(("pair-", "sst2")) and ":" in line]
     assert heads == [
-        "pair-0: This run does not tell LoRA and full fine-tuning apart.",
+        "pair-0: Neither collapses under swap. Which of the two is weaker, this run",
         "pair-1: Nothing has been compared yet.",
         "pair-2: Nothing has been compared yet.",
         "pair-3: Nothing has been compared yet.",
-        "sst2 lora, 3 seeds: This run does not tell LoRA and full fine-tuning apart.",
-        "sst2 ia3, 3 seeds: This run does not tell (IA)3 and full fine-tuning apart.",
+        "sst2 lora, 3 seeds: Neither collapses under attack. Which of the two is weaker,",
+        "sst2 ia3, 3 seeds: Neither collapses under attack. Which of the two is weaker,",
     ]
 
 

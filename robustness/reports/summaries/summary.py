@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import pandas as pd
 
 from robustness.reports.comparisons.comparison import Family
 from robustness.reports.comparisons.methods import fragile_verdicts
-from robustness.reports.summaries.arms import Arms, arms_of_pair, arms_of_run, worse_arm
+from robustness.reports.summaries.arms import Arms, arms_of_pair, arms_of_run
 from robustness.reports.summaries.circumstances import describe_circumstances
+from robustness.reports.summaries.headline import Headline, headline
+from robustness.reports.summaries.kept import Both, Kept, find_kept
 from robustness.reports.summaries.sentences import (
-    count_comparisons,
     describe_control,
     describe_effort,
     describe_equivalent,
@@ -24,17 +26,13 @@ from robustness.reports.summaries.sentences import (
     describe_quality,
     describe_reasons,
     efforts_at_floor,
-    name_share,
 )
 from robustness.reports.summaries.tallies import controls, of_family
-from robustness.reports.summaries.wording import capital, points
 from robustness.runs.storage.record import PairRecord, RunRecord
 from robustness.stats import CANDIDATE_FRAGILE, REFERENCE_FRAGILE, Reason, Verdict
 
 ONE_SEED = "One training seed: this compares two checkpoints, not two methods."
 SEEDS_MISSING = "Other training seeds have no outcomes in common yet: this compares two checkpoints, not two methods."
-NOT_COMPARED = "Nothing has been compared yet."
-ONLY_CONTROLS = "No adversarial test set and no attack has been compared: there is no verdict on fragility."
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +43,11 @@ class Summary:
     arms: Arms
     verdict: Verdict | None
     """The one word of the answer; None without a comparison. Mixed findings are inconclusive."""
-    headline: str
+    headline: Headline
+    kept: tuple[Kept, ...] = ()
+    """On each test set, after the strongest attack on it."""
+    pairs: tuple[PairRecord, ...] = ()
+    """The pair, or those of the method."""
     details: tuple[str, ...] = ()
     caveats: tuple[str, ...] = ()
     controls: tuple[str, ...] = ()
@@ -80,7 +82,7 @@ def summarise_methods(pairs: pd.DataFrame, record: RunRecord) -> tuple[Summary, 
     for name, rows in over_seeds.groupby("pair", sort=False):
         mine = pairs_of(str(rows["method"].iloc[0]), record)
         caveats = tuple(describe_circumstances(mine, record))
-        found.append(answer_rows(str(name), rows, arms_of_run(mine, record), record, caveats))
+        found.append(answer_rows(str(name), rows, arms_of_run(mine, record), record, caveats, mine))
     return tuple(found)
 
 
@@ -91,7 +93,8 @@ def summarise_pairs(pairs: pd.DataFrame, record: RunRecord) -> tuple[Summary, ..
     for pair in record.pairs:
         caveats = (*_about_seeds(pair, pairs, record), *describe_circumstances([pair], record))
         arms = arms_of_pair(pair, record)
-        found.append(answer_rows(pair.name, single[single["pair"] == pair.name], arms, record, caveats))
+        rows = single[single["pair"] == pair.name]
+        found.append(answer_rows(pair.name, rows, arms, record, caveats, (pair,)))
     return tuple(found)
 
 
@@ -125,7 +128,12 @@ def _siblings(pair: PairRecord, record: RunRecord) -> list[PairRecord]:
 
 
 def answer_rows(
-    name: str, rows: pd.DataFrame, arms: Arms, record: RunRecord, caveats: tuple[str, ...] = ()
+    name: str,
+    rows: pd.DataFrame,
+    arms: Arms,
+    record: RunRecord,
+    caveats: tuple[str, ...] = (),
+    pairs: tuple[PairRecord, ...] = (),
 ) -> Summary:
     """Returns the answer that the rows of one pair or method give; only planned comparisons are counted.
 
@@ -135,20 +143,24 @@ def answer_rows(
         arms: What to call its arms.
         record: The run's.
         caveats: What to bear in mind beside what the rows say.
+        pairs: The pair, or those of the method.
     """
     planned = of_family(rows, Family.PLANNED)
     beside = tuple(describe_control(row, arms) for row in controls(rows).itertuples())
+    kept = () if planned.empty else tuple(find_kept(rows, _clean_before(pairs, record)))
+    answer = headline(rows, kept, arms, record.statistics.margin)
     if planned.empty:
-        headline = NOT_COMPARED if rows.empty else ONLY_CONTROLS
-        return Summary(name, arms, None, headline, caveats=caveats, controls=beside)
-    verdict, headline, details = _decide(planned, rows, arms, record.statistics.margin)
+        return Summary(name, arms, None, answer, pairs=pairs, caveats=caveats, controls=beside)
+    verdict, details = _decide(planned, rows, arms, record.statistics.margin)
     effort = describe_effort(planned, rows, arms), describe_quality(planned, rows, arms)
     further = (describe_opposite_drops(planned), *describe_reasons(planned), describe_left_out(planned))
     return Summary(
         name=name,
         arms=arms,
         verdict=verdict,
-        headline=headline,
+        headline=answer,
+        kept=kept,
+        pairs=pairs,
         details=tuple(filter(None, (*details, *effort))),
         caveats=(*caveats, *filter(None, further)),
         controls=beside,
@@ -156,28 +168,38 @@ def answer_rows(
     )
 
 
-Decision = tuple[Verdict, str, Iterator[str]]
+def _clean_before(pairs: Sequence[PairRecord], record: RunRecord) -> Both | None:
+    """Both arms' accuracy on clean texts before the run, the mean of several pairs."""
+    if not pairs:
+        return None
+    arms = [(record.find_checkpoint(each.reference), record.find_checkpoint(each.candidate)) for each in pairs]
+    reference, candidate = (fmean(each.clean_accuracy for each in side) for side in zip(*arms, strict=True))
+    return reference, candidate
+
+
+Decision = tuple[Verdict, Iterator[str]]
 
 
 def _decide(planned: pd.DataFrame, rows: pd.DataFrame, arms: Arms, margin: float) -> Decision:
-    """The verdict of the whole, its headline and the sentences below it."""
+    """The verdict of the whole, and the sentences below its headline."""
     found = set(planned["verdict"])
+    if found & CANDIDATE_FRAGILE and found & REFERENCE_FRAGILE:
+        return Verdict.INCONCLUSIVE, describe_fragile(_fragile(planned), rows, arms)
     if found & (CANDIDATE_FRAGILE | REFERENCE_FRAGILE):
-        return _decide_fragile(planned, rows, arms)
+        fragile = _fragile(planned)
+        return Verdict(fragile["verdict"].iloc[0]), describe_fragile(fragile, rows, arms)
     if Verdict.LESS_ACCURATE in found:
-        return _decide_less_accurate(planned, rows, arms, margin)
+        less = planned[planned["verdict"] == Verdict.LESS_ACCURATE]
+        return Verdict.LESS_ACCURATE, describe_less_accurate(less, rows, arms, margin)
     if found == {Verdict.EQUIVALENT}:
-        n = len(planned)
-        headline = f"{capital(arms.both)} are equivalent within {points(margin)} in {name_share(n, n)}."
-        return Verdict.EQUIVALENT, headline, iter((describe_equivalent(planned),))
+        return Verdict.EQUIVALENT, iter((describe_equivalent(planned),))
     undecided = planned[planned["verdict"] == Verdict.INCONCLUSIVE]
-    headline = _undecided(planned, rows, arms)
-    if Verdict.EQUIVALENT in found:
-        n = len(planned) - len(undecided)
-        headline = (
-            f"{arms.both} are equivalent in {n} of {count_comparisons(len(planned))}; the rest is inconclusive."
-        )
-    return Verdict.INCONCLUSIVE, capital(headline), _describe_undecided(undecided, rows, arms)
+    return Verdict.INCONCLUSIVE, _describe_undecided(undecided, rows, arms)
+
+
+def _fragile(planned: pd.DataFrame) -> pd.DataFrame:
+    """Comparisons with a fragile verdict, the candidate's first."""
+    return pd.concat([planned[planned["verdict"].isin(words)] for words in (CANDIDATE_FRAGILE, REFERENCE_FRAGILE)])
 
 
 def _describe_undecided(undecided: pd.DataFrame, rows: pd.DataFrame, arms: Arms) -> Iterator[str]:
@@ -187,80 +209,6 @@ def _describe_undecided(undecided: pd.DataFrame, rows: pd.DataFrame, arms: Arms)
         yield from describe_inconclusive(elsewhere, arms)
     elif efforts_at_floor(undecided, rows).empty:
         yield from describe_inconclusive(undecided, arms)
-
-
-def _decide_fragile(planned: pd.DataFrame, rows: pd.DataFrame, arms: Arms) -> Decision:
-    candidate, reference = (
-        planned[planned["verdict"].isin(words)] for words in (CANDIDATE_FRAGILE, REFERENCE_FRAGILE)
-    )
-    both = pd.concat([candidate, reference])
-    places = count_comparisons(len(planned))
-    if len(candidate) and len(reference):
-        headline = (
-            f"{arms.candidate.name} is more fragile in {len(candidate)} and {arms.reference.name} in "
-            f"{len(reference)} of {places}."
-        )
-        return Verdict.INCONCLUSIVE, capital(headline), describe_fragile(both, rows, arms)
-    fragile, other = (arms.candidate, arms.reference) if len(candidate) else (arms.reference, arms.candidate)
-    less = planned[planned["verdict"] == Verdict.LESS_ACCURATE]
-    same = less[[worse_arm(difference, arms) == fragile for difference in less["difference"]]]
-    headline = f"{fragile.name} is more fragile than {other.name} in {name_share(len(both), len(planned))}"
-    headline += f" and less accurate in {len(same)}." if len(same) else "."
-    return Verdict(both["verdict"].iloc[0]), capital(headline), describe_fragile(both, rows, arms)
-
-
-def _decide_less_accurate(planned: pd.DataFrame, rows: pd.DataFrame, arms: Arms, margin: float) -> Decision:
-    less = planned[planned["verdict"] == Verdict.LESS_ACCURATE]
-    places = count_comparisons(len(planned))
-    candidate, reference = int((less["difference"] > 0).sum()), int((less["difference"] <= 0).sum())
-    if candidate and reference:
-        headline = (
-            f"{arms.candidate.name} is less accurate in {candidate} and {arms.reference.name} in {reference} of "
-            f"{places}; neither is shown to be more fragile."
-        )
-    else:
-        worse, other = (arms.candidate, arms.reference) if candidate else (arms.reference, arms.candidate)
-        headline = f"{worse.name} is less accurate than {other.name} in {name_share(len(less), len(planned))}"
-        headline += ", but not shown to be more fragile."
-    return Verdict.LESS_ACCURATE, capital(headline), describe_less_accurate(less, rows, arms, margin)
-
-
-def _undecided(planned: pd.DataFrame, rows: pd.DataFrame, arms: Arms) -> str:
-    reasons = set(planned["reason"])
-    if reasons == {Reason.FLOOR}:
-        return _floor_headline(planned, rows, arms)
-    if len(reasons) == 1 and (headline := WITHHELD.get(reasons.pop())):
-        return headline
-    return f"This run does not tell {arms.both} apart."
-
-
-WITHHELD: dict[object, str] = {
-    Reason.CEILING: "Both are nearly always right: these attacks are too weak to tell them apart.",
-    Reason.TWO_SEEDS: "Two training seeds do not tell two methods apart: a third is needed.",
-    Reason.SHARED_REFERENCE: "Training seeds share one reference checkpoint: this is no comparison of methods.",
-    Reason.LEFT_OUT: "Too many examples have no outcome on one arm to tell the arms apart.",
-}
-"""The headline where one reason withholds every verdict."""
-
-
-def _floor_headline(planned: pd.DataFrame, rows: pd.DataFrame, arms: Arms) -> str:
-    efforts = efforts_at_floor(planned, rows)
-    if efforts.empty:
-        return "Both are nearly always broken: accuracy does not tell them apart."
-    candidate, reference = (
-        int(efforts["verdict"].isin(words).sum()) for words in (CANDIDATE_FRAGILE, REFERENCE_FRAGILE)
-    )
-    places = count_comparisons(len(efforts))
-    if candidate and reference:
-        return (
-            f"Both are nearly always broken; {arms.candidate.name} with less effort in {candidate} and "
-            f"{arms.reference.name} in {reference} of {places}."
-        )
-    if candidate or reference:
-        share = name_share(candidate or reference, len(efforts))
-        sooner = arms.candidate if candidate else arms.reference
-        return f"Both are nearly always broken; {sooner.name} with less effort in {share}."
-    return "Both are nearly always broken, and their effort does not tell them apart."
 
 
 def _counts(planned: pd.DataFrame, arms: Arms) -> Iterator[tuple[Verdict, str, int]]:

@@ -1,0 +1,86 @@
+"""What each arm of a pair still has right after the strongest attack on a test set, from rows of pairs.csv."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pandas as pd
+
+from robustness.reports.comparisons.comparison import Family
+from robustness.reports.summaries.tallies import of_family
+from robustness.runs.cells import NO_ATTACK, WORST_CASE
+from robustness.stats import Verdict
+
+COLLAPSED = 0.25
+"""An arm that keeps less than this share of its clean accuracy has collapsed."""
+HELD = 0.75
+"""An arm that keeps at least this share of its clean accuracy holds up."""
+Both = tuple[float, float]
+"""The reference's number, the candidate's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What both arms have right on one test set, before and after the strongest attack on it."""
+
+    testset: str
+    attack: str
+    """`worst-case` over several attacks, the only attack, or `none`: the rows of an adversarial test set itself."""
+    n: int
+    clean: Both | None
+    """Fractions of right answers to the clean texts; None where they are unknown."""
+    robust: Both
+    verdict: Verdict
+
+    @property
+    def shares(self) -> Both | None:
+        """Robust accuracy over clean accuracy of both arms, an arm without clean accuracy at 0."""
+        if self.clean is None:
+            return None
+        reference, candidate = (
+            robust / clean if clean > 0 else 0.0 for robust, clean in zip(self.robust, self.clean, strict=True)
+        )
+        return reference, candidate
+
+
+def find_kept(rows: pd.DataFrame, known: Both | None = None) -> Iterator[Kept]:
+    """Yields what is kept on each test set with a planned comparison, in the order of the rows.
+
+    The strongest attack is the worst case over several attacks, else the attack that leaves the least.
+
+    Args:
+        rows: Those of one pair or method in pairs.csv.
+        known: Both arms' accuracy on clean texts before the run, which stands in for a test set without clean texts.
+    """
+    for testset, planned in of_family(rows, Family.PLANNED).groupby("testset", sort=False):
+        left = (planned["reference_value"] + planned["candidate_value"]).where(planned["attack"] != WORST_CASE, -1.0)
+        row = planned.loc[left.idxmin()]
+        here = rows[rows["testset"] == testset]
+        yield Kept(
+            testset=str(testset),
+            attack=str(row["attack"]),
+            n=int(row["n"]),
+            clean=known if row["attack"] == NO_ATTACK else find_clean(here, str(row["attack"]), known),
+            robust=(float(row["reference_value"]), float(row["candidate_value"])),
+            verdict=Verdict(row["verdict"]),
+        )
+
+
+def find_clean(here: pd.DataFrame, attack: str, known: Both | None = None) -> Both | None:
+    """Returns both arms' clean accuracy on the examples that an attack on a test set was asked about.
+
+    Args:
+        here: The rows of the test set.
+        attack: The attack.
+        known: What to return where the rows do not say.
+    """
+    mine = here[here["attack"] == attack]
+    counts = mine.groupby("metric")["n"].max()
+    if counts.get("attack_success_rate", 0) == counts.get("robust_accuracy", -1):
+        return 1.0, 1.0  # only rows that both arms have right were attacked
+    clean = here[(here["attack"] == NO_ATTACK) & (here["population"] == "all") & (here["aggregation"] == "mean")]
+    clean = clean[clean["metric"].isin(["accuracy", "exact_match"])]
+    if clean.empty:
+        return known
+    return float(clean["reference_value"].iloc[0]), float(clean["candidate_value"].iloc[0])
