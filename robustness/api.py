@@ -16,7 +16,9 @@ from robustness.paths import DATA_VARIABLE, expand, find_data
 from robustness.reports.choices import choose_format, choose_statistics
 from robustness.reports.report import Report, build_report, write_report
 from robustness.reports.run_comparison import RunComparison, read_comparison
-from robustness.reports.tables.export import export_tables
+from robustness.reports.tables.columns import Table
+from robustness.reports.tables.export import Format, export_tables
+from robustness.reports.tables.paper import export_paper
 from robustness.runs.execution import Execution
 from robustness.runs.progress import ProgressCallback
 from robustness.runs.staging import holds_objects, staged
@@ -192,7 +194,10 @@ def report(folder: PathLike, **options: object) -> Report:
     statistics = choose_statistics(path, given.model_dump(exclude={"form"}, exclude_none=True))
     with explain_failed_writes(path):
         made = write_report(path, statistics)
-        export_tables(made.tables, path, chosen)
+        if chosen is Format.PAPER:
+            export_paper(made.tables[Table.PAIRS], made.record, path)
+        else:
+            export_tables(made.tables, path, chosen)
     return made
 
 

@@ -251,7 +251,7 @@ def generate(
 @app.command()
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR")],
-    form: Annotated[str, typer.Option("--format", help="csv, or also parquet, latex or markdown.")] = "csv",
+    form: Annotated[str, typer.Option("--format", help="csv; also parquet, latex, markdown, paper.")] = "csv",
     correction: Annotated[str | None, typer.Option(help="holm or benjamini-hochberg; default: as before.")] = None,
     margin: Annotated[float | None, typer.Option(help="Largest difference that does not matter, a fraction.")] = None,
     mcnemar: Annotated[str | None, typer.Option(help="exact or mid-p; default: as before.")] = None,

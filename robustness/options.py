@@ -139,7 +139,7 @@ class ReportOptions(Options):
     """What `robustness.report` takes beside the folder."""
 
     form: str = "csv"
-    """csv, or beside it parquet, latex or markdown."""
+    """csv; beside it parquet, latex, markdown, or one table for a paper: paper.md, paper.tex, paper.csv."""
     correction: str | None = None
     """holm or benjamini-hochberg; None keeps what run.json says, as for the next two."""
     margin: StrictFloat | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
 
@@ -21,6 +21,8 @@ class Format(StrEnum):
     PARQUET = "parquet"
     LATEX = "latex"
     MARKDOWN = "markdown"
+    PAPER = "paper"
+    """One table of the counted comparisons, as Markdown, LaTeX and CSV."""
 
 
 ENDINGS = {Format.PARQUET: "parquet", Format.LATEX: "tex", Format.MARKDOWN: "md"}
@@ -41,7 +43,7 @@ def export_tables(tables: dict[Table, pd.DataFrame], folder: Path, form: Format)
 
     LaTeX is a `tabular` with booktabs' rules, for `\input`; no text in it is ever a command.
     """
-    if form is Format.CSV:
+    if form in (Format.CSV, Format.PAPER):
         return []
     written = []
     for table, frame in tables.items():
@@ -80,10 +82,21 @@ def to_latex(frame: pd.DataFrame, table: Table) -> str:
 def to_markdown(frame: pd.DataFrame, table: Table) -> str:
     """Returns a pipe table."""
     columns = COLUMNS[table]
-    head = "| " + " | ".join(escape_markdown(column.heading) for column in columns) + " |"
-    rule = "|" + "|".join(" --- " if column.is_text else " ---: " for column in columns) + "|"
-    lines = ["| " + " | ".join(row) + " |" for row in _rows(frame, table, escape_markdown)]
-    return "\n".join([head, rule, *lines, ""])
+    heads = [escape_markdown(column.heading) for column in columns]
+    return pipe_table(heads, [column.is_text for column in columns], _rows(frame, table, escape_markdown))
+
+
+def pipe_table(heads: Sequence[str], are_texts: Sequence[bool], rows: Iterable[Iterable[str]]) -> str:
+    """Returns a pipe table of escaped cells; numbers stand to the right.
+
+    >>> print(pipe_table(["a", "b"], [True, False], [("x", "1")]), end="")
+    | a | b |
+    | --- | ---: |
+    | x | 1 |
+    """
+    lines = ["| " + " | ".join(row) + " |" for row in (heads, *rows)]
+    rule = "|" + "|".join(" --- " if is_text else " ---: " for is_text in are_texts) + "|"
+    return "\n".join([lines[0], rule, *lines[1:], ""])
 
 
 def escape_latex(text: str) -> str:
