@@ -1,4 +1,4 @@
-"""The protocol that every attack, shipped or one's own, is written to."""
+"""The protocol of every attack, shipped or a user's own."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ ScoreRows: TypeAlias = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """A question about losses alone: where nobody asks whether the objective is reached, an answer may be cheaper.
+    """Asks for losses alone, which can cost less than also checking whether the objective is reached.
 
-    Whether it is reached may be asked later by yielding the candidate itself, which is then no further query. Of a
-    generated text a loss takes no decode: ask `reached` of the candidate that a search keeps, not of all.
+    Yield the candidate itself later to learn whether it reaches the objective; that is not counted as another query.
+    The loss of a generated text needs no decode: ask for `reached` only of the candidate that the search keeps.
     """
 
     candidates: Sequence[Example]
@@ -35,9 +35,9 @@ class Losses:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """A question for logits too, which victims that answer with labels alone have.
+    """Asks for logits too, which only victims with labels have.
 
-    The attack says so beforehand, by `needs = frozenset({Ability.SCORES})`: no plan then pairs it with other victims.
+    The attack declares `needs = frozenset({Ability.SCORES})`, so that the plan refuses it for other victims.
     """
 
     candidates: Sequence[Example]
@@ -45,36 +45,36 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class Gradients:
-    """A question of a white-box search, answered with one TextGradient for each candidate.
+    """Asks for gradients in a white-box search; the answer is one TextGradient for each candidate.
 
-    The search has `access = Access.GRADIENTS`. A gradient costs a forward and a backward pass, and a query where the
-    candidate is not the clean text; its answer holds the loss, and whether the objective is reached, too.
+    The search has `access = Access.GRADIENTS`. A gradient costs a forward and a backward pass, and one query unless
+    the candidate is the clean text. Its answer also holds the loss and whether the objective is reached.
     """
 
     candidates: Sequence[Example]
 
 
 Question: TypeAlias = Sequence[Example] | Losses | Scores | Gradients
-"""Candidates about which a search wants to know: a list, or a list in the name of what is wanted of it."""
+"""What a search yields: a list of candidates, or a class above that names what it asks about them."""
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a search is told of the candidates that it asked about, in their order."""
+    """What a search learns about its candidates, in their order."""
 
     losses: NDArray[np.float64]
-    """Minus the log-probability of what is right, shape (candidates,): the larger, the nearer to a wrong answer."""
+    """Minus the log-probability of the gold, shape (candidates,); a larger loss is nearer to a wrong answer."""
     known_reached: NDArray[np.bool_] | None = None
     """None where only losses were asked for."""
     known_scores: ScoreRows | None = None
-    """None but where scores were asked for."""
+    """None unless scores were asked for."""
     free_reached: NDArray[np.bool_] | None = None
-    """As `reached`, of losses alone too, by victims that tell it at no cost; None by those that would decode."""
+    """As `reached`, but also set after `Losses` unless the victim would have to decode."""
 
     @property
     def reached(self) -> NDArray[np.bool_]:
-        """Whether the attack's objective is reached, shape (candidates,); a wrong answer, unless a recipe says else.
+        """Whether each candidate reaches the attack's objective, shape (candidates,): a wrong answer by default.
 
         Raises:
             AttackError: only losses were asked for.
@@ -98,7 +98,7 @@ class Answer:
 Search: TypeAlias = Generator[Question, Any, Example]
 """Yields questions, is sent an answer to each, returns its proposal.
 
-What is sent depends on what was yielded, which no type can say: an Answer, to Gradients a list of TextGradient.
+A search is sent an Answer, or a list of TextGradient after Gradients; Python's types cannot express this.
 """
 
 
@@ -110,7 +110,7 @@ class Access(StrEnum):
 
 
 class BudgetExhausted(Exception):  # noqa: N818 - thrown into a search to end it, it reports no error
-    """Thrown into a search at the question its budget cannot pay for.
+    """Thrown into a search when its budget does not cover the next question.
 
     Catch it to return the best candidate so far; a search that does not catch it proposes the clean text.
     """
@@ -120,9 +120,9 @@ class BudgetExhausted(Exception):  # noqa: N818 - thrown into a search to end it
 class Attack(Protocol):
     """What happens to one example.
 
-    The engine runs many searches side by side, answers their questions in shared batches, counts, and has the
-    proposal judged afresh. An attack may ask about any text; only what it returns is judged. It is told losses and
-    whether its objective is reached, and so never has to know what kind of answer its victim gives.
+    The engine runs many searches side by side, answers their questions in shared batches and counts the queries. It
+    judges the returned proposal with a fresh evaluation. An attack may ask about any text. It learns losses and
+    whether its objective is reached, so it works for every kind of victim.
     """
 
     @property
@@ -137,7 +137,7 @@ class Attack(Protocol):
 
 @runtime_checkable
 class GradientAttack(Protocol):
-    """A white-box attack: it works on whole batches of a victim's embeddings, and judges its finds afresh."""
+    """A white-box attack on batches of a victim's embeddings; it evaluates its own results afresh."""
 
     @property
     def access(self) -> Access:
@@ -150,7 +150,7 @@ class GradientAttack(Protocol):
 
 
 class Effort(StrEnum):
-    """What an attack spends on an example, by the outcome's field that counts it."""
+    """What an attack spends on an example; the value is the outcome's field that counts it."""
 
     WORDS = "modified_words"
     QUERIES = "queries"
@@ -168,12 +168,12 @@ class NamedAttack:
     family: str = "custom"
     """character, word, sentence, embedding, baseline or custom: groups attacks in reports."""
     max_queries: int | None = None
-    """Candidates it may ask about for one example; None: as many as it likes."""
+    """How many candidates it may ask about for one example; None: no limit."""
     objective: Objective = field(default_factory=Objective)
     """What the referee counts as a success."""
     mirrors: str | None = None
-    """Of a baseline: the attack whose edits it makes at random."""
+    """For a baseline: the attack whose edits it makes at random."""
     edits_digest: str | None = None
-    """The same for attacks that may make the same edits within the same limits; None where that is not known."""
+    """Attacks with equal values may make the same edits within the same limits; None where this is not known."""
     effort: Effort = Effort.QUERIES
-    """By what arms that it breaks nearly always, or hardly ever, are compared."""
+    """What to compare when it breaks an arm nearly always or hardly ever."""

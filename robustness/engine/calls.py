@@ -1,4 +1,4 @@
-"""Calls: what is asked about many examples, handed to a victim together."""
+"""Calls: questions about many examples that are sent to a victim together."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from robustness.victims.isolation import Fault, Isolation
 
 
 class Wanted(StrEnum):
-    """What a victim that decodes is asked for; every other gives rows."""
+    """What to ask of a victim that decodes; every other victim gives rows."""
 
     ROWS = "rows"
-    """Decoded whole, which clean texts and proposals are judged by."""
+    """Full decodes, which judge clean texts and proposals."""
     ROWS_ALONG = "rows-along"
-    """Decoded where reading along does not tell: of a search's candidates."""
+    """For a search's candidates: decodes only where one forward pass over the clean response does not decide."""
     LOSS_ROWS = "loss-rows"
     """Nothing is decoded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one example has in a call."""
+    """One example's share of a call."""
 
     group: str
     """Of the example."""
     wanted: Wanted = Wanted.ROWS
     asked: list[Example] = field(default_factory=list)
     read: list[NDArray[np.float32] | None] = field(default_factory=list)
-    """Of what is asked, loss rows that are known: as many, or none."""
+    """Known loss rows of `asked`: one for each, or none at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,25 +55,25 @@ class Call:
 
 @final
 class Calls:
-    """Hands examples to a victim, and where it fails finds the examples at fault."""
+    """Sends examples to a victim; when the victim fails, finds the examples at fault."""
 
     def __init__(self, victim: Respondent) -> None:
         self._victim = victim
         self._isolation = Isolation()
 
     def start(self, parts: Sequence[Part]) -> Call:
-        """Hands the victim examples; one that answers later may be handed more before it has answered."""
+        """Sends examples to the victim; an asynchronous victim may get more of them before it has answered."""
         started = time.perf_counter()
         try:
             collect = self._begin(parts)
         except RobustnessError:
             raise
-        except Exception:  # they are asked about once more when they are waited for, and then in halves
+        except Exception:  # `wait` asks about them again, in halves
             collect = partial(self._ask, parts)
         return Call(parts, collect, time.perf_counter() - started)
 
     def finish(self, call: Call) -> tuple[list[Rows | Fault], float]:
-        """Waits for a call; returns for each part its rows or why there are none, and the seconds a text took.
+        """Waits for a call; returns each part's rows or its error, and the seconds per text.
 
         Raises:
             RobustnessError, VictimGoneError: see `Isolation.ask`.
@@ -97,7 +97,7 @@ class Calls:
         return lambda: found
 
     def _ask(self, parts: Sequence[Part]) -> list[Rows]:
-        """Asks for each kind of answer once; returns the rows of each part."""
+        """Asks the victim once for each kind of answer; returns the rows of each part."""
         found: dict[int, Rows] = {}
         for wanted in dict.fromkeys(part.wanted for part in parts):
             some = [index for index, part in enumerate(parts) if part.wanted is wanted]

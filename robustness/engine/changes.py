@@ -16,7 +16,7 @@ class Change:
     words: int
     """Replaced, removed or added."""
     share: float | None
-    """Of the clean text's words; None where it has none."""
+    """A share of the clean text's words; None for a text without words."""
     similarity: float
     """Characters kept: 1 - Levenshtein distance / length of the longer text."""
 
@@ -37,7 +37,7 @@ def count_modified_words(example: Example, proposal: Example) -> int:
     """
     from rapidfuzz.distance import Levenshtein
 
-    # A number for each word: rapidfuzz takes a letter for its code point, which another word's hash may equal.
+    # rapidfuzz hashes words, but compares one-letter words by code point, so hashes could collide.
     numbers = {word: number for number, word in enumerate({*example.all_words, *proposal.all_words})}
     before, after = ([numbers[word] for word in each.all_words] for each in (example, proposal))
     return int(Levenshtein.distance(before, after))
@@ -45,6 +45,6 @@ def count_modified_words(example: Example, proposal: Example) -> int:
 
 def character_similarity(clean: Texts, adversarial: Texts) -> float:
     """1 - Levenshtein distance / length of the longer, over the joined segments; 1 means unchanged."""
-    from rapidfuzz.distance import Levenshtein  # what changes no letters does without it
+    from rapidfuzz.distance import Levenshtein  # imported late: an attack that changes no letters does not need it
 
     return float(Levenshtein.normalized_similarity("\n".join(clean), "\n".join(adversarial)))

@@ -1,4 +1,4 @@
-"""Crashes: an attack that fails on a text now and then, told from one that fails on every text."""
+"""Crashes: distinguishes an attack that fails on single texts from one that fails on every text."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Crash:
 
     @property
     def kind(self) -> str:
-        """The error's class; empty where an error says what the attack or the machine lacks, as the rows then do."""
+        """The error's class; empty where the machine is at fault: no memory, or a missing file."""
         lacking = (RobustnessError, MemoryError, torch.OutOfMemoryError)
         is_own = isinstance(self.error, AttackError) or not isinstance(self.error, lacking)
         return type(self.error).__name__ if is_own else ""
@@ -32,8 +32,8 @@ class Crash:
 class Crashes:
     """Ends a run whose attack fails on three examples in a row with one kind of error.
 
-    In a row: by the order in which examples were given, so that neither width nor batch size matter. Examples of one
-    group share a text, and count as one; an example that was not attacked counts neither way.
+    "In a row" refers to the order of the examples, so width and batch size do not matter. Examples of one group share
+    a text and count once. An example that was not attacked is ignored.
     """
 
     attack: str
@@ -41,12 +41,12 @@ class Crashes:
     _next: int = 0
     """The place of the first example that has not ended."""
     _ended: dict[int, Crash | bool] = field(default_factory=dict)
-    """By place, of examples behind one that has not ended: a crash, or whether the attack got to its end."""
+    """By place, for examples after one that has not ended: the crash, or whether the attack finished."""
     _kind: str = ""
     _groups: set[str] = field(default_factory=set)
 
     def add(self, place: int, ended: Crash | bool) -> None:
-        """Books how the example at a place ended: with a crash, or with whether the attack got to its end.
+        """Records how the example at a place ended: the crash, or whether the attack finished.
 
         Raises:
             AttackError: it is the third crash in a row.

@@ -1,4 +1,4 @@
-"""Evaluation of a test set as it stands: no search, one or two texts an example."""
+"""Evaluates an unchanged test set, without search: one or two texts for each example."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CHUNK = 512
 NOT_FINITE = "the victim's scores are not finite"
 
 _Asked: TypeAlias = tuple[Texts, tuple[GoldSpan, ...]]
-"""What a row depends on."""
+"""Everything that a row depends on."""
 _Known: TypeAlias = Mapping[_Asked, NDArray[np.float32]]
 
 
@@ -39,9 +39,9 @@ class Answering(Protocol):
 def evaluate(victim: Answering, examples: Sequence[Example]) -> Iterator[Outcome]:
     """Yields one outcome for each example, in order.
 
-    The row's own text counts as the adversarial one. Its clean form is the benign original where that is known, asked
-    about once for all rows made from it. Where it is answered wrongly the status is `skipped`; otherwise a wrong
-    answer to the row is `succeeded` and a right one `failed`.
+    The row's own text counts as the adversarial text. Its clean text is the benign original, if the test set has one.
+    Each original is evaluated once for all its rows. A wrong answer to the original gives `skipped`. Otherwise a
+    wrong answer to the row gives `succeeded`, and a right answer `failed`.
     """
     known: dict[_Asked, NDArray[np.float32]] = {}
     last_wanted = {_key(form): index for index, example in enumerate(examples) for form in _forms(example)}
@@ -98,7 +98,7 @@ def _status(given: Grade | None, clean: Grade | None = None) -> Status:
 
 
 def describe_source(outcome: Outcome, example: Example, original_gold: str | None = None) -> Outcome:
-    """Returns the outcome with how its ready-made text was made, and what is right of its original."""
+    """Returns the outcome with the construction of its ready-made text and the gold of its original."""
     return replace(
         outcome,
         method=example.method or None,

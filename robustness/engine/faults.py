@@ -1,4 +1,4 @@
-"""Faults: examples on which a victim, or an attack on it, fails while the others go on."""
+"""Faults: examples on which a victim or an attack fails while the other examples continue."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ def isolate_outcomes(
     examples: Sequence[Example],
     gold: Callable[[Example], str],
 ) -> Iterator[Outcome]:
-    """Yields one outcome for each example as `find` does, in any order; an example on which it fails is errored.
+    """Yields one outcome for each example, in any order; an example on which `find` fails is errored.
 
     Args:
         find: finds the outcomes of some examples.
         examples: all of them.
-        gold: names what is right of one.
+        gold: returns the gold of one, in words.
 
     Raises:
         RobustnessError, VictimGoneError: see `Isolation.ask`.
@@ -35,6 +35,6 @@ def isolate_outcomes(
 
 
 def errored(example: Example, gold: str, reason: str) -> Outcome:
-    """Returns the outcome of an example of which nothing is known but what is right, and why."""
+    """Returns the errored outcome of an example: its gold and the reason."""
     outcome = Outcome.of(example, gold, Problem(reason), clean=Answered(example, None))
     return describe_source(outcome, example)

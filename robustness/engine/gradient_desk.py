@@ -1,4 +1,4 @@
-"""Where a scheduler's gradient questions are answered, in batches shared by all searches that wait."""
+"""Answers a scheduler's gradient questions in batches that all waiting searches share."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from robustness.victims.heads.text_gradients import TextGradient
 from robustness.victims.isolation import recover
 
 TEXTS = 256
-"""Gradients that are held at a time, or one question's if it is longer; the rest wait for the next round."""
+"""At most so many gradients are held at a time, or one longer question's; the rest wait for the next round."""
 
 
 @runtime_checkable
 class Differentiable(Protocol):
-    """A victim that says how its answers change with a text."""
+    """A victim that gives gradients with respect to a text."""
 
     def text_gradients(self, asked: Sequence[Example]) -> list[TextGradient]:
         """Returns the gradient at each example's text, in their order."""
@@ -42,13 +42,13 @@ class GradientAccount:
     zero_gradients: int = 0
     forwards: int = 0
     generated: list[int | None] = field(default_factory=list)
-    """Tokens decoded for each; None of a victim that decodes nothing."""
+    """Tokens decoded for each; None for a victim that decodes nothing."""
     seconds: float = 0.0
     """Of the model."""
 
     @property
     def is_waiting(self) -> bool:
-        """Whether a question has been asked and not answered."""
+        """Whether a question is open."""
         return self.question is not None and self.answer is None and self.fault is None
 
     def take(self) -> Sequence[TextGradient]:
@@ -62,9 +62,9 @@ class GradientAccount:
 
 
 def answer_gradients(victim: Respondent | Scorer, accounts: Sequence[GradientAccount], objective: Objective) -> None:
-    """Answers waiting questions, first come first served, as many as may be held.
+    """Answers waiting questions in the order of asking, as many as may be held.
 
-    A batch that fails, for want of memory or because of one text, is halved until the question at fault is alone.
+    A batch that fails for lack of memory or because of one text is halved until the question at fault is alone.
 
     Raises:
         VictimGoneError: the device is lost.
@@ -83,7 +83,7 @@ def answer_gradients(victim: Respondent | Scorer, accounts: Sequence[GradientAcc
         part = stack.pop()
         try:
             _answer(victim, part, objective)
-        except Exception as error:  # of one example's text or the model; that example says what
+        except Exception as error:  # the fault of one example's text or of the model; that example's row says which
             recover(f"{type(error).__name__}: {error}")
             if len(part) == 1:
                 part[0].fault = error

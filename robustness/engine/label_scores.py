@@ -1,4 +1,4 @@
-"""A victim that gives scores for texts and nothing else, asked as every other."""
+"""Adapts a victim that only scores texts to the engine's protocol."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from robustness.tasks.grading import Grader, LabelGrader
 from robustness.testsets.example import Example, Texts
 
 NUMBERS = tuple(str(number) for number in range(1_000))
-"""Names of labels that have none; more than any such victim has."""
+"""Names for unnamed labels; more than any such victim has."""
 
 
 @runtime_checkable
@@ -24,11 +24,11 @@ class _Starting(Protocol):
 @final
 @dataclass(slots=True)
 class LabelRespondent:
-    """A scorer whose labels are called by their numbers."""
+    """A scorer whose labels are named by their numbers."""
 
     scorer: Scorer
     grader: Grader = field(default_factory=lambda: LabelGrader(NUMBERS))
-    """Of as many labels as the last rows had."""
+    """Has as many labels as the last rows."""
     can: ClassVar[frozenset[Ability]] = frozenset({Ability.LOSSES, Ability.SCORES})
 
     def rows(self, asked: Sequence[Example]) -> ScoreRows:
@@ -36,7 +36,7 @@ class LabelRespondent:
         return self._note(self.scorer.scores([example.texts for example in asked]))
 
     def start(self, asked: Sequence[Example]) -> Callable[[], ScoreRows]:
-        """Begins scoring, where the scorer can, and returns the function that waits for the rows."""
+        """Begins scoring, if the scorer is asynchronous, and returns the function that waits for the rows."""
         if isinstance(self.scorer, _Starting):
             collect = self.scorer.start([example.texts for example in asked])
             return lambda: self._note(collect())
@@ -50,5 +50,5 @@ class LabelRespondent:
 
 
 def as_respondent(victim: Respondent | Scorer) -> Respondent:
-    """Returns the victim, or where it has nothing but scores what asks it for those."""
+    """Returns the victim; one that only scores texts is wrapped."""
     return victim if isinstance(victim, Respondent) else LabelRespondent(victim)

@@ -1,4 +1,4 @@
-"""What an attack has to ask of a victim, known before either of them is made to work."""
+"""What an attack asks of a victim, known before the run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from robustness.tasks.abilities import Ability, declared_needs
 
 
 def needs_of(attack: object) -> frozenset[Ability]:
-    """Returns what a victim must be able to answer for an attack: what its kind asks, and what it says itself.
+    """Returns the abilities that an attack needs: those of its kind and those that it declares.
 
     >>> sorted(needs_of(object()))
     [<Ability.LOSSES: 'losses'>]

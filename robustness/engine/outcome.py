@@ -1,4 +1,4 @@
-"""What came of one example: the row that is stored."""
+"""The outcome of one example: the row that is stored."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Status(StrEnum):
     """How an attack on an example ended."""
 
     SKIPPED = "skipped"
-    """The clean text was already answered wrongly."""
+    """The answer to the clean text was already wrong."""
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     ERRORED = "errored"
@@ -30,12 +30,12 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A text, and how right the answer to it is."""
+    """A text and the grade of its answer."""
 
     text: Example | None
     """None where no text was changed: perturbed embeddings."""
     grade: Grade | None
-    """None where it was not asked about, or not answered with numbers."""
+    """None where the text was not evaluated, or the answer has no numbers."""
 
     @property
     def texts(self) -> Texts | None:
@@ -44,7 +44,7 @@ class Answered:
 
     @property
     def correct(self) -> bool | None:
-        """As in `Grade`, and the next two."""
+        """As in `Grade`, like the next two fields."""
         return None if self.grade is None else self.grade.correct
 
     @property
@@ -54,36 +54,36 @@ class Answered:
 
     @property
     def response(self) -> str | None:
-        """As people read it."""
+        """In readable form."""
         return None if self.grade is None else self.grade.response
 
     @property
     def cut(self) -> bool | None:
-        """Whether a generated response was still going on at the token limit."""
+        """Whether a generated response was cut at the token limit."""
         return None if self.grade is None else self.grade.cut
 
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What an example has cost."""
+    """The cost of one example."""
 
     queries: int = 0
-    """Candidates asked about, the clean text not included, known to the cache or not."""
+    """Candidates asked about, without the clean text; cached answers count too."""
     forwards: int = 0
-    """Texts really run through the model because of this example, the clean text and the judgement included."""
+    """Texts that the model processed for this example, with the clean text and the judgement."""
     seconds: float = 0.0
-    """The search's own time plus its share of the model's, by forwards."""
+    """The search's own time plus its share of the model's time, in proportion to forwards."""
     backwards: int | None = None
     """Gradients taken; None for attacks on scores."""
     zero_gradients: int | None = None
-    """Points at which the gradient vanished: above 0, a failed attack is weak evidence of robustness."""
+    """Points where the gradient vanished; above 0, a failed attack is weak evidence of robustness."""
     decodes: int | None = None
-    """Responses decoded, in part or whole; None of a victim that decodes nothing."""
+    """Responses decoded, in part or whole; None for a victim that decodes nothing."""
     generated_tokens: int | None = None
-    """Of them, without those that were read along."""
+    """Tokens generated in these decodes; tokens verified in one forward pass are not counted."""
 
     def with_generated(self, counts: Iterable[int | None]) -> Spent:
-        """Returns it with the decodes of rows, by how many tokens each took; None of what is never decoded.
+        """Returns a copy with decodes added; `counts` has each row's generated tokens, None for a row never decoded.
 
         >>> Spent().with_generated([7, 0, 2]).decodes
         2
@@ -96,27 +96,27 @@ class Spent:
 
 NOTHING = Spent()
 UNASKED = Answered(None, None)
-"""A text that is not known, or was never judged."""
+"""Stands for a text that is not known or was never judged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One attacked, or merely evaluated, example; `of` makes it."""
+    """One attacked or evaluated example; built by `of`."""
 
     example_id: str
     group_id: str
     clean_correct: bool | None
-    """None where the clean text of a ready-made adversarial example is not known."""
+    """None for a ready-made adversarial example whose clean text is not known."""
     correct: bool | None
-    """Of the text that was judged; None where none was."""
+    """For the judged text; None if no text was judged."""
     clean_quality: float | None
-    """In [0, 1]: of labels the probability of the gold label, of spans F1."""
+    """In [0, 1]: the probability of the gold label, or F1 for spans."""
     quality: float | None
     clean_response: str | None
     """A label's name, or the answer."""
     response: str | None
     gold: str
-    """What is right, as people read it."""
+    """In readable form."""
     status: Status
     queries: int
     """As in `Spent`."""
@@ -131,24 +131,24 @@ class Outcome:
     adversarial_text: Texts | None
     error: str | None = None
     distance: float | None = None
-    """Norm of the perturbation of the embeddings, in median token norms of the victim; None for attacks on text."""
+    """Norm of the embedding perturbation, in median token norms of the victim; None for attacks on text."""
     norm: str | None = None
-    """Of the distance: l2 or linf."""
+    """The distance's norm: l2 or linf."""
     backwards: int | None = None
     zero_gradients: int | None = None
     method: str | None = None
-    """How a ready-made adversarial example was made, in its authors' words."""
+    """How a ready-made adversarial example was made, in its authors' terms."""
     construction: str | None = None
-    """At what level: word, sentence or human."""
+    """The construction's level: word, sentence or human."""
     original_gold: str | None = None
-    """What is right of the original of a ready-made example, where its test set says so; None: the row's gold."""
+    """Gold of a ready-made example's original, where the test set gives one; None: the row's gold."""
     label_entropy: float | None = None
-    """In bits: how far people disagreed on the label, where the test set says so."""
+    """Disagreement of the annotators in bits, where the test set gives it."""
     decodes: int | None = None
     """As in `Spent`, and the next one."""
     generated_tokens: int | None = None
     cut: bool | None = None
-    """Whether the response to the text that was judged was still going on at the token limit; None of others."""
+    """Whether the response to the judged text was cut at the token limit; None for other kinds of response."""
 
     @classmethod
     def of(
@@ -161,15 +161,15 @@ class Outcome:
         given: Answered = UNASKED,
         spent: Spent = NOTHING,
     ) -> Outcome:
-        """Returns the outcome of an example, with what was changed of its text.
+        """Returns the outcome of an example, with the measured changes of its text.
 
         Args:
             example: what was attacked or evaluated.
-            gold: what is right of it, as people read it.
-            ended: its status, or why it has none.
+            gold: its gold in readable form.
+            ended: its status, or the reason why it has none.
             clean: the text before any change.
             given: the text that was judged.
-            spent: what it has cost.
+            spent: its cost.
         """
         change = None if clean.text is None or given.text is None else measure_change(clean.text, given.text)
         return cls(

@@ -1,4 +1,4 @@
-"""The query cache: what a victim has answered before, on disk, shared by attacks, runs and processes."""
+"""The query cache: a victim's earlier answers on disk, shared by attacks, runs and processes."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from robustness.testsets.example import Example
 FILE_NAME = "queries.sqlite"
 SCHEMA_VERSION = 1
 LOCK_SECONDS = 60.0
-"""How long another process may hold the file."""
+"""How long to wait for another process that holds the file."""
 RECHECK_EVERY = 1_000
-"""Of so many texts one is never answered from the cache, but scored again and compared."""
+"""One text in this many is scored again and compared with the cache."""
 TOLERANCE = 0.01
-"""By how much a recomputed number may differ, see `Grader.differ`: batches are padded differently, which moves the
-last digits, in bfloat16 the third."""
+"""Allowed difference of a recomputed number, see `Grader.differ`. Other padding changes the last digits; in bfloat16
+the third digit."""
 LABELS = LabelGrader(())
-"""Reads rows of logits; which labels they are of makes no difference here."""
+"""Reads rows of logits; their label names do not matter here."""
 LOOKUP = 500
-"""Texts in one question to the file."""
+"""Texts per SQL query."""
 
 _COUNT_RECHECKS = (
     "INSERT INTO rechecks VALUES (?, ?, ?) ON CONFLICT (victim) DO UPDATE SET "
@@ -41,13 +41,13 @@ _COUNT_RECHECKS = (
 
 @final
 class QueryCache:
-    """What one victim gives, by text and, of questions, by gold answers too: their rows hold a loss.
+    """One victim's rows by text, and for question answering also by gold answers, because those rows hold a loss.
 
-    Two processes may share the file (write-ahead log). Which texts are recomputed follows from what is asked alone.
+    Two processes may share the file (write-ahead log). The choice of recomputed texts depends only on the texts.
 
     Args:
-        folder: where the file lies or will lie.
-        victim: digest of everything the rows depend on besides what is asked.
+        folder: holds the file, which is created if missing.
+        victim: digest of everything that rows depend on besides the example.
         grader: reads the rows.
 
     Raises:
@@ -68,7 +68,7 @@ class QueryCache:
 
     def _prepare(self) -> None:
         connection = self._connection
-        connection.execute("BEGIN IMMEDIATE")  # of two processes that make the file, one sees it made
+        connection.execute("BEGIN IMMEDIATE")  # if two processes create the file, one of them finds it created
         with connection:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             tables = connection.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()[0]
@@ -86,11 +86,11 @@ class QueryCache:
         connection.execute("PRAGMA synchronous=NORMAL")  # a power cut may lose the last answers, never damage others
 
     def find(self, asked: Sequence[Example], *, losses: bool = False) -> list[NDArray[np.float32] | None]:
-        """Returns the row of each example that is known; None of the others and of those to be recomputed.
+        """Returns the known row of each example; None for an unknown one and one to be recomputed.
 
         Args:
             asked: examples.
-            losses: whether loss rows are looked for, which are kept apart.
+            losses: whether to look for loss rows, which are stored separately.
         """
         keys = [_key_of(example, losses=losses) for example in asked]
         found = self._read([key for key in dict.fromkeys(keys) if not _is_rechecked(key)])
@@ -98,7 +98,7 @@ class QueryCache:
         return [found.get(key) for key in keys]
 
     def add(self, asked: Sequence[Example], rows: Rows, *, losses: bool = False) -> None:
-        """Stores rows, shape (len(asked), numbers), or loss rows; compares those that are there to be recomputed."""
+        """Stores rows, shape (len(asked), numbers), or loss rows; compares recomputed rows with the stored ones."""
         finite = [(each, row) for each, row in zip(asked, rows, strict=True) if np.isfinite(row).all()]
         fresh = {_key_of(example, losses=losses): row for example, row in finite}
         again = self._read([key for key in fresh if _is_rechecked(key)])
@@ -112,16 +112,16 @@ class QueryCache:
         with self._explained():
             self._connection.execute("BEGIN IMMEDIATE")
             self._connection.executemany("INSERT OR IGNORE INTO scores VALUES (?, ?, ?)", values)
-            if again:  # in the file, so that a killed run does not take the doubt with it
+            if again:  # counted in the file, so that a killed run keeps the warning
                 self._connection.execute(_COUNT_RECHECKS, (self._victim, len(again), disagreed))
             self._connection.execute("COMMIT")
 
     def in_front_of(self, victim: NotingRespondent) -> CachedVictim:
-        """Returns the victim, asked only what is not known yet."""
+        """Returns the victim, wrapped so that known rows come from the cache."""
         return CachedVictim(self, victim)
 
     def warnings(self) -> list[str]:
-        """What makes the cache doubtful, in this run or an earlier one that used the file: one sentence, or none."""
+        """A warning about cached scores that proved wrong in this run or an earlier one: one sentence, or none."""
         query = "SELECT rechecked, disagreed FROM rechecks WHERE victim=?"
         with self._explained():
             rechecked, disagreed = self._connection.execute(query, (self._victim,)).fetchone() or (0, 0)
@@ -157,7 +157,7 @@ class QueryCache:
         except sqlite3.OperationalError as error:
             raise UsageError(
                 f"--cache {self._path}: cannot be used: {error}; another process may hold it for longer than "
-                f"{LOCK_SECONDS:g} seconds, or the disk be full: run without --cache or give another folder"
+                f"{LOCK_SECONDS:g} seconds, or the disk may be full: run without --cache or give another folder"
             ) from None
         except (sqlite3.DatabaseError, ValueError) as error:
             raise UsageError(
@@ -167,7 +167,7 @@ class QueryCache:
 
 @final
 class CachedVictim:
-    """A victim that is asked only what is not known yet."""
+    """A victim that is asked only for unknown rows."""
 
     def __init__(self, cache: QueryCache, victim: NotingRespondent) -> None:
         self.truncated = victim.truncated
@@ -187,7 +187,7 @@ class CachedVictim:
 
 
 def _key_of(example: Example, *, losses: bool = False) -> bytes:
-    """Of a text with labels its segments; of a question its gold answers too, and whether its loss alone is kept."""
+    """The key: segments; for a question also its gold answers, and whether only its loss is stored."""
     golds = [answer.text for answer in example.answers]
     content: object = [example.texts, golds] if golds else example.texts
     content = {"losses": content} if losses else content

@@ -1,4 +1,4 @@
-"""Questions: what a search may yield, and what it is charged for."""
+"""Questions: what a search may yield, and how queries are charged."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ EXPECTED = "expected a list of Examples, or Losses(list), Scores(list) or Gradie
 
 
 def candidates_of(question: Question) -> Sequence[Example]:
-    """Returns what a question is about."""
+    """Returns the candidates of a question."""
     return question.candidates if isinstance(question, (Losses, Scores, Gradients)) else question
 
 
 def check_question(
     question: Question, example: Example, access: Access, needs: frozenset[Ability], can: frozenset[Ability]
 ) -> None:
-    """Refuses what is no question, or one that cannot be answered or was not declared.
+    """Refuses anything but a question that the attack has declared and the victim can answer.
 
     Args:
         question: what a search has yielded.
         example: under attack.
         access: the attack's.
-        needs: what the attack says it asks.
+        needs: what the attack declares.
         can: what the victim may be asked.
 
     Raises:
-        AttackError: says what to yield, what to declare, or what the victim cannot be asked.
+        AttackError: the message says what to yield or declare, or what the victim cannot answer.
     """
     candidates = candidates_of(question)
     if isinstance(candidates, Example):
@@ -61,10 +61,10 @@ def check_question(
 
 @final
 class QueryCount:
-    """What one search has been charged for.
+    """Counts the queries that one search is charged for.
 
-    Every candidate but the clean text is a query each time it is asked about, known or not. One exception: a text of
-    which only the loss was asked may be asked about once more to learn whether the objective is reached.
+    Every candidate except the clean text counts as a query each time it is asked about, even if its answer is known.
+    One exception: after asking only for a text's loss, a search may ask once more whether it reaches the objective.
     """
 
     def __init__(self, clean: Texts) -> None:
@@ -73,7 +73,7 @@ class QueryCount:
         self._loss_only: set[Texts] = set()
 
     def charge(self, question: Question, budget: int | None) -> bool:
-        """Books a question where the budget can pay for the whole of it; returns whether it can."""
+        """Charges a question if the budget covers all of it; returns whether it does."""
         asked = [candidate.texts for candidate in candidates_of(question) if candidate.texts != self._clean]
         is_due = isinstance(question, (Losses, Gradients)) or not self._loss_only
         price = len(asked) if is_due else len(asked) - len(self._loss_only.intersection(asked))

@@ -34,7 +34,7 @@ def check_proposal(example: Example, proposal: object) -> Example:
 
 
 def refuse_broken_text(example: Example, candidate: Example) -> None:
-    """Raises AttackError for another number of segments, or half a surrogate pair, which no tokenizer can hold."""
+    """Raises AttackError for another number of segments or half a surrogate pair, which tokenizers cannot encode."""
     if len(candidate.texts) != len(example.texts):
         raise AttackError(f"made a text of {len(candidate.texts)} segments; the example has {len(example.texts)}")
     try:
@@ -52,10 +52,10 @@ def judge(
     Args:
         example: what was attacked.
         proposal: what its search returned, checked.
-        grades: of the clean answer, and of a fresh one to the proposal.
-        gold: what is right, as people read it.
+        grades: of the clean answer and of a fresh answer to the proposal.
+        gold: the gold in readable form.
         objective: of the attack.
-        spent: what the example has cost.
+        spent: the example's cost.
     """
     clean, fresh = grades
     is_reached = bool(objective.reached(np.array([fresh.correct]))[0])
@@ -73,7 +73,7 @@ def judge(
 def contradicts(
     grader: Grader, proposal: Example, seen: NDArray[np.float32] | None, fresh: NDArray[np.float32]
 ) -> bool:
-    """Whether a judgement is not what the search saw, and not for a tie that rounding breaks either way."""
+    """Whether a judgement differs from what the search saw by more than a tie that rounding can break."""
     if seen is None or not (np.isfinite(seen).all() and np.isfinite(fresh).all()):
         return False
     before, after = (grader.grade(row, proposal).response for row in (seen, fresh))

@@ -1,4 +1,4 @@
-"""What the engine needs of a victim, and what more some victims can."""
+"""Protocols of victims: what the engine needs, and optional abilities."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Respondent(Protocol):
 
     @property
     def grader(self) -> Grader:
-        """Makes losses, right or wrong, and grades of its rows."""
+        """Turns its rows into losses, correctness and grades."""
         ...
 
     @property
     def can(self) -> frozenset[Ability]:
-        """What it may be asked."""
+        """The kinds of question that it answers."""
         ...
 
     def rows(self, asked: Sequence[Example]) -> Rows:
@@ -35,42 +35,42 @@ class Respondent(Protocol):
 
 @runtime_checkable
 class StartingRespondent(Protocol):
-    """A victim that need not have answered before it is handed the next examples."""
+    """A victim that accepts the next examples before it has answered the last."""
 
     def start(self, asked: Sequence[Example]) -> Callable[[], Rows]:
-        """Begins answering and returns the function that waits for the rows."""
+        """Starts answering and returns the function that waits for the rows."""
         ...
 
 
 @runtime_checkable
 class DecodingRespondent(Protocol):
-    """A victim whose rows take a decode, which a loss does not, and a search's candidates take less of."""
+    """A victim that decodes for its rows; losses need no decode, and a search's candidates only part of one."""
 
     def loss_rows(self, asked: Sequence[Example]) -> Rows:
-        """Returns the numbers that rows begin with, as far as its grader needs them for losses."""
+        """Returns the first numbers of each row: those from which its grader computes losses."""
         ...
 
     def rows_along(self, asked: Sequence[Example], read: Sequence[NDArray[np.float32] | None]) -> Rows:
-        """Returns rows, for which no more is decoded than reading along cannot tell.
+        """Returns rows; decodes only what one forward pass over the clean response cannot decide.
 
         Args:
-            asked: candidates of examples that it has answered.
-            read: their loss rows, where these are known.
+            asked: candidates of examples whose clean text it has answered.
+            read: their loss rows; None where not known.
         """
         ...
 
 
 @runtime_checkable
 class ReadingScorer(Protocol):
-    """A victim that says which texts it cannot tell apart."""
+    """A victim that reports which texts its model cannot distinguish."""
 
     def read(self, texts: Sequence[Texts]) -> list[bytes]:
-        """Returns a digest of what the model is given of each text: where it is the same, so are the scores."""
+        """Returns a digest of the model's input for each text: texts with the same digest have the same scores."""
         ...
 
 
 class Scorer(Protocol):
-    """A victim with labels, in its shortest form; `as_respondent` makes it one."""
+    """A victim with labels in its shortest form; `as_respondent` turns it into a Respondent."""
 
     def scores(self, texts: Sequence[Texts]) -> ScoreRows:
         """Returns logits, shape (len(texts), labels), in the task's label order."""
@@ -78,7 +78,7 @@ class Scorer(Protocol):
 
 
 class NotingRespondent(Respondent, Protocol):
-    """A victim that notes which texts it has not read whole."""
+    """A victim that records which texts it truncated."""
 
     @property
     def truncated(self) -> set[str]:

@@ -1,10 +1,10 @@
 """The example-parallel scheduler: many searches side by side, their questions answered in shared batches.
 
-Every example under attack has a seat. What a seat asks joins one queue; as soon as a batch's worth of texts waits
-there it is handed to the victim, and a seat moves on when all it asked is answered, whatever the others wait for.
-Questions for gradients wait at a desk of their own until no scores are due.
-A victim that answers later (a GPU) gets the next batch before it has answered the last: meanwhile searches run.
-Which texts share a batch follows from the examples alone, never from the clock.
+Every example under attack has a seat. All seats put their questions into one queue. As soon as a batch of texts is
+waiting there, the victim gets it. A seat moves on when its own questions are answered, even if others still wait.
+Gradient questions wait at a separate desk until no scores are due. An asynchronous victim (a GPU) gets the next batch
+before it has answered the last; meanwhile searches run. Only the examples decide which texts share a batch, never the
+clock.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from robustness.testsets.example import Example, digest_texts
 from robustness.victims.isolation import Fault
 
 WIDTH = 256
-"""Examples attacked side by side, at most; what an interrupted run loses."""
+"""Maximum of examples attacked side by side; an interrupted run loses these."""
 
 CUDA_WIDTH = 1_024
-"""On a GPU, which is fed only by many searches that ask about a few texts each."""
+"""The same on a GPU, which needs many searches, because each asks about few texts at a time."""
 
 BATCH_TEXTS = 2_048
-"""Texts handed to a victim at once, which sorts them by length and makes its own batches of them."""
+"""Texts sent to a victim at once; it sorts them by length and forms its own batches."""
 
 CALLS = 2
-"""Batches that a victim has at a time: one that it works on and one to go on with."""
+"""Batches that a victim has at a time: one in work and one waiting."""
 
 _Started = tuple[list[Seat], Call]
-"""A call with the seat of each of its parts."""
+"""A call, and the seat of each of its parts."""
 
 
 @final
@@ -55,12 +55,12 @@ class Scheduler:
 
     Args:
         attack: what to run, with its budget.
-        victim: answers with rows, which its grader reads.
+        victim: gives rows, which its grader reads.
         seed: the run's seed.
         width: examples side by side; outcomes do not depend on it.
         batch: texts handed to the victim at once; outcomes do not depend on it.
-        max_seconds: what the attack's own code may take for one example; past it the example is errored.
-        cache: answers what this victim has been asked before, by other searches too; never a judgement.
+        max_seconds: limit on the time of the attack's own code for one example; beyond it the example is errored.
+        cache: stores this victim's earlier answers, also to other searches; it is never used for a judgement.
     """
 
     def __init__(
@@ -86,13 +86,13 @@ class Scheduler:
         self._calls = Calls(self._respondent)
         self._turns = Turns(attack, self._respondent, seed, max_seconds)
         self.contradicted: set[str] = set()
-        """Digests of the texts whose label was another one when they were judged than when they were searched."""
+        """Digests of texts that got another label in the judgement than in the search."""
 
     def run(self, examples: Iterable[Example]) -> Iterator[Outcome]:
-        """Yields one outcome for each example as soon as it is judged, in the order in which they end.
+        """Yields one outcome for each example as soon as it is judged.
 
         Raises:
-            AttackError: the attack fails on three examples in a row; their outcomes come before.
+            AttackError: the attack fails on three examples in a row; their outcomes are yielded first.
         """
         coming = enumerate(examples)
         crashes = Crashes(self._attack.name)
@@ -134,10 +134,10 @@ class Scheduler:
         return Seat(example, [example], QueryCount(example.texts), self._decodes, gradients=account, place=place)
 
     def _enqueue(self, seat: Seat, queue: deque[tuple[Seat, Example]]) -> list[Seat]:
-        """Queues what the seat must have scored; returns the seat if that is nothing."""
+        """Queues the texts that the seat needs; returns the seat if there are none."""
         if self._read is not None:
             new = [text for text in dict.fromkeys(c.texts for c in seat.asked) if text not in seat.readings]
-            with suppress(Exception):  # what cannot be read fails again where it is scored, and is told apart there
+            with suppress(Exception):  # an unreadable text fails again when scored, with its example
                 seat.readings |= zip(new, self._read(new), strict=True)
         asked = seat.unanswered()
         if self._cache is not None and not seat.is_judgement:
@@ -151,7 +151,7 @@ class Scheduler:
         return [] if asked else [seat]
 
     def _start(self, queue: deque[tuple[Seat, Example]]) -> _Started:
-        """Hands the victim the first batch of the queue."""
+        """Sends the first batch of the queue to the victim."""
         seats: list[Seat] = []
         parts: list[Part] = []
         for _ in range(min(self._batch, len(queue))):
@@ -163,7 +163,7 @@ class Scheduler:
         return seats, self._calls.start(parts)
 
     def _finish(self, seats: Sequence[Seat], call: Call) -> list[Seat]:
-        """Waits for a call and books its scores, or why there are none; returns the seats that can go on."""
+        """Waits for a call and records its scores or errors; returns the seats that can move on."""
         found, each = self._calls.finish(call)
         for seat, part, answer in zip(seats, call.parts, found, strict=True):
             seat.seconds += each * len(part.asked)

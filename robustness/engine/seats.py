@@ -1,4 +1,4 @@
-"""Seats: examples under attack, with what is known of the texts that their searches ask about."""
+"""Seats: examples under attack and the known answers about their texts."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ from robustness.victims.isolation import Fault
 @final
 @dataclass(slots=True)
 class Seat:
-    """One example under attack: the clean text is scored, then the search asks, then its proposal is judged."""
+    """One example under attack: its clean text is scored, the search asks questions, its proposal is judged."""
 
     example: Example
     asked: Sequence[Example]
-    """What waits for rows: the clean example, then the search's questions, at last its proposal."""
+    """Examples that wait for rows: first the clean example, then the search's candidates, last its proposal."""
     count: QueryCount
     decodes: bool = False
-    """Whether the victim does, so that losses cost less than rows."""
+    """Whether the victim decodes, so that losses cost less than rows."""
     question: Question = ()
-    """What the search has asked."""
+    """The search's current question."""
     search: Search | None = None
     is_judgement: bool = False
     missing: int = 0
-    """Of what it asked, how much has not been answered."""
+    """The number of its texts that are not answered yet."""
     readings: dict[Texts, bytes] = field(default_factory=dict)
-    """What the victim reads of each text, if it says so: texts read alike share one score, to its last digit."""
+    """Digests of the model's inputs, if the victim gives them; texts with one digest share one score exactly."""
     known: dict[Texts | bytes, NDArray[np.float32]] = field(default_factory=dict)
-    """Rows by reading or, where the victim does not tell it, by text."""
+    """Rows by reading or, without readings, by text."""
     known_losses: dict[Texts | bytes, NDArray[np.float32]] = field(default_factory=dict)
-    """Loss rows of a victim that decodes, in the same way."""
+    """Loss rows of a victim that decodes, with the same keys."""
     clean: Grade | None = None
     """Of the clean text."""
     forwards: int = 0
@@ -50,24 +50,24 @@ class Seat:
     """Tokens decoded for each row that the model gave."""
     seconds: float = 0.0
     search_seconds: float = 0.0
-    """The part of it that the attack's own code took."""
+    """The part of `seconds` spent in the attack's own code."""
     gradients: GradientAccount | None = None
-    """Where the attack has access to gradients."""
+    """Set if the attack has access to gradients."""
     fault: Fault | None = None
-    """Why the victim has not scored what was asked."""
+    """Why the victim could not score the texts."""
     place: int = 0
-    """Among the examples, in the order in which they were given."""
+    """The example's place in the given order."""
     crash: Crash | None = None
     """What the attack raised."""
 
     @property
     def waits_for_gradients(self) -> bool:
-        """Whether it has asked for gradients that are not there yet."""
+        """Whether it waits for gradients."""
         return self.gradients is not None and self.gradients.is_waiting
 
     @property
     def spent(self) -> Spent:
-        """What the example has cost so far, the search's gradients included."""
+        """The example's cost so far, including the search's gradients."""
         spent = Spent(self.count.queries, self.forwards, self.seconds)
         if (cost := self.gradients) is None:
             return spent.with_generated(self.generated)
@@ -81,23 +81,23 @@ class Seat:
 
     @property
     def wanted(self) -> Wanted:
-        """What it asks for: no more than its question needs."""
+        """What to ask of the victim: no more than the question needs."""
         if self.is_judgement or self.search is None or not self.decodes:
             return Wanted.ROWS
         return Wanted.LOSS_ROWS if isinstance(self.question, Losses) else Wanted.ROWS_ALONG
 
     def begin_part(self) -> Part:
-        """Returns what it has in a call, still empty."""
+        """Returns an empty part of a call."""
         return Part(self.example.group, self.wanted)
 
     def add_to(self, part: Part, candidate: Example) -> None:
-        """Asks about one more text in a call."""
+        """Adds one candidate to a part."""
         part.asked.append(candidate)
         if part.wanted is Wanted.ROWS_ALONG:
             part.read.append(self.known_losses.get(self.key(candidate.texts)))
 
     def unanswered(self) -> list[Example]:
-        """What must run through the model; a judgement never comes from the cache."""
+        """The texts that must run through the model; a judgement is never taken from known rows."""
         if self.is_judgement:
             return [self.asked[0]]
         new: dict[Texts | bytes, Example] = {}
@@ -108,17 +108,17 @@ class Seat:
         return list(new.values())
 
     def keep(self, candidates: Sequence[Example], rows: Iterable[NDArray[np.float32]], *, losses: bool) -> None:
-        """Remembers what is given of texts: rows, or losses alone."""
+        """Stores rows of candidates, or loss rows."""
         kept = self.known_losses if losses else self.known
         kept |= {self.key(each.texts): row for each, row in zip(candidates, rows, strict=True)}
 
     def rows(self) -> Rows:
-        """Returns what is known of what it asked, shape (texts, numbers): of losses alone no more than these take."""
+        """Returns the rows of its texts, shape (texts, numbers); loss rows have fewer numbers."""
         keys = [self.key(candidate.texts) for candidate in self.asked]
         known = [self.known[key] if key in self.known else self.known_losses[key] for key in keys]
         numbers = min(map(len, known), default=0)
         return np.array([row[:numbers] for row in known], dtype=np.float32)
 
     def key(self, texts: Texts) -> Texts | bytes:
-        """Returns under what the scores of a text are known."""
+        """Returns the key of a text's scores."""
         return self.readings.get(texts, texts)

@@ -1,4 +1,4 @@
-"""Randomness that belongs to one example, so that an outcome depends on nothing that runs beside it."""
+"""One random generator per example, so that no outcome depends on other examples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens to an example under attack when all that it has asked is answered: its turn."""
+"""The turn of an example under attack: the next step after all its questions are answered."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ if TYPE_CHECKING:
     from robustness.victims.heads.text_gradients import TextGradient
 
 MAX_SECONDS = 300.0
-"""Far above what a shipped recipe takes for a long text; an attack that loops for ever reaches it."""
+"""Far more than any shipped recipe needs for a long text; only an endless attack reaches it."""
 
 MAX_WORDS = 2_500
-"""A search's first question may be as many texts as there are words: beyond this they would fill the memory."""
+"""A search's first question may hold one text per word; longer texts would fill the memory."""
 
 
 @final
 class Turns:
-    """Takes examples on: from the clean text through the search's questions to the judgement of its proposal.
+    """Moves examples from the clean text through the search's questions to the judgement of the proposal.
 
     Args:
         attack: what searches, with its budget.
-        respondent: the victim, which answers with rows.
+        respondent: the victim, which gives rows.
         seed: the run's.
-        max_seconds: what the attack's own code may take for one example.
+        max_seconds: limit on the time of the attack's own code for one example.
     """
 
     def __init__(self, attack: NamedAttack, respondent: Respondent, seed: int, max_seconds: float) -> None:
@@ -58,14 +58,14 @@ class Turns:
         self._max_seconds = max_seconds
 
     def advance(self, seat: Seat, watchdog: Watchdog) -> Outcome | None:
-        """Takes a seat one step on; returns the outcome when it is done."""
+        """Moves a seat one step on; returns the outcome when it is finished."""
         started = time.perf_counter()
         try:
             with watchdog.limit(self._max_seconds - seat.search_seconds):
                 outcome = self._step(seat)
         except SearchTimeout:
             outcome = self._ended(seat, f"the attack took more than {self._max_seconds:g} seconds for this example")
-        except Exception as error:  # a user's attack may raise anything; the run goes on and the row says what
+        except Exception as error:  # a user's attack may raise anything; the row holds it
             seat.crash = Crash(seat.example, error)
             outcome = self._ended(seat, f"{type(error).__name__}: {error}")
         elapsed = time.perf_counter() - started
@@ -97,7 +97,7 @@ class Turns:
         return None
 
     def _answer(self, seat: Seat, rows: Rows) -> Answer | Sequence[TextGradient]:
-        """What the search is told of what it asked."""
+        """The answer to the search's question."""
         if seat.gradients is not None and isinstance(seat.question, Gradients):
             gradients = seat.gradients.take()
             if any(np.isnan(gradient.loss) for gradient in gradients):
@@ -112,7 +112,7 @@ class Turns:
         return Answer(losses, reached, rows if isinstance(seat.question, Scores) else None, reached)
 
     def _ask(self, seat: Seat, question: Question) -> None:
-        """Books a question, or ends the search when its budget cannot pay for it (raises StopIteration)."""
+        """Charges a question, or ends the search if the budget does not cover it (raises StopIteration)."""
         check_question(question, seat.example, self._access, self._needs, self._respondent.can)
         budget = self._attack.max_queries
         if seat.count.charge(question, budget):
@@ -128,7 +128,7 @@ class Turns:
         raise AttackError("asked again after its budget was exhausted; return the best candidate instead")
 
     def _refuse(self, seat: Seat, row: NDArray[np.float32]) -> Outcome | None:
-        """Grades the clean text; the outcome of an example that cannot be attacked, or need not."""
+        """Grades the clean text; returns an outcome if the example cannot or need not be attacked."""
         grader = self._respondent.grader
         if problem := _problem(seat.example, grader):
             return self._ended(seat, problem)
@@ -142,7 +142,7 @@ class Turns:
         return judge(seat.example, seat.asked[0], grades, gold=gold, objective=objective, spent=seat.spent)
 
     def _ended(self, seat: Seat, problem: str | None = None) -> Outcome:
-        """Without a proposal: a problem, or a clean text that is answered wrongly."""
+        """The outcome without a proposal: a problem, or a wrong answer to the clean text."""
         ended = Status.SKIPPED if problem is None else Problem(problem)
         gold = self._respondent.grader.gold(seat.example)
         return Outcome.of(seat.example, gold, ended, clean=Answered(seat.example, seat.clean), spent=seat.spent)

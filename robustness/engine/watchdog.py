@@ -1,4 +1,4 @@
-"""A time limit on what an attack's own code may take for one example."""
+"""A time limit on an attack's own code for one example."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ POLL_SECONDS = 0.05
 
 
 class SearchTimeout(BaseException):
-    """Raised inside a search that has used up its time."""
+    """Raised inside a search that exceeds its time limit."""
 
 
 @final
 class Watchdog:
-    """Interrupts the thread that made it when a guarded block runs too long.
+    """Interrupts the thread that created it when a guarded block runs too long.
 
-    A thread of its own looks at the clock and raises SearchTimeout in the guarded thread, which ends any loop of
-    Python code. A single call into compiled code that never returns cannot be interrupted from inside a process.
+    A separate thread watches the clock and raises SearchTimeout in the guarded thread, which ends any loop of Python
+    code. It cannot interrupt a single call into compiled code that never returns.
     """
 
     def __init__(self) -> None:

@@ -1,1 +1,1 @@
-"""Attack recipes: transformations, constraints and searches, put together from data or from a user's file."""
+"""Attack recipes: transformations, constraints and searches, built from TOML or from a user's file."""

@@ -1,4 +1,4 @@
-"""A recipe, by name or as data, or a user's own class, to an attack."""
+"""Builds an attack from a recipe (by name or as data) or from a user's class."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ PLUGINS = "robustness.attacks"
 
 
 def find_attack(reference: str, resources: Resources | None = None) -> NamedAttack:
-    """Returns the attack of a recipe's name, a recipe file, `file.py:Name`, `textattack:Class` or a plug-in's name.
+    """Returns the attack of a recipe's name, recipe file, `file.py:Name`, `textattack:Class` or plug-in name.
 
     A plug-in is an installed package with an entry point in the group `robustness.attacks` that leads to a class.
 
     Args:
         reference: see above.
-        resources: data folders and device; None: those that the environment's variables name, and any device.
+        resources: data folders and device; None: the folders of the environment variables, and any device.
 
     Raises:
         DefinitionError: no such recipe, or a malformed file.
@@ -60,7 +60,7 @@ def find_attack(reference: str, resources: Resources | None = None) -> NamedAtta
 def _load_plugin(plugin: EntryPoint) -> object:
     try:
         loaded: object = plugin.load()
-    except Exception as error:  # the package is another's and may raise anything
+    except Exception as error:  # a third-party package may raise anything
         raise AttackError(
             f"attack {plugin.name}: the plug-in {plugin.value} cannot be imported: {type(error).__name__}: {error}; "
             "mend or uninstall the package that offers it"
@@ -106,12 +106,12 @@ def _refuse_unfit_members(entry: Entry[AttackDefinition]) -> None:
 
 
 def members_of(definition: AttackDefinition) -> tuple[str, ...]:
-    """Returns the names of a cascade's members; of other recipes none."""
+    """Returns the names of a cascade's members; empty for other recipes."""
     return tuple(getattr(definition.search, "members", ()))
 
 
 def digest_recipe(entry: Entry[AttackDefinition]) -> str:
-    """Returns a checked recipe's digest; it changes with a cascade's members, and the weights of one's own models."""
+    """Returns a checked recipe's digest, which covers a cascade's members and the weights of own models."""
     assert isinstance(entry.definition.search, CheckedPart), "find_recipe has filled in its parts' defaults"
     digests = [
         entry.digest,
@@ -124,7 +124,7 @@ def digest_recipe(entry: Entry[AttackDefinition]) -> str:
 
 
 def _digest_own_models(definition: AttackDefinition) -> Iterator[str]:
-    """Those of models that are given by their folder, and so by no published name."""
+    """The digests of models given by a folder, which have no published name."""
     for part in (*definition.transformations, *definition.constraints):
         reference = getattr(part, "model", None)
         if reference is not None and Path(reference, WEIGHTS).is_file():
@@ -132,7 +132,7 @@ def _digest_own_models(definition: AttackDefinition) -> Iterator[str]:
 
 
 def name_recipe(entry: Entry[AttackDefinition], attack: Attack | GradientAttack) -> NamedAttack:
-    """Returns a checked recipe's attack with everything that its definition says of it."""
+    """Returns a checked recipe's attack with the metadata of its definition."""
     definition = entry.definition
     return NamedAttack(
         name=entry.name,
@@ -148,7 +148,7 @@ def name_recipe(entry: Entry[AttackDefinition], attack: Attack | GradientAttack)
 
 
 def _effort(definition: AttackDefinition) -> Effort:
-    """Words of attacks on words and letters, the distance where it is what a search minimises, queries otherwise."""
+    """Words for attacks on words and letters, distance for searches that minimise it, otherwise queries."""
     if definition.search.kind == "embedding-minimal":
         return Effort.DISTANCE
     by_words = definition.family in ("character", "word") and definition.search.kind not in WHOLE_TEXTS
@@ -156,7 +156,7 @@ def _effort(definition: AttackDefinition) -> Effort:
 
 
 def _digest_edits(definition: AttackDefinition) -> str | None:
-    """What a recipe may change, however it searches; None for attacks that are not made of edits of words."""
+    """What a recipe may change, whatever its search; None for attacks that do not edit words."""
     if not definition.transformations:
         return None
     limits = sorted(part.model_dump_json() for part in (*definition.transformations, *definition.constraints))
@@ -166,7 +166,7 @@ def _digest_edits(definition: AttackDefinition) -> str | None:
 def load_custom_attack(reference: str, resources: Resources) -> NamedAttack:
     """Imports `file.py:Name` and makes one instance without arguments.
 
-    The file is run: name only files you trust. The digest is that of the file's content, so an edited attack is
+    Runs the file: name only files you trust. The digest covers the file's content, so an edited attack counts as
     another attack.
     """
     made, name, digest = import_named(reference, "--attack")
@@ -176,9 +176,9 @@ def load_custom_attack(reference: str, resources: Resources) -> NamedAttack:
 def name_attack(made: object, resources: Resources | None = None, *, name: str = "", digest: str = "") -> NamedAttack:
     """Returns a named attack for a class (called without arguments) or an instance that follows the protocol.
 
-    Of TextAttack's, a recipe class or a `textattack.Attack` will do. A class with `access = Access.GRADIENTS` either
-    searches texts, asking for gradients too (`Gradients`), or perturbs embeddings: then it has a `norm` ("l2" or
-    "linf") and a method perturb(self, victim, examples, generators), as EmbeddingAttack describes.
+    TextAttack's recipe classes and instances of `textattack.Attack` are accepted too. A class with `access =
+    Access.GRADIENTS` searches texts with the help of `Gradients`, or perturbs embeddings. The latter has a `norm`
+    ("l2" or "linf") and a method perturb(self, victim, examples, generators), see EmbeddingAttack.
 
     Raises:
         AttackError: it has no `access`, or `search` is not a method that yields.
@@ -187,14 +187,14 @@ def name_attack(made: object, resources: Resources | None = None, *, name: str =
     if any(base.__module__.split(".")[0] == "textattack" for base in kind.__mro__):
         wrapped = wrap_textattack(made, resources or Resources.of(), name=name)
         own = digest or ("" if kind.__module__.startswith("textattack.") else source_digest(kind))
-        together = hashlib.sha256(f"{own}{wrapped.digest}".encode()).hexdigest()[:16]  # what it prints as is not all
+        together = hashlib.sha256(f"{own}{wrapped.digest}".encode()).hexdigest()[:16]  # not all in repr
         return replace(wrapped, digest=together) if own else wrapped
     name = name or kind.__qualname__
     if name in ATTACKS.names():
         raise AttackError(f"attack {name}: the name is taken by a shipped attack; rename the class")
     try:
         attack: Any = made() if isinstance(made, type) else made
-    except Exception as error:  # the class is the user's and may raise anything
+    except Exception as error:  # the user's class may raise anything
         reason = f"{type(error).__name__}: {error}"
         raise AttackError(f"attack {name}: could not be made without arguments: {reason}") from error
     if getattr(attack, "access", None) not in set(Access):
@@ -212,12 +212,12 @@ def name_attack(made: object, resources: Resources | None = None, *, name: str =
 
 
 def _digest_of(made: object, kind: type) -> str:
-    """The digest of a class's source; of an instance, with what it holds as far as that prints."""
+    """The digest of a class's source; for an instance also of the repr of its attributes."""
     source = source_digest(kind)
     if isinstance(made, type):
         return source
     held = {name: getattr(made, name) for name in (*getattr(made, "__dict__", {}), *getattr(kind, "__slots__", ()))}
     words = sorted(
         re.findall(r"[^\s{}()\[\],]+", re.sub(r" at 0x[0-9a-f]+", "", repr(held)))
-    )  # sets print in any order
+    )  # the repr of a set has no fixed order
     return hashlib.sha256(" ".join([source, *words]).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""A cascade of attacks: each works on what the ones before it left standing."""
+"""A cascade of attacks: each attacks only the examples on which the earlier ones failed."""
 
 from __future__ import annotations
 
@@ -25,18 +25,19 @@ from robustness.testsets.example import Example, Texts
 
 Members = Sequence[NamedAttack]
 Stage = Generator[Question, Any, tuple[Example, bool]]
-"""Asks as a search does; returns the proposal and whether the cascade ends with it."""
+"""Yields questions like a search; returns the proposal and whether the cascade ends with it."""
 
 
 @final
 class Cascade:
     """Runs attacks one after the other until one succeeds, cheap strong ones first (AutoAttack, arXiv 2003.01690).
 
-    Every member gets the clean text, a generator of its own drawn from the example's, and its own query budget; the
-    queries of all members add up. Whether a member succeeded is known from its own questions, or asked.
+    Every member starts from the clean text, with its own generator (drawn from the example's) and its own query
+    budget. The queries of all members add up. A member's own questions show whether it succeeded; otherwise the
+    cascade asks.
 
     Args:
-        members: searches that are after a wrong answer, in the order in which they run.
+        members: searches for a wrong answer, in the order of running.
         access: gradients, if any member asks for them.
     """
 
@@ -46,7 +47,7 @@ class Cascade:
         self.needs = frozenset[Ability]().union(*(needs_of(member.attack) for member in members))
 
     def search(self, example: Example, rng: np.random.Generator) -> Search:
-        """Proposes the first member's text that reaches the objective, else the clean text."""
+        """Proposes the first member's text that reaches the objective, or the clean text."""
         for member, generator in zip(self._members, rng.spawn(len(self._members)), strict=True):
             proposal, is_over = yield from _run(member, example, generator)
             if is_over:
@@ -55,7 +56,7 @@ class Cascade:
 
 
 def _run(member: NamedAttack, example: Example, rng: np.random.Generator) -> Stage:
-    """Returns the member's proposal, and whether the cascade ends with it: it succeeds, or the budget is spent."""
+    """Returns the member's proposal and whether the cascade ends: on success or when the budget is spent."""
     assert isinstance(member.attack, Attack), "members are searches"
     search = member.attack.search(example, rng)
     reached: dict[Texts, bool] = {example.texts: False}
@@ -86,7 +87,7 @@ def _run(member: NamedAttack, example: Example, rng: np.random.Generator) -> Sta
 
 
 def _reached(question: Question, answer: Any) -> Iterable[tuple[Texts, bool]]:
-    """Which texts are known to reach the objective or not by an answer."""
+    """Which texts reach the objective, as far as an answer shows it."""
     if isinstance(question, Losses) and answer.free_reached is None:
         return []
     known: Sequence[object]
@@ -98,6 +99,6 @@ def _reached(question: Question, answer: Any) -> Iterable[tuple[Texts, bool]]:
 
 
 def _end(search: Search, member: NamedAttack) -> NoReturn:
-    """Throws BudgetExhausted into a search, which ends it: raises StopIteration with its proposal."""
+    """Ends a search by throwing BudgetExhausted; raises StopIteration with its proposal."""
     search.throw(BudgetExhausted("the queries are spent"))
     raise AttackError(f"{member.name} asked again after its budget was exhausted; return the best candidate instead")

@@ -15,13 +15,13 @@ from robustness.recipes.textattack.importing import importing_textattack
 
 
 def import_named(reference: str, option: str) -> tuple[object, str, str]:
-    """Imports `file.py:Name`; returns what has that name, its name in tables, and a digest.
+    """Imports `file.py:Name`; returns the object of that name, its name in tables, and a digest.
 
-    The file is run: name only files you trust. The digest is that of the file's content, so an edited class is
-    another one.
+    Runs the file: name only files you trust. The digest covers the file's content, so an edited class counts as
+    another class.
 
     Raises:
-        UsageError: no such file or name, or a file that cannot be imported; `option` begins the message.
+        UsageError: no such file or name, or the file cannot be imported; the message begins with `option`.
     """
     file, _, name = reference.rpartition(":")
     path = Path(file)
@@ -40,7 +40,7 @@ def import_named(reference: str, option: str) -> tuple[object, str, str]:
 
 
 def _class_names(path: Path) -> list[str]:
-    """The classes of a Python file, which is not run; of what is none, nothing."""
+    """The classes of a Python file, without running it; empty for other files."""
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, SyntaxError):
@@ -49,7 +49,7 @@ def _class_names(path: Path) -> list[str]:
 
 
 def source_digest(kind: type) -> str:
-    """Returns sixteen hex digits of a class's source, or of its name where there is none to read."""
+    """Returns sixteen hex digits of the digest of a class's source, or of its name if the source is missing."""
     try:
         source = inspect.getsource(kind)
     except (OSError, TypeError):
@@ -62,8 +62,8 @@ def _import_file(path: Path) -> ModuleType:
     assert spec is not None and spec.loader is not None, "a .py file always has a loader"
     module = importlib.util.module_from_spec(spec)
     try:
-        with importing_textattack():  # which the file may do
+        with importing_textattack():  # the file may import it
             spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # the file is the user's and may raise anything, or be a script
+    except (Exception, SystemExit) as error:  # the user's file may raise anything
         raise UsageError(f"{path}: cannot be imported: {type(error).__name__}: {error}") from error
     return module

@@ -72,7 +72,7 @@ CONSTRAINT_KINDS = Kinds(
 )
 
 IN_CONTEXT = frozenset({"masked-replacements", "masked-insertions", "masked-merges", "sub-word-replacements"})
-"""Transformations that read the words around."""
+"""Transformations that read the surrounding words."""
 STEPWISE = frozenset(
     {
         "greedy-word-ranking",
@@ -83,9 +83,9 @@ STEPWISE = frozenset(
         "random-order",
     }
 )
-"""Searches that make one edit after the other, each of which is asked about by itself."""
+"""Searches that make one edit after the other and ask about each edit separately."""
 WITHOUT_STEPS = frozenset({"embedding-ball", "embedding-minimal", "token-distributions"})
 """Searches that propose no texts step by step."""
 
 WHOLE_TEXTS = frozenset({"best-of-n"})
-"""Searches that change a whole text at once: what it takes is how many they draw, not how many words change."""
+"""Searches that change a whole text at once; their effort is the number of draws, not of changed words."""

@@ -1,4 +1,4 @@
-"""An attack that fails once it seems to have no end, for whoever cannot wait until its time is up."""
+"""Limits that fail an attack early when it seems endless."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ from robustness.testsets.example import Example, Texts
 from robustness.victims.heads.head import Head
 
 MOST_REPEATS = 1_000
-"""Questions in a row about nothing new, to which a search knows the answers."""
+"""Consecutive questions without any new text."""
 _END = "a search must end without a budget too; return the best candidate once none is better"
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What an attack may do before it seems endless."""
+    """Limits beyond which an attack counts as endless."""
 
     candidates: int
-    """About which a search may ask for one example; any number within its budget is fewer."""
+    """Candidates that a search may ask about for one example; larger than any budget."""
     seconds: float
-    """That a batch of embeddings may take."""
+    """Time limit for a batch of embeddings."""
 
 
 def limit_attack(named: NamedAttack, limits: Limits) -> NamedAttack:
-    """Returns the attack with what would go on for ever made to fail; digest, and so seeds, are as they were."""
+    """Returns the attack with these limits; its digest, and so its seeds, are unchanged."""
     attack = named.attack
     if isinstance(attack, EmbeddingRecipe):
         return replace(named, attack=replace(attack, method=_TimedAttack(attack.method, limits.seconds)))
@@ -85,7 +85,7 @@ class _CountedAttack:
 @final
 @dataclass(slots=True)
 class _Account:
-    """What one search has asked."""
+    """Counts the questions of one search."""
 
     limits: Limits
     asked: set[Texts] = field(default_factory=set)
@@ -95,7 +95,7 @@ class _Account:
     def book(self, question: Question) -> None:
         candidates = candidates_of(question)
         if not isinstance(candidates, Sequence) or not all(isinstance(each, Example) for each in candidates):
-            return  # which the engine refuses
+            return  # the engine refuses it
         new = {candidate.texts for candidate in candidates} - self.asked
         self.asked |= new
         self.total += len(candidates)
@@ -119,7 +119,7 @@ class _TimedAttack:
             try:
                 with watchdog.limit(self.seconds):
                     return self.attack.perturb(victim, examples, generators)
-            except SearchTimeout:  # as an error of the whole batch: in halves it would take as long again
+            except SearchTimeout:  # fails the whole batch: its halves would take as long again
                 raise UsageError(
                     f"the attack took more than {self.seconds:g} seconds for a batch of {len(examples)}: "
                     "perturb must end"

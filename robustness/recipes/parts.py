@@ -1,4 +1,4 @@
-"""A recipe's parts, checked and put together."""
+"""Checks a recipe's parts and builds its attack from them."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ ASSETS_ASKED_FOR = {
     "neighbours": ("counter-fitted-neighbours",),
     "tagger": ("averaged_perceptron_tagger_eng", "universal_tagset"),
 }
-"""What a part reads that has a parameter of this name."""
+"""The assets that a part reads, by parameter name."""
 MODELS_ASKED_FOR = {"MaskedLanguageModel": "masked_lm", "SentenceEncoder": "sentence_encoder"}
-"""The data folder's folder of what a part names that has a parameter of this type."""
+"""The subfolder of the data folder for models, by parameter type."""
 
 FindMember = Callable[[str], NamedAttack]
 
@@ -55,7 +55,7 @@ def check_parts(definition: AttackDefinition, path: str) -> AttackDefinition:
 
 
 def assets_of(definition: AttackDefinition) -> list[str]:
-    """Returns the names of the assets that a checked recipe reads, pretrained models of the registry among them."""
+    """Returns the names of the assets that a checked recipe reads, including pretrained models of the registry."""
     names = [name.rsplit("/", 1)[-1] if folder else name for name, folder in _needs(definition)]
     return [name for name in dict.fromkeys(names) if name in ASSETS]
 
@@ -63,16 +63,16 @@ def assets_of(definition: AttackDefinition) -> list[str]:
 def build_attack(
     definition: AttackDefinition, resources: Resources, find_member: FindMember | None = None
 ) -> Attack | GradientAttack:
-    """Puts a checked recipe's parts together.
+    """Builds the attack from a checked recipe.
 
     Args:
-        definition: what `check_parts` returned.
+        definition: the result of `check_parts`.
         resources: the data folders, and the device of the recipe's own models.
         find_member: finds a cascade's members.
 
     Raises:
         DataError: an asset that the recipe reads is missing.
-        AttackError, DefinitionError: parts that do not go together.
+        AttackError, DefinitionError: parts that do not fit together.
     """
     search = definition.search
     _refuse_unread(definition)
@@ -93,7 +93,7 @@ def build_attack(
 
 
 def _refuse_unread(definition: AttackDefinition) -> None:
-    """Refuses what a search would silently take no notice of."""
+    """Refuses keys that a search would silently ignore."""
     kind = definition.search.kind
     reads_edits, reads_constraints = (SEARCH_KINDS.asks_for(kind, name) for name in ("edits", "constraints"))
     unread = [
@@ -105,11 +105,11 @@ def _refuse_unread(definition: AttackDefinition) -> None:
         if given and not is_read
     ]
     if unread:
-        raise DefinitionError(f"[search]: kind {kind} takes no notice of {' and '.join(unread)}; leave them out")
+        raise DefinitionError(f"[search]: kind {kind} ignores {' and '.join(unread)}; leave them out")
 
 
 def _refuse_unfit(definition: AttackDefinition) -> None:
-    """Searches that mix edits of several words cannot say which of them a window or a hole lies around."""
+    """Refuses parts that need one changed word for a search that mixes edits of several words."""
     kind = definition.search.kind
     if kind in STEPWISE:
         return
@@ -122,7 +122,7 @@ def _refuse_unfit(definition: AttackDefinition) -> None:
 
 
 def _needs(definition: AttackDefinition) -> Iterator[tuple[str, str]]:
-    """What the parts read: lexical assets with no folder, and the models that they name with that of such models."""
+    """The assets that the parts read: lexical assets (no folder) and named models with their folder."""
     for kinds, parts in (
         (TRANSFORMATION_KINDS, definition.transformations),
         (CONSTRAINT_KINDS, definition.constraints),
@@ -135,7 +135,7 @@ def _needs(definition: AttackDefinition) -> Iterator[tuple[str, str]]:
 
 
 def _require_all(definition: AttackDefinition, resources: Resources) -> None:
-    """Raises one DataError for all that is missing, each with the command that gets it."""
+    """Raises one DataError for all missing assets, each with the command that gets it."""
     problems: dict[str, None] = {}
     for name, folder in _needs(definition):
         try:
@@ -172,7 +172,7 @@ def _build_edits(definition: AttackDefinition, resources: Resources) -> WordEdit
 
 
 def _join_constraints(made: Sequence[tuple[str, object]]) -> Constraints:
-    """Of several limits of one kind the strictest holds."""
+    """Combines several limits of one kind: the strictest holds."""
     tags = [each for _, each in made if isinstance(each, SamePartOfSpeech)]
     similar: list[Any] = [each for kind, each in made if kind == "sentence-similarity"]
     if len(similar) > 1:

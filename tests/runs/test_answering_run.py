@@ -182,7 +182,7 @@ def test_a_search_for_distractors_that_fails_ends_the_run_with_the_reason(
 
     monkeypatch.setattr(generation, "search_distractors", fail)
     with pytest.raises(
-        RunError, match=r"the search for distractors failed: OutOfMemoryError.*the same command goes on"
+        RunError, match=r"the search for distractors failed: OutOfMemoryError.*the same command resumes"
     ):
         run(answering, sets, tmp_path / "out")
 

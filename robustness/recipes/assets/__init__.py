@@ -1,1 +1,1 @@
-"""What recipes read beside their own files: word lists, thesauri, pretrained models."""
+"""Assets of recipes: word lists, thesauri, pretrained models."""

@@ -1,4 +1,4 @@
-"""Downloading assets: only when asked to, verified, and in place whole or not at all."""
+"""Downloads assets, only on request; verifies them and moves each into place whole or not at all."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from robustness.recipes.assets.registry import ASSETS, Asset, RemoteFile
 from robustness.retrying import offline_setting, with_retries
 
 TIMEOUT = 60
-"""Seconds without an answer."""
+"""Seconds to wait for an answer."""
 BLOCK = 1 << 20
 """Bytes read at a time."""
 UNPACKED_LIMIT = 1 << 30
@@ -27,13 +27,14 @@ OnMessage = Callable[[str], None]
 
 
 def get_asset(name: str, folder: Path, on_message: OnMessage = lambda _: None) -> Path:
-    """Downloads an asset into a data folder and returns its path; what is there already is left as it is.
+    """Downloads an asset into a data folder and returns its path; an asset that exists is not touched.
 
-    All is downloaded beside its place and checked, then renamed: an interrupted download leaves nothing.
+    Downloads to a temporary name in the same folder, checks, then renames: an interrupted download leaves nothing.
 
     Raises:
         UsageError: no such asset.
-        DataError: it could not be had (offline mode, perhaps), is not the published file, or another is in its place.
+        DataError: the download failed (perhaps in offline mode), is not the published file, or another file is in its
+            place.
     """
     if name not in ASSETS:
         raise UsageError(f"assets get {name}: unknown asset{nearest(name, ASSETS)}")
@@ -45,7 +46,7 @@ def fetch(asset: Asset, folder: Path, on_message: OnMessage = lambda _: None) ->
     place = folder / asset.stored
     present = next((path for path in (place, folder / asset.path) if path.exists()), None)
     if present is not None:
-        if not asset.is_nltk:  # of NLTK's packages several forms are in use
+        if not asset.is_nltk:  # several forms of NLTK's packages are in use
             _check_present(asset, present)
         on_message(f"{asset.name}: already there: {present}")
         return present
@@ -63,7 +64,7 @@ def fetch(asset: Asset, folder: Path, on_message: OnMessage = lambda _: None) ->
 
 
 def _stage(asset: Asset, folder: Path, on_message: OnMessage) -> Path:
-    """Downloads into `folder`; returns the file or folder that is to be renamed."""
+    """Downloads into `folder`; returns the file or folder to rename."""
     content = folder / "content"
     if not any(file.name for file in asset.files):
         _download(asset, asset.files[0], content, on_message)
@@ -133,7 +134,7 @@ def _unpack(asset: Asset, archive: Path, folder: Path) -> Path:
 
 
 def _refuse_hostile(asset: Asset, member: zipfile.ZipInfo, folder: str) -> None:
-    """Members lie below the asset's own folder: no absolute path, no way up, no link."""
+    """Refuses members outside the asset's own folder: absolute paths, parent folders and links."""
     path = PurePosixPath(member.filename.replace("\\", "/"))
     is_link = (member.external_attr >> 16) & 0o170000 == 0o120000
     if path.is_absolute() or ".." in path.parts or path.parts[:1] != (folder,) or ":" in member.filename or is_link:
@@ -144,7 +145,7 @@ def _refuse_hostile(asset: Asset, member: zipfile.ZipInfo, folder: str) -> None:
 
 
 def _check_present(asset: Asset, place: Path) -> None:
-    """What is there must be the published file where that can be told."""
+    """Checks that an existing file is the published one, where a checksum is known."""
     for file in asset.files:
         path = place / file.name if file.name else place
         if not path.is_file():

@@ -1,4 +1,4 @@
-"""Lexical assets: where word lists, taggers and thesauri are found, and how they are read."""
+"""Lexical assets: finds and reads word lists, taggers and thesauri."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def find_asset(name: str, resources: Resources) -> Path:
     """Returns where an asset lies.
 
     Raises:
-        DataError: it is nowhere; the message names the places and what to do.
+        DataError: the asset is missing; the message names the places searched and what to do.
     """
     found = locate_asset(name, resources)
     if found is not None:
         return found
     asset = ASSETS[name]
-    # A zip file stands for the folder of its name: one line each is enough.
+    # A zip file and the folder of the same name are one asset: list it once.
     places = [str(path) for path in _places(asset, resources) if path.suffix != ".zip"]
     raise DataError(
         f"asset {name} ({asset.purpose}; {asset.source}) is missing; looked in "
@@ -50,7 +50,7 @@ def how_to_get(name: str, resources: Resources) -> str:
 
 
 class Thesaurus(Protocol):
-    """What recipes use of NLTK's WordNet reader."""
+    """The part of NLTK's WordNet reader that recipes use."""
 
     def synsets(self, lemma: str) -> list[Any]:
         """Returns the synonym sets of a word, inflected or not."""
@@ -64,7 +64,7 @@ def _wordnet_at(path: Path) -> Thesaurus:
     _let_nltk_read(path)
     wordnet: Any = importlib.import_module("nltk.corpus").wordnet
     kind: Any = importlib.import_module("nltk.corpus.reader.wordnet").WordNetCorpusReader
-    # NLTK reads the index of senses twice to map WordNet 3.0, which other languages refer to, onto this one: itself.
+    # NLTK would read the sense index twice, to map WordNet 3.0 (for other languages) onto this version: itself.
     mapping, kind.map_wn = kind.map_wn, lambda *_, **__: None
     try:
         wordnet.ensure_loaded()
@@ -97,7 +97,7 @@ def _tagger_at(tagger: Path, tagset: Path) -> Tagger:
     def tag(words: list[str]) -> list[str]:
         return [part for _, part in nltk.pos_tag(words, tagset="universal")]
 
-    tag(["film"])  # reads the files now rather than in the middle of a search
+    tag(["film"])  # reads the files now, not during a search
     return tag
 
 
@@ -132,7 +132,7 @@ def load_neighbours(resources: Resources) -> Mapping[str, tuple[str, ...]]:
 
 
 def _places(asset: Asset, resources: Resources) -> Iterator[Path]:
-    """Where an asset may lie, likeliest first."""
+    """The places where an asset may be, likeliest first."""
     if not asset.is_nltk:
         yield from (folder / asset.path for folder in resources.folders)
         return
@@ -144,7 +144,7 @@ def _places(asset: Asset, resources: Resources) -> Iterator[Path]:
 
 
 def _nltk_folders() -> list[Path]:
-    """Where NLTK's own downloader puts things."""
+    """The folders of NLTK's own downloader."""
     try:
         return [Path(folder) for folder in importlib.import_module("nltk.data").path if folder]
     except ImportError:
@@ -155,11 +155,11 @@ def _require_nltk() -> None:
     try:
         importlib.import_module("nltk")
     except ImportError:
-        raise DataError(f"NLTK is not installed, which reads WordNet and tags words; run: {NLTK_INSTALL}") from None
+        raise DataError(f"NLTK, which reads WordNet and tags words, is not installed; run: {NLTK_INSTALL}") from None
 
 
 def _let_nltk_read(path: Path) -> None:
-    """Puts the folder two levels above a corpus on NLTK's search path, first: what was found is what is read."""
+    """Puts the folder two levels above a corpus first on NLTK's search path, so that NLTK reads the corpus found."""
     folders: list[str] = importlib.import_module("nltk.data").path
     root = str(path.parents[1])
     if root in folders:

@@ -1,4 +1,4 @@
-"""Pretrained models that recipes read: where they lie, and whether they are the published ones."""
+"""Finds the pretrained models of recipes and checks that they are the published ones."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def find_model(reference: str, kind: str, resources: Resources) -> Path:
     """Returns the folder of a model; downloads nothing.
 
     Args:
-        reference: a folder, or a hub id, whose last part names the folder below `kind`.
+        reference: a folder, or a hub id; the last part of the id is the name of the folder below `kind`.
         kind: the folder of such models in the data folder: masked_lm or sentence_encoder.
         resources: the data folders.
 
     Raises:
-        DataError: it is nowhere, has no safetensors weights, or is not the published model of that name; the
+        DataError: the model is missing, has no safetensors weights, or is not the published model of that name; the
             message says what to do.
     """
     places = dict.fromkeys(_places(reference, kind, resources))
@@ -50,7 +50,7 @@ def find_model(reference: str, kind: str, resources: Resources) -> Path:
 
 
 def locate(asset: Asset, resources: Resources) -> Path | None:
-    """Returns where an asset of the registry lies, a pretrained model or any other, or None."""
+    """Returns the path of an asset of the registry, or None."""
     if not asset.hub:
         return locate_asset(asset.name, resources)
     try:
@@ -60,7 +60,7 @@ def locate(asset: Asset, resources: Resources) -> Path | None:
 
 
 def _places(reference: str, kind: str, resources: Resources) -> Iterator[Path]:
-    """Where a model may lie, likeliest first."""
+    """The places where a model may be, likeliest first."""
     if Path(reference).is_dir():
         yield Path(reference)
         return
@@ -98,7 +98,7 @@ def _check_weights(name: str, weights: Path) -> None:
 
 
 def digest_weights_file(path: Path) -> str:
-    """Returns the sha256 of a file, read again only where it was written again."""
+    """Returns the sha256 of a file; reads the file again only if it has changed."""
     return _digest(path, path.stat().st_mtime_ns)
 
 

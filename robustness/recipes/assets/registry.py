@@ -1,4 +1,4 @@
-"""The registry of assets: what recipes read beside their own files, where it comes from, and what it must be."""
+"""The registry of assets: source and checksum of every file that recipes read."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class RemoteFile:
     """One file to download."""
 
     url: str
-    """Of a fixed revision: what it serves does not change."""
+    """Pins a revision, so its content does not change."""
     sha256: str = ""
-    """Empty: none could be checked independently, and the revision alone says what the file is."""
+    """Empty: no checksum could be verified independently; the pinned revision alone identifies the file."""
     size: int | None = None
-    """In bytes; None: not known beforehand."""
+    """In bytes; None: unknown."""
     name: str = ""
-    """Of the file in an asset that is a folder."""
+    """The file's name in an asset that is a folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,21 +40,21 @@ class Asset:
     hub: str = ""
     """The hub id of a pretrained model."""
     unpack: bool = False
-    """Whether the one file is an archive of the folder `path`; NLTK reads others packed, as `path`.zip."""
+    """Whether to unpack the single file as the folder `path`; NLTK reads other archives packed."""
 
     @property
     def is_nltk(self) -> bool:
-        """Whether NLTK reads it, from its own folders too."""
+        """Whether NLTK reads it, which also searches its own folders."""
         return self.path.startswith("nltk_data/")
 
     @property
     def stored(self) -> str:
-        """Where what was downloaded goes, relative to the data folder."""
+        """The path of the download, relative to the data folder."""
         return f"{self.path}.zip" if self.is_nltk and not self.unpack else self.path
 
     @property
     def size(self) -> int | None:
-        """In bytes, where it is known of every file."""
+        """In bytes; None unless every file's size is known."""
         sizes = [file.size for file in self.files if file.size is not None]
         return sum(sizes) if len(sizes) == len(self.files) else None
 
@@ -195,5 +195,5 @@ ASSETS: dict[str, Asset] = {
         ),
     )
 }
-"""By name. Checksums are those of the files themselves or, for WordNet, the tagger and BERT's weights, those on which
-public listings of these revisions agree."""
+"""By name. Checksums were computed from the files, or for WordNet, the tagger and BERT's weights taken from public
+listings of these revisions that agree."""

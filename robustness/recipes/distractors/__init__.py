@@ -1,1 +1,1 @@
-"""Attacks that leave a text as it is and put something beside it."""
+"""Attacks that add something beside a text without changing it."""

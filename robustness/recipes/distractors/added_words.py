@@ -1,4 +1,4 @@
-"""Words, searched for one place after the other, that stand beside a text."""
+"""Added words beside a text, searched place by place."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ Words = tuple[str, ...]
 
 @final
 class AddWords:
-    """Puts words beside the last open segment and exchanges one after the other for the one of the largest loss.
+    """Puts words beside the last open segment and replaces them one by one with the word of the largest loss.
 
-    Words are common ones, those of the other segments (a question's, beside its paragraph), and the most frequent
-    content words of the segment where they are asked for; none is part of a gold answer. One set of words is searched
-    first, then it and others side by side.
+    Candidates are common words, words of the other segments (of the question, beside its paragraph) and, on request,
+    the segment's most frequent content words. None is part of a gold answer. The search runs first on one set of
+    words, then on it and further sets side by side.
 
     Source: AddAny of arXiv 1707.07328, section 3.3; with `paragraph_words` AddAnyExtend.
 
     Args:
         words: how many.
-        candidates: common words drawn for each place, beside those of the other segments.
-        epochs: passes over all places before, and again after, the restarts begin.
-        restarts: further sets of words that are searched from side by side.
-        paragraph_words: the most frequent content words of the segment that are candidates too.
+        candidates: common words drawn for each place, in addition to words of the other segments.
+        epochs: passes over all places before the restarts, and again with them.
+        restarts: further sets of words, searched side by side.
+        paragraph_words: how many of the segment's most frequent content words are candidates too.
         place: of the words, beside the segment.
     """
 
@@ -60,7 +60,7 @@ class AddWords:
         self._place = place
 
     def search(self, example: Example, rng: np.random.Generator) -> Search:
-        """Stops at the first question whose answers hold a text that reaches the objective."""
+        """Stops at the first question with a candidate that reaches the objective."""
         common, fixed = _vocabulary(example, self._paragraph_words)
         beams = [_draw(common, self._words, rng)]
         best, best_loss = self._write(example, beams[0]), -np.inf
@@ -86,7 +86,7 @@ class AddWords:
 
 
 def _largest(forms: Sequence[Sequence[Words]], losses: NDArray[np.float64]) -> list[Words]:
-    """Of each set of words the form with the largest loss; `losses` runs through all of them in order."""
+    """The form of each set of words with the largest loss; `losses` has those of all forms in order."""
     found, start = [], 0
     for each in forms:
         found.append(each[int(losses[start : start + len(each)].argmax())])
@@ -95,7 +95,7 @@ def _largest(forms: Sequence[Sequence[Words]], losses: NDArray[np.float64]) -> l
 
 
 def _vocabulary(example: Example, frequent: int) -> tuple[list[str], list[str]]:
-    """Common words, and those of the example that are tried at every place; none that an answer is made of."""
+    """Common words, and the example's words to try at every place, without words of an answer."""
     taken = {token for answer in example.answers for token in normalised_tokens(answer.text)}
 
     def allowed(words: Iterable[str]) -> list[str]:
@@ -116,7 +116,7 @@ def _draw(words: Sequence[str], count: int, rng: np.random.Generator) -> Words:
 def _forms(
     beam: Words, place: int, common: Sequence[str], fixed: Sequence[str], count: int, rng: np.random.Generator
 ) -> list[Words]:
-    """The beam with another word at one place: as it is first, so that nothing is lost."""
+    """The beam with another word at one place; the unchanged form comes first, so that the loss never falls."""
     drawn = (common[index] for index in rng.choice(len(common), size=min(count, len(common)), replace=False))
     words = dict.fromkeys([beam[place], *drawn, *fixed])
     return [(*beam[:place], word, *beam[place + 1 :]) for word in words]

@@ -1,4 +1,4 @@
-"""Distractors: sentence ends that say nothing about what is right."""
+"""Distractors: appended texts that say nothing about the gold."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _ALPHABET = string.ascii_letters + string.digits
 
 @final
 class Append:
-    """Appends each distractor to each open segment, and keeps what hurts most.
+    """Appends each distractor to each open segment and keeps the candidate of the largest loss.
 
     Args:
-        texts: the distractors that are always tried.
+        texts: distractors to try on every example.
         handles: how many random user names (@ and six characters) to try, as in CheckList (arXiv 2005.04118).
         links: how many random short links to try.
     """
@@ -33,7 +33,7 @@ class Append:
         self._links = links
 
     def search(self, example: Example, rng: np.random.Generator) -> Search:
-        """Asks about one after the other, and stops at the first that reaches the objective."""
+        """Asks about one candidate at a time; stops at the first that reaches the objective."""
         distractors = [
             *self._texts,
             *(f"@{_random_name(rng)}" for _ in range(self._handles)),

@@ -1,4 +1,4 @@
-"""Common English words, from which distractors are put together."""
+"""Common English words for building distractors."""
 
 from __future__ import annotations
 

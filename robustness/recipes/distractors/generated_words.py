@@ -1,4 +1,4 @@
-"""Words that stand beside the paragraphs of a generated test set, searched for against one reader."""
+"""Searches words to add to the paragraphs of a generated test set, against one reader."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from robustness.testsets.example import Example, Texts
 from robustness.victims.heads.spans import AnsweringVictim, Prediction
 
 WIDTH = 32
-"""Questions searched side by side: what an interrupted run loses; what is found does not depend on it."""
+"""Questions searched side by side; an interrupted run loses these. The words found do not depend on this number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Distractor:
     """The words found for one question."""
 
     example: Example
-    """The question as it was handed in."""
+    """The original question."""
     sentence: str
     queries: int
 
@@ -39,9 +39,9 @@ def search_distractors(
 ) -> Iterator[Distractor]:
     """Yields the distractor of each question as its search ends.
 
-    A search sees the expected F1 of the reader's answers, as AddAny does, and ends where its answer shares no word
-    with a gold one. It draws from (seed, generator, question id) alone, so what is found depends on the victim and
-    the question only.
+    A search sees the expected F1 of the reader's answers, as in AddAny. It ends when the answer shares no word with a
+    gold answer. Its generator is seeded with (seed, generator, question id), so the result depends only on seed,
+    victim and question.
 
     Source: AddAny of arXiv 1707.07328, section 3.3; with `paragraph_words` AddAnyExtend.
 
@@ -57,8 +57,8 @@ def search_distractors(
         example = asked[outcome.example_id]
         if outcome.adversarial_text is None:
             raise RunError(
-                f"{example.id}: the search for distractors failed: {outcome.error}; what it has found is kept, and "
-                "the same command goes on"
+                f"{example.id}: the search for distractors failed: {outcome.error}; finished questions are kept, and "
+                "the same command resumes"
             )
         before, after = example.texts[example.attacked[-1]], outcome.adversarial_text[example.attacked[-1]]
         words = after.removeprefix(before.rstrip()) if made.place == "after" else after.removesuffix(before)
@@ -72,9 +72,9 @@ def _key_of(example: Example, made: GeneratedSet) -> str:
 @final
 @dataclass(frozen=True, slots=True)
 class ExpectedScores:
-    """A reader that is asked how right its likeliest answers are, rather than how likely the right one is.
+    """A reader that gives the expected F1 of its likeliest answers in place of the gold answer's probability.
 
-    Its clean answer counts as right, whatever it is: every question of a set gets a distractor.
+    Every clean answer counts as right, so that every question of a set gets a distractor.
     """
 
     victim: AnsweringVictim
@@ -103,7 +103,7 @@ def expected_score(prediction: Prediction, example: Example) -> tuple[float, flo
 @final
 @dataclass(frozen=True, slots=True)
 class ExpectedScoreGrader:
-    """Of rows of expected F1 and F1: an answer is right while it shares a word with a gold one."""
+    """Grades rows of expected F1 and F1: an answer is right while it shares a word with a gold answer."""
 
     measure: ClassVar[str] = SpanGrader.measure
     floor: ClassVar[str] = SpanGrader.floor
@@ -133,7 +133,7 @@ class ExpectedScoreGrader:
         return SpanGrader().blind_answer(asked)
 
     def grade(self, row: NDArray[np.float32], asked: Asked) -> Grade:
-        """Returns the F1; what is answered is not kept."""
+        """Returns the F1; the answer itself is not kept."""
         del asked
         return Grade(bool(row[1] > 0), float(row[1]), "")
 

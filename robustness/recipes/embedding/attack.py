@@ -1,4 +1,4 @@
-"""Embedding attacks on a victim: batches by token length, every find judged by a fresh forward pass."""
+"""Embedding attacks on a victim: batches by token length, each result judged by a fresh forward pass."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ from robustness.victims.heads.head import Head
 from robustness.victims.isolation import recover
 
 CHUNK = 1024
-"""Examples that are sorted by length together; bounds memory."""
+"""Examples sorted by length at a time; bounds memory."""
 
 ROUNDING = 1e-5
-"""Balls are smaller by this share, so that the norm of a find, rounded, never exceeds the radius it was found at."""
+"""Shrinks balls by this share, so that the rounded norm of a perturbation never exceeds its radius."""
 
 MAX_SECONDS = 900.0
-"""For one batch, the model's passes included; far above what a shipped recipe takes for it on one core."""
+"""For one batch, with the model's passes; far more than a shipped recipe needs on one core."""
 
 GeneratorOf = Callable[[Example], torch.Generator]
-"""An example to a new generator on the CPU: the same stream whenever asked."""
+"""Gives an example a new generator on the CPU, with the same stream each time."""
 
 
 @runtime_checkable
 class EmbeddingAttack(Protocol):
-    """What the engine asks of a white-box attack on embeddings."""
+    """The protocol of white-box attacks on embeddings."""
 
     def perturb(
         self, victim: Head, examples: Sequence[Example], generators: Sequence[torch.Generator]
@@ -54,7 +54,7 @@ class EmbeddingAttack(Protocol):
         Args:
             victim: what to attack.
             examples: a batch that fits the device.
-            generators: one an example, on the CPU, so that an outcome does not depend on what runs beside it.
+            generators: one for each example, on the CPU, so that an outcome does not depend on the rest of the batch.
         """
         ...
 
@@ -62,9 +62,9 @@ class EmbeddingAttack(Protocol):
 @final
 @dataclass(frozen=True, slots=True)
 class WithinRadii:
-    """A ball attack at growing radii: each radius attacks what the smaller ones left standing.
+    """A ball attack at growing radii: each radius attacks only the examples that survived the smaller ones.
 
-    One run thus gives the whole curve of robust accuracy against epsilon, and the curve never rises.
+    One run gives the curve of robust accuracy against epsilon, and the curve never rises.
     """
 
     method: BallAttack
@@ -99,7 +99,7 @@ class Smallest:
 def attack_radii(
     method: BallAttack, batch: EmbeddedBatch, radii: Sequence[float], generators: Sequence[torch.Generator]
 ) -> EmbeddingResult:
-    """Returns what a ball attack found at the smallest radius (in median token norms) that it succeeded at."""
+    """Returns the result of a ball attack at its smallest successful radius, in median token norms."""
     result: EmbeddingResult | None = None
     for radius in radii:
         if result is None:
@@ -145,7 +145,7 @@ class Judgement:
     succeeded: torch.Tensor
     """(batch,): right before, wrong after; a tie is not wrong."""
     clean_grades: Sequence[Grade] | None = None
-    """Of responses, which are read: how right each is; None where the margin says it."""
+    """Grades of responses that must be read; None where the margin decides."""
     grades: Sequence[Grade] | None = None
 
 

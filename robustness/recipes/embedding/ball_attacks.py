@@ -70,7 +70,7 @@ class Fgsm:
 class Pgd:
     """Steepest steps of constant size, each followed by projection onto the ball (arXiv 1706.06083).
 
-    An example leaves the batch at its first find.
+    An example leaves the batch at its first success.
     """
 
     norm: Norm
@@ -93,7 +93,7 @@ class Pgd:
         return trial.result()
 
     def perturb_from(self, batch: EmbeddedBatch, radius: torch.Tensor, start: torch.Tensor) -> EmbeddingResult:
-        """Attacks the rows that are right from given points of their balls, (batch, tokens, dim); draws nothing."""
+        """Attacks rows with right answers from given points of their balls, (batch, tokens, dim); draws nothing."""
         trial = Trial(batch, self.loss)
         rows = trial.open_rows()
         self._climb(trial, rows, start[rows], radius)
@@ -124,7 +124,7 @@ class _Climb:
     delta: torch.Tensor
     previous: torch.Tensor
     size: torch.Tensor
-    """Of a step, in embedding units."""
+    """Step size, in embedding units."""
     loss: torch.Tensor
     best_loss: torch.Tensor
     best_delta: torch.Tensor
@@ -149,7 +149,7 @@ class _Climb:
         self.best_gradient = torch.where(better[:, None, None], slope.gradient, self.best_gradient)
 
     def check(self, span: int, gradient: torch.Tensor) -> torch.Tensor:
-        """A checkpoint, span steps after the last: halves steps that do not help, from the best point on.
+        """A checkpoint, `span` steps after the last: halves steps that do not help and restarts from the best point.
 
         Returns the gradient at delta.
         """
@@ -174,9 +174,9 @@ class _Climb:
 class Apgd:
     """Projected steps with momentum that start at twice the radius and halve at checkpoints (arXiv 2003.01690).
 
-    z = P(x_k + size * steepest(gradient)); x_{k+1} = P(x_k + 0.75 (z - x_k) + 0.25 (x_k - x_{k-1})). The step
-    halves, from the best point so far, where under three quarters of the steps since the last checkpoint raised
-    the loss, or where neither best loss nor step changed since. An example leaves the batch at its first find.
+    z = P(x_k + size * steepest(gradient)); x_{k+1} = P(x_k + 0.75 (z - x_k) + 0.25 (x_k - x_{k-1})). The step halves,
+    restarting from the best point, in two cases. Under three quarters of the steps since the last checkpoint raised
+    the loss, or neither best loss nor step has changed since. An example leaves the batch at its first success.
     """
 
     norm: Norm
@@ -232,7 +232,7 @@ def checkpoints(steps: int) -> list[int]:
     [22, 41, 57, 70, 80, 87, 93, 99]
     """
     marks: list[int] = []
-    last, share = 0, 22  # in hundredths: sums of binary fractions would round the wrong way
+    last, share = 0, 22  # in hundredths: sums of binary fractions would round wrongly
     while share < 100:
         marks.append(math.ceil(share * steps / 100))
         last, share = share, share + max(share - last - 3, 6)

@@ -1,4 +1,4 @@
-"""Balls of perturbations: all content tokens of an example jointly, one radius an example."""
+"""Balls of perturbations: one radius per example, over all its content tokens jointly."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 
 class Norm(StrEnum):
-    """How the size of a perturbation (tokens, dim) is measured, over all its entries jointly."""
+    """The norm of a perturbation (tokens, dim), over all its entries jointly."""
 
     L2 = "l2"
     LINF = "linf"
@@ -78,7 +78,7 @@ def random_in_ball(
         dim: entries a token.
         radius: (batch,).
         norm: the ball's norm.
-        generators: one an example, on the CPU: what an example draws depends on its own content alone.
+        generators: one for each example, on the CPU: an example's draw depends only on its own content.
     """
     points = torch.zeros(*content.shape, dim, device=content.device)
     for row, generator in enumerate(generators):

@@ -1,4 +1,4 @@
-"""DeepFool on embeddings, and a search that shortens what any attack found."""
+"""DeepFool on embeddings, and a search that shortens any attack's result."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from robustness.recipes.embedding.trial import EmbeddingResult, Loss, Trial
 from robustness.victims.heads.embedded_batch import EmbeddedBatch
 
 FIRST_SHARE, LAST_SHARE = 0.25, 0.01
-"""By how much a ball is smaller than the best find, at first and at last."""
+"""By what share a ball is smaller than the best perturbation found: first and last value."""
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class DeepFool:
-    """Steps to the boundary of the margin's linearisation, again and again (arXiv 1511.04599).
+    """Steps repeatedly to the boundary of the margin's linearisation (arXiv 1511.04599).
 
-    delta + (1 + overshoot) m / norm_q(g) * steepest(g), with the dual norm q. With more than two labels the
-    boundary is that with the strongest other label, not the nearest of all. An example leaves at its first find.
+    delta + (1 + overshoot) m / norm_q(g) * steepest(g), with the dual norm q. With more than two labels the boundary
+    is that with the strongest other label, not the nearest of all. An example leaves at its first success.
     """
 
     norm: Norm
     steps: int = 10
     overshoot: float = 0.02
     longest_step: float = 4.0
-    """In median token norms: where the model is flat, its linearisation has no boundary near."""
+    """In median token norms; where the model is flat, the linearised boundary is far away."""
     bisections: int = 8
 
     def perturb(self, batch: EmbeddedBatch) -> EmbeddingResult:
@@ -58,20 +58,20 @@ class DeepFool:
 @final
 @dataclass(frozen=True, slots=True)
 class ShrinkingPgd:
-    """PGD in a ball that is a share smaller than the best find, from that find drawn back onto it.
+    """PGD in a ball smaller than the best perturbation found, started from it after projection onto the ball.
 
-    The share starts at a quarter and is halved where no wrong answer is found; an example leaves once its share is
-    below 1 %, so what is left of an example that left is below that, by what such steps can do.
+    The ball is smaller by a share that starts at a quarter and is halved whenever no wrong answer is found. An
+    example leaves once its share is below 1 %: these steps could then shorten its perturbation by less than 1 %.
     """
 
     norm: Norm
     rounds: int = 7
-    """At most."""
+    """Maximum."""
     steps: int = 40
-    """A round; each is 1 / steps of the radius long."""
+    """For each round; each is 1 / steps of the radius long."""
 
     def shorten(self, batch: EmbeddedBatch, result: EmbeddingResult) -> EmbeddingResult:
-        """Returns the result with shorter finds where there are any; its costs are added."""
+        """Returns the result with shorter perturbations where it finds any, and with its own costs added."""
         rows = result.found.nonzero().flatten()
         share = torch.full((len(rows),), FIRST_SHARE, device=batch.embeddings.device)
         pgd = Pgd(self.norm, steps=self.steps, step_size=1 / self.steps, random_start=False)
@@ -91,7 +91,7 @@ class ShrinkingPgd:
 
 
 def best_of(results: Sequence[EmbeddingResult], norm: Norm) -> EmbeddingResult:
-    """Returns each row's smallest find, with the costs of all; the results are of one batch."""
+    """Returns each row's smallest perturbation found, with the costs of all; the results are of one batch."""
     best = results[0]
     for other in results[1:]:
         better = other.distance(norm) < best.distance(norm)

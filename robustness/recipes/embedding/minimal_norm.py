@@ -13,7 +13,7 @@ from robustness.recipes.embedding.trial import EmbeddingResult, Loss, Slope, Tri
 from robustness.victims.heads.embedded_batch import EmbeddedBatch
 
 FINAL_SHARE = 0.01
-"""The last step's size over the first's, in both attacks."""
+"""Ratio of the last to the first step size, in both attacks."""
 
 
 class MinimalAttack(Protocol):
@@ -21,11 +21,11 @@ class MinimalAttack(Protocol):
 
     @property
     def norm(self) -> Norm:
-        """In which it is small."""
+        """The norm that it minimises."""
         ...
 
     def perturb(self, batch: EmbeddedBatch) -> EmbeddingResult:
-        """Attacks the rows that are right, all for the whole number of steps; draws nothing."""
+        """Attacks the rows with right answers, all for the full number of steps; draws nothing."""
         ...
 
 
@@ -43,7 +43,7 @@ class Ddn:
     initial_radius: float = 0.25
     """First norm and first step, in median token norms; the paper's 1 is for images."""
     bisections: int = 8
-    """Of the find's length, which leaves 1/256 of it; 0 as in the paper."""
+    """Bisections of the length found, which leave an error of 1/256; 0 as in the paper."""
     loss: Loss = Loss.MARGIN
 
     @property
@@ -81,10 +81,10 @@ class Ddn:
 class Fmn:
     """Fast minimum-norm (arXiv 2102.12827), minimal in l2 or linf.
 
-    The radius is |delta| + |m| / |grad|_dual, the distance to the boundary were the model linear, until a wrong
-    answer is found; from then on it grows or shrinks by gamma, annealed to 0.001, and never exceeds the best
-    find at a wrong point. Steps of l2 norm `step_size`, annealed to 1 %, are projected onto that ball. Unlike the
-    paper's, the first radii too are 1 + gamma larger: they would otherwise approach the boundary from one side for
+    Until a wrong answer is found, the radius is |delta| + |m| / |grad|_dual, a linear model's distance to the
+    boundary. From then on it grows or shrinks by gamma, annealed to 0.001. At a wrong point it never exceeds the best
+    perturbation found. Steps of l2 norm `step_size`, annealed to 1 %, are projected onto that ball. Unlike in the
+    paper, the first radii are larger by 1 + gamma too. Otherwise they would approach the boundary from one side for
     ever, as Newton's method does.
     """
 
@@ -94,7 +94,7 @@ class Fmn:
     step_size: float = 0.25
     """In median token norms; the paper's 1 is for images."""
     bisections: int = 8
-    """Of the find's length, which leaves 1/256 of it; 0 as in the paper."""
+    """Bisections of the length found, which leave an error of 1/256; 0 as in the paper."""
 
     def perturb(self, batch: EmbeddedBatch) -> EmbeddingResult:
         """See MinimalAttack."""

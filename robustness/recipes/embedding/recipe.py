@@ -1,4 +1,4 @@
-"""An attack on embeddings as an attack that a run can name: outcomes in, rows out."""
+"""Turns an attack on embeddings into an attack that a run can name."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ from robustness.testsets.example import Example
 from robustness.victims.heads.head import Head
 
 CLEAN_AND_JUDGE = 3
-"""Forward passes that ask nothing: the search's clean one, and the judge's clean and perturbed ones."""
+"""Forward passes that are no queries: the search's clean one, and the judge's clean and perturbed ones."""
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class EmbeddingRecipe:
-    """A white-box attack with the norm that its distances are measured in."""
+    """A white-box attack and the norm of its distances."""
 
     method: EmbeddingAttack
     norm: Norm
     access: Access = Access.GRADIENTS
     name: str = "on embeddings"
-    """What an error calls it."""
+    """Its name in errors."""
     needs: frozenset[Ability] = frozenset()
-    """Beyond embeddings."""
+    """Abilities beyond embeddings."""
 
     def run(self, victim: Head, examples: Iterable[Example], *, seed: int, digest: str) -> Iterator[Outcome]:
-        """Yields one outcome for each example; its text stays as it is, `distance` says how far the find lies."""
+        """Yields one outcome for each example; the text is unchanged, `distance` is the norm of the perturbation."""
         waiting = {example.id: example for example in examples}
         problems = {name: problem for name, e in waiting.items() if (problem := victim.grader.problem(e))}
         for name, problem in (problems | victim.find_unfit(list(waiting.values()))).items():
@@ -58,7 +58,7 @@ class EmbeddingRecipe:
             for outcome in outcomes:
                 del waiting[outcome.example.id]
                 yield _as_row(outcome, self.norm, victim)
-        except (CheckpointError, UsageError) as error:  # of the victim or the task: true of every example left
+        except (CheckpointError, UsageError) as error:  # caused by victim or task: true of all other examples
             for example in waiting.values():
                 yield _as_row(errored(example, str(error)), self.norm, victim)
 
@@ -73,7 +73,7 @@ def attack_ball(
     step_size: PositiveFloat | None = None,
     random_start: bool | None = None,
 ) -> EmbeddingRecipe:
-    """Takes gradient steps in balls of embeddings, of growing radii: each attacks what the smaller left standing.
+    """Takes gradient steps in balls of growing radii; each attacks the examples that survived the smaller ones.
 
     Args:
         method: how steps are taken.
@@ -81,7 +81,7 @@ def attack_ball(
         radii: in median token norms of the victim's embedding table, so that models compare; smallest first.
         steps: at each radius.
         loss: what the steps increase; absent: margin.
-        restarts: of pgd and apgd, at each radius; absent: 1, a single run.
+        restarts: of pgd and apgd, at each radius; absent: 1 run.
         step_size: of pgd, in radii; absent: 2.5 / steps.
         random_start: of pgd; absent: true. apgd always starts at random.
 
@@ -89,7 +89,7 @@ def attack_ball(
         DefinitionError: an option that the method does not have, or radii that do not grow.
     """
     if any(a >= b for a, b in pairwise(radii)):
-        raise DefinitionError("[search]: radii must grow: each attacks what the smaller ones left standing")
+        raise DefinitionError("[search]: radii must grow: each attacks the examples that survived smaller ones")
     options = {"loss": loss, "restarts": restarts, "step_size": step_size, "random_start": random_start}
     given = {"norm": norm, "steps": steps} if method != "fgsm" else {"norm": norm}
     attack: BallAttack = _choose(method, {"fgsm": Fgsm, "pgd": Pgd, "apgd": Apgd}, given, options)
@@ -109,17 +109,17 @@ def attack_minimally(
     """Looks for the smallest perturbation of embeddings that flips the label.
 
     Args:
-        method: how the smallest is looked for.
-        norm: ddn has l2 alone.
+        method: the search method.
+        norm: ddn supports only l2.
         steps: of the search.
-        loss: of ddn; absent: margin, which is what fmn's radius is made of.
-        gamma: by what share the radius grows and shrinks; absent: 0.05.
+        loss: of ddn; absent: margin. fmn always uses the margin, from which its radius follows.
+        gamma: share by which the radius grows and shrinks; absent: 0.05.
         initial_radius: of ddn: its first norm and step, in median token norms; absent: 0.25.
         step_size: of fmn: its first step, in median token norms; absent: 0.25.
-        bisections: of the find's length; absent: 8.
+        bisections: bisections of the length found; absent: 8.
 
     Raises:
-        AttackError: a method that has no form in the norm.
+        AttackError: the method does not support the norm.
         DefinitionError: an option that the method does not have.
     """
     if method == "ddn" and norm is not Norm.L2:
@@ -144,7 +144,7 @@ def _needs(loss: Loss | None) -> frozenset[Ability]:
 def _choose(
     method: str, methods: Mapping[str, type[Any]], given: Mapping[str, object], options: Mapping[str, object]
 ) -> Any:
-    """Makes a method with the options that a recipe gives; refuses one that belongs to others alone."""
+    """Builds a method with a recipe's options; refuses an option that only other methods have."""
     set_options = {name: value for name, value in options.items() if value is not None}
     has = {name: {each.name for each in fields(made)} for name, made in methods.items()}
     for name in set_options:
@@ -155,7 +155,7 @@ def _choose(
 
 
 def name_embedding_attack(attack: object, name: str) -> EmbeddingRecipe:
-    """Returns a user's own white-box attack as one that a run can run; raises AttackError for what it lacks."""
+    """Returns a user's white-box attack in a form that a run accepts; raises AttackError for what it lacks."""
     norm = getattr(attack, "norm", None)
     if norm not in set(Norm):
         raise AttackError(f"attack {name}: set norm = 'l2' or norm = 'linf' in the class; got {norm!r}")
@@ -165,7 +165,7 @@ def name_embedding_attack(attack: object, name: str) -> EmbeddingRecipe:
 
 
 def _as_row(outcome: EmbeddingOutcome, norm: Norm, victim: Head) -> Outcome:
-    """Every forward pass on a perturbed input is a query; the clean ones and the judge's are not."""
+    """Counts every forward pass on a perturbed input as a query, except the judge's."""
     example, status, grader = outcome.example, outcome.status, victim.grader
     attacked = status in (Status.SUCCEEDED, Status.FAILED)
     row = Outcome.of(
@@ -186,5 +186,5 @@ def _as_row(outcome: EmbeddingOutcome, norm: Norm, victim: Head) -> Outcome:
     row = replace(row, distance=found, norm=str(norm))
     if outcome.clean_grade is not None or outcome.error is not None:
         return row
-    # Of a question the logits are those of its best right and wrong spans: they say whether, not what is answered.
+    # A question's logits are those of its best right and wrong spans: they tell right or wrong, not the answer.
     return replace(row, clean_correct=attacked, correct=status is Status.FAILED if attacked else None)

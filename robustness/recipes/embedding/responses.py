@@ -1,4 +1,4 @@
-"""Finds that change a response whose answer is right still: they go on until it is wrong."""
+"""Lengthens perturbations that changed the response but left the answer right."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from robustness.recipes.embedding.trial import EmbeddingResult
 from robustness.victims.heads.embedded_batch import EmbeddedBatch
 
 LENGTHS = (1.25, 1.5, 2.0, 3.0, 4.0)
-"""Multiples of a find at which its answer is looked at again."""
+"""Multiples of a perturbation at which to read the answer again."""
 BISECTIONS = 3
-"""Between the last length with a right answer and the first with a wrong one."""
+"""Bisections between the last length with a right answer and the first with a wrong answer."""
 
 
 def lengthen(batch: EmbeddedBatch, result: EmbeddingResult) -> EmbeddingResult:
-    """Returns the result whose finds with a right answer are lengthened along their direction until it is wrong.
+    """Returns the result after lengthening each perturbation with a right answer until the answer is wrong.
 
-    Where it is right at every length, nothing is found.
+    A row whose answer is right at every length counts as not found.
     """
     grades = batch.grades(batch.embeddings + result.delta) if result.found.any() else None
     if grades is None:

@@ -1,4 +1,4 @@
-"""One attack on one batch of embeddings: points evaluated, finds kept, costs booked for each example."""
+"""One attack on one batch of embeddings: evaluates points, keeps the best, counts each example's costs."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from robustness.victims.heads.embedded_batch import EmbeddedBatch, margins
 
 
 class Loss(StrEnum):
-    """What an attack increases."""
+    """The loss that an attack increases."""
 
     MARGIN = "margin"
-    """max over c != y of z_c, minus z_y: never vanishes because the model is confident."""
+    """max over c != y of z_c, minus z_y: does not vanish where the model is confident."""
     CROSS_ENTROPY = "cross-entropy"
     DLR = "dlr"
     """The margin over z_(1) - z_(3), the first and third largest logits (arXiv 2003.01690): needs three labels."""
@@ -43,30 +43,31 @@ def losses(logits: torch.Tensor, labels: torch.Tensor, loss: Loss) -> torch.Tens
 @final
 @dataclass(frozen=True, slots=True)
 class EmbeddingResult:
-    """What an attack proposes for a batch, and what it paid; all fields but delta have shape (batch,)."""
+    """An attack's proposals and costs for a batch; all fields but delta have shape (batch,)."""
 
     delta: torch.Tensor
-    """Shape (batch, tokens, dim), float32, zero outside the content: the find, or the last point tried."""
+    """Shape (batch, tokens, dim), float32, zero outside the content: the perturbation found, or the last one
+    tried."""
     found: torch.Tensor
     """Whether the attack believes that delta changes the answer; a judge decides."""
     skipped: torch.Tensor
-    """Wrong before the attack, hence not attacked: delta is zero."""
+    """Whether the answer was wrong before the attack; such a row is not attacked and its delta is zero."""
     forwards: torch.Tensor
     backwards: torch.Tensor
     zero_gradients: torch.Tensor
-    """At how many of the points differentiated the gradient over the content was zero, or not finite."""
+    """Number of points where the gradient over the content was zero or not finite."""
     unit: float
     """Median token norm, in the units of delta."""
 
     @property
     def zero_gradient(self) -> torch.Tensor:
-        """Whether any gradient vanished: such an example may be called robust by mistake."""
+        """Whether any gradient vanished: such an example may seem robust by mistake."""
         return self.zero_gradients > 0
 
     def distance(self, norm: Norm) -> torch.Tensor:
         """Upper bound of the smallest norm that changes the answer, in embedding units, shape (batch,).
 
-        The norm of delta where it was found, 0 where the answer was wrong already, infinite elsewhere.
+        The norm of delta where found, 0 where the answer was already wrong, infinite elsewhere.
         """
         reached = torch.where(self.found, sizes(self.delta, norm), torch.inf)
         return torch.where(self.skipped, 0.0, reached)
@@ -85,11 +86,11 @@ class Slope:
     margins: torch.Tensor
     """(rows,)."""
     gradient: torch.Tensor
-    """Of the loss: (rows, tokens, dim), zero outside the content."""
+    """The loss's gradient, (rows, tokens, dim), zero outside the content."""
 
     @property
     def fooled(self) -> torch.Tensor:
-        """Where the answer is wrong; a tie is not."""
+        """Whether each answer is wrong; a tie is not wrong."""
         return self.margins < 0
 
 
@@ -107,7 +108,7 @@ class Trial:
         self._right = ~self.fooled(torch.arange(len(count), device=count.device), self.delta)
 
     def open_rows(self) -> torch.Tensor:
-        """Rows that were right before the attack and have no find yet."""
+        """Rows with a right answer before the attack and no success yet."""
         return (self._right & ~self._found).nonzero().flatten()
 
     def slope(self, rows: torch.Tensor, delta: torch.Tensor) -> Slope:
@@ -141,9 +142,9 @@ class Trial:
         return self.margins(rows, delta) < 0 if len(rows) else rows.bool()
 
     def wrong(self, rows: torch.Tensor, delta: torch.Tensor, fooled: torch.Tensor) -> torch.Tensor:
-        """Returns which of the points that fooled are answered wrongly, shape (rows,), bool.
+        """Returns which of the points that fooled have a wrong answer, shape (rows,), bool.
 
-        Of a response these are fewer: another response is read, and may be right too.
+        For responses these are fewer, because another response can still be right.
         """
         if self.batch.grade is None or not fooled.any():
             return fooled
@@ -154,17 +155,17 @@ class Trial:
         return fooled.index_copy(0, asked, torch.tensor([not each.correct for each in grades], device=fooled.device))
 
     def propose(self, rows: torch.Tensor, delta: torch.Tensor, fooled: torch.Tensor) -> None:
-        """Keeps these points; those that fooled count as found, and their rows close."""
+        """Keeps these points; points that fooled count as found, and their rows close."""
         self.delta[rows] = delta
         self._found[rows] |= fooled
 
     def propose_smaller(self, rows: torch.Tensor, delta: torch.Tensor, fooled: torch.Tensor, norm: Norm) -> None:
-        """Keeps the points that fooled and are smaller than the row's find; where there is none, the last point."""
+        """Keeps points that fooled and are smaller than the row's best; without success, the last point."""
         better = ~self._found[rows] | (fooled & (sizes(delta, norm) < sizes(self.delta[rows], norm)))
         self.propose(rows[better], delta[better], fooled[better])
 
     def shorten(self, bisections: int, norm: Norm) -> None:
-        """Bisects the length of every find along its own direction, one forward pass at a time."""
+        """Bisects the length of every perturbation found, one forward pass at a time."""
         rows = self._found.nonzero().flatten()
         found = self.delta[rows]
         low = torch.zeros(len(rows), 1, 1, device=found.device)
@@ -177,7 +178,7 @@ class Trial:
             high = torch.where(fooled[:, None, None], middle, high)
 
     def result(self) -> EmbeddingResult:
-        """Everything so far."""
+        """The result so far."""
         return EmbeddingResult(
             delta=self.delta,
             found=self._found,

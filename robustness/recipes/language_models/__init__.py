@@ -1,1 +1,1 @@
-"""Language models that recipes ask: words in context, nearness in meaning."""
+"""Language models of recipes: words in context, similarity of meaning."""

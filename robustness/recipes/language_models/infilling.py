@@ -1,4 +1,4 @@
-"""Transformations in context: what a masked language model would write at a place of the text."""
+"""Transformations in context: words that a masked language model predicts at a place of the text."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ MERGED_PARTS: dict[str, frozenset[str]] = {
     "PRON": frozenset({"NOUN", "ADJ"}),
     "NUM": frozenset({"NUM", "NOUN"}),
 }
-"""Parts of speech of neighbours that may be merged, those of TextAttack's WordMergeMaskedLM."""
+"""Parts of speech of neighbours that may be merged, as in TextAttack's WordMergeMaskedLM."""
 
 REMEMBERED_TEXTS = 4_096
-"""Texts whose candidates are kept: those of one batch of searches and their steps."""
+"""Number of texts whose candidates are cached: one batch of searches and their steps."""
 
 Source: TypeAlias = tuple[Texts, tuple[Span, ...]]
-"""A text and where its words stand."""
+"""A text and the positions of its words."""
 
 Words: TypeAlias = dict[int, tuple[str, ...]]
-"""A masked language model's words by the index of their place."""
+"""A masked language model's words, by index of the place."""
 
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
@@ -40,35 +40,35 @@ Context = Literal["clean", "current"]
 
 
 class InContext(Protocol):
-    """The forms of a text at one word, which depend on the words around it."""
+    """The forms of a text at one word, which depend on the surrounding words."""
 
     @property
     def keeps_words(self) -> bool:
-        """Whether one word stands for one word, so that constraints on words apply."""
+        """Whether one word replaces one word, so that constraints on words apply."""
         ...
 
     def candidates(self, clean: Example, current: Example, index: int, changeable: Sequence[int]) -> list[Example]:
         """Returns forms of `current`; a pure function of its arguments.
 
         Args:
-            clean: the text as it was.
-            current: the text as it is now; its words have the indices of the clean text's.
+            clean: the clean text.
+            current: the current text, with the clean text's word indices.
             index: of the word.
-            changeable: indices of all words that may change, so that their holes can be filled in one go.
+            changeable: indices of all words that may change, so that one call fills all holes.
         """
         ...
 
 
 @final
 class Replacements:
-    """Hides a word and takes what the model puts in its place (arXiv 2004.01970, 2009.07502).
+    """Masks a word and takes the model's predictions for it (arXiv 2004.01970, 2009.07502).
 
     Args:
-        model: fills the hole; a recipe file has its folder or hub id.
-        count: words a place.
+        model: fills the hole; given in a recipe file by folder or hub id.
+        count: words for each place.
         min_probability: of a word.
-        context: the other words: those of the clean text, so that all places are filled at once and the same for
-            every victim, or those of the text as it is now.
+        context: the other words: of the clean text or of the current text. The clean text's allow one call for all
+            places, with the same result for every victim.
     """
 
     keeps_words = True
@@ -91,13 +91,13 @@ class Replacements:
 
 @final
 class Rereadings:
-    """Takes what the model reads at a word that stays in sight, sub-word by sub-word (arXiv 2004.09984).
+    """Takes the model's predictions at an unmasked word, sub-word by sub-word (arXiv 2004.09984).
 
     All words of a text need one forward pass of the clean text.
 
     Args:
-        model: reads the text; a recipe file has its folder or hub id.
-        count: tokens a place, and combinations of tokens a word of several.
+        model: reads the text; given in a recipe file by folder or hub id.
+        count: tokens for each place, and combinations of tokens for each word of several tokens.
     """
 
     keeps_words = True
@@ -108,7 +108,7 @@ class Rereadings:
         self._words = lru_cache(REMEMBERED_TEXTS)(self._read)
 
     def candidates(self, clean: Example, current: Example, index: int, changeable: Sequence[int]) -> list[Example]:
-        """Returns `current` with its word replaced, the likeliest first; function words are no candidates."""
+        """Returns `current` with its word replaced, the likeliest first; function words are never candidates."""
         words = self._words(_source(clean), tuple(changeable)).get(index, ())
         return _replaced(self._model, current, index, [word for word in words if word not in FUNCTION_WORDS])
 
@@ -120,11 +120,11 @@ class Rereadings:
 
 @final
 class Insertions:
-    """Puts one more word before a word (arXiv 2009.07502, 2004.01970).
+    """Inserts a word before a word (arXiv 2009.07502, 2004.01970).
 
     Args:
-        model: fills the hole; a recipe file has its folder or hub id.
-        count: words a place.
+        model: fills the hole; given in a recipe file by folder or hub id.
+        count: words for each place.
         min_probability: of a word.
         context: the other words, as for masked-replacements.
     """
@@ -139,7 +139,7 @@ class Insertions:
         self._words = lru_cache(REMEMBERED_TEXTS)(_filler(model, count, min_probability, _before_word))
 
     def candidates(self, clean: Example, current: Example, index: int, changeable: Sequence[int]) -> list[Example]:
-        """Returns `current` with a word put before the one at `index`, the likeliest first."""
+        """Returns `current` with a word inserted at `index`, the likeliest first."""
         if self._from_clean:
             words = self._words(_source(clean), tuple(changeable)).get(index, ())
         else:
@@ -150,13 +150,13 @@ class Insertions:
 
 @final
 class Merges:
-    """Hides two neighbours behind one hole and takes what the model puts there (arXiv 2009.07502).
+    """Masks two neighbours with one hole and takes the model's predictions for it (arXiv 2009.07502).
 
-    Neighbours have nothing but blanks between them, and parts of speech that MERGED_PARTS names.
+    Only blanks separate neighbours, and MERGED_PARTS lists their parts of speech.
 
     Args:
-        model: fills the hole; a recipe file has its folder or hub id.
-        count: words a place.
+        model: fills the hole; given in a recipe file by folder or hub id.
+        count: words for each place.
         min_probability: of a word.
         tagger: words to universal parts of speech.
     """
@@ -172,7 +172,7 @@ class Merges:
         self._words = lru_cache(REMEMBERED_TEXTS)(self._merge_all)
 
     def candidates(self, clean: Example, current: Example, index: int, changeable: Sequence[int]) -> list[Example]:
-        """Returns `current` with the word at `index` merged with the one before or after it, both as in `clean`."""
+        """Returns `current` with the word at `index` merged with its neighbour; both are as in `clean`."""
         found = []
         merged = self._words(_source(clean), tuple(changeable))
         for first in (index - 1, index):
@@ -204,7 +204,7 @@ def _filler(
     min_probability: float,
     hole_at: Callable[[str, Sequence[tuple[int, int]], int], Hole],
 ) -> Callable[[Source, tuple[int, ...]], Words]:
-    """Returns what fills the holes at some words of a text, all in one call of the model."""
+    """Returns the words for holes at some words of a text, from one call of the model."""
 
     def fill(source: Source, indices: tuple[int, ...]) -> Words:
         text, spans = _join(source)
@@ -233,7 +233,7 @@ def _source(example: Example) -> Source:
 
 
 def _join(source: Source) -> tuple[str, list[tuple[int, int]]]:
-    """Returns the segments as one text, a line each, and the words' places in it."""
+    """Returns the segments as one text, one line each, and the words' places in it."""
     texts, spans = source
     starts = [0]
     for text in texts:
@@ -248,7 +248,7 @@ def _are_neighbours(source: Source, index: int) -> bool:
 
 
 def _replaced(model: MaskedLanguageModel, current: Example, index: int, words: Sequence[str]) -> list[Example]:
-    """A model that knows no capitals has its words written in the case of those they stand for."""
+    """Gives the words of an uncased model the case of the words that they replace."""
     own = current.words[index]
     forms = [in_case_of(own, word) for word in words] if model.is_uncased else words
     return [current.replace_word(index, form) for form in dict.fromkeys(forms) if form != own]

@@ -1,4 +1,4 @@
-"""A masked language model: which words it would put in a hole, or in place of those that stand there."""
+"""A masked language model: predicts words for a hole, or in place of the existing words."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from robustness.victims.files.tokenizers import read_tokenizer
 from robustness.victims.inputs import max_tokens, name_outputs
 
 CPU_BATCH_TOKENS = 512
-"""As for victims: activations that stay in cache."""
+"""As for victims: few enough that activations stay in the cache."""
 CUDA_BATCH_TOKENS = 16_384
 """Each token's row over the vocabulary takes 200 kB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hole:
-    """A place in a text that is to be filled with one word."""
+    """A place in a text to fill with one word."""
 
     before: str
     after: str
@@ -38,13 +38,13 @@ class Hole:
 class MaskedLanguageModel:
     """A masked language model with its tokenizer, read from a folder at first use.
 
-    An answer depends on the texts of one call alone. Texts of one length share a batch, so nothing is padded; of a
-    text longer than the model takes, the part around the hole is read.
+    An answer depends only on the texts of its call. Texts of one length share a batch without padding. If a text is
+    too long for the model, it reads the part around the hole.
 
     Args:
         folder: holds config, safetensors weights and a fast tokenizer.
         device: where it runs.
-        batch_tokens: tokens a forward pass; default by device.
+        batch_tokens: tokens per forward pass; the default depends on the device.
     """
 
     def __init__(self, folder: Path, device: torch.device, *, batch_tokens: int | None = None) -> None:
@@ -53,10 +53,10 @@ class MaskedLanguageModel:
         self._batch_tokens = batch_tokens or (CUDA_BATCH_TOKENS if device.type == "cuda" else CPU_BATCH_TOKENS)
 
     def fill(self, holes: Sequence[Hole], count: int, min_probability: float = 0.0) -> list[tuple[str, ...]]:
-        """Returns for each hole its most probable whole words, at most `count`, the most probable first.
+        """Returns at most `count` whole words for each hole, the most probable first.
 
-        A whole word is one token that holds a letter and starts a word; where a hole follows a letter or sign
-        directly, one that could. Probabilities are those over the whole vocabulary.
+        A whole word is a token that contains a letter and starts a word. If the hole directly follows a letter or
+        sign, tokens that could start a word count. Probabilities are over the whole vocabulary.
         """
         windows = [self._window(hole) for hole in holes]
         found: list[tuple[str, ...]] = [()] * len(holes)
@@ -73,10 +73,11 @@ class MaskedLanguageModel:
         return found
 
     def reread(self, text: str, spans: Sequence[tuple[int, int]], count: int) -> list[tuple[str, ...]]:
-        """Returns for each span of characters the words the model reads there, nothing hidden (arXiv 2004.09984).
+        """Returns the words that the model predicts at each span of characters, without masking (arXiv 2004.09984).
 
-        A span of one token gives the whole words among its `count` likeliest tokens. A span of several gives those
-        of the `count` likeliest combinations of their `count` likeliest tokens that join into one word.
+        A span of one token gives the whole words among its `count` likeliest tokens. A span of several tokens
+        combines the `count` likeliest tokens of each. It gives those of the `count` likeliest combinations that join
+        into one word.
         """
         encoded = self._tokenizer(text, add_special_tokens=False, verbose=False)
         ids: list[int] = encoded["input_ids"]
@@ -86,7 +87,7 @@ class MaskedLanguageModel:
         found: list[tuple[str, ...]] = []
         for start, end in spans:
             places = sorted({place for c in range(start, end) if (place := encoded.char_to_token(c)) is not None})
-            if not places or places[0] // size != places[-1] // size:  # cut in two by the model's length
+            if not places or places[0] // size != places[-1] // size:  # truncated in the middle of the span
                 found.append(())
                 continue
             row = rows[places[0] // size]
@@ -97,7 +98,7 @@ class MaskedLanguageModel:
 
     @property
     def is_uncased(self) -> bool:
-        """Whether it reads capital letters as small ones."""
+        """Whether it is uncased."""
         return bool(self._tokenizer.tokenize("A") == self._tokenizer.tokenize("a"))
 
     def _combine(self, rows: torch.Tensor, count: int, *, glued: bool) -> tuple[str, ...]:
@@ -114,7 +115,7 @@ class MaskedLanguageModel:
         return "" if set(ids) & self._special else str(self._tokenizer.convert_tokens_to_string(tokens)).strip()
 
     def _window(self, hole: Hole) -> tuple[list[int], int]:
-        """Returns token ids, at most as many as the model takes, and the hole's place among them."""
+        """Returns token ids, at most the model's maximum, and the hole's place among them."""
         text = hole.before + self._tokenizer.mask_token + hole.after
         encoded = self._tokenizer(text, add_special_tokens=False, verbose=False)
         ids: list[int] = encoded["input_ids"]
@@ -148,7 +149,7 @@ class MaskedLanguageModel:
                 model = AutoModelForMaskedLM.from_pretrained(
                     self._folder, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
                 )
-        except Exception as error:  # transformers and safetensors each raise kinds of their own
+        except Exception as error:  # transformers and safetensors raise errors of many classes
             reason = loading_reason(self._folder, error)
             raise DataError(f"masked language model {self._folder}: cannot be loaded: {reason}") from error
         name_outputs(model)
@@ -158,7 +159,7 @@ class MaskedLanguageModel:
     def _tokenizer(self) -> Any:
         try:
             tokenizer = read_tokenizer(self._folder)
-        except Exception as error:  # of many kinds, as above
+        except Exception as error:  # of many classes, as above
             reason = first_line(error)
             raise DataError(f"masked language model {self._folder}: no tokenizer: {reason}") from error
         if tokenizer.mask_token_id is None or not tokenizer.is_fast:
@@ -170,7 +171,7 @@ class MaskedLanguageModel:
 
     @cached_property
     def _room(self) -> int:
-        """Tokens of a text that the model takes, besides the special ones around it."""
+        """Maximum of a text's tokens, without special tokens."""
         return max_tokens(self._model, self._tokenizer) - len(self._prefix) - len(self._suffix)
 
     @cached_property
@@ -196,13 +197,11 @@ class MaskedLanguageModel:
     @cached_property
     def _tokens(self) -> list[str]:
         ids = range(len(self._tokenizer))
-        return [
-            token or "" for token in self._tokenizer.convert_ids_to_tokens(ids)
-        ]  # None where numbers are left out
+        return [token or "" for token in self._tokenizer.convert_ids_to_tokens(ids)]  # None for unused ids
 
     @cached_property
     def _texts(self) -> list[str]:
-        """What each token reads as, without marks of where words start or go on."""
+        """The characters of each token, without marks for the start or continuation of words."""
         texts = []
         for token in self._tokens:
             text = str(self._tokenizer.convert_tokens_to_string([token])).strip()
@@ -215,7 +214,7 @@ class MaskedLanguageModel:
 
     @cached_property
     def _words(self) -> torch.Tensor:
-        """Which tokens are a whole word after a space, shape (vocabulary,)."""
+        """Which tokens are whole words after a space, shape (vocabulary,)."""
         starts = [
             not token.startswith("##") if self._marks_inner_pieces else token.startswith(("\u0120", "\u2581"))
             for token in self._tokens
@@ -226,7 +225,7 @@ class MaskedLanguageModel:
 
     @cached_property
     def _glued_words(self) -> torch.Tensor:
-        """Which tokens are a whole word where no space stands before: words with the mark of one, here without it."""
+        """Which tokens are whole words without a space before them: those also in the vocabulary with the mark."""
         if self._marks_inner_pieces:
             return self._words
         known = {self._texts[i] for i in self._words.nonzero().flatten().tolist()}
@@ -240,14 +239,14 @@ class MaskedLanguageModel:
 
 @cache
 def load_masked_lm(folder: Path, device: torch.device) -> MaskedLanguageModel:
-    """Returns the model of a folder, the same one for all parts that name it."""
+    """Returns the model of a folder; parts that name the same folder share it."""
     return MaskedLanguageModel(folder, device)
 
 
 def likeliest_combinations(values: NDArray[np.float64], ids: NDArray[np.int64], count: int) -> list[tuple[int, ...]]:
-    """Returns the `count` rows of one id from each position whose values have the largest sums, the largest first.
+    """Returns the `count` combinations (one id per position) with the largest sums of values, largest first.
 
-    Exact, and without listing them all: what is best up to a position extends what was among the best before it.
+    Exact without listing all combinations: a best combination extends one of the best for the positions before.
 
     Args:
         values: shape (positions, choices).

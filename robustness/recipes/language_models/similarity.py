@@ -1,4 +1,4 @@
-"""Sentence similarity: how near a text's meaning stays, by a sentence encoder."""
+"""Sentence similarity: compares meanings by a sentence encoder."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Vectors = NDArray[np.float32]
 CPU_BATCH_TOKENS = 512
 CUDA_BATCH_TOKENS = 65_536
 REMEMBERED = 4_096
-"""Questions whose answers are kept: both arms of a pair begin with the same ones."""
+"""Number of calls whose results are cached; both arms of a pair begin with the same ones."""
 
 
 @final
@@ -90,9 +90,9 @@ class SentenceEncoder:
     def _tokenizer(self) -> Any:
         try:
             tokenizer = read_tokenizer(self._folder)
-        except Exception as error:  # of many kinds, as above
+        except Exception as error:  # of many classes, as above
             raise DataError(f"sentence encoder {self._folder}: no tokenizer: {first_line(error)}") from error
-        # Padding apart from tokenising is what batching by length needs; the hint against it is silenced.
+        # Batching by length needs padding apart from tokenising; the library's hint against it is silenced.
         tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True
         return tokenizer
 
@@ -104,12 +104,12 @@ class SentenceEncoder:
 
 @final
 class SentenceSimilarity:
-    """A candidate must stay near the clean text by a sentence encoder (arXiv 1907.11932).
+    """A sentence encoder must find a candidate similar to the clean text (arXiv 1907.11932).
 
     Cosine similarity, or angular: 1 - arccos(cosine) / pi.
 
     Args:
-        model: texts to vectors of length 1; a recipe file has its folder or hub id.
+        model: texts to vectors of length 1; given in a recipe file by folder or hub id.
         threshold: the lowest similarity allowed.
         metric: see above.
         window: words around the changed one that are compared; None: the whole text.
@@ -131,17 +131,17 @@ class SentenceSimilarity:
         self._window = window
         self._skip_shorter = skip_shorter
         self._clean_vector = lru_cache(REMEMBERED)(lambda text: model.encode([text])[0])
-        # By whole questions: a vector's last bits depend on the batch, and what is remembered must not.
-        # By their digest: the texts of so many questions would fill the memory.
+        # Caches whole calls: a vector's last bits depend on the batch, and cached values must not.
+        # Keys are digests: the texts of so many calls would fill the memory.
         self._cosines: OrderedDict[bytes, NDArray[np.float64]] = OrderedDict()
 
     def near(self, clean: Example, candidates: Sequence[Example], index: int) -> list[Example]:
-        """Returns the candidates that are near enough, in order; the clean text is encoded once.
+        """Returns the candidates similar enough, in order; encodes the clean text once.
 
         Args:
             clean: the text as it was.
             candidates: forms of it, with the same word indices.
-            index: of the word that was changed last, around which the window lies.
+            index: of the word changed last, the centre of the window.
         """
         if not candidates or (self._skip_shorter and self._window and len(clean.words) < self._window):
             return list(candidates)
@@ -153,7 +153,7 @@ class SentenceSimilarity:
         """Returns the similarity of each text to the clean one, shape (texts,)."""
         key = hashlib.blake2b(json.dumps([clean, *texts]).encode(), digest_size=16).digest()
         cosines = self._cosines.pop(key) if key in self._cosines else self._compare(clean, texts)
-        self._cosines[key] = cosines  # the last asked is forgotten last
+        self._cosines[key] = cosines  # keeps the most recent calls
         if len(self._cosines) > REMEMBERED:
             self._cosines.popitem(last=False)
         if self._metric == "cosine":
@@ -166,7 +166,7 @@ class SentenceSimilarity:
         return np.asarray(np.array([vectors[text] for text in texts], dtype=np.float64) @ self._clean_vector(clean))
 
     def _excerpt(self, example: Example, index: int) -> str:
-        """The text from the first to the last word of the window, each segment a line; the whole text without one."""
+        """The text of the window, one line per segment; without window the whole text."""
         if self._window is None or not example.spans:
             return "\n".join(example.texts)
         first = min(max(0, index - self._window // 2), max(0, len(example.spans) - self._window))
@@ -180,7 +180,7 @@ class SentenceSimilarity:
 
 @cache
 def load_sentence_encoder(folder: Path, device: torch.device) -> SentenceEncoder:
-    """Returns the encoder of a folder, the same one for all recipes that name it."""
+    """Returns the encoder of a folder; recipes that name the same folder share it."""
     return SentenceEncoder(folder, device)
 
 

@@ -1,1 +1,1 @@
-"""Attacks on text: the forms of words, constraints, rankings and searches."""
+"""Attacks on text: transformations of words, constraints, rankings and searches."""

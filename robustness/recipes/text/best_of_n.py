@@ -1,4 +1,4 @@
-"""Whole texts made noisy at random, again and again, until an answer is wrong."""
+"""Random noise on whole texts, repeated until an answer is wrong."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ Noise: TypeAlias = Callable[[str, Mask, float, np.random.Generator], str]
 """(text, open characters, sigma, generator) -> a text of the same length."""
 
 SHORTEST = 4
-"""Characters of a word that is scrambled: the paper's code takes words of more than three."""
+"""Shortest word to scramble; the paper's code takes words of more than three characters."""
 FIRST_PRINTABLE, LAST_PRINTABLE = 0x20, 0x7E
-"""ASCII code points: whatever a shift would lead out of them stays."""
+"""Printable ASCII code points: a character that a shift would move outside them stays."""
 
 
 def scramble_words(text: str, is_open: Mask, sigma: float, rng: np.random.Generator) -> str:
     r"""Shuffles the inner characters of each word of four or more with probability $\sqrt{\sigma}$.
 
-    A word is a run without blanks; one of which a character may not change stays. A shuffle may give the word itself.
+    A word is a run without blanks; a word with a protected character stays. A shuffle may give the word itself.
     """
     characters = list(text)
     for start, end in _runs(text):
@@ -47,9 +47,9 @@ def flip_cases(text: str, is_open: Mask, sigma: float, rng: np.random.Generator)
 
 
 def shift_characters(text: str, is_open: Mask, sigma: float, rng: np.random.Generator) -> str:
-    r"""Gives way, with probability $\sigma^3$ for each printable ASCII character, to its neighbour by code point.
+    r"""Replaces each printable ASCII character, with probability $\sigma^3$, by its neighbour in code points.
 
-    The one before and the one behind are equally likely; where that is no printable ASCII character, it stays.
+    Both neighbours are equally likely; if the neighbour is not printable ASCII, the character stays.
     """
     shifted = is_open & (rng.random(len(text)) < sigma**3)
     steps = np.where(rng.random(len(text)) < 0.5, -1, 1)
@@ -60,20 +60,20 @@ def shift_characters(text: str, is_open: Mask, sigma: float, rng: np.random.Gene
 
 
 NOISES: tuple[Noise, ...] = (scramble_words, flip_cases, shift_characters)
-"""In the order in which the paper's code adds them."""
+"""In the order of the paper's code."""
 
 
 @final
 class BestOfN:
-    """Draws noisy forms of the clean text one after the other, each independent of those before (arXiv 2412.03556).
+    """Draws independent noisy forms of the clean text, one after the other (arXiv 2412.03556).
 
-    It looks at nothing but whether its objective is reached, so it serves answers of every kind; the queries of a
-    success are the N at which it came. All noises keep the length of a text: what is protected stays where it is, and
-    so do the words, runs without blanks, that it touches.
+    It reads only whether its objective is reached, so it works for every kind of answer. The queries of a success are
+    the N at which it succeeded. All noises keep a text's length, so protected spans stay in place. Words (runs
+    without blanks) that touch a protected span stay too.
 
     Args:
-        samples: N, the forms to draw for an example.
-        sigma: the strength of all noises, as the paper has it.
+        samples: N, the number of forms to draw for an example.
+        sigma: the strength of all noises, as in the paper.
     """
 
     access = Access.SCORES
@@ -83,7 +83,7 @@ class BestOfN:
         self._sigma = sigma
 
     def search(self, example: Example, rng: np.random.Generator) -> Search:
-        """Stops at the first form that reaches the objective; the last one drawn where none does."""
+        """Stops at the first form that reaches the objective; proposes the last form if none does."""
         masks = [open_characters(example, segment) for segment in range(len(example.texts))]
         drawn = example
         if not any(mask.any() for mask in masks):
@@ -108,7 +108,7 @@ class BestOfN:
 
 
 def open_characters(example: Example, segment: int) -> Mask:
-    """Returns which characters of a segment may change: none of one that is closed, or of a protected word.
+    """Returns which characters of a segment may change: none of a closed segment or a protected word.
 
     >>> example = Example("1", ("no 12th,of May",), label=1, protected=((0, 3, 5),))
     >>> "".join("x" if is_open else "." for is_open in open_characters(example, 0))
@@ -119,7 +119,7 @@ def open_characters(example: Example, segment: int) -> Mask:
     for place, start, end in example.protected:
         if place == segment:
             mask[start:end] = False
-    for start, end in _runs(text):  # found once the masks are set: a word next to a protected sign stays whole
+    for start, end in _runs(text):  # after the masks are set: a word next to a protected sign stays whole
         mask[start:end] &= not example.protects((segment, start, end))
     return mask
 

@@ -1,4 +1,4 @@
-"""Constraints: which words may change, and how far a text may drift."""
+"""Constraints: which words may change, and how much of a text."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:  # an encoder brings torch, which other recipes do not need
 
 @final
 class SamePartOfSpeech:
-    """A new word must be tagged like the word it stands for, in the clean text around it (arXiv 1907.11932).
+    """A new word must get the tag of the word that it replaces, in its clean context (arXiv 1907.11932).
 
     Args:
         tagger: words to universal parts of speech.
-        noun_for_verb: whether nouns and verbs may stand for each other.
+        noun_for_verb: whether nouns and verbs may replace each other.
     """
 
     BEFORE = 4
-    """Words of context, as TextFooler has them."""
+    """Words of context, as in TextFooler."""
     AFTER = 3
 
     def __init__(self, tagger: Tagger, *, noun_for_verb: bool) -> None:
@@ -37,7 +37,7 @@ class SamePartOfSpeech:
         self._exchangeable = frozenset({"NOUN", "VERB"}) if noun_for_verb else frozenset()
 
     def allows(self, words: tuple[str, ...], index: int, word: str) -> bool:
-        """Whether `word` may stand at `index` of the clean text's words."""
+        """Whether `word` may replace the clean text's word at `index`."""
         before = words[max(0, index - self.BEFORE) : index]
         after = words[index + 1 : index + 1 + self.AFTER]
         parts = {self._tag((*before, each, *after), len(before)) for each in (words[index], word)}
@@ -46,7 +46,7 @@ class SamePartOfSpeech:
 
 @dataclass(frozen=True, slots=True)
 class Constraints:
-    """All constraints of a recipe; what is absent does not bind."""
+    """All constraints of a recipe; an absent one does not bind."""
 
     skip_function_words: bool = False
     """Compared as written: "The" is not "the", as in TextAttack."""
@@ -56,12 +56,12 @@ class Constraints:
     """Levenshtein distance to the clean text, in characters."""
     max_changed_words: int | None = None
     max_changed_share: float | None = None
-    """Of the clean text's words, rounded up."""
+    """A share of the clean text's words, rounded up."""
     changed_words_allowed: int = 0
-    """May change whatever share of the text they are."""
+    """So many words may change in any text, however short."""
     same_part_of_speech: SamePartOfSpeech | None = None
     sentence_similarity: SentenceSimilarity | None = None
-    """Asked last: it runs a model."""
+    """Checked last, because it runs a model."""
 
     @property
     def bounds_drift(self) -> bool:
@@ -78,19 +78,19 @@ class Constraints:
         ]
 
     def allows_word(self, clean: Example, index: int, word: str) -> bool:
-        """Whether a word may stand at a place of the clean text."""
+        """Whether a word may replace the one at a place of the clean text."""
         part_of_speech = self.same_part_of_speech
         return part_of_speech is None or part_of_speech.allows(clean.words, index, word)
 
     def allows(self, clean: Example, candidate: Example) -> bool:
-        """Whether the candidate, made from the clean text word by word, is still near enough to it."""
+        """Whether the candidate, made from the clean text word by word, is within the limits."""
         limit = self.word_limit(clean)
         if limit is not None and _changed_words(clean, candidate, limit) > limit:
             return False
         distance_limit = self.max_edit_distance
         if distance_limit is None:
             return True
-        from rapidfuzz.distance import Levenshtein  # which recipes without this limit do without
+        from rapidfuzz.distance import Levenshtein  # imported late: needed for this limit alone
 
         distance = sum(
             Levenshtein.distance(a, b, score_cutoff=distance_limit)
@@ -99,7 +99,7 @@ class Constraints:
         return bool(distance <= distance_limit)
 
     def similar(self, clean: Example, candidates: Sequence[Example], index: int) -> list[Example]:
-        """Returns the candidates whose meaning is near enough to the clean text's, all asked about in one go."""
+        """Returns the candidates similar enough in meaning to the clean text, in one call of the encoder."""
         if self.sentence_similarity is None:
             return list(candidates)
         return self.sentence_similarity.near(clean, candidates, index)
@@ -128,22 +128,22 @@ def max_edit_distance(characters: PositiveInt) -> Constraints:
 
 
 def max_changed_words(words: PositiveInt) -> Constraints:
-    """How many words may differ from the clean text."""
+    """The number of words that may differ from the clean text."""
     return Constraints(max_changed_words=words)
 
 
 def max_changed_share(share: Annotated[float, Field(gt=0, le=1)], at_least: PositiveInt | None = None) -> Constraints:
-    """What share of the clean text's words, rounded up, may differ.
+    """The share of the clean text's words that may differ, rounded up to words.
 
     Args:
         share: of the words.
-        at_least: words that may differ whatever the share.
+        at_least: words that may differ in any case.
     """
     return Constraints(max_changed_share=share, changed_words_allowed=at_least or 0)
 
 
 def strictest(limits: Sequence[Constraints]) -> Constraints:
-    """Returns what several limits on words and distances make together: of each the strictest."""
+    """Combines several limits on words and distances: the strictest of each kind holds."""
     shares = [each for each in limits if each.max_changed_share is not None]
     return Constraints(
         skip_function_words=any(each.skip_function_words for each in limits),

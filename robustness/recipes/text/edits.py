@@ -23,12 +23,12 @@ class WordEdits:
     transformations: Sequence[Transformation]
     constraints: Constraints
     in_context: Sequence[InContext] = ()
-    """Transformations that read the words around."""
+    """Transformations that read the surrounding words."""
 
     def candidates(self, clean: Example, current: Example, index: int, rng: np.random.Generator) -> list[Example]:
         """Returns the distinct allowed forms of `current` with word `index` transformed, in order.
 
-        Constraints are asked in the order of their cost: words, then distance to the clean text, then similarity.
+        Checks constraints by cost: words, then distance to the clean text, then similarity.
         """
         word = current.words[index]
         forms = dict.fromkeys(form for edit in self.transformations for form in edit(word, rng))

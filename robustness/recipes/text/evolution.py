@@ -1,4 +1,4 @@
-"""Differential evolution over a handful of edits."""
+"""Differential evolution over small sets of edits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from robustness.recipes.text.ranking import worst_reached
 from robustness.testsets.example import Example
 
 Vectors = NDArray[np.float64]
-"""Shape (population, edits), each number in [0, 1): which edit of the text, or none."""
+"""Shape (population, edits); each number in [0, 1) stands for one edit of the text, or none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class DifferentialEvolution:
         edits: the possible edits.
         changes: numbers in a vector; each names one edit or none.
         population: vectors.
-        generations: after the first.
+        generations: number after the first.
     """
 
     access = Access.SCORES
@@ -82,7 +82,7 @@ class DifferentialEvolution:
         return found
 
     def _apply(self, example: Example, edits: list[_Edit], vector: NDArray[np.float64]) -> Example:
-        """Of two edits of one word the first holds; an edit that a constraint forbids beside the others is left."""
+        """Applies a vector's edits: the first of two edits of one word, and none that breaks a constraint."""
         current, edited = example, set()
         for number in vector:
             place = int(number * (len(edits) + 1))

@@ -1,4 +1,4 @@
-"""Flips: the substitutions of one text that a gradient promises most of."""
+"""Flips: the substitutions of one text that are most promising by its gradient."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from robustness.victims.heads.text_gradients import TextGradient
 from robustness.victims.vocabulary import Vocabulary
 
 TRIED_AT_A_TIME = 24
-"""Token flips that are written out and tokenised again together."""
+"""Token flips to decode and re-tokenise at a time."""
 TRIED_AT_MOST = 4096
-"""Of a text's token flips, the most promising; where none of them survives, none is found."""
+"""Most promising token flips to try of a text; if none of them survives, the text has none."""
 
 
 class Flips(Protocol):
-    """Where a search finds its candidates."""
+    """A source of candidates for a search."""
 
     def best(
         self, clean: Example, current: Example, gradient: TextGradient, count: int, rng: np.random.Generator
@@ -37,10 +37,10 @@ class Flips(Protocol):
 @final
 @dataclass(frozen=True, slots=True)
 class WordFlips:
-    """Words that are still as they were give way to what a recipe's transformations make of them.
+    """Replaces unchanged words by the forms that a recipe's transformations give.
 
-    A word of several tokens counts as the mean of their embeddings, along the sum of their gradients: for words of
-    one token each, the estimate is HotFlip's.
+    The estimate for a word of several tokens uses the mean of their embeddings and the sum of their gradients. For
+    words of one token it equals HotFlip's.
     """
 
     edits: WordEdits
@@ -68,7 +68,7 @@ class WordFlips:
 
 
 def estimate(gradient: TextGradient, held: Sequence[int], pieces: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-    """Returns the first-order change of the loss, shape (words,), were the tokens `held` those of another word.
+    """Returns the first-order change of the loss, shape (words,), if each new word replaced the tokens `held`.
 
     Args:
         gradient: at the text.
@@ -84,10 +84,10 @@ def estimate(gradient: TextGradient, held: Sequence[int], pieces: Sequence[Seque
 @final
 @dataclass(frozen=True, slots=True)
 class TokenFlips:
-    """Tokens give way to any of the victim's vocabulary that is one word, or continues one as the old token does.
+    """Replaces tokens by any token of the vocabulary that is one word, or continues one as the old token does.
 
-    Only flips that survive are proposed: the text, tokenised again, must hold the new token in the old one's place
-    and be otherwise as it was.
+    Proposes only flips that survive: the re-tokenised text must have the new token in the old one's place and no
+    other change.
     """
 
     def best(
@@ -128,7 +128,7 @@ def _ranked(current: Example, gradient: TextGradient) -> list[tuple[int, int]]:
 
 
 def _survivors(current: Example, gradient: TextGradient, flips: Sequence[tuple[int, int]]) -> list[Example]:
-    """The texts of those flips that the tokenizer reads as they were meant."""
+    """The texts of the flips that survive re-tokenising."""
     vocabulary = gradient.vocabulary
     written = [_write(current, gradient.places[i], vocabulary.forms[token]) for i, token in flips]
     survived = []
@@ -141,7 +141,7 @@ def _survivors(current: Example, gradient: TextGradient, flips: Sequence[tuple[i
 
 
 def _write(current: Example, place: Span, form: str) -> Example:
-    """Puts a token's characters in the place of another's, of which a space at the front stays."""
+    """Replaces a token's characters by another's; a leading space stays."""
     segment, start, end = place
     text = current.texts[segment]
     start += len(text[start:end]) - len(text[start:end].lstrip())

@@ -1,7 +1,7 @@
-"""English function words: the closed classes of words, which recipes leave as they are.
+"""English function words: the closed classes of words, which recipes do not change.
 
-Grouped by what they are in grammar. Taken together they are the 179 words of
-NLTK's English stop words corpus, so that recipes leave out the words that TextAttack's leave out.
+Grouped by grammatical class. Together they are the 179 words of NLTK's English stop words corpus, so that recipes
+skip the same words as TextAttack's.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ don't aren't couldn't didn't doesn't hadn't hasn't haven't isn't mightn't mustn'
 wasn't weren't won't wouldn't
 """
 
-# What is left of a contraction when a text is split at its apostrophe.
+# The parts of a contraction that is split at its apostrophe.
 PIECES = """
 d ll m o re ve y ain aren couldn didn doesn hadn hasn haven isn ma mightn mustn needn shan shouldn wasn weren
 won wouldn

@@ -1,4 +1,4 @@
-"""GBDA: a distribution over tokens at every place, learnt by gradient, from which texts are drawn."""
+"""GBDA: learns a distribution over tokens at every place by gradient, then draws texts from it."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ from robustness.victims.language_model import SameVocabularyModel
 
 OBJECTIVE = Objective()
 MAX_SECONDS = 900.0
-"""For one example, the model's passes included: what a shipped recipe needs on one core is a fraction of it."""
+"""For one example, with the model's passes; a shipped recipe needs a fraction of it on one core."""
 
 
 @dataclass(slots=True)
 class _Cost:
     queries: int = 0
     forwards: int = 1
-    """The clean text's."""
+    """Of the clean text."""
     backwards: int = 0
     zero_gradients: int = 0
     generated: list[int | None] = field(default_factory=list)
-    """Tokens that were decoded for each text asked about; None of a victim that decodes nothing."""
+    """Tokens decoded for each text asked about; None for a victim that decodes nothing."""
 
 
 @dataclass(slots=True)
 class _Drawn:
-    """A text that was drawn and asked about."""
+    """A text drawn and asked about."""
 
     text: Example
     changes: int
-    """Tokens that differ from the clean text's."""
+    """Number of tokens that differ from the clean text."""
     loss: float
     is_reached: bool
 
@@ -59,37 +59,35 @@ class Gbda:
     """Gradient-based distributional attack (arXiv 2104.13733).
 
     Theta (places, candidates) are logits of a distribution at each place. Each step draws soft texts by
-    Gumbel-softmax, feeds the mean embeddings to the model and descends max(0, z_y - max over c != y of z_c + margin)
-    plus, by their weights, 1 - similarity and the perplexity's logarithm. Texts are then drawn, written out and
-    judged as texts. Examples are attacked one at a time, their samples as a batch, so that an outcome depends on
-    nothing beside it.
+    Gumbel-softmax and feeds the mean embeddings to the model. It descends max(0, z_y - max over c != y of z_c +
+    margin), plus weighted 1 - similarity and log perplexity. Texts are then drawn, decoded and judged as texts.
+    Examples are attacked one at a time, with their samples as a batch, so that no outcome depends on other examples.
     """
 
     steps: PositiveInt
     samples: PositiveInt
-    """Soft texts a step."""
+    """Soft texts per step."""
     draws: PositiveInt
-    """Texts drawn in the end, at most so many of them asked about."""
+    """Texts drawn at the end; the most that are asked about."""
     step_size: PositiveFloat
-    """Of Adam, in logits of the distribution."""
+    """Adam's step, in logits of the distribution."""
     temperature: PositiveFloat
     """Of the Gumbel-softmax."""
     margin: PositiveFloat
-    """By how much the loss wants the answer wrong, in logits."""
+    """Margin in logits by which the loss wants the answer to be wrong."""
     start: PositiveFloat
-    """The first logit of each place's own token; those of all others are 0."""
+    """Initial logit of each place's own token; all other logits start at 0."""
     candidates: PositiveInt | None = None
-    """Tokens a place may take, the nearest by cosine in the victim's embeddings; absent: the whole vocabulary."""
+    """Candidates for a place: the nearest by cosine in the victim's embeddings; absent: the whole vocabulary."""
     look_every: PositiveInt | None = None
-    """Steps between two looks at as many drawn texts as samples, the first of which that flips the label ends the
-    learning; absent: all steps are made."""
+    """Steps between checks of drawn texts; the first that flips the label ends the learning. Absent: no checks."""
     similarity_weight: NonNegativeFloat = 0.0
     perplexity_weight: NonNegativeFloat = 0.0
     language_model: str | None = None
-    """Folder or hub id of a causal model with the victim's own vocabulary, which the perplexity term needs."""
+    """Folder or hub id of a causal model with the victim's vocabulary, for the perplexity term."""
     access: Access = Access.GRADIENTS
     max_seconds: float = MAX_SECONDS
-    """For one example; past it the example is errored."""
+    """Limit for one example; beyond it the example is errored."""
 
     def __post_init__(self) -> None:
         if (self.perplexity_weight > 0) != (self.language_model is not None):
@@ -98,7 +96,7 @@ class Gbda:
             )
 
     def run(self, victim: Head, examples: Iterable[Example], *, seed: int, digest: str) -> Iterator[Outcome]:
-        """Yields one outcome for each example; what cannot be attacked is errored with its reason."""
+        """Yields one outcome for each example; one that cannot be attacked is errored with the reason."""
         generator_of = seeded_generators(seed, digest)
         model: SameVocabularyModel | None = None
         with Watchdog() as watchdog:
@@ -118,7 +116,7 @@ class Gbda:
                         f"the attack took more than {self.max_seconds:g} seconds for this example; a recipe of "
                         "one's own may take fewer steps or samples",
                     )
-                except Exception as error:  # a missing model, a full device: the run goes on and the row says what
+                except Exception as error:  # a missing model or a full device: the run continues, the row holds it
                     outcome = errored(example, gold, f"{type(error).__name__}: {error}")
                 decoded = NOTHING.with_generated(cost.generated)
                 yield replace(
@@ -178,7 +176,7 @@ class _Trial:
         return rows
 
     def _learn(self, places: TokenPlaces) -> tuple[torch.Tensor, list[_Drawn]]:
-        """Returns theta, shape (places, candidates), and what was drawn on the way to see whether it will do."""
+        """Returns theta, shape (places, candidates), and the texts drawn for checks on the way."""
         settings = self.settings
         theta = torch.where(places.is_own, settings.start, torch.zeros_like(places.mask))
         theta.requires_grad_()
@@ -218,7 +216,7 @@ class _Trial:
         return gradient
 
     def _draw(self, places: TokenPlaces, theta: torch.Tensor, count: int) -> list[_Drawn]:
-        """Draws texts and asks about those that differ from the clean one and from each other."""
+        """Draws texts and asks about all distinct ones other than the clean text."""
         changes: dict[Texts, tuple[Example, int]] = {}
         for _ in range(count):
             chosen = (theta + _gumbel(1, theta, self.generator)[0]).argmax(dim=1)
@@ -239,7 +237,7 @@ class _Trial:
 
 
 def _best(example: Example, drawn: Sequence[_Drawn]) -> Example:
-    """The text that reaches the objective with the fewest tokens changed, or that of the largest loss."""
+    """The text that reaches the objective with the fewest changed tokens, or else the text of the largest loss."""
     if not drawn:
         return example
     reached = [each for each in drawn if each.is_reached]

@@ -1,4 +1,4 @@
-"""Genes: a text as the words it has changed, for searches that breed or move whole populations of texts."""
+"""Genes: a text represented by its changed words, for searches over populations of texts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Genes: TypeAlias = Mapping[int, str]
 """Changed words by their index."""
 
 Forms: TypeAlias = Mapping[int, list[str]]
-"""What each changeable word may become, by its index; no entry is empty."""
+"""Possible replacements of each changeable word, by its index; no entry is empty."""
 
 
 def list_forms(edits: WordEdits, example: Example, rng: np.random.Generator) -> Forms:
@@ -36,7 +36,7 @@ def express(example: Example, genes: Genes) -> Example:
 
 
 def is_allowed(edits: WordEdits, example: Example, genes: Genes) -> bool:
-    """Whether the text is still near enough to the clean one."""
+    """Whether the text is within the constraints' limits."""
     constraints = edits.constraints
     return not constraints.bounds_drift or constraints.allows(example, express(example, genes))
 
@@ -50,9 +50,9 @@ def mutants(
     *,
     most: int | None = None,
 ) -> list[Genes]:
-    """Returns a member with one more word changed, in all ways; the member itself where nothing may change.
+    """Returns all forms of a member with one more word changed; the member itself if no change is allowed.
 
-    The word is drawn among those still as they were, in proportion to its number of forms, counted up to `most`.
+    The word is drawn among unchanged words in proportion to its number of forms, counted up to `most`.
     """
     open_words = [index for index in forms if index not in genes]
     if not open_words:
@@ -65,7 +65,7 @@ def mutants(
 
 
 def fittest(families: list[list[Genes]], fitness: NDArray[np.float64]) -> list[tuple[Genes, float]]:
-    """Returns of each family the fittest, with its fitness; `fitness` runs through all families in order."""
+    """Returns each family's fittest member and its fitness; `fitness` has the values of all families in order."""
     found = []
     start = 0
     for each in families:

@@ -18,8 +18,8 @@ from robustness.testsets.example import Example
 class Genetic:
     """Breeds texts: parents are drawn by fitness, children mix their words and change one more (arXiv 1804.07998).
 
-    The word to change is drawn in proportion to its number of candidates, of which the most harmful is taken; the
-    fittest member lives on. Fitness is the error probability 1 - p(gold).
+    The word to change is drawn in proportion to its number of candidates; its most harmful candidate is taken. The
+    fittest member survives. Fitness is the error probability 1 - p(gold).
 
     Args:
         edits: the possible substitutions.
@@ -76,7 +76,7 @@ class Genetic:
         return [self._cross(example, generation[a][0], generation[b][0], rng) for a, b in parents]
 
     def _cross(self, example: Example, first: Genes, second: Genes, rng: np.random.Generator) -> Genes:
-        """Takes each word from either parent; the first parent where the child would break a constraint."""
+        """Takes each word from either parent; returns the first parent if the child would break a constraint."""
         indices = sorted({*first, *second})
         from_first = rng.random(len(indices)) < 0.5
         chosen = zip(indices, from_first, strict=True)

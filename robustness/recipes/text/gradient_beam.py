@@ -1,4 +1,4 @@
-"""HotFlip's search: a beam of texts, each grown by the substitutions that its gradient promises most of."""
+"""HotFlip's search: a beam of texts, extended by the most promising substitutions by gradient."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from robustness.victims.heads.text_gradients import TextGradient
 class GradientBeam:
     """Beam search over substitutions (arXiv 1712.06751).
 
-    Each round takes one gradient at each text of the beam, asks for the losses of the `width` most promising
-    substitutions of each, and keeps the `width` candidates of the largest loss. It stops at the first round with a
-    candidate that reaches the objective, so more flips never find less.
+    Each round takes one gradient at each text of the beam and asks for the losses of its `width` most promising
+    substitutions. It keeps the `width` candidates of the largest loss. It stops at the first round with a candidate
+    that reaches the objective, so more flips never find less.
 
     Args:
-        flips: where candidates come from.
-        width: texts in the beam, and substitutions of each that are asked about.
+        flips: the source of candidates.
+        width: texts in the beam, and substitutions of each to ask about.
         max_flips: rounds.
     """
 
@@ -40,7 +40,7 @@ class GradientBeam:
         self._max_flips = max_flips
 
     def search(self, example: Example, rng: np.random.Generator) -> Search:
-        """Returns the first text that reaches the objective, or the text of the largest loss that it saw."""
+        """Returns the first text that reaches the objective, or else the text of the largest loss."""
         beam, best, best_loss = [example], example, -np.inf
         try:
             for _ in range(self._max_flips):
@@ -67,16 +67,16 @@ class GradientBeam:
 def beam_of_flips(
     edits: WordEdits, flips: Literal["words", "vocabulary"], width: PositiveInt, max_flips: PositiveInt
 ) -> GradientBeam:
-    """Grows a beam of texts by the substitutions that its gradient promises most of.
+    """Extends a beam of texts by the most promising substitutions by gradient.
 
     Args:
-        edits: what words give way to.
-        flips: of words, to what the edits make of them, or of tokens, to any of the victim's vocabulary.
-        width: texts in the beam, and substitutions of each that are asked about.
+        edits: the replacements of words.
+        flips: "words": words become what the edits give; "vocabulary": tokens become any token of the victim.
+        width: texts in the beam, and substitutions of each to ask about.
         max_flips: rounds.
 
     Raises:
-        AttackError: edits or constraints, of which flips of the vocabulary take no notice.
+        AttackError: edits or constraints are given, which flips of the vocabulary ignore.
     """
     if flips == "words":
         return GradientBeam(WordFlips(edits), width=width, max_flips=max_flips)

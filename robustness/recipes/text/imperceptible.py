@@ -1,4 +1,4 @@
-"""Edits that a reader does not see: what is displayed stays the same, or nearly so, and the encoding changes."""
+"""Imperceptible edits: they change the encoding, while the displayed text stays (nearly) the same."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def invisible_insertions(word: str) -> Iterator[str]:
 
 
 def reorderings(word: str) -> Iterator[str]:
-    """Yields the word with two neighbours swapped and told to be displayed the other way (arXiv 2106.09898).
+    """Yields the word with two neighbours swapped, but displayed in the old order (arXiv 2106.09898).
 
     >>> "".join(c for c in next(reorderings("film")) if c.isalpha())
     'iflm'
@@ -75,4 +75,4 @@ IMPERCEPTIBLE_EDITS: dict[str, Transformation] = {
     "reorderings": everywhere(reorderings),
     "deleted-insertions": drawn_everywhere(deleted_insertions),
 }
-"""By the names that recipe files use."""
+"""By name in recipe files."""

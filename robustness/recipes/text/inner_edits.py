@@ -1,4 +1,4 @@
-"""Character edits that leave a word's first and last character, by which people recognise it, in place."""
+"""Character edits that keep a word's first and last character, by which people recognise it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KEYBOARD_NEIGHBOURS: dict[str, str] = {
     "h": "tyugjbn", "j": "yuikmnh", "k": "uiolmj", "l": "iopk", "z": "asx", "x": "sdzc", "c": "xdfv", "v": "cfgb",
     "b": "vghn", "n": "bhjm", "m": "njk",
 }  # fmt: skip
-"""Keys around each letter of a QWERTY keyboard, as TextAttack has them."""
+"""Keys around each letter of a QWERTY keyboard, as in TextAttack."""
 
 
 def inner_swaps(word: str) -> Iterator[str]:
@@ -68,7 +68,7 @@ def keyboard_slips(word: str) -> Iterator[str]:
 
 
 def _somewhere(forms: Callable[[str], Iterator[str]]) -> Transformation:
-    """One of the forms at random; where that is the word itself, nothing, as a random place would have it."""
+    """One of the forms at random; nothing if it is the word itself, as for edits at a random place."""
 
     def draw(word: str, rng: np.random.Generator) -> list[str]:
         found = list(forms(word))
@@ -88,4 +88,4 @@ INNER_EDITS: dict[str, Transformation] = {
     "one-inner-deletion": _somewhere(inner_deletions),
     "one-inner-space": _somewhere(inner_spaces),
 }
-"""By the names that recipe files use."""
+"""By name in recipe files."""

@@ -1,4 +1,4 @@
-"""Changes that leave a text's label as it is: other names, places and numbers, contractions written out."""
+"""Changes that keep a text's label: other names, places and numbers, expanded contractions."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from robustness.recipes.text.words import in_case_of
 
 
 def words_of(text: str) -> list[str]:
-    """Returns the words of a list that is written as a text."""
+    """Returns the words of a list written as a text."""
     return text.split()
 
 
-# Common given names and places; those that are English words too (Will, Grace, Turkey) are left out.
+# Common given names and places, without English words (Will, Grace, Turkey).
 WOMEN = words_of("""
 Mary Patricia Jennifer Linda Elizabeth Barbara Susan Jessica Sarah Karen Lisa Nancy Sandra Margaret Ashley Emily
 Kimberly Donna Michelle Carol Amanda Melissa Deborah Stephanie Rebecca Laura Helen Sharon Cynthia Kathleen Amy
@@ -41,7 +41,7 @@ Nairobi Lagos Istanbul Manhattan Hollywood
 """)
 NUMBER_WORDS = words_of("two three four five six seven eight nine ten eleven twelve")
 
-# The forms whose full form is one and the same whatever stands beside them; 's and 'd are not.
+# Contractions with one full form in every context; 's and 'd have several.
 _NEGATED = words_of("is are was were does do did has have had could would should must need might")
 CONTRACTIONS: dict[str, str] = {
     **{f"{verb}n't": f"{verb} not" for verb in _NEGATED},
@@ -53,15 +53,15 @@ CONTRACTIONS: dict[str, str] = {
     **{f"{who}'ll": f"{who} will" for who in words_of("i we you they he she it that")},
     "i'm": "i am",
 }
-"""Lower-case contraction -> what it is short for."""
+"""Lower-case contraction -> full form."""
 
 
 def exchange(kind: Literal["names", "places", "numbers"], count: PositiveInt) -> Transformation:
-    """A name, place or number gives way to others, drawn at random, which say nothing else about the label.
+    """Replaces a name, place or number by random others, which keep the label.
 
     Args:
-        kind: of the words.
-        count: others to try.
+        kind: the group of words.
+        count: number of others to try.
     """
     if kind == "names":
         return exchange_among(WOMEN, MEN, count=count)
@@ -69,7 +69,7 @@ def exchange(kind: Literal["names", "places", "numbers"], count: PositiveInt) ->
 
 
 def exchange_among(*groups: list[str], count: int) -> Transformation:
-    """Returns the transformation of a word of a group to `count` random others of it, in the word's case."""
+    """Returns the transformation of a group's word to `count` random others of the group, in the word's case."""
     group_of = {word.lower(): [other for other in group if other != word] for group in groups for word in group}
 
     def substitute(word: str, rng: np.random.Generator) -> list[str]:
@@ -81,9 +81,9 @@ def exchange_among(*groups: list[str], count: int) -> Transformation:
 
 
 def exchange_numbers(count: int) -> Transformation:
-    """Returns the transformation of a number in digits to at most `count` random others within a fifth of it.
+    """Returns the transformation of a number to at most `count` random others within 20 % of it.
 
-    Numbers from two to twelve in words become others of these.
+    Number words from two to twelve become other words of this range.
     """
     words = exchange_among(NUMBER_WORDS, count=count)
 

@@ -1,4 +1,4 @@
-"""Rankings: in which order a greedy search takes the words."""
+"""Rankings: the order in which a greedy search edits words."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from robustness.engine.attack import Access, Answer, Gradients, Losses, Question
 from robustness.recipes.text.edits import WordEdits
 from robustness.testsets.example import Example
 
-if TYPE_CHECKING:  # a gradient brings torch, which other rankings do not need
+if TYPE_CHECKING:  # gradients import torch, which other rankings do not need
     from robustness.victims.heads.text_gradients import TextGradient
 
 Order: TypeAlias = Generator[Question, Any, list[int]]
-"""Asks as a search does, returns word indices, the most promising first."""
+"""Yields questions like a search; returns word indices, the most promising first."""
 
 
 class Ranking(Protocol):
@@ -26,17 +26,17 @@ class Ranking(Protocol):
 
     @property
     def access(self) -> Access:
-        """What it asks for."""
+        """Scores or gradients."""
         ...
 
     def order(self, example: Example, edits: WordEdits, rng: np.random.Generator) -> Order:
-        """Returns the changeable words' indices, the most promising first."""
+        """Returns the indices of the changeable words, the most promising first."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ByHiding:
-    """By how much the loss grows when a token hides the word (arXiv 1801.04354, 1907.11932)."""
+    """Ranks by the loss's growth when a token hides the word (arXiv 1801.04354, 1907.11932)."""
 
     unknown_token: str
     access: Access = Access.SCORES
@@ -53,7 +53,7 @@ class ByHiding:
 
 @dataclass(frozen=True, slots=True)
 class ByDeleting:
-    """By how much the loss grows without the word (arXiv 1907.11932, 1812.05271)."""
+    """Ranks by the loss's growth when the word is deleted (arXiv 1907.11932, 1812.05271)."""
 
     access: Access = Access.SCORES
 
@@ -69,12 +69,12 @@ class ByDeleting:
 
 @dataclass(frozen=True, slots=True)
 class ByGradient:
-    """By the l1 norm of the gradient at the word, the mean over its tokens: one backward pass (arXiv 2109.00544)."""
+    """Ranks by the gradient's l1 norm at the word, the mean over its tokens: one backward pass (arXiv 2109.00544)."""
 
     access: Access = Access.GRADIENTS
 
     def order(self, example: Example, edits: WordEdits, rng: np.random.Generator) -> Order:
-        """Asks for one gradient, that of the text as it is."""
+        """Asks for one gradient, at the clean text."""
         del rng
         indices = edits.constraints.changeable(example)
         if not indices:
@@ -91,11 +91,11 @@ class ByGradient:
 
 @dataclass(frozen=True, slots=True)
 class ByWeightedSaliency:
-    """By softmax of the words' saliency times what the best edit of each achieves (PWWS, P19-1103).
+    """Ranks by the softmax of the words' saliency times the effect of their best edits (PWWS, P19-1103).
 
-    Saliency is the error probability 1 - p(gold) with the word hidden; the second factor is the largest error
-    probability among the word's candidates, 0 where it has none. Softmax takes no notice of a shift, so saliency
-    may leave out the clean text's probability; the second factor, as in TextAttack, leaves it out too.
+    Saliency is the error probability 1 - p(gold) with the word hidden. The second factor is the largest error
+    probability among the word's candidates, or 0 without candidates. Softmax is invariant to a shift, so saliency may
+    omit the clean text's probability. The second factor omits it as TextAttack does.
     """
 
     unknown_token: str
@@ -112,7 +112,7 @@ class ByWeightedSaliency:
         gains = np.zeros(len(indices))
         asked = [candidate for each in candidates for candidate in each]
         if asked:
-            answer: Answer = yield Losses(asked)  # the search asks again, and TextAttack counts that as queries
+            answer: Answer = yield Losses(asked)  # the search asks again; TextAttack counts these queries too
             errors = error_probabilities(answer.losses)
             starts = np.cumsum([0, *(len(each) for each in candidates)])
             for i, (start, end) in enumerate(pairwise(starts)):
@@ -121,7 +121,7 @@ class ByWeightedSaliency:
 
 
 def error_probabilities(losses: NDArray[np.float64]) -> NDArray[np.float64]:
-    """One minus the probability of what is right, of the same shape, told apart from 0 down to 1e-16.
+    """One minus the gold's probability, of the same shape, exact down to 1e-16.
 
     >>> bool(0 < error_probabilities(np.array([1e-13]))[0] < 1.1e-13)
     True
@@ -130,12 +130,12 @@ def error_probabilities(losses: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def reaches(candidates: Sequence[Example], answer: Answer, index: int) -> Generator[Question, Any, bool]:
-    """Asks, where that is not known at no cost, whether one of the candidates reaches the objective.
+    """Returns whether one candidate reaches the objective; asks only if the answer does not tell.
 
     Args:
-        candidates: of which losses were asked.
-        answer: what was answered.
-        index: of the candidate that the search keeps.
+        candidates: their losses were asked for.
+        answer: the answer to that question.
+        index: the candidate's place.
     """
     if answer.free_reached is not None:
         return bool(answer.free_reached[index])
@@ -146,9 +146,9 @@ def reaches(candidates: Sequence[Example], answer: Answer, index: int) -> Genera
 def worst_reached(
     candidates: Sequence[Example], answer: Answer, values: NDArray[np.float64]
 ) -> Generator[Question, Any, int | None]:
-    """Returns which candidate has the largest value of those that reach the objective, or None where none does.
+    """Returns the candidate of the largest value among those that reach the objective, or None.
 
-    Of victims that would decode every candidate, the one with the largest value is asked about, and no other.
+    A victim that would decode every candidate is asked only about the one with the largest value.
     """
     if answer.free_reached is None:
         worst = int(values.argmax())
@@ -158,7 +158,7 @@ def worst_reached(
 
 
 def delete_word(example: Example, index: int) -> Example:
-    """Returns the example without a word and one space beside it: the one before, or after the first word.
+    """Returns the example without a word and the space before it; after it for the first word.
 
     >>> delete_word(Example("1", ("a fine, warm film",), label=1), 1).texts
     ('a, warm film',)

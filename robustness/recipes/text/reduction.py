@@ -1,4 +1,4 @@
-"""Input reduction: the prediction stays while words go."""
+"""Input reduction: deletes words while the prediction stays."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from robustness.testsets.example import Example
 
 @final
 class GreedyReduction:
-    """Deletes words, the least important first, keeping each deletion after which the objective is still reached.
+    """Deletes words, the least important first, and keeps each deletion that still reaches the objective.
 
-    The objective is a kept prediction. A word is the less important, the surer the model is without it (arXiv
-    1804.07781); words are ranked once, as TextAttack's GreedyWordSwapWIR does, those whose loss misses it last where
-    that is known at no cost.
+    The objective is an unchanged prediction. A word is less important if the model is surer without it (arXiv
+    1804.07781). Words are ranked once, as in TextAttack's GreedyWordSwapWIR. Deletions known to miss the objective
+    come last, where this costs nothing.
 
     Args:
-        constraints: which words may go.
-        words_left: the search ends at a text of so many words.
+        constraints: which words may be deleted.
+        words_left: the search ends at a text of this many words.
     """
 
     access = Access.SCORES

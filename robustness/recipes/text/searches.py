@@ -1,4 +1,4 @@
-"""Searches: in which order words are tried, and which candidate is kept."""
+"""Searches: the order of trying words, and which candidate to keep."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class GreedyWordRanking:
 
     @property
     def access(self) -> Access:
-        """Scores, and gradients where the ranking asks for them."""
+        """Scores, or gradients if the ranking asks for them."""
         return self._ranking.access
 
     def search(self, example: Example, rng: np.random.Generator) -> Search:
@@ -65,26 +65,26 @@ class GreedyWordRanking:
 def rank_by_hiding(
     edits: WordEdits, ranking: Literal["unknown-token", "weighted-saliency"], unknown_token: str
 ) -> GreedyWordRanking:
-    """Ranks words by how much hiding them hurts, then edits them one after the other."""
+    """Ranks words by the loss's growth when hidden, then edits them one after the other."""
     by = ByWeightedSaliency if ranking == "weighted-saliency" else ByHiding
     return GreedyWordRanking(edits, by(unknown_token))
 
 
 def rank_by_deleting(edits: WordEdits) -> GreedyWordRanking:
-    """Ranks words by how much deleting them hurts, then edits them one after the other."""
+    """Ranks words by the loss's growth when deleted, then edits them one after the other."""
     return GreedyWordRanking(edits, ByDeleting())
 
 
 def rank_by_gradient(edits: WordEdits) -> GreedyWordRanking:
-    """Ranks words by the size of the gradient at them, then edits them one after the other."""
+    """Ranks words by the gradient's norm, then edits them one after the other."""
     return GreedyWordRanking(edits, ByGradient())
 
 
 @final
 class Greedy:
-    """Tries every edit of every word and keeps the best, then goes on from there with the words still as they were.
+    """Tries every edit of every word, keeps the best, then repeats with the unchanged words.
 
-    TextAttack's GreedySearch: a round's best is kept even where it is worse than what there was.
+    TextAttack's GreedySearch: keeps a round's best even if it is worse than the text before.
     """
 
     access = Access.SCORES
@@ -93,7 +93,7 @@ class Greedy:
         self._edits = edits
 
     def search(self, example: Example, rng: np.random.Generator) -> Search:
-        """Stops at the first round whose best candidate reaches the objective, or when nothing is left to edit."""
+        """Stops at the first round whose best candidate reaches the objective, or when no word is left to edit."""
         best = example
         open_words = self._edits.constraints.changeable(example)
         try:
@@ -114,10 +114,10 @@ class Greedy:
 
 @final
 class BestOfEachWord:
-    """Tries all edits of each word of the clean text, then makes the best of each, the most harmful first.
+    """Tries all edits of each word of the clean text, then applies each word's best, the most harmful first.
 
-    The search of CLARE (arXiv 2009.07502): what harms is found out on the clean text, once; edits are then made one
-    after the other until the objective is reached. Of edits that touch one word only the most harmful is made.
+    The search of CLARE (arXiv 2009.07502): measures the harm of edits once, on the clean text. It then applies edits
+    one after the other until the objective is reached. Among edits of one word it applies only the most harmful.
     """
 
     access = Access.SCORES
@@ -144,7 +144,7 @@ class BestOfEachWord:
                 candidate = self._add(example, current, edited)
                 if candidate is None:
                     continue
-                if candidate != edited:  # the first was asked about above
+                if candidate != edited:  # asked about the first above
                     answer = yield Losses([candidate])
                     is_reached = yield from reaches([candidate], answer, 0)
                 elif is_reached is None:
@@ -158,10 +158,10 @@ class BestOfEachWord:
         return best
 
     def _add(self, clean: Example, current: Example, edited: Example) -> Example | None:
-        """Returns `current` with the edit that made `edited` of the clean text, or None where it may not be made."""
+        """Returns `current` with the edit that turns the clean text into `edited`, or None if it is not allowed."""
         touched = [i for i, word in enumerate(edited.words) if word != clean.words[i]]
         removed = [i for i in touched if edited.words[i] == ""]
-        if removed:  # two words became one: the first may read as before
+        if removed:  # a merge of two words: the first may be unchanged
             touched = [removed[0] - 1, removed[0]]
         if any(current.words[i] != clean.words[i] for i in touched):
             return None
@@ -175,10 +175,10 @@ class BestOfEachWord:
 
 @final
 class RandomOrder:
-    """Edits words in random order, one random transformation each, keeping every edit and ignoring losses.
+    """Edits words in random order, one random transformation each; keeps every edit and ignores losses.
 
-    Starts over from the clean text `passes` times; returns the first candidate that reaches the objective. The
-    baseline for greedy searches: the same edits and as many queries, without their choice of words and edits.
+    Starts over from the clean text `passes` times; returns the first candidate that reaches the objective. This is
+    the baseline for greedy searches: the same edits and as many queries, but random choices.
     """
 
     access = Access.SCORES
@@ -217,5 +217,5 @@ class ReturnClean:
 
 
 def by_text(candidates: Iterable[Example]) -> list[Example]:
-    """Returns the candidates sorted by text: of those with the same loss, TextAttack keeps the first so."""
+    """Returns the candidates sorted by text: TextAttack keeps the first in this order among equal losses."""
     return sorted(candidates, key=lambda candidate: candidate.texts)

@@ -16,21 +16,22 @@ from robustness.recipes.text.ranking import error_probabilities, worst_reached
 from robustness.testsets.example import Example
 
 Fitness: TypeAlias = Generator[Question, Any, tuple[NDArray[np.float64], Example | None]]
-"""Asks as a search does; returns the fitness of what was asked, and the fittest that reaches the objective."""
+"""Yields questions like a search; returns the members' fitness, and the fittest that reaches the objective."""
 
 
 @final
 class ParticleSwarm:
-    """Moves texts word by word towards the best each has been and the best of all (arXiv 1910.12196).
+    """Moves texts word by word towards each text's own best and the best of all (arXiv 1910.12196).
 
     A particle is a text. Its velocity v in a word grows where it differs from the two bests and shrinks where it
-    agrees; a move takes a best's word with probability sigmoid(v). Particles start as the clean text with one word
-    changed, and those still near it have one more word changed after each move. Fitness is the error probability.
+    agrees. A move takes a best's word with probability sigmoid(v). Particles start as the clean text with one changed
+    word. After each move, one more word changes in particles still near the clean text. Fitness is the error
+    probability.
 
     Args:
         edits: the possible substitutions.
         particles: texts that move.
-        iterations: moves of each.
+        iterations: moves of each particle.
     """
 
     access = Access.SCORES
@@ -41,7 +42,7 @@ class ParticleSwarm:
         self._iterations = iterations
 
     def search(self, example: Example, rng: np.random.Generator) -> Search:
-        """Stops at the first question whose answers hold a text that reaches the objective."""
+        """Stops at the first question with a candidate that reaches the objective."""
         swarm = _Swarm(self._edits, example, self._particles, rng)
         if not swarm.forms:
             return example
@@ -68,15 +69,15 @@ class ParticleSwarm:
 
 @final
 class _Swarm:
-    """The particles of one example; numbers are the paper's, or its code's where it has none."""
+    """The particles of one example; constants are the paper's, or its code's where the paper has none."""
 
     INERTIA = (0.8, 0.2)
-    """At the first and after the last iteration, as the two below."""
+    """At the first and after the last iteration, like TO_OWN_BEST."""
     TO_OWN_BEST = (0.8, 0.2)
-    """Probability of a move towards one's own best; towards the best of all it is the other way round."""
+    """Probability of a move towards the own best; towards the best of all the order is reversed."""
     MAX_VELOCITY = 3.0
     MOST_FORMS = 10
-    """A word with more forms is no likelier to be drawn."""
+    """More forms than this do not make a word likelier to be drawn."""
 
     def __init__(self, edits: WordEdits, example: Example, particles: int, rng: np.random.Generator) -> None:
         self._edits = edits
@@ -94,14 +95,14 @@ class _Swarm:
 
     @property
     def leader(self) -> Genes:
-        """The best there has been."""
+        """The best text so far."""
         return self._own[int(self._own_fitness.argmax())]
 
     def move(self, elapsed: float) -> None:
-        """Moves every particle, towards its own best and towards the best of all, each by chance.
+        """Moves every particle towards its own best and towards the best of all, each with its probability.
 
         Args:
-            elapsed: share of the iterations that are over.
+            elapsed: share of the iterations done.
         """
         leader = self.leader
         inertia = _between(self.INERTIA, elapsed)
@@ -118,7 +119,7 @@ class _Swarm:
             self.particles[k] = particle
 
     def mutate(self, *, always: bool) -> list[list[Genes]]:
-        """Returns for each particle its forms with one more word changed; far from the clean text, rarely any."""
+        """Returns each particle's forms with one more changed word; far from the clean text, rarely any."""
         words = len(self._example.words)
         families = []
         for particle in self.particles:
@@ -130,7 +131,7 @@ class _Swarm:
         return families
 
     def keep_better(self, families: list[list[Genes]], fitness: NDArray[np.float64]) -> None:
-        """Replaces each particle by the fittest of its family where that is fitter."""
+        """Replaces each particle by the fittest of its family if that is fitter."""
         best = iter(fittest([each for each in families if each], fitness))
         for k, family in enumerate(families):
             genes, value = next(best) if family else (self.particles[k], self.fitness[k])
@@ -138,7 +139,7 @@ class _Swarm:
                 self.particles[k], self.fitness[k] = genes, value
 
     def remember(self) -> None:
-        """Takes note of every particle that is better than it has been."""
+        """Stores every particle that is better than its own best."""
         for k in np.flatnonzero(self.fitness > self._own_fitness):
             self._own[k], self._own_fitness[k] = self.particles[k], self.fitness[k]
 
@@ -147,7 +148,7 @@ class _Swarm:
         return np.where(is_other, self.MAX_VELOCITY, -self.MAX_VELOCITY)
 
     def _turn(self, particle: Genes, best: Genes, chances: NDArray[np.float64]) -> Genes:
-        """Takes words of the best, also where it has the clean text's; stays where a constraint would break."""
+        """Takes words of the best, unchanged words too; returns the particle if a constraint would break."""
         drawn = self._rng.random(len(self._places)) < chances
         sources = [(place, best if taken else particle) for place, taken in zip(self._places, drawn, strict=True)]
         moved = {place: source[place] for place, source in sources if place in source}

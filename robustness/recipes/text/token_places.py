@@ -1,4 +1,4 @@
-"""The places of a text that tokens may be exchanged at, with the candidates of each."""
+"""The places of a text where tokens may be exchanged, and their candidates."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from robustness.victims.vocabulary import Vocabulary, vocabulary_of
 @final
 @dataclass(frozen=True, slots=True)
 class TokenPlaces:
-    """Candidates of each content token; the token itself is always one, and alone where nothing may replace it."""
+    """Candidates of each content token; they always include the token itself."""
 
     tokens: NDArray[np.int64]
     """The text's own ids, shape (places,)."""
@@ -31,17 +31,17 @@ class TokenPlaces:
     is_own: torch.Tensor
     """Shape (places, candidates), bool."""
     is_free: torch.Tensor
-    """Shape (places,), bool: not protected."""
+    """Shape (places,), bool: whether it is not protected."""
     is_open: torch.Tensor
-    """Shape (places,), bool: there is another candidate."""
+    """Shape (places,), bool: whether there is another candidate."""
     embeddings: torch.Tensor
-    """Of the candidates, shape (places, candidates, dim)."""
+    """Embeddings of the candidates, shape (places, candidates, dim)."""
 
     def similarity(self, vectors: torch.Tensor) -> torch.Tensor:
         """Returns how well soft texts (samples, places, dim) cover the text: BERTScore's recall, at most 1.
 
-        Mean over the text's tokens of the largest cosine with any of the soft text's (arXiv 1904.09675), of word
-        embeddings rather than of a language model's hidden states.
+        The mean over the text's tokens of the largest cosine with a token of the soft text (arXiv 1904.09675). It
+        uses word embeddings in place of a language model's hidden states.
         """
         own = self.vocabulary.embeddings[torch.from_numpy(self.tokens).to(vectors.device)]
         cosines = torch.einsum(
@@ -53,8 +53,8 @@ class TokenPlaces:
 def find_places(victim: Head, example: Example, count: int | None) -> TokenPlaces:
     """Returns the content tokens with their candidates.
 
-    A token that is a word, or continues one, gives way to the `count` nearest tokens by cosine, of all words of
-    its kind; others, and those that are protected, stay.
+    The candidates of a token that is a word, or continues one, are the `count` nearest tokens of its kind by cosine.
+    Other tokens and protected tokens stay.
     """
     vocabulary = vocabulary_of(victim)
     (located,) = victim.locate([example])
@@ -70,7 +70,7 @@ def find_places(victim: Head, example: Example, count: int | None) -> TokenPlace
     allowed[rows, own] = True
     unit = torch.nn.functional.normalize(table, dim=1)
     cosines = unit[own] @ unit.T
-    cosines[rows, own] = 2.0  # above every other: always among the nearest
+    cosines[rows, own] = 2.0  # above all others: always among the nearest
     nearest = cosines.masked_fill(~allowed, -torch.inf).topk(min(count or len(table), len(table)), dim=1)
     mask = torch.where(nearest.values.isfinite(), 0.0, -torch.inf)
     return TokenPlaces(
@@ -87,7 +87,7 @@ def find_places(victim: Head, example: Example, count: int | None) -> TokenPlace
 
 
 def write_tokens(example: Example, places: TokenPlaces, tokens: NDArray[np.int64]) -> Example:
-    """Returns the example with other tokens' characters in the places of those that differ; spaces stay."""
+    """Returns the example with the characters of each differing token replaced; spaces stay."""
     texts = list(example.texts)
     for place in np.flatnonzero(tokens != places.tokens)[::-1].tolist():
         segment, start, end = places.spans[place]
@@ -102,7 +102,7 @@ def soft_perplexity(soft: torch.Tensor, places: TokenPlaces, model: SameVocabula
 
     Args:
         soft: (samples, places, candidates), probabilities.
-        places: where they stand.
+        places: the places.
         model: a causal language model of the same vocabulary.
     """
     inputs = torch.einsum("spk,pkd->spd", soft, model.embeddings[places.candidates])

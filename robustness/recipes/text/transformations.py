@@ -1,4 +1,4 @@
-"""Transformations: the forms one word can take."""
+"""Transformations: the possible forms of one word."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 
 Transformation: TypeAlias = Callable[[str, np.random.Generator], list[str]]
-"""(word, generator) -> replacements, none of them the word itself, possibly none at all."""
+"""(word, generator) -> replacements other than the word itself, possibly none."""
 
 LETTERS = string.ascii_letters
 
@@ -53,11 +53,11 @@ CHARACTER_EDITS: dict[str, Transformation] = {
     "delete-character": delete_character,
     "insert-character": insert_character,
 }
-"""By the names that recipe files use."""
+"""By name in recipe files."""
 
 
 def everywhere(forms: Callable[[str], Iterator[str]]) -> Transformation:
-    """Returns the transformation to all forms of a word but the word itself."""
+    """Returns the transformation to all forms of a word except the word itself."""
 
     @wraps(forms)
     def edit(word: str, _: np.random.Generator) -> list[str]:
@@ -67,7 +67,7 @@ def everywhere(forms: Callable[[str], Iterator[str]]) -> Transformation:
 
 
 def drawn_everywhere(forms: Callable[[str, np.random.Generator], Iterator[str]]) -> Transformation:
-    """Returns the transformation to all forms of a word, which are drawn."""
+    """Returns the transformation to all forms of a word, given by a random function."""
 
     @wraps(forms)
     def edit(word: str, rng: np.random.Generator) -> list[str]:

@@ -1,4 +1,4 @@
-"""Word substitutions: the words that may stand for a word."""
+"""Word substitutions: the words that may replace a word."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from robustness.testsets.example import Example
 def wordnet_synonyms(thesaurus: Thesaurus) -> Transformation:
     """Returns the transformation to all single-word synonyms of all senses of a word, sorted (PWWS, P19-1103).
 
-    Case is left as WordNet has it, and a synonym may be another form of the same lemma.
+    Case is WordNet's, and a synonym may be another form of the same lemma.
     """
 
     @lru_cache(maxsize=1 << 16)
@@ -44,7 +44,7 @@ def nearest_neighbours(neighbours: Mapping[str, tuple[str, ...]], count: Positiv
 
 
 def in_case_of(pattern: str, word: str) -> str:
-    """Returns the word in the case of another: lower, upper, capitalised, or as it is.
+    """Returns the word in the case of another: lower, upper, capitalised, or unchanged.
 
     >>> in_case_of("Good", "fine"), in_case_of("GOOD", "fine"), in_case_of("I", "we")
     ('Fine', 'FINE', 'We')
@@ -59,7 +59,7 @@ def in_case_of(pattern: str, word: str) -> str:
 
 
 def is_one_word(text: str, *, whole: bool = False) -> bool:
-    """Whether a text holds exactly one word; `whole`: and nothing beside it.
+    """Whether a text has exactly one word; with `whole` also nothing else.
 
     >>> is_one_word("well-made"), is_one_word("U.S."), is_one_word("film.", whole=True)
     (True, False, False)
