@@ -115,7 +115,7 @@ MEANINGS: dict[str, str] = {
     "reason": "Why a verdict or value is withheld or changed; empty where it is not",
     "detectable": "True difference that this comparison would find with power .80",
     "family": "Comparisons that are adjusted together: `planned`, `effort` or `secondary`; controls have none",
-    "noise_floor": "Share of answers that changed when the gate asked the same again in another way; the larger arm",
+    "noise_floor": "Share of answers that changed when the gate asked again in another way; the larger of both arms",
     "seed_sd": "Standard deviation of the difference between training seeds",
     "seed_sd_low": "Lower end of its 95 % interval",
     "seed_sd_high": "Upper end of its 95 % interval",
