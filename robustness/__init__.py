@@ -9,10 +9,12 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from robustness.api import load, report, run, train
+    from robustness.api import check, load, report, run, train
     from robustness.engine.attack import Access, Answer, Attack, BudgetExhausted, Gradients, Losses, Scores, Search
     from robustness.engine.outcome import Outcome, Status
     from robustness.errors import RobustnessError
+    from robustness.options import Arms, RunSettings, TrainSettings
+    from robustness.reports.report import Report
     from robustness.runs.execution import Execution
     from robustness.tasks.abilities import Ability
     from robustness.testsets.example import Example
@@ -23,6 +25,7 @@ _HOMES = {
     "Ability": "robustness.tasks.abilities",
     "Access": "robustness.engine.attack",
     "Answer": "robustness.engine.attack",
+    "Arms": "robustness.options",
     "Attack": "robustness.engine.attack",
     "BudgetExhausted": "robustness.engine.attack",
     "Example": "robustness.testsets.example",
@@ -30,10 +33,14 @@ _HOMES = {
     "Gradients": "robustness.engine.attack",
     "Losses": "robustness.engine.attack",
     "Outcome": "robustness.engine.outcome",
+    "Report": "robustness.reports.report",
     "RobustnessError": "robustness.errors",
+    "RunSettings": "robustness.options",
     "Scores": "robustness.engine.attack",
     "Search": "robustness.engine.attack",
     "Status": "robustness.engine.outcome",
+    "TrainSettings": "robustness.options",
+    "check": "robustness.api",
     "load": "robustness.api",
     "report": "robustness.api",
     "run": "robustness.api",
@@ -44,6 +51,7 @@ __all__ = [
     "Ability",
     "Access",
     "Answer",
+    "Arms",
     "Attack",
     "BudgetExhausted",
     "Example",
@@ -51,10 +59,14 @@ __all__ = [
     "Gradients",
     "Losses",
     "Outcome",
+    "Report",
     "RobustnessError",
+    "RunSettings",
     "Scores",
     "Search",
     "Status",
+    "TrainSettings",
+    "check",
     "load",
     "report",
     "run",

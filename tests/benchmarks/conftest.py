@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from robustness import api
+from robustness import TrainSettings, api
 from robustness.definitions.catalog import TESTSETS
 from robustness.definitions.pairs import read_pairs
 from robustness.definitions.tasks import find_task
@@ -39,10 +39,8 @@ def minilm_pair(minilm: Path, shared_data: Path, tmp_path_factory: pytest.TempPa
         base=str(minilm),
         methods=["full", "lora"],
         out=folder,
-        data=shared_data,
-        limit=TRAINING_ROWS,
-        device="cpu",
         on_message=print,
+        settings=TrainSettings(data=shared_data, limit=TRAINING_ROWS, device="cpu"),
     )
     torch.set_num_threads(1)
     return pairs

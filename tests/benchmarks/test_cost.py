@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from robustness import api
+from robustness import RunSettings, api
 from robustness.runs.planning.cost import REPLAYS, CellCost, Costing
 from robustness.runs.planning.rows import read_draft
 from robustness.runs.run import execute
@@ -24,7 +24,9 @@ TOLERANCE = 0.2
 
 
 def plan(pairs: Path, data: Path, limit: int) -> Any:
-    return api.plan("attacks-quick", pairs, data=data, testsets=["sst2"], attacks=ATTACKS, limit=limit, device="cpu")
+    return api.plan(
+        "attacks-quick", pairs, RunSettings(data=data, testsets=["sst2"], attacks=ATTACKS, limit=limit, device="cpu")
+    )
 
 
 def read_counted(folder: Path) -> dict[str, float]:

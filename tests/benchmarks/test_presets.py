@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from robustness import api
+from robustness import RunSettings, api
 from robustness.definitions.pairs import read_pairs
 from robustness.reports.tables.columns import Table
 
@@ -44,7 +44,7 @@ def test_a_suite_of_probes_takes_no_more_minutes_than_it_promises(
     load = os.getloadavg()[0]
     started, cpu = time.perf_counter(), time.process_time()
 
-    report = api.run(suite, one_pair, tmp_path / "run", data=shared_data, device="cpu")
+    report = api.run(suite, one_pair, tmp_path / "run", RunSettings(data=shared_data, device="cpu"))
 
     rows = report.tables[Table.SENSITIVITY]
     by_probe = rows.drop_duplicates(["checkpoint", "probe"]).groupby("probe")["seconds"].sum()

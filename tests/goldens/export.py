@@ -33,7 +33,7 @@ from goldens.records import (
 )
 from goldens.weights import digest_tensors
 from goldens.worlds import Run
-from robustness import api
+from robustness import RunSettings, api
 from robustness.definitions.catalog import TESTSETS
 from robustness.errors import RobustnessError
 from robustness.recipes.building import find_attack
@@ -108,7 +108,9 @@ def _execute(run: Run, attacks: Sequence[str], *, quoted: bool) -> Iterator[Reco
     testsets = [str(world.locate_testset(name)) for name in run.testsets]
     suite.write_text(f'summary = "{run.name}"\ntestsets = {json.dumps(testsets)}\nattacks = {json.dumps(attacks)}\n')
     plan = api.plan(
-        str(suite), world.write_pairs(), data=world.folder, limit=run.limit, seed=SEED, device="cpu", dtype="float32"
+        str(suite),
+        world.write_pairs(),
+        RunSettings(data=world.folder, limit=run.limit, seed=SEED, device="cpu", dtype="float32"),
     )
     out = world.folder / f"{run.name}-run"
     # The stored outcomes are of the first rows, whichever rows a limit draws today.

@@ -39,11 +39,11 @@ def workers_agree(bench: Bench) -> Found:
 def _run(bench: Bench, name: str, workers: int | None) -> tuple[dict[Any, dict[str, Any]], float]:
     """Rows by checkpoint, test set, attack and example, and the seconds that the run took."""
     from robustness.runs.execution import Execution
-    from robustness.runs.planning.plan import RunSettings, make_plan
+    from robustness.runs.planning.plan import PlanSettings, make_plan
     from robustness.runs.run import execute
 
     world, out = bench.world, bench.folder / name
-    settings = RunSettings(
+    settings = PlanSettings(
         suite="smoke",
         pairs=world.pairs,
         data=world.folder,

@@ -11,7 +11,7 @@ import torch
 from goldens.tiny import make_prompted
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
 
-from robustness import api
+from robustness import RunSettings, api
 from robustness.engine.attack import NamedAttack
 from robustness.engine.outcome import Outcome, Status
 from robustness.recipes.building import find_attack
@@ -150,10 +150,12 @@ def test_a_run_attacks_a_prompted_pair_by_its_embeddings_and_gradients(tmp_path:
         "smoke",
         world.write_pairs(),
         tmp_path / "run",
-        data=world.folder,
-        testsets=[str(world.locate_testset(name)) for name in world.testsets],
-        attacks=["pgd", "ddn", "hotflip-vocabulary"],
-        limit=4,
+        RunSettings(
+            data=world.folder,
+            testsets=[str(world.locate_testset(name)) for name in world.testsets],
+            attacks=["pgd", "ddn", "hotflip-vocabulary"],
+            limit=4,
+        ),
     )
 
     attacks = report.tables[Table.ATTACKS]

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import booleans, lists, sampled_from
 from small_recipes import TEXT_RECIPES, small
 
-from robustness import Access, Example, api
+from robustness import Access, Example, RunSettings, api
 from robustness.definitions.catalog import ATTACKS
 from robustness.definitions.tasks import find_task
 from robustness.engine.attack import NamedAttack, Search
@@ -254,7 +254,11 @@ def test_textattacks_own_recipes_are_refused_on_questions_before_anything_loads(
     names = [str(answering.testset)]
 
     with pytest.raises(UsageError, match="textattack:PWWSRen2019: needs scores of labels, .* answers with spans"):
-        api.plan("advsquad", answering.pairs, data=answering.data, testsets=names, attacks=["textattack:PWWSRen2019"])
+        api.plan(
+            "advsquad",
+            answering.pairs,
+            RunSettings(data=answering.data, testsets=names, attacks=["textattack:PWWSRen2019"]),
+        )
 
 
 def test_a_run_attacks_the_field_that_it_is_told_to(answering: Any, tmp_path: Path) -> None:
@@ -266,10 +270,7 @@ def test_a_run_attacks_the_field_that_it_is_told_to(answering: Any, tmp_path: Pa
             "advsquad",
             answering.pairs,
             out,
-            attacks=["deepwordbug", "fgsm"],
-            attack_fields=[field],
-            limit=6,
-            **asked,
+            RunSettings(attacks=["deepwordbug", "fgsm"], attack_fields=[field], limit=6, **asked),
         )
 
         rows = report.tables["examples"]

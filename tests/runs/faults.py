@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from robustness import api
+from robustness import RunSettings, api
 from robustness.errors import RobustnessError, RunError
 from robustness.reports.tables.columns import Table
 from robustness.runs.progress import Progress
@@ -35,9 +35,10 @@ def many_commits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sink, "FLUSH_SECONDS", 0.0)
 
 
-def start(tiny: Any, out: Path, **options: Any) -> Any:
+def start(tiny: Any, out: Path, on_progress: Any = None, **options: Any) -> Any:
     options = {"attacks": ["deepwordbug", "random-chars"], "limit": 8} | options
-    return api.run("smoke", tiny.pairs, out, data=tiny.data, testsets=[str(tiny.testset)], **options)
+    settings = RunSettings(data=tiny.data, testsets=[str(tiny.testset)], **options)
+    return api.run("smoke", tiny.pairs, out, settings, on_progress=on_progress)
 
 
 def fork(action: Callable[[], object], errors: Path) -> int:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from robustness import api
+from robustness import RunSettings, api
 from robustness.errors import CheckpointError, DataError, RunError, UsageError
 from robustness.reports.report import Report
 from robustness.reports.summaries.fitting import FittingTable
@@ -63,7 +63,7 @@ def sets(answering: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 def run(answering: Any, sets: dict[str, str], out: Path, **options: Any) -> Report:
     options = {"attacks": (), "limit": 12, "device": "cpu"} | options
     names = [sets[name] for name in ("questions", "addnegans", "addany")]
-    return api.run("advsquad", answering.pairs, out, data=answering.data, testsets=names, **options)
+    return api.run("advsquad", answering.pairs, out, RunSettings(data=answering.data, testsets=names, **options))
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +238,10 @@ def test_a_set_searched_for_against_one_arm_is_a_file_that_both_arms_replay(
     link = tmp_path / "questions"  # the gate's clean questions
     link.symlink_to(answering.data / "questions", target_is_directory=True)
     replay = api.run(
-        "advsquad", answering.pairs, tmp_path / "run", testsets=[str(answering.testset), str(definition)], **options
+        "advsquad",
+        answering.pairs,
+        tmp_path / "run",
+        RunSettings(testsets=[str(answering.testset), str(definition)], **options),
     )
 
     rows = replay.tables["examples"].query("testset == 'replayed'")
@@ -302,8 +305,8 @@ def test_a_changed_set_is_evaluated_only_on_request_and_the_table_says_so(answer
     options: dict[str, Any] = {"data": data, "testsets": ["squad"], "limit": 4, "device": "cpu"}
 
     with pytest.raises(DataError, match="40 rows; the published set has 10570.*--allow-changed-testset"):
-        api.run("advsquad", answering.pairs, tmp_path / "out", **options)
-    report = api.run("advsquad", answering.pairs, tmp_path / "out", **options, allow_changed=True)
+        api.run("advsquad", answering.pairs, tmp_path / "out", RunSettings(**options))
+    report = api.run("advsquad", answering.pairs, tmp_path / "out", RunSettings(**options, allow_changed=True))
 
     assert set(report.tables["testsets"]["provenance"]) == {"changed"}
     assert any("published set" in warning for warning in report.record.warnings)

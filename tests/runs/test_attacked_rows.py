@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from robustness import api
+from robustness import RunSettings, api
 from robustness.reports.tables.columns import Table
 from robustness.runs import attacked_rows
 from robustness.runs.attacked_rows import choose_rows
@@ -50,7 +50,7 @@ def suite(tmp_path: Path) -> Path:
 
 
 def start(tiny: Any, suite: Path, out: Path) -> Any:
-    return api.run(str(suite), tiny.pairs, out, data=tiny.data, testsets=[str(tiny.testset)])
+    return api.run(str(suite), tiny.pairs, out, RunSettings(data=tiny.data, testsets=[str(tiny.testset)]))
 
 
 def test_every_arm_is_attacked_on_the_same_rows_all_of_which_both_have_right(
@@ -120,13 +120,13 @@ def test_a_test_set_that_a_suite_only_evaluates_is_attacked_where_the_command_li
     text = SUITE.format(attacked=4).replace("testsets = []", f'testsets = ["{tiny.testset}"]\nevaluated = ["{copy}"]')
     suite.write_text(text)
 
-    planned = api.plan(str(suite), tiny.pairs, data=tiny.data)
-    named = api.plan(str(suite), tiny.pairs, data=tiny.data, testsets=[str(copy)])
+    planned = api.plan(str(suite), tiny.pairs, RunSettings(data=tiny.data))
+    named = api.plan(str(suite), tiny.pairs, RunSettings(data=tiny.data, testsets=[str(copy)]))
 
     assert {cell.attack for cell in planned.cells if cell.testset == "beside"} == {"none"}
     assert {cell.attack for cell in planned.cells if cell.testset != "beside"} == {"none", "deepwordbug", "identity"}
     assert {cell.attack for cell in named.cells} == {"none", "deepwordbug", "identity"}
-    report = api.run(str(suite), tiny.pairs, tmp_path / "run", data=tiny.data)
+    report = api.run(str(suite), tiny.pairs, tmp_path / "run", RunSettings(data=tiny.data))
     assert report.missing == 0
     assert {each.testset for each in report.record.chosen} == {Path(tiny.testset).stem}
     assert not [warning for warning in report.record.warnings if "beside rightly" in warning]

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from robustness import api
+from robustness import RunSettings, api
 from robustness.cli import main
 from robustness.errors import DefinitionError, RunError
 from robustness.runs.storage import record as record_module
@@ -30,7 +30,10 @@ def world(tiny: Any, tmp_path: Path) -> Path:
 def start(tiny: Any, world: Path, suite: str = "smoke", **options: Any) -> Any:
     options = {"attacks": ["identity"], "limit": 4} | options
     return api.run(
-        suite, world / "pairs.toml", world / "run", data=tiny.data, testsets=[str(tiny.testset)], **options
+        suite,
+        world / "pairs.toml",
+        world / "run",
+        RunSettings(data=tiny.data, testsets=[str(tiny.testset)], **options),
     )
 
 
@@ -91,7 +94,7 @@ def test_a_definition_reads_no_file_outside_the_data_folder(tiny: Any, world: Pa
     definition.write_text(tiny.testset.read_text().replace("tiny/dev.tsv", file))
 
     with pytest.raises(DefinitionError, match="does not lie in the data folder"):
-        api.plan("smoke", world / "pairs.toml", testsets=[str(definition)], data=tiny.data)
+        api.plan("smoke", world / "pairs.toml", RunSettings(testsets=[str(definition)], data=tiny.data))
 
 
 def test_no_message_steers_the_terminal(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

@@ -9,9 +9,9 @@ import pytest
 from robustness import cli
 from robustness.errors import UsageError
 from robustness.runs.planning.given import make_pair
-from robustness.runs.planning.plan import Plan, RunSettings, command_words
+from robustness.runs.planning.plan import Plan, PlanSettings, command_words
 
-SETTINGS = RunSettings(
+SETTINGS = PlanSettings(
     suite="smoke",
     pairs=Path("ck/pairs.toml"),
     data=Path("data"),
@@ -37,17 +37,17 @@ GIVEN = make_pair("a/full", "b/lora", task="sst2", base="c", labels={"LABEL_0": 
     "settings",
     [
         SETTINGS,
-        *(RunSettings(suite="smoke", pairs=pairs, data=Path("data")) for pairs in (Path("pairs.toml"), GIVEN)),
+        *(PlanSettings(suite="smoke", pairs=pairs, data=Path("data")) for pairs in (Path("pairs.toml"), GIVEN)),
     ],
 )
 def test_the_command_line_gives_the_settings_back(
-    settings: RunSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: PlanSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "data").mkdir()
     monkeypatch.chdir(tmp_path)
-    given: list[RunSettings] = []
+    given: list[PlanSettings] = []
 
-    def take(settings: RunSettings) -> Plan:
+    def take(settings: PlanSettings) -> Plan:
         given.append(settings)
         raise UsageError("enough")
 
@@ -61,9 +61,9 @@ def test_the_command_line_gives_the_settings_back(
 
 
 def test_every_setting_is_tried() -> None:
-    plain = RunSettings(suite="", pairs=Path())
+    plain = PlanSettings(suite="", pairs=Path())
 
-    assert all(getattr(SETTINGS, name) != getattr(plain, name) for name in RunSettings.model_fields)
+    assert all(getattr(SETTINGS, name) != getattr(plain, name) for name in PlanSettings.model_fields)
 
 
 def test_checkpoints_are_called_by_their_folders_with_those_above_where_names_are_the_same(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from conftest import fit
 from safetensors.torch import load_file, save_file
 from transformers import BertForSequenceClassification, BertTokenizerFast
 
-from robustness import api
+from robustness import Arms, RunSettings, api
 from robustness.errors import CheckpointError, DefinitionError, GateError, UsageError
 from robustness.reports.summaries.terminal import render_summary
 from robustness.reports.tables.columns import Table
@@ -100,15 +100,9 @@ def shelf(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Shelf:
 def compare(shelf: Shelf, out: Path, reference: str, candidate: str, base: str = "base", **options: Any) -> Any:
     return api.run(
         "smoke",
-        reference=shelf[reference],
-        candidate=shelf[candidate],
-        task="sst2",
-        base=shelf[base],
+        pairs=Arms(reference=shelf[reference], candidate=shelf[candidate], task="sst2", base=shelf[base]),
         out=out,
-        data=shelf.tiny.data,
-        testsets=[str(shelf.tiny.testset)],
-        attacks=ATTACKS,
-        **options,
+        settings=RunSettings(data=shelf.tiny.data, testsets=[str(shelf.tiny.testset)], attacks=ATTACKS, **options),
     )
 
 
@@ -258,14 +252,15 @@ def test_an_untrained_base_has_as_many_labels_as_the_task(shelf: Shelf, tmp_path
 
     report = api.run(
         "smoke",
-        reference=shelf["base"],
-        candidate=tmp_path / "four",
-        base=shelf["base"],
-        task=tmp_path / "mood.toml",
-        data=pd.DataFrame(shelf.tiny.rows[:16], columns=["sentence", "label"]),
-        attacks=ATTACKS,
-        allow_untrained=True,
+        pairs=Arms(
+            reference=shelf["base"], candidate=tmp_path / "four", base=shelf["base"], task=tmp_path / "mood.toml"
+        ),
         out=tmp_path / "run",
+        settings=RunSettings(
+            data=pd.DataFrame(shelf.tiny.rows[:16], columns=["sentence", "label"]),
+            attacks=ATTACKS,
+            allow_untrained=True,
+        ),
     )
 
     assert report.n_errored == 0
@@ -381,14 +376,27 @@ def test_wrong_words_are_refused_before_anything_is_read(
 @pytest.mark.parametrize(
     ("options", "error", "said"),
     [
-        ({}, UsageError, r"no pairs: give --pairs FILE, or --reference, --candidate and --task"),
-        ({"reference": "a", "candidate": "b"}, UsageError, r"missing: --task"),
+        ({"reference": "a", "candidate": "b"}, UsageError, "Arms: task is missing"),
+        ({"reference": "a", "candidate": "b", "tasks": "sst2"}, UsageError, "Arms: unknown setting 'tasks'; did you"),
         ({"reference": "a", "candidate": "b", "task": "sst2"}, UsageError, "neither names its base; give --base"),
         ({"reference": "a", "candidate": "a", "task": "sst2", "base": "c"}, DefinitionError, "both arms are a"),
     ],
 )
-def test_arms_that_are_not_enough_for_a_pair_are_refused(
-    options: dict[str, str], error: type[Exception], said: str
-) -> None:
+def test_arms_that_are_no_pair_are_refused(options: dict[str, str], error: type[Exception], said: str) -> None:
     with pytest.raises(error, match=said):
-        api.plan("smoke", **options)
+        api.plan("smoke", Arms(**options))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "no pairs: give --pairs FILE, or --reference, --candidate and --task"),
+        (["--reference", "a", "--candidate", "b"], "missing: --task"),
+        (["--pairs", "p.toml", "--base", "b"], "--pairs p.toml: stands in place of --base; give one of the two"),
+    ],
+)
+def test_arms_that_are_not_enough_or_too_many_are_refused(call: Any, words: list[str], said: str) -> None:
+    done = call("run", "smoke", *words, "--out", "run")
+
+    assert done.returncode == 2
+    assert said in " ".join(done.stderr.split())

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from robustness import Access, api
+from robustness import Access, RunSettings, api
 from robustness.engine.outcome import Status
 from robustness.errors import UsageError
 from robustness.reports.tables.columns import Table
@@ -46,7 +46,7 @@ def start(tiny: Any, out: Path, **options: Any) -> Any:
     options = {"attacks": ATTACKS, "limit": 8, "data": tiny.data, "testsets": [str(tiny.testset)]} | options
     names = {field.name for field in fields(Execution)} & options.keys()
     execution = Execution(**{name: options.pop(name) for name in names})
-    return api.run("smoke", tiny.pairs, out, execution=execution, **options)
+    return api.run("smoke", tiny.pairs, out, RunSettings(**options), execution=execution)
 
 
 @pytest.fixture(scope="module")

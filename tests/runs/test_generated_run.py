@@ -13,7 +13,7 @@ from architectures import WORDS, make_tokenizer
 from causal_models import tiny_model
 from peft import LoraConfig, get_peft_model
 
-from robustness import api
+from robustness import RunSettings, api
 from robustness.definitions.tasks import find_task
 from robustness.reports.report import Report
 from robustness.reports.tables.columns import Table
@@ -93,7 +93,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     (folder / "pool.toml").write_text(SUITE)
     (folder / "pairs.toml").write_text(PAIRS.format(task=folder / "copying.toml"))
     sets = [str(folder / "set.toml")]
-    return api.run(str(folder / "pool.toml"), folder / "pairs.toml", folder / "run", data=folder, testsets=sets)
+    return api.run(
+        str(folder / "pool.toml"), folder / "pairs.toml", folder / "run", RunSettings(data=folder, testsets=sets)
+    )
 
 
 def test_best_of_n_attacks_generated_answers_on_rows_that_both_arms_have_right(report: Report) -> None:

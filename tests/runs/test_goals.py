@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from robustness import api
+from robustness import RunSettings, api
 from robustness.reports.report import Report
 from robustness.reports.summaries.terminal import render_summary
 from robustness.reports.tables.columns import Table
@@ -29,7 +29,10 @@ def finished(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Report:
     (folder / "two.toml").write_text(CASCADE)
     attacks = ["deepwordbug", "input-reduction", str(folder / "two.toml")]
     return api.run(
-        "smoke", tiny.pairs, folder / "run", data=tiny.data, testsets=[str(tiny.testset)], attacks=attacks, limit=12
+        "smoke",
+        tiny.pairs,
+        folder / "run",
+        RunSettings(data=tiny.data, testsets=[str(tiny.testset)], attacks=attacks, limit=12),
     )
 
 

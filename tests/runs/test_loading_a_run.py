@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import robustness
-from robustness import api
+from robustness import RunSettings, api
 from robustness.errors import RunError, UsageError
 
 
@@ -26,11 +26,9 @@ def run(tiny: Any, tmp_path: Path) -> Any:
         "smoke",
         tiny.pairs,
         tmp_path / "run",
-        data=tiny.data,
-        testsets=[tiny.testset],
-        attacks=["deepwordbug"],
-        probes=["margin-gradient"],
-        limit=6,
+        RunSettings(
+            data=tiny.data, testsets=[tiny.testset], attacks=["deepwordbug"], probes=["margin-gradient"], limit=6
+        ),
     )
 
 

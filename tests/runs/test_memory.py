@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import BertForSequenceClassification
 
-from robustness import api
+from robustness import RunSettings, api
 from robustness.reports.tables.columns import Table
 
 ATTACKS = ["fgsm", "hotflip-vocabulary"]
@@ -20,7 +20,7 @@ COLUMNS = ["checkpoint", "attack", "example_id", "status", "adversarial_text", "
 
 def run(tiny: Any, out: Path) -> Any:
     options: dict[str, Any] = {"data": tiny.data, "testsets": [str(tiny.testset)], "limit": 6}
-    return api.run("smoke", tiny.pairs, out, attacks=ATTACKS, probes=PROBES, device="cpu", **options)
+    return api.run("smoke", tiny.pairs, out, RunSettings(attacks=ATTACKS, probes=PROBES, device="cpu", **options))
 
 
 def measured(report: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import robustness
-from robustness import api
+from robustness import Arms, RunSettings, api
 from robustness.errors import CheckpointError, RobustnessError, RunError, UsageError
-from robustness.options import RunOptions
 from robustness.reports.tables.columns import Table
 from robustness.runs.staging import staged
 
@@ -45,7 +45,12 @@ class Objects:
             "attacks": ["deepwordbug"],
             "limit": 8,
         }
-        return robustness.run("smoke", out=out, **(given | changed))
+        given |= changed
+        pairs = given.pop("pairs", None) or Arms(
+            **{name: given.pop(name) for name in Arms.model_fields if name in given}
+        )
+        on_progress = given.pop("on_progress", None)
+        return robustness.run("smoke", pairs, out, RunSettings(**given), on_progress=on_progress)
 
 
 @pytest.fixture(scope="module")
@@ -195,25 +200,24 @@ def test_what_cannot_be_saved_says_so(objects: Objects, tmp_path: Path, monkeypa
             {"data": pd.DataFrame({"sentence": ["a", "b"], "label": [0, 1], "id": ["q", "q"]})},
             "data has 2 rows with the id 'q'",
         ),
-        ({"task": None}, "data: rows need their task"),
+        ({"task": None}, "Arms: task: expected text; got None"),
         ({"task": "sst-2"}, "unknown task 'sst-2'; did you mean 'sst2'?"),
         ({"task": MOOD | {"labels": ["one"]}}, 'task: labels: kind = "labels" needs two labels or more'),
         ({"task": MOOD | {"feilds": []}}, "task: unknown key 'feilds'; did you mean 'fields'?"),
         ({"base": 5}, "base: expected a folder, a hub id or (model, tokenizer)"),
-        ({"limits": 3}, "run: unknown option 'limits'; did you mean 'limit'?"),
-        ({"limit": "three"}, "run: limit: expected a whole number; got 'three'"),
-        ({"attacks": "deepwordbug"}, "run: attacks: expected a list; got 'deepwordbug'"),
-        ({"testsets": "sst2"}, "run: testsets: expected a list; got 'sst2'"),
-        ({"seed": True}, "run: seed: expected a whole number; got True"),
-        ({"allow_untrained": "yes"}, "run: allow_untrained: expected true or false"),
-        ({"labels": ["a"]}, "run: labels: expected a table of names with values"),
+        ({"limits": 3}, "RunSettings: unknown setting 'limits'; did you mean 'limit'?"),
+        ({"limit": "three"}, "RunSettings: limit: expected a whole number; got 'three'"),
+        ({"attacks": "deepwordbug"}, "RunSettings: attacks: expected a list; got 'deepwordbug'"),
+        ({"testsets": "sst2"}, "RunSettings: testsets: expected a list; got 'sst2'"),
+        ({"seed": True}, "RunSettings: seed: expected a whole number; got True"),
+        ({"allow_untrained": "yes"}, "RunSettings: allow_untrained: expected true or false"),
+        ({"labels": ["a"]}, "Arms: labels: expected a table of names with values"),
         ({"labels": {"LABEL_0": "good"}}, "'LABEL_0' is mapped to 'good', which task own-task has not"),
         ({"device": "tpu"}, "tpu"),
         ({"dtype": "float16"}, "float16"),
         ({"attacks": [5]}, "int"),
         ({"probes": [object()]}, "object"),
         ({"on_progress": 5}, "run: on_progress: expected something to call; got 5"),
-        ({"pairs": "pairs.toml"}, "--pairs pairs.toml: stands in place of --reference"),
         ({"attack_fields": ["text"]}, "--attack-field text: no task of the pairs has such a field; known: sentence"),
     ],
 )
@@ -229,14 +233,40 @@ def test_wrong_calls_are_errors_of_ours_and_leave_nothing_behind(
 
 def test_a_plan_takes_no_objects(objects: Objects) -> None:
     with pytest.raises(UsageError, match="plan: takes folders and names; give objects to run"):
-        api.plan("smoke", reference=(objects.full, objects.tokenizer), candidate="x", task="sst2")
+        api.plan("smoke", Arms(reference=(objects.full, objects.tokenizer), candidate="x", task="sst2"))
 
 
-def test_options_beside_a_plan_are_refused(tiny: Any, tmp_path: Path) -> None:
-    plan = api.plan("smoke", tiny.pairs, data=tiny.data, testsets=[tiny.testset])
+def test_a_plan_is_executed_as_a_run_is(tiny: Any, tmp_path: Path) -> None:
+    settings = RunSettings(data=tiny.data, testsets=[tiny.testset], attacks=["identity"], limit=4)
 
-    with pytest.raises(UsageError, match="run: limit is an option of the plan, which is made already"):
-        robustness.run(plan, out=tmp_path, limit=3)
+    planned = api.execute(api.plan("smoke", tiny.pairs, settings), tmp_path / "planned")
+    ran = api.run("smoke", tiny.pairs, tmp_path / "ran", settings)
+
+    assert planned.tables[Table.EXAMPLES][SAME].equals(ran.tables[Table.EXAMPLES][SAME])
+
+
+def test_rows_are_read_by_the_task_of_the_pairs_file(objects: Objects, tiny: Any, tmp_path: Path) -> None:
+    settings = RunSettings(data=objects.frame, attacks=["identity"], limit=4)
+
+    report = api.run("smoke", tiny.pairs, tmp_path / "run", settings)
+
+    assert set(report.tables[Table.EXAMPLES]["testset"]) == {"data"}
+    assert set(report.tables[Table.EXAMPLES]["task"]) == {"sst2"}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ((5, "pairs.toml", "run"), "run: suite: expected a name or a path; got 5"),
+        (("smoke", None, "run"), "run: pairs: expected the path of a pairs.toml, or Arms; got None"),
+        (("smoke", {"reference": "a"}, "run"), "run: pairs: expected the path of a pairs.toml, or Arms"),
+        (("smoke", "pairs.toml", None), "run: out: expected a path; got None"),
+        (("smoke", "pairs.toml", "run", {"limit": 3}), "run: settings: expected RunSettings; got {'limit': 3}"),
+    ],
+)
+def test_what_a_type_checker_would_refuse_is_an_error_of_ours(given: tuple[Any, ...], said: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(said)):
+        robustness.run(*given)
 
 
 def test_nothing_is_taken_away_of_a_folder_that_was_there(tmp_path: Path) -> None:
@@ -244,7 +274,7 @@ def test_nothing_is_taken_away_of_a_folder_that_was_there(tmp_path: Path) -> Non
 
     with (
         pytest.raises(RunError, match="holds something that is not a complete run"),
-        staged(RunOptions(suite="smoke", task=MOOD), tmp_path),
+        staged(Arms(reference="a", candidate="b", task=MOOD), RunSettings(), tmp_path),
     ):
         pass
 

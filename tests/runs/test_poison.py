@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
-from robustness import api
+from robustness import RunSettings, api
 from robustness.definitions.tasks import find_task
 from robustness.definitions.testsets import DistractorSearch
 from robustness.engine.attack import NamedAttack
@@ -27,7 +27,7 @@ from robustness.runs.cells import Cell
 from robustness.runs.executors.executor import Work, find_outcomes
 from robustness.runs.executors.reports import Ended, Found, Lost
 from robustness.runs.executors.worker import Worker, pack_worker_spec
-from robustness.runs.planning.plan import RunSettings, make_plan
+from robustness.runs.planning.plan import PlanSettings, make_plan
 from robustness.runs.preparation import prepare
 from robustness.runs.progress import Progress
 from robustness.runs.replay import replay_missing
@@ -67,9 +67,9 @@ def trouble(monkeypatch: pytest.MonkeyPatch) -> Trouble:
     return Trouble(monkeypatch)
 
 
-def start(tiny: Any, out: Path, **options: Any) -> Any:
+def start(tiny: Any, out: Path, on_progress: Any = None, **options: Any) -> Any:
     options = {"attacks": ATTACKS, "limit": 8, "data": tiny.data, "testsets": [str(tiny.testset)]} | options
-    return api.run("smoke", tiny.pairs, out, device="cpu", **options)
+    return api.run("smoke", tiny.pairs, out, RunSettings(device="cpu", **options), on_progress=on_progress)
 
 
 def sorted_rows(report: Any) -> pd.DataFrame:
@@ -123,7 +123,7 @@ def test_a_victim_that_fails_on_everything_ends_the_run_with_its_error_and_loses
 
 def test_a_worker_finds_what_the_process_itself_finds(tiny: Any, trouble: Trouble) -> None:
     plan = make_plan(
-        RunSettings(
+        PlanSettings(
             suite="smoke", pairs=tiny.pairs, data=tiny.data, testsets=(str(tiny.testset),), attacks=tuple(ATTACKS)
         )
     )

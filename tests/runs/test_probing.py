@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import robustness
-from robustness import api
+from robustness import RunSettings, api
 from robustness.errors import DefinitionError, ProbeError, UsageError
 from robustness.reports.tables.columns import Table
 from robustness.runs import arms
@@ -24,11 +24,10 @@ FIRST = ("margin", "margin-gradient", "jacobian-norm", "condition-profile")
 TABLES = (Table.SENSITIVITY, Table.SENSITIVITY_EXAMPLES, Table.SENSITIVITY_PAIRS, Table.LAYERS)
 
 
-def start(tiny: Any, out: Path, **options: Any) -> Any:
+def start(tiny: Any, out: Path, on_progress: Any = None, **options: Any) -> Any:
     options = {"probes": FIRST, "limit": 6} | options
-    return api.run(
-        "smoke", tiny.pairs, out, data=tiny.data, testsets=[str(tiny.testset)], attacks=["identity"], **options
-    )
+    settings = RunSettings(data=tiny.data, testsets=[str(tiny.testset)], attacks=["identity"], **options)
+    return api.run("smoke", tiny.pairs, out, settings, on_progress=on_progress)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +57,9 @@ def test_the_bounds_of_a_run_are_held_against_each_other_on_every_example(tiny: 
         "[parameters.lipschitz-upper]\nsamples = 64\nexact_examples = 0\nascent_steps = 1\n"
     )
 
-    report = robustness.run(str(suite), tiny.pairs, tmp_path / "run", data=tiny.data, testsets=[str(tiny.testset)])
+    report = robustness.run(
+        str(suite), tiny.pairs, tmp_path / "run", RunSettings(data=tiny.data, testsets=[str(tiny.testset)])
+    )
 
     brackets = report.tables[Table.BRACKETS]
     bounds = {"certified-radius-local", "layer-product-radius", "margin-gradient", "margin-lipschitz-lower"}
@@ -95,9 +96,13 @@ def test_an_adapter_whose_files_do_not_tell_its_directions_is_loaded_for_them(ti
     pairs.write_text(f'[[pair]]\nname = "tiny"\ntask = "sst2"\nseed = 0\n{places}')
 
     report = api.run(
-        "smoke", pairs, tmp_path / "run", data=tiny.data, testsets=[str(tiny.testset)], attacks=["identity"],
-        probes=["reachability"], limit=2,
-    )  # fmt: skip
+        "smoke",
+        pairs,
+        tmp_path / "run",
+        RunSettings(
+            data=tiny.data, testsets=[str(tiny.testset)], attacks=["identity"], probes=["reachability"], limit=2
+        ),
+    )
 
     rows = report.tables[Table.SENSITIVITY]
     chance = rows.loc[rows["quantity"] == "reach-chance", "value"].tolist()
@@ -218,7 +223,7 @@ def test_wrong_probes_and_parameters_are_refused_by_name(tiny: Any, tmp_path: Pa
     with pytest.raises(DefinitionError, match=r"\[parameters.condition\].*not among its probes"):
         plan('"margin"', "[parameters.condition]\nexamples = 3\n")
     with pytest.raises(ProbeError, match="`space` is missing"):
-        api.plan("smoke", tiny.pairs, probes=[object])
+        api.plan("smoke", tiny.pairs, RunSettings(probes=[object]))
 
 
 def test_a_suite_may_say_how_many_examples_a_probe_takes(tiny: Any, tmp_path: Path) -> None:
@@ -227,6 +232,8 @@ def test_a_suite_may_say_how_many_examples_a_probe_takes(tiny: Any, tmp_path: Pa
         'summary = "s"\ntestsets = ["demo-sentiment"]\nprobes = ["margin"]\n[parameters.margin]\nexamples = 2\n'
     )
 
-    report = robustness.run(str(suite), tiny.pairs, tmp_path / "run", data=tiny.data, testsets=[str(tiny.testset)])
+    report = robustness.run(
+        str(suite), tiny.pairs, tmp_path / "run", RunSettings(data=tiny.data, testsets=[str(tiny.testset)])
+    )
 
     assert report.tables[Table.SENSITIVITY]["n"].tolist() == [2, 2]

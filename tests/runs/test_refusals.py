@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from robustness import api
+from robustness import Arms, RunSettings, api
 from robustness.errors import RobustnessError
 from robustness.runs import preparation
 
@@ -68,14 +68,9 @@ class World:
     def run(self) -> None:
         api.run(
             "smoke",
-            **self.arms,
-            base=str(self.tiny.base),
-            task=self.folder / "mood.toml",
-            testsets=[self.folder / "news.toml"],
-            data=self.folder,
-            attacks=["deepwordbug"],
-            out=self.folder / "run",
-            limit=4,
+            Arms(**self.arms, base=str(self.tiny.base), task=self.folder / "mood.toml"),
+            self.folder / "run",
+            RunSettings(testsets=[self.folder / "news.toml"], data=self.folder, attacks=["deepwordbug"], limit=4),
         )
 
 

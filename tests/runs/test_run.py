@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 import robustness
-from robustness import api
+from robustness import RunSettings, api
 from robustness.engine import query_cache
 from robustness.errors import CheckpointError, DataError, DefinitionError, GateError, RunError, UsageError
 from robustness.reports.tables.columns import Table
@@ -24,11 +24,11 @@ ATTACKS = ("deepwordbug", "random-chars", "identity")
 VOLATILE = ["seconds"]
 
 
-def start(tiny: Any, out: Path, **changes: Any) -> Any:
+def start(tiny: Any, out: Path, on_progress: Any = None, **changes: Any) -> Any:
     options: dict[str, Any] = {"data": tiny.data, "testsets": [str(tiny.testset)], "attacks": ATTACKS} | changes
     suite = options.pop("suite", "smoke")
     pairs = options.pop("pairs", tiny.pairs)
-    return api.run(suite, pairs, out, **options)
+    return api.run(suite, pairs, out, RunSettings(**options), on_progress=on_progress)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from commands import Call
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import BertForSequenceClassification, BertTokenizerFast
 
-from robustness import api
+from robustness import RunSettings, api
 from robustness.cli import main
 from robustness.definitions.tasks import find_task
 from robustness.engine.scheduler import Scheduler
@@ -101,11 +101,9 @@ def report(news: Path) -> Report:
         "attacks-quick",
         news / "pairs.toml",
         news / "out",
-        data=news / "my",
-        testsets=[str(news / "news.toml")],
-        attacks=["deepwordbug"],
-        device="cpu",
-        limit=24,
+        RunSettings(
+            data=news / "my", testsets=[str(news / "news.toml")], attacks=["deepwordbug"], device="cpu", limit=24
+        ),
     )
 
 
@@ -152,7 +150,10 @@ def test_clean_accuracy_is_the_share_that_plain_transformers_answers_rightly(new
     names = [str(news / "news.toml")]
 
     report = api.run(
-        "smoke", news / "pairs.toml", tmp_path / "out", data=news / "my", testsets=names, attacks=["identity"]
+        "smoke",
+        news / "pairs.toml",
+        tmp_path / "out",
+        RunSettings(data=news / "my", testsets=names, attacks=["identity"]),
     )
 
     table = report.tables["testsets"].query("metric == 'accuracy'").set_index("checkpoint")["value"]
@@ -243,7 +244,11 @@ def test_a_field_that_no_task_has_is_refused_before_anything_loads(
     news: Path, fields: list[str], expected: str
 ) -> None:
     with pytest.raises(RobustnessError) as caught:
-        api.plan("attacks-quick", news / "pairs.toml", testsets=[str(news / "news.toml")], attack_fields=fields)
+        api.plan(
+            "attacks-quick",
+            news / "pairs.toml",
+            RunSettings(testsets=[str(news / "news.toml")], attack_fields=fields),
+        )
 
     assert str(caught.value) == expected
 
@@ -255,7 +260,7 @@ def test_two_tasks_of_one_name_are_refused_with_what_differs(news: Path, tmp_pat
     (other / "news.toml").write_text(blocks("toml")[1], encoding="utf-8")
 
     with pytest.raises(RobustnessError) as caught:
-        api.plan("attacks-quick", news / "pairs.toml", testsets=[str(other / "news.toml")])
+        api.plan("attacks-quick", news / "pairs.toml", RunSettings(testsets=[str(other / "news.toml")]))
 
     assert str(caught.value) == (
         f"task topics: that of test set news ({other / 'topics.toml'}) is not that of pair news "

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
-from robustness import api
+from robustness import RunSettings, api
 from robustness.cli import main
 from robustness.errors import CheckpointError, RunError, UsageError
 
@@ -24,7 +24,7 @@ def finished(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(tiny.pairs, folder / "pairs.toml")
     attacks = ["deepwordbug", "input-reduction", "fgsm"]
     options: dict[str, Any] = {"data": tiny.data, "testsets": [str(tiny.testset)], "attacks": attacks, "limit": 6}
-    return Path(api.run("smoke", folder / "pairs.toml", folder / "run", **options).folder)
+    return Path(api.run("smoke", folder / "pairs.toml", folder / "run", RunSettings(**options)).folder)
 
 
 def change(folder: Path, copy: Path, statement: str) -> Path:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from robustness import api
+from robustness import RunSettings, api
 from robustness.runs.progress import Progress
 from robustness.victims.heads.labels import Victim
 
@@ -21,9 +21,9 @@ TINY_EXAMPLES = 24
 JUDGED = "AND status IN ('succeeded', 'failed')"
 
 
-def start(tiny: Any, out: Path, attacks: list[str], **options: Any) -> Path:
+def start(tiny: Any, out: Path, attacks: list[str], on_progress: Any = None, **options: Any) -> Path:
     options = {"data": tiny.data, "testsets": [str(tiny.testset)], "attacks": attacks} | options
-    return Path(api.run("smoke", tiny.pairs, out, **options).folder)
+    return Path(api.run("smoke", tiny.pairs, out, RunSettings(**options), on_progress=on_progress).folder)
 
 
 def read_warnings(folder: Path) -> list[str]:

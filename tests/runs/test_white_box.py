@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import robustness
-from robustness import Access, api
+from robustness import Access, RunSettings, api
 from robustness.definitions.catalog import ATTACKS
 from robustness.errors import AttackError
 from robustness.reports.tables.columns import Table
@@ -19,7 +19,12 @@ IN_TEXT = ["hotflip-vocabulary", "gbda"]
 @pytest.fixture(scope="module")
 def report(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     out = tmp_path_factory.mktemp("white-box") / "run"
-    return api.run("smoke", tiny.pairs, out, data=tiny.data, testsets=[str(tiny.testset)], attacks=WHITE_BOX, limit=8)
+    return api.run(
+        "smoke",
+        tiny.pairs,
+        out,
+        RunSettings(data=tiny.data, testsets=[str(tiny.testset)], attacks=WHITE_BOX, limit=8),
+    )
 
 
 def test_every_white_box_recipe_runs_on_both_arms(report: Any) -> None:
@@ -81,10 +86,7 @@ def test_a_users_own_white_box_attack_runs_and_one_that_always_fails_ends_the_ru
             "smoke",
             tiny.pairs,
             tmp_path / attack.__name__,
-            data=tiny.data,
-            testsets=[str(tiny.testset)],
-            attacks=[attack],
-            limit=4,
+            RunSettings(data=tiny.data, testsets=[str(tiny.testset)], attacks=[attack], limit=4),
         )
 
     report = run(Mine)
@@ -101,10 +103,7 @@ def test_white_box_attacks_on_texts_run_on_both_arms_and_their_texts_are_replaye
         "smoke",
         tiny.pairs,
         tmp_path / "run",
-        data=tiny.data,
-        testsets=[str(tiny.testset)],
-        attacks=IN_TEXT,
-        limit=4,
+        RunSettings(data=tiny.data, testsets=[str(tiny.testset)], attacks=IN_TEXT, limit=4),
     )
 
     examples, transfer = found.tables[Table.EXAMPLES], found.tables[Table.TRANSFER]

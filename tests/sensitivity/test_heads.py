@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from robustness import api
+from robustness import RunSettings, api
 from robustness.definitions.tasks import find_task
 from robustness.recipes.embedding.balls import Norm
 from robustness.reports.tables.columns import Table
@@ -205,11 +205,13 @@ def test_a_run_probes_question_answering_pairs(answering: Any, tmp_path: Path) -
         "smoke",
         answering.pairs,
         tmp_path / "run",
-        data=answering.data,
-        testsets=[str(answering.testset)],
-        attacks=[],
-        probes=["margin", "condition-profile", "update-structure"],
-        limit=4,
+        RunSettings(
+            data=answering.data,
+            testsets=[str(answering.testset)],
+            attacks=[],
+            probes=["margin", "condition-profile", "update-structure"],
+            limit=4,
+        ),
     )
 
     rows = report.tables[Table.SENSITIVITY].groupby(["checkpoint", "probe"])["status"].agg(set)

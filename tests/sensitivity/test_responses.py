@@ -11,14 +11,14 @@ import pytest
 from linear_responses import CLEAN, YEPS, distance, linear_victim
 from text_pairs import TextPair, write_text_pair
 
-from robustness import api
+from robustness import RunSettings, api
 from robustness.definitions.catalog import PROBES
 from robustness.engine.outcome import Status
 from robustness.errors import UsageError
 from robustness.recipes.embedding.balls import Norm
 from robustness.reports.page.generated_answers import find_generated_answers
 from robustness.reports.tables.columns import Table
-from robustness.runs.planning.plan import RunSettings, make_plan
+from robustness.runs.planning.plan import PlanSettings, make_plan
 from robustness.sensitivity.building import find_probe
 from robustness.sensitivity.input.distance import AdversarialDistance, FirstOrderRadius
 from robustness.sensitivity.input.jacobian import JacobianNorm, Margin, MarginGradient
@@ -128,7 +128,10 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> TextPair:
 
 def run(pair: TextPair, suite: str, out: Path, **options: Any) -> api.Report:
     return api.run(
-        suite, pair.pairs, out, data=pair.data, testsets=[str(pair.testset)], allow_untrained=True, limit=6, **options
+        suite,
+        pair.pairs,
+        out,
+        RunSettings(data=pair.data, testsets=[str(pair.testset)], allow_untrained=True, limit=6, **options),
     )
 
 
@@ -181,10 +184,10 @@ def test_what_needs_scores_of_labels_is_refused_by_name_before_anything_loads(tm
     )
 
     with pytest.raises(UsageError, match=r"--attack dlr: needs scores of labels, which checkpoint .*does not give"):
-        make_plan(RunSettings(suite="smoke", pairs=pairs, testsets=("viggo",), attacks=(str(dlr),)))
+        make_plan(PlanSettings(suite="smoke", pairs=pairs, testsets=("viggo",), attacks=(str(dlr),)))
     for probe in ("condition-profile", "smoothing", "lipschitz-lower", "clever", "module-transplant"):
         with pytest.raises(UsageError, match=rf"--probe {probe}: needs logits of one answer, which checkpoint "):
-            make_plan(RunSettings(suite="smoke", pairs=pairs, testsets=("viggo",), probes=(probe,)))
+            make_plan(PlanSettings(suite="smoke", pairs=pairs, testsets=("viggo",), probes=(probe,)))
     served = {"attacks": tuple(ATTACKS), "probes": ("margin",)}
-    made = make_plan(RunSettings(suite="smoke", pairs=pairs, testsets=("viggo",), **served))
+    made = make_plan(PlanSettings(suite="smoke", pairs=pairs, testsets=("viggo",), **served))
     assert {cell.attack for cell in made.cells} == {"none", *ATTACKS} and made.left_out == ()

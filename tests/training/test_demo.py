@@ -4,14 +4,14 @@ import csv
 import importlib.util
 import json
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commands import Call
 from small_texts import write_base, write_method, write_rows, write_testset
 
-from robustness import api
+from robustness import RunSettings, api
 from robustness.definitions.pairs import PairsDefinition
 from robustness.definitions.reading import read_definition
 from robustness.training import demo
@@ -29,7 +29,12 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     names = {"whole": False, "low-rank": True}
     methods = tuple(write_method(tmp_path, name, lora=lora) for name, lora in names.items())
     monkeypatch.setattr(demo, "METHODS", methods)
-    monkeypatch.setattr(api, "plan", partial(api.plan, testsets=(testset,), limit=12))
+    run, small = api.run, {"testsets": (testset,), "limit": 12}
+
+    def run_small(suite: str, pairs: Path, out: Path, settings: RunSettings, **options: Any) -> Any:
+        return run(suite, pairs, out, settings.model_copy(update=small), **options)
+
+    monkeypatch.setattr(api, "run", run_small)
     return write_rows(tmp_path / "data", train=128)
 
 

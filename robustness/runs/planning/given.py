@@ -10,34 +10,25 @@ from pydantic import ValidationError
 
 from robustness.definitions.expectations import expectation
 from robustness.definitions.pairs import Pair, PairEntry, resolve_entry
-from robustness.errors import UsageError
-from robustness.options import RunOptions
+from robustness.errors import UsageError, shorten
+from robustness.options import Arms, PathLike
 from robustness.paths import expand
 from robustness.victims.files.named_bases import find_named_base
 
 
-def choose_pairs(options: RunOptions) -> Path | Pair:
+def choose_pairs(pairs: PathLike | Arms) -> Path | Pair:
     """Returns the pairs file, or the pair of the arms that are given, as folders or hub ids.
 
     Raises:
-        UsageError: both or neither are given, or no base can be found.
+        UsageError: neither is given, or no base can be found.
         DefinitionError: what `make_pair` raises.
     """
-    needed = {"reference": options.reference, "candidate": options.candidate, "task": options.task}
-    named = [name for name, value in {**needed, "base": options.base, "labels": options.labels}.items() if value]
-    if options.pairs:
-        if named:
-            raise UsageError(f"--pairs {options.pairs}: stands in place of --{named[0]}; give one of the two")
-        return Path(expand(options.pairs))
-    missing = [f"--{name}" for name, value in needed.items() if not value]
-    if missing:
-        raise UsageError(
-            f"no pairs: give --pairs FILE, or --reference, --candidate and --task (missing: {', '.join(missing)})"
-        )
-    base = None if options.base is None else str(options.base)
-    return make_pair(
-        str(options.reference), str(options.candidate), task=str(options.task), base=base, labels=options.labels
-    )
+    if isinstance(pairs, PathLike):
+        return Path(expand(pairs))
+    if not isinstance(pairs, Arms):
+        raise UsageError(f"pairs: expected the path of a pairs.toml, or Arms; got {shorten(repr(pairs))}")
+    base = None if pairs.base is None else str(pairs.base)
+    return make_pair(str(pairs.reference), str(pairs.candidate), task=str(pairs.task), base=base, labels=pairs.labels)
 
 
 def make_pair(

@@ -20,7 +20,7 @@ from robustness.definitions.testsets import TestsetDefinition
 from robustness.engine.attack import Access, NamedAttack, Search
 from robustness.engine.needs import needs_of
 from robustness.errors import DataError, DefinitionError, UsageError
-from robustness.options import RunChoices
+from robustness.options import RunSettings
 from robustness.recipes.assets.resources import Resources
 from robustness.recipes.building import find_attack, find_recipe, name_attack, name_recipe
 from robustness.runs.cells import NO_ATTACK, RESERVED, Cell, ProbeCell
@@ -33,12 +33,14 @@ from robustness.tasks.task import Task
 from robustness.testsets.example import Example
 
 
-class RunSettings(RunChoices):
+class PlanSettings(RunSettings):
     """Everything the outcomes of a run depend on."""
 
+    suite: str
     pairs: Path | Pair
     """A pairs file, or the one pair."""
     data: Path | None = None
+    cache: Path | None = None
 
     @property
     def resources(self) -> Resources:
@@ -55,7 +57,7 @@ class RunSettings(RunChoices):
 class Plan:
     """The cells of a run with what they name."""
 
-    settings: RunSettings
+    settings: PlanSettings
     pairs: tuple[Pair, ...]
     testsets: tuple[Entry[TestsetDefinition], ...]
     attacks: tuple[NamedAttack, ...]
@@ -73,7 +75,7 @@ class Plan:
     @property
     def attack_references(self) -> tuple[str | object, ...]:
         """What each of the attacks was found by: the caller's words or objects, else the suite's names."""
-        return self.settings.attacks or tuple(SUITES.find(self.settings.suite).definition.attacks)
+        return tuple(self.settings.attacks) or tuple(SUITES.find(self.settings.suite).definition.attacks)
 
     def fingerprint(self) -> dict[str, str]:
         """What a second run into the same folder must share: digests by `kind: name`, and settings as they are."""
@@ -110,7 +112,7 @@ class Plan:
         )
 
 
-def make_plan(settings: RunSettings) -> Plan:
+def make_plan(settings: PlanSettings) -> Plan:
     """Resolves all names and lists the cells; loads no model and no data.
 
     Raises:
@@ -124,7 +126,7 @@ def make_plan(settings: RunSettings) -> Plan:
     _refuse_code(settings.suite, [*suite.attacks, *suite.probes])
     pairs = (settings.pairs,) if isinstance(settings.pairs, Pair) else read_pairs(settings.pairs)
     listed = settings.testsets or (*suite.testsets, *suite.evaluated)
-    testsets = tuple(TESTSETS.find(name) for name in dict.fromkeys(listed))
+    testsets = tuple(TESTSETS.find(str(name)) for name in dict.fromkeys(listed))
     named = tuple(_resolve(attack, settings.resources) for attack in settings.attacks)
     attacks = named or tuple(resolve_or_postpone(attack, settings.resources) for attack in suite.attacks)
     _refuse_repeated("--attack", [attack.name for attack in attacks])
@@ -229,7 +231,7 @@ def resolve_or_postpone(name: str, resources: Resources) -> NamedAttack:
         return name_recipe(find_recipe(name), Unready(str(error)))
 
 
-def _resolve_probes(settings: RunSettings, suite: SuiteDefinition) -> tuple[NamedProbe, ...]:
+def _resolve_probes(settings: PlanSettings, suite: SuiteDefinition) -> tuple[NamedProbe, ...]:
     """The caller's probes, else the suite's; the suite's parameters hold for both."""
     for name in suite.parameters:
         if name not in suite.probes:
@@ -332,11 +334,11 @@ def digest_of(content: object) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def command_words(settings: RunSettings) -> tuple[str, ...]:
+def command_words(settings: PlanSettings) -> tuple[str, ...]:
     """The command line that repeats a run, but for `--out`; attacks and probes given as objects go by their names."""
     words = ["robustness", "run", settings.suite, *_spell_pairs(settings.pairs)]
     words += [] if settings.data is None else ["--data", str(settings.data)]
-    words += [word for name in settings.testsets for word in ("--testset", name)]
+    words += [word for name in settings.testsets for word in ("--testset", str(name))]
     words += [word for attack in settings.attacks for word in ("--attack", _spell(attack))]
     words += [word for probe in settings.probes for word in ("--probe", _spell(probe))]
     words += [] if settings.limit is None else ["--limit", str(settings.limit)]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import robustness
-from robustness import Example
+from robustness import Example, RunSettings
 from robustness.definitions.catalog import ATTACKS
 from robustness.errors import DefinitionError
 from robustness.recipes.building import find_attack
@@ -194,11 +194,7 @@ def test_both_arms_of_a_run_share_the_candidates_of_a_clean_text(
         "smoke",
         tiny.pairs,
         tmp_path / "run",
-        data=tiny.data,
-        testsets=[str(tiny.testset)],
-        attacks=[str(recipe)],
-        limit=8,
-        device="cpu",
+        RunSettings(data=tiny.data, testsets=[str(tiny.testset)], attacks=[str(recipe)], limit=8, device="cpu"),
     )
 
     rows = report.tables["examples"]

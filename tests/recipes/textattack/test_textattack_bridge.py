@@ -22,7 +22,7 @@ import torch
 from greenlet import greenlet
 
 import robustness
-from robustness import BudgetExhausted, Example, RobustnessError, Status
+from robustness import BudgetExhausted, Example, RobustnessError, RunSettings, Status
 from robustness.engine.attack import Answer, NamedAttack, ScoreRows
 from robustness.engine.outcome import Outcome
 from robustness.engine.scheduler import Scheduler
@@ -543,11 +543,13 @@ def test_a_run_takes_a_textattack_recipe(tiny: Any, tmp_path: Path) -> None:
         "attacks-quick",
         tiny.pairs,
         tmp_path / "run",
-        data=tiny.data,
-        testsets=[str(tiny.testset)],
-        attacks=["textattack:DeepWordBugGao2018"],
-        limit=6,
-        device="cpu",
+        RunSettings(
+            data=tiny.data,
+            testsets=[str(tiny.testset)],
+            attacks=["textattack:DeepWordBugGao2018"],
+            limit=6,
+            device="cpu",
+        ),
     )
 
     table = report.tables["attacks"]

@@ -13,7 +13,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, BertConfig, BertModel, LlamaConfig
 
-from robustness import api
+from robustness import RunSettings, api
 from robustness.cli import main
 from robustness.definitions.catalog import ATTACKS
 from robustness.definitions.tasks import find_task
@@ -144,7 +144,7 @@ def settings(tiny: Any, limit: int) -> dict[str, Any]:
 
 
 def run(tiny: Any, out: Path, limit: int) -> Any:
-    return api.run("smoke", tiny.pairs, out, **settings(tiny, limit))
+    return api.run("smoke", tiny.pairs, out, RunSettings(**settings(tiny, limit)))
 
 
 def count_stored(folder: Path) -> tuple[int, int, int]:
@@ -154,7 +154,7 @@ def count_stored(folder: Path) -> tuple[int, int, int]:
 
 
 def estimate(tiny: Any, limit: int, like: Path | None = None) -> Estimate:
-    plan = api.plan("smoke", tiny.pairs, **settings(tiny, limit))
+    plan = api.plan("smoke", tiny.pairs, RunSettings(**settings(tiny, limit)))
     return api.estimate(plan, pilot=like, teraflops=1.0)[0]
 
 

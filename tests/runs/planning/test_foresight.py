@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from robustness import api
+from robustness import RunSettings, api
 from robustness.cli import main
 from robustness.reports.summaries.run_facts import run_facts
 from robustness.runs.planning.foresight import Assumptions, PlannedSet, count_seeds, describe_power, read_rarer_share
@@ -77,7 +77,9 @@ def pilot(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A run of all 24 examples under an attack, a baseline and a control."""
     settings = {"data": tiny.data, "testsets": [str(tiny.testset)], "device": "cpu", "limit": 24}
     attacks = ["deepwordbug", "random-chars", "identity"]
-    return api.run("smoke", tiny.pairs, tmp_path_factory.mktemp("pilot") / "run", attacks=attacks, **settings)
+    return api.run(
+        "smoke", tiny.pairs, tmp_path_factory.mktemp("pilot") / "run", RunSettings(attacks=attacks, **settings)
+    )
 
 
 def test_a_dry_run_and_the_page_say_the_same_of_a_plan(

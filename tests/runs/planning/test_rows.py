@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from robustness import api
+from robustness import RunSettings, api
 from robustness.cli import main
 from robustness.definitions.catalog import TESTSETS
 from robustness.errors import RunError
@@ -42,7 +42,7 @@ def load(world: Any) -> Any:
 
 def start(world: Any, pairs: Path, out: Path, **options: Any) -> Any:
     options = {"testsets": [str(world.testset)], "attacks": ["identity"], "data": world.data} | options
-    return api.run("smoke", pairs, out, **options)
+    return api.run("smoke", pairs, out, RunSettings(**options))
 
 
 def used_ids(report: Any) -> dict[tuple[str, str], set[str]]:
@@ -175,7 +175,7 @@ def test_a_probe_that_takes_fewer_rows_has_both_labels_too(by_label: Any, tmp_pa
 
 def test_the_seed_alone_says_which_rows_are_drawn(tiny: Any) -> None:
     def drawn(*testsets: str, seed: int = 0) -> set[str]:
-        plan = api.plan("smoke", tiny.pairs, data=tiny.data, testsets=testsets, limit=8, seed=seed)
+        plan = api.plan("smoke", tiny.pairs, RunSettings(data=tiny.data, testsets=testsets, limit=8, seed=seed))
         return ids(use_rows(plan, {})["tiny"].examples)
 
     alone = drawn(str(tiny.testset))

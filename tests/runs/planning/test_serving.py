@@ -19,7 +19,7 @@ from robustness.engine.needs import needs_of
 from robustness.errors import UsageError
 from robustness.recipes.building import find_attack
 from robustness.recipes.textattack.bridge import TextAttackSearch
-from robustness.runs.planning.plan import Plan, RunSettings, make_plan
+from robustness.runs.planning.plan import Plan, PlanSettings, make_plan
 from robustness.runs.planning.serving import find_lacks
 from robustness.tasks.abilities import Ability
 from robustness.victims.files.checkpoint import read_checkpoint
@@ -55,7 +55,7 @@ def write_pairs(folder: Path, *tasks: str) -> Path:
 def plan(pairs: Path, **settings: Any) -> Plan:
     suite = pairs.parent / "mine.toml"
     suite.write_text(SUITE)
-    return make_plan(RunSettings(suite=str(suite), pairs=pairs, **settings))
+    return make_plan(PlanSettings(suite=str(suite), pairs=pairs, **settings))
 
 
 def test_a_named_attack_that_needs_scores_is_refused_on_a_pair_that_answers_with_spans(tmp_path: Path) -> None:

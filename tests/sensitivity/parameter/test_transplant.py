@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from robustness import api
+from robustness import RunSettings, api
 from robustness.reports.tables.columns import Table
 from robustness.sensitivity.measurement import MeasurementStatus
 from robustness.sensitivity.parameter.transplant import ModuleTransplant, find_modules, transplanted
@@ -237,7 +237,9 @@ def test_a_run_writes_the_effects_of_every_module_into_the_layers(tiny: Any, tmp
         "[parameters.module-transplant]\nsteps = 2\ndistance_examples = 3\n"
     )
 
-    report = api.run(str(suite), tiny.pairs, tmp_path / "run", data=tiny.data, testsets=[str(tiny.testset)], limit=6)
+    report = api.run(
+        str(suite), tiny.pairs, tmp_path / "run", RunSettings(data=tiny.data, testsets=[str(tiny.testset)], limit=6)
+    )
 
     layers = report.tables[Table.LAYERS]
     rows = report.tables[Table.SENSITIVITY].set_index("checkpoint")

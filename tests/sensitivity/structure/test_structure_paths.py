@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import BertForSequenceClassification, BertModel, BertTokenizerFast
 
-from robustness import api
+from robustness import RunSettings, api
 from robustness.definitions.tasks import find_task
 from robustness.reports.tables.columns import Table
 from robustness.sensitivity.building import find_probe
@@ -193,9 +193,13 @@ def test_a_run_writes_the_path_into_the_curves(tiny: Any, tmp_path: Path) -> Non
     assert find_probe("update-path").probe == UpdatePath()
 
     report = api.run(
-        "smoke", tiny.pairs, tmp_path / "run", data=tiny.data, testsets=[str(tiny.testset)], attacks=["identity"],
-        probes=["update-path"], limit=6,
-    )  # fmt: skip
+        "smoke",
+        tiny.pairs,
+        tmp_path / "run",
+        RunSettings(
+            data=tiny.data, testsets=[str(tiny.testset)], attacks=["identity"], probes=["update-path"], limit=6
+        ),
+    )
 
     curves = report.tables[Table.CURVES]
     curves = curves[curves["attack"] != "identity"]

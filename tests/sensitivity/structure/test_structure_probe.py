@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from scipy.linalg import hadamard
 from transformers import BertForSequenceClassification
 
-from robustness import api
+from robustness import RunSettings, api
 from robustness.definitions.tasks import find_task
 from robustness.reports.tables.columns import Table
 from robustness.sensitivity.building import find_probe
@@ -270,9 +270,13 @@ def test_a_run_writes_the_anatomy_of_both_arms(tiny: Any, tmp_path: Path) -> Non
     assert find_probe("update-structure").probe == UpdateStructure()
 
     report = api.run(
-        "smoke", tiny.pairs, tmp_path / "run", data=tiny.data, testsets=[str(tiny.testset)], attacks=["identity"],
-        probes=["update-structure"], limit=4,
-    )  # fmt: skip
+        "smoke",
+        tiny.pairs,
+        tmp_path / "run",
+        RunSettings(
+            data=tiny.data, testsets=[str(tiny.testset)], attacks=["identity"], probes=["update-structure"], limit=4
+        ),
+    )
 
     whole, layers = report.tables[Table.SENSITIVITY], report.tables[Table.LAYERS]
     assert set(whole["space"]) == {"structure"} and set(whole["target"]) == {"theta"}
