@@ -32,6 +32,8 @@ class Estimate:
     """The mean with two further units, of difference +1 and -1: the middle of the interval."""
     parts: tuple[Part, ...] = ()
     """Of the center's variance."""
+    limit: float = 1.0
+    """The largest absolute value of a difference: 1 of two rates, 2 of two drops, which may be of opposite sign."""
 
     @property
     def error(self) -> float:
@@ -40,6 +42,8 @@ class Estimate:
 
     def interval(self, *, level: float = 0.95) -> Interval:
         r"""Returns the two-sided interval, the center plus and minus $\sqrt{\sum_k t_{df_k}^2 s_k^2}$.
+
+        It ends at the limit, which no difference exceeds.
 
         Raises:
             ValueError: level is not in (0, 1).
@@ -50,7 +54,8 @@ class Estimate:
         if not 0 < level < 1:
             raise ValueError(f"expected a level between 0 and 1, got {level}")
         width = self.half_width((1 - level) / 2)
-        return Interval(self.center - width, self.center + width)
+        low, high = np.clip([self.center - width, self.center + width], -self.limit, self.limit)
+        return Interval(float(low), float(high))
 
     @property
     def p_value(self) -> float:
@@ -100,7 +105,11 @@ NO_ESTIMATE = Estimate(math.nan, math.nan)
 
 
 def mean_difference(
-    differences: ArrayLike, groups: ArrayLike | None = None, weights: ArrayLike | None = None
+    differences: ArrayLike,
+    groups: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    *,
+    limit: float = 1.0,
 ) -> Estimate:
     r"""Returns the estimate of a mean difference of two rates, or of two scores between 0 and 1.
 
@@ -122,6 +131,7 @@ def mean_difference(
         differences: Reference minus candidate, one number per example, shape (n,).
         groups: The group of each example, shape (n,); None, or all different: every example is its own.
         weights: How many examples each stands for, shape (n,); None: itself alone.
+        limit: The largest absolute value that a mean can have.
 
     Raises:
         ValueError: The shapes differ.
@@ -145,11 +155,11 @@ def mean_difference(
         pad, df = total / effective, effective - 1
     center = float(sums.sum()) / (total + 2 * pad)
     if df < 1:  # one group, or one that holds nearly all rows, says nothing of how groups differ
-        return Estimate(mean, mean)
+        return Estimate(mean, mean, limit=limit)
     squares = float(((sums - sizes * center) ** 2).sum()) + 2 * pad**2 * (1 + center**2)
     units = len(sizes) + 2
     correction = 1.0 if math.isinf(df) else units / (units - 1)
-    return Estimate(mean, center, (Part(squares * correction / (total + 2 * pad) ** 2, df),))
+    return Estimate(mean, center, (Part(squares * correction / (total + 2 * pad) ** 2, df),), limit)
 
 
 def effective_groups(sizes: NDArray[np.float64]) -> float:
@@ -164,7 +174,7 @@ def effective_groups(sizes: NDArray[np.float64]) -> float:
     return float(sizes.sum() ** 2 / (sizes**2).sum())
 
 
-def difference_over_seeds(table: ArrayLike, groups: ArrayLike | None = None) -> Estimate:
+def difference_over_seeds(table: ArrayLike, groups: ArrayLike | None = None, *, limit: float = 1.0) -> Estimate:
     r"""Returns the estimate of a method's mean difference, with what training seeds and examples add to its error.
 
     The analysis of variance of S seeds by G examples (or groups), both random. The half-width of the interval is
@@ -178,6 +188,7 @@ def difference_over_seeds(table: ArrayLike, groups: ArrayLike | None = None) -> 
     Args:
         table: Reference minus candidate of one example under one seed, shape (seeds, n).
         groups: The group of each example, shape (n,); None: every example is its own.
+        limit: The largest absolute value that a mean can have.
 
     Raises:
         ValueError: Not two dimensions, fewer than two seeds, or groups of another length.
@@ -196,14 +207,14 @@ def difference_over_seeds(table: ArrayLike, groups: ArrayLike | None = None) -> 
     by_seed, by_unit = units.mean(axis=1), units.mean(axis=0)
     center = float(units.mean())
     if total < 2:  # one group, or one that holds nearly all rows, says nothing of how groups differ
-        return Estimate(float(values.mean()), center)
+        return Estimate(float(values.mean()), center, limit=limit)
     ms_seed = count * float(by_seed.var(ddof=1))
     ms_unit = seeds * float(by_unit.var(ddof=1))
     rest = units - by_seed[:, None] - by_unit + center
     ms_rest = float((rest**2).sum()) / ((seeds - 1) * (count - 1))
     of_seeds, of_units = ms_seed / (seeds * count), max(0.0, (ms_unit - ms_rest) / (seeds * count))
     parts = (Part(of_seeds, seeds - 1), Part(of_units, total - 1))
-    return Estimate(float(values.mean()), center, parts)
+    return Estimate(float(values.mean()), center, parts, limit)
 
 
 def _padded_units(values: NDArray[np.float64], groups: ArrayLike | None) -> tuple[NDArray[np.float64], float]:

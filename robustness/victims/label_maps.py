@@ -92,7 +92,8 @@ def find_columns(checkpoint: Checkpoint, task: Task) -> tuple[int, ...]:
     Raises:
         CheckpointError: its labels have no names, or others than the task's; or the pair maps a name that none has.
     """
-    _refuse_unused(checkpoint, task)
+    folders = (checkpoint.folder, checkpoint.partner, checkpoint.base)
+    refuse_unknown_names(checkpoint, task, [each for each in folders if each is not None])
     return map_labels(task, read_labels(checkpoint, task), checkpoint.name, dict(checkpoint.labels))
 
 
@@ -129,16 +130,26 @@ def advise_order(checkpoint: Checkpoint, task: Task, columns: Sequence[int]) -> 
     return _advise([(saved[column], label) for column, label in named], dict(checkpoint.labels))
 
 
-def _refuse_unused(checkpoint: Checkpoint, task: Task) -> None:
-    """Refuses what the pair says of a name that neither arm nor the base has: it would change nothing."""
-    folders = [each for each in (checkpoint.folder, checkpoint.partner, checkpoint.base) if each is not None]
-    known = {name for folder in folders for name in _read_table(folder).values()}
-    numbered = {f"LABEL_{column}" for column in range(len(task.labels))}
+def refuse_unknown_names(checkpoint: Checkpoint, task: Task, headed: Sequence[Path]) -> None:
+    """Refuses what the pair says of a name that no head for labels has: it would change nothing.
+
+    Args:
+        checkpoint: one arm.
+        task: of the pair.
+        headed: folders of arms and bases with such heads; columns without names go by LABEL_0 and so on.
+
+    Raises:
+        CheckpointError: says the nearest name, where there is one.
+    """
+    known = {name for folder in headed for name in _read_table(folder).values()}
+    unnamed = {f"LABEL_{column}" for column in range(len(task.labels)) if headed}
     for name, _ in checkpoint.labels:
-        if name not in known | numbered:
+        if name not in known | unnamed:
+            without = "; they answer without a head for labels: leave it out"
+            hint = nearest_of(name, known or unnamed) if headed else without
             raise CheckpointError(
                 f"checkpoint {checkpoint.name}: label-map: the pair says what {name!r} stands for, but no label of "
-                f"its arms has that name{nearest_of(name, known or numbered)}"
+                f"its arms has that name{hint}"
             )
 
 

@@ -41,7 +41,8 @@ class World:
         self.write("mood.toml", TASK)
         self.write("news.toml", NEWS)
         self.rows(({"text": f"the film is {word}", "label": i % 2} for i, word in enumerate(["dull", "fine"] * 6)))
-        self.arms = {"reference": str(tiny.full), "candidate": str(tiny.peft)}
+        self.arms: dict[str, Any] = {"reference": str(tiny.full), "candidate": str(tiny.peft)}
+        self.labels: dict[str, str] = {}
 
     def write(self, name: str, text: str) -> None:
         (self.folder / name).write_text(text, encoding="utf-8")
@@ -57,9 +58,10 @@ class World:
         (folder / "config.json").write_text(json.dumps(config))
         self.arms[arm] = str(folder)
 
-    def prompted(self) -> None:
+    def prompted(self, *arms: str) -> None:
         """Makes the arms causal language models, as far as configs say it."""
-        for arm, reference in list(self.arms.items()):
+        self.write("mood.toml", TASK + 'template = "{text} It was"\n' + PROMPT)
+        for arm, reference in [(arm, self.arms[arm]) for arm in arms or ("reference", "candidate")]:
             folder = Path(shutil.copytree(reference, self.folder / f"causal-{arm}"))
             config = json.loads((Path(self.tiny.full) / "config.json").read_text())
             (folder / "config.json").write_text(json.dumps(config | {"architectures": ["BertLMHeadModel"]}))
@@ -68,7 +70,7 @@ class World:
     def run(self) -> None:
         api.run(
             "smoke",
-            Arms(**self.arms, base=str(self.tiny.base), task=self.folder / "mood.toml"),
+            Arms(**self.arms, base=str(self.tiny.base), task=self.folder / "mood.toml", labels=self.labels),
             self.folder / "run",
             RunSettings(testsets=[self.folder / "news.toml"], data=self.folder, attacks=["deepwordbug"], limit=4),
         )
@@ -153,6 +155,24 @@ CASES = {
     "a chat that the tokenizer cannot render": (
         lambda world: (world.prompted(), world.write("mood.toml", TASK + PROMPT + '[chat]\nuser = "{text}"')),
         "chat template",
+    ),
+    "a label name that prompted arms do not have": (
+        lambda world: (world.prompted(), setattr(world, "labels", {"negativ": "negative"})),
+        "the pair says what 'negativ' stands for, but no label of its arms has that name; "
+        "they answer without a head for labels: leave it out",
+    ),
+    "the number of a label that prompted arms do not have": (
+        lambda world: (world.prompted(), setattr(world, "labels", {"LABEL_0": "negative"})),
+        "the pair says what 'LABEL_0' stands for",
+    ),
+    "a label name that the partner of a prompted arm does not have": (
+        lambda world: (
+            world.relabel("candidate", {"0": "negative", "1": "positive"}),
+            world.prompted("reference"),
+            setattr(world, "labels", {"negativ": "negative"}),
+        ),
+        "checkpoint causal-reference: label-map: the pair says what 'negativ' stands for, but no label of its arms "
+        "has that name; did you mean 'negative'?",
     ),
 }
 

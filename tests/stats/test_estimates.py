@@ -25,7 +25,7 @@ def bonett_price(b: int, c: int, n: int, level: float) -> tuple[float, float]:
     """Equation 3 of the paper: the two discordant shares after one more of each."""
     p, q = (b + 1) / (n + 2), (c + 1) / (n + 2)
     width = stats.norm.ppf((1 + level) / 2) * math.sqrt((p + q - (p - q) ** 2) / (n + 2))
-    return p - q - width, p - q + width
+    return max(-1.0, p - q - width), min(1.0, p - q + width)
 
 
 @given(b=st.integers(0, 60), c=st.integers(0, 60), agreeing=st.integers(0, 300), level=st.floats(0.5, 0.999))
@@ -38,6 +38,27 @@ def test_the_interval_of_right_and_wrong_is_bonett_and_prices(b: int, c: int, ag
 
     assert found.difference == pytest.approx((b - c) / n)
     assert ends(found, level) == pytest.approx(bonett_price(b, c, n, level), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("b", "c", "expected"), [(4, 0, (0.0703, 1.0)), (0, 4, (-1.0, -0.0703)), (1, 1, (-0.9800, 0.9800))]
+)
+def test_the_interval_of_few_examples_ends_where_differences_do(
+    b: int, c: int, expected: tuple[float, float]
+) -> None:
+    found = mean_difference([1] * b + [-1] * c)
+
+    assert ends(found) == pytest.approx(expected, abs=5e-5)
+    assert ends(found) == pytest.approx(bonett_price(b, c, b + c, 0.95), abs=1e-12)
+
+
+def test_the_interval_of_two_drops_reaches_twice_as_far() -> None:
+    found = mean_difference([2.0, 2.0, 1.0], limit=2)
+
+    padded = np.array([2.0, 2.0, 1.0, 1.0, -1.0])
+    width = stats.norm.ppf(0.975) * padded.std() / math.sqrt(5)
+    assert ends(found) == pytest.approx((padded.mean() - width, padded.mean() + width))
+    assert ends(found)[1] > 1.5
 
 
 def test_the_interval_of_scores_is_walds_of_the_values_and_a_gain_and_a_loss_of_all() -> None:
@@ -78,7 +99,8 @@ def test_the_error_of_groups_is_the_cluster_robust_one_of_a_regression_on_nothin
     width = stats.t.ppf(0.975, n_groups - 1) * error
     assert found.difference == pytest.approx(values.mean())
     assert found.error == pytest.approx(error)
-    assert ends(found) == pytest.approx((fitted.params[0] - width, fitted.params[0] + width))
+    ideal = (fitted.params[0] - width, fitted.params[0] + width)
+    assert ends(found) == pytest.approx(np.clip(ideal, -1, 1))
 
 
 @pytest.mark.parametrize("giant", [1, 6, 40])
@@ -235,6 +257,13 @@ def test_the_p_value_is_one_less_the_level_at_which_the_interval_reaches_zero(es
     if 1e-4 < p_value < 1 - 1e-4:
         interval = estimate.interval(level=1 - p_value)
         assert min(abs(interval.low), abs(interval.high)) == pytest.approx(0, abs=1e-6)
+
+
+@given(estimate=estimates)
+def test_no_interval_leaves_what_differences_can_be(estimate: Estimate) -> None:
+    interval = estimate.interval(level=0.999999)
+
+    assert -1 <= interval.low <= estimate.center <= interval.high <= 1
 
 
 @given(estimate=estimates, margin=st.floats(0.001, 0.6))

@@ -27,6 +27,8 @@ Column = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 POST_STRATIFIED = "post-stratified"
 """The test where examples stand for others that have no outcome."""
+DROP_LIMIT = 2.0
+"""How far two drops can differ: a changed text may be answered rightly where the clean one is not, so by two."""
 
 
 class Family(StrEnum):
@@ -189,14 +191,14 @@ def _clean_estimates(
     if not known.any():
         return None, None, None
 
-    def estimate(values: Column, mask: Mask) -> Estimate:
+    def estimate(values: Column, mask: Mask, limit: float = 1.0) -> Estimate:
         weights = None if outcomes.weights is None else outcomes.weights[mask]
-        return mean_difference(values[mask], None if groups is None else groups[mask], weights)
+        return mean_difference(values[mask], None if groups is None else groups[mask], weights, limit=limit)
 
     clean = outcomes.reference_clean.astype(np.float64) - outcomes.candidate_clean
     both = known & outcomes.reference_clean & outcomes.candidate_clean
     success = estimate(differences, both) if both.any() else NO_ESTIMATE
-    return estimate(clean, known), success, estimate(differences - clean, known)
+    return estimate(clean, known), success, estimate(differences - clean, known, DROP_LIMIT)
 
 
 def compare_success(outcomes: PairedOutcomes, labels: Mapping[str, object], seed: int) -> Comparison | None:

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from robustness.engine.outcome import Status
-from robustness.reports.comparisons.comparison import Comparison, Family, has_repeats
+from robustness.reports.comparisons.comparison import DROP_LIMIT, Comparison, Family, has_repeats
 from robustness.reports.comparisons.grid import OutcomeGrid, RowIndex
 from robustness.stats import Estimate, mcnemar_exact, mean_difference, paired_permutation, rarer_share
 from robustness.stats.grouped import worst_altered_rows
@@ -169,8 +169,8 @@ def _compare(
     gap = np.where(known, clean[0] - clean[1], 0.0)
     both = known & (scores.clean_exact == 1).all(axis=0)
 
-    def estimate(column: Column, mask: NDArray[np.bool_]) -> Estimate:
-        return mean_difference(column[mask], None if groups is None else groups[mask])
+    def estimate(column: Column, mask: NDArray[np.bool_], limit: float = 1.0) -> Estimate:
+        return mean_difference(column[mask], None if groups is None else groups[mask], limit=limit)
 
     if metric == "exact_match" and groups is None:
         exact = mcnemar_exact(*values)
@@ -191,6 +191,6 @@ def _compare(
         p_value=p_value,
         clean=estimate(gap, known) if known.any() else None,
         success=estimate(differences, both) if both.any() else None,
-        drop=estimate(differences - gap, known) if known.any() else None,
+        drop=estimate(differences - gap, known, DROP_LIMIT) if known.any() else None,
         rarer_share=rarer_share(differences) if metric == "exact_match" else None,
     )

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustness.engine.attack import Effort
-from robustness.reports.comparisons.comparison import Comparison, Family, has_repeats
+from robustness.reports.comparisons.comparison import DROP_LIMIT, Comparison, Family, has_repeats
 from robustness.reports.comparisons.controls import UNCHANGED, is_control
 from robustness.reports.comparisons.efforts import efforts_of
 from robustness.reports.comparisons.grid import CLEAN, ROBUST, OutcomeGrid, RowIndex, worst_case
@@ -365,4 +365,5 @@ def _clean_estimates(
     success = None
     if both.any(axis=1).all():
         success = difference_over_seeds(part.by_seed(linearise(part.reference - part.candidate, both)), names)
-    return difference_over_seeds(gap, names), success, difference_over_seeds(table[:, known] - gap, names)
+    drop = difference_over_seeds(table[:, known] - gap, names, limit=DROP_LIMIT)
+    return difference_over_seeds(gap, names), success, drop

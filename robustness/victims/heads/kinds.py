@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from robustness.errors import CheckpointError
@@ -140,6 +141,13 @@ def is_prompted(checkpoint: Checkpoint, task: Task) -> bool:
     return not base.endswith(LABEL_MODELS) and (
         config.get("task_type") == "CAUSAL_LM" or base.endswith(LANGUAGE_MODELS)
     )
+
+
+def has_label_head(folder: Path) -> bool:
+    """Whether a full checkpoint's folder says that its model has a head for labels."""
+    if not (folder / "config.json").is_file():
+        return False
+    return _architecture(read_json(folder / "config.json")).endswith(LABEL_MODELS)
 
 
 def is_decoder(config: Any) -> bool:

@@ -10,7 +10,7 @@ from robustness.tasks.task import Task
 from robustness.testsets.example import Texts
 from robustness.victims.files.checkpoint import Checkpoint
 from robustness.victims.heads.head import Head
-from robustness.victims.heads.kinds import HeadKind, head_kind
+from robustness.victims.heads.kinds import HeadKind, has_label_head, head_kind
 from robustness.victims.heads.labels import Victim
 from robustness.victims.heads.prompts import prompt_of
 from robustness.victims.heads.spans import AnsweringVictim
@@ -18,7 +18,7 @@ from robustness.victims.heads.texts import TextVictim
 from robustness.victims.heads.verbalisers import PromptedVictim
 from robustness.victims.heads.windows import STRIDE_TOKENS, WINDOW_TOKENS
 from robustness.victims.inputs import stated_positions, tokenizer_limit
-from robustness.victims.label_maps import find_columns
+from robustness.victims.label_maps import find_columns, refuse_unknown_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,11 @@ def find_label_columns(kind: HeadKind, checkpoint: Checkpoint, task: Task) -> tu
     """Returns the model's own index of each label; nothing where it has no outputs for labels.
 
     Raises:
-        CheckpointError: its labels are not the task's.
+        CheckpointError: its labels are not the task's, or the pair maps a name that no arm has.
     """
     if not kind.traits.sized_by_labels:
+        partner = checkpoint.partner
+        refuse_unknown_names(checkpoint, task, [partner] if partner is not None and has_label_head(partner) else [])
         return ()
     return find_columns(checkpoint, task)
 
