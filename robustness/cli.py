@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from robustness.command_options import Data, Device, RunCommand, TrainCommand, takes
-from robustness.console import show_progress
 from robustness.errors import RobustnessError, UsageError
 from robustness.fault_report import describe_fault
 from robustness.interruption import Commands, Interrupted, describe_interruption
 from robustness.printing import finish, foretell, print_error, say, stderr, stdout
+from robustness.progress_display import show_progress
 from robustness.quiet import quieten_libraries
 
 if TYPE_CHECKING:

@@ -1,15 +1,13 @@
-"""A console that hostile text cannot steer, and what it shows while a run goes on."""
+"""A console that hostile text cannot steer."""
 
 from __future__ import annotations
 
 import os
 import re
 import textwrap
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
@@ -62,48 +60,3 @@ class SafeConsole(Console):
     def render_str(self, text: str, **options: Any) -> Text:
         """Renders a string with its control characters written out."""
         return super().render_str(text.translate(HOSTILE), **options)
-
-
-@contextmanager
-def show_progress(console: Console) -> Iterator[Callable[[Any], None]]:
-    """Bars of the cell and the run with the arms' live scores on a terminal; elsewhere plain lines for each cell."""
-    from robustness.reports.summaries.terminal import render_cell
-
-    if not console.is_terminal:
-        seen: set[str] = set()
-
-        def line(progress: Any) -> None:
-            if progress.message not in seen:
-                seen.add(progress.message)
-                console.print(f"[{progress.done}/{progress.total}] {progress.message}", markup=False, soft_wrap=True)
-            elif progress.cell is not None and progress.cell.done == progress.cell.total:
-                text = f"[{progress.done}/{progress.total}] {progress.message}: {render_cell(progress.cell)}"
-                console.print(text, markup=False, soft_wrap=True)
-
-        yield line
-        return
-    from rich.live import Live
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    bars = Progress(
-        TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn()
-    )
-    cell = bars.add_task("this cell", total=None)
-    run = bars.add_task("whole run", total=None)
-    with Live(bars, console=console, transient=True) as live:
-        shown = ""
-
-        def update(progress: Any) -> None:
-            nonlocal shown
-            bars.update(run, completed=progress.done, total=progress.total)
-            if progress.message != shown:
-                bars.reset(cell)
-            shown, now = progress.message, progress.cell
-            bars.update(cell, completed=now.done if now else 0, total=now.total if now else None)
-            # Above the bars, where names have a line of their own: beside them they would be cut off.
-            lines = [Text(progress.message.translate(HOSTILE), overflow="fold")]
-            if now:
-                lines.append(Text(render_cell(now).translate(HOSTILE), style="dim", overflow="fold"))
-            live.update(Group(*lines, bars))
-
-        yield update

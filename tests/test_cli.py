@@ -53,8 +53,7 @@ def test_a_run_prints_a_short_table_and_its_progress_on_stderr(call: Call, tiny:
     done = call("run", *arguments, "--out", str(tmp_path / "run"))
     assert done.returncode == 0, done.stderr
     assert "deepwordbug" in done.stdout and "difference" in done.stdout
-    assert "[0/80] checking the pairs" in done.stderr
-    assert "lora | tiny | deepwordbug" in done.stderr
+    assert done.stderr == "[0/84] checking the pairs\n"
 
     again = call("report", str(tmp_path / "run"))
     assert again.stdout == done.stdout

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from functools import cache, partial
 from itertools import groupby
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from robustness.runs.executors.executor import Work
 from robustness.runs.planning.plan import digest_of
 from robustness.runs.planning.rows import draw_groups
 from robustness.runs.preparation import Prepared
+from robustness.runs.workload import DistractorSearch, Workload
 from robustness.testsets.example import Example
 from robustness.testsets.generation import insert_distractor
 from robustness.testsets.loading import load_testset
@@ -36,7 +37,12 @@ FOLDER = "generated"
 
 
 def _complete_set(
-    victim: object, cell: Cell, examples: Sequence[Example], made: GeneratedSet, out: Path
+    victim: object,
+    cell: Cell,
+    examples: Sequence[Example],
+    made: GeneratedSet,
+    out: Path,
+    advance: Callable[[], None],
 ) -> list[Example]:
     """Returns a run's rows of a generated set with their distractors, searching only for those not yet found.
 
@@ -47,14 +53,14 @@ def _complete_set(
     folder.mkdir(exist_ok=True)
     readable = re.sub(r"\W+", "-", cell.checkpoint).strip("-")[-40:]
     file = folder / f"{cell.testset}-{readable}-{hashlib.sha256(cell.checkpoint.encode()).hexdigest()[:8]}.json"
-    rows = _complete(victim, examples, made, file, fingerprint="")
+    rows = _complete(victim, examples, made, file, fingerprint="", advance=advance)
     if not file.is_file():
         write_squad(file, rows, title=cell.testset)
     return rows
 
 
 def complete_missing(
-    prepared: Prepared, missing: Sequence[Work], arms: Arms, out: Path, announce: Callable[[str], None]
+    prepared: Prepared, missing: Sequence[Work], arms: Arms, out: Path, workload: Workload
 ) -> Iterator[Work]:
     """Yields work with its examples as they are for its checkpoint, whose distractors are searched where they lack.
 
@@ -69,9 +75,11 @@ def complete_missing(
             if testset not in generated:
                 yield work
                 continue
-            announce(f"{checkpoint} | {testset} | searching distractors")
+            search = DistractorSearch(checkpoint, testset)
+            workload.start(search)
+            advance = partial(workload.add, search)
             try:
-                whole = _complete_set(load(), work.cell, prepared.examples[testset], generated[testset], out)
+                whole = _complete_set(load(), work.cell, prepared.examples[testset], generated[testset], out, advance)
             except RobustnessError:
                 raise
             except Exception as error:  # memory that runs out, or whatever a model raises at a paragraph
@@ -79,6 +87,7 @@ def complete_missing(
                     f"{checkpoint} | {testset}: the search for distractors failed: {type(error).__name__}: "
                     f"{first_line(error)}; what it has found is kept, and the same command goes on"
                 ) from error
+            workload.skip(search)  # what an earlier run has found was not counted
             wanted = {example.id for example in work.examples}
             yield Work(work.cell, tuple(example for example in whole if example.id in wanted))
 
@@ -138,7 +147,12 @@ def generate(
 
 
 def _complete(
-    victim: AnsweringVictim, examples: Sequence[Example], made: GeneratedSet, file: Path, fingerprint: str
+    victim: AnsweringVictim,
+    examples: Sequence[Example],
+    made: GeneratedSet,
+    file: Path,
+    fingerprint: str,
+    advance: Callable[[], None] = lambda: None,
 ) -> list[Example]:
     altered = [example for example in examples if example.group_id]
     log = _log_of(file)
@@ -153,6 +167,7 @@ def _complete(
                 line = {"id": distractor.example.id, "distractor": distractor.sentence, "queries": distractor.queries}
                 stream.write(json.dumps(line) + "\n")
                 stream.flush()
+                advance()
     return [insert_distractor(e, found[e.id], made.place) if e.group_id else e for e in examples]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from robustness.engine.query_cache import QueryCache
 from robustness.paths import refuse_unwritable
+from robustness.runs.planning.loads import expect_loads
 from robustness.runs.planning.plan import Plan
 from robustness.runs.preparation import Prepared, gate_pairs, prepare
 from robustness.runs.progress import Progress, ProgressCallback
@@ -20,6 +21,7 @@ from robustness.runs.storage.record import (
     refuse_other_settings,
     write_record,
 )
+from robustness.runs.workload import CHECKING, count_steps
 from robustness.victims.loading import Placement
 
 
@@ -44,7 +46,7 @@ def opened(plan: Plan, out: Path, placement: Placement, report: ProgressCallback
         if plan.settings.cache is not None:
             QueryCache(plan.settings.cache, "").close()  # a file that is no cache is found before the gate's minutes
         if is_new:  # otherwise the gate has passed for these very checkpoints
-            report(Progress("checking the pairs", 0, prepared.n_outcomes))
+            report(Progress(CHECKING, 0, count_steps(expect_loads(prepared).values())))
             record = gate_pairs(prepared, placement)
             out.mkdir(parents=True, exist_ok=True)
             stack.enter_context(hold_lock(out))

@@ -76,14 +76,6 @@ class Prepared:
         """By test set, after the limit."""
         return {name: rows.examples for name, rows in self.rows.items()}
 
-    @property
-    def n_outcomes(self) -> int:
-        """Of all cells together, at most."""
-        sizes = {name: len(rows.examples) for name, rows in self.rows.items()}
-        most = max(sizes.values(), default=0) if self.plan.attacked is None else self.plan.attacked
-        cells = ((sizes[cell.testset], cell.attack == NO_ATTACK) for cell in self.plan.cells)
-        return sum(n if is_clean else min(n, most) for n, is_clean in cells)
-
 
 def prepare(plan: Plan) -> Prepared:
     """Reads test sets and checkpoint configs; loads no weights.

@@ -15,6 +15,7 @@ from robustness.runs.planning.plan import Plan
 from robustness.runs.planning.rows import shuffle_examples
 from robustness.runs.preparation import Prepared
 from robustness.runs.storage.measurements import MeasurementStore
+from robustness.runs.workload import Workload
 from robustness.sensitivity.batching import errored_reading
 from robustness.sensitivity.measurement import Kind, Measurement, MeasurementStatus, Quantity
 from robustness.sensitivity.probe import NamedProbe, Reading, Subject, Unsupported
@@ -27,7 +28,7 @@ def run_probes(
     prepared: Prepared,
     out: Path,
     load_victim: Callable[[str], Head],
-    announce: Callable[[str], None],
+    workload: Workload,
 ) -> None:
     """Measures every probe cell that is not stored yet; each checkpoint is loaded at most once."""
     if not plan.probe_cells:
@@ -39,14 +40,16 @@ def run_probes(
             load = cache(lambda name=checkpoint: load_victim(name))
             for cell in cells:
                 if store.is_finished(cell):
+                    workload.skip(cell)
                     continue
-                announce(f"{cell.checkpoint} | {cell.testset or 'weights'} | {cell.probe}")
+                workload.start(cell)
                 named = probes[cell.probe]
                 started = time.perf_counter()
                 subject = _subject(plan, prepared, cell, named, load)
                 subject = replace(subject, load_partner=lambda partner: load_victim(partner.name))
                 readings = _measure(named, subject)
                 store.replace(cell, named.probe.space, readings, time.perf_counter() - started)
+                workload.finish(cell)
     finally:
         store.close()
 

@@ -38,10 +38,12 @@ class Progress:
 
     message: str
     done: int
-    """Examples finished, over all cells."""
+    """Steps finished, over all of the run: examples attacked, questions searched for, replays, examples probed."""
     total: int
     cell: CellProgress | None = None
     """None where what runs is no cell."""
+    seconds_left: float | None = None
+    """Expected; None where nothing has been timed yet."""
 
 
 ProgressCallback: TypeAlias = Callable[[Progress], None]

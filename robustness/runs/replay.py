@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from robustness.engine.evaluation import Answering
 from robustness.errors import RunError
 from robustness.runs.cells import NO_ATTACK, UNTUNED, Cell
+from robustness.runs.planning.loads import list_transfers
 from robustness.runs.planning.plan import Plan
 from robustness.runs.storage.store import Store
+from robustness.runs.workload import Transfer, Workload, name_part
 from robustness.tasks.grading import Grade
-from robustness.tasks.objective import ObjectiveKind
 from robustness.testsets.example import Example, Texts, digest_texts
 from robustness.victims.isolation import Fault, Isolation, VictimGoneError
 
@@ -40,8 +41,7 @@ LoadUntuned = Callable[[str], ReplayVictim | None]
 class Replay:
     """Texts that broke the source in one cell and have not been scored on the target."""
 
-    source: Cell
-    target: str
+    transfer: Transfer
     example_ids: tuple[str, ...]
     texts: tuple[Texts, ...]
 
@@ -52,49 +52,66 @@ def replay_missing(
     load_victim: LoadVictim,
     load_untuned: LoadUntuned,
     examples: Mapping[str, Sequence[Example]],
-    report: Callable[[str], None],
+    workload: Workload,
 ) -> None:
     """Scores on each arm what was found on its partner, and on the base; what an earlier run scored is left alone.
 
-    Texts on which a prediction was kept broke nothing and are not replayed. Each target is loaded at most once, and
-    only where something is missing. The base has no head for the task: it is scored under the source's own.
+    Each target is loaded at most once, and only where something is missing. The base has no head for the task: it is
+    scored under the source's own.
     """
-    targets = dict.fromkeys(name for pair in plan.pairs for name in pair.names)
-    for target in targets:
-        missing = list(_missing(plan, store, target))
+    names = dict.fromkeys(name for pair in plan.pairs for name in pair.names)
+    transfers = list(list_transfers(plan))
+    for target in names:
+        missing = _find_missing([each for each in transfers if each.target == target], store, workload)
         if not missing:
             continue
         victim = load_victim(target)
         for replay in missing:
-            report(f"{replay.source.checkpoint} -> {target} | {replay.source.testset} | {replay.source.attack}")
-            answers = _grade(victim, replay, examples[replay.source.testset])
+            workload.start(replay.transfer)
+            answers = _grade(victim, replay, examples[replay.transfer.source.testset])
             store.note_truncated(target, victim.truncated)  # a text that its source reads whole may be too long here
-            store.add_replays(replay.source, target, answers)
-    for source in targets:
-        _replay_on_base(_found(plan, store, {source}, UNTUNED), store, load_untuned, examples, report)
+            store.add_replays(replay.transfer.source, target, answers)
+            workload.finish(replay.transfer)
+    for source in names:
+        on_base = [each for each in transfers if each.target == UNTUNED and each.source.checkpoint == source]
+        _replay_on_base(_find_missing(on_base, store, workload), store, load_untuned, examples, workload)
+
+
+def _find_missing(transfers: Iterable[Transfer], store: Store, workload: Workload) -> list[Replay]:
+    """The texts that have not been scored on their target; a transfer without any is done."""
+    missing = []
+    for transfer in transfers:
+        found = store.unreplayed_successes(transfer.source, transfer.target)
+        if found:
+            ids, texts = zip(*found, strict=True)
+            missing.append(Replay(transfer, ids, texts))
+        else:
+            workload.skip(transfer)
+    return missing
 
 
 def _replay_on_base(
-    found: Iterator[Replay],
+    missing: Sequence[Replay],
     store: Store,
     load_untuned: LoadUntuned,
     examples: Mapping[str, Sequence[Example]],
-    report: Callable[[str], None],
+    workload: Workload,
 ) -> None:
     """Stores what the base answers to the clean texts, as those of no attack, then to the adversarial ones."""
-    missing = list(found)
-    victim = load_untuned(missing[0].source.checkpoint) if missing else None
-    if victim is None:
-        return
+    victim = load_untuned(missing[0].transfer.source.checkpoint) if missing else None
     for replay in missing:
-        source = replay.source
-        report(f"{source.checkpoint} -> {UNTUNED} | {source.testset} | {source.attack}")
+        source = replay.transfer.source
+        if victim is None:
+            workload.skip(replay.transfer)
+            continue
+        workload.start(replay.transfer)
         clean = Cell(source.checkpoint, source.testset, NO_ATTACK)
         known = store.replayed(clean, UNTUNED)
         texts = {e.id: e.texts for e in examples[source.testset] if e.id in replay.example_ids and e.id not in known}
-        for part in (Replay(clean, UNTUNED, tuple(texts), tuple(texts.values())), replay):
+        for part in (Replay(Transfer(clean, UNTUNED), tuple(texts), tuple(texts.values())), replay):
             answers = _grade(victim, part, examples[source.testset]) if part.texts else []
-            store.add_replays(part.source, UNTUNED, answers)
+            store.add_replays(part.transfer.source, UNTUNED, answers)
+        workload.finish(replay.transfer)
 
 
 def _grade(victim: ReplayVictim, replay: Replay, examples: Sequence[Example]) -> list[tuple[str, Grade]]:
@@ -107,7 +124,7 @@ def _grade(victim: ReplayVictim, replay: Replay, examples: Sequence[Example]) ->
         rows = victim.rows(list(part.values()))
         return ((name, victim.grader.grade(row, each)) for (name, each), row in zip(part.items(), rows, strict=True))
 
-    where = f"{replay.source.checkpoint} -> {replay.target} | {replay.source.testset} | {replay.source.attack}"
+    where = name_part(replay.transfer)
     answered = []
     try:
         for name, grade in Isolation().ask(answer, asked, lambda example: digest_texts(example.texts)):
@@ -118,18 +135,3 @@ def _grade(victim: ReplayVictim, replay: Replay, examples: Sequence[Example]) ->
     except VictimGoneError as error:
         raise RunError(f"{where}: {error}; see to it, and the same command goes on") from error
     return answered
-
-
-def _missing(plan: Plan, store: Store, target: str) -> Iterator[Replay]:
-    partners = {source for pair in plan.pairs for source, other in (pair.names, pair.names[::-1]) if other == target}
-    return _found(plan, store, partners, target)
-
-
-def _found(plan: Plan, store: Store, sources: set[str], target: str) -> Iterator[Replay]:
-    attacks = {attack.name for attack in plan.attacks if attack.objective.kind is ObjectiveKind.CHANGE_PREDICTION}
-    for cell in plan.cells:
-        if cell.checkpoint in sources and cell.attack in attacks:
-            found = store.unreplayed_successes(cell, target)
-            if found:
-                ids, texts = zip(*found, strict=True)
-                yield Replay(cell, target, ids, texts)

@@ -14,6 +14,7 @@ from robustness.runs.executors.local import LocalExecutor
 from robustness.runs.executors.pool import PoolExecutor, check_execution
 from robustness.runs.generation import complete_missing
 from robustness.runs.opening import opened
+from robustness.runs.planning.loads import expect_loads
 from robustness.runs.planning.plan import Plan
 from robustness.runs.preparation import Prepared
 from robustness.runs.probing import run_probes
@@ -24,6 +25,7 @@ from robustness.runs.storage.disk import explain_failed_writes
 from robustness.runs.storage.record import read_record, write_record
 from robustness.runs.storage.sink import Sink
 from robustness.runs.storage.store import Store
+from robustness.runs.workload import DistractorSearch, Workload
 from robustness.victims.loading import place
 
 
@@ -59,13 +61,14 @@ def _run_missing(prepared: Prepared, arms: Arms, executor: Executor, out: Path, 
     store = Store(out)
     doubts: list[str] = []
     try:
-        sink = Sink(store, report, prepared.n_outcomes)
+        workload = Workload(expect_loads(prepared), report)
+        sink = Sink(store, workload)
         for stage in stages(prepared, store, out, doubts):
-            missing = _find_missing(stage, sink)
-            missing = list(complete_missing(prepared, missing, arms, out, sink.announce))
+            missing = _find_missing(stage, sink, workload)
+            missing = list(complete_missing(prepared, missing, arms, out, workload))
             doubts += executor.run(missing, sink) if missing else []
-        replay_missing(plan, store, arms.load_scorer, arms.load_untuned, examples, sink.announce)
-        run_probes(plan, prepared, out, arms.load_victim, sink.announce)
+        replay_missing(plan, store, arms.load_scorer, arms.load_untuned, examples, workload)
+        run_probes(plan, prepared, out, arms.load_victim, workload)
         _write_warnings(out, plan, store, [*arms.warnings(), *doubts])
     except BaseException:
         with suppress(Exception):  # what ended the run is what its user has to know
@@ -76,15 +79,18 @@ def _run_missing(prepared: Prepared, arms: Arms, executor: Executor, out: Path, 
         store.close()
 
 
-def _find_missing(stage: Sequence[Work], sink: Sink) -> list[Work]:
+def _find_missing(stage: Sequence[Work], sink: Sink, workload: Workload) -> list[Work]:
     """The cells with examples that have no outcome yet."""
     missing = []
     for work in stage:
         finished = sink.finished(work.cell)
-        sink.skip(len(finished))
+        workload.expect(work.cell, len(work.examples))
+        workload.skip(work.cell, len(finished))
         examples = tuple(example for example in work.examples if example.id not in finished)
         if examples:
             missing.append(Work(work.cell, examples))
+        else:
+            workload.skip(DistractorSearch(work.cell.checkpoint, work.cell.testset))
     return missing
 
 

@@ -19,6 +19,7 @@ from robustness.runs.executors.shards import make_shards
 from robustness.runs.storage.record import library_versions
 from robustness.runs.storage.sink import Sink
 from robustness.runs.storage.store import Store, read_outcomes
+from robustness.runs.workload import Workload
 from robustness.tasks.grading import LabelGrader
 from robustness.testsets.example import Example
 
@@ -80,7 +81,7 @@ def dispatch_all(
 ) -> list[str]:
     store = Store(folder)
     try:
-        sink = Sink(store, lambda _: None, sum(len(each.examples) for each in work))
+        sink = Sink(store, Workload({}, lambda _: None))
         totals = {each.cell: len(each.examples) for each in work}
         return Dispatcher(worker_pool, sink, totals, GRADERS, **options).run(shards, workers)
     finally:

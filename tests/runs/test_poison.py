@@ -32,6 +32,7 @@ from robustness.runs.preparation import prepare
 from robustness.runs.progress import Progress
 from robustness.runs.replay import replay_missing
 from robustness.runs.storage.store import Store
+from robustness.runs.workload import Workload
 from robustness.testsets.example import Example, Texts
 from robustness.victims.files.checkpoint import read_checkpoint
 from robustness.victims.gate import inspect_checkpoint
@@ -247,7 +248,8 @@ def replayed(tiny: Any, tmp_path: Path) -> Iterator[tuple[Store, Callable[[], No
     pairs = [SimpleNamespace(names=("full", "lora"))]
     known = {"t": [Example(name, ("fine",), label=1) for name in "012"]}
     plan: Any = SimpleNamespace(pairs=pairs, attacks=[NamedAttack("swap", "d", None)], cells=[cell])  # type: ignore[arg-type]
-    yield store, lambda: replay_missing(plan, store, lambda _: scorer, lambda _: None, known, lambda _: None)
+    workload = Workload({}, lambda _: None)
+    yield store, lambda: replay_missing(plan, store, lambda _: scorer, lambda _: None, known, workload)
     store.close()
 
 

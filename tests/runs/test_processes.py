@@ -27,6 +27,7 @@ from robustness.runs.executors.reports import Ended, Found, Lost, Report, Starte
 from robustness.runs.storage.record import library_versions
 from robustness.runs.storage.sink import Sink
 from robustness.runs.storage.store import Store, read_outcomes
+from robustness.runs.workload import Workload
 from robustness.testsets.example import Example
 from robustness.victims.loading import Placement
 
@@ -215,7 +216,7 @@ def test_processes_killed_at_the_same_moment_are_replaced_and_nothing_is_lost(
     store = Store(tmp_path)
     worker_pool = KilledTogether(tmp_path)
 
-    Dispatcher(worker_pool, Sink(store, lambda _: None, 2), {CELL: 2}, {}).run(
+    Dispatcher(worker_pool, Sink(store, Workload({}, lambda _: None)), {CELL: 2}, {}).run(
         [Work(CELL, (first,)), Work(CELL, (second,))], 2
     )
     store.close()

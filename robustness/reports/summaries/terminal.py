@@ -25,7 +25,6 @@ from robustness.reports.summaries.wording import bracket, short_p
 from robustness.reports.tables.columns import Table
 from robustness.reports.tables.pairs import IRREDUCIBLE_SHARE
 from robustness.runs.cells import NO_ATTACK
-from robustness.runs.progress import CellProgress
 from robustness.runs.storage.lock import find_holder
 from robustness.runs.storage.record import PairRecord, RunRecord
 from robustness.stats import CANDIDATE_FRAGILE, REFERENCE_FRAGILE, Correction, Verdict
@@ -258,15 +257,3 @@ def _changes(rows: pd.DataFrame) -> FittingTable:
             )
         )
     return table
-
-
-def render_cell(cell: CellProgress) -> str:
-    """The arms' live scores side by side, and how fast the cell runs.
-
-    >>> from robustness.runs.progress import LiveScore
-    >>> render_cell(CellProgress(40, 80, 312.4, (LiveScore("full", 0.5, 80), LiveScore("lora", 0.4, 40))))
-    'full 0.500 (n = 80)  lora 0.400 (n = 40)  312 queries/s'
-    """
-    scores = [f"{score.checkpoint} {score.accuracy:.3f} (n = {score.n})" for score in cell.scores]
-    speed = [f"{cell.queries_per_second:,.0f} queries/s"] if cell.queries_per_second >= 0.5 else []
-    return "  ".join([*scores, *speed])

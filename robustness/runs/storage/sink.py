@@ -1,4 +1,4 @@
-"""Where outcomes go: to the store in small transactions, to the progress callback by their number."""
+"""Where outcomes go: to the store in small transactions, to the workload by their number."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import final
 
 from robustness.engine.outcome import Outcome
 from robustness.runs.cells import Cell
-from robustness.runs.progress import CellMeter, Meter, Progress, ProgressCallback
+from robustness.runs.progress import CellMeter, Meter
 from robustness.runs.storage.store import Store
+from robustness.runs.workload import Workload
 
 FLUSH_SECONDS = 0.5
 """Outcomes wait at most so long, and never past their cell, before they are durable."""
@@ -39,15 +40,12 @@ class Sink:
 
     Args:
         store: of the run.
-        report: told what runs and how much is done.
-        total: examples over all cells.
+        workload: counts the outcomes.
     """
 
-    def __init__(self, store: Store, report: ProgressCallback, total: int) -> None:
+    def __init__(self, store: Store, workload: Workload) -> None:
         self._store = store
-        self._report = report
-        self._done = 0
-        self._total = total
+        self._workload = workload
         self._meter = Meter()
         self._open: dict[Cell, CellMeter] = {}
         self._truncated: dict[str, set[str]] = {}
@@ -57,19 +55,11 @@ class Sink:
         """Returns the ids of the examples whose outcome is stored; an errored one is not finished."""
         return self._store.finished(cell)
 
-    def skip(self, count: int) -> None:
-        """Counts outcomes that an earlier run stored."""
-        self._done += count
-
-    def announce(self, message: str) -> None:
-        """Says what runs now."""
-        self._report(Progress(message, self._done, self._total))
-
     def begin(self, cell: Cell, count: int) -> None:
         """Opens a cell of which `count` outcomes will come; errored ones of an earlier run are tried again."""
         self._store.forget_errored(cell)
         self._open[cell] = self._meter.start(cell.checkpoint, cell.testset, cell.attack, count)
-        self._tell(cell)
+        self._workload.add(cell, 0, self._open[cell].read())
 
     def add(self, cell: Cell, outcomes: Sequence[Outcome], truncated: Set[str]) -> None:
         """Writes outcomes of an open cell, and the digests of what was too long for its checkpoint."""
@@ -79,10 +69,5 @@ class Sink:
             self._store.note_truncated(cell.checkpoint, new)
             known |= new
         self._store.add(cell, outcomes)
-        self._done += len(outcomes)
         self._open[cell].add(outcomes)
-        self._tell(cell)
-
-    def _tell(self, cell: Cell) -> None:
-        message = f"{cell.checkpoint} | {cell.testset} | {cell.attack}"
-        self._report(Progress(message, self._done, self._total, self._open[cell].read()))
+        self._workload.add(cell, len(outcomes), self._open[cell].read())
