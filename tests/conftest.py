@@ -22,7 +22,7 @@ from transformers import BertConfig, BertForSequenceClassification, BertModel, B
 from robustness.definitions.testsets import SquadFile
 from robustness.engine.seeding import example_generator
 from robustness.recipes.assets.resources import Resources
-from robustness.recipes.text.transformations import LETTERS
+from robustness.recipes.text.transformations.transformation import LETTERS
 from robustness.recipes.textattack.catalogue import load_textattack
 from robustness.testsets.example import Example
 from robustness.testsets.squad import read_squad

@@ -10,7 +10,7 @@ from transformers import BertConfig, BertForQuestionAnswering
 
 from robustness.tasks.gold import GoldSpan
 from robustness.testsets.example import Example
-from robustness.victims.heads.spans import AnsweringVictim
+from robustness.victims.heads.spans.answering import AnsweringVictim
 from robustness.victims.toy_models import word_pieces
 
 WORDS = ("who", "won", "the", "a", "denver", "broncos", "city", "of", "played", "in", "rome", "and", "yes", "no")

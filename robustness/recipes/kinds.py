@@ -7,22 +7,22 @@ from typing import Annotated
 from pydantic import Field
 
 from robustness.definitions.parts import Kinds
-from robustness.recipes.text.imperceptible import IMPERCEPTIBLE_EDITS
-from robustness.recipes.text.inner_edits import INNER_EDITS
-from robustness.recipes.text.invariances import write_out_contraction
-from robustness.recipes.text.transformations import CHARACTER_EDITS
+from robustness.recipes.text.transformations.imperceptible import IMPERCEPTIBLE_EDITS
+from robustness.recipes.text.transformations.inner_edits import INNER_EDITS
+from robustness.recipes.text.transformations.invariances import write_out_contraction
+from robustness.recipes.text.transformations.transformation import CHARACTER_EDITS
 
 SEARCH_KINDS = Kinds(
     {
         "greedy-word-ranking": "recipes.text.searches:rank_by_hiding",
         "greedy-deletion-ranking": "recipes.text.searches:rank_by_deleting",
         "greedy-gradient-ranking": "recipes.text.searches:rank_by_gradient",
-        "gradient-beam": "recipes.text.gradient_beam:beam_of_flips",
+        "gradient-beam": "recipes.text.gradients.gradient_beam:beam_of_flips",
         "greedy": "recipes.text.searches:Greedy",
         "best-of-each-word": "recipes.text.searches:BestOfEachWord",
-        "differential-evolution": "recipes.text.evolution:DifferentialEvolution",
-        "genetic": "recipes.text.genetic:Genetic",
-        "particle-swarm": "recipes.text.swarm:ParticleSwarm",
+        "differential-evolution": "recipes.text.populations.evolution:DifferentialEvolution",
+        "genetic": "recipes.text.populations.genetic:Genetic",
+        "particle-swarm": "recipes.text.populations.swarm:ParticleSwarm",
         "random-order": "recipes.text.searches:RandomOrder",
         "return-clean": "recipes.text.searches:ReturnClean",
         "append": "recipes.distractors.appended_texts:Append",
@@ -32,16 +32,16 @@ SEARCH_KINDS = Kinds(
         "distractor-search": "recipes.distractors.added_words:AddWords",
         "embedding-ball": "recipes.embedding.recipe:attack_ball",
         "embedding-minimal": "recipes.embedding.recipe:attack_minimally",
-        "token-distributions": "recipes.text.gbda:Gbda",
+        "token-distributions": "recipes.text.gradients.gbda:Gbda",
     },
     given=frozenset({"edits", "constraints", "words_left", "access", "max_seconds"}),
     named={"Members": Annotated[tuple[str, ...], Field(min_length=2)]},
 )
 TRANSFORMATION_KINDS = Kinds(
     {
-        **dict.fromkeys(("names", "places", "numbers"), "recipes.text.invariances:exchange"),
-        "wordnet-synonyms": "recipes.text.words:wordnet_synonyms",
-        "nearest-neighbours": "recipes.text.words:nearest_neighbours",
+        **dict.fromkeys(("names", "places", "numbers"), "recipes.text.transformations.invariances:exchange"),
+        "wordnet-synonyms": "recipes.text.transformations.words:wordnet_synonyms",
+        "nearest-neighbours": "recipes.text.transformations.words:nearest_neighbours",
         "masked-replacements": "recipes.language_models.infilling:Replacements",
         "masked-insertions": "recipes.language_models.infilling:Insertions",
         "masked-merges": "recipes.language_models.infilling:Merges",

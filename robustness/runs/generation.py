@@ -29,7 +29,7 @@ from robustness.testsets.squad import write_squad
 from robustness.testsets.text.partners import PARTNERS, write_partners
 from robustness.victims.files.bases import digest_weights
 from robustness.victims.files.checkpoint import read_lone_checkpoint
-from robustness.victims.heads.spans import AnsweringVictim
+from robustness.victims.heads.spans.answering import AnsweringVictim
 from robustness.victims.loading import load_checkpoint, place, to_victim
 
 FOLDER = "generated"

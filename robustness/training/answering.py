@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from robustness.tasks.answer_scores import score_answer
 from robustness.testsets.example import Example
 from robustness.training.rows import EncodedRows, Reader, ScoredRows, TrainingRows
-from robustness.victims.heads.best_spans import top_spans
-from robustness.victims.heads.windows import ANSWER_TOKENS, QUESTION_TOKENS, STRIDE_TOKENS, WINDOW_TOKENS
+from robustness.victims.heads.spans.best import top_spans
+from robustness.victims.heads.spans.windows import ANSWER_TOKENS, QUESTION_TOKENS, STRIDE_TOKENS, WINDOW_TOKENS
 
 LABEL_NAMES = ("start_positions", "end_positions")
 Window = dict[str, Any]

@@ -28,7 +28,7 @@ from robustness.testsets.example import Example, Texts
 from robustness.testsets.loading import load_testset
 from robustness.testsets.protection import find_protected
 from robustness.victims.heads.labels import Victim
-from robustness.victims.heads.spans import ENCODE_TEXTS, AnsweringVictim
+from robustness.victims.heads.spans.answering import ENCODE_TEXTS, AnsweringVictim
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600)]
 ROWS = int(os.environ.get("BENCH_ROWS", "3560"))

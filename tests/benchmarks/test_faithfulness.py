@@ -99,7 +99,7 @@ def same_draws(textattack: Any, shared_draws: Any, monkeypatch: pytest.MonkeyPat
         if recipe == "deepwordbug":
             return shared_draws(SEED, find_attack(recipe).digest).start
         monkeypatch.setattr("textattack.transformations.WordSwap._get_random_letter", lambda _: "k")
-        monkeypatch.setattr("robustness.recipes.text.inner_edits.random_letter", lambda _: "k")
+        monkeypatch.setattr("robustness.recipes.text.transformations.inner_edits.random_letter", lambda _: "k")
         return lambda _: None
 
     return prepare

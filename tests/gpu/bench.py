@@ -35,7 +35,7 @@ from robustness.victims.batches import recover_memory
 from robustness.victims.files.checkpoint import Checkpoint
 from robustness.victims.heads.head import Head
 from robustness.victims.heads.labels import Victim
-from robustness.victims.heads.spans import AnsweringVictim
+from robustness.victims.heads.spans.answering import AnsweringVictim
 from robustness.victims.heads.verbalisers import PromptedVictim
 from robustness.victims.loading import Placement, load_checkpoint, to_victim
 

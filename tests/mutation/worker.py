@@ -24,7 +24,7 @@ import torch
 import transformers
 from transformers import BertForSequenceClassification, BertTokenizerFast  # noqa: F401
 
-import robustness.recipes.text.transformations
+import robustness.recipes.text.transformations.transformation
 import robustness.reports.report
 import robustness.runs.run  # noqa: F401
 

@@ -9,7 +9,7 @@ from rapidfuzz.distance import Levenshtein
 from robustness import Example
 from robustness.recipes.text.constraints import Constraints
 from robustness.recipes.text.edits import WordEdits
-from robustness.recipes.text.transformations import CHARACTER_EDITS
+from robustness.recipes.text.transformations.transformation import CHARACTER_EDITS
 
 DISTANCE = {"swap-neighbours": 2, "substitute-character": 1, "delete-character": 1, "insert-character": 1}
 LENGTH = {"swap-neighbours": 0, "substitute-character": 0, "delete-character": -1, "insert-character": 1}

@@ -34,7 +34,7 @@ from robustness.tasks.gold import GoldSpan
 from robustness.tasks.grading import Grader, LabelGrader, Rows, SpanGrader
 from robustness.testsets.protection import find_protected
 from robustness.victims.files.checkpoint import read_checkpoint
-from robustness.victims.heads.spans import AnsweringVictim
+from robustness.victims.heads.spans.answering import AnsweringVictim
 from robustness.victims.heads.verbalisers import PromptedVictim
 from robustness.victims.loading import load_checkpoint, place, to_victim
 from robustness.victims.toy_models import toy_victims

@@ -28,9 +28,9 @@ from robustness.tasks.task import Task
 from robustness.testsets.example import Example
 from robustness.victims.files.checkpoint import read_checkpoint
 from robustness.victims.heads.embedded_batch import frozen, margins
-from robustness.victims.heads.spans import AnsweringVictim
+from robustness.victims.heads.spans.answering import AnsweringVictim
+from robustness.victims.heads.spans.windows import ANSWER_TOKENS
 from robustness.victims.heads.verbalisers import PromptedVictim
-from robustness.victims.heads.windows import ANSWER_TOKENS
 from robustness.victims.loading import load_checkpoint, place, to_victim
 
 PROBES = {

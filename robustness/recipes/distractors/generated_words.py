@@ -18,7 +18,7 @@ from robustness.tasks.abilities import Ability
 from robustness.tasks.answer_scores import score_answer
 from robustness.tasks.grading import Asked, BlindAnswer, Grade, Grader, Rows, SpanGrader, StoredGrade
 from robustness.testsets.example import Example, Texts
-from robustness.victims.heads.spans import AnsweringVictim, Prediction
+from robustness.victims.heads.spans.answering import AnsweringVictim, Prediction
 
 WIDTH = 32
 """Questions searched side by side; an interrupted run loses these. The words found do not depend on this number."""

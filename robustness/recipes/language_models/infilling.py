@@ -11,7 +11,7 @@ from pydantic import Field, PositiveInt
 from robustness.recipes.assets.lexical import Tagger
 from robustness.recipes.language_models.masked_lm import Hole, MaskedLanguageModel
 from robustness.recipes.text.function_words import FUNCTION_WORDS
-from robustness.recipes.text.words import in_case_of
+from robustness.recipes.text.transformations.words import in_case_of
 from robustness.testsets.example import Example, Span, Texts
 
 MERGED_PARTS: dict[str, frozenset[str]] = {

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from robustness.errors import DataError, first_line
-from robustness.recipes.text.words import is_one_word
+from robustness.recipes.text.transformations.words import is_one_word
 from robustness.victims.files.pickles import without_pickles
 from robustness.victims.files.reasons import loading_reason
 from robustness.victims.files.tokenizers import read_tokenizer

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from robustness.recipes.text.constraints import Constraints
-from robustness.recipes.text.transformations import Transformation
+from robustness.recipes.text.transformations.transformation import Transformation
 from robustness.testsets.example import Example
 
 if TYPE_CHECKING:  # a masked language model brings torch, which other recipes do not need

@@ -14,7 +14,7 @@ from pydantic import Field, PositiveInt
 from robustness.engine.seeding import example_generator
 from robustness.recipes.assets.lexical import Thesaurus, load_neighbours, load_wordnet
 from robustness.recipes.assets.resources import Resources
-from robustness.recipes.text.words import in_case_of, wordnet_synonyms
+from robustness.recipes.text.transformations.words import in_case_of, wordnet_synonyms
 from robustness.sensitivity.batching import errored_reading
 from robustness.sensitivity.input.smoothing import clopper_pearson_lower
 from robustness.sensitivity.measurement import (

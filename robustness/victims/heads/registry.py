@@ -13,10 +13,10 @@ from robustness.victims.heads.head import Head
 from robustness.victims.heads.kinds import HeadKind, has_label_head, head_kind
 from robustness.victims.heads.labels import Victim
 from robustness.victims.heads.prompts import prompt_of
-from robustness.victims.heads.spans import AnsweringVictim
+from robustness.victims.heads.spans.answering import AnsweringVictim
+from robustness.victims.heads.spans.windows import STRIDE_TOKENS, WINDOW_TOKENS
 from robustness.victims.heads.texts import TextVictim
 from robustness.victims.heads.verbalisers import PromptedVictim
-from robustness.victims.heads.windows import STRIDE_TOKENS, WINDOW_TOKENS
 from robustness.victims.inputs import stated_positions, tokenizer_limit
 from robustness.victims.label_maps import find_columns, refuse_unknown_names
 

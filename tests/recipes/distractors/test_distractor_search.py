@@ -15,7 +15,7 @@ from robustness.testsets.answer_kinds import contains_answer
 from robustness.testsets.example import Example
 from robustness.testsets.generation import insert_distractor
 from robustness.victims.files.checkpoint import read_checkpoint
-from robustness.victims.heads.spans import AnsweringVictim, Prediction
+from robustness.victims.heads.spans.answering import AnsweringVictim, Prediction
 from robustness.victims.loading import load_checkpoint, place, to_victim
 
 SEARCH = DistractorSearch(words=4, candidates=3, epochs=1, restarts=1)

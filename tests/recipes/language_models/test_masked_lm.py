@@ -13,7 +13,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from robustness.errors import DataError
 from robustness.recipes.language_models.masked_lm import Hole, MaskedLanguageModel, likeliest_combinations
-from robustness.recipes.text.words import is_one_word
+from robustness.recipes.text.transformations.words import is_one_word
 
 CPU = torch.device("cpu")
 HOLES = [

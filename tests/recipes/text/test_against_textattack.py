@@ -16,7 +16,7 @@ from robustness.engine.attack import NamedAttack, ScoreRows
 from robustness.engine.scheduler import Scheduler
 from robustness.recipes.building import find_attack
 from robustness.recipes.text.function_words import FUNCTION_WORDS
-from robustness.recipes.text.transformations import CHARACTER_EDITS
+from robustness.recipes.text.transformations.transformation import CHARACTER_EDITS
 from robustness.testsets.example import Texts
 
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rapidfuzz.distance import Levenshtein
 
-from robustness.recipes.text.imperceptible import HOMOGLYPHS, IMPERCEPTIBLE_EDITS, INVISIBLE
-from robustness.recipes.text.inner_edits import INNER_EDITS, KEYBOARD_NEIGHBOURS
+from robustness.recipes.text.transformations.imperceptible import HOMOGLYPHS, IMPERCEPTIBLE_EDITS, INVISIBLE
+from robustness.recipes.text.transformations.inner_edits import INNER_EDITS, KEYBOARD_NEIGHBOURS
 
 WORDS = st.text(max_size=12)
 SEEDS = st.integers(0, 2**32)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from robustness.recipes.text.inner_edits import INNER_EDITS
-from robustness.recipes.text.invariances import CONTRACTIONS, exchange_numbers, write_out_contraction
+from robustness.recipes.text.transformations.inner_edits import INNER_EDITS
+from robustness.recipes.text.transformations.invariances import CONTRACTIONS, exchange_numbers, write_out_contraction
 
 WORDS = ("film", "it's", "a", "at", "the", "well-made", "2nd", "Plot", "aaaa", "x-ray", "abcdefg")
 DRAWS = 600

@@ -13,8 +13,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from robustness import Example
 from robustness.engine.outcome import Outcome, Status
 from robustness.errors import CheckpointError
-from robustness.recipes.text.gbda import Gbda
-from robustness.recipes.text.token_places import find_places, soft_perplexity, write_tokens
+from robustness.recipes.text.gradients.gbda import Gbda
+from robustness.recipes.text.gradients.token_places import find_places, soft_perplexity, write_tokens
 from robustness.victims.heads.labels import Victim
 from robustness.victims.language_model import SameVocabularyModel
 from robustness.victims.toy_models import CORPUS, BagModel, bag_victim, byte_pairs, word_pieces

@@ -18,9 +18,9 @@ from robustness.engine.scheduler import Scheduler
 from robustness.recipes.assets.lexical import load_wordnet
 from robustness.recipes.assets.resources import Resources
 from robustness.recipes.building import find_attack
-from robustness.recipes.text.inner_edits import INNER_EDITS, KEYBOARD_NEIGHBOURS
 from robustness.recipes.text.ranking import delete_word
-from robustness.recipes.text.words import wordnet_synonyms
+from robustness.recipes.text.transformations.inner_edits import INNER_EDITS, KEYBOARD_NEIGHBOURS
+from robustness.recipes.text.transformations.words import wordnet_synonyms
 from robustness.testsets.example import Texts
 
 WORDS = ("film", "it's", "a", "at", "the", "well-made", "2nd", "Plot", "GREAT", "aaaa", "naïve", "x-ray", "book", "")
@@ -41,7 +41,7 @@ def same_letters(textattack: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from textattack.transformations import WordSwap
 
     monkeypatch.setattr(WordSwap, "_get_random_letter", lambda _: LETTER)
-    monkeypatch.setattr("robustness.recipes.text.inner_edits.random_letter", lambda _: LETTER)
+    monkeypatch.setattr("robustness.recipes.text.transformations.inner_edits.random_letter", lambda _: LETTER)
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from robustness.engine.outcome import Outcome, Status
 from robustness.engine.scheduler import Scheduler
 from robustness.recipes.text.constraints import Constraints
 from robustness.recipes.text.edits import WordEdits
-from robustness.recipes.text.flips import TokenFlips, WordFlips, estimate
-from robustness.recipes.text.gradient_beam import GradientBeam
+from robustness.recipes.text.gradients.flips import TokenFlips, WordFlips, estimate
+from robustness.recipes.text.gradients.gradient_beam import GradientBeam
 from robustness.recipes.text.ranking import ByGradient
 from robustness.recipes.text.searches import GreedyWordRanking
 from robustness.testsets.example import Texts

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from robustness import Example
-from robustness.recipes.text.flips import TokenFlips
+from robustness.recipes.text.gradients.flips import TokenFlips
 from robustness.victims.heads.text_gradients import text_gradients
 from robustness.victims.toy_models import CORPUS, bag_victim, word_pieces
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robustness.recipes.text.function_words import FUNCTION_WORDS
-from robustness.recipes.text.invariances import (
+from robustness.recipes.text.transformations.invariances import (
     CITIES,
     CONTRACTIONS,
     COUNTRIES,
@@ -16,7 +16,7 @@ from robustness.recipes.text.invariances import (
     exchange,
     write_out_contraction,
 )
-from robustness.recipes.text.words import is_one_word
+from robustness.recipes.text.transformations.words import is_one_word
 
 GROUPS = (WOMEN, MEN, COUNTRIES, CITIES, NUMBER_WORDS)
 SEEDS = st.integers(0, 2**32)

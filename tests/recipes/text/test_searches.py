@@ -18,12 +18,12 @@ from robustness.engine.scheduler import Scheduler
 from robustness.recipes.distractors.appended_texts import Append
 from robustness.recipes.text.constraints import Constraints, SamePartOfSpeech
 from robustness.recipes.text.edits import WordEdits
-from robustness.recipes.text.evolution import DifferentialEvolution
-from robustness.recipes.text.genetic import Genetic
+from robustness.recipes.text.populations.evolution import DifferentialEvolution
+from robustness.recipes.text.populations.genetic import Genetic
+from robustness.recipes.text.populations.swarm import ParticleSwarm, _Swarm
 from robustness.recipes.text.ranking import ByDeleting, ByHiding, ByWeightedSaliency, delete_word
 from robustness.recipes.text.searches import Greedy, GreedyWordRanking
-from robustness.recipes.text.swarm import ParticleSwarm, _Swarm
-from robustness.recipes.text.words import nearest_neighbours, wordnet_synonyms
+from robustness.recipes.text.transformations.words import nearest_neighbours, wordnet_synonyms
 
 CLEAN = Example("1", ("some good film with a plot",), label=1)
 NEIGHBOURS = {"good": ("fine", "okay", "bad"), "film": ("movie",), "plot": ("story", "tale")}

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robustness.recipes.text.words import in_case_of, nearest_neighbours, wordnet_synonyms
+from robustness.recipes.text.transformations.words import in_case_of, nearest_neighbours, wordnet_synonyms
 
 RNG = np.random.default_rng(0)
 

@@ -18,8 +18,8 @@ from robustness.testsets.example import Texts, digest_texts
 from robustness.victims.comparability import check_pair
 from robustness.victims.files.checkpoint import read_checkpoint
 from robustness.victims.gate import inspect_checkpoint
-from robustness.victims.heads.best_spans import top_spans
-from robustness.victims.heads.spans import AnsweringVictim
+from robustness.victims.heads.spans.answering import AnsweringVictim
+from robustness.victims.heads.spans.best import top_spans
 from robustness.victims.loading import as_victim, load_checkpoint, place, to_victim
 
 
@@ -117,7 +117,7 @@ def test_spans_that_do_not_fit_are_read_of_half_as_many_windows(
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
         return top_spans(starts, *others, **options)
 
-    monkeypatch.setattr("robustness.victims.heads.spans.top_spans", read)
+    monkeypatch.setattr("robustness.victims.heads.spans.answering.top_spans", read)
 
     assert [prediction.best for prediction in victim.predict(texts)] == answers
 

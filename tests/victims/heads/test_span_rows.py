@@ -16,10 +16,10 @@ from robustness.tasks.answer_scores import normalised_tokens, score_answer
 from robustness.tasks.gold import GoldSpan
 from robustness.tasks.grading import SpanRow
 from robustness.testsets.example import Example
-from robustness.victims.heads.gold_spans import find_gold_spans
-from robustness.victims.heads.span_losses import NO_GOLD_LOSS
-from robustness.victims.heads.spans import AnsweringVictim
-from robustness.victims.heads.windows import ANSWER_TOKENS
+from robustness.victims.heads.spans.answering import AnsweringVictim
+from robustness.victims.heads.spans.gold import find_gold_spans
+from robustness.victims.heads.spans.losses import NO_GOLD_LOSS
+from robustness.victims.heads.spans.windows import ANSWER_TOKENS
 
 LONG = "and the city of rome played in denver " * 12 + ". the denver broncos won , a city played ."
 

@@ -13,7 +13,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from robustness.tasks.answer_scores import normalised_tokens
 from robustness.tasks.task import Task
 from robustness.testsets.example import Example
-from robustness.victims.heads.spans import AnsweringVictim
+from robustness.victims.heads.spans.answering import AnsweringVictim
 from robustness.victims.heads.verbalisers import PromptedVictim
 from robustness.victims.toy_models import word_pieces
 

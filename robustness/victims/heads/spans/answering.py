@@ -13,16 +13,22 @@ from numpy.typing import NDArray
 from robustness.tasks.grading import Rows, SpanGrader, SpanRow
 from robustness.testsets.example import Example, Texts, digest_texts
 from robustness.victims.batches import TokenBatches, default_tokens
-from robustness.victims.heads.best_spans import TopSpans, top_spans
 from robustness.victims.heads.embedded_batch import EmbeddedBatch
 from robustness.victims.heads.head import Head
 from robustness.victims.heads.kernels import Kernels
 from robustness.victims.heads.kinds import HeadKind
-from robustness.victims.heads.span_gradients import batch_questions, embed_questions, find_unfit_questions
-from robustness.victims.heads.span_rows import SpanRows, collect_spans
-from robustness.victims.heads.span_text_gradients import locate_in_windows, question_gradients
+from robustness.victims.heads.spans.best import TopSpans, top_spans
+from robustness.victims.heads.spans.gradients import batch_questions, embed_questions, find_unfit_questions
+from robustness.victims.heads.spans.rows import SpanRows, collect_spans
+from robustness.victims.heads.spans.text_gradients import locate_in_windows, question_gradients
+from robustness.victims.heads.spans.windows import (
+    ANSWER_TOKENS,
+    QUESTION_TOKENS,
+    STRIDE_TOKENS,
+    WINDOW_TOKENS,
+    Windows,
+)
 from robustness.victims.heads.text_gradients import Located, TextGradient
-from robustness.victims.heads.windows import ANSWER_TOKENS, QUESTION_TOKENS, STRIDE_TOKENS, WINDOW_TOKENS, Windows
 from robustness.victims.inputs import Company, accepted_inputs, longest_text, pad
 
 T = TypeVar("T")

@@ -6,7 +6,12 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from robustness.recipes.text.transformations import Transformation, drawn_everywhere, everywhere, random_letter
+from robustness.recipes.text.transformations.transformation import (
+    Transformation,
+    drawn_everywhere,
+    everywhere,
+    random_letter,
+)
 
 KEYBOARD_NEIGHBOURS: dict[str, str] = {
     "q": "was", "w": "qeasd", "e": "wsdfr", "r": "edfgt", "t": "rfghy", "y": "tghju", "u": "yhjki", "i": "ujklo",

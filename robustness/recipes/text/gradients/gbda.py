@@ -18,7 +18,7 @@ from robustness.engine.referee import check_proposal, judge
 from robustness.engine.watchdog import SearchTimeout, Watchdog
 from robustness.errors import DefinitionError
 from robustness.recipes.embedding.attack import seeded_generators
-from robustness.recipes.text.token_places import TokenPlaces, find_places, soft_perplexity, write_tokens
+from robustness.recipes.text.gradients.token_places import TokenPlaces, find_places, soft_perplexity, write_tokens
 from robustness.tasks.grading import Rows, grade_finite
 from robustness.tasks.objective import Objective
 from robustness.testsets.example import Example, Texts

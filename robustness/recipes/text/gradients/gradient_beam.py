@@ -12,7 +12,7 @@ from robustness.engine.attack import Access, Answer, BudgetExhausted, Gradients,
 from robustness.errors import AttackError
 from robustness.recipes.text.constraints import Constraints
 from robustness.recipes.text.edits import WordEdits
-from robustness.recipes.text.flips import Flips, TokenFlips, WordFlips
+from robustness.recipes.text.gradients.flips import Flips, TokenFlips, WordFlips
 from robustness.recipes.text.ranking import worst_reached
 from robustness.testsets.example import Example
 from robustness.victims.heads.text_gradients import TextGradient

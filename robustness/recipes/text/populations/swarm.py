@@ -11,7 +11,7 @@ from pydantic import PositiveInt
 
 from robustness.engine.attack import Access, Answer, BudgetExhausted, Losses, Question, Search
 from robustness.recipes.text.edits import WordEdits
-from robustness.recipes.text.genes import Genes, express, fittest, is_allowed, list_forms, mutants
+from robustness.recipes.text.populations.genes import Genes, express, fittest, is_allowed, list_forms, mutants
 from robustness.recipes.text.ranking import error_probabilities, worst_reached
 from robustness.testsets.example import Example
 

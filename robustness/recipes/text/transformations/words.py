@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import PositiveInt
 
 from robustness.recipes.assets.lexical import Thesaurus
-from robustness.recipes.text.transformations import Transformation
+from robustness.recipes.text.transformations.transformation import Transformation
 from robustness.testsets.example import Example
 
 

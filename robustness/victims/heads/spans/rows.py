@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from robustness.tasks.grading import Rows
 from robustness.testsets.example import Example
-from robustness.victims.heads.best_spans import TopSpans, top_spans
-from robustness.victims.heads.gold_spans import find_gold_spans
-from robustness.victims.heads.span_losses import SpanMasses, span_masses
-from robustness.victims.heads.windows import ANSWER_TOKENS, Windows
+from robustness.victims.heads.spans.best import TopSpans, top_spans
+from robustness.victims.heads.spans.gold import find_gold_spans
+from robustness.victims.heads.spans.losses import SpanMasses, span_masses
+from robustness.victims.heads.spans.windows import ANSWER_TOKENS, Windows
 
 Part = tuple[NDArray[np.float64], TopSpans]
 """What is read of a batch of windows: their masses and best spans."""

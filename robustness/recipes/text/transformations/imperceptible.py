@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from robustness.recipes.text.transformations import Transformation, drawn_everywhere, everywhere
+from robustness.recipes.text.transformations.transformation import Transformation, drawn_everywhere, everywhere
 
 INVISIBLE = ("\u200b", "\u200c", "\u200d")
 """Zero width space, non-joiner and joiner."""

@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 from pydantic import PositiveInt
 
-from robustness.recipes.text.transformations import Transformation
-from robustness.recipes.text.words import in_case_of
+from robustness.recipes.text.transformations.transformation import Transformation
+from robustness.recipes.text.transformations.words import in_case_of
 
 
 def words_of(text: str) -> list[str]:

@@ -17,12 +17,12 @@ from robustness.victims.heads.embedded_batch import (
     is_open,
     median_token_norm,
 )
-from robustness.victims.heads.gold_spans import find_gold_spans
-from robustness.victims.heads.windows import ANSWER_TOKENS, Windows
+from robustness.victims.heads.spans.gold import find_gold_spans
+from robustness.victims.heads.spans.windows import ANSWER_TOKENS, Windows
 from robustness.victims.lookup import look_up, replaced_lookup
 
 if TYPE_CHECKING:
-    from robustness.victims.heads.spans import AnsweringVictim
+    from robustness.victims.heads.spans.answering import AnsweringVictim
 
 RIGHT, WRONG = "right_spans", "wrong_spans"
 """Names of the masks (batch, tokens, span lengths) among a batch's inputs."""

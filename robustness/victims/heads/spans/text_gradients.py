@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 
 from robustness.testsets.example import Example, Span
 from robustness.victims.heads.embedded_batch import group_by_length
-from robustness.victims.heads.span_rows import SpanRows
+from robustness.victims.heads.spans.rows import SpanRows
+from robustness.victims.heads.spans.windows import Windows
 from robustness.victims.heads.text_gradients import Located, TextGradient, differentiate_batches, gradient_at
-from robustness.victims.heads.windows import Windows
 from robustness.victims.inputs import Company
 from robustness.victims.lookup import look_up, replaced_lookup
 from robustness.victims.vocabulary import vocabulary_of
 
 if TYPE_CHECKING:
-    from robustness.victims.heads.spans import AnsweringVictim
+    from robustness.victims.heads.spans.answering import AnsweringVictim
 
 
 def question_gradients(victim: AnsweringVictim, examples: Sequence[Example]) -> list[TextGradient]:

@@ -1,0 +1,1 @@
+"""Searches that breed or move whole populations of texts."""

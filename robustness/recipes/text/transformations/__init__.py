@@ -1,0 +1,1 @@
+"""The forms that one word can take, or a whole text at once."""
