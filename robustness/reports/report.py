@@ -6,12 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from robustness.engine.outcome import Status
+from robustness.reports.budget_figure import draw_budgets
 from robustness.reports.comparisons.comparison import Family
+from robustness.reports.notebook import to_html
 from robustness.reports.page.plots import PLANNED
 from robustness.reports.page.writing import write_page
 from robustness.reports.summaries.endpoints import find_disagreements
+from robustness.reports.summaries.summary import summarise_run
 from robustness.reports.tables.attacks import build_attacks
 from robustness.reports.tables.brackets import build_brackets, find_violations
 from robustness.reports.tables.columns import Table
@@ -21,38 +25,122 @@ from robustness.reports.tables.examples import build_examples
 from robustness.reports.tables.fragility import build_fragility
 from robustness.reports.tables.missing import count_missing_probes
 from robustness.reports.tables.pairs import build_pairs
+from robustness.reports.tables.paper import paper_table
 from robustness.reports.tables.predictions import build_predictions
 from robustness.reports.tables.sensitivity import build_layers, build_sensitivity, build_sensitivity_examples
 from robustness.reports.tables.sensitivity_pairs import build_sensitivity_pairs, name_families
 from robustness.reports.tables.survival import build_survival
 from robustness.reports.tables.testsets import build_testsets
 from robustness.reports.tables.transfer import build_transfer
+from robustness.reports.visible import visible
 from robustness.runs.storage.measurements import read_measurements
 from robustness.runs.storage.record import RunRecord, StatisticsRecord, read_record, write_record
 from robustness.runs.storage.store import read_outcomes, read_replays
 
 FEW_PAIRS = 3
-"""That a report's short form names."""
+"""Pairs that a report's short form names."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Report:
-    """The tables of one run, as they stand in its CSV files."""
+    """The answer of one run, with the tables it rests on, as they stand in its CSV files.
+
+    Printed, it says what was compared and the verdict; a notebook shows the table for a paper too. Rates, scores and
+    differences in `tables` are fractions, times are seconds.
+
+    Example:
+        ```python
+        report = robustness.load("runs/quick")
+        print(report.verdict)
+        report.paper_table().to_csv("table.csv")
+        report.plot_budget(attack="deepwordbug").savefig("budget.pdf")
+        ```
+    """
 
     folder: Path
+    """The run folder."""
     record: RunRecord
+    """What run.json says: versions, seeds, checkpoints, test sets, attacks, warnings, refused pairs."""
     tables: dict[Table, pd.DataFrame]
+    """Every table by its file's name without ending, such as `tables["examples"]`."""
     disagreements: tuple[str, ...] = ()
     """Where gradients point another way than adversarial distances, a sentence each."""
 
     def __repr__(self) -> str:
+        return "\n".join(visible(line) for line in (self._heading, *self._first_answers))
+
+    def _repr_html_(self) -> str:
+        return to_html(self._heading, self._first_answers, self.paper_table())
+
+    @property
+    def _heading(self) -> str:
         pairs = ", ".join(pair.name for pair in self.record.pairs[:FEW_PAIRS])
         more = f" and {len(self.record.pairs) - FEW_PAIRS} more" if len(self.record.pairs) > FEW_PAIRS else ""
-        tables = ", ".join(f"{table} ({len(frame)})" for table, frame in self.tables.items() if len(frame))
-        return (
-            f"Report of {self.folder}: suite {self.record.suite}, pairs {pairs}{more}, {self.n_errored} errored\n"
-            f"tables (rows): {tables}"
-        )
+        return f"Report of {self.folder}: suite {self.record.suite}, pairs {pairs}{more}, {self.n_errored} errored"
+
+    @property
+    def _first_answers(self) -> list[str]:
+        more = len(self._answers) - FEW_PAIRS
+        return self._answers[:FEW_PAIRS] + ([f"and {more} more: see verdict"] if more > 0 else [])
+
+    @property
+    def _answers(self) -> list[str]:
+        found = summarise_run(self.pairs, self.record).shown
+        return [f"{each.name}: {each.headline}" if len(found) > 1 else str(each.headline) for each in found]
+
+    @property
+    def pairs(self) -> pd.DataFrame:
+        """Every comparison of two checkpoints, as in pairs.csv: above 0 the candidate is worse off."""
+        return self.tables[Table.PAIRS]
+
+    @property
+    def attacks(self) -> pd.DataFrame:
+        """Every attack on every checkpoint, as in attacks.csv: accuracies and success rates are in [0, 1]."""
+        return self.tables[Table.ATTACKS]
+
+    @property
+    def verdict(self) -> str:
+        """The answer in two sentences: do both collapse, and is one more fragile?
+
+        The page and the command line begin with the same words. Of several pairs, or of methods with several training
+        seeds, it has a line each, which begins with the name.
+        """
+        return "\n".join(self._answers)
+
+    def paper_table(self) -> pd.DataFrame:
+        """Returns the planned comparisons with clean accuracy and baselines, one row each.
+
+        Returns:
+            Columns `pair` (of several), `test set`, `attack`, `metric` (unless all are accuracy), `n`, one for each
+            arm (percent), `difference`, `low`, `high` (percentage points, 95 % interval), `p` (adjusted) and
+            `verdict`. `robustness report DIR --format paper` writes the same as Markdown, LaTeX and CSV.
+        """
+        return paper_table(self.pairs, self.record)
+
+    def plot_budget(
+        self,
+        attack: str | None = None,
+        *,
+        testset: str | None = None,
+        pair: str | None = None,
+        budget_kind: str | None = None,
+    ) -> Figure:
+        """Returns a figure of robust accuracy against what an attack may spend, one line for each checkpoint.
+
+        Each test set, attack and kind of budget has a panel. The shaded band is the 95 % Wilson interval. Nothing is
+        attacked again: an example counts as broken where the attack succeeded within the budget.
+
+        Args:
+            attack: one of the run's; None for all.
+            testset: one of the run's; None for all.
+            pair: one of the run's; None for all.
+            budget_kind: queries, modified_share or epsilon; None for all.
+
+        Raises:
+            UsageError: the run has no such name, or no curve.
+        """
+        wanted = {"pair": pair, "testset": testset, "attack": attack, "budget_kind": budget_kind}
+        return draw_budgets(self.tables[Table.CURVES], self.record, wanted)
 
     @property
     def n_errored(self) -> int:

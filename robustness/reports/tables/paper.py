@@ -102,7 +102,7 @@ def write_paper(table: pd.DataFrame, note: str, form: PaperForm) -> str:
         texts = {name: table[name].map(neutralise) for name in TEXTS if name in table}
         safe = table.assign(**texts)
         return str(safe.to_csv(index=False, float_format="%.6g", lineterminator="\n", quoting=QUOTE_ALL))
-    shown = _shown(table, "\u2212", escape_markdown)
+    shown = spell_cells(table, "\u2212", escape_markdown)
     aligned = [name in TEXTS for name in shown]
     return pipe_table([escape_markdown(name) for name in shown], aligned, shown.itertuples(index=False)) + (
         f"\n{escape_markdown(note)}\n"
@@ -122,7 +122,7 @@ def export_paper(pairs: pd.DataFrame, record: RunRecord, folder: Path) -> list[P
 
 def _to_latex(table: pd.DataFrame, note: str) -> str:
     r"""A `table` with booktabs' rules; no text in it is ever a command."""
-    shown = _shown(table, "$-$", escape_latex)
+    shown = spell_cells(table, "$-$", escape_latex)
     alignment = "".join("l" if name in TEXTS else "r" for name in shown)
     shown.columns = pd.Index([escape_latex(name) for name in shown])
     style = shown.style.hide(axis="index")
@@ -131,8 +131,14 @@ def _to_latex(table: pd.DataFrame, note: str) -> str:
     )
 
 
-def _shown(table: pd.DataFrame, minus: str, escape: Any) -> pd.DataFrame:
-    """Cells as readers see them, the interval beside its difference."""
+def spell_cells(table: pd.DataFrame, minus: str, escape: Any) -> pd.DataFrame:
+    """Returns cells as readers see them, the interval beside its difference.
+
+    Args:
+        table: Of `paper_table`.
+        minus: The sign of numbers below 0.
+        escape: Makes text safe where the table goes.
+    """
     first = list(table.columns[: table.columns.get_loc("difference")])
     texts = [name for name in first if name in TEXTS]
     arms = [name for name in first if name not in (*TEXTS, "n")]
