@@ -11,14 +11,14 @@ ON_TRANSFORMERS := tests/victims tests/training tests/tuners tests/engine tests/
 SMOKE_VENV = .venv-smoke-$(notdir $(PYTHON))
 SMOKE_RUN = $(SMOKE_VENV)/run
 
-.PHONY: demo demo-text test test-transformers4 smoke soak bench gpu gpu-libraries lint audit clean
+.PHONY: demo demo-text test test-transformers4 docs smoke soak bench gpu gpu-libraries lint audit clean
 .DELETE_ON_ERROR:
 
 # The second command: TextAttack's own requirements name flair, see pyproject.toml.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python $(PIP) -c constraints.txt -e '.[textattack,demo,ray,test,mutation,lint]'
+	$(BIN)/python $(PIP) -c constraints.txt -e '.[textattack,demo,ray,test,mutation,lint,docs]'
 	$(BIN)/python $(PIP) -c constraints.txt --no-deps textattack
 	touch $@
 
@@ -42,6 +42,11 @@ test: $(VENV)/.installed
 
 test-transformers4: $(VENV4)/.installed
 	OMP_NUM_THREADS=1 $(VENV4)/bin/python -m pytest -n 2 --dist loadfile $(ON_TRANSFORMERS)
+
+# The site is build/site/index.html; it opens from the disk. The notebook runs first, where there is one.
+docs: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python docs/site/notebooks.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 # The README's install lines on another Python, and one small pair trained, attacked and reported.
 smoke:

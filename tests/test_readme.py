@@ -1,9 +1,11 @@
-"""Every command of the README and of the pages it leads to is run, as it stands there, on small sizes."""
+"""Every command of the README and of the documents is run, as it stands there, on small sizes."""
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -16,6 +18,7 @@ from transformers import AutoTokenizer
 
 from robustness import Example, Status
 from robustness.cli import main
+from robustness.definitions.catalog import ATTACKS, PROBES, SUITES, TESTSETS
 from robustness.engine.attack import ScoreRows
 from robustness.engine.scheduler import Scheduler
 from robustness.recipes.building import name_attack
@@ -26,7 +29,10 @@ from robustness.training import protocol
 from robustness.training.protocol import TrainingSettings
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README", *(f"docs/{name}" for name in ("pairs", "attacks", "probes", "testsets", "training", "speed")))
+GUIDES = ("quickstart", "own-attack", "own-probe", "suites", "attacks", "probes", "testsets", "training", "clusters")
+PAGES = ("README", *(f"docs/{name}" for name in (*GUIDES, "runs", "commands")))
+OTHERS = {"docs/generation": "tests/test_text_docs.py", "docs/tasks": "tests/runs/test_topics.py"}
+"""Pages with commands that other tests run."""
 README = "\n".join((ROOT / f"{page}.md").read_text(encoding="utf-8") for page in PAGES)
 BASE = "sentence-transformers/all-MiniLM-L6-v2"
 
@@ -36,7 +42,9 @@ def blocks(language: str) -> list[str]:
 
 
 def commands() -> list[str]:
-    return [line for block in blocks("console") for line in block.splitlines() if line.startswith("robustness ")]
+    """Each once, those that train first: the others' checkpoints are theirs."""
+    lines = [line for block in blocks("console") for line in block.splitlines() if line.startswith("robustness ")]
+    return sorted(dict.fromkeys(lines), key=lambda line: not line.startswith("robustness train"))
 
 
 def run_command(line: str, replacements: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> int:
@@ -49,11 +57,38 @@ def run_command(line: str, replacements: dict[str, str], monkeypatch: pytest.Mon
     return 0
 
 
-def test_the_readme_is_one_screen_and_leads_to_every_page() -> None:
+def test_the_readme_is_one_screen_and_what_it_links_exists() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
+    linked = re.findall(r"\]\(([\w/.-]+)\)", text)
 
     assert len(text.encode()) <= 9_000
-    assert set(re.findall(r"\]\((docs/\w+\.md)\)", text)) == {f"docs/{page.name}" for page in ROOT.glob("docs/*.md")}
+    assert "docs/quickstart.md" in linked and "CITATION.cff" in linked
+    assert [path for path in linked if not (ROOT / path).is_file()] == []
+
+
+def test_the_readme_counts_what_is_shipped() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    families = [ATTACKS.find(name).definition.family for name in ATTACKS.names()]
+    sets = [TESTSETS.find(name).definition.kind for name in TESTSETS.names()]
+    strong = [ATTACKS.find(name).definition.family for name in SUITES.find("attacks-strong").definition.attacks]
+    suites = dict(re.findall(r"^\| `([\w-]+)` \|[^|]*\|([^|]*)\|", text, flags=re.MULTILINE))
+
+    baselines = families.count("baseline")
+    assert f"{len(families) - baselines} attack recipes and {baselines} baselines" in text
+    assert f"{sets.count('adversarial')} adversarial test sets, {len(PROBES.names())} sensitivity probes" in text
+    assert f"Which of {len(strong) - strong.count('baseline')} attacks" in text
+    assert set(suites) == {name for name in SUITES.names() if not name.startswith("demo")}
+    told = {name: examples.split()[0].rstrip(",") for name, examples in suites.items()}
+    limits = {name: SUITES.find(name).definition.limit for name in suites}
+    assert {name: told[name] for name in suites if limits[name]} == {n: str(k) for n, k in limits.items() if k}
+
+
+def test_every_page_with_commands_is_run_by_a_test() -> None:
+    pages = {path: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *ROOT.glob("docs/**/*.md"))}
+    told = {path.relative_to(ROOT).with_suffix("").as_posix() for path, text in pages.items() if "```console" in text}
+
+    assert told == {*PAGES, *OTHERS}
+    assert all((ROOT / test).is_file() for test in OTHERS.values())
 
 
 def test_the_two_commands_and_the_install_line_are_those_of_the_makefile() -> None:
@@ -136,8 +171,10 @@ def test_every_command_runs_on_real_data(
     monkeypatch.setattr(protocol, "TrainingSettings", partial(TrainingSettings, dev_limit=120))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ROBUSTNESS_DATA", str(shared_data))
-    attack, testset = blocks("python")[1], blocks("toml")[1]
+    attack, probe = blocks("python")[0], next(block for block in blocks("python") if "class Lengths" in block)
+    testset = next(block for block in blocks("toml") if "support mails" in block)
     (tmp_path / "my_attack.py").write_text(attack, encoding="utf-8")
+    (tmp_path / "my_probe.py").write_text(probe, encoding="utf-8")
     (tmp_path / "mails.toml").write_text(testset, encoding="utf-8")
     (tmp_path / "my_data" / "mails").mkdir(parents=True)
     mails = (shared_data / "glue/SST-2/dev.tsv").read_text(encoding="utf-8").splitlines()[:61]
@@ -149,13 +186,27 @@ def test_every_command_runs_on_real_data(
         lambda name, folder, _: fetched.append(name) or folder / name,
     )
 
-    codes = {line: run_command(line, replacements, monkeypatch) for line in commands()}
+    codes = {}
+    for line in commands():
+        if "my/full" in line and not Path("my").exists():
+            write_plain_pair(Path("ck"), Path("my"))
+        codes[line] = run_command(line, replacements, monkeypatch)
 
     assert {line: code for line, code in codes.items() if code != 0} == {}, capsys.readouterr().err
     assert fetched == ["wordnet", "bert-base-uncased"]
     assert (tmp_path / "runs/mine/pairs.csv").is_file() and (tmp_path / "runs/mails/pairs.csv").is_file()
-    exec(blocks("python")[0].replace("limit=10", "limit=2"), {})
     assert "deepwordbug" in capsys.readouterr().out
+
+
+def write_plain_pair(trained: Path, folder: Path) -> None:
+    """The checkpoints as `Trainer` and peft leave them: labels without names."""
+    for name, method in (("full", "full"), ("lora", "lora")):
+        (found,) = trained.glob(f"*-{method}-seed0")
+        shutil.copytree(found, folder / name)
+        for path in (folder / name).glob("config.json"):
+            config = json.loads(path.read_text(encoding="utf-8"))
+            kept = {key: value for key, value in config.items() if key not in {"id2label", "label2id"}}
+            path.write_text(json.dumps(kept), encoding="utf-8")
 
 
 def test_the_readmes_probe_yields_readings() -> None:

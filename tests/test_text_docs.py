@@ -1,4 +1,4 @@
-"""Every command of docs/texts.md is run, as it stands there, with a tiny model."""
+"""Every command of docs/generation.md is run, as it stands there, with a tiny model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from commands import Call
 from small_texts import write_base, write_method, write_rows
 
-PAGE = (Path(__file__).resolve().parents[1] / "docs" / "texts.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).resolve().parents[1] / "docs" / "generation.md").read_text(encoding="utf-8")
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,7 +42,6 @@ RUNS = int(os.environ.get("SIMULATED_RUNS", "2000"))
 LABELS = {"pair": "p", "testset": "t", "attack": "a"}
 FRAGILE = ("peft-more-fragile", "full-more-fragile")
 MARGIN = StatisticsRecord().margin
-DOCS = Path(__file__).parents[2] / "docs" / "statistics.md"
 Draw = Callable[[np.random.Generator], pd.DataFrame]
 """One run: rows of pairs.csv."""
 
@@ -351,23 +349,6 @@ def problems(figures: dict[str, Any]) -> Iterator[str]:
         yield "power"
 
 
-def write_table(rows: list[dict[str, Any]]) -> None:
-    """Puts the figures between the marks of docs/statistics.md."""
-    columns = ("coverage", "false_fragile", "false_equivalent", "power")
-    lines = [
-        "| setting | coverage | falsely fragile, per pair | falsely equivalent | power |",
-        "|---|---|---|---|---|",
-    ]
-    for row in rows:
-        numbers = [f"{row[name]:.3f}" if name in row else "" for name in columns]
-        lines.append(f"| {row['cell'].replace(' | ', '; ')} | {' | '.join(numbers)} |")
-    before, _, rest = DOCS.read_text(encoding="utf-8").partition("<!-- simulation -->\n")
-    after = rest.partition("<!-- end of simulation -->")[2]
-    DOCS.write_text(
-        before + "<!-- simulation -->\n" + "\n".join(lines) + "\n<!-- end of simulation -->" + after, encoding="utf-8"
-    )
-
-
 def test_verdicts_keep_their_promises_in_every_simulated_setting(
     save_result: Callable[[str, dict[str, Any]], None],
 ) -> None:
@@ -378,6 +359,5 @@ def test_verdicts_keep_their_promises_in_every_simulated_setting(
         rows = list(pool.map(simulate_named, names))
 
     save_result("statistics", {"runs": RUNS, "cells": rows})
-    write_table(rows)
     found = {row["cell"]: list(problems(row)) for row in rows}
     assert not {name: what for name, what in found.items() if what}

@@ -27,7 +27,7 @@ from robustness.victims.flops import Architecture, read_architecture
 from robustness.victims.heads.kinds import head_kind
 from robustness.victims.heads.registry import count_tokens
 
-CONTRIBUTING = (Path(__file__).resolve().parents[3] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).resolve().parents[3] / "docs" / "clusters.md").read_text(encoding="utf-8")
 LLAMA_7B = LlamaConfig(
     hidden_size=4096, num_hidden_layers=32, intermediate_size=11_008, num_attention_heads=32, vocab_size=32_000
 )
@@ -122,11 +122,11 @@ def reckon(sets: dict[str, Rows], attacks: list[str]) -> tuple[float, float]:
 
 @pytest.mark.parametrize(("part", "attacks"), [("advglue", EIGHT), ("advglue", []), ("advsquad", [])])
 def test_the_page_says_what_the_model_reckons(part: str, attacks: list[str]) -> None:
-    """The table of CONTRIBUTING.md: million forward passes, exaFLOP, A100 hours."""
+    """The table of docs/clusters.md: million forward passes, exaFLOP, A100 hours."""
     forwards, flops = reckon({name: rows for name, rows in SETS.items() if name.startswith(part)}, attacks)
     what = "eight attacks" if attacks else "as they stand" if part == "advglue" else "and their search"
 
-    row = next(line for line in CONTRIBUTING.splitlines() if part in line.lower() and what in line)
+    row = next(line for line in PAGE.splitlines() if part in line.lower() and what in line)
     told = [float(cell.strip().replace(",", "")) for cell in row.split("|")[2:5]]
 
     assert told == pytest.approx([forwards / 1e6, flops / 1e18, flops / REFERENCE_RATE / 3600], rel=0.02), row

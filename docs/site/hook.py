@@ -1,0 +1,49 @@
+"""Puts generated Markdown where a page says `<!-- generated: NAME -->`, and adds the notebooks that were executed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import catalogue
+import results
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+GENERATED: Mapping[str, Callable[[], str]] = {
+    "suites": catalogue.suites,
+    "attacks": catalogue.attacks,
+    "probes": catalogue.probes,
+    "methods": catalogue.methods,
+    "tasks": catalogue.tasks,
+    "testsets": catalogue.testsets,
+    "parts": catalogue.parts,
+    "columns": results.columns,
+    "commands": results.commands,
+    "simulations": results.simulations,
+    "decisions": results.decisions,
+}
+"""What a page may ask for."""
+EXECUTED = Path(__file__).resolve().parents[2] / "build" / "notebooks"
+"""Where notebooks.py writes."""
+_MARK = re.compile(r"<!-- generated: (\S+) -->")
+
+
+def fill(markdown: str) -> str:
+    """Returns a page's Markdown with what it asks for in place; raises KeyError for an unknown name."""
+    return _MARK.sub(lambda found: GENERATED[found[1]](), markdown)
+
+
+def on_page_markdown(markdown: str, **_: object) -> str:
+    """MkDocs calls this for every page, before it is rendered."""
+    return fill(markdown)
+
+
+def on_files(files: Files, *, config: MkDocsConfig) -> Files:
+    """MkDocs calls this once it knows the pages: notebooks and their pictures join them."""
+    for path in sorted(EXECUTED.glob("*/*")):
+        if path.suffix in {".md", ".png"}:
+            uri = path.relative_to(EXECUTED.parent).as_posix()
+            files.append(File.generated(config, uri, abs_src_path=str(path)))
+    return files

@@ -1,0 +1,82 @@
+"""Markdown of what the repository says of itself: columns, commands, simulations and decisions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+from catalogue import table
+
+from robustness.cli import app
+from robustness.reports.tables.columns import COLUMNS
+from robustness.reports.tables.meanings import TABLE_MEANINGS, meaning_of
+
+ROOT = Path(__file__).resolve().parents[2]
+DECISIONS = ROOT / "docs" / "decisions"
+SIMULATED = {
+    "coverage": "coverage",
+    "false_fragile": "falsely fragile, per pair",
+    "false_equivalent": "falsely equivalent",
+    "power": "power",
+}
+"""Headings of the simulated figures."""
+
+
+def columns() -> str:
+    """Every CSV table with its columns, units and meanings."""
+    pieces = []
+    for name, declared in COLUMNS.items():
+        rows = [[f"`{column.name}`", column.unit or "text", meaning_of(name, column)] for column in declared]
+        pieces += [f"## {name.value}.csv", TABLE_MEANINGS[name], table(["column", "unit", "meaning"], rows)]
+    return "\n\n".join(pieces)
+
+
+def commands() -> str:
+    """Every command with its arguments and options, as its help has them."""
+    return "\n\n".join(_describe(name, command) for name, command in _walk("robustness", typer.main.get_command(app)))
+
+
+def _walk(name: str, command: Any) -> Iterator[tuple[str, Any]]:
+    """Every command that does something, by its full name; typer brings a click of its own, so types are no help."""
+    inner = getattr(command, "commands", None)
+    if inner is None:
+        yield name, command
+        return
+    for each, below in inner.items():
+        yield from _walk(f"{name} {each}", below)
+
+
+def _describe(name: str, command: Any) -> str:
+    rows = []
+    for parameter in command.params:
+        if parameter.param_type_name == "option":
+            names = ", ".join(f"`{flag}`" for flag in (*parameter.opts, *parameter.secondary_opts))
+            rows.append([names, parameter.help or ""])
+        else:
+            rows.append([f"`{parameter.metavar or parameter.name}`", getattr(parameter, "help", None) or ""])
+    listed = table(["argument or option", "meaning"], rows) if rows else ""
+    return "\n\n".join(filter(None, [f"## {name}", (command.help or "").replace("\b", ""), listed]))
+
+
+def simulations() -> str:
+    """Coverage, false verdicts and power in every simulated setting."""
+    path = ROOT / "tests" / "benchmarks" / "results" / "statistics.json"
+    measured = json.loads(path.read_text(encoding="utf-8"))["figures"]["cells"]
+    rows = [
+        [cell["cell"].replace(" | ", "; "), *(f"{cell[name]:.3f}" if name in cell else "" for name in SIMULATED)]
+        for cell in measured
+    ]
+    return table(["setting", *SIMULATED.values()], rows)
+
+
+def decisions() -> str:
+    """Every decision with a link to its page, and what was decided."""
+    rows = []
+    for path in sorted(DECISIONS.glob("[0-9]*.md")):
+        text = path.read_text(encoding="utf-8")
+        title = text.partition("\n")[0].removeprefix("# ")
+        rows.append([f"[{path.stem}]({path.name})", title])
+    return table(["number", "decision"], rows)
