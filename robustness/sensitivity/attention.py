@@ -12,15 +12,15 @@ from robustness.victims.heads.embedded_batch import EmbeddedBatch
 from robustness.victims.heads.head import Head
 
 SCORE_TOLERANCE = 1e-5
-"""By how much logits may differ, relative to the largest, under the attention kernel that has second derivatives."""
+"""Allowed difference of logits under this attention kernel, relative to the largest."""
 
 
 @contextmanager
 def twice_differentiable(victim: Head, batch: EmbeddedBatch) -> Iterator[None]:
-    """Lets attention run by the plain formula, of which second derivatives exist; fused kernels have none.
+    """Computes attention by the plain formula, which has second derivatives; fused kernels lack them.
 
     Raises:
-        Unsupported: the logits differ under it, so that another function would be measured.
+        Unsupported: the logits differ under it: the probe would measure another function.
     """
     from torch.nn.attention import SDPBackend, sdpa_kernel
 

@@ -1,4 +1,4 @@
-"""Measuring examples in batches: what does not fit is halved, what fails is errored by itself."""
+"""Measures examples in batches: halves a batch that does not fit, and errors single examples that fail."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from robustness.victims.heads.embedded_batch import EmbeddedBatch, frozen
 from robustness.victims.heads.head import Head
 
 MeasureBatch = Callable[[Sequence[Example], EmbeddedBatch], Sequence[Reading]]
-"""Examples and their embeddings, as one batch, to readings."""
+"""From examples and their embeddings, as one batch, to readings."""
 
 
 def measure_batches(
@@ -30,19 +30,19 @@ def measure_batches(
 ) -> Iterator[Reading]:
     """Yields the readings of all examples, batched by token length, with the victim's parameters frozen.
 
-    A batch that fails, for want of memory or because of one example, is halved until the example at fault is alone;
-    that one is errored. An example that has no margin is unsupported.
+    A batch that fails for lack of memory or because of one example is halved until the example at fault is alone.
+    That example is errored. An example without a margin is unsupported.
 
     Args:
-        subject: whose examples are measured.
-        quantity: what an errored example has no value of.
-        measure: what to do with a batch.
-        singly: one example a batch, unpadded.
-        any_precision: whether the numbers hold in bfloat16 too.
-        of_responses: whether they have a meaning for the margin of a response of several tokens.
+        subject: the examples and their victim.
+        quantity: named by the rows of errored examples.
+        measure: measures a batch.
+        singly: whether each example is a batch of its own, unpadded.
+        any_precision: whether the numbers are valid in bfloat16 too.
+        of_responses: whether they are meaningful for the margin of a response of several tokens.
 
     Raises:
-        Unsupported: a victim whose embeddings cannot be had, or whose responses are not measured.
+        Unsupported: the victim's embeddings are not accessible, or its responses are not measured.
     """
     victim = subject.any_victim if of_responses else subject.deciding_victim
     if not any_precision:
@@ -59,7 +59,7 @@ def measure_batches(
                     readings = measure(examples, victim.embed(examples))
             except (Unsupported, CheckpointError, UsageError):
                 raise
-            except Exception as error:  # memory, or whatever one text does to a model: the others go on
+            except Exception as error:  # memory, or an error of one text: the other examples continue
                 if victim.device.type == "cuda":
                     torch.cuda.empty_cache()
                 if len(examples) > 1:
@@ -71,7 +71,7 @@ def measure_batches(
 
 @contextmanager
 def refusals_as_unsupported() -> Iterator[None]:
-    """What a victim or a task cannot do is no fault of an example: raises Unsupported for it."""
+    """Raises Unsupported for a limit of the victim or the task, which is no example's fault."""
     try:
         yield
     except (CheckpointError, UsageError) as error:
@@ -79,16 +79,16 @@ def refusals_as_unsupported() -> Iterator[None]:
 
 
 def require_float32(victim: Head) -> None:
-    """Raises Unsupported in another precision, in which a small perturbation is rounded away and no bound holds."""
+    """Raises Unsupported in a lower precision, which rounds small perturbations away, so that no bound holds."""
     if any(parameter.dtype is torch.int8 for parameter in victim.model.parameters()):
-        raise Unsupported("its activations are rounded to eight bits, of which no derivative is had")
+        raise Unsupported("its activations are rounded to eight bits and have no derivative")
     dtype = next(victim.model.parameters()).dtype
     if dtype not in (torch.float32, torch.float64):
         raise Unsupported(f"in {str(dtype).removeprefix('torch.')} a bound would not hold; run with --dtype float32")
 
 
 def errored_reading(quantity: Quantity, reason: str, example: Example | None = None) -> Reading:
-    """Returns a row that says what went wrong."""
+    """Returns a row with the error."""
     blank = Measurement(quantity, None, Kind.ESTIMATE, status=MeasurementStatus.ERRORED, reason=reason)
     return Reading(blank, example)
 

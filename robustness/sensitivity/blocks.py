@@ -1,4 +1,4 @@
-"""The blocks of a transformer: where its depth is."""
+"""The blocks of a transformer, which form its depth."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from robustness.victims.heads.embedded_batch import EmbeddedBatch
 Blocks = dict[str, torch.nn.Module]
 """Modules by path, from the input to the output."""
 
-NOT_ONE_VECTOR = "its blocks do not pass on one vector a token, once a text"
+NOT_ONE_VECTOR = "its blocks do not pass on one vector per token, once per text"
 
 
 def find_stacks(model: Any) -> list[Blocks]:
-    """Returns every list of modules that stands in no other: one of an encoder, two of an encoder with a decoder.
+    """Returns every outermost list of modules: one for an encoder, two for an encoder with a decoder.
 
-    Lists in a list (Funnel's, one for each length of the text) are one, in order.
+    Nested lists (Funnel has one for each length of the text) count as one, in order.
 
     Raises:
         Unsupported: no list of at least one module.
@@ -35,24 +35,24 @@ def find_stacks(model: Any) -> list[Blocks]:
     }
     stacks = [dict(_flat(path, each)) for path, each in outermost.items()]
     if not stacks:
-        raise Unsupported(f"model {type(model).__name__}: no list of blocks to tell its depth by")
+        raise Unsupported(f"model {type(model).__name__}: no list of blocks was found")
     return stacks
 
 
 def find_blocks(model: Any) -> Blocks:
-    """Returns the longest of a model's stacks, which is its depth; of an encoder with a decoder the encoder's.
+    """Returns the longest of a model's stacks, its depth; for an encoder with a decoder the encoder's.
 
     Raises:
-        Unsupported: a model without one, or with several side by side that take turns (XLM's attentions and
-            feed-forward layers): no list holds its hidden states.
+        Unsupported: the model has no stack, or several alternating lists (XLM's attentions and feed-forward layers),
+            none of which holds the hidden states.
     """
     stacks = find_stacks(model)
     if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
-        stacks = [each for each in stacks if _parent(each) == _parent(stacks[0])]  # what reads the text comes first
+        stacks = [each for each in stacks if _parent(each) == _parent(stacks[0])]  # the encoder comes first
     longest = max(stacks, key=len)
     beside = [each for each in stacks if len(each) == len(longest) and _parent(each) == _parent(longest)]
     if len(beside) > 1:
-        raise Unsupported(f"model {type(model).__name__}: its depth is spread over {len(beside)} lists of modules")
+        raise Unsupported(f"model {type(model).__name__}: its blocks alternate in {len(beside)} module lists")
     return longest
 
 
@@ -86,7 +86,7 @@ def recorded_inputs(modules: Sequence[torch.nn.Module]) -> Iterator[list[torch.T
 
 @contextmanager
 def recorded_output(module: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
-    """Collects what a module returns: of several tensors, in whatever they are put, the first."""
+    """Collects a module's output; if it has several tensors, the first."""
     hidden: list[torch.Tensor] = []
 
     def keep(_module: Any, _arguments: Any, output: Any) -> None:
@@ -106,33 +106,33 @@ def _first(output: Any) -> torch.Tensor:
 
 
 def refuse_other_layouts(batch: EmbeddedBatch, blocks: Sequence[torch.nn.Module], states: Sequence[Any]) -> None:
-    """Checks that the inputs of all blocks and the output of the last are vectors of the batch's texts and tokens.
+    """Checks that the inputs of all blocks and the last output have one vector for each text and token.
 
     Raises:
-        Unsupported: they are not, or a block was run more often than once.
+        Unsupported: they do not, or a block ran more than once.
     """
     if len(states) != len(blocks) + 1 or not are_token_vectors(batch, blocks[0], states):
-        raise Unsupported("its blocks do not pass on one vector a token, once a text")
+        raise Unsupported("its blocks do not pass on one vector per token, once per text")
 
 
 def are_token_vectors(batch: EmbeddedBatch, block: torch.nn.Module, states: Sequence[Any]) -> bool:
     """Returns whether hidden states have shape (batch, tokens, dim), in that order.
 
     Args:
-        batch: whose forward pass they were recorded in.
-        block: where they were recorded, or before it.
-        states: tensors, if all is well.
+        batch: the batch of the recorded forward pass.
+        block: the block where they were recorded, or before it.
+        states: the recorded tensors.
     """
     rows, tokens = batch.attended.shape
     shapes = {tuple(each.shape[:2]) if isinstance(each, torch.Tensor) and each.ndim == 3 else () for each in states}
     if shapes != {(rows, tokens)} or rows != tokens or rows == 1:
         return shapes == {(rows, tokens)}
-    return not puts_tokens_first(batch, block)  # as many texts as tokens: the shape does not tell
+    return not puts_tokens_first(batch, block)  # as many texts as tokens: the shape does not decide
 
 
 def puts_tokens_first(batch: EmbeddedBatch, block: torch.nn.Module) -> bool:
-    """Returns whether hidden states have shape (tokens, batch, dim), as XLNet's; a text run alone shows it."""
+    """Returns whether hidden states have shape (tokens, batch, dim), as in XLNet; runs one text alone to see."""
     one = batch.select(torch.tensor([0], device=batch.content.device))
     with torch.no_grad(), recorded_inputs([block]) as alone:
         one.logits(one.embeddings)
-    return bool(alone) and alone[0].shape[0] != 1  # SqueezeBERT's are called past their hooks
+    return bool(alone) and alone[0].shape[0] != 1  # SqueezeBERT calls its blocks past their hooks

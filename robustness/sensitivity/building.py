@@ -1,4 +1,4 @@
-"""A probe, by name or as data, or a user's own class, ready to run."""
+"""Builds a probe by name, from data, or from a user's class."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def find_probe(reference: str, parameters: Mapping[str, ParameterValue] | None =
 
     Args:
         reference: see above; a plug-in is an entry point in the group `robustness.probes` that leads to a class.
-        parameters: replace what the definition says: `examples` and the keys of [measure].
+        parameters: replace values of the definition: `examples` and the keys of [measure].
 
     Raises:
         DefinitionError: no such probe, a malformed file, or a parameter that it does not have.
@@ -71,7 +71,7 @@ def name_probe(made: object, *, name: str = "", digest: str = "") -> NamedProbe:
 def _with_parameters(
     entry: Entry[ProbeDefinition], parameters: Mapping[str, ParameterValue]
 ) -> tuple[ProbeDefinition, str]:
-    """The definition with a suite's parameters, and what errors in it are to name."""
+    """The definition with a suite's parameters, and the name for errors in it."""
     if not parameters:
         return entry.definition, str(entry.path)
     content: dict[str, Any] = json.loads(entry.definition.model_dump_json(exclude_none=True))

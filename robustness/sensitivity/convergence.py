@@ -1,4 +1,4 @@
-"""Whether a search has ended: how much more it finds in twice the steps."""
+"""Convergence of a search: its gain from twice the steps."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ WORST_GAIN = Quantity("check-worst-gain-of-twice-the-steps", "share")
 @final
 @dataclass(frozen=True, slots=True)
 class ConvergenceGate:
-    """Voids what a search found on an arm where twice the steps find clearly more.
+    """Voids a search's results on an arm if twice the steps find clearly more.
 
-    The gain of an upper bound is 1 - after / before, that of a lower bound after / before - 1, at least 0: a search
-    that happens to find less has gained nothing. What is found only with twice the steps has gained everything.
+    The gain of an upper bound is 1 - after / before; the gain of a lower bound is after / before - 1. Both are at
+    least 0, so a search that happens to find less gains nothing. A result found only with twice the steps gains
+    everything.
     """
 
     examples: int = 8
-    """On which the search runs again; a reading of the whole is one number over at least as many."""
+    """Examples on which the search runs again; a reading of the whole covers at least as many."""
     max_median: float = 0.02
     max_worst: float = 0.15
 
@@ -43,12 +44,12 @@ class ConvergenceGate:
     ) -> Iterator[Reading]:
         """Yields the readings, those searched for `not-converged` where the gains are too large, then the gains.
 
-        Numbers of different norm, scope and radius were found by different searches, and are judged apart.
+        Numbers of different norm, scope and radius come from different searches and are judged separately.
 
         Args:
-            readings: what one arm's search found, among other readings.
-            longer: what it found in twice the steps, on some of the examples.
-            searched: the quantity that is compared, and those that follow from it.
+            readings: the results of one arm's search, among other readings.
+            longer: its results with twice the steps, on some of the examples.
+            searched: the compared quantity, and the quantities derived from it.
         """
         after = {_place(reading): reading.measurement.value for reading in longer}
         gains: dict[tuple[object, ...], list[float]] = {}
@@ -72,10 +73,10 @@ class ConvergenceGate:
         if not gains or (median(gains) <= self.max_median and max(gains) <= self.max_worst):
             return ""
         if len(gains) == 1:
-            return f"twice the steps gain {gains[0]:.1%}: at most {self.max_median:.0%} is a search that has ended"
+            return f"twice the steps gain {gains[0]:.1%}: at most {self.max_median:.0%} counts as converged"
         return (
             f"twice the steps gain {median(gains):.1%} at the median and {max(gains):.1%} at most, of {len(gains)} "
-            f"examples: at most {self.max_median:.0%} and {self.max_worst:.0%} are a search that has ended"
+            f"examples: at most {self.max_median:.0%} and {self.max_worst:.0%} count as converged"
         )
 
 
@@ -83,7 +84,7 @@ GATE = ConvergenceGate()
 
 
 def not_converged(measured: Measurement, reason: str) -> Measurement:
-    """Returns the measurement as `not-converged` where it was ok: a bound still holds, but may be far from tight."""
+    """Returns an ok measurement as `not-converged`: a bound is still valid, but may be far from tight."""
     if measured.status is not MeasurementStatus.OK:
         return measured
     return replace(measured, status=MeasurementStatus.NOT_CONVERGED, reason=reason)

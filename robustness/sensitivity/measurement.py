@@ -1,4 +1,4 @@
-"""A measured number that says what it is: a value, a bound of one, a certificate or an estimate."""
+"""A measured number with its kind: a value, a bound, a certificate or an estimate."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from enum import StrEnum
 from robustness.errors import ProbeError
 
 VACUOUS_RATIO = 1e3
-"""Upper over lower bound beyond which a bracket says nothing."""
+"""Ratio of upper to lower bound above which a bracket is vacuous."""
 ROUNDING = 1e-5
-"""Share by which a lower bound may exceed an upper one: a text's logits move by less with the batch, in float32."""
+"""Share by which a lower bound may exceed an upper one; batching moves float32 logits by less."""
 
 
 class Kind(StrEnum):
-    """What a number is of the quantity that its row names."""
+    """The relation of a number to its row's quantity."""
 
     EXACT = "exact"
     """The quantity itself, up to rounding."""
@@ -25,13 +25,13 @@ class Kind(StrEnum):
     CERT_DET = "cert-det"
     """A deterministic certificate."""
     CERT_PROB = "cert-prob"
-    """Holds with probability at least 1 - alpha over the sampling."""
+    """Valid with probability at least 1 - alpha over the sampling."""
     ESTIMATE = "estimate"
-    """Bounds nothing."""
+    """No bound."""
 
 
 class Space(StrEnum):
-    """What is perturbed, or looked at."""
+    """The space that is perturbed or examined."""
 
     INPUT = "input"
     PARAMETER = "parameter"
@@ -39,7 +39,7 @@ class Space(StrEnum):
 
 
 class Target(StrEnum):
-    """Which function the number is about."""
+    """The function that the number describes."""
 
     F = "f"
     """The classifier itself."""
@@ -50,29 +50,29 @@ class Target(StrEnum):
 
 
 class MeasurementStatus(StrEnum):
-    """Whether a number may be read."""
+    """Whether a number is usable."""
 
     OK = "ok"
     VACUOUS = "vacuous"
-    """True, and too loose to say anything."""
+    """Valid, but too loose to be informative."""
     NOT_CONVERGED = "not-converged"
-    """The search did not end, or a check of it failed: the reason says which."""
+    """The search did not converge, or its check failed; the reason says which."""
     UNSUPPORTED = "unsupported"
-    """The quantity has no meaning for this checkpoint, or cannot be had."""
+    """The quantity is not defined or not computable for this checkpoint."""
     ERRORED = "errored"
 
 
 class Direction(StrEnum):
-    """What a larger value means."""
+    """The meaning of a larger value."""
 
     ROBUST = "robust"
     FRAGILE = "fragile"
     NEUTRAL = "neutral"
-    """Neither; it is never turned into a verdict."""
+    """Neither; it never becomes a verdict."""
 
 
 class Aggregate(StrEnum):
-    """How the values of examples become one."""
+    """How examples' values are aggregated."""
 
     MEDIAN = "median"
     MEAN = "mean"
@@ -80,22 +80,22 @@ class Aggregate(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """What is measured."""
+    """The measured quantity."""
 
     name: str
     unit: str = "1"
     direction: Direction = Direction.NEUTRAL
     aggregate: Aggregate = Aggregate.MEDIAN
     scale_free: bool = False
-    """Whether it stays as it is when all logits are multiplied by one number; others do not compare between arms."""
+    """Whether it is invariant to scaling all logits; other quantities do not compare between arms."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One number with its label; what cannot be read has no value and says why.
+    """One number with its labels; an unusable one has no value but a reason.
 
     Raises:
-        ProbeError: a value that is not finite or is missing, or a status that needs a reason and has none.
+        ProbeError: a value is missing or not finite, or a status lacks its reason.
     """
 
     quantity: Quantity
@@ -104,7 +104,7 @@ class Measurement:
     target: Target = Target.F
     norm: str | None = None
     scope: str = "content"
-    """Which tokens, or which weights, may move."""
+    """The tokens or weights that may move."""
     radius: float | None = None
     """In median token norms of the victim for inputs, in Frobenius norm for weights."""
     sigma: float | None = None
@@ -141,7 +141,7 @@ class Measurement:
 
 
 def measure(quantity: Quantity, value: float, kind: Kind, **labels: object) -> Measurement:
-    """Returns the measurement of a number, which is errored where the number is not finite.
+    """Returns the measurement of a number; errored if the number is not finite.
 
     >>> measure(Quantity("margin"), float("nan"), Kind.EXACT).status.value
     'errored'
@@ -154,14 +154,14 @@ def measure(quantity: Quantity, value: float, kind: Kind, **labels: object) -> M
 
 @dataclass(frozen=True, slots=True)
 class Bracket:
-    """A lower and an upper bound of one quantity; a certificate is that of the side on which it stands.
+    """A lower and an upper bound of one quantity; a certificate counts as a bound of its side.
 
-    Bounds for different targets (a smoothed classifier's certificate beside an attack on f) may stand side by side,
-    but bound nothing together: `comparable` says so.
+    Bounds for different targets (a smoothed classifier's certificate and an attack on f) form no bracket:
+    `comparable` is then false.
 
     Raises:
-        ProbeError: a side that is no such bound, or, for the same target, a lower bound above the upper one: a
-            broken invariant is a bug, not a result.
+        ProbeError: a side is no such bound, or the lower bound exceeds the upper one for the same target: a bug, not
+            a result.
 
     >>> radius = Quantity("radius")
     >>> Bracket(Measurement(radius, 2.0, Kind.CERT_DET), Measurement(radius, 1.0, Kind.UPPER))

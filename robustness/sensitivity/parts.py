@@ -30,6 +30,6 @@ PROBE_KINDS = Kinds(
         "update-gain": "sensitivity.structure.gain:UpdateGain",
         "update-path": "sensitivity.structure.paths:UpdatePath",
     },
-    given=frozenset({"space"}),  # what a probe perturbs is no option
+    given=frozenset({"space"}),  # `space` is not an option
 )
-"""Whoever adds a probe adds its place here; torch comes with the first that is looked up."""
+"""Each new probe needs its place here; looking one up imports torch."""

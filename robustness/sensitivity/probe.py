@@ -1,4 +1,4 @@
-"""The protocol that every probe, shipped or one's own, is written to."""
+"""The protocol of every probe, shipped or a user's own."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from robustness.sensitivity.measurement import Measurement, Space
 from robustness.tasks.abilities import Ability
 from robustness.testsets.example import Example
 
-if TYPE_CHECKING:  # a victim brings torch, which the protocol itself does not need
+if TYPE_CHECKING:  # a victim imports torch, which the protocol does not need
     from robustness.victims.files.checkpoint import Checkpoint
     from robustness.victims.heads.head import Head, LabelHead
 
 
 class Unsupported(ProbeError):  # noqa: N818 - a finding about the checkpoint, not a failure
-    """Raised by a probe that has no meaning for a checkpoint: its row says `unsupported` and gives the reason."""
+    """Raised by a probe that is not defined for a checkpoint: its row says `unsupported` with the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A measurement with where it was taken: on one example, in one layer, or on the whole."""
+    """A measurement and its place: one example, one layer, or the whole."""
 
     measurement: Measurement
     example: Example | None = None
@@ -31,7 +31,7 @@ class Reading:
     """Counted from 0, the first block's input."""
     module: str | None = None
     low: float | None = None
-    """Ends of a 95 % interval, for a reading of the whole; those over examples are made in the tables."""
+    """Ends of a 95 % interval, for a reading of the whole; the tables compute intervals over examples."""
     high: float | None = None
 
 
@@ -44,16 +44,16 @@ class Subject:
     """One checkpoint as a probe sees it."""
 
     checkpoint: Checkpoint
-    """Folder, base and adaptation: `TensorFolder` reads the weights of either one by one, without a model."""
+    """Folder, base and adaptation: `TensorFolder` reads weights of checkpoint or base one by one, without a model."""
     examples: Sequence[Example]
-    """What to measure on. For a probe of structure: those of the run's first test set of the task."""
+    """Examples to measure on; for a probe of structure those of the task's first test set in the run."""
     seed: int
     digest: str
-    """The probe's: with the seed and an example's id it seeds all randomness."""
+    """The probe's digest: with the seed and an example's id it seeds all randomness."""
     load_victim: Callable[[], Head]
-    """The checkpoint with its adapter merged; loaded at the first call, and kept for the checkpoint's next probe."""
+    """The checkpoint with its adapter merged; loaded at the first call and kept for the next probe."""
     partners: Sequence[Checkpoint] = ()
-    """The other arms of the pairs that the checkpoint is in."""
+    """The other arms of the checkpoint's pairs."""
     load_partner: Callable[[Checkpoint], Head] = _load_nothing
     """A partner with its adapter merged, loaded at every call."""
     resources: Resources = field(default_factory=Resources.of)
@@ -63,17 +63,17 @@ class Subject:
 
     @property
     def full_partner(self) -> Checkpoint | None:
-        """The full checkpoint that a PEFT checkpoint is paired with."""
+        """The full checkpoint paired with a PEFT checkpoint."""
         return next((partner for partner in self.partners if not partner.is_adapter), None)
 
     @property
     def any_victim(self) -> Head:
-        """The victim, whatever it answers with; a probe of structure that never asks for it has no model loaded."""
+        """The victim with any kind of answer; a probe of structure that never calls this loads no model."""
         return self.load_victim()
 
     @property
     def deciding_victim(self) -> Head:
-        """The victim, whose answer is the largest of one row of logits: of labels, or of spans.
+        """The victim, whose answer is the largest of one row of logits (labels or spans).
 
         Raises:
             Unsupported: its answer is a response of several tokens.
@@ -102,21 +102,21 @@ class Subject:
 class Probe(Protocol):
     """One sensitivity measure.
 
-    A probe may keep nothing from one subject to the next, and draws randomness only from generators seeded by
-    (subject.seed, subject.digest, example id), so that a number depends on nothing that is measured beside it.
+    A probe keeps no state between subjects. Its generators are seeded by (subject.seed, subject.digest, example id),
+    so that no number depends on other measurements.
     """
 
     @property
     def space(self) -> Space:
-        """What it perturbs. A probe of structure runs once a checkpoint, others once a test set."""
+        """The space that it perturbs. A probe of structure runs once per checkpoint, others once per test set."""
         ...
 
     def measure(self, subject: Subject) -> Iterable[Reading]:
-        """Yields what it measures.
+        """Yields readings.
 
         Raises:
-            Unsupported: the checkpoint is none it can measure; the row says so.
-            DataError: an asset is missing; the row is `errored`, and tried again by the same command.
+            Unsupported: the probe cannot measure this checkpoint; the row says so.
+            DataError: an asset is missing; the row is `errored`, and the same command tries again.
         """
         ...
 
@@ -127,7 +127,7 @@ class NamedProbe:
 
     name: str
     digest: str
-    """Changes whenever its numbers could."""
+    """Changes whenever its numbers could change."""
     probe: Probe
     examples: int | None = None
-    """At most so many examples of each test set."""
+    """Maximum of examples of each test set."""

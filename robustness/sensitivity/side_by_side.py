@@ -1,4 +1,4 @@
-"""Independent pieces of linear algebra on several cores, one thread each."""
+"""Independent linear algebra on several cores, one thread each."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import torch
 T = TypeVar("T")
 R = TypeVar("R")
 MOST = 4
-"""Pieces at once: each holds its matrices in memory."""
+"""Maximum of concurrent items: each holds its matrices in memory."""
 
 
 def map_side_by_side(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """Yields function(item) in the items' order; as many run at once as torch has threads, but four at most.
+    """Yields function(item) in the items' order; runs as many at once as torch has threads, at most four.
 
-    Decompositions gain little from threads of their own, and with one thread each their last digits do not depend on
-    the number of cores. Items are taken in the caller's thread, only as many ahead as run.
+    Decompositions gain little from more threads. With one thread each, their last digits do not depend on the number
+    of cores. The caller's thread takes items, only as many ahead as run.
 
     >>> list(map_side_by_side(abs, [-2, 1, -3]))
     [2, 1, 3]

@@ -1,4 +1,4 @@
-"""The arrays that enter the statistics, checked once."""
+"""Checks the arrays of the statistics once."""
 
 from __future__ import annotations
 

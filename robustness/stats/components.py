@@ -1,4 +1,4 @@
-"""Variance components: what training seeds and examples each add to a difference's uncertainty."""
+"""Variance components: the parts of a difference's uncertainty from training seeds and from examples."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from robustness.stats.intervals import Interval
 
 @dataclass(frozen=True, slots=True)
 class VarianceComponents:
-    """Standard deviations of the parts of a paired difference; all nan without data."""
+    """Standard deviations of a paired difference's parts; all nan without data."""
 
     seed: float
-    """Between training seeds: of the difference that each pair would show on all examples."""
+    """Between training seeds: of each pair's difference on all examples."""
     seed_interval: Interval
     example: float
     """Between examples, the same under every seed."""
     interaction: float
-    """What is left: examples that only some seeds treat differently."""
+    """The rest: examples that only some seeds treat differently."""
     seed_share: float
-    """Of the variance of the mean difference, what more seeds alone would lower; nan where nothing varies."""
+    """The share of the mean difference's variance that more seeds alone would reduce; nan if nothing varies."""
 
 
 _NO_DATA = VarianceComponents(math.nan, Interval(math.nan, math.nan), math.nan, math.nan, math.nan)
@@ -37,13 +37,13 @@ def separate_seeds(
 
     The analysis of variance of S seeds by G examples, both random, one value each. From the mean squares
     $$\hat\sigma_a^2 = (MS_a - MS_e) / G, \quad \hat\sigma_b^2 = (MS_b - MS_e) / S, \quad \hat\sigma_e^2 = MS_e,$$
-    negative estimates being 0; where none is negative this is the REML estimate of the mixed model. Seeds account for
+    negative estimates being 0. If none is negative, this is the REML estimate of the mixed model. Seeds account for
     $\sigma_a^2 / S$ of the mean's variance $\sigma_a^2 / S + \sigma_b^2 / G + \sigma_e^2 / SG$. Rows of a group are
-    one example: its sum, made free of the group's size as in the linearised ratio estimator.
+    one example: its sum, corrected for the group's size as in the linearised ratio estimator.
 
-    The interval of the seeds' part is that of Williams. Two seeds leave one degree of freedom: its upper end is then
-    some thirty times the estimate, which is what two seeds say. Where seeds differ less than chance would have them,
-    the upper end is that of just as much as chance. Where no example tells seeds apart it is nan.
+    The interval of the seeds' part is that of Williams. Two seeds leave one degree of freedom: the upper end is then
+    some thirty times the estimate. If seeds differ less than by chance, the upper end is that of a chance difference.
+    If all seeds agree on every example, it is nan.
 
     Source: Searle, Casella and McCulloch, Variance Components (1992), section 4.3 and 3.6; Williams, Biometrika 49
     (1962), 278-281.
@@ -85,10 +85,10 @@ class _MeanSquares:
     unit: float
     rest: float
     rounding: float
-    """Below it there is no spread: equal rows have means that rounding sets apart."""
+    """Below this there is no spread: rounding separates the means of equal rows."""
 
     def excess(self, square: float, count: int) -> float:
-        """What is there beyond the rest, of one of `count` values."""
+        """The component of one of `count` values beyond the rest."""
         return (square - self.rest) / count if square - self.rest > self.rounding else 0.0
 
 
@@ -109,7 +109,7 @@ def _mean_squares(units: NDArray[np.float64]) -> _MeanSquares:
 
 
 def _units(table: NDArray[np.float64], groups: ArrayLike | None) -> NDArray[np.float64]:
-    """One column a group, shape (seeds, groups), whose mean is the table's over all its columns."""
+    """One column per group, shape (seeds, groups), with the mean of the whole table."""
     if groups is None:
         return table
     n = table.shape[1]

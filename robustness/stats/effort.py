@@ -1,4 +1,4 @@
-"""The effort that breaks an example, compared between two arms."""
+"""Compares the effort that breaks an example between two arms."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from robustness.stats.arrays import number_column, require_equal_shapes
 from robustness.stats.signed import paired_permutation
 
 EXACT_UNITS = 60
-"""Up to so many units that differ the distribution of signs is not approximated."""
+"""Up to this many differing units the distribution of signs is exact."""
 
 
 def less_effort(reference: ArrayLike, candidate: ArrayLike) -> NDArray[np.float64]:
-    r"""Returns, per example, which arm breaks with less: 1 the candidate, -1 the reference, 0 both with as much.
+    r"""Returns for each example which arm breaks with less effort: 1 the candidate, -1 the reference, 0 a tie.
 
-    Their mean is $P(C < R) - P(R < C)$, the probabilistic index of two paired efforts, ties half on either side. An
-    example that never breaks takes more than any that does (infinity); two such are a tie.
+    Their mean is $P(C < R) - P(R < C)$, the probabilistic index of two paired efforts, with ties half on either side.
+    An example that never breaks has infinite effort; two of these are a tie.
 
     Source: Vargha and Delaney, Journal of Educational and Behavioral Statistics 25 (2000), 101-132, for unpaired
 
@@ -42,8 +42,8 @@ def signed_effort_ranks(reference: ArrayLike, candidate: ArrayLike) -> NDArray[n
     """Returns the signed ranks of Wilcoxon's test on paired efforts, shape (n,); above 0 the candidate takes less.
 
     Efforts of both arms are ranked together first, so that the result depends on no unit and `never` needs no number.
-    The differences of these ranks are ranked by size, ties sharing their mean rank and zeros having none: the sum of
-    what is returned is the test's statistic, and the paired permutation of it is the exact test.
+    The differences of these ranks are ranked by size; ties share their mean rank, and zeros have no rank. The sum of
+    the returned ranks is the test's statistic; its paired permutation is the exact test.
 
     Source: Wilcoxon, Biometrics Bulletin 1 (1945), 80-83, on rank-transformed data (Conover and Iman, The American
     Statistician 35 (1981), 124-129).
@@ -65,13 +65,13 @@ def signed_effort_ranks(reference: ArrayLike, candidate: ArrayLike) -> NDArray[n
 def effort_p_value(signed_ranks: ArrayLike, groups: ArrayLike | None = None, *, rng: np.random.Generator) -> float:
     """Returns the two-sided p-value of the signed-rank test that both arms take equal effort.
 
-    The permutation distribution of signs: counted for up to 14 units that differ, computed where the ranks are few
-    and whole, and beyond 60 units its normal approximation. Groups flip as one. No examples give nan.
+    Uses the permutation distribution of signs: counted for up to 14 differing units, computed if the ranks are few
+    and whole. Beyond 60 units its normal approximation is used. Groups flip as one. No examples give nan.
 
     Args:
-        signed_ranks: What `signed_effort_ranks` returns, shape (n,).
+        signed_ranks: The result of `signed_effort_ranks`, shape (n,).
         groups: The group of each example, shape (n,); None: every example is its own.
-        rng: Where draws come from, where signs are drawn.
+        rng: Draws signs, if they are drawn.
 
     >>> effort_p_value(signed_effort_ranks([5, 6, 7, 8], [1, 2, 3, 4]), rng=np.random.default_rng(0))
     0.125
@@ -83,12 +83,12 @@ def effort_p_value(signed_ranks: ArrayLike, groups: ArrayLike | None = None, *, 
     require_equal_shapes(ranks, names)
     sums = np.bincount(names, weights=ranks)
     if np.count_nonzero(sums) <= EXACT_UNITS:
-        return paired_permutation(2 * sums, rng=rng)  # twice: ranks of ties are halves
+        return paired_permutation(2 * sums, rng=rng)  # doubled, because tied ranks can be halves
     return min(1.0, 2 * float(ndtr(-abs(sums.sum()) / math.sqrt(float((sums**2).sum())))))
 
 
 def median_effort(efforts: ArrayLike) -> float:
-    """Returns the effort at which half of the examples are broken; nan where fewer than half ever are.
+    """Returns the effort that breaks half of the examples; nan if fewer than half ever break.
 
     >>> median_effort([3, 1, float("inf"), 2]), median_effort([3, float("inf"), float("inf")])
     (2.0, nan)

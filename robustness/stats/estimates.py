@@ -1,4 +1,4 @@
-"""The estimate of a mean paired difference, with its interval, its test and its equivalence to zero."""
+"""The estimate of a mean paired difference, with its interval, test and equivalence to zero."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ class Part:
 
     variance: float
     df: float
-    """Degrees of freedom of Student's t that it is known with; infinite: the normal."""
+    """Degrees of freedom of Student's t; infinite: the normal."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A mean difference and what its uncertainty rests on; nan, and without parts, where data say nothing of it."""
+    """A mean difference and the parts of its variance; nan and without parts if data do not determine it."""
 
     difference: float
-    """The mean as it is."""
+    """The sample's mean."""
     center: float
     """The mean with two further units, of difference +1 and -1: the middle of the interval."""
     parts: tuple[Part, ...] = ()
-    """Of the center's variance."""
+    """Parts of the center's variance."""
     limit: float = 1.0
     """The largest absolute value of a difference: 1 of two rates, 2 of two drops, which may be of opposite sign."""
 
@@ -59,9 +59,9 @@ class Estimate:
 
     @property
     def p_value(self) -> float:
-        """Two-sided: one less the level at which the interval reaches 0; nan without an estimate."""
+        """Two-sided: one minus the level at which the interval reaches 0; nan without an estimate."""
         tail = self._tail(abs(self.center))
-        return tail if math.isnan(tail) else min(1.0, 2 * tail)  # min would make 1 of nan
+        return tail if math.isnan(tail) else min(1.0, 2 * tail)  # min would turn nan into 1
 
     def p_equivalence(self, margin: float) -> float:
         """Returns the larger p-value of the two one-sided tests that the true difference lies outside the margin.
@@ -81,13 +81,13 @@ class Estimate:
         return max(self._tail(margin + self.center), self._tail(margin - self.center))
 
     def half_width(self, tail: float) -> float:
-        """Returns half the width of the interval that leaves so much in either tail; nan without an estimate."""
+        """Returns half the width of the interval with this probability in either tail; nan without an estimate."""
         if not self.parts:
             return math.nan
         return math.sqrt(sum(part.variance * _quantile(1 - tail, part.df) ** 2 for part in self.parts))
 
     def _tail(self, distance: float) -> float:
-        """The share of either tail for which the half-width is the distance; over a half where that is below 0."""
+        """The tail probability whose half-width is the distance; above a half for a negative distance."""
         if not self.parts or math.isnan(distance):
             return math.nan
         if distance < 0:
@@ -113,15 +113,15 @@ def mean_difference(
 ) -> Estimate:
     r"""Returns the estimate of a mean difference of two rates, or of two scores between 0 and 1.
 
-    Bonett and Price's adjusted Wald interval: two further examples, of difference +1 and -1, join the n given, so
-    that arms which answer twenty examples alike do not pass for equal. With $d$ the mean of all n + 2,
-    $$s = \frac{1}{n + 2} \sqrt{\sum_i (d_i - d)^2}$$ and the normal distribution. It is no lattice of multiples of
-    1/n, as a bootstrap's percentiles are.
+    Bonett and Price's adjusted Wald interval adds two further examples, of difference +1 and -1, to the n given. So
+    arms with the same answers on twenty examples do not count as equal. With $d$ the mean of all n + 2, $$s =
+    \frac{1}{n + 2} \sqrt{\sum_i (d_i - d)^2}$$ and the normal distribution. Unlike a bootstrap's percentiles, its
+    ends are no multiples of 1/n.
 
-    Rows of a group count as one unit: the standard error is that of the ratio of sums over groups, the two further
-    units are whole groups of mean size, and the reference is Student's t with one degree of freedom fewer than
-    groups. A group that holds most rows leaves hardly more than one: groups count by `effective_groups`. Coverage
-    then holds from 5 groups on, at the price of width where groups are few (docs/statistics.md).
+    Rows of a group count as one unit. The standard error is that of the ratio of sums over groups. The two further
+    units are whole groups of mean size. The reference is Student's t with one degree of freedom fewer than
+    `effective_groups`, because a group with most rows counts as hardly more than one. Coverage then holds from 5
+    groups on, with wider intervals for few groups (docs/statistics.md).
 
     Source: Bonett and Price, Journal of Educational and Behavioral Statistics 37 (2012), 479-488; groups: Cochran,
     Sampling Techniques (1977), section 6.3; few of them: Cameron, Gelbach and Miller, Review of Economics and
@@ -130,7 +130,7 @@ def mean_difference(
     Args:
         differences: Reference minus candidate, one number per example, shape (n,).
         groups: The group of each example, shape (n,); None, or all different: every example is its own.
-        weights: How many examples each stands for, shape (n,); None: itself alone.
+        weights: Number of examples that each represents, shape (n,); None: one each.
         limit: The largest absolute value that a mean can have.
 
     Raises:
@@ -154,7 +154,7 @@ def mean_difference(
         effective = effective_groups(sizes)
         pad, df = total / effective, effective - 1
     center = float(sums.sum()) / (total + 2 * pad)
-    if df < 1:  # one group, or one that holds nearly all rows, says nothing of how groups differ
+    if df < 1:  # one group, or one with nearly all rows, says nothing about differences of groups
         return Estimate(mean, mean, limit=limit)
     squares = float(((sums - sizes * center) ** 2).sum()) + 2 * pad**2 * (1 + center**2)
     units = len(sizes) + 2
@@ -163,7 +163,7 @@ def mean_difference(
 
 
 def effective_groups(sizes: NDArray[np.float64]) -> float:
-    r"""Returns how many groups of one size say as much: $(\sum_g m_g)^2 / \sum_g m_g^2$.
+    r"""Returns the number of equal groups with the same information: $(\sum_g m_g)^2 / \sum_g m_g^2$.
 
     Source: Kish, Survey Sampling (1965), section 8.2; for tests over few unequal groups: Carter, Schnepel and
     Steigerwald, Review of Economics and Statistics 99 (2017), 698-709.
@@ -175,12 +175,12 @@ def effective_groups(sizes: NDArray[np.float64]) -> float:
 
 
 def difference_over_seeds(table: ArrayLike, groups: ArrayLike | None = None, *, limit: float = 1.0) -> Estimate:
-    r"""Returns the estimate of a method's mean difference, with what training seeds and examples add to its error.
+    r"""Returns the estimate of a method's mean difference, with the errors from training seeds and from examples.
 
     The analysis of variance of S seeds by G examples (or groups), both random. The half-width of the interval is
-    $$\sqrt{t_{S-1}^2 \frac{MS_{seed}}{SG} + t_{G-1}^2 \max\Big(0, \frac{MS_{example} - MS_{rest}}{SG}\Big)}$$
-    since $E[MS_{seed}]/SG$ is what seeds and the rest add to the variance of the mean, and the second term what
-    examples add: each part has its own degrees of freedom. The two further units of `mean_difference` join.
+    $$\sqrt{t_{S-1}^2 \frac{MS_{seed}}{SG} + t_{G-1}^2 \max\Big(0, \frac{MS_{example} - MS_{rest}}{SG}\Big)}$$ since
+    seeds and the rest add $E[MS_{seed}]/SG$ to the mean's variance, and examples add the second term. Each part has
+    its own degrees of freedom. The two further units of `mean_difference` are added too.
 
     Source: in the spirit of Zou and Donner, Statistics in Medicine 27 (2008), 1693-1702; Searle, Casella and
     McCulloch, Variance Components (1992), section 4.3.
@@ -206,7 +206,7 @@ def difference_over_seeds(table: ArrayLike, groups: ArrayLike | None = None, *, 
     seeds, count = units.shape
     by_seed, by_unit = units.mean(axis=1), units.mean(axis=0)
     center = float(units.mean())
-    if total < 2:  # one group, or one that holds nearly all rows, says nothing of how groups differ
+    if total < 2:  # one group, or one with nearly all rows, says nothing about differences of groups
         return Estimate(float(values.mean()), center, limit=limit)
     ms_seed = count * float(by_seed.var(ddof=1))
     ms_unit = seeds * float(by_unit.var(ddof=1))
@@ -218,7 +218,7 @@ def difference_over_seeds(table: ArrayLike, groups: ArrayLike | None = None, *, 
 
 
 def _padded_units(values: NDArray[np.float64], groups: ArrayLike | None) -> tuple[NDArray[np.float64], float]:
-    """One column a group, shape (seeds, groups + 2), whose mean is the padded one; and how many groups were given."""
+    """One column per group, shape (seeds, groups + 2), whose mean is the padded mean; and the number of groups."""
     n = values.shape[1]
     names = np.arange(n) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     if names.shape != (n,):

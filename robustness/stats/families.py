@@ -1,4 +1,4 @@
-"""P-values of many tests, adjusted together."""
+"""Adjusts the p-values of many tests together."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from robustness.stats.arrays import number_column
 
 
 class Correction(StrEnum):
-    """How the p-values of a family are adjusted."""
+    """The adjustment of a family's p-values."""
 
     HOLM = "holm"
     BENJAMINI_HOCHBERG = "benjamini-hochberg"
@@ -32,10 +32,9 @@ def adjust(p_values: ArrayLike, correction: Correction) -> NDArray[np.float64]:
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     r"""Returns Holm's adjusted p-values of one family of tests, in the order given, shape (n,).
 
-    With the m p-values sorted upwards, $$\tilde p_{(i)} = \max_{j \le i} \min(1, (m - j + 1) p_{(j)}).$$
-    Rejecting where the adjusted value is at most alpha keeps the chance of any false rejection at or below
-    alpha, however the tests depend on each other. A nan (a test that could not be made) stays nan and does
-    not count in m.
+    With the m p-values sorted upwards, $$\tilde p_{(i)} = \max_{j \le i} \min(1, (m - j + 1) p_{(j)}).$$ Rejecting
+    where the adjusted value is at most alpha keeps the chance of any false rejection at or below alpha, however the
+    tests depend on each other. A nan (an impossible test) stays nan and does not count in m.
 
     Source: Holm, Scandinavian Journal of Statistics 6 (1979), 65-70.
 
@@ -101,11 +100,11 @@ class Branch:
     """The planned comparisons of one test set, by their places in the family."""
 
     gate: int | None
-    """The worst case over its attacks; None where there are no several attacks."""
+    """The worst case over its attacks; None for a single attack."""
     members: tuple[int, ...]
     """Its attacks, or its only comparison."""
     is_open: bool = False
-    """Whether the members are tested even where the gate is not rejected, for half of the branch's level."""
+    """Whether the members get half of the branch's level even if the gate is not rejected."""
 
     @property
     def places(self) -> tuple[int, ...]:
@@ -116,16 +115,16 @@ class Branch:
 def gatekeep(p_values: ArrayLike, branches: Sequence[Branch]) -> NDArray[np.float64]:
     r"""Returns the adjusted p-values of a family whose branches have gatekeepers, in the order given, shape (n,).
 
-    A sequentially rejective graph of weighted Bonferroni tests. The level is shared evenly among branches; a gate
-    that is rejected hands its share to its members, evenly, these theirs to one another, and a branch that is
-    rejected whole hands on to the others. Where every branch is one comparison this is Holm's procedure. The chance
-    of any false rejection is at most alpha, however the tests depend on each other.
+    A sequentially rejective graph of weighted Bonferroni tests. The branches share the level evenly. A rejected gate
+    passes its share evenly to its members; rejected members pass theirs to one another. A completely rejected branch
+    passes its share to the other branches. If every branch is one comparison, this is Holm's procedure. The chance of
+    any false rejection is at most alpha, however the tests depend on each other.
 
     Source: Bretz, Maurer, Brannath and Posch, Statistics in Medicine 28 (2009), 586-604, algorithm 2.
 
     Args:
-        p_values: Shape (n,); a nan (a test that could not be made) stays nan and holds no share of the level.
-        branches: Which rows belong together; every row in one place.
+        p_values: Shape (n,); a nan (an impossible test) stays nan and holds no share of the level.
+        branches: The rows that belong together; every row in exactly one place.
 
     Raises:
         ValueError: A p-value is outside [0, 1].
@@ -154,7 +153,7 @@ def gatekeep(p_values: ArrayLike, branches: Sequence[Branch]) -> NDArray[np.floa
 
 
 NEGLIGIBLE = 1e-12
-"""Share that leaves a branch before it is rejected whole: only so is there a way out when it is."""
+"""Share that leaves a branch before its complete rejection; without it nothing could leave afterwards."""
 
 
 def _without(branch: Branch, missing: NDArray[np.bool_]) -> Branch:
@@ -184,14 +183,14 @@ def _graph(n: int, branches: Sequence[Branch]) -> tuple[NDArray[np.float64], NDA
 def _pass_on(
     place: int, weights: NDArray[np.float64], transfers: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The graph after one rejection: its weight goes along its edges, and edges that met in it are joined."""
+    """The graph after one rejection: its weight moves along its edges, and edges through it are joined."""
     weights = weights + weights[place] * transfers[place]
     weights[place] = 0.0
     joined = transfers + np.outer(transfers[:, place], transfers[place])
     joined[place, :] = joined[:, place] = 0.0
     np.fill_diagonal(joined, 0.0)
     if transfers[place].any():
-        # A row still hands on all it had: its sum is 1 - g_ij g_ji, by which to divide, without the rounding.
+        # A row still passes on all it had: dividing by its sum, 1 - g_ij g_ji, avoids rounding errors.
         totals = joined.sum(axis=1, keepdims=True)
         joined = np.divide(joined, totals, out=np.zeros_like(joined), where=totals > 0)
     return weights, joined

@@ -9,12 +9,11 @@ from robustness.stats.arrays import number_column, outcome_column, require_equal
 
 
 def worst_altered_rows(f1: ArrayLike, groups: ArrayLike, altered: ArrayLike) -> NDArray[np.intp]:
-    """Returns for each group, in sorted order, the place of the row that adversarial SQuAD's official score takes.
+    """Returns, for each group in sorted order, the place of the row in adversarial SQuAD's official score.
 
-    Of the altered rows the one with the lowest F1, the first among equals; the first unaltered row only where the
-    group has no altered one. This is what the script of Jia and Liang computes (arXiv 1707.07328), whose text in
-    section 2.3 reads as if the original were always among the candidates. Exact match is that row's own, not the
-    lowest of the group.
+    This is the altered row with the lowest F1, the first among equals. A group without altered rows gives its first
+    unaltered row. The script of Jia and Liang computes the same (arXiv 1707.07328), although section 2.3 suggests
+    that the original is always a candidate. Exact match is that row's own, not the lowest of the group.
 
     Args:
         f1: F1 of each row, shape (n,), in the order of the file.
@@ -22,7 +21,7 @@ def worst_altered_rows(f1: ArrayLike, groups: ArrayLike, altered: ArrayLike) -> 
         altered: Whether the row is an altered form of its question, shape (n,).
 
     Raises:
-        ValueError: The lengths differ, or `altered` holds something that is neither true nor false.
+        ValueError: The lengths differ, or a value of `altered` is neither true nor false.
 
     >>> worst_altered_rows([0.0, 0.5, 0.25, 1.0], ["a", "a", "a", "b"], [False, True, True, False])
     array([2, 3])
@@ -30,6 +29,6 @@ def worst_altered_rows(f1: ArrayLike, groups: ArrayLike, altered: ArrayLike) -> 
     column, names, is_altered = number_column(f1), np.asarray(groups), outcome_column(altered)
     require_equal_shapes(column, names, is_altered)
     index = np.unique(names, return_inverse=True)[1]
-    among_unaltered = np.where(is_altered, column, 0.0)  # an original's F1 says nothing about which of two to take
+    among_unaltered = np.where(is_altered, column, 0.0)  # an original's F1 does not decide which of two rows to take
     order = np.lexsort((among_unaltered, ~is_altered, index))  # stable: equals stay in the order of the file
     return order[np.flatnonzero(np.diff(index[order], prepend=-1))]

@@ -82,24 +82,24 @@ def bootstrap_mean_interval(
 ) -> Interval:
     r"""Returns the percentile bootstrap interval of the mean of per-example values.
 
-    Called on paired differences (reference minus candidate of the same example) it is the interval of the
-    difference of the two means. With groups, whole groups are drawn: for drawn groups g with sum s_g
-    and size m_g the statistic is $$\sum_g s_g / \sum_g m_g,$$ so rows of a group may depend on each other.
-    Of whole numbers, such as differences of right and wrong, the samples' distribution is computed rather than drawn,
-    as if by infinitely many resamples (`robustness.stats.lattice`).
+    For paired differences (reference minus candidate of the same example) it is the interval of the difference of the
+    two means. With groups, whole groups are drawn: for drawn groups g with sum s_g and size m_g the statistic is
+    $$\sum_g s_g / \sum_g m_g,$$ so rows of a group may depend on each other. For whole numbers, such as differences
+    of right and wrong, the samples' distribution is computed exactly, as if by infinitely many resamples
+    (`robustness.stats.lattice`).
 
-    The interval shrinks to the mean when all units (examples, or groups by mean and size) are equal, above
-    all when there is one. Such an interval shows that the sample has no spread, not that the population
-    has none. No values, or one that is not finite, gives nan at both ends.
+    If all units (examples, or groups by mean and size) are equal, the interval shrinks to the mean. Such an interval
+    shows that the sample has no spread; the population may have some. No values, or a value that is not finite, give
+    nan at both ends.
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), section 13.3; whole groups:
     Davison and Hinkley, Bootstrap Methods and their Application (1997), section 3.8.
 
     Args:
         values: One number per example, shape (n,).
-        groups: The group of each example, shape (n,): anything that sorts. None: every example is its own.
-        rng: Where the draws come from.
-        resamples: Number of bootstrap samples, where they are drawn.
+        groups: The group of each example, shape (n,), of any sortable type. None: every example is its own.
+        rng: Draws the samples.
+        resamples: Number of bootstrap samples, if they are drawn.
         level: Coverage aimed at.
 
     Raises:

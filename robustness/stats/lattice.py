@@ -1,4 +1,4 @@
-"""Distributions of sums of whole numbers, computed instead of drawn: what infinitely many draws would give."""
+"""Exact distributions of sums of whole numbers, the limit of infinitely many draws."""
 
 from __future__ import annotations
 
@@ -14,25 +14,24 @@ from scipy.special import gammaln
 from robustness.stats.resampling import MAX_CELLS, Units
 
 LEAK = 1e-6
-"""Probability that may fall outside the sums that are looked at."""
+"""Probability allowed outside the range of sums."""
 SLACK = 1e-11
 """Rounding of a sum of probabilities."""
 BRANCHES = 32
-"""Parts into which a search cuts what is left."""
+"""Parts into which a search divides the rest."""
 MAX_SUM = 2**14
 """Larger sums of sizes are not enumerated."""
 ROUNDING = 1e-9
-"""Of a ratio times its size."""
+"""Rounding of a ratio times its size."""
 
 
 def bootstrap_ends(units: Units, level: float) -> tuple[float, float] | None:
     r"""Returns the ends of the central interval of the bootstrap distribution of a mean, without drawing.
 
     With G units in all, of sums s and sizes m, a sample's sum and size are those of G independent draws, so their
-    distribution is the G-th convolution power of the units' own, by the Fourier transform:
-    $$P(S, M) = \mathcal F^{-1}\big[(\mathcal F p)^G\big](S, M).$$ The low end is the smallest S / M below or at which
-    at least (1 - level) / 2 of the probability lies, the high end its mirror image. None where sums are no whole
-    numbers, or too large for that.
+    distribution is the G-th convolution power of the units' own, by the Fourier transform: $$P(S, M) = \mathcal
+    F^{-1}\big[(\mathcal F p)^G\big](S, M).$$ The low end is the smallest S / M with at least (1 - level) / 2 of the
+    probability at or below it; the high end is symmetric. None if sums are no whole numbers or are too large.
 
     Source: the ideal bootstrap of Efron and Tibshirani, An Introduction to the Bootstrap (1993), section 6.2.
     """
@@ -61,7 +60,7 @@ def bootstrap_ends(units: Units, level: float) -> tuple[float, float] | None:
 def _chances(
     columns: Sequence[NDArray[np.int64]], windows: Sequence[tuple[int, int]], copies: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """The distribution of the columns' sums over as many draws as there are units, within the windows."""
+    """The distribution of the columns' sums over one draw per unit, within the windows."""
     n_units = int(copies.sum())
     table = np.zeros([width for _, width in windows])
     places = [(column - column.min()) % width for column, (_, width) in zip(columns, windows, strict=True)]
@@ -74,14 +73,14 @@ def _chances(
 
 
 def _lowest(chances: NDArray[np.float64], share: float) -> int:
-    """The first place at or below which the share lies."""
+    """The first place with the share at or below it."""
     return min(int(np.searchsorted(np.cumsum(chances), share - SLACK)), len(chances) - 1)
 
 
 def _lowest_ratio(
     chances: NDArray[np.float64], first: int, totals: NDArray[np.int64], share: float, reach: float
 ) -> float:
-    """The smallest S / M at or below which the share lies; rows are of M in `totals`, columns of S from `first`."""
+    """The smallest S / M with the share at or below it; rows are M in `totals`, columns S from `first`."""
     below = np.concatenate([np.zeros((len(totals), 1)), np.cumsum(chances, axis=1)], axis=1)
     rows, width = np.arange(len(totals)), chances.shape[1]
     bottom, top = -reach - 1.0, reach
@@ -95,7 +94,7 @@ def _lowest_ratio(
 
 
 def _window(values: NDArray[np.int64], copies: NDArray[np.int64]) -> tuple[int, int]:
-    """The first of the sums that are looked at, and how many: Bernstein's inequality bounds what lies outside."""
+    """The range of sums as first and count: Bernstein's inequality bounds the probability outside."""
     n_units = int(copies.sum())
     mean = float(values @ copies) / n_units
     variance = float((values - mean) ** 2 @ copies)
@@ -108,7 +107,7 @@ def _window(values: NDArray[np.int64], copies: NDArray[np.int64]) -> tuple[int, 
 
 
 def _power(table: NDArray[np.float64], exponent: int) -> NDArray[np.float64]:
-    """The distribution of a sum of so many draws, modulo the table's shape."""
+    """The distribution of a sum of draws, modulo the table's shape."""
     transformed = np.fft.rfftn(table)
     power, square = np.ones_like(transformed), transformed
     while exponent:
@@ -124,8 +123,8 @@ def _power(table: NDArray[np.float64], exponent: int) -> NDArray[np.float64]:
 def flip_p_value(sizes: NDArray[np.float64], copies: NDArray[np.int64], observed: float) -> float | None:
     r"""Returns the chance that random signs give units a sum at least as far from 0 as observed, without drawing.
 
-    Of c units of size k those with a positive sign are Binomial(c, 1/2); the sum's distribution is the convolution of
-    these. None where sizes are no whole numbers, or too large for that.
+    Among c units of size k the positive signs are Binomial(c, 1/2); the sum's distribution is their convolution. None
+    if sizes are no whole numbers or are too large.
     """
     total = float(sizes @ copies)
     if total > MAX_SUM or not (sizes == np.rint(sizes)).all():

@@ -15,9 +15,9 @@ from robustness.stats.intervals import Interval
 def median_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
     r"""Returns the interval of a distribution's median between two order statistics.
 
-    With the values sorted, $$[x_{(k)}, x_{(n+1-k)}]$$ covers the median with probability
-    $1 - 2 P(\mathrm{Bin}(n, 1/2) \le k - 1)$, whatever the distribution; k is the largest for which that is at
-    least `level`. Without such a k (fewer than 6 values at 95 %) both ends are nan.
+    With the values sorted, $$[x_{(k)}, x_{(n+1-k)}]$$ covers the median with probability $1 - 2 P(\mathrm{Bin}(n,
+    1/2) \le k - 1)$ for any distribution; k is the largest for which this is at least `level`. Without such a k
+    (fewer than 6 values at 95 %) both ends are nan.
 
     Source: Thompson, Annals of Mathematical Statistics 7 (1936), 122-128.
 
@@ -41,7 +41,7 @@ def median_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
 def signed_rank_p(differences: ArrayLike) -> float:
     """Returns the two-sided p-value of Wilcoxon's signed-rank test that paired differences are symmetric around 0.
 
-    Zeros are ranked and left out (Pratt 1959); without a difference that is not zero p is 1.
+    Zeros are ranked and then omitted (Pratt 1959); if all differences are zero, p is 1.
 
     Source: Wilcoxon, Biometrics Bulletin 1 (1945), 80-83.
 

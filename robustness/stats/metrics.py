@@ -16,9 +16,9 @@ from robustness.stats.arrays import number_column, outcome_column, require_equal
 
 @dataclass(frozen=True, slots=True)
 class AttackCounts:
-    """How many examples of a cell ended in each status; the rates are fractions, nan over nothing.
+    """The number of a cell's examples in each status; rates are fractions, nan without examples.
 
-    Errored examples are in `n` but in no rate: nobody knows whether the attack would have broken them.
+    Errored examples are in `n` but in no rate, because their outcome is unknown.
 
     >>> counts = AttackCounts.of(["skipped", "succeeded", "failed", "failed", "errored"])
     >>> counts.n, counts.clean_accuracy, counts.robust_accuracy
@@ -36,7 +36,7 @@ class AttackCounts:
         """Returns the counts of a column of statuses.
 
         Raises:
-            ValueError: A status is none of skipped, succeeded, failed and errored.
+            ValueError: A status is unknown; known are skipped, succeeded, failed and errored.
         """
         counts = Counter(str(status) for status in statuses)
         known = ("skipped", "succeeded", "failed", "errored")

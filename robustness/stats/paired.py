@@ -12,7 +12,7 @@ from robustness.stats.arrays import outcome_column, require_equal_shapes
 
 @dataclass(frozen=True, slots=True)
 class PairedTest:
-    """What a paired test of outcomes found; swapping the arms swaps the two counts, no more."""
+    """The result of a paired test of outcomes; swapping the arms swaps only the two counts."""
 
     name: str
     p_value: float
@@ -27,10 +27,9 @@ def mcnemar_exact(reference_right: ArrayLike, candidate_right: ArrayLike) -> Pai
     r"""Returns McNemar's exact test that both arms are right equally often.
 
     Only the discordant examples count: with b right on the reference alone and c on the candidate alone, b is
-    Binomial(b + c, 1/2) under the null hypothesis, so
-    $$p = \min\Big(1, 2 \sum_{k=0}^{\min(b, c)} \binom{b+c}{k} 2^{-(b+c)}\Big).$$
-    Without discordant examples p is 1. Examples are taken as independent: rows of one source question are
-    not, so test those on one row per group.
+    Binomial(b + c, 1/2) under the null hypothesis, so $$p = \min\Big(1, 2 \sum_{k=0}^{\min(b, c)} \binom{b+c}{k}
+    2^{-(b+c)}\Big).$$ Without discordant examples p is 1. Examples are assumed independent; rows of one source
+    question are not, so use one row per group.
 
     Source: McNemar, Psychometrika 12 (1947), 153-157; recommended for comparing classifiers by Dietterich,
     Neural Computation 10 (1998), 1895-1923.

@@ -1,4 +1,4 @@
-"""What a sample that is still to be drawn can show: gaps, equality, and gaps over training seeds."""
+"""Planning: what a future sample can show about gaps, equality, and gaps over training seeds."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from robustness.stats.power import mcnemar_power
 
 POWER = 0.8
 RARER_SHARE = 0.05
-"""Of the examples, those that only the worse arm has right: an assumption, where no pilot says."""
+"""Share of examples that only the worse arm has right; an assumption without a pilot."""
 SEED_SD = 0.01
 """Standard deviation of a difference between training seeds, a fraction: an assumption."""
 REPEATED_SHARE = 0.5
-"""Of the discordance, what every seed shows on the same examples: an assumption."""
+"""Share of the discordance that every seed shows on the same examples: an assumption."""
 MIN_SEEDS = 3
-"""Two leave one degree of freedom, whose t quantile is 12.7."""
+"""Two seeds leave one degree of freedom, whose t quantile is 12.7."""
 RESOLUTION = 1e-4
-"""Of gaps: a hundredth of a point."""
+"""Resolution of gaps: a hundredth of a point."""
 MAX_EXAMPLES = 2**20
 _SPREADS = 400
 """Quantiles of the observed spread of seeds over which power is averaged."""
@@ -31,8 +31,8 @@ _SPREADS = 400
 def detectable_gap(n: int, *, rarer_share: float = RARER_SHARE, alpha: float = 0.05, power: float = POWER) -> float:
     r"""Returns the smallest true difference of two accuracies that McNemar's exact test finds with the given power.
 
-    A larger difference d has more discordant examples: their share is $\pi(d) = \min(1, d + 2r)$, where r, the share
-    of examples that only the worse arm has right, stays. nan where even a difference of 1 would be missed.
+    A larger difference d has more discordant examples: their share is $\pi(d) = \min(1, d + 2r)$. Here r, the share
+    of examples that only the worse arm has right, is constant. nan if even a difference of 1 would be missed.
 
     Source: Lachin, Statistics in Medicine 11 (1992), 1239-1251.
 
@@ -40,7 +40,7 @@ def detectable_gap(n: int, *, rarer_share: float = RARER_SHARE, alpha: float = 0
         n: Number of examples, or of groups where rows share a source.
         rarer_share: r, a fraction, at most 1/2.
         alpha: The level of the single test; the family's divided by its number of tests, for Holm's strictest.
-        power: The chance wanted, in (0, 1).
+        power: The wanted power, in (0, 1).
 
     Raises:
         ValueError: n is negative, or a share or chance is out of range.
@@ -88,7 +88,7 @@ def equivalence_power(
     inflation, reach = 1 + z**2 / size, margin * size
     root = reach**2 - inflation * (reach**2 - z**2 * (discordant + 2))
     widest = (reach - np.sqrt(np.maximum(root, 0.0))) / inflation
-    # Rounding must not leave out a difference that stands just at the margin.
+    # Rounding must not exclude a difference exactly at the margin.
     fewest = np.ceil((discordant - widest) / 2 - 1e-9)
     balanced = 1 - 2 * bdtr(np.maximum(fewest - 1, 0), discordant, 0.5) * (fewest >= 1)
     weights = binom.pmf(discordant, n, 2 * rarer_share)
@@ -98,9 +98,9 @@ def equivalence_power(
 def examples_for_equivalence(
     *, margin: float = 0.02, rarer_share: float = RARER_SHARE, power: float = POWER, level: float = 0.95
 ) -> int:
-    """Returns how many examples equal arms need to be found equal within the margin with the given power.
+    """Returns the number of examples that equal arms need for a verdict of equality with the given power.
 
-    To within half a percent: whole numbers make power go up and down a little from one n to the next. Arguments as in
+    Accurate to half a percent, because power rises and falls slightly from one n to the next. Arguments as in
     `equivalence_power`.
 
     Raises:
@@ -131,13 +131,13 @@ def detectable_gap_over_seeds(
     alpha: float = 0.05,
     power: float = POWER,
 ) -> float:
-    r"""Returns the smallest true difference of a method that its interval over S training seeds tells from 0.
+    r"""Returns the smallest true difference of a method whose interval over S training seeds excludes 0.
 
-    The difference of one example under one seed is $\mu + a_s + b_g + e_{sg}$. The interval's half-width is
-    $$h^2 = t^2_{S-1} \frac{MS_{seed}}{S n} + z^2 \frac{\sigma_b^2}{n},\quad
-    \frac{MS_{seed}}{n} \sim \Big(\sigma_a^2 + \frac{\sigma_e^2}{n}\Big) \frac{\chi^2_{S-1}}{S-1},$$
-    and the power is averaged over what spread the seeds happen to show. Examples add
-    $\sigma_b^2 + \sigma_e^2 = 2r$, half of it to each (`REPEATED_SHARE`). Normal approximation of the mean.
+    The difference of one example under one seed is $\mu + a_s + b_g + e_{sg}$. The interval's half-width is $$h^2 =
+    t^2_{S-1} \frac{MS_{seed}}{S n} + z^2 \frac{\sigma_b^2}{n},\quad \frac{MS_{seed}}{n} \sim \Big(\sigma_a^2 +
+    \frac{\sigma_e^2}{n}\Big) \frac{\chi^2_{S-1}}{S-1},$$ and the power is averaged over the observed spread of the
+    seeds. Examples add $\sigma_b^2 + \sigma_e^2 = 2r$, half of it to each (`REPEATED_SHARE`). Normal approximation of
+    the mean.
 
     Source: Zou and Donner, Statistics in Medicine 27 (2008), 1693-1702, for the sum of squared half-widths.
 
@@ -147,7 +147,7 @@ def detectable_gap_over_seeds(
         seed_sd: $\sigma_a$, a fraction.
         rarer_share: r, the share of examples on which one arm alone is right, each way.
         alpha: The level of the single test.
-        power: The chance wanted, in (0, 1).
+        power: The wanted power, in (0, 1).
 
     Raises:
         ValueError: Fewer than two seeds, no example, or a share or chance out of range.
@@ -175,7 +175,7 @@ def _mean_power(gap: float, half: NDArray[np.float64], error: float) -> float:
 
 
 def _smallest(power_of: Callable[[float], float], power: float) -> float:
-    """The smallest gap in (0, 1] with that power, to `RESOLUTION`; nan where there is none."""
+    """The smallest gap in (0, 1] with that power, to `RESOLUTION`; nan if there is none."""
     low, high = 0.0, 1.0
     if power_of(high) < power:
         return math.nan

@@ -1,4 +1,4 @@
-"""Whether the labels that texts are graded by can be theirs."""
+"""Checks whether the labels of a test set can belong to its texts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 MIN_ORIGINALS = 20
-"""Fewer say nothing about their labels."""
+"""Fewer originals say nothing about their labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,20 +14,20 @@ class OriginalsTally:
     """One checkpoint's answers to the benign originals of one test set."""
 
     right: int
-    """Answered as the label says that they are graded by."""
+    """Originals answered with their label."""
     commonest: int
-    """Originals with the commonest of these labels."""
+    """Originals with the commonest label."""
     n: int
 
 
 def are_implausible(tallies: Iterable[OriginalsTally]) -> bool:
-    """Whether every checkpoint does worse on the originals than one that always answers the commonest label.
+    """Whether every checkpoint is worse on the originals than a constant answer with the commonest label.
 
-    The victims have passed the gate: they know the task. Where all of them fail on plain text, the labels are wrong,
-    as in a contrast set whose rows have another label than what they were made from (arXiv 2004.02709).
+    The victims have passed the gate, so they know the task. If all of them fail on clean text, the labels are wrong.
+    An example is a contrast set, whose rows have another label than their originals (arXiv 2004.02709).
 
     Args:
-        tallies: one a checkpoint; those of fewer than `MIN_ORIGINALS` are left out.
+        tallies: one for each checkpoint; tallies of fewer than `MIN_ORIGINALS` are ignored.
 
     >>> full, peft = OriginalsTally(right=19, commonest=52, n=100), OriginalsTally(right=24, commonest=52, n=100)
     >>> are_implausible([full, peft]), are_implausible([full, OriginalsTally(right=52, commonest=52, n=100)])

@@ -1,4 +1,4 @@
-"""What a sample of a given size could have shown."""
+"""Power: what a sample of a given size could have shown."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from scipy.special import bdtr, gammaincinv, gammaln, ndtr, ndtri, stdtrit, xlog
 from robustness.stats.estimates import Estimate, Part
 
 RESOLUTION = 1e-3
-"""Of detectable differences: a tenth of a point."""
+"""Resolution of detectable differences: a tenth of a point."""
 MIDPOINTS: NDArray[np.float64] = (np.arange(64) + 0.5) / 64
-"""Shares whose quantiles stand for a distribution."""
+"""Shares whose quantiles represent a distribution."""
 
 
 def mcnemar_power(n: int, difference: float, discordant_share: float, *, alpha: float = 0.05) -> float:
@@ -23,7 +23,7 @@ def mcnemar_power(n: int, difference: float, discordant_share: float, *, alpha: 
 
     The number of discordant examples is M ~ Binomial(n, $\pi$) and those of them in which the reference alone is
     right are K | M ~ Binomial(M, $(1 + d/\pi)/2$); the power is the probability that K falls into the two-sided
-    rejection region of M. Nothing is approximated but for tails of M beyond eight standard deviations.
+    rejection region of M. The only approximation omits tails of M beyond eight standard deviations.
 
     Source: Duffy, Biometrics 40 (1984), 1005-1015.
 
@@ -67,7 +67,7 @@ def mcnemar_power(n: int, difference: float, discordant_share: float, *, alpha: 
 
 @lru_cache(maxsize=32)
 def _critical_counts(n: int, alpha: float) -> NDArray[np.int64]:
-    """For 0 to n discordant examples the largest count of the rarer side that is significant, -1 where none is."""
+    """For 0 to n discordant examples, the largest significant count of the rarer side; -1 if there is none."""
     discordant = np.arange(n + 1)
     # The normal quantile is off by far less than three; the exact tail decides.
     start = np.floor(discordant / 2 - ndtri(1 - alpha / 2) * np.sqrt(discordant) / 2).astype(np.int64)
@@ -80,14 +80,14 @@ def _critical_counts(n: int, alpha: float) -> NDArray[np.int64]:
 
 
 def rarer_share(differences: ArrayLike, weights: ArrayLike | None = None) -> float:
-    """Returns the share of examples that one arm alone has right, on the side that has fewer, for `detectable`.
+    """Returns the share of examples that only one arm has right, for the arm with fewer, for `detectable`.
 
-    One further example on either side joins, as in `mean_difference`: the smaller of two equal counts lies below both
-    on average, and a difference computed from it would be promised too much power.
+    One further example is added on either side, as in `mean_difference`. The smaller of two equal counts is too small
+    on average, which would promise too much power.
 
     Args:
         differences: 1, -1 or 0 of each example, of any shape.
-        weights: How many examples each stands for; None: itself alone.
+        weights: Number of examples that each represents; None: one each.
 
     Raises:
         ValueError: There are no differences.
@@ -106,16 +106,15 @@ def rarer_share(differences: ArrayLike, weights: ArrayLike | None = None) -> flo
 def detectable_difference(n: int, rarer_share: float, *, alpha: float = 0.05, power: float = 0.8) -> float:
     r"""Returns the smallest true difference that McNemar's exact test finds with the given power.
 
-    It belongs beside an inconclusive verdict: differences below it had little chance to be seen, so their absence
-    shows nothing. A larger difference d comes with more discordant examples: their share is taken as
-    $\pi(d) = d + 2 q$, the rarer side keeping its share q, which is an assumption. nan where even the largest
-    difference possible, 1 - 2q, would be missed.
+    Report it with an inconclusive verdict: smaller differences had little chance to be found, so their absence shows
+    nothing. A larger difference d comes with more discordant examples. Their share is assumed to be $\pi(d) = d + 2
+    q$, with the rarer side's share q constant. nan if even the largest possible difference, 1 - 2q, would be missed.
 
     Source: Lachin, Statistics in Medicine 11 (1992), 1239-1251, on what to hold fixed.
 
     Args:
         n: Number of examples.
-        rarer_share: Share q of examples on which just the one arm is right that is so more rarely, at most 1/2.
+        rarer_share: Share q of examples that only one arm has right, for the arm with fewer; at most 1/2.
         alpha: The significance level of the single test; divide it by the family's size for its strictest test.
         power: The chance wanted, in (0, 1).
 
@@ -152,12 +151,12 @@ def detectable_by_estimate(
 ) -> float:
     r"""Returns the smallest true difference that an estimate's own test would find with the given power.
 
-    The center is normal around the true difference d, drawn to 0 by the two further units, with the sum of the parts'
-    variances less what those units add; the interval's half-width varies as the parts' $\chi^2$ do. With one part
-    of few degrees of freedom this is the power of Student's t. A variance known with df degrees of freedom is taken
-    $df / \chi^2_{df, 1/2}$ times as large as estimated: with three seeds the estimate is too small more often than
-    not, and half of the differences returned shall be too small. For differences of right and wrong variances grow
-    with d as the discordant share does (`rarer_share`, as in `detectable_difference`).
+    The center is normal around the true difference d, shrunk to 0 by the two further units. Its variance is the sum
+    of the parts' variances without those units' share. The interval's half-width varies as the parts' $\chi^2$ do.
+    With one part of few degrees of freedom this is the power of Student's t. A variance with df degrees of freedom is
+    multiplied by $df / \chi^2_{df, 1/2}$, because with three seeds the estimate is usually too small. So half of the
+    returned differences are too small. For differences of right and wrong, variances grow with d like the discordant
+    share (`rarer_share`, as in `detectable_difference`).
 
     Args:
         estimate: Of the comparison as observed.
@@ -199,7 +198,7 @@ def detectable_by_estimate(
 
 
 def _sampling_variances(estimate: Estimate, units: float) -> NDArray[np.float64]:
-    """Of the parts, less what the two further units add to the last: the median of their estimates, made unbiased."""
+    """Variances of the parts without the two further units' share of the last, unbiased in the median."""
     variances = np.array([part.variance for part in estimate.parts])
     variances[-1] = max(0.0, variances[-1] - _pad_variance(estimate.center, units))
     unbiased = [1.0 if math.isinf(p.df) else p.df / (2 * gammaincinv(p.df / 2, 0.5)) for p in estimate.parts]
@@ -210,13 +209,13 @@ def _sampling_variances(estimate: Estimate, units: float) -> NDArray[np.float64]
 def _split(
     variances: NDArray[np.float64], observed: float, estimate: Estimate, units: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """What does not grow with the difference, and what does, for each unit of discordance."""
+    """The variance that is constant in the difference, and the variance per unit of discordance."""
     fixed, growing = np.zeros_like(variances), variances.copy()
-    if len(variances) > 1:  # of the seeds' part only the chance of examples grows: what units have in common is left
+    if len(variances) > 1:  # only the examples' share of the seeds' part grows; the units' common part stays
         seeds = estimate.parts[0].df + 1
         growing[0] = min(variances[0], max(0.0, observed / units - variances[1]) / seeds)
         fixed[0] = variances[0] - growing[0]
-    if observed == 0:  # arms that nowhere differ show no variance: then units are taken as independent
+    if observed == 0:  # arms without any difference show no variance: units are assumed independent
         growing[-1], observed = 1 / units, 1.0
     return fixed, growing / observed
 

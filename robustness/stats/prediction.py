@@ -1,4 +1,4 @@
-"""How well a number measured on each example predicts which examples break."""
+"""Prediction of which examples break, from a number measured on each."""
 
 from __future__ import annotations
 
@@ -27,14 +27,13 @@ class Prediction:
 def auc(values: ArrayLike, broken: ArrayLike, *, level: float = 0.95) -> Prediction:
     r"""Returns the chance that a broken example has a larger value than one that withstands, ties counting half.
 
-    The interval spans two. Newcombe's method 5 has the ends theta with
-    $$|\hat\theta - \theta| = z \sqrt{V(\theta)}, \quad
-    V(\theta) = \frac{\theta (1 - \theta)}{m n} \Big(1 + N \Big[\frac{1 - \theta}{2 - \theta} +
-    \frac{\theta}{1 + \theta}\Big]\Big), \quad N = \frac{m + n}{2} - 1,$$
-    where m examples are broken and n withstand: it has width at 0 and 1 too, but takes both sides to spread alike
-    (coverage .87 where 5 broken spread twice as wide as 40 others). DeLong's, on the logit scale, does not, but is
-    empty at 0 and 1 (coverage .41 of 5 and 5 at .95). Together they covered .93 to .99 in 30 simulated settings. nan
-    where all or none broke, and for a value that is nan.
+    The interval spans two intervals. Newcombe's method 5 has the ends theta with $$|\hat\theta - \theta| = z
+    \sqrt{V(\theta)}, \quad V(\theta) = \frac{\theta (1 - \theta)}{m n} \Big(1 + N \Big[\frac{1 - \theta}{2 - \theta}
+    + \frac{\theta}{1 + \theta}\Big]\Big), \quad N = \frac{m + n}{2} - 1,$$ where m examples are broken and n
+    withstand. It has width at 0 and 1 too, but assumes equal spread on both sides (coverage .87 if 5 broken spread
+    twice as wide as 40 others). DeLong's interval, on the logit scale, does not assume this, but is empty at 0 and 1
+    (coverage .41 of 5 and 5 at .95). Together they covered .93 to .99 in 30 simulated settings. nan if all or none
+    broke, and for a nan among the values.
 
     Source: Newcombe, Statistics in Medicine 25 (2006), 559-573; DeLong, DeLong and Clarke-Pearson, Biometrics 44
     (1988), 837-845.
@@ -68,7 +67,7 @@ def auc(values: ArrayLike, broken: ArrayLike, *, level: float = 0.95) -> Predict
 
 
 def rank_correlation(values: ArrayLike, others: ArrayLike) -> float:
-    """Returns Spearman's rank correlation, nan where a column is constant or has fewer than two values.
+    """Returns Spearman's rank correlation; nan if a column is constant or has fewer than two values.
 
     Source: Spearman, American Journal of Psychology 15 (1904), 72-101.
 

@@ -19,7 +19,7 @@ INDICES_PER_BINOMIAL = 16
 
 @dataclass(frozen=True, slots=True)
 class Units:
-    """What the bootstrap draws: kinds of equal units, each array of shape (kinds,)."""
+    """The units of the bootstrap, by kinds of equal units; each array has shape (kinds,)."""
 
     sums: NDArray[np.float64]
     sizes: NDArray[np.float64]
@@ -27,17 +27,15 @@ class Units:
 
 
 def single_units(column: NDArray[np.float64]) -> Units:
-    """Returns the units where every example, shape (n,), is one of its own."""
+    """Returns one unit for each example, shape (n,)."""
     sums, copies = np.unique(column, return_counts=True)
     return Units(sums, np.ones_like(sums), copies)
 
 
 def grouped_units(column: NDArray[np.float64], groups: NDArray[np.generic]) -> Units:
-    """Returns the units where whole groups are drawn, both of shape (n,); ValueError where a group is missing."""
+    """Returns one unit for each group, both of shape (n,); raises ValueError if a group is missing."""
     require_equal_shapes(column, groups)
-    if (
-        groups.dtype.kind not in "iu" and pd.isna(groups).any()
-    ):  # Sorting would make one group of all the missing ones.
+    if groups.dtype.kind not in "iu" and pd.isna(groups).any():  # Sorting would join all missing groups into one.
         raise ValueError("expected a group for every example; give one without company an id of its own")
     names, index = np.unique(groups, return_inverse=True)
     sums = np.bincount(index, weights=column, minlength=len(names)).astype(np.float64)
@@ -53,7 +51,7 @@ def resampled_means(units: Units, rng: np.random.Generator, resamples: int) -> N
     if not np.isfinite(units.sums).all():
         return np.full(resamples, np.nan)
     n_kinds, n_units = len(units.copies), int(units.copies.sum())
-    if n_kinds == 1:  # Exact, where the draws below would round.
+    if n_kinds == 1:  # Exact; the draws below would round.
         return np.full(resamples, units.sums[0] / units.sizes[0])
     draw_counts = n_kinds * INDICES_PER_BINOMIAL <= n_units
     rows = max(1, MAX_CELLS // (n_kinds if draw_counts else n_units))

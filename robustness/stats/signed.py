@@ -1,4 +1,4 @@
-"""Paired tests of scores that are no mere right or wrong: EM, F1, probe values, and rows that come in groups."""
+"""Paired tests of numeric scores (EM, F1, probe values) and of rows in groups."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from robustness.stats.lattice import flip_p_value
 from robustness.stats.resampling import INDICES_PER_BINOMIAL, MAX_CELLS, grouped_units, single_units
 
 MAX_ENUMERATED = 14
-"""Up to so many units all sign patterns are counted: 16,384."""
+"""Up to this many units all sign patterns are counted: 16,384."""
 
 
 def paired_permutation(
@@ -25,19 +25,19 @@ def paired_permutation(
     r"""Returns the two-sided p-value of the paired permutation test that swapping the arms changes nothing.
 
     With per-example differences summed by group to $s_g$, and signs $\epsilon_g = \pm 1$, the p-value is
-    $$P\Big(\big|\sum_g \epsilon_g s_g\big| \ge \big|\sum_g s_g\big|\Big).$$
-    All patterns are counted where all s are whole numbers, and up to 14 groups that are not 0; beyond,
-    `permutations` are drawn and the observed one is counted among them, so p is never 0. For differences in
-    {-1, 0, 1} without groups it is McNemar's exact test. No values give nan.
+    $$P\Big(\big|\sum_g \epsilon_g s_g\big| \ge \big|\sum_g s_g\big|\Big).$$ All patterns are counted if all s are
+    whole numbers, or for up to 14 groups other than 0. Otherwise `permutations` patterns are drawn and the observed
+    pattern is added, so p is never 0. For differences in {-1, 0, 1} without groups it is McNemar's exact test. No
+    values give nan.
 
     Source: Fisher, The Design of Experiments (1935), section 21; the count of the drawn: Phipson and Smyth,
     Statistical Applications in Genetics and Molecular Biology 9 (2010), 39.
 
     Args:
         differences: Reference minus candidate, one number per example, shape (n,).
-        groups: The group of each example, shape (n,), whose sign is flipped as one; None: every example is its own.
+        groups: The group of each example, shape (n,), which flips its sign as one; None: every example is its own.
         rng: Where the draws come from.
-        permutations: Patterns drawn where there are too many to count.
+        permutations: Patterns to draw if there are too many to count.
 
     Raises:
         ValueError: The shapes differ, a group is missing, a value is not finite, or permutations < 1.

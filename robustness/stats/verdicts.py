@@ -9,18 +9,18 @@ from enum import StrEnum
 from robustness.stats.intervals import Interval
 
 EDGE = 0.05
-"""Below it a rate is at the floor, above one less it at the ceiling: there a margin of points hides large ratios."""
+"""A rate below it is at the floor, above 1 - it at the ceiling, where a margin in points hides large ratios."""
 
 
 class Verdict(StrEnum):
-    """What a comparison of a reference and a candidate allows to say."""
+    """The verdict on a comparison of a reference and a candidate."""
 
     CANDIDATE_MORE_FRAGILE = "candidate-more-fragile"
     REFERENCE_MORE_FRAGILE = "reference-more-fragile"
     PEFT_MORE_FRAGILE = "peft-more-fragile"
-    """The candidate, where it is PEFT and the reference is fully fine-tuned."""
+    """The candidate is more fragile, if it is PEFT and the reference is fully fine-tuned."""
     FULL_MORE_FRAGILE = "full-more-fragile"
-    """The reference, there."""
+    """The reference is more fragile, in the same contrast."""
     LESS_ACCURATE = "less-accurate"
     """A difference of accuracy that is no evidence of fragility; above 0 the candidate is the less accurate."""
     EQUIVALENT = "equivalent"
@@ -32,43 +32,43 @@ REFERENCE_FRAGILE = frozenset({Verdict.REFERENCE_MORE_FRAGILE, Verdict.FULL_MORE
 
 
 class Reason(StrEnum):
-    """Why a verdict is not what the difference alone would suggest."""
+    """Why a verdict differs from what the difference alone suggests."""
 
     FLOOR = "floor"
     """Both arms are nearly always broken: compare the effort."""
     CEILING = "ceiling"
     """Both arms are nearly always right."""
     GATE = "gate"
-    """The worst case over the test set's attacks does not differ, so no single attack is called."""
+    """The worst case over the test set's attacks does not differ, so no single attack gets a verdict."""
     SUCCESS_RATE_OPPOSES = "success-rate-opposes"
     """On the examples both arms have right, the other arm breaks more often."""
     CLEAN_GAP = "clean-gap"
     """The arms differ on the clean examples, and not in the success rate on those both have right."""
     CLEAN_UNKNOWN = "clean-unknown"
-    """What the arms answer to the clean texts is not known, so the difference may be a clean gap."""
+    """The arms' answers to the clean texts are not known, so the difference may be a clean gap."""
     TWO_SEEDS = "two-seeds"
     """A claim about a method needs a third training seed."""
     SHARED_REFERENCE = "shared-reference"
-    """One reference serves several training seeds: that compares no methods."""
+    """One reference is used for several training seeds, which does not compare methods."""
     SHARED_CANDIDATE = "shared-candidate"
-    """One candidate stands for several training seeds: it was trained once."""
+    """One candidate is used for several training seeds: it was trained once."""
     LEFT_OUT = "left-out"
     """Too many examples have no outcome on one arm."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What a verdict on one comparison rests on; intervals are of differences above 0 where the candidate loses.
+    """The evidence for a verdict on one comparison; intervals are of differences, above 0 if the candidate loses.
 
-    `clean` and `success` are of the same examples: accuracy before the attack, and the success rate on those that
-    both arms have right. None: not known.
+    `clean` and `success` are from the same examples: accuracy before the attack, and the success rate on examples
+    that both arms have right. None: not known.
     """
 
     reference_value: float
     candidate_value: float
     interval: Interval
     p_value: float
-    """Adjusted over the family, where there is one."""
+    """Adjusted over the family, if there is one."""
     clean: Interval | None = None
     success: Interval | None = None
     is_clean: bool = False
@@ -76,7 +76,7 @@ class Evidence:
 
     @property
     def mirrored(self) -> Evidence:
-        """The same with the arms swapped."""
+        """Returns the evidence with swapped arms."""
         return replace(
             self,
             reference_value=self.candidate_value,
@@ -89,7 +89,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A verdict, and why it is not another."""
+    """A verdict and its reason."""
 
     verdict: Verdict
     reason: Reason | None = None
@@ -100,21 +100,19 @@ def judge(evidence: Evidence, *, margin: float = 0.02, alpha: float = 0.05) -> J
 
     In this order:
 
-    1. inconclusive where a number is nan;
-    2. where the whole interval lies inside the margin: equivalent, or inconclusive where the arms are at the floor or
-       the ceiling. This comes before significance: a difference in the margin is too small to matter. At 95 % this is
-       the two one-sided tests at 2.5 % each: what the printed interval shows is what decides;
-    3. where p is at most alpha and the interval lies on one side of 0, on clean examples: less accurate. Under attack
-       that arm is more fragile, unless the success rate on the examples that both arms have right says otherwise:
-       its interval lies on the other side, or inside the margin, or the arms differ on the clean examples the same
-       way and the success rate's interval does not lie on that side as well: then the difference is one of clean
-       accuracy (less accurate);
-    4. inconclusive otherwise.
+    1. inconclusive if a number is nan; 2. if the whole interval lies inside the margin: equivalent, or inconclusive
+    with arms at the floor or the ceiling. This comes before significance, because a difference inside the margin is
+    too small to matter. At 95 % this equals two one-sided tests at 2.5 % each, so the printed interval decides; 3. if
+    p is at most alpha and the interval lies on one side of 0: less accurate on clean examples, more fragile under
+    attack. The success rate on examples that both arms have right can overrule "more fragile". It does so if its
+    interval lies on the other side or inside the margin. If the arms differ on the clean examples in the same
+    direction, the success rate's interval must lie on that side too. Otherwise the difference is one of clean
+    accuracy (less accurate); 4. inconclusive otherwise.
 
     Swapping the arms swaps the two fragile verdicts and changes nothing else.
 
     Args:
-        evidence: Of one comparison.
+        evidence: The evidence of one comparison.
         margin: The largest difference that does not matter, a fraction.
         alpha: The significance level.
 
@@ -146,7 +144,7 @@ def judge(evidence: Evidence, *, margin: float = 0.02, alpha: float = 0.05) -> J
 
 
 def _explain(evidence: Evidence, fragile: Verdict, margin: float) -> Judgement:
-    """The verdict on a difference above 0 that is established."""
+    """The verdict on an established difference above 0."""
     if evidence.is_clean:
         return Judgement(Verdict.LESS_ACCURATE)
     clean, success = evidence.clean, evidence.success
@@ -166,7 +164,7 @@ def _explain(evidence: Evidence, fragile: Verdict, margin: float) -> Judgement:
 def at_edge(reference: float, candidate: float) -> Reason | None:
     """Returns whether both arms are nearly always wrong (floor) or nearly always right (ceiling), else None.
 
-    One of them has to lie beyond the edge, and the other within twice its distance; None where one is nan.
+    One rate must lie beyond the edge, the other within twice its distance; None if one is nan.
 
     >>> at_edge(0.02, 0.06).value, at_edge(0.02, 0.3)
     ('floor', None)

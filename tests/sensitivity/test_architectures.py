@@ -165,7 +165,7 @@ def test_lists_that_take_turns_are_no_depth_and_one_space(architecture: Callable
     world = architecture("xlm")
     model = world.victim(world.full).model
 
-    with pytest.raises(Unsupported, match="spread over 4 lists"):
+    with pytest.raises(Unsupported, match="alternate in 4 module lists"):
         find_blocks(model)
     names = set(block_parameters(model))
     assert {name.split(".")[1] for name in names} == {"attentions", "layer_norm1", "ffns", "layer_norm2"}

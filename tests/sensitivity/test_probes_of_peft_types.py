@@ -79,4 +79,4 @@ def test_a_method_that_changes_no_weights_says_so(kind: str, architecture: Calla
     reasons = reasons_at(architecture("one-block"), kind)
 
     assert set(reasons) == OF_NO_UPDATE
-    assert "no change of the base's weights" in reasons["reachability"]
+    assert "does not change the base's weights" in reasons["reachability"]

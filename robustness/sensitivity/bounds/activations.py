@@ -1,4 +1,4 @@
-"""Activations with their derivatives and the suprema of them."""
+"""Activations, their derivatives and the suprema of these."""
 
 from __future__ import annotations
 

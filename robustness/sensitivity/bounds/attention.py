@@ -1,4 +1,4 @@
-"""Softmax attention with what dominates its second derivative."""
+"""Softmax attention, and the forms that dominate its second derivative."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from robustness.sensitivity.bounds.linearised import Entering, Sources, Tensors
 from robustness.sensitivity.bounds.region import REACH, SMALLEST, least_weight
 
 BALANCE = 3.0
-"""Weight of scores over values where the two move together; any number above 0 is sound."""
+"""Weight of scores relative to values in the mixed term; any number above 0 is sound."""
 CAP = 0.5
 """Largest deviation of a centred score, and of a value."""
 ROUNDS = 20
@@ -44,7 +44,7 @@ class Rotary:
 @final
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """Heads of softmax(scale q k^T) v, and what is made of them."""
+    """Heads of softmax(scale q k^T) v and the output map."""
 
     query: Linear
     key: Linear
@@ -54,7 +54,7 @@ class Attention:
     scale: float
     causal: bool = False
     key_heads: int | None = None
-    """Fewer than heads where keys and values are shared by groups of them."""
+    """Fewer than heads if groups of heads share keys and values."""
     rotary: Rotary | None = None
 
     def split(self, x: torch.Tensor) -> torch.Tensor:
@@ -134,7 +134,7 @@ class AttentionForm:
     key: torch.Tensor
     """Square root of the matrix, shape (heads, tokens, tokens)."""
     score: torch.Tensor
-    """Weights, shape (heads, tokens, tokens); 0 where a token is not looked at."""
+    """Weights, shape (heads, tokens, tokens); 0 where a token is masked."""
     value: torch.Tensor
     """Weights, shape (heads, tokens)."""
     dim: int
@@ -211,9 +211,9 @@ class AttentionAt:
     def dominate(self, gauge: Gauge) -> AttentionForm:
         """See Curved; docs/certificates.md has the derivation.
 
-        Two curved maps one after the other: the scores s = scale q k^T, and o = softmax(s) v. Of the latter
-        D^2 = sum_j p_j (t_j - mean t)^2 (v_j - mean v) + 2 sum_j p_j (t_j - mean t) t_v,j. Of the former
-        2 scale t_q t_k^T, felt through the derivative of the latter and through its form's weights of the scores.
+        Two curved maps follow each other: the scores s = scale q k^T, and o = softmax(s) v. The second has D^2 =
+        sum_j p_j (t_j - mean t)^2 (v_j - mean v) + 2 sum_j p_j (t_j - mean t) t_v,j. The first has D^2 = 2 scale t_q
+        t_k^T. It acts through the derivative of the second and through the score weights of its form.
         """
         heads = self.of.split(self.of.output.pull(gauge.rows))
         largest = gauge.largest(heads)
@@ -232,20 +232,20 @@ class AttentionAt:
         return AttentionForm(self.of.scale * balance, root, score, value, self.q.shape[-1])
 
     def _scores_and_values(self, pull: torch.Tensor, largest: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The weights of scores and of values, which bound the deviations within which they are to hold."""
+        """The weights of scores and of values; they also bound the deviations for which they must hold."""
         least = least_weight(CAP)
         score, value = torch.full_like(self.shares, least), torch.full_like(largest, least)
         for _ in range(ROUNDS):
             more_score, more_value = self._needed(pull, largest, score, value)
             score, value = (score + more_score.clamp_min(least)) / 2, (value + more_value.clamp_min(least)) / 2
         more_score, more_value = self._needed(pull, largest, score, value)
-        score, value = torch.maximum(score, more_score), torch.maximum(value, more_value)  # more needs no more
+        score, value = torch.maximum(score, more_score), torch.maximum(value, more_value)  # enough
         return score * (self.shares > 0), value
 
     def _needed(
         self, pull: torch.Tensor, largest: torch.Tensor, score: torch.Tensor, value: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """What scores and values need where they deviate within these weights.
+        """The weights that scores and values need if they deviate within these weights.
 
         A centred score deviates by at most b = REACH / sqrt(weight), so a share grows by at most a factor e^b, and
         changes by at most c = max(e^b - 1, 1 - e^(-2b)) times itself.

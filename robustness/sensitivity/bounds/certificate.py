@@ -1,4 +1,4 @@
-"""What forms and the norm of the stacked map certify around one text."""
+"""Certificates around one text, from the forms and the norm of the stacked map."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ OUTWARD = 1e-6
 """Share by which norms are enlarged and margins made smaller: rounding in double precision is far below it."""
 LOUDNESS = 300.0
 """Weight of a margin, times the margin, among the deviations; any number is sound.
-
-Of six blocks the stacked norm hardly grows with it, and what is left of the remainder shrinks.
 """
 HALVINGS = 60
 
@@ -25,7 +23,7 @@ HALVINGS = 60
 @final
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How norms are measured where they are not computed."""
+    """How norms are sampled instead of computed."""
 
     samples: int
     alpha: float
@@ -42,13 +40,13 @@ class Certificate:
     slopes: tuple[float, ...]
     """Norms of their gradients, enlarged."""
     weights: tuple[float, ...]
-    """By which they were weighed among the deviations."""
+    """Their weights among the deviations."""
     stacked_norm: float
     """a: at a distance r the stacked deviations are at most X = 1 - sqrt(1 - 2 a r)."""
 
     @property
     def horizon(self) -> float:
-        """The distance up to which anything is certified: where X reaches REACH."""
+        """The largest distance that can be certified: where X reaches REACH."""
         return (REACH - REACH**2 / 2) / self.stacked_norm
 
     def least_margin(self, distance: float) -> float:
@@ -95,14 +93,14 @@ def certify(
     label: int,
     sampling: Sampling | None = None,
 ) -> Certificate:
-    """Returns what is certified around a text: for certain, or with probability 1 - alpha over the sampling.
+    """Returns the certificate around a text: deterministic, or valid with probability 1 - alpha over the sampling.
 
     Args:
         layers: the network, from vectors of tokens to logits, shape (1, labels).
         x: the text's vectors, shape (tokens, dim), double precision.
         content: tokens that move, bool, shape (tokens,).
         label: y.
-        sampling: None: no norm is sampled.
+        sampling: None: computes all norms.
     """
     steps, logits = linearise(layers, x)
     others = [c for c in range(logits.shape[-1]) if c != label]

@@ -1,4 +1,4 @@
-"""Feed-forward networks, plain or gated, with what dominates their second derivative."""
+"""Feed-forward networks, plain or gated, and the forms that dominate their second derivative."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class FeedForward:
         return GatedAt(self, opened, raised), self.down.value(self.activation.value(opened) * raised)
 
     def constant(self, x: torch.Tensor, radius: float) -> float:
-        """See Layer; of a gated one |f'(a) b| and |f(a)| are bounded over the ball."""
+        """See Layer; for a gated network |f'(a) b| and |f(a)| are bounded over the ball."""
         up, down, slope = spectral_norm(self.up.weight), spectral_norm(self.down.weight), self.activation.first_max
         if self.gate is None:
             return down * slope * up
@@ -94,7 +94,7 @@ class FeedForward:
 @final
 @dataclass(frozen=True, slots=True)
 class DiagonalForm:
-    """A weighted sum of squares of each of the vectors that enter."""
+    """A weighted sum of squares of each input vector."""
 
     weights: Tensors
 
@@ -124,7 +124,7 @@ class FeedForwardAt:
 
     of: FeedForward
     raised: torch.Tensor
-    """What the activation is applied to, shape (tokens, hidden)."""
+    """The activation's input, shape (tokens, hidden)."""
 
     def push(self, t: torch.Tensor, entering: Entering | None = None) -> torch.Tensor:
         """See Step."""
@@ -153,7 +153,7 @@ class FeedForwardAt:
         weight = felt * self.of.activation.second_max + SMALLEST
         for _ in range(ROUNDS):
             weight = (weight + needed(weight)) / 2
-        return DiagonalForm((torch.maximum(weight, needed(weight)),))  # a larger weight needs no more
+        return DiagonalForm((torch.maximum(weight, needed(weight)),))  # a larger weight needs nothing else
 
 
 @final
@@ -163,9 +163,9 @@ class GatedAt:
 
     of: FeedForward
     opened: torch.Tensor
-    """What the activation is applied to, shape (tokens, hidden)."""
+    """The activation's input, shape (tokens, hidden)."""
     raised: torch.Tensor
-    """What it is multiplied with."""
+    """The factor of the gate."""
 
     def push(self, t: torch.Tensor, entering: Entering | None = None) -> torch.Tensor:
         """See Step."""
@@ -202,7 +202,7 @@ class GatedAt:
             bend = curvature_within(f, self.opened, by_a) * (self.raised.abs() + by_b)
             return felt * (bend + slope) + SMALLEST, felt * slope + SMALLEST
 
-        start = felt * f.first_max + 1e-3  # a floor that keeps the deviations where |b| is bounded
+        start = felt * f.first_max + 1e-3  # a floor that keeps deviations where |b| is bounded
         form = DiagonalForm((start, start))
         for _ in range(ROUNDS):
             form = DiagonalForm(

@@ -23,7 +23,7 @@ Forms = dict[Curved, Form]
 ROUNDING = 1e-12
 """Added to the diagonal of a matrix before it is factored, relative to its trace."""
 CHUNK = 512
-"""Features whose rows are made at a time."""
+"""Features processed at a time."""
 STARTS = 8
 """Random vectors of the power iteration."""
 POWERS = 12
@@ -45,15 +45,15 @@ def dominate_sampled(
     alpha: float,
     generator: torch.Generator,
 ) -> Domination:
-    """Returns what holds with probability 1 - alpha.
+    """Returns forms that are valid with probability 1 - alpha.
 
     Args:
         steps: the network at a text.
-        head: weighed rows of what is asked about, shape (rows, 1, outputs).
+        head: weighed rows of the margins, shape (rows, 1, outputs).
         content: which embeddings move, 1.0 or 0.0, shape (tokens, dim).
-        samples: Gaussian rows by which norms are measured.
+        samples: Gaussian rows that measure norms.
         alpha: half of it is for the norms of the forms, half for |A|.
-        generator: of all that is drawn.
+        generator: draws all samples.
     """
     inflation = inflation_for(samples, sum(step.gauged for step in curved_steps(steps)), alpha / 2)
     forms: Forms = {}
@@ -96,7 +96,7 @@ def _norm_by_powers(
 
 
 def dominate_exactly(steps: tuple[Step, ...], head: torch.Tensor, content: torch.Tensor) -> Domination:
-    """Returns what holds for certain, from all of S; `head` and `content` as in `dominate_sampled`."""
+    """Returns forms that are valid with certainty, from all of S; `head` and `content` as in `dominate_sampled`."""
     forms: Forms = {}
 
     def through(step: Curved, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -105,7 +105,7 @@ def dominate_exactly(steps: tuple[Step, ...], head: torch.Tensor, content: torch
         return pulled, _own_gram(step, form, rows.shape[1:], pulled)
 
     def branch(steps: tuple[Step, ...], rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        pulled, new = rows, rows[:0]  # what the shortcut is added to, and what it is not
+        pulled, new = rows, rows[:0]  # features with the shortcut, and features without it
         for step in reversed(steps):
             if isinstance(step, Curved):
                 both, gram = through(step, torch.cat([pulled, new]))
@@ -125,7 +125,7 @@ def dominate_exactly(steps: tuple[Step, ...], head: torch.Tensor, content: torch
         else:
             rows = step.pull(rows)
     flat, asked = (rows * content).flatten(1), (pull_all(steps, head) * content).flatten(1)
-    square = flat.T @ flat  # with what is asked about, which is no deviation
+    square = flat.T @ flat  # with the margins, which are no deviation
     largest = torch.linalg.eigvalsh(square - asked.T @ asked)[-1] + ROUNDING * square.trace()
     return Domination(forms, math.sqrt(float(largest)))
 
@@ -140,7 +140,7 @@ def _own_gram(step: Curved, form: Form, out: torch.Size, pulled: torch.Tensor) -
             count = min(CHUNK, size - start)
             part = pulled.new_zeros((count, size))
             part[torch.arange(count), torch.arange(start, start + count)] = 1
-            if alone:  # one feature of all tokens at once: what each token's makes stays with it
+            if alone:  # one feature of all tokens at once: each token's product stays with the token
                 part = part.reshape(count, *shape[:-2], 1, shape[-1]).expand(count, *shape)
             parts = [pulled.new_zeros((count, *each)) for each in form.shapes]
             parts[place] = part.reshape(count, *shape)
@@ -154,7 +154,7 @@ def _own_gram(step: Curved, form: Form, out: torch.Size, pulled: torch.Tensor) -
 
 
 def _with_gram(rows: torch.Tensor, gram: torch.Tensor | None) -> torch.Tensor:
-    """As many rows as they have numbers, whose products add up to no less than those of the rows and the matrix."""
+    """As many rows as a row has numbers; their products dominate those of the rows and the matrix together."""
     flat = rows.flatten(1)
     square = flat.T @ flat if gram is None else gram.addmm_(flat.T, flat)
     square.diagonal().add_(ROUNDING * square.trace() + 1e-300)

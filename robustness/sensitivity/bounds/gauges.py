@@ -1,4 +1,4 @@
-"""How strongly what is added at one place of a network is felt by all forms after it."""
+"""Gauges: how strongly a change at one place of a network affects all later forms."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol, final
 import torch
 
 SMALLEST_SQUARE, LARGEST_SQUARE = 1e-40, 1e40
-"""Squares that a sampled gauge tells apart; smaller ones are taken for the former, larger ones are no number."""
+"""The range of squares that a sampled gauge measures; smaller squares are raised to its start, larger ones fail."""
 CELL = 1.02
 """Ratio of the ends of the cells into which these squares are divided."""
 
@@ -22,7 +22,7 @@ class Gauge(Protocol):
 
     @property
     def rows(self) -> torch.Tensor:
-        """What stands for S, shape (rows, tokens, width)."""
+        """The rows that represent S, shape (rows, tokens, width)."""
         ...
 
     def lengths(self, products: torch.Tensor) -> torch.Tensor:
@@ -74,23 +74,23 @@ class ExactGauge:
 class SampledGauge:
     """Rows S^T z for standard Gaussian z, after some rows that are S's own.
 
-    A mean of n squares, times the inflation, is below |S v|^2 with a known small probability, also where the later
-    weights in S were chosen by what was drawn for the forms after them (docs/certificates.md). The same holds for a
-    Frobenius norm, which is put in the place of the spectral one.
+    A mean of n squares, times the inflation, is below |S v|^2 with a known small probability. This holds although the
+    later weights in S depend on the draws for later forms (docs/certificates.md). It also holds for the Frobenius
+    norm, which replaces the spectral norm.
     """
 
     rows: torch.Tensor
     exact: int
     """The first rows, which are known."""
     inflation: float
-    """What a mean of squares is multiplied by."""
+    """The factor of a mean of squares."""
 
     def lengths(self, products: torch.Tensor) -> torch.Tensor:
         """See Gauge."""
         return self._bound(products.square())
 
     def largest(self, rows: torch.Tensor) -> torch.Tensor:
-        """See Gauge; the Frobenius norm in the place of the spectral one."""
+        """See Gauge; uses the Frobenius norm in place of the spectral norm."""
         return self._bound(rows.square().sum(dim=-1))
 
     def gram(self, products: torch.Tensor, vectors: torch.Tensor, largest: torch.Tensor) -> torch.Tensor:
@@ -109,15 +109,16 @@ class SampledGauge:
         known, drawn = squares[: self.exact], squares[self.exact :]
         sampled = self.inflation * drawn.mean(dim=0).clamp_min(SMALLEST_SQUARE)
         if not bool((sampled < LARGEST_SQUARE).all()):
-            raise ArithmeticError("a square beyond what a sampled gauge tells apart")
+            raise ArithmeticError("a square is too large for a sampled gauge")
         return (known.sum(dim=0) + sampled).sqrt()
 
 
 def inflation_for(rows: int, numbers: int, alpha: float) -> float:
-    """Returns what a mean of `rows` squares is multiplied by.
+    """Returns the factor of a mean of `rows` squares.
 
-    So that all of `numbers` bounds, and those in every cell, hold with probability 1 - alpha: with q = CELL and
-    t the inverse of the result, (1 + 2 s (1 - 1 / q))^(n/2) (1 + 2 s)^(-n/2) exp(s t n) is a cell's failure.
+    With it all of `numbers` bounds, and those in every cell, hold with probability 1 - alpha. With q = CELL and t the
+    inverse of the result, a cell fails with probability at most (1 + 2 s (1 - 1 / q))^(n/2) (1 + 2 s)^(-n/2) exp(s t
+    n).
 
     >>> 1.5 < inflation_for(256, 10**6, 1e-3) < 3
     True

@@ -1,4 +1,4 @@
-"""The protocols of a network that is linearised at one text, with what joins steps."""
+"""Protocols of a network linearised at one text, and the composition of steps."""
 
 from __future__ import annotations
 
@@ -27,30 +27,30 @@ class Form(Protocol):
 
     @property
     def shapes(self) -> tuple[torch.Size, ...]:
-        """Of what `half` returns for one deviation."""
+        """The shapes that `half` returns for one deviation."""
         ...
 
     @property
     def by_token(self) -> tuple[bool, ...]:
-        """Of each of these, whether the last axis but one is of tokens, none of which looks at another's vector."""
+        """For each shape, whether the last axis but one is of tokens that do not depend on each other."""
         ...
 
 
 Entering = dict["Curved", Tensors]
 """Deviations that enter each curved step."""
 Sources = Mapping["Curved", Tensors]
-"""What is added where deviations enter curved steps."""
+"""The terms added where deviations enter curved steps."""
 
 
 class Step(Protocol):
     """One step at one text: a linear map of deviations (..., tokens, dim), and its adjoint."""
 
     def push(self, t: torch.Tensor, entering: Entering | None = None) -> torch.Tensor:
-        """Returns the derivative's product with t; notes what enters the curved steps."""
+        """Returns the derivative's product with t; records the deviations that enter curved steps."""
         ...
 
     def pull(self, g: torch.Tensor, sources: Sources | None = None) -> torch.Tensor:
-        """Returns the adjoint's product with g and the sources; steps without any take none."""
+        """Returns the adjoint's product with g and the sources; steps without sources ignore them."""
         ...
 
 
@@ -60,7 +60,7 @@ class Curved(Step, Protocol):
 
     @property
     def gauged(self) -> int:
-        """How many numbers `dominate` asks a gauge for, at most."""
+        """The maximum of numbers that `dominate` asks of a gauge."""
         ...
 
     def dominate(self, gauge: Gauge) -> Form:
@@ -85,7 +85,7 @@ class Layer(Protocol):
 
     @property
     def diameter(self) -> float:
-        """The largest distance of two outputs for one token; infinite where none is known."""
+        """The largest distance of two outputs for one token; infinite if unknown."""
         ...
 
 
@@ -153,7 +153,7 @@ class TakeToken:
 @final
 @dataclass(frozen=True, slots=True, eq=False)
 class TakeTokenAt:
-    """One token's vector of a text of known length."""
+    """One token's vector, of a text of known length."""
 
     index: int
     tokens: int

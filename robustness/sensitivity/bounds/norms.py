@@ -1,4 +1,4 @@
-"""LayerNorm and RMSNorm with what dominates their second derivative."""
+"""LayerNorm and RMSNorm, and the forms that dominate their second derivative."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from robustness.sensitivity.bounds.linearised import Entering, Sources, Tensors
 from robustness.sensitivity.bounds.region import REACH, least_weight
 
 BALANCE = 8.0
-"""Weight of the direction of the vector over that of the others in the mixed term; any number above 0 is sound."""
+"""Weight of the vector's direction relative to others in the mixed term; any number above 0 is sound."""
 CAP = 0.2
 """Largest relative deviation of a vector that is normalised."""
 ROUNDS = 20
-"""Of the iteration towards the least weights that hold within their own region."""
+"""Steps of the iteration towards the least weights that are valid within their own region."""
 
 
 @final
@@ -127,7 +127,7 @@ class NormAt:
         for _ in range(ROUNDS):
             chosen = (chosen + (across + largest * _drift(chosen)).clamp_min(least_weight(CAP))) / 2
         drift = largest * _drift(chosen)
-        chosen = torch.maximum(chosen, across + drift)  # a larger weight needs no more
+        chosen = torch.maximum(chosen, across + drift)  # a larger weight needs nothing else
         return NormForm(chosen, torch.maximum(along + drift, chosen), self.unit)
 
     def _centre(self, t: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""A victim's model as layers of which bounds are known, checked against its logits on every text."""
+"""Reads a victim's model as layers with known bounds, and checks the logits on every text."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from robustness.victims.heads.embedded_batch import EmbeddedBatch
 from robustness.victims.heads.head import Head
 
 TOLERANCE = 1e-3
-"""By how much logits may differ from the model's, relative to the largest; single precision stays well below."""
+"""Allowed difference from the model's logits, relative to the largest; single precision stays well below."""
 TRIALS = 2
-"""Moved texts on which logits are compared beside the text itself."""
+"""Perturbed texts on which logits are compared, in addition to the text itself."""
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class ReadText:
-    """One text, as the layers take it."""
+    """One text in the form that the layers take."""
 
     layers: tuple[Layer, ...]
     x: torch.Tensor
@@ -47,7 +47,7 @@ class Reader:
     """Reads a victim's weights once, then its texts one by one.
 
     Raises:
-        Unsupported: a victim that is no plain classifier, or modules that are not understood.
+        Unsupported: the victim is no plain classifier, or has unknown modules.
     """
 
     def __init__(self, victim: Head) -> None:
@@ -57,7 +57,7 @@ class Reader:
             encoder = all(hasattr(block, "attention") and hasattr(block, "intermediate") for block in blocks)
             decoder = all(hasattr(block, "self_attn") and hasattr(block, "mlp") for block in blocks)
             if encoder == decoder:
-                raise Unsupported(f"{_name(blocks[0])}: neither a block of BERT's kind nor one of Llama's")
+                raise Unsupported(f"{_name(blocks[0])}: expected a block of BERT's or Llama's kind")
             self._causal = decoder
             self._blocks = blocks
             self._entry = self._find_entry()
@@ -76,7 +76,7 @@ class Reader:
         return found[0]
 
     def _read_head(self) -> tuple[tuple[Layer, ...], Linear, Linear | None]:
-        """What follows the blocks: layers, the map to the logits, and what is before it with a tanh between."""
+        """The parts after the blocks: layers, the map to the logits, and the layer before it, with a tanh between."""
         model = self._model
         if self._causal:
             last = next(iter(model.children())).norm
@@ -102,7 +102,7 @@ class Reader:
             expected = torch.cat([batch.logits(each) for each in moved]).cpu().double()
         texts = [each[0].cpu().double() + entering - embedded for each in moved]
         every = self._logits(self._with_head(layers, self._out), texts)
-        # Which row of the last map is which label is seen in the numbers, whatever the head calls them.
+        # The numbers show which row of the last map is which label; names of heads differ.
         rows = (every[:, :, None] - expected[:, None]).abs().amax(dim=0).argmin(dim=0).tolist()
         bias = self._out.bias
         whole = self._with_head(layers, Linear(self._out.weight[rows], None if bias is None else bias[rows]))
@@ -121,7 +121,7 @@ class Reader:
         return torch.cat([linearise(layers, each)[1] for each in texts])
 
     def _record(self, batch: EmbeddedBatch) -> tuple[torch.Tensor, Rotary | None]:
-        """What enters the entry, and the rotations that the first block is given."""
+        """The input of the entry, and the rotations that the first block receives."""
         kept: list[Any] = []
 
         def keep(_module: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
@@ -135,7 +135,7 @@ class Reader:
         finally:
             hook.remove()
         if len(kept) != 1 or kept[0][0].shape != batch.embeddings.shape:
-            raise Unsupported(f"{_name(self._entry)}: is not entered once with one vector a token")
+            raise Unsupported(f"{_name(self._entry)}: is not called once with one vector per token")
         entering, turns = kept[0]
         rotary = None if turns is None else Rotary(*(each[0].cpu().double() for each in turns))
         return entering[0].cpu().double(), rotary
@@ -152,7 +152,7 @@ def _moved(batch: EmbeddedBatch) -> list[torch.Tensor]:
 @final
 @dataclass(frozen=True, slots=True)
 class _Turning:
-    """A residual branch whose attention turns with positions, which each text has its own number of."""
+    """A residual branch whose attention rotates by positions, so that it depends on the text's length."""
 
     norm: Norm
     attention: Attention
@@ -212,7 +212,7 @@ def _norm(module: Any) -> Norm:
 
 
 def _activation(module: Any) -> Activation:
-    """The known activation that the module computes, told by its values."""
+    """The known activation that the module computes, recognised by its values."""
     x = torch.linspace(-6, 6, 97, dtype=torch.float64)
     found = module(x)
     for activation in ACTIVATIONS.values():
@@ -227,7 +227,7 @@ def _name(module: Any) -> str:
 
 @contextmanager
 def _understood(model: Any) -> Iterator[None]:
-    """Turns a missing module into a finding about the model."""
+    """Reports a missing module as Unsupported."""
     try:
         yield
     except AttributeError as error:

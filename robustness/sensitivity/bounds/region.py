@@ -1,4 +1,4 @@
-"""How far from the text the forms of a certificate have to hold."""
+"""The region around a text in which a certificate's forms must be valid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Quasi-Newton ascent in balls around zero, each row of a batch by itself."""
+"""Quasi-Newton ascent in balls around zero, for each row of a batch separately."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ import torch
 from robustness.recipes.embedding.balls import Norm, project, rescale, sizes, unit_direction
 
 HISTORY = 12
-"""Pairs of moves and bends that stand for the curvature."""
+"""Pairs of steps and gradient changes that represent the curvature."""
 FIRST_SHARE = 0.3
 """Length of the first step, in radii."""
 LONGER, SHORTER, SHORTEST = 1.5, 0.4, 2e-3
-"""The longest step grows where one rose, shrinks where one did not, and is never below the last, in radii."""
+"""Factors of the longest step after a rise and after no rise, and its minimum in radii."""
 LEAST_BEND = 1e-10
-"""Where the slope bends less along a move, that move says nothing of the curvature."""
+"""A step along which the slope changes less says nothing about the curvature."""
 ON_SPHERE = 0.999
 PROGRESS = 1e-3
-"""A row ends where its value has risen by less, in all of the last `patience` steps."""
+"""A row ends when its value rises by less over the last `patience` steps."""
 
 
 @final
 class BallAscent:
     """L-BFGS (Nocedal 1980) on smooth functions of (rows, tokens, dim), one a row, in l2 balls around zero.
 
-    Where a step finds less, the next starts from the best point again, and is shorter. On the sphere a slope that
-    points outwards counts along the sphere alone. What becomes of a row depends on no other row.
+    After a step that finds less, the next step starts from the best point and is shorter. On the sphere only the
+    tangential part of an outward slope counts. A row's result depends on no other row.
     """
 
     def __init__(self, start: torch.Tensor, limits: torch.Tensor, patience: int) -> None:
         self.points = start
-        """Where the functions are to be evaluated next."""
+        """The points of the next evaluation."""
         self.best = torch.full_like(limits, -torch.inf)
         self.best_points = start
         self._limits, self._patience = limits, patience
@@ -48,13 +48,13 @@ class BallAscent:
     def advance(
         self, rows: torch.Tensor, values: torch.Tensor, slopes: torch.Tensor, at: torch.Tensor | None = None
     ) -> None:
-        """Takes the values and gradients of some rows at their points, and makes the next points.
+        """Takes the values and gradients of some rows at their points, and computes the next points.
 
         Args:
             rows: int64 indices.
-            values: (rows,); not finite where a point is no good.
+            values: (rows,); not finite at an invalid point.
             slopes: (rows, tokens, dim).
-            at: (batch, tokens, dim), where all rows were evaluated; None: at `points`.
+            at: (batch, tokens, dim), the points evaluated; None: `points`.
         """
         self.points = self.points if at is None else at
         value = torch.full_like(self.best, -torch.inf).index_copy(0, rows, values)
@@ -84,7 +84,7 @@ class BallAscent:
         self._bends = [*self._bends, torch.where(counts, bend, 0.0)][-HISTORY:]
 
     def _step(self) -> torch.Tensor:
-        """The quasi-Newton step from the best points, no longer than allowed; along the slope where it leads down."""
+        """The quasi-Newton step from the best points, no longer than allowed; along the slope if it leads down."""
         step, pairs = self._slopes, list(zip(self._moves, self._bends, strict=True))
         shares: list[tuple[torch.Tensor, torch.Tensor]] = []
         for move, bend in reversed(pairs):

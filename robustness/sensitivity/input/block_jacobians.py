@@ -1,4 +1,4 @@
-"""The Jacobian of each block at the point: where along the depth hidden states are stretched."""
+"""The Jacobian of each block at the point: how much each block stretches hidden states."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ EXHAUSTED = 1e-12
 class BlockJacobians:
     """|dh_(l+1) / dh_l|_2 of each block, |dh_0 / dE|_2 of the embeddings' part, and |dh_L / dE|_2 of all together.
 
-    Spectral norms over all tokens that the model attends to, approached from below by Golub and Kahan's
-    bidiagonalisation, products with J by two backward passes: each is a lower bound, near the norm after some steps.
-    `alignment-slack` is the sum of the logs over the parts less the log of the composition: how much the product of
-    the parts overstates. A part is a contribution to an upper bound, no evidence of fragility by itself.
+    Spectral norms over all tokens that the model attends to, by Golub and Kahan's bidiagonalisation. Products with J
+    take two backward passes. Each value is a lower bound, near the norm after some steps. `alignment-slack` is the
+    sum of the logs over the parts minus the log of the composition. It says how much the product of the parts
+    overstates. A part is a contribution to an upper bound, no evidence of fragility by itself.
     """
 
     steps: PositiveInt
@@ -83,10 +83,10 @@ def block_norms(
         batch: the points.
         blocks: the model's depth, in order.
         steps: of the bidiagonalisation.
-        generators: one a row, on the CPU: where the iteration starts.
+        generators: one for each row, on the CPU: draws the iteration's start.
 
     Raises:
-        Unsupported: hidden states that are not one vector a token.
+        Unsupported: hidden states are not one vector per token.
     """
     with torch.enable_grad(), recorded_inputs(blocks) as inputs, recorded_output(blocks[-1]) as outputs:
         point = batch.embeddings.detach().requires_grad_()
@@ -109,15 +109,15 @@ def spectral_norm_lower(
 ) -> torch.Tensor:
     """Returns lower bounds of the norms of d after / d before, shape (batch,), double precision.
 
-    The largest singular value of the bidiagonal matrix that Golub and Kahan's iteration makes: for k steps at least
-    as near as k power iterations. Rows do not interact, so each has an iteration of its own.
+    The largest singular value of Golub and Kahan's bidiagonal matrix: after k steps at least as near as k power
+    iterations. Rows do not interact, so each has an iteration of its own.
 
     Args:
-        before: (batch, tokens, dim), of whose graph `after` is a part.
+        before: (batch, tokens, dim), from which `after` was computed.
         after: (batch, tokens, dim).
-        attended: (batch, tokens, 1), bool: both are restricted to them.
-        start: (batch, tokens, dim), where each row's iteration starts.
-        steps: at most so many.
+        attended: (batch, tokens, 1), bool: the tokens that count.
+        start: (batch, tokens, dim), the start of each row's iteration.
+        steps: maximum.
 
     >>> before = torch.tensor([[[1.0, 1.0]]], requires_grad=True)
     >>> after = before * torch.tensor([3.0, 4.0])

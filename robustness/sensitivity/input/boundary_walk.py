@@ -1,4 +1,4 @@
-"""A walk along the boundary of the right answers to where it is nearest."""
+"""A walk along the boundary of the right answers to its nearest point."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from robustness.sensitivity.input.ball_ascent import BallAscent
 from robustness.victims.heads.embedded_batch import EmbeddedBatch
 
 CROSSINGS = 3
-"""Forward passes by which a step closes in on the boundary along its ray."""
+"""Forward passes of a step to locate the boundary along its ray."""
 FLATTEST = 0.05
 """The least share of the gradient's norm that counts as the slope along the ray."""
 BEYOND = 1.1
-"""By how much farther inwards than the slope proposes the first pass looks, so that the boundary is enclosed."""
+"""Extra distance inwards of the first pass, beyond the slope's proposal, so that the boundary is enclosed."""
 LARGEST_SHRINK = 0.5
 PATIENCE = 4
-"""A row ends where a fourth of its steps gained less than a thousandth."""
+"""A row ends when a fourth of its steps gained less than a thousandth."""
 
 
 @final
@@ -28,16 +28,16 @@ PATIENCE = 4
 class BoundaryWalk:
     """Minimises R(u), the l2 distance of the boundary in direction u, over directions.
 
-    Where the margin vanishes, m(R u) = 0, the slope is known in closed form: d log R = -g.du / (g.u), with the
-    margin's gradient g. A step is a quasi-Newton step on log R, then forward passes that enclose the boundary along
-    the new ray. A ray that is still right at the distance so far is given up after the first of them.
+    On the boundary, m(R u) = 0, the slope has a closed form: d log R = -g.du / (g.u), with the margin's gradient g. A
+    step is a quasi-Newton step on log R, then forward passes that enclose the boundary along the new ray. It gives up
+    a ray whose answer is still right at the best distance so far.
     """
 
     steps: int
-    """At most."""
+    """Maximum."""
 
     def shorten(self, batch: EmbeddedBatch, result: EmbeddingResult) -> EmbeddingResult:
-        """Returns the result with shorter finds where there are any; its costs are added."""
+        """Returns the result with shorter perturbations where it finds any, and with its own costs added."""
         if not result.found.any():
             return result
         trial = Trial(batch, Loss.MARGIN)
@@ -64,7 +64,7 @@ class BoundaryWalk:
 def _cross(
     trial: Trial, directions: torch.Tensor, nearest: torch.Tensor, steepness: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Returns wrong points along the rays, where their boundaries are, and which are nearer than those so far."""
+    """Returns wrong points along the rays, the boundaries' distances, and which are nearer than before."""
     rows = torch.arange(len(nearest), device=nearest.device)
     radius, high, low = nearest, nearest, torch.zeros_like(nearest)
     high_margin, low_margin = torch.zeros_like(nearest), torch.full_like(nearest, torch.inf)

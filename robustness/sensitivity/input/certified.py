@@ -30,23 +30,23 @@ class LipschitzUpper:
     """A radius within which the answer cannot change, and a slope that the margin nowhere exceeds in a ball.
 
     Both follow from the stacked deviations of all layers, weighed by forms that dominate every layer's second
-    derivative on the ball (docs/certificates.md): no product of layers' constants, nothing estimated from below.
-    Norms are bounded from Gaussian samples, so that the numbers hold with probability 1 - alpha (`cert-prob`); on the
-    shortest texts also from whole matrices, for certain (`cert-det`). The certificate is of the classifier itself in
-    exact arithmetic, in l2 over all content jointly. A radius is 0 where the answer is wrong. Beside the upper bound
-    stands the steepest slope that a short ascent finds in the same ball.
+    derivative on the ball (docs/certificates.md). They use no product of layers' constants and no estimate from
+    below. Gaussian samples bound the norms, so the numbers are valid with probability 1 - alpha (`cert-prob`). On the
+    shortest texts whole matrices also give certain bounds (`cert-det`). The certificate is of the classifier itself
+    in exact arithmetic, in l2 over all content jointly. A radius is 0 where the answer is wrong. A further row has
+    the steepest slope that a short ascent finds in the same ball.
     """
 
     radius: PositiveFloat = 2e-5
-    """Of the ball of the slopes, in median token norms."""
+    """Radius of the slopes' ball, in median token norms."""
     samples: PositiveInt = 256
-    """Gaussian rows by which norms are bounded."""
+    """Gaussian rows that bound norms."""
     alpha: Annotated[float, Field(gt=0, lt=1)] = 1e-3
-    """Probability, for each example, with which a sampled bound may fail."""
+    """Probability that a sampled bound fails, for each example."""
     exact_examples: NonNegativeInt = 0
-    """The shortest texts, which are also certified without sampling: a minute or two each."""
+    """Number of shortest texts to certify without sampling too: a minute or two each."""
     exact_tokens: PositiveInt = 8
-    """Longer texts are never certified without sampling: memory grows with the square of tokens x width."""
+    """Longest text to certify without sampling: memory grows with the square of tokens x width."""
     ascent_steps: NonNegativeInt = 5
     space: Space = Space.INPUT
     needs: ClassVar[frozenset[Ability]] = frozenset({Ability.LOGITS})

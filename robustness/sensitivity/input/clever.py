@@ -23,11 +23,11 @@ from robustness.victims.heads.embedded_batch import EmbeddedBatch
 
 CLEVER = Quantity("clever", "token-norms", Direction.ROBUST, scale_free=True)
 MIN_P_VALUE = 0.05
-"""Of Kolmogorov and Smirnov's test, below which the fitted law is not used."""
+"""P-value of Kolmogorov and Smirnov's test below which the fitted law is not used."""
 LARGEST_OVERSHOOT = 2.0
-"""A fitted end point that many times the largest gradient seen is a fit that has diverged."""
+"""A fitted end point this many times the largest gradient seen means that the fit has diverged."""
 EQUAL = 1e-6
-"""Relative spread of maxima below which they count as one number."""
+"""Relative spread of maxima below which they count as equal."""
 
 
 @final
@@ -35,17 +35,17 @@ EQUAL = 1e-6
 class Clever:
     """min over c of (z_y - z_c) / L_c, at most R: L_c the end point of the law of the largest gradients in the ball.
 
-    L_c is the location of a reverse Weibull law fitted to the largest |grad (z_y - z_c)|_2 of each of some batches of
-    uniform points of the l2 ball (arXiv 1801.10578). Where the fit fails its test or diverges, L_c is the largest
-    gradient seen. An estimate and no lower bound: where gradients are masked it is too large (arXiv 1804.07870), and
-    in so many dimensions uniform points miss the worst direction. 0 where the answer is wrong.
+    L_c is the location of a reverse Weibull law fitted to batch maxima of |grad (z_y - z_c)|_2 at uniform points of
+    the l2 ball (arXiv 1801.10578). If the fit fails its test or diverges, L_c is the largest gradient seen. This is
+    an estimate and no lower bound. It is too large where gradients are masked (arXiv 1804.07870), and in high
+    dimension uniform points miss the worst direction. 0 where the answer is wrong.
     """
 
     radius: PositiveFloat
-    """Of the ball, in median token norms."""
+    """Radius of the ball, in median token norms."""
     batches: Annotated[int, Field(ge=2)]
     samples: PositiveInt
-    """A batch."""
+    """In each batch."""
     space: Space = Space.INPUT
     needs: ClassVar[frozenset[Ability]] = frozenset({Ability.LOGITS})
 
@@ -104,10 +104,10 @@ def gradient_maxima(
 
 
 def fit_end_point(maxima: NDArray[np.float64]) -> tuple[float, bool]:
-    """Returns the end point of the reverse Weibull law of some maxima, and whether it is the fit's.
+    """Returns the end point of the reverse Weibull law of some maxima, and whether it comes from the fit.
 
-    Otherwise it is the largest of them: where they are all the same, as a linear model's, where the law does not fit,
-    and where the fit has diverged.
+    The alternative is the largest maximum: if all are equal (as for a linear model), if the law does not fit, or if
+    the fit diverges.
 
     >>> fit_end_point(np.array([2.0, 2.0, 2.0]))
     (2.0, False)

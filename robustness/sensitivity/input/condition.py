@@ -1,4 +1,4 @@
-"""The condition number of the margin at every depth: where along the model small errors grow."""
+"""The condition number of the margin at every depth: shows where small errors grow."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def condition_numbers(batch: EmbeddedBatch, blocks: list[torch.nn.Module]) -> to
     """Returns s_l for the input of every block and the output of the last, shape (batch, blocks + 1).
 
     Raises:
-        Unsupported: hidden states that are not one vector a token.
+        Unsupported: hidden states are not one vector per token.
     """
     with torch.enable_grad(), recorded_inputs(blocks) as inputs, recorded_output(blocks[-1]) as outputs:
         point = batch.embeddings.detach().requires_grad_()

@@ -1,4 +1,4 @@
-"""The smallest perturbation of the embeddings that an ensemble of attacks finds to change the answer."""
+"""The smallest perturbation of the embeddings by which an ensemble of attacks changes the answer."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ KAPPA = Quantity("kappa", "1", scale_free=True)
 FIRST_ORDER = Quantity("first-order-radius", "token-norms", Direction.ROBUST, scale_free=True)
 PER_ROW = ("delta", "found", "skipped", "forwards", "backwards", "zero_gradients")
 BISECTIONS = 8
-"""Of the start's length, which leaves 1/256 of it."""
+"""Bisections of the start's length, which leave an error of 1/256."""
 
 Norms = Annotated[tuple[Norm, ...], Field(min_length=1)]
 
@@ -49,34 +49,33 @@ Norms = Annotated[tuple[Norm, ...], Field(min_length=1)]
 @final
 @dataclass(frozen=True, slots=True)
 class AdversarialDistance:
-    """r*(x) = min |delta| such that the answer at x + delta is wrong: the smallest find is an upper bound of it.
+    """r*(x) = min |delta| such that the answer at x + delta is wrong: the smallest |delta| found is an upper bound.
 
-    In l2 DeepFool, then a walk along the boundary to where it is nearest; in l-infinity DeepFool and FMN, then PGD in
-    shrinking balls; each from x and from random points, against each other label by itself. A fresh forward pass
-    judges each find. 0 where the answer is wrong already. Examples are attacked one by one, unpadded: what is found
-    on one depends on no other.
-    `relative-distance` is in median token norms of the victim, so that embeddings of different scale compare; `kappa`
-    is the first-order radius over the distance: 1 for a linear model, far from 1 where gradients say nothing about
-    distances. Of a response the searches look for another one, and go on along the way to it until the answer that is
-    read in that is wrong.
+    In l2 the search is DeepFool, then a walk along the boundary to its nearest point. In l-infinity it is DeepFool
+    and FMN, then PGD in shrinking balls. Each starts from x and from random points, against each other label
+    separately. A fresh forward pass judges each result. The value is 0 where the answer is already wrong. Examples
+    are attacked one by one, unpadded, so that results do not depend on each other. `relative-distance` is in median
+    token norms of the victim, so that embeddings of different scale compare. `kappa` is the first-order radius over
+    the distance: 1 for a linear model, far from 1 where gradients say nothing about distances. For responses the
+    searches look for another response, and continue in its direction until the answer read from it is wrong.
     """
 
     norms: Norms
     steps: PositiveInt
-    """Of the walk (l2) or FMN (linf)."""
+    """Steps of the walk (l2) or FMN (linf)."""
     restarts: PositiveInt
-    """Searches of an example and label, the first of them from x."""
+    """Searches for each example and label, the first from x."""
     shrinking_rounds: NonNegativeInt
-    """Of PGD (linf), in balls smaller than the best find."""
+    """Rounds of PGD (linf), in balls smaller than the best perturbation found."""
     shrinking_steps: PositiveInt
     checked_examples: NonNegativeInt
-    """On which the checks for masked gradients run; 0: no checks."""
+    """Examples for the checks for masked gradients; 0: no checks."""
     random_directions: PositiveInt
-    """Of these checks, an example."""
+    """Random directions of these checks for each example."""
     space: Space = Space.INPUT
 
     def measure(self, subject: Subject) -> Iterable[Reading]:
-        """See Probe; the checks for masked gradients come last, and void all that was found where one fails."""
+        """See Probe; the checks for masked gradients come last; a failed check voids all results."""
         battery = Battery(self.checked_examples, self.random_directions)
         for norm in self.norms:
             readings = list(self._find(subject, norm))
@@ -105,7 +104,7 @@ class AdversarialDistance:
 class FirstOrderRadius:
     """r1 = min over c of (z_y - z_c) / |grad (z_y - z_c)|_q, q dual to the norm; 0 where the answer is wrong.
 
-    An estimate, no bound in either direction; exact for an affine model. Of a response, at its weakest token.
+    An estimate, no bound in either direction; exact for an affine model. For a response, at its weakest token.
     """
 
     norms: Norms
@@ -135,7 +134,7 @@ class FirstOrderRadius:
 @final
 @dataclass(frozen=True, slots=True)
 class Ensemble:
-    """The smallest find of several searches of an example, against each other label by itself."""
+    """The smallest result of several searches of an example, against each other label separately."""
 
     norm: Norm
     steps: int
@@ -144,7 +143,7 @@ class Ensemble:
     shrinking_steps: int = 1
 
     def search(self, batch: EmbeddedBatch) -> EmbeddingResult:
-        """Attacks the rows that are right, one by one; deterministic, and no row depends on another."""
+        """Attacks the rows with right answers, one by one; deterministic, and no row depends on another."""
         with torch.no_grad():
             logits = batch.logits(batch.embeddings)
         wrong = margins(logits, batch.labels) < 0
@@ -166,7 +165,7 @@ class Ensemble:
         return found
 
     def _against(self, batch: EmbeddedBatch) -> EmbeddingResult:
-        """The searches of one example and label are the rows of one batch."""
+        """Runs the searches of one example and label as the rows of one batch."""
         first = DeepFool(self.norm).perturb(batch)
         if self.norm is Norm.LINF or not first.found.any():
             minimal = Fmn(self.norm, steps=self.steps) if self.norm is Norm.LINF else Ddn(steps=self.steps)
@@ -182,7 +181,7 @@ class Ensemble:
         return _smallest_row(ended, self.norm)
 
     def _restarted(self, batch: EmbeddedBatch, first: EmbeddingResult) -> Iterator[EmbeddingResult]:
-        """DeepFool from random points as far away as the first find."""
+        """DeepFool from random points at the distance of the first result."""
         far = torch.where(first.found, sizes(first.delta, self.norm), batch.unit)
         for number in range(1, self.restarts):
             generator = torch.Generator().manual_seed(number)
@@ -197,7 +196,7 @@ class Ensemble:
 
 
 def with_row(result: EmbeddingResult, row: torch.Tensor, one: EmbeddingResult) -> EmbeddingResult:
-    """Returns the result with a row of another, whose costs are added."""
+    """Returns the result with one row replaced and the costs added."""
     return replace(
         result,
         delta=result.delta.index_copy(0, row, one.delta),
@@ -209,7 +208,7 @@ def with_row(result: EmbeddingResult, row: torch.Tensor, one: EmbeddingResult) -
 
 
 def _stacked(results: Sequence[EmbeddingResult]) -> EmbeddingResult:
-    """Results of batches of one shape as one of all their rows."""
+    """Joins results of batches of one shape."""
     delta, found, skipped, forwards, backwards, zero_gradients = (
         torch.cat([getattr(each, name) for each in results]) for name in PER_ROW
     )
@@ -217,7 +216,7 @@ def _stacked(results: Sequence[EmbeddingResult]) -> EmbeddingResult:
 
 
 def _smallest_row(result: EmbeddingResult, norm: Norm) -> EmbeddingResult:
-    """Rows of one example to its smallest find, with the costs of all."""
+    """Reduces rows of one example to the smallest result, with the costs of all."""
     best = result.distance(norm).argmin()[None]
     costs = {name: getattr(result, name).sum()[None] for name in ("forwards", "backwards", "zero_gradients")}
     return replace(result, delta=result.delta[best], found=result.found[best], skipped=result.skipped[best], **costs)
@@ -226,7 +225,7 @@ def _smallest_row(result: EmbeddingResult, norm: Norm) -> EmbeddingResult:
 def two_labels(batch: EmbeddedBatch, labels: int, shift: int) -> EmbeddedBatch:
     """Returns the batch with the true label's logit first and, second, that of the label `shift` places on.
 
-    A point that is wrong there is wrong for the whole model; the nearest over all shifts is the model's nearest.
+    A point that is wrong in it is wrong for the whole model; the nearest over all shifts is the model's nearest.
     """
     if labels == 2:
         return batch
@@ -263,7 +262,7 @@ def first_order_radii(jacobian: torch.Tensor, logits: torch.Tensor, labels: torc
 
 
 def _readings(examples: Sequence[Example], batch: EmbeddedBatch, found: EmbeddingResult, norm: Norm) -> list[Reading]:
-    """What one search found, judged afresh, with the first-order radius at the clean point."""
+    """The results of one search, judged afresh, with the first-order radius at the clean point."""
     judgement = judge_embeddings(batch, found.delta)
     skipped = margins(judgement.clean_logits, batch.labels) < 0
     reached = torch.where(judgement.succeeded, sizes(found.delta, norm), torch.inf)
@@ -299,7 +298,7 @@ def _readings(examples: Sequence[Example], batch: EmbeddedBatch, found: Embeddin
 
 
 def _voided(reading: Reading, failures: Sequence[str]) -> Reading:
-    """The bound still holds, but it is no evidence of robustness where a check for masked gradients failed."""
+    """Marks a bound after a failed check: it is still valid, but no evidence of robustness."""
     measured = reading.measurement
     if not failures or reading.example is None or measured.status is not MeasurementStatus.OK:
         return reading

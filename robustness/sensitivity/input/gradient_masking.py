@@ -1,4 +1,4 @@
-"""Checks that a distance was not found large because gradients are masked (arXiv 1902.06705, 2206.13991)."""
+"""Checks that a distance is not large only because gradients are masked (arXiv 1902.06705, 2206.13991)."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from robustness.testsets.example import Example
 from robustness.victims.heads.embedded_batch import EmbeddedBatch, Forward, frozen, margins
 
 Search = Callable[[EmbeddedBatch], EmbeddingResult]
-"""A batch to the smallest finds on it."""
+"""Finds the smallest perturbations for a batch."""
 
 JUST_INSIDE = 0.99
-"""Where random points lie, in found distances: one that fools shows that the attack missed a nearer find."""
+"""Distance of random points, in found distances; one that fools shows that the attack missed a nearer point."""
 PLANTED_AT = 0.9
-"""Where the planted boundary lies, between what is inside and the planted point."""
+"""Position of the planted boundary between the inner points and the planted point."""
 INNER_POINTS = 8
 MIN_SHARE = 0.95
-"""Of wrong answers found without a limit on the distance, and of planted ones recovered."""
+"""Least share of wrong answers found without a limit on the distance, and of planted ones recovered."""
 
 FOUND = Quantity("check-unbounded-success", "share")
 VANISHED = Quantity("check-zero-gradients", "share")
@@ -37,15 +37,15 @@ PLANTED = Quantity("check-planted-recovered", "share")
 @final
 @dataclass(frozen=True, slots=True)
 class Battery:
-    """Runs on the first examples that are answered rightly; every check that fails voids the distances."""
+    """Runs on the first examples with right answers; each failed check voids the distances."""
 
     examples: int
-    """How many; 0: no checks."""
+    """Number of examples; 0: no checks."""
     directions: int
-    """Random directions an example."""
+    """Random directions for each example."""
 
     def run(self, subject: Subject, search: Search, norm: Norm) -> tuple[list[Reading], list[str]]:
-        """Returns what the checks measured and the sentences of those that failed.
+        """Returns the checks' readings and a sentence for each failed check.
 
         Args:
             subject: whose victim was attacked.
@@ -87,7 +87,7 @@ class Battery:
 
 @dataclass(slots=True)
 class _Totals:
-    """What the checks add up over batches."""
+    """Sums of the checks over batches."""
 
     found: int = 0
     attacked: int = 0
@@ -97,7 +97,7 @@ class _Totals:
     recovered: int = 0
 
     def add(self, batch: EmbeddedBatch, found: EmbeddingResult) -> None:
-        """Books one batch's finds."""
+        """Adds one batch's results."""
         self.attacked += len(batch.labels)
         self.found += int(found.found.sum())
         self.vanished += int((found.zero_gradients > 0).sum())
@@ -113,7 +113,7 @@ class _Totals:
         return [Reading(Measurement(name, value, Kind.ESTIMATE, norm=str(norm))) for name, value in shares]
 
     def failures(self) -> Iterator[str]:
-        """What the checks say against the attack."""
+        """A sentence for each failed check."""
         if self.found < MIN_SHARE * self.attacked:
             yield f"without a limit on the distance only {self.found} of {self.attacked} answers were changed"
         if self.vanished:
@@ -127,7 +127,7 @@ class _Totals:
 def random_directions_win(
     batch: EmbeddedBatch, found: EmbeddingResult, norm: Norm, generators: Sequence[torch.Generator], count: int
 ) -> int:
-    """Returns on how many rows a random point just inside the found distance is wrong already."""
+    """Returns the number of rows where a random point just inside the found distance is wrong."""
     inside = sizes(found.delta, norm) * JUST_INSIDE
     wins = torch.zeros_like(found.found)
     for _ in range(count):
@@ -140,7 +140,7 @@ def random_directions_win(
 @final
 @dataclass(frozen=True, slots=True)
 class Planted:
-    """A batch whose classifier is replaced by one with a wrong answer at a known distance."""
+    """A batch with a planted classifier, which has a wrong answer at a known distance."""
 
     batch: EmbeddedBatch
     radius: torch.Tensor
@@ -150,12 +150,12 @@ class Planted:
 def plant(
     batch: EmbeddedBatch, model: Any, found: EmbeddingResult, norm: Norm, generators: Sequence[torch.Generator]
 ) -> Planted | None:
-    """Returns the batch with, on the model's own features, one linear readout an example that has a wrong answer.
+    """Returns the batch with a linear readout per example, on the model's features, that has a wrong answer.
 
-    The planted point p lies in a random direction at the found distance, the inner points at up to half of it. The
-    readout's direction is from the inner points' mean feature to p's; its threshold lies so far that p is beyond it
-    and no inner point is. Features are the last block's output, averaged over the tokens attended to. Rows that
-    cannot be planted (nothing found, or p not beyond the inner points) are left out; None without any other.
+    The planted point p lies in a random direction at the found distance; inner points lie within half of it. The
+    readout points from the inner points' mean feature to p's feature. Its threshold separates p from all inner
+    points. Features are the last block's output, averaged over the tokens attended to. Rows that cannot be planted
+    (nothing found, or p not beyond the inner points) are omitted; None if no row is left.
 
     Source: arXiv 2206.13991, with a closed form in place of a fitted readout.
     """
@@ -194,7 +194,7 @@ def plant(
 def _planted_forward(batch: EmbeddedBatch, model: Any) -> Forward:
     def forward(embeddings: torch.Tensor, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
         own = {name: values for name, values in inputs.items() if not name.startswith("planted_")}
-        rows = replace(batch, inputs=own, content=inputs["planted_content"])  # those that a search asks about
+        rows = replace(batch, inputs=own, content=inputs["planted_content"])  # the rows of the search
         features = _features(rows, model, embeddings)
         score = (features * inputs["planted_direction"]).sum(dim=1) - inputs["planted_threshold"]
         return torch.stack([torch.zeros_like(score), score], dim=1)
@@ -205,7 +205,7 @@ def _planted_forward(batch: EmbeddedBatch, model: Any) -> Forward:
 def _features(batch: EmbeddedBatch, model: Any, embeddings: torch.Tensor) -> torch.Tensor:
     """The last block's output averaged over the attended tokens, shape (batch, dim).
 
-    The logits where the blocks pass on no vector a token (Funnel's pool them, XLM's take turns in two lists).
+    The logits if the blocks do not pass on one vector per token (Funnel pools them, XLM alternates two lists).
     """
     try:
         last = list(find_blocks(model).values())[-1]
@@ -214,7 +214,7 @@ def _features(batch: EmbeddedBatch, model: Any, embeddings: torch.Tensor) -> tor
     with recorded_output(last) as outputs:
         logits = batch.logits(embeddings)
     attended = batch.attended[:, :, None]
-    hidden = [each.float()[:, -attended.shape[1] :] for each in outputs[-1:]]  # learnt prompts stand before the text
+    hidden = [each.float()[:, -attended.shape[1] :] for each in outputs[-1:]]  # learnt prompts precede the text
     if not are_token_vectors(batch, last, hidden):
         return logits
     return hidden[0].masked_fill(~attended, 0.0).sum(dim=1) / attended.sum(dim=1).clamp_min(1)

@@ -27,8 +27,8 @@ JACOBIAN_NORM = Quantity("jacobian-norm", PER_EMBEDDING, Direction.FRAGILE)
 class Margin:
     """The margin m = z_y - max over c != y of z_c; below 0 where the answer is wrong. Exact.
 
-    Of a response it is the smallest over its tokens: below 0 where another response is given. The answer that is read
-    in that may be right too, so it is an estimate of the answer's margin.
+    For a response it is the smallest over its tokens: below 0 where the response changes. The changed response may
+    still contain a right answer, so it is an estimate of the answer's margin.
     """
 
     space: Space = Space.INPUT
@@ -49,11 +49,11 @@ class Margin:
 @final
 @dataclass(frozen=True, slots=True)
 class MarginGradient:
-    """Norms of g, the margin's gradient over the content's embeddings. Exact at the point, and silent off it.
+    """Norms of g, the margin's gradient over the content's embeddings. Exact at the point; says nothing beyond it.
 
-    l2 over all tokens, with the largest token's l2, for attacks on one token; or l1, which governs attacks in
-    l-infinity. It scales with the logits, so between arms it is no evidence of fragility by itself. Per embedding,
-    and in l2 also per median token norm and per distance of neighbouring tokens. Of a response an estimate.
+    l2 over all tokens and the largest token's l2 (for attacks on one token), or l1 (for attacks in l-infinity). It
+    scales with the logits, so between arms it is no evidence of fragility by itself. Units are per embedding, and in
+    l2 also per median token norm and per distance of neighbouring tokens. For a response it is an estimate.
     """
 
     norms: Annotated[tuple[Literal["l2", "l1"], ...], Field(min_length=1)] = ("l2",)
@@ -80,7 +80,7 @@ class MarginGradient:
         wanted = [number for number in numbers if number[1] in self.norms]
         return [
             Reading(measure(quantity, value, kind_at(batch), norm=norm, forwards=passes, backwards=passes), example)
-            for passes, (quantity, norm, values) in zip((1, 0, 0), wanted, strict=False)  # one pass pays for all
+            for passes, (quantity, norm, values) in zip((1, 0, 0), wanted, strict=False)  # one pass serves all
             for example, value in zip(examples, values.tolist(), strict=True)
         ]
 
@@ -90,10 +90,10 @@ class MarginGradient:
 class JacobianNorm:
     """The largest singular value of J = dz/dE, shape (labels, content tokens x dim). Exact at the point.
 
-    By one backward pass a label, and the eigenvalues of J J^T, which is labels x labels: no power iteration, which
-    would approach it from below. It is a lower bound of the Lipschitz constant over any ball around the point. Per
-    embedding, per median token norm and per distance of neighbouring tokens. Of a response an estimate: J is that of
-    two logits at its weakest token, the token's own and the best other one's.
+    Computed by one backward pass per label and the eigenvalues of J J^T (labels x labels). Power iteration would only
+    approach it from below. It is a lower bound of the Lipschitz constant over any ball around the point. Units are
+    per embedding, per median token norm and per distance of neighbouring tokens. For a response it is an estimate: J
+    is of two logits at its weakest token, the token's own and the best other.
     """
 
     space: Space = Space.INPUT
@@ -115,7 +115,7 @@ class JacobianNorm:
 
 
 def kind_at(batch: EmbeddedBatch) -> Kind:
-    """Returns what the margin and its slopes are at a point: of a response, whose answer is read, an estimate."""
+    """Returns the kind of the margin and its slopes: an estimate for a response whose answer is parsed."""
     return Kind.EXACT if batch.grade is None else Kind.ESTIMATE
 
 
@@ -134,7 +134,7 @@ def margin_gradients(batch: EmbeddedBatch) -> tuple[torch.Tensor, torch.Tensor]:
 def logit_jacobians(batch: EmbeddedBatch) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns the Jacobians (batch, labels, tokens, dim), zero outside the content, and the logits (batch, labels).
 
-    One forward and one backward pass a label, for all rows at once.
+    One forward pass, and one backward pass per label, for all rows at once.
     """
     with torch.enable_grad():
         point = batch.embeddings.detach().requires_grad_()

@@ -1,4 +1,4 @@
-"""The classical bounds that multiply constants of layers: nearly always true and nearly always vacuous."""
+"""The classical bounds that multiply layers' constants: valid, but nearly always vacuous."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ RADIUS = Quantity("layer-product-radius", "token-norms", Direction.ROBUST, scale
 CAPACITY = Quantity("capacity-bound", "activations")
 CHANGE = Quantity("capacity-change", "activations")
 SHARES = (2.0, 200.0, 2e6, 2e12)
-"""By which the distance that constants at the text suggest is divided, until those of the ball confirm it."""
+"""Divides the distance that constants at the text suggest, until the constants over the ball confirm it."""
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class LayerProduct:
-    """The product of the layers' Lipschitz constants at the text, and the distance that one over a ball certifies.
+    """The product of the layers' Lipschitz constants at the text, and the distance certified over a ball.
 
-    Beside it arXiv 2505.22355's capacity bound, reconstructed from its premises, on the pair's own weights: a plain
-    network of the blocks' matrices, one after the other with GELU between, without biases, norms, attention or
-    shortcuts, at the mean embedding of the content. It is a check that can be run, and bounds nothing of the
-    transformer. Every bound is `vacuous` where it exceeds what it bounds a thousand times.
+    A further row evaluates arXiv 2505.22355's capacity bound, reconstructed from its premises, on the pair's weights.
+    Its network is the blocks' matrices in sequence with GELU between, at the mean embedding of the content. It has no
+    biases, norms, attention or shortcuts, so it bounds nothing of the transformer. A bound is `vacuous` if it exceeds
+    the bounded quantity a thousand times.
     """
 
     space: Space = Space.INPUT
@@ -90,7 +90,7 @@ Network = tuple[list[torch.Tensor], list[torch.Tensor]]
 
 
 def _plain_network(subject: Subject) -> Network | None:
-    """Weights of the base and their updates, of the blocks' linear layers that fit behind one another."""
+    """Weights of the base and their updates, for the blocks' linear layers whose shapes fit in sequence."""
     before: list[torch.Tensor] = []
     changes: list[torch.Tensor] = []
     try:
@@ -107,7 +107,7 @@ def _plain_network(subject: Subject) -> Network | None:
 
 def _capacity(network: Network | None, point: torch.Tensor) -> Iterator[Measurement]:
     if network is None or network[0][0].shape[1] != len(point):
-        reason = "its update is none of the blocks' weights"
+        reason = "it updates no weight of the blocks"
         status = MeasurementStatus.UNSUPPORTED
         yield Measurement(CAPACITY, None, Kind.UPPER, Target.THETA, status=status, reason=reason)
         return

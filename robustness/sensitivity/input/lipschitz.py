@@ -27,11 +27,11 @@ LIPSCHITZ = Quantity("local-lipschitz-lower", PER_EMBEDDING, Direction.FRAGILE)
 
 
 PATIENCE = 6
-"""An ascent ends where a sixth of its steps gained less than a thousandth."""
+"""An ascent ends when a sixth of its steps gained less than a thousandth."""
 SMALLEST = 1e-30
-"""Of the norms whose logarithm is taken."""
+"""Least norm in a logarithm."""
 DESCENT_STEPS, DESCENT_SHARE = 12, 0.2
-"""On the way to the nearest other answer, each so many radii long."""
+"""Steps towards the nearest other answer, and their length in radii."""
 
 
 @final
@@ -39,18 +39,18 @@ DESCENT_STEPS, DESCENT_SHARE = 12, 0.2
 class LipschitzLower:
     """max over visited x' in B(x, r) of |J(x')|_2: a lower bound of the Lipschitz constant over the ball.
 
-    The ball is of l2 perturbations of the content, convex, so that the constant is the supremum of |J|. It is that
-    norm that ascends, by second derivatives' products: from where the margin is steepest on the way from x to another
-    answer, as slopes peak near the boundary, and from random points of the ball. The value starts from |J(x)|, so it
-    is never below the probe jacobian-norm. In the same units as that.
+    The ball is of l2 perturbations of the content. It is convex, so the constant is the supremum of |J|. The ascent
+    maximises this norm by products with second derivatives. It starts at the steepest point on the way from x to
+    another answer (slopes peak near the boundary), and at random points. The value starts from |J(x)|, so it is never
+    below the probe jacobian-norm, and has the same units.
     """
 
     radius: PositiveFloat
     """In median token norms."""
     steps: PositiveInt
-    """Of each ascent, at most."""
+    """Maximum for each ascent."""
     restarts: PositiveInt
-    """Ascents, the first of them from the steepest point on the way to another answer."""
+    """Ascents, the first from the steepest point on the way to another answer."""
     space: Space = Space.INPUT
     needs: ClassVar[frozenset[Ability]] = frozenset({Ability.LOGITS})
 
@@ -81,7 +81,7 @@ class LipschitzLower:
 @final
 @dataclass(frozen=True, slots=True)
 class LargestNorms:
-    """What ascents found, row by row."""
+    """The ascents' results, row by row."""
 
     values: torch.Tensor
     """(batch,), double precision."""
@@ -95,11 +95,11 @@ def lipschitz_lower(
     """Returns the largest Jacobian norm found in each row's ball.
 
     Args:
-        batch: the centres; its logits must be twice differentiable.
+        batch: the centres; their logits must be twice differentiable.
         radius: of the balls, in embedding units.
-        steps: of each ascent, at most.
+        steps: maximum for each ascent.
         restarts: ascents, the first from the steepest point of a descent on the margin, the others from random ones.
-        generators: one a row, on the CPU.
+        generators: one for each row, on the CPU.
 
     Raises:
         ProbeError: a radius of 0 or less.
@@ -128,7 +128,7 @@ def lipschitz_lower(
 
 
 def _steepest_on_descent(batch: EmbeddedBatch, limits: torch.Tensor) -> torch.Tensor:
-    """Where the margin's gradient was largest on the way from the centre to another answer, like the embeddings."""
+    """The point of the largest margin gradient on the way from the centre to another answer, shaped as embeddings."""
     with torch.no_grad():
         answers = batch.logits(batch.embeddings).argmax(dim=1)
     delta = best_points = torch.zeros_like(batch.embeddings)
@@ -157,7 +157,8 @@ def _norm_along(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Returns log |J^T u| at the moved points, its gradient over the content, and the next directions.
 
-    |J^T u| is at most |J|, since |u| = 1. Its gradient in u is J J^T u / |J^T u|: a step of power iteration for free.
+    |J^T u| is at most |J|, since |u| = 1. Its gradient in u is J J^T u / |J^T u|: a step of power iteration without
+    further passes.
     """
     with torch.enable_grad():
         point = (batch.embeddings + delta).detach().requires_grad_()

@@ -1,4 +1,4 @@
-"""Randomised smoothing in embedding space: what Gaussian noise on the content certifies."""
+"""Randomised smoothing in embedding space: certificates from Gaussian noise on the content."""
 
 from __future__ import annotations
 
@@ -44,24 +44,24 @@ CUDA_SAMPLE_TOKENS = 65_536
 class Smoothing:
     """g(x) = argmax_c P(f(E + sigma N) = c) certifies R = sigma Phi^-1(p), p the Clopper-Pearson bound (1902.02918).
 
-    N is standard Gaussian over the content's embeddings jointly, R an l2 radius in median token norms, 0 where g
-    abstains or is wrong. The certificate is g's, not f's: it brackets no distance found by attacking f. Every level
-    of one grid is measured on every checkpoint, so arms pair at the same `sigma`; none is chosen.
-    `average-certified-radius` is an example's mean over the grid: a lower bound of the mean radius of the grid's
-    smoothed classifiers, all its certificates holding at once. `sigma-50` is the noise at which half of the accuracy
-    above chance is lost.
+    N is standard Gaussian over the content's embeddings jointly. R is an l2 radius in median token norms, 0 where g
+    abstains or is wrong. The certificate is for g, not f, so it brackets no distance found by attacking f. Every
+    checkpoint is measured at every level of one grid, so that arms pair at the same `sigma`.
+    `average-certified-radius` is an example's mean over the grid, with all its certificates valid at once. It is a
+    lower bound of the mean radius of the grid's smoothed classifiers. `sigma-50` is the noise that loses half of the
+    accuracy above chance.
     """
 
     sigmas: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
-    """In median token norms; the same for all checkpoints that are to be compared."""
+    """In median token norms; the same for all compared checkpoints."""
     selection_samples: PositiveInt
-    """By which the class is chosen, apart from those that certify it."""
+    """Samples that choose the class; other samples certify it."""
     samples: PositiveInt
-    """A level."""
+    """Samples for each level."""
     alpha: Annotated[float, Field(gt=0, lt=1)]
-    """Of a certificate at one level."""
+    """Error probability of a certificate at one level."""
     radii: tuple[PositiveFloat, ...]
-    """Of the certified-accuracy curves, in median token norms."""
+    """Radii of the certified-accuracy curves, in median token norms."""
     space: Space = Space.INPUT
     needs: ClassVar[frozenset[Ability]] = frozenset({Ability.LOGITS})
 
@@ -91,7 +91,7 @@ class Smoothing:
     def _at_level(
         self, sigma: float, guess: int, votes: NDArray[np.int64], label: int
     ) -> tuple[float, list[Measurement]]:
-        """The certified radius at one level, and all that is reported there."""
+        """The certified radius at one level, and the level's other readings."""
         p_lower = clopper_pearson_lower(int(votes[guess]), self.samples, self.alpha)
         radius = certified_radius(p_lower, sigma) if guess == label else 0.0
         paid = {"forwards": self.selection_samples + self.samples, "diagnostics": {"p_lower": p_lower}}
@@ -121,14 +121,14 @@ class NoiseCurve:
         self._chance = 0.0
 
     def add(self, batch: EmbeddedBatch, shares: Sequence[float]) -> None:
-        """Books one example's shares of right answers, one a level; runs it once without noise."""
+        """Adds one example's shares of right answers, one for each level; runs it once without noise."""
         with torch.inference_mode():
             logits = batch.logits(batch.embeddings)
         self._rows.append([float(logits[0].argmax() == batch.labels[0]), *shares])
         self._chance = 1 / logits.shape[1] if batch.chance is None else batch.chance
 
     def measurements(self) -> Iterator[Measurement]:
-        """`sigma-50`, where there is an example."""
+        """`sigma-50`, if there is an example."""
         if self._rows:
             yield _sigma_50(self.sigmas, np.array(self._rows).mean(axis=0), chance=self._chance)
 
@@ -152,9 +152,9 @@ def certified_radius(p_lower: float, sigma: float) -> float:
 
 
 def noisy_counts(batch: EmbeddedBatch, sigma: float, count: int, generator: torch.Generator) -> NDArray[np.int64]:
-    """Returns how often the model gives each answer under noise, shape (labels,).
+    """Returns the count of each answer under noise, shape (labels,).
 
-    Noise is drawn on the device in batches of the same size whatever `count`, so memory is flat in it.
+    Noise is drawn on the device in batches of one size, so memory does not grow with `count`.
 
     Args:
         batch: of one example.
@@ -189,7 +189,7 @@ def _device_generator(subject: Subject, example: Example, batch: EmbeddedBatch) 
 
 
 def _sigma_50(sigmas: Sequence[float], accuracies: NDArray[np.float64], chance: float) -> Measurement:
-    """Where the accuracy crosses halfway between that without noise and chance, linearly between levels."""
+    """The noise at which accuracy is halfway between clean accuracy and chance, interpolated linearly."""
     levels = [0.0, *sigmas]
     half = (accuracies[0] + chance) / 2
     for (low, a), (high, b) in zip(

@@ -1,4 +1,4 @@
-"""Word substitutions: every single one tried, and what voting over random ones certifies."""
+"""Word substitutions: tries every single one, and certifies by a vote over random ones."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ USABLE = Quantity("usable-words", "share", aggregate=Aggregate.MEAN, scale_free=
 
 SynonymTable = Literal["counter-fitted", "wordnet"]
 Synonyms = Callable[[str], tuple[str, ...]]
-"""A word to the others that may stand for it, in its own case; symmetric, never the word itself."""
+"""From a word to its replacements, in its own case; symmetric, without the word itself."""
 
 
 @final
@@ -51,8 +51,8 @@ Synonyms = Callable[[str], tuple[str, ...]]
 class OneSubstitution:
     """Whether any substitution of one word by a synonym makes the answer wrong: all are tried.
 
-    Exact for f on the given synonym sets. 1 where the clean text and every substitution are answered rightly; the
-    worst margin is the smallest over all of these texts.
+    Exact for f on the given synonym sets. The value is 1 if the clean text and every substitution get a right answer.
+    The worst margin is the smallest over all these texts.
     """
 
     table: SynonymTable
@@ -60,14 +60,14 @@ class OneSubstitution:
     needs: ClassVar[frozenset[Ability]] = frozenset({Ability.SCORES})
 
     def measure(self, subject: Subject) -> Iterable[Reading]:
-        """See Probe; raises DataError where the synonyms' file is missing."""
+        """See Probe; raises DataError if the synonyms' file is missing."""
         victim = subject.victim
         synonyms = load_synonyms(self.table, subject.resources)
         for example in subject.examples:
             texts = list(dict.fromkeys([example.texts, *single_substitutions(example, synonyms)]))
             try:
                 worst = float(_margins(victim.scores(texts), example.label).min())
-            except Exception as error:  # whatever one text does to a model: the others go on
+            except Exception as error:  # an error of one text: the other examples continue
                 yield errored_reading(ROBUST, f"{type(error).__name__}: {error}", example)
                 continue
             labels = {"scope": "one word", "forwards": len(texts), "diagnostics": {"texts": float(len(texts))}}
@@ -82,15 +82,15 @@ class OneSubstitution:
 @final
 @dataclass(frozen=True, slots=True)
 class Safer:
-    """The vote g(x) = argmax_c P(f(X) = c) over texts X whose every word is drawn from its perturbation set.
+    """The vote g(x) = argmax_c P(f(X) = c) over texts X with every word drawn from its perturbation set.
 
-    P(w) is w with its synonyms, drawn from uniformly. Substituting synonyms moves P(f(X) = y) by at most
-    1 - prod_i q_i, q_i the least overlap |P(w_i) & P(w')| / max(|P(w_i)|, |P(w')|) with a synonym w': the total
-    variation between the draws. Certified where p - 1 + prod_i q_i > 1/2, p the Clopper-Pearson bound at alpha; with
-    at most R words substituted, over the R smallest q_i. For the vote, not for f (arXiv 2005.14424, with the larger
-    of the two sets in q_i, which holds for sets of unequal size, and Clopper-Pearson in place of Hoeffding).
-    Vacuous where even a vote without a wrong answer would certify no word, as where synonyms have few in common;
-    `usable-words` is the share of a text's words with synonyms that it would certify one at a time.
+    P(w) is w with its synonyms; draws are uniform. Substituting synonyms moves P(f(X) = y) by at most 1 - prod_i q_i,
+    the total variation between the draws. q_i is the least overlap |P(w_i) & P(w')| / max(|P(w_i)|, |P(w')|) with a
+    synonym w'. A text is certified if p - 1 + prod_i q_i > 1/2, with p the Clopper-Pearson bound at alpha. With at
+    most R substituted words the product is over the R smallest q_i. The certificate is for the vote, not for f (arXiv
+    2005.14424). Differences from the paper: q_i has the larger of the two sets, which is valid for unequal sizes, and
+    Clopper-Pearson replaces Hoeffding. It is vacuous if even a vote without a wrong answer would certify no word.
+    `usable-words` is the share of words with synonyms that such a vote would certify one at a time.
     """
 
     table: SynonymTable
@@ -100,7 +100,7 @@ class Safer:
     needs: ClassVar[frozenset[Ability]] = frozenset({Ability.SCORES})
 
     def measure(self, subject: Subject) -> Iterable[Reading]:
-        """See Probe; raises DataError where the synonyms' file is missing."""
+        """See Probe; raises DataError if the synonyms' file is missing."""
         victim = subject.victim
         synonyms = load_synonyms(self.table, subject.resources)
         for example in subject.examples:
@@ -114,7 +114,7 @@ class Safer:
             yield from (Reading(each, example) for each in self._of_count(right, example, synonyms))
 
     def _of_count(self, right: int, example: Example, synonyms: Synonyms) -> Iterator[Measurement]:
-        """What so many right answers certify, vacuous where no count could have certified more than nothing."""
+        """The certificate of a number of right answers; vacuous if no number could certify anything."""
         p_lower, most = (clopper_pearson_lower(count, self.samples, self.alpha) for count in (right, self.samples))
         overlaps = sorted(overlap(word, synonyms) for word in example.words)
         open_words = [overlap(word, synonyms) for word in example.words if synonyms(word)]
@@ -161,12 +161,12 @@ def load_synonyms(table: SynonymTable, resources: Resources) -> Synonyms:
 @cache
 def _synonyms_in(thesaurus: Thesaurus) -> Synonyms:
     substitute = wordnet_synonyms(thesaurus)
-    rng = np.random.default_rng(0)  # which nothing is drawn from
+    rng = np.random.default_rng(0)  # without a use, because nothing is drawn from it
     return lru_cache(maxsize=1 << 16)(lambda word: tuple(substitute(word, rng)))
 
 
 def close_symmetrically(neighbours: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
-    """Returns the table in which w' stands for w wherever w stands for w'.
+    """Returns the symmetric table: w' replaces w wherever w replaces w'.
 
     >>> close_symmetrically({"good": ["fine"], "nice": ["fine"]})
     {'good': ('fine',), 'fine': ('good', 'nice'), 'nice': ('fine',)}
@@ -188,7 +188,7 @@ def single_substitutions(example: Example, synonyms: Synonyms) -> Iterator[Texts
 
 
 def draw_texts(example: Example, synonyms: Synonyms, count: int, rng: np.random.Generator) -> list[Texts]:
-    """Returns texts each of whose words is drawn uniformly from the word and its synonyms."""
+    """Returns texts with each word drawn uniformly from the word and its synonyms."""
     choices = [(word, *synonyms(word)) for word in example.words]
     if not choices:
         return [example.texts] * count
@@ -203,7 +203,7 @@ def draw_texts(example: Example, synonyms: Synonyms, count: int, rng: np.random.
 
 
 def overlap(word: str, synonyms: Synonyms) -> float:
-    """Returns q: the least share of probability that draws for the word and for one of its synonyms have in common.
+    """Returns q: the least probability that draws for the word and for one of its synonyms share.
 
     >>> table = {"a": ("b",), "b": ("a", "c"), "c": ("b",)}
     >>> round(overlap("a", table.__getitem__), 3)  # P(a) = {a, b}, P(b) = {a, b, c}
@@ -232,7 +232,7 @@ def certified_words(p_lower: float, overlaps: Sequence[float]) -> int:
 
 
 def _count_right(victim: LabelHead, texts: Sequence[Texts], label: int) -> int:
-    """How many of the texts are answered rightly; each different one is run once."""
+    """The number of texts with a right answer; each distinct text runs once."""
     unique = list(dict.fromkeys(texts))
     right = dict(zip(unique, (victim.scores(unique).argmax(axis=1) == label).tolist(), strict=True))
     return sum(right[text] for text in texts)

@@ -1,4 +1,4 @@
-"""Slopes per token: what a step of a token's size, or as far as the nearest other token, does to the logits."""
+"""Slopes per token: effects on the logits of a step of a token's norm, or to the nearest other token."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from robustness.victims.lookup import embedding_module, look_up
 
 PER_EMBEDDING = "logits / embedding"
 SAMPLED_TOKENS = 512
-"""Of which the nearest other token is looked for in the whole table: all of them would take minutes."""
+"""Tokens whose nearest other token is searched in the whole table; all tokens would take minutes."""
 
 _distances: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
 
@@ -25,7 +25,7 @@ _distances: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
 @final
 @dataclass(frozen=True, slots=True)
 class TokenUnits:
-    """Lengths of a victim's own embedding space: fine-tuning may change its scale, or that of its neighbourhoods."""
+    """Lengths of a victim's embedding space: fine-tuning may change its scale and its neighbour distances."""
 
     token_norm: float
     """Median l2 norm of its token embeddings."""
@@ -34,13 +34,13 @@ class TokenUnits:
 
     @classmethod
     def of(cls, victim: Head) -> TokenUnits:
-        """Returns a victim's; measured once."""
+        """Returns a victim's lengths; measured once."""
         return cls(median_token_norm(victim), nearest_token_distance(victim))
 
     def add(self, reading: Reading) -> Iterator[Reading]:
-        """Yields a reading, and one in logits per embedding also per token norm and per distance of neighbours.
+        """Yields a reading; in logits per embedding also per token norm and per distance of neighbours.
 
-        The same kind of number, exact or bound; `-per-token-norm` and `-per-neighbour` are in its quantity's name.
+        The added readings have the same kind, with `-per-token-norm` and `-per-neighbour` in the quantity's name.
         """
         yield reading
         measured = reading.measurement
@@ -64,7 +64,7 @@ def per_length(quantity: Quantity, length: str) -> Quantity:
 def nearest_token_distance(victim: Head) -> float:
     """Returns the median over 512 evenly spaced tokens of the l2 distance to the nearest other token of the table.
 
-    Rows of a table that were never trained may be equal, at distance 0; the median passes over a minority of them.
+    Untrained rows of a table may be equal, at distance 0; the median is robust to a minority of them.
     """
     if victim not in _distances:
         _distances[victim] = _measure_distance(victim)

@@ -30,12 +30,12 @@ TRACE = Quantity("trace", "loss / weight^2", Direction.FRAGILE)
 LARGEST_RESIDUAL = Quantity("largest-eigenvalue-residual", "share", scale_free=True)
 SMALLEST_RESIDUAL = Quantity("smallest-eigenvalue-residual", "share", scale_free=True)
 MAX_RESIDUAL = 0.05
-"""Of the largest Ritz value in size, beyond which an extreme one has not converged: its error is about the square."""
+"""Largest residual of a converged extreme value, relative to the largest; the error is about its square."""
 BREAKDOWN = 1e-10
-"""A Lanczos vector shorter than this share of the first ends the iteration: the space is exhausted."""
+"""A Lanczos vector shorter than this share of the first ends the iteration, because the space is exhausted."""
 
 Product = Callable[[Delta], dict[str, torch.Tensor]]
-"""A vector of weights to the Hessian times it."""
+"""The Hessian's product with a vector of weights."""
 
 
 @final
@@ -43,15 +43,14 @@ Product = Callable[[Delta], dict[str, torch.Tensor]]
 class Curvature:
     """Eigenvalues of H, the Hessian of the mean cross-entropy over the blocks' merged weights, and of P H P.
 
-    P projects onto an adapter's tangent space. By Lanczos on products H v: the largest Ritz value is a lower bound of
-    the largest eigenvalue, the smallest an upper bound of the smallest. Some eigenvalue lies no farther from each
-    than its residual |H y - t y|, which stands beside it as a share of the largest in size. The trace is Hutchinson's
-    estimate, the mean of v.H v over random signs, with the interval of its standard error. All follow the model's
-    confidence.
+    P projects onto an adapter's tangent space. Lanczos uses products H v. The largest Ritz value is a lower bound of
+    the largest eigenvalue, the smallest an upper bound of the smallest. Some eigenvalue lies within the residual |H y
+    - t y| of each; a row has it as a share of the largest in size. The trace is Hutchinson's estimate, the mean of
+    v.H v over random signs, with the interval of its standard error. All depend on the model's confidence.
     """
 
     iterations: PositiveInt
-    """Of Lanczos."""
+    """Lanczos iterations."""
     draws: PositiveInt
     """Random sign vectors of the trace's estimate."""
     space: Space = Space.PARAMETER
@@ -65,7 +64,7 @@ class Curvature:
             return
         parameters = block_parameters(victim.model)
         spaces: list[tuple[str, Projection | None]] = [("blocks", None)]
-        with suppress(Unsupported):  # the whole space has its meaning all the same
+        with suppress(Unsupported):  # the whole space is defined nevertheless
             spaces += [(scope, tangent.project) for scope, tangent in find_tangents(subject, parameters)]
         with refusals_as_unsupported(), frozen(victim):
             batches = [victim.embed(examples) for examples in victim.gradient_batches(subject.examples)]
@@ -101,9 +100,9 @@ class Curvature:
 
 
 def hessian_product(weights: WeightSpace, batches: Sequence[EmbeddedBatch]) -> Product:
-    """Returns v -> H v of the mean cross-entropy over the batches where the weights now are.
+    """Returns v -> H v of the mean cross-entropy over the batches, at the current weights.
 
-    The gradient's graph is built once, and held as long as the product is; each product is one pass back through it.
+    The gradient's graph is built once and kept with the function; each product is one backward pass through it.
     """
     names, parameters = list(weights.parameters), list(weights.parameters.values())
     count = sum(len(batch.labels) for batch in batches)
@@ -155,8 +154,8 @@ class Extremes:
 def extreme_eigenvalues(product: Product, ambient: Delta, iterations: int) -> Extremes:
     """Returns the extreme Ritz values after some Lanczos steps from a fixed start.
 
-    Keeps three vectors; copies of extreme values that rounding brings back do not move the extremes. The residual of
-    a Ritz pair is the next vector's length times the last entry of the tridiagonal matrix's eigenvector.
+    Keeps three vectors; duplicates of extreme values from rounding do not move the extremes. The residual of a Ritz
+    pair is the next vector's length times the last entry of the tridiagonal matrix's eigenvector.
     """
     current = _normalised(product(_signs(ambient, seed=0)))
     previous: dict[str, torch.Tensor] = {}
@@ -184,7 +183,7 @@ def extreme_eigenvalues(product: Product, ambient: Delta, iterations: int) -> Ex
 
 
 def hutchinson(product: Product, ambient: Delta, draws: int) -> list[float]:
-    """Returns v.H v for random sign vectors v: each has the trace as its mean (Hutchinson 1990)."""
+    """Returns v.H v for random sign vectors v, whose expectation is the trace (Hutchinson 1990)."""
     vectors = (_signs(ambient, seed=1 + number) for number in range(draws))
     return [_dot(product(vector), vector) for vector in vectors]
 

@@ -1,4 +1,4 @@
-"""The smallest change of the merged weights that is found to change an answer."""
+"""The smallest change of the merged weights found that changes an answer."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ from robustness.victims.heads.embedded_batch import EmbeddedBatch, margins
 
 DISTANCE = Quantity("parameter-distance", "frobenius", Direction.ROBUST, scale_free=True)
 FIRST_ORDER = Quantity("first-order-parameter-radius", "frobenius", Direction.ROBUST, scale_free=True)
-STILL_SHRINKING = "the search still halved its find at every step when it ended"
+STILL_SHRINKING = "the search ended while every step still halved the radius"
 LARGEST_GROWTH, LARGEST_SHRINK = 2.0, 0.5
-"""Of the radius in one step: where the margin bends, its slope leads too far."""
+"""Largest factors of the radius in one step, because the slope of a curved margin leads too far."""
 PROGRESS = 0.8
-"""A step inwards that is proposed to be longer than this share of the last one shows that the slope leads nowhere."""
+"""A proposed inward step longer than this share of the last shows that the slope does not help."""
 FLATTEST = 0.3
 """The least share of the gradient's norm that counts as the slope along the ray, which may vanish."""
 SLACK = 0.02
-"""By which a radius at a right answer leads past the boundary, at first: on it nothing is found."""
+"""First overshoot of a radius beyond the boundary, because no wrong answer is found on it."""
 STEP = 0.5
 """Length of the first step, in radii."""
 FINAL_SHARE = 0.02
-"""The last step's and slack's size over the first's."""
+"""Ratio of the last to the first step and slack."""
 
 
 @final
@@ -57,8 +57,8 @@ FINAL_SHARE = 0.02
 class ParameterMargin:
     """r(x) = min |delta|_F over the blocks' merged weights such that the answer to x is wrong: an upper bound of it.
 
-    By descent on the margin in weight space, one example at a time, from the first-order radius |m| / |grad m| on,
-    which stands beside it as an estimate. 0 where the answer is wrong already.
+    Descends on the margin in weight space, one example at a time, from the first-order radius |m| / |grad m|. That
+    radius has its own row as an estimate. 0 where the answer is already wrong.
     """
 
     steps: PositiveInt
@@ -88,24 +88,25 @@ class ParameterMargin:
 
 @dataclass(frozen=True, slots=True)
 class SmallestChange:
-    """What a search in weight space found."""
+    """The result of a search in weight space."""
 
     distance: float
-    """Infinite where nothing was found, 0 where the answer was wrong already."""
+    """Infinite if nothing was found, 0 if the answer was already wrong."""
     first_order: float
     is_at_floor: bool = False
-    """Whether the search still shrank its find as fast as it may when it ended."""
+    """Whether the search ended while it still reduced the radius at the maximum rate."""
 
 
 def smallest_change(weights: WeightSpace, margin: Callable[[], torch.Tensor], steps: int) -> SmallestChange:
     """Returns the norm of the smallest change found after which the margin is negative.
 
-    Each step goes down the margin, then onto the sphere where the margin would vanish were it linear along the ray,
-    as FMN (arXiv 2102.12827) does before its first find: from a wrong answer inwards, from a right one outwards. So
-    the radius may halve at every step, and closes in on the boundary quadratically. Steps are annealed by a cosine.
+    Each step descends on the margin, then moves onto the sphere where a margin linear along the ray would vanish. FMN
+    (arXiv 2102.12827) does the same before its first success. The move is inwards from a wrong answer, outwards from
+    a right one. The radius may halve at every step and converges quadratically to the boundary. A cosine anneals the
+    steps.
 
     Args:
-        weights: entered; left where they were.
+        weights: entered; unchanged afterwards.
         margin: of one example, as a function of the weights.
         steps: forward and backward passes, after one at the origin.
     """
@@ -135,17 +136,17 @@ def smallest_change(weights: WeightSpace, margin: Callable[[], torch.Tensor], st
 
 @dataclass(slots=True)
 class RayBracket:
-    """Radii between which the margin changes its sign, though each was seen in another direction."""
+    """Radii between which the margin changes its sign, each seen in its own direction."""
 
     right: float = 0.0
     wrong: float = math.inf
     predicted: float = 0.0
-    """The last step inwards that the slope proposed, as a share of the radius."""
+    """The slope's last proposed inward step, as a share of the radius."""
     is_shrinking: bool = False
-    """Whether the last step inwards was the longest allowed."""
+    """Whether the last inward step was the longest allowed."""
 
     def next_radius(self, margin: float, steepness: float, radius: float, slack: float) -> float:
-        """Where the margin would vanish were it linear, or halfway where that has proved no way to get there."""
+        """The radius where a linear margin would vanish, or halfway if that has proved not to converge."""
         linear = radius + margin / max(steepness, 1e-30)
         self.is_shrinking = False
         if margin < 0:
@@ -169,6 +170,6 @@ def _measurements(found: SmallestChange, steps: int) -> Iterator[Measurement]:
         measured = measure(DISTANCE, found.distance, Kind.UPPER, **labels)
         yield not_converged(measured, STILL_SHRINKING) if found.is_at_floor else measured
     else:
-        reason = f"no change of the weights was found in {steps} steps that changes the answer"
+        reason = f"no change of the weights found in {steps} steps changes the answer"
         yield Measurement(DISTANCE, None, Kind.UPPER, status=MeasurementStatus.NOT_CONVERGED, reason=reason, **labels)  # type: ignore[arg-type]
     yield measure(FIRST_ORDER, found.first_order, Kind.ESTIMATE, **labels)

@@ -1,4 +1,4 @@
-"""How much of a gradient lies in the directions that a PEFT method can move."""
+"""The share of a gradient in the directions that a PEFT method can move."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ TOTALS = {
 class Reachability:
     """rho^2(v) = |P_T v|^2 / |v|^2 for gradients v of the merged blocks' weights, T the adapter's tangent space.
 
-    v is the gradient of the loss at the clean point, of the loss at the nearest adversarial point found, and, of more
-    than two labels, of the clean margin; of two that is a multiple of the clean loss's. Exact at the point. A
-    gradient that is random throughout has the share dim T / dim: `reach-chance`. One that is random within each
-    module, with that module's part of |v|^2, has `reach-chance-by-energy`, which counts where a method sits and not
-    its directions there. `enrichment-adversarial` is the adversarial share over the one, `-by-energy` over the other.
-    `reachability-gap` is the adversarial share over the clean one: small where the subspace cannot express, to first
-    order and at this point, what would repair the error. A full checkpoint is measured with its partner's T, as it
-    is at the partner, which tells the subspace from the place. Where dim T is known to a bound alone, chances are
-    upper bounds and enrichments lower ones. Readings of the whole are of the mean loss.
+    v is the gradient of the loss at the clean point and at the nearest adversarial point found. With more than two
+    labels it is also the gradient of the clean margin, otherwise a multiple of the clean loss's. Exact at the point.
+    `reach-chance` is dim T / dim, the expected share of a random gradient. `reach-chance-by-energy` is the expected
+    share of a gradient that is random within each module, with the module's part of |v|^2. It reflects the modules
+    that a method adapts, not its directions there. `enrichment-adversarial` is the adversarial share over the first
+    chance, `-by-energy` over the second. `reachability-gap` is the adversarial share over the clean share. It is
+    small if the subspace cannot repair the error, to first order at this point. A full checkpoint is measured with
+    its partner's T, as it is at the partner. This separates the subspace from the point. If dim T is known only to a
+    bound, chances are upper bounds and enrichments lower bounds. Readings of the whole are of the mean loss.
     """
 
     attack_steps: PositiveInt
-    """Of the attack that finds the adversarial points."""
+    """Steps of the attack that finds the adversarial points."""
     space: Space = Space.PARAMETER
     needs: ClassVar[frozenset[Ability]] = frozenset({Ability.SCORES})
 
@@ -97,7 +97,7 @@ class Reachability:
 
 @dataclass(frozen=True, slots=True)
 class ScaledGradient:
-    """A gradient with respect to the weights: `factor` times `slope`, of which its share in a subspace is that."""
+    """A gradient with respect to the weights: `factor` times `slope`; both have the same share in a subspace."""
 
     slope: Delta
     factor: float = 1.0
@@ -106,15 +106,15 @@ class ScaledGradient:
 def loss_gradients(
     batch: EmbeddedBatch, weights: WeightSpace, delta: torch.Tensor | None
 ) -> dict[Quantity, ScaledGradient]:
-    """Returns the gradients of one example with respect to the weights, by what their share is called.
+    """Returns the gradients of one example with respect to the weights, by the name of their share.
 
-    Of two labels the loss's gradient is -(1 - p_y) times the margin's, and is had that way: no backward pass more,
-    and nothing underflows where the model is sure.
+    With two labels the loss's gradient is computed as -(1 - p_y) times the margin's. This saves a backward pass and
+    avoids underflow where the model is sure.
 
     Args:
         batch: of one example.
         weights: entered.
-        delta: (tokens, dim), the nearest adversarial point; None: its gradient is left out.
+        delta: (tokens, dim), the nearest adversarial point; None: omits its gradient.
     """
     points = {CLEAN: batch.embeddings} | ({} if delta is None else {ADVERSARIAL: batch.embeddings + delta[None]})
     gradients: dict[Quantity, ScaledGradient] = {}
@@ -139,7 +139,7 @@ def loss_gradients(
 
 
 def reached_shares(gradients: Mapping[Quantity, ScaledGradient], tangent: Tangent) -> dict[Quantity, float]:
-    """Returns each gradient's rho^2; multiples of one slope are projected once."""
+    """Returns each gradient's rho^2; projects multiples of one slope once."""
     slopes = {id(gradient.slope): gradient.slope for gradient in gradients.values()}
     shares = {key: reached_share(slope, tangent) for key, slope in slopes.items()}
     return {quantity: shares[id(gradient.slope)] for quantity, gradient in gradients.items()}
@@ -152,10 +152,10 @@ def reached_share(gradient: Delta, tangent: Tangent) -> float:
 
 
 def find_tangents(subject: Subject, parameters: Mapping[str, torch.Tensor]) -> list[tuple[str, Tangent]]:
-    """Returns the tangent spaces that a checkpoint is measured with, named: its own, or its partners'.
+    """Returns the named tangent spaces for a checkpoint: its own or its partners'.
 
     Raises:
-        Unsupported: there is none, with every adapter's reason.
+        Unsupported: there is none; the message has every adapter's reason.
     """
     adapters = [subject.checkpoint] if subject.checkpoint.is_adapter else list(subject.partners)
     storages = weight_storages(subject.any_victim.model)
@@ -176,9 +176,9 @@ def find_tangents(subject: Subject, parameters: Mapping[str, torch.Tensor]) -> l
 def measure_shares(
     gradients: Mapping[Quantity, ScaledGradient], tangents: Sequence[tuple[str, Tangent]]
 ) -> Iterator[Measurement]:
-    """Yields what one example's gradients share with each named tangent space.
+    """Yields the shares of one example's gradients in each named tangent space.
 
-    The margin's row stands only where it differs: of two labels its gradient is a multiple of the clean loss's.
+    The margin has a row only if it differs: with two labels its gradient is a multiple of the clean loss's.
     """
     passes = len({id(gradient.slope) for gradient in gradients.values()})
     paid = {"forwards": passes, "backwards": passes}
@@ -201,7 +201,7 @@ def measure_shares(
 
 
 def _bounded(quantity: Quantity, value: float, scope: str, tangent: Tangent, otherwise: Kind) -> Measurement:
-    """What follows from dim T: exact where that is, otherwise a bound."""
+    """Readings that follow from dim T: exact if dim T is exact, otherwise a bound."""
     measured = _measured(quantity, value, scope)
     return measured if tangent.is_exact else replace(measured, kind=otherwise)
 

@@ -1,4 +1,4 @@
-"""What rounding the merged weights to few bits does to the answers."""
+"""The effect of rounding the merged weights to few bits on the answers."""
 
 from __future__ import annotations
 
@@ -25,10 +25,9 @@ MOVED = Quantity("relative-change-of-weights", "share", scale_free=True)
 class WeightRounding:
     """Whether the answer changes when the blocks' matrices are rounded to `bits` bits, to nearest.
 
-    Symmetric, one scale an output: w -> s round(w / s) with s = max |row| / (2^(bits - 1) - 1), a row the weights of
-    one output of a linear layer or convolution, whichever way the module stores them. Exact for that rounding; the
-    change of the weights themselves, relative in Frobenius norm, stands beside it. All other parameters stay as they
-    are.
+    Symmetric, one scale per output: w -> s round(w / s) with s = max |row| / (2^(bits - 1) - 1). A row is the weights
+    of one output of a linear layer or convolution, however the module stores them. Exact for this rounding. A further
+    row has the change of the weights, relative in Frobenius norm. All other parameters stay unchanged.
     """
 
     bits: Annotated[tuple[Annotated[int, Field(ge=2, le=16)], ...], Field(min_length=1)]
@@ -58,7 +57,7 @@ class WeightRounding:
 
 
 def rounding_error(matrix: torch.Tensor, bits: int) -> torch.Tensor:
-    """Returns rounded minus exact weights, shape (out, in), symmetric and one scale an output.
+    """Returns rounded minus exact weights, shape (out, in), symmetric, one scale per output.
 
     >>> rounding_error(torch.tensor([[7.0, 3.4]]), bits=4).round(decimals=3)
     tensor([[ 0.0000, -0.4000]])

@@ -1,4 +1,4 @@
-"""How much the loss can rise when the merged weights move by a given norm."""
+"""The largest rise of the loss when the merged weights move by a given norm."""
 
 from __future__ import annotations
 
@@ -28,19 +28,17 @@ SHARPNESS = Quantity("sharpness", "loss", Direction.FRAGILE)
 SUBSPACE_SHARPNESS = Quantity("sharpness-in-tangent", "loss")
 
 
-NOT_STEEPEST = (
-    "a valid lower bound, but a loose one: what is projected is not the steepest direction in the adaptive norm"
-)
+NOT_STEEPEST = "a valid but loose lower bound: the projected direction is not the steepest in the adaptive norm"
 
 
 MOMENTUM = 0.7
-"""What is left of the older steepest directions in the next step."""
+"""Decay of older steepest directions in the next step."""
 STEP = 0.2
-"""Of their sum, the length of a step."""
+"""Length of a step along their sum."""
 
 
 class WeightNorm(StrEnum):
-    """How a change of the weights is measured."""
+    """The norm of a change of the weights."""
 
     FROBENIUS = "frobenius"
     """Over all weights jointly."""
@@ -54,7 +52,7 @@ class Slope(Protocol):
     """A loss that can be differentiated."""
 
     def slope(self) -> tuple[float, dict[str, torch.Tensor]]:
-        """Returns the loss and its gradient where the weights now are."""
+        """Returns the loss and its gradient at the current weights."""
         ...
 
 
@@ -63,12 +61,12 @@ class Slope(Protocol):
 class Sharpness:
     """S_A(rho) = max over delta in A, |delta| <= rho, of L(theta + delta) - L(theta), at the merged weights theta.
 
-    L is the mean cross-entropy over the examples; A is the whole space of the blocks' weights, or the tangent space
-    of an adapter, its own or, at a full checkpoint, its partner's. Ascent by steepest steps: every value found is a
-    lower bound of the maximum. The whole space contains the subspace, so its value counts the subspace's solution
-    too: S_T <= S. Compare arms in the whole space; a subspace of one arm compares with no whole space of another.
-    Sharpness follows the learning rate, and generalisation does not follow it (arXiv 2302.07011); the loss rises
-    faster where a model is more confident, so S is not free of scale.
+    L is the mean cross-entropy over the examples. A is the whole space of the blocks' weights, or the tangent space
+    of an adapter (at a full checkpoint, of its partner). Every value found by steepest ascent is a lower bound of the
+    maximum. The whole space contains the subspace, so it also counts the subspace's solution: S_T <= S. Compare arms
+    in the whole space, never one arm's subspace with another arm's whole space. Sharpness follows the learning rate
+    and does not predict generalisation (arXiv 2302.07011). The loss rises faster for a more confident model, so S is
+    not scale-free.
     """
 
     frobenius: PositiveFloat
@@ -79,13 +77,13 @@ class Sharpness:
     """Radius in the l2 norm of relative changes of single weights."""
     steps: PositiveInt
     adaptive_in_tangent: bool = False
-    """Whether subspaces are searched in the adaptive norm too, where what is found is loose."""
+    """Whether to search subspaces in the adaptive norm too, where bounds are loose."""
     space: Space = Space.PARAMETER
     needs: ClassVar[frozenset[Ability]] = frozenset({Ability.SCORES})
 
     @property
     def radii(self) -> dict[WeightNorm, float]:
-        """By norm."""
+        """Radii by norm."""
         return {
             WeightNorm.FROBENIUS: self.frobenius,
             WeightNorm.MODULE_RELATIVE: self.module_relative,
@@ -113,7 +111,7 @@ class Sharpness:
 
 
 def _search_spaces(search: Ascent, tangents: Sequence[tuple[str, Tangent]], *, forwards: int) -> Iterator[Reading]:
-    """The subspaces first: what they find is a candidate in the whole space as well."""
+    """Searches the subspaces first: their results are candidates in the whole space as well."""
 
     def reading(quantity: Quantity, value: float, scope: str) -> Reading:
         measured = measure(
@@ -154,7 +152,7 @@ class MeanLoss:
     batches: Sequence[EmbeddedBatch]
 
     def slope(self) -> tuple[float, dict[str, torch.Tensor]]:
-        """Returns the loss and its gradient where the weights now are."""
+        """Returns the loss and its gradient at the current weights."""
         count = sum(len(batch.labels) for batch in self.batches)
         total, slope = 0.0, dict[str, torch.Tensor]()
         for batch in self.batches:
@@ -174,14 +172,14 @@ class Rise:
     """The largest rises found, at least 0."""
 
     found: float
-    """In the steps that were asked for."""
+    """With the requested steps."""
     after_twice: float
-    """In twice as many."""
+    """With twice as many."""
 
 
 @final
 class Ascent:
-    """Steepest ascent of a loss over the weights in a ball around where they are."""
+    """Steepest ascent of a loss in a ball around the current weights."""
 
     def __init__(self, weights: WeightSpace, loss: Slope, norm: WeightNorm, radius: float, steps: int) -> None:
         if not radius > 0:
@@ -191,10 +189,10 @@ class Ascent:
         self._origin = {name: value.detach().clone() for name, value in weights.parameters.items()}
 
     def rise(self, project: Projection | None = None) -> Rise:
-        """Returns the largest rises found of the loss; in a linear subspace where a projection is given.
+        """Returns the largest rises of the loss found; with a projection, in its linear subspace.
 
-        Each step is a fifth of a radius along the steepest directions so far, the older the less, then put back onto
-        the ball: for a quadratic function this is power iteration with momentum.
+        Each step is a fifth of a radius along a decaying sum of the steepest directions so far, then projected onto
+        the ball. For a quadratic function this is power iteration with momentum.
         """
         self._weights.place({})
         start, slope = self._loss.slope()
@@ -216,7 +214,7 @@ class Ascent:
         return Rise(found - start, best - start)
 
     def _nonzero(self, slope: dict[str, torch.Tensor], project: Projection | None) -> dict[str, torch.Tensor]:
-        """At a stationary point every direction is as good as any: a fixed random one."""
+        """A fixed random direction, because at a stationary point no direction is better than another."""
         if any(value.any() for value in slope.values()):
             return slope
         generator = torch.Generator().manual_seed(0)
@@ -249,7 +247,7 @@ class Ascent:
         return scaled(slope, self.radius / max(self.size(slope), 1e-30))
 
     def _onto_sphere(self, delta: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Each module by itself where the norm is the largest over modules: the subspaces are products over them."""
+        """Each module separately if the norm is the maximum over modules: the subspaces are products over them."""
         if self.norm is WeightNorm.MODULE_RELATIVE:
             return self._steepest(delta)
         return scaled(delta, self.radius / max(self.size(delta), 1e-30))

@@ -20,18 +20,18 @@ from robustness.victims.files.tensors import TensorFolder
 
 ADAPTER_PREFIX = "base_model.model."
 WRAPPERS = re.compile(r"\.(?:base_layer|ln_tuning_layers)\.")
-"""Where peft keeps a tensor of an adapted layer that is trained in full."""
-NOT_A_MAP = "is no change of the base's weights, so it has no directions among them"
+"""Name parts that peft inserts before a fully trained tensor of an adapted layer."""
+NOT_A_MAP = "does not change the base's weights, so it has no directions among them"
 
 PRODUCTS = ("LORA", "MPC_O", "MPC_D", "ADALORA")
-"""Methods whose update is a product of two factors, and in AdaLoRA a diagonal between them."""
+"""Methods with an update of two factors, in AdaLoRA with a diagonal between them."""
 PLAIN = frozenset({
     "peft_type", "task_type", "r", "lora_alpha", "rank_pattern", "alpha_pattern", "lora_dropout", "use_rslora",
     "bias", "init_lora_weights", "fan_in_fan_out", "target_modules", "exclude_modules", "modules_to_save",
     "layers_to_transform", "layers_pattern", "mpc_weight", "init_r", "target_r", "tinit", "tfinal", "deltaT", "beta1",
     "beta2", "orth_reg_weight", "total_step",
 })  # fmt: skip
-"""Settings that leave an update the product of its factors; under any other it is looked at as peft computes it."""
+"""Settings under which an update is the product of its factors; otherwise it is computed by peft's layer."""
 
 
 PRODUCT_KINDS = (
@@ -51,12 +51,12 @@ class Part(Protocol):
 
     @property
     def dimension(self) -> int:
-        """Of the subspace."""
+        """Dimension of the subspace."""
         ...
 
     @property
     def is_exact(self) -> bool:
-        """Whether the dimension is that of the subspace, or a bound that it does not exceed."""
+        """Whether the dimension is exact or an upper bound."""
         ...
 
     def project(self, values: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -69,8 +69,8 @@ class Part(Protocol):
 class LowRank:
     """{X A + B Y}: G - (I - P_B) G (I - P_A), of dimension r_B n + r_A m - r_B r_A.
 
-    P_B projects onto the columns of B, P_A onto the rows of A; both depend on the subspaces alone, so the projection
-    is the same for (B Q^-1, Q A). Where B is zero, only B moves the product: P_B is zero.
+    P_B projects onto the columns of B, P_A onto the rows of A. Both depend only on the subspaces, so the projection
+    is the same for (B Q^-1, Q A). If B is zero, only B moves the product: P_B is zero.
     """
 
     names: tuple[str, ...]
@@ -82,13 +82,13 @@ class LowRank:
 
     @property
     def dimension(self) -> int:
-        """Of the subspace."""
+        """Dimension of the subspace."""
         (m, a), (n, b) = self.left.shape, self.right.shape
         return a * n + b * m - a * b
 
     def project(self, values: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """See Part."""
-        value = values[0].flatten(1)  # a convolution's window stands behind its inputs
+        value = values[0].flatten(1)  # a convolution's window follows its inputs
         left, right = self.left.to(value), self.right.to(value)
         within = (value @ right) @ right.mT
         rest = value - within
@@ -107,7 +107,7 @@ class LowRank:
 @final
 @dataclass(frozen=True, slots=True)
 class Everything:
-    """Every entry is free: a bias, or a tensor trained in full."""
+    """Every entry is free: a bias, or a fully trained tensor."""
 
     names: tuple[str, ...]
     dimension: int
@@ -121,19 +121,19 @@ class Everything:
 @final
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """Each input, or each output with its bias, may be multiplied by a number of its own: SSL, and (IA)3."""
+    """Scales each input, or each output with its bias, separately: SSL and (IA)3."""
 
     names: tuple[str, ...]
-    """A weight, and the bias that is scaled with its outputs, if any."""
+    """A weight, and the bias scaled with its outputs, if any."""
     storage: Storage
     directions: torch.Tensor
-    """Rows of unit norm or zero: the weights of an input, or those of an output with its bias behind them."""
+    """Rows of unit norm or zero: an input's weights, or an output's weights followed by its bias."""
     of_inputs: bool
     is_exact: bool = True
 
     @property
     def dimension(self) -> int:
-        """Of the subspace: rows that are zero have no direction."""
+        """Dimension of the subspace; zero rows have no direction."""
         return int((self.directions != 0).any(dim=1).sum())
 
     def project(self, values: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -155,15 +155,15 @@ class Tangent:
         self.parts = parts
         self.dimension = sum(part.dimension for part in parts)
         self.is_exact = all(part.is_exact for part in parts)
-        """Whether dimension and chance are those of the space, or bounds that these do not exceed."""
+        """Whether dimension and chance are exact or upper bounds."""
         self.chance = self.dimension / sum(value.numel() for value in ambient.values())
-        """The share of a random direction's squared norm that lies in it: dimension / ambient dimension."""
+        """The expected share of a random direction's squared norm in it: dimension / ambient dimension."""
 
     def chance_by_energy(self, gradient: Delta) -> float:
-        """Returns the expected share of a gradient of that squared norm in each part's tensors, random within them.
+        """Returns the expected share of a gradient that is random within each part, given the parts' squared norms.
 
-        sum over parts of |G_part|^2 dim / numel, over |G|^2. A method that sits where gradients are large reaches
-        more than `chance` whatever its directions there. Not finite where the gradient vanishes.
+        sum over parts of |G_part|^2 dim / numel, over |G|^2. A method that adapts modules with large gradients
+        exceeds `chance` for any directions. Not finite if the gradient vanishes.
         """
         expected = 0.0
         for part in self.parts:
@@ -173,7 +173,7 @@ class Tangent:
         return expected / whole if whole > 0 else float("nan")
 
     def project(self, gradient: Delta) -> dict[str, torch.Tensor]:
-        """Returns the projection; tensors that the adapter cannot move are absent."""
+        """Returns the projection, without tensors that the adapter cannot move."""
         projected: dict[str, torch.Tensor] = {}
         for part in self.parts:
             values = part.project([gradient[name] for name in part.names])
@@ -202,13 +202,13 @@ def read_tangent(
 
     Args:
         checkpoint: the adapter.
-        ambient: the merged parameters that count, by name; adapted modules outside them are left out.
+        ambient: the merged parameters that count, by name; ignores adapted modules outside them.
         storages: how the merged model's weights keep their matrices.
-        load_unmerged: makes the adapter's PeftModel; asked where its files do not say all.
+        load_unmerged: builds the adapter's PeftModel; called if its files are not sufficient.
 
     Raises:
-        Unsupported: a method that changes no weight (prompts, prefixes, bottlenecks), or one of which the directions
-            cannot be had.
+        Unsupported: the method changes no weight (prompts, prefixes, bottlenecks), or its directions are not
+            computable.
     """
     whole: list[str] = []
     modules: dict[str, dict[str, torch.Tensor]] = {}
@@ -236,7 +236,7 @@ def read_tangent(
 
 @final
 class AdapterFiles:
-    """What an adapter's files tell of the directions of its modules without a model."""
+    """The directions of an adapter's modules from its files, without a model."""
 
     def __init__(
         self, checkpoint: Checkpoint, ambient: Mapping[str, torch.Tensor], storages: Mapping[str, Storage]
@@ -251,7 +251,7 @@ class AdapterFiles:
         self.hold_prompts = issubclass(PEFT_TYPE_TO_CONFIG_MAPPING.get(kind, object), PromptLearningConfig)
 
     def closed_form(self, module: str, values: Mapping[str, torch.Tensor]) -> Part | None:
-        """Returns what one module's stored tensors, named without their module, let move; None: they do not tell."""
+        """Returns the directions of one module's stored tensors, by local name; None if they are not sufficient."""
         weight, bias = f"{module}.weight", f"{module}.bias"
         storage = self._storages.get(weight)
         kinds = frozenset(values)
@@ -269,7 +269,7 @@ class AdapterFiles:
         return None
 
     def _read_base(self, name: str) -> torch.Tensor:
-        """The base's tensor of that name, whatever prefix the base's file leaves out or adds."""
+        """The base's tensor of that name, with or without prefixes of the base's file."""
         with TensorFolder(self._checkpoint.base) as stored:
             for key in stored:
                 if key == name or name.endswith(f".{key}") or key.endswith(f".{name}"):
@@ -278,7 +278,7 @@ class AdapterFiles:
 
 
 def _redundant(values: Mapping[str, torch.Tensor]) -> int | None:
-    """How many directions of a module's parameters move nothing, in general position; None where it is not known."""
+    """Number of parameter directions of a module without effect, in general position; None if unknown."""
     kinds = frozenset(values)
     if kinds == {"lora_A", "lora_B", "lora_magnitude_vector"}:
         return len(values["lora_A"]) ** 2  # (B Q^-1, Q A)
@@ -290,14 +290,14 @@ def _redundant(values: Mapping[str, torch.Tensor]) -> int | None:
 
 
 def low_rank(name: str, a: torch.Tensor, b: torch.Tensor, weight: torch.Tensor, storage: Storage) -> LowRank:
-    """Returns the tangent of a matrix B A, however it is stored.
+    """Returns the tangent of a matrix B A in any storage.
 
     Args:
-        name: of the weight.
-        a: (r, inputs); of a convolution with its window behind.
+        name: the weight's name.
+        a: (r, inputs); for a convolution followed by its window.
         b: (outputs, r).
-        weight: where the product is added, for its device.
-        storage: how it keeps its matrix.
+        weight: the weight to which the product is added, for its device.
+        storage: how the weight stores its matrix.
     """
     sides = (b.flatten(1), a.flatten(1).mT)
     left, right = (_column_space(each.to(weight.device)) for each in sides)
@@ -305,14 +305,14 @@ def low_rank(name: str, a: torch.Tensor, b: torch.Tensor, weight: torch.Tensor, 
 
 
 def scaling(names: tuple[str, ...], values: Sequence[torch.Tensor], storage: Storage, *, of_inputs: bool) -> Scaling:
-    """Returns the tangent of scaling the inputs, or the outputs, of a weight, with the bias if it is given."""
+    """Returns the tangent of scaling a weight's inputs or outputs, with the bias if given."""
     rows = stack_rows([each.double() for each in values], storage, of_inputs=of_inputs)
     norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
     return Scaling(names, storage, torch.where(norms > 0, rows / norms.clamp_min(1e-30), 0.0), of_inputs)
 
 
 def stack_rows(values: Sequence[torch.Tensor], storage: Storage, *, of_inputs: bool) -> torch.Tensor:
-    """Returns the matrix's columns, or its rows with the bias's entries behind them."""
+    """Returns the matrix's columns, or its rows followed by the bias's entries."""
     matrix = storage.matrix(values[0])
     return matrix.mT if of_inputs else torch.cat([matrix, *(each[:, None] for each in values[1:])], dim=1)
 
@@ -326,4 +326,4 @@ def _column_space(matrix: torch.Tensor) -> torch.Tensor:
 
 
 Projection = Callable[[Delta], dict[str, torch.Tensor]]
-"""Onto a subspace of the parameters."""
+"""Projects onto a subspace of the parameters."""

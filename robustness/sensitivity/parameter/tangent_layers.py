@@ -1,4 +1,4 @@
-"""An adapter's layers as differentiable maps from what was trained to the merged weights."""
+"""An adapter's layers as differentiable maps from trained parameters to merged weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from robustness.tuners.matrices import storage_of
 
 @dataclass(slots=True)
 class _Group:
-    """Layers that share parameters, whose directions are not independent."""
+    """Layers that share parameters, so that their directions depend on each other."""
 
     layers: list[tuple[str, Any]] = field(default_factory=list)
     parameters: dict[int, torch.Tensor] = field(default_factory=dict)
@@ -31,29 +31,28 @@ def layer_ranges(
 ) -> list[Basis | Mapped]:
     """Returns the directions of an adapter's layers among the merged model's parameters.
 
-    What a layer makes of its weight is had from the layer's own forward pass on a basis of its inputs, which is how
-    peft itself merges, whatever the method.
+    A layer's merged weight comes from its own forward pass on a basis of its inputs, for every method.
 
     Args:
         adapted: the PeftModel, not merged, in float32 on the CPU; its layers are turned to double precision.
         ambient: the merged parameters that count, by name.
-        known: modules of which the directions are known already.
-        redundant: how many directions of a module's parameters move nothing, where that is known.
+        known: modules with known directions.
+        redundant: the number of a module's parameter directions without effect, where known.
 
     Raises:
-        Unsupported: a layer that has no weight of its own, or of which the weight cannot be differentiated.
+        Unsupported: a layer has no weight of its own, or its weight is not differentiable.
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     adapted.eval()
-    adapted.set_adapter(adapted.active_adapter)  # lets what was trained ask for gradients
+    adapted.set_adapter(adapted.active_adapter)  # trained parameters need gradients
     trained = [each for each in adapted.parameters() if each.requires_grad]
     groups: list[_Group] = []
     outer: tuple[str, ...] = ()
     for path, layer in adapted.get_base_model().named_modules():
         wanted = {f"{path}.weight", f"{path}.bias"} & set(ambient)
         if isinstance(layer, BaseTunerLayer) and wanted and path not in known and not path.startswith(outer or "."):
-            outer = (*outer, f"{path}.")  # a layer that wraps another speaks for it
+            outer = (*outer, f"{path}.")  # a wrapping layer includes the wrapped one
             reached = _reached(layer, trained)
             _join(groups, _Group([(path, layer)], {id(each): each for each in reached}))
     return [_range(group, ambient, redundant or {}) for group in groups if group.parameters]
@@ -68,11 +67,11 @@ def _join(groups: list[_Group], new: _Group) -> None:
 
 
 def _reached(layer: Any, trained: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """What was trained that the layer's weight depends on, which need not be stored in the layer."""
+    """The trained parameters that the layer's weight depends on, stored in the layer or elsewhere."""
     layer.double()
     try:
         tensors = merged_tensors(layer)
-    except RuntimeError:  # methods that hold on to float32
+    except RuntimeError:  # for methods that insist on float32
         layer.float()
         tensors = merged_tensors(layer)
     total = torch.stack([each.sum() for each in tensors.values()]).sum()
@@ -98,10 +97,10 @@ def _weights(layers: Sequence[tuple[str, Any]], names: Sequence[str]) -> list[to
 
 
 def merged_tensors(layer: Any) -> dict[str, torch.Tensor]:
-    """Returns the weight, and the bias if there is one, that a layer of peft acts with, as its module stores them.
+    """Returns the effective weight and bias, if any, of a peft layer, as its module stores them.
 
     Raises:
-        Unsupported: a layer that is no affine function of its input with a weight of a known kind.
+        Unsupported: the layer is no affine function of its input, or its weight is of an unknown kind.
     """
     base = layer.get_base_layer()
     storage = storage_of(base)
@@ -123,7 +122,7 @@ def merged_tensors(layer: Any) -> dict[str, torch.Tensor]:
 
 
 def _on_impulses(layer: Any, base: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """What a convolution answers to nothing, shape (out,), and to one entry of a window at a time, (entries, out)."""
+    """A convolution's output for zeros, shape (out,), and for one window entry at a time, (entries, out)."""
     places = [_aligned(base, axis) for axis in range(len(base.kernel_size))]
     spatial = [each * (size - 1) + 1 for each, size in zip(base.dilation, base.kernel_size, strict=True)]
     entries = base.in_channels * int(torch.tensor(base.kernel_size).prod())
@@ -138,7 +137,7 @@ def _on_impulses(layer: Any, base: Any) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _aligned(base: Any, axis: int) -> int:
-    """Which output reads a window that starts at the first input."""
+    """The output whose window starts at the first input."""
     if isinstance(base.padding, str) or base.transposed or base.padding[axis] % base.stride[axis]:
         raise Unsupported(f"its directions in a {type(base).__name__} of padding {base.padding} are not known")
     place: int = base.padding[axis] // base.stride[axis]

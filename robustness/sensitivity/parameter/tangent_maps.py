@@ -1,4 +1,4 @@
-"""Directions of PEFT methods without a closed form: the range of the derivative of what they make of a weight."""
+"""Directions of PEFT methods without a closed form: the range of the merged weight's derivative."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from scipy.sparse.linalg import LinearOperator, lsqr
 from robustness.sensitivity.probe import Unsupported
 
 Weights = Callable[[], list[torch.Tensor]]
-"""The merged tensors, as a function of parameters that ask for gradients."""
+"""The merged tensors, as a function of parameters with gradients."""
 
 DENSE = 2**22
-"""Entries up to which a derivative is written out."""
+"""Largest number of entries of an explicit derivative."""
 RANK_TOLERANCE = 1e-6
 """Singular values below this share of the largest do not count."""
 TOLERANCE = 1e-10
 MAX_ITERATIONS = 500
 OUT_OF_ITERATIONS = 7
-"""LSQR's own word for it."""
+"""LSQR's own name for this status."""
 SIGNS = 8
-"""Random vectors that the lengths of a derivative's columns are guessed from."""
+"""Random vectors that estimate the lengths of a derivative's columns."""
 MIRRORED = 1e-4
-"""How far <J v, w> and <v, Jt w> may lie apart, in |J v| |w|: methods that compute in float32 come to 1e-6."""
+"""Allowed difference of <J v, w> and <v, Jt w>, in |J v| |w|; methods in float32 reach 1e-6."""
 
 
 @final
 class Derivative:
     """J = d weights / d parameters at a point, by its products with vectors, in the parameters' precision.
 
-    J v is had from Jt w, which is linear in w: its derivative along v. Where that has no derivative of its own
-    (sparse tensors), an affine map's difference takes its place; either is held against Jt.
+    J v is the derivative of Jt w (linear in w) along v. If that has no derivative (sparse tensors), an affine map's
+    difference replaces it. Both are checked against Jt.
 
     Raises:
-        Unsupported: neither way gives a J that mirrors Jt.
+        Unsupported: neither way gives a J consistent with Jt.
     """
 
     def __init__(self, weights: Weights, parameters: Sequence[torch.Tensor]) -> None:
@@ -54,7 +54,7 @@ class Derivative:
         if not self._is_mirrored():
             self.push = self._difference
             if not self._is_mirrored():
-                raise Unsupported("its directions cannot be had: what it adds to a weight has no second derivative")
+                raise Unsupported("its directions are not computable: its update has no second derivative")
 
     def pull(self, vector: torch.Tensor) -> torch.Tensor:
         """Returns Jt w, shape (parameters,)."""
@@ -64,9 +64,9 @@ class Derivative:
         return _flat(pieces)
 
     def column_sizes(self, *, singly: bool) -> torch.Tensor:
-        """Returns about how long J's columns are, shape (parameters,), or how long those of each tensor are.
+        """Returns estimated lengths of J's columns, shape (parameters,), or of each tensor's columns.
 
-        The root mean square of Jt w over random signs w, whose mean square is the squared length.
+        The root mean square of Jt w over random signs w; its mean square is the squared length.
         """
         generator = torch.Generator().manual_seed(0)
         total = torch.zeros(self.shape[1], dtype=torch.float64)
@@ -137,7 +137,7 @@ class Basis:
 @final
 @dataclass(frozen=True, slots=True)
 class Mapped:
-    """The range of J, by least squares: LSQR on its products with vectors; no model is run."""
+    """The range of J, by least squares: LSQR on its products with vectors; runs no model."""
 
     names: tuple[str, ...]
     weights: Weights
@@ -146,10 +146,10 @@ class Mapped:
     is_exact: bool
 
     def project(self, values: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """See tangent.Part; raises Unsupported where the iteration does not settle."""
+        """See tangent.Part; raises Unsupported if the iteration does not converge."""
         derivative = Derivative(self.weights, self.parameters)
         target = _flat(values).detach().cpu().double().numpy()
-        for singly in (False, True):  # it settles soon where J's columns, divided by these, are alike
+        for singly in (False, True):  # converges soon if J's columns, divided by these, have similar lengths
             sizes = derivative.column_sizes(singly=singly)
             sizes = torch.where(sizes > 0, sizes, 1.0)
 
@@ -163,7 +163,7 @@ class Mapped:
             solved, stop = lsqr(operator, target, atol=TOLERANCE, btol=TOLERANCE, iter_lim=MAX_ITERATIONS)[:2]
             if stop != OUT_OF_ITERATIONS:
                 return _like(torch.from_numpy(forward(solved)), values)
-        raise Unsupported(f"its directions are too uneven: least squares did not settle in {MAX_ITERATIONS} steps")
+        raise Unsupported(f"its directions are too uneven: least squares did not converge in {MAX_ITERATIONS} steps")
 
 
 def range_of(
@@ -174,8 +174,8 @@ def range_of(
     Args:
         names: of the tensors.
         weights: the tensors, in that order.
-        parameters: what they depend on, asking for gradients, on the CPU.
-        redundant: how many directions of the parameters move nothing, in general position; None: not known.
+        parameters: the tensors' inputs, with gradients, on the CPU.
+        redundant: number of parameter directions without effect, in general position; None: unknown.
     """
     derivative = Derivative(weights, parameters)
     entries, count = derivative.shape

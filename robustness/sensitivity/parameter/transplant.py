@@ -1,4 +1,4 @@
-"""Modules of one arm put into the other: which of them carry the difference in distance."""
+"""Transplants modules between arms: which of them carry the difference in distance."""
 
 from __future__ import annotations
 
@@ -41,34 +41,34 @@ NOT_FOUND = "no wrong answer was found at any distance"
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """A part of the model that is transplanted as one."""
+    """A part of the model that is transplanted as a whole."""
 
     name: str
     layer: int | None
-    """Counted from 0, in an encoder and in a decoder; None for what stands before and after the blocks."""
+    """Counted from 0, in an encoder and in a decoder; None for parts before and after the blocks."""
     parameters: tuple[str, ...]
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class ModuleTransplant:
-    """log(d_hybrid / d_recipient) for the recipient with one module of its partner: an intervention, no correlation.
+    """log(d_hybrid / d_recipient) for the recipient with one module of its partner: an intervention.
 
-    Below 0 the module brings the change of the answer nearer. The modules are the embeddings, each block and the
-    head. Measured at the PEFT arm, both ways: `peft-in-full` puts a module of the PEFT arm into the full one,
-    `full-in-peft` the other way; all modules together would give the `transplant-gap` log(d_peft / d_full), single
-    ones need not add up to it. Distances are l2, by DeepFool and a walk along the boundary, on examples that both
-    arms answer rightly, in each model's own token norms; a ratio of two upper bounds bounds nothing. A hybrid that
-    loses more clean accuracy than `max_accuracy_loss` is another model and is discarded; an example that another
-    hybrid answers wrongly has the distance 0 and no ratio.
+    Below 0 the module reduces the distance. The modules are the embeddings, each block and the head. Measured at the
+    PEFT arm, both ways: `peft-in-full` puts a module of the PEFT arm into the full arm, `full-in-peft` the reverse.
+    All modules together would give the `transplant-gap` log(d_peft / d_full); single ones need not add up to it.
+    Distances are l2, by DeepFool and a walk along the boundary, in each model's own token norms. They are measured on
+    examples with a right answer from both arms. A ratio of two upper bounds bounds nothing. A hybrid that loses more
+    clean accuracy than `max_accuracy_loss` is another model and is discarded. An example with a wrong answer from
+    another hybrid has the distance 0 and no ratio.
     """
 
     steps: PositiveInt
-    """Of the walk."""
+    """Steps of the walk."""
     distance_examples: PositiveInt
-    """On which distances are measured; accuracy is measured on all."""
+    """Examples for distances; accuracy is measured on all."""
     max_accuracy_loss: Annotated[float, Field(ge=0, le=1)]
-    """As a fraction of the examples."""
+    """Fraction of the examples."""
     space: Space = Space.PARAMETER
     needs: ClassVar[frozenset[Ability]] = frozenset({Ability.LOGITS})
 
@@ -157,7 +157,7 @@ def find_modules(model: Any) -> list[Module]:
 
 @contextmanager
 def transplanted(recipient: Head, donor: Head, modules: Sequence[Module]) -> Iterator[Head]:
-    """The recipient with modules of the donor; afterwards it is as it was. A head brings its own order of labels."""
+    """The recipient with modules of the donor; restored afterwards. A head keeps its own order of labels."""
     own, given = (dict(victim.model.named_parameters()) for victim in (recipient, donor))
     changed = {name: given[name].data for module in modules for name in module.parameters}
     labels_of = donor if any(module.name == HEAD for module in modules) else recipient
@@ -174,7 +174,7 @@ def answered_rightly(victim: Head, examples: Sequence[Example]) -> list[bool]:
 def log_ratios(
     quantity: Quantity, above: Sequence[Reading], below: Sequence[Reading], scope: str
 ) -> Iterator[Reading]:
-    """Yields log(above / below) of the distances of each example that has two, neither of them 0."""
+    """Yields log(above / below) for each example with two distances other than 0."""
     under = {reading.example.id: reading.measurement.value for reading in below if reading.example}
     for reading in above:
         if reading.example is None or reading.measurement.quantity != DISTANCE:
@@ -190,11 +190,11 @@ def _load_arms(subject: Subject) -> dict[str, Head]:
     """The full and the PEFT arm, of one architecture.
 
     Raises:
-        Unsupported: the subject is no PEFT checkpoint with a full partner, or the two have other parameters.
+        Unsupported: the subject is no PEFT checkpoint with a full partner, or the two differ in parameters.
     """
     partner = subject.full_partner
     if not subject.checkpoint.is_adapter or partner is None:
-        raise Unsupported("a full checkpoint: modules are exchanged once a pair, at its PEFT arm")
+        raise Unsupported("a full checkpoint: modules are exchanged once per pair, at its PEFT arm")
     arms: dict[str, Head] = {}
     shapes = []
     for name, victim in (("full", subject.load_partner(partner)), ("peft", subject.deciding_victim)):
@@ -203,7 +203,7 @@ def _load_arms(subject: Subject) -> dict[str, Head]:
         shapes.append({name: value.shape for name, value in victim.model.named_parameters()})
     if shapes[0] != shapes[1]:
         raise Unsupported(
-            f"a {subject.checkpoint.adaptation} adapter that cannot be merged has other parameters than the full "
+            f"a {subject.checkpoint.adaptation} adapter cannot be merged and has other parameters than the full "
             "arm: no module of the one fits the other"
         )
     return arms

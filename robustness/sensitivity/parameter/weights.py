@@ -1,4 +1,4 @@
-"""The weights that probes of the parameters move, and put back to the last bit."""
+"""The weights that probes of the parameters move, and restore exactly."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ from robustness.sensitivity.probe import Unsupported
 from robustness.tuners.matrices import Storage, weight_storages
 
 Delta = Mapping[str, torch.Tensor]
-"""A tensor for some of the parameters, by name; what is absent is zero."""
+"""A tensor for some of the parameters, by name; absent ones are zero."""
 
 
 def block_parameters(model: Any) -> dict[str, torch.nn.Parameter]:
     """Returns the parameters of a transformer's blocks by name: the space in which both arms of a pair live.
 
-    The head, which every method trains in full, and the embeddings are no part of it. A matrix that several places
-    share is there once.
+    Head (trained in full by every method) and embeddings are excluded. A matrix shared by several places appears
+    once.
 
     Raises:
-        Unsupported: a model without a list of blocks; with an adapter in them that is not merged, whose numbers are
-            coordinates and no weights; or with weights that are code numbers.
+        Unsupported: the model has no list of blocks, an unmerged adapter in them (its numbers are coordinates, not
+            weights), or quantised weights.
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     stacks = [block for stack in find_stacks(model) for block in stack.items()]
     for name, block in stacks:
         if any(isinstance(module, BaseTunerLayer) for module in block.modules()):
-            raise Unsupported(f"its adapter is not merged into {name}, so that its numbers there are no weights")
+            raise Unsupported(f"its adapter is not merged into {name}, so its numbers there are not weights")
     prefixes = tuple(f"{name}." for name, _ in stacks)
     parameters = {name: value for name, value in model.named_parameters() if name.startswith(prefixes)}
     if getattr(model, "is_quantized", False) or not all(each.is_floating_point() for each in parameters.values()):
-        raise Unsupported("its weights are quantised: they move in steps, and have no gradient")
+        raise Unsupported("its weights are quantised: they move in steps and have no gradient")
     return parameters
 
 
 def block_matrices(model: Any) -> dict[str, tuple[torch.nn.Parameter, Storage]]:
-    """Returns the blocks' matrices by name: weights of linear layers and convolutions, with how they are stored.
+    """Returns the blocks' matrices by name: weights of linear layers and convolutions, with their storage.
 
     Raises:
-        Unsupported: what `block_parameters` does, or none.
+        Unsupported: as in `block_parameters`, or there are none.
     """
     storages = weight_storages(model)
     parameters = block_parameters(model).items()
@@ -56,7 +56,7 @@ def block_matrices(model: Any) -> dict[str, tuple[torch.nn.Parameter, Storage]]:
 
 @final
 class WeightSpace:
-    """Parameters that may be differentiated and moved inside `with`; afterwards they are as they were."""
+    """Parameters that can be differentiated and moved inside `with`; restored afterwards."""
 
     def __init__(self, parameters: Mapping[str, torch.nn.Parameter]) -> None:
         self.parameters = parameters
@@ -90,7 +90,7 @@ class WeightSpace:
                 value.data.copy_(self._originals[name])
 
     def gradient(self, function: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Returns a scalar function of the weights and its gradient, zero for weights that it does not depend on."""
+        """Returns a scalar function of the weights and its gradient; zero for weights without effect."""
         with torch.enable_grad():
             value = function()
             gradients = torch.autograd.grad(value, list(self.parameters.values()), allow_unused=True)
@@ -103,7 +103,7 @@ class WeightSpace:
 
 @contextmanager
 def replaced(parameters: Mapping[str, torch.nn.Parameter], changed: Delta) -> Iterator[None]:
-    """Other values in place of a model's own, which are put back, the very tensors, afterwards."""
+    """Replaces a model's values, and restores the same tensor objects afterwards."""
     own = {name: parameters[name].data for name in changed}
     try:
         for name, tensor in changed.items():
@@ -140,6 +140,6 @@ def scaled(delta: Delta, factor: float) -> dict[str, torch.Tensor]:
 
 
 def _square(value: torch.Tensor) -> torch.Tensor:
-    """Of large tensors, in their own precision: a dot product, which sums pairwise."""
+    """For large tensors a dot product in their own precision, which sums pairwise."""
     flat = value.flatten()
     return torch.dot(flat, flat).double()

@@ -57,7 +57,7 @@ SUMMED = (
     "log-spectral-growth-first-order",
     "log-spectral-growth-weyl",
 )
-"""What is added up over matrices; of everything else the whole is the median."""
+"""Quantities that are summed over matrices; the whole of all others is the median."""
 UPPER = ("log-spectral-growth-weyl",)
 LOWER = ("fit-inputs-and-outputs",)
 ESTIMATES = ("intruders-by-chance",)
@@ -71,33 +71,33 @@ Values = dict[str, float]
 @final
 @dataclass(frozen=True, slots=True)
 class _Matrix:
-    """What was measured of one matrix."""
+    """The measurements of one matrix."""
 
     key: str
     values: Values
     moments: NDArray[np.float64]
-    """|dW|^2, |W_0|^2, and with the partner: <full, peft>, |full|^2, |peft|^2."""
+    """|dW|^2, |W_0|^2, and with a partner <full, peft>, |full|^2, |peft|^2."""
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class UpdateStructure:
-    """Size, rank, form, overlap, intruders and growth of dW = W - W_0, exact linear algebra but for the chance level.
+    """Size, rank, form, overlap, intruders and growth of dW = W - W_0; exact except for the chance level.
 
-    Formulas stand with the functions of `spectra`, `forms` and `growth`. Quantities are
-    neutral: none says by itself that a checkpoint is fragile. The updates of a PEFT checkpoint are also compared with
-    those of its full partner. Sums and medians over matrices are taken twice: over all that the checkpoint changes,
-    and over those that its partner changes too, since an arm with more matrices has larger sums.
+    The functions of `spectra`, `forms` and `growth` document the formulas. Quantities are neutral: none says by
+    itself that a checkpoint is fragile. The updates of a PEFT checkpoint are also compared with those of its full
+    partner. Sums and medians are taken over all matrices that the checkpoint changes. They are also taken over the
+    matrices that its partner changes too, because more matrices give larger sums.
     """
 
     top: PositiveInt = 10
-    """Leading directions that are compared (arXiv 2410.21228: 10)."""
+    """Leading directions to compare (arXiv 2410.21228: 10)."""
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """Largest cosine of an intruder (arXiv 2410.21228: 0.5)."""
     draws: PositiveInt = 3
     """Random updates for the chance level of intruders."""
     rank: PositiveInt = 8
-    """Rank of the extension-like form that is fitted."""
+    """Rank of the fitted extension-like form."""
     space: Space = Space.STRUCTURE
 
     def measure(self, subject: Subject) -> Iterable[Reading]:
@@ -226,7 +226,7 @@ def _generator(subject: Subject, name: str) -> torch.Generator:
 
 
 def _of_rest(updates: Updates) -> Iterator[Reading]:
-    """How far biases and normalisations, and embeddings, have moved, relative to their norm."""
+    """The change of biases and normalisations, and of embeddings, relative to their norm."""
     for name, tensors in (("vector-relative-norm", updates.vectors()), ("embedding-drift", updates.embeddings())):
         moved = size = 0.0
         for tensor in tensors:
@@ -237,7 +237,7 @@ def _of_rest(updates: Updates) -> Iterator[Reading]:
 
 
 def _of_others(updates: Updates) -> Iterator[Reading]:
-    """What was changed and has no matrix to look at."""
+    """Changed tensors that are no matrices."""
     for update in updates.others():
         if bool(update.change.any()):
             blank = Measurement(

@@ -1,7 +1,7 @@
-"""What arXiv 2505.22355 says of capacity, as statements that can be evaluated, with how loose they are.
+"""The capacity statements of arXiv 2505.22355 in a form that can be evaluated, and their looseness.
 
-Nested sets of reachable weights order the best attainable robust risk, not trained solutions: nothing here says that
-a trained PEFT checkpoint is more or less fragile.
+Nested sets of reachable weights order the best attainable robust risk, not trained solutions. So nothing here says
+whether a trained PEFT checkpoint is more fragile.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Activation = Callable[[torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """How many directions around one weight a method can reach."""
+    """The dimension that a method reaches around one weight."""
 
     dimension: int
     """Of the tangent space: the rank of the Jacobian of phi -> W_0 + g(phi)."""
@@ -31,7 +31,7 @@ class Capacity:
 
 @dataclass(frozen=True, slots=True)
 class ChangeBound:
-    """The bound of theorem 2 and what it bounds."""
+    """The bound of theorem 2 and the bounded quantity."""
 
     observed: float
     """|f(x) - f_0(x)|."""
@@ -39,18 +39,18 @@ class ChangeBound:
 
     @property
     def looseness(self) -> float:
-        """Bound over observed change; infinite where nothing changed."""
+        """Bound over observed change; infinite without a change."""
         return self.bound / self.observed if self.observed else float("inf")
 
 
 def reachable_dimension(
     update: Callable[[torch.Tensor], torch.Tensor], point: torch.Tensor, tolerance: float = 1e-8
 ) -> Capacity:
-    """Returns the dimension that a method's parametrisation has around a point.
+    """Returns the dimension of a method's parametrisation around a point.
 
     Args:
         update: parameters, shape (k,), to the update of one weight, shape (out, in); differentiable.
-        point: where; a generic one shows the dimension of the whole image.
+        point: the parameters; a generic point gives the dimension of the whole image.
         tolerance: singular values of the Jacobian below this share of the largest count as zero.
 
     >>> def outer(p):
@@ -63,7 +63,7 @@ def reachable_dimension(
 
 
 def low_rank_dimension(rows: int, columns: int, rank: int) -> int:
-    """Returns r (m + n - r), the dimension of the m x n matrices of rank r: what LoRA reaches.
+    """Returns r (m + n - r), the dimension of the m x n matrices of rank r, which LoRA reaches.
 
     >>> low_rank_dimension(768, 768, 8)
     12224
@@ -81,9 +81,9 @@ def change_bound(
 ) -> ChangeBound:
     """Evaluates |f(x) - f_0(x)| <= |x| [prod_k (L M + a_k) - (L M)^N] on a plain network without biases.
 
-    With M the largest spectral norm of a weight and a_k = L |Phi_k|, Phi_k the update of layer k. The premises are
-    those of theorem 2 of arXiv 2505.22355; its right-hand side is not public, and this one is reconstructed from them
-    by telescoping. On transformers the bound says nothing, since attention has no Lipschitz constant.
+    M is the largest spectral norm of a weight, and a_k = L |Phi_k| with Phi_k the update of layer k. The premises are
+    those of theorem 2 of arXiv 2505.22355. Its right-hand side is not public; this one is reconstructed by
+    telescoping. The bound says nothing about transformers, because attention has no Lipschitz constant.
 
     Args:
         weights: W_1 ... W_N, each of shape (out, in); the activation follows each.

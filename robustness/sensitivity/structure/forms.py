@@ -1,6 +1,7 @@
-"""How much of an update each parameter-efficient form could have made (arXiv 2407.05417).
+"""The share of an update that each parameter-efficient form can represent (arXiv 2407.05417).
 
-Weights are as torch stores them, shape (out, in); in rows, y = x W, inputs are W's rows and the columns here.
+Weights are as torch stores them, shape (out, in). In the row notation y = x W of the paper, inputs are W's rows; here
+they are columns.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import torch
 from robustness.sensitivity.structure.spectra import Factors
 
 ROUNDS = 100
-"""Of alternating least squares."""
+"""Rounds of alternating least squares."""
 SETTLED = 1e-12
 """Relative gain below which alternating least squares ends."""
 TINY = torch.finfo(torch.float64).tiny
@@ -19,7 +20,7 @@ TINY = torch.finfo(torch.float64).tiny
 def core_energy(base: Factors, update: torch.Tensor) -> tuple[float, float]:
     """Returns the shares of |dW|^2 on and off the diagonal of the core C = Ut dW V.
 
-    What is left lies outside W_0's singular spaces, which only a matrix that is not square can leave.
+    The rest lies outside W_0's singular spaces; it is zero for a square matrix.
     """
     core = base.left.T @ update.double() @ base.right
     total = float(update.double().square().sum())
@@ -57,8 +58,8 @@ def fit_inputs(weight: torch.Tensor, update: torch.Tensor) -> float:
 def fit_both_sides(weight: torch.Tensor, update: torch.Tensor) -> float:
     """Returns the R^2 of a scaling of inputs and outputs, D1 W D2 in rows: SSB's form.
 
-    By alternating least squares from no scaling and from the best scaling of inputs: a lower bound of the best. A
-    round costs four products of a matrix and a vector.
+    Alternating least squares, from no scaling and from the best scaling of inputs, gives a lower bound of the best. A
+    round costs four matrix-vector products.
     """
     base, moved = weight.double(), update.double()
     total = float(moved.square().sum())
@@ -112,7 +113,7 @@ def mpc_residuals(a: torch.Tensor, b: torch.Tensor) -> tuple[float, float]:
 
 
 def _alternate(squares: torch.Tensor, products: torch.Tensor, columns: torch.Tensor) -> float:
-    """What diag(rows) W diag(columns) explains of |W + dW|^2 when neither side can be bettered alone."""
+    """The share of |W + dW|^2 that diag(rows) W diag(columns) explains after alternating least squares."""
     before = 0.0
     for _ in range(ROUNDS):
         rows = (products @ columns) / (squares @ columns.square()).clamp_min(TINY)

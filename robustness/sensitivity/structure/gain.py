@@ -1,4 +1,4 @@
-"""How much of what a layer answers comes from its update, on real activations."""
+"""The update's share of a layer's output, on real activations."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Moments:
     answered: float = 0.0
     """|W_0 h|^2."""
     entered: float = 0.0
-    """|h|^2; of a convolution added up over all that each of its outputs reads."""
+    """|h|^2; for a convolution summed over the inputs of each output."""
 
 
 @final
@@ -40,10 +40,10 @@ class Moments:
 class UpdateGain:
     """The root mean square of |dW h| over that of |W_0 h|, h the checkpoint's own activations of attended tokens.
 
-    Beside it the ratio of |dW h| to what a random update of the same Frobenius norm would make of h, which for
-    Gaussian entries is |dW|_F |h| / sqrt(in): above 1 the update is turned towards what the layer sees. Of linear
-    layers and convolutions, a layer that is used several times over all its uses. Exact on these examples; it is a
-    share of what a layer adds up, and no evidence of fragility.
+    A further row has the ratio of |dW h| to the value of a random update of the same Frobenius norm. For Gaussian
+    entries that value is |dW|_F |h| / sqrt(in). Above 1 the update is aligned with the layer's inputs. Covers linear
+    layers and convolutions; a layer with several uses is measured over all. Exact on these examples. It is a share of
+    a layer's output and no evidence of fragility.
     """
 
     space: Space = Space.STRUCTURE
@@ -62,7 +62,7 @@ class UpdateGain:
                 and bool(update.change.any())
             }
         if not layers:
-            raise Unsupported("no linear layer of it was changed")
+            raise Unsupported("none of its linear layers was changed")
         moments = {key: Moments() for key in layers}
         with refusals_as_unsupported(), torch.no_grad():
             for examples in victim.gradient_batches(subject.examples):
@@ -80,7 +80,7 @@ def _recording(
     *,
     tokens_first: bool,
 ) -> Iterator[None]:
-    """Adds up what the layers are given in a forward pass."""
+    """Sums over the layers' inputs in a forward pass."""
     attended = batch.attended
     with ExitStack() as stack:
         for key, (module, update) in layers.items():
@@ -100,7 +100,7 @@ def _recording(
 def _tokens_first(victim: Head, batch: EmbeddedBatch) -> bool:
     try:
         blocks = find_blocks(victim.model)
-    except Unsupported:  # no list to look into, and no layer that is known to turn its input
+    except Unsupported:  # neither a list of blocks nor a layer known to rotate its input
         return False
     return puts_tokens_first(batch, next(iter(blocks.values())))
 
@@ -113,10 +113,10 @@ def _add(hidden: torch.Tensor, update: WeightUpdate, sums: Moments) -> None:
 
 
 def _of_tokens(hidden: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
-    """The vectors of attended tokens, shape (count, dim); a pooler is given one vector a text, which is a token's."""
+    """The vectors of attended tokens, shape (count, dim); a pooler gets one vector per text, that of a token."""
     if hidden.shape[:2] == attended.shape:
         return hidden[attended]
-    if hidden.shape[:-1] == (attended.numel(),):  # the tokens of all texts, one after the other
+    if hidden.shape[:-1] == (attended.numel(),):  # the tokens of all texts in sequence
         return hidden[attended.flatten()]
     return hidden.flatten(0, -2)
 
@@ -140,7 +140,7 @@ def _readings(updates: Mapping[str, WeightUpdate], moments: Mapping[str, Moments
     found: dict[Quantity, list[float]] = {GAIN: [], OVER_CHANCE: []}
     for key, update in updates.items():
         sums = moments[key]
-        # A linear layer's outputs all read the same: |h|^2 once, over the inputs, is it for each, over the entries.
+        # All outputs of a linear layer read the same inputs: |h|^2 is computed once and serves each output.
         entries = update.before.shape[1] if update.is_linear else update.before.numel()
         chance = float(update.change.double().square().sum()) * sums.entered / entries
         for quantity, below in ((GAIN, sums.answered), (OVER_CHANCE, chance)):

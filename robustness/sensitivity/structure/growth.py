@@ -1,4 +1,4 @@
-"""What an update does to a weight's leading directions: intruders, and growth of the spectral norm."""
+"""An update's effect on a weight's leading directions: intruders, and growth of the spectral norm."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from robustness.sensitivity.structure.spectra import Factors, decompose_top
 
 TIE = 0.01
-"""Relative gap of two singular values below which their vectors are not told apart."""
+"""Relative gap of two singular values below which their vectors are not distinguishable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,15 +19,15 @@ class Intruders:
 
     count: int
     ties: int
-    """Leading singular values nearly equal to the next: their directions, and so the count, are unstable."""
+    """Number of leading singular values nearly equal to the next; their directions and the count are unstable."""
 
 
 @dataclass(frozen=True, slots=True)
 class Growth:
     """The spectral norm before and after.
 
-    A product of layers' norms bounds a network's Lipschitz constant from above: growth is a contribution to an upper
-    bound, and no evidence of fragility.
+    A product of layers' norms bounds a network's Lipschitz constant from above: growth contributes to an upper bound
+    and is no evidence of fragility.
     """
 
     log_growth: float
@@ -62,7 +62,7 @@ def chance_intruders(
     draws: int,
     generator: torch.Generator,
 ) -> float:
-    """Returns the mean count for random updates of the same Frobenius norm and rank: what learning is not.
+    """Returns the mean count for random updates of the same Frobenius norm and rank: the chance level.
 
     Updates of less than full rank are products of Gaussian matrices, the others Gaussian.
 
@@ -71,7 +71,7 @@ def chance_intruders(
         base: its decomposition.
         norm: Frobenius norm of the update.
         rank: rank of the update.
-        k: leading directions that are looked at.
+        k: leading directions to examine.
         threshold: see `count_intruders`.
         draws: random updates.
         generator: draws them.
@@ -90,7 +90,7 @@ def measure_growth(base: Factors, update: torch.Tensor, *, before: float, after:
     Args:
         base: decomposition of W_0, for its leading directions.
         update: dW, shape (out, in).
-        before: |W_0|_2. Norms of single precision are 1e-7 off, as much as an update of a small learning rate grows.
+        before: |W_0|_2. Single precision errs by 1e-7, as much as a small learning rate's update grows the norm.
         after: |W_0 + dW|_2.
         change: |dW|_2.
 
@@ -103,7 +103,7 @@ def measure_growth(base: Factors, update: torch.Tensor, *, before: float, after:
 
 
 def irreducible_share(values: torch.Tensor, rank: int) -> float:
-    """Returns s_{r+1}(W_0) / s_1(W_0): no update of rank r can bring the spectral norm below that share.
+    """Returns s_{r+1}(W_0) / s_1(W_0): no update of rank r can reduce the spectral norm below this share.
 
     By interlacing, s_1(W_0 + dW) >= s_{r+1}(W_0) for any dW of rank r; 0 when r is full rank.
 

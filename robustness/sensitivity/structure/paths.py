@@ -1,4 +1,4 @@
-"""Which part of a weight update carries accuracy and fragility: the checkpoint with parts of its update changed."""
+"""Shows which part of a weight update carries accuracy and fragility, by changing parts of the update."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from robustness.testsets.example import Example
 from robustness.victims.heads.embedded_batch import EmbeddedBatch, margins, median_token_norm
 
 Change = Callable[[WeightUpdate, torch.Generator], torch.Tensor]
-"""A tensor before and after fine-tuning to the tensor that is put in its place."""
+"""From a tensor before and after fine-tuning to its replacement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Variant:
     amount: float
     change: Change
     matrices_alone: bool = True
-    """Whether biases, normalisations and embeddings stay as trained."""
+    """Whether biases, normalisations and embeddings keep their trained values."""
 
 
 @final
@@ -52,29 +52,30 @@ class Variant:
 class UpdatePath:
     """Accuracy, clean and after one gradient step of fixed size, of the checkpoint with parts of dW changed.
 
-    `t`: all that was fine-tuned but the head at W_0 + t dW. Of the linear layers' matrices alone: `rank`, dW cut to
-    its leading directions; `top` and `rest`, dW projected into and out of W_0's leading directions; `intruders`, the
-    directions of arXiv 2410.21228 scaled. On an adversarial test set the accuracy is that of its adversarial rows.
-    A step that finds nothing proves nothing: the second accuracy is an upper bound of robust accuracy in that ball.
+    `t` sets all fine-tuned tensors except the head to W_0 + t dW. The others change only the linear layers' matrices.
+    `rank` truncates dW to its leading directions. `top` and `rest` project dW into and out of W_0's leading
+    directions. `intruders` scales the directions of arXiv 2410.21228. On an adversarial test set the accuracy is that
+    of its adversarial rows. The second accuracy is an upper bound of robust accuracy in that ball, because a step may
+    fail to find a wrong answer.
     """
 
     steps: tuple[NonNegativeFloat, ...] = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
     """Values of t in W_0 + t dW."""
     ranks: tuple[PositiveInt, ...] = (1, 4, 16)
-    """To which dW is cut."""
+    """Ranks to which dW is truncated."""
     tops: tuple[PositiveInt, ...] = (8, 32)
-    """Numbers of leading directions of W_0 that dW is projected into and out of."""
+    """Numbers of leading directions of W_0 for the projections of dW."""
     scales: tuple[NonNegativeFloat, ...] = (0.0, 0.5)
     """Factors of the intruder directions."""
     radius: PositiveFloat = 0.1
-    """Of the gradient step, in median token norms of the checkpoint as trained."""
+    """Radius of the gradient step, in median token norms of the trained checkpoint."""
     space: Space = Space.PARAMETER
     needs: ClassVar[frozenset[Ability]] = frozenset({Ability.SCORES})
 
     def measure(self, subject: Subject) -> Iterable[Reading]:
         """See Probe."""
         require_float32(subject.victim)
-        median_token_norm(subject.victim)  # now, while the embeddings are as trained: it is kept
+        median_token_norm(subject.victim)  # computed now, with the trained embeddings, and kept
         with Updates(subject.checkpoint, subject) as updates:
             parameters = _parameters_by_base_name(subject, updates)
             unknown = next((each.key for each in updates.others() if bool(each.change.any())), None)
@@ -128,9 +129,9 @@ class UpdatePath:
 
 
 def answers(batch: EmbeddedBatch, radius: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns which rows are right, and right too after a step against the margin's gradient, bool (batch,).
+    """Returns which rows are right, and which stay right after a step against the margin's gradient, bool (batch,).
 
-    The step has l2 norm `radius` times the batch's unit over all content tokens; a zero gradient makes none.
+    The step has l2 norm `radius` times the batch's unit over all content tokens; it is zero for a zero gradient.
     """
     gradient, values = margin_gradients(batch)
     norms = gradient.flatten(1).norm(dim=1).clamp_min(1e-30)
@@ -174,7 +175,7 @@ def _quantity(name: str, variant: Variant) -> Quantity:
 
 
 def _unsupported(variant: Variant, name: str) -> Reading:
-    reason = f"{name} was changed too, and is no single matrix of inputs to outputs: its change would stay whole"
+    reason = f"{name} was changed too, and is no single matrix of inputs to outputs: its full change would stay"
     status = MeasurementStatus.UNSUPPORTED
     blank = Measurement(
         _quantity("accuracy", variant), None, Kind.ESTIMATE, target=Target.THETA, status=status, reason=reason

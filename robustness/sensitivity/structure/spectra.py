@@ -1,4 +1,4 @@
-"""Singular values and vectors of a weight and of its update, with their error checked."""
+"""Singular values and vectors of a weight and its update, with checked errors."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from dataclasses import dataclass
 import torch
 
 OVERSAMPLING = 6
-"""Further directions that a truncated decomposition carries along."""
+"""Additional directions of a truncated decomposition."""
 DEPTH = 7
 """Powers of W Wt in its Krylov space."""
 RESTARTS = 6
-"""Times it begins again from what it has found before it gives way to a full decomposition."""
+"""Restarts from the current result before a full decomposition replaces it."""
 TOLERANCE = 1e-4
-"""Relative residual at which it is taken: singular values are then right to about 1e-8."""
+"""Relative residual of an accepted result: its singular values are right to about 1e-8."""
 ENERGY = 0.9
 PIECE = 2**20
-"""Numbers that are summed in double precision at a time."""
+"""Numbers summed in double precision at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spectrum:
-    """What the singular values of an update say.
+    """Summaries of an update's singular values.
 
     For values s: stable rank |s|^2 / s_1^2, effective rank exp(H(s^2 / |s|^2)), and the number of directions that
     hold 90 % of |s|^2. All are 0 for an update of zero.
@@ -37,7 +37,7 @@ class Spectrum:
 
 @dataclass(frozen=True, slots=True)
 class Factors:
-    """A thin singular value decomposition W = U diag(s) Vt, in double precision, values falling."""
+    """A thin singular value decomposition W = U diag(s) Vt, in double precision, values descending."""
 
     left: torch.Tensor
     """Shape (out, k)."""
@@ -61,7 +61,7 @@ def squared_norm(tensor: torch.Tensor, minus: torch.Tensor | None = None) -> flo
 
 
 def singular_values(matrix: torch.Tensor) -> torch.Tensor:
-    """Returns the singular values, falling, from the smaller Gram matrix in double precision.
+    """Returns the singular values in descending order, from the smaller Gram matrix in double precision.
 
     Their squares are right to 1e-16 of the largest square: enough for energies, not for the smallest values.
 
@@ -82,7 +82,7 @@ def spectral_norm(matrix: torch.Tensor) -> float:
 
 
 def describe(values: torch.Tensor) -> Spectrum:
-    """Returns what falling singular values say.
+    """Returns the summaries of descending singular values.
 
     >>> describe(torch.tensor([2.0, 2.0, 0.0])).stable_rank
     2.0
@@ -110,8 +110,8 @@ def decompose(matrix: torch.Tensor) -> Factors:
 def decompose_top(matrix: torch.Tensor, k: int, generator: torch.Generator) -> Factors:
     """Returns the k leading singular triples from a randomised block Krylov space (arXiv 1504.05477), checked.
 
-    Begins again until |W v_j - s_j u_j| and |Wt u_j - s_j v_j| are below 1e-4 s_1 for all j <= k; a spectrum so flat
-    that this takes too long is decomposed in full.
+    Restarts until |W v_j - s_j u_j| and |Wt u_j - s_j v_j| are below 1e-4 s_1 for all j <= k. If a flat spectrum
+    takes too many restarts, computes the full decomposition.
 
     Args:
         matrix: shape (out, in).
@@ -141,7 +141,7 @@ def _in_krylov_space(whole: torch.Tensor, right: torch.Tensor) -> Factors:
         blocks.append(block)
         right = whole.T @ block
     basis, _ = torch.linalg.qr(torch.cat(blocks, dim=1))
-    # The small matrix's decomposition by its Gram matrix: its directions beyond the leading ones are not used.
+    # Decomposes the small matrix by its Gram matrix, because only its leading directions are used.
     small = basis.T @ whole
     squares, turned = torch.linalg.eigh(small.double() @ small.double().T)
     values = squares.clamp_min(0).sqrt().flip(0).float()

@@ -18,7 +18,7 @@ from robustness.victims.files.reasons import loading_reason
 from robustness.victims.files.tensors import TensorFolder, match_names
 
 PREFIXES = 2
-"""Leading parts of a name that one folder's files may have and another's not, such as `bert.` or `model.model.`."""
+"""Prefixes of names that differ between folders' files, such as `bert.` or `model.model.`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +26,16 @@ class WeightUpdate:
     """One tensor before and after fine-tuning, in float32 on the CPU."""
 
     key: str
-    """As the base has it."""
+    """The base's value."""
     layer: int | None
     """The block's index, counted from 0."""
     before: torch.Tensor
-    """Of linear layers and convolutions the matrix, shape (out, in), however the module stores it."""
+    """For linear layers and convolutions the matrix, shape (out, in), in any storage."""
     after: torch.Tensor
     storage: Storage | None = None
-    """How it is stored, where before and after are matrices."""
+    """The storage, if before and after are matrices."""
     shape: torch.Size | None = None
-    """As which it is stored."""
+    """The key under which it is stored."""
 
     @property
     def name(self) -> str:
@@ -53,20 +53,19 @@ class WeightUpdate:
         return self.storage is not None and self.storage.is_linear
 
     def stored(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Returns another tensor like before and after as the module stores it."""
+        """Returns another tensor of this shape in the module's storage."""
         return self.storage.stored(tensor, self.shape) if self.storage and self.shape else tensor
 
 
 class Updates:
-    """All tensors that a checkpoint shares with its base, head left out.
+    """All tensors that a checkpoint shares with its base, without the head.
 
-    A full checkpoint's are read from its folder; an adapter's come from the merged victim. What is a matrix follows
-    from the modules, of which a full checkpoint's are made without weights. Used as a context manager.
+    A full checkpoint's tensors are read from its folder; an adapter's come from the merged victim. The modules decide
+    which tensors are matrices; a full checkpoint's modules are built without weights. Used as a context manager.
 
     Raises:
-        Unsupported: an adapter that is not merged into weights, weights that are rounded, or a config of which no
-            model can be made.
-        CheckpointError: a folder whose weights cannot be read.
+        Unsupported: the adapter is not merged into weights, the weights are rounded, or the config gives no model.
+        CheckpointError: the folder's weights cannot be read.
     """
 
     def __init__(self, checkpoint: Checkpoint, subject: Subject) -> None:
@@ -82,12 +81,12 @@ class Updates:
         own, storages = body.state_dict(), weight_storages(body)
         places = {name: _place(name, own) for name in self._tuned}
         self.names: Mapping[str, str] = match_names(self._base, [name for name, place in places.items() if place])
-        """The base's names to the checkpoint's."""
+        """From the base's names to the checkpoint's."""
         for base, tuned in self.names.items():
             if base.endswith(".weight") and not (
                 _has_fractions(self._base, base) and _has_fractions(self._tuned, tuned)
             ):
-                raise Unsupported(f"{base} is quantised in base or checkpoint: its numbers are codes of weights")
+                raise Unsupported(f"{base} is quantised in base or checkpoint: its numbers encode weights")
         self._storages = {
             base: storages[place] for base, tuned in self.names.items() if (place := places[tuned]) in storages
         }
@@ -99,7 +98,7 @@ class Updates:
         self._stack.close()
 
     def matrices(self) -> Iterator[WeightUpdate]:
-        """Weights of linear layers, and of convolutions whose outputs all read the same inputs."""
+        """Weights of linear layers, and of convolutions with the same inputs for all outputs."""
         return self._with(lambda storage: _maps(storage) and storage.groups == 1)
 
     def mappings(self) -> Iterator[WeightUpdate]:
@@ -115,7 +114,7 @@ class Updates:
         return (update for update in self._with(lambda storage: storage is None) if update.before.ndim == 1)
 
     def others(self) -> Iterator[WeightUpdate]:
-        """What is no vector and of which it is not known what its axes are: grouped convolutions, bare parameters."""
+        """Tensors other than vectors with unknown axes: grouped convolutions, bare parameters."""
         for update in self._with(lambda storage: storage is None or storage.groups > 1):
             if sum(size > 1 for size in update.before.shape) > 1:
                 yield update
@@ -131,7 +130,7 @@ class Updates:
                 yield update
 
     def read(self, name: str) -> WeightUpdate | None:
-        """Reads one tensor of the base and of the checkpoint; None when their shapes differ or one lacks it."""
+        """Reads one tensor of base and checkpoint; None if their shapes differ or one lacks it."""
         if name not in self.names:
             return None
         before, after = self._base[name], self._tuned[self.names[name]]
@@ -147,35 +146,35 @@ class Updates:
 
 
 def _maps(storage: Storage | None) -> bool:
-    """Whether it is a linear layer's or a convolution's."""
+    """Whether it belongs to a linear layer or a convolution."""
     return storage is not None and not storage.is_lookup
 
 
 def changed_matrices(partner: Checkpoint, subject: Subject) -> frozenset[str]:
-    """Returns the keys of the matrices that a partner changes; none of one that has no such weights.
+    """Returns the keys of the matrices that a partner changes; empty if it has no such weights.
 
     Args:
-        partner: one of the subject's; an adapter is merged to see what it changes, whatever its file holds.
-        subject: whose partner it is.
+        partner: one of the subject's partners; an adapter is merged to see its changes.
+        subject: the checkpoint whose partner it is.
     """
     as_seen = replace(subject, checkpoint=partner, load_victim=lambda: subject.load_partner(partner))
     try:
         with Updates(partner, as_seen) as updates:
             return frozenset(update.key for update in updates.matrices() if bool(update.change.any()))
-    except Unsupported:  # learnt prompts, say: the partner's own row tells why
+    except Unsupported:  # such as learnt prompts: the partner's own row has the reason
         return frozenset()
 
 
 def shared_scope(one: Checkpoint, other: Checkpoint) -> str:
-    """Returns what rows over the matrices that both arms of a pair change are called on either of them."""
+    """Returns the scope's name of rows over the matrices that both arms of a pair change."""
     return "matrices changed in " + " and ".join(sorted((one.name, other.name)))
 
 
 def skeleton(folder: Path) -> Any:
-    """Returns the model of a folder's config without its head and without weights: its modules alone.
+    """Returns the model of a folder's config without head and weights: only its modules.
 
     Raises:
-        Unsupported: a config of which no model can be made.
+        Unsupported: the config gives no model.
     """
     from transformers import AutoConfig, AutoModel
 
@@ -183,7 +182,7 @@ def skeleton(folder: Path) -> Any:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         with torch.device("meta"):
             return AutoModel.from_config(config, trust_remote_code=False)
-    except Exception as error:  # each architecture raises kinds of its own
+    except Exception as error:  # each architecture raises its own errors
         reason = loading_reason(folder, error)
         raise Unsupported(f"no model can be made of {folder / 'config.json'}: {reason}") from error
 
@@ -200,7 +199,7 @@ def low_rank_factors(checkpoint: Checkpoint) -> Mapping[str, tuple[torch.Tensor,
 def _factor(tensors: Mapping[str, torch.Tensor], name: str, side: str) -> torch.Tensor:
     key = f"{name}.lora_{side}"
     factor = tensors[key] if key in tensors else tensors[f"{key}.weight"]
-    return factor.flatten(1)  # a convolution's have its window behind them
+    return factor.flatten(1)  # followed by the window for a convolution
 
 
 def _merged_weights(subject: Subject) -> Mapping[str, torch.Tensor]:
@@ -213,14 +212,14 @@ def _merged_weights(subject: Subject) -> Mapping[str, torch.Tensor]:
 
 
 def refuse_unmerged(model: Any, checkpoint: Checkpoint) -> None:
-    """Raises Unsupported for an adapter that is not in the model's weights."""
+    """Raises Unsupported for an adapter outside the model's weights."""
     config = getattr(model, "active_peft_config", None)
     if config is None:
         return
     what = (
-        "is no change of the base's weights" if config.is_prompt_learning else "is not merged into the base's weights"
+        "does not change the base's weights" if config.is_prompt_learning else "is not merged into the base's weights"
     )
-    raise Unsupported(f"a {checkpoint.adaptation} adapter {what}: nothing to look at")
+    raise Unsupported(f"a {checkpoint.adaptation} adapter {what}: there is nothing to measure")
 
 
 def _has_fractions(tensors: Mapping[str, torch.Tensor], name: str) -> bool:
@@ -228,7 +227,7 @@ def _has_fractions(tensors: Mapping[str, torch.Tensor], name: str) -> bool:
 
 
 def _place(name: str, body: Mapping[str, torch.Tensor]) -> str | None:
-    """Where a tensor stands in the model without its head; None of the head's own."""
+    """A tensor's name in the model without its head; None for the head's own tensors."""
     parts = name.split(".")
     endings = [".".join(parts[start:]) for start in range(min(PREFIXES + 1, len(parts)))]
     return next((ending for ending in endings if ending in body), None)

@@ -99,5 +99,5 @@ def test_least_squares_that_do_not_settle_are_no_number(monkeypatch: pytest.Monk
 
     part = range_of(("w",), lambda: [parameters[1] @ parameters[0]], parameters)
 
-    with pytest.raises(Unsupported, match="did not settle in 2 steps"):
+    with pytest.raises(Unsupported, match="did not converge in 2 steps"):
         part.project([torch.ones(ROWS, COLUMNS, dtype=torch.float64)])

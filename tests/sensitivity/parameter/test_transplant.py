@@ -224,7 +224,7 @@ def test_arms_that_share_no_modules_are_unsupported(
     other.bert.encoder.layer = other.bert.encoder.layer[:1]
     smaller = Victim(other, victims(tiny.full).tokenizer, (0, 1))
 
-    with pytest.raises(Unsupported, match="once a pair, at its PEFT arm"):
+    with pytest.raises(Unsupported, match="once per pair, at its PEFT arm"):
         list(PROBE.measure(subject_of(tiny.full)))
     with pytest.raises(Unsupported, match="other parameters"):
         list(PROBE.measure(pair_of(smaller)))

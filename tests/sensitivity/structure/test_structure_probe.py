@@ -214,7 +214,7 @@ def test_a_scaled_weight_is_explained_by_its_own_form_alone(
 def test_learnt_prompts_have_no_update_to_look_at(tiny: Any, subject: Callable[..., Subject], tmp_path: Path) -> None:
     folder = save(tiny, tmp_path / "prefix", PrefixTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=2), 0.3)
 
-    with pytest.raises(Unsupported, match="a prefix adapter is no change of the base's weights"):
+    with pytest.raises(Unsupported, match="a prefix adapter does not change the base's weights"):
         list(UpdateStructure().measure(subject(folder)))
 
 
