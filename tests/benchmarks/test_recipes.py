@@ -23,27 +23,28 @@ from robustness.victims.heads.labels import Victim
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600)]
 
 EXAMPLES = 100
-THEIR_EXAMPLES = 12
 FLOOR_BATCH = 128
 SEED = 0
-FLOOR_LIMIT = 1.25
-TEXTATTACK_LIMIT = 12
+TEXTATTACK_LIMIT = 14
 
 
 @dataclass(frozen=True)
 class Case:
-    """A recipe of ours, TextAttack's, and the words of the examples that TextAttack's is given."""
+    """A recipe of ours, TextAttack's, and the examples that TextAttack's is given: how many, of how many words."""
 
     name: str
     theirs: str
-    most_words: int
-    rounds: int
+    floor_limit: float
+    """Of the median over rounds of engine over floor, in processor time."""
+    their_examples: int
+    most_words: int = 1_000
+    rounds: int = 3
 
 
 CASES = (
-    Case("deepwordbug", "DeepWordBugGao2018", most_words=1_000, rounds=3),
-    Case("pwws", "PWWSRen2019", most_words=1_000, rounds=1),
-    Case("pruthi", "Pruthi2019", most_words=6, rounds=1),  # theirs takes about 50 seconds for a usual sentence
+    Case("deepwordbug", "DeepWordBugGao2018", 1.05, their_examples=30, rounds=5),
+    Case("pwws", "PWWSRen2019", 1.12, their_examples=12),
+    Case("pruthi", "Pruthi2019", 1.05, their_examples=12, most_words=6),  # theirs: 50 seconds for a usual sentence
 )
 
 
@@ -120,7 +121,7 @@ def test_a_recipe_is_near_the_forward_floor_and_far_ahead_of_textattack(
 ) -> None:
     attack = find_attack(case.name)
     examples = sst2[:EXAMPLES]
-    few = list(islice((e for e in sst2 if len(e.words) <= case.most_words), THEIR_EXAMPLES))
+    few = list(islice((e for e in sst2 if len(e.words) <= case.most_words), case.their_examples))
     minilm_victim.scores([example.texts for example in examples])  # warm-up
 
     engine, floors, outcomes, recording = [], [], {}, Recording(minilm_victim)
@@ -144,8 +145,8 @@ def test_a_recipe_is_near_the_forward_floor_and_far_ahead_of_textattack(
         "rounds": case.rounds,
         "engine": ours,
         "floor": floor,
-        "engine_over_floor_processor": ours["processor_seconds"] / floor["processor_seconds"],
-        "engine_over_floor_wall": ours["wall_seconds"] / floor["wall_seconds"],
+        "engine_over_floor_processor": median_ratio(engine, floors, "processor_seconds"),
+        "engine_over_floor_wall": median_ratio(engine, floors, "wall_seconds"),
         "textattack_examples": len(few),
         "textattack_examples_most_words": max(len(example.words) for example in few),
         "engine_on_these": ours_on_few.as_dict(),
@@ -156,7 +157,7 @@ def test_a_recipe_is_near_the_forward_floor_and_far_ahead_of_textattack(
     }
     save_result(case.name, figures)
 
-    assert figures["engine_over_floor_processor"] <= FLOOR_LIMIT
+    assert figures["engine_over_floor_processor"] <= case.floor_limit
     assert figures["textattack_over_engine_processor"] >= TEXTATTACK_LIMIT
 
 
@@ -165,6 +166,13 @@ def median(times: Sequence[Times]) -> dict[str, float]:
         "processor_seconds": float(np.median([each.processor_seconds for each in times])),
         "wall_seconds": float(np.median([each.wall_seconds for each in times])),
     }
+
+
+def median_ratio(engine: Sequence[Times], floors: Sequence[Times], unit: str) -> float:
+    """Of each round and the floor timed right after it: what slows the machine slows both."""
+    return float(
+        np.median([getattr(ours, unit) / getattr(floor, unit) for ours, floor in zip(engine, floors, strict=True)])
+    )
 
 
 def share(agreements: Iterable[bool]) -> float:
