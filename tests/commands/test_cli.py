@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import Call, one_paragraph
 
+from commands import Call, one_paragraph
 from robustness.definitions.catalog import ATTACKS, TESTSETS
 from robustness.listing import list_kind
 

@@ -431,7 +431,7 @@ def test_every_reason_has_a_short_sentence() -> None:
 
 
 def test_the_page_about_verdicts_has_every_verdict_and_reason() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "verdicts.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "verdicts.md").read_text(encoding="utf-8")
 
     assert [word for word in (*Verdict, *Reason) if f"`{word.value}`" not in page] == []
 

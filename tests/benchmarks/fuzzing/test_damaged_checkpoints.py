@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from benchmarks import damaged_checkpoints as damaged
+from benchmarks.fuzzing import damaged_checkpoints as damaged
 
 from robustness.victims.loading import load_checkpoint, to_victim
 

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from benchmarks.damages import damage_bytes, damage_header, damage_json
+from benchmarks.fuzzing.damages import damage_bytes, damage_header, damage_json
 from numpy.typing import NDArray
 from peft import LoraConfig, PeftModel, get_peft_model
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors

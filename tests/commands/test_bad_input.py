@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import Call
 
+from commands import Call
 from robustness.cli import main
 from robustness.engine.scheduler import Scheduler
 from robustness.engine.turns import MAX_WORDS

@@ -12,12 +12,16 @@ from typing import Any
 import pytest
 
 pytestmark = pytest.mark.benchmark
-HERE = Path(__file__).parent
-TESTS = HERE.parent
+TESTS = Path(__file__).parents[2]
 REFUSALS = [
-    *("test_bad_input.py", "definitions", "victims/test_checkpoint.py", "victims/test_loading.py"),
+    *("commands/test_bad_input.py", "definitions", "victims/files", "victims/test_loading.py"),
     *("victims/test_gate.py", "testsets/test_rows.py", "testsets/test_squad.py", "testsets/test_tables.py"),
-    *("testsets/test_loading.py", "recipes/test_downloading.py", "recipes/test_no_code.py", "runs/test_changes.py"),
+    *(
+        "testsets/test_loading.py",
+        "recipes/assets/test_downloading.py",
+        "recipes/test_no_code.py",
+        "runs/test_changes.py",
+    ),
 ]
 """Files of tests in which a bad input is a test case."""
 WORDS = (
@@ -48,7 +52,7 @@ def count_cases() -> dict[str, int]:
 def test_bad_inputs_are_refused_clearly(save_result: Callable[[str, dict[str, Any]], None]) -> None:
     fuzzed = {
         path.stem.removeprefix("fuzzing_"): json.loads(path.read_text())["figures"]
-        for path in sorted((HERE / "results").glob("fuzzing_*.json"))
+        for path in sorted((TESTS / "benchmarks" / "results").glob("fuzzing_*.json"))
     }
     totals = {key: sum(each[key] for each in fuzzed.values()) for key in ("tried", "refused_clearly", "read")}
     figures = {

@@ -5,8 +5,8 @@ import subprocess
 import sys
 
 import pytest
-from commands import Call
 
+from commands import Call
 from robustness.errors import DefinitionError
 from robustness.listing import list_kind, show_definition
 from robustness.recipes.kinds import CONSTRAINT_KINDS, SEARCH_KINDS, TRANSFORMATION_KINDS

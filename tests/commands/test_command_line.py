@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import Call, one_paragraph
 
+from commands import Call, one_paragraph
 from robustness import RunSettings, api
 from robustness.console import SafeConsole, fold
 from robustness.progress_display import show_progress

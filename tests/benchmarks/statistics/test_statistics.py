@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from benchmarks.simulated import (
+from benchmarks.statistics.simulated import (
     Truth,
     draw_discordant,
     draw_examples,
