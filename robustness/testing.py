@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from robustness.definitions.seeds import refuse_seed
-from robustness.engine.attack import Access, Attack, GradientAttack, NamedAttack, ScoreRows
+from robustness.engine.attack import Access, Attack, ScoreRows
+from robustness.engine.named_attack import GradientAttack, NamedAttack
 from robustness.engine.outcome import Outcome, Status
 from robustness.engine.respondents import Scorer
 from robustness.engine.scheduler import WIDTH, Scheduler

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from robustness.definitions.catalog import ATTACKS
-from robustness.engine.attack import NamedAttack
+from robustness.engine.named_attack import NamedAttack
 from robustness.recipes.assets.resources import Resources
 from robustness.recipes.building import find_recipe, members_of, name_recipe
 from robustness.recipes.cascade import Cascade

@@ -14,7 +14,8 @@ from small_recipes import TEXT_RECIPES, small
 
 from robustness import Access, BudgetExhausted, Example, testing
 from robustness.definitions.catalog import ATTACKS
-from robustness.engine.attack import GradientAttack, Gradients, Search
+from robustness.engine.attack import Gradients, Search
+from robustness.engine.named_attack import GradientAttack
 from robustness.engine.outcome import Status
 from robustness.engine.scheduler import Scheduler
 from robustness.errors import AttackError, DataError

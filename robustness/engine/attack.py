@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, final, runtime_checkable
 
@@ -11,12 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustness.errors import AttackError
-from robustness.tasks.objective import Objective
 from robustness.testsets.example import Example
 
 if TYPE_CHECKING:  # a victim brings torch, which the protocol itself does not need
-    from robustness.engine.outcome import Outcome
-    from robustness.victims.heads.head import Head
+    pass
 
 ScoreRows: TypeAlias = NDArray[np.float32]
 """Logits, shape (candidates, labels)."""
@@ -133,47 +131,3 @@ class Attack(Protocol):
     def search(self, example: Example, rng: np.random.Generator) -> Search:
         """Searches for an adversarial form of `example`, drawing randomness from `rng` alone."""
         ...
-
-
-@runtime_checkable
-class GradientAttack(Protocol):
-    """A white-box attack on batches of a victim's embeddings; it evaluates its own results afresh."""
-
-    @property
-    def access(self) -> Access:
-        """Gradients."""
-        ...
-
-    def run(self, victim: Head, examples: Iterable[Example], *, seed: int, digest: str) -> Iterator[Outcome]:
-        """Yields one outcome for each example, each seeded by (run seed, attack digest, example id)."""
-        ...
-
-
-class Effort(StrEnum):
-    """What an attack spends on an example; the value is the outcome's field that counts it."""
-
-    WORDS = "modified_words"
-    QUERIES = "queries"
-    DISTANCE = "distance"
-
-
-@dataclass(frozen=True, slots=True)
-class NamedAttack:
-    """An attack as a run knows it."""
-
-    name: str
-    digest: str
-    """Changes whenever the attack could behave differently; part of the seed of every search."""
-    attack: Attack | GradientAttack
-    family: str = "custom"
-    """character, word, sentence, embedding, baseline or custom: groups attacks in reports."""
-    max_queries: int | None = None
-    """How many candidates it may ask about for one example; None: no limit."""
-    objective: Objective = field(default_factory=Objective)
-    """What the referee counts as a success."""
-    mirrors: str | None = None
-    """For a baseline: the attack whose edits it makes at random."""
-    edits_digest: str | None = None
-    """Attacks with equal values may make the same edits within the same limits; None where this is not known."""
-    effort: Effort = Effort.QUERIES
-    """What to compare when it breaks an arm nearly always or hardly ever."""

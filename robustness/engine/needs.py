@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from robustness.engine.attack import Access, GradientAttack
+from robustness.engine.attack import Access
+from robustness.engine.named_attack import GradientAttack
 from robustness.tasks.abilities import Ability, declared_needs
 
 

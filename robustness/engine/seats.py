@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from robustness.engine.attack import Losses, Question, Search
 from robustness.engine.calls import Part, Wanted
-from robustness.engine.crashes import Crash
+from robustness.engine.failures.crashes import Crash
 from robustness.engine.gradient_desk import GradientAccount
 from robustness.engine.outcome import Spent
 from robustness.engine.questions import QueryCount

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, final
 import numpy as np
 from numpy.typing import NDArray
 
-from robustness.engine.attack import Answer, Attack, BudgetExhausted, Gradients, Losses, NamedAttack, Question, Scores
+from robustness.engine.attack import Answer, Attack, BudgetExhausted, Gradients, Losses, Question, Scores
 from robustness.engine.calls import Wanted
-from robustness.engine.crashes import Crash
 from robustness.engine.evaluation import NOT_FINITE
+from robustness.engine.failures.crashes import Crash
+from robustness.engine.failures.watchdog import SearchTimeout, Watchdog
+from robustness.engine.named_attack import NamedAttack
 from robustness.engine.needs import needs_of
 from robustness.engine.outcome import Answered, Outcome, Problem, Status
 from robustness.engine.questions import candidates_of, check_question
@@ -20,7 +22,6 @@ from robustness.engine.referee import check_proposal, judge
 from robustness.engine.respondents import Respondent
 from robustness.engine.seats import Seat
 from robustness.engine.seeding import example_generator
-from robustness.engine.watchdog import SearchTimeout, Watchdog
 from robustness.errors import AttackError
 from robustness.tasks.grading import Grader, Rows
 from robustness.testsets.example import Example

@@ -16,7 +16,8 @@ from typing import Any
 from robustness.definitions.attacks import AttackDefinition
 from robustness.definitions.catalog import ATTACKS, Entry
 from robustness.definitions.parts import CheckedPart
-from robustness.engine.attack import Access, Attack, Effort, GradientAttack, NamedAttack
+from robustness.engine.attack import Access, Attack
+from robustness.engine.named_attack import Effort, GradientAttack, NamedAttack
 from robustness.errors import AttackError, DefinitionError
 from robustness.recipes.assets.pretrained import WEIGHTS, digest_weights_file
 from robustness.recipes.assets.resources import Resources

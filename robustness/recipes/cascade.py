@@ -7,16 +7,8 @@ from typing import Any, NoReturn, final
 
 import numpy as np
 
-from robustness.engine.attack import (
-    Access,
-    Attack,
-    BudgetExhausted,
-    Gradients,
-    Losses,
-    NamedAttack,
-    Question,
-    Search,
-)
+from robustness.engine.attack import Access, Attack, BudgetExhausted, Gradients, Losses, Question, Search
+from robustness.engine.named_attack import NamedAttack
 from robustness.engine.needs import needs_of
 from robustness.engine.questions import QueryCount, candidates_of
 from robustness.errors import AttackError

@@ -9,17 +9,11 @@ from typing import cast, final
 import numpy as np
 import torch
 
-from robustness.engine.attack import (
-    Access,
-    Attack,
-    BudgetExhausted,
-    NamedAttack,
-    Question,
-    Search,
-)
+from robustness.engine.attack import Access, Attack, BudgetExhausted, Question, Search
+from robustness.engine.failures.watchdog import SearchTimeout, Watchdog
+from robustness.engine.named_attack import NamedAttack
 from robustness.engine.needs import needs_of
 from robustness.engine.questions import candidates_of
-from robustness.engine.watchdog import SearchTimeout, Watchdog
 from robustness.errors import AttackError, UsageError
 from robustness.recipes.embedding.attack import EmbeddingAttack
 from robustness.recipes.embedding.recipe import EmbeddingRecipe

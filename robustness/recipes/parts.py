@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from robustness.definitions.attacks import AttackDefinition
 from robustness.definitions.parts import Kinds, Loaders, Offered, Part
-from robustness.engine.attack import Access, Attack, GradientAttack, NamedAttack
+from robustness.engine.attack import Access, Attack
+from robustness.engine.named_attack import GradientAttack, NamedAttack
 from robustness.errors import AttackError, DataError, DefinitionError
 from robustness.recipes.assets.lexical import find_asset, load_neighbours, load_tagger, load_wordnet
 from robustness.recipes.assets.pretrained import find_model

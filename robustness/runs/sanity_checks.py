@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from itertools import permutations
 
-from robustness.engine.attack import Access, NamedAttack
+from robustness.engine.attack import Access
+from robustness.engine.named_attack import NamedAttack
 from robustness.runs.storage.store import Store
 from robustness.stats import holm, mcnemar_exact
 from robustness.stats.plausibility import are_implausible

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from robustness.engine.attack import NamedAttack, ScoreRows
+from robustness.engine.attack import ScoreRows
+from robustness.engine.named_attack import NamedAttack
 from robustness.engine.outcome import Outcome
 from robustness.engine.scheduler import Scheduler
 from robustness.recipes.building import find_attack

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from robustness.engine.attack import NamedAttack
+from robustness.engine.named_attack import NamedAttack
 from robustness.engine.scheduler import Scheduler
 from robustness.engine.seeding import example_generator
 from robustness.recipes.building import find_attack

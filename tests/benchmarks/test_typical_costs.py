@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from robustness.definitions.catalog import ATTACKS
-from robustness.engine.attack import GradientAttack, NamedAttack
+from robustness.engine.named_attack import GradientAttack, NamedAttack
 from robustness.engine.outcome import Outcome, Status
 from robustness.engine.scheduler import Scheduler
 from robustness.errors import DataError

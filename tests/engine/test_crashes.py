@@ -6,7 +6,7 @@ from itertools import permutations
 
 import pytest
 
-from robustness.engine.crashes import Crash, Crashes
+from robustness.engine.failures.crashes import Crash, Crashes
 from robustness.errors import AttackError, DataError
 from robustness.testsets.example import Example
 

@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robustness import Access, Example
-from robustness.engine.attack import NamedAttack, ScoreRows, Search
+from robustness.engine.attack import ScoreRows, Search
 from robustness.engine.evaluation import evaluate
-from robustness.engine.faults import isolate_outcomes
+from robustness.engine.failures.faults import isolate_outcomes
+from robustness.engine.named_attack import NamedAttack
 from robustness.engine.outcome import Outcome, Status
 from robustness.engine.query_cache import QueryCache
 from robustness.engine.scheduler import Scheduler

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from robustness import Access, Example
-from robustness.engine.attack import NamedAttack, ScoreRows, Search
+from robustness.engine.attack import ScoreRows, Search
+from robustness.engine.named_attack import NamedAttack
 from robustness.engine.outcome import Status
 from robustness.engine.scheduler import Scheduler
 from robustness.tasks.objective import Objective, ObjectiveKind

@@ -9,7 +9,8 @@ import pytest
 from scipy.special import log_softmax
 
 from robustness import Access, Answer, BudgetExhausted, Example, Losses, Scores
-from robustness.engine.attack import NamedAttack, Search
+from robustness.engine.attack import Search
+from robustness.engine.named_attack import NamedAttack
 from robustness.engine.outcome import Outcome, Status
 from robustness.engine.scheduler import Scheduler
 from robustness.tasks.abilities import Ability

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 from robustness import Access, BudgetExhausted, Example
 from robustness.engine import query_cache
-from robustness.engine.attack import Answer, NamedAttack, ScoreRows, Scores, Search
+from robustness.engine.attack import Answer, ScoreRows, Scores, Search
+from robustness.engine.failures.watchdog import SearchTimeout, Watchdog
+from robustness.engine.named_attack import NamedAttack
 from robustness.engine.outcome import Outcome, Status
 from robustness.engine.query_cache import QueryCache
 from robustness.engine.scheduler import Scheduler
-from robustness.engine.watchdog import SearchTimeout, Watchdog
 from robustness.recipes.building import find_attack
 from robustness.tasks.abilities import Ability
 from robustness.testsets.example import Texts

@@ -10,8 +10,9 @@ import pytest
 from architectures import END, WORDS, make_tokenizer
 from causal_models import generate_plainly, tiny_model
 
-from robustness.engine.attack import Access, Losses, NamedAttack, Search
+from robustness.engine.attack import Access, Losses, Search
 from robustness.engine.evaluation import evaluate
+from robustness.engine.named_attack import NamedAttack
 from robustness.engine.outcome import Outcome, Status
 from robustness.engine.query_cache import QueryCache
 from robustness.engine.scheduler import Scheduler

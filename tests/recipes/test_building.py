@@ -10,7 +10,8 @@ import pytest
 
 from robustness import Access, Example
 from robustness.definitions.catalog import ATTACKS
-from robustness.engine.attack import Attack, GradientAttack, Search
+from robustness.engine.attack import Attack, Search
+from robustness.engine.named_attack import GradientAttack
 from robustness.errors import AttackError, DataError, DefinitionError, UsageError
 from robustness.recipes import building
 from robustness.recipes.building import digest_recipe, find_attack, find_recipe, name_attack

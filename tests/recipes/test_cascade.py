@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robustness import Access, BudgetExhausted, Example
-from robustness.engine.attack import NamedAttack, ScoreRows, Search
+from robustness.engine.attack import ScoreRows, Search
+from robustness.engine.named_attack import NamedAttack
 from robustness.engine.outcome import Outcome, Status
 from robustness.engine.scheduler import Scheduler
 from robustness.errors import DataError, DefinitionError

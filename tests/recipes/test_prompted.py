@@ -12,7 +12,7 @@ from goldens.tiny import make_prompted
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
 
 from robustness import RunSettings, api
-from robustness.engine.attack import NamedAttack
+from robustness.engine.named_attack import NamedAttack
 from robustness.engine.outcome import Outcome, Status
 from robustness.recipes.building import find_attack
 from robustness.recipes.embedding.attack import judge_embeddings, seeded_generators

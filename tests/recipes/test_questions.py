@@ -19,7 +19,8 @@ from small_recipes import TEXT_RECIPES, small
 from robustness import Access, Example, RunSettings, api
 from robustness.definitions.catalog import ATTACKS
 from robustness.definitions.tasks import find_task
-from robustness.engine.attack import NamedAttack, Search
+from robustness.engine.attack import Search
+from robustness.engine.named_attack import NamedAttack
 from robustness.engine.outcome import Outcome, Status
 from robustness.engine.scheduler import Scheduler
 from robustness.errors import DataError, UsageError

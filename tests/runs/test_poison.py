@@ -16,8 +16,8 @@ import torch
 from robustness import RunSettings, api
 from robustness.definitions.tasks import find_task
 from robustness.definitions.testsets import DistractorSearch
-from robustness.engine.attack import NamedAttack
-from robustness.engine.faults import errored
+from robustness.engine.failures.faults import errored
+from robustness.engine.named_attack import NamedAttack
 from robustness.engine.outcome import Outcome, Status
 from robustness.engine.query_cache import QueryCache
 from robustness.errors import CheckpointError, RunError

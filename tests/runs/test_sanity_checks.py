@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from robustness.definitions.catalog import ATTACKS
-from robustness.engine.attack import Access, NamedAttack
+from robustness.engine.attack import Access
+from robustness.engine.named_attack import NamedAttack
 from robustness.engine.outcome import Outcome, Status
 from robustness.recipes.building import find_recipe, name_recipe
 from robustness.recipes.text.searches import ReturnClean

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustness.definitions.testsets import GeneratedSet
-from robustness.engine.attack import NamedAttack
+from robustness.engine.named_attack import NamedAttack
 from robustness.engine.scheduler import Scheduler
 from robustness.errors import RunError
 from robustness.recipes.distractors.added_words import AddWords

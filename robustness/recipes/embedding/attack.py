@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from robustness.engine.crashes import Crash, Crashes
+from robustness.engine.failures.crashes import Crash, Crashes
+from robustness.engine.failures.watchdog import SearchTimeout, Watchdog
 from robustness.engine.outcome import Status
 from robustness.engine.seeding import example_generator
-from robustness.engine.watchdog import SearchTimeout, Watchdog
 from robustness.errors import AttackError, CheckpointError, UsageError
 from robustness.recipes.embedding.ball_attacks import BallAttack
 from robustness.recipes.embedding.balls import Norm, sizes

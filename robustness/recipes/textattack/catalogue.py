@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from robustness.definitions.naming import nearest
-from robustness.engine.attack import Answer, NamedAttack, Scores
+from robustness.engine.attack import Answer, Scores
+from robustness.engine.named_attack import NamedAttack
 from robustness.errors import AttackError, DataError, DefinitionError, RobustnessError, first_line
 from robustness.recipes.assets.lexical import locate_asset
 from robustness.recipes.assets.registry import ASSETS

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from robustness.engine.attack import Effort
+from robustness.engine.named_attack import Effort
 from robustness.engine.outcome import Status
 from robustness.reports.comparisons.comparison import Comparison, Family, has_repeats
 from robustness.reports.comparisons.grid import STATUS_CODES, OutcomeGrid, RowIndex

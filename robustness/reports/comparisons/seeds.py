@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robustness.engine.attack import Effort
+from robustness.engine.named_attack import Effort
 from robustness.reports.comparisons.comparison import DROP_LIMIT, Comparison, Family, has_repeats
 from robustness.reports.comparisons.controls import UNCHANGED, is_control
 from robustness.reports.comparisons.efforts import efforts_of

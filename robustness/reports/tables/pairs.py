@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from robustness.engine.attack import Effort
+from robustness.engine.named_attack import Effort
 from robustness.reports.comparisons.comparison import (
     Comparison,
     Family,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from robustness.engine.attack import Effort
+from robustness.engine.named_attack import Effort
 from robustness.engine.outcome import Status
 from robustness.reports.tables.columns import Table, arrange
 from robustness.reports.tables.examples import keeps_prediction

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from robustness.engine.attack import Effort
+from robustness.engine.named_attack import Effort
 from robustness.engine.outcome import Status
 from robustness.reports.comparisons.efforts import TEST, compare_efforts, efforts_of
 from robustness.reports.comparisons.grid import STATUS_CODES, OutcomeGrid, RowIndex, build_grid

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Protocol, final
 
-from robustness.engine.faults import errored
+from robustness.engine.failures.faults import errored
 from robustness.engine.outcome import Outcome
 from robustness.errors import RunError
 from robustness.runs.cells import Cell

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from robustness.engine.attack import GradientAttack, NamedAttack
 from robustness.engine.evaluation import evaluate
-from robustness.engine.faults import isolate_outcomes
+from robustness.engine.failures.faults import isolate_outcomes
+from robustness.engine.named_attack import GradientAttack, NamedAttack
 from robustness.engine.outcome import Outcome
 from robustness.engine.query_cache import QueryCache
 from robustness.engine.scheduler import CUDA_WIDTH, WIDTH, Scheduler

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import final
 
-from robustness.engine.attack import NamedAttack
+from robustness.engine.named_attack import NamedAttack
 from robustness.errors import RunError
 from robustness.runs.arms import Arms
 from robustness.runs.executors.executor import Work, find_outcomes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 
-from robustness.engine.attack import NamedAttack
+from robustness.engine.named_attack import NamedAttack
 from robustness.runs.executors.executor import Work
 from robustness.runs.planning.cost import ATTACKED_SHARE, count_passes, guess
 from robustness.testsets.example import Example

@@ -13,7 +13,7 @@ from typing import final
 import torch
 from transformers.utils import logging as transformers_logging
 
-from robustness.engine.attack import NamedAttack
+from robustness.engine.named_attack import NamedAttack
 from robustness.engine.query_cache import QueryCache
 from robustness.errors import CheckpointError, DataError, RobustnessError, UsageError
 from robustness.recipes.assets.resources import Resources

@@ -10,7 +10,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import final
 
-from robustness.engine.attack import Access, NamedAttack
+from robustness.engine.attack import Access
+from robustness.engine.named_attack import NamedAttack
 from robustness.errors import UsageError
 from robustness.runs.cells import NO_ATTACK, Cell, ProbeCell
 from robustness.runs.planning.measured_costs import (

@@ -17,7 +17,8 @@ from robustness.definitions.seeds import refuse_seed
 from robustness.definitions.suites import SuiteDefinition
 from robustness.definitions.tasks import task_of_testset
 from robustness.definitions.testsets import TestsetDefinition
-from robustness.engine.attack import Access, NamedAttack, Search
+from robustness.engine.attack import Access, Search
+from robustness.engine.named_attack import NamedAttack
 from robustness.engine.needs import needs_of
 from robustness.errors import DataError, DefinitionError, UsageError
 from robustness.options import RunSettings

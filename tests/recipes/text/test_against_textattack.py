@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from robustness import Example
-from robustness.engine.attack import NamedAttack, ScoreRows
+from robustness.engine.attack import ScoreRows
+from robustness.engine.named_attack import NamedAttack
 from robustness.engine.scheduler import Scheduler
 from robustness.recipes.building import find_attack
 from robustness.recipes.text.function_words import FUNCTION_WORDS

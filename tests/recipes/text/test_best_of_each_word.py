@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from robustness import Example
-from robustness.engine.attack import NamedAttack, ScoreRows
+from robustness.engine.attack import ScoreRows
+from robustness.engine.named_attack import NamedAttack
 from robustness.engine.outcome import Outcome, Status
 from robustness.engine.scheduler import Scheduler
 from robustness.recipes.text.constraints import Constraints

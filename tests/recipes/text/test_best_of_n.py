@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from robustness import Example
-from robustness.engine.attack import Effort, NamedAttack, ScoreRows
+from robustness.engine.attack import ScoreRows
+from robustness.engine.named_attack import Effort, NamedAttack
 from robustness.engine.outcome import Outcome, Status
 from robustness.engine.scheduler import Scheduler
 from robustness.recipes.building import find_attack

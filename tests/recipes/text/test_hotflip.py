@@ -10,7 +10,8 @@ import torch
 from scipy.special import log_softmax
 
 from robustness import Access, Example
-from robustness.engine.attack import Gradients, NamedAttack, ScoreRows, Search
+from robustness.engine.attack import Gradients, ScoreRows, Search
+from robustness.engine.named_attack import NamedAttack
 from robustness.engine.outcome import Outcome, Status
 from robustness.engine.scheduler import Scheduler
 from robustness.recipes.text.constraints import Constraints

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robustness import Example
-from robustness.engine.attack import Answer, Attack, NamedAttack, ScoreRows
+from robustness.engine.attack import Answer, Attack, ScoreRows
+from robustness.engine.named_attack import NamedAttack
 from robustness.engine.outcome import Outcome, Status
 from robustness.engine.questions import candidates_of
 from robustness.engine.scheduler import Scheduler

@@ -23,7 +23,8 @@ from greenlet import greenlet
 
 import robustness
 from robustness import BudgetExhausted, Example, RobustnessError, RunSettings, Status
-from robustness.engine.attack import Answer, NamedAttack, ScoreRows
+from robustness.engine.attack import Answer, ScoreRows
+from robustness.engine.named_attack import NamedAttack
 from robustness.engine.outcome import Outcome
 from robustness.engine.scheduler import Scheduler
 from robustness.engine.seeding import example_generator

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy.stats import wilcoxon
 
-from robustness.engine.attack import Effort
+from robustness.engine.named_attack import Effort
 from robustness.reports.tables.attacks import build_attacks
 from robustness.reports.tables.columns import COLUMNS, Table
 from robustness.reports.tables.fragility import build_fragility

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from generated_runs import FULL, RIGHT, WRONG, Judge, Said, outcome, record_of, write_run
 
-from robustness.engine.attack import Effort
+from robustness.engine.named_attack import Effort
 from robustness.engine.outcome import Outcome, Status
 from robustness.reports.report import Report, write_report
 from robustness.reports.summaries.summary import summarise_run

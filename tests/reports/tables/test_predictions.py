@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from robustness.engine.attack import Effort
+from robustness.engine.named_attack import Effort
 from robustness.reports.page.prediction_plot import draw_predictions
 from robustness.reports.page.svg import WIDE, page_style
 from robustness.reports.report import write_report

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from robustness.engine.faults import errored
+from robustness.engine.failures.faults import errored
 from robustness.errors import RunError
 from robustness.runs.cells import Cell
 from robustness.runs.executors import dispatch
@@ -268,7 +268,7 @@ def test_shards_cover_a_cell_once_and_keep_groups_together() -> None:
 
 
 def test_the_costliest_cells_come_first() -> None:
-    from robustness.engine.attack import NamedAttack
+    from robustness.engine.named_attack import NamedAttack
     from robustness.runs.planning.plan import Unready
 
     attacks = {
@@ -282,7 +282,7 @@ def test_the_costliest_cells_come_first() -> None:
 
 
 def test_the_longest_cells_of_attacks_without_a_budget_come_first() -> None:
-    from robustness.engine.attack import NamedAttack
+    from robustness.engine.named_attack import NamedAttack
     from robustness.runs.planning.plan import Unready
 
     names = ("checklist", "pwws", "deepwordbug", "pgd", "pruthi")

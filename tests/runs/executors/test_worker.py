@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from robustness.engine.attack import NamedAttack
+from robustness.engine.named_attack import NamedAttack
 from robustness.recipes.assets.resources import Resources
 from robustness.recipes.building import find_recipe, name_recipe
 from robustness.runs.cells import Cell

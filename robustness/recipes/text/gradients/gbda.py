@@ -12,10 +12,10 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from robustness.engine.attack import Access
 from robustness.engine.evaluation import NOT_FINITE
-from robustness.engine.faults import errored
+from robustness.engine.failures.faults import errored
+from robustness.engine.failures.watchdog import SearchTimeout, Watchdog
 from robustness.engine.outcome import NOTHING, Answered, Outcome, Status
 from robustness.engine.referee import check_proposal, judge
-from robustness.engine.watchdog import SearchTimeout, Watchdog
 from robustness.errors import DefinitionError
 from robustness.recipes.embedding.attack import seeded_generators
 from robustness.recipes.text.gradients.token_places import TokenPlaces, find_places, soft_perplexity, write_tokens
