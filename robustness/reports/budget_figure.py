@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,16 @@ WIDTH, HEIGHT = 3.2, 2.7
 """Inches of a panel."""
 LONG_BUDGET = 60
 """Queries from which on the axis is logarithmic."""
+
+
+@final
+class ShownFigure(Figure):
+    """A figure that a notebook shows whether pyplot is in use or not."""
+
+    def _repr_png_(self) -> bytes:
+        drawn = io.BytesIO()
+        self.savefig(drawn, format="png", dpi=110)
+        return drawn.getvalue()
 
 
 def draw_budgets(curves: pd.DataFrame, record: RunRecord, wanted: dict[str, str | None]) -> Figure:
@@ -73,7 +84,7 @@ def _unknown(name: str, given: str | None, known: Sequence[str]) -> UsageError:
 def _lay_out(count: int) -> tuple[Figure, Sequence[Axes]]:
     columns = count if count <= COLUMNS else 2 if count == 4 else COLUMNS  # no panel stands alone
     lines = -(-count // columns)
-    figure = Figure(figsize=(WIDTH * columns, HEIGHT * lines), layout="constrained")
+    figure = ShownFigure(figsize=(WIDTH * columns, HEIGHT * lines), layout="constrained")
     grid: Any = figure.subplots(lines, columns, squeeze=False)
     panels = list(grid.flat)
     for axes in panels[count:]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -61,7 +62,7 @@ class Report:
     """The run folder."""
     record: RunRecord
     """What run.json says: versions, seeds, checkpoints, test sets, attacks, warnings, refused pairs."""
-    tables: dict[Table, pd.DataFrame]
+    tables: dict[Any, pd.DataFrame]  # by Table, which is text: a dict by text would not be a dict by Table
     """Every table by its file's name without ending, such as `tables["examples"]`."""
     disagreements: tuple[str, ...] = ()
     """Where gradients point another way than adversarial distances, a sentence each."""
