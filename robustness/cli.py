@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from robustness.command_options import Data, Device, RunCommand, TrainCommand, takes
+from robustness.command_options import Data, Device, RunCommand, TrainCommand, Verbose, takes
 from robustness.errors import RobustnessError, UsageError
 from robustness.fault_report import describe_fault
 from robustness.interruption import Commands, Interrupted, describe_interruption
@@ -75,6 +75,7 @@ def demo(
     data: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Of --text: folder with ViGGO; default $ROBUSTNESS_DATA.")
     ] = None,
+    verbose: Verbose = False,
 ) -> None:
     """Train a small full / LoRA pair offline, attack both, and report."""
     from robustness import api
@@ -82,7 +83,7 @@ def demo(
     quieten_libraries()
     with show_progress(stderr) as report_progress:
         report = api.demo(out, text=text, data=data, on_message=say, on_progress=report_progress)
-    finish(report)
+    finish(report, verbose=verbose)
 
 
 @app.command("list")
@@ -199,7 +200,7 @@ def run(given: RunCommand) -> None:
         return
     with show_progress(stderr) as report_progress:
         report = api.execute(plan, given.out, on_progress=report_progress, execution=execution)
-    finish(report, rules)
+    finish(report, rules, verbose=given.verbose)
 
 
 def _plan(given: RunCommand) -> Plan:
@@ -269,11 +270,12 @@ def report(
     correction: Annotated[str | None, typer.Option(help="holm or benjamini-hochberg; default: as before.")] = None,
     margin: Annotated[float | None, typer.Option(help="Largest difference that does not matter, a fraction.")] = None,
     mcnemar: Annotated[str | None, typer.Option(help="exact or mid-p; default: as before.")] = None,
+    verbose: Verbose = False,
 ) -> None:
     """Write the tables and the page of a run folder again, from its stored rows."""
     from robustness import api
 
-    finish(api.report(folder, form=form, correction=correction, margin=margin, mcnemar=mcnemar))
+    finish(api.report(folder, form=form, correction=correction, margin=margin, mcnemar=mcnemar), verbose=verbose)
 
 
 @app.command()

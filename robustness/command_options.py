@@ -17,6 +17,9 @@ Data = Annotated[
     typer.Option("--data", metavar="DIR", help="Local data files; default $ROBUSTNESS_DATA, else the hub."),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", help="All comparisons, controls, probes and warnings, in place of the short end.")
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +124,7 @@ class RunCommand:
     executor: Annotated[str, typer.Option(help="local or ray.")] = "local"
     workers: Annotated[int | None, typer.Option(help="Processes; on CUDA each has a GPU of its own.")] = None
     ray_address: Annotated[str | None, typer.Option(metavar="HOST:PORT|auto", help="Of a Ray cluster.")] = None
+    verbose: Verbose = False
 
 
 def takes(kind: type[Command]) -> Callable[[Callable[[Command], None]], Callable[..., None]]:

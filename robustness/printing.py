@@ -63,13 +63,14 @@ def print_plan(plan: Any) -> None:
         stderr.tell(line)
 
 
-def finish(report: Any, rules: Sequence[Any] = ()) -> None:
-    """Prints the short table; ends with 3 where a rule fails, with 1 where rows errored or a pair was refused."""
+def finish(report: Any, rules: Sequence[Any] = (), *, verbose: bool = False) -> None:
+    """Prints the answer; ends with 3 where a rule fails, with 1 where rows errored or a pair was refused."""
     from robustness.reports.failing import find_failing
+    from robustness.reports.summaries.ending import render_ending
     from robustness.reports.summaries.errors import describe_errors
     from robustness.reports.summaries.terminal import render_summary
 
-    for part in render_summary(report):
+    for part in (render_summary if verbose else render_ending)(report):
         stdout.print(part, soft_wrap=isinstance(part, str))
     for line in describe_errors(report):
         stderr.tell(line)

@@ -333,7 +333,7 @@ def test_names_are_printed_as_they_are_written(call: Call, tiny: Any, tmp_path: 
     given += ["--testset", str(tiny.testset), "--attack", "identity", "--limit", "4"]
 
     dry = call(*given, "--out", str(out), "--dry-run")
-    done = call(*given, "--out", str(out))
+    done = call(*given, "--out", str(out), "--verbose")
     compared = call("compare", str(out), str(out))
     refused = call("report", "[i]:bomb:[/i]")
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias, final
 
 from rich import box
-from rich.cells import cell_len, chop_cells
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.table import Table as RichTable
@@ -19,10 +19,8 @@ from robustness.reports.summaries.wording import NO_BREAK, bind
 
 WIDTH = 80
 """Columns that sentences are broken to, where there are as many."""
-NAME_WIDTH = 12
-"""Columns below which a name, which folds, is broken inside a word where it has longer ones."""
-PIECES = re.compile(r"\s+|[\d.]+e-\d+|[^\s:/|_-]*[:/|_-]+|[^\s:/|_-]+")
-"""Of a name, between which it folds: words, and what a hyphen, slash or colon ends."""
+PIECES = re.compile(r"\s+|[\d.]+e-\d+|[^\s:/|=_-]*[:/|=_-]+|[^\s:/|=_-]+")
+"""Of a name, between which it folds: words, and what a hyphen, slash, colon or equals sign ends."""
 INDENT = "  "
 
 
@@ -69,12 +67,13 @@ class Column:
 
     def least(self, cells: Sequence[str]) -> int:
         """Columns of the terminal without which it cannot be read."""
-        widths = [Text.from_markup(cell, emoji=False).cell_len for cell in cells]
         headings = [len(line) for line in self.heading.split("\n")]
+        plain = [Text.from_markup(cell, emoji=False).plain for cell in cells]
         if self.is_name:
-            pieces = (piece for cell in cells for piece in PIECES.findall(Text.from_markup(cell, emoji=False).plain))
-            return min(NAME_WIDTH, max([*map(cell_len, pieces), *headings]))
-        return self.min_width or max([*widths, *headings])
+            return max([*(cell_len(piece) for cell in plain for piece in PIECES.findall(cell)), *headings])
+        if self.min_width:  # words, between which it folds
+            return max([self.min_width, *(cell_len(word) for cell in plain for word in cell.split())])
+        return max([*map(cell_len, plain), *headings])
 
 
 @final
@@ -93,7 +92,8 @@ class FittingTable:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         least = self._least()
         if sum(least) + self._between <= options.max_width:
-            yield self._table(self._fitted(least, options.max_width))
+            floors = dict(zip(self.columns, least, strict=True))
+            yield self._table(self._fitted(floors, options.max_width), floors)
             return
         for row in self.rows:
             yield from (console.render_str(line, overflow="fold") for line in self._stacked(row, options.max_width))
@@ -106,21 +106,20 @@ class FittingTable:
         cells = list(zip(*self.rows, strict=True)) or [()] * len(self.columns)
         return [column.least(own) for column, own in zip(self.columns, cells, strict=True)]
 
-    def _fitted(self, least: Sequence[int], width: int) -> dict[Column, int]:
+    def _fitted(self, floors: Mapping[Column, int], width: int) -> dict[Column, int]:
         """The widths of names: as wide as they are, or what is left of the room, of which the widest gives first."""
         names = {
             column: max(cell_len(Text.from_markup(row[place], emoji=False).plain) for row in self.rows)
             for place, column in enumerate(self.columns)
             if column.is_name and self.rows
         }
-        others = sum(wide for column, wide in zip(self.columns, least, strict=True) if column not in names)
-        floors = dict(zip(self.columns, least, strict=True))
+        others = sum(wide for column, wide in floors.items() if column not in names)
         while sum(names.values()) > width - self._between - others:
             widest = max((column for column in names if names[column] > floors[column]), key=names.__getitem__)
             names[widest] -= 1
         return names
 
-    def _table(self, names: Mapping[Column, int]) -> RichTable:
+    def _table(self, names: Mapping[Column, int], floors: Mapping[Column, int]) -> RichTable:
         table = RichTable(box=box.SIMPLE_HEAD, padding=(0, self.padding), show_edge=False)
         for column in self.columns:
             table.add_column(
@@ -128,7 +127,7 @@ class FittingTable:
                 justify="right" if column.is_number and not column.is_name else "left",
                 no_wrap=column.is_number and not column.is_name,
                 overflow="ellipsis" if column.is_number and not column.is_name else "fold",
-                min_width=column.min_width or None,
+                min_width=column.min_width and floors[column],
             )
         for row in self.rows:
             cells = zip(self.columns, row, strict=True)
@@ -161,15 +160,21 @@ def fold_name(cell: str, width: int) -> str:
     >>> fold_name("lipschitz-upper, radius 2e-05", 14).split(chr(10))
     ['lipschitz-', 'upper, radius', '2e-05']
     """
+    return escape("\n".join(fold_words(Text.from_markup(cell, emoji=False).plain, width)))
+
+
+def fold_words(name: str, width: int) -> list[str]:
+    """Returns a name in lines of so many columns, and wider ones where a word has more.
+
+    >>> fold_words("rank=16", 8), fold_words("learning_rate=0.0003", 8)
+    (['rank=16'], ['learning_', 'rate=', '0.0003'])
+    """
     lines = [""]
-    for piece in PIECES.findall(Text.from_markup(cell, emoji=False).plain):
-        if cell_len(lines[-1]) + cell_len(piece.rstrip()) > width:
+    for piece in PIECES.findall(name):
+        if lines[-1] and cell_len(lines[-1]) + cell_len(piece.rstrip()) > width:
             lines.append("")
-        for part in [piece] if cell_len(piece) <= width else chop_cells(piece, width):
-            fits = cell_len(lines[-1]) + cell_len(part) <= width
-            lines = [*lines[:-1], lines[-1] + part] if fits else [*lines, part]
-        lines[-1] = lines[-1].lstrip()
-    return escape("\n".join(line.rstrip() for line in lines if line.strip()))
+        lines[-1] = (lines[-1] + piece).lstrip()
+    return [line.rstrip() for line in lines if line.strip()]
 
 
 Part: TypeAlias = FittingTable | Sentence | str

@@ -1,33 +1,29 @@
-"""The short tables at the end of a run, and its answer."""
+"""All comparisons of a run on the terminal, with controls, probes and the sentences that the answer rests on."""
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator
-from typing import Any
 
 import pandas as pd
 from rich.markup import escape
 
 from robustness.reports.comparisons.comparison import Family
-from robustness.reports.comparisons.qa_tables import METRICS
 from robustness.reports.page.writing import FILE_NAME as PAGE
 from robustness.reports.report import Report
 from robustness.reports.run_comparison import RunComparison
-from robustness.reports.summaries.arms import FULL, Arms, arms_of_pair, arms_of_run, spell_verdict
+from robustness.reports.summaries.arms import FULL, Arms, arms_of_pair, arms_of_run
+from robustness.reports.summaries.cells import VERDICT, arm_column, name_compared, verdict_cell
+from robustness.reports.summaries.ending import describe_gaps
 from robustness.reports.summaries.fitting import INDENT, Column, FittingTable, Part, Sentence
 from robustness.reports.summaries.probes import render_probes
-from robustness.reports.summaries.reasons import name_shortly, read_reason
-from robustness.reports.summaries.sentences import EFFORT, SUCCESS_RATE, efforts_at_floor
+from robustness.reports.summaries.sentences import SUCCESS_RATE, efforts_at_floor
 from robustness.reports.summaries.summary import Summary, summarise_run
 from robustness.reports.summaries.tallies import controls, of_family
 from robustness.reports.summaries.wording import bracket, short_p
 from robustness.reports.tables.columns import Table
 from robustness.reports.tables.pairs import IRREDUCIBLE_SHARE
-from robustness.runs.cells import NO_ATTACK
-from robustness.runs.storage.lock import find_holder
 from robustness.runs.storage.record import PairRecord, RunRecord
-from robustness.stats import CANDIDATE_FRAGILE, REFERENCE_FRAGILE, Correction, Verdict
+from robustness.stats import Correction
 from robustness.tasks.graders import grader_for
 from robustness.tasks.objective import ObjectiveKind
 
@@ -37,18 +33,10 @@ PAIRS_WITH_PROBES = 4
 FEW_PAIRS = 4
 """Headlines of single pairs above the answers about their methods; of more they would push those away."""
 MOSTLY_SEEDS = 0.5
-VERDICT_STYLES = {
-    **dict.fromkeys(CANDIDATE_FRAGILE, "red"),
-    **dict.fromkeys(REFERENCE_FRAGILE, "blue"),
-    Verdict.LESS_ACCURATE: "yellow",
-    Verdict.EQUIVALENT: "green",
-}
-HEADING_WIDTH = 8
-"""Characters of an arm's name above its numbers; longer ones fold."""
 
 
 def render_summary(report: Report) -> Iterator[Part]:
-    """Yields what a user sees: comparisons, controls, warnings; last the answer, and where the files are."""
+    """Yields what `--verbose` shows: comparisons, controls, probes, warnings; last the answer and the files."""
     record, pairs = report.record, report.tables[Table.PAIRS]
     single = pairs[pairs["n_seeds"].astype(float) == 1]
     for pair in record.pairs:
@@ -89,15 +77,8 @@ def _notes(report: Report) -> Iterator[Sentence]:
     yield Sentence(f"p adj.: by {correction} over the comparisons of one family")
     for attack in (attack.name for attack in report.record.attacks if attack.goal == ObjectiveKind.KEEP_PREDICTION):
         yield Sentence(f"{attack}: share of texts that could not be reduced, of those both get right; no accuracy")
-    if report.missing:
-        holder = find_holder(report.folder)
-        why = f"{holder} is still at it" if holder else "the run was interrupted; the same command goes on"
-        yield Sentence(f"{report.missing} outcomes are missing: {why}")
+    yield from describe_gaps(report)
     yield from map(Sentence, report.disagreements)
-    if report.missing_measurements:
-        yield Sentence(f"{report.missing_measurements} probe cells are missing: the same command goes on")
-    for violation in report.record.violations:
-        yield Sentence(f"fault: {violation}")
     for warning in report.record.warnings:
         yield Sentence(f"warning: {warning}")
 
@@ -137,7 +118,7 @@ def _parts(rows: pd.DataFrame, *, with_pair: bool) -> list[pd.DataFrame]:
     """
     if rows.empty:
         return []
-    if len({_what(row) for row in rows.itertuples()}) == 1 and not with_pair:
+    if len({name_compared(row) for row in rows.itertuples()}) == 1 and not with_pair:
         return [rows]
     return [part for _, part in rows.groupby("testset", sort=False)]
 
@@ -148,17 +129,6 @@ def _beside(rows: pd.DataFrame) -> pd.DataFrame:
     in_family = rows["family"].notna() & ~rows["family"].isin(["", Family.PLANNED, Family.EFFORT])
     shown = rows["population"].isin(["all", "altered"]) | (rows["metric"] == IRREDUCIBLE_SHARE)
     return pd.concat([efforts, rows[in_family & shown & (rows["metric"] != SUCCESS_RATE)]])
-
-
-def _what(row: Any) -> str:
-    """The attack; of answers as they stand, what is compared."""
-    attack = "no attack" if row.attack == NO_ATTACK else str(row.attack)
-    if row.metric == EFFORT:
-        return f"{attack}, effort"
-    if row.metric not in METRICS:
-        return attack
-    words = [str(row.metric).replace("_", " "), *(["altered rows"] if row.population == "altered" else [])]
-    return ", ".join([*words, *([str(row.aggregation).replace("-", " ")] if row.aggregation != "mean" else [])])
 
 
 def _over_seeds(rows: pd.DataFrame, report: Report) -> Iterator[Part]:
@@ -179,7 +149,7 @@ def _over_seeds(rows: pd.DataFrame, report: Report) -> Iterator[Part]:
         yield Sentence("training seeds are half of the uncertainty or more at")
     for row in uncertain.itertuples():
         spread = f"{row.seed_sd:.3f} [{row.seed_sd_low:.3f}, {row.seed_sd_high:.3f}], {row.seed_share:.0%}"
-        yield Sentence(f"{row.pair} | {row.testset} | {_what(row)}: {spread}", indent=INDENT)
+        yield Sentence(f"{row.pair} | {row.testset} | {name_compared(row)}: {spread}", indent=INDENT)
 
 
 def _places(rows: pd.DataFrame, *, with_pair: bool) -> dict[str, list[str]]:
@@ -187,14 +157,14 @@ def _places(rows: pd.DataFrame, *, with_pair: bool) -> dict[str, list[str]]:
     names = {"method": list(rows["pair"])} if with_pair else {}
     if rows["testset"].nunique() > 1:
         names["test set"] = list(rows["testset"])
-    return names | {"attack": [_what(row) for row in rows.itertuples()]}
+    return names | {"attack": [name_compared(row) for row in rows.itertuples()]}
 
 
 def _comparison_table(names: dict[str, list[str]], rows: pd.DataFrame, arms: Arms) -> FittingTable:
     adjusted = "p adj." if rows["p_adjusted"].notna().any() else "p"
-    numbers = ("n", _heading(arms.reference.short), _heading(arms.candidate.short), "difference", adjusted)
-    verdict = Column("verdict", is_number=False, min_width=len(Verdict.INCONCLUSIVE))
-    table = FittingTable([*(Column(name, is_name=True) for name in names), *map(Column, numbers), verdict])
+    both = arm_column(arms.reference.short), arm_column(arms.candidate.short)
+    numbers = (Column("n"), *both, Column("difference"), Column(adjusted))
+    table = FittingTable([*(Column(name, is_name=True) for name in names), *numbers, VERDICT])
     for row, *labels in zip(rows.itertuples(), *names.values(), strict=True):
         table.rows.append(
             (
@@ -204,23 +174,10 @@ def _comparison_table(names: dict[str, list[str]], rows: pd.DataFrame, arms: Arm
                 f"{row.candidate_value:.3f}",
                 escape(f"{row.difference:+.3f} {bracket(row.low, row.high)}"),
                 short_p(row.p_value if pd.isna(row.p_adjusted) else row.p_adjusted),
-                _verdict_cell(row, arms),
+                verdict_cell(row, arms),
             )
         )
     return table
-
-
-def _heading(name: str) -> str:
-    return "\n".join(textwrap.wrap(name, HEADING_WIDTH))
-
-
-def _verdict_cell(row: Any, arms: Arms) -> str:
-    if not isinstance(row.verdict, str) or not row.verdict:
-        return ""
-    verdict, reason = Verdict(row.verdict), read_reason(row.reason)
-    why = f" ({name_shortly(reason)})" if reason else ""
-    style = VERDICT_STYLES.get(verdict, "default")
-    return f"[{style}]{escape(spell_verdict(verdict, arms, row.difference) + why)}[/]"
 
 
 CHANGE_STYLES = {"lower": "red", "higher": "green"}
