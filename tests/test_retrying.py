@@ -112,7 +112,7 @@ def test_a_hub_that_stays_down_is_one_line(waits: list[float], monkeypatch: pyte
     monkeypatch.setattr("datasets.load_dataset", down)
     source = rows.HubDataset(dataset="glue", config="sst2", split="validation", revision="a" * 40, rows=2)
 
-    with pytest.raises(CheckpointError, match="not to be had from the hub: no route to the hub"):
+    with pytest.raises(CheckpointError, match="not available from the hub: no route to the hub"):
         locate("owner/model", "checkpoint")
     with pytest.raises(DataError, match="no route to the hub"):
         rows.read_hub(source, find_task("sst2"))

@@ -1,1 +1,1 @@
-"""The TOML files as strict typed data, and the catalog that finds them."""
+"""TOML files as strict typed data, and the catalog that finds them."""

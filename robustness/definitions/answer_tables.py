@@ -1,4 +1,4 @@
-"""What the table `[answer]` of a text task's file may say."""
+"""The table `[answer]` of a text task's file."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from robustness.tasks.text.plugins import (
 
 
 class AnswerTable(Definition):
-    """`[answer]`: where a response ends, which part of it is the answer, and what that is compared by."""
+    """`[answer]`: the end of a response, the parser of its answer, and the metric."""
 
     parser: str
-    """A name in PARSERS, or of a plug-in."""
+    """A name in PARSERS, or a plug-in's name."""
     metric: str
-    """Of TextMetric, or a plug-in's."""
+    """A name in TextMetric, or a plug-in's name."""
     threshold: float | None = Field(None, gt=0, le=1)
-    """The quality from which on an answer is correct; None: what the metric calls a match."""
+    """The least quality of a correct answer; None: the metric's match."""
     marker: str | None = None
-    """Of the parsers number and after-marker: what the answer stands behind."""
+    """For the parsers number and after-marker: the text before the answer."""
     rule: NumberRule | None = None
-    """Of the parser number: which number counts."""
+    """For the parser number: which number counts."""
     pattern: str | None = None
-    """Of the parser regex."""
+    """For the parser regex."""
     max_new_tokens: PositiveInt = 128
     stop: tuple[str, ...] = ()
     lead: str = ""
-    """What stands between prompt and gold text."""
+    """Text between prompt and gold text."""
 
     @model_validator(mode="after")
     def _refuse_contradictions(self) -> Self:
@@ -67,7 +67,7 @@ class AnswerTable(Definition):
             if field.default is MISSING and name not in self._options():
                 yield f'{name}: the parser {self.parser} needs it; add {name} = "..."'
         if self.marker == "":
-            yield "marker: is empty; give what the answer stands behind"
+            yield "marker: is empty; give the text before the answer"
         yield from self._pattern_problems()
         needed = PARSER_OF.get(self.metric, self.parser)
         if needed != self.parser:
@@ -86,10 +86,10 @@ class AnswerTable(Definition):
         return {name: value for name, value in given.items() if value is not None}
 
     def built(self) -> TextAnswer:
-        """Returns it as tasks have it.
+        """Returns the table in the form of tasks.
 
         Raises:
-            UsageError: a plug-in that cannot be imported.
+            UsageError: a plug-in cannot be imported.
         """
         given = {field.name: getattr(self, field.name) for field in fields(TextAnswer) if field.name != "code"}
         plugins = [find_plugin(PARSERS_GROUP, self.parser)] if self.parser not in PARSERS else []

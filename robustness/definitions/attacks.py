@@ -1,4 +1,4 @@
-"""What an attack recipe file may say."""
+"""The schema of an attack recipe file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from robustness.definitions.parts import Part
 
 
 class Budget(Definition):
-    """What an attack may spend on one example; absent means unlimited."""
+    """An attack's budget for one example; absent means unlimited."""
 
     max_queries: PositiveInt | None = None
 
@@ -33,11 +33,11 @@ class AttackDefinition(Definition):
     access: Literal["scores", "gradients"]
     goal: Literal["change-prediction", "keep-prediction"] = "change-prediction"
     words_left: PositiveInt | None = None
-    """Words that a kept prediction may be left with; it has no other use."""
+    """Maximum of words left for a kept prediction; unused otherwise."""
     mirrors: str | None = None
-    """Of a baseline: the attack whose edits it makes at random, and which it should not beat."""
+    """For a baseline: the attack whose edits it makes at random, and which it should not beat."""
     search: SerializeAsAny[Part]
-    """Its kinds, and the keys of each, are those of `robustness.recipes.kinds`, as for the parts below."""
+    """`robustness.recipes.kinds` defines its kinds and their keys, as for the parts below."""
     transformations: tuple[SerializeAsAny[Part], ...] = ()
     constraints: tuple[SerializeAsAny[Part], ...] = ()
     budget: Budget = Budget()

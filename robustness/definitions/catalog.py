@@ -21,7 +21,7 @@ D = TypeVar("D", bound=Definition)
 
 @dataclass(frozen=True, slots=True)
 class Entry(Generic[D]):
-    """A definition with the name it goes by."""
+    """A definition and its name."""
 
     name: str
     path: Path
@@ -48,14 +48,14 @@ class Catalog(Generic[D]):
     folder: str
     model: type[D]
     also: str = ""
-    """What a name may be beside a shipped one and a definition file."""
+    """Other forms of a name, besides a shipped one and a definition file."""
 
     def names(self) -> list[str]:
         """The shipped names, sorted."""
         return sorted(path.stem for path in (definitions_root() / self.folder).glob("*.toml"))
 
     def has_shipped(self, entry: Entry[D]) -> bool:
-        """Whether a definition came with the package, and not from a user's own file."""
+        """Whether a definition ships with the package."""
         return entry.path.parent == definitions_root() / self.folder
 
     def find(self, name: str, folder: Path | None = None) -> Entry[D]:
@@ -63,10 +63,10 @@ class Catalog(Generic[D]):
 
         Args:
             name: see above.
-            folder: where a file may have been meant; None: the working directory.
+            folder: the folder of a file that may be meant; None: the working directory.
 
         Raises:
-            DefinitionError: nothing has that name, the file is malformed, or it reuses a shipped name.
+            DefinitionError: the name is unknown, the file is malformed, or it reuses a shipped name.
         """
         if name.endswith(".toml"):
             path = Path(name)

@@ -1,4 +1,4 @@
-"""What was expected where pydantic refuses a value, in a user's words."""
+"""Describes in plain words what pydantic expected when it refused a value."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KINDS = {
     "model": "a table",
     "path": "a path",
 }
-"""By the beginning of pydantic's name of an error."""
+"""By the start of pydantic's error type."""
 BOUNDS = {
     "greater_than": "more than {gt:g}",
     "greater_than_equal": "at least {ge:g}",
@@ -33,7 +33,7 @@ BOUNDS = {
 
 
 def expectation(problem: ErrorDetails) -> str:
-    """Returns what was expected in place of a value that was refused, beginning with that word.
+    """Returns the expectation for a refused value; begins with "expected".
 
     >>> expectation({"type": "int_parsing", "loc": (), "msg": "", "input": "two"})
     'expected a whole number'

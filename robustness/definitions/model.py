@@ -11,12 +11,12 @@ DESCRIPTIVE_FIELDS = frozenset({"summary", "paper", "licence", "deviations", "mi
 
 
 class Definition(BaseModel):
-    """A piece of a TOML file: unknown keys and wrong types are refused, values cannot change."""
+    """A part of a TOML file: immutable; refuses unknown keys and wrong types."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     COUNTED_WHERE_SET: ClassVar[frozenset[str]] = frozenset()
-    """Fields that leave the digest as it is where a file does not mention them."""
+    """Fields that do not change the digest if a file omits them."""
 
     def behaviour_digest(self) -> str:
         """Sixteen hex digits that change whenever behaviour could; prose fields do not count."""

@@ -1,4 +1,4 @@
-"""Suggestions for names that were mistyped."""
+"""Suggestions for mistyped names."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def nearest_of(name: str, known: Iterable[str]) -> str:
-    """Returns what `nearest` does, with every name behind a close match too: where names are few and say much.
+    """Returns as `nearest`, but always followed by every name, for short lists of names.
 
     >>> nearest_of("acuracy", ["accuracy", "f1"])
     "; did you mean 'accuracy'? Known: accuracy, f1"
     """
-    names = sorted(map(str, known))  # members of an enumeration as files write them
+    names = sorted(map(str, known))  # members of an enumeration in the spelling of files
     close = suggest(name, names)
     return f"{close} Known: {', '.join(names)}" if close else nearest(name, names)
 

@@ -1,4 +1,4 @@
-"""What a pairs file may say, and reading and writing one."""
+"""Pairs files: schema, reading and writing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from robustness.tasks.task import Task
 
 Text = Annotated[str, Field(min_length=1)]
 ARMS, HEADLINE = ("reference", "candidate"), ("full", "peft")
-"""What a file calls the two checkpoints of a pair."""
+"""A file's names of a pair's two checkpoints."""
 
 
 class PairEntry(Definition):
@@ -33,11 +33,11 @@ class PairEntry(Definition):
     reference: Text | None = None
     candidate: Text | None = None
     full: Text | None = None
-    """In place of `reference`: the headline contrast, in which it is fully fine-tuned and the other is not."""
+    """In place of `reference`: the fully fine-tuned arm of the headline contrast."""
     peft: Text | None = None
     seed: NonNegativeInt | None = None
     labels: dict[str, str] = Field(default_factory=dict)
-    """The checkpoints' label names to the task's, where they differ."""
+    """From the checkpoints' label names to the task's, if they differ."""
 
     @model_validator(mode="after")
     def _name_both_arms(self) -> Self:
@@ -51,14 +51,14 @@ class PairEntry(Definition):
 
     @property
     def is_headline(self) -> bool:
-        """Whether it says that one arm is fully fine-tuned and the other is not."""
+        """Whether it names its arms full and peft."""
         return self.full is not None
 
     @property
     def arms(self) -> tuple[str, str]:
-        """Reference and candidate as the file has them."""
+        """Reference and candidate as written in the file."""
         reference, candidate = (self.full, self.peft) if self.is_headline else (self.reference, self.candidate)
-        assert reference is not None and candidate is not None, "the validator has seen to it"
+        assert reference is not None and candidate is not None, "the validator ensures this"
         return reference, candidate
 
 
@@ -70,7 +70,7 @@ class PairsDefinition(Definition):
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A pair whose references are resolved: absolute folders, or hub ids."""
+    """A pair with resolved references: absolute folders, or hub ids."""
 
     name: str
     task: Task
@@ -78,17 +78,17 @@ class Pair:
     reference: str
     candidate: str
     reference_name: str
-    """The reference as the file has it; names the checkpoint in every table."""
+    """The reference as written in the file; names the checkpoint in every table."""
     candidate_name: str
     seed: int | None
     is_headline: bool = False
-    """Whether the file calls its arms full and peft; which contrast it is, the checkpoints tell."""
+    """Whether the file names its arms full and peft; the checkpoints determine the contrast."""
     labels: tuple[tuple[str, str], ...] = ()
-    """The checkpoints' label names with the task's, where they differ."""
+    """The checkpoints' label names with the task's, if they differ."""
 
     @property
     def names(self) -> tuple[str, str]:
-        """Of both arms, the reference first."""
+        """For both arms, the reference first."""
         return self.reference_name, self.candidate_name
 
 
@@ -97,7 +97,7 @@ def read_pairs(path: Path) -> tuple[Pair, ...]:
 
     Raises:
         DefinitionError: the file is missing or malformed, has no pair, repeats a name, pairs a checkpoint with
-            itself, or has a path that cannot be spelled out.
+            itself, or has a path that cannot be resolved.
     """
     entries = read_definition(path, PairsDefinition).pair
     if not entries:
@@ -129,11 +129,11 @@ def write_pairs(path: Path, entries: Sequence[PairEntry]) -> None:
 
 
 def resolve_entry(entry: PairEntry, folder: Path) -> Pair:
-    """Returns the pair of an entry whose relative references are relative to a folder.
+    """Returns the pair of an entry; resolves relative references against a folder.
 
     Raises:
-        DefinitionError: an unknown task, one checkpoint as both arms, or names of no label of the task.
-        UsageError: a path that cannot be spelled out.
+        DefinitionError: an unknown task, one checkpoint as both arms, or a map to an unknown label.
+        UsageError: a path that cannot be resolved.
     """
     task = find_task(entry.task, folder)
     base, reference, candidate = (_resolve_reference(each, folder) for each in (entry.base, *entry.arms))
@@ -160,12 +160,12 @@ def _refuse_labels(labels: Mapping[str, str], task: Task) -> None:
     for given, label in labels.items():
         if label not in task.labels:
             raise DefinitionError(
-                f"labels: {given!r} is mapped to {label!r}, which task {task.name} has not"
+                f"labels: {given!r} is mapped to {label!r}, which task {task.name} does not have"
                 f"{nearest_of(label, task.labels)}"
             )
 
 
 def _resolve_reference(reference: str, folder: Path) -> str:
-    """An absolute folder, or what was given, spelled out: a hub id, or what is not there."""
+    """An absolute folder; a hub id or a missing path is returned unchanged."""
     spelled = expand(reference, folder)
     return str((folder / spelled).resolve()) if (folder / spelled).exists() else spelled

@@ -1,4 +1,4 @@
-"""What a kind of part is and which keys it has, in words: read off its constructor."""
+"""Describes a kind of part and its keys in words, from its constructor."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _ARGUMENT = re.compile(r"^ {4}(\w+): (.*(?:\n {8,}.*)*)", re.MULTILINE)
 
 
 def summarise_kind(kinds: Kinds, kind: str) -> str:
-    """Returns the first line of what the constructor of a kind says of itself."""
+    """Returns the first line of the docstring of a kind's constructor."""
     return _docstring(kinds.constructor(kind)).partition("\n")[0]
 
 
 def describe_kind(kinds: Kinds, kind: str) -> Iterator[str]:
-    """Yields lines of what a kind is, then each of its keys with its type, limits, default and meaning."""
+    """Yields a kind's description, then each of its keys with type, limits, default and meaning."""
     yield f'kind = "{kind}": {summarise_kind(kinds, kind)}'
     schema = schema_of(kinds, kind).model_json_schema()
     meanings = _meanings(kinds.constructor(kind))
@@ -39,7 +39,7 @@ def _docstring(constructor: Callable[..., Any]) -> str:
 
 
 def _meanings(constructor: Callable[..., Any]) -> dict[str, str]:
-    """By parameter: what the constructor's `Args:` say, or the docstrings below a dataclass's fields."""
+    """By parameter: the constructor's `Args:`, or the docstrings below a dataclass's fields."""
     found = {name: " ".join(text.split()) for name, text in _ARGUMENT.findall(_docstring(constructor))}
     if not inspect.isclass(constructor):
         return found

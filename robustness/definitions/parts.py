@@ -1,4 +1,4 @@
-"""Parts that definition files name by their kind: a constructor's signature says which keys a kind has."""
+"""Parts of definition files: each kind takes its keys from a constructor's signature."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from robustness.errors import DefinitionError
 
 
 class Part(Definition):
-    """A table of a definition file as it stands there: its keys are checked when its constructor is looked up."""
+    """An unchecked table of a definition file; its keys are checked when its constructor is found."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -27,7 +27,7 @@ class Part(Definition):
 
 
 class CheckedPart(Part):
-    """A part whose keys are those of its constructor; an option left out changes no digest."""
+    """A part with keys checked by its constructor; an omitted option changes no digest."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -40,14 +40,14 @@ class CheckedPart(Part):
 
 
 Offered = Mapping[str, Callable[[], object]]
-"""What a builder has for constructors that ask for it, by the parameter's name; made where it is asked for."""
+"""A builder's objects for constructors, by the parameter's name; created on demand."""
 Loaders = Mapping[str, Callable[[Any], object]]
-"""What makes an object of the name that a file gives, by the type that the constructor asks for."""
+"""Functions from a name in a file to an object, by the type of the constructor's parameter."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Kinds:
-    """The kinds of one sort of part, each with the place of its constructor, which is imported when it is asked for.
+    """The kinds of one sort of part, each with the place of its constructor, imported on demand.
 
     A constructor's parameters are the keys of the part's table, with the types, limits and defaults of the signature.
     """
@@ -55,13 +55,13 @@ class Kinds:
     places: Mapping[str, str]
     """`module:name` below the package."""
     given: frozenset[str] = frozenset()
-    """Parameters that are no keys: the builder's own."""
+    """Parameters that are not keys, because the builder gives them."""
     written_when_absent: frozenset[str] = frozenset()
-    """Options that digests, which seed searches, have counted as null ever since they were left out."""
+    """Options that digests (which seed searches) count as null if omitted."""
     ready: Mapping[str, Any] = field(default_factory=dict)
-    """Parts that have no options, by kind."""
+    """Parts without options, by kind."""
     named: Mapping[str, Any] = field(default_factory=dict)
-    """Of objects that a file can but name: the type as signatures write it, and that of the name in the file."""
+    """Objects that a file can only name: the type in signatures, and the type of the name in the file."""
 
     def check(self, part: Part, path: str, table: Sequence[int | str]) -> CheckedPart:
         """Returns a part with its keys checked and its defaults filled in.
@@ -76,7 +76,7 @@ class Kinds:
         return validate_content(content, schema_of(self, part.kind), path, [*table, part.kind])
 
     def build(self, part: Part, offered: Offered | None = None, loaders: Loaders | None = None) -> Any:
-        """Returns what a checked part's constructor makes of its keys and of what it asks for beside them."""
+        """Returns the object that a checked part's constructor makes from its keys and the builder's objects."""
         if part.kind in self.ready:
             return self.ready[part.kind]
         made = {}
@@ -89,7 +89,7 @@ class Kinds:
         return self.constructor(part.kind)(**made)
 
     def constructor(self, kind: str) -> Callable[..., Any]:
-        """Returns the class or function that makes a part of this kind, or is it where there is nothing to choose."""
+        """Returns the class or function that makes a part of this kind, or the part itself if it has no options."""
         if kind in self.ready:
             return cast("Callable[..., Any]", self.ready[kind])
         module, _, name = self.places[kind].partition(":")
@@ -97,7 +97,7 @@ class Kinds:
         return made
 
     def parameters(self, kind: str) -> Mapping[str, inspect.Parameter]:
-        """Returns what the constructor of a kind takes."""
+        """Returns the parameters of a kind's constructor."""
         return {} if kind in self.ready else inspect.signature(self.constructor(kind)).parameters
 
     def __contains__(self, kind: str) -> bool:
@@ -107,19 +107,19 @@ class Kinds:
         return iter((*self.places, *self.ready))
 
     def asks_for(self, kind: str, name: str) -> bool:
-        """Whether the constructor takes the builder's own parameter of this name."""
+        """Whether the constructor takes the builder's parameter of this name."""
         return name in self.given and name in self.parameters(kind)
 
 
 @cache
 def schema_of(kinds: Kinds, kind: str) -> type[CheckedPart]:
-    """Returns the strict model of a kind's table: its constructor's parameters that are keys."""
+    """Returns the strict model of a kind's table, from the constructor's parameters that are keys."""
     keys: dict[str, Any] = {"kind": (Literal[kind], ...)}
     for name, parameter in kinds.parameters(kind).items():
         if name not in kinds.given:
             default = ... if parameter.default is inspect.Parameter.empty else parameter.default
             keys[name] = kinds.named.get(parameter.annotation, parameter.annotation), default
-    module = kinds.constructor(kind).__module__  # in which annotations are looked up
+    module = kinds.constructor(kind).__module__  # the namespace of the annotations
     schema = create_model(kind, __base__=CheckedPart, __module__=module, **keys)
     schema.WRITTEN_WHEN_ABSENT = kinds.written_when_absent
     return schema

@@ -1,4 +1,4 @@
-"""What a probe definition file may say."""
+"""The schema of a probe definition file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class ProbeDefinition(Definition):
     summary: str
     paper: str | None = None
     measure: SerializeAsAny[Part]
-    """Its kinds, and the keys of each, are those of `robustness.sensitivity.parts`."""
+    """`robustness.sensitivity.parts` defines its kinds and their keys."""
     examples: PositiveInt | None = None
-    """At most so many examples of each test set; None: all that the run uses."""
+    """Maximum of examples of each test set; None: all that the run uses."""
     deviations: tuple[Deviation, ...] = ()

@@ -1,4 +1,4 @@
-"""TOML files read into definitions, with errors that name file, table, key and the nearest right name."""
+"""Reads TOML files into definitions; errors name file, table, key and the nearest right name."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from robustness.errors import DefinitionError
 
 D = TypeVar("D", bound=Definition)
 NAMES_OR_TABLES = ("task",)
-"""Keys of a file that hold the name of a definition, or the definition itself as a table."""
+"""Keys with the name of a definition, or the definition itself as a table."""
 
 
 def read_definition(path: Path, model: type[D]) -> D:
-    """Reads one TOML file as strictly as its model says.
+    """Reads one TOML file strictly by its model.
 
     Raises:
         DefinitionError: no such file, not UTF-8, not TOML, an unknown key, a missing key or a wrong type.
@@ -33,9 +33,9 @@ def read_definition(path: Path, model: type[D]) -> D:
 
 
 def read_content(path: Path) -> dict[str, Any]:
-    """Returns what a TOML file holds; raises DefinitionError where it is none."""
+    """Returns a TOML file's content; raises DefinitionError for an invalid file."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Windows editors write the signature
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Windows editors write a byte order mark
     except FileNotFoundError:
         beside = [each.name for each in path.parent.glob("*.toml")] if path.parent.is_dir() else []
         raise DefinitionError(f"{path}: no such file{suggest(path.name, beside)}") from None
@@ -47,27 +47,27 @@ def read_content(path: Path) -> dict[str, Any]:
         raise DefinitionError(f"{path}: not UTF-8 at byte {error.start}; save the file as UTF-8") from None
     except tomllib.TOMLDecodeError as error:
         raise DefinitionError(f"{path}: not TOML: {error}") from None
-    except (RecursionError, ValueError) as error:  # brackets in brackets, a date or a number that is none
-        raise DefinitionError(f"{path}: TOML that cannot be held: {error}") from None
+    except (RecursionError, ValueError) as error:  # deeply nested brackets, an invalid date or number
+        raise DefinitionError(f"{path}: TOML is too deeply nested or has an invalid value: {error}") from None
 
 
 def validate_content(
     content: Mapping[str, object], model: type[D], where: str, within: Sequence[int | str] = ()
 ) -> D:
-    """Returns what a TOML file, or its table `within`, holds as a definition.
+    """Returns the definition in a TOML file, or in its table `within`.
 
     Raises:
-        DefinitionError: it does not hold one; the message begins with `where`.
+        DefinitionError: it holds no valid definition; the message begins with `where`.
     """
     try:
-        # JSON mode is strict about types yet takes a list for a tuple, which TOML cannot write.
+        # JSON mode is strict about types but accepts a list for a tuple, which TOML lacks.
         return model.model_validate_json(json.dumps(content, default=_date))
     except ValidationError as error:
         raise DefinitionError(_explain(where, model, min(error.errors(), key=_rank), within)) from None
 
 
 def _rank(problem: ErrorDetails) -> tuple[bool, bool]:
-    """A mistyped key is missing too; that it is unknown says more. Of a table for a name, its own faults."""
+    """Prefers "unknown" to "missing" for a mistyped key; for a table in place of a name, the table's own faults."""
     is_table_for_a_name = problem["type"] == "string_type" and isinstance(problem["input"], dict)
     return is_table_for_a_name, problem["type"] != "extra_forbidden"
 
@@ -78,7 +78,7 @@ def _explain(path: str, model: type[Definition], problem: ErrorDetails, within: 
     table = f"{path}{name_table([*within, *parents])}"
     inner = f"{path}{name_table([*within, *parents, key])}"
     if kind == "value_error":
-        is_table = isinstance(problem["input"], dict)  # whose keys do not go together
+        is_table = isinstance(problem["input"], dict)  # keys that do not fit together
         whole = inner if key else table
         return f"{whole if is_table else f'{table}: key {key!r}'}: {problem['msg'].removeprefix('Value error, ')}"
     if kind == "extra_forbidden":
@@ -98,12 +98,12 @@ def _explain(path: str, model: type[Definition], problem: ErrorDetails, within: 
 
 
 def _without_types(location: Sequence[int | str]) -> list[int | str]:
-    """Where a key holds a name or a table, as `task` does, pydantic puts the type of either behind the key."""
+    """If a key holds a name or a table, as `task` does, pydantic adds the type to the key."""
     return [part for i, part in enumerate(location) if not (i == 1 and location[0] in NAMES_OR_TABLES)]
 
 
 def name_table(location: Sequence[int | str]) -> str:
-    """TOML's way of naming a place; list positions count from 1, as a reader of the file would."""
+    """A place in TOML's notation; list positions count from 1."""
     words = [f"#{part + 1}" if isinstance(part, int) else part for part in location]
     return f" [{'.'.join(words)}]" if words else ""
 
@@ -138,5 +138,5 @@ def _follow(node: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _date(value: object) -> dict[str, str]:
-    """TOML's dates and times as something that no definition takes for text."""
+    """Replaces TOML's dates and times by values that no definition accepts as text."""
     return {"date": str(value)}

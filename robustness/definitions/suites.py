@@ -1,4 +1,4 @@
-"""What a suite file may say."""
+"""The schema of a suite file."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ ParameterValue = int | float | str | tuple[int | float | str, ...]
 
 
 class SuiteDefinition(Definition):
-    """Which test sets are evaluated as they stand, and which attacks and probes run on them."""
+    """The test sets to evaluate, and the attacks and probes to run on them."""
 
     summary: str
     testsets: tuple[str, ...]
     evaluated: tuple[str, ...] = ()
-    """Further test sets, which are not attacked and not probed; named on the command line they are."""
+    """Further test sets, neither attacked nor probed unless named on the command line."""
     attacks: tuple[str, ...] = ()
     probes: tuple[str, ...] = ()
     parameters: dict[str, dict[str, ParameterValue]] = Field(default_factory=dict)
-    """By probe: what replaces its definition's number of examples and parameters."""
+    """By probe: replacements for its definition's number of examples and parameters."""
     limit: PositiveInt | None = None
-    """At most so many examples of each test set, drawn by the run's seed; the command line's --limit replaces it."""
+    """Maximum of examples of each test set, drawn by the run's seed; --limit replaces it."""
     attacked: PositiveInt | None = None
-    """At most so many of these are attacked: the first that both arms of a pair answer rightly. None: all."""
+    """Maximum of attacked examples: the first that both arms of a pair answer rightly. None: all."""

@@ -1,4 +1,4 @@
-"""What a task's TOML file may say, or the table `[task]` of a test set's file."""
+"""The schema of a task's TOML file, or of the table `[task]` of a test set's file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from robustness.tasks.patterns import compile_pattern
 from robustness.tasks.task import Chat, Metric, Protected, Task, TaskKind, fold_label
 
 MEANING = "meaning-representation"
-"""The one parser whose answers say which words of a text they are about."""
+"""The only parser whose answers name words of a text."""
 FieldName = Annotated[str, StringConstraints(min_length=1)]
 
 
@@ -27,37 +27,37 @@ class ChatTable(Definition):
 
 
 class ProtectedTable(Definition):
-    """`[protected]`: what no attack may edit."""
+    """`[protected]`: parts that no attack may edit."""
 
     fields: tuple[str, ...] = ()
     patterns: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
     """Whole words, or several in a row, in any case."""
     numbers: bool | None = None
-    """In digits and in words; None: yes of text, whose answer may turn on them, no of others."""
+    """In digits and in words; None: yes for text, whose answer may depend on them, otherwise no."""
     answers: bool | None = None
-    """Of questions and of meaning representations; None: yes of both, no of others."""
+    """For questions and meaning representations; None: yes for both, otherwise no."""
 
 
 class TaskDefinition(Definition):
-    """One task: what is read, what is answered, and what an attack may change."""
+    """One task: its texts, its answers, and what an attack may change."""
 
     summary: str = ""
     paper: str | None = None
     kind: TaskKind = TaskKind.LABELS
     fields: tuple[FieldName, ...] = Field(min_length=1)
-    """Columns of the task's texts, in the order in which a model reads them."""
+    """Columns of the task's texts, in the model's reading order."""
     attacked: tuple[str, ...] | None = None
-    """None: every field that is not protected."""
+    """None: every unprotected field."""
     labels: tuple[str, ...] = ()
     """In the order of their indices."""
     metric: Metric | None = None
-    """None: accuracy; of spans, exact match and F1."""
+    """None: accuracy; for spans exact match and F1."""
     template: str = ""
     chat: ChatTable | None = None
     verbalisers: tuple[str, ...] = ()
     answer: AnswerTable | None = None
-    """Of text."""
+    """For text."""
     aliases: dict[str, str] = Field(default_factory=dict)
     protected: ProtectedTable = ProtectedTable()
 
@@ -66,8 +66,8 @@ class TaskDefinition(Definition):
     def _refuse_regression(cls, kind: object) -> object:
         if kind == "regression":
             raise ValueError(
-                "regression is not served: how far a score may move before it is wrong is a choice, and with it "
-                'every accuracy; cut the scores into classes, and say kind = "labels"'
+                "regression is not supported, because every accuracy would depend on a chosen tolerance; "
+                'cut the scores into classes, and use kind = "labels"'
             )
         return kind
 
@@ -103,16 +103,16 @@ class TaskDefinition(Definition):
         if self.answer is None:
             yield 'kind = "text" needs the table [answer] with parser and metric'
         elif self.protected.answers and self.answer.parser != MEANING:
-            yield "[protected] answers: of text, only a meaning representation says which words it is about"
+            yield "[protected] answers: for text, only a meaning representation names its words"
         if not self.template and self.chat is None:
-            yield 'kind = "text" needs a template or [chat]: what the model goes on after'
+            yield 'kind = "text" needs a template or [chat]: the prompt that the model continues'
         yield from self._form_problems()
 
     def _span_problems(self) -> Iterator[str]:
         if len(self.fields) != 2:
             yield f'kind = "span" reads two fields, the question and the paragraph; fields names {len(self.fields)}'
         if self.metric not in (None, Metric.EXACT_MATCH_AND_F1):
-            yield f'metric {self.metric.value!r} is of labels; of kind = "span" it is "exact-match-and-f1"'
+            yield f'metric {self.metric.value!r} is for labels; for kind = "span" use "exact-match-and-f1"'
 
     def _label_problems(self) -> Iterator[str]:
         if len(self.labels) < 2:
@@ -121,18 +121,18 @@ class TaskDefinition(Definition):
         folded = [fold_label(label) for label in self.labels]
         for label, name in zip(self.labels, folded, strict=True):
             if not name or folded.count(name) > 1:
-                why = "is nothing but signs" if not name else "reads as another one does, case and signs apart"
-                yield f"labels: {label!r} {why}; checkpoints name their labels so, and it could not be told apart"
+                why = "consists only of signs" if not name else "equals another label except for case and signs"
+                yield f"labels: {label!r} {why}; names of labels in checkpoints could not be matched with it"
         yield from _unknown("aliases", list(self.aliases.values()), self.labels)
         for alias, label in self.aliases.items():
             if fold_label(alias) in folded and fold_label(alias) != fold_label(label):
-                yield f"aliases: {alias!r} is a label itself; it cannot stand for {label!r}"
+                yield f"aliases: {alias!r} is a label itself; it cannot be an alias of {label!r}"
         if self.protected.answers is not None:
             yield '[protected] answers: only kind = "span" has answers in its text; take it out'
         if self.metric is Metric.EXACT_MATCH_AND_F1:
-            yield 'metric "exact-match-and-f1" is of kind = "span"; of labels it is "accuracy" or "accuracy-and-f1"'
+            yield 'metric "exact-match-and-f1" is for kind = "span"; for labels use "accuracy" or "accuracy-and-f1"'
         if self.metric is Metric.ACCURACY_AND_F1 and len(self.labels) != 2:
-            yield f'metric "accuracy-and-f1" is of two labels, F1 the second\'s; there are {len(self.labels)}'
+            yield f'metric "accuracy-and-f1" is for two labels, F1 of the second; there are {len(self.labels)}'
         yield from self._prompt_problems()
 
     def _prompt_problems(self) -> Iterator[str]:
@@ -150,7 +150,7 @@ class TaskDefinition(Definition):
                 yield f"verbalisers: {word!r} {why}; give each its own"
 
     def _prompt(self) -> tuple[str, str]:
-        """The prompt, and what names it in errors."""
+        """The prompt, and its name in errors."""
         return (self.template, "template") if self.chat is None else (self.chat.user, "[chat] user")
 
     def _form_problems(self) -> Iterator[str]:
@@ -160,7 +160,7 @@ class TaskDefinition(Definition):
         if prompt:
             yield from _template_problems(key, prompt, self.fields)
         if self.chat is not None and list(_placeholders(self.chat.system)):
-            yield "[chat] system: fields stand in [chat] user; write the system message without braces"
+            yield "[chat] system: fields belong in [chat] user; write the system message without braces"
 
     def _attacked(self) -> tuple[str, ...]:
         open_fields = tuple(name for name in self.fields if name not in self.protected.fields)
@@ -174,7 +174,7 @@ class TaskDefinition(Definition):
         return Protected(said.fields, said.patterns, said.words, numbers, answers)
 
     def named(self, name: str, file: str = "") -> Task:
-        """Returns the task by the name that it goes by."""
+        """Returns the task under its name."""
         traits = self.kind.traits
         return Task(
             name=name,
@@ -214,7 +214,7 @@ def _unknown(key: str, names: Sequence[str], known: Sequence[str]) -> Iterator[s
 
 
 def _placeholders(template: str) -> Iterator[tuple[str, bool]]:
-    """What stands in braces, and whether it is a bare name."""
+    """The contents of braces, and whether each is a bare name."""
     for _, name, form, conversion in Formatter().parse(template):
         if name is not None:
             yield name, not form and conversion is None
@@ -230,8 +230,8 @@ def _template_problems(key: str, template: str, fields: Sequence[str]) -> Iterat
         if name not in fields:
             yield f"{key}: unknown field {name!r}{nearest_of(name, fields)}"
         if not is_bare:
-            yield f"{key}: {{{name}}} stands alone in its braces; take out what follows the name"
+            yield f"{key}: {{{name}}} must be alone in its braces; take out the rest"
     names = [name for name, _ in placeholders]
     for name in fields:
         if name not in names:
-            yield f"{key}: lacks the field {{{name}}}; every field of the task stands in it"
+            yield f"{key}: lacks the field {{{name}}}; use every field of the task"

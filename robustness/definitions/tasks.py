@@ -1,4 +1,4 @@
-"""Finds tasks: those that ship, by name, and a user's own, by the path of a file."""
+"""Finds tasks: shipped ones by name, a user's own by the path of a file."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ TASKS = Catalog("task", "suites/tasks", TaskDefinition)
 
 @cache
 def shipped_tasks() -> tuple[Task, ...]:
-    """Returns the tasks that ship, by name."""
+    """Returns the shipped tasks by name."""
     return tuple(find_task(name) for name in TASKS.names())
 
 
 def find_task(reference: str, folder: Path | None = None) -> Task:
     """Returns the task of a shipped name, or of the path of a file that ends in .toml.
 
-    The file is a task's, or a test set's, whose task it is then.
+    The file defines a task, or a test set, whose task is returned.
 
     Args:
         reference: a name or a path.
-        folder: what a relative path is relative to; None: the working directory.
+        folder: the base of a relative path; None: the working directory.
 
     Raises:
         DefinitionError: no task has that name, or the file is malformed; the message has the nearest right name.
@@ -43,10 +43,10 @@ def find_task(reference: str, folder: Path | None = None) -> Task:
 
 
 def task_of_testset(path: Path, definition: TestsetDefinition) -> Task:
-    """Returns the task of a test set, whose file names it or holds it as the table `[task]`; goes by the file's name.
+    """Returns the task of a test set, which its file names or holds as the table `[task]` under the file's name.
 
     Raises:
-        DefinitionError: what `find_task` raises, with the test set's file before it.
+        DefinitionError: as `find_task`, with the test set's file before the message.
     """
     if isinstance(definition.task, TaskDefinition):
         if path.stem in TASKS.names():
@@ -70,11 +70,11 @@ def find_testset_task(name: str) -> Task:
 
 
 TASK_KEYS = frozenset({"fields", "kind", "labels", "task", "template"})
-"""Of tasks and test sets alone: a file with one of them is no recipe, whatever it lacks."""
+"""Keys only of tasks and test sets: a file with one of them is no recipe."""
 
 
 def is_task_file(reference: str) -> bool:
-    """Whether a path leads to a task's file, or to a test set's that has one.
+    """Whether a path leads to a task's file, or to a test set's file with a task.
 
     Raises:
         DefinitionError: it ends in .toml and is not TOML.

@@ -1,4 +1,4 @@
-"""What a test set file may say."""
+"""The schema of a test set file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from robustness.tasks.patterns import compile_pattern
 
 
 def _stay_inside(file: str) -> str:
-    path = PureWindowsPath(file)  # which knows both separators, and drives
+    path = PureWindowsPath(file)  # knows both separators, and drives
     if path.drive or path.root or ".." in path.parts or "\0" in file:
         raise ValueError(f"{file!r} does not lie in the data folder; give a path relative to it")
     return file
@@ -28,13 +28,13 @@ def _tells_originals(suffix: str) -> str:
 
 
 DataPath = Annotated[str, AfterValidator(_stay_inside)]
-"""A file below the data folder: a definition from elsewhere cannot have any other file read."""
+"""A file below the data folder, so that a third-party definition cannot read other files."""
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 ID_OF_ORIGINAL = r"\A(?P<original>.+?)(?:{suffix})\Z"
 ALTERED_SUFFIX = r"-(?:high-conf-turk\d+|add(?:any|anyextend|ansctx|negans)\d*)"
-"""Of Jia and Liang's files, and of the sets that are generated here."""
+"""The suffix of Jia and Liang's files and of generated sets."""
 
 
 class DistractorSearch(Definition):
@@ -42,17 +42,17 @@ class DistractorSearch(Definition):
 
     words: PositiveInt = 10
     candidates: PositiveInt = 20
-    """Common words drawn for each place, beside the question's own."""
+    """Common words drawn for each place, in addition to the question's words."""
     epochs: PositiveInt = 3
-    """Passes over all places before, and again after, the restarts begin."""
+    """Passes over all places before the restarts, and again with them."""
     restarts: NonNegativeInt = 4
-    """Further distractors that are searched from side by side where one was not enough."""
+    """Further distractors, searched side by side if one was not enough."""
     paragraph_words: NonNegativeInt = 0
-    """The most frequent content words of the paragraph that are candidates too."""
+    """Number of the paragraph's most frequent content words that are candidates too."""
 
 
 class TsvFile(Definition):
-    """A tab-separated file without quoting, as GLUE is distributed."""
+    """A tab-separated file without quoting, as in GLUE."""
 
     reader: Literal["tsv"]
     file: DataPath
@@ -60,7 +60,7 @@ class TsvFile(Definition):
     columns: tuple[str, ...]
     label: str
     header: tuple[str, ...] = ()
-    """Names of all columns of a file that has none, as GLUE's CoLA; empty: its first line names them."""
+    """Names of all columns of a file without a header, such as GLUE's CoLA; empty: its first line names them."""
     rows: PositiveInt | None = None
     digest: Digest | None = None
     provenance: Literal["official", "sample", "own"] = "official"
@@ -68,7 +68,7 @@ class TsvFile(Definition):
 
 
 class AdvGlueFile(Definition):
-    """One section of AdvGLUE's dev.json; `annotations` adds the benign originals where it is present."""
+    """One section of AdvGLUE's dev.json; `annotations` adds the benign originals, if present."""
 
     reader: Literal["advglue"]
     file: DataPath
@@ -89,54 +89,54 @@ class SquadFile(Definition):
     rows: PositiveInt | None = None
     digest: Digest | None = None
     suffix: Annotated[str, AfterValidator(_tells_originals)] = ALTERED_SUFFIX
-    """A regular expression; an id that ends in it is an altered form of the question named before it."""
+    """A regular expression; an id with this suffix is an altered form of the question named before it."""
     provenance: Literal["official", "sample", "generated", "own"] = "official"
 
 
 class Partner(Definition):
-    """The test set whose rows are the benign forms of another one's."""
+    """The test set with the benign forms of another set's rows."""
 
     testset: str
     row: str
-    """The column that says which: its place in the partner's file, from 0."""
+    """The column with the row's place in the partner's file, from 0."""
 
 
 class TableFile(Definition):
-    """A table of one's own: CSV (quoted), TSV (quoted), JSON (a list of objects), JSONL or Parquet, by its suffix."""
+    """A user's table: CSV (quoted), TSV (quoted), JSON (a list of objects), JSONL or Parquet, by its suffix."""
 
     reader: Literal["table"]
     file: DataPath
     root: Literal["data", "definition"] = "data"
-    """`definition`: the file lies beside the test set's own, or below it."""
+    """`definition`: the file lies in the folder of the test set's file, or below it."""
     columns: tuple[str, ...]
-    """The task's texts, in its order; of a SQuAD-like table the question and the context. What lies within an object
-    of a JSON file goes by its path, as example.premise."""
+    """The task's texts, in its order; for a SQuAD-like table the question and the context. Nested values of a JSON
+    object are named by path, as example.premise."""
     label: str | None = None
-    """Of a task with labels: the column that holds them, as names, as indices or as distributions: a list with a
-    number for each label, or an object from labels to numbers, of which the most frequent is right."""
+    """For a task with labels: the column with names, indices or distributions. A distribution is a list with a number
+    for each label, or an object from labels to numbers; the most frequent label is the gold."""
     ties: Literal["refuse", "leave-out"] = "refuse"
-    """Of distributions: what becomes of a row whose most frequent labels are equally frequent."""
+    """For distributions: how to treat a row whose most frequent labels tie."""
     labels: dict[str, str] = Field(default_factory=dict)
-    """The file's own labels to the task's, where they differ."""
+    """From the file's labels to the task's, if they differ."""
     answers: str | None = None
-    """Of a SQuAD-like table: the column with {text, answer_start}, or a list of such objects; of a text task: the
-    column with the gold text, or with a list of them, any of which is right."""
+    """For a SQuAD-like table: the column with {text, answer_start}, or a list of such objects. For a text task: the
+    column with the gold text, or a list of right texts."""
     method: str | None = None
-    """The column that says how a ready-made adversarial row was made: rows of one value are a subgroup."""
+    """The column with the construction of a ready-made adversarial row; rows of one value form a subgroup."""
     id: str | None = None
     original: tuple[str, ...] = ()
-    """Columns with the benign texts; empty cells where there are none."""
+    """Columns with the benign texts; empty cells if there are none."""
     original_answers: str | None = None
-    """Of a text task: the column with the gold text of the benign texts, or with a list of them; empty cells where it
-    is the row's own."""
+    """For a text task: the column with the gold text of the benign texts, or a list of them; empty cells if it is the
+    row's own."""
     partner: Partner | None = None
-    """In place of `original`: each row's is a row of another test set, with its gold."""
+    """In place of `original`: each row's original is a row of another test set, with its gold."""
     unanswerable: tuple[str, ...] = ()
-    """Of a text task: gold texts that say that a question has no answer. Results are given with and without such
-    rows, whose construction is `unanswerable`."""
+    """For a text task: gold texts of unanswerable questions. Results are given with and without these rows; their
+    construction is `unanswerable`."""
     original_label: str | None = None
-    """Of a contrast set: the column with the label of the benign texts, in the words of `label`; empty cells where
-    it is the row's own."""
+    """For a contrast set: the column with the label of the benign texts, spelled as in `label`; empty cells if it is
+    the row's own."""
     group: str | None = None
     """Rows of one source question share it."""
     rows: PositiveInt | None = None
@@ -145,22 +145,22 @@ class TableFile(Definition):
 
 
 class GeneratedSet(Definition):
-    """Made here where no file of the set is at hand: deterministic for its seed."""
+    """Generated if no file of the set is available; deterministic for its seed."""
 
     generator: Literal["addansctx", "addnegans", "addany", "addanyextend", "edited", "counterfactual"]
     questions: str
-    """The shipped test set whose original questions, or sentences, are altered."""
+    """The shipped test set with the original questions or sentences."""
     seed: NonNegativeInt = 0
     place: Literal["before", "after"] = "after"
-    """Of the distractor: before or after the paragraph."""
+    """Where the distractor goes: before or after the paragraph."""
     search: DistractorSearch | None = None
-    """Of the generators that ask a checkpoint."""
+    """For generators that ask a checkpoint."""
     rows: PositiveInt | None = None
-    """What it makes of all its questions, originals included: for who reads the list, not checked."""
+    """Number of rows made from all its questions, including originals; informative, not checked."""
 
     @property
     def needs_checkpoint(self) -> bool:
-        """Whether the distractor is searched for against one checkpoint."""
+        """Whether the distractor is searched against one checkpoint."""
         return self.search is not None
 
 
@@ -174,10 +174,10 @@ class HubDataset(Definition):
     rows: PositiveInt
     digest: Digest | None = None
     columns: tuple[str, ...] = ()
-    """The task's texts where the data set calls them otherwise."""
+    """The task's texts, if the data set names them differently."""
     label: str = "label"
     answers: str | None = None
-    """This and what follows: of a text task, as in tables of one's own."""
+    """This and the next keys: for a text task, as in users' tables."""
     method: str | None = None
     group: str | None = None
     original: tuple[str, ...] = ()
@@ -186,7 +186,7 @@ class HubDataset(Definition):
 
 
 class Split(Definition):
-    """Where a list of examples comes from: the first local file that exists, else the hub, else it is made."""
+    """The source of examples: the first local file that exists, else the hub, else generated."""
 
     local: tuple[Annotated[TsvFile | AdvGlueFile | SquadFile | TableFile, Field(discriminator="reader")], ...] = ()
     hub: HubDataset | None = None
@@ -194,7 +194,7 @@ class Split(Definition):
 
 
 class TestsetDefinition(Definition):
-    """One test set, and for a clean one the training split beside it."""
+    """One test set, and for a clean one its training split."""
 
     __test__ = False  # the name is the field's word, not a pytest class
 

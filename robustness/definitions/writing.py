@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 
 def toml_value(value: object) -> str:
-    r"""Returns a value as it stands behind a key; tables stand inline.
+    r"""Returns a value in TOML; tables are inline.
 
-    JSON's escapes are TOML's too; of what TOML wants escaped JSON only leaves the delete character.
+    JSON's escapes are valid in TOML; JSON leaves only the delete character unescaped.
 
     >>> toml_value({"a b": ["x\n", 1, True]})
     '{ "a b" = ["x\\n", 1, true] }'

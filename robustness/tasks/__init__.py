@@ -1,1 +1,1 @@
-"""Tasks: what is asked, what is right, and how an answer is graded; needs neither torch nor a model."""
+"""Tasks: questions, golds and the grading of answers; needs neither torch nor a model."""

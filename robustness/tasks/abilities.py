@@ -1,4 +1,4 @@
-"""What a checkpoint can answer, said before anything runs."""
+"""The abilities of a checkpoint, known before anything runs."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ class Ability(StrEnum):
     """One kind of question."""
 
     LOSSES = "losses"
-    """Of texts, with whether each is answered rightly: every checkpoint."""
+    """Losses of texts, and whether each answer is right: every checkpoint."""
     SCORES = "scores"
     """A row of logits, one for each label."""
     LOGITS = "logits"
-    """One row of logits, the largest of which is the answer: of labels, or of spans.
+    """One row of logits whose largest is the answer: of labels, or of spans.
 
-    A response has such a row for each of its tokens.
+    A response has one such row per token.
     """
     TEXT_GRADIENTS = "text-gradients"
     """The gradient of the loss at the tokens of a text."""
     EMBEDDINGS = "embeddings"
-    """Answers to embeddings in place of a text, and their gradients."""
+    """Answers to embeddings instead of a text, and their gradients."""
 
 
 @runtime_checkable
 class Needing(Protocol):
-    """An attack or a probe that says what it asks of a checkpoint beyond what its kind does."""
+    """An attack or a probe that declares abilities beyond those of its kind."""
 
     @property
     def needs(self) -> frozenset[Ability]:
-        """What the checkpoint must be able to answer; an attack that yields `Scores` names `Ability.SCORES`."""
+        """Required abilities; an attack that yields `Scores` names `Ability.SCORES`."""
         ...
 
 
 def declared_needs(asking: object) -> frozenset[Ability]:
-    """Returns what an attack or a probe says that it needs; nothing where it says nothing.
+    """Returns the abilities that an attack or a probe declares; by default none.
 
     >>> declared_needs(object())
     frozenset()

@@ -24,7 +24,7 @@ def normalised_tokens(text: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class AnswerScore:
-    """How right one answer is, against the best fitting of the gold answers; fractions."""
+    """The scores of one answer against the best-fitting gold answer; fractions."""
 
     exact_match: float
     f1: float
@@ -43,12 +43,12 @@ def score_answer(answer: str, golds: Sequence[GoldSpan]) -> AnswerScore:
     return _score(answer, tuple(gold.text for gold in golds))
 
 
-@lru_cache(maxsize=50_000)  # a search asks about texts whose likely answers are the same few spans
+@lru_cache(maxsize=50_000)  # the texts of a search share a few likely answers
 def _score(answer: str, golds: tuple[str, ...]) -> AnswerScore:
-    from torchmetrics.functional.text import squad  # seconds to import
+    from torchmetrics.functional.text import squad  # takes seconds to import
 
     references: dict[str, list[str] | list[int]] = {"text": list(golds), "answer_start": [0] * len(golds)}
     scores = squad([{"prediction_text": answer, "id": "0"}], [{"answers": references, "id": "0"}])
-    # Two answers without a word have none in common: 0 in SQuAD v1.1, 1 in torchmetrics.
+    # Two answers without words share none: 0 in SQuAD v1.1, 1 in torchmetrics.
     f1 = float(scores["f1"]) / 100 if normalised_tokens(answer) else 0.0
     return AnswerScore(float(scores["exact_match"]) / 100, f1)

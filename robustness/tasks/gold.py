@@ -1,4 +1,4 @@
-"""What is right, where that is more than a label."""
+"""Golds other than labels."""
 
 from __future__ import annotations
 
@@ -11,4 +11,4 @@ class GoldSpan:
 
     text: str
     start: int
-    """Of its first character in the context, as the test set has it."""
+    """Place of its first character in the context, from the test set."""

@@ -13,32 +13,32 @@ from robustness.tasks.task import Task, TaskKind
 from robustness.tasks.text.grading import TextGrader
 
 SURE = 40.0
-"""A logit so far above the others that what is left to them is rounding."""
+"""A logit so far above the others that their probability is rounding error."""
 
 
 @dataclass(frozen=True, slots=True)
 class KnownAnswers:
-    """Rows of a model, and what any grader of their task must say of them."""
+    """Rows of a model, and the result required from any grader of their task."""
 
     rows: Rows
     asked: tuple[GradedText, ...]
     right: float
-    """Share of the answers."""
+    """Share of right answers."""
     quality: float
-    """Mean."""
+    """Mean quality."""
 
 
 def grader_for(task: Task) -> Grader:
-    """Returns what reads the rows of a task's models."""
+    """Returns the grader of a task."""
     return _GRADING[task.kind].grader(task)
 
 
 def known_answers(task: Task, text: str) -> Iterator[KnownAnswers]:
-    """Yields gold answers and empty ones to made-up texts; none of free text, whose gold is the test set's alone.
+    """Yields gold and empty answers to made-up texts; nothing for free text, whose gold only a test set has.
 
     Args:
         task: with labels, or of questions.
-        text: what stands in the fields of a task with labels.
+        text: the content of the fields of a task with labels.
     """
     yield from _GRADING[task.kind].known(task, text)
 
@@ -52,7 +52,7 @@ def _known_labels(task: Task, text: str) -> Iterator[KnownAnswers]:
     n = len(task.labels)
     asked = tuple(GradedText((text,) * len(task.fields), label) for label in range(n))
     yield KnownAnswers(np.eye(n, dtype=np.float32) * SURE, asked, right=1.0, quality=1.0)
-    # Nothing is preferred: the first label is the answer, and each has its share of the probability.
+    # All logits are equal: the first label is the answer, and all have the same probability.
     yield KnownAnswers(np.zeros((n, n), dtype=np.float32), asked, right=1 / n, quality=1 / n)
 
 

@@ -1,7 +1,7 @@
-"""Grading: from what a model gives for a text to a loss, to right or wrong, and to a response that people read.
+"""Grading: turns a model's row for a text into a loss, into right or wrong, and into a readable response.
 
-What a model gives for one text is a row of numbers, float32: of a task with labels its logits, of a question
-`SpanRow`. Attacks see losses and whether an answer is right, reports see grades; neither sees a row.
+A model gives one row of float32 numbers for a text: logits for a task with labels, `SpanRow` for a question. Attacks
+see losses and whether an answer is right; reports see grades. Neither sees a row.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from robustness.tasks.answer_scores import score_answer
 from robustness.tasks.gold import GoldSpan
 
 Rows = NDArray[np.float32]
-"""What a model gives for texts, shape (texts, numbers)."""
+"""A model's rows for texts, shape (texts, numbers)."""
 
 
 class Asked(Protocol):
-    """A text with what is right of it; an Example is one."""
+    """A text and its gold; an Example is one."""
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -43,53 +43,53 @@ class Asked(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Grade:
-    """How right one response is."""
+    """The grade of one response."""
 
     correct: bool
     quality: float
-    """In [0, 1]: of labels the probability of the gold label, of a span its F1."""
+    """In [0, 1]: the probability of the gold label, or a span's F1."""
     response: str
     """A label's name, or the answer."""
     cut: bool | None = None
-    """Of a generated text: whether it was still going on at the token limit."""
+    """For a generated text: whether it was cut at the token limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredGrade:
-    """A grade as a run keeps it, with the text and what is right of it."""
+    """A grade as stored in a run, with the text and its gold."""
 
     text: str
-    """The last segment, which a span is of."""
+    """The last segment, which contains spans."""
     gold: str
     grade: Grade
 
 
 @dataclass(frozen=True, slots=True)
 class BlindAnswer:
-    """What an answer scores on average that knows nothing of the texts."""
+    """The mean score of an answer that ignores the texts."""
 
     points: float
     measure: str
-    """What is averaged, with a blank behind it; empty: how often the answer is right."""
+    """The averaged quantity, followed by a blank; empty: accuracy."""
     answer: str
-    """How it is come by."""
+    """How it is obtained."""
 
 
 class Grader(Protocol):
-    """Reads the rows that one kind of task's models give."""
+    """Reads the rows of models for one kind of task."""
 
     @property
     def measure(self) -> str:
-        """By what clean performance goes: accuracy, or F1."""
+        """The measure of clean performance: accuracy, or F1."""
         ...
 
     @property
     def floor(self) -> str:
-        """What answers without reading a text, in words."""
+        """The answer that ignores the texts, in words."""
         ...
 
     def losses(self, rows: Rows, asked: Sequence[Asked]) -> NDArray[np.float64]:
-        """Returns minus the log-probability of what is right, shape (texts,)."""
+        """Returns minus the log-probability of the gold, shape (texts,)."""
         ...
 
     def correct(self, rows: Rows, asked: Sequence[Asked]) -> NDArray[np.bool_]:
@@ -97,31 +97,31 @@ class Grader(Protocol):
         ...
 
     def problem(self, asked: Asked) -> str | None:
-        """Returns why what is right of a text cannot be answered, or None."""
+        """Returns why a text's gold cannot be answered, or None."""
         ...
 
     def points(self, rows: Rows, asked: Sequence[Asked]) -> NDArray[np.float64]:
-        """Returns what is averaged to see whether a model has learnt its task, each in [0, 1], shape (texts,)."""
+        """Returns the measure of clean performance for each text, in [0, 1], shape (texts,)."""
         ...
 
     def blind_answer(self, asked: Sequence[Asked]) -> BlindAnswer:
-        """Returns what a model must beat that has learnt its task."""
+        """Returns the floor that a trained model must exceed."""
         ...
 
     def grade(self, row: NDArray[np.float32], asked: Asked) -> Grade:
-        """Returns how right one answer is."""
+        """Returns the grade of one answer."""
         ...
 
     def gold(self, asked: Asked) -> str:
-        """Returns what is right, as people read it."""
+        """Returns the gold in readable form."""
         ...
 
     def generated(self, row: NDArray[np.float32]) -> int | None:
-        """Returns how many tokens were decoded for a row; None where nothing ever is."""
+        """Returns the number of tokens decoded for a row; None if nothing is ever decoded."""
         ...
 
     def differ(self, known: NDArray[np.float32], fresh: NDArray[np.float32], tolerance: float) -> bool:
-        """Returns whether two rows of what was asked twice differ by more than rounding explains.
+        """Returns whether two rows of the same question differ by more than rounding.
 
         Args:
             known: the first row.
@@ -131,11 +131,11 @@ class Grader(Protocol):
         ...
 
     def contradiction(self, row: NDArray[np.float32], stored: StoredGrade, tolerance: float) -> str | None:
-        """Returns how one answer differs from what was stored of the same text, or None.
+        """Returns how one answer differs from the stored answer to the same text, or None.
 
         Args:
-            row: what the model gives for the text now.
-            stored: what it was graded as then.
+            row: the model's current row for the text.
+            stored: the stored grade.
             tolerance: how far a probability may move.
         """
         ...
@@ -144,7 +144,7 @@ class Grader(Protocol):
 @final
 @dataclass(frozen=True, slots=True)
 class LabelGrader:
-    """Of rows of logits: the largest is the answer, and of equals the first.
+    """Reads rows of logits: the largest is the answer, the first among equals.
 
     >>> grader = LabelGrader(("negative", "positive"))
     >>> asked = GradedText(("a fine film",), label=1)
@@ -155,20 +155,20 @@ class LabelGrader:
     labels: tuple[str, ...]
     """Names, in the order of the row."""
     measure: ClassVar[str] = "accuracy"
-    """By what clean performance goes."""
+    """The measure of clean performance."""
     floor: ClassVar[str] = "majority class"
-    """What answers without reading a text."""
+    """The answer that ignores the texts."""
 
     def losses(self, rows: Rows, asked: Sequence[Asked]) -> NDArray[np.float64]:
         """Returns minus the log-softmax at the gold label, shape (texts,)."""
         return -log_probabilities(rows)[np.arange(len(rows)), _labels_of(asked)]
 
     def correct(self, rows: Rows, asked: Sequence[Asked]) -> NDArray[np.bool_]:
-        """Returns where the gold label's logit is the first of the largest, shape (texts,)."""
+        """Returns whether the gold label's logit is the first of the largest, shape (texts,)."""
         return np.asarray(rows.argmax(axis=1) == _labels_of(asked))
 
     def problem(self, asked: Asked) -> str | None:
-        """Returns that the gold label is not one of the head's, or None.
+        """Returns a message if the head lacks the gold label, or None.
 
         >>> LabelGrader(("negative", "positive")).problem(GradedText(("a fine film",), label=7))
         "label 7 is outside the head's range: it has labels 0 to 1; mend the test set"
@@ -183,18 +183,18 @@ class LabelGrader:
         return self.correct(rows, asked).astype(np.float64)
 
     def blind_answer(self, asked: Sequence[Asked]) -> BlindAnswer:
-        """Returns how often the most frequent label is right."""
+        """Returns the share of the most frequent label."""
         counts = np.bincount(_labels_of(asked))
         return BlindAnswer(float(counts.max() / counts.sum()), "", "the majority class")
 
     def grade(self, row: NDArray[np.float32], asked: Asked) -> Grade:
-        """Returns the label that is answered; its quality is the probability of the gold one."""
+        """Returns the answered label; its quality is the probability of the gold label."""
         answered = int(row.argmax())
         quality = float(np.exp(log_probabilities(row[None])[0, asked.label]))
         return Grade(answered == asked.label, quality, self.labels[answered])
 
     def gold(self, asked: Asked) -> str:
-        """Returns the gold label's name, or its number where the head has no such label."""
+        """Returns the gold label's name, or its number if the head lacks it."""
         return str(asked.label) if self.problem(asked) else self.labels[asked.label]
 
     def generated(self, row: NDArray[np.float32]) -> int | None:
@@ -207,7 +207,7 @@ class LabelGrader:
         return bool(np.abs(known - fresh).max() > tolerance * max(1.0, float(np.abs(fresh).max())))
 
     def contradiction(self, row: NDArray[np.float32], stored: StoredGrade, tolerance: float) -> str | None:
-        """Returns that the label, or the gold label's probability, is another; a tie may fall either way."""
+        """Returns a message if the label or the gold label's probability differs; a tie may break either way."""
         then = stored.grade
         if not {stored.gold, then.response} <= set(self.labels):
             return (
@@ -234,15 +234,15 @@ class SpanRow(IntEnum):
     LOSS = 0
     """Minus the log of the summed probability of the gold spans."""
     START = 1
-    """Of the answer: its first character in the paragraph; whole numbers below 2^24 are exact in float32."""
+    """The answer's first character in the paragraph; whole numbers below 2^24 are exact in float32."""
     END = 2
-    """Behind its last character."""
+    """After its last character."""
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class SpanGrader:
-    """Of rows of `SpanRow`: right is an exact match by SQuAD's rules.
+    """Reads rows of `SpanRow`: right is an exact match by SQuAD's rules.
 
     >>> asked = GradedText(("Who won?", "Denver won."), answers=(GoldSpan("Denver", 0),))
     >>> SpanGrader().grade(np.array([0.1, 0, 6], dtype=np.float32), asked)
@@ -250,9 +250,9 @@ class SpanGrader:
     """
 
     measure: ClassVar[str] = "F1"
-    """By what clean performance goes."""
+    """The measure of clean performance."""
     floor: ClassVar[str] = "the whole paragraph as answer"
-    """What answers without reading a question."""
+    """The answer that ignores the questions."""
 
     def losses(self, rows: Rows, asked: Sequence[Asked]) -> NDArray[np.float64]:
         """Returns the rows' losses, shape (texts,)."""
@@ -278,7 +278,7 @@ class SpanGrader:
         return BlindAnswer(float(np.mean(f1)), "F1 ", "answering with the whole paragraph")
 
     def grade(self, row: NDArray[np.float32], asked: Asked) -> Grade:
-        """Returns the span that is answered, with its F1."""
+        """Returns the answered span, with its F1."""
         answer = _span(row, asked.texts[-1])
         score = score_answer(answer, asked.answers)
         return Grade(score.exact_match == 1, score.f1, answer)
@@ -293,13 +293,13 @@ class SpanGrader:
         return None
 
     def differ(self, known: NDArray[np.float32], fresh: NDArray[np.float32], tolerance: float) -> bool:
-        """Returns whether another span is answered, or the loss moved by more than a share of itself (at least 1)."""
+        """Returns whether the span differs, or the loss moved by more than a share of itself (at least 1)."""
         loss = abs(float(known[SpanRow.LOSS] - fresh[SpanRow.LOSS]))
         is_other = not np.array_equal(known[SpanRow.START :], fresh[SpanRow.START :])
         return is_other or loss > tolerance * max(1.0, abs(float(fresh[SpanRow.LOSS])))
 
     def contradiction(self, row: NDArray[np.float32], stored: StoredGrade, tolerance: float) -> str | None:
-        """Returns that another span is answered, or None; of the gold answers a run keeps the first alone."""
+        """Returns a message if the span differs, or None; a run stores only the first gold answer."""
         del tolerance
         answer = _span(row, stored.text)
         return (
@@ -309,7 +309,7 @@ class SpanGrader:
 
 @dataclass(frozen=True, slots=True)
 class GradedText:
-    """The least that can be graded."""
+    """The smallest probability that can be graded."""
 
     texts: tuple[str, ...]
     label: int = 1
@@ -317,14 +317,14 @@ class GradedText:
 
 
 def log_probabilities(rows: Rows) -> NDArray[np.float64]:
-    """Log-softmax in double precision, shape (n, labels): order survives where probabilities round to 1."""
+    """Log-softmax in double precision, shape (n, labels): keeps the order of probabilities that round to 1."""
     logits = rows.astype(np.float64)
     shifted = logits - logits.max(axis=1, keepdims=True)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
 
 
 def grade_finite(grader: Grader, row: NDArray[np.float32], asked: Asked) -> Grade | None:
-    """Returns how right one answer is; None of a row that is no numbers, or where no answer could be right."""
+    """Returns one answer's grade; None for a row without numbers, or if no answer could be right."""
     return grader.grade(row, asked) if np.isfinite(row).all() and grader.problem(asked) is None else None
 
 

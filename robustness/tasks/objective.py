@@ -1,4 +1,4 @@
-"""What an attack is after: a wrong answer, or one that stays right while words go."""
+"""The objective of an attack: a wrong answer, or a kept answer with fewer words."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 
 class ObjectiveKind(StrEnum):
-    """What must become of the answer."""
+    """The wanted answer."""
 
     CHANGE_PREDICTION = "change-prediction"
     KEEP_PREDICTION = "keep-prediction"
 
 
 class Worded(Protocol):
-    """A text with the words that are open to attack; an Example is one."""
+    """A text and its words open to attack; an Example is one."""
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -28,21 +28,21 @@ class Worded(Protocol):
 
     @property
     def words(self) -> tuple[str, ...]:
-        """Of the segments open to attack."""
+        """Words of the segments open to attack."""
         ...
 
     def with_texts(self, texts: Sequence[str]) -> Self:
-        """Returns it with other segments, whose words are found anew."""
+        """Returns a copy with other segments and their words."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """When a proposal counts as a success: the answer to it is as wanted, and the text may be proposed.
+    """The conditions of success: the answer is as wanted, and the text is allowed.
 
-    A search is told of the answer alone; the referee asks for both. A kept prediction (input reduction, arXiv
-    1804.07781) is a success on a text of at most `max_words` words, all of them the clean text's, in its order. Such
-    a success is not a wrong answer, and no accuracy counts it as one.
+    A search learns only about the answer; the referee checks both. A kept prediction (input reduction, arXiv
+    1804.07781) is a success on a text of at most `max_words` words, all from the clean text and in its order. No
+    accuracy counts such a success as a wrong answer.
 
     >>> Objective().reached(np.array([True, False]))
     array([False,  True])
@@ -52,10 +52,10 @@ class Objective:
 
     kind: ObjectiveKind = ObjectiveKind.CHANGE_PREDICTION
     max_words: int = 0
-    """Of the segments open to attack; of a kept prediction alone."""
+    """Maximum of words in the segments open to attack; only for a kept prediction."""
 
     def reached(self, correct: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Returns which answers are as wanted of examples that were right before, shape (texts,).
+        """Returns which answers are as wanted, for examples that were right before, shape (texts,).
 
         Args:
             correct: which answers are right, shape (texts,).
@@ -63,11 +63,11 @@ class Objective:
         return ~correct if self.kind is ObjectiveKind.CHANGE_PREDICTION else correct
 
     def allows(self, clean: Worded, proposal: Worded) -> bool:
-        """Whether a text may be a success on the clean one, whatever the answer to it."""
+        """Whether a text is an allowed change of the clean text, regardless of its answer."""
         if proposal.texts == clean.texts:
             return False
         if self.kind is ObjectiveKind.CHANGE_PREDICTION:
             return True
-        words = proposal.with_texts(proposal.texts).words  # found anew: a word emptied in place is none
+        words = proposal.with_texts(proposal.texts).words  # found again, because an emptied word does not count
         left = iter(clean.words)
         return len(words) <= self.max_words and all(word in left for word in words)

@@ -1,4 +1,4 @@
-"""Regular expressions that users write: each search has a limited time, whatever the expression."""
+"""Users' regular expressions: every search has a time limit."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from functools import lru_cache
 import regex
 
 SECONDS = 2.0
-"""For one text; a pattern without repetitions within repetitions takes microseconds."""
+"""For one text; a pattern without nested repetitions takes microseconds."""
 MOST_REPETITIONS = 100_000
-"""The library writes counted repetitions out: more would take seconds, and then all memory, to compile."""
+"""The library expands counted repetitions: more would take seconds and then all memory to compile."""
 _COUNT = re.compile(r"\{(\d{1,9})")
 
 
 class SlowPatternError(ValueError):
-    """A pattern has taken too long on a text: no answer to that text, where others have theirs."""
+    """A pattern has taken too long on a text; only this text has no answer."""
 
 
 @lru_cache(maxsize=256)
@@ -25,7 +25,7 @@ def compile_pattern(pattern: str) -> regex.Pattern[str]:
     """Returns a pattern ready for use.
 
     Raises:
-        ValueError: it is no regular expression, or one that cannot be held; says why.
+        ValueError: it is no regular expression, or is too large; the message says why.
     """
     if math.prod(max(1, int(count)) for count in _COUNT.findall(pattern)) > MOST_REPETITIONS:
         raise ValueError(f"its counted repetitions multiply to more than {MOST_REPETITIONS:,}; write fewer")

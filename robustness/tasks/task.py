@@ -1,4 +1,4 @@
-"""A task: what a checkpoint reads, what it answers with, and which parts of it an attack may change."""
+"""A task: its texts, its answers, and the parts that an attack may change."""
 
 from __future__ import annotations
 
@@ -12,48 +12,48 @@ from robustness.tasks.text.answering import TextAnswer
 
 
 class TaskKind(StrEnum):
-    """What a task is answered with."""
+    """The kind of a task's answers."""
 
     LABELS = "labels"
     SPAN = "span"
     """A span of the last segment."""
     TEXT = "text"
-    """What a language model goes on with."""
+    """A language model's continuation."""
 
     @property
     def traits(self) -> KindTraits:
-        """What goes with it."""
+        """The kind's properties."""
         return _TRAITS[self]
 
 
 class Metric(StrEnum):
-    """What a test set of a task is scored by."""
+    """The score of a task's test sets."""
 
     ACCURACY = "accuracy"
     ACCURACY_AND_F1 = "accuracy-and-f1"
-    """The mean of both, of two labels; F1 is the second's (GLUE's QQP and MRPC, arXiv 1804.07461)."""
+    """The mean of both, for two labels; F1 of the second (GLUE's QQP and MRPC, arXiv 1804.07461)."""
     EXACT_MATCH_AND_F1 = "exact-match-and-f1"
-    """Of spans (SQuAD, arXiv 1606.05250)."""
+    """For spans (SQuAD, arXiv 1606.05250)."""
 
 
 @dataclass(frozen=True, slots=True)
 class KindTraits:
-    """What goes with one kind of task."""
+    """Properties of one kind of task."""
 
     gold_column: str
-    """What a table of one's own calls what is right."""
+    """The key for gold in a user's table."""
     foreign: tuple[str, ...]
-    """Keys of a task's file that are other kinds' own."""
+    """Keys of a task's file that belong only to other kinds."""
     answered: str
-    """With what, in words."""
+    """The kind of answer, in words."""
     metric: Metric = Metric.ACCURACY
-    """Where a task's file names none."""
+    """The default metric."""
     protects_answers: bool = False
-    """Whether gold answers in a text are protected where a task's file does not say."""
+    """Whether gold answers in a text are protected by default."""
     protects_numbers: bool = False
-    """Whether numbers are: where an answer is made up, it may turn on each of them."""
+    """Whether numbers are protected by default: a generated answer may depend on each."""
     is_generated: bool = False
-    """Whether a model writes its answer token by token, which takes as long as dozens of labels."""
+    """Whether a model generates its answer token by token, which costs as much as dozens of labels."""
 
 
 _TRAITS = {
@@ -77,37 +77,37 @@ _TRAITS = {
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """A prompt as messages, which the tokenizer's own chat template renders; fields stand in braces."""
+    """A prompt as messages for the tokenizer's own chat template; fields are in braces."""
 
     user: str
     system: str = ""
-    """None where it is empty."""
+    """None if it is empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class Protected:
-    """What no attack may edit."""
+    """Parts of a text that no attack may edit."""
 
     fields: tuple[str, ...] = ()
     patterns: tuple[str, ...] = ()
-    """Regular expressions: what they match in any field, with the whole of the words that they touch."""
+    """Regular expressions: protect their matches in any field, extended to whole words."""
     words: tuple[str, ...] = ()
-    """Whole words, or several in a row, in any case."""
+    """Whole words or phrases, in any case."""
     numbers: bool = False
     """In digits, and in words such as twelve, half and twice."""
     answers: bool = False
     """Occurrences of gold answers in the paragraph: an attack that deletes the answer has not fooled anyone.
 
-    Of a meaning representation, its slots' values where the text has them word for word.
+    For a meaning representation: its slots' values, if the text has them word for word.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One task; two are the same where a checkpoint of one can be evaluated as the other's.
+    """One task; two tasks are equal if a checkpoint of one can be evaluated on the other.
 
-    Source: GLUE (arXiv 1804.07461) for fields and label order; the attacked fields are those TextAttack's
-    recipes leave open (a premise or a passage is context and stays as it is).
+    Source: GLUE (arXiv 1804.07461) for fields and label order; the attacked fields are those of TextAttack's recipes,
+    which do not change a premise or a passage.
     """
 
     name: str
@@ -117,18 +117,18 @@ class Task:
     metric: Metric = Metric.ACCURACY
     kind: TaskKind = TaskKind.LABELS
     template: str = ""
-    """What a prompted causal language model reads, with the fields in braces."""
+    """The prompt of a causal language model, with the fields in braces."""
     chat: Chat | None = None
     """In place of `template`."""
     verbalisers: tuple[str, ...] = ()
-    """What it would go on with, for each label."""
+    """Its continuation for each label."""
     answer: TextAnswer | None = None
-    """Of text: where a response ends, and how it is read."""
+    """For text: where a response ends, and how it is parsed."""
     protected: Protected = field(default_factory=Protected)
     aliases: tuple[tuple[str, str], ...] = ()
-    """What checkpoints and data files call a label, and the label."""
+    """Pairs of a name in checkpoints or data files and the label."""
     file: str = field(default="", compare=False)
-    """Where a task of one's own was read from; empty for a shipped one."""
+    """The file of a user's task; empty for a shipped task."""
 
     @property
     def attacked_segments(self) -> tuple[int, ...]:
@@ -136,10 +136,10 @@ class Task:
         return tuple(self.fields.index(name) for name in self.attacked)
 
     def attacking(self, fields: Sequence[str]) -> Task:
-        """Returns the task with those of the fields open to attack that it has; without any, the task as it is.
+        """Returns the task with these of its fields open to attack; without fields, the task unchanged.
 
         Raises:
-            UsageError: it has none of them, or protects one.
+            UsageError: the task has none of the fields, or protects one.
 
         >>> Task("nli", ("premise", "hypothesis"), ("yes", "no"), ("hypothesis",)).attacking(["premise"]).attacked
         ('premise',)
@@ -157,7 +157,7 @@ class Task:
         return replace(self, attacked=attacked)
 
     def find_label(self, name: str) -> int | None:
-        """Returns the index of a label by its name or an alias, whatever the case and the signs; None: no such label.
+        """Returns the index of a label by name or alias, ignoring case and signs; None: no such label.
 
         >>> Task("mood", ("text",), ("sad", "glad"), ("text",), aliases=(("pos", "glad"),)).find_label("POS")
         1
@@ -169,7 +169,7 @@ class Task:
 
 
 def fold_label(name: str) -> str:
-    """Returns a label's letters and digits, of any script, without case: by what names of labels are compared.
+    """Returns a label's letters and digits of any script, without case, for comparing names.
 
     >>> fold_label("Sci/Tech"), fold_label("not_entailment"), fold_label("ПЛОХО")
     ('scitech', 'notentailment', 'плохо')

@@ -33,7 +33,7 @@ _PERCENT = re.compile(r"%|\bper\s?cent\b|\bpercent\b", re.IGNORECASE)
 
 
 class AnswerKind(StrEnum):
-    """What a fake answer must share with the true one."""
+    """The property that a fake answer shares with the true one."""
 
     YEAR = "year"
     DATE = "date"
@@ -53,7 +53,7 @@ FAKES: dict[AnswerKind, tuple[str, ...]] = {
     AnswerKind.NAME: ("Jane Holloway", "Lisbon", "Wexford Society", "Lake Arlen", "Edgar Whitlock Finch"),
     AnswerKind.PHRASE: ("copper wire", "public gardens", "by changing the order of payments", "a lack of timber"),
 }
-"""Used beside the other questions' answers, and alone where there are none."""
+"""Fake answers, used together with other questions' answers, or alone if there are none."""
 
 
 @lru_cache(maxsize=100_000)
@@ -83,7 +83,7 @@ def kind_of(answer: str) -> AnswerKind:
 
 
 def contains_answer(text: str, answers: Iterable[str]) -> bool:
-    """Whether one of the answers, as SQuAD's scorer sees it, stands in the text word for word.
+    """Whether the text contains one of the answers word for word, after SQuAD's normalisation.
 
     >>> contains_answer("He met the Broncos.", ["Broncos"]), contains_answer("Bronco", ["Broncos"])
     (True, False)
@@ -99,7 +99,7 @@ def contains_answer(text: str, answers: Iterable[str]) -> bool:
 def fake_answer(golds: Sequence[str], pool: Sequence[str], context: str, rng: np.random.Generator) -> str | None:
     """Draws an answer of the first gold's kind that shares no word with any gold and is not in the paragraph.
 
-    Of those, one whose number of words is nearest to the gold's; None where nothing is left.
+    Prefers a number of words nearest to the gold's; None if no answer is possible.
     """
     kind, length = kind_of(golds[0]), len(golds[0].split())
     taken = {token for gold in golds for token in normalised_tokens(gold)}

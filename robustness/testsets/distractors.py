@@ -1,4 +1,4 @@
-"""Distractor sentences that need no model: the answer's own words without it, and a denied fake answer."""
+"""Distractor sentences without a model: the answer's sentence without the answer, and a denied fake answer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from robustness.testsets.example import Example
 from robustness.testsets.sentences import split_sentences
 
 MIN_WORDS = 3
-"""What is left of a sentence must have at least so many words."""
+"""The rest of a sentence must have at least so many words."""
 MAX_PHRASE = 4
 """Words that a question phrase ("what school of thought") may have after its question word."""
 
@@ -27,9 +27,9 @@ _PREPOSITIONS = frozenset(_PREPOSITIONS_TEXT.split())
 
 
 def answer_context(example: Example) -> str | None:
-    """Returns the sentence of the first gold answer without that answer, or None where too little is left.
+    """Returns the sentence of the first gold answer without that answer, or None if too few words remain.
 
-    Other gold answers that stand in it are removed too, so that none is repeated.
+    Removes other gold answers from it too, so that none is repeated.
     """
     context = example.texts[1]
     answer = example.answers[0]
@@ -50,9 +50,9 @@ def answer_context(example: Example) -> str | None:
 def denied_answer(example: Example, fake: str) -> str | None:
     """Returns a sentence shaped like the question that denies a fake answer, or None for a question it cannot shape.
 
-    The rules are: a question phrase in the middle is replaced by "not FAKE"; one at the start gives "FAKE is not what
-    happened" where no auxiliary verb follows, "FAKE was not the name" after who or what with a form of be, and
-    "It was not FAKE that ..." otherwise, in which the auxiliary is dropped.
+    A question phrase in the middle is replaced by "not FAKE". A phrase at the start without a following auxiliary
+    verb gives "FAKE is not what happened". After who or what with a form of be it gives "FAKE was not the name".
+    Otherwise it gives "It was not FAKE that ...", without the auxiliary.
     """
     question = example.texts[0].strip().rstrip("?!. ")
     match = _WH.search(question)

@@ -1,4 +1,4 @@
-"""Rows taken out of a list in proportion: by label, in whole groups."""
+"""Draws rows from a list in proportion to labels, in whole groups."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from robustness.testsets.example import Example
 
 
 def draw(examples: Sequence[Example], limit: int | None, key: str) -> tuple[Example, ...]:
-    """Returns at most `limit` examples, drawn at random, in the order in which they stand.
+    """Returns at most `limit` examples, drawn at random, in their original order.
 
-    Which ones depends on `key`, texts, labels and groups alone, not on ids or the order of rows. Where no rows are
-    grouped, each of up to three labels has its share of the draw, give or take less than one row (Webster's rule;
-    Balinski and Young, Fair Representation, 1982). A limit cuts one group at most. A smaller limit draws a part of
-    what a larger one draws.
+    The draw depends only on `key`, texts, labels and groups, not on ids or the order of rows. Without groups, each of
+    up to three labels gets its share of the draw to within one row (Webster's rule; Balinski and Young, Fair
+    Representation, 1982). A limit cuts at most one group. A smaller limit draws a subset of a larger one.
 
     >>> rows = [Example(str(i), (f"text {i}",), label=int(i >= 6)) for i in range(8)]
     >>> [example.label for example in draw(rows, 4, "seed 0")]
@@ -30,7 +29,7 @@ def draw(examples: Sequence[Example], limit: int | None, key: str) -> tuple[Exam
 def proportional_order(examples: Sequence[Example], key: str) -> list[list[int]]:
     """Returns the groups of examples, as indices, shuffled by `key` and spread by label: every beginning is a sample.
 
-    Groups with the same set of labels make a stratum; the middle of each group stands where it stands in its stratum.
+    Groups with the same set of labels form a stratum; each group keeps its relative position in its stratum.
     """
     groups: dict[str, list[int]] = {}
     for index, example in enumerate(examples):
@@ -48,6 +47,6 @@ def proportional_order(examples: Sequence[Example], key: str) -> list[list[int]]
 
 
 def _shuffled(group: Sequence[Example], key: str) -> bytes:
-    """A random number of a group's contents: a shuffled copy of a file has the same."""
+    """A random number from a group's contents, so that a shuffled copy of a file gives the same."""
     rows = sorted(json.dumps([e.texts, [answer.text for answer in e.answers] or e.label]) for e in group)
     return hashlib.sha256("\n".join([key, *rows]).encode()).digest()

@@ -18,7 +18,7 @@ Span = tuple[int, int, int]
 
 
 def digest_texts(texts: Texts) -> str:
-    """Returns 16 hexadecimal digits that stand for one input, the same in every process.
+    """Returns a digest of one input, 16 hexadecimal digits, the same in every process.
 
     >>> digest_texts(("a", "b")) == digest_texts(("a b",))
     False
@@ -27,7 +27,7 @@ def digest_texts(texts: Texts) -> str:
 
 
 # TextAttack's words: runs of letters, digits and inner ' - _ * @; it counts these three signs as letters too.
-# One exception: TextAttack cuts Chinese text with a segmenter, here a run of it is one word.
+# One exception: TextAttack segments Chinese text; here a run of it is one word.
 _WORD = re.compile(r"[\w`\u02d7\xd7'\-*@]+")
 _WORD_EDGES = "'-_*@"
 
@@ -36,35 +36,35 @@ _WORD_EDGES = "'-_*@"
 class Example:
     """One input with its label; immutable, every edit returns a new one.
 
-    Words are those of the attacked segments, in reading order, found by TextAttack's rule (so that published recipes
-    see the same words), without those that are protected. After `replace_word(i, w)` word i is `w` to the letter,
-    whatever characters it holds, and all other words keep their index.
+    Words are those of the attacked segments, in reading order, without protected words. TextAttack's rule finds them,
+    so that published recipes see the same words. After `replace_word(i, w)` word i is exactly `w`, with any
+    characters, and all other words keep their index.
     """
 
     id: str
     texts: Texts
     label: int
-    """Index into the task's labels; where the task is answering, 1: that the answer is right."""
+    """Index into the task's labels; for questions 1: the answer is right."""
     group_id: str = ""
     """Examples of one source question share it; empty: the example is its own group."""
     attacked: tuple[int, ...] = (0,)
     """Indices of the segments an attack may change."""
     original: Texts | None = None
-    """The benign text that a ready-made adversarial example was made from, where it is known."""
+    """The benign text of a ready-made adversarial example, if known."""
     answers: tuple[GoldSpan, ...] = ()
-    """Gold answers, where the task is answering."""
+    """Gold answers of a question."""
     method: str = ""
-    """How a ready-made adversarial example was made, in its authors' words."""
+    """How a ready-made adversarial example was made, in its authors' terms."""
     construction: str = ""
-    """At what level: word, sentence or human."""
+    """The construction's level: word, sentence or human."""
     original_label: int | None = None
-    """What is right of `original`, where it is not `label`: a contrast set changes both. None: the same."""
+    """Gold label of `original`, if it differs from `label` as in a contrast set. None: the same."""
     original_answers: tuple[GoldSpan, ...] = ()
-    """Gold answers to `original`, where they are not `answers`."""
+    """Gold answers to `original`, if they differ from `answers`."""
     label_entropy: float | None = None
-    """In bits: how far people disagreed on the label, where the test set says so."""
+    """Disagreement of the annotators in bits, where the test set gives it."""
     protected: tuple[Span, ...] = ()
-    """What no attack may edit, ascending: the words that it touches are none of `words`."""
+    """Spans that no attack may edit, ascending; words that touch a span are not in `words`."""
     _spans: tuple[Span, ...] | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -78,7 +78,7 @@ class Example:
 
     @property
     def all_words(self) -> tuple[str, ...]:
-        """Those that are protected too.
+        """The words, including protected ones.
 
         >>> example = Example("1", ("two fine films",), label=1, protected=((0, 0, 3),))
         >>> example.words, example.all_words
@@ -88,7 +88,7 @@ class Example:
 
     @property
     def spans(self) -> tuple[Span, ...]:
-        """Where the words stand, in the order of `words`.
+        """The places of the words, in the order of `words`.
 
         >>> Example("1", ("a fine film",), label=1).spans
         ((0, 0, 1), (0, 2, 6), (0, 7, 11))
@@ -97,12 +97,12 @@ class Example:
 
     @property
     def group(self) -> str:
-        """The group's id, which is the example's own where it has no other."""
+        """The group's id; the example's own id if it has no group."""
         return self.group_id or self.id
 
     @property
     def clean_label(self) -> int:
-        """What is right of the clean form: the original's label where it has its own."""
+        """The gold label of the clean form: the original's own label, if it has one."""
         return self.label if self.original_label is None else self.original_label
 
     def replace_word(self, index: int, word: str) -> Example:
@@ -141,10 +141,10 @@ class Example:
         )
 
     def merge_words(self, index: int, word: str) -> Example:
-        """Returns the example with one word in place of two neighbours, the second of which becomes an empty word.
+        """Returns the example with one word in place of two neighbours; the second becomes an empty word.
 
-        So all other words keep their index. Raises IndexError when there is no such neighbour in the same segment,
-        or something protected stands between them.
+        All other words keep their index. Raises IndexError if there is no such neighbour in the same segment, or a
+        protected span lies between them.
 
         >>> merged = Example("1", ("a very fine film",), label=1).merge_words(1, "superb")
         >>> merged.texts, merged.words
@@ -167,18 +167,18 @@ class Example:
         return replace(self, texts=tuple(texts), protected=protected, _spans=tuple(moved))
 
     def with_texts(self, texts: Sequence[str]) -> Example:
-        """Returns the example with all its segments replaced; its words, and what is protected, are found anew."""
+        """Returns the example with all its segments replaced; finds its words and protected spans again."""
         if not self.protected:
             return replace(self, texts=tuple(texts), _spans=None)
         found = find_protected_again(self.texts, tuple(texts), self.protected)
         return replace(self, texts=tuple(texts), protected=tuple(filter(None, found)), _spans=None)
 
     def protects(self, place: Span) -> bool:
-        """Whether something protected stands there, if only in part."""
+        """Whether the place overlaps a protected span."""
         return any(s == place[0] and a < place[2] and place[1] < b for s, a, b in self.protected)
 
     def first_broken(self, texts: Sequence[str]) -> str | None:
-        """Returns the first of what is protected that another form of the example no longer has in its place.
+        """Returns the first protected text that another form of the example lacks at its place.
 
         >>> example = Example("1", ("two fine films",), label=1, protected=((0, 0, 3),))
         >>> example.first_broken(["two dull films"]), example.first_broken(["twoo fine films"])
@@ -191,7 +191,7 @@ class Example:
         return None if broken is None else self.texts[broken[0]][broken[1] : broken[2]]
 
     def clean_form(self) -> Example:
-        """Returns the benign original with its own label or answers; the example itself where no original is known.
+        """Returns the benign original with its own label or answers; the example itself without an original.
 
         >>> row = Example("1", ("a dull film",), label=0, original=("a fine film",), original_label=1)
         >>> row.clean_form().texts, row.clean_form().label
@@ -218,10 +218,10 @@ class Example:
 
 
 def find_protected_again(old: Texts, new: Texts, protected: Sequence[Span]) -> list[Span | None]:
-    """Returns where each protected span stands in another form of the texts; None where it no longer does.
+    """Returns the place of each protected span in another form of the texts; None if a span is lost.
 
-    Spans outside the part that differs have moved with it; those within are looked for behind the ones before them.
-    A span that was no part of a longer word must not be one now.
+    Spans outside the changed part move with it; spans within it are searched after the previous span. A span that was
+    no part of a longer word must not become one.
 
     >>> find_protected_again(("in 1 or 12 days",), ("within 1 or 12 days",), [(0, 3, 4), (0, 8, 10)])
     [(0, 7, 8), (0, 12, 14)]
@@ -245,14 +245,14 @@ def find_protected_again(old: Texts, new: Texts, protected: Sequence[Span]) -> l
 
 
 def _moved(old: str, new: str, start: int, end: int) -> int | None:
-    """Where a span has moved to that stands outside the part in which two texts differ."""
+    """The new place of a span outside the changed part of two texts."""
     if old[:end] == new[:end]:
         return start
     return start + len(new) - len(old) if new.endswith(old[start:]) else None
 
 
 def _fits(text: str, at: int, span: str, alone: tuple[bool, bool]) -> bool:
-    """Whether the span stands at a place of a text, and joins no word there that it did not join."""
+    """Whether a text has the span at a place, without joining it to a new word."""
     if not text.startswith(span, at):
         return False
     now = _stands_alone(text, at, at + len(span))
@@ -260,7 +260,7 @@ def _fits(text: str, at: int, span: str, alone: tuple[bool, bool]) -> bool:
 
 
 def _stands_alone(text: str, start: int, end: int) -> tuple[bool, bool]:
-    """Whether no letter or digit touches a span on its left, and on its right."""
+    """Whether a span is free of letters and digits on its left, and on its right."""
     return not text[max(0, start - 1) : start].isalnum(), not text[end : end + 1].isalnum()
 
 

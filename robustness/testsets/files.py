@@ -1,4 +1,4 @@
-"""The content of a data file, whatever wrote it: text of any encoding that it tells of, JSON, separated fields."""
+"""Reads data files of any origin: text with a marked encoding, JSON, separated fields."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from robustness.errors import DataError
 from robustness.pointers import explain_pointer
 
 GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
-"""How such files begin, whatever their names."""
+"""First bytes of such files."""
 MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
-"""What editors put before a text to say how it is written."""
+"""Byte order marks of editors."""
 LONGEST_FIELD = 2**31 - 1
 """Characters; the csv module's own limit is 131,072, less than a book's chapter."""
 SEPARATORS = (",", "\t", ";", "|")
 LINE_END = re.compile("\r\n|\r|\n")
-"""Not what Unicode calls one: texts hold those."""
+"""Not Unicode's other line ends, because texts contain them."""
 
 csv.field_size_limit(LONGEST_FIELD)
 
 
 def read_text(path: Path) -> str:
-    """Reads UTF-8 or, where the file's first bytes say so, UTF-16; decompresses what gzip has written.
+    """Reads UTF-8 or, by its first bytes, UTF-16; decompresses gzip.
 
     Raises:
-        DataError: no such file, a Git LFS pointer, a compressed file that is broken, a workbook, or bytes that are no
-            such text (with their line).
+        DataError: no such file, a Git LFS pointer, a broken compressed file, a workbook, or invalid bytes (with their
+            line).
     """
     try:
         content = path.read_bytes()
@@ -56,7 +56,7 @@ def read_text(path: Path) -> str:
         return content.decode(encoding)
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        name = "UTF-8" if encoding.startswith("utf-8") else "UTF-16, which its first bytes say it is"
+        name = "UTF-8" if encoding.startswith("utf-8") else "UTF-16, as its first bytes claim"
         raise DataError(f"{path} line {line}: not {name}: {error.reason}; save the file as UTF-8") from None
 
 
@@ -64,36 +64,36 @@ def _encoding(content: bytes) -> str:
     for mark, name in MARKS.items():
         if content.startswith(mark):
             return name
-    if content[1:4:2] == b"\0\0":  # every other byte: Latin letters of an editor that writes no mark
+    if content[1:4:2] == b"\0\0":  # every second byte: Latin letters of an editor without a mark
         return "utf-16-le"
     return "utf-16-be" if content[0:3:2] == b"\0\0" else "utf-8"
 
 
 def read_json(path: Path) -> object:
-    """Reads a JSON file; raises what `read_text` does, and DataError with the place where it is not JSON."""
+    """Reads a JSON file; raises as `read_text`, and DataError with the place that is not JSON."""
     text = read_text(path)
     try:
         content: object = json.loads(text)
     except json.JSONDecodeError as error:
         raise not_json(path, text, error) from None
-    except (RecursionError, ValueError) as error:  # brackets in brackets, or a number of thousands of digits
-        raise DataError(f"{path}: JSON that cannot be held: {error}") from None
+    except (RecursionError, ValueError) as error:  # deeply nested brackets, or a number of thousands of digits
+        raise DataError(f"{path}: JSON is too large or too deeply nested: {error}") from None
     return content
 
 
 def not_json(path: Path, text: str, error: json.JSONDecodeError) -> DataError:
-    """Returns the error that says where a file's text is not JSON."""
+    """Returns the error with the place where a file's text is not JSON."""
     cut = " (the file ends there: was it cut short?)" if error.pos >= len(text.rstrip()) else ""
     return DataError(f"{path}: not JSON: {error}{cut}")
 
 
 def read_json_records(path: Path) -> list[object]:
-    """Reads what stands for rows in a JSON file: a list, a list under `data`, or one object a line.
+    """Reads the rows of a JSON file: a list, a list under `data`, or one object per line.
 
-    Whatever the suffix says: pandas and the hub's tools write each of them under either name.
+    The suffix does not decide, because pandas and the hub's tools use either for each form.
 
     Raises:
-        DataError: what `read_json` raises, an object that has one key twice, or one that is no list of rows.
+        DataError: as `read_json`, an object with a repeated key, or an object that is no list of rows.
     """
     text = read_text(path)
 
@@ -101,7 +101,7 @@ def read_json_records(path: Path) -> list[object]:
         record = dict(pairs)
         if len(record) < len(pairs):
             key = Counter(key for key, _ in pairs).most_common(1)[0][0]
-            raise DataError(f"{path}: an object has the key {key!r} twice, of which one would be lost; keep one")
+            raise DataError(f"{path}: an object has the key {key!r} twice, and one would be lost; keep one")
         return record
 
     if not text.strip():
@@ -109,11 +109,11 @@ def read_json_records(path: Path) -> list[object]:
     try:
         content: object = json.loads(text, object_pairs_hook=once)
     except json.JSONDecodeError as error:
-        if error.msg == "Extra data":  # something after a whole object: JSON Lines
+        if error.msg == "Extra data":  # text after a complete object: JSON Lines
             return list(_json_lines(path, text, once))
         raise not_json(path, text, error) from None
     except (RecursionError, ValueError) as error:
-        raise DataError(f"{path}: JSON that cannot be held: {error}") from None
+        raise DataError(f"{path}: JSON is too large or too deeply nested: {error}") from None
     return _rows_of(path, content)
 
 
@@ -142,7 +142,7 @@ def _json_lines(path: Path, text: str, hook: Callable[..., Any]) -> Iterator[obj
 
 @dataclass(frozen=True, slots=True)
 class Separated:
-    """A file of separated fields: its header, and a reader that stands behind it."""
+    """A file of separated fields: its header, and a reader positioned after it."""
 
     header: tuple[str, ...]
     rows: Any
@@ -150,20 +150,20 @@ class Separated:
 
 
 def refuse_repeated(path: Path, header: Sequence[str], wanted: Collection[str]) -> None:
-    """Raises DataError where a wanted column is there twice, of which a reader would take the last."""
+    """Raises DataError for a wanted column that appears twice; a reader would take the last."""
     for name in wanted:
         if header.count(name) > 1:
             raise DataError(f"{path}: {header.count(name)} columns are named {name!r}; rename one")
 
 
 def open_separated(text: str, separator: str, *, quoted: bool, header: Sequence[str] = ()) -> Separated:
-    """Reads the header of a text of separated fields; raises csv.Error as the csv module does.
+    """Reads the header of a text of separated fields; raises csv.Error.
 
     Args:
-        text: of the file.
+        text: the file's text.
         separator: between fields.
-        quoted: whether quotes hold fields together, or are text.
-        header: of a text that has none.
+        quoted: whether quotes delimit fields; otherwise they are text.
+        header: for a text without a header.
     """
     options: dict[str, Any] = {"strict": True} if quoted else {"quoting": csv.QUOTE_NONE}
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, **options)
@@ -171,7 +171,7 @@ def open_separated(text: str, separator: str, *, quoted: bool, header: Sequence[
 
 
 def find_separator(text: str, usual: str, wanted: Collection[str], *, quoted: bool) -> str:
-    """Returns the separator by which the header has all wanted columns: the usual one, or another that does."""
+    """Returns the separator that gives all wanted columns in the header: the usual one or another."""
     for separator in (usual, *SEPARATORS):
         try:
             header = open_separated(text, separator, quoted=quoted).header

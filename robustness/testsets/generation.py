@@ -1,4 +1,4 @@
-"""Altered questions: a distractor put before or after the paragraph of every original question."""
+"""Altered questions: adds a distractor before or after the paragraph of every original question."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ class AlteredQuestions:
 
     examples: tuple[Example, ...]
     skipped: int
-    """Questions, or sentences, for which there is no valid altered form."""
-    why: str = "questions have no valid distractor and stay as they are"
-    """What there is in its place."""
+    """Number of questions or sentences without a valid altered form."""
+    why: str = "questions have no valid distractor and stay unchanged"
+    """What the test set has instead."""
 
 
 def alter_questions(originals: Sequence[Example], made: GeneratedSet, name: str) -> AlteredQuestions:
-    """Returns the rows of a generated test set called `name`; originals alone are altered, of an adversarial set too.
+    """Returns the rows of a generated test set called `name`; alters only originals, in an adversarial set too.
 
-    Where a checkpoint is needed the altered rows still hold the original texts; `insert_distractor` completes them.
-    Outcomes depend on the seed, the question and, for fake answers, on the answers of all questions.
+    If a checkpoint is needed, the altered rows still have the original texts; `insert_distractor` completes them. The
+    result depends on the seed, the question and, for fake answers, on the answers of all questions.
     """
     originals = [example for example in originals if not example.group_id]
     pool = list(dict.fromkeys(example.answers[0].text for example in originals))
@@ -55,7 +55,7 @@ def alter_questions(originals: Sequence[Example], made: GeneratedSet, name: str)
 
 
 def insert_distractor(example: Example, distractor: str, place: str) -> Example:
-    """Returns the example with the distractor before or after its paragraph, the gold answers moved along."""
+    """Returns the example with the distractor before or after its paragraph; moves the gold answers with it."""
     altered = put_beside(example, 1, distractor, place)
     if place == "after":
         return altered
@@ -64,7 +64,7 @@ def insert_distractor(example: Example, distractor: str, place: str) -> Example:
 
 
 def put_beside(example: Example, segment: int, words: str, place: str) -> Example:
-    """Returns the example with words before or after one segment; gold answers keep the places that they had."""
+    """Returns the example with words before or after one segment; gold answers keep their places."""
     texts = list(example.texts)
     text = texts[segment]
     texts[segment] = f"{words} {text}" if place == "before" else f"{text.rstrip()} {words}" if text else words
@@ -72,7 +72,7 @@ def put_beside(example: Example, segment: int, words: str, place: str) -> Exampl
 
 
 def question_generator(seed: int, generator: str, key: str) -> np.random.Generator:
-    """Randomness that belongs to one question, whatever is generated beside it."""
+    """A generator for one question, independent of other questions."""
     material = f"{seed}\x1f{generator}\x1f{key}".encode()
     return np.random.default_rng(int.from_bytes(hashlib.sha256(material).digest()[:16]))
 

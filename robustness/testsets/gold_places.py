@@ -1,4 +1,4 @@
-"""Where gold answers stand in the texts of a row."""
+"""Finds the places of gold answers in a row's texts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _RUN = re.compile(r"\S+")
 
 
 def find_answers(context: str, answers: Sequence[GoldSpan]) -> list[tuple[int, int]]:
-    """Returns where gold answers stand in a paragraph: as they are written, and as SQuAD's scorer reads them.
+    """Returns the places of gold answers in a paragraph: as written, and after SQuAD's normalisation.
 
     >>> find_answers("Denver won. the DENVER-based Broncos", [GoldSpan("Denver", 0), GoldSpan("broncos", 0)])
     [(0, 6), (29, 36)]
@@ -35,7 +35,7 @@ def find_answers(context: str, answers: Sequence[GoldSpan]) -> list[tuple[int, i
 
 
 def find_slot_values(text: str, answers: Sequence[GoldSpan]) -> list[tuple[int, int]]:
-    """Returns where values of a meaning representation's slots stand in a text word for word.
+    """Returns the places where a text has slot values of a meaning representation word for word.
 
     >>> find_slot_values("Is Portal 2 on PC?", [GoldSpan("confirm(name[Portal 2], platforms[PC, Xbox])", 0)])
     [(3, 11), (15, 17)]
@@ -47,13 +47,13 @@ def find_slot_values(text: str, answers: Sequence[GoldSpan]) -> list[tuple[int, 
 
 
 def _bare(text: str, start: int, end: int) -> tuple[int, int]:
-    """Without the punctuation at either end, which the scorer does not read."""
+    """Without punctuation at either end, which the scorer ignores."""
     part = text[start:end]
     return start + len(part) - len(part.lstrip(string.punctuation)), start + len(part.rstrip(string.punctuation))
 
 
 def united(text: str, bounds: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Ascending and apart, without the blanks around: an attack that deletes a word takes one with it."""
+    """Ascending and disjoint, without surrounding blanks, because deleting a word deletes a blank too."""
     united: list[tuple[int, int]] = []
     for start, end in sorted(_trimmed(text, bounds)):
         if united and start <= united[-1][1]:

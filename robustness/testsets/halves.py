@@ -1,4 +1,4 @@
-"""The two halves of a development set: one selects checkpoints, the other reports what they are worth."""
+"""The two halves of a development set: one selects checkpoints, the other reports their scores."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ class Halves:
     """A development set in two."""
 
     selecting: tuple[Example, ...]
-    """Learning rate and epoch are chosen on these; empty where all rows are one group."""
+    """Learning rate and epoch are chosen on these; empty if all rows are one group."""
     reporting: tuple[Example, ...]
     """No choice depends on these."""
 
 
 def halve(examples: Sequence[Example]) -> Halves:
-    """Splits a development set: by label in proportion, groups whole, about half of the rows each.
+    """Splits a development set into halves in proportion to labels, with whole groups.
 
-    A row's half depends on texts, labels and groups alone, so that a file, a shuffled copy and the hub agree: those
-    are what a test set's digest covers.
+    A row's half depends only on texts, labels and groups, which a test set's digest covers. So a file, a shuffled
+    copy and the hub agree.
 
     >>> rows = [Example(str(i), (f"text {i}",), label=int(i >= 6)) for i in range(8)]
     >>> halves = halve(rows)

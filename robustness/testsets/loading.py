@@ -1,4 +1,4 @@
-"""A test set definition to the examples it stands for."""
+"""Loads the examples of a test set definition."""
 
 from __future__ import annotations
 
@@ -41,21 +41,21 @@ from robustness.testsets.text.partners import PARTNERS, make_partners
 UNREADABLE_SHOWN = 10
 """Ids of rows in one message."""
 TELLING = 10
-"""Rows from which on it is no chance that a text of each is its gold answer."""
+"""From this number of rows on, it is no coincidence that a text of each is its gold answer."""
 PACKAGE_FOLDER = Path(__file__).resolve().parent
 LocalFile = TsvFile | AdvGlueFile | SquadFile | TableFile
 Source = LocalFile | HubDataset
 Roots = Mapping[str, Path | None]
-"""Folders by what a source calls them; None: not given."""
+"""Folders by their name in a source; None: not given."""
 OWN = "own"
-"""The provenance of a set that a user's own definition describes."""
+"""The provenance of a set with a user's own definition."""
 CHANGED = "changed"
-"""The provenance of a set that is not the published one and is evaluated all the same."""
+"""The provenance of a set that differs from the published one and is evaluated on request."""
 
 
 @dataclass(frozen=True, slots=True)
 class Testset:
-    """The examples of one test set, with where they came from."""
+    """The examples of one test set and their provenance."""
 
     __test__ = False  # the name is the field's word, not a pytest class
 
@@ -67,9 +67,9 @@ class Testset:
     """sha256 over texts and labels."""
     examples: tuple[Example, ...]
     generated: GeneratedSet | None = None
-    """How its altered rows are still to be made, against each checkpoint; until then they hold the originals."""
+    """How to make its altered rows against each checkpoint; until then they have the original texts."""
     notes: tuple[str, ...] = ()
-    """What a reader of its scores must know."""
+    """Warnings for readers of its scores."""
 
 
 def load_testset(
@@ -84,20 +84,20 @@ def load_testset(
     Args:
         entry: the test set.
         data: the folder with local files.
-        allow_changed: take a set whose rows are not the published ones, with provenance `changed`.
-        attacked: fields that are open to attack in place of the task's own; none: the task's.
+        allow_changed: accepts a set whose rows differ from the published ones, with provenance `changed`.
+        attacked: fields open to attack in place of the task's own; empty: the task's.
 
     Raises:
         DataError: no source can be read, or the rows are not the published ones.
-        DefinitionError: a task that is not known, a source that is not named, or columns that are not the task's.
-        UsageError: fields that the task has not.
+        DefinitionError: an unknown task, a missing source, or columns that do not fit the task.
+        UsageError: fields that the task does not have.
     """
     task = task_of_testset(entry.path, entry.definition).attacking(attacked)
     return _load(entry, task, entry.definition.test, data, prefix=entry.name, allow_changed=allow_changed)
 
 
 def load_training_split(entry: Entry[TestsetDefinition], data: Path | None) -> Testset:
-    """Loads the training rows that stand beside a clean test set.
+    """Loads the training rows of a clean test set.
 
     Raises:
         DataError: there are none, or they cannot be read.
@@ -133,7 +133,7 @@ def _load(
     digest = digest_rows(rows)
     problem = _difference(rows, digest, source, _describe(source, roots))
     if problem and not allow_changed:
-        raise DataError(f"test set {entry.name}: {problem}; --allow-changed-testset evaluates it all the same")
+        raise DataError(f"test set {entry.name}: {problem}; --allow-changed-testset evaluates it anyway")
     return Testset(
         name=entry.name,
         task=task,
@@ -148,7 +148,7 @@ def _load(
 def _join(
     rows: Sequence[Row], partner: Partner, data: Path | None, where: str, *, allow_changed: bool
 ) -> Iterator[Row]:
-    """Gives each row the text and the gold of its partner."""
+    """Gives each row its partner's text and gold."""
     others = load_testset(TESTSETS.find(partner.testset), data, allow_changed=allow_changed).examples
     for row in rows:
         assert row.partner is not None, "a source with a partner names the column"
@@ -169,7 +169,7 @@ def _notes(name: str, problem: str, tied: int) -> Iterator[str]:
 
 
 def _provenance(entry: Entry[TestsetDefinition], source: Source) -> str:
-    """Only this package's own definitions vouch for what others have published."""
+    """Only this package's own definitions may claim a published provenance."""
     said = "official" if isinstance(source, HubDataset) else source.provenance
     return OWN if said == "official" and not TESTSETS.has_shipped(entry) else said
 
@@ -235,7 +235,7 @@ def _refuse_repeated(name: str, rows: list[Row], where: str) -> None:
 
 
 def _refuse_labels(name: str, rows: Sequence[Row], task: Task, where: str) -> None:
-    """Labels beyond the task's: answers to them are all wrong, and a checkpoint seems not to have learnt."""
+    """Refuses labels beyond the task's: every answer would be wrong, and a checkpoint would seem untrained."""
     n = len(task.labels)
     labels = {row.key: max(row.label, row.original_label or 0) for row in rows}
     beyond = {key: label for key, label in labels.items() if label >= n}
@@ -246,14 +246,14 @@ def _refuse_labels(name: str, rows: Sequence[Row], task: Task, where: str) -> No
     from_one = min(labels.values()) > 0 and max(labels.values()) == n
     remedy = f'they seem to count from 1: map them, labels = {{ {counted} }} of reader = "table"'
     raise DataError(
-        f"test set {name}: {where}: {len(beyond)} of {len(rows)} rows have a label that {task.name} has not, first "
-        f"the row {key!r} with label {label}; it has labels 0 to {n - 1} ({', '.join(task.labels)}); "
+        f"test set {name}: {where}: {len(beyond)} of {len(rows)} rows have a label that {task.name} does not have, "
+        f"first the row {key!r} with label {label}; it has labels 0 to {n - 1} ({', '.join(task.labels)}); "
         f"{remedy if from_one else 'mend or remove these rows'}"
     )
 
 
 def _refuse_unreadable(name: str, rows: Sequence[Row], task: Task, where: str) -> None:
-    """Gold texts that would not be right themselves: every answer to them would be wrong."""
+    """Refuses gold texts that do not score as right themselves: every answer would be wrong."""
     grader = grader_for(task)
     problems = {row.key: grader.problem(GradedText(row.texts, row.label, row.answers)) for row in rows}
     for row in rows:
@@ -270,7 +270,7 @@ def _refuse_unreadable(name: str, rows: Sequence[Row], task: Task, where: str) -
 
 
 def _refuse_given_away(name: str, rows: Sequence[Row], task: Task, where: str) -> None:
-    """A prompt that prints the gold answer of every row: there would be nothing to answer but to copy it."""
+    """Refuses a prompt that prints every row's gold answer: a copy of it would be right."""
     if task.answer is None or len(rows) < TELLING:
         return
     for index, field in enumerate(task.fields):
@@ -282,7 +282,7 @@ def _refuse_given_away(name: str, rows: Sequence[Row], task: Task, where: str) -
 
 
 def _difference(rows: list[Row], digest: str, source: Source, where: str) -> str:
-    """What tells the rows from the published ones; empty where nothing does, or nothing was published."""
+    """The rows' difference from the published ones; empty without a difference or without published rows."""
     if source.rows is not None and len(rows) != source.rows:
         return f"{where} has {len(rows)} rows; the published set has {source.rows}. Is the file complete?"
     if source.digest is not None and digest != source.digest:

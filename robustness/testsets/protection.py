@@ -1,4 +1,4 @@
-"""What no attack may edit in a text: fields, patterns, and the gold answers of a question."""
+"""Spans that no attack may edit: fields, patterns, and the gold answers of a question."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ NUMBERS = rf"(?i){_DIGIT}(?:[.,/]?{_DIGIT})*+|\b(?:{_WORDS})s?\b"
 
 
 def find_protected(task: Task, texts: Texts, answers: Sequence[GoldSpan]) -> tuple[Span, ...]:
-    """Returns the places that the task protects in one row, ascending; those that touch are one.
+    """Returns the places that the task protects in one row, ascending; touching places are merged.
 
-    Words are protected as wholes. A row without anything to protect costs nothing.
+    Protects whole words. A row without protected spans costs nothing.
 
     >>> from robustness.tasks.task import Protected
     >>> task = Task("sums", ("text",), (), ("text",), protected=Protected(words=("eggs",), numbers=True))
@@ -35,9 +35,9 @@ def find_protected(task: Task, texts: Texts, answers: Sequence[GoldSpan]) -> tup
     ['Twenty-five', 'Eggs', 'twice']
 
     Args:
-        task: says what is protected.
-        texts: the row's, in the order of the task's fields.
-        answers: gold ones.
+        task: defines the protected spans.
+        texts: the row's texts, in the order of the task's fields.
+        answers: gold answers.
 
     Raises:
         SlowPatternError: one of the task's patterns takes too long.

@@ -1,4 +1,4 @@
-"""What rows are: what differs by the kind of task is declared here, once."""
+"""Row forms: declares once how rows differ by the kind of task."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ class HubReader(Protocol):
     """Loads a split from the hub."""
 
     def __call__(self, source: HubDataset, task: Task, *, adversarial: bool) -> list[Row]:
-        """Returns its rows; in an adversarial set an altered row knows its original, where its id says which."""
+        """Returns its rows; in an adversarial set an altered row knows its original if its id names it."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class RowForm:
-    """How rows of one kind of task are read."""
+    """The readers of one kind of task's rows."""
 
     read: RecordReader
-    """From a record of a table."""
+    """Reads a record of a table."""
     read_hub: HubReader
     find_gold: Callable[[Texts, Sequence[GoldSpan]], list[Bounds]]
-    """Where gold answers stand, for each text."""
+    """Finds the places of gold answers in each text."""
 
 
 def _in_no_text(texts: Texts, answers: Sequence[GoldSpan]) -> list[Bounds]:

@@ -19,7 +19,7 @@ from robustness.tasks.task import Task
 from robustness.testsets.example import Texts
 from robustness.testsets.files import find_separator, open_separated, read_json, read_text, refuse_repeated
 
-_SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can write half a character, which no tokenizer reads
+_SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can contain half a character, which no tokenizer reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Row:
     """One labelled input."""
 
     key: str
-    """The row's own index where the source has one, else its position."""
+    """The row's own index, or else its position."""
     texts: Texts
     label: int
     original: Texts | None = None
@@ -36,13 +36,13 @@ class Row:
     method: str = ""
     construction: str = ""
     original_label: int | None = None
-    """Of the original, where the file has a column for it."""
+    """The original's label, if the file has a column for it."""
     original_answers: tuple[GoldSpan, ...] = ()
-    """To the original, where they are not those of the row."""
+    """Answers to the original, if they differ from the row's."""
     partner: int | None = None
-    """In place of an original: which row of another test set it is, from 0."""
+    """In place of an original: the index of another test set's row, from 0."""
     label_entropy: float | None = None
-    """In bits, where the file has a distribution over labels, of which `label` is the most frequent."""
+    """In bits, if the file has a distribution over labels; `label` is the most frequent."""
 
 
 def digest_rows(rows: Iterable[Row]) -> str:
@@ -128,7 +128,7 @@ def read_hub(source: HubDataset, task: Task, *, adversarial: bool = False) -> li
 
 
 def flat_record(record: dict[str, Any], wanted: Collection[str]) -> dict[str, Any]:
-    """Returns a record in which what lies within objects goes by its path too, where a column is wanted that is none.
+    """Returns a record with nested values also by path, if a wanted column is missing.
 
     >>> flat_record({"id": 1, "example": {"premise": "a"}}, ["example.premise"])["example.premise"]
     'a'
@@ -138,13 +138,13 @@ def flat_record(record: dict[str, Any], wanted: Collection[str]) -> dict[str, An
     flat = dict(record)
     for name, value in record.items():
         if isinstance(value, dict):
-            inside = flat_record(value, [""])  # of any depth
+            inside = flat_record(value, [""])  # to any depth
             flat |= {f"{name}.{key}": each for key, each in inside.items() if f"{name}.{key}" not in record}
     return flat
 
 
 def load_hub(source: HubDataset) -> tuple[str, Iterable[dict[str, Any]]]:
-    """Returns how to call the split in messages, and its records; raises DataError where it cannot be had."""
+    """Returns the split's name for messages and its records; raises DataError if it cannot be loaded."""
     import datasets  # slow to import, and needed only without local files
 
     name = f"{source.dataset} {source.config} {source.split} at {source.revision[:8]}"
@@ -155,7 +155,7 @@ def load_hub(source: HubDataset) -> tuple[str, Iterable[dict[str, Any]]]:
             ),
             name,
         )
-    except Exception as error:  # datasets, the hub library, fsspec and pyarrow each raise kinds of their own
+    except Exception as error:  # datasets, the hub library, fsspec and pyarrow raise errors of many classes
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise DataError(
             f"hub data set {name}: could not be loaded ({reason}); "
@@ -165,7 +165,7 @@ def load_hub(source: HubDataset) -> tuple[str, Iterable[dict[str, Any]]]:
 
 
 def _tsv_records(path: Path, wanted: Sequence[str], header: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line numbers and records, all of which have the wanted columns."""
+    """Line numbers and records with all wanted columns."""
     text = read_text(path)
     file = open_separated(text, "\t", quoted=False, header=header)
     missing = sorted(set(wanted) - set(file.header))
@@ -177,7 +177,7 @@ def _tsv_records(path: Path, wanted: Sequence[str], header: Sequence[str]) -> It
             f"{', '.join(file.header) or 'nothing'}{remedy}"
         )
     refuse_repeated(path, file.header, wanted)
-    for fields in filter(None, file.rows):  # without quotes there is nothing that the csv module could refuse
+    for fields in filter(None, file.rows):  # without quotes the csv module refuses nothing
         if len(fields) > len(file.header):
             raise DataError(f"{path} line {file.rows.line_num}: more fields than the header has; a tab in a text?")
         record = dict(zip(file.header, fields, strict=False))
@@ -205,7 +205,7 @@ def _fields(record: dict[str, Any], names: Sequence[str], where: str) -> Texts:
 
 
 def spell_label(label: object) -> str:
-    """Returns a label as a person would write it: no space around it, and no decimals of a whole number.
+    """Returns a label in its usual spelling: no surrounding space, and no decimals of a whole number.
 
     >>> spell_label(" glad "), spell_label(1.0), spell_label("2.0"), spell_label(0.5)
     ('glad', '1', '2', '0.5')
@@ -226,14 +226,14 @@ def label_index(label: object, task: Task, where: str) -> int:
     named = None if is_number else task.find_label(spelled)
     if named is not None:
         return named
-    # Where names are numbers themselves, such as stars from 1 to 5, no other number is an index.
+    # If names are numbers themselves, such as stars from 1 to 5, no number is an index.
     if not is_number or (spelled != "-1" and any(map(str.isdecimal, names))):
         truth = spelled.casefold() in ("true", "false")
-        remedy = f'; say what it stands for: labels = {{ {spelled} = ... }} of reader = "table"' if truth else ""
+        remedy = f'; map it to a label: labels = {{ {spelled} = ... }} of reader = "table"' if truth else ""
         raise DataError(f"{where}: label {reprlib.repr(label)}; expected one of {', '.join(task.labels)}{remedy}")
     index = int(spelled)
     if index == -1:
         raise DataError(f"{where}: the label is hidden (-1); use the development file, which has labels")
     if index < -1:
         raise DataError(f"{where}: label {index}; {task.name} has labels 0 to {len(task.labels) - 1}")
-    return index  # one beyond the task's labels is refused once all are known: they may count from 1
+    return index  # a label beyond the task's is refused once all are known, because they may count from 1

@@ -1,4 +1,4 @@
-"""Sentences of a paragraph, by rule: no model is at hand in the package registries."""
+"""Splits a paragraph into sentences by rule, because no package offers a model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LAST_WORD = re.compile(r"[^\s(\[\"\u201c]+$")
 
 
 def split_sentences(text: str) -> list[tuple[int, int]]:
-    """Returns start and end of every sentence of a paragraph; together they cover all but the blanks between.
+    """Returns start and end of every sentence of a paragraph; only blanks lie between them.
 
     A sentence ends at a full stop, question or exclamation mark (closing quotes and brackets included) before a
     blank and a capital letter or digit, unless the stop follows an initial or a known abbreviation.

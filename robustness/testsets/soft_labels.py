@@ -1,4 +1,4 @@
-"""Soft labels: how often people chose each label, read as a gold label and how far they disagreed."""
+"""Soft labels: reads annotators' votes as a gold label and a disagreement."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from robustness.errors import DataError
 from robustness.tasks.task import Task
 
 TIE = 1e-9
-"""Shares that are nearer than this are equal."""
+"""Shares closer than this are equal."""
 
 
 @dataclass(frozen=True, slots=True)
 class SoftLabel:
-    """What a distribution over labels says."""
+    """The gold label and disagreement of a distribution over labels."""
 
     label: int | None
     """Index of the most frequent label; None: several tie."""
     entropy: float
-    """Of the distribution, in bits: 0 where all chose the same (ChaosNLI, arXiv 2010.03532)."""
+    """The distribution's entropy in bits: 0 if all annotators agree (ChaosNLI, arXiv 2010.03532)."""
     tied: tuple[int, ...] = ()
     """The labels that tie."""
 
 
 def read_soft_label(cell: object, task: Task, names: Mapping[str, str], where: str) -> SoftLabel | None:
-    """Returns what a cell says that holds a distribution; None where it holds a single label.
+    """Returns the votes of a cell with a distribution; None for a single label.
 
-    A distribution is a list with a number for each label in the task's order, or an object from labels to numbers; in
-    a file of separated fields, the same as JSON. Numbers are counts or shares.
+    A distribution is a list with a number for each label in the task's order, or an object from labels to numbers. In
+    a file of separated fields it is JSON. Numbers are counts or shares.
 
     Args:
-        cell: as the file has it.
-        task: has the labels.
+        cell: the file's value.
+        task: defines the labels.
         names: the file's own names of labels to the task's.
         where: names the row in errors.
 
     Raises:
-        DataError: numbers that are no counts, too few or too many of them, or a label that the task does not have.
+        DataError: numbers that are not counts, too few or too many numbers, or an unknown label.
     """
     if isinstance(cell, str) and cell.lstrip()[:1] in ("[", "{"):
         try:
@@ -76,7 +76,7 @@ def _by_name(cell: Mapping[object, object], task: Task, names: Mapping[str, str]
 
 
 def _number(value: object, where: str) -> float:
-    if value is None:  # a column of Parquet that this row does not have
+    if value is None:  # a Parquet column without a value in this row
         return 0.0
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
         raise DataError(f"{where}: {reprlib.repr(value)} is no count and no share of a label; expected 0 or more")

@@ -27,8 +27,8 @@ def read_squad(path: Path, source: SquadFile, *, adversarial: bool) -> list[Row]
     """Reads questions with their gold answers; in an adversarial set an altered question knows its original.
 
     Raises:
-        DataError: not JSON, not SQuAD's structure, a repeated id, an answer that is not where it is said to be, or
-            an id that is neither plain nor an original's with a known suffix.
+        DataError: not JSON, not SQuAD's structure, a repeated id, an answer that is not at its stated place, or an
+            unknown id. An id must be plain or an original's id with a known suffix.
     """
     rows: dict[str, Row] = {}
     for where, record, context in _records(path):
@@ -40,10 +40,10 @@ def read_squad(path: Path, source: SquadFile, *, adversarial: bool) -> list[Row]
 
 
 def read_squad_hub(source: HubDataset, task: Task, *, adversarial: bool) -> list[Row]:
-    """Reads a SQuAD-like split from the hub, whose ids are as a file's.
+    """Reads a SQuAD-like split from the hub, with ids as in a file.
 
     Raises:
-        DataError: it cannot be had or is not as described.
+        DataError: it cannot be loaded or does not match its description.
     """
     del task
     name, records = load_hub(source)
@@ -61,10 +61,10 @@ def answer_row(where: str, key: str, record: dict[str, Any], answers: object) ->
         where: names the row in errors.
         key: its id.
         record: has the two texts.
-        answers: a list of {text, answer_start}, one such object, or one object of two lists as the hub has them.
+        answers: a list of {text, answer_start}, one such object, or the hub's object of two lists.
 
     Raises:
-        DataError: a text that is missing, no answer, or an answer that is not where it is said to be.
+        DataError: a missing text, no answer, or an answer that is not at its stated place.
     """
     question, context = (record.get(name) for name in ("question", "context"))
     for name, text in (("question", question), ("context", context)):
@@ -80,7 +80,7 @@ def answer_row(where: str, key: str, record: dict[str, Any], answers: object) ->
 def write_squad(path: Path, examples: Iterable[Example], *, title: str) -> None:
     """Writes official SQuAD v1.1 JSON in one step: one paragraph for each run of rows of one context.
 
-    Ids are written without the name of the test set before the colon.
+    Writes ids without the test set's name before the colon.
     """
     paragraphs: list[dict[str, Any]] = []
     for example in examples:
@@ -97,7 +97,7 @@ def write_squad(path: Path, examples: Iterable[Example], *, title: str) -> None:
 
 
 def _records(path: Path) -> Iterator[tuple[str, dict[str, Any], str]]:
-    """Where, question record and context of every question."""
+    """The place, question record and context of every question."""
     content = read_json(path)
     articles = content.get("data") if isinstance(content, dict) else None
     for article_number, article in enumerate(_objects(path, articles, "data")):
@@ -139,7 +139,7 @@ def _answers(where: str, context: str, answers: object) -> Iterator[GoldSpan]:
 
 
 def _place(where: str, context: str, text: str, start: int) -> GoldSpan:
-    """The answer as the paragraph writes it: the same letters may be composed in one and decomposed in the other."""
+    """The answer in the paragraph's spelling: letters may be composed in one and decomposed in the other."""
     spellings = dict.fromkeys([text, *(unicodedata.normalize(form, text) for form in ("NFC", "NFD"))])
     for spelling in spellings:
         if start >= 0 and context.startswith(spelling, start):
@@ -153,7 +153,7 @@ def _place(where: str, context: str, text: str, start: int) -> GoldSpan:
 
 
 def _group(rows: list[Row], suffix: str, where: str) -> list[Row]:
-    """Tells altered questions their originals, by their ids."""
+    """Adds originals to altered questions, by their ids."""
     known = {row.key: row for row in rows}
     try:
         return [_grouped(row, known, suffix, where) for row in rows]

@@ -1,4 +1,4 @@
-"""Records of a table of one's own to rows, one reader for each way of saying what is right."""
+"""Turns records of a user's table into rows, with one reader for each form of gold."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ TIED = -1
 
 
 RecordReader = Callable[[Record, TableFile, Task, str], Row]
-"""Makes a row of a record and of what errors call it; without key, group and method."""
+"""Makes a row from a record and its name in errors, without key, group and method."""
 
 
 def read_record(read: RecordReader, record: Record, source: TableFile, task: Task, where: str) -> Row:
-    """Returns a record's row with its key, which is its number unless the source has a column for it.
+    """Returns a record's row with its key: the value of the source's column, or else its number.
 
     Raises:
-        DataError: a column that is missing, or a cell that is not what it should be.
+        DataError: a missing column, or an invalid cell.
     """
     wanted = named_columns(source)
     record = flat_record(record, wanted)
@@ -65,7 +65,7 @@ def read_labelled(record: Record, source: TableFile, task: Task, where: str) -> 
 
 
 def read_answered(record: Record, source: TableFile, task: Task, where: str) -> Row:
-    """Returns a question with its answers and their places, which a stripped context would move."""
+    """Returns a question with its answers and their places; keeps the context's blanks, which fix the places."""
     original = read_original(record, source, where)
     named = {name: record[column] for name, column in zip(task.fields, source.columns, strict=True)}
     row = answer_row(where, "", named, _decoded(record[str(source.answers)], where))
@@ -73,7 +73,7 @@ def read_answered(record: Record, source: TableFile, task: Task, where: str) -> 
 
 
 def read_texts(record: Record, columns: tuple[str, ...], where: str) -> Texts:
-    """Returns the texts of some columns, without blanks around them."""
+    """Returns the texts of some columns, without surrounding blanks."""
     texts = []
     for column in columns:
         text = record[column]
@@ -88,20 +88,20 @@ def read_texts(record: Record, columns: tuple[str, ...], where: str) -> Texts:
 
 
 def read_original(record: Record, source: TableFile, where: str) -> Texts | None:
-    """Returns the benign texts; None where the source, or this row, has none."""
+    """Returns the benign texts; None if the source or this row lacks them."""
     if not source.original or any(record[column] in (None, "") for column in source.original):
         return None
     return read_texts(record, source.original, where)
 
 
 def _label(record: Record, source: TableFile, column: str | None = None) -> object:
-    """In the task's words, where the definition maps the file's own."""
+    """The label in the task's spelling, if the definition maps the file's."""
     label = record[column or str(source.label)]
     return source.labels.get(spell_label(label), label)
 
 
 def _gold(soft: SoftLabel, source: TableFile, task: Task, where: str) -> int:
-    """The most frequent label, or TIED where the definition leaves such rows out."""
+    """The most frequent label, or TIED if the definition leaves such rows out."""
     if soft.label is not None:
         return soft.label
     if source.ties == "leave-out":
@@ -111,7 +111,7 @@ def _gold(soft: SoftLabel, source: TableFile, task: Task, where: str) -> int:
 
 
 def _original_label(record: Record, source: TableFile, task: Task, where: str, label: int) -> int | None:
-    """None where nothing is said of originals; an empty cell says that this one has its row's label."""
+    """None without a column for originals; an empty cell means the row's label."""
     if source.original_label is None:
         return None
     if record[source.original_label] in (None, ""):

@@ -1,4 +1,4 @@
-"""Tables of one's own: CSV, TSV, JSON, JSONL and Parquet files, read into rows."""
+"""Reads users' tables into rows: CSV, TSV, JSON, JSONL and Parquet files."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def read_table(path: Path, source: TableFile, task: Task) -> list[Row]:
     """Reads a table whose columns the definition names.
 
     Raises:
-        DataError: a file that cannot be read as what its suffix says, a missing column, a cell that is not text, a
-            label that the task does not have; every message names the file and the row.
-        DefinitionError: a suffix that is not known, or no column for labels or answers.
+        DataError: an unreadable file for its suffix, a missing column, a cell that is not text, or an unknown label.
+            Every message names the file and the row.
+        DefinitionError: an unknown suffix, or no column for labels or answers.
     """
     _check(path, source, task)
     read = ROW_FORMS[task.kind].read
@@ -41,7 +41,7 @@ def _check(path: Path, source: TableFile, task: Task) -> None:
     gold = getattr(source, wanted)
     if gold in source.columns:
         raise DefinitionError(
-            f"{path}: columns names {gold!r}, which {wanted} names too: a model would read what is right; "
+            f"{path}: columns names {gold!r}, which {wanted} names too: a model would read the gold; "
             "leave it out of columns"
         )
     if source.original and len(source.original) != len(source.columns):
@@ -65,7 +65,7 @@ def _format(path: Path) -> str:
 
 
 def _records(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, Record]]:
-    """Where and content of every row, counted from 1 without the header."""
+    """Place and content of every row, counted from 1 without the header."""
     kind = _format(path)
     if kind == ".parquet":
         records: Iterator[object] = iter(_parquet(path, wanted))
@@ -94,7 +94,7 @@ def _parquet(path: Path, wanted: Collection[str]) -> list[Record]:
 
 
 def _separated(path: Path, usual: str, wanted: Collection[str]) -> Iterator[Record]:
-    """Rows of a quoted file; the separator is that by which its header has the wanted columns."""
+    """Rows of a quoted file; its header's columns determine the separator."""
     text = read_text(path)
     number = 0
     try:

@@ -1,4 +1,4 @@
-"""The conformance suite for anyone's task."""
+"""The conformance suite for users' tasks."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ TEXT = 'two "quoted", {braced} and\ttabbed words; 7 of them'
 
 
 def check_task(task: Task) -> None:
-    """Checks that a task keeps the rules by which it is evaluated; returns nothing where it does, loads no model.
+    """Checks that a task follows the rules of evaluation; loads no model.
 
-    The rules: its fields, labels, prompt and verbalisers go together; gold answers score 100 %, an empty answer
-    scores its floor, together as one at a time; rows of every label are read back from CSV, TSV and JSON Lines as
-    they were written; a prompt holds every text to the letter; of questions, gold answers are found where they are to
-    be protected. Whether padding changes a checkpoint's answers, its gate measures.
+    Fields, labels, prompt and verbalisers must fit together. Gold answers must score 100 % and an empty answer its
+    floor, in a batch and one at a time. Rows of every label must survive writing and reading as CSV, TSV and JSON
+    Lines. A prompt must contain every text exactly. Protected gold answers of questions must be found. The gate
+    measures whether padding changes a checkpoint's answers.
 
     Args:
-        task: as `find_task` returns it, or made by hand.
+        task: from `find_task`, or built by hand.
 
     Raises:
         DefinitionError: names the first rule that is broken.
@@ -52,14 +52,14 @@ def check_task(task: Task) -> None:
 
 
 def check_rows(path: str, data: Path | None) -> None:
-    """Reads the rows of a test set's file; a task's file has none.
+    """Reads the rows of a test set's file; does nothing for a task's file.
 
     Args:
         path: of the file.
         data: the folder with local files.
 
     Raises:
-        DataError: rows that cannot be read, or whose gold texts are not right by their own parser and metric: which.
+        DataError: the message names rows that cannot be read, or whose gold texts fail their own parser and metric.
     """
     if "task" not in read_content(Path(path)):
         return
@@ -70,7 +70,7 @@ def check_rows(path: str, data: Path | None) -> None:
 
 
 def _content(task: Task) -> dict[str, object]:
-    """What the task's file would say."""
+    """The content of the task's file."""
     content: dict[str, object] = {
         "kind": task.kind,
         "fields": task.fields,
@@ -107,16 +107,16 @@ def _check_grades(task: Task, known: KnownAnswers) -> None:
     alone = [(grader.losses(rows[i : i + 1], asked[i : i + 1])[0], grades[i].correct) for i in range(len(rows))]
     together = list(zip(grader.losses(rows, asked), grader.correct(rows, asked), strict=True))
     if not np.array_equal(alone, together):
-        raise DefinitionError(f"{_named(task)}: answers are graded otherwise together than one at a time")
+        raise DefinitionError(f"{_named(task)}: answers get other grades in a batch than one at a time")
 
 
 def _check_protection(task: Task, known: KnownAnswers) -> None:
-    """Each of the texts has all of the answers."""
+    """Each text contains all answers."""
     places = [(gold.start, gold.start + len(gold.text)) for each in known.asked for gold in each.answers]
     for each in known.asked:
         found = find_protected(task, each.texts, each.answers)
         if [span[1:] for span in found if span[0] == len(each.texts) - 1] != places:
-            raise DefinitionError(f"{_named(task)}: gold answers are to be protected, and found at {found}")
+            raise DefinitionError(f"{_named(task)}: gold answers must be protected, but were found at {found}")
 
 
 def _check_rows(task: Task) -> None:

@@ -1,4 +1,4 @@
-"""Rows that are given as an object, written as a test set."""
+"""Writes rows from a Python object as a test set."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from robustness.errors import UsageError
 from robustness.tasks.task import Task
 
 NAME = "data"
-"""What the test set is called."""
+"""The test set's name."""
 ROWS = "rows.jsonl"
 LABEL, KEYS = "label", ("id", "group")
 
 
 def is_rows(data: object) -> bool:
-    """Whether it is rows, and no path."""
+    """Whether it holds rows rather than a path."""
     return isinstance(data, pd.DataFrame) or _is_dataset(data)
 
 
 def _is_dataset(data: object) -> TypeGuard[object]:
-    return type(data).__module__.partition(".")[0] == "datasets"  # which is slow to import
+    return type(data).__module__.partition(".")[0] == "datasets"  # slow to import
 
 
 def write_rows(data: object, task: Task, folder: Path) -> None:
     """Writes a DataFrame or a datasets.Dataset as a test set's definition with its rows.
 
     Args:
-        data: with a column for each field of the task, and `label`, or of questions and texts `answers`; `id` and
-            `group` where they are there.
-        task: of the rows.
-        folder: in which the two files are made.
+        data: has a column for each field of the task, and `label` (for questions and texts `answers`); `id` and
+            `group` are optional.
+        task: the rows' task.
+        folder: where to write the two files.
 
     Raises:
-        UsageError: a column that is missing, or a data set that is no list of rows.
+        UsageError: a missing column, or a data set that is no list of rows.
     """
     frame = _frame(data)
     wanted = [*task.fields, task.kind.traits.gold_column]
@@ -60,7 +60,7 @@ def write_rows(data: object, task: Task, folder: Path) -> None:
 
 
 def name_rows(message: str, data: object, folder: Path) -> str:
-    """Returns a message about the written rows as one about the object they are from: its row, index and column."""
+    """Turns a message about the written rows into one about the object: its row, index and column."""
     rows = re.escape(str((folder / ROWS).resolve()))
 
     def name(match: re.Match[str]) -> str:
@@ -81,8 +81,8 @@ def _frame(data: object) -> pd.DataFrame:
     if not isinstance(data, Dataset):
         raise UsageError(f"data: expected a datasets.Dataset; got a {type(data).__name__}; choose a split of it")
     frame = data.to_pandas()
-    assert isinstance(frame, pd.DataFrame), "that is what it returns unless it is asked for batches"
-    names = getattr(data.features.get(LABEL), "names", None)  # of labels that are stored as indices
+    assert isinstance(frame, pd.DataFrame), "a data set returns this unless asked for batches"
+    names = getattr(data.features.get(LABEL), "names", None)  # for labels stored as indices
     if names:
         frame[LABEL] = [names[index] if 0 <= index < len(names) else index for index in frame[LABEL]]
     return frame

@@ -1,1 +1,1 @@
-"""PEFT methods that the peft library does not have, in its own terms: they save, load and merge as its own do."""
+"""PEFT methods that the peft library lacks, built on its classes: they save, load and merge like its own."""

@@ -1,7 +1,7 @@
-"""How a frozen layer is reshaped by few numbers: scaling, singular values, bias.
+"""Forms that reshape a frozen layer by few numbers: scaling, singular values, bias.
 
-Written for rows, y = x W, as in arXiv 2407.05417; code works on the matrix of shape (out, in), of which W's rows are
-the columns, however the layer stores it. Parameters start where the layer is as it was.
+Formulas are for rows, y = x W, as in arXiv 2407.05417. The code works on the matrix of shape (out, in), whose columns
+are W's rows, for any storage. Initial parameters leave the layer unchanged.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ class Form(Protocol):
         """The parameters' first values, by name."""
 
     def factors(self, base: nn.Module) -> dict[str, torch.Tensor]:
-        """What is computed once from the frozen layer, by name; not saved."""
+        """Tensors computed once from the frozen layer, by name; not saved."""
 
     def apply(self, base: nn.Module, parameters: Tensors, factors: Tensors, x: torch.Tensor) -> torch.Tensor:
-        """The reshaped layer's answer."""
+        """The reshaped layer's output."""
 
     def merged(self, base: nn.Module, parameters: Tensors, factors: Tensors) -> dict[str, torch.Tensor]:
-        """What becomes of the layer's own `weight` or `bias`."""
+        """The new value of the layer's own `weight` or `bias`."""
 
 
 class Scaling:
-    """D1 W, or D1 W D2: inputs, or inputs and outputs, of a linear layer are scaled (SSL, SSB; arXiv 2407.05417)."""
+    """D1 W, or D1 W D2: scales inputs, or inputs and outputs, of a linear layer (SSL, SSB; arXiv 2407.05417)."""
 
     def __init__(self, *, both_sides: bool) -> None:
         self._names = ("form_input", "form_output") if both_sides else ("form_input",)
@@ -49,7 +49,7 @@ class Scaling:
         return {}
 
     def apply(self, base: nn.Module, parameters: Tensors, factors: Tensors, x: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
-        """D2 applies to the product alone; the bias stays as it is."""
+        """D2 applies only to the product; the bias stays unchanged."""
         product = nn.functional.linear(x * parameters["form_input"], matrix(base))
         product = product * parameters["form_output"] if "form_output" in parameters else product
         return product + base.bias if isinstance(base.bias, torch.Tensor) else product
@@ -63,10 +63,10 @@ class Scaling:
 
 
 class Spectrum:
-    """U (S + D) Vt: the singular values of a linear layer are changed, its singular vectors are not.
+    """U (S + D) Vt: changes the singular values of a linear layer, but not its singular vectors.
 
-    SAM-PARSER trains them freely, SVDiff keeps them at zero or above: U relu(S + D) Vt (arXiv 2407.05417). D is
-    what is trained and saved; the factors are computed again from the base.
+    SAM-PARSER trains them freely; SVDiff keeps them at zero or above: U relu(S + D) Vt (arXiv 2407.05417). Only D is
+    trained and saved; the factors are computed again from the base.
     """
 
     def __init__(self, *, rectified: bool) -> None:
@@ -82,7 +82,7 @@ class Spectrum:
         return {"left": left, "values": values, "right": right}
 
     def apply(self, base: nn.Module, parameters: Tensors, factors: Tensors, x: torch.Tensor) -> torch.Tensor:
-        """The layer as it was and, beside it, what the change of its singular values adds."""
+        """The unchanged layer's output plus the effect of the changed singular values."""
         change = self._change(parameters, factors).to(x.dtype)
         moved = nn.functional.linear(x, factors["right"].to(x.dtype)) * change
         answer: torch.Tensor = base(x) + nn.functional.linear(moved, factors["left"].to(x.dtype))
@@ -101,7 +101,7 @@ class Spectrum:
 
 
 class Bias:
-    """W x + (b + D): the bias alone is trained, of linear layers and of normalisations (arXiv 2106.10199)."""
+    """W x + (b + D): trains only the bias, of linear layers and normalisations (arXiv 2106.10199)."""
 
     def start(self, base: nn.Module) -> dict[str, torch.Tensor]:
         """Zeros, shape (out,)."""
@@ -114,12 +114,12 @@ class Bias:
         return {}
 
     def apply(self, base: nn.Module, parameters: Tensors, factors: Tensors, x: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
-        """The layer's answer, moved."""
+        """The layer's output plus D."""
         answer: torch.Tensor = base(x) + parameters["form_bias"]
         return answer
 
     def merged(self, base: nn.Module, parameters: Tensors, factors: Tensors) -> dict[str, torch.Tensor]:  # noqa: ARG002
-        """The moved bias."""
+        """The bias plus D."""
         assert isinstance(base.bias, torch.Tensor)
         return {"bias": base.bias + parameters["form_bias"]}
 
@@ -140,7 +140,7 @@ def matrix(base: nn.Module) -> torch.Tensor:
 
 
 def stored(base: nn.Module, changed: torch.Tensor) -> torch.Tensor:
-    """Another matrix as the layer stores its own."""
+    """Another matrix in the layer's storage."""
     return _storage(base).stored(changed, _weight(base).shape)
 
 

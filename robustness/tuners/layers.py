@@ -1,4 +1,4 @@
-"""A frozen layer that is reshaped by a form, as peft's layers and models are."""
+"""Frozen layers reshaped by a form, in the structure of peft's layers and models."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PREFIX = "form_"
 
 @dataclass
 class FormConfig(PeftConfig):  # type: ignore[misc]  # peft is untyped for us
-    """Which layers are reshaped; `peft_type` says how."""
+    """The layers to reshape; `peft_type` names the form."""
 
     target_modules: list[str] | str | None = field(default=None)
     exclude_modules: list[str] | str | None = field(default=None)
@@ -34,7 +34,7 @@ class FormConfig(PeftConfig):  # type: ignore[misc]  # peft is untyped for us
 class FormLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
     """A frozen layer with a form's parameters for each adapter."""
 
-    # Of BaseTunerLayer, which is untyped for us.
+    # From BaseTunerLayer, which is untyped for us.
     get_base_layer: Callable[[], nn.Module]
     set_adapter: Callable[..., None]
     active_adapters: list[str]
@@ -68,7 +68,7 @@ class FormLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
         """Writes the adapter into the layer's weight or bias.
 
         Raises:
-            ValueError: several adapters at once, or (`safe_merge`) a result that is not finite.
+            ValueError: several adapters are given, or (`safe_merge`) the result is not finite.
         """
         names = check_adapters_to_merge(self, adapter_names)
         if not names:
@@ -86,14 +86,14 @@ class FormLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
         self.merged_adapters.append(names[0])
 
     def unmerge(self) -> None:
-        """Puts back what was there before, exactly."""
+        """Restores the previous values exactly."""
         for name, tensor in self._unmerged.items():
             getattr(self.get_base_layer(), name).data = tensor
         self._unmerged = {}
         self.merged_adapters = []
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The reshaped layer's answer, shape (..., out)."""
+        """The reshaped layer's output, shape (..., out)."""
         if self.disable_adapters and self.merged:
             self.unmerge()
         adapters = () if self.disable_adapters or self.merged else self._present_adapters()
@@ -120,7 +120,7 @@ class FormLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
 
 
 class FormModel(BaseTuner):  # type: ignore[misc]
-    """A model some of whose layers are reshaped."""
+    """A model with some reshaped layers."""
 
     prefix = PREFIX
     tuner_layer_cls = FormLayer

@@ -1,4 +1,4 @@
-"""How a module stores its matrix: the one place that knows which axis of a weight is which."""
+"""How a module stores its matrix: the only place that knows the axes of weights."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ class Axes(StrEnum):
     OUT_IN = "out, in"
     """torch's linear layers."""
     IN_OUT = "in, out"
-    """transformers' Conv1D (GPT, GPT-2): y = x W, where a linear layer has y = x Wt."""
+    """transformers' Conv1D (GPT, GPT-2): y = x W, whereas a linear layer has y = x Wt."""
     ROWS = "number, width"
-    """Embeddings: a row an entry, the image of its one-hot vector."""
+    """Embeddings: one row per entry, the image of its one-hot vector."""
     KERNEL = "out, in / groups, window"
-    """Convolutions: a row of the matrix is one output's weights for a window of inputs."""
+    """Convolutions: each row of the matrix has one output's weights for a window of inputs."""
     TURNED_KERNEL = "in, out / groups, window"
     """Transposed convolutions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """Where a weight keeps its matrix."""
+    """How a weight stores its matrix."""
 
     axes: Axes
     groups: int = 1
-    """Of a convolution: beyond 1 its rows act on different inputs, and it is no single matrix."""
+    """For a convolution: above 1 its rows act on different inputs, so it is no single matrix."""
 
     @property
     def is_linear(self) -> bool:
-        """Whether the module is a linear layer, whichever way it stores its matrix."""
+        """Whether the module is a linear layer, with any storage of its matrix."""
         return self.axes in (Axes.OUT_IN, Axes.IN_OUT)
 
     @property
@@ -46,11 +46,11 @@ class Storage:
 
     @property
     def is_turned(self) -> bool:
-        """Whether the weight keeps its matrix transposed."""
+        """Whether the weight stores its matrix transposed."""
         return self.axes in (Axes.IN_OUT, Axes.ROWS, Axes.TURNED_KERNEL)
 
     def matrix(self, weight: torch.Tensor) -> torch.Tensor:
-        """Returns a view of shape (outputs, inputs); of a convolution the inputs are those of a window.
+        """Returns a view of shape (outputs, inputs); for a convolution the inputs are those of a window.
 
         >>> Storage(Axes.IN_OUT).matrix(torch.zeros(3, 5)).shape
         torch.Size([5, 3])
@@ -58,7 +58,7 @@ class Storage:
         return (weight.transpose(0, 1) if self.is_turned else weight).flatten(1)
 
     def stored(self, matrix: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-        """Returns the weight, of that shape, that keeps a matrix: the inverse of `matrix`.
+        """Returns the weight of this shape that stores a matrix: the inverse of `matrix`.
 
         >>> storage = Storage(Axes.KERNEL)
         >>> storage.stored(storage.matrix(torch.ones(2, 3, 4)), torch.Size([2, 3, 4])).shape
@@ -70,9 +70,9 @@ class Storage:
 
 
 def storage_of(module: nn.Module) -> Storage | None:
-    """Returns how a module keeps its matrix in `weight`; None of one that keeps none, or keeps it in code numbers.
+    """Returns how a module stores its matrix in `weight`; None for a module without a matrix, or a quantised one.
 
-    A layer that peft has wrapped is looked at itself.
+    For a layer wrapped by peft, examines the layer itself.
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
     from transformers.pytorch_utils import Conv1D
@@ -94,12 +94,12 @@ def storage_of(module: nn.Module) -> Storage | None:
 
 
 def weight_storages(model: nn.Module) -> dict[str, Storage]:
-    """Returns how the weights of a model's modules keep their matrices, by the name of the weight."""
+    """Returns how the weights of a model's modules store their matrices, by the weight's name."""
     found = {f"{path}.weight".lstrip("."): storage_of(module) for path, module in model.named_modules()}
     return {name: storage for name, storage in found.items() if storage is not None}
 
 
 def is_linear(module: nn.Module) -> bool:
-    """Returns whether a module is a linear layer, whichever way it stores its matrix."""
+    """Returns whether a module is a linear layer, with any storage of its matrix."""
     storage = storage_of(module)
     return storage is not None and storage.is_linear

@@ -16,7 +16,7 @@ from transformers.pytorch_utils import Conv1D
 
 @dataclass
 class MpcConfig(LoraConfig):  # type: ignore[misc]  # peft is untyped for us
-    """LoRA's own configuration, and the weight of the constraint in the loss; `peft_type` says which constraint."""
+    """LoRA's own configuration, and the weight of the constraint in the loss; `peft_type` names the constraint."""
 
     mpc_weight: float = field(default=0.0)
 
@@ -46,10 +46,10 @@ def constraint_penalty(a: torch.Tensor, b: torch.Tensor, kind: str) -> torch.Ten
 
 
 class NonlinearLayer(LoraLinear):  # type: ignore[misc]
-    """x W + relu(x A) B: what it adds depends on the input and cannot be merged."""
+    """x W + relu(x A) B: its update depends on the input and cannot be merged."""
 
     def forward(self, x: torch.Tensor, *arguments: Any, **options: Any) -> torch.Tensor:
-        """The layer's answer, shape (..., out)."""
+        """The layer's output, shape (..., out)."""
         answer: torch.Tensor = self.base_layer(x, *arguments, **options)
         if self.disable_adapters:
             return answer
@@ -61,12 +61,12 @@ class NonlinearLayer(LoraLinear):  # type: ignore[misc]
         return answer
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:  # noqa: ARG002
-        """Refused: there is no weight that does the same."""
+        """Refused, because no weight has the same effect."""
         raise ValueError("MPC_N puts a nonlinearity into the update: it cannot be merged")
 
 
 class MpcModel(LoraModel):  # type: ignore[misc]
-    """A LoRA model whose loss, in training, has the mean penalty of its updates added."""
+    """A LoRA model that adds the mean penalty of its updates to the training loss."""
 
     def forward(self, *arguments: Any, **options: Any) -> Any:
         """The model's own outputs."""

@@ -1,4 +1,4 @@
-"""Prefix tuning's argument for a cache, which transformers has renamed."""
+"""Prefix tuning's cache argument, which transformers has renamed."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 
 def name_cache(model: Any) -> None:
-    """Lets peft hand a learnt prefix to a model; other adapters, and models that name it as peft does, are left.
+    """Lets peft pass a learnt prefix to a model; does not change other adapters, or models with peft's name for it.
 
-    peft (0.21) asks the signatures of a model and of its encoder for `past_key_values`, and refuses to run, or takes
-    the wrong way through the model, where it is not; transformers 5.24 names that argument `cache`. The signatures
-    are made to say both, the calls to say the new one.
+    peft (0.21) looks for `past_key_values` in the signatures of a model and its encoder. Without it, peft refuses to
+    run or takes a wrong path. transformers 5.24 names this argument `cache`. The patched signatures have both names,
+    and calls use the new one.
 
     Args:
         model: a PeftModel.

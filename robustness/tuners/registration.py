@@ -7,7 +7,7 @@ MPC_TYPES = ("MPC_O", "MPC_D", "MPC_N")
 
 
 def register_tuners() -> None:
-    """Registers what is not registered yet, by `peft.utils.register_peft_method`; calling it again does nothing."""
+    """Registers missing methods by `peft.utils.register_peft_method`; a second call does nothing."""
     from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
     from peft.utils import PeftType, register_peft_method
 
@@ -26,7 +26,7 @@ def register_tuners() -> None:
 
 
 def _add_peft_type(name: str) -> None:
-    """The library registers only methods that its enumeration names, and Python's enumerations are closed."""
+    """The library registers only methods in its enumeration, and Python's enumerations are closed."""
     from peft.utils import PeftType
 
     member = str.__new__(PeftType, name)

@@ -17,19 +17,19 @@ T = TypeVar("T")
 CPU_BATCH_TOKENS = 512
 """Measured on MiniLM: activations that stay in cache beat larger batches, by a third against 4,096 tokens."""
 CUDA_BATCH_TOKENS = 16_384
-"""At most: enough to keep a GPU busy with one layer while the next is launched, and few lengths beside each other."""
+"""Maximum: keeps a GPU busy with one layer while the next is launched, and keeps lengths similar."""
 
 
 @final
 @dataclass(slots=True)
 class TokenBatches:
-    """The batches of one victim: longest first, so that nothing is padded past the longest text beside it.
+    """The batches of one victim, longest first, so that texts are padded little.
 
-    A batch that runs out of memory is halved, and so are those that come after it.
+    A batch that runs out of memory is halved, like all later ones.
     """
 
     tokens: int | None
-    """Of a batch; None: `measure` says so when the first batch comes."""
+    """Tokens of a batch; None: `measure` determines it at the first batch."""
     measure: Callable[[], int] | None = None
 
     def run(
@@ -38,7 +38,7 @@ class TokenBatches:
         forward: Callable[[NDArray[np.int64]], T],
         kinds: NDArray[np.int64] | None = None,
     ) -> Iterator[tuple[NDArray[np.int64], T]]:
-        """Yields the indices of each batch and what `forward` makes of them.
+        """Yields the indices of each batch and the result of `forward`.
 
         Args:
             lengths: tokens of each text.
@@ -49,7 +49,7 @@ class TokenBatches:
             OutOfMemoryError: a single text that does not fit.
         """
         kinds = np.zeros_like(lengths) if kinds is None else kinds
-        order = np.lexsort((-lengths, kinds))  # of each kind the largest batch comes early
+        order = np.lexsort((-lengths, kinds))  # the largest batch of each kind comes early
         start = 0
         while start < len(order):
             longest = max(1, int(lengths[order[start]]))  # an empty text may have no token at all
@@ -73,12 +73,12 @@ class TokenBatches:
 
 
 def default_tokens(device: torch.device) -> int:
-    """Returns how many tokens a batch has where nothing is measured."""
+    """Returns a batch's tokens without measuring."""
     return CUDA_BATCH_TOKENS if device.type == "cuda" else CPU_BATCH_TOKENS
 
 
 def recover_memory() -> None:
-    """Gives back what a failed batch held; to be called when its exception, which holds the tensors, is gone.
+    """Frees a failed batch's memory; call it after its exception, which holds the tensors, is gone.
 
     Raises:
         RuntimeError: the CUDA device is lost to this process, as after an illegal memory access.

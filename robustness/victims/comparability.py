@@ -1,4 +1,4 @@
-"""What must hold of two checkpoints before they are compared."""
+"""Conditions for comparing two checkpoints."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from robustness.victims.gate import CheckpointFacts
 def check_pair(
     pair: Pair, reference: CheckpointFacts, candidate: CheckpointFacts, *, allow_untrained: bool = False
 ) -> None:
-    """Raises GateError with every named reason for which the two must not be compared."""
+    """Raises GateError with every named reason against comparing the two."""
     arms = reference, candidate
     reasons = [
         f"{arm.checkpoint}: {failure}" for arm in arms for failure in arm.reasons(allow_untrained=allow_untrained)
@@ -21,7 +21,7 @@ def check_pair(
     if pair.is_headline:
         reasons += _headline_failures(*arms)
     if all(arm.adaptation == BASE for arm in arms):
-        reasons.append("same-weights: neither arm changes anything of the base")
+        reasons.append("same-weights: neither arm changes the base")
     if reference.architecture != candidate.architecture:
         reasons.append(f"same-base: {reference.architecture} against {candidate.architecture}")
     if reference.tokenizer_digest != candidate.tokenizer_digest:
@@ -31,7 +31,7 @@ def check_pair(
 
 
 def describe_rounding(pair: Pair, *arms: CheckpointFacts) -> Iterator[str]:
-    """Yields how the arms' answers are come by in different ways, which in low precision are rounded differently."""
+    """Yields differences in the arms' computations, which round differently in low precision."""
     reference, candidate = arms
     if reference.padded != candidate.padded:
         alone = next(arm for arm in arms if not arm.padded)
@@ -45,9 +45,9 @@ def describe_rounding(pair: Pair, *arms: CheckpointFacts) -> Iterator[str]:
 
 
 def _headline_failures(full: CheckpointFacts, peft: CheckpointFacts) -> Iterator[str]:
-    """What is not as a pair says that calls its arms full and peft."""
+    """Yields problems of a pair that names its arms full and peft."""
     remedy = "for another contrast call the arms reference and candidate"
-    if full.adaptation not in (FULL, LINEAR_PROBE):  # whatever was trained, the whole of it is a model's folder
+    if full.adaptation not in (FULL, LINEAR_PROBE):  # a complete model's folder, whatever part was trained
         yield f"{full.checkpoint}: adaptation: is {full.adaptation}; expected a full checkpoint; {remedy}"
     if peft.adaptation in (FULL, BASE):
         what = f" ({peft.change.words})" if peft.change else ""

@@ -1,4 +1,4 @@
-"""Whether this processor has the instructions that bfloat16 kernels are made of."""
+"""Checks that this processor has the instructions of bfloat16 kernels."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ PROBE_SECONDS = 120
 
 
 def refuse_missing_cpu_features() -> None:
-    """Raises UsageError where a bfloat16 layer would end the process instead of answering.
+    """Raises UsageError if a bfloat16 layer would end the process.
 
-    oneDNN takes the processor's word for what it has; virtual machines announce AMX that the system does not let them
-    use, and the first layer dies of an illegal instruction. So a process of its own tries one first, once.
+    oneDNN trusts the processor's announced instructions. Virtual machines announce AMX without permission to use it,
+    and the first layer dies of an illegal instruction. So a separate process tries one layer, once.
     """
     if not torch.backends.mkldnn.enabled or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return
@@ -36,6 +36,6 @@ def refuse_missing_cpu_features() -> None:
 
 @cache
 def _try_layer() -> int:
-    """The exit code of a process that runs one bfloat16 layer, negative where a signal ended it."""
+    """The exit code of a process that runs one bfloat16 layer; negative if a signal ended it."""
     command = [sys.executable, "-c", PROBE]
     return subprocess.run(command, capture_output=True, check=False, timeout=PROBE_SECONDS).returncode

@@ -1,4 +1,4 @@
-"""What a forward pass costs: its floating-point operations, and how many of them a device does a second."""
+"""The cost of a forward pass: its floating-point operations, and a device's operations per second."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from robustness.victims.heads.labels import Victim
 from robustness.victims.loading import Placement
 
 WHOLE_PARAMETERS = 200_000_000
-"""Models with more are timed on two of their layers, all of which are alike."""
+"""Larger models are timed on two of their layers, because all layers are alike."""
 TIMED_LAYERS = 2
 TIMED_TEXTS = 128
 
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """The sizes of a transformer that its operations follow from."""
+    """The sizes of a transformer that determine its operations."""
 
     parameters: int
-    """In matrices that hidden states are multiplied by: without embeddings, biases and norms."""
+    """Parameters in matrices that multiply hidden states: without embeddings, biases and norms."""
     layers: int
     width: int
     """Of the hidden states."""
 
     def flops(self, tokens: ArrayLike) -> NDArray[np.float64]:
-        r"""Returns the operations of a forward pass over texts of so many tokens, of the shape of `tokens`.
+        r"""Returns the operations of a forward pass over texts of `tokens` tokens, with the shape of `tokens`.
 
         $$2 N T + 4 L d T^2$$: a multiplication and an addition for each of N parameters and T tokens; and, in each of
         L layers, queries times keys and weights times values, 2 d T^2 each. Source: arXiv 2001.08361, section 2.1,
@@ -51,7 +51,7 @@ class Architecture:
 
 
 def read_architecture(config: Any) -> Architecture:
-    """Returns the sizes of the model that a transformers config describes; none of its weights is made.
+    """Returns the sizes of the model of a transformers config, without creating weights.
 
     Raises:
         CheckpointError: a config of no known model, or without layers and width.
@@ -72,7 +72,7 @@ def read_architecture(config: Any) -> Architecture:
 
 
 def read_config(checkpoint: Checkpoint) -> tuple[Any, Any]:
-    """Returns a checkpoint's transformers config and tokenizer; raises CheckpointError where one cannot be read."""
+    """Returns a checkpoint's transformers config and tokenizer; raises CheckpointError if one is unreadable."""
     from transformers import AutoConfig
 
     has_own = (checkpoint.folder / "tokenizer_config.json").is_file()
@@ -80,7 +80,7 @@ def read_config(checkpoint: Checkpoint) -> tuple[Any, Any]:
     try:
         config = AutoConfig.from_pretrained(checkpoint.base, trust_remote_code=False)
         return config, read_tokenizer(folder)
-    except Exception as error:  # transformers and tokenizers each raise kinds of their own
+    except Exception as error:  # transformers and tokenizers raise errors of many classes
         reason = first_line(error)
         raise CheckpointError(f"checkpoint {checkpoint.name}: config or tokenizer cannot be read: {reason}") from None
 
@@ -94,16 +94,16 @@ def measure_rate(
     seconds: float = 2.0,
     clock: Callable[[], float] = time.perf_counter,
 ) -> float:
-    """Returns the operations a second with which a device scores such texts, tokenising included.
+    """Returns the operations per second of a device that scores such texts, including tokenising.
 
-    A model of that config with random weights is timed for about so many seconds; of a large one, two layers.
+    Times a model of this config with random weights for about `seconds`; for a large model two layers.
 
     Args:
         config: transformers config.
         tokenizer: the checkpoint's.
-        texts: of the kind that is going to be scored.
+        texts: similar to the texts of the run.
         placement: device and dtype.
-        seconds: at least; a batch is always finished.
+        seconds: minimum; a batch is always finished.
         clock: tells the time in seconds.
     """
     from transformers import AutoModelForSequenceClassification
@@ -117,7 +117,7 @@ def measure_rate(
         tokenizer.pad_token = tokenizer.eos_token
     config.pad_token_id = tokenizer.pad_token_id
     architecture = read_architecture(config)
-    with torch.random.fork_rng(), torch.device(placement.device):  # random weights move nobody else's draws
+    with torch.random.fork_rng(), torch.device(placement.device):  # keeps the state of other random draws
         model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
     victim = Victim(model.to(placement.dtype).eval(), tokenizer, range(config.num_labels))
     some = (list(texts) * TIMED_TEXTS)[:TIMED_TEXTS]

@@ -1,4 +1,4 @@
-"""The gate: what must hold of a checkpoint before it is compared with another."""
+"""The gate: conditions for comparing a checkpoint with another."""
 
 from __future__ import annotations
 
@@ -45,38 +45,38 @@ PADDING_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 1e-1}
 
 ARCHITECTURE_KEYS = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 PROBES = 8
-"""Clean examples that the checks of outputs look at."""
+"""Clean examples for the checks of outputs."""
 
 UNTRAINED = ("head-loaded:", "clean-accuracy:")
 """Failures of a checkpoint that has not learnt the task."""
 
 NAMES_SHOWN = 3
-"""Parameters that a message names before it counts the rest."""
+"""Number of parameters that a message names."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckpointFacts:
-    """What the gate found out about one checkpoint."""
+    """The gate's findings about one checkpoint."""
 
     checkpoint: str
     adaptation: str
     clean_accuracy: float
-    """Where the task is answering: mean F1."""
+    """For questions: mean F1."""
     majority_share: float
-    """Accuracy of always answering the most frequent label of the same examples; or F1 of the whole paragraph."""
+    """Accuracy of the most frequent label on the same examples; or F1 of the whole paragraph."""
     n_clean: int
     architecture: str
     tokenizer_digest: str
     failures: tuple[str, ...]
-    """Named reasons, empty when all is well."""
+    """Named reasons; empty if the checkpoint passes."""
     merge_difference: float | None
-    """Largest difference of a probe's logit, merged against unmerged; None where nothing can be merged."""
+    """Largest difference of a logit, merged against unmerged; None if there is nothing to merge."""
     change: Change | None = None
-    """What a whole checkpoint changed of its base."""
+    """The changes of a full checkpoint to its base."""
     notes: tuple[str, ...] = ()
-    """What was taken for granted, and what speaks for it."""
+    """Assumptions, and the evidence for them."""
     noise: NoiseFloor | None = None
-    """How many answers change with what should not matter; None where no clean text was answered."""
+    """Share of answers that change with irrelevant conditions; None if no clean text was answered."""
     padded: bool = True
     """Whether texts of unequal length share its batches."""
     stays_apart: bool = False
@@ -88,7 +88,7 @@ class CheckpointFacts:
         return self.adaptation in (BASE, LINEAR_PROBE) and any(each.startswith(UNTRAINED) for each in self.failures)
 
     def reasons(self, *, allow_untrained: bool) -> list[str]:
-        """Returns the failures that count: where it is allowed, a base need not have learnt the task."""
+        """Returns the failures that count; an allowed untrained base may fail the task."""
         lifted = allow_untrained and self.is_untrained
         return [failure for failure in self.failures if not (lifted and failure.startswith(UNTRAINED))]
 
@@ -105,7 +105,7 @@ def inspect_checkpoint(
         return _inspect(load_checkpoint(checkpoint, task), placement, clean)
     except RobustnessError:
         raise
-    except Exception as error:  # memory that runs out, or whatever a model, a tokenizer or a library raises
+    except Exception as error:  # out of memory, or any error of a model, a tokenizer or a library
         raise CheckpointError(
             f"checkpoint {checkpoint.name}: fails on the first clean texts: {type(error).__name__}: "
             f"{first_line(error)}"
@@ -166,7 +166,7 @@ def _inspect(loaded: LoadedCheckpoint, placement: Placement, clean: Sequence[Exa
 def _probe(
     loaded: LoadedCheckpoint, placement: Placement, probes: Sequence[Texts]
 ) -> tuple[Head, float | None, list[str]]:
-    """The victim that a few texts were asked of, how far merging moves its logits, and the checks that failed."""
+    """The victim after a few texts, the effect of merging on its logits, and the failed checks."""
     failures = list(_head_failures(loaded))
     if loaded.checkpoint.is_adapter and not _adapter_changes_anything(loaded, probes):
         failures.append("adapter-not-zero: the adapter changes no hidden state; was it trained and saved?")
@@ -182,14 +182,14 @@ def _probe(
 
 
 def _ask_each(name: str, probes: Sequence[Texts], ask: Callable[[Texts], R]) -> Iterator[tuple[Texts, R]]:
-    """Yields what is answered of each text alone: what one text does to a model is no fault of the others."""
+    """Yields the answers to single texts, so that one text's error does not affect the others."""
     reason, answered = "", False
     for probe in probes:
         try:
             found = ask(probe)
         except RobustnessError:
             raise
-        except Exception as error:  # of many kinds, as in the gate itself
+        except Exception as error:  # of many classes, as in the gate itself
             recover_memory()
             reason = reason or f"{type(error).__name__}: {first_line(error)}"
             continue
@@ -204,7 +204,7 @@ def _borrows_labels(loaded: LoadedCheckpoint) -> bool:
 
 
 def _order_failure(victim: Head, loaded: LoadedCheckpoint, clean: Sequence[Example]) -> str:
-    """Says where another order of the labels than the partner's has more right; empty where none has."""
+    """Says if another order of labels than the partner's gives more right answers; empty otherwise."""
 
     def score(part: Mapping[int, Example]) -> Iterator[tuple[int, int]]:
         return zip(part, victim.rows(list(part.values())).argmax(axis=1).tolist(), strict=True)
@@ -223,7 +223,7 @@ def _order_failure(victim: Head, loaded: LoadedCheckpoint, clean: Sequence[Examp
 
 
 def _clean_points(victim: Head, clean: Sequence[Example]) -> dict[int, float]:
-    """What each clean example is given, by its index; a text that the victim fails on has none."""
+    """The row of each clean example, by its index, without texts on which the victim fails."""
 
     def score(part: Mapping[int, Example]) -> Iterator[tuple[int, float]]:
         asked = list(part.values())
@@ -234,7 +234,7 @@ def _clean_points(victim: Head, clean: Sequence[Example]) -> dict[int, float]:
 
 
 def _why_wrong(victim: Head, loaded: LoadedCheckpoint, accuracy: float, majority: float) -> str:
-    """What else than a lack of learning makes a checkpoint answer no better than one that knows nothing."""
+    """Causes other than a lack of training for an accuracy at the floor."""
     if looks_back(victim.model):
         return "its config.json says is_decoder: true, by which no token sees those behind it: set it to false"
     if len(loaded.task.labels) == 2 and 1 - accuracy > majority:
@@ -262,7 +262,7 @@ def _head_failures(loaded: LoadedCheckpoint) -> Iterator[str]:
 
 @torch.inference_mode()
 def _adapter_changes_anything(loaded: LoadedCheckpoint, probes: Sequence[Texts]) -> bool:
-    """Compares hidden states, which the restored head does not touch, with the adapter on and off."""
+    """Compares hidden states, which do not depend on the restored head, with the adapter on and off."""
     model = loaded.unmerged
 
     def changes(probe: Texts) -> bool:
@@ -270,7 +270,7 @@ def _adapter_changes_anything(loaded: LoadedCheckpoint, probes: Sequence[Texts])
         if not inputs["input_ids"].numel():
             return False
         adapted = _last_states(model, inputs)
-        if model.active_peft_config.is_prompt_learning:  # prompts stand before the base, which is left as it was
+        if model.active_peft_config.is_prompt_learning:  # prompts precede the base, which is unchanged
             plain = _last_states(model.get_base_model(), inputs)
         else:
             with model.disable_adapter():
@@ -281,7 +281,7 @@ def _adapter_changes_anything(loaded: LoadedCheckpoint, probes: Sequence[Texts])
 
 
 def _last_states(model: Any, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """What the head reads: of an encoder-decoder the decoder's states."""
+    """The head's input: for an encoder-decoder the decoder's states."""
     output = model(**inputs, output_hidden_states=True)
     states = output.get("decoder_hidden_states") or output.hidden_states
     last: torch.Tensor = states[-1]
@@ -305,7 +305,7 @@ def _compare_merged(
 
 
 def _merged_copy(loaded: LoadedCheckpoint) -> Any | None:
-    """The adapter in the base's weights; None where it stays apart."""
+    """The model with merged adapter; None if it cannot be merged."""
     return merge(replace(loaded, unmerged=copy.deepcopy(loaded.unmerged)))
 
 
@@ -332,7 +332,7 @@ def _output_failures(victim: Head, probes: Sequence[Texts], alone: Scores) -> It
 
 
 def switched_attention(model: Any) -> str:
-    """Says why scores depend on what was scored before, where a text turned the attention; empty where none did."""
+    """Says why scores depend on earlier texts, if a text switched the attention; empty otherwise."""
     stated = getattr(model.config, "attention_type", None)
     used = {kind for module in model.modules() if isinstance(kind := getattr(module, "attention_type", None), str)}
     if stated is None or used <= {stated}:

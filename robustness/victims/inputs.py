@@ -1,4 +1,4 @@
-"""What a model's forward pass takes, read off the model itself."""
+"""The inputs of a model's forward pass, determined from the model itself."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from robustness.errors import CheckpointError
 from robustness.victims.files.reasons import loading_reason
 
 USUAL = frozenset({"input_ids", "attention_mask", "token_type_ids"})
-"""What a forward pass is taken to take that names none of its inputs."""
+"""Assumed inputs of a forward pass that names none."""
 NO_LIMIT = 1_000_000
-"""Tokens of a text where neither model nor tokenizer sets a limit."""
+"""Maximum tokens of a text if neither model nor tokenizer sets a limit."""
 LENGTH_SETTINGS = ("max_position_embeddings", "max_seq_len")
-"""What configurations call the most positions; -1 there is no limit."""
+"""Configurations' names for the maximum of positions; -1 means no limit."""
 
 
 def bare_model(model: Any) -> Any:
-    """Returns the transformers model inside what PEFT and torch.compile wrap around it."""
+    """Returns the transformers model inside wrappers of PEFT and torch.compile."""
     inner = getattr(model, "_orig_mod", None)  # of torch.compile
     if inner is None and hasattr(model, "get_base_model"):
         inner = model.get_base_model()
@@ -33,17 +33,17 @@ def bare_model(model: Any) -> Any:
 
 
 def name_outputs(model: Any) -> None:
-    """Lets a model whose config.json says return_dict: false or torchscript: true answer as all others do."""
+    """Makes a model with return_dict: false or torchscript: true in its config.json answer like others."""
     model.config.return_dict = True
-    if hasattr(model.config, "torchscript"):  # answers by position too
+    if hasattr(model.config, "torchscript"):  # returns tuples too
         model.config.torchscript = False
 
 
 def accepted_inputs(model: Any) -> frozenset[str]:
-    """Returns the names of what a model's forward pass takes.
+    """Returns the names of a model's inputs.
 
-    A tokenizer may give more, as a BERT tokenizer saved beside a DistilBERT gives segments. What a wrapper or a
-    `**kwargs` lets through is not counted: there an input may end in an error, or in nothing.
+    A tokenizer may give more: a BERT tokenizer saved with a DistilBERT gives segments. Inputs through a wrapper or
+    `**kwargs` do not count, because they may cause an error or have no effect.
     """
     parameters = inspect.signature(bare_model(model).forward).parameters.values()
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -52,24 +52,24 @@ def accepted_inputs(model: Any) -> frozenset[str]:
 
 
 def max_tokens(model: Any, tokenizer: Any, virtual_tokens: int = 0) -> int:
-    """The most tokens a text may have: as many as the model has positions for, and no more than the tokenizer's own.
+    """The maximum tokens of a text: the model's positions, and at most the tokenizer's limit.
 
     Args:
         model: or one without weights, see `empty_model`.
         tokenizer: the model's tokenizer.
-        virtual_tokens: learnt prompts or prefixes, which take positions away from the text.
+        virtual_tokens: learnt prompts or prefixes, which use positions of the text.
     """
     room = min([stated_positions(model.config), *_table_rooms(model)])
     return min(room - virtual_tokens, tokenizer_limit(tokenizer))
 
 
 def longest_text(model: Any, tokenizer: Any, *, reserved: int = 0) -> int:
-    """The most tokens that a victim may read of a text, its special ones among them.
+    """The maximum tokens that a victim may read of a text, including special ones.
 
     Args:
-        model: a PeftModel's learnt prompts or prefixes are allowed for.
+        model: a PeftModel's learnt prompts or prefixes are subtracted.
         tokenizer: the model's tokenizer.
-        reserved: tokens that are to follow the text.
+        reserved: tokens to follow the text.
 
     Raises:
         CheckpointError: no token of a text fits.
@@ -89,7 +89,7 @@ def longest_text(model: Any, tokenizer: Any, *, reserved: int = 0) -> int:
 
 
 def stated_positions(config: Any) -> int:
-    """The most positions by a model's configuration; relative ones are without limit, and so is -1."""
+    """The maximum of positions by a model's configuration; relative positions and -1 mean no limit."""
     said = [getattr(config, name, None) for name in LENGTH_SETTINGS]
     return min([NO_LIMIT, *(int(count) for count in said if count and count > 0)])
 
@@ -113,10 +113,10 @@ def _table_rooms(model: Any) -> Iterator[int]:
 
 
 def empty_model(folder: Path) -> Any:
-    """Returns a model as a folder's config.json describes it, without weights: it takes no memory, and no text.
+    """Returns the model of a folder's config.json without weights, which uses no memory and cannot run.
 
     Raises:
-        CheckpointError: the configuration is of no model.
+        CheckpointError: the configuration describes no model.
     """
     from transformers import AutoConfig, AutoModel
 
@@ -135,9 +135,10 @@ class Company:
     """Which texts may share a batch."""
 
     padded: bool = True
-    """Whether texts of unequal length may: some models' answers change with padding, whatever the mask says."""
+    """Whether texts of unequal length may; some models' answers change with padding in spite of the mask."""
     end_token: int | None = None
-    """The token that all texts of a batch must have equally often: encoder-decoders find their last state by it."""
+    """The token that all texts of a batch must have equally often, because encoder-decoders find their last state by
+    it."""
 
     def kinds(self, texts: Sequence[Sequence[int]]) -> NDArray[np.int64]:
         """Returns a number for each text's tokens, shape (texts,); texts of one number may share a batch."""
@@ -152,12 +153,12 @@ class Company:
 def pad(
     rows: dict[str, list[list[int]]], tokenizer: Any, accepted: frozenset[str], side: str
 ) -> dict[str, NDArray[np.int64]]:
-    """Does what `tokenizer.pad` does, at a tenth of its time, which a GPU would wait for.
+    """Like `tokenizer.pad` in a tenth of its time, which a GPU would wait for.
 
     Args:
         rows: by the model's input names; a list of tokens for each text.
-        tokenizer: says what padding is.
-        accepted: the model's input names: the mask is made where it has one.
+        tokenizer: defines padding.
+        accepted: the model's input names; adds a mask if it is one of them.
         side: left or right.
     """
     lengths = np.array([len(ids) for ids in rows["input_ids"]])

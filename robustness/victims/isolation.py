@@ -1,4 +1,4 @@
-"""Isolation: texts that a victim cannot answer, told from a victim that answers nothing any more."""
+"""Isolation: distinguishes texts that a victim cannot answer from a victim that answers nothing any more."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 GONE = 3
-"""Groups of examples in a row that fail alone with the same kind of error: then it is the victim that is at fault."""
+"""Consecutive groups of examples that fail alone with the same kind of error before the victim is at fault."""
 
 
 class VictimGoneError(Exception):
-    """The victim fails whatever it is asked: no row could say more than that.
+    """The victim fails on every question, so rows could not say more.
 
-    No RobustnessError: another process, with a device of its own, may do better.
+    Not a RobustnessError, because another process with its own device may succeed.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """In place of an answer: why there is none."""
+    """The error in place of an answer."""
 
     reason: str
 
@@ -34,12 +34,12 @@ class Fault:
 @final
 @dataclass(slots=True)
 class Isolation:
-    """Asks about many items at once and, where that fails, finds those at fault."""
+    """Asks about many items at once and, after a failure, finds the items at fault."""
 
     _kind: str = ""
-    """Of the last error of an item that was alone."""
+    """Kind of the last error of a single item."""
     _groups: set[str] = field(default_factory=set)
-    """Of the items that failed with it since the last answer."""
+    """Groups of the items that failed with it since the last answer."""
 
     def ask(
         self,
@@ -47,14 +47,14 @@ class Isolation:
         items: Mapping[K, T],
         group_of: Callable[[T], str],
     ) -> Iterator[tuple[K, R | Fault]]:
-        """Yields what `answer` yields of the items by their keys, in any order, or a fault.
+        """Yields the results of `answer` by the items' keys, in any order, or faults.
 
-        Where it fails, what has no answer yet is asked about in halves until what is at fault is alone. Items of
-        one group, which may share the text at fault, count as one. Faults are held back until an answer follows or
-        nothing is left, so that a victim that is gone leaves none.
+        After a failure it asks about unanswered items in halves until the item at fault is alone. Items of one group,
+        which may share a text, count as one. Faults are held back until an answer follows or all items are done, so
+        that a lost victim leaves none.
 
         Raises:
-            RobustnessError: what is no fault of an item.
+            RobustnessError: an error that is no item's fault.
             VictimGoneError: no answer for three groups in a row, or a device that is lost.
         """
         stack = [dict(items)]
@@ -72,10 +72,10 @@ class Isolation:
                     yield key, found
             except (RobustnessError, VictimGoneError):
                 raise
-            except Exception as error:  # whatever one text does to a tokenizer, a model or a device
+            except Exception as error:  # any error of one text in a tokenizer, a model or a device
                 failure = (type(error).__name__, f"{type(error).__name__}: {first_line(error)}")
                 if not left:
-                    raise VictimGoneError(f"what answers failed behind its last answer, with {failure[1]}") from error
+                    raise VictimGoneError(f"the victim failed after its last answer, with {failure[1]}") from error
             if not left:
                 continue
             recover(failure[1])
@@ -99,8 +99,8 @@ class Isolation:
 
 
 def recover(reason: str) -> None:
-    """Gives back the memory that a failed call held; raises VictimGoneError where the device is lost."""
+    """Frees a failed call's memory; raises VictimGoneError if the device is lost."""
     try:
         recover_memory()
-    except Exception as error:  # whatever a broken device makes of it
+    except Exception as error:  # any error of a broken device
         raise VictimGoneError(f"the device is lost ({first_line(error)}) after {reason}") from None

@@ -1,4 +1,4 @@
-"""A checkpoint's own label names mapped to the task's."""
+"""Maps a checkpoint's own label names to the task's."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from robustness.tasks.task import Task
 from robustness.victims.files.checkpoint import Checkpoint, read_json
 
 UNNAMED = re.compile(r"LABEL_\d+")
-"""What transformers calls a label that was given no name."""
+"""transformers' name of an unnamed label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,25 +27,25 @@ class LabelNames:
     """The names of the labels by the head's columns."""
 
     by_column: Mapping[int, str]
-    """In the words of the pair, where it has some for them."""
+    """With the pair's names, where it gives some."""
     as_saved: Mapping[int, str]
-    """In those of the config that names them, which are what the pair may map."""
+    """With the config's names, which the pair may map."""
     is_borrowed: bool = False
-    """Whether the checkpoint's own folder does not say them: they are its partner's or its base's, in that order."""
+    """Whether the names come from its partner or its base (in this order), because its own folder has none."""
 
 
 def read_labels(checkpoint: Checkpoint, task: Task) -> LabelNames:
-    """Returns the names of the labels, from config.json and what the pair says of them; reads no weights.
+    """Returns the names of the labels, from config.json and the pair's map; reads no weights.
 
-    A folder as peft or a plain Trainer saves it may have none, or LABEL_0 and so on. Then the names are those of the
-    checkpoint it is paired with, which was trained on the same task, then an adapter's base's.
+    A folder saved by peft or a plain Trainer may have no names, or LABEL_0 and so on. Then the names are those of its
+    partner, which was trained on the same task, or of an adapter's base.
 
     Raises:
         CheckpointError: no config.json names labels, or one is damaged.
     """
     given = dict(checkpoint.labels)
     own = _read_table(checkpoint.folder)
-    if not own:  # what transformers leaves out of a config of two labels, or of an adapter what the pair says
+    if not own:  # transformers omits the names of two labels; for an adapter the pair may give them
         own = {int(name.partition("_")[2]): name for name in given if UNNAMED.fullmatch(name)}
         own = own if sorted(own) == list(range(len(task.labels))) else {}
     if own and not _is_unnamed(_translate(own, given)):
@@ -65,17 +65,17 @@ def read_labels(checkpoint: Checkpoint, task: Task) -> LabelNames:
             f"{checkpoint.folder} nor in what it is paired with; {_advise(numbered, given)}, or write a config.json "
             f"there, as in {example}"
         )
-    found = own or (tables[0] if tables else {0: "LABEL_0", 1: "LABEL_1"})  # two of them stand in no config
+    found = own or (tables[0] if tables else {0: "LABEL_0", 1: "LABEL_1"})  # configs omit two labels
     return LabelNames(_translate(found, given), found)
 
 
 def find_better_order(answered: np.ndarray, gold: np.ndarray, n: int) -> tuple[int, ...] | None:
-    """Returns the order of labels under which more answers would be right; None where the given one is best.
+    """Returns the order of labels with more right answers; None if the given order is best.
 
     Args:
-        answered: Labels as the checkpoint answers them, (examples,).
-        gold: Those that are right.
-        n: How many labels there are.
+        answered: The checkpoint's answered labels, (examples,).
+        gold: Gold labels.
+        n: Number of labels.
 
     >>> find_better_order(np.array([0, 2, 1]), np.array([0, 1, 2]), 3)
     (0, 2, 1)
@@ -90,7 +90,7 @@ def find_columns(checkpoint: Checkpoint, task: Task) -> tuple[int, ...]:
     """Returns for each task label the column of the checkpoint's head that holds it.
 
     Raises:
-        CheckpointError: its labels have no names, or others than the task's; or the pair maps a name that none has.
+        CheckpointError: its labels have no names or other names than the task's, or the pair maps an unknown name.
     """
     folders = (checkpoint.folder, checkpoint.partner, checkpoint.base)
     refuse_unknown_names(checkpoint, task, [each for each in folders if each is not None])
@@ -108,13 +108,13 @@ def map_labels(
     (1, 0)
 
     Args:
-        task: whose labels are looked for.
+        task: the task with the labels.
         names: of the head's columns.
         checkpoint: its name.
-        given: what the pair says of label names, which advice goes on from.
+        given: the pair's map of label names, which the advice extends.
 
     Raises:
-        CheckpointError: the head has another number of labels, or names that are not the task's.
+        CheckpointError: the head has another number of labels, or other names.
     """
     columns = {task.find_label(str(name)): column for column, name in names.by_column.items()}
     numbers = list(range(len(task.labels)))
@@ -124,22 +124,22 @@ def map_labels(
 
 
 def advise_order(checkpoint: Checkpoint, task: Task, columns: Sequence[int]) -> str:
-    """Returns how a user says that the task's labels, in its order, stand in these columns of a checkpoint's head."""
+    """Returns the advice for mapping the task's labels to these columns of a checkpoint's head."""
     saved = read_labels(checkpoint, task).as_saved
     named = sorted((column, label) for column, label in zip(columns, task.labels, strict=True))
     return _advise([(saved[column], label) for column, label in named], dict(checkpoint.labels))
 
 
 def refuse_unknown_names(checkpoint: Checkpoint, task: Task, headed: Sequence[Path]) -> None:
-    """Refuses what the pair says of a name that no head for labels has: it would change nothing.
+    """Refuses a map of a name that no head has, because it would have no effect.
 
     Args:
         checkpoint: one arm.
         task: of the pair.
-        headed: folders of arms and bases with such heads; columns without names go by LABEL_0 and so on.
+        headed: folders of arms and bases with such heads; unnamed columns are LABEL_0 and so on.
 
     Raises:
-        CheckpointError: says the nearest name, where there is one.
+        CheckpointError: the message has the nearest name, if there is one.
     """
     known = {name for folder in headed for name in _read_table(folder).values()}
     unnamed = {f"LABEL_{column}" for column in range(len(task.labels)) if headed}
@@ -166,12 +166,12 @@ def _explain_mismatch(task: Task, names: LabelNames, given: Mapping[str, str]) -
     by_config = f"set id2label in its config.json, in the order of its head, as in {example}"
     what = f"its labels ({found}) cannot be mapped by name to those of {task.name} ({known}); "
     if len(set(saved)) != len(saved) or sorted(names.as_saved) != list(range(len(task.labels))):
-        return what + by_config  # no name tells them apart
+        return what + by_config  # names do not distinguish them
     return f"{what}{_advise(_guess(task, saved), given)}, each with the label it stands for; or {by_config}"
 
 
 def _guess(task: Task, saved: Sequence[str]) -> list[tuple[str, str]]:
-    """Names with labels: those that are the task's with their own, the others in order."""
+    """Names with labels: names of the task with their own label, the others in order."""
     known = [task.find_label(name) for name in saved]
     own = [label if known.count(label) == 1 else None for label in known]
     left = iter(label for label in range(len(task.labels)) if label not in own)
@@ -181,7 +181,7 @@ def _guess(task: Task, saved: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _advise(pairs: Sequence[tuple[str, str]], given: Mapping[str, str]) -> str:
-    """How a user says what names stand for, in the pairs file and on the command line; what is said already stays."""
+    """Advice for mapping names, in the pairs file and on the command line; keeps existing entries."""
     together = {**given, **dict(pairs)}
     table = ", ".join(f"{_toml_key(name)} = {toml_value(label)}" for name, label in together.items())
     if any("=" in name for name in together):  # the command line splits there
@@ -199,7 +199,7 @@ def _translate(table: Mapping[int, str], given: Mapping[str, str]) -> dict[int, 
 
 
 def _read_table(folder: Path) -> dict[int, str]:
-    """A config's id2label; empty where it has none, or none that is a table of columns."""
+    """A config's id2label; empty if it is missing or no table of columns."""
     if not (folder / "config.json").is_file():
         return {}
     table = read_json(folder / "config.json").get("id2label")

@@ -1,4 +1,4 @@
-"""A causal language model that reads a victim's own tokens."""
+"""A causal language model with the victim's own tokens."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class SameVocabularyModel:
 
     Args:
         source: folder or hub id.
-        victim: whose tokens it must share.
+        victim: the victim with the same tokens.
 
     Raises:
-        CheckpointError: it cannot be loaded, or its vocabulary is another.
+        CheckpointError: it cannot be loaded, or its vocabulary differs.
     """
 
     def __init__(self, source: str, victim: Head) -> None:
@@ -37,7 +37,7 @@ class SameVocabularyModel:
                     model = AutoModelForCausalLM.from_pretrained(
                         source, trust_remote_code=False, use_safetensors=True
                     )
-        except Exception as error:  # transformers, tokenizers and safetensors each raise kinds of their own
+        except Exception as error:  # transformers, tokenizers and safetensors raise errors of many classes
             reason = loading_reason(source, error)
             raise CheckpointError(f"language model {source}: cannot be loaded: {reason}") from error
         if model is None:

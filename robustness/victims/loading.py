@@ -1,4 +1,4 @@
-"""A checkpoint to a victim: full folders and PEFT adapters on their base, safetensors only."""
+"""Loads a checkpoint as a victim: full folders and PEFT adapters on their base, safetensors only."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ MERGE_ROUNDING = 1e-3
 """The largest difference of a logit in float32, merged against unmerged, that is still rounding."""
 
 TRIAL_TOKENS = 16
-"""Of the text by which a merged model is compared with the unmerged one."""
+"""Tokens of the text that compares the merged with the unmerged model."""
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a victim lives and in which precision."""
+    """A victim's device and precision."""
 
     device: torch.device
     dtype: torch.dtype
 
 
 def place(device: str = "auto", dtype: str = "float32") -> Placement:
-    """Reads the command line's words; raises UsageError for an unknown or absent device or dtype.
+    """Parses the command line's values; raises UsageError for an unknown or absent device or dtype.
 
-    That includes bfloat16 on a processor whose kernels for it would end the process.
+    This includes bfloat16 on a processor where its kernels would end the process.
     """
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise UsageError(f"--device {device}: unknown device; expected auto, cpu, cuda or cuda:N")
@@ -76,23 +76,23 @@ class LoadedCheckpoint:
     unmerged: Any
     """The PeftModel of an adapter; for a full checkpoint the model itself."""
     uninitialised: tuple[str, ...]
-    """Parameters that no file supplied: they hold random numbers."""
+    """Parameters missing in all files: they have random values."""
     tokenizer: Any
     label_columns: tuple[int, ...]
-    """Empty where the task has no labels."""
+    """Empty if the task has no labels."""
     task: Task
     kind: HeadKind = HeadKind.LABELS
     trial: Scores | None = None
-    """Of an adapter, unmerged: its scores of one short text; None of a full checkpoint."""
+    """Scores of one short text by an unmerged adapter; None for a full checkpoint."""
     padded: bool = True
-    """Whether texts of unequal length may share a batch; their side is the tokenizer's."""
+    """Whether texts of unequal length may share a batch; the tokenizer defines the padding side."""
 
 
 def load_checkpoint(checkpoint: Checkpoint, task: Task) -> LoadedCheckpoint:
     """Loads in float32 on the CPU, in evaluation mode.
 
     Raises:
-        CheckpointError: weights that do not fit, a head without names for the task's labels, another base.
+        CheckpointError: weights do not fit, a head lacks names for the task's labels, or the base is another.
     """
     kind = head_kind(checkpoint, task)
     refuse_other_head(checkpoint, task, kind)
@@ -101,7 +101,7 @@ def load_checkpoint(checkpoint: Checkpoint, task: Task) -> LoadedCheckpoint:
         check_base(checkpoint)
         model, uninitialised = load_adapter(checkpoint, task, kind)
     else:
-        # An untrained base says nothing of labels, and transformers would give it two.
+        # An untrained base has no labels, and transformers would give it two.
         whole = load_model(checkpoint, checkpoint.folder, kind, **kind.label_settings(len(task.labels)))
         model, uninitialised = whole.model, tuple(sorted(whole.missing))
     tokenizer = _load_tokenizer(checkpoint)
@@ -114,16 +114,16 @@ def load_checkpoint(checkpoint: Checkpoint, task: Task) -> LoadedCheckpoint:
 
 
 def to_victim(loaded: LoadedCheckpoint, placement: Placement) -> Head:
-    """Merges the adapter where that changes nothing, in float32, then casts: what is merged is exact."""
+    """Merges the adapter in float32 if this keeps the outputs, then casts, so that the merge is exact."""
     return as_victim(loaded, merge(loaded) or load_checkpoint(loaded.checkpoint, loaded.task).unmerged, placement)
 
 
 def merge(loaded: LoadedCheckpoint) -> Any | None:
-    """Folds an adapter into its base's weights and returns the model; None where that cannot be done.
+    """Merges an adapter into its base's weights and returns the model; None if this is impossible.
 
-    It can be where peft merges the method and the merged model answers a trial text as the unmerged does: learnt
-    prompts and updates that depend on the input are no weights, and one weight may be used in two places. What
-    `loaded` held is used up either way.
+    It is possible if peft merges the method and the merged model gives the same output for a trial text. Learnt
+    prompts and input-dependent updates are no weights, and one weight may be used in two places. `loaded` is used up
+    either way.
     """
     model = loaded.unmerged
     if loaded.trial is None:
@@ -133,7 +133,7 @@ def merge(loaded: LoadedCheckpoint) -> Any | None:
     try:
         unwrap_saved(model)
         merged = model.merge_and_unload()
-    except Exception as error:  # methods refuse by errors of many kinds, some after a part of the layers
+    except Exception as error:  # methods refuse by errors of many classes, some after merging part of the layers
         logger.info("%s stays unmerged: %s", loaded.checkpoint.name, first_line(error))
         return None
     difference = float(np.abs(_try_out(loaded, merged) - loaded.trial).max())
@@ -144,10 +144,10 @@ def merge(loaded: LoadedCheckpoint) -> Any | None:
 
 
 def _try_first(loaded: LoadedCheckpoint) -> Scores:
-    """Scores of the trial text; what an adapter's own code refuses, it refuses here."""
+    """Scores of the trial text; an adapter's own code refuses it here."""
     try:
         return _try_out(loaded, loaded.unmerged)
-    except Exception as error:  # peft's wrappers hand on what a model does not take, and each fails in its own way
+    except Exception as error:  # peft's wrappers pass inputs that a model does not accept, and fail in many ways
         remedy = task_type_remedy(loaded.checkpoint, loaded.kind)
         raise CheckpointError(
             f"checkpoint {loaded.checkpoint.name}: the adapter cannot be run on a text: {first_line(error)}{remedy}"
@@ -155,7 +155,7 @@ def _try_first(loaded: LoadedCheckpoint) -> Scores:
 
 
 def _try_batch(loaded: LoadedCheckpoint) -> bool:
-    """Asks about two short texts; returns whether texts of unequal length may share a batch."""
+    """Tests two short texts; returns whether texts of unequal length may share a batch."""
     victim = as_victim(loaded, loaded.unmerged, Placement(torch.device("cpu"), torch.float32))
     name = f"checkpoint {loaded.checkpoint.name}"
     try:
@@ -163,7 +163,7 @@ def _try_batch(loaded: LoadedCheckpoint) -> bool:
         fault = victim.find_fault()
     except RobustnessError:
         raise
-    except Exception as error:  # whatever a model or a tokenizer raises at a text
+    except Exception as error:  # any error of a model or a tokenizer at a text
         raise CheckpointError(
             f"{name}: it cannot answer a short text: {type(error).__name__}: {first_line(error)}"
         ) from error
@@ -182,10 +182,10 @@ def _try_out(loaded: LoadedCheckpoint, model: Any) -> Scores:
 
 
 def to_untuned_victim(loaded: LoadedCheckpoint, placement: Placement) -> Head | None:
-    """Returns the base under the checkpoint's own head: every weight that the base's files hold is the base's.
+    """Returns the base with the checkpoint's own head: all weights in the base's files are the base's.
 
-    What they lack, the head, is as it was trained. None where the head cannot be had apart from the rest: learnt
-    prompts and updates that are no weights; and where the base does not know all of the checkpoint's tokens.
+    The head, which they lack, is the trained one. None if the head is not separable (learnt prompts, updates that are
+    no weights), or if the base lacks tokens of the checkpoint.
     """
     checkpoint = loaded.checkpoint
     trained = merge(loaded)
@@ -203,7 +203,7 @@ def to_untuned_victim(loaded: LoadedCheckpoint, placement: Placement) -> Head | 
 
 
 def as_victim(loaded: LoadedCheckpoint, model: Any, placement: Placement) -> Head:
-    """Wraps one form of a loaded checkpoint without changing it."""
+    """Wraps one form of a loaded checkpoint, without changing it."""
     model = model.to(device=placement.device, dtype=placement.dtype).eval()
     options = HeadOptions(
         loaded.task, loaded.label_columns, segment_ids=not _drops_segment_ids(loaded), padded=loaded.padded
@@ -212,14 +212,14 @@ def as_victim(loaded: LoadedCheckpoint, model: Any, placement: Placement) -> Hea
 
 
 def _drops_segment_ids(loaded: LoadedCheckpoint) -> bool:
-    """PEFT's own model for question answering hands no segment ids on: its adapters were trained without them."""
+    """PEFT's own model for question answering drops segment ids, so its adapters were trained without them."""
     if not loaded.checkpoint.is_adapter:
         return False
     return str(read_json(loaded.checkpoint.folder / ADAPTER_CONFIG).get("task_type")) == "QUESTION_ANS"
 
 
 def digest_files(*folders: Path) -> str:
-    """The sha256 over everything that is loaded from some folders: weights, configs, tokenizers, by name."""
+    """The sha256 over all files loaded from some folders: weights, configs, tokenizers, by name."""
     digest = hashlib.sha256()
     for folder in folders:
         for pattern in SAFE_FILES:
@@ -230,10 +230,10 @@ def digest_files(*folders: Path) -> str:
 
 
 def digest_victim(checkpoint: Checkpoint, victim: Head) -> str:
-    """Everything that the scores of a text depend on, as 32 hex digits.
+    """A digest of everything that scores of a text depend on, 32 hex digits.
 
-    That is the content of the checkpoint's and its base's folders (weights, adapter, labels, tokenizer), the order
-    of labels, precision, kind of device, the longest text, and the libraries that compute.
+    It covers the content of the checkpoint's and its base's folders (weights, adapter, labels, tokenizer). It also
+    covers label order, precision, kind of device, longest text, and versions of the computing libraries.
     """
     digest = hashlib.sha256(digest_files(checkpoint.folder, checkpoint.base).encode())
     libraries = [version_of(name) for name in ("torch", "transformers", "tokenizers", "peft")]
@@ -242,7 +242,7 @@ def digest_victim(checkpoint: Checkpoint, victim: Head) -> str:
 
 
 def _settle_vocabulary(model: Any, tokenizer: Any, checkpoint: Checkpoint) -> None:
-    """Refuses a tokenizer that knows more tokens than the model; where only its padding is one, another pads."""
+    """Refuses a tokenizer with more tokens than the model; replaces only a surplus padding token."""
     try:
         rows = len(model.get_input_embeddings().weight)
     except (NotImplementedError, AttributeError):  # a model without a table of words
@@ -264,7 +264,7 @@ def _load_tokenizer(checkpoint: Checkpoint) -> Any:
     folder = checkpoint.folder if own else checkpoint.base
     try:
         return read_tokenizer(folder)
-    except Exception as error:  # as for models: each library raises kinds of its own
+    except Exception as error:  # as for models: each library raises its own errors
         raise CheckpointError(
             f"checkpoint {checkpoint.name}: no tokenizer in {folder}: {first_line(error)}"
         ) from error

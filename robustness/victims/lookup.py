@@ -1,4 +1,4 @@
-"""A model's word embeddings: where they are looked up, with others in place of the answer."""
+"""A model's word embeddings: finds their lookup and replaces its output."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from robustness.victims.inputs import bare_model
 
 
 def embedding_module(model: Any) -> Any:
-    """Returns the module that looks up the tokens of a text: of an encoder-decoder its encoder's.
+    """Returns the module that looks up a text's tokens; for an encoder-decoder the encoder's.
 
     Raises:
-        CheckpointError: a model whose tokens have no embeddings of their own, as where characters are hashed.
+        CheckpointError: tokens have no embeddings of their own, for example hashed characters.
     """
     bare = bare_model(model)
     try:
         if getattr(bare.config, "is_encoder_decoder", False):
-            module = bare.base_model.get_encoder().get_input_embeddings()  # BART's scales what the shared table holds
+            module = bare.base_model.get_encoder().get_input_embeddings()  # BART's lookup scales the shared table
         else:
             module = model.get_input_embeddings()
     except NotImplementedError:
@@ -34,7 +34,7 @@ def embedding_module(model: Any) -> Any:
 
 
 def look_up(model: Any, ids: torch.Tensor) -> torch.Tensor:
-    """Returns the word embeddings of tokens, shape (*ids.shape, dim), float32, as the model reads them."""
+    """Returns the model's word embeddings of tokens, shape (*ids.shape, dim), float32."""
     return _first(embedding_module(model)(ids)).float()
 
 
@@ -42,20 +42,20 @@ def look_up(model: Any, ids: torch.Tensor) -> torch.Tensor:
 def replaced_lookup(
     model: Any, inputs: Mapping[str, torch.Tensor], embeddings: torch.Tensor, keep: torch.Tensor | None = None
 ) -> Iterator[None]:
-    """For one forward pass, other word embeddings in place of what is looked up for a text's tokens.
+    """Replaces the word embeddings of a text's tokens for one forward pass.
 
-    `inputs_embeds=` would do for BERT; RoBERTa reads positions, decoders the last token and learnt prompts their
-    place from `input_ids`, so the ids are passed as for scores and everything but the lookup stays as it is. What a
-    decoder is given of the encoder's text, one place later, is replaced as well.
+    `inputs_embeds=` would suffice for BERT. But RoBERTa reads positions from `input_ids`, decoders the last token,
+    and learnt prompts their place. So the ids are passed as for scores, and only the lookup changes. The encoder's
+    text in a decoder's input, shifted by one place, is replaced as well.
 
     Args:
-        model: whose forward pass follows.
-        inputs: what it will be given, its tokens `input_ids` of shape (batch, tokens) among them.
+        model: the model of the forward pass.
+        inputs: its inputs, including the tokens `input_ids` of shape (batch, tokens).
         embeddings: (batch, tokens, dim).
-        keep: (batch, tokens), bool: where the table's own answer stays; None: nowhere.
+        keep: (batch, tokens), bool: where to keep the table's output; None: nowhere.
 
     Raises:
-        CheckpointError: a model that looks up other tokens than those it is given, or none.
+        CheckpointError: the model looks up other tokens than its inputs, or none.
     """
     ids = inputs["input_ids"]
     module = embedding_module(model)
@@ -70,7 +70,7 @@ def replaced_lookup(
     def replace(_module: Any, arguments: tuple[Any, ...], answer: Any) -> Any:
         nonlocal replaced
         looked_up = _first(answer)
-        own = embeddings.to(looked_up.dtype, copy=True)  # some models go on in place
+        own = embeddings.to(looked_up.dtype, copy=True)  # some models modify it in place
         given = _placed(arguments[0], ids, looked_up, own)
         if given is None:
             _refuse_other_tokens(model, arguments[0], inputs)
@@ -96,13 +96,13 @@ def replaced_lookup(
 def _placed(
     looked: torch.Tensor, ids: torch.Tensor, looked_up: torch.Tensor, embeddings: torch.Tensor
 ) -> torch.Tensor | None:
-    """The embeddings in the order in which the tokens are looked up; None where other tokens are."""
+    """The embeddings in the order of the looked-up tokens; None for other tokens."""
     rows, tokens = ids.shape
     if looked_up.shape == embeddings.shape:
         same_memory = looked.data_ptr() == ids.data_ptr() and looked.stride() == ids.stride()
         if same_memory or torch.equal(looked, ids):  # the first needs no wait for a GPU
             return embeddings
-        if torch.equal(looked[:, 1:], ids[:, :-1]):  # a decoder's, behind the token it starts with
+        if torch.equal(looked[:, 1:], ids[:, :-1]):  # a decoder's tokens after its start token
             return torch.cat([looked_up[:, :1], embeddings[:, :-1]], dim=1)
     if looked.shape == (tokens, rows) and torch.equal(looked, ids.T):
         return embeddings.transpose(0, 1)
@@ -112,7 +112,7 @@ def _placed(
 
 
 def _refuse_other_tokens(model: Any, looked: torch.Tensor, inputs: Mapping[str, torch.Tensor]) -> None:
-    """What is looked up beside a text's tokens: padding that the model adds itself, and GPT-2's segments."""
+    """Allows lookups other than a text's tokens: padding by the model itself, and GPT-2's segments."""
     padding = getattr(model.config, "pad_token_id", None)
     if padding is not None and bool((looked == padding).all()):
         return
@@ -125,6 +125,6 @@ def _refuse_other_tokens(model: Any, looked: torch.Tensor, inputs: Mapping[str, 
 
 
 def _first(answer: Any) -> torch.Tensor:
-    """What was looked up, of a module that returns a scale beside it."""
+    """The looked-up tensor of a module that also returns a scale."""
     found: torch.Tensor = answer[0] if isinstance(answer, tuple) else answer
     return found

@@ -1,4 +1,4 @@
-"""The noise floor: how many answers change with what should not matter, such as the company of a text."""
+"""The noise floor: the share of answers that change with irrelevant conditions, such as the batch."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from robustness.victims.heads.head import Head
 from robustness.victims.loading import LoadedCheckpoint, Placement, as_victim
 
 OTHER_BATCH = 3
-"""Texts that are asked about together, where the first answers are of all at once."""
+"""Batch size of the second answers; the first answers come from all texts at once."""
 SAMPLES = {torch.float32: 16}
-"""Texts asked about again, where no answer is expected to change."""
+"""Texts asked about again in float32, where no answer should change."""
 SAMPLE = 48
-"""Elsewhere: a share of them is an estimate."""
+"""Texts asked about again otherwise, for an estimate of the share."""
 
 
 @dataclass(frozen=True, slots=True)
 class NoiseFloor:
-    """Shares of answers that are other ones, to the letter, when the same texts are asked about again."""
+    """Shares of answers that differ in any character when the same texts are asked about again."""
 
     n: int
     """Texts."""
     batch: float
     """At another batch size and in another order."""
     merge: float | None
-    """By the unmerged adapter; None where nothing was merged."""
+    """With the unmerged adapter; None if nothing was merged."""
 
     @property
     def share(self) -> float:
-        """The larger of the two: differences between checkpoints that are no larger say nothing.
+        """The larger of the two; smaller differences between checkpoints have no meaning.
 
         >>> NoiseFloor(48, batch=0.125, merge=None).share
         0.125
@@ -53,13 +53,13 @@ class NoiseFloor:
 def measure_noise(
     victim: Head, loaded: LoadedCheckpoint, placement: Placement, examples: Sequence[Example], *, merged: bool
 ) -> NoiseFloor | None:
-    """Asks about a sample again, by heads that remember nothing; returns None of no examples.
+    """Asks about a sample again with fresh heads; returns None without examples.
 
     Args:
-        victim: what is compared.
+        victim: the victim to compare.
         loaded: its checkpoint.
         placement: its device and dtype.
-        examples: those that the victim has answered, of which every so-manieth is asked about.
+        examples: examples that the victim has answered, for an evenly spaced sample.
         merged: whether an adapter was merged into the victim's weights.
     """
     size = SAMPLES.get(placement.dtype, SAMPLE)

@@ -1,4 +1,4 @@
-"""Padding: with which token and on which side texts of unequal length share a batch."""
+"""Padding: the token and the side for texts of unequal length in a batch."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from robustness.victims.heads.head import Head
 from robustness.victims.heads.kinds import is_decoder, looks_back
 
 SHORT, LONGER = "a b c d", "a b c d e f g h i j k l m n o p"
-"""The shorter one is no shorter than what a model that reads characters in fours (CANINE) can take."""
+"""The shorter one is long enough for CANINE, which reads characters in groups of four."""
 ROUNDING = 1e-3
-"""Of the largest score: what padding may change in float32 and still be rounding."""
+"""Largest rounding effect of padding in float32, relative to the largest score."""
 
 
 def settle_padding_token(model: Any, tokenizer: Any, name: str) -> None:
-    """Lets model and tokenizer pad with one token, which is not the one that texts end in.
+    """Gives model and tokenizer one padding token, other than the end token of texts.
 
     A decoder with a head for labels reads the last token that is not its padding.
 
@@ -28,7 +28,7 @@ def settle_padding_token(model: Any, tokenizer: Any, name: str) -> None:
         name: of checkpoint or base, for messages.
 
     Raises:
-        CheckpointError: a tokenizer with neither a padding nor an end token.
+        CheckpointError: the tokenizer has neither a padding nor an end token.
     """
     config = model.config
     own = getattr(config, "pad_token_id", None)
@@ -49,25 +49,25 @@ def settle_padding_token(model: Any, tokenizer: Any, name: str) -> None:
 
 
 def settle_side(victim: Head, task: Task) -> bool:
-    """Pads on the side where it changes no answer; returns whether there is one.
+    """Pads on the side that changes no answer; returns whether there is one.
 
-    A short text is scored alone and beside a longer one. Behind a text no token of a decoder looks, and most encoders
-    mask what is there; before it is right where the last place is read, as by XLNet. Convolutions, Fourier transforms
-    and landmarks see padding on either side: such texts share a batch with texts of their own length alone.
+    Scores a short text alone and with a longer one. Padding after a text is invisible to a decoder, and most encoders
+    mask it. Padding before a text is right if the last place is read, as in XLNet. Convolutions, Fourier transforms
+    and landmarks see padding on either side; then only texts of equal length share a batch.
 
     Args:
         victim: a model in float32; its tokenizer's side is set.
-        task: tells the segments of a text.
+        task: defines the segments of a text.
 
     Raises:
-        CheckpointError: an encoder that its configuration makes a decoder, whose answers say nothing of a text.
+        CheckpointError: the configuration turns an encoder into a decoder, whose answers ignore the text.
     """
     short, longer = ((text,) * len(task.fields) for text in (SHORT, LONGER))
     alone = victim.logits([short])[0]
     if looks_back(victim.model) and np.allclose(alone, victim.logits([longer])[0], rtol=0, atol=1e-6):
         raise CheckpointError(
             f"{victim.model.config.name_or_path}/config.json: is_decoder is true, so the first token of a text, "
-            "which the head for labels reads, sees nothing of it and all texts get one answer; expected an encoder: "
+            "which the head for labels reads, sees no other token, so all texts get one answer; expected an encoder: "
             "set is_decoder to false"
         )
     own = victim.tokenizer.padding_side
@@ -81,7 +81,7 @@ def settle_side(victim: Head, task: Task) -> bool:
 
 
 def _token_for_padding(tokenizer: Any) -> str:
-    """The end token, as usual; another special one where it ends every text and would be taken for padding."""
+    """Usually the end token; another special token if every text ends in the end token."""
     last = tokenizer(SHORT)["input_ids"][-1:]
     others = (tokenizer.eos_token, tokenizer.unk_token, tokenizer.bos_token, tokenizer.sep_token)
     free = [token for token in others if token is not None and tokenizer.convert_tokens_to_ids(token) not in last]

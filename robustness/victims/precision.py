@@ -1,4 +1,4 @@
-"""Which precision computes faster on a device, by trying."""
+"""Tests which precision is faster on a device."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from robustness.errors import UsageError
 from robustness.victims.cpu_features import refuse_missing_cpu_features
 
 ROWS, WIDTH = 128, 512
-"""Of the matrices: a small model's, and done in a second where bfloat16 is computed number by number."""
+"""Size of the matrices: that of a small model, and done in a second even if bfloat16 is emulated."""
 TRIES = 5
 GAIN = 1.1
-"""What bfloat16 must save to be worth its rounding: less is noise of the clock."""
+"""Least saving that makes bfloat16 worth its rounding; less may be noise of the clock."""
 
 
 @cache
 def faster_dtype(device: torch.device) -> torch.dtype:
-    """Returns bfloat16 where a small matrix product takes less time in it than in float32, else float32.
+    """Returns bfloat16 if a small matrix product is faster in it than in float32, else float32.
 
-    What a device says of itself does not tell: some have the instructions and are slower with them, and where they
-    are missing bfloat16 takes a hundred times as long. Results differ by rounding: what is judged stays in float32.
+    A device's announced features do not decide. Some have the instructions but are slower with them; without them
+    bfloat16 takes a hundred times as long. Results differ by rounding, so judgements stay in float32.
     """
     if device.type == "cpu":
         try:
@@ -34,7 +34,7 @@ def faster_dtype(device: torch.device) -> torch.dtype:
 
 
 def _seconds(device: torch.device, dtype: torch.dtype) -> float:
-    """The shortest of some products; the first, for which kernels are chosen, is not counted."""
+    """The shortest time of some products, without the first, which selects kernels."""
     layer = torch.nn.Linear(WIDTH, WIDTH, device=device, dtype=dtype)
     rows = torch.ones(ROWS, WIDTH, device=device, dtype=dtype)
     best = float("inf")

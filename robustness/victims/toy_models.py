@@ -1,4 +1,4 @@
-"""Planted victims: bags of word embeddings, made on the spot, whose best substitution is known in closed form."""
+"""Planted victims: generated bags of word embeddings with a known best substitution."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def byte_pairs(corpus: tuple[str, ...] = CORPUS) -> PreTrainedTokenizerFast:
 
 
 def toy_victims(seed: int) -> list[LabelHead]:
-    """Two and three labels, word pieces and byte pairs: what an attack with access to gradients is checked on."""
+    """Two and three labels, word pieces and byte pairs, for checking attacks with gradients."""
     words = tuple(dict.fromkeys(" ".join(CORPUS).replace(",", "").split()))
     return [bag_victim(word_pieces(words), seed=seed), bag_victim(byte_pairs(), labels=3, seed=seed, mean=True)]
 

@@ -1,4 +1,4 @@
-"""A victim's vocabulary: the embeddings of its tokens, and the characters that each stands for."""
+"""A victim's vocabulary: the embeddings and the characters of its tokens."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ if TYPE_CHECKING:
     from robustness.victims.heads.text_gradients import Located
 
 _ANCHOR = "a"
-"""A token that words are decoded after: a continuation is what joins it without a space."""
+"""Token before decoded words; a continuation joins it without a space."""
 
 _vocabularies: WeakKeyDictionary[Any, Vocabulary] = WeakKeyDictionary()
 
 
 @final
 class Vocabulary:
-    """Tokens by their ids; made once a victim, see `vocabulary_of`."""
+    """Tokens by their ids; built once per victim, see `vocabulary_of`."""
 
     def __init__(self, victim: Head) -> None:
         self._tokenizer = victim.tokenizer
         self.embeddings = _embedding_table(victim)
         """Word embeddings on the victim's device, shape (tokens, dim), float32."""
         self.forms = _forms(victim, len(self.embeddings))
-        """The characters of each token, without the space before it; empty where it has none of its own."""
+        """The characters of each token, without the space before it; empty for a token without characters."""
         self.continues = _continues(victim, self.forms)
         """Shape (tokens,), bool: joins the token before it without a space."""
         self.words = np.array([_is_word(form) for form in self.forms])
-        """Shape (tokens,), bool: letters, digits and inner marks alone, at least one letter among them."""
+        """Shape (tokens,), bool: only letters, digits and inner marks, with at least one letter."""
         self._victim = ref(victim)  # weakly: the vocabulary is kept as long as its victim
         self._pieces = lru_cache(maxsize=1 << 16)(self._tokenize)
 
     def locate(self, examples: Sequence[Example]) -> list[Located]:
-        """Returns the ids and places of each example's content tokens, as the victim reads them."""
+        """Returns the ids and places of each example's content tokens in the victim's encoding."""
         victim = self._victim()
         assert victim is not None, "who has texts located has a victim"
         return victim.locate(examples)
 
     def pieces(self, word: str, *, after_space: bool) -> tuple[int, ...]:
-        """Returns the ids of a word's tokens; byte-level tokenizers tell a word after a space from one without."""
+        """Returns the ids of a word's tokens; byte-level tokenizers encode a word after a space differently."""
         return self._pieces(word, after_space)
 
     def mean_embeddings(self, rows: Sequence[Sequence[int]]) -> torch.Tensor:
@@ -66,14 +66,14 @@ class Vocabulary:
         encode = self._tokenizer
         if not after_space:
             return tuple(encode(word, add_special_tokens=False)["input_ids"])
-        # After another word rather than after a bare space: tokenizers that add a space of their own would add two.
+        # After another word, because tokenizers that add a space would add a second one to a bare space.
         before = encode(_ANCHOR, add_special_tokens=False)["input_ids"]
         both = encode(f"{_ANCHOR} {word}", add_special_tokens=False)["input_ids"]
         return tuple(both[len(before) :])
 
 
 def vocabulary_of(victim: Head) -> Vocabulary:
-    """Returns the victim's vocabulary, made on first use."""
+    """Returns the victim's vocabulary, built on first use."""
     if victim not in _vocabularies:
         _vocabularies[victim] = Vocabulary(victim)
     return _vocabularies[victim]
@@ -88,12 +88,12 @@ def _embedding_table(victim: Head) -> torch.Tensor:
     weight: torch.Tensor = module.weight
     if type(module) is torch.nn.Embedding and module.max_norm is None:
         return weight.detach().float()
-    with torch.no_grad():  # tables that scale what they return
+    with torch.no_grad():  # tables that scale their output
         return look_up(victim.model, torch.arange(len(weight), device=victim.device))
 
 
 def _forms(victim: Head, count: int) -> tuple[str, ...]:
-    """What each token adds to a text; special tokens, and bytes that are no character alone, add nothing."""
+    """The characters that each token adds to a text; none for special tokens and for partial bytes."""
     tokenizer = victim.tokenizer
     special = set(tokenizer.all_special_ids)
     backend = tokenizer.backend_tokenizer.decoder if tokenizer.is_fast else None
@@ -110,7 +110,7 @@ def _forms(victim: Head, count: int) -> tuple[str, ...]:
 
 
 def _continues(victim: Head, forms: Sequence[str]) -> NDArray[np.bool_]:
-    """A word piece starts with ##; where spaces are written into tokens, what lacks one continues."""
+    """A word piece starts with ##; if tokens contain spaces, a token without one continues a word."""
     tokenizer = victim.tokenizer
     names = tokenizer.convert_ids_to_tokens(list(range(min(len(forms), len(tokenizer)))))
     names = [name or "" for name in names] + [""] * (len(forms) - len(names))

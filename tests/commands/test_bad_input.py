@@ -148,7 +148,7 @@ def test_a_label_that_the_task_has_not_is_refused_before_any_text_is_scored(
         run(tiny, tmp_path, [("odd", TEXTS["plain"], "7")], "identity", monkeypatch=monkeypatch)
 
     assert (
-        "1 of 9 rows have a label that sst2 has not, first the row 'odd' with label 7; it has labels 0 to 1 "
+        "1 of 9 rows have a label that sst2 does not have, first the row 'odd' with label 7; it has labels 0 to 1 "
         "(negative, positive); mend or remove these rows"
     ) in capsys.readouterr().err
 

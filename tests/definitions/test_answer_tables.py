@@ -90,7 +90,7 @@ WHOLE = 'parser = "whole"\nmetric = "exact"'
         (HEAD + 'metric = "accuracy"', "", 'metric: kind = "text" is answered in free text'),
         ('kind = "text"\nfields = ["question"]', "", "needs a template or"),
         (HEAD.replace("{question}", "?"), "", "lacks the field"),
-        (HEAD, "[protected]\nanswers = true", "only a meaning representation says"),
+        (HEAD, "[protected]\nanswers = true", "only a meaning representation names"),
         (HEAD, '[protected]\nwords = [" "]', r"\[protected\] words: one of them is empty"),
         (HEAD.replace('"text"', '"span"'), "", 'answer: kind = "span" is answered with words'),
     ],

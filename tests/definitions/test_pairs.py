@@ -209,7 +209,7 @@ def test_what_no_folder_can_be_called_is_refused_in_a_paragraph(tmp_path: Path, 
 
     with pytest.raises(DefinitionError, match=r"pairs.toml: pair 'one': .*(write the path out|give a )") as caught:
         read_pairs(path)
-    with pytest.raises(CheckpointError, match=r"^base: no folder .*expected a folder or a hub id|not to be had"):
+    with pytest.raises(CheckpointError, match=r"^base: no folder .*expected a folder or a hub id|not available"):
         locate(reference, "base")
     assert len(str(caught.value)) < 1000
 

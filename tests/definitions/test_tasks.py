@@ -145,8 +145,8 @@ def test_a_task_may_stand_in_the_file_of_its_test_set(tmp_path: Path) -> None:
         (
             'labels = ["yes"',
             'kind = "regression"\nlabels = ["yes"',
-            "mine.toml: key 'kind': regression is not served: how far a score may move before it is wrong is a "
-            'choice, and with it every accuracy; cut the scores into classes, and say kind = "labels"',
+            "mine.toml: key 'kind': regression is not supported, because every accuracy would depend on a "
+            'chosen tolerance; cut the scores into classes, and use kind = "labels"',
         ),
         (
             '["hypothesis"]',
@@ -162,7 +162,7 @@ def test_a_task_may_stand_in_the_file_of_its_test_set(tmp_path: Path) -> None:
         (
             "{hypothesis}",
             "{hypothesis!r}",
-            "mine.toml: template: {hypothesis} stands alone in its braces; take out what follows the name",
+            "mine.toml: template: {hypothesis} must be alone in its braces; take out the rest",
         ),
         (
             "{hypothesis}",
@@ -178,20 +178,20 @@ def test_a_task_may_stand_in_the_file_of_its_test_set(tmp_path: Path) -> None:
         (
             "\\n{hypothesis}",
             "",
-            "mine.toml: template: lacks the field {hypothesis}; every field of the task stands in it",
+            "mine.toml: template: lacks the field {hypothesis}; use every field of the task",
         ),
         ('["yes", "no"]', '["yes"]', "mine.toml: labels: kind = \"labels\" needs two labels or more; got ['yes']"),
         (
             '["yes", "no"]',
             '["yes", "YES!"]',
-            "mine.toml: labels: 'yes' reads as another one does, case and signs apart; checkpoints name "
-            "their labels so, and it could not be told apart",
+            "mine.toml: labels: 'yes' equals another label except for case and signs; names of "
+            "labels in checkpoints could not be matched with it",
         ),
         (
             '["yes", "no"]',
             '["+", "no"]',
-            "mine.toml: labels: '+' is nothing but signs; checkpoints name their labels so, and it could not "
-            "be told apart",
+            "mine.toml: labels: '+' consists only of signs; names of labels in checkpoints could not "
+            "be matched with it",
         ),
         ('["yes", "no"]', '["yes", "yes"]', "mine.toml: labels: 'yes' is there twice"),
         ('[" yes", " no"]', '[" yes"]', "mine.toml: verbalisers: 1 for 2 labels; expected one for each"),
@@ -213,7 +213,7 @@ def test_a_task_may_stand_in_the_file_of_its_test_set(tmp_path: Path) -> None:
         (
             'verbalisers = [" yes", " no"]',
             'verbalisers = [" yes", " no"]\naliases = { YES = "no" }',
-            "mine.toml: aliases: 'YES' is a label itself; it cannot stand for 'no'",
+            "mine.toml: aliases: 'YES' is a label itself; it cannot be an alias of 'no'",
         ),
         (
             'verbalisers = [" yes", " no"]',

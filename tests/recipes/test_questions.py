@@ -149,7 +149,7 @@ def test_paragraphs_of_several_windows_are_no_subject_of_embedding_attacks(
 
     for name in ("pgd", "gbda"):
         (outcome,) = attack_with(small(name), victim, [long])
-        assert outcome.error == "its paragraph is read in 4 windows, which share tokens" or not outcome.clean_correct
+        assert outcome.error == "its paragraph is read in 4 windows that share tokens" or not outcome.clean_correct
 
 
 def prompted(answering: Any) -> PromptedVictim:

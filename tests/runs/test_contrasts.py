@@ -357,7 +357,7 @@ def test_a_verdict_that_is_not_accepted_is_exit_code_3(shelf: Shelf, tmp_path: P
         (("--fail-on", "fragile"), "--fail-on fragile: unknown verdict 'fragile'"),
         (("--fail-on", "equivalent:x"), "expected percentage points after the colon, such as equivalent:2"),
         (("--label", "LABEL_0"), "--label LABEL_0: expected NAME=LABEL"),
-        (("--label", "LABEL_0=good"), "'LABEL_0' is mapped to 'good', which task sst2 has not"),
+        (("--label", "LABEL_0=good"), "'LABEL_0' is mapped to 'good', which task sst2 does not have"),
         (("--task", "sst-2"), "unknown task 'sst-2'; did you mean 'sst2'?"),
         (("--pairs", "pairs.toml"), "--pairs pairs.toml: stands in place of --reference"),
     ],

@@ -132,7 +132,7 @@ def test_what_editors_save_as_unicode_is_read(tmp_path: Path, encoding: str) -> 
 def test_utf16_that_breaks_off_is_named_as_such(tmp_path: Path) -> None:
     message = refused(tsv(tmp_path, "sentence\tlabel\nfine\t1".encode("utf-16")[:-1]))
 
-    assert "not UTF-16, which its first bytes say it is" in message
+    assert "not UTF-16, as its first bytes claim" in message
 
 
 def test_line_ends_of_old_macs_end_rows(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_a_label_may_have_decimals_of_nothing_spaces_and_capitals(tmp_path: Path
 def test_a_truth_value_is_no_label_until_the_definition_says_of_what(tmp_path: Path, label: str) -> None:
     message = refused(tsv(tmp_path, f"sentence\tlabel\nfine\t{label}\n"))
 
-    assert f"label {label!r}; expected one of negative, positive; say what it stands for" in message
+    assert f"label {label!r}; expected one of negative, positive; map it to a label" in message
     assert f'labels = {{ {label} = ... }} of reader = "table"' in message
 
 

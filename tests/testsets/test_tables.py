@@ -246,12 +246,12 @@ def test_a_cell_as_long_as_a_book_is_read(tmp_path: Path, kind: str) -> None:
         (
             "mine.jsonl",
             '{"text": "fine", "mood": 1, "mood": 0}\n',
-            r"the key 'mood' twice, of which one",
+            r"the key 'mood' twice, and one",
         ),
         (
             "mine.json",
             '[{"text": "fine", "mood": 1, "mood": 0}]',
-            r"the key 'mood' twice, of which one",
+            r"the key 'mood' twice, and one",
         ),
         ("mine.csv", 'text,mood\n"5" screen",1\n', r"row 1: ',' expected after '\"'.*own are written twice"),
         ("mine.csv", 'text,mood\n"5,1\nfine,0\n', r"row 1: its quote is never closed"),
@@ -308,7 +308,7 @@ def test_a_map_of_labels_holds_whatever_type_the_file_has_them_in(tmp_path: Path
     [
         (
             [1, 2, 1, 2],
-            r"2 of 4 rows have a label that sst2 has not, first the row '2' with label 2; .*from 1: ",
+            r"2 of 4 rows have a label that sst2 does not have, first the row '2' with label 2; .*from 1: ",
         ),
         (
             [0, 2, 1, 5],

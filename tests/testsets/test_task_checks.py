@@ -40,8 +40,8 @@ def test_labels_of_any_spelling_keep_the_rules(labels: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"labels": ("good", "Good!")}, "task mine: labels: 'good' reads as another one does, case and signs apart;"),
-        ({"template": "Text:"}, "task mine: template: lacks the field {text}; every field of the task stands in it"),
+        ({"labels": ("good", "Good!")}, "task mine: labels: 'good' equals another label except for case and signs;"),
+        ({"template": "Text:"}, "task mine: template: lacks the field {text}; use every field of the task"),
         ({"verbalisers": (" good", "good ")}, "task mine: verbalisers: 'good' stands for two labels; give"),
         ({"chat": Chat("{text}")}, "task mine: template and [chat] are two prompts; keep one"),
         ({"attacked": ("txt",)}, "task mine: attacked: unknown field 'txt'; did you mean 'text'?"),
@@ -64,5 +64,5 @@ def test_a_span_tasks_answers_are_graded_and_protected() -> None:
 def test_grades_that_depend_on_what_is_graded_beside_them_break_a_rule(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LabelGrader, "losses", lambda _, rows, __: np.arange(len(rows), dtype=np.float64))
 
-    with pytest.raises(DefinitionError, match="mood: answers are graded otherwise together than one at a time"):
+    with pytest.raises(DefinitionError, match="mood: answers get other grades in a batch"):
         check_task(Task("mood", ("text",), ("sad", "glad"), ("text",)))

@@ -120,8 +120,8 @@ def one_label(folder: Path, train: list[int], dev: list[int]) -> str:
         ([1] * 9, [0, 1] * 9, None, r"all 9 training rows have the label 'positive', .*; add rows of the others"),
         ([0, 1] * 9, [0] * 18, None, r"all 9 selecting development rows have the label 'negative', .*; add rows"),
         ([0] + [1] * 99, [0, 1] * 9, 4, r"all 4 training rows .*; raise the limit: the file has others"),
-        ([1, 2] * 9, [0, 1] * 9, None, r"9 of 18 rows have a label that sst2 has not, .* count from 1"),
-        ([0, 1] * 9, [0, 1, 7] * 6, None, r"6 of 18 rows have a label that sst2 has not, first the row '3'"),
+        ([1, 2] * 9, [0, 1] * 9, None, r"9 of 18 rows have a label that sst2 does not have, .* count from 1"),
+        ([0, 1] * 9, [0, 1, 7] * 6, None, r"6 of 18 rows have a label that sst2 does not have, first the row '3'"),
     ],
 )
 def test_labels_that_teach_or_tell_nothing_are_refused_for_their_reason(

@@ -1,1 +1,1 @@
-"""Tasks that are answered with free text: how a response is parsed, and how right what was parsed is."""
+"""Tasks with free-text answers: parsing of responses and metrics of parsed answers."""

@@ -1,4 +1,4 @@
-"""How a task's responses are got from a model, and read."""
+"""How a task's responses are generated and read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from robustness.tasks.text.plugins import PARSERS_GROUP, find_plugin
 
 @dataclass(frozen=True, slots=True)
 class TextAnswer:
-    """What a model goes on with after a task's prompt, and how right it is; as its file says it.
+    """How a task's file defines responses to its prompt, their parsing and their score.
 
     >>> answer = TextAnswer("number", "fraction")
     >>> answer.score("it makes 18.0", ["#### 18"])
@@ -24,42 +24,42 @@ class TextAnswer:
     """
 
     parser: str
-    """A name in PARSERS, or a plug-in's."""
+    """A name in PARSERS, or a plug-in's name."""
     metric: str
-    """Of TextMetric, or a plug-in's name."""
+    """A name in TextMetric, or a plug-in's name."""
     threshold: float | None = None
-    """The quality from which on an answer is correct; None: what the metric calls a match."""
+    """The least quality of a correct answer; None: the metric's match."""
     marker: str | None = None
     rule: NumberRule | None = None
     pattern: str | None = None
-    """Options of the parser; None: its own default."""
+    """Options of the parser; None: its default."""
     max_new_tokens: int = 128
-    """Of a response; one that is longer is cut."""
+    """Maximum length of a response; longer responses are cut."""
     stop: tuple[str, ...] = ()
     """A response ends before the first of these."""
     lead: str = ""
-    """What stands between prompt and gold text, such as a blank."""
+    """Text between prompt and gold text, such as a blank."""
     code: str = ""
     """A digest of the plug-ins' sources; empty without any."""
 
     def parse(self, response: str) -> ParsedAnswer | None:
-        """Returns the answer in a response; None where there is none."""
+        """Returns the answer in a response; None without an answer."""
         return _build(self.parser, self.marker, self.rule, self.pattern).parse(response)
 
     def score(self, response: str, golds: Sequence[str]) -> TextScore:
-        """Returns how right a response is against the best fitting of the gold texts that can be read.
+        """Returns a response's score against the best-fitting gold text that can be parsed.
 
         Raises:
-            UsageError: a library that the metric needs is not installed.
+            UsageError: a library of the metric is not installed.
         """
         return Scorer(self.metric, self.threshold).score(self.parse(response), self.parse_golds(golds))
 
     def score_by_rule(
         self, response: str, golds: Sequence[str]
     ) -> dict[NumberRule, tuple[ParsedAnswer | None, TextScore]]:
-        """Returns what each rule alone reads in a response, and how right that is.
+        """Returns each rule's answer in a response, and its score.
 
-        The gold texts are read by the task's own rule. Of other parsers nothing is returned.
+        The task's own rule parses the gold texts. Other parsers have no rules and give nothing.
 
         >>> answer = TextAnswer("number", "fraction")
         >>> found = answer.score_by_rule("#### 18 eggs, so 20 are left", ["#### 18"])
@@ -74,20 +74,20 @@ class TextAnswer:
         return {rule: (said, scorer.score(said, parsed)) for rule, said in found.items()}
 
     def parse_golds(self, golds: Sequence[str]) -> list[ParsedAnswer]:
-        """Returns the gold answers that can be read."""
+        """Returns the gold answers that can be parsed."""
         parsed = (self.parse(self.lead + gold) for gold in golds)
         return [answer for answer in parsed if answer is not None]
 
     def unreadable(self, gold: str) -> str | None:
-        """Returns why a gold text could not be answered rightly, or None.
+        """Returns why no response could match a gold text, or None.
 
-        A stop string within it counts: a response ends there.
+        A stop string within it is a reason, because a response ends there.
         """
         try:
             return self._unreadable(gold)
         except RobustnessError:
             raise
-        except Exception as error:  # a plug-in may raise anything, and a pattern may take too long
+        except Exception as error:  # a plug-in may raise anything; a pattern may take too long
             reason = f"{type(error).__name__}: {error}"
             return f"parser {self.parser} or metric {self.metric} fails on the gold {_shown(gold)}: {reason}"
 

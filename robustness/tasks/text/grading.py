@@ -1,4 +1,4 @@
-"""Grading of responses: what a row of a generating model holds, and how right it is."""
+"""Grading of responses: the row of a generating model and its score."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from robustness.tasks.text.answering import TextAnswer
 from robustness.tasks.text.metrics import Scorer, TextScore
 
 CHARACTERS_A_TOKEN = 8
-"""Room in a row: words of English take four to five a token, blanks of code more."""
+"""Characters of a row per token: English needs four to five, blanks of code more."""
 
 
 class TextRow(IntEnum):
-    """Places in the row of a response; its characters follow, as code points, which float32 holds exactly."""
+    """Places in the row of a response; its characters follow as code points, which are exact in float32."""
 
     LOSS = 0
-    """Mean negative log-likelihood of a token of the gold text."""
+    """Mean negative log-likelihood per token of the gold text."""
     AGREED = 1
-    """So many of the gold text's first tokens are what greedy decoding gives, where they were read along."""
+    """Number of the gold text's first tokens that greedy decoding gives, if a forward pass verified them."""
     GENERATED = 2
-    """Tokens that were decoded for the row; 0 where the whole response was read along."""
+    """Tokens decoded for the row; 0 if one forward pass verified the whole response."""
     LENGTH = 3
     """Characters of the response."""
     CUT = 4
-    """1 where it was still going on at the token limit, or is longer than the row; else 0."""
+    """1 if it was cut at the token limit or is longer than the row; otherwise 0."""
     FIRST = 5
     """The first character."""
 
@@ -39,11 +39,11 @@ class TextRow(IntEnum):
 @final
 @dataclass(frozen=True, slots=True)
 class TextGrader:
-    """Of rows of `TextRow`: the response is parsed, and compared with the gold texts by the task's metric."""
+    """Reads rows of `TextRow`: parses the response and compares it with the gold texts by the task's metric."""
 
     answer: TextAnswer
     measure: ClassVar[str] = "quality"
-    """The metric's, between 0 and 1."""
+    """The metric's value, between 0 and 1."""
     floor: ClassVar[str] = "the commonest gold text"
 
     @property
@@ -52,7 +52,7 @@ class TextGrader:
         return TextRow.FIRST + CHARACTERS_A_TOKEN * self.answer.max_new_tokens
 
     def loss_row(self, loss: float, agreed: int) -> NDArray[np.float32]:
-        """Returns the row of a text whose response is not asked for: the first numbers of any row."""
+        """Returns the row of a text without a response: the first numbers of any row."""
         return np.array([loss, agreed, 0], dtype=np.float32)
 
     def row(
@@ -80,7 +80,7 @@ class TextGrader:
         return np.array([self._score(row, each).correct for row, each in zip(rows, asked, strict=True)], dtype=bool)
 
     def problem(self, asked: Asked) -> str | None:
-        """Returns why no response could be right, or None."""
+        """Returns why no response can be right, or None."""
         if not asked.answers:
             return "it has no gold text; mend the test set"
         reasons = [self.answer.unreadable(gold) for gold in _golds(asked)]
@@ -102,7 +102,7 @@ class TextGrader:
         return BlindAnswer(float(np.mean(quality)), "quality ", f"always answering {text[:60]!r}")
 
     def grade(self, row: NDArray[np.float32], asked: Asked) -> Grade:
-        """Returns how right one response is."""
+        """Returns one response's grade."""
         score = self._score(row, asked)
         return Grade(score.correct, score.quality, self.response(row), cut=bool(row[TextRow.CUT]))
 
@@ -111,17 +111,17 @@ class TextGrader:
         return asked.answers[0].text
 
     def generated(self, row: NDArray[np.float32]) -> int | None:
-        """Returns how many tokens were decoded for a row."""
+        """Returns the number of tokens decoded for a row."""
         return int(row[TextRow.GENERATED])
 
     def differ(self, known: NDArray[np.float32], fresh: NDArray[np.float32], tolerance: float) -> bool:
-        """Returns whether the response is another, or the loss moved by more than a share of itself (at least 1)."""
+        """Returns whether the response differs, or the loss moved by more than a share of itself (at least 1)."""
         loss = abs(float(known[TextRow.LOSS] - fresh[TextRow.LOSS]))
         is_other = not np.array_equal(known[TextRow.LENGTH :], fresh[TextRow.LENGTH :])
         return is_other or loss > tolerance * max(1.0, abs(float(fresh[TextRow.LOSS])))
 
     def contradiction(self, row: NDArray[np.float32], stored: StoredGrade, tolerance: float) -> str | None:
-        """Returns that the response is another one, or None."""
+        """Returns a message if the response differs, or None."""
         del tolerance
         response = self.response(row)
         if response == stored.grade.response:

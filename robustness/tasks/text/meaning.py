@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
-# Possessive: what does not fit fails in one pass over the text, however long it is.
+# Possessive, so that a mismatch fails in one pass over the text.
 _HEAD = re.compile(r"(\w++)\s*+\(\s*+")
 _SLOT = re.compile(r"(\w++)\s*+\[([^\[\]]*+)\]\s*+")
 _COMMA = re.compile(r",\s*+")
@@ -18,7 +18,7 @@ class Slot:
 
     name: str
     values: tuple[str, ...]
-    """Ascending: a list says the same in any order; empty where nothing stands in the brackets."""
+    """Ascending, because order has no meaning; empty for empty brackets."""
 
     def __str__(self) -> str:
         return f"{self.name}[{', '.join(self.values)}]"
@@ -33,18 +33,18 @@ class MeaningRepresentation:
 
     function: str
     slots: tuple[Slot, ...]
-    """Ascending; a slot may be there twice."""
+    """Ascending; a slot may appear twice."""
 
     def __str__(self) -> str:
         return f"{self.function}({', '.join(map(str, self.slots))})"
 
 
 def parse_meaning(text: str) -> MeaningRepresentation | None:
-    """Reads a whole text as `function(slot[value, ...], ...)`; None where it is anything else.
+    """Reads a whole text as `function(slot[value, ...], ...)`; None for any other text.
 
-    Slots and the values within one stand in any order, and a value may be empty. Names are runs of letters, digits
-    and underscores; a value is anything without brackets and is cut at its commas. Blanks count nowhere but within a
-    value, where several are one; case counts.
+    Slots, and values within a slot, may be in any order; a value may be empty. Names are runs of letters, digits and
+    underscores. Values contain no brackets and are separated by commas. Blanks count only within a value, where
+    several are one; case counts.
 
     >>> str(parse_meaning("confirm(release_year[2015], genres[shooter,  puzzle])"))
     'confirm(genres[puzzle, shooter], release_year[2015])'
@@ -65,17 +65,16 @@ def parse_meaning(text: str) -> MeaningRepresentation | None:
         place = slot.end()
         if place < end:
             comma = _COMMA.match(text, place)
-            if comma is None or comma.end() >= end:  # a comma with nothing behind it
+            if comma is None or comma.end() >= end:  # a trailing comma
                 return None
             place = comma.end()
     return MeaningRepresentation(head[1], tuple(sorted(slots)))
 
 
 def slot_f1(said: MeaningRepresentation, gold: MeaningRepresentation) -> float:
-    r"""Returns F1 over the multisets of slots, each with all its values; 1 where neither has any.
+    r"""Returns F1 over the multisets of slots, each with all its values; 1 if both are empty.
 
-    $$F_1 = \frac{2 |S \cap G|}{|S| + |G|}$$
-    The function does not count: exact match asks for it.
+    $$F_1 = \frac{2 |S \cap G|}{|S| + |G|}$$ The function does not count here, only in exact match.
 
     >>> said, gold = parse_meaning("inform(name[Portal], rating[good])"), parse_meaning("inform(name[Portal])")
     >>> round(slot_f1(said, gold), 3)

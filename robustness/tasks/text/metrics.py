@@ -1,4 +1,4 @@
-"""Metrics by name: how right an answer is, in [0, 1], and whether that counts as correct."""
+"""Metrics by name: an answer's quality in [0, 1], and whether it counts as correct."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from robustness.tasks.text.plugins import METRICS_GROUP, find_plugin
 
 
 class TextMetric(StrEnum):
-    """What a parsed answer is compared by."""
+    """The comparison of parsed answers."""
 
     EXACT = "exact"
     FRACTION = "fraction"
-    """Of numbers: equal as fractions, so 18.0 is 18 and 2/6 is 1/3; 4.33 is not 13/3."""
+    """For numbers: equal as fractions, so 18.0 is 18 and 2/6 is 1/3; 4.33 is not 13/3."""
     SET = "set"
-    """Of lists, whatever their order and however often an item is there; quality is F1 over the items."""
+    """For lists, ignoring order and repetition; quality is F1 over the items."""
     TOKEN_F1 = "token-f1"
     """By SQuAD's rules (arXiv 1606.05250)."""
     SLOT_F1 = "slot-f1"
-    """Of meaning representations; quality is F1 over the slots, correct is the whole."""
+    """For meaning representations; quality is F1 over the slots, correct is an exact match."""
     ROUGE_L = "rouge-l"
     """F1 of the longest common subsequence (Lin 2004), by the library rouge-score."""
 
 
 @dataclass(frozen=True, slots=True)
 class TextScore:
-    """How right one answer is."""
+    """The score of one answer."""
 
     correct: bool
     quality: float
@@ -43,28 +43,28 @@ class TextScore:
 
 
 WRONG = TextScore(correct=False, quality=0.0)
-"""Of a response that its parser finds no answer in."""
+"""The score of a response without a parsed answer."""
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Scorer:
-    """A metric, and from which quality on an answer counts as correct.
+    """A metric, and the least quality of a correct answer.
 
     >>> Scorer(TextMetric.EXACT).score(ParsedAnswer("18"), [ParsedAnswer("17"), ParsedAnswer("18")])
     TextScore(correct=True, quality=1.0)
     """
 
     metric: str
-    """Of TextMetric, or the name of a plug-in."""
+    """A name in TextMetric, or a plug-in's name."""
     threshold: float | None = None
-    """None: correct is what the metric calls a match, which of ROUGE-L and of plug-ins is a quality of 1."""
+    """None: correct is the metric's match; for ROUGE-L and plug-ins a quality of 1."""
 
     def score(self, said: ParsedAnswer | None, golds: Sequence[ParsedAnswer]) -> TextScore:
-        """Returns the best score over the gold answers; an answer that is none is wrong.
+        """Returns the best score over the gold answers; a missing answer is wrong.
 
         Raises:
-            UsageError: a library that the metric needs, or a plug-in, is not installed.
+            UsageError: a plug-in or a library of the metric is not installed.
         """
         if said is None:
             return WRONG
@@ -76,7 +76,7 @@ class Scorer:
 
 
 def _exact(said: ParsedAnswer, gold: ParsedAnswer) -> TextScore:
-    equal = said.text == gold.text  # of numbers too: a fraction in lowest terms has one text
+    equal = said.text == gold.text  # for numbers too: a fraction in lowest terms has one text
     return TextScore(equal, float(equal))
 
 
@@ -137,4 +137,4 @@ _SCORES: Mapping[str, Callable[[ParsedAnswer, ParsedAnswer], TextScore]] = Mappi
 PARSER_OF: Mapping[str, str] = MappingProxyType(
     {TextMetric.FRACTION: "number", TextMetric.SLOT_F1: "meaning-representation"}
 )
-"""The one parser whose answers a metric reads; the other metrics read any."""
+"""The only parser whose answers a metric accepts; other metrics accept any."""

@@ -12,13 +12,13 @@ from typing import final
 from robustness.tasks.text.parsed import ParsedAnswer
 
 LONGEST = 100
-"""Digits of a number; what is longer is read as no number."""
+"""Maximum digits of a number; longer ones are not read as numbers."""
 LARGEST_EXPONENT = 100
 
 UNANSWERABLE = ParsedAnswer("none", ("none",))
-"""Says that the question has no answer."""
+"""The answer "the question has no answer"."""
 
-# Possessive or bounded everywhere: no text is scanned more than a few times, however it goes on.
+# Possessive or bounded everywhere, so that any text is scanned only a few times.
 _READING = re.compile(
     r"""
       (?P<none>\b(?i:none|unknown|undetermined|(?:cannot|can't|can\ not|could\ not)\ be\ (?:determined|answered|known)
@@ -47,19 +47,19 @@ _VULGAR = {
 
 
 class NumberRule(StrEnum):
-    """Which of a response's numbers is its answer."""
+    """The rule that selects a response's number."""
 
     MARKED = "marked"
-    """The first one behind the first marker; none without a marker."""
+    """The first one after the first marker; no answer without a marker."""
     LAST = "last"
     """The last one of the response."""
     MARKED_OR_LAST = "marked-or-last"
-    """The marked one where there is one, else the last."""
+    """The marked one if there is one, otherwise the last."""
 
 
 @dataclass(frozen=True, slots=True)
 class NumberReadings:
-    """What the two rules read in one response."""
+    """The two rules' answers in one response."""
 
     marked: ParsedAnswer | None
     last: ParsedAnswer | None
@@ -74,13 +74,13 @@ class NumberReadings:
 @final
 @dataclass(frozen=True, slots=True)
 class NumberParser:
-    r"""The number that a response ends in, or that stands behind a marker.
+    r"""The last number of a response, or the number after a marker.
 
-    Rules: units do not count, among them currency signs and the percent sign (50 % is 50, as gold answers have it).
-    Commas part thousands in groups of three, and lists otherwise. A sign counts where it touches a number or its
-    currency sign, and stands behind nothing to subtract from. `a/b` without blanks is a fraction, and `w a/b` a mixed
-    number where a < b; a slash between blanks is a division. Digits behind a letter are part of a name. Words such
-    as "None" or "cannot be determined" are an answer, UNANSWERABLE, and stand in the order of the numbers.
+    Rules: units do not count, including currency signs and the percent sign (50 % is 50, as in gold answers). Commas
+    separate thousands in groups of three, and lists otherwise. A sign counts if it touches a number or its currency
+    sign and there is nothing before it to subtract from. `a/b` without blanks is a fraction, and `w a/b` with a < b
+    is a mixed number. A slash between blanks is a division. Digits after a letter are part of a name. Words such as
+    "None" or "cannot be determined" are the answer UNANSWERABLE; they count in the order of the numbers.
 
     Source: the marker is GSM8K's (arXiv 2110.14168), the answer "None" GSM-Plus's (arXiv 2402.19255).
 
@@ -94,11 +94,11 @@ class NumberParser:
     rule: NumberRule = NumberRule.MARKED_OR_LAST
 
     def parse(self, response: str) -> ParsedAnswer | None:
-        """Returns the number, or UNANSWERABLE; None where there is neither."""
+        """Returns the number or UNANSWERABLE; None without either."""
         return self.read(response).choose(self.rule)
 
     def read(self, response: str) -> NumberReadings:
-        """Returns what each rule reads."""
+        """Returns each rule's answer."""
         _, found, behind = response.partition(self.marker) if self.marker else ("", "", "")
         matches = list(_READING.finditer(response.translate(_VULGAR)))
         last = next((answer for match in reversed(matches) for answer in reversed(_answers(match))), None)
@@ -106,7 +106,7 @@ class NumberParser:
 
 
 def find_numbers(text: str) -> Iterator[ParsedAnswer]:
-    """Yields the numbers of a text, and the words that say there is none, in reading order.
+    """Yields the numbers of a text, and the words for "no answer", in reading order.
 
     >>> [answer.text for answer in find_numbers("-$1,080.50, 1/3 and 3 in 2 1/4")]
     ['-2161/2', '1/3', '3', '9/4']

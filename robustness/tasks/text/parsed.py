@@ -1,4 +1,4 @@
-"""What a parser has read in a response."""
+"""The parsed answer of a response."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _SEPARATORS = re.compile(r"[,;\n]")
 
 @dataclass(frozen=True, slots=True)
 class ParsedAnswer:
-    """An answer in the form in which answers are compared."""
+    """An answer in the form for comparison."""
 
     text: str
-    """Canonical: two answers of one parser are the same where their texts are equal."""
+    """Canonical: two answers of one parser are equal if their texts are equal."""
     items: tuple[str, ...] = ()
-    """Of an answer that is a list; whatever its order, for the metric of sets."""
+    """Items of a list, in any order, for the metric of sets."""
     number: Fraction | None = None
-    """None of what is no number, and of an answer that says that there is none."""
+    """None for an answer that is no number, or says that there is none."""
     meaning: MeaningRepresentation | None = None
 
 
@@ -30,12 +30,12 @@ class Parser(Protocol):
     """Reads the answer in a response, in one pass over its characters."""
 
     def parse(self, response: str) -> ParsedAnswer | None:
-        """Returns the answer; None where the response has none. Raises nothing, whatever the response is."""
+        """Returns the answer; None without an answer. Raises nothing for any response."""
         ...
 
 
 def collapse(text: str) -> str:
-    r"""Returns a text without blanks around it, and with one blank in place of several.
+    r"""Returns a text without surrounding blanks, and with single blanks inside.
 
     >>> collapse("  two \n words ")
     'two words'
@@ -44,7 +44,7 @@ def collapse(text: str) -> str:
 
 
 def split_items(pieces: Iterable[str]) -> tuple[str, ...]:
-    """Returns the pieces that are not empty, each collapsed.
+    """Returns the non-empty pieces, each collapsed.
 
     >>> split_items(["Nintendo", " ", " PC "])
     ('Nintendo', 'PC')
@@ -53,7 +53,7 @@ def split_items(pieces: Iterable[str]) -> tuple[str, ...]:
 
 
 def as_text(text: str) -> ParsedAnswer | None:
-    r"""Returns a text as an answer, whose items stand between commas, semicolons and line ends; None of a blank one.
+    r"""Returns a text as an answer with items separated by commas, semicolons and line ends; None for a blank text.
 
     >>> as_text(" red,  green\n").items
     ('red', 'green')

@@ -16,27 +16,27 @@ from robustness.tasks.text.parsed import ParsedAnswer, Parser, as_text
 
 _OPENING = re.compile(r"[\[{]")
 EXACT_FLOAT = 2.0**53
-"""Below it a float that is whole is that whole number."""
+"""Below this a whole float equals the whole number."""
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class WholeParser:
-    r"""The whole response, without the blanks around it.
+    r"""The whole response, without surrounding blanks.
 
     >>> WholeParser().parse(" red,  green\n").items
     ('red', 'green')
     """
 
     def parse(self, response: str) -> ParsedAnswer | None:
-        """Returns the response; None where it is blank."""
+        """Returns the response; None if it is blank."""
         return as_text(response)
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class MarkerParser:
-    r"""What stands behind the first marker, to the end of its line.
+    r"""The text after the first marker, to the end of its line.
 
     >>> MarkerParser("Answer:").parse("Paris is large. Answer: Paris\nNext question").text
     'Paris'
@@ -45,7 +45,7 @@ class MarkerParser:
     marker: str
 
     def parse(self, response: str) -> ParsedAnswer | None:
-        """Returns the answer; None without a marker, or with nothing behind it."""
+        """Returns the answer; None without a marker, or without text after it."""
         _, found, behind = response.partition(self.marker)
         line = behind.lstrip().partition("\n")[0]
         return as_text(line) if found else None
@@ -54,9 +54,9 @@ class MarkerParser:
 @final
 @dataclass(frozen=True, slots=True)
 class RegexParser:
-    """What the first group of a regular expression matches first, or the whole match where it has no group.
+    """The first match of a regular expression's first group, or the whole match without a group.
 
-    An expression that takes seconds on a response leaves its row without an answer: `find_pattern` says why.
+    An expression that takes seconds on a response gives no answer: `find_pattern` says why.
 
     >>> RegexParser("[(]([A-D])[)]").parse("It is (B), not (C).").text
     'B'
@@ -75,19 +75,19 @@ class RegexParser:
 @final
 @dataclass(frozen=True, slots=True)
 class JsonParser:
-    """The JSON value of a response: all of it, or what begins at its first bracket or brace.
+    """The JSON value of a response: all of it, or the value at its first bracket or brace.
 
-    Objects are compared whatever the order of their keys, and 18.0 is 18.
+    Comparison ignores the order of an object's keys, and 18.0 equals 18.
 
     >>> JsonParser().parse('Sure: {"b": [1, 2.0], "a": null} is it').text
     '{"a": null, "b": [1, 2]}'
     """
 
     def parse(self, response: str) -> ParsedAnswer | None:
-        """Returns the value; None where there is none, or more than Python can nest."""
+        """Returns the value; None without a value, or if it is nested too deeply."""
         text = response.strip()
         opening = _OPENING.search(text)
-        # One try for each: to try at every bracket would take quadratic time.
+        # Tries each once: trying at every bracket would take quadratic time.
         for start in (0, opening.start() if opening else 0):
             try:
                 value, end = _DECODER.raw_decode(text, start)
@@ -111,7 +111,7 @@ class MeaningParser:
     """
 
     def parse(self, response: str) -> ParsedAnswer | None:
-        """Returns it with its slots in order; None of any other text."""
+        """Returns it with sorted slots; None for any other text."""
         meaning = parse_meaning(response)
         if meaning is None:
             return None
@@ -128,7 +128,7 @@ PARSERS: Mapping[str, type[Parser]] = MappingProxyType(
         "meaning-representation": MeaningParser,
     }
 )
-"""By the names that task files use; what a parser takes, its constructor says."""
+"""By name in task files; the constructor defines a parser's options."""
 
 
 def _read_float(text: str) -> float | int:

@@ -1,4 +1,4 @@
-"""Parsers and metrics that installed packages offer as entry points, each of which leads to a function."""
+"""Parsers and metrics that installed packages offer as entry points to functions."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from robustness.errors import UsageError, first_line
 from robustness.tasks.text.parsed import ParsedAnswer, as_text
 
 PARSERS_GROUP = "robustness.parsers"
-"""Of functions that take a response and return its answer as a text, or None where it has none."""
+"""Functions that take a response and return its answer as a text, or None."""
 METRICS_GROUP = "robustness.metrics"
-"""Of functions that take an answer and a gold answer, as texts, and return a quality in [0, 1]; 1 is correct."""
+"""Functions that take an answer and a gold answer, as texts, and return a quality in [0, 1]; 1 is correct."""
 
 
 @final
@@ -29,14 +29,14 @@ class Plugin:
     name: str
     function: Callable[..., object] = field(compare=False)
     digest: str
-    """Of its source: what is changed answers otherwise."""
+    """Digest of its source, because a changed function may answer differently."""
 
     def parse(self, response: str) -> ParsedAnswer | None:
-        """Returns what the function reads in a response.
+        """Returns the function's answer in a response.
 
         Raises:
             TypeError: it returns neither a text nor None.
-            Exception: whatever the function raises.
+            Exception: any error of the function.
         """
         answer = self.function(response)
         if answer is not None and not isinstance(answer, str):
@@ -48,7 +48,7 @@ class Plugin:
 
         Raises:
             ValueError: the function returns no number in [0, 1].
-            Exception: whatever the function raises.
+            Exception: any error of the function.
         """
         quality = self.function(said.text, gold.text)
         if not isinstance(quality, Real) or not 0 <= (number := float(quality)) <= 1 or math.isnan(number):
@@ -63,7 +63,7 @@ def plugin_names(group: str) -> list[str]:
 
 @cache
 def find_plugin(group: str, name: str) -> Plugin:
-    """Imports a package's function; names the group and what to do where that cannot be.
+    """Imports a package's function; an error names the group and what to do.
 
     Raises:
         UsageError: no package offers the name, it cannot be imported, or it is no function.
@@ -72,7 +72,7 @@ def find_plugin(group: str, name: str) -> Plugin:
     for entry in entry_points(group=group, name=name):
         try:
             function = entry.load()
-        except Exception as error:  # the package is another's and may raise anything
+        except Exception as error:  # a third-party package may raise anything
             raise UsageError(
                 f"{noun} {name}: the plug-in {entry.value} cannot be imported: {type(error).__name__}: "
                 f"{first_line(error)}; mend or uninstall the package that offers it"
@@ -85,13 +85,13 @@ def find_plugin(group: str, name: str) -> Plugin:
 
 
 def digest_plugins(found: Iterable[Plugin]) -> str:
-    """Returns 16 hexadecimal digits that stand for the sources of some functions; empty of none."""
+    """Returns a digest of some functions' sources, 16 hexadecimal digits; empty without functions."""
     digests = "".join(plugin.digest for plugin in found)
     return hashlib.sha256(digests.encode()).hexdigest()[:16] if digests else ""
 
 
 def _digest(function: Callable[..., object], version: str) -> str:
-    """Of the module: a function may call others. Of what has no source, the package's version."""
+    """The module's source, because a function may call others; without a source, the package's version."""
     try:
         source = inspect.getsource(inspect.getmodule(function) or function)
     except (OSError, TypeError):

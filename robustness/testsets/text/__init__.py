@@ -1,1 +1,1 @@
-"""Rows of tasks that are answered with free text, and partners that are made of them."""
+"""Rows of tasks with free-text answers, and partners generated from them."""

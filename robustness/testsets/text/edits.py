@@ -1,4 +1,4 @@
-"""Edits of sentences that a reader would not answer otherwise for: typos, case, spacing, synonyms."""
+"""Edits of sentences that keep a reader's answer: typos, case, spacing, synonyms."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy as np
 from robustness.testsets.example import Example
 
 TYPO_SHARE = 0.15
-"""Of the words that may be changed, and at least one of them."""
+"""Share of changeable words to edit, at least one."""
 SHORTEST = 4
-"""Letters of a word that is mistyped: of shorter ones too little would be left."""
+"""Least length of a mistyped word; shorter words would become unreadable."""
 SPACES = 3
-"""Blanks that are doubled, at most."""
+"""Maximum of doubled blanks."""
 _PAIRS_TEXT = """
 remember recall  recently lately  maybe perhaps  think believe  definitely certainly  usually normally
 often frequently  mentioned said  mentioning saying  game title  games titles  kind sort  kinds sorts  guess suppose
@@ -37,13 +37,13 @@ def _pairs(text: str) -> list[tuple[str, str]]:
 SYNONYMS: Mapping[str, str] = MappingProxyType(
     dict(_pairs(_ONE_WAY_TEXT)) | {b: a for a, b in _pairs(_PAIRS_TEXT)} | dict(_pairs(_PAIRS_TEXT))
 )
-"""Words that say the same of a game, in either place; none says how good one is, which is a slot."""
+"""Pairs of interchangeable words about a game; none rates a game, because the rating is a slot."""
 
 
 def mistype(example: Example, rng: np.random.Generator) -> Example | None:
-    """Exchanges, drops or doubles a letter within some words; None where no word is long enough."""
+    """Exchanges, drops or doubles a letter within some words; None if no word is long enough."""
     words = example.words
-    # What is in capitals is short for something, and would say something else.
+    # Words in capitals are abbreviations, which an edit would change into others.
     fitting = [i for i, word in enumerate(words) if word.isalpha() and not word.isupper() and len(word) >= SHORTEST]
     if not fitting:
         return None
@@ -64,7 +64,7 @@ def _mistyped(word: str, rng: np.random.Generator) -> str:
 
 
 def change_case(example: Example, rng: np.random.Generator) -> Example | None:
-    """Writes all words that may be changed in small letters, or all in capitals."""
+    """Writes all changeable words in lower case, or all in upper case."""
     order = (str.lower, str.upper) if rng.integers(2) else (str.upper, str.lower)
     for change in order:
         changed = example
@@ -76,7 +76,7 @@ def change_case(example: Example, rng: np.random.Generator) -> Example | None:
 
 
 def change_spacing(example: Example, rng: np.random.Generator) -> Example | None:
-    """Doubles some of the blanks outside what is protected; None where there are none."""
+    """Doubles some of the unprotected blanks; None if there are none."""
     texts = list(example.texts)
     for segment in example.attacked:
         text = texts[segment]
@@ -88,7 +88,7 @@ def change_spacing(example: Example, rng: np.random.Generator) -> Example | None
 
 
 def replace_synonyms(example: Example, rng: np.random.Generator) -> Example | None:
-    """Puts a synonym in place of every word that has one; None where none has."""
+    """Replaces every word that has a synonym; None if no word has one."""
     del rng
     changed = example
     for index, word in enumerate(example.words):
@@ -101,4 +101,4 @@ def replace_synonyms(example: Example, rng: np.random.Generator) -> Example | No
 EDITS: Mapping[str, Callable[[Example, np.random.Generator], Example | None]] = MappingProxyType(
     {"typos": mistype, "case": change_case, "spacing": change_spacing, "synonyms": replace_synonyms}
 )
-"""By their names in tables."""
+"""By name in tables."""

@@ -1,4 +1,4 @@
-"""Partners of sentences with a meaning representation: edits that keep it, and swaps that change both together."""
+"""Partners of sentences with a meaning representation: edits keep it, swaps change both together."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from robustness.testsets.protection import find_protected
 from robustness.testsets.text.edits import EDITS
 
 SWAPPED = ("name", "developer", "release_year")
-"""Slots whose values stand word for word in ViGGO's sentences, and say nothing about the others."""
+"""Slots with values that ViGGO's sentences contain word for word, independent of other slots."""
 TRIES = 20
-"""Values drawn for one slot before the next slot has its turn."""
-NO_PARTNER = "sentences have nothing that could be changed, and no partner"
+"""Values to draw for one slot before trying the next."""
+NO_PARTNER = "sentences have nothing to change, and no partner"
 _VALUE = re.compile(rf"(?<!\w)({'|'.join(SWAPPED)})\[([^\[\]]+)\]")
 
 Alter = Callable[[Example, np.random.Generator, Mapping[str, Sequence[str]]], Example | None]
 
 
 def make_partners(originals: Sequence[Example], made: GeneratedSet, name: str, task: Task) -> AlteredQuestions:
-    """Returns the partner of each sentence that has one; it knows its original and that one's gold.
+    """Returns the partner of each sentence that has one, with its original and the original's gold.
 
-    Outcomes depend on the seed and the sentence and, for swaps, on the values that all sentences have.
+    The result depends on the seed and the sentence and, for swaps, on the values of all sentences.
 
     Args:
         originals: sentences with one gold meaning representation each.
-        made: says how, and the seed.
+        made: the kind of partner and the seed.
         name: of the test set.
         task: says what is protected.
     """
@@ -74,7 +74,7 @@ def write_partners(path: Path, examples: Sequence[Example], fields: Sequence[str
 
 
 def _edit(original: Example, rng: np.random.Generator, pool: Mapping[str, Sequence[str]]) -> Example | None:
-    """By one kind of edit, drawn among those that find something to change outside what is protected."""
+    """Applies one kind of edit, drawn among the kinds that can change an unprotected part."""
     del pool
     kinds = list(EDITS)
     for index in rng.permutation(len(kinds)):
@@ -85,7 +85,7 @@ def _edit(original: Example, rng: np.random.Generator, pool: Mapping[str, Sequen
 
 
 def keeps_values(original: Example, edited: Example) -> bool:
-    """Whether an edited sentence is another one that has every slot value as often as the original, word for word."""
+    """Whether an edited sentence differs and has every slot value word for word as often as the original."""
     if edited.texts == original.texts or original.first_broken(edited.texts) is not None:
         return False
     return all(
@@ -95,7 +95,7 @@ def keeps_values(original: Example, edited: Example) -> bool:
 
 
 def _swap(original: Example, rng: np.random.Generator, pool: Mapping[str, Sequence[str]]) -> Example | None:
-    """One slot's value, drawn among those that can be exchanged, gives way to one that another sentence has."""
+    """Replaces one slot's value, drawn among exchangeable ones, by another sentence's value."""
     found = list(_VALUE.finditer(original.answers[0].text))
     for index in rng.permutation(len(found)):
         slot, old = found[index].groups()
@@ -116,10 +116,10 @@ def _exchange(original: Example, found: re.Match[str], new: str) -> Example:
 
 
 def is_swapped(original: Example, swapped: Example, old: Slot, new: Slot) -> bool:
-    """Whether sentence and gold have one slot's new value in place of the old one, and are otherwise the same.
+    """Whether sentence and gold differ only in one slot's new value.
 
-    The new value stands in the sentence as often as the old one did, which is at least once and no longer stands
-    there; every other value stands as often as before.
+    The new value appears in the sentence as often as the old one did, at least once. The old value is gone, and every
+    other value appears as often as before.
     """
     before, after = (parse_meaning(example.answers[0].text.strip()) for example in (original, swapped))
     if before is None or after is None or old == new:
@@ -145,7 +145,7 @@ def _values(originals: Sequence[Example]) -> dict[str, list[str]]:
     found = (match.groups() for example in originals for match in _VALUE.finditer(example.answers[0].text))
     pool: dict[str, set[str]] = {slot: set() for slot in SWAPPED}
     for slot, value in found:
-        if "," not in value:  # which would be a list
+        if "," not in value:  # it would read as a list
             pool[slot].add(value)
     return {slot: sorted(values) for slot, values in pool.items()}
 
@@ -169,4 +169,4 @@ def _count(value: str, text: str) -> int:
 
 
 PARTNERS: Mapping[str, Alter] = {"edited": _edit, "counterfactual": _swap}
-"""By what a test set's file calls them."""
+"""By name in a test set's file."""

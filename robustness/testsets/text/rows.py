@@ -1,4 +1,4 @@
-"""Records with gold texts to rows: of a table of one's own, or of the hub."""
+"""Turns records with gold texts into rows, from a user's table or the hub."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from robustness.testsets.squad import RIGHT
 from robustness.testsets.table_rows import Record, read_original, read_record, read_texts
 
 ANSWERS = "answer"
-"""A hub data set's column of gold texts, unless it is named."""
+"""A hub data set's default column of gold texts."""
 ANSWERABLE, UNANSWERABLE = "answerable", "unanswerable"
 """Constructions of the rows of a set in which some questions have no answer."""
 
 
 def read_completed(record: Record, source: TableFile, task: Task, where: str) -> Row:
-    """Returns a text with what a model is to go on with."""
+    """Returns a text with the continuation that a model should write."""
     del task
     golds = _gold_texts(record[str(source.answers)], f"{where}: column {source.answers!r}")
     original = read_original(record, source, where)
@@ -37,7 +37,7 @@ def read_completed(record: Record, source: TableFile, task: Task, where: str) ->
 
 
 def read_hub_completed(source: HubDataset, task: Task, *, adversarial: bool = False) -> list[Row]:
-    """Loads a split from the hub at its pinned revision; rows know their originals where columns hold them.
+    """Loads a split from the hub at its pinned revision; rows have originals if there are columns for them.
 
     Raises:
         DataError: the hub cannot be reached (offline, perhaps), or the data set is not as described.
@@ -57,12 +57,12 @@ def read_hub_completed(source: HubDataset, task: Task, *, adversarial: bool = Fa
     )
     return [
         read_record(read_completed, record, table, task, f"{name} row {number}")
-        for number, record in enumerate(records, start=1)  # as rows of a file are counted
+        for number, record in enumerate(records, start=1)  # counted as in a file
     ]
 
 
 def _gold_texts(cell: object, where: str) -> tuple[GoldSpan, ...]:
-    """One text or a list of them, to the last blank: they are what a model is to go on with."""
+    """One text or a list of texts, with all blanks, because a model should write exactly these."""
     texts = cell if isinstance(cell, list) else [cell]
     golds = tuple(GoldSpan(text, 0) for text in texts if isinstance(text, str) and text.strip())
     if not golds or len(golds) < len(texts):

@@ -1,1 +1,1 @@
-"""What a checkpoint's files say: configs, weights, adapters, tokenizers."""
+"""Readers of a checkpoint's files: configs, weights, adapters, tokenizers."""

@@ -1,4 +1,4 @@
-"""A PEFT adapter put on its base, as peft itself does it."""
+"""Puts a PEFT adapter on its base, as peft does."""
 
 from __future__ import annotations
 
@@ -23,21 +23,22 @@ from robustness.victims.heads.kinds import HeadKind, task_type_remedy
 logger = logging.getLogger(__name__)
 
 ADAPTER = "default"
-"""What peft calls an adapter that was given no name; names of tensors in files do not have it."""
+"""peft's name for an unnamed adapter; names of tensors in files lack it."""
 
 WRITTEN_TWICE = (".modules_to_save.", ".original_module.")
-"""With `bias="all"` peft writes the bias of a saved module under these names as well, and reads it from neither."""
+"""With `bias="all"` peft also writes the bias of a saved module under these names, but reads neither."""
 
 DRAWN_AGAIN = ("base_model.vera_A", "base_model.vera_B")
-"""VeRA's random matrices, which older releases of peft save, draw again from their seed, and call unexpected."""
+"""VeRA's random matrices: older releases of peft save them, draw them again from the seed, and report them as
+unexpected."""
 
 UNSERVED = {
-    "LILY": "its router averages over all texts of a batch, so that an answer depends on what is asked beside it",
+    "LILY": "its router averages over all texts of a batch, so that an answer depends on the other texts",
     "MULTITASK_PROMPT_TUNING": "it wants the number of a task with every text",
     "POLY": "it wants the number of a task with every text",
-    "XLORA": "peft leaves layers of its router out of the file and draws them again",
+    "XLORA": "peft omits layers of its router from the file and draws them again",
 }
-"""Methods of peft that do not answer a text, and why."""
+"""Methods of peft whose models give no fixed answer to a text, and why."""
 
 Tensors = dict[str, torch.Tensor]
 
@@ -45,15 +46,15 @@ Tensors = dict[str, torch.Tensor]
 def load_adapter(checkpoint: Checkpoint, task: Task, kind: HeadKind) -> tuple[Any, tuple[str, ...]]:
     """Returns the PeftModel and the names of the parameters that neither the base's files nor the adapter's hold.
 
-    It holds what `PeftModel.from_pretrained` would load, but nothing that peft leaves out without a word.
+    Loads as `PeftModel.from_pretrained` does, but also reports missing tensors that peft ignores.
 
     Args:
         checkpoint: an adapter.
-        task: whose labels a head is made for.
+        task: its labels determine a head.
         kind: of its head.
 
     Raises:
-        CheckpointError: another base than it was trained on, or weights that are not those of its config.
+        CheckpointError: another base than in its training, or weights that do not fit its config.
     """
     register_tuners()
     method = str(read_json(checkpoint.folder / ADAPTER_CONFIG).get("peft_type"))
@@ -68,7 +69,7 @@ def load_adapter(checkpoint: Checkpoint, task: Task, kind: HeadKind) -> tuple[An
     _resize_vocabulary(base.model, tensors)
     try:
         with warnings.catch_warnings(), without_pickles():
-            warnings.simplefilter("ignore")  # of keys that are missing or unknown, which are looked at here
+            warnings.simplefilter("ignore")  # of missing or unknown keys, which are checked here
             model = _adapt(checkpoint, base.model)
             tensors = _settle_names(model, tensors)
             _refuse_misfit(checkpoint, model, task, tensors)
@@ -86,10 +87,10 @@ def load_adapter(checkpoint: Checkpoint, task: Task, kind: HeadKind) -> tuple[An
 
 
 def unwrap_saved(model: Any) -> None:
-    """Puts modules that were saved whole in the place of their wrappers, before an adapter is merged.
+    """Replaces wrappers by their fully saved modules before an adapter is merged.
 
-    peft itself leaves the wrappers there (LN tuning), or takes them for layers with a weight, which heads of several
-    layers are not (IA3 on RoBERTa).
+    peft keeps the wrappers (LN tuning), or treats them as layers with a weight, which fails for heads of several
+    layers (IA3 on RoBERTa).
     """
     from peft.utils.other import ModulesToSaveWrapper
 
@@ -106,7 +107,7 @@ def _read_tensors(checkpoint: Checkpoint) -> Tensors:
 
 
 def _resize_vocabulary(base: Any, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Gives the base the rows for added tokens that the adapter's file, in which all embeddings are, brings along."""
+    """Adds rows to the base for added tokens, if the adapter's file contains all embeddings."""
     try:
         embedding = base.get_input_embeddings()
     except NotImplementedError:  # a model without a table of words
@@ -119,7 +120,7 @@ def _resize_vocabulary(base: Any, tensors: Mapping[str, torch.Tensor]) -> None:
 
 
 def _adapt(checkpoint: Checkpoint, base: Any) -> Any:
-    """The steps of `PeftModel.from_pretrained` up to its weights: it drops its report of what did not fit."""
+    """The steps of `PeftModel.from_pretrained` before its weights; peft itself drops the report of misfits."""
     from peft import PeftConfig, PeftModel
     from peft.auto import MODEL_TYPE_TO_PEFT_MODEL_MAPPING
 
@@ -144,7 +145,7 @@ def _adapt(checkpoint: Checkpoint, base: Any) -> Any:
 
 
 def _settle_names(model: Any, tensors: Tensors) -> Tensors:
-    """The tensors under the names that the model has for them, where wrappers had changed those."""
+    """The tensors under the model's names, without changes by wrappers."""
     wanted = _wanted(model)
     settled = {}
     for name, tensor in tensors.items():
@@ -154,7 +155,7 @@ def _settle_names(model: Any, tensors: Tensors) -> Tensors:
 
 
 def _wanted(model: Any) -> Tensors:
-    """What peft would save of the model: what the file has to hold."""
+    """The tensors that peft would save, which the file must contain."""
     from peft import get_peft_model_state_dict
 
     tensors: Tensors = get_peft_model_state_dict(model, adapter_name=ADAPTER, save_embedding_layers=False)
@@ -162,7 +163,7 @@ def _wanted(model: Any) -> Tensors:
 
 
 def _refuse_misfit(checkpoint: Checkpoint, model: Any, task: Task, tensors: Tensors) -> None:
-    """Refuses a file that lacks what its config says is saved, or holds it in other sizes."""
+    """Refuses a file that lacks tensors of its config, or has them in other sizes."""
     wanted = _wanted(model)
     missing = _once(wanted.keys() - tensors.keys())
     saved = [key for key in missing if _is_saved_module(model, key)]
@@ -174,7 +175,7 @@ def _refuse_misfit(checkpoint: Checkpoint, model: Any, task: Task, tensors: Tens
     if missing:
         raise _misfit(checkpoint, f"its file lacks {missing[0]} ({len(missing)} such tensors)", of_two=True)
     if getattr(model.active_peft_config, "rank_pattern", None):
-        return  # AdaLoRA's layers are cut to their ranks when their weights are read
+        return  # reading AdaLoRA's weights truncates layers to their ranks
     for key in _once(wanted.keys() & tensors.keys()):
         stored, expected = tuple(tensors[key].shape), tuple(wanted[key].shape)
         if stored == expected:
@@ -190,7 +191,7 @@ def _refuse_misfit(checkpoint: Checkpoint, model: Any, task: Task, tensors: Tens
 
 
 def _is_saved_module(model: Any, key: str) -> bool:
-    """Whether a tensor is a part of a module that is saved whole, as heads are."""
+    """Whether a tensor belongs to a module that is saved whole, such as a head."""
     from peft.utils.other import ModulesToSaveWrapper
 
     return any(
@@ -205,7 +206,7 @@ def _place(checkpoint: Checkpoint, model: Any, tensors: Tensors) -> None:
 
     report = set_peft_model_state_dict(model, tensors, adapter_name=ADAPTER)
     unplaced = [key for key in _once(report.unexpected_keys) if not key.startswith(DRAWN_AGAIN)]
-    if model.active_peft_config.is_prompt_learning:  # its own weights are placed apart and called unexpected
+    if model.active_peft_config.is_prompt_learning:  # its own weights are loaded apart, reported as unexpected
         unplaced = [key for key in unplaced if key not in _wanted(model) and not key.startswith("prompt_encoder.")]
     if unplaced:
         raise _misfit(

@@ -1,4 +1,4 @@
-"""Whether an adapter's base is the base of its pair."""
+"""Checks that an adapter's base is the base of its pair."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from robustness.victims.files.selection import recorded_training
 from robustness.victims.files.tensors import TensorFolder, match_names
 
 PEFT_PREFIX = "base_model.model."
-"""What peft puts before the name of every tensor of an adapter's file."""
+"""peft's prefix of every tensor's name in an adapter's file."""
 WRAPPED = re.compile(r"\.(?:base_layer|modules_to_save)(?=\.)")
 
 
@@ -28,11 +28,11 @@ def digest_weights(folder: Path) -> str:
 
 
 def check_base(checkpoint: Checkpoint) -> str:
-    """Returns how an adapter's base was found to be its pair's; empty where the adapter names that very folder.
+    """Returns the evidence that an adapter's base is its pair's; empty if the adapter names the same folder.
 
-    The base that the adapter names may have moved. Then the digest counts that `robustness train` recorded of its
-    weights, else those of its tensors that the adapter's file holds whole and did not train. What peft saves of
-    LoRA and the like says no more of the base than its shapes, which loading compares.
+    The base that the adapter names may have moved. Then the check uses the digest that `robustness train` recorded,
+    or else untrained tensors of the base in the adapter's file. Adapters such as LoRA only determine the base's
+    shapes, which loading compares.
 
     Raises:
         CheckpointError: it was trained on other weights.
@@ -44,7 +44,7 @@ def check_base(checkpoint: Checkpoint) -> str:
         if digest_weights(named) != digest_weights(base):
             raise _other_base(checkpoint, str(named))
         return f"the adapter names the base {named}, whose weights are those of {base}"
-    moved = f"the adapter names the base {checkpoint.moved_base}, which is not there"
+    moved = f"the adapter names the base {checkpoint.moved_base}, which does not exist"
     recorded = recorded_training(checkpoint.folder).get("base_digest")
     if isinstance(recorded, str):
         if recorded != digest_weights(base):
@@ -58,9 +58,9 @@ def check_base(checkpoint: Checkpoint) -> str:
 
 
 def _compare_shared(checkpoint: Checkpoint) -> tuple[list[str], list[str]]:
-    """Embeddings that the adapter's file holds whole and did not train: those that are the base's, and the others.
+    """Untrained full embeddings in the adapter's file: those equal to the base's, and the others.
 
-    Where the vocabulary grew, the rows that the base has are compared.
+    After growth of the vocabulary only the base's rows are compared.
     """
     config = read_json(checkpoint.folder / ADAPTER_CONFIG)
     trained = [str(name) for name in config.get("modules_to_save") or ()]

@@ -1,4 +1,4 @@
-"""What fine-tuning changed: the weights of a whole checkpoint beside those of its base."""
+"""Finds what fine-tuning changed, from the weights of a full checkpoint and its base."""
 
 from __future__ import annotations
 
@@ -13,33 +13,34 @@ from robustness.victims.files.tensors import TensorFolder, match_names
 
 FULL, BASE, BITFIT, LINEAR_PROBE = "full", "base", "bitfit", "linear-probe"
 SKETCH = 256
-"""The largest rank that is told from a full one."""
+"""The largest rank that counts as low."""
 SHARE = 4
-"""A rank of more than the smaller side over this is no low one."""
+"""A low rank is at most the smaller side divided by this."""
 UNRELATED = 0.1
-"""Matrices of two bases have cosines near 0; fine-tuning leaves them near 1, and long training of a toy above .4."""
+"""Matrices of two bases have cosines near 0; after fine-tuning they are near 1, after long training of a toy above
+.4."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a whole checkpoint changed of its base."""
+    """The changes of a full checkpoint to its base."""
 
     adaptation: str
-    """full, base (nothing is changed), bitfit (biases alone), or linear-probe (nothing but a head is added)."""
+    """full, base (no change), bitfit (biases alone), or linear-probe (only a head is added)."""
     words: str
     rank: int | None = None
-    """Of an update whose matrices all have a low one, as of a merged adapter: the highest."""
+    """The highest rank of an update with only low ranks, such as a merged adapter."""
     trainable_parameters: int | None = None
-    """Numbers in changed and added tensors; None where all may have been trained."""
+    """Parameters in changed and added tensors; None if all may have been trained."""
     cosine: float = 1.0
-    """Of the changed matrices with those of the base, as one vector; near 0 where it was made of another base."""
+    """Cosine of the changed matrices with the base's, as one vector; near 0 for another base."""
 
 
 def read_change(checkpoint: Checkpoint) -> Change | None:
-    """Returns what a whole checkpoint changed of its base, from their files; None for an adapter.
+    """Returns the changes of a full checkpoint to its base, from their files; None for an adapter.
 
     Raises:
-        CheckpointError: a folder without a safetensors file, or one that cannot be read.
+        CheckpointError: a folder without a readable safetensors file.
     """
     if checkpoint.is_adapter:
         return None
@@ -48,9 +49,9 @@ def read_change(checkpoint: Checkpoint) -> Change | None:
 
 
 def find_change(base: Mapping[str, torch.Tensor], tuned: Mapping[str, torch.Tensor]) -> Change:
-    """Returns what differs between a base and a checkpoint that was made of it, in one pass over the tensors.
+    """Returns the differences between a base and its checkpoint, in one pass over the tensors.
 
-    Types that differ are compared in the narrower. What the base lacks is a head.
+    Different types are compared in the narrower type. Tensors that the base lacks are a head.
 
     >>> base = {"a.weight": torch.eye(2), "a.bias": torch.zeros(2)}
     >>> find_change(base, base).adaptation, find_change(base, base | {"a.bias": torch.ones(2)}).words
@@ -91,11 +92,11 @@ def find_change(base: Mapping[str, torch.Tensor], tuned: Mapping[str, torch.Tens
 
 
 def low_rank(before: torch.Tensor, after: torch.Tensor, precision: float) -> int | None:
-    """Returns the rank of an update where it is far below full, else None; vectors have none.
+    """Returns the rank of an update if it is far below full, else None; vectors give None.
 
-    The singular values are those of the update seen from a random subspace (Halko et al., arXiv 0909.4061), of which
-    rounding of the merged weights explains those up to precision * rms(weight) * (sqrt(rows) + sqrt(columns)), the
-    norm of a matrix of independent errors.
+    The singular values are those of the update in a random subspace (Halko et al., arXiv 0909.4061). Rounding of the
+    merged weights explains values up to precision * rms(weight) * (sqrt(rows) + sqrt(columns)), the norm of a matrix
+    of independent errors.
     """
     if before.ndim < 2:
         return None

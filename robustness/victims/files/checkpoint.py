@@ -1,4 +1,4 @@
-"""A checkpoint on disk or on the hub, read without loading any weight."""
+"""Reads a checkpoint on disk or on the hub without loading weights."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MODEL_WEIGHTS = "model.safetensors"
 HUB_ID = re.compile(r"[\w][\w.\-]*(/[\w][\w.\-]*)?")
 SAFE_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 HUB_TIMEOUT = 20
-"""Seconds without an answer; HF_HUB_DOWNLOAD_TIMEOUT says the same of the files themselves."""
+"""Seconds to wait for an answer; HF_HUB_DOWNLOAD_TIMEOUT sets this for the files."""
 SHOWN = 3
 """Subfolders that a message names."""
 Labels = Sequence[tuple[str, str]]
@@ -30,44 +30,44 @@ PICKLED_WEIGHTS = ("pytorch_model.bin", "adapter_model.bin", "pytorch_model.bin.
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A reference that has been looked at: what kind it is and what it stands on."""
+    """An inspected reference: its kind and its base."""
 
     name: str
-    """As the pairs file has it."""
+    """As written in the pairs file."""
     folder: Path
     base: Path
     """The pair's base."""
     adaptation: str
-    """`full` or the PEFT method, as its training method is called."""
+    """`full` or the name of the PEFT method."""
     named_base: Path | None = None
-    """The base that the adapter's own config names; None for a full checkpoint, or where it is not there."""
+    """The base in the adapter's own config; None for a full checkpoint, or if it does not exist."""
     moved_base: str = ""
-    """What an adapter's config calls its base, where that is not there."""
+    """The base's name in an adapter's config, if it does not exist."""
     partner: Path | None = None
-    """Folder of what it is paired with, whose config names labels where its own folder does not."""
+    """Folder of its partner, whose config names labels if its own folder does not."""
     labels: tuple[tuple[str, str], ...] = ()
     """Label names in its config, with the task's."""
 
     @property
     def is_adapter(self) -> bool:
-        """Whether it stands on a base."""
+        """Whether it is an adapter on a base."""
         return self.adaptation != "full"
 
 
 def read_checkpoint(
     name: str, reference: str, base: str, partner: str | None = None, labels: Labels = ()
 ) -> Checkpoint:
-    """Looks at a checkpoint's files; what is on the hub is downloaded first, but for pickles.
+    """Reads a checkpoint's files; downloads a hub id's files first, without pickles.
 
     Args:
-        name: what tables call it.
+        name: its name in tables.
         reference: a folder or a hub id.
         base: the pair's base, a folder or a hub id.
-        partner: what it is paired with, a folder or a hub id.
+        partner: its partner, a folder or a hub id.
         labels: label names in its config, with the task's.
 
     Raises:
-        CheckpointError: nothing there, pickled weights, an unreadable config, or a base that is not there.
+        CheckpointError: missing files, pickled weights, an unreadable config, or a missing base.
     """
     folder = locate(reference, f"checkpoint {name}")
     base_folder = locate(base, f"checkpoint {name}: base")
@@ -87,7 +87,7 @@ def read_checkpoint(
 
 
 def read_lone_checkpoint(reference: str) -> Checkpoint:
-    """Looks at a checkpoint that no pair names: an adapter stands on the base that it names itself.
+    """Reads a checkpoint outside pairs; an adapter uses the base that it names.
 
     Raises:
         CheckpointError: as `read_checkpoint` does, or an adapter that names no base.
@@ -108,7 +108,7 @@ def locate(reference: str, what: str) -> Path:
     """Returns the folder of a reference, downloading a hub id's safe files (no pickle, no code).
 
     Raises:
-        CheckpointError: neither a folder nor a hub id that can be had.
+        CheckpointError: neither a folder nor an available hub id.
     """
     if is_folder(reference):
         return Path(reference).resolve()
@@ -125,13 +125,13 @@ def locate(reference: str, what: str) -> Path:
                 lambda: snapshot_download(reference, allow_patterns=SAFE_FILES, etag_timeout=HUB_TIMEOUT), reference
             )
         )
-    except Exception as error:  # the hub library raises a dozen kinds, from HTTP to validation
+    except Exception as error:  # the hub library raises a dozen classes, from HTTP to validation
         reason = first_line(error)
-        raise CheckpointError(f"{what}: no folder {reference}, and not to be had from the hub: {reason}") from None
+        raise CheckpointError(f"{what}: no folder {reference}, and not available from the hub: {reason}") from None
 
 
 def is_folder(path: str | Path) -> bool:
-    """Returns whether it is a folder, which pathlib does not tell of what is too long to be the name of one."""
+    """Returns whether it is a folder; pathlib fails for overlong names."""
     return os.path.isdir(path)  # noqa: PTH112
 
 
@@ -147,12 +147,12 @@ def _adapter(name: str, folder: Path, base: Path, config: dict[str, Any]) -> Che
     made = Checkpoint(name, folder, base, name_adaptation(config))
     try:
         return replace(made, named_base=_locate_named_base(name, folder, str(named_base)))
-    except CheckpointError:  # it may have moved: its weights are compared as far as they are known
+    except CheckpointError:  # it may have moved: known weights are compared
         return replace(made, moved_base=shorten(str(named_base)))
 
 
 def name_adaptation(config: Mapping[str, Any]) -> str:
-    """Returns what tables call a PEFT method, of the contents of its adapter_config.json.
+    """Returns a PEFT method's name in tables, from its adapter_config.json.
 
     >>> name_adaptation({"peft_type": "PREFIX_TUNING"}), name_adaptation({"peft_type": "LORA", "use_dora": True})
     ('prefix', 'dora')
@@ -173,7 +173,7 @@ def _locate_named_base(name: str, folder: Path, named_base: str) -> Path:
         config = folder / ADAPTER_CONFIG
         raise CheckpointError(
             f"checkpoint {name}: its {ADAPTER_CONFIG} names the base {shorten(named_base)}, which is not there "
-            f"({error}); put the base back, or set base_model_name_or_path in {config} to where it is now"
+            f"({error}); put the base back, or set base_model_name_or_path in {config} to its present folder"
         ) from None
 
 
@@ -189,7 +189,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def check_weights(name: str, folder: Path, wanted: str = MODEL_WEIGHTS) -> None:
-    """Refuses a folder whose weights are not safetensors files in it with readable headers; opens nothing else.
+    """Refuses a folder without safetensors files with readable headers; opens no other file.
 
     Raises:
         CheckpointError: weights that are missing, pickled, damaged, or elsewhere.
@@ -203,24 +203,24 @@ def check_weights(name: str, folder: Path, wanted: str = MODEL_WEIGHTS) -> None:
         try:
             with safe_open(folder / file, framework="pt"):
                 pass
-        except Exception as error:  # safetensors raises kinds of its own
+        except Exception as error:  # safetensors raises errors of its own
             damage = f"cannot be read: {first_line(error)}; copy or save it again"
             reason = explain_pointer(folder / file) or damage
             raise CheckpointError(f"checkpoint {name}: {folder / file} {reason}") from None
 
 
 def list_weights(name: str, folder: Path, wanted: str) -> list[str]:
-    """Returns the names of the safetensors files in a folder that are loaded; raises what `check_weights` does."""
+    """Returns the names of a folder's safetensors files to load; raises as `check_weights`."""
     index = folder / f"{wanted}.index.json"
     if (folder / wanted).is_file():
         return [wanted]
-    if wanted == MODEL_WEIGHTS and index.is_file():  # PEFT knows no index and would look for a pickle beside it
+    if wanted == MODEL_WEIGHTS and index.is_file():  # PEFT ignores an index and would look for a pickle
         return _indexed_files(name, index)
     raise CheckpointError(_why_no_weights(name, folder, wanted))
 
 
 def _indexed_files(name: str, index: Path) -> list[str]:
-    """The pieces of a model that is split over files; transformers itself would open any path, pickles too."""
+    """The files of a sharded model; transformers itself would open any path, even pickles."""
     pieces = read_json(index).get("weight_map")
     if not isinstance(pieces, dict) or not pieces:
         raise CheckpointError(f"checkpoint {name}: {index} has no weight_map")
@@ -237,7 +237,7 @@ def _indexed_files(name: str, index: Path) -> list[str]:
 
 
 def _refuse_detour(name: str, folder: Path) -> None:
-    """What would lead transformers to other weights than those that were looked at."""
+    """Refuses files that would lead transformers to other weights than those inspected."""
     if (folder / ADAPTER_CONFIG).is_file() and not (folder / ADAPTER_WEIGHTS).is_file():
         raise CheckpointError(
             f"checkpoint {name}: {folder} holds a whole model; remove {folder / ADAPTER_CONFIG}, which is left of an "
@@ -281,7 +281,7 @@ def _holds_model(folder: Path) -> bool:
 
 
 def _hint(folder: Path) -> str:
-    """Where what was looked for may be instead, as words that follow a reason; empty if there is nothing."""
+    """A hint where the files may be instead, to append to a reason; empty without a hint."""
     if not (folder / ADAPTER_CONFIG).is_file() and (folder / ADAPTER_WEIGHTS).is_file():
         return f", but {ADAPTER_WEIGHTS}; copy the {ADAPTER_CONFIG} that was saved with it there"
     within = [each.parent for each in sorted(folder.glob(f"*/{ADAPTER_CONFIG}"))]
@@ -293,7 +293,7 @@ def _hint(folder: Path) -> str:
 
 
 def _conversion(folder: Path, wanted: str) -> str:
-    """A shell command; every piece of a model that is split over files goes into the one file."""
+    """A shell command that converts all files of a sharded model into one."""
     code = (
         "import sys, torch; from safetensors.torch import save_file; *pieces, out = sys.argv[1:]; "
         "save_file({k: v.contiguous().clone() for piece in pieces "
@@ -304,7 +304,7 @@ def _conversion(folder: Path, wanted: str) -> str:
 
 
 def _joining(folder: Path, pieces: Sequence[str]) -> str:
-    """A shell command that writes the one file that peft reads."""
+    """A shell command that writes the single file that peft reads."""
     code = (
         "import sys; from safetensors.torch import load_file, save_file; *pieces, out = sys.argv[1:]; "
         "save_file({k: v for piece in pieces for k, v in load_file(piece).items()}, out, {'format': 'pt'})"

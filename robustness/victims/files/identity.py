@@ -1,4 +1,4 @@
-"""What tells one method from another: an adapter's own configuration, with base, task and training rows."""
+"""The identity of a method: an adapter's own configuration, with base, task and training rows."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from robustness.victims.files.checkpoint import (
 
 TRAINING_RECORD = "training.json"
 EPOCH_FOLDER = re.compile(r"epoch-\d+")
-"""Of a checkpoint as it was after one epoch: what it was trained with stands beside the folder's parent."""
+"""The folder of a checkpoint after one epoch; the training record lies beside its parent."""
 TRAINING = ("method_digest", "train_digest", "rows_trained", "settings")
-"""Of what training.json says: seed, chosen rate and epoch differ within a method."""
+"""Keys of training.json without seed, chosen rate and epoch, which differ within a method."""
 
 PLACES = ("base_model_name_or_path", "tokenizer_name_or_path", "revision", "peft_version", "auto_mapping")
 FROM_BASE = ("token_dim", "num_layers", "num_attention_heads", "num_transformer_submodules")
-"""What peft fills in of learnt prompts: it follows from the base."""
+"""Settings of learnt prompts that peft fills in from the base."""
 NOT_SETTINGS = frozenset({*PLACES, *FROM_BASE, "inference_mode"})
 SEEDS = re.compile(r".*(?:_|^)(?:seed|prng_key)")
 SETS = re.compile(r".*_modules|modules_to_save|target_parameters|layers_to_transform|layers_pattern")
-"""Lists in which neither order nor repetition means anything."""
+"""Lists in which order and repetition have no meaning."""
 
 LEARNT = {"ADALORA": frozenset({"rank_pattern", "r"})}
-"""What training writes into the configuration; AdaLoRA also inherits LoRA's `r` and does not use it."""
+"""Values that training writes into the configuration; AdaLoRA also inherits LoRA's unused `r`."""
 LEARNT_BY_EVA = frozenset({"rank_pattern", "alpha_pattern"})
-"""EVA gives ranks to layers by what it sees of the data (arXiv 2410.07170)."""
+"""EVA assigns ranks to layers from the data (arXiv 2410.07170)."""
 
 ALWAYS_SHOWN = ("r", "init_r", "target_r")
 NOT_SHOWN = ("peft_type", "task_type")
@@ -50,20 +50,20 @@ FROZEN = re.compile(
     r"|\.(?:glora_[A-E]\.zeros|lora_velora_embed|expert_weights|gaussian_var_prior|base_layer\.weight)$"
     r"|\.(?:modules_to_save|original_module)\."
 )
-"""What peft saves beside what was trained: random or fixed matrices (as of arXiv 2310.11454, 2502.00987), embeddings
-under an adapter, and with `bias="all"` the bias of a saved module a second and a third time."""
+"""Untrained tensors that peft saves: random or fixed matrices (arXiv 2310.11454, 2502.00987), embeddings under an
+adapter, and with `bias="all"` duplicates of a saved module's bias."""
 
 
 @dataclass(frozen=True, slots=True)
 class MethodIdentity:
-    """What is the same for all training seeds of a method."""
+    """The properties shared by all training seeds of a method."""
 
     digest: str
     """16 hex digits."""
     settings: dict[str, str]
-    """The adapter's settings that differ from peft's defaults, and its ranks; empty of a full checkpoint."""
+    """The adapter's settings that differ from peft's defaults, and its ranks; empty for a full checkpoint."""
     trainable_parameters: int
-    """Of a full checkpoint all, of an adapter those that its file holds, its head included."""
+    """For a full checkpoint all parameters; for an adapter those in its file, including its head."""
 
 
 def identify_method(
@@ -72,10 +72,10 @@ def identify_method(
     """Returns the identity of a checkpoint's method; opens configurations and headers, no weights.
 
     Args:
-        checkpoint: that has been looked at.
-        task: what it is fine-tuned for.
+        checkpoint: the inspected checkpoint.
+        task: the task of the fine-tuning.
         base_digest: of the base's weights.
-        made: of a whole checkpoint, what its weights say it is, and the rank of a merged update.
+        made: for a full checkpoint, its changes and the rank of a merged update.
 
     Raises:
         CheckpointError: a configuration or a training record that is not a JSON object.
@@ -98,10 +98,10 @@ def identify_method(
 
 
 def own_settings(config: Mapping[str, Any]) -> dict[str, object]:
-    """Returns what an adapter's configuration says beyond the defaults of the installed peft.
+    """Returns an adapter's configuration without the defaults of the installed peft.
 
-    Places, versions, seeds and learnt state are left out: a method's seeds have one configuration. A field that is
-    missing, one that is empty where the default is, and one that has the default are the same.
+    Places, versions, seeds and learnt state are omitted, so that a method's seeds have one configuration. A missing
+    field, an empty field with an empty default, and a field with the default value are equal.
     """
     kind = str(config["peft_type"])
     defaults = _defaults(kind)
@@ -115,7 +115,7 @@ def own_settings(config: Mapping[str, Any]) -> dict[str, object]:
 
 
 def shown_settings(config: Mapping[str, Any]) -> dict[str, str]:
-    """Returns an adapter's telling settings as text, its ranks first."""
+    """Returns an adapter's distinctive settings as text, its ranks first."""
     own = own_settings(config)
     learnt = LEARNT.get(str(config["peft_type"]), frozenset())
     known = _defaults(str(config["peft_type"])) | _normalised(config)
@@ -144,7 +144,7 @@ def count_parameters(checkpoint: Checkpoint) -> int:
 
 
 def _training(folder: Path) -> dict[str, object]:
-    """What a training record says of rows and settings; empty where there is none."""
+    """A training record's rows and settings; empty without a record."""
     home = folder.parent if EPOCH_FOLDER.fullmatch(folder.name) else folder
     if not (home / TRAINING_RECORD).is_file():
         return {}
@@ -153,7 +153,7 @@ def _training(folder: Path) -> dict[str, object]:
 
 
 def _defaults(kind: str) -> dict[str, object]:
-    """The values of the fields that a configuration of this kind need not give; empty of kinds peft does not know."""
+    """The optional fields' default values for this kind; empty for kinds unknown to peft."""
     register_tuners()
     from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
@@ -170,7 +170,7 @@ def _defaults(kind: str) -> dict[str, object]:
 
 
 def _normalised(content: Mapping[str, Any]) -> dict[str, object]:
-    """The content as JSON would hold it, without seeds, and with sets in one order."""
+    """The content in JSON's types, without seeds, and with sorted sets."""
     return {str(name): _plain(str(name), value) for name, value in content.items() if not SEEDS.fullmatch(str(name))}
 
 
@@ -182,7 +182,7 @@ def _plain(name: str, value: Any) -> object:
     if isinstance(value, Mapping):
         return _normalised(value)
     if isinstance(value, set | frozenset) or (isinstance(value, list | tuple) and SETS.fullmatch(name)):
-        # By their text: a damaged list may hold what cannot be hashed.
+        # Sorted by text, because a damaged list may contain unhashable values.
         distinct = {json.dumps(each, sort_keys=True, default=str): each for each in value}
         return sorted(distinct.values(), key=str)
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""A whole model read from a folder, in float32 on the CPU."""
+"""Reads a whole model from a folder, in float32 on the CPU."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ from robustness.victims.inputs import name_outputs
 WRAPPERS = re.compile(
     r"^(?:module\.|_orig_mod\.|_fsdp_wrapped_module\.)+|(?<=\.)(?:_orig_mod|_fsdp_wrapped_module)\."
 )
-"""What DataParallel, torch.compile and FSDP put into the names of the tensors of a model that they hold."""
+"""Parts that DataParallel, torch.compile and FSDP add to tensor names."""
 
 UNMERGED = re.compile(r"\.(?:base_layer|original_module|modules_to_save|lora_A)\.|^(?:.*\.)?prompt_encoder\.")
-"""What peft puts into the names of the tensors of a model that it has adapted."""
+"""Parts that peft adds to the tensor names of an adapted model."""
 
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """A model, and what its folder did not supply."""
+    """A model, and the parameters that its folder lacks."""
 
     model: Any
     missing: frozenset[str]
-    """Parameters that no file holds, or only in another size: they are freshly initialised."""
+    """Parameters missing in the files, or of another size there: they are freshly initialised."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Report:
-    """How the tensors of a folder and the model of its config go together."""
+    """The match between a folder's tensors and the model of its config."""
 
     missing: frozenset[str]
     unplaced: frozenset[str]
-    """Tensors that the model has no place for."""
+    """Tensors without a place in the model."""
     resized: frozenset[str]
     expected: int
     """Tensors of the model."""
@@ -52,16 +52,16 @@ class _Report:
 def load_model(checkpoint: Checkpoint, folder: Path, kind: HeadKind, **config: Any) -> Whole:
     """Reads the model of a folder: the checkpoint's own, or its base.
 
-    Names that a wrapper had changed are read as they were before. What is stored quantised is computed in float32.
+    Restores names that a wrapper had changed. Quantised weights are converted to float32.
 
     Args:
-        checkpoint: whose model or base it is.
+        checkpoint: the owner of the model or base.
         folder: of the model.
         kind: of its head.
         config: changes to the folder's config.
 
     Raises:
-        CheckpointError: weights that are not there, not safe, not numbers, or not of the config's model.
+        CheckpointError: weights that are missing, unsafe, not numbers, or do not fit the config's model.
     """
     name = checkpoint.name if folder == checkpoint.folder else f"{checkpoint.name}: base"
     check_weights(name, folder)
@@ -86,10 +86,10 @@ def load_model(checkpoint: Checkpoint, folder: Path, kind: HeadKind, **config: A
 
 
 def refuse_no_numbers(name: str, where: Path, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
-    """Raises CheckpointError where a weight is not a number, or infinite; minus infinity may stand for a mask."""
+    """Raises CheckpointError for a weight that is nan or infinite; minus infinity may be a mask."""
     for key, tensor in tensors:
         if not tensor.is_floating_point() or bool(torch.isfinite(tensor.detach().sum())):
-            continue  # the sum of finite numbers may overflow, so what it says is looked at
+            continue  # the sum of finite numbers may overflow, so it is only a first test
         for kind, found in (("NaN", tensor.isnan()), ("infinite", tensor.isposinf())):
             if count := int(found.sum()):
                 raise CheckpointError(
@@ -100,7 +100,7 @@ def refuse_no_numbers(name: str, where: Path, tensors: Iterable[tuple[str, torch
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Silences bars and "some weights were not initialized": every base says so, and the gate where it matters."""
+    """Silences progress bars and "some weights were not initialized", which the gate reports where it matters."""
     from transformers.utils import logging
 
     before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -124,15 +124,15 @@ def automatic_class(kind: HeadKind) -> Any:
 def _read(
     name: str, folder: Path, kind: Any, config: Mapping[str, Any], renamed: Mapping[str, str] | None = None
 ) -> tuple[Any, _Report]:
-    """The model of a folder; `renamed`: from tensors under other names than those that the files have."""
+    """The model of a folder; `renamed`: its tensors under other names than in the files."""
     options = {
         "dtype": torch.float32,
         "output_loading_info": True,
-        "ignore_mismatched_sizes": True,  # they are in the report, and their sizes in the refusal
+        "ignore_mismatched_sizes": True,  # the report has them; the error has their sizes
     }
     try:
         with quiet_transformers(), without_pickles(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)  # what no file holds is drawn: alike whenever an untrained head is loaded again
+            torch.manual_seed(0)  # missing tensors are drawn, with the same values each time
             if renamed is None:
                 model, info = kind.from_pretrained(
                     folder, use_safetensors=True, trust_remote_code=False, **options, **config
@@ -141,11 +141,11 @@ def _read(
                 model, info = _read_renamed(name, folder, kind, config, renamed, options)
             if getattr(model, "is_quantized", False):
                 model = model.dequantize().float()
-    except Exception as error:  # transformers and safetensors each raise kinds of their own
+    except Exception as error:  # transformers and safetensors raise errors of many classes
         reason = loading_reason(folder, error)
         raise CheckpointError(f"checkpoint {name}: {folder} cannot be loaded: {reason}") from error
     name_outputs(model)
-    # Of a tensor of another size transformers 4 gives the name, 5 also both sizes.
+    # For a tensor of another size transformers 4 reports the name, 5 also both sizes.
     resized = frozenset(each if isinstance(each, str) else each[0] for each in info["mismatched_keys"])
     return model, _Report(
         frozenset(info["missing_keys"]), frozenset(info["unexpected_keys"]), resized, len(model.state_dict())
@@ -155,7 +155,7 @@ def _read(
 def _read_renamed(
     name: str, folder: Path, kind: Any, config: Mapping[str, Any], renamed: Mapping[str, str], options: Any
 ) -> tuple[Any, Any]:
-    """The libraries' own renaming comes after they have told a base from a model with a head by its names."""
+    """The libraries rename tensors only after they have distinguished a base from a model with a head by names."""
     from safetensors.torch import load_file
     from transformers import AutoConfig
 
@@ -184,7 +184,7 @@ def _stored_shapes(name: str, folder: Path) -> Shapes:
 
 
 def _needless_prefix(report: _Report) -> str:
-    """What stands before all names of the files and is too much, as Lightning's `model.`; empty if nothing does."""
+    """A surplus prefix of all names in the files, such as Lightning's `model.`; empty without one."""
     tails = {tail for key in report.missing for tail in (key, key.partition(".")[2]) if "." in tail}
     if len(report.missing) <= report.expected / 2:
         return ""

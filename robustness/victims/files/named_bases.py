@@ -1,4 +1,4 @@
-"""The base that a folder names, found without reading weights."""
+"""Finds the base that a folder names without reading weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from robustness.victims.files.selection import recorded_training
 
 
 def find_named_base(reference: str) -> str | None:
-    """Returns the base that an adapter's config, or the record of a training, names; None where nothing does."""
+    """Returns the base named by an adapter's config or a training record, or None."""
     folder = Path(reference)
     named: object = None
     if (folder / ADAPTER_CONFIG).is_file():

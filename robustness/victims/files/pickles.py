@@ -1,4 +1,4 @@
-"""Pickles, which can run code when they are opened, and the refusal of any."""
+"""Refuses pickles, which can run code when they are opened."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from robustness.errors import CheckpointError
 
 @contextmanager
 def without_pickles() -> Iterator[None]:
-    """Has torch.load refuse within the block, whatever path a config leads a library to.
+    """Makes torch.load refuse every path within the block.
 
-    PEFT itself unpickles, for example, what a multitask prompt's config names as its initial state.
+    PEFT, for example, would unpickle the initial state that a multitask prompt's config names.
     """
 
     def refuse(file: object, *_: object, **__: object) -> None:

@@ -1,4 +1,4 @@
-"""Configs that would make far larger models than their files hold, found before anything of that size is made."""
+"""Refuses configs of far larger models than their files contain, before allocating memory."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from robustness.victims.files.checkpoint import ADAPTER_CONFIG, read_json
 Shapes = Mapping[str, tuple[int, ...]]
 
 COUNTS = re.compile(r".*(?:layer|block|stage|depth|group|expert)s?", re.IGNORECASE)
-"""Settings that say how often something with tensors of its own is repeated."""
+"""Settings for the number of repetitions of parts with tensors."""
 RANKS = re.compile(r"r|.*_r|.*rank(?:_pattern)?", re.IGNORECASE)
-"""Settings of adapters that are a size of their tensors."""
+"""Settings of adapters that determine tensor sizes."""
 SIZES = re.compile(
     r".*(?:size|dim|width|head|position|embedding|vocab|channel|rank|kernel|window|label|token|length|vector).*"
     r"|r|[dn]_.*|num_.*",
     re.IGNORECASE,
 )
 UNLIKE_SIZES = re.compile(r".*(?:_id|_ids|seed|prng_key|_step|_steps|max_length|max_seq.*)", re.IGNORECASE)
-"""Of these, what nothing is made in the size of."""
+"""Exceptions: no tensor has this size."""
 REPEATED = 512
-"""Layers, or experts that share one tensor, that a model of few tensors may have."""
+"""Maximum of layers, or of experts that share one tensor, in a model of few tensors."""
 ROOM = 1 << 24
-"""Numbers, 64 MiB of them, that a model may have beyond its files whatever their size: a new head, tables, masks."""
+"""Numbers (64 MiB) that any model may have beyond its files: a new head, tables, masks."""
 FOLD = 4
-"""How many times as many numbers as in its files a model may have."""
+"""Maximum ratio of a model's numbers to those in its files."""
 ADAPTER_ROOM = 1 << 12
 """The largest size that an adapter of few weights may name."""
 
@@ -39,8 +39,8 @@ ADAPTER_ROOM = 1 << 12
 def refuse_disproportion(name: str, folder: Path, shapes: Shapes, kind: Any, config: Mapping[str, Any]) -> None:
     """Refuses a model whose config.json asks for far more layers or numbers than its files hold.
 
-    What they lack, and what they hold in another size, the libraries would make and fill first: a number that is
-    damaged in one place takes all memory, or never ends.
+    The libraries would first allocate missing and differently sized tensors. So one damaged number could take all
+    memory or never end.
 
     Args:
         name: of the checkpoint.
@@ -68,7 +68,7 @@ def refuse_disproportion(name: str, folder: Path, shapes: Shapes, kind: Any, con
 
 
 def refuse_disproportionate_adapter(name: str, folder: Path, shapes: Shapes) -> None:
-    """Refuses an adapter whose config names a rank or length beyond all that its file holds; see above."""
+    """Refuses an adapter whose config has a rank or length beyond its file's tensors; see above."""
     held = sum(map(prod, shapes.values()))
     longest = max((size for shape in shapes.values() for size in shape), default=0)
     where = folder / ADAPTER_CONFIG
@@ -80,7 +80,7 @@ def refuse_disproportionate_adapter(name: str, folder: Path, shapes: Shapes) -> 
 
 
 def _integers(content: Any, within: str = "") -> Iterator[tuple[str, int]]:
-    """Whole numbers with the setting they are in; of a table such as peft's rank_pattern, with the table's name."""
+    """Whole numbers with their setting; within a table such as peft's rank_pattern with the table's name."""
     if isinstance(content, dict):
         for key, value in content.items():
             is_pattern = within.endswith("_pattern")
@@ -97,7 +97,7 @@ def _is_size(key: str) -> bool:
 
 
 def _count_numbers(folder: Path, kind: Any, config: Mapping[str, Any]) -> int | None:
-    """Numbers in the parameters and buffers of the model, of which none is made; None where it cannot be had so.
+    """Numbers in the model's parameters and buffers, without allocating them; None if this fails.
 
     Quantised weights are packed, several in one number.
     """
@@ -109,7 +109,7 @@ def _count_numbers(folder: Path, kind: Any, config: Mapping[str, Any]) -> int | 
         settings = AutoConfig.from_pretrained(folder, trust_remote_code=False, **config)
         with torch.device("meta"):
             model = kind.from_config(settings, trust_remote_code=False)
-    except Exception:  # of many kinds: reading the model itself, which comes next, says which
+    except Exception:  # errors of many classes: reading the model next reports them
         return None
     return int(sum(tensor.numel() for tensor in (*model.parameters(), *model.buffers())))
 

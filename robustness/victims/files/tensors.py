@@ -1,4 +1,4 @@
-"""A folder's weights, read one tensor at a time and without a model."""
+"""Reads a folder's weights one tensor at a time, without a model."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from robustness.victims.files.models import WRAPPERS
 
 @final
 class TensorFolder(Mapping[str, torch.Tensor]):
-    """The tensors of all safetensors files of a folder, by name; each is read when it is asked for.
+    """The tensors of all safetensors files of a folder, by name; each is read on demand.
 
-    Names are those of the model, without what a wrapper such as torch.compile puts into them.
+    Names are those of the model, without additions by wrappers such as torch.compile.
 
     Raises:
-        CheckpointError: the folder has no safetensors file, or one that cannot be read.
+        CheckpointError: the folder has no readable safetensors file.
     """
 
     def __init__(self, folder: Path, files: str = "*.safetensors") -> None:
@@ -54,7 +54,7 @@ class TensorFolder(Mapping[str, torch.Tensor]):
         return tensor
 
     def dtype(self, name: str) -> str:
-        """Returns the type of a tensor, of which no number is read."""
+        """Returns the type of a tensor without reading its numbers."""
         file, stored = self._files[name]
         return str(file.get_slice(stored).get_dtype())
 

@@ -1,4 +1,4 @@
-"""A tokenizer read from a folder, or the reason why it is none."""
+"""Reads a tokenizer from a folder, or gives the reason why it fails."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from robustness.victims.files.checkpoint import SAFE_FILES
 
 
 def read_tokenizer(folder: str | Path) -> Any:
-    """Returns the tokenizer of a folder, a fast one where there is one.
+    """Returns the tokenizer of a folder, if possible a fast one.
 
-    Where its files are missing transformers 5 makes one that knows no word, so that every text reads alike.
+    If its files are missing, transformers 5 creates a tokenizer without words, for which all texts are equal.
 
     Raises:
-        ValueError: a file of it was not fetched, it knows no word, or its limit is no number; the libraries raise
-            many other kinds.
+        ValueError: one of its files is a pointer, it knows no word, or its limit is no number; the libraries raise
+            many other classes.
     """
     from transformers import AutoTokenizer
 
@@ -33,7 +33,7 @@ def read_tokenizer(folder: str | Path) -> Any:
 
 
 def _refuse_pointers(folder: Path) -> None:
-    """A list of words that is a pointer would be read as a list of three words."""
+    """Refuses a word list that is a Git LFS pointer, which would be read as a list of three words."""
     for pattern in SAFE_FILES:
         for file in sorted(folder.glob(pattern)):
             if file.suffix != ".safetensors" and (pointer := explain_pointer(file)):

@@ -1,1 +1,1 @@
-"""Generation: greedy decoding in batches, and reading along what a model might go on with."""
+"""Generation: greedy decoding in batches, and scoring of given continuations in one forward pass."""

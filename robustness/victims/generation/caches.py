@@ -1,4 +1,4 @@
-"""Keys and values of tokens that a model has read, as transformers keeps them."""
+"""Caches of keys and values in transformers' format."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 
 def holds(cache: Any, tokens: int) -> bool:
-    """Whether a cache keeps so many tokens as they were read: a window loses some, and a running state all."""
+    """Whether a cache keeps this many tokens unchanged: a window loses some, a running state all."""
     from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
     return all(
@@ -18,13 +18,13 @@ def holds(cache: Any, tokens: int) -> bool:
 
 
 def select(cache: Any, rows: torch.Tensor, first: int) -> None:
-    """Keeps some rows of a cache, from one place on: what stands before it is padding in all of them."""
+    """Keeps some rows of a cache from one place on; everything before it is padding in all of them."""
     for layer in cache.layers:
         layer.keys, layer.values = layer.keys[rows, :, first:], layer.values[rows, :, first:]
 
 
 def repeat(cache: Any, rows: int) -> Any:
-    """Returns a cache of so many rows, each of which is the one row of another; that one stays as it is."""
+    """Returns a cache that repeats another's only row; the other stays unchanged."""
     from transformers import DynamicCache
 
     copy = DynamicCache()

@@ -1,4 +1,4 @@
-"""A causal language model with its tokenizer, run on rows of tokens of unequal length."""
+"""Runs a causal language model on rows of tokens of unequal length."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from robustness.victims.inputs import accepted_inputs
 
 TRIAL_TEXTS = "a b c", "a b c d e f g h i j k l"
 ROUNDING = 1e-3
-"""Of the largest logit: what padding and a cache may change in float32 and still be rounding."""
+"""Largest rounding effect of padding and a cache in float32, relative to the largest logit."""
 CACHES = ("cache", "past_key_values")
-"""What the cache that a model returned is called when it is given back: by transformers 5, and by 4."""
+"""The argument for a cache in transformers 5 and 4."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one forward pass gives."""
+    """The result of one forward pass."""
 
     logits: torch.Tensor
-    """Of the last tokens alone, shape (rows, kept, vocabulary), float32."""
+    """Logits of the last tokens, shape (rows, kept, vocabulary), float32."""
     cache: Any
-    """None where none was asked for, or the model has none."""
+    """None if no cache was requested or the model has none."""
 
 
 @final
 class CausalModel:
-    """Runs a model and counts what that takes.
+    """Runs a model and counts rows and tokens.
 
     Args:
-        model: gives logits of the next token; its device and precision stay as they are.
+        model: gives logits of the next token; its device and precision stay unchanged.
         tokenizer: the model's own; it has a padding token.
     """
 
@@ -45,7 +45,7 @@ class CausalModel:
         self.forwards = 0
         """Rows run through the model so far."""
         self.token_forwards = 0
-        """Tokens of them, without padding."""
+        """Tokens of these rows, without padding."""
         self._accepted = accepted_inputs(model)
         prompts = getattr(model, "active_peft_config", None)
         self._is_prompt_learning = bool(getattr(prompts, "is_prompt_learning", False))
@@ -75,11 +75,11 @@ class CausalModel:
 
         Args:
             ids: new tokens, shape (rows, new).
-            mask: 1 of a token and 0 of padding, shape (rows, cached + new).
-            keep: of how many of the last tokens logits are wanted.
-            positions: of the new tokens, shape (rows, new); None: as they stand.
-            cache: of the tokens before; it is changed.
-            caching: whether a cache is to be returned.
+            mask: 1 for a token and 0 for padding, shape (rows, cached + new).
+            keep: the number of last tokens with logits.
+            positions: of the new tokens, shape (rows, new); None: consecutive.
+            cache: cache of earlier tokens; modified in place.
+            caching: whether to return a cache.
         """
         self.forwards += len(ids)
         self.token_forwards += int(mask[:, -ids.shape[1] :].sum())
@@ -90,7 +90,7 @@ class CausalModel:
             inputs["cache_position"] = torch.arange(mask.shape[1] - ids.shape[1], mask.shape[1], device=self.device)
         given = {name: value for name, value in inputs.items() if name in self._accepted and value is not None}
         output = self.model(**given)
-        # Looked at only where there is one: where the old name is old, looking warns.
+        # Read only if present, because reading the old name can warn.
         name = next((name for name in CACHES if name in output), None) if inputs["use_cache"] else None
         return Step(output.logits[:, -keep:].float(), None if name is None else output[name])
 
@@ -107,10 +107,10 @@ class CausalModel:
 
     @cached_property
     def can_cache(self) -> bool:
-        """Whether padding before a text and a cache behind it change no answer, by a trial of two texts.
+        """Whether padding before a text and a cache leave answers unchanged, tested with two texts.
 
-        Learnt prompts put tokens of their own before the padding, a running state reads it, and some models cannot be
-        told at which position a token stands: all of these are run on whole texts, padded behind.
+        Learnt prompts precede the padding, a running state reads the padding, and some models accept no positions.
+        All of these run on whole texts, padded on the right.
         """
         if self._is_prompt_learning or "position_ids" not in self._accepted:
             return False
@@ -130,7 +130,7 @@ class CausalModel:
 
 
 def positions_of(mask: torch.Tensor) -> torch.Tensor:
-    """Returns each token's position in its row, padding before it left out, shape (rows, tokens).
+    """Returns each token's position in its row without padding, shape (rows, tokens).
 
     >>> positions_of(torch.tensor([[0, 0, 1, 1]])).tolist()
     [[0, 0, 0, 1]]

@@ -1,4 +1,4 @@
-"""Choosing: how likely a model would go on with each of a few continuations, of prompts that begin alike."""
+"""Choosing: probabilities of a few continuations after prompts with a common beginning."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def score_choices(
 
     Args:
         causal: can cache.
-        prompts: their tokens; what they begin with is run once, and equal ones have equal scores to the last digit.
+        prompts: their tokens; a common beginning is run once, and equal prompts have exactly equal scores.
         choices: their tokens, at least one each.
     """
     places: dict[tuple[int, ...], int] = {}
@@ -71,7 +71,7 @@ def _score_group(
 def _score_apart(
     causal: CausalModel, prompts: Sequence[tuple[int, ...]], choices: Sequence[tuple[int, ...]]
 ) -> torch.Tensor:
-    """Whole texts: a window forgets what all choices begin with."""
+    """Runs whole texts, because a window forgets the common beginning."""
     rows = [Continuation(prompt, choice) for prompt in prompts for choice in choices]
     losses = [reading.loss for reading in read_along(causal, rows)]
     return -torch.tensor(losses, device=causal.device).reshape(len(prompts), len(choices))

@@ -1,4 +1,4 @@
-"""Greedy decoding in batches: prompts sorted by length and padded on the left, rows that have ended leave."""
+"""Greedy decoding in batches: sorts prompts by length, pads on the left, removes finished rows."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from robustness.victims.generation.caches import holds, select
 from robustness.victims.generation.causal import CausalModel, Step, positions_of
 
 BATCH_ROWS = 32
-"""Prompts that are decoded together: see tests/benchmarks/results/generation.json."""
+"""Prompts decoded together: see tests/benchmarks/results/generation.json."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecodingLimits:
-    """Where a response ends, but for the model's own end tokens."""
+    """Where a response ends, in addition to the model's own end tokens."""
 
     max_new_tokens: int
     stop: tuple[str, ...] = ()
@@ -31,14 +31,14 @@ class Decoded:
     text: str
     """Without special tokens, and cut before the first stop string."""
     tokens: tuple[int, ...]
-    """With the token that ended it: what reading along has to find again."""
+    """Tokens with the end token, for the later check in one forward pass."""
     cut: bool
-    """Whether it was still going on at the token limit."""
+    """Whether it was cut at the token limit."""
 
 
 @dataclass(slots=True)
 class _Row:
-    """One response that is being decoded."""
+    """One response during decoding."""
 
     prompt: Sequence[int]
     tokens: list[int] = field(default_factory=list)
@@ -57,14 +57,14 @@ def decode(
 ) -> list[Decoded]:
     """Returns each prompt's greedy response, in their order.
 
-    In float32 it is what the model's own `generate` gives to the prompt alone.
+    In float32 it equals the model's own `generate` for the prompt alone.
 
     Args:
         causal: the model.
         prompts: their tokens.
         limits: where a response ends.
-        begun: the first tokens of each response, where they are known; they are not decoded again.
-        batch_rows: prompts that are decoded together.
+        begun: known first tokens of each response, which are not decoded again.
+        batch_rows: prompts decoded together.
     """
     rows = [_Row(prompt, list(start)) for prompt, start in zip(prompts, begun or [()] * len(prompts), strict=True)]
     for row in rows:
@@ -97,7 +97,7 @@ def _decode_cached(causal: CausalModel, rows: list[_Row], limits: DecodingLimits
             rows = [rows[index] for index in kept]
             index = torch.tensor(kept, device=causal.device)
             chosen, places, mask = chosen[index], places[index], mask[index]
-            first = int(mask.argmax(dim=1).min())  # what is padding in all that are left
+            first = int(mask.argmax(dim=1).min())  # padding common to all remaining rows
             mask = mask[:, first:]
             select(step.cache, index, first)
         places = places + 1
@@ -106,7 +106,7 @@ def _decode_cached(causal: CausalModel, rows: list[_Row], limits: DecodingLimits
 
 
 def _decode_repeated(causal: CausalModel, rows: list[_Row], limits: DecodingLimits) -> None:
-    """Whole texts for each token: for models whose cache cannot be cut or told positions."""
+    """Runs whole texts for each token, for models whose cache cannot be cut or take positions."""
     while rows:
         sequences = [[*row.prompt, *row.tokens] for row in rows]
         ids, mask = causal.pad(sequences, left=False)
@@ -128,7 +128,7 @@ def _choose(step: Step, rows: Sequence[_Row], causal: CausalModel, limits: Decod
 
 
 def _settle(row: _Row, causal: CausalModel, limits: DecodingLimits) -> None:
-    """Says whether a response has ended."""
+    """Checks whether a response has ended."""
     if not row.tokens:
         row.ended = limits.max_new_tokens == 0
         return

@@ -1,4 +1,4 @@
-"""Reading along: how likely a model would go on with given tokens, in one forward pass and without decoding."""
+"""Reading along: scores given continuations in one forward pass, without decoding."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import torch
 from robustness.victims.generation.causal import CausalModel
 
 BATCH_TOKENS = 512
-"""Of rows that share no prefix."""
+"""Batch size for rows without a common prefix."""
 
 
 @dataclass(frozen=True, slots=True)
 class Continuation:
-    """Tokens that might follow a prompt."""
+    """Possible tokens after a prompt."""
 
     prompt: tuple[int, ...]
     """At least one token."""
@@ -31,31 +31,31 @@ class Continuation:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a model makes of one continuation."""
+    """A model's scores of one continuation."""
 
     loss: float
-    """Mean negative log-likelihood of a token."""
+    """Mean negative log-likelihood per token."""
     agreed: int
-    """So many of the first tokens are what greedy decoding gives; where two tokens tie, none is."""
+    """Number of first tokens that greedy decoding gives; a tie counts as different."""
     margin: float
-    """The smallest logit of a token minus the best other one: above 0 where greedy decoding gives all of them."""
+    """The smallest difference of a token's logit and the best other one; above 0 if greedy decoding gives all."""
 
 
 EMPTY = Reading(loss=0.0, agreed=0, margin=math.inf)
-"""Of no tokens."""
+"""The reading of no tokens."""
 
 
 def read_along(
     causal: CausalModel, continuations: Sequence[Continuation], *, batch_tokens: int = BATCH_TOKENS
 ) -> list[Reading]:
-    r"""Returns what the model makes of each continuation, in their order.
+    r"""Returns the model's reading of each continuation, in their order.
 
-    The loss is $$-\frac{1}{T} \sum_t \log p(y_t \mid x, y_{<t})$$, and the margin
-    $$\min_t \left( z_{y_t} - \max_{v \ne y_t} z_v \right)$$ with logits z at each token's place.
-    Rows are sorted by length and padded behind, where no token looks.
+    The loss is $$-\frac{1}{T} \sum_t \log p(y_t \mid x, y_{<t})$$, and the margin $$\min_t \left( z_{y_t} - \max_{v
+    \ne y_t} z_v \right)$$ with logits z at each token's place. Rows are sorted by length and padded on the right,
+    which no token attends to.
     """
     readings = [EMPTY] * len(continuations)
-    # Longest first: what does not fit fails at once.
+    # Longest first, so that memory errors occur at once.
     order = sorted(range(len(continuations)), key=lambda index: -len(continuations[index].whole))
     waiting = [index for index in order if continuations[index].tokens]
     while waiting:
@@ -75,13 +75,13 @@ def read_batch(
 
     Args:
         causal: the model.
-        rows: each has one token or more to be read.
-        cached: how many first tokens, the same in all rows, the cache holds; fewer than any prompt has.
-        cache: with as many rows; it is used up.
+        rows: each has at least one token to score.
+        cached: number of common first tokens in the cache; fewer than any prompt has.
+        cache: has as many rows; it is used up.
     """
     ids, mask = causal.pad([row.whole[cached:-1] for row in rows], left=False)  # nothing follows the last token
     width = ids.shape[1]
-    first = min(len(row.prompt) for row in rows) - 1 - cached  # the place that tells the first token
+    first = min(len(row.prompt) for row in rows) - 1 - cached  # the place that predicts the first token
     options: dict[str, Any] = {}
     if cache is not None:
         places = torch.arange(cached, cached + width, device=causal.device).expand(len(rows), -1)
@@ -98,9 +98,9 @@ def read_batch(
 
 
 def _compare(logits: torch.Tensor, wanted: torch.Tensor) -> tuple[Any, Any]:
-    """Returns -log p of the wanted tokens, and how far their logits are above the best others, shape (rows, tokens).
+    """Returns -log p of the wanted tokens, and their logits minus the best others, shape (rows, tokens).
 
-    Works in place, as nobody else reads the logits: of a large vocabulary a copy costs as much as a layer.
+    Works in place, because a copy of the logits of a large vocabulary costs as much as a layer.
     """
     places = wanted[:, :, None]
     chosen = logits.gather(2, places)

@@ -1,4 +1,4 @@
-"""Responses of examples and of what a search makes of them: decoded once, and read along from then on."""
+"""Responses to examples and to their candidates: decodes once, then checks in one forward pass."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from robustness.victims.generation.reading import Continuation, Reading, read_al
 from robustness.victims.generation.sharing import common, read_shared
 
 REMEMBERED = 4_096
-"""Examples whose responses are kept to be read along."""
+"""Number of examples whose responses are kept."""
 
 
 @final
 class Responses:
-    """What one model says to prompts, and how likely it is to say what is right.
+    """One model's responses to prompts, and its losses of gold texts.
 
-    Under a changed prompt greedy decoding gives a known text again exactly if each token of it is the likeliest when
-    it is read along, in one forward pass: so decoding begins at the first token that is not. In float32 that is what
-    decoding from the start gives; in lower precisions rounding turns with the batch, and nothing is taken as said.
+    Under a changed prompt greedy decoding gives a known text again exactly if each of its tokens is the likeliest in
+    one forward pass. So decoding begins at the first other token. In float32 this equals decoding from the start. In
+    lower precisions rounding depends on the batch, so every response is decoded from the start.
 
     Args:
         causal: the model.
@@ -34,14 +34,14 @@ class Responses:
         self._limits = limits
         self._is_exact = next(causal.model.parameters()).dtype in (torch.float32, torch.float64)
         self._first: dict[str, tuple[int, ...]] = {}
-        """By example, the response that is read along."""
+        """By example, the response to check."""
 
     def read(self, examples: Sequence[str], rows: Sequence[Continuation]) -> list[Reading]:
-        """Reads along: rows of one example share what they begin with; those that are alone share a batch.
+        """Scores continuations: rows of one example share their common prefix; single rows share a batch.
 
         Args:
-            examples: the id of each row's.
-            rows: what may follow which prompt.
+            examples: the id of each row's example.
+            rows: prompts and possible continuations.
         """
         groups: dict[str, list[int]] = {}
         for index, example in enumerate(examples):
@@ -66,12 +66,12 @@ class Responses:
     def decode_rest(
         self, examples: Sequence[str], rows: Sequence[Continuation], agreed: Sequence[int]
     ) -> list[tuple[Decoded, int]]:
-        """Returns the responses to the rows' prompts, and how many tokens of each were decoded.
+        """Returns the responses to the rows' prompts, and the number of decoded tokens of each.
 
         Args:
-            examples: the id of each row's.
-            rows: what was read along.
-            agreed: so many first tokens of it are what greedy decoding gives.
+            examples: the id of each row's example.
+            rows: the scored continuations.
+            agreed: number of first tokens that greedy decoding gives.
         """
         begun = [()] * len(rows) if not self._is_exact else self._begin(examples, rows, agreed)
         responses = decode(self._causal, [row.prompt for row in rows], self._limits, begun=begun)
@@ -80,10 +80,10 @@ class Responses:
     def _begin(
         self, examples: Sequence[str], rows: Sequence[Continuation], agreed: Sequence[int]
     ) -> list[tuple[int, ...]]:
-        """The first tokens of each response, by what was read or, where it tells more, by the example's first one."""
+        """The known first tokens of each response: from the scored one or, if longer, the first response."""
         begun = [self._limit(row.tokens[:count]) for row, count in zip(rows, agreed, strict=True)]
         known = [self._first.get(example, ()) for example in examples]
-        # Where both go on alike past the first token that is not said, the other one is not said either.
+        # If both agree beyond the first different token, the other response is different too.
         open_rows = [
             index
             for index, (row, count) in enumerate(zip(rows, agreed, strict=True))
@@ -95,6 +95,6 @@ class Responses:
         return begun
 
     def _limit(self, tokens: tuple[int, ...]) -> tuple[int, ...]:
-        """As far as decoding would go: to the first end token, or to the limit."""
+        """Cut where decoding would end: at the first end token, or at the limit."""
         end = next((place for place, token in enumerate(tokens, 1) if token in self._causal.ends), len(tokens))
         return tokens[: min(end, self._limits.max_new_tokens)]

@@ -1,4 +1,4 @@
-"""Candidates of one search read along together: what they begin with is run once."""
+"""Scores one search's candidates together: runs their common prefix once."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from robustness.victims.generation.causal import CausalModel
 from robustness.victims.generation.reading import EMPTY, Continuation, Reading, read_along, read_batch
 
 FORWARD_TOKENS = 32
-"""What a forward pass costs whatever it is of, in tokens: it reads all weights once."""
+"""Fixed cost of a forward pass in tokens: it reads all weights once."""
 CUDA_FORWARD_TOKENS = 1_024
 GROUP_TOKENS = 4_096
-"""Of the rows of a group at most, what they share among them."""
+"""Maximum of rows in a group with a common prefix."""
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Rows that are run together behind what they have in common."""
+    """Rows that run together after their common prefix."""
 
     indices: list[int]
     shared: int
-    """First tokens that are the same in all of them, and in the cache."""
+    """Number of common first tokens, which are in the cache."""
     cache: Any
-    """With as many rows; None where nothing is shared."""
+    """Has as many rows; None without a common prefix."""
 
 
 def share(causal: CausalModel, rows: Sequence[tuple[int, ...]], most: Sequence[int]) -> Iterator[Group]:
-    """Yields groups of rows that begin alike, as the edits of one prompt do; each cache is to be used up at once.
+    """Yields groups of rows with a common prefix, such as edits of one prompt; use up each cache at once.
 
     Rows are sorted by the place of their first edit and grouped about equally, the last edits first: the longest
     common prefix is run once, in one row, and its cache is cut from group to group.
@@ -41,7 +41,7 @@ def share(causal: CausalModel, rows: Sequence[tuple[int, ...]], most: Sequence[i
     Args:
         causal: can cache.
         rows: tokens.
-        most: how many first tokens of each row may be shared; fewer than it has.
+        most: maximum of shared first tokens of each row; fewer than it has.
     """
     trunk = _trunk(rows)
     places = [min(common(row, trunk), limit) for row, limit in zip(rows, most, strict=True)]
@@ -56,14 +56,14 @@ def share(causal: CausalModel, rows: Sequence[tuple[int, ...]], most: Sequence[i
         shared = min([most[index] for index in group] + [common(first, row) for row in others])
         if shared and keeps:
             prefix.move(first[:shared])
-            keeps = holds(prefix.cache, longest)  # a window would forget what is shared
+            keeps = holds(prefix.cache, longest)  # a window would forget the prefix
         is_shared = bool(shared) and keeps
         cache = repeat(prefix.cache, len(group)) if is_shared else None
         yield Group(group.tolist(), shared if is_shared else 0, cache)
 
 
 def read_shared(causal: CausalModel, continuations: Sequence[Continuation]) -> list[Reading]:
-    """Returns what `read_along` does, to rounding, of rows that begin alike; equal rows have equal readings."""
+    """Returns `read_along` up to rounding, for rows with a common prefix; equal rows have equal readings."""
     rows = list(dict.fromkeys(row for row in continuations if row.tokens))
     if len(rows) < 2 or not causal.can_cache:
         return read_along(causal, continuations)
@@ -77,17 +77,17 @@ def read_shared(causal: CausalModel, continuations: Sequence[Continuation]) -> l
 @final
 @dataclass(slots=True)
 class _Prefix:
-    """Tokens that have been run in one row, with their cache."""
+    """Tokens processed in one row, with their cache."""
 
     causal: CausalModel
     tokens: tuple[int, ...] = ()
     cache: Any = field(default=None)
 
     def move(self, tokens: tuple[int, ...]) -> None:
-        """Holds other tokens: keeps those that are the same, and runs the rest."""
+        """Moves to other tokens: keeps the common prefix and runs the rest."""
         kept = common(self.tokens, tokens)
         if kept < len(self.tokens):
-            # Negative, which says how many go in both of transformers' lines.
+            # Negative: the number to remove, in transformers 4 and 5.
             self.cache.crop(kept - len(self.tokens))
         if kept < len(tokens):
             ids = torch.tensor([tokens[kept:]], device=self.causal.device)
@@ -101,7 +101,7 @@ class _Prefix:
 
 
 def best_size(rows: int, span: int, fixed: int) -> int:
-    r"""Returns how many rows a group should have.
+    r"""Returns the best number of rows for a group.
 
     Of g rows whose first edits lie s/n tokens apart, each runs about gs/2n tokens more than it would alone, and n/g
     passes cost f tokens each: $$nf/g + gs/2$$ is least at $$g = \sqrt{2nf/s}$$.
@@ -118,7 +118,7 @@ def best_size(rows: int, span: int, fixed: int) -> int:
 
 
 def _trunk(rows: Sequence[tuple[int, ...]]) -> list[int]:
-    """What most rows go on with at each place: of edits of one text, that text."""
+    """The majority's token at each place; for edits of one text, that text."""
     path: list[int] = []
     alive = [row for row in rows if row]
     while alive:
@@ -129,6 +129,6 @@ def _trunk(rows: Sequence[tuple[int, ...]]) -> list[int]:
 
 
 def common(first: Sequence[int], second: Sequence[int]) -> int:
-    """How many first tokens are the same."""
+    """Number of common first tokens."""
     length = min(len(first), len(second))
     return next((place for place in range(length) if first[place] != second[place]), length)

@@ -1,1 +1,1 @@
-"""What a checkpoint answers with: labels, verbalisers, spans."""
+"""Heads of checkpoints: labels, verbalisers, spans, generated texts."""

@@ -22,12 +22,12 @@ Forward = Callable[[torch.Tensor, Mapping[str, torch.Tensor]], torch.Tensor]
 """Word embeddings (batch, tokens, dim) and the model's other inputs to logits (batch, labels)."""
 
 Grades = Callable[[torch.Tensor, Mapping[str, torch.Tensor]], list[Grade]]
-"""The same to how right each row's response is."""
+"""From the same inputs to the grade of each row's response."""
 
 CPU_GRADIENT_TOKENS = 512
 CUDA_GRADIENT_TOKENS = 16_384
 NORM_ROWS = 16_384
-"""Rows of the embedding matrix that are measured at a time; bounds memory for large vocabularies."""
+"""Rows of the embedding matrix measured at a time; bounds memory for large vocabularies."""
 
 _units: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
 
@@ -37,8 +37,8 @@ _units: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
 class EmbeddedBatch:
     """Examples as word embeddings, with the rest of the model as a differentiable function of them.
 
-    Word embeddings are what the embedding matrix returns: positions, segments and everything after them belong
-    to the function. Rows do not interact, so the gradient of a sum over rows holds every row's own gradient.
+    Word embeddings are the embedding matrix's output; positions, segments and everything after them belong to the
+    function. Rows do not interact, so the gradient of a sum over rows contains every row's own gradient.
     """
 
     embeddings: torch.Tensor
@@ -48,21 +48,21 @@ class EmbeddedBatch:
     labels: torch.Tensor
     """Shape (batch,), int64."""
     unit: float
-    """Median l2 norm of the victim's token embeddings: the unit of radius in which models compare."""
+    """Median l2 norm of the victim's token embeddings: a unit of radius that makes models comparable."""
     inputs: Mapping[str, torch.Tensor]
     """The model's other inputs; rows along the first axis."""
     forward: Forward
     chance: float | None = None
     """Accuracy of guessing; None: one over the number of labels."""
     grade: Grades | None = None
-    """Reads responses, whose tokens the margin is of: below 0 another response is given, which may be right too.
+    """Grades responses: the margin is of their tokens, and below 0 the changed response may still be right.
 
-    None: the answer is wrong exactly where the margin is below 0.
+    None: the answer is wrong exactly if the margin is below 0.
     """
 
     @property
     def attended(self) -> torch.Tensor:
-        """Shape (batch, tokens), bool: not padding, with which a model that takes no mask is never given a text."""
+        """Shape (batch, tokens), bool: not padding; a model without mask input never gets padding."""
         mask = self.inputs.get("attention_mask")
         return torch.ones_like(self.content) if mask is None else mask.bool()
 
@@ -71,7 +71,7 @@ class EmbeddedBatch:
         return self.forward(embeddings, self.inputs)
 
     def grades(self, embeddings: torch.Tensor) -> list[Grade] | None:
-        """Returns how right the responses to other embeddings are; None where the margin says it."""
+        """Returns grades of the responses to other embeddings; None if the margin decides."""
         return None if self.grade is None else self.grade(embeddings, self.inputs)
 
     def select(self, rows: torch.Tensor) -> EmbeddedBatch:
@@ -87,7 +87,7 @@ class EmbeddedBatch:
 
 
 def is_open(example: Example, place: Span) -> bool:
-    """Whether the token at a place may be perturbed: it is of an attacked segment, and nothing protected is in it."""
+    """Whether a token may be perturbed: it lies in an attacked segment and overlaps no protected span."""
     return place[0] in example.attacked and not (example.protected and example.protects(place))
 
 
@@ -103,7 +103,7 @@ def margins(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 def median_token_norm(victim: Head) -> float:
-    """Returns the median l2 norm of the rows of the input embedding matrix; computed once a victim."""
+    """Returns the median l2 norm of the rows of the input embedding matrix; computed once per victim."""
     if victim not in _units:
         count = len(embedding_module(victim.model).weight)
         norms = []
@@ -117,9 +117,9 @@ def median_token_norm(victim: Head) -> float:
 
 @contextmanager
 def frozen(victim: Head) -> Iterator[None]:
-    """Evaluation mode with no parameter asking for a gradient; both are as before afterwards.
+    """Evaluation mode without parameter gradients; restores both afterwards.
 
-    Gradients of the embeddings do not need it, but take half the memory within it.
+    Gradients of the embeddings need half the memory within it.
     """
     wanted = [parameter for parameter in victim.model.parameters() if parameter.requires_grad]
     training = [module for module in victim.model.modules() if module.training]
@@ -141,10 +141,10 @@ def group_by_length(
     """Groups examples by token length, longest first, so that a batch fits the device and pads little.
 
     Args:
-        examples: whose batches are to be differentiated.
-        rows: the tokens of each.
-        company: which of them may share a batch.
-        device: says how many tokens a batch may have.
+        examples: the examples to differentiate.
+        rows: the tokens of each example.
+        company: which examples may share a batch.
+        device: determines the tokens of a batch.
     """
     limit = CUDA_GRADIENT_TOKENS if device.type == "cuda" else CPU_GRADIENT_TOKENS
     kinds = company.kinds(rows)

@@ -1,4 +1,4 @@
-"""The protocol of every loaded checkpoint, whatever it answers with."""
+"""The protocol of every loaded checkpoint, for all kinds of answer."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from robustness.victims.inputs import Company
 
 
 class Head(Protocol):
-    """A model with its tokenizer, asked by examples and answering with rows that its grader reads.
+    """A model with its tokenizer; takes examples and gives rows that its grader reads.
 
-    What it has beyond rows, `can` says beforehand: nothing asks for its class.
+    `can` declares its abilities beyond rows; no code checks its class.
     """
 
     model: Any
@@ -29,22 +29,22 @@ class Head(Protocol):
 
     @property
     def grader(self) -> Grader:
-        """Makes losses, right or wrong, and grades of the rows."""
+        """Turns rows into losses, correctness and grades."""
         ...
 
     @property
     def can(self) -> frozenset[Ability]:
-        """What it may be asked."""
+        """Its abilities."""
         ...
 
     @property
     def device(self) -> torch.device:
-        """Where the model lives."""
+        """The model's device."""
         ...
 
     @property
     def max_tokens(self) -> int:
-        """Of one text, or of a window of it."""
+        """Maximum tokens of one text, or of a window of it."""
         ...
 
     @property
@@ -64,36 +64,36 @@ class Head(Protocol):
 
     @property
     def truncated(self) -> set[str]:
-        """Digests of the texts that it has not read whole."""
+        """Digests of truncated texts."""
         ...
 
     @property
     def contradicted(self) -> set[str]:
-        """Digests of the texts that were answered in another way when they were asked about again."""
+        """Digests of texts that got another answer when asked about again."""
         ...
 
     def rows(self, asked: Sequence[Example]) -> Rows:
-        """Returns what the model gives for each example, shape (len(asked), numbers), float32, in their order."""
+        """Returns the model's row for each example, shape (len(asked), numbers), float32, in their order."""
         ...
 
     def logits(self, texts: Sequence[Texts]) -> Rows:
-        """Returns what checks of a checkpoint compare, shape (len(texts), numbers), float32: no gold is needed."""
+        """Returns numbers for the checks of a checkpoint, shape (len(texts), numbers), float32; needs no gold."""
         ...
 
     def compile(self) -> str | None:
-        """Has torch.compile make faster kernels where it can; returns why there are none, or None."""
+        """Compiles faster kernels by torch.compile; returns the reason on failure, or None."""
         ...
 
     def find_fault(self) -> str | None:
-        """Returns why the model cannot answer as its kind must, or None."""
+        """Returns why the model does not fit its kind of answer, or None."""
         ...
 
     def read_as(self, other: Head) -> Head:
-        """Returns a new head on this one's model whose answers are read as the other's, of one kind with it."""
+        """Returns a new head on this model that reads answers like the other head of the same kind."""
         ...
 
     def describe_scoring(self) -> list[str]:
-        """Returns what rows depend on besides the checkpoint and the text."""
+        """Returns everything that rows depend on besides the checkpoint and the text."""
         ...
 
     def embed(self, asked: Sequence[Example]) -> EmbeddedBatch:
@@ -101,8 +101,7 @@ class Head(Protocol):
 
         Raises:
             UsageError: no examples, or they have different numbers of segments.
-            CheckpointError: a tokenizer that cannot say where a token comes from, or a model that does not look up
-                the tokens it is given.
+            CheckpointError: the tokenizer gives no token places, or the model does not look up its input tokens.
         """
         ...
 
@@ -124,7 +123,7 @@ class Head(Protocol):
         ...
 
     def find_unfit(self, asked: Sequence[Example]) -> dict[str, str]:
-        """Returns why, by id, the examples that have no margin have none."""
+        """Returns the reasons, by id, of examples without a margin."""
         ...
 
 
@@ -137,5 +136,5 @@ class LabelHead(Head, Protocol):
 
 
 def with_scores(head: Head) -> LabelHead | None:
-    """Returns the head as one that is asked for scores; None where it has none."""
+    """Returns the head as a Scorer; None if it has no scores."""
     return cast("LabelHead", head) if Ability.SCORES in head.can else None

@@ -1,4 +1,4 @@
-"""What a checkpoint answers with, told from its files: a head, or the words of a language model."""
+"""Determines from its files how a checkpoint answers: by a head, or by words of a language model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from robustness.tasks.task import Task, TaskKind
 from robustness.victims.files.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Checkpoint, read_json
 
 LANGUAGE_MODELS = ("ForCausalLM", "LMHeadModel")
-"""How transformers' names of language models end."""
+"""Suffixes of transformers' names of language models."""
 LABEL_MODELS = ("ForSequenceClassification",)
 
 LABEL_HEADS = frozenset({"classifier", "score"})
@@ -24,48 +24,48 @@ LABEL_HEADS = frozenset({"classifier", "score"})
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """What goes with one kind of head."""
+    """Properties of one kind of head."""
 
     automatic_class: str
-    """Of transformers, which makes such models."""
+    """The automatic class of transformers for these models."""
     task_type: str
-    """Of peft's adapters on them."""
+    """peft's task type of adapters on them."""
     can: frozenset[Ability]
-    """What it may be asked."""
+    """Its abilities."""
     answers: str
-    """What it gives, in words."""
+    """Its answers, in words."""
     sized_by_labels: bool = False
     """Whether the model has an output for each label of its task."""
     reads_prompts: bool = False
     """Whether a text is read within its task's template or chat."""
     trained_plainly: bool = False
-    """Whether adapters are trained without a task_type, the head saved by its name.
+    """Whether adapters are trained without a task_type, with the head saved by name.
 
-    peft's own model for it would drop the segment ids, which full fine-tuning is given.
+    peft's own model for it would drop the segment ids, which full fine-tuning uses.
     """
     may_stay_low: bool = False
-    """Whether a trained model may be near the floor: to reason may be more than a small one learns."""
+    """Whether a trained model may be near the floor, because a small model may not learn to reason."""
 
 
 class HeadKind(StrEnum):
-    """What a checkpoint answers with."""
+    """The kind of a checkpoint's head."""
 
     LABELS = "labels"
     """A head for labels."""
     VERBALISERS = "verbalisers"
-    """The words of a language model."""
+    """Verbalisers of a language model."""
     SPAN = "span"
     """A head for the starts and ends of answers."""
     TEXT = "text"
-    """What a language model goes on with."""
+    """Responses of a language model."""
 
     @property
     def traits(self) -> Traits:
-        """What goes with it."""
+        """The kind's properties."""
         return _TRAITS[self]
 
     def label_settings(self, count: int) -> dict[str, int]:
-        """Returns what makes transformers give a model so many labels; nothing where it has no outputs for them."""
+        """Returns the config that gives a model its number of labels; empty without outputs for labels."""
         return {"num_labels": count} if self.traits.sized_by_labels else {}
 
 
@@ -87,7 +87,7 @@ _TRAITS = {
         "AutoModelForCausalLM",
         "CAUSAL_LM",
         frozenset(Ability) - {Ability.SCORES, Ability.LOGITS},
-        "what a language model goes on with",
+        "responses of a language model",
         reads_prompts=True,
         may_stay_low=True,
     ),
@@ -101,30 +101,30 @@ _TRAINED = {
 
 
 def trained_kind(task: Task) -> HeadKind:
-    """Returns with what head a base is trained for a task."""
+    """Returns the kind of head for training a base on a task."""
     return _TRAINED[task.kind]
 
 
 def possible_kinds(task: Task) -> tuple[HeadKind, ...]:
-    """Returns with what a checkpoint of a task may answer, before any of its files is looked at."""
+    """Returns the possible kinds of head for a task, before reading a checkpoint's files."""
     return (trained_kind(task), HeadKind.VERBALISERS) if task.verbalisers else (trained_kind(task),)
 
 
 def head_kind(checkpoint: Checkpoint, task: Task) -> HeadKind:
-    """Returns what a checkpoint answers a task with, by its files alone."""
+    """Returns a checkpoint's kind of head for a task, from its files alone."""
     return HeadKind.VERBALISERS if is_prompted(checkpoint, task) else trained_kind(task)
 
 
 def abilities_of(checkpoint: Checkpoint, task: Task) -> frozenset[Ability]:
-    """Returns what a checkpoint will be able to answer, before anything of it is loaded."""
+    """Returns a checkpoint's abilities before loading it."""
     return head_kind(checkpoint, task).traits.can
 
 
 def is_prompted(checkpoint: Checkpoint, task: Task) -> bool:
-    """Whether it is a causal language model without a head for labels: as such it is asked by prompts.
+    """Whether it is a causal language model without a head for labels, which is asked by prompts.
 
-    A full checkpoint's config says so. Of an adapter the class that it was trained on is asked first, where peft
-    noted it, then whether its file holds a head: its task_type may be missing or another's.
+    A full checkpoint's config decides. For an adapter the class recorded by peft decides first, then a head in its
+    file, because its task_type may be missing or wrong.
     """
     if not task.verbalisers:
         return False
@@ -144,26 +144,26 @@ def is_prompted(checkpoint: Checkpoint, task: Task) -> bool:
 
 
 def has_label_head(folder: Path) -> bool:
-    """Whether a full checkpoint's folder says that its model has a head for labels."""
+    """Whether a full checkpoint's model has a head for labels, by its folder."""
     if not (folder / "config.json").is_file():
         return False
     return _architecture(read_json(folder / "config.json")).endswith(LABEL_MODELS)
 
 
 def is_decoder(config: Any) -> bool:
-    """Whether the model of a transformers config reads from left to right, and no other way."""
+    """Whether the model of a transformers config reads only from left to right."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 
     return type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and type(config) not in MODEL_FOR_MASKED_LM_MAPPING
 
 
 def looks_back(model: Any) -> bool:
-    """Whether a model's configuration lets no token of an encoder see those behind it."""
+    """Whether a model's configuration turns an encoder into a left-to-right decoder."""
     return bool(getattr(model.config, "is_decoder", False)) and not is_decoder(model.config)
 
 
 def task_type_remedy(checkpoint: Checkpoint, kind: HeadKind) -> str:
-    """What to set where an adapter's task_type is not that of what it answers, as words that follow a reason."""
+    """The remedy for a task_type that does not fit an adapter's answers, to append to a reason."""
     given = read_json(checkpoint.folder / ADAPTER_CONFIG).get("task_type")
     wanted = kind.traits.task_type
     if given == wanted:
@@ -172,11 +172,11 @@ def task_type_remedy(checkpoint: Checkpoint, kind: HeadKind) -> str:
 
 
 def head_remedy(model: Any, missing: Sequence[str]) -> str:
-    """How an adapter is to be trained so that its file holds its head, as words that follow a reason.
+    """The remedy for an adapter's file without its head, to append to a reason.
 
     Args:
         model: a PeftModel.
-        missing: names of parameters that no file holds.
+        missing: names of parameters missing in all files.
     """
     config = model.active_peft_config
     if not hasattr(config, "modules_to_save"):
@@ -187,7 +187,7 @@ def head_remedy(model: Any, missing: Sequence[str]) -> str:
 
 
 def refuse_other_head(checkpoint: Checkpoint, task: Task, kind: HeadKind) -> None:
-    """Raises CheckpointError where an adapter answers by a head and its full partner by words, or the other way."""
+    """Raises CheckpointError if an adapter answers by a head and its full partner by words, or the reverse."""
     if not task.verbalisers or checkpoint.partner is None or not (checkpoint.partner / "config.json").is_file():
         return
     partner = _architecture(read_json(checkpoint.partner / "config.json"))
@@ -209,7 +209,7 @@ def refuse_other_head(checkpoint: Checkpoint, task: Task, kind: HeadKind) -> Non
 
 
 def _architecture(config: dict[str, Any]) -> str:
-    """The class that a model was saved from; empty where its config does not say."""
+    """The class of a saved model; empty if its config does not name it."""
     architectures = config.get("architectures")
     return str(architectures[0]) if isinstance(architectures, list) and architectures else ""
 

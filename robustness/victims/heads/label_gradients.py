@@ -1,4 +1,4 @@
-"""A classifier seen as a differentiable function of its texts' word embeddings."""
+"""A classifier as a differentiable function of its texts' word embeddings."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def embed_texts(victim: Victim, examples: Sequence[Example]) -> EmbeddedBatch:
 
     Raises:
         UsageError: no examples, or they have different numbers of segments.
-        CheckpointError: a tokenizer that cannot say which token came from which segment.
+        CheckpointError: the tokenizer gives no segments of tokens.
     """
     inputs, content = _encode(victim, examples)
     with torch.no_grad():
@@ -86,13 +86,13 @@ def _tokenize(victim: Victim, texts: Sequence[Texts], *, places: bool = False) -
 
 
 def _special_tokens(victim: Victim) -> set[int]:
-    """Those that are no content; an unknown word is."""
+    """Special tokens, without the one for unknown words."""
     return set(victim.tokenizer.all_special_ids) - {victim.tokenizer.unk_token_id}
 
 
 def _encode(victim: Victim, examples: Sequence[Example]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """The model's inputs and the content mask."""
-    # Places cost time, and only what is protected needs them.
+    # Places cost time, and only protected spans need them.
     places = any(example.protected for example in examples)
     encoded = _tokenize(victim, [example.texts for example in examples], places=places)
     special = _special_tokens(victim)
@@ -113,7 +113,7 @@ def _encode(victim: Victim, examples: Sequence[Example]) -> tuple[dict[str, torc
 
 
 def _forward_of(victim: Victim) -> Forward:
-    """The model's own forward pass with the embedding matrix's answer replaced."""
+    """The model's own forward pass with replaced word embeddings."""
 
     def forward(embeddings: torch.Tensor, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
         with replaced_lookup(victim.model, inputs, embeddings):

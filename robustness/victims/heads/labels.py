@@ -26,30 +26,29 @@ Encoded = dict[str, list[list[int]]]
 """By the model's input names; a list of tokens for each text."""
 
 CUDA_MEMORY_SHARE = 0.5
-"""Of the memory that is free when the first text comes: what one batch may take."""
+"""Share of the memory free at the first text that one batch may use."""
 PROBE_TOKENS = 2_048
-"""Size of the batch by which the memory that a token takes is measured."""
+"""Size of the batch that measures the memory per token."""
 TRIAL_WORD = "a"
-"""Repeated, it is a text of any length, with the special tokens that the model looks for."""
+"""Repeated, it gives a text of any length, with the special tokens that the model needs."""
 KEPT_ENCODINGS = 20_000
-"""Texts whose tokens are kept until they are scored."""
+"""Number of texts whose tokens are kept until scoring."""
 ENCODE_TEXTS = 4_096
-"""Texts that are tokenised at a time; bounds memory, far above any batch."""
+"""Texts tokenised at a time; bounds memory, far above any batch."""
 
 
 @final
 class Victim:
     """A classifier with its tokenizer.
 
-    Scores are logits in the task's label order. Texts are sorted by length and batched by tokens, so nothing
-    is padded past the longest text beside it. On CUDA the size of a batch follows from the free memory, and is
-    halved when memory runs out all the same.
+    Scores are logits in the task's label order. Texts are sorted by length and batched by tokens, so padding is
+    minimal. On CUDA the size of a batch follows from the free memory, and is halved if memory still runs out.
 
     Args:
         model: gives logits.
         tokenizer: the model's own; texts are padded on its side.
         label_columns: the model's own index of each of the task's labels.
-        labels: their names; None for their numbers.
+        labels: the labels' names; None for their numbers.
         padded: whether texts of unequal length may share a batch.
         batch_tokens: tokens of a batch; None for the device's default.
     """
@@ -71,19 +70,19 @@ class Victim:
         self.can = HeadKind.LABELS.traits.can
         """What it may be asked."""
         self.padding_sides = ("right", "left")
-        """On which its texts may be padded, the usual one first."""
-        # Padding apart from tokenising is what batching by length needs; the hint against it is silenced.
+        """Sides on which its texts may be padded, the usual one first."""
+        # Batching by length needs padding apart from tokenising; the library's hint against it is silenced.
         tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True
         self.device: torch.device = next(model.parameters()).device
         self.max_tokens = longest_text(model, tokenizer)
         self.forwards = 0
         """Texts run through the model so far."""
         self.truncated: set[str] = set()
-        """Digests of the texts longer than the model takes: the texts of a long run would fill the memory."""
+        """Digests of truncated texts, because a long run's texts would fill the memory."""
         self.contradicted: set[str] = set()
-        """Digests of the texts that were answered with another label when they were asked about again."""
+        """Digests of texts that got another label when asked about again."""
         self._columns = list(label_columns)
-        # On the device: an index list would be sent there in every pass, and the queue of kernels waited for.
+        # On the device, because an index list would be sent there in every pass and would block its queue.
         self._order = torch.tensor(self._columns, device=self.device)
         self.accepted = accepted_inputs(model)
         """Names of the model's inputs."""
@@ -93,13 +92,13 @@ class Victim:
         self._kernels = Kernels(model)
         tokens = batch_tokens or (None if self.device.type == "cuda" else CPU_BATCH_TOKENS)
         self._encoded: dict[Texts, dict[str, list[int]]] = {}
-        """Tokens of texts that have been read and not yet scored."""
+        """Tokens of texts that are encoded but not yet scored."""
         self.batches = TokenBatches(tokens, self._fitting_tokens)
 
     def compile(self) -> str | None:
-        """Has torch.compile make faster kernels for scoring; returns why there are none, or None.
+        """Compiles faster kernels for scoring; returns the reason on failure, or None.
 
-        Gradients are taken through the model as it was.
+        Gradients use the uncompiled model.
         """
         before = self.forwards
         failure = self._kernels.compile(lambda rows: self._forward(self._encode([("a text",)] * rows)))
@@ -107,7 +106,7 @@ class Victim:
         return failure
 
     def describe_scoring(self) -> list[str]:
-        """What scores depend on besides the checkpoint: labels' order, longest text, device, dtype, kernels."""
+        """What scores depend on besides the checkpoint: label order, longest text, device, dtype, kernels."""
         return [str(self._columns), str(self.max_tokens), *self._kernels.describe()]
 
     @property
@@ -138,7 +137,7 @@ class Victim:
 
     def read_as(self, other: Head) -> Victim:
         """Returns a new head on this one's model with the other's order of labels."""
-        assert isinstance(other, Victim), "heads of one task's checkpoints are of one kind"
+        assert isinstance(other, Victim), "checkpoints of one task have one kind of head"
         return Victim(self.model, self.tokenizer, other.label_columns, labels=self.grader.labels)
 
     def find_fault(self) -> str | None:
@@ -146,7 +145,7 @@ class Victim:
         return None
 
     def embed(self, asked: Sequence[Example]) -> EmbeddedBatch:
-        """Returns what `embed_texts` does."""
+        """See `embed_texts`."""
         return embed_texts(self, asked)
 
     def gradient_batches(self, asked: Sequence[Example]) -> list[list[Example]]:
@@ -167,10 +166,10 @@ class Victim:
         return {}
 
     def start(self, asked: Sequence[Example]) -> Callable[[], Scores]:
-        """Begins what `rows` does, and returns the function that waits for the logits.
+        """Starts computing rows, and returns the function that waits for the logits.
 
-        On CUDA the work is queued and this returns before it is done: the caller may go on, and start the next
-        texts, which are tokenised while the GPU works. On a CPU the work is done when this returns.
+        On CUDA this queues the work and returns at once: the caller can start the next texts, which are tokenised
+        while the GPU works. On a CPU the work is finished when this returns.
         """
         return self._start([example.texts for example in asked])
 
@@ -197,7 +196,7 @@ class Victim:
 
     def read(self, texts: Sequence[Texts]) -> list[bytes]:
         """Returns a digest of each text's tokens, 16 bytes: an uncased model reads "Fine" and "fine" alike."""
-        if len(self._encoded) > KEPT_ENCODINGS:  # of texts that nobody had scored
+        if len(self._encoded) > KEPT_ENCODINGS:  # of texts never scored
             self._encoded.clear()
         rows = self._encode_each(texts)
         self._encoded |= zip(texts, rows, strict=True)
@@ -209,7 +208,7 @@ class Victim:
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def _take_encoded(self, texts: Sequence[Texts]) -> Encoded:
-        """What `read` has encoded is not encoded again."""
+        """Does not encode texts again that `read` has encoded."""
         known = {text: self._encoded.pop(text) for text in dict.fromkeys(texts) if text in self._encoded}
         if not known:
             return self._encode(texts)
@@ -218,9 +217,9 @@ class Victim:
         return {name: [known[text][name] for text in texts] for name in known[texts[0]]}
 
     def _fitting_tokens(self) -> int:
-        """The power of two of tokens that fits a share of the free memory, by what a trial batch takes.
+        """The power of two of tokens that fits a share of the free memory, estimated from a trial batch.
 
-        Time is not measured: it would give another size in another run, and logits with it in their last digits.
+        Time is not measured, because it would vary the size between runs, and with it the logits' last digits.
         """
         tokens = PROBE_TOKENS
         while True:
@@ -231,13 +230,13 @@ class Victim:
             except torch.cuda.OutOfMemoryError:
                 if tokens == 1:
                     raise
-                tokens //= 2  # shorter texts may fit all the same
+                tokens //= 2  # shorter texts may still fit
                 continue
             fitting = max(1, int(free * CUDA_MEMORY_SHARE * tokens / taken))
             return min(CUDA_BATCH_TOKENS, 1 << (fitting.bit_length() - 1))
 
     def _memory_of(self, tokens: int) -> int:
-        """Bytes that a forward pass over so many tokens takes, in texts as long as may be: those take the most."""
+        """Bytes of a forward pass over this many tokens in the longest texts, which need most memory."""
         length = max(min(self.max_tokens, tokens), self.tokenizer.num_special_tokens_to_add() + 1)
         text = (f"{TRIAL_WORD} " * length,)
         inputs = self.inputs(self._tokenize([text] * max(1, tokens // length), length))
@@ -261,11 +260,11 @@ class Victim:
         return {key: encoded[key] for key in encoded if key in self.accepted}
 
     def _is_truncated(self, text: Texts) -> bool:
-        segments = [[segment] for segment in text]  # lists: alone, an empty second segment would be none at all
+        segments = [[segment] for segment in text]  # lists, because a single empty second segment would be ignored
         return len(self.tokenizer(*segments, truncation=False, verbose=False)["input_ids"][0]) > self.max_tokens
 
     def _forward(self, batch: Encoded) -> torch.Tensor:
-        """Logits on the CPU, shape (batch, labels); on CUDA still on their way there."""
+        """Logits, shape (batch, labels); on CUDA still being copied to the CPU."""
         logits: torch.Tensor = self._kernels.run(**self.inputs(batch)).logits
         self.forwards += len(logits)
         return self.in_label_order(logits).to("cpu", non_blocking=True)
@@ -275,7 +274,7 @@ class Victim:
         return logits.index_select(1, self._order).float()
 
     def inputs(self, batch: Encoded) -> dict[str, torch.Tensor]:
-        """Returns what the model takes of some texts' tokens, padded, each of shape (batch, tokens)."""
+        """Returns the model's inputs for some texts' tokens, padded, each of shape (batch, tokens)."""
         padded = pad(batch, self.tokenizer, self.accepted, self.tokenizer.padding_side)
         return {name: self._to_device(values) for name, values in padded.items()}
 

@@ -1,4 +1,4 @@
-"""Prompts: a task's template, or its messages as a tokenizer's chat template renders them, with texts put in."""
+"""Prompts: a task's template, or messages rendered by a tokenizer's chat template, filled with texts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from robustness.tasks.task import Chat, Task
 from robustness.testsets.example import Span, Texts
 
 _HOLE = re.compile("\ue000([0-9]+)\ue001")
-"""Stands for a field while a chat template is rendered: characters of no text, which templates pass on."""
+"""Placeholder of a field while a chat template is rendered: characters that occur in no text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +24,12 @@ class Prompt:
     """A prompt in pieces."""
 
     pieces: tuple[str | int, ...]
-    """What stands as it is, and the segments that stand between."""
+    """Fixed texts, and the indices of segments between them."""
     has_own_special_tokens: bool
-    """Whether the tokenizer must not put its own around: a chat template has written them."""
+    """Whether a chat template has written the special tokens, so that the tokenizer must not add its own."""
 
     def parts(self, texts: Texts) -> Iterator[tuple[str, int | None]]:
-        """Yields the prompt piece by piece, each with its segment; None: of the prompt itself."""
+        """Yields the prompt's pieces with their segments; None for the prompt itself."""
         for piece in self.pieces:
             yield (piece, None) if isinstance(piece, str) else (texts[piece], piece)
 
@@ -46,8 +46,8 @@ def prompt_of(task: Task, tokenizer: Any) -> Prompt:
     """Returns the prompt of a task that has one.
 
     Raises:
-        CheckpointError: the task's prompt is a chat, and the tokenizer has no chat template, or one that refuses the
-            messages or leaves a field out.
+        CheckpointError: the task has a chat, and the tokenizer has no chat template, or its template refuses the
+            messages or omits a field.
     """
     if task.chat is None:
         return Prompt(_pieces(task.template, task.fields), has_own_special_tokens=False)
@@ -55,7 +55,7 @@ def prompt_of(task: Task, tokenizer: Any) -> Prompt:
         piece if isinstance(piece, str) else f"\ue000{piece}\ue001" for piece in _pieces(task.chat.user, task.fields)
     )
     rendered = _render_chat(Chat(user, task.chat.system), tokenizer, task.name)
-    split = _HOLE.split(rendered)  # texts and numbers by turns
+    split = _HOLE.split(rendered)  # texts and numbers alternate
     pieces = tuple(int(piece) if i % 2 else piece for i, piece in enumerate(split) if piece)
     for segment, name in enumerate(task.fields):
         if segment not in pieces:
@@ -67,10 +67,10 @@ def prompt_of(task: Task, tokenizer: Any) -> Prompt:
 
 
 def locate_tokens(tokenizer: Any, prompt: Prompt, texts: Texts) -> tuple[list[int], list[Span | None]]:
-    """Returns the tokens of a prompt, and where in which segment each stands; None: of the template, or special.
+    """Returns the tokens of a prompt and each token's place in a segment; None for template and special tokens.
 
     Raises:
-        CheckpointError: a tokenizer that cannot say where a token comes from.
+        CheckpointError: the tokenizer gives no token places.
     """
     if not tokenizer.is_fast:
         raise CheckpointError(
@@ -108,7 +108,7 @@ def _render_chat(chat: Chat, tokenizer: Any, task: str) -> str:
     messages.append({"role": "user", "content": chat.user})
     try:
         rendered = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    except Exception as error:  # of jinja, and whatever a template raises
+    except Exception as error:  # jinja's errors, and any error of a template
         remedy = "leave [chat] system out, or " if chat.system else ""
         raise CheckpointError(
             f"{_named(tokenizer)}: its chat template refuses the messages of task {task}: {error}; {remedy}write a "
@@ -130,5 +130,5 @@ def _named(tokenizer: Any) -> str:
 
 
 def digest_tokens(tokens: Sequence[int]) -> bytes:
-    """Returns what tells the tokens of one prompt from those of others, 16 bytes."""
+    """Returns a digest of one prompt's tokens, 16 bytes."""
     return hashlib.blake2b(np.array(tokens, dtype=np.int64).tobytes(), digest_size=16).digest()

@@ -1,4 +1,4 @@
-"""What each kind of head does: how it is made, what it reads of a text, and which checkpoints it refuses."""
+"""The registry of heads: how each kind is built, reads a text, and refuses checkpoints."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from robustness.victims.label_maps import find_columns, refuse_unknown_names
 
 @dataclass(frozen=True, slots=True)
 class HeadOptions:
-    """How a model's answers are read."""
+    """Settings for reading a model's answers."""
 
     task: Task
     label_columns: tuple[int, ...] = ()
-    """The model's own index of each label, where it has an output for each."""
+    """The model's own index of each label, if it has an output for each."""
     segment_ids: bool = True
-    """Whether a reader of questions is told which tokens are the question's."""
+    """Whether a reader of questions gets segment ids."""
     padded: bool = True
     """Whether texts of unequal length may share a batch."""
 
 
 def build_head(kind: HeadKind, model: Any, tokenizer: Any, options: HeadOptions) -> Head:
-    """Returns the head of a kind on a model, which stays as it is."""
+    """Returns the head of a kind on a model, without changing the model."""
     return _MAKERS[kind].build(model, tokenizer, options)
 
 
 def find_label_columns(kind: HeadKind, checkpoint: Checkpoint, task: Task) -> tuple[int, ...]:
-    """Returns the model's own index of each label; nothing where it has no outputs for labels.
+    """Returns the model's own index of each label; empty without outputs for labels.
 
     Raises:
         CheckpointError: its labels are not the task's, or the pair maps a name that no arm has.
@@ -53,15 +53,15 @@ def find_label_columns(kind: HeadKind, checkpoint: Checkpoint, task: Task) -> tu
 
 
 def refuse_other_answers(checkpoint: Checkpoint, task: Task, load_tokenizer: Callable[[], Any]) -> None:
-    """Refuses a checkpoint that cannot answer as its task wants, by its files alone.
+    """Refuses a checkpoint that cannot answer its task, by its files alone.
 
     Args:
-        checkpoint: its labels must be the task's; or its tokenizer able to render the task's chat.
-        task: what it is to answer.
-        load_tokenizer: the checkpoint's; called only where it matters.
+        checkpoint: must have the task's labels, or a tokenizer that can render the task's chat.
+        task: the task to answer.
+        load_tokenizer: loads the checkpoint's tokenizer; called only if needed.
 
     Raises:
-        CheckpointError: says what is wrong.
+        CheckpointError: the message says what is wrong.
     """
     kind = head_kind(checkpoint, task)
     find_label_columns(kind, checkpoint, task)
@@ -70,14 +70,14 @@ def refuse_other_answers(checkpoint: Checkpoint, task: Task, load_tokenizer: Cal
 
 
 def count_tokens(kind: HeadKind, task: Task, tokenizer: Any, config: Any, texts: Sequence[Texts]) -> list[int]:
-    """Returns the tokens that a head reads of each text: truncated, in windows, or in the task's prompt.
+    """Returns the tokens that a head reads for each text: truncated, in windows, or in the task's prompt.
 
     Args:
         kind: of the head.
-        task: whose texts they are.
+        task: the texts' task.
         tokenizer: the checkpoint's.
         config: transformers' of its model.
-        texts: what is counted.
+        texts: the texts to encode.
     """
     return _MAKERS[kind].count(task, tokenizer, config, texts)
 

@@ -1,4 +1,4 @@
-"""The gradient at a text: of the loss by the embedding of every token, with the token's place in the text."""
+"""The gradient at a text: of the loss with respect to every token's embedding, with the token's place."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """The tokens of a text that gradients are taken at."""
+    """The tokens of a text with gradients."""
 
     tokens: NDArray[np.int64]
     """Ids, shape (tokens,)."""
@@ -33,37 +33,37 @@ class Located:
 @final
 @dataclass(frozen=True, slots=True)
 class TextGradient:
-    """What a model says of one text, to first order, at the tokens of its open segments.
+    """A model's first-order behaviour at one text, for the tokens of its open segments.
 
-    With labels the gradient is that of max over c != y of z_c, minus z_y, which does not saturate where the model is
-    confident; for two labels it is that of the loss up to a positive factor. Of a question, and of a response, it is
-    that of the loss.
+    With labels the gradient is that of max over c != y of z_c, minus z_y, which does not saturate for a confident
+    model. For two labels it equals the loss's gradient up to a positive factor. For questions and responses it is the
+    loss's gradient.
     """
 
     loss: float
-    """Minus the log-probability of what is right; not a number where the model's answer is not finite."""
+    """Minus the log-probability of the gold; nan if the model's output is not finite."""
     reached: bool
-    """Whether the objective is reached: a wrong answer, until the engine says what the attack's own objective is."""
+    """Whether the objective is reached; a wrong answer until the engine applies the attack's own objective."""
     tokens: NDArray[np.int64]
-    """Ids, shape (tokens,); special and padding tokens and those of closed segments are left out."""
+    """Ids, shape (tokens,), without special and padding tokens and tokens of closed segments."""
     places: tuple[Span, ...]
     """Each token's segment, start and end in the text."""
     gradient: NDArray[np.float32]
-    """By the word embeddings, shape (tokens, dim); zero where it was not finite, and at what is protected."""
+    """With respect to the word embeddings, shape (tokens, dim); zero where not finite, and at protected tokens."""
     vanished: bool
     """Whether the gradient is zero at every token, or was not finite."""
     vocabulary: Vocabulary
     generated: int | None = None
-    """Tokens decoded to see whether it is reached; None of a victim that decodes nothing."""
+    """Tokens decoded to check the objective; None for a victim that decodes nothing."""
 
     def tokens_of(self, span: Span) -> list[int]:
-        """Returns the positions, in `tokens`, of those that share a character with the span."""
+        """Returns the positions in `tokens` of tokens that share a character with the span."""
         segment, start, end = span
         return [i for i, (s, a, b) in enumerate(self.places) if s == segment and a < end and b > start]
 
 
 def text_gradients(victim: Head, examples: Sequence[Example]) -> list[TextGradient]:
-    """Returns the gradient at each example's text, of a victim whose margins are those of what it embeds."""
+    """Returns the gradient at each example's text, for a victim with margins of its embedded batch."""
     batches = victim.gradient_batches(examples)
     return differentiate_batches(victim, examples, batches, partial(_differentiate, victim))
 
@@ -76,7 +76,7 @@ def differentiate_batches(
 ) -> list[TextGradient]:
     """Returns the gradients of batches, in evaluation mode, in the order of `examples`.
 
-    A batch that does not fit the memory is halved.
+    Halves a batch that does not fit the memory.
 
     Raises:
         OutOfMemoryError: a single text that does not fit.
@@ -108,12 +108,12 @@ def gradient_at(
 ) -> TextGradient:
     """Returns the gradient at one text's tokens, shape (tokens, dim).
 
-    It is zero where it was not finite, and at what is protected.
+    It is zero where not finite, and at protected tokens.
 
     Args:
         grader: reads the row.
-        example: whose text it is.
-        row: what the victim gives for it.
+        example: the example of the text.
+        row: the victim's row for it.
         located: the tokens.
         gradient: at each of them.
         vocabulary: the victim's.

@@ -1,4 +1,4 @@
-"""A loaded causal language model that answers with what it goes on with."""
+"""A loaded causal language model that answers with its continuation."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from robustness.victims.heads.verbaliser_gradients import locate_in_prompts
 from robustness.victims.inputs import Company, longest_text
 
 NOT_COMPILED = (
-    "--compile: a model that decodes reads its own cache, which torch.compile does not serve: it is used as it is"
+    "--compile: a model that decodes reads its own cache, which torch.compile does not support: it runs uncompiled"
 )
 READS_AHEAD = (
     "what follows a token changes its answer at it, so it does not predict the next word; use a causal language model"
@@ -45,9 +45,9 @@ READING_AHEAD = 1e-3
 class TextVictim:
     """A causal language model with a task's prompt, whose response is parsed.
 
-    A row holds the mean loss of the gold text's tokens, the end token among them, and the greedy response. What a
-    search asks costs less: losses are read along in one forward pass, and a candidate's response is decoded from the
-    first token on that is neither the gold text's nor that of the example's own response.
+    A row holds the mean loss of the gold text's tokens, including the end token, and the greedy response. A search's
+    questions cost less: losses need one forward pass. A candidate's response is decoded from the first token that
+    differs from both the gold text and the example's own response.
 
     Args:
         model: gives logits of the next token.
@@ -56,7 +56,7 @@ class TextVictim:
         padded: whether prompts of unequal length may share a batch.
 
     Raises:
-        CheckpointError: a tokenizer without an end token, a chat that it cannot render, or no room for a prompt.
+        CheckpointError: the tokenizer has no end token or cannot render the chat, or there is no room for a prompt.
     """
 
     def __init__(self, model: Any, tokenizer: Any, task: Task, *, padded: bool = True) -> None:
@@ -64,11 +64,11 @@ class TextVictim:
         self.model = model
         self.tokenizer = tokenizer
         self.grader = TextGrader(task.answer)
-        """Reads its rows."""
+        """Grades its rows."""
         self.can = HeadKind.TEXT.traits.can
-        """What it may be asked."""
+        """Its abilities."""
         self.padding_sides = ("right",)
-        """On which its texts may be padded, the usual one first."""
+        """Sides on which its texts may be padded, the usual one first."""
         self.device: torch.device = next(model.parameters()).device
         if tokenizer.eos_token_id is None:
             raise CheckpointError(
@@ -76,7 +76,7 @@ class TextVictim:
                 "its tokenizer_config.json"
             )
         self.causal = CausalModel(model, tokenizer)
-        """Decodes and reads along."""
+        """Decodes, and scores continuations."""
         self._task = task
         self._answer = task.answer
         self._prompt = prompt_of(task, tokenizer)
@@ -86,9 +86,9 @@ class TextVictim:
         self.company = Company(padded)
         """Which prompts may share a batch."""
         self.truncated: set[str] = set()
-        """None: a prompt that is longer than the model takes is an error of its row."""
+        """Always empty: a prompt too long for the model is an error of its row."""
         self.contradicted: set[str] = set()
-        """Digests of the texts that were answered in another way when they were asked about again."""
+        """Digests of texts that got another answer when asked about again."""
         self.batches = TokenBatches(default_tokens(self.device))
 
     @property
@@ -104,38 +104,38 @@ class TextVictim:
         """Returns losses and responses, shape (len(asked), `grader.width`), float32, in their order.
 
         Raises:
-            ValueError: a prompt longer than the model takes.
+            ValueError: a prompt is too long for the model.
         """
         wanted = [self._continuation(example) for example in asked]
         responses = self._responses.decode(_ids(asked), [row.prompt for row in wanted])
         return self._rows(self._read(asked, wanted), [(each, len(each.tokens)) for each in responses])
 
     def read(self, texts: Sequence[Texts]) -> list[bytes]:
-        """Returns a digest of each prompt's tokens: of prompts that are read alike a search has one answer.
+        """Returns a digest of each prompt's tokens; prompts with equal tokens share one answer in a search.
 
         Raises:
-            ValueError: a prompt longer than the model takes.
+            ValueError: a prompt is too long for the model.
         """
         return [digest_tokens(self.encode(text)) for text in texts]
 
     def loss_rows(self, asked: Sequence[Example]) -> Rows:
-        """Returns loss rows, for which nothing is decoded, shape (len(asked), numbers).
+        """Returns loss rows without decoding, shape (len(asked), numbers).
 
         Raises:
-            ValueError: a prompt longer than the model takes.
+            ValueError: a prompt is too long for the model.
         """
         rows = self._read(asked, [self._continuation(example) for example in asked])
         return np.stack(rows) if rows else np.empty((0, TextRow.LENGTH), dtype=np.float32)
 
     def rows_along(self, asked: Sequence[Example], read: Sequence[NDArray[np.float32] | None]) -> Rows:
-        """Returns what `rows` does, decoding from the first token on that reading along does not tell.
+        """Returns the same as `rows`, but decodes only from the first token that one forward pass does not decide.
 
         Args:
-            asked: candidates of examples that it has answered.
-            read: their loss rows, where these are known.
+            asked: candidates of examples whose clean text it has answered.
+            read: their loss rows; None where not known.
 
         Raises:
-            ValueError: a prompt longer than the model takes.
+            ValueError: a prompt is too long for the model.
         """
         wanted = [self._continuation(example) for example in asked]
         unread = [index for index, row in enumerate(read) if row is None]
@@ -159,7 +159,7 @@ class TextVictim:
     def _continuation(self, example: Example) -> Continuation:
         found = Continuation(self.encode(example.texts), self.target(example))
         longest = self.max_tokens + self._limits.max_new_tokens
-        if len(found.whole) > longest:  # positions that a model lacks end a CUDA process
+        if len(found.whole) > longest:  # missing positions would end a CUDA process
             raise ValueError(
                 f"its prompt and gold text have {len(found.prompt)} and {len(found.tokens)} tokens; the model takes "
                 f"{longest}"
@@ -170,12 +170,12 @@ class TextVictim:
         """Returns the prompt's tokens.
 
         Raises:
-            ValueError: it is longer than the model takes beside a response.
+            ValueError: it leaves no room for a response.
         """
         special = not self._prompt.has_own_special_tokens
         options = {"truncation": False, "verbose": False, "add_special_tokens": special}
         ids = list(self.tokenizer(self._prompt.render(text), **options)["input_ids"])
-        if special and ids and ids[-1] in self.causal.ends:  # put behind every text: nothing would follow
+        if special and ids and ids[-1] in self.causal.ends:  # added after every text: no response would follow
             ids.pop()
         if not 0 < len(ids) <= self.max_tokens:
             raise ValueError(
@@ -185,11 +185,11 @@ class TextVictim:
         return tuple(ids)
 
     def encode_segments(self, text: Texts) -> tuple[tuple[int, ...], tuple[Span | None, ...]]:
-        """Returns the prompt's tokens, and where in which segment each stands; None: of the template, or special.
+        """Returns the prompt's tokens and each token's place in a segment; None for template and special tokens.
 
         Raises:
             ValueError: as `encode`.
-            CheckpointError: a tokenizer that cannot say where a token comes from.
+            CheckpointError: the tokenizer gives no token places.
         """
         ids = self.encode(text)
         _, places = locate_tokens(self.tokenizer, self._prompt, text)
@@ -216,11 +216,11 @@ class TextVictim:
         return np.asarray(torch.cat(rows).cpu().numpy())
 
     def compile(self) -> str | None:
-        """Returns that a model which reads its own cache is not compiled."""
+        """Returns the reason: a model that reads its own cache is not compiled."""
         return NOT_COMPILED
 
     def find_fault(self) -> str | None:
-        """Returns that what follows a token changes the model's answer at it, or None."""
+        """Returns a message if later tokens change the model's output at a token, or None."""
         prompt = self.encode(("a",) * len(self._task.fields))
         behind = (*prompt, int(self.tokenizer.eos_token_id))
         alone, followed = (self.causal.run(*self.causal.pad([row], left=False), keep=2) for row in (prompt, behind))
@@ -228,16 +228,16 @@ class TextVictim:
         return READS_AHEAD if bool((first - second).abs().max() > READING_AHEAD) else None
 
     def read_as(self, other: Head) -> TextVictim:
-        """Returns a new head on this one's model: a task's answer is the same in all."""
+        """Returns a new head on this one's model: a task's answer is the same for all heads."""
         del other
         return TextVictim(self.model, self.tokenizer, self._task, padded=self.company.padded)
 
     def describe_scoring(self) -> list[str]:
-        """What rows depend on besides the checkpoint: prompt, answer, longest text, device, dtype."""
+        """Everything that rows depend on besides the checkpoint: prompt, answer, longest text, device, dtype."""
         return [repr(self._task), str(self.max_tokens), *Kernels(self.model).describe()]
 
     def embed(self, asked: Sequence[Example]) -> EmbeddedBatch:
-        """Returns what `embed_responses` does."""
+        """See `embed_responses`."""
         return embed_responses(self, asked)
 
     def gradient_batches(self, asked: Sequence[Example]) -> list[list[Example]]:
@@ -253,7 +253,7 @@ class TextVictim:
         return response_gradients(self, asked)
 
     def find_unfit(self, asked: Sequence[Example]) -> dict[str, str]:
-        """Returns why, by id, the examples that have no sequence margin have none."""
+        """Returns the reasons, by id, of examples without a sequence margin."""
         return find_unfit_responses(self, asked)
 
 

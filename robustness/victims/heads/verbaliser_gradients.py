@@ -1,4 +1,4 @@
-"""A prompted language model seen as a differentiable function of its texts' word embeddings."""
+"""A prompted language model as a differentiable function of its texts' word embeddings."""
 
 from __future__ import annotations
 
@@ -25,14 +25,12 @@ if TYPE_CHECKING:
 
 
 def embed_prompts(victim: PromptedVictim, examples: Sequence[Example]) -> EmbeddedBatch:
-    """Encodes examples as one padded batch whose logits are the labels' scores, as the victim's own.
+    """Encodes examples as one padded batch; its logits are the victim's scores of the labels.
 
-    The content is the tokens of the attacked segments that are not protected: the template's, the special ones and
-    the verbalisers' stay.
+    The content is the unprotected tokens of the attacked segments, without template, special tokens and verbalisers.
 
     Raises:
-        CheckpointError: a tokenizer that cannot say where a token comes from, or a model that does not read its
-            embeddings once.
+        CheckpointError: the tokenizer gives no token places, or the model does not read its embeddings exactly once.
     """
     encoded = [victim.encode_segments(example.texts) for example in examples]
     ids, mask = victim.pad([row for row, _ in encoded])
@@ -66,7 +64,7 @@ def locate_in_prompts(victim: PromptedVictim | TextVictim, examples: Sequence[Ex
 
 
 def _forward_of(victim: PromptedVictim) -> Forward:
-    """The prompt once, for the first token of each verbaliser; once more with each that has several."""
+    """The prompt once, for the first token of each verbaliser, and again with each verbaliser of several tokens."""
 
     def forward(embeddings: torch.Tensor, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
         ids, mask = inputs["input_ids"], inputs["attention_mask"]

@@ -1,4 +1,4 @@
-"""A loaded causal language model that classifies by the words it would go on with."""
+"""A loaded causal language model that classifies by the probabilities of words."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from robustness.victims.heads.verbaliser_gradients import batch_prompts, embed_p
 from robustness.victims.inputs import Company, accepted_inputs, longest_text
 
 SHARING_ROWS = 4
-"""Of one example: fewer are not worth a pass of their own for what they share."""
+"""Least number of one example's texts whose common prefix gets its own pass."""
 CACHES = frozenset({"cache", "past_key_values"})
-"""What the cache that a model returned is called when it is given back."""
+"""The argument for a cache."""
 NOT_COMPILED = (
-    "--compile: a prompted model reads its own cache, which torch.compile does not serve: it is used as it is"
+    "--compile: a prompted model reads its own cache, which torch.compile does not support: the model runs uncompiled"
 )
 READS_AHEAD = (
     "what follows a token changes its answer at it, so it does not predict the next word as prompts need it; use a "
@@ -45,11 +45,10 @@ READING_AHEAD = 1e-3
 class PromptedVictim:
     r"""A causal language model with a task's prompt and one verbaliser for each label.
 
-    The score of label l is the mean log-probability of its verbaliser's tokens after the prompt,
-    $$\frac{1}{|v_l|} \sum_k \log p(v_{l,k} \mid \mathrm{prompt}, v_{l,<k}),$$
-    so that long verbalisers are not at a loss. The prompt is run once for all labels; only verbalisers of several
-    tokens need a second pass, which reads the first one's cache. Rows are padded on the right, where no real token
-    looks, so scores do not depend on what is scored beside them.
+    The score of label l is the mean log-probability of its verbaliser's tokens after the prompt, $$\frac{1}{|v_l|}
+    \sum_k \log p(v_{l,k} \mid \mathrm{prompt}, v_{l,<k}),$$ so that long verbalisers have no disadvantage. The prompt
+    is run once for all labels. Only verbalisers of several tokens need a second pass, which reads the first one's
+    cache. Rows are padded on the right, which no real token attends to, so scores do not depend on other rows.
 
     Source: length-normalised scoring of answers, GPT-3 (arXiv 2005.14165, section 2.4).
 
@@ -61,7 +60,7 @@ class PromptedVictim:
         batch_tokens: tokens of a batch; None for the device's default.
 
     Raises:
-        CheckpointError: verbalisers that the tokenizer cannot tell apart, or a chat that it cannot render.
+        CheckpointError: the tokenizer encodes two verbalisers equally, or cannot render the chat.
     """
 
     def __init__(
@@ -70,24 +69,24 @@ class PromptedVictim:
         self.model = model
         self.tokenizer = tokenizer
         self.grader = LabelGrader(task.labels)
-        """Reads its rows."""
+        """Grades its rows."""
         self.can = HeadKind.VERBALISERS.traits.can
-        """What it may be asked."""
+        """Its abilities."""
         self.padding_sides = ("right",)
-        """On which its texts may be padded, the usual one first."""
+        """Sides on which its texts may be padded, the usual one first."""
         self.device: torch.device = next(model.parameters()).device
         prompts = getattr(model, "active_peft_config", None)
         self._is_prompt_learning = bool(getattr(prompts, "is_prompt_learning", False))
         self._accepted = accepted_inputs(model) | CACHES
         self._causal = CausalModel(model, tokenizer)
-        """Runs what prompts share."""
+        """Runs common prefixes of prompts."""
         self._task = task
         self._prompt = prompt_of(task, tokenizer)
         self._adds_special = not self._prompt.has_own_special_tokens
         self._appended = _appended_tokens(tokenizer) if self._adds_special else 0
-        """How many tokens the tokenizer puts behind every text: what follows a prompt must not follow those."""
+        """Number of tokens that the tokenizer adds after every text; continuations must not follow these."""
         self.verbalisers = _verbaliser_tokens(tokenizer, task)
-        """Tokens of what stands for each label."""
+        """Tokens of each label's verbaliser."""
         longest = max(len(ids) for ids in self.verbalisers)
         self.max_tokens = longest_text(model, tokenizer, reserved=longest)
         self.company = Company(padded)
@@ -95,15 +94,15 @@ class PromptedVictim:
         self.forwards = 0
         """Texts run through the model so far."""
         self.truncated: set[str] = set()
-        """Digests of texts whose prompt is longer than the model takes; its first tokens are left out."""
+        """Digests of texts with a truncated prompt, which loses its first tokens."""
         self.contradicted: set[str] = set()
-        """Digests of the texts that were answered with another label when they were asked about again."""
+        """Digests of texts that got another label when asked about again."""
         self.batches = TokenBatches(batch_tokens or default_tokens(self.device))
 
     def rows(self, asked: Sequence[Example]) -> Rows:
         """Returns the scores of the examples' texts, shape (len(asked), labels), float32.
 
-        Many texts of one example, the candidates of a search, share what their prompts begin with: it is run once.
+        Many texts of one example (a search's candidates) have a common prompt prefix, which is run once.
         """
         groups: dict[str, list[int]] = {}
         for index, example in enumerate(asked):
@@ -132,7 +131,7 @@ class PromptedVictim:
         return scores
 
     def read(self, texts: Sequence[Texts]) -> list[bytes]:
-        """Returns a digest of each prompt's tokens: of prompts that are read alike a search has one score."""
+        """Returns a digest of each prompt's tokens; prompts with equal tokens share one score in a search."""
         return [digest_tokens(self.encode(text)) for text in texts]
 
     def logits(self, texts: Sequence[Texts]) -> Scores:
@@ -140,7 +139,7 @@ class PromptedVictim:
         return self.scores(texts)
 
     def embed(self, asked: Sequence[Example]) -> EmbeddedBatch:
-        """Returns what `embed_prompts` does."""
+        """See `embed_prompts`."""
         return embed_prompts(self, asked)
 
     def gradient_batches(self, asked: Sequence[Example]) -> list[list[Example]]:
@@ -175,7 +174,7 @@ class PromptedVictim:
         return scores
 
     def encode(self, text: Texts) -> list[int]:
-        """Returns the prompt's tokens; of a prompt longer than the model takes the first ones are left out."""
+        """Returns the prompt's tokens; a prompt too long for the model loses its first tokens."""
         options = {"truncation": False, "verbose": False, "add_special_tokens": self._adds_special}
         ids = self._without_appended(self.tokenizer(self._prompt.render(text), **options)["input_ids"])
         kept = self._kept(ids)
@@ -184,10 +183,10 @@ class PromptedVictim:
         return [ids[place] for place in kept]
 
     def encode_segments(self, text: Texts) -> tuple[list[int], list[Span | None]]:
-        """Returns the prompt's tokens, and where in which segment each stands; None: of the template, or special.
+        """Returns the prompt's tokens and each token's place in a segment; None for template and special tokens.
 
         Raises:
-            CheckpointError: a tokenizer that cannot say where a token comes from.
+            CheckpointError: the tokenizer gives no token places.
         """
         whole, places = locate_tokens(self.tokenizer, self._prompt, text)
         ids = self._without_appended(whole)
@@ -198,12 +197,12 @@ class PromptedVictim:
         return list(ids[: len(ids) - self._appended])
 
     def read_as(self, other: Head) -> PromptedVictim:
-        """Returns a new head on this one's model: a task's verbalisers are the same in all."""
+        """Returns a new head on this one's model: a task's verbalisers are the same for all heads."""
         del other
         return PromptedVictim(self.model, self.tokenizer, self._task, padded=self.company.padded)
 
     def compile(self) -> str | None:
-        """Returns that a model which reads its own cache is not compiled."""
+        """Returns the reason: a model that reads its own cache is not compiled."""
         return NOT_COMPILED
 
     def describe_scoring(self) -> list[str]:
@@ -212,7 +211,7 @@ class PromptedVictim:
         return [*prompt, str(self.verbalisers), str(self.max_tokens), *Kernels(self.model).describe()]
 
     def find_fault(self) -> str | None:
-        """Returns that what follows a token changes the model's answer at it, or None."""
+        """Returns a message if later tokens change the model's output at a token, or None."""
         return READS_AHEAD if self._reads_ahead() else None
 
     @torch.inference_mode()
@@ -226,14 +225,14 @@ class PromptedVictim:
         return bool((last[0] - last[1]).abs().max() > READING_AHEAD)
 
     def _kept(self, ids: Sequence[int]) -> list[int]:
-        """Places of the tokens that the model takes: the last ones, and the first if it begins every text."""
+        """Places of the tokens that fit the model: the last ones, and the first if it begins every text."""
         if len(ids) <= self.max_tokens:
             return list(range(len(ids)))
         bos = [0] if ids[0] == self.tokenizer.bos_token_id else []
         return bos + list(range(len(ids) - self.max_tokens + len(bos), len(ids)))
 
     def _score_cached(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
-        """The prompt once; then what a verbaliser adds, at the positions that follow each row's own end."""
+        """The prompt once; then each verbaliser's tokens, at the positions after each row's own end."""
         ids, mask = self.pad(prompts)
         output = self.run(input_ids=ids, attention_mask=mask, use_cache=True)
         lengths = mask.sum(dim=1)
@@ -265,7 +264,7 @@ class PromptedVictim:
         return torch.stack(scores, dim=1)
 
     def _score_repeated(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
-        """The whole sequence for each label: learnt prompts put a cache of their own before the text."""
+        """The whole sequence for each label, because learnt prompts put their own cache before the text."""
         scores = []
         for verbaliser in self.verbalisers:
             ids, mask = self.pad([[*prompt, *verbaliser] for prompt in prompts])
@@ -278,7 +277,7 @@ class PromptedVictim:
         return torch.stack(scores, dim=1)
 
     def run(self, **inputs: Any) -> Any:
-        """Runs the model on those of the inputs that it takes."""
+        """Runs the model on the inputs that it accepts."""
         return self.model(**{name: values for name, values in inputs.items() if name in self._accepted})
 
     def pad(self, rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -293,7 +292,7 @@ class PromptedVictim:
 
 
 def _appended_tokens(tokenizer: Any) -> int:
-    """How many tokens, as </s> or [SEP], a tokenizer puts behind every text."""
+    """Number of tokens, such as </s> or [SEP], that a tokenizer adds after every text."""
     bare = tokenizer("a", add_special_tokens=False)["input_ids"]
     whole = tokenizer("a")["input_ids"]
     starts = [start for start in range(len(whole) - len(bare) + 1) if whole[start : start + len(bare)] == bare]
@@ -301,7 +300,7 @@ def _appended_tokens(tokenizer: Any) -> int:
 
 
 def _verbaliser_tokens(tokenizer: Any, task: Task) -> list[list[int]]:
-    """The tokens of each verbaliser behind a prompt: alone some begin with a mark, or with one more space."""
+    """The tokens of each verbaliser after a prompt; encoded alone, some begin with a mark or one more space."""
     prompt = prompt_of(task, tokenizer).render(("a",) * len(task.fields))
     before = tokenizer(prompt, add_special_tokens=False)["input_ids"]
     found = []
@@ -309,7 +308,7 @@ def _verbaliser_tokens(tokenizer: Any, task: Task) -> list[list[int]]:
         alone = list(tokenizer(verbaliser, add_special_tokens=False)["input_ids"])
         both = list(tokenizer(prompt + verbaliser, add_special_tokens=False)["input_ids"])
         behind = both[len(before) :] if both[: len(before)] == before else []
-        is_word = verbaliser[:1].isspace()  # what begins without a space would join the prompt's last word
+        is_word = verbaliser[:1].isspace()  # a verbaliser without a space would join the prompt's last word
         found.append(behind if behind and (is_word or alone[-len(behind) :] == behind) else alone)
     for number, ids in enumerate(found):
         if not ids or ids in found[:number]:
@@ -322,7 +321,7 @@ def _verbaliser_tokens(tokenizer: Any, task: Task) -> list[list[int]]:
 
 
 def _holds(cache: Any, tokens: int) -> bool:
-    """Whether a cache keeps so many tokens as they were read: a window loses some, and a running state all."""
+    """Whether a cache keeps this many tokens unchanged: a window loses some, a running state all."""
     from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
     return all(

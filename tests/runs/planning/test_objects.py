@@ -212,7 +212,7 @@ def test_what_cannot_be_saved_says_so(objects: Objects, tmp_path: Path, monkeypa
         ({"seed": True}, "RunSettings: seed: expected a whole number; got True"),
         ({"allow_untrained": "yes"}, "RunSettings: allow_untrained: expected true or false"),
         ({"labels": ["a"]}, "Arms: labels: expected a table of names with values"),
-        ({"labels": {"LABEL_0": "good"}}, "'LABEL_0' is mapped to 'good', which task own-task has not"),
+        ({"labels": {"LABEL_0": "good"}}, "'LABEL_0' is mapped to 'good', which task own-task does not have"),
         ({"device": "tpu"}, "tpu"),
         ({"dtype": "float16"}, "float16"),
         ({"attacks": [5]}, "int"),

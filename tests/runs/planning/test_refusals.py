@@ -109,7 +109,7 @@ CASES = {
     ),
     "a template without a field": (
         task(TASK + PROMPT + 'template = "Mood:"'),
-        "mood.toml: template: lacks the field {text}; every field of the task stands in it",
+        "mood.toml: template: lacks the field {text}; use every field of the task",
     ),
     "a template with another field": (
         task(TASK + PROMPT + 'template = "{text} {txt}"'),
@@ -117,7 +117,7 @@ CASES = {
     ),
     "a regression": (
         task(TASK.replace('"labels"', '"regression"')),
-        "mood.toml: key 'kind': regression is not served",
+        "mood.toml: key 'kind': regression is not supported",
     ),
     "an unknown key of a test set": (
         testset('label = "label"', 'lable = "label"'),

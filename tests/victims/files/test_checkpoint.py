@@ -143,7 +143,7 @@ def test_a_hub_id_that_cannot_be_had_is_one_line(monkeypatch: pytest.MonkeyPatch
 
     message = refused("owner/name", "owner/base")
 
-    assert message == "checkpoint mine: no folder owner/name, and not to be had from the hub: no network"
+    assert message == "checkpoint mine: no folder owner/name, and not available from the hub: no network"
 
 
 def test_from_the_hub_neither_pickles_nor_code_are_downloaded(

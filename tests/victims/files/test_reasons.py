@@ -93,7 +93,7 @@ def test_a_kind_of_attention_that_is_not_installed_is_named_with_what_to_set(
         assert load(folder).uninitialised == ()
         return
 
-    assert f"{key} in its config.json is {kind!r}, which cannot be had here: " in said
+    assert f"{key} in its config.json is {kind!r}, which is not available here: " in said
     assert said.endswith("; take it out, or set it to 'sdpa' or 'eager', which compute the same")
 
 

@@ -248,7 +248,7 @@ def test_a_quantised_model_names_the_package_that_it_needs(
         load(folder) if name == "full" else load(tiny.peft, folder)
 
     assert f"its config.json says that {settings['quant_method']} quantised it: " in str(caught.value)
-    assert str(caught.value).endswith("; or use the model as it was before")
+    assert str(caught.value).endswith("; or use the unquantised model")
 
 
 def test_sizes_that_config_and_weights_do_not_share_are_named(copied: Callable[[str], Path], load: Callable) -> None:

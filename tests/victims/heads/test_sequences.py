@@ -244,7 +244,7 @@ def test_texts_without_a_margin_say_why() -> None:
 
     assert set(found) == {"long", "cut", "empty"}
     assert "its prompt has" in found["long"] and "no gold text" in found["empty"]
-    assert found["cut"] == "its response begins as its gold text does, and is cut before that ends"
+    assert found["cut"] == "its response begins like its gold text, and is cut before the gold text ends"
     (target,) = find_targets(victim, [wordy])
     assert len(target.tokens) == 6 and not target.is_right
     with pytest.raises(UsageError, match="expected at least one example"):
@@ -255,4 +255,4 @@ def test_in_lower_precision_a_response_has_no_margin() -> None:
     victim = TextVictim(tiny_model.__wrapped__("llama").bfloat16(), make_tokenizer("none"), TASK)
     (example,) = examples_of(victim_of(), 1)
 
-    assert "in bfloat16 a response turns with the batch" in victim.find_unfit([example])[example.id]
+    assert "in bfloat16 a response depends on the batch" in victim.find_unfit([example])[example.id]

@@ -292,7 +292,7 @@ def test_a_model_that_cannot_be_compiled_is_used_as_it_is(
 
     failure = victim.compile()
 
-    assert failure == "--compile: torch.compile failed, the model is used as it is: no working compiler"
+    assert failure == "--compile: torch.compile failed, the model runs uncompiled: no working compiler"
     assert failure in caplog.text
     np.testing.assert_allclose(victim.scores(texts), make().scores(texts), atol=1e-5)
 

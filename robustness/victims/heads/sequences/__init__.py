@@ -1,1 +1,1 @@
-"""Whole responses as functions of a prompt's word embeddings: their margin, their loss, and what else is decoded."""
+"""Whole responses as functions of a prompt's word embeddings: margin, loss and decoding."""

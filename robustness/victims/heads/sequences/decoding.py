@@ -1,4 +1,4 @@
-"""Greedy decoding behind a prompt whose word embeddings are others than those of its tokens."""
+"""Greedy decoding after a prompt with replaced word embeddings."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def decode_perturbed(
     Args:
         causal: the model.
         prompt: its tokens.
-        embeddings: in place of what is looked up for them, shape (len(prompt), dim).
+        embeddings: replace the prompt's word embeddings, shape (len(prompt), dim).
         limits: where a response ends.
-        begun: the first tokens of the response, where they are known.
+        begun: known first tokens of the response.
     """
-    _ = causal.can_cache  # settled by a trial of other texts, before the lookup is replaced
+    _ = causal.can_cache  # tested with other texts before the lookup is replaced
     with _replaced(causal.model, torch.tensor(prompt, device=embeddings.device), embeddings):
         (response,) = decode(causal, [prompt], limits, begun=[begun])
     return response
@@ -37,7 +37,7 @@ def decode_perturbed(
 
 @contextmanager
 def _replaced(model: Any, prompt: torch.Tensor, embeddings: torch.Tensor) -> Iterator[None]:
-    """Wherever a row that begins with the prompt is looked up; a token that is read behind a cache stands alone."""
+    """Replaces rows that begin with the prompt; a token after a cache is looked up alone."""
     is_first = True
 
     def replace(_module: Any, arguments: tuple[Any, ...], answer: Any) -> Any:
@@ -48,7 +48,7 @@ def _replaced(model: Any, prompt: torch.Tensor, embeddings: torch.Tensor) -> Ite
         if not torch.equal(looked[0, :count], prompt):
             return answer
         is_first = False
-        # A module may return a scale beside what it looks up.
+        # A module may also return a scale.
         found = answer[0] if isinstance(answer, tuple) else answer
         given = torch.cat([embeddings[None].to(found.dtype), found[:, count:]], dim=1)
         return (given, *answer[1:]) if isinstance(answer, tuple) else given

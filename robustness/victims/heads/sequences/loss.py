@@ -30,7 +30,7 @@ def response_gradients(victim: TextVictim, examples: Sequence[Example]) -> list[
 def sequence_losses(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
     """Returns the mean negative log-likelihood of each row's target tokens, shape (batch,), float64.
 
-    In double precision, in which the slope does not vanish where the model is confident.
+    In double precision, so that the slope does not vanish where the model is confident.
 
     Args:
         logits: (batch, longest, vocabulary).

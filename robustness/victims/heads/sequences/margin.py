@@ -1,4 +1,4 @@
-"""The sequence margin: a language model's response seen as a differentiable function of its prompt's embeddings."""
+"""The sequence margin: a language model's response as a differentiable function of its prompt's embeddings."""
 
 from __future__ import annotations
 
@@ -27,22 +27,21 @@ if TYPE_CHECKING:
     from robustness.victims.heads.texts import TextVictim
 
 TARGETS, STARTS, NUMBERS = "target_tokens", "target_starts", "row_numbers"
-"""Names among a batch's inputs: tokens (batch, longest), what tells the first of them (batch,), its row (batch,)."""
+"""Names among a batch's inputs: tokens (batch, longest), place that predicts the first (batch,), its row (batch,)."""
 NONE = -1
-"""In place of a token behind a target's end."""
+"""Placeholder after a target's end."""
 
 
 def embed_responses(victim: TextVictim, examples: Sequence[Example]) -> EmbeddedBatch:
-    r"""Encodes examples as one padded batch of prompts with their targets behind them.
+    r"""Encodes examples as one padded batch of prompts followed by their targets.
 
-    The two logits are those at the weakest token of the target, the token's own and the best other one's: their
-    difference is the sequence margin $$m = \min_t \left( z_{y_t} - \max_{v \ne y_t} z_v \right).$$ The content is the
-    prompt's tokens of attacked segments without what is protected: neither the template's nor the target's.
+    The two logits are at the weakest token of the target: the token's own and the best other. Their difference is the
+    sequence margin $$m = \min_t \left( z_{y_t} - \max_{v \ne y_t} z_v \right).$$ The content is the prompt's
+    unprotected tokens of attacked segments, without template and target.
 
     Raises:
         UsageError: no examples.
-        CheckpointError: a tokenizer that cannot say where a token comes from, or a model that does not read its
-            embeddings once.
+        CheckpointError: the tokenizer gives no token places, or the model does not read its embeddings exactly once.
     """
     if not examples:
         raise UsageError("embedding a batch: expected at least one example")
@@ -77,7 +76,7 @@ def batch_responses(victim: TextVictim, examples: Sequence[Example]) -> list[lis
 def target_inputs(
     prompts: Sequence[Sequence[int]], targets: Sequence[Target | Sequence[int]], ids: torch.Tensor
 ) -> dict[str, torch.Tensor]:
-    """Returns where the targets of a batch stand, and what they are."""
+    """Returns the places and the tokens of a batch's targets."""
     rows = [target.tokens if isinstance(target, Target) else target for target in targets]
     longest = max(map(len, rows))
     tokens = torch.tensor([[*row, *[NONE] * (longest - len(row))] for row in rows], device=ids.device)
@@ -94,7 +93,7 @@ def target_logits(victim: TextVictim, embeddings: torch.Tensor, inputs: Mapping[
     accepted = accepted_inputs(victim.model)
     with replaced_lookup(victim.model, given, embeddings):
         named = {name: value for name, value in (given | options).items() if name in accepted}
-        # A prompt's virtual tokens come first and have logits of their own.
+        # A prompt's virtual tokens come first and have their own logits.
         logits: torch.Tensor = victim.model(**named).logits[:, -keep:]
     victim.forwards += len(ids)
     longest = inputs[TARGETS].shape[1]
@@ -104,7 +103,7 @@ def target_logits(victim: TextVictim, embeddings: torch.Tensor, inputs: Mapping[
 
 
 def token_margins(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-    """Returns each target token's logit minus the best other one, shape (batch, longest); infinite behind the end.
+    """Returns each target token's logit minus the best other one, shape (batch, longest); infinite after the end.
 
     Args:
         logits: (batch, longest, vocabulary).
@@ -134,7 +133,7 @@ def _forward_of(victim: TextVictim) -> Forward:
 def _grades_of(
     victim: TextVictim, examples: Sequence[Example], targets: Sequence[Target], clean: torch.Tensor
 ) -> Grades:
-    """Reads along; decodes where a token of a right response is no longer the likeliest, from that token on."""
+    """Checks right responses in one forward pass; decodes from the first token that is no longer the likeliest."""
 
     def grades(embeddings: torch.Tensor, inputs: Mapping[str, torch.Tensor]) -> list[Grade]:
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Which response of an example its sequence margin is of: its own where that is right, the gold text elsewhere."""
+"""The target of an example's sequence margin: its own response if right, otherwise the gold text."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ if TYPE_CHECKING:
     from robustness.victims.heads.texts import TextVictim
 
 EXACT = (torch.float32, torch.float64)
-"""In lower precisions rounding turns with the batch, and a token that was likeliest need not be."""
+"""In lower precisions rounding depends on the batch and may change the likeliest token."""
 REMEMBERED = 4_096
-"""Prompts whose responses are kept."""
+"""Number of prompts whose responses are kept."""
 
 _responses: WeakKeyDictionary[Any, dict[tuple[int, ...], Decoded]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A prompt, and the tokens that are read along behind it."""
+    """A prompt, and the target's tokens after it."""
 
     prompt: tuple[int, ...]
     places: tuple[Span | None, ...]
-    """Where in the text each token of the prompt stands; None: of the template, or special."""
+    """The place in the text of each token of the prompt; None for template and special tokens."""
     tokens: tuple[int, ...]
-    """With the one that ends them."""
+    """With the end token."""
     response: Decoded
-    """The model's own; its tokens are the target where it is right."""
+    """The model's own response; its tokens are the target if it is right."""
     is_right: bool
 
     @property
     def row(self) -> tuple[int, ...]:
-        """What the model reads: its last token's answer is that to the last token of the target."""
+        """The model's input; its last output predicts the last token of the target."""
         return self.prompt + self.tokens[:-1]
 
 
 def find_targets(victim: TextVictim, examples: Sequence[Example]) -> list[Target]:
     """Returns each example's target, in their order.
 
-    Of a right response the margin is above 0 exactly where greedy decoding gives it again; of a gold text that is not
-    decoded it is below 0. A gold text counts as far as a response may be long.
+    For a right response the margin is above 0 exactly if greedy decoding gives it again. For a gold text that is not
+    decoded it is below 0. A gold text counts up to the maximum length of a response.
     """
     most = victim.grader.answer.max_new_tokens
     found = []
@@ -61,7 +61,7 @@ def find_targets(victim: TextVictim, examples: Sequence[Example]) -> list[Target
 
 
 def own_responses(victim: TextVictim, examples: Sequence[Example]) -> list[Decoded]:
-    """Returns the greedy response to each example's text; each prompt is decoded once while it is remembered."""
+    """Returns the greedy response to each example's text; each prompt is decoded once while it is cached."""
     known = _responses.setdefault(victim, {})
     prompts = [victim.encode(example.texts) for example in examples]
     new = list(dict.fromkeys(prompt for prompt in prompts if prompt not in known))
@@ -79,22 +79,22 @@ def limits_of(victim: TextVictim) -> DecodingLimits:
 
 
 def grade_response(victim: TextVictim, response: Decoded, example: Example) -> Grade:
-    """Returns how right a response is."""
+    """Returns a response's grade."""
     return victim.grader.grade(victim.grader.row(0.0, response.text, cut=response.cut), example)
 
 
 def find_unfit_responses(victim: TextVictim, examples: Sequence[Example]) -> dict[str, str]:
-    """Returns why, by id, the examples that have no sequence margin have none."""
+    """Returns the reasons, by id, of examples without a sequence margin."""
     dtype = next(victim.model.parameters()).dtype
     if dtype not in EXACT:
         name = str(dtype).removeprefix("torch.")
-        reason = f"in {name} a response turns with the batch, so it has no margin; run with --dtype float32"
+        reason = f"in {name} a response depends on the batch, so it has no margin; run with --dtype float32"
         return {example.id: reason for example in examples}
     unfit = dict(_find_unread(victim, examples))
     fit = [example for example in examples if example.id not in unfit]
     for example, target in zip(fit, find_targets(victim, fit), strict=True):
         if not target.is_right and target.tokens == target.response.tokens:
-            unfit[example.id] = "its response begins as its gold text does, and is cut before that ends"
+            unfit[example.id] = "its response begins like its gold text, and is cut before the gold text ends"
     return unfit
 
 

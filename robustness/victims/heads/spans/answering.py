@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 N_BEST = 20
 ENCODE_TEXTS = 512
-"""Texts that are tokenised, and whose windows are sorted, at a time; bounds memory."""
+"""Texts tokenised, and sorted by window, at a time; bounds memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class AnsweringVictim:
     Args:
         model: gives start and end logits.
         tokenizer: a fast one.
-        segment_ids: whether the model is told which tokens are the question's.
+        segment_ids: whether the model gets segment ids.
         padded: whether windows of unequal length may share a batch.
         batch_tokens: tokens of a batch; None for the device's default.
     """
@@ -87,11 +87,11 @@ class AnsweringVictim:
         self.model = model
         self.tokenizer = tokenizer
         self.grader = SpanGrader()
-        """Reads its rows."""
+        """Grades its rows."""
         self.can = HeadKind.SPAN.traits.can
-        """What it may be asked."""
+        """Its abilities."""
         self.padding_sides = ("right",)
-        """On which its texts may be padded, the usual one first."""
+        """Sides on which its texts may be padded, the usual one first."""
         tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True
         self.device: torch.device = next(model.parameters()).device
         self.max_tokens = min(WINDOW_TOKENS, longest_text(model, tokenizer))
@@ -100,9 +100,9 @@ class AnsweringVictim:
         self.forwards = 0
         """Windows run through the model so far."""
         self.truncated: set[str] = set()
-        """Digests of texts whose question is longer than the window leaves room for."""
+        """Digests of texts with a truncated question."""
         self.contradicted: set[str] = set()
-        """Digests of the texts that were answered in another way when they were asked about again."""
+        """Digests of texts that got another answer when asked about again."""
         self._takes_segment_ids = segment_ids
         self._accepted = accepted_inputs(model) - (frozenset() if segment_ids else {"token_type_ids"})
         self._question_tokens = min(QUESTION_TOKENS, self.max_tokens // 3)
@@ -111,7 +111,7 @@ class AnsweringVictim:
         self.batches = TokenBatches(batch_tokens or default_tokens(self.device))
 
     def compile(self) -> str | None:
-        """Has torch.compile make faster kernels; returns why there are none, or None."""
+        """Compiles faster kernels by torch.compile; returns the reason on failure, or None."""
         texts = [("a text", "a text")]
         before = self.forwards
         failure = self._kernels.compile(lambda rows: self.logits(texts * rows))
@@ -123,10 +123,10 @@ class AnsweringVictim:
         return [prediction for chunk in self._chunks(texts) for prediction in self._predict_chunk(chunk, n_best)]
 
     def rows(self, asked: Sequence[Example]) -> Rows:
-        """Returns what `SpanRow` names of each question: its loss and its likeliest answer's place, float32.
+        """Returns the row of each question, see `SpanRow`: its loss and its likeliest answer's place, float32.
 
-        The loss is that of all spans of at most 30 tokens whose text is a gold answer, whatever the paragraph has
-        become; see `SpanMasses`.
+        The loss covers all spans of at most 30 tokens with a gold answer's text, in the current paragraph; see
+        `SpanMasses`.
         """
         rows = np.empty((len(asked), len(SpanRow)), dtype=np.float32)
         for start in range(0, len(asked), ENCODE_TEXTS):
@@ -142,14 +142,14 @@ class AnsweringVictim:
         return found.rows()
 
     def read_as(self, other: Head) -> AnsweringVictim:
-        """Returns a new head on this one's model: starts and ends are in one order in all."""
+        """Returns a new head on this one's model: starts and ends always have the same order."""
         del other
         return AnsweringVictim(
             self.model, self.tokenizer, segment_ids=self._takes_segment_ids, padded=self.company.padded
         )
 
     def describe_scoring(self) -> list[str]:
-        """What rows depend on besides the checkpoint and the text: windows, segments, device, dtype, kernels."""
+        """Everything that rows depend on besides checkpoint and text: windows, segments, device, dtype, kernels."""
         windows = [self.max_tokens, self._stride, self._question_tokens, ANSWER_TOKENS, self._takes_segment_ids]
         return [*map(str, windows), *self._kernels.describe()]
 
@@ -158,7 +158,7 @@ class AnsweringVictim:
         return None
 
     def embed(self, asked: Sequence[Example]) -> EmbeddedBatch:
-        """Returns what `embed_questions` does."""
+        """See `embed_questions`."""
         return embed_questions(self, asked)
 
     def gradient_batches(self, asked: Sequence[Example]) -> list[list[Example]]:
@@ -166,7 +166,7 @@ class AnsweringVictim:
         return batch_questions(self, asked)
 
     def locate(self, asked: Sequence[Example]) -> list[Located]:
-        """Returns the tokens of the attacked segments, each once, whatever windows it stands in."""
+        """Returns the tokens of the attacked segments, each once, also if several windows contain it."""
         return locate_in_windows(self, asked)
 
     def text_gradients(self, asked: Sequence[Example]) -> list[TextGradient]:
@@ -174,7 +174,7 @@ class AnsweringVictim:
         return question_gradients(self, asked)
 
     def find_unfit(self, asked: Sequence[Example]) -> dict[str, str]:
-        """Returns why, by id, the questions that have no margin have none."""
+        """Returns the reasons, by id, of questions without a margin."""
         return find_unfit_questions(self, asked)
 
     def logits(self, texts: Sequence[Texts]) -> Rows:
@@ -183,7 +183,7 @@ class AnsweringVictim:
         for number, chunk in enumerate(self._chunks(texts)):
             windows = self.encode(chunk)
             for batch, best in self._run(windows, _largest):
-                # A logit that is not a number must stay one.
+                # nan must stay nan.
                 np.maximum.at(rows, number * ENCODE_TEXTS + windows.owner[batch], best.cpu().numpy())
         return rows
 
@@ -203,9 +203,9 @@ class AnsweringVictim:
 
     @torch.inference_mode()
     def _run(self, windows: Windows, read: Callable[..., T]) -> Iterator[tuple[NDArray[np.int64], T]]:
-        """Yields indices of windows, longest first, with what `read` makes of them.
+        """Yields indices of windows, longest first, with the results of `read`.
 
-        It is called with the indices, start logits, end logits and allowed tokens of a batch.
+        `read` gets the indices, start logits, end logits and allowed tokens of a batch.
         """
         rows = windows.inputs["input_ids"]
         lengths = np.array([len(ids) for ids in rows])
@@ -217,7 +217,7 @@ class AnsweringVictim:
         return self.window_logits(windows, batch, self.window_inputs(windows, batch))
 
     def window_inputs(self, windows: Windows, batch: NDArray[np.int64]) -> dict[str, torch.Tensor]:
-        """Returns what the model takes of a batch of windows, padded, each of shape (batch, tokens)."""
+        """Returns the model's inputs for a batch of windows, padded, each of shape (batch, tokens)."""
         return self.inputs({key: [values[i] for i in batch] for key, values in windows.inputs.items()})
 
     def window_logits(
@@ -230,17 +230,17 @@ class AnsweringVictim:
         allowed = np.zeros((len(batch), width), dtype=bool)
         for row, index in enumerate(batch):
             allowed[row, : len(windows.allowed[index])] = windows.allowed[index]
-        # A prompt's virtual tokens come first and have logits of their own.
+        # A prompt's virtual tokens come first and have their own logits.
         starts, ends = (logits[:, -width:] for logits in (output.start_logits, output.end_logits))
         return starts, ends, torch.from_numpy(allowed).to(self.device)
 
     def inputs(self, rows: dict[str, list[list[int]]]) -> dict[str, torch.Tensor]:
-        """Returns what the model takes of some windows, padded on the right, each of shape (windows, tokens)."""
+        """Returns the model's inputs for some windows, padded on the right, each of shape (windows, tokens)."""
         padded = pad(rows, self.tokenizer, self._accepted, "right")
         return {name: torch.from_numpy(values).to(self.device) for name, values in padded.items()}
 
     def encode(self, texts: Sequence[Texts]) -> Windows:
-        """Returns the windows of each (question, paragraph), a text's own in their order."""
+        """Returns the windows of each (question, paragraph), in order."""
         questions = self._shorten([question for question, _ in texts], texts)
         encoded = self.tokenizer(
             questions,
@@ -266,7 +266,7 @@ class AnsweringVictim:
         return Windows({key: encoded[key] for key in kept}, owner, offsets, segments, allowed)
 
     def _shorten(self, questions: list[str], texts: Sequence[Texts]) -> list[str]:
-        """Cuts questions that would leave no room for the paragraph; no token is shorter than a character."""
+        """Cuts questions that would leave no room for the paragraph; every token has at least one character."""
         for index, question in enumerate(questions):
             if len(question) > self._question_tokens:
                 offsets = self.tokenizer(
@@ -285,7 +285,7 @@ def _largest(_: NDArray[np.int64], starts: torch.Tensor, ends: torch.Tensor, all
 
 
 def _prediction(context: str, spans: dict[tuple[int, int], float], n_best: int) -> Prediction:
-    """The best spans; of equals the earlier, then the shorter. A paragraph without a token has the answer ""."""
+    """The best spans; among equals the earlier, then the shorter. A paragraph without a token has the answer ""."""
     ranked = sorted(spans.items(), key=lambda item: (-item[1], item[0]))[:n_best]
     if not ranked:
         return Prediction(("",), (0.0,))

@@ -9,7 +9,7 @@ import torch
 
 @dataclass(frozen=True, slots=True)
 class TopSpans:
-    """The best spans of each window, best first; -inf where there are fewer."""
+    """The best spans of each window, best first; -inf for missing ones."""
 
     scores: torch.Tensor
     """Sum of start and end logit, shape (windows, count)."""
@@ -46,7 +46,7 @@ def top_spans(
         return torch.nn.functional.pad(values, (0, width - 1)).unfold(1, width, 1)
 
     sums = starts.float()[:, :, None] + behind(ends.float())
-    # Masked as a whole: a logit that is no number would make spans that end in the padding the best.
+    # Masks whole spans, because a nan logit would make spans that end in the padding the best.
     sums = sums.masked_fill(~(allowed[:, :, None] & behind(allowed)), -torch.inf)
     best = sums.reshape(windows, tokens * width).topk(min(count, tokens * width), dim=1)
     begins = best.indices // width

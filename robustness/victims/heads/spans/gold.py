@@ -1,4 +1,4 @@
-"""Where gold answers stand among the tokens of a paragraph."""
+"""Finds gold answers among the tokens of a paragraph."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from robustness.tasks.answer_scores import normalised_tokens
 from robustness.tasks.gold import GoldSpan
 
 _DROPPED = frozenset(string.punctuation + "anthe")
-"""What normalising may remove besides blanks: punctuation, and the letters of a, an and the."""
+"""Characters that normalising may remove besides blanks: punctuation, and the letters of a, an and the."""
 
 
 def find_gold_spans(
@@ -22,15 +22,15 @@ def find_gold_spans(
 ) -> NDArray[np.int64]:
     """Returns the first and last token of each span whose text is a gold answer by SQuAD's rules, shape (spans, 2).
 
-    Characters that normalising never removes are the same in a gold answer and in all its spans, so that only spans
-    around those characters are normalised, not each of the paragraph's.
+    Characters that normalising never removes are equal in a gold answer and all its spans. So only spans around those
+    characters are normalised, not all of the paragraph.
 
     Args:
         context: the paragraph.
-        answers: gold ones, wherever they stand.
+        answers: gold answers at any place.
         offsets: start and end characters of a window's tokens, shape (tokens, 2).
         allowed: its tokens of the paragraph, shape (tokens,).
-        longest: tokens of a span, at most.
+        longest: maximum of tokens in a span.
 
     >>> starts = [0, 3, 10]
     >>> tokens = np.array([[start, end] for start, end in zip(starts, [2, 9, 11])])
@@ -52,21 +52,21 @@ def find_gold_spans(
     return np.array(sorted(found), dtype=np.int64).reshape(-1, 2)
 
 
-@lru_cache(maxsize=64)  # a paragraph has several windows, and a question many forms beside one paragraph
+@lru_cache(maxsize=64)  # a paragraph has several windows, and a question has many forms with one paragraph
 def _skeleton_of(context: str) -> tuple[str, NDArray[np.int64]]:
-    """What is kept of a paragraph, and how much of it stands before each character and the end."""
+    """The kept characters of a paragraph, and their number before each character and the end."""
     kept = [_skeleton(character) for character in context]
     return "".join(kept), np.array(list(accumulate(map(len, kept), initial=0)), dtype=np.int64)
 
 
 @lru_cache(maxsize=4_096)
 def _skeleton(text: str) -> str:
-    """What normalising always keeps of a text, character by character; a final sigma is a sigma."""
+    """The characters of a text that normalising always keeps; a final sigma is a sigma."""
     return "".join(c for c in text.lower().replace("\u03c2", "\u03c3") if c not in _DROPPED and not c.isspace())
 
 
 def _occurrences(text: str, part: str) -> list[int]:
-    """Where a part begins, overlapping ones too; the empty part everywhere."""
+    """The places where a part begins, including overlaps; everywhere for an empty part."""
     found, at = [], text.find(part)
     while at >= 0:
         found.append(at)

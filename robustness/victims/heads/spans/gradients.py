@@ -1,4 +1,4 @@
-"""A question answering model seen as a differentiable function of its texts' word embeddings."""
+"""A question answering model as a differentiable function of its texts' word embeddings."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ RIGHT, WRONG = "right_spans", "wrong_spans"
 
 
 def embed_questions(victim: AnsweringVictim, examples: Sequence[Example]) -> EmbeddedBatch:
-    """Encodes examples as one padded batch whose two logits are those of the best right and the best wrong span.
+    """Encodes examples as one padded batch; the two logits are those of the best right and best wrong span.
 
-    A span's logit is s_a + t_b, its start and end logit; it is right where its text matches a gold answer exactly,
-    by SQuAD's rules, so the margin max over right (s_a + t_b) - max over wrong (s_a + t_b) is above 0 exactly where
-    the answer is right. The attacked segments' tokens are the content, without gold answers that are protected. Of a
-    paragraph of several windows the first counts.
+    A span's logit is s_a + t_b, its start and end logit. It is right if its text matches a gold answer exactly, by
+    SQuAD's rules. So the margin max over right (s_a + t_b) - max over wrong (s_a + t_b) is above 0 exactly if the
+    answer is right. The content is the attacked segments' tokens, without protected gold answers. Only the first
+    window of a paragraph counts.
 
     Raises:
-        CheckpointError: a model that does not read its embeddings once.
+        CheckpointError: the model does not read its embeddings exactly once.
     """
     windows = victim.encode([example.texts for example in examples])
     chosen = _first_windows(windows, len(examples))
@@ -67,7 +67,7 @@ def embed_questions(victim: AnsweringVictim, examples: Sequence[Example]) -> Emb
 
 
 def find_unfit_questions(victim: AnsweringVictim, examples: Sequence[Example]) -> dict[str, str]:
-    """Returns why, by id, the examples that have no margin have none."""
+    """Returns the reasons, by id, of examples without a margin."""
     if not examples:
         return {}
     windows = victim.encode([example.texts for example in examples])
@@ -75,7 +75,7 @@ def find_unfit_questions(victim: AnsweringVictim, examples: Sequence[Example]) -
     unfit = {}
     for example, count, index in zip(examples, counts, _first_windows(windows, len(examples)), strict=True):
         if count > 1:
-            unfit[example.id] = f"its paragraph is read in {count} windows, which share tokens"
+            unfit[example.id] = f"its paragraph is read in {count} windows that share tokens"
             continue
         right, wrong = judge_spans(example, windows, index)
         if not right.any() or not wrong.any():
@@ -93,9 +93,9 @@ def batch_questions(victim: AnsweringVictim, examples: Sequence[Example]) -> lis
 
 
 def judge_spans(example: Example, windows: Windows, index: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Returns which spans of a window are right and which wrong answers, both of shape (tokens, span lengths).
+    """Returns which spans of a window are right and which are wrong, both of shape (tokens, span lengths).
 
-    Entry (a, k) is the span of the tokens a to a + k; both are false where that is no span of the paragraph.
+    Entry (a, k) is the span of the tokens a to a + k; both are false if it is no span of the paragraph.
     """
     allowed, offsets = windows.allowed[index], windows.offsets[index]
     tokens = len(allowed)
@@ -109,7 +109,7 @@ def judge_spans(example: Example, windows: Windows, index: int) -> tuple[NDArray
 
 
 def _content(example: Example, windows: Windows, index: int) -> list[bool]:
-    """Which tokens of a window may be perturbed; a segment below 0 is that of a special token."""
+    """The tokens of a window that may be perturbed; special tokens have a segment below 0."""
     places = zip(windows.segments[index].tolist(), windows.offsets[index].tolist(), strict=True)
     return [start < end and is_open(example, (segment, start, end)) for segment, (start, end) in places]
 
@@ -125,7 +125,7 @@ def _forward_of(victim: AnsweringVictim) -> Forward:
             output = victim.model(**own)
         victim.forwards += len(embeddings)
         width = embeddings.shape[1]
-        # A prompt's virtual tokens come first and have logits of their own.
+        # A prompt's virtual tokens come first and have their own logits.
         starts, ends = (logits[:, -width:].float() for logits in (output.start_logits, output.end_logits))
         lengths = inputs[RIGHT].shape[2]
         sums = starts[:, :, None] + torch.nn.functional.pad(ends, (0, lengths - 1)).unfold(1, lengths, 1)

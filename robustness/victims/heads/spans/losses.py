@@ -1,4 +1,4 @@
-"""The loss of a question: of all its windows' start and end logits, and where the gold spans stand in them."""
+"""The loss of a question, from all its windows' start and end logits and the places of gold spans."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 NO_GOLD_LOSS = -math.log(np.finfo(np.float64).smallest_subnormal)
-"""Where no gold span is left: that of the smallest probability above 0, 744.4 nats."""
+"""Loss without any gold span: that of the smallest probability above 0, 744.4 nats."""
 
 
 @final
@@ -32,20 +32,20 @@ class SpanMasses:
     """
 
     sums: NDArray[np.float64]
-    """Log of the summed exponentials of starts, ends, and gold spans: shape (questions, 3)."""
+    """Log-sum-exp of starts, ends, and gold spans, shape (questions, 3)."""
 
     @classmethod
     def none_yet(cls, questions: int) -> SpanMasses:
-        """Returns those of no window."""
+        """Returns the masses without any window."""
         return cls(np.full((questions, 3), -np.inf))
 
     def add(self, owners: NDArray[np.int64], masses: NDArray[np.float64]) -> None:
-        """Adds windows, with the question that each is of; masses as of `span_masses`."""
-        with np.errstate(invalid="ignore"):  # what is no number stays none
+        """Adds windows with their questions; masses as from `span_masses`."""
+        with np.errstate(invalid="ignore"):  # nan stays nan
             np.logaddexp.at(self.sums, owners, masses)
 
     def losses(self) -> NDArray[np.float64]:
-        """Returns the losses, shape (questions,); not a number where a logit is none."""
+        """Returns the losses, shape (questions,); nan if a logit is nan."""
         starts, ends, gold = self.sums.T
         with np.errstate(invalid="ignore"):
             whole = starts + ends
@@ -55,13 +55,13 @@ class SpanMasses:
 def span_masses(
     starts: torch.Tensor, ends: torch.Tensor, allowed: torch.Tensor, gold: Sequence[NDArray[np.int64]]
 ) -> NDArray[np.float64]:
-    """Returns the log of the summed exponentials of starts, ends and gold spans, shape (windows, 3).
+    """Returns the log-sum-exp of starts, ends and gold spans, shape (windows, 3).
 
     Args:
         starts: start logits, shape (windows, tokens).
         ends: end logits.
         allowed: tokens of the paragraph, bool.
-        gold: of each window the first and last tokens of its gold spans, shape (spans, 2).
+        gold: for each window the first and last tokens of its gold spans, shape (spans, 2).
     """
     first, last = (logits.double().masked_fill(~allowed, -torch.inf) for logits in (starts, ends))
     masses = torch.stack([first.logsumexp(dim=1), last.logsumexp(dim=1)], dim=1).cpu().numpy()

@@ -1,4 +1,4 @@
-"""The rows of questions, gathered over the windows that they are read in."""
+"""The rows of questions, gathered over their windows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from robustness.victims.heads.spans.losses import SpanMasses, span_masses
 from robustness.victims.heads.spans.windows import ANSWER_TOKENS, Windows
 
 Part = tuple[NDArray[np.float64], TopSpans]
-"""What is read of a batch of windows: their masses and best spans."""
+"""The masses and best spans of a batch of windows."""
 
 
 @final
@@ -26,7 +26,7 @@ class SpanRows:
 
     Args:
         asked: the questions.
-        windows: theirs.
+        windows: the questions' windows.
     """
 
     def __init__(self, asked: Sequence[Example], windows: Windows) -> None:
@@ -35,17 +35,17 @@ class SpanRows:
             find_gold_spans(asked[owner].texts[1], asked[owner].answers, offsets, allowed, ANSWER_TOKENS)
             for owner, offsets, allowed in zip(windows.owner, windows.offsets, windows.allowed, strict=True)
         ]
-        """Of each window the first and last tokens of its gold spans, shape (spans, 2)."""
+        """For each window the first and last tokens of its gold spans, shape (spans, 2)."""
         self._masses = SpanMasses.none_yet(len(asked))
         self._spans: list[dict[tuple[int, int], float]] = [{} for _ in asked]
 
     def read(self, batch: NDArray[np.int64], starts: torch.Tensor, ends: torch.Tensor, allowed: torch.Tensor) -> Part:
-        """Returns what rows need of some windows' logits, each of shape (windows, tokens)."""
+        """Returns the parts of rows from some windows' logits, each of shape (windows, tokens)."""
         best = top_spans(starts, ends, allowed, count=1, max_tokens=ANSWER_TOKENS)
         return span_masses(starts, ends, allowed, [self.gold[index] for index in batch]), best
 
     def add(self, batch: NDArray[np.int64], part: Part) -> None:
-        """Adds what was read of some windows."""
+        """Adds the readings of some windows."""
         masses, best = part
         self._masses.add(self._windows.owner[batch], masses)
         collect_spans(self._spans, self._windows, batch, best)
@@ -60,7 +60,7 @@ class SpanRows:
 def collect_spans(
     found: list[dict[tuple[int, int], float]], windows: Windows, batch: NDArray[np.int64], best: TopSpans
 ) -> None:
-    """Adds the spans of a batch of windows, as characters of the paragraph; of one span the best window counts."""
+    """Adds the spans of a batch of windows, as characters of the paragraph; each span keeps its best window."""
     scores, starts, ends = (part.cpu().numpy() for part in (best.scores, best.starts, best.ends))
     for row, index in enumerate(batch):
         spans, shift = found[windows.owner[index]], windows.offsets[index]

@@ -1,4 +1,4 @@
-"""The gradient of a question's loss at its text, over all windows that the text is read in."""
+"""The gradient of a question's loss at its text, over all windows of the text."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 
 def question_gradients(victim: AnsweringVictim, examples: Sequence[Example]) -> list[TextGradient]:
-    """Returns the gradient at each question's text of its loss, which does not saturate where it is right.
+    """Returns the gradient of each question's loss at its text; the loss does not saturate for a right answer.
 
-    A token that several windows read has the sum of its gradients in them.
+    A token in several windows has the sum of its gradients.
     """
     if not examples:
         return []
@@ -58,7 +58,7 @@ def _windows_of(windows: Windows, count: int) -> list[NDArray[np.int64]]:
 def _locate(
     windows: Windows, example: Example, own: NDArray[np.int64]
 ) -> tuple[Located, list[tuple[NDArray[np.int64], NDArray[np.int64]]]]:
-    """A text's content tokens and, for each of its windows, where it holds some of them and which."""
+    """A text's content tokens and, for each window, the places of its content tokens."""
     numbers: dict[tuple[Span, int, int], int] = {}
     found = []
     for window in own:
@@ -69,7 +69,7 @@ def _locate(
         for place in places.tolist():
             token = windows.inputs["input_ids"][window][place]
             span = (int(segments[place]), int(offsets[place, 0]), int(offsets[place, 1]))
-            seen[span, token] += 1  # the bytes of one character share its place, and may be the same
+            seen[span, token] += 1  # the bytes of one character share its place and may be equal
             which.append(numbers.setdefault((span, token, seen[span, token]), len(numbers)))
         found.append((places, np.array(which, dtype=np.int64)))
     tokens = np.array([token for _, token, _ in numbers], dtype=np.int64)
@@ -115,7 +115,7 @@ def _loss(
     own: NDArray[np.int64],
     pairs: Mapping[int, tuple[torch.Tensor, torch.Tensor]],
 ) -> torch.Tensor:
-    """Of one question, as `SpanMasses` defines it; where no gold span is left its slope is 0."""
+    """The loss of one question, see `SpanMasses`; its slope is 0 without any gold span."""
     starts, ends, gold = [], [], []
     for window in own.tolist():
         s, e = pairs[window]

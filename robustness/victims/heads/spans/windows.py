@@ -1,4 +1,4 @@
-"""What a tokenizer makes of questions and paragraphs: windows of tokens."""
+"""Windows of tokens: a tokenizer's encoding of questions and paragraphs."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ QUESTION_TOKENS = 64
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """What the tokenizer made of some texts."""
+    """The tokenizer's encoding of some texts."""
 
     inputs: dict[str, list[list[int]]]
     owner: NDArray[np.int64]
-    """Index of the text that each window is of."""
+    """Index of each window's text."""
     offsets: list[NDArray[np.int64]]
-    """Of each window: start and end characters of its tokens, shape (tokens, 2)."""
+    """For each window: start and end characters of its tokens, shape (tokens, 2)."""
     segments: list[NDArray[np.int64]]
-    """Of each window: 0 for tokens of the question, 1 for the paragraph's, -1 for others, shape (tokens,)."""
+    """For each window: 0 for tokens of the question, 1 for the paragraph's, -1 for others, shape (tokens,)."""
     allowed: list[NDArray[np.bool_]]
-    """Of each window: its tokens of the paragraph."""
+    """For each window: its tokens of the paragraph."""
