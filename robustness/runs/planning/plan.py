@@ -149,7 +149,8 @@ def make_plan(settings: PlanSettings) -> Plan:
         where = "" if isinstance(settings.pairs, Pair) else f" in {settings.pairs}"
         raise UsageError(
             f"suite {settings.suite}: no pair{where} has the task of any of its test sets "
-            f"({', '.join(unserved)}); the pairs' tasks are {', '.join(sorted({pair.task.name for pair in pairs}))}"
+            f"({', '.join(unserved)}); the pairs' tasks are {', '.join(sorted({pair.task.name for pair in pairs}))}; "
+            "give a test set of such a task: --testset NAME, or a file of your own (docs/testsets.md)"
         )
     return Plan(
         settings=settings,

@@ -143,7 +143,7 @@ CASES = {
         lambda world: world.rows([{"text": "fine", "label": 0}, {"text": "dull", "label": 7}]),
         "label 7; it has labels 0 to 1 (negative, positive)",
     ),
-    "a test set of another task": (testset('"mood.toml"', '"sst2"'), "no pair has the task of any of its test sets"),
+    "a test set of another task": (testset('"mood.toml"', '"sst2"'), "give a test set of such a task: --testset"),
     "a reference with other labels": (
         lambda world: world.relabel("reference", {"0": "World", "1": "Sports"}),
         "label-map: its labels (0: World, 1: Sports) cannot be mapped by name to those of mood (negative, positive)",
