@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from robustness.reports.page.divergent_examples import DivergentExample, explain_none, find_divergent_examples
+from robustness.reports.page.first_screen.screen import build_first_screen
 from robustness.reports.page.generated_answers import find_generated_answers, generates
 from robustness.reports.page.heatmaps import accuracy_maps, transfer_maps
 from robustness.reports.page.pagetables import (
@@ -96,7 +97,8 @@ def write_page(
         replays: Answers to texts found on the partner: source, target, testset, attack, example_id, prediction.
         disagreements: Where gradients point another way than adversarial distances, a sentence each.
     """
-    style, script = _asset("page.css"), _asset("page.js")
+    style, script = _asset("page.css") + _asset("first_screen.css"), _asset("page.js")
+    answers = summarise_run(tables[Table.PAIRS], record)
     page = (
         _environment()
         .get_template("page.html")
@@ -106,7 +108,9 @@ def write_page(
             script_hash=Markup(_hash(script)),
             disagreements=disagreements,
             command=command_line(record, folder),
-            **_answer_parts(record, tables),
+            answers=answers,
+            screen=build_first_screen(record, tables, replays, answers, folder),
+            **_answer_parts(record, tables, answers),
             **_detail_parts(record, tables, replays),
             **_run_parts(record, tables),
         )
@@ -118,18 +122,15 @@ def write_page(
     return path
 
 
-def _answer_parts(record: RunRecord, tables: Tables) -> dict[str, object]:
-    """The head of the page: answers, and where the arms differ."""
+def _answer_parts(record: RunRecord, tables: Tables, answers: Summaries) -> dict[str, object]:
+    """Where the arms differ."""
     arms, pairs = arms_of_run(record.pairs, record), tables[Table.PAIRS]
     candidates = (arms_of_pair(pair, record).candidate.name for pair in record.pairs)
     methods = join_words(list(dict.fromkeys(candidates)))
-    answers = summarise_run(pairs, record)
     return {
         "title": f"{capital(arms.reference.name)} against {methods}, under attack",
-        "subtitle": _subtitle(record, tables[Table.EXAMPLES]),
         "margin": points(record.statistics.margin),
         "arms": arms,
-        "answers": answers,
         "forests": _forests(tables[Table.FRAGILITY], answers, record),
         "fragility": fragility_table(tables[Table.FRAGILITY], arms),
         "pairs": pairs_table(pairs, arms),
@@ -210,13 +211,6 @@ def _hash(script: str) -> str:
 def _optional(tables: Tables, name: str) -> pd.DataFrame:
     """A table that only runs with probes have."""
     return next((frame for table, frame in tables.items() if table == name), pd.DataFrame())
-
-
-def _subtitle(record: RunRecord, examples: pd.DataFrame) -> str:
-    n = f"{len(examples):,}".replace(",", "\u202f")
-    sets = join_words([testset.name for testset in record.testsets])
-    attacks = f"{len(record.attacks)} attack" + ("" if len(record.attacks) == 1 else "s")
-    return f"{n} outcomes of {len(record.checkpoints)} checkpoints on {sets}; {attacks}. {record.started[:10]}"
 
 
 def _pairs_left_out(record: RunRecord) -> str:

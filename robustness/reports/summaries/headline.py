@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
 import pandas as pd
 
@@ -16,6 +17,7 @@ from robustness.reports.summaries.sentences import count_comparisons, efforts_at
 from robustness.reports.summaries.tallies import of_family
 from robustness.reports.summaries.wording import capital, join_words, points
 from robustness.runs.cells import NO_ATTACK, WORST_CASE
+from robustness.runs.storage.record import PairRecord
 from robustness.stats import CANDIDATE_FRAGILE, REFERENCE_FRAGILE, Reason, Verdict
 
 NOT_COMPARED = "Nothing has been compared yet."
@@ -49,6 +51,26 @@ class Headline:
 
     def __str__(self) -> str:
         return " ".join(filter(None, (self.collapse, self.difference)))
+
+
+class Answered(Protocol):
+    """What is known of one pair or method."""
+
+    @property
+    def headline(self) -> Headline:
+        """Its two facts."""
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """None without a comparison."""
+
+    @property
+    def kept(self) -> Sequence[Kept]:
+        """On each test set, after the strongest attack on it."""
+
+    @property
+    def pairs(self) -> Sequence[PairRecord]:
+        """The pair, or those of the method."""
 
 
 def headline(rows: pd.DataFrame, kept: Sequence[Kept], arms: Arms, margin: float) -> Headline:
@@ -99,12 +121,19 @@ def _describe_collapse(kept: Sequence[Kept], planned: pd.DataFrame, arms: Arms) 
         (only, collapse), *_ = judged
         return f"{_clause(collapse, arms)} {_under(only, planned)}."
     total, found = len(judged), Counter(collapse for _, collapse in judged)
-    if set(found) <= {Collapse.NEITHER, Collapse.HOLD}:
+    if not set(found) & set(COLLAPSES):
         return f"both hold up on all {total} test sets." if found[Collapse.HOLD] == total else NEITHER.format(total)
     if len(found) == 1:
         return f"{_clause(judged[0][1], arms)} on all {total} test sets."
-    clauses = [f"{_clause(each, arms)} on {found[each]}" for each in COLLAPSES if found[each]]
-    return f"of {total} test sets, {join_words(clauses)}."
+    first, *others = (each for each in COLLAPSES if found[each])
+    clauses = [f"{_clause(first, arms)} on {found[first]} of {total} test sets"]
+    return f"{join_words([*clauses, *(f'{_subject(each, arms)} on {found[each]}' for each in others)])}."
+
+
+def _subject(collapse: Collapse, arms: Arms) -> str:
+    """Who collapses."""
+    alone = {Collapse.REFERENCE: arms.reference, Collapse.CANDIDATE: arms.candidate}
+    return f"{alone[collapse].name} alone" if collapse in alone else collapse.value.partition(" collapse")[0]
 
 
 def _clause(collapse: Collapse, arms: Arms) -> str:
@@ -206,3 +235,57 @@ def _at_floor(planned: pd.DataFrame, rows: pd.DataFrame, arms: Arms) -> str:
         where = _where(candidate or reference, len(efforts))
         return f"{sooner.name} breaks with less effort than {other.name}{where}."
     return CANNOT_SAY
+
+
+def join_headlines(answers: Sequence[Answered], arms: Arms) -> Headline:
+    """Returns both facts about several pairs or methods, counted.
+
+    Args:
+        answers: Of each pair or method.
+        arms: What to call the arms of all.
+    """
+    verdicts = Counter(each.verdict for each in answers if each.verdict is not None)
+    if not verdicts:
+        return answers[0].headline
+    return Headline(capital(_count_collapses(answers)), capital(_count_verdicts(verdicts, arms)))
+
+
+def _count_collapses(answers: Sequence[Answered]) -> str:
+    """In how many pairs arms collapse, on at least one test set."""
+    judged = [collapses for each in answers if (collapses := set(map(judge_collapse, each.kept)) - {None})]
+    if not judged:
+        return ""
+    noun = "methods" if any(len(each.pairs) > 1 for each in answers) else "pairs"
+    where = " on at least one test set" if any(len(each.kept) > 1 for each in answers) else ""
+    both = sum(Collapse.BOTH in found for found in judged)
+    one = sum(bool(found & _ALONE) and Collapse.BOTH not in found for found in judged)
+    total = len(judged)
+    if both == total:
+        return f"both arms collapse in all {total} {noun}{where}."
+    if both + one == 0:
+        return f"no arm collapses in any of {total} {noun}."
+    if not both:
+        return f"one arm collapses in {'all' if one == total else f'{one} of'} {total} {noun}{where}."
+    rest = f" and one arm in {one}" if one else ""
+    return f"both arms collapse in {both} of {total} {noun}{rest}{where}."
+
+
+_ALONE = frozenset({Collapse.ONE, Collapse.REFERENCE, Collapse.CANDIDATE})
+
+
+def _count_verdicts(verdicts: Counter[Verdict], arms: Arms) -> str:
+    total = verdicts.total()
+    candidate, reference = (sum(verdicts[each] for each in words) for words in (CANDIDATE_FRAGILE, REFERENCE_FRAGILE))
+    less, equal, open_ = (
+        verdicts[each] for each in (Verdict.LESS_ACCURATE, Verdict.EQUIVALENT, Verdict.INCONCLUSIVE)
+    )
+    if open_ == total:
+        return "which arm is weaker, this run cannot say of any."
+    clauses = [f"{arms.candidate.name} is more fragile in {candidate}"] if candidate else []
+    clauses += [f"{arms.reference.name} is more fragile in {reference}"] if reference else []
+    clauses += [f"one arm is only less accurate in {less}"] if less else []
+    clauses += [f"both count as equal in {equal}"] if equal else []
+    if not open_ and len(clauses) == 1:
+        return f"{clauses[0].rpartition(' in ')[0]} in all {total}."
+    rest = f"; of {open_} this run cannot say" if open_ else ""
+    return f"{join_words(clauses)} of {total}{rest}."

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import pandas as pd
 
@@ -84,3 +85,17 @@ def find_clean(here: pd.DataFrame, attack: str, known: Both | None = None) -> Bo
     if clean.empty:
         return known
     return float(clean["reference_value"].iloc[0]), float(clean["candidate_value"].iloc[0])
+
+
+def mean_kept(kept: Sequence[Kept]) -> tuple[Both | None, Both] | None:
+    """Returns both arms' clean and robust accuracy, the mean over test sets; None without any."""
+    if not kept:
+        return None
+    known = [each.clean for each in kept if each.clean is not None]
+    robust = _mean([each.robust for each in kept])
+    return (_mean(known) if len(known) == len(kept) else None), robust
+
+
+def _mean(values: Sequence[Both]) -> Both:
+    reference, candidate = (fmean(side) for side in zip(*values, strict=True))
+    return reference, candidate

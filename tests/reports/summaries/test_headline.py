@@ -73,9 +73,7 @@ def test_several_test_sets_are_counted(say: Any) -> None:
 
     assert every.collapse == "Both collapse on all 3 test sets."
     assert none.collapse == "Neither collapses on any of 2 test sets."
-    assert mixed.collapse == (
-        "Of 4 test sets, both collapse on 1, at least one collapses on 1 and only LoRA collapses on 1."
-    )
+    assert mixed.collapse == ("Both collapse on 1 of 4 test sets, at least one on 1 and LoRA alone on 1.")
 
 
 def test_an_adversarial_test_set_is_held_against_clean_accuracy_before_the_run(say: Any) -> None:
