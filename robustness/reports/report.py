@@ -13,8 +13,8 @@ from robustness.engine.outcome import Status
 from robustness.reports.budget_figure import draw_budgets
 from robustness.reports.comparisons.comparison import Family
 from robustness.reports.notebook import to_html
-from robustness.reports.page.plots import PLANNED
 from robustness.reports.page.writing import write_page
+from robustness.reports.places import PLANNED
 from robustness.reports.summaries.endpoints import find_disagreements
 from robustness.reports.summaries.summary import summarise_run
 from robustness.reports.tables.attacks import build_attacks

@@ -16,7 +16,8 @@ from robustness.definitions.catalog import PROBES
 from robustness.engine.outcome import Status
 from robustness.errors import UsageError
 from robustness.recipes.embedding.balls import Norm
-from robustness.reports.page.generated_answers import find_generated_answers
+from robustness.reports.page.sections.texts import describe_texts
+from robustness.reports.summaries.arms import arms_of_run
 from robustness.reports.tables.columns import Table
 from robustness.runs.planning.plan import PlanSettings, make_plan
 from robustness.sensitivity.building import find_probe
@@ -167,10 +168,12 @@ def test_white_box_attacks_fill_the_rows_of_a_pair_that_generates(pair: TextPair
     replays = pd.DataFrame(columns=["source", "target", "testset", "attack", "example_id", "response", "correct"])
     record = report.record
     shown = [
-        find_generated_answers(record.pairs, rows[rows["attack"].isin(["none", attack])], replays, record)
+        describe_texts(
+            rows[rows["attack"] == attack], replays, record.pairs, arms_of_run(record.pairs, record), record
+        )
         for attack in ("pgd", "hotflip-vocabulary")
     ]
-    assert not shown[0] and shown[1]  # perturbed embeddings are no text
+    assert not shown[0].texts and shown[0].n_without_text and shown[1].texts  # perturbed embeddings are no text
     assert (broken[broken["attack"].isin(["gbda", "hotflip-vocabulary"])]["decodes"] > 0).all()
 
 

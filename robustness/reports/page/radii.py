@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+from matplotlib.axes import Axes
+from matplotlib.ticker import NullFormatter, NullLocator
 
-from robustness.reports.page.plots import Draw
-from robustness.reports.page.svg import FULL, INK, PEFT, soften
+from robustness.reports.page.panels import PLAIN
+from robustness.reports.page.svg import FULL, PEFT, explain, soften
 from robustness.reports.summaries.arms import Arms
 from robustness.reports.visible import visible
 
@@ -49,36 +49,36 @@ def radii_of_pair(probed: pd.DataFrame, arms: Mapping[str, str]) -> Iterator[tup
                 yield str(testset), kept.sort_values((FOUND, "full"))
 
 
-def draw_radii(rows: pd.DataFrame, arms: Arms) -> Draw:
-    """One line an example and arm on a shared logarithmic axis, from certified radius to attack's distance."""
+def draw_radii(rows: pd.DataFrame, arms: Arms) -> tuple[Callable[[Axes], None], float]:
+    """One line an example and arm on a shared logarithmic axis, from certified radius to attack's distance.
+
+    Returns:
+        What draws it, and its height in inches.
+    """
     shown = rows.head(MAX_EXAMPLES)
 
-    def draw(width: float) -> Figure:
-        height = 0.24 * len(shown) + 0.8
-        figure = Figure(figsize=(width, height))
-        axes = figure.add_axes((0.03, 0.55 / height, 0.94, 1 - 0.65 / height))
+    def draw(axes: Axes) -> None:
         soften(axes)
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_major_formatter(PLAIN)
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.xaxis.set_minor_locator(NullLocator())
         for place in range(len(shown)):
             row = shown.iloc[place]
-            for offset, (marker, colour, arm) in zip((-0.16, 0.16), SHAPES, strict=True):
-                low, high, y = row[(CERTIFIED, arm)], row[(FOUND, arm)], place + offset
-                axes.plot([low, high], [y, y], color=colour, linewidth=1.0, alpha=0.55)
+            for offset, (marker, colour, role), name in zip((-0.16, 0.16), SHAPES, arms.shorts, strict=True):
+                low, high, y = row[(CERTIFIED, role)], row[(FOUND, role)], place + offset
+                (line,) = axes.plot([low, high], [y, y], color=colour, linewidth=1.0, alpha=0.55)
+                explain(line, f"{name}, {row.name}: certified {low:.3g}, broken at {high:.3g}")
                 axes.plot(low, y, "|", color=colour, markersize=7, markeredgewidth=1.8)
                 axes.plot(high, y, marker, color=colour, markersize=4.5, markeredgewidth=0)
-                vote = row.get((VOTE, arm), np.nan)
+                vote = row.get((VOTE, role), np.nan)
                 if vote > 0:
                     axes.plot(vote, y, "D", color=colour, markersize=3.5, markerfacecolor="none")
         axes.set_ylim(len(shown) - 0.4, -0.6)
         axes.set_yticks([])
-        names = " and ".join(map(visible, arms.shorts))
-        axes.set_xlabel(f"l2 distance, median token norms: {names}", color=INK)
-        return figure
+        axes.set_xlabel("l2 distance, median token norms", fontsize=9)
 
-    return draw
+    return draw, 0.2 * len(shown) + 0.6
 
 
 def say_radii(rows: pd.DataFrame, arms: Arms) -> str:

@@ -87,4 +87,5 @@ def _foreseen(record: RunRecord) -> str:
     """What was to be expected of the plan: on the page, beside what was found."""
     assumed = Assumptions(margin=record.statistics.margin, alpha=record.statistics.alpha)
     seeds = count_seeds([(pair.task, pair.base, pair.seed) for pair in record.pairs])
-    return "; ".join(line.strip() for line in describe_power(recorded_sets(record), seeds, assumed))
+    lines = (line.strip() for line in describe_power(recorded_sets(record), seeds, assumed))
+    return "; ".join(lines).replace(":; ", ": ")

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from robustness.reports.page.divergent_examples import COLUMNS, explain_none, find_divergent_examples
+from robustness.reports.page.divergent_examples import COLUMNS, explain_none
 from robustness.runs.storage.record import PairRecord
 
 REPLAYS = ["source", "target", "testset", "attack", "example_id", "correct"]
@@ -65,7 +65,6 @@ def test_where_everything_found_breaks_both_it_is_counted(pair: PairRecord) -> N
         ]
     )
 
-    assert find_divergent_examples(pair, examples, replays) == []
     assert explain_none([pair], examples, replays) == (
         "The other arm gets every one of the 3 texts that attacks found wrong too."
     )
@@ -78,21 +77,3 @@ def test_texts_that_the_other_arm_was_not_asked_about_are_not_claimed(pair: Pair
     assert explain_none([pair], examples, replays) == (
         "Attacks found 3 texts; of the 1 asked of the other arm, it gets every one wrong too."
     )
-
-
-def test_a_text_that_the_other_arm_withstood_breaks_the_arm_it_was_found_on(pair: PairRecord) -> None:
-    """What the reference answers to its own texts, or other checkpoints to any, is no evidence."""
-    examples = pd.concat([attacked(pair.reference, "fs"), attacked(pair.candidate, "ss")])
-    replays = pd.concat(
-        [
-            asked(pair.candidate, pair.reference, {"e0": 1, "e1": 0}),
-            asked(pair.reference, pair.candidate, {"e1": 0}),
-            asked(pair.reference, "base", {"e1": 1}),
-            asked("base", pair.candidate, {"e1": 1}),
-        ]
-    )
-
-    (found,) = find_divergent_examples(pair, examples, replays)
-
-    assert (found.breaks, found.attack, found.example_id) == ("peft", "swap", "e0")
-    assert (found.gold, found.wrong) == ("positive", "negative")

@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from robustness.reports.page.radii import CERTIFIED, FOUND, VOTE, draw_radii, radii_of_pair, say_radii
-from robustness.reports.page.svg import WIDE, page_style
 from robustness.reports.summaries.arms import name_arms
 
 ARMS = {"a": "full", "b": "peft"}
@@ -78,10 +78,11 @@ def test_bounds_that_point_different_ways_are_called_so() -> None:
 def test_each_arm_of_an_example_is_a_line_from_certificate_to_attack() -> None:
     rows = only(frame(certified=[(1e-4, 2e-4)], vote=[(0.05, 0.0)], found=[(0.1, 0.2)]))
 
-    with page_style():
-        axes: Any = draw_radii(rows, name_arms("full", "lora"))(WIDE).axes[0]
+    axes: Any = Figure().add_subplot()
+    draw, height = draw_radii(rows, name_arms("full", "lora"))
+    draw(axes)
 
     spans = [line.get_xdata() for line in axes.lines if len(line.get_xdata()) == 2]
     assert [list(map(float, span)) for span in spans] == [[1e-4, 0.1], [2e-4, 0.2]]
     assert [line.get_marker() for line in axes.lines].count("D") == 1
-    assert axes.get_xscale() == "log"
+    assert axes.get_xscale() == "log" and height == pytest.approx(0.8)

@@ -26,6 +26,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
       body.append(...ordered);
     });
   });
+  if (rows.length < 8) continue;
   const tools = document.createElement("div");
   tools.className = "tools";
   const search = document.createElement("input");
@@ -55,4 +56,56 @@ for (const table of document.querySelectorAll("table.sortable")) {
   tools.append(count);
   update();
   table.closest(".scroll").before(tools);
+}
+for (const button of document.querySelectorAll("[data-copy]")) {
+  const source = document.getElementById(button.dataset.copy);
+  const status = button.parentElement.querySelector("[role=status]");
+  button.hidden = !source;
+  button.addEventListener("click", async () => {
+    const text = source.textContent;
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {
+      const area = document.createElement("textarea");
+      area.value = text;
+      document.body.append(area);
+      area.select();
+      document.execCommand("copy");
+      area.remove();
+      button.focus();
+    }
+    if (status) status.textContent = "copied: " + button.textContent.replace(/^Copy (for )?/, "");
+  });
+}
+for (const browser of document.querySelectorAll(".browser")) {
+  const AT_ONCE = 5;
+  const items = Array.from(browser.querySelectorAll("li.text"));
+  const words = new Map(items.map((item) => [item, item.textContent.toLowerCase()]));
+  const form = browser.querySelector("form");
+  const count = browser.querySelector(".count");
+  const more = browser.querySelector(".more");
+  const list = browser.querySelector(".texts");
+  let most = AT_ONCE;
+  const fits = (item) => {
+    for (const select of form.querySelectorAll("select")) {
+      const has = item.dataset[select.name];
+      if (select.value && has !== select.value && !(select.name === "outcome" && has.split(" ").includes(select.value))) return false;
+    }
+    return form.elements.words.value.toLowerCase().split(/\s+/).every((word) => words.get(item).includes(word));
+  };
+  const update = () => {
+    const fitting = items.filter(fits);
+    const shown = new Set(fitting.slice(0, most));
+    for (const item of items) item.hidden = !shown.has(item);
+    more.hidden = fitting.length <= most;
+    count.textContent = shown.size + " of " + fitting.length + " shown" + (fitting.length < items.length ? ", of " + items.length + " on this page" : "");
+  };
+  const restart = () => { most = AT_ONCE; update(); };
+  form.addEventListener("input", restart);
+  form.addEventListener("submit", (event) => event.preventDefault());
+  more.addEventListener("click", () => { most += 3 * AT_ONCE; update(); });
+  browser.classList.add("scripted");
+  list.removeAttribute("tabindex");
+  form.hidden = false;
+  update();
 }
