@@ -55,6 +55,7 @@ def _output(output: Any, picture: Path) -> str:
         return f"![Output of the cell above]({picture.name})"
     if "text/html" in data:
         bare = re.sub(r"<style.*?</style>", "", "".join(data["text/html"]), flags=re.DOTALL)  # the site has its own
+        bare = bare.replace(' border="1" class="dataframe"', "")
         html = "\n".join(line for line in bare.splitlines() if line.strip())
         return f"<div>\n{html}\n</div>"
     return f"```text\n{data['text/plain']}\n```" if "text/plain" in data else ""
