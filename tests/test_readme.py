@@ -8,7 +8,6 @@ import shlex
 import shutil
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,6 @@ from robustness.recipes.building import name_attack
 from robustness.recipes.textattack.importing import INSTALL
 from robustness.testing import check_attack
 from robustness.testsets.example import Texts
-from robustness.training import protocol
-from robustness.training.protocol import TrainingSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 GUIDES = ("quickstart", "own-attack", "own-probe", "suites", "attacks", "probes", "testsets", "training", "clusters")
@@ -34,6 +31,8 @@ PAGES = ("README", *(f"docs/{name}" for name in (*GUIDES, "runs", "commands")))
 OTHERS = {"docs/generation": "tests/test_text_docs.py", "docs/tasks": "tests/runs/test_topics.py"}
 """Pages with commands that other tests run."""
 README = "\n".join((ROOT / f"{page}.md").read_text(encoding="utf-8") for page in PAGES)
+FEW = ["--dev-limit", "60", "--grid", "one"]
+"""Development rows and learning rates, so that training takes seconds."""
 BASE = "sentence-transformers/all-MiniLM-L6-v2"
 
 
@@ -49,6 +48,7 @@ def commands() -> list[str]:
 
 def run_command(line: str, replacements: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> int:
     words = [replacements.get(word, word) for word in shlex.split(line, comments=True)]
+    words += FEW if words[1] == "train" else []
     monkeypatch.setattr(sys, "argv", words)
     try:
         main()
@@ -167,8 +167,7 @@ def test_every_command_is_known() -> None:
 def test_every_command_runs_on_real_data(
     minilm: Path, shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    """With MiniLM from disk, 160 training rows in place of 2,000, 120 development rows, three examples of twenty."""
-    monkeypatch.setattr(protocol, "TrainingSettings", partial(TrainingSettings, dev_limit=120))
+    """With MiniLM from disk, 160 training rows in place of 2,000, and three examples of twenty."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ROBUSTNESS_DATA", str(shared_data))
     attack, probe = blocks("python")[0], next(block for block in blocks("python") if "class Lengths" in block)

@@ -40,6 +40,14 @@ def on_page_markdown(markdown: str, **_: object) -> str:
     return fill(markdown)
 
 
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """MkDocs calls this first: notebooks that were executed get a place of their own beside the written pages."""
+    pages = [path.relative_to(EXECUTED.parent).as_posix() for path in sorted(EXECUTED.glob("*/*.md"))]
+    if pages and config.nav is not None:
+        config.nav.append({"Notebooks": pages})
+    return config
+
+
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     """MkDocs calls this once it knows the pages: notebooks and their pictures join them."""
     for path in sorted(EXECUTED.glob("*/*")):

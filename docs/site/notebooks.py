@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,13 @@ SECONDS = 900
 
 
 def execute(source: Path, folder: Path) -> Path:
-    """Runs a notebook in `folder`, which is made; returns the page that was written there.
+    """Runs a notebook in `folder`, which is made anew; returns the page that was written there.
 
     Raises:
         nbclient.exceptions.CellExecutionError: a cell failed; the message has its code and traceback.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     notebook = jupytext.read(source)
     where = {"metadata": {"path": str(folder)}}
     NotebookClient(notebook, timeout=SECONDS, kernel_name="python3", resources=where).execute()
@@ -51,7 +54,9 @@ def _output(output: Any, picture: Path) -> str:
         picture.write_bytes(base64.b64decode(data["image/png"]))
         return f"![Output of the cell above]({picture.name})"
     if "text/html" in data:
-        html = "\n".join(line for line in "".join(data["text/html"]).splitlines() if line.strip())
+        bare = re.sub(r"<style.*?</style>", "", "".join(data["text/html"]), flags=re.DOTALL)  # the site has its own
+        bare = bare.replace(' border="1" class="dataframe"', "")
+        html = "\n".join(line for line in bare.splitlines() if line.strip())
         return f"<div>\n{html}\n</div>"
     return f"```text\n{data['text/plain']}\n```" if "text/plain" in data else ""
 
