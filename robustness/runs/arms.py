@@ -1,4 +1,4 @@
-"""The arms of a run: checkpoints loaded as its settings say, each with its part of the query cache."""
+"""The arms of a run: loads checkpoints by the run's settings, each with its part of the query cache."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Arms:
     Args:
         checkpoints: by name.
         tasks: the task of each.
-        placement: where they are to live.
-        compile: whether torch.compile makes the kernels that score.
+        placement: their device and precision.
+        compile: whether to score with kernels compiled by torch.compile.
         cache: folder of the query cache, or None.
     """
 
@@ -49,10 +49,10 @@ class Arms:
         self._caches: list[QueryCache] = []
         self._failures: list[str] = []
         self._contradicted: dict[str, list[set[str]]] = defaultdict(list)
-        """What each victim of a checkpoint notes; the victims themselves must not be kept."""
+        """What each victim of a checkpoint records; the victims themselves must not be kept."""
 
     def load(self, name: str) -> tuple[Head, QueryCache | None]:
-        """Returns the victim, and what it has been asked before if the run has a query cache."""
+        """Returns the victim, with its query cache if the run has one."""
         checkpoint = self._checkpoints[name]
         victim = to_victim(load_checkpoint(checkpoint, self._tasks[name]), self._placement)
         self._contradicted[name].append(victim.contradicted)
@@ -65,7 +65,7 @@ class Arms:
         return victim, cache
 
     def load_victim(self, name: str) -> Head:
-        """Returns the victim alone."""
+        """Returns the victim without a cache."""
         return self.load(name)[0]
 
     def load_scorer(self, name: str) -> CachedVictim | Head:
@@ -74,7 +74,7 @@ class Arms:
         return victim if cache is None else cache.in_front_of(victim)
 
     def load_untuned(self, name: str) -> Head | None:
-        """Returns the untuned base under the checkpoint's head, where there is such a model."""
+        """Returns the untuned base with the checkpoint's head, or None if there is no such model."""
         checkpoint = self._checkpoints[name]
         return to_untuned_victim(load_checkpoint(checkpoint, self._tasks[name]), self._placement)
 
@@ -84,10 +84,10 @@ class Arms:
             cache.close()
 
     def warnings(self) -> list[str]:
-        """Returns what is doubtful about the victims and their caches."""
+        """Returns warnings about the victims and their caches."""
         counts = {name: len(set().union(*noted)) for name, noted in self._contradicted.items()}
         doubts = [
-            f"{name}: {count} texts that searches had found were answered with another label when they were judged; "
+            f"{name}: {count} texts found by searches got another label when they were judged; "
             "it is not deterministic"
             for name, count in counts.items()
             if count

@@ -1,4 +1,4 @@
-"""Which rows are attacked where a suite asks for rows that both arms answer rightly."""
+"""Selects the attacked rows for a suite that attacks only rows with right answers from both arms."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ Place = tuple[str, str]
 
 
 def stages(prepared: Prepared, store: Store, out: Path, doubts: list[str]) -> Iterator[list[Work]]:
-    """Yields all cells with their rows, in two parts where only rows that both arms have right are attacked.
+    """Yields all cells with their rows, in two parts if only rows that both arms have right are attacked.
 
-    The first part must be stored before the second is asked for.
+    Store the first part before asking for the second.
 
     Args:
         prepared: with the plan.
         store: of the run.
         out: the run folder.
-        doubts: takes a warning for each pair with fewer rows than were asked for.
+        doubts: gets a warning for each pair with fewer rows than requested.
     """
     plan = prepared.plan
     everything = [Work(cell, prepared.examples[cell.testset]) for cell in plan.cells]
@@ -50,8 +50,8 @@ def stages(prepared: Prepared, store: Store, out: Path, doubts: list[str]) -> It
 def find_attacked(plan: Plan, prepared: Prepared, store: Store, limit: int) -> dict[Place, frozenset[str]]:
     """Returns by checkpoint and test set the ids of the rows to attack, at most `limit` for each pair.
 
-    What the arms answer to the texts as they stand must be stored. It alone decides, with the order in which the run
-    draws its rows: the same rows are chosen again whatever has been attacked already.
+    The arms' answers to the unattacked texts must be stored. Only these answers and the order of drawing decide, so a
+    resumed run chooses the same rows.
     """
     attacked = {cell.testset for cell in plan.cells if cell.attack != NO_ATTACK}
     cells = [cell for cell in plan.cells if cell.attack == NO_ATTACK and cell.testset in attacked]
@@ -73,13 +73,13 @@ def choose_rows(
 ) -> list[frozenset[str]]:
     """Returns for each pair at most `limit` rows that both its arms have right.
 
-    Rows that most pairs have right come first, so that training seeds and methods meet on the same ones; then the
-    order in which rows are drawn.
+    Rows that most pairs have right come first, so that training seeds and methods share rows. Then the order of
+    drawing decides.
 
     Args:
         pairs: on one test set.
-        right: by checkpoint, the rows that it answers rightly.
-        order: all rows, as they are drawn.
+        right: by checkpoint, its rows with right answers.
+        order: all rows in the order of drawing.
         limit: for each pair.
     """
     both = [right[pair.reference_name] & right[pair.candidate_name] for pair in pairs]
@@ -89,7 +89,7 @@ def choose_rows(
 
 
 def count_attacked(chosen: Mapping[Place, Set[str]]) -> tuple[AttackedRecord, ...]:
-    """Returns how many rows are attacked where, as run.json has it."""
+    """Returns the numbers of attacked rows for run.json."""
     return tuple(AttackedRecord(checkpoint=place[0], testset=place[1], n=len(rows)) for place, rows in chosen.items())
 
 
@@ -99,15 +99,15 @@ def describe_shortage(chosen: Mapping[Place, Set[str]], plan: Plan, limit: int, 
     Args:
         chosen: the rows to attack.
         plan: with the pairs.
-        limit: how many were asked for.
-        whole: test sets all of whose rows were asked about, so that there are no more to draw from.
+        limit: the number requested.
+        whole: test sets that were used completely, so that no more rows can be drawn.
     """
     found = []
     for pair in plan.pairs:
         for testset in dict.fromkeys(place[1] for place in chosen if place[0] in pair.names):
             n = len(chosen[pair.reference_name, testset] & chosen[pair.candidate_name, testset])
             if n < limit:
-                advice = "it has no more to draw them from" if testset in whole else "raise --limit to draw from more"
+                advice = "the test set has no more rows" if testset in whole else "raise --limit to draw from more"
                 found.append(
                     f"pair {pair.name}: both arms answer {n} rows of {testset} rightly, fewer than the {limit} to be "
                     f"attacked; {advice}"

@@ -1,19 +1,19 @@
-"""The cells of a run, and the names that its tables keep for themselves; a leaf, which a report may import."""
+"""The cells of a run, and the reserved names of its tables; a leaf that reports may import."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 NO_ATTACK = "none"
-"""The attack column of a test set evaluated as it stands."""
+"""The attack column of a test set without attack."""
 WORST_CASE = "worst-case"
 """The attack column of several attacks as one."""
 RESERVED = (NO_ATTACK, WORST_CASE)
-"""What no attack and no probe may be called."""
+"""Reserved names of attacks and probes."""
 UNTUNED = "untuned base"
-"""The target of texts that are asked of the base, under the head of the arm on which they were found."""
+"""The target of texts scored on the base, with the head of the arm on which they were found."""
 BASELINE = "baseline"
-"""The family of attacks on which nothing is claimed: `identity` and random edits."""
+"""The family of attacks without claims: `identity` and random edits."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Where a run is computed, as the caller gives it; outcomes do not depend on it."""
+"""The caller's choice of executor and workers; outcomes do not depend on it."""
 
 from __future__ import annotations
 

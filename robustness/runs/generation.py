@@ -1,4 +1,4 @@
-"""Test sets that are searched for against a checkpoint: searched once, written down, taken up again."""
+"""Test sets searched against a checkpoint: searches once, stores the result, resumes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from robustness.victims.heads.spans.answering import AnsweringVictim
 from robustness.victims.loading import load_checkpoint, place, to_victim
 
 FOLDER = "generated"
-"""Of a run folder: one file in SQuAD's format for each set and checkpoint."""
+"""Subfolder of a run folder: one file in SQuAD's format for each set and checkpoint."""
 
 
 def _complete_set(
@@ -44,9 +44,9 @@ def _complete_set(
     out: Path,
     advance: Callable[[], None],
 ) -> list[Example]:
-    """Returns a run's rows of a generated set with their distractors, searching only for those not yet found.
+    """Returns a run's rows of a generated set with their distractors; searches only for missing ones.
 
-    The set is written into the run folder, from where it can be taken for a replay on other checkpoints.
+    Writes the set into the run folder, where it can be copied for other checkpoints.
     """
     assert isinstance(victim, AnsweringVictim), "only questions have distractors"
     folder = out / FOLDER
@@ -62,10 +62,10 @@ def _complete_set(
 def complete_missing(
     prepared: Prepared, missing: Sequence[Work], arms: Arms, out: Path, workload: Workload
 ) -> Iterator[Work]:
-    """Yields work with its examples as they are for its checkpoint, whose distractors are searched where they lack.
+    """Yields work with its checkpoint's examples; searches missing distractors.
 
     Raises:
-        RunError: the search fails; what it has found is kept.
+        RunError: the search fails; finished questions are kept.
     """
     generated = {testset.name: testset.generated for testset in prepared.testsets if testset.generated is not None}
     for checkpoint, cells in groupby(missing, key=lambda work: work.cell.checkpoint):
@@ -82,12 +82,12 @@ def complete_missing(
                 whole = _complete_set(load(), work.cell, prepared.examples[testset], generated[testset], out, advance)
             except RobustnessError:
                 raise
-            except Exception as error:  # memory that runs out, or whatever a model raises at a paragraph
+            except Exception as error:  # out of memory, or any error of a model at a paragraph
                 raise RunError(
                     f"{checkpoint} | {testset}: the search for distractors failed: {type(error).__name__}: "
-                    f"{first_line(error)}; what it has found is kept, and the same command goes on"
+                    f"{first_line(error)}; finished questions are kept, and the same command resumes"
                 ) from error
-            workload.skip(search)  # what an earlier run has found was not counted
+            workload.skip(search)  # an earlier run's results were not counted
             wanted = {example.id for example in work.examples}
             yield Work(work.cell, tuple(example for example in whole if example.id in wanted))
 
@@ -95,31 +95,31 @@ def complete_missing(
 def generate(
     testset: str, *, against: str | None, data: Path | None, out: Path, limit: int | None = None, device: str = "auto"
 ) -> int:
-    """Writes a generated test set and returns its number of rows; started again, it goes on.
+    """Writes a generated test set and returns its number of rows; a second call resumes.
 
-    Questions are written in SQuAD's format, sentences as JSON lines beside what they were made of.
+    Questions are written in SQuAD's format, sentences as JSON lines with their originals.
 
     Args:
         testset: a shipped set that is generated.
-        against: the checkpoint it is searched for, a folder or hub id; None for sets that need none.
+        against: the checkpoint of the search, a folder or hub id; None for sets without a search.
         data: the folder with local files.
         out: the file.
-        limit: so many questions at most, those that a run of seed 0 draws.
+        limit: maximum of questions, the draw of a run with seed 0.
         device: auto, cpu, cuda or cuda:N.
 
     Raises:
-        UsageError: a set that is not generated, a checkpoint too few or too many, a limit below 1, an
-            unknown device, or a place that cannot be written to.
-        RunError: `out` is there already, or was begun with other settings.
+        UsageError: the set is not generated, a checkpoint is missing or superfluous, the limit is below 1, the device
+            is unknown, or `out` is not writable.
+        RunError: `out` exists, or was begun with other settings.
         DataError: the questions cannot be read.
         CheckpointError: the checkpoint cannot be loaded.
     """
     entry = TESTSETS.find(testset)
     made = entry.definition.test.generated
     if made is None:
-        raise UsageError(f"generate {testset}: its files are official, nothing is to be generated")
+        raise UsageError(f"generate {testset}: its files are official and are not generated")
     if made.needs_checkpoint != (against is not None):
-        need = "needs --against CHECKPOINT" if made.needs_checkpoint else "asks no checkpoint; leave --against out"
+        need = "needs --against CHECKPOINT" if made.needs_checkpoint else "needs no checkpoint; leave --against out"
         raise UsageError(f"generate {testset}: {need}")
     if limit is not None and limit < 1:
         raise UsageError(f"--limit {limit}: expected at least 1 question")
@@ -135,7 +135,7 @@ def generate(
     if against is not None:
         checkpoint = read_lone_checkpoint(against)
         victim = to_victim(load_checkpoint(checkpoint, loaded.task), placement)
-        assert isinstance(victim, AnsweringVictim), "generated sets are of questions"
+        assert isinstance(victim, AnsweringVictim), "generated sets consist of questions"
         weights = [digest_weights(checkpoint.folder), digest_weights(checkpoint.base)]
         examples = _complete(victim, examples, made, out, digest_of([entry.digest, loaded.digest, weights]))
     if made.generator in PARTNERS:
@@ -176,7 +176,7 @@ def _log_of(file: Path) -> Path:
 
 
 def _read_log(log: Path, fingerprint: str) -> dict[str, str]:
-    """Distractors by question; a last line that was cut short is searched again."""
+    """Distractors by question; a truncated last line is searched again."""
     if not log.is_file():
         return {}
     lines = log.read_text(encoding="utf-8").split("\n")

@@ -1,4 +1,4 @@
-"""The folder of a run, opened: what is there must be of this very run, and the gate has passed."""
+"""Opens the folder of a run: existing content must be of the same run, and the gate must pass."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from robustness.victims.loading import Placement
 
 @contextmanager
 def opened(plan: Plan, out: Path, placement: Placement, report: ProgressCallback) -> Iterator[Prepared]:
-    """Yields what a run is of, without the pairs that the gate has refused, and holds the folder's lock.
+    """Yields the prepared run without refused pairs, and holds the folder's lock.
 
     Raises:
-        RobustnessError: bad input, a pair the gate refuses, or a folder that holds another run. Nothing is
-            written before the gate has passed.
+        RobustnessError: bad input, all pairs refused by the gate, or a folder of another run. Nothing is written
+            before the gate has passed.
     """
     refuse_unwritable(out)
     if plan.settings.cache is not None:
@@ -39,19 +39,19 @@ def opened(plan: Plan, out: Path, placement: Placement, report: ProgressCallback
     refuse_foreign_folder(out)
     with ExitStack() as stack:
         is_new = not (out / FILE_NAME).is_file()
-        if not is_new:  # another process is found before data and checkpoints are read
+        if not is_new:  # finds another process before reading data and checkpoints
             stack.enter_context(hold_lock(out))
         prepared = prepare(plan)
         refuse_other_settings(out, prepared.fingerprint | {"device": placement.device.type})
         if plan.settings.cache is not None:
-            QueryCache(plan.settings.cache, "").close()  # a file that is no cache is found before the gate's minutes
-        if is_new:  # otherwise the gate has passed for these very checkpoints
+            QueryCache(plan.settings.cache, "").close()  # finds an invalid cache file before the gate's minutes
+        if is_new:  # otherwise the gate has passed for these checkpoints
             report(Progress(CHECKING, 0, count_steps(expect_loads(prepared).values())))
             record = gate_pairs(prepared, placement)
             out.mkdir(parents=True, exist_ok=True)
             stack.enter_context(hold_lock(out))
             refuse_foreign_folder(out)
-            refuse_other_settings(out, record.fingerprint)  # of a process that was here meanwhile
+            refuse_other_settings(out, record.fingerprint)  # written by another process meanwhile
             if not (out / FILE_NAME).is_file():
                 write_record(out, record)
         refused = {pair.name for pair in read_record(out).refused}

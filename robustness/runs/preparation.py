@@ -1,4 +1,4 @@
-"""What is read and checked before the first cell runs: examples, checkpoints, the pair gate."""
+"""Preparation before the first cell: examples, checkpoints, the pair gate."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ from robustness.victims.loading import Placement, digest_files
 GATE_EXAMPLES = 256
 """Clean examples on which the gate measures accuracy."""
 GATE_RESPONSES = 64
-"""The same where each response is generated, which takes as long as dozens of labels."""
+"""The same for generated responses, which cost as much as dozens of labels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """The inputs of a run, read and digested."""
+    """The inputs of a run and their digests."""
 
     plan: Plan
-    """Without the pairs whose checkpoints cannot be read."""
+    """Without pairs with unreadable checkpoints."""
     refused: Refusals
     rows: dict[str, UsedRows]
     """By test set."""
@@ -63,7 +63,7 @@ class Prepared:
     train_seeds: dict[str, int | None]
     weights_digests: dict[str, str]
     base_digests: dict[str, str]
-    """Of the weights of each checkpoint's base."""
+    """Digest of the weights of each checkpoint's base."""
     fingerprint: dict[str, str]
 
     @property
@@ -81,8 +81,8 @@ def prepare(plan: Plan) -> Prepared:
     """Reads test sets and checkpoint configs; loads no weights.
 
     Raises:
-        DataError: a test set that cannot be read.
-        RobustnessError: no pair has checkpoints that are there and safe to load.
+        DataError: a test set cannot be read.
+        RobustnessError: no pair has existing and safe checkpoints.
     """
     fingerprint = plan.fingerprint()
     draft = read_draft(plan)
@@ -90,7 +90,7 @@ def prepare(plan: Plan) -> Prepared:
     seeds = {name: _seed_of(checkpoint, plan) for name, checkpoint in checkpoints.items()}
     weights = cache(digest_weights)  # many adapters share one base
     data = {f"data: {name}": used.testset.digest for name, used in rows.items()}
-    # Of an epoch's checkpoint the training record lies outside the folder that is digested below.
+    # The training record of an epoch's checkpoint lies outside the folder digested below.
     kept = {name: [e.id for e in used.testset.examples] for name, used in rows.items() if used.n_selecting}
     data |= {f"selecting rows: {name}": digest_of(ids) for name, ids in kept.items()}
     digest = cache(digest_files)  # many adapters share one base
@@ -113,7 +113,7 @@ def prepare(plan: Plan) -> Prepared:
 
 
 def _seed_of(checkpoint: Checkpoint, plan: Plan) -> int | None:
-    """The training seed that all pairs of a checkpoint name, else the one that its training recorded."""
+    """The training seed named by all pairs of a checkpoint, or else recorded by its training."""
     named = {pair.seed for pair in plan.pairs if checkpoint.name in pair.names}
     if named != {None}:
         return named.pop() if len(named) == 1 else None
@@ -122,10 +122,10 @@ def _seed_of(checkpoint: Checkpoint, plan: Plan) -> int | None:
 
 
 def gate_pairs(prepared: Prepared, placement: Placement) -> RunRecord:
-    """Inspects every checkpoint once and checks every pair; returns the record of the run about to start.
+    """Inspects every checkpoint once and checks every pair; returns the record of the new run.
 
     Raises:
-        RobustnessError: every pair is refused, with every reason.
+        RobustnessError: every pair is refused; the message has all reasons.
     """
     plan = prepared.plan
     clean = {pair.task: _clean_examples(plan, prepared, pair.task) for pair in plan.pairs}
@@ -156,12 +156,12 @@ def gate_pairs(prepared: Prepared, placement: Placement) -> RunRecord:
 
 
 def _clean_examples(plan: Plan, prepared: Prepared, task: Task) -> Sequence[Example]:
-    """A clean set of this run, else the task's own, else the benign originals of an adversarial set."""
+    """A clean set of this run, or the task's own, or the benign originals of an adversarial set."""
     mine = [testset for testset in prepared.testsets if testset.task.name == task.name]
     sources = [testset.examples for testset in mine if testset.kind == "clean"]
     if not sources:
         try:
-            if task.name not in TESTSETS.names():  # a task of one's own, or one that ships without rows
+            if task.name not in TESTSETS.names():  # a user's task, or one without shipped rows
                 raise DataError(f"no test set {task.name}")
             own = load_testset(TESTSETS.find(task.name), plan.settings.data)
             sources = [without_selecting(own, prepared.selected).examples]
@@ -180,8 +180,8 @@ def _clean_examples(plan: Plan, prepared: Prepared, task: Task) -> Sequence[Exam
     if telling is None:
         n, label = len(drawn[0]), task.labels[drawn[0][0].label]
         raise DataError(
-            f"task {task.name}: all {n} clean examples to check the pairs on have the label {label!r}: whether a "
-            "checkpoint has learnt the task cannot be told from one label; add rows of the others, or run beside it "
+            f"task {task.name}: all {n} clean examples to check the pairs on have the label {label!r}: one label "
+            "does not show whether a checkpoint has learnt the task; add rows of the others, or run beside it "
             f"a clean test set that has them{f', such as {task.name}' if task.name in TESTSETS.names() else ''}"
         )
     return telling
@@ -249,14 +249,14 @@ def _untrained_warnings(facts: CheckpointFacts) -> Iterator[str]:
     if facts.is_untrained:
         yield (
             f"{facts.checkpoint} is a base that has not learnt the task (--allow-untrained): its clean score is "
-            f"{facts.clean_accuracy:.3f} on {facts.n_clean} examples, that of knowing nothing "
+            f"{facts.clean_accuracy:.3f} on {facts.n_clean} examples, and the floor is "
             f"{facts.majority_share:.3f}"
         )
 
 
 def _rounding_warnings(plan: Plan, placement: Placement, facts: dict[str, CheckpointFacts]) -> Iterator[str]:
-    """Device and dtype are the same on both arms; how texts are batched and adapters merged depends on the arm."""
-    if placement.dtype is torch.float32:  # in which neither changes answers: each arm's noise floor says so
+    """Device and dtype are equal on both arms; batching and merging depend on the arm."""
+    if placement.dtype is torch.float32:  # in float32 neither changes answers: each arm's noise floor shows it
         return
     for pair in plan.pairs:
         for difference in describe_rounding(pair, *(facts[name] for name in pair.names)):
@@ -264,7 +264,7 @@ def _rounding_warnings(plan: Plan, placement: Placement, facts: dict[str, Checkp
 
 
 def _dtype_warnings(plan: Plan, prepared: Prepared) -> Iterator[str]:
-    """Both arms are computed in one type; weights that were rounded when they were saved stay rounded."""
+    """Both arms are computed in one type, but weights that were saved rounded stay rounded."""
     for pair in plan.pairs:
         arms = [prepared.checkpoints[name] for name in pair.names]
         types = [stored_dtypes(arm.folder, *([arm.base] if arm.is_adapter else [])) for arm in arms]

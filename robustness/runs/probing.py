@@ -1,4 +1,4 @@
-"""Running the probe cells of a plan: each whole or, after an interruption, again."""
+"""Runs the probe cells of a plan; an interrupted cell runs again from the start."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def run_probes(
     load_victim: Callable[[str], Head],
     workload: Workload,
 ) -> None:
-    """Measures every probe cell that is not stored yet; each checkpoint is loaded at most once."""
+    """Measures every missing probe cell; loads each checkpoint at most once."""
     if not plan.probe_cells:
         return
     probes = {probe.name: probe for probe in plan.probes}
@@ -81,20 +81,20 @@ def _first_testset(prepared: Prepared, checkpoint: str) -> str:
 
 
 def _measure(named: NamedProbe, subject: Subject) -> list[Reading]:
-    """All readings, or the one that says why there are none."""
+    """All readings, or one with the reason for their absence."""
     try:
         readings = list(named.probe.measure(subject))
         if not readings:
-            return [_unsupported(named.name, "the probe measured nothing: it was given no example it can measure")]
+            return [_unsupported(named.name, "the probe measured nothing: it got no example that it can measure")]
         for reading in readings:
             if not isinstance(reading, Reading):
                 raise TypeError(f"measure yielded {type(reading).__name__}; expected Reading")
         return readings
-    except (Unsupported, UsageError) as error:  # the latter: a head that no probe measures
+    except (Unsupported, UsageError) as error:  # the latter for a head that no probe measures
         return [_unsupported(named.name, str(error))]
     except RobustnessError as error:
         return [errored_reading(Quantity(named.name), str(error))]
-    except Exception as error:  # a user's probe may raise anything; the run goes on and the row says what
+    except Exception as error:  # a user's probe may raise anything; the run continues, the row holds it
         return [errored_reading(Quantity(named.name), f"{type(error).__name__}: {error}")]
 
 

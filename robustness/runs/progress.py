@@ -1,4 +1,4 @@
-"""How far a run is."""
+"""The progress of a run."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from robustness.runs.cells import NO_ATTACK
 
 @dataclass(frozen=True, slots=True)
 class LiveScore:
-    """What one checkpoint has kept so far in the test set and attack that run now."""
+    """One checkpoint's accuracy so far in the current test set and attack."""
 
     checkpoint: str
     accuracy: float
-    """Robust accuracy, or accuracy where nothing attacks."""
+    """Robust accuracy, or accuracy without an attack."""
     n: int
 
 
@@ -29,21 +29,21 @@ class CellProgress:
     total: int
     queries_per_second: float
     scores: tuple[LiveScore, ...]
-    """All checkpoints that this process has run there, the running one last."""
+    """All checkpoints that this process has run in it, the current one last."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What runs now, and how much is done."""
+    """The current part and the amount done."""
 
     message: str
     done: int
-    """Steps finished, over all of the run: examples attacked, questions searched for, replays, examples probed."""
+    """Finished steps of the whole run: attacked examples, searched questions, replays, probed examples."""
     total: int
     cell: CellProgress | None = None
-    """None where what runs is no cell."""
+    """None if the current part is no cell."""
     seconds_left: float | None = None
-    """Expected; None where nothing has been timed yet."""
+    """Expected; None before any timing."""
 
 
 ProgressCallback: TypeAlias = Callable[[Progress], None]
@@ -51,7 +51,7 @@ ProgressCallback: TypeAlias = Callable[[Progress], None]
 
 @final
 class Meter:
-    """Counts what cells bring, one after the other or side by side."""
+    """Counts the outcomes of cells, in sequence or side by side."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -60,19 +60,19 @@ class Meter:
     def start(self, checkpoint: str, testset: str, attack: str, total: int) -> CellMeter:
         """Begins a cell of `total` examples."""
         scores = self._kept.setdefault((testset, attack), {})
-        scores[checkpoint] = scores.pop(checkpoint, [0, 0])  # the running one is shown last
+        scores[checkpoint] = scores.pop(checkpoint, [0, 0])  # the current one is shown last
         return CellMeter(scores, checkpoint, total, is_static=attack == NO_ATTACK, clock=self._clock)
 
 
 @final
 class CellMeter:
-    """Counts what one cell brings.
+    """Counts the outcomes of one cell.
 
     Args:
-        scores: examples that were right and that were judged, by checkpoint, of one test set and attack.
+        scores: counts of right and of judged examples, by checkpoint, for one test set and attack.
         checkpoint: the cell's.
         total: its examples.
-        is_static: whether nothing attacks.
+        is_static: whether the cell has no attack.
         clock: tells seconds.
     """
 
@@ -94,7 +94,7 @@ class CellMeter:
         self._queries = self._done = 0
 
     def add(self, outcomes: Iterable[Outcome]) -> None:
-        """Counts outcomes; errored ones are in no accuracy."""
+        """Counts outcomes; errored ones do not enter the accuracy."""
         for outcome in outcomes:
             self._done += 1
             self._queries += outcome.queries
@@ -103,7 +103,7 @@ class CellMeter:
                 self._counts[1] += 1
 
     def read(self) -> CellProgress:
-        """Returns where the cell stands."""
+        """Returns the cell's state."""
         seconds = max(self._clock() - self._started, 1e-9)
         scores = tuple(LiveScore(name, right / n, n) for name, (right, n) in self._scores.items() if n)
         return CellProgress(self._done, self._total, self._queries / seconds, scores)

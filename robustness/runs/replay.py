@@ -1,4 +1,4 @@
-"""Replay: adversarial texts found on one arm of a pair, scored on the other and on the untuned base."""
+"""Replay: scores adversarial texts of one arm on the other arm and on the untuned base."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ logger = logging.getLogger(__name__)
 
 
 class ReplayVictim(Answering, Protocol):
-    """What is asked about texts that were found on another."""
+    """A victim for texts found on another checkpoint."""
 
     @property
     def truncated(self) -> set[str]:
-        """Digests of the texts that it has not read whole."""
+        """Digests of truncated texts."""
         ...
 
 
 LoadVictim = Callable[[str], ReplayVictim]
-"""A checkpoint's name to its victim."""
+"""From a checkpoint's name to its victim."""
 
 LoadUntuned = Callable[[str], ReplayVictim | None]
-"""A checkpoint's name to the untuned base under its head; None where there is no such model."""
+"""From a checkpoint's name to the untuned base with its head; None if there is no such model."""
 
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """Texts that broke the source in one cell and have not been scored on the target."""
+    """Texts that broke the source in one cell and are not scored on the target yet."""
 
     transfer: Transfer
     example_ids: tuple[str, ...]
@@ -54,10 +54,10 @@ def replay_missing(
     examples: Mapping[str, Sequence[Example]],
     workload: Workload,
 ) -> None:
-    """Scores on each arm what was found on its partner, and on the base; what an earlier run scored is left alone.
+    """Scores each arm's partner's texts on the arm and on the base; skips texts that an earlier run scored.
 
-    Each target is loaded at most once, and only where something is missing. The base has no head for the task: it is
-    scored under the source's own.
+    Loads each target at most once, and only if texts are missing. The base has no head for the task and gets the
+    source's head.
     """
     names = dict.fromkeys(name for pair in plan.pairs for name in pair.names)
     transfers = list(list_transfers(plan))
@@ -69,7 +69,7 @@ def replay_missing(
         for replay in missing:
             workload.start(replay.transfer)
             answers = _grade(victim, replay, examples[replay.transfer.source.testset])
-            store.note_truncated(target, victim.truncated)  # a text that its source reads whole may be too long here
+            store.note_truncated(target, victim.truncated)  # a text of the source may be too long here
             store.add_replays(replay.transfer.source, target, answers)
             workload.finish(replay.transfer)
     for source in names:
@@ -78,7 +78,7 @@ def replay_missing(
 
 
 def _find_missing(transfers: Iterable[Transfer], store: Store, workload: Workload) -> list[Replay]:
-    """The texts that have not been scored on their target; a transfer without any is done."""
+    """The texts without a score on their target; a transfer without such texts is done."""
     missing = []
     for transfer in transfers:
         found = store.unreplayed_successes(transfer.source, transfer.target)
@@ -97,7 +97,7 @@ def _replay_on_base(
     examples: Mapping[str, Sequence[Example]],
     workload: Workload,
 ) -> None:
-    """Stores what the base answers to the clean texts, as those of no attack, then to the adversarial ones."""
+    """Stores the base's answers to the clean texts (attack `none`), then to the adversarial texts."""
     victim = load_untuned(missing[0].transfer.source.checkpoint) if missing else None
     for replay in missing:
         source = replay.transfer.source
@@ -115,7 +115,7 @@ def _replay_on_base(
 
 
 def _grade(victim: ReplayVictim, replay: Replay, examples: Sequence[Example]) -> list[tuple[str, Grade]]:
-    """Ids with grades; texts that the victim fails on are left out."""
+    """Ids with grades, without texts on which the victim fails."""
     known = {example.id: example for example in examples}
     found = zip(replay.example_ids, replay.texts, strict=True)
     asked = {name: known[name].with_texts(texts) for name, texts in found}
@@ -133,5 +133,5 @@ def _grade(victim: ReplayVictim, replay: Replay, examples: Sequence[Example]) ->
             else:
                 answered.append((name, grade))
     except VictimGoneError as error:
-        raise RunError(f"{where}: {error}; see to it, and the same command goes on") from error
+        raise RunError(f"{where}: {error}; mend it, and the same command resumes") from error
     return answered

@@ -1,4 +1,4 @@
-"""Running a plan: gate first, then cell by cell, resuming where an earlier run stopped."""
+"""Runs a plan: the gate first, then cell by cell; resumes an earlier run."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from robustness.victims.loading import place
 def execute(
     plan: Plan, out: Path, on_progress: ProgressCallback | None = None, execution: Execution | None = None
 ) -> None:
-    """Runs what is missing of a plan and stores every outcome, then replays what broke one arm on the other.
+    """Runs the missing parts of a plan and stores every outcome, then replays successes on the other arm.
 
-    Cells are computed where `execution` says, by default here; this process alone writes the store, searches
-    generated test sets, replays and probes.
+    `execution` decides where cells are computed, by default in this process. Only this process writes the store,
+    searches generated test sets, replays and probes.
 
     Raises:
-        RobustnessError: bad input, a pair the gate refuses, or a folder that holds another run. Nothing is
-            written before the gate has passed.
+        RobustnessError: bad input, all pairs refused by the gate, or a folder of another run. Nothing is written
+            before the gate has passed.
     """
     report = on_progress or (lambda _: None)
     execution = execution or Execution()
@@ -71,7 +71,7 @@ def _run_missing(prepared: Prepared, arms: Arms, executor: Executor, out: Path, 
         run_probes(plan, prepared, out, arms.load_victim, workload)
         _write_warnings(out, plan, store, [*arms.warnings(), *doubts])
     except BaseException:
-        with suppress(Exception):  # what ended the run is what its user has to know
+        with suppress(Exception):  # the first error is the important one
             _write_warnings(out, plan, store, [*arms.warnings(), *doubts])
         raise
     finally:
@@ -80,7 +80,7 @@ def _run_missing(prepared: Prepared, arms: Arms, executor: Executor, out: Path, 
 
 
 def _find_missing(stage: Sequence[Work], sink: Sink, workload: Workload) -> list[Work]:
-    """The cells with examples that have no outcome yet."""
+    """The cells with examples without outcomes."""
     missing = []
     for work in stage:
         finished = sink.finished(work.cell)
@@ -95,7 +95,7 @@ def _find_missing(stage: Sequence[Work], sink: Sink, workload: Workload) -> list
 
 
 def _write_warnings(out: Path, plan: Plan, store: Store, doubts: Sequence[str]) -> None:
-    """Doubts of earlier processes stay; suspicions that the outcomes no longer bear out go."""
+    """Keeps warnings of earlier processes, but drops suspicions that the outcomes no longer support."""
     record = read_record(out)
     labelled = [testset.name for testset in record.testsets if testset.labels]
     suspicions = tuple(run_sanity_checks(store, plan.attacks, labelled))

@@ -1,4 +1,4 @@
-"""Suspicions: what stored outcomes say against the attacks or the victim themselves."""
+"""Sanity checks: warnings about attacks or victims from stored outcomes."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from robustness.stats.plausibility import are_implausible
 from robustness.tasks.objective import ObjectiveKind
 
 SIGNIFICANCE = 0.05
-"""Of the lead of an attack that should have none, adjusted by Holm over such attacks, checkpoints and test sets."""
+"""Level for the lead of an attack that should not lead, adjusted by Holm over attacks, checkpoints and test sets."""
 SAME_SCORE = 1e-3
-"""Probabilities of one text that are further apart than this differ by more than the rounding of other batches."""
+"""Probabilities of one text that differ by more than this differ by more than rounding."""
 MIN_JUDGED = 20
-"""Examples below which all or none of them is no wonder."""
+"""Least number of examples for a warning about all or none."""
 
 
 def run_sanity_checks(store: Store, attacks: Sequence[NamedAttack], labelled: Collection[str]) -> list[str]:
     """Returns a warning for each reason to doubt the numbers.
 
-    That a black-box attack beats its white-box form is a sign of masked gradients (arXiv 1802.00420, 1902.06705).
+    A black-box attack that beats its white-box form is a sign of masked gradients (arXiv 1802.00420, 1902.06705).
 
     Args:
         store: of the run.
         attacks: of the run.
-        labelled: its test sets whose rows have labels: changed rows may have other ones than their originals.
+        labelled: its test sets with labels, where changed rows may differ in label from their originals.
     """
     found = [
         f"{checkpoint}: the gradient vanished in {count} examples on which {attack} failed; that is no robustness"
         for (checkpoint, attack), count in store.count_vanished().items()
     ]
     found += [
-        f"{checkpoint}: {count} texts are longer than the model takes; they were truncated"
+        f"{checkpoint}: {count} texts are longer than the model's limit; they were truncated"
         for checkpoint, count in store.count_truncated().items()
     ]
     found += [
-        f"{checkpoint}: {count} unchanged texts were answered otherwise when asked again; it is not deterministic"
+        f"{checkpoint}: {count} unchanged texts got another answer when asked again; it is not deterministic"
         for checkpoint, count in store.count_wavering(SAME_SCORE).items()
     ]
     found += [
@@ -53,19 +53,19 @@ def run_sanity_checks(store: Store, attacks: Sequence[NamedAttack], labelled: Co
 
 
 def _all_or_nothing(store: Store, attacks: Sequence[NamedAttack]) -> Iterator[str]:
-    """An attack that breaks every example, or none, is more often broken itself than a finding."""
+    """Warns of an attack that breaks every example or none, which is usually a fault of the attack."""
     known = {attack.name: attack for attack in attacks if attack.objective.kind is ObjectiveKind.CHANGE_PREDICTION}
     for (checkpoint, testset, name), (succeeded, judged) in store.count_successes().items():
         if name not in known or judged < MIN_JUDGED or 0 < succeeded < judged:
             continue
         if succeeded:
-            yield f"{checkpoint} | {testset}: {name} broke all {judged} examples; is what it may change limited?"
+            yield f"{checkpoint} | {testset}: {name} broke all {judged} examples; are its edits limited?"
         elif known[name].family != "baseline":
             yield f"{checkpoint} | {testset}: {name} broke none of {judged} examples; does it find candidates at all?"
 
 
 def _stronger_than_they_should_be(store: Store, attacks: Sequence[NamedAttack]) -> list[str]:
-    """Attacks that break more than chance explains of what a better one of the same edits left standing."""
+    """Warns of attacks that break more than chance explains, among examples that a better attack did not break."""
     tests = []
     for weak, strong, reason in _rankings(attacks):
         for (checkpoint, testset), pairs in store.paired_successes(weak, strong).items():
@@ -81,7 +81,7 @@ def _stronger_than_they_should_be(store: Store, attacks: Sequence[NamedAttack]) 
 
 
 def _rankings(attacks: Sequence[NamedAttack]) -> Iterator[tuple[str, str, str]]:
-    """Pairs of names, the second of which should break at least as much, and what it means where it does not."""
+    """Pairs of names, of which the second should break at least as much, and the meaning if it does not."""
     for baseline in attacks:
         if baseline.mirrors is not None:
             reason = "a random baseline should not beat the attack it mirrors: its robust accuracy says too much"

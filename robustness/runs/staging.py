@@ -1,4 +1,4 @@
-"""Models, rows and tasks that are given as objects, written into the run folder and then read like any others."""
+"""Writes models, rows and tasks given as objects into the run folder, to be read like files."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ TWO_BASES = (
     "adapters onto one model, with one tokenizer"
 )
 OWN_TASK = "own-task"
-"""What a task goes by that is given as its file's content."""
+"""Name of a task given as its file's content."""
 
 
 def holds_objects(pairs: PathLike | Arms, settings: RunSettings) -> bool:
-    """Whether something is given that is no path and no name."""
+    """Whether a value is neither a path nor a name."""
     given: list[object] = [settings.data]
     if isinstance(pairs, Arms):
         given += [getattr(pairs, name) for name in (*ARMS, "base", "task")]
@@ -40,10 +40,10 @@ def holds_objects(pairs: PathLike | Arms, settings: RunSettings) -> bool:
 
 @contextmanager
 def staged(pairs: PathLike | Arms, settings: RunSettings, out: Path) -> Iterator[tuple[PathLike | Arms, RunSettings]]:
-    """Yields both with files in place of objects; takes the files away where no run came of them.
+    """Yields both with files in place of objects; removes the files if no run was made.
 
     Raises:
-        RobustnessError: an object of another kind, one that cannot be saved, or a folder that holds another's.
+        RobustnessError: an object of another kind or that cannot be saved, or a folder of another run.
     """
     _refuse_other_objects(pairs, settings)
     refuse_unwritable(out)
@@ -57,7 +57,7 @@ def staged(pairs: PathLike | Arms, settings: RunSettings, out: Path) -> Iterator
     finally:
         if not (out / FILE_NAME).is_file():
             shutil.rmtree(out / GIVEN, ignore_errors=True)
-            with suppress(OSError):  # it was there, or holds something
+            with suppress(OSError):  # it existed before, or is not empty
                 out.rmdir()
 
 
@@ -89,7 +89,7 @@ def _write(pairs: PathLike | Arms, settings: RunSettings, home: Path) -> tuple[P
 
 
 def _task(pairs: PathLike | Arms) -> Task:
-    """The one task of the pairs, which says how rows are read."""
+    """The single task of the pairs, which defines how to read rows."""
     if isinstance(pairs, Arms):
         return find_task(str(pairs.task))
     tasks = {pair.task.name: pair.task for pair in read_pairs(Path(expand(pairs)))}
@@ -126,7 +126,7 @@ def _write_arms(arms: Arms, home: Path) -> Arms:
 
 
 def _place_base(adapted: Mapping[str, tuple[Any, Any]], home: Path) -> None:
-    """Has the base below the adapters written; raises UsageError where two stand on different ones."""
+    """Writes the adapters' base; raises UsageError if two adapters have different bases."""
     from robustness.victims.files.saving import save_base  # brings torch
 
     keys = list(adapted)
@@ -135,7 +135,7 @@ def _place_base(adapted: Mapping[str, tuple[Any, Any]], home: Path) -> None:
 
 
 def _place(home: Path, name: str, write: Callable[[Path], None], otherwise: str = "") -> None:
-    """Has a folder written; one that is there must have the same content, or `otherwise` is what is wrong."""
+    """Writes a folder; an existing one must have the same content, or `otherwise` is raised."""
     home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=home) as draft:
         made = Path(draft) / name

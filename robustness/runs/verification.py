@@ -1,4 +1,4 @@
-"""Verification: stored texts scored again by their checkpoints, and held against what the run says of them."""
+"""Verification: scores stored texts again by their checkpoints, and compares with the run's grades."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from robustness.victims.files.checkpoint import read_checkpoint
 from robustness.victims.loading import Placement, load_checkpoint, place, to_victim
 
 TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-2}
-"""How far a probability may move before it is no rounding: other batches move its last digits."""
+"""Largest change of a probability that counts as rounding; other batches change its last digits."""
 COLUMNS = ("checkpoint", "testset", "attack", "example_id")
 _JUDGED = (
     "adversarial_text IS NOT NULL AND correct IS NOT NULL AND quality IS NOT NULL AND response IS NOT NULL "
@@ -34,7 +34,7 @@ _JUDGED = (
 
 @dataclass(frozen=True, slots=True)
 class StoredJudgement:
-    """One stored text with what the run says of it."""
+    """One stored text and its grade in the run."""
 
     checkpoint: str
     testset: str
@@ -52,24 +52,24 @@ class StoredJudgement:
 
     @property
     def example(self) -> Example:
-        """What is asked again."""
+        """The text to ask about again."""
         return Example(self.example_id, self.texts, label=0, answers=(GoldSpan(self.gold, 0),))
 
     @property
     def stored(self) -> StoredGrade:
-        """What the answer is held against."""
+        """The grade to compare with."""
         return StoredGrade(self.texts[-1], self.gold, self.grade)
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What came of it."""
+    """The result of a verification."""
 
     sampled: int
     stored: int
-    """Texts that could have been drawn."""
+    """Number of texts available for the draw."""
     disagreements: tuple[str, ...]
-    """One sentence each; empty when all is well."""
+    """One sentence each; empty without differences."""
 
 
 def verify(folder: Path, *, sample: int, seed: int, device: str) -> Verification:
@@ -78,13 +78,13 @@ def verify(folder: Path, *, sample: int, seed: int, device: str) -> Verification
     Args:
         folder: a run folder, finished or not.
         sample: texts to draw, without replacement, from all checkpoints, test sets and attacks on text.
-        seed: of the draw.
+        seed: the draw's seed.
         device: auto, cpu, cuda or cuda:N.
 
     Raises:
-        UsageError: a sample below 1, or a seed or a device that is none.
-        RunError: the folder is not a run, or an earlier release wrote it, which did not note where checkpoints lie.
-        CheckpointError: a checkpoint that is not there any more.
+        UsageError: a sample below 1, or an invalid seed or device.
+        RunError: the folder is not a run, or an earlier release wrote it without the checkpoints' folders.
+        CheckpointError: a checkpoint no longer exists.
     """
     if sample < 1:
         raise UsageError(f"--sample {sample}: expected at least 1 text")
@@ -126,13 +126,13 @@ def _judge_again(
     placement: Placement,
 ) -> Iterator[str]:
     if not checkpoint.folder:
-        raise RunError(f"{folder}: {checkpoint.name} was given as an object, so there is nothing to load it from")
+        raise RunError(f"{folder}: {checkpoint.name} was given as an object and cannot be loaded")
     pair = next(each for each in record.pairs if checkpoint.name in (each.reference, each.candidate))
     partner = record.find_checkpoint(pair.reference if pair.candidate == checkpoint.name else pair.candidate)
     labels = tuple(pair.labels.items())
     found = read_checkpoint(checkpoint.name, checkpoint.folder, checkpoint.base, partner.folder or None, labels)
     if digest_weights(found.folder) != checkpoint.weights_digest:
-        yield f"{checkpoint.name}: the weights in {found.folder} are not those that the run was made with"
+        yield f"{checkpoint.name}: the weights in {found.folder} are not those of the run"
     victim = to_victim(load_checkpoint(found, record.find_task(checkpoint.task)), placement)
     goals = {attack.name: attack.goal for attack in record.attacks}
     for row, found in zip(rows, victim.rows([row.example for row in rows]), strict=True):
@@ -148,7 +148,7 @@ def _dtype(record: RunRecord) -> str:
 
 
 def _contradicts_itself(row: StoredJudgement, goal: str) -> bool:
-    """A success has the answer that its goal asks for; a failure to keep one may have any."""
+    """A success has the answer of its goal; a failed attempt to keep an answer may have any."""
     is_right = row.grade.correct
     if row.status == Status.SUCCEEDED:
         return is_right != (goal == ObjectiveKind.KEEP_PREDICTION)

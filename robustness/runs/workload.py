@@ -1,4 +1,4 @@
-"""What a run has to do, counted in steps, and how long the rest of it will take."""
+"""The work of a run in steps, and the expected time of the rest."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CHECKING = "checking the pairs"
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """The texts that broke one checkpoint in a cell, scored on another checkpoint or on the base: one step."""
+    """The texts of one checkpoint's cell, scored on another checkpoint or on the base: one step."""
 
     source: Cell
     target: str
@@ -24,35 +24,35 @@ class Transfer:
 
 @dataclass(frozen=True, slots=True)
 class DistractorSearch:
-    """The distractors of a generated test set, searched against one checkpoint: a step for each question."""
+    """The search of a generated test set's distractors against one checkpoint: a step for each question."""
 
     checkpoint: str
     testset: str
 
 
 Part: TypeAlias = Cell | ProbeCell | Transfer | DistractorSearch
-"""Of a run. A step of a cell is one example; of a probe's cell one example that it reads."""
+"""A part of a run. A step of a cell is one example; of a probe's cell one example that it reads."""
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How much one part asks for."""
+    """The amount of work of one part."""
 
     steps: int
     passes: float
-    """Expected forward passes a step, by which parts that have not started are timed."""
+    """Expected forward passes per step, for estimating parts that have not started."""
 
 
 @final
 class Workload:
-    """Counts the steps of all parts of a run, and tells who listens what runs now.
+    """Counts the steps of all parts of a run, and reports the current part.
 
-    The total is what will be done: a part whose steps are an upper bound at first gets its own number once that is
-    known, and what an earlier run has done counts as done.
+    The total is the expected work. A part with an upper bound of steps gets its exact number once known. Steps of an
+    earlier run count as done.
 
     Args:
-        loads: what is expected of each part.
-        report: told what runs and how much is done.
+        loads: the expected work of each part.
+        report: gets the current part and the amount done.
         clock: tells seconds.
     """
 
@@ -64,7 +64,7 @@ class Workload:
         self._clock = clock
         self._done: Counter[Part] = Counter()
         self._timed: Counter[tuple[str, ...]] = Counter()
-        """Steps that were made here, by kind; parts of one kind differ in their checkpoint alone."""
+        """Steps made by this process, by kind; parts of one kind differ only in their checkpoint."""
         self._seconds: defaultdict[tuple[str, ...], float] = defaultdict(float)
         self._heard = clock()
 
@@ -79,19 +79,19 @@ class Workload:
         return sum(load.steps for load in self._loads.values())
 
     def expect(self, part: Part, steps: int) -> None:
-        """Says how many steps a part has."""
+        """Sets the number of steps of a part."""
         self._loads[part] = replace(self._loads[part], steps=steps) if part in self._loads else Load(steps, 1.0)
 
     def skip(self, part: Part, steps: int | None = None) -> None:
-        """Counts steps that need not be made, for an earlier run has made them; None: all of the part."""
+        """Counts steps that an earlier run has made; None: all of the part."""
         self._done[part] = self._steps(part) if steps is None else steps
 
     def start(self, part: Part) -> None:
-        """Says that a part begins."""
+        """Starts a part."""
         self._tell(part, None)
 
     def add(self, part: Part, steps: int = 1, cell: CellProgress | None = None) -> None:
-        """Counts steps that were made since the last call; side by side, parts share the time between calls."""
+        """Counts steps made since the last call; concurrent parts share the time between calls."""
         now = self._clock()
         self._timed[_kind(part)] += steps
         self._seconds[_kind(part)] += now - self._heard
@@ -100,14 +100,14 @@ class Workload:
         self._tell(part, cell)
 
     def finish(self, part: Part) -> None:
-        """Counts what is left of a part's steps."""
+        """Counts the rest of a part's steps."""
         self.add(part, self._steps(part) - self._done[part])
 
     def seconds_left(self) -> float | None:
-        """Returns how long the rest will take; None where nothing has been timed yet.
+        """Returns the expected time of the rest; None before any timing.
 
-        A part like one that was timed takes as long a step. One of a new kind takes as long a forward pass as all
-        that was timed, by its expected passes.
+        A part of a timed kind takes the same time per step. A part of a new kind takes the average time per forward
+        pass, times its expected passes.
         """
         passes = {_kind(part): load.passes for part, load in self._loads.items()}
         timed = sum(passes.get(kind, 1.0) * steps for kind, steps in self._timed.items())
@@ -134,7 +134,7 @@ def count_steps(loads: Iterable[Load]) -> int:
 
 
 def _kind(part: Part) -> tuple[str, ...]:
-    """What parts share that differ in their checkpoint alone."""
+    """The key shared by parts that differ only in their checkpoint."""
     if isinstance(part, Transfer):
         return "transfer", part.source.testset, part.source.attack
     if isinstance(part, DistractorSearch):

@@ -1,1 +1,1 @@
-"""Makes pairs: the same data, order, seeds and selection rule for every method."""
+"""Trains pairs with the same data, order, seeds and selection rule for every method."""

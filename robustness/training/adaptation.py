@@ -1,4 +1,4 @@
-"""A base with a head for a task, made trainable by one method."""
+"""Makes a base with a head for a task trainable by one method."""
 
 from __future__ import annotations
 
@@ -35,24 +35,23 @@ from robustness.victims.inputs import name_outputs
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """The model that all checkpoints start from."""
+    """The initial model of all checkpoints."""
 
     folder: Path
     reference: str
-    """What an adapter names as its base: an absolute folder, or a hub id."""
+    """The base's name in an adapter's config: an absolute folder, or a hub id."""
 
 
 def adapt(base: Base, task: Task, adapter: Adapter | None, steps: int) -> Any:
-    """Returns a model in which exactly what the method trains requires gradients.
+    """Returns a model in which exactly the method's parameters require gradients.
 
-    What the base has no weights for, its head at least, is drawn from torch's random state; the draws are the
-    same for every method.
+    Parameters missing in the base (at least the head) are drawn from torch's random state, equally for every method.
 
     Args:
-        base: where to start.
-        task: gives the head its labels.
+        base: the initial model.
+        task: defines the head's labels.
         adapter: None to train every weight.
-        steps: optimiser steps that will follow; a schedule of ranks needs to know.
+        steps: number of optimiser steps, for a schedule of ranks.
 
     Raises:
         CheckpointError: the base cannot be loaded, or lacks the modules that the method trains.
@@ -71,13 +70,13 @@ def adapt(base: Base, task: Task, adapter: Adapter | None, steps: int) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of transformers to peft
             adapted = get_peft_model(model, config)
-    # peft's words for modules it lacks or cannot adapt
+    # peft's errors for modules that are missing or cannot be adapted
     except (ValueError, TypeError, NotImplementedError) as error:
         raise CheckpointError(
             f"base {base.folder}: {adapter.peft_type} does not fit it: {first_line(error)}"
         ) from error
     name_cache(adapted)
-    # get_peft_model has put the model's own path there, which for a hub base is this machine's cache folder.
+    # get_peft_model writes the model's path here, which for a hub base is this machine's cache folder.
     config.base_model_name_or_path = base.reference
     return adapted
 
@@ -99,7 +98,7 @@ def _load_base(folder: Path, task: Task) -> tuple[Any, Sequence[str]]:
                 output_loading_info=True,
                 **labels,
             )
-    except Exception as error:  # transformers and safetensors each raise kinds of their own
+    except Exception as error:  # transformers and safetensors raise errors of many classes
         raise CheckpointError(
             f"base {folder}: cannot be loaded: {loading_reason(folder, error)}; expected a folder with config.json "
             "and weights as safetensors"
@@ -109,7 +108,7 @@ def _load_base(folder: Path, task: Task) -> tuple[Any, Sequence[str]]:
 
 
 def _peft_config(adapter: Adapter, model: Any, steps: int) -> Any:
-    """The peft library's own configuration of what a method's file says."""
+    """The peft library's configuration for a method's file."""
     if isinstance(adapter, LoraAdapter):
         return _lora_config(adapter, model)
     if isinstance(adapter, MpcAdapter):
@@ -160,7 +159,7 @@ def _adalora_config(adapter: AdaLoraAdapter, model: Any, steps: int) -> Any:
     final = int(adapter.final_share * steps)
     if start >= steps - final:
         raise CheckpointError(
-            f"adalora: of {steps} training steps the first {start} and the last {final} leave ranks alone, so none "
+            f"adalora: of {steps} training steps the first {start} and the last {final} do not change ranks, so none "
             "is ever cut; train longer, or lower start_share and final_share in the method's file"
         )
     return AdaLoraConfig(
@@ -244,13 +243,13 @@ def _form_config(adapter: FormAdapter, model: Any) -> Any:
 
 
 def _save_fresh_modules(config: Any, adapter: Adapter, fresh: Sequence[str], *, with_head: bool) -> None:
-    """Modules beside the head that start random (DeBERTa's pooler): unsaved, they would load random again."""
+    """Saves randomly initialised modules other than the head (DeBERTa's pooler), which would load random again."""
     found = {key.rpartition(".")[0] for key in fresh}
     modules = sorted(module for module in found if with_head or not in_head(module))
     if not isinstance(adapter, PromptAdapter):
         config.modules_to_save = modules
     elif modules:
         raise CheckpointError(
-            f"{adapter.peft_type}: the base has no weights for {', '.join(modules)}, which would have to be trained "
-            "and saved; peft saves learnt prompts and the head alone; use another base or another method"
+            f"{adapter.peft_type}: the base has no weights for {', '.join(modules)}, which must be trained and "
+            "saved, but peft saves only learnt prompts and the head; use another base or another method"
         )

@@ -1,4 +1,4 @@
-"""What a method's file may say about its adapter, one model for each family of methods."""
+"""The adapter part of a method's file, one schema for each family of methods."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class LoraAdapter(Definition):
-    """Low-rank updates of linear layers (arXiv 2106.09685), and what is built on them."""
+    """Low-rank updates of linear layers (arXiv 2106.09685), and variants."""
 
     peft_type: Literal["lora"]
     rank: PositiveInt
@@ -25,7 +25,7 @@ class LoraAdapter(Definition):
     """Share of the adapter's inputs that is zeroed in training."""
     target_modules: Targets
     variant: Literal["lora", "dora", "pissa"] = "lora"
-    """`dora`: direction and magnitude apart (arXiv 2402.09353); `pissa`: starts from W's own top singular vectors
+    """`dora`: separate direction and magnitude (arXiv 2402.09353); `pissa`: starts from W's top singular vectors
     (arXiv 2404.02948), so that the update has at most twice the rank."""
 
 
@@ -38,11 +38,11 @@ class MpcAdapter(Definition):
     dropout: Share
     target_modules: Targets
     weight: NonNegativeFloat
-    """Of the mean penalty over the adapted layers, added to the loss; mpc-n has none."""
+    """Weight in the loss of the mean penalty over the adapted layers; unused by mpc-n."""
 
 
 class AdaLoraAdapter(Definition):
-    """Updates A D B whose rank is moved to where it matters while training (arXiv 2303.10512)."""
+    """Updates A D B with ranks re-allocated during training (arXiv 2303.10512)."""
 
     peft_type: Literal["adalora"]
     initial_rank: PositiveInt
@@ -54,28 +54,28 @@ class AdaLoraAdapter(Definition):
     start_share: Share
     """Share of all steps before the first rank is cut."""
     final_share: Share
-    """Share of all steps, at the end, in which ranks stay as they are."""
+    """Share of all steps at the end with constant ranks."""
     interval: PositiveInt
     """Steps between two allocations."""
     orthogonality_weight: NonNegativeFloat
 
 
 class Ia3Adapter(Definition):
-    """Keys, values and the inner feed-forward activations are scaled (arXiv 2205.05638)."""
+    """Scales keys, values and the inner feed-forward activations (arXiv 2205.05638)."""
 
     peft_type: Literal["ia3"]
     target_modules: Literal["keys-values-feedforward"] | tuple[str, ...]
     feedforward_modules: tuple[str, ...] = ()
-    """Of the named targets, those whose input is scaled; only with names."""
+    """The named targets whose input is scaled; only with names."""
 
 
 class PromptAdapter(Definition):
-    """Learnt vectors before the text, which no weight can stand in for."""
+    """Learnt vectors before the text, which cannot be merged into weights."""
 
     peft_type: Literal["prefix", "prompt", "p-tuning"]
     virtual_tokens: PositiveInt
     encoder_hidden_size: PositiveInt | None = None
-    """p-tuning alone: width of the network that makes the vectors; absent: the base's own width."""
+    """Only p-tuning: width of the network that produces the vectors; absent: the base's width."""
 
 
 class RandomProjectionAdapter(Definition):
@@ -84,17 +84,17 @@ class RandomProjectionAdapter(Definition):
     peft_type: Literal["vera", "randlora"]
     rank: PositiveInt
     alpha: PositiveInt = 1
-    """RandLoRA alone: its update is scaled by alpha / rank."""
+    """Only RandLoRA: its update is scaled by alpha / rank."""
     dropout: Share
     target_modules: Targets
     projection_seed: int = 0
-    """Of the random matrices; the same for every training seed."""
+    """Seed of the random matrices; the same for every training seed."""
     initial_scale: PositiveFloat = 0.1
-    """VeRA alone: first value of the inner scales."""
+    """Only VeRA: initial value of the inner scales."""
 
 
 class OftAdapter(Definition):
-    """Weights are rotated by a learnt block-diagonal orthogonal matrix (arXiv 2306.07280)."""
+    """Rotates weights by a learnt block-diagonal orthogonal matrix (arXiv 2306.07280)."""
 
     peft_type: Literal["oft"]
     block_size: PositiveInt
@@ -107,7 +107,7 @@ class FormAdapter(Definition):
 
     peft_type: Literal["ssl", "ssb", "sam-parser", "svdiff", "bitfit"]
     target_modules: Literal["attention", "linear", "biased"] | tuple[str, ...]
-    """`biased`: every linear layer and normalisation that has a bias, but for the head."""
+    """`biased`: every linear layer and normalisation with a bias, except the head."""
 
 
 Adapter = Annotated[
@@ -124,21 +124,21 @@ Adapter = Annotated[
 
 
 def virtual_tokens(adapter: Adapter | None) -> int:
-    """Positions that the method takes from the text."""
+    """Positions that the method uses."""
     return adapter.virtual_tokens if isinstance(adapter, PromptAdapter) else 0
 
 
 Layered = LoraAdapter | MpcAdapter | AdaLoraAdapter | RandomProjectionAdapter | OftAdapter | FormAdapter
-"""Adapters of linear layers, which may be those of the attention or all."""
+"""Adapters of linear layers, of the attention or all."""
 
 
 def has_targets(adapter: Adapter | None) -> TypeGuard[Layered]:
-    """Whether a method adapts linear layers of whichever place: not biases, activations or prompts."""
+    """Whether a method adapts linear layers, not biases, activations or prompts."""
     return isinstance(adapter, Layered) and adapter.target_modules != "biased"
 
 
 def share_penalty(adapter: Adapter, parts: int) -> Adapter:
-    """Returns a method whose penalty, which each of a batch's parts adds to its loss, is once that of the batch.
+    """Returns a method with its penalty divided among a batch's parts, because each part adds the penalty.
 
     >>> adapter = MpcAdapter(peft_type="mpc-o", rank=8, alpha=8, dropout=0.0, target_modules="linear", weight=0.5)
     >>> share_penalty(adapter, 4).weight

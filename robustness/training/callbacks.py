@@ -1,4 +1,4 @@
-"""What happens inside a trial beside the gradient steps: ranks are moved, the best epoch is kept."""
+"""Callbacks of a trial: re-allocate ranks, keep the best epoch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from transformers import TrainerCallback
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What a trial had trained at the end of one epoch."""
+    """A trial's trained weights at the end of one epoch."""
 
     epoch: int
     """Counted from 1."""
@@ -25,7 +25,7 @@ class Snapshot:
 
 
 class EpochKeeper(TrainerCallback):  # type: ignore[misc]  # transformers is untyped for us
-    """Remembers scores, losses and the trained weights of epochs; stops when the loss is not finite."""
+    """Stores scores, losses and trained weights of epochs; stops when the loss is not finite."""
 
     def __init__(
         self,
@@ -38,11 +38,11 @@ class EpochKeeper(TrainerCallback):  # type: ignore[misc]  # transformers is unt
         self.losses: list[float] = []
         self.failed = False
         self.snapshots: list[Snapshot] = []
-        """Of every epoch, or of the best so far alone."""
+        """Snapshots of every epoch, or only of the best so far."""
         self._report = report
         self._keep_all = keep_all
         self._score = score
-        """Of a model, where the trainer itself has no scores of it."""
+        """Scores a model, if the trainer itself cannot."""
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **given: Any) -> None:  # noqa: ARG002
         """Keeps the epoch's mean loss; ends the trial when it is not finite."""
@@ -69,15 +69,15 @@ class EpochKeeper(TrainerCallback):  # type: ignore[misc]  # transformers is unt
         self._report(len(self.scores), score)
 
     def best(self) -> Snapshot | None:
-        """The snapshot of the highest score, of equals the earliest; None when the first epoch failed."""
+        """The snapshot of the highest score, the earliest among equals; None if the first epoch failed."""
         return max(self.snapshots, key=lambda snapshot: snapshot.score, default=None)
 
 
 class RankAllocation(TrainerCallback):  # type: ignore[misc]
-    """Moves AdaLoRA's ranks after every optimiser step, while the gradients are still there (arXiv 2303.10512)."""
+    """Re-allocates AdaLoRA's ranks after every optimiser step, while gradients exist (arXiv 2303.10512)."""
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **given: Any) -> None:  # noqa: ARG002
-        """Steps count from 0, as the library's own example has it."""
+        """Steps count from 0, as in the library's own example."""
         given["model"].base_model.update_and_allocate(state.global_step)
 
 
@@ -88,7 +88,7 @@ def trained(model: Any) -> list[tuple[str, torch.nn.Parameter]]:
 
 @torch.no_grad()
 def restore(model: Any, snapshot: Snapshot) -> None:
-    """Puts a model back to a snapshot of its own trial."""
+    """Restores a model to a snapshot of its trial."""
     for name, parameter in trained(model):
         if name in snapshot.weights:
             parameter.copy_(snapshot.weights[name])
@@ -96,7 +96,7 @@ def restore(model: Any, snapshot: Snapshot) -> None:
 
 
 def _match_rank_pattern(model: Any) -> None:
-    """AdaLoRA saves what its rank pattern names: here exactly the directions that are not zero in these weights."""
+    """AdaLoRA saves the directions of its rank pattern: here exactly the nonzero directions of these weights."""
     for adapter, config in getattr(model, "peft_config", {}).items():
         if getattr(config, "rank_pattern", None) and hasattr(config, "init_r"):
             pattern = {

@@ -1,4 +1,4 @@
-"""Prompts with their answers as training rows, and the score of the responses that a model gives."""
+"""Prompts with their answers as training rows, and the score of a model's responses."""
 
 from __future__ import annotations
 
@@ -18,23 +18,22 @@ from robustness.victims.heads.texts import TextVictim
 from robustness.victims.padding import settle_side
 
 IGNORED = -100
-"""A label that no loss counts: of the prompt, and of padding."""
+"""The label of tokens without loss: prompt and padding."""
 LONG_SHARE = 0.1
-"""Of answers that may be longer than a response: of GSM8K's, digit by digit, one in a hundred."""
+"""Allowed share of answers longer than a response; of GSM8K's, digit by digit, it is one in a hundred."""
 TRIED_TOKENS = 8
-"""Of a response that only shows whether a model gives one."""
+"""Length of a response that only tests whether a model responds."""
 
 
 def encode_texts(rows: TrainingRows, reader: Reader) -> EncodedRows:
-    """Returns each prompt with its first gold text and the end token, which alone have labels.
+    """Returns each prompt with its first gold text and the end token; only the latter two have labels.
 
-    The tokens are those that a victim asks with and reads along. Nothing is cut: half an answer teaches wrong ones.
+    The tokens are the same as for the victim. Nothing is cut, because half an answer teaches wrong answers.
 
     Raises:
-        CheckpointError: a tokenizer without an end token or the chat template that the task needs, an end token that
-            the model does not know, or no room for a prompt.
-        DataError: a prompt that is longer than the model takes or prints the answer, or many answers that no response
-            may be as long as.
+        CheckpointError: the tokenizer lacks an end token or the task's chat template, the model does not know the end
+            token, or there is no room for a prompt.
+        DataError: a prompt is too long or prints the answer, or many answers exceed the length of a response.
     """
     task, tokenizer = rows.task, reader.tokenizer
     victim = TextVictim(reader.model, tokenizer, task)
@@ -51,15 +50,15 @@ def encode_texts(rows: TrainingRows, reader: Reader) -> EncodedRows:
 
 @dataclass(frozen=True, slots=True)
 class _Encoding:
-    """How a task's prompts and answers become tokens for one base."""
+    """Encodes a task's prompts and answers for one base."""
 
     testset: str
-    """For messages."""
+    """The test set's name in messages."""
     task: Task
     victim: TextVictim
-    """Encodes as it will when it is asked; its model is not run and needs no weights."""
+    """The head that encodes as the victim will; its model is not run and needs no weights."""
     longest: int
-    """The most tokens that the base takes beside what the methods learn."""
+    """The base's maximum of tokens besides learnt vectors."""
 
 
 def _encode(example: Example, encoding: _Encoding) -> EncodedRow:
@@ -79,7 +78,7 @@ def _encode(example: Example, encoding: _Encoding) -> EncodedRow:
 
 
 def _refuse_long_answers(rows: Sequence[EncodedRow], encoding: _Encoding) -> None:
-    """A few long ones among many are learnt from, and what is answered there is cut."""
+    """Accepts a few long answers among many; responses there are cut."""
     allowed = _limits(encoding.task).max_new_tokens
     lengths = [sum(label != IGNORED for label in row["labels"]) for row in rows]
     long = sum(length > allowed for length in lengths)
@@ -91,7 +90,7 @@ def _refuse_long_answers(rows: Sequence[EncodedRow], encoding: _Encoding) -> Non
 
 
 def _refuse_printed_answers(examples: Sequence[Example], encoding: _Encoding) -> None:
-    """A prompt that ends in the answer, or reads it as one of its texts, in every row teaches to copy."""
+    """Refuses prompts that contain the answer in every row, which would teach to copy."""
     for segment, name in enumerate(encoding.task.fields):
         if all(example.texts[segment].strip() == _gold(example) for example in examples):
             raise DataError(
@@ -128,7 +127,7 @@ class ResponseScore:
     examples: tuple[Example, ...]
 
     def __call__(self, model: Any) -> float:
-        """Returns it, in [0, 1]; the model is left as it was."""
+        """Returns the mean quality, in [0, 1]; restores the model's state."""
         assert self.task.answer is not None, "a definition without it is refused"
         was_training = model.training
         model.eval()
@@ -151,7 +150,7 @@ class ResponseScore:
         return sum(scores) / len(scores)
 
     def shortened(self) -> ResponseScore:
-        """Returns the score of one response of few tokens, which says nothing but that there is one."""
+        """Returns the score of one response of few tokens, which only shows that the model responds."""
         assert self.task.answer is not None, "as above"
         answer = replace(self.task.answer, max_new_tokens=min(TRIED_TOKENS, self.task.answer.max_new_tokens))
         return replace(self, task=replace(self.task, answer=answer), examples=self.examples[:1])
@@ -164,9 +163,9 @@ def _limits(task: Task) -> DecodingLimits:
 
 @contextmanager
 def plain_forward(model: Any) -> Iterator[None]:
-    """Lets a model that is trained under autocast answer in its own precision, as it will be judged.
+    """Lets a model trained under autocast answer in its own precision, in which it will be judged.
 
-    accelerate puts a function of its own before the forward pass, as an attribute of the model.
+    accelerate wraps the forward pass in an attribute of the model.
     """
     wrapped = model.__dict__.pop("forward", None)
     try:

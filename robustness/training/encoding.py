@@ -1,4 +1,4 @@
-"""Rows as token ids: what differs by the kind of task is declared here, once."""
+"""Encodes rows as token ids: declares once the differences between kinds of task."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from robustness.victims.padding import settle_padding_token
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How tasks of one kind are trained."""
+    """Training properties of one kind of task."""
 
     encode: Callable[[TrainingRows, Reader], EncodedRows]
     gold: str = ""
-    """What messages call an answer that all rows share, from which nothing is learnt; empty: they may share it."""
+    """Name in messages of an answer that all rows share; empty: they may share it."""
     dev_rows: int = 1_000
-    """At most so many select, where no limit is given."""
+    """Default maximum of selecting rows."""
     report_rows: int = 1_000
-    """Likewise report."""
+    """Default maximum of reporting rows."""
     against_prompts: str = ""
-    """Why learnt vectors before the text are not trained; empty: they are."""
+    """Why learnt vectors before the text are not supported; empty: they are."""
 
 
 FORMS: Mapping[TaskKind, Form] = {
     TaskKind.LABELS: Form(encode_labelled, gold="label"),
     TaskKind.SPAN: Form(
         encode_questions,
-        against_prompts="peft's model does not tell them which tokens are the question's, as the full arm is told, "
-        "and takes the answer's place as if no vectors stood before it",
+        against_prompts="peft's model drops segment ids, which the full arm gets, "
+        "and reads the answer's position as if no vectors preceded the text",
     ),
-    # A response takes as long as dozens of labels.
+    # A response costs as much as dozens of labels.
     TaskKind.TEXT: Form(encode_texts, gold="gold text", dev_rows=100, report_rows=200),
 }
 
@@ -51,18 +51,18 @@ def encode_rows(rows: TrainingRows, base: Path, max_tokens: int, virtual_tokens:
     Args:
         rows: the texts.
         base: the base's folder.
-        max_tokens: longer texts are cut.
-        virtual_tokens: positions that some method of the call needs for itself.
+        max_tokens: maximum; longer texts are cut.
+        virtual_tokens: positions that some method of the call uses.
 
     Raises:
-        UsageError: texts of that length and learnt tokens do not fit the base's positions together.
+        UsageError: texts of this length and learnt tokens exceed the base's positions.
         CheckpointError: the base has no tokenizer, or one that cannot pad.
         DataError: rows of an encoder-decoder with its end token inside their text; or prompts or answers of a text
             task that are too long, or printed.
     """
     try:
         tokenizer = read_tokenizer(base)
-    except Exception as error:  # transformers and tokenizers each raise kinds of their own
+    except Exception as error:  # transformers and tokenizers raise errors of many classes
         raise CheckpointError(f"base {base}: its tokenizer cannot be loaded: {first_line(error)}") from error
     model = empty_model(base)
     settle_padding_token(model, tokenizer, f"base {base}")

@@ -12,10 +12,10 @@ from robustness.victims.inputs import NO_LIMIT, Company
 
 
 def encode_labelled(rows: TrainingRows, reader: Reader) -> EncodedRows:
-    """Returns the rows as token ids, without padding; those that are scored by length, the shortest first.
+    """Returns the rows as token ids, without padding; rows for scoring are sorted by length, shortest first.
 
     Raises:
-        UsageError: texts of the wanted length and learnt tokens do not fit the base's positions together.
+        UsageError: texts of this length and learnt tokens exceed the base's positions.
         DataError: rows of an encoder-decoder with its end token inside their text.
     """
     length = min(reader.max_tokens, reader.positions)
@@ -31,13 +31,13 @@ def encode_labelled(rows: TrainingRows, reader: Reader) -> EncodedRows:
     if getattr(reader.model.config, "is_encoder_decoder", False):
         for part, encoded in zip(parts, (trained, *halves), strict=True):
             _refuse_end_tokens(rows.testset, part, encoded, reader.model.config)
-    # Scored rows by length: what is scored beside each other is then padded little.
+    # Sorts scored rows by length, so that batches are padded little.
     selecting, reporting = (ScoredRows(tuple(sorted(half, key=lambda row: len(row["input_ids"])))) for half in halves)
     return EncodedRows(reader.tokenizer, rows.task, tuple(trained), selecting, reporting)
 
 
 def _refuse_end_tokens(testset: str, examples: Sequence[Example], rows: Sequence[EncodedRow], config: Any) -> None:
-    """The heads of encoder-decoders refuse a batch whose rows have the end token not equally often."""
+    """Heads of encoder-decoders refuse a batch whose rows differ in the number of end tokens."""
     counts = Company(end_token=config.eos_token_id).kinds([row["input_ids"] for row in rows])
     usual = counts.min(initial=NO_LIMIT)
     for example, count in zip(examples, counts, strict=True):

@@ -1,4 +1,4 @@
-"""What development rows are scored by when a checkpoint is selected."""
+"""The metric of development rows for selecting checkpoints."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ class Metric(StrEnum):
 
     ACCURACY = "accuracy"
     F1 = "f1"
-    """Of an answer's words, by SQuAD v1.1's rules."""
+    """F1 of an answer's words, by SQuAD v1.1's rules."""
     QUALITY = "quality"
-    """Of a generated text, by its task's own metric."""
+    """Quality of a generated text, by its task's own metric."""
 
     @property
     def spelling(self) -> str:
-        """As a sentence has it.
+        """Its spelling in sentences.
 
         >>> Metric.ACCURACY.spelling, Metric.F1.spelling
         ('accuracy', 'F1')

@@ -1,4 +1,4 @@
-"""Finished checkpoints to the entries of a pairs file."""
+"""Turns finished checkpoints into entries of a pairs file."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class Pairing:
-    """What the entries of one call share."""
+    """The common part of one call's entries."""
 
     task: str
     base: Base
     out: Path
     floor: float | None
-    """Match epochs by clean score, above this one of knowing nothing; None: take the best epochs."""
+    """Match epochs by clean score above this floor; None: take the best epochs."""
     metric: Metric
     say: Callable[[str], None]
 
 
 def pair_arms(arms: Sequence[Arm], pairing: Pairing) -> list[PairEntry]:
-    """Returns an entry for every PEFT checkpoint that has a full partner of its seed; says which are left out."""
+    """Returns an entry for every PEFT checkpoint with a full partner of its seed; reports the others."""
     full = {arm.seed: arm for arm in arms if not arm.is_peft}
     entries = []
     for arm in arms:
@@ -59,8 +59,8 @@ def pair_arms(arms: Sequence[Arm], pairing: Pairing) -> list[PairEntry]:
 def closest_epochs(full: Sequence[float], peft: Sequence[float], floor: float) -> tuple[int, int] | None:
     """Returns the epochs, counted from 1, at which two arms' clean accuracies are closest.
 
-    Epochs at or below `floor` do not count; of equal gaps the highest accuracies are taken, then the earliest
-    epochs. None when an arm has no epoch above the floor.
+    Epochs at or below `floor` do not count; among equal gaps the highest accuracies win, then the earliest epochs.
+    None if an arm has no epoch above the floor.
 
     >>> closest_epochs([0.80, 0.85, 0.90], [0.50, 0.79, 0.84], floor=0.5)
     (2, 3)
@@ -79,8 +79,8 @@ def _folders(full: Arm, peft: Arm, pairing: Pairing) -> tuple[Path, Path] | None
     epochs = closest_epochs(full.outcome.selecting_scores, peft.outcome.selecting_scores, pairing.floor)
     if epochs is None:
         pairing.say(
-            f"{peft.folder.name}: left out of the pairs file: no two epochs in which both arms are above what an "
-            f"answer scores on the selecting rows that knows nothing ({pairing.floor:.3f})"
+            f"{peft.folder.name}: left out of the pairs file: no two epochs in which both arms are above "
+            f"the floor on the selecting rows ({pairing.floor:.3f})"
         )
         return None
     scores = full.outcome.selecting_scores[epochs[0] - 1], peft.outcome.selecting_scores[epochs[1] - 1]
@@ -92,7 +92,7 @@ def _folders(full: Arm, peft: Arm, pairing: Pairing) -> tuple[Path, Path] | None
 
 
 def epoch_folder(folder: Path, epoch: int) -> Path:
-    """Where the checkpoint of one epoch lies; epochs count from 1."""
+    """The folder of one epoch's checkpoint; epochs count from 1."""
     return folder / f"epoch-{epoch}"
 
 
@@ -111,7 +111,7 @@ def _entry(arm: Arm, folders: tuple[Path, Path], pairing: Pairing) -> PairEntry:
 
 
 def stored_pairs(path: Path) -> list[PairEntry]:
-    """The entries that a pairs file has; none where there is no file.
+    """The entries of a pairs file; empty without a file.
 
     Raises:
         DefinitionError: the file cannot be read.

@@ -1,4 +1,4 @@
-"""What is the same for every method, so that a pair differs in its adaptation alone."""
+"""The common protocol of all methods, so that the arms of a pair differ only in adaptation."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from robustness.training.adapters import has_targets
 from robustness.training.methods import MethodDefinition, StudySettings
 
 LONE_STEP = 4.0
-"""Between the rates of a wide grid around a single rate."""
+"""Factor between the rates of a wide grid around a single rate."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingSettings:
-    """The recipe that all methods share: AdamW, and a linear schedule with warm-up.
+    """The common recipe of all methods: AdamW, and a linear schedule with warm-up.
 
     Source: warm-up share and schedule of LoRA's RoBERTa runs (arXiv 2106.09685, table 9); weight decay and
     epochs of BERT (arXiv 1810.04805, appendices A.2 and A.3).
@@ -27,35 +27,35 @@ class TrainingSettings:
 
     epochs: int = 3
     max_steps: int | None = None
-    """Optimiser steps; takes the place of epochs."""
+    """Optimiser steps, instead of epochs."""
     batch_size: int = 16
-    """Examples of one optimiser step."""
+    """Examples per optimiser step."""
     accumulation: int = 1
-    """Parts in which a batch is run, so that it fits the device."""
+    """Number of parts of a batch, so that each fits the device."""
     checkpointing: bool = False
-    """Activations are computed again for the gradients, so that they fit the device: a third more time."""
+    """Recomputes activations for the gradients, so that they fit the device; takes a third more time."""
     targets: Targets = "method"
-    """Layers that methods adapt which adapt linear ones: what each method's file says, `attention` (query and value)
-    or `linear` (all of the repeated blocks)."""
+    """Layers for methods that adapt linear layers: by each method's file, `attention` (query and value) or `linear`
+    (all of the repeated blocks)."""
     warmup_share: float = 0.06
     """Share of all steps over which the learning rate rises from zero."""
     max_grad_norm: float = 1.0
     weight_decay: float = 0.01
     max_tokens: int = 128
-    """Longer inputs are cut, in training and when the development rows are scored; text tasks cut nothing."""
+    """Longer inputs are cut, in training and in scoring of development rows; text tasks cut nothing."""
     bf16: bool = False
     """Matrix products in bfloat16; weights and optimiser stay in float32."""
     dev_limit: int | None = None
-    """At most so many rows, evenly spaced, of the half that selects; None: 1,000, of text tasks 100."""
+    """Maximum of evenly spaced rows of the selecting half; None: 1,000, for text tasks 100."""
     report_limit: int | None = None
-    """Likewise of the half that reports; None: as many as select, of text tasks twice as many."""
+    """The same for the reporting half; None: as many as for selecting, for text tasks twice as many."""
     protocol: Protocol = "equal"
-    """`paper`: batch, rate, epochs, clipping and warm-up of each method are those of arXiv 2505.22355."""
+    """`paper`: batch, rate, epochs, clipping and warm-up of each method as in arXiv 2505.22355."""
     match: Match = "none"
-    """`clean`: a pair's checkpoints are those of the epochs closest in clean accuracy."""
+    """`clean`: a pair takes the epochs closest in clean accuracy."""
 
     grid: Grid = "shipped"
-    """`wide`: every method tries one learning rate more beyond either end of its own; `one`: its largest alone."""
+    """`wide`: every method tries one more learning rate beyond either end of its grid; `one`: only its largest."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulation", "max_tokens", "max_steps", "dev_limit", "report_limit"):
@@ -103,10 +103,10 @@ class TrainingSettings:
 def under_protocol(
     method: Entry[MethodDefinition], task: str, settings: TrainingSettings
 ) -> tuple[Entry[MethodDefinition], TrainingSettings]:
-    """Returns the method and the settings it is trained with: on the grid and layers asked for, or as the study did.
+    """Returns the method and its training settings: the requested grid and layers, or the study's settings.
 
     Raises:
-        UsageError: protocol `paper`, and the study's settings of this method on this task are not known.
+        UsageError: with protocol `paper`, the study's settings for this method and task are not known.
     """
     if settings.protocol == "equal":
         return _adapted(method, settings), settings
@@ -114,8 +114,8 @@ def under_protocol(
     if study is None:
         known = ", ".join(study.task for study in method.definition.study) or "no task"
         raise UsageError(
-            f"--protocol paper: how arXiv 2505.22355 trained {method.name} on {task} is not known; for {method.name} "
-            f"its settings are known on {known}; leave --protocol out, or write a method's file with [[study]]"
+            f"--protocol paper: the settings of arXiv 2505.22355 for {method.name} on {task} are not known; they "
+            f"are known on {known}; leave --protocol out, or write a method's file with [[study]]"
         )
     return _studied(method, study), replace(
         settings,
@@ -137,7 +137,7 @@ def _adapted(method: Entry[MethodDefinition], settings: TrainingSettings) -> Ent
 
 
 def widen(rates: Sequence[float]) -> tuple[float, ...]:
-    """Returns a grid of learning rates with one more beyond either end, as far off as those within lie apart.
+    """Returns a grid of learning rates with one more beyond either end, at the grid's own ratio.
 
     >>> widen((5e-4, 2e-3))
     (0.000125, 0.0005, 0.002, 0.008)

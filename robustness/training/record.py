@@ -1,4 +1,4 @@
-"""training.json: how a checkpoint was made, and whether it may be used again."""
+"""training.json: how a checkpoint was made, and whether it can be reused."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RECORDED_PACKAGES = ("torch", "transformers", "peft")
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """All that a checkpoint's weights depend on; two equal ones need no second training."""
+    """Everything that a checkpoint's weights depend on; equal fingerprints need no second training."""
 
     testset: str
     task: str
@@ -33,7 +33,7 @@ class Fingerprint:
     seed: int
     train_digest: str
     dev_digest: str
-    """Of the whole development set, half of which selects."""
+    """Digest of the whole development set, half of which selects."""
     rows_trained: int
     selecting_rows: int
     reporting_rows: int
@@ -42,25 +42,25 @@ class Fingerprint:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """What was kept of a grid."""
+    """The chosen trial of a grid."""
 
     trial: TrialResult
     reporting_score: float
-    """Of the checkpoint that was kept, on rows that no choice depends on."""
+    """Score of the chosen checkpoint on rows without influence on choices."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a checkpoint."""
+    """The result of training a checkpoint."""
 
     failed: bool
-    """The loss was not finite at any learning rate: there are no weights."""
+    """The loss was not finite at any learning rate, so there are no weights."""
     selecting_scores: tuple[float, ...]
-    """Of the chosen learning rate, after each epoch; empty when failed."""
+    """Scores of the chosen learning rate after each epoch; empty after a failure."""
 
 
 def is_complete(folder: Path, fingerprint: Fingerprint) -> bool:
-    """Whether the folder holds this very checkpoint, or its failure; False where there is no folder.
+    """Whether the folder holds this checkpoint or its recorded failure; False without a folder.
 
     Raises:
         RunError: the folder holds something else; the message names what differs.
@@ -77,7 +77,7 @@ def is_complete(folder: Path, fingerprint: Fingerprint) -> bool:
 
 
 def read_outcome(folder: Path) -> Outcome:
-    """Reads what became of a checkpoint; raises RunError when its training.json cannot be read."""
+    """Reads the result of a checkpoint; raises RunError if its training.json is unreadable."""
     content = _read(folder)
     return Outcome(failed=content["failed"], selecting_scores=tuple(content["selecting_scores"]))
 
@@ -90,7 +90,7 @@ def write_record(
     chosen: Chosen | None,
     device: str,
 ) -> None:
-    """Writes training.json into a checkpoint's folder; `chosen` is None when every trial failed."""
+    """Writes training.json into a checkpoint's folder; `chosen` is None if every trial failed."""
     content = {
         "fingerprint": asdict(fingerprint),
         "order_seed": data_seed(fingerprint.seed),

@@ -1,4 +1,4 @@
-"""What a training works on: rows of one task, as texts and as token ids."""
+"""Rows of one task for training, as texts and as token ids."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from robustness.tasks.task import Task
 from robustness.testsets.example import Example
 
 EncodedRow = dict[str, Any]
-"""Token ids, masks and `labels` of one row, as transformers' collator takes them."""
+"""Token ids, masks and `labels` of one row, for transformers' collator."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingRows:
-    """The examples that train, and the clean ones that select a checkpoint or report what it is worth."""
+    """The training examples, and the clean ones that select a checkpoint or report its score."""
 
     testset: str
     task: Task
@@ -29,26 +29,26 @@ class TrainingRows:
 
 
 class Responses(Protocol):
-    """Scores what a model answers to development rows."""
+    """Scores a model's answers to development rows."""
 
     def __call__(self, model: Any) -> float:
-        """Returns the mean quality, in [0, 1]; the model is left as it was."""
+        """Returns the mean quality, in [0, 1]; restores the model's state."""
         ...
 
     def shortened(self) -> Responses:
-        """Returns the score of one response of few tokens, which says nothing but that there is one."""
+        """Returns the score of one response of few tokens, which only shows that the model responds."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ScoredRows:
-    """Development rows as token ids, with what scores them."""
+    """Development rows as token ids, with their scoring."""
 
     rows: tuple[EncodedRow, ...]
     metric: Callable[[Any], dict[str, float]] | None = None
     """From the trainer's predictions to a `score`; None: accuracy."""
     respond: Responses | None = None
-    """Of text, in place of both."""
+    """For text, in place of both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,23 +62,23 @@ class EncodedRows:
     reporting: ScoredRows
     label_names: tuple[str, ...] = ("labels",)
     labels_tokens: bool = False
-    """Whether each token has a label: they are padded, and the loss is a mean over those that count."""
+    """Whether each token has a label: labels are padded, and the loss is a mean over labelled tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """How a base reads texts."""
+    """A base's properties for encoding texts."""
 
     name: str
-    """What messages call it."""
+    """Its name in messages."""
     tokenizer: Any
     model: Any
-    """Without weights."""
+    """The model without weights."""
     positions: int
-    """Tokens of the longest text that it reads."""
+    """Maximum of tokens of a text."""
     free_positions: int
-    """Those that are left beside the learnt vectors."""
+    """Tokens left besides the learnt vectors."""
     virtual_tokens: int
-    """Learnt vectors before the text, the most that a method of the call has."""
+    """Learnt vectors before the text, the maximum over the call's methods."""
     max_tokens: int
     """Longer texts are cut."""

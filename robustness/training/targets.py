@@ -1,4 +1,4 @@
-"""Which modules of a base a method's file means."""
+"""Resolves the target modules of a method's file in a base."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from robustness.errors import CheckpointError
 from robustness.tuners.matrices import is_linear
 
 HEAD_NAMES = ("classifier", "score", "qa_outputs")
-"""What the heads of classifiers and of question answering are called; peft saves these by itself."""
+"""Names of the heads of classifiers and question answering, which peft saves automatically."""
 
 QUERY_AND_VALUE = (
     ("query", "value"),
@@ -20,17 +20,17 @@ QUERY_AND_VALUE = (
     ("query_proj", "value_proj"),
     ("q", "v"),
 )
-"""Names for bases that peft has no default for."""
+"""Names for bases without a default in peft."""
 
 NAMES_SHOWN = 12
-"""Module names that a message lists."""
+"""Maximum of module names in a message."""
 
 
 def target_modules(model: Any, wanted: str | tuple[str, ...]) -> list[str]:
-    """Returns the names, or ends of names, of the modules that are meant.
+    """Returns the names, or suffixes of names, of the target modules.
 
     Raises:
-        CheckpointError: the base has none.
+        CheckpointError: the base has no such module.
     """
     if isinstance(wanted, tuple):
         return _named(model, wanted)
@@ -44,7 +44,7 @@ def target_modules(model: Any, wanted: str | tuple[str, ...]) -> list[str]:
 
 
 def scaled_by_ia3(model: Any) -> tuple[list[str], list[str]]:
-    """Returns what (IA)3 scales by peft's own table: all targets, and those whose input is scaled.
+    """Returns the targets of (IA)3 by peft's own table: all targets, and those with scaled input.
 
     Raises:
         CheckpointError: peft has no table for this kind of base.
@@ -75,7 +75,7 @@ def _query_and_value(model: Any) -> list[str]:
     raise CheckpointError(
         f"base of type {kind}: no query and value projections found; expected modules named "
         f"{' or '.join(' and '.join(names) for names in QUERY_AND_VALUE)}; name its own in target_modules of "
-        f"the method's file: linear layers that end in {_linear_leaves(model)} are there"
+        f"the method's file: its linear layers end in {_linear_leaves(model)}"
     )
 
 
@@ -119,7 +119,7 @@ def _named(model: Any, wanted: tuple[str, ...]) -> list[str]:
 
 
 def _linear_leaves(model: Any) -> str:
-    """How the names of linear layers end, the head's left out."""
+    """Suffixes of the names of linear layers, without the head."""
     linear = (name for name, module in model.named_modules() if isinstance(module, nn.Linear) and not in_head(name))
     return ", ".join(sorted({name.rsplit(".", 1)[-1] for name in linear})[:NAMES_SHOWN])
 

@@ -1,4 +1,4 @@
-"""One trial: one method, learning rate and seed, trained to its best epoch on the selecting rows."""
+"""One trial: trains one method, learning rate and seed to its best epoch on the selecting rows."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ from robustness.victims.padding import settle_padding_token, settle_side
 
 DEV_BATCH_SIZE = 64
 MIXED_PRECISION = "ACCELERATE_MIXED_PRECISION"
-"""Where transformers 4 leaves a training's precision, and would take it from for all that follow in the process."""
+"""The environment variable in which transformers 4 leaves a training's precision for later trainings."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What is trained: everything but the data."""
+    """The trial's settings: everything except the data."""
 
     method: Entry[MethodDefinition]
     learning_rate: float
@@ -56,7 +56,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class TrialResult:
-    """How a trial went."""
+    """The result of a trial."""
 
     learning_rate: float
     selecting_scores: tuple[float, ...]
@@ -64,19 +64,19 @@ class TrialResult:
     losses: tuple[float, ...]
     """Mean training loss of each epoch."""
     failed: bool
-    """The loss was not finite in some epoch; nothing of the trial may be kept."""
+    """Whether the loss was not finite in some epoch; such a trial is discarded."""
     parameters_trained: int
     parameters: int
-    """All of the model, head and adapter included."""
+    """All of the model's parameters, including head and adapter."""
     seconds: float
     peak_memory_bytes: int
-    """On CUDA what the trial allocated at most; on a CPU the process's high-water mark so far."""
+    """On CUDA the trial's peak allocation; on a CPU the process's peak so far."""
     snapshots: tuple[Snapshot, ...] = ()
-    """Of every epoch where the settings ask for it."""
+    """Of every epoch if the settings ask for it."""
 
     @property
     def best_epoch(self) -> int:
-        """The epoch of the highest score on the selecting rows, counted from 1; of equals the earliest."""
+        """The epoch of the highest score on the selecting rows, counted from 1; the earliest among equals."""
         return self.selecting_scores.index(max(self.selecting_scores)) + 1
 
     @property
@@ -88,13 +88,13 @@ class TrialResult:
 def run_trial(
     trial: Trial, base: Base, rows: EncodedRows, report: Callable[[int, float], None]
 ) -> tuple[Any, TrialResult]:
-    """Trains from the base and returns the model as of its best epoch, on the CPU, with the trial's result.
+    """Trains from the base; returns the model of its best epoch, on the CPU, and the trial's result.
 
-    The order of examples and the head's first weights follow from the seed alone, whatever the method. torch's
-    random state is as before afterwards.
+    Only the seed determines the order of examples and the head's first weights, for every method. torch's random
+    state is restored afterwards.
 
     Args:
-        trial: what to train.
+        trial: the settings.
         base: where to start.
         rows: the data, the same for all trials of a pair.
         report: called after each epoch with its number, from 1, and the score on the selecting rows.
@@ -132,13 +132,13 @@ def run_trial(
 
 
 def try_step(trial: Trial, base: Base, rows: EncodedRows) -> None:
-    """Takes one optimiser step on the longest rows, scores a few others, saves an adapter, and forgets it all.
+    """Takes one optimiser step on the longest rows, scores a few others, saves an adapter, and discards the result.
 
-    What a method, a base and a device cannot do together shows here, in seconds.
+    Problems of method, base and device together appear here, in seconds.
 
     Raises:
         CheckpointError: the base cannot be loaded or adapted.
-        Exception: whatever transformers, peft and torch raise in training.
+        Exception: any error of transformers, peft and torch in training.
     """
     adapter, settings = trial.method.definition.adapter, replace(trial.settings, max_steps=1)
     longest = sorted(rows.train, key=lambda row: len(row["input_ids"]))[-settings.batch_size :]
@@ -161,7 +161,7 @@ def try_step(trial: Trial, base: Base, rows: EncodedRows) -> None:
 
 
 def score_reporting(model: Any, trial: Trial, rows: EncodedRows) -> float:
-    """Returns a trained model's score on the rows that no choice depends on; it is on the CPU afterwards."""
+    """Returns a trained model's score on the reporting rows; moves the model to the CPU afterwards."""
     if rows.reporting.respond is not None:
         score = rows.reporting.respond(model.to(trial.device))
     else:
@@ -172,13 +172,13 @@ def score_reporting(model: Any, trial: Trial, rows: EncodedRows) -> float:
 
 
 def _adapted(trial: Trial, base: Base, rows: EncodedRows) -> Any:
-    """The base, ready to be trained: in parts, without its activations, as the settings say."""
+    """The trainable base, with accumulation and recomputed activations as in the settings."""
     settings, adapter = trial.settings, trial.method.definition.adapter
     if adapter is not None and rows.labels_tokens:
         adapter = share_penalty(adapter, settings.accumulation)
     model = adapt(base, rows.task, adapter, settings.steps(len(rows.train)))
     if settings.checkpointing:
-        # Reentrant checkpointing needs inputs with gradients, which a frozen base has not.
+        # Reentrant checkpointing needs inputs with gradients, which a frozen base lacks.
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return model
 
@@ -202,8 +202,8 @@ def _trainer(
         preprocess_logits_for_metrics=_logits_alone(rows.label_names),
         callbacks=list(callbacks),
     )
-    # Some models take the batch's count and leave it unused: parts would add up. Language models use it, and parts of
-    # unequal numbers of tokens are one batch by it alone.
+    # Some models accept the batch's count without using it, so parts would add up. Language models need it:
+    # parts with unequal numbers of tokens then count as one batch.
     if trial.settings.accumulation > 1 and not rows.labels_tokens:
         trainer.model_accepts_loss_kwargs = False
     trainer.remove_callback(PrinterCallback)
@@ -213,14 +213,14 @@ def _trainer(
 def _fit(trainer: Trainer, trial: Trial) -> None:
     try:
         trainer.train()
-    except Exception as error:  # memory that runs out, or whatever a model or a library raises at some rows
+    except Exception as error:  # out of memory, or any error of a model or a library at some rows
         raise RunError(
             f"train: {trial.method.name} with seed {trial.seed} fails: {type(error).__name__}: {first_line(error)}"
         ) from error
 
 
 def _settle_padding(model: Any, rows: EncodedRows, base: Base) -> None:
-    """Rows are padded as the victim's texts will be, which shows whether the model can answer at all."""
+    """Pads rows like the victim's texts, which also tests whether the model can answer."""
     name = f"base {base.folder}"
     settle_padding_token(model, rows.tokenizer, name)
     options = HeadOptions(rows.task, tuple(range(len(rows.task.labels))))
@@ -237,7 +237,7 @@ def _settle_padding(model: Any, rows: EncodedRows, base: Base) -> None:
 
 
 def _collator(model: Any, rows: EncodedRows) -> Callable[[list[EncodedRow]], Any]:
-    """Pads what the model's forward pass takes of each row: a tokenizer may give more."""
+    """Pads the model's inputs of each row; a tokenizer may give more."""
     if rows.labels_tokens:
         pad = DataCollatorForSeq2Seq(rows.tokenizer, label_pad_token_id=IGNORED)  # pads labels too
     else:
@@ -247,7 +247,7 @@ def _collator(model: Any, rows: EncodedRows) -> Callable[[list[EncodedRow]], Any
 
 
 def _logits_alone(label_names: Sequence[str]) -> Callable[[Any, Any], Any]:
-    """Of a batch's outputs one tensor for labels, two for spans; an encoder-decoder's hidden states come after."""
+    """A batch's outputs: one tensor for labels, two for spans, without an encoder-decoder's hidden states."""
 
     def choose(outputs: Any, _labels: Any) -> Any:
         if not isinstance(outputs, tuple):
@@ -287,7 +287,7 @@ def _arguments(trial: Trial, rows: EncodedRows, unused_folder: str) -> TrainingA
         dataloader_pin_memory=trial.device.type == "cuda",
         use_cpu=trial.device.type == "cpu",
     )
-    # Several visible devices would multiply the batch size; reading `device` first makes the count known.
+    # Several visible devices would multiply the batch size; reading `device` first sets the count.
     if arguments.device.type == "cuda":
         arguments._n_gpu = 1
     return arguments
@@ -296,7 +296,7 @@ def _arguments(trial: Trial, rows: EncodedRows, unused_folder: str) -> TrainingA
 def data_seed(seed: int) -> int:
     """The seed of the order of examples.
 
-    The library shuffles epoch e with data_seed + e: neighbouring seeds would share most of their orders.
+    The library shuffles epoch e with data_seed + e, so neighbouring seeds would share most orders.
     """
     return int(np.random.SeedSequence(seed).generate_state(1)[0])
 

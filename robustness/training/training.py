@@ -43,7 +43,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One checkpoint to be made."""
+    """One checkpoint to train."""
 
     method: Entry[MethodDefinition]
     seed: int
@@ -54,7 +54,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """What all jobs of one call share."""
+    """The common part of all jobs of one call."""
 
     base: Base
     rows: EncodedRows
@@ -77,30 +77,30 @@ def train(
 ) -> Path:
     """Trains one checkpoint per method and seed into `out` and returns the path of the pairs file.
 
-    Each method tries every learning rate of its grid; the best by the task's metric on one half of the clean
-    development rows is kept (of equals the smaller), as of its best epoch (of equals the earlier). What is chosen is
-    scored once on the other half. Calling again resumes: finished checkpoints are not trained again. A checkpoint
-    whose loss is finite at no learning rate is recorded as failed and left out of the pairs file. Pairs of other
-    names that the pairs file already has stay in it.
+    Each method tries every learning rate of its grid. The best one by the task's metric on one half of the clean
+    development rows is kept (the smaller among equals), at its best epoch (the earlier among equals). The chosen
+    checkpoint is scored once on the other half. Calling again resumes: finished checkpoints are not trained again. A
+    checkpoint without a finite loss at any learning rate is recorded as failed and left out of the pairs file.
+    Existing pairs of other names stay in the pairs file.
 
     Args:
         testset: a clean test set with a training split, such as sst2 or demo-sentiment.
         base: a folder or a hub id.
         methods: `full` and at least one PEFT method.
         seeds: training seeds, 0 or more; one pair per seed and PEFT method.
-        out: where checkpoints and pairs.toml go.
+        out: the folder of checkpoints and pairs.toml.
         data: the folder with official files; None for packaged files and the hub.
-        limit: train on so many rows, the same for all methods and seeds.
+        limit: number of training rows, the same for all methods and seeds.
         settings: None for the defaults.
         device: auto, cpu or cuda.
         progress: called with one line after each epoch.
 
     Raises:
-        UsageError: an argument out of range, or no pair would come out.
+        UsageError: an argument is out of range, or no pair would result.
         DefinitionError: an unknown method or test set, or a pairs file in `out` that cannot be read.
         DataError: the rows cannot be read.
         CheckpointError: the base cannot be loaded.
-        RunError: `out` has a checkpoint made with other settings, or no pair came out.
+        RunError: `out` has a checkpoint with other settings, or no pair resulted.
     """
     entries = [find_method(name) for name in dict.fromkeys(methods)]
     seeds = tuple(dict.fromkeys(seeds))
@@ -171,7 +171,7 @@ def _device(device: str) -> torch.device:
 
 
 def _computable(settings: TrainingSettings, device: torch.device, say: Progress) -> TrainingSettings:
-    """In bfloat16 where that saves time alone: a processor may offer it and take a hundred times as long."""
+    """Uses bfloat16 only if it saves time: a processor may offer it but take a hundred times as long."""
     if not settings.bf16 or faster_dtype(device) is torch.bfloat16:
         return settings
     say(f"training in float32: {device} computes no faster in bfloat16")
@@ -214,10 +214,10 @@ def _plan(
 
 
 def _try_methods(jobs: Sequence[Job], shop: Workshop) -> None:
-    """Tries every method before the first arm is trained: one that fails after hours would leave no pair.
+    """Tries every method before training the first arm, because a failure after hours would leave no pair.
 
     Raises:
-        CheckpointError: names the methods that fail, and why.
+        CheckpointError: the message names the failing methods and the reasons.
     """
     failed: dict[str, list[str]] = {}
     for name, job in {job.method.name: job for job in jobs}.items():
@@ -229,7 +229,7 @@ def _try_methods(jobs: Sequence[Job], shop: Workshop) -> None:
         except torch.OutOfMemoryError:
             reason = f"a batch does not fit into the memory of {shop.device}; run it in parts: --accumulation"
             failed.setdefault(reason, []).append(name)
-        except Exception as error:  # transformers, peft and torch each raise kinds of their own
+        except Exception as error:  # transformers, peft and torch raise errors of many classes
             failed.setdefault(f"{type(error).__name__}: {first_line(error)}", []).append(name)
     if failed:
         reasons = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in failed.items())
@@ -243,7 +243,7 @@ def _make_checkpoints(jobs: Sequence[Job], shop: Workshop) -> None:
 
 
 def _make_checkpoint(job: Job, shop: Workshop) -> None:
-    """Writes beside the folder and renames: a folder that is there is whole."""
+    """Writes to a temporary folder and renames, so that an existing folder is complete."""
     best, trials = _best_of_grid(job, shop)
     chosen = None
     draft = job.folder.with_name(job.folder.name + ".part")
@@ -267,16 +267,16 @@ def _make_checkpoint(job: Job, shop: Workshop) -> None:
 
 
 def _save(model: Any, folder: Path, job: Job, shop: Workshop) -> None:
-    # Without the option peft asks the hub whether the base's vocabulary has grown.
+    # Otherwise peft asks the hub whether the base's vocabulary has grown.
     options = {"save_embedding_layers": False} if job.method.definition.is_peft else {}
     model.save_pretrained(folder, **options)
-    # An adapter folder needs config.json too: it is where its label names are.
+    # An adapter folder also needs config.json, for its label names.
     model.config.save_pretrained(folder)
     shop.rows.tokenizer.save_pretrained(folder)
 
 
 def _best_of_grid(job: Job, shop: Workshop) -> tuple[tuple[Any, TrialResult] | None, list[TrialResult]]:
-    """The best trial that did not fail, if any, and all of them."""
+    """The best successful trial, if any, and all trials."""
     trials: list[TrialResult] = []
     best: tuple[Any, TrialResult] | None = None
     for rate in sorted(job.method.definition.learning_rates):
@@ -307,7 +307,7 @@ def _virtual_tokens(jobs: Sequence[Job]) -> int:
 
 
 def _floor(rows: TrainingRows, settings: TrainingSettings) -> float | None:
-    """What an answer scores on the selecting rows that knows nothing, where epochs are matched by accuracy."""
+    """The floor on the selecting rows, if epochs are matched by accuracy."""
     return None if settings.match == "none" else grader_for(rows.task).blind_answer(rows.selecting).points
 
 
@@ -320,10 +320,10 @@ def _write_pairs(jobs: Sequence[Job], others: Sequence[PairEntry], pairing: Pair
     if not pairs:
         failed = ", ".join(arm.folder.name for arm in arms if arm.outcome.failed)
         raise RunError(
-            f"{path}: no pair came out: failed were {failed}; is the base itself finite? Otherwise lower "
+            f"{path}: no pair resulted: failed were {failed}; is the base itself finite? Otherwise lower "
             "learning_rates in a method's file, and remove the failed folders to try again"
             if failed
-            else f"{path}: no pair came out: no arm has learnt the task in any epoch; train longer"
+            else f"{path}: no pair resulted: no arm has learnt the task in any epoch; train longer"
         )
     return path
 

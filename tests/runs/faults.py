@@ -197,7 +197,7 @@ def test_a_file_size_limit_is_a_clear_error_and_the_run_goes_on_without_it(
     code = wait(fork(run_limited, tmp_path / "errors"))
 
     assert code == 2
-    assert "what was stored before is whole" in (tmp_path / "errors").read_text()
+    assert "outcomes stored before are intact" in (tmp_path / "errors").read_text()
     assert 0 < len(stored(tmp_path / "run")) < len(stored(whole.folder))
     assert_same_tables(start(tiny, tmp_path / "run"), whole)
 
@@ -220,7 +220,7 @@ def test_a_full_disk_is_a_clear_error_and_the_run_goes_on_once_there_is_space(
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(180_000))
 
-    with pytest.raises(RunError, match="the disk is full: .*make space, and the same command goes on"):
+    with pytest.raises(RunError, match="the disk is full: .*make space, and the same command resumes"):
         start(tiny, small_disk / "run")
     ballast.unlink()
     rows = len(stored(small_disk / "run"))

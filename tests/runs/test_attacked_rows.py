@@ -108,7 +108,7 @@ def test_no_higher_limit_is_advised_where_all_rows_were_asked_about(tiny: Any, s
     report = start(tiny, suite, tmp_path / "run")
 
     (warning,) = (each for each in report.record.warnings if "to be attacked" in each)
-    assert warning.endswith("fewer than the 1000 to be attacked; it has no more to draw them from")
+    assert warning.endswith("fewer than the 1000 to be attacked; the test set has no more rows")
 
 
 def test_a_test_set_that_a_suite_only_evaluates_is_attacked_where_the_command_line_names_it(

@@ -228,7 +228,7 @@ def test_a_victim_that_does_not_agree_with_itself_is_warned_of(
     report = start(tiny, tmp_path / "run", attacks=["deepwordbug"], on_progress=trouble)
 
     warnings = json.loads((report.folder / "run.json").read_text())["warnings"]
-    found = [w for w in warnings if "answered with another label when they were judged" in w]
+    found = [w for w in warnings if "got another label when they were judged" in w]
     assert {warning.partition(":")[0] for warning in found} == {"full", "lora"}
 
 

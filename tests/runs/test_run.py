@@ -319,7 +319,7 @@ def test_long_texts_are_truncated_and_counted_in_a_warning(tiny: Any, tmp_path: 
     report = start(tiny, tmp_path / "run", data=tmp_path, attacks=["identity"])
 
     warnings = json.loads((report.folder / "run.json").read_text())["warnings"]
-    assert any("1 texts are longer than the model takes" in warning for warning in warnings)
+    assert any("1 texts are longer than the model's limit" in warning for warning in warnings)
 
 
 def test_a_cache_changes_costs_and_nothing_else(finished: Any, tiny: Any, tmp_path: Path) -> None:

@@ -161,7 +161,7 @@ def test_texts_that_are_too_long_are_counted_once_however_often_a_run_is_resumed
     store.note_truncated("full", ["first"])
 
     assert run_sanity_checks(store, (), LABELLED) == [
-        "full: 2 texts are longer than the model takes; they were truncated"
+        "full: 2 texts are longer than the model's limit; they were truncated"
     ]
 
 
@@ -178,7 +178,7 @@ def test_an_unchanged_text_that_is_answered_otherwise_is_warned_of(
         "UPDATE outcomes SET response = 'negative', quality = ? WHERE example_id IN ('3', '5')", (quality,)
     )
 
-    warnings = ["full: 2 unchanged texts were answered otherwise when asked again; it is not deterministic"]
+    warnings = ["full: 2 unchanged texts got another answer when asked again; it is not deterministic"]
     assert run_sanity_checks(store, attacks, LABELLED) == (warnings if is_suspect else [])
 
 

@@ -115,7 +115,7 @@ def test_a_suspicion_goes_when_the_outcomes_no_longer_bear_it_out(tiny: Any, fin
 
     start(tiny, folder, ATTACKS_RUN)
 
-    about_length = [each for each in read_warnings(folder) if "are longer than the model takes" in each]
+    about_length = [each for each in read_warnings(folder) if "are longer than the model's limit" in each]
     assert len(about_length) == 1 and about_length[0].startswith("full: 3 texts")
 
 
@@ -132,4 +132,4 @@ def test_a_run_that_is_interrupted_has_its_warnings(tiny: Any, tmp_path: Path) -
     with pytest.raises(KeyboardInterrupt):
         start(tiny, tmp_path / "run", ["identity"], data=tmp_path, on_progress=stop)
 
-    assert any("longer than the model takes" in each for each in read_warnings(tmp_path / "run"))
+    assert any("longer than the model's limit" in each for each in read_warnings(tmp_path / "run"))

@@ -96,7 +96,7 @@ def test_a_base_without_query_and_value_is_refused_at_once(refused: Callable[...
     message = refused("lora", base=modern_base)
 
     assert "lora: base of type modernbert: no query and value projections found" in message
-    assert "linear layers that end in Wi, Wo, Wqkv, dense are there" in message
+    assert "its linear layers end in Wi, Wo, Wqkv, dense" in message
 
 
 def test_a_fresh_layer_before_the_head_is_trained_and_saved(
@@ -140,7 +140,7 @@ def test_a_schedule_of_ranks_that_does_not_fit_the_steps_is_refused_at_once(
 
     message = refused(str(tmp_path / "mine.toml"), max_steps=4)
 
-    assert "mine: adalora: of 4 training steps the first 2 and the last 2 leave ranks alone" in message
+    assert "mine: adalora: of 4 training steps the first 2 and the last 2 do not change ranks" in message
 
 
 def test_what_a_library_raises_is_given_by_its_first_line(

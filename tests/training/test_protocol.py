@@ -75,7 +75,7 @@ def test_the_study_trained_adalora_with_another_dropout() -> None:
 
 
 def test_what_the_study_did_not_train_is_refused_with_the_tasks_it_did() -> None:
-    with pytest.raises(UsageError, match="trained prefix on rte is not known; .* known on sst2, qnli"):
+    with pytest.raises(UsageError, match="for prefix on rte are not known; .* known on sst2, qnli"):
         under_protocol(find_method("prefix"), "rte", PAPER)
     with pytest.raises(UsageError, match="known on no task"):
         under_protocol(find_method("ssb"), "sst2", PAPER)

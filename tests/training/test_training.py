@@ -283,7 +283,7 @@ def test_when_every_pair_has_failed_the_call_is_refused(
 ) -> None:
     _fail(monkeypatch, {"full"})
 
-    with pytest.raises(RunError, match=r"no pair came out: failed were tiny-full-seed0;"):
+    with pytest.raises(RunError, match=r"no pair resulted: failed were tiny-full-seed0;"):
         again(out=tmp_path / "other", limit=16)
     assert not (tmp_path / "other" / "pairs.toml").exists()
 

@@ -1,1 +1,1 @@
-"""Executors: where the cells of a run are computed; outcomes are the same everywhere."""
+"""Executors compute the cells of a run; all give the same outcomes."""

@@ -1,4 +1,4 @@
-"""Dispatch: shards to workers, what they find to the sink, what a lost worker had in hand to another."""
+"""Dispatch: sends shards to workers, outcomes to the sink, and a lost worker's shard to another worker."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from robustness.testsets.example import Example
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 3
-"""Workers that may die on an example; the last attempt is made on it alone."""
+"""Maximum of workers that may die on an example; the last attempt has only this example."""
 POISONED = 3
-"""Examples that may be given up before the rest of their cell is."""
+"""Maximum of examples given up before their whole cell is given up."""
 FALSE_STARTS = 3
-"""Workers in a row that may die before they are ready; after that no more are hired than there are."""
+"""Maximum of consecutive workers that die before they are ready; afterwards no new workers are started."""
 SILENCE_SECONDS = 1800.0
-"""After which a worker is said to report nothing. None is ended for it: one hard example may take as long."""
+"""Silence after which a warning is logged. No worker is ended for it, because a hard example may take as long."""
 WATCH_SECONDS = 60.0
-"""How often silence is looked for."""
+"""Interval of checks for silence."""
 
 
 class WorkerPool(Protocol):
-    """Workers, each in a process of its own; they are known by their numbers."""
+    """Workers in separate processes, identified by numbers."""
 
     def start(self) -> int:
         """Starts a worker, which reports Started when it is ready."""
@@ -46,7 +46,7 @@ class WorkerPool(Protocol):
         ...
 
     def wait(self, seconds: float) -> Sequence[tuple[int, Report]]:
-        """Waits for reports, about so long at most; a worker that reports Lost or Refused is gone."""
+        """Waits for reports at most about this long; a worker that reports Lost or Refused is gone."""
         ...
 
     def dismiss(self) -> None:
@@ -56,7 +56,7 @@ class WorkerPool(Protocol):
 
 @dataclass(slots=True)
 class _Task:
-    """A shard with what has become of it."""
+    """A shard and its attempts."""
 
     cell: Cell
     missing: dict[str, Example]
@@ -65,17 +65,17 @@ class _Task:
 
 @dataclass(slots=True)
 class _Member:
-    """A worker as the dispatcher sees it."""
+    """The dispatcher's view of a worker."""
 
     heard: float
-    """When it last reported, or was handed a shard."""
+    """Time of its last report or its last shard."""
     reminders: int = 0
-    """Times that its silence since then has been told of."""
+    """Number of warnings about its silence since then."""
     where: str = ""
     is_ready: bool = False
     task: _Task | None = None
     checkpoint: str = ""
-    """What it has loaded."""
+    """The loaded checkpoint."""
     doubts: tuple[str, ...] = ()
 
 
@@ -84,7 +84,7 @@ class _Member:
 class Dispatcher:
     """Keeps a pool of workers busy until every example has an outcome.
 
-    A worker is handed shards of the checkpoint that it has loaded while there are any.
+    A worker gets shards of its loaded checkpoint as long as there are any.
     """
 
     worker_pool: WorkerPool
@@ -92,7 +92,7 @@ class Dispatcher:
     totals: Mapping[Cell, int]
     """Missing examples of each cell."""
     graders: Mapping[str, Grader]
-    """By checkpoint: they name what is right of an example that no worker answers."""
+    """Graders by checkpoint: they name the gold of an example that no worker answers."""
     clock: Callable[[], float] = time.monotonic
     _wanted: int = 0
     """Workers to keep."""
@@ -103,13 +103,13 @@ class Dispatcher:
     _given_up: Counter[Cell] = field(default_factory=Counter)
     _false_starts: int = 0
     _shortage: str = ""
-    """Why there are fewer workers than were asked for."""
+    """Why there are fewer workers than requested."""
 
     def run(self, shards: Sequence[Work], workers: int) -> list[str]:
-        """Has all shards computed; returns what is doubtful about the workers' victims.
+        """Computes all shards on the workers; returns warnings about their victims.
 
         Raises:
-            RunError: no worker lives to start, one is not like this process, or refuses what it is to do.
+            RunError: no worker starts, or one has other libraries, or refuses its work.
         """
         self._wanted = workers
         self._queue = [_Task(shard.cell, {e.id: e for e in shard.examples}) for shard in shards]
@@ -118,7 +118,7 @@ class Dispatcher:
             while self._queue or any(member.task for member in self._members.values()):
                 for number, report in self.worker_pool.wait(WATCH_SECONDS):
                     self._take(number, report)
-                self._hand_out()  # once all that are gone are known to be
+                self._hand_out()  # after all lost workers are known
                 self._hire()
                 self._tell_silence()
         finally:
@@ -127,7 +127,7 @@ class Dispatcher:
         return [*doubts, self._shortage] if self._shortage else doubts
 
     def _hire(self) -> None:
-        """As many workers as are wanted and there are shards for."""
+        """Starts workers up to the wanted number and the number of shards."""
         busy = sum(member.task is not None for member in self._members.values())
         while len(self._members) < min(self._wanted, busy + len(self._queue)):
             self._members[self.worker_pool.start()] = _Member(self.clock())
@@ -148,7 +148,7 @@ class Dispatcher:
             self._lose(number, report)
 
     def _hand_out(self) -> None:
-        """Gives every worker that waits a shard, while there are any."""
+        """Gives every waiting worker a shard, while there are any."""
         for number, member in self._members.items():
             if self._queue and member.is_ready and member.task is None:
                 own = (i for i, task in enumerate(self._queue) if task.cell.checkpoint == member.checkpoint)
@@ -178,7 +178,7 @@ class Dispatcher:
             self._count_false_start(report.reason)
 
     def _count_false_start(self, reason: str) -> None:
-        """One bad GPU or machine is no reason to end a run that others can finish."""
+        """Continues without a bad GPU or machine if other workers can finish the run."""
         self._false_starts += 1
         if self._false_starts < FALSE_STARTS:
             return
@@ -186,7 +186,7 @@ class Dispatcher:
         if not self._members:
             raise RunError(f"{died}; none is left")
         self._wanted = len(self._members)
-        self._shortage = f"{died}; the run goes on with {self._wanted} and starts no more beside them"
+        self._shortage = f"{died}; the run continues with {self._wanted} and starts no more"
         logger.warning(self._shortage)
 
     def _tell_silence(self) -> None:
@@ -200,17 +200,17 @@ class Dispatcher:
             logger.warning(
                 f"worker {number}{member.where} has reported nothing for {silence / 60:.0f} minutes: it may hang, or "
                 + (
-                    "be at something long; if you end its process, another worker does what it has in hand"
+                    "be busy with a long example; if you end its process, another worker takes over its work"
                     if member.is_ready
                     else "wait for room in the cluster"
                 )
             )
 
     def _retry(self, task: _Task, reason: str) -> None:
-        """Once more as it is; then each example alone, so that one which kills its worker takes no other along."""
+        """Retries the shard unchanged, then each example alone, so that a deadly example affects no other."""
         attempts = task.attempts + 1
         if attempts >= ATTEMPTS:
-            self._give_up(task, f"{attempts} workers died on it, the last one with nothing else in hand: {reason}")
+            self._give_up(task, f"{attempts} workers died on it, the last one with this example alone: {reason}")
             return
         last = attempts == ATTEMPTS - 1
         parts = [{name: each} for name, each in task.missing.items()] if last else [task.missing]
@@ -242,6 +242,6 @@ def _refuse_other_libraries(versions: Mapping[str, str]) -> None:
     ]
     if differing:
         raise RunError(
-            f"a worker's libraries are others than this process's: {', '.join(differing)}; install the same on "
+            f"a worker's libraries differ from this process's: {', '.join(differing)}; install the same on "
             "every machine: numbers depend on them"
         )

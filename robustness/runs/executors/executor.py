@@ -1,4 +1,4 @@
-"""The protocol of executors: missing cells go in, outcomes come out at the sink."""
+"""The protocol of executors: they take missing cells and send outcomes to the sink."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from robustness.victims.heads.head import Head
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A cell, or a shard of one, with the examples whose outcomes are missing."""
+    """A cell, or a shard of one, with the examples without outcomes."""
 
     cell: Cell
     examples: tuple[Example, ...]
 
 
 class Executor(Protocol):
-    """Computes outcomes. What comes of an example depends on the run's settings, never on the executor."""
+    """Computes outcomes, which depend only on the run's settings, never on the executor."""
 
     def run(self, missing: Sequence[Work], sink: Sink) -> list[str]:
-        """Gives the sink one outcome for every missing example; returns what is doubtful about the victims.
+        """Gives the sink one outcome for every missing example; returns warnings about the victims.
 
         Raises:
-            RobustnessError: a checkpoint, an attack or a worker that cannot be had.
+            RobustnessError: a checkpoint, an attack or a worker is not available.
         """
         ...
 
@@ -42,12 +42,12 @@ class Executor(Protocol):
 def find_outcomes(
     victim: Head, cache: QueryCache | None, attack: NamedAttack | None, examples: Sequence[Example], seed: int
 ) -> Iterator[Outcome]:
-    """Yields one outcome for each example, attacked or, without an attack, evaluated as it stands.
+    """Yields one outcome for each example, attacked or, without an attack, evaluated unchanged.
 
-    An example that the victim fails on is errored, and the others go on.
+    An example on which the victim fails is errored; the others continue.
 
     Raises:
-        VictimGoneError: a victim that fails on all of them.
+        VictimGoneError: the victim fails on all of them.
     """
     if attack is not None and not isinstance(attack.attack, GradientAttack):
         width = CUDA_WIDTH if victim.device.type == "cuda" else WIDTH
@@ -63,7 +63,7 @@ def _search(scheduler: Scheduler, victim: Head, examples: Sequence[Example]) -> 
 
 
 def _finder(victim: Head, attack: NamedAttack | None, seed: int) -> Callable[[Sequence[Example]], Iterator[Outcome]]:
-    """What finds the outcomes of some examples where no search asks text by text."""
+    """Returns the function that computes outcomes without a text-by-text search."""
     if attack is None:
         return partial(evaluate, victim)
     assert isinstance(attack.attack, GradientAttack), "all others are searches"

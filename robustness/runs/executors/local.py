@@ -33,7 +33,7 @@ class LocalExecutor:
         """Computes cells in the order given.
 
         Raises:
-            RunError: a victim that fails on every example; what was found before is stored.
+            RunError: the victim fails on every example; earlier outcomes are stored.
         """
         for checkpoint, cells in groupby(missing, key=lambda work: work.cell.checkpoint):
             victim, cache = self._arms.load(checkpoint)
@@ -47,7 +47,7 @@ class LocalExecutor:
                 except VictimGoneError as error:
                     cell = f"{work.cell.checkpoint} | {work.cell.testset} | {work.cell.attack}"
                     raise RunError(
-                        f"{cell}: {error}; the checkpoint, its device or the attack is at fault, not an example: see "
-                        "to it, and the same command goes on where this run stopped"
+                        f"{cell}: {error}; the checkpoint, its device or the attack is at fault, not an example: "
+                        "mend it, and the same command resumes this run"
                     ) from error
         return []

@@ -1,4 +1,4 @@
-"""The executor that has workers: processes of this machine, or actors of Ray."""
+"""The executor with workers: processes of this machine, or actors of Ray."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from robustness.victims.loading import Placement
 
 
 def check_execution(execution: Execution, plan: Plan, placement: Placement) -> None:
-    """Finds out, before anything is read, whether the workers that are asked for can be had.
+    """Checks, before reading anything, that the requested workers are available.
 
     Raises:
-        UsageError: no Ray, too few GPUs, one GPU named for several workers, a query cache that machines would have
-            to share, or an attack object that cannot be sent to another process.
+        UsageError: Ray is missing, GPUs are too few or shared by workers, machines would share a query cache, or an
+            attack object cannot be pickled.
     """
     if execution.is_in_process:
         return
@@ -54,13 +54,13 @@ def check_execution(execution: Execution, plan: Plan, placement: Placement) -> N
 
 @final
 class PoolExecutor:
-    """Starts workers when there is something to do, and ends them with it.
+    """Starts workers on demand, and ends them after the work.
 
     Args:
-        execution: which workers, how many.
+        execution: the kind and number of workers.
         plan: of the run.
         prepared: its checkpoints.
-        placement: where victims live; every worker has a device of that kind.
+        placement: the victims' placement; every worker has a device of this kind.
     """
 
     def __init__(self, execution: Execution, plan: Plan, prepared: Prepared, placement: Placement) -> None:
@@ -70,7 +70,7 @@ class PoolExecutor:
         self._device = placement.device.type
 
     def run(self, missing: Sequence[Work], sink: Sink) -> list[str]:
-        """Has workers compute the cells in shards, longest cells first."""
+        """Computes the cells in shards on workers, longest cells first."""
         if not missing:
             return []
         attacks = {attack.name: attack for attack in self._plan.attacks}
@@ -102,7 +102,7 @@ class PoolExecutor:
 
 
 def _visible_devices() -> list[str]:
-    """What CUDA_VISIBLE_DEVICES may name, as this process sees its GPUs."""
+    """The entries for CUDA_VISIBLE_DEVICES, from this process's GPUs."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named:
         return [each.strip() for each in named.split(",")]

@@ -1,4 +1,4 @@
-"""Workers that are processes of this machine, each with a GPU of its own where the run is on CUDA."""
+"""Workers that are processes of this machine; on CUDA each has its own GPU."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from robustness.runs.executors.reports import Lost, Refused, Report, Started
 from robustness.runs.executors.worker import Worker
 
 END_SECONDS = 5.0
-"""How long a process may live on that has closed its pipe."""
+"""How long a process may live after it has closed its pipe."""
 
 
 @final
 class Processes:
-    """A pool of processes that talk through pipes; the spec is their standard input.
+    """A pool of processes connected by pipes; the spec is their standard input.
 
     They are started as programs, not forked: torch's threads and CUDA do not survive a fork.
 
@@ -36,7 +36,7 @@ class Processes:
     def __init__(self, packed: bytes, devices: Sequence[str], threads: int) -> None:
         self._packed = packed
         self._free = list(devices)
-        """Those first on which a worker has lived to start."""
+        """Devices, first those on which a worker has started before."""
         self._has_devices = bool(devices)
         self._threads = threads
         self._hired = 0
@@ -73,11 +73,11 @@ class Processes:
 
     def hand(self, worker: int, shard: Work) -> None:
         """Sends a shard."""
-        with suppress(OSError):  # it has died; reading says so
+        with suppress(OSError):  # it has died; the next read reports it
             self._connections[worker].send(shard)
 
     def wait(self, seconds: float) -> list[tuple[int, Report]]:
-        """Reads one report of every process that has any."""
+        """Reads one report of every process with a report."""
         numbers = {id(connection): number for number, connection in self._connections.items()}
         ready = [numbers[id(connection)] for connection in wait(list(self._connections.values()), seconds)]
         return [(number, self._read(number)) for number in ready]
@@ -90,7 +90,7 @@ class Processes:
     def _read(self, number: int) -> Report:
         try:
             report: Report = self._connections[number].recv()
-        except (EOFError, OSError):  # a process that is killed in the middle of a message leaves half of it
+        except (EOFError, OSError):  # a process killed in the middle of a message leaves half of it
             self._connections[number].close()
             report = Lost(f"process {_await_end(self._processes[number])}")
         if isinstance(report, Started):
@@ -102,7 +102,7 @@ class Processes:
     def _end(self, number: int) -> None:
         self._connections.pop(number).close()
         process = self._processes.pop(number)
-        process.kill()  # it writes no files but the query cache, which outlives a kill
+        process.kill()  # its only file is the query cache, which survives a kill
         process.wait()
         if self._has_devices:
             self._free.insert(0 if number in self._proven else len(self._free), self._devices.pop(number))
@@ -112,12 +112,12 @@ def _await_end(process: subprocess.Popen[bytes]) -> str:
     try:
         code = process.wait(END_SECONDS)
     except subprocess.TimeoutExpired:
-        return "closed its pipe without ending, and was killed"
+        return "closed its pipe without exiting, and was killed"
     return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
 
 def serve(descriptor: int) -> None:
-    """What a worker's process does: reads its spec, then shards, and writes reports, until the driver is gone."""
+    """A worker's main loop: reads its spec, then shards, and writes reports, until the driver exits."""
     with Connection(descriptor) as connection:
         try:
             for report in _reports(connection):

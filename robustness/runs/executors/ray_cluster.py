@@ -14,22 +14,22 @@ from typing import TYPE_CHECKING, Any, final
 from robustness.errors import RunError, UsageError, first_line
 from robustness.runs.executors.reports import Lost, Refused, Report
 
-if TYPE_CHECKING:  # brings torch, which a worker may not import before its environment is settled
+if TYPE_CHECKING:  # imports torch, which a worker must not do before its environment is set
     from robustness.runs.executors.executor import Work
 
 AUTO = "auto"
 """The cluster of this machine."""
 INSTALL = "pip install 'peft-robustness[ray]'"
 CONNECT_SECONDS = 5.0
-"""How long a cluster's address may take to answer."""
+"""Seconds for a cluster's address to answer."""
 START_SECONDS = 300.0
-"""How long a cluster may have no room for any worker."""
+"""Seconds that a cluster may lack room for any worker."""
 HEAD_SECONDS = 10.0
-"""How often the head node is looked for."""
+"""Interval of checks of the head node."""
 HEAD_MISSES = 3
-"""Times in a row that it may not answer; Ray itself ends this process without a word of ours after a minute."""
+"""Failed checks in a row before an error; after a minute Ray itself would end this process without our message."""
 OBJECT_STORE = 100 * 2**20
-"""Bytes of shared memory of a Ray that is started here: only shards and outcomes go through it."""
+"""Bytes of shared memory for a locally started Ray: only shards and outcomes use it."""
 FORWARDED = (
     "HF_HUB_OFFLINE",
     "TRANSFORMERS_OFFLINE",
@@ -39,17 +39,17 @@ FORWARDED = (
     "TOKENIZERS_PARALLELISM",
     "NLTK_DATA",
 )
-"""Variables of this process that workers elsewhere are given too."""
+"""Environment variables of this process for workers elsewhere."""
 
 
 def check_ray(address: str | None) -> None:
-    """Finds out, before anything else is done, whether Ray is there.
+    """Checks first whether Ray is available.
 
     Raises:
         UsageError: Ray is not installed, or nothing answers at the address.
     """
     try:
-        import ray  # noqa: F401 - whether it can be
+        import ray  # noqa: F401 - only tests the import
     except ImportError:
         raise UsageError(f"--executor ray: Ray is not installed: {INSTALL}") from None
     address = _resolve(address)
@@ -67,7 +67,7 @@ def check_ray(address: str | None) -> None:
 
 
 def _resolve(address: str | None) -> str | None:
-    """Where `auto` leads, as `ray start` wrote it down: Ray itself asks a cluster that is gone for minutes."""
+    """The address for `auto`, as recorded by `ray start`, because Ray itself would ask a lost cluster for minutes."""
     if address != AUTO:
         return address
     note = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"
@@ -78,16 +78,16 @@ def _resolve(address: str | None) -> str | None:
 def open_crew(
     address: str | None, workers: int | None, *, on_gpus: bool, pack: Callable[[int], bytes]
 ) -> Iterator[tuple[RayCrew, int]]:
-    """Joins a cluster, or starts Ray on this machine, and leaves it afterwards; gives the pool and its size.
+    """Joins a cluster, or starts Ray on this machine, and leaves it afterwards; yields the pool and its size.
 
     Args:
         address: of the head node, auto, or None.
         workers: None for one on each GPU or, without GPUs, on each node.
         on_gpus: whether each worker has a GPU.
-        pack: makes the workers' spec from the threads that each may use.
+        pack: builds the workers' spec from the number of threads for each.
 
     Raises:
-        UsageError: there is no cluster, it has no CPU or no GPU, or its Ray or Python is another version.
+        UsageError: there is no cluster, it has no CPU or no GPU, or its version of Ray or Python differs.
         RunError: the cluster goes away.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -113,7 +113,7 @@ def open_crew(
         threads = 1 if on_gpus else max(1, min(sum(cpus) // count, *cpus))
         yield RayCrew(pack(threads), head, threads=threads, gpus=int(on_gpus)), count
     finally:
-        if joined and head.answers():  # else it would wait for the head until Ray ends the process
+        if joined and head.answers():  # otherwise it would wait for the head until Ray ends the process
             ray.shutdown()
 
 
@@ -134,7 +134,7 @@ def _join(address: str | None, workers: int | None) -> None:
 
 
 def _tell(error: Exception) -> str:
-    """The first line of a message and, where a traceback follows, what it ends in."""
+    """The first line of a message and the last line of a traceback in it."""
     lines = str(error).strip().splitlines()
     traced = any(line.startswith("Traceback") for line in lines)
     return f"{first_line(error)} {lines[-1]}" if traced else first_line(error)
@@ -142,7 +142,7 @@ def _tell(error: Exception) -> str:
 
 @contextmanager
 def _explain_lost_cluster() -> Iterator[None]:
-    """Turns what Ray raises without its head node into a RunError that says what to do."""
+    """Turns Ray's errors without a head node into a RunError with a remedy."""
     import ray
 
     try:
@@ -153,14 +153,14 @@ def _explain_lost_cluster() -> Iterator[None]:
 
 def _lost_cluster(reason: str) -> RunError:
     return RunError(
-        f"--executor ray: the cluster is gone: {reason}; what was found is stored: the same command goes on where it "
-        "stopped, once there is a cluster, or with another executor"
+        f"--executor ray: the cluster is gone: {reason}; outcomes so far are stored: the same command "
+        "resumes once there is a cluster, or with another executor"
     )
 
 
 @final
 class Head:
-    """The head node, which is asked by its address HOST:PORT: without it Ray's own calls never return."""
+    """Checks the head node by its address HOST:PORT, because without it Ray's own calls never return."""
 
     def __init__(self, address: str) -> None:
         self._address = address
@@ -168,7 +168,7 @@ class Head:
         self._asked = time.monotonic()
 
     def answers(self) -> bool:
-        """Returns whether it does."""
+        """Returns whether it answers."""
         host, _, port = self._address.rpartition(":")
         with suppress(OSError):
             socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
@@ -176,7 +176,7 @@ class Head:
         return False
 
     def watch(self) -> None:
-        """Asks it every now and then; raises RunError when it has not answered for several times in a row."""
+        """Checks it at intervals; raises RunError after several failures in a row."""
         if time.monotonic() - self._asked < HEAD_SECONDS:
             return
         self._misses = 0 if self.answers() else self._misses + 1
@@ -186,7 +186,7 @@ class Head:
 
 
 class _Actor:
-    """A worker as Ray runs it; imports torch only when its environment is settled."""
+    """A worker run by Ray; imports torch only after its environment is set."""
 
     def __init__(self, packed: bytes, environment: Mapping[str, str]) -> None:
         os.environ.update(environment)
@@ -226,10 +226,10 @@ class RayCrew:
         self._hired = 0
         self._actors: dict[int, Any] = {}
         self._streams: dict[int, Any] = {}
-        """Reports to come of each worker that is at work."""
+        """Pending reports of each busy worker."""
         self._starting: set[int] = set()
         self._roomless = 0.0
-        """Seconds in which nothing but starts was waited for."""
+        """Seconds of waiting for starts alone."""
         self._head = head
 
     def start(self) -> int:
@@ -250,7 +250,7 @@ class RayCrew:
         """Waits for a report.
 
         Raises:
-            RunError: the cluster is gone, or has had no room for any worker for a while.
+            RunError: the cluster is gone, or has lacked room for any worker for a while.
         """
         numbers = {stream: number for number, stream in self._streams.items()}
         are_starting = self._streams.keys() <= self._starting
@@ -268,7 +268,7 @@ class RayCrew:
         return [] if report is None else [(number, report)]
 
     def dismiss(self) -> None:
-        """Ends all actors, where there is a cluster yet."""
+        """Ends all actors, if the cluster still exists."""
         if self._head.answers():
             for number in list(self._actors):
                 self._end(number)
@@ -284,7 +284,7 @@ class RayCrew:
         )
 
     def _read(self, number: int) -> Report | None:
-        """The next report of a worker; None where its task is over."""
+        """The next report of a worker; None after its task."""
         try:
             report: Report = self._ray.get(next(self._streams[number]))
         except StopIteration:
@@ -301,7 +301,7 @@ class RayCrew:
         self._streams.pop(number, None)
         actor = self._actors.pop(number)
         if self._head.answers():
-            with suppress(self._ray.exceptions.RayError, OSError, ValueError):  # a cluster that is gone has ended it
+            with suppress(self._ray.exceptions.RayError, OSError, ValueError):  # a lost cluster has ended it
                 self._ray.kill(actor)
 
 

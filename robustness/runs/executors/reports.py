@@ -1,4 +1,4 @@
-"""What workers tell the driver."""
+"""Reports of workers to the driver."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ class Started:
     """A worker is ready."""
 
     versions: Mapping[str, str]
-    """Of its libraries."""
+    """Versions of its libraries."""
     where: str
     """Its process and machine, in words."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Outcomes of the shard in hand."""
+    """Outcomes of the current shard."""
 
     outcomes: tuple[Outcome, ...]
     truncated: frozenset[str]
-    """Digests of texts longer than the model takes, but for those told before."""
+    """Digests of newly truncated texts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The shard in hand is done; the worker waits for the next."""
+    """The current shard is done; the worker waits for the next."""
 
     doubts: tuple[str, ...]
-    """What is doubtful about the worker's victims so far."""
+    """Warnings about the worker's victims so far."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """What stops the whole run: the message of a RobustnessError."""
+    """Stops the whole run: the message of a RobustnessError."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The worker is gone, and with it what it had in hand."""
+    """The worker is gone, with its current work."""
 
     reason: str
 

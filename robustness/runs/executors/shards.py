@@ -1,4 +1,4 @@
-"""Shards: cells cut into pieces that one worker computes at a time, longest cells first."""
+"""Shards: pieces of cells for one worker at a time, longest cells first."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from robustness.runs.planning.cost import ATTACKED_SHARE, count_passes, guess
 from robustness.testsets.example import Example
 
 SHARD = 64
-"""Examples of a shard, at most; what a worker that dies has to do again."""
+"""Maximum of examples in a shard; the loss when a worker dies."""
 CUDA_SHARD = 512
-"""On a GPU, which is fed only by many searches side by side."""
+"""The same on a GPU, which needs many searches side by side."""
 SMALLEST = 8
-"""Below this a shard of a small test set costs more to hand over than it spreads."""
+"""Below this size a shard costs more to send than it gains."""
 
 
 def make_shards(
     missing: Sequence[Work], attacks: Mapping[str, NamedAttack], workers: int, largest: int
 ) -> list[Work]:
-    """Returns all work in shards, those of the costliest cell first.
+    """Returns all work in shards, the costliest cell first.
 
-    Examples of one group stay together: they share a benign text, which is answered once.
+    Examples of one group stay together, because their benign text is answered once.
 
     Args:
         missing: cells with the examples that lack an outcome.
         attacks: by name.
-        workers: how many are to be kept busy.
-        largest: examples of one shard, but for a larger group.
+        workers: number of workers to keep busy.
+        largest: maximum of examples in a shard, except for a larger group.
     """
     order = sorted(missing, key=lambda work: -estimate_cost(work, attacks.get(work.cell.attack)))
     return [
@@ -40,7 +40,7 @@ def make_shards(
 
 
 def estimate_cost(work: Work, attack: NamedAttack | None) -> float:
-    """Returns about what a cell takes of its checkpoint: passes as `--dry-run` counts them, times characters read."""
+    """Returns a cell's estimated cost: passes as in `--dry-run`, times characters."""
     characters = sum(len(text) for example in work.examples for text in example.texts)
     if attack is None:
         return characters

@@ -1,4 +1,4 @@
-"""A worker: it keeps one checkpoint loaded, and computes the shards it is handed."""
+"""A worker: keeps one checkpoint loaded, and computes its shards."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ from robustness.victims.loading import place
 
 @dataclass(frozen=True, slots=True)
 class WorkerSpec:
-    """What a worker needs to know of a run; paths are absolute."""
+    """A worker's description of the run; paths are absolute."""
 
     checkpoints: Mapping[str, Checkpoint]
     tasks: Mapping[str, Task]
     weights: Mapping[str, str]
-    """Digests of the checkpoints' weights, where they are read through another machine's file system."""
+    """Digests of the checkpoints' weights, if workers read another machine's file system."""
     attacks: Mapping[str, str | NamedAttack]
-    """By name: what leads to an attack, or the attack itself where it was given as an object."""
+    """By name: the attack's reference, or the attack itself if it was given as an object."""
     digests: Mapping[str, str]
-    """Of the attacks."""
+    """Digests of the attacks."""
     ready: frozenset[str]
-    """Attacks that lacked nothing where the run was started."""
+    """Attacks that were complete on the driver's machine."""
     seed: int
     dtype: str
     compile: bool
@@ -61,11 +61,11 @@ def pack_worker_spec(plan: Plan, prepared: Prepared, *, device: str, threads: in
         plan: of the run.
         prepared: its checkpoints.
         device: cpu or cuda.
-        threads: that torch may use in one worker.
-        check_weights: whether workers compare the weights they see with the driver's.
+        threads: torch's threads in one worker.
+        check_weights: whether workers compare their view of the weights with the driver's.
 
     Raises:
-        UsageError: an attack that was given as an object and cannot be pickled.
+        UsageError: an attack given as an object cannot be pickled.
     """
     settings = plan.settings
     spec = WorkerSpec(
@@ -86,10 +86,10 @@ def pack_worker_spec(plan: Plan, prepared: Prepared, *, device: str, threads: in
 
 
 def references(plan: Plan) -> list[str | NamedAttack]:
-    """Returns for each attack of a plan what finds it again in another process, or the attack itself.
+    """Returns each attack's reference for another process, or the attack itself.
 
     Raises:
-        UsageError: an attack that was given as an object and cannot be pickled.
+        UsageError: an attack given as an object cannot be pickled.
     """
     found: list[str | NamedAttack] = []
     for given, attack in zip(plan.attack_references, plan.attacks, strict=True):
@@ -102,7 +102,7 @@ def references(plan: Plan) -> list[str | NamedAttack]:
 
 
 def _absolute(reference: str) -> str:
-    """A reference whose file is found from any folder."""
+    """A reference with an absolute file."""
     file, colon, name = reference.rpartition(":") if ".py:" in reference else (reference, "", "")
     return f"{Path(file).resolve()}{colon}{name}" if Path(file).is_file() else reference
 
@@ -110,9 +110,9 @@ def _absolute(reference: str) -> str:
 def _refuse_unpicklable(attack: NamedAttack) -> None:
     try:
         pickle.dumps(attack)
-    except Exception as error:  # an object of the user's may raise anything
+    except Exception as error:  # a user's object may raise anything
         raise UsageError(
-            f"attack {attack.name}: was given as an object that workers cannot be sent: {type(error).__name__}: "
+            f"attack {attack.name}: was given as an object that cannot be sent to workers: {type(error).__name__}: "
             f"{error}; name it as file.py:Name, or run without workers"
         ) from None
 
@@ -122,7 +122,7 @@ class Worker:
     """Computes shards in its own process.
 
     Args:
-        packed: what `pack_worker_spec` returned.
+        packed: the result of `pack_worker_spec`.
     """
 
     def __init__(self, packed: bytes) -> None:
@@ -132,7 +132,7 @@ class Worker:
         self._attacks: dict[str, NamedAttack] = {}
         self._resident: tuple[str, Head, QueryCache | None] | None = None
         self._told: frozenset[str] = frozenset()
-        """Texts that were too long for the resident checkpoint and have been reported."""
+        """Truncated texts of the loaded checkpoint that were reported."""
 
     def begin(self) -> Iterator[Report]:
         """Unpacks the spec; yields Started, Refused if it cannot be read, or Lost if this machine is at fault."""
@@ -141,7 +141,7 @@ class Worker:
         except (OSError, MemoryError) as error:
             yield Lost(_locate(error))
             return
-        except Exception as error:  # unpickling imports what attacks given as objects are made of
+        except Exception as error:  # unpickling imports the modules of attack objects
             yield Refused(_locate(error))
             return
         try:
@@ -149,15 +149,15 @@ class Worker:
             transformers_logging.set_verbosity_error()
             transformers_logging.disable_progress_bar()
             placement = place(spec.resources.device, spec.dtype)
-            torch.ones(1, device=placement.device).sum().item()  # a broken GPU is found before it is given work
+            torch.ones(1, device=placement.device).sum().item()  # finds a broken GPU before it gets work
             self._arms = Arms(spec.checkpoints, spec.tasks, placement, compile=spec.compile, cache=spec.cache)
-        except Exception as error:  # the driver has such a device, and what else was asked for it has checked
+        except Exception as error:  # the driver has checked everything else
             yield Lost(_locate(error))
         else:
             yield Started(library_versions(), f"process {os.getpid()} on {socket.gethostname()}")
 
     def run(self, shard: Work) -> Iterator[Report]:
-        """Yields outcomes as they come, then Ended; Refused or Lost where there is an error."""
+        """Yields outcomes as they come, then Ended; Refused or Lost on an error."""
         try:
             victim, cache = self._load(shard.cell.checkpoint)
             attack = self._find_attack(shard.cell.attack) if shard.cell.attack in self._kit.attacks else None
@@ -167,7 +167,7 @@ class Worker:
                 self._told = truncated
         except RobustnessError as error:
             yield Refused(f"worker on {socket.gethostname()}: {error}")
-        except Exception as error:  # such as a CUDA error, after which a process is good for nothing
+        except Exception as error:  # such as a CUDA error, after which the process is unusable
             yield Lost(f"{type(error).__name__}: {error}")
         else:
             yield Ended(tuple(self._arms.warnings()))
@@ -179,8 +179,8 @@ class Worker:
             folder = self._kit.checkpoints[name].folder
             if expected is not None and digest_weights(folder) != expected:
                 raise CheckpointError(
-                    f"checkpoint {name}: {folder} is missing here or holds other weights than the run was started "
-                    "with; every machine must see the same files"
+                    f"checkpoint {name}: {folder} is missing here or has other weights than at the start of the run; "
+                    "every machine must see the same files"
                 )
             self._resident = (name, *self._arms.load(name))
             self._told = frozenset()
@@ -192,7 +192,7 @@ class Worker:
             found = given if isinstance(given, NamedAttack) else self._resolve(name, given)
             if found.digest != self._kit.digests[name]:
                 raise UsageError(
-                    f"attack {name}: is another one here than where the run was started; every machine must see "
+                    f"attack {name}: differs here from the attack on the driver's machine; every machine must see "
                     "the same files and have the same packages"
                 )
             self._attacks[name] = found
@@ -205,7 +205,7 @@ class Worker:
             return find_attack(reference, self._kit.resources)
         except DataError as error:
             raise DataError(
-                f"attack {name}: lacks here what it has where the run was started; every machine must see the same "
+                f"attack {name}: lacks files here that the driver's machine has; every machine must see the same "
                 f"files and have the same packages: {error}"
             ) from None
 

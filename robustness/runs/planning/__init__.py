@@ -1,1 +1,1 @@
-"""What a run will do and show, and what it will cost, told before it runs."""
+"""Planning: what a run will do, show and cost, before it runs."""

@@ -1,4 +1,4 @@
-"""Which pairs of a plan can be run: their checkpoints are there and have the task's labels."""
+"""Admits the pairs of a plan whose checkpoints exist and have the task's labels."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from robustness.victims.flops import read_config
 from robustness.victims.heads.registry import refuse_other_answers
 
 Refusals = Mapping[str, RobustnessError]
-"""Pairs by name, with what is wrong."""
+"""Refused pairs by name, with the error."""
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """The pairs whose checkpoints can be read."""
+    """The pairs with readable checkpoints."""
 
     plan: Plan
-    """Without the pairs that are refused."""
+    """Without refused pairs."""
     checkpoints: dict[str, Checkpoint]
     tasks: dict[str, Task]
     """By checkpoint."""
@@ -32,7 +32,7 @@ class Admission:
 
 
 def admit(plan: Plan) -> Admission:
-    """Looks at the checkpoints of every pair; reads configs, no weights. A pair of which one is unfit is refused.
+    """Checks the checkpoints of every pair by their configs, without weights; refuses a pair with an unfit one.
 
     Raises:
         RobustnessError: every pair is refused.
@@ -53,7 +53,7 @@ def admit(plan: Plan) -> Admission:
 
 
 def narrow(plan: Plan, refused: Refusals) -> Plan:
-    """Returns the plan without refused pairs; raises what is wrong where none is left."""
+    """Returns the plan without refused pairs; raises the errors if none is left."""
     if any(pair.name not in refused for pair in plan.pairs):
         return plan.without(refused) if refused else plan
     first, *others = refused.values()

@@ -1,4 +1,4 @@
-"""What each part of a run is expected to ask for, before any of it has run."""
+"""Expected cost of each part of a run, before it runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from robustness.tasks.objective import ObjectiveKind
 
 
 def expect_loads(prepared: Prepared) -> dict[Part, Load]:
-    """Returns steps and passes of every part of a run, at most: searches, cells, replays and probes."""
+    """Returns the maximum steps and passes of every part of a run: searches, cells, replays and probes."""
     loads: dict[Part, Load] = {}
     for cell in prepared.plan.cells:
         if searched := _search_load(prepared, cell):
@@ -28,9 +28,9 @@ def expect_loads(prepared: Prepared) -> dict[Part, Load]:
 
 
 def list_transfers(plan: Plan) -> Iterator[Transfer]:
-    """Yields what texts are replayed where: those of each checkpoint on its partners, then on the untuned base.
+    """Yields the replays: each checkpoint's texts on its partners, then on the untuned base.
 
-    Texts on which a prediction was kept broke nothing and are not replayed.
+    Texts with a kept prediction broke nothing and are not replayed.
     """
     attacks = {attack.name for attack in plan.attacks if attack.objective.kind is ObjectiveKind.CHANGE_PREDICTION}
     partners: dict[str, dict[str, None]] = {}
@@ -48,7 +48,7 @@ def _cell_load(prepared: Prepared, cell: Cell) -> Load:
     if cell.attack == NO_ATTACK:
         return Load(steps, 1.0)
     share = ATTACKED_SHARE[rows.testset.kind]
-    if plan.attacked is not None:  # rows that are known to be answered rightly
+    if plan.attacked is not None:  # rows known to have right answers
         steps, share = min(steps, plan.attacked), 1.0
     attack = next(attack for attack in plan.attacks if attack.name == cell.attack)
     typical = guess(attack).at(fmean(len(example.words) for example in rows.examples))

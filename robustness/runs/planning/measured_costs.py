@@ -1,4 +1,4 @@
-"""What attacks and probes typically ask of a victim, as measured runs counted it."""
+"""Typical costs of attacks and probes, counted in measured runs."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from robustness.runs.storage.store import open_store
 
 @dataclass(frozen=True, slots=True)
 class MeasuredCost:
-    """What one attack asked for, on average over the examples that it attacked."""
+    """The average cost of one attack over its attacked examples."""
 
     forwards: float
-    """Texts run through the model, the clean text and the judgement included."""
+    """Texts run through the model, including the clean text and the judgement."""
     successes: float
-    """Share of the examples attacked."""
+    """Share of the attacked examples."""
     words: float | None = None
-    """Of those examples; None: what it asks for does not grow with their words."""
+    """Mean words of these examples; None: the cost does not grow with words."""
     backwards: float = 0.0
 
     def at(self, words: float) -> MeasuredCost:
-        """Returns what it would ask of examples of so many words: in proportion, but for clean text and judgement.
+        """Returns the cost for examples of this many words: proportional, except for clean text and judgement.
 
         >>> MeasuredCost(forwards=42, successes=0.5, words=20).at(10).forwards
         22.0
@@ -62,7 +62,7 @@ ATTACKS: Mapping[str, MeasuredCost] = {
     "textbugger": MeasuredCost(31.67, 0.79, 17.42),
     "textfooler": MeasuredCost(28.58, 0.83, 17.42),
 }
-"""By recipe: means over sentences of SST-2's development set that a fully fine-tuned MiniLM-L6 gets right.
+"""By recipe: means over sentences of SST-2's development set with right answers from a fully fine-tuned MiniLM-L6.
 
 Source: tests/benchmarks/results/typical_costs.json, made by test_typical_costs.py: 24 sentences, 11 for the dearest
 recipes. For `deepwordbug`, `pruthi` and `pwws` the hundred sentences of the results of these names, nine in ten of
@@ -70,10 +70,10 @@ them attacked.
 """
 
 UNMEASURED = {"bae": "textfooler", "bert-attack": "textfooler", "best-of-n": "random-chars", "clare": "pruthi"}
-"""Recipes without a figure of their own, by the measured one nearest to what they may ask for."""
+"""Recipes without an own figure, with the measured recipe of the most similar cost."""
 
 SEARCHED: Mapping[str, float] = {"addany": 295, "addanyextend": 540}
-"""By generator, queries a question of test sets that are searched for against each checkpoint.
+"""By generator, queries per question for test sets searched against each checkpoint.
 
 Means of 16 questions on two MiniLM checkpoints trained on SQuAD; most took 30 to 50, the hardest 8,357, and stronger
 models take more.
@@ -111,7 +111,7 @@ PROBES: Mapping[str, Passes] = {
     "smoothing": Passes(1380, 0),
     "weight-rounding": Passes(2, 0),
 }
-"""By probe, for each example, at the budgets of `probes-quick`, of `safer` 200 samples: on MiniLM and SST-2."""
+"""By probe, for each example, at the budgets of `probes-quick` (`safer`: 200 samples), on MiniLM and SST-2."""
 
 _ASKED = (
     "SELECT testset, attack, AVG(forwards), AVG(status='succeeded'), AVG(COALESCE(backwards, 0)) FROM outcomes "
@@ -120,10 +120,10 @@ _ASKED = (
 
 
 def read_measured_costs(folder: Path) -> dict[tuple[str, str], MeasuredCost]:
-    """Returns what each attack asked for in a stored run, by test set and attack; a pilot of few examples will do.
+    """Returns each attack's cost in a stored run, by test set and attack; a pilot of few examples is enough.
 
     Raises:
-        RunError: the folder is no run, or no attack has ended in it.
+        RunError: the folder is no run, or has no finished attack.
     """
     with open_store(folder) as connection:
         rows = connection.execute(_ASKED).fetchall()
@@ -133,7 +133,7 @@ def read_measured_costs(folder: Path) -> dict[tuple[str, str], MeasuredCost]:
 
 
 def read_attacked_shares(folder: Path) -> dict[str, float]:
-    """Returns by test set what share of its examples a stored run attacked: those that were answered rightly."""
+    """Returns, by test set, the share of examples that a stored run attacked: those with right answers."""
     query = (
         "SELECT testset, AVG(status != 'skipped') FROM outcomes WHERE attack != 'none' AND status != 'errored' "
         "GROUP BY testset"

@@ -1,4 +1,4 @@
-"""What a run will do: a suite and a pairs file to cells."""
+"""The plan of a run: turns a suite and a pairs file into cells."""
 
 from __future__ import annotations
 
@@ -45,18 +45,18 @@ class PlanSettings(RunSettings):
 
     @property
     def resources(self) -> Resources:
-        """Where recipes and probes find what they read, and the device of recipes' own models."""
+        """Data folders of recipes and probes, and the device of recipes' own models."""
         return Resources.of(self.data, self.device)
 
     @property
     def arithmetic(self) -> str:
-        """The dtype, and how the kernels are made where that is not the usual way."""
+        """The dtype, and the kernels if they are compiled."""
         return f"{self.dtype}, compiled" if self.compile else self.dtype
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The cells of a run with what they name."""
+    """The cells of a run with all named objects."""
 
     settings: PlanSettings
     pairs: tuple[Pair, ...]
@@ -65,21 +65,21 @@ class Plan:
     cells: tuple[Cell, ...]
     limit: int | None
     attacked: int | None
-    """Rows of each test set that are attacked, of those that both arms have right; None: all rows."""
+    """Number of attacked rows of each test set, among those that both arms have right; None: all rows."""
     unserved: tuple[str, ...]
-    """Test sets whose task no pair has."""
+    """Test sets without a pair of their task."""
     left_out: tuple[str, ...] = ()
-    """What says which of a suite's attacks a checkpoint cannot serve."""
+    """Sentences about a suite's attacks that a checkpoint cannot serve."""
     probes: tuple[NamedProbe, ...] = ()
     probe_cells: tuple[ProbeCell, ...] = ()
 
     @property
     def attack_references(self) -> tuple[str | object, ...]:
-        """What each of the attacks was found by: the caller's words or objects, else the suite's names."""
+        """The reference of each attack: the caller's names or objects, else the suite's names."""
         return tuple(self.settings.attacks) or tuple(SUITES.find(self.settings.suite).definition.attacks)
 
     def fingerprint(self) -> dict[str, str]:
-        """What a second run into the same folder must share: digests by `kind: name`, and settings as they are."""
+        """Properties that a second run into the same folder must share: digests by `kind: name`, and settings."""
         named = {f"probes: {each.name}": digest_of([each.digest, each.examples]) for each in self.probes}
         named |= {
             f"pairs: {p.name}": digest_of([p.task.name, *p.names, p.seed, *([p.labels] if p.labels else [])])
@@ -99,7 +99,7 @@ class Plan:
         }
 
     def without(self, pairs: Collection[str]) -> Plan:
-        """Returns the plan without the pairs of these names, and without what they alone are for."""
+        """Returns the plan without these pairs and everything that only they need."""
         kept = tuple(pair for pair in self.pairs if pair.name not in pairs)
         checkpoints = {name for pair in kept for name in pair.names}
         cells = tuple(cell for cell in self.cells if cell.checkpoint in checkpoints)
@@ -168,7 +168,7 @@ def make_plan(settings: PlanSettings) -> Plan:
 
 
 def _match_tasks(pairs: Sequence[Pair], testsets: Sequence[Entry[TestsetDefinition]]) -> dict[str, Task]:
-    """The task of each test set that some pair is of; two tasks of one name must be the same task."""
+    """The task of each test set with a pair; two tasks of one name must be equal."""
     known: dict[str, tuple[Task, str]] = {}
     for pair in pairs:
         task, where = known.setdefault(pair.task.name, (pair.task, f"pair {pair.name}"))
@@ -192,7 +192,7 @@ def _refuse_other_task(task: Task, where: str, other: Task, there: str) -> None:
 
 
 def _refuse_fields(names: Sequence[str], tasks: Sequence[Task]) -> None:
-    """Every task has one of the fields at least, and every field is of some task."""
+    """Checks that every task has at least one of the fields, and every field a task."""
     known = {name for task in tasks for name in task.fields}
     for name in names:
         if name not in known:
@@ -208,7 +208,7 @@ def _resolve(attack: str | object, resources: Resources) -> NamedAttack:
 
 
 class Unready:
-    """Stands for a suite's attack that lacks an asset: each of its examples is errored with that reason."""
+    """Replaces a suite's attack that lacks an asset: errors each of its examples with this reason."""
 
     access = Access.SCORES
 
@@ -216,16 +216,16 @@ class Unready:
         self._reason = reason
 
     def search(self, example: Example, rng: np.random.Generator) -> Search:
-        """Raises DataError with the reason."""
+        """Raises DataError, with the reason."""
         del example, rng
         raise DataError(self._reason)
         yield []  # makes this a generator
 
 
 def resolve_or_postpone(name: str, resources: Resources) -> NamedAttack:
-    """Returns an attack by name; where assets are missing, one that errors its examples and has the recipe's digest.
+    """Returns an attack by name; without its assets, one that errors its examples and has the recipe's digest.
 
-    So a suite goes on without the attacks that lack something.
+    So a suite continues without incomplete attacks.
     """
     try:
         return find_attack(name, resources)
@@ -234,7 +234,7 @@ def resolve_or_postpone(name: str, resources: Resources) -> NamedAttack:
 
 
 def _resolve_probes(settings: PlanSettings, suite: SuiteDefinition) -> tuple[NamedProbe, ...]:
-    """The caller's probes, else the suite's; the suite's parameters hold for both."""
+    """The caller's probes, or else the suite's; the suite's parameters apply to both."""
     for name in suite.parameters:
         if name not in suite.probes:
             raise DefinitionError(
@@ -249,7 +249,7 @@ def _resolve_probes(settings: PlanSettings, suite: SuiteDefinition) -> tuple[Nam
 
 
 def _refuse_code(suite: str, names: Sequence[str]) -> None:
-    """A definition is data: only the caller, on the command line, may name a file that is run."""
+    """A definition is data: only the caller, on the command line, may name a file to run."""
     for name in names:
         if ".py:" in name or name.endswith(".py"):
             raise DefinitionError(
@@ -272,9 +272,9 @@ def _list_probe_cells(
     tasks: Mapping[str, Task],
     probes: Sequence[NamedProbe],
 ) -> tuple[ProbeCell, ...]:
-    """Checkpoint by checkpoint; a probe of structure has one cell, whatever the test sets.
+    """Checkpoint by checkpoint; a probe of structure has one cell for all test sets.
 
-    Sets that are searched for against each checkpoint have no examples before the search.
+    Sets searched against each checkpoint have no examples before the search.
     """
     checkpoints = {name: pair.task for pair in pairs for name in pair.names}
     fixed = [entry for entry in testsets if not _is_searched(entry.definition)]
@@ -312,7 +312,7 @@ def _list_cells(
         for checkpoint, pair in checkpoints.items()
         for entry in testsets
         if tasks[entry.name] == pair.task
-        # Sets that are searched for against each checkpoint are attacks themselves.
+        # Sets searched against each checkpoint are attacks themselves.
         for attack in (NO_ATTACK, *(a.name for a in attacks if not _is_searched(entry.definition)))
     )
 
@@ -337,7 +337,7 @@ def digest_of(content: object) -> str:
 
 
 def command_words(settings: PlanSettings) -> tuple[str, ...]:
-    """The command line that repeats a run, but for `--out`; attacks and probes given as objects go by their names."""
+    """The command line that repeats a run, without `--out`; objects of attacks and probes appear by name."""
     words = ["robustness", "run", settings.suite, *_spell_pairs(settings.pairs)]
     words += [] if settings.data is None else ["--data", str(settings.data)]
     words += [word for name in settings.testsets for word in ("--testset", str(name))]

@@ -1,4 +1,4 @@
-"""Which rows of each test set a run uses: none that selected one of its checkpoints, and a draw of the others."""
+"""Selects the rows of each test set: a draw among rows that selected no checkpoint of the run."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from robustness.victims.files.selection import selecting_digest
 
 @dataclass(frozen=True, slots=True)
 class UsedRows:
-    """One test set as a run uses it, the same for all of its checkpoints."""
+    """A run's part of one test set, the same for all checkpoints."""
 
     testset: Testset
     """Without the rows that selected a checkpoint."""
     examples: tuple[Example, ...]
     """After the limit."""
     n_selecting: int
-    """Rows left out because learning rate and epoch of a checkpoint were chosen on them."""
+    """Number of rows left out because they chose a checkpoint's learning rate and epoch."""
 
     @property
     def drawn(self) -> str:
-        """How the examples were taken from the rows that may be used."""
+        """How the examples were drawn from the usable rows."""
         return "all" if len(self.examples) == len(self.testset.examples) else DRAWN
 
     @property
     def left_out(self) -> str:
-        """What is not used and why, in words."""
+        """The unused rows and the reason, in words."""
         return describe_left_out(self.n_selecting, self.n_selecting + len(self.testset.examples))
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A plan with its test sets and the configs of its checkpoints read: what it costs and can show follows."""
+    """A plan with its test sets and its checkpoints' configs, which determine cost and power."""
 
     admission: Admission
     selected: dict[str, frozenset[str]]
@@ -51,7 +51,7 @@ class Draft:
 
     @property
     def plan(self) -> Plan:
-        """Without the pairs that are refused."""
+        """Without refused pairs."""
         return self.admission.plan
 
     @property
@@ -61,11 +61,11 @@ class Draft:
 
 
 def read_draft(plan: Plan) -> Draft:
-    """Reads a plan's test sets and checkpoint configs, once for all that asks about them; no weights.
+    """Reads a plan's test sets and checkpoint configs once, without weights.
 
     Raises:
-        DataError: a test set that cannot be read.
-        RobustnessError: no pair has checkpoints that are there and safe to load.
+        DataError: a test set cannot be read.
+        RobustnessError: no pair has existing and safe checkpoints.
     """
     admission = admit(plan)
     selected = selecting_digests(admission.checkpoints, admission.tasks)
@@ -73,10 +73,10 @@ def read_draft(plan: Plan) -> Draft:
 
 
 def use_rows(plan: Plan, selected: Mapping[str, frozenset[str]]) -> dict[str, UsedRows]:
-    """Loads the test sets of a plan; returns by name what is used of each.
+    """Loads the test sets of a plan; returns the used part of each by name.
 
     Raises:
-        DataError: a test set that cannot be read.
+        DataError: a test set cannot be read.
     """
     used = {}
     fields = plan.settings.attack_fields
@@ -89,7 +89,7 @@ def use_rows(plan: Plan, selected: Mapping[str, frozenset[str]]) -> dict[str, Us
 
 
 def selecting_digests(checkpoints: Mapping[str, Checkpoint], tasks: Mapping[str, Task]) -> dict[str, frozenset[str]]:
-    """Returns by task the digests of the sets on which checkpoints were selected, as far as it is recorded."""
+    """Returns, by task, the digests of the sets that selected checkpoints, where recorded."""
     found: dict[str, set[str]] = {task.name: set() for task in tasks.values()}
     for name, checkpoint in checkpoints.items():
         digest = selecting_digest(checkpoint.folder)
@@ -99,25 +99,25 @@ def selecting_digests(checkpoints: Mapping[str, Checkpoint], tasks: Mapping[str,
 
 
 def without_selecting(testset: Testset, selected: Mapping[str, frozenset[str]]) -> Testset:
-    """Returns the half of a test set that reports, where a checkpoint of its task was selected on the other half."""
+    """Returns the reporting half of a test set if a checkpoint of its task was selected on the other half."""
     if testset.digest not in selected.get(testset.task.name, frozenset()):
         return testset
     return replace(testset, examples=halve(testset.examples).reporting)
 
 
 def draw_examples(testset: Testset, limit: int | None, seed: int) -> tuple[Example, ...]:
-    """Draws by the run's seed and the test set's contents: nothing else of a run changes which rows it uses."""
+    """Draws by the run's seed and the test set's contents alone."""
     return draw(testset.examples, limit, _key(testset, seed))
 
 
 def draw_groups(testset: Testset, limit: int | None, seed: int) -> tuple[Example, ...]:
-    """Draws at most `limit` whole groups: those that `draw_examples` draws first."""
+    """Draws at most `limit` whole groups, the first ones of `draw_examples`."""
     groups = proportional_order(testset.examples, _key(testset, seed))[:limit]
     return tuple(testset.examples[index] for index in sorted(index for group in groups for index in group))
 
 
 def shuffle_examples(testset: Testset, seed: int) -> tuple[Example, ...]:
-    """Returns the examples in the order in which they are drawn: whoever takes the first few has a fair sample."""
+    """Returns the examples in the order of drawing, so that the first few are a fair sample."""
     order = proportional_order(testset.examples, _key(testset, seed))
     return tuple(testset.examples[index] for group in order for index in group)
 

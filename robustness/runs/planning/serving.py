@@ -1,4 +1,4 @@
-"""Which attacks and probes a plan's checkpoints cannot serve, told before anything of them is loaded."""
+"""Finds attacks and probes that a plan's checkpoints cannot serve, before loading them."""
 
 from __future__ import annotations
 
@@ -29,30 +29,30 @@ class Lack:
     checkpoint: str
     pair: str
     reason: str
-    """What is needed, and what the checkpoint answers with."""
+    """The missing ability, and the checkpoint's kind of answer."""
 
 
 def find_lacks(pairs: Sequence[Pair], needs: Mapping[str, frozenset[Ability]]) -> list[Lack]:
-    """Returns what checkpoints cannot serve, attack by attack.
+    """Returns the attacks or probes that checkpoints cannot serve.
 
-    A checkpoint's files are read only where its task leaves open with what it answers, and that makes a difference.
+    Reads a checkpoint's files only if its task allows several kinds of answer and this matters.
 
     Args:
-        pairs: whose checkpoints are asked.
-        needs: of attacks or probes, by name.
+        pairs: pairs with the checkpoints.
+        needs: abilities of attacks or probes, by name.
 
     Raises:
-        CheckpointError: a checkpoint that has to be looked at, and is not there or not safe to load.
+        CheckpointError: a checkpoint must be read and is missing or unsafe.
     """
     return [lack for name, wanted in needs.items() for pair in pairs for lack in _lacks_of(pair, name, wanted)]
 
 
 def refuse_lacks(kind: str, lacks: Sequence[Lack]) -> None:
-    """Raises UsageError where the caller has named what a checkpoint cannot serve.
+    """Raises UsageError if the caller has named something that a checkpoint cannot serve.
 
     Args:
         kind: attack or probe.
-        lacks: of those that the caller has named.
+        lacks: the caller's attacks or probes that lack an ability.
     """
     if lacks:
         first = lacks[0]
@@ -62,7 +62,7 @@ def refuse_lacks(kind: str, lacks: Sequence[Lack]) -> None:
 
 
 def describe_lacks(lacks: Sequence[Lack]) -> tuple[str, ...]:
-    """Returns one sentence for each checkpoint and reason: which of a suite's attacks are left out there."""
+    """Returns one sentence for each checkpoint and reason, with the suite's attacks left out there."""
     reasons = dict.fromkeys((lack.checkpoint, lack.reason) for lack in lacks)
     names = {key: [lack.asking for lack in lacks if (lack.checkpoint, lack.reason) == key] for key in reasons}
     return tuple(f"checkpoint {key[0]}: left out there: {', '.join(names[key])}: each {key[1]}" for key in reasons)

@@ -1,4 +1,4 @@
-"""The disk under a run folder: writes that survive a power failure, and what is said when it is full."""
+"""The disk under a run folder: writes that survive a power failure, and errors of a full disk."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from robustness.errors import RunError
 from robustness.runs.storage.lock import describe_holder
 
 STORE = "run.sqlite"
-"""Of a run folder: the file of all outcomes."""
+"""The run folder's file of all outcomes."""
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 def replace_durably(path: Path, text: str) -> None:
-    """Writes a file in one step: after a crash it is the old one or the new one, whole."""
+    """Writes a file atomically: after a crash it is the complete old or new file."""
     draft = path.with_name(f"{path.name}.part")
     with draft.open("w", encoding="utf-8") as stream:
         stream.write(text)
@@ -36,7 +36,7 @@ def replace_durably(path: Path, text: str) -> None:
 
 @contextmanager
 def explain_failed_writes(out: Path) -> Iterator[None]:
-    """Turns a write into `out` that the disk, or a lock, has refused into a RunError that says what to do."""
+    """Turns a failed write into `out`, by the disk or a lock, into a RunError with a remedy."""
     try:
         yield
     except OSError as error:
@@ -54,16 +54,16 @@ def explain_failed_writes(out: Path) -> Iterator[None]:
 
 
 def explain_lock(file: Path) -> RunError:
-    """Returns the error that says who holds a file."""
+    """Returns the error that names the holder of a file."""
     return RunError(
-        f"{file}: is locked: {describe_holder(file)}; wait for it or end it, then repeat the command: what is stored "
-        "is whole"
+        f"{file}: is locked: {describe_holder(file)}; wait for it or end it, then repeat the command: "
+        "stored outcomes are intact"
     )
 
 
 def _failed(out: Path, reason: str, *, is_full: bool) -> RunError:
     what = "the disk is full" if is_full else "cannot be written to"
-    remedy = "make space" if is_full else "see to the disk, its space and its permissions"
+    remedy = "make space" if is_full else "check the disk, its space and its permissions"
     return RunError(
-        f"{out}: {what}: {reason}; what was stored before is whole: {remedy}, and the same command goes on"
+        f"{out}: {what}: {reason}; outcomes stored before are intact: {remedy}, and the same command resumes"
     )

@@ -1,4 +1,4 @@
-"""The lock of a run folder: one process writes, a second is told which."""
+"""The lock of a run folder: one process writes; a second gets the first one's name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from robustness.errors import RunError
 
 FILE_NAME = "run.lock"
 NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS}
-"""What file systems without locks answer; there the word of the file must do."""
+"""Errors of file systems without locks, where the file's content decides."""
 
 
 class LockHolder(Definition):
@@ -37,8 +37,8 @@ class LockHolder(Definition):
 def hold_lock(out: Path) -> Iterator[None]:
     """Makes this process the only writer of a folder that exists.
 
-    The operating system lets go of the lock when its process ends, however it ends: a killed run leaves a file
-    behind, and the next takes it over.
+    The operating system releases the lock at the end of the process in every case. A killed run leaves a file, which
+    the next run takes over.
 
     Raises:
         RunError: another process holds it; the message names its pid and host.
@@ -55,15 +55,15 @@ def hold_lock(out: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            os.ftruncate(descriptor, 0)  # who lets go leaves no name, for file systems without locks
+            os.ftruncate(descriptor, 0)  # clears the name, for file systems without locks
     finally:
         os.close(descriptor)
 
 
 def find_holder(out: Path) -> LockHolder | None:
-    """Returns who is running in a folder, as far as its file says; None for nobody, and for this very process.
+    """Returns the process that runs in a folder, by its file; None for nobody and for this process.
 
-    Of a run that was killed nothing is left but its name: it is nobody, unless it ran on another host.
+    A killed run leaves only its name and counts as nobody, unless it ran on another host.
     """
     try:
         descriptor = os.open(out / FILE_NAME, os.O_RDONLY)
@@ -77,7 +77,7 @@ def find_holder(out: Path) -> LockHolder | None:
 
 
 def describe_holder(file: Path) -> str:
-    """Says who holds a file of a run folder that is locked: the run that goes on there, or who has it open."""
+    """Names the holder of a locked file in a run folder: the current run, or programs that have the file open."""
     holder = find_holder(file.parent)
     if holder is not None:
         return f"{holder} is running there"
@@ -88,11 +88,11 @@ def describe_holder(file: Path) -> str:
 
 
 def _find_open(file: Path) -> Iterator[str]:
-    """Other processes of this machine that have a file open, as far as the system tells (Linux, of one's own)."""
+    """Other processes of this machine that have a file open, if the system tells (Linux, own processes)."""
     for process in Path("/proc").glob("[0-9]*"):
         if process.name == str(os.getpid()):
             continue
-        with suppress(OSError):  # it has ended, or is somebody else's
+        with suppress(OSError):  # it has ended, or belongs to another user
             if any(os.readlink(each) == str(file) for each in (process / "fd").iterdir()):  # noqa: PTH115
                 yield f"process {process.name} ({(process / 'comm').read_text().strip()})"
 
@@ -114,7 +114,7 @@ def _refusal(path: Path, holder: LockHolder | None) -> RunError:
     who = str(holder) if holder else "another process"
     return RunError(
         f"{path.parent}: {who} is running here; one run folder takes one process. Wait for it, end it, or give "
-        f"--out another folder (where that process is long gone, delete {path})"
+        f"--out another folder (if that process no longer exists, delete {path})"
     )
 
 
@@ -126,7 +126,7 @@ def _read(descriptor: int) -> LockHolder | None:
 
 
 def _is_dead(holder: LockHolder) -> bool:
-    """Whether a process of this host has ended; of other hosts nothing can be told."""
+    """Whether a process of this host has ended; False for other hosts."""
     if holder.host != socket.gethostname():
         return False
     try:

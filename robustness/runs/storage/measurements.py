@@ -1,4 +1,4 @@
-"""The store's second half: what probes measured, one SQLite row a reading."""
+"""The store's second half: readings of probes, one SQLite row for each reading."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pandas as pd
 from robustness.runs.cells import ProbeCell
 from robustness.runs.storage.store import FILE_NAME, LOCK_SECONDS, open_store
 
-if TYPE_CHECKING:  # a report reads what probes have measured, without any probe
+if TYPE_CHECKING:  # a report reads measurements without any probe
     from robustness.sensitivity.measurement import Space
     from robustness.sensitivity.probe import Reading
 
@@ -71,7 +71,7 @@ class MeasurementStore:
         return bool(rows) and not errored
 
     def replace(self, cell: ProbeCell, space: Space, readings: Iterable[Reading], seconds: float) -> None:
-        """Writes all readings of a cell in one transaction, in place of what an earlier try left."""
+        """Writes all readings of a cell in one transaction, replacing an earlier try."""
         rows = [_row(cell, number, space, reading, seconds) for number, reading in enumerate(readings)]
         self._connection.execute("BEGIN")
         self._connection.execute(f"DELETE FROM {TABLE} WHERE {_IN_CELL}", _key(cell))
@@ -84,10 +84,10 @@ class MeasurementStore:
 
 
 def read_measurements(folder: Path) -> pd.DataFrame:
-    """Returns all readings, one row each in the order they were made; none for a run without probes.
+    """Returns all readings, one row each in order of creation; empty for a run without probes.
 
     Raises:
-        RunError: what `read_rows` does.
+        RunError: as `read_rows`.
     """
     with open_store(folder) as connection:
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name=?", (TABLE,)).fetchone():

@@ -1,4 +1,4 @@
-"""run.json: what a run was made with, and whether its folder may be continued."""
+"""run.json: the properties of a run, and whether its folder may be continued."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from robustness.versions import version_of
 
 FILE_NAME = "run.json"
 GIVEN = "given"
-"""Folder of what was handed over as objects."""
+"""Folder of models, rows and tasks given as objects."""
 DRAWN = "drawn at random by the seed, stratified by label, in whole groups"
 """How a limit takes examples from a test set."""
 RECORDED_PACKAGES = (
@@ -32,13 +32,13 @@ RECORDED_PACKAGES = (
 
 
 class PairRecord(Definition):
-    """One pair as tables name it."""
+    """One pair with its names in tables."""
 
     name: str
     task: str
     base: str
     reference: str
-    """Name of the checkpoint that the other is held against; in the headline contrast the fully fine-tuned one."""
+    """Name of the reference checkpoint; in the headline contrast the fully fine-tuned one."""
     candidate: str
     seed: int | None
     labels: dict[str, str] = Field(default_factory=dict)
@@ -46,14 +46,14 @@ class PairRecord(Definition):
 
 
 class RefusedPair(Definition):
-    """A pair that was asked for and not compared."""
+    """A requested pair that was not compared."""
 
     name: str
     reason: str
 
 
 class CheckpointRecord(Definition):
-    """One checkpoint and what the gate measured."""
+    """One checkpoint and the gate's measurements."""
 
     name: str
     adaptation: str
@@ -66,24 +66,24 @@ class CheckpointRecord(Definition):
     n_clean: int
     merge_difference: float | None
     folder: str = ""
-    """Where it lay."""
+    """Its folder at the time of the run."""
     method_digest: str = ""
-    """Of the adapter's own configuration with base, task and training rows: over what a method's seeds are pooled."""
+    """Digest of the adapter's own configuration with base, task and training rows; a method's seeds share it."""
     settings: dict[str, str] = Field(default_factory=dict)
-    """The adapter's own settings as its configuration has them, which tell methods of one name apart."""
+    """The adapter's own settings in its configuration, which distinguish methods of one name."""
     trainable_parameters: int | None = None
-    """Of a full checkpoint all, of an adapter those that its file holds; None: not counted."""
+    """For a full checkpoint all parameters, for an adapter those in its file; None: not counted."""
     changed: str = ""
-    """Of a whole checkpoint: what differs from its base."""
+    """For a full checkpoint: its differences from its base."""
     noise_floor: float | None = None
-    """The share of its answers that are other ones when the same texts are asked about again, at another batch size
-    and in another order, or by the unmerged adapter: the larger of both. None: not measured."""
+    """The share of its answers that change at another batch size and order, or with the unmerged adapter: the larger
+    of both. None: not measured."""
     n_noise: int = 0
     """Texts asked about again."""
 
 
 def describe_left_out(n_selecting: int, n: int) -> str:
-    """Returns in words what is not used of a test set's n rows, and why.
+    """Describes the unused ones of a test set's n rows, and the reason.
 
     >>> describe_left_out(436, 872)
     '436 of 872 rows left out: learning rate and epoch of a checkpoint were selected on them'
@@ -102,23 +102,23 @@ class TestsetRecord(Definition):
     provenance: str
     n: int
     n_selecting: int = 0
-    """Left out: learning rate and epoch of a checkpoint of the run were chosen on them."""
+    """Rows left out because they chose a checkpoint's learning rate and epoch."""
     n_used: int
     """After the limit."""
     drawn: str = "all"
-    """How the used rows were taken from those that are not left out."""
+    """How the used rows were drawn from the rest."""
     digest: str
     scores_f1: bool
     labels: tuple[str, ...] = ()
-    """Of its task, in the task's order; responses and gold are among them."""
+    """Labels of its task, in the task's order; responses and gold are among them."""
     answers: bool = False
     """Whether its rows are questions, scored by exact match and F1."""
     n_attacks: int | None = None
     """Attacks that run on it; None: all of the run."""
     n_groups: int = 0
-    """Of the examples used, how many sources they have; of questions, those of altered forms."""
+    """Number of sources of the used examples; for questions only of altered forms."""
     n_tests: int = 0
-    """Its rows in a pair's family of tests, as planned: controls are none."""
+    """Its planned rows in a pair's family of tests, without controls."""
 
 
 class AttackRecord(Definition):
@@ -135,7 +135,7 @@ class AttackRecord(Definition):
 
 
 class AttackedRecord(Definition):
-    """How many rows of a test set are attacked on a checkpoint, where these are chosen by what both arms answer."""
+    """Number of attacked rows of a test set on a checkpoint, if both arms' answers choose them."""
 
     checkpoint: str
     testset: str
@@ -151,7 +151,7 @@ class ProbeRecord(Definition):
 
 
 class StatisticsRecord(Definition):
-    """How the arms were compared, chosen when the tables are written."""
+    """Settings of the comparisons, chosen when the tables are written."""
 
     margin: float = 0.02
     """The largest difference that does not matter, a fraction."""
@@ -169,13 +169,13 @@ class RunRecord(Definition):
     seed: int
     limit: int | None
     attacked: int | None = None
-    """At most so many rows of each test set are attacked, all of which both arms of a pair have right; None: all."""
+    """Maximum of attacked rows of each test set, all right on both arms of a pair; None: all rows."""
     chosen: tuple[AttackedRecord, ...] = ()
-    """What was chosen so, once it is known."""
+    """The chosen numbers, once known."""
     device: str
     dtype: str
     fingerprint: dict[str, str]
-    """By topic; all must be the same for a run to be continued."""
+    """By topic; all must be equal to continue a run."""
     pairs: tuple[PairRecord, ...]
     refused: tuple[RefusedPair, ...] = ()
     checkpoints: tuple[CheckpointRecord, ...]
@@ -183,18 +183,18 @@ class RunRecord(Definition):
     attacks: tuple[AttackRecord, ...]
     probes: tuple[ProbeRecord, ...] = ()
     tasks: tuple[Task, ...] = ()
-    """Those of its pairs, each by its own name."""
+    """Contrasts of its pairs, by pair name."""
     warnings: tuple[str, ...]
     """All reasons to doubt the numbers."""
     suspicions: tuple[str, ...] = ()
-    """Those of them that follow from the stored outcomes: found anew whenever the run goes on."""
+    """Warnings that follow from the stored outcomes; computed again whenever the run continues."""
     violations: tuple[str, ...] = ()
-    """Lower bounds that exceed an upper bound of the same number: faults, no findings. Written with the tables."""
+    """Lower bounds that exceed an upper bound of the same number, which are faults. Written with the tables."""
     started: str
     machine: str
     versions: dict[str, str]
     command: tuple[str, ...] = ()
-    """The words that repeat the run, but for `--out`."""
+    """The command that repeats the run, without `--out`."""
     statistics: StatisticsRecord = StatisticsRecord()
 
     def find_task(self, name: str) -> Task:
@@ -206,7 +206,7 @@ class RunRecord(Definition):
         return next(checkpoint for checkpoint in self.checkpoints if checkpoint.name == name)
 
     def count_attacked(self, checkpoint: str, testset: TestsetRecord) -> int:
-        """Returns how many rows of a test set are attacked on a checkpoint; at most, until they are chosen."""
+        """Returns the number of attacked rows of a test set on a checkpoint; the maximum until they are chosen."""
         if self.attacked is None:
             return testset.n_used
         found = (each.n for each in self.chosen if (each.checkpoint, each.testset) == (checkpoint, testset.name))
@@ -218,16 +218,16 @@ class RunRecord(Definition):
 
 
 def refuse_foreign_folder(out: Path) -> None:
-    """Raises RunError when `out` is a file, or a folder with content that no run wrote."""
+    """Raises RunError if `out` is a file, or a folder with content that no run wrote."""
     if not out.exists() or (out / FILE_NAME).is_file():
         return
-    left_behind = {LOCK_FILE, f"{FILE_NAME}.part", GIVEN}  # by a run that was killed before its record was written
+    left_behind = {LOCK_FILE, f"{FILE_NAME}.part", GIVEN}  # by a run killed before it wrote its record
     if not out.is_dir() or any(path.name not in left_behind for path in out.iterdir()):
         raise RunError(f"{out}: holds something that is not a complete run; give --out a new or empty folder")
 
 
 def refuse_other_settings(out: Path, fingerprint: dict[str, str]) -> None:
-    """Raises RunError, naming what differs and how, when `out` holds a run with other settings or libraries."""
+    """Raises RunError with the differences if `out` holds a run with other settings or libraries."""
     if not (out / FILE_NAME).is_file():
         return
     record = read_record(out)
@@ -238,7 +238,7 @@ def refuse_other_settings(out: Path, fingerprint: dict[str, str]) -> None:
     if changed:
         raise RunError(
             f"{out}: holds a run with other settings (different: {'; '.join(changed)}); give --out another folder, "
-            "or repeat the command that started it, with the files and libraries of then"
+            "or repeat the command that started it, with the same files and libraries"
         )
 
 
@@ -256,7 +256,7 @@ def _differences(before: Mapping[str, str], now: Mapping[str, str], *, are_diges
 
 
 def compared_versions(versions: Mapping[str, str]) -> dict[str, str]:
-    """Returns what must be the same: Python's patch releases change no number, and pandas makes only the tables."""
+    """Returns the versions that must be equal, without Python's patch release and pandas, which change no outcome."""
     kept = {name: each for name, each in versions.items() if name not in ("python", "pandas")}
     return kept | {"python": ".".join(versions["python"].split(".")[:2])}
 
@@ -267,7 +267,7 @@ def write_record(out: Path, record: RunRecord) -> None:
 
 
 def read_record(out: Path) -> RunRecord:
-    """Reads run.json; raises RunError when it is missing or not as a run wrote it."""
+    """Reads run.json; raises RunError if it is missing or invalid."""
     path = out / FILE_NAME
     if not path.is_file():
         raise RunError(f"{out}: no {FILE_NAME}; expected a folder that `robustness run` wrote")

@@ -1,4 +1,4 @@
-"""What to do with a run folder that another release wrote."""
+"""Advice for a run folder of another release."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from robustness.versions import OWN, version_of
 
 
 def find_other_release(folder: Path) -> str | None:
-    """Returns the release that wrote a run, in words; None where it is this one."""
+    """Returns the release that wrote a run, in words; None for this release."""
     versions = _read_loosely(folder, "versions")
     release = versions.get(OWN) if isinstance(versions, dict) else None
     if release == version_of(OWN):
@@ -19,7 +19,7 @@ def find_other_release(folder: Path) -> str | None:
 
 
 def explain_other_release(folder: Path, writer: str) -> str:
-    """Returns who reads a run folder that this release does not, and what to do."""
+    """Returns which release can read a run folder that this one cannot, and the remedy."""
     return (
         f"{writer} wrote it and reads it, {OWN} {version_of(OWN)} does not: install that release, or repeat the run "
         f"into a new folder: {_repeat(folder)}"
@@ -34,7 +34,7 @@ def _repeat(folder: Path) -> str:
 
 
 def _read_loosely(folder: Path, key: str) -> object:
-    """One entry of run.json, read without its schema, which may be another release's."""
+    """One entry of run.json, read without the schema, because another release may have written it."""
     try:
         return json.loads((folder / "run.json").read_bytes()).get(key)
     except (OSError, ValueError, AttributeError):

@@ -1,4 +1,4 @@
-"""Where outcomes go: to the store in small transactions, to the workload by their number."""
+"""The sink of outcomes: writes them to the store in small transactions and counts them in the workload."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from robustness.runs.storage.store import Store
 from robustness.runs.workload import Workload
 
 FLUSH_SECONDS = 0.5
-"""Outcomes wait at most so long, and never past their cell, before they are durable."""
+"""Outcomes wait at most this long, and never beyond their cell, before they are durable."""
 
 
 def gather(outcomes: Iterable[Outcome]) -> Iterator[list[Outcome]]:
-    """Yields outcomes as they come, in lists of what came within `FLUSH_SECONDS`; what came before an error too."""
+    """Yields outcomes in lists of those within `FLUSH_SECONDS`, also those before an error."""
     waiting: list[Outcome] = []
     flushed = time.monotonic()
     try:
@@ -49,23 +49,23 @@ class Sink:
         self._meter = Meter()
         self._open: dict[Cell, CellMeter] = {}
         self._truncated: dict[str, set[str]] = {}
-        """By checkpoint, the digests of texts that are known to be too long."""
+        """By checkpoint, the digests of texts known to be too long."""
 
     def finished(self, cell: Cell) -> set[str]:
         """Returns the ids of the examples whose outcome is stored; an errored one is not finished."""
         return self._store.finished(cell)
 
     def begin(self, cell: Cell, count: int) -> None:
-        """Opens a cell of which `count` outcomes will come; errored ones of an earlier run are tried again."""
+        """Opens a cell with `count` outcomes to come; errored ones of an earlier run are tried again."""
         self._store.forget_errored(cell)
         self._open[cell] = self._meter.start(cell.checkpoint, cell.testset, cell.attack, count)
         self._workload.add(cell, 0, self._open[cell].read())
 
     def add(self, cell: Cell, outcomes: Sequence[Outcome], truncated: Set[str]) -> None:
-        """Writes outcomes of an open cell, and the digests of what was too long for its checkpoint."""
+        """Writes outcomes of an open cell, and the digests of texts too long for its checkpoint."""
         known = self._truncated.setdefault(cell.checkpoint, set())
         new = truncated - known
-        if new:  # before the outcomes: these are never made again
+        if new:  # before the outcomes, which are never computed again
             self._store.note_truncated(cell.checkpoint, new)
             known |= new
         self._store.add(cell, outcomes)

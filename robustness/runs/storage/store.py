@@ -26,9 +26,9 @@ from robustness.versions import OWN
 SCHEMA_VERSION = 5
 FILE_NAME = STORE
 LOCK_SECONDS = 60.0
-"""How long a write waits for another program, such as a backup, to let go of the file."""
+"""How long a write waits for another program, such as a backup, to release the file."""
 READ_SECONDS = 5.0
-"""The same of who only reads, at a terminal."""
+"""The same for readers at a terminal."""
 
 _OUTCOME_COLUMNS = tuple(field.name for field in fields(Outcome))
 _CELL_COLUMNS = ("checkpoint", "testset", "attack")
@@ -38,7 +38,7 @@ _REPLAY_COLUMNS = ("source", "testset", "attack", "target", "example_id", "corre
 _REPLAY_KEY = _REPLAY_COLUMNS[:-2]
 
 CHUNK = 50_000
-"""Rows that are Python's objects at a time."""
+"""Rows held as Python objects at a time."""
 
 
 @final
@@ -49,7 +49,7 @@ class Store:
         self._connection = sqlite3.connect(folder / FILE_NAME, isolation_level=None, timeout=LOCK_SECONDS)
         if self._connection.execute("SELECT COUNT(*) FROM sqlite_schema WHERE name='outcomes'").fetchone()[0]:
             _refuse_other_schema(self._connection, folder)
-        self._connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")  # before there is anything to be misread
+        self._connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")  # before any content can be misread
         use_write_ahead_log(self._connection)
         self._connection.execute("PRAGMA synchronous=FULL")
         self._connection.execute(
@@ -70,13 +70,13 @@ class Store:
         return {row[0] for row in self._connection.execute(query, (cell.checkpoint, cell.testset, cell.attack))}
 
     def right(self, cell: Cell) -> frozenset[str]:
-        """Returns the ids of the examples that are answered rightly in a cell."""
+        """Returns the ids of a cell's examples with right answers."""
         query = f"SELECT example_id FROM outcomes WHERE {_IN_CELL} AND correct = 1 AND status != 'errored'"
         rows = self._connection.execute(query, (cell.checkpoint, cell.testset, cell.attack))
         return frozenset(example_id for (example_id,) in rows)
 
     def forget_errored(self, cell: Cell) -> None:
-        """Removes errored outcomes of a cell, which is about to try them again."""
+        """Removes errored outcomes of a cell before a new try."""
         query = f"DELETE FROM outcomes WHERE {_IN_CELL} AND status = 'errored'"
         self._connection.execute(query, (cell.checkpoint, cell.testset, cell.attack))
 
@@ -86,16 +86,16 @@ class Store:
         self._insert("outcomes", _COLUMNS, rows)
 
     def note_truncated(self, checkpoint: str, digests: Iterable[str]) -> None:
-        """Remembers texts that were too long for a checkpoint, by their digest."""
+        """Stores the digests of texts too long for a checkpoint."""
         rows = [(checkpoint, digest) for digest in sorted(set(digests))]
         self._insert("truncated", ("checkpoint", "text"), rows, or_ignore=True)
 
     def count_truncated(self) -> dict[str, int]:
-        """Returns how many texts were too long, for each checkpoint that had any."""
+        """Returns the number of texts that were too long, by checkpoint."""
         return dict(self._connection.execute("SELECT checkpoint, COUNT(*) FROM truncated GROUP BY checkpoint"))
 
     def count_successes(self) -> dict[tuple[str, str, str], tuple[int, int]]:
-        """Returns for each cell how many attacks succeeded, of those that were judged."""
+        """Returns the numbers of successful and of judged attacks of each cell."""
         query = (
             "SELECT checkpoint, testset, attack, SUM(status='succeeded'), COUNT(*) FROM outcomes "
             "WHERE status IN ('succeeded', 'failed') GROUP BY checkpoint, testset, attack"
@@ -121,16 +121,16 @@ class Store:
         return {example_id for (example_id,) in rows}
 
     def add_replays(self, cell: Cell, target: str, answers: Iterable[tuple[str, Grade]]) -> None:
-        """Writes what `target` answers to the adversarial texts of a cell, by example id, in one transaction."""
+        """Writes the answers of `target` to a cell's adversarial texts, by example id, in one transaction."""
         where = cell.checkpoint, cell.testset, cell.attack, target
         rows = [(*where, example_id, grade.correct, grade.response) for example_id, grade in answers]
         self._insert("replays", _REPLAY_COLUMNS, rows)
 
     def count_wavering(self, least: float) -> dict[str, int]:
-        """Returns for each checkpoint how many unchanged texts had another response when they were judged.
+        """Returns, by checkpoint, the number of unchanged texts with another response in the judgement.
 
         Args:
-            least: by how much the quality must have moved for a text to count.
+            least: least change of quality for a text to count.
         """
         query = (
             "SELECT checkpoint, COUNT(*) FROM outcomes WHERE attack != 'none' AND adversarial_text = original_text "
@@ -139,10 +139,10 @@ class Store:
         return dict(self._connection.execute(query, (least,)))
 
     def tally_originals(self, testsets: Collection[str]) -> dict[str, list[OriginalsTally]]:
-        """Returns by test set one tally a checkpoint of benign originals whose own gold no file gives.
+        """Returns, by test set, one tally per checkpoint of benign originals without their own gold.
 
         Args:
-            testsets: those that are looked at.
+            testsets: test sets to examine.
         """
         query = (
             "SELECT testset, SUM(right), MAX(n), SUM(n) FROM "
@@ -157,7 +157,7 @@ class Store:
         return found
 
     def count_vanished(self) -> dict[tuple[str, str], int]:
-        """Returns for each checkpoint and attack how many attacks failed where the gradient had vanished."""
+        """Returns, by checkpoint and attack, the number of failed attacks with a vanished gradient."""
         query = (
             "SELECT checkpoint, attack, COUNT(*) FROM outcomes WHERE status='failed' AND zero_gradients > 0 "
             "GROUP BY checkpoint, attack"
@@ -165,7 +165,7 @@ class Store:
         return {(checkpoint, attack): count for checkpoint, attack, count in self._connection.execute(query)}
 
     def paired_successes(self, first: str, second: str) -> dict[tuple[str, str], list[tuple[bool, bool]]]:
-        """Returns by checkpoint and test set whether each of two attacks broke an example, where both were judged."""
+        """Returns, by checkpoint and test set, whether each of two attacks broke an example that both judged."""
         query = (
             "SELECT a.checkpoint, a.testset, a.status='succeeded', b.status='succeeded' FROM outcomes AS a "
             "JOIN outcomes AS b USING (checkpoint, testset, example_id) WHERE a.attack=? AND b.attack=? "
@@ -179,7 +179,7 @@ class Store:
     def _insert(
         self, table: str, columns: Sequence[str], rows: Sequence[tuple[object, ...]], *, or_ignore: bool = False
     ) -> None:
-        """All rows or, where the disk refuses one, none; `or_ignore` leaves out those that are there."""
+        """Writes all rows or, if the disk fails, none; `or_ignore` skips existing ones."""
         verb = "INSERT OR IGNORE" if or_ignore else "INSERT"
         self._connection.execute("BEGIN")
         try:
@@ -196,12 +196,12 @@ class Store:
 
 
 def read_outcomes(folder: Path) -> pd.DataFrame:
-    """Returns all stored outcomes, one row each, ordered by cell and example; raises what `read_rows` does."""
+    """Returns all stored outcomes, one row each, ordered by cell and example; raises as `read_rows`."""
     return read_rows(folder, "outcomes")
 
 
 def read_replays(folder: Path) -> pd.DataFrame:
-    """Returns all replayed texts, one row each; raises what `read_rows` does."""
+    """Returns all replayed texts, one row each; raises as `read_rows`."""
     return read_rows(folder, "replays")
 
 
@@ -209,18 +209,18 @@ def read_rows(folder: Path, table: Literal["outcomes", "replays"]) -> pd.DataFra
     """Returns one table of the store.
 
     Raises:
-        RunError: no store in the folder, a damaged file, or one of another schema version.
+        RunError: no store in the folder, a damaged file, or another schema version.
     """
     with open_store(folder) as connection:
         parts = list(pd.read_sql_query(f"SELECT * FROM {table}", connection, chunksize=CHUNK))
     frame = pd.concat(parts, ignore_index=True)
     mixed = {name: pd.Series(frame[name].tolist()) for name in frame if frame[name].dtype == object}
-    return frame.assign(**mixed)  # a column that is empty in one chunk alone
+    return frame.assign(**mixed)  # a column that is empty in one chunk only
 
 
 @contextmanager
 def open_store(folder: Path) -> Iterator[sqlite3.Connection]:
-    """Opens the store of a run for reading; raises what `read_rows` does."""
+    """Opens the store of a run for reading; raises as `read_rows`."""
     path = folder / FILE_NAME
     if not path.is_file():
         raise RunError(f"{folder}: no {FILE_NAME}; expected a folder that `robustness run` wrote")
@@ -230,7 +230,7 @@ def open_store(folder: Path) -> Iterator[sqlite3.Connection]:
             _refuse_other_schema(connection, folder)
             yield connection
     except (sqlite3.DatabaseError, pd.errors.DatabaseError) as error:
-        if is_locked(error) or is_locked(error.__cause__):  # pandas wraps what the sqlite3 module raises
+        if is_locked(error) or is_locked(error.__cause__):  # pandas wraps errors of the sqlite3 module
             raise explain_lock(path) from None
         raise RunError(f"{path}: not a readable store: {error}") from None
 
@@ -238,7 +238,7 @@ def open_store(folder: Path) -> Iterator[sqlite3.Connection]:
 def _is_open(path: Path) -> bool:
     """Whether a program has a store open, or was killed while it had.
 
-    Where none has, SQLite is told that nothing changes: it then makes no file of its own beside the store.
+    If none has, SQLite is told that the file is immutable, so that it creates no file beside the store.
     """
     return any(path.with_name(f"{path.name}-{log}").exists() for log in ("wal", "shm"))
 

@@ -1,4 +1,4 @@
-"""Training methods as data: full fine-tuning or a PEFT method, with the learning rates that are tried."""
+"""Training methods as data: full fine-tuning or a PEFT method, with its learning rates."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class StudySettings(Definition):
     """0: gradients are not clipped."""
     warmup_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     adapter: Adapter | None = None
-    """Where it differs from the method's own."""
+    """If it differs from the method's own."""
 
 
 class MethodDefinition(Definition):
@@ -38,7 +38,7 @@ class MethodDefinition(Definition):
     summary: str
     paper: str | None = None
     learning_rates: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
-    """All are tried; the best on the clean development rows is kept."""
+    """All are tried; the best one on the clean development rows is kept."""
     adapter: Adapter | None = None
     """Absent: every weight is trained."""
     study: tuple[StudySettings, ...] = ()
@@ -46,7 +46,7 @@ class MethodDefinition(Definition):
 
     @property
     def is_peft(self) -> bool:
-        """Whether the base stays as it is and an adapter is trained."""
+        """Whether an adapter is trained on an unchanged base."""
         return self.adapter is not None
 
 

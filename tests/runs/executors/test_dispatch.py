@@ -170,7 +170,7 @@ def test_a_run_goes_on_with_the_healthy_workers_and_says_so(tmp_path: Path, capl
 
     assert worker_pool.hired == 4 and len(read_outcomes(tmp_path)) == 60
     (doubt,) = doubts
-    assert "3 workers in a row died as they started, the last one of: no luck; the run goes on with 1" in doubt
+    assert "3 workers in a row died as they started, the last one of: no luck; the run continues with 1" in doubt
     assert doubt in caplog.text
 
 

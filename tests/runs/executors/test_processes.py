@@ -126,7 +126,7 @@ def test_a_process_that_closes_its_pipe_and_hangs_is_killed(started: list[MadeUp
 
     ((_, report),) = worker_pool.wait(1)
 
-    assert report == Lost("process closed its pipe without ending, and was killed")
+    assert report == Lost("process closed its pipe without exiting, and was killed")
     assert started[0].was_killed
 
 

@@ -87,9 +87,7 @@ def test_a_cluster_that_goes_away_is_a_clear_error_and_can_be_left(ray: MadeUpRa
     worker_pool = make_crew(ray)
     ray.fail = {function, "kill"}
 
-    with pytest.raises(
-        RunError, match=f"the cluster is gone: {function}: .* the same command goes on where it stopped"
-    ):
+    with pytest.raises(RunError, match=f"the cluster is gone: {function}: .* the same command resumes"):
         worker_pool.start()
         worker_pool.wait(1)
     worker_pool.dismiss()
@@ -158,7 +156,7 @@ def test_a_head_node_that_does_not_answer_is_found_before_ray_ends_the_process(
     ray.server.close()
     worker_pool.wait(1), worker_pool.wait(1)
 
-    with pytest.raises(RunError, match=f"head node does not answer at {ray.head}; .* same command goes on"):
+    with pytest.raises(RunError, match=f"head node does not answer at {ray.head}; .* the same command resumes"):
         worker_pool.wait(1)
     worker_pool.dismiss()
 

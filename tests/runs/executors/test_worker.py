@@ -124,7 +124,7 @@ def test_a_worker_without_an_asset_that_the_driver_has_ends_the_run_and_names_it
     (report,) = lacking({NAME: True}, tmp_path, monkeypatch).run(SHARD)
 
     assert isinstance(report, Refused)
-    assert report.reason.startswith(f"worker on {worker_module.socket.gethostname()}: attack {NAME}: lacks here")
+    assert report.reason.startswith(f"worker on {worker_module.socket.gethostname()}: attack {NAME}: lacks files")
     assert "asset " in report.reason and "is missing" in report.reason and str(tmp_path) in report.reason
 
 

@@ -120,7 +120,7 @@ def test_a_locked_store_is_refused_with_the_run_that_holds_it(
 
     assert str(caught.value) == (
         f"{locked / STORE}: is locked: process 1 on {socket.gethostname()}, since 2026-01-02T03:04:05+00:00, is "
-        "running there; wait for it or end it, then repeat the command: what is stored is whole"
+        "running there; wait for it or end it, then repeat the command: stored outcomes are intact"
     )
 
 
