@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 
 PAUSE = 0.01
 """Seconds between two tries to change a file that another process has open."""
@@ -18,16 +17,12 @@ def use_write_ahead_log(connection: sqlite3.Connection) -> None:
     Raises:
         sqlite3.OperationalError: the file stays locked, or cannot be written.
     """
+    from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
+
     (milliseconds,) = connection.execute("PRAGMA busy_timeout").fetchone()
-    deadline = time.monotonic() + milliseconds / 1000
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if not is_locked(error) or time.monotonic() >= deadline:
-                raise
-            time.sleep(PAUSE)
+    stop, pause = stop_after_delay(milliseconds / 1000), wait_fixed(PAUSE)
+    retrying = Retrying(stop=stop, wait=pause, retry=retry_if_exception(is_locked), reraise=True)
+    retrying(connection.execute, "PRAGMA journal_mode=WAL")
 
 
 def is_locked(error: BaseException | None) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -30,16 +29,20 @@ def with_retries(action: Callable[[], T], what: str) -> T:
         Exception: what the last try raised, or the first that is not passing: a missing file, a refusal, or any
             failure where the hub is not to be asked (HF_HUB_OFFLINE, TRANSFORMERS_OFFLINE, HF_DATASETS_OFFLINE).
     """
-    for tried in range(1, TRIES):
-        try:
-            return action()
-        except Exception as error:
-            if offline_setting() or not is_passing(error):
-                raise
-            wait = FIRST_WAIT * 2 ** (tried - 1)
-            logger.warning("%s: %s; trying again in %g s", what, type(error).__name__, wait)
-            time.sleep(wait)
-    return action()
+    from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential
+
+    def warn(state: RetryCallState) -> None:
+        error = None if state.outcome is None else state.outcome.exception()
+        logger.warning("%s: %s; trying again in %g s", what, type(error).__name__, state.upcoming_sleep)
+
+    retrying = Retrying(
+        stop=stop_after_attempt(TRIES),
+        wait=wait_exponential(FIRST_WAIT),
+        retry=retry_if_exception(lambda error: offline_setting() is None and is_passing(error)),
+        before_sleep=warn,
+        reraise=True,
+    )
+    return retrying(action)
 
 
 def is_passing(error: BaseException) -> bool:
@@ -48,6 +51,8 @@ def is_passing(error: BaseException) -> bool:
     >>> is_passing(TimeoutError()), is_passing(FileNotFoundError())
     (True, False)
     """
+    if not isinstance(error, Exception):  # Ctrl-C
+        return False
     for each in _causes(error):
         code = getattr(each, "code", None) or getattr(getattr(each, "response", None), "status_code", None)
         if isinstance(code, int):

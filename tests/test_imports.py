@@ -124,7 +124,7 @@ def test_every_part_has_its_rule() -> None:
     [
         ("robustness", ["torch", "textattack", "pandas", "transformers"]),
         ("robustness.stats", ["torch", "transformers"]),
-        ("robustness.cli", ["torch", "textattack", "pandas", "transformers"]),
+        ("robustness.cli", ["torch", "textattack", "pandas", "transformers", "tenacity"]),
         ("robustness.runs.planning.plan", ["torch", "transformers"]),
         ("robustness.reports.report", ["torch", "transformers"]),
     ],

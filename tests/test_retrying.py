@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import requests
 
-from robustness import retrying
 from robustness.definitions.tasks import find_task
 from robustness.errors import CheckpointError, DataError
 from robustness.retrying import is_passing, with_retries
@@ -25,7 +24,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
     found: list[float] = []
-    monkeypatch.setattr(retrying.time, "sleep", found.append)
+    monkeypatch.setattr("time.sleep", found.append)
     return found
 
 
@@ -77,6 +76,26 @@ def test_what_passes_is_told_from_what_stays(error: Exception, passes: bool, wai
         with pytest.raises(type(error)):
             with_retries(failing(error, 1), "file")
         assert waits == []
+
+
+def test_what_is_tried_again_is_named_with_the_reason_and_the_wait(
+    waits: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    with_retries(failing(TimeoutError(), 1), "wordnet")
+
+    assert [record.getMessage() for record in caplog.records] == ["wordnet: TimeoutError; trying again in 1 s"]
+
+
+def test_ctrl_c_during_a_passing_failure_ends_it(waits: list[float]) -> None:
+    def interrupted() -> None:
+        try:
+            raise ConnectionError
+        finally:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        with_retries(interrupted, "file")
+    assert waits == []
 
 
 @pytest.mark.parametrize("name", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"])
