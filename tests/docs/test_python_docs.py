@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-DOCS = Path(__file__).resolve().parents[1] / "docs" / "python.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "python.md"
 
 
 def blocks() -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 needs_mypy = pytest.mark.skipif(find_spec("mypy") is None, reason="mypy is not installed: it is of the extra `lint`")
 

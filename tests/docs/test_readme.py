@@ -25,10 +25,10 @@ from robustness.recipes.textattack.importing import INSTALL
 from robustness.testing import check_attack
 from robustness.testsets.example import Texts
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 GUIDES = ("quickstart", "own-attack", "own-probe", "suites", "attacks", "probes", "testsets", "training", "clusters")
 PAGES = ("README", *(f"docs/{name}" for name in (*GUIDES, "runs", "commands")))
-OTHERS = {"docs/generation": "tests/test_text_docs.py", "docs/tasks": "tests/runs/test_topics.py"}
+OTHERS = {"docs/generation": "tests/docs/test_text_docs.py", "docs/tasks": "tests/runs/test_topics.py"}
 """Pages with commands that other tests run."""
 README = "\n".join((ROOT / f"{page}.md").read_text(encoding="utf-8") for page in PAGES)
 FEW = ["--dev-limit", "60", "--grid", "one"]
