@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from robustness.command_options import Data, Device, RunCommand, TrainCommand, Verbose, takes
 from robustness.errors import RobustnessError, UsageError
-from robustness.fault_report import describe_fault
-from robustness.interruption import Commands, Interrupted, describe_interruption
-from robustness.printing import finish, foretell, print_error, say, stderr, stdout
-from robustness.progress_display import show_progress
-from robustness.quiet import quieten_libraries
+from robustness.terminal.command_options import Data, Device, RunCommand, TrainCommand, Verbose, takes
+from robustness.terminal.fault_report import describe_fault
+from robustness.terminal.interruption import Commands, Interrupted, describe_interruption
+from robustness.terminal.printing import finish, foretell, print_error, say, stderr, stdout
+from robustness.terminal.progress_display import show_progress
+from robustness.terminal.quiet import quieten_libraries
 
 if TYPE_CHECKING:
     from robustness.options import Arms

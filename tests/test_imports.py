@@ -14,10 +14,6 @@ PACKAGE = Path(robustness.__file__).parent
 MAY_IMPORT = {
     "errors": set(),
     "paths": {"errors"},
-    "fault_report": {"errors", "versions"},
-    "interruption": {"errors"},
-    "quiet": set(),
-    "console": {"reports"},
     "retrying": set(),
     "versions": set(),
     "pointers": set(),
@@ -64,24 +60,8 @@ MAY_IMPORT = {
         "doctor",
         "testing",
     },
-    "progress_display": {"console", "runs"},
-    "printing": {"errors", "console", "api", "reports"},
-    "command_options": set(),
-    "cli": {
-        *(
-            "errors",
-            "command_options",
-            "console",
-            "progress_display",
-            "printing",
-            "api",
-            "listing",
-            "runs",
-            "reports",
-            "fault_report",
-        ),
-        *("interruption", "options", "quiet"),
-    },
+    "terminal": {"errors", "versions", "runs", "api", "reports"},
+    "cli": {"errors", "options", "api", "listing", "terminal", "runs", "reports"},
     "__main__": {"cli"},
 }
 """Which part may import which; what `engine` and `definitions` need of data alone is no exception.

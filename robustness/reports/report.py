@@ -18,7 +18,6 @@ from robustness.reports.places import PLANNED
 from robustness.reports.summaries.endpoints import find_disagreements
 from robustness.reports.summaries.summary import summarise_run
 from robustness.reports.tables.attacks import build_attacks
-from robustness.reports.tables.brackets import build_brackets, find_violations
 from robustness.reports.tables.columns import Table
 from robustness.reports.tables.csvfiles import write_table
 from robustness.reports.tables.curves import build_curves, build_path_curves
@@ -27,9 +26,10 @@ from robustness.reports.tables.fragility import build_fragility
 from robustness.reports.tables.missing import count_missing_probes
 from robustness.reports.tables.pairs import build_pairs
 from robustness.reports.tables.paper import paper_table
-from robustness.reports.tables.predictions import build_predictions
-from robustness.reports.tables.sensitivity import build_layers, build_sensitivity, build_sensitivity_examples
-from robustness.reports.tables.sensitivity_pairs import build_sensitivity_pairs, name_families
+from robustness.reports.tables.probes.brackets import build_brackets, find_violations
+from robustness.reports.tables.probes.predictions import build_predictions
+from robustness.reports.tables.probes.sensitivity import build_layers, build_sensitivity, build_sensitivity_examples
+from robustness.reports.tables.probes.sensitivity_pairs import build_sensitivity_pairs, name_families
 from robustness.reports.tables.survival import build_survival
 from robustness.reports.tables.testsets import build_testsets
 from robustness.reports.tables.transfer import build_transfer

@@ -8,9 +8,9 @@ from io import StringIO
 
 import pytest
 
-from robustness.console import SafeConsole
-from robustness.progress_display import Lines, Screen, describe_cell
 from robustness.runs.progress import CellProgress, LiveScore, Progress
+from robustness.terminal.console import SafeConsole
+from robustness.terminal.progress_display import Lines, Screen, describe_cell
 
 LONG = "runs/2026-11/llama-3.2-1b-instruct-qlora-r64-alpha128-seed3-epoch2 | advsquad-addanyextend | input-reduction"
 SCORES = tuple(LiveScore(f"checkpoint-of-some-length-{i}", 0.5, 12_345) for i in range(9))

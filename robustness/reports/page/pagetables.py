@@ -18,8 +18,8 @@ from robustness.reports.page.cells import (
 from robustness.reports.summaries.arms import Arms, arms_of_pair
 from robustness.reports.summaries.probes import spell_direction
 from robustness.reports.summaries.wording import signed, widen
-from robustness.reports.tables.predictions import MIN_SIDE
-from robustness.reports.tables.sensitivity import CHECK
+from robustness.reports.tables.probes.predictions import MIN_SIDE
+from robustness.reports.tables.probes.sensitivity import CHECK
 from robustness.runs.storage.record import RunRecord
 
 DIGITS = 12

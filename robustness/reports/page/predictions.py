@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from robustness.reports.page.strips import Mark, Scale, Strip, Strips
-from robustness.reports.tables.predictions import NUMBER
+from robustness.reports.tables.probes.predictions import NUMBER
 from robustness.reports.visible import visible
 
 MOST = 16

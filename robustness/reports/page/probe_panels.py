@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from robustness.reports.comparisons.claims import find_exclusion
-from robustness.reports.tables.predictions import PER_LENGTH
+from robustness.reports.tables.probes.predictions import PER_LENGTH
 
 
 def find_telling(probed: pd.DataFrame) -> pd.DataFrame:

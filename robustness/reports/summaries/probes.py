@@ -13,9 +13,9 @@ from robustness.reports.comparisons.claims import Direction
 from robustness.reports.summaries.arms import arms_of_pair
 from robustness.reports.summaries.fitting import Column, FittingTable, Part, Sentence
 from robustness.reports.tables.columns import Table
-from robustness.reports.tables.predictions import PER_LENGTH
-from robustness.reports.tables.sensitivity import CHECK
-from robustness.reports.tables.sensitivity_pairs import RATIO
+from robustness.reports.tables.probes.predictions import PER_LENGTH
+from robustness.reports.tables.probes.sensitivity import CHECK
+from robustness.reports.tables.probes.sensitivity_pairs import RATIO
 from robustness.runs.storage.record import PairRecord, RunRecord
 
 CURVES = "update-path"

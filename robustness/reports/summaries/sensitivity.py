@@ -9,7 +9,7 @@ import pandas as pd
 from robustness.reports.comparisons.claims import Direction
 from robustness.reports.summaries.arms import Arms, arms_of_pair
 from robustness.reports.summaries.wording import capital
-from robustness.reports.tables.sensitivity import CHECK
+from robustness.reports.tables.probes.sensitivity import CHECK
 from robustness.runs.storage.record import RunRecord
 
 

@@ -14,8 +14,8 @@ from robustness.reports.page.writing import write_page
 from robustness.reports.report import write_report
 from robustness.reports.tables.columns import COLUMNS, Table
 from robustness.reports.tables.csvfiles import read_table
-from robustness.reports.tables.sensitivity import build_sensitivity, build_sensitivity_examples
-from robustness.reports.tables.sensitivity_pairs import build_sensitivity_pairs
+from robustness.reports.tables.probes.sensitivity import build_sensitivity, build_sensitivity_examples
+from robustness.reports.tables.probes.sensitivity_pairs import build_sensitivity_pairs
 from robustness.reports.visible import visible
 from robustness.runs.storage.record import ProbeRecord
 

@@ -12,13 +12,13 @@ import pytest
 from rich.console import Console
 
 from robustness.definitions.tasks import find_task
-from robustness.printing import PIPE_WIDTH
 from robustness.reports.report import Report
 from robustness.reports.run_comparison import RunComparison
 from robustness.reports.summaries.fitting import Column, FittingTable, Sentence
 from robustness.reports.summaries.terminal import render_comparison, render_summary
 from robustness.reports.tables.columns import COLUMNS, Table
 from robustness.runs.storage.record import RunRecord
+from robustness.terminal.printing import PIPE_WIDTH
 
 FRAGILE = {"difference": 0.1, "low": 0.0512, "high": 0.1488, "p_adjusted": 0.0004, "verdict": "peft-more-fragile"}
 CONTROL = {"attack": "none", "metric": "accuracy", "family": None, "p_adjusted": None, "p_value": 0.0301}

@@ -12,11 +12,11 @@ import pytest
 
 from robustness.reports.report import write_report
 from robustness.reports.summaries.terminal import render_summary
-from robustness.reports.tables.brackets import build_brackets, find_violations
 from robustness.reports.tables.columns import Table
 from robustness.reports.tables.csvfiles import read_table
-from robustness.reports.tables.sensitivity import build_sensitivity, build_sensitivity_examples
-from robustness.reports.tables.sensitivity_pairs import build_sensitivity_pairs
+from robustness.reports.tables.probes.brackets import build_brackets, find_violations
+from robustness.reports.tables.probes.sensitivity import build_sensitivity, build_sensitivity_examples
+from robustness.reports.tables.probes.sensitivity_pairs import build_sensitivity_pairs
 from robustness.runs.storage.record import read_record
 from robustness.sensitivity.measurement import Bracket, Kind, Measurement, Quantity
 

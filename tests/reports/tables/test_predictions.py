@@ -15,8 +15,8 @@ from robustness.engine.named_attack import Effort
 from robustness.reports.page.predictions import draw_predictions
 from robustness.reports.report import write_report
 from robustness.reports.tables.columns import Table
-from robustness.reports.tables.predictions import build_predictions
-from robustness.reports.tables.sensitivity import build_sensitivity_examples
+from robustness.reports.tables.probes.predictions import build_predictions
+from robustness.reports.tables.probes.sensitivity import build_sensitivity_examples
 from robustness.runs.storage.record import AttackRecord
 from robustness.stats import auc
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import kstest
 
-from robustness.reports.tables.sensitivity import build_layers, build_sensitivity
+from robustness.reports.tables.probes.sensitivity import build_layers, build_sensitivity
 from robustness.stats.medians import median_interval, signed_rank_p
 
 

@@ -13,8 +13,8 @@ from robustness.reports.summaries.arms import Arms
 from robustness.reports.summaries.headline import Headline
 from robustness.reports.summaries.probes import spell_direction
 from robustness.reports.summaries.wording import capital
-from robustness.reports.tables.predictions import PER_LENGTH
-from robustness.reports.tables.sensitivity_pairs import RATIO
+from robustness.reports.tables.probes.predictions import PER_LENGTH
+from robustness.reports.tables.probes.sensitivity_pairs import RATIO
 from robustness.reports.visible import visible
 
 MAX_ROWS = 14

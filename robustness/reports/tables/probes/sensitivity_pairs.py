@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from robustness.reports.comparisons.claims import BROKEN, Direction, find_direction, find_exclusion
 from robustness.reports.tables.columns import Table, arrange
-from robustness.reports.tables.sensitivity import LABELS, PLACE, READABLE, are_outcomes, count_reasons
+from robustness.reports.tables.probes.sensitivity import LABELS, PLACE, READABLE, are_outcomes, count_reasons
 from robustness.runs.storage.record import RunRecord, StatisticsRecord
 from robustness.stats import (
     Correction,

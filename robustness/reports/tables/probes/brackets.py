@@ -11,7 +11,7 @@ import pandas as pd
 
 from robustness.errors import ProbeError
 from robustness.reports.tables.columns import Table, arrange
-from robustness.reports.tables.sensitivity import PLACE, READABLE
+from robustness.reports.tables.probes.sensitivity import PLACE, READABLE
 from robustness.runs.storage.record import RunRecord
 from robustness.sensitivity.measurement import Bracket, Kind, Measurement, Quantity, Target
 

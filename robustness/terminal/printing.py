@@ -10,8 +10,8 @@ from typing import Any
 
 import typer
 
-from robustness.console import SafeConsole
 from robustness.errors import CheckpointError, DataError
+from robustness.terminal.console import SafeConsole
 
 VERDICT_FOUND = 3
 """Exit code where a verdict that --fail-on names was given."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from rich.text import Text
 
-from robustness.console import HOSTILE, SafeConsole
+from robustness.terminal.console import HOSTILE, SafeConsole
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
