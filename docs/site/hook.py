@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import catalogue
+import jupytext
+import notebooks
 import results
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -25,8 +26,7 @@ GENERATED: Mapping[str, Callable[[], str]] = {
     "decisions": results.decisions,
 }
 """What a page may ask for."""
-EXECUTED = Path(__file__).resolve().parents[2] / "build" / "notebooks"
-"""Where notebooks.py writes."""
+EXECUTED = notebooks.EXECUTED
 _MARK = re.compile(r"<!-- generated: (\S+) -->")
 
 
@@ -49,9 +49,17 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
-    """MkDocs calls this once it knows the pages: notebooks and their pictures join them."""
+    """MkDocs calls this once it knows the pages: notebooks and their pictures join them.
+
+    A notebook that was not executed joins them without outputs, so that links to it hold.
+    """
     for path in sorted(EXECUTED.glob("*/*")):
         if path.suffix in {".md", ".png"}:
             uri = path.relative_to(EXECUTED.parent).as_posix()
             files.append(File.generated(config, uri, abs_src_path=str(path)))
+    for source in sorted(notebooks.SOURCES.glob("*.py")):
+        page = EXECUTED / source.stem / f"{source.stem}.md"
+        if not page.is_file():
+            content = notebooks.render(jupytext.read(source).cells, page.parent)
+            files.append(File.generated(config, page.relative_to(EXECUTED.parent).as_posix(), content=content))
     return files

@@ -25,7 +25,7 @@ DOCS = ROOT / "docs"
 def hook(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The site's hook, as MkDocs imports it: its own folder first."""
     monkeypatch.syspath_prepend(DOCS / "site")
-    for name in ("hook", "catalogue", "results"):
+    for name in ("hook", "catalogue", "results", "notebooks"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     return importlib.import_module("hook")
 
@@ -95,6 +95,7 @@ def test_the_site_builds_strictly_and_loads_nothing_from_another_host(tmp_path: 
     assert built.returncode == 0, built.stderr
     pages = list(tmp_path.glob("**/*.html"))
     assert len(pages) > 70
+    assert tmp_path / "notebooks/own_pair/own_pair.html" in pages
     for page in pages:
         loaded = re.findall(r'<(?:script|img|iframe)[^>]* src="(.*?)"', page.read_text(encoding="utf-8"))
         loaded += re.findall(r'<link[^>]* rel="(?:stylesheet|icon|preload)"[^>]* href="(.*?)"', page.read_text())

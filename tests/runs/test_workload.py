@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from robustness import api
+from robustness import RunSettings, api
 from robustness.runs.cells import UNTUNED, Cell, ProbeCell
 from robustness.runs.progress import Progress
 from robustness.runs.workload import CHECKING, Load, Transfer, Workload
@@ -26,7 +26,8 @@ def start(tiny: Any, out: Path, suite: str = "smoke", **options: Any) -> list[Pr
     """Runs the tiny pair; returns all that its progress told."""
     told: list[Progress] = []
     given = {"data": tiny.data, "testsets": [str(tiny.testset)], "attacks": ["deepwordbug"], "limit": 6} | options
-    api.run(suite, tiny.pairs, out, **({"on_progress": told.append} | given))
+    on_progress = given.pop("on_progress", told.append)
+    api.run(suite, tiny.pairs, out, RunSettings(**given), on_progress=on_progress)
     return told
 
 
