@@ -21,7 +21,7 @@ Window = dict[str, Any]
 
 
 def encode_questions(rows: TrainingRows, reader: Reader) -> EncodedRows:
-    """Returns questions as windows, of which those that train hold the answer."""
+    """Returns questions as windows; training windows hold the answer."""
     selecting, reporting = (
         ScoredRows(
             tuple(encode_windows(half, reader.tokenizer, reader.positions, answered_only=False)),
