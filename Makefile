@@ -82,6 +82,7 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python tests/plain_language.py
 
 audit: $(VENV)/.installed
 	$(BIN)/python $(PIP) 'pip-audit>=2.7'

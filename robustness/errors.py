@@ -26,7 +26,7 @@ def first_line(error: BaseException) -> str:
 
 
 def shorten(words: str) -> str:
-    """Returns words as they are, or of many the first.
+    """Returns words unchanged, or the first of many.
 
     >>> shorten("short"), len(shorten("long" * 1000))
     ('short', 404)
@@ -63,8 +63,8 @@ class RunError(RobustnessError):
 
 
 class AttackError(RobustnessError):
-    """An attack, one's own perhaps, that breaks the attack protocol."""
+    """An attack that breaks the attack protocol."""
 
 
 class ProbeError(RobustnessError):
-    """A probe, one's own perhaps, that breaks the probe protocol, or numbers that contradict each other."""
+    """A probe that breaks the probe protocol, or numbers that contradict each other."""

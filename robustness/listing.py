@@ -129,4 +129,4 @@ def show_definition(name: str) -> str:
 
 
 def _about_file(name: str) -> str:
-    return f"; `robustness check {name}` checks a file of one's own" if name.endswith((".toml", ".py")) else ""
+    return f"; `robustness check {name}` checks your own file" if name.endswith((".toml", ".py")) else ""

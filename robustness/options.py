@@ -148,7 +148,7 @@ class RunSettings(Options):
     allow_changed: StrictBool = False
     """Evaluate test sets whose rows are not the published ones; tables then say `changed`."""
     compile: StrictBool = False
-    """Score with kernels made by torch.compile; a model it cannot compile is used as it is."""
+    """Score with kernels made by torch.compile; a model that it cannot compile runs uncompiled."""
     cache: Folder | None = None
     """Folder of scores, which later runs and other attacks of this run read."""
     attack_fields: Words = ()

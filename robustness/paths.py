@@ -15,10 +15,10 @@ _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 
 
 def expand(path: str | Path, folder: Path = Path()) -> str:
-    """Returns a path with its `~` and `$NAME` spelled out, as a shell does where nothing keeps it from it.
+    """Returns a path with its `~` and `$NAME` expanded, as a shell does.
 
-    A shell leaves them where they stand in quotes, after `--out=`, or in a file. What is there under the very name
-    is what was meant.
+    A shell does not expand them in quotes, after `--out=`, or in a file. An existing path with the literal name takes
+    precedence.
 
     Args:
         path: what a user gave.

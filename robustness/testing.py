@@ -78,21 +78,21 @@ class _LetterPairVictim:
 
 @dataclass(frozen=True, slots=True)
 class _StubbornVictim:
-    """Answers 1 whatever it reads, so that a search goes on to its end."""
+    """Answers 1 to every text, so that a search runs to its end."""
 
     def scores(self, texts: Sequence[Texts]) -> ScoreRows:
         return np.tile(np.array([0.0, 1.0], dtype=np.float32), (len(texts), 1))
 
 
 def check_attack(attack: object, *, seed: int = 0) -> None:
-    """Checks that an attack keeps the rules by which the engine runs it; returns nothing where it does.
+    """Checks that an attack follows the rules of the engine.
 
-    Runs it on sentences, pairs and unusual texts against small models made for it: seconds, and no model is loaded.
-    The rules: it follows the protocol; it asks for nothing that it has no access to; an example is never changed in
-    place; nothing but the open segments is changed, and nothing that is protected; no text makes it fail; the same
-    seed gives the same result whatever the width and the order; it ends by itself and, with a proposal, when its
-    budget does. Where it has access to gradients, also: it leaves the model as it was; a vanished gradient is
-    counted; what it finds lies within the largest of its `radii`, where it declares them.
+    Runs it on sentences, pairs and unusual texts against small generated models: seconds, and no model is loaded. It
+    must follow the protocol and ask only for its declared access. It must never change an example in place, and
+    change only unprotected parts of open segments. No text may make it fail. The same seed must give the same result
+    for every width and order. It must end by itself and, with a proposal, when its budget ends. With access to
+    gradients it must not change the model, must count vanished gradients, and must stay within the largest of its
+    declared `radii`.
 
     Args:
         attack: a class, called without arguments, an instance, or a NamedAttack.
@@ -159,7 +159,7 @@ def _check_ball(named: NamedAttack, outcomes: dict[str, Outcome]) -> None:
 
 
 def _check_vanished(named: NamedAttack, victim: LabelHead, *, seed: int) -> None:
-    """On a model that answers the same whatever it reads, every gradient vanishes."""
+    """On a model with a constant answer every gradient vanishes."""
     with torch.no_grad():
         for parameter in victim.model.parameters():
             parameter.mul_(0.0)

@@ -127,8 +127,8 @@ class TableFile(Definition):
     original: tuple[str, ...] = ()
     """Columns with the benign texts; empty cells if there are none."""
     original_answers: str | None = None
-    """For a text task: the column with the gold text of the benign texts, or a list of them; empty cells if it is the
-    row's own."""
+    """For a text task: the column with the gold of the benign texts, or a list of golds; empty cells: the row's
+    own."""
     partner: Partner | None = None
     """In place of `original`: each row's original is a row of another test set, with its gold."""
     unanswerable: tuple[str, ...] = ()

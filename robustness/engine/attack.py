@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from robustness.errors import AttackError
 from robustness.testsets.example import Example
 
-if TYPE_CHECKING:  # a victim brings torch, which the protocol itself does not need
+if TYPE_CHECKING:  # a victim imports torch, which the protocol itself does not need
     pass
 
 ScoreRows: TypeAlias = NDArray[np.float32]

@@ -8,7 +8,7 @@ from robustness.tasks.abilities import Ability, declared_needs
 
 
 def needs_of(attack: object) -> frozenset[Ability]:
-    """Returns the abilities that an attack needs: those of its kind and those that it declares.
+    """Returns the abilities that an attack needs: the abilities of its kind and its declared ones.
 
     >>> sorted(needs_of(object()))
     [<Ability.LOSSES: 'losses'>]

@@ -123,7 +123,7 @@ class Outcome:
     forwards: int
     modified_words: int | None
     modified_share: float | None
-    """Of the clean text's words; None where it has none."""
+    """A share of the clean text's words; None for a text without words."""
     similarity: float | None
     """Characters kept: 1 - Levenshtein distance / length of the longer text."""
     seconds: float
@@ -166,7 +166,7 @@ class Outcome:
         Args:
             example: what was attacked or evaluated.
             gold: its gold in readable form.
-            ended: its status, or the reason why it has none.
+            ended: its status, or the reason for an errored outcome.
             clean: the text before any change.
             given: the text that was judged.
             spent: its cost.

@@ -1,4 +1,4 @@
-"""The referee: judges a proposal from a fresh evaluation, whatever the attack believed."""
+"""The referee: judges a proposal from a fresh evaluation, independent of the attack."""
 
 from __future__ import annotations
 

@@ -157,7 +157,7 @@ def _effort(definition: AttackDefinition) -> Effort:
 
 
 def _digest_edits(definition: AttackDefinition) -> str | None:
-    """What a recipe may change, whatever its search; None for attacks that do not edit words."""
+    """What a recipe may change, for any search; None for attacks that do not edit words."""
     if not definition.transformations:
         return None
     limits = sorted(part.model_dump_json() for part in (*definition.transformations, *definition.constraints))
@@ -201,7 +201,7 @@ def name_attack(made: object, resources: Resources | None = None, *, name: str =
     if getattr(attack, "access", None) not in set(Access):
         raise AttackError(f"attack {name}: `access` is missing; set access = Access.SCORES in the class")
     if attack.access is Access.GRADIENTS and not hasattr(attack, "search"):
-        from robustness.recipes.embedding.recipe import name_embedding_attack  # brings torch
+        from robustness.recipes.embedding.recipe import name_embedding_attack  # imports torch
 
         return NamedAttack(name, digest or _digest_of(made, kind), name_embedding_attack(attack, name))
     if not isinstance(attack, Attack) or not inspect.isgeneratorfunction(attack.search):

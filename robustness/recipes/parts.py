@@ -186,14 +186,14 @@ def _join_constraints(made: Sequence[tuple[str, object]]) -> Constraints:
 
 
 def _load_masked_lm(resources: Resources, reference: str) -> MaskedLanguageModel:
-    from robustness.recipes.language_models.masked_lm import load_masked_lm  # brings torch
+    from robustness.recipes.language_models.masked_lm import load_masked_lm  # imports torch
     from robustness.victims.loading import place
 
     return load_masked_lm(find_model(reference, "masked_lm", resources), place(resources.device).device)
 
 
 def _load_encoder(resources: Resources, reference: str) -> SentenceEncoder:
-    from robustness.recipes.language_models.similarity import load_sentence_encoder  # brings torch
+    from robustness.recipes.language_models.similarity import load_sentence_encoder  # imports torch
     from robustness.victims.loading import place
 
     return load_sentence_encoder(find_model(reference, "sentence_encoder", resources), place(resources.device).device)

@@ -19,7 +19,7 @@ class Execution:
 
     executor: str = LOCAL
     workers: int | None = None
-    """Processes; None: with `local` none but this one, with `ray` one for each GPU or, without GPUs, each node."""
+    """Processes; None: with `local` only this one, with `ray` one for each GPU or, without GPUs, each node."""
     ray_address: str | None = None
     """HOST:PORT of the head node, or auto; None starts Ray on this machine."""
 

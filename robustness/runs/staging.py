@@ -65,7 +65,7 @@ def _refuse_other_objects(pairs: PathLike | Arms, settings: RunSettings) -> None
     arms = {key: getattr(pairs, key) for key in (*ARMS, "base")} if isinstance(pairs, Arms) else {}
     for key, given in arms.items():
         if given is not None and not isinstance(given, PathLike):
-            from robustness.victims.files.saving import refuse_other_objects  # brings torch
+            from robustness.victims.files.saving import refuse_other_objects  # imports torch
 
             refuse_other_objects(key, given)
     data = settings.data
@@ -127,7 +127,7 @@ def _write_arms(arms: Arms, home: Path) -> Arms:
 
 def _place_base(adapted: Mapping[str, tuple[Any, Any]], home: Path) -> None:
     """Writes the adapters' base; raises UsageError if two adapters have different bases."""
-    from robustness.victims.files.saving import save_base  # brings torch
+    from robustness.victims.files.saving import save_base  # imports torch
 
     keys = list(adapted)
     for key, (model, tokenizer) in adapted.items():

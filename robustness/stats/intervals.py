@@ -83,9 +83,9 @@ def bootstrap_mean_interval(
     r"""Returns the percentile bootstrap interval of the mean of per-example values.
 
     For paired differences (reference minus candidate of the same example) it is the interval of the difference of the
-    two means. With groups, whole groups are drawn: for drawn groups g with sum s_g and size m_g the statistic is
-    $$\sum_g s_g / \sum_g m_g,$$ so rows of a group may depend on each other. For whole numbers, such as differences
-    of right and wrong, the samples' distribution is computed exactly, as if by infinitely many resamples
+    two means. With groups, whole groups are drawn, so rows of a group may depend on each other. For drawn groups g
+    with sum s_g and size m_g the statistic is $$\sum_g s_g / \sum_g m_g.$$ For whole numbers, such as differences of
+    right and wrong, the samples' distribution is computed exactly, as if by infinitely many resamples
     (`robustness.stats.lattice`).
 
     If all units (examples, or groups by mean and size) are equal, the interval shrinks to the mean. Such an interval

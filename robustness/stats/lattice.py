@@ -28,7 +28,7 @@ ROUNDING = 1e-9
 def bootstrap_ends(units: Units, level: float) -> tuple[float, float] | None:
     r"""Returns the ends of the central interval of the bootstrap distribution of a mean, without drawing.
 
-    With G units in all, of sums s and sizes m, a sample's sum and size are those of G independent draws, so their
+    With G units of sums s and sizes m, a sample's sum and size are those of G independent draws. So their
     distribution is the G-th convolution power of the units' own, by the Fourier transform: $$P(S, M) = \mathcal
     F^{-1}\big[(\mathcal F p)^G\big](S, M).$$ The low end is the smallest S / M with at least (1 - level) / 2 of the
     probability at or below it; the high end is symmetric. None if sums are no whole numbers or are too large.

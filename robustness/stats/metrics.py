@@ -66,7 +66,7 @@ class AttackCounts:
 
     @property
     def attack_success_rate(self) -> float:
-        """Succeeded / (succeeded + failed): broken, of those that were right before."""
+        """Succeeded / (succeeded + failed): broken examples among those right before."""
         return _ratio(self.succeeded, self.succeeded + self.failed)
 
 

@@ -26,8 +26,8 @@ class PairedTest:
 def mcnemar_exact(reference_right: ArrayLike, candidate_right: ArrayLike) -> PairedTest:
     r"""Returns McNemar's exact test that both arms are right equally often.
 
-    Only the discordant examples count: with b right on the reference alone and c on the candidate alone, b is
-    Binomial(b + c, 1/2) under the null hypothesis, so $$p = \min\Big(1, 2 \sum_{k=0}^{\min(b, c)} \binom{b+c}{k}
+    Only the discordant examples count, b right on the reference alone and c on the candidate alone. Under the null
+    hypothesis b is Binomial(b + c, 1/2), so $$p = \min\Big(1, 2 \sum_{k=0}^{\min(b, c)} \binom{b+c}{k}
     2^{-(b+c)}\Big).$$ Without discordant examples p is 1. Examples are assumed independent; rows of one source
     question are not, so use one row per group.
 

@@ -139,7 +139,7 @@ class Task:
         """Returns the task with these of its fields open to attack; without fields, the task unchanged.
 
         Raises:
-            UsageError: the task has none of the fields, or protects one.
+            UsageError: the task lacks all of the fields, or protects one.
 
         >>> Task("nli", ("premise", "hypothesis"), ("yes", "no"), ("hypothesis",)).attacking(["premise"]).attacked
         ('premise',)

@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 from robustness.errors import UsageError
 
 RESUMABLE = frozenset({"demo", "generate", "run", "train"})
-"""Commands that go on where they stopped when they are repeated."""
+"""Commands that resume when they are repeated."""
 
 
 NUMBERS = {"integer": "a whole number", "float": "a number", "number": "a number"}
@@ -57,9 +57,9 @@ def _is_number(word: str, wanted: str) -> bool:
 
 
 def describe_interruption(words: Sequence[str]) -> str:
-    """Returns what to say to who has interrupted a command line, given without the program's name.
+    """Returns the message after an interruption of a command line, given without the program's name.
 
     >>> describe_interruption(["report", "run"]), describe_interruption(["run", "smoke"])
-    ('interrupted', 'interrupted; the same command goes on where this one stopped')
+    ('interrupted', 'interrupted; the same command resumes')
     """
-    return "interrupted" + ("; the same command goes on where this one stopped" if RESUMABLE & {*words[:1]} else "")
+    return "interrupted" + ("; the same command resumes" if RESUMABLE & {*words[:1]} else "")

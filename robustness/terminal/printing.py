@@ -55,7 +55,7 @@ def print_plan(plan: Any) -> None:
     for cell in plan.probe_cells:
         stdout.tell(f"{cell.checkpoint} | {cell.testset or '-'} | {cell.probe}")
     limit = f", at most {plan.limit} examples each" if plan.limit else ""
-    attacked = f", {plan.attacked} of those that both arms have right attacked" if plan.attacked else ""
+    attacked = f", {plan.attacked} of the rows that both arms have right are attacked" if plan.attacked else ""
     stdout.print(f"{len(plan.cells) + len(plan.probe_cells)} cells{limit}{attacked}", soft_wrap=True)
     for name in plan.unserved:
         stderr.tell(f"no pair for the task of test set {name}: it will not be evaluated")
@@ -86,5 +86,5 @@ def finish(report: Any, rules: Sequence[Any] = (), *, verbose: bool = False) -> 
 
 
 def say(message: str) -> None:
-    """Prints one line about what goes on."""
+    """Prints one line about the progress."""
     stderr.tell(message)

@@ -1,4 +1,4 @@
-"""What is shown while a run goes on: bars on a terminal, a line a minute elsewhere."""
+"""The display of a running run: bars on a terminal, a line a minute elsewhere."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ Window = dict[str, Any]
 
 
 def encode_questions(rows: TrainingRows, reader: Reader) -> EncodedRows:
-    """Returns questions as windows, of which those that train hold the answer."""
+    """Returns questions as windows; training windows hold the answer."""
     selecting, reporting = (
         ScoredRows(
             tuple(encode_windows(half, reader.tokenizer, reader.positions, answered_only=False)),
@@ -36,8 +36,8 @@ def encode_questions(rows: TrainingRows, reader: Reader) -> EncodedRows:
 def encode_windows(examples: Sequence[Example], tokenizer: Any, limit: int, *, answered_only: bool) -> list[Window]:
     """Tokenises questions as the victim does, without padding, in windows of at most `limit` tokens.
 
-    Positions are those of the first gold answer. A window that does not hold it whole has none (-100, which the loss
-    ignores); with `answered_only` such windows are left out, so that training sees no question without an answer.
+    Positions are those of the first gold answer. A window without the whole answer gets -100, which the loss ignores.
+    `answered_only` omits such windows, so that training sees no question without an answer.
     """
     tokenizer.padding_side = "right"  # positions count from the left
     encoded = _tokenise(examples, tokenizer, limit)

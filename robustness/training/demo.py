@@ -40,7 +40,7 @@ def train_demo(folder: Path, say: Progress | None) -> Path:
     Raises:
         RobustnessError: the package with the base model is not installed, or the folder holds something else.
     """
-    from robustness.training.training import train  # brings torch
+    from robustness.training.training import train  # imports torch
 
     base = str(find_demo_base())
     return train(

@@ -113,7 +113,7 @@ def _named(model: Any, wanted: tuple[str, ...]) -> list[str]:
     if unmatched or not wanted:
         raise CheckpointError(
             f"base of type {model.config.model_type}: target_modules {', '.join(unmatched) or '(empty)'} match no "
-            f"linear layer; those that end in {_linear_leaves(model)} are there"
+            f"linear layer; its linear layers end in {_linear_leaves(model)}"
         )
     return list(wanted)
 

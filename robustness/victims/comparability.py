@@ -47,7 +47,7 @@ def describe_rounding(pair: Pair, *arms: CheckpointFacts) -> Iterator[str]:
 def _headline_failures(full: CheckpointFacts, peft: CheckpointFacts) -> Iterator[str]:
     """Yields problems of a pair that names its arms full and peft."""
     remedy = "for another contrast call the arms reference and candidate"
-    if full.adaptation not in (FULL, LINEAR_PROBE):  # a complete model's folder, whatever part was trained
+    if full.adaptation not in (FULL, LINEAR_PROBE):  # a complete model's folder, for any trained part
         yield f"{full.checkpoint}: adaptation: is {full.adaptation}; expected a full checkpoint; {remedy}"
     if peft.adaptation in (FULL, BASE):
         what = f" ({peft.change.words})" if peft.change else ""

@@ -31,7 +31,7 @@ class LabelNames:
     as_saved: Mapping[int, str]
     """With the config's names, which the pair may map."""
     is_borrowed: bool = False
-    """Whether the names come from its partner or its base (in this order), because its own folder has none."""
+    """Whether the names come from its partner or its base (in this order), because its own folder lacks names."""
 
 
 def read_labels(checkpoint: Checkpoint, task: Task) -> LabelNames:

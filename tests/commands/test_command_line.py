@@ -70,7 +70,7 @@ def test_ctrl_c_says_that_a_run_goes_on_and_keeps_what_it_has(tiny: Any, tmp_pat
     )
 
     assert done.returncode == 130
-    assert done.stderr.splitlines()[-1] == "interrupted; the same command goes on where this one stopped"
+    assert done.stderr.splitlines()[-1] == "interrupted; the same command resumes"
     assert "Traceback" not in done.stderr
     assert len(read_outcomes(tmp_path / "run")) == 20  # the clean rows that stood before the attack
 
@@ -90,7 +90,7 @@ def test_ctrl_c_ends_the_workers_too(call: Call, tiny: Any, tmp_path: Path, monk
     done = call(*arguments(tiny, tmp_path / "run", "--workers", "1"))
 
     assert done.returncode == 130
-    assert "interrupted; the same command goes on" in done.stderr and "Traceback" not in done.stderr
+    assert "interrupted; the same command resumes" in done.stderr and "Traceback" not in done.stderr
     assert hired and all(process.poll() is not None for process in hired)
 
 
@@ -110,7 +110,7 @@ def test_ctrl_c_in_training_says_that_it_goes_on(call: Call, monkeypatch: pytest
 
     assert (done.returncode, done.stderr) == (
         130,
-        "interrupted; the same command goes on where this one stopped\n",
+        "interrupted; the same command resumes\n",
     )
 
 

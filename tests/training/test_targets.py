@@ -38,7 +38,7 @@ def test_biased_means_every_bias_but_the_heads(bert: BertForSequenceClassificati
 
 def test_names_that_match_nothing_are_refused_with_those_that_would(bert: BertForSequenceClassification) -> None:
     with pytest.raises(
-        CheckpointError, match=r"target_modules querry match no linear layer; those that end in .*query"
+        CheckpointError, match=r"target_modules querry match no linear layer; its linear layers end in .*query"
     ):
         target_modules(bert, ("querry", "value"))
 

@@ -155,5 +155,5 @@ def _check_present(asset: Asset, place: Path) -> None:
         if file.sha256 and found != file.sha256:
             raise DataError(
                 f"asset {asset.name}: {path} is not the published file (sha256 {found}, expected {file.sha256}); it "
-                "was left as it is: move it away and run the command again"
+                "was not touched: move it away and run the command again"
             )

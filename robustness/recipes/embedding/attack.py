@@ -150,7 +150,7 @@ class Judgement:
 
 
 def judge_embeddings(batch: EmbeddedBatch, delta: torch.Tensor) -> Judgement:
-    """Evaluates perturbed embeddings afresh, whatever the attack believed.
+    """Evaluates perturbed embeddings afresh, independent of the attack.
 
     Args:
         batch: a fresh `embed` of the attacked examples.
@@ -226,8 +226,8 @@ def attack_embeddings(
 ) -> Iterator[EmbeddingOutcome]:
     """Yields one judged outcome for each example, in the order in which batches end.
 
-    A batch that fails, for want of memory or time or because of one example, is halved until the example at fault
-    is alone; that one is `errored`.
+    A batch that fails for lack of memory or time, or because of one example, is halved until the example at fault is
+    alone. That example is `errored`.
 
     Args:
         attack: what to run.

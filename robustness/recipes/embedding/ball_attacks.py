@@ -35,7 +35,7 @@ class BallAttack(Protocol):
         Args:
             batch: what to attack.
             radius: (batch,), float32, in embedding units.
-            generators: one an example, on the CPU.
+            generators: one for each example, on the CPU.
         """
         ...
 

@@ -139,7 +139,7 @@ class SentenceSimilarity:
         """Returns the candidates similar enough, in order; encodes the clean text once.
 
         Args:
-            clean: the text as it was.
+            clean: the clean text.
             candidates: forms of it, with the same word indices.
             index: of the word changed last, the centre of the window.
         """

@@ -14,7 +14,7 @@ from robustness.recipes.assets.lexical import Tagger
 from robustness.recipes.text.function_words import FUNCTION_WORDS
 from robustness.testsets.example import Example
 
-if TYPE_CHECKING:  # an encoder brings torch, which other recipes do not need
+if TYPE_CHECKING:  # an encoder imports torch, which other recipes do not need
     from robustness.recipes.language_models.similarity import SentenceSimilarity
 
 

@@ -12,7 +12,7 @@ from robustness.recipes.text.constraints import Constraints
 from robustness.recipes.text.transformations.transformation import Transformation
 from robustness.testsets.example import Example
 
-if TYPE_CHECKING:  # a masked language model brings torch, which other recipes do not need
+if TYPE_CHECKING:  # a masked language model imports torch, which other recipes do not need
     from robustness.recipes.language_models.infilling import InContext
 
 

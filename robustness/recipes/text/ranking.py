@@ -146,7 +146,7 @@ def reaches(candidates: Sequence[Example], answer: Answer, index: int) -> Genera
 def worst_reached(
     candidates: Sequence[Example], answer: Answer, values: NDArray[np.float64]
 ) -> Generator[Question, Any, int | None]:
-    """Returns the candidate of the largest value among those that reach the objective, or None.
+    """Returns the candidate of the largest value among candidates that reach the objective, or None.
 
     A victim that would decode every candidate is asked only about the one with the largest value.
     """

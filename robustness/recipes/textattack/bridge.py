@@ -26,17 +26,17 @@ _States = NewType("_States", tuple[Any, Any, Any])
 class TextAttackSearch:
     """A `textattack.Attack` as an attack of this engine.
 
-    Every example gets copies of the goal function, the search method, the transformation and the constraints, one
-    level deep: what they assign to themselves belongs to the example. What they only refer to is shared: loaded
-    models, word vectors, and caches keyed by text, such as the tagger's. TextAttack's caches of candidates and of
-    constraint verdicts belong to the example; its cache of scores is off, since the engine has one.
+    Every example gets shallow copies of the goal function, the search method, the transformation and the constraints.
+    Attributes that they assign belong to the example. Objects that they only refer to are shared: loaded models, word
+    vectors, and caches keyed by text, such as the tagger's. TextAttack's caches of candidates and of constraint
+    verdicts belong to the example. Its cache of scores is off, because the engine has one.
 
-    TextAttack draws from the global generators of Python, NumPy and torch. While a search runs they hold states
-    of its own, seeded with one number from the example's generator; outside it they are as the caller left them.
+    TextAttack draws from the global generators of Python, NumPy and torch. While a search runs they have its own
+    states, seeded with one number from the example's generator. Afterwards the caller's states are restored.
 
-    Pairs become columns: `premise` and `hypothesis` where only the second segment is open to attack, which is what
-    TextAttack's recipes look for, otherwise `segment1`, `segment2`, which none of them knows. In either case the
-    segments that are not open to attack are closed by one more InputColumnModification.
+    Pairs become columns. If only the second segment is open to attack, they are `premise` and `hypothesis`, for which
+    TextAttack's recipes look. Otherwise they are `segment1` and `segment2`, which no recipe knows. An additional
+    InputColumnModification closes the segments that are not open to attack.
 
     Args:
         attack: asks for scores alone and has a classification goal; its own model is not used.
@@ -148,7 +148,7 @@ def _copy_for(attack: Any, example: Example, run: _PausableSearch) -> Any:
     if example.protected:
         constraints.append(_keep_protected(example))
     copied = _copy_part(attack)
-    Attack.__init__(  # connects the parts, whatever the class's own constructor takes
+    Attack.__init__(  # connects the parts without the class's own constructor
         copied,
         goal,
         constraints,

@@ -74,12 +74,12 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "TextBuggerLi2018": (_HOMOGLYPHS, _VECTORS, _ENCODER),
     "TextFoolerJin2019": (_VECTORS, _TAGGER, _ENCODER),
 }
-"""What a recipe of TextAttack 0.3.11 reads beside NLTK's stop words."""
+"""Files of a TextAttack 0.3.11 recipe other than NLTK's stop words."""
 
 _REHEARSAL = Example("rehearsal", ("John doesn't like the 3 good films from London .",), label=1)
 _REHEARSAL_QUESTIONS = 16
 _REHEARSAL_LABELS = 16
-"""More than any task has, so that every target exists."""
+"""More labels than any task has, so that every target exists."""
 
 
 def find_textattack_attack(reference: str, resources: Resources) -> NamedAttack:
@@ -88,7 +88,7 @@ def find_textattack_attack(reference: str, resources: Resources) -> NamedAttack:
     Raises:
         DefinitionError: TextAttack has no such recipe.
         AttackError: TextAttack is not installed, or the recipe is not one for a classifier's scores.
-        DataError: something that the recipe reads cannot be had; the message says what it needs.
+        DataError: a file of the recipe is not available; the message says what it needs.
     """
     name = reference.removeprefix(PREFIX)
     recipes = _load_recipes(resources)
@@ -98,10 +98,10 @@ def find_textattack_attack(reference: str, resources: Resources) -> NamedAttack:
 
 
 def wrap_textattack(made: object, resources: Resources, *, name: str = "") -> NamedAttack:
-    """Returns one's own `textattack.Attack`, or a subclass of AttackRecipe, as an attack of this engine.
+    """Returns a user's `textattack.Attack`, or a subclass of AttackRecipe, as an attack of this engine.
 
-    The digest covers the name, TextAttack's version and what the attack prints as. Before it is returned the
-    attack is rehearsed on one sentence, so that what it loads late is missed now rather than in a run.
+    The digest covers the name, TextAttack's version and the attack's repr. The attack is first rehearsed on one
+    sentence, so that missing files are found now and not in a run.
 
     Args:
         made: the model that an Attack was built with is not used.
@@ -110,7 +110,7 @@ def wrap_textattack(made: object, resources: Resources, *, name: str = "") -> Na
 
     Raises:
         AttackError: it is neither, TextAttack is not installed, or it asks for more than a classifier's scores.
-        DataError: something that it reads cannot be had.
+        DataError: a file that it reads is not available.
     """
     textattack = load_textattack(resources)
     is_recipe = isinstance(made, type) and issubclass(made, textattack.attack_recipes.AttackRecipe)
@@ -131,7 +131,7 @@ def wrap_textattack(made: object, resources: Resources, *, name: str = "") -> Na
 
 
 def load_textattack(resources: Resources) -> Any:
-    """Imports TextAttack, which reads NLTK's stop words at once, where flair is not installed too.
+    """Imports TextAttack, which reads NLTK's stop words at once, with or without flair.
 
     Raises:
         AttackError: it is not installed, or cannot be imported.
@@ -156,9 +156,9 @@ def load_textattack(resources: Resources) -> Any:
 
 
 def check_recipes(resources: Resources) -> Iterator[tuple[str, str]]:
-    """Yields every recipe's name with what keeps it from running, or nothing when it is ready.
+    """Yields every recipe's name with the reason why it cannot run, or nothing if it is ready.
 
-    A recipe that reads what only the network has is not tried, since trying would download it.
+    Does not try a recipe with files from the network, because trying would download them.
 
     Raises:
         RobustnessError: TextAttack, or what it needs to be imported, is missing.
@@ -181,7 +181,7 @@ def _lacks_flair(name: str) -> bool:
 
 
 class _NoModel:
-    """Stands for the model while a recipe is built; scores come from the engine."""
+    """Replaces the model while a recipe is built; scores come from the engine."""
 
     model = None
 
@@ -196,7 +196,7 @@ def _prepare(made: Any, textattack: Any) -> tuple[Any, str]:
             attack = made if isinstance(made, textattack.Attack) else made.build(_NoModel())
             if _is_fit(attack, textattack):
                 _rehearse(attack)
-        except Exception as error:  # whatever a recipe's libraries raise when something is missing
+        except Exception as error:  # any error of a recipe's libraries about missing files
             traceback.clear_frames(error.__traceback__)  # they hold the locks of TextAttack's downloads
             if isinstance(error, RobustnessError):
                 return None, str(error)
@@ -241,7 +241,7 @@ def _refuse_unfit(attack: Any, name: str, textattack: Any) -> None:
 
 
 def _digest(name: str, attack: Any) -> str:
-    """Sets print in any order and functions with their address: neither may count."""
+    """The repr of sets has no order and that of functions has an address; both are normalised."""
     lines = re.sub(r" at 0x[0-9a-f]+", "", repr(attack)).splitlines()
     words = [" ".join(sorted(re.findall(r"[\w.]+", line))) for line in lines]
     material = "\n".join([name, version_of("textattack"), *words])
@@ -268,7 +268,7 @@ def _extend_nltk_path(resources: Resources) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Building a recipe prints failed downloads that it can do without, and warns of unknown models."""
+    """Silences building a recipe, which prints unnecessary failed downloads and warns of unknown models."""
     nltk = importlib.import_module("nltk")
     download = nltk.download
     logger = logging.getLogger("textattack.shared.utils.install")

@@ -1,4 +1,4 @@
-"""TextAttack's import, tamed: where flair is not installed it is stood in for, and logging is left as it was."""
+"""Imports TextAttack without side effects: replaces a missing flair, and restores logging."""
 
 from __future__ import annotations
 

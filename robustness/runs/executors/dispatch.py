@@ -42,7 +42,7 @@ class WorkerPool(Protocol):
         ...
 
     def hand(self, worker: int, shard: Work) -> None:
-        """Gives a shard to a worker that has none; it reports Found any number of times, then Ended."""
+        """Gives a shard to an idle worker; it reports Found any number of times, then Ended."""
         ...
 
     def wait(self, seconds: float) -> Sequence[tuple[int, Report]]:

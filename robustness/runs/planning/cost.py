@@ -77,7 +77,7 @@ class Rate:
     flops: float
     """Operations a second."""
     device: str
-    """In words, with how the rate was had."""
+    """In words, with the source of the rate."""
 
 
 @final
@@ -139,7 +139,7 @@ class Estimate:
         )
         if self.guessed:
             yield (
-                f"guessed, for want of a measured run: {', '.join(self.guessed)}; run a few examples of them "
+                f"guessed without a measured run: {', '.join(self.guessed)}; run a few examples of them "
                 "(--limit 10) and give that folder as --like"
             )
 
@@ -268,7 +268,7 @@ def _hours(hours: float) -> str:
 
 
 def guess(attack: NamedAttack) -> MeasuredCost:
-    """Returns the shipped figure of an attack; of one that has none that of a like one, or the median by access."""
+    """Returns the shipped figure of an attack, or of a similar attack, or the median by access."""
     known = ATTACKS.get(UNMEASURED.get(attack.name, attack.name))
     if known is None:
         by_gradient = getattr(attack.attack, "access", None) is Access.GRADIENTS

@@ -48,7 +48,7 @@ class Assumptions:
     """What the figures rest on."""
 
     rarer_share: float = RARER_SHARE
-    """Of the examples, those that only the worse arm has right."""
+    """Share of examples that only the worse arm has right."""
     from_pilot: bool = False
     """Whether a pilot was counted for it."""
     margin: float = 0.02

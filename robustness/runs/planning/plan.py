@@ -65,7 +65,7 @@ class Plan:
     cells: tuple[Cell, ...]
     limit: int | None
     attacked: int | None
-    """Number of attacked rows of each test set, among those that both arms have right; None: all rows."""
+    """Number of attacked rows of each test set, among rows that both arms have right; None: all rows."""
     unserved: tuple[str, ...]
     """Test sets without a pair of their task."""
     left_out: tuple[str, ...] = ()

@@ -23,7 +23,7 @@ PROGRESS = 1e-3
 
 @final
 class BallAscent:
-    """L-BFGS (Nocedal 1980) on smooth functions of (rows, tokens, dim), one a row, in l2 balls around zero.
+    """L-BFGS (Nocedal 1980) on smooth functions of (rows, tokens, dim), one for each row, in l2 balls around zero.
 
     After a step that finds less, the next step starts from the best point and is shorter. On the sphere only the
     tangential part of an outward slope counts. A row's result depends on no other row.

@@ -120,7 +120,7 @@ class Safer:
         open_words = [overlap(word, synonyms) for word in example.words if synonyms(word)]
         usable = [q for q in open_words if most - 1 + q > 0.5]
         nothing = (
-            f"the table certifies nothing here, whatever the answers: of its {len(open_words)} words with synonyms "
+            f"the table certifies nothing here for any answers: of its {len(open_words)} words with synonyms "
             f"{len(usable)} are usable, overlap above {1.5 - most:.2g}"
         )
         words, possible = certified_words(p_lower, overlaps), certified_words(most, overlaps)

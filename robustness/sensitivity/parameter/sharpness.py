@@ -98,7 +98,7 @@ class Sharpness:
             return
         parameters = block_parameters(victim.model)
         tangents: list[tuple[str, Tangent]] = []
-        with suppress(Unsupported):  # the whole space has its meaning all the same
+        with suppress(Unsupported):  # the whole space is defined nevertheless
             tangents = find_tangents(subject, parameters)
         with refusals_as_unsupported(), frozen(victim):
             batches = [victim.embed(examples) for examples in victim.gradient_batches(subject.examples)]
@@ -132,7 +132,7 @@ def _search_spaces(search: Ascent, tangents: Sequence[tuple[str, Tangent]], *, f
     rises: list[Rise] = []
     found, longer = list[Reading](), list[Reading]()
     for scope, tangent in tangents:
-        with suppress(Unsupported):  # the whole space has its meaning all the same
+        with suppress(Unsupported):  # the whole space is defined nevertheless
             rises.append(search.rise(tangent.project))
             found.append(reading(SUBSPACE_SHARPNESS, rises[-1].found, scope))
             longer.append(reading(SUBSPACE_SHARPNESS, rises[-1].after_twice, scope))

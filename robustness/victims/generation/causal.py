@@ -26,7 +26,7 @@ class Step:
     logits: torch.Tensor
     """Logits of the last tokens, shape (rows, kept, vocabulary), float32."""
     cache: Any
-    """None if no cache was requested or the model has none."""
+    """None without a requested cache or if the model lacks one."""
 
 
 @final

@@ -46,9 +46,9 @@ class PromptedVictim:
     r"""A causal language model with a task's prompt and one verbaliser for each label.
 
     The score of label l is the mean log-probability of its verbaliser's tokens after the prompt, $$\frac{1}{|v_l|}
-    \sum_k \log p(v_{l,k} \mid \mathrm{prompt}, v_{l,<k}),$$ so that long verbalisers have no disadvantage. The prompt
-    is run once for all labels. Only verbalisers of several tokens need a second pass, which reads the first one's
-    cache. Rows are padded on the right, which no real token attends to, so scores do not depend on other rows.
+    \sum_k \log p(v_{l,k} \mid \mathrm{prompt}, v_{l,<k}).$$ So long verbalisers have no disadvantage. The prompt is
+    run once for all labels. Only verbalisers of several tokens need a second pass, which reads the first one's cache.
+    Rows are padded on the right, which no real token attends to, so scores do not depend on other rows.
 
     Source: length-normalised scoring of answers, GPT-3 (arXiv 2005.14165, section 2.4).
 

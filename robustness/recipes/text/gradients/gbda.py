@@ -113,8 +113,8 @@ class Gbda:
                     outcome = errored(
                         example,
                         gold,
-                        f"the attack took more than {self.max_seconds:g} seconds for this example; a recipe of "
-                        "one's own may take fewer steps or samples",
+                        f"the attack took more than {self.max_seconds:g} seconds for this example; your own "
+                        "recipe may take fewer steps or samples",
                     )
                 except Exception as error:  # a missing model or a full device: the run continues, the row holds it
                     outcome = errored(example, gold, f"{type(error).__name__}: {error}")
