@@ -13,7 +13,7 @@ from pathlib import Path
 from robustness.errors import first_line
 from robustness.versions import version_of
 
-PACKAGE = Path(__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parents[1]
 PACKAGES = ("peft-robustness", "torch", "transformers", "tokenizers", "peft", "numpy", "pandas")
 """Whose versions the file names."""
 
