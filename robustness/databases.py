@@ -11,8 +11,8 @@ PAUSE = 0.01
 def use_write_ahead_log(connection: sqlite3.Connection) -> None:
     """Turns a file's write-ahead log on, waiting for its lock as long as the connection does for any other.
 
-    SQLite itself does not wait here: the change begins by reading, and a reader never waits for a writer, to avoid a
-    deadlock (https://sqlite.org/c3ref/busy_handler.html).
+    SQLite itself does not wait here. The change begins by reading, and a reader never waits for a writer, because two
+    of them could wait for each other (https://sqlite.org/c3ref/busy_handler.html).
 
     Raises:
         sqlite3.OperationalError: the file stays locked, or cannot be written.

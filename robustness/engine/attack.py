@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, final, runtime_checkable
+from typing import Any, Protocol, TypeAlias, final, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from robustness.errors import AttackError
 from robustness.testsets.example import Example
-
-if TYPE_CHECKING:  # a victim imports torch, which the protocol itself does not need
-    pass
 
 ScoreRows: TypeAlias = NDArray[np.float32]
 """Logits, shape (candidates, labels)."""

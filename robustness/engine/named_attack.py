@@ -11,7 +11,7 @@ from robustness.engine.attack import Access, Attack
 from robustness.tasks.objective import Objective
 from robustness.testsets.example import Example
 
-if TYPE_CHECKING:  # a victim imports torch, which the protocol itself does not need
+if TYPE_CHECKING:  # a victim imports torch, which the protocol does not need
     from robustness.engine.outcome import Outcome
     from robustness.victims.heads.head import Head
 
