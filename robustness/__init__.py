@@ -1,4 +1,8 @@
-"""Adversarial robustness of PEFT checkpoints beside their fully fine-tuned partners.
+"""Compares the adversarial robustness of two fine-tuned checkpoints, such as LoRA against full fine-tuning.
+
+`train` makes pairs of checkpoints, `run` attacks both arms, `load` reads a run folder, `report` writes its tables and
+page again, `check` tests an attack or a task of your own. Whatever a caller can get wrong raises a `RobustnessError`
+that says where, what was expected, what was found and what to do.
 
 Public names load on first use: `import robustness` imports no torch.
 """

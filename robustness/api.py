@@ -153,10 +153,21 @@ def _folder(call: str, name: str, given: object) -> Path:
 
 
 def load(folder: PathLike) -> Report:
-    """Returns the tables of a run folder, built from its stored rows; writes nothing.
+    """Returns the report of a run folder, built from its stored rows; writes nothing.
+
+    An interrupted run is read as far as it went: `Report.missing` counts the outcomes that it lacks.
+
+    Args:
+        folder: of the run.
 
     Raises:
         RunError: the folder is not a run, or its store cannot be read.
+
+    Example:
+        ```python
+        report = robustness.load("runs/quick")
+        robust = report.attacks.set_index(["checkpoint", "attack"])["robust_accuracy"]
+        ```
     """
     return build_report(_folder("load", "folder", folder)).report
 
@@ -295,17 +306,22 @@ def get_assets(
 
 
 def check(attack: str | object, *, seed: int = 0, data: PathLike | None = None) -> str:
-    """Runs the conformance suite on one's own attack, or task; returns the name it would have in tables.
+    """Runs the conformance suite on an attack or a task of your own; returns its name in tables.
 
-    Of a test set's file its rows are read too, and gold texts must be right by their own parser and metric.
+    The rows of a test set's file are read too, and gold texts must be right by their own parser and metric.
 
     Args:
-        attack: as `plan` takes it, or the path of a task's file, or of a test set's.
+        attack: a class, an instance, `file.py:Name`, or the path of a recipe, a task or a test set.
         seed: of an attack's searches.
         data: folder with a test set's local files; None: ROBUSTNESS_DATA.
 
     Raises:
         RobustnessError: it cannot be found, or the first rule that it breaks.
+
+    Example:
+        ```python
+        robustness.check("my_attack.py:Swap")  # 'Swap'
+        ```
     """
     from robustness.recipes.building import find_attack, name_attack
     from robustness.testing import check_attack, check_rows, check_task

@@ -40,10 +40,11 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class Gradients:
-    """Asks for gradients in a white-box search; the answer is one TextGradient for each candidate.
+    """Asks for gradients in a white-box search; the answer is a list with one TextGradient for each candidate.
 
     The search has `access = Access.GRADIENTS`. A gradient costs a forward and a backward pass, and one query unless
-    the candidate is the clean text. Its answer also holds the loss and whether the objective is reached.
+    the candidate is the clean text. A TextGradient has `tokens`, shape (tokens,); `places`, each token's segment,
+    start and end in the text; `gradient`, shape (tokens, dim); `loss`; and `reached`.
     """
 
     candidates: Sequence[Example]
@@ -101,7 +102,9 @@ class Access(StrEnum):
     """What an attack needs of a victim."""
 
     SCORES = "scores"
+    """Losses, whether the objective is reached, and logits where the attack asks for them: black-box."""
     GRADIENTS = "gradients"
+    """Gradients too: white-box."""
 
 
 class BudgetExhausted(Exception):  # noqa: N818 - thrown into a search to end it, it reports no error
@@ -118,6 +121,20 @@ class Attack(Protocol):
     The engine runs many searches side by side, answers their questions in shared batches and counts the queries. It
     judges the returned proposal with a fresh evaluation. An attack may ask about any text. It learns losses and
     whether its objective is reached, so it works for every kind of victim.
+
+    Example:
+        ```python
+        class Shout:
+            access = Access.SCORES
+
+            def search(self, example: Example, rng: np.random.Generator) -> Search:
+                for i, word in enumerate(example.words):
+                    candidate = example.replace_word(i, word.upper())
+                    answer = yield [candidate]  # answer.losses and answer.reached have one entry
+                    if answer.reached[0]:
+                        return candidate
+                return example
+        ```
     """
 
     @property

@@ -17,8 +17,11 @@ class Status(StrEnum):
     SKIPPED = "skipped"
     """The answer to the clean text was already wrong."""
     SUCCEEDED = "succeeded"
+    """The clean text was answered right, and the judged text reaches the objective: by default a wrong answer."""
     FAILED = "failed"
+    """The attack found no such text within its budget."""
     ERRORED = "errored"
+    """An exception, with its reason in `error`; such rows are counted and shown, never left out."""
 
 
 @dataclass(frozen=True, slots=True)

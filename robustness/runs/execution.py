@@ -13,6 +13,9 @@ LOCAL, RAY = "local", "ray"
 class Execution:
     """The executor with its workers.
 
+    >>> Execution(workers=4).executor
+    'local'
+
     Raises:
         UsageError: an unknown executor, fewer workers than one, or an address without Ray.
     """

@@ -39,10 +39,16 @@ class Example:
     Words are those of the attacked segments, in reading order, without protected words. TextAttack's rule finds them,
     so that published recipes see the same words. After `replace_word(i, w)` word i is exactly `w`, with any
     characters, and all other words keep their index.
+
+    >>> example = Example("1", ("a fine film",), label=1)
+    >>> example.replace_word(1, "f1ne").texts
+    ('a f1ne film',)
     """
 
     id: str
+    """Unique within its test set."""
     texts: Texts
+    """The segments of the input: one sentence, or a pair."""
     label: int
     """Index into the task's labels; for questions 1: the answer is right."""
     group_id: str = ""
