@@ -28,7 +28,7 @@ from robustness.training.demo import train_demo, train_text_demo
 if TYPE_CHECKING:
     from robustness.doctor import Diagnosis
     from robustness.recipes.assets.registry import Asset
-    from robustness.runs.planning.cost import Estimate, Rate
+    from robustness.runs.planning.estimate import Estimate, Rate
     from robustness.runs.planning.plan import Plan
     from robustness.runs.planning.rows import Draft
     from robustness.runs.verification import Verification

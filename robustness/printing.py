@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from rich.markup import escape
 
 from robustness.console import SafeConsole
 from robustness.errors import CheckpointError, DataError
 
 VERDICT_FOUND = 3
 """Exit code where a verdict that --fail-on names was given."""
+SHOWN_NAMES, SHOWN_COSTS = 8, 10
+"""Of a dry run: checkpoints or test sets, and attacks or probes; a plan of hundreds fits a page."""
 PIPE_WIDTH = 80
 """Columns of the table when standard output is no terminal."""
 
@@ -28,7 +31,7 @@ def print_error(message: str) -> None:
 
 
 def foretell(plan: Any, like: Path | None, tflops: float | None) -> None:
-    """Prints the cells of a plan, what they cost, and what its comparisons can show; reads test sets once.
+    """Prints on one page what a plan is of, what it costs, and what it can show; reads test sets once.
 
     Raises:
         RobustnessError: what a run would be refused for too, such as rows that are missing.
@@ -42,6 +45,7 @@ def foretell(plan: Any, like: Path | None, tflops: float | None) -> None:
     except (DataError, CheckpointError) as error:  # such as a checkpoint of unknown architecture
         stderr.tell(f"no estimate: {error}")
     else:
+        stdout.print(tabulate(estimate))
         for line in estimate.describe(rate):
             stdout.tell(line)
     for line in api.foresee(draft, pilot=like):
@@ -49,18 +53,45 @@ def foretell(plan: Any, like: Path | None, tflops: float | None) -> None:
 
 
 def print_plan(plan: Any) -> None:
-    """Prints the cells of a plan."""
-    for cell in plan.cells:
-        stdout.tell(f"{cell.checkpoint} | {cell.testset} | {cell.attack}")
-    for cell in plan.probe_cells:
-        stdout.tell(f"{cell.checkpoint} | {cell.testset or '-'} | {cell.probe}")
+    """Prints what a plan is of."""
+    cells = [*plan.cells, *plan.probe_cells]
+    for kind, names in (
+        ("checkpoints", [cell.checkpoint for cell in cells]),
+        ("test sets", [cell.testset for cell in cells if cell.testset]),
+    ):
+        stdout.tell(f"{kind}: {_few(list(dict.fromkeys(names)))}")
     limit = f", at most {plan.limit} examples each" if plan.limit else ""
     attacked = f", {plan.attacked} of those that both arms have right attacked" if plan.attacked else ""
-    stdout.print(f"{len(plan.cells) + len(plan.probe_cells)} cells{limit}{attacked}", soft_wrap=True)
+    meaning = "a cell: one checkpoint on one test set under one attack or probe"
+    stdout.tell(f"{len(cells)} cells{limit}{attacked}; {meaning}")
     for name in plan.unserved:
         stderr.tell(f"no pair for the task of test set {name}: it will not be evaluated")
     for line in plan.left_out:
         stderr.tell(line)
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
+    return ", ".join(names[:SHOWN_NAMES]) + more
+
+
+def tabulate(estimate: Any) -> Any:
+    """Returns a table of texts run through the models and gradients, by attack or probe, the dearest first."""
+    from robustness.reports.summaries.fitting import Column, FittingTable
+    from robustness.runs.planning.estimate import round_count
+
+    shares = estimate.shares()
+    rows = [(escape(each.name), str(each.cells), each.backwards, each.forwards) for each in shares[:SHOWN_COSTS]]
+    rest = shares[SHOWN_COSTS:]
+    if rest:
+        cells, backwards, forwards = (sum(each[place] for each in rest) for place in (1, 3, 2))
+        rows.append((f"{len(rest)} others", str(cells), backwards, forwards))
+    rows.append(("checks before the run", "", 0, estimate.gate_forwards))
+    rows.append(("all", str(sum(each.cells for each in shares)), estimate.backwards, estimate.forwards))
+    table = FittingTable([Column("", is_name=True), *map(Column, ("cells", "gradients", "forwards"))])
+    for name, count, backwards, forwards in rows:
+        table.rows.append((name, count, round_count(backwards) if backwards else "", round_count(forwards)))
+    return table
 
 
 def finish(report: Any, rules: Sequence[Any] = (), *, verbose: bool = False) -> None:

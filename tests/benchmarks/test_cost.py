@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from robustness import RunSettings, api
-from robustness.runs.planning.cost import REPLAYS, CellCost, Costing
+from robustness.runs.planning.cost import REPLAYS, Costing
+from robustness.runs.planning.estimate import CellCost
 from robustness.runs.planning.rows import read_draft
 from robustness.runs.run import execute
 

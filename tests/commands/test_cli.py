@@ -46,8 +46,8 @@ def test_a_run_prints_a_short_table_and_its_progress_on_stderr(call: Call, tiny:
 
     dry = call("run", *arguments, "--out", str(tmp_path / "run"), "--dry-run")
     assert dry.returncode == 0
-    assert dry.stdout.splitlines()[4] == "4 cells, at most 20 examples each"
-    assert "GPU on one A100" in dry.stdout
+    assert dry.stdout.splitlines()[2].startswith("4 cells, at most 20 examples each; a cell: ")
+    assert "on one A100" in dry.stdout
     assert not (tmp_path / "run").exists()
 
     done = call("run", *arguments, "--out", str(tmp_path / "run"))

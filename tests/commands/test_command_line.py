@@ -337,7 +337,7 @@ def test_names_are_printed_as_they_are_written(call: Call, tiny: Any, tmp_path: 
     compared = call("compare", str(out), str(out))
     refused = call("report", "[i]:bomb:[/i]")
 
-    assert dry.stdout.startswith(":smile:[red]/full | tiny | none\n")
+    assert dry.stdout.startswith("checkpoints: :smile:[red]/full, :smile:[red]/lora\n")
     assert f"pair {name}: LoRA (candidate)" in done.stdout
     assert str(out) in done.stdout.replace("\n", "")
     assert ":smile:" in compared.stdout and "[red]" in compared.stdout

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import final
@@ -14,6 +13,7 @@ from robustness.engine.attack import Access
 from robustness.engine.named_attack import NamedAttack
 from robustness.errors import UsageError
 from robustness.runs.cells import NO_ATTACK, Cell, ProbeCell
+from robustness.runs.planning.estimate import CellCost, Estimate, Rate
 from robustness.runs.planning.measured_costs import (
     ATTACKS,
     PROBES,
@@ -45,103 +45,14 @@ GATE_FORWARDS = GATE_EXAMPLES + 56
 ATTACKED_SHARE = {"clean": 0.9, "adversarial": 0.5}
 """Of a test set: what is answered rightly and so attacked, where no pilot says."""
 TIMED_EXAMPLES = 64
-
-ENGINE = 1.07
-"""What a run takes over its bare forward passes: searches, judging; source: tests/benchmarks/results/pwws.json."""
-
-REFERENCE_NAME = "A100"
-REFERENCE_PEAK = 312e12
-"""Operations a second of one A100 in bfloat16, dense; source: NVIDIA A100 Tensor Core GPU data sheet, 2020."""
-REFERENCE_SHARE = 0.4
-"""Of the peak that a forward pass reaches: an assumption; training has reached 46 % (PaLM, arXiv 2204.02311)."""
-REFERENCE_RATE = REFERENCE_PEAK * REFERENCE_SHARE
-
-
-@dataclass(frozen=True, slots=True)
-class CellCost:
-    """What one cell asks for."""
-
-    cell: Cell | ProbeCell
-    forwards: float
-    """Texts run through the model."""
-    backwards: float
-    flops: float
-    is_guess: bool = False
-    """Whether no run has been measured for this attack or probe."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """How fast a device is."""
-
-    flops: float
-    """Operations a second."""
-    device: str
-    """In words, with how the rate was had."""
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """What a plan asks for; scoring alone: reading, loading and tables come on top."""
-
-    cells: tuple[CellCost, ...]
-    gate_flops: float
-    gate_forwards: float
-    left_out: tuple[str, ...] = ()
-    """What is not used of the test sets, and why, in words."""
-
-    @property
-    def forwards(self) -> float:
-        """Texts run through the models, the gate's included."""
-        return sum(cell.forwards for cell in self.cells) + self.gate_forwards
-
-    @property
-    def backwards(self) -> float:
-        """Gradients taken."""
-        return sum(cell.backwards for cell in self.cells)
-
-    @property
-    def flops(self) -> float:
-        """Floating-point operations."""
-        return sum(cell.flops for cell in self.cells) + self.gate_flops
-
-    @property
-    def guessed(self) -> tuple[str, ...]:
-        """Attacks and probes whose figure is a guess."""
-        return tuple(dict.fromkeys(_named(each) for each in self.cells if each.is_guess))
-
-    def hours(self, rate: float) -> float:
-        """Returns the hours on a device that does `rate` operations a second."""
-        return self.flops / rate / 3600
-
-    def describe(self, rate: Rate) -> Iterator[str]:
-        """Yields what a reader wants to know: rows left out, forwards by attack or probe and of all, and hours."""
-        yield from self.left_out
-        for name in dict.fromkeys(_named(each) for each in self.cells):
-            costs = [each for each in self.cells if _named(each) == name]
-            forwards, backwards = (fmean(getattr(c, kind) for c in costs) for kind in ("forwards", "backwards"))
-            gradients = f", {backwards:,.0f} gradients" if backwards else ""
-            shown = "no attack" if name == NO_ATTACK else name
-            yield f"{shown}: {forwards:,.0f} forwards{gradients} a cell, {len(costs)} cells"
-        yield f"checks of the checkpoints before the run: {self.gate_forwards:,.0f} forwards"
-        yield f"all: {self.forwards:,.0f} forwards, {self.backwards:,.0f} gradients, {self.flops:.3g} operations"
-        yield (
-            "a cell: one checkpoint on one test set under one attack or probe; a forward: one text through one "
-            "model, in attacks also to replay finds on partner and base; reading, loading and tables come on top"
-        )
-        yield (
-            f"about {_hours(self.hours(rate.flops))} on this machine ({rate.flops / 1e12:.3g} TFLOP/s: {rate.device})"
-        )
-        yield (
-            f"about {_hours(self.hours(REFERENCE_RATE))} of GPU on one {REFERENCE_NAME} ({REFERENCE_RATE / 1e12:.0f} "
-            f"TFLOP/s assumed: {REFERENCE_SHARE:.0%} of its data sheet's {REFERENCE_PEAK / 1e12:.0f} in bfloat16)"
-        )
-        if self.guessed:
-            yield (
-                f"guessed, for want of a measured run: {', '.join(self.guessed)}; run a few examples of them "
-                "(--limit 10) and give that folder as --like"
-            )
+START_SECONDS = 15.0
+"""For the program to start and, at the end, to write tables and page."""
+LOADS = 2
+"""Of each checkpoint: for its checks, then for its cells."""
+LOAD_SECONDS = 2.0
+"""Beside the reading of its weights."""
+BYTES_A_SECOND = 5e8
+"""Of weights that are read."""
 
 
 @final
@@ -170,7 +81,8 @@ class Costing:
         cells = [self._attack_cell(cell) for cell in self._plan.cells]
         cells += [self._probe_cell(cell) for cell in self._plan.probe_cells]
         left_out = tuple(f"{name}: {rows.left_out}" for name, rows in self._rows.items() if rows.n_selecting)
-        return Estimate(tuple(cells), sum(self._gate_flops()), GATE_FORWARDS * len(self._checkpoints), left_out)
+        checks = GATE_FORWARDS * len(self._checkpoints)
+        return Estimate(tuple(cells), sum(self._gate_flops()), checks, self._fixed_seconds(), left_out)
 
     def measure(self, *, seconds: float = 2.0, clock: Callable[[], float] = time.perf_counter) -> Rate:
         """Times this machine on texts of the plan's first test set, for about so many seconds."""
@@ -179,7 +91,14 @@ class Costing:
         config, tokenizer = read_config(checkpoint)
         texts = [example.texts for example in self._examples[self._plan.cells[0].testset][:TIMED_EXAMPLES]]
         rate = measure_rate(config, tokenizer, texts, placement, seconds=seconds, clock=clock)
-        return Rate(rate / ENGINE, f"{describe_device(placement)}; measured now")
+        return Rate(rate, f"{describe_device(placement)}; measured now")
+
+    def _fixed_seconds(self) -> float:
+        """What a run takes however few its examples are; a checkpoint is loaded for its checks and for its cells."""
+        folders = {folder for each in self._checkpoints.values() for folder in (each.folder, each.base)}
+        sizes = {folder: sum(file.stat().st_size for file in folder.glob("*.safetensors")) for folder in folders}
+        read = sum(sizes[folder] for each in self._checkpoints.values() for folder in {each.folder, each.base})
+        return START_SECONDS + LOADS * (LOAD_SECONDS * len(self._checkpoints) + read / BYTES_A_SECOND)
 
     def _gate_flops(self) -> Iterator[float]:
         for name in self._checkpoints:
@@ -249,22 +168,6 @@ def count_passes(examples: int, attacked_share: float, typical: MeasuredCost) ->
     attacked = attacked_share * examples
     forwards = (examples - attacked) + attacked * (typical.forwards + REPLAYS * typical.successes)
     return Passes(forwards, attacked * typical.backwards)
-
-
-def _named(cost: CellCost) -> str:
-    return cost.cell.attack if isinstance(cost.cell, Cell) else cost.cell.probe
-
-
-def _hours(hours: float) -> str:
-    """Three digits, in seconds, minutes or hours.
-
-    >>> _hours(0.001), _hours(0.5), _hours(1234.5)
-    ('3.6 seconds', '30 minutes', '1,230 hours')
-    """
-    for unit, length in (("seconds", 1 / 3600), ("minutes", 1 / 60)):
-        if hours < 2 * length * 60:
-            return f"{hours / length:.3g} {unit}"
-    return f"{float(f'{hours:.3g}'):,g} hours"
 
 
 def guess(attack: NamedAttack) -> MeasuredCost:
