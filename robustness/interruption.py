@@ -62,4 +62,5 @@ def describe_interruption(words: Sequence[str]) -> str:
     >>> describe_interruption(["report", "run"]), describe_interruption(["run", "smoke"])
     ('interrupted', 'interrupted; the same command goes on where this one stopped')
     """
-    return "interrupted" + ("; the same command goes on where this one stopped" if RESUMABLE & {*words[:1]} else "")
+    goes_on = (RESUMABLE & {*words[:1]} or [*words[:2]] == ["assets", "get"]) and "--dry-run" not in words
+    return "interrupted" + ("; the same command goes on where this one stopped" if goes_on else "")

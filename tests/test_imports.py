@@ -65,8 +65,9 @@ MAY_IMPORT = {
         "testing",
     },
     "progress_display": {"console", "runs"},
-    "printing": {"errors", "console", "api", "reports"},
-    "command_options": set(),
+    "printing": {"errors", "console", "api", "reports", "runs"},
+    "command_help": {"listing", "recipes"},
+    "command_options": {"command_help"},
     "cli": {
         *(
             "errors",
@@ -80,7 +81,7 @@ MAY_IMPORT = {
             "reports",
             "fault_report",
         ),
-        *("interruption", "options", "quiet"),
+        *("interruption", "options", "quiet", "command_help", "doctor", "versions"),
     },
     "__main__": {"cli"},
 }
