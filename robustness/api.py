@@ -289,9 +289,19 @@ def list_assets(data: str | Path | None = None) -> list[tuple[Asset, Path | None
 
 
 def get_assets(
-    names: Sequence[str], *, data: str | Path | None = None, on_message: MessageCallback | None = None
+    names: Sequence[str],
+    *,
+    data: str | Path | None = None,
+    on_message: MessageCallback | None = None,
+    on_bytes: Callable[[str, int, int | None], None] | None = None,
 ) -> list[Path]:
     """Downloads assets into the data folder, which is made where it is not there; returns their paths.
+
+    Args:
+        names: of the assets.
+        data: the folder; None: ROBUSTNESS_DATA.
+        on_message: called with a line for each file.
+        on_bytes: called with the asset's name, the bytes received of a file, and its size where that is known.
 
     Raises:
         UsageError: no data folder is named, or no such asset.
@@ -302,7 +312,8 @@ def get_assets(
     given = data if data is not None else os.environ.get(DATA_VARIABLE)
     if not given:
         raise UsageError(f"assets get: no folder to put them in; give --data DIR or set {DATA_VARIABLE}")
-    return [get_asset(name, Path(expand(given)), on_message or (lambda _: None)) for name in names]
+    say, count = on_message or (lambda _: None), on_bytes or (lambda *_: None)
+    return [get_asset(name, Path(expand(given)), say, count) for name in names]
 
 
 def check(attack: str | object, *, seed: int = 0, data: PathLike | None = None) -> str:

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from robustness.errors import RobustnessError, UsageError
+from robustness.terminal.command_help import complete_kinds, complete_shipped, epilog
 from robustness.terminal.command_options import Data, Device, RunCommand, TrainCommand, Verbose, takes
 from robustness.terminal.fault_report import describe_fault
 from robustness.terminal.interruption import Commands, Interrupted, describe_interruption
 from robustness.terminal.printing import finish, foretell, print_error, say, stderr, stdout
-from robustness.terminal.progress_display import show_progress
+from robustness.terminal.progress_display import show_download, show_progress
 from robustness.terminal.quiet import quieten_libraries
+from robustness.versions import OWN, version_of
 
 if TYPE_CHECKING:
     from robustness.options import Arms
@@ -30,11 +32,9 @@ INTERRUPTED, FAULT = 130, 70
 """Exit codes: as a shell counts Ctrl-C, and sysexits.h an internal error."""
 app = typer.Typer(
     cls=Commands,
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="What does a PEFT checkpoint lose under attack that its fully fine-tuned partner keeps, and where?",
 )
 
 
@@ -55,7 +55,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     try:
-        app()
+        app(prog_name="robustness")
     except RobustnessError as error:
         print_error(str(error))
         sys.exit(2)
@@ -68,7 +68,23 @@ def main() -> None:
         sys.exit(FAULT)
 
 
-@app.command()
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        stdout.print(f"{OWN} {version_of(OWN)}", markup=False)
+        raise typer.Exit
+
+
+@app.callback()
+def answer(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """What does a PEFT checkpoint lose under attack that its fully fine-tuned partner keeps, and where?"""
+    del version  # its callback has answered
+
+
+@app.command(epilog=epilog("demo"))
 def demo(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for checkpoints and run.")] = Path("demo-run"),
     text: Annotated[bool, typer.Option("--text", help="A language model that writes what sentences mean.")] = False,
@@ -86,11 +102,15 @@ def demo(
     finish(report, verbose=verbose)
 
 
-@app.command("list")
+@app.command("list", epilog=epilog("list"))
 def list_names(
     kind: Annotated[
         str | None,
-        typer.Argument(metavar="[KIND]", help="attacks, suites, testsets, tasks, probes, methods or parts."),
+        typer.Argument(
+            metavar="[KIND]",
+            help="attacks, suites, testsets, tasks, probes, methods or parts.",
+            autocompletion=complete_kinds,
+        ),
     ] = None,
 ) -> None:
     """List what is shipped of one kind; alone, the kinds."""
@@ -100,9 +120,18 @@ def list_names(
         stdout.tell(f"{name:<{NAME_COLUMN}} {summary}", indent=" " * (NAME_COLUMN + 1))
 
 
-@app.command()
-def show(name: Annotated[str | None, typer.Argument(metavar="NAME")] = None) -> None:
-    """Print the definition of an attack, a suite, a test set, a task, a probe or a method; of a part, its keys."""
+@app.command(epilog=epilog("show"))
+def show(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME",
+            help="Of anything that `robustness list KIND` lists.",
+            autocompletion=complete_shipped("attacks", "suites", "testsets", "tasks", "probes", "methods"),
+        ),
+    ] = None,
+) -> None:
+    """Print the definition of what is shipped; of a part, its keys."""
     from robustness.listing import list_kinds, show_definition
 
     if name is None:
@@ -111,22 +140,26 @@ def show(name: Annotated[str | None, typer.Argument(metavar="NAME")] = None) -> 
     stdout.print(show_definition(name), markup=False, soft_wrap=True)
 
 
-@app.command()
+@app.command(epilog=epilog("doctor"))
 def doctor(data: Data = None) -> None:
-    """Say for every attack and test set whether it is ready, or what is missing."""
+    """Say which attacks and test sets are ready, and what is missing."""
     from robustness import api
+    from robustness.doctor import summarise
 
-    for diagnosis in api.doctor(data):
+    found = api.doctor(data)
+    for diagnosis in found:
         style = {"ready": "green", "missing": "red"}.get(diagnosis.state, "default")
         line = f"{diagnosis.kind:<9} {diagnosis.name:<38} {diagnosis.detail}".rstrip()
         stdout.tell(line, head=f"[{style}]{diagnosis.state:<8}[/]", indent=" " * 8)
+    for line in summarise(found, [asset for asset, place in api.list_assets(data) if place is None]):
+        stdout.tell(line)
 
 
 assets_app = typer.Typer(no_args_is_help=True, help="Word lists, taggers and models that recipes read.")
 app.add_typer(assets_app, name="assets")
 
 
-@assets_app.command("list")
+@assets_app.command("list", epilog=epilog("assets list"))
 def list_assets(data: Data = None) -> None:
     """List what recipes read, with its size, its licence, and where it lies."""
     from robustness import api
@@ -139,9 +172,15 @@ def list_assets(data: Data = None) -> None:
         stdout.tell(line, head=state, indent=" " * 8)
 
 
-@assets_app.command("get")
+@assets_app.command("get", epilog=epilog("assets get"))
 def get_assets(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...")],
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="NAME...", help="Of `robustness assets list`.", autocompletion=complete_shipped("assets")
+        ),
+    ] = None,
+    missing: Annotated[bool, typer.Option("--missing", help="All that are not there, in place of names.")] = False,
     data: Annotated[
         Path | None, typer.Option("--data", metavar="DIR", help="Where to; default $ROBUSTNESS_DATA.")
     ] = None,
@@ -149,14 +188,21 @@ def get_assets(
     """Download assets into the data folder, verified; nothing is downloaded otherwise."""
     from robustness import api
 
-    for path in api.get_assets(names, data=data, on_message=say):
-        stdout.print(str(path), markup=False, soft_wrap=True)
+    if bool(names) == missing:
+        raise UsageError("assets get: expected NAMEs or --missing; `robustness assets list` has the names")
+    # Without a folder to put them in, the call below says so.
+    wanted = names or [asset.name for asset, place in api.list_assets(data) if place is None]
+    if not wanted:
+        say("nothing is missing")
+    with show_download(stderr) as on_bytes:
+        for path in api.get_assets(wanted, data=data, on_message=say, on_bytes=on_bytes):
+            stdout.print(str(path), markup=False, soft_wrap=True)
 
 
-@app.command()
+@app.command(epilog=epilog("train"))
 @takes(TrainCommand)
 def train(given: TrainCommand) -> None:
-    """Train pairs: the same data, order, schedule and selection rule for every method."""
+    """Train pairs, every method by one protocol and on the same data."""
     from robustness import api
     from robustness.options import TrainSettings
 
@@ -183,7 +229,7 @@ def train(given: TrainCommand) -> None:
     stdout.print(f"wrote {pairs}", markup=False, soft_wrap=True)
 
 
-@app.command()
+@app.command(epilog=epilog("run"))
 @takes(RunCommand)
 def run(given: RunCommand) -> None:
     """Run a suite on pairs of checkpoints."""
@@ -244,9 +290,16 @@ def _choose_pairs(given: RunCommand) -> Path | Arms:
     return Arms.model_validate({**needed, "base": given.base, "labels": read_labels(given.label or ())})
 
 
-@app.command()
+@app.command(epilog=epilog("generate"))
 def generate(
-    testset: Annotated[str, typer.Argument(metavar="TESTSET", help="advsquad-addany, viggo-edited and their like.")],
+    testset: Annotated[
+        str,
+        typer.Argument(
+            metavar="TESTSET",
+            help="advsquad-addany, viggo-edited and their like.",
+            autocompletion=complete_shipped("testsets"),
+        ),
+    ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="SQuAD's JSON, or JSON lines; the same again goes on.")],
     against: Annotated[
         str | None, typer.Option(metavar="CHECKPOINT", help="What addany and addanyextend search against.")
@@ -255,7 +308,7 @@ def generate(
     limit: Annotated[int | None, typer.Option(help="At most so many questions, drawn as by a run of seed 0.")] = None,
     device: Device = "auto",
 ) -> None:
-    """Write a generated test set as a file, for a replay on any checkpoint."""
+    """Write a generated test set as a file, to replay it anywhere."""
     from robustness import api
 
     quieten_libraries()
@@ -263,27 +316,33 @@ def generate(
     stdout.print(f"wrote {out}: {rows} rows", markup=False, soft_wrap=True)
 
 
-@app.command()
+@app.command(epilog=epilog("report"))
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR")],
-    form: Annotated[str, typer.Option("--format", help="csv; also parquet, latex, markdown, paper.")] = "csv",
-    correction: Annotated[str | None, typer.Option(help="holm or benjamini-hochberg; default: as before.")] = None,
+    form: Annotated[
+        str, typer.Option("--format", metavar="csv|parquet|latex|markdown|paper", help="Beside the CSV files.")
+    ] = "csv",
+    correction: Annotated[
+        str | None, typer.Option(metavar="holm|benjamini-hochberg", help="Of p-values; default: as before.")
+    ] = None,
     margin: Annotated[float | None, typer.Option(help="Largest difference that does not matter, a fraction.")] = None,
-    mcnemar: Annotated[str | None, typer.Option(help="exact or mid-p; default: as before.")] = None,
+    mcnemar: Annotated[
+        str | None, typer.Option(metavar="exact|mid-p", help="The paired test; default: as before.")
+    ] = None,
     verbose: Verbose = False,
 ) -> None:
-    """Write the tables and the page of a run folder again, from its stored rows."""
+    """Write tables and page of a run folder again, from stored rows."""
     from robustness import api
 
     finish(api.report(folder, form=form, correction=correction, margin=margin, mcnemar=mcnemar), verbose=verbose)
 
 
-@app.command()
+@app.command(epilog=epilog("compare"))
 def compare(
     run_a: Annotated[Path, typer.Argument(metavar="RUN_A")],
     run_b: Annotated[Path, typer.Argument(metavar="RUN_B")],
 ) -> None:
-    """Say what changed between two run folders, on the examples both have."""
+    """Say what changed between two runs, on examples both have."""
     from robustness import api
     from robustness.reports.summaries.terminal import render_comparison
 
@@ -291,14 +350,14 @@ def compare(
         stdout.print(part, soft_wrap=isinstance(part, str))
 
 
-@app.command()
+@app.command(epilog=epilog("verify"))
 def verify(
     folder: Annotated[Path, typer.Argument(metavar="DIR")],
     sample: Annotated[int, typer.Option(help="Texts to judge again.")] = 100,
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
     device: Device = "auto",
 ) -> None:
-    """Judge a random sample of a run's stored texts again; exit code 1 where its checkpoints disagree."""
+    """Judge stored texts again; exit with 1 where some disagree."""
     from robustness import api
 
     quieten_libraries()
@@ -312,13 +371,13 @@ def verify(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(epilog=epilog("check"))
 def check(
     attack: Annotated[str, typer.Argument(metavar="file.py:Name|task.toml")],
     seed: Annotated[int, typer.Option(help="Of the searches.")] = 0,
     data: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder with the files of a test set.")] = None,
 ) -> None:
-    """Run the conformance suite on an attack, a task or a test set of one's own."""
+    """Run the conformance suite on your attack, task or test set."""
     from robustness import api
 
     stdout.print(f"{api.check(attack, seed=seed, data=data)}: keeps every rule", markup=False, soft_wrap=True)

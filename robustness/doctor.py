@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from robustness.definitions.catalog import ATTACKS, TESTSETS, Entry
 from robustness.definitions.testsets import TestsetDefinition
 from robustness.errors import RobustnessError
+from robustness.recipes.assets.registry import Asset
 from robustness.recipes.assets.resources import Resources
 from robustness.recipes.building import find_attack
 from robustness.recipes.textattack.catalogue import check_recipes
 from robustness.testsets.loading import load_testset
+
+WORDS = {"hub": "to be downloaded from the hub at first use"}
+"""States in words, where they are others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,22 @@ def diagnose(data: Path | None) -> Iterator[Diagnosis]:
         yield Diagnosis("attack", f"textattack:{name}", "missing" if problem else "ready", problem)
     for name in TESTSETS.names():
         yield _diagnose_testset(TESTSETS.find(name), data)
+
+
+def summarise(found: Sequence[Diagnosis], lacking: Sequence[Asset]) -> Iterator[str]:
+    """Yields how many attacks and test sets are ready, and how to get the assets that are missing.
+
+    Args:
+        found: what was diagnosed.
+        lacking: the assets that are not there.
+    """
+    for kind in dict.fromkeys(each.kind for each in found):
+        states = Counter(each.state for each in found if each.kind == kind)
+        yield f"{kind}s: {', '.join(f'{count} {WORDS.get(state, state)}' for state, count in states.items())}"
+    if lacking:
+        known = sum(asset.size or 0 for asset in lacking) / 1e6
+        more = " and what has no known size" if any(asset.size is None for asset in lacking) else ""
+        yield f"assets: {len(lacking)} missing; `robustness assets get --missing` downloads {known:,.0f} MB{more}"
 
 
 def _diagnose_attack(name: str, resources: Resources) -> Diagnosis:

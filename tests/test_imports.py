@@ -60,8 +60,8 @@ MAY_IMPORT = {
         "doctor",
         "testing",
     },
-    "terminal": {"errors", "versions", "runs", "api", "reports"},
-    "cli": {"errors", "options", "api", "listing", "terminal", "runs", "reports"},
+    "terminal": {"errors", "versions", "runs", "api", "reports", "listing", "recipes"},
+    "cli": {"errors", "options", "api", "listing", "terminal", "runs", "reports", "doctor", "versions"},
     "__main__": {"cli"},
 }
 """Which part may import which; what `engine` and `definitions` need of data alone is no exception.

@@ -10,13 +10,15 @@ from typing import Annotated, TypeVar, get_type_hints
 
 import typer
 
+from robustness.terminal.command_help import complete_shipped
+
 Command = TypeVar("Command")
 
 Data = Annotated[
     Path | None,
     typer.Option("--data", metavar="DIR", help="Local data files; default $ROBUSTNESS_DATA, else the hub."),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:N", help="What computes.")]
 Verbose = Annotated[
     bool, typer.Option("--verbose", help="All comparisons, controls, probes and warnings, in place of the short end.")
 ]
@@ -27,12 +29,22 @@ class TrainCommand:
     """`robustness train`."""
 
     task: Annotated[
-        str, typer.Argument(metavar="TASK", help="sst2, qqp, mnli, qnli, rte, squad, viggo, gsm8k or a file.toml.")
+        str,
+        typer.Argument(
+            metavar="TASK",
+            help="sst2, qqp, mnli, qnli, rte, squad, viggo, gsm8k or a file.toml.",
+            autocompletion=complete_shipped("tasks"),
+        ),
     ]
     base: Annotated[str, typer.Option(metavar="MODEL", help="Pretrained model: a folder or a hub id.")]
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for checkpoints and pairs.toml.")]
     method: Annotated[
-        list[str], typer.Option(metavar="NAME|file.toml", help="full and a PEFT method; repeat the option.")
+        list[str],
+        typer.Option(
+            metavar="NAME|file.toml",
+            help="full and a PEFT method; repeat the option.",
+            autocompletion=complete_shipped("methods"),
+        ),
     ]
     seed: Annotated[list[int] | None, typer.Option(help="Training seed; repeat for several. Default 0.")] = None
     data: Data = None
@@ -40,10 +52,18 @@ class TrainCommand:
     epochs: Annotated[int | None, typer.Option(help="Passes over the rows, for every method. Default 3.")] = None
     steps: Annotated[int | None, typer.Option(help="Optimiser steps, in place of epochs.")] = None
     grid: Annotated[
-        str, typer.Option(help="wide: two learning rates more a method, one at either end; one: its largest alone.")
+        str,
+        typer.Option(
+            metavar="shipped|wide|one",
+            help="wide: two learning rates more a method, one at either end; one: its largest alone.",
+        ),
     ] = "shipped"
     targets: Annotated[
-        str, typer.Option(help="Layers that LoRA and its kin adapt: attention or linear; default: as a method says.")
+        str,
+        typer.Option(
+            metavar="method|attention|linear",
+            help="Layers that LoRA and its kin adapt; method: as each method's file says.",
+        ),
     ] = "method"
     dev_limit: Annotated[
         int | None, typer.Option(help="At most so many development rows select. Default 1000, of text tasks 100.")
@@ -53,8 +73,12 @@ class TrainCommand:
         bool, typer.Option("--checkpointing", help="Compute activations twice, to fit a GPU.")
     ] = False
     bf16: Annotated[bool, typer.Option("--bf16", help="Matrix products in bfloat16, where that is faster.")] = False
-    protocol: Annotated[str, typer.Option(help="equal for all methods, or paper: as arXiv 2505.22355.")] = "equal"
-    match: Annotated[str, typer.Option(help="clean: take the epochs at which a pair is closest.")] = "none"
+    protocol: Annotated[
+        str, typer.Option(metavar="equal|paper", help="equal for all methods, or paper: as arXiv 2505.22355.")
+    ] = "equal"
+    match: Annotated[
+        str, typer.Option(metavar="none|clean", help="clean: take the epochs at which a pair is closest.")
+    ] = "none"
     device: Device = "auto"
 
 
@@ -62,7 +86,14 @@ class TrainCommand:
 class RunCommand:
     """`robustness run`."""
 
-    suite: Annotated[str, typer.Argument(metavar="SUITE")]
+    suite: Annotated[
+        str,
+        typer.Argument(
+            metavar="SUITE",
+            help="A name of `robustness list suites`, or a file.toml.",
+            autocompletion=complete_shipped("suites"),
+        ),
+    ]
     out: Annotated[Path, typer.Option(metavar="DIR", help="Run folder; the same command again resumes.")]
     pairs: Annotated[Path | None, typer.Option(metavar="FILE", help="The pairs.toml.")] = None
     reference: Annotated[str | None, typer.Option(metavar="CHECKPOINT", help="In place of --pairs: one arm.")] = None
@@ -75,12 +106,25 @@ class RunCommand:
         list[str] | None, typer.Option(metavar="NAME=LABEL", help="A label name of the arms, and the task's.")
     ] = None
     data: Data = None
-    testset: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Replaces the suite's list.")] = None
+    testset: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Replaces the suite's list.", autocompletion=complete_shipped("testsets")),
+    ] = None
     attack: Annotated[
-        list[str] | None, typer.Option(metavar="NAME|file.py:Name", help="Replaces the suite's list.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME|file.py:Name",
+            help="Replaces the suite's list.",
+            autocompletion=complete_shipped("attacks"),
+        ),
     ] = None
     probe: Annotated[
-        list[str] | None, typer.Option(metavar="NAME|file.py:Name", help="Replaces the suite's list.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME|file.py:Name",
+            help="Replaces the suite's list.",
+            autocompletion=complete_shipped("probes"),
+        ),
     ] = None
     limit: Annotated[
         int | None,
@@ -91,13 +135,16 @@ class RunCommand:
         list[str] | None, typer.Option(metavar="FIELD", help="Open to attack in place of the task's own.")
     ] = None
     device: Device = "auto"
-    dtype: Annotated[str, typer.Option(help="auto (float32), float32 or bfloat16.")] = "auto"
+    dtype: Annotated[str, typer.Option(metavar="auto|float32|bfloat16", help="auto: float32.")] = "auto"
     allow_untrained: Annotated[
         bool, typer.Option("--allow-untrained", help="Let a base that has not learnt the task be an arm.")
     ] = False
     fail_on: Annotated[
         list[str] | None,
-        typer.Option(metavar="VERDICT[:POINTS]", help="Exit with 3 where a comparison has this verdict."),
+        typer.Option(
+            metavar="VERDICT[:POINTS]",
+            help="Exit with 3 where a comparison has this verdict; below: which there are.",
+        ),
     ] = None
     allow_changed_testset: Annotated[
         bool, typer.Option("--allow-changed-testset", help="Evaluate sets that are not the published ones.")
@@ -121,7 +168,7 @@ class RunCommand:
     tflops: Annotated[
         float | None, typer.Option(help="Of --dry-run: this machine's 10^12 operations a second; default: timed.")
     ] = None
-    executor: Annotated[str, typer.Option(help="local or ray.")] = "local"
+    executor: Annotated[str, typer.Option(metavar="local|ray", help="Where cells are computed.")] = "local"
     workers: Annotated[int | None, typer.Option(help="Processes; on CUDA each has a GPU of its own.")] = None
     ray_address: Annotated[str | None, typer.Option(metavar="HOST:PORT|auto", help="Of a Ray cluster.")] = None
     verbose: Verbose = False

@@ -62,4 +62,5 @@ def describe_interruption(words: Sequence[str]) -> str:
     >>> describe_interruption(["report", "run"]), describe_interruption(["run", "smoke"])
     ('interrupted', 'interrupted; the same command resumes')
     """
-    return "interrupted" + ("; the same command resumes" if RESUMABLE & {*words[:1]} else "")
+    resumes = (RESUMABLE & {*words[:1]} or [*words[:2]] == ["assets", "get"]) and "--dry-run" not in words
+    return "interrupted" + ("; the same command resumes" if resumes else "")

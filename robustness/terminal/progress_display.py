@@ -43,6 +43,35 @@ def show_progress(console: SafeConsole) -> Iterator[Callable[[Any], None]]:
         ticking.join()
 
 
+@contextmanager
+def show_download(console: SafeConsole) -> Iterator[Callable[[str, int, int | None], None]]:
+    """A bar of the file that is being downloaded on a terminal; elsewhere nothing, for each file has a line."""
+    if not console.is_terminal:
+        yield lambda *_: None
+        return
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    columns = (BarColumn(bar_width=BAR), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    # Names are data: what looks like markup in one is printed.
+    bars = Progress(TextColumn("{task.description}", markup=False), *columns, console=console, transient=True)
+    with bars:
+        task = bars.add_task("", total=None, visible=False)
+
+        def count(name: str, received: int, total: int | None) -> None:
+            if received < bars.tasks[0].completed:  # another file
+                bars.reset(task)
+            bars.update(task, description=name, completed=received, total=total, visible=True)
+
+        yield count
+
+
 @final
 class Screen:
     """The bars, drawn from the last report."""

@@ -10,7 +10,7 @@ import pytest
 
 from robustness.runs.progress import CellProgress, LiveScore, Progress
 from robustness.terminal.console import SafeConsole
-from robustness.terminal.progress_display import Lines, Screen, describe_cell
+from robustness.terminal.progress_display import Lines, Screen, describe_cell, show_download
 
 LONG = "runs/2026-11/llama-3.2-1b-instruct-qlora-r64-alpha128-seed3-epoch2 | advsquad-addanyextend | input-reduction"
 SCORES = tuple(LiveScore(f"checkpoint-of-some-length-{i}", 0.5, 12_345) for i in range(9))
@@ -80,3 +80,18 @@ def test_without_a_terminal_there_is_a_line_at_once_and_one_a_minute(
         "[0/2,000] checking the pairs",
         *[f"[1,499/2,000, 13 min left] {LONG}"] * minutes,
     ]
+
+
+def test_a_download_has_a_bar_on_a_terminal_and_nothing_elsewhere() -> None:
+    written, piped = StringIO(), StringIO()
+
+    with show_download(SafeConsole(file=written, force_terminal=True, width=80)) as count:
+        count("wordnet", 5_000_000, 10_775_600)
+        count("wordnet", 10_775_600, 10_775_600)
+    with show_download(SafeConsole(file=piped)) as count:
+        count("wordnet", 5_000_000, 10_775_600)
+
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.getvalue())
+    assert "wordnet" in shown and "10.8/10.8 MB" in shown
+    assert max(len(line.split("\r")[-1]) for line in shown.splitlines()) <= 80
+    assert piped.getvalue() == ""

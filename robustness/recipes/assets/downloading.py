@@ -8,6 +8,7 @@ import urllib.request
 import zipfile
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 
@@ -24,9 +25,23 @@ UNPACKED_LIMIT = 1 << 30
 """Bytes that an archive may unpack to."""
 
 OnMessage = Callable[[str], None]
+OnBytes = Callable[[str, int, int | None], None]
+"""Given the asset's name, the bytes received of a file, and its size where that is known."""
 
 
-def get_asset(name: str, folder: Path, on_message: OnMessage = lambda _: None) -> Path:
+def _ignore(*_: object) -> None:
+    """What is called where nobody listens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Who is told of a download."""
+
+    message: OnMessage = _ignore
+    bytes: OnBytes = _ignore
+
+
+def get_asset(name: str, folder: Path, on_message: OnMessage = _ignore, on_bytes: OnBytes = _ignore) -> Path:
     """Downloads an asset into a data folder and returns its path; an asset that exists is not touched.
 
     Downloads to a temporary name in the same folder, checks, then renames: an interrupted download leaves nothing.
@@ -38,10 +53,10 @@ def get_asset(name: str, folder: Path, on_message: OnMessage = lambda _: None) -
     """
     if name not in ASSETS:
         raise UsageError(f"assets get {name}: unknown asset{nearest(name, ASSETS)}")
-    return fetch(ASSETS[name], folder, on_message)
+    return fetch(ASSETS[name], folder, on_message, on_bytes)
 
 
-def fetch(asset: Asset, folder: Path, on_message: OnMessage = lambda _: None) -> Path:
+def fetch(asset: Asset, folder: Path, on_message: OnMessage = _ignore, on_bytes: OnBytes = _ignore) -> Path:
     """Downloads an asset, registered or not, as `get_asset` does."""
     place = folder / asset.stored
     present = next((path for path in (place, folder / asset.path) if path.exists()), None)
@@ -57,30 +72,30 @@ def fetch(asset: Asset, folder: Path, on_message: OnMessage = lambda _: None) ->
         )
     place.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{place.name}.", dir=place.parent) as name:
-        staged = _stage(asset, Path(name), on_message)
+        staged = _stage(asset, Path(name), Listener(on_message, on_bytes))
         staged.rename(place)
     on_message(f"{asset.name}: wrote {place}")
     return place
 
 
-def _stage(asset: Asset, folder: Path, on_message: OnMessage) -> Path:
+def _stage(asset: Asset, folder: Path, listener: Listener) -> Path:
     """Downloads into `folder`; returns the file or folder to rename."""
     content = folder / "content"
     if not any(file.name for file in asset.files):
-        _download(asset, asset.files[0], content, on_message)
+        _download(asset, asset.files[0], content, listener)
         return _unpack(asset, content, folder / "unpacked") if asset.unpack else content
     content.mkdir()
     for file in asset.files:
         target = content / file.name
         target.parent.mkdir(parents=True, exist_ok=True)
-        _download(asset, file, target, on_message)
+        _download(asset, file, target, listener)
     return content
 
 
-def _download(asset: Asset, file: RemoteFile, target: Path, on_message: OnMessage) -> None:
-    on_message(f"{asset.name}: downloading {file.url}" + (f" ({file.size:,} bytes)" if file.size else ""))
+def _download(asset: Asset, file: RemoteFile, target: Path, listener: Listener) -> None:
+    listener.message(f"{asset.name}: downloading {file.url}" + (f" ({file.size:,} bytes)" if file.size else ""))
     try:
-        received, announced, found = with_retries(lambda: _receive(file, target), asset.name)
+        received, announced, found = with_retries(lambda: _receive(asset, file, target, listener), asset.name)
     except (OSError, HTTPException) as error:
         reason = f"{type(error).__name__}: {error}"
         raise DataError(
@@ -100,7 +115,7 @@ def _download(asset: Asset, file: RemoteFile, target: Path, on_message: OnMessag
         )
 
 
-def _receive(file: RemoteFile, target: Path) -> tuple[int, int, str]:
+def _receive(asset: Asset, file: RemoteFile, target: Path, listener: Listener) -> tuple[int, int, str]:
     """Writes what a server sends; returns the bytes received, the bytes it announced, and the sha256."""
     digest = hashlib.sha256()
     received = 0
@@ -112,6 +127,7 @@ def _receive(file: RemoteFile, target: Path) -> tuple[int, int, str]:
                 break
             digest.update(block)
             stream.write(block)
+            listener.bytes(asset.name, received, file.size or (int(announced) if announced else None))
     return received, int(announced or received), digest.hexdigest()
 
 

@@ -133,6 +133,19 @@ def test_a_file_is_downloaded_checked_and_put_in_its_place(server: Served, tmp_p
     assert f"{server.url}/list.json" in said[0]
 
 
+def test_who_listens_is_told_the_bytes_of_each_block_and_the_size(
+    server: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("robustness.recipes.assets.downloading.BLOCK", len(CONTENT) // 2 + 1)
+    heard: list[tuple[str, int, int | None]] = []
+    asset = one_file(server, size=None)
+
+    fetch(asset, tmp_path, on_bytes=lambda *told: heard.append(told))
+
+    assert [told[1:] for told in heard] == [(len(CONTENT) // 2 + 1, len(CONTENT)), (len(CONTENT), len(CONTENT))]
+    assert {told[0] for told in heard} == {asset.name}
+
+
 def test_what_is_there_is_not_downloaded_again(server: Served, tmp_path: Path) -> None:
     asset = one_file(server)
     fetch(asset, tmp_path)
