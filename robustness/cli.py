@@ -329,12 +329,16 @@ def report(
     mcnemar: Annotated[
         str | None, typer.Option(metavar="exact|mid-p", help="The paired test; default: as before.")
     ] = None,
+    model_card: Annotated[
+        bool, typer.Option("--model-card", help="Also write model-card-NAME.md for each checkpoint.")
+    ] = False,
     verbose: Verbose = False,
 ) -> None:
     """Write tables and page of a run folder again, from stored rows."""
     from robustness import api
 
-    finish(api.report(folder, form=form, correction=correction, margin=margin, mcnemar=mcnemar), verbose=verbose)
+    made = api.report(folder, form=form, correction=correction, margin=margin, mcnemar=mcnemar, model_card=model_card)
+    finish(made, verbose=verbose)
 
 
 @app.command(epilog=epilog("compare"))
