@@ -125,8 +125,9 @@ def python_passages(source: str) -> Iterator[Passage]:
 
 
 def document_passages(source: str) -> Iterator[Passage]:
-    """Yields a Markdown document's paragraphs, list items and headings, without code and tables."""
-    blank = re.sub(r"^```.*?^```", lambda match: "\n" * match[0].count("\n"), source, flags=re.DOTALL | re.MULTILINE)
+    """Yields a Markdown document's paragraphs, list items and headings, without code, images and tables."""
+    pattern = r"^```.*?^```|!\[[^]]*\]\([^)]*\)"
+    blank = re.sub(pattern, lambda match: "\n" * match[0].count("\n"), source, flags=re.DOTALL | re.MULTILINE)
     yield from _paragraphs(1, re.sub(r"^\|.*$|^ {4}.*$|<[^>]+>", "", blank, flags=re.MULTILINE))
 
 
