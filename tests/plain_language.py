@@ -20,7 +20,7 @@ MOST_WORDS = 25
 """Of a sentence in docstrings and documents."""
 PACKAGE = ("robustness/*.py", "robustness/*/**/*.py")
 DOCUMENTS = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/*.md", "docs/decisions/*.md")
-NOT_YET = ("docs/", "CONTRIBUTING.md", "robustness/reports/", "robustness/api.py", "robustness/cli.py")
+NOT_YET = ("docs/", "CONTRIBUTING.md", "robustness/reports/page/")
 """Documents and rooms with sentences from before this checker, to be rewritten next."""
 DEFINITIONS = ("attacks/*.toml", "suites/*.toml", "suites/*/*.toml")
 
