@@ -83,14 +83,14 @@ def run(
 ) -> Report:
     """Runs a suite on pairs of checkpoints, and writes tables and page into `out`.
 
-    The same call again goes on where an interrupted run stopped. Models, tokenizers and rows in memory are written
-    into `out/given` as their libraries save them, so that the run can be resumed and verified.
+    The same call resumes an interrupted run. Models, tokenizers and rows in memory are written into `out/given` as
+    their libraries save them, so that the run can be resumed and verified.
 
     Args:
         suite: a shipped suite's name, such as attacks-quick, or a suite file.
         pairs: a pairs.toml, or two checkpoints as `Arms`.
         out: the run folder.
-        settings: what replaces the suite's own attacks, test sets and the like; None for the suite as it is.
+        settings: replace the suite's own attacks, test sets and the like; None for the unchanged suite.
         on_progress: called with what runs and how much is done.
         execution: executor and workers; None: this process. Outcomes do not depend on it.
 
@@ -111,7 +111,7 @@ def run(
     chosen = _check("run", suite, pairs, settings)
     folder = _folder("run", "out", out)
     _refuse_uncallable("run", on_progress)
-    from robustness.runs.run import execute as execute_plan  # brings torch, which nothing else here needs
+    from robustness.runs.run import execute as execute_plan  # imports torch, which nothing else here needs
 
     given = (pairs, chosen)
     with staged(*given, folder) if holds_objects(*given) else nullcontext(given) as written:
@@ -178,7 +178,7 @@ def draft(plan: Plan) -> Draft:
     Raises:
         RobustnessError: a test set that cannot be read, or no pair whose checkpoints can be.
     """
-    from robustness.runs.planning.rows import read_draft  # brings torch
+    from robustness.runs.planning.rows import read_draft  # imports torch
 
     return read_draft(plan)
 
@@ -196,7 +196,7 @@ def estimate(
     Raises:
         RobustnessError: a test set or a checkpoint that cannot be read, a pilot that is none, or a rate of 0 or less.
     """
-    from robustness.runs.planning.cost import Costing, given_rate  # brings torch
+    from robustness.runs.planning.cost import Costing, given_rate  # imports torch
     from robustness.runs.planning.rows import Draft
 
     rate = None if teraflops is None else given_rate(teraflops)
@@ -224,7 +224,7 @@ def verify(folder: str | Path, *, sample: int = 100, seed: int = 0, device: str 
     Raises:
         RobustnessError: a folder that is no run, a sample below 1, or a checkpoint that cannot be loaded.
     """
-    from robustness.runs.verification import verify as judge_again  # brings torch
+    from robustness.runs.verification import verify as judge_again  # imports torch
 
     return judge_again(Path(expand(folder)), sample=sample, seed=seed, device=device)
 
@@ -311,7 +311,7 @@ def get_assets(
 
     Raises:
         UsageError: no data folder is named, or no such asset.
-        DataError: one could not be had or is not the published file; those before it are kept.
+        DataError: an asset is not available or not the published file; earlier ones are kept.
     """
     from robustness.recipes.assets.downloading import get_asset
 
@@ -323,7 +323,7 @@ def get_assets(
 
 
 def check(attack: str | object, *, seed: int = 0, data: PathLike | None = None) -> str:
-    """Runs the conformance suite on an attack or a task of your own; returns its name in tables.
+    """Runs the conformance suite on your own attack or task; returns its name in tables.
 
     The rows of a test set's file are read too, and gold texts must be right by their own parser and metric.
 
@@ -426,23 +426,23 @@ def generate(
     limit: int | None = None,
     device: str = "auto",
 ) -> int:
-    """Writes a generated test set; returns its number of rows. Started again, it goes on.
+    """Writes a generated test set; returns its number of rows. A second call resumes.
 
     Questions are written in SQuAD's format, sentences as JSON lines beside what they were made of.
 
     Args:
         testset: advsquad-addany, advsquad-addanyextend, advsquad-addansctx, advsquad-addnegans, viggo-edited or
-            viggo-counterfactual; or the path of a definition of one's own, with another seed perhaps.
+            viggo-counterfactual; or the path of your own definition, for example with another seed.
         out: the file.
         against: the checkpoint that the first two search against: a folder or a hub id.
         data: as in `plan`.
-        limit: at most so many questions, those that a run of seed 0 draws.
+        limit: maximum of questions, the draw of a run with seed 0.
         device: auto, cpu, cuda or cuda:N.
 
     Raises:
         RobustnessError: an unknown name, missing data, a checkpoint that cannot be loaded, or a file that is there.
     """
-    from robustness.runs.generation import generate as generate_set  # brings torch
+    from robustness.runs.generation import generate as generate_set  # imports torch
 
     return generate_set(
         expand(testset),

@@ -300,7 +300,7 @@ def generate(
             autocompletion=complete_shipped("testsets"),
         ),
     ],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="SQuAD's JSON, or JSON lines; the same again goes on.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="SQuAD's JSON, or JSON lines; the same command resumes.")],
     against: Annotated[
         str | None, typer.Option(metavar="CHECKPOINT", help="What addany and addanyextend search against.")
     ] = None,
@@ -381,7 +381,7 @@ def check(
     seed: Annotated[int, typer.Option(help="Of the searches.")] = 0,
     data: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder with the files of a test set.")] = None,
 ) -> None:
-    """Run the conformance suite on your attack, task or test set."""
+    """Run the conformance suite on your own attack, task or test set."""
     from robustness import api
 
     stdout.print(f"{api.check(attack, seed=seed, data=data)}: keeps every rule", markup=False, soft_wrap=True)

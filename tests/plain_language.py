@@ -20,7 +20,7 @@ MOST_WORDS = 25
 """Of a sentence in docstrings and documents."""
 PACKAGE = ("robustness/*.py", "robustness/*/**/*.py")
 DOCUMENTS = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/*.md", "docs/decisions/*.md")
-NOT_YET = ("docs/", "CONTRIBUTING.md", "robustness/reports/", "robustness/api.py", "robustness/cli.py")
+NOT_YET = ("docs/", "CONTRIBUTING.md", "robustness/reports/page/")
 """Documents and rooms with sentences from before this checker, to be rewritten next."""
 DEFINITIONS = ("attacks/*.toml", "suites/*.toml", "suites/*/*.toml")
 
@@ -125,8 +125,9 @@ def python_passages(source: str) -> Iterator[Passage]:
 
 
 def document_passages(source: str) -> Iterator[Passage]:
-    """Yields a Markdown document's paragraphs, list items and headings, without code and tables."""
-    blank = re.sub(r"^```.*?^```", lambda match: "\n" * match[0].count("\n"), source, flags=re.DOTALL | re.MULTILINE)
+    """Yields a Markdown document's paragraphs, list items and headings, without code, images and tables."""
+    pattern = r"^```.*?^```|!\[[^]]*\]\([^)]*\)"
+    blank = re.sub(pattern, lambda match: "\n" * match[0].count("\n"), source, flags=re.DOTALL | re.MULTILINE)
     yield from _paragraphs(1, re.sub(r"^\|.*$|^ {4}.*$|<[^>]+>", "", blank, flags=re.MULTILINE))
 
 

@@ -20,7 +20,7 @@ from robustness.runs.storage.record import PairRecord, RunRecord
 UNITS = {"queries": "queries", "modified_share": "share of words changed", "epsilon": "epsilon, median token norms"}
 """Budgets that an attack spends, by their names in curves.csv; others there are of probes."""
 COLORS = ("#0072b2", "#d55e00")
-"""Of reference and candidate; told apart by readers who are colour-blind (Okabe and Ito)."""
+"""Colours of reference and candidate, distinguishable by colour-blind readers (Okabe and Ito)."""
 LINES = ("-", "--")
 COLUMNS = 3
 WIDTH, HEIGHT = 3.2, 2.7

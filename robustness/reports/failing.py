@@ -22,7 +22,7 @@ class FailRule:
     """A verdict that is not accepted, from some size of the difference on."""
 
     verdicts: frozenset[Verdict]
-    """Those that say the same in other contrasts."""
+    """Verdicts of the same meaning in other contrasts."""
     points: float = 0.0
     """Percentage points."""
 

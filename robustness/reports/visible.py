@@ -12,7 +12,7 @@ _INVISIBLE = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))
 def visible(text: str) -> str:
     r"""Returns the text with control, format, private and unassigned characters and halves of surrogates spelled out.
 
-    Markup and formulas stay as they are: escaping is for whoever writes the page.
+    Markup and formulas stay unchanged: the page's writer escapes them.
 
     >>> visible("a\u202eb\x00 <i>")
     'a⟨U+202E⟩b⟨U+0000⟩ <i>'

@@ -395,7 +395,7 @@ def test_a_report_beside_a_run_says_that_it_goes_on_and_not_that_it_was_interrup
     (folder / LOCK_FILE).write_text(holder.model_dump_json())
     going_on = call("report", str(folder)).stdout
 
-    assert "4 outcomes are missing: the run was interrupted; the same command goes on" in stopped
+    assert "4 outcomes are missing: the run was interrupted; the same command resumes" in stopped
     assert f"4 outcomes are missing: process 1 on {socket.gethostname()}, since then, is still at it" in going_on
 
 

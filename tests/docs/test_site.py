@@ -60,7 +60,7 @@ def test_the_page_of_tables_has_every_column_with_its_unit(hook: ModuleType) -> 
     page = hook.fill("<!-- generated: columns -->")
 
     assert page.count("\n| `") == sum(len(columns) for columns in COLUMNS.values())
-    assert "| `difference` | fraction | Above 0 the candidate is worse off, whatever the metric |" in page
+    assert "| `difference` | fraction | Above 0 the candidate is worse off, for every metric |" in page
 
 
 def test_the_page_of_commands_has_the_options_of_run(hook: ModuleType) -> None:

@@ -52,8 +52,8 @@ EXCLUSIONS = (
     Exclusion("direction", frozenset({"neutral"}), "neither a larger nor a smaller value means fragile"),
     Exclusion("scale_free", frozenset({0}), "it grows with the logits, so it does not compare between arms"),
 )
-"""In the order in which they are named. What is left: exact numbers, certificates and bounds, among them distances
-that an attack found, an upper bound on both arms."""
+"""In the order of naming. The rest are exact numbers, certificates and bounds, including distances that an attack
+found, an upper bound on both arms."""
 BROKEN = ("errored", "not-converged", "vacuous")
 """Statuses of which one is enough to withhold a direction; what is `unsupported` is left out and counted."""
 

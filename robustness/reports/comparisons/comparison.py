@@ -108,7 +108,7 @@ class Comparison:
     """Examples for which at least one arm has no judged outcome."""
     n_seeds: int = 1
     withheld: Reason | None = None
-    """Why no verdict may be given whatever the numbers."""
+    """Why no verdict may be given for any numbers."""
     extra: Mapping[str, object] = field(default_factory=dict)
     """Further columns."""
 

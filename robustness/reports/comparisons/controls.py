@@ -8,7 +8,7 @@ from robustness.runs.storage.record import RunRecord
 
 IDENTITY = "identity"
 UNCHANGED = (NO_ATTACK, IDENTITY)
-"""Attacks under which a text is as it was: on a clean set a difference is of clean accuracy."""
+"""Attacks that do not change a text: on a clean set a difference is of clean accuracy."""
 CLEAN = "clean"
 
 

@@ -40,9 +40,9 @@ def give_verdicts(comparisons: Sequence[Comparison], statistics: StatisticsRecor
 
     The planned family of a pair has the worst case of each test set as gatekeeper: no single attack on it is called
     unless the worst case is (`robustness.stats.gatekeep`); where both arms are at the floor or the ceiling, which
-    tells nothing, its attacks are tested for half of the test set's share all the same. Other families are adjusted
-    flat. Effort has a verdict only where its attack leaves both arms at the floor: elsewhere the rates say it, and
-    two chances to be wrong are one too many. `detectable` is the true difference found with power 0.8 at the family's
+    tells nothing, its attacks are still tested for half of the test set's share. Other families are adjusted flat.
+    Effort has a verdict only where its attack leaves both arms at the floor: elsewhere the rates say it, and two
+    chances to be wrong are one too many. `detectable` is the true difference found with power 0.8 at the family's
     strictest level.
     """
     rows: list[dict[str, object]] = [{}] * len(comparisons)

@@ -24,7 +24,7 @@ _RANKS = {Status.FAILED: 0, Status.SUCCEEDED: 1, Status.SKIPPED: 2, Status.ERROR
 
 @dataclass(frozen=True, slots=True)
 class OutcomeGrid:
-    """examples.csv's rows, what was right in each, and the places of every cell."""
+    """The rows of examples.csv, the correctness of each, and the places of every cell."""
 
     frame: pd.DataFrame
     robust: NDArray[np.int8]
@@ -45,7 +45,7 @@ class OutcomeGrid:
     def numbers(self, column: str) -> NDArray[np.float64]:
         """A column as numbers, nan where it is empty; converted once, for thousands of comparisons ask for it.
 
-        `ROBUST` and `CLEAN` are what was right, 1 or 0.
+        `ROBUST` and `CLEAN` are correctness, 1 or 0.
         """
         if column not in self._numbers:
             judged = {ROBUST: self.robust, CLEAN: self.clean}.get(column)
@@ -118,8 +118,8 @@ class WorstCase:
 
     attacks: tuple[str, ...]
     rows: dict[str, RowIndex]
-    """By checkpoint the row that stands for each example: one in which it was wrong already, else was broken, else
-    withstood; -1 where the example is left out."""
+    """By checkpoint the row that represents each example: one with a wrong clean answer, else a broken one, else one
+    that withstood. -1 if the example is left out."""
     n_left_out: int
     """Examples that some checkpoint or attack has no judged outcome for."""
 
@@ -127,7 +127,7 @@ class WorstCase:
 def worst_case(grid: OutcomeGrid, checkpoints: Sequence[str], testset: str, attacks: Sequence[str]) -> WorstCase:
     """Returns the worst case over the attacks that all checkpoints have.
 
-    An example that a checkpoint had wrong before one attack was wrong before all, whatever errored: it is known.
+    An example that a checkpoint had wrong before one attack was wrong before all, also before errored ones.
     """
     cells = {name: grid.on(name, testset) for name in checkpoints}
     shared = tuple(attack for attack in attacks if all(attack in cells[name] for name in checkpoints))

@@ -24,7 +24,7 @@ def compare_qualities(
     """Yields the comparison of both arms' qualities on the same rows; none where every answer is right or wrong.
 
     Of a test set as it stands over all rows; under an attack of the judged answers to what both arms have right
-    before it. Where rates end at the floor it says which arm's answers stay nearer to what is right.
+    before it. If rates end at the floor, it says which arm's answers stay nearer to the gold.
 
     Args:
         grid: All outcomes.

@@ -239,8 +239,8 @@ def _quality(
 def linearise(values: Column, mask: Mask) -> Column:
     r"""Returns a table whose row means are the values' means over the masked examples, shape (pairs, n).
 
-    A ratio of means, linearised: with share $q$ of a row's examples masked and their mean $r$, an example counts
-    $r + (v - r) 1_{mask} / q$, by how far it lies from the mean it belongs to.
+    A linearised ratio of means. With share $q$ of a row's examples masked and their mean $r$, an example counts $r +
+    (v - r) 1_{mask} / q$, by its distance from its mean.
 
     >>> linearise(np.array([[1.0, 0.0, 5.0, 7.0]]), np.array([[True, True, False, False]]))
     array([[ 1.5, -0.5,  0.5,  0.5]])

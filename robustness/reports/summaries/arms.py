@@ -59,7 +59,7 @@ class Arms:
 
 
 def method_name(adaptation: str) -> str:
-    """An adaptation as papers write it; one's own as it is.
+    """An adaptation as papers write it; a user's own name is unchanged.
 
     >>> method_name("lora"), method_name("mine")
     ('LoRA', 'mine')
@@ -83,7 +83,7 @@ def name_arms(reference: str, candidate: str) -> Arms:
 
 
 def arms_of_pair(pair: PairRecord, record: RunRecord) -> Arms:
-    """Returns what to call the checkpoints of a pair; two of one adaptation by what tells them apart."""
+    """Returns names for the checkpoints of a pair; two of one adaptation by their difference."""
     reference, candidate = (record.find_checkpoint(name) for name in (pair.reference, pair.candidate))
     if reference.adaptation == candidate.adaptation:
         traits = [_trait(arm, other) for arm, other in ((reference, candidate), (candidate, reference))]

@@ -47,10 +47,10 @@ def describe_gaps(report: Report) -> Iterator[Sentence]:
     """Yields what a run has not done yet, and what is at fault."""
     if report.missing:
         holder = find_holder(report.folder)
-        why = f"{holder} is still at it" if holder else "the run was interrupted; the same command goes on"
+        why = f"{holder} is still at it" if holder else "the run was interrupted; the same command resumes"
         yield Sentence(f"{report.missing} outcomes are missing: {why}")
     if report.missing_measurements:
-        yield Sentence(f"{report.missing_measurements} probe cells are missing: the same command goes on")
+        yield Sentence(f"{report.missing_measurements} probe cells are missing: the same command resumes")
     for violation in report.record.violations:
         yield Sentence(f"fault: {violation}")
 

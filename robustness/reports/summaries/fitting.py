@@ -107,7 +107,7 @@ class FittingTable:
         return [column.least(own) for column, own in zip(self.columns, cells, strict=True)]
 
     def _fitted(self, floors: Mapping[Column, int], width: int) -> dict[Column, int]:
-        """The widths of names: as wide as they are, or what is left of the room, of which the widest gives first."""
+        """The widths of names: their own, or less if the room is short, the widest first."""
         names = {
             column: max(cell_len(Text.from_markup(row[place], emoji=False).plain) for row in self.rows)
             for place, column in enumerate(self.columns)

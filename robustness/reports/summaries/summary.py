@@ -99,7 +99,7 @@ def summarise_pairs(pairs: pd.DataFrame, record: RunRecord) -> tuple[Summary, ..
 
 
 def _about_seeds(pair: PairRecord, pairs: pd.DataFrame, record: RunRecord) -> tuple[str, ...]:
-    """What a single pair does not say of its method: seeds count that have outcomes, not those that are planned."""
+    """The limits of a single pair for its method; seeds with outcomes count, not planned seeds."""
     siblings = _siblings(pair, record)
     if len({other.seed for other in siblings}) < 2:
         return (ONE_SEED,)

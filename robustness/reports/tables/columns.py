@@ -133,16 +133,22 @@ COLUMNS: dict[Table, tuple[Column, ...]] = {
         "checkpoint layer:depth module probe kind value:amount testset quantity unit norm n:count status reason scope"
     ),
 }
-"""Of tasks that are answered with free text, the columns of examples.csv say: `decodes` and `generated_tokens`,
-what was decoded for the example, in all and by the token; `cut`, whether the judged response went on at the token
-limit; `answer_marked` and `answer_last`, the number behind the marker and the last one, empty where there is none,
-with whether either is right; `clean_quality` and `quality`, the task's metric. attacks.csv has the mean of both
-qualities over the judged examples (what was wrong before is as good after), sums of decodes, tokens and cut
-responses. In testsets.csv the metric is named as in the task, `accuracy_marked` and `accuracy_last` are accuracy by
-either reading, `cut_share` is that of cut responses, and the aggregations `construction: NAME` (rows with and
-without an answer) and `method: NAME` are of parts. pairs.csv has rows of the task's metric; `noise_floor`, there
-and in fragility.csv, is the larger share of both arms' answers that changed when the gate asked again in another
-batch or order, or with the adapter unmerged; empty where it was not measured."""
+"""Columns of tasks with free-text answers.
+
+In examples.csv: `decodes` and `generated_tokens` count responses and tokens decoded for the example. `cut` says
+whether the judged response was cut at the token limit. `answer_marked` and `answer_last` are the number after the
+marker and the last one, empty without one, each with its correctness. `clean_quality` and `quality` are the task's
+metric. attacks.csv has the mean of both qualities over the judged examples (an example wrong before keeps its
+quality). It also has sums of decodes, tokens and cut responses.
+
+In testsets.csv the metric has the task's name. `accuracy_marked` and `accuracy_last` are accuracy by either reading,
+and `cut_share` is the share of cut responses. The aggregations `construction: NAME` (rows with and without an answer)
+and `method: NAME` are of parts.
+
+pairs.csv has rows of the task's metric. `noise_floor`, also in fragility.csv, is the larger share of both arms'
+answers that changed when the gate asked again. It asked in another batch or order, or with the unmerged adapter. It
+is empty where not measured.
+"""
 
 
 def arrange(table: Table, rows: pd.DataFrame | list[dict[str, object]]) -> pd.DataFrame:

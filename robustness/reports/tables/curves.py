@@ -72,7 +72,7 @@ def build_path_curves(measurements: pd.DataFrame) -> pd.DataFrame:
     """Returns curves.csv's rows of checkpoints with parts of their weight update changed (probe update-path).
 
     budget_kind is t (all weights at W_0 + t dW), rank (dW cut to its leading directions), top and rest (dW projected
-    into and out of W_0's leading directions) or intruders (those directions scaled); attack is `none`, or
+    into and out of W_0's leading directions) or intruders (those directions scaled). Attack is `none`, or
     `gradient-step` for one step of fixed size against the margin, whose accuracy is an upper bound.
     """
     parts = measurements["quantity"].astype(str).str.extract(PATH)

@@ -90,7 +90,7 @@ def keeps_prediction(examples: pd.DataFrame) -> pd.Series[bool]:
 
 
 def _readable(texts: str) -> str:
-    """One segment as it is; a pair as a JSON list, which can be split again."""
+    """One segment unchanged; a pair as a JSON list, which can be split again."""
     inside = texts[2:-2]
     if '"' not in inside and "\\" not in inside:  # one segment as it stands: most texts are
         return inside

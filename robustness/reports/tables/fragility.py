@@ -157,6 +157,6 @@ def _row(grid: OutcomeGrid, scope: Scope, subgroup: Subgroup, seed: int) -> Iter
         "attack": scope.attack,
     }
     metric = "accuracy" if scope.attack == NO_ATTACK else "robust_accuracy"
-    # What is left out of a part is not known of each example: as large a share as of the whole.
+    # Examples left out of a part are not known individually: assumes the share of the whole.
     n_left_out = round(scope.n_left_out * len(rows[0]) / max(1, len(scope.reference)))
     yield compare_rates(outcomes, place, metric=metric, family=Family.EXPLORED, seed=seed, n_left_out=n_left_out)

@@ -19,9 +19,9 @@ Number = tuple[str, str, int, float, Interval]
 def generated_numbers(part: pd.DataFrame, task: Task, seed: int) -> Iterator[Number]:
     """Yields what is known of one checkpoint on one set beside its accuracy; errored rows are left out.
 
-    The quality by the task's metric, where that is more than right or wrong; accuracy by each rule of reading
-    numbers; `cut_share`, the responses that went on at the token limit; and accuracy on the rows of each
-    construction, such as `answerable`, and of each method by which rows were made.
+    The quality by the task's metric, if it is more than right or wrong. Accuracy by each rule of reading numbers.
+    `cut_share`, the share of responses cut at the token limit. Accuracy on the rows of each construction, such as
+    `answerable`, and of each method by which rows were made.
 
     Args:
         part: judged rows, with `robust_right`.

@@ -84,7 +84,7 @@ MEANINGS: dict[str, str] = {
     "n_broken": "Examples that the attack broke",
     "metric": "What is compared or reported, such as `robust_accuracy`, `f1` or `effort`",
     "aggregation": "How rows become the value: over all rows, altered rows, an official script, or one part",
-    "population": "Which examples: `all`, `altered`, or those that `both_correct` answer rightly before the attack",
+    "population": "Which examples: `all`, `altered`, or `both_correct`: both arms are right before the attack",
     "value": "The measured value",
     "low": "Lower end of the 95 % interval",
     "high": "Upper end of the 95 % interval",
@@ -103,7 +103,7 @@ MEANINGS: dict[str, str] = {
     # Comparisons.
     "reference_value": "The reference's value",
     "candidate_value": "The candidate's value",
-    "difference": "Above 0 the candidate is worse off, whatever the metric",
+    "difference": "Above 0 the candidate is worse off, for every metric",
     "drop_difference": "How much more the candidate loses from clean to attacked; above 0 it loses more",
     "drop_low": "Lower end of its 95 % interval",
     "drop_high": "Upper end of its 95 % interval",

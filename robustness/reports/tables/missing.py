@@ -39,7 +39,7 @@ def count_missing_probes(sensitivity: pd.DataFrame, record: RunRecord) -> int:
 
 
 def _attacks(testset: TestsetRecord, record: RunRecord, seen: set[tuple[str, str]]) -> list[str]:
-    """The attacks that apply to a test set; where not all do, those that any checkpoint has met there."""
+    """The attacks that apply to a test set; if not all do, the attacks that any checkpoint has met there."""
     names = [attack.name for attack in record.attacks]
     if testset.n_attacks is None or testset.n_attacks == len(names):
         return names

@@ -44,7 +44,7 @@ def build_pairs(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
     over all examples, that in the success rate and that in effort over those both arms have right. The primary metric
     over its headline population is the planned family of the pair, which is adjusted together and alone is tallied;
     clean test sets, `identity` and random baselines are controls. An attack that keeps the prediction is compared by
-    the share of texts it could not reduce, of those that both arms get right.
+    the share of texts it could not reduce, among texts that both arms get right.
     """
     whole = build_grid(examples, chosen=record.attacked is not None)
     grid = without_originals(whole, implausible_originals(examples, record))

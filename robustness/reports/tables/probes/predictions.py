@@ -24,11 +24,11 @@ MIN_SIDE = 5
 def build_predictions(probed: pd.DataFrame, examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
     """Returns predictions.csv's rows: each number of each probe on each checkpoint against each attack.
 
-    Of the examples that were right before the attack: `auc`, the chance that one that broke has the larger value, and
-    Spearman's correlation of value and `effort` to break. 0.5 predicts nothing; below, larger values withstand. The
-    AUC is empty unless at least five broke and five withstood. Effort is what the attack spends: queries, words or a
-    distance; an example that withstood takes more than any that broke. Each norm of a number has a row. Values whose
-    status is not ok (voided, say) are left out and counted.
+    Covers the examples that were right before the attack. `auc` is the chance that a broken example has the larger
+    value. A further column has Spearman's correlation of value and `effort` to break. 0.5 predicts nothing; below,
+    larger values withstand. The AUC is empty unless at least five broke and five withstood. Effort is what the attack
+    spends: queries, words or a distance; an example that withstood takes more than any that broke. Each norm of a
+    number has a row. Values whose status is not ok (voided, say) are left out and counted.
 
     Args:
         probed: sensitivity_examples.csv's rows.

@@ -41,10 +41,10 @@ SEVERITY = ("ok", "vacuous", "not-converged", "unsupported", "errored")
 def build_sensitivity(measurements: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
     """Returns sensitivity.csv's rows: each quantity of each probe on each checkpoint, over its examples.
 
-    A quantity's examples become their median or mean, as it says, with a 95 % interval: order statistics for a
-    median, Wilson's for a share, the bootstrap for another mean. `alpha` is the chance that one certificate is wrong:
-    a number over many has none, and theirs stands in sensitivity_examples.csv. A cell that has no number at all has
-    one row that says why.
+    A quantity's examples are aggregated to their median or mean, with a 95 % interval. It uses order statistics for a
+    median, Wilson's interval for a share, the bootstrap for another mean. `alpha` is the chance that one certificate
+    is wrong: a number over many has none, and theirs stands in sensitivity_examples.csv. A cell that has no number at
+    all has one row that says why.
     """
     rows: list[dict[str, object]] = []
     for cell, part in _flat(measurements).groupby(CELL, sort=False):

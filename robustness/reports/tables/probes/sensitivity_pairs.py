@@ -57,7 +57,7 @@ def build_sensitivity_pairs(measurements: pd.DataFrame, record: RunRecord) -> pd
     compared by `ratio`, the median of candidate / reference over the examples where both are above 0, with its
     order-statistic interval and Wilcoxon's test of the logarithms. A mean is compared by `difference`, above 0 where
     the candidate is worse off (of neutral quantities candidate minus reference), with the bootstrap's interval and
-    Wilcoxon's test; outcomes with Bonett and Price's interval and McNemar's test, groups of them by permutation.
+    Wilcoxon's test. Outcomes with Bonett and Price's interval and McNemar's test, groups of them by permutation.
 
     `direction` is `neutral` where `reason` says why the number supports no claim; `status` is that of the number on
     either arm. Of the others it names an arm where both the interval and the test, adjusted over the pair's rows with
