@@ -36,7 +36,7 @@ NOTES: Mapping[str, tuple[str, ...]] = {
 
 
 def epilog(command: str) -> str:
-    """Returns the end of a command's help; its first character keeps the lines as they are.
+    """Returns the end of a command's help; its first character keeps its line breaks.
 
     >>> print(epilog("compare").replace(chr(8), ""))
     <BLANKLINE>

@@ -43,7 +43,7 @@ class Rate:
     flops: float
     """Operations a second."""
     device: str
-    """In words, with how the rate was had."""
+    """In words, with how the rate was measured."""
 
 
 class Share(NamedTuple):
@@ -121,7 +121,7 @@ class Estimate:
         )
         if self.guessed:
             yield (
-                f"guessed, for want of a measured run: {', '.join(self.guessed)}; run a few examples of them "
+                f"guessed, for lack of a measured run: {', '.join(self.guessed)}; run a few examples of them "
                 "(--limit 10) and give that folder as --like"
             )
 
