@@ -1,8 +1,8 @@
 """Compares the adversarial robustness of two fine-tuned checkpoints, such as LoRA against full fine-tuning.
 
-`train` makes pairs of checkpoints and `run` attacks both arms. `load` reads a run folder; `report` writes its tables and
-page again. `check` tests your own attack or task. Every error that a caller can cause is a `RobustnessError`: it says
-where, what was expected, what was found and what to do.
+`train` makes pairs of checkpoints and `run` attacks both arms. `load` reads a run folder; `report` writes its tables
+and page again. `check` tests your own attack or task. Every error that a caller can cause is a `RobustnessError`: it
+says where, what was expected, what was found and what to do.
 
 Public names load on first use: `import robustness` imports no torch.
 """
