@@ -225,15 +225,17 @@ def report(
     correction: str | None = None,
     margin: float | None = None,
     mcnemar: str | None = None,
+    model_card: bool = False,
 ) -> Report:
     """Writes the tables and the page of a run folder again, from its stored rows.
 
     Args:
         folder: of the run.
-        form: csv, or beside it parquet, latex or markdown.
+        form: csv, or beside it parquet, latex, markdown or paper.
         correction: holm or benjamini-hochberg; None keeps what run.json says, as for the next two.
         margin: the largest difference that does not matter, a fraction such as 0.02.
         mcnemar: exact or mid-p.
+        model_card: also write `model-card-NAME.md` for each checkpoint.
 
     Raises:
         RobustnessError: the folder is not a run, or a value out of range.
@@ -248,6 +250,10 @@ def report(
             export_paper(made.tables[Table.PAIRS], made.record, path)
         else:
             export_tables(made.tables, path, chosen)
+        if model_card:
+            from robustness.reports.model_card import write_model_cards  # brings the hub's library
+
+            write_model_cards(path, made.record, made.tables)
     return made
 
 

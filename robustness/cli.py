@@ -270,12 +270,16 @@ def report(
     correction: Annotated[str | None, typer.Option(help="holm or benjamini-hochberg; default: as before.")] = None,
     margin: Annotated[float | None, typer.Option(help="Largest difference that does not matter, a fraction.")] = None,
     mcnemar: Annotated[str | None, typer.Option(help="exact or mid-p; default: as before.")] = None,
+    model_card: Annotated[
+        bool, typer.Option("--model-card", help="Also write model-card-NAME.md a checkpoint.")
+    ] = False,
     verbose: Verbose = False,
 ) -> None:
     """Write the tables and the page of a run folder again, from its stored rows."""
     from robustness import api
 
-    finish(api.report(folder, form=form, correction=correction, margin=margin, mcnemar=mcnemar), verbose=verbose)
+    made = api.report(folder, form=form, correction=correction, margin=margin, mcnemar=mcnemar, model_card=model_card)
+    finish(made, verbose=verbose)
 
 
 @app.command()
