@@ -276,7 +276,7 @@ def test_a_fault_in_a_test_sets_own_task_names_the_table(tmp_path: Path, monkeyp
     assert refusal(TOPICS + 'metric = "f1"') == "news.toml [task]: key 'metric': unknown 'f1'; known: " + (
         "accuracy, accuracy-and-f1, exact-match-and-f1"
     )
-    assert refusal(TOPICS.replace('"Sci/Tech"', '"world"')).startswith("news.toml [task]: labels: 'World' reads as")
+    assert refusal(TOPICS.replace('"Sci/Tech"', '"world"')).startswith("news.toml [task]: labels: 'World' equals")
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def test_the_gate_sees_the_labels_of_the_whole_however_its_rows_stand(tmp_path: 
 
 
 def test_a_clean_set_of_one_label_is_refused_for_that_reason() -> None:
-    with pytest.raises(DataError, match=r"all 30 clean examples .* have the label 'positive': whether a checkpoint"):
+    with pytest.raises(DataError, match=r"all 30 clean examples .* have the label 'positive': one label does not"):
         _clean_examples(cast("Any", None), clean_sets([1] * 30), find_task("sst2"))
 
 

@@ -331,7 +331,7 @@ def _one_answer(folder: Path) -> tuple[str, Path, Path]:
         (_unreadable, DataError, "the gold answers of 24 of 24 rows|the gold answers of 48 of 48 rows"),
         (_long_prompt, DataError, r"row 'meanings-train:49': its prompt has 82 tokens; the model takes 1 to 58"),
         (_long_answer, DataError, r"\d+ of 48 answers are longer than the 5 tokens .* for all of them to 6"),
-        (_one_answer, DataError, "all 48 training rows have the gold text 'praise', so there is nothing to tell"),
+        (_one_answer, DataError, "all 48 training rows have the gold text 'praise', so there is nothing to learn"),
     ],
 )
 def test_what_could_not_be_learnt_is_refused_before_anything_runs(
