@@ -53,9 +53,10 @@ def summarise(found: Sequence[Diagnosis], lacking: Sequence[Asset]) -> Iterator[
         states = Counter(each.state for each in found if each.kind == kind)
         yield f"{kind}s: {', '.join(f'{count} {WORDS.get(state, state)}' for state, count in states.items())}"
     if lacking:
-        known = sum(asset.size or 0 for asset in lacking) / 1e6
-        more = " and what has no known size" if any(asset.size is None for asset in lacking) else ""
-        yield f"assets: {len(lacking)} missing; `robustness assets get --missing` downloads {known:,.0f} MB{more}"
+        sizes = [file.size for asset in lacking for file in asset.files]
+        known, least = sum(size or 0 for size in sizes) / 1e6, "at least " if None in sizes else ""
+        size = f" ({least}{known:,.0f} MB)" if known else ""
+        yield f"assets: {len(lacking)} missing; `robustness assets get --missing` downloads them{size}"
 
 
 def _diagnose_attack(name: str, resources: Resources) -> Diagnosis:

@@ -124,7 +124,7 @@ def test_the_doctor_ends_in_how_many_are_ready_and_how_to_get_the_rest() -> None
     assert lines == [
         "attacks: 2 ready, 1 missing",
         "test sets: 1 to be downloaded from the hub at first use",
-        "assets: 2 missing; `robustness assets get --missing` downloads 11 MB and what has no known size",
+        "assets: 2 missing; `robustness assets get --missing` downloads them (at least 11 MB)",
     ]
     assert len(list(summarise(found, []))) == 2
 
