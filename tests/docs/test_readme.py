@@ -31,8 +31,6 @@ PAGES = ("README", *(f"docs/{name}" for name in (*GUIDES, "runs", "commands")))
 OTHERS = {"docs/generation": "tests/docs/test_text_docs.py", "docs/tasks": "tests/runs/test_topics.py"}
 """Pages with commands that other tests run."""
 README = "\n".join((ROOT / f"{page}.md").read_text(encoding="utf-8") for page in PAGES)
-FEW = ["--dev-limit", "60", "--grid", "one"]
-"""Development rows and learning rates, so that training takes seconds."""
 BASE = "sentence-transformers/all-MiniLM-L6-v2"
 
 
@@ -48,7 +46,6 @@ def commands() -> list[str]:
 
 def run_command(line: str, replacements: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> int:
     words = [replacements.get(word, word) for word in shlex.split(line, comments=True)]
-    words += FEW if words[1] == "train" else []
     monkeypatch.setattr(sys, "argv", words)
     try:
         main()
