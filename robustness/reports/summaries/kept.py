@@ -30,9 +30,16 @@ class Kept:
     """`worst-case` over several attacks, the only attack, or `none`: the rows of an adversarial test set itself."""
     n: int
     clean: Both | None
-    """Fractions of right answers to the clean texts; None where they are unknown."""
+    """Fractions of right answers to the clean texts of these examples; None where they are unknown."""
     robust: Both
     verdict: Verdict
+    clean_accuracy: Both | None = None
+    """Of the whole test set, where only examples that both arms have right were attacked: then `clean` is 1."""
+
+    @property
+    def is_chosen(self) -> bool:
+        """Whether only examples that both arms have right were attacked."""
+        return self.clean_accuracy is not None and self.clean_accuracy != self.clean
 
     @property
     def shares(self) -> Both | None:
@@ -58,13 +65,15 @@ def find_kept(rows: pd.DataFrame, known: Both | None = None) -> Iterator[Kept]:
         left = (planned["reference_value"] + planned["candidate_value"]).where(planned["attack"] != WORST_CASE, -1.0)
         row = planned.loc[left.idxmin()]
         here = rows[rows["testset"] == testset]
+        is_static = row["attack"] == NO_ATTACK
         yield Kept(
             testset=str(testset),
             attack=str(row["attack"]),
             n=int(row["n"]),
-            clean=known if row["attack"] == NO_ATTACK else find_clean(here, str(row["attack"]), known),
+            clean=known if is_static else find_clean(here, str(row["attack"]), known),
             robust=(float(row["reference_value"]), float(row["candidate_value"])),
             verdict=Verdict(row["verdict"]),
+            clean_accuracy=known if is_static else _whole_accuracy(here, known),
         )
 
 
@@ -80,6 +89,11 @@ def find_clean(here: pd.DataFrame, attack: str, known: Both | None = None) -> Bo
     counts = mine.groupby("metric")["n"].max()
     if counts.get("attack_success_rate", 0) == counts.get("robust_accuracy", -1):
         return 1.0, 1.0  # only rows that both arms have right were attacked
+    return _whole_accuracy(here, known)
+
+
+def _whole_accuracy(here: pd.DataFrame, known: Both | None) -> Both | None:
+    """Of all the clean texts of a test set."""
     clean = here[(here["attack"] == NO_ATTACK) & (here["population"] == "all") & (here["aggregation"] == "mean")]
     clean = clean[clean["metric"].isin(["accuracy", "exact_match"])]
     if clean.empty:
@@ -88,10 +102,10 @@ def find_clean(here: pd.DataFrame, attack: str, known: Both | None = None) -> Bo
 
 
 def mean_kept(kept: Sequence[Kept]) -> tuple[Both | None, Both] | None:
-    """Returns both arms' clean and robust accuracy, the mean over test sets; None without any."""
+    """Returns both arms' accuracy on whole clean test sets and under attack, the means over test sets."""
     if not kept:
         return None
-    known = [each.clean for each in kept if each.clean is not None]
+    known = [each.clean_accuracy for each in kept if each.clean_accuracy is not None]
     robust = _mean([each.robust for each in kept])
     return (_mean(known) if len(known) == len(kept) else None), robust
 

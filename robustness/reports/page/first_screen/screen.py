@@ -179,6 +179,9 @@ def _lead(answer: Summary, rows: pd.DataFrame) -> Lead | None:
     is_static = all(each.attack == NO_ATTACK for each in answer.kept)
     before = "On adversarial texts" if is_static else "After the strongest attack"
     words = "{} has {} right" if is_static else "{} keeps {}"
+    if any(each.is_chosen for each in answer.kept):
+        n = sum(each.n for each in answer.kept)
+        before = f"Of {n:,} examples that both had right, after the strongest attack"
     if len(answer.kept) > 1:
         before += f", averaged over {len(answer.kept)} test sets,"
     return Lead(
@@ -205,6 +208,8 @@ def _smallest(kept: Sequence[Kept], rows: pd.DataFrame) -> str:
         here = rows[(rows["testset"] == each.testset) & (rows["attack"] == each.attack)]
         here = here[here["family"] == Family.PLANNED]
         gaps += [(float(value), each) for value in here["detectable"].dropna()]
+    if not gaps and int(rows["n_seeds"].max()) > 1:
+        return ""  # the headline says what is missing
     if not gaps:
         return "With so few examples this run would find no gap."
     gap, best = min(gaps, key=lambda found: found[0])
@@ -226,6 +231,8 @@ def _charts(shown: Sequence[Summary], places: dict[str, list[TestsetPlaces]]) ->
         caption = _of_many(min(each.n_attacks, MAX_ATTACKS), each.n_attacks, "attacks, the strongest")
         if each.metric == "f1":
             caption = "F1 of the answers, percent."
+        if not caption and any(kept.is_chosen and kept.testset == each.title for kept in answer.kept):
+            caption = "Of the examples that both arms have right without an attack."
         columns = slope_columns(each)
         yield Chart(title, draw_slopes(columns, answer.arms, label), len(columns) > MANY_COLUMNS, caption)
 

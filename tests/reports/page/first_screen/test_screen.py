@@ -59,6 +59,26 @@ def test_a_pair_has_its_clean_accuracy_what_is_kept_and_the_smallest_gap(look: A
     assert [row.is_planned for row in screen.forest.rows] == [False, True]
 
 
+def test_where_only_what_both_have_right_is_attacked_clean_accuracy_is_of_the_whole_test_set(look: Any) -> None:
+    rate = {"metric": "attack_success_rate", "population": "both_correct", "family": "secondary", "n": 30}
+    screen = look(CLEAN | {"reference_value": 0.22, "candidate_value": 0.16}, BROKEN | {"n": 30}, rate)
+
+    assert screen.headline.collapse == "Both collapse under swap."
+    assert screen.lead.clean == "Clean accuracy 22 % for full, 16 % for LoRA."
+    assert screen.lead.before == "Of 30 examples that both had right, after the strongest attack"
+    assert "no attack: full 100.0 %" in screen.charts[0].svg
+    assert screen.charts[0].caption == "Of the examples that both arms have right without an attack."
+
+
+def test_two_seeds_are_not_told_that_examples_are_too_few(look: Any) -> None:
+    seeds = {"pair": "sst2 lora, 2 seeds", "n_seeds": 2}
+    rows = [row | seeds for row in (CLEAN, BROKEN | {"detectable": None, "reason": "two-seeds"})]
+    screen = look(*rows, seeds=2)
+
+    assert screen.lead.smallest == ""
+    assert screen.headline.difference == "Two training seeds do not tell two methods apart: a third is needed."
+
+
 def test_without_a_detectable_gap_the_first_screen_says_so(look: Any) -> None:
     lead = look(CLEAN, BROKEN | {"detectable": None}).lead
 
