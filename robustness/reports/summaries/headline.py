@@ -122,12 +122,17 @@ def _describe_collapse(kept: Sequence[Kept], planned: pd.DataFrame, arms: Arms) 
         return f"{_clause(collapse, arms)} {_under(only, planned)}."
     total, found = len(judged), Counter(collapse for _, collapse in judged)
     if not set(found) & set(COLLAPSES):
-        return f"both hold up on all {total} test sets." if found[Collapse.HOLD] == total else NEITHER.format(total)
+        every = found[Collapse.HOLD] == total
+        return f"both hold up on {_all(total)} test sets." if every else NEITHER.format(total)
     if len(found) == 1:
-        return f"{_clause(judged[0][1], arms)} on all {total} test sets."
+        return f"{_clause(judged[0][1], arms)} on {_all(total)} test sets."
     first, *others = (each for each in COLLAPSES if found[each])
     clauses = [f"{_clause(first, arms)} on {found[first]} of {total} test sets"]
     return f"{join_words([*clauses, *(f'{_subject(each, arms)} on {found[each]}' for each in others)])}."
+
+
+def _all(n: int) -> str:
+    return "both" if n == 2 else f"all {n}"
 
 
 def _subject(collapse: Collapse, arms: Arms) -> str:
@@ -139,7 +144,7 @@ def _subject(collapse: Collapse, arms: Arms) -> str:
 def _clause(collapse: Collapse, arms: Arms) -> str:
     """A collapse in words, without its place."""
     alone = {Collapse.REFERENCE: arms.reference, Collapse.CANDIDATE: arms.candidate}
-    return f"only {alone[collapse].name} collapses" if collapse in alone else collapse.value
+    return f"{alone[collapse].name} alone collapses" if collapse in alone else collapse.value
 
 
 def _under(kept: Kept, planned: pd.DataFrame) -> str:
@@ -261,11 +266,12 @@ def _count_collapses(answers: Sequence[Answered]) -> str:
     one = sum(bool(found & _ALONE) and Collapse.BOTH not in found for found in judged)
     total = len(judged)
     if both == total:
-        return f"both arms collapse in all {total} {noun}{where}."
+        return f"both arms collapse in {_all(total)} {noun}{where}."
     if both + one == 0:
         return f"no arm collapses in any of {total} {noun}."
     if not both:
-        return f"one arm collapses in {'all' if one == total else f'{one} of'} {total} {noun}{where}."
+        share = _all(total) if one == total else f"{one} of {total}"
+        return f"one arm collapses in {share} {noun}{where}."
     rest = f" and one arm in {one}" if one else ""
     return f"both arms collapse in {both} of {total} {noun}{rest}{where}."
 
@@ -286,6 +292,6 @@ def _count_verdicts(verdicts: Counter[Verdict], arms: Arms) -> str:
     clauses += [f"one arm is only less accurate in {less}"] if less else []
     clauses += [f"both count as equal in {equal}"] if equal else []
     if not open_ and len(clauses) == 1:
-        return f"{clauses[0].rpartition(' in ')[0]} in all {total}."
+        return f"{clauses[0].rpartition(' in ')[0]} in {_all(total)}."
     rest = f"; of {open_} this run cannot say" if open_ else ""
     return f"{join_words(clauses)} of {total}{rest}."

@@ -42,9 +42,9 @@ def left(reference: float, candidate: float, **cells: object) -> dict[str, objec
         (left(0.23, 0.21), "Neither collapses under swap."),
         (left(0.7, 0.65), "Both hold up under swap."),
         (left(0.67, 0.65), "Neither collapses under swap."),
-        (left(0.5, 0.1, **FRAGILE), "Only LoRA collapses under swap."),
-        (left(0.1, 0.5, verdict="full-more-fragile"), "Only full fine-tuning collapses under swap."),
-        (left(0.5, 0.1, verdict="less-accurate"), "Only LoRA collapses under swap."),
+        (left(0.5, 0.1, **FRAGILE), "LoRA alone collapses under swap."),
+        (left(0.1, 0.5, verdict="full-more-fragile"), "Full fine-tuning alone collapses under swap."),
+        (left(0.5, 0.1, verdict="less-accurate"), "LoRA alone collapses under swap."),
         (left(0.3, 0.1), "At least one collapses under swap."),
         (left(0.225, 0.19, **EQUAL), "Both collapse under swap."),
         (left(0.24, 0.195, **EQUAL), "Neither collapses under swap."),
@@ -72,6 +72,7 @@ def test_several_test_sets_are_counted(say: Any) -> None:
     )  # fmt: skip
 
     assert every.collapse == "Both collapse on all 3 test sets."
+    assert say(left(0.7, 0.7, testset="a"), left(0.9, 0.8, testset="b")).collapse == "Both hold up on both test sets."
     assert none.collapse == "Neither collapses on any of 2 test sets."
     assert mixed.collapse == ("Both collapse on 1 of 4 test sets, at least one on 1 and LoRA alone on 1.")
 

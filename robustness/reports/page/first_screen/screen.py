@@ -281,7 +281,8 @@ def _strongest(places: Sequence[TestsetPlaces]) -> list[tuple[Place, str]]:
     found: list[tuple[Place, str]] = []
     for each in places:
         chosen = each.compared if _is_static(each) else each.compared[-1:]
-        found += [(place, place.testset if several else "") for place in chosen]
+        stands = " as it stands" if _is_static(each) else ""
+        found += [(place, f"{place.testset}{stands}" if several else "") for place in chosen]
     return found
 
 

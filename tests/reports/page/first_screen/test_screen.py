@@ -115,7 +115,7 @@ def test_several_pairs_have_a_line_each_one_forest_and_no_empty_chart(look: Any)
     assert [row.name for row in screen.forest.rows] == ["pair-0", "pair-1"]
     assert [chart.title for chart in screen.charts] == ["pair-0", "pair-1"]
     assert str(screen.headline) == (
-        "Both arms collapse in all 2 pairs. Which arm is weaker, this run cannot say of any."
+        "Both arms collapse in both pairs. Which arm is weaker, this run cannot say of any."
     )
 
 
