@@ -9,7 +9,6 @@ from statistics import fmean
 import pandas as pd
 
 from robustness.reports.comparisons.comparison import Family
-from robustness.reports.comparisons.methods import fragile_verdicts
 from robustness.reports.summaries.arms import Arms, arms_of_pair, arms_of_run
 from robustness.reports.summaries.circumstances import describe_circumstances
 from robustness.reports.summaries.headline import Headline, headline
@@ -51,8 +50,6 @@ class Summary:
     details: tuple[str, ...] = ()
     caveats: tuple[str, ...] = ()
     controls: tuple[str, ...] = ()
-    counts: tuple[tuple[Verdict, str, int], ...] = ()
-    """Of the planned comparisons: verdict, in words, how many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +161,6 @@ def answer_rows(
         details=tuple(filter(None, (*details, *effort))),
         caveats=(*caveats, *filter(None, further)),
         controls=beside,
-        counts=tuple(_counts(planned, arms)),
     )
 
 
@@ -209,18 +205,3 @@ def _describe_undecided(undecided: pd.DataFrame, rows: pd.DataFrame, arms: Arms)
         yield from describe_inconclusive(elsewhere, arms)
     elif efforts_at_floor(undecided, rows).empty:
         yield from describe_inconclusive(undecided, arms)
-
-
-def _counts(planned: pd.DataFrame, arms: Arms) -> Iterator[tuple[Verdict, str, int]]:
-    """Each verdict in words and its number; who is less accurate only where someone is."""
-    tally = planned["verdict"].value_counts()
-    less = planned[planned["verdict"] == Verdict.LESS_ACCURATE]["difference"]
-    for verdict, arm in zip(
-        fragile_verdicts(planned["contrast"].iloc[0]), (arms.candidate, arms.reference), strict=True
-    ):
-        yield verdict, f"{arm.short} more fragile", int(tally.get(verdict, 0))
-    yield Verdict.LESS_ACCURATE, f"{arms.candidate.short} less accurate", int((less > 0).sum())
-    if (less <= 0).any():
-        yield Verdict.LESS_ACCURATE, f"{arms.reference.short} less accurate", int((less <= 0).sum())
-    for verdict in (Verdict.EQUIVALENT, Verdict.INCONCLUSIVE):
-        yield verdict, verdict.value, int(tally.get(verdict, 0))

@@ -207,7 +207,6 @@ def test_same_success_rate_lower_clean_accuracy(ask: Any) -> None:
         "Clean accuracy on the same 400 examples: full fine-tuning 92.0 %, LoRA 84.0 %.",
     )
     assert answer.caveats == ("In the only comparison: the gap in clean accuracy explains the difference.",)
-    assert answer.counts[2] == (Verdict.LESS_ACCURATE, "LoRA less accurate", 1)
 
 
 @pytest.mark.parametrize(("sign", "name"), [(1, "LoRA"), (-1, "full fine-tuning")])
@@ -267,7 +266,6 @@ def test_who_is_less_accurate_the_sign_says(ask: Any, differences: tuple[float, 
     answer = ask(*(LESS | {"attack": f"a{i}", "difference": each} for i, each in enumerate(differences)))
 
     assert answer.headline.difference == words
-    assert (Verdict.LESS_ACCURATE, "full less accurate", 1) in answer.counts
 
 
 def test_only_comparisons_that_say_so_are_counted_as_less_accurate(ask: Any) -> None:
@@ -467,7 +465,6 @@ def test_controls_are_told_apart_and_counted_nowhere(ask: Any) -> None:
         "identity on set: full fine-tuning keeps 50.0 % and LoRA 40.0 %; +10.0 points (95 % interval +5.0 to +15.0, "
         "p = 0.400, n = 400).",
     )
-    assert sum(count for _, _, count in answer.counts) == 1
 
 
 @pytest.mark.parametrize("family", [None, float("nan"), "", "secondary", "effort"])
@@ -477,7 +474,7 @@ def test_a_run_without_a_planned_comparison_counts_nothing(ask: Any, family: obj
     assert answer.headline.difference == (
         "No attack and no adversarial test set has been compared: there is no verdict on fragility."
     )
-    assert answer.verdict is None and answer.details == () and answer.counts == ()
+    assert answer.verdict is None and answer.details == () and answer.kept == ()
 
 
 def test_examples_left_out_are_counted_and_placed(ask: Any) -> None:
@@ -525,18 +522,6 @@ def test_arms_of_one_adaptation_are_told_apart(ask: Any) -> None:
     answer = ask(FRAGILE, arms=name_arms("lora", "lora"))
 
     assert answer.headline.difference == "LoRA (candidate) is more fragile than LoRA (reference)."
-
-
-def test_chips_count_every_planned_comparison_once(ask: Any) -> None:
-    answer = ask(FRAGILE, SWAPPED | {"attack": "a"}, LESS | {"attack": "b"}, EQUAL | {"attack": "c"}, {"attack": "d"})
-
-    assert answer.counts == (
-        (Verdict.PEFT_MORE_FRAGILE, "LoRA more fragile", 1),
-        (Verdict.FULL_MORE_FRAGILE, "full more fragile", 1),
-        (Verdict.LESS_ACCURATE, "LoRA less accurate", 1),
-        (Verdict.EQUIVALENT, "equivalent", 1),
-        (Verdict.INCONCLUSIVE, "inconclusive", 1),
-    )
 
 
 def test_no_headline_is_longer_than_25_words_even_of_long_names(ask: Any) -> None:
