@@ -35,6 +35,8 @@ class SubgroupSection:
     arms: Arms
     margin: str
     strips: tuple[Strips, ...]
+    folded: tuple[Strips, ...]
+    """Of single pairs, where there are methods over several seeds."""
     fragility: PageTable
     pairs: PageTable
 
@@ -48,12 +50,19 @@ def describe_subgroups(
     for name, method in tables[Table.PAIRS].groupby("pair", sort=False)["method"].first().items():
         named.setdefault(str(name), arms_of_run(pairs_of(str(method), record), record))
     rates = fragility[fragility["low"].notna()]
-    groups = list(rates.groupby("pair", sort=False))[: max(1, len(shown))]
     margin = record.statistics.margin
+    methods = [name for name in named if name not in {pair.name for pair in record.pairs}]
+    drawn = {
+        name: draw_strips(name, rows, margin, named[name])
+        for name in (*methods, *(pair.name for pair in shown))
+        if len(rows := rates[rates["pair"] == name])
+    }
+    first = [name for name in drawn if name in methods] or list(drawn)
     return SubgroupSection(
         arms=arms,
         margin=f"{100 * margin:g}",
-        strips=tuple(draw_strips(str(name), rows, margin, named[str(name)]) for name, rows in groups),
+        strips=tuple(drawn[name] for name in first),
+        folded=tuple(figure for name, figure in drawn.items() if name not in first),
         fragility=fragility_table(fragility, arms),
         pairs=pairs_table(tables[Table.PAIRS], arms),
     )

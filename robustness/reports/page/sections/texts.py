@@ -82,6 +82,7 @@ class BrowsedText:
     gold: str
     results: tuple[Result, ...]
     original: tuple[Piece, ...]
+    """The text without an attack; of a ready-made row, its changes are marked."""
     arms: tuple[ArmText, ...]
     keys: tuple[str, str]
     """The answers of both arms to filter by: a label, or right and wrong of free answers."""
@@ -269,12 +270,12 @@ def _text(row: dict[Any, Any], pair: PairRecord, arms: Arms, *, is_free: bool) -
     known = [role for role in named if not pd.isna(row[f"status_{role}"])]
     first = known[0]
     is_attacked = row["attack"] != NO_ATTACK
-    original = whole_text(row[f"original_text_{first}"])
-    marked = {
-        role: mark_letters(original, whole_text(row[f"adversarial_text_{role}"]))
-        for role in known
-        if not pd.isna(row[f"adversarial_text_{role}"])
-    }
+    found = {role: row[f"adversarial_text_{role}"] for role in known if not pd.isna(row[f"adversarial_text_{role}"])}
+    given = row[f"original_text_{first}"]
+    # A row of a clean set has no original, and one that was not attacked has nothing else.
+    original = whole_text(next(iter(found.values()), "") if pd.isna(given) else given)
+    marked = {role: mark_letters(original, whole_text(text)) for role, text in found.items()}
+    shown = (Piece(original, changed=False),) if is_attacked or not marked else marked[next(iter(marked))].after
     keys = tuple(_key(row, role, is_free=is_free) for role in named)
     return BrowsedText(
         pair=pair.name,
@@ -283,8 +284,8 @@ def _text(row: dict[Any, Any], pair: PairRecord, arms: Arms, *, is_free: bool) -
         example_id=str(row["example_id"]),
         gold=str(row[f"gold_{first}"]),
         results=row["results"],
-        original=shorten_unchanged(next(iter(marked.values())).before if marked else (Piece(original, False),)),
-        arms=tuple(_arm(row, role, named, marked, is_free=is_free) for role in known),
+        original=shorten_unchanged(shown),
+        arms=tuple(_arm(row, role, named, marked if is_attacked else {}, is_free=is_free) for role in known),
         keys=(keys[0], keys[1]),
     )
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pandas as pd
 import pytest
 
-from robustness.reports.page.sections.subgroups import draw_strips, spell_place
+from robustness.reports.page.sections.subgroups import describe_subgroups, draw_strips, spell_place
 from robustness.reports.page.strips import Strips
 from robustness.reports.summaries.arms import name_arms
+from robustness.reports.tables.columns import Table, arrange
 
 
 @pytest.mark.parametrize(
@@ -85,3 +87,19 @@ def test_of_many_places_the_planned_and_the_telling_are_drawn_and_the_others_cou
 
     assert len(figure.rows) == 20 and figure.note.startswith("20 of 60 places")
     assert figure.rows[2].name == "swap  ·  label 57"
+
+
+def test_methods_over_their_seeds_come_before_their_pairs_which_are_folded(run_writer: Any) -> None:
+    record = run_writer.record(seeds=2)
+    names = ["pair-0", "pair-1", "sst2 lora, 2 seeds"]
+    fragility = pd.concat([rows(2).assign(pair=name) for name in names], ignore_index=True)
+    pairs = pd.DataFrame({"pair": names, "method": "lora", "n_seeds": [1, 1, 2], "seed_sd": None, "noise_floor": 0.0})
+    tables = {
+        Table.FRAGILITY: arrange(Table.FRAGILITY, fragility),
+        Table.PAIRS: arrange(Table.PAIRS, pairs),
+    }
+
+    section = describe_subgroups(tables, record.pairs, record)
+
+    assert [figure.name for figure in section.strips] == ["sst2 lora, 2 seeds"]
+    assert [figure.name for figure in section.folded] == ["pair-0", "pair-1"]

@@ -77,6 +77,17 @@ def test_a_run_that_attacks_nothing_shows_its_texts_as_they_stand(tmp_path: Path
     assert items(found)[0].get("data-outcome") == Result.NEITHER
 
 
+def test_a_row_as_it_stands_is_shown_once_and_marked_against_its_original_where_it_has_one(world: Any) -> None:
+    rows = [{"checkpoint": name, "attack": "none", "clean_response": None} for name in ("full-0", "lora-0")]
+    plain = [row | {"original_text": None} for row in rows]
+
+    (marked,), (unmarked,) = (texts_of(world, *each).texts for each in (rows, plain))
+
+    assert [(p.text, p.changed) for p in marked.original] == [("fi", False), ("m", True), ("e", False)]
+    assert [(p.text, p.changed) for p in unmarked.original] == [("fime", False)]
+    assert not any(arm.text for text in (marked, unmarked) for arm in text.arms)
+
+
 @pytest.fixture
 def world(run_writer: Any) -> Any:
     return run_writer.record()
