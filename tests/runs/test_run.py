@@ -243,7 +243,7 @@ def test_a_pair_the_gate_refuses_writes_nothing(tiny: Any, tmp_path: Path) -> No
     [
         ({"limit": 0}, UsageError, "at least 1"),
         ({"device": "tpu"}, UsageError, "unknown device"),
-        ({"dtype": "float16"}, UsageError, "unknown dtype"),
+        ({"dtype": "float16"}, UsageError, "--dtype float16: expected one of 'auto', 'float32' or 'bfloat16'"),
         ({"suite": "advglu"}, DefinitionError, "did you mean 'advglue'"),
         ({"testsets": ["rte"]}, UsageError, "no pair"),
         ({"attacks": ["identity", "identity"]}, UsageError, "named twice"),
