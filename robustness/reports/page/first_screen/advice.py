@@ -77,7 +77,8 @@ def advise(answer: Summary, rows: pd.DataFrame, examples: pd.DataFrame, record: 
     if reasons & {Reason.SHARED_REFERENCE, Reason.SHARED_CANDIDATE}:
         return Advice("To get an answer", ("Train both arms anew with every seed: three seeds or more of each.",))
     if seeds == MIN_SEEDS - 1:
-        return Advice("To get an answer", ("Train and run a third seed of both arms, better five.",))
+        words = "Train and run a third seed of both arms, better five."
+        return Advice("To get an answer", (words,), cost="each further seed costs about half of this run again")
     if set(planned["reason"]) == {Reason.CEILING}:
         return Advice("To get an answer", ("Both are nearly always right: take stronger attacks.",))
     if set(planned["reason"]) == {Reason.FLOOR}:

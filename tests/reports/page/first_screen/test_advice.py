@@ -93,6 +93,13 @@ def test_where_examples_do_not_help_the_advice_is_another(ask: Any, cells: dict[
     assert words in " ".join(advice.sentences) and advice.command == ""
 
 
+def test_two_seeds_ask_for_a_third_and_tell_its_cost(ask: Any) -> None:
+    advice = ask(OPEN | {"pair": "sst2 lora, 2 seeds", "n_seeds": 2, "reason": "two-seeds"})
+
+    assert advice.sentences == ("Train and run a third seed of both arms, better five.",)
+    assert advice.cost == "each further seed costs about half of this run again"
+
+
 def test_a_found_difference_is_told_how_far_it_reaches(ask: Any) -> None:
     advice = ask(OPEN | {"verdict": "peft-more-fragile"})
 
