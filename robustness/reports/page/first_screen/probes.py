@@ -23,6 +23,8 @@ ROBUST = "robust"
 """What larger values mean, of distances and radii."""
 WIDEST = 10.0
 """Doublings that the scale has room for."""
+ONE_SEARCH = ["pair", "testset", "probe", "norm", "radius", "sigma", "scope"]
+"""Numbers of one search are one distance in several units: the first of them stands for all."""
 _KINDS = {
     Direction.CANDIDATE: ("candidate", "cand"),
     Direction.REFERENCE: ("reference", "ref"),
@@ -31,11 +33,12 @@ _KINDS = {
 
 
 def claims_of(compared: pd.DataFrame) -> pd.DataFrame:
-    """Returns the ratios of all pairs that may support a claim, those with a direction first."""
+    """Returns the ratios of all pairs that may support a claim, one of each search, those with a direction first."""
     mine = compared[(compared["comparison"] == RATIO) & compared["layer"].isna() & compared["module"].isna()]
     mine = mine[mine["low"].notna() & (mine["direction"] != Direction.NEUTRAL)]
     mine = mine[~mine["quantity"].astype(str).str.endswith(PER_LENGTH)]
     mine = mine[(mine[["ratio", "low", "high"]].astype(float) > 0).all(axis=1)]
+    mine = mine.drop_duplicates(ONE_SEARCH)
     order = (mine["direction"] == Direction.NO_DIFFERENCE).argsort(kind="stable")
     return mine.iloc[order]
 

@@ -146,7 +146,9 @@ def test_probes_alone_say_who_is_more_sensitive_and_give_no_verdict(look: Any) -
         "pair": "pair-0", "testset": "set", "probe": "distance", "quantity": "distance", "comparison": "ratio",
         "ratio": 0.5, "low": 0.4, "high": 0.6, "n": 60, "larger_values": "robust",
     }  # fmt: skip
-    rows = [ratio | {"direction": "candidate-more-sensitive"}, ratio | {"direction": "neutral"}]
+    found = ratio | {"direction": "candidate-more-sensitive"}
+    in_another_unit = found | {"quantity": "relative-distance"}
+    rows = [found, in_another_unit, ratio | {"direction": "neutral"}]
     screen = look(CLEAN, sensitivity_pairs=pd.DataFrame(rows).reindex(columns=columns))
 
     assert str(screen.headline) == (
