@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from robustness.definitions.tasks import find_task, is_task_file
 from robustness.errors import UsageError, shorten
 from robustness.options import Arms, PathLike, RunSettings, TrainSettings
-from robustness.paths import DATA_VARIABLE, expand, find_data
+from robustness.paths import expand, find_data
 from robustness.reports.choices import choose_format, choose_statistics
 from robustness.reports.report import Report, build_report, write_report
 from robustness.reports.run_comparison import RunComparison, read_comparison
@@ -26,11 +24,7 @@ from robustness.runs.storage.disk import explain_failed_writes
 from robustness.training.demo import train_demo, train_text_demo
 
 if TYPE_CHECKING:
-    from robustness.doctor import Diagnosis
-    from robustness.recipes.assets.registry import Asset
-    from robustness.runs.planning.estimate import Estimate, Rate
     from robustness.runs.planning.plan import Plan
-    from robustness.runs.planning.rows import Draft
     from robustness.runs.verification import Verification
 
 MessageCallback = Callable[[str], None]
@@ -172,52 +166,6 @@ def load(folder: PathLike) -> Report:
     return build_report(_folder("load", "folder", folder)).report
 
 
-def draft(plan: Plan) -> Draft:
-    """Reads a plan's test sets and checkpoint configs, for `estimate` and `foresee`; loads no weights.
-
-    Raises:
-        RobustnessError: a test set that cannot be read, or no pair whose checkpoints can be.
-    """
-    from robustness.runs.planning.rows import read_draft  # imports torch
-
-    return read_draft(plan)
-
-
-def estimate(
-    plan: Plan | Draft, *, pilot: str | Path | None = None, teraflops: float | None = None
-) -> tuple[Estimate, Rate]:
-    """Returns what a plan will ask of its checkpoints, and the rate of this machine; loads no weights.
-
-    Args:
-        plan: what is to run, or its draft.
-        pilot: a run folder whose counts stand for those of this plan, such as one of a few examples.
-        teraflops: the rate, in 10^12 operations a second; None: timed for two seconds.
-
-    Raises:
-        RobustnessError: a test set or a checkpoint that cannot be read, a pilot that is none, or a rate of 0 or less.
-    """
-    from robustness.runs.planning.cost import Costing, given_rate  # imports torch
-    from robustness.runs.planning.rows import Draft
-
-    rate = None if teraflops is None else given_rate(teraflops)
-    read = plan if isinstance(plan, Draft) else draft(plan)
-    costing = Costing(read, None if pilot is None else Path(expand(pilot)))
-    return costing.estimate(), rate or costing.measure()
-
-
-def foresee(plan: Plan | Draft, *, pilot: str | Path | None = None) -> tuple[str, ...]:
-    """Returns lines that say which gaps a plan can find; of a `pilot`, a run folder, discordant examples are counted.
-
-    Raises:
-        RobustnessError: a test set that cannot be read, or a pilot that is none.
-    """
-    from robustness.runs.planning.foresight import foresee as foresee_draft
-    from robustness.runs.planning.rows import Draft
-
-    read = plan if isinstance(plan, Draft) else draft(plan)
-    return tuple(foresee_draft(read, None if pilot is None else Path(expand(pilot))))
-
-
 def verify(folder: str | Path, *, sample: int = 100, seed: int = 0, device: str = "auto") -> Verification:
     """Judges a random sample of a run's stored texts again with its checkpoints; says where the two disagree.
 
@@ -275,51 +223,6 @@ def compare(first: str | Path, second: str | Path) -> RunComparison:
         RunError: a folder is not a run, or the two share no cell.
     """
     return read_comparison(Path(expand(first)), Path(expand(second)))
-
-
-def doctor(data: str | Path | None = None) -> list[Diagnosis]:
-    """Returns for every attack and test set whether it is ready, or what is missing; downloads nothing."""
-    from robustness.doctor import diagnose
-
-    return list(diagnose(find_data(data)))
-
-
-def list_assets(data: str | Path | None = None) -> list[tuple[Asset, Path | None]]:
-    """Returns every asset that recipes read, with where it lies, or None."""
-    from robustness.recipes.assets.pretrained import locate
-    from robustness.recipes.assets.registry import ASSETS
-    from robustness.recipes.assets.resources import Resources
-
-    resources = Resources.of(find_data(data))
-    return [(asset, locate(asset, resources)) for asset in ASSETS.values()]
-
-
-def get_assets(
-    names: Sequence[str],
-    *,
-    data: str | Path | None = None,
-    on_message: MessageCallback | None = None,
-    on_bytes: Callable[[str, int, int | None], None] | None = None,
-) -> list[Path]:
-    """Downloads assets into the data folder, which is made where it is not there; returns their paths.
-
-    Args:
-        names: of the assets.
-        data: the folder; None: ROBUSTNESS_DATA.
-        on_message: called with a line for each file.
-        on_bytes: called with the asset's name, the bytes received of a file, and its size where that is known.
-
-    Raises:
-        UsageError: no data folder is named, or no such asset.
-        DataError: an asset is not available or not the published file; earlier ones are kept.
-    """
-    from robustness.recipes.assets.downloading import get_asset
-
-    given = data if data is not None else os.environ.get(DATA_VARIABLE)
-    if not given:
-        raise UsageError(f"assets get: no folder to put them in; give --data DIR or set {DATA_VARIABLE}")
-    say, count = on_message or (lambda _: None), on_bytes or (lambda *_: None)
-    return [get_asset(name, Path(expand(given)), say, count) for name in names]
 
 
 def check(attack: str | object, *, seed: int = 0, data: PathLike | None = None) -> str:
@@ -392,17 +295,6 @@ def train(
     from robustness.training.protocol import TrainingSettings
     from robustness.training.training import train as train_checkpoints
 
-    protocol = TrainingSettings(
-        protocol=chosen.protocol,
-        match=chosen.match,
-        grid=chosen.grid,
-        targets=chosen.targets,
-        dev_limit=chosen.dev_limit,
-        max_steps=chosen.steps,
-        accumulation=chosen.accumulation,
-        checkpointing=chosen.checkpointing,
-        bf16=chosen.bf16,
-    )
     return train_checkpoints(
         _name("train", "testset", testset),
         base=_name("train", "base", base),
@@ -411,7 +303,7 @@ def train(
         out=_folder("train", "out", out),
         data=find_data(chosen.data),
         limit=chosen.limit,
-        settings=protocol if chosen.epochs is None else replace(protocol, epochs=chosen.epochs),
+        settings=TrainingSettings.of(chosen),
         device=chosen.device,
         progress=on_message,
     )

@@ -143,15 +143,15 @@ def show(
 @app.command(epilog=epilog("doctor"))
 def doctor(data: Data = None) -> None:
     """Say which attacks and test sets are ready, and what is missing."""
-    from robustness import api
+    from robustness import machine
     from robustness.doctor import summarise
 
-    found = api.doctor(data)
+    found = machine.doctor(data)
     for diagnosis in found:
         style = {"ready": "green", "missing": "red"}.get(diagnosis.state, "default")
         line = f"{diagnosis.kind:<9} {diagnosis.name:<38} {diagnosis.detail}".rstrip()
         stdout.tell(line, head=f"[{style}]{diagnosis.state:<8}[/]", indent=" " * 8)
-    for line in summarise(found, [asset for asset, place in api.list_assets(data) if place is None]):
+    for line in summarise(found, [asset for asset, place in machine.list_assets(data) if place is None]):
         stdout.tell(line)
 
 
@@ -162,9 +162,9 @@ app.add_typer(assets_app, name="assets")
 @assets_app.command("list", epilog=epilog("assets list"))
 def list_assets(data: Data = None) -> None:
     """List what recipes read, with its size, its licence, and where it lies."""
-    from robustness import api
+    from robustness import machine
 
-    for asset, place in api.list_assets(data):
+    for asset, place in machine.list_assets(data):
         size = f"{asset.size / 1e6:,.1f} MB" if asset.size is not None else "size unknown"
         state = "[green]ready[/]   " if place else "[red]missing[/] "
         found = place or f"robustness assets get {asset.name} --data DIR"
@@ -186,16 +186,16 @@ def get_assets(
     ] = None,
 ) -> None:
     """Download assets into the data folder, verified; nothing is downloaded otherwise."""
-    from robustness import api
+    from robustness import machine
 
     if bool(names) == missing:
         raise UsageError("assets get: expected NAMEs or --missing; `robustness assets list` has the names")
     # Without a folder to put them in, the call below says so.
-    wanted = names or [asset.name for asset, place in api.list_assets(data) if place is None]
+    wanted = names or [asset.name for asset, place in machine.list_assets(data) if place is None]
     if not wanted:
         say("nothing is missing")
     with show_download(stderr) as on_bytes:
-        for path in api.get_assets(wanted, data=data, on_message=say, on_bytes=on_bytes):
+        for path in machine.get_assets(wanted, data=data, on_message=say, on_bytes=on_bytes):
             stdout.print(str(path), markup=False, soft_wrap=True)
 
 

@@ -60,8 +60,10 @@ MAY_IMPORT = {
         "doctor",
         "testing",
     },
-    "terminal": {"errors", "versions", "runs", "api", "reports", "listing", "recipes"},
-    "cli": {"errors", "options", "api", "listing", "terminal", "runs", "reports", "doctor", "versions"},
+    "terminal": {"errors", "versions", "runs", "dry_run", "reports", "listing", "recipes"},
+    "dry_run": {"paths", "runs"},
+    "machine": {"errors", "paths", "doctor", "recipes"},
+    "cli": {"errors", "options", "api", "machine", "listing", "terminal", "runs", "reports", "doctor", "versions"},
     "__main__": {"cli"},
 }
 """Which part may import which; what `engine` and `definitions` need of data alone is no exception.

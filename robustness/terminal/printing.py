@@ -36,19 +36,19 @@ def foretell(plan: Any, like: Path | None, tflops: float | None) -> None:
     Raises:
         RobustnessError: what a run would be refused for too, such as rows that are missing.
     """
-    from robustness import api
+    from robustness import dry_run
 
     print_plan(plan)
-    draft = api.draft(plan)
+    draft = dry_run.draft(plan)
     try:
-        estimate, rate = api.estimate(draft, pilot=like, teraflops=tflops)
+        estimate, rate = dry_run.estimate(draft, pilot=like, teraflops=tflops)
     except (DataError, CheckpointError) as error:  # such as a checkpoint of unknown architecture
         stderr.tell(f"no estimate: {error}")
     else:
         stdout.print(tabulate(estimate))
         for line in estimate.describe(rate):
             stdout.tell(line)
-    for line in api.foresee(draft, pilot=like):
+    for line in dry_run.foresee(draft, pilot=like):
         stdout.tell(line, indent="    ")
 
 

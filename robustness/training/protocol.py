@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import get_args
+from typing import Self, get_args
 
 from robustness.definitions.catalog import Entry
 from robustness.errors import UsageError
-from robustness.options import Grid, Match, Protocol, Targets
+from robustness.options import Grid, Match, Protocol, Targets, TrainSettings
 from robustness.training.adapters import has_targets
 from robustness.training.methods import MethodDefinition, StudySettings
 
@@ -56,6 +56,22 @@ class TrainingSettings:
 
     grid: Grid = "shipped"
     """`wide`: every method tries one more learning rate beyond either end of its grid; `one`: only its largest."""
+
+    @classmethod
+    def of(cls, chosen: TrainSettings) -> Self:
+        """Returns the recipe with what a caller has chosen of it."""
+        made = cls(
+            max_steps=chosen.steps,
+            accumulation=chosen.accumulation,
+            checkpointing=chosen.checkpointing,
+            targets=chosen.targets,
+            bf16=chosen.bf16,
+            dev_limit=chosen.dev_limit,
+            protocol=chosen.protocol,
+            match=chosen.match,
+            grid=chosen.grid,
+        )
+        return made if chosen.epochs is None else replace(made, epochs=chosen.epochs)
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulation", "max_tokens", "max_steps", "dev_limit", "report_limit"):

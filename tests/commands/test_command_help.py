@@ -11,7 +11,7 @@ import typer
 
 import robustness
 from commands import Call
-from robustness import api
+from robustness import api, machine
 from robustness.cli import app
 from robustness.doctor import Diagnosis, summarise
 from robustness.options import RunSettings, TrainSettings
@@ -133,8 +133,8 @@ def test_what_is_missing_is_downloaded_without_being_named(call: Call, monkeypat
     asked: list[list[str]] = []
     there = {"wordnet", "universal_tagset"}
     listed = [(asset, "x" if asset.name in there else None) for asset in ASSETS.values()]
-    monkeypatch.setattr(api, "list_assets", lambda data: listed)
-    monkeypatch.setattr(api, "get_assets", lambda names, **_: asked.append(list(names)) or [])
+    monkeypatch.setattr(machine, "list_assets", lambda data: listed)
+    monkeypatch.setattr(machine, "get_assets", lambda names, **_: asked.append(list(names)) or [])
 
     done = call("assets", "get", "--missing")
     both, neither = call("assets", "get", "--missing", "wordnet"), call("assets", "get")
@@ -148,8 +148,8 @@ def test_ctrl_c_says_how_to_go_on_where_anything_is_kept(call: Call, monkeypatch
     def interrupt(*given: Any, **options: Any) -> None:
         raise KeyboardInterrupt
 
-    for name in ("get_assets", "plan"):
-        monkeypatch.setattr(api, name, interrupt)
+    monkeypatch.setattr(machine, "get_assets", interrupt)
+    monkeypatch.setattr(api, "plan", interrupt)
 
     got = call("assets", "get", "wordnet")
     ran, foretold = (call("run", "smoke", "--pairs", "p", "--out", "o", *more) for more in ([], ["--dry-run"]))

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from commands import Call, one_paragraph
-from robustness import RunSettings, api
+from robustness import RunSettings, api, machine
 from robustness.runs.executors.processes import Processes
 from robustness.runs.progress import CellProgress, LiveScore, Progress
 from robustness.runs.storage.lock import FILE_NAME as LOCK_FILE
@@ -134,7 +134,7 @@ def test_an_error_that_nobody_foresaw_is_one_paragraph_and_its_traceback_is_in_a
     call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr(api, "find_data", lambda data: {}["a [bold]key"])
+    monkeypatch.setattr(machine, "find_data", lambda data: {}["a [bold]key"])
 
     done = call("doctor")
 
@@ -142,7 +142,7 @@ def test_an_error_that_nobody_foresaw_is_one_paragraph_and_its_traceback_is_in_a
     assert done.returncode == 70
     assert one_paragraph(done.stderr), done.stderr
     assert "KeyError: 'a [bold]key'" in done.stderr and str(file) in done.stderr
-    assert re.search(r"\(robustness/api\.py line \d+\)", done.stderr)
+    assert re.search(r"\(robustness/machine\.py line \d+\)", done.stderr)
     written = file.read_text()
     assert "command: robustness doctor" in written and "Traceback" in written and "torch " in written
 
@@ -151,7 +151,7 @@ def test_where_no_file_can_be_written_the_traceback_is_shown(
     call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
-    monkeypatch.setattr(api, "find_data", lambda data: {}["key"])
+    monkeypatch.setattr(machine, "find_data", lambda data: {}["key"])
 
     done = call("doctor")
 

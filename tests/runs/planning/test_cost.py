@@ -13,7 +13,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, BertConfig, BertModel, LlamaConfig
 
-from robustness import RunSettings, api
+from robustness import RunSettings, api, dry_run
 from robustness.cli import main
 from robustness.definitions.catalog import ATTACKS
 from robustness.definitions.tasks import find_task
@@ -157,7 +157,7 @@ def count_stored(folder: Path) -> tuple[int, int, int]:
 
 def estimate(tiny: Any, limit: int, like: Path | None = None) -> Estimate:
     plan = api.plan("smoke", tiny.pairs, RunSettings(**settings(tiny, limit)))
-    return api.estimate(plan, pilot=like, teraflops=1.0)[0]
+    return dry_run.estimate(plan, pilot=like, teraflops=1.0)[0]
 
 
 def test_an_estimate_by_a_pilot_of_the_same_examples_is_what_the_run_counted(tiny: Any, pilot: Any) -> None:
