@@ -16,7 +16,7 @@ MAX_CHARACTERS = 1_200
 MAX_MATCHED = 3_000
 """Characters of a text that is searched for changes, so that a page is made in seconds."""
 KEPT = 120
-"""Characters on either side of what is left out between two changes."""
+"""Characters that are shown on either side of a cut between two changes."""
 GAP = " \u2026 "
 _WORDS = re.compile(r"\s+|[^\s]+")
 
@@ -38,7 +38,7 @@ class Marked:
 
 
 def whole_text(text: object) -> str:
-    """Returns a cell of examples.csv as people read it: the parts of a pair one after the other, a chapter cut."""
+    """Returns a cell of examples.csv in readable form: the parts of a pair one after the other, a long text cut."""
     whole = str(text)
     if whole.startswith("["):
         with suppress(ValueError):  # a single text that merely starts so
@@ -64,7 +64,7 @@ def _shorten(piece: Piece, kept: int) -> Piece:
 
 
 def shown_text(text: object) -> str:
-    """Returns a cell of examples.csv as people read it, cut where it is long."""
+    """Returns a cell of examples.csv in readable form, cut if it is long."""
     whole = whole_text(text)
     return whole if len(whole) <= MAX_CHARACTERS else whole[:MAX_CHARACTERS] + " ..."
 

@@ -49,12 +49,12 @@ class Panels:
 
     @property
     def shown(self) -> tuple[Panel, ...]:
-        """Those that stand open."""
+        """The panels that stand open."""
         return self.panels[:SHOWN]
 
     @property
     def folded(self) -> tuple[Panel, ...]:
-        """Those that a reader unfolds."""
+        """The panels that a reader unfolds."""
         return self.panels[SHOWN:]
 
 

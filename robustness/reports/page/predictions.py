@@ -9,7 +9,7 @@ from robustness.reports.tables.probes.predictions import NUMBER
 from robustness.reports.visible import visible
 
 MOST = 16
-"""Numbers drawn: those that tell most."""
+"""Numbers drawn, by the size of their correlation."""
 IDENTITY = [name for name in NUMBER if name != "checkpoint"]
 
 
@@ -25,7 +25,7 @@ def draw_predictions(predictions: pd.DataFrame, roles: dict[str, str], name: str
     groups.sort(key=lambda group: -abs(float(group[1]["rank_correlation"].median())))
     scale = Scale(1.05)
     rows = tuple(_strip(dict(zip(IDENTITY, names, strict=True)), part, roles, scale) for names, part in groups[:MOST])
-    note = f"The {MOST} of {len(groups)} numbers that tell most; predictions.csv has all."
+    note = f"The {MOST} of {len(groups)} numbers with the largest correlations; predictions.csv has all."
     return Strips(
         name=name,
         rows=rows,

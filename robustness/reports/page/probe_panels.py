@@ -10,7 +10,7 @@ from robustness.reports.tables.probes.predictions import PER_LENGTH
 
 
 def find_telling(probed: pd.DataFrame) -> pd.DataFrame:
-    """Returns the rows that have a spread of their own, those that may support a claim first.
+    """Returns the rows that have a spread of their own, first the rows that may support a claim.
 
     Outcomes have none, and a number per token norm has that of the number itself.
 

@@ -36,7 +36,7 @@ _CLOSE = 1.02
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What the first screen says about going on."""
+    """The next step that the first screen suggests."""
 
     title: str
     sentences: tuple[str, ...]
@@ -100,7 +100,7 @@ def _scope(answer: Summary, seeds: int) -> Iterator[str]:
 
 
 def _at_floor(answer: Summary, seeds: int) -> Iterator[str]:
-    yield "Hardly anything is left of either arm, so more examples would not tell them apart."
+    yield "Both arms get nearly everything wrong, so more examples would not show a difference."
     yield "Compare the effort that breaking takes, below, or give the attacks a smaller budget."
     if seeds < MIN_SEEDS:
         yield _of_method(answer)
@@ -165,7 +165,7 @@ def find_needed(rarer_share: float, gap: float, margin: float, alpha: float) -> 
     """Returns how many examples would answer, with power .80.
 
     Args:
-        rarer_share: Of the examples, those that only the worse arm has right.
+        rarer_share: The share of the examples that only the worse arm has right.
         gap: The difference that was seen, a fraction.
         margin: The difference that counts as equal.
         alpha: The level of a single test of the family.

@@ -50,7 +50,7 @@ class TestsetPlaces:
     clean: Both | None
     """Both arms' clean accuracy; None where it is unknown."""
     compared: tuple[Place, ...]
-    """In the order of what is left, the strongest attack last."""
+    """By the accuracy under attack, the strongest attack last."""
     n_attacks: int = 0
     """With weaker ones that are not drawn."""
     metric: str = "accuracy"

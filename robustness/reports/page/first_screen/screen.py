@@ -132,7 +132,7 @@ def build_first_screen(
         lines=tuple(map(_line, shown[:MAX_LINES])) if several else (),
         n_more_lines=max(0, len(shown) - MAX_LINES) if several else 0,
         charts=tuple(_charts(shown, places)),
-        chart_title="What is left, % answered right",
+        chart_title="Right answers under attack, %",
         forest=forest,
         forest_title=forest_title,
         forest_caption=forest_caption,
@@ -227,7 +227,7 @@ def _charts(shown: Sequence[Summary], places: dict[str, list[TestsetPlaces]]) ->
     )
     drawable = [found for found in wanted if len(slope_columns(found[1])) > 1]
     for answer, each, title in drawable[:MAX_CHARTS]:
-        label = f"What is left of both arms on {visible(each.title)}, without an attack and under each"
+        label = f"Right answers of both arms on {visible(each.title)}, without an attack and under each"
         caption = _of_many(min(each.n_attacks, MAX_ATTACKS), each.n_attacks, "attacks, the strongest")
         if each.metric == "f1":
             caption = "F1 of the answers, percent."

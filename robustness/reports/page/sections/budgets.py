@@ -1,4 +1,4 @@
-"""What is left at every budget, and what it takes to break an example."""
+"""The accuracy at every budget, and the effort to break an example."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def draw_strips(name: str, rows: pd.DataFrame, margin: float, arms: Arms) -> Str
     reference, candidate = arms.shorts
     sets = set(rows["testset"].dropna())
     prefix = f"{visible(str(sets.pop()))}{DOT}" if len(sets) == 1 else ""
-    note = f"{len(shown)} of {len(rows)} places: the planned ones, and those that stand out most."
+    note = f"{len(shown)} of {len(rows)} places: the planned ones, and the clearest of the others."
     return Strips(
         name=name,
         rows=tuple(_strip(row, scale, arms, prefix) for row in shown.itertuples()),

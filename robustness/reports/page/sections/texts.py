@@ -155,7 +155,7 @@ def describe_texts(
 
 
 def _filters(texts: Sequence[BrowsedText], words: dict[str, str], arms: Arms) -> Iterator[Filter]:
-    """Those that choose among something: a filter of one choice, or of as many as there are texts, is none."""
+    """Yields a filter for each column that has more than one value and at most `MAX_CHOICES`."""
     reference, candidate = arms.shorts
     columns: dict[str, tuple[str, list[str]]] = {
         "outcome": ("outcome", [result for text in texts for result in text.results]),

@@ -82,7 +82,7 @@ def test_where_all_rows_were_used_no_command_is_given(ask: Any) -> None:
 @pytest.mark.parametrize(
     ("cells", "words"),
     [
-        ({"reason": "floor"}, "more examples would not tell them apart"),
+        ({"reason": "floor"}, "more examples would not show a difference"),
         ({"reason": "ceiling"}, "take stronger attacks"),
         ({"reason": "shared-reference"}, "Train both arms anew"),
     ],
