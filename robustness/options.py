@@ -81,7 +81,9 @@ class Options(BaseModel):
 
 
 def _describe(kind: type[Options], error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
+    found = error.errors(include_url=False)
+    # A misspelt name is also a missing one: the misspelling says more.
+    first = next((each for each in found if each["type"] == "extra_forbidden"), found[0])
     name = str(first["loc"][0])
     if first["type"] == "extra_forbidden":
         return f"{kind.__name__}: unknown setting {name!r}{nearest(name, kind.model_fields)}"

@@ -179,7 +179,7 @@ def test_every_command_runs_on_real_data(
     fetched: list[str] = []
     monkeypatch.setattr(
         "robustness.recipes.assets.downloading.get_asset",
-        lambda name, folder, _: fetched.append(name) or folder / name,
+        lambda name, folder, *_: fetched.append(name) or folder / name,
     )
 
     codes = {}

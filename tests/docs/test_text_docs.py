@@ -52,8 +52,8 @@ def test_the_demos_command_is_known_and_its_packages_are_pinned(call: Call, monk
     monkeypatch.setattr("robustness.api.train_text_demo", lambda *given: given)
     asked: list[Any] = []
     monkeypatch.setattr("robustness.api.run", lambda *given, **options: asked.append(given))
-    monkeypatch.setattr("robustness.terminal.printing.finish", lambda report: None)
-    monkeypatch.setattr("robustness.cli.finish", lambda report: None)
+    monkeypatch.setattr("robustness.terminal.printing.finish", lambda report, **_: None)
+    monkeypatch.setattr("robustness.cli.finish", lambda report, **_: None)
     Path("my_data").mkdir()
 
     done = call(*shlex.split(line)[1:])

@@ -98,9 +98,12 @@ def shelf(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Shelf:
 
 
 def compare(shelf: Shelf, out: Path, reference: str, candidate: str, base: str = "base", **options: Any) -> Any:
+    labels = options.pop("labels", {})
     return api.run(
         "smoke",
-        pairs=Arms(reference=shelf[reference], candidate=shelf[candidate], task="sst2", base=shelf[base]),
+        pairs=Arms(
+            reference=shelf[reference], candidate=shelf[candidate], task="sst2", base=shelf[base], labels=labels
+        ),
         out=out,
         settings=RunSettings(data=shelf.tiny.data, testsets=[str(shelf.tiny.testset)], attacks=ATTACKS, **options),
     )
@@ -162,7 +165,7 @@ def test_a_rank_tells_a_merged_adapter_from_full_fine_tuning(shelf: Shelf, tmp_p
     assert [arm.settings for arm in arms] == [{}, {"rank": "4"}]
     assert arms[0].method_digest != arms[1].method_digest
     assert "full fine-tuning (rank=4) (candidate) beside full fine-tuning (full rank) (reference)" in lines(report)
-    title = "<h1>Full fine-tuning (full rank) against full fine-tuning (rank=4), under attack</h1>"
+    title = "Full fine-tuning (rank=4) against full fine-tuning (full rank)"
     assert title in (tmp_path / "run" / "report.html").read_text()
 
 

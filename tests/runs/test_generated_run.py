@@ -123,4 +123,4 @@ def test_every_table_says_what_was_decoded_and_how_good_it_is(report: Report) ->
     assert (pairs.loc[pairs["attack"] != "none", "n"] == 6).all()
     assert (pairs["noise_floor"] == 0).all()
     page = (report.folder / "report.html").read_text(encoding="utf-8")
-    assert "Generated answers before and after" in page and '<dl class="answers">' in page
+    assert '<p class="reply"><span class="before">' in page

@@ -233,7 +233,7 @@ def test_an_adapter_whose_base_is_not_there_is_taken_at_its_word(
 
     assert facts.failures == ()
     assert facts.clean_accuracy == good[1].clean_accuracy
-    assert "lora: the adapter names the base /nowhere/at/all, which is not there" in facts.notes[0]
+    assert "lora: the adapter names the base /nowhere/at/all, which does not exist" in facts.notes[0]
 
 
 def test_an_adapter_of_another_base_is_refused(tiny: Any, copied: Callable[[str], Path], inspect: Callable) -> None:

@@ -46,7 +46,8 @@ def start(tiny: Any, out: Path, **options: Any) -> Any:
     options = {"attacks": ATTACKS, "limit": 8, "data": tiny.data, "testsets": [str(tiny.testset)]} | options
     names = {field.name for field in fields(Execution)} & options.keys()
     execution = Execution(**{name: options.pop(name) for name in names})
-    return api.run("smoke", tiny.pairs, out, RunSettings(**options), execution=execution)
+    on_progress = options.pop("on_progress", None)
+    return api.run("smoke", tiny.pairs, out, RunSettings(**options), execution=execution, on_progress=on_progress)
 
 
 @pytest.fixture(scope="module")

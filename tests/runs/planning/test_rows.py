@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections import Counter
@@ -127,7 +128,7 @@ def test_a_dry_run_says_what_is_left_out_and_counts_the_rest(
     shown = capsys.readouterr().out
 
     assert "tiny: 12 of 24 rows left out: learning rate and epoch of a checkpoint were selected on them" in shown
-    assert "no attack: 12 forwards a cell, 2 cells" in shown
+    assert re.search(r"no attack +2 +24\b", shown), shown
 
 
 @pytest.fixture(scope="module")

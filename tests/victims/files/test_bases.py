@@ -47,7 +47,7 @@ def test_a_base_that_moved_is_known_by_the_digest_that_training_recorded(tiny: A
 
     said = check_base(read_checkpoint("lora", str(moved), str(tiny.base)))
 
-    assert said.startswith("the adapter names the base /old/home, which is not there; the weights of")
+    assert said.startswith("the adapter names the base /old/home, which does not exist; the weights of")
     assert said.endswith("have the digest that its training recorded")
 
 
