@@ -135,8 +135,8 @@ class RunSettings(Options):
     data: Rows | None = None
     """Folder with local data files; None: the variable ROBUSTNESS_DATA, else the hub.
 
-    Or rows to evaluate: a pandas DataFrame or a datasets.Dataset with the task's fields and `label`; of questions and
-    text tasks, `answers` in place of `label`. They become the test set `data`, before `testsets`."""
+    Or rows to evaluate: a pandas DataFrame or a datasets.Dataset with the task's fields and `label`. Questions and
+    text tasks have `answers` in place of `label`. They become the test set `data`, before `testsets`."""
     limit: StrictInt | None = None
     """At most so many examples of each test set, drawn by the seed: labels in proportion, groups whole."""
     seed: StrictInt = 0

@@ -26,7 +26,7 @@ def with_retries(action: Callable[[], T], what: str) -> T:
     """Returns what `action` does; after a passing failure it is tried again, at most three times.
 
     Raises:
-        Exception: what the last try raised, or the first that is not passing: a missing file, a refusal, or any
+        Exception: what the last try raised, or the first lasting failure. That is a missing file, a refusal, or any
             failure where the hub is not to be asked (HF_HUB_OFFLINE, TRANSFORMERS_OFFLINE, HF_DATASETS_OFFLINE).
     """
     from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential

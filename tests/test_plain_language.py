@@ -42,6 +42,21 @@ def test_a_docstrings_sentence_has_at_most_twenty_five_words() -> None:
     assert _found(python_passages, docstring.replace(" and", ". And")) == []
 
 
+def test_a_sentence_is_counted_over_the_lines_of_a_docstring_and_of_an_item() -> None:
+    lines = "One word and another\n  " * 7
+
+    docstring = f'"""Short.\n\n  {lines}word.\n  """\n'
+    for read, source in ((python_passages, docstring), (document_passages, f"\n\n{lines}word.\n")):
+        assert _found(read, source) == [(3, "One word and another One word ...")]
+    assert _found(document_passages, f"- {lines}word.\n") == [(1, "- One word and another One ...")]
+
+
+def test_numbered_items_are_sentences_of_their_own() -> None:
+    half = "one word and another " * 4
+
+    assert _found(document_passages, f"1. {half}\n2. {half}\n") == []
+
+
 def test_arguments_formulas_parentheses_code_and_sources_do_not_lengthen_a_sentence() -> None:
     half = "one word and another " * 4
     arguments = f"Args:\n        a: {half}\n        b: {half}\n"
@@ -50,6 +65,7 @@ def test_arguments_formulas_parentheses_code_and_sources_do_not_lengthen_a_sente
     assert _found(python_passages, source) == []
     assert _found(python_passages, f'"""Short.\n\n    Source: {LONG}.\n    """\n') == []
     assert _found(python_passages, f'"""Short.\n\n    >>> print("{LONG}")\n    """\n') == []
+    assert _found(python_passages, f'"""Short.\n\n    ```python\n    {LONG}\n    ```\n    """\n') == []
 
 
 def test_documents_are_read_without_code_and_tables() -> None:

@@ -96,8 +96,8 @@ def read_pairs(path: Path) -> tuple[Pair, ...]:
     """Reads a pairs file; relative references are relative to the file.
 
     Raises:
-        DefinitionError: the file is missing or malformed, has no pair, repeats a name, pairs a checkpoint with
-            itself, or has a path that cannot be resolved.
+        DefinitionError: the file is missing, malformed or without a pair. Or it repeats a name, pairs a checkpoint
+            with itself, or has a path that cannot be resolved.
     """
     entries = read_definition(path, PairsDefinition).pair
     if not entries:

@@ -32,9 +32,9 @@ def adjust(p_values: ArrayLike, correction: Correction) -> NDArray[np.float64]:
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     r"""Returns Holm's adjusted p-values of one family of tests, in the order given, shape (n,).
 
-    With the m p-values sorted upwards, $$\tilde p_{(i)} = \max_{j \le i} \min(1, (m - j + 1) p_{(j)}).$$ Rejecting
-    where the adjusted value is at most alpha keeps the chance of any false rejection at or below alpha, however the
-    tests depend on each other. A nan (an impossible test) stays nan and does not count in m.
+    With the m p-values sorted upwards, $$\tilde p_{(i)} = \max_{j \le i} \min(1, (m - j + 1) p_{(j)}).$$ Reject
+    where the adjusted value is at most alpha. Then the chance of any false rejection is at most alpha, for tests with
+    any dependence. A nan (an impossible test) stays nan and does not count in m.
 
     Source: Holm, Scandinavian Journal of Statistics 6 (1979), 65-70.
 
@@ -51,8 +51,8 @@ def benjamini_hochberg(p_values: ArrayLike) -> NDArray[np.float64]:
     r"""Returns Benjamini and Hochberg's adjusted p-values of one family of tests, in the order given, shape (n,).
 
     With the m p-values sorted upwards, $$\tilde p_{(i)} = \min_{j \ge i} \min(1, m p_{(j)} / j).$$
-    Rejecting where the adjusted value is at most q keeps the expected share of false among all rejections at or
-    below q, for tests that are independent or depend on each other positively. nan as in `holm`.
+    Reject where the adjusted value is at most q. Then the expected share of false rejections is at most q, for tests
+    that are independent or depend on each other positively. nan as in `holm`.
 
     Source: Benjamini and Hochberg, Journal of the Royal Statistical Society B 57 (1995), 289-300.
 

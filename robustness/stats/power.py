@@ -21,9 +21,9 @@ MIDPOINTS: NDArray[np.float64] = (np.arange(64) + 0.5) / 64
 def mcnemar_power(n: int, difference: float, discordant_share: float, *, alpha: float = 0.05) -> float:
     r"""Returns the chance that McNemar's exact test finds a true difference of two accuracies.
 
-    The number of discordant examples is M ~ Binomial(n, $\pi$) and those of them in which the reference alone is
-    right are K | M ~ Binomial(M, $(1 + d/\pi)/2$); the power is the probability that K falls into the two-sided
-    rejection region of M. The only approximation omits tails of M beyond eight standard deviations.
+    The number of discordant examples is M ~ Binomial(n, $\pi$). Of these, the reference alone is right in
+    K | M ~ Binomial(M, $(1 + d/\pi)/2$). The power is the probability that K falls into the two-sided rejection
+    region of M. The only approximation omits tails of M beyond eight standard deviations.
 
     Source: Duffy, Biometrics 40 (1984), 1005-1015.
 

@@ -100,14 +100,16 @@ def judge(evidence: Evidence, *, margin: float = 0.02, alpha: float = 0.05) -> J
 
     In this order:
 
-    1. inconclusive if a number is nan; 2. if the whole interval lies inside the margin: equivalent, or inconclusive
-    with arms at the floor or the ceiling. This comes before significance, because a difference inside the margin is
-    too small to matter. At 95 % this equals two one-sided tests at 2.5 % each, so the printed interval decides; 3. if
-    p is at most alpha and the interval lies on one side of 0: less accurate on clean examples, more fragile under
-    attack. The success rate on examples that both arms have right can overrule "more fragile". It does so if its
-    interval lies on the other side or inside the margin. If the arms differ on the clean examples in the same
-    direction, the success rate's interval must lie on that side too. Otherwise the difference is one of clean
-    accuracy (less accurate); 4. inconclusive otherwise.
+    1. Inconclusive if a number is nan.
+    2. If the whole interval lies inside the margin: equivalent, or inconclusive with arms at the floor or ceiling.
+       This comes before significance, because a difference inside the margin is too small to matter. At 95 % this
+       equals two one-sided tests at 2.5 % each, so the printed interval decides.
+    3. If p is at most alpha and the interval lies on one side of 0: less accurate on clean examples, more fragile
+       under attack. The success rate on examples that both arms have right can overrule "more fragile". It does so
+       if its interval lies on the other side or inside the margin. If the arms differ on the clean examples in the
+       same direction, the success rate's interval must lie on that side too. Otherwise the difference is one of clean
+       accuracy (less accurate).
+    4. Inconclusive otherwise.
 
     Swapping the arms swaps the two fragile verdicts and changes nothing else.
 

@@ -19,7 +19,7 @@ def split_sentences(text: str) -> list[tuple[int, int]]:
     """Returns start and end of every sentence of a paragraph; only blanks lie between them.
 
     A sentence ends at a full stop, question or exclamation mark (closing quotes and brackets included) before a
-    blank and a capital letter or digit, unless the stop follows an initial or a known abbreviation.
+    blank and a capital letter or digit. A stop after an initial or a known abbreviation does not end it.
 
     >>> text = "Dr. J. Smith came. He left at 5 p.m. on Monday!"
     >>> [text[a:b] for a, b in split_sentences(text)]

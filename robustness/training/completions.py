@@ -31,8 +31,8 @@ def encode_texts(rows: TrainingRows, reader: Reader) -> EncodedRows:
     The tokens are the same as for the victim. Nothing is cut, because half an answer teaches wrong answers.
 
     Raises:
-        CheckpointError: the tokenizer lacks an end token or the task's chat template, the model does not know the end
-            token, or there is no room for a prompt.
+        CheckpointError: the tokenizer lacks an end token or the task's chat template. Or the model does not know the
+            end token, or has no room for a prompt.
         DataError: a prompt is too long or prints the answer, or many answers exceed the length of a response.
     """
     task, tokenizer = rows.task, reader.tokenizer

@@ -57,8 +57,8 @@ def encode_rows(rows: TrainingRows, base: Path, max_tokens: int, virtual_tokens:
     Raises:
         UsageError: texts of this length and learnt tokens exceed the base's positions.
         CheckpointError: the base has no tokenizer, or one that cannot pad.
-        DataError: rows of an encoder-decoder with its end token inside their text; or prompts or answers of a text
-            task that are too long, or printed.
+        DataError: rows of an encoder-decoder have its end token inside their text. Or prompts of a text task are too
+            long or print the answer, or its answers are too long.
     """
     try:
         tokenizer = read_tokenizer(base)

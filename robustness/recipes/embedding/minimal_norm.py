@@ -34,8 +34,8 @@ class MinimalAttack(Protocol):
 class Ddn:
     """Decoupled direction and norm (arXiv 1811.09600), minimal in l2.
 
-    The direction follows the gradient, delta + size * g / |g|; the norm is radius, which grows by 1 + gamma at a
-    point that is still right and shrinks by 1 - gamma at one that is wrong. The size is annealed to 1 % by a cosine.
+    The direction follows the gradient, delta + size * g / |g|. The norm is radius. It is multiplied by 1 + gamma at
+    a point that is still right and by 1 - gamma at a wrong one. The size is annealed to 1 % by a cosine.
     """
 
     steps: int = 100

@@ -137,8 +137,8 @@ def compare_rates(
 ) -> Comparison:
     """Returns the comparison of two rates of right answers; rows of a group are taken as one unit.
 
-    Where groups have several rows the test is the paired permutation of whole groups, where examples stand for others
-    that have no outcome the estimate's own, and McNemar's exact test otherwise.
+    Where groups have several rows the test is the paired permutation of whole groups. Where examples stand for others
+    without an outcome it is the estimate's own. Otherwise it is McNemar's exact test.
     """
     groups = outcomes.groups if has_repeats(outcomes.groups) else None
     differences = outcomes.reference.astype(np.float64) - outcomes.candidate
@@ -235,8 +235,8 @@ def stand_in_weights(
 
     Errors befall what is attacked, so they thin out examples that were right before the attack, and on one arm alone
     that tilts the comparison. Strata are what both arms answer to the clean text: with $N_s$ examples in stratum s of
-    which $n_s$ are kept, each of these stands for $N_s / n_s$. None where nothing is left out, where a clean answer
-    is not known, or where a stratum has lost all its examples: then nobody can stand for them.
+    which $n_s$ are kept, each of these stands for $N_s / n_s$. None where no example is left out or a clean answer
+    is not known. Also None where a stratum has lost all its examples: no example can stand for them.
 
     Source: post-stratification; Cochran, Sampling Techniques (1977), section 5A.9.
 

@@ -21,8 +21,8 @@ TEST = "signed-rank"
 def efforts_of(grid: OutcomeGrid, rows: RowIndex, effort: Effort) -> Column:
     """Returns what broke each example, infinite where the attack gave up, shape (rows,).
 
-    An attack whose search or budget is exhausted never breaks the example: that is more than any effort, not an
-    observation cut short. nan where a success does not say what it took.
+    An attack whose search or budget is exhausted never breaks the example. That is more than any effort, not an
+    observation cut short. nan where a success has no effort.
     """
     broken = grid.statuses[rows] == STATUS_CODES[Status.SUCCEEDED]
     return np.where(broken, grid.numbers(effort)[rows], np.inf)
@@ -39,8 +39,8 @@ def compare_efforts(
 ) -> Comparison | None:
     """Returns the comparison of efforts on the examples that both arms have right; None where nothing broke.
 
-    The values are the chances that one arm breaks with less than the other, ties half each; their difference,
-    candidate minus reference, is above 0 where the candidate takes less.
+    The values are the chances that one arm breaks with less effort than the other; a tie counts half for each. Their
+    difference, candidate minus reference, is above 0 where the candidate takes less effort.
 
     Args:
         grid: All outcomes.

@@ -38,12 +38,12 @@ UNJUDGED = Family.SECONDARY
 def give_verdicts(comparisons: Sequence[Comparison], statistics: StatisticsRecord) -> pd.DataFrame:
     """Returns the rows in the order given, with p-values adjusted within each pair's families, and verdicts.
 
-    The planned family of a pair has the worst case of each test set as gatekeeper: no single attack on it is called
-    unless the worst case is (`robustness.stats.gatekeep`); where both arms are at the floor or the ceiling, which
-    tells nothing, its attacks are still tested for half of the test set's share. Other families are adjusted flat.
-    Effort has a verdict only where its attack leaves both arms at the floor: elsewhere the rates say it, and two
-    chances to be wrong are one too many. `detectable` is the true difference found with power 0.8 at the family's
-    strictest level.
+    The planned family of a pair has the worst case of each test set as gatekeeper. No single attack on it is called
+    unless the worst case is (`robustness.stats.gatekeep`). Where both arms are at the floor or
+    the ceiling it says nothing. Then its attacks are still tested for half of the test set's share. Other families
+    are adjusted flat. Effort has a verdict only where its attack leaves both arms at the floor. Elsewhere the rates
+    have it: two verdicts would be two chances of a false one. `detectable` is the true difference found with power
+    0.8 at the family's strictest level.
     """
     rows: list[dict[str, object]] = [{}] * len(comparisons)
     members: dict[tuple[object, Family], list[int]] = {}

@@ -118,8 +118,8 @@ class WorstCase:
 
     attacks: tuple[str, ...]
     rows: dict[str, RowIndex]
-    """By checkpoint the row that represents each example: one with a wrong clean answer, else a broken one, else one
-    that withstood. -1 if the example is left out."""
+    """By checkpoint the row that represents each example. It has a wrong clean answer, else it broke, else it
+    withstood. -1 if the example is left out."""
     n_left_out: int
     """Examples that some checkpoint or attack has no judged outcome for."""
 

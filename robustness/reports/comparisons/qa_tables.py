@@ -28,10 +28,10 @@ def answer_rows(part: pd.DataFrame, seed: int) -> list[Row]:
     """Returns testsets.csv's rows of one checkpoint on one set of questions.
 
     `altered`, the headline, is the mean over the altered rows, those whose original is known; `mean` is over all
-    rows, originals among them. `official` is what Jia and Liang's script computes (arXiv 1707.07328): over original
-    questions, of each the altered row with the lowest F1 (the original only where there is none), exact match of
-    that same row. On just the altered rows too: `benign_f1`, the originals' own, and `f1_drop`, what is lost of it;
-    and the same of exact match. Intervals draw whole questions.
+    rows, originals among them. `official` is the score of Jia and Liang's script (arXiv 1707.07328). It has one row
+    for each question: the altered row with the lowest F1 (the original if there is none), with its exact match. On
+    only the altered rows too: `benign_f1`, the originals' own, and `f1_drop`, the loss; and the same of exact match.
+    Intervals draw whole questions.
     """
     judged = part[part["status"] != Status.ERRORED]
     errored = len(part) - len(judged)
@@ -115,7 +115,7 @@ def compare_answers(
 ) -> Iterator[Comparison]:
     """Yields the comparisons of one set of questions as it stands.
 
-    The headline is F1 over the altered rows, since unaltered ones dilute what the alteration does; a set without
+    The headline is F1 over the altered rows, since unaltered ones dilute the effect of the alteration. A set without
     known originals has F1 over all rows instead. Beside it F1 and exact match over all rows, Jia and Liang's official
     score (`worst_altered_rows`), and the rows whose originals both arms answer exactly.
     """

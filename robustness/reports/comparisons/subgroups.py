@@ -100,8 +100,8 @@ def split_subgroups(
 def split_budgets(columns: Columns, reference: RowIndex, candidate: RowIndex) -> Iterator[Subgroup]:
     """Yields all examples under smaller budgets: three of queries or epsilon, two of changed words.
 
-    An example withstands budget b if it was right before the attack and nothing that cost at most b broke it; the
-    cuts are quartiles of what successes on either arm cost.
+    An example withstands budget b if it was right before the attack and no text of cost at most b broke it. The cuts
+    are quartiles of the costs of successes on either arm.
     """
     column = "queries" if np.isnan(columns.costs["distance"][reference]).all() else "distance"
     noun = "epsilon" if column == "distance" else "queries"

@@ -76,8 +76,8 @@ class Answered(Protocol):
 def headline(rows: pd.DataFrame, kept: Sequence[Kept], arms: Arms, margin: float) -> Headline:
     """Returns both facts about a pair or method, each by rule from its planned comparisons.
 
-    An arm collapses on a test set if the strongest attack leaves it less than a quarter of its clean accuracy; that
-    one arm collapses alone is said only where the comparison found a difference.
+    An arm collapses on a test set if the strongest attack leaves it less than a quarter of its clean accuracy. The
+    headline says that one arm alone collapses only where the comparison found a difference.
 
     Args:
         rows: Its rows of pairs.csv.

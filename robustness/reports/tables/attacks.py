@@ -28,9 +28,9 @@ NUMBERS = (
 def build_attacks(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
     """Returns attacks.csv's rows: each attack on each checkpoint and test set, then its worst case.
 
-    An attack that keeps the prediction leaves every right answer right: it has a success rate, but no robust accuracy
-    and no part in the worst case. The worst case is over the attacks and examples that the checkpoint and all its
-    partners have; `n_left_out` counts the other examples.
+    An attack that keeps the prediction leaves every right answer right. So it has a success rate, but no robust
+    accuracy and no part in the worst case. The worst case is over the attacks and examples that the checkpoint and
+    all its partners have; `n_left_out` counts the other examples.
     """
     grid = build_grid(examples, chosen=record.attacked is not None)
     numbers = {name: grid.numbers(name) for name in NUMBERS}

@@ -27,11 +27,11 @@ SHARES = np.linspace(0, 1, 21)
 def build_curves(examples: pd.DataFrame) -> pd.DataFrame:
     """Returns curves.csv's rows: for each attack, the accuracy that is left at every budget.
 
-    At budget b an example counts as broken if the attack succeeded within b: after at most b queries, with at most
-    the share b of its words changed, or with a perturbation of norm at most b (epsilon, in median token norms). At
-    an unlimited budget this is the robust accuracy of attacks.csv. The query curve is exact for attacks whose search
-    does not depend on the budget; the curve over changed words is of the texts that were found, so it is an upper
-    bound of the accuracy that an attack aiming at that budget could leave. Attacks that keep the prediction leave the
+    At budget b an example counts as broken if the attack succeeded within b. A budget limits queries, the share of
+    changed words, or the norm of the perturbation (epsilon, in median token norms). At an unlimited budget this is
+    the robust accuracy of attacks.csv. The query curve is exact for attacks whose search does not depend on the
+    budget. The curve over changed words is of the texts that were found. So it is an upper bound of the accuracy
+    under an attack that aims at that budget. Attacks that keep the prediction leave the
     accuracy alone and have no curve.
     """
     attacked = examples.loc[

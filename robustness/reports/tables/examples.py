@@ -55,7 +55,7 @@ def add_judgements(examples: pd.DataFrame) -> pd.DataFrame:
     """Adds `robust_right` and `clean_right` (true, false, missing), the two things every table is made of.
 
     For an attack, robust means right before and after it; for a test set as it stands, right on the row itself. Under
-    an attack that keeps the prediction, it means not reduced to so few words; that is known only where the clean text
+    an attack that keeps the prediction, it means not reduced to so few words. That is known only where the clean text
     was answered rightly. The original of a ready-made row is held against its own gold where that is known.
     """
     robust, clean = judge(examples)

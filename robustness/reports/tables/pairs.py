@@ -40,11 +40,11 @@ Labels = Mapping[str, object]
 def build_pairs(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
     """Returns pairs.csv's rows: each pair, test set and attack, then each method over its training seeds.
 
-    Every difference is above 0 where the candidate is worse off. Of each attack: the difference in robust accuracy
-    over all examples, that in the success rate and that in effort over those both arms have right. The primary metric
-    over its headline population is the planned family of the pair, which is adjusted together and alone is tallied;
-    clean test sets, `identity` and random baselines are controls. An attack that keeps the prediction is compared by
-    the share of texts it could not reduce, among texts that both arms get right.
+    Every difference is above 0 where the candidate is worse off. Each attack has the difference in robust
+    accuracy over all examples. Over the examples that both arms have right it has the differences in success rate and
+    effort. The primary metric over its headline population is the planned family of the pair. It is adjusted
+    together, and only it is tallied. Clean test sets, `identity` and random baselines are controls. An attack that
+    keeps the prediction is compared by the share of texts it could not reduce, among texts that both arms get right.
     """
     whole = build_grid(examples, chosen=record.attacked is not None)
     grid = without_originals(whole, implausible_originals(examples, record))

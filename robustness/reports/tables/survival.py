@@ -23,10 +23,10 @@ ATTEMPTED = [STATUS_CODES[status] for status in (Status.SUCCEEDED, Status.FAILED
 def build_survival(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
     """Returns survival.csv's rows: each pair, test set and attack that asks queries.
 
-    `reference_median` and `candidate_median` are the queries at which half of what the arm got right is broken, empty
-    where fewer than half ever are: an attack that gave up never breaks its example. The test is the signed-rank test
-    on the `n` examples that both arms got right; `statistic` is its normal score, above 0 where the candidate breaks
-    with fewer queries.
+    `reference_median` and `candidate_median` are the queries at which half of the arm's right answers are broken.
+    They are empty where fewer than half ever break: an attack that gave up never breaks its example. The test is the
+    signed-rank test on the `n` examples that both arms got right. `statistic` is its normal score, above 0 where the
+    candidate breaks with fewer queries.
     """
     grid = build_grid(examples)
     rows = [row for pair in record.pairs for row in _of_pair(grid, pair, record)]

@@ -34,9 +34,9 @@ MACRO_SETS = ("advglue-sst2", "advglue-qqp", "advglue-mnli", "advglue-mnli-mm", 
 def build_testsets(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
     """Returns testsets.csv's rows.
 
-    Metrics: `accuracy` of all rows and `f1` where the task has it; where benign originals are known, on just
-    those rows, `benign_accuracy`, `accuracy_with_benign` and `accuracy_drop` (the first minus the second), unless
-    the labels of the originals are implausible. Questions have exact match and F1 instead, and free text has what
+    Metrics: `accuracy` of all rows and `f1` where the task has it. On only the rows with known benign originals:
+    `benign_accuracy`, `accuracy_with_benign` and `accuracy_drop` (the first minus the second), unless the labels of
+    the originals are implausible. Questions have exact match and F1 instead, and free text has what
     `generated_numbers` yields beside them. `consistency` is the share of groups of which all rows are right (arXiv
     2004.02709). The official AdvGLUE macro score follows for every arm that was evaluated on all six sets.
     """

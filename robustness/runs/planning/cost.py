@@ -159,7 +159,7 @@ class Costing:
 def count_passes(examples: int, attacked_share: float, typical: MeasuredCost) -> Passes:
     """Returns what attacking so many examples takes, replays included.
 
-    A success is replayed on the partner and on the untuned base, which reads the clean text too; an example that is
+    A success is replayed on the partner and on the untuned base, which reads the clean text too. An example that is
     answered wrongly is read once.
 
     >>> count_passes(10, 0.5, MeasuredCost(forwards=20, successes=1.0, backwards=3))

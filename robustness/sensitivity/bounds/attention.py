@@ -101,8 +101,8 @@ class Attention:
     def constant(self, x: torch.Tensor, radius: float) -> float:
         """See Layer.
 
-        A head's derivative is at most scale K V |W_q| + sqrt(tokens) (scale Q V |W_k| + |W_v|), with Q the longest
-        query, and K and V the longest key and the widest pair of values, centred, anywhere in the ball.
+        A head's derivative is at most $$scale K V |W_q| + sqrt(tokens) (scale Q V |W_k| + |W_v|).$$ Anywhere in the
+        ball, Q is the longest query, and K and V are the longest key and the widest pair of values, centred.
         """
         q, k, v = self.project(x, affine=True)
         keys = self.key_heads or self.heads
@@ -247,7 +247,7 @@ class AttentionAt:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The weights that scores and values need if they deviate within these weights.
 
-        A centred score deviates by at most b = REACH / sqrt(weight), so a share grows by at most a factor e^b, and
+        A centred score deviates by at most b = REACH / sqrt(weight). So a share grows by at most a factor e^b, and
         changes by at most c = max(e^b - 1, 1 - e^(-2b)) times itself.
         """
         p = self.shares

@@ -96,8 +96,8 @@ class SampledGauge:
     def gram(self, products: torch.Tensor, vectors: torch.Tensor, largest: torch.Tensor) -> torch.Tensor:
         """See Gauge.
 
-        The smaller trace of two bounds: S^T S by its largest eigenvalue; or, from |S V^T r| <= sum_j |r_j| l_j with
-        l_j = |S v_j| and Cauchy's inequality, the diagonal matrix of (sum_k l_k) l_j.
+        The smaller trace of two bounds. One bounds S^T S by its largest eigenvalue. The other is the diagonal matrix
+        of (sum_k l_k) l_j, from |S V^T r| <= sum_j |r_j| l_j with l_j = |S v_j| and Cauchy's inequality.
         """
         by_norm = largest.square()[..., None, None] * (vectors @ vectors.mT)
         lengths = self.lengths(products)

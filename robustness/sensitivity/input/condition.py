@@ -25,8 +25,8 @@ PEAK = Quantity("peak-condition", "1", Direction.FRAGILE, scale_free=True)
 class ConditionProfile:
     """s_l = |dm/dh_l| |h_l| / |m| for the hidden states h_l before each block and after the last, from one backward.
 
-    Exact at the point and dimensionless: the relative change of the margin per relative change of h_l, in l2 over
-    all tokens that the model attends to. `peak-condition` is the largest over depth.
+    It is exact at the point and dimensionless. It is the relative change of the margin per relative change of h_l, in
+    l2 over all tokens that the model attends to. `peak-condition` is the largest over depth.
     """
 
     space: Space = Space.INPUT

@@ -87,8 +87,8 @@ def fit_rank(values: torch.Tensor, rank: int) -> float:
 def compare_updates(full: torch.Tensor, peft: torch.Tensor) -> tuple[float, float, float]:
     """Returns <dW_full, dW_peft>, |dW_full|^2 and |dW_peft|^2 in double precision.
 
-    Summed over matrices they give the cosine of two updates and the scale s* = <dW_full, dW_peft> / |dW_peft|^2 at
-    which the PEFT update comes closest to the full one (arXiv 2407.05417).
+    Summed over matrices they give the cosine of two updates. They also give the scale at which the PEFT update comes
+    closest to the full one, s* = <dW_full, dW_peft> / |dW_peft|^2 (arXiv 2407.05417).
     """
     first, second = full.double(), peft.double()
     return float((first * second).sum()), float(first.square().sum()), float(second.square().sum())
@@ -97,8 +97,8 @@ def compare_updates(full: torch.Tensor, peft: torch.Tensor) -> tuple[float, floa
 def mpc_residuals(a: torch.Tensor, b: torch.Tensor) -> tuple[float, float]:
     """Returns the residuals of MPC_o and MPC_d for B A, with A (r, in) and B (out, r), as shares.
 
-    |A At - I|^2 + |Bt B - I|^2 and |A At - I|^2 + |Bt B - diag(Bt B)|^2, each Gram matrix first divided by the mean
-    of its diagonal, so that scale does not count, and the sums by their number of entries, 2 r^2.
+    $$|A At - I|^2 + |Bt B - I|^2$$ and $$|A At - I|^2 + |Bt B - diag(Bt B)|^2,$$ divided by their number of entries,
+    2 r^2. Each Gram matrix is first divided by the mean of its diagonal, so that scale does not count.
     """
     grams = [
         gram / gram.diagonal().mean().clamp_min(1e-300)

@@ -35,7 +35,7 @@ class Group:
 def share(causal: CausalModel, rows: Sequence[tuple[int, ...]], most: Sequence[int]) -> Iterator[Group]:
     """Yields groups of rows with a common prefix, such as edits of one prompt; use up each cache at once.
 
-    Rows are sorted by the place of their first edit and grouped about equally, the last edits first: the longest
+    Rows are sorted by the place of their first edit and grouped about equally, the last edits first. The longest
     common prefix is run once, in one row, and its cache is cut from group to group.
 
     Args:
@@ -103,7 +103,7 @@ class _Prefix:
 def best_size(rows: int, span: int, fixed: int) -> int:
     r"""Returns the best number of rows for a group.
 
-    Of g rows whose first edits lie s/n tokens apart, each runs about gs/2n tokens more than it would alone, and n/g
+    Of g rows whose first edits lie s/n tokens apart, each runs about gs/2n tokens more than it would alone. The n/g
     passes cost f tokens each: $$nf/g + gs/2$$ is least at $$g = \sqrt{2nf/s}$$.
 
     Args:

@@ -54,7 +54,7 @@ def build_sensitivity_pairs(measurements: pd.DataFrame, record: RunRecord) -> pd
     """Returns sensitivity_pairs.csv's rows: each pair, test set and number that both arms have; directed ones first.
 
     Examples are paired, and those of one group enter as their mean. A quantity whose examples have a median is
-    compared by `ratio`, the median of candidate / reference over the examples where both are above 0, with its
+    compared by `ratio`, the median of candidate / reference over the examples where both are above 0. It has its
     order-statistic interval and Wilcoxon's test of the logarithms. A mean is compared by `difference`, above 0 where
     the candidate is worse off (of neutral quantities candidate minus reference), with the bootstrap's interval and
     Wilcoxon's test. Outcomes with Bonett and Price's interval and McNemar's test, groups of them by permutation.

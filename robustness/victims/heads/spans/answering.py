@@ -64,7 +64,7 @@ class AnsweringVictim:
     """An extractive question answering model with its tokenizer.
 
     Paragraphs longer than a window of 384 tokens are read in windows that share 128. The windows of many questions
-    are sorted by length and batched by tokens. An answer is a span of at most 30 tokens of one window; answers of
+    are sorted by length and batched by tokens. An answer is a span of at most 30 tokens of one window. Answers of
     all windows compete by the sum of their start and end logits. No answer is never an answer.
 
     Args:
