@@ -53,6 +53,7 @@ def main() -> None:
     70 a fault of this program.
     """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("huggingface_hub").propagate = False  # it prints its warnings itself
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     try:
         app(prog_name="robustness")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -48,12 +49,17 @@ def with_retries(action: Callable[[], T], what: str) -> T:
 def is_passing(error: BaseException) -> bool:
     """Whether an error, or what caused it, is one of a slow, busy or unreachable server.
 
+    A host name that does not resolve is no such failure: without a network it will not resolve seconds later.
+
     >>> is_passing(TimeoutError()), is_passing(FileNotFoundError())
     (True, False)
     """
     if not isinstance(error, Exception):  # Ctrl-C
         return False
-    for each in _causes(error):
+    causes = list(_causes(error))
+    if any(isinstance(each, socket.gaierror) and each.errno == socket.EAI_NONAME for each in causes):
+        return False
+    for each in causes:
         code = getattr(each, "code", None) or getattr(getattr(each, "response", None), "status_code", None)
         if isinstance(code, int):
             return code in BUSY

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import urllib.error
 from collections.abc import Callable
 from email.message import Message
@@ -121,6 +122,34 @@ def test_a_checkpoint_is_had_from_a_hub_that_answers_late(
 
     assert locate("owner/model", "checkpoint") == tmp_path
     assert len(waits) == 2
+
+
+@pytest.mark.parametrize(("code", "passes"), [(socket.EAI_NONAME, False), (socket.EAI_AGAIN, True)])
+def test_a_host_name_that_does_not_resolve_is_not_asked_again(code: int, passes: bool) -> None:
+    try:
+        raise requests.ConnectionError("down") from socket.gaierror(code, "unresolved")
+    except requests.ConnectionError as error:
+        assert is_passing(error) == passes
+
+
+@pytest.mark.parametrize(("proxies", "expected"), [({}, []), ({"https": "http://proxy"}, [1, 2, 4])])
+def test_without_a_network_the_hub_is_asked_once_for_rows(
+    proxies: dict[str, str], expected: list[float], waits: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def down(*args: object, **options: object) -> None:
+        raise ConnectionError("Couldn't reach 'glue' on the Hub")  # as datasets raises it, without the cause
+
+    def unresolved(*args: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr("datasets.load_dataset", down)
+    monkeypatch.setattr("socket.getaddrinfo", unresolved)
+    monkeypatch.setattr("urllib.request.getproxies", lambda: proxies)
+    source = rows.HubDataset(dataset="glue", config="sst2", split="validation", revision="a" * 40, rows=2)
+
+    with pytest.raises(DataError, match="Couldn't reach 'glue' on the Hub.*`robustness show TESTSET`"):
+        rows.read_hub(source, find_task("sst2"))
+    assert waits == expected
 
 
 def test_a_hub_that_stays_down_is_one_line(waits: list[float], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -232,7 +232,7 @@ def _record(
         warnings=(
             *(f"pair {name} is not compared: {error}" for name, error in refused.items()),
             *(note for each in facts.values() for note in (*_untrained_warnings(each), *each.notes)),
-            *(f"no pair for the task of test set {name}: not evaluated" for name in plan.unserved),
+            *_unserved_warnings(plan),
             *plan.left_out,
             *_dtype_warnings(plan, prepared),
             *_rounding_warnings(plan, placement, facts),
@@ -243,6 +243,12 @@ def _record(
         versions=library_versions(),
         command=command_words(plan.settings),
     )
+
+
+def _unserved_warnings(plan: Plan) -> Iterator[str]:
+    """A test set that was asked for and is left out; a suite lists sets of several tasks, of which pairs have few."""
+    if plan.settings.testsets and plan.unserved:
+        yield f"not evaluated, for no pair has their tasks: test sets {', '.join(plan.unserved)}"
 
 
 def _untrained_warnings(facts: CheckpointFacts) -> Iterator[str]:

@@ -64,8 +64,8 @@ def print_plan(plan: Any) -> None:
     attacked = f", {plan.attacked} of the rows that both arms have right are attacked" if plan.attacked else ""
     meaning = "a cell: one checkpoint on one test set under one attack or probe"
     stdout.tell(f"{len(cells)} cells{limit}{attacked}; {meaning}")
-    for name in plan.unserved:
-        stderr.tell(f"no pair for the task of test set {name}: it will not be evaluated")
+    if plan.unserved:
+        stdout.tell(f"not evaluated, for no pair has their tasks: {_few(plan.unserved)}")
     for line in plan.left_out:
         stderr.tell(line)
 

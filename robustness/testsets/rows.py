@@ -6,10 +6,13 @@ import hashlib
 import json
 import re
 import reprlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+import socket
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from robustness.definitions.testsets import AdvGlueFile, HubDataset, TsvFile
 from robustness.errors import DataError
@@ -19,6 +22,7 @@ from robustness.tasks.task import Task
 from robustness.testsets.example import Texts
 from robustness.testsets.files import find_separator, open_separated, read_json, read_text, refuse_repeated
 
+T = TypeVar("T")
 _SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can contain half a character, which no tokenizer reads
 
 
@@ -150,8 +154,10 @@ def load_hub(source: HubDataset) -> tuple[str, Iterable[dict[str, Any]]]:
     name = f"{source.dataset} {source.config} {source.split} at {source.revision[:8]}"
     try:
         split = with_retries(
-            lambda: datasets.load_dataset(
-                source.dataset, source.config, split=source.split, revision=source.revision
+            lambda: _with_cause(
+                lambda: datasets.load_dataset(
+                    source.dataset, source.config, split=source.split, revision=source.revision
+                )
             ),
             name,
         )
@@ -159,9 +165,25 @@ def load_hub(source: HubDataset) -> tuple[str, Iterable[dict[str, Any]]]:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise DataError(
             f"hub data set {name}: could not be loaded ({reason}); "
-            "give --data with a folder that has the local files, or try again online"
+            "give --data with a folder that has the files which `robustness show TESTSET` names, or try again online"
         ) from None
     return name, split
+
+
+def _with_cause(load: Callable[[], T]) -> T:
+    """Returns what `load` does; a hub whose name does not resolve is the cause of its ConnectionError."""
+    try:
+        return load()
+    except ConnectionError as error:  # datasets drops the cause, and its hub client has waited and asked five times
+        import datasets  # slow to import
+
+        if urllib.request.getproxies():  # a proxy resolves names itself
+            raise
+        try:
+            socket.getaddrinfo(urllib.parse.urlsplit(datasets.config.HF_ENDPOINT).hostname, None)
+        except OSError as cause:
+            raise error from cause
+        raise
 
 
 def _tsv_records(path: Path, wanted: Sequence[str], header: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:

@@ -19,6 +19,7 @@ from robustness.reports.tables.columns import Table
 from robustness.runs import arms
 from robustness.runs.planning import plan as plan_module
 from robustness.runs.progress import Progress
+from robustness.terminal.printing import print_plan
 
 ATTACKS = ("deepwordbug", "random-chars", "identity")
 VOLATILE = ["seconds"]
@@ -257,6 +258,24 @@ def test_bad_input_is_refused_with_what_to_do(
     with pytest.raises(error, match=message):
         start(tiny, tmp_path / "run", **change)
     assert not (tmp_path / "run").exists()
+
+
+def test_only_a_test_set_that_was_asked_for_is_missed_in_one_warning(
+    tiny: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suite = tmp_path / "several.toml"
+    suite.write_text(
+        f'summary = "Sets of several tasks."\ntestsets = ["{tiny.testset}", "qqp", "rte"]\nattacks = ["identity"]\n'
+    )
+    asked = [str(tiny.testset), "qqp", "rte"]
+
+    listed = start(tiny, tmp_path / "listed", suite=str(suite), testsets=(), attacks=(), limit=2).record.warnings
+    named = start(tiny, tmp_path / "named", testsets=asked, attacks=("identity",), limit=2).record.warnings
+    print_plan(plan_module.make_plan(plan_module.PlanSettings(suite=str(suite), pairs=tiny.pairs, data=tiny.data)))
+
+    assert not any("qqp" in warning for warning in listed)
+    assert [w for w in named if "qqp" in w] == ["not evaluated, for no pair has their tasks: test sets qqp, rte"]
+    assert "not evaluated, for no pair has their tasks: qqp, rte\n" in capsys.readouterr().out
 
 
 def test_pairs_that_disagree_on_a_shared_checkpoint_are_refused(tiny: Any, tmp_path: Path) -> None:
