@@ -14,8 +14,6 @@ from robustness.victims.heads.embedded_batch import EmbeddedBatch
 Blocks = dict[str, torch.nn.Module]
 """Modules by path, from the input to the output."""
 
-NOT_ONE_VECTOR = "its blocks do not pass on one vector per token, once per text"
-
 
 def find_stacks(model: Any) -> list[Blocks]:
     """Returns every outermost list of modules: one for an encoder, two for an encoder with a decoder.

@@ -20,7 +20,6 @@ from robustness.reports.tables.examples import RIGHT, UNKNOWN
 from robustness.runs.cells import NO_ATTACK, WORST_CASE
 from robustness.runs.storage.record import PairRecord, RunRecord, TestsetRecord
 
-PRIMARY_METRICS = ("accuracy", "robust_accuracy", "f1")
 MIN_EXAMPLES = 10
 """A place with fewer shared examples says nothing and would only widen the family."""
 
