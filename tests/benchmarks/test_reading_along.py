@@ -91,6 +91,13 @@ def attack(victim: Any, examples: Sequence[Example]) -> list[Outcome]:
     return [found[example.id] for example in examples]
 
 
+def count_judgements(victim: TextVictim, examples: Sequence[Example], outcomes: Sequence[Outcome]) -> int:
+    """Tokens of the clean and of the final responses, which both rivals decode once each whatever a search asks."""
+    found = ((example, each.adversarial_text) for example, each in zip(examples, outcomes, strict=True))
+    final = [example.with_texts(texts) for example, texts in found if texts is not None]
+    return sum(victim.grader.generated(row) or 0 for row in [*victim.rows(examples), *victim.rows(final)])
+
+
 def test_the_candidate_that_is_kept_is_decoded_alone(victim: TextVictim, examples: Any, save_result: Save) -> None:
     rivals = {"reading along": victim, "decoding all": DecodesAll(victim)}
     seconds: dict[str, float] = {}
@@ -105,12 +112,16 @@ def test_the_candidate_that_is_kept_is_decoded_alone(victim: TextVictim, example
 
     ours, plain = outcomes.values()
     generated = {name: sum(each.generated_tokens or 0 for each in some) for name, some in outcomes.items()}
+    judged = count_judgements(victim, examples, ours)
     ends = [[(each.status, each.adversarial_text, each.queries) for each in some] for some in (ours, plain)]
     same = [a == b for a, b in zip(*ends, strict=True)]
     ratios = {
         name: figures["decoding all"] / figures["reading along"]
         for name, figures in {"generated_tokens": generated, "token_forwards": tokens, "seconds": seconds}.items()
     }
+    ratios["generated_tokens_of_searches"] = (generated["decoding all"] - judged) / max(
+        1, generated["reading along"] - judged
+    )
     result = {
         "attack": ATTACK,
         "trained": "ROBUSTNESS_BENCH_TEXT" in os.environ,
@@ -120,12 +131,13 @@ def test_the_candidate_that_is_kept_is_decoded_alone(victim: TextVictim, example
         "same_responses": sum(a.response == b.response for a, b in zip(ours, plain, strict=True)),
         "queries": sum(each.queries for each in ours),
         "generated_tokens": generated,
+        "generated_tokens_of_judgements": judged,
         "token_forwards": tokens,
         "seconds": seconds,
         "decoding_all_to_reading_along": ratios,
     }
     save_result("reading_along", result)
     assert all(same)
-    assert ratios["generated_tokens"] >= 10
+    assert ratios["generated_tokens_of_searches"] >= 10
     assert ratios["token_forwards"] >= 1.2
     assert ratios["seconds"] >= 1.2
