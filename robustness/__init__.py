@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from robustness.errors import RobustnessError
     from robustness.options import Arms, RunSettings, TrainSettings
     from robustness.reports.report import Report
-    from robustness.runs.execution import Execution
     from robustness.tasks.abilities import Ability
     from robustness.testsets.example import Example
+    from robustness.workers.execution import Execution
 
 __version__ = "0.2.0.dev0"
 
@@ -33,7 +33,7 @@ _HOMES = {
     "Attack": "robustness.engine.attack",
     "BudgetExhausted": "robustness.engine.attack",
     "Example": "robustness.testsets.example",
-    "Execution": "robustness.runs.execution",
+    "Execution": "robustness.workers.execution",
     "Gradients": "robustness.engine.attack",
     "Losses": "robustness.engine.attack",
     "Outcome": "robustness.engine.outcome",

@@ -17,11 +17,11 @@ from robustness.reports.run_comparison import RunComparison, read_comparison
 from robustness.reports.tables.columns import Table
 from robustness.reports.tables.export import Format, export_tables
 from robustness.reports.tables.paper import export_paper
-from robustness.runs.execution import Execution
 from robustness.runs.progress import ProgressCallback
 from robustness.runs.staging import holds_objects, staged
 from robustness.runs.storage.disk import explain_failed_writes
 from robustness.training.demo import train_demo, train_text_demo
+from robustness.workers.execution import Execution
 
 if TYPE_CHECKING:
     from robustness.runs.planning.plan import Plan

@@ -236,7 +236,7 @@ def run(given: RunCommand) -> None:
     """Run a suite on pairs of checkpoints."""
     from robustness import api
     from robustness.reports.failing import read_rule
-    from robustness.runs.execution import Execution
+    from robustness.workers.execution import Execution
 
     rules = [read_rule(words) for words in given.fail_on or ()]
     execution = Execution(given.executor, given.workers, given.ray_address)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import platform
 import sys
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 
 OWN = "peft-robustness"
+RECORDED_PACKAGES = (
+    *(OWN, "torch", "transformers", "tokenizers", "peft", "numpy", "scipy", "pandas"),
+    *("safetensors", "textattack", "nltk"),
+)
 
 
 def version_of(package: str) -> str:
@@ -22,3 +28,14 @@ def version_of(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return str(getattr(sys.modules.get(package), "__version__", "not installed"))
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that numbers depend on."""
+    return {"python": platform.python_version()} | {name: version_of(name) for name in RECORDED_PACKAGES}
+
+
+def compared_versions(versions: Mapping[str, str]) -> dict[str, str]:
+    """Returns the versions that must be equal, without Python's patch release and pandas, which change no outcome."""
+    kept = {name: each for name, each in versions.items() if name not in ("python", "pandas")}
+    return kept | {"python": ".".join(versions["python"].split(".")[:2])}

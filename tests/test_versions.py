@@ -10,12 +10,11 @@ import pytest
 import torch
 
 import robustness
-from robustness.runs.storage.record import library_versions
 from robustness.training.metrics import Metric
 from robustness.training.protocol import TrainingSettings
 from robustness.training.record import Fingerprint, write_record
 from robustness.training.trainer import TrialResult
-from robustness.versions import version_of
+from robustness.versions import library_versions, version_of
 
 
 @pytest.fixture

@@ -24,13 +24,13 @@ from robustness.runs.storage.record import (
     RefusedPair,
     RunRecord,
     TestsetRecord,
-    library_versions,
     now,
 )
 from robustness.tasks.task import Metric, Task
 from robustness.testsets.drawing import draw
 from robustness.testsets.example import Example
 from robustness.testsets.loading import Testset, load_testset
+from robustness.versions import library_versions
 from robustness.victims.comparability import check_pair, describe_rounding
 from robustness.victims.files.bases import digest_weights
 from robustness.victims.files.checkpoint import Checkpoint

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from robustness.runs.arms import Arms
 from robustness.runs.attacked_rows import stages
-from robustness.runs.execution import Execution
 from robustness.runs.executors.executor import Executor, Work
 from robustness.runs.executors.local import LocalExecutor
 from robustness.runs.executors.pool import PoolExecutor, check_execution
@@ -27,6 +26,7 @@ from robustness.runs.storage.sink import Sink
 from robustness.runs.storage.store import Store
 from robustness.runs.workload import DistractorSearch, Workload
 from robustness.victims.loading import place
+from robustness.workers.execution import Execution
 
 
 def execute(

@@ -18,9 +18,9 @@ from robustness.options import RunSettings, TrainSettings
 from robustness.recipes.assets.registry import ASSETS
 from robustness.reports.failing import read_rule
 from robustness.reports.tables.export import Format
-from robustness.runs.execution import LOCAL, RAY
 from robustness.stats import Correction, Verdict
 from robustness.terminal.command_help import EXAMPLES, NOTES
+from robustness.workers.execution import LOCAL, RAY
 
 
 def walk(command: Any, name: str = "") -> Iterator[tuple[str, Any]]:

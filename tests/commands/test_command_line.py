@@ -20,13 +20,13 @@ import pytest
 
 from commands import Call, one_paragraph
 from robustness import RunSettings, api, machine
-from robustness.runs.executors.processes import Processes
 from robustness.runs.progress import CellProgress, LiveScore, Progress
 from robustness.runs.storage.lock import FILE_NAME as LOCK_FILE
 from robustness.runs.storage.lock import LockHolder
 from robustness.runs.storage.store import read_outcomes
 from robustness.terminal.console import SafeConsole, fold
 from robustness.terminal.progress_display import show_progress
+from robustness.workers.processes import Processes
 
 INTERRUPTS = """
 import signal

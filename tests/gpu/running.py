@@ -38,9 +38,9 @@ def workers_agree(bench: Bench) -> Found:
 
 def _run(bench: Bench, name: str, workers: int | None) -> tuple[dict[Any, dict[str, Any]], float]:
     """Rows by checkpoint, test set, attack and example, and the seconds that the run took."""
-    from robustness.runs.execution import Execution
     from robustness.runs.planning.plan import PlanSettings, make_plan
     from robustness.runs.run import execute
+    from robustness.workers.execution import Execution
 
     world, out = bench.world, bench.folder / name
     settings = PlanSettings(
@@ -55,7 +55,7 @@ def _run(bench: Bench, name: str, workers: int | None) -> tuple[dict[Any, dict[s
     recover_memory()  # the workers share the device with this process
     one = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
     started = time.perf_counter()
-    with mock.patch("robustness.runs.executors.pool._visible_devices", lambda: [one, one]):
+    with mock.patch("robustness.workers.pool._visible_devices", lambda: [one, one]):
         execute(make_plan(settings), out, None, Execution(workers=workers))
     return _read(out), time.perf_counter() - started
 

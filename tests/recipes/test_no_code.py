@@ -67,7 +67,7 @@ def test_no_model_config_or_tokenizer_may_bring_code(name: str) -> None:
             assert said.get("use_safetensors") == "True", f"{file}:{call.lineno}"
 
 
-OWN_MESSAGES = PACKAGE / "runs" / "executors" / "worker.py"
+OWN_MESSAGES = PACKAGE / "workers" / "packing.py"
 """Unpickles what the process that started it sends it, and no file."""
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 
 from robustness.engine.named_attack import NamedAttack
+from robustness.runs.cells import Cell
 from robustness.runs.executors.executor import Work
 from robustness.runs.planning.cost import ATTACKED_SHARE, count_passes, guess
+from robustness.runs.workload import name_part
 from robustness.testsets.example import Example
 
 SHARD = 64
@@ -18,9 +21,29 @@ SMALLEST = 8
 """Below this size a shard costs more to send than it gains."""
 
 
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Examples of a cell, as a job."""
+
+    cell: Cell
+    examples: tuple[Example, ...]
+    cost: float
+    """Of the whole cell, so that its shards stay together."""
+
+    @property
+    def key(self) -> str:
+        """The cell in words."""
+        return name_part(self.cell)
+
+    @property
+    def affinity(self) -> str:
+        """The checkpoint."""
+        return self.cell.checkpoint
+
+
 def make_shards(
     missing: Sequence[Work], attacks: Mapping[str, NamedAttack], workers: int, largest: int
-) -> list[Work]:
+) -> list[Shard]:
     """Returns all work in shards, the costliest cell first.
 
     Examples of one group stay together, because their benign text is answered once.
@@ -31,10 +54,10 @@ def make_shards(
         workers: number of workers to keep busy.
         largest: maximum of examples in a shard, except for a larger group.
     """
-    order = sorted(missing, key=lambda work: -estimate_cost(work, attacks.get(work.cell.attack)))
+    costs = {work.cell: estimate_cost(work, attacks.get(work.cell.attack)) for work in missing}
     return [
-        Work(work.cell, examples)
-        for work in order
+        Shard(work.cell, examples, costs[work.cell])
+        for work in sorted(missing, key=lambda work: -costs[work.cell])
         for examples in _cut(work.examples, min(largest, max(SMALLEST, -(-len(work.examples) // workers))))
     ]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,17 +17,13 @@ from robustness.runs.storage.lock import FILE_NAME as LOCK_FILE
 from robustness.runs.storage.releases import explain_other_release, find_other_release
 from robustness.tasks.objective import ObjectiveKind
 from robustness.tasks.task import Task
-from robustness.versions import version_of
+from robustness.versions import compared_versions, library_versions
 
 FILE_NAME = "run.json"
 GIVEN = "given"
 """Folder of models, rows and tasks given as objects."""
 DRAWN = "drawn at random by the seed, stratified by label, in whole groups"
 """How a limit takes examples from a test set."""
-RECORDED_PACKAGES = (
-    *("peft-robustness", "torch", "transformers", "tokenizers", "peft", "numpy", "scipy", "pandas"),
-    *("safetensors", "textattack", "nltk"),
-)
 
 
 class PairRecord(Definition):
@@ -255,12 +250,6 @@ def _differences(before: Mapping[str, str], now: Mapping[str, str], *, are_diges
             yield f"{topic} ({old} -> {new})"
 
 
-def compared_versions(versions: Mapping[str, str]) -> dict[str, str]:
-    """Returns the versions that must be equal, without Python's patch release and pandas, which change no outcome."""
-    kept = {name: each for name, each in versions.items() if name not in ("python", "pandas")}
-    return kept | {"python": ".".join(versions["python"].split(".")[:2])}
-
-
 def write_record(out: Path, record: RunRecord) -> None:
     """Writes run.json in one step, durably."""
     replace_durably(out / FILE_NAME, record.model_dump_json(indent=2) + "\n")
@@ -285,8 +274,3 @@ def read_record(out: Path) -> RunRecord:
 def now() -> str:
     """The time in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def library_versions() -> dict[str, str]:
-    """Versions of Python and of the libraries that numbers depend on."""
-    return {"python": platform.python_version()} | {name: version_of(name) for name in RECORDED_PACKAGES}

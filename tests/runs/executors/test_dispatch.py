@@ -11,17 +11,18 @@ import pytest
 from robustness.engine.failures.faults import errored
 from robustness.errors import RunError
 from robustness.runs.cells import Cell
-from robustness.runs.executors import dispatch
-from robustness.runs.executors.dispatch import Dispatcher
 from robustness.runs.executors.executor import Work
-from robustness.runs.executors.reports import Ended, Found, Lost, Refused, Report, Started
-from robustness.runs.executors.shards import make_shards
-from robustness.runs.storage.record import library_versions
+from robustness.runs.executors.outcomes import Found, OpenCells, ShardBooking
+from robustness.runs.executors.shards import Shard, make_shards
 from robustness.runs.storage.sink import Sink
 from robustness.runs.storage.store import Store, read_outcomes
 from robustness.runs.workload import Workload
 from robustness.tasks.grading import LabelGrader
 from robustness.testsets.example import Example
+from robustness.versions import library_versions
+from robustness.workers import dispatch
+from robustness.workers.dispatch import Dispatcher
+from robustness.workers.reports import Ended, Lost, Refused, Report, Started, Told
 
 CELL = Cell("full", "sst2", "swap")
 GRADERS = dict.fromkeys(("full", "lora"), LabelGrader(("negative", "positive")))
@@ -43,7 +44,7 @@ class WorkerPool:
         self.versions = library_versions() if versions is None else versions
         self.hired = 0
         self.deaths: Counter[str] = Counter()
-        self.handed: list[tuple[int, Work]] = []
+        self.handed: list[tuple[int, Shard]] = []
         self.dismissed = False
         self._reports: list[tuple[int, Report]] = []
 
@@ -56,17 +57,17 @@ class WorkerPool:
     def is_unlucky(self, worker: int) -> bool:
         return worker <= self.false_starts
 
-    def hand(self, worker: int, shard: Work) -> None:
+    def hand(self, worker: int, shard: Shard) -> None:
         self.handed.append((worker, shard))
         self._reports += [(worker, report) for report in self._work(shard)]
 
-    def _work(self, shard: Work) -> Iterator[Report]:
+    def _work(self, shard: Shard) -> Iterator[Report]:
         for example in shard.examples:
             if example.id in self.deadly:
                 self.deaths[example.id] += 1
                 yield Lost("killed")
                 return
-            yield Found((errored(example, "gold", "computed"),), frozenset())
+            yield Told(Found((errored(example, "gold", "computed"),), frozenset()))
         yield Ended(())
 
     def wait(self, seconds: float) -> list[tuple[int, Report]]:
@@ -77,13 +78,15 @@ class WorkerPool:
 
 
 def dispatch_all(
-    worker_pool: Any, work: Sequence[Work], folder: Path, shards: Sequence[Work], workers: int, **options: Any
+    worker_pool: Any, work: Sequence[Work], folder: Path, shards: Sequence[Shard], workers: int, **options: Any
 ) -> list[str]:
     store = Store(folder)
     try:
         sink = Sink(store, Workload({}, lambda _: None))
         totals = {each.cell: len(each.examples) for each in work}
-        return Dispatcher(worker_pool, sink, totals, GRADERS, **options).run(shards, workers)
+        cells = OpenCells(sink, totals, GRADERS)
+        bookings = [ShardBooking(shard, cells) for shard in shards]
+        return Dispatcher(worker_pool, workers, **options).run(bookings)
     finally:
         store.close()
 
@@ -126,7 +129,7 @@ def test_an_example_that_kills_its_workers_is_errored_alone(tmp_path: Path) -> N
 
 def test_a_cell_that_kills_its_workers_is_given_up_and_the_others_go_on(tmp_path: Path) -> None:
     class OneCellKills(WorkerPool):
-        def _work(self, shard: Work) -> Iterator[Report]:
+        def _work(self, shard: Shard) -> Iterator[Report]:
             if shard.cell == CELL:
                 self.deaths["cell"] += 1
                 yield Lost("killed")
@@ -139,7 +142,7 @@ def test_a_cell_that_kills_its_workers_is_given_up_and_the_others_go_on(tmp_path
 
     assert len(rows) == 50
     assert {checkpoint for (checkpoint, _), error in rows.items() if error == "computed"} == {"lora"}
-    assert "workers died on 3 other examples" in rows["full", "e39"]
+    assert "workers died on 3 other parts of full | sst2 | swap" in rows["full", "e39"]
     assert worker_pool.deaths["cell"] <= 12  # of 40 examples in ten shards
 
 
@@ -186,7 +189,7 @@ def test_a_healthy_worker_that_dies_is_replaced_though_others_could_not_start(tm
 class DyingTogether(WorkerPool):
     """The second worker keeps silent until the first has done all the rest; then both are gone at once."""
 
-    def hand(self, worker: int, shard: Work) -> None:
+    def hand(self, worker: int, shard: Shard) -> None:
         assert worker not in (1, 2) or not self.deaths, "this worker is gone"
         if worker == 2:
             self.handed.append((worker, shard))
@@ -229,8 +232,9 @@ def test_a_worker_that_is_silent_for_long_is_told_of_and_not_ended(
 ) -> None:
     worker_pool = Silent()
     work = [Work(CELL, examples(4))]
+    shards = make_shards(work, {}, 1, 4)
 
-    doubts = dispatch_all(worker_pool, work, tmp_path, work, 1, clock=lambda: 60.0 * worker_pool.minutes)
+    doubts = dispatch_all(worker_pool, work, tmp_path, shards, 1, clock=lambda: 60.0 * worker_pool.minutes)
 
     told = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert [message.partition(": ")[0] for message in told] == [
@@ -248,7 +252,7 @@ def test_a_worker_with_other_libraries_is_refused(tmp_path: Path) -> None:
 
 def test_what_a_worker_refuses_ends_the_run(tmp_path: Path) -> None:
     class Unwilling(WorkerPool):
-        def _work(self, shard: Work) -> Iterator[Report]:
+        def _work(self, shard: Shard) -> Iterator[Report]:
             yield Refused("worker on there: checkpoint full: is missing")
 
     with pytest.raises(RunError, match="checkpoint full: is missing"):

@@ -18,9 +18,10 @@ from robustness import Access, RunSettings, api
 from robustness.engine.outcome import Status
 from robustness.errors import UsageError
 from robustness.reports.tables.columns import Table
-from robustness.runs.execution import Execution
-from robustness.runs.executors import dispatch, pool, processes
+from robustness.runs.executors import pool
 from robustness.runs.progress import Progress
+from robustness.workers import dispatch, processes
+from robustness.workers.execution import Execution
 
 pytestmark = pytest.mark.timeout(900)
 VOLATILE = ["seconds"]
@@ -96,7 +97,12 @@ def test_two_processes_one_of_them_killed_end_as_one(
     tiny: Any, whole: Any, small_shards: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     crews: list[processes.Processes] = []
-    monkeypatch.setattr(pool, "Processes", lambda *given: crews.append(processes.Processes(*given)) or crews[-1])
+
+    def start_crew(*given: Any) -> processes.Processes:
+        crews.append(processes.Processes(*given))
+        return crews[-1]
+
+    monkeypatch.setattr("robustness.workers.pool.Processes", start_crew)
     killed: list[int] = []
 
     def kill_one(progress: Progress) -> None:

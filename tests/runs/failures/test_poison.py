@@ -24,9 +24,10 @@ from robustness.errors import CheckpointError, RunError
 from robustness.recipes.distractors.added_words import AddWords
 from robustness.reports.tables.columns import Table
 from robustness.runs.cells import Cell
-from robustness.runs.executors.executor import Work, find_outcomes
-from robustness.runs.executors.reports import Ended, Found, Lost
-from robustness.runs.executors.worker import Worker, pack_worker_spec
+from robustness.runs.executors.bench import describe_run
+from robustness.runs.executors.executor import find_outcomes
+from robustness.runs.executors.outcomes import Found
+from robustness.runs.executors.shards import Shard
 from robustness.runs.planning.plan import PlanSettings, make_plan
 from robustness.runs.preparation import prepare
 from robustness.runs.progress import Progress
@@ -38,6 +39,9 @@ from robustness.victims.files.checkpoint import read_checkpoint
 from robustness.victims.gate import inspect_checkpoint
 from robustness.victims.heads.labels import Victim
 from robustness.victims.loading import load_checkpoint, place, to_victim
+from robustness.workers.packing import pack
+from robustness.workers.reports import Ended, Lost, Told
+from robustness.workers.worker import Worker
 
 ATTACKS = ["deepwordbug", "fgsm"]
 
@@ -129,8 +133,8 @@ def test_a_worker_finds_what_the_process_itself_finds(tiny: Any, trouble: Troubl
         )
     )
     prepared = prepare(plan)
-    spec = pack_worker_spec(plan, prepared, device="cpu", threads=torch.get_num_threads(), check_weights=False)
-    worker = Worker(spec)
+    spec = describe_run(plan, prepared, device="cpu", check_weights=False)
+    worker = Worker(pack(spec), torch.get_num_threads())
     assert [type(report).__name__ for report in worker.begin()] == ["Started"]
     testset = plan.cells[0].testset
     examples = prepared.examples[testset][:8]
@@ -139,8 +143,9 @@ def test_a_worker_finds_what_the_process_itself_finds(tiny: Any, trouble: Troubl
 
     for attack in (None, *plan.attacks):
         cell = Cell("full", testset, attack.name if attack else "none")
-        reports = list(worker.run(Work(cell, examples)))
-        theirs = [outcome for report in reports if isinstance(report, Found) for outcome in report.outcomes]
+        reports = list(worker.run(Shard(cell, examples, 1.0)))
+        found = [report.message for report in reports if isinstance(report, Told)]
+        theirs = [outcome for each in found if isinstance(each, Found) for outcome in each.outcomes]
         ours = list(find_outcomes(victim, None, attack, examples, plan.settings.seed))
 
         assert isinstance(reports[-1], Ended)
@@ -148,7 +153,7 @@ def test_a_worker_finds_what_the_process_itself_finds(tiny: Any, trouble: Troubl
         assert any(outcome.status is Status.ERRORED for outcome in ours) == (cell.attack != "fgsm")
 
     trouble.texts = None
-    (lost,) = worker.run(Work(Cell("full", testset, "none"), examples))
+    (lost,) = worker.run(Shard(Cell("full", testset, "none"), examples, 1.0))
     assert isinstance(lost, Lost) and "3 examples in a row failed" in lost.reason
 
 

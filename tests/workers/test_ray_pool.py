@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from robustness.errors import RunError, UsageError
-from robustness.runs.executors import ray_cluster
-from robustness.runs.executors.ray_cluster import Head, RayCrew, open_crew
+from robustness.workers import ray_cluster
+from robustness.workers.ray_cluster import Head, RayCrew, open_crew
 
 
 class MadeUpRayError(Exception):
@@ -98,7 +98,7 @@ def test_a_cluster_that_goes_away_is_a_clear_error_and_can_be_left(ray: MadeUpRa
 def test_a_cluster_that_is_gone_before_the_first_worker_is_a_clear_error(ray: MadeUpRay) -> None:
     ray.fail = {"nodes"}
 
-    with pytest.raises(RunError, match="the cluster is gone"), open_crew("auto", 1, on_gpus=False, pack=bytes):
+    with pytest.raises(RunError, match="the cluster is gone"), open_crew("auto", 1, b"", on_gpus=False):
         pass
 
 
@@ -108,19 +108,17 @@ def test_a_cluster_without_any_cpu_is_refused(monkeypatch: pytest.MonkeyPatch, o
 
     with (
         pytest.raises(UsageError, match="no node of the cluster has a CPU"),
-        open_crew("auto", 2, on_gpus=on_gpus, pack=bytes),
+        open_crew("auto", 2, b"", on_gpus=on_gpus),
     ):
         pass
 
 
 def test_threads_are_shared_among_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", MadeUpRay({"CPU": 8.0}, {"CPU": 3.0}, {}))  # type: ignore[arg-type]
-    packed = []
-
-    with open_crew("auto", None, on_gpus=False, pack=lambda threads: packed.append(threads) or b"") as (_, workers):
+    with open_crew("auto", None, b"", on_gpus=False) as (crew, workers):
         pass
 
-    assert workers == 2 and packed == [3]
+    assert workers == 2 and crew._threads == 3
 
 
 def test_waiting_ends_when_a_worker_at_work_reports_nothing(ray: MadeUpRay) -> None:
@@ -171,8 +169,8 @@ def test_workers_elsewhere_are_told_to_stay_offline(ray: MadeUpRay, monkeypatch:
 
     worker_pool.start()
 
-    ((packed, environment),) = ray.given
-    assert packed == b"spec" and "UNRELATED" not in environment
+    ((packed, threads, environment),) = ray.given
+    assert (packed, threads) == (b"spec", 4) and "UNRELATED" not in environment
     assert {environment[f"{library}_OFFLINE"] for library in ("HF_HUB", "TRANSFORMERS", "HF_DATASETS")} == {"1"}
     assert environment["OMP_NUM_THREADS"] == "4"
     assert set(environment) - {"OMP_NUM_THREADS", "MKL_NUM_THREADS"} <= set(ray_cluster.FORWARDED) & set(os.environ)

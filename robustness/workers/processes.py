@@ -13,9 +13,9 @@ from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from typing import final
 
-from robustness.runs.executors.executor import Work
-from robustness.runs.executors.reports import Lost, Refused, Report, Started
-from robustness.runs.executors.worker import Worker
+from robustness.workers.jobs import Job
+from robustness.workers.reports import Lost, Refused, Report, Started
+from robustness.workers.worker import Worker
 
 END_SECONDS = 5.0
 """How long a process may live after it has closed its pipe."""
@@ -23,12 +23,12 @@ END_SECONDS = 5.0
 
 @final
 class Processes:
-    """A pool of processes connected by pipes; the spec is their standard input.
+    """A pool of processes connected by pipes; the description of their bench is their standard input.
 
     They are started as programs, not forked: torch's threads and CUDA do not survive a fork.
 
     Args:
-        packed: the spec, pickled.
+        packed: the description of a bench.
         devices: entries of CUDA_VISIBLE_DEVICES, one for each worker, more in reserve for broken ones; none on a CPU.
         threads: of each worker.
     """
@@ -60,7 +60,7 @@ class Processes:
         with theirs, tempfile.TemporaryFile() as spec:  # a pipe would hold few bytes until the process reads
             spec.write(self._packed)
             spec.seek(0)
-            command = [sys.executable, "-m", __name__, str(theirs.fileno())]
+            command = [sys.executable, "-m", __name__, str(theirs.fileno()), str(self._threads)]
             self._processes[self._hired] = subprocess.Popen(
                 command,
                 pass_fds=[theirs.fileno()],
@@ -71,10 +71,10 @@ class Processes:
         self._connections[self._hired] = Connection(ours.detach())
         return self._hired
 
-    def hand(self, worker: int, shard: Work) -> None:
-        """Sends a shard."""
+    def hand(self, worker: int, job: Job) -> None:
+        """Sends a job."""
         with suppress(OSError):  # it has died; the next read reports it
-            self._connections[worker].send(shard)
+            self._connections[worker].send(job)
 
     def wait(self, seconds: float) -> list[tuple[int, Report]]:
         """Reads one report of every process with a report."""
@@ -116,22 +116,22 @@ def _await_end(process: subprocess.Popen[bytes]) -> str:
     return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
 
-def serve(descriptor: int) -> None:
-    """A worker's main loop: reads its spec, then shards, and writes reports, until the driver exits."""
+def serve(descriptor: int, threads: int) -> None:
+    """A worker's main loop: reads its bench's description, then jobs, and writes reports, until the driver exits."""
     with Connection(descriptor) as connection:
         try:
-            for report in _reports(connection):
+            for report in _reports(connection, threads):
                 connection.send(report)
         except (EOFError, OSError):
             return
 
 
-def _reports(connection: Connection) -> Iterator[Report]:
-    worker = Worker(sys.stdin.buffer.read())
+def _reports(connection: Connection, threads: int) -> Iterator[Report]:
+    worker = Worker(sys.stdin.buffer.read(), threads)
     yield from worker.begin()
     while True:
         yield from worker.run(connection.recv())
 
 
 if __name__ == "__main__":
-    serve(int(sys.argv[1]))
+    serve(int(sys.argv[1]), int(sys.argv[2]))

@@ -1,10 +1,7 @@
-"""A worker: keeps one checkpoint loaded, and computes its shards."""
+"""The bench of a run: keeps one checkpoint loaded, and computes shards of its cells."""
 
 from __future__ import annotations
 
-import os
-import pickle
-import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,26 +12,28 @@ from transformers.utils import logging as transformers_logging
 
 from robustness.engine.named_attack import NamedAttack
 from robustness.engine.query_cache import QueryCache
-from robustness.errors import CheckpointError, DataError, RobustnessError, UsageError
+from robustness.errors import CheckpointError, DataError, UsageError
 from robustness.recipes.assets.resources import Resources
 from robustness.recipes.building import find_attack
 from robustness.runs.arms import Arms
-from robustness.runs.executors.executor import Work, find_outcomes
-from robustness.runs.executors.reports import Ended, Found, Lost, Refused, Report, Started
+from robustness.runs.executors.executor import find_outcomes
+from robustness.runs.executors.outcomes import Found
+from robustness.runs.executors.shards import Shard
 from robustness.runs.planning.plan import Plan, Unready, resolve_or_postpone
 from robustness.runs.preparation import Prepared
-from robustness.runs.storage.record import library_versions
 from robustness.runs.storage.sink import gather
 from robustness.tasks.task import Task
 from robustness.victims.files.bases import digest_weights
 from robustness.victims.files.checkpoint import Checkpoint
 from robustness.victims.heads.head import Head
 from robustness.victims.loading import place
+from robustness.workers.jobs import Job
+from robustness.workers.packing import refuse_unsendable
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerSpec:
-    """A worker's description of the run; paths are absolute."""
+class RunSpec:
+    """A worker's description of a run; paths are absolute."""
 
     checkpoints: Mapping[str, Checkpoint]
     tasks: Mapping[str, Task]
@@ -51,24 +50,32 @@ class WorkerSpec:
     compile: bool
     cache: Path | None
     resources: Resources
-    threads: int
+
+    def build(self, threads: int) -> RunBench:
+        """Returns the bench; raises an error if the device does not compute."""
+        torch.set_num_threads(threads)
+        transformers_logging.set_verbosity_error()
+        transformers_logging.disable_progress_bar()
+        placement = place(self.resources.device, self.dtype)
+        torch.ones(1, device=placement.device).sum().item()  # finds a broken GPU before it gets work
+        arms = Arms(self.checkpoints, self.tasks, placement, compile=self.compile, cache=self.cache)
+        return RunBench(self, arms)
 
 
-def pack_worker_spec(plan: Plan, prepared: Prepared, *, device: str, threads: int, check_weights: bool) -> bytes:
-    """Returns the pickled spec of a run.
+def describe_run(plan: Plan, prepared: Prepared, *, device: str, check_weights: bool) -> RunSpec:
+    """Returns what a worker needs to know of a run.
 
     Args:
         plan: of the run.
         prepared: its checkpoints.
         device: cpu or cuda.
-        threads: torch's threads in one worker.
         check_weights: whether workers compare their view of the weights with the driver's.
 
     Raises:
         UsageError: an attack given as an object cannot be pickled.
     """
     settings = plan.settings
-    spec = WorkerSpec(
+    return RunSpec(
         checkpoints=prepared.checkpoints,
         tasks=prepared.tasks,
         weights=prepared.weights_digests if check_weights else {},
@@ -80,9 +87,7 @@ def pack_worker_spec(plan: Plan, prepared: Prepared, *, device: str, threads: in
         compile=settings.compile,
         cache=None if settings.cache is None else settings.cache.resolve(),
         resources=settings.resources.on(device),
-        threads=threads,
     )
-    return pickle.dumps(spec)
 
 
 def references(plan: Plan) -> list[str | NamedAttack]:
@@ -96,7 +101,7 @@ def references(plan: Plan) -> list[str | NamedAttack]:
         if isinstance(given, str):
             found.append(_absolute(given))
             continue
-        _refuse_unpicklable(attack)
+        refuse_unsendable(f"attack {attack.name}", attack)
         found.append(attack)
     return found
 
@@ -107,76 +112,47 @@ def _absolute(reference: str) -> str:
     return f"{Path(file).resolve()}{colon}{name}" if Path(file).is_file() else reference
 
 
-def _refuse_unpicklable(attack: NamedAttack) -> None:
-    try:
-        pickle.dumps(attack)
-    except Exception as error:  # a user's object may raise anything
-        raise UsageError(
-            f"attack {attack.name}: was given as an object that cannot be sent to workers: {type(error).__name__}: "
-            f"{error}; name it as file.py:Name, or run without workers"
-        ) from None
-
-
 @final
-class Worker:
-    """Computes shards in its own process.
+class RunBench:
+    """Computes shards in a worker's process.
 
     Args:
-        packed: the result of `pack_worker_spec`.
+        spec: of the run.
+        arms: loads its checkpoints.
     """
 
-    def __init__(self, packed: bytes) -> None:
-        self._packed = packed
-        self._kit: WorkerSpec
-        self._arms: Arms
+    def __init__(self, spec: RunSpec, arms: Arms) -> None:
+        self._spec = spec
+        self._arms = arms
         self._attacks: dict[str, NamedAttack] = {}
         self._resident: tuple[str, Head, QueryCache | None] | None = None
         self._told: frozenset[str] = frozenset()
         """Truncated texts of the loaded checkpoint that were reported."""
 
-    def begin(self) -> Iterator[Report]:
-        """Unpacks the spec; yields Started, Refused if it cannot be read, or Lost if this machine is at fault."""
-        try:
-            self._kit = spec = pickle.loads(self._packed)
-        except (OSError, MemoryError) as error:
-            yield Lost(_locate(error))
-            return
-        except Exception as error:  # unpickling imports the modules of attack objects
-            yield Refused(_locate(error))
-            return
-        try:
-            torch.set_num_threads(spec.threads)
-            transformers_logging.set_verbosity_error()
-            transformers_logging.disable_progress_bar()
-            placement = place(spec.resources.device, spec.dtype)
-            torch.ones(1, device=placement.device).sum().item()  # finds a broken GPU before it gets work
-            self._arms = Arms(spec.checkpoints, spec.tasks, placement, compile=spec.compile, cache=spec.cache)
-        except Exception as error:  # the driver has checked everything else
-            yield Lost(_locate(error))
-        else:
-            yield Started(library_versions(), f"process {os.getpid()} on {socket.gethostname()}")
+    def compute(self, job: Job) -> Iterator[Found]:
+        """Yields outcomes as they come.
 
-    def run(self, shard: Work) -> Iterator[Report]:
-        """Yields outcomes as they come, then Ended; Refused or Lost on an error."""
-        try:
-            victim, cache = self._load(shard.cell.checkpoint)
-            attack = self._find_attack(shard.cell.attack) if shard.cell.attack in self._kit.attacks else None
-            for outcomes in gather(find_outcomes(victim, cache, attack, shard.examples, self._kit.seed)):
-                truncated = frozenset(victim.truncated)
-                yield Found(tuple(outcomes), truncated - self._told)
-                self._told = truncated
-        except RobustnessError as error:
-            yield Refused(f"worker on {socket.gethostname()}: {error}")
-        except Exception as error:  # such as a CUDA error, after which the process is unusable
-            yield Lost(f"{type(error).__name__}: {error}")
-        else:
-            yield Ended(tuple(self._arms.warnings()))
+        Raises:
+            RobustnessError: a checkpoint or an attack differs from the driver's.
+            VictimGoneError: the victim fails on all examples.
+        """
+        assert isinstance(job, Shard), "a run has no other jobs"
+        victim, cache = self._load(job.cell.checkpoint)
+        attack = self._find_attack(job.cell.attack) if job.cell.attack in self._spec.attacks else None
+        for outcomes in gather(find_outcomes(victim, cache, attack, job.examples, self._spec.seed)):
+            truncated = frozenset(victim.truncated)
+            yield Found(tuple(outcomes), truncated - self._told)
+            self._told = truncated
+
+    def doubts(self) -> list[str]:
+        """Returns warnings about the victims so far."""
+        return self._arms.warnings()
 
     def _load(self, name: str) -> tuple[Head, QueryCache | None]:
         if self._resident is None or self._resident[0] != name:
             self._resident = None  # two would not fit
-            expected = self._kit.weights.get(name)
-            folder = self._kit.checkpoints[name].folder
+            expected = self._spec.weights.get(name)
+            folder = self._spec.checkpoints[name].folder
             if expected is not None and digest_weights(folder) != expected:
                 raise CheckpointError(
                     f"checkpoint {name}: {folder} is missing here or has other weights than at the start of the run; "
@@ -188,9 +164,9 @@ class Worker:
 
     def _find_attack(self, name: str) -> NamedAttack:
         if name not in self._attacks:
-            given = self._kit.attacks[name]
+            given = self._spec.attacks[name]
             found = given if isinstance(given, NamedAttack) else self._resolve(name, given)
-            if found.digest != self._kit.digests[name]:
+            if found.digest != self._spec.digests[name]:
                 raise UsageError(
                     f"attack {name}: differs here from the attack on the driver's machine; every machine must see "
                     "the same files and have the same packages"
@@ -199,16 +175,12 @@ class Worker:
         return self._attacks[name]
 
     def _resolve(self, name: str, reference: str) -> NamedAttack:
-        if name not in self._kit.ready:
-            return resolve_or_postpone(reference, self._kit.resources)
+        if name not in self._spec.ready:
+            return resolve_or_postpone(reference, self._spec.resources)
         try:
-            return find_attack(reference, self._kit.resources)
+            return find_attack(reference, self._spec.resources)
         except DataError as error:
             raise DataError(
                 f"attack {name}: lacks files here that the driver's machine has; every machine must see the same "
                 f"files and have the same packages: {error}"
             ) from None
-
-
-def _locate(error: Exception) -> str:
-    return f"worker on {socket.gethostname()}: {type(error).__name__}: {error}"

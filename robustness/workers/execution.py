@@ -1,4 +1,4 @@
-"""The caller's choice of executor and workers; outcomes do not depend on it."""
+"""The caller's choice of executor and workers; results do not depend on it."""
 
 from __future__ import annotations
 

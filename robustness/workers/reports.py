@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from robustness.engine.outcome import Outcome
-
 
 @dataclass(frozen=True, slots=True)
 class Started:
@@ -20,34 +18,32 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """Outcomes of the current shard."""
+class Told:
+    """A message about the current job."""
 
-    outcomes: tuple[Outcome, ...]
-    truncated: frozenset[str]
-    """Digests of newly truncated texts."""
+    message: object
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The current shard is done; the worker waits for the next."""
+    """The current job is done; the worker waits for the next."""
 
     doubts: tuple[str, ...]
-    """Warnings about the worker's victims so far."""
+    """Warnings of the worker's bench so far."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Stops the whole run: the message of a RobustnessError."""
+    """Stops all work: the message of a RobustnessError."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The worker is gone, with its current work."""
+    """The worker is gone, with its current job."""
 
     reason: str
 
 
-Report: TypeAlias = Started | Found | Ended | Refused | Lost
+Report: TypeAlias = Started | Told | Ended | Refused | Lost

@@ -6,16 +6,15 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 from robustness.errors import RunError, UsageError, first_line
-from robustness.runs.executors.reports import Lost, Refused, Report
-
-if TYPE_CHECKING:  # imports torch, which a worker must not do before its environment is set
-    from robustness.runs.executors.executor import Work
+from robustness.workers.jobs import Job
+from robustness.workers.reports import Lost, Refused, Report
+from robustness.workers.worker import Worker
 
 AUTO = "auto"
 """The cluster of this machine."""
@@ -29,7 +28,7 @@ HEAD_SECONDS = 10.0
 HEAD_MISSES = 3
 """Failed checks in a row before an error; after a minute Ray itself would end this process without our message."""
 OBJECT_STORE = 100 * 2**20
-"""Bytes of shared memory for a locally started Ray: only shards and outcomes use it."""
+"""Bytes of shared memory for a locally started Ray: only jobs and messages use it."""
 FORWARDED = (
     "HF_HUB_OFFLINE",
     "TRANSFORMERS_OFFLINE",
@@ -76,15 +75,15 @@ def _resolve(address: str | None) -> str | None:
 
 @contextmanager
 def open_crew(
-    address: str | None, workers: int | None, *, on_gpus: bool, pack: Callable[[int], bytes]
+    address: str | None, workers: int | None, packed: bytes, *, on_gpus: bool
 ) -> Iterator[tuple[RayCrew, int]]:
     """Joins a cluster, or starts Ray on this machine, and leaves it afterwards; yields the pool and its size.
 
     Args:
         address: of the head node, auto, or None.
         workers: None for one on each GPU or, without GPUs, on each node.
+        packed: the description of the workers' bench.
         on_gpus: whether each worker has a GPU.
-        pack: builds the workers' spec from the number of threads for each.
 
     Raises:
         UsageError: there is no cluster, it has no CPU or no GPU, or its version of Ray or Python differs.
@@ -111,7 +110,7 @@ def open_crew(
             raise UsageError("--device cuda: the Ray cluster has no GPU; start its nodes with --num-gpus, or use cpu")
         count = workers or (gpus if on_gpus else len(cpus))
         threads = 1 if on_gpus else max(1, min(sum(cpus) // count, *cpus))
-        yield RayCrew(pack(threads), head, threads=threads, gpus=int(on_gpus)), count
+        yield RayCrew(packed, head, threads=threads, gpus=int(on_gpus)), count
     finally:
         if joined and head.answers():  # otherwise it would wait for the head until Ray ends the process
             ray.shutdown()
@@ -153,7 +152,7 @@ def _explain_lost_cluster() -> Iterator[None]:
 
 def _lost_cluster(reason: str) -> RunError:
     return RunError(
-        f"--executor ray: the cluster is gone: {reason}; outcomes so far are stored: the same command "
+        f"--executor ray: the cluster is gone: {reason}; what is done is stored: the same command "
         "resumes once there is a cluster, or with another executor"
     )
 
@@ -186,19 +185,17 @@ class Head:
 
 
 class _Actor:
-    """A worker run by Ray; imports torch only after its environment is set."""
+    """A worker run by Ray; its bench imports torch only after its environment is set."""
 
-    def __init__(self, packed: bytes, environment: Mapping[str, str]) -> None:
+    def __init__(self, packed: bytes, threads: int, environment: Mapping[str, str]) -> None:
         os.environ.update(environment)
-        from robustness.runs.executors.worker import Worker
-
-        self._worker = Worker(packed)
+        self._worker = Worker(packed, threads)
 
     def begin(self) -> Iterator[Report]:
         yield from self._worker.begin()
 
-    def run(self, shard: Work) -> Iterator[Report]:
-        yield from self._worker.run(shard)
+    def run(self, job: Job) -> Iterator[Report]:
+        yield from self._worker.run(job)
 
 
 @final
@@ -206,7 +203,7 @@ class RayCrew:
     """A pool of actors; each streams its reports.
 
     Args:
-        packed: the spec, pickled.
+        packed: the description of the actors' bench.
         head: of the cluster.
         threads: CPUs of each worker.
         gpus: of each worker, 0 or 1.
@@ -217,6 +214,7 @@ class RayCrew:
 
         self._ray = ray
         self._packed = packed
+        self._threads = threads
         self._environment = {name: os.environ[name] for name in FORWARDED if name in os.environ} | {
             "OMP_NUM_THREADS": str(threads),
             "MKL_NUM_THREADS": str(threads),
@@ -236,15 +234,15 @@ class RayCrew:
         """Asks the cluster for an actor."""
         self._hired += 1
         with _explain_lost_cluster():
-            self._actors[self._hired] = actor = self._actor.remote(self._packed, self._environment)
+            self._actors[self._hired] = actor = self._actor.remote(self._packed, self._threads, self._environment)
             self._streams[self._hired] = actor.begin.options(num_returns="streaming").remote()
         self._starting.add(self._hired)
         return self._hired
 
-    def hand(self, worker: int, shard: Work) -> None:
+    def hand(self, worker: int, job: Job) -> None:
         """Starts a task on a worker."""
         with _explain_lost_cluster():
-            self._streams[worker] = self._actors[worker].run.options(num_returns="streaming").remote(shard)
+            self._streams[worker] = self._actors[worker].run.options(num_returns="streaming").remote(job)
 
     def wait(self, seconds: float) -> Sequence[tuple[int, Report]]:
         """Waits for a report.

@@ -9,30 +9,23 @@ import subprocess
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from made_up_jobs import Count, CountBenchSpec, CountBooking
 
 from robustness.errors import UsageError
-from robustness.runs.cells import Cell
-from robustness.runs.execution import Execution
-from robustness.runs.executors import pool, processes
-from robustness.runs.executors.dispatch import Dispatcher, errored
-from robustness.runs.executors.executor import Work
-from robustness.runs.executors.pool import PoolExecutor, check_execution
-from robustness.runs.executors.processes import Processes
-from robustness.runs.executors.reports import Ended, Found, Lost, Report, Started
-from robustness.runs.storage.record import library_versions
-from robustness.runs.storage.sink import Sink
-from robustness.runs.storage.store import Store, read_outcomes
-from robustness.runs.workload import Workload
-from robustness.testsets.example import Example
-from robustness.victims.loading import Placement
+from robustness.versions import library_versions
+from robustness.workers import pool, processes
+from robustness.workers.dispatch import Dispatcher
+from robustness.workers.execution import Execution
+from robustness.workers.jobs import Job
+from robustness.workers.pool import check_workers, open_workers
+from robustness.workers.processes import Processes
+from robustness.workers.reports import Ended, Lost, Report, Started, Told
 
-CUDA = Placement(torch.device("cuda"), torch.float32)
-CELL = Cell("full", "sst2", "swap")
+CUDA = torch.device("cuda")
 
 
 class MadeUpProcess:
@@ -158,14 +151,14 @@ folder = Path({folder!r})
 with Connection(int(sys.argv[1])) as pipe:
     pipe.send_bytes((folder / "started").read_bytes())
     while True:
-        shard = pipe.recv_bytes()
-        name = "first" if b"first" in shard else "second"
+        job = pipe.recv_bytes()
+        name = "first" if b"first" in job else "second"
         while name == "second" and not (folder / "killed").exists():
             time.sleep(0.01)
         pipe.send_bytes((folder / name).read_bytes())
         pipe.send_bytes((folder / "ended").read_bytes())
 """
-"""Speaks as a worker does, without torch: does one shard at once, the other not before workers have been killed."""
+"""Speaks as a worker does, without torch: does one job at once, the other not before workers have been killed."""
 
 
 class KilledTogether:
@@ -179,9 +172,9 @@ class KilledTogether:
         self._busy = 0
         self.start, self.dismiss = self.worker_pool.start, self.worker_pool.dismiss
 
-    def hand(self, worker: int, shard: Work) -> None:
+    def hand(self, worker: int, job: Job) -> None:
         self._busy = worker
-        self.worker_pool.hand(worker, shard)
+        self.worker_pool.hand(worker, job)
 
     def wait(self, seconds: float) -> list[tuple[int, Report]]:
         if not self._has_ended or self.together or len(self.worker_pool._proven) < 2:
@@ -201,11 +194,10 @@ class KilledTogether:
 def test_processes_killed_at_the_same_moment_are_replaced_and_nothing_is_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, second = (Example(name, (f"text {name}",), 1) for name in ("first", "second"))
     messages: dict[str, Report] = {
         "started": Started(library_versions(), "there"),
-        "first": Found((errored(first, "gold", "computed"),), frozenset()),
-        "second": Found((errored(second, "gold", "computed"),), frozenset()),
+        "first": Told(7),
+        "second": Told(8),
         "ended": Ended(()),
     }
     for name, message in messages.items():
@@ -213,16 +205,13 @@ def test_processes_killed_at_the_same_moment_are_replaced_and_nothing_is_lost(
     (tmp_path / "light_worker.py").write_text(LIGHT_WORKER.format(folder=str(tmp_path)))
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(processes, "__name__", "light_worker")
-    store = Store(tmp_path)
     worker_pool = KilledTogether(tmp_path)
+    bookings = [CountBooking(Count("first", 7, 8)), CountBooking(Count("second", 8, 9))]
 
-    Dispatcher(worker_pool, Sink(store, Workload({}, lambda _: None)), {CELL: 2}, {}).run(
-        [Work(CELL, (first,)), Work(CELL, (second,))], 2
-    )
-    store.close()
+    Dispatcher(worker_pool, 2).run(bookings)
 
     assert dict(worker_pool.together) == dict.fromkeys((1, 2), Lost("process was killed by SIGKILL"))
-    assert list(read_outcomes(tmp_path)["error"]) == ["computed", "computed"]
+    assert [booking.told for booking in bookings] == [[7], [8]]
     assert worker_pool.worker_pool._hired == 3
 
 
@@ -247,31 +236,26 @@ def see_gpus(monkeypatch: pytest.MonkeyPatch, variable: str | None) -> None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", variable)
 
 
-def plan() -> Any:
-    return SimpleNamespace(attacks=(), attack_references=(), settings=SimpleNamespace(device="cuda", cache=None))
-
-
 def test_more_workers_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     see_gpus(monkeypatch, "3,5")
-    check_execution(Execution(workers=2), plan(), CUDA)
+    check_workers(Execution(workers=2), CUDA)
 
     with pytest.raises(UsageError, match="--workers 3: each has a GPU of its own, and 2 are visible"):
-        check_execution(Execution(workers=3), plan(), CUDA)
+        check_workers(Execution(workers=3), CUDA)
 
 
 def test_a_gpu_named_for_all_workers_is_refused() -> None:
-    with pytest.raises(UsageError, match="--device cuda: every worker has a GPU of its own"):
-        check_execution(Execution(workers=2), plan(), Placement(torch.device("cuda:1"), torch.float32))
+    with pytest.raises(UsageError, match="--device cuda:1: every worker has a GPU of its own; give --device cuda"):
+        check_workers(Execution(workers=2), torch.device("cuda:1"))
 
 
 def test_workers_are_spread_over_as_many_gpus_and_others_stand_in_for_broken_ones(
     started: list[MadeUpProcess], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     see_gpus(monkeypatch, "6,7,8")
-    monkeypatch.setattr(pool, "pack_worker_spec", lambda *_, **__: b"")
-    executor = PoolExecutor(Execution(workers=2), plan(), SimpleNamespace(), CUDA)  # type: ignore[arg-type]
 
-    with executor._open() as (worker_pool, workers):
+    with open_workers(CountBenchSpec(), Execution(workers=2), CUDA) as dispatcher:
+        worker_pool, workers = dispatcher.worker_pool, dispatcher.workers
         worker_pool.start(), worker_pool.start()
 
     assert workers == 2 and [each.device for each in started] == ["6", "7"]

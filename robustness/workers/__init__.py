@@ -1,0 +1,1 @@
+"""Workers: processes of this machine, or actors of Ray, that compute jobs of any kind."""

@@ -1,0 +1,107 @@
+"""What the bench of a run refuses when its machine, or what it is asked, is at fault."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from robustness.engine.named_attack import NamedAttack
+from robustness.errors import DataError, UsageError
+from robustness.recipes.assets.resources import Resources
+from robustness.recipes.building import find_recipe, name_recipe
+from robustness.runs.cells import Cell
+from robustness.runs.executors.bench import RunBench, RunSpec, describe_run
+from robustness.runs.executors.shards import Shard
+from robustness.runs.planning.plan import Unready
+from robustness.testsets.example import Example
+from robustness.workers.packing import pack, unpack
+
+NAME = "textfooler"
+SHARD = Shard(Cell("full", "sst2", NAME), (Example("e1", ("a fine film",), 1),), 1.0)
+
+
+def spec(**changes: Any) -> RunSpec:
+    settings: dict[str, Any] = {
+        "checkpoints": {},
+        "tasks": {},
+        "weights": {},
+        "attacks": {},
+        "digests": {},
+        "ready": frozenset(),
+        "seed": 0,
+        "dtype": "float32",
+        "compile": False,
+        "cache": None,
+        "resources": Resources(device="cpu"),
+    }
+    return RunSpec(**settings | changes)
+
+
+def test_a_gpu_that_is_gone_is_no_bench(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+    with pytest.raises(UsageError, match="no CUDA device"):
+        spec(resources=Resources(device="cuda")).build(1)
+
+
+def test_a_device_that_cannot_compute_is_found_before_it_is_given_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("CUDA error: uncorrectable ECC error encountered")
+
+    monkeypatch.setattr(torch, "ones", fail)
+
+    with pytest.raises(RuntimeError, match="uncorrectable ECC error"):
+        spec().build(1)
+
+
+def attack_without_assets() -> NamedAttack:
+    return name_recipe(find_recipe(NAME), Unready("missing"))
+
+
+def lacking(ready: Mapping[str, bool], folder: Path, monkeypatch: pytest.MonkeyPatch) -> RunBench:
+    """A bench on a machine without any asset."""
+    monkeypatch.delenv("ROBUSTNESS_DATA", raising=False)
+    monkeypatch.delenv("NLTK_DATA", raising=False)
+    monkeypatch.setattr(RunBench, "_load", lambda self, name: (SimpleNamespace(truncated=()), None))
+    names = frozenset(name for name, is_ready in ready.items() if is_ready)
+    attacks, digests = {NAME: NAME}, {NAME: attack_without_assets().digest}
+    mine = Resources((folder,), device="cpu")
+    return spec(attacks=attacks, digests=digests, ready=names, resources=mine).build(torch.get_num_threads())
+
+
+def test_an_asset_that_only_the_driver_has_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DataError, match=f"attack {NAME}: lacks files") as error:
+        next(lacking({NAME: True}, tmp_path, monkeypatch).compute(SHARD))
+
+    assert "asset " in str(error.value) and "is missing" in str(error.value) and str(tmp_path) in str(error.value)
+
+
+def test_an_asset_that_the_driver_lacks_too_errors_the_attacks_examples_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = lacking({NAME: False}, tmp_path, monkeypatch)
+
+    assert isinstance(bench._find_attack(NAME).attack, Unready)
+
+
+def test_the_kit_says_which_attacks_lacked_nothing_and_where_to_look(tmp_path: Path) -> None:
+    from robustness.recipes.building import find_attack
+    from robustness.tasks.objective import Objective
+
+    attacks = (find_attack("deepwordbug"), attack_without_assets())
+    mine = Resources((tmp_path,), device="auto")
+    settings = SimpleNamespace(seed=0, dtype="float32", compile=False, cache=None, resources=mine)
+    plan: Any = SimpleNamespace(settings=settings, attacks=attacks, attack_references=("deepwordbug", NAME))
+    prepared: Any = SimpleNamespace(checkpoints={}, tasks={}, weights_digests={})
+
+    unpacked = unpack(pack(describe_run(plan, prepared, device="cpu", check_weights=False)))
+
+    assert isinstance(unpacked, RunSpec)
+    assert unpacked.ready == {"deepwordbug"} and set(unpacked.attacks) == {"deepwordbug", NAME}
+    assert unpacked.resources == Resources((tmp_path,), device="cpu")
+    assert attacks[0].objective == Objective()
