@@ -1,8 +1,8 @@
-"""A model's word embeddings: finds their lookup and replaces its output."""
+"""A model's word embeddings: finds their lookup and changes its output."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -57,7 +57,46 @@ def replaced_lookup(
     Raises:
         CheckpointError: the model looks up other tokens than its inputs, or none.
     """
-    ids = inputs["input_ids"]
+
+    def replace(looked: torch.Tensor, looked_up: torch.Tensor) -> torch.Tensor | None:
+        own = embeddings.to(looked_up.dtype, copy=True)  # some models modify it in place
+        given = _placed(looked, inputs["input_ids"], looked_up, own)
+        return given if given is None or keep is None else torch.where(keep[:, :, None], looked_up, given)
+
+    with _changed_lookup(model, inputs, replace):
+        yield
+
+
+@contextmanager
+def shifted_lookup(model: Any, inputs: Mapping[str, torch.Tensor], shift: torch.Tensor) -> Iterator[None]:
+    """Adds to the word embeddings of a text's tokens in one forward pass; gradients reach table and shift.
+
+    A decoder that reads the text again, shifted by one place, gets the same shift of the same tokens.
+
+    Args:
+        model: as above.
+        inputs: as above.
+        shift: (batch, tokens, dim).
+
+    Raises:
+        CheckpointError: as above.
+    """
+
+    def add(looked: torch.Tensor, looked_up: torch.Tensor) -> torch.Tensor | None:
+        placed = _placed(looked, inputs["input_ids"], torch.zeros_like(looked_up), shift.to(looked_up.dtype))
+        return None if placed is None else looked_up + placed
+
+    with _changed_lookup(model, inputs, add):
+        yield
+
+
+@contextmanager
+def _changed_lookup(
+    model: Any,
+    inputs: Mapping[str, torch.Tensor],
+    change: Callable[[torch.Tensor, torch.Tensor], torch.Tensor | None],
+) -> Iterator[None]:
+    """Passes the looked-up tokens and the table's output to `change`, which returns None for other tokens."""
     module = embedding_module(model)
     inside = set(module.modules())
     sharing = [
@@ -65,28 +104,24 @@ def replaced_lookup(
         for other in model.modules()
         if isinstance(other, torch.nn.Embedding) and other.weight is module.weight and other not in inside
     ]
-    replaced = 0
+    changed = 0
 
-    def replace(_module: Any, arguments: tuple[Any, ...], answer: Any) -> Any:
-        nonlocal replaced
-        looked_up = _first(answer)
-        own = embeddings.to(looked_up.dtype, copy=True)  # some models modify it in place
-        given = _placed(arguments[0], ids, looked_up, own)
+    def answer_changed(_module: Any, arguments: tuple[Any, ...], answer: Any) -> Any:
+        nonlocal changed
+        given = change(arguments[0], _first(answer))
         if given is None:
             _refuse_other_tokens(model, arguments[0], inputs)
             return answer
-        if keep is not None:
-            given = torch.where(keep[:, :, None], looked_up, given)
-        replaced += 1
+        changed += 1
         return (given, *answer[1:]) if isinstance(answer, tuple) else given
 
-    hooks = [each.register_forward_hook(replace) for each in (module, *sharing)]
+    hooks = [each.register_forward_hook(answer_changed) for each in (module, *sharing)]
     try:
         yield
     finally:
         for hook in hooks:
             hook.remove()
-    if not replaced:
+    if not changed:
         raise CheckpointError(
             f"model {type(model).__name__}: it never looked up the tokens it was given; embedding attacks need a "
             "model that does"
