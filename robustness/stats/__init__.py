@@ -21,10 +21,12 @@ from robustness.stats.metrics import (
     advglue_macro,
     binary_f1,
 )
+from robustness.stats.monotone import MonotoneTest, monotone_trend
 from robustness.stats.paired import mcnemar_exact, mcnemar_mid_p
 from robustness.stats.power import detectable_by_estimate, detectable_difference, rarer_share
 from robustness.stats.prediction import Prediction, auc, rank_correlation
 from robustness.stats.signed import paired_permutation
+from robustness.stats.trends import Fit, Slope, Trend, judge_trend, slope_over_seeds
 from robustness.stats.verdicts import (
     CANDIDATE_FRAGILE,
     REFERENCE_FRAGILE,
@@ -44,10 +46,14 @@ __all__ = [
     "Correction",
     "Estimate",
     "Evidence",
+    "Fit",
     "Interval",
     "Judgement",
+    "MonotoneTest",
     "Prediction",
     "Reason",
+    "Slope",
+    "Trend",
     "Verdict",
     "accuracy",
     "adjust",
@@ -63,11 +69,13 @@ __all__ = [
     "gatekeep",
     "holm",
     "judge",
+    "judge_trend",
     "less_effort",
     "mcnemar_exact",
     "mcnemar_mid_p",
     "mean_difference",
     "median_effort",
+    "monotone_trend",
     "paired_permutation",
     "percentile_interval",
     "rank_correlation",
@@ -76,6 +84,7 @@ __all__ = [
     "resample_means",
     "separate_seeds",
     "signed_effort_ranks",
+    "slope_over_seeds",
     "wilson_bounds",
     "wilson_interval",
 ]

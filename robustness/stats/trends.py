@@ -1,0 +1,236 @@
+"""Trends over doses: the slope of a value against a dose, with training seeds as random effect."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import brentq
+from scipy.special import gammaincinv, ndtr
+from scipy.stats import f as f_distribution
+
+from robustness.stats.arrays import number_column, require_equal_shapes
+from robustness.stats.estimates import NO_ESTIMATE, Estimate, Part
+from robustness.stats.power import MIDPOINTS
+
+Column = NDArray[np.float64]
+MIN_SEEDS = 3
+"""Two seeds leave one degree of freedom between them: a claim about a method needs a third."""
+MIN_DOSES = 3
+"""Two doses have a difference; a trend needs a third."""
+SLOPES_DIFFER = 0.25
+"""If the seeds' own slopes differ at this level, the interval is that of their mean. So high, because a test that
+rarely finds a difference would leave intervals too narrow (Bozivich, Bancroft and Hartley, Annals of Mathematical
+Statistics 27 (1956), 1017-1043)."""
+
+
+class Fit(StrEnum):
+    """How a slope and its error were found."""
+
+    MIXED_MODEL = "mixed-model"
+    """Linear mixed model by REML with a random intercept of each seed."""
+    WITHIN_SEEDS = "within-seeds"
+    """Least squares with a fixed intercept of each seed: the mixed model did not converge or has no seed variance."""
+    SLOPES_PER_SEED = "slopes-per-seed"
+    """The mean of each seed's own slope: these differ by more than the residuals explain."""
+    NONE = "none"
+    """Too few seeds or doses, or values that do not vary."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slope:
+    """A slope per unit of dose."""
+
+    estimate: Estimate
+    """Its difference is the slope; without parts if the data do not determine it."""
+    fit: Fit
+
+    def detectable(self, *, alpha: float = 0.05, power: float = 0.8) -> float:
+        r"""Returns the smallest true slope whose interval would lie on one side of 0 with the given power.
+
+        With the standard error $s$ and the half-width $h$, the power at $\beta$ is $P(|T| > h / s)$ for T noncentral
+        t with noncentrality $\beta / s$. Its degrees of freedom are Satterthwaite's. The variance of df degrees of
+        freedom is multiplied by $df / \chi^2_{df, 1/2}$, so that half of the returned slopes are too small.
+
+        Raises:
+            ValueError: power is not in (0.5, 1).
+
+        >>> slope = Slope(Estimate(0.0, 0.0, (Part(0.01, math.inf),), math.inf), Fit.MIXED_MODEL)
+        >>> round(slope.detectable(), 3)  # (1.960 + 0.842) / 10
+        0.28
+        """
+        if not 0.5 < power < 1:
+            raise ValueError(f"expected a power in (0.5, 1), got {power}")
+        total = sum(part.variance for part in self.estimate.parts)
+        if not total > 0:
+            return math.nan
+        critical = self.estimate.half_width(alpha / 2) / math.sqrt(total)
+        df = total**2 / sum(part.variance**2 / part.df for part in self.estimate.parts) if self._finite else 1e6
+        unbiased = math.sqrt(df / (2 * float(gammaincinv(df / 2, 0.5))))
+
+        # The noncentral t as a mean over its variance: scipy's own is nan far out.
+        ends = critical * np.sqrt(2 * gammaincinv(df / 2, MIDPOINTS) / df)
+
+        def missing(shift: float) -> float:
+            return power - float((ndtr(shift - ends) + ndtr(-shift - ends)).mean())
+
+        return float(brentq(missing, 0.0, critical * 20 + 10)) * math.sqrt(total) * unbiased
+
+    @property
+    def _finite(self) -> bool:
+        return any(math.isfinite(part.df) for part in self.estimate.parts)
+
+
+NO_SLOPE = Slope(NO_ESTIMATE, Fit.NONE)
+
+
+def slope_over_seeds(values: ArrayLike, doses: ArrayLike, seeds: ArrayLike, *, examples: Part | None = None) -> Slope:
+    r"""Returns the slope of $y_{sd} = \mu + a_s + \beta x_d + e_{sd}$, seeds s being random, with its error.
+
+    REML's Wald interval uses the normal and is too narrow with few seeds. Here it is Student's t with N - S - 1
+    degrees of freedom: every checkpoint is one, less an intercept of each seed and the slope. If all seeds have the
+    same doses, $\hat\beta$ is the least-squares slope within seeds. Its variance is the residual mean square within
+    seeds by the sum of squares of the doses, and t is exact. The same formula is used where the model does not
+    converge, or estimates that seeds do not differ.
+
+    A seed may have a slope of its own. Where these slopes differ (F test at `SLOPES_DIFFER`), the interval is that of
+    their mean, with S - 1 degrees of freedom.
+
+    Source: Laird and Ware, Biometrics 38 (1982), 963-974; Pinheiro and Bates, Mixed-Effects Models (2000), section
+    2.4.2, on degrees of freedom within groups.
+
+    Args:
+        values: Of each checkpoint, shape (n,).
+        doses: Of each checkpoint, such as log2 of its parameters, shape (n,).
+        seeds: Training seed of each checkpoint, shape (n,).
+        examples: Variance of the slope because other test examples could have been drawn, the same under all seeds.
+            None: the interval is of these examples.
+
+    Raises:
+        ValueError: The shapes differ.
+
+    >>> slope = slope_over_seeds([1, 2, 3.5, 2, 3, 4, 0, 1, 2.5], [0, 1, 2] * 3, [0, 0, 0, 1, 1, 1, 2, 2, 2])
+    >>> round(slope.estimate.difference, 3)
+    1.167
+    """
+    y, x, (names, seed) = number_column(values), number_column(doses), _coded(seeds)
+    require_equal_shapes(y, x, seed)
+    if len(names) < MIN_SEEDS or len(np.unique(x)) < MIN_DOSES or not np.isfinite(y).all() or not len(y):
+        return NO_SLOPE
+    within_x, within_y = _within(x, seed), _within(y, seed)
+    spread, df = float(within_x @ within_x), len(y) - len(names) - 1
+    if spread <= 0 or df < 1 or np.ptp(y) <= 1e-12 * max(1.0, float(np.abs(y).max())):
+        return NO_SLOPE
+    own = _slopes_of_seeds(within_x, within_y, seed)
+    if own is not None:
+        return _finished(float(own.mean()), Part(float(own.var(ddof=1)) / len(own), len(own) - 1), examples, own=True)
+    fitted = _mixed_model(y, x, seed)
+    if fitted is not None:
+        return _finished(fitted[0], Part(fitted[1] ** 2, df), examples, fit=Fit.MIXED_MODEL)
+    slope = float(within_x @ within_y) / spread
+    rest = within_y - slope * within_x
+    return _finished(slope, Part(float(rest @ rest) / df / spread, df), examples, fit=Fit.WITHIN_SEEDS)
+
+
+def _finished(
+    slope: float, training: Part, examples: Part | None, *, fit: Fit = Fit.SLOPES_PER_SEED, own: bool = False
+) -> Slope:
+    parts = (training,) if examples is None else (training, examples)
+    return Slope(Estimate(slope, slope, parts, math.inf), Fit.SLOPES_PER_SEED if own else fit)
+
+
+def _coded(seeds: ArrayLike) -> tuple[NDArray[np.generic], NDArray[np.int64]]:
+    names, codes = np.unique(np.asarray(seeds), return_inverse=True)
+    return names, codes.astype(np.int64)
+
+
+def _within(values: Column, seed: NDArray[np.int64]) -> Column:
+    """Deviations from the mean of the own seed."""
+    means = np.bincount(seed, weights=values) / np.bincount(seed)
+    return np.asarray(values - means[seed])
+
+
+def _slopes_of_seeds(x: Column, y: Column, seed: NDArray[np.int64]) -> Column | None:
+    """Each seed's own slope where these differ; None where they do not, or a seed has too few doses for its own."""
+    spread, cross = np.bincount(seed, weights=x * x), np.bincount(seed, weights=x * y)
+    n_seeds, df = len(spread), len(x) - 2 * len(spread)
+    if (spread <= 0).any() or df < 1:
+        return None
+    slopes = cross / spread
+    common = cross.sum() / spread.sum()
+    between = float((spread * (slopes - common) ** 2).sum()) / (n_seeds - 1)
+    rest = float(((y - slopes[seed] * x) ** 2).sum()) / df
+    if rest <= 1e-20 * float(y @ y):
+        return slopes if between > rest else None
+    p_value = float(f_distribution.sf(between / rest, n_seeds - 1, df))
+    return np.asarray(slopes) if p_value <= SLOPES_DIFFER else None
+
+
+def _mixed_model(y: Column, x: Column, seed: NDArray[np.int64]) -> tuple[float, float] | None:
+    """Slope and standard error by REML; None where it is singular or does not converge."""
+    from statsmodels.regression.mixed_linear_model import MixedLM  # takes a second to import
+
+    # Standardised, because the optimiser's tolerances are absolute.
+    scale, unit = float(y.std()), float(x.std())
+    design = np.column_stack([np.ones(len(x)), (x - x.mean()) / unit])
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")  # each is answered by the fallback
+        try:
+            found = MixedLM((y - y.mean()) / scale, design, groups=seed).fit(reml=True, method=["powell"])
+        except (np.linalg.LinAlgError, ValueError):
+            return None
+        slope, error = float(found.fe_params[1]), float(found.bse_fe[1])
+        variance = float(np.asarray(found.cov_re)[0, 0])
+    is_usable = found.converged and math.isfinite(slope) and math.isfinite(error) and error > 0
+    # At a seed variance of 0 the model pools seeds and residuals, whose degrees of freedom are others.
+    return (slope * scale / unit, error * scale / unit) if is_usable and variance > 1e-6 else None
+
+
+class Trend(StrEnum):
+    """What a trend shows."""
+
+    RISES = "rises"
+    FALLS = "falls"
+    LEVEL = "level"
+    """Over the whole range of doses the value changes by less than the margin."""
+    NO_TREND = "no-trend"
+    NOT_ENOUGH_DATA = "not-enough-data"
+
+
+def judge_trend(slope: Slope, p_value: float, doses: ArrayLike, *, margin: float, alpha: float = 0.05) -> Trend:
+    """Returns what slope and monotone test show together.
+
+    In this order:
+
+    1. Not enough data without an interval.
+    2. Level if the interval, times the range of doses, lies inside the margin. A margin of 0 never finds this.
+    3. Rises or falls if the interval lies on one side of 0 and the monotone test's p is at most alpha.
+    4. No trend otherwise.
+
+    Args:
+        slope: Of `slope_over_seeds`.
+        p_value: Of `monotone_trend`, adjusted if there is a family.
+        doses: Of the checkpoints, shape (n,).
+        margin: The largest change over the range of doses that does not matter.
+        alpha: The level of the test, which is also that of the interval: 1 - alpha.
+
+    Raises:
+        ValueError: margin is negative.
+    """
+    if margin < 0:
+        raise ValueError(f"expected a margin of at least 0, got {margin}")
+    if not slope.estimate.parts or math.isnan(p_value):
+        return Trend.NOT_ENOUGH_DATA
+    interval = slope.estimate.interval(level=1 - alpha)
+    reach = float(np.ptp(number_column(doses)))
+    if margin > 0 and max(abs(interval.low), abs(interval.high)) * reach <= margin:
+        return Trend.LEVEL
+    if p_value <= alpha and interval.low > 0:
+        return Trend.RISES
+    if p_value <= alpha and interval.high < 0:
+        return Trend.FALLS
+    return Trend.NO_TREND

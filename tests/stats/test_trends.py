@@ -1,0 +1,183 @@
+"""Slopes over seeds, held against closed forms and statsmodels' least squares with an intercept of each seed."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy.special import stdtrit
+
+from robustness.stats.estimates import Estimate, Part
+from robustness.stats.monotone import monotone_trend
+from robustness.stats.trends import Fit, Slope, Trend, judge_trend, slope_over_seeds
+
+DOSES, SEEDS = np.tile(np.arange(5.0), 3), np.repeat(np.arange(3), 5)
+
+
+def drawn(seed: int, *, seed_sd: float = 1.0, slope: float = 0.3) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return slope * DOSES + seed_sd * rng.normal(size=3)[SEEDS] + rng.normal(size=15)
+
+
+def least_squares(values: np.ndarray, doses: np.ndarray, seeds: np.ndarray) -> tuple[float, float, float]:
+    """Slope, standard error and degrees of freedom with a fixed intercept of each seed."""
+    api = pytest.importorskip("statsmodels.api")
+    design = np.column_stack([doses, seeds[:, None] == np.unique(seeds)])
+    found = api.OLS(values, design.astype(float)).fit()
+    return found.params[0], found.bse[0], found.df_resid
+
+
+def test_with_equal_doses_the_mixed_model_is_the_closed_form_within_seeds() -> None:
+    values = drawn(3)
+
+    found = slope_over_seeds(values, DOSES, SEEDS)
+    slope, error, df = least_squares(values, DOSES, SEEDS)
+
+    assert found.fit is Fit.MIXED_MODEL
+    assert found.estimate.difference == pytest.approx(slope, abs=1e-6)
+    assert found.estimate.error == pytest.approx(error, rel=1e-3)
+    assert found.estimate.parts[0].df == df == 11
+    width = stdtrit(11, 0.975) * error
+    assert found.estimate.interval().high == pytest.approx(slope + width, rel=1e-3)
+
+
+def test_seeds_that_do_not_differ_fall_back_to_least_squares_within_seeds() -> None:
+    values = drawn(1, seed_sd=0.0)
+    values -= np.array([values[seed == SEEDS].mean() for seed in range(3)])[SEEDS]
+
+    found = slope_over_seeds(values, DOSES, SEEDS)
+    slope, error, _ = least_squares(values, DOSES, SEEDS)
+
+    assert found.fit is Fit.WITHIN_SEEDS
+    assert (found.estimate.difference, found.estimate.error) == pytest.approx((slope, error))
+
+
+def test_seeds_with_slopes_of_their_own_give_the_t_interval_of_the_mean_slope() -> None:
+    own = np.array([-1.0, 0.5, 2.0])
+    values = own[SEEDS] * DOSES + 0.01 * np.random.default_rng(0).normal(size=15)
+
+    found = slope_over_seeds(values, DOSES, SEEDS)
+
+    assert found.fit is Fit.SLOPES_PER_SEED
+    assert found.estimate.difference == pytest.approx(0.5, abs=0.02)
+    assert found.estimate.error == pytest.approx(1.5 / math.sqrt(3), rel=0.02)
+    assert found.estimate.parts[0].df == 2
+
+
+def test_a_missing_checkpoint_leaves_an_estimate() -> None:
+    values, kept = drawn(3), np.arange(15) != 4
+
+    found = slope_over_seeds(values[kept], DOSES[kept], SEEDS[kept])
+    slope, error, df = least_squares(values[kept], DOSES[kept], SEEDS[kept])
+
+    assert found.estimate.difference == pytest.approx(slope, abs=0.1)  # seeds' intercepts are shrunk
+    assert found.estimate.error == pytest.approx(error, rel=0.1)
+    assert found.estimate.parts[0].df == df == 10
+
+
+@pytest.mark.parametrize(
+    ("values", "doses", "seeds"),
+    [
+        (np.arange(10.0), np.tile(np.arange(5.0), 2), np.repeat([0, 1], 5)),  # two seeds
+        (np.arange(6.0), np.tile([0.0, 1.0], 3), np.repeat([0, 1, 2], 2)),  # two doses
+        (np.full(15, 0.4), DOSES, SEEDS),  # nothing varies
+        (np.where(np.arange(15) == 3, np.nan, 0.5), DOSES, SEEDS),
+        (np.zeros(0), np.zeros(0), np.zeros(0)),
+    ],
+)
+def test_too_little_data_gives_no_slope(values: np.ndarray, doses: np.ndarray, seeds: np.ndarray) -> None:
+    found = slope_over_seeds(values, doses, seeds)
+
+    assert found.fit is Fit.NONE
+    assert math.isnan(found.estimate.difference)
+    assert math.isnan(found.detectable())
+    assert judge_trend(found, 0.001, doses if len(doses) else [0.0], margin=0.02) is Trend.NOT_ENOUGH_DATA
+
+
+def test_other_examples_widen_the_interval_by_their_own_t() -> None:
+    values, examples = drawn(3), Part(0.04, 99)
+
+    alone, both = slope_over_seeds(values, DOSES, SEEDS), slope_over_seeds(values, DOSES, SEEDS, examples=examples)
+
+    widths = [each.estimate.interval().high - each.estimate.difference for each in (alone, both)]
+    assert widths[1] ** 2 == pytest.approx(widths[0] ** 2 + 0.04 * stdtrit(99, 0.975) ** 2)
+    assert both.detectable() > alone.detectable()
+
+
+def test_reversed_doses_reverse_the_slope() -> None:
+    values = drawn(3)
+
+    there, back = slope_over_seeds(values, DOSES, SEEDS), slope_over_seeds(values, -DOSES, SEEDS)
+
+    assert back.estimate.difference == pytest.approx(-there.estimate.difference)
+    assert back.estimate.error == pytest.approx(there.estimate.error)
+
+
+@pytest.mark.parametrize("factor", [1e-6, 1e3])
+def test_units_scale_the_slope(factor: float) -> None:
+    values = drawn(3)
+
+    plain, scaled = slope_over_seeds(values, DOSES, SEEDS), slope_over_seeds(values * factor, DOSES, SEEDS)
+
+    assert scaled.estimate.difference == pytest.approx(plain.estimate.difference * factor)
+    assert scaled.fit is plain.fit
+
+
+def slope_of(value: float, error: float) -> Slope:
+    return Slope(Estimate(value, value, (Part(error**2, 11),), math.inf), Fit.MIXED_MODEL)
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "p_value", "expected"),
+    [
+        (0.010, 0.002, 0.01, Trend.RISES),
+        (-0.010, 0.002, 0.01, Trend.FALLS),
+        (0.010, 0.002, 0.20, Trend.NO_TREND),  # the order of values disagrees
+        (0.010, 0.010, 0.01, Trend.NO_TREND),  # the interval has 0
+        (0.001, 0.001, 0.01, Trend.LEVEL),  # 4 doublings of at most 0.0032
+        (0.010, 0.002, math.nan, Trend.NOT_ENOUGH_DATA),
+    ],
+)
+def test_trend_needs_interval_and_order(value: float, error: float, p_value: float, expected: Trend) -> None:
+    assert judge_trend(slope_of(value, error), p_value, DOSES, margin=0.02) is expected
+
+
+def test_detectable_slope_is_found_with_power_of_eighty_percent() -> None:
+    """The error that is known from 11 degrees of freedom: half of the detectable slopes are too small."""
+    rng, errors = np.random.default_rng(0), []
+    true = slope_of(0.0, 1.0).detectable() / math.sqrt(11 / 10.341)  # without the correction to the median
+
+    found = 0
+    for _ in range(4000):
+        error = math.sqrt(rng.chisquare(11) / 11)
+        errors.append(error)
+        found += abs(true + rng.normal()) > stdtrit(11, 0.975) * error
+
+    assert found / 4000 == pytest.approx(0.8, abs=0.02)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("n_seeds", [3, 5])
+@pytest.mark.parametrize("slope_sd", [0.0, 0.3])
+def test_interval_covers_and_tests_hold_their_level(n_seeds: int, slope_sd: float) -> None:
+    """Five doses, seeds that differ as much as checkpoints; `slope_sd` in residual standard deviations."""
+    rng, repeats = np.random.default_rng(n_seeds), 1500
+    doses, seeds = np.tile(np.arange(5.0), n_seeds), np.repeat(np.arange(n_seeds), 5)
+    covered = ordered = claimed = 0
+    for _ in range(repeats):
+        own = 0.2 + slope_sd * rng.normal(size=n_seeds)
+        noise = rng.normal(size=n_seeds)[seeds] + rng.normal(size=len(seeds))
+        interval = slope_over_seeds(own[seeds] * doses + noise, doses, seeds).estimate.interval()
+        covered += interval.low <= 0.2 <= interval.high
+        null = (own[seeds] - 0.2) * doses + noise
+        p_value = monotone_trend(null, doses, seeds).p_value
+        ordered += p_value <= 0.05
+        claimed += judge_trend(slope_over_seeds(null, doses, seeds), p_value, doses, margin=0.0) in (
+            Trend.RISES,
+            Trend.FALLS,
+        )
+
+    assert covered / repeats > (0.94 if slope_sd == 0 else 0.91)
+    assert ordered / repeats < (0.06 if slope_sd == 0 else 0.10)
+    assert claimed / repeats < 0.05
