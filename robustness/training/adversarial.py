@@ -124,7 +124,8 @@ class FreeLbTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped f
     def _perturbed(self, inputs: Any) -> torch.Tensor:
         ids, mask = inputs["input_ids"], inputs.get("attention_mask")
         real: torch.Tensor = ids != self.processing_class.pad_token_id if mask is None else mask.bool()
-        return real if self._spared_label is None else real & (inputs["labels"] == self._spared_label)
+        spared = self._spared_label
+        return real if spared is None else torch.logical_and(real, inputs["labels"] == spared)
 
     def _repeated_draws(self) -> AbstractContextManager[None]:
         """Restores torch's random state at its end, for the next pass."""

@@ -87,7 +87,7 @@ class Dispatcher:
     """Why there are fewer workers than requested."""
 
     def run(self, bookings: Sequence[Booking]) -> list[str]:
-        """Computes all jobs, and those that become ready meanwhile; returns the doubts of the workers' benches.
+        """Computes all jobs, and jobs that become ready meanwhile; returns the doubts of the workers' benches.
 
         Raises:
             RunError: no worker starts, or one has other libraries, or refuses its work.

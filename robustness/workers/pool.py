@@ -15,7 +15,7 @@ from robustness.workers.packing import pack
 from robustness.workers.processes import Processes
 from robustness.workers.ray_cluster import check_ray, open_crew
 
-if TYPE_CHECKING:  # a caller without workers may do without torch
+if TYPE_CHECKING:  # a caller without workers needs no torch
     import torch
 
 
@@ -93,7 +93,7 @@ def compute_here(bookings: Sequence[Booking], bench: Bench) -> list[str]:
     """Computes all jobs in this process, in the order given; returns the bench's doubts.
 
     Raises:
-        Exception: whatever a job raises; earlier messages are stored.
+        Exception: any error of a job; earlier messages are stored.
     """
     waiting = list(bookings)
     while waiting:
