@@ -124,8 +124,7 @@ class FreeLbTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped f
     def _perturbed(self, inputs: Any) -> torch.Tensor:
         ids, mask = inputs["input_ids"], inputs.get("attention_mask")
         real: torch.Tensor = ids != self.processing_class.pad_token_id if mask is None else mask.bool()
-        spared = self._spared_label
-        return real if spared is None else torch.logical_and(real, inputs["labels"] == spared)
+        return real if self._spared_label is None else real & (inputs["labels"] == self._spared_label)
 
     def _repeated_draws(self) -> AbstractContextManager[None]:
         """Restores torch's random state at its end, for the next pass."""
@@ -135,4 +134,5 @@ class FreeLbTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped f
 
 def _lengths(vectors: torch.Tensor) -> torch.Tensor:
     """Euclidean length over tokens and dimensions, (batch, 1, 1)."""
-    return vectors.flatten(1).norm(dim=1)[:, None, None]
+    lengths: torch.Tensor = vectors.flatten(1).norm(dim=1)
+    return lengths[:, None, None]
