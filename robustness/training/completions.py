@@ -7,12 +7,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
+
 from robustness.errors import CheckpointError, DataError
 from robustness.tasks.task import Task
 from robustness.testsets.example import Example
 from robustness.training.rows import EncodedRow, EncodedRows, Reader, ScoredRows, TrainingRows
+from robustness.victims.batches import recover_memory
 from robustness.victims.generation.causal import CausalModel
-from robustness.victims.generation.decoding import BATCH_ROWS, DecodingLimits, decode
+from robustness.victims.generation.decoding import BATCH_ROWS, Decoded, DecodingLimits, decode
 from robustness.victims.heads.prompts import prompt_of
 from robustness.victims.heads.texts import TextVictim
 from robustness.victims.padding import settle_side
@@ -135,12 +138,7 @@ class ResponseScore:
             victim = TextVictim(model, self.tokenizer, self.task)
             shared = settle_side(victim, self.task)
             prompts = [victim.encode(example.texts) for example in self.examples]
-            responses = decode(
-                CausalModel(model, self.tokenizer),
-                prompts,
-                _limits(self.task),
-                batch_rows=BATCH_ROWS if shared else 1,
-            )
+            responses = self._decode(model, prompts, BATCH_ROWS if shared else 1)
         model.train(was_training)
         golds = ([gold.text for gold in example.answers] for example in self.examples)
         scores = [
@@ -148,6 +146,18 @@ class ResponseScore:
             for response, gold in zip(responses, golds, strict=True)
         ]
         return sum(scores) / len(scores)
+
+    def _decode(self, model: Any, prompts: Sequence[Sequence[int]], batch_rows: int) -> list[Decoded]:
+        """Decodes in smaller batches if memory runs out, which changes no response in float32."""
+        while True:
+            try:
+                causal = CausalModel(model, self.tokenizer)
+                return decode(causal, prompts, _limits(self.task), batch_rows=batch_rows)
+            except torch.OutOfMemoryError:
+                if batch_rows == 1:
+                    raise
+            recover_memory()
+            batch_rows //= 2
 
     def shortened(self) -> ResponseScore:
         """Returns the score of one response of few tokens, which only shows that the model responds."""

@@ -12,7 +12,6 @@ from robustness.definitions.pairs import PairEntry, PairsDefinition
 from robustness.definitions.reading import read_definition
 from robustness.training.adaptation import Base
 from robustness.training.metrics import Metric
-from robustness.training.record import Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +21,8 @@ class Arm:
     folder: Path
     seed: int
     is_peft: bool
-    outcome: Outcome
+    selecting_scores: tuple[float, ...]
+    """After each epoch of the chosen learning rate; empty after a failure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ def pair_arms(arms: Sequence[Arm], pairing: Pairing) -> list[PairEntry]:
         if not arm.is_peft:
             continue
         partner = full[arm.seed]
-        failed = [each.folder.name for each in (arm, partner) if each.outcome.failed]
+        failed = [each.folder.name for each in (arm, partner) if not each.selecting_scores]
         if failed:
             pairing.say(f"{arm.folder.name}: left out of the pairs file: {', '.join(failed)} failed")
             continue
@@ -76,14 +76,14 @@ def closest_epochs(full: Sequence[float], peft: Sequence[float], floor: float) -
 def _folders(full: Arm, peft: Arm, pairing: Pairing) -> tuple[Path, Path] | None:
     if pairing.floor is None:
         return full.folder, peft.folder
-    epochs = closest_epochs(full.outcome.selecting_scores, peft.outcome.selecting_scores, pairing.floor)
+    epochs = closest_epochs(full.selecting_scores, peft.selecting_scores, pairing.floor)
     if epochs is None:
         pairing.say(
             f"{peft.folder.name}: left out of the pairs file: no two epochs in which both arms are above "
             f"the floor on the selecting rows ({pairing.floor:.3f})"
         )
         return None
-    scores = full.outcome.selecting_scores[epochs[0] - 1], peft.outcome.selecting_scores[epochs[1] - 1]
+    scores = full.selecting_scores[epochs[0] - 1], peft.selecting_scores[epochs[1] - 1]
     pairing.say(
         f"{peft.folder.name}: epoch {epochs[1]} (dev {pairing.metric.spelling} {scores[1]:.3f}) against the full "
         f"arm's epoch {epochs[0]} ({scores[0]:.3f})"

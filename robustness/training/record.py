@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from robustness.errors import RunError
 from robustness.training.metrics import Metric
 from robustness.training.protocol import TrainingSettings
@@ -53,10 +55,22 @@ class Chosen:
 class Outcome:
     """The result of training a checkpoint."""
 
-    failed: bool
-    """The loss was not finite at any learning rate, so there are no weights."""
+    reason: str
+    """Why there are no weights: the loss was not finite at any learning rate. Empty if there are."""
     selecting_scores: tuple[float, ...]
     """Scores of the chosen learning rate after each epoch; empty after a failure."""
+    epoch: int | None
+    """The best, counted from 1."""
+    reporting_score: float | None
+    parameters_trained: int
+    parameters: int
+    seconds: float
+    """Of all trials."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether there are no weights."""
+        return bool(self.reason)
 
 
 def is_complete(folder: Path, fingerprint: Fingerprint) -> bool:
@@ -79,7 +93,15 @@ def is_complete(folder: Path, fingerprint: Fingerprint) -> bool:
 def read_outcome(folder: Path) -> Outcome:
     """Reads the result of a checkpoint; raises RunError if its training.json is unreadable."""
     content = _read(folder)
-    return Outcome(failed=content["failed"], selecting_scores=tuple(content["selecting_scores"]))
+    return Outcome(
+        reason=content["reason"],
+        selecting_scores=tuple(content["selecting_scores"]),
+        epoch=content["epoch"],
+        reporting_score=content["reporting_score"],
+        parameters_trained=content["parameters_trained"],
+        parameters=content["parameters"],
+        seconds=content["seconds"],
+    )
 
 
 def write_record(
@@ -95,18 +117,21 @@ def write_record(
         "fingerprint": asdict(fingerprint),
         "order_seed": data_seed(fingerprint.seed),
         "failed": chosen is None,
+        "reason": "" if chosen else _diverged(trials),
         "learning_rate": chosen.trial.learning_rate if chosen else None,
         "epoch": chosen.trial.best_epoch if chosen else None,
         "metric": metric,
         "selecting_score": chosen.trial.selecting_score if chosen else None,
         "selecting_scores": chosen.trial.selecting_scores if chosen else [],
         "reporting_score": chosen.reporting_score if chosen else None,
+        "accumulation": max(trial.accumulation for trial in trials),
         "trials": [
             {
                 "learning_rate": trial.learning_rate,
                 "selecting_scores": trial.selecting_scores,
                 "losses": [loss if loss - loss == 0 else str(loss) for loss in trial.losses],  # JSON has no nan
                 "failed": trial.failed,
+                "accumulation": trial.accumulation,
                 "seconds": round(trial.seconds, 3),
                 "peak_memory_bytes": trial.peak_memory_bytes,
             }
@@ -123,10 +148,24 @@ def write_record(
     (folder / TRAINING_RECORD).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
+def _diverged(trials: Sequence[TrialResult]) -> str:
+    rates = ", ".join(format_rate(trial.learning_rate) for trial in trials)
+    return f"the loss was not finite at any learning rate ({rates})"
+
+
+def format_rate(rate: float) -> str:
+    """Spells a learning rate.
+
+    >>> format_rate(5e-4)
+    '5e-4'
+    """
+    return np.format_float_scientific(rate, trim="-", exp_digits=1)
+
+
 def _read(folder: Path) -> dict[str, Any]:
     try:
         content = json.loads((folder / TRAINING_RECORD).read_text(encoding="utf-8"))
-        if not {"fingerprint", "failed", "selecting_scores"} <= content.keys():
+        if not {"fingerprint", "reason", "selecting_scores", "parameters"} <= content.keys():
             raise KeyError
     except (OSError, ValueError, KeyError, AttributeError):
         raise RunError(

@@ -28,6 +28,7 @@ from robustness.training.adaptation import Base, adapt
 from robustness.training.adapters import AdaLoraAdapter, share_penalty
 from robustness.training.callbacks import EpochKeeper, RankAllocation, Snapshot, restore
 from robustness.training.completions import IGNORED
+from robustness.training.memory import is_out_of_memory
 from robustness.training.methods import MethodDefinition
 from robustness.training.protocol import TrainingSettings
 from robustness.training.rows import EncodedRow, EncodedRows, ScoredRows
@@ -73,6 +74,8 @@ class TrialResult:
     """On CUDA the trial's peak allocation; on a CPU the process's peak so far."""
     snapshots: tuple[Snapshot, ...] = ()
     """Of every epoch if the settings ask for it."""
+    accumulation: int = 1
+    """Parts in which every batch was run."""
 
     @property
     def best_epoch(self) -> int:
@@ -102,6 +105,7 @@ def run_trial(
     Raises:
         CheckpointError: the base cannot be loaded or adapted, or cannot answer a text.
         RunError: training fails.
+        Exception: memory runs out; see `is_out_of_memory`.
     """
     started = time.perf_counter()
     adapter = trial.method.definition.adapter
@@ -128,6 +132,7 @@ def run_trial(
         seconds=time.perf_counter() - started,
         peak_memory_bytes=_peak_memory(trial.device),
         snapshots=tuple(keeper.snapshots) if trial.settings.match == "clean" else (),
+        accumulation=trial.settings.accumulation,
     )
 
 
@@ -213,7 +218,9 @@ def _trainer(
 def _fit(trainer: Trainer, trial: Trial) -> None:
     try:
         trainer.train()
-    except Exception as error:  # out of memory, or any error of a model or a library at some rows
+    except Exception as error:  # any error of a model or a library at some rows
+        if is_out_of_memory(error):
+            raise
         raise RunError(
             f"train: {trial.method.name} with seed {trial.seed} fails: {type(error).__name__}: {first_line(error)}"
         ) from error
@@ -266,7 +273,7 @@ def _arguments(trial: Trial, rows: EncodedRows, unused_folder: str) -> TrainingA
         max_steps=settings.max_steps or -1,
         per_device_train_batch_size=settings.batch_size // settings.accumulation,
         gradient_accumulation_steps=settings.accumulation,
-        per_device_eval_batch_size=DEV_BATCH_SIZE,
+        per_device_eval_batch_size=max(1, DEV_BATCH_SIZE // settings.accumulation),
         learning_rate=trial.learning_rate,
         lr_scheduler_type="linear",
         warmup_steps=settings.warmup_steps(len(rows.train)),

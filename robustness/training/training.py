@@ -2,64 +2,33 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
-
-from robustness.definitions.catalog import Entry
+from robustness.definitions.catalog import TESTSETS, Entry
 from robustness.definitions.pairs import PairEntry, write_pairs
 from robustness.definitions.seeds import refuse_seed
-from robustness.errors import CheckpointError, RobustnessError, RunError, UsageError, first_line
+from robustness.errors import CheckpointError, RunError, UsageError
 from robustness.paths import refuse_unwritable
 from robustness.tasks.graders import grader_for
 from robustness.tasks.task import Task
 from robustness.training.adaptation import Base
-from robustness.training.adapters import PromptAdapter, has_targets, virtual_tokens
-from robustness.training.callbacks import restore
-from robustness.training.data import load_rows
-from robustness.training.encoding import FORMS, encode_rows
+from robustness.training.adapters import PromptAdapter
+from robustness.training.encoding import FORMS
+from robustness.training.job import TrainingJob, checkpoint_name
+from robustness.training.jobs import Progress, Trained, computable, explain, find_device, ignore, make_in_process
 from robustness.training.methods import MethodDefinition, find_method
 from robustness.training.metrics import selection_metric
-from robustness.training.pairing import Arm, Pairing, epoch_folder, pair_arms, stored_pairs
-from robustness.training.protocol import TrainingSettings, under_protocol
-from robustness.training.record import Chosen, Fingerprint, is_complete, read_outcome, write_record
-from robustness.training.rows import EncodedRows, TrainingRows
-from robustness.training.trainer import Trial, TrialResult, run_trial, score_reporting, try_step
-from robustness.victims.files.bases import digest_weights
+from robustness.training.pairing import Arm, Pairing, pair_arms, stored_pairs
+from robustness.training.protocol import TrainingSettings
+from robustness.training.record import is_complete
+from robustness.training.rows import TrainingRows
+from robustness.training.workshop import Workshop
 from robustness.victims.files.checkpoint import ADAPTER_CONFIG, locate
-from robustness.victims.loading import place
-from robustness.victims.precision import faster_dtype
 
 PAIRS_FILE = "pairs.toml"
-
-Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One checkpoint to train."""
-
-    method: Entry[MethodDefinition]
-    seed: int
-    folder: Path
-    settings: TrainingSettings
-    fingerprint: Fingerprint
-
-
-@dataclass(frozen=True, slots=True)
-class Workshop:
-    """The common part of all jobs of one call."""
-
-    base: Base
-    rows: EncodedRows
-    device: torch.device
-    progress: Progress
 
 
 def train(
@@ -105,22 +74,31 @@ def train(
     entries = [find_method(name) for name in dict.fromkeys(methods)]
     seeds = tuple(dict.fromkeys(seeds))
     _check_arguments(entries, seeds, limit)
-    torch_device = _device(device)
-    settings = _computable(settings or TrainingSettings(), torch_device, progress or _ignore)
+    say = progress or ignore
+    shop = Workshop(find_device(device))
     refuse_unwritable(out)
-    rows = load_rows(testset, data, limit, settings.dev_limit, settings.report_limit)
-    _refuse_prompts(entries, rows.task)
     start = _find_base(base, testset)
-    jobs = _plan(entries, seeds, out, rows, start, settings)
-    others = [pair for pair in stored_pairs(out / PAIRS_FILE) if pair.name not in {job.folder.name for job in jobs}]
-    say = progress or _ignore
-    if pending := [job for job in jobs if not is_complete(job.folder, job.fingerprint)]:
-        encoded = encode_rows(rows, start.folder, settings.max_tokens, _virtual_tokens(jobs))
-        _make_checkpoints(pending, Workshop(start, encoded, torch_device, say))
+    recipe, name = settings or TrainingSettings(), TESTSETS.find(testset).name
+    planned = [
+        TrainingJob(
+            testset, start, method, seed, out / checkpoint_name(name, method, recipe, seed), recipe, data, limit
+        )
+        for seed, method in product(seeds, entries)
+    ]
+    jobs = computable(planned, shop.device, say)
+    rows = shop.rows(jobs[0])
+    _refuse_prompts(entries, rows.task)
+    complete = [is_complete(job.folder, shop.fingerprint(job)) for job in jobs]
+    folders = {job.folder.name for job in jobs}
+    others = [pair for pair in stored_pairs(out / PAIRS_FILE) if pair.name not in folders]
+    if pending := [job for job, there in zip(jobs, complete, strict=True) if not there]:
+        shop.encoded(jobs[0], max(shop.virtual_tokens(job) for job in jobs))
+        _try_methods(pending, shop, say)
+    ends = make_in_process(jobs, shop, say)
     pairing = Pairing(
-        rows.task.file or rows.task.name, start, out, _floor(rows, settings), selection_metric(rows.task), say
+        rows.task.file or rows.task.name, start, out, _floor(rows, recipe), selection_metric(rows.task), say
     )
-    return _write_pairs(jobs, others, pairing)
+    return _write_pairs(ends, others, pairing)
 
 
 def _check_arguments(methods: Sequence[Entry[MethodDefinition]], seeds: Sequence[int], limit: int | None) -> None:
@@ -160,60 +138,7 @@ def _refuse_prompts(methods: Sequence[Entry[MethodDefinition]], task: Task) -> N
         )
 
 
-def _device(device: str) -> torch.device:
-    placed = place(device).device
-    if placed.index:
-        raise UsageError(
-            f"--device {device}: training runs on the first visible device; "
-            f"use --device cuda with CUDA_VISIBLE_DEVICES={placed.index}"
-        )
-    return placed
-
-
-def _computable(settings: TrainingSettings, device: torch.device, say: Progress) -> TrainingSettings:
-    """Uses bfloat16 only if it saves time: a processor may offer it but take a hundred times as long."""
-    if not settings.bf16 or faster_dtype(device) is torch.bfloat16:
-        return settings
-    say(f"training in float32: {device} computes no faster in bfloat16")
-    return replace(settings, bf16=False)
-
-
-def _plan(
-    methods: Sequence[Entry[MethodDefinition]],
-    seeds: Sequence[int],
-    out: Path,
-    rows: TrainingRows,
-    base: Base,
-    settings: TrainingSettings,
-) -> list[Job]:
-    base_digest = digest_weights(base.folder)
-    jobs = []
-    for seed, named in product(seeds, methods):
-        method, own_settings = under_protocol(named, rows.task.name, settings)
-        adapter = method.definition.adapter
-        fingerprint = Fingerprint(
-            testset=rows.testset,
-            task=rows.task.name,
-            base=base.reference,
-            base_digest=base_digest,
-            method=method.name,
-            method_digest=method.digest,
-            seed=seed,
-            train_digest=rows.train_digest,
-            dev_digest=rows.dev_digest,
-            rows_trained=len(rows.train),
-            selecting_rows=len(rows.selecting),
-            reporting_rows=len(rows.reporting),
-            settings=own_settings,
-        )
-        variant = "" if settings.protocol == "equal" else f"-{settings.protocol}"
-        variant += f"-{settings.targets}" if settings.targets != "method" and has_targets(adapter) else ""
-        folder = out / f"{rows.testset}-{method.name}{variant}-seed{seed}"
-        jobs.append(Job(method, seed, folder, own_settings, fingerprint))
-    return jobs
-
-
-def _try_methods(jobs: Sequence[Job], shop: Workshop) -> None:
+def _try_methods(jobs: Sequence[TrainingJob], shop: Workshop, say: Progress) -> None:
     """Tries every method before training the first arm, because a failure after hours would leave no pair.
 
     Raises:
@@ -221,89 +146,17 @@ def _try_methods(jobs: Sequence[Job], shop: Workshop) -> None:
     """
     failed: dict[str, list[str]] = {}
     for name, job in {job.method.name: job for job in jobs}.items():
-        trial = Trial(job.method, min(job.method.definition.learning_rates), job.seed, job.settings, shop.device)
         try:
-            try_step(trial, shop.base, shop.rows)
-        except RobustnessError as error:
-            failed.setdefault(str(error), []).append(name)
-        except torch.OutOfMemoryError:
-            reason = f"a batch does not fit into the memory of {shop.device}; run it in parts: --accumulation"
-            failed.setdefault(reason, []).append(name)
+            shop.take_first_step(job, partial(_say_of, name, say))
         except Exception as error:  # transformers, peft and torch raise errors of many classes
-            failed.setdefault(f"{type(error).__name__}: {first_line(error)}", []).append(name)
+            failed.setdefault(explain(error), []).append(name)
     if failed:
         reasons = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in failed.items())
         raise CheckpointError(f"--method: nothing is trained, for a first step failed: {reasons}")
 
 
-def _make_checkpoints(jobs: Sequence[Job], shop: Workshop) -> None:
-    _try_methods(jobs, shop)
-    for job in jobs:
-        _make_checkpoint(job, shop)
-
-
-def _make_checkpoint(job: Job, shop: Workshop) -> None:
-    """Writes to a temporary folder and renames, so that an existing folder is complete."""
-    best, trials = _best_of_grid(job, shop)
-    chosen = None
-    draft = job.folder.with_name(job.folder.name + ".part")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    if best is None:
-        rates = ", ".join(_format_rate(trial.learning_rate) for trial in trials)
-        shop.progress(f"{job.folder.name}: failed: the loss was not finite at any learning rate ({rates})")
-    else:
-        model, result = best
-        for snapshot in result.snapshots:
-            restore(model, snapshot)
-            _save(model, epoch_folder(draft, snapshot.epoch), job, shop)
-        if result.snapshots:
-            restore(model, result.snapshots[result.best_epoch - 1])
-        _save(model, draft, job, shop)
-        trial = Trial(job.method, result.learning_rate, job.seed, job.settings, shop.device)
-        chosen = Chosen(result, score_reporting(model, trial, shop.rows))
-    write_record(draft, job.fingerprint, selection_metric(shop.rows.task), trials, chosen, str(shop.device))
-    draft.replace(job.folder)
-
-
-def _save(model: Any, folder: Path, job: Job, shop: Workshop) -> None:
-    # Otherwise peft asks the hub whether the base's vocabulary has grown.
-    options = {"save_embedding_layers": False} if job.method.definition.is_peft else {}
-    model.save_pretrained(folder, **options)
-    # An adapter folder also needs config.json, for its label names.
-    model.config.save_pretrained(folder)
-    shop.rows.tokenizer.save_pretrained(folder)
-
-
-def _best_of_grid(job: Job, shop: Workshop) -> tuple[tuple[Any, TrialResult] | None, list[TrialResult]]:
-    """The best successful trial, if any, and all trials."""
-    trials: list[TrialResult] = []
-    best: tuple[Any, TrialResult] | None = None
-    for rate in sorted(job.method.definition.learning_rates):
-        trial = Trial(job.method, rate, job.seed, job.settings, shop.device)
-        model, result = run_trial(trial, shop.base, shop.rows, _epoch_reporter(trial, shop))
-        trials.append(result)
-        if not result.failed and (best is None or result.selecting_score > best[1].selecting_score):
-            best = model, result
-    return best, trials
-
-
-def _epoch_reporter(trial: Trial, shop: Workshop) -> Callable[[int, float], None]:
-    prefix = f"{trial.method.name} seed {trial.seed} lr {_format_rate(trial.learning_rate)}"
-    metric = selection_metric(shop.rows.task).spelling
-
-    def report(epoch: int, score: float) -> None:
-        shop.progress(f"{prefix} epoch {epoch}/{trial.settings.epochs}: dev {metric} {score:.3f}")
-
-    return report
-
-
-def _format_rate(rate: float) -> str:
-    return np.format_float_scientific(rate, trim="-", exp_digits=1)
-
-
-def _virtual_tokens(jobs: Sequence[Job]) -> int:
-    return max(virtual_tokens(job.method.definition.adapter) for job in jobs)
+def _say_of(method: str, say: Progress, line: str) -> None:
+    say(f"{method}: {line}")
 
 
 def _floor(rows: TrainingRows, settings: TrainingSettings) -> float | None:
@@ -311,14 +164,23 @@ def _floor(rows: TrainingRows, settings: TrainingSettings) -> float | None:
     return None if settings.match == "none" else grader_for(rows.task).blind_answer(rows.selecting).points
 
 
-def _write_pairs(jobs: Sequence[Job], others: Sequence[PairEntry], pairing: Pairing) -> Path:
-    arms = [Arm(job.folder, job.seed, job.method.definition.is_peft, read_outcome(job.folder)) for job in jobs]
+def _write_pairs(ends: Sequence[Trained], others: Sequence[PairEntry], pairing: Pairing) -> Path:
+    arms = [
+        Arm(end.job.folder, end.job.seed, end.job.method.definition.is_peft, end.selecting_scores) for end in ends
+    ]
     pairs = pair_arms(arms, pairing)
     path = pairing.out / PAIRS_FILE
     if pairs or others:
         write_pairs(path, [*others, *pairs])
+    errors = [f"{end.job.folder.name}: {end.reason}" for end in ends if end.outcome is None]
+    if errors:
+        made = f"the other pairs are in {path}" if pairs else "no pair resulted"
+        raise RunError(
+            f"train: {len(errors)} of {len(ends)} checkpoints ended by an error: {'; '.join(errors)}; {made}; the "
+            "same command tries again what is missing"
+        )
     if not pairs:
-        failed = ", ".join(arm.folder.name for arm in arms if arm.outcome.failed)
+        failed = ", ".join(end.job.folder.name for end in ends if end.failed)
         raise RunError(
             f"{path}: no pair resulted: failed were {failed}; is the base itself finite? Otherwise lower "
             "learning_rates in a method's file, and remove the failed folders to try again"
@@ -326,7 +188,3 @@ def _write_pairs(jobs: Sequence[Job], others: Sequence[PairEntry], pairing: Pair
             else f"{path}: no pair resulted: no arm has learnt the task in any epoch; train longer"
         )
     return path
-
-
-def _ignore(_line: str) -> None:
-    pass

@@ -15,7 +15,7 @@ from robustness.definitions.pairs import PairsDefinition
 from robustness.definitions.reading import read_definition
 from robustness.errors import CheckpointError, DataError, DefinitionError, RunError
 from robustness.tasks.answer_scores import score_answer
-from robustness.training import completions, training
+from robustness.training import checkpoints, completions, jobs, workshop
 from robustness.training.adaptation import Base
 from robustness.training.data import load_rows
 from robustness.training.encoding import encode_rows
@@ -169,7 +169,7 @@ def test_what_is_trained_is_not_trained_again(
 ) -> None:
     again = {"base": str(base.folder), "methods": methods, "seeds": [0], "out": trained.parent, "data": data}
     written = trained.read_text()
-    monkeypatch.setattr(training, "run_trial", None)
+    monkeypatch.setattr(checkpoints, "run_trial", None)
 
     assert train(testset, **again, settings=SETTINGS).read_text() == written
     with pytest.raises(RunError, match="trained otherwise .*targets: method there, attention asked for"):
@@ -217,7 +217,7 @@ def test_bfloat16_is_computed_where_it_is_faster_alone(
     asked = replace(SETTINGS, bf16=True, max_steps=1)
     common: dict[str, Any] = {"base": str(base.folder), "methods": methods, "seeds": [0], "data": data}
     for dtype in (torch.float32, torch.bfloat16):
-        monkeypatch.setattr(training, "faster_dtype", lambda device, dtype=dtype: dtype)
+        monkeypatch.setattr(jobs, "faster_dtype", lambda device, dtype=dtype: dtype)
         train(testset, **common, out=tmp_path / str(dtype), settings=asked, device="cpu", progress=said.append)
 
     kept = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("*/*whole*/training.json"))]
@@ -338,7 +338,7 @@ def test_what_could_not_be_learnt_is_refused_before_anything_runs(
     make: Broken, error: type[Exception], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     testset, data, base = make(tmp_path)
-    monkeypatch.setattr(training, "try_step", None)
+    monkeypatch.setattr(workshop, "try_step", None)
 
     with pytest.raises(error, match=message):
         train(

@@ -12,7 +12,7 @@ import torch
 from transformers import BertTokenizerFast, ModernBertConfig, ModernBertModel
 
 from robustness.errors import CheckpointError
-from robustness.training import trainer, training
+from robustness.training import checkpoints, trainer, workshop
 from robustness.training.adaptation import adapt
 from robustness.training.methods import METHODS_FOLDER
 from robustness.training.protocol import TrainingSettings
@@ -45,7 +45,7 @@ def refused(
     """Trains with what is given, which must be refused before any arm is made; returns the message."""
 
     def call(*methods: str, base: Path = tiny_base, **settings: Any) -> str:
-        monkeypatch.setattr(training, "run_trial", lambda *given: pytest.fail("an arm was trained"))
+        monkeypatch.setattr(checkpoints, "run_trial", lambda *given: pytest.fail("an arm was trained"))
         with pytest.raises(CheckpointError) as caught:
             train(
                 testset,
@@ -157,7 +157,7 @@ def test_what_a_library_raises_is_given_by_its_first_line(
     assert refused("lora").endswith("a first step failed: full, lora: TypeError: no such input")
 
 
-def test_a_batch_that_does_not_fit_is_to_be_run_in_parts(
+def test_a_row_that_does_not_fit_is_refused_at_once(
     refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*given: Any) -> Any:
@@ -165,7 +165,10 @@ def test_a_batch_that_does_not_fit_is_to_be_run_in_parts(
 
     monkeypatch.setattr(trainer, "adapt", full)
 
-    assert "full, lora: a batch does not fit into the memory of cpu; run it in parts: --accum" in refused("lora")
+    message = refused("lora")
+
+    assert "full, lora: memory runs out even if a batch is run in 8 parts of one row: CUDA out of memory" in message
+    assert "use --checkpointing, a smaller base" in message
 
 
 def test_the_step_is_taken_on_the_longest_rows(
@@ -173,7 +176,7 @@ def test_the_step_is_taken_on_the_longest_rows(
 ) -> None:
     """Of the training rows, which need the most memory."""
     tried: list[list[int]] = []
-    make, encode = trainer._trainer, training.encode_rows
+    make, encode = trainer._trainer, workshop.encode_rows
 
     def watch(model: Any, trial: Any, rows: Any, *rest: Any) -> Any:
         tried.append([len(row["input_ids"]) for row in rows.train])
@@ -184,7 +187,7 @@ def test_the_step_is_taken_on_the_longest_rows(
         tried.append(sorted(len(row["input_ids"]) for row in rows.train)[-SETTINGS.batch_size :])
         return rows
 
-    monkeypatch.setattr(training, "encode_rows", note)
+    monkeypatch.setattr(workshop, "encode_rows", note)
     monkeypatch.setattr(trainer, "_trainer", watch)
 
     refused(method(tmp_path, "absent", '["qkv"]'))
@@ -195,7 +198,7 @@ def test_the_step_is_taken_on_the_longest_rows(
 def test_what_is_tried_changes_no_arm(
     trained: Path, tiny_base: Path, data: Path, testset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "try_step", lambda *given: None)
+    monkeypatch.setattr(workshop, "try_step", lambda *given: None)
 
     pairs = train(testset, **AGAIN, base=str(tiny_base), out=tmp_path, data=data)
 
@@ -206,6 +209,6 @@ def test_what_is_tried_changes_no_arm(
 def test_finished_arms_are_not_tried_again(
     trained: Path, tiny_base: Path, data: Path, testset: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "try_step", lambda *given: pytest.fail("a method was tried"))
+    monkeypatch.setattr(workshop, "try_step", lambda *given: pytest.fail("a method was tried"))
 
     assert train(testset, **AGAIN, base=str(tiny_base), out=trained.parent, data=data) == trained

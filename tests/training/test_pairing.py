@@ -14,7 +14,6 @@ from robustness.training.adaptation import Base
 from robustness.training.metrics import Metric
 from robustness.training.pairing import Arm, Pairing, closest_epochs, pair_arms
 from robustness.training.protocol import TrainingSettings
-from robustness.training.record import Outcome
 from robustness.training.rows import TrainingRows
 
 accuracies = st.lists(st.sampled_from([0.4, 0.5, 0.6, 0.7, 0.8, 0.9]), min_size=1, max_size=5)
@@ -52,7 +51,7 @@ def test_swapping_the_arms_swaps_accuracies(full: list[float], peft: list[float]
 
 def test_a_pair_is_made_for_each_seed_of_two_arms_that_did_not_fail(tmp_path: Path) -> None:
     lines: list[str] = []
-    good, failed = Outcome(False, (0.8, 0.9)), Outcome(True, ())
+    good, failed = (0.8, 0.9), ()
     arms = [
         Arm(tmp_path / f"t-{name}-seed{seed}", seed, name != "full", failed if (name, seed) in bad else good)
         for bad in [{("lora", 1), ("full", 2)}]

@@ -12,7 +12,7 @@ import pytest
 from robustness.definitions.pairs import read_pairs
 from robustness.definitions.tasks import find_task
 from robustness.errors import CheckpointError, DefinitionError, RunError, UsageError
-from robustness.training import training
+from robustness.training import checkpoints, training
 from robustness.training.data import load_rows
 from robustness.training.protocol import TrainingSettings
 from robustness.training.trainer import Trial
@@ -118,7 +118,7 @@ def test_the_record_has_every_trial_and_the_best_one_was_chosen(trained: Path) -
 
 
 def test_the_same_call_again_trains_nothing(again: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "run_trial", _must_not_run)
+    monkeypatch.setattr(checkpoints, "run_trial", _must_not_run)
 
     pairs = again()
 
@@ -192,7 +192,7 @@ def test_wrong_arguments_are_refused_before_anything_is_trained(
     error: type[Exception],
     message: str,
 ) -> None:
-    monkeypatch.setattr(training, "run_trial", _must_not_run)
+    monkeypatch.setattr(checkpoints, "run_trial", _must_not_run)
     (tmp_path / "empty").mkdir()
     folders = {"ADAPTER": str(trained.parent / "tiny-lora-seed0"), "EMPTY": str(tmp_path / "empty")}
     changed = {key: folders.get(str(value), value) for key, value in changed.items()}
@@ -232,13 +232,13 @@ def test_what_the_study_did_is_named_in_every_checkpoint(
     again: Train, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     seen = []
-    run_trial = training.run_trial
+    run_trial = checkpoints.run_trial
 
     def short(trial: Trial, *rest: object) -> object:
         seen.append((trial.learning_rate, trial.settings.epochs, trial.settings.batch_size))
         return run_trial(dataclasses.replace(trial, settings=SETTINGS), *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(training, "run_trial", short)
+    monkeypatch.setattr(checkpoints, "run_trial", short)
     settings = dataclasses.replace(SETTINGS, protocol="paper")
 
     pairs = again(methods=["full", "prefix"], out=tmp_path / "other", settings=settings)
@@ -267,7 +267,7 @@ def test_a_diverged_arm_is_recorded_as_failed_and_its_pairs_are_left_out(
     given = {"methods": ["full", "lora", "bitfit"], "out": tmp_path / "other", "limit": 16, "settings": settings}
 
     pairs = again(progress=lines.append, **given)
-    monkeypatch.setattr(training, "run_trial", _must_not_run)
+    monkeypatch.setattr(checkpoints, "run_trial", _must_not_run)
     again(**given)
 
     record = json.loads((tmp_path / "other/tiny-lora-seed0/training.json").read_text(encoding="utf-8"))
@@ -289,13 +289,13 @@ def test_when_every_pair_has_failed_the_call_is_refused(
 
 
 def _fail(monkeypatch: pytest.MonkeyPatch, methods: set[str]) -> None:
-    run_trial = training.run_trial
+    run_trial = checkpoints.run_trial
 
     def fail(trial: Trial, *rest: object) -> object:
         model, result = run_trial(trial, *rest)  # type: ignore[arg-type]
         return model, dataclasses.replace(result, failed=trial.method.name in methods)
 
-    monkeypatch.setattr(training, "run_trial", fail)
+    monkeypatch.setattr(checkpoints, "run_trial", fail)
 
 
 def _must_not_run(*args: object) -> None:

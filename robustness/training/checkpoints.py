@@ -1,0 +1,112 @@
+"""Makes one checkpoint: the best trial of its grid, in a folder that exists only complete."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from robustness.training.callbacks import restore
+from robustness.training.job import TrainingJob
+from robustness.training.memory import fit_memory
+from robustness.training.metrics import selection_metric
+from robustness.training.pairing import epoch_folder
+from robustness.training.protocol import TrainingSettings
+from robustness.training.record import Chosen, format_rate, write_record
+from robustness.training.trainer import Trial, TrialResult, run_trial, score_reporting
+from robustness.training.workshop import Workshop
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Winner:
+    """The best successful trial of a grid."""
+
+    model: Any
+    trial: Trial
+    result: TrialResult
+
+
+def make_checkpoint(job: TrainingJob, shop: Workshop, say: Say) -> None:
+    """Trains a job's checkpoint into its folder, or records there that no learning rate gave a finite loss.
+
+    Args:
+        job: without a folder yet.
+        shop: of this process.
+        say: called with one line after each epoch, and when memory runs out.
+
+    Raises:
+        Exception: a RobustnessError, or any error of transformers, peft and torch; no folder is left then.
+    """
+    settings = shop.take_first_step(job, say)
+    best, trials = _best_of_grid(job, shop, settings, say)
+    draft = job.folder.with_name(job.folder.name + ".part")
+    shutil.rmtree(draft, ignore_errors=True)
+    try:
+        draft.mkdir(parents=True)
+        chosen = None if best is None else _save_best(best, draft, job, shop, say)
+        metric = selection_metric(shop.rows(job).task)
+        write_record(draft, shop.fingerprint(job), metric, trials, chosen, str(shop.device))
+        draft.replace(job.folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _best_of_grid(
+    job: TrainingJob, shop: Workshop, settings: TrainingSettings, say: Say
+) -> tuple[Winner | None, list[TrialResult]]:
+    """The best successful trial, if any, and the results of all."""
+    method, _ = shop.recipe(job)
+    results: list[TrialResult] = []
+    best: Winner | None = None
+    for rate in sorted(method.definition.learning_rates):
+        trial = Trial(method, rate, job.seed, settings, shop.device)
+        trial, (model, result) = _run_in_parts(trial, job, shop, say)
+        settings = trial.settings  # later trials start with as many parts
+        results.append(result)
+        if not result.failed and (best is None or result.selecting_score > best.result.selecting_score):
+            best = Winner(model, trial, result)
+    return best, results
+
+
+def _run_in_parts(trial: Trial, job: TrainingJob, shop: Workshop, say: Say) -> tuple[Trial, tuple[Any, TrialResult]]:
+    metric = selection_metric(shop.rows(job).task).spelling
+    prefix = f"lr {format_rate(trial.learning_rate)}"
+
+    def report(epoch: int, score: float) -> None:
+        say(f"{prefix} epoch {epoch}/{trial.settings.epochs}: dev {metric} {score:.3f}")
+
+    def attempt(settings: TrainingSettings) -> tuple[Any, TrialResult]:
+        return run_trial(replace(trial, settings=settings), job.base, shop.encoded(job), report)
+
+    settings, found = fit_memory(trial.settings, attempt, lambda line: say(f"{prefix}: {line}"))
+    return replace(trial, settings=settings), found
+
+
+def _save_best(best: Winner, folder: Path, job: TrainingJob, shop: Workshop, say: Say) -> Chosen:
+    """Saves the best epoch, and every epoch that was kept; scores the best on the reporting rows."""
+    model, result = best.model, best.result
+    for snapshot in result.snapshots:
+        restore(model, snapshot)
+        _save(model, epoch_folder(folder, snapshot.epoch), job, shop)
+    if result.snapshots:
+        restore(model, result.snapshots[result.best_epoch - 1])
+    _save(model, folder, job, shop)
+
+    def attempt(settings: TrainingSettings) -> float:
+        return score_reporting(model, replace(best.trial, settings=settings), shop.encoded(job))
+
+    _, score = fit_memory(best.trial.settings, attempt, say)
+    return Chosen(result, score)
+
+
+def _save(model: Any, folder: Path, job: TrainingJob, shop: Workshop) -> None:
+    # Otherwise peft asks the hub whether the base's vocabulary has grown.
+    options = {"save_embedding_layers": False} if job.method.definition.is_peft else {}
+    model.save_pretrained(folder, **options)
+    # An adapter folder also needs config.json, for its label names.
+    model.config.save_pretrained(folder)
+    shop.encoded(job).tokenizer.save_pretrained(folder)

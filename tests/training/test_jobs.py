@@ -1,0 +1,202 @@
+"""Jobs of any kinds in one call: each ends as a folder, or as a failure with its reason."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pickle
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from robustness.definitions.catalog import Entry
+from robustness.errors import UsageError
+from robustness.training import checkpoints, trainer, workshop
+from robustness.training.adaptation import Base, adapt
+from robustness.training.data import load_rows
+from robustness.training.encoding import encode_rows
+from robustness.training.jobs import Trained, TrainingJob, make_checkpoints
+from robustness.training.methods import find_method
+from robustness.training.protocol import TrainingSettings
+
+SETTINGS = TrainingSettings(epochs=1, batch_size=8, max_tokens=16, dev_limit=16, report_limit=8, grid="one")
+Make = Callable[..., TrainingJob]
+
+
+@pytest.fixture
+def job(tiny_base: Path, data: Path, testset: str, tmp_path: Path) -> Make:
+    """Makes a job of the tiny base and rows, but for what is given."""
+
+    def make(name: str, method: str = "full", **changed: Any) -> TrainingJob:
+        base = Base(tiny_base, str(tiny_base))
+        made = TrainingJob(testset, base, find_method(method), 0, tmp_path / name, SETTINGS, data, limit=16)
+        return dataclasses.replace(made, **changed)
+
+    return make
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    (file,) = folder.glob("*.safetensors")
+    return dict(load_file(file))
+
+
+def record(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "training.json").read_text(encoding="utf-8")))
+
+
+def run(jobs: Sequence[TrainingJob], **given: Any) -> list[Trained]:
+    return make_checkpoints(jobs, device="cpu", **given)
+
+
+def test_jobs_of_several_limits_share_what_is_equal_and_keep_their_order(
+    job: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded, encoded = [], []
+
+    def load(*given: Any) -> Any:
+        loaded.append(given[2])
+        return load_rows(*given)
+
+    def encode(*given: Any) -> Any:
+        encoded.append(len(given[0].train))
+        return encode_rows(*given)
+
+    monkeypatch.setattr(workshop, "load_rows", load)
+    monkeypatch.setattr(workshop, "encode_rows", encode)
+    jobs = [job("a"), job("b", limit=24), job("c", "bitfit"), job("d", "bitfit", limit=24)]
+    lines: list[str] = []
+
+    ends = run(jobs, progress=lines.append)
+
+    assert [end.job.folder.name for end in ends] == ["a", "b", "c", "d"]
+    assert not any(end.failed for end in ends)
+    assert (loaded, encoded) == ([16, 24], [16, 24])
+    assert [record(end.job.folder)["fingerprint"]["rows_trained"] for end in ends] == [16, 24, 16, 24]
+    assert [line.split()[0] for line in lines] == ["a", "c", "b", "d"]  # equal rows one after the other
+
+
+def test_a_job_that_raises_ends_no_other_and_is_tried_again(
+    job: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    absent = find_method("lora")
+    adapter = absent.definition.adapter.model_copy(update={"target_modules": ("qkv",)})  # type: ignore[union-attr]
+    absent = Entry("absent", absent.path, absent.definition.model_copy(update={"adapter": adapter}))
+    jobs = [job("first"), job("second", method="lora"), job("third", seed=1)]
+    jobs[1] = dataclasses.replace(jobs[1], method=absent)
+
+    first, second, third = run(jobs, progress=lines.append)
+
+    reason = "base of type bert: target_modules qkv match no linear layer; its linear layers end in dense"
+    assert not first.failed and not third.failed
+    assert second.failed and second.outcome is None and second.reason.startswith(reason)
+    assert f"second: failed: {second.reason}" in lines
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "third"]
+    tried = []
+    monkeypatch.setattr(workshop, "try_step", lambda trial, *rest: tried.append(trial.method.name))
+    monkeypatch.setattr(checkpoints, "run_trial", fail)
+    assert [end.reason for end in run(jobs)] == ["", "ValueError: no", ""]
+    assert tried == ["absent"]
+
+
+def fail(*given: Any) -> Any:
+    raise ValueError("no")
+
+
+def test_a_job_without_a_finite_loss_is_recorded_with_its_reason(job: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_trial = checkpoints.run_trial
+
+    def diverge(*given: Any) -> Any:
+        model, result = run_trial(*given)
+        return model, dataclasses.replace(result, failed=given[0].method.name == "full")
+
+    monkeypatch.setattr(checkpoints, "run_trial", diverge)
+    jobs = [job("a"), job("b", "bitfit")]
+
+    ends = run(jobs)
+
+    reason = "the loss was not finite at any learning rate (1e-4)"
+    assert [end.reason for end in ends] == [reason, ""]
+    assert record(jobs[0].folder)["reason"] == reason
+    monkeypatch.setattr(checkpoints, "run_trial", fail)
+    assert [end.reason for end in run(jobs)] == [reason, ""]
+
+
+def test_a_folder_with_other_settings_fails_its_job_alone(job: Make) -> None:
+    run([job("a")])
+
+    ends = run([job("a", limit=24), job("b")])
+
+    assert [end.failed for end in ends] == [True, False]
+    assert "a: holds a checkpoint trained otherwise (rows_trained: 16 there, 24 asked for)" in ends[0].reason
+
+
+def test_two_jobs_cannot_share_a_folder(job: Make) -> None:
+    with pytest.raises(UsageError, match="two jobs have the folder .*/a; each needs its own"):
+        run([job("a"), job("a", "lora")])
+
+
+def test_a_job_is_the_same_in_another_process(job: Make) -> None:
+    for method in ("full", "adalora", "prefix", "mpc-o", "ssb"):
+        made = job("a", method)
+        assert pickle.loads(pickle.dumps(made)) == made
+
+
+@pytest.fixture
+def memory(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Pretends that a device has room for some rows of a batch in training, after some batches with room for all."""
+
+    def limit(rows: int, after: int = 0) -> None:
+        seen = []
+
+        def refuse(model: Any, _inputs: Any, named: dict[str, Any]) -> None:
+            if model.training:
+                seen.append(len(named["input_ids"]))
+            if model.training and seen[-1] > rows and len(seen) > after:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+
+        def limited(*given: Any) -> Any:
+            model = adapt(*given)
+            model.register_forward_pre_hook(refuse, with_kwargs=True)
+            return model
+
+        monkeypatch.setattr(trainer, "adapt", limited)
+
+    return limit
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("after", [0, 2])
+def test_memory_that_runs_out_halves_the_batch_as_if_it_had_been_asked_for(
+    job: Make, memory: Callable[..., None], method: str, after: int
+) -> None:
+    """Found by the first step, or in the middle of a training."""
+    lines: list[str] = []
+    asked = job("asked", method, settings=dataclasses.replace(SETTINGS, accumulation=4))
+    run([asked])
+    memory(2, after)
+
+    (end,) = run([job("halved", method)], progress=lines.append)
+
+    expected, found = weights(asked.folder), weights(end.job.folder)
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    assert found.keys() == expected.keys()
+    made = record(end.job.folder)
+    assert (made["accumulation"], made["fingerprint"]["settings"]["accumulation"]) == (4, 1)
+    assert any("memory runs out with 8 rows at once; again from the start with 4" in line for line in lines)
+    assert any("memory runs out with 4 rows at once; again from the start with 2" in line for line in lines)
+
+
+def test_memory_without_room_for_one_row_ends_the_job_with_a_remedy(job: Make, memory: Callable[..., None]) -> None:
+    memory(0)
+
+    (end,) = run([job("a")])
+
+    assert end.reason == (
+        "memory runs out even if a batch is run in 8 parts of one row: CUDA out of memory; use --checkpointing, a "
+        "smaller base, shorter texts, or a device with more memory"
+    )
