@@ -117,7 +117,7 @@ def make_or_explain(job: TrainingJob, shop: Workshop, say: Progress) -> Trained:
 
 
 def explain(error: Exception) -> str:
-    """Returns the reason of a failure: our own message as it is, a library's with its class."""
+    """Returns the reason of a failure: our own message unchanged, a library's with its class."""
     return str(error) if isinstance(error, RobustnessError) else f"{type(error).__name__}: {first_line(error)}"
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from robustness.reports.comparisons.comparison import Family
 from robustness.reports.summaries.arms import Arms, worse_arm
-from robustness.reports.summaries.kept import COLLAPSED, HELD, Kept
+from robustness.reports.summaries.kept import COLLAPSED, HARDLY_ANYTHING, HELD, Kept
 from robustness.reports.summaries.sentences import count_comparisons, efforts_at_floor, name_share
 from robustness.reports.summaries.tallies import of_family
 from robustness.reports.summaries.wording import capital, join_words, points
@@ -34,6 +34,7 @@ class Collapse(StrEnum):
     ONE = "at least one collapses"
     """One is below the share and the other is not, but no difference between them was found."""
     NEITHER = "neither collapses"
+    NOTHING = "both have hardly anything right without an attack"
     HOLD = "both hold up"
 
 
@@ -95,12 +96,16 @@ def headline(rows: pd.DataFrame, kept: Sequence[Kept], arms: Arms, margin: float
 def judge_collapse(kept: Kept) -> Collapse | None:
     """Returns what the strongest attack on a test set leaves of both arms; None without clean accuracy.
 
+    Arms that have hardly anything right before an attack cannot collapse under it.
+
     >>> judge_collapse(Kept("dev", "swap", 100, (0.9, 0.9), (0.1, 0.2), Verdict.INCONCLUSIVE)).value
     'both collapse'
     """
     shares = kept.shares
-    if shares is None:
+    if shares is None or kept.clean is None:
         return None
+    if max(kept.clean) <= HARDLY_ANYTHING:
+        return Collapse.NOTHING
     below = tuple(share < COLLAPSED for share in shares)
     if all(below):
         return Collapse.BOTH
@@ -117,6 +122,9 @@ def _describe_collapse(kept: Sequence[Kept], planned: pd.DataFrame, arms: Arms) 
     judged = [(each, collapse) for each in kept if (collapse := judge_collapse(each))]
     if not judged:
         return ""
+    if {collapse for _, collapse in judged} == {Collapse.NOTHING}:
+        where = judged[0][0].testset if len(judged) == 1 else f"{_all(len(judged))} test sets"
+        return f"both have hardly anything right on {where} without an attack."
     if len(judged) == 1:
         (only, collapse), *_ = judged
         return f"{_clause(collapse, arms)} {_under(only, planned)}."
@@ -257,7 +265,7 @@ def join_headlines(answers: Sequence[Answered], arms: Arms) -> Headline:
 
 def _count_collapses(answers: Sequence[Answered]) -> str:
     """In how many pairs arms collapse, on at least one test set."""
-    judged = [collapses for each in answers if (collapses := set(map(judge_collapse, each.kept)) - {None})]
+    judged = [collapses for each in answers if (collapses := set(map(judge_collapse, each.kept)) - {None, Collapse.NOTHING})]
     if not judged:
         return ""
     noun = "methods" if any(len(each.pairs) > 1 for each in answers) else "pairs"

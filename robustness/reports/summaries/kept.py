@@ -17,6 +17,8 @@ COLLAPSED = 0.25
 """An arm that keeps less than this share of its clean accuracy has collapsed."""
 HELD = 0.75
 """An arm that keeps at least this share of its clean accuracy holds up."""
+HARDLY_ANYTHING = 0.05
+"""Arms with at most this clean accuracy have nothing to lose."""
 Both = tuple[float, float]
 """The reference's number, the candidate's."""
 

@@ -84,6 +84,16 @@ def test_an_adversarial_test_set_is_held_against_clean_accuracy_before_the_run(s
     assert say(rows, clean=False).collapse == ""
 
 
+def test_arms_that_have_nothing_right_before_an_attack_do_not_collapse(say: Any) -> None:
+    rows = left(0.0, 0.0, attack="none", metric="accuracy")
+    two = [left(0.0, 0.0, testset=name, attack="none", metric="accuracy") for name in "ab"]
+
+    words = "Both have hardly anything right on set without an attack."
+    assert say(rows, known=(0.0, 0.05), clean=False).collapse == words
+    assert say(rows, known=(0.0, 0.06), clean=False).collapse == "Both collapse on set."
+    assert say(*two, known=(0.0, 0.0), clean=False).collapse == words.replace("set", "both test sets")
+
+
 def test_where_only_rows_that_both_have_right_are_attacked_clean_accuracy_is_1(say: Any) -> None:
     rate = {"metric": "attack_success_rate", "population": "both_correct", "family": "secondary", "verdict": ""}
 
