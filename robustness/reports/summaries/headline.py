@@ -265,7 +265,8 @@ def join_headlines(answers: Sequence[Answered], arms: Arms) -> Headline:
 
 def _count_collapses(answers: Sequence[Answered]) -> str:
     """In how many pairs arms collapse, on at least one test set."""
-    judged = [collapses for each in answers if (collapses := set(map(judge_collapse, each.kept)) - {None, Collapse.NOTHING})]
+    untold = {None, Collapse.NOTHING}
+    judged = [collapses for each in answers if (collapses := set(map(judge_collapse, each.kept)) - untold)]
     if not judged:
         return ""
     noun = "methods" if any(len(each.pairs) > 1 for each in answers) else "pairs"
