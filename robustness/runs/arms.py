@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
-from robustness.engine.query_cache import CachedVictim, QueryCache
+from robustness.engine.query_cache import QueryCache
 from robustness.tasks.task import Task
 from robustness.victims.files.checkpoint import Checkpoint
 from robustness.victims.heads.head import Head
@@ -64,14 +64,13 @@ class Arms:
         self._caches.append(cache)
         return victim, cache
 
-    def load_victim(self, name: str) -> Head:
-        """Returns the victim without a cache."""
-        return self.load(name)[0]
+    def checkpoint(self, name: str) -> Checkpoint:
+        """Returns the checkpoint's description."""
+        return self._checkpoints[name]
 
-    def load_scorer(self, name: str) -> CachedVictim | Head:
-        """Returns the victim behind its query cache, if there is one."""
-        victim, cache = self.load(name)
-        return victim if cache is None else cache.in_front_of(victim)
+    def load_unmerged(self, name: str) -> Any:
+        """Returns the PeftModel of a checkpoint, not merged."""
+        return load_checkpoint(self._checkpoints[name], self._tasks[name]).unmerged
 
     def load_untuned(self, name: str) -> Head | None:
         """Returns the untuned base with the checkpoint's head, or None if there is no such model."""

@@ -1,27 +1,19 @@
-"""Test sets searched against a checkpoint: searches once, stores the result, resumes."""
+"""Test sets searched against a checkpoint: what is found is kept, so that a second call resumes."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
-from collections.abc import Callable, Iterator, Sequence
-from functools import cache, partial
-from itertools import groupby
+from collections.abc import Sequence
 from pathlib import Path
+from typing import final
 
 from robustness.definitions.catalog import TESTSETS
 from robustness.definitions.testsets import GeneratedSet
-from robustness.errors import RobustnessError, RunError, UsageError, first_line
+from robustness.errors import RunError, UsageError
 from robustness.paths import refuse_unwritable
 from robustness.recipes.distractors.generated_words import search_distractors
-from robustness.runs.arms import Arms
-from robustness.runs.cells import Cell
-from robustness.runs.executors.executor import Work
 from robustness.runs.planning.plan import digest_of
 from robustness.runs.planning.rows import draw_groups
-from robustness.runs.preparation import Prepared
-from robustness.runs.workload import DistractorSearch, Workload
 from robustness.testsets.example import Example
 from robustness.testsets.generation import insert_distractor
 from robustness.testsets.loading import load_testset
@@ -32,64 +24,44 @@ from robustness.victims.files.checkpoint import read_lone_checkpoint
 from robustness.victims.heads.spans.answering import AnsweringVictim
 from robustness.victims.loading import load_checkpoint, place, to_victim
 
-FOLDER = "generated"
-"""Subfolder of a run folder: one file in SQuAD's format for each set and checkpoint."""
 
+@final
+class DistractorLog:
+    """The distractors of a set so far, one line each beside the set's file; a truncated last line is searched again.
 
-def _complete_set(
-    victim: object,
-    cell: Cell,
-    examples: Sequence[Example],
-    made: GeneratedSet,
-    out: Path,
-    advance: Callable[[], None],
-) -> list[Example]:
-    """Returns a run's rows of a generated set with their distractors; searches only for missing ones.
-
-    Writes the set into the run folder, where it can be copied for other checkpoints.
-    """
-    assert isinstance(victim, AnsweringVictim), "only questions have distractors"
-    folder = out / FOLDER
-    folder.mkdir(exist_ok=True)
-    readable = re.sub(r"\W+", "-", cell.checkpoint).strip("-")[-40:]
-    file = folder / f"{cell.testset}-{readable}-{hashlib.sha256(cell.checkpoint.encode()).hexdigest()[:8]}.json"
-    rows = _complete(victim, examples, made, file, fingerprint="", advance=advance)
-    if not file.is_file():
-        write_squad(file, rows, title=cell.testset)
-    return rows
-
-
-def complete_missing(
-    prepared: Prepared, missing: Sequence[Work], arms: Arms, out: Path, workload: Workload
-) -> Iterator[Work]:
-    """Yields work with its checkpoint's examples; searches missing distractors.
+    Args:
+        file: of the whole set.
+        fingerprint: of checkpoint, definition and data.
 
     Raises:
-        RunError: the search fails; finished questions are kept.
+        RunError: the log was begun with another fingerprint.
     """
-    generated = {testset.name: testset.generated for testset in prepared.testsets if testset.generated is not None}
-    for checkpoint, cells in groupby(missing, key=lambda work: work.cell.checkpoint):
-        load = cache(lambda name=checkpoint: arms.load(name)[0])
-        for work in cells:
-            testset = work.cell.testset
-            if testset not in generated:
-                yield work
-                continue
-            search = DistractorSearch(checkpoint, testset)
-            workload.start(search)
-            advance = partial(workload.add, search)
-            try:
-                whole = _complete_set(load(), work.cell, prepared.examples[testset], generated[testset], out, advance)
-            except RobustnessError:
-                raise
-            except Exception as error:  # out of memory, or any error of a model at a paragraph
-                raise RunError(
-                    f"{checkpoint} | {testset}: the search for distractors failed: {type(error).__name__}: "
-                    f"{first_line(error)}; finished questions are kept, and the same command resumes"
-                ) from error
-            workload.skip(search)  # an earlier run's results were not counted
-            wanted = {example.id for example in work.examples}
-            yield Work(work.cell, tuple(example for example in whole if example.id in wanted))
+
+    def __init__(self, file: Path, fingerprint: str) -> None:
+        self._log = file.with_name(file.name + ".log")
+        self._fingerprint = fingerprint
+        self.found = _read_log(self._log, fingerprint)
+        """Distractors by question."""
+
+    def add(self, example_id: str, sentence: str, queries: int) -> None:
+        """Writes a distractor."""
+        with self._log.open("a", encoding="utf-8") as stream:
+            if not stream.tell():
+                stream.write(json.dumps({"fingerprint": self._fingerprint}) + "\n")
+            stream.write(json.dumps({"id": example_id, "distractor": sentence, "queries": queries}) + "\n")
+        self.found[example_id] = sentence
+
+    def missing(self, examples: Sequence[Example]) -> list[Example]:
+        """Returns the altered rows without a distractor."""
+        return [example for example in examples if example.group_id and example.id not in self.found]
+
+    def insert(self, examples: Sequence[Example], made: GeneratedSet) -> list[Example]:
+        """Returns the rows with their distractors."""
+        return [insert_distractor(e, self.found[e.id], made.place) if e.group_id else e for e in examples]
+
+    def remove(self) -> None:
+        """Removes the log, once the file is written."""
+        self._log.unlink(missing_ok=True)
 
 
 def generate(
@@ -137,46 +109,20 @@ def generate(
         victim = to_victim(load_checkpoint(checkpoint, loaded.task), placement)
         assert isinstance(victim, AnsweringVictim), "generated sets consist of questions"
         weights = [digest_weights(checkpoint.folder), digest_weights(checkpoint.base)]
-        examples = _complete(victim, examples, made, out, digest_of([entry.digest, loaded.digest, weights]))
+        log = DistractorLog(out, digest_of([entry.digest, loaded.digest, weights]))
+        for found in search_distractors(victim, log.missing(examples), made):
+            log.add(found.example.id, found.sentence, found.queries)
+        examples = log.insert(examples, made)
     if made.generator in PARTNERS:
         write_partners(out, examples, loaded.task.fields)
     else:
         write_squad(out, examples, title=testset)
-    _log_of(out).unlink(missing_ok=True)
+    if against is not None:
+        log.remove()
     return len(examples)
 
 
-def _complete(
-    victim: AnsweringVictim,
-    examples: Sequence[Example],
-    made: GeneratedSet,
-    file: Path,
-    fingerprint: str,
-    advance: Callable[[], None] = lambda: None,
-) -> list[Example]:
-    altered = [example for example in examples if example.group_id]
-    log = _log_of(file)
-    found = _read_log(log, fingerprint)
-    missing = [example for example in altered if example.id not in found]
-    if missing:
-        with log.open("a", encoding="utf-8") as stream:
-            if not stream.tell():
-                stream.write(json.dumps({"fingerprint": fingerprint}) + "\n")
-            for distractor in search_distractors(victim, missing, made):
-                found[distractor.example.id] = distractor.sentence
-                line = {"id": distractor.example.id, "distractor": distractor.sentence, "queries": distractor.queries}
-                stream.write(json.dumps(line) + "\n")
-                stream.flush()
-                advance()
-    return [insert_distractor(e, found[e.id], made.place) if e.group_id else e for e in examples]
-
-
-def _log_of(file: Path) -> Path:
-    return file.with_name(file.name + ".log")
-
-
 def _read_log(log: Path, fingerprint: str) -> dict[str, str]:
-    """Distractors by question; a truncated last line is searched again."""
     if not log.is_file():
         return {}
     lines = log.read_text(encoding="utf-8").split("\n")

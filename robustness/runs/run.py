@@ -1,41 +1,41 @@
-"""Runs a plan: the gate first, then cell by cell; resumes an earlier run."""
+"""Runs a plan: the gate first, then its jobs, here or on workers; resumes an earlier run."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
+from robustness.errors import RunError
 from robustness.runs.arms import Arms
-from robustness.runs.attacked_rows import stages
-from robustness.runs.executors.executor import Executor, Work
-from robustness.runs.executors.local import LocalExecutor
-from robustness.runs.executors.pool import PoolExecutor, check_execution
-from robustness.runs.generation import complete_missing
+from robustness.runs.executors.bench import RunBench
+from robustness.runs.executors.definitions import PlannedDefinitions
+from robustness.runs.executors.schedule import Schedule
+from robustness.runs.executors.shards import CUDA_SHARD, SHARD, Cutting
+from robustness.runs.executors.spec import check_execution, describe_run
 from robustness.runs.opening import opened
 from robustness.runs.planning.loads import expect_loads
 from robustness.runs.planning.plan import Plan
 from robustness.runs.preparation import Prepared
-from robustness.runs.probing import run_probes
 from robustness.runs.progress import ProgressCallback
-from robustness.runs.replay import replay_missing
 from robustness.runs.sanity_checks import run_sanity_checks
 from robustness.runs.storage.disk import explain_failed_writes
+from robustness.runs.storage.measurements import MeasurementStore
 from robustness.runs.storage.record import read_record, write_record
-from robustness.runs.storage.sink import Sink
 from robustness.runs.storage.store import Store
-from robustness.runs.workload import DistractorSearch, Workload
-from robustness.victims.loading import place
-from robustness.workers.execution import Execution
+from robustness.runs.workload import Workload
+from robustness.victims.isolation import VictimGoneError
+from robustness.victims.loading import Placement, place
+from robustness.workers.execution import RAY, Execution
+from robustness.workers.pool import compute_here, open_workers
 
 
 def execute(
     plan: Plan, out: Path, on_progress: ProgressCallback | None = None, execution: Execution | None = None
 ) -> None:
-    """Runs the missing parts of a plan and stores every outcome, then replays successes on the other arm.
+    """Runs the missing parts of a plan and stores their results.
 
-    `execution` decides where cells are computed, by default in this process. Only this process writes the store,
-    searches generated test sets, replays and probes.
+    `execution` decides where they are computed, by default in this process. Only this process writes the run folder.
 
     Raises:
         RobustnessError: bad input, all pairs refused by the gate, or a folder of another run. Nothing is written
@@ -45,53 +45,58 @@ def execute(
     execution = execution or Execution()
     placement = place(plan.settings.device, plan.settings.dtype)
     check_execution(execution, plan, placement)
-    with explain_failed_writes(out), opened(plan, out, placement, report) as prepared:
-        settings = prepared.plan.settings
-        arms = Arms(prepared.checkpoints, prepared.tasks, placement, compile=settings.compile, cache=settings.cache)
-        executor = (
-            LocalExecutor(arms, prepared.plan.attacks, settings.seed)
-            if execution.is_in_process
-            else PoolExecutor(execution, prepared.plan, prepared, placement)
-        )
-        _run_missing(prepared, arms, executor, out, report)
+    with (
+        explain_failed_writes(out),
+        opened(plan, out, placement, report) as prepared,
+        _open_stores(prepared.plan, out) as (store, measurements),
+    ):
+        schedule = Schedule(prepared, store, measurements, Workload(expect_loads(prepared), report), out)
+        try:
+            _compute(schedule, prepared, placement, execution)
+        except BaseException:
+            with suppress(Exception):  # the first error is the important one
+                _write_warnings(out, prepared.plan, store, schedule.doubts)
+            raise
+        _write_warnings(out, prepared.plan, store, schedule.doubts)
 
 
-def _run_missing(prepared: Prepared, arms: Arms, executor: Executor, out: Path, report: ProgressCallback) -> None:
-    plan, examples = prepared.plan, prepared.examples
-    store = Store(out)
-    doubts: list[str] = []
+def _compute(schedule: Schedule, prepared: Prepared, placement: Placement, execution: Execution) -> None:
+    """Computes all jobs, in the plan's order in this process, or the costliest first on workers."""
+    if execution.is_in_process:
+        with _open_bench(prepared, placement, schedule.doubts) as bench:
+            compute_here(schedule.book(None), bench)
+        return
+    elsewhere = execution.executor == RAY
+    spec = describe_run(prepared.plan, prepared, device=placement.device.type, check_weights=elsewhere)
+    largest = CUDA_SHARD if placement.device.type == "cuda" else SHARD
+    with open_workers(spec, execution, placement.device) as dispatcher:
+        schedule.doubts += dispatcher.run(schedule.book(Cutting(dispatcher.workers, largest)))
+
+
+@contextmanager
+def _open_bench(prepared: Prepared, placement: Placement, doubts: list[str]) -> Iterator[RunBench]:
+    """Yields the bench of this process; adds its doubts in the end."""
+    plan = prepared.plan
+    settings = plan.settings
+    arms = Arms(prepared.checkpoints, prepared.tasks, placement, compile=settings.compile, cache=settings.cache)
+    bench = RunBench(arms, PlannedDefinitions(plan), seed=settings.seed, resources=settings.resources)
     try:
-        workload = Workload(expect_loads(prepared), report)
-        sink = Sink(store, workload)
-        for stage in stages(prepared, store, out, doubts):
-            missing = _find_missing(stage, sink, workload)
-            missing = list(complete_missing(prepared, missing, arms, out, workload))
-            doubts += executor.run(missing, sink) if missing else []
-        replay_missing(plan, store, arms.load_scorer, arms.load_untuned, examples, workload)
-        run_probes(plan, prepared, out, arms.load_victim, workload)
-        _write_warnings(out, plan, store, [*arms.warnings(), *doubts])
-    except BaseException:
-        with suppress(Exception):  # the first error is the important one
-            _write_warnings(out, plan, store, [*arms.warnings(), *doubts])
-        raise
+        yield bench
+    except VictimGoneError as error:
+        raise RunError(
+            f"{error}; the checkpoint, its device or the attack is at fault, not an example: mend it, and the same "
+            "command resumes this run"
+        ) from error
     finally:
+        doubts += bench.doubts()
         arms.close()
-        store.close()
 
 
-def _find_missing(stage: Sequence[Work], sink: Sink, workload: Workload) -> list[Work]:
-    """The cells with examples without outcomes."""
-    missing = []
-    for work in stage:
-        finished = sink.finished(work.cell)
-        workload.expect(work.cell, len(work.examples))
-        workload.skip(work.cell, len(finished))
-        examples = tuple(example for example in work.examples if example.id not in finished)
-        if examples:
-            missing.append(Work(work.cell, examples))
-        else:
-            workload.skip(DistractorSearch(work.cell.checkpoint, work.cell.testset))
-    return missing
+@contextmanager
+def _open_stores(plan: Plan, out: Path) -> Iterator[tuple[Store, MeasurementStore | None]]:
+    with ExitStack() as stack:
+        store = stack.enter_context(closing(Store(out)))
+        yield store, stack.enter_context(closing(MeasurementStore(out))) if plan.probe_cells else None
 
 
 def _write_warnings(out: Path, plan: Plan, store: Store, doubts: Sequence[str]) -> None:

@@ -134,7 +134,8 @@ class Dispatcher:
         """Gives every waiting worker a job, while there are any."""
         for number, member in self._members.items():
             if self._queue and member.is_ready and member.current is None:
-                queued = self._queue.take(member.affinity)
+                others = {other.affinity for other in self._members.values() if other.current}
+                queued = self._queue.take(member.affinity, others)
                 queued.booking.begin()
                 job = queued.booking.job
                 member.current, member.affinity, member.heard = queued, job.affinity, self.clock()

@@ -13,6 +13,7 @@ from robustness.workers.execution import RAY, Execution
 from robustness.workers.jobs import Bench, BenchSpec, Booking
 from robustness.workers.packing import pack
 from robustness.workers.processes import Processes
+from robustness.workers.queue import Queue
 from robustness.workers.ray_cluster import check_ray, open_crew
 
 if TYPE_CHECKING:  # a caller without workers needs no torch
@@ -89,20 +90,21 @@ def compute_on_workers(
         return dispatcher.run(bookings)
 
 
-def compute_here(bookings: Sequence[Booking], bench: Bench) -> list[str]:
-    """Computes all jobs in this process, in the order given; returns the bench's doubts.
+def compute_here(bookings: Sequence[Booking], bench: Bench) -> None:
+    """Computes all jobs in this process: in the order given, but first all jobs of what is loaded.
 
     Raises:
         Exception: any error of a job; earlier messages are stored.
     """
-    waiting = list(bookings)
-    while waiting:
-        booking = waiting.pop(0)
+    queue = Queue(bookings, in_order=True)
+    affinity = ""
+    while queue:
+        booking = queue.take(affinity).booking
+        affinity = booking.job.affinity
         booking.begin()
         for message in bench.compute(booking.job):
             booking.store(message)
-        waiting += booking.finish()
-    return list(bench.doubts())
+        queue.add(booking.finish())
 
 
 def _visible_devices() -> list[str]:

@@ -147,10 +147,10 @@ def test_what_was_generated_is_a_squad_file_that_can_be_replayed(report: Report,
 def test_an_interrupted_search_goes_on_where_it_stopped(
     report: Report, answering: Any, sets: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from robustness.runs import generation
+    from robustness.runs.executors import searches
 
     searched: list[str] = []
-    original = generation.search_distractors
+    original = searches.search_distractors
 
     def interrupted(victim: Any, examples: Any, made: Any) -> Any:
         for number, found in enumerate(original(victim, examples, made)):
@@ -159,7 +159,7 @@ def test_an_interrupted_search_goes_on_where_it_stopped(
             if number == 2 and len(searched) == 3:
                 raise KeyboardInterrupt
 
-    monkeypatch.setattr(generation, "search_distractors", interrupted)
+    monkeypatch.setattr(searches, "search_distractors", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(answering, sets, tmp_path / "out")
     again = run(answering, sets, tmp_path / "out")
@@ -175,12 +175,12 @@ def test_an_interrupted_search_goes_on_where_it_stopped(
 def test_a_search_for_distractors_that_fails_ends_the_run_with_the_reason(
     answering: Any, sets: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from robustness.runs import generation
+    from robustness.runs.executors import searches
 
     def fail(*_: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(generation, "search_distractors", fail)
+    monkeypatch.setattr(searches, "search_distractors", fail)
     with pytest.raises(
         RunError, match=r"the search for distractors failed: OutOfMemoryError.*the same command resumes"
     ):

@@ -44,6 +44,29 @@ def test_a_job_that_lost_its_worker_stays_first_when_costlier_ones_become_ready(
     assert take_all(queue) == ["lost", "b", "a"]
 
 
+def test_a_worker_that_changes_what_it_loads_takes_what_no_other_has_loaded() -> None:
+    jobs = [Count("a", 0, 1, "lora", 9.0), Count("b", 0, 1, "full", 5.0), Count("c", 0, 1, "base", 2.0)]
+    queue = Queue([CountBooking(job) for job in jobs])
+
+    taken = [queue.take("", others).booking.job.key for others in (["lora"], ["lora", "base"], [])]
+
+    assert taken == ["b", "a", "c"]
+
+
+def test_in_this_process_jobs_keep_their_order_except_for_what_is_loaded() -> None:
+    order: list[str] = []
+
+    class Noting(CountBooking):
+        def begin(self) -> None:
+            order.append(self.job.key)
+
+    jobs = [Count("a", 0, 1, "full"), Count("b", 0, 1, "lora", 9.0), Count("c", 0, 1, "full", 5.0)]
+
+    compute_here([Noting(job) for job in jobs], CountBench(CountBenchSpec(), 1))
+
+    assert order == ["a", "c", "b"]
+
+
 def chain() -> tuple[CountBooking, CountBooking]:
     """A job, and one that is ready only after it."""
     after = CountBooking(Count("after", 5, 7, cost=100.0))
@@ -57,12 +80,11 @@ def test_a_job_that_becomes_ready_is_computed_after_the_one_it_waits_for(workers
     bookings: list[Booking] = [before, other]
 
     if workers:
-        doubts = compute_on_workers(bookings, CountBenchSpec(), Execution(workers=workers), CPU)
+        assert set(compute_on_workers(bookings, CountBenchSpec(), Execution(workers=workers), CPU)) == {"counted"}
     else:
-        doubts = compute_here(bookings, CountBench(CountBenchSpec(), 1))
+        compute_here(bookings, CountBench(CountBenchSpec(), 1))
 
     assert (before.told, after.told, other.told) == ([0, 1, 2], [5, 6], [10, 11])
-    assert set(doubts) == {"counted"}
 
 
 def test_a_number_that_kills_its_workers_is_given_up_alone_and_what_waits_goes_on() -> None:

@@ -1,186 +1,172 @@
-"""The bench of a run: keeps one checkpoint loaded, and computes shards of its cells."""
+"""The bench of a run: its arms, attacks and probes in one process, one checkpoint loaded at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import final
-
-import torch
-from transformers.utils import logging as transformers_logging
+from typing import Protocol, final, runtime_checkable
 
 from robustness.engine.named_attack import NamedAttack
-from robustness.engine.query_cache import QueryCache
-from robustness.errors import CheckpointError, DataError, UsageError
+from robustness.engine.query_cache import CachedVictim, QueryCache
+from robustness.errors import CheckpointError
 from robustness.recipes.assets.resources import Resources
-from robustness.recipes.building import find_attack
 from robustness.runs.arms import Arms
-from robustness.runs.executors.executor import find_outcomes
-from robustness.runs.executors.outcomes import Found
-from robustness.runs.executors.shards import Shard
-from robustness.runs.planning.plan import Plan, Unready, resolve_or_postpone
-from robustness.runs.preparation import Prepared
-from robustness.runs.storage.sink import gather
-from robustness.tasks.task import Task
+from robustness.runs.cells import UNTUNED
+from robustness.sensitivity.probe import NamedProbe
 from robustness.victims.files.bases import digest_weights
-from robustness.victims.files.checkpoint import Checkpoint
 from robustness.victims.heads.head import Head
-from robustness.victims.loading import place
+from robustness.victims.isolation import VictimGoneError
 from robustness.workers.jobs import Job
-from robustness.workers.packing import refuse_unsendable
 
 
-@dataclass(frozen=True, slots=True)
-class RunSpec:
-    """A worker's description of a run; paths are absolute."""
+class Definitions(Protocol):
+    """The attacks and probes of a run by name."""
 
-    checkpoints: Mapping[str, Checkpoint]
-    tasks: Mapping[str, Task]
-    weights: Mapping[str, str]
-    """Digests of the checkpoints' weights, if workers read another machine's file system."""
-    attacks: Mapping[str, str | NamedAttack]
-    """By name: the attack's reference, or the attack itself if it was given as an object."""
-    digests: Mapping[str, str]
-    """Digests of the attacks."""
-    ready: frozenset[str]
-    """Attacks that were complete on the driver's machine."""
-    seed: int
-    dtype: str
-    compile: bool
-    cache: Path | None
-    resources: Resources
+    def attack(self, name: str) -> NamedAttack | None:
+        """Returns an attack; None for `none`."""
+        ...
 
-    def build(self, threads: int) -> RunBench:
-        """Returns the bench; raises an error if the device does not compute."""
-        torch.set_num_threads(threads)
-        transformers_logging.set_verbosity_error()
-        transformers_logging.disable_progress_bar()
-        placement = place(self.resources.device, self.dtype)
-        torch.ones(1, device=placement.device).sum().item()  # finds a broken GPU before it gets work
-        arms = Arms(self.checkpoints, self.tasks, placement, compile=self.compile, cache=self.cache)
-        return RunBench(self, arms)
+    def probe(self, name: str) -> NamedProbe:
+        """Returns a probe."""
+        ...
 
 
-def describe_run(plan: Plan, prepared: Prepared, *, device: str, check_weights: bool) -> RunSpec:
-    """Returns what a worker needs to know of a run.
+@runtime_checkable
+class RunJob(Job, Protocol):
+    """A job of a run, of any kind."""
 
-    Args:
-        plan: of the run.
-        prepared: its checkpoints.
-        device: cpu or cuda.
-        check_weights: whether workers compare their view of the weights with the driver's.
+    def compute(self, bench: RunBench) -> Iterator[object]:
+        """Yields messages for its booking.
 
-    Raises:
-        UsageError: an attack given as an object cannot be pickled.
-    """
-    settings = plan.settings
-    return RunSpec(
-        checkpoints=prepared.checkpoints,
-        tasks=prepared.tasks,
-        weights=prepared.weights_digests if check_weights else {},
-        attacks=dict(zip((attack.name for attack in plan.attacks), references(plan), strict=True)),
-        digests={attack.name: attack.digest for attack in plan.attacks},
-        ready=frozenset(attack.name for attack in plan.attacks if not isinstance(attack.attack, Unready)),
-        seed=settings.seed,
-        dtype=settings.dtype,
-        compile=settings.compile,
-        cache=None if settings.cache is None else settings.cache.resolve(),
-        resources=settings.resources.on(device),
-    )
+        Raises:
+            RobustnessError: ends the run.
+            VictimGoneError: the victim or its device fails on everything; another process may succeed.
+        """
+        ...
 
 
-def references(plan: Plan) -> list[str | NamedAttack]:
-    """Returns each attack's reference for another process, or the attack itself.
+@final
+@dataclass(slots=True)
+class Loaded:
+    """A loaded victim."""
 
-    Raises:
-        UsageError: an attack given as an object cannot be pickled.
-    """
-    found: list[str | NamedAttack] = []
-    for given, attack in zip(plan.attack_references, plan.attacks, strict=True):
-        if isinstance(given, str):
-            found.append(_absolute(given))
-            continue
-        refuse_unsendable(f"attack {attack.name}", attack)
-        found.append(attack)
-    return found
+    victim: Head
+    cache: QueryCache | None = None
+    _told: frozenset[str] = frozenset()
 
+    @property
+    def scorer(self) -> CachedVictim | Head:
+        """The victim behind its query cache, if there is one."""
+        return self.victim if self.cache is None else self.cache.in_front_of(self.victim)
 
-def _absolute(reference: str) -> str:
-    """A reference with an absolute file."""
-    file, colon, name = reference.rpartition(":") if ".py:" in reference else (reference, "", "")
-    return f"{Path(file).resolve()}{colon}{name}" if Path(file).is_file() else reference
+    def take_truncated(self) -> frozenset[str]:
+        """Returns the digests of the texts that were truncated since the last call."""
+        new = frozenset(self.victim.truncated) - self._told
+        self._told |= new
+        return new
 
 
 @final
 class RunBench:
-    """Computes shards in a worker's process.
+    """What the jobs of a run share in one process.
 
     Args:
-        spec: of the run.
-        arms: loads its checkpoints.
+        arms: loads checkpoints.
+        definitions: of the run.
+        seed: of the run.
+        resources: data folders and device of attacks and probes.
+        weights: digests of the weights of checkpoints that this process compares before it uses them.
     """
 
-    def __init__(self, spec: RunSpec, arms: Arms) -> None:
-        self._spec = spec
-        self._arms = arms
-        self._attacks: dict[str, NamedAttack] = {}
-        self._resident: tuple[str, Head, QueryCache | None] | None = None
-        self._told: frozenset[str] = frozenset()
-        """Truncated texts of the loaded checkpoint that were reported."""
+    def __init__(
+        self,
+        arms: Arms,
+        definitions: Definitions,
+        *,
+        seed: int,
+        resources: Resources,
+        weights: Mapping[str, str] | None = None,
+    ) -> None:
+        self.arms = arms
+        self.definitions = definitions
+        self.seed = seed
+        self.resources = resources
+        self._weights = dict(weights or {})
+        self._loaded: tuple[str, Loaded | None] | None = None
 
-    def compute(self, job: Job) -> Iterator[Found]:
-        """Yields outcomes as they come.
-
-        Raises:
-            RobustnessError: a checkpoint or an attack differs from the driver's.
-            VictimGoneError: the victim fails on all examples.
-        """
-        assert isinstance(job, Shard), "a run has no other jobs"
-        victim, cache = self._load(job.cell.checkpoint)
-        attack = self._find_attack(job.cell.attack) if job.cell.attack in self._spec.attacks else None
-        for outcomes in gather(find_outcomes(victim, cache, attack, job.examples, self._spec.seed)):
-            truncated = frozenset(victim.truncated)
-            yield Found(tuple(outcomes), truncated - self._told)
-            self._told = truncated
+    def compute(self, job: Job) -> Iterator[object]:
+        """Yields the job's messages; raises as `RunJob.compute`."""
+        assert isinstance(job, RunJob), "a run has no other jobs"
+        try:
+            yield from job.compute(self)
+        except VictimGoneError as error:
+            raise VictimGoneError(f"{job.key}: {error}") from error
 
     def doubts(self) -> list[str]:
         """Returns warnings about the victims so far."""
-        return self._arms.warnings()
+        return self.arms.warnings()
 
-    def _load(self, name: str) -> tuple[Head, QueryCache | None]:
-        if self._resident is None or self._resident[0] != name:
-            self._resident = None  # two would not fit
-            expected = self._spec.weights.get(name)
-            folder = self._spec.checkpoints[name].folder
-            if expected is not None and digest_weights(folder) != expected:
-                raise CheckpointError(
-                    f"checkpoint {name}: {folder} is missing here or has other weights than at the start of the run; "
-                    "every machine must see the same files"
-                )
-            self._resident = (name, *self._arms.load(name))
-            self._told = frozenset()
-        return self._resident[1:]
+    def load_scored(self, name: str) -> Loaded:
+        """Returns a checkpoint's victim for attacks and replays."""
+        return self._present(self._keep(for_scores(name), lambda: self._load(name)))
 
-    def _find_attack(self, name: str) -> NamedAttack:
-        if name not in self._attacks:
-            given = self._spec.attacks[name]
-            found = given if isinstance(given, NamedAttack) else self._resolve(name, given)
-            if found.digest != self._spec.digests[name]:
-                raise UsageError(
-                    f"attack {name}: differs here from the attack on the driver's machine; every machine must see "
-                    "the same files and have the same packages"
-                )
-            self._attacks[name] = found
-        return self._attacks[name]
+    def load_probed(self, name: str) -> Loaded:
+        """Returns a checkpoint's victim for probes, not that of attacks: a probe may change its weights."""
+        return self._present(self._keep(for_probes(name), lambda: self._load(name)))
 
-    def _resolve(self, name: str, reference: str) -> NamedAttack:
-        if name not in self._spec.ready:
-            return resolve_or_postpone(reference, self._spec.resources)
-        try:
-            return find_attack(reference, self._spec.resources)
-        except DataError as error:
-            raise DataError(
-                f"attack {name}: lacks files here that the driver's machine has; every machine must see the same "
-                f"files and have the same packages: {error}"
-            ) from None
+    def load_untuned(self, name: str) -> Loaded | None:
+        """Returns the untuned base with a checkpoint's head; None if there is no such model."""
+        return self._keep(for_untuned(name), lambda: self._load_untuned(name))
+
+    def unload(self) -> None:
+        """Forgets the loaded victim, which may be damaged."""
+        self._loaded = None
+
+    def check_weights(self, name: str) -> None:
+        """Checks a checkpoint's weights, once.
+
+        Raises:
+            CheckpointError: its weights here are not those that the driver has seen.
+        """
+        expected = self._weights.pop(name, None)
+        folder = self.arms.checkpoint(name).folder
+        if expected is not None and digest_weights(folder) != expected:
+            raise CheckpointError(
+                f"checkpoint {name}: {folder} is missing here or has other weights than at the start of the run; "
+                "every machine must see the same files"
+            )
+
+    def _keep(self, what: str, load: Callable[[], Loaded | None]) -> Loaded | None:
+        if self._loaded is None or self._loaded[0] != what:
+            self._loaded = None  # two would not fit
+            self._loaded = (what, load())
+        return self._loaded[1]
+
+    def _load(self, name: str) -> Loaded:
+        self.check_weights(name)
+        return Loaded(*self.arms.load(name))
+
+    def _load_untuned(self, name: str) -> Loaded | None:
+        self.check_weights(name)
+        victim = self.arms.load_untuned(name)
+        return None if victim is None else Loaded(victim)
+
+    @staticmethod
+    def _present(loaded: Loaded | None) -> Loaded:
+        assert loaded is not None, "only an untuned base may be missing"
+        return loaded
+
+
+def for_scores(checkpoint: str) -> str:
+    """Returns the affinity of jobs that score texts on a checkpoint."""
+    return checkpoint
+
+
+def for_probes(checkpoint: str) -> str:
+    """Returns the affinity of a checkpoint's probes."""
+    return f"{checkpoint}, probed"
+
+
+def for_untuned(checkpoint: str) -> str:
+    """Returns the affinity of jobs that score texts on the untuned base with a checkpoint's head."""
+    return f"{UNTUNED} of {checkpoint}"

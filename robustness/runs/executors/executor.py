@@ -1,11 +1,10 @@
-"""The protocol of executors: they take missing cells and send outcomes to the sink."""
+"""From a victim and an attack to outcomes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 from robustness.engine.evaluation import evaluate
 from robustness.engine.failures.faults import isolate_outcomes
@@ -14,7 +13,6 @@ from robustness.engine.outcome import Outcome
 from robustness.engine.query_cache import QueryCache
 from robustness.engine.scheduler import CUDA_WIDTH, WIDTH, Scheduler
 from robustness.runs.cells import Cell
-from robustness.runs.storage.sink import Sink
 from robustness.testsets.example import Example
 from robustness.victims.heads.head import Head
 
@@ -25,18 +23,6 @@ class Work:
 
     cell: Cell
     examples: tuple[Example, ...]
-
-
-class Executor(Protocol):
-    """Computes outcomes, which depend only on the run's settings, never on the executor."""
-
-    def run(self, missing: Sequence[Work], sink: Sink) -> list[str]:
-        """Gives the sink one outcome for every missing example; returns warnings about the victims.
-
-        Raises:
-            RobustnessError: a checkpoint, an attack or a worker is not available.
-        """
-        ...
 
 
 def find_outcomes(

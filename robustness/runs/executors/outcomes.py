@@ -2,46 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence, Set
+from dataclasses import dataclass, replace
 from typing import final
 
 from robustness.engine.failures.faults import errored
 from robustness.engine.outcome import Outcome
 from robustness.runs.cells import Cell
-from robustness.runs.executors.shards import Shard
+from robustness.runs.executors.shards import Found, Shard
 from robustness.runs.storage.sink import Sink
 from robustness.tasks.grading import Grader
 from robustness.testsets.example import Example
 from robustness.workers.jobs import Booking
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A worker's message: outcomes of its shard."""
-
-    outcomes: tuple[Outcome, ...]
-    truncated: frozenset[str]
-    """Digests of newly truncated texts."""
-
-
 @final
 @dataclass(slots=True)
-class OpenCells:
-    """The cells of which shards are out; all their shards share it."""
+class OpenCell:
+    """A cell of which shards are out; all of them share it."""
 
+    cell: Cell
+    missing: int
+    """Examples without outcomes."""
     sink: Sink
-    totals: Mapping[Cell, int]
-    """Missing examples of each cell."""
-    graders: Mapping[str, Grader]
-    """Graders by checkpoint: they name the gold of an example that no worker answers."""
-    _begun: set[Cell] = field(default_factory=set)
+    grader: Grader
+    """Of the checkpoint: it names the gold of an example that no worker answers."""
+    end: Callable[[Cell], Sequence[Booking]]
+    """Returns what is ready once the cell has all outcomes."""
+    _has_begun: bool = False
+    _has_ended: bool = False
 
-    def begin(self, cell: Cell) -> None:
-        """Opens a cell in the sink, once."""
-        if cell not in self._begun:
-            self._begun.add(cell)
-            self.sink.begin(cell, self.totals[cell])
+    def begin(self) -> None:
+        """Opens the cell in the sink, once."""
+        if not self._has_begun:
+            self._has_begun = True
+            self.sink.begin(self.cell, self.missing)
+
+    def add(self, outcomes: Sequence[Outcome], truncated: Set[str]) -> None:
+        """Gives outcomes to the sink."""
+        self.sink.add(self.cell, outcomes, truncated)
+        self.missing -= len(outcomes)
+
+    def finish(self) -> Sequence[Booking]:
+        """Returns what is ready, once all outcomes are stored."""
+        if self.missing or self._has_ended:
+            return ()
+        self._has_ended = True
+        return self.end(self.cell)
 
 
 @final
@@ -50,22 +57,22 @@ class ShardBooking:
 
     Args:
         job: the shard.
-        cells: of this run.
+        cell: with all its shards.
     """
 
-    def __init__(self, job: Shard, cells: OpenCells) -> None:
+    def __init__(self, job: Shard, cell: OpenCell) -> None:
         self.job = job
-        self._cells = cells
+        self._cell = cell
         self._missing: dict[str, Example] = {example.id: example for example in job.examples}
 
     def begin(self) -> None:
         """Opens the shard's cell."""
-        self._cells.begin(self.job.cell)
+        self._cell.begin()
 
     def store(self, message: object) -> None:
         """Gives outcomes to the sink."""
         assert isinstance(message, Found), "a shard tells of outcomes only"
-        self._cells.sink.add(self.job.cell, message.outcomes, message.truncated)
+        self._cell.add(message.outcomes, message.truncated)
         for outcome in message.outcomes:
             del self._missing[outcome.example_id]
 
@@ -79,13 +86,12 @@ class ShardBooking:
 
     def give_up(self, reason: str) -> None:
         """Gives an errored outcome of each example to the sink."""
-        gold = self._cells.graders[self.job.cell.checkpoint].gold
-        outcomes = [errored(example, gold(example), reason) for example in self._missing.values()]
-        self._cells.sink.add(self.job.cell, outcomes, frozenset())
+        gold = self._cell.grader.gold
+        self._cell.add([errored(example, gold(example), reason) for example in self._missing.values()], frozenset())
 
     def finish(self) -> Sequence[Booking]:
-        """Returns nothing: no job waits for a shard."""
-        return ()
+        """Returns what waits for the cell, if this was its last shard."""
+        return self._cell.finish()
 
     def _part(self, examples: Iterable[Example]) -> ShardBooking:
-        return ShardBooking(replace(self.job, examples=tuple(examples)), self._cells)
+        return ShardBooking(replace(self.job, examples=tuple(examples)), self._cell)

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
 from robustness.engine.named_attack import NamedAttack
+from robustness.engine.outcome import Outcome
 from robustness.runs.cells import Cell
-from robustness.runs.executors.executor import Work
+from robustness.runs.executors.bench import RunBench, for_scores
+from robustness.runs.executors.executor import Work, find_outcomes
 from robustness.runs.planning.cost import ATTACKED_SHARE, count_passes, guess
+from robustness.runs.storage.sink import gather
 from robustness.runs.workload import name_part
 from robustness.testsets.example import Example
 
 SHARD = 64
-"""Maximum of examples in a shard; the loss when a worker dies."""
+"""Maximum of examples in a shard."""
 CUDA_SHARD = 512
 """The same on a GPU, which needs many searches side by side."""
 SMALLEST = 8
 """Below this size a shard costs more to send than it gains."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A shard's message: outcomes."""
+
+    outcomes: tuple[Outcome, ...]
+    truncated: frozenset[str]
+    """Digests of newly truncated texts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,28 +50,44 @@ class Shard:
     @property
     def affinity(self) -> str:
         """The checkpoint."""
-        return self.cell.checkpoint
+        return for_scores(self.cell.checkpoint)
+
+    def compute(self, bench: RunBench) -> Iterator[Found]:
+        """Yields outcomes as they come; raises as `RunJob.compute`."""
+        loaded = bench.load_scored(self.cell.checkpoint)
+        attack = bench.definitions.attack(self.cell.attack)
+        for outcomes in gather(find_outcomes(loaded.victim, loaded.cache, attack, self.examples, bench.seed)):
+            yield Found(tuple(outcomes), loaded.take_truncated())
 
 
-def make_shards(
-    missing: Sequence[Work], attacks: Mapping[str, NamedAttack], workers: int, largest: int
-) -> list[Shard]:
-    """Returns all work in shards, the costliest cell first.
+@dataclass(frozen=True, slots=True)
+class Cutting:
+    """How work is cut into pieces for workers."""
+
+    workers: int
+    """To keep busy."""
+    largest: int
+    """Maximum of examples in a shard, except for a larger group; the loss when a worker dies."""
+
+    def size(self, count: int) -> int:
+        """Returns the number of examples in a piece of work with `count` of them."""
+        return min(self.largest, max(SMALLEST, -(-count // self.workers)))
+
+
+def make_shards(work: Work, attack: NamedAttack | None, cutting: Cutting | None) -> list[Shard]:
+    """Returns a cell's work in shards, or in one if it is not cut.
 
     Examples of one group stay together, because their benign text is answered once.
 
     Args:
-        missing: cells with the examples that lack an outcome.
-        attacks: by name.
-        workers: number of workers to keep busy.
-        largest: maximum of examples in a shard, except for a larger group.
+        work: a cell with the examples that lack an outcome.
+        attack: of the cell, or None.
+        cutting: for workers; None in one process.
     """
-    costs = {work.cell: estimate_cost(work, attacks.get(work.cell.attack)) for work in missing}
-    return [
-        Shard(work.cell, examples, costs[work.cell])
-        for work in sorted(missing, key=lambda work: -costs[work.cell])
-        for examples in _cut(work.examples, min(largest, max(SMALLEST, -(-len(work.examples) // workers))))
-    ]
+    cost = estimate_cost(work, attack)
+    if cutting is None:
+        return [Shard(work.cell, work.examples, cost)]
+    return [Shard(work.cell, part, cost) for part in cut_groups(work.examples, cutting.size(len(work.examples)))]
 
 
 def estimate_cost(work: Work, attack: NamedAttack | None) -> float:
@@ -71,7 +99,8 @@ def estimate_cost(work: Work, attack: NamedAttack | None) -> float:
     return characters * count_passes(1, ATTACKED_SHARE["clean"], guess(attack).at(words)).in_forwards
 
 
-def _cut(examples: Sequence[Example], size: int) -> Iterator[tuple[Example, ...]]:
+def cut_groups(examples: Sequence[Example], size: int) -> Iterator[tuple[Example, ...]]:
+    """Yields examples in parts of about this size, each with whole groups."""
     groups: dict[str, list[Example]] = {}
     for example in examples:
         groups.setdefault(example.group, []).append(example)

@@ -15,9 +15,12 @@ from robustness.errors import DataError, UsageError
 from robustness.recipes.assets.resources import Resources
 from robustness.recipes.building import find_recipe, name_recipe
 from robustness.runs.cells import Cell
-from robustness.runs.executors.bench import RunBench, RunSpec, describe_run
+from robustness.runs.executors.bench import Loaded, RunBench
+from robustness.runs.executors.definitions import FoundDefinitions, References
 from robustness.runs.executors.shards import Shard
+from robustness.runs.executors.spec import RunSpec, describe_run
 from robustness.runs.planning.plan import Unready
+from robustness.sensitivity.building import find_probe
 from robustness.testsets.example import Example
 from robustness.workers.packing import pack, unpack
 
@@ -25,21 +28,10 @@ NAME = "textfooler"
 SHARD = Shard(Cell("full", "sst2", NAME), (Example("e1", ("a fine film",), 1),), 1.0)
 
 
-def spec(**changes: Any) -> RunSpec:
-    settings: dict[str, Any] = {
-        "checkpoints": {},
-        "tasks": {},
-        "weights": {},
-        "attacks": {},
-        "digests": {},
-        "ready": frozenset(),
-        "seed": 0,
-        "dtype": "float32",
-        "compile": False,
-        "cache": None,
-        "resources": Resources(device="cpu"),
-    }
-    return RunSpec(**settings | changes)
+def spec(resources: Resources | None = None, **references: Any) -> RunSpec:
+    blank: dict[str, Any] = {"attacks": {}, "ready": frozenset(), "probes": {}, "parameters": {}, "digests": {}}
+    found = References(**blank | references, resources=resources or Resources(device="cpu"))
+    return RunSpec({}, {}, {}, found, seed=0, dtype="float32", compile=False, cache=None)
 
 
 def test_a_gpu_that_is_gone_is_no_bench(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,9 +59,10 @@ def lacking(ready: Mapping[str, bool], folder: Path, monkeypatch: pytest.MonkeyP
     """A bench on a machine without any asset."""
     monkeypatch.delenv("ROBUSTNESS_DATA", raising=False)
     monkeypatch.delenv("NLTK_DATA", raising=False)
-    monkeypatch.setattr(RunBench, "_load", lambda self, name: (SimpleNamespace(truncated=()), None))
+    victim: Any = SimpleNamespace(truncated=())
+    monkeypatch.setattr(RunBench, "load_scored", lambda self, name: Loaded(victim))
     names = frozenset(name for name, is_ready in ready.items() if is_ready)
-    attacks, digests = {NAME: NAME}, {NAME: attack_without_assets().digest}
+    attacks, digests = {NAME: NAME}, {f"attack {NAME}": attack_without_assets().digest}
     mine = Resources((folder,), device="cpu")
     return spec(attacks=attacks, digests=digests, ready=names, resources=mine).build(torch.get_num_threads())
 
@@ -84,9 +77,9 @@ def test_an_asset_that_only_the_driver_has_is_named(tmp_path: Path, monkeypatch:
 def test_an_asset_that_the_driver_lacks_too_errors_the_attacks_examples_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench = lacking({NAME: False}, tmp_path, monkeypatch)
+    found = lacking({NAME: False}, tmp_path, monkeypatch).definitions.attack(NAME)
 
-    assert isinstance(bench._find_attack(NAME).attack, Unready)
+    assert isinstance(found, NamedAttack) and isinstance(found.attack, Unready)
 
 
 def test_the_kit_says_which_attacks_lacked_nothing_and_where_to_look(tmp_path: Path) -> None:
@@ -95,13 +88,19 @@ def test_the_kit_says_which_attacks_lacked_nothing_and_where_to_look(tmp_path: P
 
     attacks = (find_attack("deepwordbug"), attack_without_assets())
     mine = Resources((tmp_path,), device="auto")
-    settings = SimpleNamespace(seed=0, dtype="float32", compile=False, cache=None, resources=mine)
-    plan: Any = SimpleNamespace(settings=settings, attacks=attacks, attack_references=("deepwordbug", NAME))
+    settings = SimpleNamespace(
+        suite="smoke", probes=("margin",), seed=0, dtype="float32", compile=False, cache=None, resources=mine
+    )
+    probes = (find_probe("margin"),)
+    named = ("deepwordbug", NAME)
+    plan: Any = SimpleNamespace(settings=settings, attacks=attacks, attack_references=named, probes=probes)
     prepared: Any = SimpleNamespace(checkpoints={}, tasks={}, weights_digests={})
 
     unpacked = unpack(pack(describe_run(plan, prepared, device="cpu", check_weights=False)))
 
     assert isinstance(unpacked, RunSpec)
-    assert unpacked.ready == {"deepwordbug"} and set(unpacked.attacks) == {"deepwordbug", NAME}
-    assert unpacked.resources == Resources((tmp_path,), device="cpu")
+    references = unpacked.references
+    assert references.ready == {"deepwordbug"} and set(references.attacks) == {"deepwordbug", NAME}
+    assert references.probes == {"margin": "margin"} and FoundDefinitions(references).probe("margin") == probes[0]
+    assert references.resources == Resources((tmp_path,), device="cpu")
     assert attacks[0].objective == Objective()

@@ -12,8 +12,9 @@ from robustness.engine.failures.faults import errored
 from robustness.errors import RunError
 from robustness.runs.cells import Cell
 from robustness.runs.executors.executor import Work
-from robustness.runs.executors.outcomes import Found, OpenCells, ShardBooking
-from robustness.runs.executors.shards import Shard, make_shards
+from robustness.runs.executors.outcomes import OpenCell, ShardBooking
+from robustness.runs.executors.shards import Cutting, Found, Shard
+from robustness.runs.executors.shards import make_shards as cut_cell
 from robustness.runs.storage.sink import Sink
 from robustness.runs.storage.store import Store, read_outcomes
 from robustness.runs.workload import Workload
@@ -25,12 +26,19 @@ from robustness.workers.dispatch import Dispatcher
 from robustness.workers.reports import Ended, Lost, Refused, Report, Started, Told
 
 CELL = Cell("full", "sst2", "swap")
-GRADERS = dict.fromkeys(("full", "lora"), LabelGrader(("negative", "positive")))
+GRADER = LabelGrader(("negative", "positive"))
 OTHER = Cell("lora", "sst2", "swap")
 
 
 def examples(count: int, group: int = 1) -> tuple[Example, ...]:
     return tuple(Example(f"e{n}", (f"text {n}",), 1, group_id=f"g{n // group}") for n in range(count))
+
+
+def make_shards(work: Sequence[Work], attacks: Any, workers: int, largest: int) -> list[Shard]:
+    """All shards in the order of a queue."""
+    cutting = Cutting(workers, largest)
+    shards = [shard for each in work for shard in cut_cell(each, attacks.get(each.cell.attack), cutting)]
+    return sorted(shards, key=lambda shard: -shard.cost)
 
 
 class WorkerPool:
@@ -83,9 +91,8 @@ def dispatch_all(
     store = Store(folder)
     try:
         sink = Sink(store, Workload({}, lambda _: None))
-        totals = {each.cell: len(each.examples) for each in work}
-        cells = OpenCells(sink, totals, GRADERS)
-        bookings = [ShardBooking(shard, cells) for shard in shards]
+        cells = {each.cell: OpenCell(each.cell, len(each.examples), sink, GRADER, lambda _: ()) for each in work}
+        bookings = [ShardBooking(shard, cells[shard.cell]) for shard in shards]
         return Dispatcher(worker_pool, workers, **options).run(bookings)
     finally:
         store.close()

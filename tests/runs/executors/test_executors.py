@@ -18,7 +18,7 @@ from robustness import Access, RunSettings, api
 from robustness.engine.outcome import Status
 from robustness.errors import UsageError
 from robustness.reports.tables.columns import Table
-from robustness.runs.executors import pool
+from robustness.runs import run as run_module
 from robustness.runs.progress import Progress
 from robustness.workers import dispatch, processes
 from robustness.workers.execution import Execution
@@ -59,7 +59,7 @@ def whole(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "SHARD", 3)
+    monkeypatch.setattr(run_module, "SHARD", 3)
     monkeypatch.setattr("robustness.runs.executors.shards.SMALLEST", 1)
 
 

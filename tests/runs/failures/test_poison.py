@@ -24,22 +24,24 @@ from robustness.errors import CheckpointError, RunError
 from robustness.recipes.distractors.added_words import AddWords
 from robustness.reports.tables.columns import Table
 from robustness.runs.cells import Cell
-from robustness.runs.executors.bench import describe_run
+from robustness.runs.executors.bench import Loaded
 from robustness.runs.executors.executor import find_outcomes
-from robustness.runs.executors.outcomes import Found
-from robustness.runs.executors.shards import Shard
+from robustness.runs.executors.replays import Replays
+from robustness.runs.executors.shards import Found, Shard
+from robustness.runs.executors.spec import describe_run
 from robustness.runs.planning.plan import PlanSettings, make_plan
 from robustness.runs.preparation import prepare
 from robustness.runs.progress import Progress
-from robustness.runs.replay import replay_missing
 from robustness.runs.storage.store import Store
-from robustness.runs.workload import Workload
+from robustness.runs.workload import Transfer, Workload
 from robustness.testsets.example import Example, Texts
 from robustness.victims.files.checkpoint import read_checkpoint
 from robustness.victims.gate import inspect_checkpoint
 from robustness.victims.heads.labels import Victim
+from robustness.victims.isolation import VictimGoneError
 from robustness.victims.loading import load_checkpoint, place, to_victim
 from robustness.workers.packing import pack
+from robustness.workers.pool import compute_here
 from robustness.workers.reports import Ended, Lost, Told
 from robustness.workers.worker import Worker
 
@@ -111,6 +113,7 @@ def test_a_victim_that_fails_on_everything_ends_the_run_with_its_error_and_loses
     tiny: Any, tmp_path: Path, expected: pd.DataFrame, trouble: Trouble
 ) -> None:
     trouble.error = RuntimeError("CUDA error: unspecified launch failure")
+    trouble.texts = {(text,) for text, _ in tiny.dev}  # but not the text on which a checkpoint is tried as it loads
 
     def later(progress: Progress) -> None:
         trouble.is_on = "lora" in progress.message
@@ -230,7 +233,7 @@ def test_a_victim_that_does_not_agree_with_itself_is_warned_of(
 
     monkeypatch.setattr(Victim, "_forward", drawing)
 
-    report = start(tiny, tmp_path / "run", attacks=["deepwordbug"], on_progress=trouble)
+    report = start(tiny, tmp_path / "run", attacks=["deepwordbug"], limit=20, on_progress=trouble)
 
     warnings = json.loads((report.folder / "run.json").read_text())["warnings"]
     found = [w for w in warnings if "got another label when they were judged" in w]
@@ -243,6 +246,22 @@ def broken(name: str, text: str) -> Outcome:
     return replace(blank, status=Status.SUCCEEDED, adversarial_text=(text,), error=None)
 
 
+class OneVictim:
+    """A bench on which every checkpoint is the same victim."""
+
+    def __init__(self, scorer: Any) -> None:
+        self._loaded = SimpleNamespace(scorer=scorer, take_truncated=lambda: frozenset(scorer.truncated))
+
+    def load_scored(self, name: str) -> Loaded:
+        return self._loaded  # type: ignore[return-value]
+
+    def compute(self, job: Any) -> Iterator[object]:
+        yield from job.compute(self)
+
+    def doubts(self) -> list[str]:
+        return []
+
+
 @pytest.fixture
 def replayed(tiny: Any, tmp_path: Path) -> Iterator[tuple[Store, Callable[[], None]]]:
     """A store of three texts that broke `full`, one of them too long, and what replays them on `lora`."""
@@ -250,11 +269,9 @@ def replayed(tiny: Any, tmp_path: Path) -> Iterator[tuple[Store, Callable[[], No
     store.add(cell, [broken("0", "dull " * 100), broken("1", "dull"), broken("2", "fine")])
     loaded = load_checkpoint(read_checkpoint("lora", str(tiny.peft), str(tiny.base)), find_task("sst2"))
     scorer: Any = QueryCache(tmp_path, "victim").in_front_of(to_victim(loaded, place("cpu")))
-    pairs = [SimpleNamespace(names=("full", "lora"))]
     known = {"t": [Example(name, ("fine",), label=1) for name in "012"]}
-    plan: Any = SimpleNamespace(pairs=pairs, attacks=[NamedAttack("swap", "d", None)], cells=[cell])  # type: ignore[arg-type]
-    workload = Workload({}, lambda _: None)
-    yield store, lambda: replay_missing(plan, store, lambda _: scorer, lambda _: None, known, workload)
+    replays = Replays(store, Workload({}, lambda _: None), known, [])
+    yield store, lambda: compute_here(replays.book([Transfer(cell, "lora")]), OneVictim(scorer))
     store.close()
 
 
@@ -281,8 +298,8 @@ def test_a_replayed_text_that_its_target_fails_on_is_left_out_and_tried_again(
     assert store.replayed(cell, "lora") == {"0", "1", "2"}
 
 
-def test_a_target_that_fails_on_every_replayed_text_ends_the_run(replayed: Any, trouble: Trouble) -> None:
+def test_a_target_that_fails_on_every_replayed_text_is_no_targets_answer(replayed: Any, trouble: Trouble) -> None:
     trouble.is_on = True
 
-    with pytest.raises(RunError, match="full -> lora .*: 3 examples in a row failed"):
+    with pytest.raises(VictimGoneError, match="3 examples in a row failed"):
         replayed[1]()
