@@ -3,88 +3,120 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
 
-from robustness.errors import RobustnessError, UsageError, first_line
+from robustness.errors import UsageError
 from robustness.training.adaptation import Base
-from robustness.training.checkpoints import make_checkpoint
 from robustness.training.job import RowSource, TrainingJob
-from robustness.training.record import Outcome, is_complete, read_outcome
-from robustness.training.workshop import Workshop
-from robustness.victims.batches import recover_memory
+from robustness.training.making.bench import Assignment, TrainingSpec
+from robustness.training.making.bookings import TrainingBooking
+from robustness.training.making.ends import Trained, find_end, make_end
+from robustness.training.making.workshop import Workshop
 from robustness.victims.loading import place
 from robustness.victims.precision import faster_dtype
+from robustness.workers.execution import Execution
+from robustness.workers.pool import check_workers, compute_on_workers
 
 __all__ = ["Trained", "TrainingJob", "make_checkpoints"]
 
 Progress = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """The end of a job."""
-
-    job: TrainingJob
-    outcome: Outcome | None
-    """As recorded in the job's folder; None if an error ended the job, so that there is no folder."""
-    reason: str = ""
-    """Why there is no checkpoint; empty if there is one."""
-
-    @property
-    def failed(self) -> bool:
-        """Whether there is no checkpoint."""
-        return bool(self.reason)
-
-    @property
-    def selecting_scores(self) -> tuple[float, ...]:
-        """Scores of the chosen learning rate after each epoch; empty after a failure."""
-        return () if self.outcome is None else self.outcome.selecting_scores
-
-
 def make_checkpoints(
-    jobs: Sequence[TrainingJob], *, device: str = "auto", progress: Progress | None = None
+    jobs: Sequence[TrainingJob],
+    execution: Execution | None = None,
+    progress: Progress | None = None,
+    *,
+    device: str = "auto",
 ) -> list[Trained]:
     """Trains each job's checkpoint into its folder; returns their ends, in the order of the jobs.
 
     Jobs may differ in everything: test set, rows, base, method, seed and settings. Rows are loaded and encoded once
-    for all jobs with the same. Calling again resumes: a folder that is there is not trained again. A job whose loss
-    is not finite at any learning rate is recorded in its folder. A job that ends by an error leaves no folder, so
-    the same call tries it again.
+    by a process for all jobs with the same. Calling again resumes: a folder that is there is not trained again. A job
+    whose loss is not finite at any learning rate is recorded in its folder. A job that ends by an error leaves no
+    folder, so the same call tries it again.
 
     Args:
         jobs: with different folders.
-        device: auto, cpu or cuda.
+        execution: executor and workers; None: this process. Checkpoints do not depend on it.
         progress: called with one line after each epoch.
+        device: auto, cpu or cuda; on CUDA every worker has a device for itself.
 
     Raises:
-        UsageError: an unknown device, or two jobs with one folder.
+        UsageError: an unknown device, two jobs with one folder, or workers that are not available.
+        RunError: no worker starts, or one has other libraries or files.
     """
     folders = [job.folder for job in jobs]
     if twice := {str(folder) for folder in folders if folders.count(folder) > 1}:
         raise UsageError(f"training: two jobs have the folder {', '.join(sorted(twice))}; each needs its own")
-    say = progress or ignore
+    execution, say = execution or Execution(), progress or ignore
     shop = Workshop(find_device(device))
-    return make_in_process(computable(jobs, shop.device, say), shop, say)
+    check_workers(execution, shop.device)
+    return make_ends(computable(jobs, shop.device, say), shop, execution, say)
 
 
-def make_in_process(jobs: Sequence[TrainingJob], shop: Workshop, say: Progress) -> list[Trained]:
-    """Trains jobs one after the other in this process; otherwise as `make_checkpoints`."""
-    label = labels(jobs)
-    ends = {}
-    for job in by_rows(jobs):
-        was_there = job.folder.exists()
-        ends[job.folder] = end = make_or_explain(job, shop, partial(_say_of, label[job.folder], say))
-        if end.failed and not was_there:
-            say(f"{job.folder.name}: failed: {end.reason}")
+def make_ends(jobs: Sequence[TrainingJob], shop: Workshop, execution: Execution, say: Progress) -> list[Trained]:
+    """Trains jobs in this process or on workers, otherwise as `make_checkpoints`.
+
+    Args:
+        jobs: which the device can compute.
+        shop: of this process.
+        execution: executor and workers.
+        say: called with one line after each epoch.
+    """
+    ends = _make_here(jobs, shop, say) if execution.is_in_process else _make_on_workers(jobs, shop, execution, say)
     return [ends[job.folder] for job in jobs]
 
 
-def labels(jobs: Sequence[TrainingJob]) -> dict[Path, str]:
+def _make_here(jobs: Sequence[TrainingJob], shop: Workshop, say: Progress) -> dict[Path, Trained]:
+    ends = {}
+    label = _labels(jobs)
+    for job in _by_rows(jobs):
+        if (end := find_end(job, shop)) is None:
+            end = make_end(job, shop, partial(_say_of, label[job.folder], say))
+            _tell_failure(end, say)
+        ends[job.folder] = end
+    return ends
+
+
+def _make_on_workers(
+    jobs: Sequence[TrainingJob], shop: Workshop, execution: Execution, say: Progress
+) -> dict[Path, Trained]:
+    ends: dict[Path, Trained] = {}
+    bookings = []
+    label = _labels(jobs)
+    for job in _by_rows(jobs):
+        if (end := find_end(job, shop)) is None:
+            given = Assignment(_everywhere(job), shop.fingerprint(job), shop.first_step(job), shop.estimate_cost(job))
+            bookings.append(TrainingBooking(given, partial(_say_of, label[job.folder], say), job.folder, ends))
+        else:
+            ends[job.folder] = end
+    compute_on_workers(bookings, TrainingSpec(shop.device.type), execution, shop.device)
+    for booking in bookings:
+        _tell_failure(ends[booking.folder], say)
+    return ends
+
+
+def _everywhere(job: TrainingJob) -> TrainingJob:
+    """A job with absolute paths, for processes with another working directory."""
+    testset = str(Path(job.testset).absolute()) if job.testset.endswith(".toml") else job.testset
+    data = None if job.data is None else job.data.absolute()
+    return replace(job, testset=testset, data=data, folder=job.folder.absolute())
+
+
+def _by_rows(jobs: Sequence[TrainingJob]) -> list[TrainingJob]:
+    """Jobs with equal rows and bases one after the other, otherwise in their order."""
+    first: dict[tuple[RowSource, Base], int] = {}
+    for position, job in enumerate(jobs):
+        first.setdefault((job.source, job.base), position)
+    return sorted(jobs, key=lambda job: first[job.source, job.base])
+
+
+def _labels(jobs: Sequence[TrainingJob]) -> dict[Path, str]:
     """Names jobs in lines of progress, by folder: by method and seed if nothing else differs."""
     several = len({(job.source, job.base) for job in jobs}) > 1
     return {job.folder: job.folder.name if several else f"{job.method.name} seed {job.seed}" for job in jobs}
@@ -94,39 +126,9 @@ def _say_of(label: str, say: Progress, line: str) -> None:
     say(f"{label} {line}")
 
 
-def make_or_explain(job: TrainingJob, shop: Workshop, say: Progress) -> Trained:
-    """Trains a job unless its folder is there; turns an error into the reason of a failure.
-
-    Args:
-        job: whose settings the device can compute.
-        shop: of this process.
-        say: called with one line after each epoch.
-    """
-    try:
-        if not is_complete(job.folder, shop.fingerprint(job)):
-            make_checkpoint(job, shop, say)
-        outcome = read_outcome(job.folder)
-    except Exception as error:  # transformers, peft and torch raise errors of many classes
-        end = Trained(job, None, explain(error))
-    else:
-        end = Trained(job, outcome, outcome.reason)
-    if end.outcome is None:  # only here, because the exception holds tensors
-        with suppress(RuntimeError):  # of a lost device, which every later job will report
-            recover_memory()
-    return end
-
-
-def explain(error: Exception) -> str:
-    """Returns the reason of a failure: our own message unchanged, a library's with its class."""
-    return str(error) if isinstance(error, RobustnessError) else f"{type(error).__name__}: {first_line(error)}"
-
-
-def by_rows(jobs: Sequence[TrainingJob]) -> list[TrainingJob]:
-    """Returns jobs with equal rows and bases one after the other, otherwise in their order."""
-    first: dict[tuple[RowSource, Base], int] = {}
-    for position, job in enumerate(jobs):
-        first.setdefault((job.source, job.base), position)
-    return sorted(jobs, key=lambda job: first[job.source, job.base])
+def _tell_failure(end: Trained, say: Progress) -> None:
+    if end.failed:
+        say(f"{end.job.folder.name}: failed: {end.reason}")
 
 
 def find_device(device: str) -> torch.device:

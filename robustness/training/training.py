@@ -18,15 +18,18 @@ from robustness.training.adaptation import Base
 from robustness.training.adapters import PromptAdapter
 from robustness.training.encoding import FORMS
 from robustness.training.job import TrainingJob, checkpoint_name
-from robustness.training.jobs import Progress, Trained, computable, explain, find_device, ignore, make_in_process
+from robustness.training.jobs import Progress, computable, find_device, ignore, make_ends
+from robustness.training.making.ends import Trained, explain
+from robustness.training.making.workshop import Workshop
 from robustness.training.methods import MethodDefinition, find_method
 from robustness.training.metrics import selection_metric
 from robustness.training.pairing import Arm, Pairing, pair_arms, stored_pairs
 from robustness.training.protocol import TrainingSettings
 from robustness.training.record import is_complete
 from robustness.training.rows import TrainingRows
-from robustness.training.workshop import Workshop
 from robustness.victims.files.checkpoint import ADAPTER_CONFIG, locate
+from robustness.workers.execution import Execution
+from robustness.workers.pool import check_workers
 
 PAIRS_FILE = "pairs.toml"
 
@@ -42,6 +45,7 @@ def train(
     limit: int | None = None,
     settings: TrainingSettings | None = None,
     device: str = "auto",
+    execution: Execution | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Trains one checkpoint per method and seed into `out` and returns the path of the pairs file.
@@ -62,6 +66,7 @@ def train(
         limit: number of training rows, the same for all methods and seeds.
         settings: None for the defaults.
         device: auto, cpu or cuda.
+        execution: executor and workers; None: this process. Checkpoints do not depend on it.
         progress: called with one line after each epoch.
 
     Raises:
@@ -75,7 +80,8 @@ def train(
     seeds = tuple(dict.fromkeys(seeds))
     _check_arguments(entries, seeds, limit)
     say = progress or ignore
-    shop = Workshop(find_device(device))
+    execution, shop = execution or Execution(), Workshop(find_device(device))
+    check_workers(execution, shop.device)
     refuse_unwritable(out)
     start = _find_base(base, testset)
     recipe, name = settings or TrainingSettings(), TESTSETS.find(testset).name
@@ -94,7 +100,7 @@ def train(
     if pending := [job for job, there in zip(jobs, complete, strict=True) if not there]:
         shop.encoded(jobs[0], max(shop.virtual_tokens(job) for job in jobs))
         _try_methods(pending, shop, say)
-    ends = make_in_process(jobs, shop, say)
+    ends = make_ends(jobs, shop, execution, say)
     pairing = Pairing(
         rows.task.file or rows.task.name, start, out, _floor(rows, recipe), selection_metric(rows.task), say
     )

@@ -8,15 +8,19 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
+from threading import Thread
 from typing import final
 
 from robustness.workers.jobs import Job
 from robustness.workers.reports import Lost, Refused, Report, Started
 from robustness.workers.worker import Worker
 
+WATCH_SECONDS = 1.0
+"""Interval at which a process checks that its driver is alive."""
 END_SECONDS = 5.0
 """How long a process may live after it has closed its pipe."""
 
@@ -60,7 +64,7 @@ class Processes:
         with theirs, tempfile.TemporaryFile() as spec:  # a pipe would hold few bytes until the process reads
             spec.write(self._packed)
             spec.seek(0)
-            command = [sys.executable, "-m", __name__, str(theirs.fileno()), str(self._threads)]
+            command = [sys.executable, "-m", __name__, str(theirs.fileno()), str(self._threads), str(os.getpid())]
             self._processes[self._hired] = subprocess.Popen(
                 command,
                 pass_fds=[theirs.fileno()],
@@ -116,14 +120,22 @@ def _await_end(process: subprocess.Popen[bytes]) -> str:
     return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
 
-def serve(descriptor: int, threads: int) -> None:
+def serve(descriptor: int, threads: int, driver: int) -> None:
     """A worker's main loop: reads its bench's description, then jobs, and writes reports, until the driver exits."""
+    Thread(target=_end_with, args=(driver,), daemon=True).start()
     with Connection(descriptor) as connection:
         try:
             for report in _reports(connection, threads):
                 connection.send(report)
         except (EOFError, OSError):
             return
+
+
+def _end_with(driver: int) -> None:
+    """Ends this process once its driver has died, which a long job without reports would notice hours later."""
+    while os.getppid() == driver:
+        time.sleep(WATCH_SECONDS)
+    os._exit(1)
 
 
 def _reports(connection: Connection, threads: int) -> Iterator[Report]:
@@ -134,4 +146,4 @@ def _reports(connection: Connection, threads: int) -> Iterator[Report]:
 
 
 if __name__ == "__main__":
-    serve(int(sys.argv[1]), int(sys.argv[2]))
+    serve(*map(int, sys.argv[1:]))

@@ -15,10 +15,11 @@ from robustness.definitions.pairs import PairsDefinition
 from robustness.definitions.reading import read_definition
 from robustness.errors import CheckpointError, DataError, DefinitionError, RunError
 from robustness.tasks.answer_scores import score_answer
-from robustness.training import checkpoints, completions, jobs, workshop
+from robustness.training import completions, jobs
 from robustness.training.adaptation import Base
 from robustness.training.data import load_rows
 from robustness.training.encoding import encode_rows
+from robustness.training.making import checkpoints, workshop
 from robustness.training.methods import find_method, method_names
 from robustness.training.protocol import TrainingSettings
 from robustness.training.rows import EncodedRows

@@ -12,8 +12,9 @@ import torch
 from transformers import BertTokenizerFast, ModernBertConfig, ModernBertModel
 
 from robustness.errors import CheckpointError
-from robustness.training import checkpoints, trainer, workshop
+from robustness.training import trainer
 from robustness.training.adaptation import adapt
+from robustness.training.making import checkpoints, workshop
 from robustness.training.methods import METHODS_FOLDER
 from robustness.training.protocol import TrainingSettings
 from robustness.training.training import train

@@ -15,11 +15,12 @@ from safetensors.torch import load_file
 
 from robustness.definitions.catalog import Entry
 from robustness.errors import UsageError
-from robustness.training import checkpoints, trainer, workshop
+from robustness.training import trainer
 from robustness.training.adaptation import Base, adapt
 from robustness.training.data import load_rows
 from robustness.training.encoding import encode_rows
 from robustness.training.jobs import Trained, TrainingJob, make_checkpoints
+from robustness.training.making import checkpoints, workshop
 from robustness.training.methods import find_method
 from robustness.training.protocol import TrainingSettings
 

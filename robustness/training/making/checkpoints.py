@@ -10,13 +10,13 @@ from typing import Any
 
 from robustness.training.callbacks import restore
 from robustness.training.job import TrainingJob
+from robustness.training.making.workshop import Workshop
 from robustness.training.memory import fit_memory
 from robustness.training.metrics import selection_metric
 from robustness.training.pairing import epoch_folder
 from robustness.training.protocol import TrainingSettings
 from robustness.training.record import Chosen, format_rate, write_record
 from robustness.training.trainer import Trial, TrialResult, run_trial, score_reporting
-from robustness.training.workshop import Workshop
 
 Say = Callable[[str], None]
 
@@ -30,19 +30,19 @@ class Winner:
     result: TrialResult
 
 
-def make_checkpoint(job: TrainingJob, shop: Workshop, say: Say) -> None:
+def make_checkpoint(job: TrainingJob, shop: Workshop, say: Say, settings: TrainingSettings | None = None) -> None:
     """Trains a job's checkpoint into its folder, or records there that no learning rate gave a finite loss.
 
     Args:
         job: without a folder yet.
         shop: of this process.
         say: called with one line after each epoch, and when memory runs out.
+        settings: as after the first step; None: the step is taken here.
 
     Raises:
         Exception: a RobustnessError, or any error of transformers, peft and torch; no folder is left then.
     """
-    settings = shop.take_first_step(job, say)
-    best, trials = _best_of_grid(job, shop, settings, say)
+    best, trials = _best_of_grid(job, shop, settings or shop.take_first_step(job, say), say)
     draft = job.folder.with_name(job.folder.name + ".part")
     shutil.rmtree(draft, ignore_errors=True)
     try:

@@ -1,0 +1,111 @@
+"""Training jobs on workers: what one worker gets, keeps and tells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from queue import SimpleQueue
+from threading import Thread
+from typing import final
+
+import torch
+from transformers.utils import logging as transformers_logging
+
+from robustness.errors import RunError
+from robustness.training.job import TrainingJob
+from robustness.training.making.ends import Trained, make_end
+from robustness.training.making.workshop import Workshop
+from robustness.training.protocol import TrainingSettings
+from robustness.training.record import Fingerprint
+from robustness.victims.loading import place
+from robustness.workers.jobs import Job
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A training job on its way to a worker; paths are absolute."""
+
+    training: TrainingJob
+    fingerprint: Fingerprint
+    """The driver's; a worker that sees other files refuses."""
+    settings: TrainingSettings | None
+    """As after the first step, if the driver has taken it."""
+    cost: float
+
+    @property
+    def key(self) -> str:
+        """The checkpoint's name."""
+        return self.training.folder.name
+
+    @property
+    def affinity(self) -> str:
+        """Rows and base, which a worker keeps."""
+        return repr((self.training.source, self.training.base))
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSpec:
+    """A worker's description of trainings."""
+
+    device: str
+    """cpu or cuda."""
+
+    def build(self, threads: int) -> TrainingBench:
+        """Returns the bench; raises an error if the device does not compute."""
+        torch.set_num_threads(threads)
+        transformers_logging.set_verbosity_error()
+        transformers_logging.disable_progress_bar()
+        device = place(self.device).device
+        _refuse_broken(device)
+        return TrainingBench(Workshop(device))
+
+
+@final
+class TrainingBench:
+    """Trains one job after the other in a worker's process.
+
+    Args:
+        shop: of this process.
+    """
+
+    def __init__(self, shop: Workshop) -> None:
+        self._shop = shop
+
+    def compute(self, job: Job) -> Iterator[str | Trained]:
+        """Yields lines of progress, then the job's end.
+
+        Raises:
+            RunError: this machine sees other files than the driver's.
+            RuntimeError: the job failed because the device is lost.
+        """
+        assert isinstance(job, Assignment), "trainings have no other jobs"
+        self._refuse_other_files(job)
+        told: SimpleQueue[str | Trained | None] = SimpleQueue()
+
+        def work() -> None:
+            try:
+                told.put(make_end(job.training, self._shop, told.put, job.settings))
+            finally:
+                told.put(None)
+
+        # A training tells its progress from inside the library's loop, which cannot yield.
+        Thread(target=work, daemon=True).start()
+        while (message := told.get()) is not None:
+            if isinstance(message, Trained) and message.failed:
+                _refuse_broken(self._shop.device)  # then another worker tries again
+            yield message
+
+    def doubts(self) -> list[str]:
+        """Returns nothing: failures are ends of jobs."""
+        return []
+
+    def _refuse_other_files(self, job: Assignment) -> None:
+        if self._shop.fingerprint(job.training) != job.fingerprint:
+            raise RunError(
+                f"{job.key}: its base or rows differ here from those on the driver's machine; every machine must see "
+                "the same files"
+            )
+
+
+def _refuse_broken(device: torch.device) -> None:
+    torch.ones(1, device=device).sum().item()

@@ -1,0 +1,64 @@
+"""The driver's records of training jobs that workers compute."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import final
+
+from robustness.training.making.bench import Assignment
+from robustness.training.making.ends import Trained, read_end
+from robustness.workers.jobs import Booking
+
+
+@final
+class TrainingBooking:
+    """A training job, which has no parts: a lost worker's job starts again.
+
+    Args:
+        job: what a worker gets.
+        say: called with the job's lines of progress.
+        folder: as the caller has named it.
+        ends: by the caller's folders; receives the job's end.
+    """
+
+    def __init__(self, job: Assignment, say: Callable[[str], None], folder: Path, ends: dict[Path, Trained]) -> None:
+        self.job = job
+        self.folder = folder
+        self._say = say
+        self._ends = ends
+        self._tries = 0
+
+    def begin(self) -> None:
+        """Says when a lost worker's training starts again."""
+        self._tries += 1
+        if self._tries > 1:
+            self._say("starts again, because its worker was lost")
+
+    def store(self, message: object) -> None:
+        """Passes on a line, or keeps the end.
+
+        Raises:
+            RunError: this process does not see the folder that the worker has written.
+        """
+        if isinstance(message, str):
+            self._say(message)
+            return
+        assert isinstance(message, Trained), "a training tells of nothing else"
+        self._ends[self.folder] = message if message.failed else read_end(message.job)
+
+    def left(self) -> TrainingBooking | None:
+        """Returns the whole job unless it has ended."""
+        return None if self.folder in self._ends else self
+
+    def split(self) -> list[Booking]:
+        """Returns the job itself."""
+        return [self]
+
+    def give_up(self, reason: str) -> None:
+        """Records a failure."""
+        self._ends[self.folder] = Trained(self.job.training, None, reason)
+
+    def finish(self) -> Sequence[Booking]:
+        """Returns nothing: no job waits for a training."""
+        return ()

@@ -1,0 +1,77 @@
+"""How a job ends: as a complete folder, or by a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from robustness.errors import RobustnessError, first_line
+from robustness.training.job import TrainingJob
+from robustness.training.making.checkpoints import make_checkpoint
+from robustness.training.making.workshop import Workshop
+from robustness.training.protocol import TrainingSettings
+from robustness.training.record import Outcome, is_complete, read_outcome
+from robustness.victims.batches import recover_memory
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """The end of a job."""
+
+    job: TrainingJob
+    outcome: Outcome | None
+    """As recorded in the job's folder; None if an error ended the job, so that there is no folder."""
+    reason: str = ""
+    """Why there is no checkpoint; empty if there is one."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether there is no checkpoint."""
+        return bool(self.reason)
+
+    @property
+    def selecting_scores(self) -> tuple[float, ...]:
+        """Scores of the chosen learning rate after each epoch; empty after a failure."""
+        return () if self.outcome is None else self.outcome.selecting_scores
+
+
+def find_end(job: TrainingJob, shop: Workshop) -> Trained | None:
+    """Returns the end of a job whose folder is there, or that cannot be begun; None: it is to be trained."""
+    try:
+        return read_end(job) if is_complete(job.folder, shop.fingerprint(job)) else None
+    except RobustnessError as error:
+        return Trained(job, None, str(error))
+
+
+def make_end(
+    job: TrainingJob, shop: Workshop, say: Callable[[str], None], settings: TrainingSettings | None = None
+) -> Trained:
+    """Trains a job; turns an error into the reason of a failure.
+
+    Args:
+        job: without a folder.
+        shop: of this process.
+        say: called with one line after each epoch.
+        settings: as after the first step; None: the step is taken here.
+    """
+    try:
+        make_checkpoint(job, shop, say, settings)
+        return read_end(job)
+    except Exception as error:  # transformers, peft and torch raise errors of many classes
+        reason = explain(error)
+    # Only here, because the exception holds tensors.
+    with suppress(RuntimeError):  # of a lost device, which every later job will report
+        recover_memory()
+    return Trained(job, None, reason)
+
+
+def read_end(job: TrainingJob) -> Trained:
+    """Returns the end that a job's folder records; raises RunError without a readable record."""
+    outcome = read_outcome(job.folder)
+    return Trained(job, outcome, outcome.reason)
+
+
+def explain(error: Exception) -> str:
+    """Returns the reason of a failure: our own message unchanged, a library's with its class."""
+    return str(error) if isinstance(error, RobustnessError) else f"{type(error).__name__}: {first_line(error)}"
