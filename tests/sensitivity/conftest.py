@@ -151,6 +151,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "one-block": {"hidden_size": 8, "num_hidden_layers": 1, "intermediate_size": 12},
     "openai-gpt": {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 40},
     "mistral": {"hidden_size": 16, "num_hidden_layers": 2, "intermediate_size": 24, "num_key_value_heads": 1},
+    "large": {"hidden_size": 160, "num_hidden_layers": 6, "intermediate_size": 320},
     "roberta": {"hidden_size": 16, "num_hidden_layers": 2, "intermediate_size": 24},
     "squeezebert": {
         "hidden_size": 16, "embedding_size": 16, "num_hidden_layers": 2, "intermediate_size": 32, "q_groups": 2,
@@ -167,7 +168,7 @@ NAMES = {"num_labels": 2, "id2label": {0: "negative", 1: "positive"}, "label2id"
 
 def config_of(kind: str) -> Any:
     """The smallest configuration of an architecture."""
-    sizes, kind = SIZES[kind], "bert" if kind == "one-block" else kind
+    sizes, kind = SIZES[kind], "bert" if kind in ("one-block", "large") else kind
     empty = AutoConfig.for_model(kind)
     shared = {name: value for name, value in SHARED_SIZES.items() if (getattr(empty, name, None) or 0) > 0}
     ends = {"bos_token_id": 2, "eos_token_id": 3, "vocab_size": len(WORDS), "pad_token_id": 0}

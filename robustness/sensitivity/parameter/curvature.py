@@ -19,7 +19,7 @@ from robustness.sensitivity.convergence import not_converged
 from robustness.sensitivity.measurement import Direction, Kind, Quantity, Space, Target, measure
 from robustness.sensitivity.parameter.reachability import find_tangents
 from robustness.sensitivity.parameter.tangent import Projection
-from robustness.sensitivity.parameter.weights import Delta, WeightSpace, block_parameters, scaled, squared_norm
+from robustness.sensitivity.parameter.weights import Delta, WeightSpace, block_parameters, squared_norm
 from robustness.sensitivity.probe import Reading, Subject, Unsupported
 from robustness.tasks.abilities import Ability
 from robustness.victims.heads.embedded_batch import EmbeddedBatch, frozen
@@ -34,8 +34,8 @@ MAX_RESIDUAL = 0.05
 BREAKDOWN = 1e-10
 """A Lanczos vector shorter than this share of the first ends the iteration, because the space is exhausted."""
 
-Product = Callable[[Delta], dict[str, torch.Tensor]]
-"""The Hessian's product with a vector of weights."""
+Product = Callable[[Delta, Delta], None]
+"""Adds the Hessian's product with a vector of weights, the first, to a sum, the second, in place."""
 
 
 @final
@@ -74,14 +74,16 @@ class Curvature:
             twice_differentiable(victim, batches[0]),
             WeightSpace(parameters) as weights,
         ):
+            product = hessian_product(weights, batches)
             for scope, project in spaces:
-                product = projected(hessian_product(weights, batches), weights.parameters, project)
+                hessian = Restricted(product, weights.parameters, project)
                 with nullcontext() if project is None else suppress(Unsupported):
-                    yield from self._of_space(product, weights, scope, len(subject.examples))
+                    yield from self._of_space(hessian, scope, len(subject.examples))
 
-    def _of_space(self, product: Product, weights: WeightSpace, scope: str, count: int) -> Iterator[Reading]:
-        found = extreme_eigenvalues(product, weights.parameters, self.iterations)
-        passes = {"forwards": count, "backwards": (1 + self.iterations) * count}
+    def _of_space(self, hessian: Restricted, scope: str, count: int) -> Iterator[Reading]:
+        found = extreme_eigenvalues(hessian, self.iterations)
+        products = 1 + self.iterations
+        passes = {"forwards": products * count, "backwards": 2 * products * count}
         labels = {"target": Target.THETA, "scope": scope}
         for quantity, residual, value, error, kind in (
             (LARGEST, LARGEST_RESIDUAL, found.high, found.high_residual, Kind.LOWER),
@@ -92,7 +94,7 @@ class Curvature:
             reason = f"its residual is {share:.0%} of the largest Ritz value after {self.iterations} iterations"
             yield Reading(not_converged(measured, reason) if share > MAX_RESIDUAL else measured)
             yield Reading(measure(residual, share, Kind.EXACT, **labels))
-        draws = np.array(hutchinson(product, weights.parameters, self.draws))
+        draws = np.array(hutchinson(hessian, self.draws))
         error = 1.96 * float(draws.std(ddof=1)) / math.sqrt(len(draws)) if len(draws) > 1 else math.nan
         mean = float(draws.mean())
         ends = (mean - error, mean + error) if math.isfinite(error) else (None, None)
@@ -100,44 +102,80 @@ class Curvature:
 
 
 def hessian_product(weights: WeightSpace, batches: Sequence[EmbeddedBatch]) -> Product:
-    """Returns v -> H v of the mean cross-entropy over the batches, at the current weights.
+    """Returns the product with H, the Hessian of the mean cross-entropy over the batches, at the current weights.
 
-    The gradient's graph is built once and kept with the function; each product is one backward pass through it.
+    H v is the gradient of <g, v>, g the loss's gradient. Each tensor of g is freed as soon as its inner product with
+    v is known, so that one product holds only v and the sum: the model runs again for each.
     """
-    names, parameters = list(weights.parameters), list(weights.parameters.values())
+    parameters = list(weights.parameters.values())
     count = sum(len(batch.labels) for batch in batches)
-    with torch.enable_grad():
-        losses = [
-            torch.nn.functional.cross_entropy(batch.logits(batch.embeddings), batch.labels, reduction="sum") / count
-            for batch in batches
-        ]
-        slopes = torch.autograd.grad(torch.stack(losses).sum(), parameters, create_graph=True, allow_unused=True)
 
-    def product(vector: Delta) -> dict[str, torch.Tensor]:
-        pairs = [(slope, vector[name]) for name, slope in zip(names, slopes, strict=True) if slope is not None]
-        rows = torch.autograd.grad(
-            [slope for slope, _ in pairs],
-            parameters,
-            grad_outputs=[part for _, part in pairs],
-            retain_graph=True,
-            allow_unused=True,
-            materialize_grads=True,
-        )
-        return dict(zip(names, rows, strict=True))
+    def product(vector: Delta, total: Delta) -> None:
+        for name, parameter in weights.parameters.items():
+            parameter.grad = total[name]
+        for batch in batches:
+            with torch.enable_grad():
+                logits = batch.logits(batch.embeddings)
+                loss = torch.nn.functional.cross_entropy(logits, batch.labels, reduction="sum") / count
+                along = _slope_along(loss, weights.parameters, vector)
+            if along.requires_grad:
+                torch.autograd.backward(along, inputs=parameters)
+        for parameter in parameters:
+            parameter.grad = None
 
     return product
 
 
-def projected(product: Product, ambient: Delta, project: Projection | None) -> Product:
-    """Returns v -> P H P v; H itself without a projection."""
-    if project is None:
-        return product
-    zeros = {name: torch.zeros_like(value) for name, value in ambient.items()}
+def _slope_along(loss: torch.Tensor, parameters: Delta, vector: Delta) -> torch.Tensor:
+    """<g, v> with its graph, without the whole of g."""
+    parts: list[torch.Tensor] = []
 
-    def inside(vector: Delta) -> dict[str, torch.Tensor]:
-        return {**zeros, **project(product({**zeros, **project(vector)}))}
+    def consume(gradient: torch.Tensor, part: torch.Tensor) -> torch.Tensor:
+        parts.append(torch.dot(gradient.flatten(), part.flatten()))
+        return gradient.new_zeros(()).expand_as(gradient)
 
-    return inside
+    handles = [
+        parameter.register_hook(lambda gradient, part=vector[name]: consume(gradient, part))  # type: ignore[no-untyped-call]
+        for name, parameter in parameters.items()
+    ]
+    try:
+        torch.autograd.grad(loss, list(parameters.values()), create_graph=True, allow_unused=True)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return torch.stack(parts).sum() if parts else loss.new_zeros(())
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Restricted:
+    """P H P on the range of a projection P, for vectors in it; H itself without a projection."""
+
+    product: Product
+    ambient: Delta
+    """The parameters."""
+    project: Projection | None = None
+
+    def add_product(self, vector: Delta, total: Delta) -> None:
+        """Adds the product with a vector to a sum, both in the range, in place."""
+        self.product(vector, total)
+        if self.project:
+            self.project(total)
+
+    def signs(self, seed: int) -> dict[str, torch.Tensor]:
+        """Returns the projection of random signs."""
+        generator = torch.Generator().manual_seed(seed)
+        vector = {
+            name: (torch.randint(0, 2, value.shape, generator=generator) * 2 - 1).to(value)
+            for name, value in self.ambient.items()
+        }
+        if self.project:
+            self.project(vector)
+        return vector
+
+    def zeros(self) -> dict[str, torch.Tensor]:
+        """Returns the vector zero."""
+        return {name: torch.zeros_like(value, requires_grad=False) for name, value in self.ambient.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,55 +189,53 @@ class Extremes:
     high_residual: float = 0.0
 
 
-def extreme_eigenvalues(product: Product, ambient: Delta, iterations: int) -> Extremes:
+def extreme_eigenvalues(hessian: Restricted, iterations: int) -> Extremes:
     """Returns the extreme Ritz values after some Lanczos steps from a fixed start.
 
-    Keeps three vectors; duplicates of extreme values from rounding do not move the extremes. The residual of a Ritz
-    pair is the next vector's length times the last entry of the tridiagonal matrix's eigenvector.
+    Keeps two vectors, the current one and the sum that starts as a multiple of the previous one (Paige 1972).
+    Duplicates of extreme values from rounding do not move the extremes. The residual of a Ritz pair is the next
+    vector's length times the last entry of the tridiagonal matrix's eigenvector.
     """
-    current = _normalised(product(_signs(ambient, seed=0)))
-    previous: dict[str, torch.Tensor] = {}
+    current = hessian.zeros()
+    hessian.add_product(hessian.signs(seed=0), current)
+    length = math.sqrt(squared_norm(current))
+    if not length > 0:
+        return Extremes()
+    _scale(current, 1 / length)
+    rest = hessian.zeros()  # before a product it is minus the last length times the previous vector
     diagonal: list[float] = []
     beside: list[float] = []
-    length = 0.0
     for _ in range(iterations):
-        if not current:
-            break
-        image = product(current)
-        diagonal.append(_dot(image, current))
-        rest = {name: value - diagonal[-1] * current[name] for name, value in image.items()}
-        if previous:
-            rest = {name: value - beside[-1] * previous[name] for name, value in rest.items()}
+        hessian.add_product(current, rest)
+        diagonal.append(_dot(rest, current))
+        for name, value in rest.items():
+            value.add_(current[name], alpha=-diagonal[-1])
         length = math.sqrt(squared_norm(rest))
         if not length > BREAKDOWN * max(1e-30, abs(diagonal[0])):
             break
         beside.append(length)
-        previous, current = current, scaled(rest, 1 / length)
-    if not diagonal:
-        return Extremes()
+        _scale(current, -length)
+        _scale(rest, 1 / length)
+        current, rest = rest, current
     values, vectors = eigh_tridiagonal(np.array(diagonal), np.array(beside[: len(diagonal) - 1]))
     ends = [length * abs(float(each)) for each in (vectors[-1, 0], vectors[-1, -1])]
     return Extremes(float(values[0]), float(values[-1]), *ends)
 
 
-def hutchinson(product: Product, ambient: Delta, draws: int) -> list[float]:
+def hutchinson(hessian: Restricted, draws: int) -> list[float]:
     """Returns v.H v for random sign vectors v, whose expectation is the trace (Hutchinson 1990)."""
-    vectors = (_signs(ambient, seed=1 + number) for number in range(draws))
-    return [_dot(product(vector), vector) for vector in vectors]
+    found = []
+    for number in range(draws):
+        vector, image = hessian.signs(seed=1 + number), hessian.zeros()
+        hessian.add_product(vector, image)
+        found.append(_dot(image, vector))
+        del vector, image
+    return found
 
 
-def _signs(ambient: Delta, seed: int) -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    return {
-        name: (torch.randint(0, 2, value.shape, generator=generator) * 2 - 1).to(value)
-        for name, value in ambient.items()
-    }
-
-
-def _normalised(vector: Delta) -> dict[str, torch.Tensor]:
-    """Empty for a zero vector."""
-    length = math.sqrt(squared_norm(vector))
-    return scaled(vector, 1 / length) if length > 0 else {}
+def _scale(vector: Delta, factor: float) -> None:
+    for value in vector.values():
+        value.mul_(factor)
 
 
 def _dot(first: Delta, second: Delta) -> float:

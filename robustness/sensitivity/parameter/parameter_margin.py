@@ -27,8 +27,8 @@ from robustness.sensitivity.parameter.weights import (
     WeightSpace,
     block_parameters,
     inner_product,
-    scaled,
     squared_norm,
+    sum_squares,
 )
 from robustness.sensitivity.probe import Reading, Subject
 from robustness.tasks.abilities import Ability
@@ -110,27 +110,30 @@ def smallest_change(weights: WeightSpace, margin: Callable[[], torch.Tensor], st
         margin: of one example, as a function of the weights.
         steps: forward and backward passes, after one at the origin.
     """
-    value, slope = weights.gradient(margin)
+    value, slope = weights.add_slope(margin), weights.slope
     steepness = math.sqrt(squared_norm(slope))
     if value < 0:
         return SmallestChange(0.0, 0.0)
     first = radius = float(value) / steepness if steepness > 0 else math.inf
     best, along_ray = math.inf, RayBracket()
-    delta = scaled(slope, -radius / steepness) if math.isfinite(radius) else {}
-    for number in range(steps if delta else 0):
-        weights.place(delta)
-        value, slope = weights.gradient(margin)
+    for name, each in slope.items() if math.isfinite(radius) else ():
+        weights.place(name, each.mul_(-radius / steepness))
+    for number in range(steps if math.isfinite(radius) else 0):
+        weights.clear()
+        value, slope = weights.add_slope(margin), weights.slope
         if value < 0:
-            best = min(best, math.sqrt(squared_norm(delta)))
+            best = min(best, math.sqrt(sum_squares(map(weights.offset, slope))))
         share = anneal(1.0, FINAL_SHARE, number / steps)
-        steepness, along = math.sqrt(squared_norm(slope)), -inner_product(slope, delta) / radius
+        steepness = math.sqrt(squared_norm(slope))
+        along = -sum(inner_product(each, weights.offset(name)) for name, each in slope.items()) / radius
         wanted = along_ray.next_radius(float(value), max(along, FLATTEST * steepness), radius, SLACK * share)
         step = STEP * share * wanted / steepness if steepness > 0 else 0.0
         reached = math.sqrt(radius**2 + 2 * step * along * radius + (step * steepness) ** 2)
-        for name, moved in delta.items():
-            moved.mul_(wanted / reached).add_(slope[name], alpha=-step * wanted / reached)
+        for name, each in slope.items():
+            moved = weights.offset(name).mul_(wanted / reached)
+            weights.place(name, moved.add_(each, alpha=-step * wanted / reached))
         radius = wanted
-    weights.place({})
+    weights.restore()
     return SmallestChange(best, first, along_ray.is_shrinking)
 
 

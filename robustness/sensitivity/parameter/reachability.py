@@ -75,74 +75,130 @@ class Reachability:
             return []
 
         yield from measure_batches(subject, ADVERSARIAL, attack)
+        shares: dict[str, Shares] = {}
+        totals: dict[Quantity, list[Share]] = {}
         weights = WeightSpace(parameters)
-        totals: dict[Quantity, dict[str, torch.Tensor]] = {CLEAN: {}, ADVERSARIAL: {}}
 
-        def of_example(examples: Sequence[Example], batch: EmbeddedBatch) -> list[Reading]:
+        def at_clean(examples: Sequence[Example], batch: EmbeddedBatch) -> list[Reading]:
             with weights:
-                gradients = loss_gradients(batch, weights, found.get(examples[0].id))
-            for quantity, total in totals.items():
-                if quantity in gradients:
-                    _add(total, gradients[quantity])
-            return [Reading(each, examples[0]) for each in measure_shares(gradients, tangents)]
+                shares[examples[0].id] = total.add(clean_gradients(batch, weights))
+            return []
 
-        yield from measure_batches(subject, CLEAN, of_example, singly=True)
-        for scope, tangent in tangents:
+        def at_adversarial(examples: Sequence[Example], batch: EmbeddedBatch) -> list[Reading]:
+            own, delta = shares.get(examples[0].id), found.get(examples[0].id)
+            if own is None:
+                return []
+            if delta is not None:
+                with weights:
+                    own |= total.add(adversarial_gradient(batch, weights, delta))
+            return [Reading(each, examples[0]) for each in measure_shares(own, tangents)]
+
+        # One sweep after the other: the sums of both gradients would be two copies of the weights.
+        for quantity, sweep in ((CLEAN, at_clean), (ADVERSARIAL, at_adversarial)):
+            total = _Total(quantity, weights, [tangent for _, tangent in tangents])
+            yield from measure_batches(subject, quantity, sweep, singly=True)
+            totals[quantity] = total.shares()
+        for place, (scope, tangent) in enumerate(tangents):
             kind = Kind.EXACT if tangent.is_exact else Kind.UPPER
             yield Reading(Measurement(CHANCE, tangent.chance, kind, target=Target.THETA, scope=scope))
-            for quantity, total in totals.items():
-                if total:
-                    yield Reading(_measured(TOTALS[quantity], reached_share(total, tangent), scope))
+            for quantity, of_tangents in totals.items():
+                if of_tangents:
+                    yield Reading(_measured(TOTALS[quantity], of_tangents[place].reached, scope))
 
 
 @dataclass(frozen=True, slots=True)
-class ScaledGradient:
-    """A gradient with respect to the weights: `factor` times `slope`; both have the same share in a subspace."""
+class Share:
+    """The share of a gradient's squared norm in a tangent space."""
 
-    slope: Delta
-    factor: float = 1.0
+    reached: float
+    """rho^2."""
+    by_energy: float
+    """Its expectation for a gradient that is random within each module."""
 
 
-def loss_gradients(
-    batch: EmbeddedBatch, weights: WeightSpace, delta: torch.Tensor | None
-) -> dict[Quantity, ScaledGradient]:
-    """Returns the gradients of one example with respect to the weights, by the name of their share.
+Shares = dict[Quantity, list[Share]]
+"""Of one example's gradients, in each tangent space."""
 
-    With two labels the loss's gradient is computed as -(1 - p_y) times the margin's. This saves a backward pass and
-    avoids underflow where the model is sure.
+Gradients = Iterator[dict[Quantity, float]]
+"""Gradients, one after the other in the slope of the weights: the quantities that are multiples of it, by factor."""
+
+
+@final
+class _Total:
+    """The sum of one quantity's gradients, and the shares of each."""
+
+    def __init__(self, quantity: Quantity, weights: WeightSpace, tangents: Sequence[Tangent]) -> None:
+        self._quantity, self._weights, self._tangents = quantity, weights, tangents
+        self._total: dict[str, torch.Tensor] = {}
+
+    def add(self, gradients: Gradients) -> Shares:
+        """Returns the shares of an example's gradients, and adds those of the quantity to the sum."""
+        found: Shares = {}
+        for factors in gradients:
+            slope = self._weights.slope
+            shares = [share_of(slope, tangent) for tangent in self._tangents]
+            found |= dict.fromkeys(factors, shares)
+            for name, value in slope.items() if self._quantity in factors else ():
+                total = self._total.setdefault(name, torch.zeros_like(value))
+                total.add_(value, alpha=factors[self._quantity])
+        return found
+
+    def shares(self) -> list[Share]:
+        """Returns the shares of the sum; empty without a gradient."""
+        return [share_of(self._total, tangent) for tangent in self._tangents] if self._total else []
+
+
+def clean_gradients(batch: EmbeddedBatch, weights: WeightSpace) -> Gradients:
+    """Computes the gradients of one example's loss and, with more than two labels, of its margin.
 
     Args:
         batch: of one example.
-        weights: entered.
-        delta: (tokens, dim), the nearest adversarial point; None: omits its gradient.
+        weights: entered; their slope holds the gradient of each step.
     """
-    points = {CLEAN: batch.embeddings} | ({} if delta is None else {ADVERSARIAL: batch.embeddings + delta[None]})
-    gradients: dict[Quantity, ScaledGradient] = {}
-    for quantity, point in points.items():
-        logits: list[torch.Tensor] = []
-
-        def margin(point: torch.Tensor = point, logits: list[torch.Tensor] = logits) -> torch.Tensor:
-            logits.append(batch.logits(point))
-            return margins(logits[0], batch.labels).sum()
-
-        def loss(point: torch.Tensor = point) -> torch.Tensor:
-            return torch.nn.functional.cross_entropy(batch.logits(point), batch.labels)
-
-        value, slope = weights.gradient(margin)
-        if quantity is CLEAN:
-            gradients[MARGIN] = ScaledGradient(slope)
-        if logits[0].shape[1] == 2:
-            gradients[quantity] = ScaledGradient(slope, -float(torch.sigmoid(-value)))
-        else:
-            gradients[quantity] = ScaledGradient(weights.gradient(loss)[1])
-    return gradients
+    labels, factor = _differentiate(batch, weights, batch.embeddings)
+    yield {CLEAN: factor}
+    if labels > 2:
+        weights.clear()
+        weights.add_slope(lambda: margins(batch.logits(batch.embeddings), batch.labels).sum())
+        yield {MARGIN: 1.0}
 
 
-def reached_shares(gradients: Mapping[Quantity, ScaledGradient], tangent: Tangent) -> dict[Quantity, float]:
-    """Returns each gradient's rho^2; projects multiples of one slope once."""
-    slopes = {id(gradient.slope): gradient.slope for gradient in gradients.values()}
-    shares = {key: reached_share(slope, tangent) for key, slope in slopes.items()}
-    return {quantity: shares[id(gradient.slope)] for quantity, gradient in gradients.items()}
+def adversarial_gradient(batch: EmbeddedBatch, weights: WeightSpace, delta: torch.Tensor) -> Gradients:
+    """Computes the gradient of one example's loss at its nearest adversarial point.
+
+    Args:
+        batch: of one example.
+        weights: entered; their slope holds the gradient.
+        delta: (tokens, dim), from the clean to the adversarial point.
+    """
+    yield {ADVERSARIAL: _differentiate(batch, weights, batch.embeddings + delta[None])[1]}
+
+
+def _differentiate(batch: EmbeddedBatch, weights: WeightSpace, point: torch.Tensor) -> tuple[int, float]:
+    """Sets the slope to a gradient of which the loss's is a multiple; returns the number of labels, and the factor.
+
+    With two labels the loss's gradient is -(1 - p_y) times the margin's, which does not vanish where the model is
+    sure.
+    """
+    found: list[tuple[int, float]] = []
+
+    def function() -> torch.Tensor:
+        logits = batch.logits(point)
+        if logits.shape[1] > 2:
+            found.append((logits.shape[1], 1.0))
+            return torch.nn.functional.cross_entropy(logits, batch.labels)
+        margin = margins(logits, batch.labels).sum()
+        found.append((2, -float(torch.sigmoid(-margin.detach()))))
+        return margin
+
+    weights.clear()
+    weights.add_slope(function)
+    return found[0]
+
+
+def share_of(gradient: Delta, tangent: Tangent) -> Share:
+    """Returns a gradient's share in a tangent space, and the one expected by chance."""
+    return Share(reached_share(gradient, tangent), tangent.chance_by_energy(gradient))
 
 
 def reached_share(gradient: Delta, tangent: Tangent) -> float:
@@ -173,31 +229,23 @@ def find_tangents(subject: Subject, parameters: Mapping[str, torch.Tensor]) -> l
     return tangents
 
 
-def measure_shares(
-    gradients: Mapping[Quantity, ScaledGradient], tangents: Sequence[tuple[str, Tangent]]
-) -> Iterator[Measurement]:
-    """Yields the shares of one example's gradients in each named tangent space.
-
-    The margin has a row only if it differs: with two labels its gradient is a multiple of the clean loss's.
-    """
-    passes = len({id(gradient.slope) for gradient in gradients.values()})
-    paid = {"forwards": passes, "backwards": passes}
-    same = gradients[MARGIN].slope is gradients[CLEAN].slope
-    for scope, tangent in tangents:
-        shares = reached_shares(gradients, tangent)
-        chances = {key: tangent.chance_by_energy(gradients[key].slope) for key in ENERGY_CHANCE if key in gradients}
-        for quantity, share in shares.items():
-            if quantity is not MARGIN or not same:
-                yield _measured(quantity, share, scope, **paid)
-        for quantity, chance in chances.items():
-            yield _bounded(ENERGY_CHANCE[quantity], chance, scope, tangent, Kind.UPPER)
-        if ADVERSARIAL in shares:
-            found, by_energy = shares[ADVERSARIAL], chances[ADVERSARIAL]
-            yield _bounded(ENRICHMENT, found / tangent.chance, scope, tangent, Kind.LOWER)
-            if by_energy > 0:
-                yield _bounded(ENERGY_ENRICHMENT, found / by_energy, scope, tangent, Kind.LOWER)
-            if shares[CLEAN] > 0:
-                yield _measured(GAP, found / shares[CLEAN], scope)
+def measure_shares(shares: Shares, tangents: Sequence[tuple[str, Tangent]]) -> Iterator[Measurement]:
+    """Yields the shares of one example's gradients in each named tangent space."""
+    paid = {"forwards": len(shares), "backwards": len(shares)}
+    for place, (scope, tangent) in enumerate(tangents):
+        own = {quantity: of_tangents[place] for quantity, of_tangents in shares.items()}
+        for quantity, share in own.items():
+            yield _measured(quantity, share.reached, scope, **paid)
+        for quantity, share in own.items():
+            if quantity in ENERGY_CHANCE:
+                yield _bounded(ENERGY_CHANCE[quantity], share.by_energy, scope, tangent, Kind.UPPER)
+        if ADVERSARIAL in own:
+            found = own[ADVERSARIAL]
+            yield _bounded(ENRICHMENT, found.reached / tangent.chance, scope, tangent, Kind.LOWER)
+            if found.by_energy > 0:
+                yield _bounded(ENERGY_ENRICHMENT, found.reached / found.by_energy, scope, tangent, Kind.LOWER)
+            if own[CLEAN].reached > 0:
+                yield _measured(GAP, found.reached / own[CLEAN].reached, scope)
 
 
 def _bounded(quantity: Quantity, value: float, scope: str, tangent: Tangent, otherwise: Kind) -> Measurement:
@@ -208,8 +256,3 @@ def _bounded(quantity: Quantity, value: float, scope: str, tangent: Tangent, oth
 
 def _measured(quantity: Quantity, value: float, scope: str, **paid: int) -> Measurement:
     return measure(quantity, value, Kind.EXACT, target=Target.THETA, scope=scope, norm="frobenius", **paid)
-
-
-def _add(total: dict[str, torch.Tensor], gradient: ScaledGradient) -> None:
-    for name, value in gradient.slope.items():
-        total.setdefault(name, torch.zeros_like(value)).add_(value, alpha=gradient.factor)

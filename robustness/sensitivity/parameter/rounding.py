@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, final
 
@@ -11,7 +11,7 @@ from pydantic import Field
 
 from robustness.sensitivity.batching import require_float32
 from robustness.sensitivity.measurement import Aggregate, Direction, Kind, Quantity, Space, Target, measure
-from robustness.sensitivity.parameter.weights import WeightSpace, block_matrices, squared_norm
+from robustness.sensitivity.parameter.weights import WeightSpace, block_matrices, sum_squares
 from robustness.sensitivity.probe import Reading, Subject
 from robustness.tasks.abilities import Ability
 from robustness.tuners.matrices import Storage
@@ -43,14 +43,12 @@ class WeightRounding:
         matrices = block_matrices(victim.model)
         storages = {name: storage for name, (_, storage) in matrices.items()}
         with WeightSpace({name: value for name, (value, _) in matrices.items()}) as weights:
-            exact = {name: value.detach() for name, value in weights.parameters.items()}
-            whole = squared_norm(exact)
-            deltas = {bits: _errors(exact, storages, bits) for bits in self.bits}
-            for bits, delta in deltas.items():
-                weights.place(delta)
+            whole = sum_squares(weights.origin(name) for name in matrices)
+            for bits in self.bits:
+                moved = sum_squares(_round(weights, storages, bits))
                 after = victim.scores(texts).argmax(axis=1)
                 labels = {"target": Target.THETA, "scope": f"int{bits}"}
-                share = (squared_norm(delta) / whole) ** 0.5
+                share = (moved / whole) ** 0.5
                 yield Reading(measure(MOVED, share, Kind.EXACT, norm="frobenius", **labels))
                 for example, old, new in zip(subject.examples, before, after, strict=True):
                     yield Reading(measure(FLIPPED, float(old != new), Kind.EXACT, forwards=2, **labels), example)
@@ -67,10 +65,10 @@ def rounding_error(matrix: torch.Tensor, bits: int) -> torch.Tensor:
     return error
 
 
-def _errors(
-    weights: Mapping[str, torch.Tensor], storages: Mapping[str, Storage], bits: int
-) -> dict[str, torch.Tensor]:
-    return {
-        name: storages[name].stored(rounding_error(storages[name].matrix(weight), bits), weight.shape)
-        for name, weight in weights.items()
-    }
+def _round(weights: WeightSpace, storages: Mapping[str, Storage], bits: int) -> Iterator[torch.Tensor]:
+    """Rounds one matrix after the other; yields each one's change."""
+    for name, storage in storages.items():
+        exact = weights.origin(name)
+        error = storage.stored(rounding_error(storage.matrix(exact), bits), exact.shape)
+        weights.place(name, error)
+        yield error

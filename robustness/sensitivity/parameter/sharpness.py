@@ -19,7 +19,7 @@ from robustness.sensitivity.convergence import GATE
 from robustness.sensitivity.measurement import Direction, Kind, MeasurementStatus, Quantity, Space, Target, measure
 from robustness.sensitivity.parameter.reachability import find_tangents
 from robustness.sensitivity.parameter.tangent import Projection, Tangent
-from robustness.sensitivity.parameter.weights import Delta, WeightSpace, block_parameters, scaled, squared_norm
+from robustness.sensitivity.parameter.weights import Delta, WeightSpace, block_parameters, squared_norm, sum_squares
 from robustness.sensitivity.probe import Reading, Subject, Unsupported
 from robustness.tasks.abilities import Ability
 from robustness.victims.heads.embedded_batch import EmbeddedBatch, frozen
@@ -31,10 +31,8 @@ SUBSPACE_SHARPNESS = Quantity("sharpness-in-tangent", "loss")
 NOT_STEEPEST = "a valid but loose lower bound: the projected direction is not the steepest in the adaptive norm"
 
 
-MOMENTUM = 0.7
-"""Decay of older steepest directions in the next step."""
-STEP = 0.2
-"""Length of a step along their sum."""
+STEP = 1.0
+"""Length of a step along the steepest direction, in radii: the next direction halves the angle to it."""
 
 
 class WeightNorm(StrEnum):
@@ -48,11 +46,11 @@ class WeightNorm(StrEnum):
     """|delta / |w|| in l2, element by element (arXiv 2102.11600): the same after rescaling single weights."""
 
 
-class Slope(Protocol):
+class Loss(Protocol):
     """A loss that can be differentiated."""
 
-    def slope(self) -> tuple[float, dict[str, torch.Tensor]]:
-        """Returns the loss and its gradient at the current weights."""
+    def add_slope(self) -> float:
+        """Returns the loss at the current weights, and adds its gradient to theirs."""
         ...
 
 
@@ -151,15 +149,10 @@ class MeanLoss:
     weights: WeightSpace
     batches: Sequence[EmbeddedBatch]
 
-    def slope(self) -> tuple[float, dict[str, torch.Tensor]]:
-        """Returns the loss and its gradient at the current weights."""
+    def add_slope(self) -> float:
+        """See Loss."""
         count = sum(len(batch.labels) for batch in self.batches)
-        total, slope = 0.0, dict[str, torch.Tensor]()
-        for batch in self.batches:
-            value, part = self.weights.gradient(partial(_summed_loss, batch, count))
-            total += float(value)
-            slope = {name: part[name] + slope[name] for name in part} if slope else part
-        return total, slope
+        return sum(float(self.weights.add_slope(partial(_summed_loss, batch, count))) for batch in self.batches)
 
 
 def _summed_loss(batch: EmbeddedBatch, count: int) -> torch.Tensor:
@@ -179,49 +172,59 @@ class Rise:
 
 @final
 class Ascent:
-    """Steepest ascent of a loss in a ball around the current weights."""
+    """Steepest ascent of a loss in a ball around the current weights.
 
-    def __init__(self, weights: WeightSpace, loss: Slope, norm: WeightNorm, radius: float, steps: int) -> None:
+    Holds the gradient and the original weights, and no third copy: the next change of the weights is made in the
+    gradient's place.
+    """
+
+    def __init__(self, weights: WeightSpace, loss: Loss, norm: WeightNorm, radius: float, steps: int) -> None:
         if not radius > 0:
             raise ProbeError(f"sharpness: radius {radius} in {norm}; expected more than 0")
         self.norm, self.radius = norm, radius
         self._weights, self._loss, self._steps = weights, loss, steps
-        self._origin = {name: value.detach().clone() for name, value in weights.parameters.items()}
 
     def rise(self, project: Projection | None = None) -> Rise:
         """Returns the largest rises of the loss found; with a projection, in its linear subspace.
 
-        Each step is a fifth of a radius along a decaying sum of the steepest directions so far, then projected onto
-        the ball. For a quadratic function this is power iteration with momentum.
+        Each step is a radius along the steepest direction, then projected onto the sphere. For a quadratic function
+        this is power iteration on the Hessian, shifted so that it does not converge to a negative eigenvalue.
         """
-        self._weights.place({})
-        start, slope = self._loss.slope()
-        best, delta, momentum = start, dict[str, torch.Tensor](), dict[str, torch.Tensor]()
-        found = start
+        self._weights.restore()
+        self._weights.clear()
+        start = best = found = self._loss.add_slope()
         for number in range(2 * self._steps):
             found = best if number <= self._steps else found
-            direction = self._steepest(self._nonzero(project(slope) if project else slope, project))
-            for name, part in direction.items():
-                momentum[name] = part + MOMENTUM * momentum[name] if name in momentum else part
-                delta[name] = delta[name] + STEP * momentum[name] if name in delta else part
-            if project:
-                delta = project({**_zeros(self._origin, delta), **delta})
-            delta = self._onto_sphere(delta)
-            self._weights.place(delta)
-            value, slope = self._loss.slope()
-            best = max(best, value)
-        self._weights.place({})
+            self._step(project, is_first=number == 0)
+            self._weights.clear()
+            best = max(best, self._loss.add_slope())
+        self._weights.restore()
         return Rise(found - start, best - start)
 
-    def _nonzero(self, slope: dict[str, torch.Tensor], project: Projection | None) -> dict[str, torch.Tensor]:
+    def _step(self, project: Projection | None, *, is_first: bool) -> None:
+        """Turns the gradient into the next change of the weights, and makes it."""
+        change = self._weights.slope
+        if project:
+            project(change)
+        if not any(value.any() for value in change.values()):
+            self._draw(change, project)
+        self._onto_sphere(self._steepest(change))
+        if not is_first:
+            for name, value in change.items():
+                value.mul_(STEP).add_(self._weights.offset(name))
+            if project:
+                project(change)
+            self._onto_sphere(change)
+        for name, value in change.items():
+            self._weights.place(name, value)
+
+    def _draw(self, change: dict[str, torch.Tensor], project: Projection | None) -> None:
         """A fixed random direction, because at a stationary point no direction is better than another."""
-        if any(value.any() for value in slope.values()):
-            return slope
         generator = torch.Generator().manual_seed(0)
-        drawn = {
-            name: torch.randn(value.shape, generator=generator).to(value) for name, value in self._origin.items()
-        }
-        return project(drawn) if project else drawn
+        for value in change.values():
+            value.copy_(torch.randn(value.shape, generator=generator))
+        if project:
+            project(change)
 
     def size(self, delta: Delta) -> float:
         """Returns the norm of a change of the weights."""
@@ -229,28 +232,35 @@ class Ascent:
             return math.sqrt(squared_norm(delta))
         if self.norm is WeightNorm.ADAPTIVE:
             return math.sqrt(
-                squared_norm({name: _safe_ratio(delta[name], self._origin[name].abs()) for name in delta})
+                sum_squares(_safe_ratio(value, self._weights.origin(name).abs()) for name, value in delta.items())
             )
-        modules = _by_module(delta)
-        return max(_norm(delta, names) / max(_norm(self._origin, names), 1e-30) for names in modules.values())
+        return max(self._relative_size(delta, names) for names in _by_module(delta).values())
 
-    def _steepest(self, slope: Delta) -> dict[str, torch.Tensor]:
-        """The direction of norm `radius` along which a linear function rises most."""
-        if self.norm is WeightNorm.MODULE_RELATIVE:
-            direction: dict[str, torch.Tensor] = {}
-            for names in _by_module(slope).values():
-                factor = self.radius * _norm(self._origin, names) / max(_norm(slope, names), 1e-30)
-                direction |= {name: slope[name] * factor for name in names}
-            return direction
+    def _relative_size(self, delta: Delta, names: Sequence[str]) -> float:
+        whole = math.sqrt(sum_squares(map(self._weights.origin, names)))
+        return math.sqrt(sum_squares(delta[name] for name in names)) / max(whole, 1e-30)
+
+    def _steepest(self, slope: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Turns a gradient, in place, into a direction along which a linear function rises most."""
         if self.norm is WeightNorm.ADAPTIVE:
-            slope = {name: value * self._origin[name].square() for name, value in slope.items()}
-        return scaled(slope, self.radius / max(self.size(slope), 1e-30))
+            for name, value in slope.items():
+                value.mul_(self._weights.origin(name).square())
+        return slope
 
-    def _onto_sphere(self, delta: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Each module separately if the norm is the maximum over modules: the subspaces are products over them."""
+    def _onto_sphere(self, change: dict[str, torch.Tensor]) -> None:
+        """Scales a change in place to the radius.
+
+        Each module separately if the norm is the maximum over modules: the subspaces are products over them.
+        """
         if self.norm is WeightNorm.MODULE_RELATIVE:
-            return self._steepest(delta)
-        return scaled(delta, self.radius / max(self.size(delta), 1e-30))
+            for names in _by_module(change).values():
+                factor = self.radius / max(self._relative_size(change, names), 1e-30)
+                for name in names:
+                    change[name].mul_(factor)
+            return
+        factor = self.radius / max(self.size(change), 1e-30)
+        for value in change.values():
+            value.mul_(factor)
 
 
 def _by_module(delta: Delta) -> dict[str, list[str]]:
@@ -260,14 +270,6 @@ def _by_module(delta: Delta) -> dict[str, list[str]]:
     return modules
 
 
-def _norm(values: Delta, names: Sequence[str]) -> float:
-    return math.sqrt(squared_norm({name: values[name] for name in names}))
-
-
 def _safe_ratio(value: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     """A weight of zero cannot move in the adaptive norm."""
     return torch.where(scale > 0, value / scale.clamp_min(1e-30), torch.where(value == 0, 0.0, torch.inf))
-
-
-def _zeros(origin: Delta, delta: Delta) -> dict[str, torch.Tensor]:
-    return {name: torch.zeros_like(value) for name, value in origin.items() if name not in delta}

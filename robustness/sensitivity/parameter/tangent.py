@@ -172,13 +172,16 @@ class Tangent:
         whole = squared_norm(gradient)
         return expected / whole if whole > 0 else float("nan")
 
-    def project(self, gradient: Delta) -> dict[str, torch.Tensor]:
-        """Returns the projection, without tensors that the adapter cannot move."""
-        projected: dict[str, torch.Tensor] = {}
+    def project(self, change: Delta) -> None:
+        """Projects a change of the weights in place: tensors that the adapter cannot move become zero."""
+        fixed = set(change)
         for part in self.parts:
-            values = part.project([gradient[name] for name in part.names])
-            projected.update(zip(part.names, values, strict=True))
-        return projected
+            fixed -= set(part.names)
+            projected = part.project([change[name] for name in part.names])
+            for name, value in zip(part.names, projected, strict=True):
+                change[name].copy_(value)
+        for name in fixed:
+            change[name].zero_()
 
     def projected_square(self, gradient: Delta) -> float:
         """Returns the projection's squared norm."""
@@ -325,5 +328,5 @@ def _column_space(matrix: torch.Tensor) -> torch.Tensor:
     return basis
 
 
-Projection = Callable[[Delta], dict[str, torch.Tensor]]
-"""Projects onto a subspace of the parameters."""
+Projection = Callable[[Delta], None]
+"""Projects a change of the parameters onto a subspace, in place."""

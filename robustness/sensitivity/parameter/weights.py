@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self, final
@@ -56,49 +56,75 @@ def block_matrices(model: Any) -> dict[str, tuple[torch.nn.Parameter, Storage]]:
 
 @final
 class WeightSpace:
-    """Parameters that can be differentiated and moved inside `with`; restored afterwards."""
+    """Parameters that can be differentiated and moved inside `with`; restored afterwards, to the last bit.
+
+    Beside the parameters it holds one gradient, and one copy of those that have moved: their originals. It holds no
+    change of the weights: that is the difference of both, computed when needed, and so as the model computed with it.
+    """
 
     def __init__(self, parameters: Mapping[str, torch.nn.Parameter]) -> None:
         self.parameters = parameters
         self.dimension = sum(value.numel() for value in parameters.values())
-        self._wanted: dict[str, bool] = {}
+        self._before: dict[str, tuple[bool, torch.Tensor | None]] = {}
         self._originals: dict[str, torch.Tensor] = {}
 
     def __enter__(self) -> Self:
-        self._wanted = {name: value.requires_grad for name, value in self.parameters.items()}
+        self._before = {name: (value.requires_grad, value.grad) for name, value in self.parameters.items()}
         for value in self.parameters.values():
             value.requires_grad_(True)
+            value.grad = None
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self.restore()
+        for name, value in self.parameters.items():
+            wanted, value.grad = self._before[name]
+            value.requires_grad_(wanted)
+
+    @property
+    def slope(self) -> dict[str, torch.Tensor]:
+        """The gradient, zero for weights without effect; it may be overwritten, and `clear` keeps its tensors."""
+        for value in self.parameters.values():
+            if value.grad is None:
+                value.grad = torch.zeros_like(value)
+        return {name: value.grad for name, value in self.parameters.items() if value.grad is not None}
+
+    def clear(self) -> None:
+        """Sets the gradient to zero."""
+        for value in self.parameters.values():
+            if value.grad is not None:
+                value.grad.zero_()
+
+    def add_slope(self, function: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """Returns a scalar function of the weights, and adds its gradient to `slope`."""
+        with torch.enable_grad():
+            value = function()
+            if value.requires_grad:
+                torch.autograd.backward(value, inputs=list(self.parameters.values()))
+        return value.detach()
+
+    def origin(self, name: str) -> torch.Tensor:
+        """Returns a parameter's original value."""
+        return self._originals[name] if name in self._originals else self.parameters[name].detach()
+
+    def offset(self, name: str) -> torch.Tensor:
+        """Returns how far a parameter is from its original value, as a new tensor."""
+        return self.parameters[name].detach() - self.origin(name)
+
+    def place(self, name: str, change: torch.Tensor) -> None:
+        """Sets a parameter to its original value plus a change."""
+        value = self.parameters[name].data
+        if name not in self._originals:
+            self._originals[name] = value.clone()
+        torch.add(self._originals[name], change, out=value)
+
+    def restore(self) -> None:
+        """Sets all parameters to their original values, and frees the copy."""
         for name, original in self._originals.items():
             self.parameters[name].data.copy_(original)
         self._originals.clear()
-        for name, value in self.parameters.items():
-            value.requires_grad_(self._wanted[name])
-
-    def place(self, delta: Delta) -> None:
-        """Sets the weights to the original ones plus delta."""
-        if not self._originals:
-            self._originals = {name: value.detach().clone() for name, value in self.parameters.items()}
-        for name, value in self.parameters.items():
-            if name in delta:
-                torch.add(self._originals[name], delta[name], out=value.data)
-            else:
-                value.data.copy_(self._originals[name])
-
-    def gradient(self, function: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Returns a scalar function of the weights and its gradient; zero for weights without effect."""
-        with torch.enable_grad():
-            value = function()
-            gradients = torch.autograd.grad(value, list(self.parameters.values()), allow_unused=True)
-        named = zip(self.parameters.items(), gradients, strict=True)
-        return value.detach(), {
-            name: torch.zeros_like(parameter) if gradient is None else gradient
-            for (name, parameter), gradient in named
-        }
 
 
 @contextmanager
@@ -120,23 +146,21 @@ def squared_norm(delta: Delta) -> float:
     >>> squared_norm({"a": torch.tensor([3.0]), "b": torch.tensor([[4.0]])})
     25.0
     """
-    return float(
-        sum(value.double().square().sum() if value.numel() < 1e4 else _square(value) for value in delta.values())
-    )
+    return sum_squares(delta.values())
 
 
-def inner_product(left: Delta, right: Delta) -> float:
-    """Returns the inner product over the tensors that both have.
+def sum_squares(tensors: Iterable[torch.Tensor]) -> float:
+    """Returns the sum of all numbers' squares; takes the tensors one after the other."""
+    return float(sum(value.double().square().sum() if value.numel() < 1e4 else _square(value) for value in tensors))
 
-    >>> inner_product({"a": torch.tensor([3.0, 1.0])}, {"a": torch.tensor([2.0, 4.0]), "b": torch.tensor([1.0])})
+
+def inner_product(left: torch.Tensor, right: torch.Tensor) -> float:
+    """Returns the inner product of two tensors of one shape.
+
+    >>> inner_product(torch.tensor([3.0, 1.0]), torch.tensor([2.0, 4.0]))
     10.0
     """
-    return sum(float(torch.dot(left[name].flatten(), right[name].flatten())) for name in left if name in right)
-
-
-def scaled(delta: Delta, factor: float) -> dict[str, torch.Tensor]:
-    """Returns delta times a number."""
-    return {name: value * factor for name, value in delta.items()}
+    return float(torch.dot(left.flatten(), right.flatten()))
 
 
 def _square(value: torch.Tensor) -> torch.Tensor:

@@ -13,10 +13,10 @@ from robustness.sensitivity.measurement import Kind, MeasurementStatus
 from robustness.sensitivity.parameter import curvature
 from robustness.sensitivity.parameter.curvature import (
     Curvature,
+    Restricted,
     extreme_eigenvalues,
     hessian_product,
     hutchinson,
-    projected,
 )
 from robustness.sensitivity.parameter.weights import WeightSpace, block_parameters
 from robustness.sensitivity.probe import Unsupported
@@ -41,14 +41,20 @@ def logistic() -> tuple[WeightSpace, EmbeddedBatch, np.ndarray]:
     return WeightSpace({"w": weight}), batch, exact
 
 
+def multiply(product: curvature.Product, vector: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    found = {name: torch.zeros_like(value) for name, value in vector.items()}
+    product(vector, found)
+    return found
+
+
 def test_the_product_is_the_closed_form_of_logistic_regression(logistic: Any) -> None:
     weights, batch, exact = logistic
     vector = np.random.default_rng(1).normal(size=6)
 
     with weights:
-        whole = hessian_product(weights, [batch])({"w": torch.from_numpy(vector)})["w"].numpy()
+        whole = multiply(hessian_product(weights, [batch]), {"w": torch.from_numpy(vector)})["w"].numpy()
         halves = [batch.select(torch.arange(7)), batch.select(torch.arange(7, 20))]
-        summed = hessian_product(weights, halves)({"w": torch.from_numpy(vector)})["w"].numpy()
+        summed = multiply(hessian_product(weights, halves), {"w": torch.from_numpy(vector)})["w"].numpy()
 
     assert whole == pytest.approx(exact @ vector, rel=1e-9)
     assert summed == pytest.approx(whole, rel=1e-9)
@@ -59,8 +65,8 @@ def test_lanczos_ends_at_the_extreme_eigenvalues_and_never_beyond(logistic: Any)
     values = np.linalg.eigvalsh(exact)
 
     with weights:
-        product = hessian_product(weights, [batch])
-        found = [extreme_eigenvalues(product, weights.parameters, steps) for steps in (1, 2, 3, 6)]
+        hessian = Restricted(hessian_product(weights, [batch]), weights.parameters)
+        found = [extreme_eigenvalues(hessian, steps) for steps in (1, 2, 3, 6)]
 
     highs = [each.high for each in found]
     assert highs == sorted(highs) and all(high <= values[-1] + 1e-12 for high in highs)
@@ -72,9 +78,9 @@ def test_a_residual_is_the_ritz_pairs_own_and_an_eigenvalue_lies_within_it(logis
     weights, batch, exact = logistic
     steps = 3
     with weights:
-        product = hessian_product(weights, [batch])
-        found = extreme_eigenvalues(product, weights.parameters, steps)
-        start = product(curvature._signs(weights.parameters, seed=0))["w"].numpy()
+        hessian = Restricted(hessian_product(weights, [batch]), weights.parameters)
+        found = extreme_eigenvalues(hessian, steps)
+        start = multiply(hessian.product, hessian.signs(seed=0))["w"].numpy()
 
     krylov = np.stack([np.linalg.matrix_power(exact, power) @ start for power in range(steps)], axis=1)
     basis = np.linalg.qr(krylov)[0]
@@ -87,34 +93,20 @@ def test_a_residual_is_the_ritz_pairs_own_and_an_eigenvalue_lies_within_it(logis
         assert np.abs(np.linalg.eigvalsh(exact) - value).min() <= error + 1e-12
 
 
-def test_the_model_runs_once_for_any_number_of_products(logistic: Any) -> None:
-    weights, batch, _ = logistic
-    calls = []
-
-    def forward(points: torch.Tensor, inputs: Any) -> torch.Tensor:
-        calls.append(len(points))
-        return batch.forward(points, inputs)
-
-    with weights:
-        product = hessian_product(weights, [replace(batch, forward=forward)])
-        extreme_eigenvalues(product, weights.parameters, 4)
-
-    assert calls == [20]
-
-
 def test_a_projection_interlaces_and_hutchinsons_mean_is_the_trace(logistic: Any) -> None:
     weights, batch, exact = logistic
     mask = torch.tensor([1.0, 1, 1, 0, 0, 0], dtype=torch.float64)
 
     with weights:
-        whole = hessian_product(weights, [batch])
-        inside = projected(whole, weights.parameters, lambda d: {"w": d["w"] * mask})
-        high = extreme_eigenvalues(inside, weights.parameters, 6).high
-        draws = np.array(hutchinson(whole, weights.parameters, 400))
+        whole = Restricted(hessian_product(weights, [batch]), weights.parameters)
+        inside = replace(whole, project=lambda change: change["w"].mul_(mask))
+        high = extreme_eigenvalues(inside, 6).high
+        draws, within = (np.array(hutchinson(each, 400)) for each in (whole, inside))
 
     assert high == pytest.approx(np.linalg.eigvalsh(exact[:3, :3])[-1], rel=1e-6)
     assert high <= np.linalg.eigvalsh(exact)[-1]
     assert abs(draws.mean() - np.trace(exact)) < 4 * draws.std() / 20
+    assert abs(within.mean() - np.trace(exact[:3, :3])) < 4 * within.std() / 20
 
 
 def test_a_models_product_is_symmetric_and_its_scores_stay(tiny: Any, victims: Any, examples: Any) -> None:
@@ -131,7 +123,7 @@ def test_a_models_product_is_symmetric_and_its_scores_stay(tiny: Any, victims: A
                 for _ in range(2)
             )
             product = hessian_product(weights, [batch])
-            left, right = curvature._dot(product(v), u), curvature._dot(product(u), v)
+            left, right = curvature._dot(multiply(product, v), u), curvature._dot(multiply(product, u), v)
 
     assert torch.allclose(before, during, atol=1e-5)
     assert left == pytest.approx(right, rel=1e-3)
