@@ -126,7 +126,7 @@ class RunBench:
         """Checks a checkpoint's weights, once.
 
         Raises:
-            CheckpointError: its weights here are not those that the driver has seen.
+            CheckpointError: its weights here differ from the weights that the driver has seen.
         """
         expected = self._weights.pop(name, None)
         folder = self.arms.checkpoint(name).folder

@@ -66,7 +66,7 @@ class Schedule:
         """Cells of the current stage without all outcomes."""
 
     def book(self, cutting: Cutting | None) -> list[Booking]:
-        """Returns the jobs that are ready at the start; those that wait follow from `Booking.finish`.
+        """Returns the jobs that are ready at the start; waiting jobs follow from `Booking.finish`.
 
         Args:
             cutting: for workers; None in one process.

@@ -105,7 +105,7 @@ def hessian_product(weights: WeightSpace, batches: Sequence[EmbeddedBatch]) -> P
     """Returns the product with H, the Hessian of the mean cross-entropy over the batches, at the current weights.
 
     H v is the gradient of <g, v>, g the loss's gradient. Each tensor of g is freed as soon as its inner product with
-    v is known, so that one product holds only v and the sum: the model runs again for each.
+    v is known. So one product holds only v and the sum, and the model runs again for each tensor.
     """
     parameters = list(weights.parameters.values())
     count = sum(len(batch.labels) for batch in batches)

@@ -58,7 +58,7 @@ def block_matrices(model: Any) -> dict[str, tuple[torch.nn.Parameter, Storage]]:
 class WeightSpace:
     """Parameters that can be differentiated and moved inside `with`; restored afterwards, to the last bit.
 
-    Beside the parameters it holds one gradient, and one copy of those that have moved: their originals. It holds no
+    Beside the parameters it holds one gradient, and one copy of the moved parameters: their originals. It holds no
     change of the weights: that is the difference of both, computed when needed, and so as the model computed with it.
     """
 
