@@ -57,3 +57,15 @@ def foresee(plan: Plan | Draft, *, pilot: str | Path | None = None) -> tuple[str
 
     read = plan if isinstance(plan, Draft) else draft(plan)
     return tuple(foresee_draft(read, None if pilot is None else Path(expand(pilot))))
+
+
+def describe_peak(plan: Plan | Draft) -> tuple[str, ...]:
+    """Returns lines that say how much memory a plan needs on its device at its peak, and for what.
+
+    Raises:
+        RobustnessError: a test set that cannot be read, or no pair whose checkpoints can be.
+    """
+    from robustness.runs.planning.peak import describe_peak as describe  # imports torch
+    from robustness.runs.planning.rows import Draft
+
+    return tuple(describe(plan if isinstance(plan, Draft) else draft(plan)))

@@ -48,6 +48,8 @@ def foretell(plan: Any, like: Path | None, tflops: float | None) -> None:
         stdout.print(tabulate(estimate))
         for line in estimate.describe(rate):
             stdout.tell(line)
+    for line in dry_run.describe_peak(draft):
+        stdout.tell(line, indent="    ")
     for line in dry_run.foresee(draft, pilot=like):
         stdout.tell(line, indent="    ")
 

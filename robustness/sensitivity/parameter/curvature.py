@@ -55,6 +55,8 @@ class Curvature:
     """Random sign vectors of the trace's estimate."""
     space: Space = Space.PARAMETER
     needs: ClassVar[frozenset[Ability]] = frozenset({Ability.SCORES})
+    copies: ClassVar[int] = 3
+    """Copies of the blocks' weights beside the model: the gradient, and two vectors."""
 
     def measure(self, subject: Subject) -> Iterable[Reading]:
         """See Probe."""

@@ -64,6 +64,8 @@ class ParameterMargin:
     steps: PositiveInt
     space: Space = Space.PARAMETER
     needs: ClassVar[frozenset[Ability]] = frozenset({Ability.SCORES})
+    copies: ClassVar[int] = 2
+    """Copies of the blocks' weights beside the model: the gradient, and the originals."""
 
     def measure(self, subject: Subject) -> Iterable[Reading]:
         """See Probe."""

@@ -58,6 +58,8 @@ class Reachability:
     """Steps of the attack that finds the adversarial points."""
     space: Space = Space.PARAMETER
     needs: ClassVar[frozenset[Ability]] = frozenset({Ability.SCORES})
+    copies: ClassVar[int] = 2
+    """Copies of the blocks' weights beside the model: the gradient, and the sum over examples."""
 
     def measure(self, subject: Subject) -> Iterable[Reading]:
         """See Probe."""

@@ -33,6 +33,8 @@ class WeightRounding:
     bits: Annotated[tuple[Annotated[int, Field(ge=2, le=16)], ...], Field(min_length=1)]
     space: Space = Space.PARAMETER
     needs: ClassVar[frozenset[Ability]] = frozenset({Ability.SCORES})
+    copies: ClassVar[int] = 1
+    """Copies of the blocks' matrices beside the model: the originals."""
 
     def measure(self, subject: Subject) -> Iterable[Reading]:
         """See Probe."""

@@ -78,6 +78,8 @@ class Sharpness:
     """Whether to search subspaces in the adaptive norm too, where bounds are loose."""
     space: Space = Space.PARAMETER
     needs: ClassVar[frozenset[Ability]] = frozenset({Ability.SCORES})
+    copies: ClassVar[int] = 2
+    """Copies of the blocks' weights beside the model: the gradient, and the originals."""
 
     @property
     def radii(self) -> dict[WeightNorm, float]:
