@@ -26,7 +26,7 @@ from robustness.stats.paired import mcnemar_exact, mcnemar_mid_p
 from robustness.stats.power import detectable_by_estimate, detectable_difference, rarer_share
 from robustness.stats.prediction import Prediction, auc, rank_correlation
 from robustness.stats.signed import paired_permutation
-from robustness.stats.trends import Fit, Slope, Trend, judge_trend, slope_over_seeds
+from robustness.stats.trends import Fit, Slope, Trend, curvature_over_seeds, judge_trend, slope_over_seeds
 from robustness.stats.verdicts import (
     CANDIDATE_FRAGILE,
     REFERENCE_FRAGILE,
@@ -62,6 +62,7 @@ __all__ = [
     "binary_f1",
     "bootstrap_f1_interval",
     "bootstrap_mean_interval",
+    "curvature_over_seeds",
     "detectable_by_estimate",
     "detectable_difference",
     "difference_over_seeds",

@@ -136,6 +136,36 @@ def slope_over_seeds(values: ArrayLike, doses: ArrayLike, seeds: ArrayLike, *, e
     return _finished(slope, Part(float(rest @ rest) / df / spread, df), examples, fit=Fit.WITHIN_SEEDS)
 
 
+def curvature_over_seeds(values: ArrayLike, doses: ArrayLike, seeds: ArrayLike) -> Estimate:
+    r"""Returns $\gamma$ of $y_{sd} = a_s + \beta x_d + \gamma x_d^2 + e_{sd}$ by least squares, with Student's t.
+
+    Below 0, a further unit of dose helps less than the one before. It has no estimate with fewer than four doses or
+    three seeds, or where nothing varies.
+
+    Raises:
+        ValueError: The shapes differ.
+
+    >>> values = [0, 3, 4, 3.1, 1, 4, 5, 4, 0, 3, 4, 3]
+    >>> curve = curvature_over_seeds(values, [0, 1, 2, 3] * 3, np.repeat([0, 1, 2], 4))
+    >>> round(curve.difference, 1)
+    -1.0
+    """
+    y, x, (names, seed) = number_column(values), number_column(doses), _coded(seeds)
+    require_equal_shapes(y, x, seed)
+    df = len(y) - len(names) - 2
+    if len(names) < MIN_SEEDS or len(np.unique(x)) < MIN_DOSES + 1 or df < 1 or not np.isfinite(y).all():
+        return NO_ESTIMATE
+    centred = x - x.mean()
+    design = np.column_stack([_within(centred, seed), _within(centred**2, seed)])
+    within = _within(y, seed)
+    found, _, rank, _ = np.linalg.lstsq(design, within, rcond=None)
+    rest = within - design @ found
+    if rank < 2 or float(rest @ rest) <= 1e-20 * max(1.0, float(y @ y)):
+        return NO_ESTIMATE
+    variance = float(rest @ rest) / df * float(np.linalg.inv(design.T @ design)[1, 1])
+    return Estimate(float(found[1]), float(found[1]), (Part(variance, df),), math.inf)
+
+
 def _finished(
     slope: float, training: Part, examples: Part | None, *, fit: Fit = Fit.SLOPES_PER_SEED, own: bool = False
 ) -> Slope:

@@ -10,7 +10,7 @@ from scipy.special import stdtrit
 
 from robustness.stats.estimates import Estimate, Part
 from robustness.stats.monotone import monotone_trend
-from robustness.stats.trends import Fit, Slope, Trend, judge_trend, slope_over_seeds
+from robustness.stats.trends import Fit, Slope, Trend, curvature_over_seeds, judge_trend, slope_over_seeds
 
 DOSES, SEEDS = np.tile(np.arange(5.0), 3), np.repeat(np.arange(3), 5)
 
@@ -122,6 +122,25 @@ def test_units_scale_the_slope(factor: float) -> None:
 
     assert scaled.estimate.difference == pytest.approx(plain.estimate.difference * factor)
     assert scaled.fit is plain.fit
+
+
+def test_curvature_is_least_squares_with_an_intercept_of_each_seed() -> None:
+    api = pytest.importorskip("statsmodels.api")
+    values = drawn(4) - 0.2 * DOSES**2
+    design = np.column_stack([DOSES**2, DOSES, SEEDS[:, None] == np.unique(SEEDS)])
+    expected = api.OLS(values, design.astype(float)).fit()
+
+    found = curvature_over_seeds(values, DOSES, SEEDS)
+
+    assert (found.difference, found.error) == pytest.approx((expected.params[0], expected.bse[0]))
+    assert found.parts[0].df == expected.df_resid == 10
+
+
+def test_three_doses_have_no_curvature() -> None:
+    kept = DOSES < 3
+
+    assert math.isnan(curvature_over_seeds(drawn(4)[kept], DOSES[kept], SEEDS[kept]).difference)
+    assert math.isnan(curvature_over_seeds(np.ones(15), DOSES, SEEDS).difference)
 
 
 def slope_of(value: float, error: float) -> Slope:

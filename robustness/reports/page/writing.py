@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Sequence
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from robustness.reports.page.divergent_examples import explain_none
 from robustness.reports.page.first_screen.screen import build_first_screen
 from robustness.reports.page.heatmaps import accuracy_maps, transfer_maps
+from robustness.reports.page.rendering import asset, environment, script_digest
 from robustness.reports.page.sections.budgets import describe_budgets
 from robustness.reports.page.sections.paper import describe_paper
 from robustness.reports.page.sections.provenance import describe_provenance
@@ -24,10 +20,9 @@ from robustness.reports.page.sections.subgroups import describe_subgroups
 from robustness.reports.page.sections.texts import describe_texts
 from robustness.reports.summaries.arms import arms_of_pair, arms_of_run
 from robustness.reports.summaries.summary import summarise_run
-from robustness.reports.summaries.wording import bind, capital, join_words
+from robustness.reports.summaries.wording import capital, join_words
 from robustness.reports.tables.columns import Table
 from robustness.reports.tables.missing import count_missing_probes, find_missing
-from robustness.reports.visible import visible
 from robustness.runs.storage.record import RunRecord
 
 FILE_NAME = "report.html"
@@ -51,15 +46,15 @@ def write_page(
         replays: Answers to texts found on the partner: source, target, testset, attack, example_id, prediction.
         disagreements: Where gradients point another way than adversarial distances, a sentence each.
     """
-    style = "".join(map(_asset, ("page.css", "first_screen.css", "below.css")))
-    script, answers = _asset("page.js"), summarise_run(tables[Table.PAIRS], record)
+    style = "".join(map(asset, ("page.css", "first_screen.css", "below.css")))
+    script, answers = asset("page.js"), summarise_run(tables[Table.PAIRS], record)
     page = (
-        _environment()
+        environment()
         .get_template("page.html")
         .render(
             style=Markup(style),
             script=Markup(script),
-            script_hash=Markup(_hash(script)),
+            script_hash=Markup(script_digest(script)),
             title=_title(record),
             answers=answers,
             screen=build_first_screen(record, tables, replays, answers, folder),
@@ -110,33 +105,6 @@ def _sections(
         "sensitivity": describe_sensitivity(tables, shown, disagreements, record),
         "provenance": describe_provenance(folder, record, tables, find_missing(examples, record)),
     }
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("robustness.reports.page"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_finalize,
-        trim_blocks=True,
-    )
-    environment.filters["bind"] = bind
-    return environment
-
-
-def _finalize(value: object) -> object:
-    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-@cache
-def _asset(name: str) -> str:
-    return (files("robustness.reports.page") / "templates" / name).read_text(encoding="utf-8")
-
-
-def _hash(script: str) -> str:
-    """The page's policy lets this script run and no other."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def _pairs_left_out(record: RunRecord) -> str:

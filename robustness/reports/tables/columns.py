@@ -53,14 +53,14 @@ class Column:
         return self.unit is None
 
 
-def _columns(declaration: str) -> tuple[Column, ...]:
-    """Reads "name" (text) or "name:unit" (number), separated by blanks."""
+def declare_columns(declaration: str) -> tuple[Column, ...]:
+    """Returns columns declared as "name" (text) or "name:unit" (number), separated by blanks."""
     pairs = (word.partition(":") for word in declaration.split())
     return tuple(Column(name, unit or None) for name, _, unit in pairs)
 
 
 COLUMNS: dict[Table, tuple[Column, ...]] = {
-    Table.EXAMPLES: _columns(
+    Table.EXAMPLES: declare_columns(
         "checkpoint adaptation task train_seed:seed testset provenance attack attack_digest seed:seed example_id "
         "group_id clean_correct:truth correct:truth clean_quality:fraction quality:fraction clean_response response "
         "gold status queries:count forwards:count decodes:count modified_words:count modified_share:fraction "
@@ -68,11 +68,11 @@ COLUMNS: dict[Table, tuple[Column, ...]] = {
         "backwards:count zero_gradients:count goal method construction original_gold label_entropy:bits "
         "generated_tokens:count cut:truth answer_marked correct_marked:truth answer_last correct_last:truth"
     ),
-    Table.TESTSETS: _columns(
+    Table.TESTSETS: declare_columns(
         "checkpoint adaptation task testset provenance metric aggregation n:count n_errored:count value:fraction "
         "low:fraction high:fraction"
     ),
-    Table.ATTACKS: _columns(
+    Table.ATTACKS: declare_columns(
         "checkpoint adaptation method train_seed:seed trainable_parameters:count task testset attack n:count "
         "n_skipped:count n_errored:count clean_accuracy:fraction robust_accuracy:fraction "
         "robust_accuracy_low:fraction robust_accuracy_high:fraction attack_success_rate:fraction "
@@ -80,7 +80,7 @@ COLUMNS: dict[Table, tuple[Column, ...]] = {
         "mean_modified_share:fraction mean_similarity:fraction seconds:seconds goal n_left_out:count "
         "clean_quality:fraction quality:fraction decodes:count generated_tokens:count n_cut:count"
     ),
-    Table.PAIRS: _columns(
+    Table.PAIRS: declare_columns(
         "pair contrast base reference candidate method task testset attack metric population n:count "
         "reference_value:fraction candidate_value:fraction difference:fraction low:fraction high:fraction "
         "drop_difference:fraction drop_low:fraction drop_high:fraction test p_value:probability "
@@ -89,47 +89,47 @@ COLUMNS: dict[Table, tuple[Column, ...]] = {
         "example_sd:fraction interaction_sd:fraction seed_share:fraction family n_left_out:count reason "
         "noise_floor:fraction"
     ),
-    Table.TRANSFER: _columns(
+    Table.TRANSFER: declare_columns(
         "source target testset attack n:count transfer_rate:fraction low:fraction high:fraction"
     ),
-    Table.CURVES: _columns(
+    Table.CURVES: declare_columns(
         "checkpoint testset attack budget_kind budget:amount robust_accuracy:fraction low:fraction high:fraction"
     ),
-    Table.FRAGILITY: _columns(
+    Table.FRAGILITY: declare_columns(
         "pair where what difference:fraction low:fraction high:fraction p_adjusted:probability verdict testset "
         "attack n:count reference_value:fraction candidate_value:fraction test p_value:probability "
         "detectable:fraction reason noise_floor:fraction"
     ),
-    Table.SURVIVAL: _columns(
+    Table.SURVIVAL: declare_columns(
         "pair testset attack reference_n:count candidate_n:count reference_median:queries candidate_median:queries "
         "statistic:normal-score test p_value:probability n:count"
     ),
-    Table.PREDICTIONS: _columns(
+    Table.PREDICTIONS: declare_columns(
         "checkpoint testset probe quantity attack n:count auc:fraction low:fraction high:fraction "
         "rank_correlation:correlation kind norm radius:amount scope n_broken:count n_left_out:count effort "
         "sigma:amount"
     ),
-    Table.SENSITIVITY: _columns(
+    Table.SENSITIVITY: declare_columns(
         "checkpoint adaptation task testset probe space target kind norm radius:amount alpha:probability status "
         "n:count value:amount low:amount high:amount forwards:count backwards:count seconds:seconds quantity unit "
         "aggregate direction n_errored:count reason scope sigma:amount"
     ),
-    Table.SENSITIVITY_EXAMPLES: _columns(
+    Table.SENSITIVITY_EXAMPLES: declare_columns(
         "checkpoint testset probe example_id group_id target kind norm radius:amount status value:amount quantity "
         "unit reason scope alpha:probability sigma:amount"
     ),
-    Table.SENSITIVITY_PAIRS: _columns(
+    Table.SENSITIVITY_PAIRS: declare_columns(
         "pair probe quantity kind norm radius:amount scope n:count reference_value:amount candidate_value:amount "
         "ratio:ratio low:amount high:amount p_adjusted:probability direction testset layer:depth module comparison "
         "difference:amount test p_value:probability n_left_out:count larger_values unit target alpha:probability "
         "reason sigma:amount status"
     ),
-    Table.BRACKETS: _columns(
+    Table.BRACKETS: declare_columns(
         "checkpoint testset example_id group_id layer:depth module of lower upper lower_kind upper_kind "
         "lower_value:amount upper_value:amount ratio:ratio norm radius:amount scope unit target alpha:probability "
         "status reason"
     ),
-    Table.LAYERS: _columns(
+    Table.LAYERS: declare_columns(
         "checkpoint layer:depth module probe kind value:amount testset quantity unit norm n:count status reason scope"
     ),
 }

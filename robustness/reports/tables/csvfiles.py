@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyarrow import csv as arrow_csv
 
-from robustness.reports.tables.columns import COLUMNS, Table
+from robustness.reports.tables.columns import COLUMNS, Column, Table
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """What spreadsheets read as the start of a formula, full-width forms included."""
@@ -60,12 +61,17 @@ def number_text(value: float) -> str:
 
 def write_table(frame: pd.DataFrame, table: Table, path: Path) -> None:
     """Writes one table in one step."""
+    write_columns(frame, COLUMNS[table], path)
+
+
+def write_columns(frame: pd.DataFrame, columns: Sequence[Column], path: Path) -> None:
+    """Writes these columns of a table in one step."""
     draft = path.with_suffix(".csv.part")
     with draft.open("wb") as stream:
-        stream.write((",".join(f'"{column.name}"' for column in COLUMNS[table]) + "\n").encode())
+        stream.write((",".join(f'"{column.name}"' for column in columns) + "\n").encode())
         for start in range(0, len(frame), CHUNK):
             part = frame.iloc[start : start + CHUNK]
-            fields = [_fields(part[column.name], is_text=column.is_text) for column in COLUMNS[table]]
+            fields = [_fields(part[column.name], is_text=column.is_text) for column in columns]
             stream.write(_lines(fields))
     draft.replace(path)
 
@@ -114,4 +120,29 @@ def read_table(table: Table, path: Path) -> pd.DataFrame:
             frame[column.name] = cells.map(restore).where(cells != "", None)
         else:
             frame[column.name] = pd.to_numeric(cells.where(cells != "", None))
+    return frame
+
+
+def read_columns(table: Table, path: Path, names: Sequence[str]) -> pd.DataFrame:
+    """Reads some columns of a table back, as `read_table` does; a million rows in seconds.
+
+    Texts are categories: most repeat. Empty cells are missing.
+    """
+    texts = {column.name: column.is_text for column in COLUMNS[table]}
+    types = {name: pa.dictionary(pa.int32(), pa.string()) if texts[name] else pa.float64() for name in names}
+    found = arrow_csv.read_csv(
+        path,
+        parse_options=arrow_csv.ParseOptions(newlines_in_values=True),
+        convert_options=arrow_csv.ConvertOptions(
+            include_columns=list(names),
+            column_types=types,
+            null_values=[""],
+            strings_can_be_null=True,
+        ),
+    )
+    frame: pd.DataFrame = found.unify_dictionaries().to_pandas()
+    for name in names:
+        if texts[name]:
+            categories = frame[name].cat.categories
+            frame[name] = frame[name].cat.rename_categories({each: restore(each) for each in categories})
     return frame

@@ -1,0 +1,258 @@
+"""The answers of a study as sentences, by rule."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from robustness.reports.comparisons.methods import FULL
+from robustness.reports.studies.folder import Matching, Study
+from robustness.reports.studies.measures import Measure
+from robustness.reports.studies.properties import PropertyCorrelation
+from robustness.reports.studies.scores import POOLED, StudyScores
+from robustness.reports.studies.topics import Topic
+from robustness.reports.studies.trends import Dose, DoseTrend
+from robustness.reports.summaries.wording import join_words, points, signed, span
+from robustness.stats import Interval, Trend, Verdict
+from robustness.stats.trends import MIN_DOSES, MIN_SEEDS
+
+MOST_NAMED = 6
+"""Methods that a sentence names."""
+WORDS = {
+    Verdict.PEFT_MORE_FRAGILE: "more fragile than full fine-tuning",
+    Verdict.FULL_MORE_FRAGILE: "less fragile than full fine-tuning",
+    Verdict.LESS_ACCURATE: "different in clean accuracy, which explains the difference under attack",
+    Verdict.EQUIVALENT: "equivalent to full fine-tuning within 2 points",
+    Verdict.INCONCLUSIVE: "not distinguished from full fine-tuning",
+}
+MEASURES = {
+    Measure.ROBUST: "robust accuracy",
+    Measure.CLEAN: "clean accuracy",
+    Measure.EFFORT: "the effort to break",
+    Measure.DISTANCE: "the adversarial distance",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StudyAnswers:
+    """What a study says, by question."""
+
+    methods: tuple[str, ...]
+    """Every method against full fine-tuning."""
+    doses: tuple[str, ...]
+    """Trends over parameters and rows."""
+    floor: tuple[str, ...]
+    topics: tuple[str, ...]
+    properties: tuple[str, ...]
+    caveats: tuple[str, ...]
+    """What a reader must know before any number."""
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """All, in their order on a terminal."""
+        return (*self.methods, *self.doses, *self.floor, *self.topics, *self.properties, *self.caveats)
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What the sentences are made from."""
+
+    study: Study
+    scores: StudyScores
+    table: pd.DataFrame
+    trends: tuple[DoseTrend, ...]
+    topics: tuple[Topic, ...]
+    properties: tuple[PropertyCorrelation, ...]
+
+
+def answer_study(found: Findings) -> StudyAnswers:
+    """Returns the answers; every number in them is a table's."""
+    return StudyAnswers(
+        methods=tuple(_on_methods(found)),
+        doses=tuple(_on_doses(found)),
+        floor=tuple(_on_floor(found)),
+        topics=tuple(map(say_topic, found.topics)),
+        properties=tuple(_on_properties(found.properties)),
+        caveats=tuple(_caveats(found)),
+    )
+
+
+def _on_methods(found: Findings) -> Iterator[str]:
+    for block in found.scores.blocks:
+        rows = _pooled_rows(found.table, block.task, block.rows, block.matching)
+        rows = rows[(rows["family"] != FULL) & rows["verdict"].notna()]
+        if rows.empty:
+            continue
+        parts = []
+        for verdict in WORDS:
+            mine = rows[rows["verdict"] == verdict]
+            if len(mine):
+                verb = "is" if len(mine) == 1 else "are"
+                parts.append(f"{_named(mine)} {verb} {WORDS[verdict]}")
+        first = rows.iloc[0]
+        over = f"{int(first['n']):,} examples, all test sets and attacks as one"
+        yield f"On {block.label} ({over}): {'; '.join(parts)}."
+
+
+def _named(rows: pd.DataFrame) -> str:
+    words = [
+        f"{row.method} ({signed(row.difference)} points, {span(row.low, row.high)})" for row in rows.itertuples()
+    ]
+    more = len(words) - MOST_NAMED
+    return join_words([*words[:MOST_NAMED], *([f"{more} more"] if more > 0 else [])])
+
+
+def _pooled_rows(table: pd.DataFrame, task: str, rows: float, matching: Matching) -> pd.DataFrame:
+    is_rows = table["rows"].isna() if math.isnan(rows) else table["rows"] == rows
+    return table[(table["task"] == task) & is_rows & (table["matching"] == matching) & (table["testset"] == POOLED)]
+
+
+def _on_doses(found: Findings) -> Iterator[str]:
+    """The primary measure in full; the others of a series in one sentence."""
+    pooled = [each for each in found.trends if each.measured.is_pooled]
+    for series in dict.fromkeys(each.series for each in pooled):
+        mine = [each for each in pooled if each.series == series]
+        primary = [each for each in mine if each.measured.measure is Measure.ROBUST]
+        others = [each for each in mine if each.measured.measure is not Measure.ROBUST]
+        yield from map(say_trend, primary)
+        if others and primary:
+            yield f"Beside it: {'; '.join(map(_what, others))}."
+
+
+def say_trend(trend: DoseTrend) -> str:
+    """Returns the sentence on a trend."""
+    return f"On {_where(trend)}: {_what(trend)}, in {_size(trend)}."
+
+
+def _what(trend: DoseTrend) -> str:
+    measure, dose = MEASURES[trend.measured.measure], name_dose(trend)
+    slope = trend.slope.estimate
+    if trend.verdict in (Trend.RISES, Trend.FALLS):
+        interval = slope.interval()
+        return (
+            f"{measure} {trend.verdict} with {dose}, by {_amount(trend, abs(slope.difference))} per doubling of "
+            f"{_doubled(trend)} ({_ends(trend, interval)})"
+        )
+    if trend.verdict is Trend.LEVEL:
+        return f"{measure} stays level over {dose}: over the whole range it changes by at most 2 points"
+    if trend.verdict is Trend.NO_TREND:
+        detectable = trend.slope.detectable()
+        return (
+            f"no trend of {measure} over {dose}; a trend of {_amount(trend, detectable)} per doubling of "
+            f"{_doubled(trend)} would have been found"
+        )
+    if len(trend.measured.values) and np.ptp(trend.measured.values) == 0 and trend.edge is None:
+        return f"{measure} is the same at every {dose}"
+    return f"not enough data on {measure} over {dose}, {_lack(trend)}"
+
+
+def _lack(trend: DoseTrend) -> str:
+    if trend.edge is not None:
+        return f"which is at the {trend.edge} everywhere"
+    return f"a trend needs {MIN_DOSES} doses and {MIN_SEEDS} training seeds"
+
+
+def _amount(trend: DoseTrend, value: float) -> str:
+    if not trend.measured.measure.is_ratio:
+        return points(value)
+    return f"{100 * (2**value - 1):.0f} %"
+
+
+def _ends(trend: DoseTrend, interval: Interval) -> str:
+    if not trend.measured.measure.is_ratio:
+        return f"95 % interval {span(interval.low, interval.high)}"
+    low, high = (100 * (2**end - 1) for end in (interval.low, interval.high))
+    return f"95 % interval {low:+.0f} to {high:+.0f} %".replace("-", "\u2212")
+
+
+def name_dose(trend: DoseTrend) -> str:
+    """Returns what varies: the one parameter that the study varied, else the number of parameters or rows."""
+    if trend.series.dose is Dose.ROWS:
+        return "training rows"
+    keys = {tuple(json.loads(arm.parameters or "{}")) for arm in trend.measured.arms}
+    return str(next(iter(keys))[0]) if len(keys) == 1 and len(next(iter(keys))) == 1 else "trainable parameters"
+
+
+def _doubled(trend: DoseTrend) -> str:
+    return "training rows" if trend.series.dose is Dose.ROWS else "trainable parameters"
+
+
+def _where(trend: DoseTrend) -> str:
+    series = trend.series
+    rows = "" if math.isnan(series.rows) else f", {series.rows:,.0f} rows"
+    matched = ", matched on clean score" if series.matching is Matching.CLEAN else ""
+    return f"{series.task}, {series.name}{rows}{matched}"
+
+
+def _size(trend: DoseTrend) -> str:
+    doses, seeds = len(np.unique(trend.doses)), len(set(trend.measured.seeds))
+    return f"{len(trend.measured.arms)} checkpoints of {doses} doses and {seeds} training seeds"
+
+
+def _on_floor(found: Findings) -> Iterator[str]:
+    for block in found.scores.blocks:
+        rows = _pooled_rows(found.table, block.task, block.rows, block.matching)
+        rows = rows[rows["family"] == FULL]
+        if rows.empty or block.matching is Matching.CLEAN:
+            continue
+        row = rows.iloc[0]
+        if pd.isna(row["noise_floor"]):
+            yield f"On {block.label}: no noise floor, because full fine-tuning has one training seed."
+            continue
+        yield (
+            f"On {block.label}: two full checkpoints that only the seed distinguishes are "
+            f"{points(row['noise_floor'])} apart in robust accuracy (root mean square), "
+            f"{points(row['noise_largest'])} at most, over {int(row['n_seeds'])} seeds."
+        )
+
+
+def say_topic(topic: Topic) -> str:
+    """Returns the sentence on a topic."""
+    if topic.missing:
+        return f"{topic.name}, undecided by this study: it lacks {topic.missing}."
+    counts = {status: sum(each.status is status for each in topic.findings) for status in type(topic.status)}
+    tally = join_words([f"{count} {status}" for status, count in counts.items() if count])
+    return f"{topic.name}, {topic.status} by this study: {topic.claim} Of {len(topic.findings)} intervals: {tally}."
+
+
+def _on_properties(found: Sequence[PropertyCorrelation]) -> Iterator[str]:
+    for block in dict.fromkeys(each.block for each in found):
+        mine = [each for each in found if each.block == block and not math.isnan(each.correlation)]
+        if not mine:
+            continue
+        first = mine[0]
+        words = join_words([f"{_r(each.correlation)} for {each.name}" for each in mine])
+        yield (
+            f"Exploratory, on {block.label}, over {first.n} adapter checkpoints of {first.n_methods} methods: the "
+            f"rank correlation with robust accuracy is {words}; checkpoints of one method are alike."
+        )
+
+
+def _r(value: float) -> str:
+    return "not known" if math.isnan(value) else f"{value:+.2f}".replace("-", "\u2212")
+
+
+def _caveats(found: Findings) -> Iterator[str]:
+    lost = [each for each in found.study.checkpoints if each.status != "trained"]
+    if lost:
+        names = join_words([f"{each.name} ({each.status})" for each in lost[:MOST_NAMED]])
+        more = f" and {len(lost) - MOST_NAMED} more" if len(lost) > MOST_NAMED else ""
+        yield f"Without a result: {names}{more}."
+    unfinished = [job for job in found.study.jobs if job.get("state") == "missing" and job.get("kind") != "report"]
+    if unfinished:
+        yield f"The study is not finished: {len(unfinished)} jobs are missing; the same command continues."
+    if found.scores.chosen:
+        yield (
+            f"Attacks of {join_words(list(found.scores.chosen))} are in no table here: both arms of a pair chose "
+            "their examples."
+        )
+    left = sorted({name for cell in found.scores.cells for name in cell.left_out_arms})
+    if left:
+        yield f"Left out of cells of which they lack over a fifth of the examples: {join_words(left[:MOST_NAMED])}."
+    if found.study.is_modified:
+        yield f"The study has a shipped study's name, {found.study.name}, but another content: it is modified."
