@@ -1,8 +1,8 @@
 """Compares the adversarial robustness of two fine-tuned checkpoints, such as LoRA against full fine-tuning.
 
-`train` makes pairs of checkpoints and `run` attacks both arms. `load` reads a run folder; `report` writes its tables
-and page again. `check` tests your own attack or task. Every error that a caller can cause is a `RobustnessError`: it
-says where, what was expected, what was found and what to do.
+`train` makes pairs of checkpoints and `run` attacks both arms; `study` does both for a whole design. `load` reads a
+run folder; `report` writes its tables and page again. `check` tests your own attack or task. Every error that a
+caller can cause is a `RobustnessError`: it says where, what was expected, what was found and what to do.
 
 Public names load on first use: `import robustness` imports no torch.
 """
@@ -13,12 +13,13 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from robustness.api import check, load, report, run, train
+    from robustness.api import check, load, report, run, study, train
     from robustness.engine.attack import Access, Answer, Attack, BudgetExhausted, Gradients, Losses, Scores, Search
     from robustness.engine.outcome import Outcome, Status
     from robustness.errors import RobustnessError
-    from robustness.options import Arms, RunSettings, TrainSettings
+    from robustness.options import Arms, RunSettings, StudySettings, TrainSettings
     from robustness.reports.report import Report
+    from robustness.studies.run import StudyResult
     from robustness.tasks.abilities import Ability
     from robustness.testsets.example import Example
     from robustness.workers.execution import Execution
@@ -43,11 +44,14 @@ _HOMES = {
     "Scores": "robustness.engine.attack",
     "Search": "robustness.engine.attack",
     "Status": "robustness.engine.outcome",
+    "StudyResult": "robustness.studies.run",
+    "StudySettings": "robustness.options",
     "TrainSettings": "robustness.options",
     "check": "robustness.api",
     "load": "robustness.api",
     "report": "robustness.api",
     "run": "robustness.api",
+    "study": "robustness.api",
     "train": "robustness.api",
 }
 
@@ -69,11 +73,14 @@ __all__ = [
     "Scores",
     "Search",
     "Status",
+    "StudyResult",
+    "StudySettings",
     "TrainSettings",
     "check",
     "load",
     "report",
     "run",
+    "study",
     "train",
 ]
 

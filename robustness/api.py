@@ -20,6 +20,7 @@ from robustness.reports.tables.paper import export_paper
 from robustness.runs.progress import ProgressCallback
 from robustness.runs.staging import holds_objects, staged
 from robustness.runs.storage.disk import explain_failed_writes
+from robustness.study_call import study as study
 from robustness.training.demo import train_demo, train_text_demo
 from robustness.workers.execution import Execution
 

@@ -14,12 +14,13 @@ import typer
 
 from robustness.errors import RobustnessError, UsageError
 from robustness.terminal.command_help import complete_kinds, complete_shipped, epilog
-from robustness.terminal.command_options import Data, Device, RunCommand, TrainCommand, Verbose, takes
+from robustness.terminal.command_options import Data, Device, RunCommand, StudyCommand, TrainCommand, Verbose, takes
 from robustness.terminal.fault_report import describe_fault
 from robustness.terminal.interruption import Commands, Interrupted, describe_interruption
 from robustness.terminal.printing import finish, foretell, print_error, say, stderr, stdout
 from robustness.terminal.progress_display import show_download, show_progress
 from robustness.terminal.quiet import quieten_libraries
+from robustness.terminal.study_printing import finish_study, foretell_study
 from robustness.versions import OWN, version_of
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def list_names(
         str | None,
         typer.Argument(
             metavar="[KIND]",
-            help="attacks, suites, testsets, tasks, probes, methods or parts.",
+            help="attacks, suites, studies, testsets, tasks, probes, methods or parts.",
             autocompletion=complete_kinds,
         ),
     ] = None,
@@ -128,7 +129,7 @@ def show(
         typer.Argument(
             metavar="NAME",
             help="Of anything that `robustness list KIND` lists.",
-            autocompletion=complete_shipped("attacks", "suites", "testsets", "tasks", "probes", "methods"),
+            autocompletion=complete_shipped("attacks", "suites", "studies", "testsets", "tasks", "probes", "methods"),
         ),
     ] = None,
 ) -> None:
@@ -248,6 +249,27 @@ def run(given: RunCommand) -> None:
     with show_progress(stderr) as report_progress:
         report = api.execute(plan, given.out, on_progress=report_progress, execution=execution)
     finish(report, rules, verbose=given.verbose)
+
+
+@app.command(epilog=epilog("study"))
+@takes(StudyCommand)
+def study(given: StudyCommand) -> None:
+    """Train, attack and report a whole study; again: what is missing."""
+    from robustness import study_call
+    from robustness.options import StudySettings
+    from robustness.workers.execution import Execution
+
+    execution = Execution(given.executor, given.workers, given.ray_address)
+    settings = StudySettings.model_validate({"data": given.data, "device": given.device})
+    quieten_libraries()
+    if given.dry_run:
+        foretell_study(given.study, given.out, settings, given.tflops)
+        return
+    with show_progress(stderr) as report_progress:
+        result = study_call.study(
+            given.study, given.out, settings, on_message=say, on_progress=report_progress, execution=execution
+        )
+    finish_study(result)
 
 
 def _plan(given: RunCommand) -> Plan:

@@ -9,6 +9,7 @@ from robustness.definitions.catalog import ATTACKS, PROBES, SUITES, TESTSETS
 from robustness.definitions.naming import nearest_of, suggest
 from robustness.definitions.part_docs import describe_kind, summarise_kind
 from robustness.definitions.parts import Kinds
+from robustness.definitions.studies import STUDIES
 from robustness.definitions.tasks import TASKS, shipped_tasks
 from robustness.definitions.testsets import TestsetDefinition
 from robustness.errors import DefinitionError, UsageError
@@ -40,6 +41,10 @@ def _kinds() -> dict[str, tuple[str, Callable[[], Listing]]]:
         "suites": (
             "What one run does: test sets, attacks and probes.",
             lambda: ((name, SUITES.find(name).definition.summary) for name in SUITES.names()),
+        ),
+        "studies": (
+            "Designs of methods, sizes, seeds and tasks for `robustness study`.",
+            lambda: ((name, STUDIES.find(name).definition.summary) for name in STUDIES.names()),
         ),
         "testsets": (
             "Clean and adversarial rows, with provenance, size and licence.",
@@ -108,7 +113,9 @@ def show_definition(name: str) -> str:
         DefinitionError: nothing has that name.
     """
     paths: list[Path] = [
-        catalog.find(name).path for catalog in (ATTACKS, SUITES, TESTSETS, TASKS, PROBES) if name in catalog.names()
+        catalog.find(name).path
+        for catalog in (ATTACKS, SUITES, STUDIES, TESTSETS, TASKS, PROBES)
+        if name in catalog.names()
     ]
     if name in method_names():
         paths.append(find_method(name).path)

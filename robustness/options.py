@@ -21,6 +21,7 @@ from pydantic import (
 
 from robustness.definitions.expectations import expectation
 from robustness.definitions.naming import nearest
+from robustness.definitions.training_choices import Grid, Match, Protocol, Targets
 from robustness.errors import UsageError, shorten
 from robustness.paths import expand
 
@@ -28,10 +29,6 @@ PathLike = str | Path
 Dtype = Annotated[
     Literal["auto", "float32", "bfloat16"], AfterValidator(lambda given: "float32" if given == "auto" else given)
 ]
-Protocol = Literal["equal", "paper"]
-Match = Literal["none", "clean"]
-Grid = Literal["shipped", "wide", "one"]
-Targets = Literal["method", "attention", "linear"]
 
 
 def _spell_out(given: object) -> object:
@@ -155,6 +152,22 @@ class RunSettings(Options):
     """Folder of scores, which later runs and other attacks of this run read."""
     attack_fields: Words = ()
     """Fields that are open to attack in place of the tasks' own."""
+
+
+class StudySettings(Options):
+    """Where a study finds its data and what computes it; results do not depend on the device but for rounding.
+
+    >>> StudySettings(device="cpu").device
+    'cpu'
+
+    Raises:
+        UsageError: an unknown name, or a value of the wrong type.
+    """
+
+    data: Folder | None = None
+    """Folder with local data files; None: the variable ROBUSTNESS_DATA, else the hub."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
 
 
 class TrainSettings(Options):

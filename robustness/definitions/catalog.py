@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -49,6 +50,8 @@ class Catalog(Generic[D]):
     model: type[D]
     also: str = ""
     """Other forms of a name, besides a shipped one and a definition file."""
+    read: Callable[[Path, type[D]], D] = read_definition
+    """Reads a file by its model."""
 
     def names(self) -> list[str]:
         """The shipped names, sorted."""
@@ -78,7 +81,7 @@ class Catalog(Generic[D]):
             path = definitions_root() / self.folder / f"{name}.toml"
             if name not in self.names():
                 raise DefinitionError(self._explain_unknown(name, (folder or Path()) / name))
-        return Entry(path.stem, path, read_definition(path, self.model))
+        return Entry(path.stem, path, self.read(path, self.model))
 
     def _explain_unknown(self, name: str, path: Path) -> str:
         expected = f"xpected a shipped name or a file NAME.toml{self.also}"

@@ -18,6 +18,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "robustness run attacks-strong --pairs ck/pairs.toml --out runs/x --dry-run",
         "robustness run demo --pairs p --out r --fail-on candidate-more-fragile:2",
     ),
+    "study": (
+        "robustness study smoke --out studies/smoke",
+        "robustness study capacity.toml --out studies/capacity --dry-run",
+    ),
     "generate": ("robustness generate advsquad-addany --against my/full --out addany.json",),
     "report": ("robustness report runs/attacks --verbose", "robustness report runs/attacks --format latex"),
     "compare": ("robustness compare runs/monday runs/tuesday",),
@@ -47,7 +51,7 @@ def epilog(command: str) -> str:
 
 
 def complete_shipped(*kinds: str) -> Callable[[str], list[str]]:
-    """Returns what completes names of these kinds: suites, attacks, testsets, tasks, probes, methods, assets."""
+    """Returns what completes names of these kinds, such as suites, studies and assets."""
 
     def complete(incomplete: str) -> list[str]:
         return [name for kind in kinds for name in _names_of(kind) if name.startswith(incomplete)]

@@ -174,6 +174,32 @@ class RunCommand:
     verbose: Verbose = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyCommand:
+    """`robustness study`."""
+
+    study: Annotated[
+        str,
+        typer.Argument(
+            metavar="STUDY",
+            help="A name of `robustness list studies`, or a file.toml.",
+            autocompletion=complete_shipped("studies"),
+        ),
+    ]
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The study's folder; the same command again resumes.")]
+    data: Data = None
+    device: Device = "auto"
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the jobs, hours and gigabytes, and what they can show.")
+    ] = False
+    tflops: Annotated[
+        float | None, typer.Option(help="Of --dry-run: this machine's 10^12 operations a second; default: timed.")
+    ] = None
+    executor: Annotated[str, typer.Option(metavar="local|ray", help="Where jobs are computed.")] = "local"
+    workers: Annotated[int | None, typer.Option(help="Processes; on CUDA each has a GPU of its own.")] = None
+    ray_address: Annotated[str | None, typer.Option(metavar="HOST:PORT|auto", help="Of a Ray cluster.")] = None
+
+
 def takes(kind: type[Command]) -> Callable[[Callable[[Command], None]], Callable[..., None]]:
     """Makes a command of a function of options, whose fields typer reads from the signature as its arguments."""
     hints = get_type_hints(kind, include_extras=True)

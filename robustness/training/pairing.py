@@ -12,6 +12,7 @@ from robustness.definitions.pairs import PairEntry, PairsDefinition
 from robustness.definitions.reading import read_definition
 from robustness.training.adaptation import Base
 from robustness.training.metrics import Metric
+from robustness.victims.files.selection import epoch_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +90,6 @@ def _folders(full: Arm, peft: Arm, pairing: Pairing) -> tuple[Path, Path] | None
         f"arm's epoch {epochs[0]} ({scores[0]:.3f})"
     )
     return epoch_folder(full.folder, epochs[0]), epoch_folder(peft.folder, epochs[1])
-
-
-def epoch_folder(folder: Path, epoch: int) -> Path:
-    """The folder of one epoch's checkpoint; epochs count from 1."""
-    return folder / f"epoch-{epoch}"
 
 
 def _entry(arm: Arm, folders: tuple[Path, Path], pairing: Pairing) -> PairEntry:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Self, get_args
 
 from robustness.definitions.catalog import Entry
+from robustness.definitions.training_choices import Grid, Match, Protocol, Targets
 from robustness.errors import UsageError
-from robustness.options import Grid, Match, Protocol, Targets, TrainSettings
+from robustness.options import TrainSettings
 from robustness.training.adapters import has_targets
 from robustness.training.methods import MethodDefinition, StudySettings
 

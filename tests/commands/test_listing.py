@@ -50,7 +50,7 @@ def test_what_is_not_shipped_is_answered_with_the_nearest_name_or_the_kinds_and_
     )
     assert str(own.value) == (
         "show news.toml: nothing shipped has that name; `robustness list KIND` has the names, of the kinds attacks, "
-        "suites, testsets, tasks, probes, methods, parts; `robustness check news.toml` checks your own file"
+        "suites, studies, testsets, tasks, probes, methods, parts; `robustness check news.toml` checks your own file"
     )
 
 

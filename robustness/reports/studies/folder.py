@@ -13,8 +13,8 @@ from typing import Any
 
 from robustness.errors import RunError
 from robustness.reports.comparisons.methods import FULL
-from robustness.reports.tables.csvfiles import restore
 from robustness.runs.storage.record import RunRecord, read_record
+from robustness.spreadsheets import restore
 
 FILE_NAME = "study.json"
 

@@ -14,30 +14,14 @@ import pyarrow.compute as pc
 from pyarrow import csv as arrow_csv
 
 from robustness.reports.tables.columns import COLUMNS, Column, Table
+from robustness.spreadsheets import FORMULA_STARTS, GUARD, restore
 
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""What spreadsheets read as the start of a formula, full-width forms included."""
-GUARD = "'"
 CHUNK = 50_000
 """Rows formatted at a time."""
 EXACT = 2**53
 """Below, a float holds every whole number."""
 TEXT = pa.large_string()
 """Arrow's texts of which a chunk may hold more than 2 GiB."""
-
-
-def neutralise(text: str) -> str:
-    """Puts an apostrophe before what could be a formula, and before an apostrophe, so that it can be undone.
-
-    >>> neutralise("=1+1"), neutralise("fine"), neutralise("'quoted'")
-    ("'=1+1", 'fine', "''quoted'")
-    """
-    return GUARD + text if text.startswith((*FORMULA_STARTS, GUARD)) else text
-
-
-def restore(cell: str) -> str:
-    """Undoes `neutralise`."""
-    return cell.removeprefix(GUARD)
 
 
 def number_texts(values: Sequence[float] | pd.Index[Any]) -> list[str]:
@@ -84,7 +68,7 @@ def _fields(values: pd.Series[Any], *, is_text: bool) -> pa.LargeStringArray:
 
 
 def _guarded(values: pd.Index[Any]) -> pa.LargeStringArray:
-    """What `neutralise` returns for each, with quotes doubled."""
+    """What `spreadsheets.neutralise` returns for each, with quotes doubled."""
     if isinstance(values.dtype, pd.StringDtype):
         texts = pa.array(values.array).cast(TEXT)
     else:

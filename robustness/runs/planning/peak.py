@@ -101,7 +101,7 @@ def describe_peak(draft: Draft) -> Iterator[str]:
     yield f"peak memory on the {'GPU' if device == 'cuda' else 'CPU'}: about {spell(largest.bytes)} GB"
     yield from (f"  {stage.describe()}" for stage in stages)
     if device == "cuda":
-        yield "  counted with the longest text alone: batches on a GPU take what is left, and are halved if need be"
+        yield "  counted with the longest text alone: batches on a GPU take the rest, and are halved if need be"
 
 
 def list_stages(draft: Draft) -> list[Stage]:
@@ -219,7 +219,7 @@ def _peak(model: Any, point: torch.Tensor, inputs: Mapping[str, torch.Tensor], *
         output = model(inputs_embeds=point, **inputs)
         if of_embeddings:
             torch.autograd.grad(sum(each.float().sum() for each in output.values() if _differs(each)), point)
-    return live.peak
+    return int(live.peak)
 
 
 def _differs(value: Any) -> bool:

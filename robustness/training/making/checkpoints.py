@@ -13,10 +13,10 @@ from robustness.training.job import TrainingJob
 from robustness.training.making.workshop import Workshop
 from robustness.training.memory import fit_memory
 from robustness.training.metrics import selection_metric
-from robustness.training.pairing import epoch_folder
 from robustness.training.protocol import TrainingSettings
 from robustness.training.record import Chosen, format_rate, write_record
 from robustness.training.trainer import Trial, TrialResult, run_trial, score_reporting
+from robustness.victims.files.selection import epoch_folder
 
 Say = Callable[[str], None]
 

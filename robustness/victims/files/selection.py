@@ -23,6 +23,11 @@ def recorded_training(folder: Path) -> Mapping[str, object]:
     return {}
 
 
+def epoch_folder(folder: Path, epoch: int) -> Path:
+    """The folder of one epoch's checkpoint below that of its training; epochs count from 1."""
+    return folder / f"epoch-{epoch}"
+
+
 def selecting_digest(folder: Path) -> str | None:
     """Returns the digest of the development set that chose learning rate and epoch; None if not recorded."""
     digest = recorded_training(folder).get("dev_digest")

@@ -1,0 +1,1 @@
+"""A study as one resumable graph of jobs: train, gate, run and report."""

@@ -1,0 +1,80 @@
+"""The public call for a study, and what it would cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from robustness.definitions.studies import find_study
+from robustness.errors import UsageError, shorten
+from robustness.options import PathLike, StudySettings
+from robustness.paths import expand, find_data
+from robustness.runs.progress import ProgressCallback
+from robustness.studies.conduct import Conduct, Reporting
+from robustness.studies.design import Design, resolve
+from robustness.studies.run import StudyResult, run_study
+from robustness.workers.execution import Execution
+
+
+def study(
+    study: PathLike,
+    out: PathLike,
+    settings: StudySettings | None = None,
+    *,
+    on_message: Callable[[str], None] | None = None,
+    on_progress: ProgressCallback | None = None,
+    execution: Execution | None = None,
+) -> StudyResult:
+    """Trains, gates, runs and reports a whole study; the same call again does only what is missing.
+
+    Args:
+        study: a shipped study's name, such as smoke, or a study's file.
+        out: the study's folder.
+        settings: data folder and device; None for the defaults.
+        on_message: called with one line after every job, and every epoch of a training.
+        on_progress: called with what runs and how much is done.
+        execution: executor and workers; None: this process. Results do not depend on it.
+
+    Returns:
+        What became of every job. The tables lie in the folder.
+
+    Raises:
+        RobustnessError: bad input, a folder that holds something else, or a full disk.
+
+    Example:
+        ```python
+        result = robustness.study("smoke", "studies/smoke")
+        print(result.folder / "study.html")
+        ```
+    """
+    if not isinstance(out, PathLike):
+        raise UsageError(f"study: out: expected a path; got {shorten(repr(out))}")
+    chosen = settings or StudySettings()
+    conduct = Conduct(chosen.device, execution or Execution(), on_message or _ignore, on_progress)
+    reporting = Reporting(run=_report_run, study=_report_study)
+    return run_study(design_study(study, chosen), Path(expand(out)), reporting, conduct)
+
+
+def design_study(study: PathLike, settings: StudySettings) -> Design:
+    """Returns a study with its names resolved; loads no weights and no rows.
+
+    Raises:
+        RobustnessError: bad input, or a base that is not there.
+    """
+    if not isinstance(study, PathLike):
+        raise UsageError(f"study: study: expected a name or a path; got {shorten(repr(study))}")
+    return resolve(find_study(expand(study)), find_data(settings.data))
+
+
+def _report_run(folder: Path) -> None:
+    from robustness.reports.report import write_report  # brings pandas and matplotlib
+
+    write_report(folder)
+
+
+def _report_study(_folder: Path) -> None:
+    pass
+
+
+def _ignore(_line: str) -> None:
+    pass

@@ -1,0 +1,38 @@
+"""What `robustness study` prints: what it will cost, and how it ended."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from robustness.terminal.printing import stderr, stdout
+
+if TYPE_CHECKING:
+    from robustness.options import StudySettings
+    from robustness.studies.run import StudyResult
+
+SHOWN_REASONS = 6
+"""Of jobs that gave no result."""
+
+
+def finish_study(result: StudyResult) -> None:
+    """Prints how a study's jobs ended; exits with 1 where some gave no result."""
+    from robustness.studies.journal import State
+
+    done = {key for key, ended in result.ended.items() if ended.state is State.DONE}
+    lost = [job for job in result.graph.jobs if job.id not in done]
+    stdout.tell(f"{len(done)} of {len(result.graph.jobs)} jobs are done: {result.folder / 'jobs.csv'}")
+    for job in lost[:SHOWN_REASONS]:
+        ended = result.ended.get(job.id)
+        stderr.tell(f"{job.kind} {job.name}: {ended.state if ended else 'missing'}: {ended.reason if ended else ''}")
+    if len(lost) > SHOWN_REASONS:
+        stderr.tell(f"and {len(lost) - SHOWN_REASONS} more, see jobs.csv")
+    if lost:
+        raise typer.Exit(1)
+
+
+def foretell_study(study: str, out: Path, settings: StudySettings, tflops: float | None) -> None:
+    """Prints what a study consists of, what it costs, and what it can show."""
+    raise NotImplementedError

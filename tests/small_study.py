@@ -1,0 +1,107 @@
+"""A study of tiny models: a base that one epoch teaches to tell good words from bad ones, rows, and definitions."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+GOOD = ("fine", "lovely", "superb", "warm", "bright", "clever", "tender", "charming")
+BAD = ("dull", "awful", "clumsy", "cold", "bleak", "stupid", "noisy", "tedious")
+FILLERS = tuple(f"{start}{end}" for start in ("film", "plot", "song", "scene", "meal") for end in ("", "s", "like"))
+WIDTH, LETTERS = 32, 26
+STUDY = """
+base = "base"
+tasks = ["tiny.toml"]
+methods = {methods}
+seeds = {seeds}
+suites = {suites}
+{more}
+[training]
+epochs = {epochs}
+grid = "one"
+dev_limit = 40
+"""
+
+
+def write_study(
+    folder: Path,
+    *,
+    methods: str = '["full", { method = "lora", rank = [1, 2] }]',
+    seeds: str = "[0, 1]",
+    suites: str = '["letters.toml"]',
+    more: str = "",
+    epochs: int = 2,
+) -> Path:
+    """Writes a base, rows, a suite and a study into a folder; returns the study's file."""
+    if not (folder / "base").is_dir():
+        write_base(folder / "base")
+        write_rows(folder)
+    file = folder / "study.toml"
+    file.write_text(
+        STUDY.format(methods=methods, seeds=seeds, suites=suites, more=more, epochs=epochs), encoding="utf-8"
+    )
+    return file
+
+
+def write_base(folder: Path) -> None:
+    """Saves a BERT of one layer that averages its words: good and bad ones are opposite vectors, letters any."""
+    import torch
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    folder.mkdir(parents=True)
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *GOOD, *BAD, *FILLERS, "the", "is", "."]
+    words += list("abcdefghijklmnopqrstuvwxyz")
+    (folder / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
+    config = BertConfig(
+        vocab_size=len(words),
+        hidden_size=WIDTH,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=WIDTH,
+        max_position_embeddings=32,
+        initializer_range=1e-3,  # of the head, so that few steps decide its answers
+        layer_norm_eps=0.1,  # keeps the zero vectors of other words small while they are trained
+    )
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(7)
+        model = BertModel(config)
+        side = torch.sign(torch.randn(WIDTH))
+        embedded = model.embeddings.word_embeddings.weight
+        embedded[:-LETTERS] = 0
+        embedded[-LETTERS:] = torch.randn(LETTERS, WIDTH)
+        model.embeddings.position_embeddings.weight.zero_()
+        model.embeddings.token_type_embeddings.weight.zero_()
+        for known, sign in ((GOOD, 1.0), (BAD, -1.0)):
+            for word in known:
+                embedded[words.index(word)] = sign * side
+        attention = model.encoder.layer[0].attention
+        attention.self.value.weight.copy_(torch.eye(WIDTH))
+        attention.output.dense.weight.copy_(3 * torch.eye(WIDTH))
+        model.pooler.dense.weight.copy_(torch.eye(WIDTH))
+    model.save_pretrained(folder)
+    BertTokenizerFast.from_pretrained(folder, model_max_length=32).save_pretrained(folder)
+
+
+def write_rows(folder: Path) -> None:
+    """Writes training and development rows whose label one word tells, a test set of them, and a suite."""
+    draw = random.Random(3)
+    seen: set[str] = set()
+    for split, rows in (("train", 64), ("dev", 80)):
+        lines = ["sentence\tlabel"]
+        while len(lines) <= rows:
+            label = (len(lines) - 1) % 2
+            text = f"the {draw.choice(FILLERS)} {draw.choice(FILLERS)} is {draw.choice((BAD, GOOD)[label])} ."
+            if text not in seen:
+                seen.add(text)
+                lines.append(f"{text}\t{label}")
+        (folder / f"{split}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    columns = 'reader = "table"\nroot = "definition"\ncolumns = ["sentence"]\nlabel = "label"\n'
+    (folder / "tiny.toml").write_text(
+        'summary = "tiny"\nlicence = "none"\ntask = "sst2"\nkind = "clean"\n'
+        f'[[test.local]]\nfile = "dev.tsv"\n{columns}[[train.local]]\nfile = "train.tsv"\n{columns}',
+        encoding="utf-8",
+    )
+    (folder / "letters.toml").write_text(
+        f'summary = "letters"\ntestsets = ["{folder / "tiny.toml"}"]\nattacks = ["deepwordbug"]\nlimit = 12\n',
+        encoding="utf-8",
+    )

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from small_study import write_study
+from studies.conftest import Desk
+
+from robustness.definitions.pairs import PairsDefinition
+from robustness.definitions.reading import read_definition
+from robustness.runs.storage.record import read_record
+from robustness.studies.graph import Kind
+from robustness.studies.journal import State
+from robustness.studies.tables import read_rows
+
+
+def _columns(path: Path, *names: str) -> list[tuple[str, ...]]:
+    return [tuple(row[name] for name in names) for row in read_rows(path)]
+
+
+def test_a_study_trains_gates_runs_and_reports_all_of_its_design(finished_once: Desk) -> None:
+    result, said = finished_once.run()
+
+    assert said == []  # the second call has nothing to do
+    counts = {kind: result.count(kind, State.DONE) for kind in Kind}
+    assert counts == {Kind.TRAIN: 6, Kind.GATE: 2, Kind.RUN: 2, Kind.REPORT: 3}
+    assert _columns(finished_once.out / "runs.csv", "task", "rows", "matching", "suite", "folder") == [
+        ("sst2", "64", "best", "letters", "runs/tiny-best-letters"),
+        ("sst2", "64", "clean", "letters", "runs/tiny-clean-letters"),
+    ]
+    for folder in ("runs/tiny-best-letters", "runs/tiny-clean-letters"):
+        assert (finished_once.out / folder / "pairs.csv").is_file()
+        assert (finished_once.out / folder / "report.html").is_file()
+
+
+def test_the_table_of_checkpoints_has_each_with_its_parameters(finished_once: Desk) -> None:
+    rows = read_rows(finished_once.out / "checkpoints.csv")
+
+    best = [row for row in rows if row["matching"] == "best"]
+    assert [row["checkpoint"] for row in best][:3] == ["tiny-full-seed0", "tiny-lora-r1-seed0", "tiny-lora-r2-seed0"]
+    assert [json.loads(row["parameters"]) for row in best][:3] == [{}, {"rank": 1}, {"rank": 2}]
+    # LoRA of rank r on query and value has 2 x 2 x 32 x r numbers; the head has 2 x 33.
+    assert [int(row["trainable_parameters"]) for row in best][1:3] == [128 * rank + 66 for rank in (1, 2)]
+    assert {row["family"] for row in best} == {"full", "lora"}
+    assert {row["status"] for row in rows} == {"trained"}
+    assert all((finished_once.out / row["folder"] / "config.json").is_file() for row in rows)
+
+
+def test_matched_candidates_share_the_full_arm_at_its_best_epoch(finished_once: Desk) -> None:
+    rows = read_rows(finished_once.out / "checkpoints.csv")
+
+    assert {row["matching"] for row in rows if row["family"] == "full"} == {"best"}
+    matched = read_definition(finished_once.out / "checkpoints" / "tiny-clean.toml", PairsDefinition).pair
+    assert {(pair.full, pair.seed) for pair in matched} == {("tiny-full-seed0", 0), ("tiny-full-seed1", 1)}
+    assert [pair.peft for pair in matched] == [
+        row["checkpoint"] for row in rows if row["matching"] == "clean" and row["family"] == "lora"
+    ]
+
+
+def test_only_the_epochs_that_are_compared_are_kept(finished_once: Desk) -> None:
+    kept = {path.relative_to(finished_once.out).as_posix() for path in finished_once.out.rglob("epoch-*")}
+
+    rows = read_rows(finished_once.out / "checkpoints.csv")
+    assert kept == {row["folder"] for row in rows if "/epoch-" in row["folder"]}
+
+
+def test_what_both_matchings_share_is_attacked_once(finished_once: Desk) -> None:
+    files = [finished_once.out / "runs" / f"tiny-{each}-letters" / "examples.csv" for each in ("best", "clean")]
+
+    first, second = (
+        [r for r in _columns(file, "checkpoint", "attack", "example_id", "seconds") if r[0] == "tiny-full-seed0"]
+        for file in files
+    )
+    assert len(first) == 24
+    assert first == second  # a second attack would have taken another time
+
+
+def test_another_seed_trains_and_attacks_only_what_is_new(finished: Desk) -> None:
+    before = {row["checkpoint"]: row for row in read_rows(finished.out / "runs/tiny-best-letters/attacks.csv")}
+    write_study(finished.file.parent, more='match = "clean"', seeds="[0, 1, 2]")
+
+    result, said = finished.run()
+
+    trained = [line for line in said if line.startswith("train ")]
+    assert [line.split(":")[0] for line in trained if "in 0.0 s" not in line][-3:] == [
+        "train tiny-full-seed2",
+        "train tiny-lora-r1-seed2",
+        "train tiny-lora-r2-seed2",
+    ]
+    assert len(trained) == 3
+    after = {row["checkpoint"]: row for row in read_rows(finished.out / "runs/tiny-best-letters/attacks.csv")}
+    assert set(after) > set(before)
+    assert {name: after[name]["seconds"] for name in before} == {name: row["seconds"] for name, row in before.items()}
+    assert len(read_record(finished.out / "runs" / "tiny-best-letters").pairs) == 6
+    assert result.count(Kind.RUN, State.DONE) == 2
+
+
+def test_another_training_setting_trains_again_under_the_same_names(finished: Desk) -> None:
+    write_study(finished.file.parent, more='match = "clean"', epochs=1)
+
+    result, _ = finished.run()
+
+    assert result.count(Kind.TRAIN, State.DONE) == 6
+    record = json.loads((finished.out / "checkpoints/tiny-full-seed0/training.json").read_text())
+    assert record["fingerprint"]["settings"]["epochs"] == 1
+    assert not list(finished.out.rglob("*.replaced"))
+
+
+def test_a_removed_checkpoint_is_made_again_and_nothing_else(finished: Desk) -> None:
+    shutil.rmtree(finished.out / "checkpoints" / "tiny-lora-r1-seed1")
+
+    _, said = finished.run()
+
+    assert [line.split(":")[0] for line in said if line.startswith("train ")] == ["train tiny-lora-r1-seed1"]
+    assert not [line for line in said if line.startswith("run ")]
