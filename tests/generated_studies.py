@@ -13,7 +13,7 @@ import pandas as pd
 
 from robustness.definitions.tasks import find_task
 from robustness.reports.tables.columns import Table, arrange
-from robustness.reports.tables.csvfiles import neutralise, write_table
+from robustness.reports.tables.csvfiles import write_table
 from robustness.runs.storage.record import (
     AttackRecord,
     CheckpointRecord,
@@ -22,6 +22,7 @@ from robustness.runs.storage.record import (
     TestsetRecord,
     write_record,
 )
+from robustness.spreadsheets import neutralise
 
 BASE_PARAMETERS = 22_000_000
 
