@@ -15,7 +15,9 @@ from robustness.errors import CheckpointError, DataError, RunError, UsageError
 from robustness.reports.report import Report
 from robustness.reports.summaries.fitting import FittingTable
 from robustness.reports.summaries.terminal import render_summary
+from robustness.reports.tables.columns import Table
 from robustness.testsets.answer_kinds import contains_answer
+from robustness.workers.execution import Execution
 
 SETS = """summary = "Altered questions of who lives where."
 licence = "Apache-2.0"
@@ -60,10 +62,14 @@ def sets(answering: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     return made
 
 
-def run(answering: Any, sets: dict[str, str], out: Path, **options: Any) -> Report:
+def run(
+    answering: Any, sets: dict[str, str], out: Path, execution: Execution | None = None, **options: Any
+) -> Report:
     options = {"attacks": (), "limit": 12, "device": "cpu"} | options
-    names = [sets[name] for name in ("questions", "addnegans", "addany")]
-    return api.run("advsquad", answering.pairs, out, RunSettings(data=answering.data, testsets=names, **options))
+    settings = RunSettings(
+        data=answering.data, testsets=[sets[name] for name in ("questions", "addnegans", "addany")], **options
+    )
+    return api.run("advsquad", answering.pairs, out, settings, execution=execution)
 
 
 @pytest.fixture(scope="module")
@@ -170,6 +176,22 @@ def test_an_interrupted_search_goes_on_where_it_stopped(
     whole = report.tables["examples"]
     whole = whole[whole["attack"] == "none"][columns].sort_values(keys).reset_index(drop=True)
     pd.testing.assert_frame_equal(again.tables["examples"][columns].sort_values(keys).reset_index(drop=True), whole)
+
+
+def test_two_workers_search_and_replay_as_this_process_does(
+    report: Report, answering: Any, sets: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("robustness.runs.executors.shards.SMALLEST", 2)
+    attacks = (sets["attack"], "identity")
+
+    again = run(answering, sets, tmp_path / "out", attacks=attacks, execution=Execution(workers=2))
+
+    assert again.missing == again.n_errored == 0
+    for table in Table:
+        ours, theirs = (each.tables[table].drop(columns="seconds", errors="ignore") for each in (again, report))
+        pd.testing.assert_frame_equal(ours, theirs)
+    files = [sorted((each.folder / "generated").glob("*.json")) for each in (again, report)]
+    assert [file.read_bytes() for file in files[0]] == [file.read_bytes() for file in files[1]]
 
 
 def test_a_search_for_distractors_that_fails_ends_the_run_with_the_reason(

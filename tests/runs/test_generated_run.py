@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from architectures import WORDS, make_tokenizer
@@ -20,6 +21,7 @@ from robustness.reports.tables.columns import Table
 from robustness.testsets.example import Example
 from robustness.victims.files.checkpoint import read_checkpoint
 from robustness.victims.loading import load_checkpoint, place, to_victim
+from robustness.workers.execution import Execution
 
 TASK = """\
 kind = "text"
@@ -76,8 +78,12 @@ def write_arms(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
-    folder = tmp_path_factory.mktemp("generated")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("generated")
+
+
+@pytest.fixture(scope="module")
+def report(folder: Path) -> Report:
     write_arms(folder)
     (folder / "copying.toml").write_text(TASK)
     task = find_task(str(folder / "copying.toml"))
@@ -92,10 +98,21 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     (folder / "set.toml").write_text(TESTSET.format(task=folder / "copying.toml"))
     (folder / "pool.toml").write_text(SUITE)
     (folder / "pairs.toml").write_text(PAIRS.format(task=folder / "copying.toml"))
-    sets = [str(folder / "set.toml")]
-    return api.run(
-        str(folder / "pool.toml"), folder / "pairs.toml", folder / "run", RunSettings(data=folder, testsets=sets)
-    )
+    return run(folder, "run")
+
+
+def run(folder: Path, name: str, execution: Execution | None = None) -> Report:
+    settings = RunSettings(data=folder, testsets=[str(folder / "set.toml")])
+    return api.run(str(folder / "pool.toml"), folder / "pairs.toml", folder / name, settings, execution=execution)
+
+
+def test_two_workers_attack_the_rows_that_both_arms_have_right_and_no_others(report: Report, folder: Path) -> None:
+    again = run(folder, "again", Execution(workers=2))
+
+    assert again.missing == again.n_errored == 0
+    for table in Table:
+        ours, theirs = (each.tables[table].drop(columns="seconds", errors="ignore") for each in (again, report))
+        pd.testing.assert_frame_equal(ours, theirs)
 
 
 def test_best_of_n_attacks_generated_answers_on_rows_that_both_arms_have_right(report: Report) -> None:

@@ -20,12 +20,34 @@ from robustness.errors import UsageError
 from robustness.reports.tables.columns import Table
 from robustness.runs import run as run_module
 from robustness.runs.progress import Progress
+from robustness.sensitivity.measurement import Space
 from robustness.workers import dispatch, processes
 from robustness.workers.execution import Execution
 
 pytestmark = pytest.mark.timeout(900)
 VOLATILE = ["seconds"]
 ATTACKS = ["deepwordbug", "fgsm", "random-chars"]
+PROBES = ["margin", "jacobian-norm"]
+DIES = """
+import os
+import signal
+from pathlib import Path
+
+from robustness.sensitivity.measurement import Kind, Measurement, Quantity, Space
+from robustness.sensitivity.probe import Reading
+
+
+class Dies:
+    space = Space.INPUT
+
+    def measure(self, subject):
+        parameters = sum(each.numel() for each in subject.any_victim.model.parameters())
+        if not Path({mark!r}).exists():
+            Path({mark!r}).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield Reading(Measurement(Quantity("dies", "1"), float(parameters), Kind.EXACT))
+"""
+"""A probe that kills its process in the middle, once."""
 POISON = """
 import os
 
@@ -45,6 +67,7 @@ class Poison:
 
 def start(tiny: Any, out: Path, **options: Any) -> Any:
     options = {"attacks": ATTACKS, "limit": 8, "data": tiny.data, "testsets": [str(tiny.testset)]} | options
+    options = {"probes": PROBES} | options
     names = {field.name for field in fields(Execution)} & options.keys()
     execution = Execution(**{name: options.pop(name) for name in names})
     on_progress = options.pop("on_progress", None)
@@ -57,6 +80,14 @@ def whole(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return start(tiny, tmp_path_factory.mktemp("whole") / "run")
 
 
+@pytest.fixture(scope="module")
+def deadly(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a probe that kills its process, unless the file `mark` is beside it."""
+    folder = tmp_path_factory.mktemp("deadly")
+    (folder / "dies.py").write_text(DIES.format(mark=str(folder / "mark")))
+    return folder
+
+
 @pytest.fixture
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_module, "SHARD", 3)
@@ -65,6 +96,7 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def assert_same_tables(report: Any, whole: Any) -> None:
     assert report.missing == report.n_errored == 0
+    assert report.missing_measurements == report.n_errored_measurements == 0
     for table in Table:
         ours, theirs = (each.tables[table].drop(columns=VOLATILE, errors="ignore") for each in (report, whole))
         pd.testing.assert_frame_equal(ours, theirs)  # row for row; scores to 5 digits, which batches move
@@ -93,9 +125,19 @@ def interrupt_at(outcomes: int) -> Any:
     return stop
 
 
-def test_two_processes_one_of_them_killed_end_as_one(
-    tiny: Any, whole: Any, small_shards: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("workers", [1, 2])
+def test_processes_that_die_in_a_cell_and_in_a_probe_give_the_tables_of_this_process_row_for_row(
+    tiny: Any,
+    deadly: Path,
+    small_shards: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    workers: int,
 ) -> None:
+    probes = [*PROBES, f"{deadly / 'dies.py'}:Dies"]
+    (deadly / "mark").touch()
+    whole = start(tiny, tmp_path / "whole", probes=probes)
+    (deadly / "mark").unlink()
     crews: list[processes.Processes] = []
 
     def start_crew(*given: Any) -> processes.Processes:
@@ -104,17 +146,20 @@ def test_two_processes_one_of_them_killed_end_as_one(
 
     monkeypatch.setattr("robustness.workers.pool.Processes", start_crew)
     killed: list[int] = []
+    told: list[Progress] = []
 
     def kill_one(progress: Progress) -> None:
+        told.append(progress)
         if progress.done >= 20 and not killed:
             killed.append(next(iter(crews[0]._processes.values())).pid)
             os.kill(killed[0], signal.SIGKILL)
 
-    report = start(tiny, tmp_path / "run", workers=2, on_progress=kill_one)
+    report = start(tiny, tmp_path / "run", probes=probes, workers=workers, on_progress=kill_one)
 
     assert_same_tables(report, whole)
-    assert killed and crews[0]._hired >= 3
+    assert killed and (deadly / "mark").exists() and crews[0]._hired >= workers + 2
     assert not crews[0]._processes
+    assert told[-1].done == told[-1].total
 
 
 @pytest.fixture(scope="module")
@@ -146,14 +191,14 @@ def test_an_interrupted_run_on_two_ray_nodes_goes_on_and_ends_as_one_in_this_pro
     assert_same_tables(report, whole)
 
 
-def test_a_ray_node_that_dies_in_the_middle_changes_nothing(
+def test_a_ray_node_that_dies_in_the_probes_changes_nothing(
     tiny: Any, whole: Any, cluster: Any, tmp_path: Path
 ) -> None:
     node = max(cluster.worker_nodes, key=lambda each: each.unique_id)
     killed = []
 
     def kill_node(progress: Progress) -> None:
-        if progress.done >= 25 and not killed:
+        if "jacobian-norm" in progress.message and not killed:
             killed.append(node)
             cluster.remove_node(node, allow_graceful=False)
 
@@ -191,6 +236,18 @@ class Unsendable:
         return example
 
 
+class UnsendableProbe:
+    """Holds what no other process can be given."""
+
+    space = Space.INPUT
+
+    def __init__(self) -> None:
+        self.lock = socket.socket()
+
+    def measure(self, subject: Any) -> Any:
+        return []
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -202,6 +259,7 @@ class Unsendable:
         ({"executor": "ray", "ray_address": "127.0.0.1:1"}, "nothing answers there .*ray start --head"),
         ({"executor": "ray", "cache": "scores"}, "--cache scores: .* machines cannot share"),
         ({"workers": 1, "attacks": [Unsendable]}, "attack Unsendable: .* name it as file.py:Name"),
+        ({"workers": 1, "probes": [UnsendableProbe]}, "probe UnsendableProbe: .* name it as file.py:Name"),
     ],
 )
 def test_workers_that_cannot_be_had_are_refused_before_anything_is_written(
