@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 
 @final
-class LiveBytes(TorchDispatchMode):  # type: ignore[misc]
+class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts inside `with` the bytes of tensors that operations return, until they are freed.
 
     A kernel's own scratch memory is not seen, nor what an allocator rounds up.
@@ -22,7 +22,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[misc]
     """
 
     def __init__(self, known: Iterable[torch.Tensor] = ()) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.held = 0
         """Bytes now."""
         self.peak = 0
