@@ -219,7 +219,8 @@ def _peak(model: Any, point: torch.Tensor, inputs: Mapping[str, torch.Tensor], *
         output = model(inputs_embeds=point, **inputs)
         if of_embeddings:
             torch.autograd.grad(sum(each.float().sum() for each in output.values() if _differs(each)), point)
-    return int(live.peak)
+    peak: int = live.peak
+    return peak
 
 
 def _differs(value: Any) -> bool:
