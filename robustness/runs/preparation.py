@@ -10,6 +10,7 @@ from functools import cache
 import torch
 
 from robustness.definitions.catalog import TESTSETS
+from robustness.definitions.pairs import BasePrecision
 from robustness.errors import CheckpointError, DataError, GateError
 from robustness.runs.cells import NO_ATTACK
 from robustness.runs.planning.admission import Refusals, narrow
@@ -162,9 +163,10 @@ def gate_pairs(prepared: Prepared, placement: Placement) -> RunRecord:
 
 
 def _beside_four_bit(plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> frozenset[str]:
-    """Both arms of every pair with a base in 4 bit."""
-    pairs = [pair.names for pair in plan.pairs if any(checkpoints[name].is_on_four_bit for name in pair.names)]
-    return frozenset(name for names in pairs for name in names)
+    """Both arms of every pair with a base in 4 bit, in the run or in training."""
+    kinds = {name: (each.base_precision, each.trained_precision) for name, each in checkpoints.items()}
+    packed = {name for name, precisions in kinds.items() if BasePrecision.FOUR_BIT in precisions}
+    return frozenset(name for pair in plan.pairs for name in pair.names if packed.intersection(pair.names))
 
 
 def _clean_examples(plan: Plan, prepared: Prepared, task: Task) -> Sequence[Example]:
