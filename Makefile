@@ -18,13 +18,13 @@ SMOKE_RUN = $(SMOKE_VENV)/run
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python $(PIP) -c constraints.txt -e '.[textattack,demo,ray,test,mutation,lint,docs]'
+	$(BIN)/python $(PIP) -c constraints.txt -e '.[textattack,demo,qlora,ray,test,mutation,lint,docs]'
 	$(BIN)/python $(PIP) -c constraints.txt --no-deps textattack
 	touch $@
 
 $(VENV4)/.installed: pyproject.toml constraints-transformers4.txt
 	$(PYTHON) -m venv $(VENV4)
-	$(VENV4)/bin/python $(PIP) -c constraints-transformers4.txt -e '.[flair,demo,test]'
+	$(VENV4)/bin/python $(PIP) -c constraints-transformers4.txt -e '.[flair,demo,qlora,test]'
 	touch $@
 
 demo: $(VENV)/.installed

@@ -291,6 +291,7 @@ def _plan(given: RunCommand) -> Plan:
             "compile": given.compile_model,
             "cache": given.cache,
             "attack_fields": given.attack_field or (),
+            "base_precision": given.base_precision,
         }
     )
     return api.plan(given.suite, _choose_pairs(given), settings)

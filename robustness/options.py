@@ -21,6 +21,7 @@ from pydantic import (
 
 from robustness.definitions.expectations import expectation
 from robustness.definitions.naming import nearest
+from robustness.definitions.pairs import BasePrecision
 from robustness.definitions.training_choices import Grid, Match, Protocol, Targets
 from robustness.errors import UsageError, shorten
 from robustness.paths import expand
@@ -152,6 +153,8 @@ class RunSettings(Options):
     """Folder of scores, which later runs and other attacks of this run read."""
     attack_fields: Words = ()
     """Fields that are open to attack in place of the tasks' own."""
+    base_precision: BasePrecision | None = None
+    """The base under adapters, `4bit` or `full`, in place of what the pairs file says; None: as in their training."""
 
 
 class StudySettings(Options):

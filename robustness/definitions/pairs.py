@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -23,6 +24,14 @@ ARMS, HEADLINE = ("reference", "candidate"), ("full", "peft")
 """A file's names of a pair's two checkpoints."""
 
 
+class BasePrecision(StrEnum):
+    """How the base under an adapter is held."""
+
+    FOUR_BIT = "4bit"
+    """NF4 with double quantisation (QLoRA, arXiv 2305.14314)."""
+    FULL = "full"
+
+
 class PairEntry(Definition):
     """One `[[pair]]`: two checkpoints of one base and task."""
 
@@ -38,6 +47,8 @@ class PairEntry(Definition):
     seed: NonNegativeInt | None = None
     labels: dict[str, str] = Field(default_factory=dict)
     """From the checkpoints' label names to the task's, if they differ."""
+    base_precision: BasePrecision | None = None
+    """The base under the pair's adapters; None: as in their training."""
 
     @model_validator(mode="after")
     def _name_both_arms(self) -> Self:
@@ -85,6 +96,8 @@ class Pair:
     """Whether the file names its arms full and peft; the checkpoints determine the contrast."""
     labels: tuple[tuple[str, str], ...] = ()
     """The checkpoints' label names with the task's, if they differ."""
+    base_precision: BasePrecision | None = None
+    """The base under the pair's adapters; None: as in their training."""
 
     @property
     def names(self) -> tuple[str, str]:
@@ -153,6 +166,7 @@ def resolve_entry(entry: PairEntry, folder: Path) -> Pair:
         seed=entry.seed,
         is_headline=entry.is_headline,
         labels=tuple(sorted(entry.labels.items())),
+        base_precision=entry.base_precision,
     )
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import torch
 
 from robustness.definitions.catalog import TESTSETS
+from robustness.definitions.pairs import BasePrecision
 from robustness.errors import CheckpointError, DataError, GateError
 from robustness.runs.cells import NO_ATTACK
 from robustness.runs.planning.admission import Refusals, narrow
@@ -95,9 +96,13 @@ def prepare(plan: Plan) -> Prepared:
     data |= {f"selecting rows: {name}": digest_of(ids) for name, ids in kept.items()}
     digest = cache(digest_files)  # many adapters share one base
     data |= {
-        f"checkpoints: {name}": digest_of([digest(each.folder), digest(each.base)])
+        f"checkpoints: {name}": digest_of(
+            [digest(each.folder), digest(each.base), *([each.base_precision] if each.is_on_four_bit else [])]
+        )
         for name, each in checkpoints.items()
     }
+    packed_by = next((each.packed_by for each in checkpoints.values() if each.is_on_four_bit), None)
+    data |= {} if packed_by is None else {"bitsandbytes": packed_by}
     return Prepared(
         plan=plan,
         refused=draft.admission.refused,
@@ -134,10 +139,12 @@ def gate_pairs(prepared: Prepared, placement: Placement) -> RunRecord:
     def inspect(name: str) -> CheckpointFacts | CheckpointError:
         task = prepared.tasks[name]
         try:
-            return inspect_checkpoint(prepared.checkpoints[name], task, placement, clean[task])
+            checkpoint = prepared.checkpoints[name]
+            return inspect_checkpoint(checkpoint, task, placement, clean[task], quantised=name in packed)
         except CheckpointError as error:
             return error
 
+    packed = _beside_four_bit(plan, prepared.checkpoints)
     facts: dict[str, CheckpointFacts] = {}
     refused = dict(prepared.refused)
     for pair in plan.pairs:
@@ -153,6 +160,13 @@ def gate_pairs(prepared: Prepared, placement: Placement) -> RunRecord:
         except (CheckpointError, GateError) as error:
             refused[pair.name] = error
     return _record(narrow(plan, refused), prepared, placement, facts, refused)
+
+
+def _beside_four_bit(plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> frozenset[str]:
+    """Both arms of every pair with a base in 4 bit, in the run or in training."""
+    kinds = {name: (each.base_precision, each.trained_precision) for name, each in checkpoints.items()}
+    packed = {name for name, precisions in kinds.items() if BasePrecision.FOUR_BIT in precisions}
+    return frozenset(name for pair in plan.pairs for name in pair.names if packed.intersection(pair.names))
 
 
 def _clean_examples(plan: Plan, prepared: Prepared, task: Task) -> Sequence[Example]:
@@ -283,28 +297,33 @@ def _dtype_warnings(plan: Plan, prepared: Prepared) -> Iterator[str]:
 
 
 def _checkpoint_record(prepared: Prepared, name: str, facts: CheckpointFacts) -> CheckpointRecord:
-    change = facts.change
+    change, quantisation = facts.change, facts.quantisation
+    checkpoint = prepared.checkpoints[name]
     made = None if change is None else (change.adaptation, change.rank)
-    method = identify_method(prepared.checkpoints[name], prepared.tasks[name].name, prepared.base_digests[name], made)
+    method = identify_method(checkpoint, prepared.tasks[name].name, prepared.base_digests[name], made)
     counted = None if change is None else change.trainable_parameters
     return CheckpointRecord(
         name=name,
         adaptation=facts.adaptation,
         task=prepared.tasks[name].name,
-        base=str(prepared.checkpoints[name].base),
+        base=str(checkpoint.base),
         train_seed=prepared.train_seeds[name],
         weights_digest=prepared.weights_digests[name],
         clean_accuracy=facts.clean_accuracy,
         majority_share=facts.majority_share,
         n_clean=facts.n_clean,
         merge_difference=facts.merge_difference,
-        folder=str(prepared.checkpoints[name].folder),
+        folder=str(checkpoint.folder),
         method_digest=method.digest,
         settings=method.settings,
         trainable_parameters=method.trainable_parameters if counted is None else counted,
         changed="" if change is None else change.words,
         noise_floor=None if facts.noise is None else facts.noise.share,
         n_noise=0 if facts.noise is None else facts.noise.n,
+        base_precision=str(checkpoint.base_precision) if checkpoint.is_adapter else "",
+        quantised_changed=None if quantisation is None else quantisation.changed,
+        quantised_probability=None if quantisation is None else quantisation.probability,
+        n_quantised=0 if quantisation is None else quantisation.n,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from robustness.definitions.pairs import BasePrecision
 from robustness.definitions.seeds import refuse_seed
 from robustness.engine.outcome import Status
 from robustness.errors import RunError, UsageError
@@ -130,7 +131,9 @@ def _judge_again(
     pair = next(each for each in record.pairs if checkpoint.name in (each.reference, each.candidate))
     partner = record.find_checkpoint(pair.reference if pair.candidate == checkpoint.name else pair.candidate)
     labels = tuple(pair.labels.items())
-    found = read_checkpoint(checkpoint.name, checkpoint.folder, checkpoint.base, partner.folder or None, labels)
+    precision = BasePrecision(checkpoint.base_precision) if checkpoint.base_precision else None
+    beside = partner.folder or None
+    found = read_checkpoint(checkpoint.name, checkpoint.folder, checkpoint.base, beside, labels, precision)
     if digest_weights(found.folder) != checkpoint.weights_digest:
         yield f"{checkpoint.name}: the weights in {found.folder} are not those of the run"
     victim = to_victim(load_checkpoint(found, record.find_task(checkpoint.task)), placement)

@@ -134,6 +134,10 @@ class RunCommand:
     attack_field: Annotated[
         list[str] | None, typer.Option(metavar="FIELD", help="Open to attack in place of the task's own.")
     ] = None
+    base_precision: Annotated[
+        str | None,
+        typer.Option(metavar="4bit|full", help="The base under adapters; default: as in pairs file or training."),
+    ] = None
     device: Device = "auto"
     dtype: Annotated[str, typer.Option(metavar="auto|float32|bfloat16", help="auto: float32.")] = "auto"
     allow_untrained: Annotated[

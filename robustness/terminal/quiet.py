@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 
@@ -13,6 +14,7 @@ def quieten_libraries() -> None:
     """Turns off bars and notices that would drown ours; warnings about results go to run.json."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.filterwarnings("ignore", module=LIBRARIES)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # of faster kernels that the hub would have
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.set_verbosity_error()

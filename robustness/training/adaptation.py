@@ -23,6 +23,7 @@ from robustness.training.adapters import (
     PromptAdapter,
     RandomProjectionAdapter,
 )
+from robustness.training.quantised import base_options, settle_base
 from robustness.training.targets import in_head, scaled_by_ia3, target_modules
 from robustness.tuners.prefixes import name_cache
 from robustness.tuners.registration import register_tuners
@@ -42,7 +43,9 @@ class Base:
     """The base's name in an adapter's config: an absolute folder, or a hub id."""
 
 
-def adapt(base: Base, task: Task, adapter: Adapter | None, steps: int) -> Any:
+def adapt(
+    base: Base, task: Task, adapter: Adapter | None, steps: int, *, packed_on: torch.device | None = None
+) -> Any:
     """Returns a model in which exactly the method's parameters require gradients.
 
     Parameters missing in the base (at least the head) are drawn from torch's random state, equally for every method.
@@ -52,11 +55,12 @@ def adapt(base: Base, task: Task, adapter: Adapter | None, steps: int) -> Any:
         task: defines the head's labels.
         adapter: None to train every weight.
         steps: number of optimiser steps, for a schedule of ranks.
+        packed_on: the device of a base in 4 bit; None: a base in full precision, on the CPU.
 
     Raises:
         CheckpointError: the base cannot be loaded, or lacks the modules that the method trains.
     """
-    model, fresh = _load_base(base.folder, task)
+    model, fresh = _load_base(base.folder, task, packed_on)
     if adapter is None:
         return model
     register_tuners()
@@ -81,28 +85,33 @@ def adapt(base: Base, task: Task, adapter: Adapter | None, steps: int) -> Any:
     return adapted
 
 
-def _load_base(folder: Path, task: Task) -> tuple[Any, Sequence[str]]:
+def _load_base(folder: Path, task: Task, packed_on: torch.device | None) -> tuple[Any, Sequence[str]]:
     refuse_compiled_attention("base", folder)
     kind = trained_kind(task)
     names = dict(enumerate(task.labels))
     labels: dict[str, Any] = dict(kind.label_settings(len(names)))
     if labels:
         labels |= {"id2label": names, "label2id": {v: k for k, v in names.items()}}
+    automatic = automatic_class(kind)
     try:
+        packing = {} if packed_on is None else base_options(folder, automatic, labels, packed_on)
         with without_pickles():
-            model, report = automatic_class(kind).from_pretrained(
+            model, report = automatic.from_pretrained(
                 folder,
                 trust_remote_code=False,
                 use_safetensors=True,
                 dtype=torch.float32,
                 output_loading_info=True,
                 **labels,
+                **packing,
             )
     except Exception as error:  # transformers and safetensors raise errors of many classes
         raise CheckpointError(
             f"base {folder}: cannot be loaded: {loading_reason(folder, error)}; expected a folder with config.json "
             "and weights as safetensors"
         ) from error
+    if packed_on is not None:
+        settle_base(model, packed_on)
     name_outputs(model)
     return model, sorted(report["missing_keys"])
 

@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from robustness.definitions.pairs import BasePrecision
 from robustness.errors import RunError
 from robustness.training.metrics import Metric
 from robustness.training.protocol import TrainingSettings
+from robustness.training.quantised import describe_base
 from robustness.training.trainer import TrialResult, data_seed
 from robustness.versions import version_of
 from robustness.victims.files.selection import TRAINING_RECORD
 
-RECORDED_PACKAGES = ("torch", "transformers", "peft")
+RECORDED_PACKAGES = ("torch", "transformers", "peft", "bitsandbytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,15 @@ class Fingerprint:
     selecting_rows: int
     reporting_rows: int
     settings: TrainingSettings
+    base_precision: BasePrecision = BasePrecision.FULL
+    """How the base under an adapter was held."""
+    packed_by: str = ""
+    """The release of bitsandbytes, for a base in 4 bit."""
+
+    @property
+    def on_four_bit(self) -> bool:
+        """Whether the base was held in 4 bit."""
+        return self.base_precision is BasePrecision.FOUR_BIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +155,7 @@ def write_record(
         "seconds": round(sum(trial.seconds for trial in trials), 3),
         "peak_memory_bytes": max(trial.peak_memory_bytes for trial in trials),
         "device": device,
+        "base_in_4bit": describe_base(torch.device(device)) if fingerprint.on_four_bit else None,
         "versions": {name: version_of(name) for name in RECORDED_PACKAGES},
     }
     (folder / TRAINING_RECORD).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

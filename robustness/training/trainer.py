@@ -33,6 +33,7 @@ from robustness.training.methods import MethodDefinition
 from robustness.training.protocol import TrainingSettings
 from robustness.training.rows import EncodedRow, EncodedRows, ScoredRows
 from robustness.victims.batches import recover_memory
+from robustness.victims.files.quantised import count_numbers
 from robustness.victims.gate import switched_attention
 from robustness.victims.heads.kinds import trained_kind
 from robustness.victims.heads.registry import HeadOptions, build_head
@@ -128,7 +129,7 @@ def run_trial(
         losses=tuple(keeper.losses),
         failed=keeper.failed,
         parameters_trained=sum(p.numel() for p in model.parameters() if p.requires_grad),
-        parameters=sum(p.numel() for p in model.parameters()),
+        parameters=sum(map(count_numbers, model.parameters())),
         seconds=time.perf_counter() - started,
         peak_memory_bytes=_peak_memory(trial.device),
         snapshots=tuple(keeper.snapshots) if trial.settings.match == "clean" else (),
@@ -181,7 +182,8 @@ def _adapted(trial: Trial, base: Base, rows: EncodedRows) -> Any:
     settings, adapter = trial.settings, trial.method.definition.adapter
     if adapter is not None and rows.labels_tokens:
         adapter = share_penalty(adapter, settings.accumulation)
-    model = adapt(base, rows.task, adapter, settings.steps(len(rows.train)))
+    packed_on = trial.device if trial.method.definition.on_four_bit else None
+    model = adapt(base, rows.task, adapter, settings.steps(len(rows.train)), packed_on=packed_on)
     if settings.checkpointing:
         # Reentrant checkpointing needs inputs with gradients, which a frozen base lacks.
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

@@ -25,6 +25,7 @@ from robustness.training.methods import MethodDefinition, find_method
 from robustness.training.metrics import selection_metric
 from robustness.training.pairing import Arm, Pairing, pair_arms, stored_pairs
 from robustness.training.protocol import TrainingSettings
+from robustness.training.quantised import refuse_quantised, refuse_unready
 from robustness.training.record import is_complete
 from robustness.training.rows import TrainingRows
 from robustness.victims.files.checkpoint import ADAPTER_CONFIG, locate
@@ -83,6 +84,8 @@ def train(
     execution, shop = execution or Execution(), Workshop(find_device(device))
     check_workers(execution, shop.device)
     refuse_unwritable(out)
+    if packed := [entry.name for entry in entries if entry.definition.on_four_bit]:
+        refuse_unready(", ".join(packed), shop.device)
     start = _find_base(base, testset)
     recipe, name = settings or TrainingSettings(), TESTSETS.find(testset).name
     planned = [
@@ -131,6 +134,7 @@ def _find_base(given: str, testset: str) -> Base:
         raise CheckpointError(
             f"--base {given}: {folder} has no config.json; expected a folder that save_pretrained wrote, or a hub id"
         )
+    refuse_quantised(folder)
     return Base(folder, str(folder) if Path(given).is_dir() else given)
 
 

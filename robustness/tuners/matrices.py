@@ -100,6 +100,11 @@ def weight_storages(model: nn.Module) -> dict[str, Storage]:
 
 
 def is_linear(module: nn.Module) -> bool:
-    """Returns whether a module is a linear layer, with any storage of its matrix."""
+    """Returns whether a module is a linear layer, with any storage of its matrix, also in 4 bit."""
     storage = storage_of(module)
-    return storage is not None and storage.is_linear
+    return is_packed(module) if storage is None else storage.is_linear
+
+
+def is_packed(module: nn.Module) -> bool:
+    """Returns whether a module is a linear layer whose weight bitsandbytes has packed in 4 bit."""
+    return isinstance(module, nn.Linear) and getattr(module.weight, "quant_state", None) is not None

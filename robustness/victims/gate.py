@@ -16,7 +16,7 @@ from robustness.errors import CheckpointError, RobustnessError, first_line
 from robustness.tasks.task import Task
 from robustness.testsets.example import Example, Texts
 from robustness.victims.batches import recover_memory
-from robustness.victims.files.bases import check_base
+from robustness.victims.files.bases import check_base, check_precision
 from robustness.victims.files.changes import BASE, LINEAR_PROBE, UNRELATED, Change, read_change
 from robustness.victims.files.checkpoint import Checkpoint
 from robustness.victims.heads.head import Head
@@ -34,6 +34,7 @@ from robustness.victims.loading import (
     merge,
 )
 from robustness.victims.noise import NoiseFloor, measure_noise
+from robustness.victims.quantisation import QuantisationEffect, measure_quantisation
 
 R = TypeVar("R")
 
@@ -77,6 +78,8 @@ class CheckpointFacts:
     """Assumptions, and the evidence for them."""
     noise: NoiseFloor | None = None
     """Share of answers that change with irrelevant conditions; None if no clean text was answered."""
+    quantisation: QuantisationEffect | None = None
+    """What holding weights in 4 bit changes; None if not measured."""
     padded: bool = True
     """Whether texts of unequal length share its batches."""
     stays_apart: bool = False
@@ -94,15 +97,17 @@ class CheckpointFacts:
 
 
 def inspect_checkpoint(
-    checkpoint: Checkpoint, task: Task, placement: Placement, clean: Sequence[Example]
+    checkpoint: Checkpoint, task: Task, placement: Placement, clean: Sequence[Example], *, quantised: bool = False
 ) -> CheckpointFacts:
     """Loads a checkpoint, checks it, and measures its clean accuracy on `clean`.
+
+    With `quantised` also what holding its weights, or its base, in 4 bit changes.
 
     Raises:
         CheckpointError: it cannot be loaded at all, its labels cannot be mapped, or it answers nothing.
     """
     try:
-        return _inspect(load_checkpoint(checkpoint, task), placement, clean)
+        return _inspect(load_checkpoint(checkpoint, task), placement, clean, quantised=quantised)
     except RobustnessError:
         raise
     except Exception as error:  # out of memory, or any error of a model, a tokenizer or a library
@@ -112,7 +117,9 @@ def inspect_checkpoint(
         ) from error
 
 
-def _inspect(loaded: LoadedCheckpoint, placement: Placement, clean: Sequence[Example]) -> CheckpointFacts:
+def _inspect(
+    loaded: LoadedCheckpoint, placement: Placement, clean: Sequence[Example], *, quantised: bool
+) -> CheckpointFacts:
     checkpoint = loaded.checkpoint
     victim, merge_difference, failures = _probe(loaded, placement, [each.texts for each in clean[:PROBES]])
     try:
@@ -122,6 +129,9 @@ def _inspect(loaded: LoadedCheckpoint, placement: Placement, clean: Sequence[Exa
     accuracy = float(np.mean([points.get(index, 0.0) for index in range(len(clean))]))
     noise = measure_noise(
         victim, loaded, placement, [clean[index] for index in points], merged=merge_difference is not None
+    )
+    quantisation = (
+        measure_quantisation(victim, loaded, placement, [clean[index] for index in points]) if quantised else None
     )
     blind = victim.grader.blind_answer(clean)
     low = f"{blind.measure}{accuracy:.3f} on {len(clean)} clean examples is not above {blind.answer}"
@@ -133,7 +143,7 @@ def _inspect(loaded: LoadedCheckpoint, placement: Placement, clean: Sequence[Exa
             'was made of another base; give its own with --base, or base = "..." in the pairs file'
         )
     adaptation = checkpoint.adaptation if change is None else change.adaptation
-    notes = list(filter(None, [check_base(checkpoint)]))
+    notes = list(filter(None, [check_base(checkpoint), check_precision(checkpoint)]))
     if low and loaded.kind.traits.may_stay_low and adaptation not in (BASE, LINEAR_PROBE):
         notes.append(f"{low}: it is near the floor, where differences say nothing of robustness")
     elif low:
@@ -158,6 +168,7 @@ def _inspect(loaded: LoadedCheckpoint, placement: Placement, clean: Sequence[Exa
         change=change,
         notes=tuple(f"{checkpoint.name}: {note}" for note in notes),
         noise=noise,
+        quantisation=quantisation,
         padded=victim.company.padded,
         stays_apart=checkpoint.is_adapter and merge_difference is None,
     )

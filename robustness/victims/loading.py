@@ -22,6 +22,7 @@ from robustness.victims.files.adapters import load_adapter, unwrap_saved
 from robustness.victims.files.bases import check_base
 from robustness.victims.files.checkpoint import ADAPTER_CONFIG, SAFE_FILES, Checkpoint, read_json
 from robustness.victims.files.models import load_model
+from robustness.victims.files.quantised import LIBRARY, find_fault, refuse_without_kernels, settle_layers
 from robustness.victims.files.tokenizers import read_tokenizer
 from robustness.victims.heads.head import Head
 from robustness.victims.heads.kinds import HeadKind, head_kind, refuse_other_head, task_type_remedy
@@ -94,6 +95,8 @@ def load_checkpoint(checkpoint: Checkpoint, task: Task) -> LoadedCheckpoint:
     Raises:
         CheckpointError: weights do not fit, a head lacks names for the task's labels, or the base is another.
     """
+    if checkpoint.is_on_four_bit:
+        _refuse_other_library(checkpoint)
     kind = head_kind(checkpoint, task)
     refuse_other_head(checkpoint, task, kind)
     columns = find_label_columns(kind, checkpoint, task)
@@ -102,7 +105,8 @@ def load_checkpoint(checkpoint: Checkpoint, task: Task) -> LoadedCheckpoint:
         model, uninitialised = load_adapter(checkpoint, task, kind)
     else:
         # An untrained base has no labels, and transformers would give it two.
-        whole = load_model(checkpoint, checkpoint.folder, kind, **kind.label_settings(len(task.labels)))
+        labels: dict[str, Any] = kind.label_settings(len(task.labels))
+        whole = load_model(checkpoint, checkpoint.folder, kind, **labels)
         model, uninitialised = whole.model, tuple(sorted(whole.missing))
     tokenizer = _load_tokenizer(checkpoint)
     _settle_vocabulary(model, tokenizer, checkpoint)
@@ -113,8 +117,20 @@ def load_checkpoint(checkpoint: Checkpoint, task: Task) -> LoadedCheckpoint:
     return replace(loaded, padded=_try_batch(loaded))
 
 
+def _refuse_other_library(checkpoint: Checkpoint) -> None:
+    """Refuses a process, such as a worker, whose bitsandbytes packs or computes otherwise than the run's."""
+    here = version_of(LIBRARY)
+    if checkpoint.packed_by and checkpoint.packed_by != here and find_fault("cpu") is None:
+        raise CheckpointError(
+            f"checkpoint {checkpoint.name}: its base is in 4 bit by bitsandbytes {checkpoint.packed_by}, and here is "
+            f"{here}; install the same on every machine: numbers depend on it"
+        )
+
+
 def to_victim(loaded: LoadedCheckpoint, placement: Placement) -> Head:
     """Merges the adapter in float32 if this keeps the outputs, then casts, so that the merge is exact."""
+    if loaded.checkpoint.is_on_four_bit:
+        return as_victim(loaded, loaded.unmerged, placement)
     return as_victim(loaded, merge(loaded) or load_checkpoint(loaded.checkpoint, loaded.task).unmerged, placement)
 
 
@@ -123,11 +139,13 @@ def merge(loaded: LoadedCheckpoint) -> Any | None:
 
     It is possible if peft merges the method and the merged model gives the same output for a trial text. Learnt
     prompts and input-dependent updates are no weights, and one weight may be used in two places. `loaded` is used up
-    either way.
+    either way. A base in 4 bit stays apart: merging would round base and adapter together to 16 levels.
     """
     model = loaded.unmerged
     if loaded.trial is None:
         return model
+    if loaded.checkpoint.is_on_four_bit:
+        return None
     if model.active_peft_config.is_prompt_learning or not hasattr(model.base_model, "merge_and_unload"):
         return None
     try:
@@ -188,11 +206,11 @@ def to_untuned_victim(loaded: LoadedCheckpoint, placement: Placement) -> Head | 
     no weights), or if the base lacks tokens of the checkpoint.
     """
     checkpoint = loaded.checkpoint
-    trained = merge(loaded)
+    trained = _without_adapter(loaded) if checkpoint.is_on_four_bit else merge(loaded)
     if trained is None:
         return None
-    labels = loaded.kind.label_settings(trained.config.num_labels)
-    base = load_model(checkpoint, checkpoint.base, loaded.kind, **labels)
+    labels: dict[str, Any] = loaded.kind.label_settings(trained.config.num_labels)
+    base = load_model(checkpoint, checkpoint.base, loaded.kind, four_bit=checkpoint.is_on_four_bit, **labels)
     weights, head = base.model.state_dict(), trained.state_dict()
     if any(weights[name].shape != head[name].shape for name in weights):
         return None
@@ -202,9 +220,22 @@ def to_untuned_victim(loaded: LoadedCheckpoint, placement: Placement) -> Head | 
     return as_victim(loaded, base.model, placement)
 
 
+def _without_adapter(loaded: LoadedCheckpoint) -> Any | None:
+    """The model with its trained head and without its adapter, unmerged; None if peft cannot part them."""
+    model = loaded.unmerged
+    if model.active_peft_config.is_prompt_learning or not hasattr(model.base_model, "unload"):
+        return None
+    unwrap_saved(model)
+    return model.unload()
+
+
 def as_victim(loaded: LoadedCheckpoint, model: Any, placement: Placement) -> Head:
     """Wraps one form of a loaded checkpoint, without changing it."""
-    model = model.to(device=placement.device, dtype=placement.dtype).eval()
+    if loaded.checkpoint.is_on_four_bit:
+        refuse_without_kernels(loaded.checkpoint.name, placement.device)
+    # Of the class above: transformers' own refuses to cast a model with 4-bit layers, whose other weights are cast.
+    model = torch.nn.Module.to(model, device=placement.device, dtype=placement.dtype).eval()
+    settle_layers(model, placement.dtype)
     options = HeadOptions(
         loaded.task, loaded.label_columns, segment_ids=not _drops_segment_ids(loaded), padded=loaded.padded
     )
@@ -237,6 +268,8 @@ def digest_victim(checkpoint: Checkpoint, victim: Head) -> str:
     """
     digest = hashlib.sha256(digest_files(checkpoint.folder, checkpoint.base).encode())
     libraries = [version_of(name) for name in ("torch", "transformers", "tokenizers", "peft")]
+    if checkpoint.is_on_four_bit:
+        libraries += [checkpoint.base_precision, version_of(LIBRARY)]
     digest.update(json.dumps([*victim.describe_scoring(), *libraries]).encode())
     return digest.hexdigest()[:32]
 

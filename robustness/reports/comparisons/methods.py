@@ -85,6 +85,7 @@ def _method(pairs: Sequence[PairRecord], everyone: Sequence[Sequence[PairRecord]
             "task": first.task,
             "method_digest": candidate.method_digest,
             "trainable_parameters": candidate.trainable_parameters,
+            "base_precision": candidate.base_precision,
         },
     )
 

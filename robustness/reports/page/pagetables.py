@@ -267,7 +267,16 @@ def checkpoint_table(record: RunRecord) -> PageTable:
         PageColumn("weights_digest", "weights"),
     )
     rows = [c.model_dump() | {"weights_digest": c.weights_digest[:DIGITS]} for c in record.checkpoints]
-    return page_table("checkpoints", "run", pd.DataFrame(rows), columns)
+    packed = any(each.quantised_changed is not None for each in record.checkpoints)
+    return page_table("checkpoints", "run", pd.DataFrame(rows), (*columns, *(_PACKED if packed else ())))
+
+
+_PACKED = (
+    PageColumn("base_precision", "base", hint="under an adapter; 4bit: NF4, never merged"),
+    PageColumn("quantised_changed", "4 bits change, %", as_percent, "share of answers, 4 bit against full precision"),
+    PageColumn("quantised_probability", "probability", as_number, "largest difference of a right answer's, likewise"),
+    PageColumn("n_quantised", "n", as_count, "clean texts asked about in both precisions"),
+)
 
 
 def refused_table(record: RunRecord) -> PageTable:

@@ -11,6 +11,8 @@ from robustness.stats import CANDIDATE_FRAGILE, REFERENCE_FRAGILE, Verdict
 FULL = "full"
 METHOD_NAMES = {
     "lora": "LoRA",
+    "qlora": "QLoRA",
+    "qdora": "QDoRA",
     "adalora": "AdaLoRA",
     "dora": "DoRA",
     "ia3": "(IA)3",
@@ -90,7 +92,15 @@ def arms_of_pair(pair: PairRecord, record: RunRecord) -> Arms:
         if all(traits):
             name = _arm(reference.adaptation).name
             return Arms(*(Arm(f"{name} ({each})", each) for each in traits))
-    return name_arms(reference.adaptation, candidate.adaptation)
+    arms = name_arms(reference.adaptation, candidate.adaptation)
+    return Arms(_on_base(arms.reference, reference), _on_base(arms.candidate, candidate))
+
+
+def _on_base(arm: Arm, checkpoint: CheckpointRecord) -> Arm:
+    """Names the base's precision where it is not that of the training."""
+    other = checkpoint.settings.get("base_precision")
+    spelt = {"4bit": "a 4-bit base", "full": "a full-precision base"}.get(other or "")
+    return arm if spelt is None else Arm(f"{arm.name} on {spelt}", f"{arm.short} on {other}")
 
 
 def _trait(arm: CheckpointRecord, other: CheckpointRecord) -> str:

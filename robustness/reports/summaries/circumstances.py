@@ -23,6 +23,7 @@ def describe_circumstances(pairs: Sequence[PairRecord], record: RunRecord) -> It
             f"Noise floor: {percent(noise)} of an arm's answers change when the same texts are asked in another "
             "batch or order, or by the unmerged adapter; a difference that is no larger may be rounding."
         )
+    yield from _quantised(pairs, record)
     yield from _chosen(list(arms), record)
 
 
@@ -49,6 +50,32 @@ def _near_floor(pairs: Sequence[PairRecord], record: RunRecord) -> Iterator[str]
         yield (
             f"Near the floor: on clean texts {join_words(list(said))} did no better than one answer given to all: "
             "differences here say nothing of robustness."
+        )
+
+
+def _quantised(pairs: Sequence[PairRecord], record: RunRecord) -> Iterator[str]:
+    """Which arms stand on a base in 4 bit, and what 4 bits alone change in each arm: of several pairs, at most."""
+    on_four_bit: dict[str, None] = {}
+    measured: dict[str, tuple[float, float]] = {}
+    for pair in pairs:
+        arms = arms_of_pair(pair, record)
+        for name, arm in ((pair.reference, arms.reference), (pair.candidate, arms.candidate)):
+            checkpoint = record.find_checkpoint(name)
+            if checkpoint.base_precision == "4bit":
+                on_four_bit[arm.name] = None
+            if checkpoint.quantised_changed is not None:
+                found = checkpoint.quantised_changed, checkpoint.quantised_probability or 0.0
+                measured[arm.name] = tuple(map(max, found, measured.get(arm.name, found)))  # type: ignore[assignment]
+    if on_four_bit:
+        yield f"Evaluated on a base in 4 bit, unmerged: {join_words(list(on_four_bit))}."
+    effects = [
+        f"{percent(changed)} of the answers of {name} (a probability by up to {probability:.3f})"
+        for name, (changed, probability) in measured.items()
+    ]
+    if effects:
+        yield (
+            f"On clean texts 4 bits alone change {join_words(effects)}; a difference that is no larger may be "
+            "quantisation."
         )
 
 

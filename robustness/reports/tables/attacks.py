@@ -83,6 +83,7 @@ def _name(arm: CheckpointRecord) -> dict[str, object]:
         "method": arm.adaptation,
         "train_seed": arm.train_seed,
         "trainable_parameters": arm.trainable_parameters,
+        "base_precision": arm.base_precision,
     }
 
 

@@ -66,11 +66,12 @@ COLUMNS: dict[Table, tuple[Column, ...]] = {
         "gold status queries:count forwards:count decodes:count modified_words:count modified_share:fraction "
         "similarity:fraction seconds:seconds original_text adversarial_text error distance:token-norms norm "
         "backwards:count zero_gradients:count goal method construction original_gold label_entropy:bits "
-        "generated_tokens:count cut:truth answer_marked correct_marked:truth answer_last correct_last:truth"
+        "generated_tokens:count cut:truth answer_marked correct_marked:truth answer_last correct_last:truth "
+        "base_precision"
     ),
     Table.TESTSETS: declare_columns(
         "checkpoint adaptation task testset provenance metric aggregation n:count n_errored:count value:fraction "
-        "low:fraction high:fraction"
+        "low:fraction high:fraction base_precision"
     ),
     Table.ATTACKS: declare_columns(
         "checkpoint adaptation method train_seed:seed trainable_parameters:count task testset attack n:count "
@@ -78,7 +79,7 @@ COLUMNS: dict[Table, tuple[Column, ...]] = {
         "robust_accuracy_low:fraction robust_accuracy_high:fraction attack_success_rate:fraction "
         "attack_success_rate_low:fraction attack_success_rate_high:fraction mean_queries:count mean_forwards:count "
         "mean_modified_share:fraction mean_similarity:fraction seconds:seconds goal n_left_out:count "
-        "clean_quality:fraction quality:fraction decodes:count generated_tokens:count n_cut:count"
+        "clean_quality:fraction quality:fraction decodes:count generated_tokens:count n_cut:count base_precision"
     ),
     Table.PAIRS: declare_columns(
         "pair contrast base reference candidate method task testset attack metric population n:count "
@@ -87,7 +88,7 @@ COLUMNS: dict[Table, tuple[Column, ...]] = {
         "p_adjusted:probability verdict detectable:fraction n_seeds:count method_digest trainable_parameters:count "
         "aggregation p_equivalence:probability seed_sd:fraction seed_sd_low:fraction seed_sd_high:fraction "
         "example_sd:fraction interaction_sd:fraction seed_share:fraction family n_left_out:count reason "
-        "noise_floor:fraction"
+        "noise_floor:fraction base_precision"
     ),
     Table.TRANSFER: declare_columns(
         "source target testset attack n:count transfer_rate:fraction low:fraction high:fraction"
@@ -98,7 +99,7 @@ COLUMNS: dict[Table, tuple[Column, ...]] = {
     Table.FRAGILITY: declare_columns(
         "pair where what difference:fraction low:fraction high:fraction p_adjusted:probability verdict testset "
         "attack n:count reference_value:fraction candidate_value:fraction test p_value:probability "
-        "detectable:fraction reason noise_floor:fraction"
+        "detectable:fraction reason noise_floor:fraction base_precision"
     ),
     Table.SURVIVAL: declare_columns(
         "pair testset attack reference_n:count candidate_n:count reference_median:queries candidate_median:queries "
@@ -112,7 +113,7 @@ COLUMNS: dict[Table, tuple[Column, ...]] = {
     Table.SENSITIVITY: declare_columns(
         "checkpoint adaptation task testset probe space target kind norm radius:amount alpha:probability status "
         "n:count value:amount low:amount high:amount forwards:count backwards:count seconds:seconds quantity unit "
-        "aggregate direction n_errored:count reason scope sigma:amount"
+        "aggregate direction n_errored:count reason scope sigma:amount base_precision"
     ),
     Table.SENSITIVITY_EXAMPLES: declare_columns(
         "checkpoint testset probe example_id group_id target kind norm radius:amount status value:amount quantity "
@@ -122,7 +123,7 @@ COLUMNS: dict[Table, tuple[Column, ...]] = {
         "pair probe quantity kind norm radius:amount scope n:count reference_value:amount candidate_value:amount "
         "ratio:ratio low:amount high:amount p_adjusted:probability direction testset layer:depth module comparison "
         "difference:amount test p_value:probability n_left_out:count larger_values unit target alpha:probability "
-        "reason sigma:amount status"
+        "reason sigma:amount status base_precision"
     ),
     Table.BRACKETS: declare_columns(
         "checkpoint testset example_id group_id layer:depth module of lower upper lower_kind upper_kind "

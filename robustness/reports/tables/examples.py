@@ -34,6 +34,7 @@ def build_examples(outcomes: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
     named = {
         "adaptation": _each(frame["checkpoint"], lambda name: checkpoints[name].adaptation),
         "task": _each(frame["checkpoint"], lambda name: checkpoints[name].task),
+        "base_precision": _each(frame["checkpoint"], lambda name: checkpoints[name].base_precision),
         "train_seed": _each(frame["checkpoint"], lambda name: checkpoints[name].train_seed),
         "provenance": _each(frame["testset"], lambda name: testsets[name].provenance),
         "attack_digest": _each(frame["attack"], lambda name: attacks[name].digest if name in attacks else None),

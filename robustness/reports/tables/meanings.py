@@ -25,6 +25,7 @@ MEANINGS: dict[str, str] = {
     # What a row is about.
     "checkpoint": "Name of the checkpoint",
     "adaptation": "`full`, or the PEFT method that was found in the checkpoint",
+    "base_precision": "The base under an adapter: `4bit` or `full`; of a pair the candidate's; empty: a whole model",
     "method": "The training method as its definition or recipe names it",
     "method_digest": "Digest of the method's definition, base, task and training rows",
     "base": "The base model that both checkpoints come from",

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from robustness.definitions.pairs import Pair
-from robustness.errors import CheckpointError, GateError, RobustnessError
+from robustness.errors import CheckpointError, GateError, RobustnessError, UsageError
 from robustness.runs.planning.plan import Plan
 from robustness.tasks.task import Task
 from robustness.victims.files.checkpoint import Checkpoint, read_checkpoint
@@ -47,9 +47,18 @@ def admit(plan: Plan) -> Admission:
             refused[pair.name] = error
             continue
         for checkpoint in found:
+            _refuse_two_bases(checkpoints.get(checkpoint.name), checkpoint)
             checkpoints[checkpoint.name] = checkpoint
             tasks[checkpoint.name] = pair.task
     return Admission(narrow(plan, refused), checkpoints, tasks, refused)
+
+
+def _refuse_two_bases(first: Checkpoint | None, second: Checkpoint) -> None:
+    if first is not None and first.base_precision is not second.base_precision:
+        raise UsageError(
+            f"checkpoint {second.name}: one pair holds its base in {first.base_precision}, another in "
+            f"{second.base_precision} (base_precision in the pairs file); evaluate them in two runs"
+        )
 
 
 def narrow(plan: Plan, refused: Refusals) -> Plan:
@@ -65,7 +74,15 @@ def narrow(plan: Plan, refused: Refusals) -> Plan:
 def _look_at(pair: Pair) -> list[Checkpoint]:
     """Both arms, each with the other as its partner."""
     references = zip(pair.names, (pair.reference, pair.candidate), strict=True)
-    first, second = (read_checkpoint(*each, pair.base, labels=pair.labels) for each in references)
+    precision = pair.base_precision
+    first, second = (
+        read_checkpoint(*each, pair.base, labels=pair.labels, base_precision=precision) for each in references
+    )
+    if precision is not None and not (first.is_adapter or second.is_adapter):
+        raise CheckpointError(
+            f"pair {pair.name}: base_precision is {precision}, which is of the base under an adapter, and both arms "
+            "are whole models; leave it out"
+        )
     arms = [replace(first, partner=second.folder), replace(second, partner=first.folder)]
     for arm in arms:
         refuse_other_answers(arm, pair.task, partial(_read_tokenizer, arm))

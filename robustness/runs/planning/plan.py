@@ -81,10 +81,7 @@ class Plan:
     def fingerprint(self) -> dict[str, str]:
         """Properties that a second run into the same folder must share: digests by `kind: name`, and settings."""
         named = {f"probes: {each.name}": digest_of([each.digest, each.examples]) for each in self.probes}
-        named |= {
-            f"pairs: {p.name}": digest_of([p.task.name, *p.names, p.seed, *([p.labels] if p.labels else [])])
-            for p in self.pairs
-        }
+        named |= {f"pairs: {p.name}": digest_of(_identity_of(p)) for p in self.pairs}
         named |= {f"tasks: {p.task.name}": digest_of(asdict(p.task) | {"file": ""}) for p in self.pairs}
         named |= {f"testsets: {entry.name}": entry.digest for entry in self.testsets}
         named |= {f"attacks: {attack.name}": attack.digest for attack in self.attacks}
@@ -113,6 +110,11 @@ class Plan:
         )
 
 
+def _identity_of(pair: Pair) -> list[object]:
+    optional = [each for each in (pair.labels, pair.base_precision) if each]
+    return [pair.task.name, *pair.names, pair.seed, *optional]
+
+
 def make_plan(settings: PlanSettings) -> Plan:
     """Resolves all names and lists the cells; loads no model and no data.
 
@@ -125,7 +127,7 @@ def make_plan(settings: PlanSettings) -> Plan:
         raise UsageError(f"--limit {settings.limit}: expected at least 1 example")
     suite = SUITES.find(settings.suite).definition
     _refuse_code(settings.suite, [*suite.attacks, *suite.probes])
-    pairs = (settings.pairs,) if isinstance(settings.pairs, Pair) else read_pairs(settings.pairs)
+    pairs = _read_pairs(settings)
     listed = settings.testsets or (*suite.testsets, *suite.evaluated)
     testsets = tuple(TESTSETS.find(str(name)) for name in dict.fromkeys(listed))
     named = tuple(_resolve(attack, settings.resources) for attack in settings.attacks)
@@ -165,6 +167,14 @@ def make_plan(settings: PlanSettings) -> Plan:
         probes=probes,
         probe_cells=_list_probe_cells(pairs, probed, tasks, probes),
     )
+
+
+def _read_pairs(settings: PlanSettings) -> tuple[Pair, ...]:
+    """The pairs, each with the base's precision that the caller has chosen for all, if any."""
+    pairs = (settings.pairs,) if isinstance(settings.pairs, Pair) else read_pairs(settings.pairs)
+    if settings.base_precision is None:
+        return pairs
+    return tuple(replace(pair, base_precision=settings.base_precision) for pair in pairs)
 
 
 def _match_tasks(pairs: Sequence[Pair], testsets: Sequence[Entry[TestsetDefinition]]) -> dict[str, Task]:
@@ -346,6 +356,7 @@ def command_words(settings: PlanSettings) -> tuple[str, ...]:
     words += [] if settings.limit is None else ["--limit", str(settings.limit)]
     words += ["--seed", str(settings.seed), "--device", settings.device, "--dtype", settings.dtype]
     words += [word for name in settings.attack_fields for word in ("--attack-field", name)]
+    words += [] if settings.base_precision is None else ["--base-precision", settings.base_precision]
     words += ["--allow-changed-testset"] if settings.allow_changed else []
     words += ["--allow-untrained"] if settings.allow_untrained else []
     words += ["--compile"] if settings.compile else []

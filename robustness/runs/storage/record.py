@@ -75,6 +75,15 @@ class CheckpointRecord(Definition):
     of both. None: not measured."""
     n_noise: int = 0
     """Texts asked about again."""
+    base_precision: str = ""
+    """The base under an adapter: 4bit or full; empty for a full checkpoint."""
+    quantised_changed: float | None = None
+    """The share of its answers that differ between weights in 4 bit and in full precision: of an adapter those of its
+    base, of a full checkpoint its own. None: no arm beside it has a base in 4 bit."""
+    quantised_probability: float | None = None
+    """Between the same two, the largest difference of the probability of a right answer."""
+    n_quantised: int = 0
+    """Texts asked about in both precisions."""
 
 
 def describe_left_out(n_selecting: int, n: int) -> str:

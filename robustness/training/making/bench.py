@@ -100,7 +100,13 @@ class TrainingBench:
         return []
 
     def _refuse_other_files(self, job: Assignment) -> None:
-        if self._shop.fingerprint(job.training) != job.fingerprint:
+        here = self._shop.fingerprint(job.training)
+        if here.packed_by != job.fingerprint.packed_by:
+            raise RunError(
+                f"{job.key}: its base is in 4 bit by bitsandbytes {job.fingerprint.packed_by}, and here is "
+                f"{here.packed_by}; install the same on every machine: numbers depend on it"
+            )
+        if here != job.fingerprint:
             raise RunError(
                 f"{job.key}: its base or rows differ here from those on the driver's machine; every machine must see "
                 "the same files"

@@ -21,7 +21,9 @@ from robustness.training.protocol import TrainingSettings, under_protocol
 from robustness.training.record import Fingerprint
 from robustness.training.rows import EncodedRows, TrainingRows
 from robustness.training.trainer import Trial, try_step
+from robustness.versions import version_of
 from robustness.victims.files.bases import digest_weights
+from robustness.victims.files.quantised import LIBRARY
 
 FULL_COST = 1.4
 """Time of a step that trains every weight, in steps of an adapter; measured on SmolLM2."""
@@ -109,6 +111,8 @@ class Workshop:
             selecting_rows=len(rows.selecting),
             reporting_rows=len(rows.reporting),
             settings=settings,
+            base_precision=method.definition.base_precision,
+            packed_by=version_of(LIBRARY) if method.definition.on_four_bit else "",
         )
 
     def take_first_step(self, job: TrainingJob, say: Callable[[str], None]) -> TrainingSettings:

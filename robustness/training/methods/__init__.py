@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from robustness.definitions.attacks import Deviation
 from robustness.definitions.catalog import Entry
 from robustness.definitions.model import Definition
 from robustness.definitions.naming import nearest_of
+from robustness.definitions.pairs import BasePrecision
 from robustness.definitions.reading import read_definition
 from robustness.errors import DefinitionError
 from robustness.training.adapters import Adapter
@@ -41,8 +42,23 @@ class MethodDefinition(Definition):
     """All are tried; the best one on the clean development rows is kept."""
     adapter: Adapter | None = None
     """Absent: every weight is trained."""
+    base_precision: BasePrecision = BasePrecision.FULL
+    """How the frozen base under the adapter is held, in training and, unless a pair says otherwise, in runs."""
     study: tuple[StudySettings, ...] = ()
     deviations: tuple[Deviation, ...] = ()
+
+    COUNTED_WHERE_SET: ClassVar[frozenset[str]] = frozenset({"base_precision"})
+
+    @model_validator(mode="after")
+    def _pack_only_frozen_weights(self) -> Self:
+        if self.adapter is None and self.on_four_bit:
+            raise ValueError(f"base_precision is {self.base_precision}; only an adapter is trained on such a base")
+        return self
+
+    @property
+    def on_four_bit(self) -> bool:
+        """Whether the base is held in 4 bit."""
+        return self.base_precision is BasePrecision.FOUR_BIT
 
     @property
     def is_peft(self) -> bool:

@@ -14,10 +14,11 @@ from robustness.tasks.task import Task
 from robustness.tuners.prefixes import name_cache
 from robustness.tuners.registration import register_tuners
 from robustness.victims.files.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Checkpoint, check_weights, read_json
-from robustness.victims.files.models import WRAPPERS, load_model, refuse_no_numbers
+from robustness.victims.files.models import load_model, refuse_no_numbers
 from robustness.victims.files.pickles import without_pickles
 from robustness.victims.files.proportions import refuse_disproportionate_adapter
 from robustness.victims.files.reasons import adapter_reason
+from robustness.victims.files.tensors import WRAPPERS
 from robustness.victims.heads.kinds import HeadKind, task_type_remedy
 
 logger = logging.getLogger(__name__)
@@ -65,7 +66,8 @@ def load_adapter(checkpoint: Checkpoint, task: Task, kind: HeadKind) -> tuple[An
     shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
     refuse_disproportionate_adapter(checkpoint.name, checkpoint.folder, shapes)
     refuse_no_numbers(checkpoint.name, checkpoint.folder / ADAPTER_WEIGHTS, tensors.items())
-    base = load_model(checkpoint, checkpoint.base, kind, **kind.label_settings(len(task.labels)))
+    labels = kind.label_settings(len(task.labels))
+    base = load_model(checkpoint, checkpoint.base, kind, four_bit=checkpoint.is_on_four_bit, **labels)
     _resize_vocabulary(base.model, tensors)
     try:
         with warnings.catch_warnings(), without_pickles():

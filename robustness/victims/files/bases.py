@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from robustness.definitions.pairs import BasePrecision
 from robustness.errors import CheckpointError
 from robustness.victims.files.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Checkpoint, read_json
 from robustness.victims.files.selection import recorded_training
@@ -55,6 +56,21 @@ def check_base(checkpoint: Checkpoint) -> str:
         raise _other_base(checkpoint, f"{checkpoint.moved_base}, whose {other[0]} was another")
     seen = f", and {', '.join(same)} of both are the same" if same else ""
     return f"{moved}; whether it was trained on {base} in its place is not known: their shapes fit{seen}"
+
+
+def check_precision(checkpoint: Checkpoint) -> str:
+    """Returns how an adapter's base differs from its training, or what of it is not known; empty otherwise."""
+    used, trained = checkpoint.base_precision, checkpoint.trained_precision
+    if trained is None:
+        return (
+            ""
+            if not checkpoint.is_on_four_bit
+            else ("its base is held in 4 bit, as asked; no training record says whether it was in its training")
+        )
+    if used is trained:
+        return ""
+    spelt = {BasePrecision.FOUR_BIT: "a base in 4 bit", BasePrecision.FULL: "a base in full precision"}
+    return f"it was trained on {spelt[trained]} and is evaluated on {spelt[used]}, as asked"
 
 
 def _compare_shared(checkpoint: Checkpoint) -> tuple[list[str], list[str]]:

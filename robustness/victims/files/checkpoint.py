@@ -11,9 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
+from robustness.definitions.pairs import BasePrecision
 from robustness.errors import CheckpointError, first_line, shorten
 from robustness.pointers import explain_pointer
 from robustness.retrying import with_retries
+from robustness.versions import version_of
+from robustness.victims.files.selection import recorded_training
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -47,15 +50,31 @@ class Checkpoint:
     """Folder of its partner, whose config names labels if its own folder does not."""
     labels: tuple[tuple[str, str], ...] = ()
     """Label names in its config, with the task's."""
+    base_precision: BasePrecision = BasePrecision.FULL
+    """The base under an adapter in this run."""
+    trained_precision: BasePrecision | None = None
+    """The base in an adapter's training; None: nothing records it."""
+    packed_by: str = ""
+    """The release of bitsandbytes that the run began with, for a base in 4 bit; workers must have the same."""
 
     @property
     def is_adapter(self) -> bool:
         """Whether it is an adapter on a base."""
         return self.adaptation != "full"
 
+    @property
+    def is_on_four_bit(self) -> bool:
+        """Whether it is an adapter on a base in 4 bit, into which it is never merged."""
+        return self.base_precision is BasePrecision.FOUR_BIT
+
 
 def read_checkpoint(
-    name: str, reference: str, base: str, partner: str | None = None, labels: Labels = ()
+    name: str,
+    reference: str,
+    base: str,
+    partner: str | None = None,
+    labels: Labels = (),
+    base_precision: BasePrecision | None = None,
 ) -> Checkpoint:
     """Reads a checkpoint's files; downloads a hub id's files first, without pickles.
 
@@ -65,6 +84,7 @@ def read_checkpoint(
         base: the pair's base, a folder or a hub id.
         partner: its partner, a folder or a hub id.
         labels: label names in its config, with the task's.
+        base_precision: of the base under an adapter; None: as in its training.
 
     Raises:
         CheckpointError: missing files, pickled weights, an unreadable config, or a missing base.
@@ -76,7 +96,8 @@ def read_checkpoint(
         config = read_json(folder / ADAPTER_CONFIG)
         check_weights(name, folder, ADAPTER_WEIGHTS)
         check_weights(f"{name}: base", base_folder)
-        return replace(_adapter(name, folder, base_folder, config), partner=beside, labels=tuple(labels))
+        made = replace(_adapter(name, folder, base_folder, config), partner=beside, labels=tuple(labels))
+        return _settle_precision(made, base_precision)
     if not (folder / "config.json").is_file():
         raise CheckpointError(
             f"checkpoint {name}: {folder} has neither config.json nor {ADAPTER_CONFIG}{_hint(folder)}"
@@ -163,6 +184,35 @@ def name_adaptation(config: Mapping[str, Any]) -> str:
         return "pissa"
     kind = str(config["peft_type"]).lower()
     return "p-tuning" if kind == "p_tuning" else kind.replace("_tuning", "").replace("_", "-")
+
+
+def quantisation_of(folder: Path) -> Mapping[str, Any]:
+    """Returns how a folder's own weights are quantised, from its config.json; empty if they are not."""
+    path = folder / "config.json"
+    found = read_json(path).get("quantization_config") if path.is_file() else None
+    return found if isinstance(found, dict) else {}
+
+
+def is_four_bit(folder: Path) -> bool:
+    """Whether a folder's own weights are those that bitsandbytes packed in 4 bit."""
+    settings = quantisation_of(folder)
+    return settings.get("quant_method") == "bitsandbytes" and bool(settings.get("load_in_4bit"))
+
+
+def _settle_precision(adapter: Checkpoint, asked: BasePrecision | None) -> Checkpoint:
+    """The adapter on its base in this run: as asked, or else as in its training.
+
+    Without a record, a packed base shows the training, or else the answer to the question.
+    """
+    recorded = recorded_training(adapter.folder).get("base_precision")
+    trained = next((each for each in BasePrecision if each == recorded), None)
+    if trained is None and is_four_bit(adapter.base):
+        trained = BasePrecision.FOUR_BIT
+    used = asked or trained or BasePrecision.FULL
+    is_qlora = (trained or used) is BasePrecision.FOUR_BIT
+    name = f"q{adapter.adaptation}" if is_qlora else adapter.adaptation
+    packed_by = version_of("bitsandbytes") if used is BasePrecision.FOUR_BIT else ""
+    return replace(adapter, adaptation=name, base_precision=used, trained_precision=trained, packed_by=packed_by)
 
 
 def _locate_named_base(name: str, folder: Path, named_base: str) -> Path:

@@ -13,6 +13,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from robustness.definitions.pairs import BasePrecision
 from robustness.tuners.registration import register_tuners
 from robustness.victims.files.checkpoint import (
     ADAPTER_CONFIG,
@@ -24,6 +25,8 @@ from robustness.victims.files.checkpoint import (
 )
 
 TRAINING_RECORD = "training.json"
+OTHER_BASE = "base_precision"
+"""The setting of an adapter on a base of another precision than in its training."""
 EPOCH_FOLDER = re.compile(r"epoch-\d+")
 """The folder of a checkpoint after one epoch; the training record lies beside its parent."""
 TRAINING = ("method_digest", "train_digest", "rows_trained", "settings")
@@ -87,8 +90,8 @@ def identify_method(
         settings = {} if made[1] is None else {"rank": str(made[1])}
     if checkpoint.is_adapter:
         config = read_json(checkpoint.folder / ADAPTER_CONFIG)
-        method = own_settings(config)
-        settings = shown_settings(config)
+        method = own_settings(config) | _precisions(checkpoint)
+        settings = shown_settings(config) | _other_base(checkpoint)
     content = json.dumps([method, base_digest, task, _training(checkpoint.folder)], sort_keys=True)
     return MethodIdentity(
         digest=hashlib.sha256(content.encode()).hexdigest()[:16],
@@ -124,6 +127,18 @@ def shown_settings(config: Mapping[str, Any]) -> dict[str, str]:
     if isinstance(extra, list) and (beside_head := [each for each in extra if each not in HEADS]):
         own["modules_to_save"] = beside_head
     return {name: _as_text(value) for name, value in (ranks | own).items() if name not in NOT_SHOWN}
+
+
+def _precisions(checkpoint: Checkpoint) -> dict[str, object]:
+    """How the base is held in this run and was in training; empty if it never was in 4 bit."""
+    used = [str(checkpoint.base_precision), str(checkpoint.trained_precision or checkpoint.base_precision)]
+    return {"base_precision": used} if BasePrecision.FOUR_BIT in used else {}
+
+
+def _other_base(checkpoint: Checkpoint) -> dict[str, str]:
+    """The base's precision as a setting of its own, where it is not that of the training."""
+    used, trained = checkpoint.base_precision, checkpoint.trained_precision
+    return {} if trained in (None, used) else {OTHER_BASE: str(used)}
 
 
 def count_parameters(checkpoint: Checkpoint) -> int:

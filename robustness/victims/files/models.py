@@ -15,14 +15,11 @@ from robustness.errors import CheckpointError
 from robustness.victims.files.checkpoint import MODEL_WEIGHTS, Checkpoint, check_weights, list_weights
 from robustness.victims.files.pickles import without_pickles
 from robustness.victims.files.proportions import Shapes, refuse_disproportion
+from robustness.victims.files.quantised import packing_options, refuse_without_kernels, settle_layers
 from robustness.victims.files.reasons import loading_reason, refuse_compiled_attention
+from robustness.victims.files.tensors import WRAPPERS
 from robustness.victims.heads.kinds import HeadKind
 from robustness.victims.inputs import name_outputs
-
-WRAPPERS = re.compile(
-    r"^(?:module\.|_orig_mod\.|_fsdp_wrapped_module\.)+|(?<=\.)(?:_orig_mod|_fsdp_wrapped_module)\."
-)
-"""Parts that DataParallel, torch.compile and FSDP add to tensor names."""
 
 UNMERGED = re.compile(r"\.(?:base_layer|original_module|modules_to_save|lora_A)\.|^(?:.*\.)?prompt_encoder\.")
 """Parts that peft adds to the tensor names of an adapted model."""
@@ -49,19 +46,23 @@ class _Report:
     """Tensors of the model."""
 
 
-def load_model(checkpoint: Checkpoint, folder: Path, kind: HeadKind, **config: Any) -> Whole:
+def load_model(
+    checkpoint: Checkpoint, folder: Path, kind: HeadKind, *, four_bit: bool = False, **config: Any
+) -> Whole:
     """Reads the model of a folder: the checkpoint's own, or its base.
 
-    Restores names that a wrapper had changed. Quantised weights are converted to float32.
+    Restores names that a wrapper had changed. Quantised weights are converted to float32, unless 4 bit are wanted.
 
     Args:
         checkpoint: the owner of the model or base.
         folder: of the model.
         kind: of its head.
+        four_bit: whether to hold the weights in 4 bit.
         config: changes to the folder's config.
 
     Raises:
-        CheckpointError: weights that are missing, unsafe, not numbers, or do not fit the config's model.
+        CheckpointError: weights that are missing, unsafe, not numbers, or do not fit the config's model; or nothing
+            here computes 4-bit layers.
     """
     name = checkpoint.name if folder == checkpoint.folder else f"{checkpoint.name}: base"
     check_weights(name, folder)
@@ -71,14 +72,16 @@ def load_model(checkpoint: Checkpoint, folder: Path, kind: HeadKind, **config: A
     renamed = {stored: WRAPPERS.sub("", stored) for stored in shapes}
     automatic = automatic_class(kind)
     refuse_disproportion(name, folder, shapes, automatic, config)
+    packing = _packing(name, folder, automatic, renamed, config) if four_bit else None
     if any(stored != plain for stored, plain in renamed.items()):
-        model, report = _read(name, folder, automatic, config, renamed)
+        model, report = _read(name, folder, automatic, config, packing, renamed)
     else:
-        model, report = _read(name, folder, automatic, config)
+        model, report = _read(name, folder, automatic, config, packing)
         prefix = _needless_prefix(report)
         if prefix:
             renamed = {stored: stored.removeprefix(prefix) for stored in shapes}
-            model, report = _read(name, folder, automatic, config, renamed)
+            packing = _packing(name, folder, automatic, renamed, config) if four_bit else None
+            model, report = _read(name, folder, automatic, config, packing, renamed)
     if report.resized and folder == checkpoint.folder:
         _refuse_resized(name, folder, model, {renamed[stored]: shape for stored, shape in shapes.items()}, report)
     refuse_no_numbers(name, folder, model.named_parameters())
@@ -121,11 +124,28 @@ def automatic_class(kind: HeadKind) -> Any:
     return getattr(transformers, kind.traits.automatic_class)
 
 
+def _packing(
+    name: str, folder: Path, kind: Any, renamed: Mapping[str, str], config: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """The options of 4-bit weights, if this machine computes them."""
+    refuse_without_kernels(name, "cpu")
+    try:
+        return packing_options(folder, kind, renamed.values(), config)
+    except CheckpointError as error:
+        raise CheckpointError(f"checkpoint {name}: {error}") from None
+
+
 def _read(
-    name: str, folder: Path, kind: Any, config: Mapping[str, Any], renamed: Mapping[str, str] | None = None
+    name: str,
+    folder: Path,
+    kind: Any,
+    config: Mapping[str, Any],
+    packing: Mapping[str, Any] | None,
+    renamed: Mapping[str, str] | None = None,
 ) -> tuple[Any, _Report]:
     """The model of a folder; `renamed`: its tensors under other names than in the files."""
-    options = {
+    options: dict[str, Any] = {
+        **(packing or {}),
         "dtype": torch.float32,
         "output_loading_info": True,
         "ignore_mismatched_sizes": True,  # the report has them; the error has their sizes
@@ -139,7 +159,9 @@ def _read(
                 )
             else:
                 model, info = _read_renamed(name, folder, kind, config, renamed, options)
-            if getattr(model, "is_quantized", False):
+            if packing is not None:
+                settle_layers(model, torch.float32)
+            elif getattr(model, "is_quantized", False):
                 model = model.dequantize().float()
     except Exception as error:  # transformers and safetensors raise errors of many classes
         reason = loading_reason(folder, error)

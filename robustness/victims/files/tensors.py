@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,7 +12,11 @@ from typing import Any, Self, final
 import torch
 
 from robustness.errors import CheckpointError
-from robustness.victims.files.models import WRAPPERS
+
+WRAPPERS = re.compile(
+    r"^(?:module\.|_orig_mod\.|_fsdp_wrapped_module\.)+|(?<=\.)(?:_orig_mod|_fsdp_wrapped_module)\."
+)
+"""Parts that DataParallel, torch.compile and FSDP add to tensor names."""
 
 
 @final

@@ -49,7 +49,11 @@ def build_sensitivity(measurements: pd.DataFrame, record: RunRecord) -> pd.DataF
     rows: list[dict[str, object]] = []
     for cell, part in _flat(measurements).groupby(CELL, sort=False):
         checkpoint = record.find_checkpoint(str(cell[0]))
-        names = dict(zip(CELL, cell, strict=True)) | {"adaptation": checkpoint.adaptation, "task": checkpoint.task}
+        names = dict(zip(CELL, cell, strict=True)) | {
+            "adaptation": checkpoint.adaptation,
+            "task": checkpoint.task,
+            "base_precision": checkpoint.base_precision,
+        }
         read = part[part["status"].isin(READABLE)]
         errored = part[part["status"] == "errored"]
         costs = {"seconds": part["seconds"].iloc[0], "n_errored": errored["example_id"].nunique(dropna=False)}

@@ -70,7 +70,8 @@ def build_sensitivity_pairs(measurements: pd.DataFrame, record: RunRecord) -> pd
     for pair in record.pairs:
         if pair.reference in by_checkpoint and pair.candidate in by_checkpoint:
             arms = by_checkpoint[pair.reference], by_checkpoint[pair.candidate]
-            found = [{"pair": pair.name} | row for row in _compare_arms(*arms, names, record.seed)]
+            labels = {"pair": pair.name, "base_precision": record.find_checkpoint(pair.candidate).base_precision}
+            found = [labels | row for row in _compare_arms(*arms, names, record.seed)]
             rows += _give_directions(found, record.statistics)
     table = arrange(Table.SENSITIVITY_PAIRS, rows)
     return table.assign(layer=table["layer"].astype("Int64"))

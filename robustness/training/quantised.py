@@ -1,0 +1,62 @@
+"""A base in 4 bit, on which an adapter is trained (QLoRA, arXiv 2305.14314)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from robustness.errors import CheckpointError, UsageError
+from robustness.victims.files.checkpoint import quantisation_of
+from robustness.victims.files.quantised import find_fault, packing_options, settle_layers
+from robustness.victims.files.tensors import TensorFolder
+from robustness.victims.precision import faster_dtype
+
+
+def refuse_unready(methods: str, device: torch.device) -> None:
+    """Raises UsageError if a device computes no 4-bit layer, or bitsandbytes is missing.
+
+    Args:
+        methods: names of the methods that train on a base in 4 bit.
+        device: the device.
+    """
+    if fault := find_fault(str(device)):
+        raise UsageError(f"--method {methods}: it trains on a base in 4 bit, and {fault}; or leave it out")
+
+
+def refuse_quantised(base: Path) -> None:
+    """Raises CheckpointError for a base of quantised weights: full fine-tuning changes no packed number."""
+    if settings := quantisation_of(base):
+        raise CheckpointError(
+            f"--base {base}: its config.json says that {settings.get('quant_method', 'a library')} quantised it, and "
+            "packed weights cannot be fine-tuned in full; give the unquantised model, which --method qlora holds in "
+            "4 bit itself"
+        )
+
+
+def base_options(folder: Path, kind: Any, labels: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """Returns what `from_pretrained` needs for a base in 4 bit on a device.
+
+    Args:
+        folder: of the base.
+        kind: transformers' automatic class of the model.
+        labels: changes to the folder's config.
+        device: where it is trained.
+    """
+    with TensorFolder(folder) as tensors:
+        return packing_options(folder, kind, tuple(tensors), labels, str(device))
+
+
+def settle_base(model: Any, device: torch.device) -> None:
+    """Makes a base's 4-bit layers compute in the type that is faster on a device; the rest stays in float32."""
+    settle_layers(model, faster_dtype(device))
+    # accelerate compares this note of where weights were put with its own spelling of the device.
+    vars(model).pop("hf_device_map", None)
+    del model.config.quantization_config  # it would be saved beside the adapter, whose own weights are not packed
+
+
+def describe_base(device: torch.device) -> dict[str, object]:
+    """Returns how a base in 4 bit was held, for the training record."""
+    dtype = str(faster_dtype(device)).removeprefix("torch.")
+    return {"library": "bitsandbytes", "type": "nf4", "double": True, "compute_dtype": dtype}
