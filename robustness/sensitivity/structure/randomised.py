@@ -12,8 +12,9 @@ from robustness.sensitivity.structure.spectra import Factors, squared_norm
 LARGE = 2048
 """Smaller side of a matrix from which on its decomposition is randomised.
 
-A full decomposition takes time with the cube of it: on one core 7 s at 1,024, about a minute at 2,048, and some ten at
-4,096, for each of 224 matrices of a model with seven billion parameters. The randomised one takes time with the square.
+A full decomposition takes time with the cube of it: on one core 7 s at 1,024, and about a minute at 2,048. At 4,096,
+ten minutes were needed for each of 224 matrices of a model with seven billion parameters. The randomised one takes time
+with the square.
 """
 KEPT = 256
 """Leading directions that are kept."""
@@ -46,7 +47,7 @@ def is_large(matrix: torch.Tensor) -> bool:
 def decompose_leading(
     matrix: torch.Tensor, k: int, generator: torch.Generator, device: torch.device | None = None
 ) -> Leading:
-    """Returns the k leading singular triples, by Halko, Martinsson and Tropp (arXiv 0909.4061, algorithms 4.4 and 5.1).
+    """Returns the k leading singular triples, by algorithms 4.4 and 5.1 of arXiv 0909.4061.
 
     No value is above the true one of its place. The error is measured on the result.
 
@@ -64,7 +65,8 @@ def decompose_leading(
     small = basis.T @ whole
     left, values, right = torch.linalg.svd(small, full_matrices=False)
     left, right = basis @ left[:, :k], right[:k].T
-    error = float((whole.T @ left - right * values[:k]).norm(dim=0).max())  # W v - s u is zero: v is of W in the space
+    # W v - s u is zero: v is of W in the space.
+    error = float((whole.T @ left - right * values[:k]).norm(dim=0).max())
     factors = Factors(left.double().cpu(), values[:k].double().cpu(), right.double().cpu())
     rest = max(0.0, squared_norm(whole) - float(factors.values.square().sum()))
     return Leading(factors, error, rest)
