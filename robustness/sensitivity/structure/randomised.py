@@ -13,8 +13,8 @@ LARGE = 2048
 """Smaller side of a matrix from which on its decomposition is randomised.
 
 A full decomposition takes time with the cube of it: on one core 7 s at 1,024, and about a minute at 2,048. At 4,096,
-ten minutes were needed for each of 224 matrices of a model with seven billion parameters. The randomised one takes time
-with the square.
+ten minutes were needed for each of 224 matrices of a model with seven billion parameters. The randomised one takes
+time with the square.
 """
 KEPT = 256
 """Leading directions that are kept."""

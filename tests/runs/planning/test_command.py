@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from robustness import cli
+from robustness.definitions.pairs import BasePrecision
 from robustness.errors import UsageError
 from robustness.runs.planning.given import make_pair
 from robustness.runs.planning.plan import Plan, PlanSettings, command_words
@@ -27,6 +28,7 @@ SETTINGS = PlanSettings(
     compile=True,
     cache=Path("cache"),
     attack_fields=("premise", "question"),
+    base_precision=BasePrecision.FULL,
 )
 
 
