@@ -31,8 +31,10 @@ SUBSPACE_SHARPNESS = Quantity("sharpness-in-tangent", "loss")
 NOT_STEEPEST = "a valid but loose lower bound: the projected direction is not the steepest in the adaptive norm"
 
 
-STEP = 1.0
-"""Length of a step along the steepest direction, in radii: the next direction halves the angle to it."""
+FIRST_STEP, SHORTEST_STEP, LONGEST_STEP = 0.3, 0.05, 1.0
+"""Lengths of a step along the steepest direction, in radii. Short ones average the directions of many steps."""
+GROWN, SHRUNK = 1.3, 0.5
+"""Factors of a step's length after a rise and after a fall: a zigzag needs short steps, a quadratic loss long."""
 
 
 class WeightNorm(StrEnum):
@@ -189,31 +191,34 @@ class Ascent:
     def rise(self, project: Projection | None = None) -> Rise:
         """Returns the largest rises of the loss found; with a projection, in its linear subspace.
 
-        Each step is a radius along the steepest direction, then projected onto the sphere. For a quadratic function
-        this is power iteration on the Hessian, shifted so that it does not converge to a negative eigenvalue.
+        Each step goes along the steepest direction, then onto the sphere. For a quadratic function this is power
+        iteration on the Hessian, shifted so that it does not converge to a negative eigenvalue.
         """
         self._weights.restore()
         self._weights.clear()
-        start = best = found = self._loss.add_slope()
+        start = best = found = value = self._loss.add_slope()
+        length = math.inf
         for number in range(2 * self._steps):
             found = best if number <= self._steps else found
-            self._step(project, is_first=number == 0)
+            self._step(project, length)
             self._weights.clear()
-            best = max(best, self._loss.add_slope())
+            before, value = value, self._loss.add_slope()
+            best = max(best, value)
+            length = next_length(length, has_risen=value >= before)
         self._weights.restore()
         return Rise(found - start, best - start)
 
-    def _step(self, project: Projection | None, *, is_first: bool) -> None:
-        """Turns the gradient into the next change of the weights, and makes it."""
+    def _step(self, project: Projection | None, length: float) -> None:
+        """Turns the gradient into the next change of the weights, and makes it; infinitely long without the last."""
         change = self._weights.slope
         if project:
             project(change)
         if not any(value.any() for value in change.values()):
             self._draw(change, project)
         self._onto_sphere(self._steepest(change))
-        if not is_first:
+        if math.isfinite(length):
             for name, value in change.items():
-                value.mul_(STEP).add_(self._weights.offset(name))
+                value.mul_(length).add_(self._weights.offset(name))
             if project:
                 project(change)
             self._onto_sphere(change)
@@ -263,6 +268,17 @@ class Ascent:
         factor = self.radius / max(self.size(change), 1e-30)
         for value in change.values():
             value.mul_(factor)
+
+
+def next_length(length: float, *, has_risen: bool) -> float:
+    """Returns the length of the step after one of `length`.
+
+    >>> next_length(math.inf, has_risen=True), next_length(0.5, has_risen=False), next_length(0.9, has_risen=True)
+    (0.3, 0.25, 1.0)
+    """
+    if not math.isfinite(length):
+        return FIRST_STEP
+    return min(LONGEST_STEP, GROWN * length) if has_risen else max(SHORTEST_STEP, SHRUNK * length)
 
 
 def _by_module(delta: Delta) -> dict[str, list[str]]:

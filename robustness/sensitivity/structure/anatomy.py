@@ -32,6 +32,7 @@ from robustness.sensitivity.structure.growth import (
     irreducible_share,
     measure_growth,
 )
+from robustness.sensitivity.structure.randomised import KEPT, complete, decompose_leading, find_device, is_large
 from robustness.sensitivity.structure.spectra import (
     Factors,
     decompose,
@@ -61,6 +62,11 @@ SUMMED = (
 UPPER = ("log-spectral-growth-weyl",)
 LOWER = ("fit-inputs-and-outputs",)
 ESTIMATES = ("intruders-by-chance",)
+WITHOUT_SPECTRUM = (
+    "update-relative-norm", "fit-outputs", "fit-inputs", "fit-inputs-and-outputs", "cosine-with-full",
+    "best-scale-to-full", "mpc-o-residual", "mpc-d-residual", "randomised-svd-error",
+)  # fmt: skip
+"""Quantities that need no singular values: those of a large matrix are no estimates."""
 
 EVERY = "matrices"
 """The scope of rows over all matrices."""
@@ -77,12 +83,17 @@ class _Matrix:
     values: Values
     moments: NDArray[np.float64]
     """|dW|^2, |W_0|^2, and with a partner <full, peft>, |full|^2, |peft|^2."""
+    is_large: bool
+    """Whether its decompositions are randomised."""
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class UpdateStructure:
     """Size, rank, form, overlap, intruders and growth of dW = W - W_0; exact except for the chance level.
+
+    Decompositions of large matrices are randomised, on the run's device. Their quantities are estimates from the
+    leading directions, and `randomised-svd-error` is the measured error, relative to the largest singular value.
 
     The functions of `spectra`, `forms` and `growth` document the formulas. Quantities are neutral: none says by
     itself that a checkpoint is fragile. The updates of a PEFT checkpoint are also compared with those of its full
@@ -112,8 +123,9 @@ class UpdateStructure:
             matrices = ((u, partner.read(u.key) if partner else None) for u in updates.matrices())
             compared = map_side_by_side(lambda pair: (pair[0], *self._of_matrix(*pair, factors, subject)), matrices)
             for update, values, moments in compared:
-                measured.append(_Matrix(update.key, values, np.array(moments)))
-                yield from (_reading(name, value, update=update) for name, value in values.items())
+                large = is_large(update.before)
+                measured.append(_Matrix(update.key, values, np.array(moments), large))
+                yield from (_reading(name, each, update=update, is_estimate=large) for name, each in values.items())
             yield from _of_rest(updates)
             yield from _of_others(updates)
         if not measured:
@@ -137,10 +149,12 @@ class UpdateStructure:
         comparison = forms.compare_updates(other.change, change) if other else (0.0, 0.0, 0.0)
         if size[0] == 0:
             return values, (*size, *comparison)
-        base = decompose(update.before)
-        spectrum = singular_values(change)
-        values |= self._of_spectrum(spectrum, base) | self._of_form(update, base, spectrum)
-        values |= self._of_directions(update, base, spectrum, _generator(subject, update.name))
+        generator = _generator(subject, update.name)
+        spectra = _decompose(update, subject) if is_large(change) else _decompose_fully(update)
+        values |= self._of_spectrum(spectra) | self._of_form(update, spectra)
+        values |= self._of_directions(update, spectra, generator)
+        if spectra.error is not None:
+            values["randomised-svd-error"] = spectra.error
         if comparison[1] and comparison[2]:
             values["cosine-with-full"] = comparison[0] / math.sqrt(comparison[1] * comparison[2])
             values["best-scale-to-full"] = comparison[0] / comparison[2]
@@ -149,44 +163,41 @@ class UpdateStructure:
                 values["mpc-o-residual"], values["mpc-d-residual"] = forms.mpc_residuals(a, b)
         return values, (*size, *comparison)
 
-    def _of_spectrum(self, spectrum: torch.Tensor, base: Factors) -> Values:
-        described = describe(spectrum)
-        rank = _numerical_rank(spectrum, base)
+    def _of_spectrum(self, spectra: _Spectra) -> Values:
+        described = describe(spectra.change)
         return {
-            "update-relative-spectral-norm": described.spectral / float(base.values[0]),
+            "update-relative-spectral-norm": described.spectral / float(spectra.base.values[0]),
             "update-stable-rank": described.stable_rank,
             "update-effective-rank": described.effective_rank,
             "update-energy-rank": float(described.energy_rank),
-            "update-rank": float(rank),
-            "irreducible-spectral-share": irreducible_share(base.values, rank),
+            "update-rank": float(spectra.rank),
+            "irreducible-spectral-share": irreducible_share(spectra.values, spectra.rank),
         }
 
-    def _of_form(self, update: WeightUpdate, base: Factors, spectrum: torch.Tensor) -> Values:
+    def _of_form(self, update: WeightUpdate, spectra: _Spectra) -> Values:
         change = update.change
-        diagonal, off = forms.core_energy(base, change)
+        diagonal, off = forms.core_energy(spectra.base, change)
         return {
             "core-diagonal-share": diagonal,
             "core-off-diagonal-share": off,
             "fit-outputs": forms.fit_outputs(update.before, change),
             "fit-inputs": forms.fit_inputs(update.before, change),
             "fit-inputs-and-outputs": forms.fit_both_sides(update.before, change),
-            f"fit-rank-{self.rank}": forms.fit_rank(spectrum, self.rank),
+            f"fit-rank-{self.rank}": forms.fit_rank(spectra.change, self.rank),
         }
 
-    def _of_directions(
-        self, update: WeightUpdate, base: Factors, spectrum: torch.Tensor, generator: torch.Generator
-    ) -> Values:
+    def _of_directions(self, update: WeightUpdate, spectra: _Spectra, generator: torch.Generator) -> Values:
+        base, rank = spectra.base, spectra.rank
         k = min(self.top, *update.before.shape)
         tuned = decompose_top(update.after, k, generator)
-        rank = _numerical_rank(spectrum, base)
         own_k = min(k, rank)
         own = decompose_top(update.change, own_k, generator)
         growth = measure_growth(
             base,
             update.change,
-            before=spectral_norm(update.before),
-            after=spectral_norm(update.after),
-            change=float(spectrum[0]),
+            before=spectra.before,
+            after=spectra.after,
+            change=float(spectra.change[0]),
         )
         chance = chance_intruders(
             update.before,
@@ -214,10 +225,47 @@ class UpdateStructure:
         }
 
 
-def _numerical_rank(spectrum: torch.Tensor, base: Factors) -> int:
-    """Singular values above what rounding W_0 + dW to float32 leaves, and at least one."""
-    floor = max(1e-4 * float(spectrum[0]), torch.finfo(torch.float32).eps * float(base.values.norm()))
-    return max(1, int((spectrum > floor).sum()))
+@dataclass(frozen=True, slots=True)
+class _Spectra:
+    """The decompositions of one matrix and its update."""
+
+    base: Factors
+    """W_0's; of a large matrix the leading ones."""
+    values: torch.Tensor
+    """All singular values of W_0."""
+    change: torch.Tensor
+    """All singular values of dW."""
+    before: float
+    """|W_0|_2."""
+    after: float
+    """|W_0 + dW|_2."""
+    error: float | None = None
+    """Of a randomised decomposition, relative to |W_0|_2."""
+
+    @property
+    def rank(self) -> int:
+        """Singular values above what rounding W_0 + dW to float32 leaves, and at least one."""
+        floor = max(1e-4 * float(self.change[0]), torch.finfo(torch.float32).eps * float(self.values.norm()))
+        return max(1, int((self.change > floor).sum()))
+
+
+def _decompose_fully(update: WeightUpdate) -> _Spectra:
+    base, change = decompose(update.before), singular_values(update.change)
+    return _Spectra(base, base.values, change, spectral_norm(update.before), spectral_norm(update.after))
+
+
+def _decompose(update: WeightUpdate, subject: Subject) -> _Spectra:
+    device, generator = find_device(subject.resources.device), _generator(subject, f"{update.name} large")
+    count = min(update.before.shape)
+    base, change = (
+        decompose_leading(each, min(KEPT, count), generator, device) for each in (update.before, update.change)
+    )
+    # A growth is a small difference of two norms: the first values of a flat spectrum would be too rough.
+    before, after = (
+        float(decompose_top(each.to(device), 1, generator).values[0]) for each in (update.before, update.after)
+    )
+    error = base.error / before
+    return _Spectra(base.factors, complete(base, count), complete(change, count), before, after, error)
 
 
 def _generator(subject: Subject, name: str) -> torch.Generator:
@@ -254,6 +302,7 @@ def _of_others(updates: Updates) -> Iterator[Reading]:
 
 def _of_whole(measured: Sequence[_Matrix], scope: str) -> Iterator[Reading]:
     whole: dict[str, list[float]] = {}
+    is_estimate = any(matrix.is_large for matrix in measured)
     for matrix in measured:
         for name, value in matrix.values.items():
             whole.setdefault(name, []).append(value)
@@ -263,11 +312,19 @@ def _of_whole(measured: Sequence[_Matrix], scope: str) -> Iterator[Reading]:
         totals |= {"cosine-with-full": inner / math.sqrt(full * peft), "best-scale-to-full": inner / peft}
     for name, values in whole.items():
         value = sum(values) if name in SUMMED else float(np.median(values))
-        yield _reading(name, totals.get(name, value), scope=scope)
+        yield _reading(name, totals.get(name, value), scope=scope, is_estimate=is_estimate)
 
 
-def _reading(name: str, value: float, *, update: WeightUpdate | None = None, scope: str = EVERY) -> Reading:
+def _reading(
+    name: str,
+    value: float,
+    *,
+    update: WeightUpdate | None = None,
+    scope: str = EVERY,
+    is_estimate: bool = False,
+) -> Reading:
     kind = Kind.UPPER if name in UPPER else Kind.LOWER if name in LOWER else Kind.EXACT
-    kind = Kind.ESTIMATE if name in ESTIMATES else kind
+    if name in ESTIMATES or (is_estimate and name not in WITHOUT_SPECTRUM):
+        kind = Kind.ESTIMATE
     measurement = measure(Quantity(name, scale_free=True), value, kind, target=Target.THETA, scope=scope)
     return Reading(measurement, layer=update.layer if update else None, module=update.name if update else None)

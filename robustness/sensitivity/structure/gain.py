@@ -24,8 +24,17 @@ OVER_CHANCE = Quantity("update-gain-over-chance", scale_free=True)
 
 
 @dataclass(slots=True)
-class Moments:
-    """Sums over tokens for one layer with inputs h."""
+class Layer:
+    """A changed layer, and its sums over tokens with inputs h; its weights are read when it runs."""
+
+    module: Any
+    name: str
+    index: int | None
+    """The block's."""
+    size: float
+    """|dW|^2."""
+    entries: int
+    """The number of inputs, or, for a convolution, of weights."""
 
     moved: float = 0.0
     """|dW h|^2."""
@@ -53,47 +62,48 @@ class UpdateGain:
         victim = subject.any_victim
         require_float32(victim)
         with Updates(subject.checkpoint, subject) as updates:
-            modules = dict(victim.model.named_modules())
-            layers = {
-                update.key: (modules[path], update)
-                for update in updates.mappings()
-                if (path := updates.names[update.key].removesuffix(".weight")) in modules
-                and not isinstance(modules[path], _ConvTransposeNd)
-                and bool(update.change.any())
-            }
-        if not layers:
-            raise Unsupported("none of its linear layers was changed")
-        moments = {key: Moments() for key in layers}
-        with refusals_as_unsupported(), torch.no_grad():
-            for examples in victim.gradient_batches(subject.examples):
-                batch = victim.embed(examples)
-                with _recording(layers, moments, batch, tokens_first=_tokens_first(victim, batch)):
-                    batch.logits(batch.embeddings)
-        yield from _readings({key: update for key, (_, update) in layers.items()}, moments)
+            layers = dict(_changed_layers(updates, dict(victim.model.named_modules())))
+            if not layers:
+                raise Unsupported("none of its linear layers was changed")
+            with refusals_as_unsupported(), torch.no_grad():
+                for examples in victim.gradient_batches(subject.examples):
+                    batch = victim.embed(examples)
+                    with _recording(layers, updates, batch, tokens_first=_tokens_first(victim, batch)):
+                        batch.logits(batch.embeddings)
+        yield from _readings(layers)
+
+
+def _changed_layers(updates: Updates, modules: Mapping[str, torch.nn.Module]) -> Iterator[tuple[str, Layer]]:
+    for update in updates.mappings():
+        module = modules.get(updates.names[update.key].removesuffix(".weight"))
+        if module is None or isinstance(module, _ConvTransposeNd) or not bool(update.change.any()):
+            continue
+        # All outputs of a linear layer read the same inputs: |h|^2 is computed once and serves each output.
+        entries = update.before.shape[1] if update.is_linear else update.before.numel()
+        size = float(update.change.double().square().sum())
+        yield update.key, Layer(module, update.name, update.layer, size, entries)
 
 
 @contextmanager
 def _recording(
-    layers: Mapping[str, tuple[torch.nn.Module, WeightUpdate]],
-    moments: Mapping[str, Moments],
-    batch: EmbeddedBatch,
-    *,
-    tokens_first: bool,
+    layers: Mapping[str, Layer], updates: Updates, batch: EmbeddedBatch, *, tokens_first: bool
 ) -> Iterator[None]:
-    """Sums over the layers' inputs in a forward pass."""
+    """Sums over the layers' inputs in a forward pass, on the model's device, with one layer's update at a time."""
     attended = batch.attended
     with ExitStack() as stack:
-        for key, (module, update) in layers.items():
+        for key, layer in layers.items():
 
-            def add(module: Any, inputs: Any, update: WeightUpdate = update, sums: Moments = moments[key]) -> None:
-                hidden = inputs[0].double().cpu()
+            def add(module: Any, inputs: Any, key: str = key, layer: Layer = layer) -> None:
+                update = updates.read(key)
+                assert update is not None, "its weights were read before"
+                hidden = inputs[0].double()
                 if isinstance(module, _ConvNd):
-                    _add_convolved(module, hidden, attended.cpu(), update, sums)
+                    _add_convolved(module, hidden, attended, update, layer)
                 else:
                     hidden = hidden.transpose(0, 1) if tokens_first and hidden.ndim == 3 else hidden
-                    _add(_of_tokens(hidden, attended.cpu()), update, sums)
+                    _add(_of_tokens(hidden, attended), update, layer)
 
-            stack.callback(module.register_forward_pre_hook(add).remove)
+            stack.callback(layer.module.register_forward_pre_hook(add).remove)
         yield
 
 
@@ -105,10 +115,10 @@ def _tokens_first(victim: Head, batch: EmbeddedBatch) -> bool:
     return puts_tokens_first(batch, next(iter(blocks.values())))
 
 
-def _add(hidden: torch.Tensor, update: WeightUpdate, sums: Moments) -> None:
+def _add(hidden: torch.Tensor, update: WeightUpdate, sums: Layer) -> None:
     """Vectors h, shape (count, in)."""
-    sums.moved += float((hidden @ update.change.double().T).square().sum())
-    sums.answered += float((hidden @ update.before.double().T).square().sum())
+    sums.moved += float((hidden @ update.change.to(hidden).T).square().sum())
+    sums.answered += float((hidden @ update.before.to(hidden).T).square().sum())
     sums.entered += float(hidden.square().sum())
 
 
@@ -122,7 +132,7 @@ def _of_tokens(hidden: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
 
 
 def _add_convolved(
-    module: Any, hidden: torch.Tensor, attended: torch.Tensor, update: WeightUpdate, sums: Moments
+    module: Any, hidden: torch.Tensor, attended: torch.Tensor, update: WeightUpdate, sums: Layer
 ) -> None:
     """Channels along the tokens, shape (batch, in, tokens)."""
 
@@ -130,28 +140,25 @@ def _add_convolved(
         answer: torch.Tensor = module._conv_forward(of, kernel, None)
         return answer.mT[attended] if answer.mT.shape[:2] == attended.shape else answer
 
-    change, before = update.stored(update.change).double(), update.stored(update.before).double()
+    change, before = update.stored(update.change).to(hidden), update.stored(update.before).to(hidden)
     sums.moved += float(convolve(change, hidden).square().sum())
     sums.answered += float(convolve(before, hidden).square().sum())
     sums.entered += float(convolve(torch.ones_like(change), hidden.square()).sum())
 
 
-def _readings(updates: Mapping[str, WeightUpdate], moments: Mapping[str, Moments]) -> Iterator[Reading]:
+def _readings(layers: Mapping[str, Layer]) -> Iterator[Reading]:
     found: dict[Quantity, list[float]] = {GAIN: [], OVER_CHANCE: []}
-    for key, update in updates.items():
-        sums = moments[key]
-        # All outputs of a linear layer read the same inputs: |h|^2 is computed once and serves each output.
-        entries = update.before.shape[1] if update.is_linear else update.before.numel()
-        chance = float(update.change.double().square().sum()) * sums.entered / entries
-        for quantity, below in ((GAIN, sums.answered), (OVER_CHANCE, chance)):
+    for layer in layers.values():
+        chance = layer.size * layer.entered / layer.entries
+        for quantity, below in ((GAIN, layer.answered), (OVER_CHANCE, chance)):
             if below:
-                found[quantity].append((sums.moved / below) ** 0.5)
-                yield _reading(quantity, found[quantity][-1], update)
+                found[quantity].append((layer.moved / below) ** 0.5)
+                yield _reading(quantity, found[quantity][-1], layer)
     for quantity, values in found.items():
         if values:
             yield _reading(quantity, float(np.median(values)))
 
 
-def _reading(quantity: Quantity, value: float, update: WeightUpdate | None = None) -> Reading:
+def _reading(quantity: Quantity, value: float, layer: Layer | None = None) -> Reading:
     measurement = measure(quantity, value, Kind.EXACT, target=Target.THETA, scope="matrices", forwards=1)
-    return Reading(measurement, layer=update.layer if update else None, module=update.name if update else None)
+    return Reading(measurement, layer=layer.index if layer else None, module=layer.name if layer else None)

@@ -122,7 +122,7 @@ def decompose_top(matrix: torch.Tensor, k: int, generator: torch.Generator) -> F
     width = k + OVERSAMPLING
     if width * DEPTH >= min(whole.shape):
         return _first(decompose(matrix), k)
-    right = torch.randn(whole.shape[1], width, generator=generator)
+    right = torch.randn(whole.shape[1], width, generator=generator).to(whole.device)
     for _ in range(RESTARTS):
         found = _in_krylov_space(whole, right)
         residual = (whole @ found.right[:, :k] - found.left[:, :k] * found.values[:k]).norm(dim=0).amax()
