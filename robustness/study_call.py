@@ -72,8 +72,10 @@ def _report_run(folder: Path) -> None:
     write_report(folder)
 
 
-def _report_study(_folder: Path) -> None:
-    pass
+def _report_study(folder: Path) -> tuple[str, ...]:
+    from robustness.reports.studies.study import write_study  # brings pandas
+
+    return write_study(folder)
 
 
 def _ignore(_line: str) -> None:

@@ -68,6 +68,7 @@ MAY_IMPORT = {
         "definitions",
         "testsets",
         "training",
+        "tuners",
         "victims",
         "stats",
         "workers",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,8 +18,8 @@ class Reporting:
 
     run: Callable[[Path], object]
     """Of one run folder."""
-    study: Callable[[Path], object]
-    """Of the study's folder."""
+    study: Callable[[Path], Sequence[str]]
+    """Of the study's folder; returns its answers as sentences."""
 
 
 @dataclass(frozen=True, slots=True)

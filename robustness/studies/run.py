@@ -23,7 +23,7 @@ from robustness.studies.record import refuse_foreign, write_study_record
 from robustness.studies.records import read_training
 from robustness.studies.tables import write_checkpoints, write_jobs, write_runs
 
-GRAPH_FILE = "graph.json"
+GRAPH_FILE, ANSWERS_FILE = "graph.json", "answers.txt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,12 @@ class StudyResult:
     graph: Graph
     ended: dict[str, Ended]
     """By job id."""
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """What the study says, as sentences; empty before its report."""
+        path = self.folder / ANSWERS_FILE
+        return tuple(path.read_text(encoding="utf-8").splitlines()) if path.is_file() else ()
 
     def count(self, kind: Kind, state: State) -> int:
         """Returns the number of jobs of a kind that ended so."""
@@ -108,7 +114,10 @@ class _Study:
         missing = [job for job in self._graph.jobs if job.kind is Kind.TRAIN and not self._is_settled(job)]
         if not missing:
             return
-        from robustness.studies.training import train_checkpoints  # imports torch
+        from robustness.studies.checking import check_design  # both import torch
+        from robustness.studies.training import train_checkpoints
+
+        check_design(self._design)
 
         jobs = {self._graph.trainings[job.id].name: job for job in missing}
         wanted = [self._graph.trainings[job.id] for job in missing]
@@ -139,7 +148,8 @@ class _Study:
 
     def _work(self, job: Job) -> None:
         if job.name == STUDY:
-            self._reporting.study(self._out)
+            answers = self._reporting.study(self._out)
+            replace_durably(self._out / ANSWERS_FILE, "".join(f"{each}\n" for each in answers))
             return
         run = self._graph.runs[job.id]
         folder = run_folder(self._out, run)

@@ -23,6 +23,8 @@ def finish_study(result: StudyResult) -> None:
 
     done = {key for key, ended in result.ended.items() if ended.state is State.DONE}
     lost = [job for job in result.graph.jobs if job.id not in done]
+    for answer in result.answers:
+        stdout.tell(answer)
     stdout.tell(f"{len(done)} of {len(result.graph.jobs)} jobs are done: {result.folder / 'jobs.csv'}")
     for job in lost[:SHOWN_REASONS]:
         ended = result.ended.get(job.id)

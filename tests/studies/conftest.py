@@ -28,7 +28,7 @@ class Desk:
         """Runs the study; returns its result and what was said."""
         said: list[str] = []
         conduct = Conduct(device="cpu", say=said.append, **options)  # type: ignore[arg-type]
-        result = run_study(self.design(), self.out, Reporting(write_report, lambda _: None), conduct)
+        result = run_study(self.design(), self.out, Reporting(write_report, lambda _: ()), conduct)
         return result, said
 
 

@@ -68,10 +68,8 @@ def test_only_the_epochs_that_are_compared_are_kept(finished_once: Desk) -> None
 def test_what_both_matchings_share_is_attacked_once(finished_once: Desk) -> None:
     files = [finished_once.out / "runs" / f"tiny-{each}-letters" / "examples.csv" for each in ("best", "clean")]
 
-    first, second = (
-        [r for r in _columns(file, "checkpoint", "attack", "example_id", "seconds") if r[0] == "tiny-full-seed0"]
-        for file in files
-    )
+    columns = "checkpoint", "attack", "example_id", "seconds"
+    first, second = ([row for row in _columns(file, *columns) if row[0] == "tiny-full-seed0"] for file in files)
     assert len(first) == 24
     assert first == second  # a second attack would have taken another time
 

@@ -14,7 +14,10 @@ import pyarrow.compute as pc
 from pyarrow import csv as arrow_csv
 
 from robustness.reports.tables.columns import COLUMNS, Column, Table
-from robustness.spreadsheets import FORMULA_STARTS, GUARD, restore
+from robustness.spreadsheets import FORMULA_STARTS as FORMULA_STARTS
+from robustness.spreadsheets import GUARD
+from robustness.spreadsheets import neutralise as neutralise
+from robustness.spreadsheets import restore as restore
 
 CHUNK = 50_000
 """Rows formatted at a time."""

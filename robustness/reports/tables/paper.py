@@ -14,11 +14,11 @@ from robustness.reports.comparisons.controls import IDENTITY
 from robustness.reports.summaries.arms import Arms, arms_of_run, spell_verdict
 from robustness.reports.summaries.tallies import controls
 from robustness.reports.summaries.wording import join_words, short_p, signed, widen
+from robustness.reports.tables.csvfiles import neutralise
 from robustness.reports.tables.export import escape_latex, escape_markdown, pipe_table
 from robustness.reports.visible import visible
 from robustness.runs.cells import NO_ATTACK, WORST_CASE
 from robustness.runs.storage.record import PairRecord, RunRecord
-from robustness.spreadsheets import neutralise
 from robustness.stats import Verdict
 
 ACCURACIES = frozenset({"accuracy", "robust_accuracy"})

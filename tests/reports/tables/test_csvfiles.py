@@ -8,8 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robustness.reports.tables.columns import COLUMNS, Table, arrange
-from robustness.reports.tables.csvfiles import number_text, number_texts, read_table, write_table
-from robustness.spreadsheets import FORMULA_STARTS, neutralise, restore
+from robustness.reports.tables.csvfiles import (
+    FORMULA_STARTS,
+    neutralise,
+    number_text,
+    number_texts,
+    read_table,
+    restore,
+    write_table,
+)
 
 
 @given(st.text())
