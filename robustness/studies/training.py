@@ -29,7 +29,7 @@ def train_checkpoints(
     chosen = [(group, each) for group in design.groups for each in group.checkpoints if each.name in names]
     jobs = [_job(design, group, each, out) for group, each in chosen]
     _remove_others(jobs, conduct.device)
-    ends = make_checkpoints(jobs, device=conduct.device, progress=conduct.say)
+    ends = make_checkpoints(jobs, conduct.execution, conduct.say, device=conduct.device)
     for (_, checkpoint), end in zip(chosen, ends, strict=True):
         yield checkpoint, _ended(end)
 

@@ -42,7 +42,7 @@ class TrainCommand:
         list[str],
         typer.Option(
             metavar="NAME|file.toml",
-            help="full and a PEFT method; repeat the option.",
+            help="full and a PEFT method, as lora or lora:rank=4; repeat the option.",
             autocompletion=complete_shipped("methods"),
         ),
     ]

@@ -21,7 +21,8 @@ from robustness.training.job import TrainingJob, checkpoint_name
 from robustness.training.jobs import Progress, computable, find_device, ignore, make_ends
 from robustness.training.making.ends import Trained, explain
 from robustness.training.making.workshop import Workshop
-from robustness.training.methods import MethodDefinition, find_method
+from robustness.training.methods import MethodDefinition
+from robustness.training.methods.variants import find_variant
 from robustness.training.metrics import selection_metric
 from robustness.training.pairing import Arm, Pairing, pair_arms, stored_pairs
 from robustness.training.protocol import TrainingSettings
@@ -60,7 +61,7 @@ def train(
     Args:
         testset: a clean test set with a training split, such as sst2 or demo-sentiment.
         base: a folder or a hub id.
-        methods: `full` and at least one PEFT method.
+        methods: `full` and at least one PEFT method, with parameters as in `lora:rank=8`.
         seeds: training seeds, 0 or more; one pair per seed and PEFT method.
         out: the folder of checkpoints and pairs.toml.
         data: the folder with official files; None for packaged files and the hub.
@@ -77,7 +78,7 @@ def train(
         CheckpointError: the base cannot be loaded.
         RunError: `out` has a checkpoint with other settings, or no pair resulted.
     """
-    entries = [find_method(name) for name in dict.fromkeys(methods)]
+    entries = [find_variant(name) for name in dict.fromkeys(methods)]
     seeds = tuple(dict.fromkeys(seeds))
     _check_arguments(entries, seeds, limit)
     say = progress or ignore
