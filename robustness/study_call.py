@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from robustness.definitions.studies import find_study
 from robustness.errors import UsageError, shorten
@@ -14,6 +15,9 @@ from robustness.studies.conduct import Conduct, Reporting
 from robustness.studies.design import Design, resolve
 from robustness.studies.run import StudyResult, run_study
 from robustness.workers.execution import Execution
+
+if TYPE_CHECKING:
+    from robustness.studies.foresight import Forecast
 
 
 def study(
@@ -64,6 +68,31 @@ def design_study(study: PathLike, settings: StudySettings) -> Design:
     if not isinstance(study, PathLike):
         raise UsageError(f"study: study: expected a name or a path; got {shorten(repr(study))}")
     return resolve(find_study(expand(study)), find_data(settings.data))
+
+
+def forecast_study(
+    study: PathLike, out: PathLike, settings: StudySettings | None = None, teraflops: float | None = None
+) -> Forecast:
+    """Returns what the missing jobs of a study cost, and what the whole can show; loads no weights.
+
+    Args:
+        study: as in `study`.
+        out: its folder, which need not be there.
+        settings: as in `study`.
+        teraflops: the rate of this machine, in 10^12 operations a second; None: timed for two seconds.
+
+    Raises:
+        RobustnessError: what `study` would be refused for before its first training.
+    """
+    from robustness.runs.planning.cost import given_rate  # all three import torch
+    from robustness.studies.checking import check_design
+    from robustness.studies.foresight import forecast
+
+    chosen = settings or StudySettings()
+    design = design_study(study, chosen)
+    check_design(design)
+    rate = None if teraflops is None else given_rate(teraflops)
+    return forecast(design, Path(expand(out)), chosen.device, rate)
 
 
 def _report_run(folder: Path) -> None:

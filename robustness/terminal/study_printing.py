@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
+from rich.markup import escape
 
 from robustness.terminal.printing import stderr, stdout
 
@@ -36,5 +37,27 @@ def finish_study(result: StudyResult) -> None:
 
 
 def foretell_study(study: str, out: Path, settings: StudySettings, tflops: float | None) -> None:
-    """Prints what a study consists of, what it costs, and what it can show."""
-    raise NotImplementedError
+    """Prints what a study consists of, what it costs, and what it can show.
+
+    Raises:
+        RobustnessError: what the study would be refused for too, such as rows beyond the data.
+    """
+    from robustness.reports.summaries.fitting import Column, FittingTable
+    from robustness.study_call import forecast_study
+
+    found = forecast_study(study, out, settings, tflops)
+    table = FittingTable([Column("", is_name=True), *map(Column, ("jobs", "hours", "gigabytes"))])
+    for part in found.parts:
+        table.rows.append((escape(part.name), str(part.jobs), *_spell(part.hours(found.rate.flops), part.size)))
+    hours, size = sum(part.hours(found.rate.flops) for part in found.parts), sum(part.size for part in found.parts)
+    table.rows.append(("all", str(found.jobs - found.done), *_spell(hours, size)))
+    stdout.print(table)
+    stdout.tell(
+        f"{found.done} of {found.jobs} jobs are done; {found.rate.flops / 1e12:.2g} TFLOP/s: {found.rate.device}"
+    )
+    for line in found.lines:
+        stdout.tell(line, indent="    ")
+
+
+def _spell(hours: float, size: float) -> tuple[str, str]:
+    return f"{hours:.2g}", f"{size / 1e9:.2g}"

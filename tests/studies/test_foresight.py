@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_study import write_study
+from studies.conftest import Desk
+
+from robustness.definitions.studies import find_study
+from robustness.runs.planning.estimate import Rate
+from robustness.studies.design import resolve
+from robustness.studies.foresight import FULL_PASSES, detectable_slope, forecast
+
+RATE = Rate(1e9, "given")
+
+
+def test_a_forecast_names_each_part_and_writes_nothing(tmp_path: Path) -> None:
+    file = write_study(tmp_path, more='match = "clean"', methods='["full", { method = "lora", rank = [1, 2, 4] }]')
+
+    found = forecast(resolve(find_study(str(file)), None), tmp_path / "out", "cpu", RATE)
+
+    assert [(part.name, part.jobs) for part in found.parts] == [
+        ("train tiny", 8),
+        ("run tiny-best-letters", 3),
+        ("run tiny-clean-letters", 3),
+    ]
+    assert found.done == 0 and found.jobs == 15
+    assert all(part.hours(RATE.flops) > 0 for part in found.parts)
+    assert found.parts[2].flops == pytest.approx(found.parts[1].flops * 6 / 8)  # the two full arms are carried over
+    assert any("a trend over rank: about" in line for line in found.lines)
+    assert any("here 2" in line for line in found.lines)
+    assert not (tmp_path / "out").exists()
+
+
+def test_full_fine_tuning_alone_costs_three_passes_of_its_rows(tmp_path: Path) -> None:
+    file = write_study(tmp_path, methods='["full"]', epochs=2)
+
+    part = forecast(resolve(find_study(str(file)), None), tmp_path / "out", "cpu", RATE).parts[0]
+
+    # 64 rows in two epochs and 40 selecting rows after each, for two seeds at one rate.
+    rows = 2 * (FULL_PASSES * 2 * 64 + 2 * 40)
+    longer = write_study(tmp_path, methods='["full"]', epochs=4)
+    other = forecast(resolve(find_study(str(longer)), None), tmp_path / "out", "cpu", RATE).parts[0]
+    assert other.flops / part.flops == pytest.approx(2)
+    assert part.flops % rows == pytest.approx(0, abs=1e-6 * part.flops)
+
+
+def test_a_finished_study_costs_nothing_more(finished_once: Desk) -> None:
+    found = forecast(finished_once.design(), finished_once.out, "cpu", RATE)
+
+    assert found.done == found.jobs
+    assert sum(part.flops for part in found.parts) == 0
+    assert any("2 of 2 run folders are started" in line for line in found.lines)
+
+
+def test_the_detectable_slope_is_found_in_four_of_five_simulated_studies() -> None:
+    """Least squares on simulated accuracies, as the closed form has it; normal quantile."""
+    ranks, seeds, n = (1, 2, 4, 8, 16, 32, 64), 5, 400
+    doses = np.repeat([math.log2(rank) for rank in ranks], seeds)
+    slope = detectable_slope(ranks, seeds, n)
+    rng = np.random.default_rng(0)
+
+    noise = rng.normal(0, math.sqrt(0.01**2 + 0.25 / n), (4000, len(doses)))
+    centred = doses - doses.mean()
+    fitted = slope + noise @ centred / (centred**2).sum()
+    error = math.sqrt((0.01**2 + 0.25 / n) / (centred**2).sum())
+    assert np.mean(np.abs(fitted) > 1.96 * error) == pytest.approx(0.8, abs=0.02)
