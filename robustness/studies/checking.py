@@ -22,7 +22,7 @@ def check_design(design: Design) -> dict[str, int]:
 
     Raises:
         DefinitionError: more rows than a task has, a task that the base cannot be trained for, learnt prompts for
-            questions, or a rank above a matrix's size. The message has the file and its key.
+            questions, or too high a rank. The message has the file and its key.
         RobustnessError: rows that cannot be read, or a base that cannot be built.
     """
     model = empty_model(design.base)
