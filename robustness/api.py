@@ -17,7 +17,7 @@ from robustness.reports.run_comparison import RunComparison, read_comparison
 from robustness.reports.tables.columns import Table
 from robustness.reports.tables.export import Format, export_tables
 from robustness.reports.tables.paper import export_paper
-from robustness.runs.progress import ProgressCallback
+from robustness.runs.progress import Progress, ProgressCallback
 from robustness.runs.staging import holds_objects, staged
 from robustness.runs.storage.disk import explain_failed_writes
 from robustness.study_call import study as study
@@ -27,6 +27,7 @@ from robustness.workers.execution import Execution
 if TYPE_CHECKING:
     from robustness.runs.planning.plan import Plan
     from robustness.runs.verification import Verification
+    from robustness.training.making.meter import TrainingProgress
 
 MessageCallback = Callable[[str], None]
 
@@ -265,6 +266,8 @@ def train(
     settings: TrainSettings | None = None,
     *,
     on_message: MessageCallback | None = None,
+    on_progress: ProgressCallback | None = None,
+    execution: Execution | None = None,
 ) -> Path:
     """Trains checkpoints by one protocol for all methods; returns the path of the pairs.toml it wrote.
 
@@ -277,9 +280,12 @@ def train(
         out: folder for the checkpoints and pairs.toml.
         settings: seeds, rows, epochs and the like; None for the defaults.
         on_message: called with one line after every epoch.
+        on_progress: called with what trains and how much is done.
+        execution: executor and workers; None: this process. Checkpoints do not depend on it.
 
     Raises:
-        RobustnessError: an unknown name, a value out of range, missing data, or a folder with other checkpoints.
+        RobustnessError: an unknown name, a value out of range, missing data, a folder with other checkpoints, workers
+            that cannot be started, or a checkpoint that ended by an error; the others are made nevertheless.
 
     Example:
         ```python
@@ -306,8 +312,14 @@ def train(
         limit=chosen.limit,
         settings=TrainingSettings.of(chosen),
         device=chosen.device,
+        execution=execution,
         progress=on_message,
+        on_steps=None if on_progress is None else lambda it: on_progress(_as_progress(it)),
     )
+
+
+def _as_progress(found: TrainingProgress) -> Progress:
+    return Progress(found.message, found.done, found.total, seconds_left=found.seconds_left)
 
 
 def generate(

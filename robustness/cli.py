@@ -207,7 +207,9 @@ def train(given: TrainCommand) -> None:
     """Train pairs, every method by one protocol and on the same data."""
     from robustness import api
     from robustness.options import TrainSettings
+    from robustness.workers.execution import Execution
 
+    execution = Execution(given.executor, given.workers, given.ray_address)
     quieten_libraries()
     settings = TrainSettings.model_validate(  # it refuses other words than its own
         {
@@ -227,7 +229,13 @@ def train(given: TrainCommand) -> None:
             "device": given.device,
         }
     )
-    pairs = api.train(given.task, given.base, given.method, given.out, settings, on_message=say)
+    with show_progress(stderr) as report_progress:
+        pairs = api.train(
+            *(given.task, given.base, given.method, given.out, settings),
+            on_message=say,
+            on_progress=report_progress,
+            execution=execution,
+        )
     stdout.print(f"wrote {pairs}", markup=False, soft_wrap=True)
 
 

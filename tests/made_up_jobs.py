@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -28,6 +29,8 @@ class CountBenchSpec:
     deadly: int | None = None
     refused: int | None = None
     broken_device: bool = False
+    silent: int | None = None
+    """At this number it works for ten minutes."""
 
     def build(self, threads: int) -> CountBench:
         if self.broken_device:
@@ -49,6 +52,8 @@ class CountBench:
                 os._exit(9)
             if number == self._spec.refused:
                 raise DataError(f"number {number}: is refused")
+            if number == self._spec.silent:
+                time.sleep(600)
             yield number
 
     def doubts(self) -> Sequence[str]:

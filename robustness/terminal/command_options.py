@@ -19,6 +19,9 @@ Data = Annotated[
     typer.Option("--data", metavar="DIR", help="Local data files; default $ROBUSTNESS_DATA, else the hub."),
 ]
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:N", help="What computes.")]
+Executor = Annotated[str, typer.Option(metavar="local|ray", help="Where work is computed.")]
+Workers = Annotated[int | None, typer.Option(help="Processes; on CUDA each has a GPU of its own.")]
+RayAddress = Annotated[str | None, typer.Option(metavar="HOST:PORT|auto", help="Of a Ray cluster.")]
 Verbose = Annotated[
     bool, typer.Option("--verbose", help="All comparisons, controls, probes and warnings, in place of the short end.")
 ]
@@ -80,6 +83,9 @@ class TrainCommand:
         str, typer.Option(metavar="none|clean", help="clean: take the epochs at which a pair is closest.")
     ] = "none"
     device: Device = "auto"
+    executor: Executor = "local"
+    workers: Workers = None
+    ray_address: RayAddress = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,9 +178,9 @@ class RunCommand:
     tflops: Annotated[
         float | None, typer.Option(help="Of --dry-run: this machine's 10^12 operations a second; default: timed.")
     ] = None
-    executor: Annotated[str, typer.Option(metavar="local|ray", help="Where cells are computed.")] = "local"
-    workers: Annotated[int | None, typer.Option(help="Processes; on CUDA each has a GPU of its own.")] = None
-    ray_address: Annotated[str | None, typer.Option(metavar="HOST:PORT|auto", help="Of a Ray cluster.")] = None
+    executor: Executor = "local"
+    workers: Workers = None
+    ray_address: RayAddress = None
     verbose: Verbose = False
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import copy
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from transformers import TrainerCallback
+
+TELL_SECONDS = 1.0
+"""Interval of reports within an epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,20 @@ class EpochKeeper(TrainerCallback):  # type: ignore[misc]  # transformers is unt
     def best(self) -> Snapshot | None:
         """The snapshot of the highest score, the earliest among equals; None if the first epoch failed."""
         return max(self.snapshots, key=lambda snapshot: snapshot.score, default=None)
+
+
+class StepTeller(TrainerCallback):  # type: ignore[misc]
+    """Tells the share of a trial's steps that is done, at most once a second."""
+
+    def __init__(self, tell: Callable[[float], None]) -> None:
+        self._tell = tell
+        self._told = -TELL_SECONDS
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:  # noqa: ARG002
+        """Tells it unless it was told just before."""
+        if (now := time.monotonic()) - self._told >= TELL_SECONDS:
+            self._told = now
+            self._tell(state.global_step / state.max_steps)
 
 
 class RankAllocation(TrainerCallback):  # type: ignore[misc]

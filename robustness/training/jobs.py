@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from robustness.training.job import RowSource, TrainingJob
 from robustness.training.making.bench import Assignment, TrainingSpec
 from robustness.training.making.bookings import TrainingBooking
 from robustness.training.making.ends import Trained, find_end, make_end
+from robustness.training.making.meter import Meter, Told, TrainingProgress
 from robustness.training.making.workshop import Workshop
 from robustness.victims.loading import place
 from robustness.victims.precision import faster_dtype
@@ -32,6 +34,7 @@ def make_checkpoints(
     progress: Progress | None = None,
     *,
     device: str = "auto",
+    on_steps: Callable[[TrainingProgress], None] | None = None,
 ) -> list[Trained]:
     """Trains each job's checkpoint into its folder; returns their ends, in the order of the jobs.
 
@@ -45,6 +48,7 @@ def make_checkpoints(
         execution: executor and workers; None: this process. Checkpoints do not depend on it.
         progress: called with one line after each epoch.
         device: auto, cpu or cuda; on CUDA every worker has a device for itself.
+        on_steps: called about once a second with the steps done and the time left.
 
     Raises:
         UsageError: an unknown device, two jobs with one folder, or workers that are not available.
@@ -56,10 +60,12 @@ def make_checkpoints(
     execution, say = execution or Execution(), progress or ignore
     shop = Workshop(find_device(device))
     check_workers(execution, shop.device)
-    return make_ends(computable(jobs, shop.device, say), shop, execution, say)
+    return make_ends(computable(jobs, shop.device, say), shop, execution, say, Meter(on_steps))
 
 
-def make_ends(jobs: Sequence[TrainingJob], shop: Workshop, execution: Execution, say: Progress) -> list[Trained]:
+def make_ends(
+    jobs: Sequence[TrainingJob], shop: Workshop, execution: Execution, say: Progress, meter: Meter
+) -> list[Trained]:
     """Trains jobs in this process or on workers, otherwise as `make_checkpoints`.
 
     Args:
@@ -67,38 +73,60 @@ def make_ends(jobs: Sequence[TrainingJob], shop: Workshop, execution: Execution,
         shop: of this process.
         execution: executor and workers.
         say: called with one line after each epoch.
+        meter: adds up what is done.
     """
-    ends = _make_here(jobs, shop, say) if execution.is_in_process else _make_on_workers(jobs, shop, execution, say)
+    make = _make_here if execution.is_in_process else partial(_make_on_workers, execution=execution)
+    ends = make(jobs, shop, say, meter)
     return [ends[job.folder] for job in jobs]
 
 
-def _make_here(jobs: Sequence[TrainingJob], shop: Workshop, say: Progress) -> dict[Path, Trained]:
-    ends = {}
+def _make_here(jobs: Sequence[TrainingJob], shop: Workshop, say: Progress, meter: Meter) -> dict[Path, Trained]:
+    ends: dict[Path, Trained] = {}
     label = _labels(jobs)
-    for job in _by_rows(jobs):
-        if (end := find_end(job, shop)) is None:
-            end = make_end(job, shop, partial(_say_of, label[job.folder], say))
+    for _, equal in groupby(_by_rows(jobs), key=lambda job: (job.source, job.base)):
+        for job in _find_missing(equal, shop, meter, ends):
+            tell = partial(_pass_on, job.folder, label[job.folder], say, meter)
+            ends[job.folder] = end = make_end(job, shop, tell)
             _tell_failure(end, say)
-        ends[job.folder] = end
     return ends
 
 
 def _make_on_workers(
-    jobs: Sequence[TrainingJob], shop: Workshop, execution: Execution, say: Progress
+    jobs: Sequence[TrainingJob], shop: Workshop, say: Progress, meter: Meter, execution: Execution
 ) -> dict[Path, Trained]:
     ends: dict[Path, Trained] = {}
     bookings = []
     label = _labels(jobs)
-    for job in _by_rows(jobs):
-        if (end := find_end(job, shop)) is None:
+    for _, equal in groupby(_by_rows(jobs), key=lambda job: (job.source, job.base)):
+        for job in _find_missing(equal, shop, meter, ends):
             given = Assignment(_everywhere(job), shop.fingerprint(job), shop.first_step(job), shop.estimate_cost(job))
-            bookings.append(TrainingBooking(given, partial(_say_of, label[job.folder], say), job.folder, ends))
-        else:
-            ends[job.folder] = end
+            tell = partial(_pass_on, job.folder, label[job.folder], say, meter)
+            bookings.append(TrainingBooking(given, tell, job.folder, ends))
     compute_on_workers(bookings, TrainingSpec(shop.device.type), execution, shop.device)
     for booking in bookings:
         _tell_failure(ends[booking.folder], say)
     return ends
+
+
+def _find_missing(
+    jobs: Iterable[TrainingJob], shop: Workshop, meter: Meter, ends: dict[Path, Trained]
+) -> list[TrainingJob]:
+    """Jobs to train, which the meter gets; the others' ends are added to `ends`."""
+    missing = []
+    for job in jobs:
+        if (end := find_end(job, shop)) is None:
+            meter.add(job.folder, shop.count_steps(job), shop.estimate_cost(job))
+            missing.append(job)
+        else:
+            ends[job.folder] = end
+    return missing
+
+
+def _pass_on(folder: Path, label: str, say: Progress, meter: Meter, told: Told) -> None:
+    if isinstance(told, str):
+        say(f"{label} {told}")
+    else:
+        meter.take(folder, label, told)
 
 
 def _everywhere(job: TrainingJob) -> TrainingJob:
@@ -120,10 +148,6 @@ def _labels(jobs: Sequence[TrainingJob]) -> dict[Path, str]:
     """Names jobs in lines of progress, by folder: by method and seed if nothing else differs."""
     several = len({(job.source, job.base) for job in jobs}) > 1
     return {job.folder: job.folder.name if several else f"{job.method.name} seed {job.seed}" for job in jobs}
-
-
-def _say_of(label: str, say: Progress, line: str) -> None:
-    say(f"{label} {line}")
 
 
 def _tell_failure(end: Trained, say: Progress) -> None:

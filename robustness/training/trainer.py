@@ -26,7 +26,7 @@ from robustness.definitions.catalog import Entry
 from robustness.errors import CheckpointError, RunError, first_line
 from robustness.training.adaptation import Base, adapt
 from robustness.training.adapters import AdaLoraAdapter, share_penalty
-from robustness.training.callbacks import EpochKeeper, RankAllocation, Snapshot, restore
+from robustness.training.callbacks import EpochKeeper, RankAllocation, Snapshot, StepTeller, restore
 from robustness.training.completions import IGNORED
 from robustness.training.memory import is_out_of_memory
 from robustness.training.methods import MethodDefinition
@@ -90,7 +90,11 @@ class TrialResult:
 
 
 def run_trial(
-    trial: Trial, base: Base, rows: EncodedRows, report: Callable[[int, float], None]
+    trial: Trial,
+    base: Base,
+    rows: EncodedRows,
+    report: Callable[[int, float], None],
+    tell_share: Callable[[float], None] | None = None,
 ) -> tuple[Any, TrialResult]:
     """Trains from the base; returns the model of its best epoch, on the CPU, and the trial's result.
 
@@ -102,6 +106,7 @@ def run_trial(
         base: where to start.
         rows: the data, the same for all trials of a pair.
         report: called after each epoch with its number, from 1, and the score on the selecting rows.
+        tell_share: called now and then with the share of steps that is done.
 
     Raises:
         CheckpointError: the base cannot be loaded or adapted, or cannot answer a text.
@@ -111,14 +116,15 @@ def run_trial(
     started = time.perf_counter()
     adapter = trial.method.definition.adapter
     keeper = EpochKeeper(report, keep_all=trial.settings.match == "clean", score=rows.selecting.respond)
-    ranks: list[TrainerCallback] = [RankAllocation()] if isinstance(adapter, AdaLoraAdapter) else []
+    others: list[TrainerCallback] = [RankAllocation()] if isinstance(adapter, AdaLoraAdapter) else []
+    others += [] if tell_share is None else [StepTeller(tell_share)]
     if trial.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     with torch.random.fork_rng(), tempfile.TemporaryDirectory() as unused_folder:
         set_seed(trial.seed)
         model = _adapted(trial, base, rows)
         _settle_padding(model, rows, base)
-        trainer = _trainer(model, trial, rows, rows.selecting, unused_folder, [keeper, *ranks])
+        trainer = _trainer(model, trial, rows, rows.selecting, unused_folder, [keeper, *others])
         _fit(trainer, trial)
     best = keeper.best()
     if best is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -20,6 +20,7 @@ from robustness.training.encoding import FORMS
 from robustness.training.job import TrainingJob, checkpoint_name
 from robustness.training.jobs import Progress, computable, find_device, ignore, make_ends
 from robustness.training.making.ends import Trained, explain
+from robustness.training.making.meter import Meter, TrainingProgress
 from robustness.training.making.workshop import Workshop
 from robustness.training.methods import MethodDefinition
 from robustness.training.methods.variants import find_variant
@@ -49,6 +50,7 @@ def train(
     device: str = "auto",
     execution: Execution | None = None,
     progress: Progress | None = None,
+    on_steps: Callable[[TrainingProgress], None] | None = None,
 ) -> Path:
     """Trains one checkpoint per method and seed into `out` and returns the path of the pairs file.
 
@@ -70,6 +72,7 @@ def train(
         device: auto, cpu or cuda.
         execution: executor and workers; None: this process. Checkpoints do not depend on it.
         progress: called with one line after each epoch.
+        on_steps: called about once a second with the steps done and the time left.
 
     Raises:
         UsageError: an argument is out of range, or no pair would result.
@@ -104,7 +107,7 @@ def train(
     if pending := [job for job, there in zip(jobs, complete, strict=True) if not there]:
         shop.encoded(jobs[0], max(shop.virtual_tokens(job) for job in jobs))
         _try_methods(pending, shop, say)
-    ends = make_ends(jobs, shop, execution, say)
+    ends = make_ends(jobs, shop, execution, say, Meter(on_steps))
     pairing = Pairing(
         rows.task.file or rows.task.name, start, out, _floor(rows, recipe), selection_metric(rows.task), say
     )

@@ -15,12 +15,13 @@ from safetensors.torch import load_file
 
 from robustness.definitions.catalog import Entry
 from robustness.errors import UsageError
-from robustness.training import trainer
+from robustness.training import callbacks, trainer
 from robustness.training.adaptation import Base, adapt
 from robustness.training.data import load_rows
 from robustness.training.encoding import encode_rows
 from robustness.training.jobs import Trained, TrainingJob, make_checkpoints
 from robustness.training.making import checkpoints, workshop
+from robustness.training.making.meter import TrainingProgress
 from robustness.training.methods import find_method
 from robustness.training.protocol import TrainingSettings
 
@@ -201,3 +202,18 @@ def test_memory_without_room_for_one_row_ends_the_job_with_a_remedy(job: Make, m
         "memory runs out even if a batch is run in 8 parts of one row: CUDA out of memory; use --checkpointing, a "
         "smaller base, shorter texts, or a device with more memory"
     )
+
+
+def test_the_steps_of_all_trainings_add_up_to_the_whole(job: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(callbacks, "TELL_SECONDS", 0.0)
+    wide = dataclasses.replace(SETTINGS, epochs=2, grid="shipped")
+    told: list[TrainingProgress] = []
+
+    run([job("there")])
+    run([job("there"), job("a"), job("b", "bitfit", settings=wide)], on_steps=told.append)
+
+    steps = 2 + 2 * 2 * len(find_method("bitfit").definition.learning_rates)
+    assert [each.done for each in told] == list(range(1, steps + 1))
+    assert {each.total for each in told} == {steps}
+    assert [each.message for each in told[1:3]] == ["training full seed 0", "training bitfit seed 0"]
+    assert told[-1].seconds_left == 0

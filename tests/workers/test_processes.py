@@ -6,11 +6,14 @@ import os
 import pickle
 import signal
 import subprocess
+import sys
+import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from made_up_jobs import Count, CountBenchSpec, CountBooking
@@ -26,6 +29,20 @@ from robustness.workers.processes import Processes
 from robustness.workers.reports import Ended, Lost, Report, Started, Told
 
 CUDA = torch.device("cuda")
+DRIVER = """
+from made_up_jobs import Count, CountBenchSpec
+from robustness.workers.packing import pack
+from robustness.workers.processes import Processes
+
+crew = Processes(pack(CountBenchSpec(silent=1)), [], threads=1)
+worker = crew.start()
+crew.wait(60)
+crew.hand(worker, Count("silent", 0, 3))
+crew.wait(60)
+print(crew._processes[worker].pid, flush=True)
+crew.wait(600)
+"""
+"""Waits for a job that tells one number and then nothing."""
 
 
 class MadeUpProcess:
@@ -266,3 +283,22 @@ def test_workers_are_spread_over_as_many_gpus_and_others_stand_in_for_broken_one
 
     assert started[2].device == "8"
     worker_pool.dismiss()
+
+
+def test_a_process_ends_with_its_driver_in_the_middle_of_a_silent_job(tmp_path: Path) -> None:
+    """A killed driver cannot tell its workers to end, and the same command may already train in the same folder."""
+    script = tmp_path / "driver.py"
+    script.write_text(DRIVER)
+    path = os.pathsep.join([str(Path(__file__).parents[1]), str(Path(processes.__file__).parents[2])])
+    with subprocess.Popen(
+        [sys.executable, str(script)], env=os.environ | {"PYTHONPATH": path}, stdout=subprocess.PIPE, text=True
+    ) as driver:
+        assert driver.stdout is not None
+        worker = int(driver.stdout.readline())
+
+        driver.kill()
+
+    deadline = time.monotonic() + 20
+    while psutil.pid_exists(worker) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not psutil.pid_exists(worker)

@@ -14,6 +14,7 @@ from transformers.utils import logging as transformers_logging
 from robustness.errors import RunError
 from robustness.training.job import TrainingJob
 from robustness.training.making.ends import Trained, make_end
+from robustness.training.making.meter import Told
 from robustness.training.making.workshop import Workshop
 from robustness.training.protocol import TrainingSettings
 from robustness.training.record import Fingerprint
@@ -71,8 +72,8 @@ class TrainingBench:
     def __init__(self, shop: Workshop) -> None:
         self._shop = shop
 
-    def compute(self, job: Job) -> Iterator[str | Trained]:
-        """Yields lines of progress, then the job's end.
+    def compute(self, job: Job) -> Iterator[Told | Trained]:
+        """Yields lines of progress and shares that are done, then the job's end.
 
         Raises:
             RunError: this machine sees other files than the driver's.
@@ -80,7 +81,7 @@ class TrainingBench:
         """
         assert isinstance(job, Assignment), "trainings have no other jobs"
         self._refuse_other_files(job)
-        told: SimpleQueue[str | Trained | None] = SimpleQueue()
+        told: SimpleQueue[Told | Trained | None] = SimpleQueue()
 
         def work() -> None:
             try:

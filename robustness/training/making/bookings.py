@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import final
 
 from robustness.training.making.bench import Assignment
 from robustness.training.making.ends import Trained, read_end
+from robustness.training.making.meter import Tell
 from robustness.workers.jobs import Booking
 
 
@@ -17,15 +18,15 @@ class TrainingBooking:
 
     Args:
         job: what a worker gets.
-        say: called with the job's lines of progress.
+        tell: called with the job's lines of progress, and with shares that are done.
         folder: as the caller has named it.
         ends: by the caller's folders; receives the job's end.
     """
 
-    def __init__(self, job: Assignment, say: Callable[[str], None], folder: Path, ends: dict[Path, Trained]) -> None:
+    def __init__(self, job: Assignment, tell: Tell, folder: Path, ends: dict[Path, Trained]) -> None:
         self.job = job
         self.folder = folder
-        self._say = say
+        self._tell = tell
         self._ends = ends
         self._tries = 0
 
@@ -33,16 +34,16 @@ class TrainingBooking:
         """Says when a lost worker's training starts again."""
         self._tries += 1
         if self._tries > 1:
-            self._say("starts again, because its worker was lost")
+            self._tell("starts again, because its worker was lost")
 
     def store(self, message: object) -> None:
-        """Passes on a line, or keeps the end.
+        """Passes on a line or a share, or keeps the end.
 
         Raises:
             RunError: this process does not see the folder that the worker has written.
         """
-        if isinstance(message, str):
-            self._say(message)
+        if isinstance(message, str | float):
+            self._tell(message)
             return
         assert isinstance(message, Trained), "a training tells of nothing else"
         self._ends[self.folder] = message if message.failed else read_end(message.job)

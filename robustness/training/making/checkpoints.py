@@ -10,6 +10,7 @@ from typing import Any
 
 from robustness.training.callbacks import restore
 from robustness.training.job import TrainingJob
+from robustness.training.making.meter import Tell
 from robustness.training.making.workshop import Workshop
 from robustness.training.memory import fit_memory
 from robustness.training.metrics import selection_metric
@@ -17,8 +18,6 @@ from robustness.training.protocol import TrainingSettings
 from robustness.training.record import Chosen, format_rate, write_record
 from robustness.training.trainer import Trial, TrialResult, run_trial, score_reporting
 from robustness.victims.files.selection import epoch_folder
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,24 +29,24 @@ class Winner:
     result: TrialResult
 
 
-def make_checkpoint(job: TrainingJob, shop: Workshop, say: Say, settings: TrainingSettings | None = None) -> None:
+def make_checkpoint(job: TrainingJob, shop: Workshop, tell: Tell, settings: TrainingSettings | None = None) -> None:
     """Trains a job's checkpoint into its folder, or records there that no learning rate gave a finite loss.
 
     Args:
         job: without a folder yet.
         shop: of this process.
-        say: called with one line after each epoch, and when memory runs out.
+        tell: called with one line after each epoch and when memory runs out, and with the share that is done.
         settings: as after the first step; None: the step is taken here.
 
     Raises:
         Exception: a RobustnessError, or any error of transformers, peft and torch; no folder is left then.
     """
-    best, trials = _best_of_grid(job, shop, settings or shop.take_first_step(job, say), say)
+    best, trials = _best_of_grid(job, shop, settings or shop.take_first_step(job, tell), tell)
     draft = job.folder.with_name(job.folder.name + ".part")
     shutil.rmtree(draft, ignore_errors=True)
     try:
         draft.mkdir(parents=True)
-        chosen = None if best is None else _save_best(best, draft, job, shop, say)
+        chosen = None if best is None else _save_best(best, draft, job, shop, tell)
         metric = selection_metric(shop.rows(job).task)
         write_record(draft, shop.fingerprint(job), metric, trials, chosen, str(shop.device))
         draft.replace(job.folder)
@@ -56,15 +55,20 @@ def make_checkpoint(job: TrainingJob, shop: Workshop, say: Say, settings: Traini
 
 
 def _best_of_grid(
-    job: TrainingJob, shop: Workshop, settings: TrainingSettings, say: Say
+    job: TrainingJob, shop: Workshop, settings: TrainingSettings, tell: Tell
 ) -> tuple[Winner | None, list[TrialResult]]:
     """The best successful trial, if any, and the results of all."""
     method, _ = shop.recipe(job)
     results: list[TrialResult] = []
     best: Winner | None = None
-    for rate in sorted(method.definition.learning_rates):
+    rates = sorted(method.definition.learning_rates)
+    for rate in rates:
         trial = Trial(method, rate, job.seed, settings, shop.device)
-        trial, (model, result) = _run_in_parts(trial, job, shop, say)
+
+        def tell_share(share: float, finished: int = len(results)) -> None:
+            tell((finished + share) / len(rates))
+
+        trial, (model, result) = _run_in_parts(trial, job, shop, tell, tell_share)
         settings = trial.settings  # later trials start with as many parts
         results.append(result)
         if not result.failed and (best is None or result.selecting_score > best.result.selecting_score):
@@ -72,21 +76,23 @@ def _best_of_grid(
     return best, results
 
 
-def _run_in_parts(trial: Trial, job: TrainingJob, shop: Workshop, say: Say) -> tuple[Trial, tuple[Any, TrialResult]]:
+def _run_in_parts(
+    trial: Trial, job: TrainingJob, shop: Workshop, tell: Tell, tell_share: Callable[[float], None]
+) -> tuple[Trial, tuple[Any, TrialResult]]:
     metric = selection_metric(shop.rows(job).task).spelling
     prefix = f"lr {format_rate(trial.learning_rate)}"
 
     def report(epoch: int, score: float) -> None:
-        say(f"{prefix} epoch {epoch}/{trial.settings.epochs}: dev {metric} {score:.3f}")
+        tell(f"{prefix} epoch {epoch}/{trial.settings.epochs}: dev {metric} {score:.3f}")
 
     def attempt(settings: TrainingSettings) -> tuple[Any, TrialResult]:
-        return run_trial(replace(trial, settings=settings), job.base, shop.encoded(job), report)
+        return run_trial(replace(trial, settings=settings), job.base, shop.encoded(job), report, tell_share)
 
-    settings, found = fit_memory(trial.settings, attempt, lambda line: say(f"{prefix}: {line}"))
+    settings, found = fit_memory(trial.settings, attempt, lambda line: tell(f"{prefix}: {line}"))
     return replace(trial, settings=settings), found
 
 
-def _save_best(best: Winner, folder: Path, job: TrainingJob, shop: Workshop, say: Say) -> Chosen:
+def _save_best(best: Winner, folder: Path, job: TrainingJob, shop: Workshop, tell: Tell) -> Chosen:
     """Saves the best epoch, and every epoch that was kept; scores the best on the reporting rows."""
     model, result = best.model, best.result
     for snapshot in result.snapshots:
@@ -99,7 +105,7 @@ def _save_best(best: Winner, folder: Path, job: TrainingJob, shop: Workshop, say
     def attempt(settings: TrainingSettings) -> float:
         return score_reporting(model, replace(best.trial, settings=settings), shop.encoded(job))
 
-    _, score = fit_memory(best.trial.settings, attempt, say)
+    _, score = fit_memory(best.trial.settings, attempt, tell)
     return Chosen(result, score)
 
 

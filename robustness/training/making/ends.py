@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
 from robustness.errors import RobustnessError, first_line
 from robustness.training.job import TrainingJob
 from robustness.training.making.checkpoints import make_checkpoint
+from robustness.training.making.meter import Tell
 from robustness.training.making.workshop import Workshop
 from robustness.training.protocol import TrainingSettings
 from robustness.training.record import Outcome, is_complete, read_outcome
@@ -44,19 +44,17 @@ def find_end(job: TrainingJob, shop: Workshop) -> Trained | None:
         return Trained(job, None, str(error))
 
 
-def make_end(
-    job: TrainingJob, shop: Workshop, say: Callable[[str], None], settings: TrainingSettings | None = None
-) -> Trained:
+def make_end(job: TrainingJob, shop: Workshop, tell: Tell, settings: TrainingSettings | None = None) -> Trained:
     """Trains a job; turns an error into the reason of a failure.
 
     Args:
         job: without a folder.
         shop: of this process.
-        say: called with one line after each epoch.
+        tell: called with one line after each epoch, and with the share that is done.
         settings: as after the first step; None: the step is taken here.
     """
     try:
-        make_checkpoint(job, shop, say, settings)
+        make_checkpoint(job, shop, tell, settings)
         return read_end(job)
     except Exception as error:  # transformers, peft and torch raise errors of many classes
         reason = explain(error)

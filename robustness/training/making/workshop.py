@@ -143,14 +143,18 @@ class Workshop:
         """Returns the settings after a first step that was taken here; None if it was not."""
         return self._tried.get(_without_seed(job))
 
+    def count_steps(self, job: TrainingJob) -> int:
+        """Returns a job's optimiser steps over all learning rates; of questions, without their further windows."""
+        method, settings = self.recipe(job)
+        return settings.steps(len(self.rows(job).train)) * len(method.definition.learning_rates)
+
     def estimate_cost(self, job: TrainingJob) -> float:
         """Returns a number that grows with a job's time: characters read, times the base's bytes."""
         method, settings = self.recipe(job)
-        rows = self.rows(job).train
-        characters = fmean(sum(map(len, example.texts)) for example in rows)
-        passes = settings.steps(len(rows)) * settings.batch_size * len(method.definition.learning_rates)
+        characters = fmean(sum(map(len, example.texts)) for example in self.rows(job).train)
         size = sum(file.stat().st_size for file in job.base.folder.glob("*.safetensors"))
-        return passes * characters * size * (1.0 if method.definition.is_peft else FULL_COST)
+        kind = 1.0 if method.definition.is_peft else FULL_COST
+        return self.count_steps(job) * settings.batch_size * characters * size * kind
 
 
 def _without_seed(job: TrainingJob) -> TrainingJob:

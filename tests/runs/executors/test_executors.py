@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from ray_nodes import two_nodes
 
 from robustness import Access, RunSettings, api
 from robustness.engine.outcome import Status
@@ -164,18 +165,8 @@ def test_processes_that_die_in_a_cell_and_in_a_probe_give_the_tables_of_this_pro
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    """A head and one more node, on this machine, of one CPU each."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    pytest.importorskip("ray", reason="the extra `ray` is not installed")
-    import ray
-    from ray.cluster_utils import Cluster
-
-    node = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args=node)
-    cluster.add_node(**node)
-    yield cluster
-    ray.shutdown()
-    cluster.shutdown()
+    with two_nodes() as cluster:
+        yield cluster
 
 
 def test_an_interrupted_run_on_two_ray_nodes_goes_on_and_ends_as_one_in_this_process(

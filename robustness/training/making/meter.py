@@ -1,0 +1,76 @@
+"""How far trainings are, and the time that is left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias, final
+
+Told: TypeAlias = str | float
+"""What a training tells while it runs: a line for people, or the share of it that is done, from 0 to 1."""
+Tell: TypeAlias = Callable[[Told], None]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingProgress:
+    """How far all trainings of a call are."""
+
+    message: str
+    """The training that told last."""
+    done: int
+    """Optimiser steps, over all learning rates."""
+    total: int
+    seconds_left: float | None
+    """Expected from the costs of what is done and what is left; None before any step."""
+
+
+@final
+class Meter:
+    """Adds up the trainings of a call, one after the other or side by side.
+
+    >>> seen = []
+    >>> clock = iter([0.0, 10.0]).__next__
+    >>> meter = Meter(seen.append, clock)
+    >>> meter.add(Path("full"), steps=30, cost=3.0)
+    >>> meter.add(Path("lora"), steps=30, cost=1.0)
+    >>> meter.take(Path("full"), "full seed 0", 0.5)
+    >>> seen[0].done, seen[0].total, round(seen[0].seconds_left, 1)
+    (15, 60, 16.7)
+
+    Args:
+        report: receives the state; None: nothing is added up.
+        clock: tells seconds.
+    """
+
+    def __init__(
+        self, report: Callable[[TrainingProgress], None] | None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._report = report
+        self._clock = clock
+        self._sizes: dict[Path, tuple[int, float]] = {}
+        self._shares: dict[Path, float] = {}
+        self._started: float | None = None
+
+    def add(self, folder: Path, steps: int, cost: float) -> None:
+        """Adds a training.
+
+        Args:
+            folder: of its checkpoint.
+            steps: of the optimiser, over all learning rates.
+            cost: expected, in any unit that all trainings share.
+        """
+        self._sizes[folder], self._shares[folder] = (steps, cost), 0.0
+        self._started = self._clock() if self._started is None else self._started
+
+    def take(self, folder: Path, label: str, share: float) -> None:
+        """Takes the share of a training that is done; less than before if it starts again."""
+        if self._report is None or folder not in self._sizes:
+            return
+        self._shares[folder] = share
+        done, spent = (sum(self._shares[each] * size[i] for each, size in self._sizes.items()) for i in (0, 1))
+        steps, cost = (sum(size[i] for size in self._sizes.values()) for i in (0, 1))
+        assert self._started is not None, "set with the first training"
+        left = (self._clock() - self._started) * (cost - spent) / spent if spent else None
+        self._report(TrainingProgress(f"training {label}", round(done), round(steps), left))
