@@ -18,6 +18,7 @@ from robustness.victims.loading import (
     to_untuned_victim,
     to_victim,
 )
+from robustness.victims.sharing import SharedBases
 
 
 @final
@@ -48,6 +49,7 @@ class Arms:
         self._cache = cache
         self._caches: list[QueryCache] = []
         self._failures: list[str] = []
+        self._bases = SharedBases()
         self._contradicted: dict[str, list[set[str]]] = defaultdict(list)
         """What each victim of a checkpoint records; the victims themselves must not be kept."""
 
@@ -55,6 +57,7 @@ class Arms:
         """Returns the victim, with its query cache if the run has one."""
         checkpoint = self._checkpoints[name]
         victim = to_victim(load_checkpoint(checkpoint, self._tasks[name]), self._placement)
+        self._bases.add(checkpoint.base, victim.model)
         self._contradicted[name].append(victim.contradicted)
         if self._compile and (failure := victim.compile()):
             self._failures.append(f"{name}: {failure}")
@@ -75,7 +78,10 @@ class Arms:
     def load_untuned(self, name: str) -> Head | None:
         """Returns the untuned base with the checkpoint's head, or None if there is no such model."""
         checkpoint = self._checkpoints[name]
-        return to_untuned_victim(load_checkpoint(checkpoint, self._tasks[name]), self._placement)
+        victim = to_untuned_victim(load_checkpoint(checkpoint, self._tasks[name]), self._placement)
+        if victim is not None:
+            self._bases.add(checkpoint.base, victim.model)
+        return victim
 
     def close(self) -> None:
         """Closes the query caches."""

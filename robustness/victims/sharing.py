@@ -1,0 +1,66 @@
+"""One copy in memory of the numbers that several loaded models have alike, such as their base's."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, final
+from weakref import WeakSet
+
+import torch
+
+
+@final
+class SharedBases:
+    """The loaded models of each base that are still in use; a new one takes over what it has in common with them.
+
+    An adapter that stays apart then adds its own weights alone, a merged one the matrices that it changes.
+    """
+
+    def __init__(self) -> None:
+        self._models: defaultdict[Path, WeakSet[Any]] = defaultdict(WeakSet)
+
+    def add(self, base: Path, model: Any) -> int:
+        """Returns the bytes that a model no longer holds itself.
+
+        Args:
+            base: the folder of its base.
+            model: on its device and in its precision.
+        """
+        saved = 0
+        for other in self._models[base]:
+            saved += share_tensors(model, other)
+        self._models[base].add(model)
+        return saved
+
+
+def share_tensors(model: Any, other: Any) -> int:
+    """Lets a model use another's tensors where they are equal to the last bit; returns the bytes that this frees."""
+    theirs = _by_plain_name(other)
+    saved = 0
+    for name, own in _by_plain_name(model).items():
+        match = theirs.get(name)
+        if match is None or match.data_ptr() == own.data_ptr() or not _are_alike(own, match):
+            continue
+        own.data = match.data
+        saved += own.numel() * own.element_size()
+    return saved
+
+
+def _by_plain_name(model: Any) -> dict[str, torch.Tensor]:
+    """Parameters by their names without the parts that peft inserts."""
+    return dict(_plain_names(model))
+
+
+def _plain_names(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    for name, parameter in model.named_parameters():
+        yield name.removeprefix("base_model.model.").replace(".base_layer.", "."), parameter
+
+
+def _are_alike(own: torch.Tensor, other: torch.Tensor) -> bool:
+    return (
+        (own.shape, own.dtype, own.device) == (other.shape, other.dtype, other.device)
+        and own.stride() == other.stride()
+        and torch.equal(own.data, other.data)
+    )
