@@ -75,7 +75,7 @@ def make_ends(jobs: Sequence[TrainingJob], shop: Workshop, execution: Execution,
 def _make_here(jobs: Sequence[TrainingJob], shop: Workshop, say: Progress) -> dict[Path, Trained]:
     ends = {}
     label = _labels(jobs)
-    for job in _by_rows(jobs):
+    for job in by_rows(jobs):
         if (end := find_end(job, shop)) is None:
             end = make_end(job, shop, partial(_say_of, label[job.folder], say))
             _tell_failure(end, say)
@@ -89,7 +89,7 @@ def _make_on_workers(
     ends: dict[Path, Trained] = {}
     bookings = []
     label = _labels(jobs)
-    for job in _by_rows(jobs):
+    for job in by_rows(jobs):
         if (end := find_end(job, shop)) is None:
             given = Assignment(_everywhere(job), shop.fingerprint(job), shop.first_step(job), shop.estimate_cost(job))
             bookings.append(TrainingBooking(given, partial(_say_of, label[job.folder], say), job.folder, ends))
@@ -104,12 +104,12 @@ def _make_on_workers(
 def _everywhere(job: TrainingJob) -> TrainingJob:
     """A job with absolute paths, for processes with another working directory."""
     testset = str(Path(job.testset).absolute()) if job.testset.endswith(".toml") else job.testset
-    data = None if job.data is None else job.data.absolute()
-    return replace(job, testset=testset, data=data, folder=job.folder.absolute())
+    data, augmented = (None if path is None else path.absolute() for path in (job.data, job.augmented))
+    return replace(job, testset=testset, data=data, folder=job.folder.absolute(), augmented=augmented)
 
 
-def _by_rows(jobs: Sequence[TrainingJob]) -> list[TrainingJob]:
-    """Jobs with equal rows and bases one after the other, otherwise in their order."""
+def by_rows(jobs: Sequence[TrainingJob]) -> list[TrainingJob]:
+    """Returns jobs with equal rows and bases one after the other, otherwise in their order."""
     first: dict[tuple[RowSource, Base], int] = {}
     for position, job in enumerate(jobs):
         first.setdefault((job.source, job.base), position)

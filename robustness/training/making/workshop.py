@@ -55,7 +55,14 @@ class Workshop:
             self._rows = None  # two may not fit
             self._rows = (
                 job.source,
-                load_rows(job.testset, job.data, job.limit, job.settings.dev_limit, job.settings.report_limit),
+                load_rows(
+                    job.testset,
+                    job.data,
+                    job.limit,
+                    job.settings.dev_limit,
+                    job.settings.report_limit,
+                    job.augmented,
+                ),
             )
         return self._rows[1]
 
@@ -113,6 +120,7 @@ class Workshop:
             settings=settings,
             base_precision=method.definition.base_precision,
             packed_by=version_of(LIBRARY) if method.definition.on_four_bit else "",
+            augmented_digest=rows.augmented_digest,
         )
 
     def take_first_step(self, job: TrainingJob, say: Callable[[str], None]) -> TrainingSettings:
@@ -144,12 +152,13 @@ class Workshop:
         return self._tried.get(_without_seed(job))
 
     def estimate_cost(self, job: TrainingJob) -> float:
-        """Returns a number that grows with a job's time: characters read, times the base's bytes."""
+        """Returns a number that grows with a job's time: characters read in all passes, times the base's bytes."""
         method, settings = self.recipe(job)
         rows = self.rows(job).train
         characters = fmean(sum(map(len, example.texts)) for example in rows)
         passes = settings.steps(len(rows)) * settings.batch_size * len(method.definition.learning_rates)
         size = sum(file.stat().st_size for file in job.base.folder.glob("*.safetensors"))
+        passes *= settings.passes_per_batch // settings.accumulation
         return passes * characters * size * (1.0 if method.definition.is_peft else FULL_COST)
 
 
