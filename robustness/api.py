@@ -276,7 +276,8 @@ def train(
     Args:
         testset: a clean test set with a training split: sst2, qqp, mnli, qnli, rte, squad, viggo, gsm8k or a path.
         base: folder or hub id of the pretrained model.
-        methods: `full` and at least one PEFT method, by name or file.
+        methods: `full` and at least one PEFT method, by name or file. `+freelb` after a name adds adversarial
+            training, `+deepwordbug` or another recipe rows that its edits have changed.
         out: folder for the checkpoints and pairs.toml.
         settings: seeds, rows, epochs and the like; None for the defaults.
         on_message: called with one line after every epoch.
@@ -284,8 +285,8 @@ def train(
         execution: executor and workers; None: this process. Checkpoints do not depend on it.
 
     Raises:
-        RobustnessError: an unknown name, a value out of range, missing data, a folder with other checkpoints, workers
-            that cannot be started, or a checkpoint that ended by an error; the others are made nevertheless.
+        RobustnessError: an unknown name, a value out of range, missing data, a folder with other checkpoints, or workers
+            that cannot be started. Also a checkpoint that ended by an error, after the others are made.
 
     Example:
         ```python
@@ -299,18 +300,25 @@ def train(
     if settings is not None and not isinstance(settings, TrainSettings):
         raise UsageError(f"train: settings: expected TrainSettings; got {shorten(repr(settings))}")
     chosen = settings or TrainSettings()
+    from robustness.recipes.assets.resources import Resources
+    from robustness.recipes.augmenting import find_random_edits
     from robustness.training.protocol import TrainingSettings
+    from robustness.training.regimes import add_to_each
     from robustness.training.training import train as train_checkpoints
 
+    recipes = Resources.of(find_data(chosen.data))
+    own = find_random_edits(expand(chosen.augment), recipes) if chosen.augment else None
+    given = [_name("train", "methods", method) for method in methods]
     return train_checkpoints(
         _name("train", "testset", testset),
         base=_name("train", "base", base),
-        methods=tuple(_name("train", "methods", method) for method in methods),
+        methods=add_to_each(given, adversarial=bool(chosen.adversarial), recipe=own.name if own else None),
         seeds=chosen.seeds,
         out=_folder("train", "out", out),
         data=find_data(chosen.data),
         limit=chosen.limit,
         settings=TrainingSettings.of(chosen),
+        find_rewriting=lambda name: own if own and name == own.name else find_random_edits(name, recipes),
         device=chosen.device,
         execution=execution,
         progress=on_message,

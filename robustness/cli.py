@@ -226,6 +226,8 @@ def train(given: TrainCommand) -> None:
             "bf16": given.bf16,
             "protocol": given.protocol,
             "match": given.match,
+            "adversarial": given.adversarial,
+            "augment": given.augment,
             "device": given.device,
         }
     )

@@ -209,5 +209,10 @@ class TrainSettings(Options):
     """`equal` for all methods, or `paper`: each method as arXiv 2505.22355 trained it."""
     match: Match = "none"
     """`clean` takes, for each pair, the epochs at which its arms are closest in clean accuracy."""
+    adversarial: str | None = None
+    """`freelb`, or `freelb:steps=2,radius=0.4`: also trains each method adversarially, under names like
+    lora+freelb."""
+    augment: str | None = None
+    """A recipe: also trains each method on further rows that the recipe's edits have changed."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""

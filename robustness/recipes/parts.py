@@ -93,6 +93,17 @@ def build_attack(
     return attack
 
 
+def build_edits(definition: AttackDefinition, resources: Resources) -> WordEdits:
+    """Builds the transformations and constraints of a checked recipe, without its search.
+
+    Raises:
+        DataError: an asset that they read is missing.
+        DefinitionError: parts that do not fit together.
+    """
+    _require_all(definition, resources)
+    return _build_edits(definition, resources)
+
+
 def _refuse_unread(definition: AttackDefinition) -> None:
     """Refuses keys that a search would silently ignore."""
     kind = definition.search.kind

@@ -6,6 +6,7 @@ import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import torch
 
@@ -34,9 +35,10 @@ from robustness.testsets.loading import Testset, load_testset
 from robustness.versions import library_versions
 from robustness.victims.comparability import check_pair, describe_rounding
 from robustness.victims.files.bases import digest_weights
+from robustness.victims.files.changes import BASE
 from robustness.victims.files.checkpoint import Checkpoint
 from robustness.victims.files.identity import identify_method
-from robustness.victims.files.selection import recorded_training
+from robustness.victims.files.selection import recorded_training, training_seconds
 from robustness.victims.files.tensors import stored_dtypes
 from robustness.victims.gate import CheckpointFacts, inspect_checkpoint
 from robustness.victims.loading import Placement, digest_files
@@ -324,7 +326,15 @@ def _checkpoint_record(prepared: Prepared, name: str, facts: CheckpointFacts) ->
         quantised_changed=None if quantisation is None else quantisation.changed,
         quantised_probability=None if quantisation is None else quantisation.probability,
         n_quantised=0 if quantisation is None else quantisation.n,
+        recorded_method=_recorded_method(prepared.checkpoints[name].folder, facts.adaptation),
+        train_seconds=training_seconds(prepared.checkpoints[name].folder),
     )
+
+
+def _recorded_method(folder: Path, adaptation: str) -> str:
+    """Nothing for a base, which no training has changed."""
+    recorded = recorded_training(folder).get("method")
+    return recorded if isinstance(recorded, str) and adaptation != BASE else ""
 
 
 def _testset_record(plan: Plan, prepared: Prepared, testset: Testset) -> TestsetRecord:

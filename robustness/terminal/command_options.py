@@ -82,6 +82,18 @@ class TrainCommand:
     match: Annotated[
         str, typer.Option(metavar="none|clean", help="clean: take the epochs at which a pair is closest.")
     ] = "none"
+    adversarial: Annotated[
+        str | None,
+        typer.Option(metavar="freelb[:KEY=VALUE,...]", help="Also train each method adversarially (METHOD+freelb)."),
+    ] = None
+    augment: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RECIPE",
+            help="Also train each method on rows that the recipe's edits changed (METHOD+RECIPE).",
+            autocompletion=complete_shipped("attacks"),
+        ),
+    ] = None
     device: Device = "auto"
     executor: Executor = "local"
     workers: Workers = None

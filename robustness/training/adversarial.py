@@ -3,41 +3,14 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from math import inf, isfinite
+from math import inf
 from typing import Any
 
 import torch
 from transformers import Trainer
 
-from robustness.errors import UsageError
+from robustness.training.regimes import FreeLb
 from robustness.victims.lookup import embedding_module, shifted_lookup
-
-
-@dataclass(frozen=True, slots=True)
-class FreeLb:
-    """The settings of FreeLB's inner maximisation; lengths are Euclidean, over all embeddings of one text.
-
-    Source of the values: the authors' script for SST-2, huggingface-transformers/launch/run_glue.sh of
-    github.com/zhuchen03/FreeLB.
-    """
-
-    steps: int = 3
-    """Forward and backward passes for each batch."""
-    step_size: float = 0.1
-    """Length of an ascent step."""
-    radius: float = 0.6
-    """Largest length of a perturbation; 0: no limit."""
-    initial: float = 1.0
-    """Bound of the first perturbation's entries, times the root of their number."""
-
-    def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise UsageError(f"freelb: steps is {self.steps}; expected 1 or more")
-        for name in ("step_size", "radius", "initial"):
-            value = getattr(self, name)
-            if not (value >= 0 and isfinite(value)):
-                raise UsageError(f"freelb: {name} is {value}; expected 0 or more")
 
 
 def ascend(delta: torch.Tensor, gradient: torch.Tensor, settings: FreeLb) -> torch.Tensor:
@@ -91,10 +64,10 @@ class FreeLbTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped f
     an attack can change.
     """
 
-    def __init__(self, *, settings: FreeLb, spared_label: int | None, **given: Any) -> None:
+    def __init__(self, *, settings: FreeLb, perturbed_label: int | None, **given: Any) -> None:
         super().__init__(**given)
         self._settings = settings
-        self._spared_label = spared_label
+        self._perturbed_label = perturbed_label
         self._generator = torch.Generator().manual_seed(self.args.seed)
         self._parts = 1
         self._table = embedding_module(self.model).weight
@@ -114,7 +87,8 @@ class FreeLbTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped f
             if delta.grad is not None:
                 delta = ascend(delta.detach(), delta.grad * self._perturbed(inputs)[:, :, None], self._settings)
         self._parts = 1
-        return torch.stack(losses).sum()
+        mean: torch.Tensor = torch.stack(losses).sum()  # each is its share
+        return mean
 
     def compute_loss(self, model: Any, inputs: Any, *given: Any, **named: Any) -> Any:
         """The loss of scoring, or a pass's share of a batch's loss."""
@@ -124,7 +98,7 @@ class FreeLbTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped f
     def _perturbed(self, inputs: Any) -> torch.Tensor:
         ids, mask = inputs["input_ids"], inputs.get("attention_mask")
         real: torch.Tensor = ids != self.processing_class.pad_token_id if mask is None else mask.bool()
-        return real if self._spared_label is None else real & (inputs["labels"] == self._spared_label)
+        return real if self._perturbed_label is None else real & (inputs["labels"] == self._perturbed_label)
 
     def _repeated_draws(self) -> AbstractContextManager[None]:
         """Restores torch's random state at its end, for the next pass."""

@@ -14,6 +14,7 @@ from robustness.tasks.task import Task
 from robustness.testsets.example import Example
 from robustness.testsets.halves import halve
 from robustness.testsets.loading import load_testset, load_training_split
+from robustness.training.augmentation import read_augmented
 from robustness.training.encoding import FORMS
 from robustness.training.rows import TrainingRows
 
@@ -22,7 +23,12 @@ SUBSET_SEED = 0
 
 
 def load_rows(
-    testset: str, data: Path | None, limit: int | None, dev_limit: int | None = None, report_limit: int | None = None
+    testset: str,
+    data: Path | None,
+    limit: int | None,
+    dev_limit: int | None = None,
+    report_limit: int | None = None,
+    augmented: Path | None = None,
 ) -> TrainingRows:
     """Loads the training split of a clean test set and the two halves of its development rows.
 
@@ -32,6 +38,7 @@ def load_rows(
         limit: maximum of training rows.
         dev_limit: maximum of selecting rows; None: the default.
         report_limit: maximum of reporting rows; None: the default.
+        augmented: a file of changed forms of the training rows kept, which follow them.
 
     Raises:
         DefinitionError: no test set has that name.
@@ -55,14 +62,16 @@ def load_rows(
     drawn, selecting = draw(train.examples, limit), spread(halves.selecting, dev_limit or form.dev_rows)
     _refuse_one_label(entry.name, train.task, "training", drawn, train.examples)
     _refuse_one_label(entry.name, train.task, "selecting development", selecting, dev.examples)
+    changed, augmented_digest = read_augmented(augmented, drawn) if augmented else ((), "")
     return TrainingRows(
         testset=entry.name,
         task=train.task,
-        train=drawn,
+        train=(*drawn, *changed),
         selecting=selecting,
         reporting=spread(halves.reporting, report_limit or form.report_rows),
         train_digest=train.digest,
         dev_digest=dev.digest,
+        augmented_digest=augmented_digest,
     )
 
 

@@ -21,6 +21,7 @@ class RowSource:
     limit: int | None
     dev_limit: int | None
     report_limit: int | None
+    augmented: Path | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +41,14 @@ class TrainingJob:
     """The folder with official files; None for packaged files and the hub."""
     limit: int | None = None
     """Maximum of training rows."""
+    augmented: Path | None = None
+    """A file of these rows changed by a recipe, which are trained on as well; None: there are none."""
 
     @property
     def source(self) -> RowSource:
         """Its rows."""
-        return RowSource(self.testset, self.data, self.limit, self.settings.dev_limit, self.settings.report_limit)
+        limits = self.settings.dev_limit, self.settings.report_limit
+        return RowSource(self.testset, self.data, self.limit, *limits, self.augmented)
 
 
 def checkpoint_name(testset: str, method: Entry[MethodDefinition], settings: TrainingSettings, seed: int) -> str:
@@ -52,4 +56,4 @@ def checkpoint_name(testset: str, method: Entry[MethodDefinition], settings: Tra
     variant = "" if settings.protocol == "equal" else f"-{settings.protocol}"
     if settings.targets != "method" and has_targets(method.definition.adapter):
         variant += f"-{settings.targets}"
-    return f"{testset}-{method.name}{variant}-seed{seed}"
+    return f"{testset}-{method.name.replace('+', '-')}{variant}-seed{seed}"

@@ -83,7 +83,7 @@ def make_ends(
 def _make_here(jobs: Sequence[TrainingJob], shop: Workshop, say: Progress, meter: Meter) -> dict[Path, Trained]:
     ends: dict[Path, Trained] = {}
     label = _labels(jobs)
-    for _, equal in groupby(_by_rows(jobs), key=lambda job: (job.source, job.base)):
+    for _, equal in groupby(by_rows(jobs), key=lambda job: (job.source, job.base)):
         for job in _find_missing(equal, shop, meter, ends):
             tell = partial(_pass_on, job.folder, label[job.folder], say, meter)
             ends[job.folder] = end = make_end(job, shop, tell)
@@ -97,7 +97,7 @@ def _make_on_workers(
     ends: dict[Path, Trained] = {}
     bookings = []
     label = _labels(jobs)
-    for _, equal in groupby(_by_rows(jobs), key=lambda job: (job.source, job.base)):
+    for _, equal in groupby(by_rows(jobs), key=lambda job: (job.source, job.base)):
         for job in _find_missing(equal, shop, meter, ends):
             given = Assignment(_everywhere(job), shop.fingerprint(job), shop.first_step(job), shop.estimate_cost(job))
             tell = partial(_pass_on, job.folder, label[job.folder], say, meter)
@@ -132,12 +132,12 @@ def _pass_on(folder: Path, label: str, say: Progress, meter: Meter, told: Told) 
 def _everywhere(job: TrainingJob) -> TrainingJob:
     """A job with absolute paths, for processes with another working directory."""
     testset = str(Path(job.testset).absolute()) if job.testset.endswith(".toml") else job.testset
-    data = None if job.data is None else job.data.absolute()
-    return replace(job, testset=testset, data=data, folder=job.folder.absolute())
+    data, augmented = (None if path is None else path.absolute() for path in (job.data, job.augmented))
+    return replace(job, testset=testset, data=data, folder=job.folder.absolute(), augmented=augmented)
 
 
-def _by_rows(jobs: Sequence[TrainingJob]) -> list[TrainingJob]:
-    """Jobs with equal rows and bases one after the other, otherwise in their order."""
+def by_rows(jobs: Sequence[TrainingJob]) -> list[TrainingJob]:
+    """Returns jobs with equal rows and bases one after the other, otherwise in their order."""
     first: dict[tuple[RowSource, Base], int] = {}
     for position, job in enumerate(jobs):
         first.setdefault((job.source, job.base), position)

@@ -14,6 +14,9 @@ from robustness.training.adaptation import Base
 from robustness.training.metrics import Metric
 from robustness.victims.files.selection import epoch_folder
 
+AGAINST = "-against-"
+"""In the names of pairs whose reference is no full checkpoint."""
+
 
 @dataclass(frozen=True, slots=True)
 class Arm:
@@ -21,6 +24,10 @@ class Arm:
 
     folder: Path
     seed: int
+    method: str
+    """Its name with what is added to its training, such as lora+freelb."""
+    plain: str
+    """Its name without."""
     is_peft: bool
     selecting_scores: tuple[float, ...]
     """After each epoch of the chosen learning rate; empty after a failure."""
@@ -40,21 +47,28 @@ class Pairing:
 
 
 def pair_arms(arms: Sequence[Arm], pairing: Pairing) -> list[PairEntry]:
-    """Returns an entry for every PEFT checkpoint with a full partner of its seed; reports the others."""
-    full = {arm.seed: arm for arm in arms if not arm.is_peft}
+    """Returns an entry for every checkpoint with a partner of its seed; reports the others.
+
+    The partner is the full checkpoint: the plainly trained one, or the first if there is none. A checkpoint with
+    something added to its training is also paired with the same method without.
+    """
     entries = []
     for arm in arms:
-        if not arm.is_peft:
-            continue
-        partner = full[arm.seed]
-        failed = [each.folder.name for each in (arm, partner) if not each.selecting_scores]
-        if failed:
-            pairing.say(f"{arm.folder.name}: left out of the pairs file: {', '.join(failed)} failed")
-            continue
-        folders = _folders(partner, arm, pairing)
-        if folders is not None:
-            entries.append(_entry(arm, folders, pairing))
+        for partner in _partners(arm, [each for each in arms if each.seed == arm.seed]):
+            failed = [each.folder.name for each in (arm, partner) if not each.selecting_scores]
+            if failed:
+                pairing.say(f"{arm.folder.name}: left out of the pairs file: {', '.join(failed)} failed")
+                continue
+            folders = _folders(partner, arm, pairing)
+            if folders is not None:
+                entries.append(_entry(arm, partner, folders, pairing))
     return entries
+
+
+def _partners(arm: Arm, arms: Sequence[Arm]) -> list[Arm]:
+    full = sorted((each for each in arms if not each.is_peft), key=lambda each: each.method != each.plain)
+    twins = [each for each in arms if each.method == arm.plain]
+    return [each for each in dict.fromkeys([*full[:1], *twins]) if each != arm and full[:1] != [arm]]
 
 
 def closest_epochs(full: Sequence[float], peft: Sequence[float], floor: float) -> tuple[int, int] | None:
@@ -74,34 +88,37 @@ def closest_epochs(full: Sequence[float], peft: Sequence[float], floor: float) -
     return min(candidates)[2:] if candidates else None
 
 
-def _folders(full: Arm, peft: Arm, pairing: Pairing) -> tuple[Path, Path] | None:
+def _folders(reference: Arm, candidate: Arm, pairing: Pairing) -> tuple[Path, Path] | None:
     if pairing.floor is None:
-        return full.folder, peft.folder
-    epochs = closest_epochs(full.selecting_scores, peft.selecting_scores, pairing.floor)
+        return reference.folder, candidate.folder
+    epochs = closest_epochs(reference.selecting_scores, candidate.selecting_scores, pairing.floor)
     if epochs is None:
         pairing.say(
-            f"{peft.folder.name}: left out of the pairs file: no two epochs in which both arms are above "
+            f"{candidate.folder.name}: left out of the pairs file: no two epochs in which both arms are above "
             f"the floor on the selecting rows ({pairing.floor:.3f})"
         )
         return None
-    scores = full.selecting_scores[epochs[0] - 1], peft.selecting_scores[epochs[1] - 1]
+    scores = reference.selecting_scores[epochs[0] - 1], candidate.selecting_scores[epochs[1] - 1]
     pairing.say(
-        f"{peft.folder.name}: epoch {epochs[1]} (dev {pairing.metric.spelling} {scores[1]:.3f}) against the full "
-        f"arm's epoch {epochs[0]} ({scores[0]:.3f})"
+        f"{candidate.folder.name}: epoch {epochs[1]} (dev {pairing.metric.spelling} {scores[1]:.3f}) against epoch "
+        f"{epochs[0]} of {reference.folder.name} ({scores[0]:.3f})"
     )
-    return epoch_folder(full.folder, epochs[0]), epoch_folder(peft.folder, epochs[1])
+    return epoch_folder(reference.folder, epochs[0]), epoch_folder(candidate.folder, epochs[1])
 
 
-def _entry(arm: Arm, folders: tuple[Path, Path], pairing: Pairing) -> PairEntry:
+def _entry(arm: Arm, partner: Arm, folders: tuple[Path, Path], pairing: Pairing) -> PairEntry:
     base = pairing.base
     is_local = base.reference == str(base.folder)
-    full, peft = (folder.relative_to(pairing.out).as_posix() for folder in folders)
+    is_headline = arm.is_peft and not partner.is_peft
+    reference, candidate = (folder.relative_to(pairing.out).as_posix() for folder in folders)
     return PairEntry(
-        name=arm.folder.name,
+        name=arm.folder.name if not partner.is_peft else f"{arm.folder.name}{AGAINST}{partner.method}",
         task=pairing.task,
         base=os.path.relpath(base.folder, pairing.out.resolve()) if is_local else base.reference,
-        full=full,
-        peft=peft,
+        reference=None if is_headline else reference,
+        candidate=None if is_headline else candidate,
+        full=reference if is_headline else None,
+        peft=candidate if is_headline else None,
         seed=arm.seed,
     )
 

@@ -13,6 +13,7 @@ from robustness.errors import UsageError
 from robustness.options import TrainSettings
 from robustness.training.adapters import has_targets
 from robustness.training.methods import MethodDefinition, StudySettings
+from robustness.training.regimes import FreeLb, read_adversarial
 
 LONE_STEP = 4.0
 """Factor between the rates of a wide grid around a single rate."""
@@ -55,6 +56,8 @@ class TrainingSettings:
     match: Match = "none"
     """`clean`: a pair takes the epochs closest in clean accuracy."""
 
+    adversarial: FreeLb | None = None
+    """How each batch is perturbed; None: not at all. Of a call: how those of methods with `+freelb` are."""
     grid: Grid = "shipped"
     """`wide`: every method tries one more learning rate beyond either end of its grid; `one`: only its largest."""
 
@@ -71,6 +74,7 @@ class TrainingSettings:
             protocol=chosen.protocol,
             match=chosen.match,
             grid=chosen.grid,
+            adversarial=None if chosen.adversarial is None else read_adversarial(chosen.adversarial),
         )
         return made if chosen.epochs is None else replace(made, epochs=chosen.epochs)
 
@@ -99,6 +103,15 @@ class TrainingSettings:
             raise UsageError(
                 f"--targets {self.targets}: --protocol paper adapts the layers that the study adapted; leave one out"
             )
+
+    @property
+    def passes_per_batch(self) -> int:
+        """Times that a batch or a part of it runs forward and backward.
+
+        >>> TrainingSettings(accumulation=2, adversarial=FreeLb(steps=3)).passes_per_batch
+        6
+        """
+        return self.accumulation * (1 if self.adversarial is None else self.adversarial.steps)
 
     def steps(self, rows: int) -> int:
         """Optimiser steps when `rows` training rows are used.

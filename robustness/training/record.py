@@ -47,6 +47,8 @@ class Fingerprint:
     """How the base under an adapter was held."""
     packed_by: str = ""
     """The release of bitsandbytes, for a base in 4 bit."""
+    augmented_digest: str = ""
+    """Of the file of rows that a recipe has changed; empty without one."""
 
     @property
     def on_four_bit(self) -> bool:
@@ -144,6 +146,7 @@ def write_record(
                 "losses": [loss if loss - loss == 0 else str(loss) for loss in trial.losses],  # JSON has no nan
                 "failed": trial.failed,
                 "accumulation": trial.accumulation,
+                "passes": trial.passes,
                 "seconds": round(trial.seconds, 3),
                 "peak_memory_bytes": trial.peak_memory_bytes,
             }
@@ -152,6 +155,7 @@ def write_record(
         "parameters_trained": trials[0].parameters_trained,
         "parameters": trials[0].parameters,
         "trained_share": trials[0].parameters_trained / trials[0].parameters,
+        "passes": sum(trial.passes for trial in trials),
         "seconds": round(sum(trial.seconds for trial in trials), 3),
         "peak_memory_bytes": max(trial.peak_memory_bytes for trial in trials),
         "device": device,

@@ -26,6 +26,8 @@ class TrainingRows:
     """sha256 over all training rows of the set, before any limit."""
     dev_digest: str
     """The same over the development set, both halves."""
+    augmented_digest: str = ""
+    """sha256 of the file of changed rows that are among the training rows; empty without one."""
 
 
 class Responses(Protocol):

@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from robustness.definitions.catalog import Entry
 from robustness.errors import CheckpointError, RunError, first_line
 from robustness.training.adaptation import Base, adapt
 from robustness.training.adapters import AdaLoraAdapter, share_penalty
+from robustness.training.adversarial import FreeLbTrainer
 from robustness.training.callbacks import EpochKeeper, RankAllocation, Snapshot, StepTeller, restore
 from robustness.training.completions import IGNORED
 from robustness.training.memory import is_out_of_memory
@@ -77,6 +79,8 @@ class TrialResult:
     """Of every epoch if the settings ask for it."""
     accumulation: int = 1
     """Parts in which every batch was run."""
+    passes: int = 0
+    """Parts run forward and backward, over all batches; FreeLB runs each several times."""
 
     @property
     def best_epoch(self) -> int:
@@ -106,7 +110,7 @@ def run_trial(
         base: where to start.
         rows: the data, the same for all trials of a pair.
         report: called after each epoch with its number, from 1, and the score on the selecting rows.
-        tell_share: called now and then with the share of steps that is done.
+        tell_share: called from time to time with the share of steps that is done.
 
     Raises:
         CheckpointError: the base cannot be loaded or adapted, or cannot answer a text.
@@ -140,6 +144,7 @@ def run_trial(
         peak_memory_bytes=_peak_memory(trial.device),
         snapshots=tuple(keeper.snapshots) if trial.settings.match == "clean" else (),
         accumulation=trial.settings.accumulation,
+        passes=trainer.state.global_step * trial.settings.passes_per_batch,
     )
 
 
@@ -204,7 +209,12 @@ def _trainer(
     unused_folder: str,
     callbacks: Sequence[TrainerCallback],
 ) -> Trainer:
-    trainer = Trainer(
+    make = Trainer
+    if trial.settings.adversarial is not None:
+        # Of a generated text, the prompt's tokens.
+        perturbed = IGNORED if rows.labels_tokens else None
+        make = partial(FreeLbTrainer, settings=trial.settings.adversarial, perturbed_label=perturbed)
+    trainer = make(
         model=model,
         args=_arguments(trial, rows, unused_folder),
         train_dataset=rows.train,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -16,19 +17,21 @@ from robustness.tasks.graders import grader_for
 from robustness.tasks.task import Task
 from robustness.training.adaptation import Base
 from robustness.training.adapters import PromptAdapter
+from robustness.training.augmentation import Rewriting, write_augmented
+from robustness.training.data import load_rows
 from robustness.training.encoding import FORMS
 from robustness.training.job import TrainingJob, checkpoint_name
-from robustness.training.jobs import Progress, computable, find_device, ignore, make_ends
+from robustness.training.jobs import Progress, by_rows, computable, find_device, ignore, make_ends
 from robustness.training.making.ends import Trained, explain
 from robustness.training.making.meter import Meter, TrainingProgress
 from robustness.training.making.workshop import Workshop
 from robustness.training.methods import MethodDefinition
-from robustness.training.methods.variants import find_variant
 from robustness.training.metrics import selection_metric
-from robustness.training.pairing import Arm, Pairing, pair_arms, stored_pairs
+from robustness.training.pairing import AGAINST, Arm, Pairing, pair_arms, stored_pairs
 from robustness.training.protocol import TrainingSettings
 from robustness.training.quantised import refuse_quantised, refuse_unready
 from robustness.training.record import is_complete
+from robustness.training.regimes import FreeLb, TrainedMethod, find_trained_method
 from robustness.training.rows import TrainingRows
 from robustness.victims.files.checkpoint import ADAPTER_CONFIG, locate
 from robustness.workers.execution import Execution
@@ -47,6 +50,7 @@ def train(
     data: Path | None = None,
     limit: int | None = None,
     settings: TrainingSettings | None = None,
+    find_rewriting: Callable[[str], Rewriting] | None = None,
     device: str = "auto",
     execution: Execution | None = None,
     progress: Progress | None = None,
@@ -63,12 +67,14 @@ def train(
     Args:
         testset: a clean test set with a training split, such as sst2 or demo-sentiment.
         base: a folder or a hub id.
-        methods: `full` and at least one PEFT method, with parameters as in `lora:rank=8`.
+        methods: `full` and at least one PEFT method, or a method with and without an addition such as lora+freelb;
+            parameters as in `lora:rank=8`.
         seeds: training seeds, 0 or more; one pair per seed and PEFT method.
         out: the folder of checkpoints and pairs.toml.
         data: the folder with official files; None for packaged files and the hub.
         limit: number of training rows, the same for all methods and seeds.
-        settings: None for the defaults.
+        settings: None for the defaults. `adversarial` holds for methods with +freelb alone.
+        find_rewriting: finds what changes rows, by a recipe's name such as in lora+deepwordbug.
         device: auto, cpu or cuda.
         execution: executor and workers; None: this process. Checkpoints do not depend on it.
         progress: called with one line after each epoch.
@@ -81,29 +87,40 @@ def train(
         CheckpointError: the base cannot be loaded.
         RunError: `out` has a checkpoint with other settings, or no pair resulted.
     """
-    entries = [find_variant(name) for name in dict.fromkeys(methods)]
+    trained = [find_trained_method(name) for name in dict.fromkeys(methods)]
     seeds = tuple(dict.fromkeys(seeds))
-    _check_arguments(entries, seeds, limit)
+    _check_arguments(trained, seeds, limit)
+    rewritings = _find_rewritings(trained, find_rewriting)
     say = progress or ignore
     execution, shop = execution or Execution(), Workshop(find_device(device))
     check_workers(execution, shop.device)
     refuse_unwritable(out)
-    if packed := [entry.name for entry in entries if entry.definition.on_four_bit]:
+    if packed := [each.method.name for each in trained if each.method.definition.on_four_bit]:
         refuse_unready(", ".join(packed), shop.device)
     start = _find_base(base, testset)
     recipe, name = settings or TrainingSettings(), TESTSETS.find(testset).name
+    rows = load_rows(testset, data, limit, recipe.dev_limit, recipe.report_limit)
+    _refuse_prompts([each.method for each in trained], rows.task)
+    files = {each.name: write_augmented(rows, each, out, say) for each in rewritings}
     planned = [
         TrainingJob(
-            testset, start, method, seed, out / checkpoint_name(name, method, recipe, seed), recipe, data, limit
+            testset=testset,
+            base=start,
+            method=each.method,
+            seed=seed,
+            folder=out / checkpoint_name(name, each.method, recipe, seed),
+            settings=replace(recipe, adversarial=recipe.adversarial or FreeLb() if each.is_adversarial else None),
+            data=data,
+            limit=limit,
+            augmented=files.get(each.recipe),
         )
-        for seed, method in product(seeds, entries)
+        for seed, each in product(seeds, trained)
     ]
-    jobs = computable(planned, shop.device, say)
-    rows = shop.rows(jobs[0])
-    _refuse_prompts(entries, rows.task)
+    jobs = by_rows(computable(planned, shop.device, say))
     complete = [is_complete(job.folder, shop.fingerprint(job)) for job in jobs]
     folders = {job.folder.name for job in jobs}
-    others = [pair for pair in stored_pairs(out / PAIRS_FILE) if pair.name not in folders]
+    stored = stored_pairs(out / PAIRS_FILE)
+    others = [pair for pair in stored if pair.name.partition(AGAINST)[0] not in folders]
     if pending := [job for job, there in zip(jobs, complete, strict=True) if not there]:
         shop.encoded(jobs[0], max(shop.virtual_tokens(job) for job in jobs))
         _try_methods(pending, shop, say)
@@ -111,13 +128,34 @@ def train(
     pairing = Pairing(
         rows.task.file or rows.task.name, start, out, _floor(rows, recipe), selection_metric(rows.task), say
     )
-    return _write_pairs(ends, others, pairing)
+    plain = {each.method.name: each.plain for each in trained}
+    arms = [
+        Arm(
+            folder=end.job.folder,
+            seed=end.job.seed,
+            method=end.job.method.name,
+            plain=plain[end.job.method.name],
+            is_peft=end.job.method.definition.is_peft,
+            selecting_scores=end.selecting_scores,
+        )
+        for end in ends
+    ]
+    return _write_pairs(ends, arms, others, pairing)
 
 
-def _check_arguments(methods: Sequence[Entry[MethodDefinition]], seeds: Sequence[int], limit: int | None) -> None:
-    kinds = {method.definition.is_peft for method in methods}
-    if kinds != {True, False}:
-        named = ", ".join(method.name for method in methods) or "none"
+def _find_rewritings(methods: Sequence[TrainedMethod], find: Callable[[str], Rewriting] | None) -> list[Rewriting]:
+    recipes = dict.fromkeys(each.recipe for each in methods if each.recipe)
+    if recipes and find is None:
+        raise UsageError(f"--method: nothing is known that changes rows by {', '.join(recipes)}")
+    return [] if find is None else [find(recipe) for recipe in recipes]
+
+
+def _check_arguments(methods: Sequence[TrainedMethod], seeds: Sequence[int], limit: int | None) -> None:
+    kinds = {each.method.definition.is_peft for each in methods}
+    names = [each.method.name for each in methods]
+    has_twins = any(each.plain in names for each in methods if each.plain != each.method.name)
+    if kinds != {True, False} and not has_twins:
+        named = ", ".join(names) or "none"
         raise UsageError(f"--method: got {named}; a pair needs --method full and one PEFT method")
     if not seeds:
         raise UsageError("--seed: got none; expected one or more")
@@ -178,10 +216,7 @@ def _floor(rows: TrainingRows, settings: TrainingSettings) -> float | None:
     return None if settings.match == "none" else grader_for(rows.task).blind_answer(rows.selecting).points
 
 
-def _write_pairs(ends: Sequence[Trained], others: Sequence[PairEntry], pairing: Pairing) -> Path:
-    arms = [
-        Arm(end.job.folder, end.job.seed, end.job.method.definition.is_peft, end.selecting_scores) for end in ends
-    ]
+def _write_pairs(ends: Sequence[Trained], arms: Sequence[Arm], others: Sequence[PairEntry], pairing: Pairing) -> Path:
     pairs = pair_arms(arms, pairing)
     path = pairing.out / PAIRS_FILE
     if pairs or others:

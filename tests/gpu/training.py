@@ -1,8 +1,9 @@
-"""Steps on training: with matrix products in bfloat16 the loss falls, in full and with LoRA, on the same rows."""
+"""Steps on training: with matrix products in bfloat16 the loss falls, in full, with LoRA and under FreeLB."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,20 @@ from gpu.models import encoder_config
 from gpu.steps import Found, Step, require
 from robustness.testsets.example import Example
 
-RATES = {"real": {"full": 1e-4, "lora": 2e-3}, "tiny": {"full": 1e-2, "lora": 5e-2}}
+RATES = {
+    "real": {"full": 1e-4, "lora": 2e-3, "lora+freelb": 2e-3},
+    "tiny": {"full": 1e-2, "lora": 5e-2, "lora+freelb": 5e-2},
+}
 EPOCHS = {"real": 3, "tiny": 8}
 USUAL_SPREAD = 0.02
 """Of drawn weights, with which bases are trained."""
 
 
 def losses_fall(bench: Bench) -> Found:
-    """Trains a base in full and with LoRA on sentences labelled by a word of theirs."""
-    from robustness.definitions.catalog import Entry
+    """Trains a base in full, with LoRA and with LoRA under FreeLB on sentences labelled by a word of theirs."""
     from robustness.training.adaptation import Base
-    from robustness.training.methods import find_method
     from robustness.training.protocol import TrainingSettings
+    from robustness.training.regimes import FreeLb, find_trained_method
     from robustness.training.trainer import Trial, run_trial
 
     base = _write_base(bench)
@@ -34,8 +37,9 @@ def losses_fall(bench: Bench) -> Found:
     settings = TrainingSettings(epochs=EPOCHS[bench.size.name], batch_size=16, bf16=True)
     figures, details, seen = [], {}, {}
     for name, rate in RATES[bench.size.name].items():
-        method = find_method(name)
-        trial = Trial(Entry(name, method.path, method.definition), rate, 0, settings, bench.device)
+        found = find_trained_method(name)
+        own = replace(settings, adversarial=FreeLb() if found.is_adversarial else None)
+        trial = Trial(found.method, rate, 0, own, bench.device)
         watched, seen[name] = _watched(rows)
         bench.peak_bytes()
         started = time.perf_counter()
@@ -55,7 +59,8 @@ def losses_fall(bench: Bench) -> Found:
             f"{name} {result.losses[0]:.2f} -> {result.losses[-1]:.2f}, {details[name]['rows_a_second']:,.0f} rows/s"
         )
         del model
-    require(seen["full"] == seen["lora"], "the two methods were not given the same rows in the same order")
+    same = seen["full"] == seen["lora"] == seen["lora+freelb"]
+    require(same, "the methods were not given the same rows in the same order")
     return Found("; ".join(figures), details)
 
 
@@ -99,8 +104,6 @@ class _Watched(tuple[Any, ...]):
 
 
 def _watched(rows: Any) -> tuple[Any, list[int]]:
-    from dataclasses import replace
-
     watched = _Watched(rows.train)
     watched.order = []
     return replace(rows, train=watched), watched.order

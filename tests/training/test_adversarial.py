@@ -18,8 +18,9 @@ from transformers import (
     TrainingArguments,
 )
 
-from robustness.errors import CheckpointError, UsageError
-from robustness.training.adversarial import FreeLb, FreeLbTrainer, ascend, draw_start
+from robustness.errors import CheckpointError
+from robustness.training.adversarial import FreeLbTrainer, ascend, draw_start
+from robustness.training.regimes import FreeLb
 
 SETTINGS = FreeLb(steps=3, step_size=0.3, radius=0.5, initial=0.4)
 STEPS, BATCH, RATE = 4, 4, 0.2
@@ -137,7 +138,7 @@ def test_freelb_is_algorithm_1_of_its_paper(dropout: float, tmp_path: Path) -> N
     """In float64, over several steps, with one dropout mask for the passes of a batch."""
     ours, reference, plain = _bert(dropout), _bert(dropout), _bert(dropout)
 
-    losses = _train(ours, tmp_path, FreeLbTrainer, _rows(), settings=SETTINGS, spared_label=None)
+    losses = _train(ours, tmp_path, FreeLbTrainer, _rows(), settings=SETTINGS, perturbed_label=None)
 
     expected = _train_by_the_paper(reference, _rows(), SETTINGS)
     _train_by_the_paper(plain, _rows(), FreeLb(1, 0.0, 0.5, 0.0))
@@ -149,7 +150,7 @@ def test_freelb_is_algorithm_1_of_its_paper(dropout: float, tmp_path: Path) -> N
 def test_one_step_without_perturbation_is_plain_training_to_the_last_digit(tmp_path: Path) -> None:
     ours, plain = _bert(0.2).float(), _bert(0.2).float()
 
-    losses = _train(ours, tmp_path, FreeLbTrainer, _rows(), settings=FreeLb(1, 0.0, 0.6, 0.0), spared_label=None)
+    losses = _train(ours, tmp_path, FreeLbTrainer, _rows(), settings=FreeLb(1, 0.0, 0.6, 0.0), perturbed_label=None)
 
     assert losses == _train(plain, tmp_path, Trainer, _rows())
     assert _largest_gap(ours, plain) == 0.0
@@ -160,8 +161,9 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole(tmp_path: Path) -> None:
     whole, parts = _bert(), _bert()
     settings = FreeLb(3, 0.3, 0.5, 0.0)
 
-    _train(whole, tmp_path, FreeLbTrainer, _rows(), settings=settings, spared_label=None)
-    _train(parts, tmp_path, FreeLbTrainer, _rows(), settings=settings, spared_label=None, batch=BATCH // 2, parts=2)
+    _train(whole, tmp_path, FreeLbTrainer, _rows(), settings=settings, perturbed_label=None)
+    halves = {"batch": BATCH // 2, "parts": 2}
+    _train(parts, tmp_path, FreeLbTrainer, _rows(), settings=settings, perturbed_label=None, **halves)
 
     assert _largest_gap(whole, parts) < 1e-10
 
@@ -171,7 +173,7 @@ def test_recomputed_activations_give_the_same_weights(tmp_path: Path) -> None:
     recomputed.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
     for model in (kept, recomputed):
-        _train(model, tmp_path, FreeLbTrainer, _rows(), settings=SETTINGS, spared_label=None)
+        _train(model, tmp_path, FreeLbTrainer, _rows(), settings=SETTINGS, perturbed_label=None)
 
     assert _largest_gap(kept, recomputed) < 1e-12
 
@@ -180,9 +182,9 @@ def test_bfloat16_products_leave_the_perturbation_in_full_precision(tmp_path: Pa
     model, exact = _bert().float(), _bert().float()
     seen = _watch(model)
 
-    _train(model, tmp_path, FreeLbTrainer, _rows(), settings=SETTINGS, spared_label=None, bf16=True)
+    _train(model, tmp_path, FreeLbTrainer, _rows(), settings=SETTINGS, perturbed_label=None, bf16=True)
 
-    _train(exact, tmp_path, FreeLbTrainer, _rows(), settings=SETTINGS, spared_label=None)
+    _train(exact, tmp_path, FreeLbTrainer, _rows(), settings=SETTINGS, perturbed_label=None)
     assert {each.dtype for each in seen} == {torch.float32}
     assert 0.0 < _largest_gap(model, exact) < 0.02
 
@@ -216,7 +218,7 @@ def test_padding_is_never_perturbed_and_no_text_leaves_the_radius(
     rows = _rows()
 
     with _shifts(monkeypatch) as shifts:
-        _train(_bert(), tmp_path, FreeLbTrainer, rows, settings=SETTINGS, spared_label=None)
+        _train(_bert(), tmp_path, FreeLbTrainer, rows, settings=SETTINGS, perturbed_label=None)
 
     assert len(shifts) == STEPS * SETTINGS.steps
     for index, shift in enumerate(shifts):
@@ -238,7 +240,7 @@ def test_of_a_text_that_is_generated_only_the_prompt_is_perturbed(
         rows.append(row | {"labels": torch.where(answer, row["input_ids"], -100)})
 
     with _shifts(monkeypatch) as shifts:
-        _train(model, tmp_path, FreeLbTrainer, rows, settings=SETTINGS, spared_label=-100)
+        _train(model, tmp_path, FreeLbTrainer, rows, settings=SETTINGS, perturbed_label=-100)
 
     assert all((shift[:, :2] != 0).all() and (shift[:, 2:] == 0).all() for shift in shifts)
 
@@ -270,13 +272,4 @@ def test_a_model_without_word_embeddings_is_refused(tmp_path: Path) -> None:
     model = CanineForSequenceClassification(CanineConfig(**sizes))
 
     with pytest.raises(CheckpointError, match="no table of word embeddings"):
-        _train(model, tmp_path, FreeLbTrainer, _rows(), settings=SETTINGS, spared_label=None)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [({"steps": 0}, "steps is 0; expected 1 or more"), ({"radius": -1.0}, "radius is -1.0; expected 0 or more")],
-)
-def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        FreeLb(**settings)
+        _train(model, tmp_path, FreeLbTrainer, _rows(), settings=SETTINGS, perturbed_label=None)

@@ -94,6 +94,25 @@ def test_learnt_vectors_are_refused_for_questions_before_anything_is_trained(
     assert not (tmp_path / "ck").exists()
 
 
+def test_freelb_trains_readers_too(answering: Any, pairs: Path, tmp_path: Path) -> None:
+    written = train(
+        str(pairs.parent.parent / "questions.toml"),
+        base=str(answering.base),
+        methods=("full", "full+freelb"),
+        seeds=(0,),
+        out=tmp_path / "ck",
+        data=answering.data,
+        limit=16,
+        settings=TrainingSettings(max_steps=1, grid="one", dev_limit=4, report_limit=4),
+        device="cpu",
+    )
+
+    names = read_pairs(written)[0].names
+    arms = [json.loads((written.parent / name / "training.json").read_text()) for name in names]
+    assert [arm["passes"] for arm in arms] == [1, 3]
+    assert arms[0]["trials"][0]["losses"] < arms[1]["trials"][0]["losses"]
+
+
 def test_a_pair_is_trained_whose_heads_load_again(answering: Any, pairs: Path) -> None:
     pair = read_pairs(pairs)[0]
 

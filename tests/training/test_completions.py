@@ -22,6 +22,7 @@ from robustness.training.encoding import encode_rows
 from robustness.training.making import checkpoints, workshop
 from robustness.training.methods import find_method, method_names
 from robustness.training.protocol import TrainingSettings
+from robustness.training.regimes import FreeLb
 from robustness.training.rows import EncodedRows
 from robustness.training.trainer import Trial, TrialResult, run_trial, score_reporting
 from robustness.training.training import train
@@ -122,6 +123,24 @@ def test_parts_and_activations_computed_again_train_the_same_weights(
     for (name, expected), found in zip(whole.state_dict().items(), other.state_dict().values(), strict=True):
         assert torch.allclose(found, expected, rtol=0, atol=2e-4), name
     assert method != "full" or any((whole.state_dict()[name] - moved[name]).abs().max() > 1e-2 for name in moved)
+
+
+@pytest.mark.parametrize("method", ["full", "mpc-o"])
+def test_freelb_in_parts_trains_the_same_weights_and_others_than_plain_training(
+    method: str, base: Base, rows: EncodedRows
+) -> None:
+    """Although parts have unequal numbers of answer tokens; from a perturbation of 0, whose draws need no order."""
+    freelb = {"epochs": 1, "max_grad_norm": 0.0, "adversarial": FreeLb(steps=2, step_size=1.0, initial=0.0)}
+
+    whole, result = _run(method, base, rows, **freelb)
+    parts, _ = _run(method, base, rows, accumulation=4, **freelb)
+    plain, plainly = _run(method, base, rows, epochs=1, max_grad_norm=0.0)
+
+    for (name, expected), found in zip(whole.state_dict().items(), parts.state_dict().values(), strict=True):
+        assert torch.allclose(found, expected, rtol=0, atol=2e-4), name
+    assert result.passes == 2 * plainly.passes
+    assert result.losses[0] > plainly.losses[0]
+    assert any(not torch.equal(a, b) for a, b in zip(whole.parameters(), plain.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("method", [name for name in method_names() if name != "bitfit"])

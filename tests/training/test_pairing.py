@@ -53,7 +53,7 @@ def test_a_pair_is_made_for_each_seed_of_two_arms_that_did_not_fail(tmp_path: Pa
     lines: list[str] = []
     good, failed = (0.8, 0.9), ()
     arms = [
-        Arm(tmp_path / f"t-{name}-seed{seed}", seed, name != "full", failed if (name, seed) in bad else good)
+        _arm(tmp_path, name, seed, failed if (name, seed) in bad else good)
         for bad in [{("lora", 1), ("full", 2)}]
         for seed in (0, 1, 2)
         for name in ("full", "lora", "ia3")
@@ -69,6 +69,40 @@ def test_a_pair_is_made_for_each_seed_of_two_arms_that_did_not_fail(tmp_path: Pa
         ("t-full-seed1", "t-ia3-seed1", 1),
     ]
     assert [line.partition(":")[0] for line in lines] == ["t-lora-seed1", "t-lora-seed2", "t-ia3-seed2"]
+
+
+def _arm(folder: Path, name: str, seed: int = 0, scores: tuple[float, ...] = (0.8, 0.9)) -> Arm:
+    plain = name.partition("+")[0]
+    return Arm(folder / f"t-{name.replace('+', '-')}-seed{seed}", seed, name, plain, plain != "full", scores)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (
+            ["full", "lora", "lora+freelb"],
+            [
+                ("full", "t-full-seed0", "t-lora-seed0", "t-lora-seed0"),
+                ("full", "t-full-seed0", "t-lora-freelb-seed0", "t-lora-freelb-seed0"),
+                ("", "t-lora-seed0", "t-lora-freelb-seed0", "t-lora-freelb-seed0-against-lora"),
+            ],
+        ),
+        (["full+freelb", "full"], [("", "t-full-seed0", "t-full-freelb-seed0", "t-full-freelb-seed0")]),
+        (
+            ["full+freelb", "lora+freelb"],
+            [("full", "t-full-freelb-seed0", "t-lora-freelb-seed0", "t-lora-freelb-seed0")],
+        ),
+        (["lora", "lora+freelb"], [("", "t-lora-seed0", "t-lora-freelb-seed0", "t-lora-freelb-seed0-against-lora")]),
+    ],
+)
+def test_what_is_added_to_a_training_is_compared_with_full_and_with_the_same_method_without(
+    names: list[str], expected: list[tuple[str, str, str, str]], tmp_path: Path
+) -> None:
+    pairing = Pairing("sst2", Base(tmp_path, "owner/base"), tmp_path, None, Metric.ACCURACY, print)
+
+    entries = pair_arms([_arm(tmp_path, name) for name in names], pairing)
+
+    assert [("full" if each.is_headline else "", *each.arms, each.name) for each in entries] == expected
 
 
 def test_epochs_of_questions_count_above_the_score_of_the_whole_paragraph() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
+from statistics import fmean
 
 import pandas as pd
 
@@ -31,9 +32,19 @@ def name_methods(record: RunRecord) -> list[Method]:
     found: dict[tuple[str, ...], list[PairRecord]] = {}
     for pair in record.pairs:
         reference, candidate = (record.find_checkpoint(name) for name in (pair.reference, pair.candidate))
-        key = (pair.task, pair.base, candidate.adaptation, candidate.method_digest, reference.method_digest)
+        key = (pair.task, pair.base, candidate.method, candidate.method_digest, reference.method_digest)
         found.setdefault(key, []).append(pair)
     return [_method(pairs, list(found.values()), record) for pairs in found.values()]
+
+
+def siblings(pair: PairRecord, record: RunRecord) -> tuple[PairRecord, ...]:
+    """Returns the pairs that differ from this one by their training seed alone, itself among them."""
+    return next(method.pairs for method in name_methods(record) if pair in method.pairs)
+
+
+def pairs_of_method(label: str, record: RunRecord) -> tuple[PairRecord, ...]:
+    """Returns the pairs behind pooled rows, by their name in column `pair`; none for another name."""
+    return next((each.pairs for each in name_methods(record) if each.name == label.rpartition(",")[0]), ())
 
 
 def name_contrast(reference: str, candidate: str) -> str:
@@ -72,6 +83,8 @@ def spell_verdicts(rows: pd.DataFrame, contrasts: pd.Series) -> pd.DataFrame:
 def _method(pairs: Sequence[PairRecord], everyone: Sequence[Sequence[PairRecord]], record: RunRecord) -> Method:
     first = pairs[0]
     candidate, reference = (record.find_checkpoint(name) for name in (first.candidate, first.reference))
+    trained = [record.find_checkpoint(pair.candidate).train_seconds for pair in pairs]
+    known = [seconds for seconds in trained if seconds is not None]
     name = _spell(first, everyone, record)
     seeds = len({pair.seed for pair in pairs})
     return Method(
@@ -81,25 +94,25 @@ def _method(pairs: Sequence[PairRecord], everyone: Sequence[Sequence[PairRecord]
             "pair": f"{name}, {seeds} seeds",
             "contrast": name_contrast(reference.adaptation, candidate.adaptation),
             "base": first.base,
-            "method": candidate.adaptation,
+            "method": candidate.method,
             "task": first.task,
             "method_digest": candidate.method_digest,
             "trainable_parameters": candidate.trainable_parameters,
             "base_precision": candidate.base_precision,
+            "train_seconds": fmean(known) if known else None,
         },
     )
 
 
 def _spell(pair: PairRecord, everyone: Sequence[Sequence[PairRecord]], record: RunRecord) -> str:
-    """Task and adaptation; what else differs from the run's other methods of that name."""
+    """Task and method; what else differs from the run's other methods of that name."""
     candidate = record.find_checkpoint(pair.candidate)
     others = [
         (pairs[0], record.find_checkpoint(pairs[0].candidate))
         for pairs in everyone
-        if pairs[0].task == pair.task
-        and record.find_checkpoint(pairs[0].candidate).adaptation == candidate.adaptation
+        if pairs[0].task == pair.task and record.find_checkpoint(pairs[0].candidate).method == candidate.method
     ]
-    words = [pair.task, candidate.adaptation, *_settings(candidate, [other for _, other in others])]
+    words = [pair.task, candidate.method, *_settings(candidate, [other for _, other in others])]
     if len({other.base for other, _ in others}) > 1:
         words += ["on", PurePath(pair.base).name]
     mine = _words(pair, candidate, others)
@@ -109,7 +122,9 @@ def _spell(pair: PairRecord, everyone: Sequence[Sequence[PairRecord]], record: R
     references = [record.find_checkpoint(other.reference) for other, _ in alike]
     if len({each.method_digest for each in references}) > 1:
         reference = record.find_checkpoint(pair.reference)
-        words += ["against", reference.adaptation, reference.method_digest[:6]]
+        words += ["against", reference.method]
+        if len({each.method_digest for each in references if each.method == reference.method}) > 1:
+            words.append(reference.method_digest[:6])
     return " ".join(words)
 
 

@@ -254,11 +254,12 @@ def checkpoint_table(record: RunRecord) -> PageTable:
     """What the gate measured."""
     columns = (
         PageColumn("name", "checkpoint"),
-        PageColumn("adaptation", "adaptation"),
+        PageColumn("method", "method"),
         PageColumn("changed", "changed of the base"),
         PageColumn("task", "task"),
         PageColumn("base", "base"),
         PageColumn("train_seed", "training seed", as_number),
+        PageColumn("train_seconds", "training, s", as_number),
         PageColumn(
             "clean_accuracy", "clean, %", as_percent, "accuracy, of questions F1, on clean examples before the run"
         ),
@@ -266,7 +267,9 @@ def checkpoint_table(record: RunRecord) -> PageTable:
         PageColumn("n_clean", "n", as_count),
         PageColumn("weights_digest", "weights"),
     )
-    rows = [c.model_dump() | {"weights_digest": c.weights_digest[:DIGITS]} for c in record.checkpoints]
+    rows = [
+        c.model_dump() | {"method": c.method, "weights_digest": c.weights_digest[:DIGITS]} for c in record.checkpoints
+    ]
     packed = any(each.quantised_changed is not None for each in record.checkpoints)
     return page_table("checkpoints", "run", pd.DataFrame(rows), (*columns, *(_PACKED if packed else ())))
 

@@ -21,8 +21,9 @@ METHOD_NAMES = {
     "bitfit": "BitFit",
     "prefix": "prefix tuning",
     "prompt": "prompt tuning",
+    "freelb": "FreeLB",
 }
-"""Adaptations as papers write them."""
+"""Methods as papers write them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +61,17 @@ class Arms:
         return f"{self.candidate.name} and {self.reference.name}"
 
 
-def method_name(adaptation: str) -> str:
-    """An adaptation as papers write it; a user's own name is unchanged.
+def method_name(method: str) -> str:
+    """A method as papers write it; a user's own name is unchanged.
 
-    >>> method_name("lora"), method_name("mine")
-    ('LoRA', 'mine')
+    >>> method_name("lora"), method_name("lora+freelb"), method_name("mine")
+    ('LoRA', 'LoRA+FreeLB', 'mine')
     """
-    return METHOD_NAMES.get(adaptation, adaptation)
+    return "+".join(METHOD_NAMES.get(part, part) for part in method.split("+"))
 
 
 def name_arms(reference: str, candidate: str) -> Arms:
-    """Returns what to call the arms of these adaptations.
+    """Returns what to call the arms of these methods.
 
     >>> arms = name_arms("full", "lora")
     >>> arms.reference.name, arms.reference.short, arms.candidate.name
@@ -85,14 +86,14 @@ def name_arms(reference: str, candidate: str) -> Arms:
 
 
 def arms_of_pair(pair: PairRecord, record: RunRecord) -> Arms:
-    """Returns names for the checkpoints of a pair; two of one adaptation by their difference."""
+    """Returns names for the checkpoints of a pair; two of one method by their difference."""
     reference, candidate = (record.find_checkpoint(name) for name in (pair.reference, pair.candidate))
-    if reference.adaptation == candidate.adaptation:
+    if reference.method == candidate.method:
         traits = [_trait(arm, other) for arm, other in ((reference, candidate), (candidate, reference))]
         if all(traits):
-            name = _arm(reference.adaptation).name
+            name = _arm(reference.method).name
             return Arms(*(Arm(f"{name} ({each})", each) for each in traits))
-    arms = name_arms(reference.adaptation, candidate.adaptation)
+    arms = name_arms(reference.method, candidate.method)
     return Arms(_on_base(arms.reference, reference), _on_base(arms.candidate, candidate))
 
 
@@ -115,20 +116,22 @@ def _trait(arm: CheckpointRecord, other: CheckpointRecord) -> str:
 
 
 def arms_of_run(pairs: Sequence[PairRecord], record: RunRecord) -> Arms:
-    """Returns what to call the arms of several pairs together: the adaptations' names where all have the same."""
+    """Returns what to call the arms of several pairs together: the methods' names where all have the same."""
     both = [arms_of_pair(pair, record) for pair in pairs]
     if len(set(both)) == 1:
         return both[0]
-    references = {record.find_checkpoint(pair.reference).adaptation for pair in pairs}
+    references = {record.find_checkpoint(pair.reference).method for pair in pairs}
     candidates = {record.find_checkpoint(pair.candidate).adaptation for pair in pairs}
     if references == {FULL} and FULL not in candidates:
         return Arms(_arm(FULL), Arm("PEFT", "PEFT"))
     return Arms(Arm("the reference", "reference"), Arm("the candidate", "candidate"))
 
 
-def _arm(adaptation: str) -> Arm:
-    name = method_name(adaptation)
-    return LONG_NAMES.get(adaptation, Arm(name, name))
+def _arm(method: str) -> Arm:
+    plain, plus, added = method.partition("+")
+    name = method_name(method)
+    long = LONG_NAMES.get(plain, Arm(method_name(plain), method_name(plain)))
+    return Arm(f"{long.name} with {method_name(added)}", name) if plus else long
 
 
 def worse_arm(difference: float, arms: Arms) -> Arm:

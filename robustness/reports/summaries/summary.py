@@ -9,6 +9,7 @@ from statistics import fmean
 import pandas as pd
 
 from robustness.reports.comparisons.comparison import Family
+from robustness.reports.comparisons.methods import pairs_of_method, siblings
 from robustness.reports.summaries.arms import Arms, arms_of_pair, arms_of_run
 from robustness.reports.summaries.circumstances import describe_circumstances
 from robustness.reports.summaries.headline import Headline, headline
@@ -77,7 +78,7 @@ def summarise_methods(pairs: pd.DataFrame, record: RunRecord) -> tuple[Summary, 
     over_seeds = pairs[pairs["n_seeds"].astype(float) > 1]
     found = []
     for name, rows in over_seeds.groupby("pair", sort=False):
-        mine = pairs_of(str(rows["method"].iloc[0]), record)
+        mine = pairs_of_method(str(name), record)
         caveats = tuple(describe_circumstances(mine, record))
         found.append(answer_rows(str(name), rows, arms_of_run(mine, record), record, caveats, mine))
     return tuple(found)
@@ -97,31 +98,13 @@ def summarise_pairs(pairs: pd.DataFrame, record: RunRecord) -> tuple[Summary, ..
 
 def _about_seeds(pair: PairRecord, pairs: pd.DataFrame, record: RunRecord) -> tuple[str, ...]:
     """The limits of a single pair for its method; seeds with outcomes count, not planned seeds."""
-    siblings = _siblings(pair, record)
-    if len({other.seed for other in siblings}) < 2:
+    mine = siblings(pair, record)
+    if len({other.seed for other in mine}) < 2:
         return (ONE_SEED,)
-    compared = pairs[pairs["pair"].isin([other.name for other in siblings])]
-    candidate = record.find_checkpoint(pair.candidate)
-    over_seeds = pairs[(pairs["n_seeds"].astype(float) > 1) & (pairs["method"] == candidate.adaptation)]
-    if len(compared) and over_seeds.empty:
+    compared = pairs[pairs["pair"].isin([other.name for other in mine])]
+    if len(compared) and not any(pair in pairs_of_method(name, record) for name in pairs["pair"].unique()):
         return (SEEDS_MISSING,)
     return ()
-
-
-def pairs_of(method: str, record: RunRecord) -> tuple[PairRecord, ...]:
-    """Returns the pairs whose candidate was adapted in this way."""
-    return tuple(pair for pair in record.pairs if record.find_checkpoint(pair.candidate).adaptation == method)
-
-
-def _siblings(pair: PairRecord, record: RunRecord) -> list[PairRecord]:
-    """The pairs of the same method on the same base and task, this one among them."""
-    candidate = record.find_checkpoint(pair.candidate)
-    return [
-        other
-        for other in pairs_of(candidate.adaptation, record)
-        if (other.task, other.base) == (pair.task, pair.base)
-        and record.find_checkpoint(other.candidate).method_digest == candidate.method_digest
-    ]
 
 
 def answer_rows(

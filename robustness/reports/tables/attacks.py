@@ -80,10 +80,11 @@ def _name(arm: CheckpointRecord) -> dict[str, object]:
     return {
         "checkpoint": arm.name,
         "adaptation": arm.adaptation,
-        "method": arm.adaptation,
+        "method": arm.method,
         "train_seed": arm.train_seed,
         "trainable_parameters": arm.trainable_parameters,
         "base_precision": arm.base_precision,
+        "train_seconds": arm.train_seconds,
     }
 
 

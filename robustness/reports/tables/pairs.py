@@ -65,7 +65,7 @@ def _noise_floors(rows: pd.DataFrame, record: RunRecord) -> list[float]:
         arms = [record.find_checkpoint(name) for name in (pair.reference, pair.candidate)]
         measured = [each.noise_floor for each in arms if each.noise_floor is not None]
         pairs[pair.name] = measured
-        methods.setdefault(arms[1].adaptation, []).extend(measured)
+        methods.setdefault(arms[1].method, []).extend(measured)
     named = zip(rows["pair"], rows["method"], strict=True)
     return [max(pairs.get(name, methods.get(method, [])), default=math.nan) for name, method in named]
 
@@ -90,11 +90,12 @@ def _name(pair: PairRecord, record: RunRecord) -> dict[str, object]:
         "base": pair.base,
         "reference": pair.reference,
         "candidate": pair.candidate,
-        "method": candidate.adaptation,
+        "method": candidate.method,
         "task": pair.task,
         "method_digest": candidate.method_digest,
         "trainable_parameters": candidate.trainable_parameters,
         "base_precision": candidate.base_precision,
+        "train_seconds": candidate.train_seconds,
     }
 
 

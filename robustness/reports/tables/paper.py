@@ -11,6 +11,7 @@ import pandas as pd
 
 from robustness.reports.comparisons.comparison import Family
 from robustness.reports.comparisons.controls import IDENTITY
+from robustness.reports.comparisons.methods import pairs_of_method
 from robustness.reports.summaries.arms import Arms, arms_of_run, spell_verdict
 from robustness.reports.summaries.tallies import controls
 from robustness.reports.summaries.wording import join_words, short_p, signed, widen
@@ -180,8 +181,7 @@ def _chosen(pairs: pd.DataFrame) -> pd.DataFrame:
 def _pairs_of(rows: pd.DataFrame, record: RunRecord) -> list[PairRecord]:
     """The pairs that rows are of, or that the methods of pooled rows are of."""
     named = set(rows["pair"])
-    methods = set(rows.loc[rows["n_seeds"].astype(float) > 1, "method"])
-    of_method = [pair for pair in record.pairs if record.find_checkpoint(pair.candidate).adaptation in methods]
+    of_method = [pair for name in rows["pair"].unique() for pair in pairs_of_method(name, record)]
     return of_method or [pair for pair in record.pairs if pair.name in named] or list(record.pairs)
 
 

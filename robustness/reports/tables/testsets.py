@@ -131,19 +131,25 @@ def _row(metric: str, n: int, n_errored: int, value: float, interval: Interval) 
 
 
 def _macro_rows(static: pd.DataFrame, record: RunRecord) -> list[dict[str, object]]:
-    """An arm is what shares base with its precision, adaptation and training seed; its checkpoints differ by task."""
-    arms: dict[tuple[str, str, str, int | None], list[str]] = {}
+    """An arm is what shares base with its precision, method and training seed; its checkpoints differ by task."""
+    arms: dict[tuple[str, str, str, str, int | None], list[str]] = {}
     for checkpoint in record.checkpoints:
-        arm = (checkpoint.base, checkpoint.base_precision, checkpoint.adaptation, checkpoint.train_seed)
+        arm = (
+            checkpoint.base,
+            checkpoint.base_precision,
+            checkpoint.adaptation,
+            checkpoint.method,
+            checkpoint.train_seed,
+        )
         arms.setdefault(arm, []).append(checkpoint.name)
     judged = static[static["robust_right"].notna() & static["testset"].isin(MACRO_SETS)]
     rows = []
-    for (base, base_precision, adaptation, seed), names in arms.items():
+    for (base, base_precision, adaptation, method, seed), names in arms.items():
         part = judged[judged["checkpoint"].isin(names)]
         if part["testset"].nunique() == len(MACRO_SETS):
             value, interval = _macro(part, record)
             labels = {
-                "checkpoint": f"{base} {adaptation}" + ("" if seed is None else f" seed {seed}"),
+                "checkpoint": f"{base} {method}" + ("" if seed is None else f" seed {seed}"),
                 "adaptation": adaptation,
                 "base_precision": base_precision,
                 "testset": "advglue",

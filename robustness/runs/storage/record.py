@@ -52,6 +52,7 @@ class CheckpointRecord(Definition):
 
     name: str
     adaptation: str
+    """As found in its files."""
     task: str
     base: str
     train_seed: int | None
@@ -86,6 +87,15 @@ class CheckpointRecord(Definition):
     """Between the same two, the largest difference of the probability of a right answer."""
     n_quantised: int = 0
     """Texts asked about in both precisions."""
+    recorded_method: str = ""
+    """The method's name in its training record, such as lora+freelb; empty without a record."""
+    train_seconds: float | None = None
+    """Of all learning rates that its training tried; None without a training record."""
+
+    @property
+    def method(self) -> str:
+        """The method's name in tables: as recorded by its training, else as found."""
+        return self.recorded_method or self.adaptation
 
 
 def describe_left_out(n_selecting: int, n: int) -> str:

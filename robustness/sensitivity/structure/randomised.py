@@ -12,8 +12,8 @@ from robustness.sensitivity.structure.spectra import Factors, squared_norm
 LARGE = 2048
 """Smaller side of a matrix from which on its decomposition is randomised.
 
-A full decomposition takes time with the cube of it: 0.045 s at 512 on one core, so some 25 s at 4,096, for each of
-the 224 matrices of a model with seven billion parameters. The randomised one takes time with the square.
+A full decomposition takes time with the cube of it: 0.045 s at 512 on one core, so some 25 s at 4,096. A model
+with seven billion parameters has 224 such matrices. The randomised decomposition takes time with the square.
 """
 KEPT = 256
 """Leading directions that are kept."""

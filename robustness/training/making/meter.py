@@ -23,7 +23,7 @@ class TrainingProgress:
     """Optimiser steps, over all learning rates."""
     total: int
     seconds_left: float | None
-    """Expected from the costs of what is done and what is left; None before any step."""
+    """Expected from the costs of finished and of open jobs; None before any step."""
 
 
 @final

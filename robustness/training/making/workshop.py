@@ -55,7 +55,14 @@ class Workshop:
             self._rows = None  # two may not fit
             self._rows = (
                 job.source,
-                load_rows(job.testset, job.data, job.limit, job.settings.dev_limit, job.settings.report_limit),
+                load_rows(
+                    job.testset,
+                    job.data,
+                    job.limit,
+                    job.settings.dev_limit,
+                    job.settings.report_limit,
+                    job.augmented,
+                ),
             )
         return self._rows[1]
 
@@ -113,6 +120,7 @@ class Workshop:
             settings=settings,
             base_precision=method.definition.base_precision,
             packed_by=version_of(LIBRARY) if method.definition.on_four_bit else "",
+            augmented_digest=rows.augmented_digest,
         )
 
     def take_first_step(self, job: TrainingJob, say: Callable[[str], None]) -> TrainingSettings:
@@ -149,12 +157,13 @@ class Workshop:
         return settings.steps(len(self.rows(job).train)) * len(method.definition.learning_rates)
 
     def estimate_cost(self, job: TrainingJob) -> float:
-        """Returns a number that grows with a job's time: characters read, times the base's bytes."""
+        """Returns a number that grows with a job's time: characters read in all passes, times the base's bytes."""
         method, settings = self.recipe(job)
         characters = fmean(sum(map(len, example.texts)) for example in self.rows(job).train)
         size = sum(file.stat().st_size for file in job.base.folder.glob("*.safetensors"))
+        passes = settings.passes_per_batch // settings.accumulation
         kind = 1.0 if method.definition.is_peft else FULL_COST
-        return self.count_steps(job) * settings.batch_size * characters * size * kind
+        return self.count_steps(job) * settings.batch_size * passes * characters * size * kind
 
 
 def _without_seed(job: TrainingJob) -> TrainingJob:

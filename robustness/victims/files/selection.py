@@ -10,16 +10,26 @@ TRAINING_RECORD = "training.json"
 
 
 def recorded_training(folder: Path) -> Mapping[str, object]:
-    """Returns everything that a checkpoint's weights depend on, from its training record; empty without a record.
+    """Returns everything that a checkpoint's weights depend on, from its training record; empty without a record."""
+    found = _read_record(folder).get("fingerprint")
+    return found if isinstance(found, dict) else {}
 
-    The checkpoint of one epoch lies inside the folder with the record.
-    """
+
+def training_seconds(folder: Path) -> float | None:
+    """Returns how long all trials of a checkpoint's training took; None if not recorded."""
+    found = _read_record(folder).get("seconds")
+    return float(found) if isinstance(found, int | float) else None
+
+
+def _read_record(folder: Path) -> Mapping[str, object]:
+    """The checkpoint of one epoch lies inside the folder with the record."""
     for place in (folder, folder.resolve().parent):
         try:
-            found = json.loads((place / TRAINING_RECORD).read_text(encoding="utf-8"))["fingerprint"]
-        except (OSError, ValueError, LookupError, TypeError):  # no file, or another program's file of this name
+            found = json.loads((place / TRAINING_RECORD).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
             continue
-        return found if isinstance(found, dict) else {}
+        if isinstance(found, dict) and "fingerprint" in found:  # otherwise another program's file of this name
+            return found
     return {}
 
 

@@ -37,6 +37,13 @@ def test_a_run_calls_its_arms_by_what_all_pairs_share(
     assert (arms.reference.short, arms.candidate.short) == (reference, candidate)
 
 
+def test_what_is_added_to_a_training_is_part_of_an_arms_name() -> None:
+    arms = name_arms("full+freelb", "lora+deepwordbug")
+
+    assert arms.both == "LoRA with deepwordbug and full fine-tuning with FreeLB"
+    assert arms.shorts == ("full+FreeLB", "LoRA+deepwordbug")
+
+
 def test_a_pair_is_called_by_its_own_adaptations(run_writer: Any) -> None:
     record = adapted(run_writer, {"lora-1": "mine"})
 

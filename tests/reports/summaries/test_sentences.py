@@ -567,14 +567,14 @@ def test_two_ranks_of_one_method_are_two_methods_of_one_seed_each(planted: Any, 
     assert [answer.caveats for answer in answers] == [(ONE_SEED,), (ONE_SEED,)]
 
 
-def test_a_method_is_answered_by_the_name_that_tells_it_apart(planted: Any, run_writer: Any) -> None:
-    over = {"pair": "sst2 lora r=4, 3 seeds", "n_seeds": 3}
+def test_a_method_is_answered_by_its_name_and_that_of_its_arms(planted: Any, run_writer: Any) -> None:
+    over = {"pair": "sst2 lora, 3 seeds", "n_seeds": 3}
     pairs = planted.table(planted.row(), planted.row(**over, **FRAGILE), planted.row(**over, attack="other"))
 
     answers = summarise_run(pairs, run_writer.record(seeds=3))
 
     (method,) = answers.shown
-    assert method.name == "sst2 lora r=4, 3 seeds"
+    assert method.name == "sst2 lora, 3 seeds"
     assert method.headline.difference == "LoRA is more fragile than full fine-tuning in 1 of 2 comparisons."
     assert method.details[0].endswith("n = 400, 3 seeds).")
     assert [answer.headline.difference for answer in answers.folded[1:]] == ["Nothing has been compared yet."] * 2

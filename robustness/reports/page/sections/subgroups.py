@@ -8,12 +8,12 @@ from typing import Any
 
 import pandas as pd
 
+from robustness.reports.comparisons.methods import pairs_of_method
 from robustness.reports.page.cells import PageTable
 from robustness.reports.page.pagetables import fragility_table, pairs_table
 from robustness.reports.page.strips import Mark, Scale, Strip, Strips
 from robustness.reports.places import EXPLORING, PLANNED
 from robustness.reports.summaries.arms import Arms, arms_of_pair, arms_of_run, spell_verdict
-from robustness.reports.summaries.summary import pairs_of
 from robustness.reports.summaries.wording import signed, span
 from robustness.reports.tables.columns import Table
 from robustness.reports.visible import visible
@@ -47,8 +47,9 @@ def describe_subgroups(
     """Returns the section; figures are of the pairs `shown`, and of methods over their seeds."""
     fragility, arms = tables[Table.FRAGILITY], arms_of_run(record.pairs, record)
     named = {pair.name: arms_of_pair(pair, record) for pair in record.pairs}
-    for name, method in tables[Table.PAIRS].groupby("pair", sort=False)["method"].first().items():
-        named.setdefault(str(name), arms_of_run(pairs_of(str(method), record), record))
+    for name in tables[Table.PAIRS]["pair"].unique():
+        if pairs := pairs_of_method(name, record):
+            named.setdefault(name, arms_of_run(pairs, record))
     rates = fragility[fragility["low"].notna()]
     margin = record.statistics.margin
     methods = [name for name in named if name not in {pair.name for pair in record.pairs}]
