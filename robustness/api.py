@@ -285,8 +285,8 @@ def train(
         execution: executor and workers; None: this process. Checkpoints do not depend on it.
 
     Raises:
-        RobustnessError: an unknown name, a value out of range, missing data, a folder with other checkpoints, or workers
-            that cannot be started. Also a checkpoint that ended by an error, after the others are made.
+        RobustnessError: an unknown name, a value out of range, missing data, a folder with other checkpoints, or
+            workers that cannot be started. Also a checkpoint that ended by an error, after the others are made.
 
     Example:
         ```python
