@@ -105,3 +105,14 @@ def write_rows(folder: Path) -> None:
         f'summary = "letters"\ntestsets = ["{folder / "tiny.toml"}"]\nattacks = ["deepwordbug"]\nlimit = 12\n',
         encoding="utf-8",
     )
+
+
+def run_apart(file: Path, out: Path) -> None:
+    """Runs a study of small models; what another process starts, which tests kill."""
+    from robustness.definitions.studies import find_study
+    from robustness.reports.report import write_report
+    from robustness.studies.conduct import Conduct, Reporting
+    from robustness.studies.design import resolve
+    from robustness.studies.run import run_study
+
+    run_study(resolve(find_study(str(file)), None), out, Reporting(write_report, lambda _: ()), Conduct("cpu"))

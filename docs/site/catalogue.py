@@ -8,6 +8,8 @@ from itertools import groupby
 from robustness.definitions.attacks import AttackDefinition, Deviation
 from robustness.definitions.catalog import ATTACKS, PROBES, SUITES, TESTSETS, Catalog, Entry
 from robustness.definitions.model import Definition
+from robustness.definitions.part_docs import field_meanings
+from robustness.definitions.studies import STUDIES, StudyDefinition, StudyTraining
 from robustness.definitions.tasks import TASKS, shipped_tasks
 from robustness.listing import list_kind
 from robustness.training.methods import find_method, method_names
@@ -55,6 +57,23 @@ def suites() -> str:
         counts = [_listed(names) for names in ((*suite.testsets, *suite.evaluated), suite.attacks, suite.probes)]
         rows.append([f"`{name}`", suite.summary, attacked, *counts])
     return table(["suite", "what it does", "examples of each set", "test sets", "attacks", "probes"], rows)
+
+
+def studies() -> str:
+    """What each study trains, and what it runs."""
+    rows = []
+    for name, study in _all(STUDIES):
+        variants = [len(list(each.combinations())) for each in study.methods]
+        sizes = [len(study.tasks), sum(variants), len(study.seeds), max(1, len(study.rows))]
+        rows.append([f"`{name}`", study.summary, f"`{study.base}`", *sizes, _listed(study.suites)])
+    return table(["study", "what it asks", "base", "tasks", "methods", "seeds", "sizes", "suites"], rows)
+
+
+def study_keys() -> str:
+    """Every key of a study's file, and of its table `[training]`."""
+    found = [(key, meaning) for key, meaning in field_meanings(StudyDefinition).items()]
+    found += [(f"training.{key}", meaning) for key, meaning in field_meanings(StudyTraining).items()]
+    return table(["key", "meaning"], [[f"`{key}`", meaning] for key, meaning in found])
 
 
 def _listed(names: Sequence[str]) -> str:

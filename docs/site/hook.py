@@ -14,6 +14,8 @@ from mkdocs.structure.files import File, Files
 
 GENERATED: Mapping[str, Callable[[], str]] = {
     "suites": catalogue.suites,
+    "studies": catalogue.studies,
+    "study-keys": catalogue.study_keys,
     "attacks": catalogue.attacks,
     "probes": catalogue.probes,
     "methods": catalogue.methods,

@@ -25,7 +25,7 @@ def describe_kind(kinds: Kinds, kind: str) -> Iterator[str]:
     """Yields a kind's description, then each of its keys with type, limits, default and meaning."""
     yield f'kind = "{kind}": {summarise_kind(kinds, kind)}'
     schema = schema_of(kinds, kind).model_json_schema()
-    meanings = _meanings(kinds.constructor(kind))
+    meanings = field_meanings(kinds.constructor(kind))
     for key, node in schema["properties"].items():
         if key == "kind":
             continue
@@ -38,7 +38,7 @@ def _docstring(constructor: Callable[..., Any]) -> str:
     return inspect.getdoc(constructor) or ""
 
 
-def _meanings(constructor: Callable[..., Any]) -> dict[str, str]:
+def field_meanings(constructor: Callable[..., Any]) -> dict[str, str]:
     """By parameter: the constructor's `Args:`, or the docstrings below a dataclass's fields."""
     found = {name: " ".join(text.split()) for name, text in _ARGUMENT.findall(_docstring(constructor))}
     if not inspect.isclass(constructor):

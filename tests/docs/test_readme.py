@@ -28,7 +28,11 @@ from robustness.testsets.example import Texts
 ROOT = Path(__file__).resolve().parents[2]
 GUIDES = ("quickstart", "own-attack", "own-probe", "suites", "attacks", "probes", "testsets", "training", "clusters")
 PAGES = ("README", *(f"docs/{name}" for name in (*GUIDES, "runs", "commands")))
-OTHERS = {"docs/generation": "tests/docs/test_text_docs.py", "docs/tasks": "tests/runs/test_topics.py"}
+OTHERS = {
+    "docs/generation": "tests/docs/test_text_docs.py",
+    "docs/tasks": "tests/runs/test_topics.py",
+    "docs/studies": "tests/docs/test_studies_page.py",
+}
 """Pages with commands that other tests run."""
 README = "\n".join((ROOT / f"{page}.md").read_text(encoding="utf-8") for page in PAGES)
 BASE = "sentence-transformers/all-MiniLM-L6-v2"

@@ -12,6 +12,7 @@ from types import ModuleType
 import pytest
 
 from robustness.definitions.catalog import ATTACKS, PROBES, SUITES, TESTSETS
+from robustness.definitions.studies import STUDIES
 from robustness.definitions.tasks import TASKS
 from robustness.reports.tables.columns import COLUMNS
 from robustness.reports.tables.meanings import undeclared
@@ -50,6 +51,7 @@ def test_generated_pages_name_all_that_is_shipped(hook: ModuleType) -> None:
         ("tasks", TASKS.names()),
         ("testsets", TESTSETS.names()),
         ("suites", SUITES.names()),
+        ("studies", STUDIES.names()),
     ):
         page = hook.fill(f"<!-- generated: {name} -->")
         named = set(re.findall(r"^(?:### |\| `)([\w-]+)", page, flags=re.MULTILINE))
