@@ -161,8 +161,8 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             if model.training and seen[-1] > rows and len(seen) > after:
                 raise torch.OutOfMemoryError("CUDA out of memory")
 
-        def limited(*given: Any) -> Any:
-            model = adapt(*given)
+        def limited(*given: Any, **named: Any) -> Any:
+            model = adapt(*given, **named)
             model.register_forward_pre_hook(refuse, with_kwargs=True)
             return model
 
