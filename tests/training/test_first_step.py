@@ -148,8 +148,8 @@ def test_a_schedule_of_ranks_that_does_not_fit_the_steps_is_refused_at_once(
 def test_what_a_library_raises_is_given_by_its_first_line(
     refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*given: Any) -> Any:
-        model = adapt(*given)
+    def broken(*given: Any, **named: Any) -> Any:
+        model = adapt(*given, **named)
         model.register_forward_pre_hook(lambda *inputs: (_ for _ in ()).throw(TypeError("\nno such input\nmore")))
         return model
 
@@ -161,7 +161,7 @@ def test_what_a_library_raises_is_given_by_its_first_line(
 def test_a_row_that_does_not_fit_is_refused_at_once(
     refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*given: Any) -> Any:
+    def full(*_: Any, **_named: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(trainer, "adapt", full)
