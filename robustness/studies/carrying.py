@@ -44,7 +44,8 @@ def carry_outcomes(source: Path, target: Path) -> int:
     old, new = read_record(source), read_record(target)
     if not _are_alike(old, new):
         return 0
-    checkpoints = list(_shared(old, new, "checkpoints"))
+    arms = {arm.name for arm in new.checkpoints}  # the fingerprint has arms of refused pairs too
+    checkpoints = [name for name in _shared(old, new, "checkpoints") if name in arms]
     testsets = [name for name in _shared(old, new, "data") if name in set(_shared(old, new, "testsets"))]
     attacks = [NO_ATTACK, *_shared(old, new, "attacks")]
     partnered = [name for name in checkpoints if _partners(old, name) == _partners(new, name)]
