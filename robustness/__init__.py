@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from robustness.errors import RobustnessError
     from robustness.options import Arms, RunSettings, StudySettings, TrainSettings
     from robustness.reports.report import Report
+    from robustness.reports.studies.study import StudyReport, load_study
     from robustness.studies.run import StudyResult
     from robustness.tasks.abilities import Ability
     from robustness.testsets.example import Example
@@ -44,11 +45,13 @@ _HOMES = {
     "Scores": "robustness.engine.attack",
     "Search": "robustness.engine.attack",
     "Status": "robustness.engine.outcome",
+    "StudyReport": "robustness.reports.studies.study",
     "StudyResult": "robustness.studies.run",
     "StudySettings": "robustness.options",
     "TrainSettings": "robustness.options",
     "check": "robustness.api",
     "load": "robustness.api",
+    "load_study": "robustness.reports.studies.study",
     "report": "robustness.api",
     "run": "robustness.api",
     "study": "robustness.api",
@@ -73,11 +76,13 @@ __all__ = [
     "Scores",
     "Search",
     "Status",
+    "StudyReport",
     "StudyResult",
     "StudySettings",
     "TrainSettings",
     "check",
     "load",
+    "load_study",
     "report",
     "run",
     "study",

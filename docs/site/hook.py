@@ -23,8 +23,11 @@ GENERATED: Mapping[str, Callable[[], str]] = {
     "testsets": catalogue.testsets,
     "parts": catalogue.parts,
     "columns": results.columns,
+    "study-columns": results.study_columns,
     "commands": results.commands,
     "simulations": results.simulations,
+    "trends": results.trends,
+    "trends-examples": results.trends_with_examples,
     "decisions": results.decisions,
 }
 """What a page may ask for."""

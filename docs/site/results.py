@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import typer
 from catalogue import table
 
 from robustness.cli import app
+from robustness.reports.studies.columns import STUDY_COLUMNS, STUDY_MEANINGS, study_meaning_of
 from robustness.reports.tables.columns import COLUMNS
 from robustness.reports.tables.meanings import TABLE_MEANINGS, meaning_of
 
@@ -31,6 +32,15 @@ def columns() -> str:
     for name, declared in COLUMNS.items():
         rows = [[f"`{column.name}`", column.unit or "text", meaning_of(name, column)] for column in declared]
         pieces += [f"## {name.value}.csv", TABLE_MEANINGS[name], table(["column", "unit", "meaning"], rows)]
+    return "\n\n".join(pieces)
+
+
+def study_columns() -> str:
+    """Every CSV table of a study's answer with its columns, units and meanings."""
+    pieces = []
+    for name, declared in STUDY_COLUMNS.items():
+        rows = [[f"`{column.name}`", column.unit or "text", study_meaning_of(column)] for column in declared]
+        pieces += [f"### {name.value}.csv", STUDY_MEANINGS[name], table(["column", "unit", "meaning"], rows)]
     return "\n\n".join(pieces)
 
 
@@ -70,6 +80,34 @@ def simulations() -> str:
         for cell in measured
     ]
     return table(["setting", *SIMULATED.values()], rows)
+
+
+TRENDS = {
+    "seeds": "seeds",
+    "slope_sd": "own slopes",
+    "coverage": "coverage",
+    "order_errs": "order errs",
+    "trend_errs": "trend errs",
+    "detectable": "detectable",
+    "power": "power",
+}
+WITH_EXAMPLES = {"seeds": "seeds", "examples": "examples", "coverage": "coverage", "seeds_alone": "without examples"}
+
+
+def trends() -> str:
+    """Coverage, errors and power of trends in every simulated setting."""
+    return _simulated("settings", TRENDS)
+
+
+def trends_with_examples() -> str:
+    """Coverage of slopes where examples are drawn too."""
+    return _simulated("with_examples", WITH_EXAMPLES)
+
+
+def _simulated(name: str, headings: Mapping[str, str]) -> str:
+    path = ROOT / "tests" / "benchmarks" / "results" / "trends.json"
+    measured = json.loads(path.read_text(encoding="utf-8"))["figures"][name]
+    return table(list(headings.values()), [[f"{each[key]:.3g}" for key in headings] for each in measured])
 
 
 def decisions() -> str:

@@ -26,6 +26,7 @@ from robustness.stats.paired import mcnemar_exact, mcnemar_mid_p
 from robustness.stats.power import detectable_by_estimate, detectable_difference, rarer_share
 from robustness.stats.prediction import Prediction, auc, rank_correlation
 from robustness.stats.signed import paired_permutation
+from robustness.stats.trend_power import detectable_slope
 from robustness.stats.trends import Fit, Slope, Trend, curvature_over_seeds, judge_trend, slope_over_seeds
 from robustness.stats.verdicts import (
     CANDIDATE_FRAGILE,
@@ -65,6 +66,7 @@ __all__ = [
     "curvature_over_seeds",
     "detectable_by_estimate",
     "detectable_difference",
+    "detectable_slope",
     "difference_over_seeds",
     "effort_p_value",
     "gatekeep",

@@ -91,10 +91,18 @@ def _divided(counts: Column, k: int) -> Column:
     return result
 
 
-def least_detectable_p(doses: ArrayLike, seeds: ArrayLike) -> float:
-    """Returns the p-value of values that rise with the dose without exception: the least possible one.
+def critical_score(doses: ArrayLike, seeds: ArrayLike, *, alpha: float = 0.05) -> int:
+    """Returns the least score that unequal values reach by chance with a probability of at most alpha, one-sided.
 
-    >>> round(least_detectable_p([1, 2, 3] * 3, [0, 0, 0, 1, 1, 1, 2, 2, 2]), 4)  # 2 / 6**3
-    0.0093
+    The score counts pairs of one seed that rise with the dose, less the ones that fall.
+
+    >>> critical_score([1, 2, 3] * 3, [0, 0, 0, 1, 1, 1, 2, 2, 2])  # odd scores: 7 has 7 of 216
+    6
     """
-    return monotone_trend(doses, doses, seeds).p_value
+    distribution = np.ones(1)
+    column, names = number_column(doses), np.asarray(seeds)
+    for each in np.unique(names):
+        distribution = np.convolve(distribution, _score_distribution(np.unique(column[names == each])))
+    reach = (len(distribution) - 1) // 2
+    tails = distribution[::-1].cumsum()[::-1]
+    return int(np.arange(-reach, reach + 2)[np.append(tails, 0.0) <= alpha][0])

@@ -9,13 +9,11 @@ from enum import StrEnum
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq
-from scipy.special import gammaincinv, ndtr
 from scipy.stats import f as f_distribution
 
 from robustness.stats.arrays import number_column, require_equal_shapes
 from robustness.stats.estimates import NO_ESTIMATE, Estimate, Part
-from robustness.stats.power import MIDPOINTS
+from robustness.stats.monotone import MonotoneTest
 
 Column = NDArray[np.float64]
 MIN_SEEDS = 3
@@ -48,41 +46,10 @@ class Slope:
     estimate: Estimate
     """Its difference is the slope; without parts if the data do not determine it."""
     fit: Fit
-
-    def detectable(self, *, alpha: float = 0.05, power: float = 0.8) -> float:
-        r"""Returns the smallest true slope whose interval would lie on one side of 0 with the given power.
-
-        With the standard error $s$ and the half-width $h$, the power at $\beta$ is $P(|T| > h / s)$ for T noncentral
-        t with noncentrality $\beta / s$. Its degrees of freedom are Satterthwaite's. The variance of df degrees of
-        freedom is multiplied by $df / \chi^2_{df, 1/2}$, so that half of the returned slopes are too small.
-
-        Raises:
-            ValueError: power is not in (0.5, 1).
-
-        >>> slope = Slope(Estimate(0.0, 0.0, (Part(0.01, math.inf),), math.inf), Fit.MIXED_MODEL)
-        >>> round(slope.detectable(), 3)  # (1.960 + 0.842) / 10
-        0.28
-        """
-        if not 0.5 < power < 1:
-            raise ValueError(f"expected a power in (0.5, 1), got {power}")
-        total = sum(part.variance for part in self.estimate.parts)
-        if not total > 0:
-            return math.nan
-        critical = self.estimate.half_width(alpha / 2) / math.sqrt(total)
-        df = total**2 / sum(part.variance**2 / part.df for part in self.estimate.parts) if self._finite else 1e6
-        unbiased = math.sqrt(df / (2 * float(gammaincinv(df / 2, 0.5))))
-
-        # The noncentral t as a mean over its variance: scipy's own is nan far out.
-        ends = critical * np.sqrt(2 * gammaincinv(df / 2, MIDPOINTS) / df)
-
-        def missing(shift: float) -> float:
-            return power - float((ndtr(shift - ends) + ndtr(-shift - ends)).mean())
-
-        return float(brentq(missing, 0.0, critical * 20 + 10)) * math.sqrt(total) * unbiased
-
-    @property
-    def _finite(self) -> bool:
-        return any(math.isfinite(part.df) for part in self.estimate.parts)
+    residual_sd: float = math.nan
+    """Of checkpoints of one seed around the line."""
+    slope_sd: float = 0.0
+    """Of the seeds' own slopes, where these differ."""
 
 
 NO_SLOPE = Slope(NO_ESTIMATE, Fit.NONE)
@@ -125,15 +92,18 @@ def slope_over_seeds(values: ArrayLike, doses: ArrayLike, seeds: ArrayLike, *, e
     spread, df = float(within_x @ within_x), len(y) - len(names) - 1
     if spread <= 0 or df < 1 or np.ptp(y) <= 1e-12 * max(1.0, float(np.abs(y).max())):
         return NO_SLOPE
+    slope = float(within_x @ within_y) / spread
+    residual = math.sqrt(float(((within_y - slope * within_x) ** 2).sum()) / df)
     own = _slopes_of_seeds(within_x, within_y, seed)
     if own is not None:
-        return _finished(float(own.mean()), Part(float(own.var(ddof=1)) / len(own), len(own) - 1), examples, own=True)
+        variance = float(own.slopes.var(ddof=1))
+        extra = math.sqrt(max(0.0, variance - own.residual_sd**2 / (spread / len(names))))
+        part = Part(variance / len(names), len(names) - 1)
+        return _finished(float(own.slopes.mean()), part, examples, Fit.SLOPES_PER_SEED, own.residual_sd, extra)
     fitted = _mixed_model(y, x, seed)
     if fitted is not None:
-        return _finished(fitted[0], Part(fitted[1] ** 2, df), examples, fit=Fit.MIXED_MODEL)
-    slope = float(within_x @ within_y) / spread
-    rest = within_y - slope * within_x
-    return _finished(slope, Part(float(rest @ rest) / df / spread, df), examples, fit=Fit.WITHIN_SEEDS)
+        return _finished(fitted[0], Part(fitted[1] ** 2, df), examples, Fit.MIXED_MODEL, residual)
+    return _finished(slope, Part(residual**2 / spread, df), examples, Fit.WITHIN_SEEDS, residual)
 
 
 def curvature_over_seeds(values: ArrayLike, doses: ArrayLike, seeds: ArrayLike) -> Estimate:
@@ -167,10 +137,10 @@ def curvature_over_seeds(values: ArrayLike, doses: ArrayLike, seeds: ArrayLike) 
 
 
 def _finished(
-    slope: float, training: Part, examples: Part | None, *, fit: Fit = Fit.SLOPES_PER_SEED, own: bool = False
+    slope: float, training: Part, examples: Part | None, fit: Fit, residual_sd: float, slope_sd: float = 0.0
 ) -> Slope:
     parts = (training,) if examples is None else (training, examples)
-    return Slope(Estimate(slope, slope, parts, math.inf), Fit.SLOPES_PER_SEED if own else fit)
+    return Slope(Estimate(slope, slope, parts, math.inf), fit, residual_sd, slope_sd)
 
 
 def _coded(seeds: ArrayLike) -> tuple[NDArray[np.generic], NDArray[np.int64]]:
@@ -184,7 +154,13 @@ def _within(values: Column, seed: NDArray[np.int64]) -> Column:
     return np.asarray(values - means[seed])
 
 
-def _slopes_of_seeds(x: Column, y: Column, seed: NDArray[np.int64]) -> Column | None:
+@dataclass(frozen=True, slots=True)
+class _OwnSlopes:
+    slopes: Column
+    residual_sd: float
+
+
+def _slopes_of_seeds(x: Column, y: Column, seed: NDArray[np.int64]) -> _OwnSlopes | None:
     """Each seed's own slope where these differ; None where they do not, or a seed has too few doses for its own."""
     spread, cross = np.bincount(seed, weights=x * x), np.bincount(seed, weights=x * y)
     n_seeds, df = len(spread), len(x) - 2 * len(spread)
@@ -195,9 +171,10 @@ def _slopes_of_seeds(x: Column, y: Column, seed: NDArray[np.int64]) -> Column | 
     between = float((spread * (slopes - common) ** 2).sum()) / (n_seeds - 1)
     rest = float(((y - slopes[seed] * x) ** 2).sum()) / df
     if rest <= 1e-20 * float(y @ y):
-        return slopes if between > rest else None
-    p_value = float(f_distribution.sf(between / rest, n_seeds - 1, df))
-    return np.asarray(slopes) if p_value <= SLOPES_DIFFER else None
+        differs = between > rest
+    else:
+        differs = float(f_distribution.sf(between / rest, n_seeds - 1, df)) <= SLOPES_DIFFER
+    return _OwnSlopes(np.asarray(slopes), math.sqrt(rest)) if differs else None
 
 
 def _mixed_model(y: Column, x: Column, seed: NDArray[np.int64]) -> tuple[float, float] | None:
@@ -231,36 +208,46 @@ class Trend(StrEnum):
     NOT_ENOUGH_DATA = "not-enough-data"
 
 
-def judge_trend(slope: Slope, p_value: float, doses: ArrayLike, *, margin: float, alpha: float = 0.05) -> Trend:
+def judge_trend(
+    slope: Slope,
+    order: MonotoneTest,
+    doses: ArrayLike,
+    *,
+    margin: float,
+    alpha: float = 0.05,
+    p_adjusted: float | None = None,
+) -> Trend:
     """Returns what slope and monotone test show together.
 
     In this order:
 
     1. Not enough data without an interval.
     2. Level if the interval, times the range of doses, lies inside the margin. A margin of 0 never finds this.
-    3. Rises or falls if the interval lies on one side of 0 and the monotone test's p is at most alpha.
+    3. Rises or falls if the interval lies on one side of 0 and the order of values agrees, at one-sided level alpha.
     4. No trend otherwise.
 
     Args:
         slope: Of `slope_over_seeds`.
-        p_value: Of `monotone_trend`, adjusted if there is a family.
+        order: Of `monotone_trend`.
         doses: Of the checkpoints, shape (n,).
         margin: The largest change over the range of doses that does not matter.
-        alpha: The level of the test, which is also that of the interval: 1 - alpha.
+        alpha: The level of the trend; the interval is of level 1 - alpha.
+        p_adjusted: The slope's p-value adjusted over its family, which must be at most alpha too; None: no family.
 
     Raises:
         ValueError: margin is negative.
     """
     if margin < 0:
         raise ValueError(f"expected a margin of at least 0, got {margin}")
-    if not slope.estimate.parts or math.isnan(p_value):
+    if not slope.estimate.parts or math.isnan(order.p_value):
         return Trend.NOT_ENOUGH_DATA
     interval = slope.estimate.interval(level=1 - alpha)
     reach = float(np.ptp(number_column(doses)))
     if margin > 0 and max(abs(interval.low), abs(interval.high)) * reach <= margin:
         return Trend.LEVEL
-    if p_value <= alpha and interval.low > 0:
+    is_family = p_adjusted is None or p_adjusted <= alpha
+    if not is_family or order.p_value > 2 * alpha:  # two-sided, of which one side counts
+        return Trend.NO_TREND
+    if interval.low > 0 and order.statistic > 0:
         return Trend.RISES
-    if p_value <= alpha and interval.high < 0:
-        return Trend.FALLS
-    return Trend.NO_TREND
+    return Trend.FALLS if interval.high < 0 and order.statistic < 0 else Trend.NO_TREND

@@ -14,6 +14,7 @@ import pytest
 from robustness.definitions.catalog import ATTACKS, PROBES, SUITES, TESTSETS
 from robustness.definitions.studies import STUDIES
 from robustness.definitions.tasks import TASKS
+from robustness.reports.studies.columns import STUDY_COLUMNS
 from robustness.reports.tables.columns import COLUMNS
 from robustness.reports.tables.meanings import undeclared
 from robustness.training.methods import method_names
@@ -78,6 +79,13 @@ def test_the_simulated_figures_are_those_that_were_measured(hook: ModuleType) ->
     assert "| equal; n 100; discordant 0.05 | 0.989 | 0.011 |  |  |" in page
 
 
+def test_the_page_of_statistics_has_the_simulated_trends(hook: ModuleType) -> None:
+    trends, examples = (hook.fill(f"<!-- generated: {name} -->") for name in ("trends", "trends-examples"))
+
+    assert trends.count("\n| ") == 1 + 4  # two numbers of seeds, with and without slopes of their own
+    assert examples.count("\n| ") == 1 + 2
+
+
 def test_a_decision_has_its_three_parts_in_at_most_fifteen_lines(hook: ModuleType) -> None:
     pages = sorted((DOCS / "decisions").glob("0*.md"))
 
@@ -118,3 +126,9 @@ def test_a_notebook_runs_and_its_page_has_cells_and_what_they_showed(
 
     assert page.startswith("# Sums\nTwo numbers.\n\n```python\nprint(1 + 2)\n```\n\n```text\n3\n```")
     assert page.rstrip().endswith("```text\n'aaa'\n```")
+
+
+def test_the_page_of_tables_has_every_column_of_a_study(hook: ModuleType) -> None:
+    page = hook.fill("<!-- generated: study-columns -->")
+
+    assert page.count("\n| `") == sum(len(columns) for columns in STUDY_COLUMNS.values())

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kendalltau
 
-from robustness.stats.monotone import least_detectable_p, monotone_trend
+from robustness.stats.monotone import critical_score, monotone_trend
 
 VALUES = st.lists(st.integers(0, 5), min_size=2, max_size=6)
 
@@ -108,5 +108,12 @@ def test_twenty_doses_need_no_enumeration() -> None:
     assert 0 <= found.p_value < 1e-12
 
 
-def test_two_doses_of_three_seeds_can_never_reach_the_level() -> None:
-    assert least_detectable_p([1, 2] * 3, [0, 0, 1, 1, 2, 2]) == pytest.approx(2 / 2**3)
+def test_the_critical_score_is_the_least_that_chance_rarely_reaches() -> None:
+    doses, seeds = np.tile(np.arange(4), 2), np.repeat([0, 1], 4)
+    orders = [score(order) for order in itertools.permutations(range(4))]
+    sums = np.add.outer(orders, orders).ravel()
+
+    critical = critical_score(doses, seeds)
+
+    assert (sums >= critical).mean() <= 0.05 < (sums >= critical - 2).mean()  # scores are even
+    assert critical_score([1, 2], [0, 0]) > 1  # no score of one pair is rare

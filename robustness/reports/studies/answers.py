@@ -18,7 +18,7 @@ from robustness.reports.studies.scores import POOLED, StudyScores
 from robustness.reports.studies.topics import Topic
 from robustness.reports.studies.trends import Dose, DoseTrend
 from robustness.reports.summaries.wording import join_words, points, signed, span
-from robustness.stats import Interval, Trend, Verdict
+from robustness.stats import Interval, Reason, Trend, Verdict
 from robustness.stats.trends import MIN_DOSES, MIN_SEEDS
 
 MOST_NAMED = 6
@@ -88,23 +88,26 @@ def _on_methods(found: Findings) -> Iterator[str]:
         rows = rows[(rows["family"] != FULL) & rows["verdict"].notna()]
         if rows.empty:
             continue
-        parts = []
-        for verdict in WORDS:
-            mine = rows[rows["verdict"] == verdict]
-            if len(mine):
-                verb = "is" if len(mine) == 1 else "are"
-                parts.append(f"{_named(mine)} {verb} {WORDS[verdict]}")
+        unjudged = rows["reason"] == Reason.TWO_SEEDS
+        groups = [(rows[~unjudged & (rows["verdict"] == verdict)], words) for verdict, words in WORDS.items()]
+        groups.append((rows[unjudged], "without a verdict, which needs a third training seed"))
+        parts = [f"{_named(mine)} {'is' if len(mine) == 1 else 'are'} {words}" for mine, words in groups if len(mine)]
+        if (rows["n_seeds"] == 1).all():
+            parts.append("with one training seed this is of checkpoints, not of methods")
         first = rows.iloc[0]
         over = f"{int(first['n']):,} examples, all test sets and attacks as one"
         yield f"On {block.label} ({over}): {'; '.join(parts)}."
 
 
 def _named(rows: pd.DataFrame) -> str:
-    words = [
-        f"{row.method} ({signed(row.difference)} points, {span(row.low, row.high)})" for row in rows.itertuples()
-    ]
-    more = len(words) - MOST_NAMED
-    return join_words([*words[:MOST_NAMED], *([f"{more} more"] if more > 0 else [])])
+    return _first(
+        [f"{row.method} ({signed(row.difference)} points, {span(row.low, row.high)})" for row in rows.itertuples()]
+    )
+
+
+def _first(names: Sequence[str]) -> str:
+    more = len(names) - MOST_NAMED
+    return join_words([*names[:MOST_NAMED], *([f"{more} more"] if more > 0 else [])])
 
 
 def _pooled_rows(table: pd.DataFrame, task: str, rows: float, matching: Matching) -> pd.DataFrame:
@@ -141,19 +144,25 @@ def _what(trend: DoseTrend) -> str:
     if trend.verdict is Trend.LEVEL:
         return f"{measure} stays level over {dose}: over the whole range it changes by at most 2 points"
     if trend.verdict is Trend.NO_TREND:
-        detectable = trend.slope.detectable()
-        return (
-            f"no trend of {measure} over {dose}; a trend of {_amount(trend, detectable)} per doubling of "
-            f"{_doubled(trend)} would have been found"
+        known = f"{_amount(trend, trend.detectable)} per doubling of {_doubled(trend)}"
+        found = (
+            "no trend could have been found"
+            if math.isnan(trend.detectable)
+            else f"a trend of {known} would have been"
         )
-    if len(trend.measured.values) and np.ptp(trend.measured.values) == 0 and trend.edge is None:
+        return f"no trend of {measure} over {dose}; {found}" + ("" if math.isnan(trend.detectable) else " found")
+    if _is_enough(trend) and trend.edge is None:
         return f"{measure} is the same at every {dose}"
-    return f"not enough data on {measure} over {dose}, {_lack(trend)}"
+    return f"not enough data on {measure} over {dose} ({_lack(trend)})"
+
+
+def _is_enough(trend: DoseTrend) -> bool:
+    return len(np.unique(trend.doses)) >= MIN_DOSES and len(set(trend.measured.seeds)) >= MIN_SEEDS
 
 
 def _lack(trend: DoseTrend) -> str:
-    if trend.edge is not None:
-        return f"which is at the {trend.edge} everywhere"
+    if _is_enough(trend) and trend.edge is not None:
+        return f"it is at the {trend.edge} everywhere"
     return f"a trend needs {MIN_DOSES} doses and {MIN_SEEDS} training seeds"
 
 
@@ -240,10 +249,14 @@ def _r(value: float) -> str:
 def _caveats(found: Findings) -> Iterator[str]:
     lost = [each for each in found.study.checkpoints if each.status != "trained"]
     if lost:
-        names = join_words([f"{each.name} ({each.status})" for each in lost[:MOST_NAMED]])
-        more = f" and {len(lost) - MOST_NAMED} more" if len(lost) > MOST_NAMED else ""
-        yield f"Without a result: {names}{more}."
-    unfinished = [job for job in found.study.jobs if job.get("state") == "missing" and job.get("kind") != "report"]
+        matched = {Matching.BEST: "", Matching.CLEAN: ", matched"}
+        names = [f"{each.name} ({each.status}{matched[each.matching]})" for each in lost]
+        yield f"Checkpoints without a result: {_first(names)}."
+    barren = [job for job in found.study.jobs if job["state"] in ("failed", "refused") and job["kind"] != "train"]
+    if barren:
+        names = [f"{job['kind']} {job['name']} ({job['state']})" for job in barren]
+        yield f"Jobs without a result, for reasons in jobs.csv: {_first(names)}."
+    unfinished = [job for job in found.study.jobs if job["state"] == "missing" and job["kind"] != "report"]
     if unfinished:
         yield f"The study is not finished: {len(unfinished)} jobs are missing; the same command continues."
     if found.scores.chosen:
@@ -253,6 +266,6 @@ def _caveats(found: Findings) -> Iterator[str]:
         )
     left = sorted({name for cell in found.scores.cells for name in cell.left_out_arms})
     if left:
-        yield f"Left out of cells of which they lack over a fifth of the examples: {join_words(left[:MOST_NAMED])}."
+        yield f"Left out of cells of which they lack over a fifth of the examples: {_first(left)}."
     if found.study.is_modified:
         yield f"The study has a shipped study's name, {found.study.name}, but another content: it is modified."

@@ -9,6 +9,7 @@ import pandas as pd
 
 from robustness.reports.tables.columns import Column, declare_columns
 from robustness.reports.tables.csvfiles import write_columns
+from robustness.reports.tables.meanings import MEANINGS
 
 
 class StudyTable(StrEnum):
@@ -33,8 +34,8 @@ STUDY_COLUMNS: dict[StudyTable, tuple[Column, ...]] = {
     ),
     StudyTable.TRENDS: declare_columns(
         "task rows:count matching dose series testset attack measure n_checkpoints:count n_doses:count n_seeds:count "
-        "n:count slope:amount low:amount high:amount unit fit kendall:correlation p_value:probability "
-        "p_adjusted:probability verdict detectable:amount"
+        "n:count slope:amount low:amount high:amount unit fit kendall:correlation order_p_value:probability "
+        "p_value:probability p_adjusted:probability verdict detectable:amount"
     ),
     StudyTable.PROPERTIES: declare_columns(
         "task rows:count matching property kind n:count n_methods:count rank_correlation:correlation low:correlation "
@@ -75,8 +76,9 @@ COLUMN_MEANINGS: dict[str, str] = {
     "n_checkpoints": "Checkpoints in the trend",
     "n_doses": "Distinct doses",
     "slope": "Change per doubling of the dose: a fraction of accuracies, doublings of effort and distance",
-    "fit": "`mixed-model`, `within-seeds` or `slopes-per-seed`: see Statistics",
+    "fit": "How the slope was fitted: `mixed-model`, `within-seeds` or `slopes-per-seed`",
     "kendall": "Mean of Kendall's tau within seeds",
+    "order_p_value": "Exact p-value of the order within seeds, two-sided",
     "detectable": "Slope that this study would find with power .80",
     "property": "What was measured on the update",
     "n_methods": "Distinct methods among the checkpoints",
@@ -84,6 +86,18 @@ COLUMN_MEANINGS: dict[str, str] = {
     "within_methods": "The same within methods: over deviations from the method's mean ranks",
 }
 """Of columns that mean something of their own in a study's tables; others as in a run's."""
+
+
+def study_meaning_of(column: Column) -> str:
+    """Returns what a column of a study's tables means, without a full stop.
+
+    >>> study_meaning_of(Column("fit"))
+    'How the slope was fitted: `mixed-model`, `within-seeds` or `slopes-per-seed`'
+
+    Raises:
+        KeyError: a column that nothing is declared of.
+    """
+    return COLUMN_MEANINGS.get(column.name) or MEANINGS[column.name]
 
 
 def arrange_study(table: StudyTable, rows: list[dict[str, object]]) -> pd.DataFrame:

@@ -26,6 +26,8 @@ from robustness.stats import Verdict
 
 WIDTH, HEIGHT = 4.9, 3.1
 """Inches: a telephone's width, and a third of a screen's."""
+LEGEND_ACROSS, LEGEND_LINE = 4, 0.2
+"""Names in a line of the legend below the axes, and its height in inches."""
 MARKERS = "^sDvP*Xph<>d"
 """Of families, in order of appearance."""
 MOST_ROWS = 14
@@ -85,7 +87,8 @@ def _draw(
 ) -> Panel:
     factor = 1.0 if measure.is_ratio else 100.0
     with page_style():
-        figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
+        lines = -(-len(groups) // LEGEND_ACROSS)
+        figure = Figure(figsize=(WIDTH, HEIGHT + LEGEND_LINE * lines), layout="constrained")
         axes = figure.subplots()
         axes.set_xscale("log", base=2)
         if measure.is_ratio:
@@ -96,6 +99,14 @@ def _draw(
         for group, marker in zip(groups, _markers(groups), strict=True):
             _points(axes, group, marker, factor)
         _finish(axes, groups, measure, axis)
+        figure.legend(
+            loc="outside lower left",
+            ncols=LEGEND_ACROSS,
+            frameon=False,
+            fontsize=9,
+            labelcolor=INK,
+            handletextpad=0.2,
+        )
         title = f"{AXES[measure]}{f' ({unit})' if measure.is_ratio else ''}"
         return Panel(title, to_svg(figure, name, f"{title} against {axis}"))
 
@@ -167,7 +178,6 @@ def _finish(axes: Axes, groups: Sequence[_Group], measure: Measure, axis: str) -
     axes.yaxis.set_minor_locator(NullLocator())
     axes.set_xlabel(axis)
     axes.set_ylabel(AXES[measure])
-    axes.legend(frameon=False, fontsize=9, labelcolor=INK, loc="best", ncols=1 + len(groups) // 5, handletextpad=0.2)
 
 
 def _apart(places: Column, share: float = 0.11) -> list[float]:

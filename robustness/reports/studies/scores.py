@@ -89,6 +89,7 @@ class Block:
     rows: float
     matching: Matching
     arms: tuple[StudyCheckpoint, ...]
+    """The ones in its runs; none if every pair is refused."""
 
     @property
     def label(self) -> str:
@@ -133,12 +134,14 @@ def gather_scores(study: Study) -> StudyScores:
 
 
 def _blocks(study: Study) -> Iterator[Block]:
+    """The blocks of runs, then without arms the ones whose pairs are all refused, which have no run."""
     keys = dict.fromkeys((run.task, str(run.rows), run.matching) for run in study.runs)
-    for task, rows, matching in keys:
+    reached = {(task, matching) for task, _, matching in keys}
+    lost = [each for each in study.checkpoints if (each.task, each.matching) not in reached]
+    for task, rows, matching in keys | dict.fromkeys((each.task, str(each.rows), each.matching) for each in lost):
         runs = [run for run in study.runs if (run.task, str(run.rows), run.matching) == (task, rows, matching)]
         arms = dict.fromkeys(arm for run in runs for arm in _arms_of(study, run))
-        if arms:
-            yield Block(task, runs[0].rows, matching, tuple(arms))
+        yield Block(task, float(rows), matching, tuple(arms))
 
 
 def _arms_of(study: Study, run: StudyRun) -> list[StudyCheckpoint]:

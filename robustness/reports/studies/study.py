@@ -76,6 +76,24 @@ def build_study(folder: Path) -> StudyReport:
     return StudyReport(study, findings, answer_study(findings), tables)
 
 
+def load_study(folder: str | Path) -> StudyReport:
+    """Returns the answer of a study's folder, built from its files; writes nothing.
+
+    Args:
+        folder: Of the study; an unfinished one is read as far as it went.
+
+    Raises:
+        RunError: the folder is no study, or a file of it cannot be read.
+
+    Example:
+        ```python
+        report = robustness.load_study("study")
+        rising = report.tables["trends"].query("verdict == 'rises'")
+        ```
+    """
+    return build_study(Path(folder).expanduser())
+
+
 def write_study(folder: Path) -> tuple[str, ...]:
     """Writes a study's tables and its page into its folder; returns the answers as sentences.
 

@@ -21,6 +21,7 @@ from robustness.stats import Reason, Verdict, holm, judge
 
 MOST_LEFT_OUT = 0.05
 """A larger share of examples without an outcome withholds the verdict."""
+NOT_COMPARED = "trained, but in no run: jobs.csv says why"
 MARGIN = 0.02
 ALPHA = 0.05
 Row = dict[str, object]
@@ -79,7 +80,7 @@ def _untrained(study: Study, block: Block, method: str) -> list[StudyCheckpoint]
 
 
 def _reason_row(arms: Sequence[StudyCheckpoint]) -> Row:
-    reasons = dict.fromkeys(f"{arm.status}: {arm.reason}" for arm in arms)
+    reasons = dict.fromkeys(f"{arm.status}: {arm.reason}" if arm.reason else NOT_COMPARED for arm in arms)
     return {"n_seeds": 0, "reason": "; ".join(reasons)}
 
 

@@ -20,6 +20,7 @@ from robustness.stats import (
     MonotoneTest,
     Slope,
     Trend,
+    detectable_slope,
     holm,
     judge_trend,
     monotone_trend,
@@ -66,7 +67,10 @@ class DoseTrend:
     slope: Slope
     order: MonotoneTest
     p_adjusted: float
+    """Of the slope."""
     verdict: Trend
+    detectable: float
+    """The slope that this study would have found."""
 
     @property
     def doses(self) -> Column:
@@ -135,7 +139,8 @@ def _raw(series: Series, measured: Measured) -> DoseTrend | None:
     )
     slope, values = slope_of(mine, series.doses_of(arms)), mine.scaled
     order = monotone_trend(values, series.doses_of(arms), mine.seeds)
-    return DoseTrend(series, mine, slope, order, order.p_value, Trend.NOT_ENOUGH_DATA)
+    detectable = detectable_slope(slope, series.doses_of(arms), mine.seeds, alpha=ALPHA)
+    return DoseTrend(series, mine, slope, order, slope.estimate.p_value, Trend.NOT_ENOUGH_DATA, detectable)
 
 
 def slope_of(measured: Measured, doses: Column) -> Slope:
@@ -168,19 +173,23 @@ def _of_examples(measured: Measured, doses: Column, seeds: Sequence[int]) -> Par
 
 def _adjusted(trends: Sequence[DoseTrend]) -> Iterator[DoseTrend]:
     family = [each for each in trends if not each.measured.is_pooled]
-    p_values = iter(holm([each.order.p_value for each in family]).tolist()) if family else iter(())
+    p_values = iter(holm([each.slope.estimate.p_value for each in family]).tolist()) if family else iter(())
     for each in trends:
-        p_value = each.order.p_value if each.measured.is_pooled else next(p_values)
+        p_value = each.slope.estimate.p_value if each.measured.is_pooled else next(p_values)
         yield replace(each, p_adjusted=p_value, verdict=_verdict(each, p_value))
 
 
 def _verdict(trend: DoseTrend, p_value: float) -> Trend:
     """Robust accuracies that are all at the floor or the ceiling show no trend, and no absence of one either."""
     margin = 0.0 if trend.measured.measure.is_ratio else MARGIN
-    found = judge_trend(trend.slope, p_value, trend.doses, margin=margin, alpha=ALPHA)
+    found = judge_trend(trend.slope, trend.order, trend.doses, margin=margin, alpha=ALPHA, p_adjusted=_known(p_value))
     if found in (Trend.LEVEL, Trend.NO_TREND) and trend.edge is not None:
         return Trend.NOT_ENOUGH_DATA
     return found
+
+
+def _known(p_value: float) -> float | None:
+    return None if math.isnan(p_value) else p_value
 
 
 def build_trends(trends: Sequence[DoseTrend]) -> pd.DataFrame:
@@ -208,10 +217,11 @@ def build_trends(trends: Sequence[DoseTrend]) -> pd.DataFrame:
                 "unit": "doublings" if measured.measure.is_ratio else "fraction",
                 "fit": trend.slope.fit,
                 "kendall": trend.order.statistic,
-                "p_value": trend.order.p_value,
+                "order_p_value": trend.order.p_value,
+                "p_value": trend.slope.estimate.p_value,
                 "p_adjusted": trend.p_adjusted,
                 "verdict": trend.verdict,
-                "detectable": trend.slope.detectable(alpha=ALPHA),
+                "detectable": trend.detectable,
             }
         )
     return arrange_study(StudyTable.TRENDS, rows)

@@ -70,7 +70,7 @@ def test_a_modified_protocol_says_so(tmp_path: Path) -> None:
 
 
 def test_failures_are_told_before_any_number(page: str) -> None:
-    assert "Without a result: sst2-lora-r4-2 (failed)" in page.replace("\xa0", " ").split("<main>")[0]
+    assert "Checkpoints without a result: sst2-lora-r4-2 (failed)" in page.replace("\xa0", " ").split("<main>")[0]
 
 
 def test_no_name_is_markup(tmp_path: Path) -> None:

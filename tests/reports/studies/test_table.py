@@ -10,7 +10,7 @@ import pytest
 from generated_studies import FULL, Method, Shape, ranks, write_study
 
 from robustness.errors import UsageError
-from robustness.reports.studies.columns import STUDY_COLUMNS, StudyTable
+from robustness.reports.studies.columns import COLUMN_MEANINGS, STUDY_COLUMNS, StudyTable, study_meaning_of
 from robustness.reports.studies.layouts import ELEVEN, Layout, place, to_latex, to_markdown
 from robustness.reports.studies.study import StudyReport, build_study
 from robustness.reports.studies.study import write_study as answer
@@ -116,6 +116,7 @@ def test_two_seeds_give_no_verdict(told) -> None:
     found = cell(report, method="lora-r8", testset="all")
 
     assert (found["verdict"], found["reason"]) == ("inconclusive", "two-seeds")
+    assert report.answers.methods[0].endswith(" is without a verdict, which needs a third training seed.")
 
 
 def test_full_alone_has_a_noise_floor_and_no_difference(told) -> None:
@@ -204,3 +205,26 @@ def test_the_compact_layout_has_all_as_one_and_the_worst_case_of_each_set(rising
 def test_an_unknown_layout_is_refused_with_the_known_ones(rising_report: StudyReport) -> None:
     with pytest.raises(UsageError, match=r"no layout 'wide'; expected whole, compact, paper-2505\.22355"):
         rising_report.paper_table("wide")
+
+
+def test_every_column_has_a_meaning_and_every_meaning_a_column() -> None:
+    columns = [column for declared in STUDY_COLUMNS.values() for column in declared]
+
+    assert all(study_meaning_of(column) for column in columns)
+    assert COLUMN_MEANINGS.keys() <= {column.name for column in columns}
+
+
+def test_a_study_whose_pairs_are_all_refused_lists_its_methods_with_the_reason(tmp_path: Path) -> None:
+    folder = write_study(tmp_path / "study", Shape(methods=(FULL, Method("ia3", 3_000)), n=20))
+    (folder / "runs.csv").write_text('"task","rows","matching","suite","folder"\n')
+    (folder / "jobs.csv").write_text(
+        '"id","kind","name","state","seconds","reason"\n"a","gate","sst2-best","refused","1","all pairs"\n'
+    )
+
+    sentences = answer(folder)
+
+    table = build_study(folder).tables[StudyTable.STUDY_TABLE]
+    assert table["method"].tolist() == ["full", "ia3"]
+    assert set(table["reason"]) == {"trained, but in no run: jobs.csv says why"}
+    assert "Jobs without a result, for reasons in jobs.csv: gate sst2-best (refused)." in sentences
+    assert "trained, but in no run" in (folder / "study.html").read_text(encoding="utf-8")

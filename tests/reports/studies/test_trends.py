@@ -67,7 +67,7 @@ def test_no_trend_says_what_would_have_been_found(told) -> None:
 
     trend = primary(found)
     assert trend.verdict is Trend.NO_TREND
-    assert f"a trend of {100 * trend.slope.detectable():.1f} points per doubling" in found.answers.doses[0]
+    assert f"a trend of {100 * trend.detectable:.1f} points per doubling" in found.answers.doses[0]
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_no_trend_says_what_would_have_been_found(told) -> None:
     [
         (Shape(seeds=2), "a trend needs 3 doses and 3 training seeds"),
         (Shape(methods=(FULL, *ranks(of=(4, 8)))), "a trend needs 3 doses and 3 training seeds"),
-        (Shape(methods=(FULL, *ranks(robust=0.0)), seed_sd=0.01), "which is at the floor everywhere"),
+        (Shape(methods=(FULL, *ranks(robust=0.0)), seed_sd=0.01), "it is at the floor everywhere"),
     ],
 )
 def test_too_little_data_is_said(told, shape: Shape, words: str) -> None:

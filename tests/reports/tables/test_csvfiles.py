@@ -8,15 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robustness.reports.tables.columns import COLUMNS, Table, arrange
-from robustness.reports.tables.csvfiles import (
-    FORMULA_STARTS,
-    neutralise,
-    number_text,
-    number_texts,
-    read_table,
-    restore,
-    write_table,
-)
+from robustness.reports.tables.csvfiles import number_text, number_texts, read_columns, read_table, write_table
+from robustness.spreadsheets import FORMULA_STARTS, neutralise, restore
 
 
 @given(st.text())
@@ -108,3 +101,24 @@ def test_numbers_are_written_as_the_rule_for_one_number_says(values: list[float]
 
     assert number_texts(values) == expected
     assert [number_text(value) for value in values] == expected
+
+
+@given(st.lists(st.text(), min_size=1, max_size=6))
+def test_some_columns_read_back_as_the_whole_table_does(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[str]
+) -> None:
+    path = tmp_path_factory.mktemp("columns") / "examples.csv"
+    rows = [
+        {"example_id": text, "response": text, "queries": number, "quality": 1 / 3, "distance": float("inf")}
+        for number, text in enumerate(texts)
+    ]
+    write_table(arrange(Table.EXAMPLES, rows), Table.EXAMPLES, path)
+    names = ["example_id", "response", "queries", "quality", "distance", "status"]
+
+    found, whole = read_columns(Table.EXAMPLES, path, names), read_table(Table.EXAMPLES, path)
+
+    for name in names:
+        expected = whole[name].tolist()
+        assert [None if pd.isna(value) else value for value in found[name]] == [
+            None if pd.isna(value) else value for value in expected
+        ]
