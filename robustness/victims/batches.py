@@ -15,7 +15,11 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 CPU_BATCH_TOKENS = 512
-"""Measured on MiniLM: activations that stay in cache beat larger batches, by a third against 4,096 tokens."""
+"""Measured on MiniLM: activations that stay in cache beat larger batches, by a third against 4,096 tokens.
+
+On another processor, texts of 230 words took 3 % less time with 1,024 tokens and 2 % more with 2,048. Short texts
+took the same.
+"""
 CUDA_BATCH_TOKENS = 16_384
 """Maximum: keeps a GPU busy with one layer while the next is launched, and keeps lengths similar."""
 
