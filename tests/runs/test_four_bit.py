@@ -118,7 +118,7 @@ def test_by_choice_the_base_is_in_full_precision_and_arms_say_so(tiny: Any, pair
     arm = record.find_checkpoint("qlora")
 
     assert (arm.adaptation, arm.base_precision) == ("qlora", "full")
-    assert ["--base-precision", "full"] == list(record.command[record.command.index("--base-precision") :][:2])
+    assert list(record.command[record.command.index("--base-precision") :][:2]) == ["--base-precision", "full"]
     assert "QLoRA on a full-precision base" in (tmp_path / "run" / "report.html").read_text()
     assert any("is evaluated on a base in full precision, as asked" in warning for warning in record.warnings)
     assert arm.quantised_changed is not None

@@ -78,8 +78,10 @@ class CheckpointRecord(Definition):
     base_precision: str = ""
     """The base under an adapter: 4bit or full; empty for a full checkpoint."""
     quantised_changed: float | None = None
-    """The share of its answers that differ between weights in 4 bit and in full precision: of an adapter those of its
-    base, of a full checkpoint its own. None: no arm beside it has a base in 4 bit."""
+    """The share of its answers that differ between weights in 4 bit and in full precision.
+
+    The weights are an adapter's base or a full checkpoint's own. None: no arm beside it has a base in 4 bit.
+    """
     quantised_probability: float | None = None
     """Between the same two, the largest difference of the probability of a right answer."""
     n_quantised: int = 0

@@ -38,7 +38,7 @@ def refuse_other_objects(key: str, given: object) -> None:
         raise UsageError(f"{key}: expected a model of transformers or peft before its tokenizer; got a {kind}")
     if getattr(model, "_hf_peft_config_loaded", False):  # its base is not distinguishable from it
         raise UsageError(f"{key}: adapters were added to the model itself; use peft.get_peft_model(model, config)")
-    if packed_layers(model):  # saved as they are, packed weights would be another base than its partner's
+    if packed_layers(model):  # saved unchanged, packed weights would be another base than its partner's
         raise UsageError(
             f"{key}: its weights are held in 4 bit; save the adapter with save_pretrained, and give its folder with "
             'base_precision="4bit"'
