@@ -272,7 +272,9 @@ class Measured:
             seed=0,
             statistics=StatisticsRecord(),
             pairs=[PairRecord(name="pair", task="sst2", base="base", reference="full", candidate="lora", seed=0)],
-            find_checkpoint=lambda name: SimpleNamespace(adaptation=name, task="sst2", base_precision=""),
+            find_checkpoint=lambda name: SimpleNamespace(
+                adaptation=name, task="sst2", base_precision="", settings={}
+            ),
         )
 
     def rows(self, values: dict[str, Sequence[float | None]], **columns: Any) -> pd.DataFrame:

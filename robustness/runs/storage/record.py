@@ -81,7 +81,7 @@ class CheckpointRecord(Definition):
     quantised_changed: float | None = None
     """The share of its answers that differ between weights in 4 bit and in full precision.
 
-    Of an adapter the weights are its base's, of a full checkpoint its own. None: no arm beside it has a 4-bit base.
+    The weights are an adapter's base or a full checkpoint's own. None: no arm beside it has a base in 4 bit.
     """
     quantised_probability: float | None = None
     """Between the same two, the largest difference of the probability of a right answer."""

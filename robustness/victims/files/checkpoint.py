@@ -194,7 +194,7 @@ def quantisation_of(folder: Path) -> Mapping[str, Any]:
 
 
 def is_four_bit(folder: Path) -> bool:
-    """Whether a folder's own weights were packed in 4 bit by bitsandbytes."""
+    """Whether bitsandbytes packed a folder's own weights in 4 bit."""
     settings = quantisation_of(folder)
     return settings.get("quant_method") == "bitsandbytes" and bool(settings.get("load_in_4bit"))
 

@@ -125,8 +125,8 @@ def packed_layers(model: Any) -> list[Any]:
 def settle_layers(model: Any, dtype: torch.dtype) -> None:
     """Makes 4-bit layers compute in one type, with gradients.
 
-    With AVX512-BF16 and without gradients bitsandbytes would repack weights for other kernels. They round products to
-    bfloat16 in every type, and no gradient passes through them, even later.
+    Otherwise bitsandbytes repacks weights at the first text without gradients, on processors with AVX512-BF16. Its
+    kernels for these round products to bfloat16 in every type, and no gradient passes through them, even later.
     """
     for layer in packed_layers(model):
         layer.compute_dtype, layer.compute_type_is_set = dtype, True
