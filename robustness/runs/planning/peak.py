@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -215,12 +216,28 @@ def _peak_of_pass(model: Any, texts: Texts, *, of_embeddings: bool = False) -> i
 def _peak(model: Any, point: torch.Tensor, inputs: Mapping[str, torch.Tensor], *, of_embeddings: bool) -> int:
     point.requires_grad_(of_embeddings)
     wanted = of_embeddings or any(each.requires_grad for each in model.parameters())
-    with LiveBytes([*model.parameters(), *model.buffers()]) as live, torch.set_grad_enabled(wanted):
+    live = LiveBytes([*model.parameters(), *model.buffers()])
+    with _meta_autocast(), live, torch.set_grad_enabled(wanted):
         output = model(inputs_embeds=point, **inputs)
         if of_embeddings:
             torch.autograd.grad(sum(each.float().sum() for each in output.values() if _differs(each)), point)
     peak: int = live.peak
     return peak
+
+
+@contextmanager
+def _meta_autocast() -> Iterator[None]:
+    """Lets models turn autocast off on tensors without data, whose device torch.autocast refuses."""
+    own = torch.autocast
+
+    def autocast(device_type: str, *arguments: Any, **settings: Any) -> Any:
+        return nullcontext() if device_type == "meta" else own(device_type, *arguments, **settings)
+
+    torch.autocast = autocast  # type: ignore[misc, assignment]
+    try:
+        yield
+    finally:
+        torch.autocast = own  # type: ignore[misc]
 
 
 def _differs(value: Any) -> bool:
