@@ -53,7 +53,8 @@ def settle_base(model: Any, device: torch.device) -> None:
     settle_layers(model, faster_dtype(device))
     # accelerate compares this note of where weights were put with its own spelling of the device.
     vars(model).pop("hf_device_map", None)
-    del model.config.quantization_config  # it would be saved beside the adapter, whose own weights are not packed
+    for note in ("quantization_config", "_pre_quantization_dtype"):
+        vars(model.config).pop(note, None)  # it would be saved beside the adapter, whose own weights are not packed
 
 
 def describe_base(device: torch.device) -> dict[str, object]:

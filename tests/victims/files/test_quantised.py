@@ -214,7 +214,7 @@ def test_a_base_whose_own_weights_are_packed_shows_the_training(
         llm_int8_skip_modules=["classifier"],
     )
     packed = AutoModelForSequenceClassification.from_pretrained(
-        tiny.base, quantization_config=packing, num_labels=2, device_map={"": "cpu"}
+        tiny.base, quantization_config=packing, num_labels=2, device_map={"": "cpu"}, dtype=torch.float32
     )
     packed.save_pretrained(tmp_path / "packed")
     for file in tiny.base.glob("*token*"):
