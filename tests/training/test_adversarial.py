@@ -21,6 +21,7 @@ from transformers import (
 from robustness.errors import CheckpointError
 from robustness.training.adversarial import FreeLbTrainer, ascend, draw_start
 from robustness.training.regimes import FreeLb
+from robustness.training.trainer import MIXED_PRECISION
 
 SETTINGS = FreeLb(steps=3, step_size=0.3, radius=0.5, initial=0.4)
 STEPS, BATCH, RATE = 4, 4, 0.2
@@ -178,13 +179,16 @@ def test_recomputed_activations_give_the_same_weights(tmp_path: Path) -> None:
     assert _largest_gap(kept, recomputed) < 1e-12
 
 
-def test_bfloat16_products_leave_the_perturbation_in_full_precision(tmp_path: Path) -> None:
+def test_bfloat16_products_leave_the_perturbation_in_full_precision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(MIXED_PRECISION, "no")  # transformers 4 sets it for all later trainings
     model, exact = _bert().float(), _bert().float()
     seen = _watch(model)
 
+    _train(exact, tmp_path, FreeLbTrainer, _rows(), settings=SETTINGS, perturbed_label=None)
     _train(model, tmp_path, FreeLbTrainer, _rows(), settings=SETTINGS, perturbed_label=None, bf16=True)
 
-    _train(exact, tmp_path, FreeLbTrainer, _rows(), settings=SETTINGS, perturbed_label=None)
     assert {each.dtype for each in seen} == {torch.float32}
     assert 0.0 < _largest_gap(model, exact) < 0.02
 
