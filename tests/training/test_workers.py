@@ -134,6 +134,7 @@ def cluster() -> Iterator[Any]:
         yield cluster
 
 
+@pytest.mark.soak  # a cluster of its own, whose workers import for minutes on a busy machine
 def test_a_ray_node_that_dies_in_the_middle_changes_no_checkpoint(
     make: Callable[[Path], list[TrainingJob]], whole: list[Trained], tmp_path: Path, cluster: Any
 ) -> None:
@@ -143,7 +144,7 @@ def test_a_ray_node_that_dies_in_the_middle_changes_no_checkpoint(
 
     def kill_node(line: str) -> None:
         lines.append(line)
-        if len({line.partition(" lr ")[0] for line in lines}) == 2 and cluster.worker_nodes:  # both workers train
+        if len({line.partition(" lr ")[0] for line in lines}) == 2 and cluster.worker_nodes:  # two have begun
             cluster.remove_node(node, allow_graceful=False)
 
     ends = make_checkpoints(make(tmp_path / "out"), execution, kill_node, device="cpu")
