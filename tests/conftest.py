@@ -318,7 +318,7 @@ class AnsweringWorld:
         from peft import LoraConfig, get_peft_model
         from transformers import BertForQuestionAnswering
 
-        from robustness.training.answering import encode_windows
+        from robustness.training.examples.answering import encode_windows
 
         tokenizer = BertTokenizerFast.from_pretrained(self.base)
         windows = encode_windows(self.examples("train"), tokenizer, 64, answered_only=True)

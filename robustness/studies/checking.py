@@ -8,8 +8,8 @@ from typing import Any
 from robustness.errors import DefinitionError, RobustnessError
 from robustness.studies.design import Design, Group, Variant
 from robustness.training.adapters import AdaLoraAdapter, LoraAdapter, MpcAdapter, PromptAdapter
-from robustness.training.data import load_rows
-from robustness.training.encoding import FORMS
+from robustness.training.examples.encoding import FORMS
+from robustness.training.examples.loading import load_rows
 from robustness.training.targets import target_modules
 from robustness.tuners.matrices import is_linear
 from robustness.victims.files.models import automatic_class

@@ -21,9 +21,9 @@ from robustness.studies.design import Design, Group, Matching, PlannedCheckpoint
 from robustness.studies.digests import FileDigests
 from robustness.studies.graph import Kind, build_graph, run_folder
 from robustness.studies.journal import Journal
-from robustness.training.data import load_rows
+from robustness.training.examples.loading import load_rows
+from robustness.training.examples.rows import TrainingRows
 from robustness.training.methods.variants import SHORT
-from robustness.training.rows import TrainingRows
 from robustness.victims.files.checkpoint import Checkpoint, read_checkpoint
 from robustness.victims.flops import read_architecture, read_config
 from robustness.victims.heads.kinds import trained_kind

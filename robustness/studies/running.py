@@ -15,7 +15,7 @@ from robustness.studies.design import Design, Group, Matching, PlannedRun
 from robustness.studies.graph import CHECKPOINTS, run_folder
 from robustness.studies.pairing import Arm, keep_matched, write_pairs_file
 from robustness.tasks.graders import grader_for
-from robustness.training.data import load_rows
+from robustness.training.examples.loading import load_rows
 from robustness.victims.loading import place
 
 REPLACED = ".replaced"

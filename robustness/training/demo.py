@@ -55,7 +55,7 @@ def train_text_demo(folder: Path, data: Path | None, say: Progress | None) -> Pa
         RobustnessError: the package with the model is not installed, `data` has no ViGGO, or the folder holds
             something else.
     """
-    from robustness.training.data import load_rows
+    from robustness.training.examples.loading import load_rows
     from robustness.training.training import train
     from robustness.victims.files.smollm2 import find_smollm2, write_smollm2
 

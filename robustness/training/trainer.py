@@ -29,11 +29,11 @@ from robustness.training.adaptation import Base, adapt
 from robustness.training.adapters import AdaLoraAdapter, share_penalty
 from robustness.training.adversarial import FreeLbTrainer
 from robustness.training.callbacks import EpochKeeper, RankAllocation, Snapshot, StepTeller, restore
-from robustness.training.completions import IGNORED
+from robustness.training.examples.completions import IGNORED
+from robustness.training.examples.rows import EncodedRow, EncodedRows, ScoredRows
 from robustness.training.memory import is_out_of_memory
 from robustness.training.methods import MethodDefinition
 from robustness.training.protocol import TrainingSettings
-from robustness.training.rows import EncodedRow, EncodedRows, ScoredRows
 from robustness.victims.batches import recover_memory
 from robustness.victims.files.quantised import count_numbers
 from robustness.victims.gate import switched_attention

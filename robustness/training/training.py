@@ -17,9 +17,10 @@ from robustness.tasks.graders import grader_for
 from robustness.tasks.task import Task
 from robustness.training.adaptation import Base
 from robustness.training.adapters import PromptAdapter
-from robustness.training.augmentation import Rewriting, write_augmented
-from robustness.training.data import load_rows
-from robustness.training.encoding import FORMS
+from robustness.training.examples.augmentation import Rewriting, write_augmented
+from robustness.training.examples.encoding import FORMS
+from robustness.training.examples.loading import load_rows
+from robustness.training.examples.rows import TrainingRows
 from robustness.training.job import TrainingJob, checkpoint_name
 from robustness.training.jobs import Progress, by_rows, computable, find_device, ignore, make_ends
 from robustness.training.making.ends import Trained, explain
@@ -32,7 +33,6 @@ from robustness.training.protocol import TrainingSettings
 from robustness.training.quantised import refuse_quantised, refuse_unready
 from robustness.training.record import is_complete
 from robustness.training.regimes import FreeLb, TrainedMethod, find_trained_method
-from robustness.training.rows import TrainingRows
 from robustness.victims.files.checkpoint import ADAPTER_CONFIG, locate
 from robustness.workers.execution import Execution
 from robustness.workers.pool import check_workers

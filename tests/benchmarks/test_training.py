@@ -15,11 +15,11 @@ import pytest
 import torch
 
 from robustness.training.adaptation import Base
-from robustness.training.data import load_rows
-from robustness.training.encoding import encode_rows
+from robustness.training.examples.encoding import encode_rows
+from robustness.training.examples.loading import load_rows
+from robustness.training.examples.rows import EncodedRows
 from robustness.training.methods import find_method
 from robustness.training.protocol import TrainingSettings
-from robustness.training.rows import EncodedRows
 from robustness.training.trainer import Trial, data_seed, run_trial
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1800)]

@@ -78,8 +78,8 @@ def _write_base(bench: Bench) -> Path:
 def _rows(bench: Bench, base: Path) -> Any:
     """Sentences whose first word says the label."""
     from robustness.definitions.tasks import find_task
-    from robustness.training.encoding import encode_rows
-    from robustness.training.rows import TrainingRows
+    from robustness.training.examples.encoding import encode_rows
+    from robustness.training.examples.rows import TrainingRows
 
     rng = np.random.default_rng(4)
     opinions = bench.words[:2]

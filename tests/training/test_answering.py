@@ -13,8 +13,8 @@ from robustness.definitions.pairs import read_pairs
 from robustness.definitions.tasks import find_task
 from robustness.errors import UsageError
 from robustness.tasks.answer_scores import score_answer
-from robustness.training.answering import LABEL_NAMES, encode_windows, f1_metric
-from robustness.training.data import load_rows
+from robustness.training.examples.answering import LABEL_NAMES, encode_windows, f1_metric
+from robustness.training.examples.loading import load_rows
 from robustness.training.protocol import TrainingSettings
 from robustness.training.training import train
 from robustness.victims.files.checkpoint import read_checkpoint

@@ -15,8 +15,8 @@ from robustness.definitions.pairs import read_pairs
 from robustness.definitions.tasks import find_task
 from robustness.errors import CheckpointError, DataError
 from robustness.tasks.answer_scores import score_answer
-from robustness.training.data import load_rows
-from robustness.training.encoding import encode_rows
+from robustness.training.examples.encoding import encode_rows
+from robustness.training.examples.loading import load_rows
 from robustness.training.methods import METHODS_FOLDER
 from robustness.training.protocol import TrainingSettings
 from robustness.training.training import train

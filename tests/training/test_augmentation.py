@@ -11,8 +11,8 @@ from robustness.errors import DataError
 from robustness.tasks.gold import GoldSpan
 from robustness.tasks.task import Task, TaskKind
 from robustness.testsets.example import Example
-from robustness.training.augmentation import read_augmented, write_augmented
-from robustness.training.rows import TrainingRows
+from robustness.training.examples.augmentation import read_augmented, write_augmented
+from robustness.training.examples.rows import TrainingRows
 
 SENTENCES = Task("tiny", ("sentence",), ("bad", "good"), ("sentence",))
 QUESTIONS = Task("tiny-qa", ("question", "context"), (), ("context",), kind=TaskKind.SPAN)

@@ -15,15 +15,16 @@ from robustness.definitions.pairs import PairsDefinition
 from robustness.definitions.reading import read_definition
 from robustness.errors import CheckpointError, DataError, DefinitionError, RunError
 from robustness.tasks.answer_scores import score_answer
-from robustness.training import completions, jobs
+from robustness.training import jobs
 from robustness.training.adaptation import Base
-from robustness.training.data import load_rows
-from robustness.training.encoding import encode_rows
+from robustness.training.examples import completions
+from robustness.training.examples.encoding import encode_rows
+from robustness.training.examples.loading import load_rows
+from robustness.training.examples.rows import EncodedRows
 from robustness.training.making import checkpoints, workshop
 from robustness.training.methods import find_method, method_names
 from robustness.training.protocol import TrainingSettings
 from robustness.training.regimes import FreeLb
-from robustness.training.rows import EncodedRows
 from robustness.training.trainer import Trial, TrialResult, run_trial, score_reporting
 from robustness.training.training import train
 from robustness.victims.files.tokenizers import read_tokenizer

@@ -7,8 +7,8 @@ import pytest
 
 from robustness.errors import CheckpointError, DataError, DefinitionError, UsageError
 from robustness.testsets.example import Example
-from robustness.training.data import draw, load_rows, spread, trainable
-from robustness.training.encoding import encode_rows
+from robustness.training.examples.encoding import encode_rows
+from robustness.training.examples.loading import draw, load_rows, spread, trainable
 
 EXAMPLES = [Example(str(number), (f"text {number}",), label=number % 2) for number in range(50)]
 

@@ -18,7 +18,7 @@ from robustness.definitions.tasks import find_task
 from robustness.sensitivity.input.jacobian import margin_gradients
 from robustness.testsets.example import Example
 from robustness.training import training
-from robustness.training.data import load_rows
+from robustness.training.examples.loading import load_rows
 from robustness.training.methods import MethodDefinition, find_method, method_names
 from robustness.training.protocol import TrainingSettings
 from robustness.training.training import train

@@ -17,8 +17,8 @@ from robustness.definitions.catalog import Entry
 from robustness.errors import UsageError
 from robustness.training import callbacks, trainer
 from robustness.training.adaptation import Base, adapt
-from robustness.training.data import load_rows
-from robustness.training.encoding import encode_rows
+from robustness.training.examples.encoding import encode_rows
+from robustness.training.examples.loading import load_rows
 from robustness.training.jobs import Trained, TrainingJob, make_checkpoints
 from robustness.training.making import checkpoints, workshop
 from robustness.training.making.meter import TrainingProgress

@@ -11,10 +11,10 @@ from robustness.tasks.gold import GoldSpan
 from robustness.testsets.example import Example
 from robustness.training import training
 from robustness.training.adaptation import Base
+from robustness.training.examples.rows import TrainingRows
 from robustness.training.metrics import Metric
 from robustness.training.pairing import Arm, Pairing, closest_epochs, pair_arms
 from robustness.training.protocol import TrainingSettings
-from robustness.training.rows import TrainingRows
 
 accuracies = st.lists(st.sampled_from([0.4, 0.5, 0.6, 0.7, 0.8, 0.9]), min_size=1, max_size=5)
 

@@ -10,11 +10,11 @@ from transformers import DataCollatorWithPadding
 
 from robustness.training import callbacks, trainer
 from robustness.training.adaptation import Base
-from robustness.training.data import load_rows
-from robustness.training.encoding import encode_rows
+from robustness.training.examples.encoding import encode_rows
+from robustness.training.examples.loading import load_rows
+from robustness.training.examples.rows import EncodedRows
 from robustness.training.methods import find_method
 from robustness.training.protocol import TrainingSettings
-from robustness.training.rows import EncodedRows
 from robustness.training.trainer import Trial, TrialResult, run_trial
 
 SETTINGS = TrainingSettings(epochs=2, batch_size=8, max_tokens=16)

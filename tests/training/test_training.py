@@ -13,7 +13,7 @@ from robustness.definitions.pairs import read_pairs
 from robustness.definitions.tasks import find_task
 from robustness.errors import CheckpointError, DefinitionError, RunError, UsageError
 from robustness.training import training
-from robustness.training.data import load_rows
+from robustness.training.examples.loading import load_rows
 from robustness.training.making import checkpoints
 from robustness.training.protocol import TrainingSettings
 from robustness.training.trainer import Trial

@@ -12,14 +12,14 @@ import torch
 
 from robustness.definitions.catalog import Entry
 from robustness.training.adapters import virtual_tokens
-from robustness.training.data import load_rows
-from robustness.training.encoding import encode_rows
+from robustness.training.examples.encoding import encode_rows
+from robustness.training.examples.loading import load_rows
+from robustness.training.examples.rows import EncodedRows, TrainingRows
 from robustness.training.job import RowSource, TrainingJob
 from robustness.training.memory import fit_memory
 from robustness.training.methods import MethodDefinition
 from robustness.training.protocol import TrainingSettings, under_protocol
 from robustness.training.record import Fingerprint
-from robustness.training.rows import EncodedRows, TrainingRows
 from robustness.training.trainer import Trial, try_step
 from robustness.versions import version_of
 from robustness.victims.files.bases import digest_weights

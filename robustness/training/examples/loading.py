@@ -14,9 +14,9 @@ from robustness.tasks.task import Task
 from robustness.testsets.example import Example
 from robustness.testsets.halves import halve
 from robustness.testsets.loading import load_testset, load_training_split
-from robustness.training.augmentation import read_augmented
-from robustness.training.encoding import FORMS
-from robustness.training.rows import TrainingRows
+from robustness.training.examples.augmentation import read_augmented
+from robustness.training.examples.encoding import FORMS
+from robustness.training.examples.rows import TrainingRows
 
 SUBSET_SEED = 0
 """Seed of the training rows that a limit keeps, equal for all checkpoints."""

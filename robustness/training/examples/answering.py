@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from robustness.tasks.answer_scores import score_answer
 from robustness.testsets.example import Example
-from robustness.training.rows import EncodedRows, Reader, ScoredRows, TrainingRows
+from robustness.training.examples.rows import EncodedRows, Reader, ScoredRows, TrainingRows
 from robustness.victims.heads.spans.best import top_spans
 from robustness.victims.heads.spans.windows import ANSWER_TOKENS, QUESTION_TOKENS, STRIDE_TOKENS, WINDOW_TOKENS
 

@@ -13,7 +13,7 @@ from robustness.errors import DataError
 from robustness.tasks.gold import GoldSpan
 from robustness.tasks.task import TaskKind
 from robustness.testsets.example import Example
-from robustness.training.rows import TrainingRows
+from robustness.training.examples.rows import TrainingRows
 
 SEED = 0
 """Seed of all changes, equal for all checkpoints, as that of the rows that a limit keeps."""

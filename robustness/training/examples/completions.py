@@ -12,7 +12,7 @@ import torch
 from robustness.errors import CheckpointError, DataError
 from robustness.tasks.task import Task
 from robustness.testsets.example import Example
-from robustness.training.rows import EncodedRow, EncodedRows, Reader, ScoredRows, TrainingRows
+from robustness.training.examples.rows import EncodedRow, EncodedRows, Reader, ScoredRows, TrainingRows
 from robustness.victims.batches import recover_memory
 from robustness.victims.generation.causal import CausalModel
 from robustness.victims.generation.decoding import BATCH_ROWS, Decoded, DecodingLimits, decode

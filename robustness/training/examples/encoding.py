@@ -8,10 +8,10 @@ from pathlib import Path
 
 from robustness.errors import CheckpointError, first_line
 from robustness.tasks.task import TaskKind
-from robustness.training.answering import encode_questions
-from robustness.training.completions import encode_texts
-from robustness.training.labelling import encode_labelled
-from robustness.training.rows import EncodedRows, Reader, TrainingRows
+from robustness.training.examples.answering import encode_questions
+from robustness.training.examples.completions import encode_texts
+from robustness.training.examples.labelling import encode_labelled
+from robustness.training.examples.rows import EncodedRows, Reader, TrainingRows
 from robustness.victims.files.tokenizers import read_tokenizer
 from robustness.victims.inputs import empty_model
 from robustness.victims.inputs import max_tokens as position_limit

@@ -7,7 +7,7 @@ from typing import Any
 
 from robustness.errors import DataError, UsageError
 from robustness.testsets.example import Example
-from robustness.training.rows import EncodedRow, EncodedRows, Reader, ScoredRows, TrainingRows
+from robustness.training.examples.rows import EncodedRow, EncodedRows, Reader, ScoredRows, TrainingRows
 from robustness.victims.inputs import NO_LIMIT, Company
 
 

@@ -1,0 +1,1 @@
+"""Rows of training: loaded, encoded, changed, and scored."""
