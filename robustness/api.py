@@ -265,9 +265,7 @@ def train(
     out: PathLike,
     settings: TrainSettings | None = None,
     *,
-    on_message: MessageCallback | None = None,
-    on_progress: ProgressCallback | None = None,
-    execution: Execution | None = None,
+    on_progress: Callable[[str | Progress], None] | None = None,
 ) -> Path:
     """Trains checkpoints by one protocol for all methods; returns the path of the pairs.toml it wrote.
 
@@ -280,9 +278,7 @@ def train(
             training, `+deepwordbug` or another recipe rows that its edits have changed.
         out: folder for the checkpoints and pairs.toml.
         settings: seeds, rows, epochs and the like; None for the defaults.
-        on_message: called with one line after every epoch.
-        on_progress: called with what trains and how much is done.
-        execution: executor and workers; None: this process. Checkpoints do not depend on it.
+        on_progress: called with a line after every epoch, and about once a second with how much is done.
 
     Raises:
         RobustnessError: an unknown name, a value out of range, missing data, a folder with other checkpoints, or
@@ -320,8 +316,8 @@ def train(
         settings=TrainingSettings.of(chosen),
         find_rewriting=lambda name: own if own and name == own.name else find_random_edits(name, recipes),
         device=chosen.device,
-        execution=execution,
-        progress=on_message,
+        execution=chosen.execution,
+        progress=on_progress,
         on_steps=None if on_progress is None else lambda it: on_progress(_as_progress(it)),
     )
 

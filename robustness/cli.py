@@ -26,6 +26,7 @@ from robustness.versions import OWN, version_of
 if TYPE_CHECKING:
     from robustness.options import Arms
     from robustness.runs.planning.plan import Plan
+    from robustness.runs.progress import Progress
 
 NAME_COLUMN = 23
 """Width of the names in lists, which the longest fit."""
@@ -229,15 +230,18 @@ def train(given: TrainCommand) -> None:
             "adversarial": given.adversarial,
             "augment": given.augment,
             "device": given.device,
+            "execution": execution,
         }
     )
     with show_progress(stderr) as report_progress:
-        pairs = api.train(
-            *(given.task, given.base, given.method, given.out, settings),
-            on_message=say,
-            on_progress=report_progress,
-            execution=execution,
-        )
+
+        def tell(told: str | Progress) -> None:
+            if isinstance(told, str):
+                say(told)
+            else:
+                report_progress(told)
+
+        pairs = api.train(given.task, given.base, given.method, given.out, settings, on_progress=tell)
     stdout.print(f"wrote {pairs}", markup=False, soft_wrap=True)
 
 

@@ -25,6 +25,7 @@ from robustness.definitions.pairs import BasePrecision
 from robustness.definitions.training_choices import Grid, Match, Protocol, Targets
 from robustness.errors import UsageError, shorten
 from robustness.paths import expand
+from robustness.workers.execution import Execution
 
 PathLike = str | Path
 Dtype = Annotated[
@@ -216,3 +217,5 @@ class TrainSettings(Options):
     """A recipe: also trains each method on further rows that the recipe's edits have changed."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
+    execution: Execution | None = None
+    """Executor and workers; None: this process. Checkpoints do not depend on it."""

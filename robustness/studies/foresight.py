@@ -37,7 +37,7 @@ CONFIG = "config.json"
 FLOAT_BYTES, TOKENIZER_BYTES = 4, 3_000_000
 """Of a parameter as it is saved, and of a checkpoint's tokenizer."""
 OUTCOME_BYTES = 3_000
-"""Of one outcome in the store, the tables and the page; measured on DeepWordBug's texts of SST-2."""
+"""Of one outcome in the store, the tables and the page; assumed."""
 SAMPLED_ROWS = 256
 """Whose tokens are counted."""
 POWER_SUM = 2.8

@@ -39,7 +39,7 @@ def minilm_pair(minilm: Path, shared_data: Path, tmp_path_factory: pytest.TempPa
         base=str(minilm),
         methods=["full", "lora"],
         out=folder,
-        on_message=print,
+        on_progress=print,
         settings=TrainSettings(data=shared_data, limit=TRAINING_ROWS, device="cpu"),
     )
     torch.set_num_threads(1)

@@ -69,7 +69,7 @@ def test_the_list_of_commands_says_what_each_does_in_a_whole_line(
 
     listed = call("--help").stdout.partition("Commands:\n")[2].splitlines()
 
-    assert len(listed) == 12 and all(line.endswith(".") and not line.endswith("...") for line in listed)
+    assert len(listed) == 13 and all(line.endswith(".") and not line.endswith("...") for line in listed)
 
 
 def test_no_example_is_of_a_command_that_is_none() -> None:
@@ -112,7 +112,7 @@ def test_a_shell_completes_names(line: str, expected: list[str], call: Call, mon
 def test_list_alone_lists_the_kinds(call: Call) -> None:
     shown = call("list").stdout.splitlines()
 
-    assert [line.split()[0] for line in shown][:3] == ["attacks", "suites", "testsets"]
+    assert [line.split()[0] for line in shown][:4] == ["attacks", "suites", "studies", "testsets"]
 
 
 def test_the_doctor_ends_in_how_many_are_ready_and_how_to_get_the_rest() -> None:
