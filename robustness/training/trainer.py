@@ -168,6 +168,7 @@ def try_step(trial: Trial, base: Base, rows: EncodedRows) -> None:
         with torch.random.fork_rng(), tempfile.TemporaryDirectory() as folder:
             set_seed(trial.seed)
             model = _adapted(trial, base, rows)
+            _settle_padding(model, rows, base)
             _trainer(model, replace(trial, settings=settings), few, scored, folder, []).train()
             if respond is not None:
                 respond(model)

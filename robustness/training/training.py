@@ -97,8 +97,8 @@ def train(
     refuse_unwritable(out)
     if packed := [each.method.name for each in trained if each.method.definition.on_four_bit]:
         refuse_unready(", ".join(packed), shop.device)
-    start = _find_base(base, testset)
     recipe, name = settings or TrainingSettings(), TESTSETS.find(testset).name
+    start = _find_base(base, testset)
     rows = load_rows(testset, data, limit, recipe.dev_limit, recipe.report_limit)
     _refuse_prompts([each.method for each in trained], rows.task)
     files = {each.name: write_augmented(rows, each, out, say) for each in rewritings}

@@ -148,9 +148,13 @@ def test_a_schedule_of_ranks_that_does_not_fit_the_steps_is_refused_at_once(
 def test_what_a_library_raises_is_given_by_its_first_line(
     refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def fail(model: Any, _inputs: Any) -> None:
+        if model.training:
+            raise TypeError("\nno such input\nmore")
+
     def broken(*given: Any, **named: Any) -> Any:
         model = adapt(*given, **named)
-        model.register_forward_pre_hook(lambda *inputs: (_ for _ in ()).throw(TypeError("\nno such input\nmore")))
+        model.register_forward_pre_hook(fail)
         return model
 
     monkeypatch.setattr(trainer, "adapt", broken)
