@@ -12,12 +12,12 @@ from robustness.options import PathLike, StudySettings
 from robustness.paths import expand, find_data
 from robustness.runs.progress import ProgressCallback
 from robustness.studies.conduct import Conduct, Reporting
-from robustness.studies.design import Design, resolve
-from robustness.studies.run import StudyResult, run_study
 from robustness.workers.execution import Execution
 
 if TYPE_CHECKING:
+    from robustness.studies.design import Design
     from robustness.studies.foresight import Forecast
+    from robustness.studies.run import StudyResult
 
 
 def study(
@@ -53,6 +53,8 @@ def study(
     """
     if not isinstance(out, PathLike):
         raise UsageError(f"study: out: expected a path; got {shorten(repr(out))}")
+    from robustness.studies.run import run_study  # a report of a run needs none of it
+
     chosen = settings or StudySettings()
     conduct = Conduct(chosen.device, execution or Execution(), on_message or _ignore, on_progress)
     reporting = Reporting(run=_report_run, study=_report_study)
@@ -67,6 +69,8 @@ def design_study(study: PathLike, settings: StudySettings) -> Design:
     """
     if not isinstance(study, PathLike):
         raise UsageError(f"study: study: expected a name or a path; got {shorten(repr(study))}")
+    from robustness.studies.design import resolve
+
     return resolve(find_study(expand(study)), find_data(settings.data))
 
 
