@@ -85,7 +85,7 @@ def adapt(
     return adapted
 
 
-def _load_base(folder: Path, task: Task, packed_on: torch.device | None) -> tuple[Any, Sequence[str]]:
+def _load_base(folder: Path, task: Task, packed_on: torch.device | None = None) -> tuple[Any, Sequence[str]]:
     refuse_compiled_attention("base", folder)
     kind = trained_kind(task)
     names = dict(enumerate(task.labels))

@@ -59,7 +59,7 @@ def test_list_alone_names_the_kinds_and_each_of_them_lists(call: Call) -> None:
 
     kinds = [line.split()[0] for line in done.stdout.splitlines()]
     assert done.returncode == 0
-    assert kinds == ["attacks", "suites", "testsets", "tasks", "probes", "methods", "parts"]
+    assert kinds == ["attacks", "suites", "studies", "testsets", "tasks", "probes", "methods", "parts"]
     assert all(call("list", kind).stdout for kind in kinds)
     assert "of the kinds attacks, suites" in call("show").stderr
 

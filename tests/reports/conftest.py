@@ -273,7 +273,7 @@ class Measured:
             statistics=StatisticsRecord(),
             pairs=[PairRecord(name="pair", task="sst2", base="base", reference="full", candidate="lora", seed=0)],
             find_checkpoint=lambda name: SimpleNamespace(
-                adaptation=name, task="sst2", base_precision="", settings={}
+                adaptation=name, method=name, task="sst2", base_precision="", settings={}
             ),
         )
 

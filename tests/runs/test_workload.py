@@ -41,7 +41,7 @@ def test_replays_and_probes_are_counted_in_a_total_that_never_changes(tiny: Any,
     counts = [each.done for each in told]
     assert counts == sorted(counts)
     probes = [each.done for each in told if each.message.endswith("| margin")]
-    assert probes == [28, 34, 35, 41]
+    assert probes == [25, 31, 32, 38]  # three replays are left, which were ready after the probes
     assert any(each.message == f"lora -> {UNTUNED} | tiny | deepwordbug" for each in told)
 
 
@@ -57,7 +57,8 @@ def test_what_an_earlier_run_has_done_is_counted_as_done(tiny: Any, tmp_path: Pa
         start(tiny, tmp_path / "run", probes=["margin"], on_progress=stop)
     told = start(tiny, tmp_path / "run", probes=["margin"])
 
-    assert [(each.done, each.total) for each in told] == [(34, 40), (40, 40)]
+    assert (told[0].done, told[-1].done) == (31, 40)
+    assert {each.total for each in told} == {40}
 
 
 def test_rows_that_are_not_attacked_are_not_in_the_total(tiny: Any, tmp_path: Path) -> None:

@@ -17,9 +17,8 @@ from robustness.definitions.pairs import read_pairs
 from robustness.definitions.tasks import find_task
 from robustness.sensitivity.input.jacobian import margin_gradients
 from robustness.testsets.example import Example
-from robustness.training import training
 from robustness.training.examples.loading import load_rows
-from robustness.training.methods import MethodDefinition, find_method, method_names
+from robustness.training.methods import MethodDefinition, find_method, method_names, variants
 from robustness.training.protocol import TrainingSettings
 from robustness.training.training import train
 from robustness.victims.files.checkpoint import Checkpoint, read_checkpoint
@@ -29,7 +28,7 @@ from robustness.victims.loading import as_victim, load_checkpoint, place, to_vic
 
 SST2 = find_task("sst2")
 PEFT_METHODS = [name for name in method_names() if name != "full"]
-NOT_MERGED = ("prefix", "prompt", "p-tuning", "mpc-n")
+NOT_MERGED = ("prefix", "prompt", "p-tuning", "mpc-n", "qlora")
 RANK = 8
 SETTINGS = TrainingSettings(epochs=1, batch_size=8, max_tokens=16, dev_limit=40)
 Folders = dict[str, Path]
@@ -41,7 +40,7 @@ def folders(tiny_base: Path, data: Path, testset: str, tmp_path_factory: pytest.
     out = tmp_path_factory.mktemp("methods") / "out"
     given = {"base": str(tiny_base), "methods": method_names(), "seeds": [0], "data": data, "limit": 64}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "find_method", _with_one_rate)
+        patch.setattr(variants, "find_method", _with_one_rate)
         pairs = train(testset, out=out, settings=SETTINGS, device="cpu", **given)  # type: ignore[arg-type]
     return {pair.name.split("-", 1)[1].removesuffix("-seed0"): Path(pair.candidate) for pair in read_pairs(pairs)}
 

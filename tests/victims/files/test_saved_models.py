@@ -229,8 +229,6 @@ def test_a_folder_is_found_however_it_is_written(
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "bitsandbytes"),
-        ({"quant_method": "bitsandbytes", "load_in_8bit": True}, "bitsandbytes"),
         ({"quant_method": "gptq", "bits": 4}, "optimum"),
         ({"quant_method": "awq", "bits": 4}, "autoawq|gptqmodel"),
         ({"quant_method": "torchao"}, "torchao"),
