@@ -127,7 +127,8 @@ class FittingTable:
                 justify="right" if column.is_number and not column.is_name else "left",
                 no_wrap=column.is_number and not column.is_name,
                 overflow="ellipsis" if column.is_number and not column.is_name else "fold",
-                min_width=column.min_width and floors[column],
+                # rich would narrow names as well as words, inside a word
+                min_width=names.get(column) or (column.min_width and floors[column]),
             )
         for row in self.rows:
             cells = zip(self.columns, row, strict=True)

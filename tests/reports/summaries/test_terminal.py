@@ -268,5 +268,19 @@ def test_names_of_probes_fold_after_hyphens_and_never_inside_a_word() -> None:
     assert [line[:13].rstrip() for line in lines[2:]] == ["adversarial-", "distance", "relative-", "distance, l2"]
 
 
+def test_words_that_fold_beside_a_name_leave_the_name_whole() -> None:
+    """The table's maker narrowed both by some columns, and the name lost its last letter to a line of its own."""
+    verdict = Column("verdict", is_number=False, min_width=12)
+    columns = [Column("test set", is_name=True), Column("difference"), verdict]
+    table = FittingTable(columns, rows=[["viggo-counterfactual", "+15.6 [-49.1, +79.1]", "inconclusive (two seeds)"]])
+
+    written = StringIO()
+
+    Console(width=60, file=written).print(table)
+
+    assert "viggo-counterfactual " in written.getvalue()
+    assert all(len(line) <= 60 for line in written.getvalue().splitlines())
+
+
 def test_output_that_is_no_terminal_is_eighty_columns_wide() -> None:
     assert PIPE_WIDTH == 80
