@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +15,7 @@ from robustness.errors import RobustnessError, UsageError
 from robustness.terminal.command_help import complete_kinds, complete_shipped, epilog
 from robustness.terminal.command_options import Data, Device, RunCommand, StudyCommand, TrainCommand, Verbose, takes
 from robustness.terminal.fault_report import describe_fault
+from robustness.terminal.given_settings import choose_pairs, execution_of, run_settings, train_settings
 from robustness.terminal.interruption import Commands, Interrupted, describe_interruption
 from robustness.terminal.printing import finish, foretell, print_error, say, stderr, stdout
 from robustness.terminal.progress_display import show_download, show_progress
@@ -24,8 +24,6 @@ from robustness.terminal.study_printing import finish_study, foretell_study
 from robustness.versions import OWN, version_of
 
 if TYPE_CHECKING:
-    from robustness.options import Arms
-    from robustness.runs.planning.plan import Plan
     from robustness.runs.progress import Progress
 
 NAME_COLUMN = 23
@@ -38,14 +36,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-
-def read_labels(words: Sequence[str]) -> dict[str, str]:
-    """Reads NAME=LABEL; raises UsageError for anything else."""
-    for each in words:
-        if not all(each.partition("=")):
-            raise UsageError(f"--label {each}: expected NAME=LABEL, such as LABEL_0=negative")
-    return {name: label for name, _, label in (each.partition("=") for each in words)}
 
 
 def main() -> None:
@@ -207,32 +197,9 @@ def get_assets(
 def train(given: TrainCommand) -> None:
     """Train pairs, every method by one protocol and on the same data."""
     from robustness import api
-    from robustness.options import TrainSettings
-    from robustness.workers.execution import Execution
 
-    execution = Execution(given.executor, given.workers, given.ray_address)
+    settings = train_settings(given, execution_of(given))
     quieten_libraries()
-    settings = TrainSettings.model_validate(  # it refuses other words than its own
-        {
-            "seeds": given.seed or [0],
-            "data": given.data,
-            "limit": given.limit,
-            "epochs": given.epochs,
-            "steps": given.steps,
-            "grid": given.grid,
-            "targets": given.targets,
-            "dev_limit": given.dev_limit,
-            "accumulation": given.accumulation,
-            "checkpointing": given.checkpointing,
-            "bf16": given.bf16,
-            "protocol": given.protocol,
-            "match": given.match,
-            "adversarial": given.adversarial,
-            "augment": given.augment,
-            "device": given.device,
-            "execution": execution,
-        }
-    )
     with show_progress(stderr) as report_progress:
 
         def tell(told: str | Progress) -> None:
@@ -251,11 +218,10 @@ def run(given: RunCommand) -> None:
     """Run a suite on pairs of checkpoints."""
     from robustness import api
     from robustness.reports.failing import read_rule
-    from robustness.workers.execution import Execution
 
     rules = [read_rule(words) for words in given.fail_on or ()]
-    execution = Execution(given.executor, given.workers, given.ray_address)
-    plan = _plan(given)
+    execution = execution_of(given)
+    plan = api.plan(given.suite, choose_pairs(given), run_settings(given))
     quieten_libraries()
     if given.dry_run:
         foretell(plan, given.like, given.tflops)
@@ -271,9 +237,8 @@ def study(given: StudyCommand) -> None:
     """Train, attack and report a whole study; again: what is missing."""
     from robustness import study_call
     from robustness.options import StudySettings
-    from robustness.workers.execution import Execution
 
-    execution = Execution(given.executor, given.workers, given.ray_address)
+    execution = execution_of(given)
     settings = StudySettings.model_validate({"data": given.data, "device": given.device})
     quieten_libraries()
     if given.dry_run:
@@ -284,48 +249,6 @@ def study(given: StudyCommand) -> None:
             given.study, given.out, settings, on_message=say, on_progress=report_progress, execution=execution
         )
     finish_study(result)
-
-
-def _plan(given: RunCommand) -> Plan:
-    from robustness import api
-    from robustness.options import RunSettings
-
-    settings = RunSettings.model_validate(
-        {
-            "data": given.data,
-            "testsets": given.testset or (),
-            "attacks": given.attack or (),
-            "probes": given.probe or (),
-            "limit": given.limit,
-            "seed": given.seed,
-            "device": given.device,
-            "dtype": given.dtype,
-            "allow_untrained": given.allow_untrained,
-            "allow_changed": given.allow_changed_testset,
-            "compile": given.compile_model,
-            "cache": given.cache,
-            "attack_fields": given.attack_field or (),
-            "base_precision": given.base_precision,
-        }
-    )
-    return api.plan(given.suite, _choose_pairs(given), settings)
-
-
-def _choose_pairs(given: RunCommand) -> Path | Arms:
-    from robustness.options import Arms
-
-    needed = {"reference": given.reference, "candidate": given.candidate, "task": given.task}
-    named = [name for name, value in {**needed, "base": given.base, "label": given.label}.items() if value]
-    if given.pairs is not None:
-        if named:
-            raise UsageError(f"--pairs {given.pairs}: stands in place of --{named[0]}; give one of the two")
-        return given.pairs
-    missing = [f"--{name}" for name, value in needed.items() if not value]
-    if missing:
-        raise UsageError(
-            f"no pairs: give --pairs FILE, or --reference, --candidate and --task (missing: {', '.join(missing)})"
-        )
-    return Arms.model_validate({**needed, "base": given.base, "labels": read_labels(given.label or ())})
 
 
 @app.command(epilog=epilog("generate"))

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 
-GOOD = ("fine", "lovely", "superb", "warm", "bright", "clever", "tender", "charming")
-BAD = ("dull", "awful", "clumsy", "cold", "bleak", "stupid", "noisy", "tedious")
-FILLERS = tuple(f"{start}{end}" for start in ("film", "plot", "song", "scene", "meal") for end in ("", "s", "like"))
+from learnable_rows import BAD, GOOD, VOCABULARY, write_splits
+
 WIDTH, LETTERS = 32, 26
 STUDY = """
 base = "base"
@@ -49,7 +47,7 @@ def write_base(folder: Path) -> None:
     from transformers import BertConfig, BertModel, BertTokenizerFast
 
     folder.mkdir(parents=True)
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *GOOD, *BAD, *FILLERS, "the", "is", "."]
+    words = list(VOCABULARY)
     words += list("abcdefghijklmnopqrstuvwxyz")
     (folder / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
     config = BertConfig(
@@ -84,17 +82,7 @@ def write_base(folder: Path) -> None:
 
 def write_rows(folder: Path) -> None:
     """Writes training and development rows whose label one word tells, a test set of them, and a suite."""
-    draw = random.Random(3)
-    seen: set[str] = set()
-    for split, rows in (("train", 64), ("dev", 80)):
-        lines = ["sentence\tlabel"]
-        while len(lines) <= rows:
-            label = (len(lines) - 1) % 2
-            text = f"the {draw.choice(FILLERS)} {draw.choice(FILLERS)} is {draw.choice((BAD, GOOD)[label])} ."
-            if text not in seen:
-                seen.add(text)
-                lines.append(f"{text}\t{label}")
-        (folder / f"{split}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_splits(folder, train=64, dev=80)
     columns = 'reader = "table"\nroot = "definition"\ncolumns = ["sentence"]\nlabel = "label"\n'
     (folder / "tiny.toml").write_text(
         'summary = "tiny"\nlicence = "none"\ntask = "sst2"\nkind = "clean"\n'

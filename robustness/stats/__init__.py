@@ -1,6 +1,9 @@
 """Pure functions from outcomes to metrics, intervals, paired tests and verdicts."""
 
 from robustness.stats.components import separate_seeds
+from robustness.stats.doses.monotone import MonotoneTest, monotone_trend
+from robustness.stats.doses.power import detectable_slope
+from robustness.stats.doses.trends import Fit, Slope, Trend, curvature_over_seeds, judge_trend, slope_over_seeds
 from robustness.stats.effort import effort_p_value, less_effort, median_effort, signed_effort_ranks
 from robustness.stats.estimates import Estimate, difference_over_seeds, mean_difference
 from robustness.stats.families import Branch, Correction, adjust, gatekeep, holm
@@ -21,13 +24,10 @@ from robustness.stats.metrics import (
     advglue_macro,
     binary_f1,
 )
-from robustness.stats.monotone import MonotoneTest, monotone_trend
 from robustness.stats.paired import mcnemar_exact, mcnemar_mid_p
 from robustness.stats.power import detectable_by_estimate, detectable_difference, rarer_share
 from robustness.stats.prediction import Prediction, auc, rank_correlation
 from robustness.stats.signed import paired_permutation
-from robustness.stats.trend_power import detectable_slope
-from robustness.stats.trends import Fit, Slope, Trend, curvature_over_seeds, judge_trend, slope_over_seeds
 from robustness.stats.verdicts import (
     CANDIDATE_FRAGILE,
     REFERENCE_FRAGILE,

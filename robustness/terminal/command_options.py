@@ -22,6 +22,9 @@ Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:N", help="What 
 Executor = Annotated[str, typer.Option(metavar="local|ray", help="Where work is computed.")]
 Workers = Annotated[int | None, typer.Option(help="Processes; on CUDA each has a GPU of its own.")]
 RayAddress = Annotated[str | None, typer.Option(metavar="HOST:PORT|auto", help="Of a Ray cluster.")]
+Tflops = Annotated[
+    float | None, typer.Option(help="Of --dry-run: this machine's 10^12 operations a second; default: timed.")
+]
 Verbose = Annotated[
     bool, typer.Option("--verbose", help="All comparisons, controls, probes and warnings, in place of the short end.")
 ]
@@ -187,9 +190,7 @@ class RunCommand:
     like: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Of --dry-run: a run of few examples to count by.")
     ] = None
-    tflops: Annotated[
-        float | None, typer.Option(help="Of --dry-run: this machine's 10^12 operations a second; default: timed.")
-    ] = None
+    tflops: Tflops = None
     executor: Executor = "local"
     workers: Workers = None
     ray_address: RayAddress = None
@@ -214,12 +215,10 @@ class StudyCommand:
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the jobs, hours and gigabytes, and what they can show.")
     ] = False
-    tflops: Annotated[
-        float | None, typer.Option(help="Of --dry-run: this machine's 10^12 operations a second; default: timed.")
-    ] = None
-    executor: Annotated[str, typer.Option(metavar="local|ray", help="Where jobs are computed.")] = "local"
-    workers: Annotated[int | None, typer.Option(help="Processes; on CUDA each has a GPU of its own.")] = None
-    ray_address: Annotated[str | None, typer.Option(metavar="HOST:PORT|auto", help="Of a Ray cluster.")] = None
+    tflops: Tflops = None
+    executor: Executor = "local"
+    workers: Workers = None
+    ray_address: RayAddress = None
 
 
 def takes(kind: type[Command]) -> Callable[[Callable[[Command], None]], Callable[..., None]]:

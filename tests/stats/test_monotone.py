@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kendalltau
 
-from robustness.stats.monotone import critical_score, monotone_trend
+from robustness.stats.doses.monotone import critical_score, monotone_trend
 
 VALUES = st.lists(st.integers(0, 5), min_size=2, max_size=6)
 

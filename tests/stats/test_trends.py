@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy.special import stdtrit
 
+from robustness.stats.doses.monotone import MonotoneTest, monotone_trend
+from robustness.stats.doses.power import detectable_slope
+from robustness.stats.doses.trends import Fit, Slope, Trend, curvature_over_seeds, judge_trend, slope_over_seeds
 from robustness.stats.estimates import Estimate, Part
-from robustness.stats.monotone import MonotoneTest, monotone_trend
-from robustness.stats.trend_power import detectable_slope
-from robustness.stats.trends import Fit, Slope, Trend, curvature_over_seeds, judge_trend, slope_over_seeds
 
 DOSES, SEEDS = np.tile(np.arange(5.0), 3), np.repeat(np.arange(3), 5)
 

@@ -1,18 +1,15 @@
 from __future__ import annotations
 
-import random
 from pathlib import Path
 
 import pytest
 import torch
+from learnable_rows import VOCABULARY, write_splits
 from transformers import BertConfig, BertForMaskedLM, BertModel, BertTokenizerFast
 
 from robustness.training.protocol import TrainingSettings
 from robustness.training.training import train
 
-GOOD = ("fine", "lovely", "superb", "warm", "bright", "clever", "tender", "charming")
-BAD = ("dull", "awful", "clumsy", "cold", "bleak", "stupid", "noisy", "tedious")
-FILLERS = tuple(f"{start}{end}" for start in ("film", "plot", "song", "scene", "meal") for end in ("", "s", "like"))
 SETTINGS = TrainingSettings(epochs=2, batch_size=8, max_tokens=16, dev_limit=40)
 
 
@@ -31,17 +28,7 @@ def base_without_pooler(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A --data folder whose rows are solved by looking for one word."""
     folder = tmp_path_factory.mktemp("data")
-    draw = random.Random(3)
-    seen: set[str] = set()
-    for split, rows in (("train", 96), ("dev", 60)):
-        lines = ["sentence\tlabel"]
-        while len(lines) <= rows:
-            label = (len(lines) - 1) % 2
-            text = f"the {draw.choice(FILLERS)} {draw.choice(FILLERS)} is {draw.choice((BAD, GOOD)[label])} ."
-            if text not in seen:
-                seen.add(text)
-                lines.append(f"{text}\t{label}")
-        (folder / f"{split}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_splits(folder, train=96, dev=60)
     return folder
 
 
@@ -78,7 +65,7 @@ def trained(tiny_base: Path, data: Path, testset: str, tmp_path_factory: pytest.
 
 
 def _save_base(model_class: type, folder: Path) -> Path:
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *GOOD, *BAD, *FILLERS, "the", "is", "."]
+    words = list(VOCABULARY)
     words += [f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"] + list("abcdefghijklmnopqrstuvwxyz")
     (folder / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
     tokenizer = BertTokenizerFast.from_pretrained(folder, model_max_length=48)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from robustness.cli import read_labels as read_options
 from robustness.definitions.tasks import find_task, shipped_tasks
 from robustness.errors import CheckpointError
 from robustness.tasks.task import Task
+from robustness.terminal.given_settings import read_labels as read_options
 from robustness.victims.files.checkpoint import Checkpoint
 from robustness.victims.label_maps import LabelNames, find_columns, map_labels
 

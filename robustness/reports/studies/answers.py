@@ -19,7 +19,7 @@ from robustness.reports.studies.topics import Topic
 from robustness.reports.studies.trends import Dose, DoseTrend
 from robustness.reports.summaries.wording import join_words, points, signed, span
 from robustness.stats import Interval, Reason, Trend, Verdict
-from robustness.stats.trends import MIN_DOSES, MIN_SEEDS
+from robustness.stats.doses.trends import MIN_DOSES, MIN_SEEDS
 
 MOST_NAMED = 6
 """Methods that a sentence names."""

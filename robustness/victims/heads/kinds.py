@@ -115,11 +115,6 @@ def head_kind(checkpoint: Checkpoint, task: Task) -> HeadKind:
     return HeadKind.VERBALISERS if is_prompted(checkpoint, task) else trained_kind(task)
 
 
-def abilities_of(checkpoint: Checkpoint, task: Task) -> frozenset[Ability]:
-    """Returns a checkpoint's abilities before loading it."""
-    return head_kind(checkpoint, task).traits.can
-
-
 def is_prompted(checkpoint: Checkpoint, task: Task) -> bool:
     """Whether it is a causal language model without a head for labels, which is asked by prompts.
 

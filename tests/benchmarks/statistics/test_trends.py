@@ -92,7 +92,7 @@ def test_trends_hold_their_levels(
     save_result: Callable[[str, dict[str, Any]], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With equal doses the mixed model's interval is that of least squares within seeds, which takes no fit."""
-    monkeypatch.setattr("robustness.stats.trends._mixed_model", lambda *_: None)
+    monkeypatch.setattr("robustness.stats.doses.trends._mixed_model", lambda *_: None)
     found = [simulate(Setting(seeds, slope_sd)) for seeds in (3, 5) for slope_sd in (0.0, 0.3)]
     drawn = [simulate_examples(seeds) for seeds in (3, 5)]
 

@@ -24,7 +24,7 @@ from robustness.runs.planning.serving import find_lacks
 from robustness.tasks.abilities import Ability
 from robustness.victims.files.checkpoint import read_checkpoint
 from robustness.victims.heads import kinds
-from robustness.victims.heads.kinds import HeadKind, abilities_of, head_kind
+from robustness.victims.heads.kinds import HeadKind, head_kind
 
 SUITE = """summary = "Two attacks."
 testsets = ["sst2", "squad"]
@@ -131,8 +131,9 @@ def test_what_a_checkpoint_can_serve_is_told_from_its_config(
     checkpoint = read_checkpoint("full", folder, folder)
 
     assert head_kind(checkpoint, find_task(task)) is kind
-    assert (Ability.SCORES in abilities_of(checkpoint, find_task(task))) == (kind is not HeadKind.SPAN)
-    assert {Ability.LOSSES, Ability.TEXT_GRADIENTS} <= abilities_of(checkpoint, find_task(task))
+    can = head_kind(checkpoint, find_task(task)).traits.can
+    assert (Ability.SCORES in can) == (kind is not HeadKind.SPAN)
+    assert {Ability.LOSSES, Ability.TEXT_GRADIENTS} <= can
 
 
 def test_where_a_task_leaves_the_kind_open_each_checkpoint_is_looked_at(

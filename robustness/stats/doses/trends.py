@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import f as f_distribution
 
 from robustness.stats.arrays import number_column, require_equal_shapes
+from robustness.stats.doses.monotone import MonotoneTest
 from robustness.stats.estimates import NO_ESTIMATE, Estimate, Part
-from robustness.stats.monotone import MonotoneTest
 
 Column = NDArray[np.float64]
 MIN_SEEDS = 3

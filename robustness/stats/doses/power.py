@@ -10,8 +10,8 @@ from scipy.special import gammaincinv, stdtrit
 from scipy.stats import f as f_distribution
 
 from robustness.stats.arrays import number_column
-from robustness.stats.monotone import critical_score
-from robustness.stats.trends import SLOPES_DIFFER, Slope
+from robustness.stats.doses.monotone import critical_score
+from robustness.stats.doses.trends import SLOPES_DIFFER, Slope
 
 Column = NDArray[np.float64]
 REPEATS = 600
