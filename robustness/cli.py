@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from robustness.errors import RobustnessError, UsageError
+from robustness.quiet import quieten_libraries
 from robustness.terminal.command_help import complete_kinds, complete_shipped, epilog
 from robustness.terminal.command_options import Data, Device, RunCommand, StudyCommand, TrainCommand, Verbose, takes
 from robustness.terminal.fault_report import describe_fault
@@ -19,7 +20,6 @@ from robustness.terminal.given_settings import choose_pairs, execution_of, run_s
 from robustness.terminal.interruption import Commands, Interrupted, describe_interruption
 from robustness.terminal.printing import finish, foretell, print_error, say, stderr, stdout
 from robustness.terminal.progress_display import show_download, show_progress
-from robustness.terminal.quiet import quieten_libraries
 from robustness.terminal.study_printing import finish_study, foretell_study
 from robustness.versions import OWN, version_of
 

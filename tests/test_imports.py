@@ -14,6 +14,7 @@ PACKAGE = Path(robustness.__file__).parent
 MAY_IMPORT = {
     "errors": set(),
     "paths": {"errors"},
+    "quiet": set(),
     "retrying": set(),
     "versions": set(),
     "pointers": set(),
@@ -28,9 +29,10 @@ MAY_IMPORT = {
     "sensitivity": {"errors", "tasks", "definitions", "testsets", "tuners", "victims", "engine", "recipes"},
     "testing": {"errors", "tasks", "definitions", "testsets", "victims", "engine", "recipes"},
     "stats": set(),
-    "workers": {"errors", "versions"},
+    "workers": {"errors", "quiet", "versions"},
     "training": {
         "errors",
+        "quiet",
         "versions",
         "tasks",
         "paths",
@@ -43,6 +45,7 @@ MAY_IMPORT = {
     },
     "runs": {
         "errors",
+        "quiet",
         "versions",
         "databases",
         "tasks",
@@ -110,6 +113,7 @@ MAY_IMPORT = {
     "machine": {"errors", "paths", "doctor", "recipes"},
     "cli": {
         "errors",
+        "quiet",
         "versions",
         "options",
         "api",

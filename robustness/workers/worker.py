@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import final
 
 from robustness.errors import RobustnessError
+from robustness.quiet import quieten_notices
 from robustness.versions import library_versions
 from robustness.workers.jobs import Bench, Job
 from robustness.workers.packing import unpack
@@ -30,6 +31,7 @@ class Worker:
 
     def begin(self) -> Iterator[Report]:
         """Builds the bench; yields Started, Refused if it cannot be unpacked, or Lost if this machine is at fault."""
+        quieten_notices()
         try:
             spec = unpack(self._packed)
         except (OSError, MemoryError) as error:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers.utils import logging as transformers_logging
 
 from robustness.errors import UsageError
+from robustness.quiet import quieten_libraries
 from robustness.runs.arms import Arms
 from robustness.runs.executors.bench import RunBench
 from robustness.runs.executors.definitions import FoundDefinitions, References, refer
@@ -39,8 +39,7 @@ class RunSpec:
     def build(self, threads: int) -> RunBench:
         """Returns the bench; raises an error if the device does not compute."""
         torch.set_num_threads(threads)
-        transformers_logging.set_verbosity_error()
-        transformers_logging.disable_progress_bar()
+        quieten_libraries()
         resources = self.references.resources
         placement = place(resources.device, self.dtype)
         torch.ones(1, device=placement.device).sum().item()  # finds a broken GPU before it gets work

@@ -9,9 +9,9 @@ from threading import Thread
 from typing import final
 
 import torch
-from transformers.utils import logging as transformers_logging
 
 from robustness.errors import RunError
+from robustness.quiet import quieten_libraries
 from robustness.training.job import TrainingJob
 from robustness.training.making.ends import Trained, make_end
 from robustness.training.making.meter import Told
@@ -54,8 +54,7 @@ class TrainingSpec:
     def build(self, threads: int) -> TrainingBench:
         """Returns the bench; raises an error if the device does not compute."""
         torch.set_num_threads(threads)
-        transformers_logging.set_verbosity_error()
-        transformers_logging.disable_progress_bar()
+        quieten_libraries()
         device = place(self.device).device
         _refuse_broken(device)
         return TrainingBench(Workshop(device))
