@@ -156,6 +156,7 @@ def test_a_ray_node_that_dies_in_the_middle_changes_no_checkpoint(
 def test_workers_that_are_not_there_are_refused_before_any_row_is_read(
     make: Callable[[Path], list[TrainingJob]], tmp_path: Path
 ) -> None:
+    pytest.importorskip("ray", reason="the extra `ray` is not installed")
     jobs = [replace(job, data=tmp_path / "absent") for job in make(tmp_path)]
 
     with pytest.raises(UsageError, match="--ray-address nowhere: expected HOST:PORT"):
