@@ -13,6 +13,8 @@ from robustness.victims.generation.caches import holds
 from robustness.victims.inputs import accepted_inputs
 
 TRIAL_TEXTS = "a b c", "a b c d e f g h i j k l"
+READING_AHEAD = 1e-3
+"""The largest change of a log-probability that is still rounding."""
 ROUNDING = 1e-3
 """Largest rounding effect of padding and a cache in float32, relative to the largest logit."""
 CACHES = ("cache", "past_key_values")
@@ -104,6 +106,19 @@ class CausalModel:
             ids[index, place] = torch.tensor(row, dtype=torch.long)
             mask[index, place] = 1
         return ids.to(self.device), mask.to(self.device)
+
+    def reads_ahead(self, prompt: Sequence[int]) -> bool:
+        """Whether what follows a prompt changes the prediction at its end, so that the model is not causal.
+
+        One of two tokens follows the prompt. Both texts have one length, so both round alike in every precision.
+        """
+        forwards, tokens = self.forwards, self.token_forwards
+        first, second = (
+            self.run(*self.pad([[*prompt, token]], left=False), keep=2).logits[0, 0].log_softmax(dim=-1)
+            for token in (0, 1)
+        )
+        self.forwards, self.token_forwards = forwards, tokens
+        return bool((first - second).abs().max() > READING_AHEAD)
 
     @cached_property
     def can_cache(self) -> bool:

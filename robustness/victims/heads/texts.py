@@ -37,8 +37,6 @@ NOT_COMPILED = (
 READS_AHEAD = (
     "what follows a token changes its answer at it, so it does not predict the next word; use a causal language model"
 )
-READING_AHEAD = 1e-3
-"""The largest change of a log-probability, in float32, that is still rounding."""
 
 
 @final
@@ -222,10 +220,7 @@ class TextVictim:
     def find_fault(self) -> str | None:
         """Returns a message if later tokens change the model's output at a token, or None."""
         prompt = self.encode(("a",) * len(self._task.fields))
-        behind = (*prompt, int(self.tokenizer.eos_token_id))
-        alone, followed = (self.causal.run(*self.causal.pad([row], left=False), keep=2) for row in (prompt, behind))
-        first, second = (logits.log_softmax(dim=-1) for logits in (alone.logits[0, -1], followed.logits[0, -2]))
-        return READS_AHEAD if bool((first - second).abs().max() > READING_AHEAD) else None
+        return READS_AHEAD if self.causal.reads_ahead(prompt) else None
 
     def read_as(self, other: Head) -> TextVictim:
         """Returns a new head on this one's model: a task's answer is the same for all heads."""

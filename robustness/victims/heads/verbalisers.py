@@ -37,8 +37,6 @@ READS_AHEAD = (
     "what follows a token changes its answer at it, so it does not predict the next word as prompts need it; use a "
     "causal language model, or a checkpoint with a head for labels"
 )
-READING_AHEAD = 1e-3
-"""The largest change of a log-probability, in float32, that is still rounding."""
 
 
 @final
@@ -212,17 +210,8 @@ class PromptedVictim:
 
     def find_fault(self) -> str | None:
         """Returns a message if later tokens change the model's output at a token, or None."""
-        return READS_AHEAD if self._reads_ahead() else None
-
-    @torch.inference_mode()
-    def _reads_ahead(self) -> bool:
         prompt = self.encode(("a",) * len(self._task.fields))
-        last: list[torch.Tensor] = []
-        for row in (prompt, [*prompt, *self.verbalisers[0]]):
-            ids, mask = self.pad([row])
-            logits = self.run(input_ids=ids, attention_mask=mask).logits[0, -len(row) :]
-            last.append(logits[len(prompt) - 1].float().log_softmax(dim=-1))
-        return bool((last[0] - last[1]).abs().max() > READING_AHEAD)
+        return READS_AHEAD if self._causal.reads_ahead(prompt) else None
 
     def _kept(self, ids: Sequence[int]) -> list[int]:
         """Places of the tokens that fit the model: the last ones, and the first if it begins every text."""

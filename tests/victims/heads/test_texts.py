@@ -165,6 +165,23 @@ class Peeking(dict):  # type: ignore[type-arg]
         self.logits = logits + ids.sum() * torch.arange(logits.shape[-1])
 
 
+class Rounded(dict):  # type: ignore[type-arg]
+    """The output of a model whose rounding depends on the length of a text, as that of packed weights does."""
+
+    def __init__(self, logits: torch.Tensor, ids: torch.Tensor) -> None:
+        super().__init__()
+        self.logits = logits * (1 + ids.shape[1] / 50)
+
+
+def test_rounding_that_depends_on_the_length_is_no_reading_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    victim = victim_of()
+    model = victim.model
+    assert victim.causal.ends == {END}
+    monkeypatch.setattr(victim.causal, "model", lambda **inputs: Rounded(model(**inputs).logits, inputs["input_ids"]))
+
+    assert victim.find_fault() is None
+
+
 def test_a_model_that_reads_ahead_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     victim = victim_of()
     model = victim.model
