@@ -298,8 +298,8 @@ def train(
     chosen = settings or TrainSettings()
     from robustness.recipes.assets.resources import Resources
     from robustness.recipes.augmenting import find_random_edits
+    from robustness.training.defences import add_to_each
     from robustness.training.protocol import TrainingSettings
-    from robustness.training.regimes import add_to_each
     from robustness.training.training import train as train_checkpoints
 
     recipes = Resources.of(find_data(chosen.data))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,19 +39,36 @@ class Method:
     """Chance that an example that is right withstands an attack."""
     clean: float = 0.9
     varied: dict[str, object] = field(default_factory=dict)
+    defence: str = ""
+
+    @property
+    def plain(self) -> str:
+        return re.split("[-+]", self.name)[0]
 
     @property
     def family(self) -> str:
-        return self.name.split("-")[0]
+        return f"{self.plain}+{self.defence}" if self.defence else self.plain
+
+    @property
+    def contrast(self) -> str:
+        return "" if self.name == "full" else "full-vs-full" if self.plain == "full" else "full-vs-peft"
 
 
 FULL = Method("full", BASE_PARAMETERS, robust=0.6)
 
 
-def ranks(slope: float = 0.0, *, of: Sequence[int] = (1, 2, 4, 8, 16), robust: float = 0.5) -> list[Method]:
+def ranks(
+    slope: float = 0.0, *, of: Sequence[int] = (1, 2, 4, 8, 16), robust: float = 0.5, defence: str = ""
+) -> list[Method]:
     """LoRA of several ranks; `slope` is what a doubling of the rank adds to the chance to withstand."""
     return [
-        Method(f"lora-r{rank}", 2_000 + 9_000 * rank, robust=robust + slope * np.log2(rank), varied={"rank": rank})
+        Method(
+            f"lora-r{rank}" + (f"+{defence}" if defence else ""),
+            2_000 + 9_000 * rank,
+            robust=robust + slope * np.log2(rank),
+            varied={"rank": rank},
+            defence=defence,
+        )
         for rank in of
     ]
 
@@ -116,6 +134,7 @@ def write_study(folder: Path, shape: Shape | None = None, *, seed: int = 0) -> P
 CHECKPOINTS = (
     *("checkpoint", "task", "method", "family", "parameters", "train_seed", "rows", "matching", "epoch"),
     *("trainable_parameters", "parameters_total", "trainable_share", "selecting_score", "status", "reason", "folder"),
+    *("contrast", "defence"),
 )
 
 
@@ -126,12 +145,13 @@ def _arms(shape: Shape, task: str, rows: int | None, matching: str) -> dict[str,
             has_failed = method.name in shape.failed and seed == shape.seeds - 1
             of_matching = "" if method.name == "full" or matching == "best" else f"-{matching}"
             name = shape.name("-".join([task, *([str(rows)] if rows else []), method.name, str(seed)]) + of_matching)
-            total = BASE_PARAMETERS + method.parameters * (method.name != "full")
+            total = BASE_PARAMETERS + method.parameters * (method.plain != "full")
             found[name] = (
                 name, task, shape.name(method.name), method.family, json.dumps(method.varied), seed, rows or 8000,
                 "best" if method.name == "full" else matching, 3, method.parameters, total,
                 f"{method.parameters / total:.6g}", 0.9, "failed" if has_failed else "trained",
                 shape.name("the loss was not finite") if has_failed else "", f"checkpoints/{name}",
+                method.contrast, method.defence,
             )  # fmt: skip
     return found
 

@@ -66,6 +66,7 @@ MAY_IMPORT = {
         "versions",
         "tasks",
         "paths",
+        "recipes",
         "options",
         "spreadsheets",
         "definitions",

@@ -27,7 +27,7 @@ FULL = "full"
 
 
 class StudyMethod(Definition):
-    """A method by its name or file; as a table, with values of its adapter's parameters.
+    """A method by its name or file, such as `lora` or `lora+freelb`; as a table, with values of its parameters.
 
     Each further key is one of the method's own adapter: a value, or a list of values. Several lists give every
     combination. A value that is a list itself, such as names of modules, stands in a list.
@@ -36,7 +36,8 @@ class StudyMethod(Definition):
     model_config = ConfigDict(extra="allow")
 
     method: Text
-    """A shipped method, or the path of a method's file, relative to the study's file."""
+    """A shipped method, or the path of a method's file, relative to the study's file. `+freelb` after it adds
+    adversarial training, `+deepwordbug` or another recipe rows that its edits have changed."""
 
     @model_validator(mode="after")
     def _refuse_empty(self) -> Self:
@@ -95,8 +96,8 @@ class StudyDefinition(Definition):
     tasks: Annotated[tuple[Text, ...], Field(min_length=1)]
     """Clean test sets with a training split, each of a task of its own: names, or files relative to this one."""
     methods: Annotated[tuple[StudyMethod, ...], Field(min_length=1)]
-    """`full`, with which all others are compared, and PEFT methods; names or tables. `full` alone is compared with
-    itself over its seeds."""
+    """`full`, with which all others are compared, and further methods, plain or with a defence; names or tables.
+    `full` alone is compared with itself over its seeds."""
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
     """Training seeds of every method."""
     rows: tuple[PositiveInt, ...] = ()

@@ -50,17 +50,27 @@ def find_random_edits(name: str, resources: Resources) -> RandomEdits:
     """Returns the edits of a recipe that changes words.
 
     Raises:
+        DataError: a list that the recipe reads is missing.
+        RobustnessError: what `find_rewriting_recipe` raises.
+    """
+    entry = find_rewriting_recipe(name)
+    return RandomEdits(entry.name, digest_recipe(entry), build_edits(entry.definition, resources))
+
+
+def find_rewriting_recipe(name: str) -> Entry[AttackDefinition]:
+    """Returns a recipe that changes words; reads none of its lists.
+
+    Raises:
         UsageError: the recipe does not change words, or only with the help of a model of language.
         DefinitionError: no such recipe, or a malformed file.
-        DataError: a list that the recipe reads is missing.
     """
     entry = find_recipe(name)
     if not _serves(entry):
         raise UsageError(
-            f"--augment {name}: expected a recipe that changes words by rule or list, for rows are changed without a "
-            f"model; such are {', '.join(serving())}"
+            f"{name}: expected a recipe that changes words by rule or list, for rows are changed without a model; "
+            f"such are {', '.join(serving())}"
         )
-    return RandomEdits(entry.name, digest_recipe(entry), build_edits(entry.definition, resources))
+    return entry
 
 
 def serving() -> list[str]:

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from robustness.errors import DefinitionError, RobustnessError
+from robustness.recipes.assets.resources import Resources
+from robustness.recipes.augmenting import find_random_edits
 from robustness.studies.design import Design, Group, Variant
+from robustness.studies.rows import load_group
 from robustness.training.adapters import AdaLoraAdapter, LoraAdapter, MpcAdapter, PromptAdapter
 from robustness.training.examples.encoding import FORMS
-from robustness.training.examples.loading import load_rows
 from robustness.training.targets import target_modules
 from robustness.tuners.matrices import is_linear
 from robustness.victims.files.models import automatic_class
@@ -23,13 +25,15 @@ def check_design(design: Design) -> dict[str, int]:
     Raises:
         DefinitionError: more rows than a task has, a task that the base cannot be trained for, learnt prompts for
             questions, or too high a rank. The message has the file and its key.
-        RobustnessError: rows that cannot be read, or a base that cannot be built.
+        RobustnessError: rows or lists of a recipe that cannot be read, or a base that cannot be built.
     """
     model = empty_model(design.base)
     for group in design.groups:
         _check_task(design, group, model)
     for variant in design.variants:
         _check_rank(design, variant, model)
+    for recipe in {each.defence.recipe for each in design.variants} - {""}:
+        find_random_edits(recipe, Resources.of(design.data))
     return {group.label: _count_rows(design, group) for group in design.groups}
 
 
@@ -79,8 +83,7 @@ def _sizes(model: Any, suffixes: list[str]) -> Iterator[tuple[str, int]]:
 
 
 def _count_rows(design: Design, group: Group) -> int:
-    limits = group.checkpoints[0].settings
-    found = len(load_rows(group.reference, design.data, group.rows, limits.dev_limit, limits.report_limit).train)
+    found = len(load_group(design, group).train)
     if group.rows is not None and found < group.rows:
         raise DefinitionError(
             f"{design.file.path}: key 'rows': {group.rows} is more than the {found} training rows of "

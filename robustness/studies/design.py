@@ -10,17 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from robustness.definitions.catalog import SUITES, TESTSETS, Entry
-from robustness.definitions.studies import FULL, StudyDefinition, StudyFile
+from robustness.definitions.studies import FULL, StudyDefinition, StudyFile, StudyMethod
 from robustness.definitions.suites import SuiteDefinition
 from robustness.definitions.tasks import task_of_testset
 from robustness.definitions.testsets import TestsetDefinition
 from robustness.errors import CheckpointError, DefinitionError, UsageError
 from robustness.options import TrainSettings
 from robustness.paths import expand
+from robustness.recipes.augmenting import find_rewriting_recipe
 from robustness.tasks.task import Task
+from robustness.training.defences import Defence, TrainedMethod, defend, refuse_alike, split_defence
 from robustness.training.demo import find_demo_base
 from robustness.training.methods import MethodDefinition, find_method
-from robustness.training.methods.variants import refuse_alike, vary
+from robustness.training.methods.variants import vary
 from robustness.training.protocol import TrainingSettings, under_protocol
 from robustness.victims.files.checkpoint import locate
 
@@ -40,11 +42,21 @@ class Matching(StrEnum):
 class Variant:
     """One method of the study, with the values that the study gives it."""
 
-    method: Entry[MethodDefinition]
-    """Under the variant's name, such as lora-r8."""
+    trained: TrainedMethod
+    """Under the variant's name, such as lora-r8 or lora-r8+freelb."""
     family: str
-    """The name of the method's file."""
+    """The name of the method's file, with what is added to its training: doses are compared within a family."""
     parameters: Mapping[str, Any]
+
+    @property
+    def method(self) -> Entry[MethodDefinition]:
+        """What is trained, under the variant's name."""
+        return self.trained.method
+
+    @property
+    def defence(self) -> Defence:
+        """What is added to its training."""
+        return self.trained.defence
 
     @property
     def name(self) -> str:
@@ -65,9 +77,14 @@ class PlannedCheckpoint:
     settings: TrainingSettings
 
     @property
-    def is_full(self) -> bool:
-        """Whether every weight is trained."""
-        return not self.variant.method.definition.is_peft
+    def is_reference(self) -> bool:
+        """Whether it is plain full fine-tuning, with which all others of its seed are compared."""
+        return self.variant.name == FULL
+
+    @property
+    def is_peft(self) -> bool:
+        """Whether an adapter is trained."""
+        return self.variant.method.definition.is_peft
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,15 +151,15 @@ def resolve(file: StudyFile, data: Path | None) -> Design:
     """Returns a study with its names resolved; loads no weights and no rows.
 
     Raises:
-        DefinitionError: an unknown method, parameter, task or suite; two tasks that are one; a suite without a test
-            set for any of the tasks.
+        DefinitionError: an unknown method, parameter, recipe, task or suite; two tasks that are one; a suite without
+            a test set for any of the tasks.
         UsageError: training settings that do not fit together, or a test set without training rows.
         CheckpointError: the base is not there.
     """
     where = str(file.path)
     base, reference = _find_base(file)
     variants = tuple(_variants(file))
-    refuse_alike([each.method for each in variants], f"{where}: key 'methods'")
+    refuse_alike([each.trained for each in variants], f"{where}: key 'methods'")
     testsets = _find_tasks(file)
     suites = [_find(SUITES.find, file, name, "suites") for name in file.definition.suites]
     groups = tuple(
@@ -174,16 +191,31 @@ def _find_base(file: StudyFile) -> tuple[Path, str]:
 
 def _variants(file: StudyFile) -> Iterator[Variant]:
     for place, table in enumerate(file.definition.methods):
-        method = _find(find_method, file, table.method, "methods")
+        method, defence = find_study_method(file, table)
+        if defence.recipe:
+            _find(find_rewriting_recipe, file, defence.recipe, "methods")
         for parameters in table.combinations():
             varied = vary(method, parameters, str(file.path), ["methods", place])
-            yield Variant(varied, method.name, parameters)
+            yield Variant(defend(varied, defence), defend(method, defence).method.name, parameters)
+
+
+def find_study_method(file: StudyFile, table: StudyMethod) -> tuple[Entry[MethodDefinition], Defence]:
+    """Returns what a table's `method` names: the method as in its file, and what is added to its training.
+
+    Raises:
+        DefinitionError: an unknown method, or a malformed addition.
+    """
+    try:
+        plain, defence = split_defence(table.method, table.method)
+    except UsageError as error:
+        raise DefinitionError(f"{file.path}: key 'methods': {error}") from None
+    return _find(find_method, file, plain, "methods"), defence
 
 
 def _find(find: Any, file: StudyFile, name: str, key: str) -> Any:
     try:
         return find(file.beside(name))
-    except DefinitionError as error:
+    except (DefinitionError, UsageError) as error:
         raise DefinitionError(f"{file.path}: key {key!r}: {error}") from None
 
 
@@ -226,14 +258,15 @@ def _checkpoint(
     name: str,
 ) -> PlannedCheckpoint:
     given = file.definition.training.model_dump()
-    settings = TrainingSettings.of(TrainSettings.model_validate(given))
-    if file.definition.match == "clean" and variant.method.definition.is_peft:
-        settings = replace(settings, match="clean")
+    settings = TrainingSettings.of(TrainSettings.model_validate(given)).under(variant.defence)
+    made = PlannedCheckpoint(name, testset, variant, seed, rows, settings)
+    if file.definition.match == "clean" and not made.is_reference:
+        made = replace(made, settings=replace(settings, match="clean"))
     try:
-        under_protocol(variant.method, task.name, settings)
+        under_protocol(variant.method, task.name, made.settings)
     except UsageError as error:
         raise DefinitionError(f"{file.path} [training]: {error}") from None
-    return PlannedCheckpoint(name, testset, variant, seed, rows, settings)
+    return made
 
 
 def _runs(file: StudyFile, groups: Sequence[Group], suites: Sequence[Entry[SuiteDefinition]]) -> Iterator[PlannedRun]:

@@ -13,8 +13,10 @@ from robustness.definitions.catalog import ATTACKS, PROBES, TESTSETS, Entry
 from robustness.definitions.suites import SuiteDefinition
 from robustness.definitions.testsets import Split, TestsetDefinition
 from robustness.errors import DefinitionError
+from robustness.recipes.building import digest_recipe, find_recipe
 from robustness.runs.storage.disk import replace_durably
 from robustness.testsets.loading import PACKAGE_FOLDER
+from robustness.training.defences import Defence
 
 FILE_NAME = "digests.json"
 BASE_FILES = ("*.safetensors", "*.json", "*.txt", "*.model")
@@ -88,6 +90,11 @@ def digest_suite(suite: Entry[SuiteDefinition]) -> str:
     parts += [_digest_part(PROBES.find, name) for name in definition.probes]
     testsets = [TESTSETS.find(name).digest for name in (*definition.testsets, *definition.evaluated)]
     return digest_of([suite.digest, parts, testsets])
+
+
+def digest_rewriting(defence: Defence) -> list[str]:
+    """Returns the digest of the recipe that changes a defence's further rows; empty without one."""
+    return [digest_recipe(find_recipe(defence.recipe))] if defence.recipe else []
 
 
 def _digest_part(find: object, name: str) -> str:

@@ -21,7 +21,7 @@ from robustness.studies.design import Design, Group, Matching, PlannedCheckpoint
 from robustness.studies.digests import FileDigests
 from robustness.studies.graph import Kind, build_graph, run_folder
 from robustness.studies.journal import Journal
-from robustness.training.examples.loading import load_rows
+from robustness.studies.rows import load_group
 from robustness.training.examples.rows import TrainingRows
 from robustness.training.methods.variants import SHORT
 from robustness.victims.files.checkpoint import Checkpoint, read_checkpoint
@@ -31,6 +31,11 @@ from robustness.victims.heads.registry import count_tokens
 
 FULL_PASSES, PEFT_PASSES = 3.0, 2.0
 """Operations of a training step, in forward passes: the activations' and the weights' gradients cost one each."""
+FREELB_PASS = 0.86
+"""Of a plain step, what each of FreeLB's passes costs, assumed for every base and method.
+
+Three of them were measured to take 2.49 times the processor time of full fine-tuning, and 2.66 times that of LoRA
+(tests/benchmarks/results/adversarial_training.json)."""
 STEP_SECONDS, TRIAL_SECONDS = 0.02, 4.0
 """Beside the operations, assumed: of the trainer for a step, and for a trial's start, scoring and saving."""
 CONFIG = "config.json"
@@ -88,7 +93,7 @@ def forecast(design: Design, out: Path, device: str, rate: Rate | None = None) -
     graph = build_graph(design, FileDigests(out))
     journal = Journal(out)
     missing = {job.id for job in graph.jobs if journal.find(job.id) is None}
-    rows = {group.label: _load(design, group) for group in design.groups}
+    rows = {group.label: load_group(design, group) for group in design.groups}
     wanted = {each.name for key, each in graph.trainings.items() if key in missing}
     parts = [_train_part(design, group, rows[group.label], wanted) for group in design.groups]
     open_runs = {job.name for job in graph.jobs if job.id in missing and job.kind is Kind.RUN}
@@ -98,11 +103,6 @@ def forecast(design: Design, out: Path, device: str, rate: Rate | None = None) -
         found = rate or Costing(next(iter(drafts.values()))).measure()
     lines = (*_power(design, drafts), *_trends(design, drafts), *_assumptions(out, design))
     return Forecast(tuple(parts), len(graph.jobs) - len(missing), len(graph.jobs), found, lines)
-
-
-def _load(design: Design, group: Group) -> TrainingRows:
-    limits = group.checkpoints[0].settings
-    return load_rows(group.reference, design.data, group.rows, limits.dev_limit, limits.report_limit)
 
 
 def _as_checkpoint(design: Design, name: str) -> Checkpoint:
@@ -127,18 +127,19 @@ def _cost(checkpoint: PlannedCheckpoint, rows: TrainingRows, forward: float) -> 
     """Operations of all trials of a checkpoint, and seconds beside them."""
     settings, method = checkpoint.settings, checkpoint.variant.method.definition
     trials = {"shipped": len(method.learning_rates), "wide": len(method.learning_rates) + 2, "one": 1}[settings.grid]
-    steps = settings.steps(len(rows.train))
-    epochs = math.ceil(steps * settings.batch_size / len(rows.train))
+    trained = len(rows.train) * (2 if checkpoint.variant.defence.recipe else 1)  # each row once more, changed
+    steps = settings.steps(trained)
+    epochs = math.ceil(steps * settings.batch_size / trained)
+    plain_steps = steps * (FREELB_PASS * settings.adversarial.steps if settings.adversarial else 1)
     passes = PEFT_PASSES if method.is_peft else FULL_PASSES
-    texts = passes * steps * settings.batch_size + epochs * len(rows.selecting)
-    return trials * texts * forward, trials * (TRIAL_SECONDS + STEP_SECONDS * steps)
+    texts = passes * plain_steps * settings.batch_size + epochs * len(rows.selecting)
+    return trials * texts * forward, trials * (TRIAL_SECONDS + STEP_SECONDS * plain_steps)
 
 
 def _size(checkpoint: PlannedCheckpoint, parameters: float) -> float:
-    """Bytes of a checkpoint: a full one whole; an adapter's are few, once more where an epoch is matched."""
-    if checkpoint.is_full:
-        return FLOAT_BYTES * parameters + TOKENIZER_BYTES
-    return (2 if checkpoint.settings.match == "clean" else 1) * (TOKENIZER_BYTES + FLOAT_BYTES * parameters / 100)
+    """Bytes of a checkpoint: a full one whole; an adapter's are few. Once more where an epoch is matched."""
+    saved = parameters / 100 if checkpoint.is_peft else parameters
+    return (2 if checkpoint.settings.match == "clean" else 1) * (TOKENIZER_BYTES + FLOAT_BYTES * saved)
 
 
 def _stand_in(design: Design, group: Group, folder: Path) -> Path:
@@ -181,7 +182,7 @@ def _run_part(run: PlannedRun, draft: Draft, *, is_open: bool) -> Part:
     if not is_open:
         return Part(f"run {run.name}", 0, 0.0, 0.0, 0.0)
     estimate = Costing(draft).estimate()
-    arms = [each for each in run.group.checkpoints if run.matching is Matching.BEST or not each.is_full]
+    arms = [each for each in run.group.checkpoints if run.matching is Matching.BEST or not each.is_reference]
     share = len(arms) / 2
     outcomes = sum(len(draft.examples[cell.testset]) for cell in draft.plan.cells)
     seconds = START_SECONDS + share * (estimate.engine_seconds + estimate.fixed_seconds - START_SECONDS)
@@ -205,8 +206,11 @@ def _trends(design: Design, drafts: Mapping[str, Draft]) -> Iterator[str]:
     """The slopes over a rank, and over rows, that seeds of the assumed spread would show."""
     seeds = len(design.definition.seeds)
     n = max(len(examples) for draft in drafts.values() for examples in draft.examples.values())
-    doses = [each.parameters[key] for each in design.variants for key in SHORT if key in each.parameters]
-    for word, values in (("rank", doses), ("training rows", design.definition.rows)):
+    doses: dict[str, list[float]] = {}
+    for each in design.variants:
+        for key in SHORT.keys() & each.parameters.keys():
+            doses.setdefault(f"the {key} of {each.family}", []).append(each.parameters[key])
+    for word, values in (*doses.items(), ("training rows", design.definition.rows)):
         if len(set(values)) >= 3:
             slope = detectable_slope(values, seeds, n)
             yield (
@@ -235,6 +239,10 @@ def _assumptions(out: Path, design: Design) -> Iterator[str]:
         f"hours of training: {FULL_PASSES:g} forward passes a row for full fine-tuning, {PEFT_PASSES:g} for an "
         f"adapter, {STEP_SECONDS:g} s a step and {TRIAL_SECONDS:g} s a learning rate beside them; assumed"
     )
+    if any(each.defence.is_adversarial for each in design.variants):
+        yield f"a pass of FreeLB: {FREELB_PASS:g} of a plain step, so three take {3 * FREELB_PASS:.1f} steps; assumed"
+    if any(each.defence.recipe for each in design.variants):
+        yield "rows that a recipe adds: as many as it is given, the most there can be; assumed"
     if design.definition.match == "clean":
         yield "matched runs take over what the unmatched ones have of the same checkpoints"
     started = [run for run in design.runs if run_folder(out, run).is_dir()]

@@ -8,10 +8,9 @@ from enum import StrEnum
 from pathlib import Path
 
 from robustness.definitions.catalog import SUITES
-from robustness.definitions.studies import StudyFile
-from robustness.studies.design import Design, PlannedCheckpoint, PlannedRun, served
-from robustness.studies.digests import FileDigests, digest_of, digest_suite
-from robustness.training.methods import find_method
+from robustness.definitions.studies import StudyFile, StudyMethod
+from robustness.studies.design import Design, PlannedCheckpoint, PlannedRun, find_study_method, served
+from robustness.studies.digests import FileDigests, digest_of, digest_rewriting, digest_suite
 from robustness.versions import compared_versions, library_versions
 
 
@@ -87,7 +86,8 @@ def build_graph(design: Design, digests: FileDigests) -> Graph:
 def _training_id(checkpoint: PlannedCheckpoint, base: str, data: str) -> str:
     method = checkpoint.variant.method
     seed, rows, settings = checkpoint.seed, checkpoint.rows, asdict(checkpoint.settings)
-    return digest_of([base, data, method.name, method.digest, seed, rows, settings])
+    added = digest_rewriting(checkpoint.variant.defence)
+    return digest_of([base, data, method.name, method.digest, seed, rows, settings, *added])
 
 
 def _jobs_of(run: PlannedRun, needs: Sequence[str], content: str) -> Iterator[Job]:
@@ -103,9 +103,15 @@ def digest_protocol(file: StudyFile) -> str:
         DefinitionError: a name in it is unknown.
     """
     definition = file.definition
-    methods = [find_method(file.beside(each.method)).digest for each in definition.methods]
+    methods = [digest for each in definition.methods for digest in _method_digests(file, each)]
     suites = [digest_suite(SUITES.find(file.beside(name))) for name in definition.suites]
     return digest_of([definition.behaviour_digest(), methods, suites])
+
+
+def _method_digests(file: StudyFile, table: StudyMethod) -> Iterator[str]:
+    method, defence = find_study_method(file, table)
+    yield method.digest
+    yield from digest_rewriting(defence)
 
 
 def as_content(graph: Graph) -> dict[str, object]:

@@ -45,9 +45,9 @@ def choose_arms(group: Group, matching: Matching, out: Path, floor: float) -> li
         out: the study's folder.
         floor: the clean score of a constant answer; epochs at or below it match nothing.
     """
-    full = {each.seed: _best(each, out) for each in group.checkpoints if each.is_full}
+    full = {each.seed: _best(each, out) for each in group.checkpoints if each.is_reference}
     return [
-        full[each.seed] if each.is_full else _candidate(each, full[each.seed], matching, out, floor)
+        full[each.seed] if each.is_reference else _candidate(each, full[each.seed], matching, out, floor)
         for each in group.checkpoints
     ]
 
@@ -103,7 +103,7 @@ def keep_matched(arms: Sequence[Arm], out: Path) -> None:
             the same command trains it again.
     """
     for arm in arms:
-        if arm.checkpoint.is_full or arm.record is None or arm.refusal:
+        if arm.checkpoint.is_reference or arm.record is None or arm.refusal:
             continue
         top = checkpoint_folder(out, arm.checkpoint)
         if not arm.folder.is_dir():
@@ -133,12 +133,13 @@ def write_pairs_file(design: Design, group: Group, matching: Matching, arms: Seq
 
 
 def _entries(design: Design, group: Group, arms: Sequence[Arm], folder: Path) -> Iterator[PairEntry]:
-    full = {arm.checkpoint.seed: arm for arm in arms if arm.checkpoint.is_full}
+    full = {arm.checkpoint.seed: arm for arm in arms if arm.checkpoint.is_reference}
     for arm in arms:
-        if not arm.refusal and not arm.checkpoint.is_full:
-            names = {"full": full[arm.checkpoint.seed], "peft": arm}
+        if not arm.refusal and not arm.checkpoint.is_reference:
+            keys = ("full", "peft") if arm.checkpoint.is_peft else ("reference", "candidate")
+            names = dict(zip(keys, (full[arm.checkpoint.seed], arm), strict=True))
             yield _entry(design, group, arm.checkpoint.name, arm.checkpoint.seed, names, folder)
-    if all(arm.checkpoint.is_full for arm in arms):  # the noise floor: each seed against the next one
+    if all(arm.checkpoint.is_reference for arm in arms):  # the noise floor: each seed against the next one
         for first, second in pairwise(arm for arm in arms if not arm.refusal):
             name = f"{second.checkpoint.name}-against-seed{first.checkpoint.seed}"
             yield _entry(design, group, name, None, {"reference": first, "candidate": second}, folder)

@@ -14,8 +14,8 @@ from robustness.studies.conduct import Conduct
 from robustness.studies.design import Design, Group, Matching, PlannedRun
 from robustness.studies.graph import CHECKPOINTS, run_folder
 from robustness.studies.pairing import Arm, keep_matched, write_pairs_file
+from robustness.studies.rows import load_group
 from robustness.tasks.graders import grader_for
-from robustness.training.examples.loading import load_rows
 from robustness.victims.loading import place
 
 REPLACED = ".replaced"
@@ -67,6 +67,5 @@ def plan_run(design: Design, run: PlannedRun, out: Path, device: str) -> Plan:
 
 def find_floor(design: Design, group: Group) -> float:
     """Returns the score of the best constant answer on the rows that select a group's checkpoints."""
-    settings = group.checkpoints[0].settings
-    rows = load_rows(group.reference, design.data, group.rows, settings.dev_limit, settings.report_limit)
+    rows = load_group(design, group)
     return float(grader_for(rows.task).blind_answer(rows.selecting).points)

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from robustness.definitions.studies import FULL
 from robustness.runs.storage.disk import replace_durably
 from robustness.runs.storage.record import FILE_NAME as RUN_RECORD
 from robustness.runs.storage.record import read_record
@@ -21,6 +22,7 @@ RUNS = ("task", "rows", "matching", "suite", "folder")
 CHECKPOINT_COLUMNS = (
     *("checkpoint", "task", "method", "family", "parameters", "train_seed", "rows", "matching", "epoch"),
     *("trainable_parameters", "parameters_total", "trainable_share", "selecting_score", "status", "reason", "folder"),
+    *("contrast", "defence"),
 )
 Cells = Mapping[tuple[str, Matching], Sequence[Arm]]
 """The arms of each group, by its label and the matching."""
@@ -65,7 +67,7 @@ def write_checkpoints(design: Design, arms: Cells, reasons: Mapping[str, str], o
             rows += [
                 _checkpoint(group, matching, arm, reasons, refused, out)
                 for arm in found
-                if matching is Matching.BEST or not arm.checkpoint.is_full
+                if matching is Matching.BEST or not arm.checkpoint.is_reference
             ]
     _write(out / "checkpoints.csv", CHECKPOINT_COLUMNS, rows)
 
@@ -102,6 +104,8 @@ def _checkpoint(
         status,
         reason,
         arm.folder.relative_to(out).as_posix() if has_weights else "",
+        "" if arm.checkpoint.is_reference else f"{FULL}-vs-{'peft' if arm.checkpoint.is_peft else FULL}",
+        variant.defence.name,
     )
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from robustness.errors import RunError
-from robustness.studies.conduct import Conduct
+from robustness.recipes.assets.resources import Resources
+from robustness.recipes.augmenting import find_random_edits
+from robustness.studies.conduct import Conduct, Say
 from robustness.studies.design import Design, Group, PlannedCheckpoint
-from robustness.studies.graph import checkpoint_folder
+from robustness.studies.graph import CHECKPOINTS, checkpoint_folder
 from robustness.studies.journal import Ended, State
+from robustness.studies.rows import load_group
 from robustness.training.adaptation import Base
+from robustness.training.examples.augmentation import write_augmented
 from robustness.training.job import TrainingJob
 from robustness.training.jobs import Trained, find_device, make_checkpoints
 from robustness.training.making.workshop import Workshop
@@ -27,14 +31,33 @@ def train_checkpoints(
     """
     names = {each.name for each in wanted}
     chosen = [(group, each) for group in design.groups for each in group.checkpoints if each.name in names]
-    jobs = [_job(design, group, each, out) for group, each in chosen]
+    added = _add_rows(design, chosen, out, conduct.say)
+    jobs = [_job(design, group, each, out, added) for group, each in chosen]
     _remove_others(jobs, conduct.device)
     ends = make_checkpoints(jobs, conduct.execution, conduct.say, device=conduct.device)
     for (_, checkpoint), end in zip(chosen, ends, strict=True):
         yield checkpoint, _ended(end)
 
 
-def _job(design: Design, group: Group, checkpoint: PlannedCheckpoint, out: Path) -> TrainingJob:
+def _add_rows(
+    design: Design, chosen: Sequence[tuple[Group, PlannedCheckpoint]], out: Path, say: Say
+) -> dict[tuple[str, str], Path]:
+    """Writes the rows that recipes have changed; returns the files by the group's label and the recipe."""
+    files = {}
+    for group in design.groups:
+        recipes = {each.variant.defence.recipe for mine, each in chosen if mine is group} - {""}
+        if not recipes:
+            continue
+        rows = load_group(design, group)
+        for recipe in sorted(recipes):
+            edits = find_random_edits(recipe, Resources.of(design.data))
+            files[group.label, recipe] = write_augmented(rows, edits, out / CHECKPOINTS, say)
+    return files
+
+
+def _job(
+    design: Design, group: Group, checkpoint: PlannedCheckpoint, out: Path, added: Mapping[tuple[str, str], Path]
+) -> TrainingJob:
     return TrainingJob(
         testset=group.reference,
         base=Base(design.base, design.base_reference),
@@ -44,6 +67,7 @@ def _job(design: Design, group: Group, checkpoint: PlannedCheckpoint, out: Path)
         settings=checkpoint.settings,
         data=design.data,
         limit=group.rows,
+        augmented=added.get((group.label, checkpoint.variant.defence.recipe)),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import Trainer
 
-from robustness.training.regimes import FreeLb
+from robustness.training.defences import FreeLb
 from robustness.victims.lookup import embedding_module, shifted_lookup
 
 

@@ -12,8 +12,8 @@ from robustness.definitions.training_choices import Grid, Match, Protocol, Targe
 from robustness.errors import UsageError
 from robustness.options import TrainSettings
 from robustness.training.adapters import has_targets
+from robustness.training.defences import Defence, FreeLb, read_adversarial
 from robustness.training.methods import MethodDefinition, StudySettings
-from robustness.training.regimes import FreeLb, read_adversarial
 
 LONE_STEP = 4.0
 """Factor between the rates of a wide grid around a single rate."""
@@ -77,6 +77,14 @@ class TrainingSettings:
             adversarial=None if chosen.adversarial is None else read_adversarial(chosen.adversarial),
         )
         return made if chosen.epochs is None else replace(made, epochs=chosen.epochs)
+
+    def under(self, defence: Defence) -> Self:
+        """Returns the settings of a method with this defence: FreeLB's own where it is part of it, else none.
+
+        >>> TrainingSettings().under(Defence(is_adversarial=True)).adversarial.steps
+        3
+        """
+        return replace(self, adversarial=(self.adversarial or FreeLb()) if defence.is_adversarial else None)
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulation", "max_tokens", "max_steps", "dev_limit", "report_limit"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -17,6 +16,7 @@ from robustness.tasks.graders import grader_for
 from robustness.tasks.task import Task
 from robustness.training.adaptation import Base
 from robustness.training.adapters import PromptAdapter
+from robustness.training.defences import TrainedMethod, find_trained_method
 from robustness.training.examples.augmentation import Rewriting, write_augmented
 from robustness.training.examples.encoding import FORMS
 from robustness.training.examples.loading import load_rows
@@ -32,7 +32,6 @@ from robustness.training.pairing import AGAINST, Arm, Pairing, pair_arms, stored
 from robustness.training.protocol import TrainingSettings
 from robustness.training.quantised import refuse_quantised, refuse_unready
 from robustness.training.record import is_complete
-from robustness.training.regimes import FreeLb, TrainedMethod, find_trained_method
 from robustness.victims.files.checkpoint import ADAPTER_CONFIG, locate
 from robustness.workers.execution import Execution
 from robustness.workers.pool import check_workers
@@ -109,10 +108,10 @@ def train(
             method=each.method,
             seed=seed,
             folder=out / checkpoint_name(name, each.method, recipe, seed),
-            settings=replace(recipe, adversarial=recipe.adversarial or FreeLb() if each.is_adversarial else None),
+            settings=recipe.under(each.defence),
             data=data,
             limit=limit,
-            augmented=files.get(each.recipe),
+            augmented=files.get(each.defence.recipe),
         )
         for seed, each in product(seeds, trained)
     ]
@@ -144,7 +143,7 @@ def train(
 
 
 def _find_rewritings(methods: Sequence[TrainedMethod], find: Callable[[str], Rewriting] | None) -> list[Rewriting]:
-    recipes = dict.fromkeys(each.recipe for each in methods if each.recipe)
+    recipes = dict.fromkeys(each.defence.recipe for each in methods if each.defence.recipe)
     if recipes and find is None:
         raise UsageError(f"--method: nothing is known that changes rows by {', '.join(recipes)}")
     return [] if find is None else [find(recipe) for recipe in recipes]

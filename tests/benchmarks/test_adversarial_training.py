@@ -13,11 +13,11 @@ import torch
 
 from robustness.training import trainer
 from robustness.training.adaptation import Base
+from robustness.training.defences import FreeLb
 from robustness.training.examples.encoding import encode_rows
 from robustness.training.examples.loading import load_rows
 from robustness.training.methods import find_method
 from robustness.training.protocol import TrainingSettings
-from robustness.training.regimes import FreeLb
 from robustness.training.trainer import Trial
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1800)]

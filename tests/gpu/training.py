@@ -28,8 +28,8 @@ USUAL_SPREAD = 0.02
 def losses_fall(bench: Bench) -> Found:
     """Trains a base in full, with LoRA and with LoRA under FreeLB on sentences labelled by a word of theirs."""
     from robustness.training.adaptation import Base
+    from robustness.training.defences import find_trained_method
     from robustness.training.protocol import TrainingSettings
-    from robustness.training.regimes import FreeLb, find_trained_method
     from robustness.training.trainer import Trial, run_trial
 
     base = _write_base(bench)
@@ -38,7 +38,7 @@ def losses_fall(bench: Bench) -> Found:
     figures, details, seen = [], {}, {}
     for name, rate in RATES[bench.size.name].items():
         found = find_trained_method(name)
-        own = replace(settings, adversarial=FreeLb() if found.is_adversarial else None)
+        own = settings.under(found.defence)
         trial = Trial(found.method, rate, 0, own, bench.device)
         watched, seen[name] = _watched(rows)
         bench.peak_bytes()

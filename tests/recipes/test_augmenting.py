@@ -50,7 +50,7 @@ def test_function_words_stay_where_the_recipe_says_so() -> None:
 
 @pytest.mark.parametrize("name", ["pgd", "hotflip-vocabulary", "bae", "identity", "cascade", "stress-append"])
 def test_recipes_that_need_a_model_or_change_no_words_are_refused(name: str) -> None:
-    with pytest.raises(UsageError, match=f"--augment {name}: expected a recipe that changes words.*deepwordbug"):
+    with pytest.raises(UsageError, match=f"^{name}: expected a recipe that changes words.*deepwordbug"):
         find_random_edits(name, Resources.of())
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,10 @@ from robustness.definitions.studies import STUDIES, find_study
 from robustness.errors import CheckpointError, DefinitionError
 from robustness.studies.checking import check_design
 from robustness.studies.design import Design, resolve
+from robustness.studies.digests import FileDigests
+from robustness.studies.graph import Kind, build_graph
+from robustness.training.defences import Defence, FreeLb
+from robustness.training.methods import METHODS_FOLDER
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +56,53 @@ def test_a_rank_of_a_study_keeps_alpha(place: Path) -> None:
     assert [(each.rank, each.alpha) for each in adapters] == [(1, 16), (2, 16)]  # type: ignore[union-attr]
 
 
+def test_defences_stand_behind_the_parameters_and_make_families_of_their_own(place: Path) -> None:
+    methods = '["full", "lora", "lora+freelb", { method = "lora+freelb+deepwordbug", rank = [1, 2] }, "full+freelb"]'
+    design = _resolve(place, methods=methods)
+
+    found = {each.name: (each.family, each.defence) for each in design.variants}
+    both = Defence(is_adversarial=True, recipe="deepwordbug")
+    assert found == {
+        "full": ("full", Defence()),
+        "lora": ("lora", Defence()),
+        "lora+freelb": ("lora+freelb", Defence(is_adversarial=True)),
+        "lora-r1+deepwordbug+freelb": ("lora+deepwordbug+freelb", both),
+        "lora-r2+deepwordbug+freelb": ("lora+deepwordbug+freelb", both),
+        "full+freelb": ("full+freelb", Defence(is_adversarial=True)),
+    }
+    assert [each.name for each in design.checkpoints if each.is_reference] == ["tiny-full-seed0", "tiny-full-seed1"]
+    freelb = {each.variant.name: each.settings.adversarial for each in design.checkpoints}
+    assert {name for name, settings in freelb.items() if settings == FreeLb()} == set(found) - {"full", "lora"}
+
+
+def test_a_defence_follows_a_methods_file(place: Path) -> None:
+    shutil.copy(METHODS_FOLDER / "bitfit.toml", place / "mine.toml")
+
+    design = _resolve(place, methods='["full", "mine.toml+freelb"]')
+
+    assert [each.name for each in design.variants] == ["full", "mine+freelb"]
+
+
+def test_a_defence_is_part_of_the_protocol_and_leaves_plain_trainings_as_they_are(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def named(methods: str) -> tuple[str, dict[str, str]]:
+        graph = build_graph(_resolve(place, methods=methods), FileDigests(tmp_path))
+        return graph.protocol_digest, {job.name: job.id for job in graph.jobs if job.kind is Kind.TRAIN}
+
+    plain, ids = named('["full", "lora"]')
+    both, all_ids = named('["full", "lora", "lora+freelb", "lora+deepwordbug"]')
+
+    assert plain != both
+    assert {name: key for name, key in all_ids.items() if "+" not in name} == ids
+    assert len(set(all_ids.values())) == 8
+    monkeypatch.setattr("robustness.studies.digests.digest_recipe", lambda _entry: "another recipe")
+    other, other_ids = named('["full", "lora", "lora+freelb", "lora+deepwordbug"]')
+    assert other != both
+    changed = {name for name, key in other_ids.items() if key != all_ids[name]}
+    assert changed == {"tiny-lora+deepwordbug-seed0", "tiny-lora+deepwordbug-seed1"}
+
+
 def test_lists_of_rows_give_groups_of_their_own(place: Path) -> None:
     design = _resolve(place, more="rows = [16, 32]")
 
@@ -71,6 +123,21 @@ def test_lists_of_rows_give_groups_of_their_own(place: Path) -> None:
         ({"methods": '["full", { method = "lora", rank = [] }]'}, "F [methods.#2]: key 'rank': a list without"),
         ({"methods": '["full", "loro"]'}, "F: key 'methods': unknown method 'loro'; did you mean 'lora'?"),
         ({"methods": '["lora"]'}, "F: key 'methods': 'full' is missing"),
+        ({"methods": '["full+freelb", "lora"]'}, "F: key 'methods': 'full' is missing"),
+        (
+            {"methods": '["full", "lora+"]'},
+            "F: key 'methods': lora+: expected a method, then at most one recipe and freelb",
+        ),
+        ({"methods": '["full", "loro+freelb"]'}, "F: key 'methods': unknown method 'loro'; did you mean 'lora'?"),
+        (
+            {"methods": '["full", "lora+deepwordbugs"]'},
+            "F: key 'methods': unknown attack 'deepwordbugs'; did you mean",
+        ),
+        ({"methods": '["full", "lora+pgd"]'}, "F: key 'methods': pgd: expected a recipe that changes words by rule"),
+        (
+            {"methods": '["full", "lora+freelb", { method = "lora+freelb", rank = 8 }]'},
+            "F: key 'methods': 'lora+freelb' and 'lora-r8+freelb' are one method, trained twice",
+        ),
         ({"methods": '["full", "lora", "lora"]'}, "F: key 'methods': 'lora' is given twice"),
         (
             {"methods": '["full", "lora", { method = "lora", rank = 8 }]'},

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -11,9 +12,10 @@ from studies.conftest import Desk
 from robustness.definitions.studies import find_study
 from robustness.runs.planning.estimate import Rate
 from robustness.studies.design import resolve
-from robustness.studies.foresight import FULL_PASSES, detectable_slope, forecast
+from robustness.studies.foresight import FULL_PASSES, Forecast, detectable_slope, forecast
 
 RATE = Rate(1e9, "given")
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 
 
 def test_a_forecast_names_each_part_and_writes_nothing(tmp_path: Path) -> None:
@@ -29,7 +31,7 @@ def test_a_forecast_names_each_part_and_writes_nothing(tmp_path: Path) -> None:
     assert found.done == 0 and found.jobs == 15
     assert all(part.hours(RATE.flops) > 0 for part in found.parts)
     assert found.parts[2].flops == pytest.approx(found.parts[1].flops * 6 / 8)  # the two full arms are carried over
-    assert any("a trend over rank: about" in line for line in found.lines)
+    assert any("a trend over the rank of lora: about" in line for line in found.lines)
     assert any("here 2" in line for line in found.lines)
     assert not (tmp_path / "out").exists()
 
@@ -45,6 +47,49 @@ def test_full_fine_tuning_alone_costs_three_passes_of_its_rows(tmp_path: Path) -
     other = forecast(resolve(find_study(str(longer)), None), tmp_path / "out", "cpu", RATE).parts[0]
     assert other.flops / part.flops == pytest.approx(2)
     assert part.flops % rows == pytest.approx(0, abs=1e-6 * part.flops)
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_freelb_costs_what_was_measured(method: str, tmp_path: Path) -> None:
+    """The time of three passes over that of one, scoring apart, as the benchmark has it; within a tenth."""
+    measured = json.loads((RESULTS / "adversarial_training.json").read_text())["figures"][
+        f"{method}_freelb_over_plain"
+    ]
+
+    def flops(methods: str) -> float:
+        file = write_study(tmp_path, methods=methods, seeds="[0, 1]")
+        return forecast(resolve(find_study(str(file)), None), tmp_path / "out", "cpu", RATE).parts[0].flops
+
+    full = flops('["full"]')
+    per_text = full / (2 * (FULL_PASSES * 2 * 64 + 2 * 40))
+    scored = 2 * 2 * 40 * per_text
+    plain = full if method == "full" else flops('["full", "lora"]') - full
+    defended = flops(f'["full", "{method}+freelb"]') - full
+    assert (defended - scored) / (plain - scored) == pytest.approx(measured, rel=0.1)
+
+
+def test_rows_that_a_recipe_adds_are_counted_once_each(tmp_path: Path) -> None:
+    def forecast_of(methods: str, epochs: int) -> Forecast:
+        file = write_study(tmp_path, methods=methods, epochs=epochs)
+        return forecast(resolve(find_study(str(file)), None), tmp_path / "out", "cpu", RATE)
+
+    full = forecast_of('["full"]', 2).parts[0].flops
+    per_text = full / (2 * (FULL_PASSES * 2 * 64 + 2 * 40))
+    found = forecast_of('["full", "full+deepwordbug"]', 2)
+
+    # Twice the rows in each of two epochs, and the same scoring.
+    assert found.parts[0].flops - full == pytest.approx(per_text * 2 * (FULL_PASSES * 2 * 128 + 2 * 40))
+    assert any("rows that a recipe adds" in line for line in found.lines)
+
+
+def test_trends_of_a_forecast_are_of_one_family(tmp_path: Path) -> None:
+    methods = '["full", { method = "lora", rank = [1, 2] }, { method = "lora+freelb", rank = [1, 2, 4] }]'
+    file = write_study(tmp_path, methods=methods)
+
+    found = forecast(resolve(find_study(str(file)), None), tmp_path / "out", "cpu", RATE)
+
+    (line,) = (line for line in found.lines if line.startswith("a trend over"))
+    assert "the rank of lora+freelb" in line and "over 3 values" in line
 
 
 def test_a_finished_study_costs_nothing_more(finished_once: Desk) -> None:

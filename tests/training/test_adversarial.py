@@ -20,7 +20,7 @@ from transformers import (
 
 from robustness.errors import CheckpointError
 from robustness.training.adversarial import FreeLbTrainer, ascend, draw_start
-from robustness.training.regimes import FreeLb
+from robustness.training.defences import FreeLb
 from robustness.training.trainer import MIXED_PRECISION
 
 SETTINGS = FreeLb(steps=3, step_size=0.3, radius=0.5, initial=0.4)

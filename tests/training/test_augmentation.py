@@ -87,7 +87,7 @@ def test_an_answer_moves_with_the_words_before_it(tmp_path: Path) -> None:
 
 
 def test_a_recipe_that_changes_no_row_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="--augment shout: it can change none of the 1 training rows"):
+    with pytest.raises(DataError, match="recipe shout: it can change none of the 1 training rows"):
         _said([], _rows("it drags"), tmp_path)
 
 

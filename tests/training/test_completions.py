@@ -17,6 +17,7 @@ from robustness.errors import CheckpointError, DataError, DefinitionError, RunEr
 from robustness.tasks.answer_scores import score_answer
 from robustness.training import jobs
 from robustness.training.adaptation import Base
+from robustness.training.defences import FreeLb
 from robustness.training.examples import completions
 from robustness.training.examples.encoding import encode_rows
 from robustness.training.examples.loading import load_rows
@@ -24,7 +25,6 @@ from robustness.training.examples.rows import EncodedRows
 from robustness.training.making import checkpoints, workshop
 from robustness.training.methods import find_method, method_names
 from robustness.training.protocol import TrainingSettings
-from robustness.training.regimes import FreeLb
 from robustness.training.trainer import Trial, TrialResult, run_trial, score_reporting
 from robustness.training.training import train
 from robustness.victims.files.tokenizers import read_tokenizer

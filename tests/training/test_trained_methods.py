@@ -16,8 +16,8 @@ from robustness.definitions.pairs import read_pairs
 from robustness.errors import CheckpointError, UsageError
 from robustness.recipes.assets.resources import Resources
 from robustness.recipes.augmenting import find_random_edits
+from robustness.training.defences import FreeLb
 from robustness.training.methods import METHODS_FOLDER
-from robustness.training.regimes import FreeLb
 from robustness.training.training import train
 from robustness.victims.files.checkpoint import read_checkpoint
 from robustness.victims.files.identity import identify_method
@@ -47,7 +47,7 @@ def _record(folder: Path) -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def made(testset: str, tiny_base: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("regimes")
+    out = tmp_path_factory.mktemp("defences")
     return _train(testset, tiny_base, data, out, "full", "lora", "lora+freelb", "lora+deepwordbug")
 
 

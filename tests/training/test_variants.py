@@ -7,7 +7,7 @@ import pytest
 
 from robustness.errors import DefinitionError
 from robustness.training.methods import find_method
-from robustness.training.methods.variants import find_variant, name_variant, refuse_alike, vary
+from robustness.training.methods.variants import find_variant, name_variant, vary
 from robustness.training.protocol import TrainingSettings
 from robustness.training.training import train
 
@@ -50,11 +50,6 @@ def test_a_wrong_variant_is_refused_by_its_key(reference: str, said: str) -> Non
         find_variant(reference)
 
     assert said in str(caught.value)
-
-
-def test_one_method_under_two_names_is_refused() -> None:
-    with pytest.raises(DefinitionError, match="'lora' and 'lora-r8' are one method, trained twice"):
-        refuse_alike([find_variant("lora"), find_variant("lora:rank=8")], "here")
 
 
 def test_a_variant_is_trained_under_its_name(tiny_base: Path, data: Path, testset: str, tmp_path: Path) -> None:

@@ -18,17 +18,17 @@ from robustness.reports.studies.scores import POOLED, StudyScores
 from robustness.reports.studies.topics import Topic
 from robustness.reports.studies.trends import Dose, DoseTrend
 from robustness.reports.summaries.wording import join_words, points, signed, span
-from robustness.stats import Interval, Reason, Trend, Verdict
+from robustness.stats import CANDIDATE_FRAGILE, REFERENCE_FRAGILE, Interval, Reason, Trend, Verdict
 from robustness.stats.doses.trends import MIN_DOSES, MIN_SEEDS
 
 MOST_NAMED = 6
 """Methods that a sentence names."""
 WORDS = {
-    Verdict.PEFT_MORE_FRAGILE: "more fragile than full fine-tuning",
-    Verdict.FULL_MORE_FRAGILE: "less fragile than full fine-tuning",
-    Verdict.LESS_ACCURATE: "different in clean accuracy, which explains the difference under attack",
-    Verdict.EQUIVALENT: "equivalent to full fine-tuning within 2 points",
-    Verdict.INCONCLUSIVE: "not distinguished from full fine-tuning",
+    "more fragile than full fine-tuning": CANDIDATE_FRAGILE,
+    "less fragile than full fine-tuning": REFERENCE_FRAGILE,
+    "different in clean accuracy, which explains the difference under attack": {Verdict.LESS_ACCURATE},
+    "equivalent to full fine-tuning within 2 points": {Verdict.EQUIVALENT},
+    "not distinguished from full fine-tuning": {Verdict.INCONCLUSIVE},
 }
 MEASURES = {
     Measure.ROBUST: "robust accuracy",
@@ -89,7 +89,7 @@ def _on_methods(found: Findings) -> Iterator[str]:
         if rows.empty:
             continue
         unjudged = rows["reason"] == Reason.TWO_SEEDS
-        groups = [(rows[~unjudged & (rows["verdict"] == verdict)], words) for verdict, words in WORDS.items()]
+        groups = [(rows[~unjudged & rows["verdict"].isin(verdicts)], words) for words, verdicts in WORDS.items()]
         groups.append((rows[unjudged], "without a verdict, which needs a third training seed"))
         parts = [f"{_named(mine)} {'is' if len(mine) == 1 else 'are'} {words}" for mine, words in groups if len(mine)]
         if (rows["n_seeds"] == 1).all():

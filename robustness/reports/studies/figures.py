@@ -22,7 +22,7 @@ from robustness.reports.studies.trends import Dose, DoseTrend
 from robustness.reports.summaries.wording import signed, span
 from robustness.reports.visible import visible
 from robustness.runs.cells import NO_ATTACK, WORST_CASE
-from robustness.stats import Verdict
+from robustness.stats import CANDIDATE_FRAGILE, REFERENCE_FRAGILE, Verdict
 
 WIDTH, HEIGHT = 4.9, 3.1
 """Inches: a telephone's width, and a third of a screen's."""
@@ -222,8 +222,8 @@ def draw_differences(rows: pd.DataFrame, name: str) -> Panel:
 
 
 _COLOURS = {
-    Verdict.PEFT_MORE_FRAGILE: PEFT,
-    Verdict.FULL_MORE_FRAGILE: FULL,
+    **dict.fromkeys(CANDIDATE_FRAGILE, PEFT),
+    **dict.fromkeys(REFERENCE_FRAGILE, FULL),
     Verdict.EQUIVALENT: SAME,
 }
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from robustness.errors import RunError
-from robustness.reports.comparisons.methods import FULL
+from robustness.reports.comparisons.methods import FULL, HEADLINE
 from robustness.runs.storage.record import RunRecord, read_record
 from robustness.spreadsheets import restore
 
@@ -38,7 +38,7 @@ class StudyCheckpoint:
     method: str
     """With its parameters, such as lora-r8."""
     family: str
-    """The method's file, such as lora."""
+    """The method's file, with what was added to its training: lora, or lora+freelb."""
     parameters: str
     """The values that the study varied, as JSON."""
     train_seed: int
@@ -53,11 +53,25 @@ class StudyCheckpoint:
     """`trained`, `failed` or `refused`."""
     reason: str
     folder: str
+    contrast: str = HEADLINE
+    """With plain full fine-tuning, as in pairs.csv; of that itself, nothing."""
+    defence: str = ""
+    """What was added to its training, such as freelb."""
 
     @property
     def is_full(self) -> bool:
-        """Whether every weight was trained."""
+        """Whether it is plain full fine-tuning, with which all others are compared."""
         return self.family == FULL
+
+    @property
+    def is_peft(self) -> bool:
+        """Whether an adapter was trained."""
+        return not self.is_full and self.contrast == HEADLINE
+
+    @property
+    def is_plain_peft(self) -> bool:
+        """Whether an adapter was trained, with nothing added to its training."""
+        return self.is_peft and not self.defence
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +173,8 @@ def _checkpoint(row: Mapping[str, str]) -> StudyCheckpoint:
         status=row["status"],
         reason=row["reason"],
         folder=row["folder"],
+        contrast=row.get("contrast", HEADLINE),  # studies of before these columns had nothing else
+        defence=row.get("defence", ""),
     )
 
 

@@ -16,7 +16,7 @@ from robustness.reports.studies.scores import POOLED
 from robustness.reports.summaries.wording import signed, widen
 from robustness.reports.tables.export import escape_latex, escape_markdown, pipe_table
 from robustness.runs.cells import NO_ATTACK, WORST_CASE
-from robustness.stats import Verdict
+from robustness.stats import CANDIDATE_FRAGILE, REFERENCE_FRAGILE, Verdict
 
 
 class Layout(StrEnum):
@@ -35,8 +35,8 @@ ELEVEN = (
     *("advsquad-addsent", "advsquad-addany", "advsquad-addanyextend", "advsquad-addansctx", "advsquad-addnegans"),
 )
 MARKS = {
-    Verdict.PEFT_MORE_FRAGILE: ("\u25b6", r"$\triangleright$"),
-    Verdict.FULL_MORE_FRAGILE: ("\u25c0", r"$\triangleleft$"),
+    **dict.fromkeys(CANDIDATE_FRAGILE, ("\u25b6", r"$\triangleright$")),
+    **dict.fromkeys(REFERENCE_FRAGILE, ("\u25c0", r"$\triangleleft$")),
     Verdict.LESS_ACCURATE: ("\u25c6", r"$\diamond$"),
     Verdict.EQUIVALENT: ("\u25a0", "$=$"),
     Verdict.INCONCLUSIVE: ("\u25cb", r"$\circ$"),

@@ -55,7 +55,7 @@ def correlate_properties(study: Study, scores: StudyScores) -> list[PropertyCorr
             continue
         robust = dict(zip(cell.arms, cell.robust.mean(axis=1).tolist(), strict=True))
         for name, kind, values in _read_properties(study, block):
-            arms = [arm for arm in values if arm in robust and not arm.is_full]
+            arms = [arm for arm in values if arm in robust and arm.is_peft]
             if len(arms) >= FEWEST:
                 found.append(_correlate(block, name, kind, [values[arm] for arm in arms], arms, robust))
     return found

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from robustness.reports.comparisons.methods import HEADLINE, fragile_verdicts
+from robustness.reports.comparisons.methods import fragile_verdicts
 from robustness.reports.comparisons.seeds import MIN_SEEDS
 from robustness.reports.studies.columns import StudyTable, arrange_study
 from robustness.reports.studies.differences import MethodDifference, compare_with_full, noise_floor
@@ -92,6 +92,8 @@ class _Entry:
     row: Row
     compared: MethodDifference | None
     """With full fine-tuning; None of full itself, and where no full checkpoint has its seeds."""
+    contrast: str
+    """With full fine-tuning."""
 
     @property
     def is_adjusted(self) -> bool:
@@ -107,7 +109,7 @@ def _method_entries(
         if not present or not cell.n:
             continue
         compared = None if arms[0].is_full else compare_with_full(cell, full, present)
-        yield _Entry(cell, _values(cell, present, full), compared)
+        yield _Entry(cell, _values(cell, present, full), compared, arms[0].contrast)
 
 
 def _values(cell: Scores, arms: Sequence[StudyCheckpoint], full: Sequence[StudyCheckpoint]) -> Row:
@@ -148,20 +150,20 @@ def _judged(entries: Sequence[_Entry]) -> list[Row]:
         in_tests = not each.cell.is_control
         rows.append(
             each.row
-            | _difference(each.cell, each.compared, counted)
+            | _difference(each.cell, each.compared, counted, each.contrast)
             | {"p_adjusted": counted if in_tests else math.nan}
         )
     return rows
 
 
-def _difference(cell: Scores, compared: MethodDifference, p_value: float) -> Row:
+def _difference(cell: Scores, compared: MethodDifference, p_value: float, contrast: str) -> Row:
     interval, n_seeds = compared.estimate.interval(), len(compared.seeds)
     withheld = Reason.TWO_SEEDS if 1 < n_seeds < MIN_SEEDS else None
     if cell.n_left_out > MOST_LEFT_OUT * (cell.n + cell.n_left_out):
         withheld = Reason.LEFT_OUT
     is_clean = cell.is_control and cell.attack == NO_ATTACK
     judged = judge(compared.evidence(p_value, is_clean=is_clean), margin=MARGIN, alpha=ALPHA)
-    words = dict(zip(fragile_verdicts(""), fragile_verdicts(HEADLINE), strict=True))
+    words = dict(zip(fragile_verdicts(""), fragile_verdicts(contrast), strict=True))
     return {
         "n_seeds": n_seeds,
         "difference": compared.estimate.difference,

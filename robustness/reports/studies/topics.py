@@ -68,8 +68,9 @@ Judge = Callable[[Interval, _Raw], Status]
 def judge_topics(scores: StudyScores, trends: Sequence[DoseTrend], measured: Sequence[Measured]) -> tuple[Topic, ...]:
     """Returns the five topics in the paper's order.
 
-    Intervals of a topic hold together: with k of them, each is at level 1 - .05 / k. They are of pooled robust
-    accuracy unless said, from at least three training seeds.
+    They are claims on PEFT as it is, so methods with a defence added to their training do not count. Intervals of a
+    topic hold together: with k of them, each is at level 1 - .05 / k. They are of pooled robust accuracy unless said,
+    from at least three training seeds.
     """
     blocks = [block for block in scores.blocks if block.matching is Matching.BEST]
     return (
@@ -148,7 +149,7 @@ def _data(blocks: Sequence[Block], measured: Sequence[Measured]) -> Topic:
             each for each in measured if (each.task, each.testset, each.measure) == (task, POOLED, Measure.ROBUST)
         ]
         arms = [arm for block in blocks if block.task == task for arm in block.arms]
-        for method, mine in method_arms([arm for arm in arms if not arm.is_full]).items():
+        for method, mine in method_arms([arm for arm in arms if arm.is_plain_peft]).items():
             found = _gap_over_rows(pooled[0], [arm for arm in arms if arm.is_full], mine) if pooled else None
             if found is not None:
                 raw.append(replace(found, about=f"{task}, {method}"))
@@ -219,7 +220,7 @@ def _differences(scores: StudyScores, blocks: Sequence[Block]) -> list[tuple[str
         cell = next((each for each in scores.of(block) if each.testset == POOLED), None)
         full = [arm for arm in block.arms if arm.is_full]
         for method, arms in method_arms(block.arms).items() if cell is not None else ():
-            if cell is not None and not arms[0].is_full:
+            if cell is not None and arms[0].is_plain_peft:
                 compared = compare_with_full(cell, full, [arm for arm in arms if arm in cell.arms])
                 if compared is not None and len(compared.seeds) >= MIN_SEEDS:
                     rows = f", {block.rows:,.0f} rows" if len({each.rows for each in blocks}) > 1 else ""
@@ -231,8 +232,9 @@ def _primary(trends: Sequence[DoseTrend]) -> Iterator[DoseTrend]:
     """Pooled robust accuracy over parameters, at each method's best epoch, where values are off floor and ceiling."""
     for each in trends:
         is_asked = each.series.dose is Dose.PARAMETERS and each.series.matching is Matching.BEST
+        is_plain = all(arm.is_plain_peft for arm in each.series.arms)
         is_pooled = each.measured.is_pooled and each.measured.measure is Measure.ROBUST
-        if is_asked and is_pooled and each.slope.estimate.parts and each.edge is None:
+        if is_asked and is_plain and is_pooled and each.slope.estimate.parts and each.edge is None:
             yield each
 
 

@@ -51,7 +51,7 @@ def write_augmented(rows: TrainingRows, rewriting: Rewriting, folder: Path, say:
         return path
     lines = [json.dumps(line) for line in _changed_rows(rows, rewriting)]
     if not lines:
-        raise DataError(f"--augment {rewriting.name}: it can change none of the {len(rows.train)} training rows")
+        raise DataError(f"recipe {rewriting.name}: it can change none of the {len(rows.train)} training rows")
     say(f"{rewriting.name}: {len(lines)} of {len(rows.train)} training rows changed, in {path.name}")
     folder.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".part")

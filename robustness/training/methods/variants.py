@@ -96,16 +96,3 @@ def _read(value: str) -> object:
         return json.loads(value)
     except ValueError:
         return value
-
-
-def refuse_alike(methods: Sequence[Entry[MethodDefinition]], where: str) -> None:
-    """Raises DefinitionError if two methods have one name, or train alike under two."""
-    names: dict[str, Entry[MethodDefinition]] = {}
-    digests: dict[str, str] = {}
-    for method in methods:
-        if method.name in names:
-            raise DefinitionError(f"{where}: {method.name!r} is given twice; remove one")
-        names[method.name] = method
-        other = digests.setdefault(method.digest, method.name)
-        if other != method.name:
-            raise DefinitionError(f"{where}: {other!r} and {method.name!r} are one method, trained twice; remove one")

@@ -6,17 +6,24 @@ from pathlib import Path
 import pytest
 
 from robustness.errors import DefinitionError, UsageError
+from robustness.training.defences import (
+    Defence,
+    FreeLb,
+    add_to_each,
+    find_trained_method,
+    read_adversarial,
+    refuse_alike,
+)
 from robustness.training.methods import METHODS_FOLDER
-from robustness.training.regimes import FreeLb, add_to_each, find_trained_method, read_adversarial
 
 
 def test_a_name_says_what_is_added_and_keeps_the_definition() -> None:
     found, plain = find_trained_method("lora+freelb+deepwordbug"), find_trained_method("lora")
 
     assert (found.method.name, found.plain) == ("lora+deepwordbug+freelb", "lora")
-    assert (found.is_adversarial, found.recipe) == (True, "deepwordbug")
+    assert found.defence == Defence(is_adversarial=True, recipe="deepwordbug")
     assert found.method.digest == plain.method.digest
-    assert (plain.method.name, plain.is_adversarial, plain.recipe) == ("lora", False, "")
+    assert (plain.method.name, plain.defence) == ("lora", Defence())
 
 
 def test_a_methods_file_may_have_a_plus_in_its_path(tmp_path: Path) -> None:
@@ -39,6 +46,18 @@ def test_what_is_added_twice_or_empty_is_refused(reference: str) -> None:
 def test_an_unknown_method_before_a_plus_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(DefinitionError, match="did you mean 'lora'"):
         find_trained_method("lorra+freelb")
+
+
+@pytest.mark.parametrize("added", ["", "+freelb", "+deepwordbug"])
+def test_one_method_under_two_names_is_refused(added: str) -> None:
+    twice = [find_trained_method(f"lora{added}"), find_trained_method(f"lora:rank=8{added}")]
+
+    with pytest.raises(DefinitionError, match="'lora.*' and 'lora-r8.*' are one method, trained twice"):
+        refuse_alike(twice, "here")
+
+
+def test_a_defence_makes_another_method() -> None:
+    refuse_alike([find_trained_method(f"lora{added}") for added in ("", "+freelb", "+deepwordbug", "+checklist")], "")
 
 
 def test_each_method_has_a_twin_for_each_addition() -> None:

@@ -9,7 +9,7 @@ from math import isfinite
 
 from robustness.definitions.catalog import Entry
 from robustness.definitions.naming import nearest
-from robustness.errors import UsageError
+from robustness.errors import DefinitionError, UsageError
 from robustness.training.methods import MethodDefinition
 from robustness.training.methods.variants import find_variant
 
@@ -71,6 +71,25 @@ def read_adversarial(words: str) -> FreeLb:
 
 
 @dataclass(frozen=True, slots=True)
+class Defence:
+    """What is added to a method's training; a plain method has none of it."""
+
+    is_adversarial: bool = False
+    """Trained by FreeLB."""
+    recipe: str = ""
+    """The recipe that has changed further rows; empty: there are none."""
+
+    @property
+    def name(self) -> str:
+        """As it stands behind a method's name; empty for none.
+
+        >>> Defence(is_adversarial=True, recipe="deepwordbug").name
+        'deepwordbug+freelb'
+        """
+        return "+".join([*([self.recipe] if self.recipe else []), *([FREELB] if self.is_adversarial else [])])
+
+
+@dataclass(frozen=True, slots=True)
 class TrainedMethod:
     """A method with what is added to its training."""
 
@@ -78,35 +97,68 @@ class TrainedMethod:
     """Under its full name in folders and tables, such as lora+freelb."""
     plain: str
     """The method's own name."""
-    is_adversarial: bool = False
-    """Trained by FreeLB."""
-    recipe: str = ""
-    """The recipe that has changed further rows; empty: there are none."""
+    defence: Defence = Defence()
+
+
+def split_defence(reference: str, where: str) -> tuple[str, Defence]:
+    """Returns the method or file that a reference begins with, and the defence that follows.
+
+    >>> split_defence("lora+freelb", "--method lora+freelb")
+    ('lora', Defence(is_adversarial=True, recipe=''))
+
+    Args:
+        reference: such as lora, lora+deepwordbug or mine.toml+freelb.
+        where: the option or key that gives it, in the message.
+
+    Raises:
+        UsageError: something is added twice, or nothing after a plus.
+    """
+    split = NAME.fullmatch(reference)
+    plain, added = split.groups() if split else (reference, "")
+    parts = added.split("+")[1:]
+    recipes = [part for part in parts if part != FREELB]
+    if len(recipes) > 1 or parts.count(FREELB) > 1 or "" in parts:
+        raise UsageError(
+            f"{where}: expected a method, then at most one recipe and {FREELB}, such as "
+            f"lora+{FREELB} or lora+deepwordbug+{FREELB}"
+        )
+    return plain, Defence(FREELB in parts, "".join(recipes))
+
+
+def defend(method: Entry[MethodDefinition], defence: Defence) -> TrainedMethod:
+    """Returns a method with a defence, under the name of both.
+
+    >>> from robustness.training.methods.variants import find_variant
+    >>> defend(find_variant("lora:rank=4"), Defence(is_adversarial=True)).method.name
+    'lora-r4+freelb'
+    """
+    name = f"{method.name}+{defence.name}" if defence.name else method.name
+    return TrainedMethod(replace(method, name=name), method.name, defence)
 
 
 def find_trained_method(reference: str) -> TrainedMethod:
-    """Returns the method of a name such as lora+freelb, lora+deepwordbug or mine.toml+deepwordbug+freelb.
-
-    >>> found = find_trained_method("lora+freelb")
-    >>> found.method.name, found.plain, found.is_adversarial
-    ('lora+freelb', 'lora', True)
+    """Returns the method of a name such as lora+freelb, lora:rank=4+deepwordbug or mine.toml+deepwordbug+freelb.
 
     Raises:
         DefinitionError: no such method, or a malformed file.
         UsageError: something is added twice, or nothing after a plus.
     """
-    split = NAME.fullmatch(reference)
-    plain, added = split.groups() if split else (reference, "")
-    entry = find_variant(plain)
-    parts = added.split("+")[1:]
-    recipes = [part for part in parts if part != FREELB]
-    if len(recipes) > 1 or parts.count(FREELB) > 1 or "" in parts:
-        raise UsageError(
-            f"--method {reference}: expected a method, then at most one recipe and {FREELB}, such as "
-            f"lora+{FREELB} or lora+deepwordbug+{FREELB}"
-        )
-    name = "+".join([entry.name, *recipes, *([FREELB] if FREELB in parts else [])])
-    return TrainedMethod(replace(entry, name=name), entry.name, FREELB in parts, "".join(recipes))
+    plain, defence = split_defence(reference, f"--method {reference}")
+    return defend(find_variant(plain), defence)
+
+
+def refuse_alike(methods: Sequence[TrainedMethod], where: str) -> None:
+    """Raises DefinitionError if two methods have one name, or train alike under two."""
+    names: set[str] = set()
+    trained: dict[tuple[str, Defence], str] = {}
+    for each in methods:
+        name = each.method.name
+        if name in names:
+            raise DefinitionError(f"{where}: {name!r} is given twice; remove one")
+        names.add(name)
+        other = trained.setdefault((each.method.digest, each.defence), name)
+        if other != name:
+            raise DefinitionError(f"{where}: {other!r} and {name!r} are one method, trained twice; remove one")
 
 
 def add_to_each(methods: Sequence[str], *, adversarial: bool, recipe: str | None) -> list[str]:
