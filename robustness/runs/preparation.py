@@ -319,6 +319,7 @@ def _checkpoint_record(prepared: Prepared, name: str, facts: CheckpointFacts) ->
         method_digest=method.digest,
         settings=method.settings,
         trainable_parameters=method.trainable_parameters if counted is None else counted,
+        parameters=facts.parameters,
         changed="" if change is None else change.words,
         noise_floor=None if facts.noise is None else facts.noise.share,
         n_noise=0 if facts.noise is None else facts.noise.n,

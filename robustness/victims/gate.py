@@ -19,6 +19,7 @@ from robustness.victims.batches import recover_memory
 from robustness.victims.files.bases import check_base, check_precision
 from robustness.victims.files.changes import BASE, LINEAR_PROBE, UNRELATED, Change, read_change
 from robustness.victims.files.checkpoint import Checkpoint
+from robustness.victims.files.quantised import count_numbers
 from robustness.victims.heads.head import Head
 from robustness.victims.heads.kinds import head_remedy, looks_back
 from robustness.victims.heads.labels import Scores
@@ -66,6 +67,8 @@ class CheckpointFacts:
     majority_share: float
     """Accuracy of the most frequent label on the same examples; or F1 of the whole paragraph."""
     n_clean: int
+    parameters: int
+    """All of the model's, with head and adapter."""
     architecture: str
     tokenizer_digest: str
     failures: tuple[str, ...]
@@ -121,6 +124,7 @@ def _inspect(
     loaded: LoadedCheckpoint, placement: Placement, clean: Sequence[Example], *, quantised: bool
 ) -> CheckpointFacts:
     checkpoint = loaded.checkpoint
+    parameters = sum(map(count_numbers, loaded.unmerged.parameters()))  # before the adapter is merged
     victim, merge_difference, failures = _probe(loaded, placement, [each.texts for each in clean[:PROBES]])
     try:
         points = _clean_points(victim, clean)
@@ -161,6 +165,7 @@ def _inspect(
         clean_accuracy=accuracy,
         majority_share=blind.points,
         n_clean=len(clean),
+        parameters=parameters,
         architecture=_architecture(victim.model),
         tokenizer_digest=_tokenizer_digest(victim),
         failures=tuple(failures),

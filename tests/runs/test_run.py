@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from peft import PeftModel
 from safetensors.torch import load_file
+from transformers import BertForSequenceClassification
 
 import robustness
 from robustness import RunSettings, api
@@ -90,6 +92,18 @@ def test_the_record_and_the_tables_identify_the_methods(finished: Any, tiny: Any
     pairs = finished.tables[Table.PAIRS]
     assert set(pairs["method_digest"]) == {lora["method_digest"]}
     assert set(pairs["trainable_parameters"]) == {lora["trainable_parameters"]}
+
+
+def test_the_share_of_trained_parameters_is_of_the_whole_model(finished: Any, tiny: Any) -> None:
+    """Of the model with its adapter as peft loads it; a full checkpoint is trained whole."""
+    base = BertForSequenceClassification.from_pretrained(tiny.base, num_labels=2)
+    whole = sum(each.numel() for each in PeftModel.from_pretrained(base, tiny.peft).parameters())
+    share = sum(each.numel() for each in load_file(tiny.peft / "adapter_model.safetensors").values()) / whole
+
+    attacks = finished.tables[Table.ATTACKS].groupby("method")["trainable_share"].unique()
+
+    assert {name: list(each) for name, each in attacks.items()} == {"full": [1.0], "lora": [pytest.approx(share)]}
+    assert list(finished.tables[Table.PAIRS]["trainable_share"].unique()) == [pytest.approx(share)]
 
 
 def test_running_again_computes_nothing(finished: Any, tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,6 +78,8 @@ def test_tables_have_their_names_families_and_contrasts(desk: Desk) -> None:
     ]
     assert json.loads(rows[1]["parameters"]) == {"rank": 1}
     attacks = read_rows(desk.out / "runs" / "tiny-best-letters" / "attacks.csv")
+    shares = {row["method"]: float(row["trainable_share"]) for row in attacks}
+    assert shares == pytest.approx({row["method"]: float(row["trainable_share"]) for row in rows}, rel=1e-5)
     assert {row["method"] for row in attacks} == {"full", *DEFENDED}
     pairs = read_rows(desk.out / "runs" / "tiny-best-letters" / "pairs.csv")
     contrasts = {(row["method"], row["contrast"]) for row in pairs if row["pair"].endswith("seed0")}

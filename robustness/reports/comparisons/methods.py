@@ -98,6 +98,7 @@ def _method(pairs: Sequence[PairRecord], everyone: Sequence[Sequence[PairRecord]
             "task": first.task,
             "method_digest": candidate.method_digest,
             "trainable_parameters": candidate.trainable_parameters,
+            "trainable_share": candidate.trainable_share,
             "base_precision": candidate.base_precision,
             "train_seconds": fmean(known) if known else None,
         },

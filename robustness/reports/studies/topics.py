@@ -68,7 +68,7 @@ Judge = Callable[[Interval, _Raw], Status]
 def judge_topics(scores: StudyScores, trends: Sequence[DoseTrend], measured: Sequence[Measured]) -> tuple[Topic, ...]:
     """Returns the five topics in the paper's order.
 
-    They are claims on PEFT as it is, so methods with a defence added to their training do not count. Intervals of a
+    They are claims on PEFT alone, so methods with a defence added to their training do not count. Intervals of a
     topic hold together: with k of them, each is at level 1 - .05 / k. They are of pooled robust accuracy unless said,
     from at least three training seeds.
     """

@@ -83,6 +83,7 @@ def _name(arm: CheckpointRecord) -> dict[str, object]:
         "method": arm.method,
         "train_seed": arm.train_seed,
         "trainable_parameters": arm.trainable_parameters,
+        "trainable_share": arm.trainable_share,
         "base_precision": arm.base_precision,
         "train_seconds": arm.train_seconds,
     }

@@ -80,7 +80,7 @@ COLUMNS: dict[Table, tuple[Column, ...]] = {
         "attack_success_rate_low:fraction attack_success_rate_high:fraction mean_queries:count mean_forwards:count "
         "mean_modified_share:fraction mean_similarity:fraction seconds:seconds goal n_left_out:count "
         "clean_quality:fraction quality:fraction decodes:count generated_tokens:count n_cut:count base_precision "
-        "train_seconds:seconds"
+        "train_seconds:seconds trainable_share:fraction"
     ),
     Table.PAIRS: declare_columns(
         "pair contrast base reference candidate method task testset attack metric population n:count "
@@ -89,7 +89,7 @@ COLUMNS: dict[Table, tuple[Column, ...]] = {
         "p_adjusted:probability verdict detectable:fraction n_seeds:count method_digest trainable_parameters:count "
         "aggregation p_equivalence:probability seed_sd:fraction seed_sd_low:fraction seed_sd_high:fraction "
         "example_sd:fraction interaction_sd:fraction seed_share:fraction family n_left_out:count reason "
-        "noise_floor:fraction base_precision train_seconds:seconds"
+        "noise_floor:fraction base_precision train_seconds:seconds trainable_share:fraction"
     ),
     Table.TRANSFER: declare_columns(
         "source target testset attack n:count transfer_rate:fraction low:fraction high:fraction"

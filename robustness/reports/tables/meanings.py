@@ -32,6 +32,7 @@ MEANINGS: dict[str, str] = {
     "task": "Name of the task",
     "train_seed": "Seed that the checkpoint was trained with",
     "trainable_parameters": "Parameters that were trained; of a pair, the candidate's",
+    "trainable_share": "Trained parameters / all parameters with head and adapter; of a pair, the candidate's",
     "train_seconds": "Time of training, all learning rates together; of a pair the candidate's, over seeds the mean",
     "testset": "Name of the test set",
     "provenance": "Origin of the rows: `official`, `sample`, `generated`, `own` or `changed`",

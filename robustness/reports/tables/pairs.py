@@ -94,6 +94,7 @@ def _name(pair: PairRecord, record: RunRecord) -> dict[str, object]:
         "task": pair.task,
         "method_digest": candidate.method_digest,
         "trainable_parameters": candidate.trainable_parameters,
+        "trainable_share": candidate.trainable_share,
         "base_precision": candidate.base_precision,
         "train_seconds": candidate.train_seconds,
     }

@@ -69,6 +69,8 @@ class CheckpointRecord(Definition):
     """The adapter's own settings in its configuration, which distinguish methods of one name."""
     trainable_parameters: int | None = None
     """For a full checkpoint all parameters, for an adapter those in its file; None: not counted."""
+    parameters: int | None = None
+    """All of the model's, with head and adapter; None: not counted."""
     changed: str = ""
     """For a full checkpoint: its differences from its base."""
     noise_floor: float | None = None
@@ -96,6 +98,16 @@ class CheckpointRecord(Definition):
     def method(self) -> str:
         """The method's name in tables: as recorded by its training, else as found."""
         return self.recorded_method or self.adaptation
+
+    @property
+    def trainable_share(self) -> float | None:
+        """Share of all parameters that were trained; None: not counted.
+
+        A full checkpoint's file may hold parameters that its model does not use: its share is 1.
+        """
+        if self.trainable_parameters is None or not self.parameters:
+            return None
+        return min(1.0, self.trainable_parameters / self.parameters)
 
 
 def describe_left_out(n_selecting: int, n: int) -> str:
