@@ -266,6 +266,7 @@ def train(
     settings: TrainSettings | None = None,
     *,
     on_progress: Callable[[str | Progress], None] | None = None,
+    execution: Execution | None = None,
 ) -> Path:
     """Trains checkpoints by one protocol for all methods; returns the path of the pairs.toml it wrote.
 
@@ -279,6 +280,7 @@ def train(
         out: folder for the checkpoints and pairs.toml.
         settings: seeds, rows, epochs and the like; None for the defaults.
         on_progress: called with a line after every epoch, and about once a second with how much is done.
+        execution: executor and workers; None: this process. Checkpoints do not depend on it.
 
     Raises:
         RobustnessError: an unknown name, a value out of range, missing data, a folder with other checkpoints, or
@@ -313,10 +315,10 @@ def train(
         out=_folder("train", "out", out),
         data=find_data(chosen.data),
         limit=chosen.limit,
-        settings=TrainingSettings.of(chosen),
+        settings=TrainingSettings.of(chosen, match=chosen.match, adversarial=chosen.adversarial),
         find_rewriting=lambda name: own if own and name == own.name else find_random_edits(name, recipes),
         device=chosen.device,
-        execution=chosen.execution,
+        execution=execution,
         progress=on_progress,
         on_steps=None if on_progress is None else lambda it: on_progress(_as_progress(it)),
     )

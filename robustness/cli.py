@@ -198,7 +198,7 @@ def train(given: TrainCommand) -> None:
     """Train pairs, every method by one protocol and on the same data."""
     from robustness import api
 
-    settings = train_settings(given, execution_of(given))
+    settings, execution = train_settings(given), execution_of(given)
     quieten_libraries()
     with show_progress(stderr) as report_progress:
 
@@ -208,7 +208,9 @@ def train(given: TrainCommand) -> None:
             else:
                 report_progress(told)
 
-        pairs = api.train(given.task, given.base, given.method, given.out, settings, on_progress=tell)
+        pairs = api.train(
+            given.task, given.base, given.method, given.out, settings, on_progress=tell, execution=execution
+        )
     stdout.print(f"wrote {pairs}", markup=False, soft_wrap=True)
 
 

@@ -22,10 +22,9 @@ from pydantic import (
 from robustness.definitions.expectations import expectation
 from robustness.definitions.naming import nearest
 from robustness.definitions.pairs import BasePrecision
-from robustness.definitions.training_choices import Grid, Match, Protocol, Targets
+from robustness.definitions.training_choices import Match, TrainingChoices
 from robustness.errors import UsageError, shorten
 from robustness.paths import expand
-from robustness.workers.execution import Execution
 
 PathLike = str | Path
 Dtype = Annotated[
@@ -174,7 +173,7 @@ class StudySettings(Options):
     """auto, cpu, cuda or cuda:N."""
 
 
-class TrainSettings(Options):
+class TrainSettings(Options, TrainingChoices):
     """How `robustness.train` trains. Every method of a pair is trained with the same settings.
 
     >>> TrainSettings(seeds=[0, 1, 2], limit=2000).seeds
@@ -190,24 +189,6 @@ class TrainSettings(Options):
     """Folder with local data files; None: the variable ROBUSTNESS_DATA, else the hub."""
     limit: StrictInt | None = None
     """At most so many training rows."""
-    epochs: StrictInt | None = None
-    """Passes over the rows; None: 3."""
-    steps: StrictInt | None = None
-    """Optimiser steps, in place of epochs."""
-    grid: Grid = "shipped"
-    """Learning rates: `wide` tries two more for every method, one at either end; `one` the largest alone."""
-    targets: Targets = "method"
-    """Layers that LoRA and its kin adapt: as its file says, `attention` (query and value) or `linear` (all)."""
-    dev_limit: StrictInt | None = None
-    """At most so many development rows select a learning rate; None: 1,000, of text tasks 100."""
-    accumulation: StrictInt = 1
-    """Parts in which a batch of 16 is run."""
-    checkpointing: StrictBool = False
-    """Compute activations again for the gradients: less memory, a third more time."""
-    bf16: StrictBool = False
-    """Matrix products in bfloat16, where that is faster; weights and optimiser stay in float32."""
-    protocol: Protocol = "equal"
-    """`equal` for all methods, or `paper`: each method as arXiv 2505.22355 trained it."""
     match: Match = "none"
     """`clean` takes, for each pair, the epochs at which its arms are closest in clean accuracy."""
     adversarial: str | None = None
@@ -217,5 +198,3 @@ class TrainSettings(Options):
     """A recipe: also trains each method on further rows that the recipe's edits have changed."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
-    execution: Execution | None = None
-    """Executor and workers; None: this process. Checkpoints do not depend on it."""

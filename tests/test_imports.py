@@ -79,7 +79,7 @@ MAY_IMPORT = {
         "runs",
     },
     "study_call": {"errors", "paths", "options", "definitions", "workers", "runs", "studies", "reports"},
-    "options": {"errors", "definitions", "paths", "workers"},
+    "options": {"errors", "definitions", "paths"},
     "reports": {"errors", "spreadsheets", "tasks", "definitions", "engine", "sensitivity", "stats", "runs"},
     "listing": {"errors", "tasks", "definitions", "recipes", "sensitivity", "training"},
     "doctor": {"errors", "definitions", "testsets", "recipes"},

@@ -39,17 +39,26 @@ def _docstring(constructor: Callable[..., Any]) -> str:
 
 
 def field_meanings(constructor: Callable[..., Any]) -> dict[str, str]:
-    """By parameter: the constructor's `Args:`, or the docstrings below a dataclass's fields."""
+    """By parameter: the constructor's `Args:`, or the docstrings below the fields of a class and its bases."""
     found = {name: " ".join(text.split()) for name, text in _ARGUMENT.findall(_docstring(constructor))}
     if not inspect.isclass(constructor):
         return found
-    body = ast.parse(textwrap.dedent(inspect.getsource(constructor))).body[0]
+    home = constructor.__module__.partition(".")[0]
+    for each in reversed(inspect.getmro(constructor)):
+        if each.__module__.partition(".")[0] == home:  # not a library's
+            found |= dict(_own_meanings(each))
+    return found
+
+
+def _own_meanings(kind: type) -> Iterator[tuple[str, str]]:
+    body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
     assert isinstance(body, ast.ClassDef)
     for field, below in zip(body.body, body.body[1:], strict=False):
         is_text = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and is_text:
-            found[field.target.id] = " ".join(str(below.value.value).split())  # type: ignore[attr-defined]
-    return found
+        if not (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and is_text):
+            continue
+        if "ClassVar" not in ast.unparse(field.annotation):
+            yield field.target.id, " ".join(str(below.value.value).split())  # type: ignore[attr-defined]
 
 
 def _type(node: Mapping[str, Any], schema: Mapping[str, Any]) -> str:

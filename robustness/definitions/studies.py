@@ -8,14 +8,15 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
+from pydantic_core import PydanticKnownError
 
 from robustness.definitions.attacks import Deviation
 from robustness.definitions.catalog import Catalog
 from robustness.definitions.model import Definition
 from robustness.definitions.reading import read_content, validate_content
 from robustness.definitions.seeds import LARGEST_SEED
-from robustness.definitions.training_choices import Grid, Match, Protocol, Targets
+from robustness.definitions.training_choices import Match, TrainingChoices
 from robustness.errors import DefinitionError
 from robustness.paths import expand
 
@@ -63,27 +64,15 @@ class StudyMethod(Definition):
             yield dict(zip(self.parameters, values, strict=True))
 
 
-class StudyTraining(Definition):
+class StudyTraining(Definition, TrainingChoices):
     """How every checkpoint of a study is trained; a missing key keeps the default of `robustness train`."""
 
-    epochs: PositiveInt | None = None
-    """Passes over the rows; absent: 3."""
-    steps: PositiveInt | None = None
-    """Optimiser steps, in place of epochs."""
-    grid: Grid = "shipped"
-    """Learning rates: `wide` tries two more for every method, one at either end; `one` the largest alone."""
-    targets: Targets = "method"
-    """Layers that LoRA and its kin adapt: as its file says, `attention` (query and value) or `linear` (all)."""
-    dev_limit: PositiveInt | None = None
-    """Maximum of development rows that select a learning rate; absent: 1,000, of text tasks 100."""
-    accumulation: PositiveInt = 1
-    """Parts in which a batch of 16 is run."""
-    checkpointing: bool = False
-    """Computes activations again for the gradients: less memory, a third more time."""
-    bf16: bool = False
-    """Matrix products in bfloat16, where that is faster."""
-    protocol: Protocol = "equal"
-    """`equal` for all methods, or `paper`: each method as arXiv 2505.22355 trained it."""
+    @field_validator("epochs", "steps", "dev_limit", "accumulation")
+    @classmethod
+    def _refuse_none_at_all(cls, given: int | None) -> int | None:
+        if given is not None and given < 1:
+            raise PydanticKnownError("greater_than", {"gt": 0})
+        return given
 
 
 class StudyDefinition(Definition):

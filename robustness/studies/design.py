@@ -15,7 +15,6 @@ from robustness.definitions.suites import SuiteDefinition
 from robustness.definitions.tasks import task_of_testset
 from robustness.definitions.testsets import TestsetDefinition
 from robustness.errors import CheckpointError, DefinitionError, UsageError
-from robustness.options import TrainSettings
 from robustness.paths import expand
 from robustness.recipes.augmenting import find_rewriting_recipe
 from robustness.tasks.task import Task
@@ -257,8 +256,7 @@ def _checkpoint(
     seed: int,
     name: str,
 ) -> PlannedCheckpoint:
-    given = file.definition.training.model_dump()
-    settings = TrainingSettings.of(TrainSettings.model_validate(given)).under(variant.defence)
+    settings = TrainingSettings.of(file.definition.training).under(variant.defence)
     made = PlannedCheckpoint(name, testset, variant, seed, rows, settings)
     if file.definition.match == "clean" and not made.is_reference:
         made = replace(made, settings=replace(settings, match="clean"))

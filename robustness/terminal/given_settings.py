@@ -23,12 +23,12 @@ def execution_of(given: TrainCommand | RunCommand | StudyCommand) -> Execution:
     return Execution(given.executor, given.workers, given.ray_address)
 
 
-def train_settings(given: TrainCommand, execution: Execution) -> TrainSettings:
+def train_settings(given: TrainCommand) -> TrainSettings:
     """Returns the settings of a training; raises UsageError for a word that a setting does not have."""
     from robustness.options import TrainSettings  # loads pydantic
 
-    named = {name: getattr(given, name) for name in TrainSettings.model_fields if name not in ("seeds", "execution")}
-    return TrainSettings.model_validate(named | {"seeds": given.seed or [0], "execution": execution})
+    named = {name: getattr(given, name) for name in TrainSettings.model_fields if name != "seeds"}
+    return TrainSettings.model_validate(named | {"seeds": given.seed or [0]})
 
 
 def run_settings(given: RunCommand) -> RunSettings:

@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Self, get_args
 
 from robustness.definitions.catalog import Entry
-from robustness.definitions.training_choices import Grid, Match, Protocol, Targets
+from robustness.definitions.training_choices import Grid, Match, Protocol, Targets, TrainingChoices
 from robustness.errors import UsageError
-from robustness.options import TrainSettings
 from robustness.training.adapters import has_targets
 from robustness.training.defences import Defence, FreeLb, read_adversarial
 from robustness.training.methods import MethodDefinition, StudySettings
@@ -62,8 +61,14 @@ class TrainingSettings:
     """`wide`: every method tries one more learning rate beyond either end of its grid; `one`: only its largest."""
 
     @classmethod
-    def of(cls, chosen: TrainSettings) -> Self:
-        """Returns the recipe with what a caller has chosen of it."""
+    def of(cls, chosen: TrainingChoices, *, match: Match = "none", adversarial: str | None = None) -> Self:
+        """Returns the recipe with what a call or a study has chosen of it.
+
+        Args:
+            chosen: what both can choose.
+            match: as the field.
+            adversarial: as `--adversarial` takes it; None: FreeLB's defaults.
+        """
         made = cls(
             max_steps=chosen.steps,
             accumulation=chosen.accumulation,
@@ -72,9 +77,9 @@ class TrainingSettings:
             bf16=chosen.bf16,
             dev_limit=chosen.dev_limit,
             protocol=chosen.protocol,
-            match=chosen.match,
+            match=match,
             grid=chosen.grid,
-            adversarial=None if chosen.adversarial is None else read_adversarial(chosen.adversarial),
+            adversarial=None if adversarial is None else read_adversarial(adversarial),
         )
         return made if chosen.epochs is None else replace(made, epochs=chosen.epochs)
 

@@ -57,10 +57,10 @@ def watch():
 from robustness import Execution, TrainSettings, api
 workers, base, data, out, rows = sys.argv[1:]
 threading.Thread(target=watch, daemon=True).start()
-settings = TrainSettings(seeds=[0, 1], data=data, limit=int(rows), epochs=1, grid="one", dev_limit=64, device="cpu",
-    execution=None if workers == "0" else Execution(workers=int(workers)))
+settings = TrainSettings(seeds=[0, 1], data=data, limit=int(rows), epochs=1, grid="one", dev_limit=64, device="cpu")
+execution = None if workers == "0" else Execution(workers=int(workers))
 started = time.perf_counter()
-api.train("sst2", base, ["full", "lora"], out, settings)
+api.train("sst2", base, ["full", "lora"], out, settings, execution=execution)
 wall = time.perf_counter() - started
 look()
 driver = spent.pop(psutil.Process().pid)

@@ -152,6 +152,8 @@ def test_lists_of_rows_give_groups_of_their_own(place: Path) -> None:
         ({"more": "rowz = [2]"}, "F: unknown key 'rowz'; did you mean 'rows'?"),
         ({"more": 'match = "cleen"'}, "F: key 'match': unknown 'cleen'; did you mean 'clean'?"),
         ({"more": "limit = 0"}, "F: key 'limit': expected more than 0"),
+        ({"epochs": "0"}, "F [training]: key 'epochs': expected more than 0; got 0"),
+        ({"epochs": "true"}, "F [training]: key 'epochs': expected a whole number; got True"),
     ],
 )
 def test_a_file_that_is_no_study_is_refused_with_its_key(place: Path, changes: dict[str, str], said: str) -> None:
