@@ -27,7 +27,7 @@ from robustness.workers.execution import Execution
 if TYPE_CHECKING:
     from robustness.runs.planning.plan import Plan
     from robustness.runs.verification import Verification
-    from robustness.training.making.meter import TrainingProgress
+    from robustness.training.execution.meter import TrainingProgress
 
 MessageCallback = Callable[[str], None]
 

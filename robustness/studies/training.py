@@ -16,9 +16,9 @@ from robustness.studies.journal import Ended, State
 from robustness.studies.rows import load_group
 from robustness.training.adaptation import Base
 from robustness.training.examples.augmentation import write_augmented
+from robustness.training.execution.context import TrainingContext
 from robustness.training.job import TrainingJob
-from robustness.training.jobs import Trained, find_device, make_checkpoints
-from robustness.training.making.workshop import Workshop
+from robustness.training.jobs import TrainingResult, find_device, make_checkpoints
 from robustness.training.record import is_complete
 
 
@@ -34,9 +34,9 @@ def train_checkpoints(
     added = _add_rows(design, chosen, out, conduct.say)
     jobs = [_job(design, group, each, out, added) for group, each in chosen]
     _remove_others(jobs, conduct.device)
-    ends = make_checkpoints(jobs, conduct.execution, conduct.say, device=conduct.device)
-    for (_, checkpoint), end in zip(chosen, ends, strict=True):
-        yield checkpoint, _ended(end)
+    results = make_checkpoints(jobs, conduct.execution, conduct.say, device=conduct.device)
+    for (_, checkpoint), result in zip(chosen, results, strict=True):
+        yield checkpoint, _ended(result)
 
 
 def _add_rows(
@@ -73,16 +73,16 @@ def _job(
 
 def _remove_others(jobs: Sequence[TrainingJob], device: str) -> None:
     """Removes folders of checkpoints that were trained otherwise, such as before the study's file changed."""
-    shop = Workshop(find_device(device))
+    context = TrainingContext(find_device(device))
     for job in jobs:
         if job.folder.exists():
             try:
-                is_complete(job.folder, shop.fingerprint(job))
+                is_complete(job.folder, context.fingerprint(job))
             except RunError:
                 shutil.rmtree(job.folder)
 
 
-def _ended(end: Trained) -> Ended:
-    if end.outcome is None:  # an error, which may not come again
-        return Ended(State.FAILED, 0.0, end.reason, is_final=False)
-    return Ended(State.FAILED if end.failed else State.DONE, end.outcome.seconds, end.reason)
+def _ended(result: TrainingResult) -> Ended:
+    if result.outcome is None:  # an error, which may not come again
+        return Ended(State.FAILED, 0.0, result.reason, is_final=False)
+    return Ended(State.FAILED if result.failed else State.DONE, result.outcome.seconds, result.reason)

@@ -12,18 +12,18 @@ import torch
 
 from robustness.errors import UsageError
 from robustness.training.adaptation import Base
+from robustness.training.execution.bench import Assignment, TrainingSpec
+from robustness.training.execution.bookings import TrainingBooking
+from robustness.training.execution.context import TrainingContext
+from robustness.training.execution.meter import Meter, Told, TrainingProgress
+from robustness.training.execution.results import TrainingResult, find_result, train_job
 from robustness.training.job import RowSource, TrainingJob
-from robustness.training.making.bench import Assignment, TrainingSpec
-from robustness.training.making.bookings import TrainingBooking
-from robustness.training.making.ends import Trained, find_end, make_end
-from robustness.training.making.meter import Meter, Told, TrainingProgress
-from robustness.training.making.workshop import Workshop
 from robustness.victims.loading import place
 from robustness.victims.precision import faster_dtype
 from robustness.workers.execution import Execution
 from robustness.workers.pool import check_workers, compute_on_workers
 
-__all__ = ["Trained", "TrainingJob", "make_checkpoints"]
+__all__ = ["TrainingJob", "TrainingResult", "make_checkpoints"]
 
 Progress = Callable[[str], None]
 
@@ -35,8 +35,8 @@ def make_checkpoints(
     *,
     device: str = "auto",
     on_steps: Callable[[TrainingProgress], None] | None = None,
-) -> list[Trained]:
-    """Trains each job's checkpoint into its folder; returns their ends, in the order of the jobs.
+) -> list[TrainingResult]:
+    """Trains each job's checkpoint into its folder; returns their results, in the order of the jobs.
 
     Jobs may differ in everything: test set, rows, base, method, seed and settings. Rows are loaded and encoded once
     by a process for all jobs with the same. Calling again resumes: a folder that is there is not trained again. A job
@@ -58,67 +58,71 @@ def make_checkpoints(
     if twice := {str(folder) for folder in folders if folders.count(folder) > 1}:
         raise UsageError(f"training: two jobs have the folder {', '.join(sorted(twice))}; each needs its own")
     execution, say = execution or Execution(), progress or ignore
-    shop = Workshop(find_device(device))
-    check_workers(execution, shop.device)
-    return make_ends(computable(jobs, shop.device, say), shop, execution, say, Meter(on_steps))
+    context = TrainingContext(find_device(device))
+    check_workers(execution, context.device)
+    return train_jobs(computable(jobs, context.device, say), context, execution, say, Meter(on_steps))
 
 
-def make_ends(
-    jobs: Sequence[TrainingJob], shop: Workshop, execution: Execution, say: Progress, meter: Meter
-) -> list[Trained]:
+def train_jobs(
+    jobs: Sequence[TrainingJob], context: TrainingContext, execution: Execution, say: Progress, meter: Meter
+) -> list[TrainingResult]:
     """Trains jobs in this process or on workers, otherwise as `make_checkpoints`.
 
     Args:
         jobs: which the device can compute.
-        shop: of this process.
+        context: of this process.
         execution: executor and workers.
         say: called with one line after each epoch.
         meter: adds up what is done.
     """
     make = _make_here if execution.is_in_process else partial(_make_on_workers, execution=execution)
-    ends = make(jobs, shop, say, meter)
-    return [ends[job.folder] for job in jobs]
+    results = make(jobs, context, say, meter)
+    return [results[job.folder] for job in jobs]
 
 
-def _make_here(jobs: Sequence[TrainingJob], shop: Workshop, say: Progress, meter: Meter) -> dict[Path, Trained]:
-    ends: dict[Path, Trained] = {}
+def _make_here(
+    jobs: Sequence[TrainingJob], context: TrainingContext, say: Progress, meter: Meter
+) -> dict[Path, TrainingResult]:
+    results: dict[Path, TrainingResult] = {}
     label = _labels(jobs)
     for _, equal in groupby(by_rows(jobs), key=lambda job: (job.source, job.base)):
-        for job in _find_missing(equal, shop, meter, ends):
+        for job in _find_missing(equal, context, meter, results):
             tell = partial(_pass_on, job.folder, label[job.folder], say, meter)
-            ends[job.folder] = end = make_end(job, shop, tell)
-            _tell_failure(end, say)
-    return ends
+            results[job.folder] = result = train_job(job, context, tell)
+            _tell_failure(result, say)
+    return results
 
 
 def _make_on_workers(
-    jobs: Sequence[TrainingJob], shop: Workshop, say: Progress, meter: Meter, execution: Execution
-) -> dict[Path, Trained]:
-    ends: dict[Path, Trained] = {}
+    jobs: Sequence[TrainingJob], context: TrainingContext, say: Progress, meter: Meter, execution: Execution
+) -> dict[Path, TrainingResult]:
+    results: dict[Path, TrainingResult] = {}
     bookings = []
     label = _labels(jobs)
     for _, equal in groupby(by_rows(jobs), key=lambda job: (job.source, job.base)):
-        for job in _find_missing(equal, shop, meter, ends):
-            given = Assignment(_everywhere(job), shop.fingerprint(job), shop.first_step(job), shop.estimate_cost(job))
+        for job in _find_missing(equal, context, meter, results):
+            given = Assignment(
+                _everywhere(job), context.fingerprint(job), context.first_step(job), context.estimate_cost(job)
+            )
             tell = partial(_pass_on, job.folder, label[job.folder], say, meter)
-            bookings.append(TrainingBooking(given, tell, job.folder, ends))
-    compute_on_workers(bookings, TrainingSpec(shop.device.type), execution, shop.device)
+            bookings.append(TrainingBooking(given, tell, job.folder, results))
+    compute_on_workers(bookings, TrainingSpec(context.device.type), execution, context.device)
     for booking in bookings:
-        _tell_failure(ends[booking.folder], say)
-    return ends
+        _tell_failure(results[booking.folder], say)
+    return results
 
 
 def _find_missing(
-    jobs: Iterable[TrainingJob], shop: Workshop, meter: Meter, ends: dict[Path, Trained]
+    jobs: Iterable[TrainingJob], context: TrainingContext, meter: Meter, results: dict[Path, TrainingResult]
 ) -> list[TrainingJob]:
-    """Jobs to train, which the meter gets; the others' ends are added to `ends`."""
+    """Jobs to train, which the meter gets; the others' results are added to `results`."""
     missing = []
     for job in jobs:
-        if (end := find_end(job, shop)) is None:
-            meter.add(job.folder, shop.count_steps(job), shop.estimate_cost(job))
+        if (result := find_result(job, context)) is None:
+            meter.add(job.folder, context.count_steps(job), context.estimate_cost(job))
             missing.append(job)
         else:
-            ends[job.folder] = end
+            results[job.folder] = result
     return missing
 
 
@@ -150,9 +154,9 @@ def _labels(jobs: Sequence[TrainingJob]) -> dict[Path, str]:
     return {job.folder: job.folder.name if several else f"{job.method.name} seed {job.seed}" for job in jobs}
 
 
-def _tell_failure(end: Trained, say: Progress) -> None:
-    if end.failed:
-        say(f"{end.job.folder.name}: failed: {end.reason}")
+def _tell_failure(result: TrainingResult, say: Progress) -> None:
+    if result.failed:
+        say(f"{result.job.folder.name}: failed: {result.reason}")
 
 
 def find_device(device: str) -> torch.device:

@@ -21,11 +21,11 @@ from robustness.training.examples.augmentation import Rewriting, write_augmented
 from robustness.training.examples.encoding import FORMS
 from robustness.training.examples.loading import load_rows
 from robustness.training.examples.rows import TrainingRows
+from robustness.training.execution.context import TrainingContext
+from robustness.training.execution.meter import Meter, TrainingProgress
+from robustness.training.execution.results import TrainingResult, explain
 from robustness.training.job import TrainingJob, checkpoint_name
-from robustness.training.jobs import Progress, by_rows, computable, find_device, ignore, make_ends
-from robustness.training.making.ends import Trained, explain
-from robustness.training.making.meter import Meter, TrainingProgress
-from robustness.training.making.workshop import Workshop
+from robustness.training.jobs import Progress, by_rows, computable, find_device, ignore, train_jobs
 from robustness.training.methods import MethodDefinition
 from robustness.training.metrics import selection_metric
 from robustness.training.pairing import AGAINST, Arm, Pairing, pair_arms, stored_pairs
@@ -91,14 +91,14 @@ def train(
     _check_arguments(trained, seeds, limit)
     rewritings = _find_rewritings(trained, find_rewriting)
     say = progress or ignore
-    execution, shop = execution or Execution(), Workshop(find_device(device))
-    check_workers(execution, shop.device)
+    execution, context = execution or Execution(), TrainingContext(find_device(device))
+    check_workers(execution, context.device)
     refuse_unwritable(out)
     if packed := [each.method.name for each in trained if each.method.definition.on_four_bit]:
-        refuse_unready(", ".join(packed), shop.device)
-    recipe, name = settings or TrainingSettings(), TESTSETS.find(testset).name
+        refuse_unready(", ".join(packed), context.device)
+    settings, name = settings or TrainingSettings(), TESTSETS.find(testset).name
     start = _find_base(base, testset)
-    rows = load_rows(testset, data, limit, recipe.dev_limit, recipe.report_limit)
+    rows = load_rows(testset, data, limit, settings.dev_limit, settings.report_limit)
     _refuse_prompts([each.method for each in trained], rows.task)
     files = {each.name: write_augmented(rows, each, out, say) for each in rewritings}
     planned = [
@@ -107,39 +107,39 @@ def train(
             base=start,
             method=each.method,
             seed=seed,
-            folder=out / checkpoint_name(name, each.method, recipe, seed),
-            settings=recipe.under(each.defence),
+            folder=out / checkpoint_name(name, each.method, settings, seed),
+            settings=settings.under(each.defence),
             data=data,
             limit=limit,
             augmented=files.get(each.defence.recipe),
         )
         for seed, each in product(seeds, trained)
     ]
-    jobs = by_rows(computable(planned, shop.device, say))
-    complete = [is_complete(job.folder, shop.fingerprint(job)) for job in jobs]
+    jobs = by_rows(computable(planned, context.device, say))
+    complete = [is_complete(job.folder, context.fingerprint(job)) for job in jobs]
     folders = {job.folder.name for job in jobs}
     stored = stored_pairs(out / PAIRS_FILE)
     others = [pair for pair in stored if pair.name.partition(AGAINST)[0] not in folders]
     if pending := [job for job, there in zip(jobs, complete, strict=True) if not there]:
-        shop.encoded(jobs[0], max(shop.virtual_tokens(job) for job in jobs))
-        _try_methods(pending, shop, say)
-    ends = make_ends(jobs, shop, execution, say, Meter(on_steps))
+        context.encoded(jobs[0], max(context.virtual_tokens(job) for job in jobs))
+        _try_methods(pending, context, say)
+    results = train_jobs(jobs, context, execution, say, Meter(on_steps))
     pairing = Pairing(
-        rows.task.file or rows.task.name, start, out, _floor(rows, recipe), selection_metric(rows.task), say
+        rows.task.file or rows.task.name, start, out, _floor(rows, settings), selection_metric(rows.task), say
     )
     plain = {each.method.name: each.plain for each in trained}
     arms = [
         Arm(
-            folder=end.job.folder,
-            seed=end.job.seed,
-            method=end.job.method.name,
-            plain=plain[end.job.method.name],
-            is_peft=end.job.method.definition.is_peft,
-            selecting_scores=end.selecting_scores,
+            folder=result.job.folder,
+            seed=result.job.seed,
+            method=result.job.method.name,
+            plain=plain[result.job.method.name],
+            is_peft=result.job.method.definition.is_peft,
+            selecting_scores=result.selecting_scores,
         )
-        for end in ends
+        for result in results
     ]
-    return _write_pairs(ends, arms, others, pairing)
+    return _write_pairs(results, arms, others, pairing)
 
 
 def _find_rewritings(methods: Sequence[TrainedMethod], find: Callable[[str], Rewriting] | None) -> list[Rewriting]:
@@ -189,7 +189,7 @@ def _refuse_prompts(methods: Sequence[Entry[MethodDefinition]], task: Task) -> N
         )
 
 
-def _try_methods(jobs: Sequence[TrainingJob], shop: Workshop, say: Progress) -> None:
+def _try_methods(jobs: Sequence[TrainingJob], context: TrainingContext, say: Progress) -> None:
     """Tries every method before training the first arm, because a failure after hours would leave no pair.
 
     Raises:
@@ -198,7 +198,7 @@ def _try_methods(jobs: Sequence[TrainingJob], shop: Workshop, say: Progress) -> 
     failed: dict[str, list[str]] = {}
     for name, job in {job.method.name: job for job in jobs}.items():
         try:
-            shop.take_first_step(job, partial(_say_of, name, say))
+            context.take_first_step(job, partial(_say_of, name, say))
         except Exception as error:  # transformers, peft and torch raise errors of many classes
             failed.setdefault(explain(error), []).append(name)
     if failed:
@@ -215,20 +215,22 @@ def _floor(rows: TrainingRows, settings: TrainingSettings) -> float | None:
     return None if settings.match == "none" else grader_for(rows.task).blind_answer(rows.selecting).points
 
 
-def _write_pairs(ends: Sequence[Trained], arms: Sequence[Arm], others: Sequence[PairEntry], pairing: Pairing) -> Path:
+def _write_pairs(
+    results: Sequence[TrainingResult], arms: Sequence[Arm], others: Sequence[PairEntry], pairing: Pairing
+) -> Path:
     pairs = pair_arms(arms, pairing)
     path = pairing.out / PAIRS_FILE
     if pairs or others:
         write_pairs(path, [*others, *pairs])
-    errors = [f"{end.job.folder.name}: {end.reason}" for end in ends if end.outcome is None]
+    errors = [f"{result.job.folder.name}: {result.reason}" for result in results if result.outcome is None]
     if errors:
         made = f"the other pairs are in {path}" if pairs else "no pair resulted"
         raise RunError(
-            f"train: {len(errors)} of {len(ends)} checkpoints ended by an error: {'; '.join(errors)}; {made}; the "
+            f"train: {len(errors)} of {len(results)} checkpoints ended by an error: {'; '.join(errors)}; {made}; the "
             "same command tries again what is missing"
         )
     if not pairs:
-        failed = ", ".join(end.job.folder.name for end in ends if end.failed)
+        failed = ", ".join(result.job.folder.name for result in results if result.failed)
         raise RunError(
             f"{path}: no pair resulted: failed were {failed}; is the base itself finite? Otherwise lower "
             "learning_rates in a method's file, and remove the failed folders to try again"

@@ -177,7 +177,7 @@ def test_an_out_that_cannot_be_is_refused_before_anything_is_read(
     given = out.format(file=file, link=file.parent / "link", long=file.parent / ("x" * 300) / "out")
     monkeypatch.setattr("robustness.runs.opening.prepare", never)
     monkeypatch.setattr("robustness.runs.generation.load_testset", never)
-    monkeypatch.setattr("robustness.training.making.workshop.load_rows", never)
+    monkeypatch.setattr("robustness.training.execution.context.load_rows", never)
     commands = {
         "run": arguments(tiny, Path(given)),
         "cache": arguments(tiny, file.parent / "run", "--cache", given),
@@ -293,7 +293,7 @@ def test_an_option_out_of_range_is_refused_first(
 ) -> None:
     monkeypatch.setattr("robustness.runs.opening.prepare", never)
     monkeypatch.setattr("robustness.runs.generation.load_testset", never)
-    monkeypatch.setattr("robustness.training.making.workshop.load_rows", never)
+    monkeypatch.setattr("robustness.training.execution.context.load_rows", never)
     Path("mine.py").write_text(INTERRUPTS)
     Path("quits.py").write_text("raise SystemExit(5)\n")
     name, *options = (str(finished) if word == "RUN" else word for word in given)

@@ -22,7 +22,7 @@ from robustness.training.examples import completions
 from robustness.training.examples.encoding import encode_rows
 from robustness.training.examples.loading import load_rows
 from robustness.training.examples.rows import EncodedRows
-from robustness.training.making import checkpoints, workshop
+from robustness.training.execution import checkpoints, context
 from robustness.training.methods import find_method, method_names
 from robustness.training.protocol import TrainingSettings
 from robustness.training.trainer import Trial, TrialResult, run_trial, score_reporting
@@ -359,7 +359,7 @@ def test_what_could_not_be_learnt_is_refused_before_anything_runs(
     make: Broken, error: type[Exception], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     testset, data, base = make(tmp_path)
-    monkeypatch.setattr(workshop, "try_step", None)
+    monkeypatch.setattr(context, "try_step", None)
 
     with pytest.raises(error, match=message):
         train(

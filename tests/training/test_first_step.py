@@ -14,7 +14,7 @@ from transformers import BertTokenizerFast, ModernBertConfig, ModernBertModel
 from robustness.errors import CheckpointError
 from robustness.training import trainer
 from robustness.training.adaptation import adapt
-from robustness.training.making import checkpoints, workshop
+from robustness.training.execution import checkpoints, context
 from robustness.training.methods import METHODS_FOLDER
 from robustness.training.protocol import TrainingSettings
 from robustness.training.training import train
@@ -181,7 +181,7 @@ def test_the_step_is_taken_on_the_longest_rows(
 ) -> None:
     """Of the training rows, which need the most memory."""
     tried: list[list[int]] = []
-    make, encode = trainer._trainer, workshop.encode_rows
+    make, encode = trainer._trainer, context.encode_rows
 
     def watch(model: Any, trial: Any, rows: Any, *rest: Any) -> Any:
         tried.append([len(row["input_ids"]) for row in rows.train])
@@ -192,7 +192,7 @@ def test_the_step_is_taken_on_the_longest_rows(
         tried.append(sorted(len(row["input_ids"]) for row in rows.train)[-SETTINGS.batch_size :])
         return rows
 
-    monkeypatch.setattr(workshop, "encode_rows", note)
+    monkeypatch.setattr(context, "encode_rows", note)
     monkeypatch.setattr(trainer, "_trainer", watch)
 
     refused(method(tmp_path, "absent", '["qkv"]'))
@@ -203,7 +203,7 @@ def test_the_step_is_taken_on_the_longest_rows(
 def test_what_is_tried_changes_no_arm(
     trained: Path, tiny_base: Path, data: Path, testset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workshop, "try_step", lambda *given: None)
+    monkeypatch.setattr(context, "try_step", lambda *given: None)
 
     pairs = train(testset, **AGAIN, base=str(tiny_base), out=tmp_path, data=data)
 
@@ -214,6 +214,6 @@ def test_what_is_tried_changes_no_arm(
 def test_finished_arms_are_not_tried_again(
     trained: Path, tiny_base: Path, data: Path, testset: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workshop, "try_step", lambda *given: pytest.fail("a method was tried"))
+    monkeypatch.setattr(context, "try_step", lambda *given: pytest.fail("a method was tried"))
 
     assert train(testset, **AGAIN, base=str(tiny_base), out=trained.parent, data=data) == trained

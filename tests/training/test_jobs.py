@@ -19,9 +19,9 @@ from robustness.training import callbacks, trainer
 from robustness.training.adaptation import Base, adapt
 from robustness.training.examples.encoding import encode_rows
 from robustness.training.examples.loading import load_rows
-from robustness.training.jobs import Trained, TrainingJob, make_checkpoints
-from robustness.training.making import checkpoints, workshop
-from robustness.training.making.meter import TrainingProgress
+from robustness.training.execution import checkpoints, context
+from robustness.training.execution.meter import TrainingProgress
+from robustness.training.jobs import TrainingJob, TrainingResult, make_checkpoints
 from robustness.training.methods import find_method
 from robustness.training.protocol import TrainingSettings
 
@@ -50,7 +50,7 @@ def record(folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / "training.json").read_text(encoding="utf-8")))
 
 
-def run(jobs: Sequence[TrainingJob], **given: Any) -> list[Trained]:
+def run(jobs: Sequence[TrainingJob], **given: Any) -> list[TrainingResult]:
     return make_checkpoints(jobs, device="cpu", **given)
 
 
@@ -67,17 +67,17 @@ def test_jobs_of_several_limits_share_what_is_equal_and_keep_their_order(
         encoded.append(len(given[0].train))
         return encode_rows(*given)
 
-    monkeypatch.setattr(workshop, "load_rows", load)
-    monkeypatch.setattr(workshop, "encode_rows", encode)
+    monkeypatch.setattr(context, "load_rows", load)
+    monkeypatch.setattr(context, "encode_rows", encode)
     jobs = [job("a"), job("b", limit=24), job("c", "bitfit"), job("d", "bitfit", limit=24)]
     lines: list[str] = []
 
-    ends = run(jobs, progress=lines.append)
+    results = run(jobs, progress=lines.append)
 
-    assert [end.job.folder.name for end in ends] == ["a", "b", "c", "d"]
-    assert not any(end.failed for end in ends)
+    assert [result.job.folder.name for result in results] == ["a", "b", "c", "d"]
+    assert not any(result.failed for result in results)
     assert (loaded, encoded) == ([16, 24], [16, 24])
-    assert [record(end.job.folder)["fingerprint"]["rows_trained"] for end in ends] == [16, 24, 16, 24]
+    assert [record(result.job.folder)["fingerprint"]["rows_trained"] for result in results] == [16, 24, 16, 24]
     assert [line.split()[0] for line in lines] == ["a", "c", "b", "d"]  # equal rows one after the other
 
 
@@ -99,9 +99,9 @@ def test_a_job_that_raises_ends_no_other_and_is_tried_again(
     assert f"second: failed: {second.reason}" in lines
     assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "third"]
     tried = []
-    monkeypatch.setattr(workshop, "try_step", lambda trial, *rest: tried.append(trial.method.name))
+    monkeypatch.setattr(context, "try_step", lambda trial, *rest: tried.append(trial.method.name))
     monkeypatch.setattr(checkpoints, "run_trial", fail)
-    assert [end.reason for end in run(jobs)] == ["", "ValueError: no", ""]
+    assert [result.reason for result in run(jobs)] == ["", "ValueError: no", ""]
     assert tried == ["absent"]
 
 
@@ -119,22 +119,22 @@ def test_a_job_without_a_finite_loss_is_recorded_with_its_reason(job: Make, monk
     monkeypatch.setattr(checkpoints, "run_trial", diverge)
     jobs = [job("a"), job("b", "bitfit")]
 
-    ends = run(jobs)
+    results = run(jobs)
 
     reason = "the loss was not finite at any learning rate (1e-4)"
-    assert [end.reason for end in ends] == [reason, ""]
+    assert [result.reason for result in results] == [reason, ""]
     assert record(jobs[0].folder)["reason"] == reason
     monkeypatch.setattr(checkpoints, "run_trial", fail)
-    assert [end.reason for end in run(jobs)] == [reason, ""]
+    assert [result.reason for result in run(jobs)] == [reason, ""]
 
 
 def test_a_folder_with_other_settings_fails_its_job_alone(job: Make) -> None:
     run([job("a")])
 
-    ends = run([job("a", limit=24), job("b")])
+    results = run([job("a", limit=24), job("b")])
 
-    assert [end.failed for end in ends] == [True, False]
-    assert "a: holds a checkpoint trained otherwise (rows_trained: 16 there, 24 asked for)" in ends[0].reason
+    assert [result.failed for result in results] == [True, False]
+    assert "a: holds a checkpoint trained otherwise (rows_trained: 16 there, 24 asked for)" in results[0].reason
 
 
 def test_two_jobs_cannot_share_a_folder(job: Make) -> None:
@@ -182,12 +182,12 @@ def test_memory_that_runs_out_halves_the_batch_as_if_it_had_been_asked_for(
     run([asked])
     memory(2, after)
 
-    (end,) = run([job("halved", method)], progress=lines.append)
+    (result,) = run([job("halved", method)], progress=lines.append)
 
-    expected, found = weights(asked.folder), weights(end.job.folder)
+    expected, found = weights(asked.folder), weights(result.job.folder)
     assert all(torch.equal(found[name], value) for name, value in expected.items())
     assert found.keys() == expected.keys()
-    made = record(end.job.folder)
+    made = record(result.job.folder)
     assert (made["accumulation"], made["fingerprint"]["settings"]["accumulation"]) == (4, 1)
     assert any("memory runs out with 8 rows at once; again from the start with 4" in line for line in lines)
     assert any("memory runs out with 4 rows at once; again from the start with 2" in line for line in lines)
@@ -196,9 +196,9 @@ def test_memory_that_runs_out_halves_the_batch_as_if_it_had_been_asked_for(
 def test_memory_without_room_for_one_row_ends_the_job_with_a_remedy(job: Make, memory: Callable[..., None]) -> None:
     memory(0)
 
-    (end,) = run([job("a")])
+    (result,) = run([job("a")])
 
-    assert end.reason == (
+    assert result.reason == (
         "memory runs out even if a batch is run in 8 parts of one row: CUDA out of memory; use --checkpointing, a "
         "smaller base, shorter texts, or a device with more memory"
     )

@@ -14,7 +14,7 @@ from robustness.definitions.tasks import find_task
 from robustness.errors import CheckpointError, DefinitionError, RunError, UsageError
 from robustness.training import training
 from robustness.training.examples.loading import load_rows
-from robustness.training.making import checkpoints
+from robustness.training.execution import checkpoints
 from robustness.training.protocol import TrainingSettings
 from robustness.training.trainer import Trial
 from robustness.training.training import train

@@ -18,7 +18,7 @@ from ray_nodes import two_nodes
 from robustness.definitions.catalog import Entry
 from robustness.errors import UsageError
 from robustness.training.adaptation import Base
-from robustness.training.jobs import Trained, TrainingJob, make_checkpoints
+from robustness.training.jobs import TrainingJob, TrainingResult, make_checkpoints
 from robustness.training.methods import find_method
 from robustness.training.protocol import TrainingSettings
 from robustness.training.training import train
@@ -56,16 +56,18 @@ def absent() -> Entry[Any]:
 
 
 @pytest.fixture(scope="module")
-def whole(make: Callable[[Path], list[TrainingJob]], tmp_path_factory: pytest.TempPathFactory) -> list[Trained]:
-    """The ends in this process."""
+def whole(
+    make: Callable[[Path], list[TrainingJob]], tmp_path_factory: pytest.TempPathFactory
+) -> list[TrainingResult]:
+    """The results in this process."""
     return make_checkpoints(make(tmp_path_factory.mktemp("whole")), device="cpu")
 
 
-def assert_same(ends: list[Trained], whole: list[Trained]) -> None:
-    for ours, theirs in zip(ends, whole, strict=True):
+def assert_same(results: list[TrainingResult], whole: list[TrainingResult]) -> None:
+    for ours, theirs in zip(results, whole, strict=True):
         assert (ours.reason, ours.selecting_scores) == (theirs.reason, theirs.selecting_scores)
         assert weights(ours.job.folder) == weights(theirs.job.folder)
-    assert [end.failed for end in ends].count(True) == 1
+    assert [result.failed for result in results].count(True) == 1
 
 
 def weights(folder: Path) -> list[bytes]:
@@ -73,7 +75,10 @@ def weights(folder: Path) -> list[bytes]:
 
 
 def test_two_processes_one_of_them_killed_make_the_same_checkpoints(
-    make: Callable[[Path], list[TrainingJob]], whole: list[Trained], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make: Callable[[Path], list[TrainingJob]],
+    whole: list[TrainingResult],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     crews: list[processes.Processes] = []
 
@@ -90,9 +95,9 @@ def test_two_processes_one_of_them_killed_make_the_same_checkpoints(
             os.kill(crews[0]._processes[1].pid, signal.SIGKILL)
             os.kill(crews[0]._processes[2].pid, signal.SIGKILL)
 
-    ends = make_checkpoints(make(tmp_path / "out"), Execution(workers=2), kill_one, device="cpu")
+    results = make_checkpoints(make(tmp_path / "out"), Execution(workers=2), kill_one, device="cpu")
 
-    assert_same(ends, whole)
+    assert_same(results, whole)
     assert any(line.endswith(" starts again, because its worker was lost") for line in lines)
     assert sum(" epoch 20/20: dev accuracy " in line for line in lines) == 4
     assert all(line.startswith(("full seed ", "lora seed ", "absent-seed0: failed")) for line in lines)
@@ -136,7 +141,7 @@ def cluster() -> Iterator[Any]:
 
 @pytest.mark.soak  # a cluster of its own, whose workers import for minutes on a busy machine
 def test_a_ray_node_that_dies_in_the_middle_changes_no_checkpoint(
-    make: Callable[[Path], list[TrainingJob]], whole: list[Trained], tmp_path: Path, cluster: Any
+    make: Callable[[Path], list[TrainingJob]], whole: list[TrainingResult], tmp_path: Path, cluster: Any
 ) -> None:
     (node,) = cluster.worker_nodes
     execution = Execution("ray", workers=2, ray_address=cluster.address)
@@ -147,9 +152,9 @@ def test_a_ray_node_that_dies_in_the_middle_changes_no_checkpoint(
         if len({line.partition(" lr ")[0] for line in lines}) == 2 and cluster.worker_nodes:  # two have begun
             cluster.remove_node(node, allow_graceful=False)
 
-    ends = make_checkpoints(make(tmp_path / "out"), execution, kill_node, device="cpu")
+    results = make_checkpoints(make(tmp_path / "out"), execution, kill_node, device="cpu")
 
-    assert_same(ends, whole)
+    assert_same(results, whole)
     assert not cluster.worker_nodes
 
 

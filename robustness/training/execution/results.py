@@ -1,4 +1,4 @@
-"""How a job ends: as a complete folder, or by a reason."""
+"""The result of a job: a complete folder, or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from robustness.errors import RobustnessError, first_line
+from robustness.training.execution.checkpoints import make_checkpoint
+from robustness.training.execution.context import TrainingContext
+from robustness.training.execution.meter import Tell
 from robustness.training.job import TrainingJob
-from robustness.training.making.checkpoints import make_checkpoint
-from robustness.training.making.meter import Tell
-from robustness.training.making.workshop import Workshop
 from robustness.training.protocol import TrainingSettings
 from robustness.training.record import Outcome, is_complete, read_outcome
 from robustness.victims.batches import recover_memory
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
-    """The end of a job."""
+class TrainingResult:
+    """The result of a job."""
 
     job: TrainingJob
     outcome: Outcome | None
@@ -36,38 +36,40 @@ class Trained:
         return () if self.outcome is None else self.outcome.selecting_scores
 
 
-def find_end(job: TrainingJob, shop: Workshop) -> Trained | None:
-    """Returns the end of a job whose folder is there, or that cannot be begun; None: it is to be trained."""
+def find_result(job: TrainingJob, context: TrainingContext) -> TrainingResult | None:
+    """Returns the result of a job whose folder is there, or that cannot be begun; None: it is to be trained."""
     try:
-        return read_end(job) if is_complete(job.folder, shop.fingerprint(job)) else None
+        return read_result(job) if is_complete(job.folder, context.fingerprint(job)) else None
     except RobustnessError as error:
-        return Trained(job, None, str(error))
+        return TrainingResult(job, None, str(error))
 
 
-def make_end(job: TrainingJob, shop: Workshop, tell: Tell, settings: TrainingSettings | None = None) -> Trained:
+def train_job(
+    job: TrainingJob, context: TrainingContext, tell: Tell, settings: TrainingSettings | None = None
+) -> TrainingResult:
     """Trains a job; turns an error into the reason of a failure.
 
     Args:
         job: without a folder.
-        shop: of this process.
+        context: of this process.
         tell: called with one line after each epoch, and with the share that is done.
         settings: as after the first step; None: the step is taken here.
     """
     try:
-        make_checkpoint(job, shop, tell, settings)
-        return read_end(job)
+        make_checkpoint(job, context, tell, settings)
+        return read_result(job)
     except Exception as error:  # transformers, peft and torch raise errors of many classes
         reason = explain(error)
     # Only here, because the exception holds tensors.
     with suppress(RuntimeError):  # of a lost device, which every later job will report
         recover_memory()
-    return Trained(job, None, reason)
+    return TrainingResult(job, None, reason)
 
 
-def read_end(job: TrainingJob) -> Trained:
-    """Returns the end that a job's folder records; raises RunError without a readable record."""
+def read_result(job: TrainingJob) -> TrainingResult:
+    """Returns the result that a job's folder records; raises RunError without a readable record."""
     outcome = read_outcome(job.folder)
-    return Trained(job, outcome, outcome.reason)
+    return TrainingResult(job, outcome, outcome.reason)
 
 
 def explain(error: Exception) -> str:

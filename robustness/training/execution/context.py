@@ -1,4 +1,4 @@
-"""The workshop of a process: what its training jobs share."""
+"""What the training jobs of a process share: rows, token ids and small facts, each made once."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FULL_COST = 1.4
 
 
 @final
-class Workshop:
+class TrainingContext:
     """Keeps the rows of the current source, as texts and as token ids, and small facts of all jobs.
 
     Rows of another source take their place, because several large sets may not fit the memory.
@@ -81,13 +81,13 @@ class Workshop:
             self._encoded = key, needed, encode_rows(self.rows(job), job.base.folder, key[-1], needed)
         return self._encoded[2]
 
-    def recipe(self, job: TrainingJob) -> tuple[Entry[MethodDefinition], TrainingSettings]:
+    def under_protocol(self, job: TrainingJob) -> tuple[Entry[MethodDefinition], TrainingSettings]:
         """Returns a job's method and settings under its protocol; raises as `under_protocol`."""
         return under_protocol(job.method, self.rows(job).task.name, job.settings)
 
     def virtual_tokens(self, job: TrainingJob) -> int:
         """Returns the positions that a job's method uses."""
-        return virtual_tokens(self.recipe(job)[0].definition.adapter)
+        return virtual_tokens(self.under_protocol(job)[0].definition.adapter)
 
     def fingerprint(self, job: TrainingJob) -> Fingerprint:
         """Returns everything that a job's weights depend on.
@@ -100,7 +100,7 @@ class Workshop:
         return self._fingerprints[job]
 
     def _describe(self, job: TrainingJob) -> Fingerprint:
-        rows, (method, settings) = self.rows(job), self.recipe(job)
+        rows, (method, settings) = self.rows(job), self.under_protocol(job)
         base = job.base.folder
         if base not in self._base_digests:
             self._base_digests[base] = digest_weights(base)
@@ -138,7 +138,7 @@ class Workshop:
         """
         key = _without_seed(job)
         if key not in self._tried:
-            method, settings = self.recipe(job)
+            method, settings = self.under_protocol(job)
             rate = min(method.definition.learning_rates)
 
             def attempt(settings: TrainingSettings) -> None:
@@ -153,12 +153,12 @@ class Workshop:
 
     def count_steps(self, job: TrainingJob) -> int:
         """Returns a job's optimiser steps over all learning rates; of questions, without their further windows."""
-        method, settings = self.recipe(job)
+        method, settings = self.under_protocol(job)
         return settings.steps(len(self.rows(job).train)) * len(method.definition.learning_rates)
 
     def estimate_cost(self, job: TrainingJob) -> float:
         """Returns a number that grows with a job's time: characters read in all passes, times the base's bytes."""
-        method, settings = self.recipe(job)
+        method, settings = self.under_protocol(job)
         characters = fmean(sum(map(len, example.texts)) for example in self.rows(job).train)
         size = sum(file.stat().st_size for file in job.base.folder.glob("*.safetensors"))
         passes = settings.passes_per_batch // settings.accumulation

@@ -12,10 +12,10 @@ import torch
 
 from robustness.errors import RunError
 from robustness.quiet import quieten_libraries
+from robustness.training.execution.context import TrainingContext
+from robustness.training.execution.meter import Told
+from robustness.training.execution.results import TrainingResult, train_job
 from robustness.training.job import TrainingJob
-from robustness.training.making.ends import Trained, make_end
-from robustness.training.making.meter import Told
-from robustness.training.making.workshop import Workshop
 from robustness.training.protocol import TrainingSettings
 from robustness.training.record import Fingerprint
 from robustness.victims.loading import place
@@ -57,7 +57,7 @@ class TrainingSpec:
         quieten_libraries()
         device = place(self.device).device
         _refuse_broken(device)
-        return TrainingBench(Workshop(device))
+        return TrainingBench(TrainingContext(device))
 
 
 @final
@@ -65,14 +65,14 @@ class TrainingBench:
     """Trains one job after the other in a worker's process.
 
     Args:
-        shop: of this process.
+        context: of this process.
     """
 
-    def __init__(self, shop: Workshop) -> None:
-        self._shop = shop
+    def __init__(self, context: TrainingContext) -> None:
+        self._context = context
 
-    def compute(self, job: Job) -> Iterator[Told | Trained]:
-        """Yields lines of progress and shares that are done, then the job's end.
+    def compute(self, job: Job) -> Iterator[Told | TrainingResult]:
+        """Yields lines of progress and shares that are done, then the job's result.
 
         Raises:
             RunError: this machine sees other files than the driver's.
@@ -80,27 +80,27 @@ class TrainingBench:
         """
         assert isinstance(job, Assignment), "trainings have no other jobs"
         self._refuse_other_files(job)
-        told: SimpleQueue[Told | Trained | None] = SimpleQueue()
+        told: SimpleQueue[Told | TrainingResult | None] = SimpleQueue()
 
         def work() -> None:
             try:
-                told.put(make_end(job.training, self._shop, told.put, job.settings))
+                told.put(train_job(job.training, self._context, told.put, job.settings))
             finally:
                 told.put(None)
 
         # A training tells its progress from inside the library's loop, which cannot yield.
         Thread(target=work, daemon=True).start()
         while (message := told.get()) is not None:
-            if isinstance(message, Trained) and message.failed:
-                _refuse_broken(self._shop.device)  # then another worker tries again
+            if isinstance(message, TrainingResult) and message.failed:
+                _refuse_broken(self._context.device)  # then another worker tries again
             yield message
 
     def doubts(self) -> list[str]:
-        """Returns nothing: failures are ends of jobs."""
+        """Returns nothing: failures are results of jobs."""
         return []
 
     def _refuse_other_files(self, job: Assignment) -> None:
-        here = self._shop.fingerprint(job.training)
+        here = self._context.fingerprint(job.training)
         if here.packed_by != job.fingerprint.packed_by:
             raise RunError(
                 f"{job.key}: its base is in 4 bit by bitsandbytes {job.fingerprint.packed_by}, and here is "

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import final
 
-from robustness.training.making.bench import Assignment
-from robustness.training.making.ends import Trained, read_end
-from robustness.training.making.meter import Tell
+from robustness.training.execution.bench import Assignment
+from robustness.training.execution.meter import Tell
+from robustness.training.execution.results import TrainingResult, read_result
 from robustness.workers.jobs import Booking
 
 
@@ -20,14 +20,14 @@ class TrainingBooking:
         job: what a worker gets.
         tell: called with the job's lines of progress, and with shares that are done.
         folder: as the caller has named it.
-        ends: by the caller's folders; receives the job's end.
+        results: by the caller's folders; receives the job's result.
     """
 
-    def __init__(self, job: Assignment, tell: Tell, folder: Path, ends: dict[Path, Trained]) -> None:
+    def __init__(self, job: Assignment, tell: Tell, folder: Path, results: dict[Path, TrainingResult]) -> None:
         self.job = job
         self.folder = folder
         self._tell = tell
-        self._ends = ends
+        self._results = results
         self._tries = 0
 
     def begin(self) -> None:
@@ -37,7 +37,7 @@ class TrainingBooking:
             self._tell("starts again, because its worker was lost")
 
     def store(self, message: object) -> None:
-        """Passes on a line or a share, or keeps the end.
+        """Passes on a line or a share, or keeps the result.
 
         Raises:
             RunError: this process does not see the folder that the worker has written.
@@ -45,12 +45,12 @@ class TrainingBooking:
         if isinstance(message, str | float):
             self._tell(message)
             return
-        assert isinstance(message, Trained), "a training tells of nothing else"
-        self._ends[self.folder] = message if message.failed else read_end(message.job)
+        assert isinstance(message, TrainingResult), "a training tells of nothing else"
+        self._results[self.folder] = message if message.failed else read_result(message.job)
 
     def left(self) -> TrainingBooking | None:
         """Returns the whole job unless it has ended."""
-        return None if self.folder in self._ends else self
+        return None if self.folder in self._results else self
 
     def split(self) -> list[Booking]:
         """Returns the job itself."""
@@ -58,7 +58,7 @@ class TrainingBooking:
 
     def give_up(self, reason: str) -> None:
         """Records a failure."""
-        self._ends[self.folder] = Trained(self.job.training, None, reason)
+        self._results[self.folder] = TrainingResult(self.job.training, None, reason)
 
     def finish(self) -> Sequence[Booking]:
         """Returns nothing: no job waits for a training."""

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from robustness.training.callbacks import restore
+from robustness.training.execution.context import TrainingContext
+from robustness.training.execution.meter import Tell
 from robustness.training.job import TrainingJob
-from robustness.training.making.meter import Tell
-from robustness.training.making.workshop import Workshop
 from robustness.training.memory import fit_memory
 from robustness.training.metrics import selection_metric
 from robustness.training.protocol import TrainingSettings
@@ -29,46 +29,48 @@ class Winner:
     result: TrialResult
 
 
-def make_checkpoint(job: TrainingJob, shop: Workshop, tell: Tell, settings: TrainingSettings | None = None) -> None:
+def make_checkpoint(
+    job: TrainingJob, context: TrainingContext, tell: Tell, settings: TrainingSettings | None = None
+) -> None:
     """Trains a job's checkpoint into its folder, or records there that no learning rate gave a finite loss.
 
     Args:
         job: without a folder yet.
-        shop: of this process.
+        context: of this process.
         tell: called with one line after each epoch and when memory runs out, and with the share that is done.
         settings: as after the first step; None: the step is taken here.
 
     Raises:
         Exception: a RobustnessError, or any error of transformers, peft and torch; no folder is left then.
     """
-    best, trials = _best_of_grid(job, shop, settings or shop.take_first_step(job, tell), tell)
+    best, trials = _best_of_grid(job, context, settings or context.take_first_step(job, tell), tell)
     draft = job.folder.with_name(job.folder.name + ".part")
     shutil.rmtree(draft, ignore_errors=True)
     try:
         draft.mkdir(parents=True)
-        chosen = None if best is None else _save_best(best, draft, job, shop, tell)
-        metric = selection_metric(shop.rows(job).task)
-        write_record(draft, shop.fingerprint(job), metric, trials, chosen, str(shop.device))
+        chosen = None if best is None else _save_best(best, draft, job, context, tell)
+        metric = selection_metric(context.rows(job).task)
+        write_record(draft, context.fingerprint(job), metric, trials, chosen, str(context.device))
         draft.replace(job.folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
 
 def _best_of_grid(
-    job: TrainingJob, shop: Workshop, settings: TrainingSettings, tell: Tell
+    job: TrainingJob, context: TrainingContext, settings: TrainingSettings, tell: Tell
 ) -> tuple[Winner | None, list[TrialResult]]:
     """The best successful trial, if any, and the results of all."""
-    method, _ = shop.recipe(job)
+    method, _ = context.under_protocol(job)
     results: list[TrialResult] = []
     best: Winner | None = None
     rates = sorted(method.definition.learning_rates)
     for rate in rates:
-        trial = Trial(method, rate, job.seed, settings, shop.device)
+        trial = Trial(method, rate, job.seed, settings, context.device)
 
         def tell_share(share: float, finished: int = len(results)) -> None:
             tell((finished + share) / len(rates))
 
-        trial, (model, result) = _run_in_parts(trial, job, shop, tell, tell_share)
+        trial, (model, result) = _run_in_parts(trial, job, context, tell, tell_share)
         settings = trial.settings  # later trials start with as many parts
         results.append(result)
         if not result.failed and (best is None or result.selecting_score > best.result.selecting_score):
@@ -77,42 +79,42 @@ def _best_of_grid(
 
 
 def _run_in_parts(
-    trial: Trial, job: TrainingJob, shop: Workshop, tell: Tell, tell_share: Callable[[float], None]
+    trial: Trial, job: TrainingJob, context: TrainingContext, tell: Tell, tell_share: Callable[[float], None]
 ) -> tuple[Trial, tuple[Any, TrialResult]]:
-    metric = selection_metric(shop.rows(job).task).spelling
+    metric = selection_metric(context.rows(job).task).spelling
     prefix = f"lr {format_rate(trial.learning_rate)}"
 
     def report(epoch: int, score: float) -> None:
         tell(f"{prefix} epoch {epoch}/{trial.settings.epochs}: dev {metric} {score:.3f}")
 
     def attempt(settings: TrainingSettings) -> tuple[Any, TrialResult]:
-        return run_trial(replace(trial, settings=settings), job.base, shop.encoded(job), report, tell_share)
+        return run_trial(replace(trial, settings=settings), job.base, context.encoded(job), report, tell_share)
 
     settings, found = fit_memory(trial.settings, attempt, lambda line: tell(f"{prefix}: {line}"))
     return replace(trial, settings=settings), found
 
 
-def _save_best(best: Winner, folder: Path, job: TrainingJob, shop: Workshop, tell: Tell) -> Chosen:
+def _save_best(best: Winner, folder: Path, job: TrainingJob, context: TrainingContext, tell: Tell) -> Chosen:
     """Saves the best epoch, and every epoch that was kept; scores the best on the reporting rows."""
     model, result = best.model, best.result
     for snapshot in result.snapshots:
         restore(model, snapshot)
-        _save(model, epoch_folder(folder, snapshot.epoch), job, shop)
+        _save(model, epoch_folder(folder, snapshot.epoch), job, context)
     if result.snapshots:
         restore(model, result.snapshots[result.best_epoch - 1])
-    _save(model, folder, job, shop)
+    _save(model, folder, job, context)
 
     def attempt(settings: TrainingSettings) -> float:
-        return score_reporting(model, replace(best.trial, settings=settings), shop.encoded(job))
+        return score_reporting(model, replace(best.trial, settings=settings), context.encoded(job))
 
     _, score = fit_memory(best.trial.settings, attempt, tell)
     return Chosen(result, score)
 
 
-def _save(model: Any, folder: Path, job: TrainingJob, shop: Workshop) -> None:
+def _save(model: Any, folder: Path, job: TrainingJob, context: TrainingContext) -> None:
     # Otherwise peft asks the hub whether the base's vocabulary has grown.
     options = {"save_embedding_layers": False} if job.method.definition.is_peft else {}
     model.save_pretrained(folder, **options)
     # An adapter folder also needs config.json, for its label names.
     model.config.save_pretrained(folder)
-    shop.encoded(job).tokenizer.save_pretrained(folder)
+    context.encoded(job).tokenizer.save_pretrained(folder)

@@ -1,1 +1,0 @@
-"""Makes checkpoints of jobs: what a process shares, the folder of one, and workers."""
