@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from robustness.definitions.catalog import TESTSETS, Catalog
+from robustness.definitions.catalog import Catalog
 from robustness.definitions.reading import read_content, read_definition
 from robustness.definitions.task_tables import TaskDefinition
 from robustness.definitions.testsets import TestsetDefinition
@@ -61,12 +61,6 @@ def task_of_testset(path: Path, definition: TestsetDefinition) -> Task:
         return find_task(reference, path.parent)
     except DefinitionError as error:
         raise DefinitionError(f"{path}: key 'task': {error}") from None
-
-
-def find_testset_task(name: str) -> Task:
-    """Returns the task of a test set by its name or the path of its file."""
-    entry = TESTSETS.find(name)
-    return task_of_testset(entry.path, entry.definition)
 
 
 TASK_KEYS = frozenset({"fields", "kind", "labels", "task", "template"})

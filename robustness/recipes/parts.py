@@ -14,7 +14,6 @@ from robustness.engine.named_attack import GradientAttack, NamedAttack
 from robustness.errors import AttackError, DataError, DefinitionError
 from robustness.recipes.assets.lexical import find_asset, load_neighbours, load_tagger, load_wordnet
 from robustness.recipes.assets.pretrained import find_model
-from robustness.recipes.assets.registry import ASSETS
 from robustness.recipes.assets.resources import Resources
 from robustness.recipes.kinds import CONSTRAINT_KINDS, IN_CONTEXT, SEARCH_KINDS, STEPWISE, TRANSFORMATION_KINDS
 from robustness.recipes.text.constraints import Constraints, SamePartOfSpeech, strictest
@@ -53,12 +52,6 @@ def check_parts(definition: AttackDefinition, path: str) -> AttackDefinition:
             "constraints": checked(CONSTRAINT_KINDS, definition.constraints, "constraints"),
         }
     )
-
-
-def assets_of(definition: AttackDefinition) -> list[str]:
-    """Returns the names of the assets that a checked recipe reads, including pretrained models of the registry."""
-    names = [name.rsplit("/", 1)[-1] if folder else name for name, folder in _needs(definition)]
-    return [name for name in dict.fromkeys(names) if name in ASSETS]
 
 
 def build_attack(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from robustness.definitions.catalog import ATTACKS, SUITES, TESTSETS, Catalog, definitions_root
-from robustness.definitions.tasks import TASKS, find_task, find_testset_task, shipped_tasks
+from robustness.definitions.tasks import TASKS, find_task, shipped_tasks, task_of_testset
 from robustness.errors import DefinitionError
 
 CATALOGS = {"attacks": ATTACKS, "suites": SUITES, "test sets": TESTSETS, "tasks": TASKS}
@@ -22,7 +22,9 @@ def test_every_shipped_definition_loads(catalog: Catalog) -> None:
 
 def test_every_shipped_test_set_is_of_a_known_task() -> None:
     for name in TESTSETS.names():
-        assert find_testset_task(name) in shipped_tasks()
+        entry = TESTSETS.find(name)
+
+        assert task_of_testset(entry.path, entry.definition) in shipped_tasks()
 
 
 def test_the_test_set_of_a_tasks_name_is_a_clean_one_of_it() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from robustness.definitions.catalog import ATTACKS, TESTSETS
 from robustness.definitions.pairs import read_pairs
-from robustness.definitions.tasks import find_task, find_testset_task, is_task_file, shipped_tasks
+from robustness.definitions.tasks import find_task, is_task_file, shipped_tasks, task_of_testset
 from robustness.errors import DefinitionError, UsageError
 from robustness.tasks.task import Chat, Metric, Protected, Task, TaskKind
 
@@ -40,6 +40,11 @@ def write(path: Path, text: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def _task_of(testset: str) -> Task:
+    entry = TESTSETS.find(testset)
+    return task_of_testset(entry.path, entry.definition)
 
 
 def test_the_six_tasks_of_the_benchmark_read_as_they_always_have() -> None:
@@ -114,7 +119,7 @@ def test_a_task_is_found_beside_the_file_that_names_it(tmp_path: Path, monkeypat
 
     (pair,) = read_pairs(write(tmp_path / "pairs.toml", pairs))
 
-    assert pair.task == find_testset_task(str(testset)) == find_task(str(testset))
+    assert pair.task == _task_of(str(testset)) == find_task(str(testset))
     assert pair.task.name == "topics"
 
 
@@ -124,7 +129,7 @@ def test_a_task_may_stand_in_the_file_of_its_test_set(tmp_path: Path) -> None:
     task = find_task(str(path))
 
     assert (task.name, task.labels[-1], task.file) == ("news", "Sci/Tech", str(path))
-    assert find_testset_task(str(path)) == task
+    assert _task_of(str(path)) == task
 
 
 @pytest.mark.parametrize(
@@ -298,7 +303,7 @@ def test_a_task_that_is_not_there_names_the_test_sets_file(
     monkeypatch.chdir(tmp_path)
 
     with pytest.raises(DefinitionError) as caught:
-        find_testset_task("news.toml")
+        _task_of("news.toml")
 
     assert str(caught.value).startswith(expected)
 

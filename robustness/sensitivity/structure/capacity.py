@@ -16,17 +16,15 @@ Activation = Callable[[torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """The dimension that a method reaches around one weight."""
+    """The dimension that a method reaches around one weight.
+
+    Theorem 1: with fewer dimensions than the space has, the method reaches a set of measure zero.
+    """
 
     dimension: int
     """Of the tangent space: the rank of the Jacobian of phi -> W_0 + g(phi)."""
     of: int
     """Of the whole space, out x in."""
-
-    @property
-    def is_strict_subset(self) -> bool:
-        """Theorem 1: with fewer dimensions than the space has, g reaches a set of measure zero."""
-        return self.dimension < self.of
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ TINY = torch.finfo(torch.float64).tiny
 def core_energy(base: Factors, update: torch.Tensor) -> tuple[float, float]:
     """Returns the shares of |dW|^2 on and off the diagonal of the core C = Ut dW V.
 
-    The rest lies outside W_0's singular spaces; it is zero for a square matrix.
+    The first is the R^2 of the best U (S + D) Vt, SAM-PARSER's form. The rest lies outside W_0's singular spaces; it is zero for a square matrix.
     """
     core = base.left.T @ update.double() @ base.right
     total = float(update.double().square().sum())
@@ -28,11 +28,6 @@ def core_energy(base: Factors, update: torch.Tensor) -> tuple[float, float]:
         return 0.0, 0.0
     diagonal = float(core.diagonal().square().sum())
     return diagonal / total, (float(core.square().sum()) - diagonal) / total
-
-
-def fit_spectrum(base: Factors, update: torch.Tensor) -> float:
-    """Returns the R^2 of the best U (S + D) Vt, SAM-PARSER's form: the diagonal share of the core's energy."""
-    return core_energy(base, update)[0]
 
 
 def fit_outputs(weight: torch.Tensor, update: torch.Tensor) -> float:

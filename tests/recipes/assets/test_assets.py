@@ -11,11 +11,11 @@ import pytest
 
 from robustness.definitions.catalog import ATTACKS
 from robustness.errors import DataError
+from robustness.recipes import parts
 from robustness.recipes.assets import lexical as assets
 from robustness.recipes.assets.registry import ASSETS
 from robustness.recipes.assets.resources import Resources
 from robustness.recipes.building import find_attack, find_recipe
-from robustness.recipes.parts import assets_of
 
 
 @pytest.fixture(autouse=True)
@@ -82,14 +82,21 @@ def test_the_named_folder_comes_before_the_variable(tmp_path: Path, monkeypatch:
     assert found.is_relative_to(tmp_path / "mine")
 
 
+def _assets_of(recipe: str) -> list[str]:
+    """What a recipe reads, of the registry's assets and pretrained models."""
+    needs = parts._needs(find_recipe(recipe).definition)
+    names = [name.rsplit("/", 1)[-1] if folder else name for name, folder in needs]
+    return [name for name in dict.fromkeys(names) if name in ASSETS]
+
+
 def test_every_asset_a_recipe_reads_is_registered_and_every_registered_one_is_read() -> None:
-    assert {name for each in ATTACKS.names() for name in assets_of(find_recipe(each).definition)} == set(ASSETS)
+    assert {name for each in ATTACKS.names() for name in _assets_of(each)} == set(ASSETS)
 
 
 def test_a_recipes_assets_are_known_without_building_it() -> None:
-    assert assets_of(find_recipe("pwws").definition) == ["wordnet"]
-    assert assets_of(find_recipe("deepwordbug").definition) == []
-    assert assets_of(find_recipe("clare").definition) == [
+    assert _assets_of("pwws") == ["wordnet"]
+    assert _assets_of("deepwordbug") == []
+    assert _assets_of("clare") == [
         "distilroberta-base",
         "averaged_perceptron_tagger_eng",
         "universal_tagset",
