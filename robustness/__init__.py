@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from robustness.engine.attack import Access, Answer, Attack, BudgetExhausted, Gradients, Losses, Scores, Search
     from robustness.engine.outcome import Outcome, Status
     from robustness.errors import RobustnessError
-    from robustness.options import Arms, RunSettings, StudySettings, TrainSettings
+    from robustness.options import CheckpointPair, RunSettings, StudySettings, TrainSettings
     from robustness.reports.report import Report
     from robustness.reports.studies.study import StudyReport, load_study
     from robustness.studies.run import StudyResult
@@ -31,7 +31,7 @@ _HOMES = {
     "Ability": "robustness.tasks.abilities",
     "Access": "robustness.engine.attack",
     "Answer": "robustness.engine.attack",
-    "Arms": "robustness.options",
+    "CheckpointPair": "robustness.options",
     "Attack": "robustness.engine.attack",
     "BudgetExhausted": "robustness.engine.attack",
     "Example": "robustness.testsets.example",
@@ -62,9 +62,9 @@ __all__ = [
     "Ability",
     "Access",
     "Answer",
-    "Arms",
     "Attack",
     "BudgetExhausted",
+    "CheckpointPair",
     "Example",
     "Execution",
     "Gradients",

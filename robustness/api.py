@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from robustness.definitions.tasks import find_task, is_task_file
 from robustness.errors import UsageError, shorten
-from robustness.options import Arms, PathLike, RunSettings, TrainSettings
+from robustness.options import CheckpointPair, PathLike, RunSettings, TrainSettings
 from robustness.paths import expand, find_data
 from robustness.reports.choices import choose_format, choose_statistics
 from robustness.reports.report import Report, build_report, write_report
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 MessageCallback = Callable[[str], None]
 
 
-def plan(suite: PathLike, pairs: PathLike | Arms, settings: RunSettings | None = None) -> Plan:
+def plan(suite: PathLike, pairs: PathLike | CheckpointPair, settings: RunSettings | None = None) -> Plan:
     """Returns what `run` would do, loading no model and no data.
 
     Args:
         suite: a shipped suite's name or a suite file.
-        pairs: a pairs.toml, or two checkpoints as `Arms` of folders or hub ids.
+        pairs: a pairs.toml, or two checkpoints as `CheckpointPair` of folders or hub ids.
         settings: None for the suite's own. Rows in memory are for `run`, which writes them into its folder.
 
     Raises:
@@ -49,17 +49,19 @@ def plan(suite: PathLike, pairs: PathLike | Arms, settings: RunSettings | None =
     return _make_plan(suite, pairs, chosen)
 
 
-def _check(call: str, suite: PathLike, pairs: PathLike | Arms, settings: RunSettings | None) -> RunSettings:
+def _check(call: str, suite: PathLike, pairs: PathLike | CheckpointPair, settings: RunSettings | None) -> RunSettings:
     """Returns the settings; refuses what is of another type, which no type checker saw."""
     _name(call, "suite", suite)
-    if not isinstance(pairs, PathLike | Arms):
-        raise UsageError(f"{call}: pairs: expected the path of a pairs.toml, or Arms; got {shorten(repr(pairs))}")
+    if not isinstance(pairs, PathLike | CheckpointPair):
+        raise UsageError(
+            f"{call}: pairs: expected the path of a pairs.toml, or CheckpointPair; got {shorten(repr(pairs))}"
+        )
     if settings is not None and not isinstance(settings, RunSettings):
         raise UsageError(f"{call}: settings: expected RunSettings; got {shorten(repr(settings))}")
     return settings or RunSettings()
 
 
-def _make_plan(suite: PathLike, pairs: PathLike | Arms, settings: RunSettings) -> Plan:
+def _make_plan(suite: PathLike, pairs: PathLike | CheckpointPair, settings: RunSettings) -> Plan:
     from robustness.runs.planning.given import choose_pairs
     from robustness.runs.planning.plan import PlanSettings, make_plan  # brings the recipes, which a report needs not
 
@@ -70,7 +72,7 @@ def _make_plan(suite: PathLike, pairs: PathLike | Arms, settings: RunSettings) -
 
 def run(
     suite: PathLike,
-    pairs: PathLike | Arms,
+    pairs: PathLike | CheckpointPair,
     out: PathLike,
     settings: RunSettings | None = None,
     *,
@@ -84,7 +86,7 @@ def run(
 
     Args:
         suite: a shipped suite's name, such as attacks-quick, or a suite file.
-        pairs: a pairs.toml, or two checkpoints as `Arms`.
+        pairs: a pairs.toml, or two checkpoints as `CheckpointPair`.
         out: the run folder.
         settings: replace the suite's own attacks, test sets and the like; None for the unchanged suite.
         on_progress: called with what runs and how much is done.

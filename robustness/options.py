@@ -92,10 +92,10 @@ def _describe(kind: type[Options], error: ValidationError) -> str:
     return f"{kind.__name__}: {name}: {expectation(first)}; got {shorten(repr(first['input']))}"
 
 
-class Arms(Options):
+class CheckpointPair(Options):
     """Two checkpoints to compare, in place of a pairs.toml.
 
-    >>> Arms(reference="checkpoints/full", candidate="checkpoints/lora", task="sst2").task
+    >>> CheckpointPair(reference="checkpoints/full", candidate="checkpoints/lora", task="sst2").task
     'sst2'
 
     Raises:

@@ -29,7 +29,7 @@ def test_a_public_call_names_and_types_each_of_its_few_arguments(call: Callable[
     assert all(each.kind is each.KEYWORD_ONLY for each in flags)
 
 
-@pytest.mark.parametrize("settings", [robustness.Arms, robustness.RunSettings, robustness.TrainSettings])
+@pytest.mark.parametrize("settings", [robustness.CheckpointPair, robustness.RunSettings, robustness.TrainSettings])
 def test_each_setting_has_a_line_that_explains_it(settings: type[Any]) -> None:
     assert set(settings.model_fields) <= set(field_meanings(settings))
 

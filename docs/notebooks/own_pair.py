@@ -144,13 +144,13 @@ robustness.check(DropLetter)
 # %% [markdown]
 # ## The comparison
 #
-# `Arms` takes models, folders and hub ids alike; the task says what the rows mean. Everything that is in memory is
-# written into the run folder, so the same call again resumes the run.
+# `CheckpointPair` takes models, folders and hub ids alike; the task says what the rows mean. Everything that is in
+# memory is written into the run folder, so the same call again resumes the run.
 
 # %%
 report = robustness.run(
     "attacks-quick",
-    robustness.Arms(
+    robustness.CheckpointPair(
         reference=(full, tokenizer),
         candidate=(lora, tokenizer),
         task={"kind": "labels", "fields": ["sentence"], "labels": ["negative", "positive"]},

@@ -7,7 +7,6 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 from robustness.errors import RunError
-from robustness.runs.arms import Arms
 from robustness.runs.executors.bench import RunBench
 from robustness.runs.executors.definitions import PlannedDefinitions
 from robustness.runs.executors.schedule import Schedule
@@ -23,6 +22,7 @@ from robustness.runs.storage.disk import explain_failed_writes
 from robustness.runs.storage.measurements import MeasurementStore
 from robustness.runs.storage.record import read_record, write_record
 from robustness.runs.storage.store import Store
+from robustness.runs.victim_loader import VictimLoader
 from robustness.runs.workload import Workload
 from robustness.victims.isolation import VictimGoneError
 from robustness.victims.loading import Placement, place
@@ -78,8 +78,10 @@ def _open_bench(prepared: Prepared, placement: Placement, doubts: list[str]) -> 
     """Yields the bench of this process; adds its doubts in the end."""
     plan = prepared.plan
     settings = plan.settings
-    arms = Arms(prepared.checkpoints, prepared.tasks, placement, compile=settings.compile, cache=settings.cache)
-    bench = RunBench(arms, PlannedDefinitions(plan), seed=settings.seed, resources=settings.resources)
+    victims = VictimLoader(
+        prepared.checkpoints, prepared.tasks, placement, compile=settings.compile, cache=settings.cache
+    )
+    bench = RunBench(victims, PlannedDefinitions(plan), seed=settings.seed, resources=settings.resources)
     try:
         yield bench
     except VictimGoneError as error:
@@ -89,7 +91,7 @@ def _open_bench(prepared: Prepared, placement: Placement, doubts: list[str]) -> 
         ) from error
     finally:
         doubts += bench.doubts()
-        arms.close()
+        victims.close()
 
 
 @contextmanager

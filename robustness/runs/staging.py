@@ -15,7 +15,7 @@ from robustness.definitions.pairs import read_pairs
 from robustness.definitions.tasks import find_task
 from robustness.definitions.writing import toml_value
 from robustness.errors import DataError, DefinitionError, RunError, UsageError
-from robustness.options import Arms, PathLike, RunSettings
+from robustness.options import CheckpointPair, PathLike, RunSettings
 from robustness.paths import expand, refuse_unwritable
 from robustness.runs.storage.record import FILE_NAME, GIVEN, refuse_foreign_folder
 from robustness.tasks.task import Task
@@ -30,16 +30,18 @@ OWN_TASK = "own-task"
 """Name of a task given as its file's content."""
 
 
-def holds_objects(pairs: PathLike | Arms, settings: RunSettings) -> bool:
+def holds_objects(pairs: PathLike | CheckpointPair, settings: RunSettings) -> bool:
     """Whether a value is neither a path nor a name."""
     given: list[object] = [settings.data]
-    if isinstance(pairs, Arms):
+    if isinstance(pairs, CheckpointPair):
         given += [getattr(pairs, name) for name in (*ARMS, "base", "task")]
     return not all(each is None or isinstance(each, PathLike) for each in given)
 
 
 @contextmanager
-def staged(pairs: PathLike | Arms, settings: RunSettings, out: Path) -> Iterator[tuple[PathLike | Arms, RunSettings]]:
+def staged(
+    pairs: PathLike | CheckpointPair, settings: RunSettings, out: Path
+) -> Iterator[tuple[PathLike | CheckpointPair, RunSettings]]:
     """Yields both with files in place of objects; removes the files if no run was made.
 
     Raises:
@@ -61,8 +63,8 @@ def staged(pairs: PathLike | Arms, settings: RunSettings, out: Path) -> Iterator
                 out.rmdir()
 
 
-def _refuse_other_objects(pairs: PathLike | Arms, settings: RunSettings) -> None:
-    arms = {key: getattr(pairs, key) for key in (*ARMS, "base")} if isinstance(pairs, Arms) else {}
+def _refuse_other_objects(pairs: PathLike | CheckpointPair, settings: RunSettings) -> None:
+    arms = {key: getattr(pairs, key) for key in (*ARMS, "base")} if isinstance(pairs, CheckpointPair) else {}
     for key, given in arms.items():
         if given is not None and not isinstance(given, PathLike):
             from robustness.victims.files.saving import refuse_other_objects  # imports torch
@@ -75,8 +77,10 @@ def _refuse_other_objects(pairs: PathLike | Arms, settings: RunSettings) -> None
         )
 
 
-def _write(pairs: PathLike | Arms, settings: RunSettings, home: Path) -> tuple[PathLike | Arms, RunSettings]:
-    if isinstance(pairs, Arms) and isinstance(pairs.task, Mapping):
+def _write(
+    pairs: PathLike | CheckpointPair, settings: RunSettings, home: Path
+) -> tuple[PathLike | CheckpointPair, RunSettings]:
+    if isinstance(pairs, CheckpointPair) and isinstance(pairs.task, Mapping):
         content = pairs.task
         _place(home, "task", lambda folder: _write_task(content, folder))
         pairs = pairs.model_copy(update={"task": str((home / "task" / f"{OWN_TASK}.toml").resolve())})
@@ -85,12 +89,12 @@ def _write(pairs: PathLike | Arms, settings: RunSettings, home: Path) -> tuple[P
         _place(home, NAME, lambda folder: write_rows(rows, task, folder))
         file = (home / NAME / f"{NAME}.toml").resolve()
         settings = settings.model_copy(update={"data": None, "testsets": (str(file), *settings.testsets)})
-    return (_write_arms(pairs, home) if isinstance(pairs, Arms) else pairs), settings
+    return (_write_arms(pairs, home) if isinstance(pairs, CheckpointPair) else pairs), settings
 
 
-def _task(pairs: PathLike | Arms) -> Task:
+def _task(pairs: PathLike | CheckpointPair) -> Task:
     """The single task of the pairs, which defines how to read rows."""
-    if isinstance(pairs, Arms):
+    if isinstance(pairs, CheckpointPair):
         return find_task(str(pairs.task))
     tasks = {pair.task.name: pair.task for pair in read_pairs(Path(expand(pairs)))}
     if len(tasks) > 1:
@@ -108,7 +112,7 @@ def _write_task(content: Mapping[str, object], folder: Path) -> None:
         raise UsageError(f"task: {str(error).replace(f'{file}: ', '').replace(str(file), 'the table')}") from None
 
 
-def _write_arms(arms: Arms, home: Path) -> Arms:
+def _write_arms(arms: CheckpointPair, home: Path) -> CheckpointPair:
     given = {key: getattr(arms, key) for key in (*ARMS, "base")}
     objects = {key: arm for key, arm in given.items() if arm is not None and not isinstance(arm, PathLike)}
     if not objects:

@@ -10,7 +10,7 @@ from robustness.errors import UsageError
 from robustness.workers.execution import Execution
 
 if TYPE_CHECKING:
-    from robustness.options import Arms, RunSettings, TrainSettings
+    from robustness.options import CheckpointPair, RunSettings, TrainSettings
     from robustness.terminal.command_options import RunCommand, StudyCommand, TrainCommand
 
 LISTS = {"testsets": "testset", "attacks": "attack", "probes": "probe", "attack_fields": "attack_field"}
@@ -39,13 +39,13 @@ def run_settings(given: RunCommand) -> RunSettings:
     return RunSettings.model_validate(named | {name: getattr(given, own) or () for name, own in LISTS.items()})
 
 
-def choose_pairs(given: RunCommand) -> Path | Arms:
+def choose_pairs(given: RunCommand) -> Path | CheckpointPair:
     """Returns the pairs file, or the two checkpoints in its place.
 
     Raises:
         UsageError: both are given, or neither whole.
     """
-    from robustness.options import Arms
+    from robustness.options import CheckpointPair
 
     needed = {"reference": given.reference, "candidate": given.candidate, "task": given.task}
     named = [name for name, value in {**needed, "base": given.base, "label": given.label}.items() if value]
@@ -58,7 +58,7 @@ def choose_pairs(given: RunCommand) -> Path | Arms:
         raise UsageError(
             f"no pairs: give --pairs FILE, or --reference, --candidate and --task (missing: {', '.join(missing)})"
         )
-    return Arms.model_validate({**needed, "base": given.base, "labels": read_labels(given.label or ())})
+    return CheckpointPair.model_validate({**needed, "base": given.base, "labels": read_labels(given.label or ())})
 
 
 def read_labels(words: Sequence[str]) -> dict[str, str]:

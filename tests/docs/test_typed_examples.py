@@ -55,7 +55,7 @@ def test_a_wrong_call_does_not_pass(tmp_path: Path) -> None:
         'robustness.run("attacks-quick", "pairs.toml", "out", limit=3)\n'
         'robustness.RunSettings(limit="three")\n'
         "robustness.RunSettings(limits=3)\n"
-        'robustness.Arms(reference=5, candidate="b", task="sst2")\n'
+        'robustness.CheckpointPair(reference=5, candidate="b", task="sst2")\n'
         'robustness.TrainSettings(grid="huge")\n'
         'robustness.load("out").verdicts\n',
         encoding="utf-8",

@@ -16,7 +16,7 @@ from conftest import fit
 from safetensors.torch import load_file, save_file
 from transformers import BertForSequenceClassification, BertTokenizerFast
 
-from robustness import Arms, RunSettings, api
+from robustness import CheckpointPair, RunSettings, api
 from robustness.errors import CheckpointError, DefinitionError, GateError, UsageError
 from robustness.reports.summaries.terminal import render_summary
 from robustness.reports.tables.columns import Table
@@ -101,7 +101,7 @@ def compare(shelf: Shelf, out: Path, reference: str, candidate: str, base: str =
     labels = options.pop("labels", {})
     return api.run(
         "smoke",
-        pairs=Arms(
+        pairs=CheckpointPair(
             reference=shelf[reference], candidate=shelf[candidate], task="sst2", base=shelf[base], labels=labels
         ),
         out=out,
@@ -255,7 +255,7 @@ def test_an_untrained_base_has_as_many_labels_as_the_task(shelf: Shelf, tmp_path
 
     report = api.run(
         "smoke",
-        pairs=Arms(
+        pairs=CheckpointPair(
             reference=shelf["base"], candidate=tmp_path / "four", base=shelf["base"], task=tmp_path / "mood.toml"
         ),
         out=tmp_path / "run",
@@ -379,15 +379,19 @@ def test_wrong_words_are_refused_before_anything_is_read(
 @pytest.mark.parametrize(
     ("options", "error", "said"),
     [
-        ({"reference": "a", "candidate": "b"}, UsageError, "Arms: task is missing"),
-        ({"reference": "a", "candidate": "b", "tasks": "sst2"}, UsageError, "Arms: unknown setting 'tasks'; did you"),
+        ({"reference": "a", "candidate": "b"}, UsageError, "CheckpointPair: task is missing"),
+        (
+            {"reference": "a", "candidate": "b", "tasks": "sst2"},
+            UsageError,
+            "CheckpointPair: unknown setting 'tasks'; did you",
+        ),
         ({"reference": "a", "candidate": "b", "task": "sst2"}, UsageError, "neither names its base; give --base"),
         ({"reference": "a", "candidate": "a", "task": "sst2", "base": "c"}, DefinitionError, "both arms are a"),
     ],
 )
 def test_arms_that_are_no_pair_are_refused(options: dict[str, str], error: type[Exception], said: str) -> None:
     with pytest.raises(error, match=said):
-        api.plan("smoke", Arms(**options))
+        api.plan("smoke", CheckpointPair(**options))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from robustness import Arms, RunSettings, api
+from robustness import CheckpointPair, RunSettings, api
 from robustness.definitions.pairs import BasePrecision, read_pairs
 from robustness.errors import CheckpointError, RunError, UsageError
 from robustness.reports.report import build_report
@@ -166,4 +166,4 @@ def test_a_model_in_memory_on_packed_weights_is_refused(tiny: Any) -> None:
     arm = (model, BertTokenizerFast.from_pretrained(tiny.base))
 
     with pytest.raises(UsageError, match="candidate: its weights are held in 4 bit; save the adapter"):
-        api.run("smoke", Arms(reference=tiny.full, candidate=arm, task="sst2", base=tiny.base), "unused")
+        api.run("smoke", CheckpointPair(reference=tiny.full, candidate=arm, task="sst2", base=tiny.base), "unused")

@@ -15,7 +15,7 @@ import robustness
 from robustness import RunSettings, api
 from robustness.errors import DefinitionError, ProbeError, UsageError
 from robustness.reports.tables.columns import Table
-from robustness.runs import arms
+from robustness.runs import victim_loader
 from robustness.runs.storage.measurements import read_measurements
 from robustness.sensitivity.measurement import Kind, Measurement, Quantity, Space
 from robustness.sensitivity.probe import Reading, Unsupported
@@ -117,7 +117,7 @@ def test_running_again_measures_nothing_and_loads_nothing(
     def refuse(*args: object, **keywords: object) -> None:
         raise AssertionError("a finished run loaded a checkpoint")
 
-    monkeypatch.setattr(arms, "load_checkpoint", refuse)
+    monkeypatch.setattr(victim_loader, "load_checkpoint", refuse)
 
     again = start(tiny, finished.folder)
 

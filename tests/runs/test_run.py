@@ -18,7 +18,7 @@ from robustness import RunSettings, api
 from robustness.engine import query_cache
 from robustness.errors import CheckpointError, DataError, DefinitionError, GateError, RunError, UsageError
 from robustness.reports.tables.columns import Table
-from robustness.runs import arms
+from robustness.runs import victim_loader
 from robustness.runs.planning import plan as plan_module
 from robustness.runs.progress import Progress
 from robustness.terminal.printing import print_plan
@@ -110,7 +110,7 @@ def test_running_again_computes_nothing(finished: Any, tiny: Any, monkeypatch: p
     def refuse(*args: object) -> None:
         raise AssertionError("a finished run loaded a checkpoint")
 
-    monkeypatch.setattr(arms, "load_checkpoint", refuse)
+    monkeypatch.setattr(victim_loader, "load_checkpoint", refuse)
 
     again = start(tiny, finished.folder)
 

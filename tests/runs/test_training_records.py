@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from robustness import Arms, RunSettings, api
+from robustness import CheckpointPair, RunSettings, api
 from robustness.definitions.pairs import PairEntry, write_pairs
 from robustness.reports.summaries.terminal import render_summary
 from robustness.reports.tables.columns import Table
@@ -77,7 +77,7 @@ def test_csv_files_have_the_cost_as_their_last_column(report: Any) -> None:
 
 def test_checkpoints_without_a_record_are_called_as_they_are_found(tiny: Any, tmp_path: Path) -> None:
     settings = RunSettings(data=tiny.data, testsets=[str(tiny.testset)], attacks=("identity",), limit=4)
-    arms = Arms(reference=str(tiny.full), candidate=str(tiny.peft), task="sst2", base=str(tiny.base))
+    arms = CheckpointPair(reference=str(tiny.full), candidate=str(tiny.peft), task="sst2", base=str(tiny.base))
     found = api.run("smoke", arms, tmp_path / "run", settings).tables[Table.ATTACKS]
 
     assert set(found["method"]) == {"full", "lora"}

@@ -10,7 +10,7 @@ from peft import LoraConfig, PrefixTuningConfig, get_peft_model
 from transformers import AutoModelForSequenceClassification
 
 from robustness.definitions.tasks import find_task
-from robustness.runs.arms import Arms
+from robustness.runs.victim_loader import VictimLoader
 from robustness.victims.files.checkpoint import Checkpoint, read_checkpoint
 from robustness.victims.loading import load_checkpoint, place, to_victim
 
@@ -45,9 +45,9 @@ def test_two_adapters_of_one_base_hold_it_once_and_answer_as_when_loaded_alone(
     made = [adapter(tiny, tmp_path / f"adapter-{seed}", config, seed) for seed in (1, 2)]
     task, placement = find_task("sst2"), place("cpu")
     alone = [to_victim(load_checkpoint(each, task), placement).scores(TEXTS) for each in made]
-    arms = Arms({each.name: each for each in made}, {each.name: task for each in made}, placement)
+    victims = VictimLoader({each.name: each for each in made}, {each.name: task for each in made}, placement)
 
-    victims = [arms.load(each.name)[0] for each in made]
+    victims = [victims.load(each.name)[0] for each in made]
 
     for victim, expected in zip(victims, alone, strict=True):
         assert np.array_equal(victim.logits(TEXTS), expected)
@@ -59,11 +59,11 @@ def test_two_adapters_of_one_base_hold_it_once_and_answer_as_when_loaded_alone(
 def test_the_untuned_base_shares_what_a_tuned_arm_left_as_it_was(tiny: Any) -> None:
     task = find_task("sst2")
     checkpoint = read_checkpoint("lora", str(tiny.peft), str(tiny.base))
-    arms = Arms({"lora": checkpoint}, {"lora": task}, place("cpu"))
-    tuned, _ = arms.load("lora")
+    victims = VictimLoader({"lora": checkpoint}, {"lora": task}, place("cpu"))
+    tuned, _ = victims.load("lora")
     before = tuned.logits(TEXTS)
 
-    untuned = arms.load_untuned("lora")
+    untuned = victims.load_untuned("lora")
 
     assert untuned is not None
     tensors = {name: p.data_ptr() for name, p in tuned.model.named_parameters()}

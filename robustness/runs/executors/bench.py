@@ -10,8 +10,8 @@ from robustness.engine.named_attack import NamedAttack
 from robustness.engine.query_cache import CachedVictim, QueryCache
 from robustness.errors import CheckpointError
 from robustness.recipes.assets.resources import Resources
-from robustness.runs.arms import Arms
 from robustness.runs.cells import UNTUNED
+from robustness.runs.victim_loader import VictimLoader
 from robustness.sensitivity.probe import NamedProbe
 from robustness.victims.files.bases import digest_weights
 from robustness.victims.heads.head import Head
@@ -71,7 +71,7 @@ class RunBench:
     """What the jobs of a run share in one process.
 
     Args:
-        arms: loads checkpoints.
+        victims: loads checkpoints.
         definitions: of the run.
         seed: of the run.
         resources: data folders and device of attacks and probes.
@@ -80,14 +80,14 @@ class RunBench:
 
     def __init__(
         self,
-        arms: Arms,
+        victims: VictimLoader,
         definitions: Definitions,
         *,
         seed: int,
         resources: Resources,
         weights: Mapping[str, str] | None = None,
     ) -> None:
-        self.arms = arms
+        self.victims = victims
         self.definitions = definitions
         self.seed = seed
         self.resources = resources
@@ -104,7 +104,7 @@ class RunBench:
 
     def doubts(self) -> list[str]:
         """Returns warnings about the victims so far."""
-        return self.arms.warnings()
+        return self.victims.warnings()
 
     def load_scored(self, name: str) -> Loaded:
         """Returns a checkpoint's victim for attacks and replays."""
@@ -129,7 +129,7 @@ class RunBench:
             CheckpointError: its weights here differ from the weights that the driver has seen.
         """
         expected = self._weights.pop(name, None)
-        folder = self.arms.checkpoint(name).folder
+        folder = self.victims.checkpoint(name).folder
         if expected is not None and digest_weights(folder) != expected:
             raise CheckpointError(
                 f"checkpoint {name}: {folder} is missing here or has other weights than at the start of the run; "
@@ -144,11 +144,11 @@ class RunBench:
 
     def _load(self, name: str) -> Loaded:
         self.check_weights(name)
-        return Loaded(*self.arms.load(name))
+        return Loaded(*self.victims.load(name))
 
     def _load_untuned(self, name: str) -> Loaded | None:
         self.check_weights(name)
-        victim = self.arms.load_untuned(name)
+        victim = self.victims.load_untuned(name)
         return None if victim is None else Loaded(victim)
 
     @staticmethod

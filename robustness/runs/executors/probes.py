@@ -65,17 +65,17 @@ class Probing:
         yield Measured(tuple(readings), time.perf_counter() - started)
 
     def _subject(self, bench: RunBench, digest: str) -> Subject:
-        arms = bench.arms
+        victims = bench.victims
         return Subject(
-            checkpoint=arms.checkpoint(self.cell.checkpoint),
+            checkpoint=victims.checkpoint(self.cell.checkpoint),
             examples=self.examples,
             seed=bench.seed,
             digest=digest,
             load_victim=lambda: bench.load_probed(self.cell.checkpoint).victim,
             resources=bench.resources,
-            partners=[arms.checkpoint(name) for name in self.partners],
-            load_partner=lambda partner: arms.load(partner.name)[0],
-            load_unmerged=lambda each: arms.load_unmerged(each.name),
+            partners=[victims.checkpoint(name) for name in self.partners],
+            load_partner=lambda partner: victims.load(partner.name)[0],
+            load_unmerged=lambda each: victims.load_unmerged(each.name),
         )
 
 

@@ -10,11 +10,11 @@ import torch
 
 from robustness.errors import UsageError
 from robustness.quiet import quieten_libraries
-from robustness.runs.arms import Arms
 from robustness.runs.executors.bench import RunBench
 from robustness.runs.executors.definitions import FoundDefinitions, References, refer
 from robustness.runs.planning.plan import Plan
 from robustness.runs.preparation import Prepared
+from robustness.runs.victim_loader import VictimLoader
 from robustness.tasks.task import Task
 from robustness.victims.files.checkpoint import Checkpoint
 from robustness.victims.loading import Placement, place
@@ -43,9 +43,9 @@ class RunSpec:
         resources = self.references.resources
         placement = place(resources.device, self.dtype)
         torch.ones(1, device=placement.device).sum().item()  # finds a broken GPU before it gets work
-        arms = Arms(self.checkpoints, self.tasks, placement, compile=self.compile, cache=self.cache)
+        victims = VictimLoader(self.checkpoints, self.tasks, placement, compile=self.compile, cache=self.cache)
         definitions = FoundDefinitions(self.references)
-        return RunBench(arms, definitions, seed=self.seed, resources=resources, weights=self.weights)
+        return RunBench(victims, definitions, seed=self.seed, resources=resources, weights=self.weights)
 
 
 def describe_run(plan: Plan, prepared: Prepared, *, device: str, check_weights: bool) -> RunSpec:

@@ -11,12 +11,12 @@ from pydantic import ValidationError
 from robustness.definitions.expectations import expectation
 from robustness.definitions.pairs import Pair, PairEntry, resolve_entry
 from robustness.errors import UsageError, shorten
-from robustness.options import Arms, PathLike
+from robustness.options import CheckpointPair, PathLike
 from robustness.paths import expand
 from robustness.victims.files.named_bases import find_named_base
 
 
-def choose_pairs(pairs: PathLike | Arms) -> Path | Pair:
+def choose_pairs(pairs: PathLike | CheckpointPair) -> Path | Pair:
     """Returns the pairs file, or the pair of the arms that are given, as folders or hub ids.
 
     Raises:
@@ -25,8 +25,8 @@ def choose_pairs(pairs: PathLike | Arms) -> Path | Pair:
     """
     if isinstance(pairs, PathLike):
         return Path(expand(pairs))
-    if not isinstance(pairs, Arms):
-        raise UsageError(f"pairs: expected the path of a pairs.toml, or Arms; got {shorten(repr(pairs))}")
+    if not isinstance(pairs, CheckpointPair):
+        raise UsageError(f"pairs: expected the path of a pairs.toml, or CheckpointPair; got {shorten(repr(pairs))}")
     base = None if pairs.base is None else str(pairs.base)
     return make_pair(str(pairs.reference), str(pairs.candidate), task=str(pairs.task), base=base, labels=pairs.labels)
 

@@ -20,7 +20,8 @@ TINY = torch.finfo(torch.float64).tiny
 def core_energy(base: Factors, update: torch.Tensor) -> tuple[float, float]:
     """Returns the shares of |dW|^2 on and off the diagonal of the core C = Ut dW V.
 
-    The first is the R^2 of the best U (S + D) Vt, SAM-PARSER's form. The rest lies outside W_0's singular spaces; it is zero for a square matrix.
+    The first is the R^2 of the best U (S + D) Vt, SAM-PARSER's form. The rest lies outside
+    W_0's singular spaces; it is zero for a square matrix.
     """
     core = base.left.T @ update.double() @ base.right
     total = float(update.double().square().sum())

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import robustness
-from robustness import Arms, RunSettings, api
+from robustness import CheckpointPair, RunSettings, api
 from robustness.errors import CheckpointError, RobustnessError, RunError, UsageError
 from robustness.reports.tables.columns import Table
 from robustness.runs.staging import staged
@@ -46,8 +46,8 @@ class Objects:
             "limit": 8,
         }
         given |= changed
-        pairs = given.pop("pairs", None) or Arms(
-            **{name: given.pop(name) for name in Arms.model_fields if name in given}
+        pairs = given.pop("pairs", None) or CheckpointPair(
+            **{name: given.pop(name) for name in CheckpointPair.model_fields if name in given}
         )
         on_progress = given.pop("on_progress", None)
         return robustness.run("smoke", pairs, out, RunSettings(**given), on_progress=on_progress)
@@ -200,7 +200,7 @@ def test_what_cannot_be_saved_says_so(objects: Objects, tmp_path: Path, monkeypa
             {"data": pd.DataFrame({"sentence": ["a", "b"], "label": [0, 1], "id": ["q", "q"]})},
             "data has 2 rows with the id 'q'",
         ),
-        ({"task": None}, "Arms: task: expected text; got None"),
+        ({"task": None}, "CheckpointPair: task: expected text; got None"),
         ({"task": "sst-2"}, "unknown task 'sst-2'; did you mean 'sst2'?"),
         ({"task": MOOD | {"labels": ["one"]}}, 'task: labels: kind = "labels" needs two labels or more'),
         ({"task": MOOD | {"feilds": []}}, "task: unknown key 'feilds'; did you mean 'fields'?"),
@@ -211,7 +211,7 @@ def test_what_cannot_be_saved_says_so(objects: Objects, tmp_path: Path, monkeypa
         ({"testsets": "sst2"}, "RunSettings: testsets: expected a list; got 'sst2'"),
         ({"seed": True}, "RunSettings: seed: expected a whole number; got True"),
         ({"allow_untrained": "yes"}, "RunSettings: allow_untrained: expected true or false"),
-        ({"labels": ["a"]}, "Arms: labels: expected a table of names with values"),
+        ({"labels": ["a"]}, "CheckpointPair: labels: expected a table of names with values"),
         ({"labels": {"LABEL_0": "good"}}, "'LABEL_0' is mapped to 'good', which task own-task does not have"),
         ({"device": "tpu"}, "tpu"),
         ({"dtype": "float16"}, "float16"),
@@ -233,7 +233,7 @@ def test_wrong_calls_are_errors_of_ours_and_leave_nothing_behind(
 
 def test_a_plan_takes_no_objects(objects: Objects) -> None:
     with pytest.raises(UsageError, match="plan: takes folders and names; give objects to run"):
-        api.plan("smoke", Arms(reference=(objects.full, objects.tokenizer), candidate="x", task="sst2"))
+        api.plan("smoke", CheckpointPair(reference=(objects.full, objects.tokenizer), candidate="x", task="sst2"))
 
 
 def test_a_plan_is_executed_as_a_run_is(tiny: Any, tmp_path: Path) -> None:
@@ -258,8 +258,8 @@ def test_rows_are_read_by_the_task_of_the_pairs_file(objects: Objects, tiny: Any
     ("given", "said"),
     [
         ((5, "pairs.toml", "run"), "run: suite: expected a name or a path; got 5"),
-        (("smoke", None, "run"), "run: pairs: expected the path of a pairs.toml, or Arms; got None"),
-        (("smoke", {"reference": "a"}, "run"), "run: pairs: expected the path of a pairs.toml, or Arms"),
+        (("smoke", None, "run"), "run: pairs: expected the path of a pairs.toml, or CheckpointPair; got None"),
+        (("smoke", {"reference": "a"}, "run"), "run: pairs: expected the path of a pairs.toml, or CheckpointPair"),
         (("smoke", "pairs.toml", None), "run: out: expected a path; got None"),
         (("smoke", "pairs.toml", "run", {"limit": 3}), "run: settings: expected RunSettings; got {'limit': 3}"),
     ],
@@ -274,7 +274,7 @@ def test_nothing_is_taken_away_of_a_folder_that_was_there(tmp_path: Path) -> Non
 
     with (
         pytest.raises(RunError, match="holds something that is not a complete run"),
-        staged(Arms(reference="a", candidate="b", task=MOOD), RunSettings(), tmp_path),
+        staged(CheckpointPair(reference="a", candidate="b", task=MOOD), RunSettings(), tmp_path),
     ):
         pass
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from robustness import Arms, RunSettings, api
+from robustness import CheckpointPair, RunSettings, api
 from robustness.errors import RobustnessError
 from robustness.runs import preparation
 
@@ -70,7 +70,7 @@ class World:
     def run(self) -> None:
         api.run(
             "smoke",
-            Arms(**self.arms, base=str(self.tiny.base), task=self.folder / "mood.toml", labels=self.labels),
+            CheckpointPair(**self.arms, base=str(self.tiny.base), task=self.folder / "mood.toml", labels=self.labels),
             self.folder / "run",
             RunSettings(testsets=[self.folder / "news.toml"], data=self.folder, attacks=["deepwordbug"], limit=4),
         )

@@ -1,4 +1,4 @@
-"""The arms of a run: loads checkpoints by the run's settings, each with its part of the query cache."""
+"""Loads a run's checkpoints as victims by the run's settings, each with its part of the query cache."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from robustness.victims.sharing import SharedBases
 
 
 @final
-class Arms:
+class VictimLoader:
     """Loads checkpoints by name.
 
     Args:
