@@ -17,6 +17,7 @@ from robustness.sensitivity.attention import twice_differentiable
 from robustness.sensitivity.batching import refusals_as_unsupported, require_float32
 from robustness.sensitivity.convergence import not_converged
 from robustness.sensitivity.measurement import Direction, Kind, Quantity, Space, Target, measure
+from robustness.sensitivity.parameter.accumulation import add_parts_at_once
 from robustness.sensitivity.parameter.reachability import find_tangents
 from robustness.sensitivity.parameter.tangent import Projection
 from robustness.sensitivity.parameter.weights import Delta, WeightSpace, block_parameters, squared_norm
@@ -55,8 +56,8 @@ class Curvature:
     """Random sign vectors of the trace's estimate."""
     space: Space = Space.PARAMETER
     needs: ClassVar[frozenset[Ability]] = frozenset({Ability.SCORES})
-    copies: ClassVar[int] = 3
-    """Copies of the blocks' weights beside the model: the gradient, and two vectors."""
+    copies: ClassVar[int] = 2
+    """Copies of the blocks' weights beside the model: two vectors, one of which takes up the product."""
 
     def measure(self, subject: Subject) -> Iterable[Reading]:
         """See Probe."""
@@ -107,7 +108,7 @@ def hessian_product(weights: WeightSpace, batches: Sequence[EmbeddedBatch]) -> P
     """Returns the product with H, the Hessian of the mean cross-entropy over the batches, at the current weights.
 
     H v is the gradient of <g, v>, g the loss's gradient. Each tensor of g is freed as soon as its inner product with
-    v is known. So one product holds only v and the sum, and the model runs again for each tensor.
+    v is known. Each part of H v is freed as soon as it is in the sum. So a product holds v and the sum alone.
     """
     parameters = list(weights.parameters.values())
     count = sum(len(batch.labels) for batch in batches)
@@ -121,6 +122,7 @@ def hessian_product(weights: WeightSpace, batches: Sequence[EmbeddedBatch]) -> P
                 loss = torch.nn.functional.cross_entropy(logits, batch.labels, reduction="sum") / count
                 along = _slope_along(loss, weights.parameters, vector)
             if along.requires_grad:
+                add_parts_at_once(along)
                 torch.autograd.backward(along, inputs=parameters)
         for parameter in parameters:
             parameter.grad = None

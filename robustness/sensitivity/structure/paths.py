@@ -25,13 +25,14 @@ from robustness.sensitivity.measurement import (
 )
 from robustness.sensitivity.parameter.weights import replaced
 from robustness.sensitivity.probe import Reading, Subject
-from robustness.sensitivity.structure.spectra import decompose, decompose_top
+from robustness.sensitivity.structure.randomised import Directions, find_device
 from robustness.sensitivity.structure.updates import Updates, WeightUpdate, refuse_unmerged
 from robustness.tasks.abilities import Ability
 from robustness.testsets.example import Example
 from robustness.victims.heads.embedded_batch import EmbeddedBatch, margins, median_token_norm
 
-Change = Callable[[WeightUpdate, torch.Generator], torch.Tensor]
+ERROR = Quantity("randomised-svd-error", scale_free=True)
+Change = Callable[[WeightUpdate, Directions], torch.Tensor]
 """From a tensor before and after fine-tuning to its replacement."""
 
 
@@ -57,6 +58,9 @@ class UpdatePath:
     directions. `intruders` scales the directions of arXiv 2410.21228. On an adversarial test set the accuracy is that
     of its adversarial rows. The second accuracy is an upper bound of robust accuracy in that ball, because a step may
     fail to find a wrong answer.
+
+    Decompositions of large matrices are randomised, on the run's device. Accuracies are then estimates, and
+    `randomised-svd-error` is the largest measured error, relative to the matrix's largest singular value.
     """
 
     steps: tuple[NonNegativeFloat, ...] = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
@@ -89,12 +93,12 @@ class UpdatePath:
         for t in self.steps:
             yield Variant("t", t, lambda u, _, t=t: u.before + t * u.change, matrices_alone=False)  # type: ignore[misc]
         for rank in self.ranks:
-            yield Variant("rank", rank, lambda u, g, k=rank: cut_rank(u, k, g))  # type: ignore[misc]
+            yield Variant("rank", rank, lambda u, d, k=rank: cut_rank(u, k, d))  # type: ignore[misc]
         for top in self.tops:
-            yield Variant("top", top, lambda u, g, k=top: u.before + into_top(u, k, g))  # type: ignore[misc]
-            yield Variant("rest", top, lambda u, g, k=top: u.after - into_top(u, k, g))  # type: ignore[misc]
+            yield Variant("top", top, lambda u, d, k=top: u.before + into_top(u, k, d))  # type: ignore[misc]
+            yield Variant("rest", top, lambda u, d, k=top: u.after - into_top(u, k, d))  # type: ignore[misc]
         for scale in self.scales:
-            yield Variant("intruders", scale, lambda u, g, s=scale: scale_intruders(u, s, g))  # type: ignore[misc]
+            yield Variant("intruders", scale, lambda u, d, s=scale: scale_intruders(u, s, d))  # type: ignore[misc]
 
     def _of_variant(
         self,
@@ -104,11 +108,15 @@ class UpdatePath:
         parameters: Mapping[str, torch.nn.Parameter],
     ) -> list[Reading]:
         matrices = updates.matrices() if variant.matrices_alone else updates.all()
-        changed = {}
+        device = find_device(subject.resources.device)
+        changed: dict[str, torch.Tensor] = {}
+        errors: list[float] = []
         for update in matrices:
             seed = int(example_generator(subject.seed, subject.digest, update.name).integers(2**63 - 1))
             if update.key in parameters and bool(update.change.any()):
-                changed[update.key] = update.stored(variant.change(update, torch.Generator().manual_seed(seed)))
+                directions = Directions(torch.Generator().manual_seed(seed), device, errors)
+                changed[update.key] = update.stored(variant.change(update, directions))
+        exact, upper = (Kind.ESTIMATE, Kind.ESTIMATE) if errors else (Kind.EXACT, Kind.UPPER)
         with replaced(parameters, changed):
             clean, stepped = (_quantity(name, variant) for name in ("accuracy", "step-accuracy"))
 
@@ -119,13 +127,17 @@ class UpdatePath:
                         measure(quantity, float(value), kind, target=Target.THETA, radius=radius, norm=norm), example
                     )
                     for quantity, values, kind, radius, norm in (
-                        (clean, right, Kind.EXACT, None, None),
-                        (stepped, robust, Kind.UPPER, self.radius, "l2"),
+                        (clean, right, exact, None, None),
+                        (stepped, robust, upper, self.radius, "l2"),
                     )
                     for example, value in zip(examples, values.tolist(), strict=True)
                 ]
 
-            return list(measure_batches(subject, clean, of_batch))
+            found = list(measure_batches(subject, clean, of_batch))
+        if errors:
+            scope = f"{variant.kind} {variant.amount:g}"
+            found.append(Reading(measure(ERROR, max(errors), Kind.EXACT, target=Target.THETA, scope=scope)))
+        return found
 
 
 def answers(batch: EmbeddedBatch, radius: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -141,25 +153,25 @@ def answers(batch: EmbeddedBatch, radius: float) -> tuple[torch.Tensor, torch.Te
     return values > 0, (values > 0) & (after > 0)
 
 
-def cut_rank(update: WeightUpdate, rank: int, generator: torch.Generator) -> torch.Tensor:
+def cut_rank(update: WeightUpdate, rank: int, directions: Directions) -> torch.Tensor:
     """Returns W_0 plus the best approximation of dW of that rank."""
-    top = decompose_top(update.change, min(rank, *update.before.shape), generator)
+    top = directions.leading(update.change, rank)
     return update.before + ((top.left * top.values) @ top.right.T).float()
 
 
-def into_top(update: WeightUpdate, k: int, generator: torch.Generator) -> torch.Tensor:
+def into_top(update: WeightUpdate, k: int, directions: Directions) -> torch.Tensor:
     """Returns U_k Ukt dW V_k Vkt, with the k leading directions of W_0 on both sides."""
-    top = decompose_top(update.before, min(k, *update.before.shape), generator)
+    top = directions.leading(update.before, k)
     core = top.left.T @ update.change.double() @ top.right
     return (top.left @ core @ top.right.T).float()
 
 
 def scale_intruders(
-    update: WeightUpdate, scale: float, generator: torch.Generator, k: int = 10, threshold: float = 0.5
+    update: WeightUpdate, scale: float, directions: Directions, k: int = 10, threshold: float = 0.5
 ) -> torch.Tensor:
     """Returns W + (scale - 1) sum s_j u_j v_jt over W's intruder directions (arXiv 2410.21228): 1 changes nothing."""
-    base = decompose(update.before)
-    tuned = decompose_top(update.after, min(k, *update.before.shape), generator)
+    base = directions.all(update.before)
+    tuned = directions.leading(update.after, k)
     strange = (tuned.left.T @ base.left).abs().amax(dim=1) < threshold
     part = (tuned.left[:, strange] * tuned.values[strange]) @ tuned.right[:, strange].T
     return update.after + (scale - 1) * part.float()

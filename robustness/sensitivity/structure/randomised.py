@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import final
 
 import torch
 
-from robustness.sensitivity.structure.spectra import Factors, squared_norm
+from robustness.sensitivity.structure.spectra import Factors, decompose, decompose_top, first, squared_norm
 
 LARGE = 2048
 """Smaller side of a matrix from which on its decomposition is randomised.
@@ -28,10 +29,15 @@ class Leading:
     """The leading part of a singular value decomposition."""
 
     factors: Factors
-    error: float
-    """The largest |W v - s u| over the triples: some singular value of W lies within it of each s."""
+    errors: torch.Tensor
+    """|W v - s u| of each triple, shape (k,): some singular value of W lies within it of s."""
     rest: float
     """|W|_F^2 less the sum of the squared values."""
+
+    @property
+    def error(self) -> float:
+        """The largest of the errors."""
+        return float(self.errors.max())
 
 
 def is_large(matrix: torch.Tensor) -> bool:
@@ -71,16 +77,44 @@ def decompose_leading(
     small = basis.T @ whole
     left, values, right = torch.linalg.svd(small, full_matrices=False)
     left, right = basis @ left[:, :k], right[:k].T
-    error = float((whole @ right - left * values[:k]).norm(dim=0).max())  # Wt u - s v is zero by construction
+    errors = (whole @ right - left * values[:k]).norm(dim=0).double().cpu()  # Wt u - s v is zero by construction
     factors = Factors(left.double().cpu(), values[:k].double().cpu(), right.double().cpu())
     rest = max(0.0, squared_norm(whole) - float(factors.values.square().sum()))
-    return Leading(factors, error, rest)
+    return Leading(factors, errors, rest)
+
+
+@final
+@dataclass(slots=True)
+class Directions:
+    """Finds singular triples of matrices, of the large ones by random directions."""
+
+    generator: torch.Generator
+    device: torch.device | None = None
+    """Where large matrices are decomposed; None: where they are."""
+    errors: list[float] = field(default_factory=list)
+    """Of each decomposition of a large matrix the largest error, relative to the matrix's largest value."""
+
+    def leading(self, matrix: torch.Tensor, k: int) -> Factors:
+        """Returns the k leading triples, or all where there are fewer."""
+        k = min(k, *matrix.shape)
+        return self._kept(matrix, k) if is_large(matrix) else decompose_top(matrix, k, self.generator)
+
+    def all(self, matrix: torch.Tensor) -> Factors:
+        """Returns all triples; of a large matrix the leading ones alone."""
+        return self._kept(matrix, KEPT) if is_large(matrix) else decompose(matrix)
+
+    def _kept(self, matrix: torch.Tensor, k: int) -> Factors:
+        width = min(max(k, KEPT), *matrix.shape)  # directions beyond the k make these more exact
+        found = decompose_leading(matrix, width, self.generator, self.device)
+        factors = first(found.factors, k)
+        self.errors.append(float(found.errors[:k].max() / factors.values[0].clamp_min(1e-30)))
+        return factors
 
 
 def complete(leading: Leading, count: int) -> torch.Tensor:
     """Returns `count` descending values: the leading ones, and equal ones that hold the rest of |W|_F^2.
 
-    >>> one = Leading(Factors(torch.eye(3)[:, :1], torch.tensor([2.0]), torch.eye(3)[:, :1]), 1.0, 2.0)
+    >>> one = Leading(Factors(torch.eye(3)[:, :1], torch.tensor([2.0]), torch.eye(3)[:, :1]), torch.ones(1), 2.0)
     >>> complete(one, 3).tolist()
     [2.0, 1.0, 1.0]
     """

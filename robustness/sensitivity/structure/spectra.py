@@ -121,7 +121,7 @@ def decompose_top(matrix: torch.Tensor, k: int, generator: torch.Generator) -> F
     whole = matrix.float()  # twice as fast as double precision, and far below the tolerance
     width = k + OVERSAMPLING
     if width * DEPTH >= min(whole.shape):
-        return _first(decompose(matrix), k)
+        return first(decompose(matrix), k)
     right = torch.randn(whole.shape[1], width, generator=generator).to(whole.device)
     for _ in range(RESTARTS):
         found = _in_krylov_space(whole, right)
@@ -130,7 +130,7 @@ def decompose_top(matrix: torch.Tensor, k: int, generator: torch.Generator) -> F
         if max(residual, mirrored) <= TOLERANCE * found.values[0]:
             return Factors(found.left[:, :k].double(), found.values[:k].double(), found.right[:, :k].double())
         right = found.right[:, :width]
-    return _first(decompose(matrix), k)
+    return first(decompose(matrix), k)
 
 
 def _in_krylov_space(whole: torch.Tensor, right: torch.Tensor) -> Factors:
@@ -149,7 +149,8 @@ def _in_krylov_space(whole: torch.Tensor, right: torch.Tensor) -> Factors:
     return Factors(basis @ turned, values, (small.T @ turned) / values.clamp_min(1e-30))
 
 
-def _first(factors: Factors, k: int) -> Factors:
+def first(factors: Factors, k: int) -> Factors:
+    """Returns the k leading triples."""
     return Factors(factors.left[:, :k], factors.values[:k], factors.right[:, :k])
 
 

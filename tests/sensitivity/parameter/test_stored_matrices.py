@@ -20,6 +20,7 @@ from robustness.sensitivity.probe import Reading
 from robustness.sensitivity.structure.anatomy import UpdateStructure
 from robustness.sensitivity.structure.gain import UpdateGain
 from robustness.sensitivity.structure.paths import UpdatePath, cut_rank
+from robustness.sensitivity.structure.randomised import Directions
 from robustness.sensitivity.structure.updates import Updates
 
 SQUARE, WIDE = "h.1.attn.c_proj", "h.0.mlp.c_fc"
@@ -174,7 +175,7 @@ def test_a_changed_update_is_put_back_as_the_layer_stores_it(gpt2: Any) -> None:
     for name in (SQUARE, WIDE):
         update = matrices[name]
         assert torch.equal(update.after, stored[f"transformer.{name}.weight"].T)
-        whole = update.stored(cut_rank(update, 16, torch.Generator().manual_seed(0)))
+        whole = update.stored(cut_rank(update, 16, Directions(torch.Generator().manual_seed(0))))
         assert torch.allclose(whole, stored[f"transformer.{name}.weight"], atol=1e-5)
 
 

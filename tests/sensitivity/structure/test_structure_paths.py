@@ -14,8 +14,11 @@ from robustness import RunSettings, api
 from robustness.definitions.tasks import find_task
 from robustness.reports.tables.columns import Table
 from robustness.sensitivity.building import find_probe
+from robustness.sensitivity.measurement import Kind
 from robustness.sensitivity.probe import Reading, Subject
+from robustness.sensitivity.structure import randomised
 from robustness.sensitivity.structure.paths import UpdatePath, answers, cut_rank, into_top, scale_intruders
+from robustness.sensitivity.structure.randomised import Directions
 from robustness.sensitivity.structure.updates import WeightUpdate
 from robustness.testsets.example import Example
 from robustness.victims.files.checkpoint import read_checkpoint
@@ -23,7 +26,7 @@ from robustness.victims.heads.embedded_batch import frozen
 from robustness.victims.heads.labels import Victim
 from robustness.victims.loading import load_checkpoint, place, to_victim
 
-RNG = torch.Generator()
+DIRECTIONS = Directions(torch.Generator())
 
 
 def gaussian(*shape: int, seed: int) -> torch.Tensor:
@@ -39,21 +42,21 @@ def update() -> WeightUpdate:
 def test_a_cut_update_is_the_truncated_decomposition_and_whole_at_full_rank(update: WeightUpdate) -> None:
     u, s, vt = np.linalg.svd(update.change.numpy(), full_matrices=False)
 
-    cut = cut_rank(update, 2, RNG) - update.before
+    cut = cut_rank(update, 2, DIRECTIONS) - update.before
 
     np.testing.assert_allclose(cut, u[:, :2] @ np.diag(s[:2]) @ vt[:2], atol=1e-5)
-    torch.testing.assert_close(cut_rank(update, 50, RNG), update.after, atol=1e-5, rtol=0)
+    torch.testing.assert_close(cut_rank(update, 50, DIRECTIONS), update.after, atol=1e-5, rtol=0)
 
 
 def test_what_is_projected_into_the_leading_directions_and_out_of_them_adds_up(update: WeightUpdate) -> None:
     u, _, vt = np.linalg.svd(update.before.numpy(), full_matrices=False)
     left, right = u[:, :3] @ u[:, :3].T, vt[:3].T @ vt[:3]
 
-    inside = into_top(update, 3, RNG)
+    inside = into_top(update, 3, DIRECTIONS)
 
     np.testing.assert_allclose(inside, left @ update.change.numpy() @ right, atol=1e-5)
     again = WeightUpdate("x", None, update.before, update.before + inside)
-    torch.testing.assert_close(into_top(again, 3, RNG), inside, atol=1e-5, rtol=0)
+    torch.testing.assert_close(into_top(again, 3, DIRECTIONS), inside, atol=1e-5, rtol=0)
 
 
 def test_intruders_are_scaled_as_the_peft_library_scales_them() -> None:
@@ -72,7 +75,7 @@ def test_intruders_are_scaled_as_the_peft_library_scales_them() -> None:
     change = layer.get_delta_weight("default").detach()
     reduce_intruder_dimension(model, mitigation_lambda=0.75, logging_sink=None)
 
-    scaled = scale_intruders(WeightUpdate("0.weight", None, before, before + change), 0.75, RNG)
+    scaled = scale_intruders(WeightUpdate("0.weight", None, before, before + change), 0.75, DIRECTIONS)
 
     assert (scaled - before - change).abs().max() > 1e-3
     torch.testing.assert_close(
@@ -81,7 +84,51 @@ def test_intruders_are_scaled_as_the_peft_library_scales_them() -> None:
 
 
 def test_intruders_left_at_their_size_change_nothing(update: WeightUpdate) -> None:
-    torch.testing.assert_close(scale_intruders(update, 1.0, RNG), update.after, atol=0, rtol=0)
+    torch.testing.assert_close(scale_intruders(update, 1.0, DIRECTIONS), update.after, atol=0, rtol=0)
+
+
+def test_the_parts_of_a_large_matrix_are_within_the_measured_error_of_the_full_decompositions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Matrices with a falling spectrum, of which half the directions are kept; the reference is LAPACK's."""
+    monkeypatch.setattr(randomised, "LARGE", 64)
+    monkeypatch.setattr(randomised, "KEPT", 32)
+    falling = torch.diag(1 / torch.arange(1, 65.0))
+    turned = [torch.linalg.qr(gaussian(64, 64, seed=seed))[0] for seed in range(4)]
+    before, change = 10 * turned[0] @ falling @ turned[1], turned[2] @ falling @ turned[3]
+    update = WeightUpdate("layer.weight", None, before, before + change)
+    u, s, vt = np.linalg.svd(update.change.double().numpy())
+    left, _, right = np.linalg.svd(before.double().numpy())
+
+    found = Directions(torch.Generator().manual_seed(0))
+    cut, top = (part(update, 4, found).numpy() for part in (cut_rank, into_top))
+
+    assert len(found.errors) == 2 and 0 < max(found.errors) < 0.01
+    assert np.abs(cut - before.numpy() - (u[:, :4] * s[:4]) @ vt[:4]).max() < 2 * found.errors[0] * s[0]
+    projected = left[:, :4] @ left[:, :4].T @ update.change.double().numpy() @ right[:4].T @ right[:4]
+    assert np.abs(top - projected).max() < 0.02 * s[0]
+    torch.testing.assert_close(scale_intruders(update, 1.0, found), update.after, atol=0, rtol=0)
+    assert len(found.errors) == 4
+
+
+def test_accuracies_with_parts_of_large_matrices_are_estimates_beside_the_measured_error(
+    subject: Callable[[str], Subject], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probe, one = UpdatePath(steps=(1.0,), ranks=(4,), tops=(), scales=()), subject("full")
+    exact = [each.measurement for each in probe.measure(one)]
+    monkeypatch.setattr(randomised, "LARGE", 32)
+
+    rows = [each.measurement for each in probe.measure(one)]
+
+    errors = {row.scope: row for row in rows if row.quantity.name == "randomised-svd-error"}
+    assert {row.kind for row in exact} == {Kind.EXACT, Kind.UPPER}
+    assert set(errors) == {"rank 4"}  # the whole update needs no decomposition
+    assert errors["rank 4"].kind is Kind.EXACT and 0 <= (errors["rank 4"].value or 0) < 1e-3  # all directions kept
+    kinds = {row.quantity.name: row.kind for row in rows}
+    assert kinds["accuracy-at-rank-4"] is kinds["step-accuracy-at-rank-4"] is Kind.ESTIMATE
+    assert (kinds["accuracy-at-t-1"], kinds["step-accuracy-at-t-1"]) == (Kind.EXACT, Kind.UPPER)
+    values = [[row.value for row in each if "accuracy" in row.quantity.name] for each in (exact, rows)]
+    assert values[0] == values[1]
 
 
 @pytest.fixture
