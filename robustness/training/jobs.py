@@ -15,7 +15,7 @@ from robustness.training.adaptation import Base
 from robustness.training.job import RowSource, TrainingJob
 from robustness.training.making.bench import Assignment, TrainingSpec
 from robustness.training.making.bookings import TrainingBooking
-from robustness.training.making.ends import Trained, find_end, make_end
+from robustness.training.making.ends import Trained, find_end, make_end, refuse_full_disk
 from robustness.training.making.meter import Meter, Told, TrainingProgress
 from robustness.training.making.workshop import Workshop
 from robustness.victims.loading import place
@@ -52,7 +52,7 @@ def make_checkpoints(
 
     Raises:
         UsageError: an unknown device, two jobs with one folder, or workers that are not available.
-        RunError: no worker starts, or one has other libraries or files.
+        RunError: the disk is full, no worker starts, or one has other libraries or files.
     """
     folders = [job.folder for job in jobs]
     if twice := {str(folder) for folder in folders if folders.count(folder) > 1}:
@@ -87,6 +87,7 @@ def _make_here(jobs: Sequence[TrainingJob], shop: Workshop, say: Progress, meter
         for job in _find_missing(equal, shop, meter, ends):
             tell = partial(_pass_on, job.folder, label[job.folder], say, meter)
             ends[job.folder] = end = make_end(job, shop, tell)
+            refuse_full_disk(end)
             _tell_failure(end, say)
     return ends
 

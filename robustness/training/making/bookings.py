@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import final
 
 from robustness.training.making.bench import Assignment
-from robustness.training.making.ends import Trained, read_end
+from robustness.training.making.ends import Trained, read_end, refuse_full_disk
 from robustness.training.making.meter import Tell
 from robustness.workers.jobs import Booking
 
@@ -40,12 +40,13 @@ class TrainingBooking:
         """Passes on a line or a share, or keeps the end.
 
         Raises:
-            RunError: this process does not see the folder that the worker has written.
+            RunError: the disk is full, or this process does not see the folder that the worker has written.
         """
         if isinstance(message, str | float):
             self._tell(message)
             return
         assert isinstance(message, Trained), "a training tells of nothing else"
+        refuse_full_disk(message)
         self._ends[self.folder] = message if message.failed else read_end(message.job)
 
     def left(self) -> TrainingBooking | None:
