@@ -91,3 +91,9 @@ def finished(finished_once: Desk, tmp_path: Path) -> Desk:
 def fresh(finished_once: Desk, tmp_path: Path) -> Desk:
     """The finished study's file with a folder that is not there yet."""
     return Desk(finished_once.file, tmp_path / "out")
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """The file of a study of one pair."""
+    return write_study(tmp_path, methods='["full", "lora"]', seeds="[0]")

@@ -14,7 +14,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
-from small_study import run_apart, write_study
+from small_study import run_apart
 from studies.conftest import Desk
 
 from robustness.errors import RunError
@@ -31,12 +31,6 @@ PRELOADED = [
     "robustness.reports.report",
     "robustness.reports.studies.study",
 ]
-
-
-@pytest.fixture
-def small(tmp_path: Path) -> Path:
-    """The file of a study of one pair."""
-    return write_study(tmp_path, methods='["full", "lora"]', seeds="[0]")
 
 
 def _start(desk: Desk) -> BaseProcess:
