@@ -170,15 +170,24 @@ def load(folder: PathLike) -> Report:
     return build_report(_folder("load", "folder", folder)).report
 
 
-def verify(folder: str | Path, *, sample: int = 100, seed: int = 0, device: str = "auto") -> Verification:
+def verify(
+    folder: str | Path,
+    *,
+    sample: int = 100,
+    seed: int = 0,
+    device: str = "auto",
+    on_progress: ProgressCallback | None = None,
+) -> Verification:
     """Judges a random sample of a run's stored texts again with its checkpoints; says where the two disagree.
+
+    `on_progress` is called before each checkpoint with the number of texts judged.
 
     Raises:
         RobustnessError: a folder that is no run, a sample below 1, or a checkpoint that cannot be loaded.
     """
     from robustness.runs.verification import verify as judge_again  # imports torch
 
-    return judge_again(Path(expand(folder)), sample=sample, seed=seed, device=device)
+    return judge_again(Path(expand(folder)), sample=sample, seed=seed, device=device, on_progress=on_progress)
 
 
 def report(
@@ -338,19 +347,18 @@ def generate(
     data: str | Path | None = None,
     limit: int | None = None,
     device: str = "auto",
+    on_progress: ProgressCallback | None = None,
 ) -> int:
     """Writes a generated test set; returns its number of rows. A second call resumes.
 
-    Questions are written in SQuAD's format, sentences as JSON lines beside what they were made of.
-
     Args:
-        testset: advsquad-addany, advsquad-addanyextend, advsquad-addansctx, advsquad-addnegans, viggo-edited or
-            viggo-counterfactual; or the path of your own definition, for example with another seed.
-        out: the file.
-        against: the checkpoint that the first two search against: a folder or a hub id.
+        testset: a generated set such as advsquad-addany, or the path of your own definition with another seed.
+        out: the file; questions are in SQuAD's format, sentences are JSON lines beside what they were made of.
+        against: the checkpoint that addany and addanyextend search against: a folder or a hub id.
         data: as in `plan`.
         limit: maximum of questions, the draw of a run with seed 0.
         device: auto, cpu, cuda or cuda:N.
+        on_progress: called before a search and after each question with the number of those searched.
 
     Raises:
         RobustnessError: an unknown name, missing data, a checkpoint that cannot be loaded, or a file that is there.
@@ -364,6 +372,7 @@ def generate(
         out=Path(expand(out)),
         limit=limit,
         device=device,
+        on_progress=on_progress,
     )
 
 

@@ -275,7 +275,10 @@ def generate(
     from robustness import api
 
     quieten_libraries()
-    rows = api.generate(testset, out, against=against, data=data, limit=limit, device=device)
+    with show_progress(stderr) as report_progress:
+        rows = api.generate(
+            testset, out, against=against, data=data, limit=limit, device=device, on_progress=report_progress
+        )
     stdout.print(f"wrote {out}: {rows} rows", markup=False, soft_wrap=True)
 
 
@@ -328,7 +331,8 @@ def verify(
     from robustness import api
 
     quieten_libraries()
-    found = api.verify(folder, sample=sample, seed=seed, device=device)
+    with show_progress(stderr) as report_progress:
+        found = api.verify(folder, sample=sample, seed=seed, device=device, on_progress=report_progress)
     for disagreement in found.disagreements:
         stderr.tell(disagreement)
     stdout.print(

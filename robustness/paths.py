@@ -11,6 +11,8 @@ from pathlib import Path
 from robustness.errors import UsageError, shorten
 
 DATA_VARIABLE = "ROBUSTNESS_DATA"
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Codes of errors of a disk without space."""
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 
 

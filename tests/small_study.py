@@ -97,10 +97,7 @@ def write_rows(folder: Path) -> None:
 
 def run_apart(file: Path, out: Path) -> None:
     """Runs a study of small models; what another process starts, which tests kill."""
-    from robustness.definitions.studies import find_study
-    from robustness.reports.report import write_report
-    from robustness.studies.conduct import Conduct, Reporting
-    from robustness.studies.design import resolve
-    from robustness.studies.run import run_study
+    from robustness.options import StudySettings
+    from robustness.study_call import study
 
-    run_study(resolve(find_study(str(file)), None), out, Reporting(write_report, lambda _: ()), Conduct("cpu"))
+    study(file, out, StudySettings(device="cpu"))

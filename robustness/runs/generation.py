@@ -14,6 +14,8 @@ from robustness.paths import refuse_unwritable
 from robustness.recipes.distractors.generated_words import search_distractors
 from robustness.runs.planning.plan import digest_of
 from robustness.runs.planning.rows import draw_groups
+from robustness.runs.progress import Progress, ProgressCallback
+from robustness.runs.workload import SEARCHING
 from robustness.testsets.example import Example
 from robustness.testsets.generation import insert_distractor
 from robustness.testsets.loading import load_testset
@@ -65,7 +67,14 @@ class DistractorLog:
 
 
 def generate(
-    testset: str, *, against: str | None, data: Path | None, out: Path, limit: int | None = None, device: str = "auto"
+    testset: str,
+    *,
+    against: str | None,
+    data: Path | None,
+    out: Path,
+    limit: int | None = None,
+    device: str = "auto",
+    on_progress: ProgressCallback | None = None,
 ) -> int:
     """Writes a generated test set and returns its number of rows; a second call resumes.
 
@@ -78,6 +87,7 @@ def generate(
         out: the file.
         limit: maximum of questions, the draw of a run with seed 0.
         device: auto, cpu, cuda or cuda:N.
+        on_progress: called before a search and after each question with the number of those searched.
 
     Raises:
         UsageError: the set is not generated, a checkpoint is missing or superfluous, the limit is below 1, the device
@@ -110,8 +120,12 @@ def generate(
         assert isinstance(victim, AnsweringVictim), "generated sets consist of questions"
         weights = [digest_weights(checkpoint.folder), digest_weights(checkpoint.base)]
         log = DistractorLog(out, digest_of([entry.digest, loaded.digest, weights]))
-        for found in search_distractors(victim, log.missing(examples), made):
+        missing = log.missing(examples)
+        report, total = on_progress or (lambda _: None), len(log.found) + len(missing)
+        report(Progress(f"{testset} | {SEARCHING}", len(log.found), total))
+        for found in search_distractors(victim, missing, made):
             log.add(found.example.id, found.sentence, found.queries)
+            report(Progress(f"{testset} | {SEARCHING}", len(log.found), total))
         examples = log.insert(examples, made)
     if made.generator in PARTNERS:
         write_partners(out, examples, loaded.task.fields)

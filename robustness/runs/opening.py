@@ -12,7 +12,7 @@ from robustness.paths import refuse_unwritable
 from robustness.runs.planning.loads import expect_loads
 from robustness.runs.planning.plan import Plan
 from robustness.runs.preparation import Prepared, gate_pairs, prepare
-from robustness.runs.progress import Progress, ProgressCallback
+from robustness.runs.progress import CellProgress, Progress, ProgressCallback
 from robustness.runs.storage.lock import hold_lock
 from robustness.runs.storage.record import (
     FILE_NAME,
@@ -46,8 +46,13 @@ def opened(plan: Plan, out: Path, placement: Placement, report: ProgressCallback
         if plan.settings.cache is not None:
             QueryCache(plan.settings.cache, "").close()  # finds an invalid cache file before the gate's minutes
         if is_new:  # otherwise the gate has passed for these checkpoints
-            report(Progress(CHECKING, 0, count_steps(expect_loads(prepared).values())))
-            record = gate_pairs(prepared, placement)
+            steps = count_steps(expect_loads(prepared).values())
+            report(Progress(CHECKING, 0, steps))
+
+            def tell(name: str, done: int, total: int) -> None:
+                report(Progress(f"{name} | {CHECKING}", 0, steps, CellProgress(done, total)))
+
+            record = gate_pairs(prepared, placement, tell)
             out.mkdir(parents=True, exist_ok=True)
             stack.enter_context(hold_lock(out))
             refuse_foreign_folder(out)

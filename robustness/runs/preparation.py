@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -128,8 +128,13 @@ def _seed_of(checkpoint: Checkpoint, plan: Plan) -> int | None:
     return recorded if isinstance(recorded, int) else None
 
 
-def gate_pairs(prepared: Prepared, placement: Placement) -> RunRecord:
+def gate_pairs(prepared: Prepared, placement: Placement, begin: Callable[[str, int, int], None]) -> RunRecord:
     """Inspects every checkpoint once and checks every pair; returns the record of the new run.
+
+    Args:
+        prepared: the inputs of the run.
+        placement: device and precision.
+        begin: called before each checkpoint with its name, the number of those inspected, and of all.
 
     Raises:
         RobustnessError: every pair is refused; the message has all reasons.
@@ -137,8 +142,13 @@ def gate_pairs(prepared: Prepared, placement: Placement) -> RunRecord:
     plan = prepared.plan
     clean = {pair.task: _clean_examples(plan, prepared, pair.task) for pair in plan.pairs}
 
+    names = {name for pair in plan.pairs for name in pair.names}
+    inspected: list[str] = []
+
     @cache
     def inspect(name: str) -> CheckpointFacts | CheckpointError:
+        begin(name, len(inspected), len(names))
+        inspected.append(name)
         task = prepared.tasks[name]
         try:
             checkpoint = prepared.checkpoints[name]

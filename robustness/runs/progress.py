@@ -23,12 +23,12 @@ class LiveScore:
 
 @dataclass(frozen=True, slots=True)
 class CellProgress:
-    """The cell that runs now."""
+    """The cell that runs now, or another part whose steps are counted: then without queries and scores."""
 
     done: int
     total: int
-    queries_per_second: float
-    scores: tuple[LiveScore, ...]
+    queries_per_second: float = 0.0
+    scores: tuple[LiveScore, ...] = ()
     """All checkpoints that this process has run in it, the current one last."""
 
 
@@ -41,7 +41,7 @@ class Progress:
     """Finished steps of the whole run: attacked examples, searched questions, replays, probed examples."""
     total: int
     cell: CellProgress | None = None
-    """None if the current part is no cell."""
+    """None if the steps of the current part are not counted."""
     seconds_left: float | None = None
     """Expected; None before any timing."""
 

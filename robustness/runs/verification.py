@@ -14,6 +14,7 @@ from robustness.definitions.pairs import BasePrecision
 from robustness.definitions.seeds import refuse_seed
 from robustness.engine.outcome import Status
 from robustness.errors import RunError, UsageError
+from robustness.runs.progress import Progress, ProgressCallback
 from robustness.runs.storage.record import CheckpointRecord, RunRecord, read_record
 from robustness.runs.storage.store import open_store
 from robustness.tasks.gold import GoldSpan
@@ -73,7 +74,9 @@ class Verification:
     """One sentence each; empty without differences."""
 
 
-def verify(folder: Path, *, sample: int, seed: int, device: str) -> Verification:
+def verify(
+    folder: Path, *, sample: int, seed: int, device: str, on_progress: ProgressCallback | None = None
+) -> Verification:
     """Judges a random sample of a run's stored texts again.
 
     Args:
@@ -81,6 +84,7 @@ def verify(folder: Path, *, sample: int, seed: int, device: str) -> Verification
         sample: texts to draw, without replacement, from all checkpoints, test sets and attacks on text.
         seed: the draw's seed.
         device: auto, cpu, cuda or cuda:N.
+        on_progress: called before each checkpoint with the number of texts judged.
 
     Raises:
         UsageError: a sample below 1, or an invalid seed or device.
@@ -94,9 +98,13 @@ def verify(folder: Path, *, sample: int, seed: int, device: str) -> Verification
     placement = place(device, _dtype(record))
     stored, drawn = _draw(folder, sample, seed)
     disagreements: list[str] = []
+    judged = 0
     for checkpoint in record.checkpoints:
         rows = [row for row in drawn if row.checkpoint == checkpoint.name]
         if rows:
+            if on_progress is not None:
+                on_progress(Progress(f"{checkpoint.name} | judging again", judged, len(drawn)))
+            judged += len(rows)
             disagreements += _judge_again(folder, record, checkpoint, rows, placement)
     return Verification(len(drawn), stored, tuple(disagreements))
 

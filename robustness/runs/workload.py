@@ -11,7 +11,7 @@ from typing import TypeAlias, final
 from robustness.runs.cells import Cell, ProbeCell
 from robustness.runs.progress import CellProgress, Progress, ProgressCallback
 
-CHECKING = "checking the pairs"
+CHECKING, SEARCHING = "checking the pairs", "searching distractors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,7 @@ def name_part(part: Part) -> str:
     if isinstance(part, Transfer):
         return f"{part.source.checkpoint} -> {part.target} | {part.source.testset} | {part.source.attack}"
     if isinstance(part, DistractorSearch):
-        return f"{part.checkpoint} | {part.testset} | searching distractors"
+        return f"{part.checkpoint} | {part.testset} | {SEARCHING}"
     if isinstance(part, ProbeCell):
         return f"{part.checkpoint} | {part.testset or 'weights'} | {part.probe}"
     return f"{part.checkpoint} | {part.testset} | {part.attack}"

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import final
 
 from robustness.errors import GateError, RobustnessError, shorten
-from robustness.paths import refuse_unwritable
-from robustness.runs.storage.disk import FULL, explain_failed_writes, replace_durably
+from robustness.paths import FULL, refuse_unwritable
+from robustness.runs.storage.disk import explain_failed_writes, replace_durably
 from robustness.runs.storage.lock import hold_lock
 from robustness.runs.storage.record import FILE_NAME as RUN_RECORD
 from robustness.studies.conduct import Conduct, Reporting

@@ -90,15 +90,14 @@ class Screen:
             return
         # Above the bars, where names have lines of their own: beside them they would be cut off.
         yield Text(progress.message.translate(HOSTILE), overflow="fold")
-        if progress.cell:
-            scores = describe_cell(progress.cell, options.max_width)
+        if progress.cell and (scores := describe_cell(progress.cell, options.max_width)):
             yield Text(scores.translate(HOSTILE), style="dim", overflow="fold")
         left = None if progress.seconds_left is None else progress.seconds_left - (time.monotonic() - self._heard)
         yield draw_bars(progress, left)
 
 
 def draw_bars(progress: Progress, seconds_left: float | None) -> Any:
-    """Returns a line for the cell, where one runs, and one for the run with the time that is left."""
+    """Returns a line for the part that runs, where its steps are counted, and one for the run with the time left."""
     from rich.progress_bar import ProgressBar
     from rich.table import Table
 
@@ -109,7 +108,7 @@ def draw_bars(progress: Progress, seconds_left: float | None) -> Any:
         grid.add_column(justify=justify, no_wrap=True)
     if progress.cell:
         done, total = progress.cell.done, progress.cell.total
-        grid.add_row("this cell", ProgressBar(total, done, BAR), f"{done:,}/{total:,}", "")
+        grid.add_row("this part", ProgressBar(total, done, BAR), f"{done:,}/{total:,}", "")
     left = "" if seconds_left is None else f"{spell_duration(max(0.0, seconds_left))} left"
     count = f"{progress.done:,}/{progress.total:,}"
     grid.add_row("whole run", ProgressBar(progress.total, progress.done, BAR), count, left)

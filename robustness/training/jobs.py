@@ -16,7 +16,7 @@ from robustness.training.execution.bench import Assignment, TrainingSpec
 from robustness.training.execution.bookings import TrainingBooking
 from robustness.training.execution.context import TrainingContext
 from robustness.training.execution.meter import Meter, Told, TrainingProgress
-from robustness.training.execution.results import TrainingResult, find_result, train_job
+from robustness.training.execution.results import TrainingResult, find_result, refuse_full_disk, train_job
 from robustness.training.job import RowSource, TrainingJob
 from robustness.victims.loading import place
 from robustness.victims.precision import faster_dtype
@@ -52,7 +52,7 @@ def make_checkpoints(
 
     Raises:
         UsageError: an unknown device, two jobs with one folder, or workers that are not available.
-        RunError: no worker starts, or one has other libraries or files.
+        RunError: the disk is full, no worker starts, or one has other libraries or files.
     """
     folders = [job.folder for job in jobs]
     if twice := {str(folder) for folder in folders if folders.count(folder) > 1}:
@@ -89,6 +89,7 @@ def _make_here(
         for job in _find_missing(equal, context, meter, results):
             tell = partial(_pass_on, job.folder, label[job.folder], say, meter)
             results[job.folder] = result = train_job(job, context, tell)
+            refuse_full_disk(result)
             _tell_failure(result, say)
     return results
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from benchmarks.watched import run_watched
 
 from robustness.training.adaptation import Base
 from robustness.training.examples.encoding import encode_rows
@@ -32,39 +30,14 @@ ROUNDS = 3
 WORKER_GAIN = 1.7
 SETTINGS = TrainingSettings(epochs=1)
 
-SCRIPT = """
-import json, sys, threading, time
-import psutil
-import torch
-torch.set_num_threads(2 if sys.argv[1] == "2" else 1)  # workers share the driver's threads: one each
-
-spent = {}
-
-def look():
-    me = psutil.Process()
-    for process in [me, *me.children()]:
-        try:
-            times = process.cpu_times()
-            spent[process.pid] = times.user + times.system
-        except psutil.NoSuchProcess:
-            pass
-
-def watch():
-    while True:
-        look()
-        time.sleep(0.5)
-
+BODY = """
 from robustness import Execution, TrainSettings, api
+
 workers, base, data, out, rows = sys.argv[1:]
-threading.Thread(target=watch, daemon=True).start()
 settings = TrainSettings(seeds=[0, 1], data=data, limit=int(rows), epochs=1, grid="one", dev_limit=64, device="cpu")
 execution = None if workers == "0" else Execution(workers=int(workers))
 started = time.perf_counter()
 api.train("sst2", base, ["full", "lora"], out, settings, execution=execution)
-wall = time.perf_counter() - started
-look()
-driver = spent.pop(psutil.Process().pid)
-print(json.dumps({"wall_seconds": wall, "driver": driver, "workers": sorted(spent.values(), reverse=True)}))
 """
 
 
@@ -131,13 +104,8 @@ def test_two_workers_train_four_checkpoints_in_little_more_than_half_the_time(
     figures: dict[str, Any] = {"rows": WORKER_ROWS}
     for workers in ("0", "2"):
         words = [workers, str(minilm), str(shared_data), str(tmp_path / workers), str(WORKER_ROWS)]
-        environment = dict(os.environ) | {"OMP_NUM_THREADS": "2" if workers == "2" else "1"}
-        done = subprocess.run(
-            [sys.executable, "-c", SCRIPT, *words], env=environment, stdout=subprocess.PIPE, text=True, check=True
-        )
-        found = json.loads(done.stdout.splitlines()[-1])
-        path = found["driver"] + max(found["workers"], default=0.0)
-        figures["one process" if workers == "0" else "two workers"] = found | {"critical_processor_seconds": path}
+        threads = 2 if workers == "2" else 1  # workers share the driver's threads: one each
+        figures["one process" if workers == "0" else "two workers"] = run_watched(BODY, words, threads)
     one, two = figures["one process"], figures["two workers"]
     figures["gain_by_processor"] = one["critical_processor_seconds"] / two["critical_processor_seconds"]
     figures["gain_by_wall"] = one["wall_seconds"] / two["wall_seconds"]

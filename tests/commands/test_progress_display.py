@@ -31,7 +31,7 @@ def test_at_eighty_columns_bar_count_and_time_left_are_whole_beside_long_names()
     lines = drawn(Progress(LONG, 1_234_567, 9_999_999, cell, 400_000.0))
 
     assert "".join(line.strip() for line in lines[:2]).replace(" ", "") == LONG.replace(" ", "")
-    assert lines[-2].split()[:2] == ["this", "cell"] and lines[-2].rstrip().endswith("12,345/123,456")
+    assert lines[-2].split()[:2] == ["this", "part"] and lines[-2].rstrip().endswith("12,345/123,456")
     assert lines[-1].split()[:2] == ["whole", "run"]
     assert lines[-1].rstrip().endswith("1,234,567/9,999,999 4.6 days left")
     assert lines[-1].count("\u2501") + lines[-1].count("\u2578") + lines[-1].count("\u257a") >= 24
@@ -40,6 +40,13 @@ def test_at_eighty_columns_bar_count_and_time_left_are_whole_beside_long_names()
 
 def test_before_anything_is_timed_no_time_is_told() -> None:
     assert drawn(Progress("checking the pairs", 0, 80))[-1].rstrip().endswith("0/80")
+
+
+def test_a_part_without_scores_has_a_bar_and_no_line_for_them() -> None:
+    lines = drawn(Progress("tiny-lora | checking the pairs", 0, 80, CellProgress(3, 12)))
+
+    assert lines[0].strip() == "tiny-lora | checking the pairs" and len(lines) == 3
+    assert lines[1].split()[:2] == ["this", "part"] and lines[1].rstrip().endswith("3/12")
 
 
 def test_of_many_arms_the_running_one_is_shown_and_as_many_as_one_line_holds() -> None:

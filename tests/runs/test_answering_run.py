@@ -16,6 +16,7 @@ from robustness.reports.report import Report
 from robustness.reports.summaries.fitting import FittingTable
 from robustness.reports.summaries.terminal import render_summary
 from robustness.reports.tables.columns import Table
+from robustness.runs.progress import Progress
 from robustness.testsets.answer_kinds import contains_answer
 from robustness.workers.execution import Execution
 
@@ -246,7 +247,9 @@ def test_a_set_searched_for_against_one_arm_is_a_file_that_both_arms_replay(
     assert not out.exists()
     with pytest.raises(RunError, match="begun with another checkpoint"):
         api.generate(sets["addany"], out, against=str(against[1]), **asked)
-    assert api.generate(sets["addany"], out, against=str(against[0]), **asked) == 12
+    told: list[Progress] = []
+    assert api.generate(sets["addany"], out, against=str(against[0]), on_progress=told.append, **asked) == 12
+    assert [each.done for each in told] == [3, 4, 5, 6] and {each.total for each in told} == {6}
     with pytest.raises(RunError, match="is there already"):
         api.generate(sets["addany"], out, against=str(against[0]), **asked)
     assert len(searched) == len(set(searched)) == 6 and list(tmp_path.iterdir()) == [out]

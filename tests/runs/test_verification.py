@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from robustness import RunSettings, api
 from robustness.cli import main
 from robustness.errors import CheckpointError, RunError, UsageError
+from robustness.runs.progress import Progress
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +43,11 @@ def run_command(words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
 
 
 def test_a_run_agrees_with_its_checkpoints(finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    found = api.verify(finished, sample=10_000)
+    told: list[Progress] = []
+    found = api.verify(finished, sample=10_000, on_progress=told.append)
 
+    assert [each.message for each in told] == ["full | judging again", "lora | judging again"]
+    assert told[0].done == 0 < told[1].done < told[1].total == found.sampled
     assert found.disagreements == () and found.sampled == found.stored >= 2 * 6 * 2  # `none` and one attack at least
     assert run_command(["verify", str(finished), "--sample", "5"], monkeypatch) == 0
     assert f"5 of {found.stored} stored texts judged again: 0 disagreements" in capsys.readouterr().out

@@ -37,7 +37,10 @@ def test_replays_and_probes_are_counted_in_a_total_that_never_changes(tiny: Any,
 
     examples, transfers, probed = 2 * 2 * 6, 2 * 2, 2 * (6 + 1)
     assert {each.total for each in told} == {examples + transfers + probed}
-    assert told[0].message == CHECKING and told[-1].done == told[-1].total
+    gate = [each for each in told if CHECKING in each.message]
+    assert [each.message for each in gate] == [CHECKING, f"full | {CHECKING}", f"lora | {CHECKING}"]
+    assert [each.cell and (each.cell.done, each.cell.total) for each in gate] == [None, (0, 2), (1, 2)]
+    assert told[: len(gate)] == gate and told[-1].done == told[-1].total
     counts = [each.done for each in told]
     assert counts == sorted(counts)
     probes = [each.done for each in told if each.message.endswith("| margin")]

@@ -1,98 +1,17 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import random
-import shutil
-import time
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
-from small_study import run_apart, write_study
+from small_disk import small_disk
+from small_study import write_study
 from studies.conftest import Desk
 
 from robustness.errors import RunError
-from robustness.runs.storage.lock import hold_lock
 from robustness.studies.graph import Kind
 from robustness.studies.journal import State
 from robustness.studies.tables import read_rows
-
-
-def tables(out: Path) -> dict[str, list[dict[str, str]]]:
-    """Every table of a study's folder, by path, without times."""
-    return {
-        path.relative_to(out).as_posix(): [
-            {name: cell for name, cell in row.items() if "seconds" not in name} for row in read_rows(path)
-        ]
-        for path in sorted(out.rglob("*.csv"))
-    }
-
-
-PRELOADED = ["robustness.studies.training", "robustness.studies.running", "robustness.reports.report"]
-
-
-def _start(desk: Desk) -> BaseProcess:
-    """Starts a study in a process of its own, forked from one that has the libraries already."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
-    process = context.Process(target=run_apart, args=(desk.file, desk.out))
-    process.start()
-    return process
-
-
-def _kill_after(desk: Desk, moment: str) -> None:
-    """Starts the study, and kills it once a file of that pattern is there."""
-    process = _start(desk)
-    deadline = time.monotonic() + 240
-    while not list(desk.out.glob(moment)) and process.is_alive() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.kill()
-    process.join()
-
-
-MOMENTS = (
-    "checkpoints/*.part",
-    "checkpoints/tiny-lora-r1-seed0",
-    "runs/*-best-*/run.sqlite",
-    "runs/*-clean-*/run.json",
-)
-
-
-@pytest.mark.timeout(900)
-def test_a_study_killed_at_four_moments_ends_in_the_same_tables(finished_once: Desk, tmp_path: Path) -> None:
-    desk = Desk(finished_once.file, tmp_path / "out")
-
-    for moment in MOMENTS:
-        _kill_after(desk, moment)
-    result, _ = desk.run()
-
-    assert all(ended.state is State.DONE for ended in result.ended.values())
-    assert tables(desk.out) == tables(finished_once.out)
-
-
-@pytest.mark.soak
-@pytest.mark.timeout(1800)
-def test_a_study_killed_at_twenty_random_moments_ends_in_the_same_tables(finished_once: Desk, tmp_path: Path) -> None:
-    desk = Desk(finished_once.file, tmp_path / "out")
-    draw = random.Random(7)
-
-    for _ in range(20):
-        process = _start(desk)
-        process.join(draw.uniform(0.2, 15))
-        process.kill()
-        process.join()
-    desk.run()
-
-    assert tables(desk.out) == tables(finished_once.out)
-
-
-def test_two_processes_on_one_study_are_refused(finished_once: Desk, tmp_path: Path) -> None:
-    desk = Desk(finished_once.file, tmp_path / "out")
-    desk.out.mkdir()
-
-    with hold_lock(desk.out), pytest.raises(RunError, match="is running here"):
-        desk.run()
 
 
 def test_a_folder_of_something_else_is_refused(finished_once: Desk, tmp_path: Path) -> None:
@@ -153,23 +72,28 @@ def test_pairs_that_the_gate_refuses_are_rows(finished: Desk) -> None:
     assert all("clean-accuracy" in row["reason"] for row in rows if row["status"] == "refused")
 
 
-def test_a_full_disk_ends_the_study_and_the_same_call_resumes(
-    finished_once: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    desk = Desk(finished_once.file, tmp_path / "out")
-    shutil.copytree(finished_once.out, desk.out)
-    journal = desk.out / "journal.jsonl"
-    kept = [line for line in journal.read_text().splitlines() if json.loads(line)["kind"] != "report"]
-    journal.write_text("".join(f"{line}\n" for line in kept))
+def test_a_full_disk_ends_trainings_and_runs_at_once_and_the_same_call_resumes(tmp_path: Path) -> None:
+    """First there is no room for a checkpoint, then none for the page of a run."""
+    file = write_study(tmp_path, methods='["full", "lora"]', seeds="[0]")
+    whole = Desk(file, tmp_path / "whole")
+    whole.run()
 
-    def fail(_folder: Path) -> None:
-        raise OSError(28, "No space left on device", str(desk.out))
+    with small_disk(tmp_path / "disk", 40) as disk:
+        desk = Desk(file, disk.place / "out")
+        with pytest.raises(RunError, match="tiny-full-seed0: the disk is full: .*make space, and the same command"):
+            desk.run()
+        assert not list(desk.out.glob("checkpoints/*"))
 
-    monkeypatch.setattr("studies.conftest.write_report", fail)
-    with pytest.raises(RunError, match="the disk is full"):
-        desk.run()
-    monkeypatch.undo()
-    result, said = desk.run()
+        disk.resize(200)
+        with pytest.raises(RunError, match="out: the disk is full: .*make space, and the same command resumes"):
+            desk.run()
+        assert {path.name for path in desk.out.glob("checkpoints/tiny-*-seed0")} == {
+            "tiny-full-seed0",
+            "tiny-lora-seed0",
+        }
 
-    assert all(ended.state is State.DONE for ended in result.ended.values())
-    assert not [line for line in said if line.startswith(("train", "run "))]
+        disk.resize(10_000)
+        result, said = desk.run()
+        assert all(ended.state is State.DONE for ended in result.ended.values())
+        assert not [line for line in said if " epoch " in line]
+        assert desk.tables() == whole.tables()

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from robustness.databases import is_locked
 from robustness.errors import RunError
+from robustness.paths import FULL
 from robustness.runs.storage.lock import describe_holder
 
 STORE = "run.sqlite"
 """The run folder's file of all outcomes."""
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 

@@ -8,7 +8,7 @@ from typing import final
 
 from robustness.training.execution.bench import Assignment
 from robustness.training.execution.meter import Tell
-from robustness.training.execution.results import TrainingResult, read_result
+from robustness.training.execution.results import TrainingResult, read_result, refuse_full_disk
 from robustness.workers.jobs import Booking
 
 
@@ -40,12 +40,13 @@ class TrainingBooking:
         """Passes on a line or a share, or keeps the result.
 
         Raises:
-            RunError: this process does not see the folder that the worker has written.
+            RunError: the disk is full, or this process does not see the folder that the worker has written.
         """
         if isinstance(message, str | float):
             self._tell(message)
             return
         assert isinstance(message, TrainingResult), "a training tells of nothing else"
+        refuse_full_disk(message)
         self._results[self.folder] = message if message.failed else read_result(message.job)
 
     def left(self) -> TrainingBooking | None:

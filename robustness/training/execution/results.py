@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from dataclasses import dataclass
 
-from robustness.errors import RobustnessError, first_line
+from robustness.errors import RobustnessError, RunError, first_line
+from robustness.paths import FULL
 from robustness.training.execution.checkpoints import make_checkpoint
 from robustness.training.execution.context import TrainingContext
 from robustness.training.execution.meter import Tell
@@ -13,6 +15,9 @@ from robustness.training.job import TrainingJob
 from robustness.training.protocol import TrainingSettings
 from robustness.training.record import Outcome, is_complete, read_outcome
 from robustness.victims.batches import recover_memory
+
+NO_SPACE = tuple(map(os.strerror, FULL))
+"""What errors of a full disk say, those of the library that writes weights too, which have no code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,15 @@ def read_result(job: TrainingJob) -> TrainingResult:
     """Returns the result that a job's folder records; raises RunError without a readable record."""
     outcome = read_outcome(job.folder)
     return TrainingResult(job, outcome, outcome.reason)
+
+
+def refuse_full_disk(result: TrainingResult) -> None:
+    """Raises RunError if a job ended because the disk is full: every later one would be lost once it is saved."""
+    if result.outcome is None and any(words in result.reason for words in NO_SPACE):
+        raise RunError(
+            f"{result.job.folder}: the disk is full: {result.reason}; checkpoints made before are intact: make "
+            "space, and the same command resumes"
+        )
 
 
 def explain(error: Exception) -> str:

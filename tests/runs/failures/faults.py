@@ -8,7 +8,6 @@ import resource
 import shutil
 import signal
 import sqlite3
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from small_disk import small_disk
 
 from robustness import RunSettings, api
 from robustness.errors import RobustnessError, RunError
@@ -202,29 +202,18 @@ def test_a_file_size_limit_is_a_clear_error_and_the_run_goes_on_without_it(
     assert_same_tables(start(tiny, tmp_path / "run"), whole)
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Any:
-    """A file system of 300 kB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounting = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(place)], capture_output=True)
-    if mounting.returncode:
-        pytest.skip("this test mounts a small tmpfs, which only root may")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
-
-
 def test_a_full_disk_is_a_clear_error_and_the_run_goes_on_once_there_is_space(
-    tiny: Any, whole: Any, small_disk: Path
+    tiny: Any, whole: Any, tmp_path: Path
 ) -> None:
-    ballast = small_disk / "ballast"
-    ballast.write_bytes(bytes(180_000))
+    with small_disk(tmp_path / "disk", 300) as disk:
+        ballast = disk.place / "ballast"
+        ballast.write_bytes(bytes(180_000))
 
-    with pytest.raises(RunError, match="the disk is full: .*make space, and the same command resumes"):
-        start(tiny, small_disk / "run")
-    ballast.unlink()
-    rows = len(stored(small_disk / "run"))
-    subprocess.run(["mount", "-o", "remount,size=10m", str(small_disk)], check=True)
+        with pytest.raises(RunError, match="the disk is full: .*make space, and the same command resumes"):
+            start(tiny, disk.place / "run")
+        ballast.unlink()
+        rows = len(stored(disk.place / "run"))
+        disk.resize(10_000)
 
-    assert 0 < rows < len(stored(whole.folder))
-    assert_same_tables(start(tiny, small_disk / "run"), whole)
+        assert 0 < rows < len(stored(whole.folder))
+        assert_same_tables(start(tiny, disk.place / "run"), whole)
