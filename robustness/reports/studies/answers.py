@@ -15,7 +15,7 @@ from robustness.reports.studies.folder import Matching, Study
 from robustness.reports.studies.measures import Measure
 from robustness.reports.studies.properties import PropertyCorrelation
 from robustness.reports.studies.scores import POOLED, StudyScores
-from robustness.reports.studies.topics import Topic
+from robustness.reports.studies.topics import Claim, Finding, Topic
 from robustness.reports.studies.trends import Dose, DoseTrend
 from robustness.reports.summaries.wording import join_words, points, signed, span
 from robustness.stats import Interval, Reason, Trend, Verdict
@@ -29,12 +29,6 @@ WORDS = {
     Verdict.LESS_ACCURATE: "different in clean accuracy, which explains the difference under attack",
     Verdict.EQUIVALENT: "equivalent to full fine-tuning within 2 points",
     Verdict.INCONCLUSIVE: "not distinguished from full fine-tuning",
-}
-MEASURES = {
-    Measure.ROBUST: "robust accuracy",
-    Measure.CLEAN: "clean accuracy",
-    Measure.EFFORT: "the effort to break",
-    Measure.DISTANCE: "the adversarial distance",
 }
 
 
@@ -133,7 +127,7 @@ def say_trend(trend: DoseTrend) -> str:
 
 
 def _what(trend: DoseTrend) -> str:
-    measure, dose = MEASURES[trend.measured.measure], name_dose(trend)
+    measure, dose = trend.measured.measure.words, name_dose(trend)
     slope = trend.slope.estimate
     if trend.verdict in (Trend.RISES, Trend.FALLS):
         interval = slope.interval()
@@ -152,7 +146,7 @@ def _what(trend: DoseTrend) -> str:
         )
         return f"no trend of {measure} over {dose}; {found}" + ("" if math.isnan(trend.detectable) else " found")
     if _is_enough(trend) and trend.edge is None:
-        return f"{measure} is the same at every {dose}"
+        return f"{measure} does not change over {dose}"
     return f"not enough data on {measure} over {dose} ({_lack(trend)})"
 
 
@@ -221,12 +215,28 @@ def _on_floor(found: Findings) -> Iterator[str]:
 
 
 def say_topic(topic: Topic) -> str:
-    """Returns the sentence on a topic."""
-    if topic.missing:
-        return f"{topic.name}, undecided by this study: it lacks {topic.missing}."
-    counts = {status: sum(each.status is status for each in topic.findings) for status in type(topic.status)}
-    tally = join_words([f"{count} {status}" for status, count in counts.items() if count])
-    return f"{topic.name}, {topic.status} by this study: {topic.claim} Of {len(topic.findings)} intervals: {tally}."
+    """Returns the sentence on a topic, with the narrowest of the intervals that decide it."""
+    claim = topic.claim
+    if not topic.findings:
+        return f"{claim.name}, {topic.status} by this study: it lacks {claim.lacking}."
+    deciding = [each for each in topic.findings if each.status is topic.status] or topic.findings
+    narrowest = min(deciding, key=lambda each: each.interval.high - each.interval.low)
+    n, which = len(topic.findings), "Its one interval"
+    tally = ""
+    if n > 1:
+        counts = {status: sum(each.status is status for each in topic.findings) for status in type(topic.status)}
+        tally = f"Of {n} intervals: {join_words([f'{count} {each}' for each, count in counts.items() if count])}. "
+        which = f"The narrowest {narrowest.status}"
+    return (
+        f"{claim.name}, {topic.status} by this study: {claim.statement} {tally}"
+        f"{which} is of {say_finding(narrowest, claim)}."
+    )
+
+
+def say_finding(finding: Finding, claim: Claim) -> str:
+    """Returns one interval of a topic in words."""
+    ends = span(finding.interval.low, finding.interval.high)
+    return f"{finding.about}: {signed(finding.value)} {claim.unit}, interval {ends}"
 
 
 def _on_properties(found: Sequence[PropertyCorrelation]) -> Iterator[str]:

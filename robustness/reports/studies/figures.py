@@ -32,12 +32,6 @@ MARKERS = "^sDvP*Xph<>d"
 """Of families, in order of appearance."""
 MOST_ROWS = 14
 """Methods in one figure of differences."""
-AXES = {
-    Measure.ROBUST: "robust accuracy, %",
-    Measure.CLEAN: "clean accuracy, %",
-    Measure.EFFORT: "effort to break",
-    Measure.DISTANCE: "adversarial distance",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +101,12 @@ def _draw(
             labelcolor=INK,
             handletextpad=0.2,
         )
-        title = f"{AXES[measure]}{f' ({unit})' if measure.is_ratio else ''}"
+        title = f"{measure.words} ({unit})" if measure.is_ratio else _axis(measure)
         return Panel(title, to_svg(figure, name, f"{title} against {axis}"))
+
+
+def _axis(measure: Measure) -> str:
+    return measure.words if measure.is_ratio else f"{measure.words}, %"
 
 
 def _markers(groups: Sequence[_Group]) -> Iterator[str]:
@@ -177,7 +175,7 @@ def _finish(axes: Axes, groups: Sequence[_Group], measure: Measure, axis: str) -
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}".replace("-", "\u2212"))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.set_xlabel(axis)
-    axes.set_ylabel(AXES[measure])
+    axes.set_ylabel(_axis(measure))
 
 
 def _apart(places: Column, share: float = 0.11) -> list[float]:

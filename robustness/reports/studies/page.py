@@ -15,7 +15,7 @@ from robustness.reports.comparisons.methods import FULL
 from robustness.reports.page.cells import PageColumn, PageTable, as_count, page_table
 from robustness.reports.page.panels import Panel, Panels
 from robustness.reports.page.rendering import asset, environment, script_digest
-from robustness.reports.studies.answers import Findings, StudyAnswers
+from robustness.reports.studies.answers import Findings, StudyAnswers, say_finding
 from robustness.reports.studies.columns import STUDY_MEANINGS, StudyTable
 from robustness.reports.studies.figures import draw_differences, draw_doses, draw_rows, trends_of
 from robustness.reports.studies.folder import Matching, Study, StudyRun
@@ -31,9 +31,8 @@ from robustness.reports.studies.layouts import (
 )
 from robustness.reports.studies.measures import Measure
 from robustness.reports.studies.scores import POOLED, Block
-from robustness.reports.studies.topics import Finding, Topic
+from robustness.reports.studies.topics import Topic
 from robustness.reports.studies.trends import Dose
-from robustness.reports.summaries.wording import signed, span
 from robustness.runs.cells import NO_ATTACK
 from robustness.runs.storage.record import FILE_NAME as RUN_RECORD
 
@@ -83,7 +82,7 @@ def write_study_page(findings: Findings, answers: StudyAnswers, tables: dict[str
             note=note,
             doses=list(_dose_panels(findings, tables[StudyTable.DOSES])),
             differences=list(_difference_panels(findings.table, findings.scores.blocks)),
-            topics=[(topic, [_say(each, topic) for each in topic.findings]) for topic in findings.topics],
+            topics=[(topic, list(_say_findings(topic))) for topic in findings.topics],
             properties=_property_table(tables[StudyTable.PROPERTIES]),
             runs=[_link(run, study.folder) for run in study.runs],
             checkpoints=_checkpoint_table(study),
@@ -196,10 +195,9 @@ def _difference_panels(table: pd.DataFrame, blocks: Sequence[Block]) -> Iterator
             yield Panels(block.label, tuple(panels))
 
 
-def _say(finding: Finding, topic: Topic) -> str:
-    ends = span(finding.interval.low, finding.interval.high)
-    unit = "points per doubling squared" if topic.name == "Further parameters" else "points"
-    return f"{finding.about}: {signed(finding.value)} {unit}, interval {ends}: {finding.status}"
+def _say_findings(topic: Topic) -> Iterator[str]:
+    for each in topic.findings:
+        yield f"{say_finding(each, topic.claim)}: {each.status}"
 
 
 def _property_table(frame: pd.DataFrame) -> PageTable | None:
