@@ -31,6 +31,7 @@ from robustness.reports.studies.layouts import (
 )
 from robustness.reports.studies.measures import Measure
 from robustness.reports.studies.scores import POOLED, Block
+from robustness.reports.studies.titles import AS_ONE, planned_cells, title_cell
 from robustness.reports.studies.topics import Topic
 from robustness.reports.studies.trends import Dose
 from robustness.runs.cells import NO_ATTACK
@@ -178,19 +179,24 @@ def _row_panels(findings: Findings, pooled: pd.DataFrame) -> Iterator[Panels]:
 
 
 def _difference_panels(table: pd.DataFrame, blocks: Sequence[Block]) -> Iterator[Panels]:
+    """By block: all as one unless there is one planned cell, planned cells, then controls."""
     n_drawn = 0
     for number, block in enumerate(blocks):
         mine = _of_block(table, block)
         mine = mine[(mine["family"] != FULL) & mine["low"].notna()]
+        planned = planned_cells(mine, block.task)
+        cells = dict.fromkeys(zip(mine["testset"], mine["attack"], strict=True))
+        pooled = [cell for cell in cells if cell[0] == POOLED and len(planned) != 1]
+        controls = [cell for cell in cells if cell not in planned and POOLED not in cell and cell[1] != NO_ATTACK]
         panels = []
-        order = sorted(mine.groupby(["testset", "attack"], sort=False), key=lambda cell: cell[0][0] != POOLED)
-        for place_, ((testset, attack), rows) in enumerate(order):
-            if testset != POOLED and attack == NO_ATTACK and (rows["p_adjusted"].isna()).all():
-                continue  # a clean set: no test
+        for place_, (testset, attack) in enumerate([*pooled, *planned, *controls]):
             if testset != POOLED and n_drawn >= MOST_PANELS:
                 continue
             n_drawn += 1
-            panels.append(draw_differences(rows, f"floor{number}x{place_}"))
+            rows = mine[(mine["testset"] == testset) & (mine["attack"] == attack)]
+            is_control = (testset, attack) in controls
+            title = AS_ONE if testset == POOLED else title_cell(testset, attack, is_control=is_control)
+            panels.append(draw_differences(rows, title, f"floor{number}x{place_}"))
         if panels:
             yield Panels(block.label, tuple(panels))
 
