@@ -1,12 +1,13 @@
-"""Fixtures that several test folders share: tiny models, a tiny pair and the shared data's folder."""
+"""Fixtures that several test folders share: tiny models, a tiny pair, the shared data's folder and a browser."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
 import os
+import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -343,3 +344,19 @@ class AnsweringWorld:
 @pytest.fixture(scope="session")
 def answering(tmp_path_factory: pytest.TempPathFactory) -> AnsweringWorld:
     return AnsweringWorld(tmp_path_factory.mktemp("answering"))
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Headless Chromium."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    found = next(
+        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+    )
+    if found is None:
+        pytest.skip("no Chromium on this machine: the page is not looked at (apt-get install chromium)")
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=found, args=flags)
+        yield opened
+        opened.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -84,6 +84,8 @@ class Shape:
     sets: Sequence[str] = ("set-0",)
     """Test sets of each task."""
     attacks: Sequence[str] = ("swap", "synonym")
+    baselines: Mapping[str, float] = field(default_factory=dict)
+    """Attacks that are controls, and the share of what an attack breaks that each breaks."""
     rows: Sequence[int | None] = (None,)
     matchings: Sequence[str] = ("best",)
     seed_sd: float = 0.01
@@ -95,6 +97,11 @@ class Shape:
     probes: bool = False
     name: Callable[[str], str] = str
     """Makes names hostile."""
+
+    @property
+    def every_attack(self) -> tuple[str, ...]:
+        """With the baselines last."""
+        return (*self.attacks, *self.baselines)
 
 
 def write_study(folder: Path, shape: Shape | None = None, *, seed: int = 0) -> Path:
@@ -177,7 +184,7 @@ def _write_run(
         withstands = method.robust + shape.rows_slope(method) * doublings + shape.seed_sd * rng.normal()
         labels = {"checkpoint": name, "adaptation": method.family, "task": task, "train_seed": row[5]}
         for testset, (hardness, clean) in sets.items():
-            for number, attack in enumerate(("none", *shape.attacks)):
+            for number, attack in enumerate(("none", *shape.every_attack)):
                 frames.append(_cell(shape, labels | {"testset": testset, "attack": attack}, number, method,
                                     withstands, (hardness, clean), rng))  # fmt: skip
     examples = pd.concat(frames, ignore_index=True)
@@ -188,7 +195,7 @@ def _write_run(
 
 def _truths(shape: Shape, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """How hard each example is under each attack, and on its own: the same for all arms, in [0, 1]."""
-    return rng.random((len(shape.attacks) + 1, shape.n)), rng.random(shape.n)
+    return rng.random((len(shape.every_attack) + 1, shape.n)), rng.random(shape.n)
 
 
 def _cell(
@@ -204,7 +211,8 @@ def _cell(
     right = clean < method.clean
     # Four in five draws are common to all arms: pairs are alike.
     own = np.where(rng.random(shape.n) < 0.8, hardness[number], rng.random(shape.n))
-    holds = right & (own < withstands) if number else right
+    weakness = shape.baselines.get(str(labels["attack"]), 1.0)
+    holds = right & (own < 1 - weakness * (1 - withstands)) if number else right
     status = np.where(~right, "skipped", np.where(holds, "failed", "succeeded"))
     n = np.arange(shape.n)
     return pd.DataFrame(
@@ -247,7 +255,10 @@ def _record(shape: Shape, task: str, trained: dict[str, tuple[object, ...]]) -> 
                           provenance="official", n=shape.n, n_used=shape.n, digest="d", scores_f1=False)
             for name in shape.sets
         ),
-        attacks=tuple(AttackRecord(name=name, family="character", digest="d") for name in shape.attacks),
+        attacks=tuple(
+            AttackRecord(name=name, family="baseline" if name in shape.baselines else "character", digest="d")
+            for name in shape.every_attack
+        ),
         machine="machine", versions={},
     )  # fmt: skip
 

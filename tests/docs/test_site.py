@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -97,20 +98,39 @@ def test_a_decision_has_its_three_parts_in_at_most_fifteen_lines(hook: ModuleTyp
         assert parts == ["Context", "Decision", "Consequence"], page
 
 
-def test_the_site_builds_strictly_and_loads_nothing_from_another_host(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
-
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the site, built strictly."""
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
     built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-
     assert built.returncode == 0, built.stderr
-    pages = list(tmp_path.glob("**/*.html"))
+    return folder
+
+
+def test_the_site_loads_nothing_from_another_host(site: Path) -> None:
+    pages = list(site.glob("**/*.html"))
     assert len(pages) > 70
-    assert tmp_path / "notebooks/own_pair/own_pair.html" in pages
+    assert site / "notebooks/own_pair/own_pair.html" in pages
     for page in pages:
         loaded = re.findall(r'<(?:script|img|iframe)[^>]* src="(.*?)"', page.read_text(encoding="utf-8"))
         loaded += re.findall(r'<link[^>]* rel="(?:stylesheet|icon|preload)"[^>]* href="(.*?)"', page.read_text())
         loaded += re.findall(r'<link[^>]* href="([^"]*)"[^>]* rel="(?:stylesheet|icon|preload)"', page.read_text())
         assert [source for source in loaded if source.startswith(("http", "//"))] == [], page
+
+
+@pytest.mark.parametrize("start", ["index.html", "decisions/0001.html"])
+def test_search_finds_a_page_of_a_site_that_is_opened_from_the_disk(site: Path, browser: Any, start: str) -> None:
+    opened = browser.new_page(viewport={"width": 1280, "height": 900})
+    opened.goto((site / start).as_uri())
+
+    opened.keyboard.press("s")  # opens the search
+    opened.locator(".md-search__input").press_sequentially("adversarial distance")
+    opened.wait_for_selector(".md-search-result__link", state="attached")
+
+    found = opened.eval_on_selector_all(".md-search-result__link", "links => links.map(link => link.href)")
+    assert any(link.startswith((site / "probes.html").as_uri()) for link in found)
+    opened.close()
 
 
 def test_a_notebook_runs_and_its_page_has_cells_and_what_they_showed(

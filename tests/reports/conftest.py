@@ -1,9 +1,8 @@
-"""Fixtures for pages: synthetic run folders, and a browser to look at them."""
+"""Fixtures for pages: synthetic run folders."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -244,22 +243,6 @@ def run_writer() -> RunWriter:
 @pytest.fixture(scope="session")
 def hostile() -> tuple[str, ...]:
     return HOSTILE
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """Headless Chromium."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    found = next(
-        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-    )
-    if found is None:
-        pytest.skip("no Chromium on this machine: the page is not looked at (apt-get install chromium)")
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=found, args=flags)
-        yield opened
-        opened.close()
 
 
 class Measured:

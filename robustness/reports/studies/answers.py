@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -14,34 +15,36 @@ from robustness.reports.comparisons.methods import FULL
 from robustness.reports.studies.folder import Matching, Study
 from robustness.reports.studies.measures import Measure
 from robustness.reports.studies.properties import PropertyCorrelation
-from robustness.reports.studies.scores import POOLED, StudyScores
-from robustness.reports.studies.topics import Topic
+from robustness.reports.studies.scores import POOLED, Block, StudyScores
+from robustness.reports.studies.titles import title_pooled
+from robustness.reports.studies.topics import Claim, Finding, Topic
 from robustness.reports.studies.trends import Dose, DoseTrend
 from robustness.reports.summaries.wording import join_words, points, signed, span
+from robustness.runs.cells import NO_ATTACK, WORST_CASE
 from robustness.stats import CANDIDATE_FRAGILE, REFERENCE_FRAGILE, Interval, Reason, Trend, Verdict
 from robustness.stats.doses.trends import MIN_DOSES, MIN_SEEDS
 
 MOST_NAMED = 6
 """Methods that a sentence names."""
+MOST_HEADLINES = 7
+"""Sentences at the head of the page."""
 WORDS = {
-    "more fragile than full fine-tuning": CANDIDATE_FRAGILE,
-    "less fragile than full fine-tuning": REFERENCE_FRAGILE,
-    "different in clean accuracy, which explains the difference under attack": {Verdict.LESS_ACCURATE},
-    "equivalent to full fine-tuning within 2 points": {Verdict.EQUIVALENT},
-    "not distinguished from full fine-tuning": {Verdict.INCONCLUSIVE},
+    ("more fragile", " than full fine-tuning"): CANDIDATE_FRAGILE,
+    ("less fragile", " than full fine-tuning"): REFERENCE_FRAGILE,
+    ("different in clean accuracy", ", which explains the difference under attack"): {Verdict.LESS_ACCURATE},
+    ("equivalent within 2 points", " to full fine-tuning"): {Verdict.EQUIVALENT},
+    ("not distinguished", " from full fine-tuning"): {Verdict.INCONCLUSIVE},
 }
-MEASURES = {
-    Measure.ROBUST: "robust accuracy",
-    Measure.CLEAN: "clean accuracy",
-    Measure.EFFORT: "the effort to break",
-    Measure.DISTANCE: "the adversarial distance",
-}
+"""Of verdicts; the second part is left out where the sentence has named full fine-tuning."""
+UNJUDGED = ("without a verdict", ", which needs a third training seed")
 
 
 @dataclass(frozen=True, slots=True)
 class StudyAnswers:
     """What a study says, by question."""
 
+    headline: tuple[str, ...]
+    """What is read first: sentences on methods and doses, and the topics in one; the others say the same."""
     methods: tuple[str, ...]
     """Every method against full fine-tuning."""
     doses: tuple[str, ...]
@@ -49,13 +52,16 @@ class StudyAnswers:
     floor: tuple[str, ...]
     topics: tuple[str, ...]
     properties: tuple[str, ...]
+    limits: tuple[str, ...]
+    """What the study cannot show."""
     caveats: tuple[str, ...]
     """What a reader must know before any number."""
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """All, in their order on a terminal."""
-        return (*self.methods, *self.doses, *self.floor, *self.topics, *self.properties, *self.caveats)
+        """All but the headline, in their order on a terminal."""
+        said = (self.methods, self.doses, self.floor, self.topics, self.properties, self.limits, self.caveats)
+        return tuple(chain.from_iterable(said))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,31 +78,41 @@ class Findings:
 
 def answer_study(found: Findings) -> StudyAnswers:
     """Returns the answers; every number in them is a table's."""
+    methods = [list(_on_block(found, block)) for block in found.scores.blocks]
+    primary = [each for each in found.trends if each.measured.is_pooled and _is_primary(each)]
+    headline = [*(each[0] for each in methods if each), *map(say_trend, primary)]
     return StudyAnswers(
-        methods=tuple(_on_methods(found)),
+        headline=(*headline[: MOST_HEADLINES - 1], say_statuses(found.topics)),
+        methods=tuple(chain.from_iterable(methods)),
         doses=tuple(_on_doses(found)),
         floor=tuple(_on_floor(found)),
         topics=tuple(map(say_topic, found.topics)),
         properties=tuple(_on_properties(found.properties)),
+        limits=tuple(_limits(found)),
         caveats=tuple(_caveats(found)),
     )
 
 
-def _on_methods(found: Findings) -> Iterator[str]:
-    for block in found.scores.blocks:
-        rows = _pooled_rows(found.table, block.task, block.rows, block.matching)
-        rows = rows[(rows["family"] != FULL) & rows["verdict"].notna()]
-        if rows.empty:
-            continue
-        unjudged = rows["reason"] == Reason.TWO_SEEDS
-        groups = [(rows[~unjudged & rows["verdict"].isin(verdicts)], words) for words, verdicts in WORDS.items()]
-        groups.append((rows[unjudged], "without a verdict, which needs a third training seed"))
-        parts = [f"{_named(mine)} {'is' if len(mine) == 1 else 'are'} {words}" for mine, words in groups if len(mine)]
-        if (rows["n_seeds"] == 1).all():
-            parts.append("with one training seed this is of checkpoints, not of methods")
-        first = rows.iloc[0]
-        over = f"{int(first['n']):,} examples, all test sets and attacks as one"
-        yield f"On {block.label} ({over}): {'; '.join(parts)}."
+def _on_block(found: Findings, block: Block) -> Iterator[str]:
+    """How many methods have which verdict, unless there is but one; then which these are, by verdict."""
+    rows = _pooled_rows(found.table, block.task, block.rows, block.matching)
+    rows = rows[(rows["family"] != FULL) & rows["verdict"].notna()]
+    if rows.empty:
+        return
+    unjudged = rows["reason"] == Reason.TWO_SEEDS
+    groups = [(rows[~unjudged & rows["verdict"].isin(verdicts)], words) for words, verdicts in WORDS.items()]
+    groups = [(mine, words) for mine, words in [*groups, (rows[unjudged], UNJUDGED)] if len(mine)]
+    cell = title_pooled(found.table, block.task)
+    head = f"On {block.label} ({int(rows.iloc[0]['n']):,} examples: {cell})"
+    if len(rows) > 1:
+        counts = [f"{len(mine)} {'is' if len(mine) == 1 else 'are'} {words[0]}" for mine, words in groups]
+        counts[0] += groups[0][1][1]
+        yield f"{head}: of {len(rows)} methods {join_words(counts)}."
+        head = f"On {block.label}"
+    for mine, words in groups:
+        yield f"{head}: {_named(mine)} {'is' if len(mine) == 1 else 'are'} {''.join(words)}."
+    if (rows["n_seeds"] == 1).all():
+        yield f"On {block.label}: with one training seed this is of checkpoints, not of methods."
 
 
 def _named(rows: pd.DataFrame) -> str:
@@ -120,11 +136,15 @@ def _on_doses(found: Findings) -> Iterator[str]:
     pooled = [each for each in found.trends if each.measured.is_pooled]
     for series in dict.fromkeys(each.series for each in pooled):
         mine = [each for each in pooled if each.series == series]
-        primary = [each for each in mine if each.measured.measure is Measure.ROBUST]
-        others = [each for each in mine if each.measured.measure is not Measure.ROBUST]
+        primary = [each for each in mine if _is_primary(each)]
+        others = [each for each in mine if not _is_primary(each)]
         yield from map(say_trend, primary)
         if others and primary:
             yield f"Beside it: {'; '.join(map(_what, others))}."
+
+
+def _is_primary(trend: DoseTrend) -> bool:
+    return trend.measured.measure is Measure.ROBUST
 
 
 def say_trend(trend: DoseTrend) -> str:
@@ -133,7 +153,7 @@ def say_trend(trend: DoseTrend) -> str:
 
 
 def _what(trend: DoseTrend) -> str:
-    measure, dose = MEASURES[trend.measured.measure], name_dose(trend)
+    measure, dose = trend.measured.measure.words, name_dose(trend)
     slope = trend.slope.estimate
     if trend.verdict in (Trend.RISES, Trend.FALLS):
         interval = slope.interval()
@@ -152,7 +172,7 @@ def _what(trend: DoseTrend) -> str:
         )
         return f"no trend of {measure} over {dose}; {found}" + ("" if math.isnan(trend.detectable) else " found")
     if _is_enough(trend) and trend.edge is None:
-        return f"{measure} is the same at every {dose}"
+        return f"{measure} does not change over {dose}"
     return f"not enough data on {measure} over {dose} ({_lack(trend)})"
 
 
@@ -220,13 +240,39 @@ def _on_floor(found: Findings) -> Iterator[str]:
         )
 
 
+def say_statuses(topics: Sequence[Topic]) -> str:
+    """Returns what the study says of all topics, in one sentence."""
+    said = []
+    for status in type(topics[0].status):
+        names = [each.claim.name for each in topics if each.status is status]
+        if names:
+            said.append(f"{join_words(names)} {'is' if len(names) == 1 else 'are'} {status}")
+    return f"Of the topics of arXiv 2505.22355: {'; '.join(said)}."
+
+
 def say_topic(topic: Topic) -> str:
-    """Returns the sentence on a topic."""
-    if topic.missing:
-        return f"{topic.name}, undecided by this study: it lacks {topic.missing}."
-    counts = {status: sum(each.status is status for each in topic.findings) for status in type(topic.status)}
-    tally = join_words([f"{count} {status}" for status, count in counts.items() if count])
-    return f"{topic.name}, {topic.status} by this study: {topic.claim} Of {len(topic.findings)} intervals: {tally}."
+    """Returns the sentence on a topic, with the narrowest of the intervals that decide it."""
+    claim = topic.claim
+    if not topic.findings:
+        return f"{claim.name}, {topic.status} by this study: it lacks {claim.lacking}."
+    deciding = [each for each in topic.findings if each.status is topic.status] or topic.findings
+    narrowest = min(deciding, key=lambda each: each.interval.high - each.interval.low)
+    n, which = len(topic.findings), "Its one interval"
+    tally = ""
+    if n > 1:
+        counts = {status: sum(each.status is status for each in topic.findings) for status in type(topic.status)}
+        tally = f"Of {n} intervals: {join_words([f'{count} {each}' for each, count in counts.items() if count])}. "
+        which = f"The narrowest {narrowest.status}"
+    return (
+        f"{claim.name}, {topic.status} by this study: {claim.statement} {tally}"
+        f"{which} is of {say_finding(narrowest, claim)}."
+    )
+
+
+def say_finding(finding: Finding, claim: Claim) -> str:
+    """Returns one interval of a topic in words."""
+    ends = span(finding.interval.low, finding.interval.high)
+    return f"{finding.about}: {signed(finding.value)} {claim.unit}, interval {ends}"
 
 
 def _on_properties(found: Sequence[PropertyCorrelation]) -> Iterator[str]:
@@ -244,6 +290,25 @@ def _on_properties(found: Sequence[PropertyCorrelation]) -> Iterator[str]:
 
 def _r(value: float) -> str:
     return "not known" if math.isnan(value) else f"{value:+.2f}".replace("-", "\u2212")
+
+
+def _limits(found: Findings) -> Iterator[str]:
+    judged = found.table[(found.table["testset"] == POOLED) & (found.table["n_seeds"] >= MIN_SEEDS)]
+    halves = ((judged["high"] - judged["low"]) / 2).dropna()
+    if len(halves):
+        yield (
+            f"Differences of less than about {points(halves.median())} stay undecided at these sizes: "
+            "half the width of the median interval."
+        )
+    cells = [cell for cell in found.scores.cells if not cell.is_control]
+    tasks = list(dict.fromkeys(cell.task for cell in cells))
+    attacks = [name for name in dict.fromkeys(cell.attack for cell in cells) if name not in _NO_SEARCH]
+    if tasks:
+        under = f"under {_first(attacks)}" if attacks else "on fixed test sets"
+        yield f"All of this is of one base, on {join_words(tasks)}, {under}; others may differ."
+
+
+_NO_SEARCH = (NO_ATTACK, WORST_CASE, POOLED)
 
 
 def _caveats(found: Findings) -> Iterator[str]:

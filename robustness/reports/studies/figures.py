@@ -17,27 +17,21 @@ from robustness.reports.page.panels import Panel
 from robustness.reports.page.svg import FULL, INK, LINE, MUTED, PAPER, PEFT, SAME, explain, page_style, soften, to_svg
 from robustness.reports.studies.layouts import short_count
 from robustness.reports.studies.measures import Measure
-from robustness.reports.studies.scores import POOLED, Column
+from robustness.reports.studies.scores import Column
 from robustness.reports.studies.trends import Dose, DoseTrend
 from robustness.reports.summaries.wording import signed, span
 from robustness.reports.visible import visible
-from robustness.runs.cells import NO_ATTACK, WORST_CASE
 from robustness.stats import CANDIDATE_FRAGILE, REFERENCE_FRAGILE, Verdict
 
 WIDTH, HEIGHT = 4.9, 3.1
 """Inches: a telephone's width, and a third of a screen's."""
+DIFFERENCES_WIDTH = 4.1
 LEGEND_ACROSS, LEGEND_LINE = 4, 0.2
 """Names in a line of the legend below the axes, and its height in inches."""
 MARKERS = "^sDvP*Xph<>d"
 """Of families, in order of appearance."""
 MOST_ROWS = 14
 """Methods in one figure of differences."""
-AXES = {
-    Measure.ROBUST: "robust accuracy, %",
-    Measure.CLEAN: "clean accuracy, %",
-    Measure.EFFORT: "effort to break",
-    Measure.DISTANCE: "adversarial distance",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +101,12 @@ def _draw(
             labelcolor=INK,
             handletextpad=0.2,
         )
-        title = f"{AXES[measure]}{f' ({unit})' if measure.is_ratio else ''}"
+        title = f"{measure.words} ({unit})" if measure.is_ratio else _axis(measure)
         return Panel(title, to_svg(figure, name, f"{title} against {axis}"))
+
+
+def _axis(measure: Measure) -> str:
+    return measure.words if measure.is_ratio else f"{measure.words}, %"
 
 
 def _markers(groups: Sequence[_Group]) -> Iterator[str]:
@@ -177,7 +175,7 @@ def _finish(axes: Axes, groups: Sequence[_Group], measure: Measure, axis: str) -
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}".replace("-", "\u2212"))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.set_xlabel(axis)
-    axes.set_ylabel(AXES[measure])
+    axes.set_ylabel(_axis(measure))
 
 
 def _apart(places: Column, share: float = 0.11) -> list[float]:
@@ -190,18 +188,19 @@ def _apart(places: Column, share: float = 0.11) -> list[float]:
     return kept
 
 
-def draw_differences(rows: pd.DataFrame, name: str) -> Panel:
+def draw_differences(rows: pd.DataFrame, title: str, name: str) -> Panel:
     """Returns full minus each method on one cell, on the noise floor of full against full.
 
     Args:
         rows: Rows of study_table.csv of one block and cell, without full itself.
+        title: Of the cell.
         name: Letters and digits, unlike those of other figures.
     """
     shown = rows.head(MOST_ROWS).iloc[::-1]
     places = np.arange(len(shown))
     first = shown.iloc[0]
     with page_style():
-        figure = Figure(figsize=(WIDTH, 0.9 + 0.27 * len(shown)), layout="constrained")
+        figure = Figure(figsize=(DIFFERENCES_WIDTH, 0.8 + 0.27 * len(shown)), layout="constrained")
         axes = figure.subplots()
         if not pd.isna(first["noise_floor"]):
             reach = 100 * float(first["noise_floor"])
@@ -209,15 +208,15 @@ def draw_differences(rows: pd.DataFrame, name: str) -> Panel:
             explain(band, f"noise floor: two full checkpoints are {reach:.1f} points apart")
         axes.axvline(0, color=LINE, linewidth=1)
         for place, row in zip(places, shown.itertuples(), strict=True):
-            colour = _COLOURS.get(row.verdict, MUTED)
+            is_tested = not pd.isna(row.p_adjusted)
+            colour = _COLOURS.get(row.verdict, MUTED) if is_tested else MUTED
             axes.plot([100 * row.low, 100 * row.high], [place, place], color=colour, linewidth=2)
             point = axes.plot(100 * row.difference, place, "o", color=colour, markersize=5.5)[0]
             explain(point, f"{row.method}: {signed(row.difference)} points, {span(row.low, row.high)}")
         soften(axes)
         axes.set_yticks(places, [visible(text) for text in shown["method"]])
         axes.set_ylim(-0.6, len(shown) - 0.4)
-        axes.set_xlabel("full minus method, points; right of 0 the method is worse off")
-        title = _cell_title(str(first["testset"]), str(first["attack"]))
+        axes.set_xlabel("full minus method, points", fontsize=9.5)
         return Panel(title, to_svg(figure, name, f"differences to full fine-tuning, {title}"))
 
 
@@ -226,12 +225,6 @@ _COLOURS = {
     **dict.fromkeys(REFERENCE_FRAGILE, FULL),
     Verdict.EQUIVALENT: SAME,
 }
-
-
-def _cell_title(testset: str, attack: str) -> str:
-    if testset == POOLED:
-        return "all test sets and attacks as one"
-    return testset + {NO_ATTACK: ", as it stands", WORST_CASE: ", worst case"}.get(attack, f", {attack}")
 
 
 def trends_of(trends: Sequence[DoseTrend], dose: Dose, measure: Measure) -> list[DoseTrend]:

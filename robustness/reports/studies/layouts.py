@@ -13,6 +13,7 @@ from robustness.errors import UsageError
 from robustness.reports.comparisons.methods import FULL
 from robustness.reports.studies.folder import Matching
 from robustness.reports.studies.scores import POOLED
+from robustness.reports.studies.titles import planned_cells, title_cell
 from robustness.reports.summaries.wording import signed, widen
 from robustness.reports.tables.export import escape_latex, escape_markdown, pipe_table
 from robustness.runs.cells import NO_ATTACK, WORST_CASE
@@ -25,7 +26,7 @@ class Layout(StrEnum):
     WHOLE = "whole"
     """All of the study."""
     COMPACT = "compact"
-    """All planned cells as one, and the worst case of each test set."""
+    """All planned cells as one, and the worst case of each test set; matched beside unmatched."""
     PAPER = "paper-2505.22355"
     """The eleven adversarial test sets of arXiv 2505.22355, as they stand, in its order."""
 
@@ -81,8 +82,8 @@ class PlacedTable:
     rows: tuple[PlacedRow, ...]
 
 
-Key = tuple[str, str, str]
-"""Task, test set and attack of a column."""
+Key = tuple[str, str, str, str]
+"""Matching, task, test set and attack of a column; of an empty matching it is the row's, of an empty task any."""
 
 
 def place(table: pd.DataFrame, layout: Layout = Layout.WHOLE) -> PlacedTable:
@@ -90,27 +91,34 @@ def place(table: pd.DataFrame, layout: Layout = Layout.WHOLE) -> PlacedTable:
 
     Args:
         table: Of `build_study_table`.
-        layout: Its columns. A test set of the paper's that the study lacks stays an empty column.
+        layout: Its columns. A test set of the paper's that the study lacks stays an empty column. In the compact one
+            matched columns stand beside unmatched ones, in the others below them.
     """
-    keys = _columns(table, layout)
+    is_beside = layout is Layout.COMPACT
+    filled = table.astype({"rows": "float64"}).fillna({"rows": -1.0})
     by_cell = {
-        (row.rows, row.matching, row.method, row.task, row.testset, row.attack): row
-        for row in table.astype({"rows": "float64"}).fillna({"rows": -1.0}).itertuples()
+        (row.rows, row.method, row.matching, row.task, row.testset, row.attack): row for row in filled.itertuples()
     }
-    several_tasks = table["task"].nunique() > 1
-    names, rows = _heads(table), []
-    has_best = (table["matching"] == Matching.BEST).any()
-    repeated = (table["family"] == FULL) & (table["matching"] == Matching.CLEAN) & has_best  # it serves both
-    filled = table[~repeated].astype({"rows": "float64"}).fillna({"rows": -1.0})
-    for (count, matching, method), part in filled.groupby(["rows", "matching", "method"], sort=False):
-        cells = [_find(by_cell, (count, matching, method), key) for key in keys]
+    matchings = list(dict.fromkeys(table["matching"])) if is_beside else [""]
+    keys = [(matching, *key) for key in _columns(table, layout) for matching in matchings]
+    names, rows = _heads(table, is_beside=is_beside), []
+    if is_beside:
+        groups = filled.groupby(["rows", "method"], sort=False)
+    else:
+        has_best = (table["matching"] == Matching.BEST).any()
+        repeated = (table["family"] == FULL) & (table["matching"] == Matching.CLEAN) & has_best  # it serves both
+        groups = filled[~repeated].groupby(["rows", "matching", "method"], sort=False)
+    for _, part in groups:
+        cells = [_find(by_cell, part.iloc[0], key) for key in keys]
         reasons = part.loc[part["testset"].isna(), "reason"].dropna().unique()
-        rows.append(PlacedRow(_head_cells(part, names), tuple(cells), "; ".join(reasons)))
-    return PlacedTable(tuple(names), tuple(_title(key, named=several_tasks) for key in keys), tuple(rows))
+        reason = "" if any(cells) else "; ".join(reasons)
+        rows.append(PlacedRow(_head_cells(part, names), tuple(cells), reason))
+    return PlacedTable(tuple(names), tuple(_titles(table, keys)), tuple(rows))
 
 
-def _find(by_cell: dict[Any, Any], row: tuple[Any, ...], key: Key) -> PlacedCell | None:
-    task, testset, attack = key
+def _find(by_cell: dict[Any, Any], first: Any, key: Key) -> PlacedCell | None:
+    matching, task, testset, attack = key
+    row = (first["rows"], first["method"], matching or first["matching"])
     if task:
         found = by_cell.get((*row, task, testset, attack))
     else:
@@ -120,32 +128,41 @@ def _find(by_cell: dict[Any, Any], row: tuple[Any, ...], key: Key) -> PlacedCell
     return None if found is None else _cell(found)
 
 
-def _columns(table: pd.DataFrame, layout: Layout) -> list[Key]:
+def _columns(table: pd.DataFrame, layout: Layout) -> list[tuple[str, str, str]]:
+    """Task, test set and attack of each; all as one is left out of a task that has one planned cell."""
     if layout is Layout.PAPER:
         return [("", name, NO_ATTACK) for name in ELEVEN]
     listed = table[table["testset"].notna()]
     keys = list(dict.fromkeys(zip(listed["task"], listed["testset"], listed["attack"], strict=True)))
+    planned = {task: planned_cells(table, task) for task in dict.fromkeys(key[0] for key in keys)}
+    keys = [key for key in keys if key[1] != POOLED or len(planned[key[0]]) != 1]
     if layout is Layout.WHOLE:
         return keys
     kept = []
     for task, testset in dict.fromkeys(key[:2] for key in keys):
         attacks = [key[2] for key in keys if key[:2] == (task, testset)]
         worst = [attack for attack in attacks if attack in (WORST_CASE, POOLED)]
-        kept.append((task, testset, (worst or [each for each in attacks if each != NO_ATTACK] or attacks)[0]))
+        tested = [attack for attack in attacks if (testset, attack) in planned[task]]
+        attacked = [attack for attack in attacks if attack != NO_ATTACK]
+        kept.append((task, testset, (worst or tested or attacked or attacks)[0]))
     return sorted(kept, key=lambda key: key[1] != POOLED)
 
 
-def _title(key: Key, *, named: bool) -> str:
-    task, testset, attack = key
-    if testset == POOLED:
-        return f"all of {task}" if named else "all"
-    words = {NO_ATTACK: "", WORST_CASE: ", worst case"}
-    return testset + words.get(attack, f", {attack}")
+def _titles(table: pd.DataFrame, keys: Sequence[Key]) -> Iterator[str]:
+    several_tasks, several_matchings = table["task"].nunique() > 1, len({key[0] for key in keys}) > 1
+    for matching, task, testset, attack in keys:
+        planned = planned_cells(table, task)
+        is_control = bool(planned) and attack not in (NO_ATTACK, POOLED) and (testset, attack) not in planned
+        title = title_cell(testset, attack, is_control=is_control)
+        if testset == POOLED:
+            title = f"all of {task}" if several_tasks else "all"
+        yield title + (", matched" if several_matchings and matching == Matching.CLEAN else "")
 
 
-def _heads(table: pd.DataFrame) -> list[str]:
-    """The method's columns; training rows and matching where these vary."""
-    beside = [head for name, head in _VARYING.items() if table[name].nunique() > 1]
+def _heads(table: pd.DataFrame, *, is_beside: bool) -> list[str]:
+    """The method's columns; training rows where these vary, and matching unless it is beside."""
+    varying = ("rows",) if is_beside else tuple(_VARYING)
+    beside = [_VARYING[name] for name in varying if table[name].nunique() > 1]
     return [HEADS[0], *beside, *HEADS[1:]]
 
 
@@ -250,8 +267,7 @@ def _tabular(
 
 def _broken(title: str) -> str:
     """The attack below the test set."""
-    testset, comma, attack = title.partition(", ")
-    return rf"\shortstack[r]{{{testset}\\{attack}}}" if comma else title
+    return rf"\shortstack[r]{{{title.replace(', ', chr(92) * 2)}}}" if ", " in title else title
 
 
 def _latex(cell: PlacedCell | None, show: Callable[[PlacedCell], str]) -> str:

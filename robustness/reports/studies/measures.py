@@ -37,6 +37,16 @@ class Measure(StrEnum):
         """Whether values are compared by their logarithm, so that slopes are doublings per doubling."""
         return self in (Measure.EFFORT, Measure.DISTANCE)
 
+    @property
+    def words(self) -> str:
+        """What readers call it."""
+        return {
+            Measure.ROBUST: "robust accuracy",
+            Measure.CLEAN: "clean accuracy",
+            Measure.EFFORT: "effort to break",
+            Measure.DISTANCE: "adversarial distance",
+        }[self]
+
 
 @dataclass(frozen=True, slots=True)
 class Measured:

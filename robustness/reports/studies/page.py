@@ -15,7 +15,7 @@ from robustness.reports.comparisons.methods import FULL
 from robustness.reports.page.cells import PageColumn, PageTable, as_count, page_table
 from robustness.reports.page.panels import Panel, Panels
 from robustness.reports.page.rendering import asset, environment, script_digest
-from robustness.reports.studies.answers import Findings, StudyAnswers
+from robustness.reports.studies.answers import Findings, StudyAnswers, say_finding
 from robustness.reports.studies.columns import STUDY_MEANINGS, StudyTable
 from robustness.reports.studies.figures import draw_differences, draw_doses, draw_rows, trends_of
 from robustness.reports.studies.folder import Matching, Study, StudyRun
@@ -31,9 +31,9 @@ from robustness.reports.studies.layouts import (
 )
 from robustness.reports.studies.measures import Measure
 from robustness.reports.studies.scores import POOLED, Block
-from robustness.reports.studies.topics import Finding, Topic
+from robustness.reports.studies.titles import AS_ONE, planned_cells, title_cell
+from robustness.reports.studies.topics import Topic
 from robustness.reports.studies.trends import Dose
-from robustness.reports.summaries.wording import signed, span
 from robustness.runs.cells import NO_ATTACK
 from robustness.runs.storage.record import FILE_NAME as RUN_RECORD
 
@@ -83,7 +83,7 @@ def write_study_page(findings: Findings, answers: StudyAnswers, tables: dict[str
             note=note,
             doses=list(_dose_panels(findings, tables[StudyTable.DOSES])),
             differences=list(_difference_panels(findings.table, findings.scores.blocks)),
-            topics=[(topic, [_say(each, topic) for each in topic.findings]) for topic in findings.topics],
+            topics=[(topic, list(_say_findings(topic))) for topic in findings.topics],
             properties=_property_table(tables[StudyTable.PROPERTIES]),
             runs=[_link(run, study.folder) for run in study.runs],
             checkpoints=_checkpoint_table(study),
@@ -179,27 +179,31 @@ def _row_panels(findings: Findings, pooled: pd.DataFrame) -> Iterator[Panels]:
 
 
 def _difference_panels(table: pd.DataFrame, blocks: Sequence[Block]) -> Iterator[Panels]:
+    """By block: all as one unless there is one planned cell, planned cells, then controls."""
     n_drawn = 0
     for number, block in enumerate(blocks):
         mine = _of_block(table, block)
         mine = mine[(mine["family"] != FULL) & mine["low"].notna()]
+        planned = planned_cells(mine, block.task)
+        cells = dict.fromkeys(zip(mine["testset"], mine["attack"], strict=True))
+        pooled = [cell for cell in cells if cell[0] == POOLED and len(planned) != 1]
+        controls = [cell for cell in cells if cell not in planned and POOLED not in cell and cell[1] != NO_ATTACK]
         panels = []
-        order = sorted(mine.groupby(["testset", "attack"], sort=False), key=lambda cell: cell[0][0] != POOLED)
-        for place_, ((testset, attack), rows) in enumerate(order):
-            if testset != POOLED and attack == NO_ATTACK and (rows["p_adjusted"].isna()).all():
-                continue  # a clean set: no test
+        for place_, (testset, attack) in enumerate([*pooled, *planned, *controls]):
             if testset != POOLED and n_drawn >= MOST_PANELS:
                 continue
             n_drawn += 1
-            panels.append(draw_differences(rows, f"floor{number}x{place_}"))
+            rows = mine[(mine["testset"] == testset) & (mine["attack"] == attack)]
+            is_control = (testset, attack) in controls
+            title = AS_ONE if testset == POOLED else title_cell(testset, attack, is_control=is_control)
+            panels.append(draw_differences(rows, title, f"floor{number}x{place_}"))
         if panels:
             yield Panels(block.label, tuple(panels))
 
 
-def _say(finding: Finding, topic: Topic) -> str:
-    ends = span(finding.interval.low, finding.interval.high)
-    unit = "points per doubling squared" if topic.name == "Further parameters" else "points"
-    return f"{finding.about}: {signed(finding.value)} {unit}, interval {ends}: {finding.status}"
+def _say_findings(topic: Topic) -> Iterator[str]:
+    for each in topic.findings:
+        yield f"{say_finding(each, topic.claim)}: {each.status}"
 
 
 def _property_table(frame: pd.DataFrame) -> PageTable | None:

@@ -103,9 +103,11 @@ def write_study(folder: Path) -> tuple[str, ...]:
     report = build_study(folder)
     for table in StudyTable:
         write_study_table(report.tables[table], table, folder)
-    placed = place(report.tables[StudyTable.STUDY_TABLE])
     note = caption(report)
-    for ending, text in (("md", to_markdown(placed, note)), ("tex", to_latex(placed, note))):
+    table = report.tables[StudyTable.STUDY_TABLE]
+    placed = list(dict.fromkeys(place(table, layout) for layout in (Layout.COMPACT, Layout.WHOLE)))
+    for ending, to_text in (("md", to_markdown), ("tex", to_latex)):
+        text = "\n".join(to_text(each, note) for each in placed)
         path = folder / f"{StudyTable.STUDY_TABLE}.{ending}"
         draft = path.with_name(path.name + ".part")
         draft.write_text(text, encoding="utf-8")

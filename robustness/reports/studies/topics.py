@@ -13,7 +13,7 @@ from robustness.reports.comparisons.seeds import MIN_SEEDS
 from robustness.reports.studies.differences import MethodDifference, compare_with_full
 from robustness.reports.studies.folder import Matching, StudyCheckpoint
 from robustness.reports.studies.measures import Measure, Measured
-from robustness.reports.studies.scores import POOLED, Block, StudyScores
+from robustness.reports.studies.scores import POOLED, StudyScores
 from robustness.reports.studies.table import ALPHA, MARGIN, method_arms
 from robustness.reports.studies.trends import Dose, DoseTrend, slope_of
 from robustness.stats import Estimate, Interval, curvature_over_seeds
@@ -41,19 +41,16 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """A claim, how this study asks about it, and what it found."""
+    """What a study found of a claim."""
 
-    name: str
-    claim: str
-    rule: str
+    claim: Claim
     status: Status
     findings: tuple[Finding, ...]
-    missing: str = ""
-    """What the study would need; empty where it has findings."""
+    """None where the study lacks what the claim needs."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Raw:
+class _Estimated:
     """A finding before the level of its interval is known."""
 
     about: str
@@ -62,7 +59,56 @@ class _Raw:
     """What the interval is multiplied by before it is held against the margin: the range of doses."""
 
 
-Judge = Callable[[Interval, _Raw], Status]
+@dataclass(frozen=True, slots=True)
+class _Results:
+    """What the claims are held against."""
+
+    scores: StudyScores
+    trends: Sequence[DoseTrend]
+    measured: Sequence[Measured]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A claim of the paper, and how a study decides it."""
+
+    name: str
+    statement: str
+    quantity: str
+    """What is estimated; a claim is decided by intervals of it."""
+    supported: str
+    """When an interval supports the claim."""
+    contradicted: str
+    lacking: str
+    """What a study without findings lacks."""
+    estimates: Callable[[_Results], Iterator[_Estimated]]
+    judge: Callable[[Interval, float], Status]
+    """Of an interval, and what it is multiplied by before it is held against the margin."""
+    unit: str = "points"
+    is_of_all: bool = False
+    """Whether every interval must support the claim, and one contradicts it; else one decides if none disagrees."""
+
+    @property
+    def rule(self) -> str:
+        """What is estimated, and what supports and contradicts the claim."""
+        return f"{self.quantity} Supported if {self.supported}, contradicted if {self.contradicted}."
+
+    def decide(self, results: _Results) -> Topic:
+        """Returns what a study found of the claim; its intervals hold together at level 1 - alpha."""
+        found = list(self.estimates(results))
+        level = 1 - ALPHA / max(1, len(found))
+        findings = []
+        for each in found:
+            interval = each.estimate.interval(level=level)
+            status = self.judge(interval, each.reach)
+            findings.append(Finding(each.about, each.estimate.difference, interval, status))
+        return Topic(self, self._combine({each.status for each in findings}), tuple(findings))
+
+    def _combine(self, statuses: set[Status]) -> Status:
+        if self.is_of_all and Status.CONTRADICTED in statuses:
+            return Status.CONTRADICTED
+        decided = statuses if self.is_of_all else statuses - {Status.UNDECIDED}
+        return next(iter(decided)) if len(decided) == 1 else Status.UNDECIDED
 
 
 def judge_topics(scores: StudyScores, trends: Sequence[DoseTrend], measured: Sequence[Measured]) -> tuple[Topic, ...]:
@@ -72,102 +118,74 @@ def judge_topics(scores: StudyScores, trends: Sequence[DoseTrend], measured: Seq
     topic hold together: with k of them, each is at level 1 - .05 / k. They are of pooled robust accuracy unless said,
     from at least three training seeds.
     """
-    blocks = [block for block in scores.blocks if block.matching is Matching.BEST]
-    return (
-        _subset(scores, blocks),
-        _capacity(trends),
-        _parameters(trends),
-        _data(blocks, measured),
-        _perturbation(scores),
-    )
+    results = _Results(scores, trends, measured)
+    return tuple(claim.decide(results) for claim in CLAIMS)
 
 
-def _subset(scores: StudyScores, blocks: Sequence[Block]) -> Topic:
-    raw = [_Raw(about, found.estimate) for about, found in _differences(scores, blocks)]
-
-    def judge(interval: Interval, _: _Raw) -> Status:
-        if interval.low > -MARGIN:
-            return Status.SUPPORTED
-        return Status.CONTRADICTED if interval.high < 0 else Status.UNDECIDED
-
-    findings = _findings(raw, judge)
-    statuses = {each.status for each in findings}
-    status = Status.CONTRADICTED if Status.CONTRADICTED in statuses else Status.UNDECIDED
-    return Topic(
-        name="Subset",
-        claim="PEFT reaches a strict subset of what full fine-tuning reaches, so it is at most as robust.",
-        rule="Full minus method. Supported if no method can be better than full by more than 2 points, contradicted "
-        "if one is better. Nested parameters order what can be attained; this looks at trained checkpoints.",
-        status=Status.SUPPORTED if statuses == {Status.SUPPORTED} else status,
-        findings=findings,
-        missing="" if findings else "a method and full fine-tuning with three common training seeds",
-    )
+def _is_positive(interval: Interval, reach: float) -> Status:
+    """Contradicted where even the upper end is within the margin."""
+    if interval.high * reach <= MARGIN:
+        return Status.CONTRADICTED
+    return Status.SUPPORTED if interval.low > 0 else Status.UNDECIDED
 
 
-def _capacity(trends: Sequence[DoseTrend]) -> Topic:
-    raw = [_Raw(_about(each), each.slope.estimate, _reach(each)) for each in _primary(trends)]
-    findings = _findings(raw, _rises)
-    return Topic(
-        name="Capacity",
-        claim="The bounded capacity of PEFT limits its robustness.",
-        rule="Slope per doubling of a method's trainable parameters. Supported if above 0, contradicted if the whole "
-        "range of sizes gains at most 2 points.",
-        status=_combine(findings),
-        findings=findings,
-        missing="" if findings else "a method of three sizes and three training seeds",
-    )
+def _is_negative(interval: Interval, _: float) -> Status:
+    if interval.high < 0:
+        return Status.SUPPORTED
+    return Status.CONTRADICTED if interval.low > 0 else Status.UNDECIDED
 
 
-def _parameters(trends: Sequence[DoseTrend]) -> Topic:
-    raw = []
-    for each in _primary(trends):
+def _is_not_negative(interval: Interval, _: float) -> Status:
+    """Supported where even the lower end is within the margin."""
+    if interval.low > -MARGIN:
+        return Status.SUPPORTED
+    return Status.CONTRADICTED if interval.high < 0 else Status.UNDECIDED
+
+
+def _differences(results: _Results) -> Iterator[_Estimated]:
+    for about, found in _compared(results.scores, Matching.BEST):
+        yield _Estimated(about, found.estimate)
+
+
+def _slopes(results: _Results) -> Iterator[_Estimated]:
+    for each in _primary(results.trends):
+        yield _Estimated(_about(each), each.slope.estimate, float(np.ptp(each.doses)))
+
+
+def _curvatures(results: _Results) -> Iterator[_Estimated]:
+    for each in _primary(results.trends):
         curvature = curvature_over_seeds(each.measured.values, each.doses, each.measured.seeds)
         if curvature.parts:
-            raw.append(_Raw(_about(each), curvature))
-
-    def judge(interval: Interval, _: _Raw) -> Status:
-        if interval.high < 0:
-            return Status.SUPPORTED
-        return Status.CONTRADICTED if interval.low > 0 else Status.UNDECIDED
-
-    findings = _findings(raw, judge)
-    return Topic(
-        name="Further parameters",
-        claim="Further trainable parameters help PEFT less and less.",
-        rule="Curvature over doublings, of these test examples. Supported if below 0: each doubling adds less than "
-        "the one before. Contradicted if above 0.",
-        status=_combine(findings),
-        findings=findings,
-        missing="" if findings else "a method of four sizes and three training seeds",
-    )
+            yield _Estimated(_about(each), curvature)
 
 
-def _data(blocks: Sequence[Block], measured: Sequence[Measured]) -> Topic:
-    raw = []
+def _gaps_over_rows(results: _Results) -> Iterator[_Estimated]:
+    blocks = [block for block in results.scores.blocks if block.matching is Matching.BEST]
     for task in dict.fromkeys(block.task for block in blocks):
         pooled = [
-            each for each in measured if (each.task, each.testset, each.measure) == (task, POOLED, Measure.ROBUST)
+            each
+            for each in results.measured
+            if (each.task, each.testset, each.measure) == (task, POOLED, Measure.ROBUST)
         ]
         arms = [arm for block in blocks if block.task == task for arm in block.arms]
         for method, mine in method_arms([arm for arm in arms if arm.is_plain_peft]).items():
             found = _gap_over_rows(pooled[0], [arm for arm in arms if arm.is_full], mine) if pooled else None
             if found is not None:
-                raw.append(replace(found, about=f"{task}, {method}"))
-    findings = _findings(raw, _rises)
-    return Topic(
-        name="Further data",
-        claim="Further training rows help PEFT less than full fine-tuning.",
-        rule="Slope per doubling of the rows, of full minus method. Supported if above 0, contradicted if over the "
-        "whole range of rows the gap grows by at most 2 points.",
-        status=_combine(findings),
-        findings=findings,
-        missing="" if findings else "three numbers of training rows, each with three training seeds",
-    )
+                yield replace(found, about=f"{task}, {method}")
+
+
+def _success_rates(results: _Results) -> Iterator[_Estimated]:
+    """With epochs matched on clean score where a study has these."""
+    matchings = {block.matching for block in results.scores.blocks}
+    wanted = Matching.CLEAN if Matching.CLEAN in matchings else Matching.BEST
+    for about, found in _compared(results.scores, wanted):
+        if found.success is not None and found.success.parts:
+            yield _Estimated(about, found.success)
 
 
 def _gap_over_rows(
     pooled: Measured, full: Sequence[StudyCheckpoint], method: Sequence[StudyCheckpoint]
-) -> _Raw | None:
+) -> _Estimated | None:
     """The slope of full minus method over log2 of the rows; None with too few."""
     partners = {(arm.train_seed, arm.rows): arm for arm in full if arm in pooled.arms}
     arms = [arm for arm in method if arm in pooled.arms and (arm.train_seed, arm.rows) in partners]
@@ -179,43 +197,12 @@ def _gap_over_rows(
     gap = replace(pooled, arms=tuple(arms), table=table, values=table.mean(axis=1))
     doses = np.log2([arm.rows for arm in arms])
     slope = slope_of(gap, doses)
-    return _Raw("", slope.estimate, float(np.ptp(doses))) if slope.estimate.parts else None
+    return _Estimated("", slope.estimate, float(np.ptp(doses))) if slope.estimate.parts else None
 
 
-def _perturbation(scores: StudyScores) -> Topic:
-    has_matched = any(block.matching is Matching.CLEAN for block in scores.blocks)
-    wanted = Matching.CLEAN if has_matched else Matching.BEST
-    blocks = [block for block in scores.blocks if block.matching is wanted]
-    found = _differences(scores, blocks)
-    raw = [_Raw(about, each.success) for about, each in found if each.success is not None and each.success.parts]
-
-    def judge(interval: Interval, _: _Raw) -> Status:
-        if interval.high <= MARGIN:
-            return Status.CONTRADICTED
-        return Status.SUPPORTED if interval.low > 0 else Status.UNDECIDED
-
-    findings = _findings(raw, judge)
-    beside = ", with epochs matched on clean score" if has_matched else ""
-    return Topic(
-        name="Perturbation",
-        claim="PEFT is more sensitive to perturbation than full fine-tuning.",
-        rule=f"How much more often a method breaks than full, of the examples that both have right{beside}. "
-        "Supported if above 0, contradicted if it can be at most 2 points.",
-        status=_combine(findings),
-        findings=findings,
-        missing="" if findings else "attacks, and three common training seeds of a method and full fine-tuning",
-    )
-
-
-def _rises(interval: Interval, raw: _Raw) -> Status:
-    if interval.high * raw.reach <= MARGIN:
-        return Status.CONTRADICTED
-    return Status.SUPPORTED if interval.low > 0 else Status.UNDECIDED
-
-
-def _differences(scores: StudyScores, blocks: Sequence[Block]) -> list[tuple[str, MethodDifference]]:
+def _compared(scores: StudyScores, matching: Matching) -> Iterator[tuple[str, MethodDifference]]:
     """Pooled differences of methods with enough seeds, named."""
-    found = []
+    blocks = [block for block in scores.blocks if block.matching is matching]
     for block in blocks:
         cell = next((each for each in scores.of(block) if each.testset == POOLED), None)
         full = [arm for arm in block.arms if arm.is_full]
@@ -224,8 +211,8 @@ def _differences(scores: StudyScores, blocks: Sequence[Block]) -> list[tuple[str
                 compared = compare_with_full(cell, full, [arm for arm in arms if arm in cell.arms])
                 if compared is not None and len(compared.seeds) >= MIN_SEEDS:
                     rows = f", {block.rows:,.0f} rows" if len({each.rows for each in blocks}) > 1 else ""
-                    found.append((f"{block.task}, {method}{rows}", compared))
-    return found
+                    matched = ", matched on clean score" if matching is Matching.CLEAN else ""
+                    yield f"{block.task}, {method}{rows}{matched}", compared
 
 
 def _primary(trends: Sequence[DoseTrend]) -> Iterator[DoseTrend]:
@@ -243,20 +230,60 @@ def _about(trend: DoseTrend) -> str:
     return f"{trend.series.task}, {trend.series.name}{rows}"
 
 
-def _reach(trend: DoseTrend) -> float:
-    return float(np.ptp(trend.doses))
-
-
-def _findings(raw: Sequence[_Raw], judge: Judge) -> tuple[Finding, ...]:
-    level = 1 - ALPHA / max(1, len(raw))
-    made = []
-    for each in raw:
-        interval = each.estimate.interval(level=level)
-        made.append(Finding(each.about, each.estimate.difference, interval, judge(interval, each)))
-    return tuple(made)
-
-
-def _combine(findings: Sequence[Finding]) -> Status:
-    """Supported by one and contradicted by none, or the other way; undecided where findings disagree."""
-    statuses = {each.status for each in findings} - {Status.UNDECIDED}
-    return statuses.pop() if len(statuses) == 1 else Status.UNDECIDED
+CLAIMS = (
+    Claim(
+        name="Subset",
+        statement="PEFT reaches a strict subset of what full fine-tuning reaches, so it is at most as robust.",
+        quantity="Full minus method. Nested parameters order what can be reached; this looks at trained checkpoints.",
+        supported="no method can be better than full by more than 2 points",
+        contradicted="one method is better",
+        lacking="a method and full fine-tuning with three common training seeds",
+        estimates=_differences,
+        judge=_is_not_negative,
+        is_of_all=True,
+    ),
+    Claim(
+        name="Capacity",
+        statement="The bounded capacity of PEFT limits its robustness.",
+        quantity="Slope per doubling of a method's trainable parameters.",
+        supported="above 0",
+        contradicted="the whole range of sizes gains at most 2 points",
+        lacking="a method of three sizes and three training seeds",
+        estimates=_slopes,
+        judge=_is_positive,
+        unit="points per doubling",
+    ),
+    Claim(
+        name="Further parameters",
+        statement="Further trainable parameters help PEFT less and less.",
+        quantity="Curvature over doublings, of these test examples.",
+        supported="below 0: each doubling adds less than the one before",
+        contradicted="above 0",
+        lacking="a method of four sizes and three training seeds",
+        estimates=_curvatures,
+        judge=_is_negative,
+        unit="points per doubling squared",
+    ),
+    Claim(
+        name="Further data",
+        statement="Further training rows help PEFT less than full fine-tuning.",
+        quantity="Slope per doubling of the rows, of full minus method.",
+        supported="above 0",
+        contradicted="the gap grows by at most 2 points over the whole range of rows",
+        lacking="three numbers of training rows, each with three training seeds",
+        estimates=_gaps_over_rows,
+        judge=_is_positive,
+        unit="points per doubling",
+    ),
+    Claim(
+        name="Perturbation",
+        statement="PEFT is more sensitive to perturbation than full fine-tuning.",
+        quantity="How much more often a method breaks than full, of the examples that both have right.",
+        supported="above 0",
+        contradicted="it can be at most 2 points",
+        lacking="attacks, and three common training seeds of a method and full fine-tuning",
+        estimates=_success_rates,
+        judge=_is_positive,
+    ),
+)
+"""The five topics, in the paper's order."""

@@ -33,9 +33,12 @@ def test_the_answers_are_returned_and_stand_on_the_page(folder: Path, page: str)
 
     text = re.sub(r"<[^>]*>", "", page).replace("\xa0", " ").replace("&#39;", "'")
     methods, doses = sentences[0], next(each for each in sentences if "per doubling" in each)
-    assert "more fragile than full fine-tuning" in methods
-    for sentence in (methods, doses):
-        assert sentence in text
+    assert ": of 6 methods 5 are more fragile than full fine-tuning and 1 is without a verdict." in methods
+    for sentence in sentences:
+        assert sentence in text or " by this study" in sentence  # topics stand in boxes of their own
+    head = text.partition("Methods beside full fine-tuning")[0]
+    for sentence in (methods, doses, "Of the topics of arXiv 2505.22355: Subset, Capacity and Perturbation"):
+        assert sentence in head
 
 
 def test_the_page_starts_with_the_table_and_the_dose_curve(page: str) -> None:
@@ -45,6 +48,30 @@ def test_the_page_starts_with_the_table_and_the_dose_curve(page: str) -> None:
 
     assert places == sorted(places)
     assert page.count("<svg") == 2 * 4 + 2 * 4  # four measures and four cells, at two matchings
+
+
+def test_one_planned_cell_is_shown_once_under_its_name_and_controls_last(tmp_path: Path) -> None:
+    shape = Shape(methods=(FULL, Method("ia3", 3_000, robust=0.2)), attacks=("swap",), baselines={"random-swap": 0.3})
+    study = write_study(tmp_path / "study", shape)
+
+    sentences = answer(study)
+
+    floor = (study / "study.html").read_text(encoding="utf-8").partition('<section id="floor">')[2]
+    titles = re.findall("<figcaption>(.*?)</figcaption>", floor)
+    assert titles == ["sst2-set-0, swap", "sst2-set-0, random-swap (control)"]
+    assert "(60 examples: sst2-set-0, swap): ia3 (" in sentences[0]
+    head, *rows = (study / "study_table.md").read_text(encoding="utf-8").splitlines()
+    assert head.split(" | ")[-1] == "sst2-set-0, swap |"
+    assert "sst2-set-0, random-swap \\(control\\)" in "".join(rows).replace("(", "\\(").replace(")", "\\)")
+
+
+def test_it_says_what_it_cannot_show(folder: Path, page: str) -> None:
+    table = build_study(folder).tables["study_table"]
+    pooled = table[(table["testset"] == "all") & (table["n_seeds"] == 3) & table["low"].notna()]
+    half = ((pooled["high"] - pooled["low"]) / 2).median()
+
+    assert f"Differences of less than about {100 * half:.1f} points stay undecided" in page.replace("\xa0", " ")
+    assert "All of this is of one base, on sst2, under swap and synonym" in page
 
 
 def test_it_links_runs_and_files_and_names_the_protocol(folder: Path, page: str) -> None:

@@ -192,14 +192,18 @@ def test_the_papers_layout_has_its_eleven_sets_in_order(told) -> None:
     assert (found[list(ELEVEN)] == "").all().all()
 
 
-def test_the_compact_layout_has_all_as_one_and_the_worst_case_of_each_set(rising_report: StudyReport) -> None:
+def test_the_compact_layout_has_matched_beside_unmatched(rising_report: StudyReport) -> None:
     found = rising_report.paper_table(Layout.COMPACT)
 
-    assert list(found.columns) == ["method", "matched", "trained", "share", "seeds", "all", "sst2-set-0, worst case"]
-    assert (found["method"] == "full").sum() == 1
-    assert set(found["matched"]) == {"no", "clean"}
-    text = found.loc[found["method"] == "lora-r1", "all"].iloc[0]
-    assert "\u2192" in text and "\u00b1" in text and "[" in text and text.endswith("\u25b6")
+    cells = ["all", "all, matched", "sst2-set-0, worst case", "sst2-set-0, worst case, matched"]
+    assert list(found.columns) == ["method", "trained", "share", "seeds", *cells]
+    assert found["method"].tolist() == ["full", "bitfit", *(f"lora-r{rank}" for rank in (1, 2, 4, 8, 16))]
+    weakest = found[found["method"] == "lora-r1"].iloc[0]
+    for column, matching in (("all", "best"), ("all, matched", "clean")):
+        row = cell(rising_report, method="lora-r1", testset="all", matching=matching)
+        text = weakest[column]
+        assert f" \u2192 {100 * row['value']:.1f} \u00b1 " in text
+        assert f" +{100 * row['difference']:.1f} [" in text and text.endswith("\u25b6")
 
 
 def test_an_unknown_layout_is_refused_with_the_known_ones(rising_report: StudyReport) -> None:

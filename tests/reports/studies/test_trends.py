@@ -109,7 +109,7 @@ def test_rows_are_a_dose_of_every_method(told) -> None:
     }
     assert primary(found, series="full").verdict is Trend.RISES
     assert any("robust accuracy rises with training rows" in each for each in found.answers.doses)
-    topic = next(each for each in found.findings.topics if each.name == "Further data")
+    topic = next(each for each in found.findings.topics if each.claim.name == "Further data")
     assert topic.status == "supported"
 
 
@@ -159,7 +159,7 @@ def test_rows_chosen_by_both_arms_of_a_pair_are_in_no_trend(tmp_path: Path) -> N
 
 
 def test_topics_are_decided_by_intervals(rising_report: StudyReport) -> None:
-    found = {each.name: each.status.value for each in rising_report.findings.topics}
+    found = {each.claim.name: each.status.value for each in rising_report.findings.topics}
 
     assert list(found) == ["Subset", "Capacity", "Further parameters", "Further data", "Perturbation"]
     assert found["Capacity"] == "supported"
@@ -167,10 +167,35 @@ def test_topics_are_decided_by_intervals(rising_report: StudyReport) -> None:
     assert found["Further data"] == "undecided"
 
 
+def test_the_sentence_on_a_topic_has_the_counts_and_the_narrowest_deciding_interval(
+    rising_report: StudyReport,
+) -> None:
+    topic = next(each for each in rising_report.findings.topics if each.claim.name == "Perturbation")
+    said = next(each for each in rising_report.answers.topics if each.startswith("Perturbation"))
+    decided = [each for each in topic.findings if each.interval.low > 0]
+    narrowest = sorted(decided, key=lambda each: each.interval.high - each.interval.low)[0]
+
+    assert said.startswith("Perturbation, supported by this study: PEFT is more sensitive")
+    assert f"Of 5 intervals: {len(decided)} supported and {5 - len(decided)} undecided." in said
+    assert f"is of {narrowest.about}: +{100 * narrowest.value:.1f} points, interval" in said
+
+
+def test_one_contradicted_interval_decides_a_claim_on_all_and_none_on_any(told) -> None:
+    found = told(Shape(methods=(FULL, Method("ia3", 3_000, robust=0.95), Method("bitfit", 6_000, robust=0.3)), n=150))
+
+    topics = {each.claim.name: each for each in found.findings.topics}
+    for name, status in (("Subset", "contradicted"), ("Perturbation", "undecided")):
+        assert {each.about: each.status.value for each in topics[name].findings} == {
+            "sst2, ia3": "contradicted",
+            "sst2, bitfit": "supported",
+        }
+        assert topics[name].status.value == status
+
+
 def test_a_more_robust_method_contradicts_the_paper(told) -> None:
     found = told(Shape(methods=(FULL, *ranks(0.0, robust=0.95, of=(2, 4, 8))), n=150))
 
-    statuses = {each.name: each.status.value for each in found.findings.topics}
+    statuses = {each.claim.name: each.status.value for each in found.findings.topics}
     assert statuses["Subset"] == "contradicted"
     assert statuses["Perturbation"] == "contradicted"
 
