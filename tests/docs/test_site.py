@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -152,3 +153,16 @@ def test_the_page_of_tables_has_every_column_of_a_study(hook: ModuleType) -> Non
     page = hook.fill("<!-- generated: study-columns -->")
 
     assert page.count("\n| `") == sum(len(columns) for columns in STUDY_COLUMNS.values())
+
+
+def test_a_figure_of_a_study_is_an_svg_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(DOCS / "site")
+    written = importlib.import_module("dose_figure")
+    drawn = '<svg class="figure" viewBox="0 0 350 240"><text style="fill: var(--ink)">{}</text></svg>'
+    page = f'<svg></svg><section id="doses">{drawn.format("best")}{drawn.format("matched")}</section><svg></svg>'
+
+    root = ElementTree.fromstring(written.dose_figure(page, 2))
+
+    assert (root.tag, root.get("width"), root.get("height")) == ("{http://www.w3.org/2000/svg}svg", "350", "240")
+    assert "matched" in "".join(root.itertext())
+    assert all(f"--{name}: #" in "".join(root.itertext()) for name in ("ink", "muted", "line", "full", "peft"))

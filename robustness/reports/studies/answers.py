@@ -300,6 +300,9 @@ def _limits(found: Findings) -> Iterator[str]:
             f"Differences of less than about {points(halves.median())} stay undecided at these sizes: "
             "half the width of the median interval."
         )
+    n_methods = judged.loc[judged["low"].notna(), "method"].nunique()
+    if n_methods > 1:
+        yield f"Each method is tested alone at 5 %, without an adjustment over the {n_methods} methods."
     cells = [cell for cell in found.scores.cells if not cell.is_control]
     tasks = list(dict.fromkeys(cell.task for cell in cells))
     attacks = [name for name in dict.fromkeys(cell.attack for cell in cells) if name not in _NO_SEARCH]
