@@ -48,7 +48,7 @@ def write_study_record(design: Design, graph: Graph, out: Path) -> None:
         "methods": [each.name for each in design.variants],
         "versions": library_versions(),
     }
+    replace_durably(out / FILE_NAME, json.dumps(content, indent=2) + "\n")
     copied = out / f"{file.name}.toml"
     if not copied.exists() or not copied.samefile(file.path):
         shutil.copyfile(file.path, copied)
-    replace_durably(out / FILE_NAME, json.dumps(content, indent=2) + "\n")

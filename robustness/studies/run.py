@@ -66,10 +66,15 @@ def run_study(design: Design, out: Path, reporting: Reporting, conduct: Conduct 
         digests.save(out)
         journal = Journal(out)
         study = _Study(design, graph, journal, out, reporting, conduct or Conduct())
-        if not study.is_finished():
-            replace_durably(out / GRAPH_FILE, json.dumps(as_content(graph), indent=1) + "\n")
-            write_study_record(design, graph, out)
-            study.finish()
+        is_finished = study.is_finished()
+        if not is_finished:
+            write_study_record(design, graph, out)  # before all else: it says that the folder is a study's
+        try:
+            if not is_finished:
+                replace_durably(out / GRAPH_FILE, json.dumps(as_content(graph), indent=1) + "\n")
+                study.finish()
+        finally:
+            write_jobs(graph, journal, out)  # also if the last call was killed before it could
         return StudyResult(out, graph, {job.id: ended for job in graph.jobs if (ended := journal.find(job.id))})
 
 
@@ -89,16 +94,13 @@ class _Study:
         return all(self._is_settled(job) for job in self._graph.jobs)
 
     def finish(self) -> None:
-        """Does what is missing, and writes the study's tables, also after an error."""
+        """Does what is missing, and writes the study's tables."""
         *others, last = (job for job in self._graph.jobs if job.kind is not Kind.TRAIN)
-        try:
-            self._train()
-            for job in others:
-                self._do(job)
-            self._write_tables()
-            self._do(last)
-        finally:
-            write_jobs(self._graph, self._journal, self._out)
+        self._train()
+        for job in others:
+            self._do(job)
+        self._write_tables()
+        self._do(last)
 
     def _is_settled(self, job: Job) -> bool:
         ended = self._journal.find(job.id)

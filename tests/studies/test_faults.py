@@ -72,14 +72,31 @@ def test_pairs_that_the_gate_refuses_are_rows(finished: Desk) -> None:
     assert all("clean-accuracy" in row["reason"] for row in rows if row["status"] == "refused")
 
 
+def test_the_table_of_jobs_is_written_by_the_next_call_if_the_last_was_killed_before_it(
+    finished: Desk, finished_once: Desk
+) -> None:
+    (finished.out / "jobs.csv").unlink()
+
+    assert finished.run()[1] == []
+
+    assert finished.tables()["jobs.csv"] == finished_once.tables()["jobs.csv"]
+
+
 def test_a_full_disk_ends_trainings_and_runs_at_once_and_the_same_call_resumes(tmp_path: Path) -> None:
-    """First there is no room for a checkpoint, then none for the page of a run."""
+    """There is no room for what a study writes first, then none for a checkpoint, then none for the page of a run."""
     file = write_study(tmp_path, methods='["full", "lora"]', seeds="[0]")
     whole = Desk(file, tmp_path / "whole")
     whole.run()
 
-    with small_disk(tmp_path / "disk", 40) as disk:
+    with small_disk(tmp_path / "disk", 4) as disk:
         desk = Desk(file, disk.place / "out")
+        for kilobytes in (4, 8, 12):  # the lock, the digests, the record
+            disk.resize(kilobytes)
+            with pytest.raises(RunError, match="out: the disk is full: .*make space, and the same command resumes"):
+                desk.run()
+        assert (desk.out / "study.json").is_file() and not (desk.out / "graph.json").exists()
+
+        disk.resize(40)
         with pytest.raises(RunError, match="tiny-full-seed0: the disk is full: .*make space, and the same command"):
             desk.run()
         assert not list(desk.out.glob("checkpoints/*"))
