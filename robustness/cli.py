@@ -20,7 +20,7 @@ from robustness.terminal.given_settings import choose_pairs, execution_of, run_s
 from robustness.terminal.interruption import Commands, Interrupted, describe_interruption
 from robustness.terminal.printing import finish, foretell, print_error, say, stderr, stdout
 from robustness.terminal.progress_display import show_download, show_progress
-from robustness.terminal.study_printing import finish_study, foretell_study
+from robustness.terminal.study_printing import finish_study, finish_study_report, foretell_study, holds_study
 from robustness.versions import OWN, version_of
 
 if TYPE_CHECKING:
@@ -300,9 +300,12 @@ def report(
     ] = False,
     verbose: Verbose = False,
 ) -> None:
-    """Write tables and page of a run folder again, from stored rows."""
+    """Write tables and page of a run or study again, from stored rows."""
     from robustness import api
 
+    if holds_study(folder):
+        finish_study_report(folder, is_plain=form == "csv" and not (correction or margin or mcnemar or model_card))
+        return
     made = api.report(folder, form=form, correction=correction, margin=margin, mcnemar=mcnemar, model_card=model_card)
     finish(made, verbose=verbose)
 

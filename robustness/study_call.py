@@ -57,8 +57,24 @@ def study(
 
     chosen = settings or StudySettings()
     conduct = Conduct(chosen.device, execution or Execution(), on_message or _ignore, on_progress)
-    reporting = Reporting(run=_report_run, study=_report_study)
-    return run_study(design_study(study, chosen), Path(expand(out)), reporting, conduct)
+    return run_study(design_study(study, chosen), Path(expand(out)), _reporting(), conduct)
+
+
+def report_study(folder: PathLike) -> tuple[str, ...]:
+    """Writes the tables and pages of a study and of its runs again, from stored rows; runs no model.
+
+    Args:
+        folder: of the study; an unfinished one is reported as far as it went.
+
+    Returns:
+        The answers as sentences.
+
+    Raises:
+        RobustnessError: the folder is no study, another process works in it, or a file of it cannot be read.
+    """
+    from robustness.studies.run import report_again  # as above
+
+    return report_again(Path(expand(folder)), _reporting())
 
 
 def design_study(study: PathLike, settings: StudySettings) -> Design:
@@ -97,6 +113,10 @@ def forecast_study(
     check_design(design)
     rate = None if teraflops is None else given_rate(teraflops)
     return forecast(design, Path(expand(out)), chosen.device, rate)
+
+
+def _reporting() -> Reporting:
+    return Reporting(run=_report_run, study=_report_study)
 
 
 def _report_run(folder: Path) -> None:

@@ -107,7 +107,7 @@ class FittingBatches:
 
 def _parts(batch: EmbeddedBatch, limit: int) -> list[EmbeddedBatch]:
     rows, tokens = batch.content.shape
-    parts = torch.arange(rows, device=batch.labels.device).split(max(1, limit // tokens))
+    parts = torch.split(torch.arange(rows, device=batch.labels.device), max(1, limit // tokens))
     return [batch] if len(parts) == 1 else [batch.select(part) for part in parts]
 
 

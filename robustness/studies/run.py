@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-from robustness.errors import GateError, RobustnessError, shorten
+from robustness.errors import GateError, RobustnessError, RunError, shorten
 from robustness.paths import FULL, refuse_unwritable
 from robustness.runs.storage.disk import explain_failed_writes, replace_durably
 from robustness.runs.storage.lock import hold_lock
@@ -16,9 +16,20 @@ from robustness.runs.storage.record import FILE_NAME as RUN_RECORD
 from robustness.studies.conduct import Conduct, Reporting
 from robustness.studies.design import Design, Group, Matching
 from robustness.studies.digests import FileDigests
-from robustness.studies.graph import STUDY, Graph, Job, Kind, as_content, build_graph, checkpoint_folder, run_folder
+from robustness.studies.graph import (
+    RUNS,
+    STUDY,
+    Graph,
+    Job,
+    Kind,
+    as_content,
+    build_graph,
+    checkpoint_folder,
+    run_folder,
+)
 from robustness.studies.journal import Ended, Journal, State
 from robustness.studies.pairing import Arm, choose_arms
+from robustness.studies.record import FILE_NAME as STUDY_RECORD
 from robustness.studies.record import refuse_foreign, write_study_record
 from robustness.studies.records import read_training
 from robustness.studies.tables import write_checkpoints, write_jobs, write_runs
@@ -76,6 +87,26 @@ def run_study(design: Design, out: Path, reporting: Reporting, conduct: Conduct 
         finally:
             write_jobs(graph, journal, out)  # also if the last call was killed before it could
         return StudyResult(out, graph, {job.id: ended for job in graph.jobs if (ended := journal.find(job.id))})
+
+
+def report_again(out: Path, reporting: Reporting) -> tuple[str, ...]:
+    """Writes the tables and pages of a study and of its runs again; returns the answers as sentences.
+
+    Raises:
+        RobustnessError: the folder is no study, another process works in it, or a file of it cannot be read.
+    """
+    if not (out / STUDY_RECORD).is_file():
+        raise RunError(f"{out}: no {STUDY_RECORD}; expected a folder that `robustness study` wrote")
+    with explain_failed_writes(out), hold_lock(out):
+        for record in sorted((out / RUNS).glob(f"*/{RUN_RECORD}")):
+            reporting.run(record.parent)
+        return _report(out, reporting)
+
+
+def _report(out: Path, reporting: Reporting) -> tuple[str, ...]:
+    answers = tuple(reporting.study(out))
+    replace_durably(out / ANSWERS_FILE, "".join(f"{each}\n" for each in answers))
+    return answers
 
 
 @final
@@ -150,8 +181,7 @@ class _Study:
 
     def _work(self, job: Job) -> None:
         if job.name == STUDY:
-            answers = self._reporting.study(self._out)
-            replace_durably(self._out / ANSWERS_FILE, "".join(f"{each}\n" for each in answers))
+            _report(self._out, self._reporting)
             return
         run = self._graph.runs[job.id]
         folder = run_folder(self._out, run)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich.markup import escape
 
+from robustness.errors import UsageError
 from robustness.terminal.printing import stderr, stdout
 
 if TYPE_CHECKING:
@@ -34,6 +35,30 @@ def finish_study(result: StudyResult) -> None:
         stderr.tell(f"and {len(lost) - SHOWN_REASONS} more, see jobs.csv")
     if lost:
         raise typer.Exit(1)
+
+
+def holds_study(folder: Path) -> bool:
+    """Whether `robustness study` wrote a folder."""
+    from robustness.studies.record import FILE_NAME
+
+    return (folder.expanduser() / FILE_NAME).is_file()
+
+
+def finish_study_report(folder: Path, *, is_plain: bool) -> None:
+    """Writes the tables and pages of a study again, and prints its answers.
+
+    Raises:
+        UsageError: an option that only the report of a run takes.
+    """
+    from robustness.study_call import report_study
+
+    if not is_plain:
+        raise UsageError(
+            f"{folder}: is a study; options change the report of a run alone, such as {folder}/runs/NAME"
+        )
+    for answer in report_study(folder):
+        stdout.tell(answer)
+    stdout.tell(f"page: {folder / 'study.html'}")
 
 
 def foretell_study(study: str, out: Path, settings: StudySettings, tflops: float | None) -> None:

@@ -99,7 +99,7 @@ def load_checkpoint(
     Args:
         checkpoint: the checkpoint.
         task: determines its head.
-        held: tensors in memory, of which an adapter's base takes those that equal its own.
+        held: tensors in memory, of which an adapter's base takes each that equals its own.
 
     Raises:
         CheckpointError: weights do not fit, a head lacks names for the task's labels, or the base is another.

@@ -84,7 +84,8 @@ def plain_tensors(model: Any) -> dict[str, torch.Tensor]:
 
 def _plain_names(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
     for name, parameter in model.named_parameters():
-        yield name.removeprefix("base_model.model.").replace(".base_layer.", "."), parameter
+        plain = name.removeprefix("base_model.").removeprefix("model.") if name.startswith("base_model.") else name
+        yield plain.replace(".base_layer.", "."), parameter
 
 
 def _are_alike(own: torch.Tensor, other: torch.Tensor) -> bool:

@@ -4,15 +4,18 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
 from small_study import write_study
 from studies.conftest import Desk
 
 from robustness.definitions.pairs import PairsDefinition
 from robustness.definitions.reading import read_definition
+from robustness.errors import RunError
 from robustness.runs.storage.record import read_record
 from robustness.studies.graph import Kind
 from robustness.studies.journal import State
 from robustness.studies.tables import read_rows
+from robustness.study_call import report_study
 
 
 def _columns(path: Path, *names: str) -> list[tuple[str, ...]]:
@@ -112,3 +115,23 @@ def test_a_removed_checkpoint_is_made_again_and_nothing_else(finished: Desk) -> 
 
     assert [line.split(":")[0] for line in said if line.startswith("train ")] == ["train tiny-lora-r1-seed1"]
     assert not [line for line in said if line.startswith("run ")]
+
+
+def test_a_study_is_reported_again_from_what_its_folder_holds(finished_once: Desk, tmp_path: Path) -> None:
+    desk = Desk(finished_once.file, tmp_path / "out")
+    shutil.copytree(finished_once.out, desk.out)
+    written = [desk.out / name for name in ("study.html", "answers.txt", "study_table.csv")]
+    written.append(desk.out / "runs" / "tiny-best-letters" / "pairs.csv")
+    for path in written:
+        path.unlink()
+
+    answers = report_study(desk.out)
+
+    assert all(path.is_file() for path in written)
+    assert answers == finished_once.run()[0].answers != ()
+    assert desk.tables() == finished_once.tables()
+
+
+def test_a_folder_that_is_no_study_is_not_reported_as_one(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no study.json; expected a folder that `robustness study` wrote"):
+        report_study(tmp_path)

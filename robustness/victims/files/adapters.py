@@ -55,7 +55,7 @@ def load_adapter(
         checkpoint: an adapter.
         task: its labels determine a head.
         kind: of its head.
-        held: tensors in memory, of which the base takes those that equal its own.
+        held: tensors in memory, of which the base takes each that equals its own.
 
     Raises:
         CheckpointError: another base than in its training, or weights that do not fit its config.

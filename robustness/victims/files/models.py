@@ -69,7 +69,7 @@ def load_model(
         folder: of the model.
         kind: of its head.
         four_bit: whether to hold the weights in 4 bit.
-        held: tensors in memory by name. The model takes those that equal a tensor of the folder in its place.
+        held: tensors in memory by name. The model takes each that equals a tensor of the folder.
         config: changes to the folder's config.
 
     Raises:
@@ -156,7 +156,7 @@ def _read(
     packing: Mapping[str, Any] | None,
     tensors: Tensors | None = None,
 ) -> tuple[Any, _Report]:
-    """The model of a folder; `tensors`: those that take the place of its files'."""
+    """The model of a folder; `tensors`: they take the place of its files'."""
     options: dict[str, Any] = {
         **(packing or {}),
         "dtype": torch.float32,
@@ -227,7 +227,7 @@ def equals(held: torch.Tensor, other: torch.Tensor) -> bool:
     if held.shape != other.shape:
         return False
     rows = max(1, PIECE // max(1, held[:1].numel())) if held.ndim else 1
-    pieces = zip(held.split(rows), other.split(rows), strict=True) if held.ndim else [(held, other)]
+    pieces = zip(torch.split(held, rows), torch.split(other, rows), strict=True) if held.ndim else [(held, other)]
     return all(torch.equal(one, part.to(device=one.device, dtype=one.dtype)) for one, part in pieces)
 
 
