@@ -12,6 +12,7 @@ from robustness.tasks.task import Task
 from robustness.victims.files.checkpoint import Checkpoint
 from robustness.victims.heads.head import Head
 from robustness.victims.loading import (
+    LoadedCheckpoint,
     Placement,
     digest_victim,
     load_checkpoint,
@@ -56,7 +57,7 @@ class VictimLoader:
     def load(self, name: str) -> tuple[Head, QueryCache | None]:
         """Returns the victim, with its query cache if the run has one."""
         checkpoint = self._checkpoints[name]
-        victim = to_victim(load_checkpoint(checkpoint, self._tasks[name]), self._placement)
+        victim = to_victim(self._read(name), self._placement, self._bases)
         self._bases.add(checkpoint.base, victim.model)
         self._contradicted[name].append(victim.contradicted)
         if self._compile and (failure := victim.compile()):
@@ -75,10 +76,14 @@ class VictimLoader:
         """Returns the PeftModel of a checkpoint, not merged."""
         return load_checkpoint(self._checkpoints[name], self._tasks[name]).unmerged
 
+    def _read(self, name: str) -> LoadedCheckpoint:
+        checkpoint = self._checkpoints[name]
+        return load_checkpoint(checkpoint, self._tasks[name], self._bases.held(checkpoint.base))
+
     def load_untuned(self, name: str) -> Head | None:
         """Returns the untuned base with the checkpoint's head, or None if there is no such model."""
         checkpoint = self._checkpoints[name]
-        victim = to_untuned_victim(load_checkpoint(checkpoint, self._tasks[name]), self._placement)
+        victim = to_untuned_victim(self._read(name), self._placement, self._bases)
         if victim is not None:
             self._bases.add(checkpoint.base, victim.model)
         return victim

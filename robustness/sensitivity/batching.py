@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar, final
 
 import torch
 
@@ -12,8 +15,12 @@ from robustness.errors import CheckpointError, UsageError
 from robustness.sensitivity.measurement import Kind, Measurement, MeasurementStatus, Quantity
 from robustness.sensitivity.probe import Reading, Subject, Unsupported
 from robustness.testsets.example import Example
+from robustness.victims.batches import recover_memory
 from robustness.victims.heads.embedded_batch import EmbeddedBatch, frozen
 from robustness.victims.heads.head import Head
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 MeasureBatch = Callable[[Sequence[Example], EmbeddedBatch], Sequence[Reading]]
 """From examples and their embeddings, as one batch, to readings."""
@@ -67,6 +74,41 @@ def measure_batches(
                     continue
                 readings = [errored_reading(quantity, f"{type(error).__name__}: {error}", examples[0])]
             yield from readings
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class FittingBatches:
+    """The batches of a function of all examples together, as large as the memory allows."""
+
+    batches: list[EmbeddedBatch]
+    """Halved in place, so that whoever holds the list sees it."""
+
+    def run(self, function: Callable[[], T]) -> T:
+        """Returns what a function returns; starts it again with the largest batches halved if it lacks memory.
+
+        Raises:
+            OutOfMemoryError: single texts do not fit.
+        """
+        while True:
+            try:
+                return function()
+            except torch.OutOfMemoryError:
+                if all(len(batch.labels) == 1 for batch in self.batches):
+                    raise
+            recover_memory()
+            self._halve()
+
+    def _halve(self) -> None:
+        limit = max(batch.content.numel() for batch in self.batches if len(batch.labels) > 1) // 2
+        logger.warning("out of memory: batches are now of %d tokens", limit)
+        self.batches[:] = [part for batch in self.batches for part in _parts(batch, limit)]
+
+
+def _parts(batch: EmbeddedBatch, limit: int) -> list[EmbeddedBatch]:
+    rows, tokens = batch.content.shape
+    parts = torch.split(torch.arange(rows, device=batch.labels.device), max(1, limit // tokens))
+    return [batch] if len(parts) == 1 else [batch.select(part) for part in parts]
 
 
 @contextmanager

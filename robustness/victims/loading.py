@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from operator import itemgetter
 from pathlib import Path
@@ -18,7 +19,7 @@ from robustness.errors import CheckpointError, RobustnessError, UsageError, firs
 from robustness.tasks.task import Task
 from robustness.versions import version_of
 from robustness.victims.cpu_features import refuse_missing_cpu_features
-from robustness.victims.files.adapters import load_adapter, unwrap_saved
+from robustness.victims.files.adapters import detach_adapted, load_adapter, unwrap_saved
 from robustness.victims.files.bases import check_base
 from robustness.victims.files.checkpoint import ADAPTER_CONFIG, SAFE_FILES, Checkpoint, read_json
 from robustness.victims.files.models import load_model
@@ -29,6 +30,7 @@ from robustness.victims.heads.kinds import HeadKind, head_kind, refuse_other_hea
 from robustness.victims.heads.labels import Scores
 from robustness.victims.heads.registry import HeadOptions, build_head, find_label_columns
 from robustness.victims.padding import settle_padding_token, settle_side
+from robustness.victims.sharing import SharedBases, plain_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -89,8 +91,15 @@ class LoadedCheckpoint:
     """Whether texts of unequal length may share a batch; the tokenizer defines the padding side."""
 
 
-def load_checkpoint(checkpoint: Checkpoint, task: Task) -> LoadedCheckpoint:
+def load_checkpoint(
+    checkpoint: Checkpoint, task: Task, held: Mapping[str, torch.Tensor] | None = None
+) -> LoadedCheckpoint:
     """Loads in float32 on the CPU, in evaluation mode.
+
+    Args:
+        checkpoint: the checkpoint.
+        task: determines its head.
+        held: tensors in memory, of which an adapter's base takes each that equals its own.
 
     Raises:
         CheckpointError: weights do not fit, a head lacks names for the task's labels, or the base is another.
@@ -102,7 +111,7 @@ def load_checkpoint(checkpoint: Checkpoint, task: Task) -> LoadedCheckpoint:
     columns = find_label_columns(kind, checkpoint, task)
     if checkpoint.is_adapter:
         check_base(checkpoint)
-        model, uninitialised = load_adapter(checkpoint, task, kind)
+        model, uninitialised = load_adapter(checkpoint, task, kind, held)
     else:
         # An untrained base has no labels, and transformers would give it two.
         labels: dict[str, Any] = kind.label_settings(len(task.labels))
@@ -127,11 +136,20 @@ def _refuse_other_library(checkpoint: Checkpoint) -> None:
         )
 
 
-def to_victim(loaded: LoadedCheckpoint, placement: Placement) -> Head:
-    """Merges the adapter in float32 if this keeps the outputs, then casts, so that the merge is exact."""
-    if loaded.checkpoint.is_on_four_bit:
-        return as_victim(loaded, loaded.unmerged, placement)
-    return as_victim(loaded, merge(loaded) or load_checkpoint(loaded.checkpoint, loaded.task).unmerged, placement)
+def to_victim(loaded: LoadedCheckpoint, placement: Placement, bases: SharedBases | None = None) -> Head:
+    """Merges the adapter in float32 if this keeps the outputs, then casts, so that the merge is exact.
+
+    Args:
+        loaded: the checkpoint; it is used up.
+        placement: device and precision.
+        bases: the models of its base that are in use, with which it shares what is equal.
+    """
+    model = loaded.unmerged if loaded.checkpoint.is_on_four_bit else merge(loaded)
+    if model is None:  # what merging has left as it was serves again
+        model = load_checkpoint(loaded.checkpoint, loaded.task, plain_tensors(loaded.unmerged)).unmerged
+    if bases is not None:
+        bases.move(loaded.checkpoint.base, model, placement.device, placement.dtype)
+    return as_victim(loaded, model, placement)
 
 
 def merge(loaded: LoadedCheckpoint) -> Any | None:
@@ -150,6 +168,7 @@ def merge(loaded: LoadedCheckpoint) -> Any | None:
         return None
     try:
         unwrap_saved(model)
+        detach_adapted(model)
         merged = model.merge_and_unload()
     except Exception as error:  # methods refuse by errors of many classes, some after merging part of the layers
         logger.info("%s stays unmerged: %s", loaded.checkpoint.name, first_line(error))
@@ -199,7 +218,9 @@ def _try_out(loaded: LoadedCheckpoint, model: Any) -> Scores:
     return victim.logits([(text,) * len(loaded.task.fields)])
 
 
-def to_untuned_victim(loaded: LoadedCheckpoint, placement: Placement) -> Head | None:
+def to_untuned_victim(
+    loaded: LoadedCheckpoint, placement: Placement, bases: SharedBases | None = None
+) -> Head | None:
     """Returns the base with the checkpoint's own head: all weights in the base's files are the base's.
 
     The head, which they lack, is the trained one. None if the head is not separable (learnt prompts, updates that are
@@ -210,13 +231,22 @@ def to_untuned_victim(loaded: LoadedCheckpoint, placement: Placement) -> Head | 
     if trained is None:
         return None
     labels: dict[str, Any] = loaded.kind.label_settings(trained.config.num_labels)
-    base = load_model(checkpoint, checkpoint.base, loaded.kind, four_bit=checkpoint.is_on_four_bit, **labels)
+    bases = bases or SharedBases()
+    base = load_model(
+        checkpoint,
+        checkpoint.base,
+        loaded.kind,
+        four_bit=checkpoint.is_on_four_bit,
+        held=bases.held(checkpoint.base),
+        **labels,
+    )
     weights, head = base.model.state_dict(), trained.state_dict()
     if any(weights[name].shape != head[name].shape for name in weights):
         return None
     for name in base.missing:
         weights[name].copy_(head[name])
     settle_padding_token(base.model, loaded.tokenizer, f"checkpoint {checkpoint.name}")
+    bases.move(checkpoint.base, base.model, placement.device, placement.dtype)
     return as_victim(loaded, base.model, placement)
 
 

@@ -21,6 +21,35 @@ class SharedBases:
     def __init__(self) -> None:
         self._models: defaultdict[Path, WeakSet[Any]] = defaultdict(WeakSet)
 
+    def held(self, base: Path) -> dict[str, torch.Tensor]:
+        """Returns the floating-point tensors in the processor's memory of the models of a base, by plain name."""
+        return {
+            name: tensor.detach()
+            for model in self._models[base]
+            for name, tensor in plain_tensors(model).items()
+            if tensor.is_floating_point() and tensor.device.type == "cpu"
+        }
+
+    def move(self, base: Path, model: Any, device: torch.device, dtype: torch.dtype) -> None:
+        """Moves a model's weights one after the other, each onto an equal one that is there already.
+
+        So the device holds at most one weight more than the models do in the end. Packed weights stay, because only
+        their model knows how to move them.
+
+        Args:
+            base: the folder of its base.
+            model: anywhere, in any precision.
+            device: where it goes.
+            dtype: in which precision.
+        """
+        known = [plain_tensors(other) for other in self._models[base]]
+        for name, own in plain_tensors(model).items():
+            if type(own) is not torch.nn.Parameter or not own.is_floating_point():
+                continue
+            moved = own.data.to(device=device, dtype=dtype)
+            matches = (each[name] for each in known if name in each)
+            own.data = next((match.data for match in matches if _are_alike(moved, match)), moved)
+
     def add(self, base: Path, model: Any) -> int:
         """Returns the bytes that a model no longer holds itself.
 
@@ -37,9 +66,9 @@ class SharedBases:
 
 def share_tensors(model: Any, other: Any) -> int:
     """Lets a model use another's tensors where they are equal to the last bit; returns the bytes that this frees."""
-    theirs = _by_plain_name(other)
+    theirs = plain_tensors(other)
     saved = 0
-    for name, own in _by_plain_name(model).items():
+    for name, own in plain_tensors(model).items():
         match = theirs.get(name)
         if match is None or match.data_ptr() == own.data_ptr() or not _are_alike(own, match):
             continue
@@ -48,14 +77,15 @@ def share_tensors(model: Any, other: Any) -> int:
     return saved
 
 
-def _by_plain_name(model: Any) -> dict[str, torch.Tensor]:
-    """Parameters by their names without the parts that peft inserts."""
+def plain_tensors(model: Any) -> dict[str, torch.Tensor]:
+    """Returns a model's parameters by their names without the parts that peft inserts."""
     return dict(_plain_names(model))
 
 
 def _plain_names(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
     for name, parameter in model.named_parameters():
-        yield name.removeprefix("base_model.model.").replace(".base_layer.", "."), parameter
+        plain = name.removeprefix("base_model.").removeprefix("model.") if name.startswith("base_model.") else name
+        yield plain.replace(".base_layer.", "."), parameter
 
 
 def _are_alike(own: torch.Tensor, other: torch.Tensor) -> bool:

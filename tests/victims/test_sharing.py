@@ -6,29 +6,39 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from peft import LoraConfig, PrefixTuningConfig, get_peft_model
-from transformers import AutoModelForSequenceClassification
+from allocated import peak_bytes
+from peft import (
+    IA3Config,
+    LNTuningConfig,
+    LoraConfig,
+    OFTConfig,
+    PrefixTuningConfig,
+    TrainableTokensConfig,
+    get_peft_model,
+)
+from transformers import AutoModelForSequenceClassification, BertTokenizerFast
 
 from robustness.definitions.tasks import find_task
 from robustness.runs.victim_loader import VictimLoader
 from robustness.victims.files.checkpoint import Checkpoint, read_checkpoint
 from robustness.victims.loading import load_checkpoint, place, to_victim
+from robustness.victims.sharing import SharedBases
 
 TEXTS = [("the film is fine .",), ("a dull plot",), ("the song is lovely . good",)]
 
 
-def adapter(tiny: Any, folder: Path, config: Any, seed: int) -> Checkpoint:
-    """An adapter of random numbers on the tiny base, as plain peft saves it."""
+def adapter(base: Path, folder: Path, config: Any, seed: int) -> Checkpoint:
+    """An adapter of random numbers on a base, as plain peft saves it."""
     names = {"id2label": {0: "negative", 1: "positive"}, "label2id": {"negative": 0, "positive": 1}}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = get_peft_model(AutoModelForSequenceClassification.from_pretrained(tiny.base, **names), config)
+        model = get_peft_model(AutoModelForSequenceClassification.from_pretrained(base, **names), config)
         for parameter in model.parameters():
             if parameter.requires_grad:
                 torch.nn.init.normal_(parameter, std=0.3)
     model.save_pretrained(folder)
     model.config.save_pretrained(folder)
-    return read_checkpoint(folder.name, str(folder), str(tiny.base))
+    return read_checkpoint(folder.name, str(folder), str(base))
 
 
 @pytest.mark.parametrize(
@@ -42,7 +52,7 @@ def adapter(tiny: Any, folder: Path, config: Any, seed: int) -> Checkpoint:
 def test_two_adapters_of_one_base_hold_it_once_and_answer_as_when_loaded_alone(
     config: Any, shared: float, tiny: Any, tmp_path: Path
 ) -> None:
-    made = [adapter(tiny, tmp_path / f"adapter-{seed}", config, seed) for seed in (1, 2)]
+    made = [adapter(tiny.base, tmp_path / f"adapter-{seed}", config, seed) for seed in (1, 2)]
     task, placement = find_task("sst2"), place("cpu")
     alone = [to_victim(load_checkpoint(each, task), placement).scores(TEXTS) for each in made]
     victims = VictimLoader({each.name: each for each in made}, {each.name: task for each in made}, placement)
@@ -54,6 +64,72 @@ def test_two_adapters_of_one_base_hold_it_once_and_answer_as_when_loaded_alone(
     held = [{p.data_ptr(): p.numel() for p in victim.model.parameters()} for victim in victims]
     both = sum(size for place_, size in held[1].items() if place_ in held[0])
     assert both > shared * sum(held[1].values())
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["query", "dense"], bias="all"),
+        IA3Config(task_type="SEQ_CLS", target_modules=["value"], feedforward_modules=[]),
+        LNTuningConfig(task_type="SEQ_CLS", target_modules=["LayerNorm"]),
+        OFTConfig(task_type="SEQ_CLS", oft_block_size=2, target_modules=["query"]),
+        TrainableTokensConfig(task_type="SEQ_CLS", token_indices=[1, 3], target_modules=["word_embeddings"]),
+    ],
+    ids=lambda config: config.peft_type.value,
+)
+def test_what_a_second_arm_changes_of_the_base_leaves_the_first_as_it_was(
+    config: Any, tiny: Any, tmp_path: Path
+) -> None:
+    first = adapter(tiny.base, tmp_path / "first", PrefixTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=3), 1)
+    second = adapter(tiny.base, tmp_path / "second", config, 2)
+    task, placement = find_task("sst2"), place("cpu")
+    expected = to_victim(load_checkpoint(second, task), placement).scores(TEXTS)
+    arms = Arms({"first": first, "second": second}, {"first": task, "second": task}, placement)
+    kept, _ = arms.load("first")
+    before = kept.logits(TEXTS)
+
+    changed, _ = arms.load("second")
+
+    assert np.array_equal(kept.logits(TEXTS), before)
+    assert np.array_equal(changed.logits(TEXTS), expected)
+
+
+def test_a_second_arm_takes_no_second_copy_of_the_base_while_it_loads(
+    tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The base's file is in bfloat16, so that each of its numbers has to be converted, where it is not shared."""
+    monkeypatch.setenv("HF_DEACTIVATE_ASYNC_LOAD", "1")  # what other threads take is not counted
+    base = AutoModelForSequenceClassification.from_pretrained(tiny.base).base_model
+    base.resize_token_embeddings(8_000, mean_resizing=False)
+    base.to(torch.bfloat16).save_pretrained(tmp_path / "base")
+    BertTokenizerFast.from_pretrained(tiny.base).save_pretrained(tmp_path / "base")
+    config = PrefixTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=3)
+    made = [adapter(tmp_path / "base", tmp_path / f"adapter-{seed}", config, seed) for seed in (1, 2)]
+    size = sum(4 * each.numel() for each in base.parameters())
+    arms = Arms({each.name: each for each in made}, {each.name: find_task("sst2") for each in made}, place("cpu"))
+    victims: list[Any] = []
+
+    first, second = (peak_bytes(lambda name=each.name: victims.append(arms.load(name)[0])) / size for each in made)
+
+    assert first >= 1.5  # the file, and what it is converted to
+    assert second < 0.8  # views of the file, which are counted too, and an activation
+
+
+def test_a_model_moves_onto_the_weights_that_are_there_one_after_the_other() -> None:
+    there, coming = (torch.nn.Sequential(*(torch.nn.Linear(64, 64) for _ in range(8))) for _ in range(2))
+    coming.load_state_dict(there.state_dict())
+    coming[3].weight.data += 1
+    expected = [each.detach().to(torch.bfloat16) for each in coming.parameters()]
+    there.to(torch.bfloat16)
+    bases = SharedBases()
+    bases.add(Path("base"), there)
+
+    peak = peak_bytes(lambda: bases.move(Path("base"), coming, torch.device("cpu"), torch.bfloat16))
+
+    pairs = list(zip(there.parameters(), coming.parameters(), strict=True))
+    assert [one.data_ptr() == other.data_ptr() for one, other in pairs].count(False) == 1
+    assert all(torch.equal(one, other) for one, other in zip(coming.parameters(), expected, strict=True))
+    assert peak < 3 * 64 * 64 * 2  # the layer that differs, and one at a time: of eight
 
 
 def test_the_untuned_base_shares_what_a_tuned_arm_left_as_it_was(tiny: Any) -> None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, final
 
 import numpy as np
@@ -14,7 +15,7 @@ from pydantic import PositiveInt
 from scipy.linalg import eigh_tridiagonal
 
 from robustness.sensitivity.attention import twice_differentiable
-from robustness.sensitivity.batching import refusals_as_unsupported, require_float32
+from robustness.sensitivity.batching import FittingBatches, refusals_as_unsupported, require_float32
 from robustness.sensitivity.convergence import not_converged
 from robustness.sensitivity.measurement import Direction, Kind, Quantity, Space, Target, measure
 from robustness.sensitivity.parameter.accumulation import add_parts_at_once
@@ -70,22 +71,22 @@ class Curvature:
         with suppress(Unsupported):  # the whole space is defined nevertheless
             spaces += [(scope, tangent.project) for scope, tangent in find_tangents(subject, parameters)]
         with refusals_as_unsupported(), frozen(victim):
-            batches = [victim.embed(examples) for examples in victim.gradient_batches(subject.examples)]
+            fitting = FittingBatches([victim.embed(some) for some in victim.gradient_batches(subject.examples)])
         with (
             refusals_as_unsupported(),
             frozen(victim),
-            twice_differentiable(victim, batches[0]),
+            twice_differentiable(victim, fitting.batches[0]),
             WeightSpace(parameters) as weights,
         ):
-            product = hessian_product(weights, batches)
+            product = hessian_product(weights, fitting.batches)
             for scope, project in spaces:
                 hessian = Restricted(product, weights.parameters, project)
                 with nullcontext() if project is None else suppress(Unsupported):
-                    yield from self._of_space(hessian, scope, len(subject.examples))
+                    yield from self._of_space(hessian, scope, fitting)
 
-    def _of_space(self, hessian: Restricted, scope: str, count: int) -> Iterator[Reading]:
-        found = extreme_eigenvalues(hessian, self.iterations)
-        products = 1 + self.iterations
+    def _of_space(self, hessian: Restricted, scope: str, fitting: FittingBatches) -> Iterator[Reading]:
+        found = fitting.run(partial(extreme_eigenvalues, hessian, self.iterations))
+        count, products = sum(len(batch.labels) for batch in fitting.batches), 1 + self.iterations
         passes = {"forwards": products * count, "backwards": 2 * products * count}
         labels = {"target": Target.THETA, "scope": scope}
         for quantity, residual, value, error, kind in (
@@ -97,7 +98,7 @@ class Curvature:
             reason = f"its residual is {share:.0%} of the largest Ritz value after {self.iterations} iterations"
             yield Reading(not_converged(measured, reason) if share > MAX_RESIDUAL else measured)
             yield Reading(measure(residual, share, Kind.EXACT, **labels))
-        draws = np.array(hutchinson(hessian, self.draws))
+        draws = np.array(fitting.run(partial(hutchinson, hessian, self.draws)))
         error = 1.96 * float(draws.std(ddof=1)) / math.sqrt(len(draws)) if len(draws) > 1 else math.nan
         mean = float(draws.mean())
         ends = (mean - error, mean + error) if math.isfinite(error) else (None, None)
@@ -116,16 +117,18 @@ def hessian_product(weights: WeightSpace, batches: Sequence[EmbeddedBatch]) -> P
     def product(vector: Delta, total: Delta) -> None:
         for name, parameter in weights.parameters.items():
             parameter.grad = total[name]
-        for batch in batches:
-            with torch.enable_grad():
-                logits = batch.logits(batch.embeddings)
-                loss = torch.nn.functional.cross_entropy(logits, batch.labels, reduction="sum") / count
-                along = _slope_along(loss, weights.parameters, vector)
-            if along.requires_grad:
-                add_parts_at_once(along)
-                torch.autograd.backward(along, inputs=parameters)
-        for parameter in parameters:
-            parameter.grad = None
+        try:
+            for batch in batches:
+                with torch.enable_grad():
+                    logits = batch.logits(batch.embeddings)
+                    loss = torch.nn.functional.cross_entropy(logits, batch.labels, reduction="sum") / count
+                    along = _slope_along(loss, weights.parameters, vector)
+                if along.requires_grad:
+                    add_parts_at_once(along)
+                    torch.autograd.backward(along, inputs=parameters)
+        finally:  # the sum is the caller's, who may have to free it
+            for parameter in parameters:
+                parameter.grad = None
 
     return product
 

@@ -14,7 +14,7 @@ import torch
 from pydantic import PositiveFloat, PositiveInt
 
 from robustness.errors import ProbeError
-from robustness.sensitivity.batching import refusals_as_unsupported, require_float32
+from robustness.sensitivity.batching import FittingBatches, refusals_as_unsupported, require_float32
 from robustness.sensitivity.convergence import GATE
 from robustness.sensitivity.measurement import Direction, Kind, MeasurementStatus, Quantity, Space, Target, measure
 from robustness.sensitivity.parameter.reachability import find_tangents
@@ -103,16 +103,19 @@ class Sharpness:
         with suppress(Unsupported):  # the whole space is defined nevertheless
             tangents = find_tangents(subject, parameters)
         with refusals_as_unsupported(), frozen(victim):
-            batches = [victim.embed(examples) for examples in victim.gradient_batches(subject.examples)]
+            fitting = FittingBatches([victim.embed(some) for some in victim.gradient_batches(subject.examples)])
         with refusals_as_unsupported(), frozen(victim), WeightSpace(parameters) as weights:
             for norm, radius in self.radii.items():
-                search = Ascent(weights, MeanLoss(weights, batches), norm, radius, self.steps)
+                search = Ascent(weights, MeanLoss(weights, fitting.batches), norm, radius, self.steps)
                 is_loose = norm is WeightNorm.ADAPTIVE and not self.adaptive_in_tangent
                 searched = [] if is_loose else tangents
-                yield from _search_spaces(search, searched, forwards=(2 * self.steps + 1) * len(subject.examples))
+                passes = (2 * self.steps + 1) * len(subject.examples)
+                yield from _search_spaces(search, searched, fitting, forwards=passes)
 
 
-def _search_spaces(search: Ascent, tangents: Sequence[tuple[str, Tangent]], *, forwards: int) -> Iterator[Reading]:
+def _search_spaces(
+    search: Ascent, tangents: Sequence[tuple[str, Tangent]], fitting: FittingBatches, *, forwards: int
+) -> Iterator[Reading]:
     """Searches the subspaces first: their results are candidates in the whole space as well."""
 
     def reading(quantity: Quantity, value: float, scope: str) -> Reading:
@@ -135,10 +138,10 @@ def _search_spaces(search: Ascent, tangents: Sequence[tuple[str, Tangent]], *, f
     found, longer = list[Reading](), list[Reading]()
     for scope, tangent in tangents:
         with suppress(Unsupported):  # the whole space is defined nevertheless
-            rises.append(search.rise(tangent.project))
+            rises.append(fitting.run(partial(search.rise, tangent.project)))
             found.append(reading(SUBSPACE_SHARPNESS, rises[-1].found, scope))
             longer.append(reading(SUBSPACE_SHARPNESS, rises[-1].after_twice, scope))
-    rises.append(search.rise())
+    rises.append(fitting.run(search.rise))
     found.append(reading(SHARPNESS, max(each.found for each in rises), "blocks"))
     longer.append(reading(SHARPNESS, max(each.after_twice for each in rises), "blocks"))
     checked = list(GATE.check(found, longer, [SHARPNESS]))

@@ -44,7 +44,9 @@ UNSERVED = {
 Tensors = dict[str, torch.Tensor]
 
 
-def load_adapter(checkpoint: Checkpoint, task: Task, kind: HeadKind) -> tuple[Any, tuple[str, ...]]:
+def load_adapter(
+    checkpoint: Checkpoint, task: Task, kind: HeadKind, held: Mapping[str, torch.Tensor] | None = None
+) -> tuple[Any, tuple[str, ...]]:
     """Returns the PeftModel and the names of the parameters that neither the base's files nor the adapter's hold.
 
     Loads as `PeftModel.from_pretrained` does, but also reports missing tensors that peft ignores.
@@ -53,6 +55,7 @@ def load_adapter(checkpoint: Checkpoint, task: Task, kind: HeadKind) -> tuple[An
         checkpoint: an adapter.
         task: its labels determine a head.
         kind: of its head.
+        held: tensors in memory, of which the base takes each that equals its own.
 
     Raises:
         CheckpointError: another base than in its training, or weights that do not fit its config.
@@ -67,7 +70,8 @@ def load_adapter(checkpoint: Checkpoint, task: Task, kind: HeadKind) -> tuple[An
     refuse_disproportionate_adapter(checkpoint.name, checkpoint.folder, shapes)
     refuse_no_numbers(checkpoint.name, checkpoint.folder / ADAPTER_WEIGHTS, tensors.items())
     labels = kind.label_settings(len(task.labels))
-    base = load_model(checkpoint, checkpoint.base, kind, four_bit=checkpoint.is_on_four_bit, **labels)
+    four_bit = checkpoint.is_on_four_bit
+    base = load_model(checkpoint, checkpoint.base, kind, four_bit=four_bit, held=held, **labels)
     _resize_vocabulary(base.model, tensors)
     try:
         with warnings.catch_warnings(), without_pickles():
@@ -86,6 +90,21 @@ def load_adapter(checkpoint: Checkpoint, task: Task, kind: HeadKind) -> tuple[An
     return model, tuple(
         sorted(key for key in base.missing if not any(f".{stored}".endswith(f".{key}") for stored in tensors))
     )
+
+
+def detach_values(parameters: Iterable[torch.Tensor]) -> None:
+    """Gives parameters values of their own, before they are written where another model may hold them too."""
+    for parameter in parameters:
+        parameter.data = parameter.data.clone()
+
+
+def detach_adapted(model: Any) -> None:
+    """Gives the layers that an adapter changes values of their own."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for module in model.modules():
+        if isinstance(module, BaseTunerLayer):
+            detach_values(module.get_base_layer().parameters())
 
 
 def unwrap_saved(model: Any) -> None:
@@ -206,6 +225,8 @@ def _is_saved_module(model: Any, key: str) -> bool:
 def _place(checkpoint: Checkpoint, model: Any, tensors: Tensors) -> None:
     from peft import set_peft_model_state_dict
 
+    own = dict(model.named_parameters())
+    detach_values(own[name] for name in own.keys() & tensors.keys())  # biases and embeddings are the base's
     report = set_peft_model_state_dict(model, tensors, adapter_name=ADAPTER)
     unplaced = [key for key in _once(report.unexpected_keys) if not key.startswith(DRAWN_AGAIN)]
     if model.active_peft_config.is_prompt_learning:  # its own weights are loaded apart, reported as unexpected

@@ -17,12 +17,17 @@ from robustness.victims.files.pickles import without_pickles
 from robustness.victims.files.proportions import Shapes, refuse_disproportion
 from robustness.victims.files.quantised import packing_options, refuse_without_kernels, settle_layers
 from robustness.victims.files.reasons import loading_reason, refuse_compiled_attention
-from robustness.victims.files.tensors import WRAPPERS
+from robustness.victims.files.tensors import WRAPPERS, match_names
 from robustness.victims.heads.kinds import HeadKind
 from robustness.victims.inputs import name_outputs
 
 UNMERGED = re.compile(r"\.(?:base_layer|original_module|modules_to_save|lora_A)\.|^(?:.*\.)?prompt_encoder\.")
 """Parts that peft adds to the tensor names of an adapted model."""
+PIECE = 2**16
+"""Numbers that are converted at a time to be compared."""
+GENERATION_CONFIG = "generation_config.json"
+
+Tensors = Mapping[str, torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +52,13 @@ class _Report:
 
 
 def load_model(
-    checkpoint: Checkpoint, folder: Path, kind: HeadKind, *, four_bit: bool = False, **config: Any
+    checkpoint: Checkpoint,
+    folder: Path,
+    kind: HeadKind,
+    *,
+    four_bit: bool = False,
+    held: Tensors | None = None,
+    **config: Any,
 ) -> Whole:
     """Reads the model of a folder: the checkpoint's own, or its base.
 
@@ -58,6 +69,7 @@ def load_model(
         folder: of the model.
         kind: of its head.
         four_bit: whether to hold the weights in 4 bit.
+        held: tensors in memory by name. The model takes each that equals a tensor of the folder.
         config: changes to the folder's config.
 
     Raises:
@@ -73,15 +85,16 @@ def load_model(
     automatic = automatic_class(kind)
     refuse_disproportion(name, folder, shapes, automatic, config)
     packing = _packing(name, folder, automatic, renamed, config) if four_bit else None
-    if any(stored != plain for stored, plain in renamed.items()):
-        model, report = _read(name, folder, automatic, config, packing, renamed)
-    else:
-        model, report = _read(name, folder, automatic, config, packing)
-        prefix = _needless_prefix(report)
-        if prefix:
-            renamed = {stored: stored.removeprefix(prefix) for stored in shapes}
-            packing = _packing(name, folder, automatic, renamed, config) if four_bit else None
-            model, report = _read(name, folder, automatic, config, packing, renamed)
+    held = {} if four_bit else held or {}
+    is_renamed = any(stored != plain for stored, plain in renamed.items())
+    tensors = read_tensors(name, folder, renamed, held) if is_renamed or held else None
+    model, report = _read(name, folder, automatic, config, packing, tensors)
+    prefix = "" if is_renamed else _needless_prefix(report)
+    if prefix:
+        renamed = {stored: stored.removeprefix(prefix) for stored in shapes}
+        packing = _packing(name, folder, automatic, renamed, config) if four_bit else None
+        tensors = read_tensors(name, folder, renamed, held)
+        model, report = _read(name, folder, automatic, config, packing, tensors)
     if report.resized and folder == checkpoint.folder:
         _refuse_resized(name, folder, model, {renamed[stored]: shape for stored, shape in shapes.items()}, report)
     refuse_no_numbers(name, folder, model.named_parameters())
@@ -141,9 +154,9 @@ def _read(
     kind: Any,
     config: Mapping[str, Any],
     packing: Mapping[str, Any] | None,
-    renamed: Mapping[str, str] | None = None,
+    tensors: Tensors | None = None,
 ) -> tuple[Any, _Report]:
-    """The model of a folder; `renamed`: its tensors under other names than in the files."""
+    """The model of a folder; `tensors`: they take the place of its files'."""
     options: dict[str, Any] = {
         **(packing or {}),
         "dtype": torch.float32,
@@ -153,12 +166,12 @@ def _read(
     try:
         with quiet_transformers(), without_pickles(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # missing tensors are drawn, with the same values each time
-            if renamed is None:
+            if tensors is None:
                 model, info = kind.from_pretrained(
                     folder, use_safetensors=True, trust_remote_code=False, **options, **config
                 )
             else:
-                model, info = _read_renamed(name, folder, kind, config, renamed, options)
+                model, info = _read_given(folder, kind, config, tensors, options)
             if packing is not None:
                 settle_layers(model, torch.float32)
             elif getattr(model, "is_quantized", False):
@@ -174,25 +187,48 @@ def _read(
     )
 
 
-def _read_renamed(
-    name: str, folder: Path, kind: Any, config: Mapping[str, Any], renamed: Mapping[str, str], options: Any
+def _read_given(
+    folder: Path, kind: Any, config: Mapping[str, Any], tensors: Tensors, options: Any
 ) -> tuple[Any, Any]:
     """The libraries rename tensors only after they have distinguished a base from a model with a head by names."""
-    from safetensors.torch import load_file
-    from transformers import AutoConfig
+    from transformers import AutoConfig, GenerationConfig
 
     settings = AutoConfig.from_pretrained(folder, trust_remote_code=False, **config)
     with torch.device("meta"):
         model_class = type(kind.from_config(settings, trust_remote_code=False))
-    tensors = {
-        renamed[stored]: tensor
-        for file in list_weights(name, folder, MODEL_WEIGHTS)
-        for stored, tensor in load_file(folder / file).items()
-    }
     model, info = model_class.from_pretrained(
-        None, config=settings, state_dict=tensors, use_safetensors=True, trust_remote_code=False, **options
+        None, config=settings, state_dict=dict(tensors), use_safetensors=True, trust_remote_code=False, **options
     )
+    if model.can_generate() and (folder / GENERATION_CONFIG).is_file():
+        model.generation_config = GenerationConfig.from_pretrained(folder)
     return model, info
+
+
+def read_tensors(name: str, folder: Path, renamed: Mapping[str, str], held: Tensors) -> dict[str, torch.Tensor]:
+    """Returns a folder's tensors under other names, and those of `held` in place of equal ones.
+
+    Reads one tensor after the other, so that an equal one takes no memory that lasts.
+    """
+    from safetensors import safe_open
+
+    known = {plain: own for own, plain in match_names(held, renamed.values()).items()}
+    tensors: dict[str, torch.Tensor] = {}
+    for file in list_weights(name, folder, MODEL_WEIGHTS):
+        with safe_open(folder / file, framework="pt") as stored:
+            for key in stored.keys():  # noqa: SIM118
+                plain, tensor = renamed[key], stored.get_tensor(key)
+                own = held[known[plain]] if plain in known else None
+                tensors[plain] = tensor if own is None or not equals(own, tensor) else own
+    return tensors
+
+
+def equals(held: torch.Tensor, other: torch.Tensor) -> bool:
+    """Returns whether a tensor is another one in its own precision and on its own device, to the last bit."""
+    if held.shape != other.shape:
+        return False
+    rows = max(1, PIECE // max(1, held[:1].numel())) if held.ndim else 1
+    pieces = zip(torch.split(held, rows), torch.split(other, rows), strict=True) if held.ndim else [(held, other)]
+    return all(torch.equal(one, part.to(device=one.device, dtype=one.dtype)) for one, part in pieces)
 
 
 def _stored_shapes(name: str, folder: Path) -> Shapes:

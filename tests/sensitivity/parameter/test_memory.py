@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from allocated import peak_bytes
 from peft import LoraConfig
-from torch.profiler import ProfilerActivity, profile
 
 from robustness.sensitivity.parameter.curvature import Curvature
 from robustness.sensitivity.parameter.parameter_margin import ParameterMargin
@@ -21,18 +20,6 @@ from robustness.sensitivity.probe import Subject
 
 SLACK = 0.35
 """Copies beside: activations of a text, and a few tensors of one layer, of which the model has only six."""
-
-
-def peak_bytes(function: Callable[[], object]) -> int:
-    """The most bytes that the allocator has handed out during a call, over those before it."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
-        function()
-    events = [each for each in profiled.profiler.kineto_results.events() if each.name() == "[memory]"]
-    held = peak = 0
-    for event in sorted(events, key=lambda each: each.start_ns()):
-        held += event.nbytes()
-        peak = max(peak, held)
-    return peak
 
 
 @pytest.fixture(scope="module")
