@@ -84,7 +84,7 @@ def test_what_a_second_arm_changes_of_the_base_leaves_the_first_as_it_was(
     second = adapter(tiny.base, tmp_path / "second", config, 2)
     task, placement = find_task("sst2"), place("cpu")
     expected = to_victim(load_checkpoint(second, task), placement).scores(TEXTS)
-    arms = Arms({"first": first, "second": second}, {"first": task, "second": task}, placement)
+    arms = VictimLoader({"first": first, "second": second}, {"first": task, "second": task}, placement)
     kept, _ = arms.load("first")
     before = kept.logits(TEXTS)
 
@@ -106,7 +106,9 @@ def test_a_second_arm_takes_no_second_copy_of_the_base_while_it_loads(
     config = PrefixTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=3)
     made = [adapter(tmp_path / "base", tmp_path / f"adapter-{seed}", config, seed) for seed in (1, 2)]
     size = sum(4 * each.numel() for each in base.parameters())
-    arms = Arms({each.name: each for each in made}, {each.name: find_task("sst2") for each in made}, place("cpu"))
+    arms = VictimLoader(
+        {each.name: each for each in made}, {each.name: find_task("sst2") for each in made}, place("cpu")
+    )
     victims: list[Any] = []
 
     first, second = (peak_bytes(lambda name=each.name: victims.append(arms.load(name)[0])) / size for each in made)
