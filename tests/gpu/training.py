@@ -20,6 +20,7 @@ RATES = {
     "real": {"full": 1e-4, "lora": 2e-3, "lora+freelb": 2e-3},
     "tiny": {"full": 1e-2, "lora": 5e-2, "lora+freelb": 5e-2},
 }
+QLORA_RATES = {"real": 1e-3, "tiny": 1e-2}
 EPOCHS = {"real": 3, "tiny": 8}
 USUAL_SPREAD = 0.02
 """Of drawn weights, with which bases are trained."""
@@ -62,6 +63,29 @@ def losses_fall(bench: Bench) -> Found:
     same = seen["full"] == seen["lora"] == seen["lora+freelb"]
     require(same, "the methods were not given the same rows in the same order")
     return Found("; ".join(figures), details)
+
+
+def four_bit_falls(bench: Bench) -> Found:
+    """Trains QLoRA for an epoch or more on a base in 4 bit, and evaluates it on rows that it was not trained on."""
+    from robustness.training.regimes import find_trained_method
+
+    from robustness.training.adaptation import Base
+    from robustness.training.protocol import TrainingSettings
+    from robustness.training.trainer import Trial, run_trial
+
+    base = _write_base(bench)
+    settings = TrainingSettings(epochs=EPOCHS[bench.size.name], batch_size=16, bf16=True)
+    found, rate = find_trained_method("qlora"), QLORA_RATES[bench.size.name]
+    started = time.perf_counter()
+    trial = Trial(found.method, rate, 0, settings, bench.device)
+    _, result = run_trial(trial, Base(base, str(base)), _rows(bench, base), lambda epoch, score: None)
+    seconds = time.perf_counter() - started
+    require(not result.failed and bool(np.isfinite(result.losses).all()), f"losses {result.losses}")
+    require(result.losses[-1] < result.losses[0], f"the loss does not fall: {result.losses}")
+    score = max(result.selecting_scores)
+    require(0 <= score <= 1, f"scores {result.selecting_scores}")
+    figure = f"{result.losses[0]:.2f} -> {result.losses[-1]:.2f}, accuracy {score:.2f}"
+    return Found(figure, {"losses": result.losses, "scores": result.selecting_scores, "seconds": seconds})
 
 
 def _write_base(bench: Bench) -> Path:
@@ -111,4 +135,5 @@ def _watched(rows: Any) -> tuple[Any, list[int]]:
 
 STEPS: tuple[Step[Bench], ...] = (
     Step("bfloat16 training", losses_fall, (*DEFINITIONS, "accelerate"), seconds=120.0),
+    Step("qlora", four_bit_falls, (*DEFINITIONS, "accelerate", "bitsandbytes"), seconds=60.0),
 )
