@@ -129,8 +129,8 @@ def write_study(folder: Path, shape: Shape | None = None, *, seed: int = 0) -> P
         "shipped": False,
         "match": "clean" if "clean" in shape.matchings else "none",
         "suites": ["attacks-quick"],
-        "base": shape.name("base"),
-        "definition": {"seeds": list(range(shape.seeds)), "limit": shape.n},
+        "base": "/bases/base",
+        "definition": {"base": shape.name("base"), "seeds": list(range(shape.seeds)), "limit": shape.n},
         "methods": [each.name for each in shape.methods],
         "versions": {"python": "3.11"},
     }

@@ -96,6 +96,7 @@ class Study:
     is_modified: bool
     """Whether it has a shipped study's name and another content."""
     base: str
+    """As the study's file names it."""
     definition: Mapping[str, Any]
     """As written."""
     versions: Mapping[str, str]
@@ -136,8 +137,8 @@ def read_study(folder: Path) -> Study:
             name=str(content["name"]),
             digest=str(content["digest"]),
             is_modified=bool(content.get("modified", False)),
-            base=str(content.get("base", "")),
-            definition=dict(content.get("definition", {})),
+            base=str(content["definition"]["base"]),
+            definition=dict(content["definition"]),
             versions=dict(content.get("versions", {})),
             checkpoints=checkpoints,
             runs=runs,

@@ -101,7 +101,7 @@ def write_study_page(findings: Findings, answers: StudyAnswers, tables: dict[str
 
 
 def _counts(study: Study) -> str:
-    trained = sum(each.status == "trained" for each in study.checkpoints)
+    trained = len({each.folder for each in study.checkpoints if each.status == "trained"})  # some epochs match
     seeds = {each.train_seed for each in study.checkpoints}
     tasks = dict.fromkeys(each.task for each in study.checkpoints)
     return (
