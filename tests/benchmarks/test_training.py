@@ -100,7 +100,7 @@ def test_training_costs_at_most_a_tenth_more_than_a_bare_trainer(
 def test_two_workers_train_four_checkpoints_in_little_more_than_half_the_time(
     minilm: Path, shared_data: Path, tmp_path: Path, save_result: Callable[[str, dict[str, Any]], None]
 ) -> None:
-    """By the processor's clock: the seconds of the driver and of its busiest worker, those of an idle machine."""
+    """By the wall, so on an idle machine; what the driver and its busiest worker had of a processor is kept too."""
     figures: dict[str, Any] = {"rows": WORKER_ROWS}
     for workers in ("0", "2"):
         words = [workers, str(minilm), str(shared_data), str(tmp_path / workers), str(WORKER_ROWS)]
@@ -116,4 +116,4 @@ def test_two_workers_train_four_checkpoints_in_little_more_than_half_the_time(
     for name in ("sst2-full-seed0", "sst2-lora-seed0", "sst2-full-seed1", "sst2-lora-seed1"):
         a, b = ([path.read_bytes() for path in (tmp_path / n / name).glob("*.safetensors")] for n in ("0", "2"))
         assert a == b, name
-    assert figures["gain_by_processor"] >= WORKER_GAIN
+    assert figures["gain_by_wall"] >= WORKER_GAIN
