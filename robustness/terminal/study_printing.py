@@ -39,7 +39,7 @@ def finish_study(result: StudyResult) -> None:
 
 def holds_study(folder: Path) -> bool:
     """Whether `robustness study` wrote a folder."""
-    from robustness.studies.record import FILE_NAME
+    from robustness.reports.studies.folder import FILE_NAME  # imports no torch
 
     return (folder.expanduser() / FILE_NAME).is_file()
 

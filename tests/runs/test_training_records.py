@@ -70,9 +70,10 @@ def test_terminal_and_page_tell_the_arms_apart(report: Any) -> None:
     assert "lora+freelb" in page
 
 
-def test_csv_files_have_the_cost_as_their_last_column(report: Any) -> None:
+def test_csv_files_end_in_the_cost_and_then_the_share_as_new_columns_do(report: Any) -> None:
     for table in (Table.ATTACKS, Table.PAIRS):
-        assert pd.read_csv(report.folder / f"{table}.csv").columns[-1] == "train_seconds"
+        columns = list(pd.read_csv(report.folder / f"{table}.csv").columns)
+        assert columns[-2:] == ["train_seconds", "trainable_share"]
 
 
 def test_checkpoints_without_a_record_are_called_as_they_are_found(tiny: Any, tmp_path: Path) -> None:
