@@ -40,7 +40,7 @@ def processor_seconds():
 begun = []
 
 def note(progress):
-    if not begun and not progress.message.startswith("checking"):
+    if not begun and "checking" not in progress.message:
         begun.append(time.perf_counter())
 
 workers, pairs, data, out, rows, probes = sys.argv[1:]
