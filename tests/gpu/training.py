@@ -67,9 +67,8 @@ def losses_fall(bench: Bench) -> Found:
 
 def four_bit_falls(bench: Bench) -> Found:
     """Trains QLoRA for an epoch or more on a base in 4 bit, and evaluates it on rows that it was not trained on."""
-    from robustness.training.defences import find_trained_method
-
     from robustness.training.adaptation import Base
+    from robustness.training.defences import find_trained_method
     from robustness.training.protocol import TrainingSettings
     from robustness.training.trainer import Trial, run_trial
 

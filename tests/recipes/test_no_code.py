@@ -59,8 +59,8 @@ def test_no_model_config_or_tokenizer_may_bring_code(name: str) -> None:
 
     assert found
     for file, call in found:
-        if ast.unparse(call.func).startswith(("PeftModel", "PeftConfig", "GenerationConfig")):  # know no code of others
-            continue
+        if ast.unparse(call.func).startswith(("PeftModel", "PeftConfig", "GenerationConfig")):
+            continue  # these know no code of others
         said = {word.arg: ast.unparse(word.value) for word in call.keywords}
         assert said.get("trust_remote_code") == "False", f"{file}:{call.lineno}"
         if name == "from_pretrained" and not ast.unparse(call.func).startswith(("AutoTokenizer", "AutoConfig")):
