@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from allocated import peak_bytes
 from peft import (
     IA3Config,
@@ -114,8 +115,8 @@ def test_a_second_arm_takes_no_second_copy_of_the_base_while_it_loads(
     first, second = (peak_bytes(lambda name=each.name: victims.append(arms.load(name)[0])) / size for each in made)
 
     assert first >= 1.5  # the file, and what it is converted to
-    # Views of the file are half a copy; transformers 4.57 sets aside .43 more. A second copy would make it 1.5.
-    assert second < 1.0
+    # Views of the file, which are counted too, and an activation; transformers 4 sets aside .43 of a copy more.
+    assert second < (0.8 if int(transformers.__version__.partition(".")[0]) >= 5 else 1.0)
 
 
 def test_a_model_moves_onto_the_weights_that_are_there_one_after_the_other() -> None:
