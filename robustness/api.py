@@ -11,13 +11,13 @@ from robustness.definitions.tasks import find_task, is_task_file
 from robustness.errors import UsageError, shorten
 from robustness.options import CheckpointPair, PathLike, RunSettings, TrainSettings
 from robustness.paths import expand, find_data
+from robustness.progress import Progress, ProgressCallback
 from robustness.reports.choices import choose_format, choose_statistics
 from robustness.reports.report import Report, build_report, write_report
 from robustness.reports.run_comparison import RunComparison, read_comparison
 from robustness.reports.tables.columns import Table
 from robustness.reports.tables.export import Format, export_tables
 from robustness.reports.tables.paper import export_paper
-from robustness.runs.progress import Progress, ProgressCallback
 from robustness.runs.staging import holds_objects, staged
 from robustness.runs.storage.disk import explain_failed_writes
 from robustness.study_call import study as study
@@ -27,7 +27,6 @@ from robustness.workers.execution import Execution
 if TYPE_CHECKING:
     from robustness.runs.planning.plan import Plan
     from robustness.runs.verification import Verification
-    from robustness.training.execution.meter import TrainingProgress
 
 MessageCallback = Callable[[str], None]
 
@@ -331,12 +330,8 @@ def train(
         device=chosen.device,
         execution=execution,
         progress=on_progress,
-        on_steps=None if on_progress is None else lambda it: on_progress(_as_progress(it)),
+        on_steps=on_progress,
     )
-
-
-def _as_progress(found: TrainingProgress) -> Progress:
-    return Progress(found.message, found.done, found.total, seconds_left=found.seconds_left)
 
 
 def generate(
@@ -399,6 +394,6 @@ def demo(
     """
     folder = _folder("demo", "out", out)
     if not text:
-        return run("demo", train_demo(folder, on_message), folder / "run", on_progress=on_progress)
-    pairs = train_text_demo(folder, find_data(data), on_message)
+        return run("demo", train_demo(folder, on_message, on_progress), folder / "run", on_progress=on_progress)
+    pairs = train_text_demo(folder, find_data(data), on_message, on_progress)
     return run("demo-text", pairs, folder / "run", RunSettings(data=data), on_progress=on_progress)

@@ -24,7 +24,7 @@ from robustness.terminal.study_printing import finish_study, finish_study_report
 from robustness.versions import OWN, version_of
 
 if TYPE_CHECKING:
-    from robustness.runs.progress import Progress
+    from robustness.progress import Progress
 
 NAME_COLUMN = 23
 """Width of the names in lists, which the longest fit."""

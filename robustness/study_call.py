@@ -10,7 +10,7 @@ from robustness.definitions.studies import find_study
 from robustness.errors import UsageError, shorten
 from robustness.options import PathLike, StudySettings
 from robustness.paths import expand, find_data
-from robustness.runs.progress import ProgressCallback
+from robustness.progress import ProgressCallback
 from robustness.studies.conduct import Conduct, Reporting
 from robustness.workers.execution import Execution
 

@@ -18,6 +18,7 @@ suites = {suites}
 epochs = {epochs}
 grid = "one"
 dev_limit = 40
+{training}
 """
 
 
@@ -29,15 +30,15 @@ def write_study(
     suites: str = '["letters.toml"]',
     more: str = "",
     epochs: int = 2,
+    training: str = "",
 ) -> Path:
     """Writes a base, rows, a suite and a study into a folder; returns the study's file."""
     if not (folder / "base").is_dir():
         write_base(folder / "base")
         write_rows(folder)
     file = folder / "study.toml"
-    file.write_text(
-        STUDY.format(methods=methods, seeds=seeds, suites=suites, more=more, epochs=epochs), encoding="utf-8"
-    )
+    values = {"methods": methods, "seeds": seeds, "suites": suites, "more": more, "epochs": epochs}
+    file.write_text(STUDY.format(**values, training=training), encoding="utf-8")
     return file
 
 

@@ -14,6 +14,7 @@ PACKAGE = Path(robustness.__file__).parent
 MAY_IMPORT = {
     "errors": set(),
     "paths": {"errors"},
+    "progress": set(),
     "quiet": set(),
     "retrying": set(),
     "versions": set(),
@@ -31,6 +32,7 @@ MAY_IMPORT = {
     "stats": set(),
     "workers": {"errors", "quiet", "versions"},
     "training": {
+        "progress",
         "errors",
         "quiet",
         "versions",
@@ -44,6 +46,7 @@ MAY_IMPORT = {
         "workers",
     },
     "runs": {
+        "progress",
         "errors",
         "quiet",
         "versions",
@@ -62,6 +65,7 @@ MAY_IMPORT = {
     },
     "spreadsheets": set(),
     "studies": {
+        "progress",
         "errors",
         "versions",
         "tasks",
@@ -78,12 +82,13 @@ MAY_IMPORT = {
         "workers",
         "runs",
     },
-    "study_call": {"errors", "paths", "options", "definitions", "workers", "runs", "studies", "reports"},
+    "study_call": {"progress", "errors", "paths", "options", "definitions", "workers", "runs", "studies", "reports"},
     "options": {"errors", "definitions", "paths"},
     "reports": {"errors", "spreadsheets", "tasks", "definitions", "engine", "sensitivity", "stats", "runs"},
     "listing": {"errors", "tasks", "definitions", "recipes", "sensitivity", "training"},
     "doctor": {"errors", "definitions", "testsets", "recipes"},
     "api": {
+        "progress",
         "errors",
         "options",
         "paths",
@@ -98,6 +103,7 @@ MAY_IMPORT = {
         "workers",
     },
     "terminal": {
+        "progress",
         "errors",
         "versions",
         "options",
@@ -113,6 +119,7 @@ MAY_IMPORT = {
     "dry_run": {"paths", "runs"},
     "machine": {"errors", "paths", "doctor", "recipes"},
     "cli": {
+        "progress",
         "errors",
         "quiet",
         "versions",

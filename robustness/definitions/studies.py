@@ -67,7 +67,10 @@ class StudyMethod(Definition):
 class StudyTraining(Definition, TrainingChoices):
     """How every checkpoint of a study is trained; a missing key keeps the default of `robustness train`."""
 
-    @field_validator("epochs", "steps", "dev_limit", "accumulation")
+    adversarial: str | None = None
+    """Settings of FreeLB for methods with `+freelb`, such as `freelb:steps=2,radius=0.4`."""
+
+    @field_validator("epochs", "steps", "dev_limit", "report_limit", "accumulation")
     @classmethod
     def _refuse_none_at_all(cls, given: int | None) -> int | None:
         if given is not None and given < 1:

@@ -29,6 +29,8 @@ class TrainingChoices(BaseModel):
     """Layers that LoRA and its kin adapt: as its file says, `attention` (query and value) or `linear` (all)."""
     dev_limit: StrictInt | None = None
     """Maximum of development rows that select a learning rate; not given: 1,000, of text tasks 100."""
+    report_limit: StrictInt | None = None
+    """Maximum of development rows that report its score; not given: 1,000, of text tasks 200."""
     accumulation: StrictInt = 1
     """Parts in which a batch of 16 is run."""
     checkpointing: StrictBool = False

@@ -11,10 +11,10 @@ from robustness.definitions.catalog import TESTSETS
 from robustness.definitions.testsets import GeneratedSet
 from robustness.errors import RunError, UsageError
 from robustness.paths import refuse_unwritable
+from robustness.progress import Progress, ProgressCallback
 from robustness.recipes.distractors.generated_words import search_distractors
 from robustness.runs.planning.plan import digest_of
 from robustness.runs.planning.rows import draw_groups
-from robustness.runs.progress import Progress, ProgressCallback
 from robustness.runs.workload import SEARCHING
 from robustness.testsets.example import Example
 from robustness.testsets.generation import insert_distractor

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from robustness.engine.query_cache import QueryCache
 from robustness.paths import refuse_unwritable
+from robustness.progress import CellProgress, Progress, ProgressCallback
 from robustness.runs.planning.loads import expect_loads
 from robustness.runs.planning.plan import Plan
 from robustness.runs.preparation import Prepared, gate_pairs, prepare
-from robustness.runs.progress import CellProgress, Progress, ProgressCallback
 from robustness.runs.storage.lock import hold_lock
 from robustness.runs.storage.record import (
     FILE_NAME,

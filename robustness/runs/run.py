@@ -7,6 +7,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 from robustness.errors import RunError
+from robustness.progress import ProgressCallback
 from robustness.runs.executors.bench import RunBench
 from robustness.runs.executors.definitions import PlannedDefinitions
 from robustness.runs.executors.schedule import Schedule
@@ -16,7 +17,6 @@ from robustness.runs.opening import opened
 from robustness.runs.planning.loads import expect_loads
 from robustness.runs.planning.plan import Plan
 from robustness.runs.preparation import Prepared
-from robustness.runs.progress import ProgressCallback
 from robustness.runs.sanity_checks import run_sanity_checks
 from robustness.runs.storage.disk import explain_failed_writes
 from robustness.runs.storage.measurements import MeasurementStore

@@ -14,7 +14,7 @@ from robustness.definitions.pairs import BasePrecision
 from robustness.definitions.seeds import refuse_seed
 from robustness.engine.outcome import Status
 from robustness.errors import RunError, UsageError
-from robustness.runs.progress import Progress, ProgressCallback
+from robustness.progress import Progress, ProgressCallback
 from robustness.runs.storage.record import CheckpointRecord, RunRecord, read_record
 from robustness.runs.storage.store import open_store
 from robustness.tasks.gold import GoldSpan

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeAlias, final
 
+from robustness.progress import CellProgress, Progress, ProgressCallback
 from robustness.runs.cells import Cell, ProbeCell
-from robustness.runs.progress import CellProgress, Progress, ProgressCallback
 
 CHECKING, SEARCHING = "checking the pairs", "searching distractors"
 

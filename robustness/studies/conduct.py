@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from robustness.runs.progress import ProgressCallback
+from robustness.progress import ProgressCallback
 from robustness.workers.execution import Execution
 
 Say = Callable[[str], None]

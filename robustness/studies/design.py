@@ -256,14 +256,15 @@ def _checkpoint(
     seed: int,
     name: str,
 ) -> PlannedCheckpoint:
-    settings = TrainingSettings.of(file.definition.training).under(variant.defence)
-    made = PlannedCheckpoint(name, testset, variant, seed, rows, settings)
-    if file.definition.match == "clean" and not made.is_reference:
-        made = replace(made, settings=replace(settings, match="clean"))
+    chosen = file.definition.training
     try:
+        settings = TrainingSettings.of(chosen, adversarial=chosen.adversarial).under(variant.defence)
+        made = PlannedCheckpoint(name, testset, variant, seed, rows, settings)
+        if file.definition.match == "clean" and not made.is_reference:
+            made = replace(made, settings=replace(settings, match="clean"))
         under_protocol(variant.method, task.name, made.settings)
     except UsageError as error:
-        raise DefinitionError(f"{file.path} [training]: {error}") from None
+        raise DefinitionError(f"{file.path} [training]: {str(error).removeprefix('--')}") from None
     return made
 
 

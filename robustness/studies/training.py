@@ -34,7 +34,9 @@ def train_checkpoints(
     added = _add_rows(design, chosen, out, conduct.say)
     jobs = [_job(design, group, each, out, added) for group, each in chosen]
     _remove_others(jobs, conduct.device)
-    results = make_checkpoints(jobs, conduct.execution, conduct.say, device=conduct.device)
+    results = make_checkpoints(
+        jobs, conduct.execution, conduct.say, device=conduct.device, on_steps=conduct.on_progress
+    )
     for (_, checkpoint), result in zip(chosen, results, strict=True):
         yield checkpoint, _ended(result)
 

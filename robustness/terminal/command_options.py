@@ -74,6 +74,9 @@ class TrainCommand:
     dev_limit: Annotated[
         int | None, typer.Option(help="At most so many development rows select. Default 1000, of text tasks 100.")
     ] = None
+    report_limit: Annotated[
+        int | None, typer.Option(help="At most so many report the score. Default 1000, of text tasks 200.")
+    ] = None
     accumulation: Annotated[int, typer.Option(help="Parts in which a batch of 16 is run, to fit a GPU.")] = 1
     checkpointing: Annotated[
         bool, typer.Option("--checkpointing", help="Compute activations twice, to fit a GPU.")

@@ -15,7 +15,7 @@ from robustness.terminal.console import HOSTILE, SafeConsole
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
-    from robustness.runs.progress import CellProgress, Progress
+    from robustness.progress import CellProgress, Progress
 
 BAR = 24
 """Columns of a bar; with counts of seven digits and a time, a line of bars has less than 80."""
@@ -118,7 +118,7 @@ def draw_bars(progress: Progress, seconds_left: float | None) -> Any:
 def describe_cell(cell: CellProgress, width: int) -> str:
     """Returns the arms' live scores and the speed: of many arms the running one, and as many as one line holds.
 
-    >>> from robustness.runs.progress import CellProgress, LiveScore
+    >>> from robustness.progress import CellProgress, LiveScore
     >>> cell = CellProgress(40, 80, 312.4, (LiveScore("full", 0.5, 80), LiveScore("lora", 0.4, 40)))
     >>> describe_cell(cell, 80)
     'full 0.500 (n = 80)  lora 0.400 (n = 40)  312 queries/s'

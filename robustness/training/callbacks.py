@@ -78,7 +78,7 @@ class EpochKeeper(TrainerCallback):  # type: ignore[misc]  # transformers is unt
 
 
 class StepTeller(TrainerCallback):  # type: ignore[misc]
-    """Tells the share of a trial's steps that is done, at most once a second."""
+    """Tells the share of a trial's steps that is done, at most once a second, and of the last step."""
 
     def __init__(self, tell: Callable[[float], None]) -> None:
         self._tell = tell
@@ -86,7 +86,8 @@ class StepTeller(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:  # noqa: ARG002
         """Tells it unless it was told just before."""
-        if (now := time.monotonic()) - self._told >= TELL_SECONDS:
+        now = time.monotonic()
+        if now - self._told >= TELL_SECONDS or state.global_step >= state.max_steps:
             self._told = now
             self._tell(state.global_step / state.max_steps)
 

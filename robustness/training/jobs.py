@@ -11,11 +11,12 @@ from pathlib import Path
 import torch
 
 from robustness.errors import UsageError
+from robustness.progress import ProgressCallback
 from robustness.training.adaptation import Base
 from robustness.training.execution.bench import Assignment, TrainingSpec
 from robustness.training.execution.bookings import TrainingBooking
 from robustness.training.execution.context import TrainingContext
-from robustness.training.execution.meter import Meter, Told, TrainingProgress
+from robustness.training.execution.meter import Meter, Told
 from robustness.training.execution.results import TrainingResult, find_result, refuse_full_disk, train_job
 from robustness.training.job import RowSource, TrainingJob
 from robustness.victims.loading import place
@@ -34,7 +35,7 @@ def make_checkpoints(
     progress: Progress | None = None,
     *,
     device: str = "auto",
-    on_steps: Callable[[TrainingProgress], None] | None = None,
+    on_steps: ProgressCallback | None = None,
 ) -> list[TrainingResult]:
     """Trains each job's checkpoint into its folder; returns their results, in the order of the jobs.
 

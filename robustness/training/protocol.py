@@ -76,6 +76,7 @@ class TrainingSettings:
             targets=chosen.targets,
             bf16=chosen.bf16,
             dev_limit=chosen.dev_limit,
+            report_limit=chosen.report_limit,
             protocol=chosen.protocol,
             match=match,
             grid=chosen.grid,

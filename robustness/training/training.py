@@ -12,6 +12,7 @@ from robustness.definitions.pairs import PairEntry, write_pairs
 from robustness.definitions.seeds import refuse_seed
 from robustness.errors import CheckpointError, RunError, UsageError
 from robustness.paths import refuse_unwritable
+from robustness.progress import ProgressCallback
 from robustness.tasks.graders import grader_for
 from robustness.tasks.task import Task
 from robustness.training.adaptation import Base
@@ -22,7 +23,7 @@ from robustness.training.examples.encoding import FORMS
 from robustness.training.examples.loading import load_rows
 from robustness.training.examples.rows import TrainingRows
 from robustness.training.execution.context import TrainingContext
-from robustness.training.execution.meter import Meter, TrainingProgress
+from robustness.training.execution.meter import Meter
 from robustness.training.execution.results import TrainingResult, explain
 from robustness.training.job import TrainingJob, checkpoint_name
 from robustness.training.jobs import Progress, by_rows, computable, find_device, ignore, train_jobs
@@ -53,7 +54,7 @@ def train(
     device: str = "auto",
     execution: Execution | None = None,
     progress: Progress | None = None,
-    on_steps: Callable[[TrainingProgress], None] | None = None,
+    on_steps: ProgressCallback | None = None,
 ) -> Path:
     """Trains one checkpoint per method and seed into `out` and returns the path of the pairs file.
 

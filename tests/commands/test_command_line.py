@@ -20,7 +20,7 @@ import pytest
 
 from commands import Call, one_paragraph
 from robustness import RunSettings, api, machine
-from robustness.runs.progress import CellProgress, LiveScore, Progress
+from robustness.progress import CellProgress, LiveScore, Progress
 from robustness.runs.storage.lock import FILE_NAME as LOCK_FILE
 from robustness.runs.storage.lock import LockHolder
 from robustness.runs.storage.store import read_outcomes

@@ -8,7 +8,7 @@ from io import StringIO
 
 import pytest
 
-from robustness.runs.progress import CellProgress, LiveScore, Progress
+from robustness.progress import CellProgress, LiveScore, Progress
 from robustness.terminal.console import SafeConsole
 from robustness.terminal.progress_display import Lines, Screen, describe_cell, show_download
 

@@ -12,11 +12,11 @@ import torch
 
 from robustness import RunSettings, api
 from robustness.errors import CheckpointError, DataError, RunError, UsageError
+from robustness.progress import Progress
 from robustness.reports.report import Report
 from robustness.reports.summaries.fitting import FittingTable
 from robustness.reports.summaries.terminal import render_summary
 from robustness.reports.tables.columns import Table
-from robustness.runs.progress import Progress
 from robustness.testsets.answer_kinds import contains_answer
 from robustness.workers.execution import Execution
 

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from robustness.engine.outcome import Outcome, Status
-from robustness.runs.progress import LiveScore, Meter
+from robustness.progress import LiveScore
+from robustness.runs.progress import Meter
 
 
 def outcome(status: Status, queries: int = 10, **values: Any) -> Outcome:

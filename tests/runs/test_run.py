@@ -17,10 +17,10 @@ import robustness
 from robustness import RunSettings, api
 from robustness.engine import query_cache
 from robustness.errors import CheckpointError, DataError, DefinitionError, GateError, RunError, UsageError
+from robustness.progress import Progress
 from robustness.reports.tables.columns import Table
 from robustness.runs import victim_loader
 from robustness.runs.planning import plan as plan_module
-from robustness.runs.progress import Progress
 from robustness.terminal.printing import print_plan
 
 ATTACKS = ("deepwordbug", "random-chars", "identity")

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from robustness import RunSettings, api
 from robustness.cli import main
 from robustness.errors import CheckpointError, RunError, UsageError
-from robustness.runs.progress import Progress
+from robustness.progress import Progress
 
 
 @pytest.fixture(scope="module")

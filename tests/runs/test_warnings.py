@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from robustness import RunSettings, api
-from robustness.runs.progress import Progress
+from robustness.progress import Progress
 from robustness.victims.heads.labels import Victim
 
 TINY_EXAMPLES = 24

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from robustness import RunSettings, api
+from robustness.progress import Progress
 from robustness.runs.cells import UNTUNED, Cell, ProbeCell
-from robustness.runs.progress import Progress
 from robustness.runs.workload import CHECKING, Load, Transfer, Workload
 
 

@@ -75,6 +75,19 @@ def test_defences_stand_behind_the_parameters_and_make_families_of_their_own(pla
     assert {name for name, settings in freelb.items() if settings == FreeLb()} == set(found) - {"full", "lora"}
 
 
+def test_a_study_sets_freelb_for_the_methods_that_have_it(place: Path) -> None:
+    design = _resolve(
+        place,
+        methods='["full", "lora+freelb"]',
+        training='adversarial = "freelb:radius=0.2,steps=2"\nreport_limit = 8',
+    )
+
+    found = {each.variant.name: each.settings for each in design.checkpoints}
+    assert found["full"].adversarial is None
+    assert found["lora+freelb"].adversarial == FreeLb(steps=2, radius=0.2)
+    assert {settings.report_limit for settings in found.values()} == {8}
+
+
 def test_a_defence_follows_a_methods_file(place: Path) -> None:
     shutil.copy(METHODS_FOLDER / "bitfit.toml", place / "mine.toml")
 
@@ -154,6 +167,13 @@ def test_lists_of_rows_give_groups_of_their_own(place: Path) -> None:
         ({"more": "limit = 0"}, "F: key 'limit': expected more than 0"),
         ({"epochs": "0"}, "F [training]: key 'epochs': expected more than 0; got 0"),
         ({"epochs": "true"}, "F [training]: key 'epochs': expected a whole number; got True"),
+        ({"training": "report_limit = 0"}, "F [training]: key 'report_limit': expected more than 0; got 0"),
+        (
+            {"training": 'adversarial = "freelb:radios=0.2"'},
+            "F [training]: adversarial freelb:radios=0.2: unknown key 'radios'; did you mean 'radius'?",
+        ),
+        ({"training": 'adversarial = "pgd"'}, "F [training]: adversarial pgd: expected freelb"),
+        ({"training": 'adversarial = "freelb:steps=0"'}, "F [training]: freelb: steps is 0; expected 1 or more"),
     ],
 )
 def test_a_file_that_is_no_study_is_refused_with_its_key(place: Path, changes: dict[str, str], said: str) -> None:

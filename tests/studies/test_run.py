@@ -11,11 +11,13 @@ from studies.conftest import Desk
 from robustness.definitions.pairs import PairsDefinition
 from robustness.definitions.reading import read_definition
 from robustness.errors import RunError
+from robustness.options import StudySettings
+from robustness.progress import Progress
 from robustness.runs.storage.record import read_record
 from robustness.studies.graph import Kind
 from robustness.studies.journal import State
 from robustness.studies.tables import read_rows
-from robustness.study_call import report_study
+from robustness.study_call import report_study, study
 
 
 def _columns(path: Path, *names: str) -> list[tuple[str, ...]]:
@@ -35,6 +37,18 @@ def test_a_study_trains_gates_runs_and_reports_all_of_its_design(finished_once: 
     for folder in ("runs/tiny-best-letters", "runs/tiny-clean-letters"):
         assert (finished_once.out / folder / "pairs.csv").is_file()
         assert (finished_once.out / folder / "report.html").is_file()
+
+
+def test_a_studys_trainings_count_their_steps(small: Path, tmp_path: Path) -> None:
+    told: list[Progress] = []
+
+    study(small, tmp_path / "out", StudySettings(device="cpu"), on_progress=told.append)
+
+    training = [each for each in told if each.message.startswith("training ")]
+    # Two epochs of 64 rows, 16 a step, for each of full and lora.
+    assert (training[-1].done, training[-1].total) == (16, 16)
+    assert training[-1].message == "training lora seed 0"
+    assert told.index(training[-1]) < next(i for i, each in enumerate(told) if "deepwordbug" in each.message)
 
 
 def test_the_table_of_checkpoints_has_each_with_its_parameters(finished_once: Desk) -> None:

@@ -15,12 +15,12 @@ from safetensors.torch import load_file
 
 from robustness.definitions.catalog import Entry
 from robustness.errors import UsageError
+from robustness.progress import Progress
 from robustness.training import callbacks, trainer
 from robustness.training.adaptation import Base, adapt
 from robustness.training.examples.encoding import encode_rows
 from robustness.training.examples.loading import load_rows
 from robustness.training.execution import checkpoints, context
-from robustness.training.execution.meter import TrainingProgress
 from robustness.training.jobs import TrainingJob, TrainingResult, make_checkpoints
 from robustness.training.methods import find_method
 from robustness.training.protocol import TrainingSettings
@@ -207,7 +207,7 @@ def test_memory_without_room_for_one_row_ends_the_job_with_a_remedy(job: Make, m
 def test_the_steps_of_all_trainings_add_up_to_the_whole(job: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(callbacks, "TELL_SECONDS", 0.0)
     wide = dataclasses.replace(SETTINGS, epochs=2, grid="shipped")
-    told: list[TrainingProgress] = []
+    told: list[Progress] = []
 
     run([job("there")])
     run([job("there"), job("a"), job("b", "bitfit", settings=wide)], on_steps=told.append)

@@ -4,26 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias, final
+
+from robustness.progress import Progress, ProgressCallback
 
 Told: TypeAlias = str | float
 """What a training tells while it runs: a line for people, or the share of it that is done, from 0 to 1."""
 Tell: TypeAlias = Callable[[Told], None]
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingProgress:
-    """How far all trainings of a call are."""
-
-    message: str
-    """The training that told last."""
-    done: int
-    """Optimiser steps, over all learning rates."""
-    total: int
-    seconds_left: float | None
-    """Expected from the costs of finished and of open jobs; None before any step."""
 
 
 @final
@@ -39,14 +27,15 @@ class Meter:
     >>> seen[0].done, seen[0].total, round(seen[0].seconds_left, 1)
     (15, 60, 16.7)
 
+    Steps are those of the optimiser, over all learning rates. The time left is expected from the costs of finished
+    and of open jobs.
+
     Args:
         report: receives the state; None: nothing is added up.
         clock: tells seconds.
     """
 
-    def __init__(
-        self, report: Callable[[TrainingProgress], None] | None, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, report: ProgressCallback | None, clock: Callable[[], float] = time.monotonic) -> None:
         self._report = report
         self._clock = clock
         self._sizes: dict[Path, tuple[int, float]] = {}
@@ -73,4 +62,4 @@ class Meter:
         steps, cost = (sum(size[i] for size in self._sizes.values()) for i in (0, 1))
         assert self._started is not None, "set with the first training"
         left = (self._clock() - self._started) * (cost - spent) / spent if spent else None
-        self._report(TrainingProgress(f"training {label}", round(done), round(steps), left))
+        self._report(Progress(f"training {label}", round(done), round(steps), seconds_left=left))

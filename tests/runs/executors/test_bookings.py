@@ -13,12 +13,12 @@ from robustness.definitions.testsets import GeneratedSet
 from robustness.engine.failures.faults import errored
 from robustness.engine.outcome import Status
 from robustness.errors import RunError
+from robustness.progress import Progress
 from robustness.runs.cells import NO_ATTACK, UNTUNED, Cell, ProbeCell
 from robustness.runs.executors.probes import Measured, Probing, ProbingBooking
 from robustness.runs.executors.replays import Answered, Replays
 from robustness.runs.executors.searches import FoundDistractor, SearchedSet
 from robustness.runs.executors.shards import Cutting
-from robustness.runs.progress import Progress
 from robustness.runs.storage.measurements import MeasurementStore, read_measurements
 from robustness.runs.storage.store import Store, read_replays
 from robustness.runs.workload import DistractorSearch, Load, Transfer, Workload

@@ -18,9 +18,9 @@ from ray_nodes import two_nodes
 from robustness import Access, RunSettings, api
 from robustness.engine.outcome import Status
 from robustness.errors import UsageError
+from robustness.progress import Progress
 from robustness.reports.tables.columns import Table
 from robustness.runs import run as run_module
-from robustness.runs.progress import Progress
 from robustness.sensitivity.measurement import Space
 from robustness.workers import dispatch, processes
 from robustness.workers.execution import Execution

@@ -21,8 +21,8 @@ from small_disk import small_disk
 
 from robustness import RunSettings, api
 from robustness.errors import RobustnessError, RunError
+from robustness.progress import Progress
 from robustness.reports.tables.columns import Table
-from robustness.runs.progress import Progress
 from robustness.runs.storage import sink
 
 VOLATILE = ["seconds"]

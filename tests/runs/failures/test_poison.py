@@ -21,6 +21,7 @@ from robustness.engine.named_attack import NamedAttack
 from robustness.engine.outcome import Outcome, Status
 from robustness.engine.query_cache import QueryCache
 from robustness.errors import CheckpointError, RunError
+from robustness.progress import Progress
 from robustness.recipes.distractors.added_words import AddWords
 from robustness.reports.tables.columns import Table
 from robustness.runs.cells import Cell
@@ -31,7 +32,6 @@ from robustness.runs.executors.shards import Found, Shard
 from robustness.runs.executors.spec import describe_run
 from robustness.runs.planning.plan import PlanSettings, make_plan
 from robustness.runs.preparation import prepare
-from robustness.runs.progress import Progress
 from robustness.runs.storage.store import Store
 from robustness.runs.workload import Transfer, Workload
 from robustness.testsets.example import Example, Texts
