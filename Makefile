@@ -5,7 +5,8 @@ VENV ?= .venv
 VENV4 ?= .venv-transformers4
 GPU_PYTHON ?= 3.12
 BIN := $(VENV)/bin
-PIP := -m pip install --quiet --disable-pip-version-check
+# Modules are compiled when they are first imported, for most never are.
+PIP := -m pip install --quiet --disable-pip-version-check --no-compile
 # What stands on transformers: everything else runs alike on both of its lines.
 ON_TRANSFORMERS := tests/victims tests/training tests/tuners tests/engine tests/recipes tests/sensitivity
 SMOKE_VENV = .venv-smoke-$(notdir $(PYTHON))

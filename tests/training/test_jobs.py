@@ -21,6 +21,7 @@ from robustness.training.adaptation import Base, adapt
 from robustness.training.examples.encoding import encode_rows
 from robustness.training.examples.loading import load_rows
 from robustness.training.execution import checkpoints, context
+from robustness.training.execution.meter import Meter
 from robustness.training.jobs import TrainingJob, TrainingResult, make_checkpoints
 from robustness.training.methods import find_method
 from robustness.training.protocol import TrainingSettings
@@ -202,6 +203,17 @@ def test_memory_without_room_for_one_row_ends_the_job_with_a_remedy(job: Make, m
         "memory runs out even if a batch is run in 8 parts of one row: CUDA out of memory; use --checkpointing, a "
         "smaller base, shorter texts, or a device with more memory"
     )
+
+
+def test_a_time_is_expected_from_a_hundredth_of_the_work_on(tmp_path: Path) -> None:
+    told: list[Progress] = []
+    meter = Meter(told.append, iter([0.0, 60.0, 60.0]).__next__)
+    meter.add(tmp_path, steps=1000, cost=5.0)
+
+    meter.take(tmp_path, "full seed 0", 0.009)
+    meter.take(tmp_path, "full seed 0", 0.01)
+
+    assert [each.seconds_left for each in told] == [None, pytest.approx(60 * 99)]
 
 
 def test_the_steps_of_all_trainings_add_up_to_the_whole(job: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,8 @@ from robustness.progress import Progress, ProgressCallback
 Told: TypeAlias = str | float
 """What a training tells while it runs: a line for people, or the share of it that is done, from 0 to 1."""
 Tell: TypeAlias = Callable[[Told], None]
+KNOWN = 0.01
+"""Share of the work from which a time is expected: the first steps of all wait for rows and weights."""
 
 
 @final
@@ -61,5 +63,6 @@ class Meter:
         done, spent = (sum(self._shares[each] * size[i] for each, size in self._sizes.items()) for i in (0, 1))
         steps, cost = (sum(size[i] for size in self._sizes.values()) for i in (0, 1))
         assert self._started is not None, "set with the first training"
-        left = (self._clock() - self._started) * (cost - spent) / spent if spent else None
+        took = self._clock() - self._started
+        left = took * (cost - spent) / spent if spent >= KNOWN * cost else None
         self._report(Progress(f"training {label}", round(done), round(steps), seconds_left=left))
