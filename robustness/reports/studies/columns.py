@@ -26,7 +26,8 @@ STUDY_COLUMNS: dict[StudyTable, tuple[Column, ...]] = {
         "task rows:count matching method family parameters trainable_parameters:count trainable_share:fraction "
         "testset attack metric n:count n_left_out:count n_seeds:count clean_value:fraction clean_sd:fraction "
         "value:fraction sd:fraction difference:fraction low:fraction high:fraction p_value:probability "
-        "p_adjusted:probability verdict reason noise_floor:fraction noise_largest:fraction"
+        "p_adjusted:probability verdict reason noise_floor:fraction noise_largest:fraction "
+        "role"
     ),
     StudyTable.DOSES: declare_columns(
         "checkpoint task rows:count matching method family train_seed:seed trainable_parameters:count "
@@ -70,6 +71,7 @@ COLUMN_MEANINGS: dict[str, str] = {
     "p_adjusted": "By Holm, over the single cells of a method, or of a measure in a series",
     "noise_floor": "Root mean square of the differences between full checkpoints of two seeds",
     "noise_largest": "Largest of these differences, without its sign",
+    "role": "`primary`: all planned cells as one; `planned`: one of them; `control`: a baseline or the clean set",
     "measure": "`robust_accuracy`, `clean_accuracy`, `effort` to break, or adversarial `distance`",
     "dose": "`trainable_parameters` or `training_rows`",
     "series": "The family, or the method, that the doses are of",

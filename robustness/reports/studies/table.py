@@ -129,7 +129,14 @@ def _values(cell: Scores, arms: Sequence[StudyCheckpoint], full: Sequence[StudyC
         "sd": _spread(by_arm),
         "noise_floor": floor.typical,
         "noise_largest": floor.largest,
+        "role": _role(cell),
     }
+
+
+def _role(cell: Scores) -> str:
+    if cell.is_control:
+        return "control"
+    return "primary" if cell.testset == POOLED else "planned"
 
 
 def _spread(values: NDArray[np.float64]) -> float:

@@ -103,6 +103,22 @@ def test_pooled_score_counts_every_example_once(tmp_path: Path) -> None:
     assert pooled["value"] == pytest.approx((np.mean(parts) + np.mean(other)) / 2)
 
 
+def test_the_table_tells_controls_from_what_was_planned(rising_report: StudyReport) -> None:
+    table = rising_report.tables[StudyTable.STUDY_TABLE]
+    mine = table[(table["method"] == "lora-r1") & (table["matching"] == "best")]
+
+    roles = {(row.testset, row.attack): row.role for row in mine.itertuples()}
+
+    assert roles == {
+        ("all", "all"): "primary",
+        ("sst2-set-0", "swap"): "planned",
+        ("sst2-set-0", "synonym"): "planned",
+        ("sst2-set-0", WORST_CASE): "planned",
+        ("sst2-set-0", "none"): "control",
+    }
+    assert mine.loc[mine["role"] == "control", "p_adjusted"].isna().all()
+
+
 def test_truly_more_fragile_methods_are_said_to_be(rising_report: StudyReport) -> None:
     weakest = cell(rising_report, method="lora-r1", testset="all")
 
