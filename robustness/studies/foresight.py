@@ -16,14 +16,17 @@ from robustness.runs.planning.estimate import Rate
 from robustness.runs.planning.foresight import describe_power, plan_set
 from robustness.runs.planning.plan import PlanSettings, make_plan
 from robustness.runs.planning.rows import Draft, use_rows
+from robustness.stats.doses.trends import MIN_DOSES, MIN_SEEDS
 from robustness.stats.planning import SEED_SD
 from robustness.studies.design import Design, Group, Matching, PlannedCheckpoint, PlannedRun
 from robustness.studies.digests import FileDigests
 from robustness.studies.graph import Kind, build_graph, run_folder
 from robustness.studies.journal import Journal
 from robustness.studies.rows import load_group
+from robustness.studies.settled import find_open
 from robustness.training.examples.rows import TrainingRows
 from robustness.training.methods.variants import SHORT
+from robustness.training.protocol import under_protocol
 from robustness.victims.files.checkpoint import Checkpoint, read_checkpoint
 from robustness.victims.flops import read_architecture, read_config
 from robustness.victims.heads.kinds import trained_kind
@@ -92,7 +95,7 @@ def forecast(design: Design, out: Path, device: str, rate: Rate | None = None) -
     """
     graph = build_graph(design, FileDigests(out))
     journal = Journal(out)
-    missing = {job.id for job in graph.jobs if journal.find(job.id) is None}
+    missing = {job.id for job in find_open(graph, journal, out)}
     rows = {group.label: load_group(design, group) for group in design.groups}
     wanted = {each.name for key, each in graph.trainings.items() if key in missing}
     parts = [_train_part(design, group, rows[group.label], wanted) for group in design.groups]
@@ -117,16 +120,17 @@ def _train_part(design: Design, group: Group, rows: TrainingRows, wanted: set[st
     tokens = count_tokens(kind, group.task, tokenizer, config, texts)
     forward = float(architecture.flops(tokens).mean())
     mine = [each for each in group.checkpoints if each.name in wanted]
-    costs = [_cost(each, rows, forward) for each in mine]
+    costs = [_cost(each, group.task.name, rows, forward) for each in mine]
     size = sum(_size(each, architecture.parameters) for each in mine)
     flops, seconds = (sum(each[place] for each in costs) for place in (0, 1))
     return Part(f"train {group.label}", len(mine), flops, seconds, size)
 
 
-def _cost(checkpoint: PlannedCheckpoint, rows: TrainingRows, forward: float) -> tuple[float, float]:
+def _cost(checkpoint: PlannedCheckpoint, task: str, rows: TrainingRows, forward: float) -> tuple[float, float]:
     """Operations of all trials of a checkpoint, and seconds beside them."""
-    settings, method = checkpoint.settings, checkpoint.variant.method.definition
-    trials = {"shipped": len(method.learning_rates), "wide": len(method.learning_rates) + 2, "one": 1}[settings.grid]
+    entry, settings = under_protocol(checkpoint.variant.method, task, checkpoint.settings)
+    method = entry.definition
+    trials = len(method.learning_rates)
     trained = len(rows.train) * (2 if checkpoint.variant.defence.recipe else 1)  # each row once more, changed
     steps = settings.steps(trained)
     epochs = math.ceil(steps * settings.batch_size / trained)
@@ -211,7 +215,9 @@ def _trends(design: Design, drafts: Mapping[str, Draft]) -> Iterator[str]:
         for key in SHORT.keys() & each.parameters.keys():
             doses.setdefault(f"the {key} of {each.family}", []).append(each.parameters[key])
     for word, values in (*doses.items(), ("training rows", design.definition.rows)):
-        if len(set(values)) >= 3:
+        if len(set(values)) >= MIN_DOSES and seeds < MIN_SEEDS:
+            yield f"a trend over {word} needs {MIN_SEEDS} training seeds; this study has {seeds}"
+        elif len(set(values)) >= MIN_DOSES:
             slope = detectable_slope(values, seeds, n)
             yield (
                 f"a trend over {word}: about {100 * slope:.1f} points per doubling would be found, over "

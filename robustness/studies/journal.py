@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -36,15 +37,32 @@ class Ended:
     """Whether the same job would end in the same way; otherwise the next call tries again."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """What the journal holds of a job."""
+
+    place: int
+    """Of its last line."""
+    part: tuple[str, str]
+    """Its kind and name."""
+    ended: Ended
+
+
 @final
 class Journal:
-    """The ended jobs of a study's folder."""
+    """The ended jobs of a study's folder.
+
+    A job of the same kind and name with another id takes the place of the one before: what that one made is replaced.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE_NAME
-        self._ended: dict[str, Ended] = {}
+        self._lines: dict[str, _Line] = {}
+        self._latest: dict[tuple[str, str], str] = {}
+        self._count = 0
         for line in self._read():
-            self._ended[line["id"]] = Ended(State(line["state"]), line["seconds"], line["reason"], line["is_final"])
+            ended = Ended(State(line["state"]), line["seconds"], line["reason"], line["is_final"])
+            self._keep(line["id"], line["kind"], line["name"], ended)
 
     def _read(self) -> list[dict[str, Any]]:
         """The whole lines; the last one of a killed process may be torn."""
@@ -57,9 +75,25 @@ class Journal:
                 stream.truncate(len(whole) + len(newline))
         return [json.loads(line) for line in whole.splitlines()]
 
+    def _keep(self, job_id: str, kind: str, name: str, ended: Ended) -> None:
+        self._lines[job_id] = _Line(self._count, (kind, name), ended)
+        self._count += 1
+        self._latest[kind, name] = job_id
+
     def find(self, job_id: str) -> Ended | None:
-        """Returns how a job ended, if it has."""
-        return self._ended.get(job_id)
+        """Returns how a job ended; None if it has not, or if another has taken its place since."""
+        line = self._lines.get(job_id)
+        return None if line is None or self._latest[line.part] != job_id else line.ended
+
+    def follows(self, job_id: str, needs: Iterable[str]) -> bool:
+        """Whether a job ended after the last end of all that it needs."""
+        places = [self._lines[need].place if need in self._lines else self._count for need in needs]
+        return job_id in self._lines and self._lines[job_id].place > max(places, default=-1)
+
+    def begin(self, job_id: str, kind: str, name: str) -> None:
+        """Notes, durably, that a job is about to take the place of another; else nothing."""
+        if self._latest.get((kind, name), job_id) != job_id:
+            self.add(job_id, kind, name, Ended(State.MISSING, 0.0, is_final=False))
 
     def add(self, job_id: str, kind: str, name: str, ended: Ended) -> None:
         """Appends a line, durably."""
@@ -76,4 +110,4 @@ class Journal:
             stream.write(json.dumps(content).encode() + b"\n")
             stream.flush()
             os.fsync(stream.fileno())
-        self._ended[job_id] = ended
+        self._keep(job_id, kind, name, ended)

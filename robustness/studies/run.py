@@ -24,14 +24,13 @@ from robustness.studies.graph import (
     Kind,
     as_content,
     build_graph,
-    checkpoint_folder,
     run_folder,
 )
 from robustness.studies.journal import Ended, Journal, State
 from robustness.studies.pairing import Arm, choose_arms
 from robustness.studies.record import FILE_NAME as STUDY_RECORD
 from robustness.studies.record import refuse_foreign, write_study_record
-from robustness.studies.records import read_training
+from robustness.studies.settled import find_open, is_settled
 from robustness.studies.tables import write_checkpoints, write_jobs, write_runs
 
 GRAPH_FILE, ANSWERS_FILE = "graph.json", "answers.txt"
@@ -122,7 +121,7 @@ class _Study:
 
     def is_finished(self) -> bool:
         """Whether no job is left to do."""
-        return all(self._is_settled(job) for job in self._graph.jobs)
+        return next(find_open(self._graph, self._journal, self._out), None) is None
 
     def finish(self) -> None:
         """Does what is missing, and writes the study's tables."""
@@ -134,14 +133,7 @@ class _Study:
         self._do(last)
 
     def _is_settled(self, job: Job) -> bool:
-        ended = self._journal.find(job.id)
-        if ended is None or not ended.is_final:
-            return False
-        if job.kind is Kind.TRAIN:
-            return read_training(checkpoint_folder(self._out, self._graph.trainings[job.id])) is not None
-        if job.name == STUDY or ended.state is not State.DONE:
-            return True
-        return (run_folder(self._out, self._graph.runs[job.id]) / RUN_RECORD).is_file()
+        return is_settled(job, self._graph, self._journal, self._out)
 
     def _train(self) -> None:
         missing = [job for job in self._graph.jobs if job.kind is Kind.TRAIN and not self._is_settled(job)]
@@ -151,7 +143,8 @@ class _Study:
         from robustness.studies.training import train_checkpoints
 
         check_design(self._design)
-
+        for job in missing:
+            self._begin(job)
         jobs = {self._graph.trainings[job.id].name: job for job in missing}
         wanted = [self._graph.trainings[job.id] for job in missing]
         for checkpoint, ended in train_checkpoints(self._design, wanted, self._out, self._conduct):
@@ -166,6 +159,7 @@ class _Study:
         if job.kind in (Kind.RUN, Kind.REPORT) and job.name != STUDY and stop is not None:
             self._end(job, Ended(State.REFUSED, 0.0, f"the job before it was {stop.state}", is_final))
             return
+        self._begin(job)
         started = time.perf_counter()
         try:
             self._work(job)
@@ -218,6 +212,9 @@ class _Study:
         write_checkpoints(self._design, arms, reasons, self._out)
         write_runs(self._design, arms, self._out)
         write_jobs(self._graph, self._journal, self._out)
+
+    def _begin(self, job: Job) -> None:
+        self._journal.begin(job.id, job.kind, job.name)
 
     def _end(self, job: Job, ended: Ended) -> None:
         self._journal.add(job.id, job.kind, job.name, ended)

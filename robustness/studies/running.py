@@ -28,14 +28,14 @@ def start(design: Design, run: PlannedRun, arms: Sequence[Arm], out: Path, condu
     Raises:
         RobustnessError: no pair may be compared, or what `opened` raises.
     """
-    if run.matching is Matching.CLEAN:
-        keep_matched(arms, out)
-    write_pairs_file(design, run.group, run.matching, arms, out)
     folder = run_folder(out, run)
     replaced = folder.with_name(folder.name + REPLACED)
     if folder.exists() and not replaced.exists():
-        folder.replace(replaced)
+        folder.replace(replaced)  # before anything can fail: its rows are not those of this content
     shutil.rmtree(folder, ignore_errors=True)
+    if run.matching is Matching.CLEAN:
+        keep_matched(arms, out)
+    write_pairs_file(design, run.group, run.matching, arms, out)
     plan = plan_run(design, run, out, conduct.device)
     with opened(plan, folder, place(conduct.device, plan.settings.dtype), conduct.on_progress or (lambda _: None)):
         pass

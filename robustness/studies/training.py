@@ -6,6 +6,8 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import torch
+
 from robustness.errors import RunError
 from robustness.recipes.assets.resources import Resources
 from robustness.recipes.augmenting import find_random_edits
@@ -18,7 +20,7 @@ from robustness.training.adaptation import Base
 from robustness.training.examples.augmentation import write_augmented
 from robustness.training.execution.context import TrainingContext
 from robustness.training.job import TrainingJob
-from robustness.training.jobs import TrainingResult, find_device, make_checkpoints
+from robustness.training.jobs import TrainingResult, computable, find_device, make_checkpoints
 from robustness.training.record import is_complete
 
 
@@ -32,8 +34,10 @@ def train_checkpoints(
     names = {each.name for each in wanted}
     chosen = [(group, each) for group in design.groups for each in group.checkpoints if each.name in names]
     added = _add_rows(design, chosen, out, conduct.say)
-    jobs = [_job(design, group, each, out, added) for group, each in chosen]
-    _remove_others(jobs, conduct.device)
+    device = find_device(conduct.device)
+    # As they will be trained, so that what an interrupted call has made is known again.
+    jobs = computable([_job(design, group, each, out, added) for group, each in chosen], device, conduct.say)
+    _remove_others(jobs, device)
     results = make_checkpoints(
         jobs, conduct.execution, conduct.say, device=conduct.device, on_steps=conduct.on_progress
     )
@@ -73,9 +77,9 @@ def _job(
     )
 
 
-def _remove_others(jobs: Sequence[TrainingJob], device: str) -> None:
+def _remove_others(jobs: Sequence[TrainingJob], device: torch.device) -> None:
     """Removes folders of checkpoints that were trained otherwise, such as before the study's file changed."""
-    context = TrainingContext(find_device(device))
+    context = TrainingContext(device)
     for job in jobs:
         if job.folder.exists():
             try:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from robustness.options import StudySettings
     from robustness.studies.run import StudyResult
 
+PAGE = "study.html"
 SHOWN_REASONS = 6
 """Of jobs that gave no result."""
 
@@ -27,6 +28,8 @@ def finish_study(result: StudyResult) -> None:
     lost = [job for job in result.graph.jobs if job.id not in done]
     for answer in result.answers:
         stdout.tell(answer)
+    if (page := result.folder / PAGE).is_file():
+        stdout.tell(f"page: {page}")
     stdout.tell(f"{len(done)} of {len(result.graph.jobs)} jobs are done: {result.folder / 'jobs.csv'}")
     for job in lost[:SHOWN_REASONS]:
         ended = result.ended.get(job.id)
@@ -58,7 +61,7 @@ def finish_study_report(folder: Path, *, is_plain: bool) -> None:
         )
     for answer in report_study(folder):
         stdout.tell(answer)
-    stdout.tell(f"page: {folder / 'study.html'}")
+    stdout.tell(f"page: {folder / PAGE}")
 
 
 def foretell_study(study: str, out: Path, settings: StudySettings, tflops: float | None) -> None:

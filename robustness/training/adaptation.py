@@ -55,7 +55,8 @@ def adapt(
         task: defines the head's labels.
         adapter: None to train every weight.
         steps: number of optimiser steps, for a schedule of ranks.
-        packed_on: the device of a base in 4 bit; None: a base in full precision, on the CPU.
+        packed_on: the device for which a base in 4 bit is prepared; None: a base in full precision. Either lies on
+            the CPU.
 
     Raises:
         CheckpointError: the base cannot be loaded, or lacks the modules that the method trains.
@@ -94,7 +95,7 @@ def _load_base(folder: Path, task: Task, packed_on: torch.device | None = None) 
         labels |= {"id2label": names, "label2id": {v: k for k, v in names.items()}}
     automatic = automatic_class(kind)
     try:
-        packing = {} if packed_on is None else base_options(folder, automatic, labels, packed_on)
+        packing = {} if packed_on is None else base_options(folder, automatic, labels)
         with without_pickles():
             model, report = automatic.from_pretrained(
                 folder,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 
 import torch
@@ -39,8 +38,8 @@ def make_checkpoints(
 ) -> list[TrainingResult]:
     """Trains each job's checkpoint into its folder; returns their results, in the order of the jobs.
 
-    Jobs may differ in everything: test set, rows, base, method, seed and settings. Rows are loaded and encoded once
-    by a process for all jobs with the same. Calling again resumes: a folder that is there is not trained again. A job
+    Jobs may differ in everything: test set, rows, base, method, seed and settings. Rows are encoded once by a
+    process for all jobs with the same. Calling again resumes: a folder that is there is not trained again. A job
     whose loss is not finite at any learning rate is recorded in its folder. A job that ends by an error leaves no
     folder, so the same call tries it again.
 
@@ -86,12 +85,11 @@ def _make_here(
 ) -> dict[Path, TrainingResult]:
     results: dict[Path, TrainingResult] = {}
     label = _labels(jobs)
-    for _, equal in groupby(by_rows(jobs), key=lambda job: (job.source, job.base)):
-        for job in _find_missing(equal, context, meter, results):
-            tell = partial(_pass_on, job.folder, label[job.folder], say, meter)
-            results[job.folder] = result = train_job(job, context, tell)
-            refuse_full_disk(result)
-            _tell_failure(result, say)
+    for job in _find_missing(by_rows(jobs), context, meter, results):
+        tell = partial(_pass_on, job.folder, label[job.folder], say, meter)
+        results[job.folder] = result = train_job(job, context, tell)
+        refuse_full_disk(result)
+        _tell_failure(result, say)
     return results
 
 
@@ -101,13 +99,12 @@ def _make_on_workers(
     results: dict[Path, TrainingResult] = {}
     bookings = []
     label = _labels(jobs)
-    for _, equal in groupby(by_rows(jobs), key=lambda job: (job.source, job.base)):
-        for job in _find_missing(equal, context, meter, results):
-            given = Assignment(
-                _everywhere(job), context.fingerprint(job), context.first_step(job), context.estimate_cost(job)
-            )
-            tell = partial(_pass_on, job.folder, label[job.folder], say, meter)
-            bookings.append(TrainingBooking(given, tell, job.folder, results))
+    for job in _find_missing(by_rows(jobs), context, meter, results):
+        given = Assignment(
+            _everywhere(job), context.fingerprint(job), context.first_step(job), context.estimate_cost(job)
+        )
+        tell = partial(_pass_on, job.folder, label[job.folder], say, meter)
+        bookings.append(TrainingBooking(given, tell, job, results))
     compute_on_workers(bookings, TrainingSpec(context.device.type), execution, context.device)
     for booking in bookings:
         _tell_failure(results[booking.folder], say)
@@ -117,7 +114,7 @@ def _make_on_workers(
 def _find_missing(
     jobs: Iterable[TrainingJob], context: TrainingContext, meter: Meter, results: dict[Path, TrainingResult]
 ) -> list[TrainingJob]:
-    """Jobs to train, which the meter gets; the others' results are added to `results`."""
+    """Jobs to train, all of which the meter gets before any begins; the others' results are added to `results`."""
     missing = []
     for job in jobs:
         if (result := find_result(job, context)) is None:

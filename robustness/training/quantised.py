@@ -11,7 +11,6 @@ from robustness.errors import CheckpointError, UsageError
 from robustness.victims.files.checkpoint import quantisation_of
 from robustness.victims.files.quantised import find_fault, packing_options, settle_layers
 from robustness.victims.files.tensors import TensorFolder
-from robustness.victims.precision import faster_dtype
 
 
 def refuse_unready(methods: str, device: torch.device) -> None:
@@ -35,22 +34,33 @@ def refuse_quantised(base: Path) -> None:
         )
 
 
-def base_options(folder: Path, kind: Any, labels: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """Returns what `from_pretrained` needs for a base in 4 bit on a device.
+def base_options(folder: Path, kind: Any, labels: dict[str, Any]) -> dict[str, Any]:
+    """Returns what `from_pretrained` needs for a base in 4 bit.
+
+    It is packed on the CPU, as victims are, and moved afterwards. So it has the codes that are evaluated, and one
+    generator draws what the base lacks for every method.
 
     Args:
         folder: of the base.
         kind: transformers' automatic class of the model.
         labels: changes to the folder's config.
-        device: where it is trained.
     """
     with TensorFolder(folder) as tensors:
-        return packing_options(folder, kind, tuple(tensors), labels, str(device))
+        return packing_options(folder, kind, tuple(tensors), labels)
+
+
+def compute_dtype(device: torch.device) -> torch.dtype:
+    """Returns the type of products with 4-bit weights: bfloat16 on a GPU that has it (as in the paper), else float32.
+
+    It is not timed, because two processes might measure otherwise and train other weights.
+    """
+    has_bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if has_bfloat16 else torch.float32
 
 
 def settle_base(model: Any, device: torch.device) -> None:
-    """Makes a base's 4-bit layers compute in the type that is faster on a device; the rest stays in float32."""
-    settle_layers(model, faster_dtype(device))
+    """Makes a base's 4-bit layers compute in the type for a device; the rest stays in float32."""
+    settle_layers(model, compute_dtype(device))
     # accelerate compares this note of where weights were put with its own spelling of the device.
     vars(model).pop("hf_device_map", None)
     for note in ("quantization_config", "_pre_quantization_dtype"):
@@ -59,5 +69,5 @@ def settle_base(model: Any, device: torch.device) -> None:
 
 def describe_base(device: torch.device) -> dict[str, object]:
     """Returns how a base in 4 bit was held, for the training record."""
-    dtype = str(faster_dtype(device)).removeprefix("torch.")
+    dtype = str(compute_dtype(device)).removeprefix("torch.")
     return {"library": "bitsandbytes", "type": "nf4", "double": True, "compute_dtype": dtype}

@@ -157,25 +157,29 @@ def try_step(trial: Trial, base: Base, rows: EncodedRows) -> None:
         CheckpointError: the base cannot be loaded or adapted.
         Exception: any error of transformers, peft and torch in training.
     """
-    adapter, settings = trial.method.definition.adapter, replace(trial.settings, max_steps=1)
-    longest = sorted(rows.train, key=lambda row: len(row["input_ids"]))[-settings.batch_size :]
+    longest = sorted(rows.train, key=lambda row: len(row["input_ids"]))[-trial.settings.batch_size :]
     few = replace(rows, train=tuple(longest))
     # The metric of questions needs all of them.
     metric = None if rows.selecting.metric is None else (lambda _: {"score": 0.0})
     respond = None if rows.selecting.respond is None else rows.selecting.respond.shortened()
     scored = ScoredRows(rows.selecting.rows[-DEV_BATCH_SIZE:], metric, respond)
     try:
-        with torch.random.fork_rng(), tempfile.TemporaryDirectory() as folder:
-            set_seed(trial.seed)
-            model = _adapted(trial, base, rows)
-            _settle_padding(model, rows, base)
-            _trainer(model, replace(trial, settings=settings), few, scored, folder, []).train()
-            if respond is not None:
-                respond(model)
-            if adapter is not None:
-                model.save_pretrained(folder, save_embedding_layers=False)
+        _take_step(trial, base, rows, few, scored)
     finally:
-        recover_memory()
+        recover_memory()  # the model is gone
+
+
+def _take_step(trial: Trial, base: Base, rows: EncodedRows, few: EncodedRows, scored: ScoredRows) -> None:
+    adapter, once = trial.method.definition.adapter, replace(trial.settings, max_steps=1)
+    with torch.random.fork_rng(), tempfile.TemporaryDirectory() as folder:
+        set_seed(trial.seed)
+        model = _adapted(trial, base, rows)
+        _settle_padding(model, rows, base)
+        _trainer(model, replace(trial, settings=once), few, scored, folder, []).train()
+        if scored.respond is not None:
+            scored.respond(model)
+        if adapter is not None:
+            model.save_pretrained(folder, save_embedding_layers=False)
 
 
 def score_reporting(model: Any, trial: Trial, rows: EncodedRows) -> float:
@@ -210,6 +214,7 @@ def _trainer(
     unused_folder: str,
     callbacks: Sequence[TrainerCallback],
 ) -> Trainer:
+    model.to(trial.device)  # the library moves no model with packed weights
     make = Trainer
     if trial.settings.adversarial is not None:
         # Of a generated text, the prompt's tokens.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -88,5 +89,6 @@ def recover_memory() -> None:
         RuntimeError: the CUDA device is lost to this process, as after an illegal memory access.
     """
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        gc.collect()  # accelerate's casts to bfloat16 leave a model in a cycle of references
         torch.cuda.synchronize()
         torch.cuda.empty_cache()

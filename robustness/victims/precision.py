@@ -35,13 +35,13 @@ def faster_dtype(device: torch.device) -> torch.dtype:
 
 def _seconds(device: torch.device, dtype: torch.dtype) -> float:
     """The shortest time of some products, without the first, which selects kernels."""
-    layer = torch.nn.Linear(WIDTH, WIDTH, device=device, dtype=dtype)
-    rows = torch.ones(ROWS, WIDTH, device=device, dtype=dtype)
+    # Not drawn: the random state may be that of a training.
+    rows, weight = (torch.ones(size, WIDTH, device=device, dtype=dtype) for size in (ROWS, WIDTH))
     best = float("inf")
     with torch.inference_mode():
         for turn in range(TRIES + 1):
             start = time.perf_counter()
-            float(layer(rows)[0, 0])  # waits for a GPU
+            float(torch.nn.functional.linear(rows, weight)[0, 0])  # waits for a GPU
             if turn:
                 best = min(best, time.perf_counter() - start)
     return best

@@ -70,21 +70,23 @@ def four_bit_falls(bench: Bench) -> Found:
     from robustness.training.adaptation import Base
     from robustness.training.defences import find_trained_method
     from robustness.training.protocol import TrainingSettings
-    from robustness.training.trainer import Trial, run_trial
+    from robustness.training.trainer import Trial, run_trial, score_reporting
 
     base = _write_base(bench)
     settings = TrainingSettings(epochs=EPOCHS[bench.size.name], batch_size=16, bf16=True)
     found, rate = find_trained_method("qlora"), QLORA_RATES[bench.size.name]
     started = time.perf_counter()
     trial = Trial(found.method, rate, 0, settings, bench.device)
-    _, result = run_trial(trial, Base(base, str(base)), _rows(bench, base), lambda epoch, score: None)
+    rows = _rows(bench, base)
+    model, result = run_trial(trial, Base(base, str(base)), rows, lambda epoch, score: None)
+    reported = score_reporting(model, trial, rows)  # of a model that was brought back to the CPU
     seconds = time.perf_counter() - started
     require(not result.failed and bool(np.isfinite(result.losses).all()), f"losses {result.losses}")
     require(result.losses[-1] < result.losses[0], f"the loss does not fall: {result.losses}")
-    score = max(result.selecting_scores)
-    require(0 <= score <= 1, f"scores {result.selecting_scores}")
-    figure = f"{result.losses[0]:.2f} -> {result.losses[-1]:.2f}, accuracy {score:.2f}"
-    return Found(figure, {"losses": result.losses, "scores": result.selecting_scores, "seconds": seconds})
+    require(0 <= reported <= 1, f"score {reported}")
+    figure = f"{result.losses[0]:.2f} -> {result.losses[-1]:.2f}, accuracy {reported:.2f}"
+    details = {"losses": result.losses, "scores": result.selecting_scores, "reported": reported, "seconds": seconds}
+    return Found(figure, details)
 
 
 def _write_base(bench: Bench) -> Path:

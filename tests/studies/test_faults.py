@@ -13,6 +13,17 @@ from robustness.studies.graph import Kind
 from robustness.studies.journal import State
 from robustness.studies.tables import read_rows
 
+WILD = """
+summary = "Diverges."
+learning_rates = [1e38]
+[adapter]
+peft_type = "lora"
+rank = 2
+alpha = 16
+dropout = 0.0
+target_modules = "attention"
+"""
+
 
 def test_a_folder_of_something_else_is_refused(finished_once: Desk, tmp_path: Path) -> None:
     desk = Desk(finished_once.file, tmp_path / "out")
@@ -28,10 +39,7 @@ def test_a_folder_of_something_else_is_refused(finished_once: Desk, tmp_path: Pa
 
 def test_a_training_that_diverges_is_a_row_and_the_rest_goes_on(tmp_path: Path) -> None:
     wild = tmp_path / "wild.toml"
-    wild.write_text(
-        'summary = "Diverges."\nlearning_rates = [1e38]\n[adapter]\npeft_type = "lora"\nrank = 2\nalpha = 16\n'
-        'dropout = 0.0\ntarget_modules = "attention"\n'
-    )
+    wild.write_text(WILD)
     file = write_study(tmp_path, methods='["full", "wild.toml", "bitfit"]', seeds="[0]")
     desk = Desk(file, tmp_path / "out")
 
@@ -46,6 +54,18 @@ def test_a_training_that_diverges_is_a_row_and_the_rest_goes_on(tmp_path: Path) 
     assert "not finite" in rows["wild"]["reason"]
     assert result.count(Kind.TRAIN, State.FAILED) == 1 and result.count(Kind.RUN, State.DONE) == 1
     assert desk.run()[1] == []  # a recorded failure is not tried again
+
+
+def test_a_run_of_an_earlier_content_is_not_reported_where_no_pair_is_left(finished: Desk) -> None:
+    (finished.file.parent / "wild.toml").write_text(WILD)
+    write_study(finished.file.parent, methods='["full", "wild.toml"]')
+
+    result, _ = finished.run()
+
+    assert result.count(Kind.GATE, State.REFUSED) == 1
+    assert read_rows(finished.out / "runs.csv") == []
+    table = read_rows(finished.out / "study_table.csv")
+    assert {(row["method"], row["value"]) for row in table} == {("full", ""), ("wild", "")}
 
 
 def test_pairs_that_the_gate_refuses_are_rows(finished: Desk) -> None:

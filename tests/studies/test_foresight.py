@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ def test_a_forecast_names_each_part_and_writes_nothing(tmp_path: Path) -> None:
     assert found.done == 0 and found.jobs == 15
     assert all(part.hours(RATE.flops) > 0 for part in found.parts)
     assert found.parts[2].flops == pytest.approx(found.parts[1].flops * 6 / 8)  # the two full arms are carried over
-    assert any("a trend over the rank of lora: about" in line for line in found.lines)
+    assert "a trend over the rank of lora needs 3 training seeds; this study has 2" in found.lines
     assert any("here 2" in line for line in found.lines)
     assert not (tmp_path / "out").exists()
 
@@ -84,7 +85,7 @@ def test_rows_that_a_recipe_adds_are_counted_once_each(tmp_path: Path) -> None:
 
 def test_trends_of_a_forecast_are_of_one_family(tmp_path: Path) -> None:
     methods = '["full", { method = "lora", rank = [1, 2] }, { method = "lora+freelb", rank = [1, 2, 4] }]'
-    file = write_study(tmp_path, methods=methods)
+    file = write_study(tmp_path, methods=methods, seeds="[0, 1, 2]")
 
     found = forecast(resolve(find_study(str(file)), None), tmp_path / "out", "cpu", RATE)
 
@@ -98,6 +99,28 @@ def test_a_finished_study_costs_nothing_more(finished_once: Desk) -> None:
     assert found.done == found.jobs
     assert sum(part.flops for part in found.parts) == 0
     assert any("2 of 2 run folders are started" in line for line in found.lines)
+
+
+def test_what_needs_a_lost_checkpoint_is_left_to_do(finished: Desk) -> None:
+    shutil.rmtree(finished.out / "checkpoints" / "tiny-lora-r1-seed1")
+
+    found = forecast(finished.design(), finished.out, "cpu", RATE)
+
+    # The training; gate, run and report of either matching; and the study's report.
+    assert found.jobs - found.done == 1 + 2 * 3 + 1
+    assert [part.jobs for part in found.parts] == [1, 3, 3]
+
+
+def test_the_papers_protocol_costs_its_own_epochs(tmp_path: Path) -> None:
+    file = write_study(tmp_path, methods='["full"]', epochs=2)
+    equal = forecast(resolve(find_study(str(file)), None), tmp_path / "out", "cpu", RATE).parts[0].flops
+    text = file.read_text().replace('epochs = 2\ngrid = "one"', 'protocol = "paper"')
+    file.write_text(text)
+
+    paper = forecast(resolve(find_study(str(file)), None), tmp_path / "out", "cpu", RATE).parts[0].flops
+
+    # The method's file has 20 epochs at one rate for sst2, in place of 2.
+    assert paper == pytest.approx(10 * equal)
 
 
 def test_the_detectable_slope_is_found_in_four_of_five_simulated_studies() -> None:

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from small_study import write_study
 from studies.conftest import Desk
 
@@ -14,14 +15,23 @@ from robustness.errors import RunError
 from robustness.options import StudySettings
 from robustness.progress import Progress
 from robustness.runs.storage.record import read_record
-from robustness.studies.graph import Kind
-from robustness.studies.journal import State
+from robustness.studies.digests import FileDigests
+from robustness.studies.graph import Kind, build_graph
+from robustness.studies.journal import Journal, State
 from robustness.studies.tables import read_rows
 from robustness.study_call import report_study, study
 
 
 def _columns(path: Path, *names: str) -> list[tuple[str, ...]]:
     return [tuple(row[name] for name in names) for row in read_rows(path)]
+
+
+def _placeless(desk: Desk, *given: Desk) -> dict[str, str]:
+    """The tables of a study without the folder of its own base or of the study it was copied from: pairs.csv has it."""
+    found = desk.tables()
+    for each in (desk, *given):
+        found = {name: content.replace(str(each.file.parent), "") for name, content in found.items()}
+    return found
 
 
 def test_a_study_trains_gates_runs_and_reports_all_of_its_design(finished_once: Desk) -> None:
@@ -122,13 +132,71 @@ def test_another_training_setting_trains_again_under_the_same_names(finished: De
     assert not list(finished.out.rglob("*.replaced"))
 
 
-def test_a_removed_checkpoint_is_made_again_and_nothing_else(finished: Desk) -> None:
+def test_a_file_that_is_changed_and_changed_back_ends_in_its_own_tables(finished: Desk, finished_once: Desk) -> None:
+    write_study(finished.file.parent, more='match = "clean"', epochs=1)
+    finished.run()
+    write_study(finished.file.parent, more='match = "clean"')
+
+    result, said = finished.run()
+
+    assert result.count(Kind.TRAIN, State.DONE) == 6
+    assert len([line for line in said if line.startswith("train ")]) == 6
+    assert _placeless(finished, finished_once) == _placeless(finished_once)
+    assert finished.run()[1] == []
+
+
+def test_a_run_that_was_started_again_is_filled_although_it_was_full_before(
+    finished: Desk, finished_once: Desk
+) -> None:
+    """The file had another seed for a while, and the process was killed after the gate of either content."""
+    design = finished.design()
+    graph, journal = build_graph(design, FileDigests(finished.out)), Journal(finished.out)
+    gate = graph.of("tiny-best-letters", Kind.GATE)
+    journal.begin("of another content", gate.kind, gate.name)
+    (finished.out / "runs" / "tiny-best-letters" / "run.sqlite").unlink()
+
+    _, said = finished.run()
+
+    assert [line.split(":")[0] for line in said] == [
+        "gate tiny-best-letters",
+        "run tiny-best-letters",
+        "report tiny-best-letters",
+        "report study",
+    ]
+    assert _placeless(finished, finished_once) == _placeless(finished_once)
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_trainings_in_float32_for_want_of_bfloat16_are_known_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_killed: bool
+) -> None:
+    """Killed before any training was noted, for all are noted at their end."""
+    monkeypatch.setattr("robustness.training.jobs.faster_dtype", lambda _device: torch.float32)
+    desk = Desk(
+        write_study(tmp_path, methods='["full", "lora"]', seeds="[0]", training="bf16 = true"), tmp_path / "out"
+    )
+    desk.run()
+    before = {path: path.stat().st_mtime_ns for path in desk.out.rglob("*.safetensors")}
+    if is_killed:
+        (desk.out / "journal.jsonl").unlink()
+
+    _, said = desk.run()
+
+    assert {path: path.stat().st_mtime_ns for path in desk.out.rglob("*.safetensors")} == before
+    assert len([line for line in said if line.startswith("train ")]) == (2 if is_killed else 0)
+
+
+def test_a_removed_checkpoint_is_made_and_attacked_again_and_no_other(finished: Desk) -> None:
+    examples = finished.out / "runs" / "tiny-best-letters" / "examples.csv"
+    columns = "checkpoint", "attack", "example_id", "seconds"
+    others = [row for row in _columns(examples, *columns) if row[0] != "tiny-lora-r1-seed1"]
     shutil.rmtree(finished.out / "checkpoints" / "tiny-lora-r1-seed1")
 
     _, said = finished.run()
 
     assert [line.split(":")[0] for line in said if line.startswith("train ")] == ["train tiny-lora-r1-seed1"]
-    assert not [line for line in said if line.startswith("run ")]
+    after = [row for row in _columns(examples, *columns) if row[0] != "tiny-lora-r1-seed1"]
+    assert after == others  # a second attack would have taken another time
 
 
 def test_a_study_is_reported_again_from_what_its_folder_holds(finished_once: Desk, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_its_record_says_how_the_base_was_held(made: Path) -> None:
 
     assert record["fingerprint"]["base_precision"] == "4bit"
     assert record["base_in_4bit"]["type"] == "nf4" and record["base_in_4bit"]["double"] is True
-    assert record["base_in_4bit"]["compute_dtype"] in ("float32", "bfloat16")
+    assert record["base_in_4bit"]["compute_dtype"] == "float32"  # the processor's, whatever is faster
     assert record["versions"]["bitsandbytes"] == bitsandbytes.__version__
     assert len(record["trials"][0]["losses"]) == SETTINGS.epochs
     full = json.loads((made / "tiny-full-seed0" / "training.json").read_text())
@@ -98,8 +98,7 @@ def test_a_base_without_a_pooler_trains_it_in_full_precision(base_without_pooler
     assert not any("pooler" in n for n, module in model.named_modules() if module in packed_layers(model))
 
 
-def test_gradients_are_those_of_the_dequantised_base(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quantised, "faster_dtype", lambda _: torch.float32)
+def test_gradients_are_those_of_the_dequantised_base(tiny_base: Path) -> None:
     method, base = find_method("qlora").definition, Base(tiny_base, str(tiny_base))
     torch.manual_seed(5)
     packed = adapt(base, SST2, method.adapter, 10, packed_on=CPU)

@@ -115,19 +115,19 @@ def test_the_same_command_goes_on_after_its_process_was_killed(
     whole = train(testset, **given, limit=16, out=tmp_path / "whole", settings=settings, device="cpu").parent
     command = [sys.executable, "-m", "robustness", "train", testset, "--base", str(tiny_base), "--data", str(data)]
     command += ["--method", "full", "--method", "lora", "--limit", "16", "--epochs", "20", "--grid", "one"]
-    command += ["--dev-limit", "16", "--device", "cpu", "--out", str(tmp_path / "out")]
+    command += ["--dev-limit", "16", "--device", "cpu", "--out", "out"]
     command += ["--workers", workers] if workers else []
 
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as driver:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as driver:
         assert driver.stderr is not None
         next(line for line in driver.stderr if " epoch 2/20" in line)
         crew = psutil.Process(driver.pid).children()
         driver.kill()
     psutil.wait_procs(crew, timeout=20)
     assert not any(each.is_running() for each in crew) and len(crew) == (workers is not None)
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
 
-    assert done.stdout == f"wrote {tmp_path / 'out' / 'pairs.toml'}\n"
+    assert done.stdout == f"wrote {Path('out') / 'pairs.toml'}\n"
     for name in ("tiny-full-seed0", "tiny-lora-seed0"):
         assert weights(tmp_path / "out" / name) == weights(whole / name)
     assert not list((tmp_path / "out").glob("*.part"))

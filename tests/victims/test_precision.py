@@ -44,6 +44,15 @@ def test_where_bfloat16_would_end_the_process_it_is_not_tried(monkeypatch: pytes
     assert faster_dtype(CPU) is torch.float32
 
 
+def test_trying_draws_nothing() -> None:
+    """A training whose process tries later than another's has the same weights."""
+    before = torch.random.get_rng_state()
+
+    precision._seconds(CPU, torch.float32)
+
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
 def test_trying_takes_no_time_to_speak_of() -> None:
     start = time.perf_counter()
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import final
 
 from robustness.training.execution.bench import Assignment
 from robustness.training.execution.meter import Tell
 from robustness.training.execution.results import TrainingResult, read_result, refuse_full_disk
+from robustness.training.job import TrainingJob
 from robustness.workers.jobs import Booking
 
 
@@ -19,13 +21,14 @@ class TrainingBooking:
     Args:
         job: what a worker gets.
         tell: called with the job's lines of progress, and with shares that are done.
-        folder: as the caller has named it.
+        own: the job with the caller's paths, which may be relative.
         results: by the caller's folders; receives the job's result.
     """
 
-    def __init__(self, job: Assignment, tell: Tell, folder: Path, results: dict[Path, TrainingResult]) -> None:
+    def __init__(self, job: Assignment, tell: Tell, own: TrainingJob, results: dict[Path, TrainingResult]) -> None:
         self.job = job
-        self.folder = folder
+        self.folder = own.folder
+        self._own = own
         self._tell = tell
         self._results = results
         self._tries = 0
@@ -47,7 +50,7 @@ class TrainingBooking:
             return
         assert isinstance(message, TrainingResult), "a training tells of nothing else"
         refuse_full_disk(message)
-        self._results[self.folder] = message if message.failed else read_result(message.job)
+        self._results[self.folder] = replace(message, job=self._own) if message.failed else read_result(self._own)
 
     def left(self) -> TrainingBooking | None:
         """Returns the whole job unless it has ended."""
@@ -59,7 +62,7 @@ class TrainingBooking:
 
     def give_up(self, reason: str) -> None:
         """Records a failure."""
-        self._results[self.folder] = TrainingResult(self.job.training, None, reason)
+        self._results[self.folder] = TrainingResult(self._own, None, reason)
 
     def finish(self) -> Sequence[Booking]:
         """Returns nothing: no job waits for a training."""
