@@ -27,7 +27,7 @@ def _columns(path: Path, *names: str) -> list[tuple[str, ...]]:
 
 
 def _placeless(desk: Desk, *given: Desk) -> dict[str, str]:
-    """The tables without the folders of the base and of the base that the study was copied with; pairs.csv names it."""
+    """The tables without the folder of the base, or of the base that the study was copied with."""
     found = desk.tables()
     for each in (desk, *given):
         found = {name: content.replace(str(each.file.parent), "") for name, content in found.items()}
