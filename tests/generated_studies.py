@@ -40,6 +40,8 @@ class Method:
     clean: float = 0.9
     varied: dict[str, object] = field(default_factory=dict)
     defence: str = ""
+    added_rows: int = 0
+    """Training rows that a recipe adds."""
 
     @property
     def plain(self) -> str:
@@ -141,7 +143,7 @@ def write_study(folder: Path, shape: Shape | None = None, *, seed: int = 0) -> P
 CHECKPOINTS = (
     *("checkpoint", "task", "method", "family", "parameters", "train_seed", "rows", "matching", "epoch"),
     *("trainable_parameters", "parameters_total", "trainable_share", "selecting_score", "status", "reason", "folder"),
-    *("contrast", "defence"),
+    *("contrast", "defence", "trained_rows"),
 )
 
 
@@ -158,7 +160,7 @@ def _arms(shape: Shape, task: str, rows: int | None, matching: str) -> dict[str,
                 "best" if method.name == "full" else matching, 3, method.parameters, total,
                 f"{method.parameters / total:.6g}", 0.9, "failed" if has_failed else "trained",
                 shape.name("the loss was not finite") if has_failed else "", f"checkpoints/{name}",
-                method.contrast, method.defence,
+                method.contrast, method.defence, "" if has_failed else (rows or 8000) + method.added_rows,
             )  # fmt: skip
     return found
 

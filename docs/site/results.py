@@ -14,6 +14,7 @@ from robustness.cli import app
 from robustness.reports.studies.columns import STUDY_COLUMNS, STUDY_MEANINGS, study_meaning_of
 from robustness.reports.tables.columns import COLUMNS
 from robustness.reports.tables.meanings import TABLE_MEANINGS, meaning_of
+from robustness.studies.tables import CHECKPOINT_COLUMNS, CHECKPOINTS_MEANING
 
 ROOT = Path(__file__).resolve().parents[2]
 DECISIONS = ROOT / "docs" / "decisions"
@@ -36,11 +37,13 @@ def columns() -> str:
 
 
 def study_columns() -> str:
-    """Every CSV table of a study's answer with its columns, units and meanings."""
+    """checkpoints.csv, and every CSV table of a study's answer, with their columns, units and meanings."""
     pieces = []
     for name, declared in STUDY_COLUMNS.items():
         rows = [[f"`{column.name}`", column.unit or "text", study_meaning_of(column)] for column in declared]
         pieces += [f"### {name.value}.csv", STUDY_MEANINGS[name], table(["column", "unit", "meaning"], rows)]
+    rows = [[f"`{column}`", meaning] for column, meaning in CHECKPOINT_COLUMNS.items()]
+    pieces += ["### checkpoints.csv", CHECKPOINTS_MEANING, table(["column", "meaning"], rows)]
     return "\n\n".join(pieces)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from robustness.definitions.studies import FULL
@@ -19,11 +20,29 @@ from robustness.studies.pairing import Arm
 
 JOBS = ("id", "kind", "name", "state", "seconds", "reason")
 RUNS = ("task", "rows", "matching", "suite", "folder")
-CHECKPOINT_COLUMNS = (
-    *("checkpoint", "task", "method", "family", "parameters", "train_seed", "rows", "matching", "epoch"),
-    *("trainable_parameters", "parameters_total", "trainable_share", "selecting_score", "status", "reason", "folder"),
-    *("contrast", "defence"),
-)
+CHECKPOINTS_MEANING = "One row per checkpoint and matching: what was trained, at which epoch, and what became of it."
+CHECKPOINT_COLUMNS = {
+    "checkpoint": "Its name, as in the tables of the runs",
+    "task": "What it was trained for",
+    "method": "The method with its parameters, such as `lora-r8`",
+    "family": "The method without its parameters, with what is added to its training, such as `lora+freelb`",
+    "parameters": "The values that the study varied, as JSON",
+    "train_seed": "Seed of the training",
+    "rows": "Training rows that all checkpoints compared with it were given, without any that a recipe adds",
+    "matching": "`best`: the best epoch; `clean`: the one nearest to full in clean score; full itself has one row",
+    "epoch": "Epoch of the weights, counted from 1",
+    "trainable_parameters": "Parameters that were trained",
+    "parameters_total": "All parameters, with head and adapter",
+    "trainable_share": "Trained parameters / all parameters",
+    "selecting_score": "Clean score on the selecting rows after that epoch",
+    "status": "`trained`, `failed` or `refused`",
+    "reason": "Why it has no weights, or is in no pair",
+    "folder": "Of its weights, within the study's folder",
+    "contrast": "With plain full fine-tuning, such as `full-vs-peft`; empty of full itself",
+    "defence": "What is added to its training, such as `freelb`",
+    "trained_rows": "Training rows that it was trained on, with the rows that a recipe adds",
+}
+"""The columns of checkpoints.csv with their meanings; names and order are a promise, new ones go to the end."""
 Cells = Mapping[tuple[str, Matching], Sequence[Arm]]
 """The arms of each group, by its label and the matching."""
 
@@ -45,8 +64,10 @@ def write_runs(design: Design, arms: Cells, out: Path) -> None:
     for run in design.runs:
         folder = run_folder(out, run)
         if (folder / RUN_RECORD).is_file():
-            used = _rows_used(run.group, arms.get((run.group.label, run.matching), ()))
-            rows.append((run.group.task.name, used, run.matching, run.suite.name, folder.relative_to(out).as_posix()))
+            given = _rows_given(run.group, arms.get((run.group.label, run.matching), ()))
+            rows.append(
+                (run.group.task.name, given, run.matching, run.suite.name, folder.relative_to(out).as_posix())
+            )
     _write(out / "runs.csv", RUNS, rows)
 
 
@@ -64,38 +85,43 @@ def write_checkpoints(design: Design, arms: Cells, reasons: Mapping[str, str], o
         for matching in Matching:
             found = arms.get((group.label, matching), ())
             refused = _refused_pairs([run for run in design.runs if run.group is group], matching, out)
+            common = _Common(group.task.name, _rows_given(group, found), matching, refused)
             rows += [
-                _checkpoint(group, matching, arm, reasons, refused, out)
+                _checkpoint(common, arm, reasons, out)
                 for arm in found
                 if matching is Matching.BEST or not arm.checkpoint.is_reference
             ]
-    _write(out / "checkpoints.csv", CHECKPOINT_COLUMNS, rows)
+    _write(out / "checkpoints.csv", tuple(CHECKPOINT_COLUMNS), rows)
 
 
-def _checkpoint(
-    group: Group,
-    matching: Matching,
-    arm: Arm,
-    reasons: Mapping[str, str],
-    refused: Mapping[str, str],
-    out: Path,
-) -> tuple[object, ...]:
+@dataclass(frozen=True, slots=True)
+class _Common:
+    """What the checkpoints of a group have in common at a matching."""
+
+    task: str
+    rows: object
+    matching: Matching
+    refused: Mapping[str, str]
+    """By pair, why the gate of a run refused it."""
+
+
+def _checkpoint(common: _Common, arm: Arm, reasons: Mapping[str, str], out: Path) -> tuple[object, ...]:
     record, variant = arm.record, arm.checkpoint.variant
     status, reason = "trained", ""
     if record is None or record.failed:
         status, reason = "failed", reasons.get(arm.checkpoint.name) or arm.refusal
-    elif arm.refusal or arm.checkpoint.name in refused:
-        status, reason = "refused", arm.refusal or refused[arm.checkpoint.name]
+    elif arm.refusal or arm.checkpoint.name in common.refused:
+        status, reason = "refused", arm.refusal or common.refused[arm.checkpoint.name]
     has_weights = status != "failed"
     return (
         arm.folder.relative_to(out / CHECKPOINTS).as_posix(),
-        group.task.name,
+        common.task,
         variant.name,
         variant.family,
         json.dumps(dict(variant.parameters)),
         arm.checkpoint.seed,
-        "" if record is None else record.rows,
-        matching,
+        common.rows,
+        common.matching,
         _blank(arm.epoch),
         "" if record is None else record.trained,
         "" if record is None else record.parameters,
@@ -106,6 +132,7 @@ def _checkpoint(
         arm.folder.relative_to(out).as_posix() if has_weights else "",
         "" if arm.checkpoint.is_reference else f"{FULL}-vs-{'peft' if arm.checkpoint.is_peft else FULL}",
         variant.defence.name,
+        "" if record is None else record.rows,
     )
 
 
@@ -119,9 +146,14 @@ def _refused_pairs(runs: Sequence[PlannedRun], matching: Matching, out: Path) ->
     return found
 
 
-def _rows_used(group: Group, arms: Sequence[Arm]) -> object:
-    used = next((arm.record.rows for arm in arms if arm.record is not None), group.rows)
-    return _blank(used)
+def _rows_given(group: Group, arms: Sequence[Arm]) -> object:
+    """The training rows that all checkpoints of a group have in common.
+
+    Known from any training that no recipe adds rows to; without one the group's limit, empty if it has none.
+    """
+    plain = (arm for arm in arms if not arm.checkpoint.variant.defence.recipe)
+    given = next((arm.record.rows for arm in plain if arm.record is not None), group.rows)
+    return _blank(given)
 
 
 def _blank(value: object) -> object:

@@ -19,6 +19,7 @@ from robustness.definitions.tasks import TASKS
 from robustness.reports.studies.columns import STUDY_COLUMNS
 from robustness.reports.tables.columns import COLUMNS
 from robustness.reports.tables.meanings import undeclared
+from robustness.studies.tables import CHECKPOINT_COLUMNS
 from robustness.training.methods import method_names
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -152,7 +153,7 @@ def test_a_notebook_runs_and_its_page_has_cells_and_what_they_showed(
 def test_the_page_of_tables_has_every_column_of_a_study(hook: ModuleType) -> None:
     page = hook.fill("<!-- generated: study-columns -->")
 
-    assert page.count("\n| `") == sum(len(columns) for columns in STUDY_COLUMNS.values())
+    assert page.count("\n| `") == sum(len(columns) for columns in [*STUDY_COLUMNS.values(), CHECKPOINT_COLUMNS])
 
 
 def test_a_figure_of_a_study_is_an_svg_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,9 +90,10 @@ def test_changed_rows_lie_beside_the_checkpoints_and_are_trained_on(desk: Desk) 
     (file,) = (desk.out / "checkpoints").glob("augmented-deepwordbug-*.jsonl")
     lines = len(file.read_text().splitlines())
 
-    rows = {row["method"]: int(row["rows"]) for row in read_rows(desk.out / "checkpoints.csv")}
-    assert rows["full"] == rows["full+freelb"] == 64
-    assert rows["lora-r1+deepwordbug"] == 64 + lines > 64
+    rows = {row["method"]: row for row in read_rows(desk.out / "checkpoints.csv")}
+    assert {row["rows"] for row in rows.values()} == {"64"}
+    assert rows["full"]["trained_rows"] == rows["full+freelb"]["trained_rows"] == "64"
+    assert int(rows["lora-r1+deepwordbug"]["trained_rows"]) == 64 + lines > 64
 
 
 def test_the_same_call_again_has_nothing_to_do(desk: Desk) -> None:

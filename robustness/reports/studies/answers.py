@@ -28,6 +28,8 @@ MOST_NAMED = 6
 """Methods that a sentence names."""
 MOST_HEADLINES = 7
 """Sentences at the head of the page."""
+Words = tuple[str, str]
+"""What a method is, and what follows; the second part is left out where the sentence has named full fine-tuning."""
 WORDS = {
     ("more fragile", " than full fine-tuning"): CANDIDATE_FRAGILE,
     ("less fragile", " than full fine-tuning"): REFERENCE_FRAGILE,
@@ -35,8 +37,16 @@ WORDS = {
     ("equivalent within 2 points", " to full fine-tuning"): {Verdict.EQUIVALENT},
     ("not distinguished", " from full fine-tuning"): {Verdict.INCONCLUSIVE},
 }
-"""Of verdicts; the second part is left out where the sentence has named full fine-tuning."""
-UNJUDGED = ("without a verdict", ", which needs a third training seed")
+"""Of verdicts."""
+REASON_WORDS = {
+    Reason.CLEAN_UNKNOWN: (
+        "different in robust accuracy",
+        ", which may be a gap in clean accuracy, as not all clean answers are known",
+    ),
+    Reason.TWO_SEEDS: ("without a verdict", ", which needs a third training seed"),
+    Reason.LEFT_OUT: ("not judged", " because over 5 % of the examples lack an outcome on some checkpoint"),
+}
+"""Of reasons that say more than their verdict."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +109,11 @@ def _on_block(found: Findings, block: Block) -> Iterator[str]:
     rows = rows[(rows["family"] != FULL) & rows["verdict"].notna()]
     if rows.empty:
         return
-    unjudged = rows["reason"] == Reason.TWO_SEEDS
-    groups = [(rows[~unjudged & rows["verdict"].isin(verdicts)], words) for words, verdicts in WORDS.items()]
-    groups = [(mine, words) for mine, words in [*groups, (rows[unjudged], UNJUDGED)] if len(mine)]
+    groups = list(_by_words(rows))
     cell = title_pooled(found.table, block.task)
-    head = f"On {block.label} ({int(rows.iloc[0]['n']):,} examples: {cell})"
+    n, n_clean = (int(rows.iloc[0][name]) for name in ("n", "n_clean"))
+    known = "" if n_clean == n else f", clean answers known for {f'{n_clean:,}' if n_clean else 'none'}"
+    head = f"On {block.label} ({n:,} examples{known}: {cell})"
     if len(rows) > 1:
         counts = [f"{len(mine)} {'is' if len(mine) == 1 else 'are'} {words[0]}" for mine, words in groups]
         counts[0] += groups[0][1][1]
@@ -113,6 +123,14 @@ def _on_block(found: Findings, block: Block) -> Iterator[str]:
         yield f"{head}: {_named(mine)} {'is' if len(mine) == 1 else 'are'} {''.join(words)}."
     if (rows["n_seeds"] == 1).all():
         yield f"On {block.label}: with one training seed this is of checkpoints, not of methods."
+
+
+def _by_words(rows: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, Words]]:
+    """Groups of rows with the words for them; none is empty."""
+    told = rows["reason"].isin(list(REASON_WORDS))
+    groups = [(rows[~told & rows["verdict"].isin(verdicts)], words) for words, verdicts in WORDS.items()]
+    groups += [(rows[rows["reason"] == reason], words) for reason, words in REASON_WORDS.items()]
+    yield from ((mine, words) for mine, words in groups if len(mine))
 
 
 def _named(rows: pd.DataFrame) -> str:
@@ -254,7 +272,7 @@ def say_topic(topic: Topic) -> str:
     """Returns the sentence on a topic, with the narrowest of the intervals that decide it."""
     claim = topic.claim
     if not topic.findings:
-        return f"{claim.name}, {topic.status} by this study: it lacks {claim.lacking}."
+        return f"{claim.name}, {topic.status} by this study: it lacks {topic.lacking}."
     deciding = [each for each in topic.findings if each.status is topic.status] or topic.findings
     narrowest = min(deciding, key=lambda each: each.interval.high - each.interval.low)
     n, which = len(topic.findings), "Its one interval"

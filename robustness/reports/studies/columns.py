@@ -27,7 +27,7 @@ STUDY_COLUMNS: dict[StudyTable, tuple[Column, ...]] = {
         "testset attack metric n:count n_left_out:count n_seeds:count clean_value:fraction clean_sd:fraction "
         "value:fraction sd:fraction difference:fraction low:fraction high:fraction p_value:probability "
         "p_adjusted:probability verdict reason noise_floor:fraction noise_largest:fraction "
-        "role"
+        "role n_clean:count"
     ),
     StudyTable.DOSES: declare_columns(
         "checkpoint task rows:count matching method family train_seed:seed trainable_parameters:count "
@@ -52,7 +52,7 @@ STUDY_MEANINGS: dict[StudyTable, str] = {
 }
 
 COLUMN_MEANINGS: dict[str, str] = {
-    "rows": "Training rows of the checkpoints; empty where the series is over rows",
+    "rows": "Training rows given to all checkpoints, without any that a recipe adds; empty of a series over rows",
     "matching": "`best`: the best epoch of each; `clean`: the adapter's epoch nearest to full in clean score",
     "method": "The method with its parameters, such as `lora-r8`",
     "family": "The method without its parameters, such as `lora`",
@@ -63,22 +63,27 @@ COLUMN_MEANINGS: dict[str, str] = {
     "attack": "Name of the attack; `none`: as it stands; `worst-case`: any attack succeeds; `all`: as above",
     "n": "Examples that every checkpoint of the task has; of properties, checkpoints",
     "n_left_out": "Examples that some checkpoint has no outcome of",
-    "clean_value": "Score before the attack on the same examples, mean over seeds",
+    "clean_value": "Score before the attack on the `n_clean` examples, mean over seeds",
     "clean_sd": "Standard deviation of `clean_value` between seeds",
     "value": "In study_table.csv the score, mean over seeds; in doses.csv the checkpoint's value of the measure",
     "sd": "Standard deviation of `value` between seeds",
     "difference": "Full minus method, over the seeds that both have; above 0 the method is worse off",
-    "p_adjusted": "By Holm, over the single cells of a method, or of a measure in a series",
+    "p_adjusted": "By Holm, over the single cells of a method, or of a measure in a series; of all cells as one, "
+    "which are tested alone, `p_value` itself; empty of controls",
     "noise_floor": "Root mean square of the differences between full checkpoints of two seeds",
     "noise_largest": "Largest of these differences, without its sign",
-    "role": "`primary`: all planned cells as one; `planned`: one of them; `control`: a baseline or the clean set",
+    "role": "`primary`: all planned cells as one; `planned`: one of them; `worst-case`: the attacks of a test set as "
+    "one, which is tested beside the planned cells and is no part of the primary; `control`: a baseline or the clean "
+    "set",
+    "n_clean": "Of `n`, the examples whose score before the attack is known of every checkpoint; fragility is told "
+    "from a clean gap on these",
     "measure": "`robust_accuracy`, `clean_accuracy`, `effort` to break, or adversarial `distance`",
     "dose": "`trainable_parameters` or `training_rows`",
     "series": "The family, or the method, that the doses are of",
     "n_checkpoints": "Checkpoints in the trend",
     "n_doses": "Distinct doses",
     "slope": "Change per doubling of the dose: a fraction of accuracies, doublings of effort and distance",
-    "fit": "How the slope was fitted: `mixed-model`, `within-seeds` or `slopes-per-seed`",
+    "fit": "How the slope was fitted: `mixed-model`, `within-seeds` or `slopes-per-seed`; `none`: it was not",
     "kendall": "Mean of Kendall's tau within seeds",
     "order_p_value": "Exact p-value of the order within seeds, two-sided",
     "detectable": "Slope that this study would find with power .80",
@@ -94,7 +99,7 @@ def study_meaning_of(column: Column) -> str:
     """Returns what a column of a study's tables means, without a full stop.
 
     >>> study_meaning_of(Column("fit"))
-    'How the slope was fitted: `mixed-model`, `within-seeds` or `slopes-per-seed`'
+    'How the slope was fitted: `mixed-model`, `within-seeds` or `slopes-per-seed`; `none`: it was not'
 
     Raises:
         KeyError: a column that nothing is declared of.

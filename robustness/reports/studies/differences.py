@@ -14,7 +14,7 @@ from robustness.reports.comparisons.comparison import DROP_LIMIT, has_repeats
 from robustness.reports.comparisons.seeds import linearise
 from robustness.reports.studies.folder import StudyCheckpoint
 from robustness.reports.studies.scores import Column, Scores
-from robustness.stats import Estimate, difference_over_seeds, mean_difference
+from robustness.stats import Estimate, Interval, difference_over_seeds, mean_difference
 from robustness.stats.estimates import NO_ESTIMATE
 from robustness.stats.verdicts import Evidence
 
@@ -29,24 +29,47 @@ class MethodDifference:
     full_value: float
     value: float
     estimate: Estimate
-    clean: Estimate | None
-    """Of the score before the attack; None: not known."""
-    success: Estimate | None
-    """Of the success rate on the examples that both arms of a pair have right."""
-    drop: Estimate | None
-    """Of what is lost from clean to robust: above 0 the method loses more."""
+    n: int
+    known: KnownClean | None
+    """None: no score before the attack is known."""
 
     def evidence(self, p_value: float, *, is_clean: bool) -> Evidence:
         """What a verdict rests on, given the p-value that counts."""
+        interval = self.estimate.interval()
+        is_shown = self.known is not None and self.known.shows(interval)
+        known = self.known if is_shown else None
         return Evidence(
             self.full_value,
             self.value,
-            self.estimate.interval(),
+            interval,
             p_value,
-            clean=None if self.clean is None else self.clean.interval(),
-            success=None if self.success is None else self.success.interval(),
+            clean=None if known is None else known.clean.interval(),
+            success=None if known is None else known.success.interval(),
             is_clean=is_clean,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class KnownClean:
+    """Full minus a method on the examples whose score before the attack is known, the same under all arms."""
+
+    n: int
+    robust: Estimate
+    """Of the score under attack."""
+    clean: Estimate
+    """Of the score before it."""
+    success: Estimate
+    """Of the success rate on the examples that both arms of a pair have right."""
+    drop: Estimate
+    """Of what is lost from clean to robust: above 0 the method loses more."""
+
+    def shows(self, interval: Interval) -> bool:
+        """Whether a difference on all examples is one on these too.
+
+        If not, it may lie in the others, of which no score before the attack tells a clean gap from fragility.
+        """
+        mine = self.robust.interval()
+        return (interval.low <= 0 or mine.low > 0) and (interval.high >= 0 or mine.high < 0)
 
 
 def compare_with_full(
@@ -64,20 +87,28 @@ def compare_with_full(
     reference, candidate = (cell.of([arms[seed] for seed in seeds]) for arms in (by_seed, others))
     groups = cell.groups if has_repeats(cell.groups) else None
     table = reference.robust - candidate.robust
-    clean = success = drop = None
-    if reference.has_clean and candidate.has_clean:
-        gap = reference.clean - candidate.clean
-        both = (reference.clean == 1) & (candidate.clean == 1)
-        clean, drop = _estimate(gap, groups), _estimate(table - gap, groups, DROP_LIMIT)
-        success = _estimate(linearise(table, both), groups) if both.any(axis=1).all() else NO_ESTIMATE
+    is_known = cell.clean_known
     return MethodDifference(
         seeds=tuple(seeds),
         full_value=float(reference.robust.mean()),
         value=float(candidate.robust.mean()),
         estimate=_estimate(table, groups),
-        clean=clean,
-        success=success,
-        drop=drop,
+        n=cell.n,
+        known=_on_known(reference.where(is_known), candidate.where(is_known), groups) if is_known.any() else None,
+    )
+
+
+def _on_known(reference: Scores, candidate: Scores, groups: Groups) -> KnownClean:
+    """Of scores whose examples are the known ones alone."""
+    names = None if groups is None else reference.groups
+    table, gap = reference.robust - candidate.robust, reference.clean - candidate.clean
+    both = (reference.clean == 1) & (candidate.clean == 1)
+    return KnownClean(
+        n=reference.n,
+        robust=_estimate(table, names),
+        clean=_estimate(gap, names),
+        success=_estimate(linearise(table, both), names) if both.any(axis=1).all() else NO_ESTIMATE,
+        drop=_estimate(table - gap, names, DROP_LIMIT),
     )
 
 

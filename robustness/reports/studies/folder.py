@@ -43,7 +43,7 @@ class StudyCheckpoint:
     """The values that the study varied, as JSON."""
     train_seed: int
     rows: float
-    """Training rows; nan: not known."""
+    """Training rows, without any that a recipe adds; nan: not known."""
     matching: Matching
     epoch: float
     trainable_parameters: float
@@ -158,6 +158,9 @@ def _rows(path: Path) -> Iterable[dict[str, str]]:
 
 
 def _checkpoint(row: Mapping[str, str]) -> StudyCheckpoint:
+    defence = row.get("defence", "")  # studies of before these columns had nothing else
+    # Before `trained_rows`, `rows` had the rows that a recipe adds too.
+    is_given = "trained_rows" in row or not defence
     return StudyCheckpoint(
         name=row["checkpoint"],
         task=row["task"],
@@ -165,7 +168,7 @@ def _checkpoint(row: Mapping[str, str]) -> StudyCheckpoint:
         family=row["family"],
         parameters=row["parameters"],
         train_seed=int(row["train_seed"]),
-        rows=_number(row["rows"]),
+        rows=_number(row["rows"]) if is_given else math.nan,
         matching=Matching(row["matching"]),
         epoch=_number(row["epoch"]),
         trainable_parameters=_number(row["trainable_parameters"]),
@@ -174,8 +177,8 @@ def _checkpoint(row: Mapping[str, str]) -> StudyCheckpoint:
         status=row["status"],
         reason=row["reason"],
         folder=row["folder"],
-        contrast=row.get("contrast", HEADLINE),  # studies of before these columns had nothing else
-        defence=row.get("defence", ""),
+        contrast=row.get("contrast", HEADLINE),
+        defence=defence,
     )
 
 

@@ -194,7 +194,10 @@ def short_count(value: float) -> str:
 
 def _cell(row: Any) -> PlacedCell:
     spread = "" if pd.isna(row.sd) else f" \u00b1 {100 * row.sd:.1f}"
-    before = "" if pd.isna(row.clean_value) else f"{100 * row.clean_value:.1f} \u2192 "
+    before = ""
+    if not pd.isna(row.clean_value):
+        of = f" ({row.n_clean:.0f})" if row.n_clean < row.n else ""
+        before = f"{100 * row.clean_value:.1f}{of} \u2192 "
     score = f"{before}{100 * row.value:.1f}{spread}"
     if pd.isna(row.difference):
         return PlacedCell(score, "")
@@ -296,7 +299,7 @@ def legend() -> Iterator[tuple[str, str]]:
     meanings = {
         Verdict.PEFT_MORE_FRAGILE: "method more fragile",
         Verdict.FULL_MORE_FRAGILE: "full more fragile",
-        Verdict.LESS_ACCURATE: "a difference of clean accuracy",
+        Verdict.LESS_ACCURATE: "a difference of accuracy that is no evidence of fragility",
         Verdict.EQUIVALENT: "equivalent within 2 points",
         Verdict.INCONCLUSIVE: "inconclusive",
     }

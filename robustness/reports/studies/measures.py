@@ -103,8 +103,9 @@ def _accuracies(cell: Scores) -> Iterator[Measured]:
         yield _mean_of(cell, Measure.ROBUST, cell.robust)
     if cell.n and is_clean_set:
         yield _mean_of(cell, Measure.CLEAN, cell.robust)
-    if cell.testset == POOLED and cell.has_clean:
-        yield _mean_of(cell, Measure.CLEAN, cell.clean)
+    known = cell.where(cell.clean_known)
+    if cell.testset == POOLED and known.n:
+        yield _mean_of(known, Measure.CLEAN, known.clean)
 
 
 def _mean_of(cell: Scores, measure: Measure, table: Column) -> Measured:
@@ -129,7 +130,7 @@ def effort_of(cell: Scores) -> Measured | None:
     An example that an attack gives up on takes more than any other. So the value is a quantile over all examples:
     the median if every arm breaks on half. A mean over broken examples would be of other examples on every arm.
     """
-    if cell.is_control or cell.attack in (NO_ATTACK, WORST_CASE) or cell.testset == POOLED or not cell.has_clean:
+    if cell.is_control or cell.attack in (NO_ATTACK, WORST_CASE) or cell.testset == POOLED:
         return None
     right = (cell.clean == 1).all(axis=0) & ~np.isnan(cell.effort).any(axis=0)
     spent = np.sort(cell.effort[:, right], axis=1)

@@ -66,6 +66,7 @@ class RunLink:
 def write_study_page(findings: Findings, answers: StudyAnswers, tables: dict[str, pd.DataFrame], note: str) -> Path:
     """Writes study.html beside the tables and returns its path; every number in it is a table's."""
     study, script = findings.study, asset("page.js")
+    over_rows = list(_row_panels(findings, tables[StudyTable.DOSES]))
     page = (
         environment()
         .get_template("study.html")
@@ -81,7 +82,8 @@ def write_study_page(findings: Findings, answers: StudyAnswers, tables: dict[str
             marks={str(verdict): mark for verdict, (mark, _) in MARKS.items()},
             legend=list(legend()),
             note=note,
-            doses=list(_dose_panels(findings, tables[StudyTable.DOSES])),
+            doses=[*_dose_panels(findings, tables[StudyTable.DOSES]), *over_rows],
+            has_rows=bool(over_rows),
             differences=list(_difference_panels(findings.table, findings.scores.blocks)),
             topics=[(topic, list(_say_findings(topic))) for topic in findings.topics],
             properties=_property_table(tables[StudyTable.PROPERTIES]),
@@ -122,7 +124,7 @@ def _tables(table: pd.DataFrame, note: str) -> Iterator[ShownTable]:
 
 
 def _dose_panels(findings: Findings, doses: pd.DataFrame) -> Iterator[Panels]:
-    """By task: parameters, unmatched beside matched, a measure at a time; then rows."""
+    """By task and rows: parameters, unmatched beside matched, a measure at a time."""
     pooled = doses[doses["testset"] == POOLED]
     blocks = findings.scores.blocks
     for number, (task, rows) in enumerate(dict.fromkeys((block.task, str(block.rows)) for block in blocks)):
@@ -143,7 +145,6 @@ def _dose_panels(findings: Findings, doses: pd.DataFrame) -> Iterator[Panels]:
                     panels.append(_named(drawn, block, matched=len(mine) > 1))
         if panels:
             yield Panels(mine[0].label, tuple(panels))
-    yield from _row_panels(findings, pooled)
 
 
 def _named(panel: Panel, block: Block, *, matched: bool) -> Panel:
@@ -160,7 +161,8 @@ def _of_block(doses: pd.DataFrame, block: Block) -> pd.DataFrame:
     return doses[(doses["task"] == block.task) & (doses["matching"] == block.matching) & is_rows]
 
 
-def _row_panels(findings: Findings, pooled: pd.DataFrame) -> Iterator[Panels]:
+def _row_panels(findings: Findings, doses: pd.DataFrame) -> Iterator[Panels]:
+    pooled = doses[doses["testset"] == POOLED]
     for (task, matching), part in pooled.groupby(["task", "matching"], sort=False):
         if part["rows"].nunique() < 2:
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -13,6 +14,7 @@ from robustness.engine.named_attack import Effort
 from robustness.engine.outcome import Status
 from robustness.errors import RunError
 from robustness.reports.comparisons.controls import CLEAN, control_attacks
+from robustness.reports.comparisons.originals import implausible_originals
 from robustness.reports.studies.folder import Matching, Study, StudyCheckpoint, StudyRun
 from robustness.reports.tables.columns import Table
 from robustness.reports.tables.csvfiles import read_columns
@@ -21,7 +23,7 @@ from robustness.runs.cells import NO_ATTACK, WORST_CASE
 
 COLUMNS = (
     *("checkpoint", "testset", "attack", "example_id", "group_id", "clean_correct", "correct"),
-    *("clean_quality", "quality", "status", "goal", *Effort),
+    *("clean_quality", "quality", "gold", "original_gold", "status", "goal", *Effort),
 )
 POOLED = "all"
 """The test set and the attack of all planned cells as one."""
@@ -41,7 +43,8 @@ class Scores:
     robust: Column
     """Right before and after, or the score of the row as it stands; shape (arms, n)."""
     clean: Column
-    """Right before the attack, or the score of the original; nan where not known; shape (arms, n)."""
+    """Right before the attack, or the score of the original; nan where it is not known of every arm that the task
+    has there; shape (arms, n)."""
     effort: Column
     """What broke the example: infinite where the attack gave up, nan where it had nothing to break; (arms, n)."""
     examples: NDArray[np.int64]
@@ -65,9 +68,20 @@ class Scores:
         return int(self.robust.shape[1])
 
     @property
-    def has_clean(self) -> bool:
-        """Whether the score before the attack is known of every example and arm."""
-        return bool(self.n) and not bool(np.isnan(self.clean).any())
+    def clean_known(self) -> NDArray[np.bool_]:
+        """Which examples have a score before the attack under every arm, shape (n,)."""
+        return np.asarray(~np.isnan(self.clean).any(axis=0))
+
+    def where(self, mask: NDArray[np.bool_]) -> Scores:
+        """Returns the scores of the examples that the mask keeps."""
+        return replace(
+            self,
+            robust=self.robust[:, mask],
+            clean=self.clean[:, mask],
+            effort=self.effort[:, mask],
+            examples=self.examples[mask],
+            groups=self.groups[mask],
+        )
 
     def of(self, arms: Sequence[StudyCheckpoint]) -> Scores:
         """Returns the scores of these arms alone, in their order."""
@@ -134,14 +148,24 @@ def gather_scores(study: Study) -> StudyScores:
 
 
 def _blocks(study: Study) -> Iterator[Block]:
-    """The blocks of runs, then without arms the ones whose pairs are all refused, which have no run."""
-    keys = dict.fromkeys((run.task, str(run.rows), run.matching) for run in study.runs)
-    reached = {(task, matching) for task, _, matching in keys}
-    lost = [each for each in study.checkpoints if (each.task, each.matching) not in reached]
-    for task, rows, matching in keys | dict.fromkeys((each.task, str(each.rows), each.matching) for each in lost):
-        runs = [run for run in study.runs if (run.task, str(run.rows), run.matching) == (task, rows, matching)]
-        arms = dict.fromkeys(arm for run in runs for arm in _arms_of(study, run))
+    """The blocks of runs, then without arms the ones that have no run, such as where all pairs are refused."""
+    blocks: dict[tuple[str, str, Matching], dict[StudyCheckpoint, None]] = {}
+    for run in study.runs:
+        blocks.setdefault(_block_of(run), {}).update(dict.fromkeys(_arms_of(study, run)))
+    in_runs = {arm for arms in blocks.values() for arm in arms}
+    lost = [each for each in study.checkpoints if each not in in_runs]
+    for each in sorted(lost, key=lambda each: math.isnan(each.rows)):
+        # Unknown rows are no further group where another is known: a study of several says their rows.
+        is_reached = any((task, matching) == (each.task, each.matching) for task, _, matching in blocks)
+        if not is_reached or not math.isnan(each.rows):
+            blocks.setdefault(_block_of(each), {})
+    for (task, rows, matching), arms in blocks.items():
         yield Block(task, float(rows), matching, tuple(arms))
+
+
+def _block_of(each: StudyRun | StudyCheckpoint) -> tuple[str, str, Matching]:
+    """Task, rows as text, for nan equals nothing, and matching."""
+    return each.task, str(each.rows), each.matching
 
 
 def _arms_of(study: Study, run: StudyRun) -> list[StudyCheckpoint]:
@@ -170,6 +194,8 @@ class _Gathered:
             named = {each.name: study.find_checkpoint(each.name, run) for each in run.record.checkpoints}
             numbers = {name: arms.setdefault(arm, len(arms)) for name, arm in named.items() if arm is not None}
             robust, clean = judge(rows)
+            implausible = rows["testset"].isin(list(implausible_originals(rows, run.record)))
+            clean[(implausible & (rows["attack"] == NO_ATTACK)).to_numpy(dtype=bool)] = UNKNOWN
             rows = rows.assign(arm=rows["checkpoint"].map(numbers).astype("float64"), robust=robust, clean=clean)
             kept = rows["arm"].notna() & ~keeps_prediction(rows)
             if run.record.attacked is not None:
@@ -274,22 +300,23 @@ def _worst(cells: Sequence[Scores]) -> Scores:
 
 
 def on_common_examples(cell: Scores) -> Scores:
-    """Returns a cell's arms that have most of its examples, on the examples that all of these have."""
+    """Returns a cell's arms that have most of its examples, on the examples that all of these have.
+
+    A score before the attack that one of these arms lacks is no longer known of any: it would compare nothing.
+    """
     known = ~np.isnan(cell.robust)
     has_any = np.asarray(known.any(axis=1))
     seen = known.any(axis=0)
     missing = 1 - known[:, seen].mean(axis=1) if seen.any() else np.ones(len(cell.arms))
     kept_arms = has_any & (missing <= MOST_MISSING)
-    common = known[kept_arms].all(axis=0) if kept_arms.any() else np.zeros(cell.robust.shape[1], dtype=bool)
-    left = [arm.name for arm, any_, kept in zip(cell.arms, has_any, kept_arms, strict=True) if any_ and not kept]
+    common = np.asarray(known[kept_arms].all(axis=0) if kept_arms.any() else np.zeros_like(seen))
+    left = [
+        arm.name for arm, any_, is_kept in zip(cell.arms, has_any, kept_arms, strict=True) if any_ and not is_kept
+    ]
+    kept = cell.of([arm for arm, is_kept in zip(cell.arms, kept_arms, strict=True) if is_kept]).where(common)
     return replace(
-        cell,
-        arms=tuple(arm for arm, kept in zip(cell.arms, kept_arms, strict=True) if kept),
-        robust=cell.robust[kept_arms][:, common],
-        clean=cell.clean[kept_arms][:, common],
-        effort=cell.effort[kept_arms][:, common],
-        examples=cell.examples[common],
-        groups=cell.groups[common],
+        kept,
+        clean=np.where(kept.clean_known, kept.clean, np.nan),
         n_left_out=int((seen & ~common).sum()),
         left_out_arms=tuple(left),
     )

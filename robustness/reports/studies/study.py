@@ -118,10 +118,13 @@ def write_study(folder: Path) -> tuple[str, ...]:
 
 def caption(report: StudyReport) -> str:
     """Returns what a reader must know to read the table."""
-    study = report.study
+    study, table = report.study, report.tables[StudyTable.STUDY_TABLE]
     modified = ", modified" if study.is_modified else ""
+    is_partial = ((table["n_clean"] > 0) & (table["n_clean"] < table["n"])).any()
+    partial = "A number in parentheses counts the examples of a clean accuracy that is not of all. "
     return (
         "Clean to robust accuracy in percent (F1 of questions as they stand), mean and standard deviation over "
         "training seeds. Then full fine-tuning minus the method in points with its 95 % interval. Examples are the "
-        f"same for all methods. Study {study.name}, protocol {study.digest}{modified}."
+        f"same for all methods. {partial if is_partial else ''}"
+        f"Study {study.name}, protocol {study.digest}{modified}."
     )

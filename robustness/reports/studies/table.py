@@ -16,7 +16,7 @@ from robustness.reports.studies.columns import StudyTable, arrange_study
 from robustness.reports.studies.differences import MethodDifference, compare_with_full, noise_floor
 from robustness.reports.studies.folder import Study, StudyCheckpoint
 from robustness.reports.studies.scores import POOLED, Block, Scores, StudyScores
-from robustness.runs.cells import NO_ATTACK
+from robustness.runs.cells import NO_ATTACK, WORST_CASE
 from robustness.stats import Reason, Verdict, holm, judge
 
 MOST_LEFT_OUT = 0.05
@@ -33,7 +33,7 @@ def build_study_table(study: Study, scores: StudyScores) -> pd.DataFrame:
     Differences are over the training seeds that method and full fine-tuning have in common, on the examples that all
     checkpoints of the task have. The row of all cells as one is the primary comparison of a method, tested alone.
     The p-values of its single cells are adjusted by Holm. With two seeds no verdict is given; with one, it is of two
-    checkpoints.
+    checkpoints. Whether a difference is fragility is told from the examples whose score before the attack is known.
     """
     rows: list[Row] = []
     for block in scores.blocks:
@@ -75,7 +75,9 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _untrained(study: Study, block: Block, method: str) -> list[StudyCheckpoint]:
+    """The method's checkpoints of a block that has none of it; those of full serve both matchings."""
     found = [each for each in study.checkpoints if (each.task, each.method) == (block.task, method)]
+    found = [each for each in found if each.rows == block.rows or math.isnan(each.rows + block.rows)]
     return [each for each in found if each.matching is block.matching] or found
 
 
@@ -115,13 +117,15 @@ def _method_entries(
 def _values(cell: Scores, arms: Sequence[StudyCheckpoint], full: Sequence[StudyCheckpoint]) -> Row:
     mine, floor = cell.of(arms), noise_floor(cell, full)
     by_arm = mine.robust.mean(axis=1)
-    before = mine.clean.mean(axis=1) if mine.has_clean else np.array([math.nan])
+    known = mine.where(cell.clean_known)
+    before = known.clean.mean(axis=1) if known.n else np.array([math.nan])
     return {
         "testset": cell.testset,
         "attack": cell.attack,
         "metric": cell.metric,
         "n": cell.n,
         "n_left_out": cell.n_left_out,
+        "n_clean": known.n,
         "n_seeds": len({arm.train_seed for arm in arms}),
         "clean_value": before.mean(),
         "clean_sd": _spread(before),
@@ -136,7 +140,9 @@ def _values(cell: Scores, arms: Sequence[StudyCheckpoint], full: Sequence[StudyC
 def _role(cell: Scores) -> str:
     if cell.is_control:
         return "control"
-    return "primary" if cell.testset == POOLED else "planned"
+    if cell.testset == POOLED:
+        return "primary"
+    return "worst-case" if cell.attack == WORST_CASE else "planned"
 
 
 def _spread(values: NDArray[np.float64]) -> float:
@@ -165,9 +171,11 @@ def _judged(entries: Sequence[_Entry]) -> list[Row]:
 
 def _difference(cell: Scores, compared: MethodDifference, p_value: float, contrast: str) -> Row:
     interval, n_seeds = compared.estimate.interval(), len(compared.seeds)
-    withheld = Reason.TWO_SEEDS if 1 < n_seeds < MIN_SEEDS else None
+    withheld = None
     if cell.n_left_out > MOST_LEFT_OUT * (cell.n + cell.n_left_out):
         withheld = Reason.LEFT_OUT
+    if 1 < n_seeds < MIN_SEEDS:  # as of pairs: no examples make up for a third seed
+        withheld = Reason.TWO_SEEDS
     is_clean = cell.is_control and cell.attack == NO_ATTACK
     judged = judge(compared.evidence(p_value, is_clean=is_clean), margin=MARGIN, alpha=ALPHA)
     words = dict(zip(fragile_verdicts(""), fragile_verdicts(contrast), strict=True))

@@ -47,6 +47,8 @@ class Topic:
     status: Status
     findings: tuple[Finding, ...]
     """None where the study lacks what the claim needs."""
+    lacking: str = ""
+    """What it lacks; empty with findings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ class Claim:
     supported: str
     """When an interval supports the claim."""
     contradicted: str
-    lacking: str
+    find_lack: Callable[[_Results], str]
     """What a study without findings lacks."""
     estimates: Callable[[_Results], Iterator[_Estimated]]
     judge: Callable[[Interval, float], Status]
@@ -102,7 +104,8 @@ class Claim:
             interval = each.estimate.interval(level=level)
             status = self.judge(interval, each.reach)
             findings.append(Finding(each.about, each.estimate.difference, interval, status))
-        return Topic(self, self._combine({each.status for each in findings}), tuple(findings))
+        lacking = "" if findings else self.find_lack(results)
+        return Topic(self, self._combine({each.status for each in findings}), tuple(findings), lacking)
 
     def _combine(self, statuses: set[Status]) -> Status:
         if self.is_of_all and Status.CONTRADICTED in statuses:
@@ -175,12 +178,30 @@ def _gaps_over_rows(results: _Results) -> Iterator[_Estimated]:
 
 
 def _success_rates(results: _Results) -> Iterator[_Estimated]:
-    """With epochs matched on clean score where a study has these."""
+    for about, found in _compared(results.scores, _matching_of_success(results)):
+        if found.known is not None and found.known.success.parts:
+            n = found.known.n
+            of = "" if n == found.n else f" ({n:,} of {found.n:,} examples, whose clean answers are known)"
+            yield _Estimated(about + of, found.known.success)
+
+
+def _matching_of_success(results: _Results) -> Matching:
+    """Epochs matched on clean score where a study has these."""
     matchings = {block.matching for block in results.scores.blocks}
-    wanted = Matching.CLEAN if Matching.CLEAN in matchings else Matching.BEST
-    for about, found in _compared(results.scores, wanted):
-        if found.success is not None and found.success.parts:
-            yield _Estimated(about, found.success)
+    return Matching.CLEAN if Matching.CLEAN in matchings else Matching.BEST
+
+
+def _always(words: str) -> Callable[[_Results], str]:
+    return lambda _: words
+
+
+def _lack_of_success(results: _Results) -> str:
+    compared = [found for _, found in _compared(results.scores, _matching_of_success(results))]
+    if not compared:
+        return "attacks, and three common training seeds of a method and full fine-tuning"
+    if all(found.known is None for found in compared):
+        return "known answers to the clean texts, which tell fragility from a gap in clean accuracy"
+    return "examples that a method and full fine-tuning both answer rightly before the attack"
 
 
 def _gap_over_rows(
@@ -237,7 +258,7 @@ CLAIMS = (
         quantity="Full minus method. Nested parameters order what can be reached; this looks at trained checkpoints.",
         supported="no method can be better than full by more than 2 points",
         contradicted="one method is better",
-        lacking="a method and full fine-tuning with three common training seeds",
+        find_lack=_always("a method and full fine-tuning with three common training seeds"),
         estimates=_differences,
         judge=_is_not_negative,
         is_of_all=True,
@@ -248,7 +269,7 @@ CLAIMS = (
         quantity="Slope per doubling of a method's trainable parameters.",
         supported="above 0",
         contradicted="the whole range of sizes gains at most 2 points",
-        lacking="a method of three sizes and three training seeds",
+        find_lack=_always("a method of three sizes and three training seeds"),
         estimates=_slopes,
         judge=_is_positive,
         unit="points per doubling",
@@ -259,7 +280,7 @@ CLAIMS = (
         quantity="Curvature over doublings, of these test examples.",
         supported="below 0: each doubling adds less than the one before",
         contradicted="above 0",
-        lacking="a method of four sizes and three training seeds",
+        find_lack=_always("a method of four sizes and three training seeds"),
         estimates=_curvatures,
         judge=_is_negative,
         unit="points per doubling squared",
@@ -270,7 +291,7 @@ CLAIMS = (
         quantity="Slope per doubling of the rows, of full minus method.",
         supported="above 0",
         contradicted="the gap grows by at most 2 points over the whole range of rows",
-        lacking="three numbers of training rows, each with three training seeds",
+        find_lack=_always("three numbers of training rows, each with three training seeds"),
         estimates=_gaps_over_rows,
         judge=_is_positive,
         unit="points per doubling",
@@ -281,7 +302,7 @@ CLAIMS = (
         quantity="How much more often a method breaks than full, of the examples that both have right.",
         supported="above 0",
         contradicted="it can be at most 2 points",
-        lacking="attacks, and three common training seeds of a method and full fine-tuning",
+        find_lack=_lack_of_success,
         estimates=_success_rates,
         judge=_is_positive,
     ),

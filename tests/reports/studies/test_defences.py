@@ -58,7 +58,7 @@ def test_a_study_of_before_defences_is_read_as_plain(tmp_path: Path) -> None:
     folder = write_study(tmp_path / "study", Shape())
     path = folder / "checkpoints.csv"
     lines = path.read_text(encoding="utf-8").splitlines()
-    path.write_text("\n".join(line.rsplit(",", 2)[0] for line in lines) + "\n")
+    path.write_text("\n".join(line.rsplit(",", 3)[0] for line in lines) + "\n")
 
     found = build_study(folder).study.checkpoints
 

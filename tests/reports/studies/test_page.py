@@ -85,6 +85,23 @@ def test_it_links_runs_and_files_and_names_the_protocol(folder: Path, page: str)
     )
 
 
+@pytest.mark.parametrize(
+    ("shape", "heading"),
+    [
+        (Shape(methods=(FULL, *ranks(of=(1, 2))), tasks=("sst2", "rte"), n=20), "against trainable parameters"),
+        (
+            Shape(methods=(FULL, *ranks(of=(1, 2))), rows=(500, 2000), n=20),
+            "against trainable parameters and training rows",
+        ),
+    ],
+)
+def test_the_heading_of_doses_names_training_rows_where_they_vary(tmp_path: Path, shape: Shape, heading: str) -> None:
+    answer(write_study(tmp_path / "study", shape))
+
+    page = (tmp_path / "study" / "study.html").read_text(encoding="utf-8")
+    assert re.findall('<section id="doses"><h2>Robustness (.*?)</h2>', page) == [heading]
+
+
 def test_a_modified_protocol_says_so(tmp_path: Path) -> None:
     study = write_study(tmp_path / "study", Shape(methods=(FULL, Method("ia3", 3_000)), n=20))
     record = study / "study.json"

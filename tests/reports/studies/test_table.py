@@ -17,6 +17,7 @@ from robustness.reports.studies.study import write_study as answer
 from robustness.reports.tables.columns import Table
 from robustness.reports.tables.csvfiles import read_table, write_table
 from robustness.runs.cells import WORST_CASE
+from robustness.stats.doses.trends import Fit
 
 
 def cell(report: StudyReport, **wanted: object) -> pd.Series:
@@ -113,10 +114,11 @@ def test_the_table_tells_controls_from_what_was_planned(rising_report: StudyRepo
         ("all", "all"): "primary",
         ("sst2-set-0", "swap"): "planned",
         ("sst2-set-0", "synonym"): "planned",
-        ("sst2-set-0", WORST_CASE): "planned",
+        ("sst2-set-0", WORST_CASE): "worst-case",
         ("sst2-set-0", "none"): "control",
     }
     assert mine.loc[mine["role"] == "control", "p_adjusted"].isna().all()
+    assert all(f"`{role}`" in COLUMN_MEANINGS["role"] for role in roles.values())
 
 
 def test_truly_more_fragile_methods_are_said_to_be(rising_report: StudyReport) -> None:
@@ -133,6 +135,32 @@ def test_two_seeds_give_no_verdict(told) -> None:
 
     assert (found["verdict"], found["reason"]) == ("inconclusive", "two-seeds")
     assert report.answers.methods[0].endswith(" is without a verdict, which needs a third training seed.")
+
+
+@pytest.mark.parametrize(
+    ("seeds", "reason", "words"),
+    [
+        (3, "left-out", "is not judged because over 5 % of the examples lack an outcome on some checkpoint."),
+        (2, "two-seeds", "is without a verdict, which needs a third training seed."),
+    ],
+)
+def test_a_withheld_verdict_is_told_as_none(tmp_path: Path, seeds: int, reason: str, words: str) -> None:
+    methods = (FULL, Method("lora-r8", 74_000, robust=0.1))
+    folder = write_study(tmp_path / "study", Shape(methods=methods, n=100, seeds=seeds))
+    path = folder / "runs/sst2-best/examples.csv"
+    examples = read_table(Table.EXAMPLES, path)
+    gone = (
+        (examples["checkpoint"] == "sst2-lora-r8-1")
+        & (examples["attack"] == "swap")
+        & examples["example_id"].isin([f"e{i}" for i in range(6)])
+    )
+    write_table(examples.assign(status=examples["status"].where(~gone, "errored")), Table.EXAMPLES, path)
+
+    report = build_study(folder)
+
+    found = cell(report, method="lora-r8", testset="all")
+    assert (found["n_left_out"], found["verdict"], found["reason"]) == (6, "inconclusive", reason)
+    assert report.answers.methods[0].endswith(words)
 
 
 def test_full_alone_has_a_noise_floor_and_no_difference(told) -> None:
@@ -232,6 +260,7 @@ def test_every_column_has_a_meaning_and_every_meaning_a_column() -> None:
 
     assert all(study_meaning_of(column) for column in columns)
     assert COLUMN_MEANINGS.keys() <= {column.name for column in columns}
+    assert all(f"`{fit}`" in COLUMN_MEANINGS["fit"] for fit in Fit)
 
 
 def test_a_study_whose_pairs_are_all_refused_lists_its_methods_with_the_reason(tmp_path: Path) -> None:
