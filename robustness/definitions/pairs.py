@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -17,6 +17,7 @@ from robustness.definitions.tasks import find_task
 from robustness.definitions.writing import toml_value
 from robustness.errors import DefinitionError, UsageError
 from robustness.paths import expand
+from robustness.sharing import hold, name_draft
 from robustness.tasks.task import Task
 
 Text = Annotated[str, Field(min_length=1)]
@@ -136,9 +137,31 @@ def write_pairs(path: Path, entries: Sequence[PairEntry]) -> None:
         text += "\n[[pair]]\n"
         for key, value in entry.model_dump(exclude_none=True, exclude_defaults=True).items():
             text += f"{key} = {toml_value(value)}\n"
-    draft = path.with_suffix(".toml.part")
+    draft = name_draft(path)
     draft.write_text(text, encoding="utf-8")
     draft.replace(path)
+
+
+def stored_pairs(path: Path) -> list[PairEntry]:
+    """Returns the entries of a pairs file; none without a file.
+
+    Raises:
+        DefinitionError: the file cannot be read.
+    """
+    return list(read_definition(path, PairsDefinition).pair) if path.is_file() else []
+
+
+def change_pairs(path: Path, change: Callable[[list[PairEntry]], Sequence[PairEntry]]) -> None:
+    """Writes what a change makes of the stored entries, in a folder that exists; nothing if it leaves none.
+
+    Other processes that change the file wait meanwhile, so that no entry of theirs is lost.
+
+    Raises:
+        DefinitionError: the file cannot be read.
+    """
+    with hold(path):
+        if entries := change(stored_pairs(path)):
+            write_pairs(path, entries)
 
 
 def resolve_entry(entry: PairEntry, folder: Path) -> Pair:

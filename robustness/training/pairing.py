@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from robustness.definitions.pairs import PairEntry, PairsDefinition
-from robustness.definitions.reading import read_definition
+from robustness.definitions.pairs import PairEntry
 from robustness.training.adaptation import Base
 from robustness.training.metrics import Metric
 from robustness.victims.files.selection import epoch_folder
@@ -121,12 +120,3 @@ def _entry(arm: Arm, partner: Arm, folders: tuple[Path, Path], pairing: Pairing)
         peft=candidate if is_headline else None,
         seed=arm.seed,
     )
-
-
-def stored_pairs(path: Path) -> list[PairEntry]:
-    """The entries of a pairs file; empty without a file.
-
-    Raises:
-        DefinitionError: the file cannot be read.
-    """
-    return list(read_definition(path, PairsDefinition).pair) if path.is_file() else []

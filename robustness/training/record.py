@@ -49,6 +49,12 @@ class Fingerprint:
     """The release of bitsandbytes, for a base in 4 bit."""
     augmented_digest: str = ""
     """Of the file of rows that a recipe has changed; empty without one."""
+    task_digest: str = ""
+    """Of what training reads of the task: labels, prompt, where a response ends."""
+    base_files_digest: str = ""
+    """sha256 over all files that are loaded from the base: config and tokenizer too."""
+    rows_digest: str = ""
+    """Of texts and gold of the rows for training, selecting and reporting, in their order."""
 
     @property
     def on_four_bit(self) -> bool:

@@ -8,7 +8,7 @@ from itertools import product
 from pathlib import Path
 
 from robustness.definitions.catalog import TESTSETS, Entry
-from robustness.definitions.pairs import PairEntry, write_pairs
+from robustness.definitions.pairs import PairEntry, change_pairs, stored_pairs
 from robustness.definitions.seeds import refuse_seed
 from robustness.errors import CheckpointError, RunError, UsageError
 from robustness.paths import refuse_unwritable
@@ -29,7 +29,7 @@ from robustness.training.job import TrainingJob, checkpoint_name
 from robustness.training.jobs import Progress, by_rows, computable, find_device, ignore, train_jobs
 from robustness.training.methods import MethodDefinition
 from robustness.training.metrics import selection_metric
-from robustness.training.pairing import AGAINST, Arm, Pairing, pair_arms, stored_pairs
+from robustness.training.pairing import AGAINST, Arm, Pairing, pair_arms
 from robustness.training.protocol import TrainingSettings
 from robustness.training.quantised import refuse_quantised, refuse_unready
 from robustness.training.record import is_complete
@@ -118,9 +118,7 @@ def train(
     ]
     jobs = by_rows(computable(planned, context.device, say))
     complete = [is_complete(job.folder, context.fingerprint(job)) for job in jobs]
-    folders = {job.folder.name for job in jobs}
-    stored = stored_pairs(out / PAIRS_FILE)
-    others = [pair for pair in stored if pair.name.partition(AGAINST)[0] not in folders]
+    stored_pairs(out / PAIRS_FILE)  # an unreadable file is refused before hours of training
     if pending := [job for job, there in zip(jobs, complete, strict=True) if not there]:
         context.encoded(jobs[0], max(context.virtual_tokens(job) for job in jobs))
         _try_methods(pending, context, say)
@@ -140,7 +138,7 @@ def train(
         )
         for result in results
     ]
-    return _write_pairs(results, arms, others, pairing)
+    return _write_pairs(results, arms, pairing)
 
 
 def _find_rewritings(methods: Sequence[TrainedMethod], find: Callable[[str], Rewriting] | None) -> list[Rewriting]:
@@ -216,13 +214,16 @@ def _floor(rows: TrainingRows, settings: TrainingSettings) -> float | None:
     return None if settings.match == "none" else grader_for(rows.task).blind_answer(rows.selecting).points
 
 
-def _write_pairs(
-    results: Sequence[TrainingResult], arms: Sequence[Arm], others: Sequence[PairEntry], pairing: Pairing
-) -> Path:
+def _write_pairs(results: Sequence[TrainingResult], arms: Sequence[Arm], pairing: Pairing) -> Path:
     pairs = pair_arms(arms, pairing)
     path = pairing.out / PAIRS_FILE
-    if pairs or others:
-        write_pairs(path, [*others, *pairs])
+    folders = {arm.folder.name for arm in arms}
+
+    def join(stored: list[PairEntry]) -> list[PairEntry]:
+        return [*(each for each in stored if each.name.partition(AGAINST)[0] not in folders), *pairs]
+
+    if pairs or path.is_file():
+        change_pairs(path, join)
     errors = [f"{result.job.folder.name}: {result.reason}" for result in results if result.outcome is None]
     if errors:
         made = f"the other pairs are in {path}" if pairs else "no pair resulted"

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import re
+import time
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from robustness.definitions.pairs import Pair, PairEntry, read_pairs, write_pairs
+from robustness.definitions.pairs import Pair, PairEntry, change_pairs, read_pairs, stored_pairs, write_pairs
 from robustness.errors import CheckpointError, DefinitionError
 from robustness.victims.files.checkpoint import locate
 
@@ -33,6 +36,25 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
 
     assert (one.name, one.task.name, one.seed, *references(one)) == ("one", "sst2", 3, "base", "full", "lora")
     assert (two.name, two.task.name, two.seed) == ("two", "rte", None)
+
+
+def test_two_processes_that_add_a_pair_at_once_both_keep_it(tmp_path: Path) -> None:
+    path, has_read = tmp_path / "pairs.toml", Event()
+    write_pairs(path, [entry()])
+
+    def add_slowly(stored: list[PairEntry]) -> list[PairEntry]:
+        has_read.set()
+        time.sleep(0.2)  # the other reads and writes now, if nothing makes it wait
+        return [*stored, entry(name="two")]
+
+    with ThreadPoolExecutor() as pool:
+        slow = pool.submit(change_pairs, path, add_slowly)
+        assert has_read.wait(10)
+        change_pairs(path, lambda stored: [*stored, entry(name="three")])
+        slow.result()
+
+    assert [each.name for each in stored_pairs(path)] == ["one", "two", "three"]
+    assert not list(tmp_path.glob("*.part"))
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,30 @@ def test_the_same_rows_have_one_file_and_others_another(tmp_path: Path) -> None:
     assert first.read_text().endswith(" \n")
 
 
+@pytest.mark.parametrize("changed", ["dev", "order", "protected", "label"])
+def test_whatever_decides_a_changed_row_makes_another_file(tmp_path: Path, changed: str) -> None:
+    rows = _rows("a film", "fine plot")
+    first, second = rows.train
+    others = {
+        "dev": _rows("a film", "fine plot", dev=("A!0 film",)),
+        "order": replace(rows, train=(second, first)),
+        "protected": replace(rows, train=(replace(first, protected=((0, 0, 1),)), second)),
+        "label": replace(rows, train=(replace(first, label=1), second)),
+    }
+
+    assert _said([], rows, tmp_path) != _said([], others[changed], tmp_path)
+
+
+def test_a_row_protected_later_is_not_read_from_a_file_made_before(tmp_path: Path) -> None:
+    _said([], _rows("a film", "fine plot"), tmp_path)
+    rows = _rows("a film", "fine plot")
+    guarded = replace(rows, train=(replace(rows.train[0], protected=((0, 0, 1),)), rows.train[1]))
+
+    changed, _ = read_augmented(_said([], guarded, tmp_path), guarded.train)
+
+    assert [each.texts for each in changed] == [("a FILM!0",), ("FINE!0 plot",)]
+
+
 def test_a_row_that_becomes_a_development_row_is_left_out(tmp_path: Path) -> None:
     rows = _rows("a film", "fine plot", dev=("A!0 film",))
 

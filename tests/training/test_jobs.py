@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pickle
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from robustness.training.adaptation import Base, adapt
 from robustness.training.examples.encoding import encode_rows
 from robustness.training.examples.loading import load_rows
 from robustness.training.execution import checkpoints, context
+from robustness.training.execution.bench import Assignment, TrainingBench
 from robustness.training.execution.meter import Meter
 from robustness.training.jobs import TrainingJob, TrainingResult, make_checkpoints
 from robustness.training.methods import find_method
@@ -136,7 +138,40 @@ def test_a_folder_with_other_settings_fails_its_job_alone(job: Make) -> None:
     results = run([job("a", limit=24), job("b")])
 
     assert [result.failed for result in results] == [True, False]
-    assert "a: holds a checkpoint trained otherwise (rows_trained: 16 there, 24 asked for)" in results[0].reason
+    assert "a: holds a checkpoint trained otherwise (rows_digest: " in results[0].reason
+    assert ", rows_trained: 16 there, 24 asked for)" in results[0].reason
+
+
+def test_a_checkpoint_that_a_lost_worker_has_finished_is_not_trained_again(
+    job: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = job("a")
+    (expected,) = run([made])
+    monkeypatch.setattr(checkpoints, "run_trial", fail)
+    shared = context.TrainingContext(torch.device("cpu"))
+
+    told = list(TrainingBench(shared).compute(Assignment(made, shared.fingerprint(made), None, 1.0)))
+
+    assert told == [1.0, expected]
+
+
+def test_of_two_processes_with_one_checkpoint_the_later_takes_that_of_the_first(
+    job: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = job("first")
+    run([first])
+    run_trial = checkpoints.run_trial
+
+    def overtaken(*given: Any) -> Any:
+        shutil.copytree(first.folder, tmp_path / "a")
+        return run_trial(*given)
+
+    monkeypatch.setattr(checkpoints, "run_trial", overtaken)
+
+    (result,) = run([job("a")])
+
+    assert not result.failed and record(result.job.folder) == record(first.folder)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "first"]
 
 
 def test_two_jobs_cannot_share_a_folder(job: Make) -> None:

@@ -3,18 +3,20 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from robustness.definitions.pairs import read_pairs
+from robustness.definitions.pairs import read_pairs, stored_pairs, write_pairs
 from robustness.definitions.tasks import find_task
 from robustness.errors import CheckpointError, DefinitionError, RunError, UsageError
 from robustness.training import training
 from robustness.training.examples.loading import load_rows
 from robustness.training.execution import checkpoints
+from robustness.training.jobs import TrainingJob, TrainingResult
 from robustness.training.protocol import TrainingSettings
 from robustness.training.trainer import Trial
 from robustness.training.training import train
@@ -129,8 +131,8 @@ def test_the_same_call_again_trains_nothing(again: Train, monkeypatch: pytest.Mo
 def test_an_unfinished_checkpoint_is_made_again_and_nothing_half_written_stays(again: Train, trained: Path) -> None:
     out = again().parent
     lines: list[str] = []
-    (out / "tiny-lora-seed0").rename(out / "tiny-lora-seed0.part")
-    (out / "tiny-lora-seed0.part" / "stale").touch()
+    (out / "tiny-lora-seed0").rename(out / "tiny-lora-seed0.0123abcd.part")  # of a killed process
+    (out / "tiny-lora-seed0.0123abcd.part" / "stale").touch()
 
     again(progress=lines.append)
 
@@ -160,6 +162,32 @@ def test_a_checkpoint_of_other_settings_is_refused_by_what_differs(
 ) -> None:
     with pytest.raises(RunError, match=named):
         again(**changed)
+
+
+def test_a_training_file_in_another_order_is_other_rows(again: Train, data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data, tmp_path / "sorted")
+    header, *lines = (data / "train.tsv").read_text(encoding="utf-8").splitlines()
+    text = "\n".join([header, *sorted(lines)]) + "\n"
+    (tmp_path / "sorted" / "train.tsv").write_text(text, encoding="utf-8")
+
+    with pytest.raises(RunError, match=r"trained otherwise \(rows_digest: \w{16} there, \w{16} asked for\)"):
+        again(data=tmp_path / "sorted")
+
+
+def test_a_pair_that_another_call_writes_meanwhile_stays(again: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    train_jobs = training.train_jobs
+
+    def write_meanwhile(jobs: Sequence[TrainingJob], *rest: Any) -> list[TrainingResult]:
+        path = jobs[0].folder.parent / "pairs.toml"
+        (here,) = stored_pairs(path)
+        write_pairs(path, [here, here.model_copy(update={"name": "tiny-bitfit-seed0", "peft": "tiny-bitfit-seed0"})])
+        return train_jobs(jobs, *rest)
+
+    monkeypatch.setattr(training, "train_jobs", write_meanwhile)
+
+    pairs = again()
+
+    assert [each.name for each in stored_pairs(pairs)] == ["tiny-bitfit-seed0", "tiny-lora-seed0"]
 
 
 def test_a_folder_that_is_no_finished_checkpoint_is_refused(again: Train, tmp_path: Path) -> None:

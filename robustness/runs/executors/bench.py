@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, final, runtime_checkable
 
 from robustness.engine.named_attack import NamedAttack
@@ -75,7 +76,8 @@ class RunBench:
         definitions: of the run.
         seed: of the run.
         resources: data folders and device of attacks and probes.
-        weights: digests of the weights of checkpoints that this process compares before it uses them.
+        weights: by folder, digests of the weights of checkpoints and bases, which this process compares before it
+            uses them.
     """
 
     def __init__(
@@ -85,7 +87,7 @@ class RunBench:
         *,
         seed: int,
         resources: Resources,
-        weights: Mapping[str, str] | None = None,
+        weights: Mapping[Path, str] | None = None,
     ) -> None:
         self.victims = victims
         self.definitions = definitions
@@ -123,18 +125,19 @@ class RunBench:
         self._loaded = None
 
     def check_weights(self, name: str) -> None:
-        """Checks a checkpoint's weights, once.
+        """Checks the weights of a checkpoint and of its base, each folder once.
 
         Raises:
-            CheckpointError: its weights here differ from the weights that the driver has seen.
+            CheckpointError: weights here differ from the weights that the driver has seen.
         """
-        expected = self._weights.pop(name, None)
-        folder = self.victims.checkpoint(name).folder
-        if expected is not None and digest_weights(folder) != expected:
-            raise CheckpointError(
-                f"checkpoint {name}: {folder} is missing here or has other weights than at the start of the run; "
-                "every machine must see the same files"
-            )
+        checkpoint = self.victims.checkpoint(name)
+        for part, folder in (("", checkpoint.folder), ("its base ", checkpoint.base)):
+            expected = self._weights.pop(folder, None)
+            if expected is not None and digest_weights(folder) != expected:
+                raise CheckpointError(
+                    f"checkpoint {name}: {part}{folder} is missing here or has other weights than at the start of "
+                    "the run; every machine must see the same files"
+                )
 
     def _keep(self, what: str, load: Callable[[], Loaded | None]) -> Loaded | None:
         if self._loaded is None or self._loaded[0] != what:

@@ -28,8 +28,8 @@ class RunSpec:
 
     checkpoints: Mapping[str, Checkpoint]
     tasks: Mapping[str, Task]
-    weights: Mapping[str, str]
-    """Digests of the checkpoints' weights, if workers read another machine's file system."""
+    weights: Mapping[Path, str]
+    """Digests of the weights of checkpoints and bases, by folder, if workers read another machine's file system."""
     references: References
     seed: int
     dtype: str
@@ -64,13 +64,21 @@ def describe_run(plan: Plan, prepared: Prepared, *, device: str, check_weights: 
     return RunSpec(
         checkpoints=prepared.checkpoints,
         tasks=prepared.tasks,
-        weights=prepared.weights_digests if check_weights else {},
+        weights=_digests_by_folder(prepared) if check_weights else {},
         references=refer(plan, settings.resources.on(device)),
         seed=settings.seed,
         dtype=settings.dtype,
         compile=settings.compile,
         cache=None if settings.cache is None else settings.cache.resolve(),
     )
+
+
+def _digests_by_folder(prepared: Prepared) -> dict[Path, str]:
+    weights: dict[Path, str] = {}
+    for name, checkpoint in prepared.checkpoints.items():
+        weights[checkpoint.folder] = prepared.weights_digests[name]
+        weights[checkpoint.base] = prepared.base_digests[name]
+    return weights
 
 
 def check_execution(execution: Execution, plan: Plan, placement: Placement) -> None:

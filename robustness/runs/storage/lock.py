@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import socket
@@ -15,10 +14,9 @@ from pydantic import ValidationError
 
 from robustness.definitions.model import Definition
 from robustness.errors import RunError
+from robustness.sharing import NO_LOCKS
 
 FILE_NAME = "run.lock"
-NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS}
-"""Errors of file systems without locks, where the file's content decides."""
 
 
 class LockHolder(Definition):
@@ -104,7 +102,7 @@ def _acquire(descriptor: int, path: Path) -> None:
     except BlockingIOError:
         raise _refusal(path, holder) from None
     except OSError as error:
-        if error.errno not in NO_LOCKS:
+        if error.errno not in NO_LOCKS:  # else the file's content decides
             raise
         if holder is not None and not _is_dead(holder):
             raise _refusal(path, holder) from None

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Protocol
 
 from robustness.errors import DataError
+from robustness.sharing import name_draft
 from robustness.tasks.gold import GoldSpan
 from robustness.tasks.task import TaskKind
-from robustness.testsets.example import Example
+from robustness.testsets.example import Example, Texts
 from robustness.training.examples.rows import TrainingRows
 
 SEED = 0
@@ -45,16 +46,18 @@ def write_augmented(rows: TrainingRows, rewriting: Rewriting, folder: Path, say:
     Raises:
         DataError: no row can be changed.
     """
-    made_of = json.dumps([rewriting.digest, SEED, [(row.id, row.texts) for row in rows.train]])
+    scored = _scored_texts(rows)
+    # The form of an example has all that a recipe or a gold can depend on, protected words too.
+    made_of = repr((rewriting.digest, SEED, rows.task.kind, rows.train, sorted(scored)))
     path = folder / f"augmented-{rewriting.name}-{hashlib.sha256(made_of.encode()).hexdigest()[:8]}.jsonl"
     if path.is_file():
         return path
-    lines = [json.dumps(line) for line in _changed_rows(rows, rewriting)]
+    lines = [json.dumps(line) for line in _changed_rows(rows, scored, rewriting)]
     if not lines:
         raise DataError(f"recipe {rewriting.name}: it can change none of the {len(rows.train)} training rows")
     say(f"{rewriting.name}: {len(lines)} of {len(rows.train)} training rows changed, in {path.name}")
     folder.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".part")
+    draft = name_draft(path)
     draft.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return draft.replace(path)
 
@@ -78,8 +81,11 @@ def read_augmented(path: Path, rows: Sequence[Example]) -> tuple[tuple[Example, 
     return changed, hashlib.sha256(content).hexdigest()
 
 
-def _changed_rows(rows: TrainingRows, rewriting: Rewriting) -> Iterator[dict[str, object]]:
-    scored = {example.texts for example in (*rows.selecting, *rows.reporting)}
+def _scored_texts(rows: TrainingRows) -> set[Texts]:
+    return {example.texts for example in (*rows.selecting, *rows.reporting)}
+
+
+def _changed_rows(rows: TrainingRows, scored: set[Texts], rewriting: Rewriting) -> Iterator[dict[str, object]]:
     for row in rows.train:
         changed = rewriting.rewrite(row, SEED)
         if changed is None or changed.texts in scored:

@@ -15,6 +15,7 @@ from robustness.testsets.example import Example
 from robustness.testsets.halves import halve
 from robustness.testsets.loading import load_testset, load_training_split
 from robustness.training.examples.augmentation import read_augmented
+from robustness.training.examples.digests import digest_examples
 from robustness.training.examples.encoding import FORMS
 from robustness.training.examples.rows import TrainingRows
 
@@ -63,15 +64,17 @@ def load_rows(
     _refuse_one_label(entry.name, train.task, "training", drawn, train.examples)
     _refuse_one_label(entry.name, train.task, "selecting development", selecting, dev.examples)
     changed, augmented_digest = read_augmented(augmented, drawn) if augmented else ((), "")
+    used, reporting = (*drawn, *changed), spread(halves.reporting, report_limit or form.report_rows)
     return TrainingRows(
         testset=entry.name,
         task=train.task,
-        train=(*drawn, *changed),
+        train=used,
         selecting=selecting,
-        reporting=spread(halves.reporting, report_limit or form.report_rows),
+        reporting=reporting,
         train_digest=train.digest,
         dev_digest=dev.digest,
         augmented_digest=augmented_digest,
+        rows_digest=digest_examples((used, selecting, reporting)),
     )
 
 

@@ -28,6 +28,8 @@ class TrainingRows:
     """The same over the development set, both halves."""
     augmented_digest: str = ""
     """sha256 of the file of changed rows that are among the training rows; empty without one."""
+    rows_digest: str = ""
+    """Of the texts and gold of `train`, `selecting` and `reporting`, in their order."""
 
 
 class Responses(Protocol):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from robustness.sharing import find_drafts, name_draft
 from robustness.training.callbacks import restore
 from robustness.training.execution.context import TrainingContext
 from robustness.training.execution.meter import Tell
@@ -44,16 +45,21 @@ def make_checkpoint(
         Exception: a RobustnessError, or any error of transformers, peft and torch; no folder is left then.
     """
     best, trials = _best_of_grid(job, context, settings or context.take_first_step(job, tell), tell)
-    draft = job.folder.with_name(job.folder.name + ".part")
-    shutil.rmtree(draft, ignore_errors=True)
+    draft = name_draft(job.folder)
     try:
         draft.mkdir(parents=True)
         chosen = None if best is None else _save_best(best, draft, job, context, tell)
         metric = selection_metric(context.rows(job).task)
         write_record(draft, context.fingerprint(job), metric, trials, chosen, str(context.device))
         draft.replace(job.folder)
+        _remove(find_drafts(job.folder))  # of killed processes; one at work takes this checkpoint
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        _remove([draft])
+
+
+def _remove(folders: Sequence[Path]) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _best_of_grid(

@@ -12,6 +12,7 @@ import torch
 
 from robustness.definitions.catalog import Entry
 from robustness.training.adapters import virtual_tokens
+from robustness.training.examples.digests import digest_task
 from robustness.training.examples.encoding import encode_rows
 from robustness.training.examples.loading import load_rows
 from robustness.training.examples.rows import EncodedRows, TrainingRows
@@ -24,6 +25,7 @@ from robustness.training.trainer import Trial, try_step
 from robustness.versions import version_of
 from robustness.victims.files.bases import digest_weights
 from robustness.victims.files.quantised import LIBRARY
+from robustness.victims.loading import digest_files
 
 FULL_COST = 1.4
 """Time of a step that trains every weight, in steps of an adapter; measured on SmolLM2."""
@@ -44,7 +46,8 @@ class TrainingContext:
         self._rows: tuple[RowSource, TrainingRows] | None = None
         self._encoded: tuple[tuple[RowSource, Path, int], int, EncodedRows] | None = None
         """With the learnt vectors for which there is room."""
-        self._base_digests: dict[Path, str] = {}
+        self._base_digests: dict[Path, tuple[str, str]] = {}
+        """Of the weights, and of all files."""
         self._fingerprints: dict[TrainingJob, Fingerprint] = {}
         self._tried: dict[TrainingJob, TrainingSettings] = {}
         """Settings under which a first step fits the memory, by the job without its seed and folder."""
@@ -103,12 +106,13 @@ class TrainingContext:
         rows, (method, settings) = self.rows(job), self.under_protocol(job)
         base = job.base.folder
         if base not in self._base_digests:
-            self._base_digests[base] = digest_weights(base)
+            self._base_digests[base] = digest_weights(base), digest_files(base)
+        weights, files = self._base_digests[base]
         return Fingerprint(
             testset=rows.testset,
             task=rows.task.name,
             base=job.base.reference,
-            base_digest=self._base_digests[base],
+            base_digest=weights,
             method=method.name,
             method_digest=method.digest,
             seed=job.seed,
@@ -121,6 +125,9 @@ class TrainingContext:
             base_precision=method.definition.base_precision,
             packed_by=version_of(LIBRARY) if method.definition.on_four_bit else "",
             augmented_digest=rows.augmented_digest,
+            task_digest=digest_task(rows.task),
+            base_files_digest=files,
+            rows_digest=rows.rows_digest,
         )
 
     def take_first_step(self, job: TrainingJob, say: Callable[[str], None]) -> TrainingSettings:

@@ -52,23 +52,27 @@ def find_result(job: TrainingJob, context: TrainingContext) -> TrainingResult | 
 def train_job(
     job: TrainingJob, context: TrainingContext, tell: Tell, settings: TrainingSettings | None = None
 ) -> TrainingResult:
-    """Trains a job; turns an error into the reason of a failure.
+    """Trains a job unless another process has; turns an error into the reason of a failure.
 
     Args:
-        job: without a folder.
+        job: its folder is there if a lost worker, or another command, has finished it.
         context: of this process.
         tell: called with one line after each epoch, and with the share that is done.
         settings: as after the first step; None: the step is taken here.
     """
     try:
-        make_checkpoint(job, context, tell, settings)
-        return read_result(job)
+        if (found := find_result(job, context)) is None:
+            make_checkpoint(job, context, tell, settings)
+            return read_result(job)
+        tell(1.0)
+        return found
     except Exception as error:  # transformers, peft and torch raise errors of many classes
         reason = explain(error)
     # Only here, because the exception holds tensors.
     with suppress(RuntimeError):  # of a lost device, which every later job will report
         recover_memory()
-    return TrainingResult(job, None, reason)
+    # Two processes may train one checkpoint at once; the one that ends later cannot take the place of the other.
+    return find_result(job, context) or TrainingResult(job, None, reason)
 
 
 def read_result(job: TrainingJob) -> TrainingResult:

@@ -29,7 +29,16 @@ OTHER_BASE = "base_precision"
 """The setting of an adapter on a base of another precision than in its training."""
 EPOCH_FOLDER = re.compile(r"epoch-\d+")
 """The folder of a checkpoint after one epoch; the training record lies beside its parent."""
-TRAINING = ("method_digest", "train_digest", "rows_trained", "settings", "augmented_digest")
+TRAINING = (
+    "method_digest",
+    "train_digest",
+    "rows_trained",
+    "settings",
+    "augmented_digest",
+    "task_digest",
+    "base_files_digest",
+    "rows_digest",
+)
 """Keys of training.json without seed, chosen rate and epoch, which differ within a method."""
 
 PLACES = ("base_model_name_or_path", "tokenizer_name_or_path", "revision", "peft_version", "auto_mapping")

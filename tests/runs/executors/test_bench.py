@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from robustness.engine.named_attack import NamedAttack
-from robustness.errors import DataError, UsageError
+from robustness.errors import CheckpointError, DataError, UsageError
 from robustness.recipes.assets.resources import Resources
 from robustness.recipes.building import find_recipe, name_recipe
 from robustness.runs.cells import Cell
@@ -22,6 +22,8 @@ from robustness.runs.executors.spec import RunSpec, describe_run
 from robustness.runs.planning.plan import Unready
 from robustness.sensitivity.building import find_probe
 from robustness.testsets.example import Example
+from robustness.victims.files.bases import digest_weights
+from robustness.victims.files.checkpoint import Checkpoint
 from robustness.workers.packing import pack, unpack
 
 NAME = "textfooler"
@@ -104,3 +106,32 @@ def test_the_kit_says_which_attacks_lacked_nothing_and_where_to_look(tmp_path: P
     assert references.probes == {"margin": "margin"} and FoundDefinitions(references).probe("margin") == probes[0]
     assert references.resources == Resources((tmp_path,), device="cpu")
     assert attacks[0].objective == Objective()
+
+
+@pytest.mark.parametrize("part", ["full", "lora", "base"])
+def test_a_machine_with_other_weights_of_a_checkpoint_or_its_base_is_refused(tmp_path: Path, part: str) -> None:
+    """Both checkpoints are on one base, whose digest is compared once."""
+    checkpoints = {}
+    for name in ("base", "full", "lora"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_text(name)
+    for name in ("full", "lora"):
+        checkpoints[name] = Checkpoint(name, tmp_path / name, tmp_path / "base", name)
+    weights = {name: digest_weights(each.folder) for name, each in checkpoints.items()}
+    bases = {name: digest_weights(each.base) for name, each in checkpoints.items()}
+    prepared: Any = SimpleNamespace(checkpoints=checkpoints, tasks={}, weights_digests=weights, base_digests=bases)
+    mine = Resources(device="cpu")
+    settings = SimpleNamespace(
+        suite="smoke", probes=("margin",), seed=0, dtype="float32", compile=False, cache=None, resources=mine
+    )
+    plan: Any = SimpleNamespace(settings=settings, attacks=(), attack_references=(), probes=(find_probe("margin"),))
+    sent = describe_run(plan, prepared, device="cpu", check_weights=True)
+
+    same, other = sent.build(torch.get_num_threads()), sent.build(torch.get_num_threads())
+    for name in checkpoints:
+        same.check_weights(name)
+    (tmp_path / part / "model.safetensors").write_text("other")
+
+    with pytest.raises(CheckpointError, match=rf"{tmp_path / part} is missing here or has other weights than at the"):
+        for name in checkpoints:
+            other.check_weights(name)
