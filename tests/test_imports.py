@@ -114,12 +114,11 @@ MAY_IMPORT = {
         "runs",
         "studies",
         "study_call",
-        "dry_run",
+        "paths",
         "reports",
         "listing",
         "recipes",
     },
-    "dry_run": {"paths", "runs"},
     "machine": {"errors", "paths", "doctor", "recipes"},
     "cli": {
         "progress",

@@ -36,7 +36,7 @@ def foretell(plan: Any, like: Path | None, tflops: float | None) -> None:
     Raises:
         RobustnessError: what a run would be refused for too, such as rows that are missing.
     """
-    from robustness import dry_run
+    from robustness.terminal import dry_run
 
     print_plan(plan)
     draft = dry_run.draft(plan)

@@ -13,7 +13,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, BertConfig, BertModel, LlamaConfig
 
-from robustness import RunSettings, api, dry_run
+from robustness import RunSettings, api
 from robustness.cli import main
 from robustness.definitions.catalog import ATTACKS
 from robustness.definitions.tasks import find_task
@@ -24,6 +24,7 @@ from robustness.runs.cells import Cell
 from robustness.runs.planning import measured_costs as typical
 from robustness.runs.planning.cost import GATE_FORWARDS, REPLAYS, count_passes, guess
 from robustness.runs.planning.estimate import ENGINE_SECONDS, REFERENCE_RATE, CellCost, Estimate, Rate
+from robustness.terminal import dry_run
 from robustness.victims.files.checkpoint import read_checkpoint
 from robustness.victims.flops import Architecture, read_architecture
 from robustness.victims.heads.kinds import head_kind

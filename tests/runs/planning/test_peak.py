@@ -6,9 +6,10 @@ import pytest
 import torch
 from transformers import BertConfig, LlamaConfig
 
-from robustness import RunSettings, api, dry_run
+from robustness import RunSettings, api
 from robustness.runs.planning import peak
 from robustness.runs.planning.peak import COMPARED, Footprint, Texts, measure_footprint
+from robustness.terminal import dry_run
 from robustness.victims.heads.kinds import HeadKind
 
 LLAMA_7B = LlamaConfig(
