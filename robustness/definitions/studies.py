@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 from pydantic_core import PydanticKnownError
@@ -69,6 +69,8 @@ class StudyTraining(Definition, TrainingChoices):
 
     adversarial: str | None = None
     """Settings of FreeLB for methods with `+freelb`, such as `freelb:steps=2,radius=0.4`."""
+
+    COUNTED_WHERE_SET: ClassVar[frozenset[str]] = frozenset({"adversarial", "report_limit"})
 
     @field_validator("epochs", "steps", "dev_limit", "report_limit", "accumulation")
     @classmethod

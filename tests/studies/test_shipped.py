@@ -27,3 +27,12 @@ def test_a_changed_file_of_a_shipped_name_is_another_protocol(tmp_path: Path) ->
 
     assert digest_protocol(find_study(str(same))) == STANDARD_V1
     assert digest_protocol(find_study(str(other))) != STANDARD_V1
+
+
+def test_a_setting_that_came_later_counts_where_a_file_has_it(tmp_path: Path) -> None:
+    shipped = STUDIES.find("standard-v1").path.read_text(encoding="utf-8")
+    other = tmp_path / "standard-v1.toml"
+    other.write_text(shipped.replace("[training]", "[training]\nreport_limit = 7"), encoding="utf-8")
+
+    assert "[training]" in shipped
+    assert digest_protocol(find_study(str(other))) != STANDARD_V1
