@@ -198,7 +198,7 @@ def _always(words: str) -> Callable[[_Results], str]:
 def _lack_of_success(results: _Results) -> str:
     compared = [found for _, found in _compared(results.scores, _matching_of_success(results))]
     if not compared:
-        return "attacks, and three common training seeds of a method and full fine-tuning"
+        return "an attack under which a method and full fine-tuning have three common training seeds"
     if all(found.known is None for found in compared):
         return "known answers to the clean texts, which tell fragility from a gap in clean accuracy"
     return "examples that a method and full fine-tuning both answer rightly before the attack"

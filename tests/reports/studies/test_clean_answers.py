@@ -136,7 +136,7 @@ def test_a_difference_among_examples_without_clean_answers_alone_is_no_fragility
 def test_a_study_with_attacks_on_one_seed_lacks_attacks_and_seeds(told) -> None:
     report = told(Shape(methods=(FULL, Method("ia3", 3_000)), seeds=2))
 
-    assert _perturbation(report).lacking.startswith("attacks, and three common training seeds")
+    assert _perturbation(report).lacking.startswith("an attack under which a method and full fine-tuning have three")
 
 
 def test_answers_to_originals_with_implausible_labels_are_not_known(tmp_path: Path) -> None:
