@@ -8,10 +8,10 @@ BIN := $(VENV)/bin
 # Modules are compiled when they are first imported, for most never are.
 PIP := -m pip install --quiet --disable-pip-version-check --no-compile
 # What stands on transformers: everything else runs alike on both of its lines.
-ON_TRANSFORMERS := tests/victims tests/tuners tests/sensitivity \
+ON_TRANSFORMERS := tests/victims tests/tuners tests/sensitivity tests/engine/test_goldens.py \
   $(addprefix tests/recipes/, embedding language_models textattack test_no_code.py test_prompted.py test_questions.py) \
-  $(patsubst %,tests/training/test_%.py, adaptation adversarial answering architectures completions quantised targets \
-    trained_methods trainer training)
+  $(patsubst %,tests/training/test_%.py, adaptation adversarial answering architectures completions first_step forms \
+    quantised targets trained_methods trainer training)
 SMOKE_VENV = .venv-smoke-$(notdir $(PYTHON))
 SMOKE_RUN = $(SMOKE_VENV)/run
 

@@ -126,7 +126,7 @@ def interrupt_at(outcomes: int) -> Any:
     return stop
 
 
-@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.soak), 2])
+@pytest.mark.parametrize("workers", [1, 2])
 def test_processes_that_die_in_a_cell_and_in_a_probe_give_the_tables_of_this_process_row_for_row(
     tiny: Any,
     deadly: Path,
