@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,16 +26,21 @@ Call: TypeAlias = Callable[..., Done]
 
 
 def caller(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """Returns what runs the command line and catches its output and exit code."""
+    """Returns what runs the command line and catches its output and exit code.
+
+    Once Ctrl-C has happened, the command line leaves it to end the process; the tests' own process goes on.
+    """
 
     def run(*arguments: str) -> Done:
         monkeypatch.setattr(sys, "argv", ["robustness", *arguments])
         capsys.readouterr()
-        code = 0
+        code, before = 0, signal.getsignal(signal.SIGINT)
         try:
             main()
         except SystemExit as stop:
             code = int(stop.code or 0)
+        finally:
+            signal.signal(signal.SIGINT, before)
         return Done(code, *capsys.readouterr())
 
     return run

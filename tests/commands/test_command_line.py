@@ -10,7 +10,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from io import StringIO
 from pathlib import Path
@@ -41,14 +40,6 @@ class Interrupts:
         signal.raise_signal(signal.SIGINT)
         return example
 """
-
-
-@pytest.fixture(autouse=True)
-def _own_signals() -> Iterator[None]:
-    """The command line changes what Ctrl-C does once it has happened."""
-    before = signal.getsignal(signal.SIGINT)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 def arguments(tiny: Any, out: Path, *more: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,10 @@ from transformers import (
     RobertaForMaskedLM,
     RobertaTokenizerFast,
 )
+
+# Its downloads print to what was standard error when it was imported: within a test, that is closed afterwards.
+with suppress(ImportError):
+    import nltk  # noqa: F401
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 NAMES = ["film", "plot", "song", "scene", "story", "actor"]

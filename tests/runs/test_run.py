@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -328,6 +329,19 @@ def test_a_damaged_store_is_a_clear_error(tiny: Any, finished: Any, tmp_path: Pa
     (tmp_path / "run.sqlite").write_bytes(b"not a database" * 100)
 
     with pytest.raises(RunError, match="not a readable store"):
+        api.report(tmp_path)
+
+
+@pytest.mark.parametrize("left", ["nothing", "an empty file", "a file without tables"])
+def test_a_run_killed_before_its_first_outcome_is_said_to_have_none(finished: Any, tmp_path: Path, left: str) -> None:
+    (tmp_path / "run.json").write_bytes((finished.folder / "run.json").read_bytes())
+    if left != "nothing":
+        (tmp_path / "run.sqlite").touch()
+    if left == "a file without tables":
+        with closing(sqlite3.connect(tmp_path / "run.sqlite")) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+
+    with pytest.raises(RunError, match="the run has no outcome yet; if it was interrupted, the same command continues it"):
         api.report(tmp_path)
 
 

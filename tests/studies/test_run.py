@@ -15,6 +15,8 @@ from robustness.errors import RunError
 from robustness.options import StudySettings
 from robustness.progress import Progress
 from robustness.runs.storage.record import read_record
+from robustness.runs.storage.store import read_outcomes
+from robustness.studies.carrying import carry_outcomes
 from robustness.studies.digests import FileDigests
 from robustness.studies.graph import Kind, build_graph
 from robustness.studies.journal import Journal, State
@@ -32,6 +34,16 @@ def _placeless(desk: Desk, *given: Desk) -> dict[str, str]:
     for each in (desk, *given):
         found = {name: content.replace(str(each.file.parent), "") for name, content in found.items()}
     return found
+
+
+def test_a_run_that_died_before_its_first_outcome_hands_none_on(finished: Desk, tmp_path: Path) -> None:
+    for name in ("begun", "died", "next"):
+        shutil.copytree(finished.out / "runs" / "tiny-best-letters", tmp_path / name)
+    for name in ("died", "next"):
+        (tmp_path / name / "run.sqlite").write_bytes(b"")
+
+    assert carry_outcomes(tmp_path / "died", tmp_path / "next") == 0
+    assert carry_outcomes(tmp_path / "begun", tmp_path / "next") == len(read_outcomes(tmp_path / "begun")) > 0
 
 
 def test_a_study_trains_gates_runs_and_reports_all_of_its_design(finished_once: Desk) -> None:

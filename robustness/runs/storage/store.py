@@ -17,6 +17,7 @@ from robustness.engine.outcome import Outcome
 from robustness.errors import RunError
 from robustness.runs.cells import Cell
 from robustness.runs.storage.disk import STORE, explain_lock
+from robustness.runs.storage.record import FILE_NAME as RECORD
 from robustness.runs.storage.releases import explain_other_release, find_other_release
 from robustness.stats.plausibility import OriginalsTally
 from robustness.tasks.grading import Grade
@@ -37,6 +38,8 @@ _IN_CELL = "checkpoint=? AND testset=? AND attack=?"
 _REPLAY_COLUMNS = ("source", "testset", "attack", "target", "example_id", "correct", "response")
 _REPLAY_KEY = _REPLAY_COLUMNS[:-2]
 
+NOT_BEGUN = "the run has no outcome yet; if it was interrupted, the same command continues it"
+"""What a folder is told whose run ended between its gate and its first outcome."""
 CHUNK = 50_000
 """Rows held as Python objects at a time."""
 
@@ -49,9 +52,14 @@ class Store:
         self._connection = sqlite3.connect(folder / FILE_NAME, isolation_level=None, timeout=LOCK_SECONDS)
         if self._connection.execute("SELECT COUNT(*) FROM sqlite_schema WHERE name='outcomes'").fetchone()[0]:
             _refuse_other_schema(self._connection, folder)
-        self._connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")  # before any content can be misread
         use_write_ahead_log(self._connection)
         self._connection.execute("PRAGMA synchronous=FULL")
+        self._create()
+
+    def _create(self) -> None:
+        """Creates what is missing, tables and version at once: a process that dies here leaves neither or both."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        self._connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         self._connection.execute(
             f"CREATE TABLE IF NOT EXISTS outcomes ({', '.join(_COLUMNS)}, "
             f"PRIMARY KEY ({', '.join(_CELL_COLUMNS)}, example_id)) WITHOUT ROWID"
@@ -63,6 +71,7 @@ class Store:
         self._connection.execute(
             "CREATE TABLE IF NOT EXISTS truncated (checkpoint, text, PRIMARY KEY (checkpoint, text))"
         )
+        self._connection.execute("COMMIT")
 
     def finished(self, cell: Cell) -> set[str]:
         """Returns the ids of the examples whose outcome is stored; an errored one is not finished."""
@@ -222,11 +231,15 @@ def read_rows(folder: Path, table: Literal["outcomes", "replays"]) -> pd.DataFra
 def open_store(folder: Path) -> Iterator[sqlite3.Connection]:
     """Opens the store of a run for reading; raises as `read_rows`."""
     path = folder / FILE_NAME
-    if not path.is_file():
+    if not path.is_file() and not (folder / RECORD).is_file():
         raise RunError(f"{folder}: no {FILE_NAME}; expected a folder that `robustness run` wrote")
+    if not path.is_file():
+        raise RunError(f"{folder}: {NOT_BEGUN}")
     uri = f"{path.resolve().as_uri()}?mode=ro{'' if _is_open(path) else '&immutable=1'}"
     try:
         with closing(sqlite3.connect(uri, uri=True, timeout=READ_SECONDS)) as connection:
+            if not connection.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()[0]:
+                raise RunError(f"{folder}: {NOT_BEGUN}")
             _refuse_other_schema(connection, folder)
             yield connection
     except (sqlite3.DatabaseError, pd.errors.DatabaseError) as error:
