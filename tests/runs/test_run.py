@@ -341,7 +341,7 @@ def test_a_run_killed_before_its_first_outcome_is_said_to_have_none(finished: An
         with closing(sqlite3.connect(tmp_path / "run.sqlite")) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
 
-    with pytest.raises(RunError, match="the run has no outcome yet; if it was interrupted, the same command continues it"):
+    with pytest.raises(RunError, match="no outcome yet; if it was interrupted, the same command continues it"):
         api.report(tmp_path)
 
 
