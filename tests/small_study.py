@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from learnable_rows import BAD, GOOD, VOCABULARY, write_splits
 
 WIDTH, LETTERS = 32, 26
+OPINIONS = {**dict.fromkeys(GOOD, 1.0), **dict.fromkeys(BAD, -1.0)}
 STUDY = """
 base = "base"
 tasks = ["tiny.toml"]
@@ -42,13 +44,19 @@ def write_study(
     return file
 
 
-def write_base(folder: Path) -> None:
-    """Saves a BERT of one layer that averages its words: good and bad ones are opposite vectors, letters any."""
+def write_base(folder: Path, opinions: Mapping[str, float] = OPINIONS, *, length: int = 32) -> None:
+    """Saves a BERT of one layer that averages its words: good and bad ones are opposite vectors, letters any.
+
+    Args:
+        folder: where it is saved.
+        opinions: words with opinions from -1 to 1.
+        length: most tokens of a text.
+    """
     import torch
     from transformers import BertConfig, BertModel, BertTokenizerFast
 
     folder.mkdir(parents=True)
-    words = list(VOCABULARY)
+    words = list(dict.fromkeys([*VOCABULARY, *(word for word in opinions if len(word) > 1)]))
     words += list("abcdefghijklmnopqrstuvwxyz")
     (folder / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
     config = BertConfig(
@@ -57,7 +65,7 @@ def write_base(folder: Path) -> None:
         num_hidden_layers=1,
         num_attention_heads=2,
         intermediate_size=WIDTH,
-        max_position_embeddings=32,
+        max_position_embeddings=length,
         initializer_range=1e-3,  # of the head, so that few steps decide its answers
         layer_norm_eps=0.1,  # keeps the zero vectors of other words small while they are trained
     )
@@ -70,15 +78,15 @@ def write_base(folder: Path) -> None:
         embedded[-LETTERS:] = torch.randn(LETTERS, WIDTH)
         model.embeddings.position_embeddings.weight.zero_()
         model.embeddings.token_type_embeddings.weight.zero_()
-        for known, sign in ((GOOD, 1.0), (BAD, -1.0)):
-            for word in known:
-                embedded[words.index(word)] = sign * side
+        for word, opinion in opinions.items():
+            if len(word) > 1:
+                embedded[words.index(word)] = opinion * side
         attention = model.encoder.layer[0].attention
         attention.self.value.weight.copy_(torch.eye(WIDTH))
         attention.output.dense.weight.copy_(3 * torch.eye(WIDTH))
         model.pooler.dense.weight.copy_(torch.eye(WIDTH))
     model.save_pretrained(folder)
-    BertTokenizerFast.from_pretrained(folder, model_max_length=32).save_pretrained(folder)
+    BertTokenizerFast.from_pretrained(folder, model_max_length=length).save_pretrained(folder)
 
 
 def write_rows(folder: Path) -> None:
