@@ -11,6 +11,7 @@ from robustness.errors import CheckpointError, UsageError
 from robustness.victims.files.checkpoint import quantisation_of
 from robustness.victims.files.quantised import find_fault, packing_options, settle_layers
 from robustness.victims.files.tensors import TensorFolder
+from robustness.victims.precision import faster_dtype
 
 
 def refuse_unready(methods: str, device: torch.device) -> None:
@@ -52,10 +53,9 @@ def base_options(folder: Path, kind: Any, labels: dict[str, Any]) -> dict[str, A
 def compute_dtype(device: torch.device) -> torch.dtype:
     """Returns the type of products with 4-bit weights: bfloat16 on a GPU that has it (as in the paper), else float32.
 
-    It is not timed, because two processes might measure otherwise and train other weights.
+    A processor is not timed, because two processes might measure otherwise and train other weights.
     """
-    has_bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.bfloat16 if has_bfloat16 else torch.float32
+    return faster_dtype(device) if device.type == "cuda" else torch.float32
 
 
 def settle_base(model: Any, device: torch.device) -> None:

@@ -19,11 +19,15 @@ GAIN = 1.1
 
 @cache
 def faster_dtype(device: torch.device) -> torch.dtype:
-    """Returns bfloat16 if a small matrix product is faster in it than in float32, else float32.
+    """Returns bfloat16 if matrix products are faster in it than in float32, else float32.
 
-    A device's announced features do not decide. Some have the instructions but are slower with them; without them
-    bfloat16 takes a hundred times as long. Results differ by rounding, so judgements stay in float32.
+    A GPU is taken at its word: it is not timed, for a small product takes it as long in any type. A processor's
+    announced features do not decide. Some have the instructions but are slower with them; without them bfloat16 takes
+    a hundred times as long. Results differ by rounding, so judgements stay in float32.
     """
+    if device.type == "cuda":
+        is_faster = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if is_faster else torch.float32
     if device.type == "cpu":
         try:
             refuse_missing_cpu_features()
@@ -41,7 +45,7 @@ def _seconds(device: torch.device, dtype: torch.dtype) -> float:
     with torch.inference_mode():
         for turn in range(TRIES + 1):
             start = time.perf_counter()
-            float(torch.nn.functional.linear(rows, weight)[0, 0])  # waits for a GPU
+            float(torch.nn.functional.linear(rows, weight)[0, 0])  # waits for a device that is no processor
             if turn:
                 best = min(best, time.perf_counter() - start)
     return best

@@ -44,6 +44,17 @@ def test_where_bfloat16_would_end_the_process_it_is_not_tried(monkeypatch: pytes
     assert faster_dtype(CPU) is torch.float32
 
 
+@pytest.mark.parametrize(("has_it", "expected"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_a_gpu_is_taken_at_its_word(has_it: bool, expected: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small product takes a GPU as long in any type, so the clock would decide by its noise."""
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation: has_it and not including_emulation
+    )
+    monkeypatch.setattr(precision, "_seconds", lambda device, dtype: pytest.fail("timed"))
+
+    assert faster_dtype(torch.device("cuda")) is expected
+
+
 def test_trying_draws_nothing() -> None:
     """A training whose process tries later than another's has the same weights."""
     before = torch.random.get_rng_state()
