@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import json
 import os
@@ -41,6 +42,12 @@ GOOD = ("fine", "lovely", "superb", "warm", "bright", "clever", "tender", "charm
 BAD = ("dull", "awful", "clumsy", "cold", "bleak", "stupid", "noisy", "tedious")
 FILLERS = ("film", "plot", "song", "scene", "meal", "story", "actor", "music")
 LABELS = {0: "negative", 1: "positive"}
+
+
+def pytest_collection_finish() -> None:
+    """Keeps garbage collection from what stays: half a second each time, a third of the suite."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
