@@ -63,8 +63,9 @@ class Subject:
 
     @property
     def full_partner(self) -> Checkpoint | None:
-        """The full checkpoint paired with a PEFT checkpoint."""
-        return next((partner for partner in self.partners if not partner.is_adapter), None)
+        """The full checkpoint paired with a PEFT checkpoint; never the base, which may be an arm of other pairs."""
+        whole = (partner for partner in self.partners if not partner.is_adapter)
+        return next((partner for partner in whole if partner.folder.resolve() != partner.base.resolve()), None)
 
     @property
     def any_victim(self) -> Head:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from pydantic import PositiveInt
 from scipy.linalg import eigh_tridiagonal
+from scipy.special import stdtrit
 
 from robustness.sensitivity.attention import twice_differentiable
 from robustness.sensitivity.batching import FittingBatches, refusals_as_unsupported, require_float32
@@ -99,10 +100,16 @@ class Curvature:
             yield Reading(not_converged(measured, reason) if share > MAX_RESIDUAL else measured)
             yield Reading(measure(residual, share, Kind.EXACT, **labels))
         draws = np.array(fitting.run(partial(hutchinson, hessian, self.draws)))
-        error = 1.96 * float(draws.std(ddof=1)) / math.sqrt(len(draws)) if len(draws) > 1 else math.nan
-        mean = float(draws.mean())
-        ends = (mean - error, mean + error) if math.isfinite(error) else (None, None)
+        mean, ends = float(draws.mean()), interval_of_mean(draws)
         yield Reading(measure(TRACE, mean, Kind.ESTIMATE, **labels), low=ends[0], high=ends[1])
+
+
+def interval_of_mean(draws: np.ndarray) -> tuple[float, float] | tuple[None, None]:
+    """Returns Student's 95 % interval of the mean of few independent draws, shape (n,); none for a single one."""
+    if len(draws) < 2:
+        return None, None
+    error = float(stdtrit(len(draws) - 1, 0.975) * draws.std(ddof=1) / math.sqrt(len(draws)))
+    return float(draws.mean()) - error, float(draws.mean()) + error
 
 
 def hessian_product(weights: WeightSpace, batches: Sequence[EmbeddedBatch]) -> Product:

@@ -215,7 +215,8 @@ def find_tangents(subject: Subject, parameters: Mapping[str, torch.Tensor]) -> l
     Raises:
         Unsupported: there is none; the message has every adapter's reason.
     """
-    adapters = [subject.checkpoint] if subject.checkpoint.is_adapter else list(subject.partners)
+    arms = [subject.checkpoint] if subject.checkpoint.is_adapter else subject.partners
+    adapters = [arm for arm in arms if arm.is_adapter]
     storages = weight_storages(subject.any_victim.model)
     tangents, reasons = [], []
     for adapter in adapters:
@@ -226,7 +227,7 @@ def find_tangents(subject: Subject, parameters: Mapping[str, torch.Tensor]) -> l
             reasons.append(str(error))
     if not tangents:
         raise Unsupported(
-            "; ".join(dict.fromkeys(reasons)) or "a full checkpoint without a partner reaches everything"
+            "; ".join(dict.fromkeys(reasons)) or "a full checkpoint without an adapter as partner reaches everything"
         )
     return tangents
 

@@ -17,9 +17,12 @@ from robustness.sensitivity.parameter.curvature import (
     extreme_eigenvalues,
     hessian_product,
     hutchinson,
+    interval_of_mean,
 )
+from robustness.sensitivity.parameter.reachability import find_tangents
 from robustness.sensitivity.parameter.weights import WeightSpace, block_parameters
 from robustness.sensitivity.probe import Unsupported
+from robustness.victims.files.checkpoint import read_checkpoint
 from robustness.victims.heads.embedded_batch import EmbeddedBatch, frozen
 
 
@@ -146,6 +149,28 @@ def test_a_model_that_answers_otherwise_under_the_other_kernel_is_unsupported(
         ),
     ):
         pass
+
+
+def test_few_draws_have_students_interval() -> None:
+    quantile = 4.302652729911275  # of Student's t, .975, 2 degrees of freedom
+
+    low, high = interval_of_mean(np.array([1.0, 2.0, 3.0]))
+
+    assert (low, high) == pytest.approx((2 - quantile / 3**0.5, 2 + quantile / 3**0.5), rel=1e-8)
+    assert interval_of_mean(np.array([1.0])) == (None, None)
+
+
+def test_a_full_partner_has_no_tangent_and_the_base_is_no_full_partner(tiny: Any, subject_of: Any) -> None:
+    arms = {each: read_checkpoint(each.name, str(each), str(tiny.base)) for each in (tiny.base, tiny.full, tiny.peft)}
+    subject = replace(subject_of(tiny.full), partners=[arms[tiny.base], arms[tiny.full], arms[tiny.peft]])
+    parameters = block_parameters(subject.victim.model)
+
+    found = find_tangents(subject, parameters)
+
+    assert [scope for scope, _ in found] == [f"tangent of {tiny.peft.name}"]
+    assert subject.full_partner is arms[tiny.full]
+    with pytest.raises(Unsupported, match="without an adapter as partner"):
+        find_tangents(replace(subject, partners=[arms[tiny.base]]), parameters)
 
 
 def test_the_probe_labels_its_bounds_in_both_spaces(tiny: Any, subject_of: Any) -> None:
