@@ -18,6 +18,7 @@ from robustness.reports.summaries.probes import render_probes
 from robustness.reports.tables.columns import Table
 from robustness.reports.tables.csvfiles import read_table
 from robustness.reports.tables.probes.sensitivity import build_sensitivity
+from robustness.reports.tables.probes.sensitivity import build_sensitivity
 from robustness.reports.tables.probes.sensitivity_pairs import build_sensitivity_pairs, name_families
 from robustness.runs.storage.record import read_record
 from robustness.stats import holm, mcnemar_exact
@@ -200,6 +201,16 @@ def test_outcomes_are_compared_by_mcnemar(measured: Any) -> None:
     assert row["test"] == "mcnemar-exact" and row["p_value"] == pytest.approx(2 / 2**9)
     assert row["p_value"] == mcnemar_exact(values["full"], values["lora"]).p_value
     assert row["difference"] == pytest.approx(0.9) and row["direction"] == "candidate-more-sensitive"
+
+
+def test_radii_of_zero_are_no_outcomes(measured: Any) -> None:
+    """Whose interval would reach from 0 to a rate of .28, in token norms."""
+    rows = measured.rows({"full": [0.0] * 10, "lora": [0.0] * 10}, aggregate="mean", kind="exact", unit="token-norms")
+
+    pair, arm = only(build_sensitivity_pairs(rows, measured.record)), build_sensitivity(rows, measured.record).iloc[0]
+
+    assert (pair["test"], pair["low"], pair["high"]) == ("wilcoxon-signed-rank", 0, 0)
+    assert (arm["value"], arm["low"], arm["high"]) == (0, 0, 0)
 
 
 def test_few_examples_and_numbers_of_the_whole_have_no_direction(measured: Any) -> None:

@@ -34,6 +34,8 @@ LABELS = [
 PLACE = ["layer", "module"]
 CHECK = "check-"
 """How the names of the checks begin; one that fails is a reason of the number it checks."""
+PURE = ("1", "share")
+"""Units of what is 1 for a right example and 0 for a wrong one."""
 READABLE = ("ok", "vacuous", "not-converged")
 SEVERITY = ("ok", "vacuous", "not-converged", "unsupported", "errored")
 
@@ -126,16 +128,16 @@ def _aggregate(values: NDArray[np.float64], group: pd.DataFrame) -> float | None
 def _interval(values: NDArray[np.float64], group: pd.DataFrame, seed: int) -> Iterator[float]:
     if group["aggregate"].iloc[0] == "median":
         interval = median_interval(values)
-    elif are_outcomes(values):
+    elif are_outcomes(values, group["unit"].iloc[0]):
         interval = wilson_interval(int(values.sum()), len(values))
     else:
         interval = bootstrap_mean_interval(values, rng=np.random.default_rng(seed))
     yield from (interval.low, interval.high)
 
 
-def are_outcomes(values: NDArray[np.float64]) -> bool:
-    """Whether the numbers say right or wrong."""
-    return bool(np.isin(values, (0.0, 1.0)).all())
+def are_outcomes(values: NDArray[np.float64], unit: str) -> bool:
+    """Whether the numbers say right or wrong; a radius that is 0 for every example says neither."""
+    return unit in PURE and bool(np.isin(values, (0.0, 1.0)).all())
 
 
 def _worst(group: pd.DataFrame) -> str:

@@ -147,7 +147,7 @@ def _compare(part: pd.DataFrame, labels: dict[str, Any], seed: int) -> Compariso
     rng = np.random.default_rng(seed)
     if is_ratio:
         interval, test, p_value = median_interval(units), "wilcoxon-signed-rank", signed_rank_p(units)
-    elif are_outcomes(a) and are_outcomes(b):
+    elif are_outcomes(np.concatenate([a, b]), labels["unit"]):
         interval = mean_difference(worse, index if repeated else None).interval()
         mcnemar = mcnemar_exact(a, b)
         test = "permutation-of-groups" if repeated else mcnemar.name
