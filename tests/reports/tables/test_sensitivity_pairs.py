@@ -18,7 +18,6 @@ from robustness.reports.summaries.probes import render_probes
 from robustness.reports.tables.columns import Table
 from robustness.reports.tables.csvfiles import read_table
 from robustness.reports.tables.probes.sensitivity import build_sensitivity
-from robustness.reports.tables.probes.sensitivity import build_sensitivity
 from robustness.reports.tables.probes.sensitivity_pairs import build_sensitivity_pairs, name_families
 from robustness.runs.storage.record import read_record
 from robustness.stats import holm, mcnemar_exact
