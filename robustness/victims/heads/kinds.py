@@ -183,7 +183,9 @@ def head_remedy(model: Any, missing: Sequence[str]) -> str:
 
 def refuse_other_head(checkpoint: Checkpoint, task: Task, kind: HeadKind) -> None:
     """Raises CheckpointError if an adapter answers by a head and its full partner by words, or the reverse."""
-    if not task.verbalisers or checkpoint.partner is None or not (checkpoint.partner / "config.json").is_file():
+    if not checkpoint.is_adapter or not task.verbalisers or checkpoint.partner is None:
+        return
+    if not (checkpoint.partner / "config.json").is_file():
         return
     partner = _architecture(read_json(checkpoint.partner / "config.json"))
     prompted = kind is HeadKind.VERBALISERS

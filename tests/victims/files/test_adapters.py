@@ -252,6 +252,17 @@ def test_an_adapter_with_a_head_beside_a_prompted_partner_is_refused(small: Smal
     assert "is a LlamaForCausalLM, which is asked by prompts, but it answers by a head for labels" in message
 
 
+def test_a_full_checkpoint_is_not_judged_by_the_config_beside_its_adapter(small: Small) -> None:
+    """Training copies the base's, which names the language model."""
+    adapter, full = small.adapt("lora"), small.full("full")
+    language_model(small).config.save_pretrained(adapter)
+    edit(adapter / "config.json", architectures=["LlamaForCausalLM"])
+
+    expected = answers_of(AutoModelForSequenceClassification.from_pretrained(full), small.tokenizer)
+
+    np.testing.assert_allclose(answers(full, small.base, adapter), expected, atol=1e-5)
+
+
 def test_the_head_of_the_base_answers_for_an_adapter_that_saved_none(small: Small) -> None:
     base = headed(small)
     folder = small.adapt("lora", AutoModelForSequenceClassification.from_pretrained(base), task_type=None)
