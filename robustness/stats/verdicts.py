@@ -60,7 +60,7 @@ class Reason(StrEnum):
 class Evidence:
     """The evidence for a verdict on one comparison; intervals are of differences, above 0 if the candidate loses.
 
-    `clean` and `success` are from the examples whose clean answers are known: accuracy before the attack, and the
+    `clean` and `success` are from the examples with known clean answers. They are accuracy before the attack, and the
     success rate on examples that both arms have right. None: not known.
     """
 
