@@ -60,8 +60,8 @@ class Reason(StrEnum):
 class Evidence:
     """The evidence for a verdict on one comparison; intervals are of differences, above 0 if the candidate loses.
 
-    `clean` and `success` are from the same examples: accuracy before the attack, and the success rate on examples
-    that both arms have right. None: not known.
+    `clean` and `success` are from the examples with known clean answers. They are accuracy before the attack, and the
+    success rate on examples that both arms have right. None: not known.
     """
 
     reference_value: float
@@ -71,6 +71,8 @@ class Evidence:
     """Adjusted over the family, if there is one."""
     clean: Interval | None = None
     success: Interval | None = None
+    known: Interval | None = None
+    """Of the compared rates themselves on the examples that `clean` is from; None: on all."""
     is_clean: bool = False
     """Whether the comparison itself is of clean examples."""
 
@@ -84,6 +86,7 @@ class Evidence:
             interval=_flip(self.interval),
             clean=None if self.clean is None else _flip(self.clean),
             success=None if self.success is None else _flip(self.success),
+            known=None if self.known is None else _flip(self.known),
         )
 
 
@@ -108,7 +111,8 @@ def judge(evidence: Evidence, *, margin: float = 0.02, alpha: float = 0.05) -> J
        under attack. The success rate on examples that both arms have right can overrule "more fragile". It does so
        if its interval lies on the other side or inside the margin. If the arms differ on the clean examples in the
        same direction, the success rate's interval must lie on that side too. Otherwise the difference is one of clean
-       accuracy (less accurate).
+       accuracy (less accurate). So it may be where the examples with known clean answers do not show the difference
+       by themselves: it may lie in the others.
     4. Inconclusive otherwise.
 
     Swapping the arms swaps the two fragile verdicts and changes nothing else.
@@ -150,7 +154,8 @@ def _explain(evidence: Evidence, fragile: Verdict, margin: float) -> Judgement:
     if evidence.is_clean:
         return Judgement(Verdict.LESS_ACCURATE)
     clean, success = evidence.clean, evidence.success
-    if clean is None or math.isnan(clean.low):
+    known = evidence.interval if evidence.known is None else evidence.known
+    if clean is None or math.isnan(clean.low) or not known.low > 0:
         return Judgement(Verdict.LESS_ACCURATE, Reason.CLEAN_UNKNOWN)
     is_gap = clean.low > 0
     if success is None or math.isnan(success.low):  # no example that both arms have right

@@ -147,6 +147,7 @@ evidences = st.builds(
     p_value=st.sampled_from([0.0, 0.001, 0.05, 0.06, 1.0, math.nan]),
     clean=st.none() | intervals,
     success=st.none() | intervals,
+    known=st.none() | intervals,
     is_clean=st.booleans(),
 )
 

@@ -97,9 +97,11 @@ class Comparison:
     """Of McNemar's mid-p test, where that is an alternative."""
     aggregation: str = "mean"
     clean: Estimate | None = None
-    """Of the clean answers to the same examples."""
+    """Of the clean answers to the same examples, where they are known."""
     success: Estimate | None = None
     """Of the success rate on the examples that both arms have right."""
+    known: Estimate | None = None
+    """Of the compared rates on the examples whose clean answers are known; None: of all, or of none."""
     drop: Estimate | None = None
     rarer_share: float | None = None
     """Of examples that just one arm has right, on the side that has fewer; None: not of right and wrong."""
@@ -121,6 +123,7 @@ class Comparison:
             p_value,
             clean=None if self.clean is None else self.clean.interval(),
             success=None if self.success is None else self.success.interval(),
+            known=None if self.known is None else self.known.interval(),
             is_clean=self.is_clean,
         )
 
@@ -145,7 +148,7 @@ def compare_rates(
     weights = outcomes.weights
     estimate = mean_difference(differences, groups, weights)
     test, p_value, p_mid = _test(outcomes, differences, groups, estimate, seed)
-    clean, success, drop = _clean_estimates(outcomes, differences, groups)
+    clean, success, known, drop = _clean_estimates(outcomes, differences, groups)
     return Comparison(
         labels=labels,
         metric=metric,
@@ -160,6 +163,7 @@ def compare_rates(
         p_mid=p_mid,
         clean=estimate if is_clean else clean,
         success=success,
+        known=known,
         drop=drop,
         rarer_share=rarer_share(differences, weights),
         is_clean=is_clean,
@@ -185,11 +189,11 @@ def _test(
 
 def _clean_estimates(
     outcomes: PairedOutcomes, differences: Column, groups: NDArray[Any] | None
-) -> tuple[Estimate | None, Estimate | None, Estimate | None]:
-    """Of clean answers, of the success rate where both are right, and of the drop from clean to robust."""
+) -> tuple[Estimate | None, Estimate | None, Estimate | None, Estimate | None]:
+    """Of clean answers, the success rate where both are right, rates where clean is known, and the drop."""
     known = outcomes.clean_known
     if not known.any():
-        return None, None, None
+        return None, None, None, None
 
     def estimate(values: Column, mask: Mask, limit: float = 1.0) -> Estimate:
         weights = None if outcomes.weights is None else outcomes.weights[mask]
@@ -198,7 +202,8 @@ def _clean_estimates(
     clean = outcomes.reference_clean.astype(np.float64) - outcomes.candidate_clean
     both = known & outcomes.reference_clean & outcomes.candidate_clean
     success = estimate(differences, both) if both.any() else NO_ESTIMATE
-    return estimate(clean, known), success, estimate(differences - clean, known, DROP_LIMIT)
+    partial = None if known.all() else estimate(differences, known)
+    return estimate(clean, known), success, partial, estimate(differences - clean, known, DROP_LIMIT)
 
 
 def compare_success(outcomes: PairedOutcomes, labels: Mapping[str, object], seed: int) -> Comparison | None:

@@ -123,7 +123,8 @@ def _strictest_levels(
     if family is Family.CONTROL:
         return [statistics.alpha] * n
     levels = [statistics.alpha / n] * n
-    for branch in branches if family is Family.PLANNED else ():
+    is_gatekept = family is Family.PLANNED and Correction(statistics.correction) is Correction.HOLM
+    for branch in branches if is_gatekept else ():
         share = statistics.alpha / len(branches)
         half = 0.5 if branch.is_open and branch.members else 1.0
         if branch.gate is not None:

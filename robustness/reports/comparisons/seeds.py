@@ -323,7 +323,7 @@ def _compare(scores: SeededScores, labels: Labels, *, family: Family) -> Compari
     table = scores.by_seed(scores.reference - scores.candidate)
     estimate = difference_over_seeds(table, groups)
     parts = separate_seeds(table, groups)
-    clean, success, drop = _clean_estimates(scores, table, groups)
+    clean, success, known, drop = _clean_estimates(scores, table, groups)
     return Comparison(
         labels=labels,
         metric="",
@@ -337,6 +337,7 @@ def _compare(scores: SeededScores, labels: Labels, *, family: Family) -> Compari
         p_value=estimate.p_value,
         clean=clean,
         success=success,
+        known=known,
         drop=drop,
         rarer_share=rarer_share(table) if np.isin(table, (-1, 0, 1)).all() else None,
         extra={
@@ -353,11 +354,11 @@ def _compare(scores: SeededScores, labels: Labels, *, family: Family) -> Compari
 
 def _clean_estimates(
     scores: SeededScores, table: Column, groups: NDArray[Any] | None
-) -> tuple[Estimate | None, Estimate | None, Estimate | None]:
-    """Of clean answers, of the success rate where both are right, and of the drop, over seeds."""
+) -> tuple[Estimate | None, Estimate | None, Estimate | None, Estimate | None]:
+    """Of clean answers, the success rate where both are right, rates where clean is known, and the drop."""
     known = scores.clean_known
     if not known.any():
-        return None, None, None
+        return None, None, None, None
     part = scores.where(known)
     names = None if groups is None else groups[known]
     gap = part.by_seed(part.reference_clean - part.candidate_clean)
@@ -366,4 +367,5 @@ def _clean_estimates(
     if both.any(axis=1).all():
         success = difference_over_seeds(part.by_seed(linearise(part.reference - part.candidate, both)), names)
     drop = difference_over_seeds(table[:, known] - gap, names, limit=DROP_LIMIT)
-    return difference_over_seeds(gap, names), success, drop
+    partial = None if known.all() else difference_over_seeds(table[:, known], names)
+    return difference_over_seeds(gap, names), success, partial, drop

@@ -14,7 +14,7 @@ from robustness.reports.comparisons.comparison import DROP_LIMIT, has_repeats
 from robustness.reports.comparisons.seeds import linearise
 from robustness.reports.studies.folder import StudyCheckpoint
 from robustness.reports.studies.scores import Column, Scores
-from robustness.stats import Estimate, Interval, difference_over_seeds, mean_difference
+from robustness.stats import Estimate, difference_over_seeds, mean_difference
 from robustness.stats.estimates import NO_ESTIMATE
 from robustness.stats.verdicts import Evidence
 
@@ -35,16 +35,15 @@ class MethodDifference:
 
     def evidence(self, p_value: float, *, is_clean: bool) -> Evidence:
         """What a verdict rests on, given the p-value that counts."""
-        interval = self.estimate.interval()
-        is_shown = self.known is not None and self.known.shows(interval)
-        known = self.known if is_shown else None
+        known = self.known
         return Evidence(
             self.full_value,
             self.value,
-            interval,
+            self.estimate.interval(),
             p_value,
             clean=None if known is None else known.clean.interval(),
             success=None if known is None else known.success.interval(),
+            known=None if known is None else known.robust.interval(),
             is_clean=is_clean,
         )
 
@@ -62,14 +61,6 @@ class KnownClean:
     """Of the success rate on the examples that both arms of a pair have right."""
     drop: Estimate
     """Of what is lost from clean to robust: above 0 the method loses more."""
-
-    def shows(self, interval: Interval) -> bool:
-        """Whether a difference on all examples is one on these too.
-
-        If not, it may lie in the others, of which no score before the attack tells a clean gap from fragility.
-        """
-        mine = self.robust.interval()
-        return (interval.low <= 0 or mine.low > 0) and (interval.high >= 0 or mine.high < 0)
 
 
 def compare_with_full(

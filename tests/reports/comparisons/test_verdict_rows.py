@@ -102,6 +102,17 @@ def test_what_is_detectable_is_said_at_the_level_at_which_each_test_starts() -> 
     assert table["detectable"].isna().tolist() == [False] * 4 + [True] * 3 + [False]
 
 
+def test_the_false_discovery_rate_starts_every_test_at_its_even_share() -> None:
+    """Alone among n p-values that are not small, one is found by Benjamini and Hochberg at alpha / n or below."""
+    rows = [planted("open", "worst-case", 0.5, reference_value=0.02, candidate_value=0.03)]
+    rows += [planted("open", attack, 0.5) for attack in "ab"]
+    rows += [planted("alone", "a", 0.5)]
+
+    table = give_verdicts(rows, StatisticsRecord(correction="benjamini-hochberg"))
+
+    assert table["detectable"].tolist() == [detectable_difference(1000, 0.05, alpha=ALPHA / 4)] * 4
+
+
 def test_families_without_gates_share_their_level_evenly_and_controls_keep_it() -> None:
     explored = [planted("t", attack, 0.02, family=Family.EXPLORED) for attack in ("worst-case", "a", "b", "c")]
     controls = [planted("t", attack, 0.02, family=Family.CONTROL) for attack in ("none", "identity")]
