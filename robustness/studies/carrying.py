@@ -18,7 +18,7 @@ from robustness.versions import compared_versions
 
 PER_CELL = (
     *("pairs: ", "tasks: ", "checkpoints: ", "attacks: ", "probes: "),
-    *("data: ", "testsets: ", "selecting rows: "),
+    *("data: ", "testsets: ", "selecting rows: ", "cells: "),
 )
 """Topics of a run's fingerprint that concern one name; all others concern every outcome."""
 LIST = "SELECT value FROM json_each(?)"

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from threading import Thread
 from typing import final
 
@@ -55,7 +56,7 @@ class Processes:
         self._hired += 1
         ours, theirs = socket.socketpair()
         environment = dict(os.environ) | {
-            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+            "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
             "OMP_NUM_THREADS": str(self._threads),
             "MKL_NUM_THREADS": str(self._threads),
         }
@@ -64,7 +65,9 @@ class Processes:
         with theirs, tempfile.TemporaryFile() as spec:  # a pipe would hold few bytes until the process reads
             spec.write(self._packed)
             spec.seek(0)
-            command = [sys.executable, "-m", __name__, str(theirs.fileno()), str(self._threads), str(os.getpid())]
+            # -P: the working directory comes where the driver has it, if at all, not first.
+            start = [sys.executable, "-P", "-m", __name__]
+            command = [*start, str(theirs.fileno()), str(self._threads), str(os.getpid())]
             self._processes[self._hired] = subprocess.Popen(
                 command,
                 pass_fds=[theirs.fileno()],

@@ -24,6 +24,7 @@ from robustness.workers import pool, processes
 from robustness.workers.dispatch import Dispatcher
 from robustness.workers.execution import Execution
 from robustness.workers.jobs import Job
+from robustness.workers.packing import pack
 from robustness.workers.pool import check_workers, open_workers
 from robustness.workers.processes import Processes
 from robustness.workers.reports import Ended, Lost, Report, Started, Told
@@ -302,3 +303,30 @@ def test_a_process_ends_with_its_driver_in_the_middle_of_a_silent_job(tmp_path: 
     while psutil.pid_exists(worker) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not psutil.pid_exists(worker)
+
+
+def test_modules_of_the_working_directory_do_not_hide_those_of_a_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "queue.py").write_text("raise SystemExit(9)\n")
+    monkeypatch.chdir(tmp_path)
+    crew = Processes(pack(CountBenchSpec()), [], threads=1)
+
+    try:
+        worker = crew.start()
+        assert [(number, type(report)) for number, report in crew.wait(60)] == [(worker, Started)]
+    finally:
+        crew.dismiss()
+
+
+def test_a_worker_finds_modules_of_the_working_directory_where_its_driver_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["first", "", "last"])
+    given: list[str] = []
+    monkeypatch.setattr(processes.subprocess, "Popen", lambda *_, env, **__: given.append(env["PYTHONPATH"]))
+
+    Processes(b"", [], threads=1).start()
+
+    assert given == [os.pathsep.join(["first", str(tmp_path), "last"])]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -85,6 +85,7 @@ class Plan:
         named |= {f"tasks: {p.task.name}": digest_of(asdict(p.task) | {"file": ""}) for p in self.pairs}
         named |= {f"testsets: {entry.name}": entry.digest for entry in self.testsets}
         named |= {f"attacks: {attack.name}": attack.digest for attack in self.attacks}
+        named |= {f"cells: {where or 'all test sets'}": digest_of(each) for where, each in self._cells_by_testset()}
         return named | {
             "limit": str(self.limit),
             "attacked": "all" if self.attacked is None else f"{self.attacked} that both arms have right",
@@ -94,6 +95,14 @@ class Plan:
             "attack fields": ", ".join(self.settings.attack_fields) or "the tasks' own",
             "untrained": str(self.settings.allow_untrained),
         }
+
+    def _cells_by_testset(self) -> Iterator[tuple[str, list[list[str]]]]:
+        found: dict[str, list[list[str]]] = {}
+        for cell in self.cells:
+            found.setdefault(cell.testset, []).append(["attack", cell.checkpoint, cell.attack])
+        for probe in self.probe_cells:
+            found.setdefault(probe.testset, []).append(["probe", probe.checkpoint, probe.probe])
+        yield from ((testset, sorted(each)) for testset, each in found.items())
 
     def without(self, pairs: Collection[str]) -> Plan:
         """Returns the plan without these pairs and everything that only they need."""

@@ -17,6 +17,8 @@ from robustness.runs.storage.lock import describe_holder
 STORE = "run.sqlite"
 """The run folder's file of all outcomes."""
 READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
+UNREADABLE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+UNWRITABLE = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
 
 
 def replace_durably(path: Path, text: str) -> None:
@@ -36,7 +38,7 @@ def replace_durably(path: Path, text: str) -> None:
 
 @contextmanager
 def explain_failed_writes(out: Path) -> Iterator[None]:
-    """Turns a failed write into `out`, by the disk or a lock, into a RunError with a remedy."""
+    """Turns a failed write into `out`, by the disk, a lock or a damaged store, into a RunError with a remedy."""
     try:
         yield
     except OSError as error:
@@ -44,13 +46,25 @@ def explain_failed_writes(out: Path) -> Iterator[None]:
         if error.errno not in FULL and not is_ours:
             raise
         raise _failed(out, str(error), is_full=error.errno in FULL) from error
-    except sqlite3.OperationalError as error:
+    except sqlite3.DatabaseError as error:
         if is_locked(error):
             raise explain_lock(out / STORE) from error
-        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY):
+        code = (
+            getattr(error, "sqlite_errorcode", 0) & 0xFF
+        )  # of what the sqlite3 module finds wrong itself there is none
+        if code in UNREADABLE:
+            raise explain_damage(out / STORE, error) from error
+        if code not in UNWRITABLE:
             raise
-        is_full = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL
+        is_full = code == sqlite3.SQLITE_FULL
         raise _failed(out, f"{error} ({error.sqlite_errorname})", is_full=is_full) from error
+
+
+def explain_damage(file: Path, reason: Exception) -> RunError:
+    """Returns the error of a store that SQLite cannot read."""
+    return RunError(
+        f"{file}: not a readable store: {reason}; put a copy of it back, or repeat the command with another --out"
+    )
 
 
 def explain_lock(file: Path) -> RunError:

@@ -16,7 +16,7 @@ from robustness.databases import is_locked, use_write_ahead_log
 from robustness.engine.outcome import Outcome
 from robustness.errors import RunError
 from robustness.runs.cells import Cell
-from robustness.runs.storage.disk import STORE, explain_lock
+from robustness.runs.storage.disk import STORE, explain_damage, explain_lock
 from robustness.runs.storage.record import FILE_NAME as RECORD
 from robustness.runs.storage.releases import explain_other_release, find_other_release
 from robustness.stats.plausibility import OriginalsTally
@@ -245,7 +245,7 @@ def open_store(folder: Path) -> Iterator[sqlite3.Connection]:
     except (sqlite3.DatabaseError, pd.errors.DatabaseError) as error:
         if is_locked(error) or is_locked(error.__cause__):  # pandas wraps errors of the sqlite3 module
             raise explain_lock(path) from None
-        raise RunError(f"{path}: not a readable store: {error}") from None
+        raise explain_damage(path, error) from None
 
 
 def _is_open(path: Path) -> bool:

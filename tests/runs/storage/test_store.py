@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from robustness.errors import RunError
 from robustness.runs.storage import store
+from robustness.runs.storage.disk import explain_failed_writes
 from robustness.runs.storage.store import SCHEMA_VERSION, Store, read_outcomes
 
 TABLES = {"outcomes", "replays", "truncated"}
@@ -60,3 +62,43 @@ def test_a_process_that_dies_while_it_creates_a_store_leaves_no_version_without_
         assert read_outcomes(folder).empty
 
     assert died > len(TABLES)
+
+
+def _damage_header(file: Path) -> None:
+    file.write_bytes(b"not a database" * 100)
+
+
+def _damage_page(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[100:108] = b"\xff" * 8  # the schema's page begins behind the header of 100 bytes
+    file.write_bytes(content)
+
+
+def _replace_by_folder(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (_damage_header, "not a readable store: file is not a database"),
+        (_damage_page, "not a readable store: database disk image is malformed"),
+        (_replace_by_folder, "cannot be written to: unable to open database file"),
+    ],
+)
+def test_a_damaged_store_is_refused_on_resume(damage: Callable[[Path], None], reason: str, tmp_path: Path) -> None:
+    Store(tmp_path).close()
+    damage(tmp_path / "run.sqlite")
+
+    with pytest.raises(RunError, match=reason), explain_failed_writes(tmp_path):
+        Store(tmp_path)
+
+
+def test_a_constraint_that_fails_is_no_fault_of_the_disk(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute("CREATE TABLE one (value UNIQUE)")
+        connection.execute("INSERT INTO one VALUES (1)")
+
+        with pytest.raises(sqlite3.IntegrityError), explain_failed_writes(tmp_path):
+            connection.execute("INSERT INTO one VALUES (1)")
