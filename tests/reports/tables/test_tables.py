@@ -252,6 +252,8 @@ def test_the_advglue_macro_is_the_official_one() -> None:
             )
             for i, (y, p) in enumerate(zip(labels, guesses, strict=True))
         ]
+    lost = [row(f"c-{ADVGLUE[name]}", f"advglue-{name}", "none", 10, status="errored") for name in ("qqp", "mnli-mm")]
+    rows += lost
     made = record(checkpoints, testsets)
 
     table = build_testsets(build_examples(pd.DataFrame(rows), made), made)
@@ -262,7 +264,7 @@ def test_the_advglue_macro_is_the_official_one() -> None:
     assert macro["testset"] == "advglue"
     assert macro["value"] == pytest.approx(expected)
     assert macro["low"] <= macro["value"] <= macro["high"]
-    assert macro["n"] == 60
+    assert (macro["n"], macro["n_errored"]) == (60, len(lost))
 
 
 def test_without_all_six_sets_there_is_no_macro() -> None:
