@@ -312,6 +312,26 @@ def test_the_curve_over_changed_words_counts_texts_within_the_share() -> None:
     assert full["robust_accuracy"].iloc[[2, 9, 10]].tolist() == [0.75, 0.75, 0.5]
 
 
+def test_an_attack_on_embeddings_has_epsilon_curves_also_on_an_arm_that_it_breaks_nowhere() -> None:
+    world = attacked({"f/a": "rrrrs", "l/a": "bbrrs", "f/b": "rrrrr", "l/b": "rrrrr"})
+    distances = [0.5 if status == "succeeded" else None for status in world.outcomes["status"]]
+    examples = build_examples(world.outcomes.assign(distance=distances, norm="l2"), world.record)
+
+    curves = build_curves(examples)
+
+    assert set(curves["budget_kind"]) == {"epsilon"}
+    points = {
+        cell: list(zip(part["budget"], part["robust_accuracy"], strict=True))
+        for cell, part in curves.groupby(["checkpoint", "attack"])
+    }
+    assert points == {
+        ("f", "a"): [(0, 0.8)],
+        ("l", "a"): [(0, 0.8), (0.5, 0.4)],
+        ("f", "b"): [(0, 1)],
+        ("l", "b"): [(0, 1)],
+    }
+
+
 def test_transfer_counts_only_texts_whose_clean_form_the_target_gets_right() -> None:
     world = attacked({"f/a": "bbbb", "l/a": "rrrs"})
     replays = pd.DataFrame(
