@@ -156,7 +156,9 @@ def _macro_rows(static: pd.DataFrame, record: RunRecord) -> list[dict[str, objec
                 "testset": "advglue",
                 "provenance": ", ".join(sorted(set(part["provenance"].astype(str)))),
             }
-            rows.append(labels | _row("macro", len(part), len(mine) - len(part), value, interval) | {"aggregation": "macro"})
+            rows.append(
+                labels | _row("macro", len(part), len(mine) - len(part), value, interval) | {"aggregation": "macro"}
+            )
     return rows
 
 
