@@ -64,7 +64,7 @@ def page_table(
     rows = tuple(
         tuple(_cell(record.get(column.name), column) for column in columns) for record in shown.to_dict("records")
     )
-    return PageTable(name, f"{source}.csv", tuple(columns), rows, len(frame) - len(shown))
+    return PageTable(name, source, tuple(columns), rows, len(frame) - len(shown))
 
 
 def _cell(value: Any, column: PageColumn) -> PageCell:

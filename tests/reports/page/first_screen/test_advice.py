@@ -25,8 +25,8 @@ def outcomes(reference: str, candidate: str, attack: str = "swap", goal: str = "
     return pd.DataFrame(
         [
             {
-                "checkpoint": checkpoint, "testset": "clean-set", "attack": attack, "goal": goal, "example_id": f"e{i}",
-                "status": words[status], "correct": int(status == "f"),
+                "checkpoint": checkpoint, "testset": "clean-set", "attack": attack, "goal": goal,
+                "example_id": f"e{i}", "status": words[status], "correct": int(status == "f"),
             }
             for checkpoint, statuses in (("full-0", reference), ("lora-0", candidate))
             for i, status in enumerate(statuses)
